@@ -1,0 +1,183 @@
+"""What must hold between settings that are each fine: names, order of times, places, knowledge bases."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.config.durations import write_duration
+from kbsync.config.model import DOCUMENT_SETTINGS, Config, DocumentRule, MirrorConfig
+from kbsync.config.places import is_inside
+from kbsync.config.problems import Loc, path_shown
+from kbsync.config.sentences import unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A problem at `loc`. `rests_on`: the other settings it follows from."""
+
+    loc: Loc
+    message: str
+    rests_on: tuple[Loc, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A directory that a setting names: its real path, and what it is in a person's words."""
+
+    loc: Loc
+    real: Path
+    what: str
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """Everything that does not hold in `config`; looks at the disk where a setting names a place there."""
+    for index, mirror in enumerate(config.mirrors):
+        yield from mirror_findings(mirror, ("mirrors", index))
+    yield from name_findings(config.mirrors)
+    yield from base_findings(config.mirrors)
+    yield from place_findings(config)
+    if config.notify is not None and config.notify.command is None and config.notify.url is None:
+        yield Finding(("notify",), "tells nobody; allowed: command, url or url_file, or both")
+
+
+def mirror_findings(mirror: MirrorConfig, loc: Loc) -> Iterator[Finding]:
+    """What does not hold within one mirror, which stands at `loc`."""
+    if mirror.settle_longest < mirror.settle:
+        yield Finding(
+            (*loc, "settle_longest"),
+            f"{write_duration(mirror.settle_longest)} is shorter than settle; "
+            f"allowed: at least {write_duration(mirror.settle)}",
+            ((*loc, "settle"),),
+        )
+    if _is_no_directory(mirror.folder):
+        yield Finding((*loc, "folder"), f"{path_shown(mirror.folder)} is a file; name a folder")
+    for index, rule in enumerate(mirror.documents):
+        yield from rule_findings(rule, (*loc, "documents", index))
+    yield from target_findings(mirror, (*loc, "target"))
+
+
+def target_findings(mirror: MirrorConfig, loc: Loc) -> Iterator[Finding]:
+    """What does not hold within a mirror's target, which stands at `loc`."""
+    target = mirror.target
+    if target.path is not None and _is_no_directory(target.path):
+        yield Finding((*loc, "path"), f"{path_shown(target.path)} is a file; name a folder")
+    embedding, where = target.embedding, (*loc, "embedding")
+    if embedding.type == "onnx" and embedding.path is None:
+        yield Finding(
+            (*where, "path"), "is missing; type onnx needs the path of the model", ((*where, "type"),)
+        )
+    if embedding.type != "onnx" and embedding.path is not None:
+        yield Finding(
+            (*where, "path"), f"has no meaning with type {embedding.type}; remove it", ((*where, "type"),)
+        )
+
+
+def rule_findings(rule: DocumentRule, loc: Loc) -> Iterator[Finding]:
+    """Target types and settings in a document rule that this version does not know."""
+    for target, settings in rule.settings.items():
+        known = DOCUMENT_SETTINGS.get(target)
+        if known is None:
+            allowed = ("match", *DOCUMENT_SETTINGS)
+            yield Finding((*loc, target), unknown(target, allowed))
+            continue
+        for key in settings:
+            if key not in known:
+                yield Finding((*loc, target, key), unknown(key, known))
+
+
+def _is_no_directory(path: Path) -> bool:
+    """Something else than a directory lies there for certain; what cannot be looked at is not judged."""
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def name_findings(mirrors: Sequence[MirrorConfig]) -> Iterator[Finding]:
+    """Names that two mirrors have; told at the later one."""
+    first: dict[str, int] = {}
+    for index, mirror in enumerate(mirrors):
+        earlier = first.setdefault(mirror.name, index)
+        if earlier != index:
+            there: Loc = ("mirrors", earlier, "name")
+            message = f"{mirror.name} is the name of mirrors[{earlier}] too; give each its own"
+            yield Finding(("mirrors", index, "name"), message, (there,))
+
+
+def base_findings(mirrors: Sequence[MirrorConfig]) -> Iterator[Finding]:
+    """Mirrors that get into each other's way in one knowledge base; told at the later one."""
+    users: dict[tuple[str, ...], list[int]] = {}
+    for index, mirror in enumerate(mirrors):
+        users.setdefault(mirror.target.base_key(mirror.name), []).append(index)
+    for indices in users.values():
+        for first, second in itertools.combinations(indices, 2):
+            if mirrors[first].name != mirrors[second].name:  # else said already
+                yield from pair_findings(mirrors[first], first, mirrors[second], second)
+
+
+def pair_findings(mirror: MirrorConfig, first: int, other: MirrorConfig, second: int) -> Iterator[Finding]:
+    """What does not hold between two mirrors that use one knowledge base."""
+    here, there = ("mirrors", second), ("mirrors", first)
+    targets: tuple[Loc, ...] = ((*there, "target"), (*here, "target"))
+    if not other.target.shares_base:
+        message = f"is the knowledge base of mirror {mirror.name} already; each mirror needs its own"
+        yield Finding((*here, "target", "path"), message, targets)
+    if overlap(mirror.folder, other.folder):
+        message = (
+            f"{path_shown(other.folder)} and {path_shown(mirror.folder)} of mirror {mirror.name} overlap "
+            "and go into one knowledge base; separate the folders or the knowledge bases"
+        )
+        yield Finding((*here, "folder"), message, (*targets, (*there, "folder")))
+    if other.target.shares_base and prefixes_clash(mirror.prefix, other.prefix):
+        message = (
+            f"{other.prefix!r} and {mirror.prefix!r} of mirror {mirror.name} begin each other in one "
+            "knowledge base; choose prefixes that do not, such as guides/ and faq/"
+        )
+        yield Finding((*here, "prefix"), message, (*targets, (*there, "prefix")))
+
+
+def prefixes_clash(one: str, other: str) -> bool:
+    """One begins the other, so a document name would not tell whose it is."""
+    return one.startswith(other) or other.startswith(one)
+
+
+def overlap(one: Path, other: Path) -> bool:
+    """The two are one directory, or one lies in the other; symlinks are followed."""
+    return is_inside(one, other) or is_inside(other, one)
+
+
+def place_findings(config: Config) -> Iterator[Finding]:
+    """Places of ours within mirrored folders, where writing would wake us, and the reverse."""
+    ours = list(_own_places(config))
+    for index, mirror in enumerate(config.mirrors):
+        loc: Loc = ("mirrors", index, "folder")
+        folder = _place(loc, mirror.folder, f"the mirrored folder {path_shown(mirror.folder)}")
+        for place in ours:
+            if place.real.is_relative_to(folder.real):
+                yield _nested(place, folder)
+            elif folder.real.is_relative_to(place.real):
+                yield _nested(folder, place)
+
+
+def _own_places(config: Config) -> Iterator[Place]:
+    if config.state_dir is not None:
+        what = f"the state directory {path_shown(config.state_dir)}"
+        yield _place(("state_dir",), config.state_dir, what)
+    for index, mirror in enumerate(config.mirrors):
+        if mirror.target.path is not None:
+            what = f"the knowledge base {path_shown(mirror.target.path)}"
+            yield _place(("mirrors", index, "target", "path"), mirror.target.path, what)
+
+
+def _place(loc: Loc, path: Path, what: str) -> Place:
+    return Place(loc, Path(os.path.realpath(path)), what)
+
+
+def _nested(inner: Place, outer: Place) -> Finding:
+    message = f"{inner.what} lies inside {outer.what}; name a place outside of it"
+    return Finding(inner.loc, message, (outer.loc,))

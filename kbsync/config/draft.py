@@ -1,0 +1,125 @@
+"""A config while it is being read: its values, what is wrong with them, and what is left to look at.
+
+A refused value is taken out (or replaced, where the block cannot be without it), so that the rest can
+still be checked and a person gets every problem at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from kbsync.config.problems import ConfigError, Loc, Problem, key_of
+from kbsync.config.shape import Shape, is_required, shape_of
+from kbsync.config.tree import Tree, Value
+
+_STAND_INS: dict[str, Value] = {"name": "unnamed", "folder": "/", "match": "*"}
+_ITEM_STAND_INS = {"mirrors": ("name", "folder"), "documents": ("match",)}
+"""What is checked instead of a value that was refused; findings that rest on it are dropped."""
+
+
+class Draft:
+    """One config file on its way to a `Config`."""
+
+    def __init__(self, file: Path, tree: Tree) -> None:
+        self.file = file
+        self.value = tree.value
+        self._lines = tree.lines
+        self._spoiled: set[Loc] = set()
+        # Ordered, each once: two mirrors may suffer from one value.
+        self._problems = {Problem(file, line, key_of(loc), text): None for loc, line, text in tree.notes}
+        self._shape = shape_of(self.value)
+        for loc, message in tree.refused:
+            self.refuse(loc, message)
+
+    def shape(self) -> Shape:
+        """The classes of the blocks as they stand now."""
+        self._shape = shape_of(self.value)
+        return self._shape
+
+    def line(self, loc: Loc) -> int | None:
+        """The line of the value at `loc`, or of the block it should be in."""
+        while loc and loc not in self._lines:
+            loc = loc[:-1]
+        return self._lines.get(loc)
+
+    def at(self, loc: Loc) -> Value:
+        """The value at `loc`; None where there is none."""
+        value = self.value
+        for step in loc:
+            if isinstance(value, dict) and isinstance(step, str):
+                value = value.get(step)
+            elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+                value = value[step]
+            else:
+                return None
+        return value
+
+    def put(self, loc: Loc, value: Value) -> None:
+        """Replace the value at `loc`, if there is still one."""
+        if not loc:
+            self.value = value
+        elif self.at(loc) is not None:
+            block = self.at(loc[:-1])
+            block[loc[-1]] = value  # type: ignore[index]  # `at` went this way
+
+    def move(self, old: Loc, new: Loc, value: Value) -> None:
+        """Give `new`, a key beside `old`, the value that `old` stood for."""
+        block = self.at(old[:-1])
+        if isinstance(block, dict):
+            block.pop(str(old[-1]), None)
+            block[str(new[-1])] = value
+        self._lines[new] = self._lines[old]
+
+    def refuse(self, loc: Loc, message: str) -> None:
+        """Note a problem with the value at `loc` and go on without that value."""
+        if not any(loc[:length] in self._spoiled for length in range(len(loc) + 1)):
+            self._note(loc, message)
+        self.drop(loc)
+
+    def drop(self, loc: Loc) -> None:
+        """Go on without the value at `loc`, and without a word about it."""
+        self._spoiled.add(loc)
+        self._prune(loc)
+
+    def find(self, loc: Loc, message: str, rests_on: Iterable[Loc] = ()) -> None:
+        """Note a problem between values, unless one it rests on was refused already."""
+        if not any(self._is_spoiled(one) for one in (loc, *rests_on)):
+            self._note(loc, message)
+
+    def end(self) -> None:
+        """Raises ConfigError if there was any problem."""
+        if self._problems:
+            raise ConfigError(sorted(self._problems, key=lambda problem: problem.line or 0))
+
+    def _note(self, loc: Loc, message: str) -> None:
+        problem = Problem(self.file, self.line(loc), key_of(loc), message)
+        self._problems[problem] = None
+
+    def _is_spoiled(self, loc: Loc) -> bool:
+        return any(loc[: len(one)] == one or one[: len(loc)] == loc for one in self._spoiled)
+
+    def _prune(self, loc: Loc) -> None:
+        block = self.at(loc[:-1])
+        match loc:
+            case ():
+                self.value = {}
+            case ("mirrors",) if isinstance(block, dict):
+                block["mirrors"] = [_stand_in("mirrors")]
+            case (*_, ("mirrors" | "documents") as key, int(index)) if isinstance(block, list):
+                block[index] = _stand_in(key)
+            case (*_, str(key)) if isinstance(block, dict) and not self._needs(loc[:-1], key):
+                block.pop(key, None)
+            case (*_, ("name" | "folder" | "match") as key) if isinstance(block, dict):
+                block[key] = _STAND_INS[key]
+            case _ if block is not None:
+                self._prune(loc[:-1])
+
+    def _needs(self, loc: Loc, key: str) -> bool:
+        """The block at `loc` cannot be without `key`."""
+        block = self._shape.classes.get(loc)
+        return block is not None and is_required(block, key)
+
+
+def _stand_in(key: str) -> Value:
+    return {one: _STAND_INS[one] for one in _ITEM_STAND_INS[key]}

@@ -1,0 +1,325 @@
+"""What a single setting may be: read from the file, refused in plain words, described for editors.
+
+Each kind stands in an annotation of the model (`Annotated[float, Duration("…")]`) and is the one place
+where that setting is described. pydantic asks a kind for its schema when a config is read; until then
+nothing of pydantic is imported, because commands that need no config must not wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kbsync.config.durations import FORMS, PATTERN, read_duration, write_duration
+from kbsync.config.problems import nearest, shown
+from kbsync.config.secret import Secret
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+    from pydantic_core.core_schema import ValidationInfo
+
+
+class Refused(ValueError):
+    """A value that is not taken; `str()` says why and what is allowed."""
+
+
+class Substituted(str):
+    """A text that came out of `${ENV}` or a file: it may be a secret, so no message repeats it."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """What paths in a config are relative to: the config's directory, and the home for `~`."""
+
+    base: Path
+    home: Path | None
+
+    def absolute(self, text: str) -> Path:
+        """`text` made absolute, symlinks kept. Raises Refused for a home that is not known."""
+        first, slash, rest = text.partition("/")
+        if first == "~" and self.home is not None:
+            text = f"{self.home}{slash}{rest}"
+        elif first.startswith("~"):
+            text = os.path.expanduser(text)  # noqa: PTH111 (Path.expanduser raises where the user is unknown)
+            if text.startswith("~"):
+                raise Refused(f"no home directory is known for {shown(first)!r}; write the path in full")
+        return Path(os.path.abspath(self.base / text))  # noqa: PTH100 (Path.absolute keeps `..`)
+
+
+def value_shown(value: object) -> str:
+    """`value` as a message may repeat it, in the words of YAML."""
+    match value:
+        case Substituted():
+            return "the value of ${…}"
+        case str():
+            return repr(shown(value))
+        case bool():
+            return str(value).lower()
+        case list():
+            return "a list"
+        case dict():
+            return "a block of keys"
+        case _:
+            return shown(str(value))
+
+
+def not_among(value: object, words: Iterable[str], what: str = "") -> str:
+    """The sentence for a value that is none of `words`; `what` names the thing where the key would not."""
+    reason = (
+        f"this version has no {what} {value_shown(value)}"
+        if what and isinstance(value, str)
+        else f"{value_shown(value)} is not taken"
+    )
+    close = None if isinstance(value, Substituted) else nearest(str(value), words)
+    return f"{reason}; allowed: {', '.join(words)}" + (f"; did you mean {close}?" if close else "")
+
+
+class Kind:
+    """Base of all kinds. `about` is the sentence editors show for the key."""
+
+    def __init__(self, about: str = "") -> None:
+        self.about = about
+
+    def read(self, value: object, where: Whereabouts) -> object:
+        """The setting that `value`, as YAML gave it, stands for. Raises Refused."""
+        raise NotImplementedError
+
+    def json(self) -> dict[str, Any]:
+        """What editors are told of a value, as JSON schema."""
+        raise NotImplementedError
+
+    def written(self, value: Any) -> object:
+        """A setting as it is written in a file, for the default that editors show."""
+        return value
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        def validate(value: object, info: ValidationInfo[Whereabouts]) -> object:
+            return self.read(value, info.context)
+
+        return core_schema.with_info_plain_validator_function(validate)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {**({"description": self.about} if self.about else {}), **self.json()}
+
+
+class Duration(Kind):
+    """A time with a unit, kept as seconds between `least` and `most`."""
+
+    def __init__(self, about: str, *, least: float = 0.0, most: float = 365 * 86400.0) -> None:
+        super().__init__(about)
+        self.least = least
+        self.most = most
+
+    def read(self, value: object, where: Whereabouts) -> float:
+        """Seconds."""
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            raise Refused(f"{value_shown(value)} has no unit; allowed: {FORMS}")
+        seconds = read_duration(value) if isinstance(value, str) else None
+        if seconds is None:
+            raise Refused(f"{value_shown(value)} is not a duration; allowed: {FORMS}")
+        if not self.least <= seconds <= self.most:
+            bounds = f"{write_duration(self.least)} to {write_duration(self.most)}"
+            raise Refused(f"{value_shown(value)} is out of bounds; allowed: {bounds}")
+        return seconds
+
+    def json(self) -> dict[str, Any]:
+        """A text with a unit."""
+        return {"type": "string", "pattern": PATTERN, "examples": ["500ms", "2s", "15m", "1h"]}
+
+    def written(self, value: float) -> str:
+        """`15m` for 900.0."""
+        return write_duration(value)
+
+
+_MOST = 10**15  # far below what SQLite and JSON readers can hold
+
+
+class Whole(Kind):
+    """A whole number from `least` to `most`."""
+
+    def __init__(self, about: str, *, least: int = 0, most: int = _MOST) -> None:
+        super().__init__(about)
+        self.least = least
+        self.most = most
+
+    def read(self, value: object, where: Whereabouts) -> int:
+        """The number."""
+        if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
+            bounds = f"at least {self.least}" if self.most == _MOST else f"{self.least} to {self.most}"
+            raise Refused(f"{value_shown(value)} is not taken; allowed: a whole number, {bounds}")
+        return value
+
+    def json(self) -> dict[str, Any]:
+        """An integer."""
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
+
+
+class Fraction(Kind):
+    """A share, 0 to 1."""
+
+    def read(self, value: object, where: Whereabouts) -> float:
+        """The share."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise Refused(f"{value_shown(value)} is not taken; allowed: a number from 0 to 1, such as 0.2")
+        return float(value)
+
+    def json(self) -> dict[str, Any]:
+        """A number."""
+        return {"type": "number", "minimum": 0, "maximum": 1}
+
+
+class Choice(Kind):
+    """One of `words`. `what` names the thing chosen where the key alone would not say it."""
+
+    def __init__(self, about: str, words: tuple[str, ...], what: str = "") -> None:
+        super().__init__(about)
+        self.words = words
+        self.what = what
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The word."""
+        if value not in self.words:
+            raise Refused(not_among(value, self.words, self.what))
+        return str(value)
+
+    def json(self) -> dict[str, Any]:
+        """The words."""
+        return {"type": "string", "enum": list(self.words)}
+
+
+class Text(Kind):
+    """A text of at most `longest` characters; `pattern` (anchored) and `allowed` say which."""
+
+    def __init__(
+        self,
+        about: str = "",
+        pattern: str = r"[^\x00-\x1f\x7f]*",
+        allowed: str = "a text on one line",
+        longest: int = 1000,
+    ) -> None:
+        super().__init__(about)
+        self.pattern = pattern
+        self.allowed = allowed
+        self.longest = longest
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The text."""
+        if not isinstance(value, str):
+            raise Refused(f"{value_shown(value)} is not a text; allowed: {self.allowed}, in quotes")
+        if len(value) > self.longest:
+            raise Refused(f"the text is too long; allowed: {self.allowed}, at most {self.longest} characters")
+        if re.fullmatch(self.pattern, value) is None:
+            raise Refused(f"{value_shown(value)} is not taken; allowed: {self.allowed}")
+        return str(value)
+
+    def json(self) -> dict[str, Any]:
+        """A string."""
+        return {"type": "string", "pattern": f"^{self.pattern}$", "maxLength": self.longest}
+
+
+class Location(Kind):
+    """A path: absolute, below `~`, or relative to the config's directory. Symlinks are kept."""
+
+    def read(self, value: object, where: Whereabouts) -> Path:
+        """The absolute path."""
+        if not isinstance(value, str) or not value.strip():
+            raise Refused(f"{value_shown(value)} is not a path; allowed: a path, such as /srv/handbook")
+        return where.absolute(value)
+
+    def json(self) -> dict[str, Any]:
+        """A string."""
+        return {"type": "string", "minLength": 1}
+
+    def written(self, value: Path) -> str:
+        """The path as text."""
+        return str(value)
+
+
+class Pattern(Kind):
+    """One gitignore pattern that can match something; `positive` refuses a leading `!`."""
+
+    def __init__(self, about: str = "", *, positive: bool = False) -> None:
+        super().__init__(about)
+        self.positive = positive
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The pattern."""
+        if not isinstance(value, str):
+            raise Refused(
+                f'{value_shown(value)} is not a pattern; allowed: a text in quotes, such as "**/*.md"'
+            )
+        if self.positive and value.startswith("!"):
+            raise Refused(f"{value_shown(value)} matches nothing; allowed: a pattern without a leading !")
+        if not _can_match(value):
+            raise Refused(f"{value_shown(value)} matches nothing; {_why_nothing(value)}")
+        return str(value)
+
+    def json(self) -> dict[str, Any]:
+        """A string."""
+        return {"type": "string", "minLength": 1, **({"pattern": "^[^!]"} if self.positive else {})}
+
+
+def _can_match(pattern: str) -> bool:
+    from pathspec import GitIgnoreSpec
+
+    try:
+        compiled = GitIgnoreSpec.from_lines([pattern]).patterns
+    except (ValueError, re.error):  # re.error: a reversed range such as [z-a]
+        return False
+    return any(one.include is not None for one in compiled)
+
+
+def _why_nothing(pattern: str) -> str:
+    if pattern.lstrip().startswith("#"):
+        return r"# begins a comment; write \# for a name that begins with it"
+    return 'allowed: a gitignore pattern, such as "**/*.md" or "drafts/"'
+
+
+class Address(Kind):
+    """Where to listen: `host:port`, an IPv6 host in brackets."""
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The address as it was written."""
+        match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+):([0-9]{1,5})", str(value), re.ASCII)
+        if not isinstance(value, str) or match is None or not 1 <= int(match[2]) <= 65535:
+            raise Refused(f"{value_shown(value)} is not taken; allowed: host:port, such as 127.0.0.1:9753")
+        return str(value)
+
+    def json(self) -> dict[str, Any]:
+        """A string."""
+        return {"type": "string", "pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:9753"]}
+
+
+class Confidential(Kind):
+    """A text held as `Secret`; the key with `_file` behind it reads the text from a file instead."""
+
+    def __init__(self, about: str, pattern: str, allowed: str) -> None:
+        super().__init__(about)
+        self.pattern = pattern
+        self.allowed = allowed
+
+    def read(self, value: object, where: Whereabouts) -> Secret:
+        """The secret; no message repeats it."""
+        if not isinstance(value, str) or re.fullmatch(self.pattern, value) is None:
+            raise Refused(f"the value is not taken; allowed: {self.allowed}")
+        return Secret(str(value))
+
+    def json(self) -> dict[str, Any]:
+        """A string that editors need not show."""
+        return {"type": "string", "minLength": 1, "writeOnly": True}
+
+    def written(self, value: Secret) -> object:
+        """Nothing: a secret has no default."""
+        return None

@@ -1,0 +1,106 @@
+"""Reads a config file: YAML in, a `Config` out, or every problem at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from kbsync.config.checks import findings
+from kbsync.config.draft import Draft
+from kbsync.config.kinds import Whereabouts
+from kbsync.config.model import Config
+from kbsync.config.places import home
+from kbsync.config.problems import ConfigError, Loc, Problem
+from kbsync.config.sentences import sentence
+from kbsync.config.substitution import fill
+from kbsync.config.tree import Tree, Unreadable, grow
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_LARGEST_FILE = 262_144
+_ROUNDS = 5
+"""A refused value may uncover another problem, such as a block that then lacks a key."""
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Config:
+    """The config in `path`, references filled in from `environ`. Raises ConfigError with all problems."""
+    file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
+    draft = Draft(file, _tree(file))
+    where = Whereabouts(file.parent, home(environ))
+    if not isinstance(draft.value, dict):
+        what = "is empty" if draft.value is None else "is no block of keys"
+        draft.refuse((), f"{what}; begin with `mirrors:`; `kbsync init` writes an example")
+    fill(draft, environ, where)
+    config = _validated(draft, where)
+    if config is not None:
+        for finding in findings(config):
+            draft.find(finding.loc, finding.message, finding.rests_on)
+    draft.end()
+    if config is None:
+        raise AssertionError("a config without problems is a config")
+    return dataclasses.replace(config, path=file)
+
+
+def _tree(file: Path) -> Tree:
+    try:
+        return grow(_text(file))
+    except Unreadable as error:
+        problem = Problem(file, error.line, "", str(error))
+    raise ConfigError([problem])
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        raise Unreadable(None, f"cannot be read ({error.strerror})") from None
+    if len(content) > _LARGEST_FILE:
+        raise Unreadable(None, f"is larger than {_LARGEST_FILE} bytes; that is no config")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Unreadable(line, "is not UTF-8; save the file as UTF-8") from None
+
+
+@functools.cache
+def adapter() -> TypeAdapter[Config]:
+    """Built once: it takes longer than reading a config."""
+    return TypeAdapter(Config)
+
+
+def _validated(draft: Draft, where: Whereabouts) -> Config | None:
+    """The config, or what is left of it without the values that were refused; None where nothing is."""
+    for _ in range(_ROUNDS):
+        try:
+            return adapter().validate_python(draft.value, context=where)
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_input=False)
+        _refuse_all(draft, details)
+    return None
+
+
+def _refuse_all(draft: Draft, details: list[ErrorDetails]) -> None:
+    shape = draft.shape()
+    placed = [(shape.place(detail["loc"]), detail) for detail in details]
+    for loc, detail in sorted(placed, key=lambda one: not _is_of_type(*one)):
+        if _is_of_type(loc, detail):
+            block = loc if loc in shape.tagged else loc[:-1]
+            draft.refuse((*block, "type"), sentence(loc, detail, draft, shape))
+            draft.drop(block)  # what else it may hold depends on its type
+        else:
+            draft.refuse(loc, sentence(loc, detail, draft, shape))
+
+
+def _is_of_type(loc: Loc, detail: ErrorDetails) -> bool:
+    return detail["type"] == "union_tag_invalid" or (
+        detail["type"] == "value_error" and loc[-1:] == ("type",)
+    )

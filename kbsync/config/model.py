@@ -1,0 +1,325 @@
+"""The settings as values: what a config may say, with the defaults. Nothing here reads a file.
+
+Every key is described once, in its annotation; validation, the JSON schema and the list of known keys
+are all made from these classes. Durations are seconds. Paths are absolute with `~` expanded and
+symlinks kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+
+from kbsync.config.blocks import About, NotAKey, OneOf
+from kbsync.config.kinds import (
+    Address,
+    Choice,
+    Confidential,
+    Duration,
+    Fraction,
+    Location,
+    Pattern,
+    Text,
+    Whole,
+)
+from kbsync.config.secret import Secret
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
+EmbeddingType = Literal["builtin", "onnx"]
+RerankType = Literal["builtin"]
+RenamePolicy = Literal["replace", "keep"]
+NamePolicy = Literal["tagged", "plain"]
+Observer = Literal["auto", "native", "polling"]
+AdoptPolicy = Literal["content", "name"]
+Occasion = Literal["halted", "recovered", "quarantined"]
+
+NAME_PATTERN = r"[a-z0-9][a-z0-9-]*"
+LONGEST_NAME = 100
+"""It names a directory, with a hash behind it; file systems take 255 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingConfig:
+    """How `local` makes vectors. `path` is the model's directory or file, for `onnx` only."""
+
+    type: Annotated[
+        EmbeddingType,
+        Choice(
+            "builtin: the model kbsync brings along; onnx: a model of yours",
+            get_args(EmbeddingType),
+            "embedding type",
+        ),
+    ] = "builtin"
+    path: Annotated[Path | None, Location("the ONNX model; for type onnx")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class RerankConfig:
+    """How `local` orders what it found."""
+
+    type: Annotated[
+        RerankType,
+        Choice("builtin: the order kbsync finds itself", get_args(RerankType), "rerank type"),
+    ] = "builtin"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTargetConfig:
+    """The embedded knowledge base. `path` None: `kb/<mirror>` under the state directory."""
+
+    type: Annotated[
+        Literal["local"], Choice("local: a knowledge base of files on this machine", ("local",))
+    ] = "local"
+    path: Annotated[
+        Path | None,
+        Location("where the knowledge base lies; default: kb/<mirror> under the state directory"),
+    ] = None
+    max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1)] = 100_000_000
+    embedding: Annotated[EmbeddingConfig, About("how vectors are made")] = field(
+        default_factory=EmbeddingConfig
+    )
+    rerank: Annotated[RerankConfig, About("how results are put in order")] = field(
+        default_factory=RerankConfig
+    )
+
+    shares_base: ClassVar[bool] = False
+    """Several mirrors may put their documents into one knowledge base of this type."""
+
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        """Equal for two mirrors exactly when they would use one knowledge base."""
+        if self.path is None:
+            return ("local", "default", mirror)
+        return ("local", "path", os.path.realpath(self.path))
+
+
+TargetConfig = LocalTargetConfig
+"""The union of all target types."""
+
+TARGETS: Mapping[str, type] = {"local": LocalTargetConfig}
+"""Every target type of this version: a new one is an entry here and in `TargetConfig`."""
+
+DOCUMENT_SETTINGS: Mapping[str, tuple[str, ...]] = {"local": ()}
+"""The keys a document rule may set for each target type."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRule:
+    """Settings for the documents that `match`; `settings` by target type.
+
+    In a file each target type is a key beside `match`: `{match: "faq/*.csv", <type>: {…}}`.
+    """
+
+    match: Annotated[str, Pattern("gitignore pattern of the documents this is for", positive=True)]
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(_gather_settings, handler(source))
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        block = {"type": "object", "additionalProperties": False}
+        types = {
+            target: {
+                **block,
+                "description": f"settings of target type {target}",
+                "properties": {key: {} for key in keys},
+            }
+            for target, keys in DOCUMENT_SETTINGS.items()
+        }
+        resolved = handler.resolve_ref_schema(handler(schema))
+        resolved["description"] = "settings for the documents that match"
+        resolved["properties"] = {"match": resolved["properties"]["match"], **types}
+        return resolved
+
+
+def _gather_settings(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    rest = {key: settings for key, settings in value.items() if key != "match"}
+    return {"settings": rest, **({"match": value["match"]} if "match" in value else {})}
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionRules:
+    """When deletions wait for a person: more than both, counted over the window."""
+
+    hold_fraction: Annotated[
+        float, Fraction("hold when more than this share of the documents would be deleted …")
+    ] = 0.2
+    hold_count: Annotated[int, Whole("… and more than this many")] = 5
+    hold_window: Annotated[
+        float, Duration("deletions of this long ago still count, so that bursts add up", most=30 * 86400.0)
+    ] = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorConfig:
+    """One folder and the knowledge base it is kept in. `include` None: every format the target takes."""
+
+    name: Annotated[
+        str,
+        Text(
+            "unique name of this mirror",
+            NAME_PATTERN,
+            "lower-case letters, digits and -, beginning with a letter or digit",
+            LONGEST_NAME,
+        ),
+    ]
+    folder: Annotated[
+        Path, Location("the folder to mirror; relative to the config's directory, ~ is your home")
+    ]
+    include: Annotated[
+        tuple[Annotated[str, Pattern()], ...] | None,
+        About(
+            "files to mirror, gitignore syntax; default: every format the target takes",
+            empty="is empty, so nothing would be mirrored; name patterns such as "
+            '"**/*.md", or remove the key to take every format',
+        ),
+    ] = None
+    exclude: Annotated[
+        tuple[Annotated[str, Pattern()], ...],
+        About("files to leave out, gitignore syntax; .kbsyncignore files in the tree count too"),
+    ] = ()
+    settle: Annotated[
+        float, Duration("a file is taken when it has been quiet this long …", least=0.1, most=86400.0)
+    ] = 2.0
+    settle_longest: Annotated[
+        float,
+        Duration("… and at the latest after this, if a stable read can be had", least=0.1, most=86400.0),
+    ] = 60.0
+    rescan: Annotated[
+        float, Duration("full reconcile; repairs whatever events missed", least=1.0, most=30 * 86400.0)
+    ] = 900.0
+    deep_rescan: Annotated[float, Duration("full reconcile that also hashes every file", least=1.0)] = 86400.0
+    prefix: Annotated[
+        str,
+        Text("put before document names; in a shared knowledge base none may begin another", longest=200),
+    ] = ""
+    renames: Annotated[
+        RenamePolicy,
+        Choice("where the target cannot rename: upload again, or keep the old name", get_args(RenamePolicy)),
+    ] = "replace"
+    names: Annotated[
+        NamePolicy,
+        Choice("whether document names carry our mark, where the target keeps none", get_args(NamePolicy)),
+    ] = "tagged"
+    observer: Annotated[
+        Observer,
+        Choice("how changes are noticed; polling for network and bind mounts", get_args(Observer)),
+    ] = "auto"
+    deletions: Annotated[DeletionRules, About("when a mass deletion waits for a person")] = field(
+        default_factory=DeletionRules
+    )
+    adopt: Annotated[
+        AdoptPolicy,
+        Choice("what proves a document ours when the state was lost", get_args(AdoptPolicy)),
+    ] = "content"
+    documents: Annotated[
+        tuple[DocumentRule, ...], About("settings for some of the documents; the first match wins")
+    ] = ()
+    target: Annotated[
+        TargetConfig,
+        OneOf("the knowledge base; absent means {type: local}", "target type", "local", TARGETS),
+    ] = field(default_factory=LocalTargetConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    """The listener for health, metrics, dashboard and callbacks."""
+
+    listen: Annotated[str, Address("host:port to listen on")]
+
+    @property
+    def host(self) -> str:
+        """The host without brackets."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port, 1 to 65535."""
+        return int(self.listen.rpartition(":")[2])
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyConfig:
+    """Whom to tell: a command (JSON on stdin), an address (JSON by POST), or both."""
+
+    command: Annotated[
+        tuple[Annotated[str, Text(allowed="a text on one line", longest=4096)], ...] | None,
+        About(
+            "program and arguments; gets JSON on stdin, 10 s",
+            empty="is empty; name a program, such as [/usr/local/bin/tell]",
+        ),
+    ] = None
+    url: Annotated[
+        Secret | None,
+        Confidential(
+            "gets JSON by POST, 10 s",
+            r"https?://[^\s/?#]+[^\s]*",
+            "an address that begins with https:// or http://",
+        ),
+    ] = None
+    on: Annotated[
+        tuple[Annotated[Occasion, Choice("", get_args(Occasion))], ...],
+        About("what to tell of", empty="is empty; name what to tell of, or remove the key for all"),
+    ] = get_args(Occasion)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings. `path` is the file they came from, None where there was none."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "hide_input_in_errors": True}
+
+    mirrors: Annotated[
+        tuple[MirrorConfig, ...],
+        About("the folders to mirror", empty="is empty; name at least one folder to mirror"),
+    ]
+    state_dir: Annotated[
+        Path | None, Location("where the state lies; a local file system, outside of every mirrored folder")
+    ] = None
+    http: Annotated[HttpConfig | None, About("health, metrics and dashboard; absent: no listener")] = None
+    notify: Annotated[NotifyConfig | None, About("whom to tell when a person is needed")] = None
+    path: Annotated[Path | None, NotAKey()] = None
+
+
+def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[str, Any]:
+    """The settings of the first rule that matches `path` (relative, with `/`); empty where none does."""
+    for rule in mirror.documents:
+        if _compiled(rule.match).match_file(path):
+            return rule.settings.get(target_type, {})
+    return {}
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(pattern: str) -> GitIgnoreSpec:
+    from pathspec import GitIgnoreSpec
+
+    return GitIgnoreSpec.from_lines([pattern])
+
+
+def folder_name(folder: Path) -> str:
+    """The name of a mirror of `folder`: its basename in lower case, all else as single `-` between."""
+    words = re.findall(r"[a-z0-9]+", os.path.basename(os.path.abspath(folder)).lower())  # noqa: PTH100, PTH119
+    return "-".join(words)[:LONGEST_NAME].rstrip("-") or "folder"
+
+
+def folder_config(folder: Path) -> Config:
+    """What `--folder DIR` stands for: one mirror of `folder` into the embedded knowledge base."""
+    absolute = Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100 (Path.absolute keeps `..`)
+    return Config(mirrors=(MirrorConfig(name=folder_name(absolute), folder=absolute),))

@@ -1,0 +1,192 @@
+"""Where the config and the state lie, and which folders are known from earlier runs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from kbsync.config.model import Config, folder_name
+from kbsync.config.mounts import MOUNTINFO, network_file_system
+from kbsync.errors import UsageError
+
+SYSTEM_CONFIG = Path("/etc/kbsync/config.yaml")
+SYSTEM_STATE = Path("/var/lib/kbsync")
+_FOLDER_NOTE = "folder"
+"""The file in a state directory of `--folder` that holds the folder's real path, as bytes."""
+
+
+class KnownFolder(NamedTuple):
+    """A folder mirrored earlier with `--folder`: its real path and where its state lies."""
+
+    folder: Path
+    state_dir: Path
+
+
+def home(environ: Mapping[str, str]) -> Path | None:
+    """The home directory: `$HOME`, else that of the user; None where there is none."""
+    named = environ.get("HOME", "")
+    if named.startswith("/"):
+        return Path(named)
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def _user_dir(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:
+    """An XDG base directory; a relative one is ignored, as the specification asks."""
+    named = environ.get(variable, "")
+    if named.startswith("/"):
+        return Path(named)
+    at_home = home(environ)
+    return at_home / below_home if at_home else None
+
+
+def config_places(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where a config is looked for without `--config`, in order. Never the working directory."""
+    if environ.get("KBSYNC_CONFIG"):
+        return (Path(environ["KBSYNC_CONFIG"]),)
+    user = _user_dir(environ, "XDG_CONFIG_HOME", ".config")
+    return (*((user / "kbsync" / "config.yaml",) if user else ()), SYSTEM_CONFIG)
+
+
+def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The config to use; None where there is none in `config_places`.
+
+    One that was named, by `--config` or `$KBSYNC_CONFIG`, is the answer even if it is missing: another
+    must not stand in for it.
+    """
+    if explicit is not None:
+        return explicit
+    if environ.get("KBSYNC_CONFIG"):
+        return Path(environ["KBSYNC_CONFIG"])
+    return next((place for place in config_places(environ) if os.path.lexists(place)), None)
+
+
+def state_home(environ: Mapping[str, str]) -> Path:
+    """`$XDG_STATE_HOME/kbsync`. Raises UsageError where no home is known."""
+    user = _user_dir(environ, "XDG_STATE_HOME", ".local/state")
+    if user is None:
+        raise UsageError(
+            "no home directory is known, so there is no place for the state; name one with --state-dir"
+        )
+    return user / "kbsync"
+
+
+def state_dir(
+    environ: Mapping[str, str],
+    *,
+    explicit: Path | None = None,
+    config: Config | None = None,
+    folder: Path | None = None,
+) -> Path:
+    """The state directory, absolute; nothing is created. Raises UsageError where no home is known.
+
+    `explicit` is `--state-dir`, `folder` is `--folder` (it has a state directory of its own under the
+    state home, whatever else is set).
+    """
+    if explicit is not None:
+        return Path(os.path.abspath(explicit))  # noqa: PTH100 (Path.absolute keeps `..`)
+    if folder is not None:
+        return folder_state_dir(folder, state_home(environ))
+    if config is not None and config.state_dir is not None:
+        return config.state_dir
+    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]  # systemd lists several with colons
+    if given:
+        return Path(os.path.abspath(given))  # noqa: PTH100
+    if config is not None and config.path is not None and config.path.is_relative_to(SYSTEM_CONFIG.parent):
+        return SYSTEM_STATE
+    return state_home(environ)
+
+
+def folder_state_dir(folder: Path, below: Path) -> Path:
+    """`folders/<name>-<8 hex of sha256(realpath)>` under the state home `below`."""
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()
+    return below / "folders" / f"{folder_name(folder)}-{digest[:8]}"
+
+
+def check_state_dir(path: Path, folders: Iterable[Path] = (), *, mountinfo: Path = MOUNTINFO) -> None:
+    """Make sure that `path` can hold the state; it is created, 0700, if it is missing.
+
+    Raises UsageError, before anything is created, when it lies inside one of the mirrored `folders` (or
+    one of them inside it) or on a network file system; and when it cannot be written.
+    """
+    elsewhere = "name another place with --state-dir, or with state_dir: in the config"
+    for folder in folders:
+        _refuse_nested(path, folder, elsewhere)
+    kind = network_file_system(path, mountinfo)
+    if kind is not None:
+        raise UsageError(
+            f"the state directory {path} lies on a network file system ({kind}), where locks do not hold; "
+            f"{elsewhere} on a local disk"
+        )
+    try:
+        _create(path)
+    except OSError as error:
+        raise UsageError(
+            f"the state directory {path} cannot be made ({error.strerror}); {elsewhere}"
+        ) from None
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise UsageError(
+            f"the state directory {path} cannot be written; run as the user it belongs to, or {elsewhere}"
+        )
+
+
+def _refuse_nested(path: Path, folder: Path, elsewhere: str) -> None:
+    if is_inside(path, folder):
+        raise UsageError(f"the state directory {path} lies inside the mirrored folder {folder}; {elsewhere}")
+    if is_inside(folder, path):
+        raise UsageError(f"the mirrored folder {folder} lies inside the state directory {path}; {elsewhere}")
+
+
+def is_inside(inner: Path, outer: Path) -> bool:
+    """`inner` is `outer` or lies below it; symlinks are followed, neither need exist."""
+    return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
+
+
+def _create(path: Path) -> None:
+    missing = [place for place in (path, *path.parents) if not place.is_dir()]
+    for place in reversed(missing):
+        place.mkdir(mode=0o700, exist_ok=True)
+
+
+def note_folder(state_dir: Path, folder: Path) -> None:
+    """Remember in `state_dir`, which exists, that it belongs to `folder`."""
+    content = os.fsencode(os.path.realpath(folder))
+    note = state_dir / _FOLDER_NOTE
+    with contextlib.suppress(OSError):
+        if note.read_bytes() == content:
+            return
+    fresh = state_dir / f".{_FOLDER_NOTE}-{os.urandom(4).hex()}"
+    fresh.touch(mode=0o600)
+    fresh.write_bytes(content)
+    fresh.replace(note)
+
+
+def known_folders(below: Path) -> list[KnownFolder]:
+    """The folders of earlier `--folder` runs whose state lies under the state home `below`, by path."""
+    try:
+        entries = list((below / "folders").iterdir())
+    except OSError:
+        return []
+    return sorted(known for entry in entries if (known := _noted(entry)) is not None)
+
+
+def _noted(state_dir: Path) -> KnownFolder | None:
+    try:
+        content = (state_dir / _FOLDER_NOTE).read_bytes()
+    except OSError:
+        return None
+    is_path = content.startswith(b"/") and b"\0" not in content
+    return KnownFolder(Path(os.fsdecode(content)), state_dir) if is_path else None
+
+
+def known_folder_for(directory: Path, below: Path) -> KnownFolder | None:
+    """The innermost known folder that contains `directory`; None where none does."""
+    real = Path(os.path.realpath(directory))
+    containing = [known for known in known_folders(below) if real.is_relative_to(known.folder)]
+    return max(containing, key=lambda known: len(known.folder.parts), default=None)

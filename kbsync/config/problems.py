@@ -1,0 +1,64 @@
+"""What is wrong in a config file: every problem with its file, line and key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.errors import UsageError
+
+Loc = tuple[str | int, ...]
+"""The way to a value: keys and indices, such as `("mirrors", 0, "settle")`."""
+
+_LONGEST_SHOWN = 60
+
+
+def shown(text: str, longest: int = _LONGEST_SHOWN) -> str:
+    """`text` fit for one line of a terminal: nothing unprintable, not endless."""
+    plain = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+    return plain if len(plain) <= longest else plain[: longest - 1] + "…"
+
+
+def path_shown(path: Path) -> str:
+    """`path` in full, fit for one line of a terminal."""
+    return shown(str(path), 10_000)
+
+
+def key_of(loc: Loc) -> str:
+    """`loc` as people write it: `mirrors[0].settle`; empty for the whole file."""
+    parts = (f"[{step}]" if isinstance(step, int) else f".{shown(step)}" for step in loc)
+    return "".join(parts).removeprefix(".")
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like `word`; None where none is."""
+    import difflib
+
+    plain = word[:_LONGEST_SHOWN].lower().replace("-", "_")
+    close = difflib.get_close_matches(plain, list(known), n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing to mend. `line` is 1-based, None for the whole file; `key` is empty where none is meant."""
+
+    file: Path
+    line: int | None
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = path_shown(self.file) if self.line is None else f"{path_shown(self.file)}:{self.line}"
+        return ": ".join(part for part in (place, self.key, self.message) if part)
+
+
+class ConfigError(UsageError):
+    """A config that is refused whole. `str()` lists every problem, one a line."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)

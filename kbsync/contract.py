@@ -1,0 +1,233 @@
+"""What a target promises the engine, and what the engine may ask of it.
+
+Every target has the few calls of `Target`. What only some can do is a Protocol of its own, asked for
+with `isinstance`. Limits are data. A call that concerns several documents gives every one of them its
+own outcome, so that one bad document never spoils the others.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, runtime_checkable
+
+from kbsync.core.model import Limits
+from kbsync.errors import TargetError
+
+
+class Body(Protocol):
+    """The bytes of one document: what was hashed is what `open` gives, each time from the start."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+
+    def open(self) -> BinaryIO:
+        """A fresh binary stream at position 0; the caller closes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One document to put. `upload_id` is stable over retries and unique in one state file.
+
+    `replaces` is the remote id of the version it takes the place of, for targets that update in place.
+    """
+
+    upload_id: int
+    path: str
+    name: str
+    digest: str
+    size: int
+    mtime: float
+    recipe: str
+    body: Body
+    replaces: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The target has it. `ready`: already searchable. `replaced`: `replaces` no longer exists."""
+
+    remote_id: str
+    ready: bool = False
+    replaced: bool = False
+
+
+class DocState(enum.Enum):
+    """What a target says of one of its documents."""
+
+    INDEXING = "indexing"
+    READY = "ready"
+    FAILED = "failed"
+    MISSING = "missing"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class DocStatus:
+    """A document's state with the target's own words on a failure."""
+
+    state: DocState
+    reason: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One row of a target's list. None: the target does not say. `created`: seconds since the epoch.
+
+    `path`, `digest`, `upload_id` and `recipe` come back only from targets that keep our marker.
+    """
+
+    remote_id: str
+    name: str
+    size: int | None = None
+    created: float | None = None
+    state: DocState = DocState.UNKNOWN
+    path: str | None = None
+    digest: str | None = None
+    upload_id: int | None = None
+    recipe: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The knowledge base itself: a new `id` means another base, nothing of the old one is in it.
+
+    `address` is the canonical base URL, empty for an embedded one.
+    """
+
+    id: str
+    documents: int | None = None
+    address: str = ""
+
+
+PutOutcome = Accepted | TargetError
+DeleteOutcome = TargetError | None
+"""None: the document is not there any more (deleting what is unknown counts as done)."""
+
+
+@runtime_checkable
+class Target(Protocol):
+    """A knowledge base that documents can be put into. Calls raise `TargetError` when all of it failed."""
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes."""
+
+    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
+        """A short hash of everything but the bytes that decides how `path` is indexed. Pure."""
+
+    async def base(self) -> Base:
+        """Look at the knowledge base. Raises `Halted("knowledge-base-missing")` where there is none."""
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        """Store each document; outcomes in the order given. An old version serves until the new does."""
+
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """The state of each remote id."""
+
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """Remove each remote id; repeatable."""
+
+    def list(self) -> AsyncIterator[Listed]:
+        """Every document of the base."""
+
+    async def aclose(self) -> None:
+        """Let go of connections, processes and files."""
+
+
+@runtime_checkable
+class Renames(Protocol):
+    """Can change a document's path without indexing it again; repeatable."""
+
+    async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
+        """Afterwards the document is known under `path`."""
+
+
+@runtime_checkable
+class Updates(Protocol):
+    """`put` with `replaces` changes the document in place."""
+
+    @property
+    def keeps_old_on_failure(self) -> bool:
+        """The old content goes on serving when an update fails."""
+
+
+@runtime_checkable
+class Reembeds(Protocol):
+    """Can be asked to index a failed document again."""
+
+    async def reembed(self, remote_id: str) -> None:
+        """Accepted is not done: `status` says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search. `path` is a gitignore pattern, `types` extensions without dot, `after` epoch seconds."""
+
+    text: str
+    top_k: int = 10
+    path: str | None = None
+    types: tuple[str, ...] = ()
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a document that matched. `page` is 1-based where known; `line` 1-based where known."""
+
+    text: str
+    headings: tuple[str, ...] = ()
+    page: int | None = None
+    line: int | None = None
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A document that matched, best passage first. `path` is None where only the state knows it."""
+
+    remote_id: str
+    score: float
+    passages: tuple[Passage, ...]
+    path: str | None = None
+    title: str | None = None
+    modified: float | None = None
+
+
+@runtime_checkable
+class Searches(Protocol):
+    """Can be searched."""
+
+    async def search(self, query: Query) -> Sequence[Hit]:
+        """Best first; never more than `top_k` documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What the target made of a document: number of chunks and the extracted text."""
+
+    chunks: int
+    text: str
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """Can show what it made of a document."""
+
+    async def explain(self, remote_id: str) -> Explanation:
+        """Raises `Rejected` for an unknown id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a target is given besides its own settings: folders it may write in, and whether it may."""
+
+    mirror: str
+    state_dir: Path
+    spool_dir: Path
+    read_only: bool = False

@@ -1,0 +1,28 @@
+"""Whether a batch of deletions asks a person first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionLimits:
+    """More than `fraction` of the documents and more than `count` of them within `window` seconds ask."""
+
+    fraction: float = 0.2
+    count: int = 5
+    window: float = 3600.0
+
+
+def must_hold(batch: int, executed: int, serving: int, limits: DeletionLimits) -> bool:
+    """True when `batch` deletions wait for a person.
+
+    `executed`: deletions let through without asking within the window. `serving`: documents that serve
+    now, those of the batch included.
+    """
+    if batch == 0:
+        return False
+    if batch >= serving:
+        return True
+    gone = batch + executed
+    return gone > limits.count and gone > limits.fraction * (serving + executed)

@@ -1,0 +1,266 @@
+"""How an upload's row changes when the target has spoken: pure steps from row to row.
+
+A step never acts. What must follow at the same path (a successor takes over, a fresh upload is wanted) is
+found by `planner.decide`, which runs again after every step. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from kbsync.core.model import Limits, Purpose, Upload, UploadState
+from kbsync.core.pauses import look_pause, pause
+
+PRESUMED_LOST_KEPT = 7 * 86400.0
+TOMBSTONE_KEPT = 3600.0
+RETIRE_TRIES = 3
+REJECTED_DELETE_PAUSE = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """What steps need besides the row: the moment, chance (0..1), the target's limits, H in seconds."""
+
+    now: float
+    chance: Callable[[], float]
+    limits: Limits
+    absent_after: float = 15.0
+
+    @property
+    def looks_needed(self) -> int:
+        """Complete lists without a document before it counts as absent."""
+        return 2 if self.limits.list_lag > 0 else 1
+
+    @property
+    def horizon(self) -> float:
+        """Seconds after which absent means absent."""
+        return max(self.absent_after, 2 * self.limits.list_lag) if self.limits.list_lag > 0 else 0.0
+
+
+def send(upload: Upload, rhythm: Rhythm) -> Upload:
+    """INTENDED → SENDING, the attempt counted before the first byte leaves."""
+    return replace(
+        upload,
+        state=UploadState.SENDING,
+        attempts=upload.attempts + 1,
+        sent_at=rhythm.now,
+        next_look_at=None,
+        reason="",
+        code="",
+    )
+
+
+def accept(upload: Upload, remote_id: str, ready: bool, rhythm: Rhythm) -> Upload:
+    """The target has it."""
+    accepted = replace(upload, remote_id=remote_id, accepted_at=rhythm.now, looks=0, absences=0, reason="")
+    if upload.purpose is Purpose.RETIRE:
+        return retire(accepted, rhythm)
+    if ready:
+        return serve(accepted)
+    due = rhythm.now + rhythm.limits.poll_first
+    return replace(accepted, state=UploadState.INDEXING, next_look_at=due)
+
+
+def serve(upload: Upload) -> Upload:
+    """It is searchable and the one that counts."""
+    return replace(
+        upload,
+        state=UploadState.SERVING,
+        purpose=Purpose.SERVE,
+        next_look_at=None,
+        attempts=0,
+        repairs=0,
+        looks=0,
+        reason="",
+        code="",
+    )
+
+
+def reject(upload: Upload, reason: str, code: str) -> Upload:
+    """The document is to blame: quarantine until an edit or `retry`."""
+    if upload.purpose is Purpose.RETIRE and upload.remote_id is None:
+        return drop(upload)
+    return replace(upload, state=UploadState.FAILED, reason=reason, code=code, next_look_at=None)
+
+
+def put_off(upload: Upload, reason: str, wait: float | None, rhythm: Rhythm) -> Upload:
+    """Nothing was stored and the document is not to blame: INTENDED again, after a pause."""
+    if upload.purpose is Purpose.RETIRE:
+        return drop(upload)
+    seconds = pause(upload.attempts, rhythm.chance) if wait is None else wait
+    return replace(upload, state=UploadState.INTENDED, reason=reason, next_look_at=rhythm.now + seconds)
+
+
+def refund(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
+    """The mirror halts: as if it had not been tried."""
+    spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
+    return put_off(spent, reason, 0.0, rhythm)
+
+
+def doubt(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
+    """The answer was lost: look before anything is sent again."""
+    wait = look_pause(0) if rhythm.limits.list_lag > 0 else 0.0
+    return replace(
+        upload,
+        state=UploadState.UNSURE,
+        reason=reason,
+        looks=0,
+        absences=0,
+        elapsed=0.0,
+        looked_at=rhythm.now,
+        next_look_at=rhythm.now + wait,
+    )
+
+
+def found(upload: Upload, remote_id: str, ready: bool, rhythm: Rhythm) -> Upload:
+    """An unsure upload was seen in the list."""
+    return accept(upload, remote_id, ready, rhythm)
+
+
+def not_found(upload: Upload, rhythm: Rhythm) -> Upload:
+    """A complete list did not have an unsure upload. Past the horizon, absent means absent."""
+    looked = _aged(upload, rhythm)
+    looked = replace(looked, looks=looked.looks + 1, absences=looked.absences + 1)
+    if looked.absences >= rhythm.looks_needed and looked.elapsed >= rhythm.horizon:
+        return _presume_lost(looked, rhythm)
+    left = rhythm.horizon - looked.elapsed
+    wait = look_pause(looked.looks) if left <= 0 else min(look_pause(looked.looks), max(left, 1.0))
+    return replace(looked, next_look_at=rhythm.now + wait)
+
+
+def _aged(upload: Upload, rhythm: Rhythm) -> Upload:
+    """Elapsed time grows by what passed since the last look; a clock stepped back adds nothing."""
+    passed = max(0.0, rhythm.now - (upload.looked_at if upload.looked_at is not None else rhythm.now))
+    return replace(upload, elapsed=upload.elapsed + passed, looked_at=rhythm.now)
+
+
+def _presume_lost(upload: Upload, rhythm: Rhythm) -> Upload:
+    if rhythm.limits.list_lag == 0:
+        return drop(upload)
+    return replace(upload, state=UploadState.PRESUMED_LOST, next_look_at=rhythm.now + PRESUMED_LOST_KEPT)
+
+
+def wait_on(upload: Upload, rhythm: Rhythm) -> Upload:
+    """Still indexing: look again later, with growing pauses."""
+    aged = _aged(upload, rhythm)
+    limits = rhythm.limits
+    wait = min(limits.poll_longest, limits.poll_first * 1.5 ** min(aged.looks, 40))
+    return replace(aged, looks=aged.looks + 1, next_look_at=rhythm.now + wait)
+
+
+def is_overdue(upload: Upload, rhythm: Rhythm) -> bool:
+    """It has been indexing for longer than the target is given."""
+    return upload.elapsed >= rhythm.limits.give_up
+
+
+def repair(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
+    """Indexing failed; it was asked to index again."""
+    repaired = replace(upload, repairs=upload.repairs + 1, reason=reason, looks=0, elapsed=0.0)
+    wait = pause(repaired.repairs, rhythm.chance)
+    return replace(repaired, looked_at=rhythm.now, next_look_at=rhythm.now + wait)
+
+
+def again(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
+    """A fresh intent in place of an upload that failed to index; the tries so far go along."""
+    tries = upload.repairs + 1
+    return replace(
+        upload,
+        id=0,
+        state=UploadState.INTENDED,
+        remote_id=None,
+        repairs=tries,
+        attempts=0,
+        looks=0,
+        absences=0,
+        elapsed=0.0,
+        created_at=rhythm.now,
+        sent_at=None,
+        accepted_at=None,
+        looked_at=None,
+        next_look_at=rhythm.now + pause(tries, rhythm.chance),
+        reason=reason,
+    )
+
+
+def vanished(upload: Upload, rhythm: Rhythm) -> Upload:
+    """A document that was indexing is not there: absent twice past the horizon means it never stayed."""
+    looked = _aged(upload, rhythm)
+    looked = replace(looked, absences=looked.absences + 1, looks=looked.looks + 1)
+    if looked.absences >= rhythm.looks_needed and looked.elapsed >= rhythm.horizon:
+        return replace(looked, state=UploadState.GONE, next_look_at=None)
+    return replace(looked, next_look_at=rhythm.now + look_pause(looked.looks))
+
+
+def retire(upload: Upload, rhythm: Rhythm) -> Upload:
+    """Its document is to be deleted; no request was made yet.
+
+    `purpose` stays SERVE on a row that used to serve: until the request it can serve again.
+    """
+    if upload.remote_id is None:
+        return drop(upload)
+    purpose = Purpose.SERVE if upload.state.serves else Purpose.RETIRE
+    return replace(
+        upload,
+        state=UploadState.RETIRING,
+        purpose=purpose,
+        attempts=0,
+        next_look_at=rhythm.now,
+        reason="",
+        code="",
+    )
+
+
+def begin_delete(upload: Upload) -> Upload:
+    """The attempt is counted before the request: from here on the retirement is not called off."""
+    return replace(upload, attempts=upload.attempts + 1)
+
+
+def deleted(upload: Upload, rhythm: Rhythm) -> Upload:
+    """The target says it is gone; where its list may lag, a tombstone keeps it from being adopted."""
+    if rhythm.limits.list_lag == 0:
+        return replace(upload, state=UploadState.GONE, next_look_at=None)
+    return replace(upload, state=UploadState.TOMBSTONE, next_look_at=rhythm.now + TOMBSTONE_KEPT)
+
+
+def delete_refused(upload: Upload, reason: str, code: str, rhythm: Rhythm) -> Upload:
+    """The target will not delete it: tried a few times, then seldom, the reason kept for a person."""
+    rare = upload.attempts >= RETIRE_TRIES
+    wait = REJECTED_DELETE_PAUSE if rare else pause(upload.attempts, rhythm.chance)
+    return replace(upload, reason=reason, code=code, next_look_at=rhythm.now + wait)
+
+
+def delete_put_off(upload: Upload, reason: str, wait: float | None, rhythm: Rhythm) -> Upload:
+    """The delete may or may not have happened; it is repeatable."""
+    seconds = pause(upload.attempts, rhythm.chance) if wait is None else wait
+    return replace(upload, reason=reason, next_look_at=rhythm.now + seconds)
+
+
+def drop(upload: Upload) -> Upload:
+    """It never reached the target, or nothing of it is left there."""
+    return replace(upload, state=UploadState.DROPPED, next_look_at=None)
+
+
+def gone(upload: Upload) -> Upload:
+    """Its document no longer exists, and not by a delete of ours."""
+    return replace(upload, state=UploadState.GONE, next_look_at=None)
+
+
+def hold(upload: Upload) -> Upload:
+    """Its deletion waits for a person; it goes on serving."""
+    return replace(upload, state=UploadState.HELD, next_look_at=None)
+
+
+def unwant(upload: Upload) -> Upload:
+    """Once its outcome is known it is retired."""
+    return replace(upload, purpose=Purpose.RETIRE)
+
+
+def want(upload: Upload) -> Upload:
+    """It is wanted after all."""
+    return replace(upload, purpose=Purpose.SERVE)
+
+
+def relabelled(upload: Upload, label: str, name: str) -> Upload:
+    """The target knows it under its new path."""
+    return replace(upload, label=label, name=name, next_look_at=None, attempts=0, reason="")

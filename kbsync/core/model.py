@@ -1,0 +1,225 @@
+"""The words of the mirror: what a file, an upload and a document are, as values.
+
+Paths are `str`, relative to the mirror's root, with `/` between parts; bytes that are not UTF-8 are
+carried as surrogate escapes, as `os.fsdecode` makes them. Digests are lower-case hex SHA-256.
+Times are seconds since the epoch (float) unless the name says `_ns`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What `stat` says of a file's content; compared for equality only, never for order.
+
+    ctime is needed: `touch -r` and `cp -p` leave size and mtime alone. `dev` is left out because it
+    may change with every mount.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    ino: int
+
+    @property
+    def newest(self) -> float:
+        """The later of mtime and ctime in seconds: the age of the last change."""
+        return max(self.mtime_ns, self.ctime_ns) / 1e9
+
+
+NO_STAMP = Stamp(-1, 0, 0, 0)
+"""Equals no file's stamp: a row that carries it is looked at again by the next scan."""
+
+
+class Kind(enum.Enum):
+    """What kind of thing a directory entry is."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    SYMLINK = "symlink"
+    SPECIAL = "special file"  # socket, fifo, device
+
+
+class Presence(enum.IntEnum):
+    """What the last look at the disk said of a path."""
+
+    PRESENT = 0
+    MISSING = 1  # absent at one look; a second look, one settle later, decides
+    GONE = 2  # absent at two looks below a root whose identity was checked
+    UNKNOWN = 3  # could not be looked at: never a reason to delete
+
+
+class Choice(enum.IntEnum):
+    """Whether a file is mirrored."""
+
+    SELECTED = 0
+    EXCLUDED = 1  # by include, exclude or an ignore file of a person, or by the defaults; not listed
+    SKIPPED = 2  # nothing a person need act on (empty, symlink, format not taken); listed, exit 0
+    REFUSED = 3  # a person asked for it and it cannot be had (too large, format refused); listed, exit 1
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to "is this file mirrored?", with the reason a person reads.
+
+    `rule` names where it was decided, such as `docs/.kbsyncignore:3` or `exclude[0]`.
+    """
+
+    choice: Choice
+    reason: str = ""
+    rule: str = ""
+
+
+SELECTED = Verdict(Choice.SELECTED)
+
+
+class Status(enum.IntEnum):
+    """The state of a file that people see (contract, JSON)."""
+
+    READY = 0
+    INDEXING = 1
+    PENDING = 2
+    FAILED = 3
+    HELD = 4
+    SKIPPED = 5
+    EXCLUDED = 6  # not shown
+
+    @property
+    def word(self) -> str:
+        """The word used in JSON and on the terminal."""
+        return self.name.lower()
+
+
+class UploadState(enum.IntEnum):
+    """Where one upload (one intent to have one remote document) stands."""
+
+    INTENDED = 0
+    SENDING = 1
+    UNSURE = 2
+    PRESUMED_LOST = 3
+    INDEXING = 4
+    SERVING = 5
+    HELD = 6  # still serves; its deletion waits for a person
+    RETIRING = 7
+    TOMBSTONE = 8
+    FAILED = 9
+    ADOPTING = 10  # found at the target, not yet proven ours
+    DROPPED = 11  # final: never reached the target
+    GONE = 12  # final: no longer at the target
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing more will be done for it."""
+        return self in (UploadState.DROPPED, UploadState.GONE)
+
+    @property
+    def serves(self) -> bool:
+        """The document answers searches for its path."""
+        return self in (UploadState.SERVING, UploadState.HELD)
+
+    @property
+    def in_flight(self) -> bool:
+        """The target may hold it but it does not serve yet."""
+        return self in (UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
+
+
+class Purpose(enum.IntEnum):
+    """What is to become of an upload whose outcome is still open."""
+
+    SERVE = 0
+    RETIRE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One row of the journal: one remote object, or the intent to make one.
+
+    `id` is 0 until the store gives one. `label` is the path under which the target knows it; `path`
+    is where its file is now (None when it belongs to no file any more). `predecessor` is the upload
+    it replaces once ready.
+    """
+
+    id: int
+    mirror: int
+    binding: int
+    path: str | None
+    label: str
+    name: str
+    digest: str
+    size: int
+    recipe: str
+    state: UploadState
+    purpose: Purpose = Purpose.SERVE
+    remote_id: str | None = None
+    predecessor: int | None = None
+    attempts: int = 0
+    repairs: int = 0
+    looks: int = 0
+    absences: int = 0
+    created_at: float = 0.0
+    sent_at: float | None = None
+    accepted_at: float | None = None
+    elapsed: float = 0.0
+    looked_at: float | None = None
+    next_look_at: float | None = None
+    rank: float = 0.0
+    reason: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the folder wants at one path: the input of `planner.decide`.
+
+    `digest` is None while the content is not known (being written, unreadable, over a limit).
+    """
+
+    path: str
+    presence: Presence
+    verdict: Verdict
+    digest: str | None
+    size: int
+    recipe: str
+    by_person: bool = True  # a deselection was made by a person, not by an upgrade of the program
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a target can do beyond put, status, delete and list."""
+
+    renames: bool = False
+    updates: bool = False
+    reembeds: bool = False
+    rename_policy: str = "replace"  # replace | keep
+    adopt: str = "content"  # content | name
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a target takes, as data.
+
+    `extensions` are lower-case without the dot; `names` are exact file names taken without an
+    extension. `list_lag` is how long (seconds) the list may lag behind an accepted upload; 0 means
+    the list is the truth and one look settles an unsure upload. `marks`: the list gives back the
+    path, digest and upload id that were sent. `embedded`: the base lives and dies with this state (another
+    id means the old one is lost), and its rejections come from looking into the document, so that many
+    in a row mean many bad documents and never a broken target.
+    """
+
+    extensions: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+    max_bytes: int | None = None
+    max_bytes_by_extension: Mapping[str, int] = field(default_factory=dict)
+    batch: int = 1
+    concurrency: int = 4
+    list_lag: float = 15.0
+    marks: bool = False
+    embedded: bool = False
+    reembed_tries: int = 3
+    give_up: float = 1800.0
+    poll_first: float = 1.0
+    poll_longest: float = 15.0

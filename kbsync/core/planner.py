@@ -1,0 +1,249 @@
+"""What to do about one path: a pure decision, made again after every change of file or upload.
+
+Each rule is a sentence here and a row in `tests/core/test_planner.py`:
+
+- What cannot be looked at, or is being written, is left alone.
+- A file that is gone or deselected loses its document, but a serving one only after being weighed.
+- Equal bytes under an equal recipe are served by what already serves.
+- A retirement whose delete was not sent is called off when nothing else serves the path.
+- A change is sent as a successor; what serves goes on serving until the successor is ready.
+- Newer work supersedes: an older version on its way is retired, never waited for, except where the target
+  updates in place, since there a single document must not be written to twice at once.
+- A quarantined version is not sent again; an edit or `retry` makes another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from kbsync.core.model import Abilities, Choice, Presence, Purpose, Status, Upload, UploadState, Wish
+
+GONE, DESELECTED, EMPTIED = "gone", "deselected", "emptied"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Make an upload of the wished bytes; `predecessor` serves until it is ready."""
+
+    predecessor: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """It never reached the target: forget it."""
+
+    upload: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Delete its document at the target."""
+
+    upload: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unwant:
+    """Its outcome is open and no longer wanted: once known, it is retired."""
+
+    upload: int
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Its outcome is open and wanted after all."""
+
+    upload: int
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """It serves (again): a hold let go, a retirement called off, an adoption proven."""
+
+    upload: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weigh:
+    """Its deletion is to be weighed with the others."""
+
+    upload: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Its deletion is not to be weighed any more."""
+
+    upload: int
+
+
+@dataclass(frozen=True, slots=True)
+class Relabel:
+    """Tell the target the new path."""
+
+    upload: int
+
+
+Action = Send | Drop | Retire | Unwant | Want | Serve | Weigh | Keep | Relabel
+
+
+def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
+    """What to do now; empty when all is as wished or time must tell. `uploads` are not final ones."""
+    if wish.presence in (Presence.UNKNOWN, Presence.MISSING):
+        return ()
+    if cause := parting_cause(wish):
+        return tuple(_part(u, cause, abilities) for u in uploads if _part(u, cause, abilities))  # type: ignore[misc]
+    if wish.digest is None or wish.verdict.choice is not Choice.SELECTED:
+        return ()
+    return _keep(wish, uploads, abilities)
+
+
+def parting_cause(wish: Wish) -> str:
+    """Why the path shall have no document ('' when it shall have one)."""
+    if wish.presence is Presence.GONE:
+        return GONE
+    match wish.verdict.choice:
+        case Choice.EXCLUDED:
+            return DESELECTED if wish.by_person else ""
+        case Choice.SKIPPED:
+            return EMPTIED if wish.by_person else ""
+        case _:
+            return ""
+
+
+def _part(upload: Upload, cause: str, abilities: Abilities) -> Action | None:
+    match upload.state:
+        case UploadState.INTENDED:
+            return Drop(upload.id)
+        case UploadState.SENDING | UploadState.UNSURE if not abilities.updates:
+            return Unwant(upload.id) if upload.purpose is Purpose.SERVE else None
+        case UploadState.INDEXING if not abilities.updates:
+            return Retire(upload.id)
+        case UploadState.FAILED:
+            return Retire(upload.id) if upload.remote_id else Drop(upload.id)
+        case UploadState.SERVING:
+            return Weigh(upload.id, cause)
+        case _:
+            return None
+
+
+def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
+    server = next((u for u in uploads if u.state.serves), None)
+    if server is None and (former := next((u for u in uploads if _can_return(u)), None)):
+        return (Serve(former.id),)
+    back = _released(server)
+    if server is not None and _same_content(server, wish):
+        label = _relabelled(server, wish, abilities)
+        if label is not None:
+            return (*back, *label, *_supersede(uploads, server, abilities))
+    chosen = _chosen(wish, uploads, server, abilities)
+    if chosen is not None:
+        return (*back, *_encourage(chosen, server), *_supersede(uploads, chosen, abilities))
+    if _must_wait(uploads, abilities):
+        return back
+    send = Send(server.id if server else None)
+    return (*back, *_supersede(uploads, None, abilities), send)
+
+
+def _can_return(upload: Upload) -> bool:
+    """It used to serve and its delete was not sent."""
+    return (
+        upload.state is UploadState.RETIRING and upload.purpose is Purpose.SERVE and upload.attempts == 0
+    )
+
+
+def _same_content(upload: Upload, wish: Wish) -> bool:
+    return upload.digest == wish.digest and upload.recipe == wish.recipe
+
+
+def _released(server: Upload | None) -> tuple[Action, ...]:
+    if server is None:
+        return ()
+    return (Serve(server.id),) if server.state is UploadState.HELD else (Keep(server.id),)
+
+
+def _relabelled(server: Upload, wish: Wish, abilities: Abilities) -> tuple[Action, ...] | None:
+    """Nothing or `Relabel` where the server's path is or can be made right; None if a successor must."""
+    if server.label == wish.path or (not abilities.renames and abilities.rename_policy == "keep"):
+        return ()
+    return (Relabel(server.id),) if abilities.renames else None
+
+
+def _chosen(
+    wish: Wish, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
+) -> Upload | None:
+    """The upload that will serve the wish, if one is there already."""
+    fitting = [u for u in uploads if _same_content(u, wish) and not u.state.serves]
+    for state in (UploadState.INDEXING, UploadState.UNSURE, UploadState.SENDING, UploadState.INTENDED):
+        for upload in fitting:
+            if upload.state is state and upload.label == wish.path:
+                return upload
+    for upload in fitting:
+        if _can_return(upload) and upload.label == wish.path:
+            return upload
+        if upload.state is UploadState.FAILED:
+            return upload
+    return None if server else _adoptable(wish, uploads, abilities)
+
+
+def _adoptable(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> Upload | None:
+    """A document found at the target that is proven ours: by its bytes, or by name where that is enough."""
+    found = [u for u in uploads if u.state is UploadState.ADOPTING]
+    proven = [u for u in found if u.digest == wish.digest]
+    if not proven and abilities.adopt == "name":
+        proven = found
+    return proven[0] if proven else None
+
+
+def _encourage(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
+    match chosen.state:
+        case UploadState.UNSURE | UploadState.SENDING | UploadState.INDEXING if (
+            chosen.purpose is Purpose.RETIRE
+        ):
+            return (Want(chosen.id),)
+        case UploadState.ADOPTING:
+            return (Serve(chosen.id),)
+        case UploadState.RETIRING:
+            return (*((Retire(server.id),) if server else ()), Serve(chosen.id))
+        case _:
+            return ()
+
+
+def _supersede(uploads: Iterable[Upload], chosen: Upload | None, abilities: Abilities) -> tuple[Action, ...]:
+    """Everything that is neither served nor chosen makes way."""
+    actions = (_part(u, GONE, abilities) for u in uploads if u is not chosen and not u.state.serves)
+    return tuple(a for a in actions if a is not None)
+
+
+def _must_wait(uploads: Sequence[Upload], abilities: Abilities) -> bool:
+    return abilities.updates and any(u.state.in_flight for u in uploads)
+
+
+def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:
+    """The word that people see for this file."""
+    server = next((u for u in uploads if u.state.serves), None)
+    if server is not None and server.state is UploadState.HELD:
+        return Status.HELD
+    if parting_cause(wish) and server is not None:
+        return Status.PENDING
+    match wish.verdict.choice:
+        case Choice.EXCLUDED:
+            return Status.EXCLUDED
+        case Choice.SKIPPED:
+            return Status.SKIPPED
+        case Choice.REFUSED:
+            return Status.FAILED
+    if server is not None and _same_content(server, wish):
+        return Status.READY
+    return _progress(wish, uploads)
+
+
+def _progress(wish: Wish, uploads: Sequence[Upload]) -> Status:
+    fitting = {u.state for u in uploads if _same_content(u, wish)}
+    if UploadState.INDEXING in fitting:
+        return Status.INDEXING
+    if UploadState.FAILED in fitting:
+        return Status.FAILED
+    return Status.PENDING

@@ -1,0 +1,144 @@
+"""Begins the work on one mirror: which rows it has, which base it is bound to, and what changed meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from kbsync.contract import Base, Target
+from kbsync.core.select import Rules
+from kbsync.engine import outcomes
+from kbsync.engine.adoption import adopt
+from kbsync.engine.clock import Clock
+from kbsync.engine.ledger import Ledger
+from kbsync.engine.terms import Plan, Terms, abilities_of, recipe_of
+from kbsync.errors import Halted
+from kbsync.source.roots import RootIdentity, compare
+from kbsync.state.mirrors import MirrorRecord, RootRecord
+from kbsync.state.store import Store, Tx
+
+PAGE = 256
+EMPTIED_LEAST, EMPTIED_SHARE = 5, 0.2
+
+
+def enroll(tx: Tx, plan: Plan, configured: Sequence[str]) -> MirrorRecord:
+    """The mirror's rows: by name, or taken over from a mirror of the same folder that has left the config."""
+    folder = str(plan.root)
+    record = tx.mirrors.named(plan.name)
+    if record is None:
+        left = [m for m in tx.mirrors.in_folder(folder) if m.name not in configured]
+        record = left[0] if left else tx.mirrors.add(plan.name, folder, plan.target_type)
+    elif record.folder != folder:
+        tx.mirrors.set_hold_all(record.id, True)
+    tx.mirrors.attach(record.id, plan.name, folder, plan.target_type)
+    return tx.mirrors.get(record.id)
+
+
+def check_root(tx: Tx, record: MirrorRecord, now: RootIdentity, *, accepted: bool) -> str:
+    """Compare the root with what it was last time; '' or why a person must look before anything is deleted.
+
+    A mount that is missing halts (the sentence is returned); any other difference holds the deletions of
+    the first pass. `accepted`: a person said that the folder is right as it is.
+    """
+    stored = record.root
+    if stored is not None and not accepted:
+        was = RootIdentity(stored.dev, stored.ino, stored.fs_type, stored.is_mount)
+        difference = compare(was, now)
+        if difference and stored.is_mount and not now.is_mount:
+            return difference
+        if difference:
+            tx.mirrors.set_hold_all(record.id, True)
+    tx.mirrors.set_root(record.id, RootRecord(now.dev, now.ino, now.fs_type, now.is_mount))
+    return ""
+
+
+async def bind(
+    store: Store,
+    plan: Plan,
+    record: MirrorRecord,
+    target: Target,
+    spool_dir: Path,
+    cure: Callable[[str], str],
+) -> Terms:
+    """Look at the base and bind the mirror to it. Raises `TargetError`."""
+    base = await target.base()
+    binding = await store.write(lambda tx: _rebind(tx, plan, record, base, target))
+    return Terms(
+        plan=plan,
+        mirror=record.id,
+        binding=binding,
+        limits=target.limits,
+        abilities=abilities_of(target, plan),
+        recipe=recipe_of(target, plan),
+        rules=Rules(plan.include, plan.exclude, target.limits),
+        spool_dir=spool_dir,
+        cure=cure,
+    )
+
+
+def _rebind(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, target: Target) -> int:
+    binding = tx.mirrors.bind_to(record.id, plan.target_type, base.address, base.id, plan.prefix)
+    if record.binding not in (None, binding) and target.limits.embedded:
+        assert record.binding is not None
+        tx.uploads.lose(record.id, record.binding)
+    _refuse_emptied(tx, record, binding, base)
+    left = tx.uploads.left_behind(record.id, binding)
+    note = f"{left} documents were left behind in the knowledge base used before" if left else ""
+    tx.mirrors.set_note(record.id, note)
+    return binding
+
+
+def _refuse_emptied(tx: Tx, record: MirrorRecord, binding: int, base: Base) -> None:
+    """A base that lost many documents behind our back is a person's business."""
+    serving = tx.uploads.serving_count(record.id, binding)
+    if base.documents is None or not serving:
+        return
+    lost = serving - base.documents
+    if lost > max(EMPTIED_LEAST, EMPTIED_SHARE * serving):
+        raise Halted(
+            "knowledge-base-emptied",
+            f"{lost} of {serving} documents are no longer in the knowledge base",
+            cure=f"verify --repair --mirror {record.name}",
+        )
+
+
+async def prepare(store: Store, ledger: Ledger, target: Target, clock: Clock) -> None:
+    """Recover from the last stop, take over what the base holds, and renew what the config changed."""
+    terms = ledger.terms
+    await store.write(lambda tx: tx.entries.forget_first_looks(terms.mirror))
+    await store.write(lambda tx: outcomes.recover(ledger, tx))
+    if not await store.read(lambda tx: tx.mirrors.is_adopted(terms.binding)):
+        await adopt(store, ledger, target)
+    print_now = fingerprint(terms)
+    key = f"terms:{terms.mirror}"
+    if await store.read(lambda tx: tx.meta.get(key)) != print_now:
+        await _settle_everything(store, ledger)
+        await store.write(lambda tx: tx.meta.set(key, print_now))
+    await store.write(lambda tx: tx.uploads.prune(clock.wall() - 30 * 86400.0))
+
+
+def fingerprint(terms: Terms) -> str:
+    """Changes when files that did not change may have to be sent again: another base, another recipe."""
+    recipes = [terms.recipe(f"x.{extension}") for extension in sorted(terms.limits.extensions)]
+    whole = (terms.binding, recipes, terms.abilities, terms.plan.prefix, terms.plan.fingerprint)
+    return hashlib.sha256(repr(whole).encode()).hexdigest()
+
+
+async def _settle_everything(store: Store, ledger: Ledger) -> None:
+    """Let the planner judge every file again, a page a transaction."""
+    mirror = ledger.terms.mirror
+    for folder in await store.read(lambda tx: [path for _, path in tx.folders.tree(mirror, "")]):
+        paths = await store.read(partial(_names, mirror, folder))
+        for start in range(0, len(paths), PAGE):
+            await store.write(partial(_settle_page, ledger, paths[start : start + PAGE]))
+
+
+def _names(mirror: int, folder: str, tx: Tx) -> list[str]:
+    return tx.entries.names(mirror, folder)
+
+
+def _settle_page(ledger: Ledger, paths: Sequence[str], tx: Tx) -> None:
+    for path in paths:
+        ledger.settle(tx, path)

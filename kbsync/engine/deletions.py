@@ -1,0 +1,216 @@
+"""Files that are gone: the second look, the brake, holds, and what a person approved.
+
+Nothing here deletes a document. What may go is set to RETIRING in one transaction; the worker does the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from kbsync.core import lifecycle
+from kbsync.core.brake import must_hold
+from kbsync.core.model import Presence, UploadState
+from kbsync.core.planner import parting_cause
+from kbsync.engine.clock import Clock
+from kbsync.engine.ledger import Ledger
+from kbsync.source.looker import Look, look
+from kbsync.source.roots import RootIdentity
+from kbsync.state.holds import Candidate, HoldItem
+from kbsync.state.store import Store, Tx
+
+log = structlog.get_logger("kbsync")
+
+PAGE = 500
+QUIET_LEAST = 3.0
+APPROVAL_KEPT = 7 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What became of a batch: deletions let through, and deletions that wait for a person."""
+
+    released: int = 0
+    held: int = 0
+
+
+class Deletions:
+    """The deletions of one mirror. `identity` gives the root's identity, None while it cannot be trusted."""
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        clock: Clock,
+        identity: Callable[[], Awaitable[RootIdentity | None]],
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._identity = identity
+        self.may_wait = True
+        """Something may wait for its second look or the brake; False only when surely nothing does."""
+
+    @property
+    def _mirror(self) -> int:
+        return self._ledger.terms.mirror
+
+    async def second_looks(self) -> list[str]:
+        """Look again at what one look, a settle ago, did not find. Returns paths that are back."""
+        then = self._clock.steady() - self._ledger.terms.plan.settle
+        back: list[str] = []
+        while paths := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
+            looked = await self._looks(paths)
+            if looked is None:
+                break
+            await self._store.write(partial(self._record_looks, looked))
+            back += [path for path, found in looked if found.presence is Presence.PRESENT]
+        return back
+
+    async def _looks(self, paths: Iterable[str]) -> list[tuple[str, Look]] | None:
+        """Looks that count: the root was the same before and after. None when it was not."""
+        before = await self._identity()
+        if before is None:
+            return None
+        root = self._ledger.terms.plan.root
+        found = await asyncio.to_thread(lambda: [(path, look(root, path, before)) for path in paths])
+        return found if await self._identity() == before else None
+
+    def _record_looks(self, looked: Iterable[tuple[str, Look]], tx: Tx) -> None:
+        for path, found in looked:
+            match found.presence:
+                case Presence.MISSING:
+                    self._ledger.gone(tx, path)
+                case Presence.PRESENT:
+                    tx.entries.doubt(self._mirror, path)
+                case _:
+                    tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
+
+    async def next_due(self) -> float | None:
+        """Steady time of the next second look or weighing; None when nothing waits."""
+        missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
+        times = [] if missed is None else [missed + self._ledger.terms.plan.settle]
+        n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
+        if n:
+            times.append(self._clock.steady() + max(0.0, self._weigh_at(first, last) - self._clock.wall()))
+        self.may_wait = bool(times)
+        return min(times, default=None)
+
+    def _weigh_at(self, first: float, last: float) -> float:
+        plan = self._ledger.terms.plan
+        return min(last + max(plan.settle, QUIET_LEAST), first + plan.settle_longest)
+
+    async def weigh(self, *, now: bool = False) -> Weighed:
+        """Weigh the collected deletions once none came for a while (`now`: the collection is complete)."""
+        n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
+        if not n or not (now or self._clock.wall() >= self._weigh_at(first, last)):
+            return Weighed()
+        if await self._identity() is None:
+            return Weighed()
+        weighed = await self._store.write(self._weigh)
+        if weighed.held:
+            name = self._ledger.terms.plan.name
+            log.warning("deletions.held", mirror=name, count=weighed.held, cure=self._cure())
+        return weighed
+
+    def _cure(self) -> str:
+        return self._ledger.terms.cure(f"approve {self._ledger.terms.plan.name}")
+
+    def _weigh(self, tx: Tx) -> Weighed:
+        terms, now = self._ledger.terms, self._clock.wall()
+        batch = [c for c in tx.holds.candidates(self._mirror) if self._counts(tx, c)]
+        serving = tx.uploads.serving_count(self._mirror, terms.binding)
+        executed = tx.holds.logged_since(self._mirror, now - terms.plan.deletions.window)
+        ask = tx.mirrors.get(self._mirror).hold_all and bool(batch)
+        if ask or must_hold(len(batch), executed, serving, terms.plan.deletions):
+            self._hold(tx, batch)
+            return Weighed(held=len(batch))
+        for candidate in batch:
+            self._release(tx, candidate.upload)
+        if batch:
+            tx.holds.log(self._mirror, now, len(batch))
+        return Weighed(released=len(batch))
+
+    def _counts(self, tx: Tx, candidate: Candidate) -> bool:
+        """The path still has to part with exactly this upload; else the candidate is withdrawn."""
+        entry = tx.entries.get(self._mirror, candidate.path)
+        upload = tx.uploads.get(candidate.upload)
+        good = (
+            entry is not None
+            and upload is not None
+            and upload.state is UploadState.SERVING
+            and upload.path == candidate.path
+            and bool(parting_cause(self._ledger.wish(entry)))
+        )
+        if not good:
+            tx.holds.withdraw(self._mirror, candidate.path)
+        return good
+
+    def _hold(self, tx: Tx, batch: Iterable[Candidate]) -> None:
+        hold = tx.holds.open(self._mirror, self._clock.wall())
+        for candidate in batch:
+            upload = tx.uploads.get(candidate.upload)
+            assert upload is not None
+            item = HoldItem(candidate.path, upload.id, upload.digest, candidate.cause)
+            tx.holds.add_item(hold, item)
+            tx.uploads.save(lifecycle.hold(upload))
+            tx.holds.withdraw(self._mirror, candidate.path)
+            tx.audit.add(self._clock.wall(), self._mirror, "deletion.held", candidate.path)
+            self._ledger.settle(tx, candidate.path)
+
+    def _release(self, tx: Tx, number: int) -> None:
+        upload = tx.uploads.get(number)
+        if upload is None or not upload.state.serves or upload.path is None:
+            return
+        tx.holds.withdraw(self._mirror, upload.path)
+        tx.uploads.save(lifecycle.retire(upload, self._ledger.rhythm))
+        tx.audit.add(self._clock.wall(), self._mirror, "deletion.released", upload.path)
+        self._ledger.settle(tx, upload.path)
+
+    async def run_approved(self) -> int:
+        """Let go what a person approved and is still as it was then; returns how many deletions."""
+        holds = await self._store.read(lambda tx: tx.holds.current(self._mirror))
+        approved = [hold.id for hold in holds if hold.approved_at is not None]
+        if not approved:
+            return 0
+        old = self._clock.wall() - APPROVAL_KEPT
+        await self._store.write(lambda tx: tx.holds.unapprove_before(self._mirror, old))
+        return sum([await self._run_hold(hold) for hold in approved])
+
+    async def _run_hold(self, hold: int) -> int:
+        items = await self._store.read(lambda tx: list(tx.holds.items(hold)))
+        done = 0
+        for page in _pages(items):
+            looked = await self._looks([item.path for item in page])
+            if looked is None:
+                return done
+            presence = {path: found.presence for path, found in looked}
+            done += await self._store.write(partial(self._run_items, page, presence))
+        await self._store.write(lambda tx: tx.holds.end_empty(self._mirror, self._clock.wall()))
+        return done
+
+    def _run_items(self, items: list[HoldItem], presence: dict[str, Presence], tx: Tx) -> int:
+        return sum(self._run_item(tx, item, presence[item.path]) for item in items)
+
+    def _run_item(self, tx: Tx, item: HoldItem, presence: Presence) -> bool:
+        entry, upload = tx.entries.get(self._mirror, item.path), tx.uploads.get(item.upload)
+        held = upload is not None and upload.state is UploadState.HELD and upload.path == item.path
+        if not held or entry is None:
+            tx.holds.release(item.upload)
+            return False
+        gone = entry.presence is Presence.GONE
+        if not parting_cause(self._ledger.wish(entry)) or (gone and presence is not Presence.MISSING):
+            tx.entries.doubt(self._mirror, item.path)  # it is back, or cannot be looked at: look anew
+            return False
+        self._release(tx, item.upload)
+        tx.holds.release(item.upload)
+        return True
+
+
+def _pages(items: list[HoldItem]) -> Iterator[list[HoldItem]]:
+    for start in range(0, len(items), PAGE):
+        yield items[start : start + PAGE]

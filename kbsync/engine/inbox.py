@@ -1,0 +1,93 @@
+"""What commands asked for while this process holds the lock: approve, retry, repair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from kbsync.core import lifecycle
+from kbsync.core.model import Upload, UploadState
+from kbsync.engine.clock import Clock
+from kbsync.engine.ledger import Ledger
+from kbsync.state.inbox import Message
+from kbsync.state.store import Store, Tx
+
+PAGE = 500
+
+
+@dataclass(slots=True)
+class Answer:
+    """What follows for the run: files to look at again, and whether a halt may be over."""
+
+    look_at: set[str] = field(default_factory=set)
+    resumed: bool = False
+
+
+class Inbox:
+    """The messages of one mirror."""
+
+    def __init__(self, store: Store, ledger: Ledger, clock: Clock) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+
+    async def carry_out(self) -> Answer:
+        """Do what was asked, oldest first, each message with its effect in one transaction."""
+        name = self._ledger.terms.plan.name
+        messages = await self._store.read(lambda tx: tx.inbox.waiting(name))
+        answer = Answer()
+        for message in messages:
+            await self._store.write(partial(self._carry_out, message, answer))
+        return answer
+
+    def _carry_out(self, message: Message, answer: Answer, tx: Tx) -> None:
+        match message.verb:
+            case "approve":
+                for hold in message.args.get("holds", ()):
+                    tx.holds.approve(int(hold), self._clock.wall())
+            case "retry":
+                self._retry(tx, message.args.get("paths"), answer)
+            case "repair":
+                self._repair(tx, message, answer)
+        tx.inbox.done(message.id)
+
+    def _retry(self, tx: Tx, paths: list[str] | None, answer: Answer) -> None:
+        """Release failed documents: all, or those of these paths; unreadable files are looked at again."""
+        answer.resumed = True
+        terms = self._ledger.terms
+        for upload in self._failed(tx):
+            if paths is None or upload.path in paths:
+                self._release(tx, upload)
+        troubled = [entry.path for entry in tx.entries.unread(terms.mirror)]
+        answer.look_at.update(path for path in troubled if paths is None or path in paths)
+
+    def _failed(self, tx: Tx) -> list[Upload]:
+        terms = self._ledger.terms
+        return tx.uploads.in_states(terms.mirror, terms.binding, (UploadState.FAILED,), limit=1_000_000)
+
+    def _release(self, tx: Tx, upload: Upload) -> None:
+        retired = (
+            lifecycle.retire(upload, self._ledger.rhythm) if upload.remote_id else lifecycle.drop(upload)
+        )
+        tx.uploads.save(retired)
+        if upload.path is not None:
+            self._ledger.settle(tx, upload.path, fresh=True)
+
+    def _repair(self, tx: Tx, message: Message, answer: Answer) -> None:
+        """`missing` documents are forgotten so that they are sent again; `surplus` ones are deleted."""
+        binding = self._ledger.terms.binding
+        for remote_id in message.args.get("missing", ()):
+            for upload in tx.uploads.by_remote(binding, remote_id):
+                if upload.state.serves:
+                    tx.uploads.save(lifecycle.gone(upload))
+                    self._ledger.settle(tx, upload.path or "", fresh=True)
+        for remote_id in message.args.get("surplus", ()):
+            self._retire_surplus(tx, remote_id)
+        answer.look_at.update(message.args.get("stale", ()))
+
+    def _retire_surplus(self, tx: Tx, remote_id: str) -> None:
+        """A document proven ours that nothing needs: it never serves, so no path loses anything."""
+        rows = tx.uploads.by_remote(self._ledger.terms.binding, remote_id)
+        if any(row.state.serves or row.state.in_flight for row in rows) or not rows:
+            return
+        tx.uploads.save(lifecycle.retire(rows[0], self._ledger.rhythm))

@@ -1,0 +1,257 @@
+"""Records what was seen and lets the planner draw the consequences, in one transaction.
+
+Every method takes the transaction it runs in. Whatever changes a file's row or an upload's row ends with
+`settle`, so that rows and intentions never disagree on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from kbsync.core import lifecycle
+from kbsync.core.lifecycle import Rhythm
+from kbsync.core.model import (
+    NO_STAMP,
+    SELECTED,
+    Choice,
+    Presence,
+    Stamp,
+    Status,
+    Upload,
+    UploadState,
+    Verdict,
+    Wish,
+)
+from kbsync.core.planner import (
+    Action,
+    Drop,
+    Keep,
+    Relabel,
+    Retire,
+    Send,
+    Serve,
+    Unwant,
+    Want,
+    Weigh,
+    decide,
+    status_of,
+)
+from kbsync.engine.clock import Clock
+from kbsync.engine.terms import Terms
+from kbsync.state.entries import Entry
+from kbsync.state.store import Tx
+
+ROUNDS = 8
+BACKLOG_PENALTY = 600.0
+HUGE_PENALTY = 600.0
+LINGERING = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE, UploadState.ADOPTING)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look at one file found. `digest` None: its bytes were not read (skipped, unreadable).
+
+    `problem`: it could not be read, and why; what is known of it stays. `fresh`: a person waits for it.
+    `renamed_from`: the path the same file had before.
+    """
+
+    path: str
+    stamp: Stamp
+    verdict: Verdict = SELECTED
+    by_person: bool = True
+    digest: str | None = None
+    racy: bool = False
+    problem: str = ""
+    fresh: bool = False
+    renamed_from: str | None = None
+
+
+class Ledger:
+    """The rows of one mirror in one binding."""
+
+    def __init__(
+        self, terms: Terms, clock: Clock, on_settled: Callable[[Tx, str], None] | None = None
+    ) -> None:
+        self.terms = terms
+        self._clock = clock
+        self._on_settled = on_settled
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """The moment, chance and limits for lifecycle steps."""
+        return Rhythm(self._clock.wall(), self._clock.chance, self.terms.limits, self.terms.plan.absent_after)
+
+    def observe(self, tx: Tx, seen: Seen) -> None:
+        """A look at a file ended: record it and settle its path."""
+        if seen.renamed_from is not None:
+            self._move(tx, seen.renamed_from, seen.path)
+        known = tx.entries.get(self.terms.mirror, seen.path)
+        tx.entries.put(self.terms.mirror, self._entry(seen, known))
+        self.settle(tx, seen.path, fresh=seen.fresh)
+
+    def _entry(self, seen: Seen, known: Entry | None) -> Entry:
+        now = self._clock.wall()
+        status, since = (known.status, known.since) if known else (Status.PENDING, now)
+        digest = seen.digest if seen.digest or known is None else known.digest
+        if seen.problem:
+            verdict = Verdict(Choice.REFUSED, seen.problem)
+            return Entry(seen.path, NO_STAMP, digest, verdict, True, Presence.UNKNOWN, status, since)
+        return Entry(
+            seen.path,
+            seen.stamp,
+            digest,
+            seen.verdict,
+            seen.by_person,
+            Presence.PRESENT,
+            status,
+            since,
+            seen.racy,
+        )
+
+    def _move(self, tx: Tx, old: str, new: str) -> None:
+        mirror = self.terms.mirror
+        tx.uploads.move(mirror, old, new)
+        tx.holds.withdraw(mirror, old)
+        tx.entries.remove(mirror, old)
+
+    def await_quiet(self, tx: Tx, path: str) -> None:
+        """The file changes at this moment: pending, and looked at again by any later scan."""
+        known = tx.entries.get(self.terms.mirror, path)
+        now = self._clock.wall()
+        if known is None:
+            known = Entry(path, NO_STAMP, None, SELECTED, True, Presence.PRESENT, Status.PENDING, now)
+        since = known.since if known.status is Status.PENDING else now
+        waiting = replace(
+            known, stamp=NO_STAMP, presence=Presence.PRESENT, status=Status.PENDING, since=since
+        )
+        if known.verdict is not SELECTED and not tx.uploads.at(self.terms.mirror, self.terms.binding, path):
+            waiting = replace(waiting, verdict=SELECTED)
+        tx.entries.put(self.terms.mirror, waiting)
+
+    def gone(self, tx: Tx, path: str) -> None:
+        """Two looks did not find the file."""
+        tx.entries.set_presence(self.terms.mirror, path, Presence.GONE)
+        self.settle(tx, path)
+
+    def deselect(self, tx: Tx, path: str, verdict: Verdict, by_person: bool) -> None:
+        """The file is there and no longer selected."""
+        known = tx.entries.get(self.terms.mirror, path)
+        if known is not None:
+            tx.entries.put(self.terms.mirror, replace(known, verdict=verdict, by_person=by_person))
+            self.settle(tx, path)
+
+    def settle(self, tx: Tx, path: str, *, fresh: bool = False) -> None:
+        """Decide about a path until nothing more follows, then say its status."""
+        entry = tx.entries.get(self.terms.mirror, path)
+        if entry is None:
+            return
+        wish = self.wish(entry)
+        for _ in range(ROUNDS):
+            uploads = self.uploads(tx, path)
+            actions = decide(wish, uploads, self.terms.abilities)
+            if not self._apply(tx, wish, {u.id: u for u in uploads}, actions, fresh):
+                break
+        self._conclude(tx, entry, wish)
+
+    def wish(self, entry: Entry) -> Wish:
+        """What the folder wants at this path."""
+        known = entry.stamp != NO_STAMP and entry.stamp.size >= 0
+        return Wish(
+            path=entry.path,
+            presence=entry.presence,
+            verdict=entry.verdict,
+            digest=entry.digest if known else None,
+            size=max(entry.stamp.size, 0),
+            recipe=self.terms.recipe(entry.path),
+            by_person=entry.by_person,
+        )
+
+    def uploads(self, tx: Tx, path: str) -> list[Upload]:
+        """What is not final at a path."""
+        return tx.uploads.at(self.terms.mirror, self.terms.binding, path)
+
+    def _conclude(self, tx: Tx, entry: Entry, wish: Wish) -> None:
+        uploads = self.uploads(tx, entry.path)
+        if entry.presence is Presence.GONE and all(u.state in LINGERING for u in uploads):
+            tx.entries.remove(self.terms.mirror, entry.path)
+        else:
+            status = status_of(wish, uploads)
+            if status is not entry.status:
+                tx.entries.set_status(self.terms.mirror, entry.path, status, self._clock.wall())
+        if self._on_settled is not None:
+            self._on_settled(tx, entry.path)
+
+    def _apply(
+        self, tx: Tx, wish: Wish, rows: dict[int, Upload], actions: tuple[Action, ...], fresh: bool
+    ) -> bool:
+        """True when rows changed in a way that may call for more."""
+        changed = [self._carry_out(tx, wish, rows, action, fresh) for action in actions]
+        return any(changed)
+
+    def _carry_out(self, tx: Tx, wish: Wish, rows: dict[int, Upload], action: Action, fresh: bool) -> bool:
+        mirror, now = self.terms.mirror, self._clock.wall()
+        match action:
+            case Send(predecessor):
+                tx.uploads.add(self._intend(wish, predecessor, fresh))
+            case Drop(number):
+                tx.uploads.save(lifecycle.drop(rows[number]))
+            case Retire(number):
+                tx.uploads.save(lifecycle.retire(rows[number], self.rhythm))
+            case Unwant(number):
+                tx.uploads.save(lifecycle.unwant(rows[number]))
+            case Want(number):
+                tx.uploads.save(lifecycle.want(rows[number]))
+            case Serve(number):
+                self._serve_again(tx, rows[number])
+            case Weigh(number, cause):
+                tx.holds.nominate(mirror, wish.path, number, cause, now)
+                return False
+            case Keep():
+                tx.holds.withdraw(mirror, wish.path)
+                return False
+            case Relabel(number):
+                if rows[number].next_look_at is not None:
+                    return False
+                tx.uploads.save(replace(rows[number], next_look_at=now))
+        return True
+
+    def _intend(self, wish: Wish, predecessor: int | None, fresh: bool) -> Upload:
+        now = self._clock.wall()
+        assert wish.digest is not None
+        return Upload(
+            id=0,
+            mirror=self.terms.mirror,
+            binding=self.terms.binding,
+            path=wish.path,
+            label=wish.path,
+            name=self.terms.remote_name(wish.path),
+            digest=wish.digest,
+            size=wish.size,
+            recipe=wish.recipe,
+            state=UploadState.INTENDED,
+            predecessor=predecessor,
+            created_at=now,
+            next_look_at=now,
+            rank=rank(now, wish.size, fresh),
+        )
+
+    def _serve_again(self, tx: Tx, upload: Upload) -> None:
+        tx.holds.withdraw(self.terms.mirror, upload.path or "")
+        tx.holds.release(upload.id)
+        tx.holds.end_empty(self.terms.mirror, self._clock.wall())
+        tx.uploads.save(lifecycle.serve(upload))
+
+    def enter_service(self, tx: Tx, upload: Upload, *, replaced: bool = False) -> None:
+        """An upload became ready: in the same transaction it serves and its predecessor is retired."""
+        for old in self.uploads(tx, upload.path or ""):
+            if old.state.serves and old.id != upload.id:
+                tx.holds.release(old.id)
+                same = replaced or old.remote_id == upload.remote_id  # it was updated in place
+                tx.uploads.save(lifecycle.gone(old) if same else lifecycle.retire(old, self.rhythm))
+        tx.uploads.save(lifecycle.serve(upload))
+
+
+def rank(now: float, size: int, fresh: bool) -> float:
+    """A virtual deadline (epoch seconds): fresh before backlog, small before huge, and nobody starves."""
+    return now + (0.0 if fresh else BACKLOG_PENALTY) + min(HUGE_PENALTY, size / 1e6)

@@ -1,0 +1,302 @@
+"""One mirror at work: its parts, how they begin and end, and what `--once` and the daemon share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from kbsync.contract import Target
+from kbsync.core.select import Rules
+from kbsync.engine import attach
+from kbsync.engine.clock import Clock
+from kbsync.engine.deletions import Deletions
+from kbsync.engine.inbox import Inbox
+from kbsync.engine.ledger import Ledger
+from kbsync.engine.outcomes import Happened
+from kbsync.engine.reconciler import Reconciler
+from kbsync.engine.sending import Bodies
+from kbsync.engine.terms import Plan
+from kbsync.engine.worker import Worker
+from kbsync.errors import Halted, TargetError
+from kbsync.source.hints import Hint, HintKind
+from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
+from kbsync.source.scanner import ScanSummary
+from kbsync.state.mirrors import Halt
+from kbsync.state.store import Store, Tx
+
+log = structlog.get_logger("kbsync")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a mirror runs: its place for spooled bytes, the config's names, and how cures are written."""
+
+    spool_dir: Path
+    configured: Sequence[str]
+    cure: Callable[[str], str] = lambda command: f"kbsync {command}"
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was done since the run began."""
+
+    uploaded: int = 0
+    replaced: int = 0
+    renamed: int = 0
+    deleted: int = 0
+
+
+@dataclass(slots=True)
+class Parts:
+    """What exists only while the mirror is bound to its base."""
+
+    target: Target
+    ledger: Ledger
+    bodies: Bodies
+    worker: Worker
+    reconciler: Reconciler
+    deletions: Deletions
+    inbox: Inbox
+    working: asyncio.Task[None]
+
+
+@dataclass(slots=True)
+class MirrorRun:
+    """A mirror from `begin` to `end`; `begin` may be called again after it failed.
+
+    `open_target` gives a fresh target. `on_event` gets a line for every finished document.
+    """
+
+    plan: Plan
+    store: Store
+    open_target: Callable[[], Awaitable[Target]]
+    clock: Clock
+    site: Site
+    on_event: Callable[[Happened], None] = lambda _event: None
+    on_settled: Callable[[Tx, str], None] | None = None
+    mirror: int = 0
+    halt: Halt | None = None
+    trouble: str = ""
+    counts: Counts = field(default_factory=Counts)
+    doubted: set[str] = field(default_factory=set)
+    parts: Parts | None = None
+    identity: RootIdentity | None = None
+    on_doubt: Callable[[], None] = lambda: None
+
+    # -- beginning and ending --------------------------------------------------------------------------
+
+    async def begin(self) -> bool:
+        """Look at root and base and set the parts to work; False with `halt` or `trouble` set."""
+        if not await self._find_root():
+            return False
+        target = None
+        try:
+            target = await self.open_target()
+            await self._bind(target)
+        except Halted as error:
+            await self._give_up(target)
+            await self.set_halt(self._halt_of(error))
+            return False
+        except TargetError as error:
+            await self._give_up(target)
+            self.trouble = error.reason
+            return False
+        self.trouble = ""
+        await self.set_halt(None)
+        return True
+
+    async def _give_up(self, target: Target | None) -> None:
+        if target is not None:
+            await target.aclose()
+
+    async def _find_root(self) -> bool:
+        try:
+            self.identity = await asyncio.to_thread(identify, self.plan.root)
+        except RootTrouble as error:
+            await self._enroll()
+            await self.set_halt(self._root_halt(str(error)))
+            return False
+        await self._enroll()
+        difference = await self.store.write(self._check_root)
+        if difference:
+            await self.set_halt(self._root_halt(f"{self.plan.root}: {difference}"))
+        return not difference
+
+    async def _enroll(self) -> None:
+        record = await self.store.write(lambda tx: attach.enroll(tx, self.plan, self.site.configured))
+        self.mirror, self.halt = record.id, record.halt
+
+    def _check_root(self, tx: Tx) -> str:
+        assert self.identity is not None
+        waiting = tx.inbox.waiting(self.plan.name)
+        accepted = any(m.verb == "approve" and m.args.get("root") for m in waiting)
+        return attach.check_root(tx, tx.mirrors.get(self.mirror), self.identity, accepted=accepted)
+
+    def _root_halt(self, detail: str) -> Halt:
+        cure = self.site.cure(f"approve {self.plan.name}")
+        return Halt("folder-missing", f"{detail}; nothing is deleted until it is back", cure)
+
+    async def _bind(self, target: Target) -> None:
+        record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
+        terms = await attach.bind(self.store, self.plan, record, target, self.site.spool_dir, self.site.cure)
+        ledger = Ledger(terms, self.clock, self.on_settled)
+        await attach.prepare(self.store, ledger, target, self.clock)
+        self.parts = self._build(target, ledger)
+
+    def _build(self, target: Target, ledger: Ledger) -> Parts:
+        bodies = Bodies(ledger.terms)
+        worker = Worker(
+            self.store,
+            ledger,
+            target,
+            self.clock,
+            bodies,
+            on_halt=self._worker_halted,
+            on_event=self._happened,
+            on_doubt=self._doubt,
+            may_delete=self._may_delete,
+        )
+        reconciler = Reconciler(self.store, ledger, self.clock, on_work=self._rows_written, keep=bodies.keep)
+        deletions = Deletions(self.store, ledger, self.clock, self.trusted_identity)
+        inbox = Inbox(self.store, ledger, self.clock)
+        working = asyncio.create_task(worker.run())
+        return Parts(target, ledger, bodies, worker, reconciler, deletions, inbox, working)
+
+    async def end(self, grace: float = 0.5) -> None:
+        """Stop the parts; the journal knows what was in flight. Repeatable."""
+        parts, self.parts = self.parts, None
+        if parts is None:
+            return
+        parts.reconciler.stop()
+        await parts.worker.stop(grace)
+        parts.working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await parts.working
+        parts.bodies.close()
+        await parts.target.aclose()
+
+    # -- the pass --------------------------------------------------------------------------------------
+
+    async def compare(self, *, deep: bool = False) -> ScanSummary | None:
+        """Compare the whole folder with the state; None when the root changed under it."""
+        assert self.parts is not None
+        before = await self.trusted_identity()
+        if before is None:
+            return None
+        summary = await self.parts.reconciler.scan(deep=deep)
+        await self.parts.reconciler.recheck_racy()
+        if await self.trusted_identity() is None:
+            return None
+        return summary
+
+    async def compared(self, *, deep: bool = False) -> None:
+        """The folder was compared as a whole."""
+        now = self.clock.wall()
+        await self.store.write(lambda tx: tx.mirrors.pass_ended(self.mirror, now, deep))
+
+    async def first_pass_over(self) -> None:
+        """Everything that was gone at the first pass has been weighed: later deletions need not ask."""
+        await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.mirror, False))
+
+    async def tend(self, *, weigh_now: bool = False) -> None:
+        """Everything that is due besides scanning: messages, quiet files, second looks, the brake."""
+        parts = self.parts
+        assert parts is not None
+        await self._read_inbox()
+        await self._look_again()
+        await parts.reconciler.settle_due()
+        self.doubted.update(await parts.deletions.second_looks())
+        settled = not len(parts.reconciler.settling) and not self.doubted
+        await parts.deletions.weigh(now=weigh_now and settled)
+        if await parts.deletions.run_approved():
+            parts.worker.wake()
+        parts.worker.wake()
+
+    async def _read_inbox(self) -> None:
+        assert self.parts is not None
+        answer = await self.parts.inbox.carry_out()
+        self.doubted.update(answer.look_at)
+        if answer.resumed:
+            await self.resume()
+
+    async def _look_again(self) -> None:
+        assert self.parts is not None
+        if self.doubted:
+            paths, self.doubted = self.doubted, set()
+            await self.parts.reconciler.heed([Hint(path, HintKind.FILE) for path in sorted(paths)])
+
+    async def resume(self) -> None:
+        """The cause of a halt is gone."""
+        await self.set_halt(None)
+        if self.parts is not None:
+            self.parts.worker.resume()
+
+    # -- the root --------------------------------------------------------------------------------------
+
+    async def trusted_identity(self) -> RootIdentity | None:
+        """The root's identity if it is still the one this run began with; else the mirror halts and None."""
+        try:
+            now = await asyncio.to_thread(identify, self.plan.root)
+        except RootTrouble as error:
+            await self.set_halt(self._root_halt(str(error)))
+            return None
+        assert self.identity is not None
+        difference = compare(self.identity, now, within_run=True)
+        if difference:
+            await self.set_halt(self._root_halt(f"{self.plan.root}: {difference}"))
+            return None
+        return now
+
+    async def _may_delete(self) -> bool:
+        return await self.trusted_identity() is not None
+
+    # -- halts and events ------------------------------------------------------------------------------
+
+    async def set_halt(self, halt: Halt | None) -> None:
+        """Say, on disk and in the log, that the mirror waits for a person, or no longer does."""
+        if halt == self.halt:
+            return
+        before, self.halt = self.halt, halt
+        await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
+        if halt is not None:
+            log.error("mirror.halted", mirror=self.plan.name, reason=halt.reason, detail=halt.detail)
+        elif before is not None:
+            log.info("mirror.resumed", mirror=self.plan.name, reason=before.reason)
+
+    def _halt_of(self, error: Halted) -> Halt:
+        return Halt(error.halt, error.reason, self.site.cure(error.cure) if error.cure else "")
+
+    async def _worker_halted(self, error: Halted) -> None:
+        await self.set_halt(self._halt_of(error))
+
+    def _doubt(self, path: str) -> None:
+        self.doubted.add(path)
+        self.on_doubt()
+
+    def _rows_written(self) -> None:
+        if self.parts is not None:
+            self.parts.deletions.may_wait = True
+            self.parts.worker.wake()
+
+    def _happened(self, event: Happened) -> None:
+        if self.parts is not None:
+            self.parts.deletions.may_wait = True
+        match event.event:
+            case "document.ready" if event.replaced:
+                self.counts.replaced += 1
+            case "document.ready":
+                self.counts.uploaded += 1
+            case "document.renamed":
+                self.counts.renamed += 1
+            case "document.deleted":
+                self.counts.deleted += 1
+        self.on_event(event)
+
+    def rules(self) -> Rules | None:
+        """The selection rules at work."""
+        return None if self.parts is None else self.parts.ledger.terms.rules

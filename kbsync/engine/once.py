@@ -1,0 +1,93 @@
+"""One full pass: compare, carry out, wait until every document is searchable or has failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kbsync.engine.mirror import MirrorRun
+
+DOWN_BUDGET = 60.0
+SHORTEST, LONGEST = 0.02, 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class PassEnd:
+    """How the pass ended besides what the rows say. `busy`: files still being written."""
+
+    complete: bool
+    trouble: str = ""
+    busy: tuple[str, ...] = ()
+
+
+async def run_once(
+    run: MirrorRun,
+    *,
+    budget: float = DOWN_BUDGET,
+    on_scanned: Callable[[int], None] = lambda _files: None,
+) -> PassEnd:
+    """The pass of one mirror; `budget`: seconds a target may be down before it is given up.
+
+    `on_scanned` gets the number of files once the folder was compared. Never raises for what the folder or
+    the target does; leaves `run` ended.
+    """
+    try:
+        if not await _begin(run, budget):
+            return PassEnd(False, run.trouble)
+        deep, first = await _deep_is_due(run)
+        summary = await run.compare(deep=deep)
+        if summary is None:
+            return PassEnd(False)
+        on_scanned(summary.files)
+        trouble = await _drain(run, budget)
+        if run.halt is None and not trouble:
+            await run.compared(deep=deep or first)
+            await run.first_pass_over()
+        busy = tuple(sorted(run.parts.reconciler.busy)) if run.parts else ()
+        return PassEnd(not trouble, trouble, busy)
+    finally:
+        await run.end()
+
+
+async def _begin(run: MirrorRun, budget: float) -> bool:
+    deadline, wait = run.clock.steady() + budget, 1.0
+    while not await run.begin():
+        if run.halt is not None or run.clock.steady() + wait > deadline:
+            return False
+        await run.clock.sleep(wait)
+        wait *= 2
+    return True
+
+
+async def _deep_is_due(run: MirrorRun) -> tuple[bool, bool]:
+    """(a deep pass is due, this is the first pass: it reads everything anyway)."""
+    record = await run.store.read(lambda tx: tx.mirrors.get(run.mirror))
+    if record.last_deep is None:
+        return False, True
+    return run.clock.wall() - record.last_deep >= run.plan.deep_rescan, False
+
+
+async def _drain(run: MirrorRun, budget: float) -> str:
+    """Until nothing is left to do; '' or why it was given up."""
+    rest = SHORTEST
+    while run.halt is None:
+        await run.tend(weigh_now=True)
+        parts = run.parts
+        assert parts is not None
+        down = parts.worker.pulse.down_since
+        if down is not None and run.clock.steady() - down >= budget:
+            return parts.worker.pulse.trouble
+        if await _is_done(run):
+            return ""
+        await run.clock.sleep(rest)
+        rest = min(LONGEST, rest * 1.2)
+    return ""
+
+
+async def _is_done(run: MirrorRun) -> bool:
+    parts = run.parts
+    assert parts is not None
+    settling, busy = len(parts.reconciler.settling), len(parts.reconciler.busy)
+    if run.doubted or settling > busy:
+        return False
+    return await parts.deletions.next_due() is None and await parts.worker.is_idle()

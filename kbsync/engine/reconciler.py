@@ -1,0 +1,327 @@
+"""Brings the state up to date with the disk: scans, hints, and files that are being written.
+
+Every way leads through the same steps: a sight of a file, a judgement (in a thread), a row and its
+consequences (one transaction for a page of files).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from kbsync.core.model import Choice, Kind, Presence, Verdict
+from kbsync.core.select import Rules
+from kbsync.core.settle import Settling
+from kbsync.engine.clock import Clock
+from kbsync.engine.judge import Judge, Judgement, Sight, Wait
+from kbsync.engine.ledger import Ledger, Seen
+from kbsync.engine.tree import StateTree
+from kbsync.source.hints import Hint, HintKind
+from kbsync.source.looker import Look, RulesUnknown, look, rules_at
+from kbsync.source.reader import Sample
+from kbsync.source.scanner import Listing, Scan, ScanSummary, scan
+from kbsync.source.spool import Spooled
+from kbsync.state.entries import Entry
+from kbsync.state.folders import join, split
+from kbsync.state.store import Store, Tx
+
+PAGE = 256
+PAGE_BYTES = 64 * 1024 * 1024
+"""A page of files is read under the lock: a fresh hint waits for no more than this."""
+IGNORE_FILE = ".kbsyncignore"
+
+Looked = tuple[str, Look, Rules | None]
+"""A path, what a look found, and the rules of its directory (None: not entered, or not known)."""
+
+
+class Reconciler:
+    """The disk side of one mirror.
+
+    `on_work`: rows were written that the worker may care about. `keep`: bytes of a file that never gets
+    quiet, to be sent as they were read.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        on_work: Callable[[], None],
+        keep: Callable[[str, Spooled], None],
+    ) -> None:
+        plan = ledger.terms.plan
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._on_work = on_work
+        self._judge = Judge(ledger.terms, clock, self._same_file, keep)
+        self._samples: dict[str, Sample] = {}
+        self._stopping = False
+        self._taking = asyncio.Lock()
+        self.settling = Settling(plan.settle, plan.settle_longest)
+        self.busy: set[str] = set()
+        """Files that even the longest wait did not find quiet."""
+
+    @property
+    def _mirror(self) -> int:
+        return self._ledger.terms.mirror
+
+    def stop(self) -> None:
+        """Let a running scan end at its next directory."""
+        self._stopping = True
+
+    # -- whole trees -----------------------------------------------------------------------------------
+
+    async def scan(self, start: str = "", *, deep: bool = False) -> ScanSummary:
+        """Compare a tree with the state. `deep`: read every file, whatever its stamp."""
+        terms = self._ledger.terms
+        tree = StateTree(self._store.path, self._mirror)
+        listings = scan(terms.plan.root, tree, terms.rules, start=start, deep=deep)
+        try:
+            while page := await asyncio.to_thread(self._pull, listings):
+                for listing in page:
+                    await self._take_listing(listing, deep)
+        finally:
+            listings.close()
+            tree.close()
+        return listings.summary
+
+    def _pull(self, listings: Scan) -> list[Listing]:
+        """A few listings, or less when one is large; empty at the end."""
+        page: list[Listing] = []
+        size = 0
+        while size < PAGE and not self._stopping:
+            listing = next(listings, None)
+            if listing is None:
+                break
+            page.append(listing)
+            size += 1 + len(listing.changed)
+        return page
+
+    async def _take_listing(self, listing: Listing, deep: bool) -> None:
+        if listing.problem:
+            await self._store.write(
+                lambda tx: tx.folders.trouble(self._mirror, listing.path, listing.problem)
+            )
+            return
+        sights = self._sights(listing, await self._stored_version(listing))
+        while page := _page(sights):
+            if self._stopping:
+                return  # the directory is not marked as seen: the next scan finds the rest
+            await self._take(page, deep=deep, known_new=listing.new)
+        await self._store.write(lambda tx: self._record_listing(tx, listing))
+        self._on_work()
+
+    async def _stored_version(self, listing: Listing) -> str:
+        """The selection version its files were judged under before; '' where that does not matter."""
+        if not listing.reselect:
+            return ""
+        row = await self._store.read(lambda tx: tx.folders.get(self._mirror, listing.path))
+        return "" if row is None else row.version
+
+    def _sights(self, listing: Listing, version: str) -> Iterator[Sight]:
+        for found in listing.changed:
+            path = join(listing.path, found.name)
+            yield Sight(path, found.stamp, found.kind, found.links, listing.rules, version)
+
+    def _record_listing(self, tx: Tx, listing: Listing) -> None:
+        mirror, now = self._mirror, self._clock.steady()
+        tx.folders.seen(mirror, listing.path, listing.version, listing.is_mount)
+        tx.entries.miss(mirror, listing.path, listing.missing, now)
+        for name in listing.gone_folders:
+            tx.entries.miss_tree(mirror, join(listing.path, name), now)
+        for name, verdict in listing.shut_folders:
+            self._shut(tx, join(listing.path, name), verdict)
+
+    def _shut(self, tx: Tx, folder: str, verdict: Verdict) -> None:
+        """Selection does not enter a directory any more: all files in it are deselected."""
+        for entry in list(tx.entries.below(self._mirror, folder)):
+            self._ledger.deselect(tx, entry.path, verdict, by_person=True)
+        tx.folders.shut(self._mirror, folder)
+
+    async def recheck_racy(self) -> None:
+        """Read again what was read so soon after a change that another may hide behind the same stamp."""
+        while True:
+            rows = await self._store.read(lambda tx: tx.entries.racy(self._mirror, PAGE))
+            old = self._clock.wall() - 2.0
+            ripe = [row for row in rows if row.stamp.newest < old]
+            if not ripe or self._stopping:
+                return
+            await self._look_and_take([row.path for row in ripe], quiet=True)
+
+    # -- hints -----------------------------------------------------------------------------------------
+
+    async def heed(self, hints: Sequence[Hint]) -> None:
+        """Look where hints point."""
+        files = [hint.path for hint in hints if hint.kind is HintKind.FILE]
+        await self._look_and_take(files, fresh=True)
+        for hint in hints:
+            if hint.kind is not HintKind.FILE:
+                await self._heed_tree(hint.path)
+
+    async def _heed_tree(self, path: str) -> None:
+        found = await asyncio.to_thread(look, self._ledger.terms.plan.root, path)
+        if found.kind is Kind.FOLDER or path == "":
+            await self.scan(path)
+        else:
+            await self._look_and_take([path], fresh=True)
+            await self._store.write(lambda tx: self._miss_folder(tx, path, found))
+            self._on_work()
+
+    def _miss_folder(self, tx: Tx, path: str, found: Look) -> None:
+        gone = found.presence is Presence.MISSING or found.kind not in (None, Kind.FOLDER)
+        if gone and tx.folders.get(self._mirror, path) is not None:
+            tx.entries.miss_tree(self._mirror, path, self._clock.steady())
+
+    async def _look_and_take(self, paths: Sequence[str], *, fresh: bool = False, quiet: bool = False) -> None:
+        ignores = [path for path in paths if split(path)[1] == IGNORE_FILE]
+        for start in range(0, len(paths), PAGE):
+            await self._take_looks(paths[start : start + PAGE], fresh, quiet)
+        for path in ignores:
+            await self.scan(split(path)[0])
+
+    async def _take_looks(self, paths: Sequence[str], fresh: bool, quiet: bool) -> None:
+        looked = await asyncio.to_thread(self._looks, paths)
+        sights = []
+        folders = []
+        for path, found, rules in looked:
+            if found.kind is Kind.FOLDER:
+                folders.append(path)
+            elif found.stamp is not None and found.kind is not None and rules is not None:
+                sights.append(
+                    Sight(path, found.stamp, found.kind, found.links, rules, "", quiet, fresh=fresh)
+                )
+        await self._take(sights)
+        await self._note_absent(looked)
+        for path in folders:
+            await self.scan(path)
+
+    def _looks(self, paths: Sequence[str]) -> list[Looked]:
+        terms = self._ledger.terms
+        chains: dict[str, Rules | None] = {}
+        looked = []
+        for path in paths:
+            folder = split(path)[0]
+            if folder not in chains:
+                chains[folder] = self._rules(folder)
+            looked.append((path, look(terms.plan.root, path), chains[folder]))
+        return looked
+
+    def _rules(self, folder: str) -> Rules | None:
+        """The rules of a directory; None where selection does not enter it or they cannot be known."""
+        terms = self._ledger.terms
+        try:
+            rules, entered = rules_at(terms.plan.root, terms.rules, folder)
+        except (RulesUnknown, OSError):
+            return None
+        return rules if entered.choice is Choice.SELECTED else None
+
+    async def _note_absent(self, looked: Sequence[Looked]) -> None:
+        absent = [one for one in looked if one[1].presence is not Presence.PRESENT]
+        if absent:
+            await self._store.write(lambda tx: self._record_absent(tx, absent))
+            self._on_work()
+
+    def _record_absent(self, tx: Tx, absent: Sequence[Looked]) -> None:
+        for path, found, _ in absent:
+            if found.presence is Presence.MISSING:
+                self.settling.forget(path)
+                folder, name = split(path)
+                tx.entries.miss(self._mirror, folder, [name], self._clock.steady())
+            elif found.presence is Presence.UNKNOWN:
+                tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
+
+    # -- files being written ---------------------------------------------------------------------------
+
+    async def settle_due(self) -> None:
+        """Take the files that have been quiet for a settle, or whose longest wait is over."""
+        due = self.settling.due(self._clock.steady(), PAGE)
+        if not due:
+            return
+        forced = {d.path for d in due if d.forced}
+        stamps = {d.path: d.stamp for d in due}
+        looked = await asyncio.to_thread(self._looks, [d.path for d in due])
+        sights = []
+        for path, found, rules in looked:
+            if found.stamp is None or found.kind is None or rules is None:
+                self.settling.forget(path)
+                continue
+            same = found.stamp == stamps[path]
+            sight = Sight(path, found.stamp, found.kind, found.links, rules, quiet=same, fresh=True)
+            if path in forced and not same:
+                sight = replace(sight, forced=True, sample=self._samples.get(path))
+            sights.append(sight)
+        await self._take(sights)
+        await self._note_absent(looked)
+
+    # -- the common end --------------------------------------------------------------------------------
+
+    async def _take(self, sights: Sequence[Sight], *, deep: bool = False, known_new: bool = False) -> None:
+        """Judge a page of sights and record what follows."""
+        if not sights:
+            return
+        async with self._taking:  # a judgement is recorded before the next one about the same file begins
+            judged = await asyncio.to_thread(self._judge_all, sights, deep, known_new)
+            seen = [j for j in judged if isinstance(j, Seen)]
+            waits = [j for j in judged if isinstance(j, Wait)]
+            if seen or waits:
+                await self._store.write(lambda tx: self._record(tx, seen, waits))
+                self._note(seen, waits)
+                self._on_work()
+
+    def _judge_all(self, sights: Sequence[Sight], deep: bool, known_new: bool) -> list[Judgement]:
+        paths = [] if known_new else [sight.path for sight in sights]
+        known = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
+        return [
+            self._judge.judge(sight, known.get(sight.path), deep=deep)
+            for sight in sights
+            if not self._is_noise(sight, known.get(sight.path))
+        ]
+
+    def _is_noise(self, sight: Sight, known: Entry | None) -> bool:
+        """A hint about a file that is stored as it is: nothing to do, not even a write."""
+        return (
+            sight.fresh
+            and not sight.quiet
+            and known is not None
+            and known.presence is Presence.PRESENT
+            and known.stamp == sight.stamp
+            and not known.racy
+        )
+
+    def _record(self, tx: Tx, seen: Sequence[Seen], waits: Sequence[Wait]) -> None:
+        for one in seen:
+            self._ledger.observe(tx, one)
+        for wait in waits:
+            self._ledger.await_quiet(tx, wait.path)
+
+    def _note(self, seen: Sequence[Seen], waits: Sequence[Wait]) -> None:
+        now = self._clock.steady()
+        for one in seen:
+            self.settling.forget(one.path)
+            self._samples.pop(one.path, None)
+            self.busy.discard(one.path)
+        for wait in waits:
+            self.settling.touch(wait.path, wait.stamp, now)
+            if wait.sample is not None:
+                self._samples[wait.path] = wait.sample
+            if wait.busy:
+                self.busy.add(wait.path)
+                self.settling.restart(wait.path, now)
+
+    def _same_file(self, ino: int, digest: str) -> list[Entry]:
+        return self._store.read_now(lambda tx: tx.entries.with_ino(self._mirror, ino, digest))
+
+
+def _page(sights: Iterator[Sight]) -> list[Sight]:
+    """The next files, as many as are read in one go; empty at the end."""
+    page: list[Sight] = []
+    size = 0
+    for sight in sights:
+        page.append(sight)
+        size += sight.stamp.size
+        if len(page) >= PAGE or size >= PAGE_BYTES:
+            break
+    return page

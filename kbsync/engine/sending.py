@@ -1,0 +1,110 @@
+"""The bytes of a batch: read stably, checked against what was intended, held until the put has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+
+from kbsync.contract import Outgoing
+from kbsync.core.model import Upload
+from kbsync.engine.ledger import Ledger
+from kbsync.engine.terms import Terms
+from kbsync.source.reader import take
+from kbsync.source.spool import Spooled
+from kbsync.state.store import Tx
+
+KEPT = 64
+"""Bodies kept for files that are never quiet; each may hold a descriptor."""
+
+
+class Batch:
+    """Opened bodies by upload id, and the uploads whose bytes are not what was intended any more."""
+
+    def __init__(self, terms: Terms, bodies: dict[int, Spooled], unsendable: Sequence[int]) -> None:
+        self._terms = terms
+        self._bodies = bodies
+        self.unsendable = unsendable
+
+    @property
+    def sendable(self) -> Sequence[int]:
+        """Uploads whose bytes are at hand."""
+        return list(self._bodies)
+
+    def outgoing(self, upload: Upload, replaces: str | None) -> Outgoing:
+        """The document as the target gets it."""
+        body = self._bodies[upload.id]
+        return Outgoing(
+            upload_id=upload.id,
+            path=upload.path or upload.label,
+            name=upload.name,
+            digest=upload.digest,
+            size=upload.size,
+            mtime=body.stamp.mtime_ns / 1e9,
+            recipe=upload.recipe,
+            body=body,
+            replaces=replaces,
+            settings=self._terms.plan.settings(upload.path or upload.label),
+        )
+
+
+class Bodies:
+    """Opens the bytes of uploads of one mirror; keeps those of files that are never quiet until sent."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._kept: OrderedDict[str, Spooled] = OrderedDict()
+
+    def keep(self, path: str, body: Spooled) -> None:
+        """Send these bytes for this path; the oldest go when there are too many."""
+        self._drop(path)
+        self._kept[path] = body
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)[1].close()
+
+    def close(self) -> None:
+        """Let go of everything kept."""
+        for path in list(self._kept):
+            self._drop(path)
+
+    def _drop(self, path: str) -> None:
+        body = self._kept.pop(path, None)
+        if body is not None:
+            body.close()
+
+    @asynccontextmanager
+    async def opened(self, rows: Sequence[Upload]) -> AsyncIterator[Batch]:
+        """Read the bytes of each row, let go at the end. Raises `StateError` when the spool is full."""
+        with ExitStack() as stack:
+            yield await asyncio.to_thread(self._read, rows, stack)
+
+    def _read(self, rows: Sequence[Upload], stack: ExitStack) -> Batch:
+        bodies: dict[int, Spooled] = {}
+        unsendable = []
+        for row in rows:
+            body = self._take(row)
+            if body is None:
+                unsendable.append(row.id)
+            else:
+                bodies[row.id] = stack.enter_context(body)
+        return Batch(self._terms, bodies, unsendable)
+
+    def _take(self, row: Upload) -> Spooled | None:
+        if row.path is None:
+            return None
+        kept = self._kept.pop(row.path, None)
+        if kept is not None:
+            if kept.digest == row.digest:
+                return kept
+            kept.close()
+        taken = take(self._terms.plan.root, row.path, self._terms.spool_dir, row.digest)
+        return taken if isinstance(taken, Spooled) else None
+
+
+def replaced_by(ledger: Ledger, tx: Tx, upload: Upload) -> str | None:
+    """The remote id that an in-place update of this upload's path would change."""
+    if not ledger.terms.abilities.updates or upload.path is None:
+        return None
+    server = next((u for u in ledger.uploads(tx, upload.path) if u.state.serves), None)
+    return None if server is None else server.remote_id

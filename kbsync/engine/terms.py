@@ -1,0 +1,74 @@
+"""What is fixed while a mirror runs: its place, its rules, its target's abilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kbsync.contract import Reembeds, Renames, Target, Updates
+from kbsync.core.brake import DeletionLimits
+from kbsync.core.model import Abilities, Limits
+from kbsync.core.select import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A mirror as its config describes it, durations in seconds; `root` is a real path.
+
+    `settings` gives a path's own settings for the target, `fingerprint` changes whenever any of them does.
+    """
+
+    name: str
+    root: Path
+    target_type: str
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    settle: float = 2.0
+    settle_longest: float = 60.0
+    rescan: float = 900.0
+    deep_rescan: float = 86400.0
+    prefix: str = ""
+    renames: str = "replace"
+    adopt: str = "content"
+    observer: str = "auto"
+    absent_after: float = 15.0
+    deletions: DeletionLimits = field(default_factory=DeletionLimits)
+    settings: Callable[[str], Mapping[str, Any]] = lambda _path: {}
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A plan bound to one knowledge base; `cure` turns a command into one that can be pasted."""
+
+    plan: Plan
+    mirror: int
+    binding: int
+    limits: Limits
+    abilities: Abilities
+    recipe: Callable[[str], str]
+    rules: Rules
+    spool_dir: Path
+    cure: Callable[[str], str] = lambda command: f"kbsync {command}"
+
+    def remote_name(self, path: str) -> str:
+        """The document's name at the target."""
+        return self.plan.prefix + path
+
+
+def abilities_of(target: Target, plan: Plan) -> Abilities:
+    """What the target can do and what the config says about it."""
+    return Abilities(
+        renames=isinstance(target, Renames),
+        updates=isinstance(target, Updates),
+        reembeds=isinstance(target, Reembeds),
+        rename_policy=plan.renames,
+        adopt=plan.adopt,
+    )
+
+
+def recipe_of(target: Target, plan: Plan) -> Callable[[str], str]:
+    """The recipe of a path at this target."""
+    return lambda path: target.recipe(path, plan.settings(path))

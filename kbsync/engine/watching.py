@@ -1,0 +1,213 @@
+"""The daemon's loop for one mirror: hints as they come, a rescan now and then, and patience with trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from kbsync.core.model import Choice
+from kbsync.engine.clock import rest
+from kbsync.engine.mirror import MirrorRun
+from kbsync.errors import StateError, TargetError
+from kbsync.source.watcher import Watcher
+
+log = structlog.get_logger("kbsync")
+
+CHECK_EVERY = 1.5
+PROBE_EVERY = 30.0
+FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
+HINTS_AT_ONCE = 1000
+
+
+@dataclass
+class Watching:
+    """Keeps one mirror true until `stop` is set."""
+
+    run: MirrorRun
+    canary_dir: Path
+    stop: asyncio.Event
+    on_pass: Callable[[], None] = lambda: None
+    make_watcher: Callable[..., Watcher] = Watcher
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _asked: bool = True
+    _scan: asyncio.Task[None] | None = None
+    _next_scan: float = 0.0
+    _next_check: float = 0.0
+    _next_probe: float = 0.0
+    _first_pass_open: bool = True
+    _directories: int = 0
+
+    async def keep(self) -> None:
+        """Run until `stop`; whatever happens to folder or target, go on when it is over."""
+        self.run.on_doubt = self._wake.set
+        wait = FIRST_RETRY
+        while not self.stop.is_set():
+            try:
+                if await self.run.begin():
+                    wait = FIRST_RETRY
+                    await self._watch()
+            except StateError as error:
+                log.error("state.failed", mirror=self.run.plan.name, reason=str(error))
+            finally:
+                await self.run.end()
+            await self._rest(wait)
+            wait = min(LONGEST_RETRY, wait * 2)
+
+    async def _watch(self) -> None:
+        watcher = self._watcher()
+        try:
+            report = await watcher.start(self._directories)
+            log.info("watch.started", mirror=self.run.plan.name, mode=str(report.mode), why=report.why)
+            self._next_scan = self._next_check = 0.0
+            self._asked = True
+            while not self.stop.is_set() and not self._root_lost():
+                self._wake.clear()
+                await self._turn(watcher)
+                await self._rest(await self._until_next())
+        finally:
+            await self._end_scan()
+            await watcher.stop()
+
+    def _watcher(self) -> Watcher:
+        plan = self.run.plan
+        return self.make_watcher(
+            plan.root,
+            self.canary_dir,
+            on_hint=self._wake.set,
+            on_wake=self.wake,
+            ignores=self._ignores,
+            observer=plan.observer,
+            rescan=plan.rescan,
+        )
+
+    def wake(self) -> None:
+        """A command left a message."""
+        self._asked = True
+        self._wake.set()
+
+    def _ignores(self, path: str) -> bool:
+        """Cheap: below a directory that the config's own rules do not enter."""
+        rules = self.run.rules()
+        folder = path.rpartition("/")[0]
+        while rules is not None and folder:
+            if rules.enters(folder).choice is not Choice.SELECTED:
+                return True
+            folder = folder.rpartition("/")[0]
+        return False
+
+    def _root_lost(self) -> bool:
+        return self.run.halt is not None and self.run.halt.reason == "folder-missing"
+
+    async def _turn(self, watcher: Watcher) -> None:
+        """Everything that is due now."""
+        now = self.run.clock.steady()
+        if now >= self._next_check:
+            self._next_check = now + CHECK_EVERY
+            await self._check(watcher)
+        if self._root_lost():
+            return
+        self._start_scan(watcher, now)
+        hints = watcher.hints.take(HINTS_AT_ONCE)
+        assert self.run.parts is not None
+        if hints:
+            await self.run.parts.reconciler.heed(hints)
+            self._wake.set()
+        if hints or self._asked or await self._is_due(now):
+            self._asked = False
+            await self.run.tend()
+
+    async def _check(self, watcher: Watcher) -> None:
+        for trouble in await watcher.check():
+            log.warning("watch.troubled", mirror=self.run.plan.name, reason=trouble.text)
+            await self.run.trusted_identity()
+        now = self.run.clock.steady()
+        if self.run.halt is not None and now >= self._next_probe:
+            self._next_probe = now + PROBE_EVERY
+            await self._probe()
+
+    async def _probe(self) -> None:
+        """Is the cause of the halt gone?"""
+        assert self.run.parts is not None
+        with contextlib.suppress(TargetError):
+            await self.run.parts.target.base()
+            await self.run.resume()
+
+    async def _is_due(self, now: float) -> bool:
+        assert self.run.parts is not None
+        if self.run.doubted:
+            return True
+        settling = self.run.parts.reconciler.settling.next_due()
+        if settling is not None and settling <= now:
+            return True
+        gone = await self.run.parts.deletions.next_due() if self._deleting() else None
+        return gone is not None and gone <= now
+
+    def _deleting(self) -> bool:
+        assert self.run.parts is not None
+        return self.run.parts.deletions.may_wait
+
+    async def _until_next(self) -> float:
+        parts = self.run.parts
+        if parts is None or self.run.doubted:
+            return 0.0
+        times = [self._next_check]
+        if self._scan is None:
+            times.append(self._next_scan)
+        settling = parts.reconciler.settling.next_due()
+        if settling is not None:
+            times.append(settling)
+        gone = await parts.deletions.next_due() if self._deleting() else None
+        if gone is not None:
+            times.append(gone)
+        elif self._first_pass_open and self._scan is None:
+            self._first_pass_open = False
+            await self.run.first_pass_over()
+        return max(0.0, min(times) - self.run.clock.steady())
+
+    # -- scanning --------------------------------------------------------------------------------------
+
+    def _start_scan(self, watcher: Watcher, now: float) -> None:
+        if self._scan is None and (watcher.rescan_wanted or now >= self._next_scan):
+            if watcher.rescan_wanted:
+                log.info("rescan.started", mirror=self.run.plan.name, reason=watcher.rescan_reason)
+            self._scan = asyncio.create_task(self._scan_all(watcher))
+            self._scan.add_done_callback(self._scan_ended)
+
+    async def _scan_all(self, watcher: Watcher) -> None:
+        began = self.run.clock.steady()
+        watcher.scan_started()
+        record = await self.run.store.read(lambda tx: tx.mirrors.get(self.run.mirror))
+        first = record.last_deep is None
+        deep = not first and self.run.clock.wall() - (record.last_deep or 0.0) >= self.run.plan.deep_rescan
+        summary = await self.run.compare(deep=deep)
+        if summary is not None:
+            self._directories = summary.directories
+            watcher.scan_ended(summary.directories, self.run.clock.steady() - began)
+            await self.run.compared(deep=deep or first)
+            self.on_pass()
+
+    def _scan_ended(self, task: asyncio.Task[None]) -> None:
+        self._scan = None
+        self._next_scan = self.run.clock.steady() + self.run.plan.rescan
+        self._asked = True
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("scan.failed", mirror=self.run.plan.name, reason=str(error))
+            self._next_scan = self.run.clock.steady() + LONGEST_RETRY
+        self._wake.set()
+
+    async def _end_scan(self) -> None:
+        if self._scan is not None:
+            if self.run.parts is not None:
+                self.run.parts.reconciler.stop()
+            self._scan.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._scan
+
+    async def _rest(self, seconds: float) -> None:
+        """Until something happens, `stop` is set, or time is up."""
+        await rest(self.run.clock, seconds, self._wake, self.stop)

@@ -1,0 +1,58 @@
+"""What can go wrong, by what has to be done about it.
+
+A target translates its vendor's codes into these at its own door and nowhere else.
+"""
+
+from __future__ import annotations
+
+
+class KbsyncError(Exception):
+    """Base of all errors kbsync raises on purpose; `str()` is a sentence for a person."""
+
+
+class UsageError(KbsyncError):
+    """Wrong usage or config (exit 2): the message names file, line or key, and the cure."""
+
+
+class LockedError(KbsyncError):
+    """Another kbsync holds this state (exit 4)."""
+
+
+class StateError(KbsyncError):
+    """The state file cannot be used: damaged, full disk, read-only (the message says which)."""
+
+
+class TargetError(KbsyncError):
+    """A request to a target did not succeed; `code` is the vendor's own code, for counting blame."""
+
+    def __init__(self, reason: str, *, code: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+
+
+class Unavailable(TargetError):
+    """Nothing was stored; try again later. `retry_after` is the target's wish in seconds."""
+
+    def __init__(
+        self, reason: str, *, code: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(reason, code=code)
+        self.retry_after = retry_after
+
+
+class Unsure(TargetError):
+    """It may have been stored: look before sending again."""
+
+
+class Rejected(TargetError):
+    """The document is to blame; wait for an edit or `retry`."""
+
+
+class Halted(TargetError):
+    """Nothing works until a person acts; `halt` is the contract's word (credentials, quota, …)."""
+
+    def __init__(self, halt: str, reason: str, *, cure: str = "", code: str = "") -> None:
+        super().__init__(reason, code=code)
+        self.halt = halt
+        self.cure = cure

@@ -1,0 +1,1 @@
+"""The disk: watching, scanning, looking at one path, stable reads."""

@@ -1,0 +1,81 @@
+"""Why a folder cannot be watched by events, in words for a person."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import Literal
+
+from kbsync.source.inotify import InotifyLimits, cure, descriptors_used_up, roomy
+from kbsync.source.roots import trouble
+
+ObserverChoice = Literal["auto", "native", "polling"]
+"""The setting `observer` of a mirror."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why events cannot be had; `cure` is a command to paste or empty; `lasts`: trying again is no use."""
+
+    why: str
+    cure: str = ""
+    lasts: bool = False
+
+
+def foreseen(choice: ObserverChoice, deaf: str, directories: int, limits: InotifyLimits) -> Obstacle | None:
+    """What is known before trying.
+
+    `deaf` names the file system that does not report every change, or is empty; `directories` is how
+    many the folder has (0: not known).
+    """
+    if choice == "polling":
+        return Obstacle("the setting `observer: polling` asks for it", lasts=True)
+    if choice == "auto" and deaf:
+        return Obstacle(f"{deaf}, which does not report every change", lasts=True)
+    if limits.watches is not None and directories >= limits.watches:
+        return too_few_watches(limits.watches, directories)
+    return None
+
+
+def too_few_watches(watches: int | None, directories: int) -> Obstacle:
+    """The kernel lets the user watch fewer directories than there are."""
+    allowed = "too few" if watches is None else f"only {watches}"
+    needed = f"the {directories} of this folder need more" if directories else "this folder needs more"
+    return Obstacle(
+        f"the kernel allows {allowed} watched directories to all of a user's programs together, {needed}",
+        cure("max_user_watches", roomy(max(directories, watches or 0))),
+    )
+
+
+def met(error: OSError, limits: InotifyLimits, directories: int) -> Obstacle:
+    """What starting to watch ran into."""
+    if error.errno == errno.ENOSPC:
+        return too_few_watches(limits.watches, directories)
+    if error.errno == errno.EMFILE:
+        return _too_many_instances(limits)
+    return Obstacle(f"starting to watch failed: {trouble(error)}")
+
+
+def advice_on_queue(directories: int, limits: InotifyLimits) -> str:
+    """A sentence with a command if one overflow of the kernel's queue would lead to the next; or empty.
+
+    After an overflow the watching library sets every watch anew, which queues one event for each: with
+    more directories than places it never ends. The watcher notices and starts anew, so this is no obstacle.
+    """
+    if limits.queued is None or directories < limits.queued:
+        return ""
+    command = cure("max_queued_events", max(65_536, 1 << (2 * directories).bit_length()))
+    return (
+        f"The kernel queues {limits.queued} events and the folder has {directories} directories:"
+        f" a burst of changes can cost a full rescan. To avoid it: {command}"
+    )
+
+
+def _too_many_instances(limits: InotifyLimits) -> Obstacle:
+    if descriptors_used_up():
+        return Obstacle("this process has used up its file descriptors", "ulimit -n 65536")
+    allowed = "" if limits.instances is None else f" ({limits.instances})"
+    return Obstacle(
+        f"all inotify instances that a user's programs may have{allowed} are in use",
+        cure("max_user_instances", max(1024, 2 * (limits.instances or 0))),
+    )

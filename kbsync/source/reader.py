@@ -1,0 +1,259 @@
+"""Stable reads: bytes count only when the file was the same before, during and after they were read.
+
+A read cannot tell that a writer pauses in the middle; that is what the quiet time before it is for.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from kbsync.core.model import Stamp
+from kbsync.source.looker import stamp_of
+from kbsync.source.roots import descend, opened_root, trouble
+from kbsync.source.spool import Spool, Spooled
+
+T = TypeVar("T")
+
+PIECE = 1024 * 1024
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+"""O_NONBLOCK: a fifo put in place of the file must not hold us."""
+
+BETWEEN_READS = 0.25
+"""Seconds between the two reads of `forced_take`."""
+
+_TRIES = 3
+"""Reads of a file that never gets quiet, to find a moment in which nobody writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The digest of a stable read and the stamp it belongs to."""
+
+    digest: str
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What an earlier read of a file that grows had seen."""
+
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unstable:
+    """Not the same before and after: look again later. `sample` is of the last read that held still."""
+
+    reason: str
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """There, but it cannot be read; `reason` says why and what to do."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """Nothing is at that path."""
+
+
+Trouble = Unstable | Unreadable | Vanished
+
+_CHANGED = Unstable("changed while it was read")
+_NO_FILE = Unstable("is no regular file any more")
+
+
+def digest(root: Path, path: str, expected: Stamp) -> Taken | Trouble:
+    """The SHA-256 of `path` below `root`, if the file is the one of `expected` before and after the read.
+
+    Reads at most one byte more than `expected.size`, in pieces. Never raises OSError.
+    """
+
+    def read(file: _File) -> Taken | Trouble:
+        if file.before != expected:
+            return Unstable("changed since it was looked at")
+        hashed = _Hash()
+        return Taken(hashed.digest, file.before) if file.read(hashed) else _CHANGED
+
+    return _reading(root, path, read)
+
+
+def take(root: Path, path: str, spool_dir: Path, expected_digest: str | None = None) -> Spooled | Trouble:
+    """A copy of the bytes of `path`, kept from this stable read on; the caller closes it.
+
+    Unstable where the digest is not `expected_digest`. Raises StateError when `spool_dir` is full or
+    cannot be written; never OSError.
+    """
+
+    def judge(hashed: _Hash) -> str:
+        return "" if expected_digest in (None, hashed.digest) else "changed since it was hashed"
+
+    return _copy(root, path, spool_dir, None, judge)
+
+
+def forced_take(
+    root: Path,
+    path: str,
+    spool_dir: Path,
+    previous: Sample | None = None,
+    pause: Callable[[float], None] = time.sleep,
+) -> Spooled | Trouble:
+    """A copy of a file that never gets quiet, if it only grows or holds still for a moment.
+
+    Taken are bytes of a stable read that begin with an earlier sample: `previous` or that of a read
+    `BETWEEN_READS` before, whose digest is the same when nothing was written in between. Otherwise
+    Unstable, with a sample for the next time. Raises StateError as `take` does.
+    """
+    sample = previous
+    for attempt in range(_TRIES):
+        if attempt:
+            pause(BETWEEN_READS)
+        outcome = _copy(root, path, spool_dir, sample, lambda hashed: _grown(hashed, sample))  # noqa: B023
+        if not isinstance(outcome, Unstable):
+            return outcome
+        sample = outcome.sample or sample
+    return Unstable("still being written", sample)
+
+
+class _Writer(Protocol):
+    def write(self, piece: memoryview) -> None: ...
+
+
+class _Hash:
+    """SHA-256 of all pieces, and of the first `mark` bytes on the way."""
+
+    __slots__ = ("_hash", "_mark", "prefix", "size")
+
+    def __init__(self, mark: int = -1) -> None:
+        self._hash = hashlib.sha256()
+        self._mark = mark
+        self.size = 0
+        self.prefix = ""
+
+    def write(self, piece: memoryview) -> None:
+        rest = self._mark - self.size
+        if 0 <= rest <= len(piece):
+            self._hash.update(piece[:rest])
+            self.prefix = self._hash.hexdigest()
+            self._hash.update(piece[rest:])
+        else:
+            self._hash.update(piece)
+        self.size += len(piece)
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+class _File:
+    """An open regular file below the root, with the stamp it had when it was opened."""
+
+    __slots__ = ("_fd", "_folder", "_name", "before", "is_regular")
+
+    def __init__(self, root_fd: int, path: str) -> None:
+        folder, _, self._name = path.rpartition("/")
+        self._folder = descend(root_fd, folder)
+        try:
+            self._fd = os.open(self._name, _OPEN, dir_fd=self._folder)
+        except OSError:
+            os.close(self._folder)
+            raise
+        status = os.fstat(self._fd)
+        self.before = stamp_of(status)
+        self.is_regular = stat.S_ISREG(status.st_mode)
+
+    def close(self) -> None:
+        os.close(self._fd)
+        os.close(self._folder)
+
+    def read(self, *writers: _Writer) -> bool:
+        """Give all bytes to each of `writers`; whether the file, also by its name, stayed the same."""
+        total = 0
+        for piece in self._pieces():
+            for writer in writers:
+                writer.write(piece)
+            total += len(piece)
+        return total == self.before.size and self._is_unchanged()
+
+    def _pieces(self) -> Iterator[memoryview]:
+        """The content up to one byte beyond the size it had, so that a growing file has an end."""
+        left = self.before.size + 1
+        buffer = memoryview(bytearray(min(PIECE, left)))
+        while left and (count := os.readv(self._fd, [buffer[:left]])):
+            yield buffer[:count]
+            left -= count
+
+    def _is_unchanged(self) -> bool:
+        if stamp_of(os.fstat(self._fd)) != self.before:
+            return False
+        return stamp_of(os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)) == self.before
+
+
+def _reading(root: Path, path: str, use: Callable[[_File], T | Trouble]) -> T | Trouble:
+    """What `use` makes of the open file, or why there is none."""
+    try:
+        with opened_root(root) as root_fd:
+            return _below(root_fd, path, use)
+    except OSError as error:
+        return Unreadable(f"{root}: {trouble(error)}")
+
+
+def _below(root_fd: int, path: str, use: Callable[[_File], T | Trouble]) -> T | Trouble:
+    try:
+        file = _File(root_fd, path)
+        try:
+            return use(file) if file.is_regular else _NO_FILE
+        finally:
+            file.close()
+    except OSError as error:
+        return _outcome(error)
+
+
+def _copy(
+    root: Path, path: str, spool_dir: Path, sample: Sample | None, judge: Callable[[_Hash], str]
+) -> Spooled | Trouble:
+    """A stable read into a spool; `judge` says why it is not good enough, or ""."""
+
+    def read(file: _File) -> Spooled | Trouble:
+        hashed = _Hash(sample.size if sample else -1)
+        spool = Spool(spool_dir, path, file.before.size)
+        try:
+            if not file.read(hashed, spool):
+                return _CHANGED
+            if problem := judge(hashed):
+                return Unstable(problem, Sample(hashed.size, hashed.digest))
+            return spool.finish(hashed.size, hashed.digest, file.before)
+        finally:
+            spool.drop()
+
+    return _reading(root, path, read)
+
+
+def _grown(hashed: _Hash, sample: Sample | None) -> str:
+    """An empty sample proves nothing: every file begins with it."""
+    is_grown = sample and hashed.prefix == sample.digest and (sample.size or not hashed.size)
+    return "" if is_grown else "still being written"
+
+
+def _outcome(error: OSError) -> Trouble:
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR:
+            return Vanished()
+        case errno.ELOOP | errno.ENXIO | errno.ENODEV:
+            return _NO_FILE
+        case errno.EAGAIN:
+            return Unstable("another program has locked it")
+        case _:
+            return Unreadable(f"cannot be read: {trouble(error)}")

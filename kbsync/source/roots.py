@@ -1,0 +1,230 @@
+"""The root of a mirror: what it is now, whether it is still the one it was, and what is mounted below it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.errors import KbsyncError
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+"""How a folder below the root is opened: never through a symlink."""
+
+_MOUNTINFO = "/proc/self/mountinfo"
+
+_CURES = {
+    errno.EACCES: "let the user that runs kbsync read it",
+    errno.EPERM: "let the user that runs kbsync read it",
+    errno.EIO: "look at the disk and its kernel log",
+    errno.ESTALE: "mount its file system again",
+    errno.ENOTCONN: "mount its file system again",
+    errno.ETIMEDOUT: "look at the network and the file server",
+    errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
+    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+}
+
+
+class RootTrouble(KbsyncError):
+    """The root of a mirror cannot be used now; `halt` is the contract's word for it."""
+
+    halt = "folder-missing"
+
+
+@dataclass(frozen=True, slots=True)
+class RootIdentity:
+    """Which folder a root is. `dev` holds only until the next mount, the rest across runs."""
+
+    dev: int
+    ino: int
+    fs_type: str
+    is_mount: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of `/proc/self/mountinfo` (proc(5)): its id, where it is, and the file system's type."""
+
+    id: int
+    point: str
+    fs_type: str
+
+
+def identify(root: Path) -> RootIdentity:
+    """Look at `root`, through a symlink as well; raises RootTrouble: missing, not a directory, unreadable."""
+    try:
+        with opened_root(root) as fd:
+            os.stat(".", dir_fd=fd)  # fails where the folder may be listed but not entered
+            return _identity(root, fd)
+    except OSError as error:
+        raise RootTrouble(f"{root}: {_root_problem(error)}") from error
+
+
+def compare(stored: RootIdentity, now: RootIdentity, *, within_run: bool = False) -> str:
+    """ "" where `now` is still the root that `stored` was, else a sentence on the difference.
+
+    The device number is compared only `within_run`, since it may change with every mount.
+    """
+    if stored.is_mount != now.is_mount:
+        return "it was a mount point and is none now" if stored.is_mount else "something is mounted over it"
+    if stored.fs_type != now.fs_type:
+        return f"it was on a file system of type {stored.fs_type} and is on {now.fs_type} now"
+    if stored.ino != now.ino or (within_run and stored.dev != now.dev):
+        return "it is another folder than before, under the same name"
+    return ""
+
+
+@contextmanager
+def opened_root(root: Path) -> Iterator[int]:
+    """A descriptor of the folder `root`; raises OSError."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def descend(root_fd: int, folder: str) -> int:
+    """A descriptor of `folder` ("" is the root) below an open root; the caller closes it.
+
+    Goes name by name, so that no symlink is followed and a path may be of any length. Raises OSError.
+    """
+    fd = os.dup(root_fd)
+    for name in folder.split("/") if folder else ():
+        above = fd
+        try:
+            fd = os.open(name, FOLDER, dir_fd=above)
+        finally:
+            os.close(above)
+    return fd
+
+
+class Ladder:
+    """Open folders from a root down to one place, a bounded number of them however deep that is.
+
+    Moved by `enter`, depth first. A folder that was let go on the way down is opened again on the way
+    up, name by name, and must be the same folder then.
+    """
+
+    HELD = 32
+
+    def __init__(self, root_fd: int) -> None:
+        """Takes over `root_fd`, which stays open until `close`."""
+        self._names: list[str] = []
+        self._fds = [root_fd]
+        self._seen: dict[int, tuple[int, int]] = {}
+
+    def path_to(self, depth: int, name: str) -> str:
+        """Where `enter` with the same arguments leads, relative to the root."""
+        return "/".join([*self._names[: depth - 1], name]) if depth else ""
+
+    def enter(self, depth: int, name: str) -> int:
+        """Go to `name` in the folder at `depth` - 1 of the present way; its descriptor, kept by the ladder.
+
+        Depth 0 is the root. Raises OSError, and then stands on the folder at `depth` - 1.
+        """
+        self._leave(max(depth, 1))
+        if not depth:
+            return self._fds[0]
+        fd = os.open(name, FOLDER, dir_fd=self._at(depth - 1))
+        self._names.append(name)
+        self._fds.append(fd)
+        self._let_go(depth - self.HELD)
+        return fd
+
+    def close(self) -> None:
+        """Close all."""
+        self._leave(1)
+        os.close(self._fds.pop())
+
+    def _leave(self, depth: int) -> None:
+        """Close what lies at `depth` and deeper."""
+        while len(self._fds) > depth:
+            fd = self._fds.pop()
+            self._names.pop()
+            self._seen.pop(len(self._fds), None)
+            if fd >= 0:
+                os.close(fd)
+
+    def _let_go(self, depth: int) -> None:
+        """Close the folder at `depth`, remembering which one it was; the root stays open."""
+        if depth > 0 and self._fds[depth] >= 0:
+            status = os.fstat(self._fds[depth])
+            self._seen[depth] = (status.st_dev, status.st_ino)
+            os.close(self._fds[depth])
+            self._fds[depth] = -1
+
+    def _at(self, depth: int) -> int:
+        """The descriptor at `depth`, with everything on the way to it opened again where need be."""
+        if self._fds[depth] < 0:
+            above = next(place for place in range(depth, -1, -1) if self._fds[place] >= 0)
+            for place in range(above + 1, depth + 1):
+                self._reopen(place)
+                self._let_go(place - self.HELD)
+        return self._fds[depth]
+
+    def _reopen(self, depth: int) -> None:
+        fd = os.open(self._names[depth - 1], FOLDER, dir_fd=self._fds[depth - 1])
+        status = os.fstat(fd)
+        if (status.st_dev, status.st_ino) != self._seen[depth]:
+            os.close(fd)
+            raise OSError(errno.ESTALE, "it was moved while it was being scanned")
+        self._fds[depth] = fd
+
+
+def mounts() -> tuple[Mount, ...]:
+    """All that is mounted now, as this process sees it, in the order of mounting."""
+    text = Path(_MOUNTINFO).read_bytes()
+    return tuple(map(_mount, text.splitlines()))
+
+
+def mounts_below(root: Path) -> frozenset[str]:
+    """The mount points below `root`, bind mounts included, as paths relative to it."""
+    top = os.path.realpath(root).rstrip("/") + "/"
+    return frozenset(m.point[len(top) :] for m in mounts() if m.point.startswith(top) and m.point != top)
+
+
+def mount_of(fd: int) -> Mount | None:
+    """The mount that `fd` was opened through: right also where one lies over another."""
+    found = re.search(r"^mnt_id:\s*(\d+)", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.MULTILINE)
+    number = int(found[1]) if found else -1
+    return next((mount for mount in mounts() if mount.id == number), None)
+
+
+def trouble(error: OSError) -> str:
+    """An error in words for a person, with the cure where one is known."""
+    words = (error.strerror or str(error)).lower()
+    cure = _CURES.get(error.errno or 0)
+    return f"{words}; {cure}" if cure else words
+
+
+def _mount(line: bytes) -> Mount:
+    fields, _, rest = line.partition(b" - ")
+    number, _, _, _, point = fields.split(b" ", 5)[:5]
+    return Mount(int(number), os.fsdecode(_unescaped(point)), os.fsdecode(rest.split(b" ", 1)[0]))
+
+
+def _unescaped(field: bytes) -> bytes:
+    """Spaces, tabs, newlines and backslashes stand as three octal digits after a backslash."""
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), field)
+
+
+def _identity(root: Path, fd: int) -> RootIdentity:
+    status = os.fstat(fd)
+    mount = mount_of(fd)
+    is_mount = mount is not None and mount.point == os.path.realpath(root)
+    return RootIdentity(status.st_dev, status.st_ino, mount.fs_type if mount else "unknown", is_mount)
+
+
+def _root_problem(error: OSError) -> str:
+    match error.errno:
+        case errno.ENOENT:
+            return "the folder is missing; make it, mount it, or correct `folder` in the config"
+        case errno.ENOTDIR:
+            return "is not a directory; correct `folder` in the config"
+        case _:
+            return f"the folder is unreadable: {trouble(error)}"

@@ -1,0 +1,80 @@
+"""Opening SQLite the same way everywhere, and carrying odd file names through it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from kbsync.errors import StateError
+
+BUSY_MS = 10_000
+
+
+def bind(text: str) -> str | bytes:
+    """A path or name as SQLite takes it: TEXT, or BLOB where it holds bytes that are not UTF-8."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape")
+    return text
+
+
+def unbind(value: str | bytes) -> str:
+    """The inverse of `bind`."""
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
+
+
+def open_writer(path: Path) -> apsw.Connection:
+    """The one writing connection: WAL, synchronous=FULL, mode 0600, WAL files kept for later readers."""
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(BUSY_MS)
+    connection.pragma("secure_delete", True)
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", "full")
+    connection.pragma("foreign_keys", False)
+    _keep_wal_files(connection)
+    return connection
+
+
+def _keep_wal_files(connection: apsw.Connection) -> None:
+    """A reader of another user must never have to create -wal or -shm, so they stay when we close."""
+    on = ctypes.c_int(1)
+    connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(on))
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """A connection that can change nothing and creates no file."""
+    connection = apsw.Connection(f"{path.resolve().as_uri()}?mode=ro", flags=READ_FLAGS)
+    connection.set_busy_timeout(BUSY_MS)
+    connection.pragma("query_only", True)
+    return connection
+
+
+READ_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn SQLite's trouble with the file itself into a `StateError` that names file and cure."""
+    try:
+        yield
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise DamagedError(f"{path} is damaged ({error})") from error
+    except apsw.FullError as error:
+        raise StateError(f"{path}: the disk is full; free some space, the work goes on by itself") from error
+    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
+        raise StateError(f"{path} cannot be written ({error}); check its owner and mode") from error
+    except apsw.IOError as error:
+        raise StateError(f"{path}: the disk failed ({error})") from error
+
+
+class DamagedError(StateError):
+    """The file is no (longer a) sound database."""

@@ -1,0 +1,245 @@
+"""The files of a mirror, one row each, skipped and excluded ones included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from kbsync.core.model import Choice, Presence, Stamp, Status, Verdict
+from kbsync.state.connection import bind, unbind
+from kbsync.state.folders import SUBTREE, Folders, join, split
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of one file. `digest` belongs to `stamp`; `since` is when `status` last changed.
+
+    `racy`: the stamp was so fresh when the bytes were read that a later change may hide behind it.
+    """
+
+    path: str
+    stamp: Stamp
+    digest: str | None
+    verdict: Verdict
+    by_person: bool
+    presence: Presence
+    status: Status
+    since: float
+    racy: bool = False
+
+
+_FIELDS = (
+    "e.name, e.size, e.mtime_ns, e.ctime_ns, e.ino, e.digest, e.choice, e.reason, e.rule, e.by_person,"
+    " e.presence, e.status, e.since, e.racy"
+)
+_UPSERT = (
+    "INSERT INTO entry(folder, name, size, mtime_ns, ctime_ns, ino, digest, choice, reason, rule, by_person,"
+    " presence, status, since, racy) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,"
+    " ctime_ns = excluded.ctime_ns, ino = excluded.ino, digest = excluded.digest, choice = excluded.choice,"
+    " reason = excluded.reason, rule = excluded.rule, by_person = excluded.by_person,"
+    " presence = excluded.presence, status = excluded.status, since = excluded.since, racy = excluded.racy,"
+    " missed_at = NULL"
+)
+
+
+def _read(folder: str, row: tuple[Any, ...]) -> Entry:
+    name, size, mtime, ctime, ino, digest, choice, reason, rule, person, presence, status, since, racy = row
+    return Entry(
+        path=join(folder, unbind(name)),
+        stamp=Stamp(size, mtime, ctime, ino),
+        digest=None if digest is None else digest.hex(),
+        verdict=Verdict(Choice(choice), str(reason or ""), str(rule or "")),
+        by_person=bool(person),
+        presence=Presence(presence),
+        status=Status(status),
+        since=since,
+        racy=bool(racy),
+    )
+
+
+class Entries:
+    """Entry rows of one connection."""
+
+    def __init__(self, connection: apsw.Connection, folders: Folders) -> None:
+        self._db = connection
+        self._folders = folders
+
+    def get(self, mirror: int, path: str) -> Entry | None:
+        """The row of a file."""
+        folder, name = split(path)
+        sql = (
+            f"SELECT {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
+            " WHERE f.mirror = ? AND f.path = ? AND e.name = ?"
+        )
+        row = self._db.execute(sql, (mirror, bind(folder), bind(name))).fetchone()
+        return None if row is None else _read(folder, row)
+
+    def put(self, mirror: int, entry: Entry) -> None:
+        """Write the whole row."""
+        folder, name = split(entry.path)
+        s = entry.stamp
+        values = (
+            self._folders.ensure(mirror, folder),
+            bind(name),
+            s.size,
+            s.mtime_ns,
+            s.ctime_ns,
+            s.ino,
+            None if entry.digest is None else bytes.fromhex(entry.digest),
+            int(entry.verdict.choice),
+            entry.verdict.reason or None,
+            entry.verdict.rule or None,
+            entry.by_person,
+            int(entry.presence),
+            int(entry.status),
+            entry.since,
+            entry.racy,
+        )
+        self._db.execute(_UPSERT, values)
+
+    def set_status(self, mirror: int, path: str, status: Status, now: float) -> None:
+        """The file's status changed."""
+        self._update(mirror, path, "status = ?, since = ?", (int(status), now))
+
+    def set_presence(self, mirror: int, path: str, presence: Presence) -> None:
+        """A look at the disk ended so."""
+        self._update(mirror, path, "presence = ?, missed_at = NULL", (int(presence),))
+
+    def doubt(self, mirror: int, path: str) -> None:
+        """The next scan shall look at this file again, whatever its stamp."""
+        self._update(mirror, path, "size = -1, presence = 0, missed_at = NULL", ())
+
+    def _update(self, mirror: int, path: str, what: str, values: tuple[object, ...]) -> None:
+        folder, name = split(path)
+        self._db.execute(
+            f"UPDATE entry SET {what} WHERE name = ?"  # noqa: S608
+            " AND folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
+            (*values, bind(name), mirror, bind(folder)),
+        )
+
+    def remove(self, mirror: int, path: str) -> None:
+        """The file is gone and so is its document."""
+        folder, name = split(path)
+        self._db.execute(
+            "DELETE FROM entry WHERE name = ?"
+            " AND folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
+            (bind(name), mirror, bind(folder)),
+        )
+
+    def miss(self, mirror: int, folder: str, names: Iterable[str], now: float) -> None:
+        """The first look that did not find these names; `now` is monotonic and means this process only."""
+        row = self._folders.get(mirror, folder)
+        if row is not None:
+            self._db.executemany(
+                "UPDATE entry SET presence = 1, missed_at = ?"
+                " WHERE folder = ? AND name = ? AND presence IN (0, 3)",
+                ((now, row.id, bind(name)) for name in names),
+            )
+
+    def miss_tree(self, mirror: int, folder: str, now: float) -> None:
+        """The first look that did not find this directory."""
+        self._db.execute(
+            SUBTREE + "UPDATE entry SET presence = 1, missed_at = ? WHERE presence IN (0, 3)"  # noqa: S608
+            " AND folder IN (SELECT id FROM tree)",
+            (mirror, bind(folder), now),
+        )
+
+    def forget_first_looks(self, mirror: int) -> None:
+        """A new process counts both looks itself."""
+        self._db.execute(
+            "UPDATE entry SET presence = 0, missed_at = NULL WHERE presence = 1"
+            " AND folder IN (SELECT id FROM folder WHERE mirror = ?)",
+            (mirror,),
+        )
+
+    def missed_before(self, mirror: int, then: float, limit: int) -> list[str]:
+        """Paths whose first look without them was at or before `then`."""
+        sql = (
+            "SELECT f.path, e.name FROM entry e JOIN folder f ON e.folder = f.id"
+            " WHERE e.presence = 1 AND e.missed_at <= ? AND f.mirror = ? LIMIT ?"
+        )
+        return [join(unbind(f), unbind(n)) for f, n in self._db.execute(sql, (then, mirror, limit))]
+
+    def first_missed(self, mirror: int) -> float | None:
+        """When the earliest first look without a file was, of those that wait for the second."""
+        sql = (
+            "SELECT min(e.missed_at) FROM entry e JOIN folder f ON e.folder = f.id"
+            " WHERE e.presence = 1 AND f.mirror = ?"
+        )
+        value: float | None = self._db.execute(sql, (mirror,)).fetchone()[0]  # type: ignore[index]
+        return value
+
+    def racy(self, mirror: int, limit: int, after: str = "") -> list[Entry]:
+        """Files whose stamp proves nothing yet."""
+        return self._page("e.racy = 1", mirror, limit)
+
+    def with_ino(self, mirror: int, ino: int, digest: str) -> list[Entry]:
+        """Files last seen with this inode and these bytes."""
+        sql = (
+            f"SELECT f.path, {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
+            " WHERE e.ino = ? AND e.digest = ? AND f.mirror = ?"
+        )
+        rows = self._db.execute(sql, (ino, bytes.fromhex(digest), mirror))
+        return [_read(unbind(row[0]), row[1:]) for row in rows]
+
+    def with_ino_only(self, mirror: int, ino: int) -> list[Entry]:
+        """Files last seen with this inode."""
+        sql = (
+            f"SELECT f.path, {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
+            " WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ?"
+        )
+        return [_read(unbind(row[0]), row[1:]) for row in self._db.execute(sql, (ino, mirror))]
+
+    def unread(self, mirror: int) -> list[Entry]:
+        """Files that could not be read at the last look."""
+        return [e for e in self.of_status(mirror, Status.FAILED) if e.stamp.size < 0]
+
+    def of_status(self, mirror: int, status: Status) -> Iterator[Entry]:
+        """Every file in a status, by directory."""
+        return self._each(f"e.status = {int(status)}", mirror)
+
+    def below(self, mirror: int, folder: str) -> Iterator[Entry]:
+        """Every file in a directory and below."""
+        for number, path in self._folders.tree(mirror, folder):
+            sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? ORDER BY e.name"  # noqa: S608
+            for row in list(self._db.execute(sql, (number,))):
+                yield _read(path, row)
+
+    def rows(self, mirror: int, folder: str) -> Iterator[tuple[Any, ...]]:
+        """(name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, as SQLite gives it."""
+        return self._db.execute(
+            "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry"
+            " WHERE folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
+            (mirror, bind(folder)),
+        )
+
+    def names(self, mirror: int, folder: str) -> list[str]:
+        """Paths of the files directly in a directory."""
+        return [join(folder, unbind(row[0])) for row in self.rows(mirror, folder)]
+
+    def oldest_since(self, mirror: int) -> float | None:
+        """Since when the longest waiting file has been pending or indexing."""
+        sql = (
+            "SELECT e.since FROM entry e JOIN folder f ON e.folder = f.id"
+            " WHERE e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since LIMIT 1"
+        )
+        row = self._db.execute(sql, (mirror,)).fetchone()
+        return None if row is None else float(row[0])
+
+    def _page(self, where: str, mirror: int, limit: int) -> list[Entry]:
+        sql = (
+            f"SELECT f.path, {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
+            f" WHERE {where} AND f.mirror = ? LIMIT ?"
+        )
+        return [_read(unbind(row[0]), row[1:]) for row in self._db.execute(sql, (mirror, limit))]
+
+    def _each(self, where: str, mirror: int) -> Iterator[Entry]:
+        sql = (
+            f"SELECT f.path, {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
+            f" WHERE {where} AND f.mirror = ? ORDER BY f.path, e.name"
+        )
+        return (_read(unbind(row[0]), row[1:]) for row in self._db.execute(sql, (mirror,)))

@@ -1,0 +1,81 @@
+"""What commands ask of the process that holds the lock, and the bounded audit trail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+
+from kbsync.state.connection import bind
+
+AUDIT_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One request of a person: approve, retry or repair."""
+
+    id: int
+    verb: str
+    mirror: str | None
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Inbox:
+    """Messages of one connection."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._db = connection
+
+    def post(self, verb: str, mirror: str | None, args: Mapping[str, Any], now: float) -> None:
+        """Ask for something."""
+        self._db.execute(
+            "INSERT INTO inbox(at, verb, mirror, args) VALUES(?, ?, ?, ?)",
+            (now, verb, mirror, json.dumps(dict(args))),
+        )
+
+    def waiting(self, mirror: str) -> list[Message]:
+        """Messages for this mirror, oldest first."""
+        sql = "SELECT id, verb, mirror, args FROM inbox WHERE mirror = ? ORDER BY id"
+        return [
+            Message(number, verb, name, json.loads(args))
+            for number, verb, name, args in self._db.execute(sql, (mirror,))
+        ]
+
+    def done(self, message: int) -> None:
+        """It was carried out."""
+        self._db.execute("DELETE FROM inbox WHERE id = ?", (message,))
+
+
+class Meta:
+    """Small facts about the state itself, by name."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._db = connection
+
+    def get(self, key: str) -> str:
+        """The fact, or ''."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return "" if row is None else str(row[0])
+
+    def set(self, key: str, value: str) -> None:
+        """Remember it."""
+        self._db.execute("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", (key, value))
+
+
+class Audit:
+    """What was done, for a person who asks later; the oldest rows go."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._db = connection
+
+    def add(self, now: float, mirror: int, event: str, path: str | None, detail: str = "") -> None:
+        """Note one event."""
+        self._db.execute(
+            "INSERT INTO audit(at, mirror, event, path, detail) VALUES(?, ?, ?, ?, ?)",
+            (now, mirror, event, None if path is None else bind(path), detail),
+        )
+        self._db.execute("DELETE FROM audit WHERE id <= ?", (self._db.last_insert_rowid() - AUDIT_ROWS,))

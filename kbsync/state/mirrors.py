@@ -1,0 +1,188 @@
+"""Mirrors and the knowledge bases they are bound to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import apsw
+
+from kbsync.core.model import Status
+from kbsync.state.connection import bind, unbind
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Why a mirror does nothing: the contract's word, a sentence, and a command that may cure it."""
+
+    reason: str
+    detail: str
+    cure: str
+
+
+@dataclass(frozen=True, slots=True)
+class RootRecord:
+    """The root as it was when the mirror last ran."""
+
+    dev: int
+    ino: int
+    fs_type: str
+    is_mount: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorRecord:
+    """One mirror as stored. `hold_all`: every deletion of the next pass asks."""
+
+    id: int
+    name: str
+    folder: str
+    target: str
+    binding: int | None
+    attached: bool
+    root: RootRecord | None
+    halt: Halt | None
+    hold_all: bool
+    note: str
+    last_pass: float | None
+    last_deep: float | None
+
+
+_SELECT = (
+    "SELECT id, name, folder, target, binding, attached, root_dev, root_ino, root_fs, root_is_mount,"
+    " halt_reason, halt_detail, halt_cure, hold_all, note, last_pass, last_deep FROM mirror "
+)
+
+
+def _read(row: tuple[object, ...]) -> MirrorRecord:
+    (mid, name, folder, target, binding, attached, dev, ino, fs, mount, reason, detail, cure, *rest) = row
+    hold_all, note, last_pass, last_deep = rest
+    root = None if ino is None else RootRecord(int(dev), int(ino), str(fs), bool(mount))  # type: ignore[call-overload]
+    halt = None if reason is None else Halt(str(reason), str(detail), str(cure))
+    return MirrorRecord(
+        id=int(mid),  # type: ignore[call-overload]
+        name=str(name),
+        folder=unbind(folder),  # type: ignore[arg-type]
+        target=str(target),
+        binding=binding,  # type: ignore[arg-type]
+        attached=bool(attached),
+        root=root,
+        halt=halt,
+        hold_all=bool(hold_all),
+        note=str(note or ""),
+        last_pass=last_pass,  # type: ignore[arg-type]
+        last_deep=last_deep,  # type: ignore[arg-type]
+    )
+
+
+class Mirrors:
+    """Mirror and binding rows of one connection."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._db = connection
+
+    def all(self) -> list[MirrorRecord]:
+        """Every mirror ever attached, by name."""
+        return [_read(row) for row in self._db.execute(_SELECT + "ORDER BY name")]
+
+    def get(self, mirror: int) -> MirrorRecord:
+        """The mirror with this id, which must exist."""
+        row = self._db.execute(_SELECT + "WHERE id = ?", (mirror,)).fetchone()
+        assert row is not None, f"no mirror {mirror}"
+        return _read(row)
+
+    def named(self, name: str) -> MirrorRecord | None:
+        """The mirror of this name."""
+        row = self._db.execute(_SELECT + "WHERE name = ?", (name,)).fetchone()
+        return None if row is None else _read(row)
+
+    def in_folder(self, folder: str) -> list[MirrorRecord]:
+        """Mirrors of this folder, whatever their names."""
+        return [_read(row) for row in self._db.execute(_SELECT + "WHERE folder = ?", (bind(folder),))]
+
+    def add(self, name: str, folder: str, target: str) -> MirrorRecord:
+        """A new mirror."""
+        self._db.execute(
+            "INSERT INTO mirror(name, folder, target) VALUES(?, ?, ?)", (name, bind(folder), target)
+        )
+        return self.get(self._db.last_insert_rowid())
+
+    def attach(self, mirror: int, name: str, folder: str, target: str) -> None:
+        """The config speaks of it under this name, folder and target."""
+        self._db.execute(
+            "UPDATE mirror SET name = ?, folder = ?, target = ?, attached = 1 WHERE id = ?",
+            (name, bind(folder), target, mirror),
+        )
+
+    def detach_all_but(self, names: list[str]) -> None:
+        """Mirrors that the config no longer names rest; nothing of theirs is deleted."""
+        for record in self.all():
+            if record.name not in names:
+                self._db.execute("UPDATE mirror SET attached = 0 WHERE id = ?", (record.id,))
+
+    def set_root(self, mirror: int, root: RootRecord) -> None:
+        """Remember the root's identity."""
+        self._db.execute(
+            "UPDATE mirror SET root_dev = ?, root_ino = ?, root_fs = ?, root_is_mount = ? WHERE id = ?",
+            (root.dev, root.ino, root.fs_type, root.is_mount, mirror),
+        )
+
+    def set_halt(self, mirror: int, halt: Halt | None) -> None:
+        """Say that the mirror waits for a person, or no longer does."""
+        values = (None, None, None) if halt is None else (halt.reason, halt.detail, halt.cure)
+        self._db.execute(
+            "UPDATE mirror SET halt_reason = ?, halt_detail = ?, halt_cure = ? WHERE id = ?",
+            (*values, mirror),
+        )
+
+    def set_note(self, mirror: int, note: str) -> None:
+        """Something a person should know that halts nothing."""
+        self._db.execute("UPDATE mirror SET note = ? WHERE id = ?", (note, mirror))
+
+    def set_hold_all(self, mirror: int, hold: bool) -> None:
+        """Whether every deletion asks, however few."""
+        self._db.execute("UPDATE mirror SET hold_all = ? WHERE id = ?", (hold, mirror))
+
+    def pass_ended(self, mirror: int, now: float, deep: bool) -> None:
+        """Remember when the folder was last compared as a whole."""
+        self._db.execute("UPDATE mirror SET last_pass = ? WHERE id = ?", (now, mirror))
+        if deep:
+            self._db.execute("UPDATE mirror SET last_deep = ? WHERE id = ?", (now, mirror))
+
+    def bind_to(self, mirror: int, target: str, address: str, base: str, prefix: str) -> int:
+        """The binding for this base, made when it is new; the mirror is bound to it."""
+        key = (target, address, base, prefix)
+        self._db.execute(
+            "INSERT OR IGNORE INTO binding(target, address, base, prefix) VALUES(?, ?, ?, ?)", key
+        )
+        row = self._db.execute(
+            "SELECT id FROM binding WHERE target = ? AND address = ? AND base = ? AND prefix = ?", key
+        ).fetchone()
+        assert row is not None
+        self._db.execute("UPDATE mirror SET binding = ? WHERE id = ?", (row[0], mirror))
+        return int(row[0])
+
+    def is_adopted(self, binding: int) -> bool:
+        """What was already in the base has been taken over."""
+        row = self._db.execute("SELECT adopted FROM binding WHERE id = ?", (binding,)).fetchone()
+        return bool(row and row[0])
+
+    def set_adopted(self, binding: int) -> None:
+        """What was already in the base has been taken over."""
+        self._db.execute("UPDATE binding SET adopted = 1 WHERE id = ?", (binding,))
+
+    def tally(self, mirror: int) -> dict[Status, int]:
+        """How many files are in each status; constant time."""
+        rows = self._db.execute("SELECT status, n FROM tally WHERE mirror = ?", (mirror,))
+        return {Status(status): n for status, n in rows}
+
+    def remove(self, mirror: int) -> None:
+        """Forget a mirror and everything known of it."""
+        self._db.execute(
+            "DELETE FROM entry WHERE folder IN (SELECT id FROM folder WHERE mirror = ?)", (mirror,)
+        )
+        self._db.execute(
+            "DELETE FROM hold_item WHERE hold IN (SELECT id FROM hold WHERE mirror = ?)", (mirror,)
+        )
+        for table in ("folder", "upload", "candidate", "hold", "deletion_log", "tally", "serving", "audit"):
+            self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (mirror,))  # noqa: S608
+        self._db.execute("DELETE FROM mirror WHERE id = ?", (mirror,))

@@ -1,0 +1,130 @@
+"""The tables of `state.db`, and how an older file becomes a newer one.
+
+Paths and names are TEXT where they are valid Unicode and BLOB where they are not (see `connection.bind`).
+Enumerations are stored as the integers of `core.model`.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import apsw
+
+FIRST = """
+CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+CREATE TABLE binding(
+  id INTEGER PRIMARY KEY, target TEXT NOT NULL, address TEXT NOT NULL, base TEXT NOT NULL,
+  prefix TEXT NOT NULL, adopted INTEGER NOT NULL DEFAULT 0,
+  UNIQUE(target, address, base, prefix));
+
+CREATE TABLE mirror(
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, folder NOT NULL, target TEXT NOT NULL DEFAULT '',
+  root_dev INTEGER, root_ino INTEGER, root_fs TEXT, root_is_mount INTEGER,
+  binding INTEGER REFERENCES binding(id), attached INTEGER NOT NULL DEFAULT 1,
+  halt_reason TEXT, halt_detail TEXT, halt_cure TEXT, hold_all INTEGER NOT NULL DEFAULT 0,
+  note TEXT, last_pass REAL, last_deep REAL);
+
+CREATE TABLE folder(
+  id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL REFERENCES mirror(id), parent INTEGER REFERENCES folder(id),
+  path NOT NULL, name NOT NULL, version TEXT NOT NULL DEFAULT '', is_mount INTEGER NOT NULL DEFAULT 0,
+  problem TEXT NOT NULL DEFAULT '', shut INTEGER NOT NULL DEFAULT 0, UNIQUE(mirror, path));
+CREATE INDEX folder_parent ON folder(parent);
+CREATE INDEX folder_problem ON folder(mirror) WHERE problem <> '';
+
+CREATE TABLE entry(
+  folder INTEGER NOT NULL, name NOT NULL,
+  size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, ino INTEGER NOT NULL,
+  digest BLOB, choice INTEGER NOT NULL, reason TEXT, rule TEXT, by_person INTEGER NOT NULL DEFAULT 1,
+  presence INTEGER NOT NULL DEFAULT 0, status INTEGER NOT NULL, since REAL NOT NULL,
+  racy INTEGER NOT NULL DEFAULT 0, missed_at REAL,
+  PRIMARY KEY(folder, name)) WITHOUT ROWID;
+CREATE INDEX entry_racy ON entry(folder) WHERE racy = 1;
+CREATE INDEX entry_missing ON entry(missed_at) WHERE presence = 1;
+CREATE INDEX entry_ino ON entry(ino) WHERE digest IS NOT NULL;
+CREATE INDEX entry_open ON entry(since) WHERE status IN (1, 2);
+CREATE INDEX entry_noted ON entry(status) WHERE status IN (1, 2, 3, 4);
+
+CREATE TABLE tally(mirror INTEGER NOT NULL, status INTEGER NOT NULL, n INTEGER NOT NULL,
+  PRIMARY KEY(mirror, status)) WITHOUT ROWID;
+CREATE TRIGGER entry_added AFTER INSERT ON entry BEGIN
+  INSERT INTO tally SELECT mirror, NEW.status, 1 FROM folder WHERE id = NEW.folder
+    ON CONFLICT(mirror, status) DO UPDATE SET n = n + 1;
+END;
+CREATE TRIGGER entry_removed AFTER DELETE ON entry BEGIN
+  UPDATE tally SET n = n - 1
+    WHERE mirror = (SELECT mirror FROM folder WHERE id = OLD.folder) AND status = OLD.status;
+END;
+CREATE TRIGGER entry_turned AFTER UPDATE OF status ON entry WHEN OLD.status <> NEW.status BEGIN
+  UPDATE tally SET n = n - 1
+    WHERE mirror = (SELECT mirror FROM folder WHERE id = OLD.folder) AND status = OLD.status;
+  INSERT INTO tally SELECT mirror, NEW.status, 1 FROM folder WHERE id = NEW.folder
+    ON CONFLICT(mirror, status) DO UPDATE SET n = n + 1;
+END;
+
+CREATE TABLE upload(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, mirror INTEGER NOT NULL, binding INTEGER NOT NULL,
+  path, label NOT NULL, name NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, recipe TEXT NOT NULL,
+  state INTEGER NOT NULL, purpose INTEGER NOT NULL DEFAULT 0, remote_id TEXT, predecessor INTEGER,
+  attempts INTEGER NOT NULL DEFAULT 0, repairs INTEGER NOT NULL DEFAULT 0, looks INTEGER NOT NULL DEFAULT 0,
+  absences INTEGER NOT NULL DEFAULT 0, created_at REAL NOT NULL, sent_at REAL, accepted_at REAL,
+  elapsed REAL NOT NULL DEFAULT 0, looked_at REAL, next_look_at REAL, rank REAL NOT NULL DEFAULT 0,
+  reason TEXT NOT NULL DEFAULT '', code TEXT NOT NULL DEFAULT '');
+CREATE INDEX upload_place ON upload(mirror, path);
+CREATE INDEX upload_due ON upload(mirror, state, rank) WHERE next_look_at IS NOT NULL;
+CREATE INDEX upload_remote ON upload(binding, remote_id) WHERE remote_id IS NOT NULL;
+CREATE INDEX upload_final ON upload(created_at) WHERE state IN (11, 12);
+CREATE UNIQUE INDEX upload_one_server ON upload(mirror, binding, path) WHERE state IN (5, 6);
+CREATE UNIQUE INDEX upload_one_flight ON upload(mirror, binding, path, digest, recipe)
+  WHERE state IN (1, 2, 4) AND purpose = 0;
+CREATE TABLE serving(mirror INTEGER NOT NULL, binding INTEGER NOT NULL, n INTEGER NOT NULL,
+  PRIMARY KEY(mirror, binding)) WITHOUT ROWID;
+CREATE TRIGGER upload_added AFTER INSERT ON upload WHEN NEW.state IN (5, 6) BEGIN
+  INSERT INTO serving VALUES(NEW.mirror, NEW.binding, 1) ON CONFLICT DO UPDATE SET n = n + 1;
+END;
+CREATE TRIGGER upload_turned AFTER UPDATE OF state ON upload
+WHEN (OLD.state IN (5, 6)) <> (NEW.state IN (5, 6)) BEGIN
+  INSERT INTO serving VALUES(NEW.mirror, NEW.binding, CASE WHEN NEW.state IN (5, 6) THEN 1 ELSE -1 END)
+    ON CONFLICT DO UPDATE SET n = n + excluded.n;
+END;
+
+CREATE TABLE candidate(mirror INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL, cause TEXT NOT NULL,
+  at REAL NOT NULL, PRIMARY KEY(mirror, path)) WITHOUT ROWID;
+CREATE TABLE hold(id INTEGER PRIMARY KEY AUTOINCREMENT, mirror INTEGER NOT NULL, made_at REAL NOT NULL,
+  approved_at REAL, ended_at REAL);
+CREATE TABLE hold_item(hold INTEGER NOT NULL REFERENCES hold(id), path NOT NULL, upload INTEGER NOT NULL,
+  digest TEXT NOT NULL, cause TEXT NOT NULL, PRIMARY KEY(hold, upload)) WITHOUT ROWID;
+CREATE INDEX hold_item_upload ON hold_item(upload);
+CREATE TABLE deletion_log(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NOT NULL,
+  n INTEGER NOT NULL);
+CREATE TABLE inbox(id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, verb TEXT NOT NULL,
+  mirror TEXT, args TEXT NOT NULL DEFAULT '{}');
+CREATE TABLE audit(id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, mirror INTEGER,
+  event TEXT NOT NULL, path, detail TEXT NOT NULL DEFAULT '');
+"""
+
+MIGRATIONS: tuple[str, ...] = (FIRST,)
+"""Script i turns schema i into schema i+1; never edited once released, only added to."""
+
+VERSION = len(MIGRATIONS)
+
+
+def version_of(connection: apsw.Connection) -> int:
+    """The schema the file has (0: an empty file)."""
+    return int(connection.pragma("user_version"))
+
+
+def migrate(connection: apsw.Connection) -> None:
+    """Bring the file to `VERSION`, each step in its own transaction: a crash leaves a whole older schema."""
+    for number in range(version_of(connection), VERSION):
+        with connection:
+            connection.execute(MIGRATIONS[number])
+            if number == 0:
+                _choose_first_upload(connection)
+            connection.pragma("user_version", number + 1)
+
+
+def _choose_first_upload(connection: apsw.Connection) -> None:
+    """Upload ids are marks at a target: those of a lost state must never be given to other documents."""
+    first = secrets.randbelow(2**51) + 2**32
+    connection.execute("INSERT INTO sqlite_sequence(name, seq) VALUES('upload', ?)", (first,))

@@ -1,0 +1,235 @@
+"""The state file as the rest of the program sees it: `write` and `read`, and nothing of SQLite.
+
+One thread owns all writes. Writes that come close together share one commit (group commit), each in a
+savepoint of its own, and a `write` returns only after its commit is on disk: what it announces may then be
+done. Reads run on another connection and never wait for a writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from kbsync.state import schema
+from kbsync.state.connection import DamagedError, open_reader, open_writer, told
+from kbsync.state.entries import Entries
+from kbsync.state.folders import Folders
+from kbsync.state.holds import Holds
+from kbsync.state.inbox import Audit, Inbox, Meta
+from kbsync.state.mirrors import Mirrors
+from kbsync.state.uploads import Uploads
+
+T = TypeVar("T")
+GROUP = 512
+
+
+class Tx:
+    """The tables, within one transaction."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.folders = Folders(connection)
+        self.entries = Entries(connection, self.folders)
+        self.uploads = Uploads(connection)
+        self.mirrors = Mirrors(connection)
+        self.holds = Holds(connection)
+        self.inbox = Inbox(connection)
+        self.audit = Audit(connection)
+        self.meta = Meta(connection)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Callable[[Tx], Any]
+    done: Future[Any]
+
+
+class Store:
+    """The state of all mirrors. `on_commit("before"|"after")` lets tests stop the program there."""
+
+    def __init__(self, path: Path, *, on_commit: Callable[[str], None] | None = None) -> None:
+        self.path = path
+        self._on_commit = on_commit
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._broken: BaseException | None = None
+        with told(path):
+            self._writer = open_writer(path)
+            _check(self._writer, path)
+            schema.migrate(self._writer)
+            self._reader = open_reader(path)
+        self._read_lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="kbsync-state", daemon=True)
+        self._thread.start()
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` in a transaction and return its result once it is on disk.
+
+        Raises what `work` raises (its changes are undone, others' are not), or `StateError`.
+        """
+        return await asyncio.wrap_future(self.submit(work))
+
+    def submit(self, work: Callable[[Tx], T]) -> Future[T]:
+        """`write` for threads: the future ends after the commit."""
+        done: Future[T] = Future()
+        if self._broken is not None:
+            done.set_exception(self._broken)
+        else:
+            self._jobs.put(_Job(work, done))
+        return done
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` on the reading connection, off the loop."""
+        return await asyncio.to_thread(self.read_now, work)
+
+    def read_now(self, work: Callable[[Tx], T]) -> T:
+        """`read` for threads. The result must not be a lazy iterator."""
+        with self._read_lock:
+            return _within(self._reader, self.path, work)
+
+    async def aclose(self) -> None:
+        """Carry out what was asked for, then close."""
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """`aclose` for threads; repeatable."""
+        self._jobs.put(None)
+        self._thread.join()
+        with self._read_lock:  # a read whose caller was cut off may still be under way
+            self._reader.close()
+        self._writer.close()
+
+    def backup(self, destination: apsw.Connection) -> None:
+        """Copy a consistent state into an open, empty database."""
+        copy_into(self._reader, destination)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if not self._commit_group(self._gather(job)):
+                return
+
+    def _gather(self, first: _Job) -> list[_Job]:
+        jobs = [first]
+        while len(jobs) < GROUP:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._jobs.put(None)
+                break
+            jobs.append(job)
+        return jobs
+
+    def _commit_group(self, jobs: list[_Job]) -> bool:
+        try:
+            with told(self.path):
+                answers = self._transact(jobs)
+        except Exception as error:
+            for job in jobs:
+                job.done.set_exception(error)
+            return True
+        except BaseException as stop:  # a test stops the program here
+            self._break(stop, jobs)
+            return False
+        for job, (result, failure) in zip(jobs, answers, strict=True):
+            if failure is None:
+                job.done.set_result(result)
+            else:
+                job.done.set_exception(failure)
+        return True
+
+    def _transact(self, jobs: list[_Job]) -> list[tuple[Any, Exception | None]]:
+        db = self._writer
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            answers = [self._attempt(job) for job in jobs]
+            self._told("before")
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        self._told("after")
+        return answers
+
+    def _attempt(self, job: _Job) -> tuple[Any, Exception | None]:
+        result = None
+        try:
+            with self._writer:
+                result = job.work(Tx(self._writer))
+        except Exception as error:
+            if not self._writer.in_transaction:  # full disk and the like undo the whole group
+                raise
+            return None, error
+        return result, None
+
+    def _told(self, moment: str) -> None:
+        if self._on_commit is not None:
+            self._on_commit(moment)
+
+    def _break(self, stop: BaseException, jobs: list[_Job]) -> None:
+        self._broken = stop
+        for job in jobs:
+            job.done.set_exception(stop)
+        while True:
+            try:
+                left = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+            if left is not None:
+                left.done.set_exception(stop)
+
+
+def _check(connection: apsw.Connection, path: Path) -> None:
+    """Refuse a file of a newer kbsync, and one that is damaged, before anything is built on it."""
+    if schema.version_of(connection) > schema.VERSION:
+        raise DamagedError(f"{path} was written by a newer kbsync; use that version or another --state-dir")
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict is None or verdict[0] != "ok":
+        raise DamagedError(f"{path} is damaged ({verdict[0] if verdict else 'unreadable'})")
+
+
+def _within(connection: apsw.Connection, path: Path, work: Callable[[Tx], T]) -> T:
+    """`work` sees one consistent state."""
+    with told(path):
+        connection.execute("BEGIN")
+        try:
+            return work(Tx(connection))
+        finally:
+            connection.execute("ROLLBACK")
+    raise AssertionError("unreachable")
+
+
+def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
+    """Copy a whole database, consistent as of one moment."""
+    with destination.backup("main", source, "main") as copy:
+        while not copy.done:
+            copy.step(1000)
+
+
+class Glance:
+    """The state file for commands that only look: takes no lock, writes nothing, makes no file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with told(path):
+            self._reader = open_reader(path)
+
+    def read(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` on one consistent state."""
+        return _within(self._reader, self.path, work)
+
+    def backup(self, destination: apsw.Connection) -> None:
+        """Copy a consistent state into an open, empty database."""
+        copy_into(self._reader, destination)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._reader.close()

@@ -1,0 +1,157 @@
+"""The journal: one row per upload (see `core.model.Upload`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+
+import apsw
+
+from kbsync.core.model import Purpose, Upload, UploadState
+from kbsync.state.connection import bind, unbind
+
+COLUMNS = tuple(f.name for f in fields(Upload))
+_SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
+_INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
+_UPDATE = f"UPDATE upload SET {', '.join(f'{c} = ?' for c in COLUMNS[1:])} WHERE id = ?"  # noqa: S608
+_PATHS = tuple(COLUMNS.index(c) for c in ("path", "label", "name"))
+_STATE, _PURPOSE = COLUMNS.index("state"), COLUMNS.index("purpose")
+
+FINAL = (UploadState.DROPPED, UploadState.GONE)
+WORKING = (
+    UploadState.INTENDED,
+    UploadState.SENDING,
+    UploadState.UNSURE,
+    UploadState.INDEXING,
+    UploadState.RETIRING,
+)
+"""States that something is still being done about."""
+
+
+def _read(row: tuple[object, ...]) -> Upload:
+    values = list(row)
+    for i in _PATHS:
+        values[i] = None if values[i] is None else unbind(values[i])  # type: ignore[arg-type]
+    values[_STATE] = UploadState(values[_STATE])  # type: ignore[arg-type]
+    values[_PURPOSE] = Purpose(values[_PURPOSE])  # type: ignore[arg-type]
+    return Upload(*values)  # type: ignore[arg-type]
+
+
+def _row(upload: Upload) -> list[object]:
+    values = [getattr(upload, name) for name in COLUMNS]
+    for i in _PATHS:
+        values[i] = None if values[i] is None else bind(values[i])
+    values[_STATE], values[_PURPOSE] = int(upload.state), int(upload.purpose)
+    return values
+
+
+class Uploads:
+    """Upload rows of one connection."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._db = connection
+
+    def get(self, upload: int) -> Upload | None:
+        """The row with this id."""
+        return next(self._select("WHERE id = ?", (upload,)), None)
+
+    def at(self, mirror: int, binding: int, path: str) -> list[Upload]:
+        """Everything not final that belongs to a path in this binding, oldest first."""
+        return list(
+            self._select(
+                "WHERE mirror = ? AND path = ? AND binding = ? AND state NOT IN (11, 12) ORDER BY id",
+                (mirror, bind(path), binding),
+            )
+        )
+
+    def add(self, upload: Upload) -> Upload:
+        """Insert; the returned row has its id."""
+        values = _row(upload)
+        values[0] = None
+        self._db.execute(_INSERT, values)
+        return replace(upload, id=self._db.last_insert_rowid())
+
+    def save(self, upload: Upload) -> None:
+        """Write every column of an existing row."""
+        values = _row(upload)
+        self._db.execute(_UPDATE, [*values[1:], upload.id])
+
+    def due(self, mirror: int, binding: int, state: UploadState, now: float, limit: int) -> list[Upload]:
+        """Rows of a state whose next look is due, by rank (smaller first)."""
+        return list(
+            self._select(
+                "WHERE mirror = ? AND state = ? AND next_look_at IS NOT NULL AND next_look_at <= ?"
+                " AND binding = ? ORDER BY rank, id LIMIT ?",
+                (mirror, int(state), now, binding, limit),
+            )
+        )
+
+    def next_due(self, mirror: int, binding: int, states: Iterable[UploadState]) -> float | None:
+        """The earliest `next_look_at` among the states; None when nothing waits."""
+        marks = ", ".join(str(int(s)) for s in states)
+        sql = (
+            f"SELECT min(next_look_at) FROM upload WHERE mirror = ? AND state IN ({marks})"  # noqa: S608
+            " AND next_look_at IS NOT NULL AND binding = ?"
+        )
+        value: float | None = self._db.execute(sql, (mirror, binding)).fetchone()[0]  # type: ignore[index]
+        return value
+
+    def count(self, mirror: int, binding: int, states: Iterable[UploadState]) -> int:
+        """How many rows are in one of the states."""
+        marks = ", ".join(str(int(s)) for s in states)
+        sql = f"SELECT count(*) FROM upload WHERE mirror = ? AND binding = ? AND state IN ({marks})"  # noqa: S608
+        return int(self._db.execute(sql, (mirror, binding)).fetchone()[0])  # type: ignore[index]
+
+    def in_states(
+        self, mirror: int, binding: int, states: Iterable[UploadState], after: int = 0, limit: int = 500
+    ) -> list[Upload]:
+        """A page of rows in these states with an id above `after`."""
+        marks = ", ".join(str(int(s)) for s in states)
+        return list(
+            self._select(
+                f"WHERE mirror = ? AND binding = ? AND state IN ({marks}) AND id > ? ORDER BY id LIMIT ?",
+                (mirror, binding, after, limit),
+            )
+        )
+
+    def by_remote(self, binding: int, remote_id: str) -> list[Upload]:
+        """Rows that hold this remote id, newest first."""
+        return list(
+            self._select("WHERE binding = ? AND remote_id = ? ORDER BY id DESC", (binding, remote_id))
+        )
+
+    def serving_count(self, mirror: int, binding: int) -> int:
+        """Documents of this binding that serve; constant time."""
+        row = self._db.execute(
+            "SELECT n FROM serving WHERE mirror = ? AND binding = ?", (mirror, binding)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def left_behind(self, mirror: int, binding: int) -> int:
+        """Documents that still serve in other bindings of this mirror."""
+        row = self._db.execute(
+            "SELECT coalesce(sum(n), 0) FROM serving WHERE mirror = ? AND binding <> ?", (mirror, binding)
+        ).fetchone()
+        return int(row[0])  # type: ignore[index]
+
+    def move(self, mirror: int, old: str, new: str) -> None:
+        """The file was renamed: what belonged to `old` belongs to `new`."""
+        self._db.execute(
+            "UPDATE upload SET path = ? WHERE mirror = ? AND path = ? AND state NOT IN (11, 12)",
+            (bind(new), mirror, bind(old)),
+        )
+
+    def lose(self, mirror: int, binding: int) -> None:
+        """The base of this binding no longer exists: so do its documents."""
+        self._db.execute(
+            "UPDATE upload SET state = 12, next_look_at = NULL WHERE mirror = ? AND binding = ?"
+            " AND state NOT IN (11, 12)",
+            (mirror, binding),
+        )
+
+    def prune(self, before: float) -> None:
+        """Forget final rows made before this time."""
+        self._db.execute("DELETE FROM upload WHERE state IN (11, 12) AND created_at < ?", (before,))
+
+    def _select(self, where: str, args: tuple[object, ...]) -> Iterator[Upload]:
+        return (_read(row) for row in self._db.execute(_SELECT + where, args))

@@ -1,0 +1,1 @@
+"""Knowledge bases that can be mirrored into."""

@@ -1,0 +1,1 @@
+"""The embedded knowledge base. `kbsync.targets.local.target.LocalTarget` is its door."""

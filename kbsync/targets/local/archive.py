@@ -1,0 +1,149 @@
+"""Documents that are zip archives: opened with bounds, their XML read without entities."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import zipfile
+import zlib
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from kbsync.errors import Rejected
+
+LARGEST_UNPACKED = 512 * 1024 * 1024
+"""Bytes that all parts together may unpack to."""
+
+_LARGEST_XML = 64 * 1024 * 1024
+_MOST_PARTS = 20_000
+_HIGHEST_RATIO = 200  # deflate manages 1032:1; XML of real documents stays below 60:1
+_RATIO_FROM = 16 * 1024 * 1024
+_OLE = bytes.fromhex("D0CF11E0A1B11AE1")
+_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".emf", ".wmf", ".bmp", ".webp")
+
+Element = ElementTree.Element
+
+
+def damaged(detail: str) -> Rejected:
+    """The file is not what its extension says."""
+    return Rejected(f"cannot be read: {detail}; open it in its own program and save it again", code="damaged")
+
+
+def encrypted() -> Rejected:
+    """The file needs a password."""
+    return Rejected("it is protected by a password; save a copy without one", code="encrypted")
+
+
+def without_text(*, pictures: bool) -> Rejected:
+    """Nothing to search for is in it; where it has pictures they are probably scans."""
+    if not pictures:
+        return Rejected("no text in it", code="no-text")
+    return Rejected(
+        "no text in it: it seems to be scanned pages or pictures; run OCR (text recognition) over it "
+        "and save the result",
+        code="scanned",
+    )
+
+
+class Archive:
+    """The parts of a zip archive. Raises `Rejected` for bombs, encrypted and damaged ones."""
+
+    def __init__(self, raw: bytes) -> None:
+        if raw.startswith(_OLE):
+            raise _ole(raw)
+        try:
+            self._zip = zipfile.ZipFile(io.BytesIO(raw))
+        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OSError) as error:
+            raise damaged("it is damaged or incomplete") from error
+        self._check()
+
+    def _check(self) -> None:
+        parts = self._zip.infolist()
+        if any(part.flag_bits & 1 for part in parts):
+            raise encrypted()
+        unpacked = sum(part.file_size for part in parts)
+        packed = sum(part.compress_size for part in parts)
+        swollen = unpacked > _RATIO_FROM and unpacked > packed * _HIGHEST_RATIO
+        if unpacked > LARGEST_UNPACKED or len(parts) > _MOST_PARTS or swollen:
+            raise Rejected(
+                f"it unpacks to {unpacked >> 20} MiB in {len(parts)} parts, as archive bombs do; "
+                f"the limit is {LARGEST_UNPACKED >> 20} MiB and {_HIGHEST_RATIO} times its size",
+                code="bomb",
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all parts, in the archive's order."""
+        return self._zip.namelist()
+
+    def has_pictures(self) -> bool:
+        """Whether any part is a picture; the thumbnail that programs add is none of the document's."""
+        return any(
+            name.lower().endswith(_PICTURES) and not name.startswith(("docProps/", "Thumbnails/"))
+            for name in self.names
+        )
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a part; b"" where there is none."""
+        try:
+            return self._zip.read(name)
+        except KeyError:
+            return b""
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+            raise damaged("it is damaged or incomplete") from error
+
+    def xml(self, name: str) -> Element | None:
+        """The root of an XML part; None where there is none."""
+        raw = self.read(name)
+        return parse_xml(raw) if raw else None
+
+    def related(self, name: str) -> dict[str, tuple[str, str]]:
+        """The relations of an Office part, without external ones: id → (last word of the type, part name)."""
+        folder, base = posixpath.split(name)
+        root = self.xml(f"{folder}/_rels/{base}.rels")
+        found = {}
+        for row in root if root is not None else ():
+            if row.get("TargetMode") != "External" and (target := row.get("Target")):
+                part = posixpath.normpath(posixpath.join("/" + folder, target)).lstrip("/")
+                found[row.get("Id", "")] = (row.get("Type", "").rpartition("/")[2], part)
+        return found
+
+
+def parse_xml(raw: bytes) -> Element:
+    """The root of an XML text. Raises `Rejected` for damaged XML and for any that declares a document type.
+
+    Without a document type there are no entities, so nothing can expand and nothing is fetched.
+    """
+    if len(raw) > _LARGEST_XML:
+        raise Rejected(f"a part of it is larger than {_LARGEST_XML >> 20} MiB", code="too-large")
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate(namespace_separator="}")
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.StartElementHandler = lambda tag, attributes: builder.start(_local(tag), _locals(attributes))
+    parser.EndElementHandler = lambda tag: builder.end(_local(tag))
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(raw, True)
+        return builder.close()
+    except (expat.ExpatError, ValueError, AssertionError) as error:
+        raise damaged("its XML is damaged") from error
+
+
+def _refuse_doctype(*_: object) -> None:
+    raise Rejected("its XML declares a document type, which office documents never do", code="bomb")
+
+
+def _local(tag: str) -> str:
+    """Names without namespaces: strict and transitional documents differ in nothing else."""
+    return tag.rpartition("}")[2]
+
+
+def _locals(attributes: dict[str, str]) -> dict[str, str]:
+    """Attributes by local name; those of a namespace win (`r:id` before `id`) and keep a colon: `:id`."""
+    return {(":" + _local(name) if "}" in name else name): value for name, value in attributes.items()}
+
+
+def _ole(raw: bytes) -> Rejected:
+    if "EncryptedPackage".encode("utf-16-le") in raw:
+        return encrypted()
+    return damaged("it is in the old Office format (doc, xls, ppt) under a new extension")

@@ -1,0 +1,256 @@
+"""Cuts a text into chunks by what it says, so that an edit changes the chunks around it and no others. Pure.
+
+Where a chunk may end is decided by a hash of the opening of the block that follows, never by counting
+from the top. The sizes that are weighed against the limits are taken in coarse steps. So a paragraph that
+is edited in its middle and keeps about its length leaves every cut of the file where it was; one that is
+rewritten moves at most the cuts next to it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from kbsync.targets.local.blocks import Block, Shape, blocks
+from kbsync.targets.local.pieces import Chunk, Parsed
+from kbsync.targets.local.tokens import weight
+
+CHUNKER = "blocks-1"
+"""Names what `chunk` makes; another name is another recipe."""
+
+LONGEST = 400
+"""Tokens after which a block is divided, and beyond which no block is added to a chunk."""
+
+_OPENING = 32
+"""Characters of a block that decide whether a chunk may end before it."""
+
+_SENTENCE = re.compile(r"[。！？；…]+[”’」』）】]*|(?<=[.!?;])[\"')\]]*\s+|\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Grain:
+    """When a chunk of these pieces may end: `(size, share)`, the largest size reached first.
+
+    `share` of 256 is how often the opening of the next piece allows a cut from that size (tokens) on.
+    """
+
+    steps: tuple[tuple[int, int], ...]
+
+    def allows(self, size: int, opening: str) -> bool:
+        """Whether a chunk of `size` tokens may end before a piece that opens with `opening`."""
+        share = next((share for least, share in self.steps if size >= least), 0)
+        return zlib.crc32(opening.encode("utf-8", "replace")) >> 12 & 255 < share
+
+
+_WHOLE = _Grain(((160, 224), (48, 128)))  # paragraphs, fences, tables
+_PART = _Grain(((288, 192), (128, 64)))  # rows, lines and sentences: many of them make a readable chunk
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A stretch of the text that stays in one chunk. `lead` is repeated where a chunk begins with it."""
+
+    start: int
+    end: int
+    size: int
+    shape: Shape
+    grain: _Grain = _WHOLE
+    level: int = 0
+    title: str = ""
+    lead: str = ""
+
+    @property
+    def is_heading(self) -> bool:
+        return self.shape is Shape.HEADING
+
+
+def chunk(parsed: Parsed, path: str) -> list[Chunk]:
+    """The chunks of `parsed` in order; together they hold every character that is not white space.
+
+    A chunk is at most about twice `LONGEST` tokens. `path` is not part of any key: a rename changes none.
+    """
+    del path
+    return list(_Cutter(encodable(parsed)).chunks())
+
+
+def encodable(parsed: Parsed) -> Parsed:
+    """`parsed` without lone surrogates, which neither a hash nor a database takes; lengths stay."""
+    title = None if parsed.title is None else _encodable(parsed.title)
+    return replace(
+        parsed,
+        text=_encodable(parsed.text),
+        title=title,
+        tags=tuple(map(_encodable, parsed.tags)),
+        columns=_encodable(parsed.columns),
+    )
+
+
+def _encodable(text: str) -> str:
+    """`text` with U+FFFD for lone surrogates."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+class _Cutter:
+    """Makes the chunks of one text, keeping count of its lines and headings on the way."""
+
+    def __init__(self, parsed: Parsed) -> None:
+        self._parsed = parsed
+        self._text = parsed.text
+        self._trail: list[tuple[int, str]] = []
+        self._counted = 0
+        self._line = parsed.line_offset + 1
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The chunks in order."""
+        for group in _groups(_pieces(self._parsed), self._text):
+            yield self._chunk(group)
+
+    def _chunk(self, group: Sequence[_Piece]) -> Chunk:
+        """The chunk that `group` makes."""
+        headings, parents = self._headings(group)
+        start = group[0].start
+        body = self._text[start : group[-1].end].rstrip()
+        start += len(body) - len(body.lstrip())
+        lead = group[0].lead
+        if lead and not body.lstrip().startswith(lead.strip()):
+            body = f"{lead}\n{body}"
+        body = body.strip("\n")
+        embed_text = "\n".join([*parents, body])
+        key = hashlib.sha256(embed_text.encode()).hexdigest()
+        return Chunk(body, embed_text, key, headings, self._page(start), self._line_at(start))
+
+    def _headings(self, group: Sequence[_Piece]) -> tuple[tuple[str, ...], list[str]]:
+        """The trail at the first piece under a heading, and what of title and trail `group` lacks."""
+        trail: tuple[str, ...] | None = None
+        own = {piece.title for piece in group if piece.is_heading}
+        for piece in group:
+            if piece.is_heading:
+                self._enter(piece)
+            elif trail is None:
+                trail = self._titles()
+        trail = self._titles() if trail is None else trail
+        above = dict.fromkeys([self._parsed.title or "", *trail])
+        return trail, [title for title in above if title and title not in own]
+
+    def _enter(self, heading: _Piece) -> None:
+        """Go on below `heading`."""
+        while self._trail and self._trail[-1][0] >= heading.level:
+            self._trail.pop()
+        self._trail.append((heading.level, heading.title))
+
+    def _titles(self) -> tuple[str, ...]:
+        """The headings that hold now, outermost first."""
+        return tuple(title for _, title in self._trail if title)
+
+    def _line_at(self, offset: int) -> int | None:
+        """The line of the file at `offset`, which never goes back."""
+        self._line += self._text.count("\n", self._counted, offset)
+        self._counted = offset
+        return self._line if self._parsed.has_lines else None
+
+    def _page(self, offset: int) -> int | None:
+        """The page at `offset`, where there are pages."""
+        starts = self._parsed.page_starts
+        return max(1, bisect.bisect_right(starts, offset)) if starts else None
+
+
+def _groups(pieces: Iterable[_Piece], text: str) -> Iterator[list[_Piece]]:
+    """Pieces gathered into chunks. No group ends with a heading unless it is all headings."""
+    group: list[_Piece] = []
+    size = 0
+    for piece in pieces:
+        if group and _ends_before(piece, size, text):
+            kept = _without_last_headings(group, size)
+            if kept:
+                yield group[:kept]
+                group = group[kept:]
+                size = sum(each.size for each in group)
+        group.append(piece)
+        size += piece.size
+    if group:
+        yield group
+
+
+def _ends_before(piece: _Piece, size: int, text: str) -> bool:
+    """Whether a chunk of `size` tokens ends before `piece`."""
+    if size + piece.size > LONGEST:
+        return True
+    if piece.is_heading:
+        return size >= 32
+    return piece.grain.allows(size, text[piece.start : min(piece.end, piece.start + _OPENING)])
+
+
+def _without_last_headings(group: Sequence[_Piece], size: int) -> int:
+    """How many pieces of `group` end their chunk here; 0: wait for what the headings stand above."""
+    kept = len(group)
+    while kept and group[kept - 1].is_heading:
+        kept -= 1
+    return len(group) if not kept and size > LONGEST else kept
+
+
+def _pieces(parsed: Parsed) -> Iterator[_Piece]:
+    """The blocks of the text, each as one piece or, where it is too large, as several."""
+    for block in blocks(parsed.text, parsed.flavour):
+        whole = parsed.text[block.start : block.end]
+        size = _coarse(weight(whole))
+        if size <= LONGEST:
+            is_row = block.shape is Shape.ROW
+            grain, lead = (_PART, parsed.columns) if is_row else (_WHOLE, "")
+            yield _Piece(block.start, block.end, size, block.shape, grain, block.level, block.title, lead)
+        else:
+            yield from _divided(block, whole, parsed)
+
+
+def _divided(block: Block, whole: str, parsed: Parsed) -> Iterator[_Piece]:
+    """A block that is too large, as lines or sentences, and those again where they are too long."""
+    lead = parsed.columns if block.shape is Shape.ROW else ""
+    if block.shape is Shape.TABLE:
+        lead = _table_head(whole)
+    ends = (found.end() for found in (_SENTENCE if block.shape is Shape.TEXT else _NEWLINE).finditer(whole))
+    for start, end in _spans(whole, [*ends, len(whole)]):
+        size = _coarse(weight(whole[start:end]))
+        shape = Shape.TEXT if block.shape is Shape.HEADING else block.shape
+        yield _Piece(block.start + start, block.start + end, size, shape, _PART, lead=lead)
+
+
+_NEWLINE = re.compile(r"\n")
+
+
+def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """The stretches between `ends` that are not blank, none longer than `LONGEST` tokens."""
+    start = 0
+    for end in ends:
+        while weight(whole[start:end]) > LONGEST:
+            cut = _hard_cut(whole, start, end)
+            yield start, cut
+            start = cut
+        if whole[start:end].strip():
+            yield start, end
+        start = end
+
+
+def _hard_cut(whole: str, start: int, end: int) -> int:
+    """Where to cut a stretch that has no mark to cut at: at a space if one is near, else by length."""
+    at = min(end, start + LONGEST * 3)
+    if weight(whole[start:at]) > LONGEST:
+        at = start + LONGEST - 1
+    space = whole.rfind(" ", start + (at - start) // 2, at)
+    return space + 1 if space > start else at
+
+
+def _table_head(table: str) -> str:
+    """The header and rule of a pipe table, to be repeated; "" where it has none."""
+    lines = table.split("\n", 2)
+    is_rule = len(lines) > 1 and re.fullmatch(r"[\s|:+=-]*[-=][\s|:+=-]*", lines[1])
+    head = "\n".join(lines[:2])
+    return head if is_rule and weight(head) <= LONGEST // 2 else ""
+
+
+def _coarse(size: int) -> int:
+    """`size` rounded up to steps of a quarter of its power of two, so that a small edit keeps it."""
+    step = max(1, 1 << max(0, size.bit_length() - 3))
+    return -(-size // step) * step

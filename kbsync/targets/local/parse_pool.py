@@ -1,0 +1,255 @@
+"""The parser processes: made when first needed, lent one at a time, replaced when worn, ended when idle."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import queue
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kbsync.errors import Unavailable
+from kbsync.targets.local.parse_worker import CHILD, Bounds, Ended, Overstayed, Worker
+
+DOCUMENTS_EACH = 200
+RESIDENT_EACH = 400 * 1024 * 1024
+IDLE_SECONDS = 60.0
+_HOME_PREFIX = "parser-"
+
+
+class Pool:
+    """At most `size` workers. Thread-safe."""
+
+    def __init__(
+        self,
+        spool_dir: Path,
+        bounds: Bounds,
+        *,
+        size: int = 1,
+        documents_each: int = DOCUMENTS_EACH,
+        idle_seconds: float = IDLE_SECONDS,
+        child: Path = CHILD,
+    ) -> None:
+        self._home = Home(spool_dir)
+        self._bounds = bounds
+        self._documents_each = documents_each
+        self._idle_seconds = idle_seconds
+        self._child = child
+        self._slots = threading.BoundedSemaphore(size)
+        self._lock = threading.Lock()
+        self._idle: list[Worker] = []
+        self._busy: list[Worker] = []
+        self._keeper: Keeper | None = None
+        self._closed = False
+
+    @contextmanager
+    def lend(self, *, fresh: bool = False) -> Iterator[Worker]:
+        """A worker for one document; `fresh`: one that has read nothing yet.
+
+        Ended when the block raises. Raises `Unavailable` where no worker can be had.
+        """
+        with self._slots:
+            worker = self._take(fresh)
+            try:
+                yield worker
+            except BaseException:
+                self._retire(worker)
+                raise
+            self._put_back(worker)
+
+    def pids(self) -> list[int]:
+        """The processes that run now."""
+        with self._lock:
+            return [worker.pid for worker in (*self._idle, *self._busy)]
+
+    @property
+    def is_closed(self) -> bool:
+        """No worker will be lent any more."""
+        return self._closed
+
+    def close(self) -> None:
+        """Kill all workers, also those at work, wait for the idle ones, remove what they had as a home."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            for worker in self._busy:
+                worker.kill()  # its borrower sees it end, and reaps it
+            keeper, self._keeper = self._keeper, None
+        for worker in idle:
+            worker.end()
+        if keeper is not None:
+            keeper.stop()
+        self._home.remove()
+
+    def _take(self, fresh: bool) -> Worker:
+        with self._lock:
+            self._refuse_if_closed()
+            spare = self._idle.pop() if self._idle else None
+            if spare is not None and spare.is_running() and not (fresh and spare.documents):
+                self._busy.append(spare)
+                return spare
+        if spare is not None:
+            spare.end()
+        return self._start()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise Unavailable("the parser was stopped", code="parser-closed")
+
+    def _start(self) -> Worker:
+        try:
+            worker = self._keep().run(self._make)
+        except OSError as error:
+            raise Unavailable(f"the parser cannot be started: {error}", code="parser-start") from error
+        with self._lock:
+            self._busy.append(worker)
+            if self._closed:
+                worker.kill()
+        try:
+            worker.wait_until_ready()
+        except (Ended, Overstayed) as error:
+            self._retire(worker)
+            self._refuse_if_closed()
+            raise Unavailable(
+                f"the parser does not start ({error}); run `kbsync doctor`", code="parser-start"
+            ) from error
+        return worker
+
+    def _make(self) -> Worker:
+        return Worker(self._home.path(), self._bounds, self._child)
+
+    def _keep(self) -> Keeper:
+        with self._lock:
+            self._refuse_if_closed()
+            if self._keeper is None:
+                self._keeper = Keeper(self._end_idle)
+            return self._keeper
+
+    def _put_back(self, worker: Worker) -> None:
+        worn = worker.documents >= self._documents_each or worker.resident > RESIDENT_EACH
+        with self._lock:
+            if not (worn or self._closed):
+                self._busy.remove(worker)
+                worker.idle_since = time.monotonic()
+                self._idle.append(worker)
+                if self._keeper is not None:
+                    self._keeper.wake()
+                return
+        self._retire(worker)
+
+    def _retire(self, worker: Worker) -> None:
+        worker.end()
+        with self._lock:
+            self._busy.remove(worker)
+
+    def _end_idle(self) -> float | None:
+        """End the workers nobody needed for a while; seconds until the next is due, None for never."""
+        now = time.monotonic()
+        with self._lock:
+            due = [w for w in self._idle if now - w.idle_since >= self._idle_seconds]
+            self._idle = [w for w in self._idle if w not in due]
+            ages = [now - w.idle_since for w in self._idle]
+        for worker in due:
+            worker.end()
+        return self._idle_seconds - max(ages) if ages else None
+
+
+class Keeper:
+    """The one thread in which workers are made, and ended when idle.
+
+    It lives as long as they do: the kernel kills a worker whose making thread ends.
+    """
+
+    def __init__(self, tend: Callable[[], float | None]) -> None:
+        self._tend = tend
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._live, name="parser-keeper", daemon=True)
+        self._thread.start()
+
+    def run(self, make: Callable[[], Worker]) -> Worker:
+        """Do `make` in the keeper's thread."""
+        made: Future[Worker] = Future()
+
+        def job() -> None:
+            try:
+                made.set_result(make())
+            except BaseException as error:
+                made.set_exception(error)
+
+        self._jobs.put(job)
+        return made.result()
+
+    def wake(self) -> None:
+        """Have it look at the idle workers again."""
+        self._jobs.put(_nothing)
+
+    def stop(self) -> None:
+        """End the thread; workers still alive go with it."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _live(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=self._tend())
+            except queue.Empty:
+                continue
+            if job is None:
+                return
+            job()
+
+
+def _nothing() -> None:
+    """Only wakes the keeper."""
+
+
+class Home:
+    """The folder that workers have for home, cache and temporary files; nothing is ever left in it.
+
+    It is locked while in use, so that the next run can tell a dead program's folder from a live one's.
+    """
+
+    def __init__(self, spool_dir: Path) -> None:
+        self._spool = spool_dir
+        self._path: Path | None = None
+        self._lock = -1
+
+    def path(self) -> Path:
+        """The folder, made when first asked for; folders that dead programs left are removed then."""
+        if self._path is None:
+            self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._sweep()
+            self._path = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=self._spool)).resolve()
+            self._lock = _locked(self._path)
+        return self._path
+
+    def remove(self) -> None:
+        """Remove it with everything in it."""
+        if self._path is not None:
+            shutil.rmtree(self._path, ignore_errors=True)
+            os.close(self._lock)
+            self._path = None
+
+    def _sweep(self) -> None:
+        for left in self._spool.glob(f"{_HOME_PREFIX}*"):
+            with suppress(OSError):
+                lock = _locked(left)
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor that holds the folder's lock. Raises OSError where another process has it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,116 @@
+"""From files to entries of the index: parse, cut into chunks, make the vectors that are missing."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from kbsync.contract import Body, Outgoing
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable
+from kbsync.targets.local.chunk import chunk, encodable
+from kbsync.targets.local.encoder import Encoder
+from kbsync.targets.local.pieces import Parsed
+from kbsync.targets.local.rows import Entry
+
+Parse = Callable[[str, Body], Parsed]
+
+_MOST_CHARACTERS = 8_000_000  # of text in memory at one time, the last document aside
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A document of a put, by its place there, and what became of it."""
+
+    place: int
+    outcome: Entry | TargetError
+
+
+class Preparation:
+    """Makes entries. Safe to use from several threads."""
+
+    def __init__(
+        self, parse: Parse, encoder: Encoder, known: Callable[[str, Sequence[str]], set[str]]
+    ) -> None:
+        """`known(model, keys)` are the keys that have a vector already."""
+        self._parse, self._encoder, self._known = parse, encoder, known
+
+    def batches(self, documents: Sequence[Outgoing]) -> Iterator[list[Prepared]]:
+        """All documents in order, in batches that fit into memory."""
+        batch, characters = list[Prepared](), 0
+        for place, document in enumerate(documents):
+            prepared = Prepared(place, self._prepare(document))
+            batch.append(prepared)
+            if isinstance(prepared.outcome, Entry):
+                characters += sum(len(each.text) for each in prepared.outcome.chunks)
+            if characters > _MOST_CHARACTERS:
+                yield self._with_vectors(batch)
+                batch, characters = [], 0
+        if batch:
+            yield self._with_vectors(batch)
+
+    def _prepare(self, document: Outgoing) -> Entry | TargetError:
+        """One document, without vectors. What is wrong with it is its own outcome."""
+        try:
+            return self._entry(document)
+        except TargetError as error:
+            return error
+        except OSError as error:
+            return _disk_trouble(document, error)
+        except Exception as error:  # a parser's surprise is the document's outcome, not the end of the others
+            _log.exception("document could not be read: %s", document.path)
+            return Rejected(
+                f"{document.path} could not be read ({type(error).__name__}: {error})", code="unreadable"
+            )
+
+    def _entry(self, document: Outgoing) -> Entry:
+        """Parse and cut."""
+        parsed = encodable(self._parse(document.path, document.body))
+        chunks = tuple(chunk(parsed, document.path))
+        if not chunks:
+            raise Rejected(f"{document.path}: there is no text in it", code="no-text")
+        return Entry(
+            upload_id=document.upload_id,
+            path=document.path,
+            name=document.name,
+            digest=document.digest,
+            size=document.size,
+            recipe=document.recipe,
+            modified=document.mtime,
+            title=parsed.title,
+            tags=parsed.tags,
+            chunks=chunks,
+            vectors={},
+            replaces=remote(document.replaces),
+        )
+
+    def _with_vectors(self, batch: Sequence[Prepared]) -> list[Prepared]:
+        """The batch with the vectors that the index lacks, made in one go."""
+        entries = [each.outcome for each in batch if isinstance(each.outcome, Entry)]
+        chunks = {each.key: each for entry in entries for each in entry.chunks}
+        known = self._known(self._encoder.model, list(chunks))
+        made = self._encoder.of([each for key, each in chunks.items() if key not in known])
+        return [replace(each, outcome=_equipped(each.outcome, made)) for each in batch]
+
+
+def _equipped(outcome: Entry | TargetError, made: Mapping[str, bytes]) -> Entry | TargetError:
+    """An entry with those of its vectors that were made."""
+    if isinstance(outcome, TargetError):
+        return outcome
+    own = {each.key: made[each.key] for each in outcome.chunks if each.key in made}
+    return replace(outcome, vectors=own)
+
+
+def remote(identifier: str | None) -> int | None:
+    """The row that a remote id names; None for what never was an id of ours."""
+    return int(identifier) if identifier and identifier.isascii() and identifier.isdigit() else None
+
+
+def _disk_trouble(document: Outgoing, error: OSError) -> TargetError:
+    """What to do about a file or a spool folder that could not be read or written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Halted("disk-full", f"{document.path}: {error.strerror}", cure="free some space")
+    return Unavailable(f"{document.path}: {error}", code=errno.errorcode.get(error.errno or 0, ""))

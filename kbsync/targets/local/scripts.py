@@ -1,0 +1,135 @@
+"""How likely a run of characters is as writing: what tells one legacy encoding from another.
+
+A wrong decoder seldom fails on East Asian text; it gives rare characters. So each script has its
+commonest characters, which make up well over half of any real text, and everything else counts
+little or against.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_SIMPLIFIED = frozenset(
+    "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然"
+    "家种事成方多经么去法学如都同现当没动面起看定天分还进好小部其些主样理心她本前开但因只从想实日军者意无力它与长把"
+    "机十民第公此已工使情明性知全三又关点正业外将两高间由问很最重并物手应战向头文体政美相见被利什二等产或新己制身果"
+    "加西斯月话合回特代内信表化老给世位次度门任常先海通教儿原东声提立及比员解水名真论处走义各入几口认条平系气题活尔"
+    "更别打女变四神总何电数安少报才结反受目太量再感建务做接必场件计管期市直德资命山金指克许统区保至队形社便空决治展"
+    "马科司五基眼书非则听白却界达光放强即像难且权思王象完设式色路记南品住告类求据程北边死张该交规万取拉格望觉术领共"
+    "确传师观清今切院让识候带导争运请星期客户价称号单位址码密登录版文档件夹网络系统服务器配置备份测试错误"
+)
+_TRADITIONAL = frozenset(
+    "的一是不了在人有我他這個們中來上大為和國地到以說時要就出會可也你對生能而子那得於著下自之年過發後作裡用道行所然"
+    "家種事成方多經麼去法學如都同現當沒動面起看定天分還進好小部其些主樣理心她本前開但因只從想實日軍者意無力它與長把"
+    "機十民第公此已工使情明性知全三又關點正業外將兩高間由問很最重並物手應戰向頭文體政美相見被利什二等產或新己制身果"
+    "加西斯月話合回特代內信表化老給世位次度門任常先海通教兒原東聲提立及比員解水名真論處走義各入幾口認條平系氣題活爾"
+    "更別打女變四神總何電數安少報才結反受目太量再感建務做接必場件計管期市直德資命山金指克許統區保至隊形社便空決治展"
+    "馬科司五基眼書非則聽白卻界達光放強即像難且權思王象完設式色路記南品住告類求據程北邊死張該交規萬取拉格望覺術領共"
+    "確傳師觀清今切院讓識候帶導爭運請星期客戶價稱號單址碼密登錄版檔夾網絡服務器配置備份測試錯誤灣臺"
+)
+_JAPANESE = frozenset(
+    "日一国人年大十二本中長出三時行見月後前生五間上東四今金九入学高円子外八六下来気小七山話女北午百書先名川千水半男"
+    "西電校語土木聞食車何南万毎白天母火右読友左休父雨会社事自者地発方新場員立開手力問代明動京目通言理体田主題意不作"
+    "用度強公持野以思家世多正安院心界教文元重近考画海売知道集別物使品計死特私始朝運終台広住無真有口少町料工建空急止"
+    "送切転研足究楽起着店病質待試族銀早映親験英医仕味写字答夜音注帰古歌買悪図週室歩風紙黒花春赤青館屋色走成部分表"
+    "設定対的性化内同当全回最関連合法加機要実現変更情報資約制戦政経済市民数取次点業保第相調議進決確認請求書類者様"
+)
+_HANGUL = frozenset(
+    "이다는의에을를가고하은한로지도사자기어시인들대리니라그아해서정수나일안있보게주부장만전여오우상원구제스으면것과와"
+    "동성비공신조세음였했습까요적국개문생중명방학소용요물경실회위무산관내화분업양품교년월일입출금선건당단체통"
+)
+_KANA = re.compile("[ぁ-んァ-ヶー]")
+_LATIN_LETTERS = frozenset("àâäáãåæçéèêëíìîïñóòôöõøœúùûüýÿßÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒÚÙÛÜÝšžŠŽ")
+_LATIN_MARKS = frozenset("’‘“”„–—…€«»°§©®™·£¡¿ºª²³½¼×±µ•\xa0\xad¹¾´¨¢¥¶†‡‰‹›‚")
+_WIDE_MARKS = frozenset("，。、：；！？“”‘’（）《》「」『』【】〈〉…—·〜～％／　・")
+
+Weight = Callable[[str], float]
+
+
+def _east_asian(common: frozenset[str], encoding: str, first_level: tuple[int, int]) -> Weight:
+    """Commonest characters count most; those of the standard's first level a little; the rest against."""
+
+    def weigh(character: str) -> float:
+        if character in common:
+            return 1.0
+        if character in _WIDE_MARKS:
+            return 0.6
+        raw = character.encode(encoding, "replace")
+        if len(raw) == 2 and first_level[0] <= raw[0] <= first_level[1] and _is_second_byte(encoding, raw[1]):
+            return 0.3
+        return -0.7
+
+    return weigh
+
+
+def _is_second_byte(encoding: str, byte: int) -> bool:
+    """GB2312 and EUC characters have a high second byte; below it lie the later, rare additions."""
+    return byte >= 0xA1 or encoding in ("big5", "cp932")
+
+
+def _with_kana(weigh: Weight) -> Weight:
+    return lambda character: 0.9 if _KANA.match(character) else weigh(character)
+
+
+def mean_weight(weigh: Weight) -> Callable[[str], float]:
+    """The mean of `weigh` over the characters outside ASCII; -2 where there are none."""
+
+    def score(text: str) -> float:
+        foreign = [c for c in text if c > "\x7f"]
+        return sum(map(weigh, foreign)) / len(foreign) if foreign else -2.0
+
+    return score
+
+
+def latin_score(text: str) -> float:
+    """Accented letters stand among letters, seldom three together; other signs are few."""
+    runs = re.findall(r"[^\x00-\x7f]+", text)
+    total = sum(len(run) for run in runs)
+    if not total:
+        return -2.0
+    return sum(_latin_run(run) for run in runs) / total
+
+
+def _latin_run(run: str) -> float:
+    if len(run) > 2 and not all(c in _LATIN_MARKS for c in run):
+        return -float(len(run))
+    return sum(0.9 if c in _LATIN_LETTERS else 0.6 if c in _LATIN_MARKS else -0.6 for c in run)
+
+
+_RUSSIAN_WORD = re.compile("^(?:[А-ЯЁ]?[а-яё]+|[А-ЯЁ]+)$")
+
+
+def cyrillic_score(text: str) -> float:
+    """Words all of Russian letters, small after the first or all capital."""
+    words = re.findall(r"[^\x00-\x7f]+", text)
+    total = sum(len(word) for word in words)
+    if not total:
+        return -2.0
+    return sum(len(w) * (0.8 if _RUSSIAN_WORD.match(w) else -1.0) for w in words) / total
+
+
+SCORES: tuple[tuple[str, Callable[[str], float]], ...] = (
+    ("gb18030", mean_weight(_east_asian(_SIMPLIFIED, "gb18030", (0xB0, 0xD7)))),
+    ("big5", mean_weight(_east_asian(_TRADITIONAL, "big5", (0xA4, 0xC6)))),
+    ("cp932", mean_weight(_with_kana(_east_asian(_JAPANESE, "cp932", (0x88, 0x97))))),
+    ("euc_jp", mean_weight(_with_kana(_east_asian(_JAPANESE, "euc_jp", (0xB0, 0xCF))))),
+    ("euc_kr", mean_weight(_east_asian(_HANGUL, "euc_kr", (0xB0, 0xC8)))),
+    ("cp1252", latin_score),
+    ("cp1251", cyrillic_score),
+)
+"""Legacy encodings in the order in which a tie is settled, each with the score of a text decoded by it."""
+
+
+def _wide(character: str) -> float:
+    if character in _SIMPLIFIED or character in _TRADITIONAL or _KANA.match(character):
+        return 1.0
+    if character in _WIDE_MARKS:
+        return 0.6
+    return 0.1 if "\u4e00" <= character <= "\u9fff" else -1.0
+
+
+WIDE_SCORES: tuple[tuple[str, Callable[[str], float]], ...] = tuple(
+    (encoding, mean_weight(_wide)) for encoding in ("utf-16-le", "utf-16-be")
+)
+"""UTF-16 that has neither a BOM nor a NUL: text without a single ASCII character."""

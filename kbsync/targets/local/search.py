@@ -1,0 +1,217 @@
+"""Search: what the words say and what the vectors say, added up chunk by chunk, gathered into documents.
+
+A chunk's score is half lexical, half semantic. Lexical is its BM25 divided by the sum of the idf of the
+question's terms: near 1 where the chunk has all of them about once, near 0 where it has only common ones.
+Semantic is the cosine. Neither is stretched over the candidates of the question, so a question whose words
+occur nowhere is answered by meaning alone, and a bad best match stays a low score.
+
+Measured on XQuAD, 480 paragraphs in two languages, first hit right of 1,190 questions: English 0.947 and
+Chinese 0.922, against 0.942 and 0.912 with each list stretched to 0…1 over its best 50 and weighed 0.7 : 0.3.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.contract import Hit, Passage, Query
+from kbsync.state.connection import unbind
+from kbsync.targets.local import slots
+from kbsync.targets.local.encoder import Encoder
+from kbsync.targets.local.filters import allowed
+from kbsync.targets.local.matrix import Cosines, Matrix
+from kbsync.targets.local.query import MOST_TERMS, QueryWords, Term, readable
+from kbsync.targets.local.reader import Reading
+
+LEXICAL = 0.5
+FIELDS = (2.0, 1.5, 1.0)
+"""How much a term counts in the name, in the headings and in the text of a chunk."""
+
+_DEPTH = 300  # chunks taken from each side before they are added up; more where they are of few documents
+_MOST_ROWS = 30_000  # rows the full-text index may have to weigh; beyond, the commonest terms are left out
+_PASSAGES = 3
+_NEAR = 0.6  # a further passage has at least this share of the best one's score
+_LEAST = 0.2  # cosine a chunk without any of the words must have; unrelated English has 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A chunk that may be shown."""
+
+    chunk: int
+    document: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """The terms to look for and the sum of the idf of all that were asked for."""
+
+    terms: tuple[Term, ...]
+    total: float
+
+
+class Searcher(Reading):
+    """Searches the index in `folder`. Calls block and may come from any thread; one runs at a time."""
+
+    def __init__(self, folder: Path, encoder: Encoder) -> None:
+        """Open the index. Raises `UsageError` where nothing was mirrored yet."""
+        self._encoder = encoder
+        super().__init__(folder)
+
+    def search(self, query: Query) -> list[Hit]:
+        """The best documents first, never more than `top_k`."""
+        text = readable(query.text)
+        if not text or query.top_k < 1:
+            return []
+        with self._snapshot():
+            self._refresh()
+            ranked = self._ranked(text, allowed(self._connection, query), query.top_k)
+            return [self._hit(group) for group in _gathered(ranked)[: query.top_k]]
+
+    def _open(self) -> None:
+        """Open the file that is there now, with nothing remembered of an earlier one."""
+        super()._open()
+        self._words = QueryWords(self._connection)
+        self._matrix = Matrix(self._connection, self._encoder.model)
+        self._connection.execute(_VOCABULARY)
+        self._frequencies: dict[str, int] = {}
+        self._chunks = 0
+        self._seen = -1
+
+    def _refresh(self) -> None:
+        """Forget counts that a commit has changed."""
+        version = self._connection.pragma("data_version")
+        if version != self._seen:
+            self._frequencies.clear()
+            self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM document").get
+            self._seen = version
+
+    def _ranked(self, text: str, admitted: set[int] | None, top_k: int) -> list[_Candidate]:
+        """Chunks by score, best first."""
+        wanted = self._wanted(text)
+        cosines = self._cosines(text)
+        lexical = self._lexical(wanted, admitted, top_k)
+        found = {chunk: (document, slot) for chunk, document, slot, _ in lexical}
+        if cosines:
+            found |= self._semantic(cosines, admitted, top_k)
+        points = {chunk: score for chunk, _, _, score in lexical}
+        candidates = []
+        for chunk, (document, slot) in found.items():
+            meaning = cosines.of(slot) if cosines and slot is not None else 0.0
+            share = points.get(chunk, 0.0) / wanted.total if wanted.total else 0.0
+            if share > 0 or meaning >= _LEAST:
+                score = LEXICAL * share + (1 - LEXICAL) * max(0.0, meaning)
+                candidates.append(_Candidate(chunk, document, score))
+        return sorted(candidates, key=lambda each: (-each.score, each.chunk))
+
+    def _wanted(self, text: str) -> _Words:
+        """The rarest terms, as many as may be weighed in good time."""
+        terms = sorted(self._words.terms(text), key=lambda term: self._frequency(term.stem))[:MOST_TERMS]
+        total = sum(self._idf(term.stem) for term in terms)
+        kept, rows = list[Term](), 0
+        for term in terms:
+            rows += self._frequency(term.stem)
+            if kept and rows > _MOST_ROWS:
+                break
+            kept.append(term)
+        return _Words(tuple(kept), total)
+
+    def _frequency(self, stem: str) -> int:
+        """Number of chunks that have a term."""
+        if stem not in self._frequencies:
+            row = self._connection.execute("SELECT doc FROM temp.vocabulary WHERE term = ?", (stem,)).get
+            self._frequencies[stem] = row or 0
+        return self._frequencies[stem]
+
+    def _idf(self, stem: str) -> float:
+        """How telling a term is, as SQLite's bm25() has it."""
+        count = self._frequency(stem)
+        return max(1e-6, math.log((self._chunks - count + 0.5) / (count + 0.5)))
+
+    def _lexical(
+        self, wanted: _Words, admitted: set[int] | None, top_k: int
+    ) -> list[tuple[int, int, int | None, float]]:
+        """The best chunks by BM25: (chunk, document, slot, score)."""
+        expression = " OR ".join(f'"{term.surface}"' for term in wanted.terms)
+        if not expression:
+            return []
+        rows = self._connection.execute(_MATCH, (expression,))
+        return _enough(rows, admitted, top_k)
+
+    def _cosines(self, text: str) -> Cosines | None:
+        """The question's cosine with every vector of its model, where the index has any."""
+        model = slots.find_model(self._connection, self._encoder.model)
+        return self._matrix.cosines(model, self._encoder.query(text)) if model else None
+
+    def _semantic(
+        self, cosines: Cosines, admitted: set[int] | None, top_k: int
+    ) -> dict[int, tuple[int, int | None]]:
+        """The best chunks by cosine: (document, slot) of each."""
+        rows = self._nearest(cosines)
+        return {chunk: (document, slot) for chunk, document, slot, _ in _enough(rows, admitted, top_k)}
+
+    def _nearest(self, cosines: Cosines) -> Iterator[tuple[int, int, int | None, float]]:
+        """All chunks, nearest first."""
+        start, stop = 0, 2 * _DEPTH
+        while near := cosines.best(start, stop):
+            for slot in near:
+                for chunk, document, _ in self._connection.execute(_IN_SLOT, (slot,)):
+                    yield chunk, document, slot, cosines.of(slot)
+            start, stop = stop, stop * 4
+
+    def _hit(self, group: Sequence[_Candidate]) -> Hit:
+        """A document with its passages."""
+        best = group[0]
+        path, title, modified = self._connection.execute(
+            "SELECT path, title, modified FROM document WHERE id = ?", (best.document,)
+        ).get
+        near = [each for each in group[:_PASSAGES] if each.score >= _NEAR * best.score]
+        return Hit(
+            str(best.document), best.score, tuple(map(self._passage, near)), unbind(path), title, modified
+        )
+
+    def _passage(self, candidate: _Candidate) -> Passage:
+        """A chunk as it is shown."""
+        text, headings, page, line = self._connection.execute(
+            "SELECT text, headings, page, line FROM chunk WHERE id = ?", (candidate.chunk,)
+        ).get
+        return Passage(text, tuple(json.loads(headings)), page, line, candidate.score)
+
+
+_VOCABULARY = """
+PRAGMA query_only = 0;  -- it forbids temporary tables as well; the file itself is open for reading only
+CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, words, row);
+PRAGMA query_only = 1;
+"""
+_MATCH = (
+    "SELECT chunk.id, chunk.document, chunk.slot, -words.rank FROM words JOIN chunk ON chunk.id = words.rowid"  # noqa: S608
+    f" WHERE words MATCH ? AND rank MATCH 'bm25{FIELDS}' ORDER BY rank"
+)
+_IN_SLOT = "SELECT id, document, slot FROM chunk WHERE slot = ?"
+
+
+def _enough(
+    rows: Iterator[tuple[int, int, int | None, float]], admitted: set[int] | None, top_k: int
+) -> list[tuple[int, int, int | None, float]]:
+    """The first `_DEPTH` rows that are admitted, and more until they are of `top_k` documents."""
+    taken, documents = [], set()
+    for row in rows:
+        if admitted is None or row[1] in admitted:
+            taken.append(row)
+            documents.add(row[1])
+            if len(taken) >= _DEPTH and len(documents) >= top_k:
+                break
+    return taken
+
+
+def _gathered(ranked: Sequence[_Candidate]) -> list[list[_Candidate]]:
+    """Candidates by document; documents and their chunks stay best first."""
+    groups: dict[int, list[_Candidate]] = {}
+    for each in ranked:
+        if each.score > 0:
+            groups.setdefault(each.document, []).append(each)
+    return list(groups.values())

@@ -1,0 +1,342 @@
+"""The embedded knowledge base: one folder, searchable the moment a put returns.
+
+Heavy parts (parser, numpy, tokenizer, weights) are loaded when the first document or question needs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from kbsync.contract import (
+    Accepted,
+    Base,
+    Body,
+    DeleteOutcome,
+    DocState,
+    DocStatus,
+    Explanation,
+    Hit,
+    Listed,
+    Outgoing,
+    PutOutcome,
+    Query,
+    Surroundings,
+)
+from kbsync.core.model import Limits
+from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable
+from kbsync.targets.local import formats
+from kbsync.targets.local.chunk import CHUNKER
+from kbsync.targets.local.encoder import Encoder
+from kbsync.targets.local.index import Index
+from kbsync.targets.local.pieces import Parsed
+from kbsync.targets.local.preparation import Parse, Preparation, Prepared, remote
+from kbsync.targets.local.reader import Reader
+from kbsync.targets.local.rows import Entry
+from kbsync.targets.local.search import Searcher
+from kbsync.targets.local.tokens import TOKENISER
+from kbsync.targets.local.trouble import translated
+
+BATCH = 48
+CONCURRENCY = 2  # one put writes while the other parses and makes vectors
+SCRUB_AFTER = 1.0
+"""Seconds after the last change when the WAL is emptied, so that no old text stays in it."""
+
+_PAGE = 500
+
+
+class Embedding(Protocol):
+    """What the config says of the embedding."""
+
+    @property
+    def type(self) -> str:
+        """`builtin` or `onnx`."""
+
+    @property
+    def path(self) -> Path | None:
+        """Where the model is, for `onnx`."""
+
+
+class LocalTarget:
+    """The knowledge base in one folder. Open it with `LocalTarget.open`."""
+
+    keeps_old_on_failure = True
+
+    def __init__(
+        self,
+        folder: Path,
+        encoder: Encoder,
+        limits: Limits,
+        index: Index | None,
+        parse: Parse | None,
+        spool: Path,
+    ) -> None:
+        """`index` is None where nothing may be written."""
+        self._folder, self._encoder, self._limits, self._index = folder, encoder, limits, index
+        self._parsing = _LazyParser(spool, parse)
+        self._reader = Reader(folder)
+        self._preparation = Preparation(self._parsing.parse, encoder, self._reader.known)
+        self._searcher: Searcher | None = None
+        self._opening = threading.Lock()
+        self._damage = ""
+        self._scrubbing: asyncio.TimerHandle | None = None
+        self._scrubs = set[asyncio.Task[None]]()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        embedding: Embedding,
+        max_bytes: int,
+        surroundings: Surroundings,
+        parse: Parse | None = None,
+    ) -> LocalTarget:
+        """The knowledge base in the folder `path`, made where there is none. Loads no model.
+
+        `parse` stands in for the parser. With `surroundings.read_only` nothing is locked or written and
+        `UsageError` is raised where nothing was mirrored yet; otherwise `StateError` where another process
+        writes or the folder cannot be written.
+        """
+        encoder = Encoder(embedding.type, embedding.path)
+        index = None if surroundings.read_only else Index(path)
+        limits = Limits(
+            extensions=formats.EXTENSIONS,
+            names=formats.NAMES,
+            max_bytes=max_bytes,
+            batch=BATCH,
+            concurrency=CONCURRENCY,
+            list_lag=0.0,
+            marks=True,
+        )
+        return cls(path, encoder, limits, index, parse, surroundings.spool_dir)
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes."""
+        return self._limits
+
+    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
+        """Changes with the parser, the chunker, the tokeniser, the model and the kind of file."""
+        kind = formats.extension_of(path) or f"/{path.rpartition('/')[2]}"
+        parts = [
+            getattr(formats, "PARSER", "1"),
+            CHUNKER,
+            TOKENISER,
+            self._encoder.model,
+            kind,
+            dict(settings),
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    async def base(self) -> Base:
+        """The index; one that was removed or found damaged is made anew, with a new id."""
+        return await asyncio.to_thread(self._base)
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        """Store each document; what is accepted is searchable. An old version serves until then."""
+        outcomes: Sequence[PutOutcome] = await asyncio.to_thread(self._put, documents)
+        self._scrub_soon()
+        return outcomes
+
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """READY or MISSING."""
+        with self._translated():
+            rows = {each: remote(each) for each in ids}
+            wanted = [row for row in rows.values() if row is not None]
+            present = await asyncio.to_thread(self._reader.present, wanted)
+        states = {True: DocStatus(DocState.READY), False: DocStatus(DocState.MISSING)}
+        return {each: states[row in present] for each, row in rows.items()}
+
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """Remove each document and every trace of its text."""
+        with self._translated():
+            rows = [row for each in ids if (row := remote(each)) is not None]
+            if not await asyncio.to_thread(self._writable().delete, rows):
+                self._scrub_soon()
+        return dict.fromkeys(ids)
+
+    async def list(self) -> AsyncIterator[Listed]:
+        """Every document, in the order they were stored."""
+        after = 0
+        while True:
+            with self._translated():
+                page = await asyncio.to_thread(self._reader.page, after, _PAGE)
+            for row in page:
+                yield Listed(
+                    remote_id=str(row.id),
+                    name=row.name,
+                    size=row.size,
+                    created=row.created,
+                    state=DocState.READY,
+                    path=row.path,
+                    digest=row.digest,
+                    upload_id=row.upload_id,
+                    recipe=row.recipe,
+                )
+            if len(page) < _PAGE:
+                return
+            after = page[-1].id
+
+    async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
+        """Change path, name and time. Raises `Rejected` for an unknown document."""
+        with self._translated():
+            row = _row(remote_id, path)
+            await asyncio.to_thread(self._writable().rename, row, path, name, mtime)
+        self._scrub_soon()
+
+    async def search(self, query: Query) -> Sequence[Hit]:
+        """The best documents first. Raises `UsageError` for a path pattern that is none."""
+        return await asyncio.to_thread(self._search, query)
+
+    async def explain(self, remote_id: str) -> Explanation:
+        """The document's chunks, one below the other. Raises `Rejected` for an unknown document."""
+        with self._translated():
+            texts = await asyncio.to_thread(self._reader.texts, _row(remote_id, "the document"))
+        if texts is None:
+            raise _unknown(remote_id, "the document")
+        return Explanation(len(texts), "\n\n".join(texts))
+
+    async def aclose(self) -> None:
+        """Let go of files and workers; the WAL is emptied."""
+        if self._scrubbing:
+            self._scrubbing.cancel()
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        """The blocking part of `aclose`. Readers first: they would be in the way of emptying the WAL."""
+        for each in (self._searcher, self._reader, self._index, self._parsing):
+            if each is not None:
+                each.close()
+
+    def _translated(self) -> AbstractContextManager[None]:
+        """Trouble with the index as a `TargetError`."""
+        return translated(self._folder, self._note_damage)
+
+    def _note_damage(self, reason: str) -> None:
+        """Remember that the file must be put aside at the next `base`."""
+        self._damage = reason
+
+    def _writable(self) -> Index:
+        """The index, if it may be written and is still the one in the folder."""
+        if self._index is None:
+            raise Halted("read-only", f"{self._folder} was opened for reading only")
+        if self._damage or not self._index.is_current:
+            raise Unavailable(f"the index in {self._folder} is gone; it is made anew", code="index-gone")
+        return self._index
+
+    def _base(self) -> Base:
+        """Look at the index; make a new one where it is gone."""
+        with self._translated():
+            if self._index is not None and (self._damage or not self._index.is_current):
+                self._index = self._renewed(self._index)
+            return Base(self._reader.uuid(), self._reader.count())
+
+    def _renewed(self, index: Index) -> Index:
+        """A new index in the place of one that is damaged or gone."""
+        if self._damage:
+            index.discard(self._damage)
+        else:
+            index.close()
+        fresh = Index(self._folder)
+        self._damage = ""
+        return fresh
+
+    def _put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        """The blocking part of `put`."""
+        outcomes: dict[int, PutOutcome] = {}
+        with self._translated():
+            index = self._writable()
+            for batch in self._preparation.batches(documents):
+                outcomes |= self._stored(index, batch, documents)
+            self._writable()  # what went into a file that was removed meanwhile is not stored
+        return [outcomes[place] for place in range(len(documents))]
+
+    def _stored(
+        self, index: Index, batch: Sequence[Prepared], documents: Sequence[Outgoing]
+    ) -> dict[int, PutOutcome]:
+        """Store a batch in one commit; the outcomes by place."""
+        entries = {each.place: each.outcome for each in batch if isinstance(each.outcome, Entry)}
+        ids = index.store(list(entries.values()), self._encoder) if entries else []
+        outcomes: dict[int, PutOutcome] = {
+            each.place: each.outcome for each in batch if isinstance(each.outcome, TargetError)
+        }
+        for place, stored in zip(entries, ids, strict=True):
+            replaced = documents[place].replaces is not None
+            outcomes[place] = (
+                Accepted(str(stored), ready=True, replaced=replaced) if isinstance(stored, int) else stored
+            )
+        return outcomes
+
+    def _search(self, query: Query) -> Sequence[Hit]:
+        """The blocking part of `search`."""
+        with self._opening:
+            if self._searcher is None:
+                self._searcher = Searcher(self._folder, self._encoder)
+        try:
+            return self._searcher.search(query)
+        except StateError as error:
+            with self._translated():
+                raise error
+
+    def _scrub_soon(self) -> None:
+        """Empty the WAL when no change came for `SCRUB_AFTER`."""
+        if self._scrubbing:
+            self._scrubbing.cancel()
+        self._scrubbing = asyncio.get_running_loop().call_later(SCRUB_AFTER, self._start_scrub)
+
+    def _start_scrub(self) -> None:
+        """Called by the loop."""
+        task = asyncio.create_task(self._scrub())
+        self._scrubs.add(task)
+        task.add_done_callback(self._scrubs.discard)
+
+    async def _scrub(self) -> None:
+        """Empty the WAL, again later where a reader is in the way."""
+        with self._translated():
+            if self._index is not None and not await asyncio.to_thread(self._index.scrub):
+                self._scrub_soon()
+
+
+class _LazyParser:
+    """The parser, started when the first document comes."""
+
+    def __init__(self, spool: Path, parse: Parse | None) -> None:
+        """`parse` stands in for the parser where it is given."""
+        self._spool, self._parse = spool, parse
+        self._parser: Any = None
+        self._starting = threading.Lock()
+
+    def parse(self, path: str, body: Body) -> Parsed:
+        """The text of a document. Raises `Rejected`."""
+        with self._starting:
+            if self._parse is None:
+                from kbsync.targets.local.parse import Parser
+
+                self._parser = Parser(self._spool)
+                self._parse = self._parser.parse
+        return self._parse(path, body)
+
+    def close(self) -> None:
+        """End the parser's workers."""
+        if self._parser is not None:
+            self._parser.close()
+
+
+def _row(remote_id: str, path: str) -> int:
+    """The row that `remote_id` names. Raises `Rejected`."""
+    row = remote(remote_id)
+    if row is None:
+        raise _unknown(remote_id, path)
+    return row
+
+
+def _unknown(remote_id: str, path: str) -> Rejected:
+    """Nothing has that id."""
+    return Rejected(f"{path}: the index holds no document {remote_id}", code="unknown-document")

@@ -1,0 +1,50 @@
+"""What SQLite and the disk report, as what has to be done about it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from kbsync.errors import Halted, KbsyncError, StateError, TargetError, Unavailable, UsageError
+from kbsync.state.connection import DamagedError
+
+
+@contextmanager
+def translated(folder: Path, damaged: Callable[[str], None]) -> Iterator[None]:
+    """Turn trouble with the index in `folder` into a `TargetError`; `damaged` is told of a broken file."""
+    try:
+        yield
+    except TargetError:
+        raise
+    except (apsw.CorruptError, apsw.NotADBError, DamagedError) as error:
+        damaged(str(error))
+        raise Unavailable(
+            f"the index in {folder} is damaged ({error}); it is put aside and made anew", code="index-damaged"
+        ) from error
+    except UsageError as error:
+        raise Halted("embedding", str(error), cure=str(error).rpartition("; ")[2]) from error
+    except (apsw.Error, OSError, StateError) as error:
+        raise _trouble(folder, error) from error
+
+
+def _trouble(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetError:
+    """What to do about a disk that does not take what is written."""
+    number = getattr(error, "errno", None)
+    if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):
+        return Halted(
+            "disk-full", f"no space is left for the index in {folder}", cure=f"free space on {folder}"
+        )
+    if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)) or number in (
+        errno.EROFS,
+        errno.EACCES,
+    ):
+        return Halted(
+            "index-read-only",
+            f"the index in {folder} cannot be written ({error})",
+            cure=f"check owner and mode of {folder}, and that its disk is not mounted read-only",
+        )
+    return Unavailable(f"the index in {folder} cannot be used just now ({error})", code=type(error).__name__)

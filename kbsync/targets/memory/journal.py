@@ -1,0 +1,31 @@
+"""What is remembered of the clients of a base in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Something that changed at the base, at `time` of its clock.
+
+    op: `put`, `update`, `ready`, `fail`, `delete`, `rename`, `reembed`, `replaced` (dropped by the base in
+    favour of another); and what no client asked for: `added`, `lost`, `emptied`, `destroyed`, `recreated`.
+    """
+
+    op: str
+    remote_id: str
+    name: str
+    digest: str
+    time: float
+    path: str = ""
+    upload_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call that a client made, at `time` of the client's clock, about these names or ids."""
+
+    op: str
+    about: tuple[str, ...]
+    time: float

@@ -1,0 +1,119 @@
+"""Clients of a base in memory with more abilities; they can be combined."""
+
+from __future__ import annotations
+
+from kbsync.contract import DocState, Outgoing, PutOutcome
+from kbsync.errors import Rejected
+from kbsync.targets.memory.documents import Document
+from kbsync.targets.memory.faults import Phase
+from kbsync.targets.memory.strict import wrong_name, wrong_path
+from kbsync.targets.memory.target import MemoryTarget, Sent
+
+
+class RenamingMemory(MemoryTarget):
+    """Renames without indexing again."""
+
+    async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
+        """Afterwards the document is known under `path`. Raises `Rejected` for an unknown id."""
+        wrong = wrong_path(path) or wrong_name(name, marks=self._limits.marks)
+        if wrong is not None:
+            raise self._base.violation(wrong)
+        async with self._request("rename", (remote_id,)):
+            await self._play(
+                self._fault_about("rename", (remote_id,)),
+                lambda: self._rename(remote_id, path, name, mtime),
+                lambda: None,
+            )
+
+    def _rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
+        if remote_id not in self._base.documents:
+            raise Rejected(f"no document {remote_id}", code="404")
+        self._guard(remote_id, "rename")
+        self._base.rename(remote_id, path, name, mtime)
+        self._base.at("rename", Phase.EFFECT, (remote_id,))
+
+
+class UpdatingMemory(MemoryTarget):
+    """Puts with `replaces` change the document in place; the remote id stays.
+
+    Under `Behaviour.updates_make_new_ids` the new content gets an id of its own and the base drops the old
+    document by itself as soon as the new one is searchable.
+    """
+
+    @property
+    def keeps_old_on_failure(self) -> bool:
+        """The old content goes on serving when an update fails."""
+        return self._base.behaviour.keeps_old_on_failure
+
+    async def _put_one(self, document: Outgoing) -> PutOutcome:
+        """Two updates of one document may not be in flight at once: which one would win?"""
+        key, updating = document.replaces, self._base.updating
+        if key is None:
+            return await super()._put_one(document)
+        if key in updating:
+            raise self._base.violation(f"two updates of {key} in flight at once")
+        updating.add(key)
+        try:
+            return await super()._put_one(document)
+        finally:
+            updating.discard(key)
+
+    def _made(self, sent: Sent) -> Document:
+        replaces = sent.document.replaces
+        if replaces is None or not self._is_there(replaces):
+            return super()._made(sent)
+        self._guard(replaces, "update")
+        if self._base.behaviour.updates_make_new_ids:
+            return self._base.accept(sent.content, sent.remote_id, supersedes=replaces)
+        return self._base.update(replaces, sent.content)
+
+    def _is_there(self, remote_id: str) -> bool:
+        there = remote_id in self._base.documents
+        if not there and self._base.behaviour.refuses_unknown_replaces:
+            raise Rejected(f"no document {remote_id} to update", code="404")
+        return there
+
+    def _is_replaced(self, replaces: str | None, document: Document) -> bool:
+        if replaces is None:
+            return False
+        return replaces == document.remote_id or replaces not in self._base.documents
+
+
+class ReembeddingMemory(MemoryTarget):
+    """Indexes failed documents again on request."""
+
+    async def reembed(self, remote_id: str) -> None:
+        """Accepted is not done: `status` says. Raises `Rejected` for an unknown id."""
+        async with self._request("reembed", (remote_id,)):
+            await self._play(
+                self._fault_about("reembed", (remote_id,)),
+                lambda: self._reembed(remote_id),
+                lambda: None,
+            )
+
+    def _reembed(self, remote_id: str) -> None:
+        document = self._base.documents.get(remote_id)
+        if document is None:
+            raise Rejected(f"no document {remote_id}", code="404")
+        self._guard(remote_id, "reembed")
+        if document.state is DocState.READY:
+            raise self._base.violation(f"reembed of {document.name!r}, which serves")
+        if document.state is DocState.FAILED:
+            self._base.reindex(remote_id)
+        self._base.at("reembed", Phase.EFFECT, (remote_id,))
+
+
+class RenamingUpdatingMemory(RenamingMemory, UpdatingMemory):
+    """Renames, and updates in place."""
+
+
+class RenamingReembeddingMemory(RenamingMemory, ReembeddingMemory):
+    """Renames, and indexes failed documents again."""
+
+
+class UpdatingReembeddingMemory(UpdatingMemory, ReembeddingMemory):
+    """Updates in place, and indexes failed documents again."""
+
+
+class AbleMemory(RenamingMemory, UpdatingMemory, ReembeddingMemory):
+    """Can do all of it."""

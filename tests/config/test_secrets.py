@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from kbsync.config.problems import ConfigError
+from kbsync.config.secret import Secret
+
+from .reading import problems, read, told
+
+HEAD = "mirrors: [{name: a, folder: /srv/a}]\n"
+URL = "https://hooks.example/T0KEN"
+
+
+def url(place: Path, notify: str, **environ: str) -> str:
+    """What `notify.url` reveals."""
+    config = read(place, f"{HEAD}notify: {{{notify}}}\n", **environ)
+    assert config.notify is not None
+    assert config.notify.url is not None
+    return config.notify.url.reveal()
+
+
+def test_a_secret_shows_itself_to_nobody_but_reveal(tmp_path: Path) -> None:
+    secret = Secret("T0KEN")
+    assert secret.reveal() == "T0KEN"
+    assert {repr(secret), str(secret), f"{secret:>20}", "%s" % secret} == {"***"}  # noqa: UP031
+    assert repr([secret]) == "[***]"
+    config = read(tmp_path, f"{HEAD}notify: {{url: {URL!r}}}\n")
+    assert "T0KEN" not in repr(config)
+    with pytest.raises(TypeError):
+        pickle.dumps(secret)
+
+
+def test_secrets_are_compared_by_text() -> None:
+    assert Secret("a") == Secret("a") != Secret("b")
+    assert hash(Secret("a")) == hash(Secret("a"))
+    assert Secret("a") != "a"
+
+
+def test_references_are_filled_in_from_the_environment(tmp_path: Path) -> None:
+    assert url(tmp_path, "url: 'https://h/${ID}/${TOKEN}?x'", ID="7", TOKEN="T0KEN") == "https://h/7/T0KEN?x"
+    config = read(tmp_path, "mirrors: [{name: '${N}', folder: '${D}/docs'}]", N="b", D="/srv")
+    assert (config.mirrors[0].name, config.mirrors[0].folder) == ("b", Path("/srv/docs"))
+
+
+def test_two_dollars_keep_a_reference_from_being_filled_in(tmp_path: Path) -> None:
+    config = read(tmp_path, "mirrors: [{name: a, folder: '/srv/$${X}/$HOME/$$'}]")
+    assert config.mirrors[0].folder == Path("/srv/${X}/$HOME/$$")
+
+
+def test_what_is_filled_in_is_not_looked_into_again(tmp_path: Path) -> None:
+    assert url(tmp_path, "url: 'https://h/${A}'", A="${B}") == "https://h/${B}"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("${KBSYNC_NOT_SET}", "${KBSYNC_NOT_SET} is not set in the environment; set it"),
+        ("${A", "'${A' is no reference; allowed: ${NAME}"),
+        ("${A:-x}", "'${A:-x}' is no reference"),
+        ("${}", "'${}' is no reference"),
+    ],
+)
+def test_a_reference_that_cannot_be_filled_in_is_told(tmp_path: Path, text: str, sentence: str) -> None:
+    [problem] = told(tmp_path, f"{HEAD}notify: {{url: '{text}'}}\n")
+    assert problem.startswith(f"2 notify.url: {sentence}")
+
+
+def test_no_message_repeats_what_came_from_the_environment(tmp_path: Path) -> None:
+    text = """\
+        mirrors:
+          - name: "${KEY}"
+            folder: /srv/a
+            settle: ${KEY}
+            observer: ${KEY}
+            include: ["${KEY}"]
+            deletions: {hold_count: "${KEY}"}
+            target: {type: "${KEY}"}
+        notify: {url: "${KEY}", on: ["${KEY}"]}
+        http: {listen: "${KEY}"}
+        """
+    found = problems(tmp_path, text, KEY="!")
+    assert len(found) == 9
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text, KEY="T0KEN-OF-OURS[")
+    assert "T0KEN" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_a_secret_in_the_wrong_place_is_not_repeated(tmp_path: Path) -> None:
+    for notify in (
+        "'ftp://u:T0KEN@h'",
+        "{url: 'ftp://T0KEN'}",
+        "{url: {a: T0KEN}}",
+        "{url_fil: T0KEN, url: 5}",
+    ):
+        found = told(tmp_path, f"{HEAD}notify: {notify}\n")
+        assert found
+        assert "T0KEN" not in "".join(found)
+
+
+def test_a_secret_is_read_from_a_file_without_its_last_newline(tmp_path: Path) -> None:
+    for content in (URL, f"{URL}\n", f"{URL}\r\n"):
+        (tmp_path / "secret").write_text(content, newline="")
+        assert url(tmp_path, "url_file: secret") == URL
+        assert url(tmp_path, "url_file: '${DIR}/secret'", DIR=str(tmp_path)) == URL
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"\xff", "is not text"),
+        (b"x" * 70_000, "is too large for a secret; allowed: 65536 bytes"),
+    ],
+)
+def test_a_secret_file_that_cannot_be_used_is_told(
+    tmp_path: Path, content: bytes | None, sentence: str
+) -> None:
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    [problem] = told(tmp_path, f"{HEAD}notify: {{url_file: secret}}\n")
+    assert problem.startswith(f"2 notify.url_file: {tmp_path}/secret {sentence}")
+
+
+def test_a_secret_file_that_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "secret")
+    for place in ("secret", ".", "/dev/zero"):
+        [problem] = told(tmp_path, f"{HEAD}notify: {{url_file: {place}}}\n")
+        assert "is not a file" in problem
+
+
+def test_a_secret_in_a_file_is_checked_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("T0KEN")
+    [problem] = told(tmp_path, f"{HEAD}notify: {{url_file: secret}}\n")
+    assert problem.startswith(
+        "2 notify.url: the value is not taken; allowed: an address that begins with https://"
+    )
+
+
+def test_a_secret_given_twice_is_told(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(URL)
+    [problem] = told(tmp_path, f"{HEAD}notify: {{url: {URL!r}, url_file: secret}}\n")
+    assert problem == "2 notify.url_file: stands beside url; keep one of the two"
+
+
+def test_only_secrets_have_a_file_form(tmp_path: Path) -> None:
+    [problem] = told(tmp_path, "mirrors: [{name: a, folder: /srv/a, prefix_file: x}]")
+    assert "prefix_file: unknown key" in problem
+
+
+def test_a_secret_cannot_be_copied_into_sight() -> None:
+    with pytest.raises(TypeError):
+        copy.deepcopy(Secret("T0KEN"))

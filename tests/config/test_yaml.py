@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .reading import mirror, problems, read, told, with_settings
+
+BOMB = b"a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + b"".join(
+    b"a%d: &a%d [%s]\n" % (level, level, b", ".join([b"*a%d" % (level - 1)] * 9)) for level in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "sentence"),
+    [
+        (b"", None, "is empty; begin with `mirrors:`"),
+        (b"# only a comment\n", None, "is empty; begin with `mirrors:`"),
+        (b"- a\n- b\n", 1, "is no block of keys; begin with `mirrors:`"),
+        (b"mirrors\n", 1, "is no block of keys"),
+        (b"~\n", 1, "has no value"),
+        (b"mirrors:\n\t- name: a\n", 2, "a tab stands here; YAML is indented with spaces only"),
+        (b"a: 1\nmirrors: \0\n", 2, "holds the character U+0000"),
+        (b"mirrors:\n  - name: caf\xe9\n", 2, "is not UTF-8"),
+        ("mirrors: []".encode("utf-16"), 1, "is not UTF-8"),
+        (b"a: 1\nmirrors: [\n- a: b\n", 3, "a `]` or `}` or a comma is missing"),
+        (b'mirrors: "abc\n', 2, "a quote is not closed"),
+        (b"a:\n  - name: a: b\n", 2, "`: ` cannot stand here"),
+        (b"a:\n  - name: a\n   folder: b\n", 3, "check the indentation"),
+        (b"a: 1\n---\na: 2\n", 2, "holds a second document"),
+        (b"a: 1\nb: @x\n", 2, "a text cannot begin like this; put quotes around it"),
+        (b"a:\n- b\n- *.md\n", 3, "put quotes around a pattern"),
+        (b"a:\n- b\n- **/*.md\n", 3, "put quotes around a pattern"),
+        (b"a: [*md]\n", 1, "put quotes around a pattern"),
+        (b'a: "\\UFFFFFFFF"\n', None, "holds an escape"),
+        (b"[" * 5000, None, "is nested too deeply"),
+        (b"- " * 5000, None, "is nested too deeply"),
+        (b"a: &a [*a]\n", 1, "an alias (`*`) stands inside its own anchor"),
+        (b"a: &a {<<: *a, b: 1}\n", 1, "`<<` merges too much"),
+        (BOMB, 1, "holds more than 20000 values"),
+        (b"#" * 300_000, None, "is larger than 262144 bytes"),
+    ],
+)
+def test_what_is_no_config_is_told_in_one_plain_sentence(
+    tmp_path: Path, content: bytes, line: int | None, sentence: str
+) -> None:
+    [problem] = problems(tmp_path, content)
+    assert problem.line == line
+    assert sentence in problem.message
+    assert problem.file == tmp_path / "config.yaml"
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
+    content = b"\xef\xbb\xbfmirrors:\r\n  - name: a\r\n    folder: /srv/a\r\n"
+    assert read(tmp_path, content).mirrors[0].folder == Path("/srv/a")
+
+
+def test_a_key_written_twice_is_told_with_both_lines(tmp_path: Path) -> None:
+    assert told(tmp_path, with_settings("settle: 1s\nrescan: 1m\nsettle: 2s")) == [
+        "6 mirrors[0].settle: is written twice, first in line 4; keep one"
+    ]
+
+
+def test_words_that_old_yaml_reads_as_yes_or_no_are_texts(tmp_path: Path) -> None:
+    config = read(
+        tmp_path, "mirrors: [{name: no, folder: /srv/on}]\nnotify: {command: [on, yes], on: [halted]}"
+    )
+    assert config.mirrors[0].name == "no"
+    assert config.notify is not None
+    assert (config.notify.command, config.notify.on) == (("on", "yes"), ("halted",))
+
+
+def test_a_date_is_a_text(tmp_path: Path) -> None:
+    assert mirror(tmp_path, "prefix: 2024-01-01").prefix == "2024-01-01"
+
+
+def test_mirrors_can_share_settings_by_merge(tmp_path: Path) -> None:
+    config = read(
+        tmp_path,
+        """
+        mirrors:
+          - &first {name: a, folder: /srv/a, settle: 5s, exclude: &out ["drafts/"]}
+          - {<<: *first, name: b, folder: /srv/b}
+          - {<<: [{settle: 7s}, *first], name: c, folder: /srv/c, exclude: *out}
+        """,
+    )
+    assert [(one.name, one.settle, one.exclude) for one in config.mirrors] == [
+        ("a", 5.0, ("drafts/",)),
+        ("b", 5.0, ("drafts/",)),
+        ("c", 7.0, ("drafts/",)),
+    ]
+
+
+def test_a_wrong_merged_setting_is_told_where_it_stands(tmp_path: Path) -> None:
+    text = "mirrors:\n- &m {name: a, folder: /srv/a, settle: 5}\n- {<<: *m, name: b}\n"
+    assert [(one.line, one.key) for one in problems(tmp_path, text)] == [
+        (2, "mirrors[0].settle"),
+        (2, "mirrors[1].settle"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ("exclude: [!drafts]", "4 mirrors[0].exclude[0]: has the tag '!drafts', which means nothing here"),
+        ("prefix: !!binary abc", "4 mirrors[0].prefix: has the tag"),
+        ("target: !!python/object:os.system {}", "4 mirrors[0].target: has the tag"),
+        (
+            "deletions: {hold_count: !!int x}",
+            "4 mirrors[0].deletions.hold_count: 'x' is no int that can be used",
+        ),
+        (f"deletions: {{hold_count: {'9' * 5000}}}", "is no int that can be used"),
+        ('prefix: "\\ud800"', "4 mirrors[0].prefix: holds a character that no text may hold"),
+        ('prefix: "a\\0"', "4 mirrors[0].prefix: holds a character that no text may hold"),
+        ("? [a]\n: b", "4 mirrors[0]: holds a key that is not a word"),
+        ("<<: 5", "4 mirrors[0].<<: merges blocks of keys only"),
+    ],
+)
+def test_values_that_yaml_has_and_we_have_not_are_told(tmp_path: Path, settings: str, sentence: str) -> None:
+    [problem] = told(tmp_path, with_settings(settings))
+    assert sentence in problem
+
+
+def test_nothing_in_a_message_can_steer_a_terminal(tmp_path: Path) -> None:
+    text = '"a\\x1b[31m\\nb": 1\n"' + "k" * 500 + '": 2\nmirrors: [{name: "\\x1b]0;x", folder: /srv/a}]\n'
+    for problem in problems(tmp_path, text):
+        assert str(problem).isprintable()
+        assert len(problem.key) <= 60

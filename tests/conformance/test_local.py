@@ -1,0 +1,56 @@
+"""The embedded knowledge base keeps the contract."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from kbsync.contract import Surroundings, Target
+from kbsync.targets.local.target import LocalTarget
+from tests.conformance.suite import TargetSuite
+from tests.conformance.world import World
+
+MAX_BYTES = 4 * 1024 * 1024
+
+
+class LocalWorld(World):
+    """An index in a folder, with the real parser and the embedding that comes with kbsync."""
+
+    largest_read = None  # a text has to be whole before it can be cut into chunks
+    large_bytes = 300_000
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    async def open(self) -> Target:
+        spool = self.folder / "spool"
+        spool.mkdir(exist_ok=True)
+        return LocalTarget.open(
+            self.folder / "kb",
+            embedding=SimpleNamespace(type="builtin", path=None),
+            max_bytes=MAX_BYTES,
+            surroundings=Surroundings("test", self.folder, spool),
+        )
+
+    async def pass_time(self, seconds: float) -> None:
+        """It is ready at once."""
+
+    def spoiled(self, path: str) -> bytes:
+        return b" \n\t\n"
+
+    async def recreate(self) -> None:
+        shutil.rmtree(self.folder / "kb")
+
+
+class TestLocal(TargetSuite):
+    @pytest.fixture
+    async def world(self, tmp_path: Path) -> AsyncIterator[World]:
+        world = LocalWorld(tmp_path)
+        world.target = await world.open()
+        yield world
+        await world.target.aclose()

@@ -1,0 +1,144 @@
+"""The base in memory keeps the contract with every set of abilities, honest or slow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kbsync.contract import Target
+from kbsync.core.model import Limits
+from kbsync.targets.memory import (
+    DEFAULT_LIMITS,
+    FOREVER,
+    AbleMemory,
+    Behaviour,
+    Failure,
+    ManualClock,
+    MemoryBase,
+    MemoryTarget,
+    ReembeddingMemory,
+    RenamingMemory,
+    RenamingReembeddingMemory,
+    RenamingUpdatingMemory,
+    UpdatingMemory,
+    UpdatingReembeddingMemory,
+)
+from tests.conformance.suite import TargetSuite
+from tests.conformance.world import World, texts
+
+MARKING = dataclasses.replace(DEFAULT_LIMITS, marks=True, list_lag=0.0, batch=8)
+
+
+class MemoryWorld(World):
+    """A base in memory with a clock of its own."""
+
+    def __init__(self, kind: type[MemoryTarget], limits: Limits, behaviour: Behaviour) -> None:
+        super().__init__()
+        self.matter, self.no_matter = {"chunk_size": 200}, {"rows": 3}
+        self.clock = ManualClock()
+        self.memory = MemoryBase(clock=self.clock, behaviour=behaviour)
+        self.kind, self.limits = kind, limits
+        self.target = kind(self.memory, limits=limits)
+
+    async def open(self) -> Target:
+        return self.kind(self.memory, limits=self.limits)
+
+    async def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    def spoiled(self, path: str) -> bytes:
+        self.memory.behaviour.failures.append(Failure(path, times=FOREVER))
+        return texts(["spoiled"])[0].encode()
+
+    def cure(self) -> None:
+        self.memory.behaviour.failures.clear()
+
+    async def recreate(self) -> None:
+        self.memory.recreate()
+
+
+class MemorySuite(TargetSuite):
+    """The suite on one kind of client of a base that behaves in one way."""
+
+    kind: type[MemoryTarget] = MemoryTarget
+    limits = DEFAULT_LIMITS
+
+    def behaviour(self) -> Behaviour:
+        return Behaviour()
+
+    @pytest.fixture
+    async def world(self) -> AsyncIterator[World]:
+        world = MemoryWorld(self.kind, self.limits, self.behaviour())
+        yield world
+        await world.target.aclose()
+
+
+class SlowSuite(MemorySuite):
+    """A base that takes its time, and whose list lags."""
+
+    limits = dataclasses.replace(DEFAULT_LIMITS, list_lag=5.0)
+
+    def behaviour(self) -> Behaviour:
+        return Behaviour(indexing_seconds=3.0, indexing_polls=2, list_lag=5.0)
+
+
+class TestPlain(MemorySuite):
+    pass
+
+
+class TestMarking(MemorySuite):
+    limits = MARKING
+
+
+class TestSlow(SlowSuite):
+    pass
+
+
+class TestRenaming(MemorySuite):
+    kind = RenamingMemory
+
+
+class TestUpdating(MemorySuite):
+    kind = UpdatingMemory
+
+
+class TestUpdatingForgetful(SlowSuite):
+    kind = UpdatingMemory
+
+    def behaviour(self) -> Behaviour:
+        return Behaviour(keeps_old_on_failure=False, indexing_polls=1)
+
+
+class TestUpdatingWithNewIds(SlowSuite):
+    kind = UpdatingMemory
+
+    def behaviour(self) -> Behaviour:
+        return Behaviour(updates_make_new_ids=True, indexing_seconds=3.0)
+
+
+class TestReembedding(SlowSuite):
+    kind = ReembeddingMemory
+
+
+class TestRenamingUpdating(SlowSuite):
+    kind = RenamingUpdatingMemory
+
+
+class TestRenamingReembedding(MemorySuite):
+    kind = RenamingReembeddingMemory
+
+
+class TestUpdatingReembedding(SlowSuite):
+    kind = UpdatingReembeddingMemory
+
+
+class TestAble(MemorySuite):
+    kind = AbleMemory
+    limits = MARKING
+
+
+class TestAbleSlow(SlowSuite):
+    kind = AbleMemory
+    limits = dataclasses.replace(MARKING, list_lag=5.0)

@@ -1,0 +1,207 @@
+"""What the suite needs of a target under test, and the documents it puts there."""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import io
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, cast
+
+import pytest
+
+from kbsync.contract import Accepted, DocState, Listed, Outgoing, Query, Searches, Target
+
+LARGEST_READ = 1024 * 1024
+
+
+class Sips(io.RawIOBase):
+    """A stream that may only be read in pieces of at most `most` bytes; None: in any way."""
+
+    def __init__(self, data: bytes, most: int | None) -> None:
+        super().__init__()
+        self._data = memoryview(data)
+        self._most = most
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._data)}[whence]
+        self._position = start + offset
+        return self._position
+
+    def readall(self) -> bytes:
+        assert self._most is None, "the whole body was asked for at once"
+        return super().readall() or b""
+
+    def readinto(self, buffer: Any) -> int:
+        assert self._most is None or len(buffer) <= self._most, f"{len(buffer)} bytes asked for at once"
+        piece = self._data[self._position : self._position + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+
+@dataclass
+class Bytes:
+    """A body that remembers the streams it gave out."""
+
+    data: bytes
+    most: int | None
+    streams: list[Sips] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def open(self) -> BinaryIO:
+        stream = Sips(self.data, self.most)
+        self.streams.append(stream)
+        return cast(BinaryIO, stream)
+
+
+class World(abc.ABC):
+    """A fresh, empty knowledge base, a client of it, and the means to play with both.
+
+    Methods that a target cannot offer skip the test that asks for them.
+    """
+
+    target: Target
+    large_bytes = 2 * LARGEST_READ + 17
+    largest_read: int | None = LARGEST_READ
+    """The most bytes of a body that may be asked for at once; None: no bound."""
+    matter: Mapping[str, Any] | None = None
+    """Settings that change the recipe of an .md file, if there are any."""
+    no_matter: Mapping[str, Any] | None = None
+    """Settings that do not."""
+
+    def __init__(self) -> None:
+        self._upload_ids = itertools.count(1)
+
+    # ---- for each target to fill in
+
+    @abc.abstractmethod
+    async def open(self) -> Target:
+        """A client of the base. Asked for at first, and after each `aclose` of the one before."""
+
+    @abc.abstractmethod
+    async def pass_time(self, seconds: float) -> None:
+        """Let the target get on; a world with a real clock may wait far less than `seconds`."""
+
+    def name_for(self, path: str) -> str:
+        """The remote name a document at `path` is given."""
+        return path.rpartition("/")[2]
+
+    def spoiled(self, path: str) -> bytes:
+        """Bytes that fail when they are put at `path`, at once or in indexing."""
+        pytest.skip("this world cannot make a document fail")
+
+    def cure(self) -> None:
+        """What failed so far succeeds when it is indexed again."""
+        pytest.skip("this world cannot cure a document")
+
+    async def recreate(self) -> None:
+        """Delete the base and make a new one in its place; `target` looks at the new one."""
+        pytest.skip("this world cannot make its base anew")
+
+    async def reopen(self) -> None:
+        """Close the client and open another, as a restart does."""
+        await self.target.aclose()
+        self.target = await self.open()
+
+    # ---- documents
+
+    def document(
+        self,
+        path: str,
+        text: str | bytes,
+        *,
+        upload_id: int | None = None,
+        replaces: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Outgoing:
+        """A document ready to be put."""
+        data = text if isinstance(text, bytes) else text.encode()
+        settings = settings or {}
+        return Outgoing(
+            upload_id=next(self._upload_ids) if upload_id is None else upload_id,
+            path=path,
+            name=self.name_for(path),
+            digest=hashlib.sha256(data).hexdigest(),
+            size=len(data),
+            mtime=1_700_000_000.0,
+            recipe=self.target.recipe(path, settings),
+            body=Bytes(data, self.largest_read),
+            replaces=replaces,
+            settings=settings,
+        )
+
+    async def put(self, *documents: Outgoing) -> list[Accepted]:
+        """Put documents, in batches the target takes; every one must be accepted."""
+        accepted: list[Accepted] = []
+        batch = self.target.limits.batch
+        for start in range(0, len(documents), batch):
+            part = documents[start : start + batch]
+            outcomes = await self.target.put(part)
+            assert len(outcomes) == len(part)
+            for outcome in outcomes:
+                assert isinstance(outcome, Accepted), outcome
+                accepted.append(outcome)
+        return accepted
+
+    async def make_ready(self, *documents: Outgoing) -> list[str]:
+        """Put documents and wait until they are searchable; their remote ids."""
+        ids = [accepted.remote_id for accepted in await self.put(*documents)]
+        await self.until(DocState.READY, *ids)
+        return ids
+
+    async def until(self, state: DocState, *ids: str) -> None:
+        """Wait until every document is in `state`; READY or FAILED where that was not asked fails."""
+        for _ in range(200):
+            seen = {one.state for one in (await self.target.status(ids)).values()}
+            if seen <= {state}:
+                return
+            assert not seen & {DocState.READY, DocState.FAILED} - {state}, seen
+            await self.pass_time(self.target.limits.poll_first)
+        pytest.fail(f"{ids} never became {state}: {seen}")
+
+    async def rows(self) -> list[Listed]:
+        """The list, once its lag is over."""
+        if self.target.limits.list_lag:
+            await self.pass_time(self.target.limits.list_lag)
+        return [row async for row in self.target.list()]
+
+    async def listed(self) -> dict[str, Listed]:
+        """The list by remote id; no id occurs twice."""
+        rows = await self.rows()
+        by_id = {row.remote_id: row for row in rows}
+        assert len(by_id) == len(rows)
+        return by_id
+
+    async def found(self, word: str) -> set[str]:
+        """The remote ids of documents in whose passages `word` is found; None of it: no search."""
+        if not isinstance(self.target, Searches):
+            pytest.skip("this target cannot be searched")
+        hits = await self.target.search(Query(word, top_k=50))
+        return {hit.remote_id for hit in hits if any(word in p.text for p in hit.passages)}
+
+    def require(self, ability: type) -> Any:
+        """The target, if it has `ability`; else the test is skipped."""
+        if not isinstance(self.target, ability):
+            pytest.skip(f"this target has no {ability.__name__}")
+        return self.target
+
+
+def texts(words: Sequence[str]) -> list[str]:
+    """A small document for each word."""
+    return [f"# About {word}\n\nThis page explains {word} in one sentence.\n" for word in words]

@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import pytest
+
+from kbsync.core.model import Choice, Kind, Limits
+from kbsync.core.select import Rules, extension_of, person_part
+
+LIMITS = Limits(
+    extensions=frozenset({"md", "pdf", "txt", "csv", "py"}),
+    names=frozenset({"README", "LICENSE"}),
+    max_bytes=1_000,
+    max_bytes_by_extension={"pdf": 5_000},
+)
+
+
+def rules(include: list[str] | None = None, exclude: list[str] | None = None, **ignore: str) -> Rules:
+    made = Rules(None if include is None else tuple(include), tuple(exclude or ()), LIMITS)
+    return made.below("", ignore["root"]) if "root" in ignore else made
+
+
+def choice(made: Rules, path: str, size: int = 10, kind: Kind = Kind.FILE) -> Choice:
+    return made.verdict(path, size, kind).choice
+
+
+def is_mirrored(made: Rules, path: str) -> bool:
+    """As a scan finds it: every folder on the way must be entered."""
+    parts = path.split("/")
+    folders = ["/".join(parts[:n]) for n in range(1, len(parts))]
+    return all(choice(made, f, kind=Kind.FOLDER) is Choice.SELECTED for f in folders) and (
+        choice(made, path) is Choice.SELECTED
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a.md",
+        "deep/er/B.MD",
+        "x.tar.pdf",
+        "README",
+        "readme",
+        "docs/License",
+        "two\nlines.md",
+        "bell\x07.md",
+        "bad-\udce9.md",
+        "ein Buch (2. Auflage) – Überblick.pdf",
+        "u\u0308ber.md",
+        "\u00fcber.md",
+        "Case.md",
+        "case.md",
+        "n" * 252 + ".md",
+        "-rf.md",
+        "#heading.md",
+        " leading and trailing .md",
+        "cvs/mine.md",
+        "sedentary.md",
+        "4913.md",
+    ],
+)
+def test_ordinary_files_with_odd_names_are_mirrored(path: str) -> None:
+    assert is_mirrored(rules(), path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".git/HEAD.md",
+        ".git",
+        "sub/.hg/a.md",
+        ".svn/a.md",
+        ".bzr/a.md",
+        "CVS/a.md",
+        "_darcs/a.md",
+        ".jj/a.md",
+        "a.md~",
+        ".a.md.swp",
+        ".a.md.swx",
+        "4913",
+        ".#a.md",
+        "#a.md#",
+        "~$report.md",
+        ".~lock.a.odt#",
+        "a.tmp",
+        "a.pdf.part",
+        "a.pdf.crdownload",
+        "a.bak",
+        ".DS_Store",
+        "._a.md",
+        "Thumbs.db",
+        "desktop.ini",
+        ".r.md.Ab3xYz",
+        ".README.a1bcde",
+        "sedAb3xYz",
+        "sub/seda1bcde",
+        ".goutputstream-ABC123",
+        ".stfolder/a.md",
+        ".stversions/a.md",
+        "~syncthing~a.md.tmp",
+        "~syncthing~a.md",
+        "node_modules/pkg/README.md",
+        "__pycache__/a.py",
+        ".nfs000000000023a4b200000001",
+        ".Trash-1000/files/a.md",
+        ".kbsyncignore",
+        "sub/.kbsyncignore",
+    ],
+)
+def test_traces_of_programs_are_left_out_by_default(path: str) -> None:
+    assert not is_mirrored(rules(), path)
+
+
+def test_what_the_defaults_leave_out_is_excluded_and_names_the_default() -> None:
+    verdict = rules().verdict("notes/a.md~", 3, Kind.FILE)
+    assert (verdict.choice, verdict.reason, verdict.rule) == (Choice.EXCLUDED, "excluded by *~", "default")
+
+
+def test_an_editors_lock_is_excluded_even_as_a_symlink() -> None:
+    assert choice(rules(), ".#a.md", kind=Kind.SYMLINK) is Choice.EXCLUDED
+
+
+@pytest.mark.parametrize(
+    ("include", "path"),
+    [
+        (["*.bak.md", "a.bak"], "a.bak"),
+        (["notes/*.tmp"], "notes/a.tmp"),
+        ([".git/**/*.md"], ".git/info/a.md"),
+        (["node_modules/"], "node_modules/pkg/README.md"),
+    ],
+)
+def test_an_include_that_names_a_default_brings_it_back(include: list[str], path: str) -> None:
+    limits = Limits(extensions=frozenset({"md", "bak", "tmp"}))
+    made = Rules(tuple(include), (), limits)
+    parts = path.split("/")
+    assert all(made.enters("/".join(parts[:n])).choice is Choice.SELECTED for n in range(len(parts)))
+    assert made.verdict(path, 5, Kind.FILE).choice is Choice.SELECTED
+
+
+@pytest.mark.parametrize("include", [["*"], ["**"], ["**/*"], ["*.md"], ["/sub/"]])
+def test_a_wide_include_brings_no_default_back(include: list[str]) -> None:
+    assert not is_mirrored(rules(include), "sub/.git/a.md")
+    assert not is_mirrored(rules(include), "sub/~$a.md")
+
+
+def test_a_negation_in_exclude_or_ignore_file_brings_a_default_back() -> None:
+    assert is_mirrored(rules(exclude=["!.git/"]), ".git/a.md")
+    assert is_mirrored(rules(root="!~$*\n"), "~$a.md")
+
+
+def test_the_ignore_file_is_never_mirrored_whatever_is_included() -> None:
+    limits = Limits(names=frozenset({".kbsyncignore"}))
+    made = Rules((".kbsyncignore",), ("!.kbsyncignore",), limits)
+    assert made.verdict(".kbsyncignore", 5, Kind.FILE).choice is Choice.EXCLUDED
+
+
+@pytest.mark.parametrize(
+    ("size", "kind", "reason"),
+    [
+        (0, Kind.FILE, "empty"),
+        (9, Kind.SYMLINK, "symlink (not followed)"),
+        (0, Kind.SPECIAL, "socket, fifo or device"),
+    ],
+)
+def test_empty_files_symlinks_and_special_files_are_skipped(size: int, kind: Kind, reason: str) -> None:
+    for made in (rules(), rules(["*.md"])):
+        verdict = made.verdict("a.md", size, kind)
+        assert (verdict.choice, verdict.reason) == (Choice.SKIPPED, reason)
+
+
+def test_a_format_that_is_not_taken_is_skipped_unless_it_was_asked_for() -> None:
+    assert rules().verdict("a.exe", 5, Kind.FILE).reason == "the target does not take .exe files"
+    assert choice(rules(), "a.exe") is Choice.SKIPPED
+    assert choice(rules(), "Makefile") is Choice.SKIPPED
+    refused = rules(["*.md", "*.exe"]).verdict("a.exe", 5, Kind.FILE)
+    assert refused.choice is Choice.REFUSED
+    assert refused.reason.startswith("explicitly included but not accepted")
+    assert refused.rule == "include[1]"
+    assert choice(rules(["*.md"]), "a.exe") is Choice.EXCLUDED
+
+
+def test_a_file_over_the_limit_is_refused_with_both_sizes() -> None:
+    verdict = rules().verdict("a.md", 12_345, Kind.FILE)
+    assert (verdict.choice, verdict.rule) == (Choice.REFUSED, "max_bytes")
+    assert verdict.reason == "12,345 bytes, over the limit of 1,000 bytes"
+    assert choice(rules(), "a.md", 1_000) is Choice.SELECTED
+    assert choice(rules(), "a.pdf", 5_000) is Choice.SELECTED
+    assert choice(rules(), "a.pdf", 5_001) is Choice.REFUSED
+
+
+def test_rules_name_file_and_line_or_config_key() -> None:
+    made = rules(exclude=["x/", "*.txt"]).below("docs", "# comment\n\n*.md\n!keep.md\n")
+    assert made.verdict("docs/a.md", 5, Kind.FILE).rule == "docs/.kbsyncignore:3"
+    assert made.verdict("docs/keep.md", 5, Kind.FILE).rule == "docs/.kbsyncignore:4"
+    assert made.verdict("docs/a.txt", 5, Kind.FILE).rule == "exclude[1]"
+    assert made.enters("docs/x").rule == "exclude[0]"
+    assert rules(["*.md"]).verdict("a.md", 5, Kind.FILE).rule == "include[0]"
+    assert rules(["*.md"]).verdict("a.txt", 5, Kind.FILE).rule == "include"
+
+
+def test_the_config_outranks_ignore_files_and_the_nearest_ignore_file_those_above() -> None:
+    made = rules(exclude=["secret.md"], root="!secret.md\n*.txt\n").below("sub", "!keep.txt\n")
+    assert choice(made, "sub/secret.md") is Choice.EXCLUDED
+    assert choice(made, "sub/other.txt") is Choice.EXCLUDED
+    assert choice(made, "sub/keep.txt") is Choice.SELECTED
+
+
+def test_an_ignore_file_speaks_only_of_what_lies_below_it() -> None:
+    made = rules().below("docs", "/a.md\nsub/b.md\n")
+    assert choice(made, "docs/a.md") is Choice.EXCLUDED
+    assert choice(made, "docs/x/a.md") is Choice.SELECTED
+    assert choice(made, "docs/sub/b.md") is Choice.EXCLUDED
+
+
+def test_include_goes_by_the_nearest_line_of_file_or_folder() -> None:
+    made = rules(["docs/", "!docs/private/", "!docs/draft.md"])
+    assert is_mirrored(made, "docs/a.md")
+    assert is_mirrored(made, "docs/deep/er/a.md")
+    assert not is_mirrored(made, "docs/private/a.md")
+    assert not is_mirrored(made, "docs/draft.md")
+    assert not is_mirrored(made, "a.md")
+
+
+def test_folders_without_hope_of_an_included_file_are_not_entered() -> None:
+    made = rules(["/docs/*/pages/*.md", "handbook/**"])
+    for entered in ("docs", "docs/x", "docs/x/pages", "handbook", "handbook/a/b"):
+        assert made.enters(entered).choice is Choice.SELECTED, entered
+    for shut in ("src", "docs/x/other", "docs/x/pages/deeper", "x/docs"):
+        assert made.enters(shut).choice is Choice.EXCLUDED, shut
+    assert rules(["**/x/*.md"]).enters("any/where").choice is Choice.SELECTED
+
+
+@pytest.mark.parametrize("line", ["[abc", "a/[!", "x\\", "[[:nope:]]", "docs/a[b/c]"])
+def test_a_line_that_could_never_match_is_an_error_that_names_its_place(line: str) -> None:
+    with pytest.raises(ValueError, match=r"^exclude\[1\]: "):
+        Rules(None, ("fine", line), LIMITS)
+    with pytest.raises(ValueError, match=r"^docs/\.kbsyncignore:2: "):
+        rules().below("docs", f"fine\n{line}\n")
+
+
+def test_ignore_files_may_have_bom_crlf_and_no_last_newline() -> None:
+    made = rules(root="\ufeffa.md\r\nb.md  \r\nc\\ \r\nd.md")
+    for name in ("a.md", "b.md", "c ", "d.md"):
+        assert choice(made, name) is Choice.EXCLUDED, name
+
+
+def test_names_that_are_not_utf8_can_be_excluded() -> None:
+    made = rules(root="bad-\udce9.md\nx-?.md\n")
+    assert choice(made, "bad-\udce9.md") is Choice.EXCLUDED
+    assert choice(made, "x-\udcff.md") is Choice.EXCLUDED
+
+
+def test_a_question_mark_is_one_character_of_any_script() -> None:
+    assert choice(rules(root="第?章.md\n"), "第三章.md") is Choice.EXCLUDED
+
+
+def test_versions_tell_a_persons_change_from_a_programs() -> None:
+    base = rules(["*.md"])
+    assert rules(["*.md"]).version == base.version
+    for other in (rules(["*.txt"]), rules(), rules(["*.md"], ["a"]), base.below("", "x\n")):
+        assert other.person_version != base.person_version
+        assert other.program_version == base.program_version
+        assert person_part(other.version) == other.person_version
+    upgraded = Rules(("*.md",), (), Limits(extensions=frozenset({"md"})))
+    assert upgraded.person_version == base.person_version
+    assert upgraded.program_version != base.program_version
+    assert upgraded.version != base.version
+
+
+def test_versions_do_not_depend_on_where_a_set_was_built() -> None:
+    one = Limits(extensions=frozenset(["a", "b", "c", "d"]))
+    two = Limits(extensions=frozenset(["d", "c", "b", "a"]))
+    assert Rules(None, (), one).version == Rules(None, (), two).version
+
+
+def test_an_ignore_file_leaves_the_rules_above_as_they_were() -> None:
+    above = rules()
+    below = above.below("docs", "*.md\n")
+    assert choice(above, "docs/a.md") is Choice.SELECTED
+    assert choice(below, "docs/a.md") is Choice.EXCLUDED
+
+
+@pytest.mark.parametrize(
+    ("name", "extension"),
+    [("a.MD", "md"), ("a.tar.gz", "gz"), (".md", ""), ("..md", ""), ("a.", ""), ("README", ""), ("a.b.", "")],
+)
+def test_an_extension_is_what_follows_the_last_dot_of_a_name_with_more_than_that(
+    name: str, extension: str
+) -> None:
+    assert extension_of(name) == extension
+
+
+def test_a_hostile_pattern_is_not_slow() -> None:
+    stars = rules(root="*a" * 40 + "b\n" + "**/x/" * 20 + "y\n")
+    assert choice(stars, "a" * 240 + ".md") is Choice.SELECTED
+    assert choice(stars, "x/" * 200 + "z.md") is Choice.SELECTED

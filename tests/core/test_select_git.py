@@ -1,0 +1,105 @@
+"""The same answers as git gives, on random patterns and trees."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kbsync.core.model import Choice, Kind, Limits
+from kbsync.core.select import Rules
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+NAMES = ["a", "b", "ab", "foo", "foo.md", "b.md", "x y", "a\nb", "#c", "!d", "öü", "[z]", "a*", "A"]
+PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4).map("/".join)
+WORDS = [*NAMES, "*", "?", "*.md", "f*", "*o*", "a?", "[ab]", "[!a]", "[a-f]oo", "[[:alpha:]]", "[]z]*", "b*d"]
+ESCAPED = [r"\#c", r"\!d", r"\[z\]", r"a\*", r"\a", r"[\]z]", "x y", "x\\ y"]
+SEGMENTS = st.sampled_from([word for word in WORDS if "\n" not in word and word != "[z]"] + ESCAPED)
+PIECES = st.lists(st.one_of(SEGMENTS, st.just("**")), min_size=1, max_size=4).map("/".join)
+LINES = st.tuples(
+    st.sampled_from(["", "", "!", "/", "!/"]), PIECES, st.sampled_from(["", "", "/", " ", "/  "])
+).map("".join)
+FILES = st.lists(LINES, max_size=6).map(lambda lines: "\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def repository() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["git", "init", "-q", folder], check=True)
+        yield Path(folder)
+
+
+def cleared(repository: Path) -> None:
+    for entry in repository.iterdir():
+        if entry.name != ".git":
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def made(repository: Path, paths: list[str]) -> list[str]:
+    """The files of `paths` that fit into one tree."""
+    cleared(repository)
+    for path in paths:
+        try:
+            (repository / path).parent.mkdir(parents=True, exist_ok=True)
+            (repository / path).touch()
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            continue
+    return [path for path in paths if (repository / path).is_file()]
+
+
+def ignored_by_git(repository: Path, paths: list[str]) -> set[str]:
+    found = subprocess.run(
+        ["git", "-c", "core.excludesFile=/dev/null", "check-ignore", "--no-index", "-z", "--stdin"],
+        cwd=repository,
+        input=b"".join(os.fsencode("./" + path) + b"\0" for path in paths),
+        capture_output=True,
+        check=False,
+    )
+    assert found.returncode in (0, 1), found.stderr
+    return {os.fsdecode(path).removeprefix("./") for path in found.stdout.split(b"\0") if path}
+
+
+def excluded_by_us(rules: Rules, ignores: dict[str, str], path: str) -> bool:
+    folder = ""
+    rules = rules.below("", ignores[""]) if "" in ignores else rules
+    for name in path.split("/")[:-1]:
+        folder = f"{folder}/{name}" if folder else name
+        if rules.enters(folder).choice is Choice.EXCLUDED:
+            return True
+        rules = rules.below(folder, ignores[folder]) if folder in ignores else rules
+    return rules.verdict(path, 1, Kind.FILE).choice is Choice.EXCLUDED
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@given(paths=st.lists(PATHS, min_size=1, max_size=12, unique=True), top=FILES, nested=FILES)
+def test_ignore_files_mean_what_they_mean_to_git(
+    repository: Path, paths: list[str], top: str, nested: str
+) -> None:
+    present = made(repository, paths)
+    ignores = {"": top}
+    (repository / ".gitignore").write_text(top, encoding="utf-8")
+    folder = next((path.rpartition("/")[0] for path in present if "/" in path), None)
+    if folder:
+        ignores[folder] = nested
+        (repository / folder / ".gitignore").write_text(nested, encoding="utf-8")
+    rules = Rules(None, (), Limits())
+    ours = {path for path in present if excluded_by_us(rules, ignores, path)}
+    assert ours == ignored_by_git(repository, present), (ignores, present)
+
+
+@settings(max_examples=300, deadline=None)
+@given(include=st.lists(LINES, min_size=1, max_size=4), path=PATHS)
+def test_a_file_that_is_included_lies_in_folders_that_are_entered(include: list[str], path: str) -> None:
+    rules = Rules(tuple(include), (), Limits())
+    if rules.verdict(path, 1, Kind.FILE).choice is not Choice.EXCLUDED:
+        parts = path.split("/")
+        for length in range(1, len(parts)):
+            assert rules.enters("/".join(parts[:length])).choice is Choice.SELECTED

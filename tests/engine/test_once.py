@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kbsync.core.model import UploadState
+from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+from kbsync.targets.memory import (
+    AbleMemory,
+    Behaviour,
+    Failure,
+    Fault,
+    MemoryTarget,
+    ReembeddingMemory,
+    RenamingMemory,
+    UpdatingMemory,
+)
+from tests.engine.world import World
+
+VARIANTS = [MemoryTarget, RenamingMemory, UpdatingMemory, ReembeddingMemory, AbleMemory]
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda v: v.__name__)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    return World(tmp_path, request.param)
+
+
+async def test_a_folder_is_mirrored_and_a_second_pass_sends_nothing(world: World) -> None:
+    world.write_many(20)
+    world.write("sub/deep/a.md", "deep")
+    await world.once()
+    assert world.served() == world.on_disk()
+    sent = world.puts()
+    requests = len(world.base.requests)
+    await world.once()
+    assert world.puts() == sent == 21
+    assert len(world.base.requests) - requests <= 1  # a look at the base itself
+    assert world.statuses() == {"ready": 21}
+
+
+async def test_a_change_is_replaced_and_never_absent(world: World) -> None:
+    world.base.behaviour = Behaviour(indexing_seconds=30)
+    world.write("a.md", "old")
+    await world.once()
+    gaps: list[str] = []
+    world.base.observers.append(lambda base: None if base.served("a.md") else gaps.append("gap"))
+    world.write("a.md", "new")
+    await world.once()
+    assert world.served() == {"a.md": "new"}
+    assert gaps == []
+
+
+async def test_equal_bytes_are_not_sent_again(world: World) -> None:
+    path = world.write("a.md", "same")
+    await world.once()
+    path.write_text("same")
+    path.chmod(0o600)
+    await world.once()
+    assert world.puts() == 1
+
+
+async def test_one_deletion_of_many_goes_through(world: World) -> None:
+    world.write_many(10)
+    await world.once()
+    world.delete("f3.md")
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert len(world.base.effects_of("delete")) == 1
+
+
+async def test_many_deletions_wait_for_a_person(world: World) -> None:
+    world.write_many(10)
+    await world.once()
+    for i in range(6):
+        world.delete(f"f{i}.md")
+    world.write("new.md", "uploads go on")
+    await world.once()
+    assert len(world.served()) == 11
+    assert world.statuses() == {"ready": 5, "held": 6}
+    holds = world.glance(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
+    world.tell("approve", holds=holds)
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert world.statuses() == {"ready": 5}
+
+
+async def test_a_held_file_that_comes_back_is_served_without_an_upload(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    texts = world.on_disk()
+    for path in texts:
+        world.delete(path)
+    await world.once()
+    assert world.statuses() == {"held": 3}
+    for path, text in texts.items():
+        world.write(path, text)
+    await world.once()
+    assert world.statuses() == {"ready": 3}
+    assert world.puts() == 3
+    assert world.glance(lambda tx: tx.holds.current(world.run.mirror)) == []
+
+
+async def test_a_missing_root_halts_and_deletes_nothing(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    world.root.rename(world.root.parent / "away")
+    await world.once()
+    assert world.run.halt is not None and world.run.halt.reason == "folder-missing"
+    assert len(world.served()) == 3
+    (world.root.parent / "away").rename(world.root)
+    await world.once()
+    assert world.run.halt is None
+    assert world.puts() == 3
+
+
+async def test_a_rename_leaves_no_gap_and_uploads_at_most_once(world: World) -> None:
+    world.write_many(8)
+    await world.once()
+    world.move("f1.md", "sub/renamed.md")
+    await world.once()
+    assert world.served() == world.on_disk()
+    renames = issubclass(world.target_type, RenamingMemory)
+    assert world.puts() + len(world.base.effects_of("update")) == (8 if renames else 9)
+
+
+async def test_a_directory_move_sends_nothing_where_the_target_renames(tmp_path: Path) -> None:
+    world = World(tmp_path, RenamingMemory)
+    for i in range(30):
+        world.write(f"old/sub{i % 3}/f{i}.md", f"text {i}")
+    await world.once()
+    world.move("old", "new")
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert world.puts() == 30
+    assert world.base.effects_of("delete") == []
+
+
+async def test_a_swap_of_two_files_ends_right(world: World) -> None:
+    world.write_many(5)
+    await world.once()
+    world.move("f1.md", "t.md")
+    world.move("f2.md", "f1.md")
+    world.move("t.md", "f2.md")
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+async def test_a_lost_answer_is_looked_for_before_anything_is_sent_again(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
+    world.write_many(1)
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert world.puts() == 1
+
+
+async def test_an_upload_that_never_arrived_is_sent_again(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False, times=2))
+    world.write_many(2)
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+async def test_a_rejected_document_is_quarantined_and_the_others_go_on(world: World) -> None:
+    world.base.faults.append(
+        Fault("put", error=lambda: Rejected("too ugly", code="42"), match="f2.md", times=99)
+    )
+    world.write_many(4)
+    await world.once()
+    assert sorted(world.served()) == ["f0.md", "f1.md", "f3.md"]
+    assert world.statuses() == {"ready": 3, "failed": 1}
+    requests = len(world.base.requests)
+    await world.once()
+    assert len(world.base.requests) - requests <= 1
+    world.base.faults.clear()
+    world.tell("retry")
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+async def test_a_document_that_fails_to_index_is_tried_a_bounded_number_of_times(world: World) -> None:
+    world.base.behaviour = Behaviour(failures=[Failure("f0.md", times=99, reason="no can do")])
+    world.write_many(2)
+    before = world.clock.now
+    await world.once()
+    assert world.clock.now - before < 60
+    assert world.statuses() == {"ready": 1, "failed": 1}
+    tries = [e for e in world.base.effects_of("put", "update", "reembed") if e.path == "f0.md"]
+    assert 2 <= len(tries) <= 5
+    failed = world.glance(
+        lambda tx: tx.uploads.in_states(world.run.mirror, 1, (UploadState.FAILED,))
+    )
+    assert [u.reason for u in failed] == ["no can do"]
+
+
+async def test_a_document_that_fails_once_is_repaired(world: World) -> None:
+    world.base.behaviour = Behaviour(failures=[Failure("f0.md", times=1)])
+    world.write_many(2)
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+async def test_the_old_version_stays_when_the_new_one_fails(world: World) -> None:
+    world.write("a.md", "old")
+    world.write_many(3)
+    await world.once()
+    world.base.behaviour.failures.append(Failure(lambda s: s.path == "a.md", times=99))
+    world.write("a.md", "new")
+    await world.once()
+    assert world.served()["a.md"] == "old"
+    assert world.statuses() == {"ready": 3, "failed": 1}
+
+
+async def test_refused_credentials_halt_and_nothing_is_spent(world: World) -> None:
+    world.base.faults.append(
+        Fault("put", error=lambda: Halted("credentials", "key refused"), times=99)
+    )
+    world.write_many(3)
+    await world.once()
+    assert world.run.halt is not None and world.run.halt.reason == "credentials"
+    world.base.faults.clear()
+    await world.once()
+    assert world.run.halt is None
+    assert world.served() == world.on_disk()
+
+
+async def test_a_target_that_is_down_is_given_up_after_the_budget(world: World) -> None:
+    world.write_many(2)
+    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
+    end = await world.once()
+    assert end.trouble == "busy" and not end.complete
+    assert world.clock.now < 200
+    world.base.faults.clear()
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+async def test_a_lost_state_adopts_what_is_there(world: World) -> None:
+    world.write_many(10)
+    await world.once()
+    for file in world.state.iterdir():
+        file.unlink()
+    await world.once()
+    assert world.puts() == 10
+    assert world.served() == world.on_disk()
+    assert world.statuses() == {"ready": 10}
+
+
+async def test_a_file_that_became_empty_counts_as_deleted(world: World) -> None:
+    world.write_many(10)
+    await world.once()
+    world.write("f1.md", "")
+    await world.once()
+    assert "f1.md" not in world.served()
+    assert world.statuses() == {"ready": 9, "skipped": 1}
+
+
+async def test_a_narrowed_selection_deletes_under_the_hold_rule(world: World) -> None:
+    world.write_many(10)
+    world.write("drafts/d.md", "draft")
+    await world.once()
+    world.write(".kbsyncignore", "drafts/\n")
+    await world.once()
+    assert "drafts/d.md" not in world.served()
+    world.write(".kbsyncignore", "f*.md\ndrafts/\n")
+    await world.once()
+    assert world.statuses()["held"] == 10
+    world.write(".kbsyncignore", "")
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert world.puts() == 12  # drafts/d.md was really gone

@@ -1,0 +1,214 @@
+"""A folder, a state, a knowledge base in memory and a clock that runs only when nothing else does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kbsync.core.invariants import breaches
+from kbsync.core.model import Limits
+from kbsync.engine.mirror import MirrorRun, Site
+from kbsync.engine.once import PassEnd, run_once
+from kbsync.engine.terms import Plan
+from kbsync.state.store import Store, Tx
+from kbsync.targets.memory import DEFAULT_LIMITS, MemoryBase, MemoryTarget
+
+
+class CountingExecutor(ThreadPoolExecutor):
+    """Knows how many calls are under way."""
+
+    def __init__(self) -> None:
+        super().__init__(8)
+        self.under_way = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        self.under_way += 1
+        future = super().submit(*args, **kwargs)
+        future.add_done_callback(self._done)
+        return future
+
+    def _done(self, _: object) -> None:
+        self.under_way -= 1
+
+
+class VirtualClock:
+    """Time that jumps to the next sleeper when no thread and no task has anything to do."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.started = time.time() + 1000.0
+        self.skew = 0.0
+        self._heap: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+        self._random = random.Random(7)
+        self.busy: Callable[[], bool] = lambda: False
+
+    def wall(self) -> float:
+        return self.started + self.now + self.skew
+
+    def steady(self) -> float:
+        return self.now
+
+    def chance(self) -> float:
+        return self._random.random()
+
+    async def sleep(self, seconds: float) -> None:
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._heap, (self.now + seconds, next(self._numbers), future))
+        await future
+
+    async def drive(self) -> None:
+        while True:
+            for _ in range(4):
+                await asyncio.sleep(0)
+            if self.busy():
+                await asyncio.sleep(0.0005)
+                continue
+            while self._heap and self._heap[0][2].done():
+                heapq.heappop(self._heap)
+            if not self._heap:
+                await asyncio.sleep(0.0005)
+                continue
+            due, _, future = heapq.heappop(self._heap)
+            self.now = max(self.now, due)
+            future.set_result(None)
+
+
+class World:
+    def __init__(self, tmp_path: Path, target: type[MemoryTarget] = MemoryTarget, **limits: Any) -> None:
+        self.root = tmp_path / "docs"
+        self.root.mkdir(exist_ok=True)
+        self.state = tmp_path / "state"
+        self.state.mkdir(exist_ok=True)
+        self.clock = VirtualClock()
+        self.base = MemoryBase(clock=self.clock.wall)
+        self.target_type = target
+        self.limits: Limits = replace(DEFAULT_LIMITS, **{"list_lag": 0.0, "marks": True, **limits})
+        self.plan = Plan("docs", self.root, "memory")
+        self.configured: tuple[str, ...] = ("docs",)
+        self.runs: list[MirrorRun] = []
+        self.breaches: list[str] = []
+        self.on_commit: Callable[[str], None] | None = None
+        self.store: Store | None = None
+
+    # -- the folder ------------------------------------------------------------------------------------
+
+    def write(self, path: str, text: str = "hello") -> Path:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def write_many(self, n: int, prefix: str = "f") -> None:
+        for i in range(n):
+            self.write(f"{prefix}{i}.md", f"text of {prefix}{i}")
+
+    def delete(self, path: str) -> None:
+        (self.root / path).unlink()
+
+    def move(self, old: str, new: str) -> None:
+        (self.root / new).parent.mkdir(parents=True, exist_ok=True)
+        os.rename(self.root / old, self.root / new)
+
+    # -- running ---------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Store]:
+        executor = CountingExecutor()
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(executor)
+        store = self.store = Store(self.state / "state.db", on_commit=self.on_commit)
+        pending = {"n": 0}
+        submit = store.submit
+
+        def counted(work: Any) -> Any:
+            pending["n"] += 1
+            future = submit(work)
+            future.add_done_callback(lambda _: pending.__setitem__("n", pending["n"] - 1))
+            return future
+
+        store.submit = counted  # type: ignore[method-assign]
+        self.clock.busy = lambda: executor.under_way > 0 or pending["n"] > 0
+        driver = asyncio.create_task(self.clock.drive())
+        try:
+            yield store
+        finally:
+            driver.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await driver
+            store.close()
+
+    def make_run(self, store: Store) -> MirrorRun:
+        async def open_target() -> MemoryTarget:
+            return self.target_type(self.base, limits=self.limits, clock=self.clock.wall)
+
+        run = MirrorRun(
+            self.plan,
+            store,
+            open_target,
+            self.clock,
+            Site(self.state, self.configured),
+            on_settled=self._check,
+        )
+        self.runs.append(run)
+        return run
+
+    def _check(self, tx: Tx, path: str) -> None:
+        run = self.runs[-1]
+        if run.parts is not None:
+            terms = run.parts.ledger.terms
+            found = breaches(tx.uploads.at(terms.mirror, terms.binding, path))
+            self.breaches += [f"{path}: {sentence}" for sentence in found]
+
+    async def once(self, **kwargs: Any) -> PassEnd:
+        async with self.running() as store:
+            end = await run_once(self.make_run(store), **kwargs)
+        assert self.breaches == []
+        return end
+
+    @property
+    def run(self) -> MirrorRun:
+        return self.runs[-1]
+
+    # -- what came of it -------------------------------------------------------------------------------
+
+    def glance(self, work: Callable[[Tx], Any]) -> Any:
+        store = Store(self.state / "state.db")
+        try:
+            return store.read_now(work)
+        finally:
+            store.close()
+
+    def tell(self, verb: str, **args: Any) -> None:
+        store = Store(self.state / "state.db")
+        store.submit(lambda tx: tx.inbox.post(verb, self.plan.name, args, 0.0)).result()
+        store.close()
+
+    def served(self) -> dict[str, str]:
+        """path → text of every document that answers searches; two for one path are a failure."""
+        shown = self.base.shown()
+        assert all(len(texts) == 1 for texts in shown.values()), shown
+        return {path: texts[0] for path, texts in shown.items()}
+
+    def on_disk(self) -> dict[str, str]:
+        return {
+            str(p.relative_to(self.root)): p.read_text() for p in sorted(self.root.rglob("*.md")) if p.is_file()
+        }
+
+    def puts(self) -> int:
+        return len(self.base.effects_of("put"))
+
+    def statuses(self) -> dict[str, int]:
+        tally = self.glance(lambda tx: tx.mirrors.tally(self.run.mirror))
+        return {status.word: n for status, n in tally.items() if n}

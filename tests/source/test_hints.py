@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbsync.source.hints import Hint, HintKind, HintSet, ancestors
+
+FILE, TREE, GONE = HintKind.FILE, HintKind.TREE, HintKind.GONE_TREE
+
+
+def filled(*hints: Hint, most: int = 10_000) -> HintSet:
+    hint_set = HintSet(most)
+    for hint in hints:
+        hint_set.add(hint)
+    return hint_set
+
+
+def test_hints_come_oldest_first_and_once() -> None:
+    hints = filled(Hint("b", FILE), Hint("a", FILE), Hint("b", FILE), Hint("c", FILE))
+    assert len(hints) == 3
+    assert hints.take(2) == [Hint("b", FILE), Hint("a", FILE)]
+    assert hints.take(9) == [Hint("c", FILE)]
+    assert hints.take(9) == []
+
+
+def test_a_taken_hint_can_be_given_again() -> None:
+    hints = filled(Hint("a", FILE))
+    hints.take(1)
+    hints.add(Hint("a", FILE))
+    assert hints.take(1) == [Hint("a", FILE)]
+
+
+@pytest.mark.parametrize("tree_first", [True, False])
+@pytest.mark.parametrize(
+    ("tree", "other", "covered"),
+    [
+        (Hint("d", TREE), Hint("d/a", FILE), True),
+        (Hint("d", TREE), Hint("d", FILE), True),
+        (Hint("d", TREE), Hint("d/e/f/a", FILE), True),
+        (Hint("d", TREE), Hint("d/e", TREE), True),
+        (Hint("", TREE), Hint("x/y", FILE), True),
+        (Hint("", TREE), Hint("", FILE), True),
+        (Hint("d", TREE), Hint("dd/a", FILE), False),
+        (Hint("d", TREE), Hint("d.md", FILE), False),
+        (Hint("d", TREE), Hint("d", GONE), False),
+        (Hint("d", TREE), Hint("d/e", GONE), False),
+        (Hint("d", GONE), Hint("d/e", GONE), True),
+        (Hint("d", GONE), Hint("d/e", FILE), False),
+        (Hint("d", GONE), Hint("d/e", TREE), False),
+        (Hint("d/e", TREE), Hint("d", TREE), False),
+    ],
+)
+def test_a_tree_covers_what_lies_below_it(tree: Hint, other: Hint, covered: bool, tree_first: bool) -> None:
+    hints = filled(*((tree, other) if tree_first else (other, tree)))
+    if tree == Hint("d/e", TREE):  # the inner of two trees is the one that is covered
+        assert hints.take(9)[-1] == Hint("d", TREE)
+    elif covered:
+        assert hints.take(9) == [tree]
+    else:
+        assert set(hints.take(9)) == {tree, other}
+
+
+def test_what_happens_after_a_tree_was_taken_is_not_covered() -> None:
+    hints = filled(Hint("d", TREE))
+    hints.take(1)
+    hints.add(Hint("d/a", FILE))
+    assert hints.take(1) == [Hint("d/a", FILE)]
+
+
+def test_a_full_set_is_dropped_whole_and_says_so() -> None:
+    hints = filled(*(Hint(f"p{n}", FILE) for n in range(10)), most=10)
+    assert not hints.overflowed
+    hints.add(Hint("p3", FILE))
+    assert not hints.overflowed
+    hints.add(Hint("one too many", FILE))
+    assert hints.overflowed
+    assert hints.take_overflow()
+    assert not hints.take_overflow()
+    assert hints.take(99) == [Hint("one too many", FILE)]
+
+
+def test_covered_hints_make_room_before_anything_is_dropped() -> None:
+    hints = filled(*(Hint(f"d/{n}", FILE) for n in range(9)), Hint("d", TREE), Hint("a", FILE), most=10)
+    assert not hints.overflowed
+    assert hints.take(9) == [Hint("d", TREE), Hint("a", FILE)]
+
+
+def test_names_that_are_not_utf8_pass_through() -> None:
+    path = b"caf\xe9/\xff.md".decode("utf-8", "surrogateescape")
+    assert filled(Hint(path, FILE)).take(1) == [Hint(path, FILE)]
+
+
+def test_ancestors_end_at_the_root() -> None:
+    assert list(ancestors("a/b/c.md")) == ["a/b", "a", ""]
+    assert list(ancestors("c.md")) == [""]
+    assert list(ancestors("")) == []
+
+
+PATHS = st.lists(st.sampled_from("abc"), max_size=3).map("/".join)
+
+
+@given(st.lists(st.builds(Hint, PATHS, st.sampled_from(HintKind)), max_size=60), st.integers(1, 20))
+def test_no_hint_is_lost_unless_overflow_says_so(added: list[Hint], most: int) -> None:
+    hints = filled(*added, most=most)
+    assert len(hints) <= most
+    if hints.take_overflow():
+        return
+    taken = hints.take(99)
+    assert len(set(taken)) == len(taken)
+    for hint in added:
+        at_or_above = {hint.path, *ancestors(hint.path)}
+        by = GONE if hint.kind is GONE else TREE
+        assert hint in taken or any(one.kind is by and one.path in at_or_above for one in taken)
+
+
+def test_many_hints_cost_no_quadratic_work() -> None:
+    hints = HintSet(100_000)
+    began = time.process_time()
+    for number in range(90_000):
+        hints.add(Hint(f"d{number % 300}/e/f{number}.md", FILE))
+    for number in range(300):
+        hints.add(Hint(f"d{number}", TREE))
+    for number in range(90_000):
+        hints.add(Hint(f"d{number % 300}/e/g{number}.md", FILE))
+    assert len(hints.take(1_000)) == 300
+    assert time.process_time() - began < 10.0
+
+
+def test_hints_and_settle_load_without_the_watching_library() -> None:
+    code = (
+        "import sys, kbsync.source.hints, kbsync.core.settle, kbsync.source.canary\n"
+        "heavy = {'watchdog', 'structlog', 'asyncio', 'logging'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

@@ -1,0 +1,627 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.core.model import NO_STAMP, Choice, Kind, Limits, Stamp
+from kbsync.core.select import Rules
+from kbsync.source import scanner
+from kbsync.source.roots import Ladder, Mount
+from kbsync.source.scanner import KnownFolder, Listing, Row, scan
+
+RULES = Rules(None, (), Limits(extensions=frozenset({"md"})))
+
+
+class Tree:
+    """A `KnownTree` that learns from listings what a state would store."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, dict[str, Row]] = {}
+        self.stored: dict[str, KnownFolder] = {}
+        self.asked: list[str] = []
+
+    def rows(self, directory: str) -> set[Row]:
+        self.asked.append(directory)
+        return set(self.entries.get(directory, {}).values())
+
+    def folders(self, directory: str) -> dict[str, KnownFolder]:
+        if not self.stored:
+            return {}
+        return {
+            path.rpartition("/")[2]: known
+            for path, known in self.stored.items()
+            if path and path.rpartition("/")[0] == directory
+        }
+
+    def folder(self, directory: str) -> KnownFolder | None:
+        return self.stored.get(directory)
+
+    def learn(self, listing: Listing) -> None:
+        self.stored[listing.path] = KnownFolder(listing.version, listing.is_mount, listing.problem)
+        rows = self.entries.setdefault(listing.path, {})
+        for found in listing.changed:
+            s = found.stamp
+            rows[found.name] = (found.name, s.size, s.mtime_ns, s.ctime_ns, s.ino)
+        for name in listing.missing:
+            del rows[name]
+        for name in [*listing.gone_folders, *(name for name, _ in listing.shut_folders)]:
+            self.forget(f"{listing.path}/{name}" if listing.path else name)
+
+    def forget(self, folder: str) -> None:
+        for path in [path for path in self.stored if f"{path}/".startswith(f"{folder}/")]:
+            del self.stored[path]
+            self.entries.pop(path, None)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def tree() -> Tree:
+    return Tree()
+
+
+def listed(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, Listing]:
+    """A scan's listings by path, not learnt."""
+    found = list(scan(root, tree, rules, **how))
+    assert len({listing.path for listing in found}) == len(found)
+    return {listing.path: listing for listing in found}
+
+
+def learnt(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, Listing]:
+    found = listed(root, tree, rules, **how)
+    for listing in found.values():
+        tree.learn(listing)
+    return found
+
+
+def write(root: Path, path: str, text: str = "words\n") -> Path:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def names(listing: Listing) -> list[str]:
+    return [found.name for found in listing.changed]
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, call: str, name: str, number: int) -> None:
+    """Let one of os's functions fail for one name below the root."""
+    real: Callable[..., Any] = getattr(os, call)
+
+    def failing(path: Any, *rest: Any, **options: Any) -> Any:
+        if path == name:
+            raise OSError(number, os.strerror(number))
+        return real(path, *rest, **options)
+
+    monkeypatch.setattr(os, call, failing)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_first_scan_reports_every_folder_and_every_file_in_it(root: Path, tree: Tree) -> None:
+    file = write(root, "a.md")
+    write(root, "docs/deep/b.md")
+    (root / "empty").mkdir()
+    found = learnt(root, tree)
+    assert list(found) == ["", "docs", "docs/deep", "empty"]
+    assert all(listing.new and not listing.problem for listing in found.values())
+    status = file.stat()
+    stamp = Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    assert found[""].changed == (scanner.Found("a.md", stamp, Kind.FILE, 1),)
+    assert names(found["docs/deep"]) == ["b.md"]
+    assert found["docs"].version == RULES.version
+
+
+def test_an_unchanged_tree_gives_nothing_and_is_counted(root: Path, tree: Tree) -> None:
+    for path in ("a.md", "docs/b.md", "docs/c.md"):
+        write(root, path)
+    learnt(root, tree)
+    again = scan(root, tree, RULES)
+    assert list(again) == []
+    assert again.summary == scanner.ScanSummary(directories=2, files=3, errors=0)
+
+
+@pytest.mark.parametrize("how", ["size", "mtime", "ctime", "ino"])
+def test_any_part_of_a_stamp_tells_of_a_change(root: Path, tree: Tree, how: str) -> None:
+    file = write(root, "docs/a.md", "one\n")
+    write(root, "docs/b.md")
+    before = file.stat()
+    learnt(root, tree)
+    match how:
+        case "size":
+            file.write_text("longer than before\n")
+        case "mtime":
+            os.utime(file, ns=(1, 1))
+        case "ctime":
+            file.write_text("two\n")
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        case "ino":
+            write(root, "new", "one\n").replace(file)
+    found = listed(root, tree)
+    assert list(found) == ["docs"] if how != "ino" else "docs" in found
+    assert names(found["docs"]) == ["a.md"]
+    assert not found["docs"].missing
+
+
+def test_missing_files_and_folders_are_named(root: Path, tree: Tree) -> None:
+    for path in ("a.md", "b.md", "docs/deep/c.md", "other/d.md"):
+        write(root, path)
+    learnt(root, tree)
+    (root / "a.md").unlink()
+    shutil.rmtree(root / "docs")
+    found = listed(root, tree)
+    assert list(found) == [""]
+    assert (found[""].missing, found[""].gone_folders, found[""].changed) == (("a.md",), ("docs",), ())
+
+
+def test_a_file_that_becomes_a_folder_and_the_other_way_round(root: Path, tree: Tree) -> None:
+    write(root, "x.md")
+    write(root, "y/inner.md")
+    learnt(root, tree)
+    (root / "x.md").unlink()
+    write(root, "x.md/inner.md")
+    shutil.rmtree(root / "y")
+    write(root, "y")
+    found = learnt(root, tree)
+    assert (found[""].missing, found[""].gone_folders, names(found[""])) == (("x.md",), ("y",), ["y"])
+    assert found["x.md"].new
+    assert listed(root, tree) == {}
+
+
+def test_what_is_excluded_or_odd_is_reported_once_with_its_kind(root: Path, tree: Tree) -> None:
+    write(root, "a.md~")
+    (root / "loop").symlink_to(root)
+    (root / "link.md").symlink_to("/etc/passwd")
+    os.mkfifo(root / "pipe.md")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(root / "socket.md"))
+        found = learnt(root, tree)
+    kinds = {entry.name: entry.kind for entry in found[""].changed}
+    assert kinds == {
+        "a.md~": Kind.FILE,
+        "loop": Kind.SYMLINK,
+        "link.md": Kind.SYMLINK,
+        "pipe.md": Kind.SPECIAL,
+        "socket.md": Kind.SPECIAL,
+    }
+    assert listed(root, tree) == {}
+
+
+def test_every_name_a_file_system_allows_is_found(root: Path, tree: Tree) -> None:
+    odd = ["two\nlines.md", "bell\x07.md", "u\u0308.md", "\u00fc.md", "Case.md", "case.md", "n" * 252 + ".md"]
+    raw = [os.fsencode(name) for name in odd] + [b"latin-\xe9.md", b"\xff\xfe"]
+    for name in raw:
+        (root / os.fsdecode(name)).write_bytes(b"x")
+    found = learnt(root, tree)
+    assert {os.fsencode(name) for name in names(found[""])} == set(raw)
+    assert listed(root, tree) == {}
+
+
+def test_hard_links_are_counted(root: Path, tree: Tree) -> None:
+    os.link(write(root, "a.md"), root / "b.md")
+    assert [found.links for found in listed(root, tree)[""].changed] == [2, 2]
+
+
+def test_folders_that_the_rules_shut_are_not_entered(root: Path, tree: Tree) -> None:
+    write(root, ".git/HEAD.md")
+    write(root, "drafts/a.md")
+    write(root, "docs/a.md")
+    rules = Rules(None, ("drafts/",), Limits())
+    assert list(learnt(root, tree, rules)) == ["", "docs"]
+    assert ".git" not in tree.asked
+
+
+def test_a_stored_folder_that_is_shut_now_is_named_with_the_rule(root: Path, tree: Tree) -> None:
+    write(root, "drafts/deep/a.md")
+    learnt(root, tree)
+    write(root, ".kbsyncignore", "drafts/\n")
+    found = learnt(root, tree)
+    ((name, verdict),) = found[""].shut_folders
+    assert (name, verdict.choice, verdict.rule) == ("drafts", Choice.EXCLUDED, ".kbsyncignore:1")
+    assert listed(root, tree) == {}
+
+
+def test_a_changed_ignore_file_selects_anew_where_it_applies(root: Path, tree: Tree) -> None:
+    for path in ("a.md", "docs/b.md", "docs/deep/c.md", "other/d.md"):
+        write(root, path)
+    learnt(root, tree)
+    write(root, "docs/.kbsyncignore", "*.txt\n")
+    found = learnt(root, tree)
+    assert list(found) == ["docs", "docs/deep"]
+    assert all(listing.reselect and not listing.new for listing in found.values())
+    assert names(found["docs"]) == [".kbsyncignore", "b.md"]
+    assert names(found["docs/deep"]) == ["c.md"]
+    assert found["docs/deep"].rules.verdict("docs/deep/x.txt", 1, Kind.FILE).choice is Choice.EXCLUDED
+    assert listed(root, tree) == {}
+
+
+def test_changed_limits_select_anew_everywhere(root: Path, tree: Tree) -> None:
+    write(root, "docs/a.md")
+    learnt(root, tree)
+    found = listed(root, tree, Rules(None, (), Limits(extensions=frozenset({"md", "txt"}))))
+    assert [listing.reselect for listing in found.values()] == [True, True]
+
+
+@pytest.mark.parametrize("obstacle", ["unreadable", "symlink", "folder", "fifo", "broken", "huge"])
+def test_an_ignore_file_that_cannot_be_used_never_widens_the_selection(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, obstacle: str
+) -> None:
+    write(root, "a.md")
+    write(root, "docs/secret/b.md")
+    ignore = root / "docs/.kbsyncignore"
+    match obstacle:
+        case "unreadable":
+            ignore.write_text("secret/\n")
+            refuse(monkeypatch, "open", ".kbsyncignore", errno.EACCES)
+            (root / "docs/.kbsyncignore").touch()
+        case "symlink":
+            ignore.symlink_to("/dev/null")
+        case "folder":
+            ignore.mkdir()
+        case "fifo":
+            os.mkfifo(ignore)
+        case "broken":
+            ignore.write_text("# fine\nsecret[/\n")
+        case "huge":
+            ignore.write_text("x\n" * 600_000)
+    found = listed(root, tree)
+    problem = found.get("docs", found[""])
+    assert ".kbsyncignore" in problem.problem
+    assert not problem.changed and not problem.version
+    assert "docs/secret" not in found
+
+
+def test_a_problem_is_news_once_and_counted_every_time(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, "docs/deep/a.md")
+    write(root, "b.md")
+    learnt(root, tree)
+    with monkeypatch.context() as patched:
+        refuse(patched, "open", "docs", errno.EACCES)
+        found = learnt(root, tree)
+        assert list(found) == ["docs"]
+        assert found["docs"].problem == (
+            "cannot be listed: permission denied; let the user that runs kbsync read it"
+        )
+        assert not (found["docs"].missing or found["docs"].gone_folders)
+        again = scan(root, tree, RULES)
+        assert list(again) == []
+        assert again.summary.errors == 1
+    assert set(learnt(root, tree)) == {"docs", "docs/deep"}
+    assert listed(root, tree) == {}
+
+
+def test_all_below_a_folder_that_had_a_problem_is_reported_again(root: Path, tree: Tree) -> None:
+    write(root, "docs/deep/a.md")
+    write(root, "other/b.md")
+    learnt(root, tree)
+    known = tree.stored["docs"]
+    tree.stored["docs"] = KnownFolder(known.version, False, "cannot be listed: input/output error")
+    found = listed(root, tree)
+    assert list(found) == ["docs", "docs/deep"]
+    assert names(found["docs/deep"]) == ["a.md"]
+    assert not found["docs/deep"].new and not found["docs"].problem
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.EMFILE, errno.ENOTCONN]
+)
+def test_a_folder_that_cannot_be_opened_is_unknown_not_gone(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write(root, "docs/a.md")
+    learnt(root, tree)
+    refuse(monkeypatch, "open", "docs", number)
+    (listing,) = listed(root, tree).values()
+    assert (listing.path, listing.missing, listing.gone_folders) == ("docs", (), ())
+    assert os.strerror(number).lower() in listing.problem
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_a_listing_that_breaks_off_is_a_problem_of_the_folder(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write(root, "a.md")
+    write(root, "b.md")
+    learnt(root, tree)
+
+    class Broken:
+        def __init__(self, fd: int) -> None:
+            self.entries = real(fd)
+
+        def __enter__(self) -> Broken:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.entries.close()
+
+        def __iter__(self) -> Iterator[os.DirEntry[str]]:
+            yield next(self.entries)
+            raise OSError(number, os.strerror(number))
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", Broken)
+    (listing,) = listed(root, tree).values()
+    assert listing.problem and not listing.missing
+
+
+class Entry:
+    """A directory entry whose stat fails."""
+
+    def __init__(self, name: str, number: int) -> None:
+        self.name = name
+        self._number = number
+
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
+        return False
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        raise OSError(self._number, os.strerror(self._number))
+
+
+def with_entry(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
+    """Replace one entry in every listing."""
+    real = os.scandir
+
+    class Listed:
+        def __init__(self, fd: int) -> None:
+            self.entries = real(fd)
+
+        def __enter__(self) -> Iterator[Any]:
+            return (entry if found.name == entry.name else found for found in self.entries)
+
+        def __exit__(self, *error: object) -> None:
+            self.entries.close()
+
+    monkeypatch.setattr(os, "scandir", Listed)
+
+
+def test_a_file_that_races_away_is_neither_changed_nor_missing(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, "a.md")
+    write(root, "b.md")
+    learnt(root, tree)
+    with_entry(monkeypatch, Entry("a.md", errno.ENOENT))
+    write(root, "b.md", "changed\n")
+    (listing,) = listed(root, tree).values()
+    assert (names(listing), listing.missing) == (["b.md"], ())
+
+
+def test_a_file_that_races_away_before_the_second_look_is_not_reported(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, "a.md")
+    write(root, "b.md")
+    refuse(monkeypatch, "stat", "a.md", errno.ENOENT)
+    assert names(listed(root, tree)[""]) == ["b.md"]
+
+
+def test_a_file_that_cannot_be_looked_at_is_there_without_a_stamp(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, "a.md")
+    write(root, "b.md")
+    learnt(root, tree)
+    with_entry(monkeypatch, Entry("a.md", errno.EIO))
+    refuse(monkeypatch, "stat", "a.md", errno.EIO)
+    passing = scan(root, tree, RULES)
+    (listing,) = passing
+    assert listing.changed == (scanner.Found("a.md", NO_STAMP, Kind.FILE, 0),)
+    assert (listing.missing, listing.problem, passing.summary.errors) == ((), "", 1)
+
+
+def test_a_folder_whose_entries_may_not_be_looked_at_is_a_problem(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, "a.md")
+    learnt(root, tree)
+    with_entry(monkeypatch, Entry("a.md", errno.EACCES))
+    (listing,) = listed(root, tree).values()
+    assert "permission denied" in listing.problem and not listing.missing
+
+
+def test_a_folder_that_races_away_or_becomes_a_symlink_is_not_reported(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, "docs/a.md")
+    real = os.open
+
+    def swapped(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if path == "docs":
+            (root / "docs").rename(root.parent / "moved")
+            (root / "docs").symlink_to(root.parent / "moved")
+        return real(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", swapped)
+    assert list(listed(root, tree)) == [""]
+
+
+def test_a_root_that_is_missing_is_a_problem_and_nothing_is_missing_in_it(tmp_path: Path, tree: Tree) -> None:
+    (listing,) = listed(tmp_path / "nowhere", tree).values()
+    assert listing.path == "" and "no such file" in listing.problem
+
+
+def test_a_root_that_is_a_symlink_is_followed(root: Path, tree: Tree) -> None:
+    write(root, "a.md")
+    link = root.parent / "link"
+    link.symlink_to(root)
+    assert names(listed(link, tree)[""]) == ["a.md"]
+
+
+def test_a_scan_can_start_in_the_middle_with_the_rules_from_above(root: Path, tree: Tree) -> None:
+    write(root, ".kbsyncignore", "*.txt\n")
+    write(root, "docs/deep/a.txt")
+    write(root, "docs/deep/er/b.md")
+    write(root, "other/c.md")
+    found = listed(root, tree, start="docs/deep")
+    assert list(found) == ["docs/deep", "docs/deep/er"]
+    assert found["docs/deep"].rules.verdict("docs/deep/a.txt", 1, Kind.FILE).rule == ".kbsyncignore:1"
+    learnt(root, tree)
+    assert listed(root, tree, start="docs/deep") == {}
+
+
+@pytest.mark.parametrize("start", ["nowhere", "docs/nowhere", ".git", ".git/refs", "docs/file.md", "shut/in"])
+def test_a_start_that_is_not_there_or_not_entered_gives_nothing(root: Path, tree: Tree, start: str) -> None:
+    write(root, ".kbsyncignore", "shut/\n")
+    for path in ("docs/file.md", ".git/refs/a.md", "shut/in/a.md"):
+        write(root, path)
+    assert listed(root, tree, start=start) == {}
+
+
+def test_a_start_below_a_closed_folder_reports_that_folder(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, "docs/deep/a.md")
+    refuse(monkeypatch, "open", "docs", errno.EACCES)
+    (listing,) = listed(root, tree, start="docs/deep").values()
+    assert listing.path == "docs" and listing.problem
+
+
+def test_deep_reports_every_file_and_everything_every_entry(root: Path, tree: Tree) -> None:
+    write(root, "a.md")
+    write(root, "docs/b.md")
+    (root / "link").symlink_to("a.md")
+    learnt(root, tree)
+    deep = listed(root, tree, deep=True)
+    assert {path: names(listing) for path, listing in deep.items()} == {"": ["a.md"], "docs": ["b.md"]}
+    everything = listed(root, tree, everything=True)
+    assert names(everything[""]) == ["a.md", "link"]
+    (root / "new").symlink_to("a.md")
+    assert names(listed(root, tree, deep=True)[""]) == ["a.md", "new"]
+
+
+def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depth = 5_000
+    fd = os.open(root, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        os.mkdir("e", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open("leaf.md", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    before = most = descriptors()
+    folders = leaves = 0
+    for listing in scan(root, tree, RULES):
+        folders += 1
+        leaves += len(listing.changed)
+        assert not listing.problem
+        if folders % 500 == 0:
+            most = max(most, descriptors())
+    assert (folders, leaves) == (2 * depth + 1, 1)
+    assert most - before <= Ladder.HELD + 5
+    assert descriptors() == before
+    _remove_deep(root)
+
+
+def _remove_deep(root: Path) -> None:
+    """shutil.rmtree recurses: shorten the tree by moving its lower parts up."""
+    top = root.parent / "lower"
+    while (root / "/".join("d" * 200)).is_dir():
+        (root / "/".join("d" * 200)).rename(top)
+        shutil.rmtree(root)
+        top.rename(root)
+
+
+def test_a_folder_that_was_moved_while_it_was_closed_is_not_mistaken(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ladder, "HELD", 1)
+    for path in ("a/b/c/one.md", "a/z/two.md"):
+        write(root, path)
+    listings = scan(root, tree, RULES)
+    seen = {}
+    for listing in listings:
+        seen[listing.path] = listing
+        if listing.path == "a/b/c":
+            (root / "a").rename(root / "moved")
+            write(root, "a/z/impostor.md")
+    assert "moved while it was being scanned" in seen["a/z"].problem
+
+
+def test_closing_a_scan_early_lets_go_of_everything(root: Path, tree: Tree) -> None:
+    write(root, "a/b/c.md")
+    before = descriptors()
+    listings = scan(root, tree, RULES)
+    next(listings)
+    assert descriptors() > before
+    listings.close()
+    assert descriptors() == before
+    assert list(listings) == []
+
+
+def pretend_mounted(monkeypatch: pytest.MonkeyPatch, root: Path, *points: str) -> None:
+    mounts = {os.stat(root / point).st_ino: Mount(1, str(root / point), "tmpfs") for point in points}
+    monkeypatch.setattr(scanner, "mounts_below", lambda root: frozenset(points))
+    monkeypatch.setattr(scanner, "mount_of", lambda fd: mounts.get(os.fstat(fd).st_ino))
+
+
+@pytest.mark.parametrize("leaves", ["the folder", "nothing"])
+def test_a_mount_point_that_is_none_any_more_is_unknown(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, leaves: str
+) -> None:
+    write(root, "disk/sub/a.md")
+    write(root, "b.md")
+    with monkeypatch.context() as patched:
+        pretend_mounted(patched, root, "disk")
+        assert learnt(root, tree)["disk"].is_mount
+        assert listed(root, tree) == {}
+    shutil.rmtree(root / "disk")
+    if leaves == "the folder":
+        (root / "disk").mkdir()
+    for start in ("", "disk/sub"):
+        (listing,) = listed(root, tree, start=start).values()
+        assert (listing.path, listing.gone_folders, listing.missing) == ("disk", (), ())
+        assert listing.problem.startswith("was a mount point and is not mounted")
+    assert "disk" not in tree.asked[-2:]
+
+
+def test_something_newly_mounted_is_told(root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(root, "disk/a.md")
+    learnt(root, tree)
+    pretend_mounted(monkeypatch, root, "disk")
+    (listing,) = listed(root, tree).values()
+    assert listing.path == "disk" and listing.is_mount
+
+
+def test_a_large_flat_folder_is_compared_row_by_row(root: Path, tree: Tree) -> None:
+    fd = os.open(root, os.O_RDONLY)
+    for number in range(5_000):
+        os.close(os.open(f"{number}.md", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    assert len(learnt(root, tree)[""].changed) == 5_000
+    (root / "77.md").unlink()
+    write(root, "78.md")
+    (listing,) = listed(root, tree).values()
+    assert (names(listing), listing.missing) == (["78.md"], ("77.md",))
+
+
+def test_scanning_imports_nothing_heavy() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, kbsync.source.scanner, kbsync.source.reader\n"
+        "print([m for m in ('numpy', 'pydantic', 'structlog', 'pathspec', 'asyncio') if m in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from kbsync.source.canary import (
+    ANSWER_WITHIN,
+    LONGEST_DETOUR,
+    TOUCH_EVERY,
+    WAKE,
+    Canary,
+    WakeFile,
+    touch,
+    wake,
+)
+
+
+def canary(asked: list[str]) -> Canary:
+    return Canary("/state/canary", 100.0, asked.append)
+
+
+def test_the_canary_is_asked_now_and_then() -> None:
+    asked: list[str] = []
+    bird = canary(asked)
+    bird.ask(100.0, 0)
+    assert asked == ["/state/canary"]
+    bird.answer()
+    bird.ask(100.0 + TOUCH_EVERY - 0.1, 0)
+    assert len(asked) == 1
+    bird.ask(100.0 + TOUCH_EVERY, 0)
+    assert len(asked) == 2
+    bird.ask(100.0 + 3 * TOUCH_EVERY, 0)
+    assert len(asked) == 2, "it is not asked again before it has answered"
+
+
+def test_silence_is_believed_at_the_second_look_only() -> None:
+    bird = canary([])
+    assert not bird.is_silent(100.0, 0)
+    bird.ask(100.0, 0)
+    assert not bird.is_silent(100.0 + ANSWER_WITHIN - 0.1, 0)
+    assert not bird.is_silent(100.0 + ANSWER_WITHIN, 0)
+    assert bird.is_silent(100.0 + ANSWER_WITHIN + 0.1, 0)
+
+
+def test_an_answer_that_was_late_once_counts() -> None:
+    bird = canary([])
+    bird.ask(100.0, 0)
+    assert not bird.is_silent(150.0, 0)
+    bird.answer()
+    assert not bird.is_silent(151.0, 0)
+    bird.ask(152.0, 0)
+    assert not bird.is_silent(155.0, 0)
+
+
+def test_other_events_excuse_a_canary_for_a_while() -> None:
+    bird = canary([])
+    bird.ask(100.0, 0)
+    now, heard = 100.0, 0
+    while now < 100.0 + LONGEST_DETOUR:
+        assert not bird.is_silent(now, heard)
+        now, heard = now + 1.0, heard + 1000
+    answers = [bird.is_silent(now + step, heard + int(step)) for step in (0.0, 1.0, 2.0, 3.0, 4.0)]
+    assert answers[-1], "not for ever"
+
+
+def test_a_canary_that_cannot_be_asked_is_not_waited_for() -> None:
+    def fail(file: str) -> None:
+        raise PermissionError(file)
+
+    bird = Canary("/state/canary", 100.0, fail)
+    with pytest.raises(PermissionError):
+        bird.ask(100.0, 0)
+    assert not bird.is_silent(200.0, 0)
+    assert not bird.is_silent(201.0, 0)
+
+
+def test_touching_makes_a_private_file_and_changes_nothing_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "canary"
+    touch(str(file))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    before = file.stat()
+    touch(str(file))
+    after = file.stat()
+    assert (before.st_mtime_ns, before.st_ctime_ns) == (after.st_mtime_ns, after.st_ctime_ns)
+
+
+def test_a_symlink_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / WAKE).symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic"):
+        wake(tmp_path)
+    assert not (tmp_path / "victim").exists()
+
+
+def test_each_wake_is_seen_once(tmp_path: Path) -> None:
+    calls: list[int] = []
+    file = WakeFile(tmp_path, lambda: calls.append(1))
+    file.prepare()
+    file.look()
+    assert calls == []
+    os.utime(tmp_path / WAKE, (1, 1))
+    wake(tmp_path)
+    file.look()
+    file.look()
+    assert calls == [1]
+    file.touched()
+    file.look()
+    assert calls == [1, 1]
+
+
+def test_a_wake_file_made_by_the_command_is_seen(tmp_path: Path) -> None:
+    calls: list[int] = []
+    file = WakeFile(tmp_path, lambda: calls.append(1))
+    file.look()
+    assert calls == []
+    wake(tmp_path)
+    file.look()
+    assert calls == [1]

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from kbsync.source import inotify, obstacles
+from kbsync.source.inotify import InotifyLimits, count_watches, inotify_fds, read_limits, roomy
+from kbsync.source.mounts import deaf_below, is_deaf
+from kbsync.source.obstacles import ObserverChoice, Obstacle
+from kbsync.source.roots import Mount
+
+LIMITS = InotifyLimits(watches=8192, queued=16384, instances=128)
+
+
+def test_limits_are_read_from_the_kernel(tmp_path: Path) -> None:
+    (tmp_path / "max_user_watches").write_text("8192\n")
+    (tmp_path / "max_queued_events").write_text("16384\n")
+    assert read_limits(tmp_path) == InotifyLimits(watches=8192, queued=16384, instances=None)
+    assert (read_limits().watches or 0) > 0
+
+
+def test_watches_of_unknown_descriptors_are_unknown(tmp_path: Path) -> None:
+    assert count_watches([]) == 0
+    assert count_watches([987654]) is None
+    with open(tmp_path / "plain", "w") as file:
+        assert count_watches([file.fileno()]) == 0
+        assert file.fileno() not in inotify_fds()
+
+
+@pytest.mark.parametrize(("count", "limit"), [(0, 524_288), (100_000, 524_288), (500_000, 1_048_576)])
+def test_a_raised_limit_has_room_to_grow(count: int, limit: int) -> None:
+    assert roomy(count) == limit
+
+
+@pytest.mark.parametrize(
+    ("choice", "deaf", "directories", "says"),
+    [
+        ("auto", "", 0, None),
+        ("auto", "", 8191, None),
+        ("auto", "", 8192, "only 8192"),
+        ("native", "", 9000, "only 8192"),
+        ("auto", "it is on nfs4", 10, "nfs4"),
+        ("native", "it is on nfs4", 10, None),
+        ("polling", "", 10, "observer: polling"),
+    ],
+)
+def test_what_can_be_foreseen(choice: ObserverChoice, deaf: str, directories: int, says: str | None) -> None:
+    obstacle = obstacles.foreseen(choice, deaf, directories, LIMITS)
+    if says is None:
+        assert obstacle is None
+    else:
+        assert obstacle is not None
+        assert says in obstacle.why
+
+
+def test_a_limit_that_cannot_be_read_is_no_obstacle() -> None:
+    assert obstacles.foreseen("auto", "", 1_000_000, InotifyLimits()) is None
+    assert obstacles.advice_on_queue(1_000_000, InotifyLimits()) == ""
+
+
+def test_only_what_can_change_is_tried_again() -> None:
+    polling = obstacles.foreseen("polling", "", 1, LIMITS)
+    deaf = obstacles.foreseen("auto", "it is on nfs4", 1, LIMITS)
+    few = obstacles.foreseen("auto", "", 9000, LIMITS)
+    assert [obstacle and obstacle.lasts for obstacle in (polling, deaf, few)] == [True, True, False]
+
+
+def test_each_error_at_start_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    watches = obstacles.met(OSError(errno.ENOSPC, "no watch"), LIMITS, 300_000)
+    assert watches.cure.endswith("sysctl -w fs.inotify.max_user_watches=1048576")
+    instances = obstacles.met(OSError(errno.EMFILE, "no instance"), LIMITS, 10)
+    assert instances.cure.endswith("sysctl -w fs.inotify.max_user_instances=1024")
+    other = obstacles.met(OSError(errno.ENOMEM, "Cannot allocate memory"), LIMITS, 10)
+    assert other == Obstacle("starting to watch failed: cannot allocate memory")
+    monkeypatch.setattr(obstacles, "descriptors_used_up", lambda: True)
+    assert "descriptors" in obstacles.met(OSError(errno.EMFILE, ""), LIMITS, 10).why
+
+
+def test_running_out_of_descriptors_is_told_from_the_inotify_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(inotify.resource, "getrlimit", lambda which: (used + 4, used + 4))
+    assert inotify.descriptors_used_up()
+    monkeypatch.setattr(inotify.resource, "getrlimit", lambda which: (used + 100, used + 100))
+    assert not inotify.descriptors_used_up()
+
+
+@pytest.mark.parametrize("fs_type", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse", "fuse.sshfs", "virtiofs"])
+def test_file_systems_that_others_change_are_deaf(fs_type: str) -> None:
+    assert is_deaf(fs_type)
+
+
+@pytest.mark.parametrize("fs_type", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "fuseblk", "unknown"])
+def test_file_systems_of_our_own_are_not_deaf(fs_type: str) -> None:
+    assert not is_deaf(fs_type)
+
+
+def test_only_mounts_below_the_folder_count() -> None:
+    nfs = Mount(1, "/srv/docs/team", "nfs4")
+    assert deaf_below("/srv/docs", [Mount(2, "/", "ext4"), nfs]) == nfs
+    assert deaf_below("/", [nfs]) == nfs
+    for elsewhere in ("/srv/docs2", "/srv/docs", "/srv", "/"):
+        assert deaf_below("/srv/docs", [Mount(3, elsewhere, "nfs4")]) is None

@@ -1,0 +1,94 @@
+"""What the tests of watching share: a watcher on a temporary folder, and waiting for what must come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+from watchdog.utils import BaseThread
+
+from kbsync.source.hints import Hint, HintKind, ancestors
+from kbsync.source.inotify import inotify_fds
+from kbsync.source.watch import Machine
+from kbsync.source.watcher import Watcher
+
+PATIENCE = 10.0
+
+
+class Clock:
+    """Monotonic seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def machine(**changes: object) -> Machine:
+    """The real machine but for `changes`, and without mounts that this test machine happens to have."""
+    return replace(Machine(mounts=lambda: ()), **changes)  # type: ignore[arg-type]
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        await asyncio.sleep(0.002)
+
+
+class Hearing:
+    """A watcher and the hints it gave so far."""
+
+    def __init__(self, root: Path, canary_dir: Path, **settings: object) -> None:
+        self.calls = 0
+        self.wakes = 0
+        self.seen: list[Hint] = []
+        self.watcher = Watcher(root, canary_dir, on_hint=self._hinted, on_wake=self._woken, **settings)  # type: ignore[arg-type]
+
+    def _hinted(self) -> None:
+        self.calls += 1
+        self.seen += self.watcher.hints.take(1_000_000)
+
+    def _woken(self) -> None:
+        self.wakes += 1
+
+    def covers(self, path: str) -> bool:
+        """Some hint asks to look at `path`."""
+        above = {path, *ancestors(path)}
+        trees = (HintKind.TREE, HintKind.GONE_TREE)
+        return any(hint.path == path or (hint.kind in trees and hint.path in above) for hint in self.seen)
+
+    async def hears_of(self, *paths: str) -> None:
+        await eventually(lambda: all(self.covers(path) for path in paths))
+
+    async def hears(self, *hints: Hint) -> None:
+        await eventually(lambda: set(hints) <= set(self.seen))
+
+
+@contextlib.asynccontextmanager
+async def listening(root: Path, canary_dir: Path, **settings: object) -> AsyncIterator[Hearing]:
+    """A started watcher; afterwards none of its threads and descriptors is left."""
+    threads, fds = len(library_threads()), len(inotify_fds())
+    hearing = Hearing(root, canary_dir, **{"machine": machine(), **settings})
+    await hearing.watcher.start()
+    try:
+        yield hearing
+    finally:
+        await hearing.watcher.stop()
+    await eventually(lambda: len(library_threads()) <= threads)
+    await eventually(lambda: len(inotify_fds()) <= fds)
+
+
+def library_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if isinstance(thread, BaseThread)}
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))

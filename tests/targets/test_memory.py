@@ -1,0 +1,483 @@
+"""The base in memory plays what it is told to: slowness, lies and behaviour."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from kbsync.contract import Accepted, DocState, Listed, Outgoing, Query, Reembeds, Renames, Searches, Updates
+from kbsync.errors import Halted, Rejected
+from kbsync.targets.memory import (
+    DEFAULT_LIMITS,
+    FOREVER,
+    AbleMemory,
+    Behaviour,
+    Failure,
+    Flicker,
+    ManualClock,
+    MemoryBase,
+    MemoryTarget,
+    ProtocolViolation,
+    ReembeddingMemory,
+    RenamingMemory,
+    UpdatingMemory,
+    keeps_serving,
+)
+
+
+@dataclass
+class Bytes:
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def open(self) -> io.BytesIO:
+        return io.BytesIO(self.data)
+
+
+def outgoing(path: str = "a.md", text: str = "one", upload_id: int = 1, **changes: Any) -> Outgoing:
+    data = text.encode()
+    digest = hashlib.sha256(data).hexdigest()
+    sent = Outgoing(upload_id, path, path, digest, len(data), 5.0, "r", Bytes(data))
+    return dataclasses.replace(sent, **changes)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def base(clock: ManualClock) -> MemoryBase:
+    return MemoryBase(clock=clock)
+
+
+@pytest.fixture
+def target(base: MemoryBase) -> AbleMemory:
+    return AbleMemory(base, limits=dataclasses.replace(DEFAULT_LIMITS, batch=4))
+
+
+async def put(target: MemoryTarget, document: Outgoing) -> str:
+    [outcome] = await target.put([document])
+    assert isinstance(outcome, Accepted), outcome
+    return outcome.remote_id
+
+
+async def state(target: MemoryTarget, remote_id: str) -> DocState:
+    return (await target.status([remote_id]))[remote_id].state
+
+
+async def rows(target: MemoryTarget) -> list[Listed]:
+    return [row async for row in target.list()]
+
+
+def ops(base: MemoryBase) -> list[str]:
+    return [effect.op for effect in base.effects]
+
+
+# ---- abilities
+
+
+@pytest.mark.parametrize(
+    ("kind", "abilities"),
+    [
+        (MemoryTarget, set()),
+        (RenamingMemory, {Renames}),
+        (UpdatingMemory, {Updates}),
+        (ReembeddingMemory, {Reembeds}),
+        (AbleMemory, {Renames, Updates, Reembeds}),
+    ],
+)
+def test_each_kind_offers_its_abilities_alone(
+    kind: type[MemoryTarget], abilities: set[type], base: MemoryBase
+) -> None:
+    target = kind(base)
+    assert {one for one in (Renames, Updates, Reembeds) if isinstance(target, one)} == abilities
+    assert isinstance(target, Searches)
+
+
+def test_ids_are_strings_that_no_float_can_carry(base: MemoryBase) -> None:
+    one = base.add("a.md", b"x").remote_id
+    assert str(int(float(one))) != one
+
+
+async def test_documents_survive_their_client(base: MemoryBase, target: AbleMemory) -> None:
+    await put(target, outgoing())
+    await target.aclose()
+    assert [row.name for row in await rows(MemoryTarget(base))] == ["a.md"]
+
+
+async def test_marks_come_back_only_where_kept(base: MemoryBase, target: AbleMemory) -> None:
+    await put(target, outgoing(upload_id=7))
+    marking = MemoryTarget(base, limits=dataclasses.replace(DEFAULT_LIMITS, marks=True))
+    assert [(row.path, row.upload_id) for row in await rows(target)] == [(None, None)]
+    assert [(row.path, row.upload_id) for row in await rows(marking)] == [("a.md", 7)]
+
+
+async def test_upload_known_by_its_mark_is_stored_once(base: MemoryBase) -> None:
+    marking = MemoryTarget(base, limits=dataclasses.replace(DEFAULT_LIMITS, marks=True))
+    first = await put(marking, outgoing(upload_id=7))
+    assert await put(marking, outgoing(upload_id=7)) == first
+    assert await put(marking, outgoing(upload_id=7, text="other")) != first
+    assert ops(base) == ["put", "ready", "put", "ready"]
+
+
+# ---- indexing
+
+
+async def test_document_is_ready_after_its_seconds(
+    base: MemoryBase, target: AbleMemory, clock: ManualClock
+) -> None:
+    base.behaviour.indexing_seconds = 3.0
+    remote_id = await put(target, outgoing())
+    clock.advance(2.9)
+    assert await state(target, remote_id) is DocState.INDEXING
+    assert base.shown() == {}
+    clock.advance(7.1)
+    assert base.shown() == {"a.md": ["one"]}
+    assert [e.time - base.documents[remote_id].created for e in base.effects_of("ready")] == [3.0]
+
+
+async def test_document_is_ready_after_its_polls(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour.indexing_polls = 2
+    remote_id = await put(target, outgoing())
+    seen = [await state(target, remote_id) for _ in range(4)]
+    assert seen == [DocState.INDEXING, DocState.INDEXING, DocState.READY, DocState.READY]
+
+
+async def test_readiness_can_be_kept_from_the_answer(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour.answers_ready = False
+    [outcome] = await target.put([outgoing()])
+    assert isinstance(outcome, Accepted)
+    assert not outcome.ready
+    assert await state(target, outcome.remote_id) is DocState.READY
+
+
+async def test_document_fails_so_many_times_then_succeeds(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour.failures.append(Failure("a.md", times=2, reason="broken", code="77"))
+    first = await put(target, outgoing())
+    status = (await target.status([first]))[first]
+    assert (status.state, status.reason, status.code) == (DocState.FAILED, "broken", "77")
+    await target.reembed(first)
+    assert await state(target, first) is DocState.FAILED
+    second = await put(target, outgoing(upload_id=2))
+    assert await state(target, second) is DocState.READY
+    assert ops(base) == ["put", "fail", "reembed", "fail", "put", "ready"]
+
+
+async def test_failures_count_for_each_content_alone(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour.failures.append(Failure(lambda subject: subject.name.endswith(".md"), times=1))
+    for path in ("a.md", "b.md"):
+        assert await state(target, await put(target, outgoing(path))) is DocState.FAILED
+    assert await state(target, await put(target, outgoing("c.txt"))) is DocState.READY
+    assert await state(target, await put(target, outgoing("a.md", "two"))) is DocState.FAILED
+    assert await state(target, await put(target, outgoing("a.md", "two"))) is DocState.READY
+
+
+async def test_stuck_document_stays_indexing(
+    base: MemoryBase, target: AbleMemory, clock: ManualClock
+) -> None:
+    base.behaviour.stuck = "a.md"
+    remote_id = await put(target, outgoing())
+    clock.advance(100_000)
+    assert await state(target, remote_id) is DocState.INDEXING
+    assert await state(target, await put(target, outgoing("b.md"))) is DocState.READY
+    base.behaviour.stuck = None
+    assert await state(target, remote_id) is DocState.READY
+
+
+async def test_status_flips_back_for_a_while(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour.flickers.append(Flicker("a.md", after=1, looks=2))
+    remote_id = await put(target, outgoing())
+    seen = [await state(target, remote_id) for _ in range(5)]
+    assert [one is DocState.READY for one in seen] == [True, False, False, True, True]
+    assert base.served("a.md")
+
+
+async def test_ready_document_can_fail_much_later(base: MemoryBase, target: AbleMemory) -> None:
+    remote_id = await put(target, outgoing())
+    base.spoil(remote_id, "index lost")
+    assert (await target.status([remote_id]))[remote_id].reason == "index lost"
+    assert base.shown() == {}
+    await target.reembed(remote_id)
+    assert base.shown() == {"a.md": ["one"]}
+
+
+async def test_new_document_may_be_missing_from_status(
+    base: MemoryBase, target: AbleMemory, clock: ManualClock
+) -> None:
+    base.behaviour.status_lag = 5.0
+    remote_id = await put(target, outgoing())
+    assert await state(target, remote_id) is DocState.MISSING
+    clock.advance(5.0)
+    assert await state(target, remote_id) is DocState.READY
+
+
+# ---- the list lags
+
+
+async def test_list_lags_by_seconds(base: MemoryBase, target: AbleMemory, clock: ManualClock) -> None:
+    base.behaviour.list_lag = 10.0
+    remote_id = await put(target, outgoing())
+    assert await rows(target) == []
+    clock.advance(10.0)
+    assert len(await rows(target)) == 1
+    await target.delete([remote_id])
+    assert await state(target, remote_id) is DocState.MISSING
+    clock.advance(9.9)
+    assert len(await rows(target)) == 1
+    clock.advance(0.1)
+    assert await rows(target) == []
+
+
+async def test_list_lags_by_reads(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour.list_lag_reads = 2
+    remote_id = await put(target, outgoing())
+    assert [len(await rows(target)) for _ in range(4)] == [0, 0, 1, 1]
+    await target.delete([remote_id])
+    assert [len(await rows(target)) for _ in range(3)] == [1, 1, 0]
+
+
+async def test_list_says_only_what_it_is_let(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour = Behaviour(tells_size=False, tells_created=False)
+    await put(target, outgoing())
+    [row] = await rows(target)
+    assert (row.size, row.created) == (None, None)
+
+
+# ---- names
+
+
+async def test_equal_names_stand_side_by_side_by_default(base: MemoryBase, target: AbleMemory) -> None:
+    ids = {await put(target, outgoing()), await put(target, outgoing(upload_id=2))}
+    assert {row.remote_id for row in await rows(target)} == ids
+
+
+async def test_equal_names_can_be_refused(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour.refuses_equal_names = True
+    await put(target, outgoing())
+    [outcome] = await target.put([outgoing(upload_id=2)])
+    assert isinstance(outcome, Rejected)
+    assert outcome.code == "name-taken"
+    assert len(base.documents) == 1
+
+
+async def test_equal_names_can_replace(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour.replaces_equal_names = True
+    first = await put(target, outgoing())
+    second = await put(target, outgoing(text="two"))
+    assert list(base.documents) == [second]
+    assert [e.remote_id for e in base.effects_of("replaced")] == [first]
+
+
+async def test_names_can_be_stored_otherwise_than_sent(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour.stores_name_as = lambda name: name.replace(" ", "_")
+    await put(target, outgoing("my notes.md"))
+    assert [row.name for row in await rows(target)] == ["my_notes.md"]
+
+
+# ---- updating in place
+
+
+async def test_update_keeps_its_id_and_serves_the_old_text_meanwhile(
+    base: MemoryBase, target: AbleMemory, clock: ManualClock
+) -> None:
+    first = await put(target, outgoing())
+    base.behaviour.indexing_seconds = 3.0
+    [outcome] = await target.put([outgoing(text="two", upload_id=2, replaces=first)])
+    assert outcome == Accepted(first, ready=False, replaced=True)
+    assert base.shown() == {"a.md": ["one"]}
+    clock.advance(3.0)
+    assert base.shown() == {"a.md": ["two"]}
+    assert ops(base) == ["put", "ready", "update", "ready"]
+
+
+@pytest.mark.parametrize(("keeps", "left"), [(True, {"a.md": ["one"]}), (False, {})])
+async def test_failed_update_leaves_what_is_declared(
+    base: MemoryBase, target: AbleMemory, keeps: bool, left: dict[str, list[str]]
+) -> None:
+    base.behaviour.keeps_old_on_failure = keeps
+    first = await put(target, outgoing())
+    base.behaviour.failures.append(Failure("a.md", times=FOREVER))
+    await put(target, outgoing(text="two", replaces=first))
+    assert target.keeps_old_on_failure is keeps
+    assert await state(target, first) is DocState.FAILED
+    assert base.shown() == left
+
+
+async def test_update_under_a_new_id_drops_the_old_when_it_is_ready(
+    base: MemoryBase, target: AbleMemory, clock: ManualClock
+) -> None:
+    first = await put(target, outgoing())
+    base.behaviour = Behaviour(updates_make_new_ids=True, indexing_seconds=3.0)
+    [outcome] = await target.put([outgoing(text="two", replaces=first)])
+    assert isinstance(outcome, Accepted)
+    assert (outcome.remote_id != first, outcome.replaced) == (True, False)
+    assert base.shown() == {"a.md": ["one"]}
+    clock.advance(3.0)
+    assert base.shown() == {"a.md": ["two"]}
+    base.behaviour.indexing_seconds = 0.0
+    [outcome] = await target.put([outgoing(text="three", replaces=outcome.remote_id)])
+    assert isinstance(outcome, Accepted)
+    assert (outcome.ready, outcome.replaced) == (True, True)
+
+
+async def test_update_of_an_unknown_document_is_new_or_refused(base: MemoryBase, target: AbleMemory) -> None:
+    assert await put(target, outgoing(replaces="404")) in base.documents
+    base.behaviour.refuses_unknown_replaces = True
+    [outcome] = await target.put([outgoing(replaces="404", upload_id=2)])
+    assert isinstance(outcome, Rejected)
+
+
+async def test_target_that_cannot_update_ignores_replaces(base: MemoryBase) -> None:
+    target = MemoryTarget(base)
+    first = await put(target, outgoing())
+    [outcome] = await target.put([outgoing(text="two", replaces=first)])
+    assert isinstance(outcome, Accepted)
+    assert not outcome.replaced
+    assert len(base.documents) == 2
+
+
+async def test_newer_update_supersedes_the_one_being_indexed(
+    base: MemoryBase, target: AbleMemory, clock: ManualClock
+) -> None:
+    base.behaviour.indexing_seconds = 3.0
+    first = await put(target, outgoing())
+    clock.advance(2.0)
+    await put(target, outgoing(text="two", replaces=first))
+    clock.advance(1.0)
+    assert base.shown() == {}
+    clock.advance(2.0)
+    assert base.shown() == {"a.md": ["two"]}
+
+
+# ---- the base itself
+
+
+async def test_destroyed_base_halts_every_call(base: MemoryBase, target: AbleMemory) -> None:
+    remote_id = await put(target, outgoing())
+    base.destroy()
+    calls: list[Callable[[], Any]] = [
+        target.base,
+        lambda: target.put([outgoing()]),
+        lambda: target.status([remote_id]),
+        lambda: target.delete([remote_id]),
+        lambda: rows(target),
+        lambda: target.rename(remote_id, "b.md", "b.md", 0.0),
+        lambda: target.reembed(remote_id),
+        lambda: target.search(Query("one")),
+    ]
+    for call in calls:
+        with pytest.raises(Halted) as caught:
+            await call()
+        assert caught.value.halt == "knowledge-base-missing"
+    base.recreate()
+    assert await rows(target) == []
+
+
+async def test_emptied_base_keeps_its_id(base: MemoryBase, target: AbleMemory) -> None:
+    before = await target.base()
+    await put(target, outgoing())
+    base.empty()
+    after = await target.base()
+    assert (after.id, after.documents) == (before.id, 0)
+    assert base.effects[-1].op == "emptied"
+
+
+async def test_others_documents_are_listed_and_must_not_be_touched(
+    base: MemoryBase, target: AbleMemory
+) -> None:
+    foreign = base.add("theirs.md", b"theirs").remote_id
+    assert [row.remote_id for row in await rows(target)] == [foreign]
+    attempts: list[Callable[[], Any]] = [
+        lambda: target.delete([foreign]),
+        lambda: target.rename(foreign, "b.md", "b.md", 0.0),
+        lambda: target.reembed(foreign),
+        lambda: target.put([outgoing(replaces=foreign)]),
+    ]
+    for attempt in attempts:
+        with pytest.raises(ProtocolViolation):
+            await attempt()
+    assert base.shown() == {"theirs.md": ["theirs"]}
+    assert len(base.violations) == len(attempts)
+
+
+async def test_lost_document_is_missing(base: MemoryBase, target: AbleMemory) -> None:
+    remote_id = await put(target, outgoing())
+    base.lose(remote_id)
+    assert await state(target, remote_id) is DocState.MISSING
+    assert await rows(target) == []
+
+
+# ---- journal, watchdogs, search
+
+
+async def test_journal_names_what_happened_to_whom(
+    base: MemoryBase, target: AbleMemory, clock: ManualClock
+) -> None:
+    remote_id = await put(target, outgoing(upload_id=7))
+    clock.advance(1.0)
+    await target.rename(remote_id, "b.md", "b.md", 0.0)
+    await target.rename(remote_id, "b.md", "b.md", 0.0)
+    await target.delete([remote_id])
+    await target.delete([remote_id])
+    assert ops(base) == ["put", "ready", "rename", "delete"]
+    last = base.effects_of("delete", path="b.md")[0]
+    assert (last.remote_id, last.name, last.upload_id, last.time) == (remote_id, "b.md", 7, clock.now)
+    assert [one.op for one in base.requests] == ["put", "rename", "rename", "delete", "delete"]
+
+
+async def test_watchdog_sees_a_path_go_unserved(base: MemoryBase, target: AbleMemory) -> None:
+    base.observers.append(keeps_serving("a.md"))
+    first = await put(target, outgoing())
+    second = await put(target, outgoing(text="two"))
+    await target.delete([first])
+    with pytest.raises(ProtocolViolation, match=r"a\.md"):
+        await target.delete([second])
+    assert base.violations
+
+
+async def test_busiest_counts_requests_open_at_once(base: MemoryBase, target: AbleMemory) -> None:
+    await asyncio.gather(*(put(target, outgoing(f"{n}.md", upload_id=n)) for n in range(3)))
+    assert base.busiest == 3
+    assert base.open_requests == 0
+
+
+async def test_requests_can_be_slowed(base: MemoryBase, target: AbleMemory) -> None:
+    gate, slowed = asyncio.Event(), []
+
+    async def pause(op: str) -> None:
+        slowed.append(op)
+        await gate.wait()
+
+    base.behaviour.pause = pause
+    sending = asyncio.create_task(put(target, outgoing()))
+    await asyncio.sleep(0)
+    assert (slowed, base.documents) == (["put"], {})
+    gate.set()
+    assert await sending in base.documents
+
+
+async def test_search_keeps_to_the_query(base: MemoryBase, target: AbleMemory) -> None:
+    await put(target, outgoing("docs/a.md", "Kestrel kestrel\nnext", name="a.md"))
+    await put(target, outgoing("b.txt", "head\na kestrel", upload_id=2, mtime=50.0))
+
+    async def paths(**asked: Any) -> list[str | None]:
+        return [hit.path for hit in await target.search(Query("kestrel", **asked))]
+
+    assert await paths() == ["docs/a.md", "b.txt"]
+    assert await paths(top_k=1) == ["docs/a.md"]
+    assert await paths(path="docs/") == ["docs/a.md"]
+    assert await paths(types=("txt",)) == ["b.txt"]
+    assert await paths(after=10.0) == ["b.txt"]
+    [hit] = await target.search(Query("kestrel", types=("txt",)))
+    assert (hit.passages[0].line, hit.modified) == (2, 50.0)
