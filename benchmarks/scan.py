@@ -31,7 +31,11 @@ LAYOUTS = {
     "rowid table, covering index": f"CREATE TABLE entry(folder INTEGER, name, {COLUMNS});"
     " CREATE UNIQUE INDEX e ON entry(folder, name, size, mtime_ns, ctime_ns, ino)",
 }
-SETTINGS = {"as opened": "", "64 MiB cache": "PRAGMA cache_size=-65536", "mmap": "PRAGMA mmap_size=1073741824"}
+SETTINGS = {
+    "as opened": "",
+    "64 MiB cache": "PRAGMA cache_size=-65536",
+    "mmap": "PRAGMA mmap_size=1073741824",
+}
 
 
 class Table:
@@ -43,7 +47,7 @@ class Table:
         if is_new:
             self._db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF")
             self._db.execute(
-                "CREATE TABLE folder(id INTEGER PRIMARY KEY, parent INTEGER, path UNIQUE, name, version TEXT);"
+                "CREATE TABLE folder(id INTEGER PRIMARY KEY, parent INTEGER, path UNIQUE, name, version);"
                 "CREATE INDEX below ON folder(parent);" + layout
             )
         if setting:
@@ -81,7 +85,8 @@ class Table:
                 ids[listing.path] = number
                 parent = ids.get(above) if listing.path else None
                 self._db.execute(
-                    "INSERT INTO folder VALUES(?,?,?,?,?)", (number, parent, listing.path, name, listing.version)
+                    "INSERT INTO folder VALUES(?,?,?,?,?)",
+                    (number, parent, listing.path, name, listing.version),
                 )
                 rows = [
                     (number, f.name, f.stamp.size, f.stamp.mtime_ns, f.stamp.ctime_ns, f.stamp.ino)

@@ -1,4 +1,4 @@
-"""Builds a folder of many small files for the other benchmarks: `python benchmarks/tree.py DIR 1000000 10000`.
+"""Builds a folder of many small files for benchmarks: `python benchmarks/tree.py DIR 1000000 10000`.
 
 The folders are spread over two levels, at most 100 in one, so that no single listing dominates.
 """

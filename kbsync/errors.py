@@ -34,9 +34,7 @@ class TargetError(KbsyncError):
 class Unavailable(TargetError):
     """Nothing was stored; try again later. `retry_after` is the target's wish in seconds."""
 
-    def __init__(
-        self, reason: str, *, code: str = "", retry_after: float | None = None
-    ) -> None:
+    def __init__(self, reason: str, *, code: str = "", retry_after: float | None = None) -> None:
         super().__init__(reason, code=code)
         self.retry_after = retry_after
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbsync.config.durations import write_duration
-from kbsync.config.model import DOCUMENT_SETTINGS, Config, DocumentRule, MirrorConfig
+from kbsync.config.model import DOCUMENT_SETTINGS, Config, DocumentRule, EmbeddingConfig, MirrorConfig
+from kbsync.config.mounts import network_file_system
 from kbsync.config.places import is_inside
 from kbsync.config.problems import Loc, path_shown
 from kbsync.config.sentences import unknown
@@ -66,15 +67,22 @@ def target_findings(mirror: MirrorConfig, loc: Loc) -> Iterator[Finding]:
     target = mirror.target
     if target.path is not None and _is_no_directory(target.path):
         yield Finding((*loc, "path"), f"{path_shown(target.path)} is a file; name a folder")
-    embedding, where = target.embedding, (*loc, "embedding")
+    kind = target.path and network_file_system(target.path)
+    if kind:
+        message = (
+            f"lies on a network file system ({kind}), where locks do not hold; name a place on a local disk"
+        )
+        yield Finding((*loc, "path"), message)
+    yield from embedding_findings(target.embedding, (*loc, "embedding"))
+
+
+def embedding_findings(embedding: EmbeddingConfig, loc: Loc) -> Iterator[Finding]:
+    """What does not hold within the settings of an embedding, which stand at `loc`."""
+    path, rests_on = (*loc, "path"), ((*loc, "type"),)
     if embedding.type == "onnx" and embedding.path is None:
-        yield Finding(
-            (*where, "path"), "is missing; type onnx needs the path of the model", ((*where, "type"),)
-        )
+        yield Finding(path, "is missing; type onnx needs the path of the model", rests_on)
     if embedding.type != "onnx" and embedding.path is not None:
-        yield Finding(
-            (*where, "path"), f"has no meaning with type {embedding.type}; remove it", ((*where, "type"),)
-        )
+        yield Finding(path, f"has no meaning with type {embedding.type}; remove it", rests_on)
 
 
 def rule_findings(rule: DocumentRule, loc: Loc) -> Iterator[Finding]:

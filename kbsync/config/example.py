@@ -22,7 +22,7 @@ _TEMPLATE = """\
 # notify: {{command: [/usr/local/bin/tell], on: [halted, recovered, quarantined]}}   # JSON on stdin
 
 mirrors:
-  - name: {name}
+  - name: "{name}"
     folder: {folder}
 
     # Which files, in gitignore syntax. Without include: every format the target takes.

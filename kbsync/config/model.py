@@ -321,5 +321,6 @@ def folder_name(folder: Path) -> str:
 
 def folder_config(folder: Path) -> Config:
     """What `--folder DIR` stands for: one mirror of `folder` into the embedded knowledge base."""
-    absolute = Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100 (Path.absolute keeps `..`)
+    # Not the methods of Path: absolute keeps `..`, expanduser raises where a user is unknown.
+    absolute = Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111
     return Config(mirrors=(MirrorConfig(name=folder_name(absolute), folder=absolute),))

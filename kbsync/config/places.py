@@ -109,11 +109,14 @@ def folder_state_dir(folder: Path, below: Path) -> Path:
     return below / "folders" / f"{folder_name(folder)}-{digest[:8]}"
 
 
-def check_state_dir(path: Path, folders: Iterable[Path] = (), *, mountinfo: Path = MOUNTINFO) -> None:
+def check_state_dir(
+    path: Path, folders: Iterable[Path] = (), *, create: bool = True, mountinfo: Path = MOUNTINFO
+) -> None:
     """Make sure that `path` can hold the state; it is created, 0700, if it is missing.
 
     Raises UsageError, before anything is created, when it lies inside one of the mirrored `folders` (or
-    one of them inside it) or on a network file system; and when it cannot be written.
+    one of them inside it) or on a network file system; and when it cannot be written. With `create`
+    False, for commands that write nothing, only the former is checked.
     """
     elsewhere = "name another place with --state-dir, or with state_dir: in the config"
     for folder in folders:
@@ -124,6 +127,11 @@ def check_state_dir(path: Path, folders: Iterable[Path] = (), *, mountinfo: Path
             f"the state directory {path} lies on a network file system ({kind}), where locks do not hold; "
             f"{elsewhere} on a local disk"
         )
+    if create:
+        _make_writable(path, elsewhere)
+
+
+def _make_writable(path: Path, elsewhere: str) -> None:
     try:
         _create(path)
     except OSError as error:

@@ -32,5 +32,8 @@ class Secret:
     def __hash__(self) -> int:
         return hash((Secret, self._text))
 
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not written anywhere")

@@ -78,27 +78,33 @@ def read_secret(value: Value, where: Whereabouts) -> str:
     if not isinstance(value, str) or not value.strip():
         raise Refused("is not a path; allowed: the path of a file that holds the text")
     path = where.absolute(value)
+    # What was filled in may be the secret itself, put here by mistake.
+    named = "the file that ${…} names" if isinstance(value, Substituted) else path_shown(path)
     try:
-        content = _small_content(path)
+        return _small_text(path)
     except OSError as error:
-        raise Refused(
-            f"{path_shown(path)} cannot be read ({error.strerror}); check the path and who may read it"
-        ) from None
-    if not content:
-        raise Refused(f"{path_shown(path)} is empty; write the text into it")
-    return content
+        reason = f"cannot be read ({error.strerror}); check the path and who may read it"
+    except ValueError as error:
+        reason = str(error)
+    raise Refused(f"{named} {reason}")
 
 
-def _small_content(path: Path) -> str:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not make us wait
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Refused(f"{path_shown(path)} is not a file")
+def _small_text(path: Path) -> str:
+    """The text of a small file. Raises OSError, and ValueError with the reason for what is none."""
+    with open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("is not a file")
         content = file.read(_LARGEST_SECRET + 1)
     if len(content) > _LARGEST_SECRET:
-        raise Refused(f"{path_shown(path)} is too large for a secret; allowed: {_LARGEST_SECRET} bytes")
+        raise ValueError(f"is too large for a secret; allowed: {_LARGEST_SECRET} bytes")
     try:
-        text = content.decode()
+        text = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise Refused(f"{path_shown(path)} is not text (UTF-8)") from None
-    return text.removesuffix("\n").removesuffix("\r")
+        raise ValueError("is not text (UTF-8)") from None
+    if not text:
+        raise ValueError("is empty; write the text into it")
+    return text
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not make us wait

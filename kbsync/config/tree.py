@@ -155,6 +155,7 @@ class _Grower:
         merged: list[tuple[yaml.ScalarNode, yaml.Node]] = []
         for key, child in self._named(node, loc):
             if key.value == "<<" and key.style is None:
+                self.tree.lines[(*loc, "<<")] = key.start_mark.line + 1
                 merged.extend(self._merged(child, loc))
             elif key.value in value:
                 self._note_double((*loc, key.value), key)

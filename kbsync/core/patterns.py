@@ -88,6 +88,18 @@ def decide(lines: Iterable[Line], path: str, is_folder: bool) -> Line | None:
     return next((line for line in lines if line.matches(path, is_folder)), None)
 
 
+def decide_upwards(lines: Sequence[Line], path: str, is_folder: bool) -> Line | None:
+    """The line that has the last word on `path`, or else on the nearest folder above it that any speaks of.
+
+    Makes a list of patterns one of wanted files: `docs/` means all in it, `!docs/draft.md` but this.
+    """
+    while path:
+        if line := decide(lines, path, is_folder):
+            return line
+        path, is_folder = path.rpartition("/")[0], True
+    return None
+
+
 def _line(shown: str, rule: str) -> Line:
     pattern = shown.removeprefix("!")
     body = pattern.removesuffix("/")

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kbsync.core.defaults import DEFAULTS, IGNORE_FILE
 from kbsync.core.model import SELECTED, Choice, Kind, Limits, Verdict
-from kbsync.core.patterns import Line, decide, parse, parse_file, parse_list
+from kbsync.core.patterns import Line, decide, decide_upwards, parse, parse_file, parse_list
 
 _REVISION = "1"
 """Changed whenever this module decides otherwise for equal rules, so that stored verdicts are renewed."""
@@ -100,7 +100,7 @@ class Rules:
         decisive = self._decisive(path, is_folder=False)
         if decisive and not decisive.is_negated:
             return _excluded(decisive)
-        included = self._including(path, is_folder=False)
+        included = decide_upwards(self._include or (), path, is_folder=False)
         if self._include is not None and (included is None or included.is_negated):
             return _NOT_INCLUDED if included is None else _excluded(included)
         return self._accepted(path, size, kind, included, decisive)
@@ -120,17 +120,10 @@ class Rules:
             return None
         return decide(self._defaults, name, is_folder)
 
-    def _including(self, path: str, is_folder: bool) -> Line | None:
-        """The line of `include` that speaks of `path` or else of the nearest folder above it."""
-        for place, of_folder in _upwards(path, is_folder):
-            if line := decide(self._include or (), place, of_folder):
-                return line
-        return None
-
     def _may_include_below(self, folder: str) -> bool:
         if self._include is None:
             return True
-        including = self._including(folder, is_folder=True)
+        including = decide_upwards(self._include, folder, is_folder=True)
         if including and not including.is_negated:
             return True
         return any(not line.is_negated and line.reaches_below(folder) for line in self._include)
@@ -168,13 +161,6 @@ def extension_of(name: str) -> str:
 def person_part(version: str) -> str:
     """The `person_version` inside a stored `version`."""
     return version.partition(".")[0]
-
-
-def _upwards(path: str, is_folder: bool) -> Iterator[tuple[str, bool]]:
-    """`a/b/c`, then `a/b`, then `a`, each with whether it is a folder."""
-    while path:
-        yield path, is_folder
-        path, is_folder = path.rpartition("/")[0], True
 
 
 def _names_in(include: Sequence[Line]) -> frozenset[str]:

@@ -47,10 +47,9 @@ def quiet_time(stamp: Stamp, settle: float) -> float:
 def is_old_enough(stamp: Stamp, wall_now: float, settle: float) -> bool:
     """True if the last change lies so far back that no waiting is needed. `wall_now`: epoch seconds.
 
-    A stamp from the future proves nothing, so it is never old enough.
+    A stamp from the future has a negative age: it proves nothing and is never old enough.
     """
-    age = wall_now - stamp.newest
-    return age >= 0 and age >= quiet_time(stamp, settle)
+    return wall_now - stamp.newest >= quiet_time(stamp, settle)
 
 
 class Settling:

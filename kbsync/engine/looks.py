@@ -35,8 +35,10 @@ def _listed_key(listed: Listed, target: Target) -> Key:
 
 
 async def _is_unclaimed(store: Store, ledger: Ledger, row: Upload, listed: Listed) -> bool:
-    """Documents that another row holds, alive or deleted, are not this one."""
+    """Documents that another row holds, alive or deleted, are not this one, unless they carry its mark."""
     if listed.digest is not None and listed.digest != row.digest:
         return False
+    if listed.upload_id == row.id:
+        return True
     known = await store.read(lambda tx: tx.uploads.by_remote(ledger.terms.binding, listed.remote_id))
     return all(other.id == row.id for other in known)

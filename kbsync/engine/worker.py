@@ -164,6 +164,8 @@ class Worker:
         return True
 
     def _ended(self, task: asyncio.Task[None], numbers: set[int]) -> None:
+        if not task.cancelled():
+            task.exception()  # what is no Exception ends the program elsewhere; it is not lost here
         self._tasks.discard(task)
         self._busy -= numbers
         self.wake()
@@ -350,13 +352,18 @@ class Worker:
         assert isinstance(self._target, Renames)
         for row in rows:
             path = row.path or row.label
+            mtime = await self._mtime(path)
             try:
                 name = self._ledger.terms.remote_name(path)
-                await self._target.rename(row.remote_id or "", path, name, self._clock.wall())
+                await self._target.rename(row.remote_id or "", path, name, mtime)
             except TargetError as error:
                 await self._rename_failed(row, error)
                 continue
             await self._record_rename(row.id, path)
+
+    async def _mtime(self, path: str) -> float:
+        entry = await self._store.read(lambda tx: tx.entries.get(self._ledger.terms.mirror, path))
+        return self._clock.wall() if entry is None else entry.stamp.mtime_ns / 1e9
 
     async def _record_rename(self, number: int, path: str) -> None:
         self._tell([await self._store.write(lambda tx: outcomes.renamed(self._ledger, tx, number, path))])

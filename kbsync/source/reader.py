@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from kbsync.core.model import Stamp
 from kbsync.source.looker import stamp_of
-from kbsync.source.roots import descend, opened_root, trouble
+from kbsync.source.roots import descend, trouble
 from kbsync.source.spool import Spool, Spooled
 
 T = TypeVar("T")
@@ -196,18 +196,30 @@ class _File:
             left -= count
 
     def _is_unchanged(self) -> bool:
-        if stamp_of(os.fstat(self._fd)) != self.before:
-            return False
-        return stamp_of(os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)) == self.before
+        by_name = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+        return _is(self.before, os.fstat(self._fd)) and _is(self.before, by_name)
+
+
+def _is(stamp: Stamp, status: os.stat_result) -> bool:
+    """Whether both say the same; cheaper than to make another stamp, and asked twice for each file."""
+    return (
+        status.st_mtime_ns == stamp.mtime_ns
+        and status.st_ctime_ns == stamp.ctime_ns
+        and status.st_size == stamp.size
+        and status.st_ino == stamp.ino
+    )
 
 
 def _reading(root: Path, path: str, use: Callable[[_File], T | Trouble]) -> T | Trouble:
     """What `use` makes of the open file, or why there is none."""
     try:
-        with opened_root(root) as root_fd:
-            return _below(root_fd, path, use)
+        root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         return Unreadable(f"{root}: {trouble(error)}")
+    try:
+        return _below(root_fd, path, use)
+    finally:
+        os.close(root_fd)
 
 
 def _below(root_fd: int, path: str, use: Callable[[_File], T | Trouble]) -> T | Trouble:

@@ -93,13 +93,16 @@ def descend(root_fd: int, folder: str) -> int:
 
     Goes name by name, so that no symlink is followed and a path may be of any length. Raises OSError.
     """
-    fd = os.dup(root_fd)
-    for name in folder.split("/") if folder else ():
+    if not folder:
+        return os.dup(root_fd)
+    fd = root_fd
+    for name in folder.split("/"):
         above = fd
         try:
             fd = os.open(name, FOLDER, dir_fd=above)
         finally:
-            os.close(above)
+            if above != root_fd:
+                os.close(above)
     return fd
 
 
@@ -110,7 +113,7 @@ class Ladder:
     up, name by name, and must be the same folder then.
     """
 
-    HELD = 32
+    HELD = 64
 
     def __init__(self, root_fd: int) -> None:
         """Takes over `root_fd`, which stays open until `close`."""

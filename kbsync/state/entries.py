@@ -209,6 +209,13 @@ class Entries:
             for row in list(self._db.execute(sql, (number,))):
                 yield _read(path, row)
 
+    def shown(self, mirror: int) -> Iterator[Entry]:
+        """Every file but the excluded ones, by directory and name, one row in memory at a time."""
+        sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? AND e.status <> 6 ORDER BY e.name"  # noqa: S608
+        for number, path in sorted(self._folders.tree(mirror, ""), key=lambda row: row[1]):
+            for row in self._db.execute(sql, (number,)):
+                yield _read(path, row)
+
     def rows(self, mirror: int, folder: str) -> Iterator[tuple[Any, ...]]:
         """(name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, as SQLite gives it."""
         return self._db.execute(

@@ -130,6 +130,13 @@ class Holds:
         """So many deletions were let through without asking."""
         self._db.execute("INSERT INTO deletion_log(mirror, at, n) VALUES(?, ?, ?)", (mirror, now, n))
 
+    def executed_since(self, mirror: int, since: float) -> int:
+        """As `logged_since`, for readers: forgets nothing."""
+        row = self._db.execute(
+            "SELECT coalesce(sum(n), 0) FROM deletion_log WHERE mirror = ? AND at >= ?", (mirror, since)
+        ).fetchone()
+        return int(row[0])  # type: ignore[index]
+
     def logged_since(self, mirror: int, since: float) -> int:
         """Deletions let through without asking since then; older ones are forgotten."""
         self._db.execute("DELETE FROM deletion_log WHERE mirror = ? AND at < ?", (mirror, since))

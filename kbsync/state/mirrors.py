@@ -47,6 +47,17 @@ class MirrorRecord:
     last_deep: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class BindingRecord:
+    """One knowledge base under one prefix: what a set of documents belongs to."""
+
+    id: int
+    target: str
+    address: str
+    base: str
+    prefix: str
+
+
 _SELECT = (
     "SELECT id, name, folder, target, binding, attached, root_dev, root_ino, root_fs, root_is_mount,"
     " halt_reason, halt_detail, halt_cure, hold_all, note, last_pass, last_deep FROM mirror "
@@ -160,6 +171,40 @@ class Mirrors:
         assert row is not None
         self._db.execute("UPDATE mirror SET binding = ? WHERE id = ?", (row[0], mirror))
         return int(row[0])
+
+    def binding_for(self, target: str, address: str, base: str, prefix: str) -> int | None:
+        """The binding for this base, if there is one."""
+        row = self._db.execute(
+            "SELECT id FROM binding WHERE target = ? AND address = ? AND base = ? AND prefix = ?",
+            (target, address, base, prefix),
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def binding(self, binding: int) -> BindingRecord | None:
+        """The binding with this id."""
+        row = self._db.execute(
+            "SELECT id, target, address, base, prefix FROM binding WHERE id = ?", (binding,)
+        ).fetchone()
+        return None if row is None else BindingRecord(*row)
+
+    def sharing(self, binding: int) -> list[int]:
+        """The bindings of the same base, whatever their prefixes; this one included."""
+        sql = (
+            "SELECT other.id FROM binding mine JOIN binding other ON other.target = mine.target"
+            " AND other.address = mine.address AND other.base = mine.base WHERE mine.id = ?"
+        )
+        return [int(row[0]) for row in self._db.execute(sql, (binding,))]
+
+    def remove_unused_bindings(self) -> None:
+        """Forget bindings that no mirror is bound to and no upload belongs to.
+
+        One that stayed would say that its base was taken over already: a mirror made anew would send
+        everything a second time.
+        """
+        self._db.execute(
+            "DELETE FROM binding WHERE id NOT IN (SELECT binding FROM mirror WHERE binding IS NOT NULL)"
+            " AND id NOT IN (SELECT DISTINCT binding FROM upload)"
+        )
 
     def is_adopted(self, binding: int) -> bool:
         """What was already in the base has been taken over."""

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
 
+from kbsync.errors import UsageError
 from kbsync.state import schema
 from kbsync.state.connection import DamagedError, open_reader, open_writer, told
 from kbsync.state.entries import Entries
@@ -111,7 +113,9 @@ class Store:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if not self._commit_group(self._gather(job)):
+            # A caller that was cut off before its turn no longer wants it; from here on it cannot be cut off.
+            jobs = [j for j in self._gather(job) if j.done.set_running_or_notify_cancel()]
+            if jobs and not self._commit_group(jobs):
                 return
 
     def _gather(self, first: _Job) -> list[_Job]:
@@ -183,14 +187,14 @@ class Store:
                 left = self._jobs.get_nowait()
             except queue.Empty:
                 return
-            if left is not None:
+            if left is not None and left.done.set_running_or_notify_cancel():
                 left.done.set_exception(stop)
 
 
 def _check(connection: apsw.Connection, path: Path) -> None:
     """Refuse a file of a newer kbsync, and one that is damaged, before anything is built on it."""
     if schema.version_of(connection) > schema.VERSION:
-        raise DamagedError(f"{path} was written by a newer kbsync; use that version or another --state-dir")
+        raise UsageError(f"{path} was written by a newer kbsync; use that version or another --state-dir")
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict is None or verdict[0] != "ok":
         raise DamagedError(f"{path} is damaged ({verdict[0] if verdict else 'unreadable'})")
@@ -233,3 +237,25 @@ class Glance:
     def close(self) -> None:
         """Let go of the file."""
         self._reader.close()
+
+
+class BlankGlance(Glance):
+    """A glance at a state that does not exist yet: every table is empty, and nothing lies on disk."""
+
+    def __init__(self) -> None:
+        self.path = Path(":memory:")
+        self._reader = apsw.Connection(":memory:")
+        schema.migrate(self._reader)
+
+
+@contextmanager
+def looking_at(glance: Glance | None) -> Iterator[Glance]:
+    """The given glance, which stays open, or a blank one."""
+    if glance is not None:
+        yield glance
+        return
+    blank = BlankGlance()
+    try:
+        yield blank
+    finally:
+        blank.close()

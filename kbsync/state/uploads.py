@@ -120,6 +120,15 @@ class Uploads:
             self._select("WHERE binding = ? AND remote_id = ? ORDER BY id DESC", (binding, remote_id))
         )
 
+    def owned(self, mirror: int, states: Iterable[UploadState]) -> dict[int, int]:
+        """Documents (remote ids) of a mirror in these states, by binding."""
+        marks = ", ".join(str(int(s)) for s in states)
+        sql = (
+            "SELECT binding, count(DISTINCT remote_id) FROM upload"  # noqa: S608
+            f" WHERE mirror = ? AND remote_id IS NOT NULL AND state IN ({marks}) GROUP BY binding"
+        )
+        return {int(binding): int(n) for binding, n in self._db.execute(sql, (mirror,))}
+
     def serving_count(self, mirror: int, binding: int) -> int:
         """Documents of this binding that serve; constant time."""
         row = self._db.execute(

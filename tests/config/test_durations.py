@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbsync.config.durations import parse_duration, write_duration
@@ -32,6 +32,7 @@ def test_everything_else_is_refused_with_the_forms(text: str) -> None:
 
 
 @given(st.integers(0, 10**9))
+@settings(deadline=None)
 def test_written_durations_are_read_back(milliseconds: int) -> None:
     assert parse_duration(write_duration(milliseconds / 1000)) == pytest.approx(milliseconds / 1000)
 

@@ -20,7 +20,21 @@ pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not 
 
 NAMES = ["a", "b", "ab", "foo", "foo.md", "b.md", "x y", "a\nb", "#c", "!d", "öü", "[z]", "a*", "A"]
 PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4).map("/".join)
-WORDS = [*NAMES, "*", "?", "*.md", "f*", "*o*", "a?", "[ab]", "[!a]", "[a-f]oo", "[[:alpha:]]", "[]z]*", "b*d"]
+WORDS = [
+    *NAMES,
+    "*",
+    "?",
+    "*.md",
+    "f*",
+    "*o*",
+    "a?",
+    "[ab]",
+    "[!a]",
+    "[a-f]oo",
+    "[[:alpha:]]",
+    "[]z]*",
+    "b*d",
+]
 ESCAPED = [r"\#c", r"\!d", r"\[z\]", r"a\*", r"\a", r"[\]z]", "x y", "x\\ y"]
 SEGMENTS = st.sampled_from([word for word in WORDS if "\n" not in word and word != "[z]"] + ESCAPED)
 PIECES = st.lists(st.one_of(SEGMENTS, st.just("**")), min_size=1, max_size=4).map("/".join)

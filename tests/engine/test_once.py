@@ -187,9 +187,7 @@ async def test_a_document_that_fails_to_index_is_tried_a_bounded_number_of_times
     assert world.statuses() == {"ready": 1, "failed": 1}
     tries = [e for e in world.base.effects_of("put", "update", "reembed") if e.path == "f0.md"]
     assert 2 <= len(tries) <= 5
-    failed = world.glance(
-        lambda tx: tx.uploads.in_states(world.run.mirror, 1, (UploadState.FAILED,))
-    )
+    failed = world.glance(lambda tx: tx.uploads.in_states(world.run.mirror, 1, (UploadState.FAILED,)))
     assert [u.reason for u in failed] == ["no can do"]
 
 
@@ -212,9 +210,7 @@ async def test_the_old_version_stays_when_the_new_one_fails(world: World) -> Non
 
 
 async def test_refused_credentials_halt_and_nothing_is_spent(world: World) -> None:
-    world.base.faults.append(
-        Fault("put", error=lambda: Halted("credentials", "key refused"), times=99)
-    )
+    world.base.faults.append(Fault("put", error=lambda: Halted("credentials", "key refused"), times=99))
     world.write_many(3)
     await world.once()
     assert world.run.halt is not None and world.run.halt.reason == "credentials"

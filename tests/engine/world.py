@@ -30,15 +30,24 @@ class CountingExecutor(ThreadPoolExecutor):
 
     def __init__(self) -> None:
         super().__init__(8)
+        self.loop = asyncio.get_running_loop()
         self.under_way = 0
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         self.under_way += 1
         future = super().submit(*args, **kwargs)
-        future.add_done_callback(self._done)
+        self.follow(future)
         return future
 
-    def _done(self, _: object) -> None:
+    def follow(self, future: Any) -> None:
+        """Count down once the result has been handed to the loop: registered last, so called last."""
+        self.loop.call_soon(future.add_done_callback, self._done)
+
+    def _done(self, _: object = None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self.loop.call_soon_threadsafe(self._count_down)
+
+    def _count_down(self) -> None:
         self.under_way -= 1
 
 
@@ -69,12 +78,15 @@ class VirtualClock:
         await future
 
     async def drive(self) -> None:
+        quiet = 0
         while True:
-            for _ in range(4):
-                await asyncio.sleep(0)
-            if self.busy():
-                await asyncio.sleep(0.0005)
+            await asyncio.sleep(0)
+            quiet = 0 if self.busy() else quiet + 1
+            if quiet == 0:
+                await asyncio.sleep(0.0003)
+            if quiet < 12:  # turns of the loop for a result to become somebody's next step
                 continue
+            quiet = 0
             while self._heap and self._heap[0][2].done():
                 heapq.heappop(self._heap)
             if not self._heap:
@@ -129,17 +141,16 @@ class World:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(executor)
         store = self.store = Store(self.state / "state.db", on_commit=self.on_commit)
-        pending = {"n": 0}
         submit = store.submit
 
         def counted(work: Any) -> Any:
-            pending["n"] += 1
+            executor.under_way += 1
             future = submit(work)
-            future.add_done_callback(lambda _: pending.__setitem__("n", pending["n"] - 1))
+            executor.follow(future)
             return future
 
         store.submit = counted  # type: ignore[method-assign]
-        self.clock.busy = lambda: executor.under_way > 0 or pending["n"] > 0
+        self.clock.busy = lambda: executor.under_way > 0
         driver = asyncio.create_task(self.clock.drive())
         try:
             yield store
@@ -175,6 +186,7 @@ class World:
         async with self.running() as store:
             end = await run_once(self.make_run(store), **kwargs)
         assert self.breaches == []
+        assert self.base.violations == []
         return end
 
     @property
@@ -203,7 +215,9 @@ class World:
 
     def on_disk(self) -> dict[str, str]:
         return {
-            str(p.relative_to(self.root)): p.read_text() for p in sorted(self.root.rglob("*.md")) if p.is_file()
+            str(p.relative_to(self.root)): p.read_text()
+            for p in sorted(self.root.rglob("*.md"))
+            if p.is_file()
         }
 
     def puts(self) -> int:

@@ -319,7 +319,8 @@ def test_all_below_a_folder_that_had_a_problem_is_reported_again(root: Path, tre
 
 
 @pytest.mark.parametrize(
-    "number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.EMFILE, errno.ENOTCONN]
+    "number",
+    [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.EMFILE, errno.ENOTCONN],
 )
 def test_a_folder_that_cannot_be_opened_is_unknown_not_gone(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
@@ -506,14 +507,13 @@ def test_deep_reports_every_file_and_everything_every_entry(root: Path, tree: Tr
     assert names(listed(root, tree, deep=True)[""]) == ["a.md", "new"]
 
 
-def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(
-    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    depth = 5_000
+def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(root: Path, tree: Tree) -> None:
+    depth, aside = 5_000, 5
     fd = os.open(root, os.O_RDONLY)
-    for _ in range(depth):
+    for level in range(depth):
         os.mkdir("d", dir_fd=fd)
-        os.mkdir("e", dir_fd=fd)
+        if level % (depth // aside) == 0:
+            os.mkdir("e", dir_fd=fd)
         below = os.open("d", os.O_RDONLY, dir_fd=fd)
         os.close(fd)
         fd = below
@@ -527,10 +527,23 @@ def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(
         assert not listing.problem
         if folders % 500 == 0:
             most = max(most, descriptors())
-    assert (folders, leaves) == (2 * depth + 1, 1)
+    assert (folders, leaves) == (depth + aside + 1, 1)
     assert most - before <= Ladder.HELD + 5
     assert descriptors() == before
     _remove_deep(root)
+
+
+@pytest.mark.parametrize("held", [1, 2, 3])
+def test_folders_let_go_on_the_way_down_are_found_again_on_the_way_up(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    monkeypatch.setattr(Ladder, "HELD", held)
+    chain = ["d/" * depth for depth in range(8)]
+    for folder in chain:
+        write(root, folder + "e/f/a.md")
+    paths = {"", *(f.rstrip("/") for f in chain if f), *(f + x for f in chain for x in ("e", "e/f"))}
+    assert set(learnt(root, tree)) == paths
+    assert listed(root, tree) == {}
 
 
 def _remove_deep(root: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from watchdog import events as ev
 
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.observer import hints_of
+from kbsync.source.inotify import inotify_fds
+from kbsync.source.observer import Listener, NameListener, hints_of
 from tests.source.watching import Hearing, eventually, listening
 
 FILE, TREE, GONE = HintKind.FILE, HintKind.TREE, HintKind.GONE_TREE
@@ -72,6 +73,16 @@ def test_each_kind_of_event_asks_for_the_right_look(event: ev.FileSystemEvent, e
 
 def test_the_root_of_the_file_system_can_be_watched() -> None:
     assert hints_of(ev.FileClosedEvent("/a"), "/", lambda path: False) == (Hint("a", FILE),)
+
+
+def test_listeners_never_raise_in_the_librarys_thread() -> None:
+    def closed(*arguments: object) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    listener = Listener("/r", lambda path: False, closed)
+    listener.dispatch(ev.FileClosedEvent("/r/a"))
+    assert (listener.heard, listener.fault) == (1, "RuntimeError: Event loop is closed")
+    NameListener({"wake": closed}).dispatch(ev.FileClosedEvent("/state/wake"))
 
 
 async def test_a_new_file_and_a_rewritten_file_are_heard(hearing: Hearing, root: Path) -> None:
@@ -177,6 +188,20 @@ async def test_our_own_reads_cause_no_hint(hearing: Hearing, root: Path) -> None
     (root / "second mark").touch()
     await hearing.hears_of("second mark")
     assert {hint.path for hint in hearing.seen} <= {"first mark", "second mark"}
+
+
+@pytest.mark.usefixtures("hearing")
+def test_the_kernel_is_never_asked_to_tell_of_reads() -> None:
+    told = [
+        line
+        for fd in inotify_fds()
+        for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+        if line.startswith("inotify wd")
+    ]
+    masks = [int(line.split("mask:")[1].split()[0], 16) for line in told]
+    assert len(masks) == 3  # the root, its sub-directory, the canary's directory
+    accessed, closed_unwritten, opened = 0x1, 0x10, 0x20
+    assert not any(mask & (accessed | closed_unwritten | opened) for mask in masks)
 
 
 async def test_what_is_ignored_never_reaches_the_loop(root: Path, state: Path) -> None:

@@ -246,13 +246,31 @@ async def test_a_dead_network_mount_holds_nothing_up(
         assert "nfs4" in hearing.watcher.report.why
         try:
             assert await kinds(hearing.watcher) == [TroubleKind.ROOT_SILENT]
-            assert await kinds(hearing.watcher) == [TroubleKind.ROOT_SILENT]
+            monkeypatch.setattr("kbsync.source.rootlook.LOOK_SECONDS", 3600.0)
+            again = asyncio.wait_for(kinds(hearing.watcher), 5.0)
+            assert await again == [TroubleKind.ROOT_SILENT], "without waiting a second time"
             assert len(looks) == 1, "one open question is enough"
             assert hearing.watcher.identity is not None
         finally:
             release.set()
         await eventually(hearing.watcher._look._asked.done)  # type: ignore[union-attr]
         assert await hearing.watcher.check() == []
+
+
+async def test_a_root_that_went_away_is_looked_for_aside(root: Path, state: Path) -> None:
+    lookers: list[threading.Thread] = []
+
+    def look(folder: Path) -> tuple[int, int]:
+        lookers.append(threading.current_thread())
+        found = os.stat(folder)
+        return found.st_dev, found.st_ino
+
+    async with listening(root, state, machine=machine(look=look)) as hearing:
+        shutil.rmtree(root)
+        await hearing.watcher.check()
+        await hearing.watcher.check()
+        main = threading.main_thread()
+        assert [looker is main for looker in lookers] == [True, False], "what comes back may be a dead mount"
 
 
 @pytest.mark.parametrize("fs_type", ["nfs4", "cifs", "9p", "fuse.sshfs", "virtiofs"])
@@ -362,6 +380,23 @@ async def test_directories_that_vanish_after_the_scan_are_not_missed(root: Path,
         assert await hearing.watcher.check() == []
 
 
+async def test_directories_that_vanished_before_the_scan_excuse_nothing(root: Path, state: Path) -> None:
+    async with listening(root, state) as hearing:
+        (root / "sub").rmdir()
+        await hearing.hears(Hint("sub", HintKind.GONE_TREE))
+        hearing.watcher.scan_started()
+        hearing.watcher.scan_ended(directories=2, seconds=0.1)
+        assert await kinds(hearing.watcher) == [TroubleKind.WATCHES_MISSING]
+
+
+async def test_watches_are_compared_with_a_finished_scan_only(root: Path, state: Path) -> None:
+    async with listening(root, state) as hearing:
+        hearing.watcher.scan_started()
+        hearing.watcher.scan_ended(directories=500, seconds=0.1)
+        hearing.watcher.scan_started()
+        assert await hearing.watcher.check() == []
+
+
 async def test_too_low_a_watch_limit_is_seen_before_starting(root: Path, state: Path) -> None:
     limits = InotifyLimits(watches=8192, queued=16384, instances=128)
     hearing = Hearing(root, state, machine=machine(limits=lambda: limits))
@@ -420,6 +455,9 @@ async def test_a_limit_met_at_start_means_polling_until_it_is_raised(
         watcher = hearing.watcher
         assert watcher.mode is Mode.POLLING
         assert f"sysctl -w fs.inotify.{cure}=" in watcher.report.cure
+        for _ in range(3):
+            clock.now += 30.0
+            assert await watcher.check() == [], "nothing is asked of an observer that is not there"
         assert not watcher.rescan_wanted
         makers[0] = InotifyObserver
         assert await watcher.check() == []

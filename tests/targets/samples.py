@@ -127,7 +127,9 @@ def slide_table(rows: Sequence[Sequence[str]]) -> str:
     """One graphic frame with a table."""
     body = "".join(
         '<a:tr h="1">'
-        + "".join(f"<a:tc><a:txBody><a:bodyPr/><a:p><a:r><a:t>{c}</a:t></a:r></a:p></a:txBody></a:tc>" for c in r)
+        + "".join(
+            f"<a:tc><a:txBody><a:bodyPr/><a:p><a:r><a:t>{c}</a:t></a:r></a:p></a:txBody></a:tc>" for c in r
+        )
         + "</a:tr>"
         for r in rows
     )
@@ -175,7 +177,7 @@ def pptx(slides: Sequence[tuple[str, str]] = DEFAULT_SLIDES, title: str = "Plan 
     kinds = {"/ppt/presentation.xml": f"{OOXML}.presentationml.presentation.main+xml"}
     for position, (content, notes) in enumerate(slides):
         number = count - position
-        rows = [("rId9", "image", "../media/image1.png")]
+        rows = [("rId9", "image", "../media/image1.png")] if PICTURE in content else []
         if notes:
             rows.append(("rId2", "notesSlide", f"../notesSlides/notesSlide{number}.xml"))
             page = shape(2, notes) + shape(3, str(position + 1), "sldNum")
@@ -196,7 +198,7 @@ def pptx(slides: Sequence[tuple[str, str]] = DEFAULT_SLIDES, title: str = "Plan 
             "ppt/_rels/presentation.xml.rels": relations(
                 *((f"rId{n + 1}", "slide", f"slides/slide{count - n}.xml") for n in range(count))
             ),
-            "ppt/media/image1.png": PNG,
+            **({"ppt/media/image1.png": PNG} if any(PICTURE in content for content, _ in slides) else {}),
             "docProps/core.xml": core_properties(title),
             **parts,
         }
@@ -237,7 +239,8 @@ def xlsx(sheets: Mapping[str, Sequence[Sequence[str | float]]] = DEFAULT_SHEETS)
         {
             "[Content_Types].xml": content_types(kinds),
             "_rels/.rels": relations(("rId1", "officeDocument", "xl/workbook.xml")),
-            "xl/workbook.xml": f'{HEAD}<workbook xmlns="{S}" xmlns:r="{R}"><sheets>{listed}</sheets></workbook>',
+            "xl/workbook.xml": f'{HEAD}<workbook xmlns="{S}" xmlns:r="{R}">'
+            f"<sheets>{listed}</sheets></workbook>",
             "xl/_rels/workbook.xml.rels": relations(
                 *((f"rId{n}", "worksheet", f"worksheets/sheet{n}.xml") for n in range(1, len(names) + 1))
             ),
@@ -273,8 +276,10 @@ def odt(body: str | None = None, *, manifest_extra: str = "") -> bytes:
     )
     manifest = (
         f'{HEAD}<manifest:manifest xmlns:manifest="{ODF}:manifest:1.0">'
-        '<manifest:file-entry manifest:full-path="/" manifest:media-type="application/vnd.oasis.opendocument.text"/>'
-        f'<manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml">{manifest_extra}'
+        '<manifest:file-entry manifest:full-path="/" '
+        'manifest:media-type="application/vnd.oasis.opendocument.text"/>'
+        f'<manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml">'
+        f"{manifest_extra}"
         "</manifest:file-entry></manifest:manifest>"
     )
     return zipped(
@@ -309,14 +314,16 @@ def epub(chapters: Sequence[str] = DEFAULT_CHAPTERS, title: str = "Tales of the 
     links = "".join(f'<li><a href="c{n}.xhtml">Part {n}</a></li>' for n in numbers)
     opf = (
         f'{HEAD}<package xmlns="http://www.idpf.org/2007/opf" version="3.0" unique-identifier="id"><metadata '
-        f'xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:identifier id="id">x</dc:identifier><dc:title>{title}'
+        f'xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:identifier id="id">x</dc:identifier>'
+        f"<dc:title>{title}"
         "</dc:title><dc:language>en</dc:language></metadata><manifest>"
         '<item id="nav" href="nav.xhtml" media-type="application/xhtml+xml" properties="nav"/>'
         f"{items}</manifest><spine>{spine}</spine></package>"
     )
     container = (
         f'{HEAD}<container version="1.0" xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
-        '<rootfile full-path="OEBPS/content.opf" media-type="application/oebps-package+xml"/></rootfiles></container>'
+        '<rootfile full-path="OEBPS/content.opf" media-type="application/oebps-package+xml"/>'
+        "</rootfiles></container>"
     )
     return zipped(
         {
@@ -353,7 +360,9 @@ def html(
 
 def rtf(text: str = "The boiler is in the cellar.") -> bytes:
     """A rich text with a table; characters outside ASCII as \\u escapes."""
-    escaped = "".join(c if c.isascii() else rf"\u{ord(c) if ord(c) < 32768 else ord(c) - 65536}?" for c in text)
+    escaped = "".join(
+        c if c.isascii() else rf"\u{ord(c) if ord(c) < 32768 else ord(c) - 65536}?" for c in text
+    )
     return (
         r"{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0 Arial;}}{\info{\title Boiler notes}}"
         rf"\pard {escaped}\par Z\'fcrich\par "
@@ -374,14 +383,20 @@ def eml(*, charset: str = "utf-8", as_html: bool = False, attachment: bool = Tru
     else:
         message.set_content(text, charset=charset)
     if attachment:
-        message.add_attachment(b"%PDF-1.4", maintype="application", subtype="pdf", filename="Lieferschein.pdf")
+        message.add_attachment(
+            b"%PDF-1.4", maintype="application", subtype="pdf", filename="Lieferschein.pdf"
+        )
     return message.as_bytes()
 
 
 def ipynb() -> bytes:
     """A notebook with prose, code, a text output and a picture output."""
     cells = [
-        {"cell_type": "markdown", "metadata": {}, "source": ["# Sales forecast\n", "We fit a straight line."]},
+        {
+            "cell_type": "markdown",
+            "metadata": {},
+            "source": ["# Sales forecast\n", "We fit a straight line."],
+        },
         {
             "cell_type": "code",
             "metadata": {},
@@ -393,7 +408,12 @@ def ipynb() -> bytes:
             ],
         },
     ]
-    notebook = {"cells": cells, "metadata": {"language_info": {"name": "python"}}, "nbformat": 4, "nbformat_minor": 5}
+    notebook = {
+        "cells": cells,
+        "metadata": {"language_info": {"name": "python"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
     return json.dumps(notebook).encode()
 
 
@@ -407,7 +427,11 @@ def pdf_file(objects: Sequence[bytes], trailer: bytes = b"") -> bytes:
     start = len(out)
     out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
     out += b"".join(b"%010d 00000 n \n" % place for place in places)
-    out += b"trailer\n<< /Size %d /Root 1 0 R %b >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, trailer, start)
+    out += b"trailer\n<< /Size %d /Root 1 0 R %b >>\nstartxref\n%d\n%%%%EOF\n" % (
+        len(objects) + 1,
+        trailer,
+        start,
+    )
     return bytes(out)
 
 
@@ -426,7 +450,9 @@ def page_content(lines: Sequence[str]) -> bytes:
             shown = line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)").encode()
             out.append(b"/F1 %d Tf 1 0 0 1 60 %d Tm (%b) Tj" % (size, y, shown))
         else:
-            out.append(b"/F2 %d Tf 1 0 0 1 60 %d Tm <%b> Tj" % (size, y, line.encode("utf-16-be").hex().encode()))
+            out.append(
+                b"/F2 %d Tf 1 0 0 1 60 %d Tm <%b> Tj" % (size, y, line.encode("utf-16-be").hex().encode())
+            )
         y -= 2 * size
     return b"\n".join([*out, b"ET"])
 
@@ -447,13 +473,15 @@ def pdf(pages: Sequence[Sequence[str]] | None = None, title: str = "Fire drill")
         b"/DescendantFonts [5 0 R] >>",
         b"<< /Type /Font /Subtype /CIDFontType0 /BaseFont /STSong-Light /CIDSystemInfo << /Registry (Adobe) "
         b"/Ordering (GB1) /Supplement 2 >> /FontDescriptor 6 0 R /DW 1000 >>",
-        b"<< /Type /FontDescriptor /FontName /STSong-Light /Flags 4 /FontBBox [0 -200 1000 900] /ItalicAngle 0 "
+        b"<< /Type /FontDescriptor /FontName /STSong-Light /Flags 4 /FontBBox [0 -200 1000 900] "
+        b"/ItalicAngle 0 "
         b"/Ascent 880 /Descent -120 /CapHeight 700 /StemV 80 >>",
         b"<< /Title (%b) /Author (Ada) >>" % title.encode(),
     ]
     for n, lines in enumerate(pages):
         objects.append(
-            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << /Font << /F1 3 0 R /F2 4 0 R >> >> "
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] "
+            b"/Resources << /Font << /F1 3 0 R /F2 4 0 R >> >> "
             b"/Contents %d 0 R >>" % (first + 2 * n + 1)
         )
         packed = zlib.compress(page_content(lines))
@@ -470,7 +498,7 @@ def scanned_pdf() -> bytes:
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << /XObject << /I 4 0 R >> >> "
             b"/Contents 5 0 R >>",
             pdf_stream(
-                zlib.compress(bytes(range(0, 192)) * 3),
+                zlib.compress(bytes(range(192)) * 3),
                 b"/Type /XObject /Subtype /Image /Width 24 /Height 24 /ColorSpace /DeviceGray "
                 b"/BitsPerComponent 8 /Filter /FlateDecode",
             ),
@@ -545,3 +573,9 @@ def zip_bomb(build: bytes, part: str, size: int) -> bytes:
     parts: dict[str, bytes] = {name: archive.read(name) for name in archive.namelist()}
     parts[part] = parts[part].replace(b"?>", b"?><!--" + b" " * size + b"-->", 1)
     return zipped(parts)
+
+
+def parts_of(archive: bytes) -> dict[str, bytes]:
+    """The parts of a zip archive."""
+    opened = zipfile.ZipFile(io.BytesIO(archive))
+    return {name: opened.read(name) for name in opened.namelist()}

@@ -46,7 +46,7 @@ class _Grain:
         return zlib.crc32(opening.encode("utf-8", "replace")) >> 12 & 255 < share
 
 
-_WHOLE = _Grain(((160, 224), (48, 128)))  # paragraphs, fences, tables
+_WHOLE = _Grain(((160, 224), (32, 128)))  # paragraphs, fences, tables
 _PART = _Grain(((288, 192), (128, 64)))  # rows, lines and sentences: many of them make a readable chunk
 
 
@@ -199,7 +199,7 @@ def _pieces(parsed: Parsed) -> Iterator[_Piece]:
         size = _coarse(weight(whole))
         if size <= LONGEST:
             is_row = block.shape is Shape.ROW
-            grain, lead = (_PART, parsed.columns) if is_row else (_WHOLE, "")
+            grain, lead = (_PART, _columns(parsed)) if is_row else (_WHOLE, "")
             yield _Piece(block.start, block.end, size, block.shape, grain, block.level, block.title, lead)
         else:
             yield from _divided(block, whole, parsed)
@@ -207,7 +207,7 @@ def _pieces(parsed: Parsed) -> Iterator[_Piece]:
 
 def _divided(block: Block, whole: str, parsed: Parsed) -> Iterator[_Piece]:
     """A block that is too large, as lines or sentences, and those again where they are too long."""
-    lead = parsed.columns if block.shape is Shape.ROW else ""
+    lead = _columns(parsed) if block.shape is Shape.ROW else ""
     if block.shape is Shape.TABLE:
         lead = _table_head(whole)
     ends = (found.end() for found in (_SENTENCE if block.shape is Shape.TEXT else _NEWLINE).finditer(whole))
@@ -240,6 +240,11 @@ def _hard_cut(whole: str, start: int, end: int) -> int:
         at = start + LONGEST - 1
     space = whole.rfind(" ", start + (at - start) // 2, at)
     return space + 1 if space > start else at
+
+
+def _columns(parsed: Parsed) -> str:
+    """The columns to be repeated with rows; "" where they are longer than rows should be."""
+    return parsed.columns if weight(parsed.columns) <= LONGEST // 2 else ""
 
 
 def _table_head(table: str) -> str:

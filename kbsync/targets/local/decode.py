@@ -17,6 +17,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _SAMPLE = 64 * 1024
+_JUDGED = 16 * 1024  # bytes that the legacy encodings are told apart by
 _MAGIC = (
     b"%PDF-",
     b"PK\x03\x04",
@@ -137,13 +138,13 @@ def _likeliest(raw: bytes) -> str:
 
 def _telling_lines(raw: bytes) -> bytes:
     """The lines from their first byte outside ASCII on, as many as are needed to judge by."""
-    if len(raw) <= _SAMPLE:
+    if len(raw) <= _JUDGED:
         return raw
     kept, size = [], 0
     for line in re.finditer(rb"[\x80-\xff][^\n]*\n?", raw):
-        kept.append(line[0][:_SAMPLE])
+        kept.append(line[0][:_JUDGED])
         size += len(kept[-1])
-        if size >= _SAMPLE:
+        if size >= _JUDGED:
             break
     return b"".join(kept)
 

@@ -16,11 +16,11 @@ DOCUMENTS = _words("pdf docx pptx xlsx odt epub html htm xhtml rtf eml ipynb")
 
 _CODE = _words(
     """
-    json yaml yml toml xml xsd xsl ini cfg conf properties editorconfig
-    py pyi js mjs cjs ts mts cts jsx tsx vue svelte java kt kts scala groovy gradle c h cc cpp cxx hh hpp hxx
-    cs fs vb go rs rb php swift m mm dart ex exs erl hrl hs ml mli clj cljs edn elm nim zig jl r lua pl pm sh
-    bash zsh fish ps1 bat cmd sql proto graphql gql thrift tf tfvars hcl css scss sass less cmake mk nix sol asm
-    s f90 f95 pas d v sv vhd vhdl tcl awk vim el lisp scm rkt
+    json yaml yml toml xml xsd xsl ini cfg conf properties editorconfig py pyi js mjs cjs ts mts cts jsx
+    tsx vue svelte java kt kts scala groovy gradle c h cc cpp cxx hh hpp hxx cs fs vb go rs rb php swift
+    m mm dart ex exs erl hrl hs ml mli clj cljs edn elm nim zig jl r lua pl pm sh bash zsh fish ps1 bat
+    cmd sql proto graphql gql thrift tf tfvars hcl css scss sass less cmake mk nix sol asm s f90 f95 pas
+    d v sv vhd vhdl tcl awk vim el lisp scm rkt
     """
 )
 
@@ -39,14 +39,14 @@ _FLAVOURS: Mapping[str, Flavour] = {
 _PROSE_NAMES = _words(
     """
     README Readme readme LICENSE LICENCE License license LICENSE-MIT LICENSE-APACHE UNLICENSE COPYING
-    COPYRIGHT NOTICE AUTHORS CONTRIBUTORS CONTRIBUTING MAINTAINERS CREDITS THANKS CHANGELOG ChangeLog CHANGES HISTORY
-    NEWS RELEASES TODO INSTALL FAQ SECURITY CODEOWNERS
+    COPYRIGHT NOTICE AUTHORS CONTRIBUTORS CONTRIBUTING MAINTAINERS CREDITS THANKS CHANGELOG ChangeLog
+    CHANGES HISTORY NEWS RELEASES TODO INSTALL FAQ SECURITY CODEOWNERS
     """
 )
 _CODE_NAMES = _words(
     """
-    Makefile makefile GNUmakefile Dockerfile Containerfile Jenkinsfile Vagrantfile Gemfile Rakefile Procfile
-    Justfile justfile Brewfile Caddyfile
+    Makefile makefile GNUmakefile Dockerfile Containerfile Jenkinsfile Vagrantfile Gemfile Rakefile
+    Procfile Justfile justfile Brewfile Caddyfile
     """
 )
 

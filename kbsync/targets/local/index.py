@@ -85,7 +85,7 @@ class Index:
         with self._transaction():
             row = self._row(document)
             if row is None:
-                raise Rejected(f"{path}: the index holds no document {document}", code="unknown-document")
+                raise Rejected(f"the index holds no document {document}", code="unknown-document")
             self._connection.execute(
                 "UPDATE document SET path = ?, name = ?, modified = ? WHERE id = ?",
                 (bind(path), bind(name), modified, document),
@@ -98,7 +98,7 @@ class Index:
         """Remove those that are there; False where `scrub` has yet to take the text out of the WAL."""
         with self._transaction() as version:
             for document in documents:
-                self._remove(document, version)
+                slots.release(self._connection, self._remove(document), version)
         return self.scrub()
 
     def scrub(self) -> bool:
@@ -166,16 +166,16 @@ class Index:
             OverflowError,
         ) as error:
             self._connection.execute("ROLLBACK TO one; RELEASE one")
-            return Rejected(f"{entry.path} cannot be stored in the index: {error}", code="unstorable")
+            return Rejected(f"it cannot be stored in the index: {error}", code="unstorable")
         self._connection.execute("RELEASE one")
         return document
 
     def _store(self, entry: Entry, vectors: Vectors, version: int) -> int:
-        """Take out what the document replaces, then put it in."""
+        """Take out what the document replaces and put it in; vectors of both stay where they are."""
         document = self._own_earlier(entry)
-        for old in {entry.replaces, document}:
-            if old is not None:
-                self._remove(old, version)
+        released = [
+            slot for old in {entry.replaces, document} if old is not None for slot in self._remove(old)
+        ]
         taken = self._slots(entry, vectors, version)
         first = self._connection.execute("SELECT coalesce(max(id), 0) + 1 FROM chunk").get
         document = self._insert_document(entry, document, first)
@@ -194,6 +194,7 @@ class Index:
                 for at, each in enumerate(entry.chunks)
             ),
         )
+        slots.release(self._connection, released, version)
         return document
 
     def _own_earlier(self, entry: Entry) -> int | None:
@@ -257,11 +258,11 @@ class Index:
         )
         self._connection.execute("UPDATE document SET words = ? WHERE id = ?", (named, document))
 
-    def _remove(self, document: int, version: int) -> None:
-        """Take a document out, if it is there."""
+    def _remove(self, document: int) -> list[int]:
+        """Take a document out, if it is there; the slots it had, which are still to be released."""
         row = self._row(document)
         if row is None:
-            return
+            return []
         own = (row.first, row.first + row.chunks - 1)
         used = [
             slot
@@ -272,7 +273,7 @@ class Index:
         self._unindex(self._indexed(row))
         self._connection.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", own)
         self._connection.execute("DELETE FROM document WHERE id = ?", (document,))
-        slots.release(self._connection, used, version)
+        return used
 
     def _indexed(self, row: _Row) -> Iterator[tuple[int, str, str, str]]:
         """The words of a document's chunks exactly as they went in: (rowid, name, headings, body)."""

@@ -7,7 +7,7 @@ are read again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import apsw
@@ -24,10 +24,10 @@ _MOST_BYTES = 512 * 2**20  # beyond it every scan reads the file: 8 times as slo
 class Cosines:
     """The cosine of a question with every slot."""
 
-    def __init__(self, segments: list[int], values: NDArray[np.float32]) -> None:
-        """`values[i]` belongs to slot `segments[i // SLOTS] * SLOTS + i % SLOTS`."""
-        self._places = {segment: place for place, segment in enumerate(segments)}
-        self._segments = segments
+    def __init__(self, places: Mapping[int, int], values: NDArray[np.float32]) -> None:
+        """`values[places[segment] * SLOTS + i]` belongs to slot `segment * SLOTS + i`."""
+        self._places = places
+        self._segments = {place: segment for segment, place in places.items()}
         self._values = values
 
     def of(self, slot: int) -> float:
@@ -40,48 +40,46 @@ class Cosines:
         import numpy as np
 
         values, stop = self._values, min(stop, len(self._values))
-        top = (
-            np.argpartition(values, len(values) - stop)[-stop:] if stop < len(values) else range(len(values))
-        )
-        order = sorted(top, key=lambda index: (-values[index], index))[start:stop]
-        return [self._segments[at // SLOTS] * SLOTS + int(at) % SLOTS for at in order if values[at] > 0]
+        top = np.argpartition(values, -stop)[-stop:] if stop else values[:0]
+        order = sorted(map(int, top), key=lambda at: (-values[at], at))[start:stop]
+        return [self._segments[at // SLOTS] * SLOTS + at % SLOTS for at in order if values[at] > 0]
 
 
 class Matrix:
-    """Scans the vectors of the model called `name` through `connection`."""
+    """Scans the vectors of one model through `connection`."""
 
-    def __init__(self, connection: apsw.Connection, name: str) -> None:
+    def __init__(self, connection: apsw.Connection) -> None:
         """Reads nothing yet."""
         self._connection = connection
-        self._name = name
         self._scans = 0
-        self._kept: dict[int, tuple[int, NDArray[np.float32]]] = {}  # segment: (version, vectors)
+        self._kept: _Kept | None = None
 
     def cosines(self, model: Model, vector: NDArray[np.float32]) -> Cosines:
         """The cosine of `vector` (length 1) with every slot, as of the transaction that is open."""
-        import numpy as np
-
         versions = dict(
             self._connection.execute(
                 "SELECT id, version FROM segment WHERE model = ? ORDER BY id", (model.id,)
             )
         )
         self._scans += 1
-        blocks = self._blocks(model, versions)
-        values = np.zeros(len(versions) * SLOTS, np.float32)
-        for place, block in enumerate(blocks):
-            np.dot(block, vector, out=values[place * SLOTS : (place + 1) * SLOTS])
-        return Cosines(list(versions), values)
-
-    def _blocks(self, model: Model, versions: dict[int, int]) -> Iterable[NDArray[np.float32]]:
-        """The vectors of each segment in turn, shape (SLOTS, dimensions)."""
         if self._scans < 2 or len(versions) * SLOTS * model.dimensions * 4 > _MOST_BYTES:
-            return self._read(model, versions)
-        stale = [each for each, version in versions.items() if self._kept.get(each, (-1,))[0] != version]
-        fresh = zip(stale, self._read(model, stale), strict=True)
-        kept = {segment: self._kept[segment] for segment in versions if segment in self._kept}
-        self._kept = kept | {segment: (versions[segment], block) for segment, block in fresh}
-        return [self._kept[segment][1] for segment in versions]
+            self._kept = None
+            return self._streamed(model, versions, vector)
+        self._kept = self._kept or _Kept(model.dimensions)
+        stale = self._kept.stale(versions)
+        for segment, block in zip(stale, self._read(model, stale), strict=True):
+            self._kept.keep(segment, versions[segment], block)
+        return self._kept.cosines(vector)
+
+    def _streamed(self, model: Model, segments: Iterable[int], vector: NDArray[np.float32]) -> Cosines:
+        """The cosines with vectors that are read and forgotten."""
+        import numpy as np
+
+        places = {segment: place for place, segment in enumerate(segments)}
+        values = np.zeros(len(places) * SLOTS, np.float32)
+        for place, block in enumerate(self._read(model, places)):
+            values[place * SLOTS : (place + 1) * SLOTS] = block @ vector
+        return Cosines(places, values)
 
     def _read(self, model: Model, segments: Iterable[int]) -> Iterator[NDArray[np.float32]]:
         """The vectors of each segment from the file."""
@@ -90,3 +88,51 @@ class Matrix:
         for segment in segments:
             raw = self._connection.execute("SELECT vectors FROM block WHERE id = ?", (segment,)).get
             yield np.frombuffer(raw, np.float16).reshape(SLOTS, model.dimensions).astype(np.float32)
+
+
+class _Kept:
+    """Vectors as one array, in which each segment has a place; a place that was let go is zeros."""
+
+    def __init__(self, dimensions: int) -> None:
+        """Empty."""
+        import numpy as np
+
+        self._vectors = np.zeros((0, dimensions), np.float32)
+        self._places: dict[int, int] = {}
+        self._versions: dict[int, int] = {}
+        self._free: list[int] = []
+
+    def stale(self, versions: Mapping[int, int]) -> list[int]:
+        """Forget the segments that are gone; those that must be read again."""
+        for segment in self._places.keys() - versions.keys():
+            place = self._places.pop(segment)
+            self._vectors[place * SLOTS : (place + 1) * SLOTS] = 0
+            self._free.append(place)
+            del self._versions[segment]
+        self._reserve(len(versions))
+        return [segment for segment, version in versions.items() if self._versions.get(segment) != version]
+
+    def keep(self, segment: int, version: int, block: NDArray[np.float32]) -> None:
+        """Take over the vectors of a segment."""
+        if segment not in self._places:
+            self._places[segment] = self._free.pop()
+        place = self._places[segment]
+        self._vectors[place * SLOTS : (place + 1) * SLOTS] = block
+        self._versions[segment] = version
+
+    def cosines(self, vector: NDArray[np.float32]) -> Cosines:
+        """The cosine with each vector."""
+        return Cosines(dict(self._places), self._vectors @ vector)
+
+    def _reserve(self, segments: int) -> None:
+        """Have places for so many segments; an eighth more than needed, so that growing is rare."""
+        import numpy as np
+
+        places = len(self._vectors) // SLOTS
+        if segments <= places:
+            return
+        more = segments + segments // 8 + 1
+        grown = np.zeros((more * SLOTS, self._vectors.shape[1]), np.float32)
+        grown[: len(self._vectors)] = self._vectors
+        self._vectors = grown
+        self._free.extend(range(places, more))

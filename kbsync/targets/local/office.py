@@ -38,6 +38,7 @@ _BLANK = (
     b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
     b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 )
+_EMPTY_ROW = re.compile(r"^\|(?: *\|)+\n(?!\| *---)", re.MULTILINE)  # a sheet's gaps; never its header
 _IMAGE = re.compile(rb"/Subtype\s*/Image")
 
 # Stand-ins for characters that XML writes as entities: the last code points of the private planes.
@@ -80,7 +81,11 @@ def read_xlsx(raw: bytes) -> Extracted:
     """A workbook: each sheet as a heading and a table."""
     workbook = _read(raw, "xlsx", _checked(raw, "xl/workbook.xml", "workbook"))
     is_sheet_name = workbook.text.startswith(f"## {workbook.title}\n")  # "Sheet1" is nobody's title
-    return replace(workbook, title=None) if is_sheet_name else workbook
+    return replace(
+        workbook,
+        text=_EMPTY_ROW.sub("", workbook.text + "\n").rstrip(),
+        title=None if is_sheet_name else workbook.title,
+    )
 
 
 def read_odt(raw: bytes) -> Extracted:

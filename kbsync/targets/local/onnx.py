@@ -154,4 +154,5 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True).astype(np.float32)
     lengths[lengths == 0] = 1
-    return vectors / lengths
+    unit: NDArray[np.float32] = vectors / lengths
+    return unit

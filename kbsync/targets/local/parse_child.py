@@ -56,6 +56,7 @@ def main(load: Callable[[], Readers] = readers) -> None:
     os.nice(5)
     sandbox.limit(int(memory))
     fences = sandbox.close_network()
+    sandbox.die_with(int(parent))  # again: new credentials may have cleared it
     known = load()
     sandbox.forbid_writing()
     answers.write(pack_ready(Ready(_resident(), fences)))

@@ -41,6 +41,7 @@ class Pool:
         self._documents_each = documents_each
         self._idle_seconds = idle_seconds
         self._child = child
+        self._size = size
         self._slots = threading.BoundedSemaphore(size)
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
@@ -74,18 +75,21 @@ class Pool:
         return self._closed
 
     def close(self) -> None:
-        """Kill all workers, also those at work, wait for the idle ones, remove what they had as a home."""
+        """Kill all workers, also those at work, wait until they are gone, remove what they had as a home."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
             for worker in self._busy:
-                worker.kill()  # its borrower sees it end, and reaps it
+                worker.kill()  # its borrower sees it end, reaps it and gives back the slot
             keeper, self._keeper = self._keeper, None
         for worker in idle:
             worker.end()
+        for _ in range(self._size):
+            self._slots.acquire()
         if keeper is not None:
             keeper.stop()
         self._home.remove()
+        self._slots.release(self._size)
 
     def _take(self, fresh: bool) -> Worker:
         with self._lock:
@@ -168,12 +172,14 @@ class Keeper:
 
     def __init__(self, tend: Callable[[], float | None]) -> None:
         self._tend = tend
+        self._gate = threading.Lock()
+        self._stopped = False
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._live, name="parser-keeper", daemon=True)
         self._thread.start()
 
     def run(self, make: Callable[[], Worker]) -> Worker:
-        """Do `make` in the keeper's thread."""
+        """Do `make` in the keeper's thread. Raises what it raises, and OSError after `stop`."""
         made: Future[Worker] = Future()
 
         def job() -> None:
@@ -182,7 +188,10 @@ class Keeper:
             except BaseException as error:
                 made.set_exception(error)
 
-        self._jobs.put(job)
+        with self._gate:  # a job behind the last one would be waited for without end
+            if self._stopped:
+                raise OSError("it was stopped")
+            self._jobs.put(job)
         return made.result()
 
     def wake(self) -> None:
@@ -191,7 +200,9 @@ class Keeper:
 
     def stop(self) -> None:
         """End the thread; workers still alive go with it."""
-        self._jobs.put(None)
+        with self._gate:
+            self._stopped = True
+            self._jobs.put(None)
         self._thread.join()
 
     def _live(self) -> None:

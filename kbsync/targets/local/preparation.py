@@ -33,10 +33,14 @@ class Preparation:
     """Makes entries. Safe to use from several threads."""
 
     def __init__(
-        self, parse: Parse, encoder: Encoder, known: Callable[[str, Sequence[str]], set[str]]
+        self,
+        parse: Parse,
+        encoder: Encoder,
+        known: Callable[[str, Sequence[str]], set[str]],
+        max_bytes: int | None,
     ) -> None:
-        """`known(model, keys)` are the keys that have a vector already."""
-        self._parse, self._encoder, self._known = parse, encoder, known
+        """`known(model, keys)` are the keys that have a vector already. Larger files are refused."""
+        self._parse, self._encoder, self._known, self._max_bytes = parse, encoder, known, max_bytes
 
     def batches(self, documents: Sequence[Outgoing]) -> Iterator[list[Prepared]]:
         """All documents in order, in batches that fit into memory."""
@@ -59,19 +63,21 @@ class Preparation:
         except TargetError as error:
             return error
         except OSError as error:
-            return _disk_trouble(document, error)
+            return _disk_trouble(error)
         except Exception as error:  # a parser's surprise is the document's outcome, not the end of the others
             _log.exception("document could not be read: %s", document.path)
-            return Rejected(
-                f"{document.path} could not be read ({type(error).__name__}: {error})", code="unreadable"
-            )
+            return Rejected(f"it could not be read ({type(error).__name__}: {error})", code="unreadable")
 
     def _entry(self, document: Outgoing) -> Entry:
         """Parse and cut."""
+        if self._max_bytes is not None and document.body.size > self._max_bytes:
+            raise Rejected(
+                f"larger than max_bytes ({document.body.size} > {self._max_bytes})", code="too-large"
+            )
         parsed = encodable(self._parse(document.path, document.body))
         chunks = tuple(chunk(parsed, document.path))
         if not chunks:
-            raise Rejected(f"{document.path}: there is no text in it", code="no-text")
+            raise Rejected("no text in it", code="no-text")
         return Entry(
             upload_id=document.upload_id,
             path=document.path,
@@ -109,8 +115,8 @@ def remote(identifier: str | None) -> int | None:
     return int(identifier) if identifier and identifier.isascii() and identifier.isdigit() else None
 
 
-def _disk_trouble(document: Outgoing, error: OSError) -> TargetError:
+def _disk_trouble(error: OSError) -> TargetError:
     """What to do about a file or a spool folder that could not be read or written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Halted("disk-full", f"{document.path}: {error.strerror}", cure="free some space")
-    return Unavailable(f"{document.path}: {error}", code=errno.errorcode.get(error.errno or 0, ""))
+        return Halted("disk-full", f"the disk is full: {error}", cure="free some space")
+    return Unavailable(str(error), code=errno.errorcode.get(error.errno or 0, ""))

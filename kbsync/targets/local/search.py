@@ -30,8 +30,8 @@ LEXICAL = 0.5
 FIELDS = (2.0, 1.5, 1.0)
 """How much a term counts in the name, in the headings and in the text of a chunk."""
 
-_DEPTH = 300  # chunks taken from each side before they are added up; more where they are of few documents
-_MOST_ROWS = 30_000  # rows the full-text index may have to weigh; beyond, the commonest terms are left out
+_DEPTH = 150  # chunks taken from each side before they are added up; more where they are of few documents
+_MOST_ROWS = 8_000  # rows the full-text index may have to weigh; beyond, the commonest terms are left out
 _PASSAGES = 3
 _NEAR = 0.6  # a further passage has at least this share of the best one's score
 _LEAST = 0.2  # cosine a chunk without any of the words must have; unrelated English has 0.1
@@ -76,7 +76,7 @@ class Searcher(Reading):
         """Open the file that is there now, with nothing remembered of an earlier one."""
         super()._open()
         self._words = QueryWords(self._connection)
-        self._matrix = Matrix(self._connection, self._encoder.model)
+        self._matrix = Matrix(self._connection)
         self._connection.execute(_VOCABULARY)
         self._frequencies: dict[str, int] = {}
         self._chunks = 0
@@ -156,7 +156,7 @@ class Searcher(Reading):
 
     def _nearest(self, cosines: Cosines) -> Iterator[tuple[int, int, int | None, float]]:
         """All chunks, nearest first."""
-        start, stop = 0, 2 * _DEPTH
+        start, stop = 0, _DEPTH
         while near := cosines.best(start, stop):
             for slot in near:
                 for chunk, document, _ in self._connection.execute(_IN_SLOT, (slot,)):

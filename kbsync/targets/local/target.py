@@ -81,7 +81,7 @@ class LocalTarget:
         self._folder, self._encoder, self._limits, self._index = folder, encoder, limits, index
         self._parsing = _LazyParser(spool, parse)
         self._reader = Reader(folder)
-        self._preparation = Preparation(self._parsing.parse, encoder, self._reader.known)
+        self._preparation = Preparation(self._parsing.parse, encoder, self._reader.known, limits.max_bytes)
         self._searcher: Searcher | None = None
         self._opening = threading.Lock()
         self._damage = ""
@@ -187,7 +187,7 @@ class LocalTarget:
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Change path, name and time. Raises `Rejected` for an unknown document."""
         with self._translated():
-            row = _row(remote_id, path)
+            row = _row(remote_id)
             await asyncio.to_thread(self._writable().rename, row, path, name, mtime)
         self._scrub_soon()
 
@@ -198,9 +198,9 @@ class LocalTarget:
     async def explain(self, remote_id: str) -> Explanation:
         """The document's chunks, one below the other. Raises `Rejected` for an unknown document."""
         with self._translated():
-            texts = await asyncio.to_thread(self._reader.texts, _row(remote_id, "the document"))
+            texts = await asyncio.to_thread(self._reader.texts, _row(remote_id))
         if texts is None:
-            raise _unknown(remote_id, "the document")
+            raise _unknown(remote_id)
         return Explanation(len(texts), "\n\n".join(texts))
 
     async def aclose(self) -> None:
@@ -329,14 +329,14 @@ class _LazyParser:
             self._parser.close()
 
 
-def _row(remote_id: str, path: str) -> int:
+def _row(remote_id: str) -> int:
     """The row that `remote_id` names. Raises `Rejected`."""
     row = remote(remote_id)
     if row is None:
-        raise _unknown(remote_id, path)
+        raise _unknown(remote_id)
     return row
 
 
-def _unknown(remote_id: str, path: str) -> Rejected:
+def _unknown(remote_id: str) -> Rejected:
     """Nothing has that id."""
-    return Rejected(f"{path}: the index holds no document {remote_id}", code="unknown-document")
+    return Rejected(f"the index holds no document {remote_id}", code="unknown-document")

@@ -7,7 +7,7 @@ import re
 from kbsync.targets.local.pieces import Flavour
 
 _HEAD = 16 * 1024
-_UNDERLINE = r"([=\-`:'\"~^_*+#<>.])\1{2,}[ \t]*$"
+_UNDERLINE = r"(?P<mark>[=\-`:'\"~^_*+#<>.])(?P=mark){2,}[ \t]*$"
 _PATTERNS = {
     Flavour.MARKDOWN: re.compile(
         r"^#{1,6}[ \t]+(?P<title>.+?)[ \t#]*$|^(?P<under>\S.*)\n=+[ \t]*$", re.MULTILINE

@@ -1,0 +1,272 @@
+"""How fast 100,000 chunks are searched, cold and warm, and what the first index costs.
+
+    python benchmarks/search_speed.py [--chunks 100000] [--folder DIR]
+
+Texts are made of words drawn as in prose: few are very common, most are rare. With --folder an index made
+by an earlier run is used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import io
+import itertools
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.contract import Body, Outgoing, Query, Surroundings
+from kbsync.targets.local.chunk import chunk
+from kbsync.targets.local.embed import BuiltinEmbedder
+from kbsync.targets.local.pieces import Flavour, Parsed
+from kbsync.targets.local.query import STOP_WORDS
+from kbsync.targets.local.target import LocalTarget
+
+COLD = """
+import asyncio, sys
+from pathlib import Path
+from types import SimpleNamespace
+from kbsync.contract import Query, Surroundings
+from kbsync.targets.local.target import LocalTarget
+
+async def search(folder, question):
+    surroundings = Surroundings("bench", folder, folder, read_only=True)
+    builtin = SimpleNamespace(type="builtin", path=None)
+    target = LocalTarget.open(folder, embedding=builtin, max_bytes=1, surroundings=surroundings)
+    assert await target.search(Query(question))
+    await target.aclose()
+
+asyncio.run(search(Path(sys.argv[1]), sys.argv[2]))
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """The default embedding."""
+
+    type: str = "builtin"
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A body in memory."""
+
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return len(self.content)
+
+    def open(self) -> io.BytesIO:
+        """A stream from the start."""
+        return io.BytesIO(self.content)
+
+
+class Prose:
+    """Sentences whose words are as unequally common as in real texts."""
+
+    def __init__(self, seed: int, vocabulary: int = 60_000) -> None:
+        """`vocabulary` words besides the stop words, which are the commonest."""
+        self._random = random.Random(seed)
+        made = sorted({self._word() for _ in range(vocabulary)})
+        self._random.shuffle(made)
+        self.words = sorted(word for word in STOP_WORDS if word.isascii()) + made
+        self._weights = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(self.words))))
+
+    def _word(self) -> str:
+        """A word that can be spoken."""
+        pairs = [f"{first}{second}" for first in "bcdfghklmnprstvw" for second in "aeiou"]
+        return "".join(self._random.choices(pairs, k=self._random.randint(2, 4))) + self._random.choice(
+            "nrst"
+        )
+
+    def sentence(self, least: int = 6, most: int = 22) -> str:
+        """One sentence."""
+        count = self._random.randint(least, most)
+        return (
+            " ".join(self._random.choices(self.words, cum_weights=self._weights, k=count)).capitalize() + "."
+        )
+
+    def paragraph(self) -> str:
+        """Three to six sentences."""
+        return " ".join(self.sentence() for _ in range(self._random.randint(3, 6)))
+
+    def document(self, paragraphs: int) -> str:
+        """A Markdown file with a heading for every five paragraphs."""
+        parts = [f"# {self.sentence(2, 5)}"]
+        for at in range(paragraphs):
+            if at % 5 == 4:
+                parts.append(f"## {self.sentence(2, 5)}")
+            parts.append(self.paragraph())
+        return "\n\n".join(parts)
+
+
+def parse(path: str, body: Body) -> Parsed:
+    """Stands in for the parser: what is measured here comes after it."""
+    with body.open() as stream:
+        return Parsed(stream.read().decode(), Flavour.MARKDOWN)
+
+
+def outgoing(number: int, text: str) -> Outgoing:
+    """A document to put."""
+    content = text.encode()
+    path = f"folder-{number % 50}/file-{number}.md"
+    digest = hashlib.sha256(content).hexdigest()
+    return Outgoing(number, path, path.rpartition("/")[2], digest, len(content), 1.0, "", Text(content))
+
+
+def documents(prose: Prose, numbers: range) -> Iterator[Outgoing]:
+    """Documents of 16 paragraphs with those numbers."""
+    return (outgoing(number, prose.document(16)) for number in numbers)
+
+
+def opened(folder: Path, *, read_only: bool = False) -> LocalTarget:
+    """The knowledge base in `folder`."""
+    surroundings = Surroundings("bench", folder, folder, read_only=read_only)
+    return LocalTarget.open(
+        folder, embedding=Builtin(), max_bytes=10**8, surroundings=surroundings, parse=parse
+    )
+
+
+async def put_all(target: LocalTarget, every: list[Outgoing]) -> None:
+    """Put in batches, as many at a time as the target takes."""
+    size = target.limits.batch
+    batches = iter([every[at : at + size] for at in range(0, len(every), size)])
+
+    async def work() -> None:
+        """Put one batch after the other."""
+        for batch in batches:
+            await target.put(batch)
+
+    await asyncio.gather(*(work() for _ in range(target.limits.concurrency)))
+
+
+def bare_rate(every: list[Outgoing]) -> float:
+    """Documents a second of a loop that decodes, cuts and makes vectors, and keeps nothing."""
+    embedder = BuiltinEmbedder()
+    embedder.embed(["warm"])
+    start = time.perf_counter()
+    for document in every:
+        chunks = chunk(parse(document.path, document.body), document.path)
+        embedder.embed([each.embed_text for each in chunks])
+    return len(every) / (time.perf_counter() - start)
+
+
+def put_rate(every: list[Outgoing]) -> float:
+    """Documents a second of a first index through `put`."""
+
+    async def run(folder: Path) -> float:
+        """Put all of them."""
+        target = opened(folder)
+        await target.put([outgoing(10**6, "warm up")])
+        start = time.perf_counter()
+        await put_all(target, every)
+        seconds = time.perf_counter() - start
+        await target.aclose()
+        return len(every) / seconds
+
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(run(Path(folder) / "kb"))
+
+
+def build(folder: Path, prose: Prose, chunks: int) -> int:
+    """Put documents until there are about `chunks` chunks; the number there are then."""
+
+    async def run() -> int:
+        """Put 480 at a time, and estimate from the first of them."""
+        target, made, number = opened(folder), 0, 0
+        while made < chunks:
+            await put_all(target, list(documents(prose, range(number + 1, number + 481))))
+            number += 480
+            sample = [(await target.explain(str(at))).chunks for at in range(1, 40)]
+            made = round(number * statistics.mean(sample))
+        await target.aclose()
+        return made
+
+    return asyncio.run(run())
+
+
+def cold(folder: Path, question: str) -> tuple[float, float]:
+    """Seconds and MiB of a process that searches once."""
+    command = [sys.executable, "-c", COLD, str(folder), question]
+    start = time.perf_counter()
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return time.perf_counter() - start, int(result.stdout) / 1024
+
+
+def warm(folder: Path, asked: list[str]) -> list[float]:
+    """Milliseconds of each search in one process, after two to warm up."""
+
+    async def run() -> list[float]:
+        """Search for each in turn."""
+        target, times = opened(folder, read_only=True), []
+        for question in asked:
+            start = time.perf_counter()
+            await target.search(Query(question))
+            times.append((time.perf_counter() - start) * 1000)
+        await target.aclose()
+        return times[2:]
+
+    return asyncio.run(run())
+
+
+def questions(prose: Prose, count: int) -> list[str]:
+    """Questions with stop words, common words and rare ones."""
+    asked = random.Random(3)
+    rare, common = prose.words[200:], prose.words[90:200]
+    return [
+        f"what is the {' '.join(asked.choices(rare[:3000], k=3))} of a {asked.choice(rare)} in the "
+        f"{' '.join(asked.choices(common, k=2))}"
+        for _ in range(count)
+    ]
+
+
+def indexing() -> None:
+    """Print how the first index of 2,000 files compares with the least that has to be done."""
+    first = list(documents(Prose(2), range(1, 2_001)))
+    bare, put = bare_rate(first), put_rate(first)
+    print(f"{'bare loop (decode, chunk, embed)':45}{bare:10.0f} documents/s")
+    print(f"{'first index through put':45}{put:10.0f} documents/s   {put / bare:.2f} of the bare loop")
+
+
+def searching(folder: Path, chunks: int) -> None:
+    """Print what a search costs in the index in `folder`, made where there is none."""
+    prose = Prose(1)
+    if not (folder / "index.db").exists():
+        print(f"{'chunks':45}{build(folder, prose, chunks):10}")
+    print(f"{'index.db':45}{(folder / 'index.db').stat().st_size / 2**20:10.0f} MiB")
+    asked = questions(prose, 300)
+    runs = [cold(folder, question) for question in asked[:7]]
+    seconds, peak = statistics.median(each for each, _ in runs), max(each for _, each in runs)
+    print(f"{'cold process, one search (median of 7)':45}{seconds:10.2f} s   most memory {peak:.0f} MiB")
+    times = warm(folder, asked)
+    p95 = statistics.quantiles(times, n=20)[-1]
+    print(f"{'warm search, p50 / p95':45}{statistics.median(times):10.1f} ms / {p95:.1f} ms")
+
+
+def main() -> None:
+    """Print a table of everything, measured in this one run."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("--chunks", type=int, default=100_000)
+    arguments.add_argument("--folder", type=Path)
+    given = arguments.parse_args()
+    indexing()
+    with tempfile.TemporaryDirectory() as scratch:
+        searching(given.folder or Path(scratch) / "kb", given.chunks)
+
+
+if __name__ == "__main__":
+    main()

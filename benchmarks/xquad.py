@@ -1,0 +1,161 @@
+"""How often the right paragraph comes first: XQuAD, one file a paragraph, English and Chinese in one folder.
+
+    python benchmarks/xquad.py FOLDER            (or KBSYNC_XQUAD=FOLDER)
+
+FOLDER holds xquad.en.json and xquad.zh.json of https://github.com/google-deepmind/xquad (CC BY-SA 4.0).
+"masked" questions lack the rarest words they share with their paragraph: a stand-in for people who use
+other words than the text does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import io
+import json
+import os
+import re
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.contract import Accepted, Body, Outgoing, Query, Surroundings
+from kbsync.targets.local.pieces import Flavour, Parsed
+from kbsync.targets.local.query import STOP_WORDS
+from kbsync.targets.local.target import LocalTarget
+from kbsync.targets.local.tokens import words
+
+LANGUAGES = ("en", "zh")
+BESIDE = Path(__file__).parents[2] / "shared" / "data" / "xquad"
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """The default embedding."""
+
+    type: str = "builtin"
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A body in memory."""
+
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return len(self.content)
+
+    def open(self) -> io.BytesIO:
+        """A stream from the start."""
+        return io.BytesIO(self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """A file and the questions it answers."""
+
+    path: str
+    text: str
+    questions: tuple[str, ...]
+
+
+def paragraphs(folder: Path, language: str) -> list[Paragraph]:
+    """The paragraphs of one language."""
+    content = json.loads((folder / f"xquad.{language}.json").read_text(encoding="utf-8"))
+    found = [each for article in content["data"] for each in article["paragraphs"]]
+    return [
+        Paragraph(f"{language}/{at:04}.txt", each["context"], tuple(one["question"] for one in each["qas"]))
+        for at, each in enumerate(found)
+    ]
+
+
+def parse(path: str, body: Body) -> Parsed:
+    """Plain text."""
+    return Parsed(body.open().read().decode(), Flavour.PLAIN)
+
+
+async def fill(target: LocalTarget, every: Sequence[Paragraph]) -> None:
+    """Put every paragraph."""
+    for start in range(0, len(every), target.limits.batch):
+        batch = every[start : start + target.limits.batch]
+        outcomes = await target.put([outgoing(start + at, each) for at, each in enumerate(batch, 1)])
+        assert all(isinstance(each, Accepted) for each in outcomes)
+
+
+def outgoing(number: int, paragraph: Paragraph) -> Outgoing:
+    """A paragraph as a document to put."""
+    content = paragraph.text.encode()
+    digest = hashlib.sha256(content).hexdigest()
+    name = paragraph.path.rpartition("/")[2]
+    return Outgoing(number, paragraph.path, name, digest, len(content), 0.0, "", Text(content))
+
+
+def masked(question: str, paragraph: Paragraph, frequency: Counter[str], count: int = 2) -> str:
+    """`question` without the `count` rarest words it shares with its paragraph."""
+    own = set(words(paragraph.text).lower().split())
+    asked = dict.fromkeys(word.strip("?,.'\"？，。") for word in words(question).lower().split())
+    shared = [word for word in asked if word in own and len(word) > 1 and word not in STOP_WORDS]
+    for word in sorted(shared, key=lambda each: frequency[each])[:count]:
+        question = re.sub(re.escape(word), "", question, flags=re.IGNORECASE)
+    return question
+
+
+async def ranks(target: LocalTarget, asked: Sequence[tuple[str, str]]) -> tuple[list[int], float]:
+    """The rank (1 = first, 0 = not among ten) of each question's paragraph; milliseconds a question."""
+    places, start = [], time.perf_counter()
+    for question, path in asked:
+        paths = [hit.path for hit in await target.search(Query(question))]
+        places.append(paths.index(path) + 1 if path in paths else 0)
+    return places, (time.perf_counter() - start) / len(asked) * 1000
+
+
+def row(name: str, places: Sequence[int], milliseconds: float) -> str:
+    """A line of the table."""
+    first = statistics.mean(place == 1 for place in places)
+    five = statistics.mean(1 <= place <= 5 for place in places)
+    reciprocal = statistics.mean(1 / place if place else 0 for place in places)
+    return f"{name:14}{len(places):10}{first:10.3f}{five:10.3f}{reciprocal:8.3f}{milliseconds:8.1f}"
+
+
+async def measure(folder: Path) -> None:
+    """Index all and ask all."""
+    texts = {language: paragraphs(folder, language) for language in LANGUAGES}
+    every = [each for language in LANGUAGES for each in texts[language]]
+    frequency = Counter(word for each in every for word in set(words(each.text).lower().split()))
+    with tempfile.TemporaryDirectory() as scratch:
+        surroundings = Surroundings("xquad", Path(scratch), Path(scratch))
+        target = LocalTarget.open(
+            Path(scratch) / "kb", embedding=Builtin(), max_bytes=10**6, surroundings=surroundings, parse=parse
+        )
+        await fill(target, every)
+        print(f"{'':14}{'questions':>10}{'recall@1':>10}{'recall@5':>10}{'MRR':>8}{'ms':>8}")
+        for language in LANGUAGES:
+            pairs = [(question, each) for each in texts[language] for question in each.questions]
+            asked = [(question, each.path) for question, each in pairs]
+            print(row(language, *await ranks(target, asked)))
+            asked = [(masked(question, each, frequency), each.path) for question, each in pairs]
+            print(row(f"{language} masked", *await ranks(target, asked)))
+        await target.aclose()
+
+
+def main() -> None:
+    """Print a table."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument(
+        "folder", nargs="?", type=Path, default=Path(os.environ.get("KBSYNC_XQUAD", BESIDE))
+    )
+    asyncio.run(measure(arguments.parse_args().folder))
+
+
+if __name__ == "__main__":
+    main()

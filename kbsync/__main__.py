@@ -1,0 +1,23 @@
+"""The program's door: what may go wrong becomes a sentence and an exit code here, and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from kbsync import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run kbsync with these arguments (default: the process's own) and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given == ["--version"]:  # answered before anything is loaded
+        sys.stdout.write(f"kbsync {__version__}\n")
+        return 0
+    from kbsync.cli.door import enter
+
+    return enter(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""`kbsync approve`: a person lets exactly the deletions go that are held at this moment."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from kbsync.cli.exits import Code
+from kbsync.cli.options import Choices, examples, pass_choices, shared_options
+from kbsync.cli.paper import Paper, counted
+from kbsync.core.printable import printable
+
+if TYPE_CHECKING:
+    from kbsync.assembly import Installation
+    from kbsync.config.model import MirrorConfig
+    from kbsync.state.store import Tx
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Held:
+    """What waits in one mirror: holds with their paths, and `folder` where a changed root is to be taken."""
+
+    mirror: str
+    holds: tuple[int, ...]
+    paths: tuple[str, ...]
+    folder: str = ""
+
+
+@click.command(epilog=examples("kbsync approve", "kbsync approve handbook"))
+@click.argument("mirror", required=False)
+@shared_options
+@pass_choices
+def command(choices: Choices, mirror: str | None) -> int:
+    """Let the deletions go that are held now, of MIRROR or of all mirrors, and print them.
+
+    Deletions that are held later ask again. Of a mirror that halted because its folder is another one than
+    before, the folder as it is now is accepted.
+    """
+    from kbsync.cli.choosing import choose, glanced
+
+    if mirror is not None:
+        choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, mirror))
+    installation = choose(choices)
+    with closing(glanced(installation)) as state:
+        held = [state.read(partial(find_held, each)) for each in installation.mirrors]
+    waiting = [each for each in held if each.holds or each.folder]
+    if waiting:
+        _approve(installation, waiting)
+    _tell(Paper(), installation, waiting, choices)
+    return Code.MIRRORED
+
+
+def find_held(mirror: MirrorConfig, tx: Tx) -> Held:
+    """What waits for a person in this mirror."""
+    record = tx.mirrors.named(mirror.name)
+    if record is None:
+        return Held(mirror.name, (), ())
+    holds = tuple(hold.id for hold in tx.holds.current(record.id))
+    paths = sorted({item.path for hold in holds for item in tx.holds.items(hold)})
+    is_moved = record.halt is not None and record.halt.reason == "folder-missing" and _is_there(mirror)
+    return Held(mirror.name, holds, tuple(paths), str(mirror.folder) if is_moved else "")
+
+
+def _is_there(mirror: MirrorConfig) -> bool:
+    """A folder that is missing cannot be accepted: whatever comes in its place later would be."""
+    from kbsync.source.roots import RootTrouble, identify
+
+    try:
+        identify(mirror.folder.resolve())
+    except RootTrouble:
+        return False
+    return True
+
+
+def _approve(installation: Installation, waiting: list[Held]) -> None:
+    from kbsync.cli.asking import Request, post
+
+    requests = list[Request]()
+    for each in waiting:
+        args = {"holds": list(each.holds), **({"root": True} if each.folder else {})}
+        requests.append(Request("approve", each.mirror, args))
+    post(installation, requests)
+
+
+def _tell(paper: Paper, installation: Installation, waiting: list[Held], choices: Choices) -> None:
+    if not waiting:
+        if not choices.quiet:
+            paper.line("nothing is held")
+        return
+    from kbsync.cli.asking import when
+
+    for each in waiting:
+        if each.folder:
+            paper.line(f"{each.mirror}: {printable(each.folder)} is accepted as it is now")
+        if each.holds:
+            paper.line(f"{each.mirror}: {counted(len(each.paths), 'held deletion')} approved")
+        for path in each.paths:
+            paper.line(f"  {paper.red('-')} {printable(path)}")
+    if not choices.quiet:
+        paper.line(when(installation))

@@ -1,0 +1,67 @@
+"""Runs a command line and turns whatever goes wrong into a sentence on stderr and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from kbsync.cli.exits import Code, code_of
+from kbsync.cli.paper import forgiving, tell
+from kbsync.cli.program import run
+
+
+def enter(arguments: Sequence[str]) -> int:
+    """The exit code. Nothing is raised but `SystemExit` of click's completion."""
+    _bear_any_character()
+    try:
+        return _run(arguments)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with forgiving(stream):
+                stream.flush()
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        return int(run(arguments) or 0)
+    except click.UsageError as error:
+        tell(_with_hint(error))
+        return Code.USAGE
+    except click.ClickException as error:
+        tell(error.format_message())
+        return Code.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return Code.INTERRUPTED
+    except Exception as error:
+        code = code_of(error)
+        if code is None:
+            traceback.print_exc()
+            tell("this is an error of kbsync itself; the lines above say where")
+            return Code.BROKEN
+        tell(_sentence(error))
+        return code
+
+
+def _with_hint(error: click.UsageError) -> str:
+    message = error.format_message().rstrip(".")
+    return message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help"
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return str(error)
+
+
+def _bear_any_character() -> None:
+    """A locale without a character a document has must not end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError):
+                stream.reconfigure(errors="backslashreplace")

@@ -1,0 +1,143 @@
+"""Searches the targets of an installation and merges what they found."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kbsync.assembly import Installation, glance
+from kbsync.cli.choosing import not_yet
+from kbsync.config.model import MirrorConfig
+from kbsync.contract import Hit, Query, Searches
+from kbsync.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A hit and the mirror it is from; its path is known."""
+
+    mirror: MirrorConfig
+    path: str
+    hit: Hit
+
+    @property
+    def absolute(self) -> Path:
+        """Where the file is."""
+        return self.mirror.folder / self.path
+
+
+def find(installation: Installation, query: Query) -> list[Found]:
+    """The best documents of all mirrors. Raises `UsageError` before anything was mirrored."""
+    return asyncio.run(_find(installation, query))
+
+
+async def _find(installation: Installation, query: Query) -> list[Found]:
+    async with AsyncExitStack() as stack:
+        opened = [(mirror, await _opened(installation, mirror, stack)) for mirror in installation.mirrors]
+        searchable = [(mirror, target) for mirror, target in opened if target is not None]
+        if not searchable:
+            raise not_yet(installation)
+        answers = await asyncio.gather(*(target.search(query) for _, target in searchable))
+    mirrors = [mirror for mirror, _ in searchable]
+    return _merged(installation, mirrors, answers)[: query.top_k]
+
+
+async def _opened(installation: Installation, mirror: MirrorConfig, stack: AsyncExitStack) -> Searches | None:
+    """The mirror's target; None where nothing was mirrored into it yet."""
+    try:
+        target = await asyncio.to_thread(installation.target, mirror, read_only=True)
+    except UsageError:
+        if _was_mirrored(installation, mirror):
+            raise
+        return None
+    await stack.enter_async_context(aclosing(target))
+    if not isinstance(target, Searches):
+        raise UsageError(f"mirror {mirror.name}: a target of type {mirror.target.type} cannot be searched")
+    return target
+
+
+def _was_mirrored(installation: Installation, mirror: MirrorConfig) -> bool:
+    state = glance(installation)
+    if state is None:
+        return False
+    try:
+        record = state.read(lambda tx: tx.mirrors.named(mirror.name))
+    finally:
+        state.close()
+    return record is not None and record.last_pass is not None
+
+
+def _merged(
+    installation: Installation, mirrors: Sequence[MirrorConfig], answers: Sequence[Sequence[Hit]]
+) -> list[Found]:
+    """Hits of all mirrors, best first; those whose path nobody knows are of others and left out."""
+    found = [
+        Found(mirror, path, hit)
+        for mirror, hits in zip(mirrors, answers, strict=True)
+        for hit in hits
+        if (path := _path(installation, mirror, hit)) is not None
+    ]
+    return sorted(found, key=lambda each: -each.hit.score)
+
+
+def _path(installation: Installation, mirror: MirrorConfig, hit: Hit) -> str | None:
+    """Where the file is, relative to the mirror."""
+    return _path_in_state(installation, mirror, hit) if hit.path is None else hit.path
+
+
+def _path_in_state(installation: Installation, mirror: MirrorConfig, hit: Hit) -> str | None:
+    """The path our journal has for a document of a target that keeps no paths."""
+    state = glance(installation)
+    if state is None:
+        return None
+    try:
+        record = state.read(lambda tx: tx.mirrors.named(mirror.name))
+        if record is None or record.binding is None:
+            return None
+        binding = record.binding
+        rows = state.read(lambda tx: tx.uploads.by_remote(binding, hit.remote_id))
+    finally:
+        state.close()
+    return next((row.path for row in rows if row.path is not None), None)
+
+
+def to_json(found: Found) -> dict[str, Any]:
+    """A hit as the contract has it."""
+    best = found.hit.passages[0] if found.hit.passages else None
+    return {
+        "path": found.path,
+        "abs_path": str(found.absolute),
+        "document_id": found.hit.remote_id,
+        "score": round(found.hit.score, 6),
+        "text": best.text if best else "",
+        "title": found.hit.title,
+        "headings": list(best.headings) if best else [],
+        "page": best.page if best else None,
+        "mirror": found.mirror.name,
+        "modified": timestamp(found.hit.modified),
+        "passages": [
+            {
+                "text": passage.text,
+                "headings": list(passage.headings),
+                "page": passage.page,
+                "score": round(passage.score, 6),
+            }
+            for passage in found.hit.passages
+        ],
+    }
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """ISO 8601 in UTC; None for no time and for one beyond the calendar."""
+    if seconds is None:
+        return None
+    try:
+        moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,104 @@
+"""How search results are shown to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from kbsync.cli.paper import Paper, cells
+from kbsync.core.printable import printable
+from kbsync.targets.local.snippet import Snippet, snippet
+
+if TYPE_CHECKING:
+    from kbsync.cli.finding import Found
+    from kbsync.contract import Passage
+
+LINES = 2
+INDENT = "    "
+
+
+def print_hits(paper: Paper, hits: Sequence[Found], query: str) -> None:
+    """Each document with its best passage; best first."""
+    several = len({found.mirror.name for found in hits}) > 1
+    for number, found in enumerate(hits):
+        if number:
+            paper.line()
+        paper.line(_heading(paper, found, several))
+        if found.hit.passages:
+            for line in _lines(paper, found.hit.passages[0].text, query):
+                paper.line(INDENT + line)
+
+
+def _heading(paper: Paper, found: Found, several: bool) -> str:
+    """Path, way through the headings, place, score."""
+    path = paper.link(paper.bold(printable(found.path)), found.absolute)
+    parts = [paper.dim(f"{found.mirror.name}: ") + path if several else path]
+    passage = found.hit.passages[0] if found.hit.passages else None
+    if trail := _trail(found, passage):
+        parts.append(printable(trail))
+    if place := _place(passage):
+        parts.append(place)
+    return "  ".join([*parts, paper.dim(f"{found.hit.score:.2f}")])
+
+
+def _trail(found: Found, passage: Passage | None) -> str:
+    headings = passage.headings if passage else ()
+    return " › ".join(headings) or found.hit.title or ""
+
+
+def _place(passage: Passage | None) -> str:
+    if passage is None:
+        return ""
+    if passage.page is not None:
+        return f"p. {passage.page}"
+    return "" if passage.line is None else f"line {passage.line}"
+
+
+def _lines(paper: Paper, text: str, query: str) -> Iterator[str]:
+    """The snippet on at most two lines, the words that were found in bold."""
+    room = max(20, paper.columns - len(INDENT) - 1)
+    shown = _fitting(printable(" ".join(text.split())), query, LINES * room - 6)
+    for start, end in _broken(shown.text, room):
+        line = _marked(paper, shown, start, end)
+        before = "…" if start == 0 and shown.starts_late else ""
+        yield before + line + ("…" if end == len(shown.text) and shown.ends_early else "")
+
+
+def _fitting(text: str, query: str, room: int) -> Snippet:
+    """A snippet of at most `room` cells; wide characters take two."""
+    shown = snippet(text, query, room)
+    taken = cells(shown.text)
+    return shown if taken <= room else snippet(text, query, room * len(shown.text) // taken)
+
+
+def _broken(text: str, room: int) -> list[tuple[int, int]]:
+    """Where each line starts and ends; broken at a space where one is near enough."""
+    lines, start = list[tuple[int, int]](), 0
+    while start < len(text) and len(lines) < LINES:
+        end = start + _fits(text[start:], room)
+        if end < len(text) and (space := text.rfind(" ", start, end + 1)) > start + (end - start) // 2:
+            end = space
+        lines.append((start, end))
+        start = end + (text[end : end + 1] == " ")
+    return lines
+
+
+def _fits(text: str, room: int) -> int:
+    """How many characters fit."""
+    taken = 0
+    for number, character in enumerate(text):
+        taken += cells(character)
+        if taken > room:
+            return number
+    return len(text)
+
+
+def _marked(paper: Paper, shown: Snippet, start: int, end: int) -> str:
+    """The stretch of the snippet with its matches in bold."""
+    parts, at = list[str](), start
+    for left, right in shown.spans:
+        left, right = max(left, start), min(right, end)
+        if left < right:
+            parts += [shown.text[at:left], paper.bold(shown.text[left:right])]
+            at = right
+    return "".join([*parts, shown.text[at:end]])

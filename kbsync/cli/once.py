@@ -1,0 +1,89 @@
+"""`kbsync --once`: one pass with its progress, and what there is to say at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from kbsync import daemon, logs
+from kbsync.assembly import Installation
+from kbsync.cli import ending
+from kbsync.cli.choosing import choose, prepare
+from kbsync.cli.exits import Code, signalled
+from kbsync.cli.options import Choices
+from kbsync.cli.paper import Paper, tell
+from kbsync.cli.progress import watcher
+from kbsync.cli.standing import Standing, code_of_pass, standings
+from kbsync.core.model import Status
+from kbsync.daemon import OnceEnd
+
+
+def once(choices: Choices, *, as_json: bool) -> int:
+    """One full pass of every mirror asked for; the exit code tells how it ended."""
+    installation = choose(choices)
+    prepare(installation)
+    level = choices.log_level or ("error" if choices.quiet else "warning")
+    logs.configure(style=choices.log_format, level=level, stream=Stderr())
+    end = asyncio.run(daemon.once(installation, watcher(quiet=choices.quiet)))
+    stand = standings(installation, end.ends)
+    code = signalled(end.signal) if end.signal is not None else code_of_pass(stand)
+    if as_json:
+        Paper().json(_to_json(installation, end, stand))
+    else:
+        _say(installation, end, stand, code, choices)
+    return code
+
+
+class Stderr(io.TextIOBase):
+    """Stderr as it is at the moment: while a bar is shown, lines have to go above it."""
+
+    def write(self, text: str) -> int:
+        """To where stderr leads now."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """At once."""
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        """Whether a person reads."""
+        return sys.stderr.isatty()
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return sys.stderr.fileno()
+
+
+def _say(
+    installation: Installation, end: OnceEnd, stand: Sequence[Standing], code: Code, choices: Choices
+) -> None:
+    if end.signal is not None:
+        tell(f"interrupted; what was done is recorded, and {installation.cure('--once')} goes on from there")
+        return
+    for line in ending.complaints(installation, stand, quiet=choices.quiet):
+        tell(line)
+    if not choices.quiet:
+        paper = Paper()
+        for line in ending.summary(end, stand, apart=paper.is_terminal):
+            paper.line(line)
+        if paper.is_terminal and code is Code.MIRRORED:
+            paper.line(paper.dim(f"search it: {installation.cure('search …')}"))
+
+
+def _to_json(installation: Installation, end: OnceEnd, stand: Sequence[Standing]) -> dict[str, Any]:
+    from kbsync.cli.status import statuses
+
+    counts = [run.counts for run in end.runs.values()]
+    return {
+        **statuses(installation),
+        "uploaded": sum(count.uploaded for count in counts),
+        "replaced": sum(count.replaced for count in counts),
+        "renamed": sum(count.renamed for count in counts),
+        "deleted": sum(count.deleted for count in counts),
+        "held": sum(each.count(Status.HELD) for each in stand),
+        "failed": sum(each.count(Status.FAILED) for each in stand),
+        "seconds": round(end.seconds, 3),
+    }

@@ -1,0 +1,124 @@
+"""The options every command takes, before or after its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from kbsync import __version__
+
+F = TypeVar("F", bound=Callable[..., Any])
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(slots=True)
+class Choices:
+    """What the options say. `config` and `folder` are as typed; None where an option was not given."""
+
+    config: Path | None = None
+    folder: Path | None = None
+    state_dir: Path | None = None
+    mirrors: tuple[str, ...] = ()
+    log_format: str | None = None
+    log_level: str | None = None
+    quiet: bool = False
+
+
+class Place(click.Path):
+    """A path. An empty one, such as that of an unset variable, is an error and not the working directory."""
+
+    def __init__(self, *, is_folder: bool) -> None:
+        super().__init__(path_type=Path, file_okay=not is_folder)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path as typed."""
+        text = os.fsdecode(value)
+        if not text or "\0" in text:
+            self.fail("is empty" if not text else "holds a NUL character", param, ctx)
+        return Path(text)
+
+
+FOLDER, FILE = Place(is_folder=True), Place(is_folder=False)
+pass_choices = click.make_pass_decorator(Choices, ensure=True)
+
+
+def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Remember a value that was given; one after the command comes later and wins."""
+    choices = ctx.ensure_object(Choices)
+    assert parameter.name is not None
+    if parameter.name == "mirrors":
+        choices.mirrors += tuple(name for name in value if name not in choices.mirrors)
+    elif value not in (None, False):
+        setattr(choices, parameter.name, value)
+
+
+def _tell_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"kbsync {__version__}")
+        ctx.exit()
+
+
+def _complete_mirror(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Names of mirrors, as far as the config can be read."""
+    from kbsync.cli.choosing import mirror_names
+
+    return [name for name in mirror_names(ctx.ensure_object(Choices)) if name.startswith(begun)]
+
+
+def _option(*names: str, **settings: Any) -> Callable[[F], F]:
+    return click.option(*names, expose_value=False, callback=_keep, **settings)
+
+
+_SHARED: tuple[Callable[[Any], Any], ...] = (
+    _option("--config", type=FILE, metavar="FILE", help="The config to use."),
+    _option(
+        "--folder",
+        type=FOLDER,
+        metavar="DIR",
+        help="Mirror this folder into an embedded knowledge base, without a config.",
+    ),
+    _option("--state-dir", type=FOLDER, metavar="DIR", help="Where the state lies."),
+    _option(
+        "--mirror",
+        "mirrors",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=_complete_mirror,
+        help="Only this mirror; may be repeated.",
+    ),
+    _option(
+        "--log-format",
+        type=click.Choice(("console", "json")),
+        help="How to log; default: console on a terminal, else json.",
+    ),
+    _option("--log-level", type=click.Choice(LEVELS), help="What to log."),
+    _option("-q", "--quiet", is_flag=True, help="Say nothing unless a person is needed."),
+    click.option(
+        "--version",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_tell_version,
+        help="Show the version and exit.",
+    ),
+)
+
+
+def shared_options(function: F) -> F:
+    """Give a command the options of all commands."""
+    for option in reversed(_SHARED):
+        function = option(function)
+    return function
+
+
+def examples(*lines: str) -> str:
+    """The end of a help text: commands to try, one a line."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")

@@ -1,0 +1,150 @@
+"""Where words go: results to stdout, all else to stderr; styled on a terminal, plain elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from kbsync.core.printable import printable
+
+PLAIN_COLUMNS = 100
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What JSON allows in a string and a terminal or an encoder does not bear."""
+
+
+class Paper:
+    """Stdout. A reader that went away (`… | head`) is no trouble: what is written then goes nowhere."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self.is_terminal = self._stream.isatty()
+        self._styled = self.is_terminal and is_styled()
+
+    @property
+    def columns(self) -> int:
+        """How wide a line may be, in cells."""
+        return shutil.get_terminal_size().columns if self.is_terminal else PLAIN_COLUMNS
+
+    def line(self, text: str = "") -> None:
+        """One line that was made printable by whoever wrote it."""
+        with forgiving(self._stream):
+            self._stream.write(f"{text}\n")
+
+    def json(self, value: Any) -> None:
+        """One JSON document, for people on a terminal with indents."""
+        text = json.dumps(value, ensure_ascii=False, indent=2 if self.is_terminal else None)
+        self.line(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+    def path(self, path: str, end: bytes = b"\n") -> None:
+        """A path's own bytes and `end`; on a terminal nothing that could move its cursor."""
+        if self.is_terminal and end == b"\n":
+            self.line(printable(path))
+            return
+        with forgiving(self._stream):
+            self._stream.flush()
+            self._stream.buffer.write(os.fsencode(path) + end)
+
+    def bold(self, text: str) -> str:
+        """For what the eye should find first."""
+        return self._style(text, "1")
+
+    def dim(self, text: str) -> str:
+        """For what may be overlooked."""
+        return self._style(text, "2")
+
+    def red(self, text: str) -> str:
+        """For what is wrong, or goes."""
+        return self._style(text, "31")
+
+    def green(self, text: str) -> str:
+        """For what is well, or new."""
+        return self._style(text, "32")
+
+    def yellow(self, text: str) -> str:
+        """For what waits."""
+        return self._style(text, "33")
+
+    def cyan(self, text: str) -> str:
+        """For what moves."""
+        return self._style(text, "36")
+
+    def link(self, text: str, path: Path) -> str:
+        """`text` as a link to a file (OSC 8), where a terminal may follow it."""
+        return f"\x1b]8;;{path.as_uri()}\x1b\\{text}\x1b]8;;\x1b\\" if self._styled else text
+
+    def _style(self, text: str, number: str) -> str:
+        return f"\x1b[{number}m{text}\x1b[0m" if self._styled and text else text
+
+
+Style = Callable[[str], str]
+
+
+def is_styled() -> bool:
+    """Colours are not unwanted (no-color.org) and not beyond the terminal."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def tell(text: str) -> None:
+    """Say something on stderr: each line with our name before it, so that it is known in a mixed log."""
+    with forgiving(sys.stderr):
+        for line in text.splitlines():
+            sys.stderr.write(f"kbsync: {printable(line)}\n")
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def forgiving(stream: TextIO) -> Iterator[None]:
+    """Whoever read `stream` may have gone away; whatever is written afterwards goes nowhere."""
+    try:
+        yield
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+def cells(text: str) -> int:
+    """How many terminal cells `text` takes: two for a wide character, none for a combining one."""
+    if text.isascii():
+        return len(text)
+    return sum(_cells_of(character) for character in text)
+
+
+def _cells_of(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`1 document`, `2 documents`, `1,204 documents`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def sized(size: int) -> str:
+    """A number of bytes for people: `812 B`, `4.1 kB`, `12 MB`."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 999.5 or unit == "GB":
+            break
+        amount /= 1000
+    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 9.95 else f"{amount:.1f} {unit}"
+
+
+def lasting(seconds: float) -> str:
+    """A span of time for people: `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    for limit, unit, name in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86400:.0f} d"

@@ -1,0 +1,116 @@
+"""The program as a tree of commands. A command's module is imported when the command is run."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.config.problems import nearest
+
+COMMANDS = {
+    "init": "Write a commented config for a folder.",
+    "plan": "Show what a pass would do; change nothing.",
+    "status": "Show the state of every mirror, or document.",
+    "search": "Search the mirrored documents.",
+    "explain": "Tell why a file is or is not found.",
+    "verify": "Compare folder, state and knowledge base.",
+    "retry": "Try failed documents again.",
+    "approve": "Let held deletions go.",
+    "forget": "End a mirror.",
+    "state": "Back the state up.",
+    "completion": "Print a script for your shell.",
+}
+"""Every command with its one line, in the order people meet them; `kbsync.cli.<name>.command` is its code."""
+
+
+class Program(click.Group):
+    """Commands by name, loaded one at a time: `search` must not wait for what only the daemon needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"kbsync.cli.{cmd_name}")
+        found: click.Command = module.command
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands in `--help`, without loading any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that was typed; an unknown one is told with the nearest."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
+            near = nearest(name, COMMANDS)
+            hint = f"Did you mean {near!r}?" if near else f"Commands are: {', '.join(COMMANDS)}."
+            raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Program,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    subcommand_metavar="[COMMAND] [ARGS]…",
+    epilog=examples(
+        "kbsync --once --folder docs           mirror a folder now, without any config",
+        "kbsync search 'how do I …' --folder docs",
+        "kbsync init docs && kbsync            write a config, then keep watching",
+    ),
+)
+@click.option("--once", is_flag=True, help="One full pass, then exit.")
+@json_option
+@click.option("--dry-run", is_flag=True, help="With --once: show what would be done, as `plan` does.")
+@shared_options
+@pass_choices
+@click.pass_context
+def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_run: bool) -> int | None:
+    """Keep a folder of documents mirrored into a knowledge base.
+
+    Without a command and without --once, kbsync watches every mirror until it is told to stop.
+
+    \b
+    Exit codes: 0 mirrored · 1 some documents failed · 2 wrong usage or config ·
+    3 waits for a person · 4 trouble that passes · 130, 143 interrupted
+    """
+    flags = {"--once": once, "--json": as_json, "--dry-run": dry_run}
+    if ctx.invoked_subcommand is not None:
+        _refuse(ctx, flags, f"goes without a command, or after it: kbsync {ctx.invoked_subcommand} …")
+        return None
+    if not once:
+        _refuse(ctx, flags, "goes with --once, or after a command")
+        from kbsync.cli.watch import watch
+
+        return watch(choices)
+    if dry_run:
+        from kbsync.cli.plan import plan
+
+        return plan(choices, as_json=as_json, limit=None)
+    from kbsync.cli.once import once as one_pass
+
+    return one_pass(choices, as_json=as_json)
+
+
+def _refuse(ctx: click.Context, flags: dict[str, bool], why: str) -> None:
+    given = [name for name, is_set in flags.items() if is_set]
+    if given:
+        raise click.UsageError(f"{given[0]} {why}", ctx)
+
+
+def run(arguments: Sequence[str]) -> Any:
+    """Run the command line; what the command returns, or the code click ended it with."""
+    return kbsync.main(
+        list(arguments), prog_name="kbsync", complete_var="_KBSYNC_COMPLETE", standalone_mode=False
+    )

@@ -1,0 +1,94 @@
+"""What is seen of a pass while it runs: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from kbsync import logs
+from kbsync.cli.paper import is_styled
+from kbsync.core.model import Status
+
+if TYPE_CHECKING:
+    from kbsync.daemon import Runs, Watcher
+    from kbsync.state.store import Tx
+
+OFTEN = 0.25
+SELDOM = 15.0
+"""Seconds between two looks, for a terminal and for a log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far all mirrors are: files that are settled (searchable or failed), of those that are wanted."""
+
+    settled: int
+    wanted: int
+
+
+def watcher(*, quiet: bool) -> Watcher | None:
+    """What shows progress on stderr; None where nobody wants to see it."""
+    if quiet:
+        return None
+    return _bar if sys.stderr.isatty() and is_styled() else _lines
+
+
+async def _look(runs: Runs) -> Reached:
+    numbers = [run.mirror for run in runs.runs.values() if run.mirror]
+    return await runs.store.read(lambda tx: _reached(tx, numbers))
+
+
+def _reached(tx: Tx, mirrors: Iterable[int]) -> Reached:
+    settled = open_ones = 0
+    for mirror in mirrors:
+        tally = tx.mirrors.tally(mirror)
+        settled += sum(tally.get(status, 0) for status in (Status.READY, Status.FAILED, Status.HELD))
+        open_ones += sum(tally.get(status, 0) for status in (Status.PENDING, Status.INDEXING))
+    return Reached(settled, settled + open_ones)
+
+
+async def _bar(runs: Runs) -> None:
+    """A bar with rate and time left, gone when the pass is over."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    names = ", ".join(runs.runs)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    began, first = time.monotonic(), await _look(runs)
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
+        task = progress.add_task(names, total=None, rate="")
+        while True:
+            now = await _look(runs)
+            rate = _rate(now.settled - first.settled, time.monotonic() - began)
+            progress.update(task, completed=now.settled, total=now.wanted or None, rate=rate)
+            await asyncio.sleep(OFTEN)
+
+
+async def _lines(runs: Runs) -> None:
+    """A line in the log's own format now and then; a short pass has none."""
+    log = structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logs.LEVELS["info"]),
+    )
+    began, first = time.monotonic(), await _look(runs)
+    while True:
+        await asyncio.sleep(SELDOM)
+        now = await _look(runs)
+        rate = _rate(now.settled - first.settled, time.monotonic() - began)
+        log.info("pass.progressed", mirrors=list(runs.runs), settled=now.settled, wanted=now.wanted, rate=rate)
+
+
+def _rate(done: int, seconds: float) -> str:
+    return f"{done / seconds:.1f}/s" if done > 0 and seconds > 0 else ""

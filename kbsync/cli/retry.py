@@ -1,0 +1,164 @@
+"""`kbsync retry`: failed documents get another try."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from kbsync.cli.exits import Code
+from kbsync.cli.options import Choices, examples, pass_choices, shared_options
+from kbsync.cli.paper import Paper, counted
+from kbsync.core.model import Status
+from kbsync.core.printable import printable
+from kbsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from kbsync.assembly import Installation
+    from kbsync.config.model import MirrorConfig
+    from kbsync.state.mirrors import MirrorRecord
+    from kbsync.state.store import Tx
+
+SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What failed in one mirror, of what was asked for. `is_whole`: nothing narrower was asked for."""
+
+    record: MirrorRecord
+    paths: tuple[str, ...]
+    is_whole: bool
+
+    @property
+    def is_worth_asking(self) -> bool:
+        """Something failed, or the mirror is halted and shall try again."""
+        return bool(self.paths) or (self.is_whole and self.record.halt is not None)
+
+
+@click.command(
+    epilog=examples(
+        "kbsync retry                       everything that failed",
+        "kbsync retry reports/scan.pdf      one document",
+        "kbsync retry reports               all below a folder",
+    )
+)
+@click.argument("paths", nargs=-1, metavar="[PATH]…")
+@shared_options
+@pass_choices
+def command(choices: Choices, paths: tuple[str, ...]) -> int:
+    """Release failed or quarantined documents for another try; without PATH all of them.
+
+    A PATH is relative to the mirror or to the working directory, and may be a folder.
+    """
+    from kbsync.cli.choosing import choose, glanced
+
+    installation = choose(choices)
+    with closing(glanced(installation)) as state:
+        failed = state.read(partial(find_failed, installation, paths))
+    asked = [each for each in failed if each.is_worth_asking]
+    if asked:
+        _ask(installation, asked)
+    if not choices.quiet:
+        _tell(Paper(), installation, asked)
+    return Code.MIRRORED
+
+
+def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> list[Failed]:
+    """What failed, by mirror. Raises `UsageError` for a path no mirror knows."""
+    records = {m.name: (m, record) for m in installation.mirrors if (record := tx.mirrors.named(m.name))}
+    if not records:
+        from kbsync.cli.choosing import not_yet
+
+        raise not_yet(installation)
+    if not paths:
+        return [Failed(record, _failed_in(tx, record, ""), True) for _, record in records.values()]
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        for name, known in _places(tx, records, path):
+            found.setdefault(name, []).extend(_failed_in(tx, records[name][1], known))
+    return [Failed(records[name][1], tuple(dict.fromkeys(known)), False) for name, known in found.items()]
+
+
+def _places(
+    tx: Tx, records: Mapping[str, tuple[MirrorConfig, MirrorRecord]], typed: str
+) -> list[tuple[str, str]]:
+    """The mirrors that know a path, and what they call it; as seen from the working directory first."""
+    for way in (_from_here, _from_root):
+        found = [
+            (name, path)
+            for name, (mirror, record) in records.items()
+            if (path := way(mirror, typed)) is not None and _is_known(tx, record.id, path)
+        ]
+        if found:
+            return found
+    raise UsageError(f"no mirror knows {typed}; name a mirrored file, relative to its mirror or to here")
+
+
+def _from_here(mirror: MirrorConfig, typed: str) -> str | None:
+    """The path as seen from the working directory; the last part may be a symlink of its own."""
+    parent, name = os.path.split(os.path.abspath(typed))  # noqa: PTH100
+    return _below(os.path.realpath(mirror.folder), os.path.join(os.path.realpath(parent), name))
+
+
+def _from_root(mirror: MirrorConfig, typed: str) -> str | None:
+    root = os.path.realpath(mirror.folder)
+    return None if os.path.isabs(typed) else _below(root, os.path.normpath(os.path.join(root, typed)))  # noqa: PTH117
+
+
+def _below(root: str, path: str) -> str | None:
+    """`path` relative to `root`, '' for the root itself; None for one that lies elsewhere."""
+    if path == root:
+        return ""
+    return path[len(root) :].lstrip("/") if path.startswith(root.rstrip("/") + "/") else None
+
+
+def _is_known(tx: Tx, mirror: int, path: str) -> bool:
+    return tx.entries.get(mirror, path) is not None or tx.folders.get(mirror, path) is not None
+
+
+def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
+    """The failed file at `path`, or those below it."""
+    entry = tx.entries.get(record.id, path) if path else None
+    if entry is not None:
+        return (path,) if entry.status is Status.FAILED else ()
+    inside = f"{path}/" if path else ""
+    failed = tx.entries.of_status(record.id, Status.FAILED)
+    return tuple(each.path for each in failed if each.path.startswith(inside))
+
+
+def _ask(installation: Installation, asked: Sequence[Failed]) -> None:
+    from kbsync.cli.asking import Request, post
+
+    post(
+        installation,
+        [
+            Request("retry", each.record.name, {"paths": None if each.is_whole else list(each.paths)})
+            for each in asked
+        ],
+    )
+
+
+def _tell(paper: Paper, installation: Installation, asked: Sequence[Failed]) -> None:
+    if not asked:
+        paper.line("nothing has failed")
+        return
+    from kbsync.cli.asking import when
+
+    for line in _lines(asked):
+        paper.line(line)
+    paper.line(when(installation))
+
+
+def _lines(asked: Sequence[Failed]) -> Iterator[str]:
+    for each in asked:
+        yield f"{each.record.name}: {counted(len(each.paths), 'document')} will be tried again"
+        for path in each.paths[:SHOWN]:
+            yield f"  {printable(path)}"
+        if len(each.paths) > SHOWN:
+            yield f"  … and {len(each.paths) - SHOWN:,} more"

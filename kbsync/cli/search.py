@@ -1,0 +1,111 @@
+"""`kbsync search`: the query in, documents out. Kept light: a cold search has little time."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kbsync.cli.exits import Code
+from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.paper import Paper, tell
+from kbsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from kbsync.cli.finding import Found
+    from kbsync.contract import Query
+
+
+class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+    """A date or a date with a time, in local time where no zone is given."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds since the epoch."""
+        if isinstance(value, float):
+            return value
+        try:
+            return datetime.datetime.fromisoformat(value).timestamp()
+        except (ValueError, OverflowError, OSError):
+            self.fail(f"{value!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z", param, ctx)
+
+
+@click.command(
+    epilog=examples(
+        "kbsync search 'how do I reset a password'",
+        "kbsync search invoice --type pdf --after 2026-01-01",
+        "kbsync search 'error handling' --path 'guides/**' -k 3",
+        "kbsync search draft --files -0 | xargs -0 ls -l",
+        "kbsync search 'opening hours' --json | jq -r '.hits[0].text'",
+    )
+)
+@click.argument("query", nargs=-1, required=True)
+@click.option(
+    "-k", "--top-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many documents."
+)
+@click.option("--path", metavar="GLOB", help="Only documents whose path matches (gitignore syntax).")
+@click.option("--type", "types", multiple=True, metavar="EXT", help="Only this extension; may be repeated.")
+@click.option("--after", type=Moment(), metavar="DATE", help="Only files changed at or after this date.")
+@click.option("--files", is_flag=True, help="Print absolute paths only.")
+@click.option("-0", "--null", is_flag=True, help="With --files: end each path with a NUL, for xargs -0.")
+@json_option
+@shared_options
+@pass_choices
+def command(
+    choices: Choices,
+    query: tuple[str, ...],
+    top_k: int,
+    path: str | None,
+    types: tuple[str, ...],
+    after: float | None,
+    files: bool,
+    null: bool,
+    as_json: bool,
+) -> int:
+    """Search the mirrored documents by words and by meaning; the best come first."""
+    if null and not files:
+        raise UsageError("-0 goes with --files")
+    if files and as_json:
+        raise UsageError("--files and --json exclude each other")
+    from kbsync.cli.choosing import choose
+    from kbsync.cli.finding import find
+    from kbsync.contract import Query
+
+    asked = Query(_text(query), top_k, path, tuple(part for each in types for part in each.split(",")), after)
+    hits = find(choose(choices, here=True), asked)
+    _show(Paper(), hits, asked, choices, files=files, null=null, as_json=as_json)
+    return Code.MIRRORED
+
+
+def _text(words: tuple[str, ...]) -> str:
+    text = " ".join(words).strip()
+    if not text:
+        raise UsageError("the query is empty; say what to look for")
+    return text
+
+
+def _show(
+    paper: Paper,
+    hits: list[Found],
+    query: Query,
+    choices: Choices,
+    *,
+    files: bool,
+    null: bool,
+    as_json: bool,
+) -> None:
+    if as_json:
+        from kbsync.cli.finding import to_json
+
+        paper.json({"hits": [to_json(each) for each in hits]})
+    elif files:
+        for each in hits:
+            paper.path(str(each.absolute), b"\0" if null else b"\n")
+    else:
+        from kbsync.cli.hits import print_hits
+
+        print_hits(paper, hits, query.text)
+        if not hits and not choices.quiet:
+            tell(f"nothing found for: {query.text}")

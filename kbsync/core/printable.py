@@ -1,0 +1,32 @@
+"""Texts of strangers made fit for terminal and log: they cannot move a cursor or forge a line. Pure."""
+
+from __future__ import annotations
+
+import re
+
+_HARMFUL = re.compile(
+    "["
+    "\x00-\x1f\x7f-\x9f"  # C0 and C1 controls, line ends among them
+    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # direction, line ends, unseen
+    "\ud800-\udfff"  # bytes that are not UTF-8, as surrogate escapes
+    "\U000e0000-\U000e007f"  # tags: unseen
+    "]"
+)
+_HARMFUL_IN_LINES = re.compile(f"(?![\n\t]){_HARMFUL.pattern}")
+
+
+def printable(text: str) -> str:
+    """`text` on one line: controls and unseen characters as escapes, bytes that are not UTF-8 as `\\xff`."""
+    return text if text.isprintable() else _HARMFUL.sub(_escaped, text)
+
+
+def printable_lines(text: str) -> str:
+    """`text` with its line ends and tabs kept, all else as in `printable`."""
+    return _HARMFUL_IN_LINES.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    if 0xDC80 <= number <= 0xDCFF:
+        return f"\\x{number - 0xDC00:02x}"
+    return found[0].encode("unicode_escape").decode()

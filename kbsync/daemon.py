@@ -1,0 +1,228 @@
+"""Runs mirrors: one pass of all of them, or all of them until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from kbsync.assembly import Installation, opened, plan_of
+from kbsync.config.model import MirrorConfig
+from kbsync.contract import Target
+from kbsync.engine.clock import SystemClock
+from kbsync.engine.mirror import MirrorRun, Site
+from kbsync.engine.once import PassEnd, run_once
+from kbsync.engine.outcomes import Happened
+from kbsync.engine.watching import Watching
+from kbsync.errors import StateError, UsageError
+from kbsync.state.store import Store
+
+log = structlog.get_logger("kbsync")
+
+STOP_SECONDS = 1.5
+"""SIGTERM has two seconds in all; requests in flight are cut before."""
+
+
+@dataclass(slots=True)
+class Runs:
+    """The mirrors at work on one state."""
+
+    store: Store
+    runs: dict[str, MirrorRun] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OnceEnd:
+    """How the passes ended, by mirror name; `signal` when one cut them short."""
+
+    ends: dict[str, PassEnd]
+    runs: dict[str, MirrorRun]
+    seconds: float
+    signal: int | None = None
+
+
+Watcher = Callable[[Runs], Awaitable[None]]
+"""Shows progress while passes run; is cancelled at their end."""
+
+
+def tell_damage(sentence: str) -> None:
+    """A damaged state is a person's business even in quiet mode."""
+    log.error("state.set_aside", detail=sentence)
+
+
+def mirror_run(installation: Installation, mirror: MirrorConfig, store: Store) -> MirrorRun:
+    """A mirror ready to begin."""
+
+    async def open_target() -> Target:
+        return await asyncio.to_thread(installation.target, mirror)
+
+    names = [m.name for m in installation.config.mirrors]
+    site = Site(installation.spool_dir, names, installation.cure)
+    run = MirrorRun(plan_of(mirror), store, open_target, SystemClock(), site)
+    run.on_event = lambda event: note(mirror.name, event)
+    return run
+
+
+def note(mirror: str, event: Happened) -> None:
+    """One canonical line for every finished document."""
+    fields = {
+        "mirror": mirror,
+        "path": event.path,
+        "document_id": event.document_id,
+        "attempt": event.attempt,
+        "seconds": round(event.seconds, 3),
+    }
+    if event.event == "document.failed":
+        log.warning(event.event, reason=event.reason, code=event.code, **fields)
+    else:
+        log.info(event.event, **fields)
+
+
+async def once(installation: Installation, watch: Watcher | None = None) -> OnceEnd:
+    """One pass of every mirror, side by side.
+
+    Raises `LockedError`, `UsageError` or `StateError` at the start.
+    """
+    began = time.monotonic()
+    with opened(installation, tell_damage) as store:
+        runs = Runs(store, {m.name: mirror_run(installation, m, store) for m in installation.mirrors})
+        shown = asyncio.create_task(_shown(watch, runs))
+        passes = asyncio.gather(*(_pass(run) for run in runs.runs.values()))
+        caught = await _until_done_or_signalled(passes)
+        shown.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await shown
+        ends = {} if caught else dict(zip(runs.runs, passes.result(), strict=True))
+    return OnceEnd(ends, runs.runs, time.monotonic() - began, caught)
+
+
+async def _pass(run: MirrorRun) -> PassEnd:
+    try:
+        return await run_once(run)
+    except StateError as error:
+        return PassEnd(False, str(error))
+
+
+async def _shown(watch: Watcher | None, runs: Runs) -> None:
+    if watch is not None:
+        await watch(runs)
+
+
+async def _until_done_or_signalled(passes: asyncio.Future[list[PassEnd]]) -> int | None:
+    """The signal that cut the passes short, or None. What was done so far is recorded."""
+    stop, caught = asyncio.Event(), list[int]()
+    with _signals(stop, caught):
+        waiting = asyncio.ensure_future(stop.wait())
+        both: set[asyncio.Future[Any]] = {passes, waiting}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if passes.done():
+            passes.result()
+            return None
+        passes.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await passes
+    return caught[0]
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event, caught: list[int]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def receive(number: int) -> None:
+        caught.append(number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, receive, number)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+Reload = Callable[[], Installation]
+"""Reads the config again; raises `UsageError` when it is no good."""
+
+
+class Daemon:
+    """Watches every mirror until SIGTERM or SIGINT; SIGHUP reads the config again."""
+
+    def __init__(self, installation: Installation, reload: Reload) -> None:
+        self._installation = installation
+        self._reload = reload
+        self._stop = asyncio.Event()
+        self._hup = asyncio.Event()
+        self._tasks: dict[str, tuple[MirrorConfig, asyncio.Event, asyncio.Task[None]]] = {}
+
+    async def run(self) -> None:
+        """Until told to stop. Raises `LockedError`, `UsageError` or `StateError` at the start only."""
+        with opened(self._installation, tell_damage) as store:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(signal.SIGHUP, self._hup.set)
+            try:
+                await self._serve(store)
+            finally:
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    loop.remove_signal_handler(number)
+
+    async def _serve(self, store: Store) -> None:
+        self._adjust(store, self._installation.mirrors)
+        while not self._stop.is_set():
+            waiting = [asyncio.create_task(e.wait()) for e in (self._stop, self._hup)]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+            if self._hup.is_set() and not self._stop.is_set():
+                self._hup.clear()
+                await self._read_again(store)
+        await self._end(list(self._tasks))
+
+    def _adjust(self, store: Store, wanted: Sequence[MirrorConfig]) -> None:
+        """Start what is wanted and does not run."""
+        for mirror in wanted:
+            if mirror.name not in self._tasks:
+                stop = asyncio.Event()
+                run = mirror_run(self._installation, mirror, store)
+                watching = Watching(run, self._installation.state_dir, stop)
+                task = asyncio.create_task(watching.keep())
+                self._tasks[mirror.name] = (mirror, stop, task)
+
+    async def _read_again(self, store: Store) -> None:
+        """Take the new config whole or not at all; mirrors that did not change go on undisturbed."""
+        try:
+            new = self._reload()
+            wanted = {mirror.name: mirror for mirror in new.mirrors}
+        except UsageError as error:
+            log.error("config.refused", reason=str(error))
+            return
+        if new.state_dir != self._installation.state_dir:
+            log.error("config.refused", reason="state_dir cannot change while kbsync runs; restart it")
+            return
+        changed = [name for name, (old, _, _) in self._tasks.items() if wanted.get(name) != old]
+        await self._end(changed)
+        self._installation = new
+        names = [mirror.name for mirror in new.config.mirrors]
+        await store.write(lambda tx: tx.mirrors.detach_all_but(names))
+        self._adjust(store, list(wanted.values()))
+        log.info("config.read", mirrors=len(wanted), changed=len(changed))
+
+    async def _end(self, names: Sequence[str]) -> None:
+        ended = [self._tasks.pop(name) for name in names]
+        for _, stop, _ in ended:
+            stop.set()
+        tasks = [task for _, _, task in ended]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,79 @@
+"""Logs on stderr: for people on a terminal, one JSON object a line elsewhere, priorities under journald.
+
+Secrets never reach a log line because no module is given one to log. What a folder or a target says is
+escaped, so that a file name cannot forge a line or move a terminal's cursor.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+Fields = MutableMapping[str, Any]
+
+
+def configure(
+    *, style: str | None, level: str, environ: Mapping[str, str] | None = None, stream: TextIO | None = None
+) -> None:
+    """Set up logging once. `style`: console, json, or None to choose by where stderr goes."""
+    stream = stream or sys.stderr
+    journald = is_journal(stream, os.environ if environ is None else environ)
+    style = style or ("console" if stream.isatty() else "json")
+    processors: list[Any] = [structlog.processors.add_log_level, _printable]
+    if not journald:
+        processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+    processors.append(structlog.processors.format_exc_info)
+    processors.append(_renderer(style, stream))
+    if journald:
+        processors.append(_Prioritised())
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # its trouble is ours to tell, once
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """True when systemd connected this stream to the journal (`$JOURNAL_STREAM`, systemd.exec(5))."""
+    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return (device, inode) == (str(status.st_dev), str(status.st_ino))
+
+
+def _renderer(style: str, stream: TextIO) -> Any:
+    if style == "json":
+        return structlog.processors.JSONRenderer(ensure_ascii=True)
+    colors = stream.isatty() and "NO_COLOR" not in os.environ
+    return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24)
+
+
+def printable(text: str) -> str:
+    """The text with control characters and stray bytes written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
+    return {key: printable(value) if isinstance(value, str) else value for key, value in fields.items()}
+
+
+class _Prioritised:
+    """Puts `<6>` and the like before the line, as sd-daemon(3) asks."""
+
+    def __call__(self, _logger: Any, method: str, rendered: str) -> str:
+        """The line with its priority."""
+        priority = PRIORITIES.get("error" if method == "exception" else method, 6)
+        return "\n".join(f"<{priority}>{line}" for line in rendered.splitlines())

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.config.checks import base_findings, overlap, prefixes_clash
+from kbsync.config.model import MirrorConfig
+
+from .reading import problems, read, told
+
+
+def test_mirror_names_are_unique(tmp_path: Path) -> None:
+    text = "mirrors:\n- {name: a, folder: /srv/a}\n- {name: b, folder: /srv/b}\n- {name: a, folder: /srv/c}\n"
+    assert told(tmp_path, text) == ["4 mirrors[2].name: a is the name of mirrors[0] too; give each its own"]
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "kb").touch()
+    text = "mirrors:\n- name: a\n  folder: file\n- {name: b, folder: /srv/b, target: {path: kb}}\n"
+    assert told(tmp_path, text) == [
+        f"3 mirrors[0].folder: {tmp_path}/file is a file; name a folder",
+        f"4 mirrors[1].target.path: {tmp_path}/kb is a file; name a folder",
+    ]
+
+
+def test_nested_folders_may_go_into_knowledge_bases_of_their_own(tmp_path: Path) -> None:
+    read(
+        tmp_path,
+        "mirrors: [{name: a, folder: /srv/a}, {name: b, folder: /srv/a/b}, {name: c, folder: /srv/a}]",
+    )
+
+
+def test_one_local_knowledge_base_for_two_mirrors_is_told(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("kb")
+    text = """\
+        mirrors:
+        - {name: a, folder: /srv/a, target: {path: kb}}
+        - {name: b, folder: /srv/b, target: {path: link}}
+        """
+    assert told(tmp_path, text) == [
+        "3 mirrors[1].target.path: is the knowledge base of mirror a already; each mirror needs its own"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a", "link"), (".", "a")]
+)
+def test_overlapping_folders_into_one_knowledge_base_are_told(tmp_path: Path, one: str, other: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    text = f"""\
+        mirrors:
+        - {{name: a, folder: {one}, target: {{path: /srv/kb}}}}
+        - {{name: b, folder: {other}, target: {{path: /srv/kb}}}}
+        """
+    found = problems(tmp_path, text)
+    assert [(problem.line, problem.key) for problem in found] == [
+        (3, "mirrors[1].target.path"),
+        (3, "mirrors[1].folder"),
+    ]
+    assert "of mirror a overlap and go into one knowledge base" in found[1].message
+
+
+def test_folders_with_a_common_beginning_do_not_overlap() -> None:
+    assert not overlap(Path("/srv/docs"), Path("/srv/docs-old"))
+    assert overlap(Path("/"), Path("/srv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("state_dir: docs\nmirrors: [{name: a, folder: docs}]", "state_dir"),
+        ("state_dir: docs/state\nmirrors: [{name: a, folder: docs}]", "state_dir"),
+        ("state_dir: link/state\nmirrors: [{name: a, folder: docs}]", "state_dir"),
+        ("state_dir: .\nmirrors: [{name: a, folder: docs}]", "mirrors[0].folder"),
+        ("mirrors: [{name: a, folder: docs, target: {path: docs/kb}}]", "mirrors[0].target.path"),
+        ("mirrors: [{name: a, folder: kb/docs, target: {path: kb}}]", "mirrors[0].folder"),
+        (
+            "mirrors: [{name: a, folder: docs}, {name: b, folder: x, target: {path: docs/kb}}]",
+            "mirrors[1].target.path",
+        ),
+    ],
+)
+def test_what_we_write_lies_outside_of_what_we_mirror(tmp_path: Path, text: str, key: str) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "link").symlink_to("docs")
+    [problem] = problems(tmp_path, text)
+    assert problem.key == key
+    assert " lies inside " in problem.message
+    assert problem.message.endswith("; name a place outside of it")
+
+
+def test_a_local_knowledge_base_on_a_network_file_system_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kbsync.config.checks.network_file_system", lambda path: "nfs4")
+    [problem] = told(tmp_path, "mirrors: [{name: a, folder: /srv/a, target: {path: /mnt/kb}}]")
+    assert problem.startswith("1 mirrors[0].target.path: lies on a network file system (nfs4)")
+
+
+@dataclass(frozen=True)
+class Account:
+    """Settings of a target where several mirrors may share a knowledge base."""
+
+    base: str
+    shares_base: bool = True
+
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        return ("account", self.base)
+
+
+def mirrors(*rows: tuple[str, str, str]) -> list[MirrorConfig]:
+    """Mirrors from folder, prefix and base."""
+    made = [MirrorConfig(name=f"m{n}", folder=Path(one[0]), prefix=one[1]) for n, one in enumerate(rows)]
+    targets: list[Any] = [Account(one[2]) for one in rows]
+    return [replace(one, target=target) for one, target in zip(made, targets, strict=True)]
+
+
+def test_prefixes_of_one_base_that_begin_each_other_are_told() -> None:
+    rows = mirrors(("/a", "guides/", "1"), ("/b", "guides/faq/", "1"), ("/c", "faq/", "1"), ("/d", "", "2"))
+    [finding] = base_findings(rows)
+    assert finding.loc == ("mirrors", 1, "prefix")
+    assert "'guides/faq/' and 'guides/' of mirror m0 begin each other" in finding.message
+
+
+def test_no_prefix_begins_every_prefix() -> None:
+    assert prefixes_clash("", "a/")
+    assert prefixes_clash("", "")
+    assert not prefixes_clash("a/", "b/")
+
+
+def test_overlapping_folders_into_one_shared_base_are_told() -> None:
+    [finding] = base_findings(mirrors(("/a", "x/", "1"), ("/a/b", "y/", "1"), ("/a/b", "z/", "2")))
+    assert finding.loc == ("mirrors", 1, "folder")

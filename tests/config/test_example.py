@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kbsync.config.example import SHIPPED_SCHEMA, commented_config
+from kbsync.config.loader import load
+from kbsync.config.model import folder_config
+from kbsync.config.shape import blocks, known_keys
+from kbsync.errors import UsageError
+
+from .reading import HOME, read
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "config.example.yaml"
+BASENAMES = st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=60)
+
+
+def test_the_example_config_is_valid() -> None:
+    config = load(EXAMPLE, {"HOME": HOME})
+    assert [one.name for one in config.mirrors] == ["notes", "handbook"]
+
+
+def test_the_example_config_shows_every_key() -> None:
+    text = EXAMPLE.read_text()
+    missing = [
+        f"{home}.{key}"
+        for home, block in blocks()
+        for key in known_keys(block)
+        if not re.search(rf"\b{key}:", text)
+    ]
+    assert missing == []
+
+
+def test_the_example_config_names_the_schema_that_is_checked_in() -> None:
+    first = EXAMPLE.read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=./config.schema.json"
+    assert (ROOT / "config.schema.json").is_file()
+
+
+def test_defaults_in_the_example_config_are_the_defaults(tmp_path: Path) -> None:
+    handbook = load(EXAMPLE, {"HOME": HOME}).mirrors[1]
+    plain = folder_config(Path("/srv/handbook")).mirrors[0]
+    for key in (
+        "settle",
+        "settle_longest",
+        "rescan",
+        "deep_rescan",
+        "prefix",
+        "renames",
+        "names",
+        "observer",
+    ):
+        assert getattr(handbook, key) == getattr(plain, key)
+    assert (handbook.deletions, handbook.adopt) == (plain.deletions, plain.adopt)
+    assert handbook.target.max_bytes == plain.target.max_bytes
+
+
+def test_a_written_config_means_what_folder_means(tmp_path: Path) -> None:
+    folder = tmp_path / 'My "Docs" \\ #1: ${HOME} é 手册 😀'
+    assert read(tmp_path, commented_config(folder)).mirrors == folder_config(folder).mirrors
+
+
+@given(BASENAMES)
+@settings(deadline=None)
+def test_every_folder_that_can_be_written_is_read_back(basename: str) -> None:
+    folder = Path("/srv", basename) if basename not in (".", "..") else Path("/srv")
+    with TemporaryDirectory() as place:
+        assert read(Path(place), commented_config(folder).encode()).mirrors == folder_config(folder).mirrors
+
+
+def test_the_commented_defaults_of_a_written_config_are_the_defaults(tmp_path: Path) -> None:
+    text = commented_config(tmp_path / "docs", "x")
+    keys = re.findall(r"^    # ([a-z_]+: .*)$", text, re.MULTILINE)
+    shown = [line for line in keys if not line.startswith(("include", "exclude", "path"))]
+    assert len(shown) >= 6
+    inserted = text.replace("    target:", "".join(f"    {line}\n" for line in shown) + "    target:")
+    assert yaml.safe_load(inserted) != yaml.safe_load(text)
+    assert read(tmp_path, inserted).mirrors == read(tmp_path, text).mirrors
+
+
+def test_a_written_config_names_the_installed_schema(tmp_path: Path) -> None:
+    first = commented_config(tmp_path / "docs").splitlines()[0]
+    assert first == f"# yaml-language-server: $schema={SHIPPED_SCHEMA.as_uri()}"
+    assert SHIPPED_SCHEMA.is_file()
+
+
+def test_a_folder_that_yaml_cannot_hold_is_told() -> None:
+    with pytest.raises(UsageError, match=r"is not UTF-8.*use --folder"):
+        commented_config(Path("/srv/caf\udce9"))

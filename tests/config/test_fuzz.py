@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kbsync.config.loader import load
+from kbsync.config.model import Config
+from kbsync.config.problems import ConfigError
+from kbsync.config.shape import blocks, known_keys
+
+KEYS = [*sorted({key for _, block in blocks() for key in known_keys(block)}), "<<", "zhipu", "settings", ""]
+WORDS = ["2s", "5", "local", "onnx", "a", "/srv/a", "*.md", "!x", "[z-a]", "${X}", "${", "~", "halted", "h:1"]
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.dates()
+    | st.binary(max_size=5)
+    | st.sampled_from(WORDS)
+    | st.text(max_size=10)
+)
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS) | SCALARS, inner, max_size=5)
+    ),
+    max_leaves=25,
+)
+BLOCK = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8)
+MIRRORS = st.lists(
+    BLOCK.map(lambda block: {"name": "a", "folder": "/srv/a", **block}) | BLOCK | VALUES,
+    min_size=1,
+    max_size=3,
+)
+NEAR_MISSES = BLOCK.flatmap(lambda top: MIRRORS.map(lambda mirrors: {**top, "mirrors": mirrors}))
+FRAGMENTS = [
+    *(
+        "mirrors:",
+        "\n",
+        "  ",
+        "- ",
+        "name: ",
+        "folder: ",
+        "a",
+        "&a ",
+        "*a",
+        "<<: ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ", ",
+        ": ",
+    ),
+    *(
+        "? ",
+        "! ",
+        "!!str ",
+        "!!int ",
+        "'",
+        '"',
+        "|\n",
+        ">\n",
+        "#",
+        "\t",
+        "%",
+        "---\n",
+        "...\n",
+        "\\ud800",
+        "\0",
+    ),
+    *("${X}", "1", "null", "settle: ", "target: ", "\x85", "\u2028", "\ufeff"),
+]
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    with TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+def check(place: Path, content: bytes) -> None:
+    """`content` is a config, or is refused in whole lines that each name the file."""
+    file = place / "config.yaml"
+    file.write_bytes(content)
+    try:
+        assert isinstance(load(file, {"HOME": "/home/someone", "X": "x"}), Config)
+    except ConfigError as error:
+        assert error.problems
+        for problem in error.problems:
+            assert str(problem).startswith(str(file))
+            assert str(problem).isprintable()
+            assert problem.message
+            assert "Error" not in problem.message
+
+
+@given(content=st.binary(max_size=200))
+@settings(deadline=None)
+def test_any_bytes_are_a_config_or_refused(place: Path, content: bytes) -> None:
+    check(place, content)
+
+
+@given(parts=st.lists(st.sampled_from(FRAGMENTS), max_size=25))
+@settings(max_examples=300, deadline=None)
+def test_any_yaml_like_text_is_a_config_or_refused(place: Path, parts: list[str]) -> None:
+    check(place, "".join(parts).encode())
+
+
+@given(value=VALUES | NEAR_MISSES)
+@settings(max_examples=300, deadline=None)
+def test_any_structure_is_a_config_or_refused(place: Path, value: Any) -> None:
+    check(place, yaml.safe_dump(value, allow_unicode=True).encode(errors="surrogatepass"))

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kbsync.config.model import (
+    LONGEST_NAME,
+    Config,
+    DocumentRule,
+    LocalTargetConfig,
+    MirrorConfig,
+    folder_config,
+    folder_name,
+    settings_for,
+)
+
+RULES = (
+    DocumentRule("faq/old/", {"local": {"kind": 1}}),
+    DocumentRule("faq/**/*.csv", {"local": {"kind": 2}}),
+    DocumentRule("*.csv"),
+    DocumentRule("*.csv", {"local": {"kind": 3}}),
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "settings"),
+    [
+        ("faq/a.csv", {"kind": 2}),
+        ("faq/x/y/a.csv", {"kind": 2}),
+        ("faq/old/a.csv", {"kind": 1}),
+        ("a.csv", {}),
+        ("x/faq/a.csv", {}),
+        ("faq/a.md", {}),
+        ("faq/\udcff.csv", {"kind": 2}),
+    ],
+)
+def test_the_first_rule_that_matches_gives_the_settings(path: str, settings: dict[str, int]) -> None:
+    mirror = MirrorConfig(name="a", folder=Path("/srv/a"), documents=RULES)
+    assert settings_for(mirror, path, "local") == settings
+    assert settings_for(mirror, path, "other") == {}
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("/srv/docs", "docs"),
+        ("/srv/My Docs/", "my-docs"),
+        ("/srv/Q&A (2024)", "q-a-2024"),
+        ("/srv/_drafts_", "drafts"),
+        ("/srv/v1.2", "v1-2"),
+        ("/srv/手册", "folder"),
+        ("/srv/...", "folder"),
+        ("/", "folder"),
+        ("/srv/docs/..", "srv"),
+        ("/srv/" + "x" * 255, "x" * LONGEST_NAME),
+        ("/srv/caf\udce9", "caf"),
+    ],
+)
+def test_the_name_of_a_folder_is_its_basename_in_plain_letters(folder: str, name: str) -> None:
+    assert folder_name(Path(folder)) == name
+
+
+@given(
+    st.text(st.characters(exclude_characters="/\0"), min_size=1).filter(lambda name: name not in (".", ".."))
+)
+@settings(deadline=None)
+def test_every_folder_has_a_valid_name(basename: str) -> None:
+    name = folder_name(Path("/srv", basename))
+    assert 0 < len(name) <= LONGEST_NAME
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert not name.startswith("-")
+
+
+def test_folder_stands_in_for_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Link").symlink_to("elsewhere")
+    monkeypatch.chdir(tmp_path)
+    expected = Config(
+        mirrors=(MirrorConfig(name="link", folder=tmp_path / "Link", target=LocalTargetConfig()),)
+    )
+    assert folder_config(Path("Link")) == expected
+    assert folder_config(Path("../") / tmp_path.name / "Link") == expected
+
+
+def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert folder_config(Path("~/docs")).mirrors[0].folder == Path("/home/someone/docs")
+    assert folder_config(Path("~nobody-of-that-name")).mirrors[0].folder.name == "~nobody-of-that-name"
+
+
+def test_commands_without_a_config_import_nothing_heavy() -> None:
+    program = (
+        "import sys; import kbsync.config.model, kbsync.config.places, kbsync.config.example; "
+        "from pathlib import Path; kbsync.config.model.folder_config(Path('/srv')); "
+        "heavy = {'pydantic', 'pydantic_core', 'yaml', 'rich', 'pathspec', 'httpx', 'structlog', 'numpy'}; "
+        "print(*heavy & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from kbsync.config.model import Config, MirrorConfig
+from kbsync.config.places import (
+    SYSTEM_CONFIG,
+    KnownFolder,
+    check_state_dir,
+    config_places,
+    find_config,
+    folder_state_dir,
+    home,
+    known_folder_for,
+    known_folders,
+    note_folder,
+    state_dir,
+    state_home,
+)
+from kbsync.errors import UsageError
+
+HOME = {"HOME": "/home/someone"}
+USER_STATE = Path("/home/someone/.local/state/kbsync")
+
+
+def config(path: str | None = None, state: str | None = None) -> Config:
+    """A config found at `path` that names the state directory `state`."""
+    mirror = MirrorConfig(name="a", folder=Path("/srv/a"))
+    return Config((mirror,), state_dir=Path(state) if state else None, path=Path(path) if path else None)
+
+
+def test_config_is_looked_for_at_the_user_and_then_the_system() -> None:
+    assert config_places(HOME) == (Path("/home/someone/.config/kbsync/config.yaml"), SYSTEM_CONFIG)
+    assert config_places({**HOME, "XDG_CONFIG_HOME": "/cfg"})[0] == Path("/cfg/kbsync/config.yaml")
+    assert config_places({**HOME, "XDG_CONFIG_HOME": "relative"}) == config_places(HOME)
+    assert config_places({**HOME, "KBSYNC_CONFIG": "/x.yaml"}) == (Path("/x.yaml"),)
+
+
+def test_the_first_config_there_is_is_found(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    user = tmp_path / ".config/kbsync/config.yaml"
+    assert find_config(None, environ) in (None, SYSTEM_CONFIG)
+    user.parent.mkdir(parents=True)
+    user.touch()
+    assert find_config(None, environ) == user
+
+
+def test_a_config_that_was_named_is_never_passed_over(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), "KBSYNC_CONFIG": "/not/there.yaml"}
+    (tmp_path / ".config/kbsync").mkdir(parents=True)
+    (tmp_path / ".config/kbsync/config.yaml").touch()
+    assert find_config(None, environ) == Path("/not/there.yaml")
+    assert find_config(Path("nor/here.yaml"), environ) == Path("nor/here.yaml")
+
+
+def test_config_is_never_looked_for_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("config.yaml", "kbsync.yaml", ".kbsync.yaml"):
+        (tmp_path / name).touch()
+    assert find_config(None, {"HOME": "/nonexistent"}) in (None, SYSTEM_CONFIG)
+
+
+def test_state_lies_where_the_first_that_says_so_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    systemd = {**HOME, "STATE_DIRECTORY": "/var/lib/one:/var/lib/two"}
+    system = "/etc/kbsync/config.yaml"
+    named = config(system, state="/data/state")
+    assert state_dir(systemd, explicit=Path("here"), config=named) == tmp_path / "here"
+    assert state_dir(systemd, config=named) == Path("/data/state")
+    assert state_dir(systemd, config=config(system)) == Path("/var/lib/one")
+    assert state_dir(HOME, config=config(system)) == Path("/var/lib/kbsync")
+    assert state_dir(HOME, config=config("/etc/kbsync/more/x.yaml")) == Path("/var/lib/kbsync")
+    assert state_dir(HOME, config=config("/etc/kbsync-old/config.yaml")) == USER_STATE
+    assert state_dir(HOME, config=config("/home/someone/x.yaml")) == USER_STATE
+    assert state_dir(HOME) == USER_STATE
+    assert state_dir({**HOME, "XDG_STATE_HOME": "/st"}) == Path("/st/kbsync")
+
+
+def test_state_of_a_folder_lies_below_the_state_home(tmp_path: Path) -> None:
+    (tmp_path / "My Docs").mkdir()
+    (tmp_path / "link").symlink_to("My Docs")
+    digest = hashlib.sha256(os.fsencode(tmp_path / "My Docs")).hexdigest()[:8]
+    environ = {**HOME, "STATE_DIRECTORY": "/var/lib/one"}
+    assert state_dir(environ, folder=tmp_path / "My Docs") == USER_STATE / "folders" / f"my-docs-{digest}"
+    assert state_dir(environ, folder=tmp_path / "link") == USER_STATE / "folders" / f"link-{digest}"
+
+
+def test_state_dir_beside_folder_is_that_very_directory() -> None:
+    assert state_dir(HOME, explicit=Path("/data/x"), folder=Path("/srv/docs")) == Path("/data/x")
+
+
+def test_without_a_home_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "home", nobody)
+    assert home({"HOME": "relative"}) is None
+    with pytest.raises(UsageError, match="name one with --state-dir"):
+        state_home({})
+    assert config_places({}) == (SYSTEM_CONFIG,)
+
+
+def test_the_state_directory_is_created_for_its_owner_alone(tmp_path: Path) -> None:
+    place = tmp_path / "a" / "b"
+    check_state_dir(place)
+    check_state_dir(place)
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (place, place.parent)] == [0o700, 0o700]
+
+
+def test_commands_that_write_nothing_create_nothing(tmp_path: Path) -> None:
+    check_state_dir(tmp_path / "state", create=False)
+    assert not (tmp_path / "state").exists()
+    with pytest.raises(UsageError, match="lies inside"):
+        check_state_dir(tmp_path / "state", [tmp_path], create=False)
+
+
+def test_the_mode_of_a_directory_that_exists_is_left_alone(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    check_state_dir(tmp_path)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize(
+    ("state", "folder"), [("docs", "docs"), ("docs/st", "docs"), ("link/st", "docs"), ("st", "st/d")]
+)
+def test_a_state_directory_and_a_mirrored_folder_do_not_nest(tmp_path: Path, state: str, folder: str) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "link").symlink_to("docs")
+    with pytest.raises(UsageError, match=r"lies inside .*--state-dir"):
+        check_state_dir(tmp_path / state, [tmp_path / "other", tmp_path / folder])
+    assert not (tmp_path / "docs/st").exists()
+
+
+def test_a_state_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file/below", Path("/proc/kbsync")):
+        with pytest.raises(UsageError, match=r"cannot be made \(.*\); name another place with --state-dir"):
+            check_state_dir(place)
+
+
+def test_a_state_directory_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write anywhere
+    with pytest.raises(UsageError, match="cannot be written; run as the user it belongs to"):
+        check_state_dir(tmp_path)
+
+
+def test_a_state_directory_on_a_network_file_system_is_told(tmp_path: Path) -> None:
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / {tmp_path}/nfs rw - nfs4 h:/x rw\n")
+    with pytest.raises(UsageError, match=r"network file system \(nfs4\).*--state-dir.* on a local disk"):
+        check_state_dir(tmp_path / "nfs" / "state", mountinfo=mountinfo)
+    assert not (tmp_path / "nfs").exists()
+    check_state_dir(tmp_path / "local", mountinfo=mountinfo)
+
+
+def test_folders_of_earlier_runs_are_known(tmp_path: Path) -> None:
+    below = tmp_path / "state"
+    folders = [tmp_path / "b", tmp_path / "a", tmp_path / "caf\udce9"]
+    assert known_folders(below) == []
+    for folder in folders:
+        folder.mkdir()
+        place = folder_state_dir(folder, below)
+        check_state_dir(place)
+        note_folder(place, folder)
+        note_folder(place, folder)
+        assert sorted(one.name for one in place.iterdir()) == ["folder"]
+        assert stat.S_IMODE((place / "folder").stat().st_mode) == 0o600
+    (below / "folders" / "half-made").mkdir()
+    (below / "folders" / "damaged").mkdir()
+    (below / "folders" / "damaged" / "folder").write_bytes(b"relative")
+    (below / "folders" / "file").touch()
+    assert known_folders(below) == [KnownFolder(one, folder_state_dir(one, below)) for one in sorted(folders)]
+
+
+def test_the_innermost_known_folder_contains_a_directory(tmp_path: Path) -> None:
+    below = tmp_path / "state"
+    for name in ("docs", "docs/inner"):
+        (tmp_path / name).mkdir()
+        place = folder_state_dir(tmp_path / name, below)
+        check_state_dir(place)
+        note_folder(place, tmp_path / name)
+    (tmp_path / "link").symlink_to("docs")
+
+    def known(name: str) -> Path | None:
+        found = known_folder_for(tmp_path / name, below)
+        return found and found.folder
+
+    assert known("docs") == tmp_path / "docs"
+    assert known("link/x/y") == tmp_path / "docs"
+    assert known("docs/inner/x") == tmp_path / "docs/inner"
+    assert known("docs-old") is None
+    assert known(".") is None
+
+
+def test_a_folder_noted_through_a_link_is_its_real_path(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "link").symlink_to("docs")
+    place = folder_state_dir(tmp_path / "link", tmp_path / "state")
+    check_state_dir(place)
+    note_folder(place, tmp_path / "link")
+    assert known_folders(tmp_path / "state") == [KnownFolder(tmp_path / "docs", place)]

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kbsync.config.example import SHIPPED_SCHEMA
+from kbsync.config.schema import schema, text
+from kbsync.config.tree import grow
+
+from .reading import problems
+
+ROOT = Path(__file__).parents[2]
+RENEW = (
+    "renew it: python -m kbsync.config.schema > config.schema.json "
+    "&& cp config.schema.json kbsync/config/schema.json"
+)
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+}
+
+
+def accepts(rules: dict[str, Any], value: Any) -> bool:
+    """`value` follows `rules`, a JSON schema of the few words ours uses."""
+    unknown = rules.keys() - {
+        *(
+            "$schema",
+            "title",
+            "description",
+            "default",
+            "examples",
+            "writeOnly",
+            "type",
+            "properties",
+            "required",
+        ),
+        *("additionalProperties", "items", "minItems", "enum", "pattern", "minLength", "maxLength"),
+        *("minimum", "maximum", "oneOf"),
+    }
+    assert not unknown, f"the check does not know {unknown}"
+    if "oneOf" in rules:
+        return sum(accepts(one, value) for one in rules["oneOf"]) == 1
+    if "type" in rules and (not isinstance(value, TYPES[rules["type"]]) or isinstance(value, bool)):
+        return False
+    match value:
+        case dict():
+            known = rules.get("properties", {})
+            return set(rules.get("required", ())) <= set(value) <= set(known) and all(
+                accepts(known[key], one) for key, one in value.items()
+            )
+        case list():
+            return len(value) >= rules.get("minItems", 0) and all(
+                accepts(rules["items"], one) for one in value
+            )
+        case str():
+            return (
+                value in rules.get("enum", [value])
+                and re.search(rules.get("pattern", ""), value) is not None
+                and rules.get("minLength", 0) <= len(value) <= rules.get("maxLength", 10_000)
+            )
+        case _:
+            return bool(rules.get("minimum", value) <= value <= rules.get("maximum", value))
+
+
+@pytest.mark.parametrize("place", [ROOT / "config.schema.json", SHIPPED_SCHEMA])
+def test_the_checked_in_schema_is_that_of_the_model(place: Path) -> None:
+    assert place.read_text() == text(), RENEW
+
+
+def every(part: Any, place: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """All keys of the schema with their descriptions."""
+    found = []
+    for key, one in part.get("properties", {}).items():
+        found += [(f"{place}.{key}", one), *every(one, f"{place}.{key}")]
+    for inner in [part["items"]] if "items" in part else part.get("oneOf", []):
+        found += every(inner, place)
+    return found
+
+
+def test_every_key_is_described_and_every_block_is_closed() -> None:
+    keys = every(schema())
+    assert len(keys) > 30
+    assert [place for place, one in keys if not one.get("description")] == []
+    assert [place for place, one in keys if one.get("type") == "object" and one["additionalProperties"]] == []
+
+
+def test_defaults_are_written_as_in_a_file() -> None:
+    keys = dict(every(schema()))
+    assert keys[".mirrors.settle"]["default"] == "2s"
+    assert keys[".mirrors.deep_rescan"]["default"] == "1d"
+    assert keys[".mirrors.target.max_bytes"]["default"] == 100_000_000
+    assert "default" not in keys[".mirrors.include"]
+
+
+def test_the_schema_offers_files_for_secrets_and_hides_our_own_fields() -> None:
+    keys = dict(every(schema()))
+    assert ".notify.url_file" in keys
+    assert ".path" not in keys
+    assert ".mirrors.documents.settings" not in keys
+
+
+def test_the_example_config_follows_the_schema() -> None:
+    assert accepts(schema(), grow((ROOT / "config.example.yaml").read_text()).value)
+
+
+MIRROR = {"name": "a", "folder": "/srv/a"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "good"),
+    [
+        ({}, True),
+        ({"settle": "2s"}, True),
+        ({"settle": "${SETTLE}"}, True),
+        ({"settle": "2"}, False),
+        ({"settle": 2}, False),
+        ({"setle": "2s"}, False),
+        ({"include": []}, False),
+        ({"include": ["*.md"]}, True),
+        ({"exclude": []}, True),
+        ({"exclude": "x"}, False),
+        ({"observer": "polling"}, True),
+        ({"observer": "poll"}, False),
+        ({"deletions": {"hold_fraction": 2}}, False),
+        ({"deletions": {"hold_count": "5"}}, False),
+        ({"target": {}}, True),
+        ({"target": {"type": "zhipu"}}, False),
+        ({"target": {"type": "local", "embedding": {"type": "openai"}}}, False),
+        ({"documents": [{"match": "a", "local": {}}]}, True),
+        ({"documents": [{"match": "!a"}]}, False),
+        ({"documents": [{"local": {}}]}, False),
+        ({"documents": [{"match": "a", "zhipu": {}}]}, False),
+        ({"name": "A"}, False),
+    ],
+)
+def test_schema_and_loader_take_and_refuse_the_same(
+    tmp_path: Path, extra: dict[str, Any], good: bool
+) -> None:
+    config = {"mirrors": [{**MIRROR, **extra}]}
+    assert accepts(schema(), config) is good
+    assert (problems(tmp_path, yaml.safe_dump(config), SETTLE="2s") == []) is good

@@ -1,0 +1,81 @@
+"""Stops the program at one boundary: a commit of the state, or the start, effect or answer of a request.
+
+From that moment on nothing reaches disk or target any more, as after kill -9. Boundaries are counted, so
+that a test can go through all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from kbsync.engine.once import run_once
+from kbsync.targets.memory import Crash
+from tests.engine.world import World
+
+
+@dataclass
+class Guillotine:
+    """Falls at boundary number `at` (from 1); never, when None. `passed` names every boundary gone through."""
+
+    at: int | None = None
+    passed: list[str] = field(default_factory=list)
+    fallen: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def boundary(self, name: str) -> None:
+        with self._lock:
+            if self.fallen:
+                raise Crash(name)
+            self.passed.append(name)
+            if self.at is not None and len(self.passed) == self.at:
+                self.fallen = True
+                raise Crash(name)
+
+
+async def run_until(world: World, guillotine: Guillotine) -> None:
+    """A pass that ends at the boundary, or normally when it is never reached."""
+    world.on_commit = lambda moment: guillotine.boundary(f"commit {moment}")
+    world.base.at_request = lambda op, phase, _what: guillotine.boundary(f"{op} {phase}")
+    try:
+        async with world.running() as store:
+            run = world.make_run(store)
+            passing = asyncio.create_task(run_once(run))
+            while not passing.done() and not guillotine.fallen:
+                await asyncio.sleep(0.0005)
+            if guillotine.fallen:
+                passing.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Crash, Exception):
+                await passing
+            if not guillotine.fallen:
+                passing.result()
+    except Crash:
+        pass
+    finally:
+        world.on_commit = None
+        world.base.at_request = None
+        world.base.open_requests = 0
+
+
+async def enumerate_boundaries(
+    make: Callable[[], Awaitable[World]], prepare: Callable[[World], object], check: Callable[[World], None]
+) -> int:
+    """Run the pass after `prepare` once for every boundary in it, crash there, recover, and `check`.
+
+    `make` gives a world whose folder is already mirrored. Returns the number of boundaries.
+    """
+    number = 0
+    while True:
+        number += 1
+        world = await make()
+        prepare(world)
+        guillotine = Guillotine(at=number)
+        await run_until(world, guillotine)
+        world.breaches.clear()  # rows of a cut transaction never reached the disk
+        await world.once()
+        check(world)
+        if not guillotine.fallen:
+            return number - 1

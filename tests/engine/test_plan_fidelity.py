@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from kbsync.engine.plan import MirrorPlan, Planned
+from kbsync.targets.memory import AbleMemory, MemoryTarget, RenamingMemory, UpdatingMemory
+from tests.engine.viewing import planned
+from tests.engine.world import World
+
+NAMES = ["a.md", "b.md", "c.txt", "d.md", "sub/e.md", "sub/f.md", "sub/deep/g.md", "other/h.txt"]
+
+
+def random_edit(world: World, chance: random.Random) -> None:
+    there = sorted(p for p in world.root.rglob("*") if p.is_file() and p.name != ".kbsyncignore")
+    kind = chance.randrange(9)
+    if kind <= 2 or not there:
+        world.write(chance.choice(NAMES), f"text {chance.randrange(6)}")
+        return
+    file = chance.choice(there)
+    match kind:
+        case 3:
+            file.unlink()
+        case 4:
+            to = (
+                world.root / chance.choice(["moved", "sub", "other"]) / f"m{chance.randrange(4)}{file.suffix}"
+            )
+            to.parent.mkdir(exist_ok=True)
+            file.rename(to)
+        case 5:
+            file.touch()
+        case 6:
+            file.write_text("")
+        case 7 if file.parent != world.root:
+            to = world.root / f"dir{chance.randrange(3)}"
+            if not to.exists():
+                file.parent.rename(to)
+        case 8:
+            world.write(".kbsyncignore", chance.choice(["", "other/\n", "b.md\n", "sub/deep/\n", "*.txt\n"]))
+
+
+def paths(planned: tuple[Planned, ...]) -> list[str]:
+    return [one.path for one in planned]
+
+
+def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) -> None:
+    """What was done is what was planned, seen from the target."""
+    done = world.base.effects[effects:]
+    sent = sorted(e.path for e in done if e.op in ("put", "update"))
+    to_send = [p for p in (*plan.upload, *plan.replace, *plan.rename, *plan.reembed) if p.sends]
+    assert sorted(paths(tuple(to_send))) == sent
+    renamed = sorted(e.path for e in done if e.op == "rename")
+    assert sorted(p.path for p in plan.rename if not p.sends) == renamed
+    after = world.served()
+    left = {p.source for p in plan.rename}
+    assert set(before) - set(after) == {*paths(plan.delete), *left} - set(after)
+    assert set(after) - set(before) == {*paths(plan.upload), *paths(plan.rename)} - set(before)
+    assert set(paths(plan.held)) <= set(after)
+    statuses = world.statuses()
+    assert statuses.get("held", 0) == len(plan.held)
+    changed = len(plan.upload) + len(plan.replace) + len(plan.rename) + len(plan.reembed)
+    assert statuses.get("ready", 0) == plan.unchanged + changed - len(plan.failed)
+
+
+@pytest.mark.parametrize("target", [MemoryTarget, RenamingMemory, UpdatingMemory, AbleMemory])
+@pytest.mark.parametrize("seed", range(12))
+async def test_a_pass_does_what_was_planned(tmp_path: Path, target: type[MemoryTarget], seed: int) -> None:
+    chance = random.Random(seed)
+    world = World(tmp_path, target)
+    for name in chance.sample(NAMES, chance.randrange(len(NAMES))):
+        world.write(name, f"text {chance.randrange(6)}")
+    for _ in range(6):
+        for _ in range(chance.randrange(4)):
+            random_edit(world, chance)
+        plan = await planned(world)
+        assert plan.halt is None
+        before, effects = world.served(), len(world.base.effects)
+        await world.once()
+        check(world, plan, before, effects)
+        again = await planned(world)
+        assert [*again.upload, *again.replace, *again.rename, *again.delete, *again.reembed] == []

@@ -1,0 +1,55 @@
+"""Looking at a `World` the way the read-only commands do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kbsync.engine.plan import MirrorPlan, Site, plan_mirror, service_of
+from kbsync.state.store import Glance
+from kbsync.targets.memory import MemoryTarget
+from tests.engine.world import World
+
+
+def open_target(world: World) -> MemoryTarget:
+    return world.target_type(world.base, limits=world.limits, clock=world.clock.wall)
+
+
+@contextmanager
+def glancing(world: World) -> Iterator[Glance | None]:
+    """The state as a read-only command opens it, None where there is none."""
+    path = world.state / "state.db"
+    if not path.exists():
+        yield None
+        return
+    glance = Glance(path)
+    try:
+        yield glance
+    finally:
+        glance.close()
+
+
+async def planned(world: World, *, ask: bool = True) -> MirrorPlan:
+    target = open_target(world)
+    with glancing(world) as glance:
+        return await plan_mirror(
+            world.plan,
+            service_of(target, world.plan),
+            glance,
+            world.clock,
+            target=target if ask else None,
+            site=Site(world.configured),
+        )
+
+
+def everything_below(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Size, mtime and ctime of all files: equal when nothing was written."""
+    found = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            seen = path.lstat()
+            found[str(path)] = (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+    return found

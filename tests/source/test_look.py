@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.core.model import SELECTED, Choice, Kind, Limits, Presence, Stamp
+from kbsync.core.select import Rules
+from kbsync.source.looker import Look, RulesUnknown, look, rules_at
+from kbsync.source.roots import RootIdentity, identify
+
+RULES = Rules(None, ("shut/",), Limits(extensions=frozenset({"md"})))
+MISSING = Look(Presence.MISSING)
+
+
+def write(root: Path, path: str, text: str = "words\n") -> Path:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, call: str, name: str, number: int) -> None:
+    real = getattr(os, call)
+
+    def failing(path: Any, *rest: Any, **options: Any) -> Any:
+        if path == name:
+            raise OSError(number, os.strerror(number))
+        return real(path, *rest, **options)
+
+    monkeypatch.setattr(os, call, failing)
+
+
+def test_what_is_there_is_described(tmp_path: Path) -> None:
+    file = write(tmp_path, "docs/a.md")
+    os.link(file, tmp_path / "twin.md")
+    s = file.stat()
+    stamp = Stamp(s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
+    assert look(tmp_path, "docs/a.md") == Look(Presence.PRESENT, stamp, Kind.FILE, 2)
+    assert look(tmp_path, "docs").kind is Kind.FOLDER
+    assert look(tmp_path, "").kind is Kind.FOLDER
+    (tmp_path / "link.md").symlink_to(file)
+    (tmp_path / "dangling.md").symlink_to("nowhere")
+    assert look(tmp_path, "link.md").kind is look(tmp_path, "dangling.md").kind is Kind.SYMLINK
+    os.mkfifo(tmp_path / "pipe")
+    assert look(tmp_path, "pipe").kind is Kind.SPECIAL
+
+
+def test_a_path_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
+    write(tmp_path, "docs/a.md")
+    write(tmp_path, "was-folder")
+    (tmp_path / "linked").symlink_to("docs")
+    for path in ("b.md", "docs/b.md", "nowhere/deep/a.md", "was-folder/a.md", "docs/a.md/x", "linked/a.md"):
+        assert look(tmp_path, path) == MISSING, path
+
+
+def test_symlinks_in_a_circle_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert look(tmp_path, "a").kind is Kind.SYMLINK
+    assert look(tmp_path, "a/x.md") == MISSING
+
+
+@pytest.mark.parametrize(
+    "number",
+    [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.EMFILE, errno.ENOTCONN],
+)
+@pytest.mark.parametrize(("call", "name"), [("open", "docs"), ("stat", "a.md")])
+def test_what_could_not_be_looked_at_is_unknown_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str, name: str
+) -> None:
+    write(tmp_path, "docs/a.md")
+    refuse(monkeypatch, call, name, number)
+    seen = look(tmp_path, "docs/a.md")
+    assert seen.presence is Presence.UNKNOWN
+    assert os.strerror(number).lower() in seen.problem
+
+
+def test_a_name_longer_than_any_file_system_takes_is_unknown(tmp_path: Path) -> None:
+    assert look(tmp_path, "n" * 300).presence is Presence.UNKNOWN
+
+
+def test_a_path_longer_than_path_max_is_looked_at(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir("d" * 200, dir_fd=fd)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open("a.md", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    path = "/".join(["d" * 200] * 30)
+    assert look(tmp_path, f"{path}/a.md").kind is Kind.FILE
+    assert look(tmp_path, f"{path}/b.md") == MISSING
+
+
+def test_nothing_is_missing_below_a_root_that_is_not_there(tmp_path: Path) -> None:
+    seen = look(tmp_path / "nowhere", "a.md")
+    assert seen.presence is Presence.UNKNOWN
+    assert str(tmp_path / "nowhere") in seen.problem
+
+
+def test_nothing_is_missing_below_another_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    identity = identify(root)
+    assert look(root, "a.md", identity) == MISSING
+    root.rename(tmp_path / "away")
+    root.mkdir()
+    assert look(root, "a.md", identity).presence is Presence.UNKNOWN
+
+
+def test_a_new_device_number_is_another_root_within_a_run(tmp_path: Path) -> None:
+    now = identify(tmp_path)
+    before = RootIdentity(now.dev + 1, now.ino, now.fs_type, now.is_mount)
+    assert look(tmp_path, "a.md", before).presence is Presence.UNKNOWN
+
+
+def test_what_was_in_a_mount_that_is_gone_is_unknown(tmp_path: Path) -> None:
+    write(tmp_path, "disk-2/b.md")
+    assert look(tmp_path, "disk/a.md", mount_points=["disk"]).problem == (
+        "disk was a mount point and is not mounted"
+    )
+    assert look(tmp_path, "disk-2/a.md", mount_points=["disk"]) == MISSING
+    assert look(tmp_path, "disk-2/b.md", mount_points=["disk-2"]).presence is Presence.PRESENT
+
+
+def test_looking_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    write(tmp_path, "docs/a.md")
+    before = len(os.listdir("/proc/self/fd"))
+    for path in ("docs/a.md", "docs/b.md", "docs/a.md/x", "no/where", "n" * 300):
+        look(tmp_path, path)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_rules_of_a_folder_come_from_all_ignore_files_on_the_way(tmp_path: Path) -> None:
+    write(tmp_path, ".kbsyncignore", "*.txt\n")
+    write(tmp_path, "docs/.kbsyncignore", "!keep.txt\n/a.md\n")
+    (tmp_path / "docs/deep").mkdir()
+    rules, entered = rules_at(tmp_path, RULES, "docs/deep")
+    assert entered is SELECTED
+    assert rules.verdict("docs/deep/x.txt", 1, Kind.FILE).rule == ".kbsyncignore:1"
+    assert rules.verdict("docs/deep/keep.txt", 1, Kind.FILE).choice is not Choice.EXCLUDED
+    assert rules.verdict("docs/a.md", 1, Kind.FILE).rule == "docs/.kbsyncignore:2"
+    assert rules_at(tmp_path, RULES, "")[0].person_version != RULES.person_version
+
+
+def test_a_folder_that_is_not_entered_is_told_with_the_rule(tmp_path: Path) -> None:
+    (tmp_path / "docs/shut/deep").mkdir(parents=True)
+    _, entered = rules_at(tmp_path, RULES, "docs/shut/deep")
+    assert (entered.choice, entered.rule) == (Choice.EXCLUDED, "exclude[0]")
+
+
+def test_rules_that_cannot_be_known_are_an_error_with_the_line(tmp_path: Path) -> None:
+    write(tmp_path, "docs/.kbsyncignore", "fine\nbad[\n")
+    with pytest.raises(RulesUnknown, match=r"docs/\.kbsyncignore:2: .* in 'bad\[?'?; correct that line"):
+        rules_at(tmp_path, RULES, "docs")
+    with pytest.raises(FileNotFoundError):
+        rules_at(tmp_path, RULES, "nowhere")

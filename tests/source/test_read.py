@@ -1,0 +1,401 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import resource
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.contract import Body
+from kbsync.core.model import Stamp
+from kbsync.errors import StateError
+from kbsync.source import reader, spool
+from kbsync.source.looker import look
+from kbsync.source.reader import Sample, Taken, Unreadable, Unstable, Vanished, digest, forced_take, take
+from kbsync.source.spool import IN_MEMORY, Spooled
+
+LARGE = os.urandom(IN_MEMORY) + b"and more"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "root/docs").mkdir(parents=True)
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def spool_dir(tmp_path: Path) -> Path:
+    (tmp_path / "spool").mkdir()
+    return tmp_path / "spool"
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_is_left_open() -> Any:
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def hexed(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def stamp(root: Path, path: str) -> Stamp:
+    seen = look(root, path).stamp
+    assert seen
+    return seen
+
+
+def append(file: Path) -> None:
+    with file.open("ab") as end:
+        end.write(b"!")
+
+
+def during(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object], *, at: int = 0) -> None:
+    """Make `change` right after read number `at`."""
+    real, count = os.readv, iter(range(1_000_000))
+
+    def read(fd: int, buffers: Any) -> int:
+        got = real(fd, buffers)
+        if next(count) == at:
+            change()
+        return got
+
+    monkeypatch.setattr(os, "readv", read)
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, call: str, name: object, number: int) -> None:
+    real = getattr(os, call)
+
+    def failing(subject: Any, *rest: Any, **options: Any) -> Any:
+        if name in (subject, "anything"):
+            raise OSError(number, os.strerror(number))
+        return real(subject, *rest, **options)
+
+    monkeypatch.setattr(os, call, failing)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", LARGE, b"ab" * reader.PIECE])
+def test_a_quiet_file_gives_its_digest(root: Path, content: bytes) -> None:
+    (root / "docs/a.md").write_bytes(content)
+    expected = stamp(root, "docs/a.md")
+    assert digest(root, "docs/a.md", expected) == Taken(hexed(content), expected)
+
+
+def test_a_file_with_another_stamp_than_expected_is_not_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a.md").write_bytes(b"one")
+    expected = stamp(root, "a.md")
+    (root / "a.md").write_bytes(b"another")
+    refuse(monkeypatch, "readv", "anything", errno.EIO)
+    assert digest(root, "a.md", expected) == Unstable("changed since it was looked at")
+
+
+@pytest.mark.parametrize(
+    "change", ["append", "rewrite", "truncate", "replace", "touch back", "remove", "move"]
+)
+@pytest.mark.parametrize("content", [b"small", b"ab" * reader.PIECE])
+def test_a_file_that_changes_while_it_is_read_is_not_taken(
+    root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, change: str, content: bytes
+) -> None:
+    file = root / "docs/a.md"
+    file.write_bytes(content)
+    expected = stamp(root, "docs/a.md")
+
+    def touch_back() -> None:
+        file.write_bytes(content[::-1])
+        os.utime(file, ns=(expected.mtime_ns, expected.mtime_ns))
+
+    def replace() -> None:
+        (root / "new").write_bytes(content)
+        (root / "new").replace(file)
+
+    changes: dict[str, Callable[[], object]] = {
+        "append": lambda: append(file),
+        "rewrite": lambda: file.write_bytes(content[::-1]),
+        "truncate": lambda: os.truncate(file, 2),
+        "replace": replace,
+        "touch back": touch_back,
+        "remove": file.unlink,
+        "move": lambda: file.rename(root / "moved"),
+    }
+    outcome = Vanished() if change in ("remove", "move") else Unstable("changed while it was read")
+    for read in (
+        lambda: digest(root, "docs/a.md", stamp(root, "docs/a.md")),
+        lambda: take(root, "docs/a.md", spool_dir),
+    ):
+        if not file.exists():
+            file.write_bytes(content)
+        with monkeypatch.context() as patched:
+            during(patched, changes[change])
+            assert read() == outcome
+    assert os.listdir(spool_dir) == []
+
+
+def test_a_file_that_grows_for_ever_is_not_read_for_ever(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = root / "a.md"
+    file.write_bytes(b"ab" * reader.PIECE)
+    real, total = os.readv, 0
+
+    def grow(fd: int, buffers: Any) -> int:
+        nonlocal total
+        with file.open("ab") as end:
+            end.write(b"x" * reader.PIECE)
+        got = real(fd, buffers)
+        total += got
+        return got
+
+    monkeypatch.setattr(os, "readv", grow)
+    assert isinstance(digest(root, "a.md", stamp(root, "a.md")), Unstable)
+    assert total == 2 * reader.PIECE + 1
+
+
+@pytest.mark.parametrize("thing", ["fifo", "symlink", "folder", "device"])
+def test_something_else_in_place_of_the_file_is_not_read(root: Path, spool_dir: Path, thing: str) -> None:
+    place = root / "docs/a.md"
+    (root / "target.md").write_bytes(b"x")
+    match thing:
+        case "fifo":
+            os.mkfifo(place)
+        case "symlink":
+            place.symlink_to(root / "target.md")
+        case "folder":
+            place.mkdir()
+        case "device":
+            try:
+                os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+                place.open("rb").close()
+            except PermissionError:
+                pytest.skip("device nodes are not allowed here")
+    expected = stamp(root, "docs/a.md")
+    assert digest(root, "docs/a.md", expected) == Unstable("is no regular file any more")
+    assert take(root, "docs/a.md", spool_dir) == Unstable("is no regular file any more")
+
+
+def test_a_socket_in_place_of_the_file_is_not_read(root: Path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(root / "a.md"))
+        assert isinstance(digest(root, "a.md", stamp(root, "a.md")), Unstable)
+
+
+def test_nothing_is_read_through_a_symlinked_folder(root: Path, spool_dir: Path) -> None:
+    (root / "real").mkdir()
+    (root / "real/a.md").write_bytes(b"x")
+    (root / "linked").symlink_to("real")
+    assert take(root, "linked/a.md", spool_dir) == Vanished()
+
+
+@pytest.mark.parametrize("path", ["a.md", "nowhere/a.md", "file/a.md"])
+def test_a_file_that_is_not_there_has_vanished(root: Path, spool_dir: Path, path: str) -> None:
+    (root / "file").touch()
+    assert digest(root, path, Stamp(1, 1, 1, 1)) == Vanished()
+    assert take(root, path, spool_dir) == Vanished()
+
+
+def test_a_missing_root_does_not_make_its_files_vanish(root: Path, spool_dir: Path) -> None:
+    outcome = take(root / "nowhere", "a.md", spool_dir)
+    assert isinstance(outcome, Unreadable) and str(root / "nowhere") in outcome.reason
+
+
+@pytest.mark.parametrize(("call", "name"), [("open", "a.md"), ("readv", "anything")])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_an_unreadable_file_says_why(
+    root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str, number: int
+) -> None:
+    (root / "a.md").write_bytes(b"words")
+    expected = stamp(root, "a.md")
+    refuse(monkeypatch, call, name, number)
+    for outcome in (digest(root, "a.md", expected), take(root, "a.md", spool_dir)):
+        assert isinstance(outcome, Unreadable)
+        assert outcome.reason.startswith(f"cannot be read: {os.strerror(number).lower()}; ")
+
+
+def test_a_file_that_another_program_holds_a_lease_on_is_looked_at_later(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a.md").write_bytes(b"words")
+    expected = stamp(root, "a.md")
+    refuse(monkeypatch, "open", "a.md", errno.EWOULDBLOCK)
+    assert isinstance(digest(root, "a.md", expected), Unstable)
+
+
+@pytest.mark.parametrize("content", [b"", b"small", b"x" * IN_MEMORY, LARGE, b"ab" * reader.PIECE])
+def test_what_is_taken_is_what_was_hashed_whatever_becomes_of_the_file(
+    root: Path, spool_dir: Path, content: bytes
+) -> None:
+    file = root / "docs/a.md"
+    file.write_bytes(content)
+    expected = stamp(root, "docs/a.md")
+    with taken(take(root, "docs/a.md", spool_dir, hexed(content))) as body:
+        file.write_bytes(b"something else")
+        assert (body.size, body.digest, body.stamp) == (len(content), hexed(content), expected)
+        with body.open() as one, body.open() as two:
+            assert one.read(3) == content[:3]
+            assert two.read() == content
+            assert one.read() == content[3:]
+
+
+def taken(outcome: object) -> Spooled:
+    assert isinstance(outcome, Spooled), outcome
+    return outcome
+
+
+def test_a_spooled_file_is_a_body() -> None:
+    body: Body = Spooled(b"x", 1, hexed(b"x"), Stamp(1, 1, 1, 1))
+    assert body.size == 1
+
+
+def test_a_copy_has_no_name_and_is_closed_once(root: Path, spool_dir: Path) -> None:
+    (root / "a.md").write_bytes(LARGE)
+    body = taken(take(root, "a.md", spool_dir))
+    assert os.listdir(spool_dir) == []
+    with body.open() as stream:
+        body.close()
+        assert stream.read() == LARGE
+    body.close()
+
+
+def test_a_spool_folder_without_nameless_files_keeps_none_either(
+    root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a.md").write_bytes(LARGE)
+    refuse(monkeypatch, "open", spool_dir, errno.EOPNOTSUPP)
+    with taken(take(root, "a.md", spool_dir)) as body, body.open() as stream:
+        assert os.listdir(spool_dir) == []
+        assert stat.S_IMODE(os.fstat(stream.fileno()).st_mode) == 0o600
+        assert stream.read() == LARGE
+
+
+def test_other_bytes_than_were_planned_are_not_sent(root: Path, spool_dir: Path) -> None:
+    (root / "a.md").write_bytes(LARGE)
+    outcome = take(root, "a.md", spool_dir, hexed(b"before"))
+    assert isinstance(outcome, Unstable) and outcome.reason == "changed since it was hashed"
+
+
+@pytest.mark.parametrize("call", ["open", "write"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_is_told_with_the_folder_and_a_cure(
+    root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    (root / "a.md").write_bytes(LARGE)
+    refuse(monkeypatch, call, spool_dir if call == "open" else "anything", number)
+    with pytest.raises(StateError) as caught:
+        take(root, "a.md", spool_dir)
+    for words in (
+        str(spool_dir),
+        "'a.md'",
+        os.strerror(number).lower(),
+        "free space there or move state_dir",
+    ):
+        assert words in str(caught.value)
+
+
+def test_a_short_write_to_the_spool_loses_nothing(
+    root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a.md").write_bytes(LARGE)
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, piece: real(fd, piece[:100_000]))
+    with taken(take(root, "a.md", spool_dir)) as body, body.open() as stream:
+        assert stream.read() == LARGE
+
+
+def test_a_huge_file_is_never_held_in_memory(root: Path, spool_dir: Path) -> None:
+    size = 300 * 2**20
+    with (root / "a.md").open("wb") as file:
+        file.truncate(size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcome = digest(root, "a.md", stamp(root, "a.md"))
+    assert isinstance(outcome, Taken)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
+
+
+class Writer:
+    """Stands in for the pause: each one lets the writer do its next step."""
+
+    def __init__(self, *steps: Callable[[], object]) -> None:
+        self.steps = list(steps)
+        self.pauses: list[float] = []
+
+    def __call__(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        if self.steps:
+            self.steps.pop(0)()
+
+
+def test_a_file_that_holds_still_between_two_reads_is_taken(root: Path, spool_dir: Path) -> None:
+    file = root / "a.md"
+    file.write_bytes(b"words")
+    pause = Writer(lambda: os.utime(file))
+    with taken(forced_take(root, "a.md", spool_dir, pause=pause)) as body:
+        assert body.digest == hexed(b"words")
+        assert body.stamp == stamp(root, "a.md")
+    assert pause.pauses == [0.25]
+
+
+def test_a_log_that_only_grows_is_taken(root: Path, spool_dir: Path) -> None:
+    file = root / "a.log"
+    file.write_bytes(b"one\n")
+    pause = Writer(lambda: file.write_bytes(b"one\ntwo\n"))
+    with taken(forced_take(root, "a.log", spool_dir, pause=pause)) as body:
+        assert body.open().read() == b"one\ntwo\n"
+
+
+def test_a_log_that_grew_since_an_earlier_sample_is_taken_at_once(root: Path, spool_dir: Path) -> None:
+    (root / "a.log").write_bytes(b"one\n" + LARGE)
+    pause = Writer()
+    sample = Sample(4, hexed(b"one\n"))
+    with taken(forced_take(root, "a.log", spool_dir, sample, pause)) as body:
+        assert body.size == 4 + len(LARGE)
+    assert pause.pauses == []
+
+
+def test_a_file_that_is_rewritten_all_the_time_is_not_taken(root: Path, spool_dir: Path) -> None:
+    file = root / "a.md"
+    file.write_bytes(b"one")
+    versions = (b"two!", b"three", b"four", b"five")
+    steps = [lambda text=text: file.write_bytes(text) for text in versions]
+    outcome = forced_take(root, "a.md", spool_dir, pause=Writer(*steps))
+    assert isinstance(outcome, Unstable) and outcome.reason == "still being written"
+    assert outcome.sample and outcome.sample.digest in {hexed(text) for text in versions}
+
+
+def test_a_file_that_shrank_or_was_empty_is_not_taken_for_a_growing_one(root: Path, spool_dir: Path) -> None:
+    file = root / "a.md"
+    file.write_bytes(b"shorter")
+    steps = [lambda text=text: file.write_bytes(text) for text in (b"other", b"third")]
+    for sample in (Sample(100, hexed(b"x" * 100)), Sample(0, hexed(b""))):
+        outcome = forced_take(root, "a.md", spool_dir, sample, Writer(*steps))
+        assert isinstance(outcome, Unstable)
+
+
+def test_a_file_that_changes_during_each_read_is_not_taken(
+    root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = root / "a.md"
+    file.write_bytes(b"words")
+    for at in range(12):
+        during(monkeypatch, lambda: append(file), at=at)
+    outcome = forced_take(root, "a.md", spool_dir, pause=Writer())
+    assert outcome == Unstable("still being written")
+
+
+def test_a_file_that_vanishes_meanwhile_has_vanished(root: Path, spool_dir: Path) -> None:
+    file = root / "a.md"
+    file.write_bytes(b"words")
+    assert forced_take(root, "a.md", spool_dir, pause=Writer(file.unlink)) == Vanished()
+
+
+def test_small_files_stay_in_memory(root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "a.md").write_bytes(b"x" * IN_MEMORY)
+    monkeypatch.setattr(spool, "_nameless_file", lambda folder: pytest.fail("a file was made"))
+    with taken(take(root, "a.md", spool_dir)) as body:
+        assert body.size == IN_MEMORY

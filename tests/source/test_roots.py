@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.core.model import Presence
+from kbsync.core.select import Limits, Rules
+from kbsync.source import roots
+from kbsync.source.looker import look
+from kbsync.source.roots import RootIdentity, RootTrouble, compare, descend, identify, mounts, mounts_below
+from kbsync.source.scanner import scan
+from tests.source.test_scan import Tree
+
+INFO = (
+    b"21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
+    b"35 21 0:30 / /srv/a\\040b rw shared:9 master:2 - tmpfs tmpfs rw\n"
+    b"36 35 254:0 /else /srv/a\\040b/bind\\134x rw - ext4 /dev/vda rw\n"
+    b"37 21 0:31 / /srv/a\\040bc rw - fuse.sshfs host:/x rw\n"
+    b"38 35 0:32 / /srv/a\\040b/new\\012line\\351 rw - nfs4 host:/x rw\n"
+)
+
+
+@pytest.fixture
+def mountinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mountinfo"
+    file.write_bytes(INFO)
+    monkeypatch.setattr(roots, "_MOUNTINFO", str(file))
+
+
+def test_a_root_is_told_by_inode_file_system_and_mount(tmp_path: Path) -> None:
+    found = identify(tmp_path)
+    assert (found.dev, found.ino) == (tmp_path.stat().st_dev, tmp_path.stat().st_ino)
+    assert found.fs_type not in ("", "unknown")
+    assert not found.is_mount
+    assert identify(Path("/proc")) == RootIdentity(
+        os.stat("/proc").st_dev, os.stat("/proc").st_ino, "proc", True
+    )
+
+
+def test_a_root_through_a_symlink_is_the_folder_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/proc")
+    assert identify(tmp_path / "link") == identify(Path("/proc"))
+
+
+@pytest.mark.parametrize(("name", "words"), [("nowhere", "missing"), ("file", "not a directory")])
+def test_a_root_that_is_none_is_trouble_with_a_cure(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RootTrouble, match=words) as caught:
+        identify(tmp_path / name)
+    assert str(caught.value).startswith(f"{tmp_path / name}: ")
+    assert caught.value.halt == "folder-missing"
+
+
+@pytest.mark.parametrize("call", ["open", "stat"])
+def test_a_root_that_is_unreadable_is_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refused(*_: Any, **__: Any) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, call, refused)
+    with pytest.raises(RootTrouble, match="unreadable: permission denied; let the user"):
+        identify(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        (RootIdentity(1, 2, "ext4", True), ""),
+        (RootIdentity(9, 2, "ext4", True), ""),
+        (RootIdentity(1, 3, "ext4", True), "another folder"),
+        (RootIdentity(1, 2, "tmpfs", True), "type ext4 and is on tmpfs"),
+        (RootIdentity(1, 2, "ext4", False), "was a mount point"),
+    ],
+)
+def test_a_difference_between_runs_is_a_sentence(now: RootIdentity, words: str) -> None:
+    stored = RootIdentity(1, 2, "ext4", True)
+    assert words in compare(stored, now)
+    assert bool(words) == bool(compare(stored, now))
+
+
+def test_the_device_counts_only_within_a_run() -> None:
+    stored, now = RootIdentity(1, 2, "ext4", False), RootIdentity(9, 2, "ext4", False)
+    assert compare(stored, now) == ""
+    assert compare(stored, now, within_run=True) != ""
+
+
+def test_mounts_are_read_with_their_escapes(mountinfo: None) -> None:
+    points = {mount.point: mount.fs_type for mount in mounts()}
+    assert points == {
+        "/": "ext4",
+        "/srv/a b": "tmpfs",
+        "/srv/a b/bind\\x": "ext4",
+        "/srv/a bc": "fuse.sshfs",
+        "/srv/a b/new\nline\udce9": "nfs4",
+    }
+
+
+def test_mounts_below_a_root_are_relative_to_it(mountinfo: None) -> None:
+    assert mounts_below(Path("/srv/a b")) == {"bind\\x", "new\nline\udce9"}
+    assert mounts_below(Path("/srv/a b/bind\\x")) == frozenset()
+    assert "srv/a b" in mounts_below(Path("/"))
+
+
+def test_descending_follows_no_symlink(tmp_path: Path) -> None:
+    (tmp_path / "real/deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    top = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fd = descend(top, "real/deep")
+        assert os.fstat(fd).st_ino == (tmp_path / "real/deep").stat().st_ino
+        os.close(fd)
+        with pytest.raises(NotADirectoryError):
+            descend(top, "link/deep")
+    finally:
+        os.close(top)
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A folder with something mounted on `disk` in it, where this process may mount."""
+    point = tmp_path / "root/disk"
+    point.mkdir(parents=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "none", str(point)], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("mounting is not allowed here")
+    yield tmp_path / "root"
+    subprocess.run(["umount", "-q", str(point)], check=False)
+
+
+def test_an_unmounted_disk_deletes_nothing(mounted: Path) -> None:
+    rules = Rules(None, (), Limits(extensions=frozenset({"md"})))
+    (mounted / "disk/sub").mkdir()
+    (mounted / "disk/sub/a.md").write_text("words\n")
+    assert identify(mounted / "disk").is_mount
+    assert mounts_below(mounted) == {"disk"}
+    tree = Tree()
+    for listing in scan(mounted, tree, rules):
+        tree.learn(listing)
+    assert tree.stored["disk"].is_mount
+    assert list(scan(mounted, tree, rules)) == []
+    subprocess.run(["umount", str(mounted / "disk")], check=True)
+    (listing,) = scan(mounted, tree, rules)
+    assert (listing.path, listing.missing, listing.gone_folders) == ("disk", (), ())
+    assert "is not mounted" in listing.problem
+    assert look(mounted, "disk/sub/a.md").presence is Presence.MISSING
+    assert look(mounted, "disk/sub/a.md", mount_points=["disk"]).presence is Presence.UNKNOWN

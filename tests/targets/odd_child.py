@@ -1,0 +1,111 @@
+"""A parser process whose documents tell it to misbehave; started in place of the real one."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.extend(path for path in json.loads(sys.argv[4]) if path not in sys.path)
+
+from kbsync.targets.local import parse_child
+from kbsync.targets.local.extracted import Extracted
+
+documents: list[bytes] = []
+
+
+def attempt(what) -> str:
+    try:
+        return f"done: {what()}"
+    except OSError as error:
+        return f"refused: {type(error).__name__}"
+
+
+def native_socket() -> str:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.socket(2, 1, 0) < 0:
+        raise OSError(ctypes.get_errno(), "socket")
+    return "open"
+
+
+def python_socket() -> str:
+    import socket
+
+    return str(socket.create_connection(("127.0.0.1", 9)))
+
+
+def write_file() -> str:
+    with open(Path(os.environ["HOME"]) / "left", "wb", buffering=0) as out:
+        return str(out.write(b"text of a document"))
+
+
+def burn() -> str:
+    while True:
+        pass
+
+
+def hog() -> str:
+    kept = []
+    while True:
+        kept.append(bytearray(16 << 20))
+
+
+def crash_unless_new() -> str:
+    if len(documents) > 1:
+        os.abort()
+    return "crash unless new"
+
+
+def abort_for_memory() -> None:
+    os.write(2, b"memory allocation of 8589934592 bytes failed\n")
+    os.abort()
+
+
+def chatter() -> str:
+    print("a library talks to itself", flush=True)
+    os.write(1, b"x" * 100_000)
+    os.write(2, b"y" * 1_000_000)
+    return "print"
+
+
+def unforeseen() -> str:
+    raise KeyError("unforeseen")
+
+
+def recurse() -> str:
+    return recurse()
+
+
+BEHAVIOURS = {
+    "hang": lambda: time.sleep(600),
+    "burn": burn,
+    "hog": hog,
+    "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "crash unless new": crash_unless_new,
+    "abort for memory": abort_for_memory,
+    "flood": lambda: "many words " * 1_000_000,
+    "print": chatter,
+    "raise": unforeseen,
+    "recurse": recurse,
+    "sockets": lambda: f"native {attempt(native_socket)}\npython {attempt(python_socket)}",
+    "write": lambda: attempt(write_file),
+    "exec": lambda: attempt(lambda: os.execv(sys.executable, [sys.executable, "-V"])),
+    "environment": lambda: json.dumps(dict(os.environ)),
+    "self": lambda: f"{os.getpid()} {os.getpgid(0)} {len(documents)}",
+    "blank": lambda: " \n ",
+    "surrogate": lambda: "half a \ud83d pair",
+}
+
+
+def behave(document: bytes) -> Extracted:
+    documents.append(document)
+    text = document.decode()
+    return Extracted(str(BEHAVIOURS.get(text, lambda: text)()))
+
+
+if __name__ == "__main__":
+    parse_child.main(lambda: {"html": behave})

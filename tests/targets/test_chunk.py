@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kbsync.targets.local.blocks import Shape, blocks
+from kbsync.targets.local.chunk import LONGEST, chunk
+from kbsync.targets.local.pieces import Chunk, Flavour, Parsed
+from kbsync.targets.local.tokens import weight
+
+
+def cut(text: str, flavour: Flavour = Flavour.MARKDOWN, **more: object) -> list[Chunk]:
+    return chunk(dataclasses.replace(Parsed(text, flavour), **more), "folder/file.md")  # type: ignore[arg-type]
+
+
+def english(rng: random.Random, tokens: int) -> str:
+    words = ("".join(rng.choices("abcdefghijklmnopqrst", k=rng.randint(2, 9))) for _ in range(tokens))
+    return ". ".join(" ".join(words).capitalize().rsplit(" ", 3)) + "."
+
+
+def chinese(rng: random.Random, tokens: int) -> str:
+    return (
+        "。".join("".join(chr(rng.randint(0x4E00, 0x9FA5)) for _ in range(20)) for _ in range(tokens // 20))
+        + "。"
+    )
+
+
+def new_share(before: list[Chunk], after: list[Chunk]) -> float:
+    old = {each.key for each in before}
+    return len({each.key for each in after} - old) / len(after)
+
+
+@pytest.mark.parametrize("headings", [False, True])
+@pytest.mark.parametrize("write", [english, chinese])
+def test_an_edited_paragraph_changes_at_most_a_fiftieth(
+    write: Callable[[random.Random, int], str], headings: bool
+) -> None:
+    rng = random.Random(7)
+    shares = []
+    for _ in range(10):
+        paragraphs = [write(rng, rng.randint(60, 140)) for _ in range(200)]
+
+        def document(parts: list[str]) -> str:
+            lines = [
+                (f"## Part {at}\n\n" if headings and at % 9 == 0 else "") + part
+                for at, part in enumerate(parts)
+            ]
+            return "\n\n".join(lines)
+
+        edited = list(paragraphs)
+        at = rng.randrange(200)
+        edited[at] = edited[at][:30] + " changed 改了 " + edited[at][31:]
+        shares.append(new_share(cut(document(paragraphs)), cut(document(edited))))
+    assert max(shares) <= 0.02
+
+
+def test_a_paragraph_inserted_at_the_top_leaves_the_rest() -> None:
+    rng = random.Random(8)
+    text = "\n\n".join(chinese(rng, 120) for _ in range(200))
+    assert new_share(cut(text), cut(chinese(rng, 120) + "\n\n" + text)) <= 0.03
+
+
+@pytest.mark.parametrize("flavour", list(Flavour))
+@given(
+    text=st.text(
+        st.one_of(
+            st.characters(exclude_categories=()),
+            st.sampled_from(list("\n\n\n  #=-*|`~中文。.{}\\+.")),
+        ),
+        max_size=400,
+    ),
+    times=st.integers(1, 8),
+)
+@settings(max_examples=25, deadline=None)
+def test_nothing_is_lost_and_chunks_are_bounded(flavour: Flavour, text: str, times: int) -> None:
+    text = text * times
+    chunks = cut(text, flavour)
+    kept = "".join("".join(each.text.split()) for each in chunks)
+    expected = "".join(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").split())
+    position = 0  # a repeated table head may stand between
+    for character in kept:
+        position += position < len(expected) and character == expected[position]
+    assert position == len(expected)
+    assert all(weight(each.text) <= 3 * LONGEST for each in chunks)
+    assert chunks == cut(text, flavour)
+
+
+def test_a_text_without_any_break_is_cut() -> None:
+    for text in ("x" * 40_000, "字" * 10_000, "word " * 10_000, "一句话说完了。" * 3_000):
+        chunks = cut(text)
+        assert "".join("".join(each.text.split()) for each in chunks) == "".join(text.split())
+        assert max(weight(each.text) for each in chunks) <= 2 * LONGEST
+
+
+def test_long_chinese_ends_at_sentence_marks() -> None:
+    rng = random.Random(3)
+    chunks = cut(chinese(rng, 5_000))
+    assert len(chunks) > 8
+    assert all(each.text.endswith("。") for each in chunks)
+
+
+def test_a_heading_never_ends_a_chunk() -> None:
+    rng = random.Random(5)
+    text = "\n\n".join(f"## Heading {at}\n\n{english(rng, rng.randint(5, 300))}" for at in range(100))
+    assert not [each for each in cut(text) if each.text.splitlines()[-1].startswith("#")]
+
+
+def test_the_trail_and_the_line_are_those_of_the_first_words() -> None:
+    filler = english(random.Random(1), 200)
+    text = f"# Guide\n\n{filler}\n\n## Leave\n\n### Abroad\n\n{filler}\n\n## Pay\n\n{filler}"
+    chunks = cut(text, line_offset=4)
+    assert [(each.headings, each.line) for each in chunks] == [
+        (("Guide",), 5),
+        (("Guide", "Leave", "Abroad"), 9),
+        (("Guide", "Pay"), 15),
+    ]
+    for each in chunks:
+        assert each.line is not None
+        assert text.splitlines()[each.line - 5] == each.text.splitlines()[0]
+
+
+def test_pages_are_those_where_chunks_begin() -> None:
+    filler = english(random.Random(1), 220)
+    text = f"{filler}\n\n{filler}\n\n{filler}"
+    starts = (0, len(filler) + 2, len(filler) + 2, 2 * len(filler) + 4)  # page 2 is empty
+    chunks = cut(text, Flavour.PLAIN, page_starts=starts, has_lines=False)
+    assert [(each.page, each.line) for each in chunks] == [(1, None), (3, None), (4, None)]
+
+
+def test_the_vector_knows_title_and_headings_and_the_key_not_the_path() -> None:
+    filler = english(random.Random(1), 200)
+    parsed = Parsed(f"# A\n\n{filler}\n\n{filler}x", Flavour.MARKDOWN, title="Handbook")
+    first, second = chunk(parsed, "a.md")
+    assert first.embed_text == f"Handbook\n{first.text}"
+    assert second.embed_text == f"Handbook\nA\n{second.text}"
+    assert [each.key for each in chunk(parsed, "elsewhere/b.txt")] == [first.key, second.key]
+
+
+def test_a_fence_that_fits_is_whole_and_its_comments_are_no_headings() -> None:
+    fence = "```sh\n# not a heading\n\n\nls\n```"
+    chunks = cut(f"{english(random.Random(1), 90)}\n\n{fence}\n\n{english(random.Random(2), 90)}")
+    assert sum(fence in each.text for each in chunks) == 1
+    assert not any(each.headings for each in chunks)
+
+
+def test_a_long_table_repeats_its_header() -> None:
+    head = "| name | days |\n|---|---|"
+    chunks = cut(head + "\n" + "\n".join(f"| person number {at} | {at} |" for at in range(500)))
+    assert len(chunks) > 5
+    assert all(each.text.startswith(head) for each in chunks)
+    assert [each.text.count("| name |") for each in chunks] == [1] * len(chunks)
+
+
+@pytest.mark.parametrize("has_header", [False, True])
+def test_rows_repeat_their_columns(has_header: bool) -> None:
+    rows = "\n".join(f"{at},person {at},Berlin" for at in range(1_000))
+    chunks = cut(("id,name,city\n" if has_header else "") + rows, Flavour.ROWS, columns="id,name,city")
+    assert len(chunks) > 5
+    assert all(each.text.startswith("id,name,city\n") for each in chunks)
+    assert sum(each.text.count("id,name,city") for each in chunks) == len(chunks)
+    assert chunks[0].line == 1
+
+
+HEADINGS = {
+    Flavour.MARKDOWN: "# One\n\ntext\n\nTwo\n---\ntext\n\n### Three ###\ntext",
+    Flavour.RST: "===\nOne\n===\n\ntext\n\nTwo\n---\n\ntext\n\nThree\n~~~~~\n\ntext",
+    Flavour.ASCIIDOC: "= One\n\ntext\n\n== Two\n\n----\n== no\n----\n\n=== Three\n\ntext",
+    Flavour.ORG: "* One\ntext\n** Two\n#+BEGIN_SRC\n* no\n#+END_SRC\n*** Three\ntext",
+    Flavour.TEX: "\\part{One}\ntext\n\\chapter*{Two}\n\\begin{verbatim}\n\\part{no}\n"
+    "\\end{verbatim}\n\\section{Three}",
+}
+
+
+@pytest.mark.parametrize("flavour", HEADINGS)
+def test_headings_of_each_flavour(flavour: Flavour) -> None:
+    found = [each for each in blocks(HEADINGS[flavour], flavour) if each.shape is Shape.HEADING]
+    assert [(each.level, each.title) for each in found] == [(1, "One"), (2, "Two"), (3, "Three")]
+
+
+def test_functions_are_blocks_of_code() -> None:
+    text = "import a\n\ndef one():\n    x = 1\n\n    return x\n\n@cached\ndef two():\n    pass\n"
+    assert [text[each.start : each.end].split("\n")[0] for each in blocks(text, Flavour.CODE)] == [
+        "import a",
+        "def one():",
+        "@cached",
+    ]
+
+
+def test_text_without_words_makes_no_chunk() -> None:
+    assert [cut(" \n\t\n", flavour) for flavour in Flavour] == [[]] * len(Flavour)

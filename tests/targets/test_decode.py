@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from kbsync.errors import Rejected
+from kbsync.targets.local.decode import decode, decode_declared
+
+SIMPLIFIED = [
+    "名称,数量\n桌子,7\n",
+    "你好",
+    "每位员工每年享有三十天假期。请假须提前三个工作日申请。",
+    "库存清单\n灯具 12 椅子 80",
+    "北京市朝阳区",
+    "价格表 price list 100 元",
+    "根据公司规定，所有员工必须在每月最后一个工作日之前提交报销单据。逾期提交的单据将顺延至下个月处理。" * 5,
+]
+TRADITIONAL = [
+    "每位員工每年享有三十天假期。請假須提前三個工作日申請。",
+    "臺灣",
+    "你好，世界",
+    "產品說明書",
+    "姓名：王小明\n電話：0912345678\n",
+    "根據公司規定，所有員工必須在每月最後一個工作日之前提交報銷單據。" * 5,
+]
+JAPANESE = [
+    "こんにちは世界",
+    "従業員は毎年三十日の休暇を取ることができます。",
+    "会議室の予約方法",
+    "カタログ 価格 100円",
+    "東京都港区",
+    "申請書は月末までに提出してください。" * 5,
+]
+LATIN = [
+    "café",
+    "Zürich",
+    "naïve résumé",
+    "L’été dernier, nous avons déjà mangé des pâtes à l’Hôtel.",
+    "Öffnungszeiten: Montag bis Freitag, täglich außer Feiertagen.",
+    "prix : 10 € – 20 €",
+    "señor Muñoz, ¿cómo está?",
+    "Die Kündigungsfrist beträgt drei Monate. Änderungen müssen schriftlich erklärt werden. " * 5,
+]
+KOREAN = ["안녕하세요 세계", "모든 직원은 매년 삼십 일의 휴가를 받습니다."]
+RUSSIAN = ["Привет, мир", "Каждый сотрудник имеет право на тридцать дней отпуска."]
+
+LEGACY = [
+    *(("gb18030", text) for text in SIMPLIFIED),
+    *(("big5", text) for text in TRADITIONAL),
+    *(("shift_jis", text) for text in JAPANESE),
+    *(("euc_jp", text) for text in JAPANESE[:2]),
+    *(("euc_kr", text) for text in KOREAN),
+    *(("cp1252", text) for text in LATIN),
+    *(("latin-1", text) for text in LATIN if not set("’€") & set(text)),
+    *(("cp1251", text) for text in RUSSIAN),
+]
+UNICODE = ["plain ascii", "café", "每位员工每年享有三十天假期。\n", "mixed 中文 and English 🎉\n", "x"]
+WITH_BOM = ["utf-8-sig", "utf-16", "utf-32"]
+
+
+@pytest.mark.parametrize(("encoding", "text"), LEGACY)
+def test_legacy_text_is_recognised(encoding, text):
+    assert decode(text.encode(encoding)) == text
+
+
+@pytest.mark.parametrize("text", [*UNICODE, *SIMPLIFIED, *TRADITIONAL, *JAPANESE, *LATIN, *KOREAN, *RUSSIAN])
+def test_utf8_is_read_as_it_is(text):
+    assert decode(text.encode()) == text
+
+
+@pytest.mark.parametrize("encoding", WITH_BOM)
+@pytest.mark.parametrize("text", UNICODE)
+def test_a_bom_decides_and_is_taken_off(encoding, text):
+    assert decode(text.encode(encoding)) == text
+
+
+def test_big_endian_boms_are_known():
+    assert decode(b"\xfe\xff" + "中文 text".encode("utf-16-be")) == "中文 text"
+    assert decode(b"\x00\x00\xfe\xff" + "中文 text".encode("utf-32-be")) == "中文 text"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text", ["hello world\n", "你好 world", SIMPLIFIED[2], SIMPLIFIED[2] + "\n" + SIMPLIFIED[3]]
+)
+def test_utf16_without_a_bom_is_recognised(encoding, text):
+    assert decode(text.encode(encoding)) == text
+
+
+@pytest.mark.parametrize(("encoding", "text"), [(e, t) for e, t in LEGACY if len(t) > 12 and e != "euc_kr"])
+def test_text_cut_at_any_byte_keeps_all_before_the_cut(encoding, text):
+    raw = text.encode(encoding)
+    for cut in range(len(raw) * 2 // 3, len(raw)):
+        decoded = decode(raw[:cut])
+        assert text.startswith(decoded) and len(decoded) >= len(text[: -(len(raw) - cut)]) - 1
+
+
+@pytest.mark.parametrize("text", [t for t in UNICODE + SIMPLIFIED if len(t) > 3])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+def test_unicode_cut_at_any_byte_keeps_all_before_the_cut(encoding, text):
+    raw = text.encode(encoding)
+    for cut in range(len(raw) // 2, len(raw)):
+        decoded = decode(raw[:cut])
+        if (
+            not decoded.isascii()
+            and len(decoded) > 1
+            and decoded[:-1].isascii()
+            and text[: len(decoded)] != decoded
+        ):
+            continue  # "cafÃ": one byte after nothing but ASCII is the é of Latin-1 as well
+        assert text.startswith(decoded)
+
+
+def test_the_declared_superset_is_used_for_gb2312():
+    text = "产品价格为€100，朱镕基"
+    assert decode_declared(b'<meta charset="gb2312">' + text.encode("gb18030")).endswith(text)
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding", "text"),
+    [
+        ('<html><head><meta charset="gbk">', "gbk", "蚣薛"),
+        ('<meta http-equiv="Content-Type" content="text/html; charset=shift_jis">', "shift_jis", "カレー"),
+        ("<META CHARSET=iso-8859-1>", "latin-1", "ÄÖÜßÄÖÜß"),
+        ('<?xml version="1.0" encoding="big5"?>', "big5", "鱷魚"),
+        ('<?xml version="1.0" encoding="koi8-r"?>', "koi8-r", "Привет"),
+    ],
+)
+def test_a_declared_charset_is_honoured(head, encoding, text):
+    assert decode_declared((head + text).encode(encoding)) == head + text
+
+
+def test_valid_utf8_is_believed_before_a_wrong_declaration():
+    page = '<meta charset="gbk">每位员工'
+    assert decode_declared(page.encode()) == page
+
+
+@pytest.mark.parametrize("label", ["no-such", "rot13", "hex", "", "utf-7\x00"])
+def test_a_useless_label_is_ignored(label):
+    assert decode_declared("每位员工每年享有".encode("gb18030"), label) == "每位员工每年享有"
+
+
+def test_a_wrong_label_is_not_believed_where_it_makes_rubbish():
+    assert decode_declared("Каждый сотрудник имеет".encode("cp1251"), "utf-8") == "Каждый сотрудник имеет"
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
+def test_line_ends_become_newlines(end):
+    assert decode(f"one{end}two{end}".encode()) == "one\ntwo\n"
+
+
+def test_one_bad_byte_does_not_garble_a_utf8_file():
+    text = "每位员工每年享有三十天假期。" * 20
+    raw = text.encode()
+    assert decode(raw[:300] + b"\xff" + raw[300:]).count("员工") == 20
+
+
+def test_a_stray_accent_far_down_a_large_ascii_file_is_read():
+    assert decode(b"x" * 70 + b"\n" * 300_000 + "Zürich".encode("latin-1")).endswith("Zürich")
+
+
+def test_a_few_stray_nuls_are_dropped():
+    assert decode(b"log line\n" * 100 + b"\0\0" + b"log line\n") == "log line\n" * 101
+
+
+def random_bytes(size: int) -> bytes:
+    return random.Random(7).randbytes(size)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x89PNG\r\n\x1a\n" + bytes(20),
+        b"PK\x03\x04" + bytes(20),
+        b"\x7fELF" + bytes(20),
+        b"\x1f\x8b\x08" + b"abc",
+        bytes(1000),
+        bytes(range(32)) * 10,
+        random_bytes(500),
+        random_bytes(100_000),
+        b"".join(n.to_bytes(4, "little") for n in range(5000)),
+        b"".join(n.to_bytes(2, "big") for n in range(0, 60000, 7)),
+    ],
+)
+def test_binaries_are_refused_with_a_sentence(raw):
+    with pytest.raises(Rejected, match="binary file") as refusal:
+        decode(raw)
+    assert refusal.value.code == "binary"
+
+
+def test_coloured_logs_and_manual_pages_are_text():
+    assert "error" in decode(b"\x1b[31merror\x1b[0m " * 50)
+    assert decode(b"N\bNA\bAM\bME\bE\n" * 50)
+
+
+def test_nothing_is_an_empty_text():
+    assert decode(b"") == ""

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import builtins
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kbsync.errors import UsageError
+from kbsync.targets.local import embed
+from kbsync.targets.local.embed import MODEL, TOKENIZER, WEIGHTS, WEIGHTS_SHA256, BuiltinEmbedder
+from kbsync.targets.local.encoder import Encoder
+from kbsync.targets.local.onnx import OnnxEmbedder, model_name
+
+TEXTS = [
+    "Employees get thirty days of leave.",
+    "员工每年有三十天假期。",
+    "",
+    "def f(x): return x",
+    "a " * 5_000,
+]
+
+
+@pytest.fixture(scope="module")
+def builtin() -> BuiltinEmbedder:
+    return BuiltinEmbedder()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    source = embed._package_folder()
+    for each in (WEIGHTS, TOKENIZER):
+        (tmp_path / each).parent.mkdir()
+        shutil.copy(source / each, tmp_path / each)
+    return tmp_path
+
+
+def test_vectors_have_length_one_and_equal_those_of_a_question(builtin: BuiltinEmbedder) -> None:
+    vectors = builtin.embed(TEXTS)
+    assert vectors.shape == (5, builtin.dimensions)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), [1, 1, 0, 1, 1], atol=1e-5)
+    assert np.allclose(builtin.embed_query(TEXTS[1]), vectors[1], atol=1e-5)
+    assert not builtin.embed_query("").any()
+
+
+def test_likeness_is_meaning(builtin: BuiltinEmbedder) -> None:
+    leave, code = builtin.embed(["How much vacation do workers have?", "compile the source code"])
+    text = builtin.embed_query(TEXTS[0])
+    assert leave @ text > code @ text + 0.2
+
+
+def test_a_text_beyond_the_bound_is_cut_off(builtin: BuiltinEmbedder) -> None:
+    long = "day leave " * 2_000
+    assert np.allclose(
+        builtin.embed_query(long + "sailing boat " * 900), builtin.embed_query(long), atol=1e-5
+    )
+
+
+def test_vectors_are_those_of_the_library(builtin: BuiltinEmbedder) -> None:
+    if "wordllama" not in sys.modules:
+        pytest.importorskip("requests")
+    wordllama = pytest.importorskip("wordllama")
+    folder = Path(wordllama.__file__).parent
+    theirs = wordllama.WordLlama.load(cache_dir=folder, disable_download=True).embed(TEXTS[:2], norm=True)
+    assert (builtin.embed(TEXTS[:2]) * theirs).sum(axis=1).min() >= 0.99999
+
+
+def test_the_library_is_not_imported_and_nothing_is_looked_up_on_the_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = builtins.__import__
+
+    def guarded(name: str, *rest: object) -> object:
+        assert name.partition(".")[0] not in ("wordllama", "requests", "huggingface_hub")
+        return original(name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", guarded)
+    BuiltinEmbedder().embed(["x"])
+
+
+def test_a_tokenizer_file_without_its_last_newline_is_the_same(data: Path, builtin: BuiltinEmbedder) -> None:
+    file = data / TOKENIZER
+    file.write_bytes(file.read_bytes().rstrip())
+    assert np.array_equal(BuiltinEmbedder(data).embed(TEXTS), builtin.embed(TEXTS))
+
+
+@pytest.mark.parametrize("part", [WEIGHTS, TOKENIZER])
+def test_a_missing_or_changed_file_is_told_with_the_cure(data: Path, part: Path) -> None:
+    file = data / part
+    content = bytearray(file.read_bytes())
+    content[-200] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match=r"SHA-256.*pip install --force-reinstall"):
+        BuiltinEmbedder(data)
+    file.unlink()
+    with pytest.raises(UsageError, match=f"{part}: No such file.*pip install"):
+        BuiltinEmbedder(data)
+
+
+def test_a_missing_package_is_told_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="wordllama, which is missing; reinstall it: pip install"):
+        BuiltinEmbedder()
+
+
+def test_the_model_is_named_by_its_weights_without_loading_them() -> None:
+    encoder = Encoder("builtin")
+    assert encoder.model == MODEL
+    assert WEIGHTS_SHA256[:12] in MODEL
+    assert encoder._embedder is None
+
+
+def test_an_unknown_type_and_a_missing_path_are_usage_errors() -> None:
+    with pytest.raises(UsageError, match="'openai' is not known"):
+        Encoder("openai")
+    with pytest.raises(UsageError, match=r"embedding\.path is missing"):
+        Encoder("onnx")
+
+
+def graph(folder: Path, *, pooled: bool) -> Path:
+    """A model of five words in three dimensions: token vectors, and their mean where `pooled`."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    folder.mkdir(parents=True)
+    table = np.array([[9, 9, 9], [1, 0, 0], [0, 2, 0], [0, 0, 3], [1, 1, 1]], np.float32)
+    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])]
+    outputs = [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, [None, None, 3])]
+    if pooled:
+        nodes.append(
+            helper.make_node("ReduceMax", ["last_hidden_state", "axis"], ["sentence_embedding"], keepdims=0)
+        )
+        outputs.append(helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, [None, 3]))
+    names = ("input_ids", "attention_mask")
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, [None, None]) for name in names]
+    constants = [
+        numpy_helper.from_array(table, "table"),
+        numpy_helper.from_array(np.array([1], np.int64), "axis"),
+    ]
+    made = helper.make_model(
+        helper.make_graph(nodes, "tiny", inputs, outputs, constants),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    onnx.save(made, folder / "model.onnx")
+    vocabulary = {"[PAD]": 0, "one": 1, "two": 2, "three": 3, "[UNK]": 4}
+    tokenizer = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": None,
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return folder
+
+
+def test_a_graph_of_token_vectors_is_averaged_without_padding(tmp_path: Path) -> None:
+    model = OnnxEmbedder(graph(tmp_path / "m", pooled=False))
+    assert model.dimensions == 3
+    vectors = model.embed(["one two", "three", "one", "Two two two", "two one", ""])
+    half = np.array([1, 2, 0]) / np.sqrt(5)
+    assert np.allclose(vectors, [half, [0, 0, 1], [1, 0, 0], [0, 1, 0], half, [0, 0, 0]], atol=1e-6)
+    assert np.allclose(model.embed_query("three"), [0, 0, 1])
+
+
+def test_a_graph_that_pools_by_itself_is_taken_at_its_word(tmp_path: Path) -> None:
+    model = OnnxEmbedder(graph(tmp_path / "m", pooled=True))
+    assert np.allclose(model.embed(["one three"]), [np.array([1, 0, 3]) / np.sqrt(10)], atol=1e-6)
+
+
+def test_the_model_is_named_by_its_files(tmp_path: Path) -> None:
+    folder, other = graph(tmp_path / "m", pooled=False), graph(tmp_path / "n", pooled=True)
+    assert Encoder("onnx", folder).model == OnnxEmbedder(folder).model == model_name(folder)
+    assert model_name(folder) == model_name(folder / "model.onnx") != model_name(other)
+    (other / "onnx").mkdir()
+    (other / "model.onnx").rename(other / "onnx" / "model.onnx")
+    assert OnnxEmbedder(other).dimensions == 3
+
+
+def test_what_is_missing_for_onnx_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"has no model\.onnx"):
+        OnnxEmbedder(tmp_path)
+    folder = graph(tmp_path / "m", pooled=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UsageError, match=r"pip install 'onnxruntime"):
+        OnnxEmbedder(folder)
+    monkeypatch.undo()
+    (folder / "model.onnx").write_bytes(b"junk")
+    with pytest.raises(UsageError, match="cannot be loaded as an ONNX graph"):
+        OnnxEmbedder(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UsageError, match=r"has no tokenizer\.json"):
+        OnnxEmbedder(folder)

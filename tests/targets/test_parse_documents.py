@@ -1,0 +1,402 @@
+"""Every document format through the real parser process."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kbsync.errors import Rejected
+from kbsync.targets.local.formats import DOCUMENTS, EXTENSIONS
+from kbsync.targets.local.parse import Parser
+from kbsync.targets.local.pieces import Flavour
+from tests.targets import samples
+from tests.targets.bodies import BytesBody
+
+SAMPLES = {
+    "pdf": samples.pdf(),
+    "docx": samples.docx(),
+    "pptx": samples.pptx(),
+    "xlsx": samples.xlsx(),
+    "odt": samples.odt(),
+    "epub": samples.epub(),
+    "html": samples.html(),
+    "htm": samples.html("gb18030", text="按两次铃。"),
+    "xhtml": samples.html("iso-8859-1", text="Läuten Sie zweimal."),
+    "rtf": samples.rtf(),
+    "eml": samples.eml(),
+    "ipynb": samples.ipynb(),
+}
+TEXT = "---\ntitle: t\n---\n\n00:00:01,000 --> 00:00:02,000\nwindow 窗口\n"
+
+
+@pytest.fixture(scope="module")
+def spool(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("spool")
+
+
+@pytest.fixture(scope="module")
+def parser(spool) -> Iterator[Parser]:
+    parser = Parser(spool, workers=2)
+    yield parser
+    parser.close()
+
+
+def text_of(parser: Parser, extension: str, raw: bytes) -> str:
+    return parser.parse(f"folder/sample.{extension}", BytesBody(raw)).text
+
+
+def rejected(parser: Parser, extension: str, raw: bytes) -> Rejected:
+    with pytest.raises(Rejected) as refusal:
+        parser.parse(f"sample.{extension}", BytesBody(raw))
+    reason = refusal.value.reason
+    assert reason and "Traceback" not in reason and "\n" not in reason
+    return refusal.value
+
+
+def test_there_is_a_sample_of_every_document_format():
+    assert set(SAMPLES) == DOCUMENTS
+
+
+def files_below(*folders: Path) -> set[Path]:
+    return {Path(folder) / name for top in folders for folder, _, names in os.walk(top) for name in names}
+
+
+def test_every_extension_is_parsed_without_a_socket_and_leaves_no_file(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a socket was opened")
+
+    for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.chdir(tmp_path)
+    parser = Parser(tmp_path / "spool")
+    try:
+        for extension in sorted(EXTENSIONS):
+            assert text_of(parser, extension, SAMPLES.get(extension, TEXT.encode())).strip(), extension
+            assert files_below(tmp_path) == set(), extension
+        assert parser.pids()
+    finally:
+        parser.close()
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+EXPECTED = {
+    "pdf": ["# Where to meet", "Leave by the north stairs.", "# 消防演习", "请从北侧楼梯离开。"],
+    "docx": ["# Holidays", "## 休假制度", "每年享有三十天假期", "| Country | Days |", "| Norway | 25 |"],
+    "pptx": [
+        "## Roadmap",
+        "Second half: sync",
+        "| Q2 | 1500 |",
+        "**Speaker notes:** Say that the budget",
+        "请强调",
+    ],
+    "xlsx": ["## Prices", "| Lamp | 12.5 |", "## 库存", "| 桌子 | 7 |"],
+    "odt": ["# Workshop rules", "Wear goggles", "| Tool | Room |", "| Drill | B12 |"],
+    "epub": ["# The lighthouse", "lit the lamp at dusk", "# 第二章", "| Aurora | three |"],
+    "html": ["# How to open the door", "wait for the porter", "| Grace | Admiral |"],
+    "htm": ["按两次铃。"],
+    "xhtml": ["Läuten Sie zweimal."],
+    "rtf": ["The boiler is in the cellar.", "Zürich", "| Pump | West |"],
+    "eml": [
+        "# Liefertermin für 灯具",
+        "From: Ada Lovelace",
+        "Date: Mon, 05 Feb 2024",
+        "灯具星期五送到",
+        "Lieferschein.pdf",
+    ],
+    "ipynb": ["# Sales forecast", "```python\nimport numpy", "slope 0.37"],
+}
+
+
+@pytest.mark.parametrize("extension", sorted(SAMPLES))
+def test_headings_tables_notes_and_text_are_kept(parser, extension):
+    parsed = parser.parse(f"x.{extension.upper()}", BytesBody(SAMPLES[extension]))
+    for expected in EXPECTED[extension]:
+        assert expected in parsed.text
+    assert parsed.flavour is Flavour.MARKDOWN
+    assert not parsed.has_lines
+
+
+@pytest.mark.parametrize(
+    ("extension", "title"),
+    [
+        ("pdf", "Fire drill"),
+        ("docx", "Staff handbook"),
+        ("pptx", "Plan for the year"),
+        ("odt", "Workshop"),
+        ("epub", "Tales of the coast"),
+        ("html", "Door codes"),
+        ("rtf", "Boiler notes"),
+        ("eml", "Liefertermin für 灯具"),
+        ("ipynb", "Sales forecast"),
+        ("xlsx", None),
+    ],
+)
+def test_the_title_is_the_documents_own_or_its_first_heading(parser, extension, title):
+    assert parser.parse(f"x.{extension}", BytesBody(SAMPLES[extension])).title == title
+
+
+def test_a_title_that_programs_put_there_is_none(parser):
+    assert parser.parse("x.pptx", BytesBody(samples.pptx(title="PowerPoint Presentation"))).title == "Roadmap"
+
+
+def test_pdf_pages_begin_where_their_text_does(parser):
+    parsed = parser.parse("x.pdf", BytesBody(samples.pdf([["One", "first"], ["Two"], [], ["Four", "last"]])))
+    assert [parsed.text[start:].split("\n")[0] for start in parsed.page_starts] == [
+        "# One",
+        "# Two",
+        "# Four",
+        "# Four",
+    ]
+
+
+def test_slides_come_in_the_order_of_the_presentation_as_pages(parser):
+    parsed = parser.parse("x.pptx", BytesBody(samples.pptx()))
+    first_lines = [parsed.text[start:].split("\n")[0] for start in parsed.page_starts]
+    assert first_lines == ["## Roadmap", "## Figures", "## Thanks"]
+
+
+def test_words_in_a_slides_groups_and_charts_are_found(parser):
+    group = "<p:grpSp><p:nvGrpSpPr/><p:grpSpPr/>" + samples.shape(5, "inside a group") + "</p:grpSp>"
+    assert "inside a group" in text_of(parser, "pptx", samples.pptx([(group, "")]))
+
+
+def test_entities_and_tabs_in_word_are_kept(parser):
+    paragraph = samples.docx_paragraph(
+        "R&amp;D list&lt;int&gt; &quot;x&quot; &#228;&#x4E2D; snake_case *star*"
+    )
+    tabbed = "<w:p><w:r><w:t>Name:</w:t><w:tab/><w:t>Ada</w:t></w:r></w:p>"
+    text = text_of(parser, "docx", samples.docx(paragraph + tabbed, title="Q&amp;A"))
+    assert text == 'R&D list<int> "x" ä中 snake_case *star*\n\nName: Ada'
+    assert parser.parse("x.docx", BytesBody(samples.docx(paragraph, title="Q&amp;A"))).title == "Q&A"
+
+
+@pytest.mark.parametrize("extension", ["odt", "xlsx", "epub", "pptx"])
+def test_entities_are_kept_elsewhere(parser, extension):
+    words = "R&amp;D list&lt;int&gt; snake_case"
+    built = {
+        "odt": samples.odt(f"<text:p>{words}</text:p>"),
+        "xlsx": samples.xlsx({"S": [[words, 1]]}),
+        "epub": samples.epub([f"<p>{words}</p>"]),
+        "pptx": samples.pptx([(samples.shape(2, words), "")]),
+    }
+    assert "R&D list<int> snake_case" in text_of(parser, extension, built[extension])
+
+
+def test_empty_rows_of_a_sheet_are_left_out(parser):
+    sheet = samples.xlsx({"S": [["", ""], ["a", 1], ["", ""], ["", ""], ["b", 2]]})
+    assert text_of(parser, "xlsx", sheet) == "## S\n\n|  |  |\n| --- | --- |\n| a | 1 |\n| b | 2 |"
+
+
+def test_page_furniture_of_html_is_left_out(parser):
+    text = text_of(parser, "html", samples.html())
+    assert "Home link" not in text and "hidden" not in text and "color" not in text and "<" not in text
+
+
+@pytest.mark.parametrize("extension", ["html", "epub", "eml"])
+def test_text_is_found_however_deep_it_lies(parser, extension):
+    deep = "<div>" * 3000 + "<p>at the bottom</p>" + "</div>" * 3000
+    mail = b"Subject: x\nContent-Type: text/html\n\n" + deep.encode()
+    built = {"html": deep.encode(), "epub": samples.epub([deep]), "eml": mail}
+    assert "at the bottom" in text_of(parser, extension, built[extension])
+
+
+HTML_CASES = [
+    ("<ul><li>one<ul><li>two</ul><li>three</ul>", "- one\n  - two\n- three"),
+    ("<ol><li>a<li>b</ol>", "1. a\n2. b"),
+    ("<pre>x_y = 1\n  z</pre>", "```\nx_y = 1\n  z\n```"),
+    ("<p>a<br>b <b>c</b>d", "a b cd"),
+    ('<a href="https://x.org/p">page</a> <a href="#top">up</a>', "[page](https://x.org/p) up"),
+    ('<img src="data:image/png;base64,AAAA" alt="a cat">', "a cat"),
+    (
+        "<table><caption>Cap<tr><td>a<td>b|c<tr><td>1<td>2</table>",
+        "Cap\n\n| a | b\\|c |\n| --- | --- |\n| 1 | 2 |",
+    ),
+    (
+        "<table><tr><td><h1>Layout</h1><table><tr><td>x<td>y</table></table>",
+        "# Layout\n\n| x | y |\n| --- | --- |",
+    ),
+    ("<nav>never closed <p>text</p>", "never closed\n\ntext"),
+    ("before<script>if (a < b) {}</script>after", "beforeafter"),
+    ("a &amp; b &lt;c&gt; &#228; &unknown;", "a & b <c> ä &unknown;"),
+    ("plain words only", "plain words only"),
+]
+
+
+@pytest.mark.parametrize(("page", "text"), HTML_CASES)
+def test_html_becomes_markdown(parser, page, text):
+    assert text_of(parser, "html", page.encode()) == text
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "gb18030", "big5hkscs", "iso-2022-jp"])
+@pytest.mark.parametrize("as_html", [False, True])
+def test_mail_is_read_in_any_charset(parser, charset, as_html):
+    text = "会議は金曜日です" if charset == "iso-2022-jp" else "星期五開會"
+    kind = "html" if as_html else "plain"
+    shown = f"<p>{text}</p>" if as_html else text
+    head = f"From: a@b.c\nSubject: x\nContent-Type: text/{kind}; charset={charset}\n\n".encode()
+    assert text in text_of(parser, "eml", head + shown.encode(charset))
+
+
+def test_a_mail_in_two_versions_is_read_once(parser):
+    head = b"Subject: x\nContent-Type: multipart/alternative; boundary=B\n\n"
+    plain = b"--B\nContent-Type: text/plain\n\nthe words\n"
+    rich = b"--B\nContent-Type: text/html\n\n<p>the words</p>\n--B--\n"
+    assert text_of(parser, "eml", head + plain + rich).count("the words") == 1
+    assert "the words" in text_of(parser, "eml", head + rich)
+
+
+def test_a_forwarded_mail_is_read_too(parser):
+    inner = b"Subject: inner\n\nforwarded words\n"
+    raw = b"Subject: x\nContent-Type: message/rfc822\n\n" + inner
+    assert "forwarded words" in text_of(parser, "eml", raw)
+
+
+def test_long_outputs_of_a_notebook_are_bounded(parser):
+    output = '{"output_type": "stream", "text": "' + "9" * 100_000 + '"}'
+    raw = '{"cells": [{"cell_type": "code", "source": "run()", "outputs": [' + output + "]}]}"
+    assert 4000 < len(text_of(parser, "ipynb", raw.encode())) < 4200
+
+
+@pytest.mark.parametrize(
+    ("extension", "raw"),
+    [
+        ("pdf", samples.scanned_pdf()),
+        ("pptx", samples.pptx([(samples.PICTURE, ""), (samples.PICTURE, "")])),
+        (
+            "docx",
+            samples.zipped(
+                {**samples.parts_of(samples.docx("<w:p/>")), "word/media/image1.png": samples.PNG}
+            ),
+        ),
+        (
+            "odt",
+            samples.zipped({**samples.parts_of(samples.odt("<text:p/>")), "Pictures/1.png": samples.PNG}),
+        ),
+        (
+            "epub",
+            samples.zipped({**samples.parts_of(samples.epub(["<img src='p.jpg'/>"])), "OEBPS/p.jpg": b"x"}),
+        ),
+    ],
+)
+def test_pictures_of_text_are_called_scanned(parser, extension, raw):
+    refusal = rejected(parser, extension, raw)
+    assert refusal.code == "scanned"
+    assert (
+        refusal.reason.startswith("no text in it") and "scanned" in refusal.reason and "OCR" in refusal.reason
+    )
+
+
+@pytest.mark.parametrize(
+    ("extension", "raw"),
+    [
+        ("pdf", samples.pdf([[]])),
+        ("docx", samples.docx("<w:p/>")),
+        ("pptx", samples.pptx([("", "")])),
+        ("odt", samples.odt("<text:p/>")),
+        ("xlsx", samples.xlsx({})),
+        ("epub", samples.epub(["<p> </p>"])),
+        ("html", b"<html><body> <script>x</script></body></html>"),
+        ("rtf", b"{\\rtf1 }"),
+        ("ipynb", b'{"cells": []}'),
+        *((extension, b"") for extension in sorted(DOCUMENTS)),
+    ],
+)
+def test_documents_without_text_are_rejected_as_such(parser, extension, raw):
+    refusal = rejected(parser, extension, raw)
+    assert refusal.code == "no-text"
+    assert refusal.reason.startswith("no text in it") and "OCR" not in refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("extension", "raw"),
+    [
+        ("pdf", samples.encrypted_pdf()),
+        ("docx", samples.encrypted_office()),
+        ("pptx", samples.encrypted_office()),
+        ("xlsx", samples.encrypted_office()),
+        ("odt", samples.encrypted_odt()),
+    ],
+)
+def test_a_password_is_named_as_the_cause(parser, extension, raw):
+    refusal = rejected(parser, extension, raw)
+    assert refusal.code == "encrypted"
+    assert "password" in refusal.reason
+
+
+STRICT = ("docx", "pptx", "xlsx", "odt", "epub", "pdf", "ipynb", "rtf", "eml")
+
+
+@pytest.mark.parametrize("extension", STRICT)
+@pytest.mark.parametrize(
+    "junk", [b"\x00" * 200, bytes(range(256)) * 20, b"just words", b"PK\x03\x04" + b"\xff" * 100]
+)
+def test_junk_is_rejected_with_a_sentence(parser, extension, junk):
+    assert rejected(parser, extension, junk).code in ("damaged", "binary", "no-text")
+
+
+@pytest.mark.parametrize("extension", sorted(DOCUMENTS))
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_a_cut_off_document_is_read_or_rejected(parser, extension, share):
+    raw = SAMPLES[extension][: int(len(SAMPLES[extension]) * share)]
+    try:
+        assert text_of(parser, extension, raw).strip()
+    except Rejected as refusal:
+        assert refusal.reason and refusal.code != "crash"
+
+
+@pytest.mark.parametrize(
+    ("extension", "part"),
+    [
+        ("docx", "word/document.xml"),
+        ("pptx", "ppt/presentation.xml"),
+        ("xlsx", "xl/workbook.xml"),
+        ("odt", "content.xml"),
+        ("epub", "OEBPS/content.opf"),
+    ],
+)
+def test_archive_bombs_are_refused_unopened(parser, extension, part):
+    bomb = samples.zip_bomb(SAMPLES[extension], part, 20 << 20)
+    assert len(bomb) < 200_000
+    assert rejected(parser, extension, bomb).code == "bomb"
+
+
+ENTITIES = "<!DOCTYPE x [<!ENTITY a0 'ha'>" + "".join(
+    f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("extension", "part"),
+    [
+        ("docx", "word/document.xml"),
+        ("pptx", "ppt/slides/slide1.xml"),
+        ("xlsx", "xl/worksheets/sheet1.xml"),
+        ("odt", "content.xml"),
+        ("epub", "OEBPS/content.opf"),
+    ],
+)
+def test_entity_bombs_do_not_expand(parser, extension, part):
+    parts = samples.parts_of(SAMPLES[extension])
+    parts[part] = parts[part].replace(b"?>", f"?>{ENTITIES}]>".encode(), 1).replace(b"</", b"&a11;</", 1)
+    try:
+        assert len(text_of(parser, extension, samples.zipped(parts))) < 10_000
+    except Rejected as refusal:
+        assert refusal.code in ("bomb", "damaged")
+
+
+def test_html_entity_bombs_do_not_expand(parser):
+    page = f"{ENTITIES}]><p>&a11; text</p>"
+    assert len(text_of(parser, "html", page.encode())) < 2000
+
+
+def test_an_old_office_file_under_a_new_extension_is_named(parser):
+    assert (
+        "old Office format"
+        in rejected(parser, "docx", bytes.fromhex("D0CF11E0A1B11AE1") + bytes(3000)).reason
+    )

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kbsync.errors import Rejected
+from kbsync.targets.local import frontmatter, parse
+from kbsync.targets.local.formats import EXTENSIONS, needs_worker
+from kbsync.targets.local.parse import Parser
+from kbsync.targets.local.pieces import Flavour
+from kbsync.targets.local.texts import parse_text
+from tests.targets.bodies import BytesBody
+
+TEXTS = sorted(e for e in EXTENSIONS if not needs_worker(f"x.{e}"))
+
+
+@pytest.mark.parametrize("extension", TEXTS)
+def test_texts_start_no_worker_and_write_nothing(tmp_path, extension):
+    parser = Parser(tmp_path / "spool")
+    text = (
+        "WEBVTT\n\n00:01.000 --> 00:02.000\n窗口 window\n" if extension in ("vtt", "srt") else "窗口 window\n"
+    )
+    assert "窗口 window" in parser.parse(f"x.{extension}", BytesBody(text.encode("gb18030"))).text
+    assert parser.pids() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_yaml_front_matter_becomes_metadata():
+    parsed = parse_text(
+        "a.md", b"---\ntitle: The plan\ntags: [red, blue]\nkeywords: sea, red\n---\n\n# Heading\ntext\n"
+    )
+    assert parsed.title == "The plan"
+    assert parsed.tags == ("red", "blue", "sea")
+    assert parsed.text == "\n# Heading\ntext\n"
+    assert parsed.line_offset == 5
+
+
+def test_toml_front_matter_becomes_metadata():
+    parsed = parse_text("a.mdx", b'+++\ntitle = "The plan"\ntags = ["red"]\n+++\ntext\n')
+    assert (parsed.title, parsed.tags, parsed.text, parsed.line_offset) == ("The plan", ("red",), "text\n", 4)
+
+
+def test_lines_of_the_text_are_lines_of_the_file():
+    raw = "\ufeff---\r\ntitle: x\r\n---\r\none\r\ntwo\r\n".encode()
+    parsed = parse_text("a.md", raw)
+    assert (
+        raw.decode("utf-8-sig").splitlines()[parsed.line_offset + parsed.text.splitlines().index("two")]
+        == "two"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\ntitle: a: b: c\n  - broken\n---\nbody\n",
+        "---\ntitle: never closed\n\nbody\n",
+        "---\nJust a rule above.\n---\nbody\n",
+        "---\n- a list\n---\nbody\n",
+        "+++\ntitle = broken\n+++\nbody\n",
+        "---\ntitle: !!python/object/apply:os.getcwd []\n---\nbody\n",
+        "---\n" + "[" * 600 + "\n---\nbody\n",
+        "----\ntitle: x\n----\nbody\n",
+    ],
+)
+def test_broken_front_matter_loses_nothing(text):
+    parsed = parse_text("a.md", text.encode())
+    assert (parsed.text, parsed.line_offset) == (text, 0)
+
+
+def test_an_alias_bomb_in_front_matter_is_harmless():
+    lines = [
+        "---",
+        "a0: &a0 [x, x]",
+        *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)),
+        "tags: *a39",
+        "---",
+    ]
+    assert parse_text("a.md", ("\n".join(lines) + "\nbody\n").encode()).text == "body\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "tags"),
+    [
+        ("[a, 2, true, null, [x], {y: z}]", ("a", "2", "True")),
+        ("one word, two", ("one word", "two")),
+        ("7", ("7",)),
+        ("2024-01-02", ("2024-01-02",)),
+        ("", ()),
+    ],
+)
+def test_tags_come_in_many_shapes(value, tags):
+    assert frontmatter.split(f"---\ntags: {value}\n---\nbody").tags == tags
+
+
+def test_a_note_of_nothing_but_metadata_keeps_it_as_text():
+    parsed = parse_text("a.md", b"---\ntitle: Only a title\n---\n")
+    assert parsed.title == "Only a title"
+    assert "Only a title" in parsed.text
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "title"),
+    [
+        ("a.md", "intro\n\n## First ##\n", "First"),
+        ("a.md", "Underlined\n===\n\ntext", "Underlined"),
+        ("a.md", "```sh\n# no heading\n```\n# Real\n", "Real"),
+        ("a.rst", "=====\nManual\n=====\n\ntext", "Manual"),
+        ("a.adoc", "= Guide\n:toc:\n", "Guide"),
+        ("a.org", "#+TITLE: Diary\n* One\n", "Diary"),
+        ("a.tex", "\\documentclass{article}\\title{On light}\n", "On light"),
+        ("a.py", "# a comment\n", None),
+        ("README", "Kbsync\n", None),
+    ],
+)
+def test_the_title_is_the_first_heading(name, text, title):
+    assert parse_text(name, text.encode()).title == title
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("a.csv", "name,price\nlamp,3\n", "name,price"),
+        ("a.csv", "name;price\nlamp;3,5\n", "name;price"),
+        ("a.tsv", "name\tprice\nlamp\t3\n", "name\tprice"),
+        ("a.csv", "1,2\n3,4\n", ""),
+        ("a.csv", '"a\nb",c\n1,2\n', ""),
+        ("a.jsonl", '{"a": 1}\n', ""),
+        ("a.log", "2024-01-01 started\n", ""),
+    ],
+)
+def test_rows_know_their_columns(name, text, columns):
+    parsed = parse_text(name, text.encode())
+    assert (parsed.flavour, parsed.columns, parsed.text) == (Flavour.ROWS, columns, text)
+
+
+def test_subtitles_keep_what_is_said_on_its_line():
+    vtt = "WEBVTT\n\nintro\n00:00:01.000 --> 00:00:03.500 align:start\n<v Ada>Good <i>morning</i>.\n\n"
+    vtt += "00:04.000 --> 00:05.000\n早上好\n"
+    parsed = parse_text("a.vtt", vtt.encode())
+    assert parsed.text.split() == ["Ada:", "Good", "morning.", "早上好"]
+    assert parsed.text.split("\n")[7] == "早上好"
+
+
+def test_subrip_numbers_and_times_are_left_out():
+    srt = "1\n00:00:01,000 --> 00:00:02,000\nThere are 12 moons\n\n2\n00:00:03,000 --> 00:00:04,000\n1969\n"
+    assert parse_text("a.srt", srt.encode()).text.split("\n") == [
+        "",
+        "",
+        "There are 12 moons",
+        "",
+        "",
+        "",
+        "1969",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"), [("a.txt", b" \n\t "), ("a.md", b"\xef\xbb\xbf\n"), ("a.vtt", b"WEBVTT\n\n")]
+)
+def test_blank_files_are_rejected_as_without_text(name, raw):
+    with pytest.raises(Rejected, match=r"^no text in it") as refusal:
+        parse_text(name, raw)
+    assert refusal.value.code == "no-text"
+
+
+def test_an_xml_declaration_is_honoured():
+    assert (
+        "Привет"
+        in parse_text("a.xml", '<?xml version="1.0" encoding="koi8-r"?><a>Привет</a>'.encode("koi8-r")).text
+    )
+
+
+def test_a_text_over_the_limit_is_rejected_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(parse, "LARGEST_TEXT", 10)
+    with pytest.raises(Rejected, match="limit is 10 bytes") as refusal:
+        Parser(Path(tmp_path)).parse("a.txt", BytesBody(b"x" * 11))
+    assert refusal.value.code == "too-large"

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kbsync.contract import Hit, Query
+from kbsync.errors import UsageError
+from kbsync.targets.local.chunk import chunk
+from kbsync.targets.local.encoder import Encoder
+from kbsync.targets.local.index import Index
+from kbsync.targets.local.pieces import Flavour, Parsed
+from kbsync.targets.local.rows import Entry
+from kbsync.targets.local.search import Searcher
+from kbsync.targets.local.slots import SLOTS
+from kbsync.targets.local.snippet import snippet
+
+ENCODER = Encoder("builtin")
+
+TEXTS = {
+    "hr/leave.md": "# Leave\n\nEveryone gets thirty days of paid leave a year.\n\n## Abroad\n\n"
+    "Tell HR two weeks before.",
+    "hr/pay.txt": "Salaries are paid on the last working day of the month.",
+    "it/vpn.md": "# VPN\n\nInstall the client, then log in with your company account and the token.",
+    "it/printer.md": "The printer on the second floor prints on both sides.",
+    "zh/请假制度.md": "# 请假制度\n\n员工每年有三十天带薪年假，请提前两周向人力资源部申请。",
+    "zh/报销.md": "# 报销流程\n\n出差回来后两周内提交发票，由财务部审核。",
+}
+
+
+def entry(number: int, path: str, text: str, modified: float = 1.0) -> Entry:
+    parsed = Parsed(text, Flavour.MARKDOWN, title=text[2:].split("\n")[0] if text.startswith("# ") else None)
+    chunks = tuple(chunk(parsed, path))
+    return Entry(number, path, "n", f"{number:064}", 1, "r", modified, parsed.title, (), chunks, {})
+
+
+def stored(folder: Path, texts: Sequence[tuple[str, str]]) -> Index:
+    index = Index(folder)
+    index.store([entry(at, path, text, float(at)) for at, (path, text) in enumerate(texts, 1)], ENCODER)
+    return index
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    index = stored(tmp_path_factory.mktemp("search") / "kb", list(TEXTS.items()))
+    yield index
+    index.close()
+
+
+@pytest.fixture(scope="module")
+def searcher(index: Index) -> Iterator[Searcher]:
+    searcher = Searcher(index._folder, ENCODER)
+    yield searcher
+    searcher.close()
+
+
+def paths(hits: Sequence[Hit]) -> list[str | None]:
+    return [each.path for each in hits]
+
+
+@pytest.mark.parametrize(
+    ("question", "path"),
+    [
+        ("How many days of paid leave do I get?", "hr/leave.md"),
+        ("installing the VPN client", "it/vpn.md"),
+        ("print double-sided", "it/printer.md"),
+        ("salary payment in each month", "hr/pay.txt"),
+        ("年假有几天？", "zh/请假制度.md"),
+        ("发票怎么报销", "zh/报销.md"),
+        ("printers", "it/printer.md"),
+        ("VPN", "it/vpn.md"),
+        ("报", "zh/报销.md"),
+    ],
+)
+def test_the_right_document_is_first(searcher: Searcher, question: str, path: str) -> None:
+    assert searcher.search(Query(question))[0].path == path
+
+
+def test_a_hit_says_where_it_is(searcher: Searcher) -> None:
+    hit = searcher.search(Query("thirty days of paid leave"))[0]
+    assert (hit.title, hit.modified, hit.remote_id) == ("Leave", 1.0, "1")
+    best = hit.passages[0]
+    assert (best.headings, best.line, best.page) == (("Leave",), 1, None)
+    assert "thirty days" in best.text
+    assert hit.score == best.score > 0.5
+
+
+def test_documents_are_counted_and_best_comes_first(searcher: Searcher) -> None:
+    hits = searcher.search(Query("two weeks company 两周", top_k=3))
+    assert len(hits) == 3
+    assert len({each.remote_id for each in hits}) == 3
+    assert [each.score for each in hits] == sorted((each.score for each in hits), reverse=True)
+
+
+def test_what_has_nothing_to_do_with_it_is_left_out(searcher: Searcher) -> None:
+    assert searcher.search(Query("quetzalcoatlus")) == []
+    assert searcher.search(Query("leave", top_k=0)) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        (Query("paid days", path="it/"), set()),
+        (Query("paid days", path="hr/*.txt"), {"hr/pay.txt"}),
+        (Query("两周", path="/zh/"), {"zh/请假制度.md", "zh/报销.md"}),
+        (Query("paid", types=("txt",)), {"hr/pay.txt"}),
+        (Query("paid", types=(".TXT", "pdf")), {"hr/pay.txt"}),
+        (Query("paid", after=1.5), {"hr/pay.txt"}),
+        (Query("paid", path="!hr/"), set()),
+    ],
+)
+def test_filters(searcher: Searcher, query: Query, found: set[str]) -> None:
+    hits = paths(searcher.search(query))
+    assert found <= set(hits)
+    if query.path and found:
+        assert all(path and path.startswith(query.path.strip("/").split("/")[0]) for path in hits)
+    if not found:
+        assert not [path for path in hits if path in ("hr/leave.md", "hr/pay.txt")]
+
+
+def test_a_filter_leaves_as_many_hits_as_there_are(tmp_path: Path) -> None:
+    noise = [(f"noise/{at}.md", f"the budget of team {at} " * 3) for at in range(700)]
+    wanted = [
+        (f"kept/{at}.md", f"a long and winding text that names the budget once, number {at}")
+        for at in range(12)
+    ]
+    index = stored(tmp_path / "kb", noise + wanted)
+    searcher = Searcher(tmp_path / "kb", ENCODER)
+    for text in ("budget", "budgets of a team by number"):
+        hits = searcher.search(Query(text, top_k=12, path="kept/"))
+        assert {each.path for each in hits} == {path for path, _ in wanted}
+    searcher.close()
+    index.close()
+
+
+def test_a_large_document_does_not_crowd_out_the_others(tmp_path: Path) -> None:
+    large = "\n\n".join(f"## Part {at}\n\n" + f"budget plan {at} " * 20 for at in range(400))
+    index = stored(tmp_path / "kb", [("large.md", large), *((f"{at}.md", f"budget {at}") for at in range(9))])
+    searcher = Searcher(tmp_path / "kb", ENCODER)
+    hits = searcher.search(Query("budget", top_k=10))
+    assert len(hits) == 10
+    assert max(len(each.passages) for each in hits) == 3
+    searcher.close()
+    index.close()
+
+
+def test_a_path_that_is_no_pattern_is_a_usage_error(searcher: Searcher) -> None:
+    with pytest.raises(UsageError, match="not a gitignore pattern"):
+        searcher.search(Query("leave", path="!"))
+
+
+AWKWARD = [
+    "",
+    " ",
+    "\x00",
+    "🎉",
+    "'\"`;--",
+    "(*)^:+{}",
+    '"leave" AND NOT (',
+    "NEAR(a b, 2)",
+    "AND",
+    "OR OR",
+    "name:leave",
+]
+
+
+@pytest.mark.parametrize(
+    "text", [*AWKWARD, "leave " * 4_000, "字" * 12_000, "\ud800", "a\ud800b", "of the and", "的"]
+)
+def test_no_question_is_an_error(searcher: Searcher, text: str) -> None:
+    assert len(searcher.search(Query(text))) <= 10
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=60))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_at_all_is_an_error(searcher: Searcher, text: str) -> None:
+    for each in searcher.search(Query(text)):
+        assert each.passages
+    snippet(text, text[::-1], 20)
+
+
+def test_a_warm_searcher_sees_every_change(tmp_path: Path) -> None:
+    index = stored(tmp_path / "kb", [("a.md", "red wine from France"), ("b.md", "cheese from Holland")])
+    searcher = Searcher(tmp_path / "kb", ENCODER)
+    for _ in range(3):
+        assert paths(searcher.search(Query("alcoholic drinks made of grapes", top_k=1))) == ["a.md"]
+    index.store([entry(3, "c.md", "alcoholic drinks are made of grapes")], ENCODER)
+    assert paths(searcher.search(Query("alcoholic drinks made of grapes", top_k=1))) == ["c.md"]
+    index.store([entry(9 + at, f"{at}.md", f"filler {at}") for at in range(SLOTS * 2)], ENCODER)
+    index.delete([3])
+    assert paths(searcher.search(Query("alcoholic drinks made of grapes", top_k=1))) == ["a.md"]
+    index.delete(list(range(4, 4 + SLOTS * 2)))
+    assert paths(searcher.search(Query("dutch cheese", top_k=1))) == ["b.md"]
+    index.rename(2, "b/gouda.md", "gouda.md", 9.0)
+    assert paths(searcher.search(Query("gouda", top_k=1))) == ["b/gouda.md"]
+    searcher.close()
+    index.close()
+
+
+def test_cold_and_warm_scans_agree(index: Index) -> None:
+    searcher = Searcher(index._folder, ENCODER)
+    cold = searcher.search(Query("holidays"))
+    warm = searcher.search(Query("holidays"))
+    assert paths(cold) == paths(warm)
+    assert [each.score for each in cold] == pytest.approx([each.score for each in warm], abs=1e-5)
+    searcher.close()
+
+
+def test_documents_without_vectors_of_the_model_answer_by_their_words(tmp_path: Path) -> None:
+    index = stored(tmp_path / "kb", [("a.md", "red wine"), ("b.md", "cheese")])
+    other = Encoder("builtin")
+    other._name = "another model"
+    searcher = Searcher(tmp_path / "kb", other)
+    assert paths(searcher.search(Query("wine"))) == ["a.md"]
+    assert searcher.search(Query("alcoholic drinks")) == []
+    index.store([entry(7, "c.md", "beer")], other)
+    assert paths(searcher.search(Query("wine")))[0] == "a.md"
+    assert "c.md" in paths(searcher.search(Query("beer brewery")))
+    searcher.close()
+    index.close()
+
+
+TEXT = (
+    "The office opens at eight. " * 20
+    + "Employees get thirty days of paid leave a year. "
+    + "Lunch is at noon. " * 20
+)
+
+
+def test_a_snippet_is_the_window_that_matches_best() -> None:
+    found = snippet(TEXT, "How many days of leave does an employee get?", 90)
+    assert len(found.text) <= 90
+    assert (found.starts_late, found.ends_early) == (True, True)
+    assert [found.text[start:end] for start, end in found.spans] == ["Employees", "get", "days", "leave"]
+    assert TEXT.find(found.text) >= 0
+    assert TEXT[TEXT.find(found.text) - 1] == " "
+
+
+def test_a_chinese_snippet_marks_pairs() -> None:
+    text = "办公室八点开门。" * 30 + "员工每年有三十天带薪年假。" + "食堂中午开放。" * 30
+    found = snippet(text, "年假有几天？", 40)
+    assert len(found.text) <= 40
+    assert "年假" in [found.text[start:end] for start, end in found.spans]
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "marked"),
+    [
+        ("Stories of running dogs", "story run dog", ["Stories", "running", "dogs"]),
+        ("the cat and the dog", "the dog", ["dog"]),
+        ("the the", "the", ["the", "the"]),
+        ("snake_case names", "case", ["case"]),
+        ("nothing here", "🎉", []),
+        ("", "x", []),
+    ],
+)
+def test_what_a_snippet_marks(text: str, query: str, marked: list[str]) -> None:
+    found = snippet(text, query, 200)
+    assert [found.text[start:end] for start, end in found.spans] == marked
