@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 import apsw
 from tree import ensure
@@ -20,6 +21,7 @@ from kbsync.core.model import Limits
 from kbsync.core.select import Rules
 from kbsync.source.scanner import KnownFolder, Row, scan
 
+ROUNDS = 5
 RULES = Rules(None, (), Limits(extensions=frozenset({"md"})))
 REST = "digest BLOB, choice INTEGER, reason TEXT, status INTEGER, since REAL"
 COLUMNS = f"size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, ino INTEGER, {REST}"
@@ -98,39 +100,45 @@ class Table:
 
 
 def one_pass(root: Path, database: Path, setting: str) -> None:
-    """Run in a process of its own: prints seconds, listings, files and peak memory in MiB."""
+    """Run in a process of its own: prints seconds, CPU seconds, listings, files and peak memory in MiB."""
     table = Table(database, "", setting)
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     passing = scan(root, table, RULES)
     differing = sum(1 for _ in passing)
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(seconds, differing, passing.summary.files, peak)
+    print(seconds, cpu, differing, passing.summary.files, peak)
 
 
-def find(root: Path) -> float:
-    """Seconds that find needs for the same fields."""
+def find(root: Path) -> tuple[float, float]:
+    """Seconds and CPU seconds that find needs for the same fields."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     fields = "%p %y %s %T@ %C@ %i %n\\n"
     subprocess.run(["find", root, "-printf", fields], stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def measure(root: Path, database: Path, setting: str) -> str:
-    """The best of three passes, each after a `find`, in words."""
-    ratios = []
-    for _ in range(3):
-        base = find(root)
+    """Medians of `ROUNDS` rounds, none left out, each a `find` and then a pass; with the spread.
+
+    Not the best round: where others use the machine, that is the one in which find was held up.
+    """
+    rounds = []
+    for _ in range(ROUNDS):
+        base, base_cpu = find(root)
         command = [sys.executable, __file__, "--pass", str(root), str(database), setting]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        seconds, differing, files, peak = float(output[0]), int(output[1]), int(output[2]), float(output[3])
+        seconds, cpu, differing, files, peak = map(float, output)
         assert not differing, f"{differing} folders differ"
-        ratios.append((seconds / base, seconds, base, files, peak))
-    ratio, seconds, base, files, peak = min(ratios)
-    worst = max(ratios)[0]
+        rounds.append((seconds, base, seconds / base, cpu / base_cpu, peak, files))
+    seconds, base, ratio, cpu_ratio, peak, files = map(median, zip(*rounds, strict=True))
+    ratios = sorted(row[2] for row in rounds)
     return (
-        f"{files:,} files: {seconds:.2f} s, find {base:.2f} s, ratio {ratio:.2f}"
-        f" (worst of three {worst:.2f}), peak {peak:.0f} MiB"
+        f"{files:,.0f} files: {seconds:.2f} s, find {base:.2f} s, ratio {ratio:.2f}"
+        f" ({ratios[0]:.2f} to {ratios[-1]:.2f}), CPU ratio {cpu_ratio:.2f}, peak {peak:.0f} MiB"
     )
 
 

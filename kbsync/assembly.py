@@ -16,13 +16,13 @@ from kbsync.contract import Surroundings, Target
 from kbsync.core.brake import DeletionLimits
 from kbsync.engine.terms import Plan
 from kbsync.errors import UsageError
+from kbsync.source.canary import wake
 from kbsync.state import lock
 from kbsync.state.connection import DamagedError
 from kbsync.state.store import Glance, Store
 from kbsync.targets.registry import open_target
 
 STATE_FILE = "state.db"
-WAKE_FILE = "wake"
 SPOOL = "spool"
 
 
@@ -100,7 +100,6 @@ def opened(installation: Installation, tell: Callable[[str], None]) -> Iterator[
     """
     with lock.held(installation.state_dir):
         _empty_spool(installation.spool_dir)
-        (installation.state_dir / WAKE_FILE).touch(mode=0o600)
         store = _open_or_set_aside(installation.state_file, tell)
         try:
             names = [mirror.name for mirror in installation.config.mirrors]
@@ -137,11 +136,9 @@ def glance(installation: Installation) -> Glance | None:
 
 def ask(installation: Installation, work: Callable[[Store], None]) -> None:
     """Leave messages in the inbox and wake the process that holds the lock, if there is one."""
-    store = Store(installation.state_file)
+    store = Store(installation.state_file, check=False)
     try:
         work(store)
     finally:
         store.close()
-    wake = installation.state_dir / WAKE_FILE
-    if wake.exists():
-        os.utime(wake)
+    wake(installation.state_dir)

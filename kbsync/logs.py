@@ -6,7 +6,6 @@ escaped, so that a file name cannot forge a line or move a terminal's cursor.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -39,7 +38,6 @@ def configure(
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # its trouble is ours to tell, once
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:

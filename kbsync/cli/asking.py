@@ -9,6 +9,7 @@ from typing import Any
 
 from kbsync.assembly import Installation, ask
 from kbsync.cli.choosing import prepare
+from kbsync.core.printable import printable
 from kbsync.state import lock
 from kbsync.state.store import Store, Tx
 
@@ -40,4 +41,4 @@ def when(installation: Installation) -> str:
     """When the messages are carried out, for a person."""
     if lock.is_held(installation.state_dir):
         return "the running kbsync does it now"
-    return f"the next pass does it: {installation.cure('--once')}"
+    return printable(f"the next pass does it: {installation.cure('--once')}")

@@ -1,36 +1,39 @@
-"""The words at the end of a pass."""
+"""The words at the end of a pass, and about what is wrong with a mirror at any time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from kbsync.assembly import Installation
 from kbsync.cli.paper import counted, lasting
 from kbsync.cli.standing import LISTED, Standing
-from kbsync.core.model import Status
 from kbsync.core.printable import printable
-from kbsync.daemon import OnceEnd
-from kbsync.engine.mirror import Counts
+
+if TYPE_CHECKING:
+    from kbsync.daemon import OnceEnd
+    from kbsync.engine.mirror import Counts
 
 
 def summary(end: OnceEnd, stand: Sequence[Standing], *, apart: bool) -> Iterator[str]:
     """What was done: one line for all mirrors, or with `apart` one for each."""
     if apart or len(stand) == 1:
         for each in stand:
-            yield _line(each.name, [end.runs[each.name].counts], [each], end.seconds)
+            yield _line(each.status.name, [end.runs[each.status.name].counts], [each], end.seconds)
     else:
         counts = [run.counts for run in end.runs.values()]
         yield _line(counted(len(stand), "mirror"), counts, stand, end.seconds)
 
 
 def _line(name: str, counts: Sequence[Counts], stand: Sequence[Standing], seconds: float) -> str:
-    ready = sum(each.count(Status.READY) + each.count(Status.HELD) for each in stand)
-    parts = [f"{counted(ready, 'document')} searchable", *(_done(counts) or ["nothing changed"])]
-    for status in (Status.HELD, Status.FAILED, Status.PENDING, Status.INDEXING, Status.SKIPPED):
-        number = sum(each.count(status) for each in stand)
-        if number:
-            parts.append(f"{number:,} {status.word}")
+    sums = {word: sum(n for each in stand if (n := each.status.documents.to_json()[word])) for word in _WORDS}
+    parts = [f"{counted(sums.pop('ready') + sums['held'], 'document')} searchable"]
+    parts += _done(counts) or ["nothing changed"]
+    parts += [f"{number:,} {word}" for word, number in sums.items() if number]
     return f"{name}: {', '.join(parts)}; {lasting(seconds)}"
+
+
+_WORDS = ("ready", "held", "failed", "pending", "indexing", "skipped")
 
 
 def _done(counts: Sequence[Counts]) -> list[str]:
@@ -47,39 +50,43 @@ def complaints(installation: Installation, stand: Sequence[Standing], *, quiet: 
     """What is wrong, the worst first; with `quiet` not what goes away by itself."""
     for each in stand:
         yield from _halted(each)
-        yield from _held(installation, each)
+        yield from _held(each)
         if each.trouble:
-            yield f"{each.name}: {each.trouble}; the next pass goes on from there"
+            yield f"{each.status.name}: {printable(each.trouble)}; the next pass goes on from there"
         if not quiet:
             yield from _busy(each)
+    for each in stand:
         yield from _failed(installation, each)
 
 
 def _halted(stand: Standing) -> Iterator[str]:
-    if stand.halt is not None:
-        cure = f"; then: {stand.halt.cure}" if stand.halt.cure else ""
-        yield f"{stand.name}: halted ({stand.halt.reason}): {stand.halt.detail}{cure}"
+    halt = stand.status.halt
+    if halt is not None:
+        cure = f"; cure: {halt.cure}" if halt.cure else ""
+        yield printable(f"{stand.status.name}: {halt.reason}: {halt.detail}{cure}")
 
 
-def _held(installation: Installation, stand: Standing) -> Iterator[str]:
-    held = stand.count(Status.HELD)
-    if held:
-        cure = installation.cure(f"approve {stand.name}")
-        look = installation.cure(f"plan --mirror {stand.name}")
-        yield f"{stand.name}: {counted(held, 'deletion')} held; see them: {look}; let them go: {cure}"
+def _held(stand: Standing) -> Iterator[str]:
+    lines = [f"{path}: its deletion is held" for path in stand.held]
+    yield from _listed(stand, lines, of=stand.status.documents.held)
 
 
 def _busy(stand: Standing) -> Iterator[str]:
-    for path in stand.busy[:LISTED]:
-        yield f"{stand.name}: {printable(path)}: still being written; the next pass takes it"
-    if len(stand.busy) > LISTED:
-        yield f"{stand.name}: … and {len(stand.busy) - LISTED:,} more are still being written"
+    yield from _listed(stand, [f"{path}: still being written; the next pass takes it" for path in stand.busy])
 
 
 def _failed(installation: Installation, stand: Standing) -> Iterator[str]:
-    for trouble in (*stand.shut, *stand.failed)[:LISTED]:
-        where = printable(trouble.path) or "the folder itself"
-        yield f"{stand.name}: {where}: {printable(trouble.reason)}"
-    more = stand.count(Status.FAILED) + len(stand.shut) - LISTED
+    lines = [f"{each.path}: {each.reason}" for each in stand.failed]
+    yield from _listed(stand, lines, of=stand.status.documents.failed, all_of_them=installation)
+
+
+def _listed(
+    stand: Standing, lines: Sequence[str], *, of: int = 0, all_of_them: Installation | None = None
+) -> Iterator[str]:
+    """The first lines, and how many more there are."""
+    for line in lines[:LISTED]:
+        yield f"{stand.status.name}: {printable(line)}"
+    more = max(of, len(lines)) - LISTED
     if more > 0:
-        yield f"{stand.name}: … and {more:,} more: {installation.cure('status --documents')}"
+        where = f": {all_of_them.cure('status --documents')}" if all_of_them else ""
+        yield f"{stand.status.name}: … and {more:,} more{where}"

@@ -6,7 +6,7 @@ import asyncio
 import io
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO, cast
 
 from kbsync import daemon, logs
 from kbsync.assembly import Installation
@@ -17,7 +17,6 @@ from kbsync.cli.options import Choices
 from kbsync.cli.paper import Paper, tell
 from kbsync.cli.progress import watcher
 from kbsync.cli.standing import Standing, code_of_pass, standings
-from kbsync.core.model import Status
 from kbsync.daemon import OnceEnd
 
 
@@ -26,7 +25,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
     installation = choose(choices)
     prepare(installation)
     level = choices.log_level or ("error" if choices.quiet else "warning")
-    logs.configure(style=choices.log_format, level=level, stream=Stderr())
+    logs.configure(style=choices.log_format, level=level, stream=cast(TextIO, Stderr()))
     end = asyncio.run(daemon.once(installation, watcher(quiet=choices.quiet)))
     stand = standings(installation, end.ends)
     code = signalled(end.signal) if end.signal is not None else code_of_pass(stand)
@@ -70,7 +69,7 @@ def _say(
         for line in ending.summary(end, stand, apart=paper.is_terminal):
             paper.line(line)
         if paper.is_terminal and code is Code.MIRRORED:
-            paper.line(paper.dim(f"search it: {installation.cure('search …')}"))
+            paper.line(paper.dim(f"search it: {installation.cure('search QUERY')}"))
 
 
 def _to_json(installation: Installation, end: OnceEnd, stand: Sequence[Standing]) -> dict[str, Any]:
@@ -83,7 +82,7 @@ def _to_json(installation: Installation, end: OnceEnd, stand: Sequence[Standing]
         "replaced": sum(count.replaced for count in counts),
         "renamed": sum(count.renamed for count in counts),
         "deleted": sum(count.deleted for count in counts),
-        "held": sum(each.count(Status.HELD) for each in stand),
-        "failed": sum(each.count(Status.FAILED) for each in stand),
+        "held": sum(each.status.documents.held for each in stand),
+        "failed": sum(each.status.documents.failed for each in stand),
         "seconds": round(end.seconds, 3),
     }

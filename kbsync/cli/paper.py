@@ -35,8 +35,12 @@ class Paper:
 
     def line(self, text: str = "") -> None:
         """One line that was made printable by whoever wrote it."""
+        self.write(f"{text}\n")
+
+    def write(self, text: str) -> None:
+        """A part of a line."""
         with forgiving(self._stream):
-            self._stream.write(f"{text}\n")
+            self._stream.write(text)
 
     def json(self, value: Any) -> None:
         """One JSON document, for people on a terminal with indents."""

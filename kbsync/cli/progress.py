@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from kbsync.daemon import Runs, Watcher
     from kbsync.state.store import Tx
 
-OFTEN = 0.25
-SELDOM = 15.0
+PATIENCE = 0.4
+"""Seconds a pass may take without a bar: most take less, and a bar that only flickers tells nothing."""
+
+OFTEN, SELDOM = 0.25, 15.0
 """Seconds between two looks, for a terminal and for a log."""
 
 
@@ -66,6 +68,7 @@ async def _bar(runs: Runs) -> None:
         TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
     )
+    await asyncio.sleep(PATIENCE)
     began, first = time.monotonic(), await _look(runs)
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
         task = progress.add_task(names, total=None, rate="")
@@ -87,7 +90,7 @@ async def _lines(runs: Runs) -> None:
         await asyncio.sleep(SELDOM)
         now = await _look(runs)
         rate = _rate(now.settled - first.settled, time.monotonic() - began)
-        log.info("pass.progressed", mirrors=list(runs.runs), settled=now.settled, wanted=now.wanted, rate=rate)
+        log.info("pass.progressed", settled=now.settled, wanted=now.wanted, rate=rate)
 
 
 def _rate(done: int, seconds: float) -> str:

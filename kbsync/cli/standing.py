@@ -1,27 +1,33 @@
-"""How the mirrors stand after a pass: what the exit code and the closing words are made of."""
+"""How the mirrors stand: what exit codes and closing words are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 from kbsync.assembly import Installation, glance
 from kbsync.cli.exits import Code, worst
-from kbsync.core.model import Status, UploadState
+from kbsync.config.model import MirrorConfig
+from kbsync.core.model import Choice, Status, UploadState
 from kbsync.engine.once import PassEnd
-from kbsync.state.mirrors import Halt, MirrorRecord
-from kbsync.state.store import Tx
+from kbsync.engine.status import OUT_OF_DATE, MirrorStatus, mirror_status, never_ran
+from kbsync.state.entries import Entry
+from kbsync.state.mirrors import MirrorRecord
+from kbsync.state.store import Tx, looking_at
 
 LISTED = 20
-"""How many failed documents are named; `status --documents` names all."""
+"""How many documents of one kind are named; `status --documents` names all."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A file or folder that failed, and why."""
+    """A file or folder (`/` at its end) that failed, and why."""
 
     path: str
     reason: str
@@ -29,75 +35,95 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One mirror at the end of a pass. `tally` counts files by status; `failed` names the first of them.
+    """One mirror with the first of what failed and what is held.
 
-    `shut`: folders that could not be listed. `trouble`: why the pass could not end, `busy`: files that were
-    still being written.
+    `trouble`: why its pass could not end; `busy`: files that were still being written.
     """
 
-    name: str
-    tally: dict[Status, int] = field(default_factory=dict)
+    status: MirrorStatus
     failed: tuple[Trouble, ...] = ()
-    shut: tuple[Trouble, ...] = ()
-    halt: Halt | None = None
+    held: tuple[str, ...] = ()
     trouble: str = ""
     busy: tuple[str, ...] = ()
 
-    def count(self, status: Status) -> int:
-        """How many files have this status."""
-        return self.tally.get(status, 0)
-
     @property
     def code(self) -> Code:
-        """What this mirror alone says."""
-        return worst(self._codes())
+        """The exit code of a pass that left this mirror so."""
+        documents = self.status.documents
+        waits = self.trouble or self.busy or documents.pending or documents.indexing
+        return worst([self.settled_code, Code.PASSING if waits else Code.MIRRORED])
 
-    def _codes(self) -> Iterator[Code]:
-        if self.halt is not None or self.count(Status.HELD):
-            yield Code.PERSON
-        if self.trouble or self.busy or self.count(Status.PENDING) or self.count(Status.INDEXING):
-            yield Code.PASSING
-        if self.shut or self.count(Status.FAILED):
-            yield Code.FAILED
+    @property
+    def settled_code(self) -> Code:
+        """The same, leaving aside what still waits for its turn."""
+        documents = self.status.documents
+        needs_person = self.status.halt is not None or documents.held
+        return worst(
+            [
+                Code.PERSON if needs_person else Code.MIRRORED,
+                Code.FAILED if documents.failed else Code.MIRRORED,
+            ]
+        )
 
 
-def standings(installation: Installation, ends: dict[str, PassEnd]) -> list[Standing]:
-    """How every mirror asked for stands."""
+def standings(installation: Installation, ends: Mapping[str, PassEnd] | None = None) -> list[Standing]:
+    """How every mirror asked for stands, `ends` telling how its pass ended."""
+
+    def stand(tx: Tx, mirror: MirrorConfig) -> Standing:
+        end = (ends or {}).get(mirror.name)
+        return _standing(tx, installation, mirror, end or PassEnd(True))
+
+    return [read(installation, mirror, stand) for mirror in installation.mirrors]
+
+
+def read(installation: Installation, mirror: MirrorConfig, look: Callable[[Tx, MirrorConfig], T]) -> T:
+    """`look` at the state with a mirror; at an empty one where nothing was mirrored yet."""
     state = glance(installation)
     if state is None:
-        return [Standing(mirror.name) for mirror in installation.mirrors]
+        with looking_at(None) as blank:
+            return blank.read(lambda tx: look(tx, mirror))
     with closing(state):
-        names = [mirror.name for mirror in installation.mirrors]
-        return [state.read(partial(_standing, name, ends.get(name))) for name in names]
+        return state.read(lambda tx: look(tx, mirror))
 
 
-def _standing(name: str, end: PassEnd | None, tx: Tx) -> Standing:
-    record = tx.mirrors.named(name)
-    trouble, busy = (end.trouble, end.busy) if end else ("", ())
+def status_in(
+    tx: Tx, installation: Installation, mirror: MirrorConfig, *, documents: bool = False
+) -> MirrorStatus:
+    """The mirror's status; its `items` may be read while `tx` lasts."""
+    record = tx.mirrors.named(mirror.name)
     if record is None:
-        return Standing(name, trouble=trouble, busy=busy)
-    return Standing(
-        name,
-        tx.mirrors.tally(record.id),
-        tuple(islice(_failed(tx, record), LISTED)),
-        tuple(Trouble(f"{row.path}/".lstrip("/"), row.problem) for row in tx.folders.problems(record.id)),
-        record.halt,
-        trouble,
-        busy,
-    )
+        return never_ran(mirror.name, str(mirror.folder), mirror.target.type, documents=documents)
+    return mirror_status(tx, record, now=time.time(), documents=documents, cure=installation.cure)
+
+
+def _standing(tx: Tx, installation: Installation, mirror: MirrorConfig, end: PassEnd) -> Standing:
+    record = tx.mirrors.named(mirror.name)
+    failed = islice(_failed(tx, record), LISTED) if record else ()
+    held = islice(_held(tx, record), LISTED) if record else ()
+    status = status_in(tx, installation, mirror)
+    return Standing(status, tuple(failed), tuple(held), end.trouble, end.busy)
+
+
+def _held(tx: Tx, record: MirrorRecord) -> Iterator[str]:
+    return (entry.path for entry in tx.entries.of_status(record.id, Status.HELD))
 
 
 def _failed(tx: Tx, record: MirrorRecord) -> Iterator[Trouble]:
+    for folder in tx.folders.problems(record.id):
+        if not folder.shut:
+            yield Trouble(f"{folder.path}/", folder.problem)
     for entry in tx.entries.of_status(record.id, Status.FAILED):
-        yield Trouble(entry.path, _reason(tx, record, entry.path) or entry.verdict.reason)
+        yield Trouble(entry.path, _reason(tx, record, entry))
 
 
-def _reason(tx: Tx, record: MirrorRecord, path: str) -> str:
-    """The target's own words for a document that it refused."""
-    uploads = tx.uploads.at(record.id, record.binding or 0, path)
-    return next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
+def _reason(tx: Tx, record: MirrorRecord, entry: Entry) -> str:
+    """Why the file was refused, or the target's own words."""
+    uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
+    words = next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
+    reason = entry.verdict.reason if entry.verdict.choice is Choice.REFUSED else words
+    return f"{reason}; {OUT_OF_DATE}" if any(u.state.serves for u in uploads) else reason
 
 
-def code_of_pass(standings: Sequence[Standing]) -> Code:
+def code_of_pass(stand: Sequence[Standing]) -> Code:
     """The exit code of a pass over these mirrors."""
-    return worst(standing.code for standing in standings)
+    return worst(each.code for each in stand)

@@ -314,9 +314,9 @@ def _compiled(pattern: str) -> GitIgnoreSpec:
 
 
 def folder_name(folder: Path) -> str:
-    """The name of a mirror of `folder`: its basename in lower case, all else as single `-` between."""
-    words = re.findall(r"[a-z0-9]+", os.path.basename(os.path.abspath(folder)).lower())  # noqa: PTH100, PTH119
-    return "-".join(words)[:LONGEST_NAME].rstrip("-") or "folder"
+    """The name of a mirror of `folder`: basename in lower case, other characters as `-`, none at the ends."""
+    basename = os.path.basename(os.path.abspath(folder)).lower()  # noqa: PTH100, PTH119
+    return re.sub(r"[^a-z0-9]", "-", basename).strip("-")[:LONGEST_NAME].rstrip("-") or "folder"
 
 
 def folder_config(folder: Path) -> Config:

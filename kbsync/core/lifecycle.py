@@ -69,7 +69,6 @@ def serve(upload: Upload) -> Upload:
         state=UploadState.SERVING,
         purpose=Purpose.SERVE,
         next_look_at=None,
-        attempts=0,
         repairs=0,
         looks=0,
         reason="",

@@ -96,7 +96,7 @@ class Deletions:
         times = [] if missed is None else [missed + self._ledger.terms.plan.settle]
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         if n:
-            times.append(self._clock.steady() + max(0.0, self._weigh_at(first, last) - self._clock.wall()))
+            times.append(self._clock.steady() + self._weigh_at(first, last) - self._clock.wall())
         self.may_wait = bool(times)
         return min(times, default=None)
 

@@ -26,8 +26,10 @@ from kbsync.engine.views.footing import (
     find_footing,
     is_same_root,
     look_at_root,
+    refuse_emptied,
     root_halt,
     service_of,
+    with_found,
 )
 from kbsync.engine.views.foresight import Effect
 from kbsync.engine.views.steps import Findings, LeftOut, Step
@@ -128,6 +130,8 @@ async def plan_mirror(
     with looking_at(glance) as seen:
         try:
             footing = await find_footing(plan, service, seen, site or Site(), target)
+            seen.read(lambda tx: refuse_emptied(tx, footing))
+            footing = await with_found(footing, target, seen)
         except Halted as error:
             return MirrorPlan(plan.name, halt=_halt(error, site or Site()))
         return await asyncio.to_thread(_plan, footing, seen, clock)

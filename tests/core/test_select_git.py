@@ -109,6 +109,27 @@ def test_ignore_files_mean_what_they_mean_to_git(
     assert ours == ignored_by_git(repository, present), (ignores, present)
 
 
+@pytest.mark.parametrize(
+    ("line", "path", "is_ignored"),
+    [
+        ("a/**/*/**/b/c", "a/x/b/c", True),
+        ("a/**/b/**/b/c", "a/b/x/b/c", True),
+        ("**/a/**/b/**/c", "a/a/b/b/c", True),
+        ("a/**/b/**/c", "a/b/x", False),
+        ("x/a[.-0]b", "x/a/b", False),
+        ("x/a[.-0]b", "x/a.b", True),
+        ("x/a[!c]b", "x/a/b", False),
+    ],
+)
+def test_long_lines_and_ranges_that_span_a_slash_mean_what_they_mean_to_git(
+    repository: Path, line: str, path: str, is_ignored: bool
+) -> None:
+    present = made(repository, [path])
+    (repository / ".gitignore").write_text(line + "\n", encoding="utf-8")
+    assert ignored_by_git(repository, present) == ({path} if is_ignored else set())
+    assert excluded_by_us(Rules(None, (), Limits()), {"": line}, path) is is_ignored
+
+
 @settings(max_examples=300, deadline=None)
 @given(include=st.lists(LINES, min_size=1, max_size=4), path=PATHS)
 def test_a_file_that_is_included_lies_in_folders_that_are_entered(include: list[str], path: str) -> None:

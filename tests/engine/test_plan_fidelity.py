@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.engine.plan import MirrorPlan, Planned
-from kbsync.targets.memory import AbleMemory, MemoryTarget, RenamingMemory, UpdatingMemory
+from kbsync.targets.memory import AbleMemory, Behaviour, MemoryTarget, RenamingMemory, UpdatingMemory
 from tests.engine.viewing import planned
 from tests.engine.world import World
 
@@ -65,10 +65,11 @@ def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) 
 
 
 @pytest.mark.parametrize("target", [MemoryTarget, RenamingMemory, UpdatingMemory, AbleMemory])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(int(__import__("os").environ.get("SEEDS", "12"))))
 async def test_a_pass_does_what_was_planned(tmp_path: Path, target: type[MemoryTarget], seed: int) -> None:
     chance = random.Random(seed)
     world = World(tmp_path, target)
+    world.base.behaviour = Behaviour(indexing_seconds=30)  # what is new serves after deletions are weighed
     for name in chance.sample(NAMES, chance.randrange(len(NAMES))):
         world.write(name, f"text {chance.randrange(6)}")
     for _ in range(6):

@@ -138,6 +138,27 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken(
     assert os.listdir(spool_dir) == []
 
 
+@pytest.mark.parametrize("view", ["fstat", "stat"])
+def test_both_the_open_file_and_the_one_of_that_name_must_be_unchanged(
+    root: Path, monkeypatch: pytest.MonkeyPatch, view: str
+) -> None:
+    # A local file system shows most changes in both; one of the network need not.
+    file = root / "a.md"
+    file.write_bytes(b"words")
+    (root / "other.md").write_bytes(b"other")
+    expected, other = stamp(root, "a.md"), (root / "other.md").stat()
+    changed = False
+
+    def change() -> None:
+        nonlocal changed
+        changed = True
+
+    during(monkeypatch, change)
+    real = getattr(os, view)
+    monkeypatch.setattr(os, view, lambda *a, **options: other if changed else real(*a, **options))
+    assert digest(root, "a.md", expected) == Unstable("changed while it was read")
+
+
 def test_a_file_that_grows_for_ever_is_not_read_for_ever(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = root / "a.md"
     file.write_bytes(b"ab" * reader.PIECE)

@@ -66,7 +66,8 @@ class Footing:
 
     `renewed`: the base, the recipes or the abilities are not those of the last pass, so that every file is
     judged anew. `moved`: the name now means another folder. `found`: documents at the base that may be ours,
-    by path, where nothing of it was taken over yet. `note`: what could not be found out.
+    by path, where nothing of it was taken over yet. `base` is None where it was not looked at. `note`: what
+    could not be found out.
     """
 
     terms: Terms
@@ -75,6 +76,7 @@ class Footing:
     renewed: bool = False
     moved: bool = False
     found: Mapping[str, tuple[Upload, ...]] = field(default_factory=dict)
+    base: Base | None = None
     note: str = ""
 
     def rows(self, tx: Tx, path: str) -> list[Upload]:
@@ -93,12 +95,17 @@ async def find_footing(
     """Look at the state and, where `target` is given, at the base.
 
     A base that does not answer is taken to be the one of the last pass; the note says so. Raises `Halted`
-    for what only a person can mend: credentials, a base that is missing or lost its documents.
+    for what only a person can mend: refused credentials, a base that is missing.
     """
     base, note = await _look_at_base(target)
-    footing = glance.read(lambda tx: _stand(tx, plan, service, site, base, note))
-    adopted = glance.read(lambda tx: tx.mirrors.is_adopted(footing.terms.binding))
-    if base is None or target is None or adopted:
+    return glance.read(lambda tx: _stand(tx, plan, service, site, base, note))
+
+
+async def with_found(footing: Footing, target: Target | None, glance: Glance) -> Footing:
+    """The footing with what the next pass takes over: documents of a base this state has never seen."""
+    binding = footing.terms.binding
+    adopted = glance.read(lambda tx: tx.mirrors.is_adopted(binding))
+    if footing.base is None or target is None or adopted:
         return footing
     return replace(footing, found=await _adoptable(target, footing.terms, glance))
 
@@ -131,9 +138,8 @@ def _terms(plan: Plan, service: Service, site: Site, mirror: int, binding: int) 
 def _stand(tx: Tx, plan: Plan, service: Service, site: Site, base: Base | None, note: str) -> Footing:
     record = find_record(tx, plan, site.configured)
     if record is None:
-        return Footing(_terms(plan, service, site, NOWHERE, NOWHERE), None, note=note)
+        return Footing(_terms(plan, service, site, NOWHERE, NOWHERE), None, base=base, note=note)
     binding = _binding(tx, plan, record, base)
-    _refuse_emptied(tx, record, binding, base, site)
     terms = _terms(plan, service, site, record.id, binding)
     return Footing(
         terms,
@@ -141,6 +147,7 @@ def _stand(tx: Tx, plan: Plan, service: Service, site: Site, base: Base | None, 
         asked=_asked(tx, plan),
         renewed=tx.meta.get(f"terms:{record.id}") != fingerprint(terms),
         moved=record.name == plan.name and record.folder != str(plan.root),
+        base=base,
         note=note,
     )
 
@@ -163,9 +170,10 @@ def _binding(tx: Tx, plan: Plan, record: MirrorRecord, base: Base | None) -> int
     return last.id if last is not None and same else NOWHERE
 
 
-def _refuse_emptied(tx: Tx, record: MirrorRecord, binding: int, base: Base | None, site: Site) -> None:
-    """As at the beginning of a pass: a base that lost many documents is a person's business."""
-    serving = tx.uploads.serving_count(record.id, binding)
+def refuse_emptied(tx: Tx, footing: Footing) -> None:
+    """As a pass does at its beginning: raises `Halted` over a base that lost many of its documents."""
+    base, terms = footing.base, footing.terms
+    serving = tx.uploads.serving_count(terms.mirror, terms.binding)
     if base is None or base.documents is None or not serving:
         return
     lost = serving - base.documents
@@ -173,7 +181,7 @@ def _refuse_emptied(tx: Tx, record: MirrorRecord, binding: int, base: Base | Non
         raise Halted(
             "knowledge-base-emptied",
             f"{lost} of {serving} documents are no longer in the knowledge base",
-            cure=f"verify --repair --mirror {record.name}",
+            cure=f"verify --repair --mirror {terms.plan.name}",
         )
 
 

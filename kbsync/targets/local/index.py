@@ -1,7 +1,7 @@
 """The index: one folder, one writer. Every document goes in, changes and leaves in one transaction.
 
-Several documents are committed together, with one sync of the disk; each has a savepoint of its own, so
-that one that cannot be stored leaves the others as they are. What a deletion takes out is overwritten:
+Several documents are committed together, with one sync of the disk; one that cannot be stored leaves the
+others as they are. What a deletion takes out is overwritten:
 in the tables (`secure_delete`), in the full-text index (`secure-delete`) and in the WAL (`scrub`).
 """
 
@@ -29,6 +29,10 @@ from kbsync.targets.local.schema import FILE, identity, open_index, set_aside
 from kbsync.targets.local.tokens import TOKENISER, words
 
 LOCK = "index.lock"
+
+_UNSTORABLE = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, ValueError, OverflowError)
+"""What SQLite and its binding raise over a value; anything else is trouble with the disk."""
+
 _SCRUB_MS = 200
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000  # 16 MB between checkpoints: a first index of many files syncs less often
@@ -77,8 +81,12 @@ class Index:
 
     def store(self, entries: Sequence[Entry], vectors: Vectors) -> list[int | Rejected]:
         """Store each document; its id, or why not. `vectors` makes what went away meanwhile."""
-        with self._transaction() as version:
-            return [self._try_store(entry, vectors, version) for entry in entries]
+        try:
+            with self._transaction() as version:
+                return [self._store(entry, vectors, version) for entry in entries]
+        except _UNSTORABLE:  # which one? A savepoint for each would cost a third more time in good batches
+            with self._transaction() as version:
+                return [self._try_store(entry, vectors, version) for entry in entries]
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
         """Change path, name and time; the words of the file's stem where they differ."""
@@ -158,13 +166,7 @@ class Index:
         self._connection.execute("SAVEPOINT one")
         try:
             document = self._store(entry, vectors, version)
-        except (
-            apsw.TooBigError,
-            apsw.ConstraintError,
-            apsw.MismatchError,
-            ValueError,
-            OverflowError,
-        ) as error:
+        except _UNSTORABLE as error:
             self._connection.execute("ROLLBACK TO one; RELEASE one")
             return Rejected(f"it cannot be stored in the index: {error}", code="unstorable")
         self._connection.execute("RELEASE one")

@@ -78,7 +78,7 @@ class Matrix:
         places = {segment: place for place, segment in enumerate(segments)}
         values = np.zeros(len(places) * SLOTS, np.float32)
         for place, block in enumerate(self._read(model, places)):
-            values[place * SLOTS : (place + 1) * SLOTS] = block @ vector
+            values[place * SLOTS : (place + 1) * SLOTS] = _products(block, vector)
         return Cosines(places, values)
 
     def _read(self, model: Model, segments: Iterable[int]) -> Iterator[NDArray[np.float32]]:
@@ -88,6 +88,18 @@ class Matrix:
         for segment in segments:
             raw = self._connection.execute("SELECT vectors FROM block WHERE id = ?", (segment,)).get
             yield np.frombuffer(raw, np.float16).reshape(SLOTS, model.dimensions).astype(np.float32)
+
+
+def _products(vectors: NDArray[np.float32], vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The product of each row with `vector`.
+
+    einsum keeps to this thread: 4 ms for 100,000 rows. `@` calls BLAS, which takes 9 ms of processor time
+    and, where its threads have to wait for a busy machine, half a second.
+    """
+    import numpy as np
+
+    products: NDArray[np.float32] = np.einsum("ij,j->i", vectors, vector)
+    return products
 
 
 class _Kept:
@@ -122,7 +134,7 @@ class _Kept:
 
     def cosines(self, vector: NDArray[np.float32]) -> Cosines:
         """The cosine with each vector."""
-        return Cosines(dict(self._places), self._vectors @ vector)
+        return Cosines(dict(self._places), _products(self._vectors, vector))
 
     def _reserve(self, segments: int) -> None:
         """Have places for so many segments; an eighth more than needed, so that growing is rare."""

@@ -31,7 +31,7 @@ FIELDS = (2.0, 1.5, 1.0)
 """How much a term counts in the name, in the headings and in the text of a chunk."""
 
 _DEPTH = 150  # chunks taken from each side before they are added up; more where they are of few documents
-_MOST_ROWS = 8_000  # rows the full-text index may have to weigh; beyond, the commonest terms are left out
+_MOST_ROWS = 6_000  # rows the full-text index may have to weigh; beyond, the commonest terms are left out
 _PASSAGES = 3
 _NEAR = 0.6  # a further passage has at least this share of the best one's score
 _LEAST = 0.2  # cosine a chunk without any of the words must have; unrelated English has 0.1

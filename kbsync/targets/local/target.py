@@ -114,6 +114,7 @@ class LocalTarget:
             concurrency=CONCURRENCY,
             list_lag=0.0,
             marks=True,
+            embedded=True,
         )
         return cls(path, encoder, limits, index, parse, surroundings.spool_dir)
 

@@ -1,0 +1,38 @@
+# make try [FOLDER=~/some/folder]   mirror a folder and search it (default: this project's docs/)
+# make test                         every check and every test
+#
+# VENV=…    where the virtual environment lies (default: .venv)
+# PYTHON=…  the Python it is made from (default: the newest of 3.14 … 3.11 that works)
+# SETUP=no  take the environment as it is
+
+VENV ?= .venv
+FOLDER ?= docs
+export VENV PYTHON FOLDER QUERY ONLY
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help setup try test lint bench
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile
+
+setup: $(if $(filter no,$(SETUP)),,$(VENV)/.kbsync-dev)
+
+try: $(if $(filter no,$(SETUP)),,$(VENV)/.kbsync)
+	@tools/try.sh
+
+test: setup
+	@tools/check.sh lint shape size tests
+
+lint: setup
+	@tools/check.sh lint shape
+
+bench: setup
+	@tools/bench.sh
+
+# An environment made for tests serves to try as well.
+$(VENV)/.kbsync: pyproject.toml
+	@tools/setup.sh .
+
+$(VENV)/.kbsync-dev: pyproject.toml
+	@tools/setup.sh '.[dev]'

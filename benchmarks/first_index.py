@@ -1,0 +1,86 @@
+"""First index of many markdown files, against a bare loop of decode, chunk and embed over the same files.
+
+Usage: python benchmarks/first_index.py [FILES]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from kbsync import daemon, logs
+from kbsync.assembly import Installation
+from kbsync.config.model import folder_config
+
+WORDS = (
+    "mirror folder document target recipe digest settle reconcile adopt retire hold quarantine index search "
+    "passage heading vector token chunk query score answer question server client network state journal"
+).split()
+
+
+def write_files(folder: Path, count: int) -> None:
+    """Markdown of about 4 KB with headings, a list and a code block; no two alike."""
+    chance = random.Random(1)
+    for number in range(count):
+        lines = [f"# Document {number}", ""]
+        for section in range(6):
+            lines += [f"## Section {section} of {chance.choice(WORDS)}", ""]
+            for _ in range(2):
+                sentence = " ".join(chance.choice(WORDS) for _ in range(45))
+                lines += [f"{sentence} {number}-{section}.", ""]
+        path = folder / f"part{number % 40}" / f"doc{number}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines))
+
+
+def bare_loop(folder: Path) -> float:
+    """Seconds to decode, chunk and embed every file, one after the other, and keep nothing."""
+    from kbsync.targets.local.chunk import chunk
+    from kbsync.targets.local.embed import BuiltinEmbedder
+    from kbsync.targets.local.texts import parse_text
+
+    embedder = BuiltinEmbedder()
+    embedder.embed(["warm"])
+    began = time.perf_counter()
+    for path in sorted(folder.rglob("*.md")):
+        parsed = parse_text(path.name, path.read_bytes())
+        embedder.embed([c.embed_text for c in chunk(parsed, path.name)])
+    return time.perf_counter() - began
+
+
+def whole_program(folder: Path, state: Path) -> float:
+    """Seconds of a first pass with everything that makes it trustworthy."""
+    state.mkdir()
+    installation = Installation(folder_config(folder), state)
+    began = time.perf_counter()
+    end = asyncio.run(daemon.once(installation))
+    seconds = time.perf_counter() - began
+    assert all(e.complete for e in end.ends.values())
+    return seconds
+
+
+def main() -> None:
+    """Print the rates and their ratio."""
+    logging.disable()
+    logs.configure(style="json", level="error")
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "docs"
+        write_files(folder, count)
+        time.sleep(2.1)  # older than the settle time, as a folder of documents is
+        bare = bare_loop(folder)
+        whole = whole_program(folder, Path(place) / "state")
+    print(f"bare loop      {count / bare:8.0f} files/s")
+    print(f"first pass     {count / whole:8.0f} files/s")
+    print(f"ratio          {bare / whole:8.2f}   (at least 0.6)")
+    print(f"peak memory    {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:8.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

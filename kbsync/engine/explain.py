@@ -1,0 +1,301 @@
+"""Why a file is found, or is not: one answer, what to do about it, and everything it rests on."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kbsync.contract import Target
+from kbsync.core.model import Choice, Kind, Presence, Status, Upload, UploadState
+from kbsync.engine.clock import Clock
+from kbsync.engine.status import iso
+from kbsync.engine.terms import Plan
+from kbsync.engine.views.evidence import Evidence, Selection, asked, gather, locate
+from kbsync.engine.views.evidence_json import evidence_json, state_word
+from kbsync.engine.views.footing import Service, Site, find_footing
+from kbsync.state.store import Glance, looking_at
+
+__all__ = ["PathExplanation", "explain_path", "locate", "outside"]
+
+WAITING = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class PathExplanation:
+    """The answer for one path. `answer` is the first sentence, `sentences` what it rests on.
+
+    `found`: a search finds it, if only in an older version. `text` is what the target extracted, where it
+    was asked for. `evidence` is None for a path outside of all mirrors.
+    """
+
+    mirror: str | None
+    path: str
+    answer: str
+    sentences: tuple[str, ...] = ()
+    found: bool = False
+    evidence: Evidence | None = None
+    text: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """One object; the keys of `file`, `selection`, `state`, `hold` and `document` may be null."""
+        told = {
+            "mirror": self.mirror,
+            "path": self.path,
+            "found": self.found,
+            "answer": self.answer,
+            "sentences": list(self.sentences),
+        }
+        return told if self.evidence is None else {**told, **evidence_json(self.evidence)}
+
+
+def outside(given: str, roots: Sequence[Path]) -> PathExplanation:
+    """The explanation of a path that lies in no mirrored folder."""
+    known = ", ".join(map(str, roots)) or "none"
+    answer = f"It is not found because it lies in no mirrored folder; mirrored are: {known}."
+    return PathExplanation(None, given, answer)
+
+
+async def explain_path(
+    plan: Plan,
+    service: Service,
+    glance: Glance | None,
+    clock: Clock,
+    path: str,
+    *,
+    target: Target | None = None,
+    site: Site | None = None,
+    text: bool = False,
+) -> PathExplanation:
+    """Explain the file at `path`, relative to the mirror's root ('' is the root itself).
+
+    `target` None: what it has is not asked for. Its trouble becomes a sentence. `text`: with the extracted
+    text. Raises `StateError` where the state cannot be read.
+    """
+    site = site or Site()
+    with looking_at(glance) as seen:
+        footing = await find_footing(plan, service, seen, site)
+        now = clock.wall()
+        evidence = await asyncio.to_thread(seen.read, lambda tx: gather(tx, footing, path, now))
+    if target is not None:
+        evidence = await asked(target, evidence, text=text)
+    told = _Telling(plan, evidence, site, now)
+    return PathExplanation(
+        plan.name,
+        path,
+        told.answer(),
+        tuple(told.sentences()),
+        evidence.server is not None and not (evidence.remote is not None and evidence.remote.is_missing),
+        evidence,
+        None if evidence.remote is None else evidence.remote.text,
+    )
+
+
+class _Telling:
+    """Puts evidence into sentences."""
+
+    def __init__(self, plan: Plan, evidence: Evidence, site: Site, now: float) -> None:
+        self._plan = plan
+        self._e = evidence
+        self._site = site
+        self._now = now
+
+    def _run(self, command: str) -> str:
+        return f"run `{self._site.cure(command)}`"
+
+    @property
+    def _retry(self) -> str:
+        return self._run(f"retry {shlex.quote(self._e.path)}")
+
+    @property
+    def _pass(self) -> str:
+        return self._run("--once")
+
+    # -- the answer ------------------------------------------------------------------------------------
+
+    def answer(self) -> str:
+        """One sentence: whether it is found, why not, and what to do."""
+        if self._e.seen.kind is Kind.FOLDER:
+            return self._of_folder()
+        if self._e.server is None:
+            return f"It is not found because {self._absence()}."
+        if self._e.remote is not None and self._e.remote.is_missing:
+            repair = self._run(f"verify --repair --mirror {self._plan.name}")
+            return f"It is not found because the knowledge base no longer has its document; {repair}."
+        return self._of_served()
+
+    def _of_folder(self) -> str:
+        chosen = self._e.selection
+        if chosen is None or chosen.verdict.choice is Choice.SELECTED:
+            return "It is a directory; the files in it are looked at one by one."
+        return f"It is a directory whose files are not found because {_why(chosen)}; {_undo(chosen)}."
+
+    def _of_served(self) -> str:
+        if self._e.seen.presence is Presence.MISSING:
+            return f"It is still found although the file is gone: {self._departure()}."
+        chosen = self._e.selection
+        if chosen is not None and chosen.verdict.choice in (Choice.EXCLUDED, Choice.SKIPPED):
+            return f"It is still found although {_why(chosen)}: {self._departure()}."
+        if (why := self._outdated()) != "":
+            return f"It is found in an older version because {why}."
+        return "It is searchable."
+
+    def _departure(self) -> str:
+        if self._e.held is not None and not self._e.held.approved:
+            return f"its deletion waits for you; {self._run(f'approve {self._plan.name}')}"
+        if self._e.entry is not None and not self._e.entry.by_person:
+            return "an upgrade left it out, which never deletes"
+        return "its document goes with the next pass, unless too many go at once"
+
+    def _outdated(self) -> str:
+        """Why what is found is not what the file holds now; '' when it is."""
+        if (blame := self._blame()) != "":
+            return blame
+        if self._e.entry is not None and self._e.entry.status in (Status.PENDING, Status.INDEXING):
+            return self._progress()
+        if self._e.is_changed:
+            return self._unsettled() or f"no pass has seen the change yet; {self._pass}"
+        return ""
+
+    def _absence(self) -> str:
+        seen, chosen = self._e.seen, self._e.selection
+        if seen.presence is Presence.MISSING:
+            return "there is no such file; check the path"
+        if chosen is None:
+            return f"it cannot be looked at: {seen.problem}"
+        if chosen.problem:
+            return chosen.problem
+        if chosen.verdict.choice is not Choice.SELECTED:
+            return f"{_why(chosen)}; {_undo(chosen)}"
+        if self._e.halt is not None:
+            halt = self._e.halt
+            return f"the mirror is halted: {halt.detail}" + (f"; run `{halt.cure}`" if halt.cure else "")
+        return self._blame() or self._progress()
+
+    def _blame(self) -> str:
+        """What went wrong with the file as it is now, in the words of whoever refused it."""
+        entry = self._e.entry
+        if entry is None or entry.status is not Status.FAILED:
+            return self._e.folder_problem
+        if entry.verdict.choice is Choice.REFUSED:
+            return entry.verdict.reason
+        words = next((u.reason for u in reversed(self._e.uploads) if u.state is UploadState.FAILED), "")
+        return f"the target refused it ({words}); edit the file, or {self._retry}"
+
+    def _progress(self) -> str:
+        """Where it is on its way."""
+        if (waiting := self._unsettled()) != "":
+            return waiting
+        if any(u.state is UploadState.INDEXING for u in self._e.uploads):
+            return "the knowledge base is still indexing it; wait a little"
+        if any(u.state in WAITING for u in self._e.uploads):
+            return f"it waits to be sent; leave the daemon running or {self._pass}"
+        return f"no pass has taken it yet; leave the daemon running or {self._pass}"
+
+    def _unsettled(self) -> str:
+        stability = self._e.stability
+        if stability is None or stability.left <= 0 or not self._e.is_changed:
+            return ""
+        if stability.age < 0:
+            return "its time of change lies in the future, so it is watched for a while before it is taken"
+        return f"it changed {stability.age:.1f} s ago; it is taken after {stability.left:.1f} s more of quiet"
+
+    # -- what it rests on ------------------------------------------------------------------------------
+
+    def sentences(self) -> Iterator[str]:
+        """Disk, rules, state, uploads, target: in this order, only what there is to say."""
+        yield from self._of_disk()
+        yield from self._of_rules()
+        yield from self._of_state()
+        for upload in self._e.uploads:
+            yield self._of_upload(upload)
+        yield from self._of_target()
+
+    def _of_disk(self) -> Iterator[str]:
+        seen, stability = self._e.seen, self._e.stability
+        if seen.presence is Presence.UNKNOWN:
+            yield f"It cannot be looked at: {seen.problem}."
+        elif seen.presence is Presence.MISSING:
+            yield f"Nothing is at {self._plan.root / self._e.path}."
+        elif seen.stamp is not None and stability is not None:
+            yield f"The file has {seen.stamp.size:,} bytes and changed {_ago(stability.age)}."
+        if self._e.folder_problem:
+            yield f"At the last scan {self._e.folder_problem}."
+
+    def _of_rules(self) -> Iterator[str]:
+        chosen = self._e.selection
+        if chosen is None:
+            return
+        if chosen.problem:
+            yield f"The rules of its directory are not known: {chosen.problem}."
+        elif chosen.verdict.choice is Choice.SELECTED and not chosen.verdict.rule:
+            yield "It is selected: nothing excludes it, and the target takes its format."
+        else:
+            what = "A directory above it is" if chosen.closed else "It is"
+            rule = f" ({chosen.verdict.rule})" if chosen.verdict.rule else ""
+            yield f"{what} {chosen.verdict.choice.name.lower()}: {chosen.verdict.reason}{rule}."
+
+    def _of_state(self) -> Iterator[str]:
+        entry = self._e.entry
+        if entry is None:
+            yield "The state does not know it."
+            return
+        yield f"The state has it as {entry.status.word} since {iso(entry.since)}."
+        if entry.digest is not None:
+            doubt = ", to be read again since it was so fresh" if entry.racy else ""
+            yield f"Its bytes were read as SHA-256 {entry.digest}{doubt}."
+        if self._e.held is not None:
+            cause, approved = self._e.held.item.cause, self._e.held.approved
+            yield f"Its deletion ({cause}) is {'approved' if approved else 'held for approval'}."
+
+    def _of_upload(self, upload: Upload) -> str:
+        known = f" as document {upload.remote_id}" if upload.remote_id else ""
+        tries = f", {upload.attempts} attempts" if upload.attempts > 1 else ""
+        words = f", {upload.reason}" if upload.reason else ""
+        code = f" [{upload.code}]" if upload.code else ""
+        due = upload.next_look_at
+        later = f", next look in {max(0.0, due - self._now):.0f} s" if due is not None else ""
+        label = f", known there as {upload.label}" if upload.label != self._e.path else ""
+        return f"Upload {upload.id} is {state_word(upload)}{known}{label}{tries}{words}{code}{later}."
+
+    def _of_target(self) -> Iterator[str]:
+        remote = self._e.remote
+        if remote is None:
+            return
+        if remote.trouble:
+            yield f"The knowledge base could not be asked: {remote.trouble}."
+        elif remote.status is not None:
+            words = f" ({remote.status.reason})" if remote.status.reason else ""
+            yield f"The knowledge base says that the document is {remote.status.state.value}{words}."
+        if remote.chunks is not None:
+            yield f"It was cut into {remote.chunks} chunks."
+
+
+def _ago(age: float) -> str:
+    return f"{age:,.1f} s ago" if age >= 0 else f"{-age:,.0f} s in the future, by its stamps"
+
+
+def _why(chosen: Selection) -> str:
+    what = "a directory above it is not entered: " if chosen.closed else ""
+    rule = f" ({chosen.verdict.rule})" if chosen.verdict.rule else ""
+    return f"{what}{chosen.verdict.reason}{rule}"
+
+
+def _undo(chosen: Selection) -> str:
+    rule = chosen.verdict.rule
+    match chosen.verdict.choice:
+        case Choice.EXCLUDED if rule == "default":
+            return "take it back with a negated pattern in `exclude`, or name it in `include`"
+        case Choice.EXCLUDED if rule == "include":
+            return "add a pattern for it to `include`"
+        case Choice.EXCLUDED:
+            return f"change {rule}, or take it back with a negated pattern below it"
+        case Choice.REFUSED if rule == "max_bytes":
+            return "make it smaller, or raise the limit if it is yours"
+        case Choice.REFUSED:
+            return "convert it to a format that the target takes, or leave it out"
+        case _:
+            return "that needs no action unless you want it found"

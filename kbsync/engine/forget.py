@@ -1,0 +1,167 @@
+"""The end of a mirror: what we own of it, and how that is let go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kbsync.contract import DeleteOutcome, Target
+from kbsync.core import lifecycle
+from kbsync.core.model import Upload, UploadState
+from kbsync.errors import KbsyncError, TargetError, Unsure
+from kbsync.state.mirrors import BindingRecord, MirrorRecord
+from kbsync.state.store import Store, Tx
+
+PAGE = 500
+NAMED = 3
+"""How many paths a message names."""
+
+OURS = (
+    UploadState.INDEXING,
+    UploadState.SERVING,
+    UploadState.HELD,
+    UploadState.RETIRING,
+    UploadState.FAILED,
+)
+"""States in which a row with a remote id proves a document ours, and it may be there."""
+
+OPEN = (UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
+
+
+class StillThere(KbsyncError):
+    """Some documents could not be deleted; the mirror is not forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """Documents of a mirror in one knowledge base. `current`: the one its target leads to now."""
+
+    binding: BindingRecord
+    documents: int
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What a mirror owns. `unsure`: uploads that may have become documents which nobody knows of."""
+
+    owned: tuple[Owned, ...] = ()
+    unsure: int = 0
+
+    @property
+    def documents(self) -> int:
+        """In the knowledge base its target leads to."""
+        return sum(one.documents for one in self.owned if one.current)
+
+    @property
+    def left_behind(self) -> int:
+        """In knowledge bases used before, which a deletion does not reach."""
+        return sum(one.documents for one in self.owned if not one.current)
+
+
+def counts(tx: Tx, record: MirrorRecord) -> Belongings:
+    """What would be forgotten, or deleted."""
+    owned = []
+    for number, n in sorted(tx.uploads.owned(record.id, OURS).items()):
+        binding = tx.mirrors.binding(number)
+        if binding is not None:
+            owned.append(Owned(binding, n, number == record.binding))
+    unsure = 0 if record.binding is None else tx.uploads.count(record.id, record.binding, OPEN)
+    return Belongings(tuple(owned), unsure)
+
+
+async def forget(
+    store: Store, record: MirrorRecord, target: Target | None = None, *, delete_documents: bool = False
+) -> int:
+    """Drop every row of a mirror; returns how many documents were deleted before.
+
+    With `delete_documents` (which needs `target`) exactly the documents that rows prove ours are deleted in
+    the knowledge base the mirror is bound to. The caller holds the lock. Raises `StillThere` when one of them
+    could not be deleted, then no more than the deleted ones are forgotten; `TargetError` when the target does
+    not answer; `KbsyncError` when it leads to another base.
+    """
+    deleted = 0
+    if delete_documents and record.binding is not None:
+        if target is None:
+            raise KbsyncError(f"{record.name}: no target was given to delete its documents at")
+        await _check_base(store, record, record.binding, target)
+        deleted = await _delete_all(store, record, record.binding, target)
+    await store.write(lambda tx: _drop(tx, record))
+    return deleted
+
+
+async def _check_base(store: Store, record: MirrorRecord, number: int, target: Target) -> None:
+    """Ids mean something in the base they come from and nowhere else."""
+    base = await target.base()
+    binding = await store.read(lambda tx: tx.mirrors.binding(number))
+    if binding is None or (binding.address, binding.base) != (base.address, base.id):
+        raise KbsyncError(
+            f"{record.name}: the target is another knowledge base than the one its documents are in; "
+            "nothing was deleted; correct the target, or forget the mirror without deleting"
+        )
+
+
+async def _delete_all(store: Store, record: MirrorRecord, binding: int, target: Target) -> int:
+    deleted, after = 0, 0
+    failures: list[tuple[Upload, str]] = []
+    while rows := await store.read(
+        lambda tx: tx.uploads.in_states(record.id, binding, OURS, after, PAGE)  # noqa: B023
+    ):
+        after = rows[-1].id
+        outcomes = await _delete(target, [row.remote_id for row in rows if row.remote_id is not None])
+        gone = [row for row in rows if row.remote_id is not None and outcomes[row.remote_id] is None]
+        await store.write(lambda tx: _note_gone(tx, gone))  # noqa: B023
+        deleted += len({row.remote_id for row in gone})
+        failures += [(row, outcome.reason) for row in rows if (outcome := outcomes.get(row.remote_id or ""))]
+    if failures:
+        raise StillThere(_sentence(record, failures, deleted))
+    return deleted
+
+
+async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+    """The outcome of each id, a few batches at a time."""
+    limits, unique = target.limits, list(dict.fromkeys(ids))
+    size = max(1, limits.batch)
+    batches = [unique[start : start + size] for start in range(0, len(unique), size)]
+    width = max(1, limits.concurrency)
+    outcomes: dict[str, DeleteOutcome] = {}
+    for start in range(0, len(batches), width):
+        for answers in await asyncio.gather(*(_batch(target, b) for b in batches[start : start + width])):
+            outcomes.update(answers)
+    return outcomes
+
+
+async def _batch(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+    try:
+        answers = await target.delete(ids)
+    except TargetError as error:
+        return dict.fromkeys(ids, error)
+    silent = Unsure("the target did not say what became of it")
+    return {one: answers.get(one, silent) for one in ids}
+
+
+def _note_gone(tx: Tx, rows: Sequence[Upload]) -> None:
+    """What is deleted is known to be, also when the rest fails: a pass would send those files again."""
+    for row in rows:
+        tx.uploads.save(lifecycle.gone(row))
+        tx.holds.release(row.id)
+        if row.path is not None:
+            tx.entries.doubt(row.mirror, row.path)
+
+
+def _sentence(record: MirrorRecord, failures: Sequence[tuple[Upload, str]], deleted: int) -> str:
+    named = ", ".join(f"{row.path or row.label} ({reason})" for row, reason in failures[:NAMED])
+    more = f" and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
+    return (
+        f"{record.name}: {len(failures)} documents could not be deleted: {named}{more}; {deleted} were. "
+        "The mirror is not forgotten; try again, or forget it without deleting"
+    )
+
+
+def _drop(tx: Tx, record: MirrorRecord) -> None:
+    for message in tx.inbox.waiting(record.name):
+        tx.inbox.done(message.id)
+    tx.meta.set(f"terms:{record.id}", "")
+    tx.mirrors.remove(record.id)
+    tx.mirrors.remove_unused_bindings()

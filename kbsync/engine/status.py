@@ -1,0 +1,247 @@
+"""The state of a mirror as people see it: counts in constant time, and every file when asked.
+
+Everything here reads within a transaction that its caller opened; nothing is computed from the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from kbsync.core.model import Choice, Status, Upload, UploadState
+from kbsync.engine.views.survey import folder_label
+from kbsync.state.entries import Entry
+from kbsync.state.holds import Hold
+from kbsync.state.mirrors import Halt, MirrorRecord
+from kbsync.state.store import Tx
+
+SHOWN = (Status.READY, Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD, Status.SKIPPED)
+OUT_OF_DATE = "an older version is still found, out of date"
+
+Cure = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many files are in each state; `failed` includes directories that cannot be listed."""
+
+    ready: int = 0
+    indexing: int = 0
+    pending: int = 0
+    failed: int = 0
+    held: int = 0
+    skipped: int = 0
+
+    def to_json(self) -> dict[str, int]:
+        """The contract's `documents`."""
+        return {status.word: getattr(self, status.word) for status in SHOWN}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file, or a directory that cannot be listed (its path ends in `/`).
+
+    `document_id`: what serves the file now, which may be an older version. `size`: bytes; None while it is
+    not known.
+    """
+
+    path: str
+    state: Status
+    document_id: str | None
+    size: int | None
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's item."""
+        return {
+            "path": self.path,
+            "state": self.state.word,
+            "document_id": self.document_id,
+            "size": self.size,
+            "reason": self.reason,
+        }
+
+
+class Items:
+    """Every file that is shown, one at a time; may be gone through again while its transaction lasts."""
+
+    def __init__(self, tx: Tx, record: MirrorRecord, halt: Halt | None) -> None:
+        self._tx = tx
+        self._record = record
+        self._halt = halt
+
+    def __iter__(self) -> Iterator[Item]:
+        """Directories that cannot be listed, then the files by directory and name."""
+        for folder in self._tx.folders.problems(self._record.id):
+            if not folder.shut:
+                yield Item(folder_label(folder.path), Status.FAILED, None, None, folder.problem)
+        for entry in self._tx.entries.shown(self._record.id):
+            yield self._item(entry)
+
+    def _item(self, entry: Entry) -> Item:
+        uploads = self._uploads(entry)
+        server = next((u for u in uploads if u.state.serves), None)
+        size = entry.stamp.size if entry.stamp.size >= 0 else (server.size if server else None)
+        document = None if server is None else server.remote_id
+        return Item(entry.path, entry.status, document, size, self._reason(entry, uploads, server))
+
+    def _uploads(self, entry: Entry) -> list[Upload]:
+        if self._record.binding is None or entry.status is Status.SKIPPED:
+            return []
+        return self._tx.uploads.at(self._record.id, self._record.binding, entry.path)
+
+    def _reason(self, entry: Entry, uploads: list[Upload], server: Upload | None) -> str:
+        match entry.status:
+            case Status.SKIPPED:
+                return entry.verdict.reason
+            case Status.FAILED:
+                reason = _failure(entry, uploads)
+                return reason if server is None else f"{reason}; {OUT_OF_DATE}"
+            case Status.HELD:
+                return "its deletion waits for approval"
+            case Status.PENDING:
+                return self._waiting(uploads)
+            case _:
+                return ""
+
+    def _waiting(self, uploads: list[Upload]) -> str:
+        """The target's last word, or why the whole mirror waits."""
+        words = next((u.reason for u in reversed(uploads) if u.reason and not u.state.serves), "")
+        return words or (self._halt.detail if self._halt is not None else "")
+
+
+def _failure(entry: Entry, uploads: list[Upload]) -> str:
+    if entry.verdict.choice is Choice.REFUSED:
+        return entry.verdict.reason
+    return next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorStatus:
+    """A mirror's state. `last_pass`: epoch seconds of the last whole comparison, None before the first.
+
+    `oldest_pending_s`: for how long the longest waiting file has waited, 0.0 when none does. `note`: what
+    halts nothing and is worth knowing. `items`: None unless asked for.
+    """
+
+    name: str
+    folder: str
+    target: str
+    documents: Counts
+    oldest_pending_s: float = 0.0
+    last_pass: float | None = None
+    halt: Halt | None = None
+    note: str = ""
+    items: Iterable[Item] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's mirror, with `items` as a list; `note` is there only when it says something."""
+        whole = self._head()
+        if self.items is not None:
+            whole["items"] = [item.to_json() for item in self.items]
+        return whole
+
+    def json_pieces(self) -> Iterator[str]:
+        """The same as text, piece by piece, for mirrors with very many files."""
+        head = json.dumps(self._head())
+        if self.items is None:
+            yield head
+            return
+        yield head[:-1] + ', "items": ['
+        between = ""
+        for item in self.items:
+            yield between + json.dumps(item.to_json())
+            between = ", "
+        yield "]}"
+
+    def _head(self) -> dict[str, Any]:
+        head: dict[str, Any] = {
+            "name": self.name,
+            "folder": self.folder,
+            "target": self.target,
+            "documents": self.documents.to_json(),
+            "oldest_pending_s": round(self.oldest_pending_s, 3),
+            "last_pass": None if self.last_pass is None else iso(self.last_pass),
+            "halt": None if self.halt is None else halt_json(self.halt),
+        }
+        return {**head, "note": self.note} if self.note else head
+
+
+def halt_json(halt: Halt) -> dict[str, str]:
+    """The contract's `halt`."""
+    return {"reason": halt.reason, "detail": halt.detail, "cure": halt.cure}
+
+
+def iso(moment: float) -> str:
+    """Epoch seconds as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def mirror_status(
+    tx: Tx, record: MirrorRecord, *, now: float, documents: bool = False, cure: Cure
+) -> MirrorStatus:
+    """The state of a mirror at `now` (epoch seconds); its `items` can be read while `tx` lasts."""
+    halt = record.halt or _held(tx, record, cure)
+    since = tx.entries.oldest_since(record.id)
+    return MirrorStatus(
+        name=record.name,
+        folder=record.folder,
+        target=record.target,
+        documents=_counts(tx, record.id),
+        oldest_pending_s=0.0 if since is None else max(0.0, now - since),
+        last_pass=record.last_pass,
+        halt=halt,
+        note=record.note,
+        items=Items(tx, record, halt) if documents else None,
+    )
+
+
+def never_ran(name: str, folder: str, target: str, *, documents: bool = False) -> MirrorStatus:
+    """The state of a mirror that the state file knows nothing of."""
+    return MirrorStatus(name, folder, target, Counts(), items=() if documents else None)
+
+
+def _counts(tx: Tx, mirror: int) -> Counts:
+    tally = tx.mirrors.tally(mirror)
+    unlisted = sum(1 for folder in tx.folders.problems(mirror) if not folder.shut)
+    numbers = {status.word: tally.get(status, 0) for status in SHOWN}
+    return Counts(**{**numbers, "failed": numbers["failed"] + unlisted})
+
+
+def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
+    """Deletions that nobody has said yes to."""
+    waiting = sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id))
+    if not waiting:
+        return None
+    serving = 0 if record.binding is None else tx.uploads.serving_count(record.id, record.binding)
+    detail = f"{waiting} of {serving} documents would be deleted; they stay until you say yes"
+    return Halt("deletions-held", detail, cure(f"approve {record.name}"))
+
+
+def unapproved(tx: Tx, mirror: int) -> list[Hold]:
+    """Holds that wait for a person."""
+    return [hold for hold in tx.holds.current(mirror) if hold.approved_at is None]
+
+
+def exit_code(statuses: Iterable[MirrorStatus], *, trouble: bool = False) -> int:
+    """The contract's exit code for these mirrors.
+
+    `trouble`: something passing stood in the way (a target that is down, a file still being written, a
+    mirror that is not fresh enough).
+    """
+    seen = list(statuses)
+    if any(status.halt is not None or status.documents.held for status in seen):
+        return 3
+    if trouble:
+        return 4
+    return 1 if any(status.documents.failed for status in seen) else 0
+
+
+def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
+    """Whether the last whole comparison and every waiting file are at most `max_age` seconds old."""
+    if status.last_pass is None:
+        return False
+    return now - status.last_pass <= max_age and status.oldest_pending_s <= max_age

@@ -1,0 +1,384 @@
+"""An audit: the folder against the state against the target's own list. Nothing is changed by it.
+
+Folder and target go on while it runs, so everything that looks wrong is looked at a second time, in the
+state and at the target, before it is reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
+from typing import Any
+
+from kbsync.contract import Target
+from kbsync.core.model import Choice, Presence, Status, Upload
+from kbsync.engine.clock import Clock
+from kbsync.engine.status import halt_json
+from kbsync.engine.terms import Plan
+from kbsync.engine.views.audit import Auditor, Proof, Stray
+from kbsync.engine.views.footing import (
+    Footing,
+    Ground,
+    Site,
+    find_footing,
+    is_same_root,
+    look_at_root,
+    root_halt,
+    service_of,
+    with_found,
+)
+from kbsync.engine.views.foresight import Effect
+from kbsync.engine.views.steps import Step
+from kbsync.engine.views.survey import Survey
+from kbsync.source.looker import look
+from kbsync.state.entries import Entry
+from kbsync.state.folders import split
+from kbsync.state.mirrors import Halt
+from kbsync.state.store import Glance, Tx, looking_at
+
+GRACE = 5.0
+"""Seconds beyond `settle` in which a running kbsync may not have got to a change yet."""
+
+CHANGED = (Effect.UPLOAD, Effect.REPLACE, Effect.RENAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong. `remote_id` is None where there is no document. `why` is a sentence.
+
+    `proof` matters for what a repair would delete: without one it is left alone.
+    """
+
+    path: str
+    remote_id: str | None
+    why: str
+    proof: Proof = Proof.ROW
+    stray: Stray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What is wrong, each list by path. `foreign`: how many documents at the target are none of ours.
+
+    missing: recorded documents that are gone at the target. stale: the folder is newer than the document and
+    nothing is pending. orphaned: ours, and the file is gone. duplicate: a second document for one file. With
+    a `halt` the folder could not be compared and only what does not need it is reported.
+    """
+
+    name: str
+    missing: tuple[Finding, ...] = ()
+    stale: tuple[Finding, ...] = ()
+    orphaned: tuple[Finding, ...] = ()
+    duplicate: tuple[Finding, ...] = ()
+    foreign: int = 0
+    halt: Halt | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is wrong."""
+        return self.halt is None and not (self.missing or self.stale or self.orphaned or self.duplicate)
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's object; `halt` is there only when the folder could not be compared."""
+        whole: dict[str, Any] = {
+            "name": self.name,
+            "ok": self.ok,
+            "missing": [one.path for one in self.missing],
+            "stale": [one.path for one in self.stale],
+            "orphaned": [one.path for one in self.orphaned],
+            "duplicate": [one.path for one in self.duplicate],
+            "foreign": self.foreign,
+        }
+        return whole if self.halt is None else {**whole, "halt": halt_json(self.halt)}
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What the inbox message `repair` asks for; `to_json` gives its arguments.
+
+    `missing`: ids of documents to be sent again. `surplus`: ids of documents that rows of ours prove ours and
+    that nothing needs. `strays`: the same, where no row holds the id. `stale`: paths to look at again.
+    """
+
+    missing: tuple[str, ...] = ()
+    surplus: tuple[str, ...] = ()
+    strays: tuple[Stray, ...] = ()
+    stale: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """There is something to repair."""
+        return bool(self.missing or self.surplus or self.strays or self.stale)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `engine.inbox` takes it."""
+        return {
+            "missing": list(self.missing),
+            "surplus": list(self.surplus),
+            "strays": [_stray_json(stray) for stray in self.strays],
+            "stale": list(self.stale),
+        }
+
+
+def _stray_json(stray: Stray) -> dict[str, Any]:
+    return {
+        "remote_id": stray.remote_id,
+        "path": stray.path,
+        "name": stray.name,
+        "digest": stray.digest,
+        "size": stray.size,
+        "upload": None if stray.row is None else stray.row.id,
+    }
+
+
+def repair_messages(verification: Verification) -> Repair:
+    """What can be mended of what was found.
+
+    Documents that are not proven ours are left alone. A served document whose file is gone is looked at
+    again, so that its deletion is weighed with the others.
+    """
+    left = [*verification.orphaned, *verification.duplicate]
+    strays = [one.stray for one in left if one.stray is not None and one.proof is not Proof.NONE]
+    served = [one.path for one in verification.orphaned if one.stray is None]
+    return Repair(
+        missing=tuple(one.remote_id for one in verification.missing if one.remote_id is not None),
+        surplus=tuple(stray.remote_id for stray in strays if _has_row(stray)),
+        strays=tuple(stray for stray in strays if not _has_row(stray)),
+        stale=(*(one.path for one in verification.stale), *served),
+    )
+
+
+def _has_row(stray: Stray) -> bool:
+    return stray.row is not None and stray.row.remote_id == stray.remote_id
+
+
+async def verify_mirror(
+    plan: Plan,
+    target: Target,
+    glance: Glance | None,
+    clock: Clock,
+    *,
+    site: Site | None = None,
+    watched: bool = False,
+) -> Verification:
+    """Audit a mirror. `glance` is None where no state exists yet.
+
+    `watched`: another kbsync is at work on it, so changes that are only seconds old are its business. Raises
+    `TargetError` where the target does not answer, `StateError` where the state cannot be read.
+    """
+    with looking_at(glance) as seen:
+        footing = await find_footing(plan, service_of(target, plan), seen, site or Site(), target)
+        footing = await with_found(footing, target, seen)
+        auditor = Auditor(footing.terms, target, seen)
+        audit = await auditor.read_list()
+        lost = await auditor.lost(audit)
+        folder = await asyncio.to_thread(_look_at_folder, footing, seen, clock, watched)
+        strays = await auditor.still_stray(audit.strays)
+        placed = seen.read(lambda tx: _Placing(tx, footing, folder.is_compared).sorted(strays))
+        return Verification(
+            plan.name,
+            missing=_by_path(_missing(upload) for upload in lost),
+            stale=folder.stale,
+            orphaned=_by_path([*folder.orphaned, *placed.orphaned]),
+            duplicate=_by_path(placed.duplicate),
+            foreign=auditor.count_foreign(audit),
+            halt=folder.halt,
+        )
+
+
+def _by_path(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=attrgetter("path")))
+
+
+def _missing(upload: Upload) -> Finding:
+    why = f"document {upload.remote_id} is recorded and the knowledge base does not have it"
+    return Finding(upload.path or upload.label, upload.remote_id, why)
+
+
+# -- the folder ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    stale: tuple[Finding, ...] = ()
+    orphaned: tuple[Finding, ...] = ()
+    halt: Halt | None = None
+
+    @property
+    def is_compared(self) -> bool:
+        return self.halt is None
+
+
+def _look_at_folder(footing: Footing, glance: Glance, clock: Clock, watched: bool) -> _Folder:
+    ground = look_at_root(footing)
+    if isinstance(ground, Halt):
+        return _Folder(halt=ground)
+    steps = Survey(footing, ground, glance, clock).run().steps
+    if not is_same_root(footing.terms, ground):
+        root = footing.terms.plan.root
+        return _Folder(halt=root_halt(footing.terms, f"{root} changed while it was looked at"))
+    doubts = _Doubts(footing, ground, clock.wall(), watched)
+    certain = [step for step in steps if glance.read(partial(doubts.is_certain, step))]
+    return _Folder(
+        stale=_by_path(_stale(step) for step in certain if step.effect is not Effect.WEIGH),
+        orphaned=_by_path(_orphaned(step) for step in certain if step.effect is Effect.WEIGH),
+    )
+
+
+class _Doubts:
+    """Drops what is being dealt with, or changed while it was looked at."""
+
+    def __init__(self, footing: Footing, ground: Ground, now: float, watched: bool) -> None:
+        self._footing = footing
+        self._terms = footing.terms
+        self._identity = ground.identity
+        self._watched = watched
+        self._young = now - footing.terms.plan.settle - GRACE
+
+    def is_certain(self, step: Step, tx: Tx) -> bool:
+        """A second look at file and rows confirms it, and nothing is pending."""
+        if not _is_wrong(step) or not self._is_as_it_was(step, tx):
+            return False
+        if step.effect is Effect.WEIGH:
+            return self._is_still_gone(step, tx)
+        found = look(self._terms.plan.root, step.path, self._identity)
+        return found.stamp is not None and not (self._watched and found.stamp.newest > self._young)
+
+    def _is_as_it_was(self, step: Step, tx: Tx) -> bool:
+        entry = tx.entries.get(self._terms.mirror, step.path)
+        if not _is_same(entry, step.before):
+            return False
+        server = next((row for row in self._footing.rows(tx, step.path) if row.state.serves), None)
+        return step.source is not None or _id(server) == _id(step.server)
+
+    def _is_still_gone(self, step: Step, tx: Tx) -> bool:
+        """Also deselected files are; those are there, and the parent is as old as it likes."""
+        if any(c.path == step.path for c in tx.holds.candidates(self._terms.mirror)):
+            return False
+        if step.cause != "gone":
+            return True
+        if look(self._terms.plan.root, step.path, self._identity).presence is not Presence.MISSING:
+            return False
+        if not self._watched:
+            return True
+        parent = look(self._terms.plan.root, split(step.path)[0], self._identity)
+        known_missing = step.before is not None and step.before.presence is Presence.MISSING
+        return not known_missing and parent.stamp is not None and parent.stamp.newest <= self._young
+
+
+def _id(upload: Upload | None) -> str | None:
+    return None if upload is None else upload.remote_id
+
+
+def _is_same(now: Entry | None, before: Entry | None) -> bool:
+    """`before` may carry what a survey supposed: presence and verdict are not compared."""
+    if now is None or before is None:
+        return now is before
+    return (now.stamp, now.digest, now.status) == (before.stamp, before.digest, before.status)
+
+
+def _is_wrong(step: Step) -> bool:
+    if step.effect is Effect.FAILED:
+        return step.server is not None
+    if step.is_known:
+        return False
+    return step.effect in CHANGED or step.effect is Effect.WEIGH
+
+
+def _stale(step: Step) -> Finding:
+    return Finding(step.path, _id(step.server), _stale_why(step))
+
+
+def _stale_why(step: Step) -> str:
+    match step.effect:
+        case Effect.UPLOAD:
+            return "the file is new, has no document yet, and nothing is pending for it"
+        case Effect.RENAME:
+            return f"the file was {step.source} when its document was made"
+        case Effect.FAILED:
+            return f"the file is newer than its document and was refused: {step.note}"
+        case _:
+            return "the file is newer than its document, and nothing is pending for it"
+
+
+def _orphaned(step: Step) -> Finding:
+    words = {"gone": "the file is gone", "deselected": "the file is no longer selected"}
+    cause = words.get(step.cause, "the file is empty now")
+    return Finding(step.path, _id(step.server), f"{cause}, its document is still found")
+
+
+# -- documents that serve nothing ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    orphaned: list[Finding]
+    duplicate: list[Finding]
+
+
+class _Placing:
+    """Says what each stray document is beside the file it belongs to."""
+
+    def __init__(self, tx: Tx, footing: Footing, is_compared: bool) -> None:
+        self._tx = tx
+        self._footing = footing
+        self._terms = footing.terms
+        self._is_compared = is_compared
+
+    def sorted(self, strays: Sequence[Stray]) -> _Placed:
+        """Orphaned ones and duplicates; what may yet be adopted is neither."""
+        placed = _Placed([], [])
+        for stray in strays:
+            entry = self._tx.entries.get(self._terms.mirror, stray.path)
+            server = next((r for r in self._footing.rows(self._tx, stray.path) if r.state.serves), None)
+            if server is not None:
+                placed.duplicate.append(self._finding(stray, entry, self._twin(stray, server)))
+            elif self._has_no_file(stray, entry):
+                placed.orphaned.append(self._finding(stray, entry, _no_file(stray, entry)))
+            elif self._will_have_another(stray, entry):
+                why = f"document {stray.remote_id} is not the one that will serve the file"
+                placed.duplicate.append(self._finding(stray, entry, why))
+        return placed
+
+    def _has_no_file(self, stray: Stray, entry: Entry | None) -> bool:
+        if entry is not None and entry.presence is not Presence.GONE:
+            return entry.verdict.choice is Choice.EXCLUDED
+        found = look(self._terms.plan.root, stray.path)
+        return self._is_compared and found.presence is Presence.MISSING
+
+    def _will_have_another(self, stray: Stray, entry: Entry | None) -> bool:
+        """The state has settled on the file and did not take this document for it."""
+        return (
+            entry is not None
+            and entry.status in (Status.PENDING, Status.INDEXING, Status.FAILED)
+            and (stray.row is None or stray.digest != entry.digest)
+        )
+
+    def _twin(self, stray: Stray, server: Upload) -> str:
+        same = "the same bytes" if stray.digest == server.digest else "other bytes"
+        return (
+            f"document {stray.remote_id} has {same} under this path, and {server.remote_id} serves the file"
+        )
+
+    def _finding(self, stray: Stray, entry: Entry | None, why: str) -> Finding:
+        proof = self._proof(stray, entry)
+        if stray.reason:
+            why += f"; the target refused to delete it: {stray.reason}"
+        if proof is Proof.NONE:
+            why += "; nothing proves that it is ours, so it is left alone"
+        return Finding(stray.path, stray.remote_id, why, proof, stray)
+
+    def _proof(self, stray: Stray, entry: Entry | None) -> Proof:
+        """Equal bytes under a path of ours prove a document ours, as does its name where that is enough."""
+        if stray.proof is not Proof.NONE:
+            return stray.proof
+        by_name = self._terms.abilities.adopt == "name"
+        by_content = entry is not None and entry.digest is not None and entry.digest == stray.digest
+        return Proof.ROW if by_name or by_content else Proof.NONE
+
+
+def _no_file(stray: Stray, entry: Entry | None) -> str:
+    gone = entry is None or entry.presence is Presence.GONE
+    return f"{'the file is gone' if gone else 'the file is not selected'}, document {stray.remote_id} is left"

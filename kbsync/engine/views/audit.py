@@ -1,0 +1,207 @@
+"""What a target holds against what the state knows of it, one listed document at a time."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kbsync.contract import DocState, Listed, Target
+from kbsync.core.lifecycle import RETIRE_TRIES
+from kbsync.core.model import Upload, UploadState
+from kbsync.engine.terms import Terms
+from kbsync.state.store import Glance, Tx
+
+PAGE = 200
+SERVING = (UploadState.SERVING, UploadState.HELD)
+UNSETTLED = (UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
+
+
+class Proof(enum.Enum):
+    """Why a document is ours; without one it is left alone."""
+
+    ROW = "row"  # an upload of this state made it
+    MARK = "mark"  # it carries the mark of an upload of this state that never got an answer
+    BASE = "base"  # the whole base is ours
+    NONE = "none"  # its marker names one of our paths, as another kbsync's might
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A document at the target that serves nothing, though it is ours or may be.
+
+    `reason`: the target's own words, where it refuses to delete it.
+    """
+
+    remote_id: str
+    path: str
+    name: str
+    digest: str
+    size: int
+    proof: Proof
+    row: Upload | None = None
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Audit:
+    """What a complete list showed. `seen`: ids of documents that the state counts on."""
+
+    seen: set[str] = field(default_factory=set)
+    strays: list[Stray] = field(default_factory=list)
+    foreign: set[str] = field(default_factory=set)
+
+
+class Auditor:
+    """Sorts the documents of one base for one mirror."""
+
+    def __init__(self, terms: Terms, target: Target, glance: Glance) -> None:
+        self._terms = terms
+        self._target = target
+        self._glance = glance
+        self._bindings = glance.read(self._own_bindings)
+
+    def _own_bindings(self, tx: Tx) -> list[int]:
+        """Those of this base, under whatever prefix: other mirrors' documents are not foreign."""
+        return tx.mirrors.sharing(self._terms.binding)
+
+    async def read_list(self) -> Audit:
+        """Go through the whole list. Raises `TargetError` where it is not complete."""
+        audit = Audit()
+        page: list[Listed] = []
+        async for listed in self._target.list():
+            page.append(listed)
+            if len(page) == PAGE:
+                self._sort(audit, page)
+                page = []
+        self._sort(audit, page)
+        return audit
+
+    def _sort(self, audit: Audit, page: Sequence[Listed]) -> None:
+        self._glance.read(lambda tx: self._sort_in(tx, audit, page))
+
+    def _sort_in(self, tx: Tx, audit: Audit, page: Sequence[Listed]) -> None:
+        for listed in page:
+            rows = self.rows(tx, listed.remote_id)
+            if not rows:
+                self._sort_unknown(tx, audit, listed)
+            elif any(_counts(row) for row in rows):
+                audit.seen.add(listed.remote_id)
+            elif stray := self._left(rows, listed):
+                audit.strays.append(stray)
+
+    def rows(self, tx: Tx, remote_id: str) -> list[Upload]:
+        """Every upload of this base that has the id, newest first."""
+        return [row for binding in self._bindings for row in tx.uploads.by_remote(binding, remote_id)]
+
+    def _left(self, rows: Sequence[Upload], listed: Listed) -> Stray | None:
+        """A document whose upload came to an end; None where another mirror has to do with it."""
+        row = next((row for row in rows if self._is_mine(row)), None)
+        if row is None:
+            return None
+        is_ours = row.state is not UploadState.ADOPTING
+        proof = Proof.ROW if is_ours else self._proof_of_base()
+        reason = row.reason if row.state is UploadState.RETIRING else ""
+        digest, size = row.digest or listed.digest or "", row.size or listed.size or 0
+        path = row.path or row.label
+        return Stray(listed.remote_id, path, listed.name, digest, size, proof, row, reason)
+
+    def _is_mine(self, row: Upload) -> bool:
+        return (row.mirror, row.binding) == (self._terms.mirror, self._terms.binding)
+
+    def _proof_of_base(self) -> Proof:
+        return Proof.BASE if self._terms.limits.embedded else Proof.NONE
+
+    def _sort_unknown(self, tx: Tx, audit: Audit, listed: Listed) -> None:
+        marked = self._marked(tx, listed)
+        if marked is not None and marked.state in UNSETTLED[:2]:
+            return  # it is being sent, or looked for
+        if marked is None and self._is_awaited(tx, listed):
+            return
+        proof = Proof.MARK if marked is not None else self._proof_of_base()
+        if listed.path is None or proof is Proof.NONE:
+            audit.foreign.add(listed.remote_id)
+            return
+        audit.strays.append(
+            Stray(
+                listed.remote_id,
+                listed.path,
+                listed.name,
+                listed.digest or "",
+                listed.size or 0,
+                proof,
+                marked,
+            )
+        )
+
+    def _marked(self, tx: Tx, listed: Listed) -> Upload | None:
+        """The upload of this state whose mark the document carries: same id, same bytes."""
+        row = None if listed.upload_id is None else tx.uploads.get(listed.upload_id)
+        is_it = row is not None and self._is_mine(row) and row.digest == listed.digest
+        return row if is_it else None
+
+    def _is_awaited(self, tx: Tx, listed: Listed) -> bool:
+        """Its name and length are those of an upload whose outcome is open."""
+        terms = self._terms
+        if terms.limits.marks:
+            return False
+        rows = tx.uploads.in_states(terms.mirror, terms.binding, UNSETTLED)
+        return any(row.name == listed.name and listed.size in (None, row.size) for row in rows)
+
+    # -- second looks ----------------------------------------------------------------------------------
+
+    async def lost(self, audit: Audit) -> list[Upload]:
+        """Serving uploads whose documents are neither in the list nor known to the target."""
+        lost: list[Upload] = []
+        after = 0
+        while rows := self._serving(after):
+            after = rows[-1].id
+            unseen = [row for row in rows if row.remote_id not in audit.seen]
+            there = await self._there([row.remote_id or "" for row in unseen])
+            lost += [row for row in unseen if row.remote_id not in there]
+        return [row for row in lost if self._still_serves(row)]
+
+    def _serving(self, after: int) -> list[Upload]:
+        terms = self._terms
+        return self._glance.read(
+            lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, SERVING, after, PAGE)
+        )
+
+    async def _there(self, ids: Sequence[str]) -> set[str]:
+        """Those that the target does not say are missing."""
+        if not ids:
+            return set()
+        known = await self._target.status(ids)
+        return {one for one in ids if one in known and known[one].state is not DocState.MISSING}
+
+    def _still_serves(self, row: Upload) -> bool:
+        now = self._glance.read(lambda tx: tx.uploads.get(row.id))
+        return now is not None and now.state.serves and now.remote_id == row.remote_id
+
+    async def still_stray(self, strays: Sequence[Stray]) -> list[Stray]:
+        """Those that are there at a second look and that the state still does not count on."""
+        left: list[Stray] = []
+        for start in range(0, len(strays), PAGE):
+            page = strays[start : start + PAGE]
+            there = await self._there(list({stray.remote_id for stray in page}))
+            left += [s for s in page if s.remote_id in there and not self._is_counted_on(s)]
+        return left
+
+    def _is_counted_on(self, stray: Stray) -> bool:
+        rows = self._glance.read(lambda tx: self.rows(tx, stray.remote_id))
+        return any(_counts(row) for row in rows)
+
+    def count_foreign(self, audit: Audit) -> int:
+        """Listed documents that are still none of ours."""
+        return sum(not self._glance.read(lambda tx, one=one: self.rows(tx, one)) for one in audit.foreign)  # type: ignore[misc]
+
+
+def _counts(row: Upload) -> bool:
+    """The row needs its document, or is about to be done with it."""
+    match row.state:
+        case UploadState.RETIRING:
+            return row.attempts < RETIRE_TRIES
+        case UploadState.ADOPTING | UploadState.TOMBSTONE | UploadState.PRESUMED_LOST:
+            return False
+        case _:
+            return not row.state.is_final

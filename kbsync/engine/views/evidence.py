@@ -1,0 +1,198 @@
+"""Everything that is known of one path: on disk, by the rules, in the state and at the target."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kbsync.contract import DocState, DocStatus, Explains, Target
+from kbsync.core.model import Choice, Kind, Upload, Verdict
+from kbsync.core.settle import is_old_enough, quiet_time
+from kbsync.engine.terms import Terms
+from kbsync.engine.views.footing import Footing
+from kbsync.errors import TargetError
+from kbsync.source.looker import Look, RulesUnknown, look, rules_at
+from kbsync.source.roots import trouble
+from kbsync.state.entries import Entry
+from kbsync.state.folders import split
+from kbsync.state.holds import HoldItem
+from kbsync.state.mirrors import Halt
+from kbsync.state.store import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the rules say. `closed`: not of the file itself, a directory above it is not entered.
+
+    `problem`: the rules of its directory cannot be known, and why.
+    """
+
+    verdict: Verdict
+    closed: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stability:
+    """Seconds since the last change, and how long the file must still be quiet (0.0: it is)."""
+
+    age: float
+    left: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The hold a deletion is in."""
+
+    item: HoldItem
+    approved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """What the target says of the document that serves. `trouble`: it could not be asked, and why."""
+
+    status: DocStatus | None = None
+    chunks: int | None = None
+    text: str | None = None
+    trouble: str = ""
+
+    @property
+    def is_missing(self) -> bool:
+        """The target does not know the document."""
+        return self.status is not None and self.status.state is DocState.MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All of it. `folder_problem`: its directory, or one above, could not be listed by the last scan."""
+
+    path: str
+    seen: Look
+    selection: Selection | None
+    stability: Stability | None
+    entry: Entry | None = None
+    uploads: tuple[Upload, ...] = ()
+    held: Held | None = None
+    halt: Halt | None = None
+    folder_problem: str = ""
+    was_scanned: bool = False
+    remote: Remote | None = None
+
+    @property
+    def server(self) -> Upload | None:
+        """The upload that is found in searches."""
+        return next((upload for upload in self.uploads if upload.state.serves), None)
+
+    @property
+    def is_changed(self) -> bool:
+        """The file is not the one that the state knows."""
+        return self.entry is None or self.seen.stamp != self.entry.stamp
+
+
+def locate(given: str, cwd: Path, roots: Sequence[Path]) -> tuple[Path, str] | None:
+    """The mirrored folder that a path lies in and the path below it, by the working directory or the mirror.
+
+    `roots` are real paths. None where it lies in none of them.
+    """
+    absolute = _real(cwd / given)
+    for root in roots:
+        if absolute == root or root in absolute.parents:
+            return root, _below(root, absolute)
+    if Path(given).is_absolute():
+        return None
+    inside = [root for root in roots if root in (place := _real(root / given)).parents or place == root]
+    there = [root for root in inside if os.path.lexists(root / given)]
+    chosen = there or (inside if len(roots) == 1 else [])
+    return (chosen[0], _below(chosen[0], _real(chosen[0] / given))) if chosen else None
+
+
+def _real(path: Path) -> Path:
+    """With the directories' symlinks followed and that of the file itself not."""
+    plain = os.path.normpath(path)
+    folder, name = os.path.split(plain)
+    return Path(os.path.realpath(folder), name)
+
+
+def _below(root: Path, absolute: Path) -> str:
+    return "" if absolute == root else str(absolute.relative_to(root))
+
+
+def gather(tx: Tx, footing: Footing, path: str, now: float) -> Evidence:
+    """Look at disk, rules and state; `now` is epoch seconds."""
+    terms = footing.terms
+    seen = look(terms.plan.root, path)
+    found = Evidence(path, seen, _selection(terms, path, seen), _stability(terms, seen, now))
+    record = footing.record
+    if record is None:
+        return found
+    return replace(
+        found,
+        entry=tx.entries.get(record.id, path),
+        uploads=tuple(tx.uploads.at(record.id, terms.binding, path)),
+        held=_held(tx, record.id, path),
+        halt=record.halt,
+        folder_problem=_folder_problem(tx, record.id, path),
+        was_scanned=record.last_pass is not None,
+    )
+
+
+def _selection(terms: Terms, path: str, seen: Look) -> Selection | None:
+    """None where nothing is there to be judged."""
+    if seen.kind is None or seen.stamp is None or not path:
+        return None
+    try:
+        rules, entered = rules_at(terms.plan.root, terms.rules, split(path)[0])
+    except RulesUnknown as error:
+        return Selection(Verdict(Choice.SELECTED), problem=str(error))
+    except OSError as error:
+        return Selection(Verdict(Choice.SELECTED), problem=f"a directory above it {trouble(error)}")
+    if entered.choice is not Choice.SELECTED:
+        return Selection(entered, closed=True)
+    return Selection(rules.verdict(path, seen.stamp.size, seen.kind))
+
+
+def _stability(terms: Terms, seen: Look, now: float) -> Stability | None:
+    if seen.stamp is None or seen.kind is not Kind.FILE:
+        return None
+    age, settle = now - seen.stamp.newest, terms.plan.settle
+    if is_old_enough(seen.stamp, now, settle):
+        return Stability(age, 0.0)
+    return Stability(age, quiet_time(seen.stamp, settle) - max(age, 0.0))
+
+
+def _held(tx: Tx, mirror: int, path: str) -> Held | None:
+    for hold in tx.holds.current(mirror):
+        for item in tx.holds.items(hold.id):
+            if item.path == path:
+                return Held(item, hold.approved_at is not None)
+    return None
+
+
+def _folder_problem(tx: Tx, mirror: int, path: str) -> str:
+    while path:
+        path = split(path)[0]
+        row = tx.folders.get(mirror, path)
+        if row is not None and row.problem:
+            return f"{path or 'the folder'} {row.problem}"
+    return ""
+
+
+async def asked(target: Target, evidence: Evidence, *, text: bool) -> Evidence:
+    """The evidence with what the target says of the document that serves."""
+    if evidence.server is None or evidence.server.remote_id is None:
+        return evidence
+    return replace(evidence, remote=await _remote(target, evidence.server.remote_id, text))
+
+
+async def _remote(target: Target, remote_id: str, text: bool) -> Remote:
+    try:
+        status = (await target.status([remote_id])).get(remote_id)
+        if status is None or status.state is DocState.MISSING or not isinstance(target, Explains):
+            return Remote(status)
+        made = await target.explain(remote_id)
+    except TargetError as error:
+        return Remote(trouble=error.reason)
+    return Remote(status, made.chunks, made.text if text else None)

@@ -1,0 +1,32 @@
+"""Places to run the program in; one folder that is mirrored already is shared by all that only look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.place import Place
+
+ODD = "odd\x1b[2J\nname.md"
+"""A file name that would clear a terminal."""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """`docs`, mirrored with --folder. Tests must not change anything in it."""
+    place = Place(tmp_path_factory.mktemp("mirrored"))
+    place.write("install.md", "# Installation\n\n## Linux\n\nRun the installer, then reset your password.\n")
+    place.write("guides/hours.txt", "Opening hours: the office opens at nine and closes at five.\n")
+    place.write("guides/配置.md", "# 配置\n\n重置密码需要管理员权限。\n")
+    place.write(ODD, "A xylophone with \x1b[31mcolours\x1b[0m in its text.\n")
+    place.write("empty.md", "")
+    place.write("program.bin", bytes(range(256)))
+    ran = place.run("--once", "--folder", "docs", "--json")
+    assert ran.code == 0, ran.err
+    return place

@@ -1,0 +1,150 @@
+"""A folder, a home of its own, and the program run in between, in this process or as one of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.__main__ import main
+
+UNSET = (
+    "KBSYNC_CONFIG",
+    "STATE_DIRECTORY",
+    "NO_COLOR",
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+    "JOURNAL_STREAM",
+)
+
+CONFIG = """\
+mirrors:
+  - name: handbook
+    folder: {folder}
+    settle: 100ms
+{more}"""
+
+
+class Stream(io.TextIOWrapper):
+    """Stdout or stderr of a run; `terminal` makes it look like one."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__(io.BytesIO(), "utf-8", errors="strict")
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    @property
+    def content(self) -> bytes:
+        self.flush()
+        return self.buffer.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run left: exit code, stdout, stderr."""
+
+    code: int
+    raw: bytes
+    err: str
+
+    @property
+    def out(self) -> str:
+        return self.raw.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.raw)
+
+
+class Place:
+    """A home in `root` and a folder `docs` below it. Nothing of the real home is seen."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.home, self.docs = root / "home", root / "docs"
+        self.home.mkdir()
+        self.docs.mkdir()
+
+    @property
+    def config(self) -> Path:
+        return self.home / ".config" / "kbsync" / "config.yaml"
+
+    @property
+    def state(self) -> Path:
+        """The state directory where a config is used."""
+        return self.home / ".local" / "state" / "kbsync"
+
+    def write(self, path: str, text: str | bytes) -> Path:
+        file = self.docs / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return file
+
+    def configure(self, more: str = "", *, file: Path | None = None) -> Path:
+        """Write a config for `docs` that settles quickly; `more`: further keys of the mirror."""
+        file = file or self.config
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lines = "".join(f"    {line}\n" for line in more.splitlines())
+        file.write_text(CONFIG.format(folder=json.dumps(str(self.docs)), more=lines))
+        return file
+
+    def run(
+        self,
+        *words: str | Path,
+        cwd: Path | None = None,
+        tty: bool = False,
+        env: dict[str, str] | None = None,
+    ) -> Ran:
+        """Run kbsync in this process."""
+        out, err = Stream(tty), Stream(tty)
+        with self._inside(cwd or self.root, env or {}), contextlib.redirect_stdout(out):
+            with contextlib.redirect_stderr(err):
+                code = main([os.fspath(word) for word in words])
+        return Ran(int(code), out.content, err.content.decode())
+
+    def start(self, *words: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+        """Run kbsync as a process of its own."""
+        command = [sys.executable, "-m", "kbsync", *map(os.fspath, words)]
+        env = {**os.environ, "HOME": str(self.home)}
+        for name in UNSET:
+            env.pop(name, None)
+        return subprocess.Popen(
+            command, cwd=self.root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+        )
+
+    @contextlib.contextmanager
+    def _inside(self, cwd: Path, env: dict[str, str]) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in UNSET:
+                patch.delenv(name, raising=False)
+            patch.setenv("HOME", str(self.home))
+            patch.setenv("COLUMNS", "80")
+            for name, value in env.items():
+                patch.setenv(name, value)
+            patch.chdir(cwd)
+            yield
+
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Every file and folder of home, with size and time of change."""
+        found = sorted(self.root.rglob("*"))
+        return {str(p.relative_to(self.root)): (p.stat().st_size, p.stat().st_mtime_ns) for p in found}
+
+
+def words_of(command: str) -> Sequence[str]:
+    """The arguments of a command line that a person would paste."""
+    import shlex
+
+    words = shlex.split(command)
+    assert words[0] == "kbsync"
+    return words[1:]

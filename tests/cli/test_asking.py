@@ -1,0 +1,192 @@
+"""Commands that ask the engine for something, and those that write a file of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+
+import apsw
+import pytest
+
+from kbsync.state import lock
+from tests.cli.place import Place, words_of
+
+
+@pytest.fixture
+def failed(place: Place) -> Place:
+    """A mirror with one good document and two that failed."""
+    place.write("good.md", "text")
+    place.write("broken.pdf", "this is no pdf")
+    place.write("scans/torn.pdf", "nor is this")
+    place.configure()
+    assert place.run("--once").code == 1
+    return place
+
+
+# -- retry ----------------------------------------------------------------------------------------------
+
+
+def test_retry_releases_everything_that_failed(failed: Place) -> None:
+    ran = failed.run("retry")
+    assert ran.code == 0
+    assert "2 documents will be tried again" in ran.out
+    assert "broken.pdf" in ran.out
+    assert ran.out.splitlines()[-1] == "the next pass does it: kbsync --once"
+    failed.write("broken.pdf", "still no pdf")
+    assert failed.run("--once").code == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "where"),
+    [("scans/torn.pdf", "."), ("torn.pdf", "docs/scans"), ("docs/scans/torn.pdf", "."), ("scans", ".")],
+)
+def test_retry_takes_paths_relative_to_the_mirror_or_to_here(failed: Place, typed: str, where: str) -> None:
+    ran = failed.run("retry", typed, cwd=failed.root / where)
+    assert ran.code == 0, ran.err
+    assert "1 document will be tried again" in ran.out
+    assert "  scans/torn.pdf\n" in ran.out
+
+
+def test_retry_of_a_path_nobody_knows_is_refused(failed: Place) -> None:
+    ran = failed.run("retry", "broken.pdf", "nowhere.pdf")
+    assert (ran.code, ran.out) == (2, "")
+    assert "nowhere.pdf" in ran.err
+
+
+def test_retry_of_what_did_not_fail_says_so(failed: Place) -> None:
+    ran = failed.run("retry", "good.md")
+    assert (ran.code, ran.out) == (0, "nothing has failed\n")
+
+
+def test_a_running_kbsync_is_told_to_do_it_now(failed: Place) -> None:
+    with lock.held(failed.state):
+        ran = failed.run("retry")
+    assert ran.out.splitlines()[-1] == "the running kbsync does it now"
+
+
+@pytest.mark.parametrize("command", ["retry", "approve", "state backup copy.db"])
+def test_asking_before_anything_was_mirrored_names_the_command_to_run(place: Place, command: str) -> None:
+    ran = place.run(*command.split(), "--folder", "docs")
+    assert (ran.code, ran.out) == (2, "")
+    assert f"run: kbsync --once --folder {place.docs}" in ran.err
+    assert not (place.home / ".local").exists()
+
+
+# -- approve --------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_another_one_is_approved_as_it_is(place: Place) -> None:
+    """Where another folder has come in the place of the mirrored one, the cure of the halt accepts it."""
+    for number in range(4):
+        place.write(f"{number}.md", f"text {number}")
+    place.configure()
+    place.run("--once")
+    shutil.copytree(place.docs, place.root / "copy")
+    place.docs.rename(place.root / "old")
+    (place.root / "copy").rename(place.docs)
+    (place.docs / "1.md").unlink()
+    held = place.run("--once", "--json")
+    assert (held.code, held.json["held"]) == (3, 1)
+    cure = held.json["mirrors"][0]["halt"]["cure"]
+    assert "- 1.md" in place.run(*words_of(cure)).out
+    gone = place.run("--once", "--json")
+    assert (gone.code, gone.json["deleted"], gone.json["uploaded"]) == (0, 1, 0)
+
+
+# -- init -----------------------------------------------------------------------------------------------
+
+
+def test_init_writes_a_config_that_works(place: Place) -> None:
+    place.write("a.md", "alpha")
+    ran = place.run("init", "docs")
+    assert ran.code == 0
+    assert str(place.config) in ran.out
+    assert stat.S_IMODE(place.config.stat().st_mode) == 0o600
+    commands = [line.split("#")[0] for line in ran.out.splitlines()[1:]]
+    assert words_of(commands[0]) == ["--once"]
+    assert place.run(*words_of(commands[0])).code == 0
+    assert place.run("status", "--json").json["mirrors"][0]["folder"] == str(place.docs)
+
+
+def test_init_writes_where_it_is_told(place: Place) -> None:
+    ran = place.run("init", "docs", "--config", "my config.yaml")
+    assert (place.root / "my config.yaml").is_file()
+    command = ran.out.splitlines()[1].split("#")[0]
+    assert words_of(command) == ["--once", "--config", "my config.yaml"]
+    assert not place.config.exists()
+
+
+def test_init_never_overwrites(place: Place) -> None:
+    place.configure()
+    before = place.config.read_text()
+    ran = place.run("init", "docs")
+    assert ran.code == 2
+    assert str(place.config) in ran.err
+    assert place.config.read_text() == before
+
+
+def test_init_of_a_file_is_refused(place: Place) -> None:
+    place.write("a.md", "alpha")
+    assert place.run("init", "docs/a.md").code == 2
+    assert not place.config.exists()
+
+
+# -- state backup ---------------------------------------------------------------------------------------
+
+
+def test_backup_is_a_sound_private_copy(failed: Place) -> None:
+    copy = failed.root / "copy.db"
+    with lock.held(failed.state):  # also while another process works
+        assert failed.run("state", "backup", copy).code == 0
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert [p.name for p in failed.root.glob("copy.db*")] == ["copy.db"]
+    database = apsw.Connection(str(copy))
+    assert database.pragma("integrity_check") == "ok"
+    assert database.execute("SELECT name FROM mirror").fetchall() == [("handbook",)]
+    database.close()
+
+
+def test_a_backup_can_be_put_in_the_place_of_the_state(failed: Place) -> None:
+    copy = failed.root / "copy.db"
+    failed.run("state", "backup", copy)
+    for file in failed.state.glob("state.db*"):
+        file.unlink()
+    copy.rename(failed.state / "state.db")
+    ran = failed.run("--once", "--json")
+    assert (ran.code, ran.json["uploaded"], ran.json["mirrors"][0]["documents"]["ready"]) == (1, 0, 1)
+
+
+def test_backup_never_overwrites(failed: Place) -> None:
+    copy = failed.root / "copy.db"
+    copy.write_text("precious")
+    ran = failed.run("state", "backup", copy)
+    assert ran.code == 2
+    assert copy.read_text() == "precious"
+
+
+# -- completion -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(place: Place, shell: str) -> None:
+    ran = place.run("completion", shell)
+    assert ran.code == 0
+    assert "_KBSYNC_COMPLETE" in ran.out
+
+
+def test_names_of_mirrors_are_completed(place: Place) -> None:
+    place.configure()
+    env = {**os.environ, "HOME": str(place.home), "_KBSYNC_COMPLETE": "bash_complete"}
+    for typed, expected in (("kbsync status --mirror ha", "handbook"), ("kbsync sea", "search")):
+        words = typed.split()
+        ran = subprocess.run(
+            [shutil.which("python") or "python", "-m", "kbsync"],
+            env={**env, "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)},
+            cwd=place.root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert f"plain,{expected}\n" in ran.stdout, ran.stderr

@@ -1,0 +1,192 @@
+"""Which config, folder and state a command line means, and what a wrong one is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.place import Place, words_of
+
+
+def test_config_and_folder_exclude_each_other(place: Place) -> None:
+    config = place.configure()
+    for words in (
+        ["status", "--config", config, "--folder", "docs"],
+        ["--config", config, "status", "--folder", "docs"],
+    ):
+        ran = place.run(*words)
+        assert (ran.code, ran.out) == (2, "")
+        assert "--config and --folder" in ran.err
+
+
+def test_an_option_given_twice_takes_the_later_value(place: Place) -> None:
+    (place.root / "other").mkdir()
+    ran = place.run("--folder", "docs", "status", "--json", "--folder", "other")
+    assert ran.json["mirrors"][0]["folder"] == str(place.root / "other")
+
+
+@pytest.mark.parametrize(
+    "words", [["--folder", "docs", "status", "--json"], ["status", "--json", "--folder", "docs"]]
+)
+def test_options_may_stand_before_or_after_the_command(place: Place, words: list[str]) -> None:
+    assert place.run(*words).json["mirrors"][0]["name"] == "docs"
+
+
+@pytest.mark.parametrize("option", ["--folder", "--config", "--state-dir"])
+def test_an_empty_path_is_not_the_working_directory(place: Place, option: str) -> None:
+    ran = place.run("--once", option, "")
+    assert ran.code == 2
+    assert "is empty" in ran.err
+
+
+def test_a_folder_that_is_a_file_is_refused(place: Place) -> None:
+    place.write("a.md", "text")
+    ran = place.run("--once", "--folder", "docs/a.md")
+    assert ran.code == 2
+    assert "is a file" in ran.err
+    assert not (place.home / ".local").exists()
+
+
+def test_a_bad_config_names_file_line_and_key_and_nothing_is_attempted(place: Place) -> None:
+    config = place.configure("setle: 2s")
+    ran = place.run("--once")
+    assert (ran.code, ran.out) == (2, "")
+    assert f"kbsync: {config}:5" in ran.err
+    assert "settle" in ran.err
+    assert "Traceback" not in ran.err
+    assert not place.state.exists()
+
+
+def test_a_config_that_was_named_and_is_missing_is_told(place: Place) -> None:
+    place.configure()
+    for words, env in ((["--config", "nowhere.yaml"], {}), ([], {"KBSYNC_CONFIG": "nowhere.yaml"})):
+        ran = place.run("status", *words, env=env)
+        assert ran.code == 2
+        assert "nowhere.yaml" in ran.err
+
+
+def test_a_config_is_found_in_its_usual_places(place: Place) -> None:
+    place.configure()
+    assert place.run("status", "--json").json["mirrors"][0]["name"] == "handbook"
+    moved = place.configure(file=place.root / "xdg" / "kbsync" / "config.yaml")
+    place.config.unlink()
+    assert place.run("status", "--json", env={"XDG_CONFIG_HOME": str(place.root / "xdg")}).code == 0
+    assert place.run("status", "--json", env={"KBSYNC_CONFIG": str(moved)}).code == 0
+
+
+def test_a_config_in_the_working_directory_is_not_taken(place: Place) -> None:
+    for name in ("config.yaml", "kbsync.yaml"):
+        place.configure(file=place.docs / name)
+    assert place.run("status", cwd=place.docs).code == 2
+
+
+@pytest.mark.parametrize("command", ["status", "search x", "explain a.md", "verify"])
+def test_without_config_and_folder_the_places_searched_are_named(mirrored: Place, command: str) -> None:
+    ran = mirrored.run(*command.split(), cwd=mirrored.root)
+    assert (ran.code, ran.out) == (2, "")
+    assert str(mirrored.config) in ran.err
+    assert "/etc/kbsync/config.yaml" in ran.err
+    assert str(mirrored.docs) in ran.err  # the known folder
+    assert "--folder DIR" in ran.err
+
+
+@pytest.mark.parametrize("words", [[], ["--once"], ["plan"], ["approve"], ["retry"]])
+def test_what_changes_something_does_not_guess_a_folder(mirrored: Place, words: list[str]) -> None:
+    ran = mirrored.run(*words, cwd=mirrored.docs)
+    assert (ran.code, ran.out) == (2, "")
+    assert "--folder DIR" in ran.err
+
+
+def test_the_folder_around_the_working_directory_is_meant(mirrored: Place) -> None:
+    ran = mirrored.run("status", "--json", cwd=mirrored.docs / "guides")
+    assert ran.json["mirrors"][0]["folder"] == str(mirrored.docs)
+
+
+def test_a_symlink_to_a_folder_means_the_folder(mirrored: Place, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(mirrored.docs)
+    shown = mirrored.run("status", "--json", "--folder", link).json["mirrors"][0]
+    assert (shown["name"], shown["documents"]["ready"]) == ("docs", 4)
+
+
+def test_an_unknown_mirror_is_told_with_the_known_ones(place: Place) -> None:
+    place.configure()
+    ran = place.run("--once", "--mirror", "handbok")
+    assert ran.code == 2
+    assert "handbook" in ran.err
+    assert not place.state.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [("docs/state", "lies inside"), ("docs/a.md/state", "cannot be made")]
+)
+def test_a_state_directory_that_cannot_be_is_refused(place: Place, given: str, told: str) -> None:
+    place.write("a.md", "text")
+    place.configure()
+    (place.root / "elsewhere").mkdir()
+    folder = "docs" if told == "lies inside" else "elsewhere"
+    ran = place.run("--once", "--folder", folder, "--state-dir", given)
+    assert ran.code == 2
+    assert told in ran.err
+    assert "--state-dir" in ran.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_state_directory_that_cannot_be_written_is_refused(place: Place) -> None:
+    (place.root / "shut").mkdir(mode=0o500)
+    assert place.run("--once", "--folder", "docs", "--state-dir", "shut").code == 2
+
+
+def test_state_goes_where_it_is_said(place: Place) -> None:
+    place.write("a.md", "text")
+    place.configure()
+    assert place.run("--once", "--state-dir", "here").code == 0
+    assert (place.root / "here" / "state.db").is_file()
+    assert place.run("--once", env={"STATE_DIRECTORY": str(place.root / "systemd")}).code == 0
+    assert (place.root / "systemd" / "state.db").is_file()
+    assert not place.state.exists()
+
+
+def test_a_cure_leads_back_to_config_and_state(place: Place) -> None:
+    config = place.configure(file=place.root / "my configs" / "kbsync.yaml")
+    ran = place.run("status", "--config", "my configs/kbsync.yaml", "--state-dir", "state")
+    cure = ran.out.partition("run: ")[2].splitlines()[0]
+    assert words_of(cure) == ["--once", "--config", str(config), "--state-dir", str(place.root / "state")]
+
+
+def test_a_cure_names_a_state_that_only_systemd_knows(place: Place) -> None:
+    place.configure()
+    ran = place.run("status", env={"STATE_DIRECTORY": str(place.root / "systemd")})
+    assert f"--state-dir {place.root}/systemd" in ran.out
+    assert "--config" not in ran.out
+
+
+def test_an_unknown_command_is_told_with_the_nearest(place: Place) -> None:
+    ran = place.run("serch", "x")
+    assert (ran.code, ran.out) == (2, "")
+    assert "No such command 'serch'" in ran.err
+    assert "'search'" in ran.err
+
+
+@pytest.mark.parametrize("name", ["doctor", "kb", "ask"])
+def test_commands_of_a_later_version_are_unknown(place: Place, name: str) -> None:
+    ran = place.run(name)
+    assert ran.code == 2
+    assert f"No such command '{name}'" in ran.err
+
+
+def test_an_unknown_option_is_told_with_the_nearest(place: Place) -> None:
+    ran = place.run("status", "--documnets")
+    assert ran.code == 2
+    assert "--documents" in ran.err
+    assert "kbsync status --help" in ran.err
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--dry-run"], ["--once", "status"], ["--json", "status"]])
+def test_options_of_a_pass_go_with_a_pass(place: Place, words: list[str]) -> None:
+    place.configure()
+    ran = place.run(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert words[0] in ran.err

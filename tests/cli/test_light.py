@@ -1,0 +1,74 @@
+"""What need not be loaded is not: `--version`, `--help` and every command's help answer at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from kbsync import __version__
+from kbsync.cli.program import COMMANDS
+from tests.cli.place import Place
+
+HEAVY = (
+    "apsw",
+    "numpy",
+    "yaml",
+    "pydantic",
+    "httpx",
+    "watchdog",
+    "structlog",
+    "rich",
+    "pathspec",
+    "tokenizers",
+    "kreuzberg",
+    "asyncio",
+)
+
+
+def loaded(*commands: list[str]) -> list[str]:
+    """What is loaded, of heavy things, once these command lines were run in one process."""
+    code = (
+        "import sys, contextlib, io\n"
+        "from kbsync.__main__ import main\n"
+        f"for words in {list(commands)!r}:\n"
+        "    with contextlib.redirect_stdout(io.StringIO()):\n"
+        "        assert main(words) == 0, words\n"
+        f"print(*[name for name in {(*HEAVY, 'click')!r} if name in sys.modules])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return ran.stdout.split()
+
+
+def test_version_loads_nothing_at_all() -> None:
+    assert loaded(["--version"]) == []
+
+
+def test_help_loads_click_only() -> None:
+    assert loaded(["--help"]) == ["click"]
+
+
+def test_every_commands_help_loads_click_only() -> None:
+    assert loaded(*([name, "--help"] for name in COMMANDS), ["state", "backup", "--help"]) == ["click"]
+
+
+@pytest.mark.parametrize("words", [["--version"], ["status", "--version"], ["--version", "status"]])
+def test_version_is_told_everywhere(place: Place, words: list[str]) -> None:
+    ran = place.run(*words)
+    assert (ran.code, ran.out) == (0, f"kbsync {__version__}\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_examples(place: Place, name: str) -> None:
+    words = [name, "backup"] if name == "state" else [name]
+    ran = place.run(*words, "--help")
+    assert ran.code == 0
+    assert "Examples:" in ran.out
+    assert "--folder DIR" in ran.out
+
+
+def test_help_lists_every_command(place: Place) -> None:
+    ran = place.run("--help")
+    assert all(f"\n  {name} " in ran.out for name in COMMANDS)
+    assert ran.out == place.run("-h").out

@@ -1,0 +1,187 @@
+"""The commands that look: they answer in the promised shapes and leave nothing behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from kbsync import __version__
+from tests.cli.conftest import ODD
+from tests.cli.place import Place
+
+LOOKING = [
+    "status",
+    "status --json --documents",
+    "status --check",
+    "search password",
+    "plan",
+    "plan --json",
+    "explain install.md --text",
+    "explain empty.md --json",
+    "verify",
+    "verify --json",
+]
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_looking_leaves_no_file_and_changes_none(mirrored: Place, command: str) -> None:
+    before = mirrored.files()
+    ran = mirrored.run(*command.split(), "--folder", "docs")
+    assert ran.code == 0, ran.err
+    assert mirrored.files() == before
+
+
+@pytest.mark.parametrize("command", ["status", "status --json", "plan", "explain a.md", "search x", "verify"])
+def test_looking_before_anything_was_mirrored_makes_nothing(place: Place, command: str) -> None:
+    place.write("a.md", "alpha")
+    before = place.files()
+    ran = place.run(*command.split(), "--folder", "docs")
+    assert ran.code in (0, 2), ran.err
+    assert "Traceback" not in ran.err
+    assert place.files() == before
+
+
+# -- status ---------------------------------------------------------------------------------------------
+
+
+def test_status_json_has_the_promised_shape(mirrored: Place) -> None:
+    ran = mirrored.run("status", "--json", "--folder", "docs")
+    assert ran.json["version"] == __version__
+    (mirror,) = ran.json["mirrors"]
+    assert set(mirror) == {"name", "folder", "target", "documents", "oldest_pending_s", "last_pass", "halt"}
+    assert mirror["documents"] == {
+        "ready": 4,
+        "indexing": 0,
+        "pending": 0,
+        "failed": 0,
+        "held": 0,
+        "skipped": 2,
+    }
+    assert (mirror["target"], mirror["halt"]) == ("local", None)
+    assert mirror["last_pass"].endswith("Z")
+
+
+def test_status_documents_lists_every_file_with_its_reason(mirrored: Place) -> None:
+    ran = mirrored.run("status", "--json", "--documents", "--folder", "docs")
+    items = {item["path"]: item for item in ran.json["mirrors"][0]["items"]}
+    assert set(items["install.md"]) == {"path", "state", "document_id", "size", "reason"}
+    assert items["install.md"]["state"] == "ready"
+    assert items["empty.md"]["state"] == "skipped"
+    assert items["empty.md"]["document_id"] is None
+    assert ODD in items
+    shown = mirrored.run("status", "--documents", "--folder", "docs", tty=True).out
+    assert "guides/hours.txt" in shown
+    assert "\x1b[2J" not in shown
+
+
+def test_status_says_what_is_wrong_first(place: Place) -> None:
+    place.write("broken.pdf", "this is no pdf")
+    place.write("good.md", "text")
+    place.configure()
+    place.run("--once")
+    lines = place.run("status", "--documents").out.splitlines()
+    assert lines[0].startswith("! handbook: broken.pdf: ")
+    documents = [line for line in lines if line.startswith(("failed", "ready"))]
+    assert [line.split()[0] for line in documents] == ["failed", "ready"]
+
+
+def test_status_before_anything_was_mirrored_names_the_command_to_run(place: Place) -> None:
+    ran = place.run("status", "--folder", "docs")
+    assert ran.code == 0
+    assert f"run: kbsync --once --folder {place.docs}" in ran.out
+    (mirror,) = place.run("status", "--folder", "docs", "--json").json["mirrors"]
+    assert (mirror["last_pass"], mirror["documents"]["ready"]) == (None, 0)
+
+
+def test_check_exits_as_a_pass_would(place: Place) -> None:
+    place.write("good.md", "text")
+    place.configure()
+    assert place.run("status", "--check").code == 4  # never mirrored
+    place.run("--once")
+    assert place.run("status", "--check", "-q").code == 0
+    assert place.run("status", "--check", "-q").out == ""
+    place.write("broken.pdf", "this is no pdf")
+    place.run("--once")
+    assert place.run("status").code == 0
+    assert place.run("status", "--check").code == 1
+
+
+def test_check_takes_an_age(mirrored: Place) -> None:
+    assert mirrored.run("status", "--check", "--max-age", "1h", "--folder", "docs").code == 0
+    assert mirrored.run("status", "--check", "--max-age", "1ms", "--folder", "docs").code == 4
+    assert mirrored.run("status", "--max-age", "1h", "--folder", "docs").code == 2
+    wrong = mirrored.run("status", "--check", "--max-age", "soon", "--folder", "docs")
+    assert wrong.code == 2
+    assert "15m" in wrong.err
+
+
+# -- plan -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def changed(place: Place) -> Place:
+    """A mirror in whose folder everything that can happen to a file has happened."""
+    for name in ("same", "edited", "moved", "gone", "dropped"):
+        place.write(f"{name}.md", f"this is {name}\n" * 40)
+    place.configure()
+    assert place.run("--once").code == 0
+    place.write("edited.md", "now it is another text")
+    (place.docs / "moved.md").rename(place.docs / "new place.md")
+    (place.docs / "gone.md").unlink()
+    place.write("new.md", "a new file")
+    place.write(".kbsyncignore", "dropped.md\n")
+    return place
+
+
+def test_plan_json_has_the_promised_shape(changed: Place) -> None:
+    ran = changed.run("plan", "--json")
+    assert ran.code == 0
+    assert ran.json == {
+        "mirrors": [
+            {
+                "name": "handbook",
+                "upload": ["new.md"],
+                "replace": ["edited.md"],
+                "rename": [["moved.md", "new place.md"]],
+                "delete": ["dropped.md", "gone.md"],
+                "reembed": [],
+                "held": [],
+                "unchanged": 1,
+            }
+        ]
+    }
+
+
+def test_plan_reads_as_a_diff_with_totals_last(changed: Place) -> None:
+    lines = changed.run("plan").out.splitlines()
+    signs = [line.split("  (")[0] for line in lines if line[:2] in ("+ ", "~ ", "> ", "- ", "! ")]
+    assert signs == ["+ new.md", "~ edited.md", "> moved.md → new place.md", "- gone.md", "- dropped.md"]
+    assert lines[lines.index("no longer selected:") + 1].startswith("- dropped.md  (680 B)")
+    assert lines[-1].startswith("handbook: 1 new, 1 changed, 1 renamed, 2 deleted; 1 document unchanged; ")
+    assert "\x1b" not in "".join(lines)
+    assert "\x1b[32m+\x1b[0m new.md" in changed.run("plan", tty=True).out
+
+
+def test_plan_may_be_limited(changed: Place) -> None:
+    lines = changed.run("plan", "--limit", "0").out.splitlines()
+    assert "- … and 1 more" in lines
+    assert len(changed.run("plan", "--limit", "0", "--json").json["mirrors"][0]["delete"]) == 2
+
+
+def test_plan_then_once_do_the_same(changed: Place) -> None:
+    planned = changed.run("plan", "--json").json["mirrors"][0]
+    done = changed.run("--once", "--json").json
+    assert done["uploaded"] == len(planned["upload"])
+    assert done["replaced"] == len(planned["replace"])
+    assert done["renamed"] == len(planned["rename"])
+    assert done["deleted"] == len(planned["delete"])
+    after = changed.run("plan").out
+    assert after.startswith("handbook: nothing to do")
+
+
+def test_plan_of_a_missing_folder_waits_for_a_person(place: Place) -> None:
+    place.configure()
+    place.docs.rmdir()
+    ran = place.run("plan", "--json")
+    assert ran.code == 3
+    assert ran.json["mirrors"][0]["halt"]["reason"] == "folder-missing"
+    assert "folder-missing" in place.run("plan").out

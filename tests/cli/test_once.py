@@ -1,0 +1,242 @@
+"""`--once`: what it does, what it says at the end, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kbsync.state import lock
+from tests.cli.place import Place, words_of
+
+ONCE_KEYS = {
+    "version",
+    "mirrors",
+    "uploaded",
+    "replaced",
+    "renamed",
+    "deleted",
+    "held",
+    "failed",
+    "seconds",
+}
+
+
+def test_a_fresh_install_mirrors_and_finds_without_any_config(mirrored: Place) -> None:
+    ran = mirrored.run("search", "when does the office open", "--folder", "docs", "--json")
+    assert ran.json["hits"][0]["path"] == "guides/hours.txt"
+
+
+def test_json_is_status_and_what_was_done(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.write("b.md", "beta")
+    place.write("empty.md", "")
+    place.configure()
+    ran = place.run("--once", "--json")
+    assert ran.code == 0
+    assert set(ran.json) == ONCE_KEYS
+    assert (ran.json["uploaded"], ran.json["replaced"], ran.json["deleted"]) == (2, 0, 0)
+    assert ran.json["mirrors"][0]["documents"]["ready"] == 2
+    assert ran.json["mirrors"][0]["documents"]["skipped"] == 1
+
+    place.write("a.md", "alpha, changed")
+    (place.docs / "b.md").rename(place.docs / "c.md")
+    again = place.run("--once", "--json").json
+    assert (again["uploaded"], again["replaced"], again["renamed"], again["deleted"]) == (0, 1, 1, 0)
+
+    third = place.run("--once", "--json").json
+    assert (third["uploaded"], third["replaced"], third["renamed"], third["deleted"]) == (0, 0, 0, 0)
+
+
+def test_without_a_terminal_stdout_is_one_summary_line(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    ran = place.run("--once")
+    assert ran.out.startswith("handbook: 1 document searchable, 1 uploaded; ")
+    assert len(ran.out.splitlines()) == 1
+    assert ran.err == ""
+    assert "nothing changed" in place.run("--once").out
+
+
+def test_quiet_says_nothing_when_all_is_well(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    ran = place.run("--once", "-q")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+
+
+def test_a_terminal_gets_progress_on_stderr_and_a_summary(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure("settle_longest: 1500ms")
+    ran = place.run("--once", tty=True)
+    assert ran.code == 0
+    assert "1 document searchable" in ran.out
+    assert "kbsync search QUERY" in ran.out
+
+
+def test_a_document_that_fails_is_listed_with_its_reason(place: Place) -> None:
+    place.write("good.md", "text")
+    place.write("broken.pdf", "this is no pdf")
+    place.configure()
+    ran = place.run("--once")
+    assert ran.code == 1
+    assert "1 document searchable, 1 uploaded, 1 failed" in ran.out
+    assert "handbook: broken.pdf: " in ran.err
+    shown = place.run("--once", "--json").json
+    assert (shown["failed"], shown["mirrors"][0]["documents"]["failed"]) == (1, 1)
+    quiet = place.run("--once", "-q")
+    assert (quiet.code, quiet.out) == (1, "")
+    assert "broken.pdf" in quiet.err
+
+
+def test_many_failures_are_counted_not_listed(place: Place) -> None:
+    for number in range(25):
+        place.write(f"{number:02}.pdf", f"this is no pdf {number}")
+    place.configure()
+    ran = place.run("--once")
+    assert ran.code == 1
+    assert ran.err.count("kbsync: handbook: ") == 21
+    more = ran.err.splitlines()[-1]
+    assert "… and 5 more: " in more
+    shown = place.run(*words_of(more.partition("more: ")[2]))
+    assert shown.out.count("failed ") == 25
+
+
+def fill(place: Place, count: int = 8) -> None:
+    for number in range(count):
+        place.write(f"{number}.md", f"document number {number}")
+    place.configure()
+    assert place.run("--once").code == 0
+
+
+def test_a_mass_deletion_is_held_and_the_cure_lets_exactly_it_go(place: Place) -> None:
+    fill(place)
+    for number in range(7):
+        (place.docs / f"{number}.md").unlink()
+    held = place.run("--once")
+    assert held.code == 3
+    assert "7 held" in held.out
+    assert "3.md: its deletion is held" in held.err
+
+    shown = place.run("status", "--json").json["mirrors"][0]
+    assert shown["halt"]["reason"] == "deletions-held"
+    assert shown["documents"]["held"] == 7
+    planned = place.run("plan", "--json").json["mirrors"][0]
+    assert planned["held"] == [f"{number}.md" for number in range(7)]
+
+    approved = place.run(*words_of(shown["halt"]["cure"]))
+    assert approved.code == 0
+    assert all(f"- {number}.md" in approved.out for number in range(7))
+    gone = place.run("--once", "--json")
+    assert (gone.code, gone.json["deleted"], gone.json["held"]) == (0, 7, 0)
+    hits = place.run("search", "document number", "--json").json["hits"]
+    assert [hit["path"] for hit in hits] == ["7.md"]
+
+
+def test_approve_without_anything_held_says_so(place: Place) -> None:
+    fill(place, 1)
+    ran = place.run("approve")
+    assert (ran.code, ran.out) == (0, "nothing is held\n")
+    assert place.run("approve", "nobody").code == 2
+
+
+def test_a_missing_folder_waits_for_a_person_and_nothing_is_deleted(place: Place) -> None:
+    fill(place, 2)
+    place.docs.rename(place.root / "away")
+    ran = place.run("--once")
+    assert ran.code == 3
+    assert "folder-missing" in ran.err
+    assert place.run("--once", "--json").json["mirrors"][0]["halt"]["reason"] == "folder-missing"
+    assert (
+        "nothing is held" in place.run("approve").out
+    )  # what comes in its place must not be accepted unseen
+    (place.root / "away").rename(place.docs)
+    back = place.run("--once", "--json")
+    assert (back.code, back.json["uploaded"], back.json["deleted"]) == (0, 0, 0)
+
+
+def test_another_kbsync_is_passing_trouble(place: Place) -> None:
+    fill(place, 1)
+    with lock.held(place.state):
+        ran = place.run("--once")
+        assert place.run("status").code == 0
+    assert (ran.code, ran.out) == (4, "")
+    assert "another kbsync" in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_pass_with_its_own_code(place: Place, number: int, code: int) -> None:
+    place.write("a.md", "alpha")
+    config = place.configure("settle_longest: 60s")
+    config.write_text(config.read_text().replace("settle: 100ms", "settle: 50s"))
+    process = place.start("--once")
+    _wait_for(place.state / "state.db-wal", process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert b"interrupted" in err
+    assert b"Traceback" not in err
+    assert out == b""
+
+
+def _wait_for(file: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until the pass waits: its state is there and its folder was looked at."""
+    import time
+
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and process.poll() is None:
+        if file.exists() and file.stat().st_size > 100_000:
+            break
+        time.sleep(0.02)
+
+
+def test_a_state_file_that_is_no_database_is_set_aside(place: Place) -> None:
+    fill(place, 2)
+    for name in ("state.db-wal", "state.db-shm"):
+        (place.state / name).unlink(missing_ok=True)
+    (place.state / "state.db").write_bytes(b"this is no database" * 500)
+    ran = place.run("--once", "--json")
+    assert (ran.code, ran.json["uploaded"]) == (0, 0)
+    assert "state.set_aside" in ran.err
+    assert [p.name for p in place.state.glob("state.db.damaged-*")] != []
+
+
+def test_dry_run_is_plan(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    ran = place.run("--once", "--dry-run", "--json")
+    assert ran.code == 0
+    assert ran.json["mirrors"][0]["upload"] == ["a.md"]
+    assert not place.state.exists()
+    assert place.run("--once", "--dry-run").out == place.run("plan").out
+
+
+def test_one_mirror_of_several_may_be_asked_for(place: Place) -> None:
+    (place.root / "other").mkdir()
+    (place.root / "other" / "b.md").write_text("beta")
+    place.write("a.md", "alpha")
+    config = place.configure()
+    config.write_text(
+        config.read_text() + f"  - {{name: other, folder: {place.root}/other, settle: 100ms}}\n"
+    )
+    ran = place.run("--once", "--json", "--mirror", "other")
+    assert [mirror["name"] for mirror in ran.json["mirrors"]] == ["other"]
+    both = place.run("--once", "--json").json
+    assert [mirror["name"] for mirror in both["mirrors"]] == ["handbook", "other"]
+    assert both["uploaded"] == 1
+    assert place.run("--once").out.startswith("2 mirrors: 2 documents searchable, nothing changed; ")
+
+
+def test_logs_are_json_elsewhere_and_words_on_demand(place: Place) -> None:
+    place.write("broken.pdf", "this is no pdf")
+    place.configure()
+    line = next(line for line in place.run("--once").err.splitlines() if line.startswith("{"))
+    assert json.loads(line)["event"] == "document.failed"
+    place.run("retry")
+    words = place.run("--once", "--log-format", "console", "--log-level", "debug").err
+    assert "document.failed" in words
+    assert not any(line.startswith("{") for line in words.splitlines())

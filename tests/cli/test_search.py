@@ -1,0 +1,242 @@
+"""What `search` prints, for people, for scripts and for other programs."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ODD
+from tests.cli.place import Place
+
+HIT_KEYS = {
+    "path",
+    "abs_path",
+    "document_id",
+    "score",
+    "text",
+    "title",
+    "headings",
+    "page",
+    "mirror",
+    "modified",
+    "passages",
+}
+
+
+def test_json_is_one_document_of_the_promised_shape(mirrored: Place) -> None:
+    ran = mirrored.run("search", "reset", "password", "--folder", "docs", "--json")
+    best = ran.json["hits"][0]
+    assert ran.code == 0
+    assert set(ran.json) == {"hits"}
+    assert set(best) == HIT_KEYS
+    assert set(best["passages"][0]) == {"text", "headings", "page", "score"}
+    assert best["path"] == "install.md"
+    assert best["abs_path"] == str(mirrored.docs / "install.md")
+    assert best["mirror"] == "docs"
+    assert best["text"] == best["passages"][0]["text"]
+    assert isinstance(best["document_id"], str)
+    assert isinstance(best["headings"], list)
+    assert best["page"] is None
+
+
+def test_modified_is_the_files_time_in_utc(mirrored: Place) -> None:
+    hit = mirrored.run("search", "password", "--folder", "docs", "--json").json["hits"][0]
+    modified = datetime.datetime.fromisoformat(hit["modified"])
+    assert hit["modified"].endswith("Z")
+    assert abs(modified.timestamp() - (mirrored.docs / hit["path"]).stat().st_mtime) <= 1
+
+
+def test_scores_fall(mirrored: Place) -> None:
+    hits = mirrored.run("search", "the office password", "--folder", "docs", "--json").json["hits"]
+    scores = [hit["score"] for hit in hits]
+    assert len(scores) > 1
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_nothing_found_is_no_error(mirrored: Place) -> None:
+    ran = mirrored.run("search", "password", "--path", "nowhere/", "--folder", "docs")
+    assert (ran.code, ran.out) == (0, "")
+    assert "nothing found for: password" in ran.err
+    assert mirrored.run("search", "password", "--path", "nowhere/", "--folder", "docs", "--json").json == {
+        "hits": []
+    }
+
+
+def test_top_k_counts_documents(mirrored: Place) -> None:
+    hits = mirrored.run("search", "the office password", "-k", "1", "--folder", "docs", "--json").json["hits"]
+    assert len(hits) == 1
+
+
+def test_path_and_type_narrow_the_search(mirrored: Place) -> None:
+    def found(*words: str) -> set[str]:
+        ran = mirrored.run("search", "office password 密码", "--folder", "docs", "--json", *words)
+        return {hit["path"] for hit in ran.json["hits"]}
+
+    assert found("--path", "guides/") == {"guides/hours.txt", "guides/配置.md"}
+    assert found("--type", "txt") == {"guides/hours.txt"}
+    assert found("--type", ".txt,md", "--path", "guides/") == {"guides/hours.txt", "guides/配置.md"}
+
+
+def test_after_takes_dates_and_moments(mirrored: Place) -> None:
+    def count(after: str) -> int:
+        ran = mirrored.run("search", "password", "--folder", "docs", "--json", "--after", after)
+        assert ran.code == 0
+        return len(ran.json["hits"])
+
+    assert count("2001-01-31") > 0
+    assert count("2001-01-31T12:00:00Z") > 0
+    assert count("2999-12-31") == 0
+
+
+def test_a_date_that_is_none_is_refused_with_an_example(mirrored: Place) -> None:
+    ran = mirrored.run("search", "x", "--folder", "docs", "--after", "yesterday")
+    assert ran.code == 2
+    assert "2026-01-31" in ran.err
+
+
+def test_a_bad_pattern_is_refused(mirrored: Place) -> None:
+    ran = mirrored.run("search", "x", "--folder", "docs", "--path", "!")
+    assert ran.code == 2
+    assert "--path" in ran.err
+
+
+@pytest.mark.parametrize("words", [["search"], ["search", ""], ["search", "  "]])
+def test_an_empty_query_is_refused(mirrored: Place, words: list[str]) -> None:
+    ran = mirrored.run(*words, "--folder", "docs")
+    assert (ran.code, ran.out) == (2, "")
+
+
+def test_files_prints_absolute_paths_only(mirrored: Place) -> None:
+    ran = mirrored.run("search", "opening hours", "-k1", "--files", "--folder", "docs")
+    assert ran.out == f"{mirrored.docs}/guides/hours.txt\n"
+
+
+def test_files_with_nul_gives_back_any_name(mirrored: Place) -> None:
+    ran = mirrored.run("search", "xylophone", "-k1", "--files", "-0", "--folder", "docs")
+    assert ran.raw == os.fsencode(mirrored.docs / ODD) + b"\0"
+
+
+def test_files_gives_back_bytes_that_are_not_utf8(place: Place) -> None:
+    name = os.fsdecode(b"caf\xe9.md")
+    place.write(name, "Espresso and cappuccino.\n")
+    place.configure()
+    assert place.run("--once").code == 0
+    ran = place.run("search", "espresso", "--files", "-0")
+    assert ran.raw == os.fsencode(place.docs) + b"/caf\xe9.md\0"
+    assert place.run("search", "espresso", "--json").json["hits"][0]["path"] == name
+    assert place.run("search", "espresso").out.startswith("caf\\xe9.md")
+
+
+def test_nul_goes_with_files_only(mirrored: Place) -> None:
+    assert mirrored.run("search", "x", "-0", "--folder", "docs").code == 2
+    assert mirrored.run("search", "x", "--files", "--json", "--folder", "docs").code == 2
+
+
+def test_piped_results_are_plain(mirrored: Place) -> None:
+    ran = mirrored.run("search", "reset password", "-k1", "--folder", "docs")
+    first, second = ran.out.splitlines()
+    assert first.startswith("install.md  Installation › Linux")
+    assert "reset your password" in second
+    assert "\x1b" not in ran.out
+
+
+def test_a_terminal_gets_a_link_and_matches_in_bold(mirrored: Place) -> None:
+    ran = mirrored.run("search", "reset password", "-k1", "--folder", "docs", tty=True)
+    assert (mirrored.docs / "install.md").as_uri() in ran.out
+    assert "\x1b[1mreset\x1b[0m" in ran.out
+    assert "\x1b[1mpassword\x1b[0m" in ran.out
+
+
+def test_no_color_is_kept(mirrored: Place) -> None:
+    ran = mirrored.run("search", "password", "--folder", "docs", tty=True, env={"NO_COLOR": "1"})
+    assert "\x1b" not in ran.out
+
+
+def test_names_and_texts_cannot_write_to_a_terminal(mirrored: Place) -> None:
+    ran = mirrored.run("search", "xylophone", "-k1", "--folder", "docs", tty=True)
+    assert "\x1b[2J" not in ran.out
+    assert "\x1b[31m" not in ran.out
+    assert "odd\\x1b[2J\\nname.md" in ran.out
+
+
+def test_a_long_text_is_shown_on_two_lines_of_the_terminals_width(place: Place) -> None:
+    place.write("long.md", "filler words and more of them " * 20 + "zebra " + "and even more of them " * 20)
+    place.write("宽.md", "这是很长的一段文字。" * 30 + "斑马" + "后面还有很多文字。" * 30)
+    place.configure()
+    assert place.run("--once").code == 0
+    for query in ("zebra", "斑马"):
+        ran = place.run("search", query, "-k1", tty=True, env={"NO_COLOR": "1"})
+        lines = ran.out.splitlines()
+        assert len(lines) == 3
+        assert query in "".join(lines[1:])
+        assert all(_cells(line) <= 80 for line in lines)
+
+
+def _cells(text: str) -> int:
+    return sum(2 if re.match("[\u3000-\u9fff\uff00-\uff60]", character) else 1 for character in text)
+
+
+def test_before_anything_was_mirrored_it_names_the_command_to_run(place: Place) -> None:
+    ran = place.run("search", "anything", "--folder", "docs")
+    assert (ran.code, ran.out) == (2, "")
+    assert f"run: kbsync --once --folder {place.docs}" in ran.err
+    assert not (place.home / ".local").exists()
+
+
+def test_several_mirrors_are_merged_by_score(place: Place) -> None:
+    for name, text in (("one", "The walrus sleeps on the ice."), ("two", "A walrus. Walrus facts.")):
+        (place.root / name).mkdir()
+        (place.root / name / "a.md").write_text(text)
+    place.config.parent.mkdir(parents=True)
+    place.config.write_text(
+        "mirrors:\n"
+        f"  - {{name: one, folder: {place.root}/one, settle: 100ms}}\n"
+        f"  - {{name: two, folder: {place.root}/two, settle: 100ms}}\n"
+    )
+    assert place.run("--once").code == 0
+    hits = place.run("search", "walrus", "--json").json["hits"]
+    assert {(hit["mirror"], hit["abs_path"]) for hit in hits} == {
+        ("one", f"{place.root}/one/a.md"),
+        ("two", f"{place.root}/two/a.md"),
+    }
+    assert hits[0]["score"] >= hits[1]["score"]
+    narrowed = place.run("search", "walrus", "--json", "--mirror", "two").json["hits"]
+    assert [hit["mirror"] for hit in narrowed] == ["two"]
+    assert "two: a.md" in place.run("search", "walrus").out
+
+
+def test_search_loads_only_what_it_needs(mirrored: Place) -> None:
+    code = (
+        "import sys; from kbsync.__main__ import main;"
+        "assert main(['search', 'password', '--folder', 'docs']) == 0;"
+        "found = {'structlog', 'pydantic', 'yaml', 'watchdog', 'httpx', 'rich', 'kreuzberg'} & set(sys.modules);"
+        "sys.exit(f'loaded: {found}' if found else 0)"
+    )
+    env = {**os.environ, "HOME": str(mirrored.home)}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=mirrored.root, env=env, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "install.md" in ran.stdout
+
+
+def test_a_closed_pipe_is_no_trouble(mirrored: Place) -> None:
+    process = mirrored.start("search", "password", "--folder", "docs", "--json")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), error) == (0, b"")
+
+
+def test_the_known_folder_around_the_working_directory_is_searched(mirrored: Place) -> None:
+    ran = mirrored.run("search", "password", "--files", "-k1", cwd=mirrored.docs / "guides")
+    assert ran.code == 0
+    assert Path(ran.out.strip()).is_file()

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbsync.core import lifecycle
+from kbsync.core.brake import DeletionLimits, must_hold
+from kbsync.core.invariants import breaches
+from kbsync.core.lifecycle import Rhythm
+from kbsync.core.model import Limits, Purpose, Upload, UploadState
+from kbsync.core.pauses import look_pause, pause
+
+S = UploadState
+LAGGING, EXACT = Limits(list_lag=5.0), Limits(list_lag=0.0)
+
+
+def rhythm(now: float, limits: Limits = LAGGING) -> Rhythm:
+    return Rhythm(now, lambda: 0.5, limits, absent_after=15.0)
+
+
+SENT = lifecycle.send(Upload(1, 1, 1, "a", "a", "a", "d", 1, "r", S.INTENDED, next_look_at=0.0), rhythm(0.0))
+
+
+def test_the_attempt_is_counted_before_the_first_byte_leaves() -> None:
+    assert (SENT.state, SENT.attempts, SENT.sent_at) == (S.SENDING, 1, 0.0)
+
+
+def test_absent_means_absent_only_after_two_lists_and_the_horizon() -> None:
+    unsure = lifecycle.doubt(SENT, "reset", rhythm(0.0))
+    now, looks = 0.0, 0
+    while unsure.state is S.UNSURE:
+        assert unsure.next_look_at is not None and unsure.next_look_at > now
+        now, looks = unsure.next_look_at, looks + 1
+        unsure = lifecycle.not_found(unsure, rhythm(now))
+    assert unsure.state is S.PRESUMED_LOST
+    assert now >= 15.0 and looks >= 2
+
+
+def test_one_look_settles_it_where_the_list_is_the_truth() -> None:
+    unsure = lifecycle.doubt(SENT, "reset", rhythm(0.0, EXACT))
+    assert lifecycle.not_found(unsure, rhythm(0.0, EXACT)).state is S.DROPPED
+
+
+def test_a_clock_set_back_extends_the_horizon_and_never_ends_it() -> None:
+    unsure = lifecycle.doubt(SENT, "reset", rhythm(1000.0))
+    unsure = lifecycle.not_found(unsure, rhythm(1002.0))
+    unsure = lifecycle.not_found(unsure, rhythm(10.0))
+    unsure = lifecycle.not_found(unsure, rhythm(20.0))
+    assert unsure.state is S.UNSURE and unsure.elapsed == 12.0
+
+
+def test_an_unwanted_upload_that_was_accepted_is_retired() -> None:
+    accepted = lifecycle.accept(lifecycle.unwant(SENT), "id", True, rhythm(1.0))
+    assert (accepted.state, accepted.remote_id, accepted.purpose) == (S.RETIRING, "id", Purpose.RETIRE)
+
+
+def test_a_halt_spends_no_attempt() -> None:
+    assert lifecycle.refund(SENT, "no money", rhythm(1.0)).attempts == 0
+
+
+def test_a_document_that_used_to_serve_remembers_it_while_retiring() -> None:
+    serving = lifecycle.serve(replace(SENT, remote_id="id"))
+    assert lifecycle.retire(serving, rhythm(0.0)).purpose is Purpose.SERVE
+    indexing = replace(SENT, remote_id="id", state=S.INDEXING)
+    assert lifecycle.retire(indexing, rhythm(0.0)).purpose is Purpose.RETIRE
+
+
+def test_what_the_target_never_had_is_dropped_instead_of_retired() -> None:
+    assert lifecycle.retire(SENT, rhythm(0.0)).state is S.DROPPED
+
+
+def test_a_deleted_document_leaves_a_tombstone_where_the_list_may_lag() -> None:
+    retiring = lifecycle.retire(lifecycle.serve(replace(SENT, remote_id="id")), rhythm(0.0))
+    assert lifecycle.deleted(retiring, rhythm(0.0)).state is S.TOMBSTONE
+    assert lifecycle.deleted(retiring, rhythm(0.0, EXACT)).state is S.GONE
+
+
+def test_a_refused_delete_is_tried_a_few_times_and_then_seldom() -> None:
+    retiring = lifecycle.retire(lifecycle.serve(replace(SENT, remote_id="id")), rhythm(0.0))
+    waits = []
+    for _ in range(4):
+        retiring = lifecycle.delete_refused(lifecycle.begin_delete(retiring), "no", "1", rhythm(0.0))
+        waits.append(retiring.next_look_at)
+    assert waits[0] < 2 and waits[-1] == 3600.0
+
+
+def test_fresh_uploads_carry_the_tries_along() -> None:
+    failing = replace(SENT, remote_id="id", state=S.INDEXING, repairs=2)
+    fresh = lifecycle.again(failing, "no", rhythm(10.0))
+    assert (fresh.id, fresh.remote_id, fresh.repairs, fresh.state) == (0, None, 3, S.INTENDED)
+
+
+@given(st.integers(0, 1000), st.floats(0, 1))
+def test_pauses_grow_and_are_bounded(tries: int, chance: float) -> None:
+    assert 0.5 <= pause(tries, lambda: chance) <= 300.0
+    assert pause(tries + 1, lambda: 0.5) >= pause(tries, lambda: 0.5)
+    assert look_pause(tries) <= 60.0
+
+
+@pytest.mark.parametrize(
+    ("batch", "executed", "serving", "held"),
+    [
+        (0, 0, 10, False),
+        (1, 0, 10, False),
+        (5, 0, 10, False),
+        (6, 0, 10, True),
+        (6, 0, 100, False),
+        (20, 0, 100, False),
+        (21, 0, 100, True),
+        (1, 20, 80, True),
+        (8, 10, 80, False),
+        (9, 10, 80, True),
+        (11, 10, 90, True),
+        (1, 0, 1, True),
+        (3, 0, 3, True),
+        (2, 0, 3, False),
+    ],
+)
+def test_mass_deletions_ask(batch: int, executed: int, serving: int, held: bool) -> None:
+    assert must_hold(batch, executed, serving, DeletionLimits()) is held
+
+
+def test_invariants_notice_what_they_are_for() -> None:
+    serving = replace(SENT, id=2, state=S.SERVING, remote_id="x")
+    assert breaches([serving, replace(serving, id=3)])
+    assert breaches([SENT, replace(SENT, id=3)])
+    assert breaches([replace(SENT, state=S.RETIRING)])
+    assert breaches([replace(SENT, state=S.INDEXING, next_look_at=None)])
+    assert not breaches([serving, replace(SENT, digest="other")])

@@ -1,0 +1,234 @@
+"""Each rule of the planner as a row: what is at the path, what the folder wants, what follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbsync.core.model import (
+    SELECTED,
+    Abilities,
+    Choice,
+    Presence,
+    Purpose,
+    Status,
+    Upload,
+    UploadState,
+    Verdict,
+    Wish,
+)
+from kbsync.core.planner import (
+    Action,
+    Drop,
+    Keep,
+    Relabel,
+    Retire,
+    Send,
+    Serve,
+    Unwant,
+    Want,
+    Weigh,
+    decide,
+    status_of,
+)
+
+S = UploadState
+PLAIN, RENAMES = Abilities(), Abilities(renames=True)
+UPDATES, KEEPS = Abilities(updates=True), Abilities(rename_policy="keep")
+
+WANTED = Wish("a.md", Presence.PRESENT, SELECTED, "new", 3, "r1")
+GONE = replace(WANTED, presence=Presence.GONE)
+EXCLUDED = replace(WANTED, verdict=Verdict(Choice.EXCLUDED, "excluded by drafts/"))
+UPGRADED = replace(EXCLUDED, by_person=False)
+EMPTY = replace(WANTED, verdict=Verdict(Choice.SKIPPED, "empty"), digest=None)
+TOO_LARGE = replace(WANTED, verdict=Verdict(Choice.REFUSED, "too large"))
+UNKNOWN = replace(WANTED, presence=Presence.UNKNOWN)
+MISSING = replace(WANTED, presence=Presence.MISSING)
+WRITING = replace(WANTED, digest=None)
+
+
+def up(number: int, state: UploadState, digest: str = "new", **other: object) -> Upload:
+    remote = None if state in (S.INTENDED, S.SENDING, S.UNSURE) else f"id{number}"
+    base = Upload(number, 1, 1, "a.md", "a.md", "a.md", digest, 3, "r1", state, remote_id=remote)
+    return replace(base, **other)  # type: ignore[arg-type]
+
+
+former = {"purpose": Purpose.SERVE}
+never = {"purpose": Purpose.RETIRE}
+
+ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
+    ("a new file is sent", WANTED, [], PLAIN, [Send(None)]),
+    ("what serves equal bytes is kept", WANTED, [up(1, S.SERVING)], PLAIN, [Keep(1)]),
+    ("a change is sent as a successor", WANTED, [up(1, S.SERVING, "old")], PLAIN, [Keep(1), Send(1)]),
+    (
+        "another recipe is a successor",
+        replace(WANTED, recipe="r2"),
+        [up(1, S.SERVING)],
+        PLAIN,
+        [Keep(1), Send(1)],
+    ),
+    ("what is on its way is waited for", WANTED, [up(1, S.INDEXING)], PLAIN, []),
+    ("an intent is enough", WANTED, [up(1, S.INTENDED)], PLAIN, []),
+    (
+        "newer work supersedes an intent",
+        WANTED,
+        [up(1, S.SERVING, "old"), up(2, S.INTENDED, "mid")],
+        PLAIN,
+        [Keep(1), Drop(2), Send(1)],
+    ),
+    (
+        "newer work supersedes what is indexing",
+        WANTED,
+        [up(1, S.SERVING, "old"), up(2, S.INDEXING, "mid")],
+        PLAIN,
+        [Keep(1), Retire(2), Send(1)],
+    ),
+    (
+        "what is being sent is finished and then retired",
+        WANTED,
+        [up(1, S.SENDING, "mid")],
+        PLAIN,
+        [Unwant(1), Send(None)],
+    ),
+    (
+        "an in-place target is never written to twice at once",
+        WANTED,
+        [up(1, S.SERVING, "old"), up(2, S.INDEXING, "mid")],
+        UPDATES,
+        [Keep(1)],
+    ),
+    ("an unsure upload is wanted after all", WANTED, [up(1, S.UNSURE, **never)], PLAIN, [Want(1)]),
+    ("a quarantined version is not sent again", WANTED, [up(1, S.FAILED)], PLAIN, []),
+    (
+        "an edit leaves the quarantined version behind",
+        WANTED,
+        [up(1, S.FAILED, "old")],
+        PLAIN,
+        [Retire(1), Send(None)],
+    ),
+    ("a held document whose file is back serves", WANTED, [up(1, S.HELD)], PLAIN, [Serve(1)]),
+    (
+        "a held document whose file is back changed is replaced",
+        WANTED,
+        [up(1, S.HELD, "old")],
+        PLAIN,
+        [Serve(1), Send(1)],
+    ),
+    ("a retirement not sent is called off", WANTED, [up(1, S.RETIRING, **former)], PLAIN, [Serve(1)]),
+    (
+        "a retirement that was sent is not",
+        WANTED,
+        [up(1, S.RETIRING, **former, attempts=1)],
+        PLAIN,
+        [Send(None)],
+    ),
+    (
+        "what never served does not begin to by itself",
+        WANTED,
+        [up(1, S.RETIRING, **never)],
+        PLAIN,
+        [Send(None)],
+    ),
+    (
+        "back to the former version at once",
+        WANTED,
+        [up(1, S.RETIRING, **former), up(2, S.SERVING, "other")],
+        PLAIN,
+        [Keep(2), Retire(2), Serve(1)],
+    ),
+    ("a found document with equal bytes is adopted", WANTED, [up(1, S.ADOPTING)], PLAIN, [Serve(1)]),
+    ("one with other bytes is left alone", WANTED, [up(1, S.ADOPTING, "old")], PLAIN, [Send(None)]),
+    (
+        "unless the name is proof enough",
+        WANTED,
+        [up(1, S.ADOPTING, "old")],
+        Abilities(adopt="name"),
+        [Serve(1)],
+    ),
+    ("a twin is not adopted", WANTED, [up(1, S.SERVING), up(2, S.ADOPTING)], PLAIN, [Keep(1)]),
+    ("a rename is a new label", WANTED, [up(1, S.SERVING, label="b.md")], RENAMES, [Keep(1), Relabel(1)]),
+    ("or a successor", WANTED, [up(1, S.SERVING, label="b.md")], PLAIN, [Keep(1), Send(1)]),
+    ("or nothing", WANTED, [up(1, S.SERVING, label="b.md")], KEEPS, [Keep(1)]),
+    ("what is gone is weighed", GONE, [up(1, S.SERVING)], PLAIN, [Weigh(1, "gone")]),
+    ("what is held stays held", GONE, [up(1, S.HELD)], PLAIN, []),
+    ("an intent for what is gone is dropped", GONE, [up(1, S.INTENDED)], PLAIN, [Drop(1)]),
+    ("what indexes for nobody is retired", GONE, [up(1, S.INDEXING)], PLAIN, [Retire(1)]),
+    ("an update in place is waited for", GONE, [up(1, S.INDEXING)], UPDATES, []),
+    ("a deselected file is weighed", EXCLUDED, [up(1, S.SERVING)], PLAIN, [Weigh(1, "deselected")]),
+    ("an upgrade deselects nothing", UPGRADED, [up(1, S.SERVING)], PLAIN, []),
+    ("an emptied file is weighed", EMPTY, [up(1, S.SERVING)], PLAIN, [Weigh(1, "emptied")]),
+    ("a file grown too large keeps its old document", TOO_LARGE, [up(1, S.SERVING, "old")], PLAIN, []),
+    ("what is being written is left alone", WRITING, [up(1, S.SERVING, "old")], PLAIN, []),
+    ("one look without it is not enough", MISSING, [up(1, S.SERVING)], PLAIN, []),
+    ("unreadable is never gone", UNKNOWN, [up(1, S.SERVING)], PLAIN, []),
+    ("a tombstone is never adopted", WANTED, [up(1, S.TOMBSTONE)], PLAIN, [Send(None)]),
+]
+
+
+@pytest.mark.parametrize(
+    ("wish", "uploads", "abilities", "actions"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS]
+)
+def test_decision(wish: Wish, uploads: list[Upload], abilities: Abilities, actions: list[Action]) -> None:
+    assert list(decide(wish, uploads, abilities)) == actions
+
+
+STATUSES = [
+    (WANTED, [up(1, S.SERVING)], Status.READY),
+    (WANTED, [up(1, S.SERVING, "old")], Status.PENDING),
+    (WANTED, [up(1, S.SERVING, "old"), up(2, S.INDEXING)], Status.INDEXING),
+    (WANTED, [up(1, S.SERVING, "old"), up(2, S.FAILED)], Status.FAILED),
+    (WANTED, [up(2, S.UNSURE)], Status.PENDING),
+    (WANTED, [], Status.PENDING),
+    (GONE, [up(1, S.HELD)], Status.HELD),
+    (GONE, [up(1, S.SERVING)], Status.PENDING),
+    (EMPTY, [], Status.SKIPPED),
+    (EXCLUDED, [], Status.EXCLUDED),
+    (TOO_LARGE, [up(1, S.SERVING, "old")], Status.FAILED),
+]
+
+
+@pytest.mark.parametrize(("wish", "uploads", "status"), STATUSES)
+def test_status(wish: Wish, uploads: list[Upload], status: Status) -> None:
+    assert status_of(wish, uploads) is status
+
+
+uploads = st.builds(
+    up,
+    st.integers(1, 99),
+    st.sampled_from([s for s in S if not s.is_final]),
+    st.sampled_from(["new", "old"]),
+    purpose=st.sampled_from(Purpose),
+    label=st.sampled_from(["a.md", "b.md"]),
+    attempts=st.integers(0, 2),
+)
+
+
+def consistent(rows: list[Upload]) -> bool:
+    numbers = [u.id for u in rows]
+    return len(set(numbers)) == len(numbers) and sum(u.state.serves for u in rows) <= 1
+
+
+@given(
+    st.sampled_from([WANTED, GONE, EXCLUDED, UPGRADED, EMPTY, TOO_LARGE, UNKNOWN, MISSING, WRITING]),
+    st.lists(uploads, max_size=4).filter(consistent),
+    st.builds(Abilities, st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["replace", "keep"])),
+)
+def test_what_serves_is_never_retired_without_another_that_serves(
+    wish: Wish, rows: list[Upload], abilities: Abilities
+) -> None:
+    actions = decide(wish, rows, abilities)
+    served = {a.upload for a in actions if isinstance(a, Serve)}
+    for action in actions:
+        if isinstance(action, Retire | Drop):
+            target = next(u for u in rows if u.id == action.upload)
+            assert not target.state.serves or served - {target.id}
+
+
+@given(st.lists(uploads, max_size=4).filter(consistent))
+def test_what_cannot_be_looked_at_changes_nothing(rows: list[Upload]) -> None:
+    for wish, abilities in product((UNKNOWN, MISSING), (PLAIN, RENAMES, UPDATES, KEEPS)):
+        assert decide(wish, rows, abilities) == ()

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import json
+import os
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.core.model import SELECTED, Presence, Stamp, Status
+from kbsync.engine.status import (
+    Counts,
+    MirrorStatus,
+    exit_code,
+    is_fresh,
+    mirror_status,
+    never_ran,
+)
+from kbsync.errors import Halted, Rejected
+from kbsync.state.entries import Entry
+from kbsync.state.mirrors import Halt
+from kbsync.state.store import Store, Tx
+from kbsync.targets.memory import Behaviour, Failure, Fault, MemoryTarget, UpdatingMemory
+from tests.engine.viewing import everything_below, glancing
+from tests.engine.world import World
+
+
+def cure(command: str) -> str:
+    return f"kbsync {command} --here"
+
+
+def status(world: World, use: Callable[[MirrorStatus], Any] = MirrorStatus.to_json) -> Any:
+    """What `use` makes of the status, documents included, within its transaction."""
+
+    def work(tx: Tx) -> Any:
+        record = tx.mirrors.named("docs")
+        assert record is not None
+        return use(mirror_status(tx, record, now=world.clock.wall(), documents=True, cure=cure))
+
+    with glancing(world) as glance:
+        assert glance is not None
+        return glance.read(work)
+
+
+def items(world: World) -> dict[str, dict[str, Any]]:
+    return {item["path"]: item for item in status(world)["items"]}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def test_the_json_has_exactly_the_shape_of_the_contract(world: World) -> None:
+    world.write("a.md", "hello")
+    await world.once()
+    found = status(world)
+    assert list(found) == [
+        "name", "folder", "target", "documents", "oldest_pending_s", "last_pass", "halt", "items",
+    ]  # fmt: skip
+    assert found["name"] == "docs" and found["folder"] == str(world.root) and found["target"] == "memory"
+    ready = {"ready": 1, "indexing": 0, "pending": 0, "failed": 0, "held": 0, "skipped": 0}
+    assert found["documents"] == ready
+    assert found["halt"] is None and found["oldest_pending_s"] == 0.0
+    assert found["last_pass"].endswith("Z") and len(found["last_pass"]) == 20
+    document = next(iter(world.base.documents))
+    assert found["items"] == [
+        {"path": "a.md", "state": "ready", "document_id": document, "size": 5, "reason": ""}
+    ]
+
+
+async def test_pieces_of_json_join_to_the_same_document(world: World) -> None:
+    world.write_many(3)
+    world.write("link.md").with_name("other.md").symlink_to("nowhere")
+    await world.once()
+    whole, pieces = status(world), status(world, lambda s: "".join(s.json_pieces()))
+    assert json.loads(pieces) == whole
+    bare = never_ran("docs", "/srv/docs", "local")
+    assert json.loads("".join(bare.json_pieces())) == bare.to_json()
+
+
+async def test_a_mirror_that_never_ran_has_zeros_and_no_pass(world: World) -> None:
+    found = never_ran("docs", "/srv/docs", "local", documents=True).to_json()
+    assert found["last_pass"] is None and found["items"] == []
+    assert set(found["documents"].values()) == {0}
+
+
+async def test_excluded_files_are_not_listed_and_skipped_ones_say_why(world: World) -> None:
+    world.write("a.md")
+    world.write("out.md")
+    world.write(".kbsyncignore", "out.md\n")
+    world.write("empty.md", "")
+    world.write("image.png", "x")
+    await world.once()
+    found = items(world)
+    assert set(found) == {"a.md", "empty.md", "image.png"}
+    assert found["empty.md"]["state"] == "skipped" and found["empty.md"]["reason"] == "empty"
+    assert "png" in found["image.png"]["reason"]
+    assert status(world)["documents"]["skipped"] == 2
+
+
+async def test_a_failed_file_names_the_targets_reason_and_what_still_serves(world: World) -> None:
+    world.write("new.md", "never taken")
+    world.write("old.md", "first")
+    world.base.faults.append(Fault("put", error=lambda: Rejected("too ugly"), match="new.md", times=99))
+    await world.once()
+    old = items(world)["old.md"]["document_id"]
+    world.base.behaviour = Behaviour(failures=[Failure("old.md", times=99, reason="no can do")])
+    world.write("old.md", "second")
+    await world.once()
+    found = items(world)
+    assert found["new.md"] == {
+        "path": "new.md", "state": "failed", "document_id": None, "size": 11, "reason": "too ugly",
+    }  # fmt: skip
+    assert found["old.md"]["state"] == "failed" and found["old.md"]["document_id"] == old
+    assert found["old.md"]["reason"].startswith("no can do; an older version")
+
+
+async def test_a_file_that_grew_over_a_limit_is_named_out_of_date(tmp_path: Path) -> None:
+    world = World(tmp_path, max_bytes=10)
+    world.write("a.md", "small")
+    await world.once()
+    world.write("a.md", "much too large")
+    await world.once()
+    found = items(world)["a.md"]
+    assert found["state"] == "failed" and found["document_id"] is not None
+    assert "over the limit" in found["reason"] and "out of date" in found["reason"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+async def test_an_unreadable_directory_counts_as_failed(world: World) -> None:
+    world.write("sub/a.md")
+    (world.root / "sub").chmod(0)
+    await world.once()
+    (world.root / "sub").chmod(0o700)
+    assert status(world)["documents"]["failed"] == 1
+
+
+async def test_a_directory_that_cannot_be_listed_is_a_failed_item(world: World) -> None:
+    world.write("sub/a.md")
+    world.write("b.md")
+    await world.once()
+    trouble(world, "sub", "cannot be listed: permission denied")
+    found = status(world)
+    assert found["documents"]["failed"] == 1
+    assert found["items"][0] == {
+        "path": "sub/", "state": "failed", "document_id": None, "size": None,
+        "reason": "cannot be listed: permission denied",
+    }  # fmt: skip
+    trouble(world, "", "cannot be listed")
+    assert status(world)["items"][0]["path"] == "./"
+
+
+def trouble(world: World, folder: str, problem: str) -> None:
+    with_store(world, lambda tx: tx.folders.trouble(world.run.mirror, folder, problem))
+
+
+def with_store(world: World, work: Callable[[Tx], Any]) -> None:
+    store = Store(world.state / "state.db")
+    store.submit(work).result()
+    store.close()
+
+
+async def test_held_deletions_are_a_halt_with_numbers_and_a_cure(world: World) -> None:
+    world.write_many(10)
+    await world.once()
+    for i in range(6):
+        world.delete(f"f{i}.md")
+    await world.once()
+    found = status(world)
+    assert found["halt"]["reason"] == "deletions-held"
+    assert "6 of 10" in found["halt"]["detail"]
+    assert found["halt"]["cure"] == "kbsync approve docs --here"
+    held = [item for item in found["items"] if item["state"] == "held"]
+    assert len(held) == 6 and all(item["document_id"] for item in held)
+    approve_all(world)
+    assert status(world)["halt"] is None
+
+
+def approve_all(world: World) -> None:
+    def work(tx: Tx) -> None:
+        for hold in tx.holds.current(world.run.mirror):
+            tx.holds.approve(hold.id, 0.0)
+
+    with_store(world, work)
+
+
+async def test_a_stored_halt_comes_first_and_pending_files_name_it(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Halted("credentials", "key refused"), times=99))
+    world.write("a.md")
+    await world.once()
+    found = status(world)
+    assert found["halt"]["reason"] == "credentials" and found["halt"]["detail"] == "key refused"
+    assert found["items"][0]["state"] == "pending" and found["items"][0]["reason"] == "key refused"
+
+
+async def test_the_oldest_pending_file_gives_its_age(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Halted("quota", "full"), times=99))
+    world.write("a.md")
+    await world.once()
+    before = status(world)["oldest_pending_s"]
+    world.clock.skew += 100
+    assert status(world)["oldest_pending_s"] == pytest.approx(before + 100, abs=0.01)
+    world.clock.skew -= 10_000
+    assert status(world)["oldest_pending_s"] == 0.0  # a clock set back never makes it negative
+
+
+async def test_the_old_version_is_named_while_the_new_one_is_indexed(tmp_path: Path) -> None:
+    world = World(tmp_path, MemoryTarget)
+    world.write("a.md", "first")
+    await world.once()
+    old = items(world)["a.md"]["document_id"]
+    set_status(world, "a.md", Status.INDEXING)
+    assert items(world)["a.md"]["document_id"] == old
+
+
+def set_status(world: World, path: str, status: Status) -> None:
+    with_store(world, lambda tx: tx.entries.set_status(world.run.mirror, path, status, 0.0))
+
+
+async def test_documents_left_behind_are_noted(tmp_path: Path) -> None:
+    world = World(tmp_path, UpdatingMemory)
+    world.write("a.md")
+    await world.once()
+    assert "note" not in status(world)
+    world.base.recreate()
+    await world.once()
+    assert "1 documents were left behind" in status(world)["note"]
+
+
+async def test_names_that_are_not_utf8_are_listed(world: World) -> None:
+    name = os.fsdecode(b"caf\xe9.md")
+    world.write(name, "bytes")
+    world.write("plain.md")
+    await world.once()
+    assert set(items(world)) == {name, "plain.md"}
+    assert json.loads(json.dumps(status(world)))["documents"]["ready"] == 2
+
+
+async def test_looking_writes_nothing(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    before = everything_below(world.state)
+    status(world)
+    assert everything_below(world.state) == before
+
+
+def test_very_many_files_need_little_memory(tmp_path: Path) -> None:
+    n = 5000
+    store = Store(tmp_path / "state.db")
+
+    def fill(tx: Tx) -> None:
+        mirror = tx.mirrors.add("docs", "/srv/docs", "memory").id
+        for i in range(n):
+            stamp = Stamp(100, 1, 1, i)
+            path = f"directory{i // 500}/file-{i}.md"
+            tx.entries.put(
+                mirror, Entry(path, stamp, "aa" * 32, SELECTED, True, Presence.PRESENT, Status.READY, 0.0)
+            )
+
+    store.submit(fill).result()
+
+    def measure(tx: Tx) -> tuple[int, int]:
+        record = tx.mirrors.named("docs")
+        assert record is not None
+        tracemalloc.start()
+        try:
+            whole = mirror_status(tx, record, now=0.0, documents=True, cure=cure)
+            length = sum(len(piece) for piece in whole.json_pieces())
+            return length, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    length, peak = store.read_now(measure)
+    store.close()
+    assert length > 90 * n and peak < 20 * n
+
+
+def one(halt: Halt | None = None, **counts: int) -> MirrorStatus:
+    return MirrorStatus("m", "/m", "local", Counts(**counts), halt=halt, last_pass=1000.0)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "trouble", "code"),
+    [
+        ([one(ready=3)], False, 0),
+        ([one(ready=3, skipped=9)], False, 0),
+        ([one(failed=1)], False, 1),
+        ([one(failed=1)], True, 4),
+        ([one(held=1)], True, 3),
+        ([one(), one(Halt("quota", "", ""))], True, 3),
+        ([one(pending=1)], True, 4),
+        ([], False, 0),
+    ],
+)
+def test_exit_codes_follow_their_order(statuses: list[MirrorStatus], trouble: bool, code: int) -> None:
+    assert exit_code(iter(statuses), trouble=trouble) == code
+
+
+def test_freshness_looks_at_the_last_pass_and_at_what_waits() -> None:
+    fresh = one(ready=1)
+    assert is_fresh(fresh, 60.0, 1050.0)
+    assert not is_fresh(fresh, 60.0, 1061.0)
+    waiting = MirrorStatus("m", "/m", "local", Counts(pending=1), oldest_pending_s=61.0, last_pass=1050.0)
+    assert not is_fresh(waiting, 60.0, 1051.0)
+    assert not is_fresh(never_ran("m", "/m", "local"), 1e9, 0.0)

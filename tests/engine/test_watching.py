@@ -1,0 +1,186 @@
+"""The daemon's loop on a real folder with real events; waits are for conditions, with a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kbsync.core.brake import DeletionLimits
+from kbsync.engine.clock import SystemClock
+from kbsync.engine.watching import Watching
+from kbsync.errors import Halted
+from kbsync.source.canary import wake
+from kbsync.state.store import Store
+from kbsync.targets.memory import Behaviour, Fault, MemoryBase, MemoryTarget, RenamingMemory
+from tests.engine.world import World
+
+PATIENCE = 20.0
+
+
+async def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.01)
+
+
+class Daemon(World):
+    def __init__(self, tmp_path: Path, target: type[MemoryTarget] = MemoryTarget) -> None:
+        super().__init__(tmp_path, target)
+        self.clock = SystemClock()  # type: ignore[assignment]
+        self.base = MemoryBase(clock=self.clock.wall)
+        self.plan = replace(self.plan, settle=0.2, settle_longest=2.0)
+        self.passes = 0
+        self.watching: Watching | None = None
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[Store]:
+        store = self.store = Store(self.state / "state.db")
+        stop = asyncio.Event()
+
+        def passed() -> None:
+            self.passes += 1
+
+        self.watching = Watching(self.make_run(store), self.state, stop, passed)
+        task = asyncio.create_task(self.watching.keep())
+        try:
+            await until(lambda: self.passes)
+            await until(lambda: self.mirrors_disk() or self.run.halt)
+            yield store
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, 5)
+            store.close()
+        assert self.breaches == []
+        assert self.base.violations == []
+
+    def mirrors_disk(self) -> bool:
+        wanted = {path: [text] for path, text in self.on_disk().items()}
+        return self.base.shown() == wanted  # for a moment the old and the new version may both be there
+
+    def tally(self) -> dict[str, int]:
+        assert self.store is not None
+        found = self.store.read_now(lambda tx: tx.mirrors.tally(self.run.mirror))
+        return {status.word: n for status, n in found.items() if n}
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Daemon:
+    world = Daemon(tmp_path, RenamingMemory)
+    world.write_many(10)
+    return world
+
+
+async def test_edits_reach_the_base_and_identical_saves_do_not(daemon: Daemon) -> None:
+    async with daemon.kept():
+        sent = daemon.puts()
+        daemon.write("new/deep/a.md", "created in a new directory")
+        daemon.write("f1.md", "changed")
+        await until(daemon.mirrors_disk)
+        daemon.write("f2.md", "text of f2")
+        daemon.write("mark.md", "written after the identical save")
+        await until(daemon.mirrors_disk)
+        assert daemon.puts() == sent + 3
+
+
+async def test_deletions_renames_and_directory_moves_are_followed(daemon: Daemon) -> None:
+    async with daemon.kept():
+        daemon.write("dir/x.md", "x")
+        daemon.write("dir/sub/y.md", "y")
+        await until(daemon.mirrors_disk)
+        sent = daemon.puts()
+        daemon.delete("f1.md")
+        daemon.move("dir", "elsewhere/dir")
+        daemon.move("f2.md", "g2.md")
+        await until(daemon.mirrors_disk)
+        assert daemon.puts() == sent
+
+
+async def test_a_mass_deletion_is_held_until_approved_through_the_inbox(daemon: Daemon) -> None:
+    async with daemon.kept() as store:
+        for i in range(8):
+            daemon.delete(f"f{i}.md")
+        await until(lambda: daemon.tally().get("held") == 8)
+        assert len(daemon.served()) == 10
+        holds = store.read_now(lambda tx: [h.id for h in tx.holds.current(daemon.run.mirror)])
+        await store.write(lambda tx: tx.inbox.post("approve", "docs", {"holds": holds}, 0.0))
+        wake(daemon.state)
+        began = time.monotonic()
+        await until(daemon.mirrors_disk)
+        assert time.monotonic() - began < 5
+
+
+async def test_a_root_that_vanishes_halts_and_comes_back(daemon: Daemon) -> None:
+    async with daemon.kept():
+        away = daemon.root.with_name("away")
+        daemon.root.rename(away)
+        await until(lambda: daemon.run.halt is not None)
+        assert daemon.run.halt is not None and daemon.run.halt.reason == "folder-missing"
+        assert len(daemon.served()) == 10
+        away.rename(daemon.root)
+        await until(lambda: daemon.run.halt is None)
+        daemon.write("f1.md", "after the return")
+        await until(daemon.mirrors_disk)
+        assert {effect.path for effect in daemon.base.effects_of("delete")} <= {"f1.md"}
+
+
+async def test_a_file_that_never_gets_quiet_is_taken_all_the_same(daemon: Daemon) -> None:
+    async with daemon.kept():
+        log = daemon.root / "log.md"
+        deadline = time.monotonic() + PATIENCE
+        with log.open("a") as stream:
+            while "log.md" not in daemon.served():
+                assert time.monotonic() < deadline
+                stream.write("one more line\n")
+                stream.flush()
+                await asyncio.sleep(0.02)
+        await until(daemon.mirrors_disk)
+
+
+async def test_its_own_reads_wake_nothing(daemon: Daemon) -> None:
+    async with daemon.kept():
+        for path in daemon.root.rglob("*.md"):
+            path.read_text()
+        requests, passes = len(daemon.base.requests), daemon.passes
+        await asyncio.sleep(0.5)
+        assert (len(daemon.base.requests), daemon.passes) == (requests, passes)
+
+
+async def test_a_halted_target_is_probed_and_work_goes_on(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kbsync.engine.watching.PROBE_EVERY", 0.1)
+    daemon.base.faults.append(Fault("put", error=lambda: Halted("credentials", "refused"), times=3))
+    async with daemon.kept():
+        await until(daemon.mirrors_disk)
+        assert daemon.run.halt is None
+
+
+async def test_stopping_leaves_nothing_unrecorded(daemon: Daemon) -> None:
+    daemon.base.behaviour = Behaviour(indexing_seconds=0.3)
+    async with daemon.kept():
+        for i in range(20):
+            daemon.write(f"late{i}.md", f"late {i}")
+    async with daemon.kept():
+        await until(daemon.mirrors_disk)
+        versions = [(e.path, e.digest) for e in daemon.base.effects_of("put")]
+        assert len(versions) == len(set(versions))
+
+
+async def test_a_tree_that_is_replaced_at_once_ends_right(daemon: Daemon) -> None:
+    daemon.plan = replace(daemon.plan, deletions=DeletionLimits(1.0, 1000, 60.0))
+    async with daemon.kept():
+        for i in range(5):
+            daemon.write(f"tree/a{i}.md", f"a{i}")
+        await until(daemon.mirrors_disk)
+        shutil.rmtree(daemon.root / "tree")
+        for i in range(5):
+            daemon.write(f"tree/b{i}.md", f"b{i}")
+        await until(daemon.mirrors_disk)

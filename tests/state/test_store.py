@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import apsw
+import pytest
+
+from kbsync.core.model import NO_STAMP, SELECTED, Presence, Stamp, Status, Upload, UploadState
+from kbsync.errors import LockedError, StateError, UsageError
+from kbsync.state import lock, schema
+from kbsync.state.connection import DamagedError, bind, open_writer, unbind
+from kbsync.state.entries import Entry
+from kbsync.state.store import Glance, Store, Tx
+
+ODD = "caf\udce9/na\nme \udcff.md"
+
+
+@pytest.fixture
+def store(tmp_path: Path):  # type: ignore[no-untyped-def]
+    store = Store(tmp_path / "state.db")
+    yield store
+    store.close()
+
+
+def mirror(tx: Tx) -> int:
+    return tx.mirrors.add("m", "/srv/m", "local").id
+
+
+def entry(path: str, status: Status = Status.READY, ino: int = 1) -> Entry:
+    return Entry(path, Stamp(1, 2, 3, ino), "ab" * 32, SELECTED, True, Presence.PRESENT, status, 5.0)
+
+
+def upload(m: int, path: str, state: UploadState, digest: str = "d") -> Upload:
+    return Upload(0, m, 1, path, path, path, digest, 1, "r", state, remote_id="x", next_look_at=1.0)
+
+
+async def test_a_write_returns_only_after_its_commit(tmp_path: Path) -> None:
+    moments: list[str] = []
+    store = Store(tmp_path / "state.db", on_commit=moments.append)
+    await store.write(mirror)
+    assert moments == ["before", "after"]
+    store.close()
+
+
+async def test_writes_that_come_together_share_a_commit(tmp_path: Path) -> None:
+    gate, moments = threading.Event(), list[str]()
+
+    def note(moment: str) -> None:
+        gate.wait(5)
+        moments.append(moment)
+
+    store = Store(tmp_path / "state.db", on_commit=note)
+    first = store.submit(mirror)
+    rest = [store.submit(lambda tx, n=n: tx.meta.set(f"k{n}", "v")) for n in range(50)]  # type: ignore[misc]
+    gate.set()
+    await asyncio.gather(*(asyncio.wrap_future(f) for f in (first, *rest)))
+    assert len(moments) <= 4
+    store.close()
+
+
+async def test_one_failing_write_does_not_undo_its_neighbours(store: Store) -> None:
+    def fails(tx: Tx) -> None:
+        tx.meta.set("half", "done")
+        raise ValueError("no")
+
+    good, bad = store.submit(lambda tx: tx.meta.set("good", "yes")), store.submit(fails)
+    good.result(5)
+    with pytest.raises(ValueError, match="no"):
+        bad.result(5)
+    assert store.read_now(lambda tx: (tx.meta.get("good"), tx.meta.get("half"))) == ("yes", "")
+
+
+async def test_a_caller_that_is_cut_off_does_not_stop_the_writer(store: Store) -> None:
+    task = asyncio.create_task(store.write(mirror))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await store.write(lambda tx: tx.meta.set("after", "alive"))
+    assert await store.read(lambda tx: tx.meta.get("after")) == "alive"
+
+
+def test_names_that_are_not_utf8_go_through_unharmed(store: Store) -> None:
+    m = store.submit(mirror).result()
+    store.submit(lambda tx: tx.entries.put(m, entry(ODD))).result()
+    assert store.read_now(lambda tx: tx.entries.get(m, ODD)) == entry(ODD)
+    assert unbind(bind(ODD)) == ODD
+    assert [e.path for e in store.read_now(lambda tx: list(tx.entries.below(m, "")))] == [ODD]
+
+
+def test_tallies_follow_every_change(store: Store) -> None:
+    m = store.submit(mirror).result()
+
+    def changes(tx: Tx) -> None:
+        for n in range(4):
+            tx.entries.put(m, entry(f"d/{n}.md", Status.PENDING))
+        tx.entries.put(m, entry("d/1.md", Status.READY))
+        tx.entries.set_status(m, "d/2.md", Status.FAILED, 9.0)
+        tx.entries.remove(m, "d/3.md")
+
+    store.submit(changes).result()
+    tally = store.read_now(lambda tx: tx.mirrors.tally(m))
+    assert {s: n for s, n in tally.items() if n} == {Status.PENDING: 1, Status.READY: 1, Status.FAILED: 1}
+
+
+def test_two_documents_can_never_serve_one_path(store: Store) -> None:
+    m = store.submit(mirror).result()
+    store.submit(lambda tx: tx.uploads.add(upload(m, "a", UploadState.SERVING))).result()
+    with pytest.raises(apsw.ConstraintError):
+        store.submit(lambda tx: tx.uploads.add(upload(m, "a", UploadState.HELD))).result()
+    assert store.read_now(lambda tx: tx.uploads.serving_count(m, 1)) == 1
+
+
+def test_one_version_can_never_be_in_flight_twice(store: Store) -> None:
+    m = store.submit(mirror).result()
+    store.submit(lambda tx: tx.uploads.add(upload(m, "a", UploadState.UNSURE))).result()
+    with pytest.raises(apsw.ConstraintError):
+        store.submit(lambda tx: tx.uploads.add(upload(m, "a", UploadState.SENDING))).result()
+
+
+def test_upload_ids_of_two_states_do_not_meet(tmp_path: Path) -> None:
+    first = []
+    for name in ("a.db", "b.db"):
+        store = Store(tmp_path / name)
+        first.append(
+            store.submit(lambda tx: tx.uploads.add(upload(1, "a", UploadState.INTENDED)).id).result()
+        )
+        store.close()
+    assert abs(first[0] - first[1]) > 1000
+
+
+def test_a_gone_tree_is_missed_whole_also_below_odd_names(store: Store) -> None:
+    m = store.submit(mirror).result()
+
+    def work(tx: Tx) -> list[str]:
+        tx.entries.put(m, entry(f"top/{ODD}"))
+        tx.entries.put(m, entry("top/b.md"))
+        tx.entries.put(m, entry("topless.md"))
+        tx.entries.miss_tree(m, "top", 7.0)
+        return sorted(tx.entries.missed_before(m, 7.0, 10))
+
+    assert store.submit(work).result() == sorted([f"top/{ODD}", "top/b.md"])
+
+
+def test_a_row_in_doubt_matches_no_stamp(store: Store) -> None:
+    m = store.submit(mirror).result()
+    store.submit(lambda tx: (tx.entries.put(m, entry("a")), tx.entries.doubt(m, "a"))).result()
+    found = store.read_now(lambda tx: tx.entries.get(m, "a"))
+    assert found is not None and found.stamp.size == NO_STAMP.size
+
+
+def traces(folder: Path) -> dict[str, bytes]:
+    """Every file with its bytes; of -shm, where readers lock, only that it is there."""
+    return {p.name: b"" if p.name.endswith("-shm") else p.read_bytes() for p in folder.iterdir()}
+
+
+def test_looking_writes_nothing_and_makes_no_file(tmp_path: Path, store: Store) -> None:
+    store.submit(mirror).result()
+    before = traces(tmp_path)
+    glance = Glance(tmp_path / "state.db")
+    assert [r.name for r in glance.read(lambda tx: tx.mirrors.all())] == ["m"]
+    with pytest.raises(StateError, match="readonly"):
+        glance.read(mirror)
+    glance.close()
+    assert traces(tmp_path) == before
+    assert all((p.stat().st_mode & 0o077) == 0 for p in tmp_path.iterdir())
+
+
+def test_files_for_readers_stay_after_the_writer_has_gone(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    store.submit(mirror).result()
+    store.close()
+    assert {p.name for p in tmp_path.iterdir()} == {"state.db", "state.db-wal", "state.db-shm"}
+
+
+@pytest.mark.parametrize(
+    "damage", [b"not a database at all, but long enough to be read as a header" * 20, None]
+)
+def test_a_damaged_state_is_noticed_at_once(tmp_path: Path, damage: bytes | None) -> None:
+    path = tmp_path / "state.db"
+    store = Store(path)
+    store.submit(mirror).result()
+    store.close()
+    for suffix in ("-wal", "-shm"):
+        (tmp_path / f"state.db{suffix}").unlink()
+    raw = bytearray(path.read_bytes())
+    raw[4096:12288] = os.urandom(8192)
+    path.write_bytes(damage or bytes(raw))
+    with pytest.raises(DamagedError, match="damaged"):
+        Store(path)
+
+
+def test_a_state_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    Store(path).close()
+    connection = open_writer(path)
+    connection.pragma("user_version", schema.VERSION + 1)
+    connection.close()
+    with pytest.raises(UsageError, match="newer kbsync"):
+        Store(path)
+
+
+def test_a_full_disk_is_a_sentence_and_the_next_write_works(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    pages = store._writer.pragma("page_count")
+    store._writer.pragma("max_page_count", pages)
+    with pytest.raises(StateError, match="disk is full"):
+        store.submit(lambda tx: tx.meta.set("k", "x" * 100_000)).result()
+    store._writer.pragma("max_page_count", 1_000_000)
+    store.submit(lambda tx: tx.meta.set("k", "small")).result()
+    assert store.read_now(lambda tx: tx.meta.get("k")) == "small"
+    store.close()
+
+
+def test_the_lock_is_held_once_and_goes_with_the_process(tmp_path: Path) -> None:
+    code = (
+        "from kbsync.state import lock; from pathlib import Path\n"
+        f"with lock.held(Path({str(tmp_path)!r})): print('held', flush=True); input()"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None and holder.stdin is not None
+    assert holder.stdout.readline() == b"held\n"
+    assert lock.is_held(tmp_path)
+    with pytest.raises(LockedError, match=str(holder.pid)), lock.held(tmp_path):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdin.close()
+    holder.stdout.close()
+    assert not lock.is_held(tmp_path)
+    with lock.held(tmp_path):
+        pass

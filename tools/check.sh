@@ -1,0 +1,49 @@
+#!/bin/sh
+# Runs checks by name and stops at the first that fails: check.sh lint shape size tests
+set -eu
+
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/kbsync-check.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM
+
+# One line for a check that passes; what it had to say only if it fails.
+quietly() {
+    name=$1
+    shift
+    if "$@" >"$scratch/output" 2>&1 </dev/null; then
+        printf '%-14s ok\n' "$name"
+    else
+        cat "$scratch/output"
+        fail "$name"
+    fi
+}
+
+# A check whose figures are worth seeing.
+openly() {
+    name=$1
+    shift
+    "$@" </dev/null || fail "$name"
+}
+
+fail() {
+    printf '%-14s FAILED\n' "$1" >&2
+    exit 1
+}
+
+lint() {
+    quietly "ruff check" "$VENV/bin/ruff" check --quiet .
+    quietly "ruff format" "$VENV/bin/ruff" format --check .
+    quietly "mypy" "$VENV/bin/mypy"
+    quietly "lint-imports" "$VENV/bin/lint-imports"
+}
+
+shape() { openly "shape" "$VENV/bin/python" tools/check_shape.py; }
+
+size() { openly "size" "$VENV/bin/python" tools/check_size.py; }
+
+# Leftovers of other runs, or of another user, must not get in the way: hence a basetemp of our own.
+tests() { openly "pytest" "$VENV/bin/python" -m pytest -n 2 --basetemp "$scratch/tests"; }
+
+for check in "$@"; do
+    "$check"
+done

@@ -1,0 +1,114 @@
+"""What an installation of kbsync weighs, without what only tests need: `python tools/check_size.py`.
+
+Looks at the environment it runs in and goes nowhere else. On disk is what the files of kbsync and of all
+that it requires take there, bytecode included. To download is what the same files take packed as wheels;
+packing them takes some seconds, so the figures are kept beside the environment. The limits are those of
+the project: 100 MB to download, 300 MB on disk.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+MOST_TO_DOWNLOAD, MOST_ON_DISK = 100_000_000, 300_000_000
+PACKED = Path(sys.prefix) / ".kbsync-packed.json"
+HEADER = 100
+"""Bytes a zip archive spends on one file, besides twice its name."""
+
+Distribution = importlib.metadata.Distribution
+
+
+def required(name: str, found: dict[str, Distribution]) -> dict[str, Distribution]:
+    """`name` and everything it requires here, by name; added to `found`."""
+    distribution = importlib.metadata.distribution(name)
+    key = distribution.metadata["Name"].lower().replace("_", "-")
+    if key in found:
+        return found
+    found[key] = distribution
+    for text in distribution.requires or ():
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            required(requirement.name, found)
+    return found
+
+
+def files(distribution: Distribution) -> list[Path]:
+    """The installed files, without bytecode; those of the checkout where it is installed from there."""
+    listed = {Path(str(file.locate())) for file in distribution.files or () if file.suffix != ".pyc"}
+    if distribution.metadata["Name"] == "kbsync":
+        spec = importlib.util.find_spec("kbsync")
+        listed |= set(_below(Path(place) for place in spec.submodule_search_locations or ()) if spec else ())
+    return sorted(path for path in listed if path.is_file())
+
+
+def _below(places: Iterable[Path]) -> Iterator[Path]:
+    for place in places:
+        yield from (path for path in place.rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
+def bytecode(source: Path) -> Iterator[Path]:
+    """What Python, if it is this one, has compiled of a source file."""
+    if source.suffix == ".py":
+        compiled = Path(importlib.util.cache_from_source(str(source)))
+        if compiled.is_file():
+            yield compiled
+
+
+def on_disk(distribution: Distribution) -> int:
+    """Bytes of its files."""
+    sources = files(distribution)
+    return sum(path.stat().st_size for source in sources for path in (source, *bytecode(source)))
+
+
+def packed(distribution: Distribution) -> int:
+    """Bytes of its wheel, very nearly."""
+    return sum(_deflated(path) + HEADER + 2 * len(path.name) for path in files(distribution))
+
+
+def _deflated(path: Path) -> int:
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    with path.open("rb") as file:
+        size = sum(len(packer.compress(piece)) for piece in iter(lambda: file.read(1 << 20), b""))
+    return size + len(packer.flush())
+
+
+def to_download(distributions: dict[str, Distribution]) -> int:
+    """Bytes of all wheels. What was packed before is remembered by name and version."""
+    keys = {f"{name}=={one.version}": one for name, one in distributions.items() if name != "kbsync"}
+    known = json.loads(PACKED.read_text()) if PACKED.is_file() else {}
+    missing = [key for key in keys if key not in known]
+    with ThreadPoolExecutor(2) as pool:
+        known |= zip(missing, pool.map(packed, [keys[key] for key in missing]), strict=True)
+    if missing:
+        PACKED.write_text(json.dumps(known, indent=1))
+    return sum(known[key] for key in keys) + packed(distributions["kbsync"])
+
+
+def main() -> int:
+    """Print both figures; 1 if one is over its limit, with what weighs most."""
+    distributions = required("kbsync", {})
+    sizes = {name: on_disk(distribution) for name, distribution in distributions.items()}
+    disk, download = sum(sizes.values()), to_download(distributions)
+    limits = f"(at most {MOST_TO_DOWNLOAD / 1e6:.0f} and {MOST_ON_DISK / 1e6:.0f})"
+    print(
+        f"size           {download / 1e6:.0f} MB to download, {disk / 1e6:.0f} MB on disk {limits},"
+        f" {len(sizes)} packages"
+    )
+    if download <= MOST_TO_DOWNLOAD and disk <= MOST_ON_DISK:
+        return 0
+    for name in sorted(sizes, key=lambda one: -sizes[one])[:8]:
+        print(f"               {sizes[name] / 1e6:6.1f} MB  {name}")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

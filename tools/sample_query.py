@@ -1,0 +1,36 @@
+"""A question to try a freshly mirrored folder with: `python tools/sample_query.py KBSYNC FOLDER`.
+
+Prints a question about these docs for the project's own docs/, for any other folder the words of some
+document's name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+
+OWN = Path(__file__).resolve().parent.parent / "docs"
+QUESTION = "what happens when many files are deleted at once"
+
+
+def words_of(path: str) -> str:
+    """`guides/Reset-Password_v2.md` as `Reset Password v2`."""
+    return " ".join(re.findall(r"\w+", PurePosixPath(path).stem))
+
+
+def sample(kbsync: str, folder: Path) -> str:
+    """A question that the documents of `folder` should answer."""
+    if folder.resolve() == OWN:
+        return QUESTION
+    command = [kbsync, "status", "--json", "--documents", "--folder", str(folder)]
+    status = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    paths = [item["path"] for item in status["mirrors"][0]["items"] if item["state"] == "ready"]
+    named = sorted((words_of(path) for path in paths), key=lambda words: (words.count(" ") < 1, len(words)))
+    return next(filter(None, named), QUESTION)
+
+
+if __name__ == "__main__":
+    print(sample(sys.argv[1], Path(sys.argv[2])))

@@ -1,0 +1,68 @@
+#!/bin/sh
+# Makes the virtual environment $VENV, if there is none, and installs kbsync into it: setup.sh '.[dev]'
+set -eu
+
+what=$1
+fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))'
+
+fail() {
+    printf '%s\n' "$@" >&2
+    exit 1
+}
+
+# A name on PATH may be a wrapper that only says that this version is not installed, so each is tried.
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        "$PYTHON" -c "$fits" 2>/dev/null && command -v "$PYTHON" && return
+        fail "PYTHON=$PYTHON is no Python 3.11 to 3.14; name another one, or leave PYTHON out."
+    fi
+    for name in python3.14 python3.13 python3.12 python3.11 python3 python; do
+        "$name" -c "$fits" 2>/dev/null && command -v "$name" && return
+    done
+    return 1
+}
+
+make_with_uv() {
+    python=$(find_python) || python=3.13 # uv brings one along
+    uv venv --quiet --python "$python" "$VENV"
+}
+
+make_with_python() {
+    python=$(find_python) || fail \
+        "kbsync needs Python 3.11 or newer; this machine has $(python3 --version 2>/dev/null || echo none)." \
+        "Install one (Debian, Ubuntu: sudo apt install python3 python3-venv) and name it: make PYTHON=python3.12 …"
+    if "$python" -c 'import venv, ensurepip' 2>/dev/null; then
+        "$python" -m venv "$VENV"
+    elif "$python" -c 'import venv, pip' 2>/dev/null; then
+        "$python" -m venv --without-pip "$VENV" # pip from outside serves as well
+    else
+        fail "$python cannot make virtual environments." \
+            "Debian, Ubuntu: sudo apt install python3-venv; then try again."
+    fi
+}
+
+install_with_pip() {
+    if "$VENV/bin/python" -c 'import pip' 2>/dev/null; then
+        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$what"
+    else
+        python=$(find_python) && "$python" -m pip --python "$VENV/bin/python" \
+            install --quiet --disable-pip-version-check --editable "$what"
+    fi
+}
+
+has_uv() { command -v uv >/dev/null 2>&1; }
+
+if [ ! -x "$VENV/bin/python" ]; then
+    if has_uv; then make_with_uv; else make_with_python; fi
+fi
+"$VENV/bin/python" -c "$fits" 2>/dev/null ||
+    fail "$VENV holds no Python 3.11 to 3.14; remove it (rm -r $VENV) and try again."
+
+echo "installing kbsync into $VENV (about 90 MB, more for the tests; once) …" >&2
+if has_uv; then
+    uv pip install --quiet --python "$VENV/bin/python" --editable "$what"
+else
+    install_with_pip
+fi
+touch "$VENV/.kbsync"
+if [ "$what" != . ]; then touch "$VENV/.kbsync-dev"; fi
