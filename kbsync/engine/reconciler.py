@@ -14,7 +14,7 @@ from kbsync.core.model import Choice, Kind, Presence, Verdict
 from kbsync.core.select import Rules
 from kbsync.core.settle import Settling
 from kbsync.engine.clock import Clock
-from kbsync.engine.judge import Judge, Judgement, Sight, Wait
+from kbsync.engine.judge import RACY_SECONDS, Judge, Judgement, Sight, Wait
 from kbsync.engine.ledger import Ledger, Seen
 from kbsync.engine.tree import StateTree
 from kbsync.source.hints import Hint, HintKind
@@ -143,13 +143,15 @@ class Reconciler:
 
     async def recheck_racy(self) -> None:
         """Read again what was read so soon after a change that another may hide behind the same stamp."""
-        while True:
-            rows = await self._store.read(lambda tx: tx.entries.racy(self._mirror, PAGE))
-            old = self._clock.wall() - 2.0
-            ripe = [row for row in rows if row.stamp.newest < old]
-            if not ripe or self._stopping:
+        before = self._clock.wall() - RACY_SECONDS
+        tried: set[str] = set()
+        while not self._stopping:
+            rows = await self._store.read(lambda tx: tx.entries.racy(self._mirror, PAGE + len(tried)))
+            ripe = [row.path for row in rows if row.stamp.newest < before and row.path not in tried]
+            if not ripe:
                 return
-            await self._look_and_take([row.path for row in ripe], quiet=True)
+            tried.update(ripe)  # each once: what cannot be read now is no reason to stay here
+            await self._look_and_take(ripe, quiet=True)
 
     # -- hints -----------------------------------------------------------------------------------------
 

@@ -7,14 +7,14 @@ state and at the target, before it is reported.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
 from kbsync.contract import Target
-from kbsync.core.model import Choice, Presence, Status, Upload
+from kbsync.core.model import Presence, Upload
 from kbsync.engine.clock import Clock
 from kbsync.engine.status import halt_json
 from kbsync.engine.terms import Plan
@@ -31,6 +31,7 @@ from kbsync.engine.views.footing import (
     with_found,
 )
 from kbsync.engine.views.foresight import Effect
+from kbsync.engine.views.placing import Finding, Placing
 from kbsync.engine.views.steps import Step
 from kbsync.engine.views.survey import Survey
 from kbsync.source.looker import look
@@ -39,24 +40,12 @@ from kbsync.state.folders import split
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Glance, Tx, looking_at
 
+__all__ = ["Finding", "Repair", "Verification", "repair_messages", "verify_mirror"]
+
 GRACE = 5.0
 """Seconds beyond `settle` in which a running kbsync may not have got to a change yet."""
 
 CHANGED = (Effect.UPLOAD, Effect.REPLACE, Effect.RENAME)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong. `remote_id` is None where there is no document. `why` is a sentence.
-
-    `proof` matters for what a repair would delete: without one it is left alone.
-    """
-
-    path: str
-    remote_id: str | None
-    why: str
-    proof: Proof = Proof.ROW
-    stray: Stray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +165,7 @@ async def verify_mirror(
         lost = await auditor.lost(audit)
         folder = await asyncio.to_thread(_look_at_folder, footing, seen, clock, watched)
         strays = await auditor.still_stray(audit.strays)
-        placed = seen.read(lambda tx: _Placing(tx, footing, folder.is_compared).sorted(strays))
+        placed = seen.read(lambda tx: Placing(tx, footing, folder.is_compared).sorted(strays))
         return Verification(
             plan.name,
             missing=_by_path(_missing(upload) for upload in lost),
@@ -307,78 +296,3 @@ def _orphaned(step: Step) -> Finding:
     words = {"gone": "the file is gone", "deselected": "the file is no longer selected"}
     cause = words.get(step.cause, "the file is empty now")
     return Finding(step.path, _id(step.server), f"{cause}, its document is still found")
-
-
-# -- documents that serve nothing ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    orphaned: list[Finding]
-    duplicate: list[Finding]
-
-
-class _Placing:
-    """Says what each stray document is beside the file it belongs to."""
-
-    def __init__(self, tx: Tx, footing: Footing, is_compared: bool) -> None:
-        self._tx = tx
-        self._footing = footing
-        self._terms = footing.terms
-        self._is_compared = is_compared
-
-    def sorted(self, strays: Sequence[Stray]) -> _Placed:
-        """Orphaned ones and duplicates; what may yet be adopted is neither."""
-        placed = _Placed([], [])
-        for stray in strays:
-            entry = self._tx.entries.get(self._terms.mirror, stray.path)
-            server = next((r for r in self._footing.rows(self._tx, stray.path) if r.state.serves), None)
-            if server is not None:
-                placed.duplicate.append(self._finding(stray, entry, self._twin(stray, server)))
-            elif self._has_no_file(stray, entry):
-                placed.orphaned.append(self._finding(stray, entry, _no_file(stray, entry)))
-            elif self._will_have_another(stray, entry):
-                why = f"document {stray.remote_id} is not the one that will serve the file"
-                placed.duplicate.append(self._finding(stray, entry, why))
-        return placed
-
-    def _has_no_file(self, stray: Stray, entry: Entry | None) -> bool:
-        if entry is not None and entry.presence is not Presence.GONE:
-            return entry.verdict.choice is Choice.EXCLUDED
-        found = look(self._terms.plan.root, stray.path)
-        return self._is_compared and found.presence is Presence.MISSING
-
-    def _will_have_another(self, stray: Stray, entry: Entry | None) -> bool:
-        """The state has settled on the file and did not take this document for it."""
-        return (
-            entry is not None
-            and entry.status in (Status.PENDING, Status.INDEXING, Status.FAILED)
-            and (stray.row is None or stray.digest != entry.digest)
-        )
-
-    def _twin(self, stray: Stray, server: Upload) -> str:
-        same = "the same bytes" if stray.digest == server.digest else "other bytes"
-        return (
-            f"document {stray.remote_id} has {same} under this path, and {server.remote_id} serves the file"
-        )
-
-    def _finding(self, stray: Stray, entry: Entry | None, why: str) -> Finding:
-        proof = self._proof(stray, entry)
-        if stray.reason:
-            why += f"; the target refused to delete it: {stray.reason}"
-        if proof is Proof.NONE:
-            why += "; nothing proves that it is ours, so it is left alone"
-        return Finding(stray.path, stray.remote_id, why, proof, stray)
-
-    def _proof(self, stray: Stray, entry: Entry | None) -> Proof:
-        """Equal bytes under a path of ours prove a document ours, as does its name where that is enough."""
-        if stray.proof is not Proof.NONE:
-            return stray.proof
-        by_name = self._terms.abilities.adopt == "name"
-        by_content = entry is not None and entry.digest is not None and entry.digest == stray.digest
-        return Proof.ROW if by_name or by_content else Proof.NONE
-
-
-def _no_file(stray: Stray, entry: Entry | None) -> str:
-    gone = entry is None or entry.presence is Presence.GONE
-    return f"{'the file is gone' if gone else 'the file is not selected'}, document {stray.remote_id} is left"

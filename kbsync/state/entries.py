@@ -173,9 +173,9 @@ class Entries:
         value: float | None = self._db.execute(sql, (mirror,)).fetchone()[0]  # type: ignore[index]
         return value
 
-    def racy(self, mirror: int, limit: int, after: str = "") -> list[Entry]:
-        """Files whose stamp proves nothing yet."""
-        return self._page("e.racy = 1", mirror, limit)
+    def racy(self, mirror: int, limit: int) -> list[Entry]:
+        """Files that are there and whose stamp proves nothing yet."""
+        return self._page("e.racy = 1 AND e.presence = 0", mirror, limit)
 
     def with_ino(self, mirror: int, ino: int, digest: str) -> list[Entry]:
         """Files last seen with this inode and these bytes."""

@@ -19,7 +19,7 @@ from tests.engine.world import World
 
 @dataclass
 class Guillotine:
-    """Falls at boundary number `at` (from 1); never, when None. `passed` names every boundary gone through."""
+    """Falls at boundary number `at` (from 1), never when None. `passed` names every boundary."""
 
     at: int | None = None
     passed: list[str] = field(default_factory=list)

@@ -265,3 +265,12 @@ async def test_a_narrowed_selection_deletes_under_the_hold_rule(world: World) ->
     await world.once()
     assert world.served() == world.on_disk()
     assert world.puts() == 12  # drafts/d.md was really gone
+
+
+async def test_a_fresh_file_that_vanishes_between_passes_holds_nothing_up(world: World) -> None:
+    world.clock.started -= 1000.0  # the machine's own time: what was just written is racy
+    world.write_many(4)
+    await world.once()
+    world.delete("f1.md")
+    await world.once()
+    assert world.served() == world.on_disk()

@@ -65,7 +65,7 @@ def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) 
 
 
 @pytest.mark.parametrize("target", [MemoryTarget, RenamingMemory, UpdatingMemory, AbleMemory])
-@pytest.mark.parametrize("seed", range(int(__import__("os").environ.get("SEEDS", "12"))))
+@pytest.mark.parametrize("seed", range(3))
 async def test_a_pass_does_what_was_planned(tmp_path: Path, target: type[MemoryTarget], seed: int) -> None:
     chance = random.Random(seed)
     world = World(tmp_path, target)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kbsync.engine.once import run_once
 from kbsync.engine.plan import MirrorPlan, Site, plan_mirror, service_of
 from kbsync.state.store import Glance
 from kbsync.targets.memory import MemoryTarget
@@ -44,12 +46,25 @@ async def planned(world: World, *, ask: bool = True) -> MirrorPlan:
         )
 
 
-def everything_below(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Size, mtime and ctime of all files: equal when nothing was written."""
+def everything_below(folder: Path) -> dict[str, bytes]:
+    """The bytes of all files: equal when nothing was written, made or removed.
+
+    Of SQLite's shared memory, which every reader of a WAL takes part in, only the name counts.
+    """
     found = {}
     for place, _, names in os.walk(folder):
         for name in names:
             path = Path(place, name)
-            seen = path.lstat()
-            found[str(path)] = (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+            found[str(path)] = b"" if name.endswith("-shm") else path.read_bytes()
     return found
+
+
+async def once_for(world: World, seconds: float) -> None:
+    """A pass that is cut off after so long of the world's time."""
+    async with world.running() as store:
+        run = world.make_run(store)
+        passing = asyncio.create_task(run_once(run))
+        await world.clock.sleep(seconds)
+        assert not passing.done()
+        passing.cancel()
+        await asyncio.gather(passing, return_exceptions=True)

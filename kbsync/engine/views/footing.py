@@ -107,7 +107,12 @@ async def with_found(footing: Footing, target: Target | None, glance: Glance) ->
     adopted = glance.read(lambda tx: tx.mirrors.is_adopted(binding))
     if footing.base is None or target is None or adopted:
         return footing
-    return replace(footing, found=await _adoptable(target, footing.terms, glance))
+    try:
+        return replace(footing, found=await _adoptable(target, footing.terms, glance))
+    except Halted:
+        raise
+    except TargetError as error:
+        return replace(footing, note=f"what the knowledge base holds could not be listed ({error.reason})")
 
 
 async def _look_at_base(target: Target | None) -> tuple[Base | None, str]:

@@ -6,6 +6,7 @@ Heavy parts (parser, numpy, tokenizer, weights) are loaded when the first docume
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import threading
@@ -208,6 +209,7 @@ class LocalTarget:
         """Let go of files and workers; the WAL is emptied."""
         if self._scrubbing:
             self._scrubbing.cancel()
+        await asyncio.gather(*self._scrubs)
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
@@ -299,8 +301,8 @@ class LocalTarget:
         task.add_done_callback(self._scrubs.discard)
 
     async def _scrub(self) -> None:
-        """Empty the WAL, again later where a reader is in the way."""
-        with self._translated():
+        """Empty the WAL, later again where a reader is in the way; a failing disk shows at the next put."""
+        with contextlib.suppress(TargetError), self._translated():
             if self._index is not None and not await asyncio.to_thread(self._index.scrub):
                 self._scrub_soon()
 

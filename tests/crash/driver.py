@@ -1,0 +1,74 @@
+"""One pass on the embedded target in a process that kills itself (SIGKILL) at its n-th boundary.
+
+Usage: python -m tests.crash.driver FOLDER STATE N      (N = 0: never; prints the number of boundaries)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kbsync import assembly, daemon, logs
+from kbsync.assembly import Installation
+from kbsync.config.model import folder_config
+from kbsync.state.store import Store
+from kbsync.targets.local.index import Index
+
+
+class Executioner:
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.numbers = itertools.count(1)
+        self.passed = 0
+
+    def boundary(self, *_: object) -> None:
+        self.passed = next(self.numbers)
+        if self.passed == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def watch_index(executioner: Executioner) -> None:
+    transaction = Index._transaction
+
+    @contextlib.contextmanager
+    def watched(self: Index) -> Iterator[int]:
+        executioner.boundary()
+        with transaction(self) as version:
+            yield version
+            executioner.boundary()
+        executioner.boundary()
+
+    Index._transaction = watched  # type: ignore[method-assign]
+
+
+def installation(folder: Path, state: Path) -> Installation:
+    """As `--folder` makes it, but with a short settle."""
+    config = folder_config(folder)
+    return Installation(replace(config, mirrors=(replace(config.mirrors[0], settle=0.1),)), state)
+
+
+def main(folder: str, state: str, at: str) -> None:
+    executioner = Executioner(int(at))
+    watch_index(executioner)
+
+    def open_store(path: Path, **options: Any) -> Store:
+        return Store(path, on_commit=executioner.boundary, **options)
+
+    assembly.Store = open_store  # type: ignore[misc,assignment]
+    Path(state).mkdir(exist_ok=True)
+    logs.configure(style="json", level="error")
+    end = asyncio.run(daemon.once(installation(Path(folder), Path(state))))
+    assert all(e.complete for e in end.ends.values()), end.ends
+    print(executioner.passed)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,145 @@
+"""What the pages say of other files, of commands and of settings is so."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from kbsync.cli.program import COMMANDS, kbsync
+from kbsync.config.loader import load
+from tests.docs.pages import PAGES, ROOT, anchors, blocks, inline_code, kbsync_lines, name_of, prose
+
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+PROMISES = ROOT / "docs" / "promises.md"
+NO_COMMAND = {"…", "NAME"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if link.startswith("https://"):
+            continue
+        place, _, anchor = link.partition("#")
+        aim = (page.parent / place).resolve() if place else page
+        assert aim.exists(), f"{link} leads nowhere"
+        assert not anchor or anchor in anchors(aim), f"{link}: no such heading"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, waiting = set[Path](), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        for link in re.findall(r"\]\(([^)\s#]+)[^)]*\)", page.read_text()):
+            aim = (page.parent / link).resolve()
+            waiting += aim.glob("*.md") if aim.is_dir() else [aim]
+    assert not set(PAGES) - reached - {ROOT / "docs" / "index.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_and_options_exist(page: Path) -> None:
+    for words in kbsync_lines(page):
+        command = kbsync
+        context = click.Context(kbsync)
+        for word in words[1:]:
+            if isinstance(command, click.Group) and not word.startswith("-") and word not in NO_COMMAND:
+                found = command.get_command(context, word)
+                if found is not None:
+                    command = found
+                elif word.isalpha() and command is not kbsync:
+                    pytest.fail(f"there is no {word!r} in {' '.join(words)!r}")
+            elif word.startswith("--"):
+                known = {option for each in command.params for option in each.opts} | {"--help"}
+                assert word in known, f"no option {word} in {' '.join(words)!r}"
+        if len(words) > 1 and words[1].isalpha() and words[1].islower():
+            assert words[1] in COMMANDS, f"no command {words[1]!r} in {' '.join(words)!r}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_can_be_loaded_and_is_named_in_the_docs(name: str) -> None:
+    assert isinstance(importlib.import_module(f"kbsync.cli.{name}").command, click.Command)
+    assert any(words[1:2] == [name] for page in PAGES for words in kbsync_lines(page))
+
+
+def keys(schema: dict[str, object], above: str = "") -> set[str]:
+    """Every key of a JSON schema, with the keys above it."""
+    found = set[str]()
+    for part in (schema, *schema.get("oneOf", ())):  # type: ignore[misc]
+        for key, inner in part.get("properties", {}).items():
+            found |= {f"{above}{key}"} | keys(inner, f"{above}{key}.")
+        if "items" in part:
+            found |= keys(part["items"], f"{above[:-1]}[]." if above else "")
+    return found
+
+
+def test_every_key_of_the_schema_is_described_and_no_other() -> None:
+    schema = json.loads((ROOT / "config.schema.json").read_text())
+    known = {key.removeprefix("mirrors[].") for key in keys(schema)}
+    described = set(re.findall(r"^\| `([a-z_.\[\]]+)` \|", CONFIGURATION.read_text(), re.MULTILINE))
+    assert described == known
+
+
+def test_described_defaults_are_those_of_the_schema() -> None:
+    schema = json.loads((ROOT / "config.schema.json").read_text())
+    mirror = schema["properties"]["mirrors"]["items"]["properties"]
+    rows = dict(re.findall(r"^\| `([a-z_]+)` \| `([^`]+)` \|", CONFIGURATION.read_text(), re.MULTILINE))
+    same = {"1m": "60s", "1d": "24h", "": '""'}
+    for key, about in mirror.items():
+        if "default" in about:
+            assert rows[key] == same.get(about["default"], about["default"]), key
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=name_of)
+def test_configs_in_the_docs_are_good(page: Path, tmp_path: Path) -> None:
+    for number, block in enumerate(blocks(page, "yaml")):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(block.text)
+        assert load(file, {"HOME": str(tmp_path)}).mirrors
+
+
+def test_the_example_is_named_and_good() -> None:
+    assert "config.example.yaml" in inline_code(CONFIGURATION)
+    assert load(ROOT / "config.example.yaml", {"HOME": "/home/ada"}).mirrors
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    rows = re.findall(r"^\| (\d+)\. .*$", PROMISES.read_text(), re.MULTILINE)
+    assert [int(number) for number in rows] == list(range(1, 12))
+    for row in re.findall(r"^\| \d+\. .*$", PROMISES.read_text(), re.MULTILINE):
+        named = re.findall(r"`(tests/[^`]+)`", row)
+        assert named, f"no test shows: {row}"
+        for name in named:
+            file = ROOT / name
+            assert file.is_file(), f"{name} does not exist"
+            assert re.search(r"^\s*(async )?def test_", file.read_text(), re.MULTILINE), f"no test in {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_named_in_the_docs_exist(page: Path) -> None:
+    for code in inline_code(page):
+        if re.fullmatch(r"(benchmarks|tools|tests|systemd)/[\w/]+\.\w+", code):
+            assert (ROOT / code).exists(), code
+
+
+def test_every_dependency_is_explained_with_its_bound() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (ROOT / "docs" / "dependencies.md").read_text()
+    rows = dict(re.findall(r"^\| ([\w-]+) \| ([≥<][^|]*) \|", text, re.MULTILINE))
+    written = {name: re.sub(r"[\s≥>=]", "", bound) for name, bound in rows.items()}
+    split = (re.match(r"([\w-]+)(.*)", text) for text in project["dependencies"])
+    assert written == {match[1]: re.sub(r"[>=]", "", match[2]) for match in split if match}
+
+
+def test_every_decision_is_in_the_list() -> None:
+    folder = ROOT / "docs" / "adr"
+    listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text())
+    assert listed == sorted(page.name for page in folder.glob("0*.md"))

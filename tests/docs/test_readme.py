@@ -1,0 +1,99 @@
+"""The commands of the README do what is printed below them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import README, ROOT, blocks, steps
+
+HOME = "/home/ada"
+"""Where the README's reader is at home."""
+
+
+def environment(home: Path) -> dict[str, str]:
+    """That of a person who has just installed kbsync."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {"HOME": str(home), "PATH": path, "LC_ALL": "C.UTF-8", "VENV": sys.prefix, "SETUP": "no"}
+
+
+def without_measurements(text: str) -> str:
+    """Times and scores differ from machine to machine."""
+    return re.sub(r"\d+\.\d+", "N", text)
+
+
+def run(command: str, cwd: Path, home: Path) -> str:
+    """What a shell prints for a command."""
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=cwd,
+        env=environment(home),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.stdout
+
+
+def test_the_console_prints_what_the_readme_says(tmp_path: Path) -> None:
+    for block in blocks(README, "console"):
+        for step in steps(block):
+            printed = run(step.command, tmp_path, tmp_path).replace(str(tmp_path), HOME)
+            assert without_measurements(printed) == without_measurements(step.output), step.command
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The files that a clone would have and `make try` needs."""
+    checkout = tmp_path / "kbsync"
+    checkout.mkdir()
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, checkout)
+    for name in ("tools", "docs"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return checkout
+
+
+def test_the_first_block_is_two_commands() -> None:
+    first = blocks(README, "sh")[0]
+    lines = first.text.splitlines()
+    assert README.read_text().startswith("# kbsync\n\n```sh\n")
+    assert lines == [
+        "git clone <this repository> && cd kbsync && make try FOLDER=~/some/folder",
+        "make test",
+    ]
+
+
+def test_make_try_mirrors_a_folder_and_searches_it(clone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "some" / "folder"
+    folder.mkdir(parents=True)
+    (folder / "opening hours.md").write_text("On Sundays the lighthouse is closed.\n")
+    (folder / "picture.pdf").write_bytes(b"%PDF-1.4 and nothing more")  # fails: the pass exits 1
+    command = blocks(README, "sh")[0].text.splitlines()[0].rpartition("&& ")[2]
+    printed = run(f"{command}; echo exit $?", clone, tmp_path)
+    assert "1 uploaded, 1 failed" in printed
+    assert "search opening hours" in printed
+    assert "On Sundays the lighthouse is closed." in printed
+    assert "exit 0" in printed
+
+
+def test_make_try_without_a_folder_takes_the_docs(clone: Path, tmp_path: Path) -> None:
+    printed = run("make try; echo exit $?", clone, tmp_path)
+    assert "documents searchable" in printed
+    assert "exit 0" in printed
+    assert not list(clone.glob(".venv"))
+
+
+def test_make_alone_says_what_there_is(clone: Path, tmp_path: Path) -> None:
+    printed = run("make", clone, tmp_path)
+    assert "make try" in printed
+    assert "make test" in printed

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kbsync.contract import Explanation
+from kbsync.engine.explain import PathExplanation, explain_path, locate, outside
+from kbsync.engine.plan import Site, service_of
+from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.targets.memory import Behaviour, Failure, Fault, MemoryTarget
+from tests.engine.viewing import everything_below, glancing, open_target
+from tests.engine.world import World
+
+
+class ExplainingMemory(MemoryTarget):
+    """Shows what it made of a document."""
+
+    async def explain(self, remote_id: str) -> Explanation:
+        document = self._base.documents.get(remote_id)
+        if document is None or document.shown is None:
+            raise Rejected(f"no document {remote_id}")
+        return Explanation(3, document.shown.text)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path, ExplainingMemory)
+
+
+async def explained(world: World, path: str, *, text: bool = False, ask: bool = True) -> PathExplanation:
+    target = open_target(world)
+    with glancing(world) as glance:
+        return await explain_path(
+            world.plan,
+            service_of(target, world.plan),
+            glance,
+            world.clock,
+            path,
+            target=target if ask else None,
+            site=Site(world.configured, lambda command: f"kbsync {command} --folder docs"),
+            text=text,
+        )
+
+
+def told(explanation: PathExplanation) -> str:
+    return " ".join((explanation.answer, *explanation.sentences))
+
+
+async def test_a_mirrored_file_is_searchable_and_shows_what_became_of_it(world: World) -> None:
+    world.write("a.md", "hello")
+    await world.once()
+    found = await explained(world, "a.md", text=True)
+    assert found.answer == "It is searchable." and found.found
+    assert found.text == "hello" and "3 chunks" in told(found)
+    assert next(iter(world.base.documents)) in told(found) and "says that the document is ready" in told(
+        found
+    )
+    assert (await explained(world, "a.md")).text is None
+
+
+async def test_the_json_carries_answer_and_evidence(world: World) -> None:
+    world.write("a.md", "hello")
+    await world.once()
+    found = json.loads(json.dumps((await explained(world, "a.md")).to_json()))
+    assert found["found"] is True and found["answer"] == "It is searchable." and found["mirror"] == "docs"
+    assert found["file"]["kind"] == "file" and found["file"]["size"] == 5
+    assert found["selection"] == {"choice": "selected", "reason": "", "rule": "", "by_directory": False}
+    assert found["state"]["state"] == "ready" and found["state"]["changed_since"] is False
+    assert found["uploads"][0]["state"] == "serving" and found["hold"] is None
+    assert found["document"]["chunks"] == 3 and found["document"]["known_as"] == "ready"
+
+
+async def test_explaining_writes_nothing(world: World) -> None:
+    world.write("a.md")
+    await world.once()
+    before = everything_below(world.root.parent)
+    await explained(world, "a.md")
+    assert everything_below(world.root.parent) == before
+
+
+async def test_an_ignored_file_names_the_file_and_line_that_exclude_it(world: World) -> None:
+    world.write("sub/.kbsyncignore", "# comment\n\nsecret*.md\n")
+    world.write("sub/secret1.md")
+    found = await explained(world, "sub/secret1.md")
+    assert found.answer.startswith("It is not found because excluded by secret*.md (sub/.kbsyncignore:3)")
+    assert "change sub/.kbsyncignore:3" in found.answer and not found.found
+
+
+async def test_an_excluded_directory_above_is_named(world: World) -> None:
+    world.plan = replace(world.plan, exclude=("drafts/",))
+    world.write("drafts/deep/a.md")
+    found = await explained(world, "drafts/deep/a.md")
+    assert "a directory above it is not entered" in found.answer and "exclude[0]" in found.answer
+
+
+@pytest.mark.parametrize(
+    ("path", "include", "words"),
+    [
+        ("notes~", None, "negated pattern"),
+        ("a.txt", ("*.md",), "add a pattern for it to `include`"),
+        ("image.png", None, "does not take .png files"),
+        ("image.png", ("*.png",), "explicitly included but not accepted"),
+    ],
+)
+async def test_what_is_not_selected_says_why_and_what_to_do(
+    world: World, path: str, include: tuple[str, ...] | None, words: str
+) -> None:
+    world.plan = replace(world.plan, include=include)
+    world.write(path, "x")
+    assert words in (await explained(world, path)).answer
+
+
+async def test_empty_files_and_symlinks_say_that_they_are(world: World) -> None:
+    world.write("empty.md", "")
+    (world.root / "link.md").symlink_to("empty.md")
+    assert "because empty" in (await explained(world, "empty.md")).answer
+    assert "symlink" in (await explained(world, "link.md")).answer
+
+
+async def test_a_file_over_the_limit_says_so(tmp_path: Path) -> None:
+    world = World(tmp_path, max_bytes=10)
+    world.write("a.md", "much too large")
+    assert "over the limit of 10 bytes" in (await explained(world, "a.md")).answer
+
+
+async def test_a_missing_file_is_not_there(world: World) -> None:
+    assert "there is no such file" in (await explained(world, "nothing.md")).answer
+
+
+async def test_an_unusable_ignore_file_is_to_blame(world: World) -> None:
+    world.write("sub/.kbsyncignore", "[[:nonsense:]]\n")
+    world.write("sub/a.md")
+    found = await explained(world, "sub/a.md")
+    assert "sub/.kbsyncignore:1" in found.answer and "correct that line" in found.answer
+
+
+async def test_a_new_file_waits_for_a_pass(world: World) -> None:
+    world.write("a.md")
+    found = await explained(world, "a.md")
+    assert "no pass has taken it yet" in found.answer and "kbsync --once --folder docs" in found.answer
+
+
+async def test_a_young_file_says_how_long_it_must_be_quiet(world: World) -> None:
+    path = world.write("a.md")
+    world.clock.started = path.stat().st_mtime + 0.5
+    found = await explained(world, "a.md")
+    assert "changed 0.5 s ago" in found.answer and "1.5 s more of quiet" in found.answer
+    os.utime(path, (9e9, 9e9))
+    assert "lies in the future" in (await explained(world, "a.md")).answer
+
+
+async def test_a_changed_file_is_found_in_its_older_version(world: World) -> None:
+    world.write("a.md", "old")
+    await world.once()
+    world.write("a.md", "newer")
+    found = await explained(world, "a.md")
+    assert found.found and found.answer.startswith("It is found in an older version because")
+
+
+async def test_a_quarantined_file_gives_the_targets_words_and_the_cure(world: World) -> None:
+    world.base.faults.append(
+        Fault("put", error=lambda: Rejected("too ugly", code="42"), match="a b.md", times=99)
+    )
+    world.write("a b.md")
+    await world.once()
+    found = await explained(world, "a b.md")
+    assert "the target refused it (too ugly)" in found.answer
+    assert "kbsync retry 'a b.md' --folder docs" in found.answer
+    assert "failed" in told(found) and "[42]" in told(found)
+
+
+async def test_a_refused_change_says_that_the_older_version_is_found(world: World) -> None:
+    world.write("a.md", "old")
+    await world.once()
+    world.base.behaviour = Behaviour(failures=[Failure("a.md", times=99, reason="no can do")])
+    world.write("a.md", "new")
+    await world.once()
+    found = await explained(world, "a.md")
+    assert found.found and "older version because the target refused it (no can do)" in found.answer
+
+
+async def test_a_held_deletion_names_the_cure(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    for i in range(3):
+        world.delete(f"f{i}.md")
+    await world.once()
+    found = await explained(world, "f0.md")
+    assert found.found and "still found although the file is gone" in found.answer
+    assert "kbsync approve docs --folder docs" in found.answer and "held for approval" in told(found)
+    assert found.to_json()["hold"] == {"cause": "gone", "approved": False}
+
+
+async def test_a_deselected_file_is_still_found_until_the_next_pass(world: World) -> None:
+    world.write("a.md")
+    await world.once()
+    world.write(".kbsyncignore", "a.md\n")
+    found = await explained(world, "a.md")
+    assert found.found and found.answer.startswith("It is still found although excluded by a.md")
+
+
+async def test_a_halted_mirror_is_the_reason(world: World) -> None:
+    world.base.faults.append(
+        Fault("put", error=lambda: Halted("credentials", "key refused", cure="doctor"), times=99)
+    )
+    world.write("a.md")
+    await world.once()
+    found = await explained(world, "a.md")
+    assert "the mirror is halted: key refused" in found.answer and "kbsync doctor" in found.answer
+
+
+async def test_a_file_that_waits_gives_attempts_and_the_next_look(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
+    world.write("a.md")
+    await world.once()
+    found = await explained(world, "a.md")
+    assert "it waits to be sent" in found.answer
+    assert "busy" in told(found) and "next look in" in told(found) and "attempts" in told(found)
+
+
+async def test_a_document_the_base_lost_is_not_found(world: World) -> None:
+    world.write("a.md")
+    await world.once()
+    world.base.lose(next(iter(world.base.documents)))
+    found = await explained(world, "a.md")
+    assert not found.found and "kbsync verify --repair --mirror docs --folder docs" in found.answer
+
+
+async def test_a_target_that_is_down_is_one_sentence_of_several(world: World) -> None:
+    world.write("a.md")
+    await world.once()
+    world.base.faults.append(Fault("status", error=lambda: Unavailable("no route")))
+    found = await explained(world, "a.md")
+    assert found.answer == "It is searchable." and "could not be asked: no route" in told(found)
+    assert found.to_json()["document"]["trouble"] == "no route"
+
+
+async def test_the_target_need_not_be_asked(world: World) -> None:
+    world.write("a.md")
+    await world.once()
+    requests = len(world.base.requests)
+    assert (await explained(world, "a.md", ask=False)).found
+    assert len(world.base.requests) == requests
+
+
+async def test_a_directory_says_whether_it_is_entered(world: World) -> None:
+    world.write("sub/a.md")
+    world.write("node_modules/b.md")
+    assert (await explained(world, "sub")).answer.startswith("It is a directory; the files in it")
+    assert "whose files are not found because" in (await explained(world, "node_modules")).answer
+    assert (await explained(world, "")).answer.startswith("It is a directory; the files in it")
+
+
+async def test_a_file_in_a_directory_that_cannot_be_listed_says_so(world: World) -> None:
+    world.write("sub/.kbsyncignore", "[[:nonsense:]]\n")
+    world.write("sub/a.md")
+    await world.once()
+    assert "At the last scan sub" in told(await explained(world, "sub/a.md"))
+
+
+def test_a_path_outside_of_every_mirror_names_the_mirrors() -> None:
+    found = outside("/etc/passwd", [Path("/srv/docs")])
+    assert found.mirror is None and "/srv/docs" in found.answer
+    assert found.to_json()["found"] is False
+
+
+def test_a_path_is_relative_to_the_working_directory_or_to_the_mirror(tmp_path: Path) -> None:
+    root = tmp_path.resolve() / "docs"
+    other = tmp_path.resolve() / "other"
+    (root / "sub").mkdir(parents=True)
+    other.mkdir()
+    (root / "sub" / "a.md").write_text("x")
+    (root / "link").symlink_to("sub")
+    roots = [other, root]
+    assert locate("a.md", root / "sub", roots) == (root, "sub/a.md")
+    assert locate("sub/a.md", tmp_path, roots) == (root, "sub/a.md")
+    assert locate("docs/sub/../sub/a.md", tmp_path.resolve(), roots) == (root, "sub/a.md")
+    assert locate(str(root), tmp_path, roots) == (root, "")
+    assert locate("link/a.md", root, roots) == (root, "sub/a.md")
+    assert locate("nowhere.md", tmp_path, roots) is None
+    assert locate("nowhere.md", tmp_path, [root]) == (root, "nowhere.md")
+    assert locate("../x.md", tmp_path, [root]) is None
+    assert locate("/etc/passwd", tmp_path, roots) is None

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kbsync.core.model import UploadState
+from kbsync.engine.forget import Belongings, StillThere, counts, forget
+from kbsync.errors import KbsyncError, Rejected, Unavailable, Unsure
+from kbsync.state.mirrors import MirrorRecord
+from kbsync.state.store import Store, Tx
+from kbsync.targets.memory import Fault
+from tests.engine.viewing import open_target
+from tests.engine.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@asynccontextmanager
+async def forgetting(world: World) -> AsyncIterator[tuple[Store, MirrorRecord]]:
+    """The state as `forget` has it: locked, with nothing running."""
+    store = Store(world.state / "state.db")
+    try:
+        record = await store.read(lambda tx: tx.mirrors.named("docs"))
+        assert record is not None
+        yield store, record
+    finally:
+        store.close()
+
+
+def belongings(world: World) -> Belongings:
+    def work(tx: Tx) -> Belongings:
+        record = tx.mirrors.named("docs")
+        assert record is not None
+        return counts(tx, record)
+
+    found: Belongings = world.glance(work)
+    return found
+
+
+def rows_left(world: World) -> dict[str, int]:
+    """Rows by table, of tables that say anything about a mirror."""
+    tables = (
+        "mirror binding folder entry upload candidate hold hold_item deletion_log tally serving audit inbox"
+    )
+
+    def work(tx: Tx) -> dict[str, int]:
+        db = tx.uploads._db
+        counted = {t: db.execute(f"SELECT count(*) FROM {t}").get for t in tables.split()}
+        return {table: n for table, n in counted.items() if n}
+
+    found: dict[str, int] = world.glance(work)
+    return found
+
+
+async def test_counts_say_what_is_owned_and_where(world: World) -> None:
+    world.write_many(4)
+    world.base.add("theirs.md", b"x")
+    await world.once()
+    found = belongings(world)
+    assert (found.documents, found.left_behind, found.unsure) == (4, 0, 0)
+    assert [(one.binding.target, one.binding.base, one.current) for one in found.owned] == [
+        ("memory", world.base.id, True)
+    ]
+
+
+async def test_documents_in_a_base_used_before_are_counted_apart(world: World) -> None:
+    world.write_many(4)
+    await world.once()
+    world.base.recreate()
+    world.delete("f0.md")
+    await world.once()
+    found = belongings(world)
+    assert (found.documents, found.left_behind) == (3, 4)
+
+
+async def test_held_and_adopted_documents_are_counted_and_unproven_ones_are_not(world: World) -> None:
+    world.base.add("f0.md", b"other bytes", path="f0.md", upload_id=7, foreign=False)
+    world.write_many(3)
+    await world.once()
+    for i in range(3):
+        world.delete(f"f{i}.md")
+    await world.once()
+    assert world.statuses() == {"held": 3}
+    assert belongings(world).documents == 3
+
+
+async def test_an_upload_without_an_answer_is_counted_as_unsure(world: World) -> None:
+    world.limits = replace(world.limits, list_lag=5.0)
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
+    world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), nth=2, times=10_000))
+    world.write_many(1)
+    await world.once()
+    assert belongings(world).unsure == 1
+
+
+async def test_forgetting_drops_every_row_and_no_document(world: World) -> None:
+    world.write_many(4)
+    await world.once()
+    world.tell("retry")
+    async with forgetting(world) as (store, record):
+        assert await forget(store, record) == 0
+    assert len(world.base.documents) == 4
+    assert rows_left(world) == {}
+
+
+async def test_a_forgotten_mirror_that_comes_back_adopts_its_documents(world: World) -> None:
+    world.write_many(4)
+    await world.once()
+    async with forgetting(world) as (store, record):
+        await forget(store, record)
+    await world.once()
+    assert world.puts() == 4 and world.served() == world.on_disk()
+
+
+async def test_exactly_our_documents_are_deleted(world: World) -> None:
+    theirs = world.base.add("theirs.md", b"x").remote_id
+    unproven = world.base.add("f0.md", b"other bytes", path="f0.md", upload_id=7, foreign=False).remote_id
+    world.write_many(4)
+    await world.once()
+    async with forgetting(world) as (store, record):
+        assert await forget(store, record, open_target(world), delete_documents=True) == 4
+    assert set(world.base.documents) == {theirs, unproven}
+    assert rows_left(world) == {}
+
+
+async def test_more_documents_than_a_batch_are_deleted_in_batches(tmp_path: Path) -> None:
+    world = World(tmp_path, batch=7)
+    world.write_many(40)
+    await world.once()
+    async with forgetting(world) as (store, record):
+        assert await forget(store, record, open_target(world), delete_documents=True) == 40
+    deletes = [request for request in world.base.requests if request.op == "delete"]
+    assert len(deletes) == 6 and world.base.documents == {}
+
+
+async def test_another_mirror_keeps_its_rows_and_documents(world: World) -> None:
+    world.write_many(2)
+    await world.once()
+
+    def claim(tx: Tx) -> None:
+        mine = tx.mirrors.named("docs")
+        assert mine is not None and mine.binding is not None
+        row = tx.uploads.in_states(mine.id, mine.binding, (UploadState.SERVING,))[0]
+        there = tx.mirrors.add("other", "/srv/other", "memory")
+        binding = tx.mirrors.bind_to(there.id, "memory", "", world.base.id, "other/")
+        tx.uploads.add(replace(row, mirror=there.id, binding=binding, remote_id=other.remote_id))
+
+    other = world.base.add("other/f0.md", b"x", foreign=False)
+    async with forgetting(world) as (store, record):
+        await store.write(claim)
+        await forget(store, record, open_target(world), delete_documents=True)
+    assert set(world.base.documents) == {other.remote_id}
+    left = rows_left(world)
+    assert left == {"mirror": 1, "binding": 1, "upload": 1, "serving": 1}
+
+
+async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World) -> None:
+    world.write_many(5)
+    await world.once()
+    kept = world.base.served("f2.md")[0].remote_id
+    world.base.faults.append(Fault("delete", error=lambda: Rejected("locked"), match=kept, times=99))
+    async with forgetting(world) as (store, record):
+        with pytest.raises(StillThere, match=r"1 documents could not be deleted: f2\.md \(locked\); 4 were"):
+            await forget(store, record, open_target(world), delete_documents=True)
+    assert belongings(world).documents == 1
+    world.base.faults.clear()
+    async with forgetting(world) as (store, record):
+        assert await forget(store, record, open_target(world), delete_documents=True) == 1
+    assert rows_left(world) == {} and world.base.documents == {}
+
+
+async def test_a_mirror_that_goes_on_after_half_a_deletion_sends_again(world: World) -> None:
+    world.write_many(5)
+    await world.once()
+    kept = world.base.served("f2.md")[0].remote_id
+    world.base.faults.append(Fault("delete", error=lambda: Rejected("locked"), match=kept, times=1))
+    async with forgetting(world) as (store, record):
+        with pytest.raises(StillThere):
+            await forget(store, record, open_target(world), delete_documents=True)
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+async def test_a_target_that_is_down_forgets_nothing(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    world.base.faults.append(Fault("delete", error=lambda: Unavailable("no route"), times=99))
+    async with forgetting(world) as (store, record):
+        with pytest.raises(StillThere, match="no route"):
+            await forget(store, record, open_target(world), delete_documents=True)
+    assert belongings(world).documents == 3
+
+
+async def test_ids_are_never_deleted_in_another_base(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    world.base.id = world.base.new_id()
+    async with forgetting(world) as (store, record):
+        with pytest.raises(KbsyncError, match="another knowledge base"):
+            await forget(store, record, open_target(world), delete_documents=True)
+        with pytest.raises(KbsyncError, match="no target"):
+            await forget(store, record, delete_documents=True)
+    assert len(world.base.documents) == 3 and belongings(world).documents == 3

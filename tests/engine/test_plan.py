@@ -1,0 +1,497 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.core.brake import DeletionLimits
+from kbsync.engine.plan import MirrorPlan, Planned, plan_mirror, service_of
+from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+from kbsync.source.roots import identify
+from kbsync.state.mirrors import RootRecord
+from kbsync.state.store import Store, Tx
+from kbsync.targets.memory import AbleMemory, Behaviour, Fault, MemoryTarget, RenamingMemory, UpdatingMemory
+from tests.engine.viewing import everything_below, glancing, once_for, open_target, planned
+from tests.engine.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def paths(listed: tuple[Planned, ...]) -> list[str]:
+    return [one.path for one in listed]
+
+
+def with_store(world: World, work: Any) -> None:
+    store = Store(world.state / "state.db")
+    store.submit(work).result()
+    store.close()
+
+
+# -- what is sent --------------------------------------------------------------------------------------
+
+
+async def test_a_first_plan_needs_no_state_and_makes_none(world: World) -> None:
+    world.write("a.md", "hello")
+    world.write("sub/b.md", "you")
+    world.write("picture.png", "x")
+    plan = await planned(world)
+    assert paths(plan.upload) == ["a.md", "sub/b.md"] and plan.bytes_to_send == 8
+    assert [(one.path, "png" in one.reason) for one in plan.skipped] == [("picture.png", True)]
+    assert list(world.state.iterdir()) == []
+
+
+async def test_the_json_has_exactly_the_shape_of_the_contract(world: World) -> None:
+    world.write_many(8)
+    await world.once()
+    world.write("f0.md", "changed")
+    world.delete("f1.md")
+    world.move("f2.md", "moved.md")
+    world.write("new.md")
+    assert (await planned(world)).to_json() == {
+        "name": "docs",
+        "upload": ["new.md"],
+        "replace": ["f0.md"],
+        "rename": [["f2.md", "moved.md"]],
+        "delete": ["f1.md"],
+        "reembed": [],
+        "held": [],
+        "unchanged": 5,
+    }
+
+
+async def test_planning_writes_nothing_and_sends_nothing(world: World) -> None:
+    world.write_many(8)
+    await world.once()
+    world.write("f0.md", "changed")
+    world.delete("f1.md")
+    before, effects = everything_below(world.root.parent), len(world.base.effects)
+    await planned(world)
+    assert everything_below(world.root.parent) == before
+    assert len(world.base.effects) == effects
+    assert {request.op for request in world.base.requests[-1:]} == {"base"}
+
+
+async def test_planning_goes_on_while_another_process_holds_the_state(world: World) -> None:
+    world.write_many(2)
+    await world.once()
+    world.write("new.md")
+    async with world.running():
+        assert paths((await planned(world)).upload) == ["new.md"]
+
+
+async def test_equal_bytes_are_no_work(world: World) -> None:
+    path = world.write("a.md", "same")
+    await world.once()
+    path.write_text("same")
+    path.touch()
+    plan = await planned(world)
+    assert plan.is_empty and plan.unchanged == 1
+
+
+async def test_a_change_behind_an_equal_stamp_is_found_while_the_stamp_is_fresh(world: World) -> None:
+    path = world.write("a.md", "one")
+    await world.once()
+    with_store(world, lambda tx: make_racy(tx, world, path, "two"))
+    assert paths((await planned(world)).replace) == ["a.md"]
+
+
+def make_racy(tx: Tx, world: World, path: Path, text: str) -> None:
+    """As if the write had come within the same tick as the read before it."""
+    path.write_text(text)
+    seen, entry = path.stat(), tx.entries.get(world.run.mirror, "a.md")
+    assert entry is not None
+    stamp = replace(entry.stamp, mtime_ns=seen.st_mtime_ns, ctime_ns=seen.st_ctime_ns, size=seen.st_size)
+    tx.entries.put(world.run.mirror, replace(entry, stamp=stamp, racy=True))
+
+
+async def test_a_young_file_counts_as_an_upload_and_says_so(world: World) -> None:
+    world.clock.started -= 1000  # the wall clock of the files themselves
+    world.write("a.md")
+    plan = await planned(world)
+    assert paths(plan.upload) == ["a.md"] and "quiet for 2 s" in plan.upload[0].note
+
+
+async def test_another_recipe_is_listed_as_reembed(world: World) -> None:
+    world.write("a.md")
+    world.write("b.csv", "x,y")
+    await world.once()
+    world.plan = replace(world.plan, settings=lambda path: {"rows": 2}, fingerprint="2")
+    plan = await planned(world)
+    assert paths(plan.reembed) == ["b.csv"] and plan.unchanged == 1 and plan.bytes_to_send == 3
+
+
+async def test_another_knowledge_base_means_that_everything_is_sent(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    world.base.recreate()
+    plan = await planned(world)
+    assert len(plan.upload) == 3 and plan.unchanged == 0 and plan.delete == ()
+
+
+async def test_after_a_lost_state_equal_documents_are_adopted(world: World) -> None:
+    world.write_many(4)
+    await world.once()
+    for file in world.state.iterdir():
+        file.unlink()
+    world.write("f0.md", "changed meanwhile")
+    plan = await planned(world)
+    assert paths(plan.upload) == ["f0.md"] and plan.unchanged == 3
+
+
+async def test_what_waits_from_before_is_part_of_the_plan(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
+    world.write_many(2)
+    await world.once()
+    plan = await planned(world)
+    assert paths(plan.upload) == ["f0.md", "f1.md"]
+
+
+async def test_a_lost_answer_is_listed_with_a_note(world: World) -> None:
+    world.limits = replace(world.limits, list_lag=5.0)
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
+    world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), nth=2, times=10_000))
+    world.write_many(1)
+    await world.once()
+    plan = await planned(world)
+    assert paths(plan.upload) == ["f0.md"] and "answer was lost" in plan.upload[0].note
+
+
+@pytest.mark.parametrize("target", [MemoryTarget, UpdatingMemory, AbleMemory])
+async def test_what_is_being_indexed_is_no_work_until_the_file_changes_again(
+    tmp_path: Path, target: type[MemoryTarget]
+) -> None:
+    world = World(tmp_path, target)
+    world.write("a.md", "one")
+    world.write_many(3)
+    await world.once()
+    world.base.behaviour = Behaviour(indexing_seconds=1000)
+    world.write("a.md", "two")
+    await once_for(world, 20)
+    plan = await planned(world)
+    assert plan.is_empty and plan.unchanged == 3
+    world.write("a.md", "three")
+    assert paths((await planned(world)).replace) == ["a.md"]
+
+
+async def test_a_file_that_goes_before_it_ever_served_is_deleted_unweighed(world: World) -> None:
+    world.write_many(1)
+    await world.once()
+    world.base.behaviour = Behaviour(indexing_seconds=1000)
+    world.write("a.md")
+    await once_for(world, 20)
+    world.delete("a.md")
+    plan = await planned(world)
+    assert paths(plan.delete) == ["a.md"] and plan.held == ()
+
+
+async def test_quarantined_files_are_not_sent_and_give_their_reason(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Rejected("too ugly"), match="a.md", times=99))
+    world.write("a.md")
+    await world.once()
+    plan = await planned(world)
+    assert plan.upload == () and [(f.path, f.reason) for f in plan.failed] == [("a.md", "too ugly")]
+    world.tell("retry")
+    assert paths((await planned(world)).upload) == ["a.md"]
+    world.write("a.md", "edited")
+    assert paths((await planned(world)).upload) == ["a.md"]
+
+
+async def test_too_large_files_fail_and_stay_named_in_later_plans(tmp_path: Path) -> None:
+    world = World(tmp_path, max_bytes=10)
+    world.write("a.md", "much too large")
+    first = await planned(world)
+    await world.once()
+    assert [f.path for f in first.failed] == [f.path for f in (await planned(world)).failed] == ["a.md"]
+
+
+async def test_an_old_version_that_stays_is_named_out_of_date(tmp_path: Path) -> None:
+    world = World(tmp_path, max_bytes=10)
+    world.write("a.md", "small")
+    await world.once()
+    world.write("a.md", "much too large")
+    plan = await planned(world)
+    assert plan.delete == () and "out of date" in plan.failed[0].reason
+
+
+async def test_names_that_are_not_utf8_are_planned(world: World) -> None:
+    name = os.fsdecode(b"caf\xe9.md")
+    world.write(name)
+    assert paths((await planned(world)).upload) == [name]
+    await world.once()
+    plan = await planned(world)
+    assert plan.is_empty and plan.unchanged == 1
+
+
+# -- renames -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "policy", "sends"),
+    [
+        (RenamingMemory, "replace", False),
+        (MemoryTarget, "replace", True),
+        (MemoryTarget, "keep", False),
+        (UpdatingMemory, "replace", True),
+    ],
+)
+async def test_a_rename_is_listed_as_one_and_says_whether_it_sends(
+    tmp_path: Path, target: type[MemoryTarget], policy: str, sends: bool
+) -> None:
+    world = World(tmp_path, target)
+    world.plan = replace(world.plan, renames=policy)
+    world.write_many(3)
+    await world.once()
+    world.move("f0.md", "sub/g.md")
+    plan = await planned(world)
+    assert [(r.source, r.path, r.sends) for r in plan.rename] == [("f0.md", "sub/g.md", sends)]
+    assert (plan.upload, plan.delete, plan.held, plan.unchanged) == ((), (), (), 2)
+    puts = world.puts() + len(world.base.effects_of("update"))
+    await world.once()
+    assert world.puts() + len(world.base.effects_of("update")) - puts == sends
+    assert (await planned(world)).is_empty
+
+
+async def test_a_moved_directory_is_renames_and_no_deletion(tmp_path: Path) -> None:
+    world = World(tmp_path, RenamingMemory)
+    for i in range(8):
+        world.write(f"old/f{i}.md", f"text {i}")
+    await world.once()
+    world.move("old", "new")
+    plan = await planned(world)
+    assert len(plan.rename) == 8 and plan.delete == plan.held == ()
+
+
+async def test_a_hard_link_or_a_copy_is_no_rename(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    os.link(world.root / "f0.md", world.root / "linked.md")
+    world.delete("f0.md")
+    world.write("g.md", "text of f1")
+    world.delete("f1.md")
+    plan = await planned(world)
+    assert plan.rename == () or [r.path for r in plan.rename] == ["linked.md"]
+    assert "g.md" in paths(plan.upload)
+
+
+async def test_a_renamed_and_edited_file_is_an_upload_and_a_deletion(tmp_path: Path) -> None:
+    world = World(tmp_path, AbleMemory)
+    world.write_many(8)
+    await world.once()
+    world.move("f0.md", "g.md")
+    world.write("g.md", "edited")
+    plan = await planned(world)
+    assert paths(plan.upload) == ["g.md"] and paths(plan.delete) == ["f0.md"] and plan.rename == ()
+
+
+# -- deletions -----------------------------------------------------------------------------------------
+
+
+async def test_many_deletions_would_be_held(world: World) -> None:
+    world.write_many(10)
+    await world.once()
+    for i in range(6):
+        world.delete(f"f{i}.md")
+    plan = await planned(world)
+    assert plan.delete == () and len(plan.held) == 6
+    assert {one.cause for one in plan.held} == {"gone"}
+    await world.once()
+    again = await planned(world)
+    assert paths(again.held) == paths(plan.held) and again.delete == ()
+
+
+async def test_what_was_approved_would_go(world: World) -> None:
+    world.write_many(10)
+    await world.once()
+    for i in range(6):
+        world.delete(f"f{i}.md")
+    await world.once()
+    holds = world.glance(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
+    world.tell("approve", holds=holds)
+    plan = await planned(world)
+    assert len(plan.delete) == 6 and plan.held == ()
+    with_store(world, lambda tx: tx.inbox.done(tx.inbox.waiting("docs")[0].id))
+    with_store(world, lambda tx: tx.holds.approve(holds[0], world.clock.wall()))
+    assert len((await planned(world)).delete) == 6
+
+
+async def test_deletions_of_the_last_hour_count(world: World) -> None:
+    world.write_many(20)
+    await world.once()
+    for i in range(4):
+        world.delete(f"f{i}.md")
+    await world.once()
+    for i in range(4, 8):
+        world.delete(f"f{i}.md")
+    assert len((await planned(world)).held) == 4
+    world.clock.now += 4000
+    assert len((await planned(world)).delete) == 4
+
+
+async def test_causes_tell_gone_deselected_and_emptied_apart(world: World) -> None:
+    world.plan = replace(world.plan, deletions=DeletionLimits(count=50))
+    world.write_many(8)
+    world.write("drafts/d.md")
+    await world.once()
+    world.delete("f0.md")
+    world.write("f1.md", "")
+    world.write(".kbsyncignore", "drafts/\nf2.md\n")
+    plan = await planned(world)
+    causes = {one.path: one.cause for one in plan.delete}
+    assert causes == {
+        "f0.md": "gone", "f1.md": "emptied", "f2.md": "deselected", "drafts/d.md": "deselected",
+    }  # fmt: skip
+
+
+async def test_a_held_file_that_is_back_is_no_work(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    texts = world.on_disk()
+    for path in texts:
+        world.delete(path)
+    await world.once()
+    for path, text in texts.items():
+        world.write(path, text)
+    plan = await planned(world)
+    assert plan.is_empty and plan.unchanged == 3
+
+
+async def test_another_folder_under_the_same_name_holds_every_deletion(world: World) -> None:
+    world.write_many(10)
+    await world.once()
+    other = world.root.parent / "elsewhere"
+    other.mkdir()
+    for i in range(9):
+        (other / f"f{i}.md").write_text(f"text of f{i}")
+    world.plan = replace(world.plan, root=other)
+    plan = await planned(world)
+    assert paths(plan.held) == ["f9.md"] and plan.delete == ()
+    await world.once()
+    assert world.statuses()["held"] == 1
+
+
+async def test_a_replaced_root_holds_every_deletion(world: World) -> None:
+    world.write_many(10)
+    await world.once()
+    world.root.rename(world.root.parent / "away")
+    world.root.mkdir()
+    for i in range(9):
+        world.write(f"f{i}.md", f"text of f{i}")
+    plan = await planned(world)
+    assert paths(plan.held) == ["f9.md"] and plan.unchanged == 9
+
+
+# -- trouble -------------------------------------------------------------------------------------------
+
+
+def is_halted(plan: MirrorPlan, reason: str) -> bool:
+    return plan.halt is not None and plan.halt.reason == reason and plan.is_empty
+
+
+async def test_a_missing_root_plans_nothing_and_says_why(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    world.root.rename(world.root.parent / "away")
+    plan = await planned(world)
+    assert is_halted(plan, "folder-missing")
+    assert plan.halt is not None and str(world.root) in plan.halt.detail
+    assert plan.to_json()["halt"]["cure"] == "kbsync approve docs"
+
+
+async def test_a_mount_that_vanished_plans_nothing(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    now = identify(world.root)
+    was = RootRecord(now.dev, now.ino, now.fs_type, True)
+    with_store(world, lambda tx: tx.mirrors.set_root(world.run.mirror, was))
+    for i in range(3):
+        world.delete(f"f{i}.md")
+    assert is_halted(await planned(world), "folder-missing")
+    world.tell("approve", root=True)
+    assert len((await planned(world)).held) == 3
+
+
+async def test_a_root_that_is_a_file_plans_nothing(world: World) -> None:
+    world.root.rmdir()
+    world.root.write_text("no directory")
+    assert is_halted(await planned(world), "folder-missing")
+
+
+async def test_refused_credentials_plan_nothing(world: World) -> None:
+    world.write_many(1)
+    world.base.faults.append(Fault("base", error=lambda: Halted("credentials", "refused", cure="doctor")))
+    plan = await planned(world)
+    assert is_halted(plan, "credentials")
+    assert plan.halt is not None and plan.halt.cure == "kbsync doctor"
+
+
+async def test_a_base_that_lost_its_documents_plans_nothing(world: World) -> None:
+    world.write_many(10)
+    await world.once()
+    for remote_id in list(world.base.documents)[:7]:
+        world.base.lose(remote_id)
+    assert is_halted(await planned(world), "knowledge-base-emptied")
+
+
+async def test_a_target_that_is_down_leaves_a_note_and_the_plan_stands(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    world.write("new.md")
+    world.base.faults.append(Fault("base", error=lambda: Unavailable("no route")))
+    plan = await planned(world)
+    assert paths(plan.upload) == ["new.md"] and plan.unchanged == 3 and "no route" in plan.note
+
+
+async def test_a_plan_can_be_had_without_asking_the_target(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    requests = len(world.base.requests)
+    world.write("new.md")
+    plan = await planned(world, ask=False)
+    assert paths(plan.upload) == ["new.md"] and plan.unchanged == 3
+    assert len(world.base.requests) == requests
+
+
+async def test_an_ignore_file_without_sense_leaves_its_directory_alone(world: World) -> None:
+    world.write_many(10, "sub/f")
+    await world.once()
+    world.write("sub/.kbsyncignore", "[[:nonsense:]]\n")
+    for i in range(8):
+        world.delete(f"sub/f{i}.md")
+    plan = await planned(world)
+    assert plan.is_empty and [f.path for f in plan.failed] == ["sub/"]
+    await world.once()
+    again = await planned(world)
+    assert [f.path for f in again.failed] == ["sub/"]
+
+
+async def test_a_failed_directory_that_is_gone_is_not_named_any_more(world: World) -> None:
+    world.write("sub/a.md")
+    world.write("sub/.kbsyncignore", "[[:nonsense:]]\n")
+    world.write_many(3)
+    await world.once()
+    (world.root / "sub").rename(world.root.parent / "away")
+    assert [f.path for f in (await planned(world)).failed] == []
+
+
+async def test_a_root_that_changes_while_it_is_looked_at_plans_nothing(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    world.write("f0.md", "changed")
+    target = open_target(world)
+    service = service_of(target, world.plan)
+
+    def recipe(path: str) -> str:
+        if world.root.exists():
+            world.root.rename(world.root.parent / "away")
+        return service.recipe(path)
+
+    with glancing(world) as glance:
+        broken = replace(service, recipe=recipe)
+        plan = await plan_mirror(world.plan, broken, glance, world.clock)
+    assert is_halted(plan, "folder-missing")
