@@ -52,7 +52,7 @@ def main() -> int:
     median = statistics.median(body.lines for body in found)
     longest = max(found, key=lambda body: body.lines)
     print(
-        f"functions      {len(found):,}, median {median:g} lines, longest {longest.lines} ({longest.place})"
+        f"shape          {len(found):,} functions, median {median:g} lines, longest {longest.lines}: {longest.place}"
     )
     for source in sources():
         if length(source) > FILE:

@@ -129,12 +129,30 @@ def _refuse_bad_places(installation: Installation) -> None:
 
 def glanced(installation: Installation) -> Glance:
     """The state, for looking only. Raises `UsageError` with what to run before anything was mirrored."""
-    from kbsync.assembly import glance
-
-    found = glance(installation)
+    found = look_at(installation)
     if found is None:
         raise not_yet(installation)
     return found
+
+
+def look_at(installation: Installation) -> Glance | None:
+    """The state, for looking only; None where there is none yet, or one that is being made at this moment."""
+    import apsw
+
+    from kbsync.assembly import glance
+
+    state = glance(installation)
+    if state is None:
+        return None
+    try:
+        state.read(lambda tx: tx.meta.get("schema"))
+    except apsw.SQLError:
+        state.close()
+        return None
+    except BaseException:
+        state.close()
+        raise
+    return state
 
 
 def not_yet(installation: Installation) -> UsageError:

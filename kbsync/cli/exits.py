@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
-from kbsync.errors import Halted, LockedError, StateError, TargetError, UsageError
+from kbsync.errors import Halted, KbsyncError, LockedError, StateError, TargetError, UsageError
 
 
 class Code(enum.IntEnum):
@@ -41,8 +41,12 @@ def code_of(error: Exception) -> Code | None:
     match error:
         case UsageError() | PermissionError():
             return Code.USAGE
+        case LockedError() | StateError() | OSError():
+            return Code.PASSING
         case Halted():
             return Code.PERSON
-        case LockedError() | StateError() | TargetError() | OSError():
+        case TargetError():
             return Code.PASSING
+        case KbsyncError():
+            return Code.PERSON
     return None

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbsync.assembly import Installation, glance
-from kbsync.cli.choosing import not_yet
+from kbsync.assembly import Installation
+from kbsync.cli.choosing import look_at, not_yet
 from kbsync.config.model import MirrorConfig
 from kbsync.contract import Hit, Query, Searches
 from kbsync.errors import UsageError
@@ -62,7 +62,7 @@ async def _opened(installation: Installation, mirror: MirrorConfig, stack: Async
 
 
 def _was_mirrored(installation: Installation, mirror: MirrorConfig) -> bool:
-    state = glance(installation)
+    state = look_at(installation)
     if state is None:
         return False
     try:
@@ -92,7 +92,7 @@ def _path(installation: Installation, mirror: MirrorConfig, hit: Hit) -> str | N
 
 def _path_in_state(installation: Installation, mirror: MirrorConfig, hit: Hit) -> str | None:
     """The path our journal has for a document of a target that keeps no paths."""
-    state = glance(installation)
+    state = look_at(installation)
     if state is None:
         return None
     try:

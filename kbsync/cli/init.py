@@ -16,10 +16,10 @@ from kbsync.errors import UsageError
 
 
 @click.command(epilog=examples("kbsync init docs", "kbsync init docs --config ./kbsync.yaml"))
-@click.argument("folder", metavar="[DIR]", default=Path(), type=FOLDER)
+@click.argument("directory", metavar="[DIR]", default=Path(), type=FOLDER)
 @shared_options
 @pass_choices
-def command(choices: Choices, folder: Path) -> int:
+def command(choices: Choices, directory: Path) -> int:
     """Write a commented config that mirrors DIR (default: the working directory).
 
     It goes to --config FILE or $XDG_CONFIG_HOME/kbsync/config.yaml (~/.config/kbsync/config.yaml). A file
@@ -29,10 +29,10 @@ def command(choices: Choices, folder: Path) -> int:
 
     if choices.folder is not None:
         raise UsageError("init takes the folder as its argument: kbsync init DIR")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; name a folder")
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"{directory} is a file; name a folder")
     place = choices.config or _usual_place()
-    _write(place, commented_config(folder))
+    _write(place, commented_config(directory))
     _say_what_next(place, choices)
     return Code.MIRRORED
 

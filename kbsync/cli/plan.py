@@ -55,9 +55,9 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
 
 
 async def _plans(installation: Installation) -> list[MirrorPlan]:
-    from kbsync.assembly import glance
+    from kbsync.cli.choosing import look_at
 
-    state = glance(installation)
+    state = look_at(installation)
     try:
         return [await _plan(installation, mirror, state) for mirror in installation.mirrors]
     finally:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from kbsync.assembly import Installation, glance
+from kbsync.assembly import Installation
+from kbsync.cli.choosing import look_at
 from kbsync.cli.exits import Code, worst
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Choice, Status, UploadState
@@ -78,7 +79,7 @@ def standings(installation: Installation, ends: Mapping[str, PassEnd] | None = N
 
 def read(installation: Installation, mirror: MirrorConfig, look: Callable[[Tx, MirrorConfig], T]) -> T:
     """`look` at the state with a mirror; at an empty one where nothing was mirrored yet."""
-    state = glance(installation)
+    state = look_at(installation)
     if state is None:
         with looking_at(None) as blank:
             return blank.read(lambda tx: look(tx, mirror))

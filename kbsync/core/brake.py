@@ -14,15 +14,18 @@ class DeletionLimits:
     window: float = 3600.0
 
 
-def must_hold(batch: int, executed: int, serving: int, limits: DeletionLimits) -> bool:
+def must_hold(
+    batch: int, executed: int, serving: int, limits: DeletionLimits, before: int | None = None
+) -> bool:
     """True when `batch` deletions wait for a person.
 
     `executed`: deletions let through without asking within the window. `serving`: documents that serve
-    now, those of the batch included.
+    now, those of the batch included. `before`: how many did when things began to go, so that what was
+    uploaded meanwhile does not hide that all of them go.
     """
     if batch == 0:
         return False
-    if batch >= serving:
+    if batch >= min(serving, before or serving):
         return True
     gone = batch + executed
     return gone > limits.count and gone > limits.fraction * (serving + executed)

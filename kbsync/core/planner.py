@@ -149,9 +149,7 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
 
 def _can_return(upload: Upload) -> bool:
     """It used to serve and its delete was not sent."""
-    return (
-        upload.state is UploadState.RETIRING and upload.purpose is Purpose.SERVE and upload.attempts == 0
-    )
+    return upload.state is UploadState.RETIRING and upload.purpose is Purpose.SERVE and upload.attempts == 0
 
 
 def _same_content(upload: Upload, wish: Wish) -> bool:

@@ -54,6 +54,7 @@ class Deletions:
         self._identity = identity
         self.may_wait = True
         """Something may wait for its second look or the brake; False only when surely nothing does."""
+        self._before: int | None = None
 
     @property
     def _mirror(self) -> int:
@@ -97,8 +98,17 @@ class Deletions:
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         if n:
             times.append(self._clock.steady() + self._weigh_at(first, last) - self._clock.wall())
-        self.may_wait = bool(times)
+        if not times:
+            await self.note_calm()
         return min(times, default=None)
+
+    async def note_calm(self) -> None:
+        """Nothing is going: so many documents serve before the next deletions begin."""
+        terms = self._ledger.terms
+        self.may_wait = False
+        self._before = await self._store.read(
+            lambda tx: tx.uploads.serving_count(self._mirror, terms.binding)
+        )
 
     def _weigh_at(self, first: float, last: float) -> float:
         plan = self._ledger.terms.plan
@@ -109,6 +119,9 @@ class Deletions:
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         if not n or not (now or self._clock.wall() >= self._weigh_at(first, last)):
             return Weighed()
+        longest = first + self._ledger.terms.plan.settle_longest
+        if self._clock.wall() < longest and await self._more_may_go():
+            return Weighed()
         if await self._identity() is None:
             return Weighed()
         weighed = await self._store.write(self._weigh)
@@ -116,6 +129,11 @@ class Deletions:
             name = self._ledger.terms.plan.name
             log.warning("deletions.held", mirror=name, count=weighed.held, cure=self._cure())
         return weighed
+
+    async def _more_may_go(self) -> bool:
+        """Files wait for their second look: what goes together is weighed together."""
+        missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
+        return missed is not None
 
     def _cure(self) -> str:
         return self._ledger.terms.cure(f"approve {self._ledger.terms.plan.name}")
@@ -126,7 +144,7 @@ class Deletions:
         serving = tx.uploads.serving_count(self._mirror, terms.binding)
         executed = tx.holds.logged_since(self._mirror, now - terms.plan.deletions.window)
         ask = tx.mirrors.get(self._mirror).hold_all and bool(batch)
-        if ask or must_hold(len(batch), executed, serving, terms.plan.deletions):
+        if ask or must_hold(len(batch), executed, serving, terms.plan.deletions, self._before):
             self._hold(tx, batch)
             return Weighed(held=len(batch))
         for candidate in batch:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from kbsync.core import lifecycle
-from kbsync.core.model import Upload, UploadState
+from kbsync.core.model import Purpose, Upload, UploadState
 from kbsync.engine.clock import Clock
 from kbsync.engine.ledger import Ledger
 from kbsync.state.inbox import Message
@@ -74,7 +76,7 @@ class Inbox:
             self._ledger.settle(tx, upload.path, fresh=True)
 
     def _repair(self, tx: Tx, message: Message, answer: Answer) -> None:
-        """`missing` documents are forgotten so that they are sent again; `surplus` ones are deleted."""
+        """`missing` ones are sent again, `surplus` ones and `strays` deleted, `stale` files looked at."""
         binding = self._ledger.terms.binding
         for remote_id in message.args.get("missing", ()):
             for upload in tx.uploads.by_remote(binding, remote_id):
@@ -83,6 +85,8 @@ class Inbox:
                     self._ledger.settle(tx, upload.path or "", fresh=True)
         for remote_id in message.args.get("surplus", ()):
             self._retire_surplus(tx, remote_id)
+        for stray in message.args.get("strays", ()):
+            self._retire_stray(tx, stray)
         answer.look_at.update(message.args.get("stale", ()))
 
     def _retire_surplus(self, tx: Tx, remote_id: str) -> None:
@@ -91,3 +95,36 @@ class Inbox:
         if any(row.state.serves or row.state.in_flight for row in rows) or not rows:
             return
         tx.uploads.save(lifecycle.retire(rows[0], self._ledger.rhythm))
+
+    def _retire_stray(self, tx: Tx, stray: Mapping[str, Any]) -> None:
+        """A document no row holds: its row gets the id back; in an embedded base, all ours, it gets a row."""
+        remote_id = str(stray["remote_id"])
+        if tx.uploads.by_remote(self._ledger.terms.binding, remote_id):
+            self._retire_surplus(tx, remote_id)
+            return
+        row = tx.uploads.get(int(stray["upload"])) if stray.get("upload") is not None else None
+        if row is not None and row.remote_id is None and row.digest == stray["digest"]:
+            found = replace(row, remote_id=remote_id)
+            tx.uploads.save(lifecycle.retire(found, self._ledger.rhythm))
+        elif self._ledger.terms.limits.embedded:
+            tx.uploads.add(self._stray_row(remote_id, stray))
+
+    def _stray_row(self, remote_id: str, stray: Mapping[str, Any]) -> Upload:
+        terms, now = self._ledger.terms, self._clock.wall()
+        path = str(stray["path"] or stray["name"])
+        return Upload(
+            id=0,
+            mirror=terms.mirror,
+            binding=terms.binding,
+            path=path,
+            label=path,
+            name=str(stray["name"]),
+            digest=str(stray["digest"] or ""),
+            size=int(stray["size"] or 0),
+            recipe="",
+            state=UploadState.RETIRING,
+            purpose=Purpose.RETIRE,
+            remote_id=remote_id,
+            created_at=now,
+            next_look_at=now,
+        )

@@ -121,7 +121,7 @@ class Judge:
 
     def _taken(self, sight: Sight, verdict: Verdict, taken: Taken, known: Entry | None) -> Seen:
         renamed_from = None
-        if known is None and sight.links == 1:
+        if (known is None or known.digest is None) and sight.links == 1:
             renamed_from = self._former_path(sight.path, taken)
         return Seen(
             sight.path,
@@ -145,10 +145,14 @@ class Judge:
 
 
 def by_person(sight: Sight, known: Entry | None) -> bool:
-    """A deselection counts as a person's unless only the program's own defaults changed since last time."""
+    """Whether this deselection counts as a person's."""
     if known is None or not sight.version:
         return True
     if known.verdict.choice is not Choice.SELECTED:
         return known.by_person
-    same_rules = person_part(sight.version) == person_part(sight.rules.version)
-    return not (same_rules and sight.version != sight.rules.version)
+    return is_by_person(sight.version, sight.rules.version)
+
+
+def is_by_person(before: str, now: str) -> bool:
+    """A change of rules is a person's unless only the program's own part of them differs."""
+    return before == now or not before or person_part(before) != person_part(now)

@@ -147,6 +147,8 @@ class MirrorRun:
         ledger = Ledger(terms, self.clock, self.on_settled)
         await attach.prepare(self.store, ledger, target, self.clock)
         self.parts = self._build(target, ledger)
+        await self.parts.deletions.note_calm()
+        self.parts.deletions.may_wait = True
 
     def _build(self, target: Target, ledger: Ledger) -> Parts:
         bodies = Bodies(ledger.terms)
@@ -198,6 +200,7 @@ class MirrorRun:
         """The folder was compared as a whole."""
         now = self.clock.wall()
         await self.store.write(lambda tx: tx.mirrors.pass_ended(self.mirror, now, deep))
+        await self.store.write(lambda tx: tx.folders.remove_gone(self.mirror))
 
     async def first_pass_over(self) -> None:
         """Everything that was gone at the first pass has been weighed: later deletions need not ask."""

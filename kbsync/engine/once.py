@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kbsync.core.model import UploadState
 from kbsync.engine.mirror import MirrorRun
 
 DOWN_BUDGET = 60.0
 SHORTEST, LONGEST = 0.02, 0.2
+PATIENCE = 60.0
+"""What pauses for longer than this is left to a later pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ async def _drain(run: MirrorRun, budget: float) -> str:
         if down is not None and run.clock.steady() - down >= budget:
             return parts.worker.pulse.trouble
         if await _is_done(run):
-            return ""
+            return await _left_over(run)
         await run.clock.sleep(rest)
         rest = min(LONGEST, rest * 1.2)
     return ""
@@ -90,4 +93,15 @@ async def _is_done(run: MirrorRun) -> bool:
     settling, busy = len(parts.reconciler.settling), len(parts.reconciler.busy)
     if run.doubted or settling > busy:
         return False
-    return await parts.deletions.next_due() is None and await parts.worker.is_idle()
+    return await parts.deletions.next_due() is None and await parts.worker.is_idle(PATIENCE)
+
+
+async def _left_over(run: MirrorRun) -> str:
+    """Why documents are still not sent although the pass is over; '' when all are."""
+    assert run.parts is not None
+    terms = run.parts.ledger.terms
+    open_ones = (UploadState.INTENDED, UploadState.UNSURE, UploadState.INDEXING)
+    rows = await run.store.read(
+        lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, open_ones, limit=1)
+    )
+    return f"{rows[0].label}: {rows[0].reason or 'not sent yet'}" if rows else ""

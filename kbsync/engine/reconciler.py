@@ -14,7 +14,7 @@ from kbsync.core.model import Choice, Kind, Presence, Verdict
 from kbsync.core.select import Rules
 from kbsync.core.settle import Settling
 from kbsync.engine.clock import Clock
-from kbsync.engine.judge import RACY_SECONDS, Judge, Judgement, Sight, Wait
+from kbsync.engine.judge import RACY_SECONDS, Judge, Judgement, Sight, Wait, is_by_person
 from kbsync.engine.ledger import Ledger, Seen
 from kbsync.engine.tree import StateTree
 from kbsync.source.hints import Hint, HintKind
@@ -128,17 +128,23 @@ class Reconciler:
 
     def _record_listing(self, tx: Tx, listing: Listing) -> None:
         mirror, now = self._mirror, self._clock.steady()
+        before = tx.folders.get(mirror, listing.path)
         tx.folders.seen(mirror, listing.path, listing.version, listing.is_mount)
         tx.entries.miss(mirror, listing.path, listing.missing, now)
         for name in listing.gone_folders:
-            tx.entries.miss_tree(mirror, join(listing.path, name), now)
+            self._miss_tree(tx, join(listing.path, name))
+        person = before is None or is_by_person(before.version, listing.version)
         for name, verdict in listing.shut_folders:
-            self._shut(tx, join(listing.path, name), verdict)
+            self._shut(tx, join(listing.path, name), verdict, person)
 
-    def _shut(self, tx: Tx, folder: str, verdict: Verdict) -> None:
+    def _miss_tree(self, tx: Tx, folder: str) -> None:
+        tx.entries.miss_tree(self._mirror, folder, self._clock.steady())
+        tx.folders.gone(self._mirror, folder)
+
+    def _shut(self, tx: Tx, folder: str, verdict: Verdict, by_person: bool) -> None:
         """Selection does not enter a directory any more: all files in it are deselected."""
         for entry in list(tx.entries.below(self._mirror, folder)):
-            self._ledger.deselect(tx, entry.path, verdict, by_person=True)
+            self._ledger.deselect(tx, entry.path, verdict, by_person)
         tx.folders.shut(self._mirror, folder)
 
     async def recheck_racy(self) -> None:
@@ -175,7 +181,7 @@ class Reconciler:
     def _miss_folder(self, tx: Tx, path: str, found: Look) -> None:
         gone = found.presence is Presence.MISSING or found.kind not in (None, Kind.FOLDER)
         if gone and tx.folders.get(self._mirror, path) is not None:
-            tx.entries.miss_tree(self._mirror, path, self._clock.steady())
+            self._miss_tree(tx, path)
 
     async def _look_and_take(self, paths: Sequence[str], *, fresh: bool = False, quiet: bool = False) -> None:
         ignores = [path for path in paths if split(path)[1] == IGNORE_FILE]

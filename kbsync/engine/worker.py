@@ -102,14 +102,17 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def is_idle(self) -> bool:
-        """Nothing is being done and nothing is left to do, now or later."""
+    async def is_idle(self, patience: float = 0.0) -> bool:
+        """Nothing is being done, and nothing is left to do within `patience` seconds."""
         if self._busy or self._tasks:
             return False
+        due = await self._next_due()
+        return due is None or due > self._clock.wall() + patience
+
+    async def _next_due(self) -> float | None:
         terms = self._ledger.terms
-        waiting = await self._store.read(lambda tx: tx.uploads.count(terms.mirror, terms.binding, WORKING))
-        labels = await self._due(UploadState.SERVING, 1)
-        return waiting == 0 and not labels
+        states = (*WORKING, UploadState.SERVING)  # a serving one may wait to be renamed
+        return await self._store.read(lambda tx: tx.uploads.next_due(terms.mirror, terms.binding, states))
 
     def resume(self) -> None:
         """The cause of a halt is gone."""
@@ -133,9 +136,7 @@ class Worker:
         return 0.0 if any(started) else await self._until_next()
 
     async def _until_next(self) -> float:
-        terms = self._ledger.terms
-        states = (*WORKING, UploadState.SERVING)
-        due = await self._store.read(lambda tx: tx.uploads.next_due(terms.mirror, terms.binding, states))
+        due = await self._next_due()
         if due is None or self._busy:
             return LONGEST_REST  # a task that ends wakes us
         return min(LONGEST_REST, max(0.02, due - self._clock.wall()))

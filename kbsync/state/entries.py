@@ -45,6 +45,9 @@ _UPSERT = (
     " missed_at = NULL"
 )
 
+NOTED = (Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD)
+"""Statuses of files that somebody may want to list; there are few of them."""
+
 
 def _read(folder: str, row: tuple[Any, ...]) -> Entry:
     name, size, mtime, ctime, ino, digest, choice, reason, rule, person, presence, status, since, racy = row
@@ -159,7 +162,8 @@ class Entries:
     def missed_before(self, mirror: int, then: float, limit: int) -> list[str]:
         """Paths whose first look without them was at or before `then`."""
         sql = (
-            "SELECT f.path, e.name FROM entry e JOIN folder f ON e.folder = f.id"
+            "SELECT f.path, e.name FROM entry e INDEXED BY entry_missing"
+            " CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.presence = 1 AND e.missed_at <= ? AND f.mirror = ? LIMIT ?"
         )
         return [join(unbind(f), unbind(n)) for f, n in self._db.execute(sql, (then, mirror, limit))]
@@ -167,11 +171,11 @@ class Entries:
     def first_missed(self, mirror: int) -> float | None:
         """When the earliest first look without a file was, of those that wait for the second."""
         sql = (
-            "SELECT min(e.missed_at) FROM entry e JOIN folder f ON e.folder = f.id"
-            " WHERE e.presence = 1 AND f.mirror = ?"
+            "SELECT e.missed_at FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
+            " WHERE e.presence = 1 AND f.mirror = ? ORDER BY e.missed_at LIMIT 1"
         )
-        value: float | None = self._db.execute(sql, (mirror,)).fetchone()[0]  # type: ignore[index]
-        return value
+        row = self._db.execute(sql, (mirror,)).fetchone()
+        return None if row is None else row[0]
 
     def racy(self, mirror: int, limit: int) -> list[Entry]:
         """Files that are there and whose stamp proves nothing yet."""
@@ -200,7 +204,10 @@ class Entries:
 
     def of_status(self, mirror: int, status: Status) -> Iterator[Entry]:
         """Every file in a status, by directory."""
-        return self._each(f"e.status = {int(status)}", mirror)
+        if status in NOTED:  # the index's own condition, word for word, lets SQLite use it
+            source = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
+            return self._each(source, f"e.status IN (1, 2, 3, 4) AND e.status = {int(status)}", mirror)
+        return self._each("entry e JOIN folder f ON e.folder = f.id", f"e.status = {int(status)}", mirror)
 
     def below(self, mirror: int, folder: str) -> Iterator[Entry]:
         """Every file in a directory and below."""
@@ -231,7 +238,7 @@ class Entries:
     def oldest_since(self, mirror: int) -> float | None:
         """Since when the longest waiting file has been pending or indexing."""
         sql = (
-            "SELECT e.since FROM entry e JOIN folder f ON e.folder = f.id"
+            "SELECT e.since FROM entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since LIMIT 1"
         )
         row = self._db.execute(sql, (mirror,)).fetchone()
@@ -244,9 +251,9 @@ class Entries:
         )
         return [_read(unbind(row[0]), row[1:]) for row in self._db.execute(sql, (mirror, limit))]
 
-    def _each(self, where: str, mirror: int) -> Iterator[Entry]:
+    def _each(self, source: str, where: str, mirror: int) -> Iterator[Entry]:
         sql = (
-            f"SELECT f.path, {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
+            f"SELECT f.path, {_FIELDS} FROM {source}"  # noqa: S608
             f" WHERE {where} AND f.mirror = ? ORDER BY f.path, e.name"
         )
         return (_read(unbind(row[0]), row[1:]) for row in self._db.execute(sql, (mirror,)))

@@ -76,7 +76,7 @@ class Folders:
         """The directory was listed under these rules."""
         number = self.ensure(mirror, path)
         self._db.execute(
-            "UPDATE folder SET version = ?, is_mount = ?, problem = '', shut = 0 WHERE id = ?",
+            "UPDATE folder SET version = ?, is_mount = ?, problem = '', shut = 0, gone = 0 WHERE id = ?",
             (version, is_mount, number),
         )
         return number
@@ -112,15 +112,21 @@ class Folders:
         for number, found in list(self._db.execute(SUBTREE + sql, (mirror, bind(path)))):
             yield number, unbind(found)
 
-    def remove_empty(self, mirror: int, path: str) -> None:
-        """Forget directories of a tree that hold no entry and no directory that does."""
-        for number, _ in sorted(self.tree(mirror, path), key=lambda row: -len(row[1])):
-            self._db.execute(
-                "DELETE FROM folder WHERE id = ? AND parent IS NOT NULL"
-                " AND NOT EXISTS(SELECT 1 FROM entry WHERE folder = folder.id)"
-                " AND NOT EXISTS(SELECT 1 FROM folder c WHERE c.parent = folder.id)",
-                (number,),
-            )
+    def gone(self, mirror: int, path: str) -> None:
+        """A look did not find the directory: it is forgotten once nothing in it is known any more."""
+        sql = "UPDATE folder SET gone = 1, problem = '' WHERE id IN (SELECT id FROM tree)"
+        self._db.execute(SUBTREE + sql, (mirror, bind(path)))
+
+    def remove_gone(self, mirror: int) -> None:
+        """Forget directories that are gone and hold nothing that is still known."""
+        sql = (
+            "DELETE FROM folder WHERE mirror = ? AND gone = 1 AND parent IS NOT NULL"
+            " AND NOT EXISTS(SELECT 1 FROM entry WHERE folder = folder.id)"
+            " AND NOT EXISTS(SELECT 1 FROM folder c WHERE c.parent = folder.id)"
+        )
+        self._db.execute(sql, (mirror,))
+        while self._db.changes():
+            self._db.execute(sql, (mirror,))
 
 
 def _read(row: tuple[object, ...]) -> FolderRow:

@@ -28,9 +28,11 @@ CREATE TABLE mirror(
 CREATE TABLE folder(
   id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL REFERENCES mirror(id), parent INTEGER REFERENCES folder(id),
   path NOT NULL, name NOT NULL, version TEXT NOT NULL DEFAULT '', is_mount INTEGER NOT NULL DEFAULT 0,
-  problem TEXT NOT NULL DEFAULT '', shut INTEGER NOT NULL DEFAULT 0, UNIQUE(mirror, path));
+  problem TEXT NOT NULL DEFAULT '', shut INTEGER NOT NULL DEFAULT 0, gone INTEGER NOT NULL DEFAULT 0,
+  UNIQUE(mirror, path));
 CREATE INDEX folder_parent ON folder(parent);
 CREATE INDEX folder_problem ON folder(mirror) WHERE problem <> '';
+CREATE INDEX folder_gone ON folder(mirror) WHERE gone = 1;
 
 CREATE TABLE entry(
   folder INTEGER NOT NULL, name NOT NULL,
@@ -72,6 +74,7 @@ CREATE TABLE upload(
   reason TEXT NOT NULL DEFAULT '', code TEXT NOT NULL DEFAULT '');
 CREATE INDEX upload_place ON upload(mirror, path);
 CREATE INDEX upload_due ON upload(mirror, state, rank) WHERE next_look_at IS NOT NULL;
+CREATE INDEX upload_state ON upload(mirror, binding, state, id);
 CREATE INDEX upload_remote ON upload(binding, remote_id) WHERE remote_id IS NOT NULL;
 CREATE INDEX upload_final ON upload(created_at) WHERE state IN (11, 12);
 CREATE UNIQUE INDEX upload_one_server ON upload(mirror, binding, path) WHERE state IN (5, 6);

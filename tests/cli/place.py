@@ -108,9 +108,9 @@ class Place:
     ) -> Ran:
         """Run kbsync in this process."""
         out, err = Stream(tty), Stream(tty)
-        with self._inside(cwd or self.root, env or {}), contextlib.redirect_stdout(out):
-            with contextlib.redirect_stderr(err):
-                code = main([os.fspath(word) for word in words])
+        inside = self._inside(cwd or self.root, env or {})
+        with inside, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main([os.fspath(word) for word in words])
         return Ran(int(code), out.content, err.content.decode())
 
     def start(self, *words: str | Path, **options: Any) -> subprocess.Popen[bytes]:
@@ -136,9 +136,15 @@ class Place:
             yield
 
     def files(self) -> dict[str, tuple[int, int]]:
-        """Every file and folder of home, with size and time of change."""
-        found = sorted(self.root.rglob("*"))
-        return {str(p.relative_to(self.root)): (p.stat().st_size, p.stat().st_mtime_ns) for p in found}
+        """Every file and folder, with size and time of change.
+
+        The time is left out for SQLite's shared memory: readers keep their marks in it, and nothing else.
+        """
+        found = {str(p.relative_to(self.root)): p.stat() for p in sorted(self.root.rglob("*"))}
+        return {
+            name: (stat.st_size, 0 if name.endswith("-shm") else stat.st_mtime_ns)
+            for name, stat in found.items()
+        }
 
 
 def words_of(command: str) -> Sequence[str]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 
 import apsw
 import pytest
@@ -104,6 +105,7 @@ def test_init_writes_a_config_that_works(place: Place) -> None:
     assert ran.code == 0
     assert str(place.config) in ran.out
     assert stat.S_IMODE(place.config.stat().st_mode) == 0o600
+    place.config.write_text(place.config.read_text().replace("# settle: 2s", "settle: 100ms"))
     commands = [line.split("#")[0] for line in ran.out.splitlines()[1:]]
     assert words_of(commands[0]) == ["--once"]
     assert place.run(*words_of(commands[0])).code == 0
@@ -182,7 +184,7 @@ def test_names_of_mirrors_are_completed(place: Place) -> None:
     for typed, expected in (("kbsync status --mirror ha", "handbook"), ("kbsync sea", "search")):
         words = typed.split()
         ran = subprocess.run(
-            [shutil.which("python") or "python", "-m", "kbsync"],
+            [sys.executable, "-m", "kbsync"],
             env={**env, "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)},
             cwd=place.root,
             capture_output=True,
@@ -190,3 +192,50 @@ def test_names_of_mirrors_are_completed(place: Place) -> None:
             check=False,
         )
         assert f"plain,{expected}\n" in ran.stdout, ran.stderr
+
+
+# -- forget ---------------------------------------------------------------------------------------------
+
+
+def test_forget_asks_and_is_refused_without_a_terminal_or_yes(failed: Place) -> None:
+    ran = failed.run("forget", "handbook")
+    assert ran.code == 2
+    assert "1 document" in ran.err
+    assert "--yes" in ran.err
+    assert failed.run("status", "--json").json["mirrors"][0]["documents"]["ready"] == 1
+
+
+def test_forget_drops_the_state_and_leaves_the_documents(failed: Place) -> None:
+    ran = failed.run("forget", "handbook", "--yes")
+    assert (ran.code, ran.out) == (0, "handbook is forgotten\n")
+    assert failed.run("status", "--json").json["mirrors"][0]["last_pass"] is None
+    assert failed.run("search", "text", "--json").json["hits"] != []
+    again = failed.run("--once", "--json").json
+    assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 1)
+
+
+def test_forget_deletes_our_documents_on_request(failed: Place) -> None:
+    ran = failed.run("forget", "handbook", "--delete-documents", "--yes")
+    assert ran.code == 0
+    assert "1 document deleted" in ran.out
+    assert failed.run("search", "text", "--json").json["hits"] == []
+
+
+def test_forget_needs_the_lock(failed: Place) -> None:
+    with lock.held(failed.state):
+        assert failed.run("forget", "handbook", "--yes").code == 4
+    assert failed.run("status", "--json").json["mirrors"][0]["documents"]["ready"] == 1
+
+
+def test_forget_of_an_unknown_mirror_names_the_known_ones(failed: Place) -> None:
+    ran = failed.run("forget", "handbok", "--yes")
+    assert ran.code == 2
+    assert "handbook" in ran.err
+
+
+def test_a_mirror_that_left_the_config_can_be_forgotten_but_not_reached(failed: Place) -> None:
+    failed.config.write_text(failed.config.read_text().replace("name: handbook", "name: other"))
+    ran = failed.run("forget", "handbook", "--delete-documents", "--yes")
+    assert ran.code == 2
+    assert "not in the config" in ran.err
+    assert failed.run("forget", "handbook", "--yes").code == 0

@@ -40,6 +40,17 @@ def test_looking_before_anything_was_mirrored_makes_nothing(place: Place, comman
     assert place.files() == before
 
 
+def test_a_state_that_is_being_made_is_none_yet(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    place.state.mkdir(parents=True)
+    (place.state / "state.db").touch()
+    assert place.run("status", "--json").json["mirrors"][0]["last_pass"] is None
+    assert place.run("plan", "--json").json["mirrors"][0]["upload"] == ["a.md"]
+    assert place.run("search", "alpha").code == 2
+    assert place.run("approve").code == 2
+
+
 # -- status ---------------------------------------------------------------------------------------------
 
 
@@ -155,7 +166,7 @@ def test_plan_reads_as_a_diff_with_totals_last(changed: Place) -> None:
     lines = changed.run("plan").out.splitlines()
     signs = [line.split("  (")[0] for line in lines if line[:2] in ("+ ", "~ ", "> ", "- ", "! ")]
     assert signs == ["+ new.md", "~ edited.md", "> moved.md → new place.md", "- gone.md", "- dropped.md"]
-    assert lines[lines.index("no longer selected:") + 1].startswith("- dropped.md  (680 B)")
+    assert lines[lines.index("no longer selected:") + 1].startswith("- dropped.md  (640 B)")
     assert lines[-1].startswith("handbook: 1 new, 1 changed, 1 renamed, 2 deleted; 1 document unchanged; ")
     assert "\x1b" not in "".join(lines)
     assert "\x1b[32m+\x1b[0m new.md" in changed.run("plan", tty=True).out
@@ -185,3 +196,92 @@ def test_plan_of_a_missing_folder_waits_for_a_person(place: Place) -> None:
     assert ran.code == 3
     assert ran.json["mirrors"][0]["halt"]["reason"] == "folder-missing"
     assert "folder-missing" in place.run("plan").out
+
+
+# -- explain --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "where"), [("install.md", "."), ("docs/install.md", "."), ("install.md", "docs")]
+)
+def test_explain_takes_paths_relative_to_the_mirror_or_to_here(
+    mirrored: Place, typed: str, where: str
+) -> None:
+    ran = mirrored.run("explain", typed, "--folder", mirrored.docs, cwd=mirrored.root / where)
+    assert ran.code == 0
+    assert ran.out.startswith("docs: install.md\nIt is searchable.\n")
+
+
+def test_explain_shows_the_extracted_text(mirrored: Place) -> None:
+    ran = mirrored.run("explain", "install.md", "--text", "--folder", "docs")
+    assert "Run the installer, then reset your password." in ran.out
+    shown = mirrored.run("explain", "install.md", "--text", "--json", "--folder", "docs").json
+    assert "Run the installer" in shown["text"]
+    odd = mirrored.run("explain", ODD, "--text", "--folder", "docs", tty=True)
+    assert "xylophone" in odd.out
+    assert "\x1b[31m" not in odd.out
+    assert "\x1b[2J" not in odd.out
+
+
+def test_explain_names_the_rule_that_leaves_a_file_out(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.write("drafts/b.md", "beta")
+    place.write(".kbsyncignore", "# not yet\ndrafts/\n")
+    place.configure()
+    place.run("--once")
+    shown = place.run("explain", "drafts/b.md", "--json").json
+    assert (shown["mirror"], shown["path"], shown["found"]) == ("handbook", "drafts/b.md", False)
+    assert shown["selection"]["rule"] == ".kbsyncignore:2"
+    assert ".kbsyncignore:2" in place.run("explain", "drafts/b.md").out
+
+
+def test_explain_of_a_path_outside_says_what_is_mirrored(mirrored: Place) -> None:
+    ran = mirrored.run("explain", "/etc/hostname", "--folder", "docs")
+    assert "no mirrored folder" in ran.out
+    assert str(mirrored.docs) in ran.out
+
+
+# -- verify ---------------------------------------------------------------------------------------------
+
+
+def test_verify_finds_nothing_wrong_after_a_pass(mirrored: Place) -> None:
+    ran = mirrored.run("verify", "--json", "--folder", "docs")
+    assert ran.json == {
+        "mirrors": [
+            {
+                "name": "docs",
+                "ok": True,
+                "missing": [],
+                "stale": [],
+                "orphaned": [],
+                "duplicate": [],
+                "foreign": 0,
+            }
+        ]
+    }
+    assert mirrored.run("verify", "--folder", "docs").out == "docs: all is well\n"
+
+
+def test_verify_finds_what_is_stale_and_repair_asks_for_it(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    place.run("--once")
+    place.write("a.md", "alpha, changed")
+    found = place.run("verify", "--json")
+    assert (found.code, found.json["mirrors"][0]["stale"]) == (1, ["a.md"])
+    before = place.files()
+    assert "stale      a.md" in place.run("verify").out
+    assert place.files() == before
+
+    repaired = place.run("verify", "--repair")
+    assert repaired.code == 1
+    assert "repair of handbook is asked for; the next pass does it: kbsync --once" in repaired.err
+    assert place.run("--once", "--json").json["replaced"] == 1
+    assert place.run("verify").code == 0
+
+
+def test_verify_before_anything_was_mirrored_names_the_command_to_run(place: Place) -> None:
+    for words in (["verify"], ["verify", "--repair"]):
+        ran = place.run(*words, "--folder", "docs")
+        assert ran.code == 2
+        assert f"run: kbsync --once --folder {place.docs}" in ran.err

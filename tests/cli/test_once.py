@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-from pathlib import Path
+import time
 
 import pytest
 
@@ -174,7 +173,7 @@ def test_a_signal_ends_the_pass_with_its_own_code(place: Place, number: int, cod
     config = place.configure("settle_longest: 60s")
     config.write_text(config.read_text().replace("settle: 100ms", "settle: 50s"))
     process = place.start("--once")
-    _wait_for(place.state / "state.db-wal", process)
+    _wait_until_pending(place)
     process.send_signal(number)
     out, err = process.communicate(timeout=10)
     assert process.returncode == code
@@ -183,15 +182,12 @@ def test_a_signal_ends_the_pass_with_its_own_code(place: Place, number: int, cod
     assert out == b""
 
 
-def _wait_for(file: Path, process: subprocess.Popen[bytes]) -> None:
-    """Until the pass waits: its state is there and its folder was looked at."""
-    import time
-
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and process.poll() is None:
-        if file.exists() and file.stat().st_size > 100_000:
-            break
-        time.sleep(0.02)
+def _wait_until_pending(place: Place) -> None:
+    """Until the pass has looked at the folder and waits for the file to be quiet."""
+    deadline = time.monotonic() + 15
+    while not place.run("status", "--json").json["mirrors"][0]["documents"]["pending"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_state_file_that_is_no_database_is_set_aside(place: Place) -> None:

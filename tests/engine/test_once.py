@@ -274,3 +274,40 @@ async def test_a_fresh_file_that_vanishes_between_passes_holds_nothing_up(world:
     world.delete("f1.md")
     await world.once()
     assert world.served() == world.on_disk()
+
+
+async def test_all_deletions_of_one_pass_are_weighed_together(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write_many(10)
+    for name in "abc":
+        world.write(f"drafts/{name}.md", name)
+    await world.once()
+    world.write(".kbsyncignore", "drafts/\n")
+    for i in range(4):
+        world.delete(f"f{i}.md")
+    await world.once()
+    assert world.statuses()["held"] == 7
+
+
+async def test_new_files_do_not_hide_that_all_others_go(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write_many(3)
+    await world.once()
+    for i in range(3):
+        world.delete(f"f{i}.md")
+    world.write("new.md", "new")
+    await world.once()
+    assert world.statuses() == {"ready": 1, "held": 3}
+
+
+async def test_a_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write_many(9)
+    world.write("d/e/a.md", "a")
+    await world.once()
+    world.delete("d/e/a.md")
+    (world.root / "d/e").rmdir()
+    (world.root / "d").rmdir()
+    await world.once()
+    await world.once()
+    assert world.glance(lambda tx: [p for _, p in tx.folders.tree(world.run.mirror, "")]) == [""]

@@ -25,7 +25,7 @@ from kbsync.core.model import (
 )
 from kbsync.core.settle import is_old_enough
 from kbsync.engine.clock import Clock
-from kbsync.engine.judge import Judge, Judgement, Sight, Wait
+from kbsync.engine.judge import Judge, Judgement, Sight, Wait, is_by_person
 from kbsync.engine.ledger import Seen
 from kbsync.engine.tree import StateTree
 from kbsync.engine.views.footing import Footing, Ground
@@ -124,8 +124,9 @@ class Survey:
         self._missing += [join(listing.path, name) for name in listing.missing]
         for name in listing.gone_folders:
             self._missing += [entry.path for entry in self._below(join(listing.path, name))]
+        person = is_by_person(self._stored_version(listing.path), listing.version)
         for name, verdict in listing.shut_folders:
-            self._shut(join(listing.path, name), verdict)
+            self._shut(join(listing.path, name), verdict, person)
 
     def _sights(self, listing: Listing) -> Iterator[Sight]:
         """Files are taken to stay as they are: what is young is noted, not waited for."""
@@ -233,8 +234,8 @@ class Survey:
 
     # -- files that are not there, or not looked for any more --------------------------------------------
 
-    def _shut(self, folder: str, verdict: Verdict) -> None:
-        self._settle([replace(entry, verdict=verdict, by_person=True) for entry in self._below(folder)])
+    def _shut(self, folder: str, verdict: Verdict, by_person: bool) -> None:
+        self._settle([replace(entry, verdict=verdict, by_person=by_person) for entry in self._below(folder)])
 
     def _part(self) -> None:
         """What the scan did not find gets a second look, as in a pass."""

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from kbsync.targets.local.pieces import Flavour
 
+PARSER = "1"
+"""Raised whenever a document is read otherwise than before: it is part of every recipe."""
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())

@@ -128,7 +128,7 @@ class LocalTarget:
         """Changes with the parser, the chunker, the tokeniser, the model and the kind of file."""
         kind = formats.extension_of(path) or f"/{path.rpartition('/')[2]}"
         parts = [
-            getattr(formats, "PARSER", "1"),
+            formats.PARSER,
             CHUNKER,
             TOKENISER,
             self._encoder.model,

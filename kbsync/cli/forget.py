@@ -1,0 +1,120 @@
+"""`kbsync forget`: the end of a mirror."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from kbsync.cli.exits import Code
+from kbsync.cli.options import Choices, examples, pass_choices, shared_options
+from kbsync.cli.paper import Paper, counted, tell
+from kbsync.core.printable import printable
+from kbsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from kbsync.assembly import Installation
+    from kbsync.config.model import MirrorConfig
+    from kbsync.engine.forget import Belongings
+    from kbsync.state.mirrors import MirrorRecord
+    from kbsync.state.store import Glance
+
+
+@click.command(
+    epilog=examples(
+        "kbsync forget handbook                             its documents stay where they are",
+        "kbsync forget handbook --delete-documents          exactly ours are deleted",
+        "kbsync forget handbook --delete-documents --yes    in a script",
+    )
+)
+@click.argument("mirror")
+@click.option("--delete-documents", is_flag=True, help="Delete the documents we own, and no others.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@shared_options
+@pass_choices
+def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) -> int:
+    """Forget everything about MIRROR, after showing what that is. No other kbsync may run on this state.
+
+    A mirror that is still in the config begins anew with the next pass.
+    """
+    from contextlib import closing
+
+    from kbsync.cli.choosing import choose, glanced
+
+    installation = choose(dataclasses.replace(choices, mirrors=()))
+    with closing(glanced(installation)) as state:
+        record, owned = _look(state, mirror)
+    config = next((each for each in installation.config.mirrors if each.name == mirror), None)
+    if delete_documents and config is None:
+        raise UsageError(
+            f"{mirror} is not in the config, so its knowledge base cannot be reached; put it back, "
+            "or forget it without --delete-documents"
+        )
+    _show(record, owned, delete_documents)
+    if not yes:
+        _ask(record.name)
+    deleted = _forget(installation, record, config if delete_documents else None)
+    if not choices.quiet:
+        done = f"; {counted(deleted, 'document')} deleted" if delete_documents else ""
+        Paper().line(f"{record.name} is forgotten{done}")
+    return Code.MIRRORED
+
+
+def _look(state: Glance, name: str) -> tuple[MirrorRecord, Belongings]:
+    from kbsync.engine.forget import counts
+    from kbsync.state.store import Tx
+
+    def look(tx: Tx) -> tuple[MirrorRecord, Belongings]:
+        record = tx.mirrors.named(name)
+        if record is None:
+            known = ", ".join(each.name for each in tx.mirrors.all()) or "none"
+            raise UsageError(f"the state knows no mirror {name!r}; known are: {known}")
+        return record, counts(tx, record)
+
+    return state.read(look)
+
+
+def _show(record: MirrorRecord, owned: Belongings, delete_documents: bool) -> None:
+    """What is at stake, on stderr as the question is."""
+    fate = "to be deleted" if delete_documents else "that stay where they are"
+    ours = counted(owned.documents, "document")
+    tell(f"{record.name}: {printable(record.folder)} in {record.target}: {ours} {fate}")
+    if owned.left_behind:
+        left = counted(owned.left_behind, "document")
+        tell(f"{record.name}: {left} in knowledge bases used before stay there")
+    if owned.unsure:
+        tell(f"{record.name}: {counted(owned.unsure, 'upload')} of unsure outcome may be left at the target")
+
+
+def _ask(name: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{name} is forgotten only after a yes; there is no terminal to ask on, so add --yes"
+        )
+    click.confirm(f"Forget {name}?", abort=True, err=True)
+
+
+def _forget(installation: Installation, record: MirrorRecord, config: MirrorConfig | None) -> int:
+    """Under the lock; with `config` the documents are deleted at its target."""
+    import asyncio
+
+    from kbsync.assembly import opened
+    from kbsync.cli.choosing import prepare
+
+    prepare(installation)
+    with opened(installation, tell) as store:
+
+        async def work() -> int:
+            from kbsync.engine.forget import forget
+
+            if config is None:
+                return await forget(store, record)
+            target = await asyncio.to_thread(installation.target, config)
+            try:
+                return await forget(store, record, target, delete_documents=True)
+            finally:
+                await target.aclose()
+
+        return asyncio.run(work())

@@ -1,0 +1,114 @@
+"""Words on their way out: what strangers wrote does no harm, and numbers read well."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+
+import pytest
+
+from kbsync.cli.exits import Code, code_of, worst
+from kbsync.cli.paper import Paper, cells, counted, forgiving, lasting, sized
+from kbsync.core.printable import printable, printable_lines
+from kbsync.errors import (
+    Halted,
+    KbsyncError,
+    LockedError,
+    Rejected,
+    StateError,
+    Unavailable,
+    UsageError,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text", "plain text"),
+        ("配置.md　空", "配置.md　空"),
+        ("👨\u200d👩", "👨\u200d👩"),
+        ("a\nb\tc", "a\\nb\\tc"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("\x9b2J", "\\x9b2J"),
+        ("gpj.\u202eexe", "gpj.\\u202eexe"),
+        ("caf" + os.fsdecode(b"\xe9"), "caf\\xe9"),
+    ],
+)
+def test_nothing_harmful_is_printed(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_lines_stay_lines_and_are_harmless() -> None:
+    assert printable_lines("one\n\ttwo\x1b[0m\r\n") == "one\n\ttwo\\x1b[0m\\r\n"
+
+
+def test_json_is_read_back_as_it_was_and_harmless() -> None:
+    stream = io.StringIO()
+    odd = {"path": os.fsdecode(b"caf\xe9"), "text": "\x1b\x9b\u202e 配置"}
+    Paper(stream).json(odd)
+    stream.getvalue().encode()  # any encoder takes it
+    assert json.loads(stream.getvalue()) == odd
+    assert "\x9b" not in stream.getvalue()
+    assert "配置" in stream.getvalue()
+
+
+def test_wide_and_combining_characters_are_measured() -> None:
+    assert (cells("abc"), cells("配置"), cells("e\u0301")) == (3, 4, 1)
+
+
+def test_numbers_read_well() -> None:
+    assert [sized(n) for n in (0, 999, 1000, 12_345, 99_999, 5_000_000)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "12 kB",
+        "100 kB",
+        "5.0 MB",
+    ]
+    assert [lasting(s) for s in (0.04, 9.96, 89, 3600, 86400, 400_000)] == [
+        "0.0 s",
+        "10 s",
+        "89 s",
+        "60 min",
+        "24 h",
+        "5 d",
+    ]
+    assert [counted(n, "document") for n in (0, 1, 1204)] == ["0 documents", "1 document", "1,204 documents"]
+
+
+def test_a_reader_that_went_away_is_forgiven() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = os.fdopen(writing, "w")
+    with forgiving(stream):
+        stream.write("text\n")
+        stream.flush()
+    stream.write("more\n")
+    stream.close()
+
+
+def test_the_worst_code_wins_in_the_promised_order() -> None:
+    assert worst([]) == 0
+    assert worst([Code.FAILED, Code.PASSING]) == 4
+    assert worst([Code.PASSING, Code.PERSON, Code.FAILED]) == 3
+    assert worst([Code.PERSON, Code.USAGE]) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 2),
+        (PermissionError(13, "x"), 2),
+        (Halted("credentials", "x"), 3),
+        (KbsyncError("x"), 3),
+        (LockedError("x"), 4),
+        (StateError("x"), 4),
+        (Unavailable("x"), 4),
+        (Rejected("x"), 4),
+        (OSError(28, "x"), 4),
+        (ValueError("x"), None),
+    ],
+)
+def test_every_error_a_person_can_cause_has_its_code(error: Exception, code: int | None) -> None:
+    assert code_of(error) == code

@@ -1,0 +1,121 @@
+"""The daemon as a process: what it says, what it hears, how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.state import lock
+from tests.cli.place import Place
+
+
+class Watched:
+    """A running daemon whose log is read line by line."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.lines: list[dict[str, Any]] = []
+
+    def until(self, event: str) -> dict[str, Any]:
+        """The next line with this event."""
+        assert self.process.stderr is not None
+        for raw in self.process.stderr:
+            line = self._parsed(raw)
+            self.lines.append(line)
+            if line["event"] == event:
+                return line
+        raise AssertionError(f"{event} never came: {self.lines}")
+
+    def _parsed(self, raw: bytes) -> dict[str, Any]:
+        assert self.process.stderr is not None
+        try:
+            line: dict[str, Any] = json.loads(raw)
+        except ValueError:
+            raise AssertionError((raw + self.process.stderr.read()).decode()) from None
+        return line
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        out, _ = self.process.communicate(timeout=10)
+        assert out == b""
+        return self.process.returncode
+
+
+@pytest.fixture
+def watch(place: Place) -> Iterator[Callable[..., Watched]]:
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(*words: str | Path) -> Watched:
+        running.append(place.start("--log-format", "json", *words))
+        return Watched(running[-1])
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_the_daemon_names_its_config_and_what_it_does_not_serve(
+    place: Place, watch: Callable[..., Watched]
+) -> None:
+    place.write("a.md", "alpha")
+    config = place.configure()
+    config.write_text(config.read_text() + "http: {listen: 127.0.0.1:9753}\n")
+    daemon = watch()
+    assert daemon.until("daemon.started")["config"] == str(config)
+    assert daemon.until("config.not_served")["keys"] == ["http"]
+    daemon.until("document.ready")
+    assert daemon.end() == 0
+
+
+def test_the_daemon_answers_while_it_runs(place: Place, watch: Callable[..., Watched]) -> None:
+    place.write("a.md", "alpha")
+    place.write("broken.pdf", "this is no pdf")
+    config = place.configure()
+    daemon = watch()
+    daemon.until("document.failed")
+    assert place.run("--once").code == 4
+    assert place.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 1
+    began = time.monotonic()
+    assert "the running kbsync does it now" in place.run("retry").out
+    daemon.until("document.failed")
+    assert time.monotonic() - began < 5
+
+    good = config.read_text()
+    config.write_text(good.replace("settle", "setle"))
+    daemon.process.send_signal(signal.SIGHUP)
+    assert "setle" in daemon.until("config.refused")["reason"]
+    config.write_text(good.replace("100ms", "200ms"))
+    daemon.process.send_signal(signal.SIGHUP)
+    assert daemon.until("config.read")["changed"] == 1
+    assert daemon.end() == 0
+    assert not lock.is_held(place.state)
+
+
+def test_a_second_daemon_ends_at_once(place: Place) -> None:
+    place.configure()
+    place.run("--once")
+    with lock.held(place.state):
+        ran = place.run()
+    assert (ran.code, ran.out) == (4, "")
+    assert "another kbsync" in ran.err
+
+
+def test_a_folder_is_watched_without_a_config(place: Place, watch: Callable[..., Watched]) -> None:
+    place.write("a.md", "alpha")
+    daemon = watch("--folder", "docs", "--quiet")
+    deadline = time.monotonic() + 15
+    while (
+        place.run("search", "alpha", "--json", "--folder", "docs").code == 2 and time.monotonic() < deadline
+    ):
+        time.sleep(0.1)
+    assert place.run("status", "--json", cwd=place.docs).json["mirrors"][0]["name"] == "docs"
+    assert daemon.end() == 0
