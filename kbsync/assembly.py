@@ -58,6 +58,12 @@ class Installation:
         """A command line that can be pasted."""
         return shlex.join(["kbsync", *shlex.split(command), *self.flags])
 
+    def mirror_renamed(self, old: str, new: str) -> None:
+        """An embedded knowledge base without a path of its own lies under its mirror's name."""
+        source, target = (self.state_dir / "kb" / name for name in (old, new))
+        if source.exists() and not target.exists():
+            source.rename(target)
+
     def surroundings(self, mirror: MirrorConfig, *, read_only: bool) -> Surroundings:
         """What the mirror's target is told of its place."""
         return Surroundings(mirror.name, self.state_dir, self.spool_dir, read_only)

@@ -63,7 +63,7 @@ def mirror_run(installation: Installation, mirror: MirrorConfig, store: Store) -
         return await asyncio.to_thread(installation.target, mirror)
 
     names = [m.name for m in installation.config.mirrors]
-    site = Site(installation.spool_dir, names, installation.cure)
+    site = Site(installation.spool_dir, names, installation.cure, installation.mirror_renamed)
     run = MirrorRun(plan_of(mirror), store, open_target, SystemClock(), site)
     run.on_event = lambda event: note(mirror.name, event)
     return run

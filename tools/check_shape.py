@@ -52,8 +52,9 @@ def main() -> int:
     median = statistics.median(body.lines for body in found)
     longest = max(found, key=lambda body: body.lines)
     print(
-        f"shape          {len(found):,} functions, median {median:g} lines, longest {longest.lines}: {longest.place}"
+        f"shape          {len(found):,} functions, median {median:g} lines, longest {longest.lines}:", end=" "
     )
+    print(longest.place)
     for source in sources():
         if length(source) > FILE:
             print(f"long file      {source.relative_to(ROOT)}: {length(source)} lines")

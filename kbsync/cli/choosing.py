@@ -48,7 +48,7 @@ def _of_folder(choices: Choices, folder: Path, environ: Mapping[str, str]) -> In
     """One folder is one mirror, whichever symlink led there: it goes by its real name."""
     from kbsync.assembly import Installation
 
-    real = Path(os.path.realpath(folder.expanduser()))
+    real = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
     if real.exists() and not real.is_dir():
         raise UsageError(f"--folder: {folder} is a file; name a folder")
     config = folder_config(real)

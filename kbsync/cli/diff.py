@@ -70,13 +70,13 @@ def _of_kind(paper: Paper, kind: Kind, limit: int | None) -> Iterator[str]:
 
 def _with_size(item: Planned) -> str:
     remarks = [sized(item.size), *([item.cause] if item.cause == "emptied" else []), item.note]
-    return f"{printable(item.path)}  ({', '.join(filter(None, remarks))})"
+    return printable(f"{item.path}  ({', '.join(filter(None, remarks))})")
 
 
 def _renamed(item: Planned) -> str:
     sent = f"{sized(item.size)} sent again" if item.sends else ""
     remarks = ", ".join(filter(None, [sent, item.note]))
-    return f"{printable(item.source or '?')} → {printable(item.path)}" + (f"  ({remarks})" if remarks else "")
+    return printable(f"{item.source or '?'} → {item.path}" + (f"  ({remarks})" if remarks else ""))
 
 
 def _gone(items: Sequence[Planned]) -> list[Planned]:

@@ -55,7 +55,8 @@ def _with_hint(error: click.UsageError) -> str:
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
+        cure = "; run as the user it belongs to" if isinstance(error, PermissionError) else ""
+        return f"{where}{error.strerror}{cure}"
     return str(error)
 
 

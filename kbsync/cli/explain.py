@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         "kbsync explain notes.md --json | jq .selection.rule",
     )
 )
-@click.argument("path")
+@click.argument("path", type=click.Path())
 @click.option("--text", is_flag=True, help="Also print the text that was extracted.")
 @json_option
 @shared_options

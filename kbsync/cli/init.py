@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 
 import click
@@ -11,7 +10,7 @@ import click
 from kbsync.cli.exits import Code
 from kbsync.cli.options import FOLDER, Choices, examples, pass_choices, shared_options
 from kbsync.cli.paper import Paper
-from kbsync.core.printable import printable
+from kbsync.core.printable import printable, shell_word
 from kbsync.errors import UsageError
 
 
@@ -63,4 +62,5 @@ def _say_what_next(place: Path, choices: Choices) -> None:
     paper = Paper()
     paper.line(f"wrote {printable(str(place))}")
     for words, what in ((["--once"], "mirror now"), ([], "mirror, and keep watching")):
-        paper.line(f"  {shlex.join(['kbsync', *words, *named])}  # {what}")
+        command = " ".join(map(shell_word, ["kbsync", *words, *named]))
+        paper.line(f"  {command}  # {what}")

@@ -34,6 +34,7 @@ class Unmade(LocalTarget):
             concurrency=CONCURRENCY,
             list_lag=0.0,
             marks=True,
+            embedded=True,
         )
 
     async def base(self) -> Base:

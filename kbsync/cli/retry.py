@@ -48,7 +48,7 @@ class Failed:
         "kbsync retry reports               all below a folder",
     )
 )
-@click.argument("paths", nargs=-1, metavar="[PATH]…")
+@click.argument("paths", nargs=-1, metavar="[PATH]…", type=click.Path())
 @shared_options
 @pass_choices
 def command(choices: Choices, paths: tuple[str, ...]) -> int:

@@ -13,7 +13,7 @@ from kbsync.core.model import Limits, Purpose, Upload, UploadState
 from kbsync.core.pauses import look_pause, pause
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
-TOMBSTONE_KEPT = 3600.0
+TOMBSTONE_KEPT = 7 * 86400.0
 RETIRE_TRIES = 3
 REJECTED_DELETE_PAUSE = 3600.0
 
@@ -110,11 +110,6 @@ def doubt(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
         looked_at=rhythm.now,
         next_look_at=rhythm.now + wait,
     )
-
-
-def found(upload: Upload, remote_id: str, ready: bool, rhythm: Rhythm) -> Upload:
-    """An unsure upload was seen in the list."""
-    return accept(upload, remote_id, ready, rhythm)
 
 
 def not_found(upload: Upload, rhythm: Rhythm) -> Upload:
@@ -219,7 +214,21 @@ def deleted(upload: Upload, rhythm: Rhythm) -> Upload:
     """The target says it is gone; where its list may lag, a tombstone keeps it from being adopted."""
     if rhythm.limits.list_lag == 0:
         return replace(upload, state=UploadState.GONE, next_look_at=None)
-    return replace(upload, state=UploadState.TOMBSTONE, next_look_at=rhythm.now + TOMBSTONE_KEPT)
+    kept = rhythm.now + TOMBSTONE_KEPT
+    return replace(upload, state=UploadState.TOMBSTONE, looked_at=rhythm.now, next_look_at=kept)
+
+
+def still_there(upload: Upload, rhythm: Rhythm) -> Upload:
+    """A list past the horizon still has a document that was deleted: deleted again, a few times."""
+    age = rhythm.now - (upload.looked_at if upload.looked_at is not None else rhythm.now)
+    if age < rhythm.horizon or upload.repairs >= RETIRE_TRIES:
+        return upload
+    return replace(retire(upload, rhythm), repairs=upload.repairs + 1)
+
+
+def expire(upload: Upload) -> Upload:
+    """Nothing was heard of a lost or deleted document for a week."""
+    return drop(upload) if upload.state is UploadState.PRESUMED_LOST else gone(upload)
 
 
 def delete_refused(upload: Upload, reason: str, code: str, rhythm: Rhythm) -> Upload:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 _HARMFUL = re.compile(
     "["
@@ -25,8 +26,19 @@ def printable_lines(text: str) -> str:
     return _HARMFUL_IN_LINES.sub(_escaped, text)
 
 
+def shell_word(word: str) -> str:
+    """`word` quoted so that a shell gives it back; where it is not printable, in the form of bash and zsh."""
+    if printable(word) == word:
+        return shlex.quote(word)
+    plain = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{_HARMFUL.sub(_escaped, plain)}'"
+
+
 def _escaped(found: re.Match[str]) -> str:
+    """As C and shells write it: `\\x` is a byte and `\\u` a character."""
     number = ord(found[0])
     if 0xDC80 <= number <= 0xDCFF:
         return f"\\x{number - 0xDC00:02x}"
+    if 0x80 <= number <= 0x9F:
+        return f"\\u{number:04x}"
     return found[0].encode("unicode_escape").decode()

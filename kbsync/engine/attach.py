@@ -23,8 +23,11 @@ PAGE = 256
 EMPTIED_LEAST, EMPTIED_SHARE = 5, 0.2
 
 
-def enroll(tx: Tx, plan: Plan, configured: Sequence[str]) -> MirrorRecord:
-    """The mirror's rows: by name, or taken over from a mirror of the same folder that has left the config."""
+def enroll(tx: Tx, plan: Plan, configured: Sequence[str]) -> tuple[MirrorRecord, str]:
+    """The mirror's rows and the name they had before.
+
+    Found by name, or taken over from a mirror of the same folder that has left the config.
+    """
     folder = str(plan.root)
     record = tx.mirrors.named(plan.name)
     if record is None:
@@ -33,7 +36,7 @@ def enroll(tx: Tx, plan: Plan, configured: Sequence[str]) -> MirrorRecord:
     elif record.folder != folder:
         tx.mirrors.set_hold_all(record.id, True)
     tx.mirrors.attach(record.id, plan.name, folder, plan.target_type)
-    return tx.mirrors.get(record.id)
+    return tx.mirrors.get(record.id), record.name
 
 
 def check_root(tx: Tx, record: MirrorRecord, now: RootIdentity, *, accepted: bool) -> str:
@@ -64,11 +67,13 @@ async def bind(
 ) -> Terms:
     """Look at the base and bind the mirror to it. Raises `TargetError`."""
     base = await target.base()
-    binding = await store.write(lambda tx: _rebind(tx, plan, record, base, target))
+    repair = cure(f"verify --repair --mirror {plan.name}")
+    binding = await store.write(lambda tx: _rebind(tx, plan, record, base, target, repair))
     return Terms(
         plan=plan,
         mirror=record.id,
         binding=binding,
+        base=base.id,
         limits=target.limits,
         abilities=abilities_of(target, plan),
         recipe=recipe_of(target, plan),
@@ -78,21 +83,21 @@ async def bind(
     )
 
 
-def _rebind(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, target: Target) -> int:
+def _rebind(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, target: Target, repair: str) -> int:
     binding = tx.mirrors.bind_to(record.id, plan.target_type, base.address, base.id, plan.prefix)
     if record.binding not in (None, binding) and target.limits.embedded:
         assert record.binding is not None
         tx.uploads.lose(record.id, record.binding)
-    _refuse_emptied(tx, record, binding, base)
+    if not any(message.verb == "repair" for message in tx.inbox.waiting(plan.name)):
+        refuse_emptied(tx.uploads.serving_count(record.id, binding), base, repair)
     left = tx.uploads.left_behind(record.id, binding)
     note = f"{left} documents were left behind in the knowledge base used before" if left else ""
     tx.mirrors.set_note(record.id, note)
     return binding
 
 
-def _refuse_emptied(tx: Tx, record: MirrorRecord, binding: int, base: Base) -> None:
-    """A base that lost many documents behind our back is a person's business."""
-    serving = tx.uploads.serving_count(record.id, binding)
+def refuse_emptied(serving: int, base: Base, cure: str) -> None:
+    """A base that lost many documents behind our back is a person's business. Raises `Halted`."""
     if base.documents is None or not serving:
         return
     lost = serving - base.documents
@@ -100,7 +105,7 @@ def _refuse_emptied(tx: Tx, record: MirrorRecord, binding: int, base: Base) -> N
         raise Halted(
             "knowledge-base-emptied",
             f"{lost} of {serving} documents are no longer in the knowledge base",
-            cure=f"verify --repair --mirror {record.name}",
+            cure=cure,
         )
 
 

@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kbsync.contract import Listed, Target
-from kbsync.core.model import Upload
+from kbsync.core.model import Upload, UploadState
 from kbsync.engine.ledger import Ledger
 from kbsync.state.store import Store
 
-Seen = tuple[Upload, Listed | None]
+PAST = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
+MOST = 10_000
 
 
-async def look_for(store: Store, ledger: Ledger, target: Target, rows: Sequence[Upload]) -> list[Seen]:
-    """Each row with the document that is it, or None. Raises `TargetError` when the list is incomplete."""
-    wanted = {_key(row, target): row for row in rows}
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A row and the listed document that is it; None when a complete list did not have it."""
+
+    row: Upload
+    listed: Listed | None
+
+
+async def look_for(store: Store, ledger: Ledger, target: Target, unsure: Sequence[Upload]) -> list[Sighting]:
+    """Every unsure row, and every lost or deleted one that a later list may tell more about.
+
+    Raises `TargetError` when the list is incomplete.
+    """
+    terms = ledger.terms
+    past = await store.read(lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, PAST, limit=MOST))
+    wanted = {_key(row, target): row for row in (*past, *unsure) if row.state is not UploadState.TOMBSTONE}
+    buried = {row.remote_id: row for row in past if row.state is UploadState.TOMBSTONE}
     found: dict[int, Listed] = {}
     async for listed in target.list():
+        grave = buried.get(listed.remote_id)
         row = wanted.get(_listed_key(listed, target))
-        if row is not None and await _is_unclaimed(store, ledger, row, listed):
+        if grave is not None:
+            found[grave.id] = listed
+        elif row is not None and await _is_unclaimed(store, ledger, row, listed):
             found.setdefault(row.id, listed)
-    return [(row, found.get(row.id)) for row in rows]
+    return [Sighting(row, found.get(row.id)) for row in (*unsure, *past)]
 
 
 Key = tuple[object, ...]

@@ -34,11 +34,15 @@ log = structlog.get_logger("kbsync")
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a mirror runs: its place for spooled bytes, the config's names, and how cures are written."""
+    """Where a mirror runs: its place for spooled bytes, the config's names, and how cures are written.
+
+    `renamed(old, new)` is told before the target is opened that a mirror has another name now.
+    """
 
     spool_dir: Path
     configured: Sequence[str]
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
+    renamed: Callable[[str, str], None] = lambda _old, _new: None
 
 
 @dataclass(slots=True)
@@ -128,7 +132,10 @@ class MirrorRun:
         return not difference
 
     async def _enroll(self) -> None:
-        record = await self.store.write(lambda tx: attach.enroll(tx, self.plan, self.site.configured))
+        enrolled = await self.store.write(lambda tx: attach.enroll(tx, self.plan, self.site.configured))
+        record, before = enrolled
+        if before != record.name:
+            await asyncio.to_thread(self.site.renamed, before, record.name)
         self.mirror, self.halt = record.id, record.halt
 
     def _check_root(self, tx: Tx) -> str:
@@ -168,6 +175,18 @@ class MirrorRun:
         inbox = Inbox(self.store, ledger, self.clock)
         working = asyncio.create_task(worker.run())
         return Parts(target, ledger, bodies, worker, reconciler, deletions, inbox, working)
+
+    async def base_changed(self) -> bool:
+        """The base is not the one this run began with: it was deleted, or found damaged and made anew."""
+        assert self.parts is not None
+        try:
+            base = await self.parts.target.base()
+        except Halted as error:
+            await self._worker_halted(error)
+            return False
+        except TargetError:
+            return False
+        return base.id != self.parts.ledger.terms.base
 
     async def end(self, grace: float = 0.5) -> None:
         """Stop the parts; the journal knows what was in flight. Repeatable."""
@@ -272,7 +291,7 @@ class MirrorRun:
             log.info("mirror.resumed", mirror=self.plan.name, reason=before.reason)
 
     def _halt_of(self, error: Halted) -> Halt:
-        return Halt(error.halt, error.reason, self.site.cure(error.cure) if error.cure else "")
+        return Halt(error.halt, error.reason, error.cure)
 
     async def _worker_halted(self, error: Halted) -> None:
         await self.set_halt(self._halt_of(error))

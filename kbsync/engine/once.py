@@ -35,21 +35,29 @@ async def run_once(
     the target does; leaves `run` ended.
     """
     try:
-        if not await _begin(run, budget):
-            return PassEnd(False, run.trouble)
-        deep, first = await _deep_is_due(run)
-        summary = await run.compare(deep=deep)
-        if summary is None:
-            return PassEnd(False)
-        on_scanned(summary.files)
-        trouble = await _drain(run, budget)
-        if run.halt is None and not trouble:
-            await run.compared(deep=deep or first)
-            await run.first_pass_over()
-        busy = tuple(sorted(run.parts.reconciler.busy)) if run.parts else ()
-        return PassEnd(not trouble, trouble, busy)
+        end = await _pass(run, budget, on_scanned)
+        if end.trouble and run.parts is not None and await run.base_changed():
+            await run.end()  # a damaged base was made anew: everything goes there
+            end = await _pass(run, budget, on_scanned)
+        return end
     finally:
         await run.end()
+
+
+async def _pass(run: MirrorRun, budget: float, on_scanned: Callable[[int], None]) -> PassEnd:
+    if not await _begin(run, budget):
+        return PassEnd(False, run.trouble)
+    deep, first = await _deep_is_due(run)
+    summary = await run.compare(deep=deep)
+    if summary is None:
+        return PassEnd(False)
+    on_scanned(summary.files)
+    trouble = await _drain(run, budget)
+    if run.halt is None and not trouble:
+        await run.compared(deep=deep or first)
+        await run.first_pass_over()
+    busy = tuple(sorted(run.parts.reconciler.busy)) if run.parts else ()
+    return PassEnd(not trouble, trouble, busy)
 
 
 async def _begin(run: MirrorRun, budget: float) -> bool:

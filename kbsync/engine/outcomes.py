@@ -137,20 +137,30 @@ def failed_to_index(ledger: Ledger, tx: Tx, upload: Upload, reason: str, code: s
 
 
 def look_ended(ledger: Ledger, tx: Tx, number: int, seen: Listed | None) -> Happened | None:
-    """An upload of unsure outcome was looked for in a complete list."""
+    """A complete list was gone through for this row: unsure, presumed lost, or deleted."""
     upload = tx.uploads.get(number)
-    if upload is None or upload.state not in (UploadState.UNSURE, UploadState.PRESUMED_LOST):
-        return None
-    if seen is None:
-        if upload.state is UploadState.UNSURE:
-            absent = lifecycle.not_found(upload, ledger.rhythm)
-            tx.uploads.save(absent)
-            _settle(ledger, tx, absent)
-        return None
+    match upload:
+        case Upload(state=UploadState.UNSURE) if seen is None:
+            changed = lifecycle.not_found(upload, ledger.rhythm)
+        case Upload(state=UploadState.TOMBSTONE) if seen is None:
+            changed = lifecycle.gone(upload)
+        case Upload(state=UploadState.TOMBSTONE):
+            changed = lifecycle.still_there(upload, ledger.rhythm)
+        case Upload(state=UploadState.UNSURE | UploadState.PRESUMED_LOST) if seen is not None:
+            return _found_again(ledger, tx, upload, seen)
+        case _:
+            return None
+    tx.uploads.save(changed)
+    _settle(ledger, tx, changed)
+    return None
+
+
+def _found_again(ledger: Ledger, tx: Tx, upload: Upload, seen: Listed) -> Happened | None:
+    """One that was given up serves only if nothing else does."""
     if upload.state is UploadState.PRESUMED_LOST and _is_served(ledger, tx, upload):
         upload = lifecycle.unwant(upload)
-    known = lifecycle.found(upload, seen.remote_id, seen.state is DocState.READY, ledger.rhythm)
-    return _take_up(ledger, tx, known)
+    ready = seen.state is DocState.READY
+    return _take_up(ledger, tx, lifecycle.accept(upload, seen.remote_id, ready, ledger.rhythm))
 
 
 def _is_served(ledger: Ledger, tx: Tx, upload: Upload) -> bool:
@@ -225,6 +235,15 @@ def rename_failed(ledger: Ledger, tx: Tx, number: int, reason: str, wait: float 
     if upload is not None and upload.state.serves:
         tried = lifecycle.begin_delete(upload)
         tx.uploads.save(lifecycle.delete_put_off(tried, reason, wait, ledger.rhythm))
+
+
+def expire(ledger: Ledger, tx: Tx, numbers: Sequence[int]) -> None:
+    """Lost and deleted documents that nothing was heard of for long enough."""
+    for number in numbers:
+        upload = tx.uploads.get(number)
+        if upload is not None and upload.state in (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE):
+            tx.uploads.save(lifecycle.expire(upload))
+            _settle(ledger, tx, upload)
 
 
 def recover(ledger: Ledger, tx: Tx) -> int:

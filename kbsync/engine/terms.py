@@ -41,7 +41,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A plan bound to one knowledge base; `cure` turns a command into one that can be pasted."""
+    """A plan bound to one knowledge base, whose id is `base`; `cure` makes a command that can be pasted."""
 
     plan: Plan
     mirror: int
@@ -52,6 +52,7 @@ class Terms:
     rules: Rules
     spool_dir: Path
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
+    base: str = ""
 
     def remote_name(self, path: str) -> str:
         """The document's name at the target."""

@@ -41,6 +41,7 @@ class Watching:
     _next_probe: float = 0.0
     _first_pass_open: bool = True
     _directories: int = 0
+    _base_lost: bool = False
 
     async def keep(self) -> None:
         """Run until `stop`; whatever happens to folder or target, go on when it is over."""
@@ -62,10 +63,18 @@ class Watching:
         watcher = self._watcher()
         try:
             report = await watcher.start(self._directories)
-            log.info("watch.started", mirror=self.run.plan.name, mode=str(report.mode), why=report.why)
+            log.info(
+                "watch.started",
+                mirror=self.run.plan.name,
+                mode=str(report.mode),
+                why=report.why,
+                cure=report.cure,
+                advice=report.advice,
+            )
             self._next_scan = self._next_check = 0.0
+            self._base_lost = False
             self._asked = True
-            while not self.stop.is_set() and not self._root_lost():
+            while not self.stop.is_set() and not self._root_lost() and not self._base_lost:
                 self._wake.clear()
                 await self._turn(watcher)
                 await self._rest(await self._until_next())
@@ -129,6 +138,18 @@ class Watching:
         if self.run.halt is not None and not self._root_lost() and now >= self._next_probe:
             self._next_probe = now + PROBE_EVERY
             await self._probe()
+        elif self._is_down() and now >= self._next_probe:
+            self._next_probe = now + PROBE_EVERY
+            await self._check_base()
+
+    def _is_down(self) -> bool:
+        return self.run.parts is not None and self.run.parts.worker.pulse.down_since is not None
+
+    async def _check_base(self) -> None:
+        if self.run.parts is not None and await self.run.base_changed():
+            log.warning("base.changed", mirror=self.run.plan.name)
+            self._base_lost = True
+            self._wake.set()
 
     async def _probe(self) -> None:
         """Is the cause of the halt gone?"""
@@ -181,6 +202,7 @@ class Watching:
     async def _scan_all(self, watcher: Watcher) -> None:
         began = self.run.clock.steady()
         watcher.scan_started()
+        await self._check_base()
         record = await self.run.store.read(lambda tx: tx.mirrors.get(self.run.mirror))
         first = record.last_deep is None
         deep = not first and self.run.clock.wall() - (record.last_deep or 0.0) >= self.run.plan.deep_rescan

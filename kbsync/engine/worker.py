@@ -126,6 +126,7 @@ class Worker:
         now = self._clock.steady()
         if now < self.pulse.not_before:
             return self.pulse.not_before - now
+        await self._expire()
         started = [
             await self._start_deletes(),
             await self._start_looks(),
@@ -266,9 +267,15 @@ class Worker:
         except TargetError as error:
             await self._note_trouble([error], 1)
             return
-        for row, listed in seen:
-            await self._record_look(row.id, listed)
+        for sighting in seen:
+            await self._record_look(sighting.row.id, sighting.listed)
         self.pulse.down_since = None
+
+    async def _expire(self) -> None:
+        rows = [row for state in looks.PAST for row in await self._due(state, 100)]
+        if rows:
+            numbers = [row.id for row in rows]
+            await self._store.write(lambda tx: outcomes.expire(self._ledger, tx, numbers))
 
     async def _record_look(self, number: int, listed: Listed | None) -> None:
         self._tell(

@@ -96,6 +96,20 @@ def test_a_folder_that_is_another_one_is_approved_as_it_is(place: Place) -> None
     assert (gone.code, gone.json["deleted"], gone.json["uploaded"]) == (0, 1, 0)
 
 
+def test_a_mount_that_is_none_any_more_is_accepted_only_by_a_person(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    place.run("--once")
+    database = apsw.Connection(str(place.state / "state.db"))
+    database.execute("UPDATE mirror SET root_is_mount = 1, root_dev = root_dev + 1")
+    database.close()
+    halted = place.run("--once", "--json")
+    assert (halted.code, halted.json["mirrors"][0]["halt"]["reason"]) == (3, "folder-missing")
+    approved = place.run(*words_of(halted.json["mirrors"][0]["halt"]["cure"]))
+    assert f"{place.docs} is accepted as it is now" in approved.out
+    assert place.run("--once").code == 0
+
+
 # -- init -----------------------------------------------------------------------------------------------
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 
 import pytest
 
 from kbsync.cli.exits import Code, code_of, worst
 from kbsync.cli.paper import Paper, cells, counted, forgiving, lasting, sized
-from kbsync.core.printable import printable, printable_lines
+from kbsync.core.printable import printable, printable_lines, shell_word
 from kbsync.errors import (
     Halted,
     KbsyncError,
@@ -30,7 +31,7 @@ from kbsync.errors import (
         ("👨\u200d👩", "👨\u200d👩"),
         ("a\nb\tc", "a\\nb\\tc"),
         ("\x1b[2J", "\\x1b[2J"),
-        ("\x9b2J", "\\x9b2J"),
+        ("\x9b2J", "\\u009b2J"),
         ("gpj.\u202eexe", "gpj.\\u202eexe"),
         ("caf" + os.fsdecode(b"\xe9"), "caf\\xe9"),
     ],
@@ -41,6 +42,18 @@ def test_nothing_harmful_is_printed(text: str, shown: str) -> None:
 
 def test_lines_stay_lines_and_are_harmless() -> None:
     assert printable_lines("one\n\ttwo\x1b[0m\r\n") == "one\n\ttwo\\x1b[0m\\r\n"
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["plain", "two words", "it's", "", "a\\b\n'c'", "\x1b[2J\x9b\u202e 配置", os.fsdecode(b"caf\xe9 'x'")],
+)
+def test_a_quoted_word_is_given_back_by_a_shell(word: str) -> None:
+    quoted = shell_word(word)
+    assert printable(quoted) == quoted
+    env = {**os.environ, "LC_ALL": "C.UTF-8"}
+    ran = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True, env=env)
+    assert ran.stdout == os.fsencode(word)
 
 
 def test_json_is_read_back_as_it_was_and_harmless() -> None:

@@ -205,7 +205,7 @@ async def test_a_deselected_file_is_still_found_until_the_next_pass(world: World
 
 async def test_a_halted_mirror_is_the_reason(world: World) -> None:
     world.base.faults.append(
-        Fault("put", error=lambda: Halted("credentials", "key refused", cure="doctor"), times=99)
+        Fault("put", error=lambda: Halted("credentials", "key refused", cure="kbsync doctor"), times=99)
     )
     world.write("a.md")
     await world.once()

@@ -13,7 +13,7 @@ from kbsync.engine.verify import Repair, Verification, repair_messages, verify_m
 from kbsync.errors import Rejected, Unavailable
 from kbsync.state.store import Store, Tx
 from kbsync.targets.memory import AbleMemory, Behaviour, Failure, Fault, MemoryTarget, UpdatingMemory
-from tests.engine.viewing import Site, everything_below, glancing, once_for, open_target
+from tests.engine.viewing import Site, everything_below, glancing, open_target
 from tests.engine.world import World
 
 
@@ -321,7 +321,7 @@ async def test_a_refused_deletion_is_reported_with_the_targets_words(world: Worl
     await world.once()
     world.base.faults.append(Fault("delete", error=lambda: Rejected("locked by an admin"), times=10_000))
     world.write("f0.md", "new")
-    await once_for(world, 40)
+    await world.once()
     found = await verified(world)
     assert paths(found) == {"duplicate": ["f0.md"]} and "locked by an admin" in found.duplicate[0].why
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from kbsync.contract import Base, Listed, Target
 from kbsync.core.model import Abilities, Limits, Upload, UploadState
 from kbsync.core.select import Rules
-from kbsync.engine.attach import EMPTIED_LEAST, EMPTIED_SHARE, fingerprint
+from kbsync.engine import attach
+from kbsync.engine.attach import fingerprint
 from kbsync.engine.terms import Plan, Terms, abilities_of, recipe_of
 from kbsync.errors import Halted, TargetError
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
@@ -178,16 +179,9 @@ def _binding(tx: Tx, plan: Plan, record: MirrorRecord, base: Base | None) -> int
 def refuse_emptied(tx: Tx, footing: Footing) -> None:
     """As a pass does at its beginning: raises `Halted` over a base that lost many of its documents."""
     base, terms = footing.base, footing.terms
-    serving = tx.uploads.serving_count(terms.mirror, terms.binding)
-    if base is None or base.documents is None or not serving:
-        return
-    lost = serving - base.documents
-    if lost > max(EMPTIED_LEAST, EMPTIED_SHARE * serving):
-        raise Halted(
-            "knowledge-base-emptied",
-            f"{lost} of {serving} documents are no longer in the knowledge base",
-            cure=f"verify --repair --mirror {terms.plan.name}",
-        )
+    if base is not None:
+        cure = terms.cure(f"verify --repair --mirror {terms.plan.name}")
+        attach.refuse_emptied(tx.uploads.serving_count(terms.mirror, terms.binding), base, cure)
 
 
 def _asked(tx: Tx, plan: Plan) -> Asked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ def translated(folder: Path, damaged: Callable[[str], None]) -> Iterator[None]:
             f"the index in {folder} is damaged ({error}); it is put aside and made anew", code="index-damaged"
         ) from error
     except UsageError as error:
-        raise Halted("embedding", str(error), cure=str(error).rpartition("; ")[2]) from error
+        raise Halted("embedding", str(error)) from error
     except (apsw.Error, OSError, StateError) as error:
         raise _trouble(folder, error) from error
 
@@ -36,7 +37,9 @@ def _trouble(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetE
     number = getattr(error, "errno", None)
     if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):
         return Halted(
-            "disk-full", f"no space is left for the index in {folder}", cure=f"free space on {folder}"
+            "disk-full",
+            f"no space is left for the index in {folder}; free some, the work goes on by itself",
+            cure=shlex.join(["df", "-h", str(folder)]),
         )
     if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)) or number in (
         errno.EROFS,
@@ -44,7 +47,7 @@ def _trouble(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetE
     ):
         return Halted(
             "index-read-only",
-            f"the index in {folder} cannot be written ({error})",
-            cure=f"check owner and mode of {folder}, and that its disk is not mounted read-only",
+            f"the index in {folder} cannot be written ({error}); check owner, mode and mount of that folder",
+            cure=shlex.join(["ls", "-ld", str(folder)]),
         )
     return Unavailable(f"the index in {folder} cannot be used just now ({error})", code=type(error).__name__)

@@ -1,0 +1,121 @@
+"""A pass of the whole program over an unchanged tree, against `find -printf` on the same tree.
+
+Usage: python benchmarks/whole_pass.py TREE [ROUNDS]     (TREE as benchmarks/scan.py makes it)
+
+The state is filled with the rows a finished mirror would have, so that no million documents need be
+indexed first; then `kbsync --once` runs as a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from kbsync import daemon, logs
+from kbsync.assembly import Installation, opened
+from kbsync.config.model import folder_config
+from kbsync.core.model import SELECTED, Kind, Presence, Status
+from kbsync.core.select import Rules
+from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.tree import StateTree
+from kbsync.source.scanner import Listing, scan
+from kbsync.state.entries import Entry
+from kbsync.state.folders import join
+from kbsync.state.store import Store, Tx
+
+FIND = ["find", "{}", "-printf", "%p %s %T@ %C@ %i %y %n\\n"]
+
+
+def fill(installation: Installation) -> None:
+    """Rows of a mirror whose files are all ready."""
+    with opened(installation, print) as store:
+        run = daemon.mirror_run(installation, installation.mirrors[0], store)
+        rules = asyncio.run(bound(run))
+        tree = StateTree(store.path, run.mirror)
+        page: list[Listing] = []
+        for listing in scan(run.plan.root, tree, rules):
+            page.append(listing)
+            if len(page) == 200:
+                record(store, run.mirror, page)
+                page = []
+        record(store, run.mirror, page)
+        store.submit(lambda tx: tx.mirrors.pass_ended(run.mirror, time.time(), True)).result()
+        tree.close()
+
+
+async def bound(run: MirrorRun) -> Rules:
+    """Bind the mirror to its (empty) base; the rules it selects by."""
+    assert await run.begin(), run.halt
+    rules = run.rules()
+    assert rules is not None
+    await run.end()
+    return rules
+
+
+def record(store: Store, mirror: int, page: list[Listing]) -> None:
+    """The rows of some directories in one transaction."""
+
+    def work(tx: Tx) -> None:
+        for listing in page:
+            tx.folders.seen(mirror, listing.path, listing.version, listing.is_mount)
+            for found in listing.changed:
+                if found.kind is Kind.FILE:
+                    path = join(listing.path, found.name)
+                    tx.entries.put(
+                        mirror,
+                        Entry(
+                            path, found.stamp, "00" * 32, SELECTED, True, Presence.PRESENT, Status.READY, 0.0
+                        ),
+                    )
+
+    store.submit(work).result()
+
+
+def timed(command: list[str]) -> tuple[float, float]:
+    """Wall seconds and peak MiB of a process; its output is read and thrown away."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, f"{command[0]} ended with {status}"
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    """Print the medians and the ratio."""
+    logs.configure(style="json", level="error")
+    tree, rounds = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    with tempfile.TemporaryDirectory() as place:
+        state = Path(place) / "state"
+        state.mkdir()
+        fill(Installation(folder_config(tree), state))
+        once = [
+            sys.executable,
+            "-m",
+            "kbsync",
+            "--once",
+            "-q",
+            "--folder",
+            str(tree),
+            "--state-dir",
+            str(state),
+        ]
+        find = [part.format(tree) for part in FIND]
+        timed(find)
+        timed(once)
+        pairs = [(timed(once), timed(find)) for _ in range(rounds)]
+    ratios = [ours[0] / theirs[0] for ours, theirs in pairs]
+    print(
+        f"kbsync --once   {median(o[0] for o, _ in pairs):6.2f} s   peak {max(o[1] for o, _ in pairs):.0f} MiB"
+    )
+    print(f"find -printf    {median(f[0] for _, f in pairs):6.2f} s")
+    print(f"ratio           {median(ratios):6.2f}     ({min(ratios):.2f} to {max(ratios):.2f}; at most 2.2)")
+
+
+if __name__ == "__main__":
+    main()

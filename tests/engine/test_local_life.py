@@ -1,0 +1,168 @@
+"""What only shows with the embedded target: its folder renamed, lost, damaged; formats that have no text."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kbsync import daemon
+from kbsync.assembly import Installation, ask
+from kbsync.config.model import Config, MirrorConfig
+from kbsync.contract import Query
+from kbsync.core.model import Status
+from kbsync.daemon import OnceEnd
+from kbsync.state.store import Store
+from kbsync.targets.local.target import LocalTarget
+
+
+class Place:
+    def __init__(self, tmp_path: Path) -> None:
+        self.folder, self.state = tmp_path / "docs", tmp_path / "state"
+        self.folder.mkdir()
+        self.state.mkdir()
+        self.name = "docs"
+        for i in range(6):
+            (self.folder / f"f{i}.md").write_text(f"# Title {i}\n\nThe text of number{i}.\n")
+
+    @property
+    def installation(self) -> Installation:
+        mirror = MirrorConfig(name=self.name, folder=self.folder, settle=0.1)
+        return Installation(Config(mirrors=(mirror,)), self.state)
+
+    def once(self) -> OnceEnd:
+        return asyncio.run(daemon.once(self.installation))
+
+    def search(self, text: str) -> list[str | None]:
+        async def find() -> list[str | None]:
+            target = self.installation.target(self.installation.mirrors[0], read_only=True)
+            assert isinstance(target, LocalTarget)
+            try:
+                return [hit.path for hit in await target.search(Query(text, top_k=3))]
+            finally:
+                await target.aclose()
+
+        return asyncio.run(find())
+
+    def statuses(self) -> dict[str, int]:
+        store = Store(self.state / "state.db")
+        record = store.read_now(lambda tx: tx.mirrors.all()[0])
+        tally = store.read_now(lambda tx: tx.mirrors.tally(record.id))
+        store.close()
+        return {status.word: n for status, n in tally.items() if n}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    place = Place(tmp_path)
+    place.once()
+    return place
+
+
+def uploaded(end: OnceEnd) -> int:
+    return sum(run.counts.uploaded + run.counts.replaced for run in end.runs.values())
+
+
+def test_a_renamed_mirror_uploads_nothing_and_is_searched_under_its_new_name(place: Place) -> None:
+    place.name = "handbook"
+    assert uploaded(place.once()) == 0
+    assert place.search("number3")[0] == "f3.md"
+    assert [p.name for p in (place.state / "kb").iterdir()] == ["handbook"]
+
+
+def test_a_moved_folder_with_equal_content_uploads_nothing(place: Place) -> None:
+    moved = place.folder.with_name("moved")
+    shutil.copytree(place.folder, moved)
+    shutil.rmtree(place.folder)
+    place.folder = moved
+    assert uploaded(place.once()) == 0
+    assert place.search("number3")[0] == "f3.md"
+
+
+def test_a_lost_index_is_rebuilt_at_once(place: Place) -> None:
+    shutil.rmtree(place.state / "kb")
+    end = place.once()
+    assert uploaded(end) == 6
+    assert place.search("number3")[0] == "f3.md"
+    assert place.statuses() == {"ready": 6}
+
+
+def test_a_damaged_index_is_rebuilt_at_once(place: Place) -> None:
+    index = place.state / "kb" / "docs" / "index.db"
+    raw = bytearray(index.read_bytes())
+    raw[4096:] = b"\xa5" * (len(raw) - 4096)
+    index.write_bytes(raw)
+    for suffix in ("-wal", "-shm"):
+        index.with_name(index.name + suffix).unlink()
+    place.once()
+    assert place.search("number3")[0] == "f3.md"
+    assert place.statuses() == {"ready": 6}
+
+
+def test_a_lost_state_adopts_the_index_and_sends_nothing(place: Place) -> None:
+    for file in place.state.glob("state.db*"):
+        file.unlink()
+    (place.folder / "f5.md").write_text("changed while the state was lost")
+    end = place.once()
+    assert uploaded(end) == 1
+    assert place.statuses() == {"ready": 6}
+
+
+def test_a_damaged_state_is_set_aside_and_adopted_anew(place: Place) -> None:
+    state = place.state / "state.db"
+    for suffix in ("-wal", "-shm"):
+        state.with_name(state.name + suffix).unlink()
+    state.write_bytes(b"this is no database" * 1000)
+    end = place.once()
+    assert uploaded(end) == 0
+    assert list(place.state.glob("state.db.damaged-*"))
+
+
+def test_gone_is_gone_from_every_file(place: Place) -> None:
+    secret = "Xylophagous"
+    (place.folder / "secret.md").write_text(f"the word is {secret} and nobody else uses it")
+    place.once()
+    assert place.search(secret)[0] == "secret.md"
+    (place.folder / "secret.md").unlink()
+    place.once()
+    left = [
+        p
+        for p in place.state.rglob("*")
+        if p.is_file() and secret.lower() in p.read_bytes().lower().decode("latin-1")
+    ]
+    assert left == []
+
+
+def test_five_documents_without_text_fail_and_the_others_go_on(place: Place) -> None:
+    for i in range(7):
+        (place.folder / f"broken{i}.pdf").write_bytes(b"%PDF-1.4 broken")
+    (place.folder / "good.md").write_text("good")
+    end = place.once()
+    assert uploaded(end) == 1
+    assert end.runs["docs"].halt is None
+    assert place.statuses() == {"ready": 7, "failed": 7}
+
+
+def test_retry_reaches_a_fixed_document(place: Place) -> None:
+    (place.folder / "later.md").write_bytes(b"\x00\x01\x02" * 100)
+    place.once()
+    assert place.statuses()["failed"] == 1
+    ask(place.installation, lambda s: s.submit(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0)).result())
+    place.once()
+    assert place.statuses()["failed"] == 1  # tried again, still no text
+    (place.folder / "later.md").write_text("now it is text")
+    place.once()
+    assert place.statuses() == {Status.READY.word: 7}
+
+
+def test_the_size_limit_fails_new_files_and_keeps_old_documents(place: Place) -> None:
+    mirror = place.installation.mirrors[0]
+    small = replace(mirror, target=replace(mirror.target, max_bytes=200))
+    (place.folder / "f1.md").write_text("grown " * 100)
+    (place.folder / "new.md").write_text("large from the start " * 100)
+    asyncio.run(daemon.once(Installation(Config(mirrors=(small,)), place.state)))
+    assert place.statuses() == {"ready": 5, "failed": 2}
+    assert place.search("number1")[0] == "f1.md"
