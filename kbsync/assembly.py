@@ -20,7 +20,7 @@ from kbsync.source.canary import wake
 from kbsync.state import lock
 from kbsync.state.connection import DamagedError
 from kbsync.state.store import Glance, Store
-from kbsync.targets.registry import open_target
+from kbsync.targets.registry import open_or_stand_in, open_target
 
 STATE_FILE = "state.db"
 SPOOL = "spool"
@@ -71,6 +71,10 @@ class Installation:
     def target(self, mirror: MirrorConfig, *, read_only: bool = False) -> Target:
         """The mirror's target, opened."""
         return open_target(mirror, self.surroundings(mirror, read_only=read_only))
+
+    def target_or_stand_in(self, mirror: MirrorConfig) -> Target:
+        """The mirror's target for looking, or an empty one where the first pass has yet to make it."""
+        return open_or_stand_in(mirror, self.surroundings(mirror, read_only=True))
 
 
 def plan_of(mirror: MirrorConfig) -> Plan:

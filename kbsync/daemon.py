@@ -90,16 +90,18 @@ async def once(installation: Installation, watch: Watcher | None = None) -> Once
     Raises `LockedError`, `UsageError` or `StateError` at the start.
     """
     began = time.monotonic()
-    with opened(installation, tell_damage) as store:
+    stop, caught = asyncio.Event(), list[int]()
+    with _signals(stop, caught), opened(installation, tell_damage) as store:
         runs = Runs(store, {m.name: mirror_run(installation, m, store) for m in installation.mirrors})
         shown = asyncio.create_task(_shown(watch, runs))
         passes = asyncio.gather(*(_pass(run) for run in runs.runs.values()))
-        caught = await _until_done_or_signalled(passes)
-        shown.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await shown
-        ends = {} if caught else dict(zip(runs.runs, passes.result(), strict=True))
-    return OnceEnd(ends, runs.runs, time.monotonic() - began, caught)
+        try:
+            await _until_done_or_stopped(passes, stop)
+        finally:
+            shown.cancel()
+            await asyncio.gather(shown, return_exceptions=True)
+        ends = dict(zip(runs.runs, passes.result(), strict=True)) if not caught else {}
+    return OnceEnd(ends, runs.runs, time.monotonic() - began, caught[0] if caught else None)
 
 
 async def _pass(run: MirrorRun) -> PassEnd:
@@ -114,21 +116,15 @@ async def _shown(watch: Watcher | None, runs: Runs) -> None:
         await watch(runs)
 
 
-async def _until_done_or_signalled(passes: asyncio.Future[list[PassEnd]]) -> int | None:
-    """The signal that cut the passes short, or None. What was done so far is recorded."""
-    stop, caught = asyncio.Event(), list[int]()
-    with _signals(stop, caught):
-        waiting = asyncio.ensure_future(stop.wait())
-        both: set[asyncio.Future[Any]] = {passes, waiting}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if passes.done():
-            passes.result()
-            return None
-        passes.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await passes
-    return caught[0]
+async def _until_done_or_stopped(passes: asyncio.Future[list[PassEnd]], stop: asyncio.Event) -> None:
+    """Stopped, the passes are cut; what was done so far is recorded."""
+    waiting = asyncio.ensure_future(stop.wait())
+    both: set[asyncio.Future[Any]] = {passes, waiting}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    passes.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await passes
 
 
 @contextlib.contextmanager

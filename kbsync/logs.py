@@ -13,6 +13,8 @@ from typing import Any, TextIO
 
 import structlog
 
+from kbsync.core.printable import printable
+
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 Fields = MutableMapping[str, Any]
@@ -55,13 +57,6 @@ def _renderer(style: str, stream: TextIO) -> Any:
         return structlog.processors.JSONRenderer(ensure_ascii=True)
     colors = stream.isatty() and "NO_COLOR" not in os.environ
     return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24)
-
-
-def printable(text: str) -> str:
-    """The text with control characters and stray bytes written as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:

@@ -82,14 +82,14 @@ async def _verified(installation: Installation) -> list[Verification]:
 async def _verify(installation: Installation, mirror: MirrorConfig, state: Glance | None) -> Verification:
     from kbsync.assembly import plan_of
     from kbsync.cli.choosing import not_yet
-    from kbsync.cli.looking import Unmade, reading, site_of
+    from kbsync.cli.looking import reading, site_of
     from kbsync.engine.clock import SystemClock
     from kbsync.engine.verify import verify_mirror
     from kbsync.state import lock
 
     watched = lock.is_held(installation.state_dir)
     async with reading(installation, mirror) as target:
-        if state is None and isinstance(target, Unmade):
+        if state is None and not (await target.base()).id:
             raise not_yet(installation)
         return await verify_mirror(
             plan_of(mirror), target, state, SystemClock(), site=site_of(installation), watched=watched

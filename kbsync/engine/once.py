@@ -88,6 +88,8 @@ async def _drain(run: MirrorRun, budget: float) -> str:
         down = parts.worker.pulse.down_since
         if down is not None and run.clock.steady() - down >= budget:
             return parts.worker.pulse.trouble
+        if parts.worker.pulse.state_error:
+            return parts.worker.pulse.state_error
         if await _is_done(run):
             return await _left_over(run)
         await run.clock.sleep(rest)

@@ -226,20 +226,6 @@ def unapproved(tx: Tx, mirror: int) -> list[Hold]:
     return [hold for hold in tx.holds.current(mirror) if hold.approved_at is None]
 
 
-def exit_code(statuses: Iterable[MirrorStatus], *, trouble: bool = False) -> int:
-    """The contract's exit code for these mirrors.
-
-    `trouble`: something passing stood in the way (a target that is down, a file still being written, a
-    mirror that is not fresh enough).
-    """
-    seen = list(statuses)
-    if any(status.halt is not None or status.documents.held for status in seen):
-        return 3
-    if trouble:
-        return 4
-    return 1 if any(status.documents.failed for status in seen) else 0
-
-
 def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
     """Whether the last whole comparison and every waiting file are at most `max_age` seconds old."""
     if status.last_pass is None:

@@ -39,6 +39,7 @@ class Pulse:
     down_since: float | None = None
     not_before: float = 0.0
     trouble: str = ""
+    state_error: str = ""
     blamed: list[str] = field(default_factory=list)
 
 
@@ -88,7 +89,7 @@ class Worker:
             try:
                 seconds = await self._round()
             except StateError as error:
-                log.error("state.failed", mirror=self._ledger.terms.plan.name, reason=str(error))
+                self._state_failed(error)
                 seconds = STATE_PAUSE
             await rest(self._clock, seconds, self._wake)
 
@@ -177,12 +178,19 @@ class Worker:
     ) -> None:
         try:
             await work(rows)
+            self.pulse.state_error = ""
         except StateError as error:
-            self.pulse.not_before = self._clock.steady() + STATE_PAUSE
-            log.error("state.failed", mirror=self._ledger.terms.plan.name, reason=str(error))
+            self._state_failed(error)
         except Exception:
             self.pulse.not_before = self._clock.steady() + STATE_PAUSE
             log.exception("worker.failed", mirror=self._ledger.terms.plan.name)
+
+    def _state_failed(self, error: StateError) -> None:
+        """The journal cannot be written: nothing is sent until it can; said once, not at every try."""
+        self.pulse.not_before = self._clock.steady() + STATE_PAUSE
+        if str(error) != self.pulse.state_error:
+            log.error("state.failed", mirror=self._ledger.terms.plan.name, reason=str(error))
+        self.pulse.state_error = str(error)
 
     # -- sending ---------------------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ def _read(row: tuple[object, ...]) -> MirrorRecord:
     (mid, name, folder, target, binding, attached, dev, ino, fs, mount, reason, detail, cure, *rest) = row
     hold_all, note, last_pass, last_deep = rest
     root = None if ino is None else RootRecord(int(dev), int(ino), str(fs), bool(mount))  # type: ignore[call-overload]
-    halt = None if reason is None else Halt(str(reason), str(detail), str(cure))
+    halt = None if reason is None else Halt(str(reason), unbind(detail), unbind(cure))  # type: ignore[arg-type]
     return MirrorRecord(
         id=int(mid),  # type: ignore[call-overload]
         name=str(name),
@@ -139,7 +139,7 @@ class Mirrors:
 
     def set_halt(self, mirror: int, halt: Halt | None) -> None:
         """Say that the mirror waits for a person, or no longer does."""
-        values = (None, None, None) if halt is None else (halt.reason, halt.detail, halt.cure)
+        values = (None, None, None) if halt is None else (halt.reason, bind(halt.detail), bind(halt.cure))
         self._db.execute(
             "UPDATE mirror SET halt_reason = ?, halt_detail = ?, halt_cure = ? WHERE id = ?",
             (*values, mirror),

@@ -242,6 +242,7 @@ class Glance:
         self.path = path
         with told(path):
             self._reader = open_reader(path)
+            _refuse_newer(self._reader, path)
 
     def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on one consistent state."""

@@ -22,6 +22,17 @@ def open_target(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
             )
 
 
+def open_or_stand_in(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+    """The target for reading; where it was not made yet, one that is empty and makes nothing."""
+    match mirror.target:
+        case LocalTargetConfig() as local:
+            if not local_folder(local, surroundings).exists():
+                from kbsync.targets.local.unmade import Unmade
+
+                return Unmade(local.embedding, local.max_bytes)
+            return open_target(mirror, surroundings)
+
+
 def local_folder(config: LocalTargetConfig, surroundings: Surroundings) -> Path:
     """Where the embedded knowledge base of a mirror lies."""
     return config.path or surroundings.state_dir / "kb" / surroundings.mirror

@@ -13,7 +13,6 @@ from kbsync.core.model import SELECTED, Presence, Stamp, Status
 from kbsync.engine.status import (
     Counts,
     MirrorStatus,
-    exit_code,
     is_fresh,
     mirror_status,
     never_ran,
@@ -280,23 +279,6 @@ def test_very_many_files_need_little_memory(tmp_path: Path) -> None:
 
 def one(halt: Halt | None = None, **counts: int) -> MirrorStatus:
     return MirrorStatus("m", "/m", "local", Counts(**counts), halt=halt, last_pass=1000.0)
-
-
-@pytest.mark.parametrize(
-    ("statuses", "trouble", "code"),
-    [
-        ([one(ready=3)], False, 0),
-        ([one(ready=3, skipped=9)], False, 0),
-        ([one(failed=1)], False, 1),
-        ([one(failed=1)], True, 4),
-        ([one(held=1)], True, 3),
-        ([one(), one(Halt("quota", "", ""))], True, 3),
-        ([one(pending=1)], True, 4),
-        ([], False, 0),
-    ],
-)
-def test_exit_codes_follow_their_order(statuses: list[MirrorStatus], trouble: bool, code: int) -> None:
-    assert exit_code(iter(statuses), trouble=trouble) == code
 
 
 def test_freshness_looks_at_the_last_pass_and_at_what_waits() -> None:

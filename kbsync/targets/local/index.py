@@ -110,14 +110,14 @@ class Index:
         return self.scrub()
 
     def scrub(self) -> bool:
-        """Copy the WAL into the database and empty it; False where a reader is in the way just now."""
+        """Copy the WAL into the database and empty it; False where a reader or a full disk is in the way."""
         with self._guard:
             if not self._is_open:
                 return True
             self._connection.set_busy_timeout(_SCRUB_MS)
             try:
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            except (apsw.BusyError, apsw.LockedError):
+            except (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError):
                 return False
             finally:
                 self._connection.set_busy_timeout(BUSY_MS)

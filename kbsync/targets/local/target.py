@@ -64,6 +64,20 @@ class Embedding(Protocol):
         """Where the model is, for `onnx`."""
 
 
+def limits_of(max_bytes: int) -> Limits:
+    """What the embedded knowledge base takes."""
+    return Limits(
+        extensions=formats.EXTENSIONS,
+        names=formats.NAMES,
+        max_bytes=max_bytes,
+        batch=BATCH,
+        concurrency=CONCURRENCY,
+        list_lag=0.0,
+        marks=True,
+        embedded=True,
+    )
+
+
 class LocalTarget:
     """The knowledge base in one folder. Open it with `LocalTarget.open`."""
 
@@ -107,16 +121,7 @@ class LocalTarget:
         """
         encoder = Encoder(embedding.type, embedding.path)
         index = None if surroundings.read_only else Index(path)
-        limits = Limits(
-            extensions=formats.EXTENSIONS,
-            names=formats.NAMES,
-            max_bytes=max_bytes,
-            batch=BATCH,
-            concurrency=CONCURRENCY,
-            list_lag=0.0,
-            marks=True,
-            embedded=True,
-        )
+        limits = limits_of(max_bytes)
         return cls(path, encoder, limits, index, parse, surroundings.spool_dir)
 
     @property

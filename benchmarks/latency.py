@@ -1,0 +1,84 @@
+"""From a change on disk to searchable, beyond the settle time, with the real daemon and embedded base.
+
+Usage: python benchmarks/latency.py [SAMPLES]
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median, quantiles
+
+from kbsync.state.connection import open_reader
+
+SETTLE = 2.0
+CONFIG = "mirrors:\n  - name: docs\n    folder: {folder}\n    settle: 2s\n"
+
+
+def fsync_seconds(folder: Path) -> float:
+    """What one small durable write costs on this machine."""
+    times = []
+    fd = os.open(folder / "probe", os.O_CREAT | os.O_WRONLY, 0o600)
+    for _ in range(50):
+        began = time.perf_counter()
+        os.write(fd, b"x" * 4096)
+        os.fsync(fd)
+        times.append(time.perf_counter() - began)
+    os.close(fd)
+    return median(times)
+
+
+def wait_for(index: Path, path: str, text: str, deadline: float = 30.0) -> float:
+    """The moment at which the index has this text for this path."""
+    reader = open_reader(index)
+    began = time.perf_counter()
+    sql = "SELECT 1 FROM chunk JOIN document ON chunk.document = document.id WHERE document.path = ? AND chunk.text LIKE ?"
+    while time.perf_counter() - began < deadline:
+        if reader.execute(sql, (path, f"%{text}%")).fetchone():
+            reader.close()
+            return time.perf_counter()
+        time.sleep(0.001)
+    raise SystemExit(f"{path} was not searchable in {deadline} s")
+
+
+def samples(folder: Path, index: Path, count: int) -> list[float]:
+    """Seconds beyond the settle time, one change after the other."""
+    found = []
+    for number in range(count):
+        path = f"note{number % 5}.md"
+        began = time.perf_counter()
+        (folder / path).write_text(f"# Note\n\nChange number{number} of this note.\n")
+        found.append(wait_for(index, path, f"number{number} ") - began - SETTLE)
+    return found
+
+
+def main() -> None:
+    """Print the percentiles."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    with tempfile.TemporaryDirectory() as place:
+        folder, state = Path(place) / "docs", Path(place) / "state"
+        folder.mkdir()
+        (folder / "first.md").write_text("first")
+        config = Path(place) / "config.yaml"
+        config.write_text(CONFIG.format(folder=folder))
+        command = [sys.executable, "-m", "kbsync", "--config", str(config), "--state-dir", str(state), "-q"]
+        daemon = subprocess.Popen(command)
+        index = state / "kb" / "docs" / "index.db"
+        while not index.exists():
+            time.sleep(0.05)
+        wait_for(index, "first.md", "first")
+        found = samples(folder, index, count)
+        daemon.terminate()
+        daemon.wait()
+        fsync = fsync_seconds(Path(place))
+    print(f"p50   {median(found) * 1000:6.1f} ms   (under 50)")
+    limit = 100 + 6 * fsync * 1000
+    print(f"p95   {quantiles(found, n=20)[-1] * 1000:6.1f} ms   (under 100 + six fsyncs = {limit:.0f})")
+
+
+if __name__ == "__main__":
+    main()

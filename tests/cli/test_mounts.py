@@ -1,0 +1,89 @@
+"""Full disks and vanished mounts, with real file systems; root only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def can_mount(tmp: str = "/tmp") -> bool:
+    probe = Path(tmp) / f"kbsync-mount-probe-{os.getpid()}"
+    probe.mkdir()
+    try:
+        done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", probe], capture_output=True, check=False)
+        if done.returncode == 0:
+            subprocess.run(["umount", probe], check=True)
+        return done.returncode == 0
+    finally:
+        probe.rmdir()
+
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount"
+)
+
+
+@contextmanager
+def mounted(place: Path, size: str) -> Iterator[None]:
+    place.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def kbsync(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "kbsync", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+
+def write(folder: Path, count: int) -> None:
+    folder.mkdir(exist_ok=True)
+    for i in range(count):
+        (folder / f"f{i}.md").write_text(f"# Title {i}\n\n" + f"words about number{i} and more. " * 100)
+        os.utime(folder / f"f{i}.md", (1e9, 1e9))
+
+
+def test_a_full_disk_ends_the_pass_with_a_sentence_and_a_later_pass_goes_on(tmp_path: Path) -> None:
+    folder, small = tmp_path / "docs", tmp_path / "small"
+    write(folder, 400)
+    with mounted(small, "2500k"):
+        options = ("--folder", folder, "--state-dir", small / "state")
+        full = kbsync("--once", *options)
+        assert full.returncode in (3, 4), full.stderr
+        assert "full" in full.stderr or "no space" in full.stderr
+        assert "Traceback" not in full.stderr
+        subprocess.run(["mount", "-o", "remount,size=100m", small], check=True)
+        assert kbsync("--once", *options).returncode == 0
+        verified = kbsync("verify", *options)
+        assert verified.returncode == 0, verified.stdout
+
+
+def test_an_unmounted_folder_halts_and_keeps_every_document(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    options = ("--folder", folder, "--state-dir", tmp_path / "state")
+    with mounted(folder, "10m"):
+        write(folder, 5)
+        assert kbsync("--once", *options).returncode == 0
+    gone = kbsync("--once", *options)
+    assert gone.returncode == 3
+    assert "folder-missing" in gone.stderr and "approve" in gone.stderr
+    found = kbsync("search", "number3", "--files", *options)
+    assert found.stdout.splitlines()[0].endswith("f3.md")
+
+
+def test_a_read_only_state_directory_is_refused_with_the_cure(tmp_path: Path) -> None:
+    folder, state = tmp_path / "docs", tmp_path / "state"
+    write(folder, 1)
+    with mounted(state, "10m"):
+        subprocess.run(["mount", "-o", "remount,ro", state], check=True)
+        refused = kbsync("--once", "--folder", folder, "--state-dir", state)
+        assert refused.returncode == 2
+        assert "--state-dir" in refused.stderr and "Traceback" not in refused.stderr
