@@ -36,7 +36,10 @@ def wait_for(index: Path, path: str, text: str, deadline: float = 30.0) -> float
     """The moment at which the index has this text for this path."""
     reader = open_reader(index)
     began = time.perf_counter()
-    sql = "SELECT 1 FROM chunk JOIN document ON chunk.document = document.id WHERE document.path = ? AND chunk.text LIKE ?"
+    sql = (
+        "SELECT 1 FROM chunk JOIN document ON chunk.document = document.id"
+        " WHERE document.path = ? AND chunk.text LIKE ?"
+    )
     while time.perf_counter() - began < deadline:
         if reader.execute(sql, (path, f"%{text}%")).fetchone():
             reader.close()

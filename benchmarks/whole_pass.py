@@ -110,9 +110,8 @@ def main() -> None:
         timed(once)
         pairs = [(timed(once), timed(find)) for _ in range(rounds)]
     ratios = [ours[0] / theirs[0] for ours, theirs in pairs]
-    print(
-        f"kbsync --once   {median(o[0] for o, _ in pairs):6.2f} s   peak {max(o[1] for o, _ in pairs):.0f} MiB"
-    )
+    peak = max(ours[1] for ours, _ in pairs)
+    print(f"kbsync --once   {median(o[0] for o, _ in pairs):6.2f} s   peak {peak:.0f} MiB")
     print(f"find -printf    {median(f[0] for _, f in pairs):6.2f} s")
     print(f"ratio           {median(ratios):6.2f}     ({min(ratios):.2f} to {max(ratios):.2f}; at most 2.2)")
 

@@ -31,7 +31,6 @@ from kbsync.targets.local.target import LocalTarget
 from kbsync.targets.local.tokens import words
 
 LANGUAGES = ("en", "zh")
-BESIDE = Path(__file__).parents[2] / "shared" / "data" / "xquad"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +150,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument(
-        "folder", nargs="?", type=Path, default=Path(os.environ.get("KBSYNC_XQUAD", BESIDE))
-    )
+    arguments.add_argument("folder", nargs="?", type=Path, default=os.environ.get("KBSYNC_XQUAD", "xquad"))
     asyncio.run(measure(arguments.parse_args().folder))
 
 

@@ -7,8 +7,18 @@ case $FOLDER in
 "~" | "~/"*) FOLDER=$HOME${FOLDER#"~"} ;; # not every shell expands it after FOLDER=
 esac
 
+# A word as it can be pasted into a shell.
+quoted() {
+    case $1 in
+    *[!A-Za-z0-9_./-]* | "") printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")" ;;
+    *) printf %s "$1" ;;
+    esac
+}
+
 show() {
-    printf '\n$ %s\n' "$*" >&2
+    printf '\n$' >&2
+    for word in "$@"; do printf ' %s' "$(quoted "$word")" >&2; done
+    echo >&2
     "$@"
 }
 
@@ -21,5 +31,6 @@ if [ -z "${QUERY:-}" ]; then
     QUERY=$("$VENV/bin/python" tools/sample_query.py "$kbsync" "$FOLDER")
 fi
 show "$kbsync" search "$QUERY" -k 3 --folder "$FOLDER"
-printf '\nYour turn:\n  %s search "…" --folder %s\n' "$kbsync" "$FOLDER" >&2
-printf '  %s --folder %s     # keeps watching; Ctrl-C ends it\n' "$kbsync" "$FOLDER" >&2
+folder=$(quoted "$FOLDER")
+printf '\nYour turn:\n  %s search "…" --folder %s\n' "$kbsync" "$folder" >&2
+printf '  %s --folder %s     # keeps watching; Ctrl-C ends it\n' "$kbsync" "$folder" >&2

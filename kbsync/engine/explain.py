@@ -271,7 +271,7 @@ class _Telling:
             words = f" ({remote.status.reason})" if remote.status.reason else ""
             yield f"The knowledge base says that the document is {remote.status.state.value}{words}."
         if remote.chunks is not None:
-            yield f"It was cut into {remote.chunks} chunks."
+            yield f"It was cut into {remote.chunks} {'chunk' if remote.chunks == 1 else 'chunks'}."
 
 
 def _ago(age: float) -> str:
@@ -292,7 +292,9 @@ def _undo(chosen: Selection) -> str:
         case Choice.EXCLUDED if rule == "include":
             return "add a pattern for it to `include`"
         case Choice.EXCLUDED:
-            return f"change {rule}, or take it back with a negated pattern below it"
+            return f"change {rule}" + (
+                "" if chosen.closed else ", or take it back with a negated pattern below it"
+            )
         case Choice.REFUSED if rule == "max_bytes":
             return "make it smaller, or raise the limit if it is yours"
         case Choice.REFUSED:

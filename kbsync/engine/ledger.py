@@ -87,8 +87,9 @@ class Ledger:
         if seen.renamed_from is not None:
             self._move(tx, seen.renamed_from, seen.path)
         known = tx.entries.get(self.terms.mirror, seen.path)
-        tx.entries.put(self.terms.mirror, self._entry(seen, known))
-        self.settle(tx, seen.path, fresh=seen.fresh)
+        entry = self._entry(seen, known)
+        tx.entries.put(self.terms.mirror, entry)
+        self._settle(tx, entry, seen.fresh)
 
     def _entry(self, seen: Seen, known: Entry | None) -> Entry:
         now = self._clock.wall()
@@ -144,15 +145,17 @@ class Ledger:
     def settle(self, tx: Tx, path: str, *, fresh: bool = False) -> None:
         """Decide about a path until nothing more follows, then say its status."""
         entry = tx.entries.get(self.terms.mirror, path)
-        if entry is None:
-            return
+        if entry is not None:
+            self._settle(tx, entry, fresh)
+
+    def _settle(self, tx: Tx, entry: Entry, fresh: bool) -> None:
         wish = self.wish(entry)
         for _ in range(ROUNDS):
-            uploads = self.uploads(tx, path)
-            actions = decide(wish, uploads, self.terms.abilities)
-            if not self._apply(tx, wish, {u.id: u for u in uploads}, actions, fresh):
+            rows = {upload.id: upload for upload in self.uploads(tx, entry.path)}
+            actions = decide(wish, list(rows.values()), self.terms.abilities)
+            if not self._apply(tx, wish, rows, actions, fresh):
                 break
-        self._conclude(tx, entry, wish)
+        self._conclude(tx, entry, wish, list(rows.values()))
 
     def wish(self, entry: Entry) -> Wish:
         """What the folder wants at this path."""
@@ -171,8 +174,7 @@ class Ledger:
         """What is not final at a path."""
         return tx.uploads.at(self.terms.mirror, self.terms.binding, path)
 
-    def _conclude(self, tx: Tx, entry: Entry, wish: Wish) -> None:
-        uploads = self.uploads(tx, entry.path)
+    def _conclude(self, tx: Tx, entry: Entry, wish: Wish, uploads: list[Upload]) -> None:
         if entry.presence is Presence.GONE and all(u.state in LINGERING for u in uploads):
             tx.entries.remove(self.terms.mirror, entry.path)
         else:
@@ -193,7 +195,9 @@ class Ledger:
         mirror, now = self.terms.mirror, self._clock.wall()
         match action:
             case Send(predecessor):
-                tx.uploads.add(self._intend(wish, predecessor, fresh))
+                added = tx.uploads.add(self._intend(wish, predecessor, fresh))
+                rows[added.id] = added
+                return False  # by itself it calls for nothing more
             case Drop(number):
                 tx.uploads.save(lifecycle.drop(rows[number]))
             case Retire(number):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kbsync.core.model import UploadState
+from kbsync.engine.clock import rest
 from kbsync.engine.mirror import MirrorRun
 
 DOWN_BUDGET = 60.0
@@ -80,7 +81,7 @@ async def _deep_is_due(run: MirrorRun) -> tuple[bool, bool]:
 
 async def _drain(run: MirrorRun, budget: float) -> str:
     """Until nothing is left to do; '' or why it was given up."""
-    rest = SHORTEST
+    pause = SHORTEST
     while run.halt is None:
         await run.tend(weigh_now=True)
         parts = run.parts
@@ -92,8 +93,9 @@ async def _drain(run: MirrorRun, budget: float) -> str:
             return parts.worker.pulse.state_error
         if await _is_done(run):
             return await _left_over(run)
-        await run.clock.sleep(rest)
-        rest = min(LONGEST, rest * 1.2)
+        parts.worker.rested.clear()
+        await rest(run.clock, pause, parts.worker.rested)
+        pause = min(LONGEST, pause * 1.2)
     return ""
 
 

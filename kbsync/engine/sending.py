@@ -104,7 +104,7 @@ class Bodies:
 
 def replaced_by(ledger: Ledger, tx: Tx, upload: Upload) -> str | None:
     """The remote id that an in-place update of this upload's path would change."""
-    if not ledger.terms.abilities.updates or upload.path is None:
+    if not ledger.terms.abilities.updates or upload.path is None or upload.predecessor is None:
         return None
     server = next((u for u in ledger.uploads(tx, upload.path) if u.state.serves), None)
     return None if server is None else server.remote_id

@@ -77,6 +77,8 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self.pulse = Pulse()
+        self.rested = asyncio.Event()
+        """Set whenever the last task under way has ended."""
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -171,6 +173,8 @@ class Worker:
             task.exception()  # what is no Exception ends the program elsewhere; it is not lost here
         self._tasks.discard(task)
         self._busy -= numbers
+        if not self._tasks:
+            self.rested.set()
         self.wake()
 
     async def _guarded(

@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 
-from kbsync.core.model import Choice, Presence, Stamp, Status, Verdict
+from kbsync.core.model import SELECTED, Choice, Presence, Stamp, Status, Verdict
 from kbsync.state.connection import bind, unbind
 from kbsync.state.folders import SUBTREE, Folders, join, split
 
@@ -48,6 +48,9 @@ _UPSERT = (
 NOTED = (Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD)
 """Statuses of files that somebody may want to list; there are few of them."""
 
+_PRESENCES = {int(presence): presence for presence in Presence}
+_STATUSES = {int(status): status for status in Status}
+
 
 def _read(folder: str, row: tuple[Any, ...]) -> Entry:
     name, size, mtime, ctime, ino, digest, choice, reason, rule, person, presence, status, since, racy = row
@@ -55,10 +58,10 @@ def _read(folder: str, row: tuple[Any, ...]) -> Entry:
         path=join(folder, unbind(name)),
         stamp=Stamp(size, mtime, ctime, ino),
         digest=None if digest is None else digest.hex(),
-        verdict=Verdict(Choice(choice), str(reason or ""), str(rule or "")),
+        verdict=SELECTED if not choice and not rule else Verdict(Choice(choice), reason or "", rule or ""),
         by_person=bool(person),
-        presence=Presence(presence),
-        status=Status(status),
+        presence=_PRESENCES[presence],
+        status=_STATUSES[status],
         since=since,
         racy=bool(racy),
     )
@@ -74,11 +77,11 @@ class Entries:
     def get(self, mirror: int, path: str) -> Entry | None:
         """The row of a file."""
         folder, name = split(path)
-        sql = (
-            f"SELECT {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
-            " WHERE f.mirror = ? AND f.path = ? AND e.name = ?"
-        )
-        row = self._db.execute(sql, (mirror, bind(folder), bind(name))).fetchone()
+        number = self._folders.id(mirror, folder)
+        if number is None:
+            return None
+        sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? AND e.name = ?"  # noqa: S608
+        row = self._db.execute(sql, (number, bind(name))).fetchone()
         return None if row is None else _read(folder, row)
 
     def put(self, mirror: int, entry: Entry) -> None:
@@ -119,18 +122,15 @@ class Entries:
     def _update(self, mirror: int, path: str, what: str, values: tuple[object, ...]) -> None:
         folder, name = split(path)
         self._db.execute(
-            f"UPDATE entry SET {what} WHERE name = ?"  # noqa: S608
-            " AND folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
-            (*values, bind(name), mirror, bind(folder)),
+            f"UPDATE entry SET {what} WHERE folder = ? AND name = ?",  # noqa: S608
+            (*values, self._folders.id(mirror, folder), bind(name)),
         )
 
     def remove(self, mirror: int, path: str) -> None:
         """The file is gone and so is its document."""
         folder, name = split(path)
         self._db.execute(
-            "DELETE FROM entry WHERE name = ?"
-            " AND folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
-            (bind(name), mirror, bind(folder)),
+            "DELETE FROM entry WHERE folder = ? AND name = ?", (self._folders.id(mirror, folder), bind(name))
         )
 
     def miss(self, mirror: int, folder: str, names: Iterable[str], now: float) -> None:

@@ -48,6 +48,19 @@ class Folders:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection
+        self._ids: dict[tuple[int, str], int] = {}
+
+    def id(self, mirror: int, path: str) -> int | None:
+        """The row's id; asked once for each directory in a transaction."""
+        known = self._ids.get((mirror, path))
+        if known is None:
+            row = self._db.execute(
+                "SELECT id FROM folder WHERE mirror = ? AND path = ?", (mirror, bind(path))
+            ).fetchone()
+            if row is None:
+                return None
+            known = self._ids[mirror, path] = int(row[0])
+        return known
 
     def get(self, mirror: int, path: str) -> FolderRow | None:
         """The stored directory at this path."""
@@ -59,11 +72,9 @@ class Folders:
 
     def ensure(self, mirror: int, path: str) -> int:
         """The row's id, made with its ancestors when it is new."""
-        row = self._db.execute(
-            "SELECT id FROM folder WHERE mirror = ? AND path = ?", (mirror, bind(path))
-        ).fetchone()
-        if row is not None:
-            return int(row[0])
+        known = self.id(mirror, path)
+        if known is not None:
+            return known
         above, name = split(path)
         parent = self.ensure(mirror, above) if path else None
         self._db.execute(
@@ -124,6 +135,7 @@ class Folders:
             " AND NOT EXISTS(SELECT 1 FROM entry WHERE folder = folder.id)"
             " AND NOT EXISTS(SELECT 1 FROM folder c WHERE c.parent = folder.id)"
         )
+        self._ids.clear()
         self._db.execute(sql, (mirror,))
         while self._db.changes():
             self._db.execute(sql, (mirror,))

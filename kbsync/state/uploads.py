@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
+from typing import Any
 
 import apsw
 
@@ -13,7 +14,11 @@ from kbsync.state.connection import bind, unbind
 COLUMNS = tuple(f.name for f in fields(Upload))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
 _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
-_UPDATE = f"UPDATE upload SET {', '.join(f'{c} = ?' for c in COLUMNS[1:])} WHERE id = ?"  # noqa: S608
+FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predecessor", "created_at", "rank")
+"""What `save` leaves alone: it never changes (`path` only by `move`), and most of it stands in an index."""
+
+_CHANGING = tuple(i for i, column in enumerate(COLUMNS) if column not in FIXED)
+_UPDATE = f"UPDATE upload SET {', '.join(f'{COLUMNS[i]} = ?' for i in _CHANGING)} WHERE id = ?"  # noqa: S608
 _PATHS = tuple(COLUMNS.index(c) for c in ("path", "label", "name"))
 _STATE, _PURPOSE = COLUMNS.index("state"), COLUMNS.index("purpose")
 
@@ -28,13 +33,18 @@ WORKING = (
 """States that something is still being done about."""
 
 
-def _read(row: tuple[object, ...]) -> Upload:
+_STATES = {int(state): state for state in UploadState}
+_PURPOSES = {int(purpose): purpose for purpose in Purpose}
+
+
+def _read(row: tuple[Any, ...]) -> Upload:
     values = list(row)
     for i in _PATHS:
-        values[i] = None if values[i] is None else unbind(values[i])  # type: ignore[arg-type]
-    values[_STATE] = UploadState(values[_STATE])  # type: ignore[arg-type]
-    values[_PURPOSE] = Purpose(values[_PURPOSE])  # type: ignore[arg-type]
-    return Upload(*values)  # type: ignore[arg-type]
+        if type(values[i]) is bytes:
+            values[i] = unbind(values[i])
+    values[_STATE] = _STATES[values[_STATE]]
+    values[_PURPOSE] = _PURPOSES[values[_PURPOSE]]
+    return Upload(*values)
 
 
 def _row(upload: Upload) -> list[object]:
@@ -72,9 +82,9 @@ class Uploads:
         return replace(upload, id=self._db.last_insert_rowid())
 
     def save(self, upload: Upload) -> None:
-        """Write every column of an existing row."""
+        """Write what can change of an existing row."""
         values = _row(upload)
-        self._db.execute(_UPDATE, [*values[1:], upload.id])
+        self._db.execute(_UPDATE, [*(values[i] for i in _CHANGING), upload.id])
 
     def due(self, mirror: int, binding: int, state: UploadState, now: float, limit: int) -> list[Upload]:
         """Rows of a state whose next look is due, by rank (smaller first)."""

@@ -81,7 +81,7 @@ def test_make_try_mirrors_a_folder_and_searches_it(clone: Path, tmp_path: Path) 
     command = blocks(README, "sh")[0].text.splitlines()[0].rpartition("&& ")[2]
     printed = run(f"{command}; echo exit $?", clone, tmp_path)
     assert "1 uploaded, 1 failed" in printed
-    assert "search opening hours" in printed
+    assert "search 'opening hours'" in printed
     assert "On Sundays the lighthouse is closed." in printed
     assert "exit 0" in printed
 

@@ -149,10 +149,14 @@ def _telling_lines(raw: bytes) -> bytes:
     return b"".join(kept)
 
 
+_SUSPICIOUS = re.compile("[^\t\n\r -\x7e]")
+"""What is neither printable ASCII nor a common white space is looked at one by one."""
+
+
 def _noise(text: str) -> float:
     """The share of characters that no writing has."""
     sample = text[:_SAMPLE]
-    noise = sum(1 for c in sample if (c < " " or c >= "\x7f") and _is_noise(c))
+    noise = sum(map(_is_noise, _SUSPICIOUS.findall(sample)))
     return noise / max(1, len(sample))
 
 

@@ -77,7 +77,7 @@ class BuiltinEmbedder:
         """The mean of the vectors of `ids`, at length 1."""
         import numpy as np
 
-        total = np.add.reduce(self._table.take(ids, axis=0), axis=0, dtype=np.float32)
+        total = self._table.take(ids, axis=0).sum(axis=0, dtype=np.float32)
         length = float(np.sqrt(total @ total))
         return total / length if length else total  # type: ignore[no-any-return]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import threading
@@ -44,7 +45,7 @@ from kbsync.targets.local.search import Searcher
 from kbsync.targets.local.tokens import TOKENISER
 from kbsync.targets.local.trouble import translated
 
-BATCH = 48
+BATCH = 64
 CONCURRENCY = 2  # one put writes while the other parses and makes vectors
 SCRUB_AFTER = 1.0
 """Seconds after the last change when the WAL is emptied, so that no old text stays in it."""
@@ -132,15 +133,7 @@ class LocalTarget:
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Changes with the parser, the chunker, the tokeniser, the model and the kind of file."""
         kind = formats.extension_of(path) or f"/{path.rpartition('/')[2]}"
-        parts = [
-            formats.PARSER,
-            CHUNKER,
-            TOKENISER,
-            self._encoder.model,
-            kind,
-            dict(settings),
-        ]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return _recipe(self._encoder.model, kind, repr(sorted(settings.items())))
 
     async def base(self) -> Base:
         """The index; one that was removed or found damaged is made anew, with a new id."""
@@ -310,6 +303,12 @@ class LocalTarget:
         with contextlib.suppress(TargetError), self._translated():
             if self._index is not None and not await asyncio.to_thread(self._index.scrub):
                 self._scrub_soon()
+
+
+@functools.lru_cache(maxsize=1024)
+def _recipe(model: str, kind: str, settings: str) -> str:
+    parts = [formats.PARSER, CHUNKER, TOKENISER, model, kind, settings]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 class _LazyParser:
