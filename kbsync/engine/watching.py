@@ -18,7 +18,7 @@ from kbsync.source.watcher import Watcher
 
 log = structlog.get_logger("kbsync")
 
-CHECK_EVERY = 1.5
+CHECK_EVERY = 1.0
 PROBE_EVERY = 30.0
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 HINTS_AT_ONCE = 1000
@@ -197,7 +197,7 @@ class Watching:
             if watcher.rescan_wanted:
                 log.info("rescan.started", mirror=self.run.plan.name, reason=watcher.rescan_reason)
             self._scan = asyncio.create_task(self._scan_all(watcher))
-            self._scan.add_done_callback(self._scan_ended)
+            self._scan.add_done_callback(lambda ended: self._scan_ended(ended, watcher))
 
     async def _scan_all(self, watcher: Watcher) -> None:
         began = self.run.clock.steady()
@@ -213,9 +213,9 @@ class Watching:
             await self.run.compared(deep=deep or first)
             self.on_pass()
 
-    def _scan_ended(self, task: asyncio.Task[None]) -> None:
+    def _scan_ended(self, task: asyncio.Task[None], watcher: Watcher) -> None:
         self._scan = None
-        self._next_scan = self.run.clock.steady() + self.run.plan.rescan
+        self._next_scan = self.run.clock.steady() + watcher.rescan_every
         self._asked = True
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("scan.failed", mirror=self.run.plan.name, reason=str(error))

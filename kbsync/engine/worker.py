@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 
 import structlog
 
@@ -18,6 +17,7 @@ from kbsync.engine import looks, outcomes
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.outcomes import Happened
+from kbsync.engine.pulse import STATE_PAUSE, Pulse
 from kbsync.engine.sending import Batch, Bodies, replaced_by
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.state.store import Store, Tx
@@ -26,21 +26,7 @@ from kbsync.state.uploads import WORKING
 log = structlog.get_logger("kbsync")
 
 LONGEST_REST = 30.0
-BLAME_LIMIT = 5
 POLL_BATCH = 100
-STATE_PAUSE = 5.0
-
-
-@dataclass
-class Pulse:
-    """What the worker knows of its target at this moment."""
-
-    halted: Halted | None = None
-    down_since: float | None = None
-    not_before: float = 0.0
-    trouble: str = ""
-    state_error: str = ""
-    blamed: list[str] = field(default_factory=list)
 
 
 class Worker:
@@ -190,11 +176,9 @@ class Worker:
             log.exception("worker.failed", mirror=self._ledger.terms.plan.name)
 
     def _state_failed(self, error: StateError) -> None:
-        """The journal cannot be written: nothing is sent until it can; said once, not at every try."""
-        self.pulse.not_before = self._clock.steady() + STATE_PAUSE
-        if str(error) != self.pulse.state_error:
+        """Nothing is sent until the journal can be written; said once, not at every try."""
+        if self.pulse.state_failed(str(error), self._clock.steady()):
             log.error("state.failed", mirror=self._ledger.terms.plan.name, reason=str(error))
-        self.pulse.state_error = str(error)
 
     # -- sending ---------------------------------------------------------------------------------------
 
@@ -250,22 +234,10 @@ class Worker:
         await self._note_trouble([a for a in answers if isinstance(a, TargetError)], len(answers))
 
     async def _weigh_blame(self, pairs: Sequence[tuple[Upload, PutOutcome]]) -> None:
-        """Five documents in a row refused with one code, none accepted between: the target is to blame."""
-        if self._ledger.terms.limits.embedded:
-            return
-        for upload, answer in pairs:
-            if not isinstance(answer, Rejected):
-                if not isinstance(answer, TargetError):
-                    self.pulse.blamed.clear()
-                continue
-            if self.pulse.blamed and self.pulse.blamed[0].partition(" ")[0] != answer.code:
-                self.pulse.blamed.clear()
-            mark = f"{answer.code} {upload.path}"
-            if mark not in self.pulse.blamed:
-                self.pulse.blamed.append(mark)
-            if len(self.pulse.blamed) >= BLAME_LIMIT:
-                cure = self._ledger.terms.cure("retry")
-                await self._halt(Halted("target-rejects", answer.reason, cure=cure, code=answer.code))
+        terms = self._ledger.terms
+        halted = None if terms.limits.embedded else self.pulse.blame(pairs, terms.cure("retry"))
+        if halted is not None:
+            await self._halt(halted)
 
     # -- looking for lost answers, waiting, deleting, renaming ------------------------------------------
 
@@ -399,19 +371,9 @@ class Worker:
 
     async def _note_trouble(self, errors: Sequence[TargetError], asked: int) -> None:
         """What the answers say about the target as a whole."""
-        for error in errors:
-            if isinstance(error, Halted):
-                await self._halt(error)
-                return
-        late = [e for e in errors if isinstance(e, Unavailable | Unsure)]
-        if not late or len(late) < asked:
-            self.pulse.down_since = None
-            return
-        now = self._clock.steady()
-        self.pulse.trouble = late[0].reason
-        self.pulse.down_since = self.pulse.down_since if self.pulse.down_since is not None else now
-        wait = max((e.retry_after or 0.0 for e in late if isinstance(e, Unavailable)), default=0.0)
-        self.pulse.not_before = now + max(wait, min(60.0, 0.5 + (now - self.pulse.down_since) / 2))
+        halted = self.pulse.answered(errors, asked, self._clock.steady())
+        if halted is not None:
+            await self._halt(halted)
 
     async def _halt(self, error: Halted) -> None:
         if self.pulse.halted is None:

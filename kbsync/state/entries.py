@@ -190,14 +190,6 @@ class Entries:
         rows = self._db.execute(sql, (ino, bytes.fromhex(digest), mirror))
         return [_read(unbind(row[0]), row[1:]) for row in rows]
 
-    def with_ino_only(self, mirror: int, ino: int) -> list[Entry]:
-        """Files last seen with this inode."""
-        sql = (
-            f"SELECT f.path, {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
-            " WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ?"
-        )
-        return [_read(unbind(row[0]), row[1:]) for row in self._db.execute(sql, (ino, mirror))]
-
     def unread(self, mirror: int) -> list[Entry]:
         """Files that could not be read at the last look."""
         return [e for e in self.of_status(mirror, Status.FAILED) if e.stamp.size < 0]

@@ -22,7 +22,6 @@ _UPDATE = f"UPDATE upload SET {', '.join(f'{COLUMNS[i]} = ?' for i in _CHANGING)
 _PATHS = tuple(COLUMNS.index(c) for c in ("path", "label", "name"))
 _STATE, _PURPOSE = COLUMNS.index("state"), COLUMNS.index("purpose")
 
-FINAL = (UploadState.DROPPED, UploadState.GONE)
 WORKING = (
     UploadState.INTENDED,
     UploadState.SENDING,

@@ -184,3 +184,13 @@ async def test_a_tree_that_is_replaced_at_once_ends_right(daemon: Daemon) -> Non
         for i in range(5):
             daemon.write(f"tree/b{i}.md", f"b{i}")
         await until(daemon.mirrors_disk)
+
+
+async def test_without_events_the_folder_is_looked_through_more_often(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kbsync.source.watcher.POLL_SHORTEST", 0.3)
+    daemon.plan = replace(daemon.plan, observer="polling")
+    async with daemon.kept():
+        daemon.write("f1.md", "noticed without an event")
+        await until(daemon.mirrors_disk)

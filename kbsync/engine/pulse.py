@@ -1,0 +1,71 @@
+"""What a worker knows of its target at this moment: halted, down, to blame, or well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kbsync.contract import PutOutcome
+from kbsync.core.model import Upload
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+
+BLAME_LIMIT = 5
+STATE_PAUSE = 5.0
+LONGEST_PAUSE = 60.0
+
+
+@dataclass
+class Pulse:
+    """Steady seconds throughout. Nothing is sent before `not_before`; nothing at all while `halted`."""
+
+    halted: Halted | None = None
+    down_since: float | None = None
+    not_before: float = 0.0
+    trouble: str = ""
+    state_error: str = ""
+    blamed: list[str] = field(default_factory=list)
+    _blamed_code: str = ""
+
+    def state_failed(self, reason: str, now: float) -> bool:
+        """The journal cannot be written; True when that is news."""
+        is_news = reason != self.state_error
+        self.state_error = reason
+        self.not_before = now + STATE_PAUSE
+        return is_news
+
+    def answered(self, errors: Sequence[TargetError], asked: int, now: float) -> Halted | None:
+        """A request about `asked` documents ended with these errors; what a person has to be told.
+
+        When all came to nothing for no fault of theirs, the target is down and left alone for a while.
+        """
+        for error in errors:
+            if isinstance(error, Halted):
+                return error
+        late = [error for error in errors if isinstance(error, Unavailable | Unsure)]
+        if not late or len(late) < asked:
+            self.down_since = None
+            return None
+        self.trouble = late[0].reason
+        self.down_since = now if self.down_since is None else self.down_since
+        wished = max((e.retry_after or 0.0 for e in late if isinstance(e, Unavailable)), default=0.0)
+        self.not_before = now + max(wished, min(LONGEST_PAUSE, 0.5 + (now - self.down_since) / 2))
+        return None
+
+    def blame(self, answers: Sequence[tuple[Upload, PutOutcome]], cure: str) -> Halted | None:
+        """Five documents in a row refused with one code and none accepted between: the target is to blame."""
+        for upload, answer in answers:
+            if not isinstance(answer, TargetError):
+                self.blamed.clear()
+            elif isinstance(answer, Rejected):
+                self._count(upload, answer)
+                if len(self.blamed) >= BLAME_LIMIT:
+                    return Halted("target-rejects", answer.reason, cure=cure, code=answer.code)
+        return None
+
+    def _count(self, upload: Upload, answer: Rejected) -> None:
+        if answer.code != self._blamed_code:
+            self.blamed.clear()
+            self._blamed_code = answer.code
+        label = upload.path or upload.label
+        if label not in self.blamed:
+            self.blamed.append(label)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from kbsync.contract import Accepted, PutOutcome
+from kbsync.core.model import Upload, UploadState
+from kbsync.engine.pulse import Pulse
+from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+from kbsync.targets.memory import Fault
+from tests.engine.world import World
+
+
+def row(path: str) -> Upload:
+    return Upload(1, 1, 1, path, path, path, "d", 1, "r", UploadState.SENDING)
+
+
+def refused(count: int, code: str = "7", start: int = 0) -> list[tuple[Upload, PutOutcome]]:
+    return [(row(f"f{start + i}"), Rejected("no", code=code)) for i in range(count)]
+
+
+def test_five_documents_refused_with_one_code_halt_the_mirror() -> None:
+    pulse = Pulse()
+    assert pulse.blame(refused(4), "") is None
+    halted = pulse.blame(refused(1, start=4), "kbsync retry")
+    assert halted is not None and (halted.halt, halted.cure) == ("target-rejects", "kbsync retry")
+
+
+def test_a_success_another_code_or_the_same_document_starts_anew() -> None:
+    accepted = (row("x"), Accepted("id"))
+    assert Pulse().blame([*refused(4), accepted, *refused(4, start=9)], "") is None
+    assert Pulse().blame([*refused(4, "7"), *refused(4, "8")], "") is None
+    assert Pulse().blame([refused(1)[0]] * 20, "") is None
+
+
+def test_a_target_that_is_down_is_left_alone_longer_each_time_and_as_long_as_it_wishes() -> None:
+    pulse = Pulse()
+    pulse.answered([Unavailable("busy")], 1, now=100.0)
+    assert 100.0 < pulse.not_before < 101.0
+    pulse.answered([Unsure("reset")], 1, now=140.0)
+    assert pulse.not_before >= 160.0
+    pulse.answered([Unavailable("busy", retry_after=90.0)], 1, now=150.0)
+    assert pulse.not_before == 240.0
+    pulse.answered([Unavailable("busy")], 2, now=250.0)
+    assert pulse.down_since is None
+
+
+def test_only_what_a_person_can_mend_is_returned() -> None:
+    assert Pulse().answered([Unsure("x"), Halted("quota", "full")], 2, now=0.0) is not None
+    assert Pulse().answered([Rejected("x")], 1, now=0.0) is None
+
+
+async def test_a_broken_target_costs_no_document_its_place(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.base.faults.append(Fault("put", error=lambda: Rejected("nothing today", code="500"), times=99))
+    world.write_many(8)
+    await world.once()
+    assert world.run.halt is not None and world.run.halt.reason == "target-rejects"
+    world.base.faults.clear()
+    world.tell("retry")
+    await world.once()
+    assert world.served() == world.on_disk()
