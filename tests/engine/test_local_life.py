@@ -100,6 +100,10 @@ def test_a_damaged_index_is_rebuilt_at_once(place: Place) -> None:
     place.once()
     assert place.search("number3")[0] == "f3.md"
     assert place.statuses() == {"ready": 6}
+    assert list(index.parent.glob("*.damaged-*"))
+    (place.folder / "f5.md").unlink()
+    place.once()
+    assert not list(index.parent.glob("*.damaged-*"))  # it may hold what was deleted
 
 
 def test_a_lost_state_adopts_the_index_and_sends_nothing(place: Place) -> None:

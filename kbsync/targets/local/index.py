@@ -25,7 +25,7 @@ from kbsync.state.connection import BUSY_MS, bind
 from kbsync.targets.local import slots
 from kbsync.targets.local.pieces import Chunk
 from kbsync.targets.local.rows import Entry
-from kbsync.targets.local.schema import FILE, identity, open_index, set_aside
+from kbsync.targets.local.schema import FILE, forget_set_aside, identity, open_index, set_aside
 from kbsync.targets.local.tokens import TOKENISER, words
 
 LOCK = "index.lock"
@@ -107,6 +107,7 @@ class Index:
         with self._transaction() as version:
             for document in documents:
                 slots.release(self._connection, self._remove(document), version)
+        forget_set_aside(self._folder / FILE)
         return self.scrub()
 
     def scrub(self) -> bool:
