@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,8 +27,35 @@ from kbsync.state.store import Store
 
 log = structlog.get_logger("kbsync")
 
-STOP_SECONDS = 1.5
-"""SIGTERM has two seconds in all; requests in flight are cut before."""
+STOP_SECONDS = 1.2
+STOP_LATEST = 1.6
+"""SIGTERM has two seconds in all. A thread that parses or makes vectors cannot be cut off, but the process
+can: the journal is made for that."""
+
+Arm = Callable[[int], None]
+"""Told the exit code when a signal asks the process to end."""
+
+
+def _nobody(_code: int) -> None:
+    """For callers that need no hard end."""
+
+
+@contextlib.contextmanager
+def hard_end() -> Iterator[Arm]:
+    """What runs within ends at the latest `STOP_LATEST` seconds after the given `arm` was called."""
+    timers: list[threading.Timer] = []
+
+    def arm(code: int) -> None:
+        timer = threading.Timer(STOP_LATEST, os._exit, (code,))
+        timer.daemon = True
+        timer.start()
+        timers.append(timer)
+
+    try:
+        yield arm
+    finally:
+        for timer in timers:
+            timer.cancel()
 
 
 @dataclass(slots=True)
@@ -84,14 +113,14 @@ def note(mirror: str, event: Happened) -> None:
         log.info(event.event, **fields)
 
 
-async def once(installation: Installation, watch: Watcher | None = None) -> OnceEnd:
-    """One pass of every mirror, side by side.
+async def once(installation: Installation, watch: Watcher | None = None, arm: Arm = _nobody) -> OnceEnd:
+    """One pass of every mirror, side by side. `arm` is told when a signal cuts it short.
 
     Raises `LockedError`, `UsageError` or `StateError` at the start.
     """
     began = time.monotonic()
     stop, caught = asyncio.Event(), list[int]()
-    with _signals(stop, caught), opened(installation, tell_damage) as store:
+    with _signals(stop, caught, arm), opened(installation, tell_damage) as store:
         runs = Runs(store, {m.name: mirror_run(installation, m, store) for m in installation.mirrors})
         shown = asyncio.create_task(_shown(watch, runs))
         passes = asyncio.gather(*(_pass(run) for run in runs.runs.values()))
@@ -128,11 +157,12 @@ async def _until_done_or_stopped(passes: asyncio.Future[list[PassEnd]], stop: as
 
 
 @contextlib.contextmanager
-def _signals(stop: asyncio.Event, caught: list[int]) -> Iterator[None]:
+def _signals(stop: asyncio.Event, caught: list[int], arm: Arm) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def receive(number: int) -> None:
         caught.append(number)
+        arm(128 + number)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -151,9 +181,11 @@ Reload = Callable[[], Installation]
 class Daemon:
     """Watches every mirror until SIGTERM or SIGINT; SIGHUP reads the config again."""
 
-    def __init__(self, installation: Installation, reload: Reload) -> None:
+    def __init__(self, installation: Installation, reload: Reload, arm: Arm = _nobody) -> None:
+        """`arm` is told when it is asked to stop."""
         self._installation = installation
         self._reload = reload
+        self._arm = arm
         self._stop = asyncio.Event()
         self._hup = asyncio.Event()
         self._tasks: dict[str, tuple[MirrorConfig, asyncio.Event, asyncio.Task[None]]] = {}
@@ -163,13 +195,17 @@ class Daemon:
         with opened(self._installation, tell_damage) as store:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._stop.set)
+                loop.add_signal_handler(number, self._end_soon)
             loop.add_signal_handler(signal.SIGHUP, self._hup.set)
             try:
                 await self._serve(store)
             finally:
                 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                     loop.remove_signal_handler(number)
+
+    def _end_soon(self) -> None:
+        self._arm(0)
+        self._stop.set()
 
     async def _serve(self, store: Store) -> None:
         self._adjust(store, self._installation.mirrors)

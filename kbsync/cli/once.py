@@ -26,7 +26,8 @@ def once(choices: Choices, *, as_json: bool) -> int:
     prepare(installation)
     level = choices.log_level or ("error" if choices.quiet else "warning")
     logs.configure(style=choices.log_format, level=level, stream=cast(TextIO, Stderr()))
-    end = asyncio.run(daemon.once(installation, watcher(quiet=choices.quiet)))
+    with daemon.hard_end() as arm:
+        end = asyncio.run(daemon.once(installation, watcher(quiet=choices.quiet), arm))
     stand = standings(installation, end.ends)
     code = signalled(end.signal) if end.signal is not None else code_of_pass(stand)
     if as_json:

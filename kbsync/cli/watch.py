@@ -11,7 +11,7 @@ from kbsync.assembly import Installation
 from kbsync.cli.choosing import again, choose, prepare
 from kbsync.cli.exits import Code
 from kbsync.cli.options import Choices
-from kbsync.daemon import Daemon
+from kbsync.daemon import Daemon, hard_end
 
 
 def watch(choices: Choices) -> int:
@@ -21,7 +21,8 @@ def watch(choices: Choices) -> int:
     level = choices.log_level or ("warning" if choices.quiet else "info")
     logs.configure(style=choices.log_format, level=level)
     _introduce(installation)
-    asyncio.run(Daemon(installation, lambda: again(installation)).run())
+    with hard_end() as arm:
+        asyncio.run(Daemon(installation, lambda: again(installation), arm).run())
     return Code.MIRRORED
 
 
