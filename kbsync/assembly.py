@@ -99,6 +99,7 @@ def plan_of(mirror: MirrorConfig) -> Plan:
         ),
         settings=lambda path: settings_for(mirror, path, kind),
         fingerprint=repr(mirror.documents),
+        given=mirror.folder,
     )
 
 

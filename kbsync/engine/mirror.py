@@ -96,6 +96,7 @@ class MirrorRun:
 
     async def begin(self) -> bool:
         """Look at root and base and set the parts to work; False with `halt` or `trouble` set."""
+        self.plan = self.plan.resolved()
         if not await self._find_root():
             return False
         target = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from kbsync.core.select import Rules
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A mirror as its config describes it, durations in seconds; `root` is a real path.
+    """A mirror as its config describes it, durations in seconds; `root` is the real path of `given`.
 
     `settings` gives a path's own settings for the target, `fingerprint` changes whenever any of them does.
     """
@@ -37,6 +38,11 @@ class Plan:
     deletions: DeletionLimits = field(default_factory=DeletionLimits)
     settings: Callable[[str], Mapping[str, Any]] = lambda _path: {}
     fingerprint: str = ""
+    given: Path | None = None
+
+    def resolved(self) -> Plan:
+        """The plan with `root` as `given` leads there now: a symlink may have been set anew."""
+        return self if self.given is None else replace(self, root=Path(os.path.realpath(self.given)))
 
 
 @dataclass(frozen=True, slots=True)

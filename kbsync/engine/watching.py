@@ -41,7 +41,7 @@ class Watching:
     _next_probe: float = 0.0
     _first_pass_open: bool = True
     _directories: int = 0
-    _base_lost: bool = False
+    _begin_anew: bool = False
 
     async def keep(self) -> None:
         """Run until `stop`; whatever happens to folder or target, go on when it is over."""
@@ -72,9 +72,9 @@ class Watching:
                 advice=report.advice,
             )
             self._next_scan = self._next_check = 0.0
-            self._base_lost = False
+            self._begin_anew = False
             self._asked = True
-            while not self.stop.is_set() and not self._root_lost() and not self._base_lost:
+            while not self.stop.is_set() and not self._root_lost() and not self._begin_anew:
                 self._wake.clear()
                 await self._turn(watcher)
                 await self._rest(await self._until_next())
@@ -134,6 +134,9 @@ class Watching:
         for trouble in await watcher.check():
             log.warning("watch.troubled", mirror=self.run.plan.name, reason=trouble.text)
             await self.run.trusted_identity()
+        if self.run.plan.resolved().root != self.run.plan.root:
+            log.warning("folder.moved", mirror=self.run.plan.name, folder=str(self.run.plan.given))
+            self._begin_anew = True
         now = self.run.clock.steady()
         if self.run.halt is not None and not self._root_lost() and now >= self._next_probe:
             self._next_probe = now + PROBE_EVERY
@@ -148,7 +151,7 @@ class Watching:
     async def _check_base(self) -> None:
         if self.run.parts is not None and await self.run.base_changed():
             log.warning("base.changed", mirror=self.run.plan.name)
-            self._base_lost = True
+            self._begin_anew = True
             self._wake.set()
 
     async def _probe(self) -> None:

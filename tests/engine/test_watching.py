@@ -194,3 +194,18 @@ async def test_without_events_the_folder_is_looked_through_more_often(
     async with daemon.kept():
         daemon.write("f1.md", "noticed without an event")
         await until(daemon.mirrors_disk)
+
+
+async def test_a_symlink_that_is_set_anew_is_followed_and_deletes_nothing_unasked(daemon: Daemon) -> None:
+    link, other = daemon.root.with_name("current"), daemon.root.with_name("other")
+    link.symlink_to(daemon.root)
+    other.mkdir()
+    (other / "f1.md").write_text("text of f1")
+    (other / "new.md").write_text("only in the other folder")
+    daemon.plan = replace(daemon.plan, given=link)
+    async with daemon.kept():
+        link.unlink()
+        link.symlink_to(other)
+        await until(lambda: "new.md" in daemon.served())
+        await until(lambda: daemon.tally().get("held") == 9)
+        assert len(daemon.served()) == 11
