@@ -311,3 +311,14 @@ async def test_a_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
     await world.once()
     await world.once()
     assert world.glance(lambda tx: [p for _, p in tx.folders.tree(world.run.mirror, "")]) == [""]
+
+
+async def test_new_files_with_the_inodes_of_deleted_ones_are_no_renames(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write_many(10)
+    await world.once()
+    for i in range(8):
+        world.delete(f"f{i}.md")
+        world.write(f"other{i}.md", f"unrelated {i}")  # ext4 gives the inode out again at once
+    await world.once()
+    assert world.statuses() == {"ready": 10, "held": 8}

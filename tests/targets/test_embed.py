@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib.metadata
 import json
 import shutil
 import sys
@@ -59,6 +60,10 @@ def test_a_text_beyond_the_bound_is_cut_off(builtin: BuiltinEmbedder) -> None:
     )
 
 
+@pytest.mark.skipif(
+    not importlib.metadata.version("wordllama").startswith("0.4"),
+    reason="the older wordllama cannot load its own files offline; its vectors are the same files",
+)
 def test_vectors_are_those_of_the_library(builtin: BuiltinEmbedder) -> None:
     if "wordllama" not in sys.modules:
         pytest.importorskip("requests")
