@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from kbsync.core.model import Limits, Purpose, Upload, UploadState
 from kbsync.core.pauses import look_pause, pause
@@ -53,19 +54,20 @@ def send(upload: Upload, rhythm: Rhythm) -> Upload:
 
 def accept(upload: Upload, remote_id: str, ready: bool, rhythm: Rhythm) -> Upload:
     """The target has it."""
+    if ready and upload.purpose is Purpose.SERVE:
+        return serve(upload, remote_id=remote_id, accepted_at=rhythm.now)
     accepted = replace(upload, remote_id=remote_id, accepted_at=rhythm.now, looks=0, absences=0, reason="")
     if upload.purpose is Purpose.RETIRE:
         return retire(accepted, rhythm)
-    if ready:
-        return serve(accepted)
     due = rhythm.now + rhythm.limits.poll_first
     return replace(accepted, state=UploadState.INDEXING, next_look_at=due)
 
 
-def serve(upload: Upload) -> Upload:
-    """It is searchable and the one that counts."""
+def serve(upload: Upload, **news: Any) -> Upload:
+    """It is searchable and the one that counts; `news` are columns that change as well."""
     return replace(
         upload,
+        **news,
         state=UploadState.SERVING,
         purpose=Purpose.SERVE,
         next_look_at=None,

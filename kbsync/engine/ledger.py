@@ -247,13 +247,13 @@ class Ledger:
         tx.uploads.save(lifecycle.serve(upload))
 
     def enter_service(self, tx: Tx, upload: Upload, *, replaced: bool = False) -> None:
-        """An upload became ready: in the same transaction it serves and its predecessor is retired."""
+        """A row that is SERVING now is saved and its predecessor retired, in one transaction."""
         for old in self.uploads(tx, upload.path or ""):
             if old.state.serves and old.id != upload.id:
                 tx.holds.release(old.id)
                 same = replaced or old.remote_id == upload.remote_id  # it was updated in place
                 tx.uploads.save(lifecycle.gone(old) if same else lifecycle.retire(old, self.rhythm))
-        tx.uploads.save(lifecycle.serve(upload))
+        tx.uploads.save(upload)
 
 
 def rank(now: float, size: int, fresh: bool) -> float:

@@ -133,7 +133,7 @@ class LocalTarget:
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Changes with the parser, the chunker, the tokeniser, the model and the kind of file."""
         kind = formats.extension_of(path) or f"/{path.rpartition('/')[2]}"
-        return _recipe(self._encoder.model, kind, repr(sorted(settings.items())))
+        return _recipe(self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")
 
     async def base(self) -> Base:
         """The index; one that was removed or found damaged is made anew, with a new id."""
