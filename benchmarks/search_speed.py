@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import io
 import itertools
 import random
 import statistics
@@ -23,6 +22,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bodies import Text
+
+from kbsync.config.model import EmbeddingConfig
 from kbsync.contract import Body, Outgoing, Query, Surroundings
 from kbsync.targets.local.chunk import chunk
 from kbsync.targets.local.embed import BuiltinEmbedder
@@ -47,30 +49,6 @@ async def search(folder, question):
 asyncio.run(search(Path(sys.argv[1]), sys.argv[2]))
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Builtin:
-    """The default embedding."""
-
-    type: str = "builtin"
-    path: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A body in memory."""
-
-    content: bytes
-
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        return len(self.content)
-
-    def open(self) -> io.BytesIO:
-        """A stream from the start."""
-        return io.BytesIO(self.content)
 
 
 class Prose:
@@ -135,7 +113,7 @@ def opened(folder: Path, *, read_only: bool = False) -> LocalTarget:
     """The knowledge base in `folder`."""
     surroundings = Surroundings("bench", folder, folder, read_only=read_only)
     return LocalTarget.open(
-        folder, embedding=Builtin(), max_bytes=10**8, surroundings=surroundings, parse=parse
+        folder, embedding=EmbeddingConfig(), max_bytes=10**8, surroundings=surroundings, parse=parse
     )
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import io
 import json
 import os
 import re
@@ -24,6 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bodies import Text
+
+from kbsync.config.model import EmbeddingConfig
 from kbsync.contract import Accepted, Body, Outgoing, Query, Surroundings
 from kbsync.targets.local.pieces import Flavour, Parsed
 from kbsync.targets.local.query import STOP_WORDS
@@ -31,30 +33,6 @@ from kbsync.targets.local.target import LocalTarget
 from kbsync.targets.local.tokens import words
 
 LANGUAGES = ("en", "zh")
-
-
-@dataclass(frozen=True, slots=True)
-class Builtin:
-    """The default embedding."""
-
-    type: str = "builtin"
-    path: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A body in memory."""
-
-    content: bytes
-
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        return len(self.content)
-
-    def open(self) -> io.BytesIO:
-        """A stream from the start."""
-        return io.BytesIO(self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +110,11 @@ async def measure(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         surroundings = Surroundings("xquad", Path(scratch), Path(scratch))
         target = LocalTarget.open(
-            Path(scratch) / "kb", embedding=Builtin(), max_bytes=10**6, surroundings=surroundings, parse=parse
+            Path(scratch) / "kb",
+            embedding=EmbeddingConfig(),
+            max_bytes=10**6,
+            surroundings=surroundings,
+            parse=parse,
         )
         await fill(target, every)
         print(f"{'':14}{'questions':>10}{'recall@1':>10}{'recall@5':>10}{'MRR':>8}{'ms':>8}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from kbsync.engine.terms import Plan
 from kbsync.errors import UsageError
 from kbsync.source.canary import wake
 from kbsync.state import lock
-from kbsync.state.connection import DamagedError
+from kbsync.state.connection import DamagedError, set_aside
 from kbsync.state.store import Glance, Store
 from kbsync.targets.registry import open_or_stand_in, open_target
 
@@ -131,18 +130,20 @@ def _open_or_set_aside(path: Path, tell: Callable[[str], None]) -> Store:
     try:
         return Store(path)
     except DamagedError as error:
-        aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
-        for suffix in ("", "-wal", "-shm"):
-            part = path.with_name(path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
+        aside = set_aside(path)
         tell(f"{error}; it was set aside as {aside.name}, and what is at the target is taken over anew")
         return Store(path)
 
 
 def glance(installation: Installation) -> Glance | None:
-    """The state for looking only; None where nothing was mirrored yet."""
-    return Glance(installation.state_file) if installation.state_file.exists() else None
+    """The state for looking only; None where there is none yet, or one that is being made at this moment."""
+    if not installation.state_file.exists():
+        return None
+    found = Glance(installation.state_file)
+    if not found.is_made:
+        found.close()
+        return None
+    return found
 
 
 def ask(installation: Installation, work: Callable[[Store], None]) -> None:

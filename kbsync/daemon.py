@@ -8,8 +8,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -158,19 +159,25 @@ async def _until_done_or_stopped(passes: asyncio.Future[list[PassEnd]], stop: as
 
 @contextlib.contextmanager
 def _signals(stop: asyncio.Event, caught: list[int], arm: Arm) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-
     def receive(number: int) -> None:
         caught.append(number)
         arm(128 + number)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, receive, number)
+    with _heeding({number: partial(receive, number) for number in (signal.SIGTERM, signal.SIGINT)}):
+        yield
+
+
+@contextlib.contextmanager
+def _heeding(calls: Mapping[int, Callable[[], None]]) -> Iterator[None]:
+    """Within, each signal makes its call in the loop."""
+    loop = asyncio.get_running_loop()
+    for number, call in calls.items():
+        loop.add_signal_handler(number, call)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in calls:
             loop.remove_signal_handler(number)
 
 
@@ -192,16 +199,14 @@ class Daemon:
 
     async def run(self) -> None:
         """Until told to stop. Raises `LockedError`, `UsageError` or `StateError` at the start only."""
-        with opened(self._installation, tell_damage) as store:
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._end_soon)
-            loop.add_signal_handler(signal.SIGHUP, self._hup.set)
-            try:
-                await self._serve(store)
-            finally:
-                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                    loop.remove_signal_handler(number)
+        end = self._end_soon
+        calls: dict[int, Callable[[], None]] = {
+            signal.SIGTERM: end,
+            signal.SIGINT: end,
+            signal.SIGHUP: self._hup.set,
+        }
+        with opened(self._installation, tell_damage) as store, _heeding(calls):
+            await self._serve(store)
 
     def _end_soon(self) -> None:
         self._arm(0)

@@ -136,23 +136,10 @@ def glanced(installation: Installation) -> Glance:
 
 
 def look_at(installation: Installation) -> Glance | None:
-    """The state, for looking only; None where there is none yet, or one that is being made at this moment."""
-    import apsw
-
+    """The state, for looking only; None where there is none yet."""
     from kbsync.assembly import glance
 
-    state = glance(installation)
-    if state is None:
-        return None
-    try:
-        state.read(lambda tx: tx.meta.get("schema"))
-    except apsw.SQLError:
-        state.close()
-        return None
-    except BaseException:
-        state.close()
-        raise
-    return state
+    return glance(installation)
 
 
 def not_yet(installation: Installation) -> UsageError:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from kbsync.contract import Listed, Target
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.ledger import Ledger
+from kbsync.engine.terms import Terms
 from kbsync.state.store import Store, Tx
 
 PAGE = 200
@@ -38,16 +39,17 @@ def _recorder(ledger: Ledger, page: Sequence[Listed]) -> Callable[[Tx], int]:
 def _record(ledger: Ledger, tx: Tx, listed: Listed) -> int:
     if listed.path is None or tx.uploads.by_remote(ledger.terms.binding, listed.remote_id):
         return 0
-    tx.uploads.add(_row(ledger, listed, listed.path))
+    tx.uploads.add(adopting(ledger.terms, listed, listed.path, ledger.rhythm.now))
     ledger.settle(tx, listed.path)
     return 1
 
 
-def _row(ledger: Ledger, listed: Listed, path: str) -> Upload:
+def adopting(terms: Terms, listed: Listed, path: str, now: float, number: int = 0) -> Upload:
+    """The row of a document found at the base that may be ours."""
     return Upload(
-        id=0,
-        mirror=ledger.terms.mirror,
-        binding=ledger.terms.binding,
+        id=number,
+        mirror=terms.mirror,
+        binding=terms.binding,
         path=path,
         label=path,
         name=listed.name,
@@ -56,5 +58,5 @@ def _row(ledger: Ledger, listed: Listed, path: str) -> Upload:
         recipe=listed.recipe or "",
         state=UploadState.ADOPTING,
         remote_id=listed.remote_id,
-        created_at=ledger.rhythm.now,
+        created_at=now,
     )

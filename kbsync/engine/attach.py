@@ -16,7 +16,7 @@ from kbsync.engine.ledger import Ledger
 from kbsync.engine.terms import Plan, Terms, abilities_of, recipe_of
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
-from kbsync.state.mirrors import MirrorRecord, RootRecord
+from kbsync.state.mirrors import Halt, MirrorRecord, RootRecord
 from kbsync.state.store import Store, Tx
 
 PAGE = 256
@@ -45,16 +45,27 @@ def check_root(tx: Tx, record: MirrorRecord, now: RootIdentity, *, accepted: boo
     A mount that is missing halts (the sentence is returned); any other difference holds the deletions of
     the first pass. `accepted`: a person said that the folder is right as it is.
     """
-    stored = record.root
-    if stored is not None and not accepted:
-        was = RootIdentity(stored.dev, stored.ino, stored.fs_type, stored.is_mount)
-        difference = compare(was, now)
-        if difference and stored.is_mount and not now.is_mount:
-            return difference
-        if difference:
-            tx.mirrors.set_hold_all(record.id, True)
+    difference, is_lost = ("", False) if accepted else difference_from(record.root, now)
+    if is_lost:
+        return difference
+    if difference:
+        tx.mirrors.set_hold_all(record.id, True)
     tx.mirrors.set_root(record.id, RootRecord(now.dev, now.ino, now.fs_type, now.is_mount))
     return ""
+
+
+def difference_from(stored: RootRecord | None, now: RootIdentity) -> tuple[str, bool]:
+    """How the root differs from what it was ('' for not at all), and whether a mount is missing."""
+    if stored is None:
+        return "", False
+    was = RootIdentity(stored.dev, stored.ino, stored.fs_type, stored.is_mount)
+    difference = compare(was, now)
+    return difference, bool(difference) and stored.is_mount and not now.is_mount
+
+
+def root_halt(detail: str, cure: str) -> Halt:
+    """The halt of a root that cannot be trusted."""
+    return Halt("folder-missing", f"{detail}; nothing is deleted until it is back", cure)
 
 
 async def bind(

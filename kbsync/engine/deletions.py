@@ -99,13 +99,13 @@ class Deletions:
         if n:
             times.append(self._clock.steady() + self._weigh_at(first, last) - self._clock.wall())
         if not times:
-            await self.note_calm()
+            self.may_wait = False
+            await self.count_served()
         return min(times, default=None)
 
-    async def note_calm(self) -> None:
-        """Nothing is going: so many documents serve before the next deletions begin."""
+    async def count_served(self) -> None:
+        """While nothing goes: so many documents serve before the next deletions begin."""
         terms = self._ledger.terms
-        self.may_wait = False
         self._before = await self._store.read(
             lambda tx: tx.uploads.serving_count(self._mirror, terms.binding)
         )

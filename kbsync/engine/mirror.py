@@ -146,8 +146,7 @@ class MirrorRun:
         return attach.check_root(tx, tx.mirrors.get(self.mirror), self.identity, accepted=accepted)
 
     def _root_halt(self, detail: str) -> Halt:
-        cure = self.site.cure(f"approve {self.plan.name}")
-        return Halt("folder-missing", f"{detail}; nothing is deleted until it is back", cure)
+        return attach.root_halt(detail, self.site.cure(f"approve {self.plan.name}"))
 
     async def _bind(self, target: Target) -> None:
         record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
@@ -155,8 +154,7 @@ class MirrorRun:
         ledger = Ledger(terms, self.clock, self.on_settled)
         await attach.prepare(self.store, ledger, target, self.clock)
         self.parts = self._build(target, ledger)
-        await self.parts.deletions.note_calm()
-        self.parts.deletions.may_wait = True
+        await self.parts.deletions.count_served()
 
     def _build(self, target: Target, ledger: Ledger) -> Parts:
         bodies = Bodies(ledger.terms)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +76,16 @@ def told(path: Path) -> Iterator[None]:
         raise StateError(f"{path} cannot be written ({error}); check its owner and mode") from error
     except apsw.IOError as error:
         raise StateError(f"{path}: the disk failed ({error})") from error
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a database and its WAL files to the first free `….damaged-<n>`, which is returned."""
+    numbered = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
+    aside = next(place for place in numbered if not place.exists())
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside
 
 
 class DamagedError(StateError):

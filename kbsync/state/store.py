@@ -244,6 +244,11 @@ class Glance:
             self._reader = open_reader(path)
             _refuse_newer(self._reader, path)
 
+    @property
+    def is_made(self) -> bool:
+        """It has its tables; for a moment of its first run it has not."""
+        return schema.version_of(self._reader) > 0
+
     def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on one consistent state."""
         return _within(self._reader, self.path, work)

@@ -13,6 +13,7 @@ from kbsync.contract import Base, Listed, Target
 from kbsync.core.model import Abilities, Limits, Upload, UploadState
 from kbsync.core.select import Rules
 from kbsync.engine import attach
+from kbsync.engine.adoption import adopting
 from kbsync.engine.attach import fingerprint
 from kbsync.engine.terms import Plan, Terms, abilities_of, recipe_of
 from kbsync.errors import Halted, TargetError
@@ -207,29 +208,13 @@ async def _adoptable(target: Target, terms: Terms, glance: Glance) -> Mapping[st
     async for listed in target.list():
         if listed.path is not None and not _is_held(glance, terms.binding, listed):
             number = -2 - len(found)
-            found[listed.path] = (*found.get(listed.path, ()), adopting(terms, listed, listed.path, number))
+            row = adopting(terms, listed, listed.path, 0.0, number)
+            found[listed.path] = (*found.get(listed.path, ()), row)
     return found
 
 
 def _is_held(glance: Glance, binding: int, listed: Listed) -> bool:
     return bool(glance.read(lambda tx: tx.uploads.by_remote(binding, listed.remote_id)))
-
-
-def adopting(terms: Terms, listed: Listed, path: str, number: int) -> Upload:
-    """The row a pass would make of a document found at the base."""
-    return Upload(
-        id=number,
-        mirror=terms.mirror,
-        binding=terms.binding,
-        path=path,
-        label=path,
-        name=listed.name,
-        digest=listed.digest or "",
-        size=listed.size or 0,
-        recipe=listed.recipe or "",
-        state=UploadState.ADOPTING,
-        remote_id=listed.remote_id,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,12 +232,10 @@ def look_at_root(footing: Footing) -> Ground | Halt:
         now = identify(terms.plan.root)
     except RootTrouble as error:
         return root_halt(terms, str(error))
-    stored = None if footing.record is None else footing.record.root
-    if stored is None or footing.asked.root_accepted:
+    if footing.record is None or footing.asked.root_accepted:
         return Ground(now, _asks_anyway(footing))
-    was = RootIdentity(stored.dev, stored.ino, stored.fs_type, stored.is_mount)
-    difference = compare(was, now)
-    if difference and stored.is_mount and not now.is_mount:
+    difference, is_lost = attach.difference_from(footing.record.root, now)
+    if is_lost:
         return root_halt(terms, f"{terms.plan.root}: {difference}")
     return Ground(now, bool(difference) or _asks_anyway(footing))
 
@@ -263,8 +246,7 @@ def _asks_anyway(footing: Footing) -> bool:
 
 def root_halt(terms: Terms, detail: str) -> Halt:
     """The halt of a root that cannot be trusted."""
-    cure = terms.cure(f"approve {terms.plan.name}")
-    return Halt("folder-missing", f"{detail}; nothing is deleted until it is back", cure)
+    return attach.root_halt(detail, terms.cure(f"approve {terms.plan.name}"))
 
 
 def is_same_root(terms: Terms, ground: Ground) -> bool:

@@ -7,8 +7,6 @@ without a step for each (100,000 rows take ten times as long as 400 blocks).
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import logging
 import uuid
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 import apsw
 
 from kbsync.errors import StateError
+from kbsync.state import connection as files
 from kbsync.state.connection import open_writer, told
 from kbsync.targets.local.tokens import SQLITE_TOKENISER
 
@@ -117,14 +116,8 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
 
 
 def set_aside(path: Path, reason: str) -> None:
-    """Rename the index and its WAL files to the first free `….damaged-<n>`."""
-    for n in itertools.count(1):
-        aside = path.with_name(f"{path.name}.damaged-{n}")
-        if not aside.exists():
-            break
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    """Make room for a new index and say so."""
+    aside = files.set_aside(path)
     _log.error("index set aside as %s, a new one is built: %s", aside, reason)
 
 
