@@ -94,7 +94,7 @@ def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple
     if wish.presence in (Presence.UNKNOWN, Presence.MISSING):
         return ()
     if cause := parting_cause(wish):
-        return tuple(_part(u, cause, abilities) for u in uploads if _part(u, cause, abilities))  # type: ignore[misc]
+        return _parted(uploads, cause, abilities)
     if wish.digest is None or wish.verdict.choice is not Choice.SELECTED:
         return ()
     return _keep(wish, uploads, abilities)
@@ -111,6 +111,11 @@ def parting_cause(wish: Wish) -> str:
             return EMPTIED if wish.by_person else ""
         case _:
             return ""
+
+
+def _parted(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tuple[Action, ...]:
+    actions = (_part(upload, cause, abilities) for upload in uploads)
+    return tuple(action for action in actions if action is not None)
 
 
 def _part(upload: Upload, cause: str, abilities: Abilities) -> Action | None:
@@ -211,8 +216,8 @@ def _encourage(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
 
 def _supersede(uploads: Iterable[Upload], chosen: Upload | None, abilities: Abilities) -> tuple[Action, ...]:
     """Everything that is neither served nor chosen makes way."""
-    actions = (_part(u, GONE, abilities) for u in uploads if u is not chosen and not u.state.serves)
-    return tuple(a for a in actions if a is not None)
+    others = (u for u in uploads if u is not chosen and not u.state.serves)
+    return _parted(others, GONE, abilities)
 
 
 def _must_wait(uploads: Sequence[Upload], abilities: Abilities) -> bool:

@@ -214,6 +214,13 @@ class MirrorRun:
             return None
         return summary
 
+    async def deep_is_due(self) -> tuple[bool, bool]:
+        """(a deep pass is due, this is the first pass: it reads everything anyway)."""
+        record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
+        if record.last_deep is None:
+            return False, True
+        return self.clock.wall() - record.last_deep >= self.plan.deep_rescan, False
+
     async def compared(self, *, deep: bool = False) -> None:
         """The folder was compared as a whole."""
         now = self.clock.wall()

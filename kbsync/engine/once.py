@@ -48,7 +48,7 @@ async def run_once(
 async def _pass(run: MirrorRun, budget: float, on_scanned: Callable[[int], None]) -> PassEnd:
     if not await _begin(run, budget):
         return PassEnd(False, run.trouble)
-    deep, first = await _deep_is_due(run)
+    deep, first = await run.deep_is_due()
     summary = await run.compare(deep=deep)
     if summary is None:
         return PassEnd(False)
@@ -69,14 +69,6 @@ async def _begin(run: MirrorRun, budget: float) -> bool:
         await run.clock.sleep(wait)
         wait *= 2
     return True
-
-
-async def _deep_is_due(run: MirrorRun) -> tuple[bool, bool]:
-    """(a deep pass is due, this is the first pass: it reads everything anyway)."""
-    record = await run.store.read(lambda tx: tx.mirrors.get(run.mirror))
-    if record.last_deep is None:
-        return False, True
-    return run.clock.wall() - record.last_deep >= run.plan.deep_rescan, False
 
 
 async def _drain(run: MirrorRun, budget: float) -> str:

@@ -162,36 +162,34 @@ class Watching:
             await self.run.resume()
 
     async def _is_due(self, now: float) -> bool:
-        assert self.run.parts is not None
-        if self.run.doubted:
-            return True
-        settling = self.run.parts.reconciler.settling.next_due()
-        if settling is not None and settling <= now:
-            return True
-        gone = await self.run.parts.deletions.next_due() if self._deleting() else None
-        return gone is not None and gone <= now
+        due = await self._next_work()
+        return bool(self.run.doubted) or (due is not None and due <= now)
 
-    def _deleting(self) -> bool:
+    async def _next_work(self) -> float | None:
+        """Steady time when a quiet file, a second look or the brake is due; None while nothing waits."""
         assert self.run.parts is not None
-        return self.run.parts.deletions.may_wait
+        deletions = self.run.parts.deletions
+        times = [
+            self.run.parts.reconciler.settling.next_due(),
+            await deletions.next_due() if deletions.may_wait else None,
+        ]
+        return min((time for time in times if time is not None), default=None)
 
     async def _until_next(self) -> float:
         parts = self.run.parts
         if parts is None or self.run.doubted:
             return 0.0
-        times = [self._next_check]
+        due = await self._next_work()
+        times = [self._next_check] if due is None else [self._next_check, due]
         if self._scan is None:
             times.append(self._next_scan)
-        settling = parts.reconciler.settling.next_due()
-        if settling is not None:
-            times.append(settling)
-        gone = await parts.deletions.next_due() if self._deleting() else None
-        if gone is not None:
-            times.append(gone)
-        elif self._first_pass_open and self._scan is None:
+            await self._end_first_pass(parts.deletions.may_wait)
+        return max(0.0, min(times) - self.run.clock.steady())
+
+    async def _end_first_pass(self, may_wait: bool) -> None:
+        if self._first_pass_open and not may_wait:
             self._first_pass_open = False
             await self.run.first_pass_over()
-        return max(0.0, min(times) - self.run.clock.steady())
 
     # -- scanning --------------------------------------------------------------------------------------
 
@@ -206,9 +204,7 @@ class Watching:
         began = self.run.clock.steady()
         watcher.scan_started()
         await self._check_base()
-        record = await self.run.store.read(lambda tx: tx.mirrors.get(self.run.mirror))
-        first = record.last_deep is None
-        deep = not first and self.run.clock.wall() - (record.last_deep or 0.0) >= self.run.plan.deep_rescan
+        deep, first = await self.run.deep_is_due()
         summary = await self.run.compare(deep=deep)
         if summary is not None:
             self._directories = summary.directories
