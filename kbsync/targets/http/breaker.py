@@ -1,0 +1,66 @@
+"""Leaves a target that is down alone, for longer each time; one call then probes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+IN_A_ROW = 5
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+
+
+class Breaker:
+    """Opens after `IN_A_ROW` failures in a row, for 1 s, doubled with each probe that fails, up to 60 s.
+
+    `steady`: a clock in seconds that never steps back. Nothing is awaited in here.
+    """
+
+    def __init__(self, steady: Callable[[], float]) -> None:
+        self._steady = steady
+        self._failures = 0
+        self._pause = FIRST_PAUSE
+        self._until: float | None = None
+        self._is_probing = False
+        self.cause = ""
+
+    @property
+    def rest(self) -> float | None:
+        """Seconds the target is still left alone; None where a call may go."""
+        if self._until is None:
+            return None
+        rest = self._until - self._steady()
+        if rest > 0:
+            return rest
+        return FIRST_PAUSE if self._is_probing else None
+
+    def admit(self) -> float | None:
+        """As `rest`; where it gives None the caller goes, and says how it went or calls `withdraw`."""
+        rest = self.rest
+        if rest is None and self._until is not None:
+            self._is_probing = True
+        return rest
+
+    def succeeded(self) -> None:
+        """The target answers: everything may go."""
+        self._failures, self._pause = 0, FIRST_PAUSE
+        self._until, self._is_probing = None, False
+
+    def failed(self, cause: str) -> None:
+        """The target is down, as far as a call could tell; `cause` in words.
+
+        Calls that began before it opened say nothing new and do not make the pause longer.
+        """
+        self.cause = cause
+        self._failures += 1
+        if self._is_probing:
+            self._pause = min(self._pause * 2, LONGEST_PAUSE)
+            self._open()
+        elif self._until is None and self._failures >= IN_A_ROW:
+            self._open()
+
+    def withdraw(self) -> None:
+        """A call ended without a word about the target; if it was the probe, the next one is."""
+        self._is_probing = False
+
+    def _open(self) -> None:
+        self._until = self._steady() + self._pause
+        self._is_probing = False

@@ -1,0 +1,39 @@
+"""A certificate authority of our own and a certificate for 127.0.0.1, made by the openssl command."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+_NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+
+@dataclass(frozen=True)
+class Authority:
+    """`ca_file`: what a client has to trust; `server`: what a server of 127.0.0.1 shows."""
+
+    ca_file: Path
+    server: ssl.SSLContext
+
+
+def authority(folder: Path) -> Authority:
+    """Make one in `folder`."""
+    _openssl(
+        folder, "req", "-x509", *_NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
+        "-subj", "/CN=Test authority", "-addext", "keyUsage=critical,keyCertSign",
+    )  # fmt: skip
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:kb.example\n")
+    _openssl(folder, "req", "-new", *_NEW_KEY, "-keyout", "kb.key", "-out", "kb.csr", "-subj", "/CN=kb")
+    _openssl(
+        folder, "x509", "-req", "-in", "kb.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+        "-out", "kb.pem", "-days", "2", "-extfile", "names",
+    )  # fmt: skip
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / "kb.pem", folder / "kb.key")
+    return Authority(folder / "ca.pem", server)
+
+
+def _openssl(folder: Path, *words: str) -> None:
+    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)

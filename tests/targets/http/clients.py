@@ -1,0 +1,36 @@
+"""Clients as the tests want them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from kbsync.targets.http import Client, Endpoint, Timeouts, by_status
+
+KEY = "Bearer secret-key-0123456789"
+QUICK = Timeouts(connect=0.5, write=0.5, read=0.5, pool=0.5, whole=2.0)
+
+
+async def at_once(_seconds: float) -> None:
+    """A sleep that takes no time."""
+
+
+@asynccontextmanager
+async def client(base_url: str, **settings: Any) -> AsyncIterator[Client]:
+    """A client that waits for nothing and reads answers by their status."""
+    endpoint = {key: settings.pop(key) for key in tuple(settings) if key in Endpoint.__dataclass_fields__}
+    endpoint = {"timeouts": QUICK, **endpoint}
+    given = {
+        "target": "test",
+        "headers": lambda: {"Authorization": KEY},
+        "judge": by_status,
+        "sleep": at_once,
+        "chance": lambda: 1.0,
+        **settings,
+    }
+    made = Client(Endpoint(base_url, **endpoint), **given)
+    try:
+        yield made
+    finally:
+        await made.aclose()

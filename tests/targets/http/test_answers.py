@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http import Answer, by_status
+
+NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
+
+
+def answered(status: int = 200, body: Any = None, text: str = "", **headers: str) -> Answer:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer("upload", status, names, body, text, NOW, "kb.example")
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("3", 3.0),
+        (" 1.5 ", 1.5),
+        ("0", 0.0),
+        ("86400", 300.0),
+        ("9" * 5000, 300.0),
+        ("Tue, 14 Nov 2023 22:13:30 GMT", 10.0),
+        ("Tue, 14 Nov 2023 22:13:10 GMT", 0.0),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", 300.0),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("٣", None),
+        ("nan", None),
+        ("inf", None),
+        ("Tue, 99 Nov 99999 99:99:99 GMT", None),
+    ],
+)
+def test_every_form_of_retry_after_is_read(said: str, seconds: float | None) -> None:
+    assert answered(429, retry_after=said).retry_after == seconds
+
+
+def test_a_date_to_retry_is_read_by_the_targets_own_clock() -> None:
+    wish = answered(503, retry_after="Tue, 14 Nov 2023 12:00:07 GMT", date="Tue, 14 Nov 2023 12:00:00 GMT")
+    assert wish.retry_after == 7.0
+
+
+def test_an_answer_without_a_wish_has_none() -> None:
+    assert answered(429).retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (301, Unavailable),
+        (304, Unavailable),
+        (400, Rejected),
+        (404, NotOffered),
+        (405, NotOffered),
+        (501, NotOffered),
+        (407, Unavailable),
+        (408, Unavailable),
+        (425, Unavailable),
+        (429, Unavailable),
+        (413, Rejected),
+        (422, Rejected),
+        (500, Unsure),
+        (502, Unsure),
+        (599, Unsure),
+        (600, Unsure),
+        (100, Unsure),
+    ],
+)
+def test_a_status_alone_has_one_reading(status: int, kind: type[TargetError]) -> None:
+    error = by_status(answered(status, text="words of the target"))
+    assert type(error) is kind
+    assert error.code == str(status)
+    assert error.reason.startswith("upload: kb.example ")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_halt(status: int) -> None:
+    error = by_status(answered(status))
+    assert isinstance(error, Halted)
+    assert (error.halt, error.code) == ("credentials", str(status))
+    assert "API key" in error.reason
+
+
+def test_success_needs_json() -> None:
+    assert by_status(answered(200, body={"code": 200})) is None
+    assert by_status(answered(201, body=[])) is None
+    assert isinstance(by_status(answered(200, text="<html>")), Unsure)
+    assert isinstance(by_status(answered(204)), Unsure)
+
+
+def test_a_limit_keeps_the_targets_wish() -> None:
+    error = by_status(answered(429, retry_after="12"))
+    assert isinstance(error, Unavailable)
+    assert error.retry_after == 12.0
+
+
+def test_a_redirect_names_the_address_without_its_secrets() -> None:
+    error = by_status(answered(302, location="https://me:pw@elsewhere.example/api?sign=abc#x"))
+    assert error is not None
+    assert "https://elsewhere.example/api;" in error.reason
+    assert "set base_url" in error.reason
+    assert "pw" not in error.reason
+    assert "abc" not in error.reason
+
+
+def test_an_answers_repr_keeps_its_headers_and_words_to_itself() -> None:
+    shown = repr(answered(200, body={"a": "secret-1"}, text="secret-2", set_cookie="secret-3"))
+    assert "secret" not in shown

@@ -1,0 +1,357 @@
+"""What each fault on the way means: not stored, perhaps stored, or asked again."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+from typing import Any
+
+import httpx
+import pytest
+
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http import Answer, Timeouts, by_status, exchange
+from tests.targets.http.bodies import Bytes, Vanished, part
+from tests.targets.http.clients import client
+from tests.targets.http.servers import Reader, Script, Writer, answer, answering, reset, seen, serving
+
+HALF_HEAD = b"HTTP/1.1 200 OK\r\nContent-Le"
+HALF_BODY = b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"code": 2'
+HALF_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{"
+
+
+def ending_with(content: bytes) -> Script:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await seen(reader)
+        writer.write(content)
+        await writer.drain()
+
+    return script
+
+
+async def reset_at_once(_reader: Reader, writer: Writer) -> None:
+    reset(writer)
+
+
+async def reset_in_the_middle(reader: Reader, writer: Writer) -> None:
+    await reader.read(10)
+    reset(writer)
+
+
+async def reset_after_the_request(reader: Reader, writer: Writer) -> None:
+    await seen(reader)
+    reset(writer)
+
+
+async def reset_within_the_answer(reader: Reader, writer: Writer) -> None:
+    await seen(reader)
+    writer.write(HALF_BODY)
+    await writer.drain()
+    reset(writer)
+
+
+async def silence(reader: Reader, _writer: Writer) -> None:
+    await seen(reader)
+    await asyncio.sleep(60)
+
+
+async def silence_after_the_head(reader: Reader, writer: Writer) -> None:
+    await seen(reader)
+    writer.write(HALF_BODY)
+    await asyncio.sleep(60)
+
+
+async def drip(reader: Reader, writer: Writer) -> None:
+    await seen(reader)
+    for byte in answer(200, b" " * 1000):
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.03)
+
+
+async def deaf(_reader: Reader, _writer: Writer) -> None:
+    await asyncio.sleep(60)
+
+
+LOST: dict[str, Script] = {
+    "reset at once": reset_at_once,
+    "reset in the middle of the request": reset_in_the_middle,
+    "reset after the request": reset_after_the_request,
+    "reset within the answer": reset_within_the_answer,
+    "closed without an answer": ending_with(b""),
+    "closed within the head": ending_with(HALF_HEAD),
+    "closed within the body": ending_with(HALF_BODY),
+    "closed within a chunk": ending_with(HALF_CHUNK),
+    "no HTTP": ending_with(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"),
+    "a length that is none": ending_with(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n{}"),
+    "cut gzip": ending_with(answer(200, gzip.compress(b'{"code": 200}')[:-4], {"Content-Encoding": "gzip"})),
+    "silence": silence,
+    "silence after the head": silence_after_the_head,
+    "one byte at a time": drip,
+}
+
+SHORT = Timeouts(connect=0.2, write=0.2, read=0.15, pool=0.2, whole=0.3)
+
+
+@pytest.mark.parametrize("fault", LOST)
+async def test_an_upload_whose_answer_was_lost_is_unsure_and_not_repeated(fault: str) -> None:
+    body = Bytes(b"some text")
+    async with serving(LOST[fault]) as server, client(server.url, timeouts=SHORT) as http:
+        with pytest.raises(Unsure) as caught:
+            await http.send("upload", "/up", fields={"a": "1"}, file=part(body))
+        assert server.met == 1
+    assert caught.value.reason.startswith(f"upload: 127.0.0.1:{server.port} ")
+    assert http.meter.requests == {("upload", "unsure"): 1}
+    assert body.is_let_go
+    assert http.in_flight == 0
+
+
+@pytest.mark.parametrize("fault", LOST)
+async def test_a_look_is_tried_three_times_and_then_the_target_is_unavailable(fault: str) -> None:
+    async with serving(LOST[fault]) as server, client(server.url, timeouts=SHORT) as http:
+        with pytest.raises(Unavailable):
+            await http.ask("list", "GET", "/document")
+        assert server.met == 3
+    assert http.meter.requests == {("list", "unavailable"): 3}
+
+
+async def test_a_json_call_with_an_effect_is_not_repeated_either() -> None:
+    async with serving(reset_after_the_request) as server, client(server.url) as http:
+        with pytest.raises(Unsure):
+            await http.post("add", "/text", json={"a": "文"})
+        assert server.met == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("silence", "did not answer within 0.15 s"),
+        ("one byte at a time", "did not finish within 0.3 s"),
+        ("reset after the request", "the answer was lost: the connection was closed or reset"),
+        ("cut gzip", "answered, but the answer was lost: its packed bytes are cut off"),
+    ],
+)
+async def test_the_reason_says_in_one_sentence_what_happened(fault: str, words: str) -> None:
+    async with serving(LOST[fault]) as server, client(server.url, timeouts=SHORT) as http:
+        with pytest.raises(Unsure) as caught:
+            await http.post("add", "/text", json={})
+    assert caught.value.reason.endswith(words)
+
+
+async def test_a_look_that_goes_well_at_last_is_a_success() -> None:
+    tries = 0
+
+    async def script(reader: Reader, writer: Writer) -> None:
+        nonlocal tries
+        tries += 1
+        await seen(reader)
+        if tries == 3:
+            writer.write(answer(200, {"code": 200}))
+            await writer.drain()
+
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async with serving(script) as server, client(server.url, sleep=sleep) as http:
+        assert (await http.ask("list", "GET", "/document")).body == {"code": 200}
+    assert waits == pytest.approx([0.4, 0.8])
+    assert http.meter.requests == {("list", "unavailable"): 2, ("list", "ok"): 1}
+
+
+def unused_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+async def test_an_upload_that_nobody_took_is_not_stored() -> None:
+    async with client(f"http://127.0.0.1:{unused_port()}") as http:
+        with pytest.raises(Unavailable, match="refused the connection"):
+            await http.send("upload", "/up", fields={}, file=part())
+    assert http.meter.requests == {("upload", "unavailable"): 1}
+    assert http.meter.sent_bytes == 0
+
+
+async def test_a_name_that_does_not_resolve_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_args: object, **_more: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    async with client("http://kb.invalid") as http:
+        with pytest.raises(Unavailable, match=r"kb.invalid was not found: its name does not resolve"):
+            await http.send("upload", "/up", fields={}, file=part())
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (httpx.ConnectTimeout("t"), Unavailable),
+        (httpx.ConnectError("e"), Unavailable),
+        (httpx.PoolTimeout("p"), Unavailable),
+        (httpx.ProxyError("407 no"), Unavailable),
+        (httpx.ReadTimeout("r"), Unsure),
+        (httpx.WriteTimeout("w"), Unsure),
+        (httpx.WriteError("w"), Unsure),
+        (httpx.RemoteProtocolError("r"), Unsure),
+        (httpx.LocalProtocolError("l"), Unsure),
+    ],
+)
+async def test_an_upload_is_unsure_unless_nothing_can_have_left(
+    error: Exception, kind: type[TargetError]
+) -> None:
+    def broken(_request: httpx.Request) -> httpx.Response:
+        raise error
+
+    async with client("http://kb.example", transport=httpx.MockTransport(broken)) as http:
+        with pytest.raises(kind) as caught:
+            await http.send("upload", "/up", fields={}, file=part())
+    assert type(caught.value) is kind
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+async def test_a_server_that_reads_nothing_is_unsure() -> None:
+    body = Bytes(bytes(20_000_000))
+    async with serving(deaf) as server, client(server.url, timeouts=SHORT) as http:
+        with pytest.raises(Unsure, match=r"did not take the request within 0\.2 s"):
+            await http.send("upload", "/up", fields={}, file=part(body))
+        assert 0 < http.meter.sent_bytes < body.size
+    assert body.is_let_go
+
+
+@pytest.mark.parametrize("says", [5, 50])
+async def test_a_file_that_changed_while_it_was_sent_does_not_arrive_and_is_unsure(says: int) -> None:
+    async with answering(answer()) as server, client(server.url) as http:
+        with pytest.raises(Unsure, match="did not get the whole document: the file is"):
+            await http.send("upload", "/up", fields={}, file=part(Bytes(b"ten bytes!", says=says)))
+        while not server.cut:
+            await asyncio.sleep(0)
+        assert server.seen == []
+        assert (await http.ask("list", "GET", "/")).status == 200
+
+
+async def test_a_file_that_is_gone_leaves_nothing_at_the_target() -> None:
+    async with answering(answer()) as server, client(server.url) as http:
+        with pytest.raises(Unavailable, match="the file cannot be opened"):
+            await http.send("upload", "/up", fields={}, file=part(Vanished()))
+        assert server.met == 0
+
+
+async def test_a_name_that_is_no_text_is_the_documents_fault() -> None:
+    async with answering(answer()) as server, client(server.url) as http:
+        with pytest.raises(Rejected, match="not UTF-8"):
+            await http.send("upload", "/up", fields={}, file=part(filename="a\udcff.txt"))
+        assert server.met == 0
+
+
+async def test_an_early_refusal_is_read_though_the_body_was_not() -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer(413, {"message": "too large"}, {"Connection": "close"}))
+        await writer.drain()
+        await reader.read(-1)
+
+    async with serving(script) as server, client(server.url) as http:
+        with pytest.raises(Rejected) as caught:
+            await http.send("upload", "/up", fields={}, file=part(Bytes(bytes(300_000))))
+    assert caught.value.code == "413"
+
+
+async def test_an_answer_larger_than_is_read_is_unsure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "LARGEST_ANSWER", 1000)
+    async with answering(answer(200, b" " * 1001), answer()) as server, client(server.url) as http:
+        with pytest.raises(Unsure, match="larger than 1,000 bytes"):
+            await http.post("add", "/text", json={})
+        assert (await http.post("add", "/text", json={})).status == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (200, b"<html>hello</html>", Unsure),
+        (200, b"", Unsure),
+        (500, {"message": "oh"}, Unsure),
+        (502, b"<html>Bad Gateway</html>", Unsure),
+        (401, {"message": "who"}, Halted),
+        (422, {"message": "what"}, Rejected),
+        (429, {"message": "slow"}, Unavailable),
+    ],
+)
+async def test_an_upload_ends_as_its_answer_is_read(status: int, body: Any, kind: type[TargetError]) -> None:
+    async with answering(answer(status, body)) as server, client(server.url) as http:
+        with pytest.raises(kind) as caught:
+            await http.send("upload", "/up", fields={}, file=part())
+        assert len(server.seen) == 1
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 408])
+async def test_a_look_is_tried_again_where_the_target_stumbles(status: int) -> None:
+    async with answering(answer(status), answer()) as server, client(server.url) as http:
+        assert (await http.ask("list", "GET", "/")).status == 200
+        assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429])
+async def test_a_clear_answer_is_not_asked_for_again(status: int) -> None:
+    async with answering(answer(status)) as server, client(server.url) as http:
+        with pytest.raises(TargetError):
+            await http.ask("list", "GET", "/")
+        assert len(server.seen) == 1
+
+
+async def test_a_target_that_wants_time_gets_it() -> None:
+    later = answer(503, None, {"Retry-After": "9"})
+    async with answering(later) as server, client(server.url) as http:
+        with pytest.raises(Unavailable) as caught:
+            await http.ask("list", "GET", "/")
+        assert (caught.value.retry_after, len(server.seen)) == (9.0, 1)
+
+
+async def test_the_vendors_reading_decides_over_the_status() -> None:
+    def judge(answered: Answer) -> TargetError | None:
+        assert isinstance(answered.body, dict)
+        code = answered.body["code"]
+        return None if code == 200 else Unsure(answered.text, code=str(code))
+
+    odd = (answer(500, {"code": 200}), answer(200, {"code": 1234}))
+    async with answering(*odd) as server, client(server.url, judge=judge) as http:
+        assert (await http.post("add", "/", json={})).status == 500
+        with pytest.raises(Unsure) as caught:
+            await http.post("add", "/", json={})
+    assert caught.value.code == "1234"
+
+
+async def test_json_is_found_behind_a_bom_and_a_wrong_type() -> None:
+    said = answer(200, b'\xef\xbb\xbf{"code": 200}', {"Content-Type": "text/html"})
+    async with answering(said) as server, client(server.url, judge=by_status) as http:
+        answered = await http.ask("list", "GET", "/")
+    assert answered.body == {"code": 200}
+    assert answered.headers["content-type"] == "text/html"
+
+
+async def test_an_answer_in_the_old_way_without_a_length_is_read_to_its_end() -> None:
+    async with serving(ending_with(b'HTTP/1.0 200 OK\r\n\r\n{"code": 200}')) as server:
+        async with client(server.url) as http:
+            assert (await http.send("upload", "/", fields={}, file=part())).body == {"code": 200}
+            assert (await http.send("upload", "/", fields={}, file=part())).body == {"code": 200}
+        assert server.met == 2
+
+
+async def test_a_connection_that_was_closed_between_requests_costs_nothing() -> None:
+    async with answering(answer(), keep=False) as server, client(server.url) as http:
+        for count in range(1, 4):
+            await http.send("upload", "/", fields={}, file=part())
+            while server.closed < count:
+                await asyncio.sleep(0)
+        assert (server.met, len(server.seen)) == (3, 3)
+
+
+async def test_a_connection_is_used_again() -> None:
+    async with answering(answer()) as server, client(server.url) as http:
+        for _ in range(5):
+            await http.send("upload", "/", fields={}, file=part())
+        assert (server.met, len(server.seen)) == (1, 5)

@@ -1,0 +1,267 @@
+"""Certificates and proxies."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from pathlib import Path
+
+import pytest
+
+from kbsync.errors import Unavailable, Unsure, UsageError
+from kbsync.targets.http import Client, Endpoint, by_status
+from tests.targets.http.authorities import Authority, authority
+from tests.targets.http.bodies import part
+from tests.targets.http.clients import client
+from tests.targets.http.servers import Reader, Script, Writer, answer, answering, seen, serving
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return authority(tmp_path_factory.mktemp("ca"))
+
+
+async def test_an_authority_of_our_own_is_trusted_when_it_is_named(ours: Authority) -> None:
+    async with (
+        answering(answer(), context=ours.server) as server,
+        client(f"https://127.0.0.1:{server.port}", ca_file=ours.ca_file) as http,
+    ):
+        assert (await http.send("upload", "/", fields={}, file=part())).status == 200
+        assert [b async for b in http.read(f"https://127.0.0.1:{server.port}/f", most=99)]
+
+
+async def test_an_unknown_authority_is_told_with_the_cure_and_not_asked_again(ours: Authority) -> None:
+    async with answering(answer(), context=ours.server) as server:
+        async with client(f"https://127.0.0.1:{server.port}") as http:
+            with pytest.raises(Unavailable, match=r"was not trusted: .*set ca_file"):
+                await http.send("upload", "/", fields={}, file=part())
+            with pytest.raises(Unavailable, match="was not trusted"):
+                await http.ask("list", "GET", "/")
+            assert http.meter.total == 2
+        assert server.seen == []
+
+
+async def test_a_certificate_for_another_name_is_not_trusted(ours: Authority) -> None:
+    async with (
+        answering(answer(), context=ours.server) as server,
+        client(f"https://localhost:{server.port}", ca_file=ours.ca_file) as http,
+    ):
+        with pytest.raises(Unavailable, match="was not trusted"):
+            await http.send("upload", "/", fields={}, file=part())
+
+
+async def test_https_to_a_server_without_tls_is_not_stored(ours: Authority) -> None:
+    async with (
+        answering(answer(400)) as server,
+        client(f"https://127.0.0.1:{server.port}", ca_file=ours.ca_file) as http,
+    ):
+        with pytest.raises(Unavailable):
+            await http.send("upload", "/", fields={}, file=part())
+
+
+async def test_an_answer_cut_off_under_tls_is_unsure(ours: Authority) -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await seen(reader)
+        writer.write(answer(200, b" " * 100)[:-50])
+        await writer.drain()
+        writer.transport.abort()
+
+    async with (
+        serving(script, ours.server) as server,
+        client(f"https://127.0.0.1:{server.port}", ca_file=ours.ca_file) as http,
+    ):
+        with pytest.raises(Unsure):
+            await http.send("upload", "/", fields={}, file=part())
+
+
+async def test_rubbish_under_tls_is_unsure(ours: Authority) -> None:
+    """The bytes on the wire change after the handshake: no error of ssl gets out as itself."""
+    async with (
+        answering(answer(), context=ours.server) as server,
+        serving(_spoiling(server.port)) as between,
+    ):
+        async with client(f"https://127.0.0.1:{between.port}", ca_file=ours.ca_file) as http:
+            with pytest.raises(Unsure):
+                await http.send("upload", "/", fields={}, file=part())
+
+
+@pytest.mark.parametrize("content", [None, b"no certificate"])
+def test_a_ca_file_that_is_none_is_named(tmp_path: Path, content: bytes | None) -> None:
+    ca_file = tmp_path / "ca.pem"
+    if content is not None:
+        ca_file.write_bytes(content)
+    with pytest.raises(UsageError, match=r"ca\.pem: "):
+        made(Endpoint("https://kb.example", ca_file=ca_file))
+
+
+@pytest.mark.parametrize(
+    "base_url", ["", "kb.example", "ftp://kb.example", "http://", "http://[::1", "http://kb/?a=1"]
+)
+def test_an_address_that_is_none_is_told(base_url: str) -> None:
+    with pytest.raises(UsageError, match="base_url"):
+        made(Endpoint(base_url))
+
+
+@pytest.mark.parametrize("proxy", ["socks5://me:secret@p:1", "http://", "ftp://p", "http://[::1"])
+def test_a_proxy_that_cannot_be_used_is_told_without_its_secrets(proxy: str) -> None:
+    with pytest.raises(UsageError, match="proxy cannot be used") as caught:
+        made(Endpoint("https://kb.example", proxy=proxy))
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(Endpoint("https://kb.example", proxy=proxy))
+
+
+def made(endpoint: Endpoint) -> Client:
+    return Client(endpoint, target="test", headers=dict, judge=by_status)
+
+
+def _spoiling(port: int) -> Script:
+    """Passes bytes on to `port`; once application data flows back, they are changed."""
+
+    async def script(reader: Reader, writer: Writer) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+        spoil = asyncio.Event()
+
+        async def forth() -> None:
+            count = 0
+            while piece := await reader.read(65536):
+                count += 1
+                if count > 2:
+                    spoil.set()
+                inner_writer.write(piece)
+            inner_writer.close()
+
+        async def back() -> None:
+            while piece := await inner_reader.read(65536):
+                writer.write(bytes([piece[0], *(b ^ 1 for b in piece[1:])]) if spoil.is_set() else piece)
+
+        try:
+            await asyncio.gather(forth(), back())
+        finally:
+            inner_writer.close()
+
+    return script
+
+
+def proxying(answers: bytes, seen_lines: list[str], heads: list[str]) -> Script:
+    """A proxy: answers what is asked in plain, and tunnels what is to be connected."""
+
+    async def script(reader: Reader, writer: Writer) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        seen_lines.append(head.split("\r\n")[0])
+        heads.append(head)
+        if not head.startswith("CONNECT"):
+            writer.write(answers)
+            await writer.drain()
+            return
+        port = head.split(" ")[1].rpartition(":")[2]
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        try:
+            await asyncio.gather(_pass(reader, inner_writer), _pass(inner_reader, writer))
+        finally:
+            inner_writer.close()
+
+    return script
+
+
+async def _pass(reader: Reader, writer: Writer) -> None:
+    while piece := await reader.read(65536):
+        writer.write(piece)
+        await writer.drain()
+    writer.close()
+
+
+async def test_a_plain_request_goes_by_the_proxy_that_is_set() -> None:
+    lines: list[str] = []
+    heads: list[str] = []
+    async with (
+        serving(proxying(answer(), lines, heads)) as proxy,
+        client("http://kb.invalid/api", proxy=f"http://me:pw@127.0.0.1:{proxy.port}") as http,
+    ):
+        assert (await http.ask("list", "GET", "/document")).status == 200
+    assert lines == ["GET http://kb.invalid/api/document HTTP/1.1"]
+    assert base64.b64encode(b"me:pw").decode() in heads[0]
+
+
+async def test_a_tls_request_is_tunnelled_and_the_proxy_sees_no_key(ours: Authority) -> None:
+    lines: list[str] = []
+    heads: list[str] = []
+    async with answering(answer(), context=ours.server) as server:
+        async with serving(proxying(b"", lines, heads)) as proxy:
+            settings = {"proxy": f"127.0.0.1:{proxy.port}", "ca_file": ours.ca_file}
+            async with client(f"https://kb.example:{server.port}", **settings) as http:
+                assert (await http.send("upload", "/", fields={}, file=part())).status == 200
+        assert len(server.seen) == 1
+    assert lines == [f"CONNECT kb.example:{server.port} HTTP/1.1"]
+    assert "uthorization" not in heads[0]
+
+
+async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    async with serving(proxying(answer(), lines, [])) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+        async with client("http://kb.invalid") as http:
+            assert (await http.ask("list", "GET", "/")).status == 200
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("no_proxy", ["127.0.0.1", "*", "other, 127.0.0.1:{port}"])
+async def test_what_no_proxy_names_is_reached_directly(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: str
+) -> None:
+    async with answering(answer()) as server:
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+        monkeypatch.setenv("NO_PROXY", no_proxy.format(port=server.port))
+        async with client(server.url) as http:
+            assert (await http.ask("list", "GET", "/")).status == 200
+
+
+def test_a_proxy_of_the_environment_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    with pytest.raises(UsageError, match="environment"):
+        made(Endpoint("https://kb.example"))
+    monkeypatch.setenv("NO_PROXY", "kb.example")
+    made(Endpoint("https://kb.example"))
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [b"HTTP/1.1 407 Who are you\r\n\r\n", b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b""],
+)
+async def test_a_proxy_that_refuses_has_stored_nothing(refusal: bytes) -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(refusal)
+        await writer.drain()
+
+    async with (
+        serving(script) as proxy,
+        client("https://kb.invalid", proxy=f"http://127.0.0.1:{proxy.port}") as http,
+    ):
+        with pytest.raises(Unavailable) as caught:
+            await http.send("upload", "/", fields={}, file=part())
+    if refusal:
+        assert "through the proxy" in caught.value.reason
+
+
+async def test_a_proxy_that_never_answers_has_stored_nothing() -> None:
+    async def script(reader: Reader, _writer: Writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(60)
+
+    async with (
+        serving(script) as proxy,
+        client("https://kb.invalid", proxy=f"http://127.0.0.1:{proxy.port}") as http,
+    ):
+        with pytest.raises(Unavailable):
+            await http.send("upload", "/", fields={}, file=part())
+
+
+def test_tls_is_checked_by_default() -> None:
+    from kbsync.targets.http import wire
+
+    context = wire.trusted(Endpoint("https://kb.example"))
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
