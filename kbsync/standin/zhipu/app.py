@@ -1,0 +1,193 @@
+"""The vendor's application: who may ask, what is done, how it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from email.utils import formatdate
+from typing import Any
+
+from kbsync.standin.faults import Fault
+from kbsync.standin.messages import Request, Response, StandInClock
+from kbsync.standin.zhipu import (
+    answers,
+    auth,
+    bases,
+    changing,
+    foreign,
+    reading,
+    retrieving,
+    strict,
+    uploading,
+)
+from kbsync.standin.zhipu.account import Account
+from kbsync.standin.zhipu.answers import Refusal
+from kbsync.standin.zhipu.behaviour import Behaviour, changed
+from kbsync.standin.zhipu.calls import Call
+from kbsync.standin.zhipu.faults import KINDS
+from kbsync.standin.zhipu.multipart import filename_in
+from kbsync.standin.zhipu.playing import refuse_by_fault, wrapped
+from kbsync.standin.zhipu.plays import misuse, play_of
+from kbsync.standin.zhipu.routes import DOCUMENT_OPS, methods, route
+from kbsync.standin.zhipu.shapes import shown
+from kbsync.standin.zhipu.signing import Signer
+from kbsync.standin.zhipu.strict import Breach
+
+_OPERATIONS: Mapping[str, Callable[[Call], object]] = {
+    "upload": uploading.upload,
+    "list": reading.listing,
+    "detail": reading.detail,
+    "file": reading.file,
+    "delete": changing.delete,
+    "reembed": changing.reembed,
+    "reslice": changing.reslice,
+    "retrieve": retrieving.retrieve,
+    "capacity": bases.capacity,
+    "bases": bases.listing,
+    "base": bases.detail,
+    "create-base": bases.create,
+    "edit-base": bases.edit,
+    "delete-base": bases.delete,
+}
+_PAID = frozenset({"upload", "reembed", "reslice", "retrieve"})
+
+
+class ZhipuApplication:
+    """Documents in memory behind the vendor's interface. Asked by one thread at a time."""
+
+    name = "zhipu"
+    kinds: Mapping[str, str] = KINDS
+
+    def __init__(self, key: str, seed: int, vectorize: tuple[float, float], clock: StandInClock) -> None:
+        """See `application`. Raises `ValueError` for a wrong `vectorize`."""
+        self.clock = clock
+        self.violations: list[str] = []
+        self._key = key
+        self._seed = seed
+        self._first = changed(Behaviour(), {"vectorize": vectorize})
+        self._signer = Signer(key)
+        self._account = self._opened()
+
+    def _opened(self) -> Account:
+        account = Account(self._first, self.clock, self._seed)
+        bases.add_home(account)
+        account.entries.clear()
+        return account
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """The switches."""
+        return self._account.behaviour
+
+    @behaviour.setter
+    def behaviour(self, behaviour: Behaviour) -> None:
+        before = self.behaviour
+        self._account.turn(behaviour)
+        if behaviour.base != before.base:
+            bases.turn_home(self._account, behaviour.base)
+
+    def set_behaviour(self, switches: Mapping[str, Any]) -> None:
+        """Change switches. Raises `ValueError` for an unknown one or a wrong value; then none is changed."""
+        self.behaviour = changed(self.behaviour, switches)
+
+    def op(self, request: Request) -> str:
+        """The operation's name, "" for an unknown route."""
+        return route(request.method, request.path).op
+
+    def subject(self, request: Request) -> str:
+        """The name sent for a document, else the base's id, else ""."""
+        asked = route(request.method, request.path)
+        if asked.op == "upload":
+            return filename_in(request.body)
+        if asked.op == "list":
+            return request.query.get("knowledge_id", "")
+        if asked.op in DOCUMENT_OPS:
+            document = self._account.documents.get(asked.ident)
+            return document.sent_name if document else ""
+        return asked.ident
+
+    def answer(self, request: Request, fault: Fault | None) -> Response:
+        """Do the work and answer."""
+        asked = route(request.method, request.path)
+        if sentence := misuse(fault, asked.op):
+            self.violations.append(sentence)
+        call = Call(request, asked.op, asked.ident, self._account, self._signer, play_of(fault))
+        try:
+            response = self._answered(call)
+        except Refusal as refusal:
+            self._note(refusal.violation, call)
+            response = refusal.response
+        except Breach as breach:
+            self._note(str(breach), call)
+            message = f"{answers.text_of(400)}: {breach}"
+            response = answers.failure(400, call.behaviour, call.now, message)
+        date = formatdate(call.now + call.behaviour.clock_skew, usegmt=True)
+        return replace(response, headers={**response.headers, "date": date})
+
+    def _note(self, violation: str, call: Call) -> None:
+        if violation:
+            name = self.subject(call.request)
+            about = f" ({name})" if name else ""
+            self.violations.append(f"{call.request.method} {call.request.path}{about}: {violation}")
+
+    def _answered(self, call: Call) -> Response:
+        self._check_route(call)
+        if call.op != "file":
+            self._check_access(call)
+        refuse_by_fault(call)
+        strict.check_head(call.request, call.op, call.rules)
+        data = _OPERATIONS[call.op](call)
+        return data if isinstance(data, Response) else wrapped(data, call)
+
+    def _check_route(self, call: Call) -> None:
+        behaviour, path = call.behaviour, call.request.path
+        is_off = {"file": "url"}.get(call.op, call.op) in behaviour.not_offered
+        if is_off or not call.op:
+            status = 405 if not call.op and methods(path) else 404
+            sentence = "" if is_off else "there is no such route"
+            raise Refusal(answers.no_route(path, behaviour, call.now, status), sentence)
+
+    def _check_access(self, call: Call) -> None:
+        vendor_now = call.now + call.behaviour.clock_skew
+        code = auth.objection(call.request.headers.get("authorization"), self._key, vendor_now)
+        if call.behaviour.key_revoked:
+            code = code or 1004
+        if code:
+            raise Refusal(answers.gateway(code, 401))
+        if call.behaviour.money_gone and call.op in _PAID:
+            raise Refusal(answers.gateway(1113, 429))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Every base, and every document that ever was, oldest first."""
+        now = self.clock.now()
+        return {
+            "bases": [
+                {"id": base.id, "name": base.name, "documents": len(base.documents), "hidden": base.is_hidden}
+                for base in self._account.bases.values()
+            ],
+            "documents": [shown(document, now) for document in self._account.documents.values()],
+        }
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Effects in order."""
+        return [asdict(entry) for entry in self._account.entries]
+
+    def reset(self) -> None:
+        """As at the start: one empty base, first switches, empty journal, no violations."""
+        self._account = self._opened()
+        self.violations.clear()
+
+    def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Somebody else uploads `name` with `text` or `base64`, or deletes the id or name `delete`.
+
+        `base` is a base's id, `knowledge_type` what fits the name by default. Raises `ValueError`.
+        """
+        return shown(foreign.change(self._account, args), self.clock.now())
+
+    def config_hint(self, url: str) -> str:
+        """A config that mirrors a folder into the stand-in under `url`."""
+        return (
+            "mirrors:\n  - name: handbook\n    folder: ./handbook\n    target:\n      type: zhipu\n"
+            f"      base_url: {url}/api\n      api_key: {self._key}\n"
+            f'      knowledge_id: "{bases.HOME_ID}"\n'
+        )

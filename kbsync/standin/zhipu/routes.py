@@ -1,0 +1,60 @@
+"""Which operation a request asks for: methods and paths as documented."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+PREFIX = "/api/llm-application/open"
+FILES = "/files/"
+
+_ROUTES = (
+    # Fixed paths come before `{id}`, with which they share their beginning.
+    ("POST", "/document/upload_document/{id}", "upload"),
+    ("POST", "/document/embedding/{id}", "reembed"),
+    ("GET", "/document", "list"),
+    ("GET", "/document/{id}", "detail"),
+    ("DELETE", "/document/{id}", "delete"),
+    ("PUT", "/document/{id}", "reslice"),
+    ("POST", "/knowledge/retrieve", "retrieve"),
+    ("GET", "/knowledge/capacity", "capacity"),
+    ("GET", "/knowledge", "bases"),
+    ("POST", "/knowledge", "create-base"),
+    ("GET", "/knowledge/{id}", "base"),
+    ("PUT", "/knowledge/{id}", "edit-base"),
+    ("DELETE", "/knowledge/{id}", "delete-base"),
+)
+
+DOCUMENT_OPS = frozenset({"detail", "delete", "reslice", "reembed", "file"})
+"""Operations whose path has a document's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An operation and the id in its path ("" where it has none). `op` "": no such route."""
+
+    op: str
+    ident: str = ""
+
+
+def _compiled(path: str) -> re.Pattern[str]:
+    return re.compile(re.escape(PREFIX + path).replace(r"\{id\}", "([^/]+)"))
+
+
+_COMPILED = tuple((method, _compiled(path), op) for method, path, op in _ROUTES)
+_FILE = re.compile(re.escape(FILES) + "([^/]+)")
+
+
+def route(method: str, path: str) -> Route:
+    """What `method` on `path` (percent-decoded, without query) asks for."""
+    if method == "GET" and (found := _FILE.fullmatch(path)):
+        return Route("file", found[1])
+    for wanted, pattern, op in _COMPILED:
+        if wanted == method and (found := pattern.fullmatch(path)):
+            return Route(op, found[1] if found.groups() else "")
+    return Route("")
+
+
+def methods(path: str) -> list[str]:
+    """The methods that `path` knows."""
+    return [method for method, pattern, _ in _COMPILED if pattern.fullmatch(path)]

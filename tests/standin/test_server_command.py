@@ -1,0 +1,220 @@
+"""The stand-in as a command, and as a thread beside a synchronous test."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from kbsync.standin import __main__ as command
+from kbsync.standin.faults import Fault
+from kbsync.standin.options import read_options
+from kbsync.standin.server import Server
+from tests.standin import echo
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+ROOT = Path(__file__).parents[2]
+IMPATIENT = httpx.Timeout(5, read=0.1)
+PROGRAM = """
+import sys
+from tests.standin import echo
+sys.modules["kbsync.standin.zhipu"] = echo
+from kbsync.standin.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _echo_for_zhipu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kbsync.standin.zhipu", echo)
+
+
+@pytest.fixture
+def started() -> Iterator[Start]:
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        line = [sys.executable, "-c", PROGRAM, "zhipu", *arguments]
+        program = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        running.append(program)
+        return program
+
+    yield start
+    for program in running:
+        program.kill()
+        program.communicate()
+
+
+def url_of(program: subprocess.Popen[str]) -> str:
+    assert program.stdout is not None
+    line = program.stdout.readline()
+    assert line.startswith("listening on http://127.0.0.1:")
+    return line.split()[-1]
+
+
+def rest_of(program: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it still prints until it ends; `communicate` would miss what has been read ahead."""
+    assert program.stdout is not None
+    assert program.stderr is not None
+    program.wait(timeout=10)
+    return program.stdout.read(), program.stderr.read()
+
+
+def get(url: str) -> httpx.Response:
+    return httpx.get(url, timeout=5, trust_env=False, verify=False)
+
+
+def test_the_vendor_it_is_shipped_with_is_served() -> None:
+    line = [sys.executable, "-m", "kbsync.standin", "zhipu", "--vectorize", "1s-2s"]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
+        url = url_of(program)
+        assert get(url + "/_standin").json()["app"] == "zhipu"
+        program.terminate()
+    assert program.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_says_where_it_listens_serves_and_ends_when_told(started: Start, number: signal.Signals) -> None:
+    program = started("--key", "secret", "--seed", "7", "--vectorize", "500ms-2m")
+    url = url_of(program)
+    assert get(url + "/documents/arguments").json() == ["secret", 7, [0.5, 120.0]]
+    program.send_signal(number)
+    out, err = rest_of(program)
+    assert program.returncode == 0
+    assert f"target:\n  base_url: {url}\n" in out
+    assert f"curl {url}/_standin" in out
+    assert err == ""
+
+
+def test_it_ends_at_once_though_a_client_hangs(started: Start) -> None:
+    program = started("--quiet", "--fault", '{"kind": "hang"}', "--behaviour", "loud=true")
+    url = url_of(program)
+    assert get(url + "/_standin/behaviour").json()["loud"] is True
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(url + "/documents/x", timeout=IMPATIENT, trust_env=False, verify=False)
+    program.terminate()
+    out, _ = rest_of(program)
+    assert (program.returncode, out) == (0, "")
+
+
+def test_an_address_that_is_taken_is_said_and_ends_with_1(
+    started: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = url_of(started("--quiet"))
+    port = url.rpartition(":")[2]
+    assert command.main(["zhipu", "--port", port]) == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
+
+
+def test_the_faults_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["zhipu", "--list-faults"]) == 0
+    out = capsys.readouterr().out
+    assert "shout: the answer is in capitals" in out
+    assert "lost-answer: the connection is closed without a byte" in out
+    assert "Retry-After" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "vendor"),
+        (["nobody"], "invalid choice: 'nobody'"),
+        (["zhipu", "--prot", "1"], "--prot"),
+        (["zhipu", "--port", "70000"], "from 0 to 65535"),
+        (["zhipu", "--latency", "50"], "written like 500ms"),
+        (["zhipu", "--vectorize", "5s-1s"], "shorter time comes first"),
+        (["zhipu", "--vectorize", "1-5"], "written like 500ms"),
+        (["zhipu", "--fault", "hang"], "is no JSON"),
+        (["zhipu", "--fault", '{"kind": "hnag"}'], "no fault kind 'hnag'"),
+        (["zhipu", "--fault", '{"kind": "hang", "args": {"x": 1}}'], "no argument x"),
+        (["zhipu", "--fault", '{"knid": "hang"}'], "no key knid"),
+        (["zhipu", "--behaviour", "loud"], "KEY=VALUE"),
+        (["zhipu", "--behaviour", "lout=1"], "no switch lout"),
+        (["zhipu", "--behaviour", "loud=maybe"], "loud is true or false"),
+    ],
+)
+def test_wrong_usage_is_refused_with_a_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ending:
+        command.main(arguments)
+    assert ending.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "attribute", "value"),
+    [
+        ([], "port", 0),
+        ([], "host", "127.0.0.1"),
+        (["--port", "8080"], "port", 8080),
+        (["--latency", "50ms"], "latency", 0.05),
+        (["--latency", "1.5s"], "latency", 1.5),
+        (["--quiet"], "quiet", True),
+    ],
+)
+def test_options_are_read(arguments: list[str], attribute: str, value: Any) -> None:
+    assert getattr(read_options(["zhipu", *arguments]), attribute) == value
+
+
+def test_one_time_is_both_ends_of_a_span() -> None:
+    app = read_options(["zhipu", "--vectorize", "3s"]).app
+    assert isinstance(app, echo.Echo)
+    assert app.documents["arguments"] == b'["k", 0, [3.0, 3.0]]'
+
+
+def test_a_synchronous_test_has_the_server_beside_it() -> None:
+    server = Server(echo.Echo())
+    with server.in_thread() as same:
+        assert same is server
+        server.faults.add(Fault("status", args={"status": 503}))
+        assert get(server.url + "/documents/x").status_code == 503
+        assert get(server.url + "/documents/x").status_code == 404
+        assert server.requests.by_op == {"read": 2}
+    with pytest.raises(httpx.ConnectError):
+        get(server.url + "/documents/x")
+
+
+def test_late_work_is_done_in_the_servers_thread() -> None:
+    app = echo.Echo()
+    server = Server(app)
+    with server.in_thread():
+        server.faults.add(Fault("late-effect", args={"after": 1000}))
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.post(server.url + "/documents/base", content="a.md\n", trust_env=False, verify=False)
+        server.advance(1000)
+        assert [effect["name"] for effect in app.journal()] == ["a.md"]
+        assert app.threads == {"standin"}
+
+
+def test_the_thread_can_be_had_again_on_the_same_port() -> None:
+    server = Server(echo.Echo())
+    with server.in_thread():
+        port = server.port
+    with server.in_thread():
+        assert server.port == port
+        assert get(server.url + "/_standin").status_code == 200
+
+
+def test_a_thread_whose_address_is_taken_fails_where_it_is_asked_for() -> None:
+    with Server(echo.Echo()).in_thread() as first, pytest.raises(OSError):  # noqa: SIM117
+        with Server(echo.Echo(), port=first.port).in_thread():
+            pass
+
+
+def test_the_thread_ends_though_the_test_fails() -> None:
+    server = Server(echo.Echo())
+    with pytest.raises(ZeroDivisionError), server.in_thread():
+        server.faults.add(Fault("hang"))
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(server.url + "/documents/x", timeout=IMPATIENT, trust_env=False, verify=False)
+        raise ZeroDivisionError
+    with pytest.raises(httpx.ConnectError):
+        get(server.url)

@@ -1,0 +1,206 @@
+"""The control API: everything can be seen and changed, nothing wrong is taken in silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from kbsync.standin.faults import Fault
+from kbsync.standin.messages import StandInClock
+from kbsync.standin.server import Server
+from tests.standin.echo import Echo, spoken, upload
+
+NOON = 1_700_000_000.0
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server(Echo(StandInClock(lambda: NOON)))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=server.url, timeout=5, trust_env=False, verify=False) as client:
+        yield client
+
+
+async def test_the_overview_says_what_there_is(server: Server, client: httpx.AsyncClient) -> None:
+    await client.post("/documents/base", content=b"a.md\n")
+    seen = (await client.get("/_standin")).json()
+    assert (seen["app"], seen["now"], seen["total"], seen["by_op"]) == ("echo", NOON, 1, {"upload": 1})
+    assert seen["faults"] == []
+    assert seen["kinds"].keys() >= {"shout", "lost-answer"}
+    assert "/_standin/faults" in seen["routes"]
+
+
+async def test_every_route_of_the_overview_is_there(client: httpx.AsyncClient) -> None:
+    for route in (await client.get("/_standin")).json()["routes"]:
+        assert (await client.get(route)).status_code == (405 if route.endswith("/reset") else 200)
+
+
+async def test_control_requests_are_not_counted(server: Server, client: httpx.AsyncClient) -> None:
+    await client.get("/_standin/requests")
+    assert server.requests.total == 0
+
+
+async def test_requests_can_be_seen_and_counted_anew(server: Server, client: httpx.AsyncClient) -> None:
+    await client.post("/documents/base", content=b"a.md\n")
+    await client.get("/documents/b.md")
+    seen = (await client.get("/_standin/requests")).json()
+    assert (seen["total"], seen["by_op"], seen["in_flight_max"]) == (2, {"upload": 1, "read": 1}, 1)
+    assert seen["log"][0] == {
+        "n": 1,
+        "op": "upload",
+        "method": "POST",
+        "path": "/documents/base",
+        "subject": "a.md",
+        "status": 200,
+        "fault": "",
+    }
+    cleared = (await client.delete("/_standin/requests")).json()
+    assert (cleared["total"], cleared["by_op"], cleared["in_flight_max"], cleared["log"]) == (0, {}, 0, [])
+    await client.get("/documents/b.md")
+    assert server.requests.log[0].n == 3
+
+
+async def test_what_hangs_is_still_in_flight_after_counting_anew(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    server.faults.add(Fault("hang"))
+    hanging = asyncio.create_task(spoken(server.port, upload()))
+    while server.requests.in_flight == 0:
+        await asyncio.sleep(0.001)
+    assert (await client.delete("/_standin/requests")).json()["in_flight_max"] == 1
+    hanging.cancel()
+    async with asyncio.timeout(2):
+        while server.requests.in_flight:
+            await asyncio.sleep(0.001)
+
+
+async def test_documents_journal_and_violations_are_the_applications(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    await client.post("/documents/base", content=b"a.md\n")
+    server.app.violations.append("no key")
+    assert (await client.get("/_standin/documents")).json() == {"documents": [{"name": "a.md", "size": 5}]}
+    assert [one["effect"] for one in (await client.get("/_standin/journal")).json()] == ["stored"]
+    assert (await client.get("/_standin/violations")).json() == ["no key"]
+
+
+async def test_somebody_else_can_store_a_document(server: Server, client: httpx.AsyncClient) -> None:
+    answer = await client.post("/_standin/documents", json={"name": "theirs.md", "text": "t"})
+    assert (answer.status_code, answer.json()) == (201, {"name": "theirs.md"})
+    assert (await client.get("/documents/theirs.md")).text == "t"
+    refusal = await client.post("/_standin/documents", json={})
+    assert (refusal.status_code, refusal.json()) == (400, {"error": "a document needs a name"})
+
+
+async def test_a_breakdown_of_the_application_is_said(
+    server: Server, client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = await client.post("/_standin/documents", json={"name": "boom"})
+    assert (answer.status_code, "RuntimeError('boom')" in answer.json()["error"]) == (500, True)
+    assert "RuntimeError: boom" in capsys.readouterr().err
+
+
+async def test_faults_can_be_added_seen_and_removed(server: Server, client: httpx.AsyncClient) -> None:
+    fault = {"kind": "status", "op": "upload", "times": 2, "args": {"status": 503}}
+    added = await client.post("/_standin/faults", json=fault)
+    assert added.status_code == 201
+    assert added.json()["faults"][0]["args"]["status"] == 503
+    assert (await client.post("/documents/base", content=b"a.md\n")).status_code == 503
+    assert (await client.get("/_standin/faults")).json()["faults"][0]["times"] == 1
+    assert (await client.delete("/_standin/faults")).json() == {"faults": []}
+    assert (await client.post("/documents/base", content=b"a.md\n")).status_code == 200
+
+
+async def test_several_faults_at_once_are_added_all_or_none(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    refusal = await client.post("/_standin/faults", json=[{"kind": "hang"}, {"kind": "hnag"}])
+    assert refusal.status_code == 400
+    assert server.faults.all == []
+    await client.post("/_standin/faults", json=[{"kind": "hang"}, {"kind": "drip"}])
+    assert [fault.kind for fault in server.faults.all] == ["hang", "drip"]
+
+
+async def test_no_fault_keeps_anybody_from_removing_it(server: Server, client: httpx.AsyncClient) -> None:
+    await client.post("/_standin/faults", json={"kind": "reset-connect", "times": 0})
+    with pytest.raises(httpx.ReadError):
+        await client.get("/documents/a.md")
+    assert (await client.delete("/_standin/faults")).status_code == 200
+    assert (await client.get("/documents/a.md")).status_code == 404
+
+
+async def test_behaviour_can_be_seen_and_changed(server: Server, client: httpx.AsyncClient) -> None:
+    assert (await client.get("/_standin/behaviour")).json() == {"loud": False, "pair": [0.0, 1.0]}
+    assert (await client.put("/_standin/behaviour", json={"loud": True})).json()["loud"] is True
+    assert (await client.get("/_standin/behaviour")).json()["loud"] is True
+
+
+async def test_time_can_be_advanced_and_late_work_is_done(server: Server, client: httpx.AsyncClient) -> None:
+    server.faults.add(Fault("late-effect", args={"after": 20}))
+    await spoken(server.port, upload())
+    assert (await client.get("/_standin")).json()["late"] == 1
+    assert (await client.post("/_standin/time", json={"advance": 20.5})).json() == {"now": NOON + 20.5}
+    assert (await client.get("/_standin/documents")).json()["documents"] != []
+    assert (await client.post("/_standin/time", json={"advance": -20.5})).json() == {"now": NOON}
+
+
+async def test_reset_leaves_nothing(server: Server, client: httpx.AsyncClient) -> None:
+    await client.post("/documents/base", content=b"a.md\n")
+    server.faults.add(Fault("late-effect"))
+    await spoken(server.port, upload())
+    server.faults.add(Fault("hang"))
+    server.app.violations.append("no key")
+    await client.post("/_standin/reset")
+    server.advance(100)
+    seen = (await client.get("/_standin")).json()
+    assert (seen["total"], seen["faults"], seen["violations"], seen["late"]) == (0, [], 0, 0)
+    assert (await client.get("/_standin/documents")).json() == {"documents": []}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "sentence"),
+    [
+        ("POST", "faults", "{", "the body is no JSON"),
+        ("POST", "faults", b"\xff", "the body is no JSON"),
+        ("POST", "faults", "", "the body is no JSON"),
+        ("POST", "faults", '{"kind": "hnag"}', "there is no fault kind 'hnag'"),
+        ("POST", "faults", '"hang"', "a fault is an object"),
+        ("POST", "time", "[]", "has to be a JSON object"),
+        ("POST", "time", "{}", "advance"),
+        ("POST", "time", '{"advance": "1s"}', "advance"),
+        ("POST", "time", '{"advance": NaN}', "advance"),
+        ("POST", "time", '{"advance": 1, "by": 2}', "advance"),
+        ("PUT", "behaviour", '{"lout": true}', "there is no switch lout"),
+        ("PUT", "behaviour", '{"loud": 1}', "loud is true or false"),
+        ("PUT", "behaviour", "[1]", "has to be a JSON object"),
+        ("POST", "documents", "nothing", "the body is no JSON"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_with_a_sentence(
+    server: Server, client: httpx.AsyncClient, method: str, path: str, body: Any, sentence: str
+) -> None:
+    answer = await client.request(method, f"/_standin/{path}", content=body)
+    assert answer.status_code == 400
+    assert sentence in answer.json()["error"]
+
+
+async def test_an_unknown_route_and_a_wrong_method_name_the_right_ones(client: httpx.AsyncClient) -> None:
+    unknown = await client.get("/_standin/fault")
+    assert unknown.status_code == 404
+    assert "/_standin/faults" in unknown.json()["error"]
+    wrong = await client.post("/_standin/violations")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
+
+
+async def test_a_vendors_path_that_only_begins_alike_is_the_vendors(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/_standings")).json() == {"code": 404}

@@ -1,0 +1,154 @@
+"""Which request a fault hits, and which descriptions of faults are refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from kbsync.standin.faults import Fault, Faults, parsed
+from kbsync.standin.kinds import TRANSPORT
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults({"shout": "the answer is in capitals"})
+
+
+def played(faults: Faults, *calls: tuple[str, str]) -> list[str]:
+    taken = [faults.take(op, subject) for op, subject in calls]
+    return ["" if fault is None else fault.kind for fault in taken]
+
+
+UPLOAD = ("upload", "a.md")
+
+
+def test_a_fault_hits_once_unless_told_otherwise(faults: Faults) -> None:
+    faults.add(Fault("hang"))
+    assert played(faults, UPLOAD, UPLOAD) == ["hang", ""]
+    assert faults.all == []
+
+
+def test_skip_lets_calls_through_and_times_counts_those_hit(faults: Faults) -> None:
+    faults.add(Fault("hang", skip=2, times=2))
+    assert played(faults, *[UPLOAD] * 6) == ["", "", "hang", "hang", "", ""]
+
+
+def test_times_zero_hits_for_ever(faults: Faults) -> None:
+    faults.add(Fault("hang", times=0))
+    assert played(faults, *[UPLOAD] * 50) == ["hang"] * 50
+    faults.clear()
+    assert played(faults, UPLOAD) == [""]
+
+
+def test_only_calls_that_fit_are_counted(faults: Faults) -> None:
+    faults.add(Fault("hang", op="upload", match="*.pdf", skip=1))
+    calls = [UPLOAD, ("read", "b.pdf"), ("upload", "b.pdf"), ("upload", "c.pdf")]
+    assert played(faults, *calls) == ["", "", "", "hang"]
+
+
+def test_op_is_a_glob_too(faults: Faults) -> None:
+    faults.add(Fault("hang", op="document-*", times=0))
+    assert played(faults, ("document-delete", ""), ("delete", "")) == ["hang", ""]
+
+
+def test_a_name_with_brackets_matches_itself(faults: Faults) -> None:
+    faults.add(Fault("hang", match="notes [1].md"))
+    assert played(faults, ("upload", "notes [1].md")) == ["hang"]
+
+
+def test_skip_counts_calls_hit_by_other_faults(faults: Faults) -> None:
+    faults.add(Fault("hang"))
+    faults.add(Fault("empty", skip=2))
+    assert played(faults, *[UPLOAD] * 4) == ["hang", "", "empty", ""]
+
+
+def test_of_two_that_are_due_the_first_is_played_and_the_second_waits(faults: Faults) -> None:
+    faults.add(Fault("hang"))
+    faults.add(Fault("empty"))
+    assert played(faults, UPLOAD, UPLOAD, UPLOAD) == ["hang", "empty", ""]
+
+
+def test_the_fault_given_is_not_changed(faults: Faults) -> None:
+    mine = Fault("drip", skip=1)
+    faults.add(mine)
+    played(faults, UPLOAD, UPLOAD)
+    assert mine == Fault("drip", skip=1)
+
+
+def test_what_is_left_can_be_seen(faults: Faults) -> None:
+    faults.add(Fault("shout", skip=1, times=3))
+    played(faults, UPLOAD, UPLOAD)
+    assert faults.all == [Fault("shout", skip=0, times=2)]
+
+
+def test_arguments_not_given_have_their_defaults(faults: Faults) -> None:
+    faults.add(Fault("status", args={"status": 503}))
+    assert faults.all[0].args == {"status": 503, "body": None, "retry_after": None}
+
+
+def test_the_applications_arguments_are_its_own_business(faults: Faults) -> None:
+    faults.add(Fault("shout", args={"anything": 1}))
+    assert faults.all[0].args == {"anything": 1}
+
+
+def test_every_kind_is_explained(faults: Faults) -> None:
+    assert faults.kinds.keys() == TRANSPORT.keys() | {"shout"}
+    assert all(faults.kinds.values())
+
+
+def test_an_application_cannot_take_a_kind_of_the_servers() -> None:
+    with pytest.raises(ValueError, match="hang"):
+        Faults({"hang": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (Fault("hnag"), "no fault kind 'hnag'"),
+        (Fault("empty", args={"status": 1}), "empty has no argument status; it has none"),
+        (Fault("hang", args={"secs": 1}), "hang has no argument secs; it has seconds"),
+        (Fault("hang", args={"seconds": -1}), "seconds=-1"),
+        (Fault("hang", args={"seconds": math.inf}), "seconds=inf"),
+        (Fault("drip", args={"every": True}), "every=True"),
+        (Fault("drip", args={"every": None}), "every=None"),
+        (Fault("redirect"), "`Location`"),
+        (Fault("redirect", args={"to": "/x", "status": 200}), "not 200"),
+        (Fault("status", args={"status": 99}), "not 99"),
+        (Fault("status", args={"status": "500"}), "status='500'"),
+        (Fault("slow-reading", args={"bytes_per_second": 0}), "above 0"),
+        (Fault("very-large-body", args={"bytes": 10**15}), "at most"),
+        (Fault("late-effect", args={"hang": 1}), "hang=1"),
+    ],
+)
+def test_a_fault_that_cannot_be_played_is_refused(faults: Faults, fault: Fault, sentence: str) -> None:
+    with pytest.raises(ValueError) as refusal:
+        faults.add(fault)
+    assert sentence in str(refusal.value)
+    assert faults.all == []
+
+
+def test_a_description_becomes_a_fault() -> None:
+    described = {"kind": "hang", "op": "upload", "match": "*.md", "skip": 1, "times": 0, "effect": False}
+    assert parsed(described) == Fault("hang", "upload", "*.md", 1, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("hang", "a fault is an object"),
+        ({}, "needs a kind"),
+        ({"kind": 1}, "kind is a string"),
+        ({"kind": "hang", "seconds": 1}, "goes under args"),
+        ({"kind": "hang", "times": -1}, "whole number from 0 on"),
+        ({"kind": "hang", "times": True}, "whole number from 0 on"),
+        ({"kind": "hang", "skip": 1.5}, "whole number from 0 on"),
+        ({"kind": "hang", "effect": "no"}, "true or false"),
+        ({"kind": "hang", "args": []}, "an object"),
+    ],
+)
+def test_a_wrong_description_is_refused_with_a_sentence(value: Any, sentence: str) -> None:
+    with pytest.raises(ValueError) as refusal:
+        parsed(value)
+    assert sentence in str(refusal.value)

@@ -1,0 +1,271 @@
+"""The server speaks HTTP/1.1 as clients expect it, and counts what it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from kbsync.standin import exchange, wire
+from kbsync.standin.messages import Response, StandInClock
+from kbsync.standin.server import Server
+from tests.standin.echo import CLOSE, Echo, spoken, upload
+
+NOON = 1_700_000_000.0
+READ = b"GET /documents/a.md HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server(Echo(StandInClock(lambda: NOON)))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=server.url, timeout=5, trust_env=False, verify=False) as client:
+        yield client
+
+
+def echo(server: Server) -> Echo:
+    assert isinstance(server.app, Echo)
+    return server.app
+
+
+async def test_an_upload_is_answered_as_json(server: Server, client: httpx.AsyncClient) -> None:
+    answer = await client.post("/documents/base", content=b"a.md\nhello")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json; charset=utf-8"
+    assert answer.json()["name"] == "a.md"
+    assert echo(server).documents == {"a.md": b"a.md\nhello"}
+
+
+def test_json_keeps_its_letters() -> None:
+    assert Response.json({"名": "é"}).body == '{"名": "é"}'.encode()
+
+
+async def test_a_request_reaches_the_application_decoded(server: Server, client: httpx.AsyncClient) -> None:
+    await client.get("/documents/%E6%89%8B%20b.md?a=1&a=2&b=&c=x%26y", headers={"X-Thing": "Yes"})
+    request = echo(server).requests[0]
+    assert request.number == 1
+    assert request.method == "GET"
+    assert request.path == "/documents/手 b.md"
+    assert request.raw_target == "/documents/%E6%89%8B%20b.md?a=1&a=2&b=&c=x%26y"
+    assert request.query == {"a": "2", "b": "", "c": "x&y"}
+    assert request.headers["x-thing"] == "Yes"
+
+
+async def test_equal_headers_are_joined_and_an_absolute_target_is_understood(server: Server) -> None:
+    await spoken(
+        server.port,
+        b"GET http://x/documents/a.md?q=1 HTTP/1.1\r\nhost: x\r\na: 1\r\nA: 2\r\nconnection: close\r\n\r\n",
+    )
+    request = echo(server).requests[0]
+    assert (request.path, request.query, request.headers["a"]) == ("/documents/a.md", {"q": "1"}, "1, 2")
+
+
+async def test_every_answer_has_the_date_of_the_stand_ins_clock(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    assert (await client.get("/documents/x")).headers["date"] == "Tue, 14 Nov 2023 22:13:20 GMT"
+    server.advance(3600)
+    assert (await client.get("/documents/x")).headers["date"] == "Tue, 14 Nov 2023 23:13:20 GMT"
+
+
+async def test_one_connection_serves_many_requests(server: Server) -> None:
+    answers = await spoken(server.port, upload("a.md") + upload("b.md") + upload("c.md", headers=CLOSE))
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 3
+    assert list(echo(server).documents) == ["a.md", "b.md", "c.md"]
+
+
+async def test_a_chunked_body_is_put_together(server: Server) -> None:
+    head = (
+        b"POST /documents/base HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+    )
+    await spoken(server.port, head + b"5\r\na.md\n\r\n3\r\nhel\r\n0\r\n\r\n")
+    assert echo(server).documents == {"a.md": b"a.md\nhel"}
+
+
+async def test_expect_100_is_told_to_go_on(server: Server) -> None:
+    whole = upload(headers="expect: 100-continue\r\nconnection: close\r\n")
+    head, body = whole.split(b"\r\n\r\n")
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(head + b"\r\n\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_an_http10_client_is_answered_and_let_go(server: Server) -> None:
+    answer = await spoken(server.port, b"GET /documents/x HTTP/1.0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"connection: close" in answer.lower()
+
+
+async def test_a_client_that_half_closes_is_answered(server: Server) -> None:
+    assert b'"code": 200' in await spoken(server.port, upload(), half_close=True)
+
+
+async def test_head_has_no_body_and_the_connection_goes_on(server: Server) -> None:
+    echo(server).documents["x"] = b"four"
+    head = b"HEAD /documents/x HTTP/1.1\r\nhost: x\r\n\r\n"
+    answer = await spoken(server.port, head + upload(headers=CLOSE))
+    assert b"content-length: 4\r\n" in answer
+    assert b"four" not in answer
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+
+
+async def test_what_is_no_http_is_refused(server: Server) -> None:
+    answer = await spoken(server.port, b"hello\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"no HTTP" in answer
+    assert server.requests.total == 0
+
+
+async def test_a_client_that_goes_in_mid_body_has_no_effect(server: Server) -> None:
+    assert await spoken(server.port, upload()[:-2], half_close=True) == b""
+    assert echo(server).effects == []
+    assert server.requests.in_flight == 0
+    assert server.requests.log[0].status == 0
+
+
+async def test_a_body_up_to_the_limit_is_taken_whole(server: Server, client: httpx.AsyncClient) -> None:
+    text = b"big.bin\n" + bytes(range(256)) * 80_000
+    answer = await client.post("/documents/base", content=text)
+    assert answer.status_code == 200
+    assert echo(server).documents["big.bin"] == text
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_above_the_limit_is_refused(
+    server: Server, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, chunked: bool
+) -> None:
+    monkeypatch.setattr(exchange, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(wire, "MAX_BODY_BYTES", 1000)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield b"x" * 100_000
+
+    content = pieces() if chunked else b"x" * 4_000_000
+    answer = await client.post("/documents/base", content=content)
+    assert answer.status_code == 413
+    assert server.requests.log[0].status == 413
+    assert echo(server).requests == []
+    assert (await client.post("/documents/base", content=b"a.md\n")).status_code == 200
+
+
+async def test_an_unknown_route_is_the_applications_to_answer(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    assert (await client.get("/nowhere")).json() == {"code": 404}
+    assert server.requests.by_op == {"": 1}
+    assert server.requests.log[0].path == "/nowhere"
+
+
+async def test_a_breakdown_of_the_application_is_loud(
+    server: Server, client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = await client.get("/boom")
+    assert answer.status_code == 500
+    assert "RuntimeError: boom" in capsys.readouterr().err
+    assert server.app.violations == ["the stand-in itself broke down: RuntimeError('boom')"]
+    assert (await client.get("/documents/x")).status_code == 404
+
+
+async def test_an_answer_that_is_no_http_is_loud_too(
+    server: Server, client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        await client.get("/wrong-header")
+    assert "LocalProtocolError" in capsys.readouterr().err
+    assert len(server.app.violations) == 1
+
+
+async def test_requests_are_counted_by_op(server: Server, client: httpx.AsyncClient) -> None:
+    await client.post("/documents/base", content=b"a.md\nx")
+    await client.get("/documents/a.md")
+    await client.get("/documents/a.md")
+    assert server.requests.by_op == {"upload": 1, "read": 2}
+    assert [(one.n, one.op, one.subject, one.status, one.fault) for one in server.requests.log] == [
+        (1, "upload", "a.md", 200, ""),
+        (2, "read", "a.md", 200, ""),
+        (3, "read", "a.md", 200, ""),
+    ]
+
+
+async def test_the_log_is_bounded(server: Server) -> None:
+    for _ in range(3):
+        await spoken(server.port, b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n" * 400, half_close=True)
+    assert server.requests.total == 1200
+    assert len(server.requests.log) == 1000
+    assert server.requests.log[-1].n == 1200
+
+
+async def test_two_connections_are_served_at_once(server: Server) -> None:
+    """The first sends half of its request; the second is answered meanwhile."""
+    whole = upload("slow.md", headers=CLOSE)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(whole[:-3])
+    while server.requests.in_flight == 0:
+        await asyncio.sleep(0.001)
+    assert (await spoken(server.port, upload("quick.md", headers=CLOSE))).startswith(b"HTTP/1.1 200")
+    assert list(echo(server).documents) == ["quick.md"]
+    assert server.requests.in_flight_max == 2
+    writer.write(whole[-3:])
+    await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert list(echo(server).documents) == ["quick.md", "slow.md"]
+    assert (server.requests.in_flight, server.requests.in_flight_max) == (0, 2)
+
+
+async def test_a_connection_that_only_waits_is_not_in_flight(server: Server) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    await spoken(server.port, upload(headers=CLOSE))
+    assert server.requests.in_flight_max == 1
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_latency_is_added_to_each_answer() -> None:
+    server = Server(Echo(), latency=0.05)
+    await server.start()
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    await asyncio.gather(*(spoken(server.port, upload(headers=CLOSE)) for _ in range(4)))
+    took = loop.time() - begun
+    await server.stop()
+    assert took >= 0.05
+    assert server.requests.in_flight_max == 4
+
+
+async def test_stopping_breaks_off_connections_and_refuses_new_ones(server: Server) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(upload()[:-1])
+    while server.requests.in_flight == 0:
+        await asyncio.sleep(0.001)
+    await server.stop()
+    assert await reader.read() == b""
+    writer.close()
+    with pytest.raises(ConnectionRefusedError):
+        await spoken(server.port, upload())
+    assert server.requests.in_flight == 0
+    await server.stop()
+
+
+async def test_started_again_it_has_the_same_port_and_the_same_documents(server: Server) -> None:
+    port = server.port
+    await spoken(port, upload(headers=CLOSE))
+    await server.stop()
+    await server.start()
+    assert server.port == port
+    assert b"hello" in await spoken(
+        port, b"GET /documents/a.md HTTP/1.1\r\nhost: x\r\n" + CLOSE.encode() + b"\r\n"
+    )

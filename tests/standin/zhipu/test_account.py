@@ -1,0 +1,212 @@
+"""What is kept: journal, snapshot, what others do, how fast it is."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from typing import Any
+
+import pytest
+
+from kbsync.standin.messages import StandInClock
+from kbsync.standin.zhipu import HOME_ID, Behaviour
+from kbsync.standin.zhipu.documents import Slicing
+from kbsync.standin.zhipu.ids import EPOCH_MS, Snowflakes
+from kbsync.standin.zhipu.multipart import parse
+from kbsync.standin.zhipu.searching import words_of
+from tests.standin.zhipu.vendor import START, Vendor
+
+
+@pytest.fixture
+def vendor() -> Vendor:
+    return Vendor()
+
+
+def test_the_journal_tells_effects_in_order(vendor: Vendor) -> None:
+    ident = vendor.put("a.txt", "one")
+    vendor.clock.advance(7)
+    vendor.call("DELETE", f"/document/{ident}")
+    digest = hashlib.sha256(b"one").hexdigest()
+    common = {"id": ident, "name": "a.txt", "sha256": digest}
+    assert vendor.app.journal() == [
+        {"n": 1, "at": START, "effect": "stored", **common},
+        {"n": 2, "at": START + 7, "effect": "deleted", **common},
+    ]
+
+
+def test_the_snapshot_tells_the_truth(vendor: Vendor) -> None:
+    vendor.fault("stat", value=99)
+    ident = vendor.put("a.txt", "one")
+    gone = vendor.put("b.txt")
+    vendor.call("DELETE", f"/document/{gone}")
+    first, second = vendor.app.snapshot()["documents"]
+    assert first == {
+        "id": ident,
+        "name": "a.txt",
+        "sent_name": "a.txt",
+        "base": HOME_ID,
+        "size": 3,
+        "sha256": hashlib.sha256(b"one").hexdigest(),
+        "stat": 1,
+        "fail_info": None,
+        "knowledge_type": 1,
+        "created_ms": int(START * 1000),
+        "foreign": False,
+        "deleted": False,
+    }
+    assert (second["id"], second["deleted"], second["size"]) == (gone, True, len("hello world"))
+    json.dumps(vendor.app.snapshot())
+
+
+def test_looking_at_the_snapshot_is_no_look(vendor: Vendor) -> None:
+    vendor.fault("polls", n=1)
+    ident = vendor.put()
+    vendor.app.snapshot()
+    assert vendor.stat(ident) == 0
+
+
+def test_a_reset_leaves_one_empty_base(vendor: Vendor) -> None:
+    ident = vendor.put()
+    vendor.app.set_behaviour({"order": "oldest", "base": "deleted"})
+    vendor.call("GET", "/nowhere")
+    vendor.app.reset()
+    assert (vendor.app.journal(), vendor.app.violations) == ([], [])
+    assert vendor.app.behaviour == Behaviour()
+    assert vendor.app.snapshot()["bases"] == [
+        {"id": HOME_ID, "name": "handbook", "documents": 0, "hidden": False}
+    ]
+    assert vendor.call("GET", f"/document/{ident}").status == 404
+
+
+def test_a_reset_keeps_the_pace_it_was_made_with() -> None:
+    vendor = Vendor(vectorize=(3, 4))
+    vendor.app.set_behaviour({"vectorize": [0, 0]})
+    vendor.app.reset()
+    assert vendor.app.behaviour.vectorize == (3.0, 4.0)
+
+
+def test_others_upload_and_delete(vendor: Vendor) -> None:
+    ours = vendor.put("ours.txt")
+    foreign = vendor.app.put_foreign({"name": "theirs.csv", "text": "alpha,beta"})
+    assert (foreign["foreign"], foreign["knowledge_type"], foreign["size"]) == (True, 3, 10)
+    assert vendor.names() == ["theirs.csv", "ours.txt"]
+    assert vendor.search("beta")[0]["metadata"]["doc_id"] == foreign["id"]
+    assert vendor.app.put_foreign({"delete": ours})["deleted"]
+    vendor.app.put_foreign({"delete": "theirs.csv"})
+    assert vendor.names() == []
+    assert vendor.effects() == ["stored", "foreign-stored", "foreign-deleted", "foreign-deleted"]
+
+
+def test_others_may_upload_bytes_of_any_kind(vendor: Vendor) -> None:
+    given = {"name": "scan.pdf", "base64": base64.b64encode(b"%PDF\xff").decode(), "knowledge_type": 6}
+    shown = vendor.app.put_foreign(given)
+    assert (shown["size"], shown["knowledge_type"], shown["sha256"]) == (
+        5,
+        6,
+        hashlib.sha256(b"%PDF\xff").hexdigest(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"text": "x"}, "name is missing"),
+        ({"name": "a.txt"}, "either text or base64"),
+        ({"name": "a.txt", "text": "x", "base64": "eA=="}, "either text or base64"),
+        ({"name": "a.txt", "text": 1}, "strings"),
+        ({"name": "a.txt", "base64": "?"}, "cannot be read"),
+        ({"name": "a.txt", "text": "x", "base": "1"}, "no such knowledge base"),
+        ({"name": "a.txt", "text": "x", "knowledge_type": "1"}, "whole number"),
+        ({"name": "a.txt", "text": "x", "size": 3}, "no argument size"),
+        ({"delete": "a.txt"}, "no document"),
+    ],
+)
+def test_wrong_wishes_of_others_are_refused(vendor: Vendor, args: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        vendor.app.put_foreign(args)
+    assert vendor.effects() == []
+
+
+def test_snowflakes_grow_when_the_millisecond_is_used_up_and_when_time_goes_back() -> None:
+    flakes = Snowflakes(5)
+    made = [flakes.make(1_791_565_590_351) for _ in range(5000)] + [flakes.make(1_791_565_590_000)]
+    assert made == sorted(set(made))
+    assert (made[0] >> 22) + EPOCH_MS == 1_791_565_590_351
+    assert {len(str(number)) for number in made} == {19}
+
+
+def test_words_are_latin_words_and_pairs_of_chinese_characters() -> None:
+    assert words_of("Print 打印机_x2, Ü!") == {"print", "打印", "印机", "x2", "ü"}
+    assert words_of("中") == {"中"}
+
+
+def test_better_passages_come_first_and_no_more_than_asked_for(vendor: Vendor) -> None:
+    vendor.put("a.txt", "printer\n\nprinter paper jam\r\n\r\nnothing")
+    vendor.put("b.txt", "如何更换打印机纸张")
+    hits = vendor.search("paper printer")
+    assert [(hit["text"], hit["score"]) for hit in hits] == [("printer paper jam", 1.0), ("printer", 0.5)]
+    assert len(vendor.search("paper printer", top_k=1)) == 1
+    assert [hit["score"] for hit in vendor.search("paper printer", fractional_threshold=0.6)] == [1.0]
+    assert [hit["metadata"]["doc_name"] for hit in vendor.search("打印机")] == ["b.txt"]
+
+
+def test_a_search_stays_in_the_documents_asked_for(vendor: Vendor) -> None:
+    first, _ = vendor.put("a.txt", "alpha"), vendor.put("b.txt", "alpha")
+    found = vendor.search("alpha", document_ids=[first, "1"])
+    assert [hit["metadata"]["doc_id"] for hit in found] == [first]
+
+
+def test_the_content_of_a_form_may_hold_anything_but_its_boundary() -> None:
+    content = b"x--B\r\n\r\n\r\n--b--\r\n--\x00\xff"
+    body = b'--B\r\nContent-Disposition: form-data; name="x"\r\n\r\n' + content + b"\r\n--B--"
+    assert parse("B", body)[0].content == content
+
+
+def test_a_config_that_aims_at_it(vendor: Vendor) -> None:
+    hint = vendor.app.config_hint("http://127.0.0.1:9000")
+    assert "base_url: http://127.0.0.1:9000/api\n" in hint
+    assert f'knowledge_id: "{HOME_ID}"' in hint
+    assert "api_key: id.secret-for-tests" in hint
+
+
+def test_the_time_is_that_of_the_clock_it_was_given(vendor: Vendor) -> None:
+    assert isinstance(vendor.app.clock, StandInClock)
+    vendor.clock.advance(5)
+    assert vendor.json("GET", "/knowledge")["timestamp"] == int((START + 5) * 1000)
+
+
+def fastest(action: Any, tries: int = 5) -> float:
+    def once() -> float:
+        begin = time.process_time()  # other programs on the machine do not count
+        action()
+        return time.process_time() - begin
+
+    return min(once() for _ in range(tries))
+
+
+def test_a_small_upload_costs_well_under_a_millisecond(vendor: Vendor) -> None:
+    body, headers = vendor.form("a.txt", b"x" * 1000, {"knowledge_type": "1"})
+    path = f"/api/llm-application/open/document/upload_document/{HOME_ID}"
+    request = vendor.request("POST", path, body, headers)
+    seconds = fastest(lambda: [vendor.app.answer(request, None) for _ in range(200)])
+    assert seconds / 200 < 0.001
+
+
+def test_a_page_of_a_long_list_costs_what_its_items_cost(vendor: Vendor) -> None:
+    def filled(count: int) -> Vendor:
+        other = Vendor(order="shuffled")
+        home = other.app._account.bases[HOME_ID]
+        for number in range(count):
+            document = other.app._account.draft(home, f"{number}.txt", b"text", Slicing(1))
+            other.app._account.store(document)
+        other.list(size=1)
+        return other
+
+    def page_seconds(other: Vendor) -> float:
+        return fastest(lambda: other.list(page=2, size=100), 20)
+
+    short, long = filled(200), filled(20_000)
+    assert long.list(page=2, size=100)["total"] == 20_000
+    assert page_seconds(long) < 3 * page_seconds(short) + 0.002

@@ -1,0 +1,299 @@
+"""Each rule is refused as the vendor would, noted, and without effect."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import pytest
+
+from kbsync.standin.messages import Response
+from kbsync.standin.zhipu import HOME_ID
+from tests.standin.zhipu.vendor import KEY, OPEN, START, Vendor
+
+UPLOAD = f"{OPEN}/document/upload_document/{HOME_ID}"
+
+
+@pytest.fixture
+def vendor() -> Vendor:
+    return Vendor()
+
+
+def refused(vendor: Vendor, answer: Any, words: str) -> None:
+    """Answered `code` 400 inside HTTP 200, and noted in one sentence with `words`."""
+    assert answer["code"] == 400
+    assert answer["message"].startswith("参数错误")
+    assert len(vendor.app.violations) == 1
+    assert words in vendor.app.violations[0]
+
+
+def multipart(*parts: tuple[str, str]) -> bytes:
+    pieces = [f"--B\r\nContent-Disposition: form-data; {head}\r\n\r\n{body}\r\n" for head, body in parts]
+    return ("".join(pieces) + "--B--\r\n").encode()
+
+
+def post(vendor: Vendor, body: bytes, kind: str = "multipart/form-data; boundary=B") -> Response:
+    return vendor.send(vendor.request("POST", UPLOAD, body, {"content-type": kind}))
+
+
+TYPE = ('name="knowledge_type"', "1")
+FILE = ('name="files"; filename="a.txt"', "text")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (multipart(TYPE), "files is missing"),
+        (multipart(TYPE, ('name="file"; filename="a.txt"', "text")), "file is not documented"),
+        (multipart(TYPE, FILE, FILE), "2 files"),
+        (multipart(FILE), "knowledge_type is missing"),
+        (multipart(TYPE, FILE, ("name=\"files\"; filename*=utf-8''a.txt", "x")), "2 files"),
+        (multipart(TYPE, ("name=\"files\"; filename*=utf-8''a.txt", "x")), "filename* alone"),
+        (multipart(TYPE, ('name="files"', "x")), "no file name"),
+        (multipart(TYPE, TYPE, FILE), "comes twice"),
+        (multipart(TYPE, FILE, ('name="mystery"', "1")), "mystery is not documented"),
+        (multipart(FILE, ('name="knowledge_type"', "one")), "not a whole number"),
+        (multipart(FILE)[:-4], "closing boundary"),
+        (b"", "does not begin with its boundary"),
+        (multipart(TYPE, FILE).replace(b"\r\n\r\n", b"\r\n"), "no blank line"),
+        (multipart(TYPE, ("filename=a.txt", "x")), "no name"),
+        (b"--B\r\nX-Other: 1\r\n\r\n1\r\n--B--\r\n", "no Content-Disposition"),
+    ],
+)
+def test_a_wrong_form_is_refused(vendor: Vendor, body: bytes, words: str) -> None:
+    refused(vendor, json.loads(post(vendor, body).body), words)
+    assert vendor.effects() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "words"),
+    [
+        ("a.txt", {"knowledge_type": "4"}, "knowledge_type is 4"),
+        ("a.txt", {"knowledge_type": "0"}, "knowledge_type is 0"),
+        ("a.csv", {"knowledge_type": "2"}, "2 is not for .csv"),
+        ("a.txt", {"knowledge_type": "3"}, "3 is not for .txt"),
+        ("a.md", {"knowledge_type": "6"}, "6 is not for .md"),
+        ("a.XLSX", {"knowledge_type": "1"}, "1 is not for .xlsx"),
+        ("a.txt", {"knowledge_type": "1", "sentence_size": "300"}, "sentence_size goes with"),
+        ("a.txt", {"knowledge_type": "1", "custom_separator": "x"}, "custom_separator goes with"),
+        ("a.txt", {"knowledge_type": "5", "sentence_size": "19"}, "sentence_size is 19"),
+        ("a.txt", {"knowledge_type": "5", "sentence_size": "2001"}, "sentence_size is 2001"),
+        ("a.txt", {"knowledge_type": "5", "custom_separator": "[]"}, "custom_separator is"),
+        ("a.txt", {"knowledge_type": "5", "custom_separator": "[1]"}, "custom_separator is"),
+        ("a.txt", {"knowledge_type": "1", "parse_image": "1"}, "parse_image is"),
+        ("a.txt", {"knowledge_type": "1", "word_num_limit": "many"}, "word_num_limit is"),
+        ("a.txt", {"knowledge_type": "1", "callback_url": "nowhere"}, "callback_url is"),
+        ("a.txt", {"knowledge_type": "1", "callback_header": "x: y"}, "callback_header is"),
+        ("a.txt", {"knowledge_type": "1", "callback_header": "[]"}, "callback_header is"),
+    ],
+)
+def test_wrong_slicing_is_refused(vendor: Vendor, name: str, fields: dict[str, str], words: str) -> None:
+    refused(vendor, vendor.upload(name, **fields), words)
+    assert vendor.effects() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.md", 1), ("a.docx", 2), ("a.csv", 3), ("a.ppt", 5), ("a.pdf", 6), ("a.xls", 7), ("A.TXT", 1)],
+)
+def test_each_type_is_taken_for_its_extensions(vendor: Vendor, name: str, kind: int) -> None:
+    ident = vendor.put(name, knowledge_type=str(kind))
+    assert (vendor.detail(ident)["knowledge_type"], vendor.stat(ident)) == (kind, 1)
+    assert vendor.app.violations == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "multipart/form-data", "multipart/mixed; boundary=B", ""]
+)
+def test_what_is_no_form_is_an_unsupported_media_type(vendor: Vendor, kind: str) -> None:
+    assert post(vendor, multipart(TYPE, FILE), kind).status == 415
+    assert "not multipart/form-data" in vendor.app.violations[0]
+
+
+def test_names_are_read_as_raw_utf8_between_quotes(vendor: Vendor) -> None:
+    head = 'name="files"; filename="手册 \\"eins\\" a\\\\b; c=d%22.txt"; filename*=utf-8\'\'other.txt'
+    post(vendor, multipart(TYPE, (head, "text")))
+    assert vendor.names() == ['手册 "eins" a\\b; c=d%22.txt']
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query"),
+    [
+        ("GET", "/document", {"knowledge_id": HOME_ID, "order": "name"}),
+        ("GET", "/document", {}),
+        ("GET", "/document", {"knowledge_id": HOME_ID, "page": "0"}),
+        ("GET", "/document", {"knowledge_id": HOME_ID, "size": "all"}),
+        ("GET", "/knowledge", {"page": "-1"}),
+        ("GET", "/document/1", {"full": "1"}),
+        ("DELETE", "/document/1", {"force": "1"}),
+    ],
+)
+def test_wrong_queries_are_refused(vendor: Vendor, method: str, path: str, query: dict[str, str]) -> None:
+    refused(vendor, vendor.json(method, path, **query), "")
+
+
+def test_a_cookie_is_refused(vendor: Vendor) -> None:
+    request = vendor.request("GET", OPEN + "/knowledge", headers={"cookie": "a=b"})
+    refused(vendor, json.loads(vendor.send(request).body), "cookie")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        (b"", "application/json", "at least {}"),
+        (b"{", "application/json", "not JSON"),
+        (b"[]", "application/json", "not a JSON object"),
+        (b"{}", "text/plain", "content type is text/plain"),
+        (b'{"force": true}', "application/json", "force is not documented"),
+        (b'{"callback_url": 1}', "application/json", "callback_url is 1"),
+    ],
+)
+def test_a_wrong_reembed_is_refused(vendor: Vendor, body: bytes, kind: str, words: str) -> None:
+    ident = vendor.put()
+    path = f"{OPEN}/document/embedding/{ident}"
+    response = vendor.send(vendor.request("POST", path, body, {"content-type": kind}))
+    refused(vendor, json.loads(response.body), words)
+    assert "(probe.txt)" in vendor.app.violations[0]
+    assert vendor.effects() == ["stored"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"knowledge_type": "5"},
+        {"knowledge_type": 3},
+        {"knowledge_type": 5, "sentence_size": 10},
+        {"knowledge_type": 5, "sentence_size": "300"},
+        {"knowledge_type": 5, "custom_separator": "x"},
+        {"knowledge_type": 1, "custom_separator": ["x"]},
+        {"knowledge_type": 1, "name": "other.txt"},
+    ],
+)
+def test_a_wrong_reslice_is_refused(vendor: Vendor, body: Any) -> None:
+    ident = vendor.put()
+    refused(vendor, vendor.json("PUT", f"/document/{ident}", body), "")
+    assert vendor.effects() == ["stored"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"query": ""},
+        {"query": "x" * 1001},
+        {"knowledge_ids": []},
+        {"knowledge_ids": [1734786402936664064]},
+        {"document_ids": []},
+        {"top_k": 0},
+        {"top_k": 21},
+        {"top_k": True},
+        {"top_n": 101},
+        {"recall_method": "hybrid"},
+        {"recall_ratio": 101},
+        {"rerank_status": True},
+        {"rerank_model": "best"},
+        {"fractional_threshold": 1},
+        {"score_threshold": 0.5},
+    ],
+)
+def test_a_wrong_search_is_refused(vendor: Vendor, change: dict[str, Any]) -> None:
+    body = {"query": "x", "knowledge_ids": [HOME_ID], **change}
+    refused(vendor, vendor.json("POST", "/knowledge/retrieve", body), next(iter(change)))
+
+
+def test_a_query_of_1000_characters_is_taken(vendor: Vendor) -> None:
+    assert vendor.search("中" * 1000) == []
+    assert vendor.app.violations == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "x"},
+        {"embedding_id": 11},
+        {"embedding_id": 1, "name": "x"},
+        {"embedding_id": 11, "name": ""},
+        {"embedding_id": 11, "name": "x", "background": "pink"},
+        {"embedding_id": 11, "name": "x", "icon": "house!"},
+        {"embedding_id": 11, "name": "x", "embedding_model": "Embedding-2"},
+        {"embedding_id": 11, "name": "x", "contextual": 2},
+        {"embedding_id": 11, "name": "x", "callback_url": "http://x/"},
+    ],
+)
+def test_a_wrong_base_is_refused(vendor: Vendor, body: Any) -> None:
+    refused(vendor, vendor.json("POST", "/knowledge", body), "")
+    assert vendor.effects() == []
+
+
+def test_the_key_must_not_go_to_the_host_of_the_files(vendor: Vendor) -> None:
+    url = vendor.detail(vendor.put())["url"]
+    assert vendor.read(url, authorization=f"Bearer {KEY}").status == 400
+    assert "API key" in vendor.app.violations[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/embedding", 404), ("PATCH", "/document/1", 405), ("GET", "/document/1/", 404)],
+)
+def test_an_unknown_route_is_noted(vendor: Vendor, method: str, path: str, status: int) -> None:
+    assert vendor.call(method, path).status == status
+    assert vendor.app.op(vendor.request(method, OPEN + path)) == ""
+    assert "no such route" in vendor.app.violations[0]
+
+
+def test_leniency_is_opt_in() -> None:
+    vendor = Vendor(strict=False)
+    request = vendor.request(
+        "GET", f"{OPEN}/document", headers={"cookie": "a=b"}, query={"knowledge_id": HOME_ID, "sort": "1"}
+    )
+    assert json.loads(vendor.send(request).body)["code"] == 200
+    ident = vendor.put("a.txt", knowledge_type="3", sentence_size="300", mystery="1")
+    path = f"{OPEN}/document/embedding/{ident}"
+    assert json.loads(vendor.send(vendor.request("POST", path)).body)["code"] == 200
+    assert vendor.app.violations == []
+
+
+def token(secret: str = "secret-for-tests", api_key: str = "id", factor: int = 1000, **header: str) -> str:
+    def encode(value: Any) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+    times = {"exp": int((START + 210) * factor), "timestamp": int(START * factor)}
+    head = encode({"alg": "HS256", "sign_type": "SIGN", **header})
+    signed = f"{head}.{encode({'api_key': api_key, **times})}"
+    signature = hmac.digest(secret.encode(), signed.encode(), hashlib.sha256)
+    return f"Bearer {signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        (None, "1001"),
+        ("", "1001"),
+        (KEY, "1002"),
+        (f"bearer {KEY}", "1002"),
+        (f"Bearer  {KEY}", "1002"),
+        ("Bearer id.other", "1000"),
+        ("Bearer ключ", "1000"),
+        (token(secret="other"), "1000"),
+        (token(api_key="other"), "1000"),
+        (token(factor=1), "1003"),
+        (token(alg="none"), "1002"),
+        ("Bearer a.b.c", "1002"),
+    ],
+)
+def test_a_wrong_authorization_is_answered_401(vendor: Vendor, header: str | None, code: str) -> None:
+    vendor.key = header
+    response = vendor.call("GET", "/knowledge")
+    assert response.status == 401
+    assert json.loads(response.body)["error"]["code"] == code
+    assert vendor.app.violations == []
+
+
+def test_a_signed_token_is_good_until_it_expires(vendor: Vendor) -> None:
+    vendor.key = token()
+    assert vendor.call("GET", "/knowledge").status == 200
+    vendor.clock.advance(211)
+    assert json.loads(vendor.call("GET", "/knowledge").body)["error"]["code"] == "1003"

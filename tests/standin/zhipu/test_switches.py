@@ -1,0 +1,510 @@
+"""Each switch shows its effect."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import unicodedata
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import pytest
+
+from kbsync.standin.zhipu import HOME_ID, Behaviour
+from tests.standin.zhipu.vendor import START, Vendor
+
+EPOCH_MS = 1288834974657
+
+
+def created_ms(ident: str) -> int:
+    return (int(ident) >> 22) + EPOCH_MS
+
+
+def numbered(vendor: Vendor, count: int) -> list[str]:
+    return [vendor.put(f"{number:03}.txt") for number in range(count)]
+
+
+def all_names(vendor: Vendor, size: int, pages: int) -> list[list[str]]:
+    return [vendor.names(page=page, size=size) for page in range(1, pages + 1)]
+
+
+def walked(vendor: Vendor, size: int, pages: int) -> list[str]:
+    return list(itertools.chain.from_iterable(all_names(vendor, size, pages)))
+
+
+def test_a_document_is_searchable_when_its_time_has_come() -> None:
+    vendor = Vendor(vectorize=(2, 6), seed=1)
+    idents = [vendor.put(f"{n}.txt", "alpha") for n in range(20)]
+    assert {vendor.stat(ident) for ident in idents} == {0}
+    vendor.clock.advance(1.9)
+    assert {vendor.stat(ident) for ident in idents} == {0}
+    vendor.clock.advance(2)
+    assert {vendor.stat(ident) for ident in idents} == {0, 1}
+    ready = {ident for ident in idents if vendor.stat(ident) == 1}
+    assert {hit["metadata"]["doc_id"] for hit in vendor.search("alpha", top_k=20)} == ready
+    vendor.clock.advance(2.2)
+    assert {vendor.stat(ident) for ident in idents} == {1}
+
+
+def test_the_seed_decides_how_long_it_takes() -> None:
+    def times(seed: int) -> list[float]:
+        vendor = Vendor(vectorize=(0, 100), seed=seed)
+        numbered(vendor, 5)
+        return [document.phases[-1].at for document in vendor.app._account.documents.values()]
+
+    assert times(1) == times(1) != times(2)
+
+
+@pytest.mark.parametrize("content", ["", " \n\t", "\ufeff", "a\0b"])
+def test_what_has_no_text_fails(content: str) -> None:
+    vendor = Vendor()
+    item = vendor.detail(vendor.put("a.txt", content))
+    assert (item["embedding_stat"], item["failInfo"]["embedding_code"]) == (2, 10001)
+
+
+def test_an_old_status_is_shown_for_a_while_after_a_reembed() -> None:
+    vendor = Vendor(stale_stat=10.0)
+    vendor.fault("fails")
+    ident = vendor.put()
+    assert vendor.stat(ident) == 2
+    vendor.reembed(ident)
+    vendor.clock.advance(9.9)
+    assert (vendor.stat(ident), "failInfo" in vendor.detail(ident)) == (2, True)
+    assert vendor.search("hello") == []
+    vendor.clock.advance(0.2)
+    assert (vendor.stat(ident), "failInfo" in vendor.detail(ident)) == (1, False)
+
+
+def test_an_old_fail_info_may_go_with_status_0() -> None:
+    vendor = Vendor(keeps_fail_info=True)
+    vendor.fault("fails")
+    ident = vendor.put()
+    vendor.app.set_behaviour({"vectorize": [5, 5]})
+    vendor.reembed(ident)
+    assert (vendor.stat(ident), vendor.detail(ident)["failInfo"]["embedding_code"]) == (0, 10001)
+    vendor.clock.advance(5)
+    assert "failInfo" not in vendor.detail(ident)
+
+
+def test_the_list_lags_behind_uploads_and_deletions() -> None:
+    vendor = Vendor(list_lag=15.0)
+    ident = vendor.put("a.txt")
+    assert (vendor.names(), vendor.stat(ident)) == ([], 1)
+    vendor.clock.advance(15)
+    assert vendor.names() == ["a.txt"]
+    vendor.json("DELETE", f"/document/{ident}")
+    assert (vendor.names(), vendor.call("GET", f"/document/{ident}").status) == (["a.txt"], 404)
+    vendor.clock.advance(15)
+    assert vendor.names() == []
+
+
+def test_what_is_deleted_before_it_was_listed_is_never_listed() -> None:
+    vendor = Vendor(list_lag=15.0)
+    ident = vendor.put("a.txt")
+    vendor.app.set_behaviour({"list_lag": 0})
+    vendor.json("DELETE", f"/document/{ident}")
+    assert vendor.names() == []
+    vendor.clock.advance(20)
+    assert vendor.names() == []
+
+
+def test_the_detail_lags_behind_uploads_and_deletions() -> None:
+    vendor = Vendor(detail_lag=4.0)
+    ident = vendor.put("a.txt")
+    assert (vendor.names(), vendor.call("GET", f"/document/{ident}").status) == (["a.txt"], 404)
+    vendor.clock.advance(4)
+    assert vendor.stat(ident) == 1
+    vendor.json("DELETE", f"/document/{ident}")
+    assert (vendor.names(), vendor.stat(ident)) == ([], 1)
+    vendor.clock.advance(4)
+    assert vendor.call("GET", f"/document/{ident}").status == 404
+
+
+@pytest.mark.parametrize("cap", [10, 50, 100])
+def test_a_larger_page_is_silently_cut(cap: int) -> None:
+    vendor = Vendor(page_cap=cap, order="oldest")
+    numbered(vendor, cap + 3)
+    pages = all_names(vendor, 1000, 2)
+    assert [len(page) for page in pages] == [cap, 3]
+    assert pages[1][0] == f"{cap:03}.txt"
+
+
+def test_the_order_of_the_list_is_a_switch() -> None:
+    vendor = Vendor()
+    numbered(vendor, 30)
+    newest = walked(vendor, 7, 5)
+    vendor.app.set_behaviour({"order": "oldest"})
+    oldest = walked(vendor, 7, 5)
+    vendor.app.set_behaviour({"order": "shuffled"})
+    shuffled = walked(vendor, 7, 5)
+    assert oldest == sorted(oldest) == newest[::-1]
+    assert sorted(shuffled) == oldest
+    assert shuffled not in (oldest, newest)
+    assert vendor.list(size=7)["total"] == 30
+
+
+def test_a_page_beyond_the_end_is_empty_or_the_last_again() -> None:
+    vendor = Vendor()
+    numbered(vendor, 5)
+    assert vendor.names(page=9, size=2) == []
+    vendor.app.set_behaviour({"page_beyond": "repeats"})
+    assert vendor.names(page=9, size=2) == vendor.names(page=3, size=2) == ["000.txt"]
+
+
+def test_unstable_pages_skip_and_repeat_but_not_for_ever() -> None:
+    vendor = Vendor(unstable_pages=True)
+    names = {vendor.detail(ident)["name"] for ident in numbered(vendor, 20)}
+    walks = [walked(vendor, 5, 4) for _ in range(20)]
+    assert any(len(set(walk)) < len(walk) for walk in walks)
+    assert any(set(walk) != names for walk in walks)
+    assert set().union(*walks) == names
+
+
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [("right", 3), ("high", 10), ("low", 2), ("zero", 0), ("string", "3"), ("missing", None)],
+)
+def test_total_takes_each_form(form: str, value: Any) -> None:
+    vendor = Vendor(total=form)
+    numbered(vendor, 3)
+    answer = vendor.list(size=2)
+    assert answer.get("total") == value
+    assert ("total" in answer) == (form != "missing")
+
+
+@pytest.mark.parametrize(
+    ("form", "answer"), [("list", {"list": []}), ("null", {"list": None}), ("missing", {})]
+)
+def test_an_empty_list_takes_each_form(form: str, answer: Any) -> None:
+    assert Vendor(empty_list=form).list() == {"total": 0, **answer}
+
+
+@pytest.mark.parametrize(
+    ("form", "word", "found"),
+    [
+        ("exact", "Plan.txt", ["Plan.txt"]),
+        ("exact", "Plan", []),
+        ("substring", "lan", ["Plan.txt", "Planet b.txt"]),
+        ("substring", "plan", []),
+        ("case_insensitive", "PLAN", ["Plan.txt", "Planet b.txt"]),
+        ("tokenised", "b.zzz", ["Planet b.txt"]),
+        ("tokenised", "Plan.txt", ["Plan.txt", "Planet b.txt", "other.txt"]),
+        ("ignored", "Plan.txt", ["Plan.txt", "Planet b.txt", "other.txt"]),
+    ],
+)
+def test_the_filter_compares_in_each_form(form: str, word: str, found: list[str]) -> None:
+    vendor = Vendor(word=form)
+    for name in ("Plan.txt", "Planet b.txt", "other.txt"):
+        vendor.put(name)
+    answer = vendor.list(word=word)
+    assert sorted(item["name"] for item in answer["list"]) == found
+    assert answer["total"] == len(found)
+
+
+def test_equal_names_are_allowed_refused_or_replace() -> None:
+    vendor = Vendor()
+    first, second = vendor.put("a.txt", "one"), vendor.put("a.txt", "two")
+    assert vendor.names() == ["a.txt", "a.txt"]
+    vendor.app.set_behaviour({"equal_names": "refuse"})
+    assert vendor.upload("a.txt")["data"]["failedInfos"][0]["failReason"] == "文件名已存在"
+    vendor.app.set_behaviour({"equal_names": "replace"})
+    third = vendor.put("a.txt", "three")
+    assert [item["id"] for item in vendor.list()["list"]] == [third]
+    assert vendor.call("GET", f"/document/{first}").status == 404
+    assert vendor.effects() == ["stored", "stored", "replaced", "replaced", "stored"]
+    assert [entry["id"] for entry in vendor.app.journal()][2:4] == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("form", "sent", "kept"),
+    [
+        ("as_sent", "d/é.txt", "d/é.txt"),
+        ("nfc", unicodedata.normalize("NFD", "é.txt"), "é.txt"),
+        ("nfd", "é.txt", unicodedata.normalize("NFD", "é.txt")),
+        ("mojibake", "é.txt", "Ã©.txt"),
+        ("basename", "d/é.txt", "é.txt"),
+        ("suffixed", "a.b.txt", "a.b(1).txt"),
+        ("question_marks", "手a.txt", "?a.txt"),
+    ],
+)
+def test_names_are_kept_in_each_form(form: str, sent: str, kept: str) -> None:
+    vendor = Vendor(names=form)
+    answer = vendor.upload(sent)
+    assert answer["data"]["successInfos"][0]["fileName"] == kept
+    assert vendor.names() == [kept]
+
+
+def test_suffixes_count_up() -> None:
+    vendor = Vendor(names="suffixed", order="oldest")
+    vendor.put("a.txt")
+    vendor.put("a.txt")
+    assert vendor.names() == ["a(1).txt", "a(2).txt"]
+
+
+def test_names_may_have_a_longest_length() -> None:
+    vendor = Vendor(name_bytes=10)
+    assert vendor.upload("手册手.txt")["data"]["successInfos"] == []
+    assert vendor.upload("手册.txt")["data"]["failedInfos"] == []
+
+
+@pytest.mark.parametrize(
+    ("form", "kind", "length"), [("number", int, 19), ("short", str, 7), ("uuid", str, 36)]
+)
+def test_ids_take_each_form(form: str, kind: type, length: int) -> None:
+    vendor = Vendor(ids=form)
+    ident = vendor.upload()["data"]["successInfos"][0]["documentId"]
+    assert type(ident) is kind
+    assert len(str(ident)) == length
+    assert vendor.detail(str(ident))["id"] == vendor.list()["list"][0]["id"] == ident
+    assert vendor.search("hello")[0]["metadata"]["doc_id"] == ident
+
+
+def test_ids_carry_the_time_they_were_made() -> None:
+    vendor = Vendor()
+    first, second = vendor.put("a.txt"), vendor.put("b.txt")
+    assert created_ms(first) == int(START * 1000) <= created_ms(second)
+    assert int(first) < int(second)
+    vendor.clock.advance(60)
+    assert created_ms(vendor.put("c.txt")) == int((START + 60) * 1000)
+
+
+@pytest.mark.parametrize(("skewed_ids", "shift"), [(True, 7200), (False, 0)])
+def test_the_vendors_clock_may_be_hours_away(skewed_ids: bool, shift: int) -> None:
+    vendor = Vendor(clock_skew=7200, skewed_ids=skewed_ids)
+    response = vendor.upload_answer("a.txt", b"x")
+    answer = json.loads(response.body)
+    assert answer["timestamp"] == int((START + 7200) * 1000)
+    assert parsedate_to_datetime(response.headers["date"]).timestamp() == int(START + 7200)
+    assert created_ms(answer["data"]["successInfos"][0]["documentId"]) == int((START + shift) * 1000)
+
+
+def test_unknown_fields_come_at_all_levels() -> None:
+    vendor = Vendor(extra_fields=True)
+    answer = vendor.upload()
+    levels = [
+        answer,
+        answer["data"],
+        answer["data"]["successInfos"][0],
+        vendor.list(),
+        vendor.list()["list"][0],
+    ]
+    hit = vendor.search("hello")[0]
+    assert all("extension" in level for level in [*levels, hit, hit["metadata"]])
+
+
+@pytest.mark.parametrize("form", ["missing", "null"])
+def test_optional_fields_are_missing_or_null(form: str) -> None:
+    vendor = Vendor(sparse=form)
+    vendor.put()
+    answer = vendor.json("GET", "/document", knowledge_id=HOME_ID)
+    item = answer["data"]["list"][0]
+    gone = [answer.get("timestamp"), answer.get("message"), item.get("word_num"), item.get("url")]
+    assert gone == [None] * 4
+    assert ("timestamp" in answer, "word_num" in item) == (form == "null", form == "null")
+    assert (item["name"], item["embedding_stat"], answer["code"]) == ("probe.txt", 1, 200)
+
+
+@pytest.mark.parametrize(("form", "value"), [("int", 1), ("string", "1"), ("float", 1.0)])
+def test_the_status_takes_each_type(form: str, value: Any) -> None:
+    vendor = Vendor(stat_form=form)
+    stat = vendor.stat(vendor.put())
+    assert (stat, type(stat)) == (value, type(value))
+
+
+@pytest.mark.parametrize(("form", "value"), [("absent", None), ("int", 500), ("string", "500")])
+def test_the_sentence_size_takes_each_type(form: str, value: Any) -> None:
+    vendor = Vendor(sentence_size=form)
+    item = vendor.detail(vendor.put(knowledge_type="5", sentence_size="500"))
+    assert item.get("sentence_size") == value
+
+
+MISSING = [("404", 404, 404), ("code", 200, 400), ("null", 200, 200)]
+
+
+@pytest.mark.parametrize(("form", "status", "code"), MISSING)
+def test_a_deleted_document_is_answered_in_each_form(form: str, status: int, code: int) -> None:
+    vendor = Vendor(deleted_detail=form)
+    for response in (vendor.call("GET", "/document/1"), vendor.call("POST", "/document/embedding/1", {})):
+        answer = json.loads(response.body)
+        assert (response.status, answer["code"], answer.get("data")) == (status, code, None)
+
+
+@pytest.mark.parametrize(("form", "status", "code"), [*MISSING, ("ok", 200, 200)])
+def test_deleting_what_is_unknown_is_answered_in_each_form(form: str, status: int, code: int) -> None:
+    vendor = Vendor(unknown_delete=form)
+    response = vendor.call("DELETE", "/document/1")
+    assert (response.status, json.loads(response.body)["code"]) == (status, code)
+    assert vendor.effects() == []
+
+
+def base_answers(vendor: Vendor, ident: str) -> list[Any]:
+    search = {"query": "x", "knowledge_ids": [HOME_ID]}
+    return [
+        vendor.call("GET", f"/knowledge/{HOME_ID}"),
+        vendor.call("GET", "/document", knowledge_id=HOME_ID),
+        vendor.call("GET", f"/document/{ident}"),
+        vendor.call("POST", "/knowledge/retrieve", search),
+        vendor.upload_answer("a.txt", b"x"),
+    ]
+
+
+@pytest.mark.parametrize(("form", "status", "code"), MISSING)
+def test_a_deleted_base_fails_every_call_and_may_come_back(form: str, status: int, code: int) -> None:
+    vendor = Vendor(deleted_base=form, deleted_detail=form)
+    ident = vendor.put()
+    vendor.app.set_behaviour({"base": "deleted"})
+    for response in base_answers(vendor, ident):
+        assert (response.status, json.loads(response.body)["code"]) == (status, code)
+    assert vendor.json("GET", "/knowledge")["data"] == {"list": [], "total": 0}
+    vendor.app.set_behaviour({"base": "present"})
+    assert all(json.loads(response.body)["code"] == 200 for response in base_answers(vendor, ident))
+
+
+def test_the_code_for_what_is_missing_is_a_switch() -> None:
+    vendor = Vendor(deleted_detail="code", missing_code=10404)
+    assert vendor.json("GET", "/document/1")["code"] == 10404
+
+
+def test_a_base_recreated_by_others_has_another_id_and_nothing_in_it() -> None:
+    vendor = Vendor()
+    vendor.put()
+    vendor.app.set_behaviour({"base": "recreated"})
+    [base] = vendor.json("GET", "/knowledge")["data"]["list"]
+    assert (base["name"], base["document_size"]) == ("handbook", 0)
+    assert base["id"] != HOME_ID
+    assert vendor.call("GET", f"/knowledge/{HOME_ID}").status == 404
+    assert vendor.app.snapshot()["documents"][0]["deleted"]
+
+
+def test_a_base_emptied_by_others_keeps_its_id() -> None:
+    vendor = Vendor()
+    vendor.put()
+    vendor.app.set_behaviour({"base": "emptied"})
+    assert vendor.list() == {"total": 0, "list": []}
+    assert vendor.effects() == ["stored", "deleted-by-others"]
+    vendor.put("new.txt")
+    assert vendor.names() == ["new.txt"]
+
+
+@pytest.mark.parametrize("route", ["reembed", "reslice", "capacity", "retrieve", "url"])
+def test_optional_routes_may_be_missing(route: str) -> None:
+    vendor = Vendor()
+    ident = vendor.put()
+    calls = {
+        "reembed": lambda: vendor.call("POST", f"/document/embedding/{ident}", {}),
+        "reslice": lambda: vendor.call("PUT", f"/document/{ident}", {"knowledge_type": 1}),
+        "capacity": lambda: vendor.call("GET", "/knowledge/capacity"),
+        "retrieve": lambda: vendor.call(
+            "POST", "/knowledge/retrieve", {"query": "x", "knowledge_ids": [HOME_ID]}
+        ),
+        "url": lambda: vendor.read(vendor.detail(ident)["url"]),
+    }
+    assert [calls[name]().status for name in calls] == [200] * 5
+    vendor.app.set_behaviour({"not_offered": [route]})
+    assert [calls[name]().status for name in calls] == [404 if name == route else 200 for name in calls]
+    assert vendor.app.violations == []
+
+
+@pytest.mark.parametrize(
+    ("full", "code", "text"), [("10001", 10001, "空间已满"), ("10002", 10002, "字数超出限制")]
+)
+def test_beyond_the_capacity_documents_fail(full: str, code: int, text: str) -> None:
+    vendor = Vendor(capacity_bytes=10, full=full)
+    fits, beyond = vendor.put("a.txt", "12345678"), vendor.put("b.txt", "123")
+    info = vendor.detail(beyond)["failInfo"]
+    assert (vendor.stat(fits), vendor.stat(beyond), info["embedding_code"]) == (1, 2, code)
+    assert text in info["embedding_msg"]
+    assert vendor.json("GET", "/knowledge/capacity")["data"]["used"]["length"] == 8
+    vendor.json("DELETE", f"/document/{fits}")
+    vendor.reembed(beyond)
+    assert vendor.stat(beyond) == 1
+    assert vendor.json("GET", "/knowledge/capacity")["data"]["used"]["length"] == 3
+
+
+def test_beyond_the_capacity_uploads_may_be_refused() -> None:
+    vendor = Vendor(capacity_bytes=10, full="refused")
+    vendor.put("a.txt", "12345678")
+    assert vendor.upload("b.txt", "123")["data"]["failedInfos"][0]["failReason"] == "知识库空间不足"
+    assert vendor.names() == ["a.txt"]
+
+
+def test_a_file_over_the_limit_is_refused_with_435() -> None:
+    vendor = Vendor(max_bytes=10)
+    assert vendor.upload_answer("a.txt", b"x" * 11).status == 435
+    assert vendor.upload_answer("a.txt", b"x" * 10).status == 200
+    assert vendor.app.violations == []
+
+
+def test_without_balance_uploads_are_accepted_and_never_leave_0() -> None:
+    vendor = Vendor(zero_balance=True)
+    ident = vendor.put()
+    vendor.clock.advance(1e6)
+    assert vendor.stat(ident) == 0
+    vendor.app.set_behaviour({"zero_balance": False})
+    vendor.reembed(ident)
+    assert vendor.stat(ident) == 1
+
+
+def test_the_balance_runs_out() -> None:
+    vendor = Vendor(order="oldest")
+    numbered(vendor, 3)
+    vendor.app.set_behaviour({"balance": 2})
+    numbered(vendor, 3)
+    assert [item["embedding_stat"] for item in vendor.list()["list"]] == [1, 1, 1, 1, 1, 0]
+
+
+def test_without_money_what_costs_is_answered_1113_in_429() -> None:
+    vendor = Vendor(money_gone=True)
+    response = vendor.upload_answer("a.txt", b"x")
+    assert (response.status, json.loads(response.body)["error"]["code"]) == (429, "1113")
+    assert "余额不足" in json.loads(response.body)["error"]["message"]
+    assert vendor.list()["total"] == 0
+    assert "retry-after" not in response.headers
+
+
+def test_a_revoked_key_is_refused_until_it_is_good_again() -> None:
+    vendor = Vendor(key_revoked=True)
+    response = vendor.call("GET", "/knowledge")
+    assert (response.status, json.loads(response.body)["error"]["code"]) == (401, "1004")
+    vendor.app.set_behaviour({"key_revoked": False})
+    assert vendor.call("GET", "/knowledge").status == 200
+
+
+@pytest.mark.parametrize(
+    ("switches", "words"),
+    [
+        ({"speed": 1}, "no switch speed"),
+        ({"offered": ["reembed"]}, "not_offered"),
+        ({"strict": 1}, "true or false"),
+        ({"strict": "yes"}, "true or false"),
+        ({"list_lag": "15"}, "number of seconds"),
+        ({"list_lag": -1}, "from 0 on"),
+        ({"list_lag": float("nan")}, "list_lag"),
+        ({"page_cap": 10.5}, "whole number"),
+        ({"page_cap": True}, "whole number"),
+        ({"balance": -2}, "from -1 on"),
+        ({"order": "random"}, "newest, oldest, shuffled"),
+        ({"deleted_detail": True}, "404, code, null"),
+        ({"vectorize": [5]}, "pair of seconds"),
+        ({"vectorize": [5, 1]}, "pair of seconds"),
+        ({"vectorize": 5}, "pair of seconds"),
+        ({"not_offered": ["delete"]}, "reembed, reslice"),
+        ({"not_offered": "reembed"}, "reembed, reslice"),
+    ],
+)
+def test_wrong_switches_are_refused_and_change_nothing(switches: dict[str, Any], words: str) -> None:
+    vendor = Vendor()
+    with pytest.raises(ValueError, match=words):
+        vendor.app.set_behaviour({"page_cap": 50, **switches} if "page_cap" not in switches else switches)
+    assert vendor.app.behaviour == Behaviour()
+
+
+def test_switches_survive_a_trip_through_json() -> None:
+    vendor = Vendor(not_offered=["url", "reembed"], vectorize=(1, 2.5), clock_skew=-3600)
+    written = json.loads(json.dumps(dataclasses.asdict(vendor.app.behaviour)))
+    other = Vendor()
+    other.app.set_behaviour(written)
+    assert other.app.behaviour == vendor.app.behaviour
+    vendor.app.set_behaviour({"deleted_detail": 404, "deleted_base": None})
+    assert (vendor.app.behaviour.deleted_detail, vendor.app.behaviour.deleted_base) == ("404", "null")

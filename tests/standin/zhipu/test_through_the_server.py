@@ -1,0 +1,80 @@
+"""The application behind the server, asked over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from kbsync.standin.faults import Fault
+from kbsync.standin.server import Server
+from kbsync.standin.zhipu import HOME_ID, application
+from tests.standin.zhipu.vendor import KEY, OPEN
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server(application(vectorize=(60, 60)))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"authorization": f"Bearer {KEY}"}
+    async with httpx.AsyncClient(
+        base_url=server.url + OPEN, headers=headers, timeout=5, trust_env=False, verify=False
+    ) as client:
+        yield client
+
+
+async def upload(client: httpx.AsyncClient, name: str, content: bytes) -> httpx.Response:
+    path = f"/document/upload_document/{HOME_ID}"
+    return await client.post(path, data={"knowledge_type": "1"}, files={"files": (name, content)})
+
+
+async def test_a_document_from_its_upload_to_its_end(server: Server, client: httpx.AsyncClient) -> None:
+    answer = (await upload(client, "手册 ü.md", b"alpha beta")).json()
+    ident = answer["data"]["successInfos"][0]["documentId"]
+    detail = f"/document/{ident}"
+    assert (await client.get(detail)).json()["data"]["embedding_stat"] == 0
+    await client.post(f"{server.url}/_standin/time", json={"advance": 61})
+    item = (await client.get(detail)).json()["data"]
+    assert (item["embedding_stat"], item["name"]) == (1, "手册 ü.md")
+    question = {"query": "beta", "knowledge_ids": [HOME_ID]}
+    found = (await client.post("/knowledge/retrieve", json=question)).json()["data"]
+    assert found[0]["metadata"]["doc_id"] == ident
+    async with httpx.AsyncClient(trust_env=False, verify=False) as stranger:
+        assert (await stranger.get(item["url"])).content == b"alpha beta"
+    assert (await client.delete(detail)).json()["code"] == 200
+    assert (await client.get(detail)).status_code == 404
+    assert server.app.violations == []
+    assert [entry["effect"] for entry in server.app.journal()] == ["stored", "deleted"]
+
+
+async def test_a_fault_is_played_for_the_document_it_is_aimed_at(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    server.faults.add(Fault("neither-list", op="upload", match="b*.txt", effect=False))
+    first = (await upload(client, "a.txt", b"x")).json()["data"]
+    second = (await upload(client, "b1.txt", b"x")).json()["data"]
+    assert (len(first["successInfos"]), second["successInfos"]) == (1, [])
+    assert server.faults.all == []
+
+
+async def test_the_control_side_shows_and_changes_it(server: Server, client: httpx.AsyncClient) -> None:
+    control = f"{server.url}/_standin"
+    assert (await client.put(f"{control}/behaviour", json={"order": "oldest"})).json()["order"] == "oldest"
+    wrong = await client.put(f"{control}/behaviour", json={"order": "none"})
+    assert (wrong.status_code, "oldest" in wrong.text) == (400, True)
+    foreign = (await client.post(f"{control}/documents", json={"name": "f.txt", "text": "x"})).json()
+    documents = (await client.get(f"{control}/documents")).json()["documents"]
+    assert [document["id"] for document in documents] == [foreign["id"]]
+    assert "knowledge_id" in server.app.config_hint(server.url)
+    await client.get("/nowhere")
+    assert len((await client.get(f"{control}/violations")).json()) == 1
+    await client.post(f"{control}/reset")
+    assert (await client.get(f"{control}/documents")).json()["documents"] == []
+    assert (await client.get(f"{control}/violations")).json() == []
