@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kbsync.config.model import Config, MirrorConfig, settings_for
+from kbsync.config.model import Config, LocalTargetConfig, MirrorConfig, settings_for
+from kbsync.config.remote import VectorizationConfig
 from kbsync.contract import Surroundings, Target
 from kbsync.core.brake import DeletionLimits
 from kbsync.engine.terms import Plan
@@ -78,7 +79,8 @@ class Installation:
 
 def plan_of(mirror: MirrorConfig) -> Plan:
     """The mirror as the engine takes it."""
-    kind = mirror.target.type
+    target, kind = mirror.target, mirror.target.type
+    waiting = VectorizationConfig() if isinstance(target, LocalTargetConfig) else target.vectorization
     return Plan(
         name=mirror.name,
         root=Path(os.path.realpath(mirror.folder)),
@@ -91,8 +93,10 @@ def plan_of(mirror: MirrorConfig) -> Plan:
         deep_rescan=mirror.deep_rescan,
         prefix=mirror.prefix,
         renames=mirror.renames,
+        names=mirror.names,
         adopt=mirror.adopt,
         observer=mirror.observer,
+        absent_after=waiting.absent_after,
         deletions=DeletionLimits(
             mirror.deletions.hold_fraction, mirror.deletions.hold_count, mirror.deletions.hold_window
         ),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
+from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import TargetError
 
@@ -49,11 +50,15 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The target has it. `ready`: already searchable. `replaced`: `replaces` no longer exists."""
+    """The target has it. `ready`: already searchable. `replaced`: `replaces` no longer exists.
+
+    `name`: the name the target gave it, where that is not the one that was sent.
+    """
 
     remote_id: str
     ready: bool = False
     replaced: bool = False
+    name: str = ""
 
 
 class DocState(enum.Enum):
@@ -68,11 +73,15 @@ class DocState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class DocStatus:
-    """A document's state with the target's own words on a failure."""
+    """A document's state with the target's own words on a failure.
+
+    `halt` is the contract's word (`quota`) when the account is to blame and not the document.
+    """
 
     state: DocState
     reason: str = ""
     code: str = ""
+    halt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +171,40 @@ class Reembeds(Protocol):
     """Can be asked to index a failed document again."""
 
     async def reembed(self, remote_id: str) -> None:
-        """Accepted is not done: `status` says."""
+        """Accepted is not done: `status` says. Raises `NotOffered` where the target has no such call."""
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """Counts its requests."""
+
+    @property
+    def meter(self) -> Meter:
+        """The counts since it was opened."""
+
+
+@runtime_checkable
+class Reslices(Protocol):
+    """Can cut a document anew under other settings, its bytes unchanged."""
+
+    async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
+        """Accepted is not done: `status` says. Raises `NotOffered` where the target has no such call."""
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """Can give back the bytes of a document, so that they prove what it is."""
+
+    async def digest(self, remote_id: str) -> str | None:
+        """The SHA-256 (lower-case hex) of a document's own bytes; None where they cannot be had."""
+
+
+@runtime_checkable
+class Confirms(Protocol):
+    """Can find out by a search whether a document is searchable, when its status never says."""
+
+    async def is_searchable(self, remote_id: str, name: str) -> bool:
+        """A search limited to this document finds something; `name` gives words to look for."""
 
 
 @dataclass(frozen=True, slots=True)

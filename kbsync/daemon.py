@@ -108,6 +108,8 @@ def note(mirror: str, event: Happened) -> None:
         "attempt": event.attempt,
         "seconds": round(event.seconds, 3),
     }
+    if event.event != "document.deleted":
+        fields |= {"size": event.size, "indexing_seconds": round(event.indexing, 3)}
     if event.event == "document.failed":
         log.warning(event.event, reason=event.reason, code=event.code, **fields)
     else:

@@ -47,8 +47,19 @@ class Rejected(TargetError):
     """The document is to blame; wait for an edit or `retry`."""
 
 
+class NameTaken(Rejected):
+    """The target refuses a name it has already: the same bytes can be sent under another."""
+
+
+class NotOffered(Rejected):
+    """The target has no such call; another way has to be found."""
+
+
 class Halted(TargetError):
-    """Nothing works until a person acts; `halt` is the contract's word (credentials, quota, …)."""
+    """Nothing works until a person acts; `halt` is the contract's word (credentials, quota, …).
+
+    `cure` is a command for when that is done, or '': one of kbsync gets the options in use added later.
+    """
 
     def __init__(self, halt: str, reason: str, *, cure: str = "", code: str = "") -> None:
         super().__init__(reason, code=code)

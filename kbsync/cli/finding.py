@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from kbsync.assembly import Installation
 from kbsync.cli.choosing import look_at, not_yet
+from kbsync.cli.locating import located
 from kbsync.config.model import MirrorConfig
 from kbsync.contract import Hit, Query, Searches
 from kbsync.errors import UsageError
@@ -43,8 +43,12 @@ async def _find(installation: Installation, query: Query) -> list[Found]:
         if not searchable:
             raise not_yet(installation)
         answers = await asyncio.gather(*(target.search(query) for _, target in searchable))
-    mirrors = [mirror for mirror, _ in searchable]
-    return _merged(installation, mirrors, answers)[: query.top_k]
+    found = [
+        Found(mirror, path, hit)
+        for (mirror, _), hits in zip(searchable, answers, strict=True)
+        for path, hit in located(installation, mirror, hits, query)
+    ]
+    return sorted(found, key=lambda each: -each.hit.score)[: query.top_k]
 
 
 async def _opened(installation: Installation, mirror: MirrorConfig, stack: AsyncExitStack) -> Searches | None:
@@ -70,40 +74,6 @@ def _was_mirrored(installation: Installation, mirror: MirrorConfig) -> bool:
     finally:
         state.close()
     return record is not None and record.last_pass is not None
-
-
-def _merged(
-    installation: Installation, mirrors: Sequence[MirrorConfig], answers: Sequence[Sequence[Hit]]
-) -> list[Found]:
-    """Hits of all mirrors, best first; those whose path nobody knows are of others and left out."""
-    found = [
-        Found(mirror, path, hit)
-        for mirror, hits in zip(mirrors, answers, strict=True)
-        for hit in hits
-        if (path := _path(installation, mirror, hit)) is not None
-    ]
-    return sorted(found, key=lambda each: -each.hit.score)
-
-
-def _path(installation: Installation, mirror: MirrorConfig, hit: Hit) -> str | None:
-    """Where the file is, relative to the mirror."""
-    return _path_in_state(installation, mirror, hit) if hit.path is None else hit.path
-
-
-def _path_in_state(installation: Installation, mirror: MirrorConfig, hit: Hit) -> str | None:
-    """The path our journal has for a document of a target that keeps no paths."""
-    state = look_at(installation)
-    if state is None:
-        return None
-    try:
-        record = state.read(lambda tx: tx.mirrors.named(mirror.name))
-        if record is None or record.binding is None:
-            return None
-        binding = record.binding
-        rows = state.read(lambda tx: tx.uploads.by_remote(binding, hit.remote_id))
-    finally:
-        state.close()
-    return next((row.path for row in rows if row.path is not None), None)
 
 
 def to_json(found: Found) -> dict[str, Any]:

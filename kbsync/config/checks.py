@@ -10,11 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbsync.config.durations import write_duration
-from kbsync.config.model import DOCUMENT_SETTINGS, Config, DocumentRule, EmbeddingConfig, MirrorConfig
+from kbsync.config.kinds import Kind, Refused, Whereabouts
+from kbsync.config.model import (
+    DOCUMENT_SETTINGS,
+    Config,
+    DocumentRule,
+    EmbeddingConfig,
+    LocalTargetConfig,
+    MirrorConfig,
+)
 from kbsync.config.mounts import network_file_system
 from kbsync.config.places import is_inside
 from kbsync.config.problems import Loc, path_shown
+from kbsync.config.remote import VectorizationConfig, is_in_the_clear
 from kbsync.config.sentences import unknown
+from kbsync.config.zhipu import ZhipuTargetConfig, slicing_problems
+from kbsync.core.names import Naming
+
+_NOWHERE = Whereabouts(Path("/"), None)  # no setting of a document is a path
+_SHORTEST_ROOM = 60
+"""Bytes that a prefix has to leave to the paths in document names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +79,16 @@ def mirror_findings(mirror: MirrorConfig, loc: Loc) -> Iterator[Finding]:
 
 def target_findings(mirror: MirrorConfig, loc: Loc) -> Iterator[Finding]:
     """What does not hold within a mirror's target, which stands at `loc`."""
-    target = mirror.target
+    match mirror.target:
+        case LocalTargetConfig() as local:
+            yield from local_findings(local, loc)
+        case ZhipuTargetConfig() as zhipu:
+            yield from zhipu_findings(zhipu, loc)
+            yield from prefix_findings(mirror, loc[:-1])
+
+
+def local_findings(target: LocalTargetConfig, loc: Loc) -> Iterator[Finding]:
+    """What does not hold within an embedded target, which stands at `loc`."""
     if target.path is not None and _is_no_directory(target.path):
         yield Finding((*loc, "path"), f"{path_shown(target.path)} is a file; name a folder")
     kind = target.path and network_file_system(target.path)
@@ -85,17 +109,69 @@ def embedding_findings(embedding: EmbeddingConfig, loc: Loc) -> Iterator[Finding
         yield Finding(path, f"has no meaning with type {embedding.type}; remove it", rests_on)
 
 
+def zhipu_findings(target: ZhipuTargetConfig, loc: Loc) -> Iterator[Finding]:
+    """What does not hold within a target at Zhipu BigModel, which stands at `loc`."""
+    if is_in_the_clear(target.base_url):
+        message = (
+            "is not https, so the API key would travel in the clear; write https://, "
+            "plain http:// is for hosts of your own network"
+        )
+        yield Finding((*loc, "base_url"), message)
+    if target.ca_file is not None and not _may_be_file(target.ca_file):
+        yield Finding((*loc, "ca_file"), f"{path_shown(target.ca_file)} is no file; name one of certificates")
+    yield from vectorization_findings(target.vectorization, (*loc, "vectorization"))
+
+
+def vectorization_findings(waiting: VectorizationConfig, loc: Loc) -> Iterator[Finding]:
+    """What does not hold between the times at `loc`."""
+    if waiting.poll_longest < waiting.poll_first:
+        message = (
+            f"{write_duration(waiting.poll_longest)} is shorter than poll_first; "
+            f"allowed: at least {write_duration(waiting.poll_first)}"
+        )
+        yield Finding((*loc, "poll_longest"), message, ((*loc, "poll_first"),))
+
+
+def prefix_findings(mirror: MirrorConfig, loc: Loc) -> Iterator[Finding]:
+    """A prefix, of the mirror at `loc`, that leaves no room for paths in the names at its target."""
+    if Naming(mirror.prefix, mirror.names).short_of("x" * _SHORTEST_ROOM):
+        message = "is so long that no room is left for paths in document names; choose a shorter one"
+        yield Finding((*loc, "prefix"), message)
+
+
 def rule_findings(rule: DocumentRule, loc: Loc) -> Iterator[Finding]:
-    """Target types and settings in a document rule that this version does not know."""
+    """Target types and settings in a document rule that this version does not know or take."""
     for target, settings in rule.settings.items():
         known = DOCUMENT_SETTINGS.get(target)
         if known is None:
             allowed = ("match", *DOCUMENT_SETTINGS)
             yield Finding((*loc, target), unknown(target, allowed))
             continue
-        for key in settings:
-            if key not in known:
-                yield Finding((*loc, target, key), unknown(key, known))
+        for key, value in settings.items():
+            message = unknown(key, known) if key not in known else _why_refused(known[key], value)
+            if message:
+                yield Finding((*loc, target, key), message)
+    for key, message in slicing_problems(rule.match, rule.settings.get("zhipu", {})):
+        yield Finding((*loc, "zhipu", key), message, ((*loc, "match"),))
+
+
+def _why_refused(kind: Kind, value: object) -> str:
+    """Why a setting of a document is not taken; "" where it is."""
+    try:
+        kind.read(value, _NOWHERE)
+    except Refused as reason:
+        return str(reason)
+    return ""
+
+
+def _may_be_file(path: Path) -> bool:
+    """A file lies there, or it cannot be looked at."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def _is_no_directory(path: Path) -> bool:
@@ -177,9 +253,10 @@ def _own_places(config: Config) -> Iterator[Place]:
         what = f"the state directory {path_shown(config.state_dir)}"
         yield _place(("state_dir",), config.state_dir, what)
     for index, mirror in enumerate(config.mirrors):
-        if mirror.target.path is not None:
-            what = f"the knowledge base {path_shown(mirror.target.path)}"
-            yield _place(("mirrors", index, "target", "path"), mirror.target.path, what)
+        match mirror.target:
+            case LocalTargetConfig(path=Path() as path):
+                what = f"the knowledge base {path_shown(path)}"
+                yield _place(("mirrors", index, "target", "path"), path, what)
 
 
 def _place(loc: Loc, path: Path, what: str) -> Place:

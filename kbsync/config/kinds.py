@@ -100,6 +100,10 @@ class Kind:
         """A setting as it is written in a file, for the default that editors show."""
         return value
 
+    def described(self) -> dict[str, Any]:
+        """What editors are told of the key and its value, as JSON schema."""
+        return {**({"description": self.about} if self.about else {}), **self.json()}
+
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema
 
@@ -111,7 +115,7 @@ class Kind:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return {**({"description": self.about} if self.about else {}), **self.json()}
+        return self.described()
 
 
 class Duration(Kind):

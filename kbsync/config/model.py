@@ -22,12 +22,14 @@ from kbsync.config.kinds import (
     Confidential,
     Duration,
     Fraction,
+    Kind,
     Location,
     Pattern,
     Text,
     Whole,
 )
 from kbsync.config.secret import Secret
+from kbsync.config.zhipu import SLICING, ZhipuTargetConfig
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -102,13 +104,16 @@ class LocalTargetConfig:
         return ("local", "path", os.path.realpath(self.path))
 
 
-TargetConfig = LocalTargetConfig
+TargetConfig = LocalTargetConfig | ZhipuTargetConfig
 """The union of all target types."""
 
-TARGETS: Mapping[str, type] = {"local": LocalTargetConfig}
+TARGETS: Mapping[str, type] = {"local": LocalTargetConfig, "zhipu": ZhipuTargetConfig}
 """Every target type of this version: a new one is an entry here and in `TargetConfig`."""
 
-DOCUMENT_SETTINGS: Mapping[str, tuple[str, ...]] = {"local": ()}
+DEFAULT_TARGET = "local"
+"""The type of a target that names none."""
+
+DOCUMENT_SETTINGS: Mapping[str, Mapping[str, Kind]] = {"local": {}, "zhipu": SLICING}
 """The keys a document rule may set for each target type."""
 
 
@@ -137,7 +142,7 @@ class DocumentRule:
             target: {
                 **block,
                 "description": f"settings of target type {target}",
-                "properties": {key: {} for key in keys},
+                "properties": {key: kind.described() for key, kind in keys.items()},
             }
             for target, keys in DOCUMENT_SETTINGS.items()
         }
@@ -234,7 +239,7 @@ class MirrorConfig:
     ] = ()
     target: Annotated[
         TargetConfig,
-        OneOf("the knowledge base; absent means {type: local}", "target type", "local", TARGETS),
+        OneOf("the knowledge base; absent means {type: local}", "target type", DEFAULT_TARGET, TARGETS),
     ] = field(default_factory=LocalTargetConfig)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from kbsync.config.model import Config
-from kbsync.config.shape import blocks, known_keys, written_defaults
+from kbsync.config.model import DEFAULT_TARGET, TARGETS, Config
+from kbsync.config.shape import blocks, is_required, known_keys, secret_keys, written_defaults
 
 Schema = dict[str, Any]
 
@@ -54,6 +54,23 @@ def _describe(block: type, definition: Schema) -> None:
             }
     definition["description"] = definition["description"].partition(". ")[0].rstrip(".")
     definition["properties"] = {key: properties[key] for key in known_keys(block)}
+    _require(block, definition)
+
+
+def _require(block: type, definition: Schema) -> None:
+    """A required secret may be given in either form; the type must be given where it is not the default."""
+    required = [key for key in definition.get("required", ()) if key not in secret_keys(block)]
+    if block in TARGETS.values() and block is not TARGETS[DEFAULT_TARGET]:
+        required = ["type", *required]
+    if required:
+        definition["required"] = required
+    forms = [
+        {"oneOf": [{"required": [key]}, {"required": [f"{key}_file"]}]}
+        for key in secret_keys(block)
+        if is_required(block, key)
+    ]
+    if forms:
+        definition["allOf"] = forms
 
 
 def _tidy(part: Any, definitions: Schema) -> Any:

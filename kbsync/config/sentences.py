@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from kbsync.config.draft import Draft
 from kbsync.config.kinds import not_among, value_shown
+from kbsync.config.model import TARGETS
 from kbsync.config.problems import Loc, nearest
-from kbsync.config.shape import Shape, about, blocks, known_keys
+from kbsync.config.shape import Shape, about, blocks, known_keys, secret_keys
 from kbsync.config.tree import Value
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def sentence(loc: Loc, detail: ErrorDetails, draft: Draft, shape: Shape) -> str:
         case "value_error":
             return str(detail["ctx"]["error"])
         case "missing" if block is not None:
-            return f"is missing; allowed: {about(block, key)}"
+            file = f"; or {key}_file, a file that holds it" if key in secret_keys(block) else ""
+            return f"is missing; allowed: {about(block, key)}{file}"
         case "union_tag_invalid":
             union = shape.tagged[loc]
             return not_among(draft.at((*loc, "type")), union.choices, union.what)
@@ -56,8 +58,10 @@ def unknown(key: str, known: Iterable[str]) -> str:
 
 
 def _hint(key: str, known: Iterable[str]) -> str:
-    homes = [home for home, block in blocks() if key in known_keys(block)]
+    homes = [(home, block) for home, block in blocks() if key in known_keys(block)]
     if len(homes) == 1:
-        return f"; {key} belongs into {homes[0] or 'the top of the file'}"
+        [(home, block)] = homes
+        kind = next((f"target type {name}" for name, one in TARGETS.items() if one is block), "")
+        return f"; {key} belongs into {kind or home or 'the top of the file'}"
     close = nearest(key, known)
     return f"; did you mean {close}?" if close else ""

@@ -14,6 +14,12 @@ from kbsync.core.model import Limits, Purpose, Upload, UploadState
 from kbsync.core.pauses import look_pause, pause
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
+LATER_LOOKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
+"""Seconds between looks for an upload that was given up: it may turn up late and must not stay a twin."""
+
+REEMBEDDING, QUOTA, RESLICE = "reembedding", "quota", "reslice"
+"""Codes of rows that are indexing: asked for again, waiting for room in the account, slices to be cut."""
+
 TOMBSTONE_KEPT = 7 * 86400.0
 RETIRE_TRIES = 3
 REJECTED_DELETE_PAUSE = 3600.0
@@ -21,12 +27,16 @@ REJECTED_DELETE_PAUSE = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """What steps need besides the row: the moment, chance (0..1), the target's limits, H in seconds."""
+    """What steps need besides the row: the moment, chance (0..1), the target's limits.
+
+    `absent_after` and `lag`, the largest lag of its list seen so far, make the horizon; all in seconds.
+    """
 
     now: float
     chance: Callable[[], float]
     limits: Limits
     absent_after: float = 15.0
+    lag: float = 0.0
 
     @property
     def looks_needed(self) -> int:
@@ -36,7 +46,9 @@ class Rhythm:
     @property
     def horizon(self) -> float:
         """Seconds after which absent means absent."""
-        return max(self.absent_after, 2 * self.limits.list_lag) if self.limits.list_lag > 0 else 0.0
+        if self.limits.list_lag <= 0:
+            return 0.0
+        return max(self.absent_after, 2 * max(self.limits.list_lag, self.lag))
 
 
 def send(upload: Upload, rhythm: Rhythm) -> Upload:
@@ -56,7 +68,17 @@ def accept(upload: Upload, remote_id: str, ready: bool, rhythm: Rhythm) -> Uploa
     """The target has it."""
     if ready and upload.purpose is Purpose.SERVE:
         return serve(upload, remote_id=remote_id, accepted_at=rhythm.now)
-    accepted = replace(upload, remote_id=remote_id, accepted_at=rhythm.now, looks=0, absences=0, reason="")
+    accepted = replace(
+        upload,
+        remote_id=remote_id,
+        accepted_at=rhythm.now,
+        looked_at=rhythm.now,
+        looks=0,
+        absences=0,
+        elapsed=0.0,
+        reason="",
+        code="",
+    )
     if upload.purpose is Purpose.RETIRE:
         return retire(accepted, rhythm)
     due = rhythm.now + rhythm.limits.poll_first
@@ -134,27 +156,86 @@ def _aged(upload: Upload, rhythm: Rhythm) -> Upload:
 def _presume_lost(upload: Upload, rhythm: Rhythm) -> Upload:
     if rhythm.limits.list_lag == 0:
         return drop(upload)
-    return replace(upload, state=UploadState.PRESUMED_LOST, next_look_at=rhythm.now + PRESUMED_LOST_KEPT)
+    due = rhythm.now + LATER_LOOKS[0]
+    return replace(upload, state=UploadState.PRESUMED_LOST, looks=0, elapsed=0.0, next_look_at=due)
 
 
-def wait_on(upload: Upload, rhythm: Rhythm) -> Upload:
-    """Still indexing: look again later, with growing pauses."""
+def still_lost(upload: Upload, rhythm: Rhythm) -> Upload:
+    """A later list does not have it either: looked for ever more seldom, for a week."""
+    aged = _aged(upload, rhythm)
+    if aged.elapsed >= PRESUMED_LOST_KEPT:
+        return drop(aged)
+    wait = LATER_LOOKS[min(aged.looks + 1, len(LATER_LOOKS) - 1)]
+    return replace(aged, looks=aged.looks + 1, next_look_at=rhythm.now + wait)
+
+
+def lag_seen(upload: Upload) -> float:
+    """Seconds for which lists were without a document that was sent and has now been found."""
+    if upload.sent_at is None or upload.looked_at is None or not (upload.absences or upload.looks):
+        return 0.0
+    return max(0.0, upload.looked_at - upload.sent_at)
+
+
+def wait_on(upload: Upload, rhythm: Rhythm, *, is_working: bool = False) -> Upload:
+    """Still indexing: look again later, with growing pauses. `is_working`: the target says so itself."""
     aged = _aged(upload, rhythm)
     limits = rhythm.limits
     wait = min(limits.poll_longest, limits.poll_first * 1.5 ** min(aged.looks, 40))
-    return replace(aged, looks=aged.looks + 1, next_look_at=rhythm.now + wait)
+    code = "" if is_working and aged.code == REEMBEDDING else aged.code
+    return replace(aged, looks=aged.looks + 1, next_look_at=rhythm.now + wait, code=code)
+
+
+def may_be_stale(upload: Upload, rhythm: Rhythm) -> bool:
+    """A failure the target shows may be the one from before it was asked to index again."""
+    return upload.code == REEMBEDDING and _aged(upload, rhythm).elapsed < rhythm.limits.reembed_grace
 
 
 def is_overdue(upload: Upload, rhythm: Rhythm) -> bool:
     """It has been indexing for longer than the target is given."""
-    return upload.elapsed >= rhythm.limits.give_up
+    return _aged(upload, rhythm).elapsed >= rhythm.limits.give_up
 
 
-def repair(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
-    """Indexing failed; it was asked to index again."""
-    repaired = replace(upload, repairs=upload.repairs + 1, reason=reason, looks=0, elapsed=0.0)
-    wait = pause(repaired.repairs, rhythm.chance)
-    return replace(repaired, looked_at=rhythm.now, next_look_at=rhythm.now + wait)
+def repair(upload: Upload, reason: str, rhythm: Rhythm, *, spent: bool = True) -> Upload:
+    """Indexing failed; it was asked to index again. `spent`: the document was to blame."""
+    tries = upload.repairs + 1 if spent else upload.repairs
+    wait = pause(max(1, tries), rhythm.chance)
+    return replace(
+        upload,
+        repairs=tries,
+        reason=reason,
+        code=REEMBEDDING,
+        looks=0,
+        elapsed=0.0,
+        looked_at=rhythm.now,
+        next_look_at=rhythm.now + wait,
+    )
+
+
+def await_room(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
+    """The account has no room to index it: no try is spent, and it is asked again once there is room."""
+    return replace(upload, reason=reason, code=QUOTA, next_look_at=rhythm.now)
+
+
+def reslice(upload: Upload, rhythm: Rhythm) -> Upload:
+    """FAILED → INDEXING: the target is to cut it anew, its bytes unchanged."""
+    return replace(
+        upload,
+        state=UploadState.INDEXING,
+        purpose=Purpose.SERVE,
+        repairs=0,
+        looks=0,
+        absences=0,
+        elapsed=0.0,
+        looked_at=rhythm.now,
+        next_look_at=rhythm.now,
+        reason="",
+        code=RESLICE,
+    )
+
+
+def rename_intent(upload: Upload, name: str, reason: str, rhythm: Rhythm) -> Upload:
+    """The name it was sent under is taken: intended again under another."""
+    return replace(upload, state=UploadState.INTENDED, name=name, reason=reason, next_look_at=rhythm.now)
 
 
 def again(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
@@ -176,6 +257,7 @@ def again(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
         looked_at=None,
         next_look_at=rhythm.now + pause(tries, rhythm.chance),
         reason=reason,
+        code="",
     )
 
 
@@ -226,11 +308,6 @@ def still_there(upload: Upload, rhythm: Rhythm) -> Upload:
     if age < rhythm.horizon or upload.repairs >= RETIRE_TRIES:
         return upload
     return replace(retire(upload, rhythm), repairs=upload.repairs + 1)
-
-
-def expire(upload: Upload) -> Upload:
-    """Nothing was heard of a lost or deleted document for a week."""
-    return drop(upload) if upload.state is UploadState.PRESUMED_LOST else gone(upload)
 
 
 def delete_refused(upload: Upload, reason: str, code: str, rhythm: Rhythm) -> Upload:

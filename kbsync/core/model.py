@@ -134,13 +134,23 @@ class Purpose(enum.IntEnum):
     RETIRE = 1
 
 
+UNREADABLE = "?"
+TAG = "tag:"
+
+
+def by_tag(tag: str) -> str:
+    """What stands for a digest of which only the tag in a name is known; '' for no tag."""
+    return TAG + tag if tag else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """One row of the journal: one remote object, or the intent to make one.
 
     `id` is 0 until the store gives one. `label` is the path under which the target knows it; `path`
     is where its file is now (None when it belongs to no file any more). `predecessor` is the upload
-    it replaces once ready.
+    it replaces once ready. The digest of a document found at the target is what is known of it: nothing
+    (''), the tag in its name (`by_tag`), or that its bytes cannot be had (`UNREADABLE`).
     """
 
     id: int
@@ -194,6 +204,8 @@ class Abilities:
     renames: bool = False
     updates: bool = False
     reembeds: bool = False
+    reslices: bool = False
+    reads: bool = False
     rename_policy: str = "replace"  # replace | keep
     adopt: str = "content"  # content | name
 
@@ -207,7 +219,8 @@ class Limits:
     the list is the truth and one look settles an unsure upload. `marks`: the list gives back the
     path, digest and upload id that were sent. `embedded`: the base lives and dies with this state (another
     id means the old one is lost), and its rejections come from looking into the document, so that many
-    in a row mean many bad documents and never a broken target.
+    in a row mean many bad documents and never a broken target. `reembed_grace` is how long (seconds) a
+    failure may be an old one after indexing was asked for again.
     """
 
     extensions: frozenset[str] = frozenset()
@@ -223,3 +236,4 @@ class Limits:
     give_up: float = 1800.0
     poll_first: float = 1.0
     poll_longest: float = 15.0
+    reembed_grace: float = 0.0

@@ -9,7 +9,10 @@ Each rule is a sentence here and a row in `tests/core/test_planner.py`:
 - A change is sent as a successor; what serves goes on serving until the successor is ready.
 - Newer work supersedes: an older version on its way is retired, never waited for, except where the target
   updates in place, since there a single document must not be written to twice at once.
-- A quarantined version is not sent again; an edit or `retry` makes another one.
+- A quarantined version is not sent again; an edit or `retry` makes another one. Under another recipe it is
+  cut anew where it lies, if the target can do that: it serves nothing.
+- A document found at the target is taken for ours when its bytes prove it; where its name does not tell, it
+  is read before anything is sent.
 """
 
 from __future__ import annotations
@@ -17,9 +20,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kbsync.core.model import Abilities, Choice, Presence, Purpose, Status, Upload, UploadState, Wish
+from kbsync.core.model import (
+    TAG,
+    Abilities,
+    Choice,
+    Presence,
+    Purpose,
+    Status,
+    Upload,
+    UploadState,
+    Wish,
+    by_tag,
+)
+from kbsync.core.names import tag_of
 
 GONE, DESELECTED, EMPTIED = "gone", "deselected", "emptied"
+UNKNOWN_SIZE = -1
+"""The size of a found document whose length the target does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +103,21 @@ class Relabel:
     upload: int
 
 
-Action = Send | Drop | Retire | Unwant | Want | Serve | Weigh | Keep | Relabel
+@dataclass(frozen=True, slots=True)
+class Prove:
+    """Read the document at the target: is it this file?"""
+
+    upload: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reslice:
+    """Have the target cut the document anew under the wished recipe."""
+
+    upload: int
+
+
+Action = Send | Drop | Retire | Unwant | Want | Serve | Weigh | Keep | Relabel | Prove | Reslice
 
 
 def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
@@ -148,6 +179,10 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
         return (*back, *_encourage(chosen, server), *_supersede(uploads, chosen, abilities))
     if _must_wait(uploads, abilities):
         return back
+    if server is None and (found := next((u for u in uploads if _is_unread(u, wish, abilities)), None)):
+        return (Prove(found.id),)
+    if failed := next((u for u in uploads if _can_be_cut_anew(u, wish, abilities)), None):
+        return (*back, *_supersede(uploads, failed, abilities), Reslice(failed.id))
     send = Send(server.id if server else None)
     return (*back, *_supersede(uploads, None, abilities), send)
 
@@ -194,10 +229,38 @@ def _chosen(
 def _adoptable(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> Upload | None:
     """A document found at the target that is proven ours: by its bytes, or by name where that is enough."""
     found = [u for u in uploads if u.state is UploadState.ADOPTING]
-    proven = [u for u in found if u.digest == wish.digest]
-    if not proven and abilities.adopt == "name":
+    proven = [u for u in found if proves(u, wish)]
+    if not proven and abilities.adopt == "name" and not any(_is_unread(u, wish, abilities) for u in found):
         proven = found
     return proven[0] if proven else None
+
+
+def proves(found: Upload, wish: Wish) -> bool:
+    """What is known of a document's bytes says that they are the wished ones."""
+    return wish.digest is not None and tells(found.digest, found.size, wish.digest, wish.size)
+
+
+def tells(known: str, known_size: int | None, digest: str, size: int) -> bool:
+    """What is known of some bytes, their digest or only the tag of it, says that they are these."""
+    if known == digest or not known.startswith(TAG):
+        return known == digest
+    return known == by_tag(tag_of(digest)) and known_size in (size, UNKNOWN_SIZE, None)
+
+
+def _is_unread(upload: Upload, wish: Wish, abilities: Abilities) -> bool:
+    """It may be this file, and nobody has looked into it yet."""
+    could_be = upload.state is UploadState.ADOPTING and upload.digest == ""
+    return abilities.reads and could_be and upload.size in (wish.size, UNKNOWN_SIZE)
+
+
+def _can_be_cut_anew(upload: Upload, wish: Wish, abilities: Abilities) -> bool:
+    return (
+        abilities.reslices
+        and upload.state is UploadState.FAILED
+        and upload.remote_id is not None
+        and upload.digest == wish.digest
+        and upload.recipe != wish.recipe
+    )
 
 
 def _encourage(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from kbsync.contract import Base, Target
+from kbsync.core.model import Abilities
 from kbsync.core.select import Rules
 from kbsync.engine import outcomes
 from kbsync.engine.adoption import adopt
@@ -16,7 +18,7 @@ from kbsync.engine.ledger import Ledger
 from kbsync.engine.terms import Plan, Terms, abilities_of, recipe_of
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
-from kbsync.state.mirrors import Halt, MirrorRecord, RootRecord
+from kbsync.state.mirrors import BindingRecord, Halt, MirrorRecord, RootRecord
 from kbsync.state.store import Store, Tx
 
 PAGE = 256
@@ -77,8 +79,8 @@ async def bind(
     cure: Callable[[str], str],
 ) -> Terms:
     """Look at the base and bind the mirror to it. Raises `TargetError`."""
-    base = await target.base()
-    repair = cure(f"verify --repair --mirror {plan.name}")
+    base = await _counted(store, plan, record, target, await target.base())
+    repair = f"kbsync verify --repair --mirror {plan.name}"
     binding = await store.write(lambda tx: _rebind(tx, plan, record, base, target, repair))
     return Terms(
         plan=plan,
@@ -94,7 +96,30 @@ async def bind(
     )
 
 
+async def _counted(store: Store, plan: Plan, record: MirrorRecord, target: Target, base: Base) -> Base:
+    """The base with its documents counted one by one, where its own figure says that many are gone.
+
+    A figure may lag behind what was just uploaded; what the list has of ours is certainly there.
+    """
+    key = (plan.target_type, base.address, base.id, plan.prefix)
+    binding = await store.read(lambda tx: tx.mirrors.binding_for(*key))
+    if binding is None:
+        return base
+    serving = await store.read(lambda tx: tx.uploads.serving_count(record.id, binding))
+    if (ids := await ids_if_emptied(target, base, serving)) is None:
+        return base
+    return replace(base, documents=await store.read(lambda tx: tx.uploads.serving_among(binding, ids)))
+
+
+async def ids_if_emptied(target: Target, base: Base, serving: int) -> list[str] | None:
+    """The ids of all documents of a base that says it lost many; None where it does not say so."""
+    if base.documents is None or target.limits.embedded or not is_emptied(serving, base.documents):
+        return None
+    return [listed.remote_id async for listed in target.list()]
+
+
 def _rebind(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, target: Target, repair: str) -> int:
+    _rename_all(tx, plan, record, base, abilities_of(target, plan))
     binding = tx.mirrors.bind_to(record.id, plan.target_type, base.address, base.id, plan.prefix)
     if record.binding not in (None, binding) and target.limits.embedded:
         assert record.binding is not None
@@ -107,17 +132,36 @@ def _rebind(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, target: Target
     return binding
 
 
+def _rename_all(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, abilities: Abilities) -> None:
+    """Another prefix in the same base is another name for every document, and the base stays the same."""
+    last = None if record.binding is None else tx.mirrors.binding(record.binding)
+    if last is None or not is_reprefixed(last, plan, base):
+        return
+    if tx.mirrors.binding_for(plan.target_type, base.address, base.id, plan.prefix) is None:
+        tx.mirrors.set_prefix(last.id, plan.prefix)
+        if abilities.renames or abilities.rename_policy == "replace":
+            tx.uploads.unlabel(record.id, last.id)
+
+
+def is_reprefixed(last: BindingRecord, plan: Plan, base: Base) -> bool:
+    """The mirror stays in its base and only its prefix changed."""
+    same = (last.target, last.address, last.base) == (plan.target_type, base.address, base.id)
+    return same and last.prefix != plan.prefix
+
+
 def refuse_emptied(serving: int, base: Base, cure: str) -> None:
     """A base that lost many documents behind our back is a person's business. Raises `Halted`."""
-    if base.documents is None or not serving:
-        return
-    lost = serving - base.documents
-    if lost > max(EMPTIED_LEAST, EMPTIED_SHARE * serving):
+    if base.documents is not None and is_emptied(serving, base.documents):
         raise Halted(
             "knowledge-base-emptied",
-            f"{lost} of {serving} documents are no longer in the knowledge base",
+            f"{serving - base.documents} of {serving} documents are no longer in the knowledge base",
             cure=cure,
         )
+
+
+def is_emptied(serving: int, documents: int) -> bool:
+    """So many of the documents believed ready are gone that it is no accident of one or two."""
+    return serving - documents > max(EMPTIED_LEAST, EMPTIED_SHARE * serving)
 
 
 async def prepare(store: Store, ledger: Ledger, target: Target, clock: Clock) -> None:
@@ -125,6 +169,7 @@ async def prepare(store: Store, ledger: Ledger, target: Target, clock: Clock) ->
     terms = ledger.terms
     await store.write(lambda tx: tx.entries.forget_first_looks(terms.mirror))
     await store.write(lambda tx: outcomes.recover(ledger, tx))
+    await store.read(ledger.recall_lag)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(terms.binding)):
         await adopt(store, ledger, target)
     print_now = fingerprint(terms)

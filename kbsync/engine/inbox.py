@@ -9,6 +9,7 @@ from typing import Any
 
 from kbsync.core import lifecycle
 from kbsync.core.model import Purpose, Upload, UploadState
+from kbsync.core.planner import tells
 from kbsync.engine.clock import Clock
 from kbsync.engine.ledger import Ledger
 from kbsync.state.inbox import Message
@@ -97,7 +98,7 @@ class Inbox:
         tx.uploads.save(lifecycle.retire(rows[0], self._ledger.rhythm))
 
     def _retire_stray(self, tx: Tx, stray: Mapping[str, Any]) -> None:
-        """A document no row holds: its row gets the id back; in an embedded base, all ours, it gets a row."""
+        """A document no row holds: its row gets the id back; where it is proven ours it gets a row."""
         remote_id = str(stray["remote_id"])
         if tx.uploads.by_remote(self._ledger.terms.binding, remote_id):
             self._retire_surplus(tx, remote_id)
@@ -106,8 +107,17 @@ class Inbox:
         if row is not None and row.remote_id is None and row.digest == stray["digest"]:
             found = replace(row, remote_id=remote_id)
             tx.uploads.save(lifecycle.retire(found, self._ledger.rhythm))
-        elif self._ledger.terms.limits.embedded:
+        elif self._ledger.terms.limits.embedded or self._is_twin(tx, stray):
             tx.uploads.add(self._stray_row(remote_id, stray))
+
+    def _is_twin(self, tx: Tx, stray: Mapping[str, Any]) -> bool:
+        """Another document serves the file at this path, and this one has the file's own bytes."""
+        terms, path = self._ledger.terms, str(stray["path"])
+        entry = tx.entries.get(terms.mirror, path)
+        is_served = any(row.state.serves for row in self._ledger.uploads(tx, path))
+        if entry is None or entry.digest is None or not is_served:
+            return False
+        return tells(str(stray["digest"]), stray["size"], entry.digest, entry.stamp.size)
 
     def _stray_row(self, remote_id: str, stray: Mapping[str, Any]) -> Upload:
         terms, now = self._ledger.terms, self._clock.wall()

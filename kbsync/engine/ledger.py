@@ -6,7 +6,8 @@ Every method takes the transaction it runs in. Whatever changes a file's row or 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from kbsync.core import lifecycle
@@ -27,7 +28,9 @@ from kbsync.core.planner import (
     Action,
     Drop,
     Keep,
+    Prove,
     Relabel,
+    Reslice,
     Retire,
     Send,
     Serve,
@@ -35,6 +38,7 @@ from kbsync.core.planner import (
     Want,
     Weigh,
     decide,
+    proves,
     status_of,
 )
 from kbsync.engine.clock import Clock
@@ -45,6 +49,7 @@ from kbsync.state.store import Tx
 ROUNDS = 8
 BACKLOG_PENALTY = 600.0
 HUGE_PENALTY = 600.0
+LONGEST_LAG = 600.0
 LINGERING = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE, UploadState.ADOPTING)
 
 
@@ -76,11 +81,28 @@ class Ledger:
         self.terms = terms
         self._clock = clock
         self._on_settled = on_settled
+        self._lag = 0.0
 
     @property
     def rhythm(self) -> Rhythm:
-        """The moment, chance and limits for lifecycle steps."""
-        return Rhythm(self._clock.wall(), self._clock.chance, self.terms.limits, self.terms.plan.absent_after)
+        """The moment, chance, limits and the lag known so far, for lifecycle steps."""
+        after = self.terms.plan.absent_after
+        return Rhythm(self._clock.wall(), self._clock.chance, self.terms.limits, after, self._lag)
+
+    def recall_lag(self, tx: Tx) -> None:
+        """How late the target's list was seen to be, in this run or an earlier one."""
+        self._lag = float(tx.meta.get(self._lag_key) or 0.0)
+
+    def note_lag(self, tx: Tx, seconds: float) -> None:
+        """The target's list was this late: from now on absence takes twice as long to be believed."""
+        seconds = min(seconds, LONGEST_LAG)
+        if seconds > self._lag:
+            self._lag = seconds
+            tx.meta.set(self._lag_key, f"{seconds:.1f}")
+
+    @property
+    def _lag_key(self) -> str:
+        return f"lag:{self.terms.binding}"
 
     def observe(self, tx: Tx, seen: Seen) -> None:
         """A look at a file ended: record it and settle its path."""
@@ -195,19 +217,13 @@ class Ledger:
         mirror, now = self.terms.mirror, self._clock.wall()
         match action:
             case Send(predecessor):
-                added = tx.uploads.add(self._intend(wish, predecessor, fresh))
+                added = tx.uploads.add(self._intend(tx, wish, list(rows.values()), predecessor, fresh))
                 rows[added.id] = added
                 return False  # by itself it calls for nothing more
-            case Drop(number):
-                tx.uploads.save(lifecycle.drop(rows[number]))
-            case Retire(number):
-                tx.uploads.save(lifecycle.retire(rows[number], self.rhythm))
-            case Unwant(number):
-                tx.uploads.save(lifecycle.unwant(rows[number]))
-            case Want(number):
-                tx.uploads.save(lifecycle.want(rows[number]))
+            case Drop() | Retire() | Unwant() | Want():
+                tx.uploads.save(self._stepped(rows[action.upload], action))
             case Serve(number):
-                self._serve_again(tx, rows[number])
+                self._serve_again(tx, rows[number], wish)
             case Weigh(number, cause):
                 tx.holds.nominate(mirror, wish.path, number, cause, now)
                 return False
@@ -218,9 +234,29 @@ class Ledger:
                 if rows[number].next_look_at is not None:
                     return False
                 tx.uploads.save(replace(rows[number], next_look_at=now))
+            case Prove(number):
+                if rows[number].next_look_at is None:
+                    tx.uploads.save(replace(rows[number], next_look_at=now, rank=now))
+                return False
+            case Reslice(number):
+                tx.uploads.recast(number, recipe=wish.recipe)
+                tx.uploads.save(lifecycle.reslice(rows[number], self.rhythm))
         return True
 
-    def _intend(self, wish: Wish, predecessor: int | None, fresh: bool) -> Upload:
+    def _stepped(self, row: Upload, action: Drop | Retire | Unwant | Want) -> Upload:
+        match action:
+            case Drop():
+                return lifecycle.drop(row)
+            case Retire():
+                return lifecycle.retire(row, self.rhythm)
+            case Unwant():
+                return lifecycle.unwant(row)
+            case Want():
+                return lifecycle.want(row)
+
+    def _intend(
+        self, tx: Tx, wish: Wish, others: Sequence[Upload], predecessor: int | None, fresh: bool
+    ) -> Upload:
         now = self._clock.wall()
         assert wish.digest is not None
         return Upload(
@@ -229,7 +265,7 @@ class Ledger:
             binding=self.terms.binding,
             path=wish.path,
             label=wish.path,
-            name=self.terms.remote_name(wish.path),
+            name=self.free_name(tx, wish.path, wish.digest, [u.name for u in others]),
             digest=wish.digest,
             size=wish.size,
             recipe=wish.recipe,
@@ -240,7 +276,29 @@ class Ledger:
             rank=rank(now, wish.size, fresh),
         )
 
-    def _serve_again(self, tx: Tx, upload: Upload) -> None:
+    def free_name(self, tx: Tx, path: str, digest: str, taken: Sequence[str] = (), start: int = 0) -> str:
+        """A name at the target for these bytes that no document or upload of this base has, or may have.
+
+        `taken`: names at the path itself; `start`: the first number to try. Where our marker tells documents
+        apart, names need not.
+        """
+        naming = self.terms.naming
+        if self.terms.limits.marks:
+            return naming.name(path, digest)
+        names = (naming.name(path, digest, number) for number in itertools.count(start))
+        return next(
+            name for name in names if name not in taken and not tx.uploads.is_named(self.terms.binding, name)
+        )
+
+    def next_name(self, tx: Tx, upload: Upload) -> str:
+        """Another name for an upload whose name the target refused."""
+        reading = self.terms.naming.read(upload.name)
+        start = 1 if reading is None else reading.number + 1
+        return self.free_name(tx, upload.path or upload.label, upload.digest, (upload.name,), start)
+
+    def _serve_again(self, tx: Tx, upload: Upload, wish: Wish) -> None:
+        if upload.state is UploadState.ADOPTING and proves(upload, wish):
+            tx.uploads.recast(upload.id, digest=wish.digest)
         tx.holds.withdraw(self.terms.mirror, upload.path or "")
         tx.holds.release(upload.id)
         tx.holds.end_empty(self.terms.mirror, self._clock.wall())

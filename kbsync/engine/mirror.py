@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from kbsync.contract import Target
+from kbsync.contract import Measured, Target
 from kbsync.core.select import Rules
 from kbsync.engine import attach
 from kbsync.engine.clock import Clock
@@ -20,7 +20,7 @@ from kbsync.engine.ledger import Ledger
 from kbsync.engine.outcomes import Happened
 from kbsync.engine.reconciler import Reconciler
 from kbsync.engine.sending import Bodies
-from kbsync.engine.terms import Plan
+from kbsync.engine.terms import Plan, as_halt
 from kbsync.engine.worker import Worker
 from kbsync.errors import Halted, TargetError
 from kbsync.source.hints import Hint, HintKind
@@ -30,6 +30,12 @@ from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store, Tx
 
 log = structlog.get_logger("kbsync")
+
+SHOWN_BY_BASE = ("credentials", "knowledge-base-missing", "knowledge-base-emptied")
+SHOWN_BY_WORK = ("quota", "target-rejects")
+"""Halts by what shows that their cause is gone: a look at the base, or documents that are taken again."""
+
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ class MirrorRun:
     parts: Parts | None = None
     identity: RootIdentity | None = None
     on_doubt: Callable[[], None] = lambda: None
+    told_requests: int = 0
 
     # -- beginning and ending --------------------------------------------------------------------------
 
@@ -189,6 +196,8 @@ class MirrorRun:
 
     async def end(self, grace: float = 0.5) -> None:
         """Stop the parts; the journal knows what was in flight. Repeatable."""
+        self.tell_requests()
+        self.told_requests = 0
         parts, self.parts = self.parts, None
         if parts is None:
             return
@@ -221,8 +230,23 @@ class MirrorRun:
             return False, True
         return self.clock.wall() - record.last_deep >= self.plan.deep_rescan, False
 
+    def tell_requests(self) -> None:
+        """How many requests there were, by kind and outcome, where there are any to count."""
+        target = self.parts.target if self.parts else None
+        if isinstance(target, Measured) and target.meter.total > self.told_requests:
+            self.told_requests = target.meter.total
+            counts = {f"{op} {outcome}": n for (op, outcome), n in sorted(target.meter.requests.items())}
+            log.info(
+                "requests.counted",
+                mirror=self.plan.name,
+                total=target.meter.total,
+                sent_bytes=target.meter.sent_bytes,
+                requests=counts,
+            )
+
     async def compared(self, *, deep: bool = False) -> None:
         """The folder was compared as a whole."""
+        self.tell_requests()
         now = self.clock.wall()
         await self.store.write(lambda tx: tx.mirrors.pass_ended(self.mirror, now, deep))
         await self.store.write(lambda tx: tx.folders.remove_gone(self.mirror))
@@ -264,6 +288,22 @@ class MirrorRun:
         if self.parts is not None:
             self.parts.worker.resume()
 
+    async def try_again(self) -> None:
+        """The base answers. Where that is what was wrong the halt is over; else the work has to prove it."""
+        assert self.halt is not None
+        if self.halt.reason in SHOWN_BY_BASE:
+            await self.resume()
+        elif self.parts is not None:
+            self.parts.worker.resume()
+
+    async def end_halt_if_proven(self) -> None:
+        """What the work was taken up for again went well, or nothing of it is left."""
+        if self.halt is None or self.parts is None or self.halt.reason not in SHOWN_BY_WORK:
+            return
+        pulse = self.parts.worker.pulse
+        if pulse.halted is None and (pulse.is_proven or await self.parts.worker.is_idle(PATIENCE)):
+            await self.set_halt(None)
+
     # -- the root --------------------------------------------------------------------------------------
 
     async def trusted_identity(self) -> RootIdentity | None:
@@ -297,7 +337,7 @@ class MirrorRun:
             log.info("mirror.resumed", mirror=self.plan.name, reason=before.reason)
 
     def _halt_of(self, error: Halted) -> Halt:
-        return Halt(error.halt, error.reason, error.cure)
+        return as_halt(error, self.site.cure)
 
     async def _worker_halted(self, error: Halted) -> None:
         await self.set_halt(self._halt_of(error))

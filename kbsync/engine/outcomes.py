@@ -6,26 +6,35 @@ request was on its way) and returns what is worth a line in the log.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kbsync.contract import Accepted, DeleteOutcome, DocState, DocStatus, Listed, PutOutcome
 from kbsync.core import lifecycle
-from kbsync.core.model import Upload, UploadState
+from kbsync.core.model import UNREADABLE, Upload, UploadState
 from kbsync.engine.ledger import Ledger
-from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.errors import Halted, NameTaken, Rejected, Unavailable
 from kbsync.state.store import Tx
+
+NAME_TRIES = 5
+PROOF_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One canonical line: `event` is `noun.past_verb`, `seconds` from intent to answer."""
+    """One canonical line: `event` is `noun.past_verb`, `seconds` from intent to end.
+
+    Of these the target had it for `indexing` seconds. `size` in bytes.
+    """
 
     event: str
     path: str
     document_id: str | None = None
     attempt: int = 0
     seconds: float = 0.0
+    indexing: float = 0.0
+    size: int = 0
     reason: str = ""
     code: str = ""
     replaced: bool = False
@@ -59,8 +68,11 @@ def put_ended(ledger: Ledger, tx: Tx, number: int, outcome: PutOutcome) -> Happe
     if upload is None or upload.state is not UploadState.SENDING:
         return None
     match outcome:
-        case Accepted(remote_id, ready, replaced):
-            return _accepted(ledger, tx, upload, remote_id, ready, replaced)
+        case Accepted():
+            return _accepted(ledger, tx, upload, outcome)
+        case NameTaken() if upload.attempts <= NAME_TRIES and upload.path is not None:
+            name = ledger.next_name(tx, upload)
+            changed = lifecycle.rename_intent(upload, name, outcome.reason, ledger.rhythm)
         case Rejected():
             changed = lifecycle.reject(upload, outcome.reason, outcome.code)
         case Unavailable():
@@ -71,16 +83,19 @@ def put_ended(ledger: Ledger, tx: Tx, number: int, outcome: PutOutcome) -> Happe
             changed = lifecycle.doubt(upload, outcome.reason, ledger.rhythm)
     tx.uploads.save(changed)
     _settle(ledger, tx, changed)
-    return _event(changed) if changed.state is UploadState.FAILED else None
+    return _event(ledger, changed) if changed.state is UploadState.FAILED else None
 
 
-def _accepted(
-    ledger: Ledger, tx: Tx, upload: Upload, remote_id: str, ready: bool, replaced: bool
-) -> Happened | None:
-    if replaced:  # the predecessor is no more: whatever was wished meanwhile, this one serves now
+def _accepted(ledger: Ledger, tx: Tx, upload: Upload, answer: Accepted) -> Happened | None:
+    if answer.replaced:  # the predecessor is no more: whatever was wished meanwhile, this one serves now
         upload = lifecycle.want(upload)
-    accepted = lifecycle.accept(upload, remote_id, ready, ledger.rhythm)
-    return _take_up(ledger, tx, accepted, replaced)
+    accepted = lifecycle.accept(upload, answer.remote_id, answer.ready, ledger.rhythm)
+    return _take_up(ledger, tx, _named_as(accepted, answer.name), answer.replaced)
+
+
+def _named_as(upload: Upload, name: str) -> Upload:
+    """The target may call it otherwise than it was sent."""
+    return replace(upload, name=name) if name else upload
 
 
 def _take_up(ledger: Ledger, tx: Tx, upload: Upload, replaced: bool = False) -> Happened | None:
@@ -90,11 +105,23 @@ def _take_up(ledger: Ledger, tx: Tx, upload: Upload, replaced: bool = False) -> 
     else:
         tx.uploads.save(upload)
     _settle(ledger, tx, upload)
-    return _event(upload) if upload.state is UploadState.SERVING else None
+    return _event(ledger, upload) if upload.state is UploadState.SERVING else None
 
 
-def status_known(ledger: Ledger, tx: Tx, number: int, status: DocStatus, reembedded: bool) -> Happened | None:
-    """A document that was indexing was looked at; `reembedded`: it failed and was asked to index again."""
+class Repair(enum.Enum):
+    """What was done about a document that failed to index."""
+
+    NONE = enum.auto()
+    ASKED = enum.auto()  # the target was asked to index it again
+    AWAITED = enum.auto()  # the account is full: nothing is done until there is room
+    NOT_OFFERED = enum.auto()  # the target cannot be asked
+    LATER = enum.auto()  # the target could not be asked now
+
+
+def status_known(
+    ledger: Ledger, tx: Tx, number: int, status: DocStatus, repair: Repair = Repair.NONE
+) -> Happened | None:
+    """A document that was indexing was looked at, and if it failed, something was done about it."""
     upload = tx.uploads.get(number)
     if upload is None or upload.state is not UploadState.INDEXING:
         return None
@@ -102,30 +129,66 @@ def status_known(ledger: Ledger, tx: Tx, number: int, status: DocStatus, reembed
     match status.state:
         case DocState.READY:
             return _take_up(ledger, tx, lifecycle.serve(upload))
-        case DocState.FAILED if reembedded:
-            changed = lifecycle.repair(upload, status.reason, rhythm)
+        case DocState.FAILED if repair is Repair.AWAITED:
+            changed = lifecycle.await_room(upload, status.reason, rhythm)
+        case DocState.FAILED if repair is Repair.ASKED:
+            changed = lifecycle.repair(upload, status.reason, rhythm, spent=not status.halt)
         case DocState.FAILED:
-            return failed_to_index(ledger, tx, upload, status.reason, status.code)
+            offered = repair is not Repair.NOT_OFFERED
+            return failed_to_index(ledger, tx, upload, status.reason, status.code, offered=offered)
         case DocState.MISSING:
             changed = lifecycle.vanished(upload, rhythm)
         case _:
-            changed = lifecycle.wait_on(upload, rhythm)
-    if lifecycle.is_overdue(changed, rhythm):
-        return failed_to_index(ledger, tx, changed, _overdue(changed), "overdue")
+            changed = lifecycle.wait_on(upload, rhythm, is_working=status.state is DocState.INDEXING)
+            if changed.elapsed >= rhythm.limits.give_up and repair is not Repair.LATER:
+                return failed_to_index(ledger, tx, changed, _overdue(changed), "overdue")
     tx.uploads.save(changed)
     _settle(ledger, tx, changed)
     return None
+
+
+def resliced(ledger: Ledger, tx: Tx, number: int, is_asked: bool) -> None:
+    """The target was asked to cut a document anew, or cannot be: then a fresh upload takes its place."""
+    upload = tx.uploads.get(number)
+    if upload is None or upload.state is not UploadState.INDEXING or upload.code != lifecycle.RESLICE:
+        return
+    rhythm = ledger.rhythm
+    asked = lifecycle.repair(upload, "", rhythm, spent=False)
+    tx.uploads.save(asked if is_asked else lifecycle.retire(upload, rhythm))
+    _settle(ledger, tx, upload)
+
+
+def proof_ended(ledger: Ledger, tx: Tx, number: int, digest: str | None) -> None:
+    """The bytes of a found document were read; None: they cannot be had now."""
+    upload = tx.uploads.get(number)
+    if upload is None or upload.state is not UploadState.ADOPTING:
+        return
+    tried = replace(upload, attempts=upload.attempts + 1, next_look_at=None)
+    if digest is None and tried.attempts < PROOF_TRIES:
+        tx.uploads.save(lifecycle.delete_put_off(tried, "its bytes could not be read", None, ledger.rhythm))
+        return
+    tx.uploads.save(tried)
+    tx.uploads.recast(number, digest=digest or UNREADABLE)
+    _settle(ledger, tx, upload)
 
 
 def _overdue(upload: Upload) -> str:
     return f"not searchable after {upload.elapsed:.0f} s"
 
 
-def failed_to_index(ledger: Ledger, tx: Tx, upload: Upload, reason: str, code: str) -> Happened | None:
-    """Indexing failed for good this time: a fresh upload while tries are left, else quarantine."""
-    tries = ledger.terms.limits.reembed_tries + (1 if ledger.terms.abilities.reembeds else 0)
+def failed_to_index(
+    ledger: Ledger, tx: Tx, upload: Upload, reason: str, code: str, *, offered: bool = True
+) -> Happened | None:
+    """Indexing failed for good this time: a fresh upload while tries are left, else quarantine.
+
+    `offered`: the target can be asked to index again; a fresh upload comes after that, else in its place.
+    """
+    extra = 1 if ledger.terms.abilities.reembeds and offered else 0
+    tries = ledger.terms.limits.reembed_tries + extra
     if upload.repairs < tries:
         fresh = lifecycle.again(upload, reason, ledger.rhythm)
+        if not ledger.terms.limits.marks:
+            fresh = replace(fresh, name=ledger.next_name(tx, upload))
         tx.uploads.save(lifecycle.retire(upload, ledger.rhythm))
         tx.uploads.add(fresh)
         _settle(ledger, tx, fresh)
@@ -133,7 +196,7 @@ def failed_to_index(ledger: Ledger, tx: Tx, upload: Upload, reason: str, code: s
     failed = replace(lifecycle.reject(upload, reason, code), attempts=upload.repairs)
     tx.uploads.save(failed)
     _settle(ledger, tx, failed)
-    return _event(failed)
+    return _event(ledger, failed)
 
 
 def look_ended(ledger: Ledger, tx: Tx, number: int, seen: Listed | None) -> Happened | None:
@@ -144,6 +207,8 @@ def look_ended(ledger: Ledger, tx: Tx, number: int, seen: Listed | None) -> Happ
             changed = lifecycle.not_found(upload, ledger.rhythm)
         case Upload(state=UploadState.TOMBSTONE) if seen is None:
             changed = lifecycle.gone(upload)
+        case Upload(state=UploadState.PRESUMED_LOST) if seen is None:
+            changed = lifecycle.still_lost(upload, ledger.rhythm)
         case Upload(state=UploadState.TOMBSTONE):
             changed = lifecycle.still_there(upload, ledger.rhythm)
         case Upload(state=UploadState.UNSURE | UploadState.PRESUMED_LOST) if seen is not None:
@@ -157,10 +222,12 @@ def look_ended(ledger: Ledger, tx: Tx, number: int, seen: Listed | None) -> Happ
 
 def _found_again(ledger: Ledger, tx: Tx, upload: Upload, seen: Listed) -> Happened | None:
     """One that was given up serves only if nothing else does."""
+    ledger.note_lag(tx, lifecycle.lag_seen(upload))
     if upload.state is UploadState.PRESUMED_LOST and _is_served(ledger, tx, upload):
         upload = lifecycle.unwant(upload)
     ready = seen.state is DocState.READY
-    return _take_up(ledger, tx, lifecycle.accept(upload, seen.remote_id, ready, ledger.rhythm))
+    found = lifecycle.accept(upload, seen.remote_id, ready, ledger.rhythm)
+    return _take_up(ledger, tx, _named_as(found, seen.name))
 
 
 def _is_served(ledger: Ledger, tx: Tx, upload: Upload) -> bool:
@@ -216,7 +283,8 @@ def delete_ended(ledger: Ledger, tx: Tx, number: int, outcome: DeleteOutcome) ->
             changed = lifecycle.delete_put_off(upload, outcome.reason, None, rhythm)
     tx.uploads.save(changed)
     _settle(ledger, tx, changed)
-    return Happened("document.deleted", upload.label, upload.remote_id) if outcome is None else None
+    path = upload.path or upload.label
+    return Happened("document.deleted", path, upload.remote_id) if outcome is None else None
 
 
 def renamed(ledger: Ledger, tx: Tx, number: int, label: str) -> Happened | None:
@@ -224,7 +292,8 @@ def renamed(ledger: Ledger, tx: Tx, number: int, label: str) -> Happened | None:
     upload = tx.uploads.get(number)
     if upload is None or not upload.state.serves:
         return None
-    tx.uploads.save(lifecycle.relabelled(upload, label, ledger.terms.remote_name(label)))
+    name = ledger.terms.naming.name(label, upload.digest)
+    tx.uploads.save(lifecycle.relabelled(upload, label, name))
     _settle(ledger, tx, upload)
     return Happened("document.renamed", label, upload.remote_id)
 
@@ -238,11 +307,11 @@ def rename_failed(ledger: Ledger, tx: Tx, number: int, reason: str, wait: float 
 
 
 def expire(ledger: Ledger, tx: Tx, numbers: Sequence[int]) -> None:
-    """Lost and deleted documents that nothing was heard of for long enough."""
+    """Deleted documents that nothing was heard of for long enough."""
     for number in numbers:
         upload = tx.uploads.get(number)
-        if upload is not None and upload.state in (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE):
-            tx.uploads.save(lifecycle.expire(upload))
+        if upload is not None and upload.state is UploadState.TOMBSTONE:
+            tx.uploads.save(lifecycle.gone(upload))
             _settle(ledger, tx, upload)
 
 
@@ -262,15 +331,16 @@ def _settle(ledger: Ledger, tx: Tx, upload: Upload) -> None:
         ledger.settle(tx, upload.path)
 
 
-def _event(upload: Upload) -> Happened:
-    failed = upload.state is UploadState.FAILED
-    took = (upload.accepted_at or upload.created_at) - upload.created_at
+def _event(ledger: Ledger, upload: Upload) -> Happened:
+    now = ledger.rhythm.now
     return Happened(
-        "document.failed" if failed else "document.ready",
+        "document.failed" if upload.state is UploadState.FAILED else "document.ready",
         upload.path or upload.label,
         upload.remote_id,
         upload.attempts,
-        max(0.0, took),
+        max(0.0, now - upload.created_at),
+        max(0.0, now - (upload.accepted_at or now)),
+        upload.size,
         upload.reason,
         upload.code,
         upload.predecessor is not None,

@@ -17,7 +17,7 @@ from kbsync.contract import Target
 from kbsync.core.brake import must_hold
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT
-from kbsync.engine.terms import Plan
+from kbsync.engine.terms import Plan, as_halt
 from kbsync.engine.views.footing import (
     Footing,
     Ground,
@@ -130,7 +130,7 @@ async def plan_mirror(
     with looking_at(glance) as seen:
         try:
             footing = await find_footing(plan, service, seen, site or Site(), target)
-            seen.read(lambda tx: refuse_emptied(tx, footing))
+            await refuse_emptied(footing, target, seen)
             footing = await with_found(footing, target, seen)
         except Halted as error:
             return MirrorPlan(plan.name, halt=_halt(error, site or Site()))
@@ -138,7 +138,7 @@ async def plan_mirror(
 
 
 def _halt(error: Halted, site: Site) -> Halt:
-    return Halt(error.halt, error.reason, site.cure(error.cure) if error.cure else "")
+    return as_halt(error, site.cure)
 
 
 def _plan(footing: Footing, glance: Glance, clock: Clock) -> MirrorPlan:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from kbsync.contract import PutOutcome
 from kbsync.core.model import Upload
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.engine.outcomes import Happened
+from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unsure
 
 BLAME_LIMIT = 5
 STATE_PAUSE = 5.0
@@ -16,13 +17,17 @@ LONGEST_PAUSE = 60.0
 
 @dataclass
 class Pulse:
-    """Steady seconds throughout. Nothing is sent before `not_before`; nothing at all while `halted`."""
+    """Steady seconds throughout. Nothing is sent before `not_before`; nothing at all while `halted`.
+
+    `is_proven`: since the work was taken up again the target has accepted something or finished it.
+    """
 
     halted: Halted | None = None
     down_since: float | None = None
     not_before: float = 0.0
     trouble: str = ""
     state_error: str = ""
+    is_proven: bool = False
     blamed: list[str] = field(default_factory=list)
     _blamed_code: str = ""
 
@@ -51,12 +56,17 @@ class Pulse:
         self.not_before = now + max(wished, min(LONGEST_PAUSE, 0.5 + (now - self.down_since) / 2))
         return None
 
+    def went_well(self, happened: Sequence[Happened | None]) -> None:
+        """Documents became ready: the target does its work."""
+        if any(event is not None and event.event == "document.ready" for event in happened):
+            self.is_proven = True
+
     def blame(self, answers: Sequence[tuple[Upload, PutOutcome]], cure: str) -> Halted | None:
         """Five documents in a row refused with one code and none accepted between: the target is to blame."""
         for upload, answer in answers:
             if not isinstance(answer, TargetError):
                 self.blamed.clear()
-            elif isinstance(answer, Rejected):
+            elif isinstance(answer, Rejected) and not isinstance(answer, NameTaken):
                 self._count(upload, answer)
                 if len(self.blamed) >= BLAME_LIMIT:
                     return Halted("target-rejects", answer.reason, cure=cure, code=answer.code)

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kbsync.contract import Reembeds, Renames, Target, Updates
+from kbsync.contract import Listed, Reads, Reembeds, Renames, Reslices, Target, Updates
 from kbsync.core.brake import DeletionLimits
-from kbsync.core.model import Abilities, Limits
+from kbsync.core.model import Abilities, Limits, by_tag
+from kbsync.core.names import Naming
 from kbsync.core.select import Rules
+from kbsync.errors import Halted
+from kbsync.state.mirrors import Halt
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Plan:
     deep_rescan: float = 86400.0
     prefix: str = ""
     renames: str = "replace"
+    names: str = "tagged"
     adopt: str = "content"
     observer: str = "auto"
     absent_after: float = 15.0
@@ -60,9 +64,30 @@ class Terms:
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
     base: str = ""
 
-    def remote_name(self, path: str) -> str:
-        """The document's name at the target."""
-        return self.plan.prefix + path
+    @property
+    def naming(self) -> Naming:
+        """How documents are named at the target."""
+        return Naming(self.plan.prefix, "marked" if self.limits.marks else self.plan.names)
+
+    def read(self, listed: Listed) -> Listed:
+        """A listed document with the path, and the digest as far as it goes, that its name tells.
+
+        A target that keeps our marker has told both already. A shortened name tells no path.
+        """
+        if self.limits.marks or (reading := self.naming.read_mangled(listed.name)) is None:
+            return listed
+        return replace(listed, path=reading.path, digest=by_tag(reading.tag))
+
+    def short_of(self, listed: Listed) -> str:
+        """The hash that stands for the path in a name too short for it; '' where there is none."""
+        reading = None if self.limits.marks else self.naming.read_mangled(listed.name)
+        return "" if reading is None else reading.short
+
+
+def as_halt(error: Halted, write: Callable[[str], str]) -> Halt:
+    """What a person is shown; `write` makes a command of ours one that can be pasted."""
+    ours = error.cure.startswith("kbsync ")
+    return Halt(error.halt, error.reason, write(error.cure.removeprefix("kbsync ")) if ours else error.cure)
 
 
 def abilities_of(target: Target, plan: Plan) -> Abilities:
@@ -71,6 +96,8 @@ def abilities_of(target: Target, plan: Plan) -> Abilities:
         renames=isinstance(target, Renames),
         updates=isinstance(target, Updates),
         reembeds=isinstance(target, Reembeds),
+        reslices=isinstance(target, Reslices),
+        reads=isinstance(target, Reads),
         rename_policy=plan.renames,
         adopt=plan.adopt,
     )

@@ -164,7 +164,7 @@ async def verify_mirror(
         audit = await auditor.read_list()
         lost = await auditor.lost(audit)
         folder = await asyncio.to_thread(_look_at_folder, footing, seen, clock, watched)
-        strays = await auditor.still_stray(audit.strays)
+        strays = await auditor.read_into(audit, await auditor.still_stray(audit.strays))
         placed = seen.read(lambda tx: Placing(tx, footing, folder.is_compared).sorted(strays))
         return Verification(
             plan.name,

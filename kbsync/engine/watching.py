@@ -19,7 +19,7 @@ from kbsync.source.watcher import Watcher
 log = structlog.get_logger("kbsync")
 
 CHECK_EVERY = 1.0
-PROBE_EVERY = 30.0
+PROBE_EVERY, LONGEST_PROBE = 30.0, 900.0
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 HINTS_AT_ONCE = 1000
 
@@ -39,6 +39,7 @@ class Watching:
     _next_scan: float = 0.0
     _next_check: float = 0.0
     _next_probe: float = 0.0
+    _probe_wait: float = PROBE_EVERY
     _first_pass_open: bool = True
     _directories: int = 0
     _begin_anew: bool = False
@@ -138,8 +139,10 @@ class Watching:
             log.warning("folder.moved", mirror=self.run.plan.name, folder=str(self.run.plan.given))
             self._begin_anew = True
         now = self.run.clock.steady()
+        await self.run.end_halt_if_proven()
+        if self.run.halt is None:
+            self._probe_wait = PROBE_EVERY
         if self.run.halt is not None and not self._root_lost() and now >= self._next_probe:
-            self._next_probe = now + PROBE_EVERY
             await self._probe()
         elif self._is_down() and now >= self._next_probe:
             self._next_probe = now + PROBE_EVERY
@@ -155,11 +158,13 @@ class Watching:
             self._wake.set()
 
     async def _probe(self) -> None:
-        """Is the cause of the halt gone?"""
+        """Is the cause of the halt gone? Asked ever more seldom, as long as it is not."""
         assert self.run.parts is not None
+        self._next_probe = self.run.clock.steady() + self._probe_wait
+        self._probe_wait = min(LONGEST_PROBE, self._probe_wait * 2)
         with contextlib.suppress(TargetError):
             await self.run.parts.target.base()
-            await self.run.resume()
+            await self.run.try_again()
 
     async def _is_due(self, now: float) -> bool:
         due = await self._next_work()

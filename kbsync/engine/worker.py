@@ -11,22 +11,23 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from kbsync.contract import DocState, DocStatus, Listed, Outgoing, PutOutcome, Reembeds, Renames, Target
-from kbsync.core.model import Upload, UploadState
+from kbsync.contract import Accepted, Outgoing, PutOutcome, Renames, Target
+from kbsync.core.model import Upload
 from kbsync.engine import looks, outcomes
 from kbsync.engine.clock import Clock, rest
+from kbsync.engine.due import Reach, find_due, next_due
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.outcomes import Happened
+from kbsync.engine.polling import Polls
 from kbsync.engine.pulse import STATE_PAUSE, Pulse
 from kbsync.engine.sending import Batch, Bodies, replaced_by
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.state.store import Store, Tx
-from kbsync.state.uploads import WORKING
 
 log = structlog.get_logger("kbsync")
 
 LONGEST_REST = 30.0
-POLL_BATCH = 100
+BUSY_REST = 1.0
 
 
 class Worker:
@@ -58,6 +59,8 @@ class Worker:
         self._on_doubt = on_doubt
         self._may_delete = may_delete
         self._bodies = bodies
+        self._polls = Polls(store, ledger, target)
+        self._next_poll = 0.0
         self._wake = asyncio.Event()
         self._busy: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,12 +102,14 @@ class Worker:
         return due is None or due > self._clock.wall() + patience
 
     async def _next_due(self) -> float | None:
-        terms = self._ledger.terms
-        states = (*WORKING, UploadState.SERVING)  # a serving one may wait to be renamed
-        return await self._store.read(lambda tx: tx.uploads.next_due(terms.mirror, terms.binding, states))
+        """Wall seconds; a document that indexes is not asked about before the next poll may start."""
+        indexing, other = await self._store.read(lambda tx: next_due(tx, self._ledger.terms))
+        if indexing is not None:
+            indexing = max(indexing, self._clock.wall() + self._next_poll - self._clock.steady())
+        return min((due for due in (indexing, other) if due is not None), default=None)
 
     def resume(self) -> None:
-        """The cause of a halt is gone."""
+        """The cause of a halt is gone, or may be."""
         self.pulse = Pulse()
         self.wake()
 
@@ -115,29 +120,32 @@ class Worker:
         now = self._clock.steady()
         if now < self.pulse.not_before:
             return self.pulse.not_before - now
-        await self._expire()
+        reach = self._reach(now)
+        due = await self._store.read(lambda tx: find_due(tx, self._ledger.terms, reach))
+        await self._expire(due.expired)
         started = [
-            await self._start_deletes(),
-            await self._start_looks(),
-            await self._start_polls(),
-            await self._start_renames(),
-            await self._start_sends(),
+            await self._start_deletes(due.deletes),
+            self._start(due.looks, self._look),
+            self._start_if_free(due.proofs, self._prove),
+            self._start_polls(due.polls),
+            self._start_renames(due.renames),
+            self._start_sends(due.sends),
         ]
         return 0.0 if any(started) else await self._until_next()
 
-    async def _until_next(self) -> float:
-        due = await self._next_due()
-        if due is None or self._busy:
-            return LONGEST_REST  # a task that ends wakes us
-        return min(LONGEST_REST, max(0.02, due - self._clock.wall()))
+    def _reach(self, now: float) -> Reach:
+        limits = self._ledger.terms.limits
+        polls = limits.poll_first if self._slots and now >= self._next_poll else None
+        return Reach(self._clock.wall(), limits.batch * self._slots, polls, frozenset(self._busy))
 
-    async def _due(self, state: UploadState, limit: int) -> list[Upload]:
-        terms, now = self._ledger.terms, self._clock.wall()
-        busy = len(self._busy)
-        rows = await self._store.read(
-            lambda tx: tx.uploads.due(terms.mirror, terms.binding, state, now, limit + busy)
-        )
-        return [row for row in rows if row.id not in self._busy][:limit]
+    async def _until_next(self) -> float:
+        if not self._slots:
+            return LONGEST_REST  # a task that ends wakes us
+        due = await self._next_due()
+        if due is None:
+            return LONGEST_REST
+        least = BUSY_REST if self._busy else 0.02  # a busy row may be due, and its task wakes us
+        return min(LONGEST_REST, max(least, due - self._clock.wall()))
 
     @property
     def _slots(self) -> int:
@@ -153,6 +161,11 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._ended(ended, numbers))
         return True
+
+    def _start_if_free(
+        self, rows: Sequence[Upload], work: Callable[[Sequence[Upload]], Awaitable[None]]
+    ) -> bool:
+        return self._slots > 0 and self._start(rows, work)
 
     def _ended(self, task: asyncio.Task[None], numbers: set[int]) -> None:
         if not task.cancelled():
@@ -182,11 +195,8 @@ class Worker:
 
     # -- sending ---------------------------------------------------------------------------------------
 
-    async def _start_sends(self) -> bool:
-        if not self._slots:
-            return False
+    def _start_sends(self, rows: Sequence[Upload]) -> bool:
         batch = self._ledger.terms.limits.batch
-        rows = await self._due(UploadState.INTENDED, batch * self._slots)
         share = max(1, min(batch, -(-len(rows) // max(1, self._slots))))
         started = [
             self._start(rows[i : i + share], self._send) for i in range(0, len(rows), share) if self._slots
@@ -231,19 +241,17 @@ class Worker:
             ]
 
         self._tell(await self._store.write(record))
+        if any(isinstance(answer, Accepted) for answer in answers):
+            self.pulse.is_proven = True
         await self._note_trouble([a for a in answers if isinstance(a, TargetError)], len(answers))
 
     async def _weigh_blame(self, pairs: Sequence[tuple[Upload, PutOutcome]]) -> None:
         terms = self._ledger.terms
-        halted = None if terms.limits.embedded else self.pulse.blame(pairs, terms.cure("retry"))
+        halted = None if terms.limits.embedded else self.pulse.blame(pairs, "kbsync retry")
         if halted is not None:
             await self._halt(halted)
 
     # -- looking for lost answers, waiting, deleting, renaming ------------------------------------------
-
-    async def _start_looks(self) -> bool:
-        rows = await self._due(UploadState.UNSURE, 10_000)
-        return self._start(rows, self._look)
 
     async def _look(self, rows: Sequence[Upload]) -> None:
         try:
@@ -251,66 +259,45 @@ class Worker:
         except TargetError as error:
             await self._note_trouble([error], 1)
             return
-        for sighting in seen:
-            await self._record_look(sighting.row.id, sighting.listed)
         self.pulse.down_since = None
+        self._tell(
+            await self._store.write(
+                lambda tx: [outcomes.look_ended(self._ledger, tx, one.row.id, one.listed) for one in seen]
+            )
+        )
 
-    async def _expire(self) -> None:
-        rows = [row for state in looks.PAST for row in await self._due(state, 100)]
+    async def _expire(self, rows: Sequence[Upload]) -> None:
         if rows:
             numbers = [row.id for row in rows]
             await self._store.write(lambda tx: outcomes.expire(self._ledger, tx, numbers))
 
-    async def _record_look(self, number: int, listed: Listed | None) -> None:
-        self._tell(
-            [await self._store.write(lambda tx: outcomes.look_ended(self._ledger, tx, number, listed))]
-        )
-
-    async def _start_polls(self) -> bool:
-        if not self._slots:
-            return False
-        rows = await self._due(UploadState.INDEXING, POLL_BATCH)
-        return self._start(rows, self._poll)
+    def _start_polls(self, rows: Sequence[Upload]) -> bool:
+        """Seldom enough that each poll tells of many."""
+        started = self._start_if_free(rows, self._poll)
+        if started:
+            self._next_poll = self._clock.steady() + self._ledger.terms.limits.poll_first
+        return started
 
     async def _poll(self, rows: Sequence[Upload]) -> None:
-        ids = [row.remote_id or "" for row in rows]
         try:
-            known = await self._target.status(ids)
+            happened = await self._polls.ask(rows)
         except TargetError as error:
             await self._note_trouble([error], 1)
             return
         self.pulse.down_since = None
-        for row in rows:
-            status = known.get(row.remote_id or "", DocStatus(DocState.UNKNOWN))
-            await self._record_status(row, status)
+        self.pulse.went_well(happened)
+        self._tell(happened)
 
-    async def _record_status(self, row: Upload, status: DocStatus) -> None:
-        reembedded = False
-        if status.state is DocState.FAILED and row.repairs < self._ledger.terms.limits.reembed_tries:
-            reembedded = await self._reembed(row)
-        self._tell(
-            [
-                await self._store.write(
-                    lambda tx: outcomes.status_known(self._ledger, tx, row.id, status, reembedded)
-                )
-            ]
-        )
-
-    async def _reembed(self, row: Upload) -> bool:
-        if not isinstance(self._target, Reembeds) or row.remote_id is None:
-            return False
+    async def _prove(self, rows: Sequence[Upload]) -> None:
         try:
-            await self._target.reembed(row.remote_id)
+            await self._polls.prove(rows)
         except TargetError as error:
             await self._note_trouble([error], 1)
-            return not isinstance(error, Rejected)
-        return True
 
-    async def _start_deletes(self) -> bool:
-        if not self._slots:
+    async def _start_deletes(self, rows: Sequence[Upload]) -> bool:
+        if not rows or not self._slots:
             return False
-        rows = await self._due(UploadState.RETIRING, max(self._ledger.terms.limits.batch, 1))
-        if rows and self._may_delete is not None and not await self._may_delete():
+        if self._may_delete is not None and not await self._may_delete():
             return False
         return self._start(rows, self._delete)
 
@@ -334,11 +321,8 @@ class Worker:
         self._tell(await self._store.write(record))
         await self._note_trouble([a for a in answers.values() if a is not None], len(answers))
 
-    async def _start_renames(self) -> bool:
-        if not isinstance(self._target, Renames) or not self._slots:
-            return False
-        rows = await self._due(UploadState.SERVING, 100)
-        return self._start(rows, self._rename)
+    def _start_renames(self, rows: Sequence[Upload]) -> bool:
+        return isinstance(self._target, Renames) and self._start_if_free(rows, self._rename)
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
         assert isinstance(self._target, Renames)
@@ -346,7 +330,7 @@ class Worker:
             path = row.path or row.label
             mtime = await self._mtime(path)
             try:
-                name = self._ledger.terms.remote_name(path)
+                name = self._ledger.terms.naming.name(path, row.digest)
                 await self._target.rename(row.remote_id or "", path, name, mtime)
             except TargetError as error:
                 await self._rename_failed(row, error)

@@ -172,6 +172,10 @@ class Mirrors:
         self._db.execute("UPDATE mirror SET binding = ? WHERE id = ?", (row[0], mirror))
         return int(row[0])
 
+    def set_prefix(self, binding: int, prefix: str) -> None:
+        """The same documents under names with another beginning."""
+        self._db.execute("UPDATE binding SET prefix = ? WHERE id = ?", (prefix, binding))
+
     def binding_for(self, target: str, address: str, base: str, prefix: str) -> int | None:
         """The binding for this base, if there is one."""
         row = self._db.execute(

@@ -106,7 +106,13 @@ CREATE TABLE audit(id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, mirro
   event TEXT NOT NULL, path, detail TEXT NOT NULL DEFAULT '');
 """
 
-MIGRATIONS: tuple[str, ...] = (FIRST,)
+NAMED = """
+CREATE INDEX upload_named ON upload(binding, name)
+  WHERE (name <> label OR path <> label) AND state NOT IN (11, 12);
+"""
+"""Names that are not paths must not be given twice; where they are, the index stays empty."""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, NAMED)
 """Script i turns schema i into schema i+1; never edited once released, only added to."""
 
 VERSION = len(MIGRATIONS)

@@ -22,16 +22,6 @@ _UPDATE = f"UPDATE upload SET {', '.join(f'{COLUMNS[i]} = ?' for i in _CHANGING)
 _PATHS = tuple(COLUMNS.index(c) for c in ("path", "label", "name"))
 _STATE, _PURPOSE = COLUMNS.index("state"), COLUMNS.index("purpose")
 
-WORKING = (
-    UploadState.INTENDED,
-    UploadState.SENDING,
-    UploadState.UNSURE,
-    UploadState.INDEXING,
-    UploadState.RETIRING,
-)
-"""States that something is still being done about."""
-
-
 _STATES = {int(state): state for state in UploadState}
 _PURPOSES = {int(purpose): purpose for purpose in Purpose}
 
@@ -144,6 +134,34 @@ class Uploads:
             "SELECT n FROM serving WHERE mirror = ? AND binding = ?", (mirror, binding)
         ).fetchone()
         return int(row[0]) if row else 0
+
+    def is_named(self, binding: int, name: str) -> bool:
+        """A row that is not final has this name, though it stands under another path or name of ours."""
+        sql = (
+            "SELECT 1 FROM upload WHERE binding = ? AND name = ? AND (name <> label OR path <> label)"
+            " AND state NOT IN (11, 12) LIMIT 1"
+        )
+        return self._db.execute(sql, (binding, bind(name))).fetchone() is not None
+
+    def recast(self, upload: int, *, digest: str | None = None, recipe: str | None = None) -> None:
+        """Write down what a document was found to be, or is to become: columns `save` leaves alone."""
+        self._db.execute(
+            "UPDATE upload SET digest = coalesce(?, digest), recipe = coalesce(?, recipe) WHERE id = ?",
+            (digest, recipe, upload),
+        )
+
+    def unlabel(self, mirror: int, binding: int) -> None:
+        """The target knows no document by its right name any more; what is intended is not sent."""
+        where = "WHERE mirror = ? AND binding = ? AND state"
+        labelled = f"UPDATE upload SET label = '' {where} IN (1, 2, 4, 5, 6)"  # noqa: S608
+        self._db.execute(labelled, (mirror, binding))
+        dropped = f"UPDATE upload SET state = 11, next_look_at = NULL {where} = 0"  # noqa: S608
+        self._db.execute(dropped, (mirror, binding))
+
+    def serving_among(self, binding: int, ids: Iterable[str]) -> int:
+        """How many of these documents serve."""
+        sql = "SELECT 1 FROM upload WHERE binding = ? AND remote_id = ? AND state IN (5, 6) LIMIT 1"
+        return sum(self._db.execute(sql, (binding, one)).fetchone() is not None for one in ids)
 
     def left_behind(self, mirror: int, binding: int) -> int:
         """Documents that still serve in other bindings of this mirror."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
+from kbsync.config.zhipu import ZhipuTargetConfig
 from kbsync.contract import Surroundings, Target
 
 
@@ -20,6 +21,31 @@ def open_target(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
                 max_bytes=local.max_bytes,
                 surroundings=surroundings,
             )
+        case ZhipuTargetConfig() as zhipu:
+            return _open_zhipu(zhipu, mirror.name)
+
+
+def _open_zhipu(config: ZhipuTargetConfig, mirror: str) -> Target:
+    from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
+
+    waiting = config.vectorization
+    settings = ZhipuSettings(
+        base_url=config.base_url,
+        api_key=config.api_key.reveal(),
+        knowledge_id=config.knowledge_id,
+        concurrency=config.concurrency,
+        requests_per_minute=config.requests_per_minute,
+        upload_bytes_per_second=config.upload_bytes_per_second,
+        poll_first=waiting.poll_first,
+        poll_longest=waiting.poll_longest,
+        give_up=waiting.give_up,
+        reembed_tries=waiting.reembed_tries,
+        ca_file=config.ca_file,
+        proxy=config.proxy.reveal() if config.proxy else None,
+        max_bytes=config.max_bytes,
+        mirror=mirror,
+    )
+    return ZhipuTarget(settings)
 
 
 def open_or_stand_in(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
@@ -30,7 +56,7 @@ def open_or_stand_in(mirror: MirrorConfig, surroundings: Surroundings) -> Target
                 from kbsync.targets.local.unmade import Unmade
 
                 return Unmade(local.embedding, local.max_bytes)
-            return open_target(mirror, surroundings)
+    return open_target(mirror, surroundings)
 
 
 def local_folder(config: LocalTargetConfig, surroundings: Surroundings) -> Path:

@@ -15,8 +15,25 @@ from kbsync.config.model import Config
 from kbsync.config.problems import ConfigError
 from kbsync.config.shape import blocks, known_keys
 
-KEYS = [*sorted({key for _, block in blocks() for key in known_keys(block)}), "<<", "zhipu", "settings", ""]
-WORDS = ["2s", "5", "local", "onnx", "a", "/srv/a", "*.md", "!x", "[z-a]", "${X}", "${", "~", "halted", "h:1"]
+KEYS = [*sorted({key for _, block in blocks() for key in known_keys(block)}), "<<", "settings", ""]
+WORDS = [
+    "2s",
+    "5",
+    "local",
+    "onnx",
+    "a",
+    "/srv/a",
+    "*.md",
+    "!x",
+    "[z-a]",
+    "${X}",
+    "${",
+    "~",
+    "halted",
+    "h:1",
+    "zhipu",
+    "http://h",
+]
 SCALARS = (
     st.none()
     | st.booleans()

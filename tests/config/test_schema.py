@@ -24,6 +24,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "string": str,
     "integer": int,
     "number": (int, float),
+    "boolean": bool,
 }
 
 
@@ -42,16 +43,20 @@ def accepts(rules: dict[str, Any], value: Any) -> bool:
             "required",
         ),
         *("additionalProperties", "items", "minItems", "enum", "pattern", "minLength", "maxLength"),
-        *("minimum", "maximum", "oneOf"),
+        *("minimum", "maximum", "oneOf", "allOf"),
     }
     assert not unknown, f"the check does not know {unknown}"
     if "oneOf" in rules:
         return sum(accepts(one, value) for one in rules["oneOf"]) == 1
-    if "type" in rules and (not isinstance(value, TYPES[rules["type"]]) or isinstance(value, bool)):
+    if not all(accepts(one, value) for one in rules.get("allOf", ())):
+        return False
+    if "type" in rules and (
+        not isinstance(value, TYPES[rules["type"]]) or isinstance(value, bool) != (rules["type"] == "boolean")
+    ):
         return False
     match value:
         case dict():
-            known = rules.get("properties", {})
+            known = rules.get("properties", {key: {} for key in value})
             return set(rules.get("required", ())) <= set(value) <= set(known) and all(
                 accepts(known[key], one) for key, one in value.items()
             )
@@ -66,7 +71,9 @@ def accepts(rules: dict[str, Any], value: Any) -> bool:
                 and rules.get("minLength", 0) <= len(value) <= rules.get("maxLength", 10_000)
             )
         case _:
-            return bool(rules.get("minimum", value) <= value <= rules.get("maximum", value))
+            return value in rules.get("enum", [value]) and bool(
+                rules.get("minimum", value) <= value <= rules.get("maximum", value)
+            )
 
 
 @pytest.mark.parametrize("place", [ROOT / "config.schema.json", SHIPPED_SCHEMA])
@@ -102,6 +109,7 @@ def test_defaults_are_written_as_in_a_file() -> None:
 def test_the_schema_offers_files_for_secrets_and_hides_our_own_fields() -> None:
     keys = dict(every(schema()))
     assert ".notify.url_file" in keys
+    assert ".mirrors.target.api_key_file" in keys
     assert ".path" not in keys
     assert ".mirrors.documents.settings" not in keys
 
@@ -111,6 +119,7 @@ def test_the_example_config_follows_the_schema() -> None:
 
 
 MIRROR = {"name": "a", "folder": "/srv/a"}
+ZHIPU = {"type": "zhipu", "api_key": "k.s", "knowledge_id": "17"}
 
 
 @pytest.mark.parametrize(
@@ -131,12 +140,34 @@ MIRROR = {"name": "a", "folder": "/srv/a"}
         ({"deletions": {"hold_fraction": 2}}, False),
         ({"deletions": {"hold_count": "5"}}, False),
         ({"target": {}}, True),
+        ({"target": {"type": "gptbots"}}, False),
         ({"target": {"type": "zhipu"}}, False),
+        ({"target": ZHIPU}, True),
+        ({"target": {**ZHIPU, "type": "local"}}, False),
+        ({"target": {key: ZHIPU[key] for key in ("api_key", "knowledge_id")}}, False),
+        ({"target": {key: ZHIPU[key] for key in ("type", "knowledge_id")}}, False),
+        ({"target": {key: ZHIPU[key] for key in ("type", "api_key")}}, False),
+        ({"target": {**ZHIPU, "api_key_file": "secret"}}, False),
+        ({"target": {**ZHIPU, "knowledge_id": 17}}, False),
+        ({"target": {**ZHIPU, "base_url": "https://user@host/api"}}, False),
+        ({"target": {**ZHIPU, "base_url": "ftp://host/api"}}, False),
+        ({"target": {**ZHIPU, "base_url": "https://host:8443/api/"}}, True),
+        ({"target": {**ZHIPU, "concurrency": 65}}, False),
+        ({"target": {**ZHIPU, "vectorization": {"reembed_tries": 11}}}, False),
+        ({"target": {**ZHIPU, "vectorization": {"absent_after": "15"}}}, False),
         ({"target": {"type": "local", "embedding": {"type": "openai"}}}, False),
         ({"documents": [{"match": "a", "local": {}}]}, True),
         ({"documents": [{"match": "!a"}]}, False),
         ({"documents": [{"local": {}}]}, False),
-        ({"documents": [{"match": "a", "zhipu": {}}]}, False),
+        ({"documents": [{"match": "a", "gptbots": {}}]}, False),
+        ({"documents": [{"match": "a", "zhipu": {}}]}, True),
+        ({"documents": [{"match": "a", "zhipu": {"knowledge_type": 3, "parse_image": True}}]}, True),
+        ({"documents": [{"match": "a", "zhipu": {"knowledge_type": 4}}]}, False),
+        ({"documents": [{"match": "a", "zhipu": {"knowledge_type": "3"}}]}, False),
+        ({"documents": [{"match": "a", "zhipu": {"parse_image": 1}}]}, False),
+        ({"documents": [{"match": "a", "zhipu": {"knowledge_type": 5, "custom_separator": ["。"]}}]}, True),
+        ({"documents": [{"match": "a", "zhipu": {"knowledge_type": 5, "custom_separator": []}}]}, False),
+        ({"documents": [{"match": "a", "zhipu": {"knowledge_type": 5, "sentence_size": 19}}]}, False),
         ({"name": "A"}, False),
     ],
 )

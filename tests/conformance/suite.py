@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
 from kbsync.contract import (
     Accepted,
+    Confirms,
     DocState,
     Outgoing,
     PutOutcome,
     Query,
+    Reads,
     Reembeds,
     Renames,
+    Reslices,
     Searches,
     Target,
     Updates,
 )
-from kbsync.errors import Rejected, TargetError
+from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError
 from tests.conformance.world import Bytes, World, texts
 
 WILD = {
     "newline": "two\nlines.md",
+    "decomposed": "re\u0301sume\u0301 (1).md",
     "cjk": "手册/退款流程 第二版.md",
     "255 bytes": "n" * 252 + ".md",
     "leading dash": "--rm -rf.md",
@@ -34,6 +39,9 @@ WILD = {
     "emoji": "🗂️ plan.md",
     "trailing space": "end .md",
 }
+MANY_IDS = 150
+MANY_DOCUMENTS = 250
+"""More than fits on two pages of a hundred."""
 
 
 class TargetSuite:
@@ -87,17 +95,60 @@ class TargetSuite:
 
     async def test_list_gives_what_it_promises(self, world: World) -> None:
         documents = [world.document(f"deep/er/{w}.md", t) for w, t in _pages("kestrel", "heron")]
-        ids = await world.make_ready(*documents)
+        outcomes = await world.bring(*documents)
         listed = await world.listed()
-        assert set(listed) == set(ids)
-        for remote_id, document in zip(ids, documents, strict=True):
-            row = listed[remote_id]
-            assert row.name == document.name
+        assert set(listed) == {one.remote_id for one in outcomes}
+        for accepted, document in zip(outcomes, documents, strict=True):
+            row = listed[accepted.remote_id]
+            assert row.name == world.listed_name(document, accepted)
             assert row.size in (None, document.size)
             assert row.state in (DocState.READY, DocState.UNKNOWN)
+            marks = (row.path, row.digest, row.upload_id)
             if world.target.limits.marks:
-                marks = (row.path, row.digest, row.upload_id, row.recipe)
-                assert marks == (document.path, document.digest, document.upload_id, document.recipe)
+                assert marks == (document.path, document.digest, document.upload_id)
+                assert row.recipe == document.recipe
+            else:
+                assert marks == (None, None, None)
+
+    async def test_list_tells_the_size_in_bytes(self, world: World) -> None:
+        document = world.document("手册.md", "# 手册\n\nThe kestrel, 红隼.\n")
+        [remote_id] = await world.make_ready(document)
+        size = (await world.listed())[remote_id].size
+        if size is None:
+            pytest.skip("the list of this target tells no sizes")
+        assert size == document.size
+
+    async def test_list_tells_when_a_document_was_stored(self, world: World) -> None:
+        before = world.now()
+        [accepted] = await world.put(world.document("a.md", *texts(["kestrel"])))
+        after = world.now()
+        await world.until(DocState.READY, accepted.remote_id)
+        created = (await world.listed())[accepted.remote_id].created
+        if created is None:
+            pytest.skip("the list of this target tells no times")
+        assert before - 1.0 <= created <= after + 1.0  # some tell whole seconds
+
+    async def test_ids_are_strings_everywhere(self, world: World) -> None:
+        [accepted] = await world.bring(world.document("a.md", *texts(["kestrel"])))
+        [row] = await world.rows()
+        [key] = await world.target.status([accepted.remote_id])
+        seen = [accepted.remote_id, row.remote_id, key]
+        if isinstance(world.target, Searches):
+            seen += [hit.remote_id for hit in await world.target.search(Query("kestrel"))]
+        assert {type(one) for one in seen} == {str}
+        assert len(set(seen)) == 1
+        assert accepted.remote_id
+
+    async def test_status_of_many_ids_answers_all_of_them(self, world: World) -> None:
+        ids = await world.fill(MANY_IDS)
+        status = await world.target.status([*ids, world.unknown_id])
+        states = {key: one.state for key, one in status.items()}
+        assert states == {**dict.fromkeys(ids, DocState.READY), world.unknown_id: DocState.MISSING}
+
+    async def test_long_list_is_complete_and_without_doubles(self, world: World) -> None:
+        ids = await world.fill(MANY_DOCUMENTS)
+        assert len(set(ids)) == MANY_DOCUMENTS
+        assert set(await world.listed()) == set(ids)
 
     async def test_empty_base_lists_nothing_and_finds_nothing(self, world: World) -> None:
         assert await world.rows() == []
@@ -306,11 +357,12 @@ class TargetSuite:
     # ---- names
 
     @pytest.mark.parametrize("path", WILD.values(), ids=WILD.keys())
-    async def test_wild_names_come_back_as_sent(self, world: World, path: str) -> None:
+    async def test_wild_names_are_listed_as_they_were_accepted(self, world: World, path: str) -> None:
         document = world.document(path, *texts(["kestrel"]))
-        [remote_id] = await world.make_ready(document)
+        [accepted] = await world.bring(document)
+        remote_id = accepted.remote_id
         row = (await world.listed())[remote_id]
-        assert row.name == document.name
+        assert row.name == world.listed_name(document, accepted)
         assert row.path == (path if world.target.limits.marks else row.path)
         assert await world.found("kestrel") == {remote_id}
         assert dict(await world.target.delete([remote_id])) == {remote_id: None}
@@ -319,34 +371,85 @@ class TargetSuite:
         composed, decomposed = "caf\u00e9.md", "cafe\u0301.md"
         first = world.document(composed, *texts(["kestrel"]))
         second = world.document(decomposed, *texts(["heron"]))
-        ids = await world.make_ready(first, second)
+        outcomes = await world.bring(first, second)
         listed = await world.listed()
-        assert [listed[one].name for one in ids] == [first.name, second.name]
+        names = list(map(world.listed_name, (first, second), outcomes))
+        assert [listed[one.remote_id].name for one in outcomes] == names
         assert first.name != second.name
+        assert await world.found("heron") == {outcomes[1].remote_id}
+
+    async def test_documents_of_one_name_are_kept_apart_or_the_second_is_refused(self, world: World) -> None:
+        document = world.document("one/a.md", *texts(["kestrel"]))
+        [first] = await world.make_ready(document)
+        namesake = replace(world.document("two/a.md", *texts(["heron"])), name=document.name)
+        outcome = await _put(world.target, namesake)
+        if isinstance(outcome, NameTaken):
+            assert list(await world.listed()) == [first]
+            assert await world.found("kestrel") == {first}
+            return
+        [second] = _accepted([outcome])
+        await world.until(DocState.READY, second.remote_id)
+        assert set(await world.listed()) == {first, second.remote_id}
+        assert await world.found("kestrel") == {first}
+        assert await world.found("heron") == {second.remote_id}
+
+    # ---- proofs
+
+    async def test_bytes_given_back_are_those_that_were_put(self, world: World) -> None:
+        target = world.require(Reads)
+        documents = [world.document("a.md", b"kestrel\r\n\r\n"), world.document("b.md", "\ufeffheron 红隼")]
+        ids = await world.make_ready(*documents)
+        digests = [await target.digest(one) for one in ids]
+        if digests == [None, None]:
+            pytest.skip("this target gives no bytes back")
+        assert digests == [one.digest for one in documents]
+
+    async def test_unknown_document_has_no_bytes(self, world: World) -> None:
+        target = world.require(Reads)
+        deleted = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
+        await world.target.delete(deleted)
+        assert [await _digest(target, one) for one in (*deleted, world.unknown_id)] == [None, None]
+
+    async def test_search_confirms_what_is_ready_and_nothing_else(self, world: World) -> None:
+        target = world.require(Confirms)
+        document = world.document("kestrel.md", *texts(["kestrel"]))
+        [accepted] = await world.put(document)
+        remote_id, name = accepted.remote_id, accepted.name or document.name
+        confirmed = await target.is_searchable(remote_id, name)
+        status = await world.target.status([remote_id])
+        assert not (confirmed and status[remote_id].state is DocState.INDEXING)
+        await world.until(DocState.READY, remote_id)
+        assert await target.is_searchable(remote_id, name)
+        assert not await target.is_searchable(world.unknown_id, name)
+        await world.target.delete([remote_id])
+        assert not await target.is_searchable(remote_id, name)
 
     # ---- renaming and indexing again
 
     async def test_rename_keeps_the_document_and_its_index(self, world: World) -> None:
         target = world.require(Renames)
-        [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
+        document = world.document("a.md", *texts(["kestrel"]))
+        [remote_id] = await world.make_ready(document)
+        name = world.name_for("new/b.md", document.digest)
         for _ in range(2):
-            await target.rename(remote_id, "new/b.md", world.name_for("new/b.md"), 1_700_000_001.0)
+            await target.rename(remote_id, "new/b.md", name, 1_700_000_001.0)
             assert (await world.target.status([remote_id]))[remote_id].state is DocState.READY
             assert await world.found("kestrel") == {remote_id}
         listed = await world.listed()
         assert list(listed) == [remote_id]
-        assert listed[remote_id].name == world.name_for("new/b.md")
+        assert listed[remote_id].name == name
         if world.target.limits.marks:
             assert listed[remote_id].path == "new/b.md"
 
     async def test_two_documents_can_swap_their_names(self, world: World) -> None:
         target = world.require(Renames)
-        pages = [world.document(f"{w}.md", t) for w, t in _pages("kestrel", "heron")]
-        first, second = await world.make_ready(*pages)
-        await target.rename(first, "heron.md", world.name_for("heron.md"), 1_700_000_001.0)
-        await target.rename(second, "kestrel.md", world.name_for("kestrel.md"), 1_700_000_001.0)
+        one, other = (world.document(f"{w}.md", t) for w, t in _pages("kestrel", "heron"))
+        first, second = await world.make_ready(one, other)
+        names = [world.name_for("heron.md", one.digest), world.name_for("kestrel.md", other.digest)]
+        await target.rename(first, "heron.md", names[0], 1_700_000_001.0)
+        await target.rename(second, "kestrel.md", names[1], 1_700_000_001.0)
         listed = await world.listed()
-        assert [listed[one].name for one in (first, second)] == [pages[1].name, pages[0].name]
+        assert [listed[remote_id].name for remote_id in (first, second)] == names
         assert await world.found("kestrel") >= {first}
         assert await world.found("heron") >= {second}
 
@@ -362,9 +465,33 @@ class TargetSuite:
         [accepted] = await world.put(world.document("bad.md", world.spoiled("bad.md")))
         await world.until(DocState.FAILED, accepted.remote_id)
         world.cure()
-        await target.reembed(accepted.remote_id)
-        await world.until(DocState.READY, accepted.remote_id)
+        with _if_offered():
+            await target.reembed(accepted.remote_id)
+        await world.until(DocState.READY, accepted.remote_id, patience=target.limits.reembed_grace)
         assert list(await world.listed()) == [accepted.remote_id]
+
+    async def test_reembed_of_an_unknown_document_is_rejected_or_harmless(self, world: World) -> None:
+        target = world.require(Reembeds)
+        [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
+        with suppress(Rejected):
+            await target.reembed(world.unknown_id)
+        assert list(await world.listed()) == [remote_id]
+        assert await world.found("kestrel") == {remote_id}
+
+    async def test_reslice_mends_a_document_and_keeps_its_id_and_bytes(self, world: World) -> None:
+        target = world.require(Reslices)
+        document = world.document("bad.md", world.spoiled("bad.md"))
+        [accepted] = await world.put(document)
+        await world.until(DocState.FAILED, accepted.remote_id)
+        world.cure()
+        with _if_offered():
+            await target.reslice(accepted.remote_id, document.path, world.matter or {})
+        await world.until(DocState.READY, accepted.remote_id, patience=target.limits.reembed_grace)
+        [row] = await world.rows()
+        assert row.remote_id == accepted.remote_id
+        assert row.size in (None, document.size)
+        if isinstance(target, Reads):
+            assert await target.digest(accepted.remote_id) in (None, document.digest)
 
     # ---- recipe, base, closing
 
@@ -427,6 +554,23 @@ async def _put(target: Target, document: Outgoing) -> PutOutcome:
     except TargetError as error:
         return error
     return outcome
+
+
+async def _digest(target: Reads, remote_id: str) -> str | None:
+    """The digest of a document; None as well where asking for it fails."""
+    try:
+        return await target.digest(remote_id)
+    except TargetError:
+        return None
+
+
+@contextmanager
+def _if_offered() -> Iterator[None]:
+    """Skips the test where the target says that it has no such call."""
+    try:
+        yield
+    except NotOffered as error:
+        pytest.skip(str(error))
 
 
 async def _put_in_batches(world: World, documents: list[Outgoing]) -> list[PutOutcome]:

@@ -1,4 +1,4 @@
-"""The base in memory keeps the contract with every set of abilities, honest or slow."""
+"""The base in memory keeps the contract with every set of abilities, honest, slow or with ways of its own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import pytest
 
 from kbsync.contract import Target
 from kbsync.core.model import Limits
+from kbsync.core.names import Naming
 from kbsync.targets.memory import (
     DEFAULT_LIMITS,
     FOREVER,
     AbleMemory,
     Behaviour,
     Failure,
+    ForgetfulMemory,
     ManualClock,
     MemoryBase,
     MemoryTarget,
@@ -29,6 +31,7 @@ from tests.conformance.suite import TargetSuite
 from tests.conformance.world import World, texts
 
 MARKING = dataclasses.replace(DEFAULT_LIMITS, marks=True, list_lag=0.0, batch=8)
+TAGGED = Naming(style="tagged")
 
 
 class MemoryWorld(World):
@@ -41,6 +44,10 @@ class MemoryWorld(World):
         self.memory = MemoryBase(clock=self.clock, behaviour=behaviour)
         self.kind, self.limits = kind, limits
         self.target = kind(self.memory, limits=limits)
+        self.keeps_names = behaviour.names == "as_sent"
+
+    def now(self) -> float:
+        return self.clock()
 
     async def open(self) -> Target:
         return self.kind(self.memory, limits=self.limits)
@@ -59,18 +66,26 @@ class MemoryWorld(World):
         self.memory.recreate()
 
 
+class TaggedWorld(MemoryWorld):
+    """The names say what the bytes are, so that no two documents have one name."""
+
+    def name_for(self, path: str, digest: str = "") -> str:
+        return TAGGED.name(path, digest)
+
+
 class MemorySuite(TargetSuite):
     """The suite on one kind of client of a base that behaves in one way."""
 
     kind: type[MemoryTarget] = MemoryTarget
     limits = DEFAULT_LIMITS
+    world_type: type[MemoryWorld] = MemoryWorld
 
     def behaviour(self) -> Behaviour:
         return Behaviour()
 
     @pytest.fixture
     async def world(self) -> AsyncIterator[World]:
-        world = MemoryWorld(self.kind, self.limits, self.behaviour())
+        world = self.world_type(self.kind, self.limits, self.behaviour())
         yield world
         await world.target.aclose()
 
@@ -104,7 +119,7 @@ class TestUpdating(MemorySuite):
     kind = UpdatingMemory
 
 
-class TestUpdatingForgetful(SlowSuite):
+class TestUpdatingWithLoss(SlowSuite):
     kind = UpdatingMemory
 
     def behaviour(self) -> Behaviour:
@@ -142,3 +157,54 @@ class TestAble(MemorySuite):
 class TestAbleSlow(SlowSuite):
     kind = AbleMemory
     limits = dataclasses.replace(MARKING, list_lag=5.0)
+
+
+class TestForgetful(SlowSuite):
+    """A vendor without marks: indexes later, lists later, and tells old failures for a while."""
+
+    kind = ForgetfulMemory
+    limits = dataclasses.replace(DEFAULT_LIMITS, list_lag=5.0, reembed_grace=6.0)
+    world_type = TaggedWorld
+
+    def behaviour(self) -> Behaviour:
+        return Behaviour(indexing_seconds=3.0, indexing_polls=2, list_lag=5.0, stale_after_reembed=5.0)
+
+
+class TestForgetfulWithoutSecondChances(MemorySuite):
+    kind = ForgetfulMemory
+
+    def behaviour(self) -> Behaviour:
+        return Behaviour(not_offered={"reembed", "reslice"})
+
+
+class TestRefusingEqualNames(MemorySuite):
+    kind = ForgetfulMemory
+    world_type = TaggedWorld
+
+    def behaviour(self) -> Behaviour:
+        return Behaviour(equal_names="refuse", answers_ready=False)
+
+
+class TestComposingNames(MemorySuite):
+    kind = ForgetfulMemory
+
+    def behaviour(self) -> Behaviour:
+        return Behaviour(names="nfc")
+
+
+class TestDecomposingTaggedNames(SlowSuite):
+    kind = ForgetfulMemory
+    world_type = TaggedWorld
+
+    def behaviour(self) -> Behaviour:
+        return Behaviour(names="nfd", equal_names="refuse", list_lag=5.0)
+
+
+class TestSuffixingNames(MemorySuite):
+    def behaviour(self) -> Behaviour:
+        return Behaviour(names="suffixed", equal_names="refuse")
+
+
+class TestQuestioningNames(MemorySuite):
+    def behaviour(self) -> Behaviour:
+        return Behaviour(names="question_marks")

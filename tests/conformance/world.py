@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import hashlib
 import io
 import itertools
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
@@ -84,6 +86,10 @@ class World(abc.ABC):
     """Settings that change the recipe of an .md file, if there are any."""
     no_matter: Mapping[str, Any] | None = None
     """Settings that do not."""
+    keeps_names = True
+    """Names come back as they were sent."""
+    unknown_id = "2108699999999999999"
+    """An id in the form of the target's own that no document has."""
 
     def __init__(self) -> None:
         self._upload_ids = itertools.count(1)
@@ -98,8 +104,12 @@ class World(abc.ABC):
     async def pass_time(self, seconds: float) -> None:
         """Let the target get on; a world with a real clock may wait far less than `seconds`."""
 
-    def name_for(self, path: str) -> str:
-        """The remote name a document at `path` is given."""
+    def now(self) -> float:
+        """The target's clock, in seconds since the epoch."""
+        return time.time()
+
+    def name_for(self, path: str, digest: str = "") -> str:
+        """The remote name that a document at `path` with these bytes is given."""
         return path.rpartition("/")[2]
 
     def spoiled(self, path: str) -> bytes:
@@ -132,12 +142,13 @@ class World(abc.ABC):
     ) -> Outgoing:
         """A document ready to be put."""
         data = text if isinstance(text, bytes) else text.encode()
+        digest = hashlib.sha256(data).hexdigest()
         settings = settings or {}
         return Outgoing(
             upload_id=next(self._upload_ids) if upload_id is None else upload_id,
             path=path,
-            name=self.name_for(path),
-            digest=hashlib.sha256(data).hexdigest(),
+            name=self.name_for(path, digest),
+            digest=digest,
             size=len(data),
             mtime=1_700_000_000.0,
             recipe=self.target.recipe(path, settings),
@@ -159,21 +170,52 @@ class World(abc.ABC):
                 accepted.append(outcome)
         return accepted
 
+    async def bring(self, *documents: Outgoing) -> list[Accepted]:
+        """Put documents and wait until they are searchable; how they were accepted."""
+        accepted = await self.put(*documents)
+        await self.until(DocState.READY, *(one.remote_id for one in accepted))
+        return accepted
+
     async def make_ready(self, *documents: Outgoing) -> list[str]:
         """Put documents and wait until they are searchable; their remote ids."""
-        ids = [accepted.remote_id for accepted in await self.put(*documents)]
+        return [accepted.remote_id for accepted in await self.bring(*documents)]
+
+    async def fill(self, number: int) -> list[str]:
+        """Make so many small documents ready, as many at once as the target takes; their remote ids."""
+        limits = self.target.limits
+        documents = [self.document(f"page{n}.md", f"# Page {n}\n\nText {n}.\n") for n in range(number)]
+        parts = [documents[start : start + limits.batch] for start in range(0, number, limits.batch)]
+        gate = asyncio.Semaphore(limits.concurrency)
+
+        async def put(part: Sequence[Outgoing]) -> list[Accepted]:
+            async with gate:
+                return await self.put(*part)
+
+        answers = await asyncio.gather(*map(put, parts))
+        ids = [accepted.remote_id for part in answers for accepted in part]
         await self.until(DocState.READY, *ids)
         return ids
 
-    async def until(self, state: DocState, *ids: str) -> None:
-        """Wait until every document is in `state`; READY or FAILED where that was not asked fails."""
+    async def until(self, state: DocState, *ids: str, patience: float = 0.0) -> None:
+        """Wait until every document is in `state`.
+
+        READY or FAILED where that was not asked is an error, once `patience` seconds are over.
+        """
+        started = self.now()
         for _ in range(200):
             seen = {one.state for one in (await self.target.status(ids)).values()}
             if seen <= {state}:
                 return
-            assert not seen & {DocState.READY, DocState.FAILED} - {state}, seen
+            wrong = seen & {DocState.READY, DocState.FAILED} - {state}
+            assert not wrong or self.now() < started + patience, seen
             await self.pass_time(self.target.limits.poll_first)
         pytest.fail(f"{ids} never became {state}: {seen}")
+
+    def listed_name(self, document: Outgoing, accepted: Accepted) -> str:
+        """The name under which the list has a document; one is given back only where it is another."""
+        assert accepted.name != document.name
+        assert not (self.keeps_names and accepted.name)
+        return accepted.name or document.name
 
     async def rows(self) -> list[Listed]:
         """The list, once its lag is over."""

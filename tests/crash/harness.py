@@ -37,9 +37,18 @@ class Guillotine:
 
 
 async def run_until(world: World, guillotine: Guillotine) -> None:
-    """A pass that ends at the boundary, or normally when it is never reached."""
-    world.on_commit = lambda moment: guillotine.boundary(f"commit {moment}")
+    """A pass that ends at a boundary of state or base, or normally when it is never reached."""
     world.base.at_request = lambda op, phase, _what: guillotine.boundary(f"{op} {phase}")
+    try:
+        await run_to(world, guillotine)
+    finally:
+        world.base.at_request = None
+        world.base.open_requests = 0
+
+
+async def run_to(world: World, guillotine: Guillotine) -> None:
+    """The same, where the world tells the guillotine itself of requests."""
+    world.on_commit = lambda moment: guillotine.boundary(f"commit {moment}")
     try:
         async with world.running() as store:
             run = world.make_run(store)
@@ -56,8 +65,6 @@ async def run_until(world: World, guillotine: Guillotine) -> None:
         pass
     finally:
         world.on_commit = None
-        world.base.at_request = None
-        world.base.open_requests = 0
 
 
 async def enumerate_boundaries(

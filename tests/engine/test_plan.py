@@ -424,7 +424,9 @@ async def test_a_root_that_is_a_file_plans_nothing(world: World) -> None:
 
 async def test_refused_credentials_plan_nothing(world: World) -> None:
     world.write_many(1)
-    world.base.faults.append(Fault("base", error=lambda: Halted("credentials", "refused", cure="doctor")))
+    world.base.faults.append(
+        Fault("base", error=lambda: Halted("credentials", "refused", cure="kbsync doctor"))
+    )
     plan = await planned(world)
     assert is_halted(plan, "credentials")
     assert plan.halt is not None and plan.halt.cure == "kbsync doctor"

@@ -12,21 +12,38 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import Accepted, DocState, Listed, Outgoing, Query, Reembeds, Renames, Searches, Updates
-from kbsync.errors import Halted, Rejected
+from kbsync.contract import (
+    Accepted,
+    Confirms,
+    DocState,
+    Listed,
+    Outgoing,
+    Query,
+    Reads,
+    Reembeds,
+    Renames,
+    Reslices,
+    Searches,
+    Updates,
+)
+from kbsync.errors import Halted, NameTaken, Rejected
 from kbsync.targets.memory import (
     DEFAULT_LIMITS,
     FOREVER,
     AbleMemory,
     Behaviour,
+    ConfirmingMemory,
     Failure,
     Flicker,
+    ForgetfulMemory,
     ManualClock,
     MemoryBase,
     MemoryTarget,
     ProtocolViolation,
+    ReadingMemory,
     ReembeddingMemory,
     RenamingMemory,
+    ReslicingMemory,
     UpdatingMemory,
     keeps_serving,
 )
@@ -95,13 +112,18 @@ def ops(base: MemoryBase) -> list[str]:
         (UpdatingMemory, {Updates}),
         (ReembeddingMemory, {Reembeds}),
         (AbleMemory, {Renames, Updates, Reembeds}),
+        (ReadingMemory, {Reads}),
+        (ConfirmingMemory, {Confirms}),
+        (ReslicingMemory, {Reslices}),
+        (ForgetfulMemory, {Reembeds, Reslices, Reads, Confirms}),
     ],
 )
 def test_each_kind_offers_its_abilities_alone(
     kind: type[MemoryTarget], abilities: set[type], base: MemoryBase
 ) -> None:
     target = kind(base)
-    assert {one for one in (Renames, Updates, Reembeds) if isinstance(target, one)} == abilities
+    known = (Renames, Updates, Reembeds, Reslices, Reads, Confirms)
+    assert {one for one in known if isinstance(target, one)} == abilities
     assert isinstance(target, Searches)
 
 
@@ -119,8 +141,13 @@ async def test_documents_survive_their_client(base: MemoryBase, target: AbleMemo
 async def test_marks_come_back_only_where_kept(base: MemoryBase, target: AbleMemory) -> None:
     await put(target, outgoing(upload_id=7))
     marking = MemoryTarget(base, limits=dataclasses.replace(DEFAULT_LIMITS, marks=True))
-    assert [(row.path, row.upload_id) for row in await rows(target)] == [(None, None)]
-    assert [(row.path, row.upload_id) for row in await rows(marking)] == [("a.md", 7)]
+    document = outgoing(upload_id=7)
+
+    async def marks(target: MemoryTarget) -> list[tuple[object, ...]]:
+        return [(row.path, row.digest, row.upload_id, row.recipe) for row in await rows(target)]
+
+    assert await marks(target) == [(None, None, None, None)]
+    assert await marks(marking) == [("a.md", document.digest, 7, "r")]
 
 
 async def test_upload_known_by_its_mark_is_stored_once(base: MemoryBase) -> None:
@@ -263,26 +290,88 @@ async def test_equal_names_stand_side_by_side_by_default(base: MemoryBase, targe
 
 
 async def test_equal_names_can_be_refused(base: MemoryBase, target: AbleMemory) -> None:
-    base.behaviour.refuses_equal_names = True
+    base.behaviour.equal_names = "refuse"
     await put(target, outgoing())
     [outcome] = await target.put([outgoing(upload_id=2)])
-    assert isinstance(outcome, Rejected)
+    assert isinstance(outcome, NameTaken)
     assert outcome.code == "name-taken"
-    assert len(base.documents) == 1
+    assert ops(base) == ["put", "ready"]
 
 
 async def test_equal_names_can_replace(base: MemoryBase, target: AbleMemory) -> None:
-    base.behaviour.replaces_equal_names = True
+    base.behaviour.equal_names = "replace"
     first = await put(target, outgoing())
     second = await put(target, outgoing(text="two"))
     assert list(base.documents) == [second]
+    assert await state(target, first) is DocState.MISSING
     assert [e.remote_id for e in base.effects_of("replaced")] == [first]
 
 
-async def test_names_can_be_stored_otherwise_than_sent(base: MemoryBase, target: AbleMemory) -> None:
-    base.behaviour.stores_name_as = lambda name: name.replace(" ", "_")
-    await put(target, outgoing("my notes.md"))
-    assert [row.name for row in await rows(target)] == ["my_notes.md"]
+async def test_taking_the_name_of_what_is_not_ours_is_a_violation(
+    base: MemoryBase, target: AbleMemory
+) -> None:
+    base.behaviour.equal_names = "replace"
+    base.add("a.md", b"theirs")
+    with pytest.raises(ProtocolViolation, match="not ours"):
+        await target.put([outgoing()])
+    assert base.shown() == {"a.md": ["theirs"]}
+
+
+async def test_unknown_word_for_equal_names_is_loud(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour.equal_names = "refused"  # type: ignore[assignment]
+    await put(target, outgoing())
+    with pytest.raises(AssertionError):
+        await put(target, outgoing(upload_id=2))
+
+
+@pytest.mark.parametrize(
+    ("style", "sent", "stored"),
+    [
+        ("as_sent", "cafe\u0301.md", "cafe\u0301.md"),
+        ("nfc", "cafe\u0301.md", "caf\u00e9.md"),
+        ("nfd", "caf\u00e9.md", "cafe\u0301.md"),
+        ("basename", "old\\notes.md", "notes.md"),
+        ("suffixed", "notes.md", "notes(1).md"),
+        ("suffixed", ".md", ".md(1)"),
+        ("question_marks", "\u624b\u518c\udce9 1.md", "??? 1.md"),
+        (lambda name: name.replace(" ", "_"), "my notes.md", "my_notes.md"),
+    ],
+)
+async def test_names_are_stored_listed_and_given_back_as_behaviour_says(
+    base: MemoryBase, style: Any, sent: str, stored: str
+) -> None:
+    base.behaviour.names = style
+    target = MemoryTarget(base, limits=dataclasses.replace(DEFAULT_LIMITS, extensions=frozenset()))
+    [outcome] = await target.put([outgoing("a.md", name=sent)])
+    assert isinstance(outcome, Accepted)
+    assert outcome.name == (stored if stored != sent else "")
+    assert [row.name for row in await rows(target)] == [stored]
+    assert base.effects[0].name == stored
+
+
+async def test_folders_before_names_are_dropped(base: MemoryBase) -> None:
+    base.behaviour.names = "basename"
+    marking = MemoryTarget(base, limits=dataclasses.replace(DEFAULT_LIMITS, marks=True))
+    [outcome] = await marking.put([outgoing("docs/a.md")])
+    assert isinstance(outcome, Accepted)
+    assert outcome.name == "a.md"
+
+
+async def test_suffix_is_one_that_no_other_document_has(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour = Behaviour(names="suffixed", equal_names="refuse")
+    first = await put(target, outgoing())
+    await put(target, outgoing(upload_id=2))
+    assert [row.name for row in await rows(target)] == ["a(1).md", "a(2).md"]
+    await target.rename(first, "a.md", "a.md", 0.0)
+    assert base.documents[first].name == "a(1).md"
+    assert base.effects_of("rename") == []
+
+
+async def test_names_that_become_equal_are_equal_names(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour = Behaviour(names="nfc", equal_names="refuse")
+    await put(target, outgoing("caf\u00e9.md"))
+    [outcome] = await target.put([outgoing("cafe\u0301.md", upload_id=2)])
+    assert isinstance(outcome, NameTaken)
 
 
 # ---- updating in place

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from kbsync.contract import DocState, Listed, Target
+from kbsync.contract import DocState, Listed, Reads, Target
 from kbsync.core.lifecycle import RETIRE_TRIES
 from kbsync.core.model import Upload, UploadState
+from kbsync.core.planner import tells
 from kbsync.engine.terms import Terms
+from kbsync.errors import TargetError
+from kbsync.state.entries import Entry
 from kbsync.state.store import Glance, Tx
 
 PAGE = 200
@@ -70,7 +73,7 @@ class Auditor:
         audit = Audit()
         page: list[Listed] = []
         async for listed in self._target.list():
-            page.append(listed)
+            page.append(self._terms.read(listed))
             if len(page) == PAGE:
                 self._sort(audit, page)
                 page = []
@@ -119,7 +122,7 @@ class Auditor:
         if marked is None and self._is_awaited(tx, listed):
             return
         proof = Proof.MARK if marked is not None else self._proof_of_base()
-        if listed.path is None or proof is Proof.NONE:
+        if listed.path is None or (proof is Proof.NONE and not self._is_twin(tx, listed)):
             audit.foreign.add(listed.remote_id)
             return
         audit.strays.append(
@@ -134,6 +137,17 @@ class Auditor:
             )
         )
 
+    def _is_twin(self, tx: Tx, listed: Listed) -> bool:
+        """Its name says that it is a file of ours as it is now, or may be: a second document for it."""
+        terms = self._terms
+        if terms.limits.marks or listed.path is None:
+            return False
+        entry = tx.entries.get(terms.mirror, listed.path)
+        if entry is None:
+            return False
+        may_be = not listed.digest and terms.abilities.reads and listed.size in (None, entry.stamp.size)
+        return may_be or holds(entry, listed.digest or "", listed.size)
+
     def _marked(self, tx: Tx, listed: Listed) -> Upload | None:
         """The upload of this state whose mark the document carries: same id, same bytes."""
         row = None if listed.upload_id is None else tx.uploads.get(listed.upload_id)
@@ -146,7 +160,10 @@ class Auditor:
         if terms.limits.marks:
             return False
         rows = tx.uploads.in_states(terms.mirror, terms.binding, UNSETTLED)
-        return any(row.name == listed.name and listed.size in (None, row.size) for row in rows)
+        naming = terms.naming
+        return any(
+            listed.size in (None, row.size) and naming.recognises(row.name, listed.name) for row in rows
+        )
 
     # -- second looks ----------------------------------------------------------------------------------
 
@@ -178,6 +195,30 @@ class Auditor:
         now = self._glance.read(lambda tx: tx.uploads.get(row.id))
         return now is not None and now.state.serves and now.remote_id == row.remote_id
 
+    async def read_into(self, audit: Audit, strays: Sequence[Stray]) -> list[Stray]:
+        """The strays with their digests, where no name or marker tells them and their bytes can be had.
+
+        What no row knows and is not what its name says after all is foreign.
+        """
+        read = [await self._read_into(stray) for stray in strays]
+        other = {stray.remote_id for stray in read if self._is_other(stray)}
+        audit.foreign |= other
+        return [stray for stray in read if stray.remote_id not in other]
+
+    def _is_other(self, stray: Stray) -> bool:
+        if stray.row is not None or stray.proof is not Proof.NONE:
+            return False
+        entry = self._glance.read(lambda tx: tx.entries.get(self._terms.mirror, stray.path))
+        return entry is None or not holds(entry, stray.digest, stray.size)
+
+    async def _read_into(self, stray: Stray) -> Stray:
+        if stray.digest or not isinstance(self._target, Reads):
+            return stray
+        try:
+            return replace(stray, digest=await self._target.digest(stray.remote_id) or "")
+        except TargetError:
+            return stray
+
     async def still_stray(self, strays: Sequence[Stray]) -> list[Stray]:
         """Those that are there at a second look and that the state still does not count on."""
         left: list[Stray] = []
@@ -194,6 +235,11 @@ class Auditor:
     def count_foreign(self, audit: Audit) -> int:
         """Listed documents that are still none of ours."""
         return sum(not self._glance.read(lambda tx, one=one: self.rows(tx, one)) for one in audit.foreign)  # type: ignore[misc]
+
+
+def holds(entry: Entry, digest: str, size: int | None) -> bool:
+    """The file's bytes are, as far as is known, those of the document."""
+    return entry.digest is not None and tells(digest, size, entry.digest, entry.stamp.size)
 
 
 def _counts(row: Upload) -> bool:

@@ -13,7 +13,7 @@ from kbsync.contract import Base, Listed, Target
 from kbsync.core.model import Abilities, Limits, Upload, UploadState
 from kbsync.core.select import Rules
 from kbsync.engine import attach
-from kbsync.engine.adoption import adopting
+from kbsync.engine.adoption import adopting, ours
 from kbsync.engine.attach import fingerprint
 from kbsync.engine.terms import Plan, Terms, abilities_of, recipe_of
 from kbsync.errors import Halted, TargetError
@@ -67,13 +67,14 @@ class Footing:
     """Where a mirror stands. `terms.mirror` and `terms.binding` are NOWHERE where there is no row.
 
     `renewed`: the base, the recipes or the abilities are not those of the last pass, so that every file is
-    judged anew. `moved`: the name now means another folder. `found`: documents at the base that may be ours,
-    by path, where nothing of it was taken over yet. `base` is None where it was not looked at. `note`: what
-    could not be found out.
+    judged anew. `reprefixed`: every document is to get a name with another prefix. `moved`: the name now
+    means another folder. `found`: documents at the base that may be ours, by path, where nothing of it was
+    taken over yet. `base` is None where it was not looked at. `note`: what could not be found out.
     """
 
     terms: Terms
     record: MirrorRecord | None
+    reprefixed: bool = False
     asked: Asked = field(default_factory=Asked)
     renewed: bool = False
     moved: bool = False
@@ -84,6 +85,8 @@ class Footing:
     def rows(self, tx: Tx, path: str) -> list[Upload]:
         """The uploads at a path as a pass would find them once it has read its messages."""
         rows = tx.uploads.at(self.terms.mirror, self.terms.binding, path)
+        if self.reprefixed:
+            rows = [replace(row, label="") for row in rows if row.state is not UploadState.INTENDED]
         return [row for row in rows if not self.asked.releases(row)] + list(self.found.get(path, ()))
 
 
@@ -146,11 +149,12 @@ def _stand(tx: Tx, plan: Plan, service: Service, site: Site, base: Base | None, 
     record = find_record(tx, plan, site.configured)
     if record is None:
         return Footing(_terms(plan, service, site, NOWHERE, NOWHERE), None, base=base, note=note)
-    binding = _binding(tx, plan, record, base)
+    binding, reprefixed = _binding(tx, plan, record, base)
     terms = _terms(plan, service, site, record.id, binding)
     return Footing(
         terms,
         record,
+        reprefixed=reprefixed and (service.abilities.renames or plan.renames == "replace"),
         asked=_asked(tx, plan),
         renewed=tx.meta.get(f"terms:{record.id}") != fingerprint(terms),
         moved=record.name == plan.name and record.folder != str(plan.root),
@@ -168,21 +172,27 @@ def find_record(tx: Tx, plan: Plan, configured: Sequence[str]) -> MirrorRecord |
     return left[0] if left else None
 
 
-def _binding(tx: Tx, plan: Plan, record: MirrorRecord, base: Base | None) -> int:
+def _binding(tx: Tx, plan: Plan, record: MirrorRecord, base: Base | None) -> tuple[int, bool]:
+    """The binding of the next pass, and whether it is the last one under another prefix."""
+    last = None if record.binding is None else tx.mirrors.binding(record.binding)
     if base is not None:
         known = tx.mirrors.binding_for(plan.target_type, base.address, base.id, plan.prefix)
-        return known or NOWHERE
-    last = None if record.binding is None else tx.mirrors.binding(record.binding)
+        if known is None and last is not None and attach.is_reprefixed(last, plan, base):
+            return last.id, True
+        return known or NOWHERE, False
     same = last is not None and (last.target, last.prefix) == (plan.target_type, plan.prefix)
-    return last.id if last is not None and same else NOWHERE
+    return (last.id if last is not None and same else NOWHERE), False
 
 
-def refuse_emptied(tx: Tx, footing: Footing) -> None:
+async def refuse_emptied(footing: Footing, target: Target | None, glance: Glance) -> None:
     """As a pass does at its beginning: raises `Halted` over a base that lost many of its documents."""
     base, terms = footing.base, footing.terms
-    if base is not None:
-        cure = terms.cure(f"verify --repair --mirror {terms.plan.name}")
-        attach.refuse_emptied(tx.uploads.serving_count(terms.mirror, terms.binding), base, cure)
+    if base is None or target is None:
+        return
+    serving = glance.read(lambda tx: tx.uploads.serving_count(terms.mirror, terms.binding))
+    if (ids := await attach.ids_if_emptied(target, base, serving)) is not None:
+        base = replace(base, documents=glance.read(lambda tx: tx.uploads.serving_among(terms.binding, ids)))
+    attach.refuse_emptied(serving, base, f"kbsync verify --repair --mirror {terms.plan.name}")
 
 
 def _asked(tx: Tx, plan: Plan) -> Asked:
@@ -205,7 +215,7 @@ def _holds(messages: Sequence[Message]) -> Iterator[int]:
 async def _adoptable(target: Target, terms: Terms, glance: Glance) -> Mapping[str, tuple[Upload, ...]]:
     """What the next pass takes over: documents whose marker names a path, and that no row holds."""
     found: dict[str, tuple[Upload, ...]] = {}
-    async for listed in target.list():
+    async for listed in ours(terms, target):
         if listed.path is not None and not _is_held(glance, terms.binding, listed):
             number = -2 - len(found)
             row = adopting(terms, listed, listed.path, 0.0, number)

@@ -13,7 +13,9 @@ from kbsync.core.planner import (
     Action,
     Drop,
     Keep,
+    Prove,
     Relabel,
+    Reslice,
     Retire,
     Send,
     Serve,
@@ -22,6 +24,7 @@ from kbsync.core.planner import (
     Weigh,
     decide,
     parting_cause,
+    proves,
 )
 
 ROUNDS = 8
@@ -52,11 +55,13 @@ class Course:
     """Where a path is heading. `rows`: its uploads when the planner has no more to say.
 
     `cause`: why its deletion is to be weighed, else ''. `relabels`: the target is told its new path.
+    `reslices`: the target is to cut it anew.
     """
 
     rows: tuple[Upload, ...]
     cause: str = ""
     relabels: bool = False
+    reslices: bool = False
 
     @property
     def server(self) -> Upload | None:
@@ -72,7 +77,7 @@ def follow(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> Cours
         changes = [played.act(action) for action in actions]
         if not any(changes):
             break
-    return Course(tuple(played.rows.values()), played.cause, played.relabels)
+    return Course(tuple(played.rows.values()), played.cause, played.relabels, played.reslices)
 
 
 def _arrived(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> list[Upload]:
@@ -101,7 +106,7 @@ class _Played:
     def __init__(self, wish: Wish, uploads: Sequence[Upload]) -> None:
         self.rows = {upload.id: upload for upload in uploads}
         self.cause = ""
-        self.relabels = False
+        self.relabels = self.reslices = False
         self._wish = wish
 
     def act(self, action: Action) -> bool:
@@ -117,9 +122,19 @@ class _Played:
                 return changed
             case Send(predecessor):
                 self.rows[FRESH] = _intended(self._wish, predecessor)
+            case Prove(number):  # supposed to be the file: then there is nothing to do
+                self._put(self._known(self.rows[number]))
+            case Serve(number) if proves(self.rows[number], self._wish):
+                self._put(lifecycle.serve(self._known(self.rows[number])))
+            case Reslice(number):
+                self.reslices = True
+                self._put(replace(lifecycle.reslice(self.rows[number], _STILL), recipe=self._wish.recipe))
             case _:
                 self._put(_stepped(self.rows[action.upload], action))
         return True
+
+    def _known(self, row: Upload) -> Upload:
+        return replace(row, digest=self._wish.digest or "")
 
     def _put(self, row: Upload) -> None:
         if row.state.is_final:
@@ -197,5 +212,5 @@ def _resting(wish: Wish, course: Course) -> Effect:
         return Effect.RENAME if course.relabels else Effect.NOTHING
     states = {row.state for row in course.rows if is_for(wish, row)}
     if UploadState.INDEXING in states:
-        return Effect.INDEXING
+        return Effect.REEMBED if course.reslices else Effect.INDEXING
     return Effect.FAILED if UploadState.FAILED in states else Effect.NOTHING

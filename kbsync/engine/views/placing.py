@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kbsync.core.model import Choice, Presence, Status, Upload
-from kbsync.engine.views.audit import Proof, Stray
+from kbsync.core.planner import tells
+from kbsync.engine.views.audit import Proof, Stray, holds
 from kbsync.engine.views.footing import Footing
 from kbsync.source.looker import look
 from kbsync.state.entries import Entry
@@ -70,11 +71,12 @@ class Placing:
         return (
             entry is not None
             and entry.status in (Status.PENDING, Status.INDEXING, Status.FAILED)
-            and (stray.row is None or stray.digest != entry.digest)
+            and (stray.row is None or not holds(entry, stray.digest, stray.size))
         )
 
     def _twin(self, stray: Stray, server: Upload) -> str:
-        same = "the same bytes" if stray.digest == server.digest else "other bytes"
+        is_same = tells(stray.digest, stray.size, server.digest, server.size)
+        same = "the same bytes" if is_same else "other bytes"
         return (
             f"document {stray.remote_id} has {same} under this path, and {server.remote_id} serves the file"
         )
@@ -92,7 +94,7 @@ class Placing:
         if stray.proof is not Proof.NONE:
             return stray.proof
         by_name = self._terms.abilities.adopt == "name"
-        by_content = entry is not None and entry.digest is not None and entry.digest == stray.digest
+        by_content = entry is not None and holds(entry, stray.digest, stray.size)
         return Proof.ROW if by_name or by_content else Proof.NONE
 
 

@@ -13,7 +13,14 @@ from kbsync.targets.memory.client import DEFAULT_LIMITS
 from kbsync.targets.memory.clock import ManualClock
 from kbsync.targets.memory.documents import Content, Document
 from kbsync.targets.memory.faults import Crash, Fault, Phase
+from kbsync.targets.memory.forgetful import (
+    ConfirmingMemory,
+    ForgetfulMemory,
+    ReadingMemory,
+    ReslicingMemory,
+)
 from kbsync.targets.memory.journal import Effect, Request
+from kbsync.targets.memory.naming import EqualNames, NameStyle
 from kbsync.targets.memory.strict import ProtocolViolation
 from kbsync.targets.memory.target import MemoryTarget
 from kbsync.targets.memory.variants import (
@@ -32,25 +39,31 @@ __all__ = [
     "FOREVER",
     "AbleMemory",
     "Behaviour",
+    "ConfirmingMemory",
     "Content",
     "Crash",
     "Document",
     "Effect",
+    "EqualNames",
     "Failure",
     "Fault",
     "Flicker",
+    "ForgetfulMemory",
     "ManualClock",
     "Matcher",
     "MemoryBase",
     "MemoryTarget",
+    "NameStyle",
     "Observer",
     "Phase",
     "ProtocolViolation",
+    "ReadingMemory",
     "ReembeddingMemory",
     "RenamingMemory",
     "RenamingReembeddingMemory",
     "RenamingUpdatingMemory",
     "Request",
+    "ReslicingMemory",
     "Subject",
     "UpdatingMemory",
     "UpdatingReembeddingMemory",

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, assert_never
 
 from kbsync.contract import Base, DocState, DocStatus, Outgoing
-from kbsync.errors import Halted, Rejected
+from kbsync.errors import Halted, NameTaken
 from kbsync.targets.memory.agenda import Agenda
 from kbsync.targets.memory.behaviour import Behaviour, Subject
-from kbsync.targets.memory.documents import Content, Document, Ghost
+from kbsync.targets.memory.documents import Content, Document
 from kbsync.targets.memory.faults import Fault, Phase
 from kbsync.targets.memory.indexing import Indexing
 from kbsync.targets.memory.journal import Effect, Request
+from kbsync.targets.memory.listing import Listing
+from kbsync.targets.memory.naming import stored_name
 from kbsync.targets.memory.strict import ProtocolViolation
 
 _FIRST_ID = 2_108_600_000_000_000_001
@@ -56,9 +59,9 @@ class MemoryBase:
         self._documents: dict[str, Document] = {}
         self._sent: dict[int | None, list[str]] = {}
         self._effects: list[Effect] = []
-        self._ghosts: list[Ghost] = []
         self._agenda = Agenda(clock)
         self._indexing = Indexing(self, self._agenda)
+        self._listing = Listing(self._agenda)
 
     # ---- looks
 
@@ -164,12 +167,11 @@ class MemoryBase:
     def accept(self, content: Content, remote_id: str, *, supersedes: str | None = None) -> Document:
         """Store a new document; `supersedes` is dropped when it is searchable.
 
-        Raises `Rejected` for a name in use, where the base refuses that.
+        Raises `NameTaken` for a name in use, where the base refuses that: nothing is stored.
         """
         document = Document(remote_id, self._as_stored(content, remote_id), self._agenda.now)
         document.supersedes = supersedes
-        document.hidden_until = self._agenda.now + self.behaviour.list_lag
-        document.hidden_reads = self.behaviour.list_lag_reads
+        self._listing.hide(document, self.behaviour.list_lag, self.behaviour.list_lag_reads)
         self._documents[remote_id] = document
         self._sent.setdefault(content.upload_id, []).append(remote_id)
         self.record("put", document)
@@ -189,14 +191,22 @@ class MemoryBase:
         """Index a document once more."""
         document = self._documents[remote_id]
         self.record("reembed", document)
-        self._indexing.start(document)
+        self._indexing.start_again(document)
+
+    def reslice(self, remote_id: str, recipe: str, settings: Mapping[str, Any]) -> None:
+        """Index the bytes of a document once more, under other settings."""
+        document = self._documents[remote_id]
+        document.content = replace(document.content, recipe=recipe, settings=dict(settings))
+        self.record("reslice", document)
+        self._indexing.start_again(document)
 
     def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Know a document by another path and name; nothing changes where it has them already."""
         document = self._documents[remote_id]
-        if (document.path, document.name) == (path, name):
+        stored = self._stored_name(name, remote_id)
+        if (document.path, document.name) == (path, stored):
             return
-        document.rename(path, self._stored_name(name, remote_id), mtime)
+        document.rename(path, stored, mtime)
         self.record("rename", document)
 
     def remove(self, remote_id: str, op: str = "delete") -> None:
@@ -205,8 +215,7 @@ class MemoryBase:
         if document is None:
             return
         document.removed = True
-        until = self._agenda.now + self.behaviour.list_lag
-        self._ghosts.append(Ghost(document, until, self.behaviour.list_lag_reads))
+        self._listing.keep(document, self.behaviour.list_lag, self.behaviour.list_lag_reads)
         self.record(op, document)
 
     def poll(self, remote_id: str) -> DocStatus:
@@ -216,18 +225,13 @@ class MemoryBase:
             return DocStatus(DocState.MISSING)
         return self._indexing.look(document)
 
+    def told(self, document: Document) -> DocStatus:
+        """What a status request would be told of `document` now; counts as nothing."""
+        return self._indexing.told(document)
+
     def rows(self) -> Sequence[Document]:
         """What the list shows now, lag included; counts as one read."""
-        now = self._agenda.now
-        documents = list(self.documents.values())
-        shown = [d for d in documents if d.hidden_reads <= 0 and now >= d.hidden_until]
-        self._ghosts = [ghost for ghost in self._ghosts if ghost.reads > 0 or now < ghost.until]
-        shown += [ghost.document for ghost in self._ghosts]
-        for document in documents:
-            document.hidden_reads -= 1
-        for ghost in self._ghosts:
-            ghost.reads -= 1
-        return shown
+        return self._listing.read(self.documents.values())
 
     # ---- for the client side
 
@@ -255,6 +259,10 @@ class MemoryBase:
         for observer in tuple(self.observers):
             observer(self)
 
+    def searchable(self, besides: Document) -> int:
+        """How many documents, `besides` one, take up room of the base's capacity."""
+        return sum(d.shown is not None and d is not besides for d in self._documents.values())
+
     # ---- inside
 
     def _as_stored(self, content: Content, remote_id: str) -> Content:
@@ -262,18 +270,31 @@ class MemoryBase:
 
     def _stored_name(self, name: str, remote_id: str) -> str:
         """`name` as the base keeps it, once nothing else of that name is in the way."""
-        if self.behaviour.stores_name_as is not None:
-            name = self.behaviour.stores_name_as(name)
-        if self.behaviour.refuses_equal_names or self.behaviour.replaces_equal_names:
-            self._make_way(name, remote_id)
-        return name
+        stored = stored_name(name, self.behaviour.names, lambda one: bool(self._others(one, remote_id)))
+        if self.behaviour.equal_names != "allow":
+            self._make_way(stored, remote_id)
+        return stored
+
+    def _others(self, name: str, remote_id: str) -> list[Document]:
+        return [d for d in self._documents.values() if d.name == name and d.remote_id != remote_id]
 
     def _make_way(self, name: str, remote_id: str) -> None:
-        others = [d for d in self._documents.values() if d.name == name and d.remote_id != remote_id]
-        if others and self.behaviour.refuses_equal_names:
-            raise Rejected(f"a document named {name!r} exists already", code="name-taken")
-        for other in others:
-            self.remove(other.remote_id, "replaced")
+        for other in self._others(name, remote_id):
+            match self.behaviour.equal_names:
+                case "allow":
+                    return
+                case "refuse":
+                    raise NameTaken(f"a document named {name!r} exists already", code="name-taken")
+                case "replace":
+                    self._replace(other)
+                case unknown:
+                    assert_never(unknown)
+
+    def _replace(self, document: Document) -> None:
+        """Drop a document because another took its name. Its sender must know whose name it takes."""
+        if document.foreign:
+            raise self.violation(f"a put took the name of a document that is not ours: {document.name!r}")
+        self.remove(document.remote_id, "replaced")
 
     def _clear(self, op: str) -> None:
         self._agenda.advance()
@@ -281,18 +302,9 @@ class MemoryBase:
             document.removed = True
         self._documents.clear()
         self._sent.clear()
-        self._ghosts.clear()
+        self._listing.clear()
         self._agenda.clear()
         self._effects.append(Effect(op, "", "", "", self._agenda.now))
 
     def _note(self, op: str, document: Document) -> None:
-        effect = Effect(
-            op,
-            document.remote_id,
-            document.name,
-            document.digest,
-            self._agenda.now,
-            document.path,
-            document.upload_id,
-        )
-        self._effects.append(effect)
+        self._effects.append(Effect.on(document, op, self._agenda.now))

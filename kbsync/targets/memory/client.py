@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from kbsync.contract import Outgoing
 from kbsync.core.model import Limits
-from kbsync.errors import TargetError
+from kbsync.errors import NotOffered, TargetError
 from kbsync.targets.memory.base import MemoryBase
 from kbsync.targets.memory.behaviour import Subject, is_meant
 from kbsync.targets.memory.faults import Fault, Phase, pick
@@ -67,14 +67,21 @@ class Client:
         """Do `work` with `fault`: not at all, before, later, or only in words."""
         if fault is None:
             return self._do(work)
-        if fault.effect:
+        late = self._late(fault)
+        if fault.effect and late is None:
             answer = self._do(work)
             await fault.strike()
             return answer
-        if fault.late is not None:
-            self._base.later(fault.late, lambda: self._do(work))
+        if late is not None:
+            self._base.later(late, lambda: self._do(work))
         await fault.strike()
-        return lie() if fault.lie or fault.late is not None else self._do(work)
+        return lie() if fault.lie or late is not None else self._do(work)
+
+    def _late(self, fault: Fault) -> float | None:
+        """After how many seconds the work is done; None: now or never."""
+        by_base = self._base.behaviour.late_puts
+        is_lost = fault.op == "put" and fault.effect and fault.error is not None
+        return by_base if by_base > 0 and is_lost else fault.late
 
     def _do(self, work: Callable[[], T]) -> T:
         self._base.require()
@@ -114,8 +121,19 @@ class Client:
                 raise self._base.violation(wrong)
 
     def _check_ids(self, ids: Sequence[str]) -> None:
-        if (wrong := wrong_ids(ids)) is not None:
+        self._check(wrong_ids(ids))
+
+    def _check_id(self, remote_id: str) -> None:
+        self._check_ids((remote_id,))
+
+    def _check(self, wrong: str | None) -> None:
+        """Raises `ProtocolViolation` where something is wrong."""
+        if wrong is not None:
             raise self._base.violation(wrong)
+
+    def _require_offer(self, op: str) -> None:
+        if op in self._base.behaviour.not_offered:
+            raise NotOffered(f"this knowledge base has no call {op!r}", code="404")
 
     def _guard(self, remote_id: str, op: str) -> None:
         """Others' documents are not ours to touch."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kbsync.contract import DocState, Listed
+from kbsync.contract import DocState, DocStatus, Listed
 from kbsync.targets.memory.behaviour import Subject
 
 
@@ -39,6 +39,7 @@ class Document:
     """A remote document: `content` is the newest version accepted, `shown` the one that is searchable.
 
     The two differ while an update is indexed, and after one failed. `foreign`: nobody may touch it.
+    `stale` is an old status that is told until `stale_until`.
     """
 
     remote_id: str
@@ -49,6 +50,9 @@ class Document:
     state: DocState = DocState.INDEXING
     reason: str = ""
     code: str = ""
+    halt: str = ""
+    stale: DocStatus | None = None
+    stale_until: float = 0.0
     supersedes: str | None = None
     round: int = 0
     due: float = 0.0
@@ -103,20 +107,25 @@ class Document:
         """Itself, as matchers see it."""
         return Subject(self.remote_id, self.name, self.path, self.digest)
 
+    @property
+    def status(self) -> DocStatus:
+        """The truth about it, which a base may keep to itself."""
+        return DocStatus(self.state, self.reason, self.code, self.halt)
+
     def rename(self, path: str, name: str, mtime: float) -> None:
         """Every version of it is known under `path` and `name` from now on."""
         self.content = replace(self.content, path=path, name=name, mtime=mtime)
         if self.shown is not None:
             self.shown = replace(self.shown, path=path, name=name, mtime=mtime)
 
-    def row(self, *, marks: bool, tells_size: bool, tells_created: bool) -> Listed:
-        """Itself as a row of the list."""
+    def row(self, state: DocState, *, marks: bool, tells_size: bool, tells_created: bool) -> Listed:
+        """Itself as a row of the list, said to be in `state`; without `marks` nothing of ours comes back."""
         row = Listed(
             self.remote_id,
             self.name,
             size=self.size if tells_size else None,
             created=self.created if tells_created else None,
-            state=self.state,
+            state=state,
         )
         if not marks or self.upload_id is None:
             return row

@@ -30,7 +30,8 @@ Blow = BaseException | Callable[[], BaseException]
 class Fault:
     """Something that goes wrong with a call.
 
-    op: `put`, `status`, `delete`, `list`, `base`, `rename`, `reembed` or `search`.
+    op: `put`, `status`, `delete`, `list`, `base`, `rename`, `reembed`, `reslice`, `digest`, `is_searchable`
+        or `search`.
     error: what the client gets. A `put` or `delete` with `match` gives it to that document alone as its
         outcome; without `match` the whole request raises it. What is no `TargetError` is always raised.
     nth: the first matching request (or document, where `match` picks one) to strike, from 1. Without it:
@@ -39,7 +40,7 @@ class Fault:
     effect: the work is done before the fault; else it is not done.
     late: the work is done so many seconds of the base's clock after the request.
     lie: the work is not done and the answer says it was. A list ends early and looks complete, a search
-        finds nothing, and every status is UNKNOWN.
+        finds nothing, no bytes can be had, and every status is UNKNOWN.
     hang: waited for before the answer (and before the work unless `effect`).
     rows: a list gives out so many rows before the fault.
     """

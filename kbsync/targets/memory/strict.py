@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from kbsync.contract import Outgoing
 from kbsync.core.model import Limits
@@ -79,6 +80,13 @@ def wrongs(document: Outgoing, limits: Limits) -> Iterator[str]:
         None if document.replaces != "" else "replaces is empty: None means a new document",
     )
     yield from filter(None, found)
+
+
+def wrong_new_slices(path: str, name: str, settings: Mapping[str, Any], limits: Limits) -> str | None:
+    """A document is cut anew under a path of its own kind; `name` is "" where it is not known."""
+    if not isinstance(settings, Mapping):
+        return f"settings must be a mapping, not {settings!r}"
+    return wrong_path(path) or wrong_kind(path, name or path, limits)
 
 
 def wrong_ids(ids: Sequence[str]) -> str | None:

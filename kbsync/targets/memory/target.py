@@ -22,11 +22,11 @@ from kbsync.contract import (
     Query,
 )
 from kbsync.core.model import Limits
-from kbsync.errors import TargetError
+from kbsync.errors import Rejected, TargetError
 from kbsync.targets.memory.behaviour import Subject
 from kbsync.targets.memory.client import Client
 from kbsync.targets.memory.documents import Content, Document
-from kbsync.targets.memory.faults import Phase
+from kbsync.targets.memory.faults import Crash, Phase
 from kbsync.targets.memory.search import find
 from kbsync.targets.memory.strict import ProtocolViolation, extension, read_body
 
@@ -165,16 +165,33 @@ class MemoryTarget(Client):
 
     def _outcome(self, sent: Sent) -> PutOutcome:
         try:
-            accepted = self._store(sent)
+            return self._store_late(sent) if self._base.behaviour.late_puts > 0 else self._store_now(sent)
         except TargetError as error:
             return error
+
+    def _store_now(self, sent: Sent) -> Accepted:
+        accepted = self._store(sent)
         self._base.at("put", Phase.EFFECT, (sent.document,))
         return accepted
 
+    def _store_late(self, sent: Sent) -> Accepted:
+        """If the client dies here, its upload goes on without it and arrives later."""
+        try:
+            self._base.at("put", Phase.EFFECT, (sent.document,))
+        except Crash:
+            self._base.later(self._base.behaviour.late_puts, lambda: self._store(sent))
+            raise
+        return self._store(sent)
+
     def _store(self, sent: Sent) -> Accepted:
         document = self._known(sent.content) or self._made(sent)
-        ready = self._base.behaviour.answers_ready and document.state is DocState.READY
-        return Accepted(document.remote_id, ready, self._is_replaced(sent.document.replaces, document))
+        says_ready = self._base.told(document).state is DocState.READY
+        return Accepted(
+            document.remote_id,
+            ready=self._base.behaviour.answers_ready and says_ready,
+            replaced=self._is_replaced(sent.document.replaces, document),
+            name=document.name if document.name != sent.document.name else "",
+        )
 
     def _made(self, sent: Sent) -> Document:
         return self._base.accept(sent.content, sent.remote_id)
@@ -191,6 +208,17 @@ class MemoryTarget(Client):
             self._base.reindex(document.remote_id)
         return document
 
+    def _idle(self, remote_id: str, op: str) -> DocState:
+        """What is told of a document that `op` may index again: it is ours, and serves nothing."""
+        document = self._base.documents.get(remote_id)
+        if document is None:
+            raise Rejected(f"no document {remote_id}", code="404")
+        self._guard(remote_id, op)
+        state = self._base.told(document).state
+        if state is DocState.READY:
+            raise self._base.violation(f"{op} of {document.name!r}, which serves")
+        return state
+
     def _remove(self, remote_id: str) -> DeleteOutcome:
         self._guard(remote_id, "delete")
         self._base.remove(remote_id)
@@ -200,6 +228,7 @@ class MemoryTarget(Client):
     def _row(self, document: Document) -> Listed:
         behaviour = self._base.behaviour
         return document.row(
+            self._base.told(document).state,
             marks=self._limits.marks,
             tells_size=behaviour.tells_size,
             tells_created=behaviour.tells_created,

@@ -15,9 +15,8 @@ class RenamingMemory(MemoryTarget):
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Afterwards the document is known under `path`. Raises `Rejected` for an unknown id."""
-        wrong = wrong_path(path) or wrong_name(name, marks=self._limits.marks)
-        if wrong is not None:
-            raise self._base.violation(wrong)
+        self._check_id(remote_id)
+        self._check(wrong_path(path) or wrong_name(name, marks=self._limits.marks))
         async with self._request("rename", (remote_id,)):
             await self._play(
                 self._fault_about("rename", (remote_id,)),
@@ -83,7 +82,11 @@ class ReembeddingMemory(MemoryTarget):
     """Indexes failed documents again on request."""
 
     async def reembed(self, remote_id: str) -> None:
-        """Accepted is not done: `status` says. Raises `Rejected` for an unknown id."""
+        """Accepted is not done: `status` says.
+
+        Raises `Rejected` for an unknown id, and `NotOffered` where the behaviour says so.
+        """
+        self._check_id(remote_id)
         async with self._request("reembed", (remote_id,)):
             await self._play(
                 self._fault_about("reembed", (remote_id,)),
@@ -92,13 +95,8 @@ class ReembeddingMemory(MemoryTarget):
             )
 
     def _reembed(self, remote_id: str) -> None:
-        document = self._base.documents.get(remote_id)
-        if document is None:
-            raise Rejected(f"no document {remote_id}", code="404")
-        self._guard(remote_id, "reembed")
-        if document.state is DocState.READY:
-            raise self._base.violation(f"reembed of {document.name!r}, which serves")
-        if document.state is DocState.FAILED:
+        self._require_offer("reembed")
+        if self._idle(remote_id, "reembed") is DocState.FAILED:
             self._base.reindex(remote_id)
         self._base.at("reembed", Phase.EFFECT, (remote_id,))
 
@@ -116,4 +114,4 @@ class UpdatingReembeddingMemory(UpdatingMemory, ReembeddingMemory):
 
 
 class AbleMemory(RenamingMemory, UpdatingMemory, ReembeddingMemory):
-    """Can do all of it."""
+    """Renames, updates in place, and indexes failed documents again."""

@@ -1,0 +1,89 @@
+"""Where the files of found documents are, for targets that keep no paths: the journal knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from kbsync.assembly import Installation
+from kbsync.cli.choosing import look_at
+from kbsync.config.model import MirrorConfig
+from kbsync.contract import Hit, Query
+from kbsync.core.model import Upload, UploadState
+from kbsync.errors import UsageError
+from kbsync.state.store import Tx
+
+SHOWN = (UploadState.SERVING, UploadState.HELD, UploadState.INDEXING)
+"""States of documents that stand for a file as it is, or is about to be."""
+
+Located = tuple[str, Hit]
+
+
+def located(
+    installation: Installation, mirror: MirrorConfig, hits: Sequence[Hit], query: Query
+) -> list[Located]:
+    """The hits with their paths, one for each file, in their order.
+
+    A target that gives no paths cannot select by them either: that is done here. Documents that are none of
+    ours are left out. Raises `UsageError` for a bad pattern.
+    """
+    told = [(hit.path, hit) for hit in hits if hit.path is not None]
+    if len(told) == len(hits):
+        return told
+    state = look_at(installation)
+    if state is None:
+        return told
+    try:
+        found = state.read(lambda tx: _looked_up(tx, mirror, hits))
+    finally:
+        state.close()
+    selects = _selector(query)
+    return _once([(path, hit) for path, hit in found if selects(path, hit)])
+
+
+def _looked_up(tx: Tx, mirror: MirrorConfig, hits: Sequence[Hit]) -> list[Located]:
+    record = tx.mirrors.named(mirror.name)
+    if record is None or record.binding is None:
+        return []
+    found = []
+    for hit in hits:
+        path = _path(tx.uploads.by_remote(record.binding, hit.remote_id))
+        entry = None if path is None else tx.entries.get(record.id, path)
+        if path is not None and entry is not None:
+            found.append((path, replace(hit, path=path, modified=entry.stamp.mtime_ns / 1e9)))
+    return found
+
+
+def _path(rows: Sequence[Upload]) -> str | None:
+    return next((row.path for row in rows if row.path is not None and row.state in SHOWN), None)
+
+
+def _once(found: Sequence[Located]) -> list[Located]:
+    """An old and a new version may both be found for a moment: the better one stands for the file."""
+    best: dict[str, Hit] = {}
+    for path, hit in found:
+        if path not in best or hit.score > best[path].score:
+            best[path] = hit
+    return list(best.items())
+
+
+def _selector(query: Query) -> Callable[[str, Hit], bool]:
+    tests = list(_tests(query))
+    return lambda path, hit: all(test(path, hit) for test in tests)
+
+
+def _tests(query: Query) -> Iterator[Callable[[str, Hit], bool]]:
+    if query.path is not None:
+        import pathspec
+
+        try:
+            spec = pathspec.GitIgnoreSpec.from_lines([query.path])
+        except ValueError as error:
+            raise UsageError(f"--path {query.path!r} is not a gitignore pattern: {error}") from error
+        yield lambda path, _hit: bool(spec.match_file(path))
+    if query.types:
+        endings = tuple(f".{each.lower().lstrip('.')}" for each in query.types)
+        yield lambda path, _hit: path.lower().endswith(endings)
+    if query.after is not None:
+        after = query.after
+        yield lambda _path, hit: hit.modified is not None and hit.modified >= after

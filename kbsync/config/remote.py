@@ -1,0 +1,93 @@
+"""What every remote target has: an address, and how documents are waited for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
+
+from kbsync.config.kinds import Duration, Kind, Refused, Whereabouts, Whole, value_shown
+
+_PORTS = {"http": 80, "https": 443}
+_PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+
+
+class BaseUrl(Kind):
+    """What comes before the paths of an API: http or https, host, perhaps a port and a path."""
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The address in its canonical form; no message repeats it, a key may stand in it by mistake."""
+        if not isinstance(value, str):
+            raise Refused(f"{value_shown(value)} is not a text; allowed: {_ALLOWED}")
+        parts = _parts(value)
+        if parts.username is not None or parts.password is not None:
+            raise Refused("has a user or password in it; write it without, keys have settings of their own")
+        if "?" in value or "#" in value:
+            raise Refused("has a ? or # in it; write what comes before")
+        return canonical(value)
+
+    def json(self) -> dict[str, Any]:
+        """A string."""
+        return {"type": "string", "pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}
+
+
+_ALLOWED = "an address that begins with https:// or http://, such as https://open.bigmodel.cn/api"
+
+
+def _parts(url: str) -> SplitResult:
+    """Raises Refused for what is no address of the web."""
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port beyond 65535, a bracket that is not closed
+        is_address = False
+    if not is_address or re.search(r"[\s\x00-\x1f\x7f\\]", url):
+        raise Refused(f"the value is not taken; allowed: {_ALLOWED}")
+    return parts
+
+
+def canonical(url: str) -> str:
+    """`url` in its one form: lower-case scheme and host, no default port, no slash at the end."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, _PORTS.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+def is_in_the_clear(url: str) -> bool:
+    """What is sent to `url` can be read on its way: it is not https, and leaves the private network."""
+    parts = urlsplit(url)
+    return parts.scheme != "https" and not _is_private(parts.hostname or "")
+
+
+def _is_private(host: str) -> bool:
+    """A loopback or private address, or a name that only a private network knows."""
+    import ipaddress
+
+    try:
+        return not ipaddress.ip_address(host.partition("%")[0]).is_global
+    except ValueError:
+        return "." not in host or host.endswith(_PRIVATE_DOMAINS)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorizationConfig:
+    """How a remote target's own work on a document is waited for."""
+
+    poll_first: Annotated[
+        float, Duration("first look at a document, this long after it was sent …", least=0.01, most=3600.0)
+    ] = 1.0
+    poll_longest: Annotated[
+        float, Duration("… and then less and less often, up to this", least=0.01, most=3600.0)
+    ] = 15.0
+    give_up: Annotated[
+        float, Duration("a document that is not searchable by then has failed", least=0.1, most=7 * 86400.0)
+    ] = 1800.0
+    reembed_tries: Annotated[
+        int, Whole("how often a failed document is tried again before it is quarantined", most=10)
+    ] = 3
+    absent_after: Annotated[
+        float, Duration("how long a lost upload is looked for before it is sent again", most=86400.0)
+    ] = 15.0

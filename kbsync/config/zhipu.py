@@ -1,0 +1,171 @@
+"""The settings of target type `zhipu`: the knowledge API of Zhipu BigModel, and how it cuts documents."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from kbsync.config.blocks import About
+from kbsync.config.kinds import Choice, Confidential, Kind, Location, Refused, Whereabouts, Whole, value_shown
+from kbsync.config.remote import BaseUrl, VectorizationConfig, canonical
+from kbsync.config.secret import Secret
+
+BASE_URL = "https://open.bigmodel.cn/api"
+
+
+class KnowledgeId(Kind):
+    """The id of a knowledge base: a text, because numbers of 19 digits lose some on their way."""
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The id."""
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            raise Refused(f"{value_shown(value)} is a number, which loses digits; put quotes around it")
+        if not isinstance(value, str) or re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value) is None:
+            raise Refused(f'{value_shown(value)} is not taken; allowed: an id in quotes, such as "{_AN_ID}"')
+        return str(value)
+
+    def json(self) -> dict[str, Any]:
+        """A string."""
+        return {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$", "examples": [_AN_ID]}
+
+
+_AN_ID = "1734786402936664064"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZhipuTargetConfig:
+    """A knowledge base at Zhipu BigModel. Sizes are bytes; 0 is no limit of ours."""
+
+    type: Annotated[Literal["zhipu"], Choice("zhipu: a knowledge base at Zhipu BigModel", ("zhipu",))] = (
+        "zhipu"
+    )
+    base_url: Annotated[
+        str, BaseUrl("the API's address; requests go to {base_url}/llm-application/open/…")
+    ] = BASE_URL
+    api_key: Annotated[
+        Secret,
+        Confidential("the key of the account", r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"),
+    ]
+    knowledge_id: Annotated[str, KnowledgeId("the id of the knowledge base, in quotes")]
+    concurrency: Annotated[int, Whole("requests in flight", least=1, most=64)] = 4
+    requests_per_minute: Annotated[int, Whole("requests in a minute at most; 0: no limit of ours")] = 0
+    upload_bytes_per_second: Annotated[int, Whole("speed of uploads at most; 0: no limit of ours")] = 0
+    vectorization: Annotated[
+        VectorizationConfig, About("how long the target's own work on a document is waited for")
+    ] = field(default_factory=VectorizationConfig)
+    ca_file: Annotated[Path | None, Location("certificates to trust besides the usual ones, PEM")] = None
+    proxy: Annotated[
+        Secret | None,
+        Confidential(
+            "the proxy to go through; default: HTTPS_PROXY and the like",
+            r"https?://[^\s/?#]+/?",
+            "an address such as http://proxy:3128 or http://user:password@proxy:3128",
+        ),
+    ] = None
+    max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1)] = 100_000_000
+
+    shares_base: ClassVar[bool] = True
+    """Several mirrors may put their documents into one knowledge base of this type."""
+
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        """Equal for two mirrors exactly when they would use one knowledge base."""
+        return ("zhipu", canonical(self.base_url), self.knowledge_id)
+
+
+_TEXTS = ("txt", "doc", "pdf", "docx", "ppt", "pptx", "md")
+_TABLES = ("xls", "xlsx", "csv")
+SLICES: Mapping[int, tuple[str, ...]] = {
+    1: _TEXTS,
+    2: _TEXTS,
+    3: _TABLES,
+    5: _TEXTS,
+    6: ("pdf", "ppt", "pptx"),
+    7: _TABLES,
+}
+"""The extensions that each `knowledge_type` can cut (the vendor's manual, "knowledge_type"; 4 is gone)."""
+
+_CUSTOM = 5
+
+
+class KnowledgeType(Kind):
+    """A way of slicing, by the vendor's number."""
+
+    def read(self, value: object, where: Whereabouts) -> int:
+        """The number."""
+        if type(value) is not int or value not in SLICES:
+            raise Refused(f"{value_shown(value)} is not taken; allowed: {_listed(SLICES)}")
+        return value
+
+    def json(self) -> dict[str, Any]:
+        """The numbers."""
+        return {"type": "integer", "enum": list(SLICES)}
+
+
+class Separators(Kind):
+    """Texts that end a piece of a document."""
+
+    def read(self, value: object, where: Whereabouts) -> list[str]:
+        """The texts."""
+        if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
+            raise Refused(f'{value_shown(value)} is not taken; allowed: a list of texts, such as ["\\n\\n"]')
+        return value
+
+    def json(self) -> dict[str, Any]:
+        """A list of strings."""
+        return {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
+
+
+class Flag(Kind):
+    """Yes or no."""
+
+    def read(self, value: object, where: Whereabouts) -> bool:
+        """The answer."""
+        if not isinstance(value, bool):
+            raise Refused(f"{value_shown(value)} is not taken; allowed: true, false")
+        return value
+
+    def json(self) -> dict[str, Any]:
+        """A boolean."""
+        return {"type": "boolean"}
+
+
+SLICING: Mapping[str, Kind] = {
+    "knowledge_type": KnowledgeType(
+        "how the document is cut: 1 titles and paragraphs, 2 questions and answers, 3 rows, "
+        "5 separators of yours, 6 pages, 7 single items"
+    ),
+    "custom_separator": Separators("where a piece ends; with knowledge_type 5 only"),
+    "sentence_size": Whole("characters in a piece; with knowledge_type 5 only", least=20, most=2000),
+    "parse_image": Flag("whether images in the document are looked at"),
+}
+"""What a document rule may set for this target."""
+
+
+def slicing_problems(match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What does not hold between settings that are each fine: the key and a sentence for each."""
+    number = settings.get("knowledge_type")
+    for key in ("custom_separator", "sentence_size"):
+        if key in settings and number != _CUSTOM:
+            yield key, f"has a meaning with knowledge_type {_CUSTOM} only; set that beside it, or remove it"
+    extension = _extension(match)
+    taken = SLICES.get(number) if isinstance(number, int) else None
+    if taken and extension and extension not in taken:
+        legal = [one for one, extensions in SLICES.items() if extension in extensions]
+        allowed = f"allowed for it: {_listed(legal)}" if legal else "this target takes no such files"
+        yield "knowledge_type", f"{number} does not take {extension} files; {allowed}"
+
+
+def _extension(match: str) -> str:
+    """The extension of all the files a pattern is for; "" where it may be for others, such as a folder's."""
+    last = match.rpartition("/")[2]
+    stem, _, extension = last.rpartition(".")
+    known = any(extension.lower() in extensions for extensions in SLICES.values())
+    is_surely_one = stem and extension.isalnum() and (known or stem.endswith("*"))
+    return extension.lower() if is_surely_one else ""
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))

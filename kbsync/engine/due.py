@@ -1,0 +1,91 @@
+"""What the worker finds to do: everything that is due, in one look at the state."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from kbsync.core.model import Upload, UploadState
+from kbsync.engine.terms import Terms
+from kbsync.state.store import Tx
+
+POLL_BATCH = 1000
+LOOK_BATCH = 10_000
+SMALL_BATCH = 100
+
+WAITING = (
+    UploadState.INTENDED,
+    UploadState.SENDING,
+    UploadState.UNSURE,
+    UploadState.RETIRING,
+    UploadState.SERVING,  # one may wait to be renamed
+    UploadState.ADOPTING,  # one may wait to be read
+)
+"""States that something is still to be done about when `next_look_at` is set; INDEXING aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far to look: wall seconds now, how many sends fit, seconds to look ahead for polls.
+
+    `polls` None: no poll may start now. `busy`: uploads that something is being done about already.
+    """
+
+    now: float
+    sends: int
+    polls: float | None
+    busy: Collection[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Rows by what they wait for, each by rank."""
+
+    deletes: list[Upload]
+    looks: list[Upload]
+    proofs: list[Upload]
+    polls: list[Upload]
+    renames: list[Upload]
+    sends: list[Upload]
+    expired: list[Upload]
+
+
+def find_due(tx: Tx, terms: Terms, reach: Reach) -> Due:
+    """Everything that is due at this moment and not being done."""
+    looks = _due(tx, terms, UploadState.UNSURE, reach, LOOK_BATCH)
+    lost = _due(tx, terms, UploadState.PRESUMED_LOST, reach, 1)
+    return Due(
+        deletes=_due(tx, terms, UploadState.RETIRING, reach, max(terms.limits.batch, 1)),
+        looks=looks or lost,  # a look looks for all that were lost
+        proofs=_due(tx, terms, UploadState.ADOPTING, reach, SMALL_BATCH),
+        polls=_polls(tx, terms, reach),
+        renames=_due(tx, terms, UploadState.SERVING, reach, SMALL_BATCH),
+        sends=_due(tx, terms, UploadState.INTENDED, reach, reach.sends),
+        expired=_due(tx, terms, UploadState.TOMBSTONE, reach, SMALL_BATCH),
+    )
+
+
+def _due(
+    tx: Tx, terms: Terms, state: UploadState, reach: Reach, limit: int, ahead: float = 0.0
+) -> list[Upload]:
+    if limit <= 0:
+        return []
+    many = limit + len(reach.busy)
+    rows = tx.uploads.due(terms.mirror, terms.binding, state, reach.now + ahead, many)
+    return [row for row in rows if row.id not in reach.busy][:limit]
+
+
+def _polls(tx: Tx, terms: Terms, reach: Reach) -> list[Upload]:
+    """One request can tell of many: where one is due, those that will soon be are asked about as well."""
+    if reach.polls is None or not _due(tx, terms, UploadState.INDEXING, reach, 1):
+        return []
+    return _due(tx, terms, UploadState.INDEXING, reach, POLL_BATCH, reach.polls)
+
+
+def next_due(tx: Tx, terms: Terms) -> tuple[float | None, float | None]:
+    """When the next row is due (wall seconds; None: nothing waits): those that index, and all others."""
+    mirror, binding = terms.mirror, terms.binding
+    return (
+        tx.uploads.next_due(mirror, binding, (UploadState.INDEXING,)),
+        tx.uploads.next_due(mirror, binding, WAITING),
+    )

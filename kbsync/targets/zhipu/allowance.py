@@ -1,0 +1,77 @@
+"""Whether a document still fits into the account, asked rarely and counted in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from kbsync.errors import Halted, Rejected, TargetError
+from kbsync.targets.zhipu.sizes import sized
+from kbsync.targets.zhipu.wire import Capacity
+
+INTERVAL = 180.0
+"""Seconds between two questions, at the least."""
+
+_HOUR = 3600.0  # the pause where there is no such question
+
+_SMALL = 0.05  # of the account's space: less than this is asked again, since others use it too
+
+
+class Allowance:
+    """The rest of the account's space in bytes, as far as the vendor tells.
+
+    `ask` raises `TargetError`: unless the key was refused, nothing is known then and nothing is checked.
+    `steady`: seconds that never go back. `cure`: the command for a halt.
+    """
+
+    def __init__(
+        self, ask: Callable[[], Awaitable[Capacity | None]], steady: Callable[[], float], cure: str
+    ) -> None:
+        self._ask, self._steady, self._cure = ask, steady, cure
+        self._turn = asyncio.Lock()
+        self._asked_at: float | None = None
+        self._known: Capacity | None = None
+        self._left = 0
+        self._pause = INTERVAL
+
+    async def take(self, name: str, size: int) -> None:
+        """Count `size` bytes as used, before they are sent. Raises `Halted("quota")` for too many."""
+        async with self._turn:
+            if self._is_due(size):
+                await self._look()
+            if self._known is not None and size > self._left:
+                raise Halted("quota", self._too_little(name, size, self._known), cure=self._cure)
+            self._left -= size
+
+    def give_back(self, size: int) -> None:
+        """Counted bytes that were not stored after all."""
+        self._left += size
+
+    def freed(self) -> None:
+        """Documents were deleted: the vendor is asked before the next upload is refused for want of space."""
+        if self._known is not None and self._left < _SMALL * self._known.total:
+            self._asked_at = None
+
+    def _is_due(self, size: int) -> bool:
+        if self._asked_at is None:
+            return True
+        if self._steady() - self._asked_at < self._pause:
+            return False
+        return self._known is None or self._left - size < _SMALL * self._known.total
+
+    async def _look(self) -> None:
+        self._known, self._pause = None, INTERVAL
+        try:
+            self._known = await self._ask()
+        except Rejected:
+            self._pause = _HOUR
+        except TargetError as error:
+            if isinstance(error, Halted) and error.halt == "credentials":
+                raise
+        self._asked_at = self._steady()
+        if self._known is not None:
+            self._left = max(0, self._known.total - self._known.used)
+
+    def _too_little(self, name: str, size: int, known: Capacity) -> str:
+        left = sized(max(0, self._left))
+        return f"the account has {left} left of {sized(known.total)}; {name} needs {sized(size)}"

@@ -1,0 +1,139 @@
+"""The vendor's calls about one knowledge base, each with its path and its answer as a value."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from kbsync.contract import Outgoing
+from kbsync.errors import Halted, TargetError
+from kbsync.targets.http import Answer, Client, Part
+from kbsync.targets.zhipu import words
+from kbsync.targets.zhipu.codes import Op, judge
+from kbsync.targets.zhipu.formats import Slicing, media_type, reslice_body, upload_fields
+from kbsync.targets.zhipu.ids import path_part
+from kbsync.targets.zhipu.searching import Question
+from kbsync.targets.zhipu.settings import ZhipuSettings
+from kbsync.targets.zhipu.skew import Skew
+from kbsync.targets.zhipu.wire import (
+    Capacity,
+    Found,
+    KnowledgeBase,
+    Page,
+    Receipt,
+    Row,
+    base_of,
+    capacity_of,
+    envelope_of,
+    found_of,
+    page_of,
+    receipt_of,
+    row_of,
+)
+
+ROOT = "/llm-application/open"
+"""What the paths below come after, behind `base_url`."""
+
+_SHORTEST_SECRET = 6
+
+
+class MirrorJudge:
+    """Judges the answers: learns the vendor's clock from them, and words errors for the mirror's people.
+
+    Nothing that it returns holds the key or a signature, whatever the vendor echoes.
+    """
+
+    def __init__(self, settings: ZhipuSettings, skew: Skew) -> None:
+        self._settings, self._skew = settings, skew
+        parts = (settings.api_key, *settings.api_key.split("."))
+        self._secrets = [part for part in parts if len(part) >= _SHORTEST_SECRET]
+
+    def __call__(self, answer: Answer) -> TargetError | None:
+        """None is success."""
+        envelope = envelope_of(answer.body)
+        if envelope is not None:
+            self._skew.learn(envelope.at, answer.sent_at)
+        error = judge(answer)
+        if error is not None:
+            self._reword(error)
+        return error
+
+    def _reword(self, error: TargetError) -> None:
+        reason = words.unsigned(error.reason)
+        for secret in self._secrets:
+            reason = reason.replace(secret, "***")
+        if isinstance(error, Halted):
+            reason = self._advise(error, reason)
+        error.reason = reason
+        error.args = (reason,)
+
+    def _advise(self, error: Halted, reason: str) -> str:
+        error.cure = self._settings.command("--once")
+        tells_time = error.halt == "credentials" and self._skew.sentence
+        return f"{reason}; {self._skew.sentence}" if tells_time else reason
+
+
+class Api:
+    """One knowledge base behind one key. Every call raises `TargetError`."""
+
+    def __init__(self, settings: ZhipuSettings, client: Client) -> None:
+        self._client = client
+        self._base = path_part(settings.knowledge_id)
+        self._knowledge_id = settings.knowledge_id
+
+    async def base(self) -> KnowledgeBase | None:
+        """The base; None where the answer has no data."""
+        answer = await self._client.ask(Op.BASE, "GET", f"/knowledge/{self._base}")
+        return base_of(answer.body)
+
+    async def capacity(self) -> Capacity | None:
+        """Space of the account; None where it is not told."""
+        answer = await self._client.ask(Op.CAPACITY, "GET", "/knowledge/capacity")
+        return capacity_of(answer.body)
+
+    async def upload(self, document: Outgoing, slicing: Slicing) -> Receipt:
+        """Send one document, once. Raises `Unsure` where it may have been stored."""
+        answer = await self._client.send(
+            Op.UPLOAD,
+            f"/document/upload_document/{self._base}",
+            fields=upload_fields(slicing, document.upload_id),
+            file=Part("files", document.name, document.body, media_type(document.name)),
+        )
+        return receipt_of(answer.body)
+
+    async def page(self, number: int, size: int) -> Page:
+        """One page of the list, from 1."""
+        params = {"knowledge_id": self._knowledge_id, "page": str(number), "size": str(size)}
+        answer = await self._client.ask(Op.LIST, "GET", "/document", params=params)
+        return page_of(answer.body)
+
+    async def detail(self, remote_id: str) -> Row | None:
+        """One document; None where the answer has no data."""
+        answer = await self._client.ask(Op.DETAIL, "GET", f"/document/{path_part(remote_id)}")
+        return row_of(answer.body, remote_id)
+
+    async def delete(self, remote_id: str) -> None:
+        """Remove one document."""
+        await self._client.ask(Op.DELETE, "DELETE", f"/document/{path_part(remote_id)}")
+
+    async def reembed(self, remote_id: str) -> None:
+        """Vectorize again, which costs: sent once, and `Unsure` where the answer was lost."""
+        await self._client.post(Op.REEMBED, f"/document/embedding/{path_part(remote_id)}", json={})
+
+    async def reslice(self, remote_id: str, slicing: Slicing) -> None:
+        """Cut anew."""
+        path = f"/document/{path_part(remote_id)}"
+        await self._client.ask(Op.RESLICE, "PUT", path, json=reslice_body(slicing))
+
+    async def retrieve(self, question: Question) -> tuple[Found, ...]:
+        """Search the base."""
+        body = question.body(self._knowledge_id)
+        answer = await self._client.ask(Op.RETRIEVE, "POST", "/knowledge/retrieve", json=body)
+        return found_of(answer.body)
+
+    def read(self, url: str, most: int) -> AsyncGenerator[bytes, None]:
+        """The bytes behind a signed URL, without our key."""
+        return self._client.read(url, most=most)
+
+    async def aclose(self) -> None:
+        """Let go of the connections."""
+        await self._client.aclose()

@@ -1,0 +1,169 @@
+"""The vendor's codes as errors: the one place where they are translated.
+
+Source: the vendor's page of error codes, the knowledge API's manual, and bodies seen in production. A code
+counts whether it comes as a string or a number, flat or inside `error`, under HTTP 200 or not.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+
+from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http import Answer, by_status
+from kbsync.targets.zhipu import words
+from kbsync.targets.zhipu.meanings import CODES, KINDS, VAGUE, Blame, Meaning
+from kbsync.targets.zhipu.wire import Envelope, envelope_of
+
+KEY_ADVICE = "put a valid api_key (or api_key_file) into the config"
+MONEY_ADVICE = "top up the account or renew its plan in the vendor's console"
+SPACE_ADVICE = "delete documents there or get more space in the vendor's console"
+
+
+class Op(enum.StrEnum):
+    """What is asked for; the word used in metrics and messages."""
+
+    BASE = "base"
+    CAPACITY = "capacity"
+    UPLOAD = "upload"
+    DETAIL = "detail"
+    LIST = "list"
+    DELETE = "delete"
+    REEMBED = "reembed"
+    RESLICE = "reslice"
+    RETRIEVE = "retrieve"
+
+
+OPTIONAL = frozenset({Op.CAPACITY, Op.REEMBED, Op.RESLICE, Op.RETRIEVE})
+"""Calls that are missing from some of the vendor's installations and can be done without."""
+
+
+_ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
+"""HTTP statuses under which "does not exist" is said of a key or an account."""
+
+
+class NotFound(Rejected):
+    """The vendor knows no such document or base. Means "gone" only where the base itself still answers."""
+
+
+def judge(answer: Answer) -> TargetError | None:
+    """None where the body says success and the HTTP status agrees, else the error.
+
+    A 2xx without a usable body is of unknown outcome; 429 is a rate limit or an empty account, which only
+    the body tells.
+    """
+    envelope = envelope_of(answer.body)
+    if envelope is None or not (envelope.code or envelope.failed):
+        return _without_code(answer, envelope)
+    if envelope.is_success:
+        return None if _is_2xx(answer) else by_status(answer)
+    meaning = _meaning(answer, envelope)
+    if meaning is None:
+        return _by_status_or_refused(answer, envelope)
+    return _ERRORS[meaning.blame](answer, envelope, meaning.sentence)
+
+
+def _is_2xx(answer: Answer) -> bool:
+    return 200 <= answer.status < 300
+
+
+def _without_code(answer: Answer, envelope: Envelope | None) -> TargetError | None:
+    """No code: the HTTP status decides, and 2xx proves nothing."""
+    text = envelope.message if envelope is not None else ""
+    if str(answer.status) in ("434", "435"):
+        meaning = CODES[str(answer.status)]
+        return _ERRORS[meaning.blame](answer, Envelope(str(answer.status), text), meaning.sentence)
+    if answer.status >= 400 and words.says_surely_full(text):
+        return _money(answer, Envelope(str(answer.status), text), "the account is at its limit")
+    if _is_2xx(answer):
+        return Unsure(f"{answer.op}: the vendor's answer does not say whether it was done", code="no-code")
+    return by_status(answer)
+
+
+def _meaning(answer: Answer, envelope: Envelope) -> Meaning | None:
+    """The table's row, or what the words say under codes that say little; None: nothing is known."""
+    known = CODES.get(envelope.code)
+    if known is not None and envelope.code not in VAGUE:
+        return known
+    if answer.op == Op.UPLOAD and (envelope.code == "500" or answer.status >= 500):
+        return CODES["500"]  # whatever it says, the document may have been stored
+    if known is not None and not _is_2xx(answer) and envelope.code != str(answer.status):
+        known = None  # the HTTP status says more than a vague code
+    return _by_words(envelope.message, answer) or known or _by_kind(envelope)
+
+
+def _by_words(text: str, answer: Answer) -> Meaning | None:
+    if words.says_not_found(text) and answer.status not in _ABOUT_THE_CALLER:
+        return CODES["404"]
+    if words.says_surely_full(text) or (answer.op == Op.UPLOAD and words.says_full(text)):
+        return Meaning(Blame.SPACE, "the account is at its limit")
+    if words.says_busy(text):
+        return Meaning(Blame.LATER, "the vendor is busy")
+    return None
+
+
+def _by_kind(envelope: Envelope) -> Meaning | None:
+    blame = KINDS.get(envelope.kind)
+    return Meaning(blame, "the vendor refused the request") if blame is not None else None
+
+
+def _by_status_or_refused(answer: Answer, envelope: Envelope) -> TargetError | None:
+    """A code that nobody knows: a failure all the same."""
+    if _is_2xx(answer):
+        return _request(answer, envelope, "the vendor refused the request")
+    return by_status(answer)
+
+
+def _reason(envelope: Envelope, sentence: str) -> str:
+    said = words.quoted(envelope.message)
+    code = f"code {envelope.code}" if envelope.code else envelope.kind
+    inside = ": ".join(part for part in (code, said) if part)
+    return f"{sentence} ({inside})" if inside else sentence
+
+
+def _outcome(_answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
+    return Unsure(_reason(envelope, sentence), code=envelope.code)
+
+
+def _later(answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
+    return Unavailable(_reason(envelope, sentence), code=envelope.code, retry_after=answer.retry_after)
+
+
+def _credentials(_answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
+    return Halted("credentials", f"{_reason(envelope, sentence)}; {KEY_ADVICE}", code=envelope.code)
+
+
+def _money(_answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
+    return Halted("quota", f"{_reason(envelope, sentence)}; {MONEY_ADVICE}", code=envelope.code)
+
+
+def _space(_answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
+    return Halted("quota", f"{_reason(envelope, sentence)}; {SPACE_ADVICE}", code=envelope.code)
+
+
+def _request(answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
+    kind = NameTaken if answer.op == Op.UPLOAD and words.says_name_taken(envelope.message) else Rejected
+    return kind(_reason(envelope, sentence), code=envelope.code)
+
+
+def _missing(_answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
+    return NotFound(_reason(envelope, sentence), code=envelope.code)
+
+
+def _route(answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
+    """An optional call is done without; where a needed one is forbidden a person is asked for."""
+    if answer.op in OPTIONAL or envelope.code != "1220":
+        return NotOffered(_reason(envelope, sentence), code=envelope.code)
+    return _credentials(answer, envelope, sentence)
+
+
+_ERRORS: dict[Blame, Callable[[Answer, Envelope, str], TargetError]] = {
+    Blame.OUTCOME: _outcome,
+    Blame.LATER: _later,
+    Blame.CREDENTIALS: _credentials,
+    Blame.MONEY: _money,
+    Blame.SPACE: _space,
+    Blame.REQUEST: _request,
+    Blame.MISSING: _missing,
+    Blame.ROUTE: _route,
+}

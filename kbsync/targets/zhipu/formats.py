@@ -1,0 +1,137 @@
+"""Which files the vendor takes, how each can be sliced, and the recipe that says so. Pure.
+
+`knowledge_type` (the manual's word) is the way of slicing: 1 titles and paragraphs, 2 questions and answers,
+3 rows, 5 separators of one's own, 6 pages, 7 single items. Which of them is legal follows from the
+extension of the uploaded name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kbsync.targets.zhipu.wire import Row
+
+_TEXTS = frozenset({"txt", "doc", "pdf", "docx", "ppt", "pptx", "md"})
+_TABLES = frozenset({"xls", "xlsx", "csv"})
+_PAGED = frozenset({"pdf", "ppt", "pptx"})
+
+LEGAL: dict[int, frozenset[str]] = {
+    1: _TEXTS,
+    2: _TEXTS,
+    3: _TABLES,
+    5: _TEXTS,
+    6: _PAGED,
+    7: _TABLES,
+}
+"""Extensions by knowledge type."""
+
+EXTENSIONS = _TEXTS | _TABLES
+CUSTOM = 5
+_SEPARATORS, _SENTENCE_SIZE = ("\n",), 300  # what the vendor takes where type 5 comes without them
+
+_MEDIA = {
+    "txt": "text/plain",
+    "md": "text/markdown",
+    "csv": "text/csv",
+    "pdf": "application/pdf",
+    "doc": "application/msword",
+    "xls": "application/vnd.ms-excel",
+    "ppt": "application/vnd.ms-powerpoint",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Slicing:
+    """How one document is cut. `separators` and `sentence_size` (characters) only with type 5."""
+
+    knowledge_type: int
+    separators: tuple[str, ...] = ()
+    sentence_size: int | None = None
+    parse_image: bool = False
+
+    @property
+    def recipe(self) -> str:
+        """Short and readable: `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`."""
+        custom = f":{_hash(self)}" if self.knowledge_type == CUSTOM else ""
+        return f"k{self.knowledge_type}{custom}{':images' if self.parse_image else ''}"
+
+
+def extension_of(name: str) -> str:
+    """The lower-case extension of a path or name, without the dot; "" where there is none."""
+    last = name.rpartition("/")[2]
+    stem, dot, extension = last.rpartition(".")
+    return extension.lower() if dot and stem else ""
+
+
+def media_type(name: str) -> str:
+    """The content type a file is sent with."""
+    return _MEDIA.get(extension_of(name), "application/octet-stream")
+
+
+def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:
+    """What `settings` ask for, as far as it is legal for the extension of `name`; else its default.
+
+    `settings`: `knowledge_type` int, `custom_separator` list of strings or a string, `sentence_size` int
+    20 to 2000, `parse_image` bool.
+    """
+    extension = extension_of(name)
+    wanted = settings.get("knowledge_type")
+    images = settings.get("parse_image") is True
+    if type(wanted) is not int or extension not in LEGAL.get(wanted, frozenset()):
+        wanted = 3 if extension in _TABLES else 1
+    if wanted != CUSTOM:
+        return Slicing(wanted, parse_image=images)
+    return Slicing(CUSTOM, _separators(settings), _sentence_size(settings), images)
+
+
+def recipe_of(row: Row) -> str | None:
+    """The recipe of a listed document; None where the list does not say enough."""
+    if row.knowledge_type is None or row.parse_image is None:
+        return None
+    if row.knowledge_type != CUSTOM:
+        return Slicing(row.knowledge_type, parse_image=row.parse_image).recipe
+    if not row.separators or row.sentence_size is None:
+        return None
+    return Slicing(CUSTOM, row.separators, row.sentence_size, row.parse_image).recipe
+
+
+def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
+    """The form fields of an upload besides the file. A list travels as one JSON text."""
+    fields = {"knowledge_type": str(slicing.knowledge_type), "req_id": f"kbsync-{upload_id}"}
+    if slicing.knowledge_type == CUSTOM:
+        fields["custom_separator"] = json.dumps(slicing.separators, ensure_ascii=False)
+        fields["sentence_size"] = str(slicing.sentence_size)
+    if slicing.parse_image:
+        fields["parse_image"] = "true"
+    return fields
+
+
+def reslice_body(slicing: Slicing) -> dict[str, object]:
+    """The JSON of `PUT /document/{id}`."""
+    body: dict[str, object] = {"knowledge_type": slicing.knowledge_type}
+    if slicing.knowledge_type == CUSTOM:
+        body |= {"custom_separator": list(slicing.separators), "sentence_size": slicing.sentence_size}
+    return body
+
+
+def _separators(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    match settings.get("custom_separator"):
+        case str(one) if one:
+            return (one,)
+        case list() | tuple() as several:
+            return tuple(one for one in several if isinstance(one, str) and one) or _SEPARATORS
+    return _SEPARATORS
+
+
+def _sentence_size(settings: Mapping[str, Any]) -> int:
+    size = settings.get("sentence_size")
+    return size if type(size) is int and 20 <= size <= 2000 else _SENTENCE_SIZE
+
+
+def _hash(slicing: Slicing) -> str:
+    text = json.dumps([slicing.separators, slicing.sentence_size])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,71 @@
+"""Calls that make the vendor index a document again; some installations have none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kbsync.errors import NotOffered, Rejected
+from kbsync.targets.zhipu.api import Api
+from kbsync.targets.zhipu.codes import NotFound, Op
+from kbsync.targets.zhipu.formats import Slicing
+from kbsync.targets.zhipu.knowledge import Knowledge, is_gone
+from kbsync.targets.zhipu.wire import Row
+
+REMEMBERED = 3600.0
+"""Seconds for which a missing call is not asked for again."""
+
+
+class Mending:
+    """Re-embeds and re-slices. `steady`: seconds that never go back."""
+
+    def __init__(self, api: Api, knowledge: Knowledge, steady: Callable[[], float]) -> None:
+        self._api, self._knowledge, self._steady = api, knowledge, steady
+        self._missing: dict[Op, float] = {}
+
+    async def reembed(self, remote_id: str) -> None:
+        """Accepted is not done. Raises `NotOffered`, `NotFound` for a document that is gone, and the like."""
+        self._require(Op.REEMBED)
+        try:
+            await self._api.reembed(remote_id)
+        except (NotFound, NotOffered) as error:
+            raise await self._blamed(Op.REEMBED, remote_id, error) from error
+
+    async def reslice(self, remote_id: str, slicing: Slicing) -> None:
+        """Accepted is not done. Images are not among what this call can change; errors as `reembed`."""
+        self._require(Op.RESLICE)
+        row = await self._row(remote_id)
+        if row is None:
+            raise await self._gone()
+        if (row.parse_image or False) != slicing.parse_image:
+            raise NotOffered("whether images are read cannot be changed by slicing anew")
+        try:
+            await self._api.reslice(remote_id, slicing)
+        except (NotFound, NotOffered) as error:
+            raise await self._blamed(Op.RESLICE, remote_id, error) from error
+
+    def _require(self, op: Op) -> None:
+        since = self._missing.get(op)
+        if since is not None and self._steady() - since < REMEMBERED:
+            raise NotOffered(f"{op}: the vendor has no such call here")
+
+    async def _blamed(self, op: Op, remote_id: str, error: Rejected) -> Rejected:
+        """A 404 is either the call's or the document's: the document's own page tells."""
+        if is_gone(error):
+            is_said = error.code != "404"  # in words about the document
+            if is_said or await self._row(remote_id) is None:
+                return await self._gone()
+        self._missing[op] = self._steady()
+        return NotOffered(f"{op}: the vendor has no such call here: {error.reason}", code=error.code)
+
+    async def _row(self, remote_id: str) -> Row | None:
+        try:
+            return await self._api.detail(remote_id)
+        except Rejected as error:
+            if is_gone(error):
+                return None
+            raise
+
+    async def _gone(self) -> NotFound:
+        """Raises `Halted` where it is the base that is gone."""
+        await self._knowledge.look()
+        return NotFound("the document is no longer in the knowledge base")

@@ -1,0 +1,89 @@
+"""Questions to the vendor's search and what comes back, as the contract has it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kbsync.contract import Hit, Passage, Query
+from kbsync.targets.zhipu.wire import Found
+
+LONGEST_QUERY = 1000
+"""Characters."""
+
+MOST_PASSAGES, MOST_RECALLED = 20, 100
+"""`top_k` and `top_n` at their most: what is filtered later must not be cut before."""
+
+_WORD = re.compile(r"\w+")
+_ESCAPED = re.compile(r"~[0-9A-F]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request to the search. `text` is not empty. `document_ids` empty: the whole base."""
+
+    text: str
+    top_k: int
+    document_ids: tuple[str, ...] = ()
+
+    def body(self, knowledge_id: str) -> dict[str, object]:
+        """The JSON of `POST /knowledge/retrieve`; an empty list of documents is never sent."""
+        body: dict[str, object] = {
+            "query": self.text,
+            "knowledge_ids": [knowledge_id],
+            "top_k": self.top_k,
+            "top_n": MOST_RECALLED,
+            "recall_method": "mixed",
+        }
+        return body | {"document_ids": list(self.document_ids)} if self.document_ids else body
+
+
+def question_of(query: Query) -> Question | None:
+    """As much of a query as the vendor takes; None where there is nothing to look for."""
+    text = shortened(query.text)
+    return Question(text, MOST_PASSAGES) if text else None
+
+
+def question_about(remote_id: str, name: str) -> Question:
+    """Looks in one document for the words of its name; tag and extension are none of them."""
+    stem = name.rpartition("/")[2].rpartition(".")[0] or name
+    readable = _ESCAPED.sub(" ", stem.rpartition("~")[0] or stem)
+    spoken = " ".join(_WORD.findall(readable.replace("_", " ")))
+    return Question(shortened(spoken) or "document", 1, (remote_id,))
+
+
+def shortened(text: str) -> str:
+    """At most `LONGEST_QUERY` characters, cut between words where there are any."""
+    text = text.strip()
+    if len(text) <= LONGEST_QUERY:
+        return text
+    if text[LONGEST_QUERY].isspace():
+        return text[:LONGEST_QUERY].rstrip()
+    whole, _, _ = text[:LONGEST_QUERY].rpartition(" ")
+    return whole.rstrip() or text[:LONGEST_QUERY]
+
+
+def hits_of(found: Sequence[Found]) -> tuple[Hit, ...]:
+    """Documents, best first, each with its passages; `path` is left to whoever knows the ids.
+
+    Scores count only where every passage has one; else the order in which the passages came.
+    """
+    named = [one for one in found if one.doc_id is not None]
+    scored = all(one.score is not None for one in named)
+    passages: dict[str, list[Passage]] = {}
+    for place, one in enumerate(named):
+        score = one.score if scored and one.score is not None else 1.0 / (1 + place)
+        passages.setdefault(one.doc_id or "", []).append(Passage(one.text, score=score))
+    return tuple(sorted((_hit(*item) for item in passages.items()), key=lambda hit: -hit.score))
+
+
+def chosen(hits: Sequence[Hit], query: Query) -> Sequence[Hit]:
+    """At most `top_k`, unless the caller has yet to filter by what this target cannot be told."""
+    is_filtered = query.path is not None or query.types or query.after is not None
+    return hits if is_filtered else hits[: query.top_k]
+
+
+def _hit(doc_id: str, passages: list[Passage]) -> Hit:
+    best_first = tuple(sorted(passages, key=lambda passage: -passage.score))
+    return Hit(doc_id, best_first[0].score, best_first)

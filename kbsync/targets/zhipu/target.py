@@ -1,0 +1,234 @@
+"""The knowledge API of Zhipu BigModel as a target of the mirror.
+
+The vendor keeps no marker of ours, takes one document per request, and answers before it has looked into
+it. So success is what the body says, searchable is what `embedding_stat` says, and "gone" counts only
+while the knowledge base itself still answers to the same key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query
+from kbsync.core.meter import Meter
+from kbsync.core.model import Limits
+from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
+from kbsync.targets.http import Client, Endpoint
+from kbsync.targets.zhipu.allowance import Allowance
+from kbsync.targets.zhipu.api import ROOT, Api, MirrorJudge
+from kbsync.targets.zhipu.codes import NotFound
+from kbsync.targets.zhipu.each import ask_each
+from kbsync.targets.zhipu.formats import recipe_of, slicing_of
+from kbsync.targets.zhipu.ids import created_of
+from kbsync.targets.zhipu.knowledge import Knowledge, is_gone
+from kbsync.targets.zhipu.meanings import SLOW
+from kbsync.targets.zhipu.mending import Mending
+from kbsync.targets.zhipu.paging import Sweep
+from kbsync.targets.zhipu.searching import Question, chosen, hits_of, question_about, question_of
+from kbsync.targets.zhipu.settings import ZhipuSettings
+from kbsync.targets.zhipu.skew import Skew
+from kbsync.targets.zhipu.states import status_of
+from kbsync.targets.zhipu.uploading import Uploading
+from kbsync.targets.zhipu.waiting import Waiting
+from kbsync.targets.zhipu.wire import Found, Page, Row
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["ZhipuSettings", "ZhipuTarget"]
+
+_ENOUGH = 0.8
+"""Of the documents that both the list and the base count: counts may be a little off."""
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class ZhipuTarget:
+    """One knowledge base. It can be re-embedded, re-sliced, read, searched and asked for confirmation.
+
+    `wall` and `steady` are clocks in seconds, `chance` gives 0..1, `transport` stands in for the network.
+    Raises `UsageError` where the settings cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: ZhipuSettings,
+        *,
+        meter: Meter | None = None,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
+        chance: Callable[[], float] = random.random,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._settings, self._skew = settings, Skew(wall)
+        self._client = Client(
+            _endpoint(settings),
+            target="zhipu",
+            headers=lambda: {"Authorization": f"Bearer {settings.api_key}"},
+            judge=MirrorJudge(settings, self._skew),
+            meter=meter,
+            steady=steady,
+            wall=wall,
+            sleep=sleep,
+            chance=chance,
+            transport=transport,
+            slow_codes=SLOW,
+        )
+        self._api = Api(settings, self._client)
+        self._knowledge = Knowledge(settings, self._api)
+        self._allowance = Allowance(self._api.capacity, steady, settings.command("--once"))
+        self._uploading = Uploading(settings, self._api, self._knowledge, self._allowance)
+        self._waiting = Waiting(self._api, self._knowledge, settings.concurrency)
+        self._mending = Mending(self._api, self._knowledge, steady)
+
+    @property
+    def meter(self) -> Meter:
+        """Counts of all requests."""
+        return self._client.meter
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes."""
+        return self._settings.limits
+
+    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
+        """How `path` is sliced, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
+        return slicing_of(path, settings).recipe
+
+    async def base(self) -> Base:
+        """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
+        return await self._knowledge.look()
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        """Send each document in a request of its own, once; outcomes in the order given."""
+        return [await self._uploading.put(document) for document in documents]
+
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """The state of each remote id, in no more requests than there are ids."""
+        return await self._waiting.states(tuple(dict.fromkeys(ids)))
+
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """Remove each remote id. "Not found" counts as done where the base answers."""
+        answers = await ask_each(dict.fromkeys(ids), self._api.delete, self._settings.concurrency)
+        outcomes: dict[str, DeleteOutcome] = {**answers.given, **answers.refused}
+        gone = [remote_id for remote_id, error in answers.refused.items() if is_gone(error)]
+        if gone:
+            outcomes |= dict.fromkeys(gone, await self._trouble())
+        if answers.given:
+            self._allowance.freed()
+        return outcomes
+
+    async def list(self) -> AsyncIterator[Listed]:
+        """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
+        sweep = Sweep(self._page)
+        async with aclosing(sweep.rows()) as rows:
+            async for row in rows:
+                yield self._listed(row)
+        if sweep.is_doubtful:
+            await self._vouch_for(sweep.shown)
+
+    async def reembed(self, remote_id: str) -> None:
+        """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
+        await self._mending.reembed(remote_id)
+
+    async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
+        """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
+        await self._mending.reslice(remote_id, slicing_of(path, settings))
+
+    async def digest(self, remote_id: str) -> str | None:
+        """The SHA-256 of what the vendor stored, read through a fresh signed URL; None where it cannot be."""
+        try:
+            row = await self._api.detail(remote_id)
+            url = row.url if row is not None else ""
+            return await self._digest_of(url) if url.startswith(("http://", "https://")) else None
+        except Rejected:
+            return None
+
+    async def is_searchable(self, remote_id: str, name: str) -> bool:
+        """A search in this one document finds it. Raises `NotOffered` where there is no search."""
+        try:
+            found = await self._api.retrieve(question_about(remote_id, name))
+        except NotFound:
+            await self._knowledge.look()
+            return False
+        except NotOffered as error:
+            raise await self._no_search(error) from error
+        return any(one.doc_id == remote_id for one in found)
+
+    async def search(self, query: Query) -> Sequence[Hit]:
+        """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
+        question = question_of(query)
+        return chosen(hits_of(await self._found(question)), query) if question is not None else ()
+
+    async def aclose(self) -> None:
+        """Let go of the connections; repeatable."""
+        await self._client.aclose()
+
+    async def _found(self, question: Question) -> Sequence[Found]:
+        try:
+            return await self._api.retrieve(question)
+        except (NotFound, NotOffered) as error:
+            raise await self._no_search(error) from error
+
+    async def _no_search(self, error: Rejected) -> NotOffered:
+        """Raises `Halted` where it is the base that is missing."""
+        await self._knowledge.look()
+        return NotOffered(f"this knowledge base offers no search: {error.reason}", code=error.code)
+
+    async def _page(self, number: int, size: int) -> Page:
+        try:
+            return await self._api.page(number, size)
+        except Rejected as error:
+            await self._knowledge.look()
+            raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
+
+    def _listed(self, row: Row) -> Listed:
+        return Listed(
+            row.id,
+            row.name,
+            size=row.size,
+            created=self._skew.ours(created_of(row.id)),
+            state=status_of(row).state,
+            recipe=recipe_of(row),
+        )
+
+    async def _vouch_for(self, shown: int) -> None:
+        """A list that is far shorter than the base says would make documents look gone."""
+        base = await self._knowledge.look()
+        if base.documents is not None and shown < base.documents * _ENOUGH:
+            raise Unavailable(
+                f"the list shows {shown} of {base.documents} documents of knowledge base {base.id}"
+            )
+
+    async def _digest_of(self, url: str) -> str:
+        digest = hashlib.sha256()
+        async with aclosing(self._api.read(url, self._settings.max_bytes)) as pieces:
+            async for piece in pieces:
+                digest.update(piece)
+        return digest.hexdigest()
+
+    async def _trouble(self) -> TargetError | None:
+        """None while the base answers."""
+        try:
+            await self._knowledge.look()
+        except TargetError as error:
+            return error
+        return None
+
+
+def _endpoint(settings: ZhipuSettings) -> Endpoint:
+    return Endpoint(
+        settings.address + ROOT,
+        concurrency=settings.concurrency,
+        requests_per_minute=settings.requests_per_minute,
+        upload_bytes_per_second=settings.upload_bytes_per_second,
+        ca_file=settings.ca_file,
+        proxy=settings.proxy,
+    )

@@ -1,0 +1,63 @@
+"""Sending one document, and what became of it."""
+
+from __future__ import annotations
+
+from kbsync.contract import Outgoing, PutOutcome
+from kbsync.errors import NotOffered, Rejected, TargetError, Unsure
+from kbsync.targets.zhipu.allowance import Allowance
+from kbsync.targets.zhipu.api import Api
+from kbsync.targets.zhipu.codes import NotFound
+from kbsync.targets.zhipu.formats import EXTENSIONS, extension_of, slicing_of
+from kbsync.targets.zhipu.knowledge import Knowledge
+from kbsync.targets.zhipu.receipts import outcome_of
+from kbsync.targets.zhipu.settings import ZhipuSettings
+from kbsync.targets.zhipu.sizes import sized
+
+
+class Uploading:
+    """Sends documents one by one; every outcome is returned, none raised."""
+
+    def __init__(self, settings: ZhipuSettings, api: Api, knowledge: Knowledge, allowance: Allowance) -> None:
+        self._settings, self._api = settings, api
+        self._knowledge, self._allowance = knowledge, allowance
+
+    async def put(self, document: Outgoing) -> PutOutcome:
+        """One request, never repeated here."""
+        try:
+            self._check(document)
+            await self._allowance.take(document.name, document.size)
+            return await self._send(document)
+        except TargetError as error:
+            return error
+
+    def _check(self, document: Outgoing) -> None:
+        """Refuse here what the vendor would refuse after all of it was sent."""
+        if extension_of(document.name) not in EXTENSIONS:
+            known = " ".join(sorted(EXTENSIONS))
+            raise Rejected(f"the vendor does not take this format; it takes {known}", code="format")
+        most = self._settings.max_bytes
+        if document.size > most:
+            raise Rejected(f"{sized(document.size)} is over the limit of {sized(most)}", code="too-large")
+
+    async def _send(self, document: Outgoing) -> PutOutcome:
+        outcome = await self._sent(document)
+        if isinstance(outcome, TargetError) and not isinstance(outcome, Unsure):
+            self._allowance.give_back(document.size)
+        return outcome
+
+    async def _sent(self, document: Outgoing) -> PutOutcome:
+        try:
+            receipt = await self._api.upload(document, slicing_of(document.name, document.settings))
+        except (NotFound, NotOffered) as error:
+            return await self._without_base(error)
+        except TargetError as error:
+            return error
+        return outcome_of(receipt, document.name, self._settings.command("--once"))
+
+    async def _without_base(self, error: Rejected) -> TargetError:
+        """The base may be gone, which is no fault of the document."""
+        try:
+            await self._knowledge.look()
+        except TargetError as missing:
+            return missing
+        return Rejected(f"refused although the knowledge base is there: {error.reason}", code=error.code)

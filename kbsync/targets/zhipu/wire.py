@@ -1,0 +1,280 @@
+"""The vendor's answers as values. Nothing is believed: what is missing or of another type is None. Pure.
+
+Unknown fields are ignored; ids come as strings or integers; numbers may come as strings of digits. The one
+field that is read strictly is `embedding_stat` (see `states`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kbsync.targets.zhipu.ids import id_of
+
+SUCCESS = "200"
+_LONGEST_NUMBER = 20
+_LARGEST_SCORE = 1e9  # neither NaN nor infinity is below it
+_LATEST_MS = 4_102_444_800_000  # the year 2100
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is around every answer. `code` is "" where there is none, `at` the vendor's clock in seconds.
+
+    `kind` is `error.type` of the bodies that have it; `failed` says that there is an `error` object.
+    """
+
+    code: str
+    message: str
+    kind: str = ""
+    failed: bool = False
+    at: float | None = None
+    data: Any = None
+
+    @property
+    def is_success(self) -> bool:
+        """The vendor's own word; the HTTP status has to agree."""
+        return self.code == SUCCESS and not self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`failInfo`, or one of `failedInfos`. `code` is "" where there is none."""
+
+    text: str
+    code: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A document as list and detail show it. `stat` is as it came, of whatever type; `size` in bytes."""
+
+    id: str
+    name: str
+    stat: object = None
+    failure: Failure | None = None
+    size: int | None = None
+    url: str = ""
+    knowledge_type: int | None = None
+    separators: tuple[str, ...] | None = None
+    sentence_size: int | None = None
+    parse_image: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the list. `is_null`: there is no list where one is due."""
+
+    rows: tuple[Row, ...]
+    total: int | None
+    is_null: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One of `successInfos`."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to an upload: what was stored and what was not."""
+
+    stored: tuple[Stored, ...]
+    failed: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeBase:
+    """`knowledgeData`, as far as it matters here. `documents` counts documents."""
+
+    documents: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Bytes of the whole account."""
+
+    used: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One passage that a search found. `doc_id` and `score` are None where the answer does not tell."""
+
+    text: str
+    doc_id: str | None
+    score: float | None
+
+
+def envelope_of(body: Any) -> Envelope | None:
+    """The envelope of a parsed body; None where it is no JSON object.
+
+    Flat (`code`, `message`) and gateway (`error: {code, message}`) bodies are read; `error` goes first.
+    """
+    if not isinstance(body, dict):
+        return None
+    error = body.get("error")
+    inner = error if isinstance(error, dict) and error else None
+    source = body if inner is None else inner
+    return Envelope(
+        code=_code(source.get("code")),
+        message=_text(source.get("message")) or _text(source.get("msg")),
+        kind=_text(source.get("type")) if inner is not None else "",
+        failed=inner is not None,
+        at=_seconds(body.get("timestamp")),
+        data=body.get("data"),
+    )
+
+
+def page_of(body: Any) -> Page:
+    """A page of `GET /document`."""
+    content = _data(body)
+    listed = content.get("list") if isinstance(content, dict) else content
+    total = integer(content.get("total")) if isinstance(content, dict) else None
+    rows = tuple(row for item in _objects(listed) if (row := _row(item)) is not None)
+    return Page(rows, total, not isinstance(listed, list))
+
+
+def row_of(body: Any, remote_id: str) -> Row | None:
+    """The document of `GET /document/{id}`, under the id that was asked for; None: no data."""
+    content = _data(body)
+    if not isinstance(content, dict) or not content:
+        return None
+    return _row({**content, "id": remote_id})
+
+
+def receipt_of(body: Any) -> Receipt:
+    """The answer to an upload. Documents are told apart by id; a success without an id is none."""
+    content = _data(body)
+    content = content if isinstance(content, dict) else {}
+    stored = {
+        remote_id: Stored(remote_id, _text(item.get("fileName")))
+        for item in _objects(content.get("successInfos"))
+        if (remote_id := id_of(item.get("documentId"))) is not None
+    }
+    failed = tuple(
+        Failure(_text(item.get("failReason")), name=_text(item.get("fileName")))
+        for item in _objects(content.get("failedInfos"))
+    )
+    return Receipt(tuple(stored.values()), failed)
+
+
+def base_of(body: Any) -> KnowledgeBase | None:
+    """The knowledge base of `GET /knowledge/{id}`; None where there is no data."""
+    content = _data(body)
+    if not isinstance(content, dict) or not content:
+        return None
+    count = content.get("document_size")
+    return KnowledgeBase(count if type(count) is int and count >= 0 else None)
+
+
+def capacity_of(body: Any) -> Capacity | None:
+    """The account's bytes from `GET /knowledge/capacity`; None where it does not say, or says nought."""
+    content = _data(body)
+    if not isinstance(content, dict):
+        return None
+    used, total = (_length(content.get(part)) for part in ("used", "total"))
+    return Capacity(used, total) if used is not None and total else None
+
+
+def found_of(body: Any) -> tuple[Found, ...]:
+    """The passages of `POST /knowledge/retrieve` that have a text, best first as they came."""
+    return tuple(
+        Found(text, _doc_id(item.get("metadata")), _number(item.get("score")))
+        for item in _objects(_data(body))
+        if (text := _text(item.get("text")))
+    )
+
+
+def integer(value: object) -> int | None:
+    """A number that is none of a bool or a fraction: an integer, or a string of digits."""
+    if isinstance(value, str):
+        return int(value) if value.isdecimal() and len(value) <= _LONGEST_NUMBER else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _data(body: Any) -> Any:
+    return body.get("data") if isinstance(body, dict) else None
+
+
+def _objects(value: object) -> Iterator[dict[str, Any]]:
+    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
+
+
+def _row(item: dict[str, Any]) -> Row | None:
+    remote_id = id_of(item.get("id"))
+    if remote_id is None:
+        return None
+    return Row(
+        id=remote_id,
+        name=_text(item.get("name")),
+        stat=item.get("embedding_stat"),
+        failure=_failure(item.get("failInfo")),
+        size=integer(item.get("length")),
+        url=_text(item.get("url")),
+        knowledge_type=integer(item.get("knowledge_type")),
+        separators=_separators(item.get("custom_separator")),
+        sentence_size=integer(item.get("sentence_size")),
+        parse_image=_flag(item.get("parse_image")),
+    )
+
+
+def _failure(value: object) -> Failure | None:
+    if not isinstance(value, dict):
+        return None
+    return Failure(_text(value.get("embedding_msg")), _code(value.get("embedding_code")))
+
+
+def _separators(value: object) -> tuple[str, ...] | None:
+    """A list, a list as JSON text, or one plain separator."""
+    if isinstance(value, str):
+        value = _listed(value)
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return tuple(value)
+    return None
+
+
+def _listed(text: str) -> object:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return [text]
+    return value if isinstance(value, list) else [text]
+
+
+def _flag(value: object) -> bool | None:
+    return bool(value) if isinstance(value, int) and value in (0, 1) else None
+
+
+def _doc_id(metadata: object) -> str | None:
+    return id_of(metadata.get("doc_id")) if isinstance(metadata, dict) else None
+
+
+def _length(part: object) -> int | None:
+    return integer(part.get("length")) if isinstance(part, dict) else None
+
+
+def _code(value: object) -> str:
+    return id_of(value) or ""
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < _LARGEST_SCORE else None
+
+
+def _seconds(value: object) -> float | None:
+    milliseconds = integer(value)
+    return milliseconds / 1000.0 if milliseconds is not None and 0 < milliseconds < _LATEST_MS else None

@@ -1,0 +1,363 @@
+"""The settings of target type `zhipu`, and how a target is opened with them."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from kbsync.assembly import plan_of
+from kbsync.config.model import MirrorConfig, settings_for
+from kbsync.config.remote import VectorizationConfig, is_in_the_clear
+from kbsync.config.secret import Secret
+from kbsync.config.zhipu import SLICES, ZhipuTargetConfig
+from kbsync.contract import Surroundings
+from kbsync.targets.registry import open_or_stand_in, open_target
+
+from .reading import mirror, problems, read, told, with_settings
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
+KEY = "1a2b.T0KEN"
+LEAST = f'type: zhipu, api_key: {KEY}, knowledge_id: "1734786402936664064"'
+
+
+def zhipu(place: Path, settings: str = "", **environ: str) -> ZhipuTargetConfig:
+    """The target of a mirror with `settings` beside the least it needs."""
+    target = mirror(place, f"target: {{{LEAST}{settings and ', '}{settings}}}", **environ).target
+    assert isinstance(target, ZhipuTargetConfig)
+    return target
+
+
+def refused(place: Path, settings: str) -> str:
+    """The one problem of a target with `settings` beside the least it needs."""
+    [problem] = told(place, with_settings(f"target: {{{LEAST}{settings and ', '}{settings}}}"))
+    return problem.removeprefix("4 mirrors[0].target.")
+
+
+def rule_refused(place: Path, match: str, settings: str) -> str:
+    """The one problem of a rule for documents."""
+    [problem] = told(place, with_settings(f'documents: [{{match: "{match}", zhipu: {{{settings}}}}}]'))
+    return problem.removeprefix("4 mirrors[0].documents[0].zhipu.")
+
+
+def test_key_and_base_are_all_it_needs(tmp_path: Path) -> None:
+    assert zhipu(tmp_path) == ZhipuTargetConfig(api_key=Secret(KEY), knowledge_id="1734786402936664064")
+    plain = zhipu(tmp_path)
+    assert plain.base_url == "https://open.bigmodel.cn/api"
+    assert (plain.concurrency, plain.requests_per_minute, plain.upload_bytes_per_second) == (4, 0, 0)
+    assert plain.vectorization == VectorizationConfig(1.0, 15.0, 1800.0, 3, 15.0)
+    assert (plain.ca_file, plain.proxy, plain.max_bytes) == (None, None, 100_000_000)
+
+
+def test_all_settings_are_read(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    text = (
+        "base_url: http://10.0.0.7:8080/api/, concurrency: 64, requests_per_minute: 120, "
+        "upload_bytes_per_second: 1000000, max_bytes: 5, ca_file: ca.pem, proxy: 'http://u:${PW}@proxy:3128',"
+        " vectorization: {poll_first: 50ms, poll_longest: 1s, give_up: 2m, "
+        "reembed_tries: 0, absent_after: 0s}"
+    )
+    assert zhipu(tmp_path, text, PW="hush") == ZhipuTargetConfig(
+        base_url="http://10.0.0.7:8080/api",
+        api_key=Secret(KEY),
+        knowledge_id="1734786402936664064",
+        concurrency=64,
+        requests_per_minute=120,
+        upload_bytes_per_second=1_000_000,
+        vectorization=VectorizationConfig(0.05, 1.0, 120.0, 0, 0.0),
+        ca_file=tmp_path / "ca.pem",
+        proxy=Secret("http://u:hush@proxy:3128"),
+        max_bytes=5,
+    )
+
+
+def test_the_example_of_a_target_is_valid_and_shows_the_defaults(tmp_path: Path) -> None:
+    lines = EXAMPLE.read_text().partition("# A knowledge base at Zhipu")[2].splitlines()[1:]
+    own = "\n".join(re.sub(r"^(  )# ?", r"\1", line) for line in lines)
+    config = read(tmp_path, f"mirrors:\n{own}\n", ZHIPU_API_KEY=KEY)
+    assert config.mirrors[0].target == zhipu(tmp_path)
+    optional = own.replace("# ca_file", "ca_file").replace("# proxy:", "proxy:")
+    assert "ca_file" in "".join(told(tmp_path, f"mirrors:\n{optional}\n", ZHIPU_API_KEY=KEY))
+
+
+def test_the_key_is_read_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    target = mirror(tmp_path, 'target: {type: zhipu, api_key_file: key, knowledge_id: "5"}').target
+    assert isinstance(target, ZhipuTargetConfig)
+    assert target.api_key.reveal() == KEY
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (
+            "{type: zhipu, knowledge_id: '5'}",
+            "api_key: is missing; allowed: the key of the account; or api_key_file, a file that holds it",
+        ),
+        ("{type: zhipu, api_key: k}", "knowledge_id: is missing; allowed: the id of the knowledge base"),
+        (
+            "{type: zhipu, api_key: k, knowledge_id: 1734786402936664064}",
+            "knowledge_id: 1734786402936664064 is a number, which loses digits; put quotes around it",
+        ),
+        (
+            "{type: zhipu, api_key: k, knowledge_id: 1.7e18}",
+            "knowledge_id: 1.7e+18 is a number, which loses digits",
+        ),
+        (
+            "{type: zhipu, api_key: k, knowledge_id: ''}",
+            "knowledge_id: '' is not taken; allowed: an id in quotes",
+        ),
+        ("{type: zhipu, api_key: k, knowledge_id: a/b}", "knowledge_id: 'a/b' is not taken"),
+        ("{type: zhipu, api_key: k, knowledge_id: true}", "knowledge_id: true is not taken"),
+        (
+            "{type: zhipu, api_key: Bearer k.T0KEN, knowledge_id: '5'}",
+            "api_key: the value is not taken; allowed:",
+        ),
+        ("{type: zhipu, api_key: 5, knowledge_id: '5'}", "api_key: the value is not taken"),
+        ("{type: zhipu, api_key: ключ, knowledge_id: '5'}", "api_key: the value is not taken"),
+        (f"{{{LEAST}, embedding: {{}}}}", "; embedding belongs into target type local"),
+        (
+            "{knowledge_id: '5'}",
+            "knowledge_id: unknown key; allowed: type, path, max_bytes, embedding, rerank",
+        ),
+        ("{knowledge_id: '5'}", "; knowledge_id belongs into target type zhipu"),
+        (f"{{{LEAST}, absent_after: 1s}}", "; absent_after belongs into mirrors[].target.vectorization"),
+    ],
+)
+def test_a_target_that_cannot_be_used_is_told(tmp_path: Path, target: str, expected: str) -> None:
+    [problem] = told(tmp_path, with_settings(f"target: {target}"))
+    assert expected in problem
+    assert "T0KEN" not in problem
+
+
+def test_a_key_given_twice_is_told(tmp_path: Path) -> None:
+    assert (
+        refused(tmp_path, "api_key_file: key") == "api_key_file: stands beside api_key; keep one of the two"
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("https://open.bigmodel.cn/api", "https://open.bigmodel.cn/api"),
+        ("HTTPS://Open.BigModel.CN:443/api//", "https://open.bigmodel.cn/api"),
+        ("https://api.z.ai", "https://api.z.ai"),
+        ("https://gateway.example:8443/Zhipu/api/", "https://gateway.example:8443/Zhipu/api"),
+        ("http://[::1]:8080/api", "http://[::1]:8080/api"),
+        ("http://localhost:80", "http://localhost"),
+    ],
+)
+def test_an_address_has_one_form(tmp_path: Path, written: str, meant: str) -> None:
+    target = zhipu(tmp_path, f'base_url: "{written}"')
+    assert target.base_url == meant
+    direct = ZhipuTargetConfig(base_url=written, api_key=Secret("k"), knowledge_id=target.knowledge_id)
+    assert direct.base_key("a") == target.base_key("b") == ("zhipu", meant, target.knowledge_id)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("open.bigmodel.cn/api", "the value is not taken; allowed: an address that begins with https://"),
+        ("ftp://host/api", "the value is not taken"),
+        ("https://", "the value is not taken"),
+        ("https://host:99999/", "the value is not taken"),
+        ("https://[::1", "the value is not taken"),
+        ("https://ho st/", "the value is not taken"),
+        ("https://host\\\\@evil/", "the value is not taken"),
+        ("https://user:T0KEN@host/api", "has a user or password in it; write it without"),
+        ("https://T0KEN@host/api", "has a user or password in it"),
+        ("https://host/api?key=T0KEN", "has a ? or # in it; write what comes before"),
+        ("https://host/api#T0KEN", "has a ? or # in it"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_told_and_not_repeated(
+    tmp_path: Path, url: str, reason: str
+) -> None:
+    problem = refused(tmp_path, f'base_url: "{url}"')
+    assert problem.startswith(f"base_url: {reason}")
+    assert "T0KEN" not in problem
+
+
+@pytest.mark.parametrize(
+    ("host", "clear"),
+    [
+        ("open.bigmodel.cn", True),
+        ("8.8.8.8", True),
+        ("[2001:4860:4860::8888]", True),
+        ("localhost", False),
+        ("127.0.0.2", False),
+        ("[::1]", False),
+        ("10.1.2.3", False),
+        ("192.168.1.1", False),
+        ("172.16.0.1", False),
+        ("172.32.0.1", True),
+        ("100.64.0.1", False),
+        ("[fd00::1]", False),
+        ("gateway", False),
+        ("gateway.lan", False),
+        ("localhost.evil.example", True),
+        ("10.0.0.1.evil.example", True),
+    ],
+)
+def test_a_key_never_travels_in_the_clear(tmp_path: Path, host: str, clear: bool) -> None:
+    assert is_in_the_clear(f"http://{host}:8080/api") is clear
+    assert not is_in_the_clear(f"https://{host}/api")
+    found = told(tmp_path, with_settings(f'target: {{{LEAST}, base_url: "http://{host}/api"}}'))
+    assert [("API key would travel in the clear; write https://" in one) for one in found] == [True] * clear
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("concurrency: 0", "concurrency: 0 is not taken; allowed: a whole number, 1 to 64"),
+        ("concurrency: 65", "concurrency: 65 is not taken"),
+        ("requests_per_minute: -1", "requests_per_minute: -1 is not taken"),
+        ("max_bytes: 0", "max_bytes: 0 is not taken"),
+        ("proxy: proxy:3128", "proxy: the value is not taken; allowed: an address such as http://proxy:3128"),
+        ("proxy: socks5://proxy:3128", "proxy: the value is not taken"),
+        ("ca_file: none.pem", "none.pem is no file; name one of certificates"),
+        ("ca_file: .", "is no file; name one of certificates"),
+        ("vectorization: {reembed_tries: 11}", "vectorization.reembed_tries: 11 is not taken; allowed:"),
+        ("vectorization: {poll_first: 15}", "vectorization.poll_first: 15 has no unit"),
+        ("vectorization: {poll_first: 0s}", "vectorization.poll_first: '0s' is out of bounds"),
+        (
+            "vectorization: {poll_longest: 500ms}",
+            "vectorization.poll_longest: 500ms is shorter than poll_first; allowed: at least 1s",
+        ),
+        ("vectorization: {poll_first: 1m}", "vectorization.poll_longest: 15s is shorter than poll_first"),
+        ("vectorization: {poll: 1s}", "vectorization.poll: unknown key; allowed: poll_first, poll_longest,"),
+    ],
+)
+def test_a_wrong_setting_is_told(tmp_path: Path, settings: str, expected: str) -> None:
+    assert expected in refused(tmp_path, settings)
+
+
+def test_no_secret_shows_itself(tmp_path: Path) -> None:
+    shown = repr(zhipu(tmp_path, "proxy: 'http://u:hush@proxy:3128'"))
+    assert "T0KEN" not in shown
+    assert "hush" not in shown
+
+
+def test_several_mirrors_may_share_a_base_if_their_prefixes_tell_them_apart(tmp_path: Path) -> None:
+    def two(
+        prefix: str, url: str = "https://open.bigmodel.cn/api/", base: str = "1734786402936664064"
+    ) -> str:
+        other = f'{{type: zhipu, api_key: other, base_url: "{url}", knowledge_id: "{base}"}}'
+        return (
+            f"mirrors:\n- {{name: a, folder: /srv/a, prefix: guides/, target: {{{LEAST}}}}}\n"
+            f"- {{name: b, folder: /srv/b, prefix: {prefix}, target: {other}}}\n"
+        )
+
+    assert told(tmp_path, two("faq/")) == []
+    [problem] = told(tmp_path, two("guides/faq/"))
+    assert problem.startswith("3 mirrors[1].prefix: 'guides/faq/' and 'guides/' of mirror a begin each other")
+    assert told(tmp_path, two("guides/", base="5")) == []
+    assert told(tmp_path, two("guides/", url="https://elsewhere.example/api")) == []
+
+
+@pytest.mark.parametrize(("prefix", "good"), [("x" * 90, True), ("x" * 150, False), ("手" * 60, False)])
+def test_a_prefix_leaves_room_for_paths(tmp_path: Path, prefix: str, good: bool) -> None:
+    found = problems(tmp_path, with_settings(f"prefix: {prefix}\ntarget: {{{LEAST}}}"))
+    assert [one.key for one in found] == ([] if good else ["mirrors[0].prefix"])
+    assert problems(tmp_path, with_settings(f"prefix: {prefix}")) == []
+
+
+def test_documents_are_cut_as_their_rules_say(tmp_path: Path) -> None:
+    config = mirror(
+        tmp_path,
+        textwrap.dedent("""\
+            documents:
+            - {match: "faq/*.csv", zhipu: {knowledge_type: 7}}
+            - {match: "laws/", zhipu: {knowledge_type: 5, custom_separator: ["\\n", "。"], sentence_size: 20}}
+            - {match: "*.pdf", zhipu: {parse_image: true}, local: {}}
+            """),
+    )
+    assert settings_for(config, "faq/a.csv", "zhipu") == {"knowledge_type": 7}
+    assert settings_for(config, "laws/a.pdf", "zhipu") == {
+        "knowledge_type": 5,
+        "custom_separator": ["\n", "。"],
+        "sentence_size": 20,
+    }
+    assert settings_for(config, "a.pdf", "zhipu") == {"parse_image": True}
+    assert settings_for(config, "faq/a.csv", "local") == {}
+
+
+@pytest.mark.parametrize(
+    ("match", "settings", "expected"),
+    [
+        ("*.md", "knowledge_type: 4", "knowledge_type: 4 is not taken; allowed: 1, 2, 3, 5, 6, 7"),
+        ("*.md", "knowledge_type: '1'", "knowledge_type: '1' is not taken"),
+        ("*.md", "knowledge_type: true", "knowledge_type: true is not taken"),
+        ("*.md", "knowledge_type: [1]", "knowledge_type: a list is not taken"),
+        ("*.md", "sentence_size: 300", "sentence_size: has a meaning with knowledge_type 5 only"),
+        ("a", "knowledge_type: 1, custom_separator: [x]", "custom_separator: has a meaning with"),
+        ("a", "knowledge_type: 5, sentence_size: 19", "sentence_size: 19 is not taken; allowed: a whole"),
+        ("a", "knowledge_type: 5, sentence_size: 2001", "sentence_size: 2001 is not taken"),
+        (
+            "a",
+            "knowledge_type: 5, custom_separator: x",
+            "custom_separator: 'x' is not taken; allowed: a list",
+        ),
+        ("a", "knowledge_type: 5, custom_separator: ['']", "custom_separator: a list is not taken"),
+        ("a", "parse_image: 1", "parse_image: 1 is not taken; allowed: true, false"),
+        ("a", "knowledge: 1", "knowledge: unknown key; allowed: knowledge_type, custom_separator,"),
+        ("faq/*.csv", "knowledge_type: 2", "knowledge_type: 2 does not take csv files; allowed for it: 3, 7"),
+        ("faq/a.CSV", "knowledge_type: 1", "knowledge_type: 1 does not take csv files"),
+        ("*.md", "knowledge_type: 3", "knowledge_type: 3 does not take md files; allowed for it: 1, 2, 5"),
+        (
+            "*.docx",
+            "knowledge_type: 6",
+            "knowledge_type: 6 does not take docx files; allowed for it: 1, 2, 5",
+        ),
+        (
+            "*.json",
+            "knowledge_type: 1",
+            "knowledge_type: 1 does not take json files; this target takes no such",
+        ),
+    ],
+)
+def test_a_way_of_cutting_that_does_not_fit_is_told(
+    tmp_path: Path, match: str, settings: str, expected: str
+) -> None:
+    assert rule_refused(tmp_path, match, settings).startswith(expected)
+
+
+@pytest.mark.parametrize("match", ["*", "faq/", "v1.2", "docs/site.old", "*.[ct]sv", "*.md*", "csv", ".csv"])
+def test_a_pattern_that_may_mean_other_files_fits_every_type(tmp_path: Path, match: str) -> None:
+    for number in SLICES:
+        text = f'documents: [{{match: "{match}", zhipu: {{knowledge_type: {number}}}}}]'
+        assert told(tmp_path, with_settings(text)) == []
+
+
+def test_a_rule_is_not_judged_by_a_pattern_that_was_refused(tmp_path: Path) -> None:
+    found = told(tmp_path, with_settings("documents: [{match: '!*.csv', zhipu: {knowledge_type: 2}}]"))
+    assert len(found) == 1
+
+
+def around(place: Path, name: str = "handbook") -> Surroundings:
+    return Surroundings(name, place / "state", place / "spool")
+
+
+async def test_a_target_is_opened_with_its_settings(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    text = (
+        "base_url: http://127.0.0.1:9/api, concurrency: 7, max_bytes: 5, "
+        "vectorization: {poll_first: 2s, poll_longest: 9s, give_up: 3m, reembed_tries: 1}"
+    )
+    config = MirrorConfig(name="handbook", folder=tmp_path, target=zhipu(tmp_path, text))
+    for opened in (open_target, open_or_stand_in):
+        target = opened(config, around(tmp_path))
+        limits = target.limits
+        assert (limits.concurrency, limits.max_bytes, limits.reembed_tries) == (7, 5, 1)
+        assert (limits.poll_first, limits.poll_longest, limits.give_up) == (2.0, 9.0, 180.0)
+        assert not limits.marks
+        await target.aclose()
+
+
+def test_a_plan_takes_names_and_patience_from_the_config(tmp_path: Path) -> None:
+    remote = mirror(tmp_path, f"names: plain\ntarget: {{{LEAST}, vectorization: {{absent_after: 40s}}}}")
+    local = mirror(tmp_path)
+    assert (plan_of(remote).names, plan_of(remote).absent_after) == ("plain", 40.0)
+    assert (plan_of(local).names, plan_of(local).absent_after) == ("tagged", 15.0)

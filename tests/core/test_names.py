@@ -1,0 +1,383 @@
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import unicodedata
+from collections.abc import Callable
+from hashlib import sha256
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbsync.core.names import LONGEST, Naming, Reading, tag_of
+
+ONE, OTHER = (sha256(content).hexdigest() for content in (b"one", b"other"))
+TAG = tag_of(ONE)
+TAGGED, PLAIN, MARKED = (Naming(style=style) for style in ("tagged", "plain", "marked"))
+STYLES = [TAGGED, PLAIN]
+
+
+def nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def nfd(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+def as_found(raw: bytes) -> str:
+    """A path as the system gives it."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+FRAGMENTS = [
+    *("a", "B", "7E", "d", "~", "~d", "~~", "~-2", "_", "__", "/", ".", " ", "-", "-2", "(1)", "_1", ".md"),
+    *(
+        "\u00e9",
+        "e\u0301",
+        "\u0301",
+        "\u0338",
+        "\u212b",
+        "\uac00",
+        "\u1100\u1161",
+        "\uf900",
+        "手册",
+        "\u3000",
+    ),
+    *("👨\u200d👩\u200d👧", "\U0001f600", "\u202e", "\x00\x01"[1:], "\n", "\\", '"', ":", "*?<>|%;&+", "%41"),
+    *("\udcff", "\udcc3", "README", ".tar.gz", TAG, f"~{TAG}", "abcdefghijkl"),
+]
+PARTS = (
+    st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=6).map("".join)
+    | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
+    | st.binary(min_size=1, max_size=60).map(as_found)
+    | st.sampled_from(["x" * 255, "手" * 85, "\U0001f600" * 63, "e\u0301" * 85, "\udcff" * 255, "~" * 255])
+)
+
+
+def form(name: str) -> str:
+    """As forms of Java encode it; a name that it would only change from ` ` to `+` is left alone."""
+    encoded = quote_plus(name).replace("~", "%7E")
+    return encoded if "%" in encoded else name
+
+
+def is_path(text: str) -> bool:
+    return "\0" not in text and {"", ".", ".."}.isdisjoint(text.split("/"))
+
+
+PATHS = (
+    st.lists(PARTS, min_size=1, max_size=5)
+    .map("/".join)
+    .map(lambda text: as_found(text.encode("utf-8", "surrogateescape")))
+    .filter(is_path)
+)
+PREFIXES = st.sampled_from(["", "", "hb-", "guides/", "a_", "_", "~", "é", "e\u0301", "手册 ", ".", "x" * 90])
+NUMBERS = st.sampled_from([0, 0, 1, 2, 37, 999_999])
+ASCII_PATHS = (
+    st.lists(st.sampled_from([one for one in FRAGMENTS if one.isascii()]), min_size=1, max_size=6)
+    .map("".join)
+    .filter(is_path)
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "tagged", "plain"),
+    [
+        ("intro.md", "intro~T.md", "intro.md"),
+        ("guides/intro.MD", "guides__intro~T.MD", "guides__intro.MD"),
+        ("a_b.md", "a_b~T.md", "a_b.md"),
+        ("a__b.md", "a~5F~5Fb~T.md", "a~5F~5Fb.md"),
+        ("a_/b.md", "a~5F__b~T.md", "a~5F__b.md"),
+        ("README", "README~T", "README"),
+        (".env", "~2Eenv~T", "~2Eenv"),
+        ("d/.env", "d__.env~T", "d__.env"),
+        ("a.tar.gz", "a.tar~T.gz", "a.tar.gz"),
+        ("a.md~", "a.md~7E~T", "a.md~7E"),
+        (" a .md", "~20a~20~T.md", "~20a~20.md"),
+        ("a..md", "a~2E~T.md", "a~2E.md"),
+        ("R&D: 50%.md", "R&D~3A 50~25~T.md", "R&D~3A 50~25.md"),
+        ("手册/安装 指南.pdf", "手册__安装 指南~T.pdf", "手册__安装 指南.pdf"),
+        ("caf\u00e9.md", "caf\u00e9~T.md", "caf\u00e9.md"),
+        ("cafe\u0301.md", "caf\u00e9~d~T.md", "caf\u00e9~d.md"),
+        ("\u00e9/e\u0301.md", "\u00e9__e~CC~81~T.md", "\u00e9__e~CC~81.md"),
+        ("\udce9t\udce9.md", "~E9t~E9~T.md", "~E9t~E9.md"),
+        ("👨\u200d👩\u200d👧.md", "👨\u200d👩\u200d👧~T.md", "👨\u200d👩\u200d👧.md"),
+        ("a_1.md", "a_1~T.md", "a_1~.md"),
+        ("a (1).md", "a (1)~T.md", "a (1)~.md"),
+    ],
+)
+def test_a_name_reads_like_the_path(path: str, tagged: str, plain: str) -> None:
+    assert TAGGED.name(path, ONE) == tagged.replace("T", TAG) == tagged.replace("~T", f"~{TAG}")
+    assert PLAIN.name(path, ONE) == plain
+    assert TAGGED.read(TAGGED.name(path, ONE)) == Reading(path, TAG)
+    assert PLAIN.read(plain) == Reading(path)
+
+
+def test_a_number_stands_where_a_name_is_taken() -> None:
+    assert TAGGED.name("a.md", ONE, 2) == f"a~{TAG}-2.md"
+    assert PLAIN.name("a.md", ONE, 2) == "a~-2.md"
+    assert PLAIN.name("a-2.md", ONE) == "a-2.md"
+
+
+def test_a_tag_is_the_beginning_of_the_digest() -> None:
+    assert tag_of("00" * 32) == "aaaaaaaa"
+    assert tag_of("0000000001" + "ff" * 27) == "aaaaaaab"
+    assert tag_of("FFFFFFFFFF" + "00" * 27) == "77777777"
+
+
+def test_a_target_that_keeps_our_marker_gets_the_path_itself() -> None:
+    naming = Naming("guides/", "marked")
+    assert naming.name("a/ü~.md", ONE, 3) == "guides/a/ü~.md" == naming.key("guides/a/ü~.md")
+    assert naming.read("guides/a/b.md") == Reading("a/b.md")
+    assert naming.read("a/b.md") is None
+    assert naming.recognises("guides/a.md", "guides/a.md")
+    assert not naming.recognises("guides/a.md", "a.md")
+    assert naming.short_of("x" * 300) == ""
+
+
+def test_there_are_three_styles() -> None:
+    with pytest.raises(ValueError, match="marked, tagged, plain"):
+        Naming(style="fancy")
+
+
+@given(PREFIXES, PATHS, NUMBERS, st.sampled_from(["tagged", "plain"]))
+def test_a_name_says_path_tag_and_number(prefix: str, path: str, number: int, style: str) -> None:
+    naming = Naming(prefix, style)
+    name, short = naming.name(path, ONE, number), naming.short_of(path)
+    expected = Reading(None if short else path, TAG if style == "tagged" else "", number, short)
+    for seen in (name, nfd(name), quote(name), form(name), f"/uploads/{name}", f"C:\\x\\{name}"):
+        assert naming.read(seen) == expected
+        assert naming.key(seen) == naming.key(name) == expected.tag
+        assert naming.recognises(name, seen)
+
+
+@given(PREFIXES, PATHS, NUMBERS, st.sampled_from(["tagged", "plain"]))
+def test_a_name_is_short_safe_and_keeps_its_extension(
+    prefix: str, path: str, number: int, style: str
+) -> None:
+    name = Naming(prefix, style).name(path, ONE, number)
+    assert len(name.encode()) <= LONGEST
+    assert not re.search(r'[\x00-\x1f\x7f-\x9f"\\/:*?<>|%;\u2028\u202e]', name)
+    assert not name.startswith((".", " "))
+    assert not name.endswith((".", " "))
+    assert nfc(name) == name
+    extension = os.path.splitext(path)[1]
+    if re.fullmatch(r"\.[A-Za-z0-9]{1,16}", extension):
+        assert name.endswith(extension)
+
+
+WISHES = st.tuples(PATHS, st.sampled_from([ONE, OTHER]), NUMBERS)
+
+
+@given(PREFIXES, st.lists(WISHES, min_size=2, max_size=8))
+def test_different_documents_have_names_that_no_normal_form_makes_equal(
+    prefix: str, wishes: list[tuple[str, str, int]]
+) -> None:
+    naming = Naming(prefix)
+    assert len({nfd(naming.name(*one)) for one in wishes}) == len(set(wishes))
+    plain = Naming(prefix, "plain")
+    assert len({nfd(plain.name(*one)) for one in wishes}) == len({(path, n) for path, _, n in wishes})
+
+
+@pytest.mark.parametrize("alphabet", ["a_/~.", "_~5Fd.", "ae\u0301\u00e9~/", ".~-2a_", "1_()a."])
+@pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
+def test_all_short_paths_have_names_of_their_own(naming: Naming, alphabet: str) -> None:
+    texts = ("".join(one) for length in range(1, 6) for one in itertools.product(alphabet, repeat=length))
+    paths = [text for text in texts if is_path(text)]
+    names = {nfd(naming.name(path, ONE, number)): (path, number) for path in paths for number in (0, 2)}
+    assert len(names) == 2 * len(paths)
+    readings = [naming.read(name) for name in names]
+    assert [(one.path, one.number) for one in readings if one] == list(names.values())
+
+
+def test_a_path_that_is_too_long_keeps_its_head_and_its_hash() -> None:
+    long = "报告/" + "季度 " * 40
+    one, other = f"{long}1.docx", f"{long}2.docx"
+    name = TAGGED.name(one, ONE)
+    assert name.startswith("报告__季度 季度 季度")
+    assert name.endswith(f"~~{TAGGED.short_of(one)}~{TAG}.docx")
+    assert len(name.encode()) > LONGEST - 15
+    assert TAGGED.name(other, ONE) != name
+    assert TAGGED.read(name) == Reading(None, TAG, 0, TAGGED.short_of(one))
+    assert TAGGED.short_of(one) != TAGGED.short_of(other)
+
+
+@pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
+def test_a_number_makes_no_difference_to_whether_a_name_is_shortened(naming: Naming) -> None:
+    for length in range(170, 205):
+        path = "x" * length + ".md"
+        for number in (0, 9, 999_999):
+            reading = naming.read(naming.name(path, ONE, number))
+            assert reading is not None
+            assert (reading.path, reading.short) == (
+                (None, short) if (short := naming.short_of(path)) else (path, "")
+            )
+
+
+def test_a_name_of_another_prefix_is_not_ours() -> None:
+    guides, faq = Naming("guides/"), Naming("faq/")
+    for path in ("a.md", "x" * 250 + ".md", "cafe\u0301.md"):
+        assert guides.name(path, ONE).startswith("guides__")
+        assert faq.read(guides.name(path, ONE)) is None
+    assert guides.read(TAGGED.name("a.md", ONE)) is None
+    assert guides.read(TAGGED.name("guides/a.md", ONE)) == Reading("a.md", TAG)  # why prefixes must not clash
+
+
+@pytest.mark.parametrize("prefix", ["手" * 60, "_" * 200])
+def test_a_prefix_that_leaves_no_room_is_shortened_too(prefix: str) -> None:
+    naming = Naming(prefix)
+    name = naming.name("a.md", ONE)
+    assert len(name.encode()) <= LONGEST
+    assert naming.read(name) == Reading(None, TAG, 0, naming.short_of("a.md"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a.md", "", "~", ".md", f"~{TAG}", f"~{TAG}.md", f"a~{TAG[:7]}.md", f"a~{TAG.upper()}.md"),
+        *(f"a~{TAG}-0.md", f"a~{TAG}-02.md", f"a~{TAG}.md.bak", f"a~{TAG} (1).md", f"a~{TAG}\n"),
+        *(f"a~zz~{TAG}.md", f"a~7e~{TAG}.md", f"a~41~{TAG}.md", f"a~~{TAG}.md", f"a___b~{TAG}.md"),
+        *(f"a~d~{TAG}.md", f"a:b~{TAG}.md", f"a ~{TAG}.md", f"~2E.__a~{TAG}.md", f"__a~{TAG}.md"),
+        *(f"a~00~{TAG}.md", f"a\ud800~{TAG}.md", f"a__~{TAG}", f"{'x' * 300}~~{'a' * 12}~{TAG}.md"),
+    ],
+)
+def test_a_name_that_was_never_written_is_not_ours(name: str) -> None:
+    assert TAGGED.read(name) is None
+
+
+@given(st.text(max_size=30) | st.lists(st.sampled_from(FRAGMENTS), max_size=8).map("".join))
+def test_whatever_is_ours_is_written_as_it_was_read(name: str) -> None:
+    for naming in (PLAIN, Naming("a_", "plain")):
+        reading = naming.read(name)
+        if reading is not None and reading.path is not None:
+            assert naming.recognises(naming.name(reading.path, ONE, reading.number), name)
+
+
+def added(suffix: str) -> Callable[[str], str]:
+    return lambda name: re.sub(r"(\.\w+)?\Z", lambda match: suffix + match[0], name, count=1)
+
+
+def replaced(mark: str) -> Callable[[str], str]:
+    return lambda name: re.sub(r"[^\x00-\x7f]", mark, name)
+
+
+def misread(codec: str, errors: str = "replace") -> Callable[[str], str]:
+    return lambda name: name.encode().decode(codec, errors)
+
+
+MANGLES: dict[str, Callable[[str], str]] = {
+    "kept": str,
+    "NFD": nfd,
+    "folder": "uploads/2026/{}".format,
+    "windows folder": "C:\\fakepath\\{}".format,
+    "(1)": added("(1)"),
+    " (12)": added(" (12)"),
+    "_1": added("_1"),
+    "_(1)": added("_(1)"),
+    "NFD and (1)": lambda name: added("(1)")(nfd(name)),
+    "percent": quote,
+    "percent, small": lambda name: quote(name).lower() if name.islower() else quote(name),
+    "form": form,
+    "form and (1)": lambda name: form(added(" (1)")(name)),
+    "latin-1": misread("latin-1"),
+    "cp1252": misread("cp1252"),
+    "gbk": misread("gbk"),
+    "gb18030": misread("gb18030"),
+    "gbk, dropping": misread("gbk", "ignore"),
+    "latin-1 of NFD": lambda name: misread("latin-1")(nfd(name)),
+    "latin-1, controls dropped": lambda name: re.sub(r"[\x80-\x9f]", "", misread("latin-1")(name)),
+    "?": replaced("?"),
+    "_": replaced("_"),
+    "U+FFFD": replaced("\ufffd"),
+    "? for a byte": lambda name: replaced("?")(misread("latin-1")(name)),
+    "dropped": replaced(""),
+    "dropped accents": lambda name: replaced("")(nfd(name)),
+    "latin-1 or ?": lambda name: name.encode("latin-1", "replace").decode("latin-1"),
+    "gbk or ?": lambda name: name.encode("gbk", "replace").decode("gbk"),
+    "basic plane only": lambda name: re.sub(r"[^\x00-\uffff]", "", name),
+    "_ and (1)": lambda name: added("(1)")(replaced("_")(name)),
+}
+SAMPLES = [
+    "a b/c_d.md",
+    "手册/安装 指南.pdf",
+    "café/手.md",
+    "cafe\u0301.md",
+    "手",
+    "册\U0001f600.md",
+    "b_手_é__1.md",
+]
+
+
+@pytest.mark.parametrize("mangle", MANGLES.values(), ids=MANGLES)
+@pytest.mark.parametrize("number", [0, 3])
+@pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
+def test_a_name_is_recognised_whatever_a_service_made_of_it(
+    naming: Naming, mangle: Callable[[str], str], number: int
+) -> None:
+    for path in SAMPLES:
+        sent = naming.name(path, ONE, number)
+        assert naming.recognises(sent, mangle(sent)), mangle(sent)
+        assert naming.key(sent) == naming.key(mangle(sent)), mangle(sent)
+
+
+@given(PATHS, PATHS, st.sampled_from(list(MANGLES.values())), NUMBERS, NUMBERS)
+def test_a_name_is_not_that_of_other_bytes_or_another_number(
+    path: str, other: str, mangle: Callable[[str], str], number: int, second: int
+) -> None:
+    sent = TAGGED.name(path, ONE, number)
+    assert not TAGGED.recognises(sent, mangle(TAGGED.name(other, OTHER, second)))
+    if number != second:
+        assert not TAGGED.recognises(sent, mangle(TAGGED.name(path, ONE, second)))
+
+
+@given(ASCII_PATHS, ASCII_PATHS | st.none(), st.sampled_from(list(MANGLES.values())))
+def test_plain_paths_are_never_taken_for_each_other(
+    path: str, other: str | None, mangle: Callable[[str], str]
+) -> None:
+    second = mangle(path) if other is None else other
+    if second == path or not is_path(second):
+        return
+    for naming in STYLES:
+        one, two = naming.name(path, ONE), naming.name(second, ONE)
+        assert not naming.recognises(one, two)
+        assert not naming.recognises(two, one)
+        assert not naming.recognises(one, added("(1)")(two))
+
+
+@pytest.mark.parametrize(
+    ("path", "other"),
+    [
+        ("手册.md", "指南.md"),
+        ("手册.md", "册.md"),
+        ("é.md", "è.md"),
+        ("a/手.md", "b/手.md"),
+        ("手a.md", "手b.md"),
+    ],
+)
+@pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
+def test_other_words_are_another_document(naming: Naming, path: str, other: str) -> None:
+    assert not naming.recognises(naming.name(path, ONE), naming.name(other, ONE))
+    assert not naming.recognises(naming.name(other, ONE), naming.name(path, ONE))
+
+
+def test_a_long_mangled_name_is_judged_at_once() -> None:
+    sent = PLAIN.name("手/" * 30 + "a.md", ONE)
+    assert not PLAIN.recognises(sent, "_" * 180 + "b.md")
+    assert PLAIN.recognises(sent, replaced("_")(sent))
+
+
+@pytest.mark.parametrize("made", ["{stem}(1){ext}", "{stem}_2{ext}", "mojibake"])
+def test_a_name_that_was_mangled_is_read_all_the_same(made: str) -> None:
+    naming = Naming()
+    name = naming.name("手册/退款.md", ONE)
+    stem, ext = name[:-3], name[-3:]
+    seen = name.encode().decode("latin-1") if made == "mojibake" else made.format(stem=stem, ext=ext)
+    assert naming.read(seen) is None
+    assert naming.read_mangled(seen) == naming.read(name)
+
+
+def test_a_name_of_others_stays_unread() -> None:
+    assert Naming().read_mangled("guide(1).md") is None

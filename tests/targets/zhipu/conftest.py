@@ -1,0 +1,17 @@
+"""What all tests of this room share without asking for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="package")
+def authorities_read_once() -> Iterator[None]:
+    """Reading the certificates costs 30 ms, hundreds of clients are made here, and none uses TLS."""
+    context = httpx.create_ssl_context()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kbsync.targets.http.wire.trusted", lambda endpoint: context)
+        yield

@@ -1,0 +1,492 @@
+"""Status, deletion, the base, mending, reading and searching, each against a scripted vendor."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from kbsync.contract import (
+    Base,
+    Confirms,
+    DocState,
+    Query,
+    Reads,
+    Reembeds,
+    Reslices,
+    Searches,
+    Target,
+)
+from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, Unsure
+from kbsync.targets.zhipu.codes import NotFound
+from kbsync.targets.zhipu.target import ZhipuTarget
+from tests.targets.zhipu.vendor import (
+    BASE,
+    FIRST_ID,
+    NOW,
+    Clock,
+    Vendor,
+    by_id,
+    failed,
+    ok,
+    row,
+    snowflake,
+    target,
+)
+
+GONE = [
+    404,
+    (404, failed(404, "Not Found")),
+    failed(400, "文档不存在"),
+    failed(500, "document not found"),
+    ok(None),
+]
+"""The forms in which a document is said to be missing."""
+
+
+def test_it_can_all_that_it_says() -> None:
+    for ability in (Target, Reembeds, Reslices, Reads, Confirms, Searches):
+        assert isinstance(target(Vendor()), ability)
+
+
+# ---- the base
+
+
+async def test_the_base_is_named_by_its_id_and_address() -> None:
+    assert await target(Vendor()).base() == Base(BASE, 5, "https://open.bigmodel.cn/api")
+
+
+@pytest.mark.parametrize("answer", [*GONE, ok({}), 405, failed(400, "参数错误")])
+async def test_a_missing_base_calls_a_person(answer: Any) -> None:
+    with pytest.raises(Halted) as caught:
+        await target(Vendor(base=[answer])).base()
+    assert caught.value.halt == "knowledge-base-missing"
+    assert BASE in caught.value.reason
+    assert "knowledge_id" in caught.value.reason
+    assert caught.value.cure == "kbsync kb list --mirror handbook"
+
+
+async def test_cures_do_without_a_mirror_that_has_no_name() -> None:
+    with pytest.raises(Halted) as caught:
+        await target(Vendor(base=[404]), mirror="").base()
+    assert caught.value.cure == "kbsync kb list"
+
+
+@pytest.mark.parametrize(
+    ("answer", "halt"),
+    [((401, failed(1002)), "credentials"), (failed(1113), "quota"), ((434, ""), "credentials")],
+)
+async def test_key_and_money_are_told_from_a_missing_base(answer: Any, halt: str) -> None:
+    with pytest.raises(Halted) as caught:
+        await target(Vendor(base=[answer])).base()
+    assert caught.value.halt == halt
+
+
+@pytest.mark.parametrize("answer", [(503, ""), failed(500), (200, "<html>"), httpx.ReadTimeout("slow")])
+async def test_a_base_that_cannot_be_seen_is_not_missing(answer: Any) -> None:
+    with pytest.raises(Unavailable):
+        await target(Vendor(base=[answer])).base()
+
+
+# ---- status
+
+
+async def test_one_or_two_are_asked_for_by_detail() -> None:
+    vendor = Vendor(detail=[by_id({"1": ok(row("1", 1)), "2": ok(row("2", 0))})])
+    states = await target(vendor).status(["1", "2", "1"])
+    assert {key: one.state for key, one in states.items()} == {"1": DocState.READY, "2": DocState.INDEXING}
+    assert vendor.asked == {"detail": 2}
+
+
+async def test_nothing_asked_costs_nothing() -> None:
+    vendor = Vendor()
+    assert await target(vendor).status([]) == {}
+    assert await target(vendor).delete([]) == {}
+    assert not vendor.requests
+
+
+async def test_many_are_found_on_one_page() -> None:
+    ids = [snowflake(NOW - n) for n in range(80)]
+    vendor = Vendor(list=[ok({"total": 80, "list": [row(one, 1) for one in ids]})])
+    states = await target(vendor).status(ids)
+    assert {one.state for one in states.values()} == {DocState.READY}
+    assert list(states) == ids
+    assert vendor.asked == {"list": 1}
+
+
+async def test_what_the_pages_do_not_show_is_asked_by_detail_and_never_called_missing() -> None:
+    ids = [snowflake(NOW - n) for n in range(10)]
+    page = ok({"total": 7, "list": [row(one, 1) for one in ids[3:]]})
+    vendor = Vendor(list=[page], detail=[ok(row("x", 0))])
+    states = await target(vendor).status(ids)
+    assert [states[one].state for one in ids[:3]] == [DocState.INDEXING] * 3
+    assert vendor.asked == {"list": 1, "detail": 3}
+
+
+async def test_there_are_never_more_requests_than_ids() -> None:
+    ids = [snowflake(NOW - n) for n in range(30)]
+    vendor = Vendor(list=[ok({"total": 0, "list": []})], detail=[ok(row("x", 1))])
+    states = await target(vendor).status(ids)
+    assert vendor.asked.total() <= 30
+    unknown = [one for one in ids if states[one].state is DocState.UNKNOWN]
+    assert unknown == ids[:1], "the newest is the one that can wait"
+
+
+@pytest.mark.parametrize("answer", GONE)
+async def test_gone_is_missing_only_where_the_base_answers(answer: Any) -> None:
+    states = await target(Vendor(detail=[answer])).status(["5"])
+    assert states["5"].state is DocState.MISSING
+    with pytest.raises(Halted) as caught:
+        await target(Vendor(detail=[answer], base=[404])).status(["5"])
+    assert caught.value.halt == "knowledge-base-missing"
+    states = await target(Vendor(detail=[answer], base=[503])).status(["5"])
+    assert states["5"].state is DocState.UNKNOWN
+
+
+async def test_the_base_is_asked_once_for_all_that_are_gone() -> None:
+    ids = [str(n) for n in range(20)]
+    vendor = Vendor(list=[ok({"total": 0, "list": []})], detail=[404])
+    await target(vendor).status(ids)
+    assert vendor.asked["base"] == 1
+
+
+async def test_one_document_that_cannot_be_seen_does_not_hide_the_others() -> None:
+    vendor = Vendor(detail=[by_id({"1": ok(row("1", 1)), "2": (503, "")})])
+    states = await target(vendor).status(["1", "2"])
+    assert states["1"].state is DocState.READY
+    assert states["2"].state is DocState.UNKNOWN
+    assert states["2"].reason
+
+
+async def test_an_odd_refusal_is_no_state() -> None:
+    states = await target(Vendor(detail=[failed(400, "参数错误")])).status(["1"])
+    assert states["1"].state is DocState.UNKNOWN
+    assert "参数错误" in states["1"].reason
+
+
+async def test_a_target_that_is_down_is_said_to_be() -> None:
+    with pytest.raises(Unavailable):
+        await target(Vendor(detail=[(503, "")])).status(["1", "2"])
+    with pytest.raises(Unavailable):
+        await target(Vendor(list=[(503, "")])).status(["1", "2", "3"])
+
+
+async def test_a_refused_key_stops_the_asking() -> None:
+    vendor = Vendor(detail=[(401, failed(1000))], list=[ok({"total": 0, "list": []})])
+    with pytest.raises(Halted, match="api_key"):
+        await target(vendor, concurrency=2).status([str(n) for n in range(50)])
+    assert vendor.asked["detail"] <= 2
+
+
+async def test_a_list_that_is_refused_leaves_the_details() -> None:
+    vendor = Vendor(list=[failed(400, "参数错误")], detail=[ok(row("x", 1))])
+    states = await target(vendor).status(["1", "2", "3"])
+    assert [one.state.value for one in states.values()].count("ready") == 2
+    with pytest.raises(Halted):
+        await target(Vendor(list=[404], base=[404])).status(["1", "2", "3"])
+
+
+# ---- deleting
+
+
+async def test_deleting_reports_each_document() -> None:
+    vendor = Vendor(
+        delete=[by_id({"1": ok(), "2": failed(1301, "x"), "3": 404, "4": failed(400, "文档不存在")})]
+    )
+    outcomes = dict(await target(vendor).delete(["1", "2", "3", "4", "1"]))
+    assert type(outcomes.pop("2")) is Rejected
+    assert outcomes == {"1": None, "3": None, "4": None}
+    assert vendor.asked["delete"] == 4
+    assert vendor.asked["base"] == 1
+
+
+@pytest.mark.parametrize(("base", "kind"), [(404, Halted), ((503, ""), Unavailable)])
+async def test_not_found_is_not_deleted_while_the_base_does_not_answer(base: Any, kind: type) -> None:
+    outcomes = await target(Vendor(delete=[404], base=[base])).delete(["1", "2"])
+    assert {type(one) for one in outcomes.values()} == {kind}
+
+
+async def test_deletions_end_with_a_refused_key() -> None:
+    vendor = Vendor(delete=[(401, failed(1000))])
+    outcomes = await target(vendor, concurrency=1).delete([str(n) for n in range(20)])
+    assert len(outcomes) == 20
+    assert all(isinstance(one, Halted) for one in outcomes.values())
+    assert vendor.asked["delete"] == 1
+
+
+async def test_a_lost_answer_to_a_deletion_is_asked_again() -> None:
+    vendor = Vendor(delete=[httpx.ReadError("reset"), 404])
+    assert await target(vendor).delete(["1"]) == {"1": None}
+
+
+# ---- indexing again
+
+
+async def test_indexing_again_sends_an_empty_object() -> None:
+    vendor = Vendor(reembed=[ok()])
+    await target(vendor).reembed("5")
+    assert vendor.body("reembed") == {}
+    assert vendor.requests[-1].url.path.endswith("/document/embedding/5")
+
+
+async def test_a_lost_answer_to_indexing_again_is_not_asked_twice() -> None:
+    vendor = Vendor(reembed=[httpx.ReadTimeout("slow")])
+    with pytest.raises(Unsure):
+        await target(vendor).reembed("5")
+    assert vendor.asked["reembed"] == 1
+
+
+@pytest.mark.parametrize("op", ["reembed", "reslice"])
+@pytest.mark.parametrize("answer", [404, 405, 501, failed(404, "x"), failed(1220), failed(1222)])
+async def test_a_missing_call_is_remembered_for_an_hour(op: str, answer: Any) -> None:
+    clock = Clock()
+    vendor = Vendor(**{op: [answer], "detail": [ok(row("5", 2))]})
+    subject = target(vendor, clock)
+
+    async def mend() -> None:
+        await (subject.reembed("5") if op == "reembed" else subject.reslice("5", "a.md", {}))
+
+    for seconds, asked in ((0.0, 1), (3599.0, 1), (1.0, 2)):
+        clock.now += seconds
+        with pytest.raises(NotOffered, match=op):
+            await mend()
+        assert vendor.asked[op] == asked
+
+
+@pytest.mark.parametrize("answer", [404, failed(404, "x")])
+async def test_a_missing_document_is_not_taken_for_a_missing_call(answer: Any) -> None:
+    vendor = Vendor(reembed=[answer], detail=[404])
+    subject = target(vendor)
+    for asked in (1, 2):
+        with pytest.raises(NotFound):
+            await subject.reembed("5")
+        assert vendor.asked["reembed"] == asked
+    with pytest.raises(Halted):
+        await target(Vendor(reembed=[answer], detail=[404], base=[404])).reembed("5")
+
+
+async def test_words_about_the_document_say_nothing_of_the_call() -> None:
+    vendor = Vendor(reembed=[failed(400, "文档不存在"), ok()])
+    subject = target(vendor)
+    with pytest.raises(NotFound):
+        await subject.reembed("5")
+    await subject.reembed("5")
+
+
+async def test_slicing_anew_sends_the_wanted_type() -> None:
+    vendor = Vendor(reslice=[ok()], detail=[ok(row("5"))])
+    await target(vendor).reslice("5", "a.md", {"knowledge_type": 5, "sentence_size": 500})
+    assert vendor.body("reslice") == {"knowledge_type": 5, "custom_separator": ["\n"], "sentence_size": 500}
+
+
+@pytest.mark.parametrize(("had", "wanted"), [(0, True), (1, False), (None, True)])
+async def test_slicing_anew_cannot_change_the_reading_of_images(had: Any, wanted: bool) -> None:
+    vendor = Vendor(reslice=[ok()], detail=[ok(row("5", parse_image=had))])
+    subject = target(vendor)
+    with pytest.raises(NotOffered, match="images"):
+        await subject.reslice("5", "a.md", {"parse_image": wanted})
+    await subject.reslice("5", "a.md", {"parse_image": not wanted})
+    assert vendor.asked["reslice"] == 1
+
+
+async def test_slicing_anew_what_is_gone_is_rejected() -> None:
+    with pytest.raises(NotFound):
+        await target(Vendor(detail=[404])).reslice("5", "a.md", {})
+    with pytest.raises(Halted):
+        await target(Vendor(detail=[404], base=[404])).reslice("5", "a.md", {})
+
+
+# ---- reading
+
+
+async def test_the_digest_is_that_of_the_stored_bytes() -> None:
+    vendor = Vendor(detail=[ok(row("5"))], file=[(200, b"# kestrel\n")])
+    assert await target(vendor).digest("5") == hashlib.sha256(b"# kestrel\n").hexdigest()
+    file = vendor.requests[-1]
+    assert "authorization" not in file.headers
+    assert str(file.url) == "https://cdn.example/5.md?q-signature=abc"
+
+
+@pytest.mark.parametrize("file", [403, 404, (200, b"x" * 11)])
+async def test_no_digest_where_the_bytes_cannot_be_had(file: Any) -> None:
+    assert await target(Vendor(detail=[ok(row("5"))], file=[file]), max_bytes=10).digest("5") is None
+
+
+@pytest.mark.parametrize("url", ["", None, "ftp://cdn.example/5", 7])
+async def test_no_digest_without_an_address(url: Any) -> None:
+    vendor = Vendor(detail=[ok(row("5", url=url))])
+    assert await target(vendor).digest("5") is None
+    assert vendor.asked["file"] == 0
+
+
+@pytest.mark.parametrize("answer", GONE)
+async def test_no_digest_of_what_is_gone(answer: Any) -> None:
+    assert await target(Vendor(detail=[answer])).digest("5") is None
+
+
+async def test_a_file_host_that_is_down_is_asked_later_and_its_address_stays_unsaid() -> None:
+    with pytest.raises(Unavailable) as caught:
+        await target(Vendor(detail=[ok(row("5"))], file=[503])).digest("5")
+    assert "q-signature" not in f"{caught.value!r}{caught.value.reason}"
+
+
+# ---- searching
+
+
+def passage(text: str, doc_id: Any = "1", score: Any = 0.5) -> dict[str, Any]:
+    return {"id": "d", "text": text, "score": score, "medias": [], "metadata": {"doc_id": doc_id}}
+
+
+async def test_passages_are_grouped_by_document_best_first() -> None:
+    found = [passage("a", "1", 0.5), passage("b", 2, 0.9), passage("c", "1", 0.7)]
+    hits = await target(Vendor(retrieve=[ok(found)])).search(Query("kestrel"))
+    assert [(hit.remote_id, hit.score, [p.text for p in hit.passages]) for hit in hits] == [
+        ("2", 0.9, ["b"]),
+        ("1", 0.7, ["c", "a"]),
+    ]
+    assert all(hit.path is None for hit in hits)
+
+
+@pytest.mark.parametrize("scores", [(None, None, None), (0.1, None, 0.9)])
+async def test_without_all_scores_the_order_counts(scores: tuple[Any, ...]) -> None:
+    found = [passage(text, text, score) for text, score in zip("xyz", scores, strict=True)]
+    hits = await target(Vendor(retrieve=[ok(found)])).search(Query("kestrel"))
+    assert [hit.remote_id for hit in hits] == ["x", "y", "z"]
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+@pytest.mark.parametrize(
+    "data", [[], None, {}, [{"text": "a", "score": 1}], [{"text": "a", "metadata": None}]]
+)
+async def test_what_names_no_document_is_no_hit(data: Any) -> None:
+    assert list(await target(Vendor(retrieve=[ok(data)])).search(Query("kestrel"))) == []
+
+
+async def test_a_search_asks_for_as_much_as_there_is() -> None:
+    vendor = Vendor(retrieve=[ok([])])
+    await target(vendor).search(Query("kestrel", top_k=3))
+    assert vendor.body("retrieve") == {
+        "query": "kestrel",
+        "knowledge_ids": [BASE],
+        "top_k": 20,
+        "top_n": 100,
+        "recall_method": "mixed",
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        (Query("x", top_k=2), 2),
+        (Query("x", top_k=2, path="docs/"), 5),
+        (Query("x", top_k=2, types=("md",)), 5),
+        (Query("x", top_k=2, after=0.0), 5),
+    ],
+)
+async def test_what_is_filtered_later_is_not_cut_before(query: Query, count: int) -> None:
+    vendor = Vendor(retrieve=[ok([passage("a", str(n)) for n in range(5)])])
+    assert len(await target(vendor).search(query)) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("  kestrel ", "kestrel"),
+        ("ab " * 400, ("ab " * 333).strip()),
+        ("x" * 1000 + " y", "x" * 1000),
+        ("x" * 1200, "x" * 1000),
+        ("词" * 1001, "词" * 1000),
+    ],
+)
+async def test_a_long_question_is_cut_between_words(text: str, sent: str) -> None:
+    vendor = Vendor(retrieve=[ok([])])
+    await target(vendor).search(Query(text))
+    assert vendor.body("retrieve")["query"] == sent
+
+
+async def test_an_empty_question_is_not_asked() -> None:
+    vendor = Vendor()
+    assert list(await target(vendor).search(Query("  \n"))) == []
+    assert not vendor.requests
+
+
+@pytest.mark.parametrize("answer", [404, 405, failed(1222)])
+async def test_a_base_without_search_says_so(answer: Any) -> None:
+    for base, kind, words in ((ok({"id": BASE}), NotOffered, "no search"), (404, Halted, BASE)):
+        with pytest.raises(kind, match=words):
+            await target(Vendor(retrieve=[answer], base=[base])).search(Query("kestrel"))
+        with pytest.raises(kind, match=words):
+            await target(Vendor(retrieve=[answer], base=[base])).is_searchable("1", "a.md")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([passage("a")], True),
+        ([passage("a", 1)], True),
+        ([passage("a", "2")], False),
+        ([], False),
+        (None, False),
+    ],
+)
+async def test_a_document_is_searchable_when_a_search_in_it_finds_it(found: Any, expected: bool) -> None:
+    vendor = Vendor(retrieve=[ok(found)])
+    assert await target(vendor).is_searchable("1", "guides__first steps~abcdefgh.md") is expected
+    body = vendor.body("retrieve")
+    assert (body["query"], body["document_ids"], body["top_k"]) == ("guides first steps", ["1"], 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("a.md", "a"),
+        ("手册__退款~abcdefgh-2.md", "手册 退款"),
+        ("why~3F__when~abcdefgh.md", "why when"),
+        ("!~abcdefgh.md", "document"),
+        ("README", "README"),
+    ],
+)
+async def test_the_words_of_a_name_are_looked_for(name: str, query: str) -> None:
+    vendor = Vendor(retrieve=[ok([])])
+    await target(vendor).is_searchable("1", name)
+    assert vendor.body("retrieve")["query"] == query
+
+
+async def test_a_document_that_is_gone_is_not_searchable() -> None:
+    assert not await target(Vendor(retrieve=[failed(400, "文档不存在")])).is_searchable("1", "a.md")
+    with pytest.raises(Halted):
+        await target(Vendor(retrieve=[failed(400, "文档不存在")], base=[404])).is_searchable("1", "a.md")
+
+
+# ---- errors of all calls
+
+
+CALLS: dict[str, Callable[[ZhipuTarget], Awaitable[object]]] = {
+    "base": lambda subject: subject.base(),
+    "detail": lambda subject: subject.status([FIRST_ID]),
+    "list": lambda subject: anext(subject.list()),
+    "retrieve": lambda subject: subject.search(Query("x")),
+    "reslice": lambda subject: subject.reslice(FIRST_ID, "a.md", {}),
+}
+
+
+@pytest.mark.parametrize("op", CALLS)
+async def test_no_repeatable_call_is_ever_unsure(op: str) -> None:
+    vendor = Vendor(detail=[ok(row())])
+    vendor.replies[op] = [(200, "<html>")]
+    with pytest.raises(Unavailable):
+        await CALLS[op](target(vendor))
+
+
+async def test_a_deletion_is_never_unsure() -> None:
+    outcomes = await target(Vendor(delete=[(200, "<html>")])).delete(["1"])
+    assert type(outcomes["1"]) is Unavailable
+
+
+async def test_closing_is_repeatable() -> None:
+    subject = target(Vendor())
+    await subject.aclose()
+    await subject.aclose()

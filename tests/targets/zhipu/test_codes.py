@@ -1,0 +1,230 @@
+"""What each of the vendor's answers means: by code, by shape, by words, by HTTP status."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kbsync.errors import (
+    Halted,
+    NameTaken,
+    NotOffered,
+    Rejected,
+    TargetError,
+    Unavailable,
+    Unsure,
+    UsageError,
+)
+from kbsync.targets.http import Answer
+from kbsync.targets.zhipu.codes import NotFound, Op, judge
+from kbsync.targets.zhipu.meanings import CODES
+from tests.targets.zhipu.vendor import BASE, KEY, NOW, Clock, Vendor, document, failed, ok, settings, target
+
+OUTCOMES: dict[type[TargetError], str] = {
+    Unsure: "500 502 503 504 1200 1230 1231 1234",
+    Unavailable: "408 429 1120 1302 1303 1305 1312",
+    Rejected: "400 413 435 1210 1211 1212 1213 1214 1215 1261 1300 1301",
+    NotFound: "404",
+    NotOffered: "405 501 1221 1222",
+}
+PERSON = {
+    "credentials": "401 403 434 1000 1001 1002 1003 1004 1100 1110 1111 1112 1121 1220",
+    "quota": "1113 1304 1308 1309 1310 1311 1313",
+}
+CALLING = [(code, halt) for halt, codes in PERSON.items() for code in codes.split()]
+BY_CODE = [(code, kind) for kind, codes in OUTCOMES.items() for code in codes.split()]
+
+
+def answer(body: Any, status: int = 200, op: str = Op.UPLOAD, **headers: str) -> Answer:
+    text = body if isinstance(body, str) else json.dumps(body)
+    parsed = None if isinstance(body, str) else body
+    return Answer(op, status, headers, parsed, text[:300], NOW)
+
+
+def test_every_code_of_the_table_is_tried_here() -> None:
+    assert {code for code, _ in [*BY_CODE, *CALLING]} == set(CODES)
+
+
+@pytest.mark.parametrize(("code", "kind"), BY_CODE)
+@pytest.mark.parametrize("shape", ["flat", "string", "inside error"])
+def test_a_code_means_the_same_in_every_shape(code: str, kind: type[TargetError], shape: str) -> None:
+    bodies: dict[str, Any] = {
+        "flat": failed(int(code), "原因"),
+        "string": failed(code, "原因"),
+        "inside error": {"error": {"code": code, "message": "原因"}},
+    }
+    error = judge(answer(bodies[shape]))
+    assert type(error) is kind
+    assert error.code == code
+    assert f"(code {code}: 原因)" in error.reason
+
+
+@pytest.mark.parametrize(("code", "halt"), CALLING)
+def test_codes_that_call_a_person_do_so_under_any_status(code: str, halt: str) -> None:
+    for status in (200, 401, 429):
+        error = judge(answer({"error": {"code": code, "message": "余额"}}, status))
+        assert isinstance(error, Halted)
+        assert (error.halt, error.code) == (halt, code)
+        assert error.cure
+
+
+@pytest.mark.parametrize("code", [200, "200"])
+def test_success_is_what_the_body_says(code: Any) -> None:
+    assert judge(answer({"code": code})) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ("", 200, Unsure),
+        ("<html>maintenance</html>", 200, Unsure),
+        ('{"data": {"succ', 200, Unsure),
+        ({"data": {"successInfos": []}}, 200, Unsure),
+        ({"code": None, "data": {}}, 200, Unsure),
+        ({"code": 200.0}, 200, Unsure),
+        ([], 200, Unsure),
+        ({"code": 200, "error": {"code": "1302"}}, 200, Unavailable),
+        ({"code": 200, "error": {"message": "no code"}}, 200, Rejected),
+        ({"code": 200, "error": None}, 200, type(None)),
+        ({"code": 200}, 500, Unsure),
+        ({"code": 200}, 404, NotOffered),
+        ("", 500, Unsure),
+        ("", 502, Unsure),
+        ("<html>", 503, Unsure),
+        ("", 401, Halted),
+        ("", 403, Halted),
+        ("", 434, Halted),
+        ("", 404, NotOffered),
+        ("", 405, NotOffered),
+        ("", 501, NotOffered),
+        ("", 408, Unavailable),
+        ("", 425, Unavailable),
+        ("", 429, Unavailable),
+        ("", 413, Rejected),
+        ("", 435, Rejected),
+        ("", 415, Rejected),
+        ("", 302, Unavailable),
+        ({"timestamp": 1, "status": 404, "error": "Not Found", "path": "/x"}, 404, NotOffered),
+        ({"detail": [{"loc": ["body"]}]}, 422, Rejected),
+        ({"detail": []}, 200, Unsure),
+        ({"message": "余额不足或无可用资源包,请充值。"}, 429, Halted),
+        ({"type": "error", "error": {"type": "authentication_error", "message": "x"}}, 401, Halted),
+        ({"type": "error", "error": {"type": "rate_limit_error", "message": "x"}}, 200, Unavailable),
+        ({"type": "error", "error": {"type": "api_error", "message": "x"}}, 200, Unsure),
+        ({"type": "error", "error": {"type": "invalid_request_error", "message": "x"}}, 200, Rejected),
+        ({"code": 99999, "message": "what is this"}, 200, Rejected),
+        ({"code": 99999, "message": "what is this"}, 503, Unsure),
+        ({"code": 99999, "message": "系统繁忙"}, 503, Unsure),
+        ({"code": 99999, "message": "系统繁忙"}, 200, Unavailable),
+        ({"code": 1302, "message": "系统繁忙"}, 503, Unavailable),
+        ({"code": 400, "message": "token 不存在"}, 401, Halted),
+        ({"code": 99999, "message": "知识库空间不足"}, 400, Halted),
+        ({"code": 500, "message": "x"}, 429, Unsure),
+        ({"code": 400, "message": "x"}, 401, Halted),
+    ],
+)
+def test_bodies_without_a_known_code_are_read_by_what_they_have(body: Any, status: int, kind: type) -> None:
+    assert type(judge(answer(body, status))) is kind
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "op", "kind"),
+    [
+        (400, "知识库不存在", Op.BASE, NotFound),
+        (500, "文档不存在", Op.DETAIL, NotFound),
+        (500, "知识库不存在", Op.UPLOAD, Unsure),
+        (400, "document not found", Op.DELETE, NotFound),
+        (400, "文档名称已存在", Op.UPLOAD, NameTaken),
+        (400, "文档名称已存在", Op.RESLICE, Rejected),
+        (400, "系统繁忙，请稍后再试", Op.UPLOAD, Unavailable),
+        (500, "系统繁忙，请稍后再试", Op.UPLOAD, Unsure),
+        (400, "知识库空间不足", Op.UPLOAD, Halted),
+        (400, "文件大小超出限制", Op.UPLOAD, Rejected),
+        (400, "知识库文档数已达上限", Op.UPLOAD, Halted),
+        (400, "知识库文档数已达上限", Op.RETRIEVE, Rejected),
+        (400, "余额不足", Op.RETRIEVE, Halted),
+        (400, "size 超出上限", Op.LIST, Rejected),
+        (400, "缺少参数 knowledge_type", Op.UPLOAD, Rejected),
+        (1220, "无权访问", Op.REEMBED, NotOffered),
+        (1220, "无权访问", Op.UPLOAD, Halted),
+        (1231, "请求已存在", Op.UPLOAD, Unsure),
+    ],
+)
+def test_words_tell_what_a_vague_code_does_not(code: int, message: str, op: Op, kind: type) -> None:
+    assert type(judge(answer(failed(code, message), op=op))) is kind
+
+
+def test_the_wish_for_a_pause_is_kept() -> None:
+    error = judge(answer(failed(1302), 429, **{"retry-after": "7"}))
+    assert isinstance(error, Unavailable)
+    assert error.retry_after == 7.0
+
+
+async def test_a_rate_limit_inside_http_200_lowers_the_number_of_requests() -> None:
+    vendor = Vendor(upload=[failed(1302, "并发过高")])
+    subject = target(vendor, concurrency=8)
+    [outcome] = await subject.put([document()])
+    assert type(outcome) is Unavailable
+    assert subject._client.limit == 4
+
+
+# ---- credentials, clocks and secrets
+
+
+async def test_a_refused_key_names_the_setting_and_a_clock_that_is_off() -> None:
+    clock = Clock()
+    late = failed(1003, "token expired", timestamp=int((NOW + 7_200) * 1000))
+    with pytest.raises(Halted) as caught:
+        await target(Vendor(base=[(401, late)]), clock).base()
+    assert caught.value.halt == "credentials"
+    assert "api_key" in caught.value.cure
+    assert "the clock of this machine is 2 h 0 min behind the vendor's" in caught.value.reason
+    assert str(caught.value) == caught.value.reason
+
+
+async def test_a_clock_seen_to_be_off_is_remembered_for_later_refusals() -> None:
+    subject = target(Vendor(base=[ok({"id": "5"}, timestamp=int((NOW - 900) * 1000)), (401, "")]))
+    await subject.base()
+    with pytest.raises(Halted, match="15 min ahead of"):
+        await subject.base()
+
+
+async def test_a_refused_key_with_right_clocks_says_nothing_of_them() -> None:
+    with pytest.raises(Halted) as caught:
+        await target(Vendor(base=[(401, failed(1000, timestamp=int(NOW * 1000)))])).base()
+    assert "clock" not in caught.value.reason
+    assert "api_key" in caught.value.cure
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
+async def test_an_echoed_key_or_signature_is_not_repeated(status: int) -> None:
+    echo = f"key {KEY} or s3cr3t-of-the-tests at https://cdn.example/a?q-signature=abc is wrong"
+    for body in (failed(1000, echo), failed(400, echo), echo):
+        with pytest.raises(TargetError) as caught:
+            await target(Vendor(base=[(status, body)])).base()
+        assert "s3cr3t" not in f"{caught.value!r} {caught.value} {caught.value.reason}"
+        assert "q-signature" not in caught.value.reason
+
+
+def test_settings_do_not_show_the_key_or_the_proxys_password() -> None:
+    shown = repr(settings(proxy="http://me:hush@proxy:3128"))
+    assert "s3cr3t" not in shown
+    assert "hush" not in shown
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a\nb", "schlüssel"])
+def test_a_key_that_no_header_can_carry_is_an_error_of_the_config(key: str) -> None:
+    with pytest.raises(UsageError, match="api_key") as caught:
+        settings(api_key=key)
+    assert not key or key not in str(caught.value)
+
+
+async def test_every_request_carries_the_key_and_nothing_else_does() -> None:
+    vendor = Vendor()
+    await target(vendor).base()
+    [request] = vendor.requests
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert "cookie" not in request.headers
+    assert str(request.url) == f"https://open.bigmodel.cn/api/llm-application/open/knowledge/{BASE}"

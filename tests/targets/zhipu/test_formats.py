@@ -1,0 +1,167 @@
+"""Recipes, legal ways of slicing, limits, and the address of a base."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kbsync.errors import UsageError
+from kbsync.targets.zhipu.formats import (
+    EXTENSIONS,
+    extension_of,
+    media_type,
+    recipe_of,
+    reslice_body,
+    slicing_of,
+    upload_fields,
+)
+from kbsync.targets.zhipu.wire import row_of
+from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, row, settings, target
+
+CUSTOM = {"knowledge_type": 5, "custom_separator": ["\n\n", "。"], "sentence_size": 500}
+
+
+@pytest.mark.parametrize("extension", sorted(EXTENSIONS))
+def test_tables_are_cut_by_rows_and_texts_by_paragraphs(extension: str) -> None:
+    kind = "k3" if extension in {"xls", "xlsx", "csv"} else "k1"
+    assert slicing_of(f"deep/x.{extension.upper()}", {}).recipe == kind
+
+
+@pytest.mark.parametrize(
+    ("path", "settings", "recipe"),
+    [
+        ("a.md", {"knowledge_type": 2}, "k2"),
+        ("a.pdf", {"knowledge_type": 6}, "k6"),
+        ("a.csv", {"knowledge_type": 7}, "k7"),
+        ("a.md", {"knowledge_type": 6}, "k1"),
+        ("a.csv", {"knowledge_type": 2}, "k3"),
+        ("a.csv", {"knowledge_type": 5}, "k3"),
+        ("a.md", {"knowledge_type": 3}, "k1"),
+        ("a.md", {"knowledge_type": 4}, "k1"),
+        ("a.md", {"knowledge_type": 0}, "k1"),
+        ("a.md", {"knowledge_type": True}, "k1"),
+        ("a.md", {"knowledge_type": "2"}, "k1"),
+        ("a.md", {"knowledge_type": None}, "k1"),
+        ("a.md", {"parse_image": True}, "k1:images"),
+        ("a.md", {"parse_image": False}, "k1"),
+        ("a.pdf", {"parse_image": True, "knowledge_type": 6}, "k6:images"),
+        ("a.md", {"sentence_size": 500}, "k1"),
+        ("a.md", {"custom_separator": "x", "knowledge_type": 2}, "k2"),
+        ("a.md", {"unknown": 1}, "k1"),
+    ],
+)
+def test_a_recipe_is_what_decides_the_slicing(path: str, settings: dict[str, Any], recipe: str) -> None:
+    assert slicing_of(path, settings).recipe == recipe
+
+
+def test_own_separators_and_sizes_make_recipes_of_their_own() -> None:
+    def recipe(**changes: Any) -> str:
+        return slicing_of("a.md", {**CUSTOM, **changes}).recipe
+
+    assert recipe().startswith("k5:")
+    assert len({recipe(), recipe(sentence_size=501), recipe(custom_separator=["\n\n"])}) == 3
+    assert recipe(custom_separator="\n") == recipe(custom_separator=["\n"])
+    assert recipe(custom_separator=[], sentence_size=None) == recipe(custom_separator="\n", sentence_size=300)
+    assert recipe(sentence_size=19) == recipe(sentence_size=2001) == recipe(sentence_size=300)
+    assert recipe(parse_image=True) == f"{recipe()}:images"
+
+
+@pytest.mark.parametrize(
+    ("path", "extension"),
+    [("a.MD", "md"), ("x.y/readme", ""), (".md", ""), ("a.tar.gz", "gz"), ("caf\udce9.Pdf", "pdf"), ("", "")],
+)
+def test_the_extension_is_that_of_the_last_part(path: str, extension: str) -> None:
+    assert extension_of(path) == extension
+
+
+def test_form_fields_are_those_of_the_type() -> None:
+    assert upload_fields(slicing_of("a.csv", CUSTOM), 7) == {"knowledge_type": "3", "req_id": "kbsync-7"}
+    assert upload_fields(slicing_of("a.md", {**CUSTOM, "parse_image": True}), 7) == {
+        "knowledge_type": "5",
+        "custom_separator": '["\\n\\n", "。"]',
+        "sentence_size": "500",
+        "parse_image": "true",
+        "req_id": "kbsync-7",
+    }
+
+
+def test_slicing_anew_names_separators_only_with_type_5() -> None:
+    assert reslice_body(slicing_of("a.md", {})) == {"knowledge_type": 1}
+    assert reslice_body(slicing_of("a.md", CUSTOM)) == {
+        "knowledge_type": 5,
+        "custom_separator": ["\n\n", "。"],
+        "sentence_size": 500,
+    }
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.txt", "text/plain"), ("a.docx", "application/octet-stream")])
+def test_files_are_sent_with_a_content_type(name: str, kind: str) -> None:
+    assert media_type(name) == kind
+
+
+@pytest.mark.parametrize(
+    ("fields", "recipe"),
+    [
+        ({}, "k1"),
+        ({"knowledge_type": "3"}, "k3"),
+        ({"knowledge_type": 0}, "k0"),
+        ({"parse_image": 1}, "k1:images"),
+        ({"parse_image": True}, "k1:images"),
+        ({"parse_image": None}, None),
+        ({"knowledge_type": None}, None),
+        ({"knowledge_type": 5}, None),
+        ({"knowledge_type": 5, "sentence_size": 300, "custom_separator": None}, None),
+    ],
+)
+def test_a_listed_document_has_a_recipe_where_the_list_says_enough(
+    fields: dict[str, Any], recipe: str | None
+) -> None:
+    found = row_of(ok(row(**fields)), FIRST_ID)
+    assert found is not None
+    assert recipe_of(found) == recipe
+
+
+@pytest.mark.parametrize("separators", [["\n\n", "。"], '["\\n\\n", "。"]'])
+@pytest.mark.parametrize("size", [500, "500"])
+def test_the_recipe_of_a_listed_document_is_the_one_it_was_sent_with(separators: Any, size: Any) -> None:
+    fields = {"knowledge_type": 5, "custom_separator": separators, "sentence_size": size}
+    found = row_of(ok(row(**fields)), FIRST_ID)
+    assert found is not None
+    assert recipe_of(found) == slicing_of("a.md", CUSTOM).recipe
+
+
+def test_one_separator_may_be_listed_as_plain_text() -> None:
+    found = row_of(ok(row(custom_separator="##")), FIRST_ID)
+    assert found is not None
+    assert found.separators == ("##",)
+
+
+def test_limits_are_those_of_the_vendor_and_the_config() -> None:
+    limits = target(
+        Vendor(), max_bytes=5, concurrency=3, reembed_tries=1, poll_first=0.2, give_up=60.0
+    ).limits
+    assert limits.extensions == {"txt", "doc", "pdf", "docx", "ppt", "pptx", "md", "xls", "xlsx", "csv"}
+    assert (limits.batch, limits.marks, limits.list_lag, limits.embedded) == (1, False, 1.0, False)
+    assert (limits.max_bytes, limits.concurrency, limits.reembed_tries, limits.give_up) == (5, 3, 1, 60.0)
+    assert limits.reembed_grace == 2.0
+    assert target(Vendor()).limits.reembed_grace == 10.0
+
+
+@pytest.mark.parametrize(
+    ("base_url", "address"),
+    [
+        ("HTTPS://Open.BigModel.CN:443/api/", "https://open.bigmodel.cn/api"),
+        ("http://127.0.0.1:8080/api", "http://127.0.0.1:8080/api"),
+        ("http://[::1]:80/API", "http://[::1]/API"),
+        ("https://host:80/api", "https://host:80/api"),
+        ("https://user:secret@host/api", "https://host/api"),
+    ],
+)
+def test_one_address_is_written_in_one_way(base_url: str, address: str) -> None:
+    assert settings(base_url=base_url).address == address
+
+
+def test_an_impossible_port_is_an_error_of_the_config() -> None:
+    with pytest.raises(UsageError, match="base_url"):
+        target(Vendor(), base_url="https://host:99999/api")

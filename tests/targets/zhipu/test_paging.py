@@ -1,0 +1,325 @@
+"""The list is read whole although its pages lie, and statuses are found on few pages."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from kbsync.contract import Listed
+from kbsync.errors import Halted, Unavailable
+from kbsync.targets.zhipu.paging import Order, Sweep, look_for, order_of, real_size
+from kbsync.targets.zhipu.wire import Page, Row
+from tests.targets.zhipu.vendor import NOW, Vendor, failed, ok, row, snowflake, target
+
+
+def rows(count: int, since: float = NOW) -> list[Row]:
+    """Documents made one a second, the oldest first."""
+    return [Row(snowflake(since + n), f"{n}.md", stat=1) for n in range(count)]
+
+
+class Shelf:
+    """A list that is asked by pages; `lie` changes the answer to the n-th request (from 1)."""
+
+    def __init__(
+        self,
+        documents: Sequence[Row],
+        *,
+        cap: int = 100,
+        beyond_repeats: bool = False,
+        offset_by_asked: bool = False,
+        lie: Callable[[int, Page], Page] = lambda _, page: page,
+    ) -> None:
+        self.documents = list(documents)
+        self.cap, self.beyond_repeats, self.offset_by_asked, self.lie = (
+            cap,
+            beyond_repeats,
+            offset_by_asked,
+            lie,
+        )
+        self.asked: list[tuple[int, int]] = []
+
+    async def __call__(self, number: int, size: int) -> Page:
+        self.asked.append((number, size))
+        real = min(size, self.cap)
+        step = size if self.offset_by_asked else real
+        last = max(1, -(-len(self.documents) // step))
+        at = (min(number, last) if self.beyond_repeats else number) - 1
+        shown = tuple(self.documents[at * step : at * step + real])
+        return self.lie(len(self.asked), Page(shown, len(self.documents)))
+
+    async def swept(self) -> list[str]:
+        return [one.id async for one in Sweep(self).rows()]
+
+
+def with_total(total: Callable[[int, int], int | None]) -> Callable[[int, Page], Page]:
+    """`total` of (request, true total)."""
+    return lambda n, page: Page(page.rows, total(n, page.total or 0), page.is_null)
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250, 1000])
+@pytest.mark.parametrize("cap", [10, 50, 100])
+@pytest.mark.parametrize("offset_by_asked", [False, True])
+@pytest.mark.parametrize("beyond_repeats", [False, True])
+async def test_every_document_is_listed_once(
+    count: int, cap: int, offset_by_asked: bool, beyond_repeats: bool
+) -> None:
+    shelf = Shelf(rows(count), cap=cap, offset_by_asked=offset_by_asked, beyond_repeats=beyond_repeats)
+    ids = await shelf.swept()
+    assert sorted(ids) == sorted(one.id for one in shelf.documents)
+
+
+@pytest.mark.parametrize(("count", "requests"), [(1, 1), (99, 1), (250, 3), (1005, 11)])
+async def test_an_honest_list_costs_one_request_a_page(count: int, requests: int) -> None:
+    shelf = Shelf(rows(count))
+    await shelf.swept()
+    assert len(shelf.asked) == requests
+
+
+@pytest.mark.parametrize(
+    "total",
+    [
+        lambda n, true: None,
+        lambda n, true: 0,
+        lambda n, true: 1,
+        lambda n, true: true + 50,
+        lambda n, true: true * 10,
+        lambda n, true: true + n,
+    ],
+    ids=["missing", "zero", "low", "high", "very high", "changing"],
+)
+@pytest.mark.parametrize("cap", [10, 100])
+async def test_a_wrong_count_hides_no_document(total: Callable[[int, int], int | None], cap: int) -> None:
+    shelf = Shelf(rows(230), cap=cap, lie=with_total(total))
+    ids = await shelf.swept()
+    assert len(ids) == len(set(ids)) == 230
+    sweeps = sum(number == 1 for number, _ in shelf.asked)
+    assert sweeps <= 3
+
+
+async def test_a_page_that_shifted_is_read_again() -> None:
+    """A document of the first page is deleted by others before the second is read: one row slips past."""
+    shelf = Shelf(rows(250))
+    slipped = shelf.documents[100].id
+
+    def lie(number: int, page: Page) -> Page:
+        if number == 1:
+            del shelf.documents[0]
+        return page
+
+    shelf.lie = lie
+    assert slipped in await shelf.swept()
+
+
+async def test_documents_added_while_the_list_is_read_are_listed() -> None:
+    shelf = Shelf(list(reversed(rows(250))))
+    new = Row(snowflake(NOW + 9_999), "new.md")
+
+    def lie(number: int, page: Page) -> Page:
+        if number == 2:
+            shelf.documents.insert(0, new)
+        return page
+
+    shelf.lie = lie
+    ids = await shelf.swept()
+    assert new.id in ids
+    assert len(ids) == len(set(ids)) == 251
+
+
+async def test_doubles_within_and_across_pages_are_listed_once() -> None:
+    plain = rows(150)
+    shelf = Shelf([*plain[:90], *plain[80:], plain[0], plain[0]])
+    ids = await shelf.swept()
+    assert len(ids) == len(set(ids)) == 150
+
+
+async def test_a_null_page_in_the_middle_is_made_up_for_by_another_sweep() -> None:
+    shelf = Shelf(rows(250), lie=lambda n, page: Page((), page.total, True) if n == 2 else page)
+    assert len(await shelf.swept()) == 250
+
+
+async def test_three_sweeps_are_the_most() -> None:
+    numbers = itertools.count()
+    shelf = Shelf(rows(5), lie=with_total(lambda n, true: true + 1 + next(numbers)))
+    assert len(await shelf.swept()) == 5
+    assert sum(number == 1 for number, _ in shelf.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "size"),
+    [
+        (100, 500, 100),
+        (10, 500, 10),
+        (50, 500, 50),
+        (7, 500, 100),
+        (30, 30, 100),
+        (30, None, 30),
+        (30, 0, 30),
+    ],
+)
+def test_a_cap_is_seen_where_a_page_is_short_of_the_count(count: int, total: int | None, size: int) -> None:
+    assert real_size(Page(tuple(rows(count)), total), 100) == size
+
+
+@pytest.mark.parametrize(
+    ("shown", "order"),
+    [
+        (rows(5), Order.OLDEST_FIRST),
+        (rows(5)[::-1], Order.NEWEST_FIRST),
+        ([*rows(5)[2:], *rows(5)[:2]], Order.UNKNOWN),
+        (rows(1), Order.UNKNOWN),
+        ([], Order.UNKNOWN),
+        ([*rows(3), Row("a-uuid", "x")], Order.UNKNOWN),
+    ],
+)
+def test_ids_show_the_order_of_a_list(shown: list[Row], order: Order) -> None:
+    assert order_of(shown) is order
+
+
+# ---- the target's list
+
+
+async def listed(vendor: Vendor) -> list[Listed]:
+    return [one async for one in target(vendor).list()]
+
+
+def base(documents: Any) -> Any:
+    return ok({"id": "5", "document_size": documents})
+
+
+async def test_a_listed_document_has_name_size_time_state_and_recipe() -> None:
+    remote_id = snowflake(NOW - 60)
+    vendor = Vendor(list=[ok({"total": 1, "list": [row(remote_id, 2, knowledge_type=6)]})])
+    [found] = await listed(vendor)
+    assert (found.remote_id, found.name, found.size, found.recipe) == (remote_id, "probe.md", 128, "k6")
+    assert found.created == NOW - 60
+    assert found.state.value == "failed"
+    assert (found.path, found.digest, found.upload_id) == (None, None, None)
+    assert dict(vendor.requests[0].url.params) == {
+        "knowledge_id": "1734786402936664064",
+        "page": "1",
+        "size": "100",
+    }
+
+
+async def test_the_time_of_a_document_is_told_by_our_clock() -> None:
+    remote_id = snowflake(NOW + 7_200 - 60)
+    answer = ok({"total": 2, "list": [row(remote_id), row("a-uuid")]}, timestamp=int((NOW + 7_200) * 1000))
+    found = await listed(Vendor(list=[answer]))
+    assert [one.created for one in found] == [NOW - 60, None]
+
+
+@pytest.mark.parametrize(
+    "data", [{"total": 0, "list": []}, {"total": 0, "list": None}, {"total": 0}, {}, None]
+)
+async def test_an_empty_base_lists_nothing_in_all_shapes(data: Any) -> None:
+    assert await listed(Vendor(list=[ok(data)], base=[base(0)])) == []
+
+
+@pytest.mark.parametrize("data", [{"total": 5, "list": []}, {"total": 0, "list": None}, {"list": []}, None])
+async def test_an_empty_list_of_a_base_with_documents_is_not_believed(data: Any) -> None:
+    with pytest.raises(Unavailable, match="shows 0 of 5"):
+        await listed(Vendor(list=[ok(data)], base=[base(5)]))
+
+
+async def test_a_list_far_shorter_than_two_counts_say_is_not_believed() -> None:
+    short = ok({"total": 10, "list": [row(str(n)) for n in range(7)]})
+    end = ok({"total": 10, "list": []})
+    with pytest.raises(Unavailable, match="shows 7 of 10"):
+        await listed(Vendor(list=[short, end] * 4, base=[base(10)]))
+    assert len(await listed(Vendor(list=[short, end] * 4, base=[base(8)]))) == 7
+    assert len(await listed(Vendor(list=[short, end] * 4, base=[base(None)]))) == 7
+
+
+@pytest.mark.parametrize("answer", [404, failed(400, "知识库不存在"), failed(400, "参数错误")])
+async def test_a_refused_list_is_never_an_empty_one(answer: Any) -> None:
+    with pytest.raises(Halted) as caught:
+        await listed(Vendor(list=[answer], base=[404]))
+    assert caught.value.halt == "knowledge-base-missing"
+    with pytest.raises(Unavailable, match="the list cannot be had"):
+        await listed(Vendor(list=[answer]))
+
+
+# ---- statuses
+
+
+def shown_ids(found: list[Row]) -> set[str]:
+    return {one.id for one in found}
+
+
+async def test_the_newest_are_found_on_the_first_pages() -> None:
+    documents = rows(1000)
+    shelf = Shelf(documents[::-1])
+    wanted = shown_ids(documents[-150:])
+    seen = await look_for(shelf, wanted)
+    assert seen.rows.keys() == wanted
+    assert shelf.asked == [(1, 100), (2, 100)]
+
+
+async def test_with_the_oldest_first_the_last_page_is_asked_next() -> None:
+    documents = rows(1030)
+    shelf = Shelf(documents)
+    wanted = shown_ids(documents[-60:])
+    seen = await look_for(shelf, wanted)
+    assert seen.rows.keys() == wanted
+    assert shelf.asked == [(1, 100), (11, 100), (10, 100)]
+
+
+async def test_a_cap_is_heeded_on_the_way_to_the_last_page() -> None:
+    documents = rows(1030)
+    shelf = Shelf(documents, cap=50, offset_by_asked=True)
+    wanted = shown_ids(documents[-60:])
+    seen = await look_for(shelf, wanted)
+    assert seen.rows.keys() == wanted
+    assert shelf.asked == [(1, 100), (21, 50), (20, 50)]
+
+
+async def test_looking_stops_as_soon_as_all_were_seen() -> None:
+    documents = rows(1000)
+    shelf = Shelf(documents[::-1])
+    await look_for(shelf, shown_ids(documents[-3:]))
+    assert len(shelf.asked) == 1
+
+
+async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages() -> None:
+    documents = rows(1000)
+    shelf = Shelf(documents[::-1])
+    seen = await look_for(shelf, shown_ids(rows(50, NOW + 5_000)))
+    assert not seen.rows
+    assert seen.requests == 1
+
+
+async def test_a_few_old_ones_are_not_worth_reading_pages_for() -> None:
+    documents = rows(5000)
+    shelf = Shelf(documents[::-1])
+    seen = await look_for(shelf, shown_ids(documents[-100:]) | shown_ids(documents[:2]))
+    assert len(seen.rows) == 100
+    assert len(shelf.asked) == 1
+
+
+@pytest.mark.parametrize("wanted", [3, 5, 30, 150])
+@pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
+@pytest.mark.parametrize("total", [0, 50, None, 100_000])
+async def test_pages_and_left_out_documents_never_cost_more_than_one_by_one(
+    wanted: int, order: str, total: int | None
+) -> None:
+    documents = rows(700)
+    ids = shown_ids(documents[::5][:wanted])
+    shelf_order = {
+        "newest": documents[::-1],
+        "oldest": documents,
+        "shuffled": documents[1::2] + documents[::2],
+    }
+    shelf = Shelf(shelf_order[order], lie=with_total(lambda _, __: total))
+    seen = await look_for(shelf, ids)
+    assert seen.requests <= len(ids)
+    assert seen.requests + len(ids) - len(seen.rows) <= len(ids) + 1 + len(ids) // 10
+
+
+async def test_a_list_that_repeats_itself_is_left() -> None:
+    shelf = Shelf(rows(100)[::-1], lie=with_total(lambda _, __: None), beyond_repeats=True)
+    seen = await look_for(shelf, shown_ids(rows(100)) | shown_ids(rows(50, NOW - 9_999)))
+    assert len(seen.rows) == 100
+    assert seen.requests <= 2

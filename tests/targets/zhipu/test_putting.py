@@ -1,0 +1,293 @@
+"""An upload succeeds when the body says so, and fails by what the body says."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from kbsync.contract import Accepted, PutOutcome
+from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from tests.targets.zhipu.vendor import FIRST_ID, Clock, Vendor, document, failed, ok, stored, target
+
+CAPACITY = {"used": {"length": 987_700_000}, "total": {"length": 1_000_000_000}}
+
+
+async def put(vendor: Vendor, **changes: Any) -> PutOutcome:
+    [outcome] = await target(vendor, **changes).put([document()])
+    return outcome
+
+
+def infos(succeeded: Any, refused: Any) -> dict[str, Any]:
+    return ok({"successInfos": succeeded, "failedInfos": refused})
+
+
+def good(name: Any = "guide.md", remote_id: Any = FIRST_ID) -> dict[str, Any]:
+    return {"documentId": remote_id, "fileName": name, "url": "https://cdn.example/x?q-signature=abc"}
+
+
+def bad(reason: Any, name: str = "guide.md") -> dict[str, Any]:
+    return {"fileName": name, "failReason": reason}
+
+
+@pytest.mark.parametrize("remote_id", [FIRST_ID, int(FIRST_ID)])
+async def test_an_upload_is_accepted_but_not_yet_ready(remote_id: Any) -> None:
+    assert await put(Vendor(upload=[stored(remote_id=remote_id)])) == Accepted(FIRST_ID)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (infos([good()], None), Accepted(FIRST_ID)),
+        (ok({"successInfos": [good()]}), Accepted(FIRST_ID)),
+        (infos([good("guide(1).md")], []), Accepted(FIRST_ID, name="guide(1).md")),
+        (infos([good(None)], []), Accepted(FIRST_ID)),
+        (infos([good("other.md", "5"), good()], []), Accepted(FIRST_ID)),
+        (infos([good(), good()], []), Accepted(FIRST_ID)),
+        (infos([good()], [bad("不支持", "other.md")]), Accepted(FIRST_ID)),
+    ],
+)
+async def test_one_success_counts_under_whatever_name(answer: Any, outcome: Accepted) -> None:
+    assert await put(Vendor(upload=[answer])) == outcome
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        infos([], []),
+        infos(None, None),
+        infos(None, []),
+        ok(None),
+        ok({}),
+        ok([]),
+        ok("x"),
+        infos([good()], [bad("不支持")]),
+        infos([good("mangled.md")], [bad("不支持", "x.md")]),
+        infos([{"fileName": "guide.md"}], []),
+        infos([good(remote_id=None)], []),
+        infos([good("a.md", "5"), good("b.md", "6")], []),
+        infos([good("guide.md", "5"), good("guide.md", "6")], []),
+        failed(500, "内部错误"),
+        failed("1234"),
+        {"data": {"successInfos": [good()]}},
+        (200, ""),
+        (200, "<html>busy</html>"),
+        (502, ""),
+        httpx.ReadError("reset"),
+        httpx.ReadTimeout("slow"),
+    ],
+)
+async def test_what_may_have_been_stored_is_unsure(answer: Any) -> None:
+    vendor = Vendor(upload=[answer])
+    assert type(await put(vendor)) is Unsure
+    assert vendor.asked["upload"] == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "said"),
+    [
+        ("不支持的文档类型", Rejected, "format"),
+        ("unsupported file type", Rejected, "format"),
+        ("文档内容为空", Rejected, "文档内容为空"),
+        (None, Rejected, "no reason"),
+        ("空间不足", Halted, "limit"),
+        ("知识库容量已达上限", Halted, "limit"),
+        ("quota exceeded", Halted, "limit"),
+        ("文件大小超出限制", Rejected, "文件大小超出限制"),
+        ("文档名称已存在", NameTaken, "name"),
+        ("文档重名", NameTaken, "name"),
+        ("文件重复", NameTaken, "name"),
+        ("file already exists", NameTaken, "name"),
+        ("Duplicate document", NameTaken, "name"),
+        ("系统繁忙，请稍后再试", Unavailable, "busy"),
+        ("知识库不存在", Rejected, "知识库不存在"),
+    ],
+)
+@pytest.mark.parametrize("name", ["guide.md", "mangled.md"])
+async def test_a_failed_file_is_judged_by_the_reason(
+    reason: Any, kind: type[TargetError], said: str, name: str
+) -> None:
+    outcome = await put(Vendor(upload=[infos([], [bad(reason, name)])]))
+    assert type(outcome) is kind
+    assert outcome.code == "failedInfos"
+    assert said in outcome.reason
+    assert reason is None or reason in outcome.reason
+    if isinstance(outcome, Halted):
+        assert (outcome.halt, outcome.cure) == ("quota", "kbsync --once --mirror handbook")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ((429, {"error": {"code": "1302", "message": "x"}}), Unavailable),
+        (failed(1305), Unavailable),
+        ((429, {"error": {"code": "1113", "message": "余额不足"}}), Halted),
+        ((401, failed(1004)), Halted),
+        ((413, ""), Rejected),
+        ((435, ""), Rejected),
+        (failed(400, "文档名称已存在"), NameTaken),
+        (failed(1301, "unsafe"), Rejected),
+        (httpx.ConnectError("refused"), Unavailable),
+    ],
+)
+async def test_what_was_not_stored_is_not_unsure(answer: Any, kind: type[TargetError]) -> None:
+    assert type(await put(Vendor(upload=[answer]))) is kind
+
+
+@pytest.mark.parametrize("answer", [404, failed(400, "知识库不存在"), (404, failed(404, "not found"))])
+async def test_not_found_on_upload_asks_for_the_base_first(answer: Any) -> None:
+    outcome = await put(Vendor(upload=[answer], base=[404]))
+    assert isinstance(outcome, Halted)
+    assert outcome.halt == "knowledge-base-missing"
+    outcome = await put(Vendor(upload=[answer]))
+    assert type(outcome) is Rejected
+    assert "although the knowledge base is there" in outcome.reason
+    assert isinstance(await put(Vendor(upload=[answer], base=[503])), Unavailable)
+
+
+async def test_a_missing_upload_route_is_no_ability_to_do_without() -> None:
+    outcome = await put(Vendor(upload=[405]))
+    assert isinstance(outcome, Rejected)
+    assert not isinstance(outcome, NotOffered)
+
+
+async def test_the_form_is_as_documented() -> None:
+    vendor = Vendor(upload=[stored("手册.md")])
+    subject = target(vendor)
+    given = {"knowledge_type": 5, "custom_separator": ["\n\n"], "sentence_size": 500, "parse_image": True}
+    assert await subject.put([document("手册.md", b"# text", **given)]) == [Accepted(FIRST_ID)]
+    request = vendor.requests[-1]
+    assert request.url.path.endswith("/document/upload_document/1734786402936664064")
+    form = request.content.decode()
+    fields = dict(re.findall(r'name="(\w+)"\r\n(?:[^\r\n]+\r\n)*\r\n(.*?)\r\n--', form, re.DOTALL))
+    assert fields == {
+        "knowledge_type": "5",
+        "custom_separator": '["\\n\\n"]',
+        "sentence_size": "500",
+        "parse_image": "true",
+        "req_id": "kbsync-7",
+    }
+    assert form.count('name="files"; filename="手册.md"') == 1
+    assert "# text" in form
+
+
+async def test_documents_are_sent_one_by_one_with_outcomes_in_their_order() -> None:
+    vendor = Vendor(upload=[stored("a.md", "1"), infos([], [bad("不支持", "b.md")]), stored("c.csv", "3")])
+    outcomes = await target(vendor).put([document("a.md"), document("b.md"), document("c.csv")])
+    assert [type(one) for one in outcomes] == [Accepted, Rejected, Accepted]
+    assert vendor.asked["upload"] == 3
+    assert await target(vendor).put([]) == []
+
+
+@pytest.mark.parametrize("name", ["program.exe7", "README", "x.html", ".md"])
+async def test_a_format_not_taken_is_refused_without_a_request(name: str) -> None:
+    vendor = Vendor()
+    [outcome] = await target(vendor).put([document(name)])
+    assert isinstance(outcome, Rejected)
+    assert not vendor.requests
+
+
+async def test_a_document_over_the_limit_is_refused_without_a_request() -> None:
+    vendor = Vendor()
+    [outcome] = await target(vendor, max_bytes=10).put([document(text=b"x" * 11)])
+    assert isinstance(outcome, Rejected)
+    assert outcome.code == "too-large"
+    assert not vendor.requests
+
+
+# ---- the account's space
+
+
+async def test_a_document_that_does_not_fit_is_not_sent() -> None:
+    vendor = Vendor(capacity=[ok(CAPACITY)])
+    [outcome] = await target(vendor).put([document(text=b"x" * 15_000_000)])
+    assert isinstance(outcome, Halted)
+    assert outcome.halt == "quota"
+    assert outcome.reason == "the account has 12.3 MB left of 1.0 GB; guide.md needs 15.0 MB"
+    assert outcome.cure == "kbsync --once --mirror handbook"
+    assert vendor.asked == {"capacity": 1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(404, 405, (503, ""), (200, "<html>")),
+        *(failed(500), failed(1220, "无权访问"), failed(1302), failed(1113)),
+        *(ok(None), ok({"used": {}, "total": {}}), ok({"total": {"length": 0}})),
+    ],
+)
+async def test_uploads_go_on_where_capacity_is_not_told(answer: Any) -> None:
+    vendor = Vendor(capacity=[answer], upload=[stored()])
+    subject = target(vendor)
+    assert await subject.put([document()]) == [Accepted(FIRST_ID)]
+    asked = vendor.asked["capacity"]
+    assert await subject.put([document()]) == [Accepted(FIRST_ID)]
+    assert vendor.asked["capacity"] == asked
+
+
+async def test_a_missing_capacity_route_is_asked_again_after_an_hour_and_a_failing_one_sooner() -> None:
+    for answer, pause in ((404, 3600.0), (failed(1220), 3600.0), (failed(1113), 180.0)):
+        clock = Clock()
+        vendor = Vendor(capacity=[answer], upload=[stored()])
+        subject = target(vendor, clock)
+        for seconds, expected in ((0.0, 1), (pause - 1, 1), (1.0, 2)):
+            clock.now += seconds
+            await subject.put([document()])
+            assert vendor.asked["capacity"] == expected
+
+
+async def test_a_refused_key_at_the_capacity_stops_the_upload() -> None:
+    vendor = Vendor(capacity=[(401, failed(1000))])
+    outcome = await put(vendor)
+    assert isinstance(outcome, Halted)
+    assert outcome.halt == "credentials"
+    assert vendor.asked["upload"] == 0
+
+
+async def test_what_was_sent_is_counted_and_the_account_asked_again_only_when_little_is_left() -> None:
+    clock = Clock()
+    vendor = Vendor(capacity=[ok({"used": {"length": 0}, "total": {"length": 1000}})], upload=[stored()])
+    subject = target(vendor, clock)
+    for _ in range(9):
+        assert isinstance((await subject.put([document(text=b"x" * 100)]))[0], Accepted)
+        clock.now += 1000.0
+    assert vendor.asked["capacity"] == 1
+    assert isinstance((await subject.put([document(text=b"x" * 100)]))[0], Accepted)
+    assert vendor.asked["capacity"] == 2
+
+
+async def test_within_minutes_the_count_alone_decides() -> None:
+    clock = Clock()
+    full = ok({"used": {"length": 950}, "total": {"length": 1000}})
+    vendor = Vendor(
+        capacity=[full, ok({"used": {"length": 0}, "total": {"length": 1000}})], upload=[stored()]
+    )
+    subject = target(vendor, clock)
+    assert isinstance((await subject.put([document(text=b"x" * 40)]))[0], Accepted)
+    assert isinstance((await subject.put([document(text=b"x" * 40)]))[0], Halted)
+    assert vendor.asked["capacity"] == 1
+    clock.now += 181.0
+    assert isinstance((await subject.put([document(text=b"x" * 40)]))[0], Accepted)
+    assert vendor.asked["capacity"] == 2
+
+
+async def test_refused_documents_take_no_space_but_unsure_ones_may() -> None:
+    refused = infos([], [bad("不支持")])
+    vendor = Vendor(
+        capacity=[ok({"used": {"length": 900}, "total": {"length": 1000}})],
+        upload=[refused, refused, (502, ""), stored()],
+    )
+    subject = target(vendor)
+    kinds = [type((await subject.put([document(text=b"x" * 60)]))[0]) for _ in range(4)]
+    assert kinds == [Rejected, Rejected, Unsure, Halted]
+
+
+async def test_deleting_makes_room_at_once() -> None:
+    capacity = [ok({"used": {"length": used}, "total": {"length": 1000}}) for used in (990, 900)]
+    vendor = Vendor(capacity=capacity, upload=[stored()], delete=[ok()])
+    subject = target(vendor)
+    assert isinstance((await subject.put([document(text=b"x" * 50)]))[0], Halted)
+    await subject.delete(["5"])
+    assert isinstance((await subject.put([document(text=b"x" * 50)]))[0], Accepted)

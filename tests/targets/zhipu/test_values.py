@@ -1,0 +1,264 @@
+"""Ids, states, words, sizes, clocks and answers: everything that is read without asking anyone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kbsync.contract import DocState
+from kbsync.targets.zhipu import words
+from kbsync.targets.zhipu.ids import created_of, id_of, path_part
+from kbsync.targets.zhipu.sizes import sized
+from kbsync.targets.zhipu.skew import Skew
+from kbsync.targets.zhipu.states import status_of
+from kbsync.targets.zhipu.wire import base_of, capacity_of, found_of, page_of, row_of
+from tests.targets.zhipu.vendor import FIRST_ID, NOW, Clock, ok, row, snowflake
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    """The upload of this document was answered at 1791565590351 ms by the service's own clock."""
+    made = created_of("2108605032223117312")
+    assert made is not None
+    assert 0.0 <= 1_791_565_590.351 - made <= 0.107
+    assert created_of(snowflake(NOW)) == NOW
+
+
+@pytest.mark.parametrize(
+    "other", ["", "12345", "x" * 19, "6578-aa", "9" * 25, "²108605032223117312", "-2108605032223117312"]
+)
+def test_ids_of_another_shape_tell_no_time(other: str) -> None:
+    assert created_of(other) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (2108605032223117312, "2108605032223117312"),
+        (" 21 ", "21"),
+        ("", None),
+        (None, None),
+        (True, None),
+        (2.1e18, None),
+        ([], None),
+    ],
+)
+def test_ids_are_strings_whatever_they_come_as(value: object, expected: str | None) -> None:
+    assert id_of(value) == expected
+
+
+def test_ids_cannot_leave_their_place_in_a_path() -> None:
+    assert path_part("../a b?c") == "..%2Fa%20b%3Fc"
+
+
+@pytest.mark.parametrize(
+    ("stat", "state"),
+    [
+        (0, DocState.INDEXING),
+        (1, DocState.READY),
+        (2, DocState.FAILED),
+        ("1", DocState.UNKNOWN),
+        (1.0, DocState.UNKNOWN),
+        (True, DocState.UNKNOWN),
+        (None, DocState.UNKNOWN),
+        (3, DocState.UNKNOWN),
+        (99, DocState.UNKNOWN),
+        ([], DocState.UNKNOWN),
+    ],
+)
+def test_only_an_integer_status_that_is_documented_counts(stat: Any, state: DocState) -> None:
+    found = row_of(ok(row(stat=stat)), FIRST_ID)
+    assert found is not None
+    assert status_of(found).state is state
+
+
+@pytest.mark.parametrize("stat", [0, 1, "2", None])
+def test_a_failure_of_before_means_nothing_without_status_2(stat: Any) -> None:
+    info = {"embedding_code": 10002, "embedding_msg": "知识库空间已满"}
+    found = row_of(ok(row(stat=stat, failInfo=info)), FIRST_ID)
+    assert found is not None
+    status = status_of(found)
+    assert (status.reason, status.code, status.halt) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "halt"),
+    [
+        (10001, "知识不可用，文档损坏", ""),
+        (10001, "知识不可用，知识库空间已满", "quota"),
+        ("10001", "知识库容量已达上限", "quota"),
+        (10002, "知识不可用，知识库空间已满", "quota"),
+        (10002, "字数超出限制", "quota"),
+        (10001, "the knowledge base is full", "quota"),
+        (10001, "storage quota exceeded", "quota"),
+        (10001, "账户余额不足", "quota"),
+        (10001, "文件大小超出限制", ""),
+        (10001, "文件名长度超出限制", ""),
+        (10001, "页数超出上限", ""),
+        (10001, "the file name exceeds the length limit of the storage", ""),
+        (10001, "文档解析失败", ""),
+        (10001, "剩余空间小于文件大小", "quota"),
+        (10001, "file too large", ""),
+        (10001, "", ""),
+        (10002, "", "quota"),
+        (None, "", ""),
+        (0, "unknown", ""),
+    ],
+)
+def test_words_decide_whether_account_or_document_is_to_blame(code: Any, text: str, halt: str) -> None:
+    info = {"embedding_code": code, "embedding_msg": text}
+    found = row_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
+    assert found is not None
+    status = status_of(found)
+    assert (status.state, status.halt) == (DocState.FAILED, halt)
+    assert status.reason
+    assert text in status.reason
+    assert status.code == ("" if code is None else str(code))
+
+
+@pytest.mark.parametrize("info", [None, [], "文档损坏", {}, {"embedding_msg": None}])
+def test_a_failure_without_a_reason_says_so(info: Any) -> None:
+    found = row_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
+    assert found is not None
+    assert status_of(found).reason == "the vendor gives no reason"
+
+
+def test_the_vendors_words_cannot_forge_a_line_or_carry_a_signature() -> None:
+    said = words.quoted("bad\n2026 all is well https://cdn.example/a.md?q-signature=abc end" + "x" * 500)
+    assert "\n" not in said
+    assert "q-signature" not in said
+    assert "https://cdn.example/a.md end" in said
+    assert len(said) == 300
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("文档名称已存在", True),
+        ("文件重名", True),
+        ("名称重复", True),
+        ("duplicate name", True),
+        ("A document with this name already exists", True),
+        ("the file exists", True),
+        ("知识库不存在", False),
+        ("the document does not exist", False),
+        ("不支持的文档类型", False),
+    ],
+)
+def test_a_name_that_is_taken_is_told_from_one_that_is_missing(text: str, taken: bool) -> None:
+    assert words.says_name_taken(text) is taken
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1_000, "1.0 kB"),
+        (12_345_678, "12.3 MB"),
+        (999_960, "1.0 MB"),
+        (1_000_000_000, "1.0 GB"),
+        (5 * 10**12, "5000.0 GB"),
+    ],
+)
+def test_sizes_are_read_by_people(count: int, text: str) -> None:
+    assert sized(count) == text
+
+
+@pytest.mark.parametrize(
+    ("at", "sent_at", "heard_at", "difference"),
+    [
+        (1_000.0, 1_000.0, 1_000.2, 0.0),
+        (1_050.0, 1_000.0, 1_100.0, 0.0),  # a slow upload is no difference of clocks
+        (4_600.0, 1_000.0, 1_000.0, 3_600.0),
+        (400.0, 1_000.0, 1_001.0, -600.0),
+    ],
+)
+def test_clocks_are_compared_beyond_the_time_a_request_took(
+    at: float, sent_at: float, heard_at: float, difference: float
+) -> None:
+    skew = Skew(Clock(heard_at))
+    skew.learn(at, sent_at)
+    assert skew.seconds == difference
+    assert skew.ours(5_000.0) == 5_000.0 - difference
+
+
+def test_a_clock_that_is_off_is_named_in_minutes_or_hours() -> None:
+    skew = Skew(Clock(10_000.0))
+    assert skew.sentence == ""
+    skew.learn(10_000.0 + 299, 10_000.0)
+    assert skew.sentence == ""
+    skew.learn(10_000.0 + 11_520, 10_000.0)
+    assert skew.sentence == "the clock of this machine is 3 h 12 min behind the vendor's"
+    skew.learn(None, 10_000.0)
+    assert "behind" in skew.sentence
+    skew.learn(10_000.0 - 600, 10_000.0)
+    assert skew.sentence == "the clock of this machine is 10 min ahead of the vendor's"
+
+
+@pytest.mark.parametrize(
+    ("data", "ids", "total", "is_null"),
+    [
+        ({"total": 1, "list": [row("5")]}, ["5"], 1, False),
+        ({"total": "1", "list": [row("5")]}, ["5"], 1, False),
+        ({"total": 0, "list": []}, [], 0, False),
+        ({"total": 0, "list": None}, [], 0, True),
+        ({"total": 0}, [], 0, True),
+        ({"list": [None, 3, {"name": "x"}, row(77)]}, ["77"], None, False),
+        ({"total": 1.5, "list": []}, [], None, False),
+        (None, [], None, True),
+        ([row("5")], ["5"], None, False),
+    ],
+)
+def test_a_page_is_read_in_all_its_shapes(data: Any, ids: list[str], total: Any, is_null: bool) -> None:
+    page = page_of(ok(data))
+    assert ([one.id for one in page.rows], page.total, page.is_null) == (ids, total, is_null)
+
+
+def test_a_document_is_read_without_its_optional_fields() -> None:
+    found = row_of(ok({"embedding_stat": 1, "new": {"field": [1]}}), "5")
+    assert found is not None
+    assert (found.id, found.name, found.size, found.url) == ("5", "", None, "")
+
+
+@pytest.mark.parametrize("data", [None, [], {}, "x"])
+def test_a_detail_without_data_is_none(data: Any) -> None:
+    assert row_of(ok(data), "5") is None
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"used": {"length": 2000}, "total": {"length": 200_000_000}}, (2000, 200_000_000)),
+        ({"used": {"length": "2000"}, "total": {"length": "5000"}}, (2000, 5000)),
+        ({"used": {"length": 0}, "total": {"length": 0}}, None),
+        ({"used": {}, "total": {"length": 5}}, None),
+        ({"used": None, "total": None}, None),
+        (None, None),
+    ],
+)
+def test_capacity_is_unknown_unless_both_numbers_are_there(data: Any, expected: Any) -> None:
+    found = capacity_of(ok(data))
+    assert (None if found is None else (found.used, found.total)) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "documents"), [(7, 7), (0, 0), ("7", None), (7.0, None), (None, None), (True, None), (-1, None)]
+)
+def test_documents_of_a_base_are_counted_only_by_an_integer(count: Any, documents: int | None) -> None:
+    found = base_of(ok({"id": "5", "document_size": count}))
+    assert found is not None
+    assert found.documents == documents
+
+
+def test_passages_are_read_whatever_is_missing() -> None:
+    data = [
+        {"text": "a", "score": 0.5, "metadata": {"doc_id": 5}},
+        {"text": "b", "score": "high", "metadata": {}},
+        {"text": "c", "score": 10**400},
+        {"text": "", "score": 1},
+        {"score": 1},
+        None,
+    ]
+    found = [(one.text, one.doc_id, one.score) for one in found_of(ok(data))]
+    assert found == [("a", "5", 0.5), ("b", None, None), ("c", None, None)]

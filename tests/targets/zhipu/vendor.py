@@ -1,0 +1,172 @@
+"""A vendor by script, a clock, and documents: what the tests of this room share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+
+from kbsync.contract import Outgoing
+from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
+from tests.targets.bodies import BytesBody
+
+KEY = "0123456789abcdef.s3cr3t-of-the-tests"
+BASE = "1734786402936664064"
+FIRST_ID = "2108605032223117312"
+NOW = 1_791_565_590.0
+ROOT = "/api/llm-application/open"
+
+Reply = Any
+"""A body (HTTP 200), a status, (status, body), an error to raise, or a function of the request."""
+
+
+def ok(data: Any = None, **fields: Any) -> dict[str, Any]:
+    """An envelope of success."""
+    return {"data": data, "code": 200, "message": "请求成功", "timestamp": int(NOW * 1000), **fields}
+
+
+def failed(code: Any, message: str = "", **fields: Any) -> dict[str, Any]:
+    """An envelope of failure."""
+    return {"code": code, "message": message, **fields}
+
+
+def row(remote_id: Any = FIRST_ID, stat: Any = 1, **fields: Any) -> dict[str, Any]:
+    """A document as the service shows it."""
+    return {
+        "id": remote_id,
+        "name": "probe.md",
+        "url": f"https://cdn.example/{remote_id}.md?q-signature=abc",
+        "length": 128,
+        "min_chunk_size": 1,
+        "knowledge_type": 1,
+        "custom_separator": ["\n"],
+        "embedding_stat": stat,
+        "word_num": 0,
+        "parse_image": 0,
+        **fields,
+    }
+
+
+def stored(name: str = "guide.md", remote_id: Any = FIRST_ID) -> dict[str, Any]:
+    """The answer to an upload that went well."""
+    return ok({"successInfos": [{"documentId": remote_id, "fileName": name}], "failedInfos": []})
+
+
+def snowflake(seconds: float, sequence: int = 0) -> str:
+    """An id made at `seconds` since the epoch."""
+    return str(((round(seconds * 1000) - 1_288_834_974_657) << 22) + sequence)
+
+
+class Clock:
+    """Time that only sleeping and the test move on."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Vendor:
+    """Answers each operation with its replies in turn, the last one for ever; counts what was asked."""
+
+    def __init__(self, **replies: list[Reply]) -> None:
+        self.replies: dict[str, list[Reply]] = {"base": [ok({"id": BASE, "document_size": 5})], **replies}
+        self.replies.setdefault("capacity", [404])
+        self.requests: list[httpx.Request] = []
+        self.asked: Counter[str] = Counter()
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        op = operation(request)
+        self.asked[op] += 1
+        self.requests.append(request)
+        script = self.replies[op]
+        reply = script.pop(0) if len(script) > 1 else script[0]
+        return answered(reply(request) if callable(reply) else reply)
+
+    def body(self, op: str) -> Any:
+        """The JSON that was sent last for `op`."""
+        return json.loads([one for one in self.requests if operation(one) == op][-1].content)
+
+
+def operation(request: httpx.Request) -> str:
+    """What a request asks for, by its method and path."""
+    path = request.url.path.removeprefix(ROOT)
+    if path == request.url.path:
+        return "file"
+    match request.method, path.strip("/").split("/"):
+        case "GET", ["knowledge", "capacity"]:
+            return "capacity"
+        case "GET", ["knowledge", _]:
+            return "base"
+        case "POST", ["knowledge", "retrieve"]:
+            return "retrieve"
+        case "POST", ["document", "upload_document", _]:
+            return "upload"
+        case "POST", ["document", "embedding", _]:
+            return "reembed"
+        case "GET", ["document"]:
+            return "list"
+        case "GET", ["document", _]:
+            return "detail"
+        case "DELETE", ["document", _]:
+            return "delete"
+        case "PUT", ["document", _]:
+            return "reslice"
+    raise AssertionError(f"no such route: {request.method} {path}")
+
+
+def answered(reply: Reply) -> httpx.Response:
+    """A reply as HTTP."""
+    match reply:
+        case Exception():
+            raise reply
+        case int():
+            return httpx.Response(reply)
+        case (int() as status, body):
+            return answered_with(status, body)
+    return answered_with(200, reply)
+
+
+def answered_with(status: int, body: Any) -> httpx.Response:
+    """Bytes and text as they are, all else as JSON."""
+    if isinstance(body, bytes | str):
+        return httpx.Response(status, content=body)
+    return httpx.Response(status, json=body)
+
+
+def by_id(replies: Mapping[str, Reply]) -> Callable[[httpx.Request], Reply]:
+    """A different reply for each document."""
+    return lambda request: replies[request.url.path.rpartition("/")[2]]
+
+
+def settings(**changes: Any) -> ZhipuSettings:
+    """Settings of a mirror called handbook."""
+    plain = {"base_url": "https://open.bigmodel.cn/api", "api_key": KEY, "knowledge_id": BASE}
+    return ZhipuSettings(**{**plain, "mirror": "handbook", **changes})
+
+
+def target(vendor: Vendor, clock: Clock | None = None, **changes: Any) -> ZhipuTarget:
+    """The target in front of a scripted vendor."""
+    clock = clock or Clock()
+    return ZhipuTarget(
+        settings(**changes),
+        wall=clock,
+        steady=clock,
+        sleep=clock.sleep,
+        chance=lambda: 0.5,
+        transport=httpx.MockTransport(vendor),
+    )
+
+
+def document(name: str = "guide.md", text: bytes = b"# About\n", **given: Any) -> Outgoing:
+    """A document to put; `given`: its settings."""
+    digest = hashlib.sha256(text).hexdigest()
+    return Outgoing(7, name, name, digest, len(text), NOW, "k1", BytesBody(text), None, given)
