@@ -1,0 +1,326 @@
+"""The mirror over an asynchronous, forgetful, sometimes lying service: folder and base end up equal."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kbsync.core.model import UploadState
+from tests.remote.world import RemoteWorld, sha_of_folder
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
+    async with RemoteWorld(tmp_path).serving() as world:
+        yield world
+
+
+async def mirrored(world: RemoteWorld, n: int = 6) -> None:
+    world.write_many(n)
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    world.server.requests.clear()
+
+
+def reason(world: RemoteWorld) -> str:
+    return "" if world.run.halt is None else world.run.halt.reason
+
+
+# -- requests ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cap", "most"), [(0, 1.3), (10, 1.6)])
+async def test_a_first_mirror_costs_little_more_than_its_uploads(
+    world: RemoteWorld, cap: int, most: float
+) -> None:
+    world.turn(page_cap=cap, vectorize=[0, 0])
+    world.write_many(400)
+    await world.once()
+    assert world.statuses() == {"ready": 400}
+    assert world.asked("upload") == 400
+    assert world.asked() <= most * 400
+    assert world.server.requests.in_flight_max <= world.settings["concurrency"]
+
+
+async def test_one_changed_file_costs_at_most_five_requests(world: RemoteWorld) -> None:
+    world.turn(vectorize=[0, 0])
+    await mirrored(world, 30)
+    world.clock.now += 10
+    world.write("f3.md", "changed")
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert world.asked() <= 5
+
+
+async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(world: RemoteWorld) -> None:
+    await mirrored(world, 30)
+    await world.once()
+    assert dict(world.server.requests.by_op) == {"base": 1}
+
+
+# -- replacing, renaming, deleting ---------------------------------------------------------------------
+
+
+async def test_the_old_document_goes_when_the_new_one_is_searchable(world: RemoteWorld) -> None:
+    await mirrored(world, 6)
+    old = {one["sent_name"]: one["id"] for one in world.documents()}
+    world.clock.now += 10
+    world.write("f1.md", "changed")
+    await world.once()
+    [deleted] = world.effects("deleted")
+    [new] = [one for one in world.documents() if one["sent_name"] not in old]
+    assert deleted["at"] >= new["created_ms"] / 1000 + 1.0  # it took a second to become searchable
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_a_new_version_that_fails_leaves_the_old_one(world: RemoteWorld) -> None:
+    await mirrored(world, 6)
+    world.clock.now += 10
+    world.write("f1.md", "changed for the worse")
+    world.play("fails", op="upload", match="f1*", times=0, args={"runs": 0, "text": "无法解析"})
+    end = await world.once()
+    assert end.complete
+    assert world.statuses() == {"ready": 5, "failed": 1}
+    rows = world.glance(lambda tx: tx.uploads.at(world.run.mirror, 1, "f1.md"))
+    assert any(row.state.serves for row in rows)
+    assert any("无法解析" in row.reason for row in rows)
+    assert world.asked("upload") == 2
+    assert world.asked("reembed") == 3
+    world.server.faults.clear()
+    world.tell("retry")
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_mass_deletion_is_held_and_approved(world: RemoteWorld) -> None:
+    await mirrored(world, 20)
+    for n in range(10):
+        world.delete(f"f{n}.md")
+    await world.once()
+    assert world.asked("delete") == 0
+    holds = world.glance(lambda tx: [hold.id for hold in tx.holds.current(world.run.mirror)])
+    world.tell("approve", holds=holds)
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert world.asked("delete") == 10
+
+
+# -- lost state ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("style", ["tagged", "plain"])
+@pytest.mark.parametrize("cap", [0, 10])
+async def test_lost_state_sends_nothing_that_is_already_right(
+    world: RemoteWorld, style: str, cap: int
+) -> None:
+    world.plan = replace(world.plan, names=style)
+    world.turn(page_cap=cap)
+    world.write("手册/退款 流程.md", "chinese")
+    await mirrored(world, 25)
+    world.lose_state()
+    await world.once()
+    assert world.asked("upload") == 0
+    assert world.asked("file") == (26 if style == "plain" else 0)
+    assert world.statuses() == {"ready": 26}
+
+
+async def test_lost_state_and_an_unreadable_address_cost_a_twin_that_verify_can_see(
+    world: RemoteWorld,
+) -> None:
+    world.plan = replace(world.plan, names="plain")
+    await mirrored(world, 3)
+    world.lose_state()
+    world.turn(not_offered=["url"])
+    await world.once()
+    assert world.asked("upload") == 3
+    assert world.statuses() == {"ready": 3}
+
+
+# -- lost answers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lag", [0, 8, 30])
+async def test_every_answer_lost_still_makes_one_document_a_file(world: RemoteWorld, lag: int) -> None:
+    world.turn(list_lag=lag)
+    world.play("lost-answer", op="upload", times=5)
+    world.write_many(5)
+    await world.once()
+    for _ in range(3):
+        world.clock.now += 100
+        await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert len(world.effects("stored")) == (5 if lag < 15 else 10)
+
+
+async def test_a_request_that_takes_effect_late_makes_no_lasting_twin(world: RemoteWorld) -> None:
+    world.play("late-effect", op="upload", args={"after": 40})
+    world.write("a.md")
+    await world.once()
+    for _ in range(3):
+        world.clock.now += 100
+        await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert len(world.effects("stored")) == 2
+
+
+# -- what only a person can mend -----------------------------------------------------------------------
+
+
+async def test_a_revoked_key_halts_and_nothing_is_lost(world: RemoteWorld) -> None:
+    await mirrored(world)
+    world.write("new.md")
+    world.delete("f1.md")
+    world.play("unauthorized", op="upload", times=0)
+    await world.once()
+    assert reason(world) == "credentials"
+    world.server.faults.clear()
+    world.turn(key_revoked=True)
+    await world.once()
+    assert reason(world) == "credentials"
+    assert "api_key" in (world.run.halt.detail + world.run.halt.cure if world.run.halt else "")
+    assert len(world.documents()) >= 5
+    world.turn(key_revoked=False)
+    await world.once()
+    assert reason(world) == ""
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_money_gone_halts_at_once_and_spends_no_attempt(world: RemoteWorld) -> None:
+    await mirrored(world)
+    world.turn(money_gone=True)
+    world.write("new.md")
+    await world.once()
+    assert reason(world) == "quota"
+    assert world.asked("upload") <= world.settings["concurrency"]
+    world.turn(money_gone=False)
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_a_file_the_account_has_no_room_for_is_not_sent(world: RemoteWorld) -> None:
+    await mirrored(world)
+    world.turn(capacity_bytes=1000)
+    world.write("new.md", "x" * 2000)
+    await world.once()
+    assert reason(world) == "quota"
+    assert world.run.halt is not None
+    assert "new" in world.run.halt.detail
+    assert world.asked("upload") == 0
+    world.turn(capacity_bytes=100_000)
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_vectorizing_that_stops_for_lack_of_room_costs_no_document_a_try(world: RemoteWorld) -> None:
+    world.turn(not_offered=["capacity"], capacity_bytes=40)
+    world.write_many(6)
+    await world.once()
+    assert reason(world) == "quota"
+    uploads = world.asked("upload")
+    world.turn(capacity_bytes=100_000)
+    for _ in range(3):
+        await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert world.asked("upload") == uploads or uploads < 6
+    rows = world.glance(lambda tx: tx.uploads.in_states(world.run.mirror, 1, tuple(UploadState)))
+    assert all(row.attempts <= 1 for row in rows)
+
+
+@pytest.mark.parametrize("form", ["404", "code", "null"])
+async def test_a_deleted_base_halts_and_comes_back(world: RemoteWorld, form: str) -> None:
+    await mirrored(world)
+    world.turn(base="deleted", deleted_base=form, deleted_detail=form)
+    world.write("new.md")
+    world.delete("f1.md")
+    await world.once()
+    assert reason(world) == "knowledge-base-missing"
+    assert world.asked("upload") + world.asked("delete") == 0
+    world.turn(base="present")
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_a_base_deleted_in_mid_run_halts_before_anything_is_sent_twice(world: RemoteWorld) -> None:
+    await mirrored(world)
+    world.write_many(5, "new")
+    world.play("base-gone", op="upload", times=0)
+    world.play("base-gone", op="base", times=0, skip=1)
+    await world.once()
+    assert reason(world) == "knowledge-base-missing"
+    assert not world.effects("deleted")
+    world.server.faults.clear()
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_an_emptied_base_halts(world: RemoteWorld) -> None:
+    await mirrored(world, 20)
+    world.turn(base="emptied")
+    world.write("new.md")
+    await world.once()
+    assert reason(world) == "knowledge-base-emptied"
+    assert world.asked("upload") == 0
+
+
+async def test_a_target_that_is_down_for_an_hour_loses_nothing(world: RemoteWorld) -> None:
+    await mirrored(world)
+    world.write("new.md")
+    world.delete("f1.md")
+    world.play("status", op="*", times=0, effect=False, args={"status": 503})
+    began = world.clock.now
+    for _ in range(4):
+        end = await world.once()
+        assert not end.complete
+        assert end.trouble
+        world.clock.now += 900
+    assert world.clock.now - began > 3600
+    assert world.asked() < 200
+    world.server.faults.clear()
+    end = await world.once()
+    assert end.complete
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_documents_that_are_never_vectorized_end_in_quarantine(tmp_path: Path) -> None:
+    async with RemoteWorld(tmp_path, give_up=60.0, reembed_tries=1).serving() as world:
+        world.turn(zero_balance=True)
+        world.write("a.md")
+        await world.once()
+    assert world.statuses() == {"failed": 1}
+    assert world.asked("retrieve") >= 1
+    assert world.asked("upload") <= 3
+
+
+# -- others --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["refuse", "replace", "allow"])
+async def test_a_name_somebody_else_holds_stays_his(world: RemoteWorld, policy: str) -> None:
+    world.turn(equal_names=policy)
+    await mirrored(world, 1)
+    [ours] = [one["sent_name"] for one in world.documents()]
+    world.delete("f0.md")
+    world.write("keep.md")
+    await world.once()
+    foreign = world.plant(ours, "his own")
+    world.write("f0.md", "text of f0")  # the bytes that make this very name
+    await world.once()
+    mine = world.glance(lambda tx: tx.uploads.at(world.run.mirror, 1, "f0.md"))
+    assert world.statuses() == {"ready": 2}
+    if policy != "replace":
+        assert world.keeps_foreign()
+        assert foreign not in {row.remote_id for row in mine}
+
+
+@pytest.mark.parametrize("style", ["nfc", "nfd", "mojibake", "basename", "suffixed", "question_marks"])
+async def test_mangled_names_are_recognised(world: RemoteWorld, style: str) -> None:
+    world.turn(names=style)
+    world.play("lost-answer", op="upload", times=2)
+    world.write("手册/退款 流程.md", "one")
+    world.write("caf\u00e9/sch\u00f6n.md", "two")
+    await world.once()
+    assert len(world.effects("stored")) == 2
+    assert world.statuses() == {"ready": 2}

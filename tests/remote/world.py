@@ -1,0 +1,194 @@
+"""A folder, a state, the real client and the stand-in of Zhipu over TCP, all on one clock that jumps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from kbsync.core.names import Naming
+from kbsync.engine.mirror import MirrorRun, Site
+from kbsync.engine.once import PassEnd, run_once
+from kbsync.engine.terms import Plan
+from kbsync.standin.faults import Fault
+from kbsync.standin.messages import StandInClock
+from kbsync.standin.server import Server
+from kbsync.standin.zhipu import application
+from kbsync.state.store import Store
+from kbsync.targets.zhipu.settings import ZhipuSettings
+from kbsync.targets.zhipu.target import ZhipuTarget
+from tests.engine.world import World
+
+KEY = "id.secret-for-tests"
+BASE = "1734786402936664064"
+
+
+class CountedTarget(ZhipuTarget):
+    """Tells whether something of it is on its way, so that the clock waits for it."""
+
+    reading = 0
+
+    @property
+    def is_busy(self) -> bool:
+        return self._client.in_flight > 0 or self.reading > 0
+
+    async def digest(self, remote_id: str) -> str | None:
+        self.reading += 1
+        try:
+            return await super().digest(remote_id)
+        finally:
+            self.reading -= 1
+
+
+class Tapped(httpx.AsyncHTTPTransport):
+    """The real way to the server, which tells where each request is."""
+
+    def __init__(self, world: RemoteWorld) -> None:
+        super().__init__()
+        self._world = world
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self._tell(f"{request.method} start")
+        response = await super().handle_async_request(request)
+        await response.aread()
+        self._tell(f"{request.method} answer")
+        return response
+
+    def _tell(self, boundary: str) -> None:
+        if self._world.at_request is not None:
+            self._world.at_request(boundary)
+
+
+class RemoteWorld(World):
+    """As the engine's world, with a server in place of a base in memory.
+
+    Switches of the stand-in are set by `turn`; faults are given to `server.faults`.
+    """
+
+    def __init__(
+        self, tmp_path: Path, *, vectorize: tuple[float, float] = (1.0, 3.0), **settings: Any
+    ) -> None:
+        super().__init__(tmp_path)
+        self.app = application(KEY, 7, vectorize, StandInClock(self.clock.wall))
+        self.server = Server(self.app)
+        self.settings: dict[str, Any] = {"concurrency": 4, **settings}
+        self.plan = Plan("docs", self.root, "zhipu")
+        self.targets: list[CountedTarget] = []
+        self.at_request: Callable[[str], None] | None = None
+        self.foreign: set[str] = set()
+
+    def make_target(self) -> CountedTarget:
+        settings = ZhipuSettings(
+            base_url=f"{self.server.url}/api", api_key=KEY, knowledge_id=BASE, **self.settings
+        )
+        clock = self.clock
+        target = CountedTarget(
+            settings,
+            wall=clock.wall,
+            steady=clock.steady,
+            sleep=clock.sleep,
+            chance=clock.chance,
+            transport=Tapped(self) if self.at_request else None,
+        )
+        self.targets.append(target)
+        return target
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[RemoteWorld]:
+        """The stand-in is there; between passes as well, as a vendor is."""
+        await self.server.start()
+        try:
+            yield self
+        finally:
+            await self.server.stop()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Store]:
+        async with super().running() as store:
+            busy = self.clock.busy
+            self.clock.busy = lambda: busy() or self._is_talking()
+            yield store
+
+    def _is_talking(self) -> bool:
+        return self.server.requests.in_flight > 0 or any(target.is_busy for target in self.targets)
+
+    def make_run(self, store: Store) -> MirrorRun:
+        async def open_target() -> CountedTarget:
+            return self.make_target()
+
+        site = Site(self.state, self.configured)
+        run = MirrorRun(self.plan, store, open_target, self.clock, site, on_settled=self._check)
+        self.runs.append(run)
+        return run
+
+    async def once(self, **kwargs: Any) -> PassEnd:
+        async with self.running() as store:
+            end = await run_once(self.make_run(store), **kwargs)
+        assert self.breaches == []
+        assert self.app.violations == []
+        return end
+
+    # -- the other side --------------------------------------------------------------------------------
+
+    def turn(self, **switches: Any) -> None:
+        self.app.set_behaviour(switches)
+
+    def play(self, kind: str, **fields: Any) -> None:
+        self.server.faults.add(Fault(kind, **fields))
+
+    def plant(self, name: str, text: str) -> str:
+        """Somebody else uploads a document; its id."""
+        planted = str(self.app.put_foreign({"name": name, "text": text, "base": BASE})["id"])
+        self.foreign.add(planted)
+        return planted
+
+    def keeps_foreign(self) -> bool:
+        """What others put there is still there."""
+        return self.foreign <= {str(one["id"]) for one in self.documents()}
+
+    def documents(self) -> list[dict[str, Any]]:
+        """What the base holds now, everybody's."""
+        return [one for one in self.app.snapshot()["documents"] if not one.get("deleted")]
+
+    def bytes_by_path(self) -> dict[str, list[str]]:
+        """SHA-256 of every document of ours, by the path in its name."""
+        naming = Naming(self.plan.prefix, self.plan.names)
+        found: dict[str, list[str]] = {}
+        for one in self.documents():
+            if str(one["id"]) in self.foreign:
+                continue
+            reading = naming.read(one["sent_name"])
+            if reading is not None and reading.path is not None:
+                found.setdefault(reading.path, []).append(one["sha256"])
+        return found
+
+    def effects(self, effect: str) -> list[dict[str, Any]]:
+        return [entry for entry in self.app.journal() if entry["effect"] == effect]
+
+    def asked(self, op: str = "") -> int:
+        """How many requests there were, of one kind or in all."""
+        by_op = self.server.requests.by_op
+        return by_op.get(op, 0) if op else sum(by_op.values())
+
+    def lose_state(self) -> None:
+        for file in self.state.iterdir():
+            if file.is_file():
+                file.unlink()
+
+    def prefixed(self, prefix: str) -> None:
+        self.plan = replace(self.plan, prefix=prefix)
+
+
+def sha_of_folder(world: World) -> dict[str, list[str]]:
+    """What `bytes_by_path` must be."""
+    import hashlib
+
+    return {
+        str(path.relative_to(world.root)): [hashlib.sha256(path.read_bytes()).hexdigest()]
+        for path in sorted(world.root.rglob("*"))
+        if path.is_file()
+    }
