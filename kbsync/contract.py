@@ -209,13 +209,22 @@ class Confirms(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search. `path` is a gitignore pattern, `types` extensions without dot, `after` epoch seconds."""
+    """A search. `path` is a gitignore pattern, `types` extensions without dot, `after` epoch seconds.
+
+    `among`: remote ids of the documents that these select, for a target that knows no paths; empty: unknown.
+    """
 
     text: str
     top_k: int = 10
     path: str | None = None
     types: tuple[str, ...] = ()
     after: float | None = None
+    among: tuple[str, ...] = ()
+
+    @property
+    def selects(self) -> bool:
+        """It is not about every document."""
+        return self.path is not None or bool(self.types) or self.after is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def note(mirror: str, event: Happened) -> None:
         "attempt": event.attempt,
         "seconds": round(event.seconds, 3),
     }
-    if event.event != "document.deleted":
+    if event.event not in ("document.deleted", "document.retired"):
         fields |= {"size": event.size, "indexing_seconds": round(event.indexing, 3)}
     if event.event == "document.failed":
         log.warning(event.event, reason=event.reason, code=event.code, **fields)

@@ -11,9 +11,9 @@ from typing import Any
 
 from kbsync.assembly import Installation
 from kbsync.cli.choosing import look_at, not_yet
-from kbsync.cli.locating import located
+from kbsync.cli.locating import located, narrowed
 from kbsync.config.model import MirrorConfig
-from kbsync.contract import Hit, Query, Searches
+from kbsync.contract import Hit, Query, Searches, Target
 from kbsync.errors import UsageError
 
 
@@ -42,13 +42,21 @@ async def _find(installation: Installation, query: Query) -> list[Found]:
         searchable = [(mirror, target) for mirror, target in opened if target is not None]
         if not searchable:
             raise not_yet(installation)
-        answers = await asyncio.gather(*(target.search(query) for _, target in searchable))
+        answers = await asyncio.gather(
+            *(target.search(_asked(installation, mirror, target, query)) for mirror, target in searchable)
+        )
     found = [
         Found(mirror, path, hit)
         for (mirror, _), hits in zip(searchable, answers, strict=True)
         for path, hit in located(installation, mirror, hits, query)
     ]
     return sorted(found, key=lambda each: -each.hit.score)[: query.top_k]
+
+
+def _asked(installation: Installation, mirror: MirrorConfig, target: object, query: Query) -> Query:
+    """A target that keeps no paths is told the documents that the query selects, where they are few."""
+    keeps_paths = not isinstance(target, Target) or target.limits.marks
+    return query if keeps_paths or not query.selects else narrowed(installation, mirror, query)
 
 
 async def _opened(installation: Installation, mirror: MirrorConfig, stack: AsyncExitStack) -> Searches | None:

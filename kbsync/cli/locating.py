@@ -16,7 +16,12 @@ from kbsync.state.store import Tx
 SHOWN = (UploadState.SERVING, UploadState.HELD, UploadState.INDEXING)
 """States of documents that stand for a file as it is, or is about to be."""
 
+MOST_NAMED = 200
+"""Documents that a search is limited to by their ids; beyond, what is found is selected from."""
+
 Located = tuple[str, Hit]
+Selector = Callable[[str, float | None], bool]
+"""Whether a path and the time its file was changed (epoch seconds) are meant."""
 
 
 def located(
@@ -38,7 +43,41 @@ def located(
     finally:
         state.close()
     selects = _selector(query)
-    return _once([(path, hit) for path, hit in found if selects(path, hit)])
+    return _once([(path, hit) for path, hit in found if selects(path, hit.modified)])
+
+
+def narrowed(installation: Installation, mirror: MirrorConfig, query: Query) -> Query:
+    """The query with the ids of the documents that its path, types and date select, where they are few."""
+    state = look_at(installation)
+    if state is None:
+        return query
+    selects = _selector(query)
+    try:
+        ids = state.read(lambda tx: _selected(tx, mirror, selects))
+    finally:
+        state.close()
+    return replace(query, among=tuple(ids)) if len(ids) <= MOST_NAMED else query
+
+
+def _selected(tx: Tx, mirror: MirrorConfig, selects: Selector) -> list[str]:
+    """One more than may be named, at most."""
+    record = tx.mirrors.named(mirror.name)
+    ids: list[str] = []
+    after = 0
+    while record is not None and record.binding is not None and len(ids) <= MOST_NAMED:
+        rows = tx.uploads.in_states(record.id, record.binding, SHOWN, after)
+        if not rows:
+            break
+        after = rows[-1].id
+        ids += [row.remote_id for row in rows if row.remote_id and _is_selected(tx, record.id, row, selects)]
+    return ids
+
+
+def _is_selected(tx: Tx, mirror: int, row: Upload, selects: Selector) -> bool:
+    entry = None if row.path is None else tx.entries.get(mirror, row.path)
+    if entry is None:
+        return False
+    return selects(entry.path, entry.stamp.mtime_ns / 1e9)
 
 
 def _looked_up(tx: Tx, mirror: MirrorConfig, hits: Sequence[Hit]) -> list[Located]:
@@ -67,12 +106,12 @@ def _once(found: Sequence[Located]) -> list[Located]:
     return list(best.items())
 
 
-def _selector(query: Query) -> Callable[[str, Hit], bool]:
+def _selector(query: Query) -> Selector:
     tests = list(_tests(query))
-    return lambda path, hit: all(test(path, hit) for test in tests)
+    return lambda path, modified: all(test(path, modified) for test in tests)
 
 
-def _tests(query: Query) -> Iterator[Callable[[str, Hit], bool]]:
+def _tests(query: Query) -> Iterator[Selector]:
     if query.path is not None:
         import pathspec
 
@@ -80,10 +119,10 @@ def _tests(query: Query) -> Iterator[Callable[[str, Hit], bool]]:
             spec = pathspec.GitIgnoreSpec.from_lines([query.path])
         except ValueError as error:
             raise UsageError(f"--path {query.path!r} is not a gitignore pattern: {error}") from error
-        yield lambda path, _hit: bool(spec.match_file(path))
+        yield lambda path, _modified: bool(spec.match_file(path))
     if query.types:
         endings = tuple(f".{each.lower().lstrip('.')}" for each in query.types)
-        yield lambda path, _hit: path.lower().endswith(endings)
+        yield lambda path, _modified: path.lower().endswith(endings)
     if query.after is not None:
         after = query.after
-        yield lambda _path, hit: hit.modified is not None and hit.modified >= after
+        yield lambda _path, modified: modified is not None and modified >= after

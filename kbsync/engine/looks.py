@@ -70,10 +70,12 @@ class _Hunt:
             if row.state is UploadState.TOMBSTONE:
                 self._graves[row.remote_id] = row
             else:
-                self._wanted[self._key(row.name, row.size, row.id)].append(row)
+                key = self._key(row.name, row.id)
+                self._wanted[(*key, row.size)].append(row)
+                self._wanted[(*key, None)].append(row)  # for a list that tells no length
 
-    def _key(self, name: str, size: int | None, number: int | None) -> Key:
-        return (number,) if self.terms.limits.marks else (self.terms.naming.key(name), size)
+    def _key(self, name: str, number: int | None) -> Key:
+        return (number,) if self.terms.limits.marks else (self.terms.naming.key(name),)
 
     def see(self, listed: Listed) -> None:
         """One document of the list."""
@@ -81,7 +83,7 @@ class _Hunt:
         if grave is not None:
             self.buried[grave.id] = listed
             return
-        for row in self._wanted.get(self._key(listed.name, listed.size, listed.upload_id), ()):
+        for row in self._wanted.get((*self._key(listed.name, listed.upload_id), listed.size), ()):
             if self._may_be(row, listed):
                 self._seen[row.id].append(listed)
 

@@ -100,12 +100,23 @@ def _named_as(upload: Upload, name: str) -> Upload:
 
 def _take_up(ledger: Ledger, tx: Tx, upload: Upload, replaced: bool = False) -> Happened | None:
     """Save a row that the target has; if it serves from now on, its predecessor makes way."""
+    is_renamed = _is_renaming(ledger, tx, upload)
     if upload.state is UploadState.SERVING and upload.path is not None:
         ledger.enter_service(tx, upload, replaced=replaced)
     else:
         tx.uploads.save(upload)
     _settle(ledger, tx, upload)
-    return _event(ledger, upload) if upload.state is UploadState.SERVING else None
+    if upload.state is not UploadState.SERVING:
+        return None
+    event = _event(ledger, upload)
+    return replace(event, event="document.renamed") if is_renamed else event
+
+
+def _is_renaming(ledger: Ledger, tx: Tx, upload: Upload) -> bool:
+    """The same bytes served the file under another name until now."""
+    rows = [] if upload.path is None else ledger.uploads(tx, upload.path)
+    content = (upload.digest, upload.recipe)
+    return any(u.state.serves and u.id != upload.id and (u.digest, u.recipe) == content for u in rows)
 
 
 class Repair(enum.Enum):
@@ -283,8 +294,11 @@ def delete_ended(ledger: Ledger, tx: Tx, number: int, outcome: DeleteOutcome) ->
             changed = lifecycle.delete_put_off(upload, outcome.reason, None, rhythm)
     tx.uploads.save(changed)
     _settle(ledger, tx, changed)
-    path = upload.path or upload.label
-    return Happened("document.deleted", path, upload.remote_id) if outcome is None else None
+    if outcome is not None:
+        return None
+    made_way = upload.path is not None and _is_served(ledger, tx, upload)
+    event = "document.retired" if made_way else "document.deleted"
+    return Happened(event, upload.path or upload.label, upload.remote_id)
 
 
 def renamed(ledger: Ledger, tx: Tx, number: int, label: str) -> Happened | None:

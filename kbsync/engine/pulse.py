@@ -11,6 +11,7 @@ from kbsync.engine.outcomes import Happened
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unsure
 
 BLAME_LIMIT = 5
+DONE = ("document.ready", "document.renamed")
 STATE_PAUSE = 5.0
 LONGEST_PAUSE = 60.0
 
@@ -58,7 +59,7 @@ class Pulse:
 
     def went_well(self, happened: Sequence[Happened | None]) -> None:
         """Documents became ready: the target does its work."""
-        if any(event is not None and event.event == "document.ready" for event in happened):
+        if any(event is not None and event.event in DONE for event in happened):
             self.is_proven = True
 
     def blame(self, answers: Sequence[tuple[Upload, PutOutcome]], cure: str) -> Halted | None:

@@ -12,14 +12,13 @@ from kbsync.core.names import Naming
 from kbsync.standin.faults import Fault
 from kbsync.standin.messages import StandInClock
 from kbsync.standin.server import Server
-from kbsync.standin.zhipu import application
+from kbsync.standin.zhipu import HOME_ID, application
 from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import World
 
 KEY = "id.secret-for-tests"
-BASE = "1734786402936664064"
 
 
 class ZhipuWorld(World):
@@ -30,7 +29,7 @@ class ZhipuWorld(World):
 
     def __init__(self, style: str, **behaviour: Any) -> None:
         super().__init__()
-        self.style = style
+        self.style, self.base = style, HOME_ID
         self.app = application(KEY, 1, (1.0, 3.0), StandInClock())
         self.app.set_behaviour(behaviour)
         self.server = Server(self.app)
@@ -39,7 +38,8 @@ class ZhipuWorld(World):
         return Naming(style=self.style).name(path, digest)
 
     async def open(self) -> Target:
-        settings = ZhipuSettings(base_url=f"{self.server.url}/api", api_key=KEY, knowledge_id=BASE)
+        url = f"{self.server.url}/api"
+        settings = ZhipuSettings(base_url=url, api_key=KEY, knowledge_id=self.base, max_bytes=3_000_000)
         return ZhipuTarget(settings, wall=self.app.clock.now)
 
     async def pass_time(self, seconds: float) -> None:
@@ -53,8 +53,15 @@ class ZhipuWorld(World):
     def cure(self) -> None:
         """It fails once and is then indexed as it should be."""
 
+    def now(self) -> float:
+        return self.app.clock.now()
+
     async def recreate(self) -> None:
-        pytest.skip("a base made anew has another id, and the config has to say so")
+        """It has another id then, and the config has to say so."""
+        await self.target.aclose()
+        self.app.set_behaviour({"base": "recreated"})
+        [self.base] = [one["id"] for one in self.app.snapshot()["bases"] if one["id"] != HOME_ID]
+        self.target = await self.open()
 
 
 class ZhipuSuite(TargetSuite):

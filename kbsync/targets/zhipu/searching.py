@@ -42,7 +42,7 @@ class Question:
 def question_of(query: Query) -> Question | None:
     """As much of a query as the vendor takes; None where there is nothing to look for."""
     text = shortened(query.text)
-    return Question(text, MOST_PASSAGES) if text else None
+    return Question(text, MOST_PASSAGES, query.among) if text else None
 
 
 def question_about(remote_id: str, name: str) -> Question:
@@ -80,8 +80,7 @@ def hits_of(found: Sequence[Found]) -> tuple[Hit, ...]:
 
 def chosen(hits: Sequence[Hit], query: Query) -> Sequence[Hit]:
     """At most `top_k`, unless the caller has yet to filter by what this target cannot be told."""
-    is_filtered = query.path is not None or query.types or query.after is not None
-    return hits if is_filtered else hits[: query.top_k]
+    return hits if query.selects else hits[: query.top_k]
 
 
 def _hit(doc_id: str, passages: list[Passage]) -> Hit:

@@ -60,10 +60,12 @@ def test_pauses_double_to_a_minute_and_begin_anew_after_a_success(breaker: Break
     assert breaker.rest == pytest.approx(1.0)
 
 
-def test_calls_that_were_under_way_do_not_make_the_pause_longer(breaker: Breaker) -> None:
+def test_calls_that_were_under_way_do_not_make_the_pause_longer(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 5)
+    clock.now += 0.75
     for _ in range(16):
         breaker.failed("it is down")
-    assert breaker.rest == pytest.approx(1.0)
+    assert breaker.rest == pytest.approx(0.25)
 
 
 def test_a_probe_that_was_cancelled_leaves_its_place_to_the_next(breaker: Breaker, clock: Clock) -> None:

@@ -350,6 +350,23 @@ async def test_a_connection_that_was_closed_between_requests_costs_nothing() -> 
         assert (server.met, len(server.seen)) == (3, 3)
 
 
+async def test_a_large_file_arrives_as_it_is() -> None:
+    content = bytes(range(251)) * 8000
+    async with answering(answer()) as server, client(server.url) as http:
+        await http.send("upload", "/up", fields={"a": "1"}, file=part(Bytes(content), "文.bin"))
+        (request,) = server.seen
+        assert b'filename="' + "文.bin".encode() + b'"\r\n' in request.body
+        assert request.body.partition(b"octet-stream\r\n\r\n")[2].rpartition(b"\r\n--")[0] == content
+        assert http.meter.sent_bytes == len(request.body)
+
+
+async def test_a_packed_answer_is_read() -> None:
+    said = answer(200, gzip.compress(b'{"code": 200}'), {"Content-Encoding": "gzip"})
+    async with answering(said) as server, client(server.url) as http:
+        assert (await http.ask("list", "GET", "/")).body == {"code": 200}
+        assert server.seen[0].headers["accept-encoding"] == "gzip"
+
+
 async def test_a_connection_is_used_again() -> None:
     async with answering(answer()) as server, client(server.url) as http:
         for _ in range(5):

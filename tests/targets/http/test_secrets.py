@@ -57,9 +57,7 @@ async def test_no_error_and_no_log_line_tells_a_secret(said: bytes, caplog: pyte
             assert caught.value.reason.isprintable()
 
 
-@pytest.mark.parametrize(
-    "key", ["Bearer kept-back\n", "Bearer kept-bäck", "", " kept-back", "kept-back\x00b"]
-)
+@pytest.mark.parametrize("key", ["Bearer kept-back\n", "Bearer kept-bäck", "", " kept", "kept\x00"])
 async def test_a_key_that_cannot_be_sent_halts_without_being_shown(key: str) -> None:
     def headers() -> Mapping[str, str]:
         return {"Authorization": key}
@@ -82,6 +80,12 @@ async def test_a_key_that_changes_is_taken_up_at_once() -> None:
         await http.ask("list", "GET", "/")
         await http.ask("list", "GET", "/")
         assert [one.headers["authorization"][7:] for one in server.seen] == ["first-one", "second-one"]
+
+
+async def test_a_name_and_password_in_base_url_do_not_displace_the_key() -> None:
+    async with answering(answer()) as server, client(f"http://me:pw@127.0.0.1:{server.port}") as http:
+        await http.ask("list", "GET", "/")
+        assert server.seen[0].headers["authorization"] == KEY
 
 
 async def test_the_vendors_reading_does_not_get_the_key_either() -> None:

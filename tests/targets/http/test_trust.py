@@ -80,10 +80,10 @@ async def test_rubbish_under_tls_is_unsure(ours: Authority) -> None:
     async with (
         answering(answer(), context=ours.server) as server,
         serving(_spoiling(server.port)) as between,
+        client(f"https://127.0.0.1:{between.port}", ca_file=ours.ca_file) as http,
     ):
-        async with client(f"https://127.0.0.1:{between.port}", ca_file=ours.ca_file) as http:
-            with pytest.raises(Unsure):
-                await http.send("upload", "/", fields={}, file=part())
+        with pytest.raises(Unsure):
+            await http.send("upload", "/", fields={}, file=part())
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"])
@@ -182,6 +182,15 @@ async def test_a_plain_request_goes_by_the_proxy_that_is_set() -> None:
         assert (await http.ask("list", "GET", "/document")).status == 200
     assert lines == ["GET http://kb.invalid/api/document HTTP/1.1"]
     assert base64.b64encode(b"me:pw").decode() in heads[0]
+
+
+async def test_a_proxy_of_our_own_authority_is_trusted_as_the_target_is(ours: Authority) -> None:
+    lines: list[str] = []
+    async with serving(proxying(answer(), lines, []), ours.server) as proxy:
+        settings = {"proxy": f"https://127.0.0.1:{proxy.port}", "ca_file": ours.ca_file}
+        async with client("http://kb.invalid", **settings) as http:
+            assert (await http.ask("list", "GET", "/")).status == 200
+    assert len(lines) == 1
 
 
 async def test_a_tls_request_is_tunnelled_and_the_proxy_sees_no_key(ours: Authority) -> None:

@@ -204,11 +204,14 @@ async def test_a_listed_document_has_name_size_time_state_and_recipe() -> None:
     }
 
 
-async def test_the_time_of_a_document_is_told_by_our_clock() -> None:
-    remote_id = snowflake(NOW + 7_200 - 60)
-    answer = ok({"total": 2, "list": [row(remote_id), row("a-uuid")]}, timestamp=int((NOW + 7_200) * 1000))
+@pytest.mark.parametrize(("skew", "created"), [(200, NOW - 60), (-200, NOW - 60), (7_200, None)])
+async def test_the_time_of_a_document_is_told_by_our_clock_unless_it_is_far_off(
+    skew: int, created: float | None
+) -> None:
+    remote_id = snowflake(NOW + skew - 60)
+    answer = ok({"total": 2, "list": [row(remote_id), row("a-uuid")]}, timestamp=int((NOW + skew) * 1000))
     found = await listed(Vendor(list=[answer]))
-    assert [one.created for one in found] == [NOW - 60, None]
+    assert [one.created for one in found] == [created, None]
 
 
 @pytest.mark.parametrize(
