@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as json_text
+import math
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -36,7 +37,7 @@ class Client:
     """The way to one target. `target`: its name; `headers` gives those with the key, asked for each time.
 
     `judge` reads the vendor's answers; `slow_codes` are its codes that mean "too many requests" as HTTP
-    429 does. `steady` and `wall` are clocks in seconds, `chance` gives 0..1. Raises `UsageError` where
+    429 does. `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. Raises `UsageError` where
     the endpoint cannot be used as it is set.
     """
 
@@ -147,8 +148,8 @@ class Client:
 
     async def _turn(self, asked: Asked) -> Answer | Failure:
         """One request when its turn has come, or a refusal while the target is left alone."""
-        if self.breaker.rest is not None:
-            return self._refusal(asked.op, self.breaker.rest)
+        if (rest := self.breaker.rest) is not None:
+            return self._refusal(asked.op, rest)
         burst = await self.gate.enter()
         try:
             rest = self.breaker.admit()
@@ -186,7 +187,7 @@ class Client:
                 self.gate.succeeded(burst)
 
     def _refusal(self, op: str, rest: float) -> Failure:
-        reason = f"{op}: the target is left alone for {rest:.0f} s after: {self.breaker.cause}"
+        reason = f"{op}: the target is left alone for {math.ceil(rest)} s after: {self.breaker.cause}"
         return Failure(Unavailable(reason, retry_after=rest), Sign.NONE)
 
     async def _wait(self, seconds: float) -> None:

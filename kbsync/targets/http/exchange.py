@@ -26,6 +26,7 @@ PATIENCE = 2.0
 """Seconds: a target that wants to be left alone for longer is not asked again at once."""
 
 _FIT_FOR_HEADER = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+_NAME_OF_SECRET = re.compile("auth|key|token|secret", re.IGNORECASE)
 _SHORTEST_SECRET = 8
 
 
@@ -193,10 +194,11 @@ def _fit(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
 
 def _without_secrets(content: bytes, headers: Mapping[str, str]) -> bytes:
     """An answer that quotes the request's key, as some proxies do, must not carry it into a message."""
-    secret = headers.get("authorization", "").rpartition(" ")[2].encode()
-    if len(secret) < _SHORTEST_SECRET or secret not in content:
-        return content
-    return content.replace(secret, b"***")
+    for name, value in headers.items():
+        secret = value.rpartition(" ")[2].encode()
+        if _NAME_OF_SECRET.search(name) and len(secret) >= _SHORTEST_SECRET:
+            content = content.replace(secret, b"***")
+    return content
 
 
 def _utf8(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from kbsync.core.printable import printable
 from kbsync.errors import TargetError, Unavailable, Unsure
 from kbsync.targets.http.endpoint import Timeouts
 
@@ -131,7 +132,7 @@ def words(error: Exception, timeouts: Timeouts) -> str:
 
 def _plain(error: Exception) -> str:
     """A proxy's own status line, such as `407 Proxy Authentication Required`."""
-    return str(error)[:100]
+    return printable(str(error))[:100]
 
 
 def _unreached(error: Exception) -> str:

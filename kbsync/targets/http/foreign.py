@@ -40,7 +40,7 @@ class ForeignRead:
         response = await self._reach(address)
         self._check(response)
         pieces = reading.pieces(response, self._most)
-        while piece := await self._within(anext(pieces, b"")):
+        while (piece := await self._within(anext(pieces, None))) is not None:
             yield piece
 
     async def aclose(self) -> None:

@@ -40,7 +40,8 @@ class Unpacking:
             yield chunk
             return
         while chunk and not self._stream.eof:
-            yield self._unpack(chunk)
+            if piece := self._unpack(chunk):
+                yield piece
             chunk = self._stream.unconsumed_tail
 
     def end(self) -> None:

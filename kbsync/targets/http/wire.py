@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import http.cookiejar
+import importlib.util
 import logging
 import ssl
-from functools import partial
+import sys
+from functools import cache, partial
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -25,6 +26,10 @@ NO_AUTH = httpx.Auth()
 
 for _name in ("httpx", "httpcore"):  # they log addresses with their queries, and headers
     logging.getLogger(_name).setLevel(logging.WARNING)
+
+if importlib.util.find_spec("sniffio") is None:
+    # httpcore 1.0.9 looks for it four times a request, through all of sys.path: a sixth of an upload's CPU
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 
 class _NoJar(http.cookiejar.CookieJar):
@@ -104,7 +109,7 @@ def trusted(endpoint: Endpoint) -> ssl.SSLContext:
     return context
 
 
-@functools.cache
+@cache
 def _usual() -> ssl.SSLContext:
     """Reading them takes some 40 ms."""
     return httpx.create_ssl_context()

@@ -9,7 +9,7 @@ from typing import Any
 from kbsync.targets.http import Client, Endpoint, Timeouts, by_status
 
 KEY = "Bearer secret-key-0123456789"
-QUICK = Timeouts(connect=0.5, write=0.5, read=0.5, pool=0.5, whole=2.0)
+PATIENT = Timeouts(connect=5.0, write=5.0, read=5.0, pool=5.0, whole=10.0)
 
 
 async def at_once(_seconds: float) -> None:
@@ -20,7 +20,7 @@ async def at_once(_seconds: float) -> None:
 async def client(base_url: str, **settings: Any) -> AsyncIterator[Client]:
     """A client that waits for nothing and reads answers by their status."""
     endpoint = {key: settings.pop(key) for key in tuple(settings) if key in Endpoint.__dataclass_fields__}
-    endpoint = {"timeouts": QUICK, **endpoint}
+    endpoint = {"timeouts": PATIENT, **endpoint}
     given = {
         "target": "test",
         "headers": lambda: {"Authorization": KEY},

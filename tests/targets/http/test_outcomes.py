@@ -13,7 +13,7 @@ import pytest
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import Answer, Timeouts, by_status, exchange
 from tests.targets.http.bodies import Bytes, Vanished, part
-from tests.targets.http.clients import client
+from tests.targets.http.clients import PATIENT, client
 from tests.targets.http.servers import Reader, Script, Writer, answer, answering, reset, seen, serving
 
 HALF_HEAD = b"HTTP/1.1 200 OK\r\nContent-Le"
@@ -91,13 +91,16 @@ LOST: dict[str, Script] = {
     "one byte at a time": drip,
 }
 
-SHORT = Timeouts(connect=0.2, write=0.2, read=0.15, pool=0.2, whole=0.3)
+SILENT = Timeouts(read=0.15, write=0.2)
+DRIPPING = Timeouts(whole=0.3)
+TIMES = {"silence": SILENT, "silence after the head": SILENT, "one byte at a time": DRIPPING}
 
 
 @pytest.mark.parametrize("fault", LOST)
 async def test_an_upload_whose_answer_was_lost_is_unsure_and_not_repeated(fault: str) -> None:
     body = Bytes(b"some text")
-    async with serving(LOST[fault]) as server, client(server.url, timeouts=SHORT) as http:
+    times = TIMES.get(fault, PATIENT)
+    async with serving(LOST[fault]) as server, client(server.url, timeouts=times) as http:
         with pytest.raises(Unsure) as caught:
             await http.send("upload", "/up", fields={"a": "1"}, file=part(body))
         assert server.met == 1
@@ -109,7 +112,8 @@ async def test_an_upload_whose_answer_was_lost_is_unsure_and_not_repeated(fault:
 
 @pytest.mark.parametrize("fault", LOST)
 async def test_a_look_is_tried_three_times_and_then_the_target_is_unavailable(fault: str) -> None:
-    async with serving(LOST[fault]) as server, client(server.url, timeouts=SHORT) as http:
+    times = TIMES.get(fault, PATIENT)
+    async with serving(LOST[fault]) as server, client(server.url, timeouts=times) as http:
         with pytest.raises(Unavailable):
             await http.ask("list", "GET", "/document")
         assert server.met == 3
@@ -133,7 +137,8 @@ async def test_a_json_call_with_an_effect_is_not_repeated_either() -> None:
     ],
 )
 async def test_the_reason_says_in_one_sentence_what_happened(fault: str, words: str) -> None:
-    async with serving(LOST[fault]) as server, client(server.url, timeouts=SHORT) as http:
+    times = TIMES.get(fault, PATIENT)
+    async with serving(LOST[fault]) as server, client(server.url, timeouts=times) as http:
         with pytest.raises(Unsure) as caught:
             await http.post("add", "/text", json={})
     assert caught.value.reason.endswith(words)
@@ -215,7 +220,7 @@ async def test_an_upload_is_unsure_unless_nothing_can_have_left(
 
 async def test_a_server_that_reads_nothing_is_unsure() -> None:
     body = Bytes(bytes(20_000_000))
-    async with serving(deaf) as server, client(server.url, timeouts=SHORT) as http:
+    async with serving(deaf) as server, client(server.url, timeouts=SILENT) as http:
         with pytest.raises(Unsure, match=r"did not take the request within 0\.2 s"):
             await http.send("upload", "/up", fields={}, file=part(body))
         assert 0 < http.meter.sent_bytes < body.size

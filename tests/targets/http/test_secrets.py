@@ -88,16 +88,21 @@ async def test_a_name_and_password_in_base_url_do_not_displace_the_key() -> None
         assert server.seen[0].headers["authorization"] == KEY
 
 
-async def test_the_vendors_reading_does_not_get_the_key_either() -> None:
+@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "appToken"])
+async def test_the_vendors_reading_does_not_get_the_key_either(name: str) -> None:
     bodies: list[object] = []
+
+    def headers() -> Mapping[str, str]:
+        return {name: KEY, "Accept": "application/json"}
 
     def judge(answered: Answer) -> TargetError | None:
         bodies.append(answered.body)
         return None
 
-    async with answering(answer(200, {"echo": KEY})) as server, client(server.url, judge=judge) as http:
+    echo = answer(200, {"echo": [KEY, "application/json"]})
+    async with answering(echo) as server, client(server.url, judge=judge, headers=headers) as http:
         await http.ask("list", "GET", "/")
-    assert bodies == [{"echo": "Bearer ***"}]
+    assert bodies == [{"echo": ["Bearer ***", "application/json"]}]
 
 
 def test_the_rest_of_kbsync_does_not_pay_for_httpx() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import Unavailable, Unsure, UsageError
-from kbsync.targets.http import Client, Endpoint, by_status
+from kbsync.targets.http import Client, Endpoint, Timeouts, by_status
 from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.bodies import part
 from tests.targets.http.clients import client
@@ -51,10 +51,11 @@ async def test_a_certificate_for_another_name_is_not_trusted(ours: Authority) ->
             await http.send("upload", "/", fields={}, file=part())
 
 
-async def test_https_to_a_server_without_tls_is_not_stored(ours: Authority) -> None:
+async def test_https_to_a_server_without_tls_is_not_stored() -> None:
+    times = Timeouts(connect=0.3)
     async with (
         answering(answer(400)) as server,
-        client(f"https://127.0.0.1:{server.port}", ca_file=ours.ca_file) as http,
+        client(f"https://127.0.0.1:{server.port}", timeouts=times) as http,
     ):
         with pytest.raises(Unavailable):
             await http.send("upload", "/", fields={}, file=part())
@@ -262,7 +263,9 @@ async def test_a_proxy_that_never_answers_has_stored_nothing() -> None:
 
     async with (
         serving(script) as proxy,
-        client("https://kb.invalid", proxy=f"http://127.0.0.1:{proxy.port}") as http,
+        client(
+            "https://kb.invalid", proxy=f"http://127.0.0.1:{proxy.port}", timeouts=Timeouts(read=0.2)
+        ) as http,
     ):
         with pytest.raises(Unavailable):
             await http.send("upload", "/", fields={}, file=part())

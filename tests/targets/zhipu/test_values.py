@@ -180,7 +180,7 @@ def test_clocks_are_compared_beyond_the_time_a_request_took(
     skew = Skew(Clock(heard_at))
     skew.learn(at, sent_at)
     assert skew.seconds == difference
-    assert skew.ours(5_000.0) == 5_000.0 - difference
+    assert skew.ours(5_000.0) == (5_000.0 - difference if abs(difference) < 300 else None)
 
 
 def test_a_clock_that_is_off_is_named_in_minutes_or_hours() -> None:
