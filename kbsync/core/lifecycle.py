@@ -17,6 +17,9 @@ PRESUMED_LOST_KEPT = 7 * 86400.0
 LATER_LOOKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
 """Seconds between looks for an upload that was given up: it may turn up late and must not stay a twin."""
 
+LONGEST_AFTER_LOSS = 900.0
+"""Seconds before a document is sent again whose answers get lost each time."""
+
 REEMBEDDING, QUOTA, RESLICE = "reembedding", "quota", "reslice"
 """Codes of rows that are indexing: asked for again, waiting for room in the account, slices to be cut."""
 
@@ -131,6 +134,7 @@ def doubt(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
         looks=0,
         absences=0,
         elapsed=0.0,
+        sent_at=rhythm.now if upload.sent_at is None else min(upload.sent_at, rhythm.now),
         looked_at=rhythm.now,
         next_look_at=rhythm.now + wait,
     )
@@ -148,9 +152,13 @@ def not_found(upload: Upload, rhythm: Rhythm) -> Upload:
 
 
 def _aged(upload: Upload, rhythm: Rhythm) -> Upload:
-    """Elapsed time grows by what passed since the last look; a clock stepped back adds nothing."""
-    passed = max(0.0, rhythm.now - (upload.looked_at if upload.looked_at is not None else rhythm.now))
-    return replace(upload, elapsed=upload.elapsed + passed, looked_at=rhythm.now)
+    """Elapsed time grows by what passed since the last look; a clock stepped back adds nothing.
+
+    When it was sent is then told by the clock as it is now, as the target's times are.
+    """
+    passed = rhythm.now - (upload.looked_at if upload.looked_at is not None else rhythm.now)
+    sent_at = None if upload.sent_at is None else upload.sent_at + min(0.0, passed)
+    return replace(upload, elapsed=upload.elapsed + max(0.0, passed), looked_at=rhythm.now, sent_at=sent_at)
 
 
 def _presume_lost(upload: Upload, rhythm: Rhythm) -> Upload:
@@ -161,12 +169,29 @@ def _presume_lost(upload: Upload, rhythm: Rhythm) -> Upload:
 
 
 def still_lost(upload: Upload, rhythm: Rhythm) -> Upload:
-    """A later list does not have it either: looked for ever more seldom, for a week."""
+    """A later list does not have it either: looked for ever more seldom, for a week.
+
+    A list that was asked for on behalf of others, before its turn, changes nothing.
+    """
+    if upload.next_look_at is not None and rhythm.now < upload.next_look_at:
+        return upload
     aged = _aged(upload, rhythm)
     if aged.elapsed >= PRESUMED_LOST_KEPT:
         return drop(aged)
     wait = LATER_LOOKS[min(aged.looks + 1, len(LATER_LOOKS) - 1)]
     return replace(aged, looks=aged.looks + 1, next_look_at=rhythm.now + wait)
+
+
+def send_after_loss(fresh: Upload, lost: Upload, rhythm: Rhythm) -> Upload:
+    """A new intent in place of an upload that was given up: the tries so far count, and pauses grow."""
+    wait = pause(lost.attempts, rhythm.chance, longest=LONGEST_AFTER_LOSS)
+    return replace(
+        fresh,
+        attempts=lost.attempts,
+        repairs=lost.repairs,
+        reason=lost.reason,
+        next_look_at=rhythm.now + wait,
+    )
 
 
 def lag_seen(upload: Upload) -> float:
@@ -182,7 +207,7 @@ def wait_on(upload: Upload, rhythm: Rhythm, *, is_working: bool = False) -> Uplo
     limits = rhythm.limits
     wait = min(limits.poll_longest, limits.poll_first * 1.5 ** min(aged.looks, 40))
     code = "" if is_working and aged.code == REEMBEDDING else aged.code
-    return replace(aged, looks=aged.looks + 1, next_look_at=rhythm.now + wait, code=code)
+    return replace(aged, looks=aged.looks + 1, absences=0, next_look_at=rhythm.now + wait, code=code)
 
 
 def may_be_stale(upload: Upload, rhythm: Rhythm) -> bool:
@@ -234,13 +259,23 @@ def reslice(upload: Upload, rhythm: Rhythm) -> Upload:
 
 
 def rename_intent(upload: Upload, name: str, reason: str, rhythm: Rhythm) -> Upload:
-    """The name it was sent under is taken: intended again under another."""
-    return replace(upload, state=UploadState.INTENDED, name=name, reason=reason, next_look_at=rhythm.now)
+    """The name it was sent under is taken: intended again under another. `looks` counts the names."""
+    return replace(
+        upload,
+        state=UploadState.INTENDED,
+        name=name,
+        reason=reason,
+        looks=upload.looks + 1,
+        next_look_at=rhythm.now,
+    )
 
 
-def again(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
-    """A fresh intent in place of an upload that failed to index; the tries so far go along."""
-    tries = upload.repairs + 1
+def again(upload: Upload, reason: str, rhythm: Rhythm, *, spent: bool = True) -> Upload:
+    """A fresh intent in place of an upload that failed to index; the tries so far go along.
+
+    `spent`: the document was to blame.
+    """
+    tries = upload.repairs + 1 if spent else upload.repairs
     return replace(
         upload,
         id=0,
@@ -262,12 +297,12 @@ def again(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
 
 
 def vanished(upload: Upload, rhythm: Rhythm) -> Upload:
-    """A document that was indexing is not there: absent twice past the horizon means it never stayed."""
+    """A document that was indexing is not there: twice in a row, a horizon apart, means it is gone."""
     looked = _aged(upload, rhythm)
     looked = replace(looked, absences=looked.absences + 1, looks=looked.looks + 1)
     if looked.absences >= rhythm.looks_needed and looked.elapsed >= rhythm.horizon:
         return replace(looked, state=UploadState.GONE, next_look_at=None)
-    return replace(looked, next_look_at=rhythm.now + look_pause(looked.looks))
+    return replace(looked, next_look_at=rhythm.now + max(rhythm.horizon, look_pause(looked.looks)))
 
 
 def retire(upload: Upload, rhythm: Rhythm) -> Upload:
@@ -283,6 +318,7 @@ def retire(upload: Upload, rhythm: Rhythm) -> Upload:
         state=UploadState.RETIRING,
         purpose=purpose,
         attempts=0,
+        repairs=0,
         next_look_at=rhythm.now,
         reason="",
         code="",

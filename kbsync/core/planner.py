@@ -176,7 +176,7 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
             return (*back, *label, *_supersede(uploads, server, abilities))
     chosen = _chosen(wish, uploads, server, abilities)
     if chosen is not None:
-        return (*back, *_encourage(chosen, server), *_supersede(uploads, chosen, abilities))
+        return (*back, *_supersede(uploads, chosen, abilities), *_encourage(chosen, server))
     if _must_wait(uploads, abilities):
         return back
     if server is None and (found := next((u for u in uploads if _is_unread(u, wish, abilities)), None)):

@@ -70,7 +70,7 @@ def put_ended(ledger: Ledger, tx: Tx, number: int, outcome: PutOutcome) -> Happe
     match outcome:
         case Accepted():
             return _accepted(ledger, tx, upload, outcome)
-        case NameTaken() if upload.attempts <= NAME_TRIES and upload.path is not None:
+        case NameTaken() if upload.looks < NAME_TRIES and upload.path is not None:
             name = ledger.next_name(tx, upload)
             changed = lifecycle.rename_intent(upload, name, outcome.reason, ledger.rhythm)
         case Rejected():

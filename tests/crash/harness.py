@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from kbsync.engine.once import run_once
@@ -55,16 +55,26 @@ async def run_to(world: World, guillotine: Guillotine) -> None:
             passing = asyncio.create_task(run_once(run))
             while not passing.done() and not guillotine.fallen:
                 await asyncio.sleep(0.0005)
+            parts = run.parts
             if guillotine.fallen:
                 passing.cancel()
             with contextlib.suppress(asyncio.CancelledError, Crash, Exception):
                 await passing
             if not guillotine.fallen:
                 passing.result()
+            elif parts is not None:
+                await end_tasks([parts.working, *parts.worker._tasks])
     except Crash:
         pass
     finally:
         world.on_commit = None
+
+
+async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Nothing of a process goes on after its end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def enumerate_boundaries(

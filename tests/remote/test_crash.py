@@ -16,6 +16,9 @@ from tests.remote.world import RemoteWorld, sha_of_folder
 
 KEPT = "kept.md"
 
+# What a killed process leaves open is closed by its end; here the process goes on.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def create(world: RemoteWorld) -> None:
     world.write("new.md", "new")
@@ -103,12 +106,13 @@ async def recover(world: RemoteWorld) -> None:
         await world.once()
 
 
-def check(world: RemoteWorld, before: int) -> None:
+def check(world: RemoteWorld, before: int, most: int) -> None:
+    """`most`: how often the same bytes may have been stored since `before`."""
     assert world.bytes_by_path() == sha_of_folder(world)
     assert set(world.statuses()) == {"ready"}
     assert world.keeps_foreign()
-    sent = Counter(entry["name"] for entry in world.effects("stored")[before:])
-    assert max(sent.values(), default=0) <= 1, sent
+    sent = Counter(entry["sha256"] for entry in world.effects("stored")[before:])
+    assert max(sent.values(), default=0) <= most, sent
     assert world.app.violations == []
 
 
@@ -123,7 +127,7 @@ async def test_a_crash_anywhere_leaves_one_document_a_file(
             before = len(world.effects("stored"))
             guillotine = await crash_at(world, number)
             await recover(world)
-            check(world, before)
+            check(world, before, 2 if scenario is mend else 1)
         if not guillotine.fallen:
             break
     assert number > 10
@@ -138,4 +142,4 @@ async def test_a_crash_during_the_recovery_from_a_crash(tmp_path: Path, seed: in
         for _ in range(3):
             await crash_at(world, chance.randint(1, 40))
         await recover(world)
-        check(world, before)
+        check(world, before, 2 if scenario is mend else 1)

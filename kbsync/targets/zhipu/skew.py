@@ -28,7 +28,7 @@ class Skew:
         self.seconds = max(0.0, at - heard_at) + min(0.0, at - sent_at)
 
     def ours(self, theirs: float | None) -> float | None:
-        """A time of the vendor's by our clock; None where that is far off, since ids may tell another time."""
+        """A time of the vendor's by our clock; None where that is far off: ids may tell another time."""
         return None if theirs is None or abs(self.seconds) > ALARMING else theirs - self.seconds
 
     @property
