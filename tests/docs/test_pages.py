@@ -15,6 +15,7 @@ from kbsync.config.loader import load
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, inline_code, kbsync_lines, name_of, prose
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
+ENVIRONMENT = {"HOME": "/home/ada", "ZHIPU_API_KEY": "id.secret"}
 PROMISES = ROOT / "docs" / "promises.md"
 NO_COMMAND = {"…", "NAME"}
 
@@ -101,12 +102,12 @@ def test_configs_in_the_docs_are_good(page: Path, tmp_path: Path) -> None:
     for number, block in enumerate(blocks(page, "yaml")):
         file = tmp_path / f"{number}.yaml"
         file.write_text(block.text)
-        assert load(file, {"HOME": str(tmp_path)}).mirrors
+        assert load(file, {**ENVIRONMENT, "HOME": str(tmp_path)}).mirrors
 
 
 def test_the_example_is_named_and_good() -> None:
     assert "config.example.yaml" in inline_code(CONFIGURATION)
-    assert load(ROOT / "config.example.yaml", {"HOME": "/home/ada"}).mirrors
+    assert load(ROOT / "config.example.yaml", ENVIRONMENT).mirrors
 
 
 def test_every_promise_names_tests_that_exist() -> None:
@@ -119,6 +120,14 @@ def test_every_promise_names_tests_that_exist() -> None:
             file = ROOT / name
             assert file.is_file(), f"{name} does not exist"
             assert re.search(r"^\s*(async )?def test_", file.read_text(), re.MULTILINE), f"no test in {name}"
+
+
+def test_the_tests_that_are_named_exist() -> None:
+    named = re.findall(r"`(tests/[^`:]+)::(test_\w+)`", PROMISES.read_text())
+    assert len(named) == 11
+    for file, test in named:
+        defined = re.search(rf"^(async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE)
+        assert defined, f"there is no {test} in {file}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import subprocess
-import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import README, ROOT, blocks, steps
-
-HOME = "/home/ada"
-"""Where the README's reader is at home."""
-
-
-def environment(home: Path) -> dict[str, str]:
-    """That of a person who has just installed kbsync."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {"HOME": str(home), "PATH": path, "LC_ALL": "C.UTF-8", "VENV": sys.prefix, "SETUP": "no"}
-
-
-def without_measurements(text: str) -> str:
-    """Times and scores differ from machine to machine."""
-    return re.sub(r"\d+\.\d+", "N", text)
-
-
-def run(command: str, cwd: Path, home: Path) -> str:
-    """What a shell prints for a command."""
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=cwd,
-        env=environment(home),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return done.stdout
+from tests.docs.console import Console, run, without_measurements
+from tests.docs.pages import README, ROOT, blocks
 
 
 def test_the_console_prints_what_the_readme_says(tmp_path: Path) -> None:
-    for block in blocks(README, "console"):
-        for step in steps(block):
-            printed = run(step.command, tmp_path, tmp_path).replace(str(tmp_path), HOME)
+    with closing(Console(tmp_path)) as console:
+        for step, printed in console.follow(blocks(README, "console", "yaml")):
             assert without_measurements(printed) == without_measurements(step.output), step.command
 
 

@@ -1,0 +1,145 @@
+"""A reader's terminal: the commands of a page, run one after the other in one folder.
+
+A stand-in that a page starts is a real process and goes on beside the other commands, as in a terminal of
+its own, until another one takes its port or the page ends. The port of the pages is exchanged for a free one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.docs.pages import Block, Step, steps
+
+HOME = "/home/ada"
+"""Where the pages' reader is at home."""
+
+PORT = "8787"
+"""The port at which the pages have their stand-in."""
+
+PATIENCE = 30.0
+_SERVES = re.compile(r"python -m kbsync\.standin (?!.*--(?:help|list-faults))")
+_FILE_NAME = re.compile(r"# (\S+\.yaml)\n")
+
+_CURL = """#!{python}
+import sys, urllib.error, urllib.request
+words = sys.argv[1:]
+given = dict(zip(words, words[1:]))
+body = given.get("-d")
+url = next(word for word in words if word.startswith("http"))
+request = urllib.request.Request(url, body and body.encode(), method=given.get("-X"))
+try:
+    print(urllib.request.urlopen(request).read().decode(), end="")
+except urllib.error.HTTPError as error:
+    print(error.read().decode(), end="")
+"""
+"""As much of curl as the pages use, for machines that have none."""
+
+
+def environment(home: Path) -> dict[str, str]:
+    """That of a person who has just installed kbsync."""
+    path = [str(Path(sys.executable).parent), os.environ["PATH"], str(home / ".bin")]
+    return {
+        "HOME": str(home),
+        "PATH": os.pathsep.join(path),
+        "LC_ALL": "C.UTF-8",
+        "VENV": sys.prefix,
+        "SETUP": "no",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run(command: str, cwd: Path, home: Path) -> str:
+    """What a shell prints for a command."""
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=cwd,
+        env=environment(home),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.stdout
+
+
+def without_measurements(text: str) -> str:
+    """Times, scores and the ids that a service gives differ from run to run."""
+    text = re.sub(r"\b\d{16,20}\b", "ID", text)
+    text = re.sub(r"\b\d+(\.\d+)? s\b", "N s", text)
+    return re.sub(r"\d+\.\d+", "N", text)
+
+
+def free_port() -> str:
+    """A port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
+
+
+class Console:
+    """The terminal of one page. `home` is the reader's home and the folder the commands are run in."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._port = free_port()
+        self._standin: subprocess.Popen[str] | None = None
+        if shutil.which("curl") is None:
+            (home / ".bin").mkdir()
+            (home / ".bin" / "curl").write_text(_CURL.format(python=sys.executable))
+            (home / ".bin" / "curl").chmod(0o755)
+
+    def follow(self, blocks: Iterable[Block]) -> Iterable[tuple[Step, str]]:
+        """Do what the blocks say, in their order: each command, and what it printed.
+
+        A config that begins with a comment of its file's name is written to that file.
+        """
+        for block in blocks:
+            if block.language == "console":
+                yield from ((step, self.run(step)) for step in steps(block))
+            elif name := _FILE_NAME.match(block.text):
+                (self._home / name[1]).write_text(block.text.replace(PORT, self._port))
+
+    def run(self, step: Step) -> str:
+        """What the command prints, as the page would show it."""
+        command = step.command.replace(PORT, self._port)
+        serves = _SERVES.match(command)
+        printed = self._serve(command, step) if serves else run(command, self._home, self._home)
+        printed = printed.replace(str(self._home), HOME).replace(self._port, PORT)
+        return printed if printed.endswith("\n") or not printed else f"{printed}\n"
+
+    def _serve(self, command: str, step: Step) -> str:
+        """As many lines as the page shows; the stand-in goes on."""
+        self.close()
+        self._standin = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"],
+            cwd=self._home,
+            env=environment(self._home),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        too_long = threading.Timer(PATIENCE, self._standin.kill)
+        too_long.start()
+        try:
+            assert self._standin.stdout is not None
+            return "".join(self._standin.stdout.readline() for _ in step.output.splitlines())
+        finally:
+            too_long.cancel()
+
+    def close(self) -> None:
+        """End the stand-in."""
+        if self._standin is not None:
+            self._standin.terminate()
+            self._standin.communicate(timeout=PATIENCE)
+            self._standin = None

@@ -1,0 +1,121 @@
+"""The pages of the targets: their consoles are run beside a real stand-in, their tables are the program's."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from contextlib import closing
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from kbsync.config.zhipu import SLICES
+from kbsync.core.names import Naming
+from kbsync.standin.control import PREFIX, ROUTES
+from kbsync.standin.options import read_options
+from kbsync.standin.zhipu import Behaviour
+from kbsync.standin.zhipu.faults import CATALOGUE
+from kbsync.targets.zhipu.formats import EXTENSIONS
+from kbsync.targets.zhipu.meanings import CODES, Blame
+from tests.docs.console import Console, without_measurements
+from tests.docs.pages import ROOT, blocks
+
+FOLDER = ROOT / "docs" / "targets"
+ZHIPU, STAND_IN = FOLDER / "zhipu.md", FOLDER / "stand-in.md"
+PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "csv")
+
+
+@pytest.mark.parametrize("page", [ZHIPU, STAND_IN], ids=lambda page: page.stem)
+def test_the_console_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    with closing(Console(tmp_path)) as console:
+        for step, printed in console.follow(blocks(page, "console", "yaml")):
+            assert without_measurements(printed) == without_measurements(step.output), step.command
+
+
+def table(page: Path, heading: str) -> list[list[str]]:
+    """The rows of the first table below the row that begins with `heading`, as cells."""
+    below = page.read_text().split(f"\n| {heading}", 1)[1].split("\n\n", 1)[0]
+    return [[cell.strip() for cell in row.strip("| ").split(" | ")] for row in below.splitlines()[2:]]
+
+
+def test_names_are_those_that_are_given() -> None:
+    digest = hashlib.sha256(b"hello\n").hexdigest()
+    rows = table(ZHIPU, "file, with the content `hello`")
+    assert len(rows) > 3
+    for cells in rows:
+        path, tagged, plain = (cell.strip("`") for cell in cells)
+        assert Naming(style="tagged").name(path, digest) == tagged
+        assert Naming(style="plain").name(path, digest) == plain
+    assert f"`{Naming().name('intro.md', digest, 1)}`" in ZHIPU.read_text()
+    assert f"`{Naming(style='plain').name('intro.md', digest, 1)}`" in ZHIPU.read_text()
+
+
+@pytest.mark.parametrize(
+    ("page", "heading"), [(ZHIPU, "`knowledge_type`"), (ROOT / "docs" / "configuration.md", "type | cuts by")]
+)
+def test_ways_of_cutting_are_those_that_are_taken(page: Path, heading: str) -> None:
+    told = {int(cells[0]): cells[2].split() for cells in table(page, heading)}
+    assert told.keys() == SLICES.keys()
+    assert all(sorted(told[number]) == sorted(SLICES[number]) for number in told)
+
+
+def test_formats_are_those_that_are_taken() -> None:
+    assert set(PREFERRED) == EXTENSIONS
+    assert f"| formats | {' '.join(PREFERRED)} |" in ZHIPU.read_text()
+    assert f"| {' '.join(PREFERRED)} |" in (FOLDER / "README.md").read_text()
+
+
+BLAMES = {
+    "may have been stored": Blame.OUTCOME,
+    "not stored": Blame.LATER,
+    "halt `credentials`": Blame.CREDENTIALS,
+    "halt `quota`": Blame.MONEY,
+    "the document is to blame": Blame.REQUEST,
+    "no such thing": Blame.MISSING,
+    "no such call": Blame.ROUTE,
+}
+
+
+def test_codes_are_told_with_what_is_done() -> None:
+    told = {
+        code: blame
+        for what, codes in table(ZHIPU, "what is done")
+        for beginning, blame in BLAMES.items()
+        if what.startswith(beginning)
+        for code in codes.split()
+    }
+    assert told == {code: meaning.blame for code, meaning in CODES.items()}
+
+
+def test_every_switch_is_described_with_its_default() -> None:
+    told = {name for cells in table(STAND_IN, "switch") for name in re.findall(r"`(\w+)`", cells[0])}
+    assert told == {field.name for field in fields(Behaviour)}
+
+
+def test_the_control_api_is_described() -> None:
+    told = {path for cells in table(STAND_IN, "| |") for path in re.findall(r"(/_standin\S*)`", cells[0])}
+    assert {path.rstrip(",") for path in told} == {PREFIX + route for route in ROUTES}
+
+
+def test_commands_of_the_stand_in_are_taken() -> None:
+    lines = [line for block in blocks(STAND_IN, "sh") for line in block.text.splitlines()]
+    kinds = set()
+    for line in lines:
+        words = shlex.split(line)
+        assert words[:3] == ["python", "-m", "kbsync.standin"]
+        options = read_options(words[3:])
+        for fault in options.faults:
+            kinds.add(fault.kind)
+            own = CATALOGUE.get(fault.kind)
+            assert own is None or fault.args.keys() <= own.args.keys()
+    assert len(kinds) == len(lines)
+
+
+def test_every_option_of_the_stand_in_is_described(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_options(["--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    told = {option for cells in table(STAND_IN, "option") for option in re.findall(r"--[a-z-]+", cells[0])}
+    assert told == known
