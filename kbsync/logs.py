@@ -54,9 +54,14 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 def _renderer(style: str, stream: TextIO) -> Any:
     if style == "json":
-        return structlog.processors.JSONRenderer(ensure_ascii=True)
+        return structlog.processors.JSONRenderer(ensure_ascii=not _takes_unicode(stream))
     colors = stream.isatty() and "NO_COLOR" not in os.environ
     return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24)
+
+
+def _takes_unicode(stream: TextIO) -> bool:
+    """A person reads Chinese names in a log more easily than their numbers."""
+    return (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
 
 
 def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:

@@ -76,7 +76,9 @@ def _with_size(item: Planned) -> str:
 def _renamed(item: Planned) -> str:
     sent = f"{sized(item.size)} sent again" if item.sends else ""
     remarks = ", ".join(filter(None, [sent, item.note]))
-    return printable(f"{item.source or '?'} → {item.path}" + (f"  ({remarks})" if remarks else ""))
+    if item.source in (None, item.path):  # only the prefix before it is another
+        return printable(f"{item.path}  ({', '.join(filter(None, ['under another prefix', remarks]))})")
+    return printable(f"{item.source} → {item.path}" + (f"  ({remarks})" if remarks else ""))
 
 
 def _gone(items: Sequence[Planned]) -> list[Planned]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
-from kbsync.errors import Halted, KbsyncError, LockedError, StateError, TargetError, UsageError
+from kbsync.errors import (
+    Halted,
+    KbsyncError,
+    LockedError,
+    NotOffered,
+    StateError,
+    TargetError,
+    UsageError,
+)
 
 
 class Code(enum.IntEnum):
@@ -45,6 +53,8 @@ def code_of(error: Exception) -> Code | None:
             return Code.PASSING
         case Halted():
             return Code.PERSON
+        case NotOffered():
+            return Code.USAGE  # it will not pass
         case TargetError():
             return Code.PASSING
         case KbsyncError():

@@ -15,6 +15,7 @@ from kbsync.cli.locating import located, narrowed
 from kbsync.config.model import MirrorConfig
 from kbsync.contract import Hit, Query, Searches, Target
 from kbsync.errors import UsageError
+from kbsync.state.mirrors import MirrorRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +69,26 @@ async def _opened(installation: Installation, mirror: MirrorConfig, stack: Async
             raise
         return None
     await stack.enter_async_context(aclosing(target))
+    if isinstance(target, Target) and not target.limits.embedded and _record(installation, mirror) is None:
+        return None
     if not isinstance(target, Searches):
         raise UsageError(f"mirror {mirror.name}: a target of type {mirror.target.type} cannot be searched")
     return target
 
 
 def _was_mirrored(installation: Installation, mirror: MirrorConfig) -> bool:
+    record = _record(installation, mirror)
+    return record is not None and record.last_pass is not None
+
+
+def _record(installation: Installation, mirror: MirrorConfig) -> MirrorRecord | None:
     state = look_at(installation)
     if state is None:
-        return False
+        return None
     try:
-        record = state.read(lambda tx: tx.mirrors.named(mirror.name))
+        return state.read(lambda tx: tx.mirrors.named(mirror.name))
     finally:
         state.close()
-    return record is not None and record.last_pass is not None
 
 
 def to_json(found: Found) -> dict[str, Any]:

@@ -20,6 +20,9 @@ LATER_LOOKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
 LONGEST_AFTER_LOSS = 900.0
 """Seconds before a document is sent again whose answers get lost each time."""
 
+LONGEST_BLINK = 60.0
+"""Seconds between two looks that count as patience with a document that is being indexed."""
+
 REEMBEDDING, QUOTA, RESLICE = "reembedding", "quota", "reslice"
 """Codes of rows that are indexing: asked for again, waiting for room in the account, slices to be cut."""
 
@@ -161,6 +164,16 @@ def _aged(upload: Upload, rhythm: Rhythm) -> Upload:
     return replace(upload, elapsed=upload.elapsed + max(0.0, passed), looked_at=rhythm.now, sent_at=sent_at)
 
 
+def _watched(upload: Upload, rhythm: Rhythm) -> Upload:
+    """As `_aged`, but only time in which it was looked at counts.
+
+    A machine that slept, a halt, or a clock that was set forward is no patience with the target.
+    """
+    most = upload.elapsed + max(LONGEST_BLINK, 2 * rhythm.limits.poll_longest)
+    aged = _aged(upload, rhythm)
+    return replace(aged, elapsed=min(aged.elapsed, most))
+
+
 def _presume_lost(upload: Upload, rhythm: Rhythm) -> Upload:
     if rhythm.limits.list_lag == 0:
         return drop(upload)
@@ -203,7 +216,7 @@ def lag_seen(upload: Upload) -> float:
 
 def wait_on(upload: Upload, rhythm: Rhythm, *, is_working: bool = False) -> Upload:
     """Still indexing: look again later, with growing pauses. `is_working`: the target says so itself."""
-    aged = _aged(upload, rhythm)
+    aged = _watched(upload, rhythm)
     limits = rhythm.limits
     wait = min(limits.poll_longest, limits.poll_first * 1.5 ** min(aged.looks, 40))
     code = "" if is_working and aged.code == REEMBEDDING else aged.code
@@ -215,9 +228,9 @@ def may_be_stale(upload: Upload, rhythm: Rhythm) -> bool:
     return upload.code == REEMBEDDING and _aged(upload, rhythm).elapsed < rhythm.limits.reembed_grace
 
 
-def is_overdue(upload: Upload, rhythm: Rhythm) -> bool:
-    """It has been indexing for longer than the target is given."""
-    return _aged(upload, rhythm).elapsed >= rhythm.limits.give_up
+def is_overdue(upload: Upload, rhythm: Rhythm, *, times: float = 1.0) -> bool:
+    """It has been indexing for longer than the target is given, so many times over."""
+    return _watched(upload, rhythm).elapsed >= times * rhythm.limits.give_up
 
 
 def repair(upload: Upload, reason: str, rhythm: Rhythm, *, spent: bool = True) -> Upload:

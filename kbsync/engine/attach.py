@@ -15,6 +15,7 @@ from kbsync.engine import outcomes
 from kbsync.engine.adoption import adopt
 from kbsync.engine.clock import Clock
 from kbsync.engine.ledger import Ledger
+from kbsync.engine.recovery import bring_forward
 from kbsync.engine.terms import Plan, Terms, abilities_of, recipe_of
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
@@ -169,6 +170,7 @@ async def prepare(store: Store, ledger: Ledger, target: Target, clock: Clock) ->
     terms = ledger.terms
     await store.write(lambda tx: tx.entries.forget_first_looks(terms.mirror))
     await store.write(lambda tx: outcomes.recover(ledger, tx))
+    await bring_forward(store, ledger)
     await store.read(ledger.recall_lag)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(terms.binding)):
         await adopt(store, ledger, target)

@@ -111,7 +111,9 @@ class Deletions:
         )
 
     def _weigh_at(self, first: float, last: float) -> float:
-        plan = self._ledger.terms.plan
+        plan, now = self._ledger.terms.plan, self._clock.wall()
+        if last > now:
+            return now  # the clock was set back: nobody knows how long ago it was
         return min(last + max(plan.settle, QUIET_LEAST), first + plan.settle_longest)
 
     async def weigh(self, *, now: bool = False) -> Weighed:

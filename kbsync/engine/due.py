@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from kbsync.core.lifecycle import QUOTA
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.terms import Terms
 from kbsync.state.store import Tx
@@ -12,6 +13,7 @@ from kbsync.state.store import Tx
 POLL_BATCH = 1000
 LOOK_BATCH = 10_000
 SMALL_BATCH = 100
+PAGE = 1000
 
 WAITING = (
     UploadState.INTENDED,
@@ -22,6 +24,8 @@ WAITING = (
     UploadState.ADOPTING,  # one may wait to be read
 )
 """States that something is still to be done about when `next_look_at` is set; INDEXING aside."""
+
+IN_FLIGHT = (UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,17 @@ def _polls(tx: Tx, terms: Terms, reach: Reach) -> list[Upload]:
     if reach.polls is None or not _due(tx, terms, UploadState.INDEXING, reach, 1):
         return []
     return _due(tx, terms, UploadState.INDEXING, reach, POLL_BATCH, reach.polls)
+
+
+def find_room(tx: Tx, terms: Terms) -> tuple[bool, bool]:
+    """(some documents found no room in the account, whether there is room is being tried just now)."""
+    found_none = is_trying = False
+    after = 0
+    while rows := tx.uploads.in_states(terms.mirror, terms.binding, IN_FLIGHT, after, PAGE):
+        after = rows[-1].id
+        codes = {row.code == QUOTA and row.state is UploadState.INDEXING for row in rows}
+        found_none, is_trying = found_none or True in codes, is_trying or False in codes
+    return found_none, is_trying
 
 
 def next_due(tx: Tx, terms: Terms) -> tuple[float | None, float | None]:

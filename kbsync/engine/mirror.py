@@ -31,9 +31,8 @@ from kbsync.state.store import Store, Tx
 
 log = structlog.get_logger("kbsync")
 
-SHOWN_BY_BASE = ("credentials", "knowledge-base-missing", "knowledge-base-emptied")
-SHOWN_BY_WORK = ("quota", "target-rejects")
-"""Halts by what shows that their cause is gone: a look at the base, or documents that are taken again."""
+SHOWN_BY_BASE = ("knowledge-base-missing", "knowledge-base-emptied")
+"""Halts whose cause is surely gone when the base answers; what the work ran into the work has to prove."""
 
 PATIENCE = 60.0
 
@@ -93,6 +92,7 @@ class MirrorRun:
     halt: Halt | None = None
     trouble: str = ""
     counts: Counts = field(default_factory=Counts)
+    proving: bool = False
     doubted: set[str] = field(default_factory=set)
     parts: Parts | None = None
     identity: RootIdentity | None = None
@@ -175,6 +175,7 @@ class MirrorRun:
             on_event=self._happened,
             on_doubt=self._doubt,
             may_delete=self._may_delete,
+            on_proof=self.end_halt_if_proven,
         )
         reconciler = Reconciler(self.store, ledger, self.clock, on_work=self._rows_written, keep=bodies.keep)
         deletions = Deletions(self.store, ledger, self.clock, self.trusted_identity)
@@ -291,14 +292,15 @@ class MirrorRun:
     async def try_again(self) -> None:
         """The base answers. Where that is what was wrong the halt is over; else the work has to prove it."""
         assert self.halt is not None
-        if self.halt.reason in SHOWN_BY_BASE:
+        if self.halt.reason in SHOWN_BY_BASE or self.parts is None or self.parts.worker.pulse.halted is None:
             await self.resume()
-        elif self.parts is not None:
-            self.parts.worker.resume()
+        else:
+            self.proving = True
+            self.parts.worker.try_again()
 
     async def end_halt_if_proven(self) -> None:
         """What the work was taken up for again went well, or nothing of it is left."""
-        if self.halt is None or self.parts is None or self.halt.reason not in SHOWN_BY_WORK:
+        if self.halt is None or self.parts is None or not self.proving:
             return
         pulse = self.parts.worker.pulse
         if pulse.halted is None and (pulse.is_proven or await self.parts.worker.is_idle(PATIENCE)):
@@ -329,7 +331,7 @@ class MirrorRun:
         """Say, on disk and in the log, that the mirror waits for a person, or no longer does."""
         if halt == self.halt:
             return
-        before, self.halt = self.halt, halt
+        before, self.halt, self.proving = self.halt, halt, False
         await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
         if halt is not None:
             log.error("mirror.halted", mirror=self.plan.name, reason=halt.reason, detail=halt.detail)

@@ -104,7 +104,7 @@ async def _left_over(run: MirrorRun) -> str:
     """Why documents are still not sent although the pass is over; '' when all are."""
     assert run.parts is not None
     terms = run.parts.ledger.terms
-    open_ones = (UploadState.INTENDED, UploadState.UNSURE, UploadState.INDEXING)
+    open_ones = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
     rows = await run.store.read(
         lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, open_ones, limit=1)
     )

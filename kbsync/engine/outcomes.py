@@ -7,7 +7,7 @@ request was on its way) and returns what is worth a line in the log.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from kbsync.contract import Accepted, DeleteOutcome, DocState, DocStatus, Listed, PutOutcome
@@ -126,7 +126,7 @@ class Repair(enum.Enum):
     ASKED = enum.auto()  # the target was asked to index it again
     AWAITED = enum.auto()  # the account is full: nothing is done until there is room
     NOT_OFFERED = enum.auto()  # the target cannot be asked
-    LATER = enum.auto()  # the target could not be asked now
+    LATER = enum.auto()  # the target could not be asked now, or it is not this document's turn
 
 
 def status_known(
@@ -145,27 +145,33 @@ def status_known(
         case DocState.FAILED if repair is Repair.ASKED:
             changed = lifecycle.repair(upload, status.reason, rhythm, spent=not status.halt)
         case DocState.FAILED:
-            offered = repair is not Repair.NOT_OFFERED
-            return failed_to_index(ledger, tx, upload, status.reason, status.code, offered=offered)
+            return failed_to_index(ledger, tx, upload, status, repair)
         case DocState.MISSING:
             changed = lifecycle.vanished(upload, rhythm)
+            if changed.state is UploadState.GONE:
+                return failed_to_index(ledger, tx, changed, _VANISHED)
         case _:
             changed = lifecycle.wait_on(upload, rhythm, is_working=status.state is DocState.INDEXING)
             if changed.elapsed >= rhythm.limits.give_up and repair is not Repair.LATER:
-                return failed_to_index(ledger, tx, changed, _overdue(changed), "overdue")
+                return failed_to_index(ledger, tx, changed, _overdue(changed))
     tx.uploads.save(changed)
     _settle(ledger, tx, changed)
     return None
 
 
-def resliced(ledger: Ledger, tx: Tx, number: int, is_asked: bool) -> None:
+def resliced(ledger: Ledger, tx: Tx, number: int, repair: Repair) -> None:
     """The target was asked to cut a document anew, or cannot be: then a fresh upload takes its place."""
     upload = tx.uploads.get(number)
     if upload is None or upload.state is not UploadState.INDEXING or upload.code != lifecycle.RESLICE:
         return
     rhythm = ledger.rhythm
-    asked = lifecycle.repair(upload, "", rhythm, spent=False)
-    tx.uploads.save(asked if is_asked else lifecycle.retire(upload, rhythm))
+    match repair:
+        case Repair.ASKED:
+            tx.uploads.save(lifecycle.repair(upload, "", rhythm, spent=False))
+        case Repair.LATER if not lifecycle.is_overdue(upload, rhythm):
+            tx.uploads.save(lifecycle.wait_on(upload, rhythm))
+        case _:
+            tx.uploads.save(lifecycle.retire(upload, rhythm))
     _settle(ledger, tx, upload)
 
 
@@ -183,28 +189,33 @@ def proof_ended(ledger: Ledger, tx: Tx, number: int, digest: str | None) -> None
     _settle(ledger, tx, upload)
 
 
-def _overdue(upload: Upload) -> str:
-    return f"not searchable after {upload.elapsed:.0f} s"
+_VANISHED = DocStatus(DocState.MISSING, "accepted, and soon after no longer at the target", "vanished")
+
+
+def _overdue(upload: Upload) -> DocStatus:
+    return DocStatus(DocState.UNKNOWN, f"not searchable after {upload.elapsed:.0f} s", "overdue")
 
 
 def failed_to_index(
-    ledger: Ledger, tx: Tx, upload: Upload, reason: str, code: str, *, offered: bool = True
+    ledger: Ledger, tx: Tx, upload: Upload, why: DocStatus, repair: Repair = Repair.NONE
 ) -> Happened | None:
     """Indexing failed for good this time: a fresh upload while tries are left, else quarantine.
 
-    `offered`: the target can be asked to index again; a fresh upload comes after that, else in its place.
+    A fresh upload comes after the target was asked to index again, or in place of that where it cannot be
+    asked. Where the account is to blame it costs the document no try.
     """
-    extra = 1 if ledger.terms.abilities.reembeds and offered else 0
-    tries = ledger.terms.limits.reembed_tries + extra
-    if upload.repairs < tries:
-        fresh = lifecycle.again(upload, reason, ledger.rhythm)
+    offered = ledger.terms.abilities.reembeds and repair is not Repair.NOT_OFFERED
+    tries = ledger.terms.limits.reembed_tries + (1 if offered else 0)
+    if why.halt or upload.repairs < tries:
+        fresh = lifecycle.again(upload, why.reason, ledger.rhythm, spent=not why.halt)
         if not ledger.terms.limits.marks:
             fresh = replace(fresh, name=ledger.next_name(tx, upload))
-        tx.uploads.save(lifecycle.retire(upload, ledger.rhythm))
+        is_there = upload.state is not UploadState.GONE
+        tx.uploads.save(lifecycle.retire(upload, ledger.rhythm) if is_there else upload)
         tx.uploads.add(fresh)
         _settle(ledger, tx, fresh)
         return None
-    failed = replace(lifecycle.reject(upload, reason, code), attempts=upload.repairs)
+    failed = replace(lifecycle.reject(upload, why.reason, why.code), attempts=upload.repairs)
     tx.uploads.save(failed)
     _settle(ledger, tx, failed)
     return _event(ledger, failed)
@@ -228,7 +239,17 @@ def look_ended(ledger: Ledger, tx: Tx, number: int, seen: Listed | None) -> Happ
             return None
     tx.uploads.save(changed)
     _settle(ledger, tx, changed)
+    if upload.state is UploadState.UNSURE and changed.state is not UploadState.UNSURE:
+        _remember_tries(ledger, tx, changed)
     return None
+
+
+def _remember_tries(ledger: Ledger, tx: Tx, lost: Upload) -> None:
+    """What is sent in place of a lost upload goes on counting: it must not go round for ever."""
+    for row in ledger.uploads(tx, lost.path or ""):
+        is_same = (row.digest, row.recipe) == (lost.digest, lost.recipe)
+        if row.state is UploadState.INTENDED and is_same:
+            tx.uploads.save(lifecycle.send_after_loss(row, lost, ledger.rhythm))
 
 
 def _found_again(ledger: Ledger, tx: Tx, upload: Upload, seen: Listed) -> Happened | None:
@@ -242,9 +263,9 @@ def _found_again(ledger: Ledger, tx: Tx, upload: Upload, seen: Listed) -> Happen
 
 
 def _is_served(ledger: Ledger, tx: Tx, upload: Upload) -> bool:
-    """Something else serves this path, or is on its way."""
-    if upload.path is None:
-        return True
+    """Something else serves this path, or is on its way; or nobody asks for it any more."""
+    if upload.path is None or tx.entries.get(ledger.terms.mirror, upload.path) is None:
+        return True  # no file of ours wants it any more
     others = [u for u in ledger.uploads(tx, upload.path) if u.id != upload.id]
     return any(u.state.serves or u.state.in_flight for u in others)
 
@@ -329,11 +350,12 @@ def expire(ledger: Ledger, tx: Tx, numbers: Sequence[int]) -> None:
             _settle(ledger, tx, upload)
 
 
-def recover(ledger: Ledger, tx: Tx) -> int:
-    """At start every upload that was being sent is unsure. Returns how many were."""
-    rows = tx.uploads.in_states(
+def recover(ledger: Ledger, tx: Tx, busy: Collection[int] = ()) -> int:
+    """Every upload that was being sent is unsure, but those that still are, `busy`. Returns how many."""
+    sending = tx.uploads.in_states(
         ledger.terms.mirror, ledger.terms.binding, (UploadState.SENDING,), limit=1_000_000
     )
+    rows = [upload for upload in sending if upload.id not in busy]
     for upload in rows:
         tx.uploads.save(lifecycle.doubt(upload, "interrupted while sending", ledger.rhythm))
         _settle(ledger, tx, upload)

@@ -1,13 +1,14 @@
 """Asks how documents that are indexing get on, and does what can be done for those that failed.
 
 A failed document is asked to be indexed again, a bounded number of times. A failure shown soon after that may
-be the old one and is not counted. An account without room costs no document a try. What never says that it
-is done is searched for.
+be the old one and is not counted. An account without room costs no document a try, and while it may have none
+few documents find out. What never says that it is done is searched for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from kbsync.contract import Confirms, DocState, DocStatus, Reads, Reembeds, Reslices, Target
 from kbsync.core import lifecycle
@@ -21,6 +22,30 @@ from kbsync.state.store import Store, Tx
 Judged = tuple[Upload, DocStatus, Repair]
 
 
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What a look showed. `halted`: only a person can help; what was seen besides is recorded."""
+
+    happened: Sequence[Happened | None] = ()
+    halted: Halted | None = None
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One round of asking. `tries`: see `Polls.ask`."""
+
+    tries: int | None
+    judged: list[Judged] = field(default_factory=list)
+    halted: Halted | None = None
+
+    def may_try(self) -> bool:
+        """One more document that found no room before may ask for it; counted."""
+        if self.tries is None:
+            return True
+        self.tries -= 1
+        return self.tries >= 0
+
+
 class Polls:
     """What concerns documents the target has and that do not serve yet."""
 
@@ -30,40 +55,57 @@ class Polls:
         self._target = target
         self._can_reembed = isinstance(target, Reembeds)
 
-    async def ask(self, rows: Sequence[Upload]) -> list[Happened | None]:
-        """Look at these documents and record what was seen. Raises `TargetError`, also `Halted`."""
-        await self._reslice([row for row in rows if row.code == lifecycle.RESLICE])
+    async def ask(self, rows: Sequence[Upload], tries: int | None = None) -> Polled:
+        """Look at these documents and record what was seen. Raises `TargetError` where nothing was.
+
+        `tries`: how many of those that found no room in the account may try once more; None: all.
+        """
         asked = [row for row in rows if row.code != lifecycle.RESLICE]
+        await self._reslice([row for row in rows if row.code == lifecycle.RESLICE], is_alone=not asked)
         if not asked:
-            return []
+            return Polled()
         known = await self._target.status([row.remote_id or "" for row in asked])
-        judged = [await self._judged(row, known.get(row.remote_id or "", _UNKNOWN)) for row in asked]
-        happened = await self._store.write(lambda tx: self._record(tx, judged))
+        turn = _Turn(tries)
+        for row in asked:
+            await self._take(turn, row, known.get(row.remote_id or "", _UNKNOWN))
+        happened = await self._store.write(lambda tx: self._record(tx, turn.judged))
+        return Polled(happened, turn.halted or self._full(turn.judged))
+
+    async def _take(self, turn: _Turn, row: Upload, status: DocStatus) -> None:
+        """What was done for others is recorded although the target halts in the midst of it."""
+        try:
+            turn.judged.append(await self._judged(row, status, turn))
+        except Halted as error:
+            turn.halted = error
+
+    def _full(self, judged: Sequence[Judged]) -> Halted | None:
         for _, status, repair in judged:
             if repair is Repair.AWAITED:
                 cure = f"kbsync --once --mirror {self._ledger.terms.plan.name}"
-                raise Halted(status.halt, status.reason, cure=cure, code=status.code)
-        return happened
+                return Halted(status.halt, status.reason, cure=cure, code=status.code)
+        return None
 
     def _record(self, tx: Tx, judged: Sequence[Judged]) -> list[Happened | None]:
         return [
             outcomes.status_known(self._ledger, tx, row.id, status, repair) for row, status, repair in judged
         ]
 
-    async def _judged(self, row: Upload, status: DocStatus) -> Judged:
+    async def _judged(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
         rhythm = self._ledger.rhythm
         if status.state is DocState.FAILED:
             if lifecycle.may_be_stale(row, rhythm):
                 return row, _UNKNOWN, Repair.NONE
-            repair = await self._mended(row, status)
+            repair = await self._mended(row, status, turn)
             return row, _UNKNOWN if repair is Repair.LATER else status, repair
         if status.state in _UNDECIDED and lifecycle.is_overdue(row, rhythm):
-            return await self._confirmed(row, status)
+            return (row, status, Repair.LATER) if turn.halted else await self._confirmed(row, status)
         return row, status, Repair.NONE
 
-    async def _mended(self, row: Upload, status: DocStatus) -> Repair:
+    async def _mended(self, row: Upload, status: DocStatus, turn: _Turn) -> Repair:
         if status.halt and row.code != lifecycle.QUOTA:
             return Repair.AWAITED
+        if turn.halted is not None or (row.code == lifecycle.QUOTA and not turn.may_try()):
+            return Repair.LATER
         if not self._can_reembed:
             return Repair.NOT_OFFERED
         if not status.halt and row.repairs >= self._ledger.terms.limits.reembed_tries:
@@ -77,7 +119,7 @@ class Polls:
         except Rejected:
             return Repair.NONE
         except Unavailable:
-            return Repair.LATER
+            return Repair.NONE if lifecycle.is_overdue(row, self._ledger.rhythm) else Repair.LATER
         except Unsure:
             return Repair.ASKED  # it costs money: rather waited for than asked twice
         return Repair.ASKED
@@ -91,25 +133,33 @@ class Polls:
         except Rejected:
             is_there = False
         except (Unavailable, Unsure):
-            return row, status, Repair.LATER
+            is_over = lifecycle.is_overdue(row, self._ledger.rhythm, times=2)
+            return row, status, Repair.NONE if is_over else Repair.LATER
         return row, DocStatus(DocState.READY) if is_there else status, Repair.NONE
 
-    async def _reslice(self, rows: Sequence[Upload]) -> None:
+    async def _reslice(self, rows: Sequence[Upload], *, is_alone: bool) -> None:
+        """One that cannot be cut now keeps no other waiting; `is_alone`: nothing else tells of the target."""
+        down: TargetError | None = None
         for row in rows:
-            is_asked = await self._is_resliced(row)
+            try:
+                repair = await self._resliced(row)
+            except (Unavailable, Unsure) as error:
+                repair, down = Repair.LATER, error
             await self._store.write(
-                lambda tx, row=row, asked=is_asked: outcomes.resliced(self._ledger, tx, row.id, asked)  # type: ignore[misc]
+                lambda tx, row=row, repair=repair: outcomes.resliced(self._ledger, tx, row.id, repair)  # type: ignore[misc]
             )
+        if down is not None and is_alone:
+            raise down
 
-    async def _is_resliced(self, row: Upload) -> bool:
+    async def _resliced(self, row: Upload) -> Repair:
         if not isinstance(self._target, Reslices) or row.remote_id is None:
-            return False
+            return Repair.NOT_OFFERED
         path = row.path or row.label
         try:
             await self._target.reslice(row.remote_id, path, self._ledger.terms.plan.settings(path))
         except Rejected:
-            return False
-        return True
+            return Repair.NOT_OFFERED
+        return Repair.ASKED
 
     async def prove(self, rows: Sequence[Upload]) -> None:
         """Read documents found at the target. Raises `TargetError` when it is down, rows untouched."""
@@ -124,9 +174,10 @@ class Polls:
             return None
         try:
             return await self._target.digest(row.remote_id)
-        except Halted:
-            raise
-        except TargetError:
+        except (Unavailable, Unsure):
+            await self._target.base()  # where the target itself is down, no document is to blame
+            return None
+        except Rejected:
             return None
 
 

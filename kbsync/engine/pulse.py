@@ -21,6 +21,7 @@ class Pulse:
     """Steady seconds throughout. Nothing is sent before `not_before`; nothing at all while `halted`.
 
     `is_proven`: since the work was taken up again the target has accepted something or finished it.
+    `is_full`: the account had no room to index, so that only a document that becomes ready proves anything.
     """
 
     halted: Halted | None = None
@@ -29,8 +30,13 @@ class Pulse:
     trouble: str = ""
     state_error: str = ""
     is_proven: bool = False
+    is_full: bool = False
     blamed: list[str] = field(default_factory=list)
     _blamed_code: str = ""
+
+    def taken_up(self) -> Pulse:
+        """To see whether the cause of a halt is gone: one more of the same halts again."""
+        return Pulse(is_full=self.is_full, blamed=self.blamed[:-1], _blamed_code=self._blamed_code)
 
     def state_failed(self, reason: str, now: float) -> bool:
         """The journal cannot be written; True when that is news."""
@@ -57,10 +63,14 @@ class Pulse:
         self.not_before = now + max(wished, min(LONGEST_PAUSE, 0.5 + (now - self.down_since) / 2))
         return None
 
+    def accepted(self) -> None:
+        """The target took a document."""
+        self.is_proven = self.is_proven or not self.is_full
+
     def went_well(self, happened: Sequence[Happened | None]) -> None:
         """Documents became ready: the target does its work."""
         if any(event is not None and event.event in DONE for event in happened):
-            self.is_proven = True
+            self.is_proven, self.is_full = True, False
 
     def blame(self, answers: Sequence[tuple[Upload, PutOutcome]], cure: str) -> Halted | None:
         """Five documents in a row refused with one code and none accepted between: the target is to blame."""

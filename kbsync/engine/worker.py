@@ -7,7 +7,9 @@ answer. It can be cut anywhere: the next start finds every announced effect in t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -15,11 +17,12 @@ from kbsync.contract import Accepted, Outgoing, PutOutcome, Renames, Target
 from kbsync.core.model import Upload
 from kbsync.engine import looks, outcomes
 from kbsync.engine.clock import Clock, rest
-from kbsync.engine.due import Reach, find_due, next_due
+from kbsync.engine.due import Reach, find_due, find_room, next_due
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.outcomes import Happened
 from kbsync.engine.polling import Polls
 from kbsync.engine.pulse import STATE_PAUSE, Pulse
+from kbsync.engine.recovery import bring_forward
 from kbsync.engine.sending import Batch, Bodies, replaced_by
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.state.store import Store, Tx
@@ -28,6 +31,8 @@ log = structlog.get_logger("kbsync")
 
 LONGEST_REST = 30.0
 BUSY_REST = 1.0
+CLOCK_STEP = 30.0
+"""Seconds: a clock that was set back by more has left rows due too late."""
 
 
 class Worker:
@@ -35,6 +40,7 @@ class Worker:
 
     `on_halt` is told when only a person can help, `on_event` what was done, `on_doubt` which file does not
     hold the bytes any more that were to be sent. `may_delete` looks at the root before documents go.
+    `on_proof`: the target does its work.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class Worker:
         on_event: Callable[[Happened], None] = lambda _event: None,
         on_doubt: Callable[[str], None] = lambda _path: None,
         may_delete: Callable[[], Awaitable[bool]] | None = None,
+        on_proof: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -58,9 +65,12 @@ class Worker:
         self._on_event = on_event
         self._on_doubt = on_doubt
         self._may_delete = may_delete
+        self._on_proof = on_proof
         self._bodies = bodies
         self._polls = Polls(store, ledger, target)
         self._next_poll = 0.0
+        self._ahead = clock.wall() - clock.steady()
+        self._has_lost = False  # a task ended before it could record what became of its rows
         self._wake = asyncio.Event()
         self._busy: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,6 +85,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop`."""
+        await self._look_back()
         while not self._stopping:
             self._wake.clear()
             try:
@@ -83,6 +94,12 @@ class Worker:
                 self._state_failed(error)
                 seconds = STATE_PAUSE
             await rest(self._clock, seconds, self._wake)
+
+    async def _look_back(self) -> None:
+        """An earlier run may have found the account full."""
+        with contextlib.suppress(StateError):
+            found_none, _ = await self._store.read(lambda tx: find_room(tx, self._ledger.terms))
+            self.pulse.is_full = found_none
 
     async def stop(self, grace: float = 0.5) -> None:
         """No new requests; those in flight get `grace` seconds, then they are cut."""
@@ -96,7 +113,7 @@ class Worker:
 
     async def is_idle(self, patience: float = 0.0) -> bool:
         """Nothing is being done, and nothing is left to do within `patience` seconds."""
-        if self._busy or self._tasks:
+        if self._busy or self._tasks or self._has_lost:
             return False
         due = await self._next_due()
         return due is None or due > self._clock.wall() + patience
@@ -109,8 +126,13 @@ class Worker:
         return min((due for due in (indexing, other) if due is not None), default=None)
 
     def resume(self) -> None:
-        """The cause of a halt is gone, or may be."""
-        self.pulse = Pulse()
+        """The cause of a halt is gone."""
+        self.pulse = Pulse(is_full=self.pulse.is_full)
+        self.wake()
+
+    def try_again(self) -> None:
+        """The cause of a halt may be gone: the work is taken up to see."""
+        self.pulse = self.pulse.taken_up()
         self.wake()
 
     async def _round(self) -> float:
@@ -120,31 +142,50 @@ class Worker:
         now = self._clock.steady()
         if now < self.pulse.not_before:
             return self.pulse.not_before - now
+        await self._catch_up()
         reach = self._reach(now)
         due = await self._store.read(lambda tx: find_due(tx, self._ledger.terms, reach))
+        tries = await self._tries()
         await self._expire(due.expired)
         started = [
             await self._start_deletes(due.deletes),
             self._start(due.looks, self._look),
             self._start_if_free(due.proofs, self._prove),
-            self._start_polls(due.polls),
+            self._start_polls(due.polls, tries),
             self._start_renames(due.renames),
-            self._start_sends(due.sends),
+            self._start_sends(due.sends[:tries]),
         ]
-        return 0.0 if any(started) else await self._until_next()
+        return 0.0 if any(started) else await self._until_next(held_back=tries is not None)
+
+    async def _catch_up(self) -> None:
+        """What a task left behind, or a clock that was set back."""
+        ahead = self._clock.wall() - self._clock.steady()
+        if self._has_lost or ahead < self._ahead - CLOCK_STEP:
+            busy = frozenset(self._busy)
+            await self._store.write(lambda tx: outcomes.recover(self._ledger, tx, busy))
+            await bring_forward(self._store, self._ledger)
+        self._has_lost, self._ahead = False, ahead
+
+    async def _tries(self) -> int | None:
+        """How many documents may find out whether the account has room again; None: there is room."""
+        if not self.pulse.is_full:
+            return None
+        _, is_trying = await self._store.read(lambda tx: find_room(tx, self._ledger.terms))
+        return 0 if is_trying else 1
 
     def _reach(self, now: float) -> Reach:
         limits = self._ledger.terms.limits
         polls = limits.poll_first if self._slots and now >= self._next_poll else None
         return Reach(self._clock.wall(), limits.batch * self._slots, polls, frozenset(self._busy))
 
-    async def _until_next(self) -> float:
+    async def _until_next(self, *, held_back: bool) -> float:
         if not self._slots:
             return LONGEST_REST  # a task that ends wakes us
         due = await self._next_due()
         if due is None:
             return LONGEST_REST
-        least = BUSY_REST if self._busy else 0.02  # a busy row may be due, and its task wakes us
+        # a busy row may be due, and its task wakes us; one that is held back may be due all the time
+        least = BUSY_REST if self._busy or held_back else 0.02
         return min(LONGEST_REST, max(least, due - self._clock.wall()))
 
     @property
@@ -183,8 +224,10 @@ class Worker:
             await work(rows)
             self.pulse.state_error = ""
         except StateError as error:
+            self._has_lost = True
             self._state_failed(error)
         except Exception:
+            self._has_lost = True
             self.pulse.not_before = self._clock.steady() + STATE_PAUSE
             log.exception("worker.failed", mirror=self._ledger.terms.plan.name)
 
@@ -240,9 +283,12 @@ class Worker:
                 outcomes.put_ended(self._ledger, tx, u.id, _or_halt(answer, halted)) for u, answer in pairs
             ]
 
-        self._tell(await self._store.write(record))
+        happened = await self._store.write(record)
+        self._tell(happened)
         if any(isinstance(answer, Accepted) for answer in answers):
-            self.pulse.is_proven = True
+            self.pulse.accepted()
+        self.pulse.went_well(happened)
+        await self._prove_well()
         await self._note_trouble([a for a in answers if isinstance(a, TargetError)], len(answers))
 
     async def _weigh_blame(self, pairs: Sequence[tuple[Upload, PutOutcome]]) -> None:
@@ -271,22 +317,26 @@ class Worker:
             numbers = [row.id for row in rows]
             await self._store.write(lambda tx: outcomes.expire(self._ledger, tx, numbers))
 
-    def _start_polls(self, rows: Sequence[Upload]) -> bool:
+    def _start_polls(self, rows: Sequence[Upload], tries: int | None) -> bool:
         """Seldom enough that each poll tells of many."""
-        started = self._start_if_free(rows, self._poll)
+        started = self._start_if_free(rows, partial(self._poll, tries=tries))
         if started:
             self._next_poll = self._clock.steady() + self._ledger.terms.limits.poll_first
         return started
 
-    async def _poll(self, rows: Sequence[Upload]) -> None:
+    async def _poll(self, rows: Sequence[Upload], tries: int | None) -> None:
         try:
-            happened = await self._polls.ask(rows)
+            polled = await self._polls.ask(rows, tries)
         except TargetError as error:
             await self._note_trouble([error], 1)
             return
         self.pulse.down_since = None
-        self.pulse.went_well(happened)
-        self._tell(happened)
+        self.pulse.went_well(polled.happened)
+        self._tell(polled.happened)
+        await self._prove_well()
+        if polled.halted is not None:
+            self.pulse.is_full = polled.halted.halt == "quota"
+            await self._halt(polled.halted)
 
     async def _prove(self, rows: Sequence[Upload]) -> None:
         try:
@@ -363,6 +413,10 @@ class Worker:
         if self.pulse.halted is None:
             self.pulse.halted = error
             await self._on_halt(error)
+
+    async def _prove_well(self) -> None:
+        if self.pulse.is_proven and self._on_proof is not None:
+            await self._on_proof()
 
     def _tell(self, happened: Sequence[Happened | None]) -> None:
         for event in happened:

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from kbsync.contract import DocState, Listed, Reads, Target
+from kbsync.contract import DocState, DocStatus, Listed, Reads, Target
 from kbsync.core.lifecycle import RETIRE_TRIES
 from kbsync.core.model import Upload, UploadState
 from kbsync.core.planner import tells
@@ -16,6 +16,7 @@ from kbsync.state.entries import Entry
 from kbsync.state.store import Glance, Tx
 
 PAGE = 200
+_UNSAID = DocStatus(DocState.UNKNOWN)
 SERVING = (UploadState.SERVING, UploadState.HELD)
 UNSETTLED = (UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
 
@@ -188,8 +189,11 @@ class Auditor:
         """Those that the target does not say are missing."""
         if not ids:
             return set()
-        known = await self._target.status(ids)
-        return {one for one in ids if one in known and known[one].state is not DocState.MISSING}
+        known = dict(await self._target.status(ids))
+        unsaid = [one for one in ids if known.get(one, _UNSAID).state is DocState.UNKNOWN]
+        if unsaid and len(unsaid) < len(ids):  # a target may leave a few for another request
+            known |= await self._target.status(unsaid)
+        return {one for one in ids if known.get(one, _UNSAID).state is not DocState.MISSING}
 
     def _still_serves(self, row: Upload) -> bool:
         now = self._glance.read(lambda tx: tx.uploads.get(row.id))

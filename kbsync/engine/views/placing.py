@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kbsync.core.model import Choice, Presence, Status, Upload
+from kbsync.core.model import UNREADABLE, Choice, Presence, Status, Upload
 from kbsync.core.planner import tells
 from kbsync.engine.views.audit import Proof, Stray, holds
 from kbsync.engine.views.footing import Footing
@@ -75,6 +75,11 @@ class Placing:
         )
 
     def _twin(self, stray: Stray, server: Upload) -> str:
+        if stray.digest in ("", UNREADABLE):
+            return (
+                f"document {stray.remote_id} has the name of this file and its bytes could not be read; "
+                f"{server.remote_id} serves the file"
+            )
         is_same = tells(stray.digest, stray.size, server.digest, server.size)
         same = "the same bytes" if is_same else "other bytes"
         return (

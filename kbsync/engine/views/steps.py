@@ -11,7 +11,7 @@ from kbsync.state.entries import Entry
 
 SENT = (Effect.UPLOAD, Effect.REPLACE, Effect.REEMBED)
 LOST = "its answer was lost; it is looked for before it is sent again"
-AGAIN = "it is sent again under its new path"
+AGAIN = "the target cannot rename"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def _sending(wish: Wish, course: Course) -> Upload | None:
 def _source(effect: Effect, server: Upload | None, moved_from: str | None) -> str | None:
     if effect is not Effect.RENAME:
         return None
-    return moved_from or (server.label if server is not None else None)
+    return moved_from or (server.label or server.path if server is not None else None)
 
 
 def _remark(effect: Effect, wish: Wish, course: Course) -> str:

@@ -104,7 +104,7 @@ def trusted(endpoint: Endpoint) -> ssl.SSLContext:
     try:
         context.load_verify_locations(endpoint.ca_file)
     except (OSError, ssl.SSLError) as error:
-        why = error.strerror or "no certificates in PEM form"
+        why = "no certificates in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
         raise UsageError(f"ca_file {endpoint.ca_file}: {why}") from None
     return context
 

@@ -67,7 +67,7 @@ class MirrorJudge:
         error.args = (reason,)
 
     def _advise(self, error: Halted, reason: str) -> str:
-        error.cure = self._settings.command("--once")
+        error.cure = self._settings.command("retry")
         tells_time = error.halt == "credentials" and self._skew.sentence
         return f"{reason}; {self._skew.sentence}" if tells_time else reason
 

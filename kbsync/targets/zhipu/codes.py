@@ -16,6 +16,8 @@ from kbsync.targets.zhipu.meanings import CODES, KINDS, VAGUE, Blame, Meaning
 from kbsync.targets.zhipu.wire import Envelope, envelope_of
 
 KEY_ADVICE = "put a valid api_key (or api_key_file) into the config"
+ACCOUNT_ADVICE = "see to the account and its rights in the vendor's console"
+KEY_CODES = frozenset({"401", "1000", "1001", "1002", "1003", "1004"})
 MONEY_ADVICE = "top up the account or renew its plan in the vendor's console"
 SPACE_ADVICE = "delete documents there or get more space in the vendor's console"
 
@@ -130,7 +132,8 @@ def _later(answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
 
 
 def _credentials(_answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
-    return Halted("credentials", f"{_reason(envelope, sentence)}; {KEY_ADVICE}", code=envelope.code)
+    advice = KEY_ADVICE if envelope.code in KEY_CODES else ACCOUNT_ADVICE
+    return Halted("credentials", f"{_reason(envelope, sentence)}; {advice}", code=envelope.code)
 
 
 def _money(_answer: Answer, envelope: Envelope, sentence: str) -> TargetError:

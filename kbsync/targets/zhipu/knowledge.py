@@ -35,6 +35,6 @@ class Knowledge:
             "knowledge-base-missing",
             f"knowledge base {self._settings.knowledge_id} is not at {self._settings.address} for this "
             f"api_key: {words}; correct knowledge_id (or base_url) in the config",
-            cure=self._settings.command("--once"),
+            cure=self._settings.command("retry"),
             code=code,
         )

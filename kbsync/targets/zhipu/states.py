@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from kbsync.contract import DocState, DocStatus
 from kbsync.targets.zhipu import words
+from kbsync.targets.zhipu.codes import SPACE_ADVICE
 from kbsync.targets.zhipu.wire import Failure, Row
 
+_FULL = "the account has no room left to make documents searchable"
 _STATES = {0: DocState.INDEXING, 1: DocState.READY, 2: DocState.FAILED}
 
 _MEANINGS = {
@@ -29,7 +31,9 @@ def status_of(row: Row) -> DocStatus:
 def _failed(failure: Failure) -> DocStatus:
     said = words.quoted(failure.text)
     reason = said or _MEANINGS.get(failure.code, "the vendor gives no reason")
-    return DocStatus(DocState.FAILED, reason, failure.code, "quota" if _is_full(failure) else "")
+    if _is_full(failure):
+        return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {SPACE_ADVICE}", failure.code, "quota")
+    return DocStatus(DocState.FAILED, reason, failure.code)
 
 
 def _is_full(failure: Failure) -> bool:

@@ -83,7 +83,7 @@ class ZhipuTarget:
         )
         self._api = Api(settings, self._client)
         self._knowledge = Knowledge(settings, self._api)
-        self._allowance = Allowance(self._api.capacity, steady, settings.command("--once"))
+        self._allowance = Allowance(self._api.capacity, steady, settings.command("retry"))
         self._uploading = Uploading(settings, self._api, self._knowledge, self._allowance)
         self._waiting = Waiting(self._api, self._knowledge, settings.concurrency)
         self._mending = Mending(self._api, self._knowledge, steady)

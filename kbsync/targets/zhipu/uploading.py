@@ -52,7 +52,7 @@ class Uploading:
             return await self._without_base(error)
         except TargetError as error:
             return error
-        return outcome_of(receipt, document.name, self._settings.command("--once"))
+        return outcome_of(receipt, document.name, self._settings.command("retry"))
 
     async def _without_base(self, error: Rejected) -> TargetError:
         """The base may be gone, which is no fault of the document."""

@@ -66,13 +66,13 @@ async def test_a_missing_base_calls_a_person(answer: Any) -> None:
     assert caught.value.halt == "knowledge-base-missing"
     assert BASE in caught.value.reason
     assert "knowledge_id" in caught.value.reason
-    assert caught.value.cure == "kbsync --once --mirror handbook"
+    assert caught.value.cure == "kbsync retry --mirror handbook"
 
 
 async def test_cures_do_without_a_mirror_that_has_no_name() -> None:
     with pytest.raises(Halted) as caught:
         await target(Vendor(base=[404]), mirror="").base()
-    assert caught.value.cure == "kbsync --once"
+    assert caught.value.cure == "kbsync retry"
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ async def test_a_failed_file_is_judged_by_the_reason(
     assert said in outcome.reason
     assert reason is None or reason in outcome.reason
     if isinstance(outcome, Halted):
-        assert (outcome.halt, outcome.cure) == ("quota", "kbsync --once --mirror handbook")
+        assert (outcome.halt, outcome.cure) == ("quota", "kbsync retry --mirror handbook")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ async def test_a_document_that_does_not_fit_is_not_sent() -> None:
     assert isinstance(outcome, Halted)
     assert outcome.halt == "quota"
     assert outcome.reason == "the account has 12.3 MB left of 1.0 GB; guide.md needs 15.0 MB"
-    assert outcome.cure == "kbsync --once --mirror handbook"
+    assert outcome.cure == "kbsync retry --mirror handbook"
     assert vendor.asked == {"capacity": 1}
 
 

@@ -1,0 +1,507 @@
+"""Promises that hold only while nothing comes together by bad luck: here it does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kbsync.contract import DocState, DocStatus
+from kbsync.core.model import Upload, UploadState
+from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.once import run_once
+from kbsync.engine.watching import Watching
+from kbsync.errors import Halted, NameTaken, Rejected, StateError, Unavailable, Unsure
+from kbsync.source.hints import HintSet
+from kbsync.targets.memory import FOREVER, Behaviour, Failure, Fault, ForgetfulMemory
+from tests.engine.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path, ForgetfulMemory, list_lag=1.0, marks=False, poll_first=1.0, reembed_grace=5.0)
+    world.base.behaviour = Behaviour(indexing_seconds=3.0)
+    return world
+
+
+def rows(world: World) -> list[Upload]:
+    found: list[Upload] = world.glance(
+        lambda tx: tx.uploads.in_states(world.run.mirror, 1, tuple(UploadState), limit=10_000)
+    )
+    return found
+
+
+def states(world: World) -> list[str]:
+    return [row.state.name for row in rows(world)]
+
+
+def ops(world: World, op: str) -> int:
+    return sum(request.op == op for request in world.base.requests)
+
+
+async def soon(world: World, seconds: float = 60.0, **kwargs: Any) -> Any:
+    return await asyncio.wait_for(world.once(**kwargs), seconds)
+
+
+# -- lost answers --------------------------------------------------------------------------------------
+
+
+async def test_a_document_whose_answer_is_always_lost_lets_the_pass_end(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unsure("no answer"), match="bad.md", times=FOREVER))
+    world.write("bad.md", "one")
+    world.write("good.md", "two")
+    end = await soon(world)
+    assert not end.complete
+    assert "bad.md" in end.trouble
+    assert "no answer" in end.trouble
+    assert world.served() == {"good.md": "two"}
+    assert ops(world, "list") < 80
+    world.base.faults.clear()
+    world.clock.now += 400
+    end = await soon(world)
+    assert end.complete
+    assert world.served() == world.on_disk()
+
+
+async def test_where_the_list_is_the_truth_it_lets_the_pass_end_as_well(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.base.faults.append(Fault("put", error=lambda: Unsure("no answer"), times=FOREVER))
+    world.write("bad.md", "one")
+    end = await soon(world)
+    assert not end.complete
+    assert ops(world, "put") < 20
+
+
+async def test_tries_are_remembered_over_a_lost_answer(world: World) -> None:
+    world.base.behaviour.failures.append(Failure(lambda _s: True, times=FOREVER))
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), nth=2))
+    world.write("a.md")
+    await soon(world)
+    assert "FAILED" in states(world)
+    assert ops(world, "reembed") == 3
+    assert world.puts() == 2
+
+
+async def test_what_was_lost_turns_up_after_its_file_is_gone_and_is_deleted(world: World) -> None:
+    world.write("keep.md", "keep")
+    await world.once()
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), late=200.0))
+    world.write("a.md")
+    await world.once()
+    world.delete("a.md")
+    await world.once()
+    assert world.served() == {"keep.md": "keep"}
+    world.clock.now += 1000
+    await world.once()
+    world.clock.now += 100
+    await world.once()
+    assert world.served() == {"keep.md": "keep"}
+    assert len(world.base.documents) == 1
+
+
+async def test_looks_for_others_do_not_make_the_looks_for_a_lost_one_seldom(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), late=300.0))
+    world.write("a.md")
+    await world.once()
+    for n in range(3):
+        world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
+        world.write(f"b{n}.md", str(n))
+        await world.once()
+    world.clock.now += 1000
+    await world.once()
+    assert len(world.base.documents) == 4
+
+
+async def test_a_document_found_by_nothing_but_its_name_is_found_though_its_size_is_not_told(
+    world: World,
+) -> None:
+    world.base.behaviour.tells_size = False
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
+    world.write("a.md")
+    await world.once()
+    assert world.puts() == 1
+
+
+async def test_a_clock_set_back_does_not_hide_what_was_lost(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
+    world.base.clock = world.base._agenda._clock = lambda: world.clock.started + world.clock.now
+    world.write("a.md")
+    world.clock.skew = 3600.0
+
+    async def set_back() -> None:
+        while "UNSURE" not in (states(world) if world.runs and world.run.parts else []):
+            await asyncio.sleep(0)
+        world.clock.skew = 0.0
+
+    async with world.running() as store:
+        run = run_once(world.make_run(store))
+        await asyncio.wait_for(asyncio.gather(run, set_back()), 60)
+    await soon(world)
+    assert world.puts() == 1
+    assert states(world) == ["SERVING"]
+
+
+# -- documents that vanish -----------------------------------------------------------------------------
+
+
+async def test_a_status_that_flickers_twice_loses_no_document(world: World) -> None:
+    world.base.behaviour.indexing_seconds = 150.0
+    poll, missing = world.base.poll, DocStatus(DocState.MISSING)
+    flicker = {20, 90}
+
+    def flickering(remote_id: str) -> Any:
+        for at in list(flicker):
+            if world.clock.now - began > at:
+                flicker.discard(at)
+                return missing
+        return poll(remote_id)
+
+    world.base.poll = flickering  # type: ignore[method-assign]
+    world.write("a.md")
+    began = world.clock.now
+    await soon(world)
+    assert not flicker
+    assert world.puts() == 1
+    assert world.served() == world.on_disk()
+
+
+async def test_a_clock_set_forward_is_no_patience_with_the_target(world: World) -> None:
+    world.base.clock = world.base._agenda._clock = lambda: world.clock.started + world.clock.now
+    world.base.behaviour.indexing_seconds = 90.0
+    world.write("a.md")
+
+    async def set_forward() -> None:
+        while world.clock.now < 30:
+            await asyncio.sleep(0)
+        world.clock.skew = 7200.0
+
+    async with world.running() as store:
+        run = run_once(world.make_run(store))
+        await asyncio.wait_for(asyncio.gather(run, set_forward()), 60)
+    assert world.puts() == 1
+    assert world.served() == world.on_disk()
+
+
+async def test_deletions_are_weighed_although_the_clock_was_set_back(world: World) -> None:
+    world.write_many(10)
+    await world.once()
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+        world.delete("f1.md")
+        world.clock.skew = 7200.0
+        for _ in range(40):
+            await run.compare()
+            await run.tend()
+            await world.clock.sleep(0.2)
+            if await store.read(lambda tx: tx.holds.candidate_times(run.mirror)[0]):
+                break
+        world.clock.skew = 0.0
+        for _ in range(100):
+            await run.tend()
+            await world.clock.sleep(0.2)
+        await run.end()
+    assert world.served() == world.on_disk()
+
+
+async def test_a_document_that_always_vanishes_is_sent_a_few_times_and_quarantined(world: World) -> None:
+    world.base.behaviour.indexing_seconds = 1000.0
+    put = world.base.accept
+
+    def accept(content: Any, remote_id: str) -> Any:
+        document = put(content, remote_id)
+        world.base.later(2.0, lambda: world.base.remove(document.remote_id, "vanished"))
+        return document
+
+    world.base.accept = accept  # type: ignore[method-assign]
+    world.write("a.md")
+    end = await soon(world)
+    assert end.complete
+    assert world.puts() <= 1 + world.limits.reembed_tries + 1
+    assert world.statuses() == {"failed": 1}
+
+
+# -- waiting, mending ----------------------------------------------------------------------------------
+
+
+async def test_one_document_that_cannot_be_cut_anew_now_keeps_no_other_waiting(world: World) -> None:
+    world.base.behaviour.failures.append(Failure(lambda s: s.name.startswith("a"), times=5))
+    world.write("a.md")
+    await world.once()
+    assert "FAILED" in states(world)
+    world.plan = replace(world.plan, settings=lambda _path: {"chunk_size": 99}, fingerprint="other")
+    world.base.faults.append(Fault("reslice", error=lambda: Unavailable("not now"), times=FOREVER))
+    world.write("b.md", "other")
+    await soon(world)
+    assert world.statuses().get("ready", 0) >= 1
+    assert "b.md" in world.served()
+
+
+async def test_a_delete_that_lies_is_repeated_for_what_failed_to_index_too(world: World) -> None:
+    world.base.behaviour.failures.append(Failure(lambda _s: True, times=4))
+    world.base.faults.append(Fault("delete", lie=True))
+    world.write("a.md")
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert len(world.base.documents) == 2
+    for n in range(3):
+        world.clock.now += 100
+        world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
+        world.write(f"b{n}.md", str(n))
+        await world.once()
+    assert len(world.base.documents) == 4
+
+
+async def test_what_was_done_before_a_halt_in_mid_poll_is_recorded(world: World) -> None:
+    world.base.behaviour.failures.append(Failure(lambda s: s.name < "c", times=1))
+    world.write("a.md", "a")
+    world.write("b.md", "b")
+    world.write("c.md", "c")
+    world.base.faults.append(Fault("reembed", error=lambda: Halted("quota", "no money"), nth=2))
+    await soon(world)
+    assert world.run.halt is not None
+    assert "c.md" in world.served()
+    assert states(world).count("SERVING") == 1
+    assert sorted(row.repairs for row in rows(world)) == [0, 0, 1]
+
+
+async def test_a_name_that_is_taken_counts_no_other_trouble(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=6))
+    world.base.faults.append(Fault("put", error=lambda: NameTaken("taken"), nth=7))
+    world.write("a.md")
+    for _ in range(6):
+        world.clock.now += 400
+        await soon(world)
+    assert world.statuses() == {"ready": 1}
+
+
+# -- state lost ----------------------------------------------------------------------------------------
+
+
+async def test_a_target_that_is_down_while_documents_are_proven_makes_no_twins(world: World) -> None:
+    world.plan = replace(world.plan, names="plain")
+    world.write_many(3)
+    await world.once()
+    puts = world.puts()
+    for file in world.state.iterdir():
+        file.unlink()
+    for op in ("digest", "put", "status"):
+        world.base.faults.append(Fault(op, error=lambda: Unavailable("down"), times=FOREVER))
+    world.base.faults.append(Fault("base", error=lambda: Unavailable("down"), nth=2, times=FOREVER))
+    await soon(world)
+    world.base.faults.clear()
+    world.clock.now += 400
+    await soon(world)
+    assert world.puts() == puts
+    assert world.served() == world.on_disk()
+
+
+# -- the state's own rules -----------------------------------------------------------------------------
+
+
+async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_rule(world: World) -> None:
+    world.plan = replace(world.plan, settle=0.1)
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
+    hang = asyncio.Event()
+    world.base.faults.append(Fault("put", hang=hang, nth=2))
+    world.write("a.md", "one")
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+        assert run.parts is not None
+        await run.compare()
+        for _ in range(200):
+            await run.tend()
+            await asyncio.sleep(0.002)
+            if "UNSURE" in states(world):
+                break
+        world.move("a.md", "b.md")
+        await run.compare()
+        for _ in range(200):
+            await run.tend()
+            await asyncio.sleep(0.002)
+            if "SENDING" in states(world):
+                break
+        assert "SENDING" in states(world)
+        assert "UNSURE" in states(world)
+        world.move("b.md", "a.md")
+        await run.compare()
+        await run.tend()
+        hang.set()
+        await run.end()
+    await soon(world)
+    assert world.served() == world.on_disk()
+
+
+async def test_a_full_disk_after_a_send_leaves_no_upload_to_itself(world: World) -> None:
+    world.write("keep.md", "keep")
+    await world.once()
+    world.write("a.md")
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+        assert run.parts is not None
+        record = run.parts.worker._record_puts
+        failures = [StateError("the disk is full")]
+
+        async def failing(*args: Any) -> None:
+            if failures:
+                raise failures.pop()
+            await record(*args)
+
+        run.parts.worker._record_puts = failing  # type: ignore[method-assign]
+        await run.compare()
+        for _ in range(3000):
+            await run.tend()
+            await asyncio.sleep(0.001)
+            if "a.md" in world.served() and states(world) == ["SERVING", "SERVING"]:
+                break
+        await run.end()
+    assert states(world) == ["SERVING", "SERVING"]
+    assert world.puts() == 2
+
+
+async def test_rows_from_a_future_that_was_none_are_looked_at(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy", retry_after=200.0), times=1))
+    world.write("a.md")
+    world.clock.skew = 4 * 365 * 86400.0
+    await soon(world)
+    world.clock.skew = 0.0
+    world.clock.now += 400
+    end = await soon(world)
+    assert end.complete
+    assert world.statuses() == {"ready": 1}
+
+
+# -- the daemon ----------------------------------------------------------------------------------------
+
+
+class Still:
+    """A watcher that never sees anything."""
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        self.hints = HintSet()
+        self.rescan_wanted, self.rescan_reason, self.rescan_every = False, "", 900.0
+
+    async def start(self, _directories: int = 0) -> Any:
+        return SimpleNamespace(mode="still", why="", cure="", advice="")
+
+    async def stop(self) -> None: ...
+
+    async def check(self) -> list[Any]:
+        return []
+
+    def scan_started(self) -> None: ...
+
+    def scan_ended(self, *_args: Any) -> None: ...
+
+
+@pytest.fixture
+def halts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every halt that is said, and "" for its end."""
+    said: list[str] = []
+    set_halt = MirrorRun.set_halt
+
+    async def noted(run: MirrorRun, halt: Any) -> None:
+        if halt != run.halt:
+            said.append("" if halt is None else halt.reason)
+        await set_halt(run, halt)
+
+    monkeypatch.setattr(MirrorRun, "set_halt", noted)
+    return said
+
+
+@asynccontextmanager
+async def watched(world: World) -> AsyncIterator[Watching]:
+    async with world.running() as store:
+        stop = asyncio.Event()
+        watching = Watching(world.make_run(store), world.state, stop, make_watcher=Still)  # type: ignore[arg-type]
+        task = asyncio.create_task(watching.keep())
+        try:
+            yield watching
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, 20)
+
+
+async def until(world: World, condition: Callable[[], object], seconds: float) -> None:
+    """Virtual seconds."""
+    end = world.clock.now + seconds
+    while not condition() and world.clock.now < end:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_full_account_is_one_halt_and_few_requests(world: World, halts: list[str]) -> None:
+    world.base.behaviour.capacity = 2
+    world.write_many(60)
+    async with watched(world):
+        await until(world, lambda: halts, 100)
+        puts = world.puts()
+        reembeds = ops(world, "reembed")
+        await until(world, lambda: False, 3600)
+        assert halts == ["quota"]
+        assert world.puts() <= puts + 8
+        assert ops(world, "reembed") <= reembeds + 20
+        world.base.behaviour.capacity = 100
+        await until(world, lambda: len(world.served()) == 60, 2000)
+        await until(world, lambda: len(halts) == 2, 60)
+    assert halts == ["quota", ""]
+    assert world.served() == world.on_disk()
+    assert world.puts() == 60
+
+
+async def test_a_full_account_that_cannot_be_asked_again_quarantines_nothing(
+    world: World, halts: list[str]
+) -> None:
+    world.base.behaviour.capacity = 2
+    world.base.behaviour.not_offered = ("reembed",)
+    world.write_many(5)
+    async with watched(world):
+        await until(world, lambda: halts, 100)
+        await until(world, lambda: False, 7200)
+        assert halts == ["quota"]
+        assert "FAILED" not in states(world)
+        assert world.puts() < 40
+        world.base.behaviour.capacity = 100
+        await until(world, lambda: len(world.served()) == 5, 2000)
+    assert world.served() == world.on_disk()
+    assert len(world.base.documents) == 5
+
+
+async def test_a_key_that_may_look_and_not_write_is_one_halt(world: World, halts: list[str]) -> None:
+    world.base.faults.append(
+        Fault("put", error=lambda: Halted("credentials", "may not write"), times=FOREVER)
+    )
+    world.write_many(6)
+    async with watched(world):
+        await until(world, lambda: halts, 100)
+        await until(world, lambda: False, 3600)
+        assert halts == ["credentials"]
+        assert ops(world, "put") < 60
+        world.base.faults.clear()
+        await until(world, lambda: len(halts) == 2, 2000)
+        await until(world, lambda: len(world.served()) == 6, 100)
+    assert halts == ["credentials", ""]
+
+
+async def test_a_target_that_rejects_everything_quarantines_no_more_while_it_is_tried(
+    world: World, halts: list[str]
+) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Rejected("maintenance", code="99"), times=FOREVER))
+    world.write_many(40)
+    async with watched(world):
+        await until(world, lambda: halts, 100)
+        failed = states(world).count("FAILED")
+        await until(world, lambda: False, 7200)
+        assert halts == ["target-rejects"]
+        assert states(world).count("FAILED") == failed
+        assert ops(world, "put") < 60
+        world.base.faults.clear()
+        await until(world, lambda: len(halts) == 2, 2000)
+    assert halts == ["target-rejects", ""]
