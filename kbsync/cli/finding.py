@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from kbsync.config.model import MirrorConfig
 from kbsync.contract import Hit, Query, Searches, Target
 from kbsync.errors import UsageError
 from kbsync.state.mirrors import MirrorRecord
+
+MOST_FOUND = 1000
+"""Asked of a target whose hits have yet to be looked up: documents of others are among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,10 @@ async def _find(installation: Installation, query: Query) -> list[Found]:
 
 
 def _asked(installation: Installation, mirror: MirrorConfig, target: object, query: Query) -> Query:
-    """A target that keeps no paths is told the documents that the query selects, where they are few."""
-    keeps_paths = not isinstance(target, Target) or target.limits.marks
-    return query if keeps_paths or not query.selects else narrowed(installation, mirror, query)
+    """A target that keeps no paths is told which documents are meant, and gives all that it finds."""
+    if not isinstance(target, Target) or target.limits.marks:
+        return query
+    return replace(narrowed(installation, mirror, query), top_k=MOST_FOUND)
 
 
 async def _opened(installation: Installation, mirror: MirrorConfig, stack: AsyncExitStack) -> Searches | None:

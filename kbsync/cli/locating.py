@@ -47,7 +47,7 @@ def located(
 
 
 def narrowed(installation: Installation, mirror: MirrorConfig, query: Query) -> Query:
-    """The query with the ids of the documents that its path, types and date select, where they are few."""
+    """The query with the ids of our documents that its path, types and date select, where they are few."""
     state = look_at(installation)
     if state is None:
         return query

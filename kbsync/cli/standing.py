@@ -14,6 +14,7 @@ from kbsync.cli.choosing import look_at
 from kbsync.cli.exits import Code, worst
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Choice, Status, UploadState
+from kbsync.engine.mirror import TARGET_DOWN
 from kbsync.engine.once import PassEnd
 from kbsync.engine.status import OUT_OF_DATE, MirrorStatus, mirror_status, never_ran
 from kbsync.state.entries import Entry
@@ -51,14 +52,19 @@ class Standing:
     def code(self) -> Code:
         """The exit code of a pass that left this mirror so."""
         documents = self.status.documents
-        waits = self.trouble or self.busy or documents.pending or documents.indexing
+        waits = self.trouble or self.busy or documents.pending or documents.indexing or self.is_down
         return worst([self.settled_code, Code.PASSING if waits else Code.MIRRORED])
+
+    @property
+    def is_down(self) -> bool:
+        """Its target does not answer, which passes."""
+        return self.status.halt is not None and self.status.halt.reason == TARGET_DOWN
 
     @property
     def settled_code(self) -> Code:
         """The same, leaving aside what still waits for its turn."""
         documents = self.status.documents
-        needs_person = self.status.halt is not None or documents.held
+        needs_person = (self.status.halt is not None and not self.is_down) or documents.held
         return worst(
             [
                 Code.PERSON if needs_person else Code.MIRRORED,

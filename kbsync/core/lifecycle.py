@@ -23,6 +23,9 @@ LONGEST_AFTER_LOSS = 900.0
 LONGEST_BLINK = 60.0
 """Seconds between two looks that count as patience with a document that is being indexed."""
 
+POLL_SHARE = 0.25
+"""Of the time it has taken so far: a document that took long is not looked at for that much longer."""
+
 REEMBEDDING, QUOTA, RESLICE = "reembedding", "quota", "reslice"
 """Codes of rows that are indexing: asked for again, waiting for room in the account, slices to be cut."""
 
@@ -218,7 +221,7 @@ def wait_on(upload: Upload, rhythm: Rhythm, *, is_working: bool = False) -> Uplo
     """Still indexing: look again later, with growing pauses. `is_working`: the target says so itself."""
     aged = _watched(upload, rhythm)
     limits = rhythm.limits
-    wait = min(limits.poll_longest, limits.poll_first * 1.5 ** min(aged.looks, 40))
+    wait = min(limits.poll_longest, max(limits.poll_first, POLL_SHARE * aged.elapsed))
     code = "" if is_working and aged.code == REEMBEDDING else aged.code
     return replace(aged, looks=aged.looks + 1, absences=0, next_look_at=rhythm.now + wait, code=code)
 

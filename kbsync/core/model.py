@@ -220,7 +220,8 @@ class Limits:
     path, digest and upload id that were sent. `embedded`: the base lives and dies with this state (another
     id means the old one is lost), and its rejections come from looking into the document, so that many
     in a row mean many bad documents and never a broken target. `reembed_grace` is how long (seconds) a
-    failure may be an old one after indexing was asked for again.
+    failure may be an old one after indexing was asked for again. `ahead` is how many more documents than
+    `concurrency` may be made ready to go, for a target that holds back requests itself.
     """
 
     extensions: frozenset[str] = frozenset()
@@ -237,3 +238,4 @@ class Limits:
     poll_first: float = 1.0
     poll_longest: float = 15.0
     reembed_grace: float = 0.0
+    ahead: int = 0

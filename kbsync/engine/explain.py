@@ -190,6 +190,8 @@ class _Telling:
         if (waiting := self._unsettled()) != "":
             return waiting
         if any(u.state is UploadState.INDEXING for u in self._e.uploads):
+            if self._e.remote is not None and self._e.remote.is_ready:
+                return f"the knowledge base has it ready; leave the daemon running or {self._pass}"
             return "the knowledge base is still indexing it; wait a little"
         if any(u.state in WAITING for u in self._e.uploads):
             return f"it waits to be sent; leave the daemon running or {self._pass}"

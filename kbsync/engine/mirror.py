@@ -34,6 +34,7 @@ log = structlog.get_logger("kbsync")
 SHOWN_BY_BASE = ("knowledge-base-missing", "knowledge-base-emptied")
 """Halts whose cause is surely gone when the base answers; what the work ran into the work has to prove."""
 
+TARGET_DOWN = "target-down"
 PATIENCE = 60.0
 
 
@@ -288,6 +289,23 @@ class MirrorRun:
         await self.set_halt(None)
         if self.parts is not None:
             self.parts.worker.resume()
+
+    @property
+    def waits_for_person(self) -> bool:
+        """It halted over something that does not pass by itself."""
+        return self.halt is not None and self.halt.reason != TARGET_DOWN
+
+    async def tell_down(self, reason: str) -> None:
+        """The target does not answer: for people to see, unless they have to see something else."""
+        if self.halt is None:
+            await self.set_halt(
+                Halt(TARGET_DOWN, f"{reason}; the work goes on by itself when it answers", "")
+            )
+
+    async def tell_up(self) -> None:
+        """The target answers again."""
+        if self.halt is not None and self.halt.reason == TARGET_DOWN:
+            await self.set_halt(None)
 
     async def try_again(self) -> None:
         """The base answers. Where that is what was wrong the halt is over; else the work has to prove it."""

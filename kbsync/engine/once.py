@@ -64,6 +64,7 @@ async def _pass(run: MirrorRun, budget: float, on_scanned: Callable[[int], None]
 async def _begin(run: MirrorRun, budget: float) -> bool:
     deadline, wait = run.clock.steady() + budget, 1.0
     while not await run.begin():
+        await run.tell_up()  # what a daemon noted before is found out anew
         if run.halt is not None or run.clock.steady() + wait > deadline:
             return False
         await run.clock.sleep(wait)

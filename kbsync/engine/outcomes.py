@@ -152,8 +152,8 @@ def status_known(
                 return failed_to_index(ledger, tx, changed, _VANISHED)
         case _:
             changed = lifecycle.wait_on(upload, rhythm, is_working=status.state is DocState.INDEXING)
-            if changed.elapsed >= rhythm.limits.give_up and repair is not Repair.LATER:
-                return failed_to_index(ledger, tx, changed, _overdue(changed))
+            tx.uploads.save(changed)
+            return None  # nothing follows from it
     tx.uploads.save(changed)
     _settle(ledger, tx, changed)
     return None
@@ -192,8 +192,13 @@ def proof_ended(ledger: Ledger, tx: Tx, number: int, digest: str | None) -> None
 _VANISHED = DocStatus(DocState.MISSING, "accepted, and soon after no longer at the target", "vanished")
 
 
-def _overdue(upload: Upload) -> DocStatus:
-    return DocStatus(DocState.UNKNOWN, f"not searchable after {upload.elapsed:.0f} s", "overdue")
+def release_blamed(ledger: Ledger, tx: Tx, paths: Collection[str], code: str, reason: str) -> None:
+    """The target was to blame for these rejections: as if the documents had not been tried."""
+    for path in paths:
+        for upload in ledger.uploads(tx, path):
+            if upload.state is UploadState.FAILED and upload.code == code and upload.remote_id is None:
+                tx.uploads.save(lifecycle.refund(upload, reason, ledger.rhythm))
+                ledger.settle(tx, path)
 
 
 def failed_to_index(
@@ -266,8 +271,13 @@ def _is_served(ledger: Ledger, tx: Tx, upload: Upload) -> bool:
     """Something else serves this path, or is on its way; or nobody asks for it any more."""
     if upload.path is None or tx.entries.get(ledger.terms.mirror, upload.path) is None:
         return True  # no file of ours wants it any more
-    others = [u for u in ledger.uploads(tx, upload.path) if u.id != upload.id]
-    return any(u.state.serves or u.state.in_flight for u in others)
+    return _made_way(ledger, tx, upload)
+
+
+def _made_way(ledger: Ledger, tx: Tx, upload: Upload) -> bool:
+    """Another upload serves its path, or is about to."""
+    rows = [] if upload.path is None else ledger.uploads(tx, upload.path)
+    return any(u.id != upload.id and (u.state.serves or u.state.in_flight) for u in rows)
 
 
 def begin_deletes(ledger: Ledger, tx: Tx, numbers: list[int]) -> list[Upload]:
@@ -304,6 +314,7 @@ def delete_ended(ledger: Ledger, tx: Tx, number: int, outcome: DeleteOutcome) ->
     if upload is None or upload.state is not UploadState.RETIRING:
         return None
     rhythm = ledger.rhythm
+    event = "document.retired" if _made_way(ledger, tx, upload) else "document.deleted"
     match outcome:
         case None:
             changed = lifecycle.deleted(upload, rhythm)
@@ -317,8 +328,6 @@ def delete_ended(ledger: Ledger, tx: Tx, number: int, outcome: DeleteOutcome) ->
     _settle(ledger, tx, changed)
     if outcome is not None:
         return None
-    made_way = upload.path is not None and _is_served(ledger, tx, upload)
-    event = "document.retired" if made_way else "document.deleted"
     return Happened(event, upload.path or upload.label, upload.remote_id)
 
 

@@ -19,6 +19,9 @@ from kbsync.engine.outcomes import Happened, Repair
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.state.store import Store, Tx
 
+BLAME_LIMIT = 5
+"""Documents in a row that never get done before the target is to blame."""
+
 Judged = tuple[Upload, DocStatus, Repair]
 
 
@@ -32,9 +35,10 @@ class Polled:
 
 @dataclass(slots=True)
 class _Turn:
-    """One round of asking. `tries`: see `Polls.ask`."""
+    """One round of asking. `tries`: see `Polls.ask`. `gets_done`: some document became searchable."""
 
     tries: int | None
+    gets_done: bool = False
     judged: list[Judged] = field(default_factory=list)
     halted: Halted | None = None
 
@@ -54,6 +58,7 @@ class Polls:
         self._ledger = ledger
         self._target = target
         self._can_reembed = isinstance(target, Reembeds)
+        self._overdue: set[int] = set()
 
     async def ask(self, rows: Sequence[Upload], tries: int | None = None) -> Polled:
         """Look at these documents and record what was seen. Raises `TargetError` where nothing was.
@@ -65,7 +70,9 @@ class Polls:
         if not asked:
             return Polled()
         known = await self._target.status([row.remote_id or "" for row in asked])
-        turn = _Turn(tries)
+        turn = _Turn(tries, any(one.state is DocState.READY for one in known.values()))
+        if turn.gets_done:
+            self._overdue.clear()
         for row in asked:
             await self._take(turn, row, known.get(row.remote_id or "", _UNKNOWN))
         happened = await self._store.write(lambda tx: self._record(tx, turn.judged))
@@ -81,7 +88,7 @@ class Polls:
     def _full(self, judged: Sequence[Judged]) -> Halted | None:
         for _, status, repair in judged:
             if repair is Repair.AWAITED:
-                cure = f"kbsync --once --mirror {self._ledger.terms.plan.name}"
+                cure = f"kbsync retry --mirror {self._ledger.terms.plan.name}"
                 return Halted(status.halt, status.reason, cure=cure, code=status.code)
         return None
 
@@ -98,7 +105,7 @@ class Polls:
             repair = await self._mended(row, status, turn)
             return row, _UNKNOWN if repair is Repair.LATER else status, repair
         if status.state in _UNDECIDED and lifecycle.is_overdue(row, rhythm):
-            return (row, status, Repair.LATER) if turn.halted else await self._confirmed(row, status)
+            return (row, status, Repair.LATER) if turn.halted else await self._confirmed(row, status, turn)
         return row, status, Repair.NONE
 
     async def _mended(self, row: Upload, status: DocStatus, turn: _Turn) -> Repair:
@@ -124,18 +131,35 @@ class Polls:
             return Repair.ASKED  # it costs money: rather waited for than asked twice
         return Repair.ASKED
 
-    async def _confirmed(self, row: Upload, status: DocStatus) -> Judged:
+    async def _confirmed(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
         """It never said that it is done; a search that finds it decides."""
         if not isinstance(self._target, Confirms) or row.remote_id is None:
-            return row, status, Repair.NONE
+            return await self._given_up(row, turn)
         try:
             is_there = await self._target.is_searchable(row.remote_id, row.name)
         except Rejected:
             is_there = False
         except (Unavailable, Unsure):
-            is_over = lifecycle.is_overdue(row, self._ledger.rhythm, times=2)
-            return row, status, Repair.NONE if is_over else Repair.LATER
-        return row, DocStatus(DocState.READY) if is_there else status, Repair.NONE
+            if not lifecycle.is_overdue(row, self._ledger.rhythm, times=2):
+                return row, status, Repair.LATER
+            is_there = False
+        return (row, _READY, Repair.NONE) if is_there else await self._given_up(row, turn)
+
+    async def _given_up(self, row: Upload, turn: _Turn) -> Judged:
+        """It failed, unless nothing that the target accepts ever gets done: then the target is to blame."""
+        if not turn.gets_done:
+            self._overdue.add(row.id)
+        seconds = self._ledger.rhythm.limits.give_up
+        if len(self._overdue) >= BLAME_LIMIT:
+            self._overdue.clear()
+            raise Halted(
+                "target-stuck",
+                f"{BLAME_LIMIT} documents in a row were accepted and none was searchable after "
+                f"{seconds:.0f} s; the account may be out of money, or the service may be stuck",
+                cure=f"kbsync retry --mirror {self._ledger.terms.plan.name}",
+            )
+        status = DocStatus(DocState.FAILED, f"not searchable after {seconds:.0f} s", "overdue")
+        return row, status, await self._mended(row, status, turn)
 
     async def _reslice(self, rows: Sequence[Upload], *, is_alone: bool) -> None:
         """One that cannot be cut now keeps no other waiting; `is_alone`: nothing else tells of the target."""
@@ -181,5 +205,5 @@ class Polls:
             return None
 
 
-_UNKNOWN = DocStatus(DocState.UNKNOWN)
+_UNKNOWN, _READY = DocStatus(DocState.UNKNOWN), DocStatus(DocState.READY)
 _UNDECIDED = (DocState.UNKNOWN, DocState.INDEXING)

@@ -36,7 +36,8 @@ class Pulse:
 
     def taken_up(self) -> Pulse:
         """To see whether the cause of a halt is gone: one more of the same halts again."""
-        return Pulse(is_full=self.is_full, blamed=self.blamed[:-1], _blamed_code=self._blamed_code)
+        counted = [""] * max(0, len(self.blamed) - 1)
+        return Pulse(is_full=self.is_full, blamed=counted, _blamed_code=self._blamed_code)
 
     def state_failed(self, reason: str, now: float) -> bool:
         """The journal cannot be written; True when that is news."""

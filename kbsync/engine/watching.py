@@ -20,6 +20,7 @@ log = structlog.get_logger("kbsync")
 
 CHECK_EVERY = 1.0
 PROBE_EVERY, LONGEST_PROBE = 30.0, 900.0
+DOWN_AFTER = 10.0
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 HINTS_AT_ONCE = 1000
 
@@ -53,6 +54,8 @@ class Watching:
                 if await self.run.begin():
                     wait = FIRST_RETRY
                     await self._watch()
+                elif self.run.trouble:
+                    await self.run.tell_down(self.run.trouble)
             except StateError as error:
                 log.error("state.failed", mirror=self.run.plan.name, reason=str(error))
             finally:
@@ -140,9 +143,10 @@ class Watching:
             self._begin_anew = True
         now = self.run.clock.steady()
         await self.run.end_halt_if_proven()
+        await self._tell_whether_down()
         if self.run.halt is None:
             self._probe_wait = PROBE_EVERY
-        if self.run.halt is not None and not self._root_lost() and now >= self._next_probe:
+        if self.run.waits_for_person and not self._root_lost() and now >= self._next_probe:
             await self._probe()
         elif self._is_down() and now >= self._next_probe:
             self._next_probe = now + PROBE_EVERY
@@ -150,6 +154,15 @@ class Watching:
 
     def _is_down(self) -> bool:
         return self.run.parts is not None and self.run.parts.worker.pulse.down_since is not None
+
+    async def _tell_whether_down(self) -> None:
+        """A target that has been down for a while is a halt like any other, and ends by itself."""
+        assert self.run.parts is not None
+        pulse = self.run.parts.worker.pulse
+        if pulse.down_since is None:
+            await self.run.tell_up()
+        elif self.run.clock.steady() - pulse.down_since >= DOWN_AFTER:
+            await self.run.tell_down(pulse.trouble)
 
     async def _check_base(self) -> None:
         if self.run.parts is not None and await self.run.base_changed():

@@ -190,7 +190,8 @@ class Worker:
 
     @property
     def _slots(self) -> int:
-        return max(0, self._ledger.terms.limits.concurrency - len(self._tasks))
+        limits = self._ledger.terms.limits
+        return max(0, limits.concurrency + limits.ahead - len(self._tasks))
 
     def _start(self, rows: Sequence[Upload], work: Callable[[Sequence[Upload]], Awaitable[None]]) -> bool:
         """Run `work` on rows as a task of its own; they are busy until it ends."""
@@ -295,6 +296,10 @@ class Worker:
         terms = self._ledger.terms
         halted = None if terms.limits.embedded else self.pulse.blame(pairs, "kbsync retry")
         if halted is not None:
+            blamed, code, reason = tuple(self.pulse.blamed), halted.code, halted.reason
+            await self._store.write(
+                lambda tx: outcomes.release_blamed(self._ledger, tx, blamed, code, reason)
+            )
             await self._halt(halted)
 
     # -- looking for lost answers, waiting, deleting, renaming ------------------------------------------

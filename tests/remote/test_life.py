@@ -324,3 +324,29 @@ async def test_mangled_names_are_recognised(world: RemoteWorld, style: str) -> N
     await world.once()
     assert len(world.effects("stored")) == 2
     assert world.statuses() == {"ready": 2}
+
+
+async def test_a_service_that_finishes_nothing_is_blamed_and_not_the_documents(tmp_path: Path) -> None:
+    async with RemoteWorld(tmp_path, give_up=60.0, reembed_tries=1).serving() as world:
+        world.turn(zero_balance=True)
+        world.write_many(8)
+        await world.once()
+        assert reason(world) == "target-stuck"
+        assert world.asked("upload") == 8
+        assert "failed" not in world.statuses()
+        world.turn(zero_balance=False)
+        for _ in range(4):
+            await world.once()
+            world.clock.now += 60
+        assert reason(world) == ""
+        assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_documents_refused_because_of_the_target_are_sent_when_it_is_mended(world: RemoteWorld) -> None:
+    world.play("failed-info", op="upload", times=5, args={"reason": "服务配置错误"})
+    world.write_many(8)
+    await world.once()
+    assert reason(world) == "target-rejects"
+    assert "failed" not in world.statuses()
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kbsync.contract import DocState, DocStatus, Explains, Target
-from kbsync.core.model import Choice, Kind, Upload, Verdict
+from kbsync.core.model import Choice, Kind, Upload, UploadState, Verdict
 from kbsync.core.settle import is_old_enough, quiet_time
 from kbsync.engine.terms import Terms
 from kbsync.engine.views.footing import Footing
@@ -63,6 +63,11 @@ class Remote:
     def is_missing(self) -> bool:
         """The target does not know the document."""
         return self.status is not None and self.status.state is DocState.MISSING
+
+    @property
+    def is_ready(self) -> bool:
+        """The target says that it is searchable."""
+        return self.status is not None and self.status.state is DocState.READY
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +186,12 @@ def _folder_problem(tx: Tx, mirror: int, path: str) -> str:
 
 
 async def asked(target: Target, evidence: Evidence, *, text: bool) -> Evidence:
-    """The evidence with what the target says of the document that serves."""
-    if evidence.server is None or evidence.server.remote_id is None:
+    """The evidence with what the target says of the document that serves, else of one that may."""
+    late = [row for row in evidence.uploads if row.state is UploadState.INDEXING]
+    upload = evidence.server or (late[-1] if late else None)
+    if upload is None or upload.remote_id is None:
         return evidence
-    return replace(evidence, remote=await _remote(target, evidence.server.remote_id, text))
+    return replace(evidence, remote=await _remote(target, upload.remote_id, text))
 
 
 async def _remote(target: Target, remote_id: str, text: bool) -> Remote:

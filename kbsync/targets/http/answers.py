@@ -18,6 +18,8 @@ EXCERPT = 300
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 
+_TITLE = re.compile(r"<title>\s*([^<]{1,100})", re.IGNORECASE)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -55,6 +57,14 @@ class Answer:
         """A page for people where JSON is due, as proxies and maintenance signs give."""
         return self.body is None and self.text.lstrip().startswith("<")
 
+    @property
+    def excerpt(self) -> str:
+        """What a message quotes of the body; of a page only its title."""
+        if not self.is_page:
+            return self.text
+        title = _TITLE.search(self.text)
+        return f"a web page, {' '.join(title[1].split())}" if title else "a web page"
+
 
 Judge = Callable[[Answer], TargetError | None]
 """A vendor's reading of an answer: None is success; what cannot be told is `Unsure`."""
@@ -89,12 +99,12 @@ def _by_class(answer: Answer, said: str, code: str) -> TargetError:
 
 
 def _said(answer: Answer) -> str:
-    excerpt = f": {answer.text}" if answer.text else ""
+    excerpt = f": {answer.excerpt}" if answer.text else ""
     return f"{answer.op}: {answer.host} answered {answer.status}{excerpt}"
 
 
 def _no_json(answer: Answer) -> str:
-    what = f"something that is no JSON: {answer.text}" if answer.text else "nothing"
+    what = f"something that is no JSON: {answer.excerpt}" if answer.text else "nothing"
     return f"{answer.op}: {answer.host} answered {answer.status} with {what}"
 
 

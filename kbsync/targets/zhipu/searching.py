@@ -79,7 +79,7 @@ def hits_of(found: Sequence[Found]) -> tuple[Hit, ...]:
 
 
 def chosen(hits: Sequence[Hit], query: Query) -> Sequence[Hit]:
-    """At most `top_k`, unless the caller has yet to filter by what this target cannot be told."""
+    """At most `top_k`, unless the caller has yet to select by what this target cannot be told."""
     return hits if query.selects else hits[: query.top_k]
 
 

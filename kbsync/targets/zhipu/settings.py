@@ -54,6 +54,7 @@ class ZhipuSettings:
             give_up=self.give_up,
             poll_first=self.poll_first,
             poll_longest=self.poll_longest,
+            ahead=self.concurrency // 2 + 1,
             reembed_grace=min(_LONGEST_GRACE, _GRACE_POLLS * self.poll_first),
         )
 

@@ -1,0 +1,149 @@
+"""The Zhipu target against its stand-in: requests a document, throughput under delays, memory.
+
+Usage: python benchmarks/zhipu.py [requests] [delays] [memory]     (default: all, a quarter of an hour)
+
+The stand-in and every `kbsync --once` are processes of their own. Delays are measured against the ideal that
+they leave: each upload's latency, `concurrency` at a time, then the longest vectorization and one poll; and
+against a bare loop that sends the same bytes through the same HTTP layer and keeps no journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bodies import Text
+from tree import build
+from zhipu_rig import KEY, KNOWLEDGE_ID, Mirror, Pass, StandIn, standin
+
+from kbsync.contract import Accepted, Outgoing
+from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
+
+FILES = 2_000
+MANY = 100_000
+LATENCY, VECTORIZATION = 0.05, 5.0
+DELAYS = ("--latency", "50ms", "--vectorize", "1s-5s")
+SPEEDS = ((1, 600, 0.8), (4, FILES, 0.8), (16, FILES, 0.6))
+"""Concurrency, files, and the least share of the ideal."""
+
+SETTLED = 2.1
+"""Seconds after which files are older than the settle time, as those in a folder of documents are."""
+
+
+@contextmanager
+def mirrored(files: int, concurrency: int, *options: str) -> Iterator[tuple[Mirror, StandIn]]:
+    """A folder of so many files, nothing of it sent yet, and a stand-in to send it to."""
+    with tempfile.TemporaryDirectory() as place, standin(*options) as vendor:
+        mirror = Mirror(Path(place))
+        build(mirror.folder, files, max(1, files // 100))
+        mirror.state.mkdir()
+        mirror.aim(vendor.url, concurrency)
+        time.sleep(SETTLED)
+        yield mirror, vendor
+
+
+def edit(folder: Path, count: int) -> None:
+    """Change so many files, spread over all folders, and let them be quiet."""
+    every = sorted(folder.rglob("*.md"))
+    for path in every[:: len(every) // count][:count]:
+        path.write_text("# Another page\n\nother words\n")
+    time.sleep(SETTLED)
+
+
+def requests(*options: str) -> None:
+    """Print what the stand-in is asked, in all and at a time, by a first, an idle and a small pass."""
+    with mirrored(FILES, 4, *options) as (mirror, vendor):
+        print(f"requests, {FILES:,} files, concurrency 4 {' '.join(options)}")
+        assert mirror.once().uploaded == FILES
+        first = vendor.asked()
+        print(f"  first pass    {first.total / FILES:.3f} a document (at most 1.3): {first.shown}")
+        mirror.once()
+        print(f"  no change     {vendor.asked().shown}   (at most {FILES // 100})")
+        edit(mirror.folder, 1)
+        assert mirror.once().replaced == 1
+        print(f"  one change    {vendor.asked().shown}   (at most 5)")
+        mirror.forget()
+        assert mirror.once().uploaded == 0
+        print(f"  state lost    {vendor.asked().shown}")
+        assert not vendor.violations(), vendor.violations()
+
+
+def delays(concurrency: int, files: int, least: float) -> None:
+    """Print the throughput of a first pass as a share of the ideal, and of the bare loop's time."""
+    uploads = files * LATENCY / concurrency
+    ideal = uploads + VECTORIZATION + LATENCY
+    with standin("--latency", "50ms") as vendor:
+        bare = asyncio.run(bare_loop(vendor.url, concurrency, files))
+    with mirrored(files, concurrency, *DELAYS) as (mirror, vendor):
+        seconds = mirror.once().seconds
+        asked = vendor.asked()
+    print(f"delays, {files:,} files, concurrency {concurrency}: {asked.shown}")
+    print(f"  of the ideal     {ideal / seconds:.2f} (at least {least}): {ideal:.1f} s of {seconds:.1f} s")
+    share = (bare + VECTORIZATION + LATENCY) / seconds
+    print(f"  of a bare loop   {share:.2f}, which itself sends at {uploads / bare:.2f} of the ideal")
+
+
+async def bare_loop(url: str, concurrency: int, files: int) -> float:
+    """Seconds to send as many documents of that size one after the other, `concurrency` at a time."""
+    target = ZhipuTarget(ZhipuSettings(f"{url}/api", KEY, KNOWLEDGE_ID, concurrency=concurrency))
+    numbers = iter(range(files))
+
+    async def lane() -> None:
+        for number in numbers:
+            (outcome,) = await target.put([page(number)])
+            assert isinstance(outcome, Accepted), outcome
+
+    began = time.perf_counter()
+    await asyncio.gather(*(lane() for _ in range(concurrency)))
+    seconds = time.perf_counter() - began
+    await target.aclose()
+    return seconds
+
+
+def page(number: int) -> Outgoing:
+    """A document as the mirror sends it."""
+    body = Text(b"# Page %d\n\nsome words\n" % number)
+    digest = hashlib.sha256(body.content).hexdigest()
+    return Outgoing(number + 1, f"{number}.md", f"{number}.md", digest, body.size, 0.0, "k1", body)
+
+
+def memory() -> None:
+    """Print the peak memory of each kind of pass over many files."""
+    with mirrored(MANY, 16) as (mirror, vendor):
+        print(f"memory, {MANY:,} files (peak under 120 MiB)")
+        told(vendor, "first pass", mirror.once)
+        told(vendor, "no change", mirror.once)
+        edit(mirror.folder, 100)
+        told(vendor, "100 changes", mirror.once)
+        mirror.forget()
+        told(vendor, "state lost", mirror.once)
+
+
+def told(vendor: StandIn, what: str, once: Callable[[], Pass]) -> None:
+    """Print what one pass cost."""
+    end = once()
+    assert end.ready == MANY, end
+    print(f"  {what:12}{end.peak_mib:5.0f} MiB {end.seconds:7.1f} s, {vendor.asked().shown}", flush=True)
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    asked = set(sys.argv[1:]) or {"requests", "delays", "memory"}
+    if "requests" in asked:
+        requests()
+        requests("--behaviour", "page_cap=10")
+    if "delays" in asked:
+        for concurrency, files, least in SPEEDS:
+            delays(concurrency, files, least)
+    if "memory" in asked:
+        memory()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""kbsync with less patience: what waits half a minute for a service waits a second or two.
+
+Usage: python tests/cli/hasty.py ARGUMENTS (kbsync's own)
+"""
+
+from __future__ import annotations
+
+import sys
+
+from kbsync.__main__ import main
+from kbsync.engine import once, watching
+
+
+def hurry() -> None:
+    assert once.run_once.__kwdefaults__["budget"] == once.DOWN_BUDGET
+    once.run_once.__kwdefaults__["budget"] = 2.5
+    watching.PROBE_EVERY = 1.0
+
+
+if __name__ == "__main__":
+    hurry()
+    sys.exit(main())

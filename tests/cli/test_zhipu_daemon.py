@@ -1,0 +1,223 @@
+"""The daemon with a knowledge base at Zhipu: edits, outages, halts that end by themselves, signals, quiet."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kbsync.core.names import Naming
+from tests.cli.vendor import Daemon, Desk, desk_in, digests_in, eventually
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_in(tmp_path) as desk:
+        for n in range(4):
+            desk.write(f"f{n}.md", f"text of f{n}")
+        yield desk
+
+
+def mirrors(desk: Desk) -> None:
+    """The base comes to hold the folder's files, each once."""
+    eventually(lambda: desk.vendor.digests() == digests_in(desk.docs))
+
+
+def started(desk: Desk, *, hurried: bool = False) -> Daemon:
+    """A daemon that has mirrored the folder."""
+    daemon = desk.watch(hurried=hurried)
+    daemon.says("document.ready", path="f3.md")
+    mirrors(desk)
+    return daemon
+
+
+def test_edits_are_searchable_and_an_idle_daemon_asks_nothing(desk: Desk) -> None:
+    daemon = started(desk)
+    old = desk.vendor.document("f0.md")["id"]
+    desk.write("f0.md", "changed to apples")
+    desk.write("sub/new.md", "new bananas")
+    (desk.docs / "f1.md").rename(desk.docs / "moved.md")
+    (desk.docs / "f2.md").unlink()
+    eventually(lambda: desk.vendor.digests() == digests_in(desk.docs))
+    eventually(lambda: desk.found("apples bananas") and desk.run("status", "--check").code == 0)
+    assert sorted(desk.found("apples bananas")) == ["f0.md", "sub/new.md"]
+    assert desk.found("f1") == ["moved.md"]
+    assert old not in {one["id"] for one in desk.vendor.documents()}
+    assert len(desk.vendor.effects("stored")) == 7
+
+    (desk.docs / "f3.md").touch()
+    desk.write("sub/new.md", "new bananas")
+    time.sleep(1.5)  # a settle, a second look, and then nothing
+    asked = desk.vendor.asked()
+    time.sleep(3.0)
+    assert desk.vendor.asked() == asked
+    assert len(desk.vendor.effects("stored")) == 7
+    assert daemon.end() == 0
+    assert desk.vendor.violations() == []
+
+
+def test_a_service_that_goes_away_and_comes_back_loses_nothing(desk: Desk) -> None:
+    daemon = started(desk)
+    desk.vendor.leave()
+    desk.write("f0.md", "changed meanwhile")
+    desk.write("new.md", "new meanwhile")
+    (desk.docs / "f1.md").unlink()
+    eventually(lambda: desk.status()["documents"]["pending"] == 2)
+    time.sleep(1.0)
+    assert daemon.process.poll() is None
+    desk.vendor.arrive()
+    mirrors(desk)
+    names = [entry["name"] for entry in desk.vendor.effects("stored")]
+    assert len(set(names)) == len(names) == 6
+    assert daemon.end() == 0
+
+
+def test_a_daemon_waits_for_a_service_that_is_not_there_yet(desk: Desk) -> None:
+    desk.vendor.leave()
+    daemon = desk.watch()
+    daemon.says("daemon.started")
+    time.sleep(1.0)
+    desk.vendor.arrive()
+    mirrors(desk)
+    assert daemon.end() == 0
+
+
+def test_a_service_that_is_not_there_is_told(desk: Desk) -> None:
+    desk.vendor.leave()
+    daemon = desk.watch(hurried=True)
+    daemon.says("daemon.started")
+    time.sleep(3.0)
+    assert [line for line in daemon.lines() if "refused the connection" in str(line)]
+    assert desk.status()["halt"] is not None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "reason"),
+    [
+        ({"key_revoked": True}, {"key_revoked": False}, "credentials"),
+        ({"base": "deleted"}, {"base": "present"}, "knowledge-base-missing"),
+        ({"money_gone": True}, {"money_gone": False}, "quota"),
+    ],
+    ids=["key", "base", "money"],
+)
+def test_a_halt_is_told_once_and_ends_by_itself(
+    desk: Desk, wrong: dict[str, object], right: dict[str, object], reason: str
+) -> None:
+    daemon = started(desk, hurried=True)
+    desk.vendor.turn(**wrong)
+    desk.write("new.md", "new")
+    (desk.docs / "f1.md").unlink()
+    daemon.says("mirror.halted", reason=reason)
+    assert desk.status()["halt"]["reason"] == reason
+    probes = desk.vendor.asked("base")
+    eventually(lambda: desk.vendor.asked("base") >= probes + 2)
+    assert [line["reason"] for line in daemon.lines("mirror.halted")] == [reason]
+    assert daemon.lines("mirror.resumed") == []
+
+    desk.vendor.turn(**right)
+    daemon.says("mirror.resumed", reason=reason)
+    mirrors(desk)
+    assert desk.status()["halt"] is None
+    assert len(desk.vendor.effects("stored")) == 5
+    assert len(daemon.lines("mirror.halted")) == len(daemon.lines("mirror.resumed")) == 1
+    assert daemon.end() == 0
+
+
+def test_a_key_that_may_look_but_not_upload_is_told_once(desk: Desk) -> None:
+    daemon = started(desk, hurried=True)
+    desk.vendor.play("unauthorized", op="upload", times=0)
+    desk.write("new.md", "new")
+    daemon.says("mirror.halted", reason="credentials")
+    probes = desk.vendor.asked("base")
+    eventually(lambda: desk.vendor.asked("base") >= probes + 3)
+    assert len(daemon.lines("mirror.halted")) == 1
+    assert daemon.lines("mirror.resumed") == []
+
+
+def test_a_corrected_key_counts_after_a_hup(desk: Desk) -> None:
+    held = desk.config.parent / "zhipu.key"
+    held.write_text("kid-4711.a-mistake\n")
+    desk.aim(key="api_key_file: zhipu.key")
+    daemon = desk.watch()
+    daemon.says("mirror.halted", reason="credentials")
+    held.write_text(f"{desk.vendor.key}\n")
+    daemon.tell(signal.SIGHUP)
+    daemon.says("mirror.resumed", reason="credentials")
+    mirrors(desk)
+    assert desk.status()["halt"] is None
+
+
+def test_a_failed_document_is_tried_again_when_a_person_asks(desk: Desk) -> None:
+    daemon = started(desk)
+    desk.vendor.play("fails", op="upload", match="bad*", times=0, args={"runs": 0, "text": "无法解析"})
+    desk.write("bad.md", "bad")
+    desk.write("good.md", "good")
+    told = daemon.says("document.failed", path="bad.md")
+    assert "无法解析" in told["reason"]
+    daemon.says("document.ready", path="good.md")
+    desk.vendor.server.faults.clear()
+    began = time.monotonic()
+    ran = desk.go("retry")
+    assert ran.code == 0
+    assert "bad.md" in ran.out
+    daemon.says("document.ready", path="bad.md")
+    assert time.monotonic() - began < 8.0  # a second, and what a busy machine adds
+    mirrors(desk)
+
+
+def test_a_repair_and_a_new_prefix_reach_it_while_it_runs(desk: Desk) -> None:
+    daemon = started(desk)
+    desk.vendor.take_away(desk.vendor.document("f0.md")["id"])
+    ran = desk.go("verify", "--repair")
+    assert ran.code == 1
+    assert "the running kbsync does it now" in ran.err
+    daemon.says("document.ready", path="f0.md", times=2)
+    mirrors(desk)
+
+    desk.aim("prefix: new-")
+    daemon.tell(signal.SIGHUP)
+    eventually(lambda: desk.vendor.digests(Naming("new-")) == digests_in(desk.docs))
+    eventually(lambda: len(desk.vendor.ours()) == 4)
+    assert daemon.end() == 0
+    assert desk.run("verify").code == 0
+
+
+def test_a_term_signal_ends_it_while_an_upload_hangs(desk: Desk) -> None:
+    daemon = started(desk)
+    desk.vendor.play("hang", op="upload", times=0)
+    for n in range(6):
+        desk.write(f"new{n}.md", f"new {n}")
+    eventually(lambda: desk.vendor.server.requests.in_flight >= 4)
+    began = time.monotonic()
+    assert daemon.end() == 0
+    assert time.monotonic() - began < 4.0  # two seconds, and what a busy machine adds
+    desk.vendor.server.faults.clear()
+    desk.once()
+    assert desk.vendor.digests() == digests_in(desk.docs)
+    names = [entry["name"] for entry in desk.vendor.effects("stored")]
+    assert len(set(names)) == len(names) == 10
+
+
+def test_a_changed_concurrency_counts_after_a_hup(desk: Desk) -> None:
+    desk.aim(target="concurrency: 1")
+    daemon = started(desk)
+    assert desk.vendor.server.requests.in_flight_max == 1
+    desk.aim(target="concurrency: 6")
+    daemon.tell(signal.SIGHUP)
+    daemon.says("config.read", changed=1)
+    daemon.says("watch.started", times=2)
+    desk.vendor.play("late-answer", op="upload", times=12, args={"seconds": 0.3})
+    for n in range(12):
+        desk.write(f"new{n}.md", f"new {n}")
+    mirrors(desk)
+    assert 3 <= desk.vendor.server.requests.in_flight_max <= 6
+
+    desk.aim(target="concurrency: none")
+    daemon.tell(signal.SIGHUP)
+    assert "concurrency" in daemon.says("config.refused")["reason"]
+    desk.write("last.md", "last")
+    mirrors(desk)
+    assert daemon.end() == 0

@@ -1,0 +1,321 @@
+"""The program with a knowledge base at Zhipu when something is wrong: exit codes, sentences, secrets."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kbsync.standin.zhipu import HOME_ID
+from tests.cli.place import Ran, words_of
+from tests.cli.vendor import KEY, Desk, desk_in, digests_in
+from tests.remote.world import RemoteWorld
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_in(tmp_path) as desk:
+        desk.write("a.md", "alpha")
+        desk.write("b.md", "beta")
+        yield desk
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# -- what waits for a person -----------------------------------------------------------------------------
+
+
+def halted(desk: Desk, reason: str) -> Ran:
+    """A pass that ends in a halt, which `status` knows as well."""
+    ran = desk.go("--once")
+    assert ran.code == 3, ran.err
+    assert f"handbook: {reason}: " in ran.err
+    halt = desk.status()["halt"]
+    assert halt["reason"] == reason
+    assert halt["detail"] in ran.err
+    assert desk.run("status", "--check").code == 3
+    return ran
+
+
+def goes_on(desk: Desk) -> None:
+    """The cause is gone: the cure can be pasted, and a pass mirrors everything, each document once."""
+    if (halt := desk.status()["halt"]) is not None:
+        assert desk.go(*words_of(halt["cure"])).code == 0
+    desk.once()
+    assert desk.status()["halt"] is None
+    assert desk.vendor.digests() == digests_in(desk.docs)
+    assert len(desk.vendor.effects("stored")) == 2
+
+
+def test_a_revoked_key_is_named_with_its_cure(desk: Desk) -> None:
+    desk.vendor.turn(key_revoked=True)
+    ran = halted(desk, "credentials")
+    assert "1004" in ran.err
+    assert "put a valid api_key (or api_key_file) into the config" in ran.err
+    search = desk.go("search", "alpha")
+    assert search.code == 3
+    assert "api_key" in search.err
+    assert desk.run("verify").code == 3
+    desk.vendor.turn(key_revoked=False)
+    goes_on(desk)
+
+
+def test_an_unknown_base_is_named_with_its_cure(desk: Desk) -> None:
+    desk.aim(base="1999999999999999999")
+    ran = halted(desk, "knowledge-base-missing")
+    assert "1999999999999999999" in ran.err
+    assert "correct knowledge_id" in ran.err
+    assert desk.vendor.asked("upload") == 0
+    desk.aim()
+    goes_on(desk)
+
+
+def test_an_account_without_money_spends_no_try(desk: Desk) -> None:
+    desk.vendor.turn(money_gone=True)
+    ran = halted(desk, "quota")
+    assert "余额不足" in ran.err
+    assert "top up the account" in ran.err
+    desk.vendor.turn(money_gone=False)
+    goes_on(desk)
+
+
+def test_an_account_without_room_names_the_file_that_does_not_fit(desk: Desk) -> None:
+    desk.write("b.md", "b" * 3000)
+    desk.vendor.turn(capacity_bytes=1000)
+    ran = halted(desk, "quota")
+    assert "b~" in ran.err or "b.md" in ran.err
+    assert "needs" in ran.err
+    assert {one["size"] for one in desk.vendor.ours()} <= {5}
+    desk.vendor.turn(capacity_bytes=100_000)
+    goes_on(desk)
+
+
+# -- what passes by itself -------------------------------------------------------------------------------
+
+
+def test_a_service_that_is_not_there_or_down_is_passing_trouble(desk: Desk) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}/api"
+    desk.aim(url=nobody.removesuffix("/api"))
+    ran = desk.go("--once", hurried=True)
+    assert ran.code == 4
+    assert "handbook: " in ran.err
+    assert "the next pass goes on from there" in ran.err
+
+    desk.aim()
+    desk.vendor.play("status", op="*", times=0, effect=False, args={"status": 503})
+    ran = desk.go("--once", hurried=True)
+    assert ran.code == 4
+    assert "503" in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert desk.run("search", "alpha").code == 4
+
+
+def test_a_service_that_is_down_is_worse_than_a_document_that_failed(desk: Desk) -> None:
+    desk.vendor.play("failed-info", op="upload", match="a*", args={"reason": "不支持的文件类型"})
+    ran = desk.go("--once")
+    assert ran.code == 1
+    assert "不支持的文件类型" in ran.err
+    assert desk.go("--once").code == 1
+    desk.vendor.play("status", op="*", times=0, effect=False, args={"status": 503})
+    assert desk.go("--once", hurried=True).code == 4
+    assert desk.vendor.asked("upload") == 2
+
+
+async def test_an_upload_that_is_lost_each_time_is_sent_ever_more_seldom(tmp_path: Path) -> None:
+    """The clock jumps here. The pass ends, and a later one goes on: the service may be down for days."""
+    async with RemoteWorld(tmp_path).serving() as world:
+        world.write("a.md", "alpha")
+        world.play("status", op="upload", times=0, effect=False, args={"status": 503})
+        end = await world.once()
+        assert end.trouble
+        assert world.asked("upload") <= 10
+        assert world.statuses() == {"pending": 1}
+        world.server.faults.clear()
+        world.clock.now += 1000
+        await world.once()
+    assert world.statuses() == {"ready": 1}
+
+
+# -- the config ------------------------------------------------------------------------------------------
+
+KEY_LINE = f"api_key: {KEY}"
+RULE = "documents: [{match: 'faq/*.csv', zhipu: {knowledge_type: 2}}]\n    target:"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "key", "words"),
+    [
+        (f"      {KEY_LINE}\n", "", "api_key", "is missing"),
+        (KEY_LINE, "api_key: ${NOWHERE_SET}", "api_key", "${NOWHERE_SET} is not set in the environment"),
+        (KEY_LINE, "api_key_file: nowhere.key", "api_key_file", "nowhere.key cannot be read"),
+        (KEY_LINE, f"api_key: Bearer {KEY}", "api_key", "without `Bearer`"),
+        (f'"{HOME_ID}"', HOME_ID, "knowledge_id", "put quotes around it"),
+        ("knowledge_id", "knowlege_id", "knowlege_id", "did you mean knowledge_id?"),
+        ("target:", RULE, "knowledge_type", "2 does not take csv files; allowed for it: 3, 7"),
+        ("/api\n", "/api?x=1\n", "base_url", "write what comes before"),
+        ("type: zhipu", "type: zipu", "type", "zhipu"),
+    ],
+    ids=["no key", "no variable", "no file", "bearer", "number", "unknown key", "csv", "url", "type"],
+)
+def test_a_mistake_in_the_config_is_named_with_file_line_and_key(
+    desk: Desk, before: str, after: str, key: str, words: str
+) -> None:
+    config = desk.aim()
+    good = config.read_text()
+    assert before in good
+    config.write_text(good.replace(before, after, 1))
+    ran = desk.run("--once")
+    assert (ran.code, ran.out) == (2, "")
+    lines = config.read_text().splitlines()
+    line = next(n for n, one in enumerate(lines, 1) if (key if "missing" not in words else "target") in one)
+    assert f"{config}:{line}: " in ran.err
+    assert key in ran.err
+    assert words in ran.err
+    assert KEY not in ran.err
+    assert desk.vendor.asked() == 0
+    assert not desk.state.exists()
+
+
+# -- secrets ---------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """Another host: keeps what it is sent, and answers every request with the same bytes."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.heard: list[str] = []
+        recorder = self
+
+        class Recording(http.server.BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                recorder.heard.append(f"{self.requestline}\n{self.headers}\n{body!r}")
+                self.send_response(200)
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_GET = do_POST = do_PUT = do_DELETE = answer
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recording)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/elsewhere"
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Recorder]:
+        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            thread.join()
+            self._server.server_close()
+
+
+SECRETS = (KEY, KEY.partition(".")[2])
+"""The key, and the half of it that signs."""
+
+
+def family(pid: int) -> list[int]:
+    """The process and all below it."""
+    below = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+    return [pid, *(one for child in below for one in family(child))]
+
+
+def bytes_kept(desk: Desk) -> bytes:
+    """Every byte of the state directory, names included."""
+    files = [path for path in desk.state.rglob("*") if path.is_file()]
+    return b"".join(os.fsencode(path) + path.read_bytes() for path in files)
+
+
+def shows_no_secret(*texts: str | bytes) -> None:
+    for text in texts:
+        raw = text.encode() if isinstance(text, str) else text
+        assert [secret for secret in SECRETS if secret.encode() in raw] == []
+
+
+@pytest.mark.parametrize("way", ["environment", "file"])
+def test_the_key_is_seen_nowhere(desk: Desk, way: str) -> None:
+    env = {"THE_KEY": KEY} if way == "environment" else {}
+    held = desk.config.parent / "zhipu.key"
+    held.write_text(f"{KEY}\n")
+    config = desk.aim(key="api_key: ${THE_KEY}" if way == "environment" else "api_key_file: zhipu.key")
+    local = desk.root / "local"
+    local.mkdir()
+    (local / "page.html").write_text("<p>this is parsed by a process of its own</p>")
+    config.write_text(config.read_text() + f"  - {{name: local, folder: {local}, settle: 100ms}}\n")
+    daemon = desk.watch("--log-level", "debug", env=env)
+    daemon.says("document.ready", mirror="handbook", path="b.md")
+    daemon.says("document.ready", mirror="local")
+    pid, *children = family(daemon.process.pid)
+    assert children
+    shows_no_secret(*(Path(f"/proc/{one}/cmdline").read_bytes() for one in (pid, *children)))
+    shows_no_secret(*(Path(f"/proc/{one}/environ").read_bytes() for one in children))
+
+    desk.vendor.play("unauthorized", op="upload", args={"message": f"the key {KEY} is not known"})
+    desk.vendor.play("failed-info", op="upload", skip=1, args={"reason": f"{KEY} 不支持"})
+    desk.write("c.md", "gamma")
+    daemon.says("mirror.halted")
+    shows_no_secret(bytes_kept(desk))
+    assert daemon.end() == 0
+    passed = desk.go("--once", "--log-level", "debug", env=env)
+    assert passed.code == 1
+    shown = [
+        desk.run(*words, env=env) for words in (["status", "--json", "--documents"], ["explain", "c.md"])
+    ]
+    shows_no_secret(daemon.log.read_bytes(), bytes_kept(desk))
+    shows_no_secret(*(text for ran in (passed, *shown) for text in (ran.raw, ran.err)))
+
+
+def test_a_refused_key_is_not_told(desk: Desk) -> None:
+    wrong = "kid-4711.not-the-right-one"
+    desk.aim(key=f"api_key: {wrong}")
+    ran = desk.go("--once", "--log-level", "debug")
+    assert ran.code == 3
+    assert wrong not in ran.err + ran.out
+    assert wrong.encode() not in bytes_kept(desk)
+
+
+def test_another_host_never_gets_the_key(desk: Desk) -> None:
+    with Recorder(b"alpha").listening() as other:
+        for op, status in (("base", 301), ("capacity", 302), ("upload", 307), ("list", 308), ("detail", 303)):
+            desk.vendor.play("redirect", op=op, effect=False, args={"to": other.url, "status": status})
+        ran = desk.go("--once", "--log-level", "debug")
+        assert ran.code in (0, 4), ran.err
+        shows_no_secret(ran.err, *other.heard)
+        desk.vendor.server.faults.clear()
+        goes_on(desk)
+
+
+def test_the_host_of_the_files_never_gets_the_key(desk: Desk) -> None:
+    desk.aim("names: plain")
+    desk.once()
+    (desk.state / "state.db").unlink()
+    with Recorder(b"alpha").listening() as other:
+        for path in ("a.md", "b.md"):
+            desk.vendor.play("url", op="detail", match=path, times=0, args={"to": f"{other.url}?token=xyz"})
+        ran = desk.go("--once", "--log-level", "debug")
+        assert ran.code == 0
+        assert len(other.heard) >= 2
+        shows_no_secret(*other.heard)
+        assert not any("authorization" in one.lower() for one in other.heard)
+        assert "xyz" not in ran.err
+        assert b"xyz" not in bytes_kept(desk)
+    assert desk.vendor.asked("upload") == 3  # what is behind b.md's address is not b.md

@@ -1,0 +1,275 @@
+"""The stand-in of Zhipu in a thread of the test, and kbsync beside it, each run a process of its own.
+
+Only glances that a test takes on its way are run in the test's own process (`run`), which is quicker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kbsync.core.names import Naming
+from kbsync.standin.faults import Fault
+from kbsync.standin.server import Server
+from kbsync.standin.zhipu import HOME_ID, application
+from tests.cli import hasty
+from tests.cli.place import UNSET, Place, Ran
+
+KEY = "kid-4711.secret-for-tests"
+LONGEST = 40.0
+"""Seconds, on a busy machine, after which a process is taken to hang."""
+
+Value = TypeVar("Value")
+
+
+def eventually(look: Callable[[], Value], seconds: float = 15.0) -> Value:
+    """What `look` gives as soon as it is true of anything; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"still {found!r} after {seconds} s"
+        time.sleep(0.02)
+    return found
+
+
+class Vendor:
+    """The stand-in. It may go away and come back with everything it holds, under the same address."""
+
+    def __init__(self, key: str = KEY, latency: float = 0.0) -> None:
+        self.key = key
+        self.server = Server(application(key, seed=7), latency=latency)
+        self._here = contextlib.ExitStack()
+
+    def arrive(self) -> None:
+        self._here.enter_context(self.server.in_thread())
+
+    def leave(self) -> None:
+        self._here.close()
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def _steer(self, method: str, path: str, body: Any = None) -> Any:
+        content = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/_standin/{path}", content, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def turn(self, **switches: Any) -> None:
+        self._steer("PUT", "behaviour", switches)
+
+    def play(self, kind: str, **fields: Any) -> None:
+        self.server.faults.add(Fault(kind, **fields))
+
+    def plant(self, name: str, text: str) -> str:
+        """Somebody else uploads a document; its id."""
+        return str(self._steer("POST", "documents", {"name": name, "text": text})["id"])
+
+    def take_away(self, document_id: str) -> None:
+        """Somebody else deletes a document."""
+        self._steer("POST", "documents", {"delete": document_id})
+
+    def documents(self) -> list[dict[str, Any]]:
+        """What the base holds now, everybody's."""
+        return [one for one in self._steer("GET", "documents")["documents"] if not one["deleted"]]
+
+    def ours(self) -> list[dict[str, Any]]:
+        return [one for one in self.documents() if not one["foreign"]]
+
+    def names(self) -> set[str]:
+        return {one["sent_name"] for one in self.ours()}
+
+    def document(self, path: str, naming: Naming | None = None) -> dict[str, Any]:
+        """The only document of ours for a path."""
+        [found] = self.by_path(naming)[path]
+        return found
+
+    def by_path(self, naming: Naming | None = None) -> dict[str, list[dict[str, Any]]]:
+        """The documents of ours by the path that their name tells."""
+        naming = naming or Naming()
+        found: dict[str, list[dict[str, Any]]] = {}
+        for one in self.ours():
+            reading = naming.read(one["sent_name"])
+            if reading is not None and reading.path is not None:
+                found.setdefault(reading.path, []).append(one)
+        return found
+
+    def digests(self, naming: Naming | None = None) -> dict[str, list[str]]:
+        """SHA-256 of each document of ours, by path; what `digests_in` says of a folder."""
+        return {
+            path: [one["sha256"] for one in documents] for path, documents in self.by_path(naming).items()
+        }
+
+    def effects(self, effect: str) -> list[dict[str, Any]]:
+        return [entry for entry in self._steer("GET", "journal") if entry["effect"] == effect]
+
+    def asked(self, op: str = "") -> int:
+        """How many requests there were, of one kind or in all."""
+        requests = self.server.requests
+        return requests.by_op.get(op, 0) if op else requests.total
+
+    def violations(self) -> list[str]:
+        """What was done against the vendor's rules."""
+        return list(self._steer("GET", "violations"))
+
+
+def digests_in(folder: Path) -> dict[str, list[str]]:
+    """What `Vendor.digests` must be for this folder."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): [hashlib.sha256(path.read_bytes()).hexdigest()] for path in files}
+
+
+TARGET = """\
+target:
+  type: zhipu
+  base_url: {url}/api
+  {key}
+  knowledge_id: "{base}"
+  vectorization: {{poll_first: 50ms, poll_longest: 300ms, reembed_tries: 1, absent_after: 2s}}
+"""
+
+
+class Daemon:
+    """A running daemon; its log goes to a file."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    def lines(self, event: str = "") -> list[dict[str, Any]]:
+        """Its log so far, or only the lines of an event."""
+        complete = self.log.read_text().rpartition("\n")[0].splitlines()
+        found = [json.loads(line) for line in complete]
+        return [line for line in found if event in ("", line["event"])]
+
+    def says(self, event: str, times: int = 1, **fields: Any) -> dict[str, Any]:
+        """Waits for the line of an event with these fields, or for so many of them."""
+
+        def found() -> dict[str, Any] | None:
+            assert self.process.poll() is None, self.log.read_text()
+            fitting = [line for line in self.lines(event) if fields.items() <= line.items()]
+            return fitting[times - 1] if len(fitting) >= times else None
+
+        return eventually(found)
+
+    def tell(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Its exit code after SIGTERM."""
+        self.tell(signal.SIGTERM)
+        return self.process.wait(LONGEST)
+
+
+class Desk(Place):
+    """A place whose mirror `handbook` leads to the vendor."""
+
+    def __init__(self, root: Path, vendor: Vendor) -> None:
+        super().__init__(root)
+        self.vendor = vendor
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def aim(
+        self,
+        mirror: str = "",
+        *,
+        target: str = "",
+        key: str | None = None,
+        base: str = HOME_ID,
+        url: str = "",
+    ) -> Path:
+        """Write the config. `mirror`, `target`: further lines of the two; `key`: that of the key."""
+        key = f"api_key: {self.vendor.key}" if key is None else key
+        lines = TARGET.format(url=url or self.vendor.url, key=key, base=base)
+        lines += "".join(f"  {line}\n" for line in target.splitlines())
+        return self.configure(f"{mirror}\n{lines}" if mirror else lines)
+
+    def environ(self, more: Mapping[str, str]) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name not in UNSET}
+        return {**kept, "HOME": str(self.home), "COLUMNS": "80", **more}
+
+    def begin(
+        self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False, **options: Any
+    ) -> subprocess.Popen[bytes]:
+        """kbsync as a process; it does not outlive the test."""
+        program = [hasty.__file__] if hurried else ["-m", "kbsync"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self._running.append(
+            subprocess.Popen(
+                [sys.executable, *program, *map(os.fspath, words)],
+                cwd=self.root,
+                env=self.environ(env),
+                stdin=subprocess.DEVNULL,
+                **{**pipes, **options},
+            )
+        )
+        return self._running[-1]
+
+    def go(self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False) -> Ran:
+        """kbsync as a process, to its end. What it says is never a traceback."""
+        process = self.begin(*words, env=env, hurried=hurried)
+        out, err = process.communicate(timeout=LONGEST)
+        ran = Ran(process.returncode, out, err.decode())
+        assert "Traceback" not in ran.err, ran.err
+        return ran
+
+    def once(self) -> dict[str, Any]:
+        """A pass that mirrors everything; its JSON."""
+        ran = self.go("--once", "--json")
+        assert ran.code == 0, (ran.out, ran.err)
+        found: dict[str, Any] = ran.json
+        return found
+
+    def watch(self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False) -> Daemon:
+        """The daemon, once it watches the folder."""
+        log = self.root / f"daemon-{len(self._running)}.log"
+        with log.open("wb") as file:
+            options = {"stdout": subprocess.DEVNULL, "stderr": file}
+            process = self.begin("--log-format", "json", *words, env=env, hurried=hurried, **options)
+        return Daemon(process, log)
+
+    def status(self) -> dict[str, Any]:
+        """What `status --documents` says of the mirror."""
+        [mirror] = self.run("status", "--json", "--documents").json["mirrors"]
+        return dict(mirror)
+
+    def state_of(self, path: str) -> dict[str, Any]:
+        """A document's row in `status`."""
+        [item] = [item for item in self.status()["items"] if item["path"] == path]
+        return dict(item)
+
+    def found(self, *words: str) -> list[str]:
+        """Paths of the hits of a search."""
+        ran = self.run("search", "--json", *words)
+        assert ran.code == 0, ran.err
+        return [hit["path"] for hit in ran.json["hits"]]
+
+    def close(self) -> None:
+        for process in self._running:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+@contextlib.contextmanager
+def desk_in(root: Path, **vendor: Any) -> Iterator[Desk]:
+    """A vendor that is there, an aimed config, and an empty folder."""
+    there = Vendor(**vendor)
+    there.arrive()
+    desk = Desk(root, there)
+    desk.aim()
+    try:
+        yield desk
+    finally:
+        desk.close()
+        there.leave()
