@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kbsync.engine.once import run_once
@@ -78,15 +78,16 @@ async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 async def enumerate_boundaries(
-    make: Callable[[], Awaitable[World]], prepare: Callable[[World], object], check: Callable[[World], None]
+    make: Callable[[], Awaitable[World]],
+    prepare: Callable[[World], object],
+    check: Callable[[World], None],
+    numbers: Iterator[int],
 ) -> int:
-    """Run the pass after `prepare` once for every boundary in it, crash there, recover, and `check`.
+    """Run the pass after `prepare` once for each boundary in `numbers`, crash there, recover, and `check`.
 
-    `make` gives a world whose folder is already mirrored. Returns the number of boundaries.
+    `make` gives a world whose folder is already mirrored. Returns the number of boundaries, about.
     """
-    number = 0
-    while True:
-        number += 1
+    for number in numbers:
         world = await make()
         prepare(world)
         guillotine = Guillotine(at=number)
@@ -96,3 +97,4 @@ async def enumerate_boundaries(
         check(world)
         if not guillotine.fallen:
             return number - 1
+    raise AssertionError("the numbers came to an end")

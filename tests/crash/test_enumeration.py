@@ -9,6 +9,7 @@ import pytest
 from kbsync.targets.memory import AbleMemory, Behaviour, MemoryTarget, RenamingMemory, UpdatingMemory
 from tests.crash.harness import Guillotine, enumerate_boundaries, run_until
 from tests.engine.world import World
+from tests.share import boundaries
 
 VARIANTS = [MemoryTarget, RenamingMemory, UpdatingMemory, AbleMemory]
 KEPT = "kept.md"
@@ -94,8 +95,10 @@ async def test_killed_at_every_boundary_each_file_ends_as_exactly_one_document(
         versions = [(e.path, e.digest) for e in puts]
         assert len(versions) == len(set(versions)), f"sent twice: {versions}"
 
-    boundaries = await enumerate_boundaries(make, prepare, check)
-    assert boundaries >= 8
+    found = await enumerate_boundaries(
+        make, prepare, check, boundaries(CASES.index((target, scenario, slow)))
+    )
+    assert found >= 8
 
 
 def watch_for_gaps(world: World, gaps: list[str]) -> None:

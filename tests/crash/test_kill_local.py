@@ -13,6 +13,7 @@ import pytest
 
 from kbsync.targets.local.target import LocalTarget
 from tests.crash.driver import installation
+from tests.share import SHARE, boundaries
 
 
 def run(folder: Path, state: Path, at: int) -> int:
@@ -60,17 +61,15 @@ def test_killed_at_every_commit_each_file_ends_as_exactly_one_document(
         (start / "docs" / f"f{i}.md").write_text(f"text of f{i}")
     first = run(start / "docs", start / "state", 0)
     assert first >= 4
-    for at in range(1, first + 1):
+    for at in range(1, first + 1, SHARE):
         folder, state = tmp_path / f"a{at}" / "docs", tmp_path / f"a{at}" / "state"
         shutil.copytree(start / "docs", folder)
         if not run(folder, state, at):  # a quicker run may have fewer commits than the first
             run(folder, state, 0)
         assert indexed(folder, state) == on_disk(folder)
-    at = 0
     folder, state = start / "docs", start / "state"
     change(folder)
-    while True:  # the same folder and state, killed at one boundary after the other
-        at += 1
+    for at in boundaries():  # the same folder and state, killed at one boundary after the other
         if run(folder, state, at):
             break
         assert "text of f0" in indexed(folder, state)["f0.md"]

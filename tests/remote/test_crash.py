@@ -13,6 +13,7 @@ import pytest
 
 from tests.crash.harness import Guillotine, run_to
 from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.share import boundaries
 
 KEPT = "kept.md"
 
@@ -120,9 +121,7 @@ def check(world: RemoteWorld, before: int, most: int) -> None:
 async def test_a_crash_anywhere_leaves_one_document_a_file(
     tmp_path: Path, scenario: Callable[[RemoteWorld], None]
 ) -> None:
-    number = 0
-    while True:
-        number += 1
+    for number in boundaries(SCENARIOS.index(scenario)):
         async with starting_point(tmp_path / str(number), scenario) as world:
             before = len(world.effects("stored"))
             guillotine = await crash_at(world, number)

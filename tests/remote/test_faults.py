@@ -14,6 +14,7 @@ import pytest
 from kbsync.targets.http import Timeouts
 from kbsync.targets.zhipu import target as zhipu
 from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.share import SHARE, share_of
 
 PASSES = 6
 MOST_REQUESTS = 150
@@ -143,7 +144,7 @@ async def converge(world: RemoteWorld) -> None:
     pytest.fail(f"{end} {world.run.halt} {statuses}\n{world.bytes_by_path()}\n{sha_of_folder(world)}")
 
 
-@pytest.mark.parametrize(("kind", "op", "effect", "args"), list(lone_faults()))
+@pytest.mark.parametrize(("kind", "op", "effect", "args"), share_of(list(lone_faults())))
 async def test_a_lone_fault_is_overcome(
     world: RemoteWorld, kind: str, op: str, effect: bool, args: dict[str, Any]
 ) -> None:
@@ -158,14 +159,14 @@ async def test_a_lone_fault_is_overcome(
     assert set(world.statuses()) == {"ready"}
 
 
-PAIRS = 40
+PAIRS = 120
 
 
 def pairs() -> list[Any]:
     """Two faults that come together, chosen by a fixed seed."""
     alone = [param.values for param in lone_faults()]
     chance = random.Random(20)
-    chosen = [chance.sample(alone, 2) for _ in range(PAIRS)]
+    chosen = [chance.sample(alone, 2) for _ in range(PAIRS // SHARE)]
     return [pytest.param(*pair, id=f"{n}") for n, pair in enumerate(chosen)]
 
 

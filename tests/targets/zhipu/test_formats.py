@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from kbsync.config.zhipu import SLICES
 from kbsync.errors import UsageError
 from kbsync.targets.zhipu.formats import (
     EXTENSIONS,
+    LEGAL,
     extension_of,
     media_type,
     recipe_of,
@@ -20,6 +22,10 @@ from kbsync.targets.zhipu.wire import row_of
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, row, settings, target
 
 CUSTOM = {"knowledge_type": 5, "custom_separator": ["\n\n", "。"], "sentence_size": 500}
+
+
+def test_the_config_allows_what_is_legal() -> None:
+    assert {kind: frozenset(extensions) for kind, extensions in SLICES.items()} == LEGAL
 
 
 @pytest.mark.parametrize("extension", sorted(EXTENSIONS))
