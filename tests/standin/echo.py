@@ -14,6 +14,8 @@ from typing import Any
 from kbsync.standin.faults import Fault
 from kbsync.standin.messages import Request, Response, StandInClock
 
+NOON = 1_700_000_000.0
+
 
 @dataclass(frozen=True)
 class Switches:

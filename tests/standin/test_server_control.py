@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from kbsync.standin.faults import Fault
-from kbsync.standin.messages import StandInClock
 from kbsync.standin.server import Server
-from tests.standin.echo import Echo, spoken, upload
-
-NOON = 1_700_000_000.0
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    server = Server(Echo(StandInClock(lambda: NOON)))
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=server.url, timeout=5, trust_env=False, verify=False) as client:
-        yield client
+from tests.standin.echo import NOON, spoken, upload
 
 
 async def test_the_overview_says_what_there_is(server: Server, client: httpx.AsyncClient) -> None:

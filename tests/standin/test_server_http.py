@@ -9,26 +9,11 @@ import httpx
 import pytest
 
 from kbsync.standin import exchange, wire
-from kbsync.standin.messages import Response, StandInClock
+from kbsync.standin.messages import Response
 from kbsync.standin.server import Server
 from tests.standin.echo import CLOSE, Echo, spoken, upload
 
-NOON = 1_700_000_000.0
 READ = b"GET /documents/a.md HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    server = Server(Echo(StandInClock(lambda: NOON)))
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=server.url, timeout=5, trust_env=False, verify=False) as client:
-        yield client
 
 
 def echo(server: Server) -> Echo:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -13,26 +12,10 @@ import pytest
 
 from kbsync.standin.faults import Fault
 from kbsync.standin.kinds import TRANSPORT
-from kbsync.standin.messages import StandInClock
 from kbsync.standin.server import Server
 from tests.standin.echo import CLOSE, Echo, spoken, upload
 
-NOON = 1_700_000_000.0
 READ = b"GET /documents/a.md HTTP/1.1\r\nhost: x\r\n\r\n"
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    server = Server(Echo(StandInClock(lambda: NOON)))
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=server.url, timeout=5, trust_env=False, verify=False) as client:
-        yield client
 
 
 def effects(server: Server) -> int:

@@ -1,0 +1,26 @@
+"""A server of an app that repeats what it is told, and a client to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from kbsync.standin.messages import StandInClock
+from kbsync.standin.server import Server
+from tests.standin.echo import NOON, Echo
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server(Echo(StandInClock(lambda: NOON)))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=server.url, timeout=5, trust_env=False, verify=False) as client:
+        yield client
