@@ -188,7 +188,7 @@ class Client:
 
     def _refusal(self, op: str, rest: float) -> Failure:
         reason = f"{op}: the target is left alone for {math.ceil(rest)} s after: {self.breaker.cause}"
-        return Failure(Unavailable(reason, retry_after=rest), Sign.NONE)
+        return Failure(Unavailable(reason, retry_after=rest, untried=True), Sign.NONE)
 
     async def _wait(self, seconds: float) -> None:
         await self._sleep(seconds)
