@@ -1,8 +1,8 @@
 """Whose turn it is to be sent: lanes that share the time of the slots, and the order within a lane.
 
-One number for all cannot keep an order fair: what always goes first starves the rest, and what moves up as it
-ages ends by going before the file that somebody has just saved. So each kind of work has a lane, and each lane
-a share of the time, which the others take up while nothing waits in it.
+One number for all cannot keep an order fair: what always goes first starves the rest, and what moves up
+as it ages ends by going before the file that somebody has just saved. So each kind of work has a lane, and
+each lane a share of the time, which the others take up while nothing waits in it.
 """
 
 from __future__ import annotations

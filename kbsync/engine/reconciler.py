@@ -29,6 +29,9 @@ from kbsync.state.store import Store, Tx
 PAGE = 256
 PAGE_BYTES = 64 * 1024 * 1024
 """A page of files is read under the lock: a fresh hint waits for no more than this."""
+BURST = 64
+"""So many files at one look were not saved by a person who waits for each: they are backlog."""
+
 IGNORE_FILE = ".kbsyncignore"
 
 Looked = tuple[str, Look, Rules | None]
@@ -274,6 +277,8 @@ class Reconciler:
             judged = await asyncio.to_thread(self._judge_all, sights, deep, known_new)
             seen = [j for j in judged if isinstance(j, Seen)]
             waits = [j for j in judged if isinstance(j, Wait)]
+            if len(seen) > BURST:
+                seen = [replace(one, fresh=False) for one in seen]
             if seen or waits:
                 await self._store.write(lambda tx: self._record(tx, seen, waits))
                 self._note(seen, waits)

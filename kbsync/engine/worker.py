@@ -242,7 +242,7 @@ class Worker:
     # -- sending ---------------------------------------------------------------------------------------
 
     def _start_sends(self, waiting: Mapping[Lane, Sequence[Upload]], tries: int | None) -> bool:
-        """Lane by lane as their turns come, while slots are free; `tries` documents at most, None: any number."""
+        """Lane by lane as their turns come, while slots are free; at most `tries` documents, None: all."""
         left = {lane: list(rows) for lane, rows in waiting.items()}
         share = self._share(sum(map(len, left.values()))) if tries is None else tries
         started = False
