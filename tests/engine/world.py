@@ -150,6 +150,7 @@ class World:
             return future
 
         store.submit = counted  # type: ignore[method-assign]
+        store.readers = executor
         self.clock.busy = lambda: executor.under_way > 0
         driver = asyncio.create_task(self.clock.drive())
         try:
