@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbsync.contract import Listed, Outgoing, PutOutcome
+from kbsync.core.model import Upload
 from kbsync.core.turns import LARGE_BYTES, LONGEST_COST, WEIGHTS, Lane, Turns, lane_of, rank, rank_again
+from kbsync.engine import reconciler
+from kbsync.engine.ledger import Ledger
 from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.reconciler import BURST
+from kbsync.engine.threads import Threads, apart
 from kbsync.errors import Unavailable, Unsure
 from kbsync.source.hints import Hint, HintKind
-from kbsync.targets.memory import MemoryTarget
+from kbsync.state.store import Store
+from kbsync.targets.memory import MemoryBase, MemoryTarget
 from tests.engine.world import World
 
 # -- lanes and turns ----------------------------------------------------------------------------------
@@ -168,6 +177,12 @@ class Busy(World):
         return [at for at, sent in self.sends if sent == path]
 
 
+async def rows_of(run: MirrorRun, path: str) -> list[Upload]:
+    assert run.parts is not None
+    binding = run.parts.ledger.terms.binding
+    return await run.store.read(lambda tx: tx.uploads.at(run.mirror, binding, path))
+
+
 async def test_a_fresh_edit_goes_before_a_backlog_however_long_that_waits(tmp_path: Path) -> None:
     world = Busy(tmp_path)
     world.write_many(190)
@@ -197,7 +212,7 @@ async def test_a_document_that_hangs_each_time_takes_no_more_than_its_share_of_o
     tmp_path: Path,
 ) -> None:
     world = Busy(tmp_path)
-    world.limits = type(world.limits)(**{**_fields(world.limits), "marks": False, "list_lag": 1.0})
+    world.limits = replace(world.limits, marks=False, list_lag=1.0)
     for number in range(200):
         world.write(f"f{number}.md", f"{number:03}" + "." * number)
     for number in range(5):
@@ -228,13 +243,109 @@ async def test_a_refusal_before_the_target_was_asked_is_no_try(tmp_path: Path) -
     world.trouble = lambda _path: Unavailable("left alone", retry_after=1.0, untried=True)
     async with world.working() as run:
         await world.clock.sleep(60.0)
-        assert run.parts is not None
-        binding = run.parts.ledger.terms.binding
-        (row,) = await run.store.read(lambda tx: tx.uploads.at(run.mirror, binding, "a.md"))
+        (row,) = await rows_of(run, "a.md")
     assert len(world.sends) > 5
     assert row.attempts <= 1
     assert lane_of(row.rank) is Lane.BACKLOG
 
 
-def _fields(limits: Any) -> dict[str, Any]:
-    return {name: getattr(limits, name) for name in limits.__dataclass_fields__}
+# -- two mirrors --------------------------------------------------------------------------------------
+
+FOREVER = 1e9
+
+
+@pytest.mark.parametrize("how", ["hangs", "down", "backlog"])
+async def test_a_mirror_in_trouble_delays_no_edit_of_another(tmp_path: Path, how: str) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    world, other = Busy(tmp_path / "one", 2), Busy(tmp_path / "other", 2)
+    other.clock, other.base = world.clock, MemoryBase(clock=world.clock.wall)
+    other.plan = replace(other.plan, name="other")
+    world.configured = other.configured = ("docs", "other")
+    world.write_many(80)
+    world.seconds = lambda _path: FOREVER if how == "hangs" else 1.0
+    world.trouble = lambda _path: Unavailable("no") if how == "down" else None
+    async with world.running() as store:
+        troubled, well = world.make_run(store), other.make_run(store)
+        for run in (troubled, well):
+            assert await run.begin()
+            await run.compare()
+        try:
+            for number in range(3):
+                saved = world.clock.now
+                await other.save(well, f"e{number}.md", f"edit {number}")
+                await world.clock.sleep(20.0)
+                assert other.sent_at(f"e{number}.md")[0] - saved < 0.1
+                assert other.served()[f"e{number}.md"]
+        finally:
+            await troubled.end()
+            await well.end()
+
+
+async def test_threads_that_a_mirror_blocks_are_its_own() -> None:
+    asyncio.get_running_loop().set_default_executor(Threads())
+    released = threading.Event()
+    hung = [asyncio.create_task(apart("slow", asyncio.to_thread(released.wait))) for _ in range(50)]
+    await asyncio.sleep(0)
+    try:
+        for name in ("well", "other"):
+            work = asyncio.create_task(apart(name, asyncio.to_thread(threading.current_thread)))
+            thread = await asyncio.wait_for(work, 10)
+            assert thread.name.startswith(f"kbsync-{name}")
+        assert not any(task.done() for task in hung)
+    finally:
+        released.set()
+        await asyncio.gather(*hung)
+
+
+async def test_the_journal_is_read_while_every_other_thread_is_blocked(tmp_path: Path) -> None:
+    store, released = Store(tmp_path / "state.db"), threading.Event()
+    hung = [asyncio.create_task(asyncio.to_thread(released.wait)) for _ in range(50)]
+    await asyncio.sleep(0)
+    try:
+        assert await asyncio.wait_for(store.read(lambda tx: tx.mirrors.named("docs")), 10) is None
+    finally:
+        released.set()
+        await asyncio.gather(*hung)
+        store.close()
+
+
+async def test_a_large_folder_that_is_excluded_does_not_hold_the_journal_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    monkeypatch.setattr(reconciler, "PAGE", 20)
+    for number in range(60):
+        world.write(f"big/f{number}.md", f"text {number}")
+    world.write("kept.md")
+    await world.once()
+    one_commit, most = Counter[str](), Counter[str]()
+
+    def deselect(self: Ledger, tx: Any, *args: Any) -> None:
+        one_commit["files"] += 1
+        ledger_deselect(self, tx, *args)
+
+    def committed(moment: str) -> None:
+        most["files"] = max(most["files"], one_commit["files"])
+        one_commit.clear()
+
+    ledger_deselect = Ledger.deselect
+    monkeypatch.setattr(Ledger, "deselect", deselect)
+    world.on_commit = committed
+    world.write(".kbsyncignore", "big/\n")
+    await world.once()
+    assert 0 < most["files"] <= 20
+    assert world.statuses()["held"] == 60
+
+
+async def test_a_burst_of_files_is_backlog_and_a_few_are_fresh(tmp_path: Path) -> None:
+    world = Busy(tmp_path)
+    async with world.working() as run:
+        assert run.parts is not None
+        for count, lane in ((BURST + 1, Lane.BACKLOG), (3, Lane.FRESH)):
+            paths = [f"{lane.name}{number}.md" for number in range(count)]
+            for path in paths:
+                world.write(path, path)
+            await run.parts.reconciler.heed([Hint(path, HintKind.FILE) for path in paths])
+            (row,) = await rows_of(run, paths[-1])
+            assert lane_of(row.rank) is lane
