@@ -22,6 +22,7 @@ from kbsync.engine.clock import SystemClock
 from kbsync.engine.mirror import MirrorRun, Site
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.outcomes import Happened
+from kbsync.engine.threads import Threads, apart
 from kbsync.engine.watching import Watching
 from kbsync.errors import StateError, UsageError
 from kbsync.state.store import Store
@@ -126,7 +127,8 @@ async def once(installation: Installation, watch: Watcher | None = None, arm: Ar
     with _signals(stop, caught, arm), opened(installation, tell_damage) as store:
         runs = Runs(store, {m.name: mirror_run(installation, m, store) for m in installation.mirrors})
         shown = asyncio.create_task(_shown(watch, runs))
-        passes = asyncio.gather(*(_pass(run) for run in runs.runs.values()))
+        asyncio.get_running_loop().set_default_executor(Threads())
+        passes = asyncio.gather(*(apart(name, _pass(run)) for name, run in runs.runs.items()))
         try:
             await _until_done_or_stopped(passes, stop)
         finally:
@@ -201,6 +203,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Until told to stop. Raises `LockedError`, `UsageError` or `StateError` at the start only."""
+        asyncio.get_running_loop().set_default_executor(Threads())
         end = self._end_soon
         calls: dict[int, Callable[[], None]] = {
             signal.SIGTERM: end,
@@ -233,7 +236,7 @@ class Daemon:
                 stop = asyncio.Event()
                 run = mirror_run(self._installation, mirror, store)
                 watching = Watching(run, self._installation.state_dir, stop)
-                task = asyncio.create_task(watching.keep())
+                task = asyncio.create_task(apart(mirror.name, watching.keep()))
                 self._tasks[mirror.name] = (mirror, stop, task)
 
     async def _read_again(self, store: Store) -> None:

@@ -32,11 +32,17 @@ class TargetError(KbsyncError):
 
 
 class Unavailable(TargetError):
-    """Nothing was stored; try again later. `retry_after` is the target's wish in seconds."""
+    """Nothing was stored; try again later. `retry_after` is the target's wish in seconds.
 
-    def __init__(self, reason: str, *, code: str = "", retry_after: float | None = None) -> None:
+    `untried`: the target was not even asked, so nothing is known of the document.
+    """
+
+    def __init__(
+        self, reason: str, *, code: str = "", retry_after: float | None = None, untried: bool = False
+    ) -> None:
         super().__init__(reason, code=code)
         self.retry_after = retry_after
+        self.untried = untried
 
 
 class Unsure(TargetError):

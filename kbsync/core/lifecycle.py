@@ -12,6 +12,7 @@ from typing import Any
 
 from kbsync.core.model import Limits, Purpose, Upload, UploadState
 from kbsync.core.pauses import look_pause, pause
+from kbsync.core.turns import rank_again
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
 LATER_LOOKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
@@ -19,6 +20,9 @@ LATER_LOOKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
 
 LONGEST_AFTER_LOSS = 900.0
 """Seconds before a document is sent again whose answers get lost each time."""
+
+PATIENT_TRIES = 3
+"""A document that was put off so often goes behind those that were never tried."""
 
 LONGEST_BLINK = 60.0
 """Seconds between two looks that count as patience with a document that is being indexed."""
@@ -121,13 +125,15 @@ def put_off(upload: Upload, reason: str, wait: float | None, rhythm: Rhythm) -> 
     if upload.purpose is Purpose.RETIRE:
         return drop(upload)
     seconds = pause(upload.attempts, rhythm.chance) if wait is None else wait
-    return replace(upload, state=UploadState.INTENDED, reason=reason, next_look_at=rhythm.now + seconds)
+    rank = upload.rank if upload.attempts < PATIENT_TRIES else rank_again(upload.rank)
+    due = rhythm.now + seconds
+    return replace(upload, state=UploadState.INTENDED, reason=reason, next_look_at=due, rank=rank)
 
 
-def refund(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
-    """The mirror halts: as if it had not been tried."""
+def refund(upload: Upload, reason: str, rhythm: Rhythm, wait: float = 0.0) -> Upload:
+    """The mirror halts, or the target is left alone: as if it had not been tried."""
     spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
-    return put_off(spent, reason, 0.0, rhythm)
+    return put_off(spent, reason, wait, rhythm)
 
 
 def doubt(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
@@ -207,6 +213,7 @@ def send_after_loss(fresh: Upload, lost: Upload, rhythm: Rhythm) -> Upload:
         repairs=lost.repairs,
         reason=lost.reason,
         next_look_at=rhythm.now + wait,
+        rank=rank_again(fresh.rank),
     )
 
 
@@ -307,6 +314,7 @@ def again(upload: Upload, reason: str, rhythm: Rhythm, *, spent: bool = True) ->
         accepted_at=None,
         looked_at=None,
         next_look_at=rhythm.now + pause(tries, rhythm.chance),
+        rank=rank_again(upload.rank),
         reason=reason,
         code="",
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from kbsync.core.lifecycle import QUOTA
 from kbsync.core.model import Upload, UploadState
+from kbsync.core.turns import Lane, reach_of
 from kbsync.engine.terms import Terms
 from kbsync.state.store import Tx
 
@@ -30,7 +32,7 @@ IN_FLIGHT = (UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far to look: wall seconds now, how many sends fit, seconds to look ahead for polls.
+    """How far to look: wall seconds now, how many sends of a lane fit, seconds to look ahead for polls.
 
     `polls` None: no poll may start now. `busy`: uploads that something is being done about already.
     """
@@ -43,14 +45,14 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Rows by what they wait for, each by rank."""
+    """Rows by what they wait for, each by rank; sends by lane, those in which something waits."""
 
     deletes: list[Upload]
     looks: list[Upload]
     proofs: list[Upload]
     polls: list[Upload]
     renames: list[Upload]
-    sends: list[Upload]
+    sends: Mapping[Lane, list[Upload]]
     expired: list[Upload]
 
 
@@ -64,26 +66,39 @@ def find_due(tx: Tx, terms: Terms, reach: Reach) -> Due:
         proofs=_due(tx, terms, UploadState.ADOPTING, reach, SMALL_BATCH),
         polls=_polls(tx, terms, reach),
         renames=_due(tx, terms, UploadState.SERVING, reach, SMALL_BATCH),
-        sends=_due(tx, terms, UploadState.INTENDED, reach, reach.sends),
+        sends=_sends(tx, terms, reach),
         expired=_due(tx, terms, UploadState.TOMBSTONE, reach, SMALL_BATCH),
     )
 
 
 def _due(
-    tx: Tx, terms: Terms, state: UploadState, reach: Reach, limit: int, ahead: float = 0.0
+    tx: Tx,
+    terms: Terms,
+    state: UploadState,
+    reach: Reach,
+    limit: int,
+    *,
+    ahead: float = 0.0,
+    lane: Lane | None = None,
 ) -> list[Upload]:
     if limit <= 0:
         return []
     many = limit + len(reach.busy)
-    rows = tx.uploads.due(terms.mirror, terms.binding, state, reach.now + ahead, many)
+    ranks = (0.0, math.inf) if lane is None else reach_of(lane)
+    rows = tx.uploads.due(terms.mirror, terms.binding, state, reach.now + ahead, many, ranks)
     return [row for row in rows if row.id not in reach.busy][:limit]
+
+
+def _sends(tx: Tx, terms: Terms, reach: Reach) -> dict[Lane, list[Upload]]:
+    lanes = {lane: _due(tx, terms, UploadState.INTENDED, reach, reach.sends, lane=lane) for lane in Lane}
+    return {lane: rows for lane, rows in lanes.items() if rows}
 
 
 def _polls(tx: Tx, terms: Terms, reach: Reach) -> list[Upload]:
     """One request can tell of many: where one is due, those that will soon be are asked about as well."""
     if reach.polls is None or not _due(tx, terms, UploadState.INDEXING, reach, 1):
         return []
-    return _due(tx, terms, UploadState.INDEXING, reach, POLL_BATCH, reach.polls)
+    return _due(tx, terms, UploadState.INDEXING, reach, POLL_BATCH, ahead=reach.polls)
 
 
 def find_room(tx: Tx, terms: Terms) -> tuple[bool, bool]:

@@ -41,14 +41,13 @@ from kbsync.core.planner import (
     proves,
     status_of,
 )
+from kbsync.core.turns import rank
 from kbsync.engine.clock import Clock
 from kbsync.engine.terms import Terms
 from kbsync.state.entries import Entry
 from kbsync.state.store import Tx
 
 ROUNDS = 8
-BACKLOG_PENALTY = 600.0
-HUGE_PENALTY = 600.0
 LONGEST_LAG = 600.0
 LINGERING = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE, UploadState.ADOPTING)
 
@@ -273,7 +272,7 @@ class Ledger:
             predecessor=predecessor,
             created_at=now,
             next_look_at=now,
-            rank=rank(now, wish.size, fresh),
+            rank=rank(now, wish.size, fresh=fresh),
         )
 
     def free_name(self, tx: Tx, path: str, digest: str, taken: Sequence[str] = (), start: int = 0) -> str:
@@ -312,8 +311,3 @@ class Ledger:
                 same = replaced or old.remote_id == upload.remote_id  # it was updated in place
                 tx.uploads.save(lifecycle.gone(old) if same else lifecycle.retire(old, self.rhythm))
         tx.uploads.save(upload)
-
-
-def rank(now: float, size: int, fresh: bool) -> float:
-    """A virtual deadline (epoch seconds): fresh before backlog, small before huge, and nobody starves."""
-    return now + (0.0 if fresh else BACKLOG_PENALTY) + min(HUGE_PENALTY, size / 1e6)

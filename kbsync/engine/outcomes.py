@@ -75,6 +75,9 @@ def put_ended(ledger: Ledger, tx: Tx, number: int, outcome: PutOutcome) -> Happe
             changed = lifecycle.rename_intent(upload, name, outcome.reason, ledger.rhythm)
         case Rejected():
             changed = lifecycle.reject(upload, outcome.reason, outcome.code)
+        case Unavailable(untried=True):
+            wait = outcome.retry_after or 0.0
+            changed = lifecycle.refund(upload, outcome.reason, ledger.rhythm, wait)
         case Unavailable():
             changed = lifecycle.put_off(upload, outcome.reason, outcome.retry_after, ledger.rhythm)
         case Halted():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from kbsync.core.model import Choice, Kind, Presence, Verdict
 from kbsync.core.select import Rules
@@ -29,6 +30,9 @@ from kbsync.state.store import Store, Tx
 PAGE = 256
 PAGE_BYTES = 64 * 1024 * 1024
 """A page of files is read under the lock: a fresh hint waits for no more than this."""
+BURST = 64
+"""So many files at one look were not saved by a person who waits for each: they are backlog."""
+
 IGNORE_FILE = ".kbsyncignore"
 
 Looked = tuple[str, Look, Rules | None]
@@ -111,6 +115,8 @@ class Reconciler:
             if self._stopping:
                 return  # the directory is not marked as seen: the next scan finds the rest
             await self._take(page, deep=deep, known_new=listing.new)
+        for name, verdict in listing.shut_folders:
+            await self._deselect_below(listing, join(listing.path, name), verdict)
         await self._store.write(lambda tx: self._record_listing(tx, listing))
         self._on_work()
 
@@ -128,24 +134,32 @@ class Reconciler:
 
     def _record_listing(self, tx: Tx, listing: Listing) -> None:
         mirror, now = self._mirror, self._clock.steady()
-        before = tx.folders.get(mirror, listing.path)
         tx.folders.seen(mirror, listing.path, listing.version, listing.is_mount)
         tx.entries.miss(mirror, listing.path, listing.missing, now)
         for name in listing.gone_folders:
             self._miss_tree(tx, join(listing.path, name))
-        person = before is None or is_by_person(before.version, listing.version)
-        for name, verdict in listing.shut_folders:
-            self._shut(tx, join(listing.path, name), verdict, person)
+        for name, _ in listing.shut_folders:
+            tx.folders.shut(mirror, join(listing.path, name))
 
     def _miss_tree(self, tx: Tx, folder: str) -> None:
         tx.entries.miss_tree(self._mirror, folder, self._clock.steady())
         tx.folders.gone(self._mirror, folder)
 
-    def _shut(self, tx: Tx, folder: str, verdict: Verdict, by_person: bool) -> None:
-        """Selection does not enter a directory any more: all files in it are deselected."""
-        for entry in list(tx.entries.below(self._mirror, folder)):
-            self._ledger.deselect(tx, entry.path, verdict, by_person)
-        tx.folders.shut(self._mirror, folder)
+    async def _deselect_below(self, listing: Listing, folder: str, verdict: Verdict) -> None:
+        """Selection does not enter a directory any more: all files in it are deselected, a page a commit."""
+        before = await self._store.read(lambda tx: tx.folders.get(self._mirror, listing.path))
+        person = before is None or is_by_person(before.version, listing.version)
+        for below in await self._store.read(
+            lambda tx: [path for _, path in tx.folders.tree(self._mirror, folder)]
+        ):
+            paths = await self._store.read(partial(_names, self._mirror, below))
+            for start in range(0, len(paths), PAGE):
+                page = paths[start : start + PAGE]
+                await self._store.write(partial(self._deselect, page, verdict, person))
+
+    def _deselect(self, paths: Sequence[str], verdict: Verdict, by_person: bool, tx: Tx) -> None:
+        for path in paths:
+            self._ledger.deselect(tx, path, verdict, by_person)
 
     async def recheck_racy(self) -> None:
         """Read again what was read so soon after a change that another may hide behind the same stamp."""
@@ -274,6 +288,8 @@ class Reconciler:
             judged = await asyncio.to_thread(self._judge_all, sights, deep, known_new)
             seen = [j for j in judged if isinstance(j, Seen)]
             waits = [j for j in judged if isinstance(j, Wait)]
+            if len(seen) > BURST:
+                seen = [replace(one, fresh=False) for one in seen]
             if seen or waits:
                 await self._store.write(lambda tx: self._record(tx, seen, waits))
                 self._note(seen, waits)
@@ -321,6 +337,10 @@ class Reconciler:
 
     def _same_file(self, ino: int, digest: str) -> list[Entry]:
         return self._store.read_now(lambda tx: tx.entries.with_ino(self._mirror, ino, digest))
+
+
+def _names(mirror: int, folder: str, tx: Tx) -> list[str]:
+    return tx.entries.names(mirror, folder)
 
 
 def _page(sights: Iterator[Sight]) -> list[Sight]:

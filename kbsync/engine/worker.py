@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
 
 from kbsync.contract import Accepted, Outgoing, PutOutcome, Renames, Target
 from kbsync.core.model import Upload
+from kbsync.core.turns import Lane, Turns
 from kbsync.engine import looks, outcomes
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.due import Reach, find_due, find_room, next_due
@@ -68,6 +69,7 @@ class Worker:
         self._on_proof = on_proof
         self._bodies = bodies
         self._polls = Polls(store, ledger, target)
+        self._turns = Turns()
         self._next_poll = 0.0
         self._ahead = clock.wall() - clock.steady()
         self._has_lost = False  # a task ended before it could record what became of its rows
@@ -153,7 +155,7 @@ class Worker:
             self._start_if_free(due.proofs, self._prove),
             self._start_polls(due.polls, tries),
             self._start_renames(due.renames),
-            self._start_sends(due.sends[:tries]),
+            self._start_sends(due.sends, tries),
         ]
         return 0.0 if any(started) else await self._until_next(held_back=tries is not None)
 
@@ -239,13 +241,34 @@ class Worker:
 
     # -- sending ---------------------------------------------------------------------------------------
 
-    def _start_sends(self, rows: Sequence[Upload]) -> bool:
-        batch = self._ledger.terms.limits.batch
-        share = max(1, min(batch, -(-len(rows) // max(1, self._slots))))
-        started = [
-            self._start(rows[i : i + share], self._send) for i in range(0, len(rows), share) if self._slots
-        ]
-        return any(started)
+    def _start_sends(self, waiting: Mapping[Lane, Sequence[Upload]], tries: int | None) -> bool:
+        """Lane by lane as their turns come, while slots are free; at most `tries` documents, None: all."""
+        left = {lane: list(rows) for lane, rows in waiting.items()}
+        share = self._share(sum(map(len, left.values()))) if tries is None else tries
+        started = False
+        while share and self._slots and (lane := self._next_lane(left)) is not None:
+            rows, left[lane] = left[lane][:share], left[lane][share:]
+            share = share if tries is None else share - len(rows)
+            started = self._start(rows, partial(self._send_in, lane, self._turns.begin(lane))) or started
+        return started
+
+    def _share(self, rows: int) -> int:
+        """Documents of one request, where so many wait."""
+        return max(1, min(self._ledger.terms.limits.batch, -(-rows // max(1, self._slots))))
+
+    def _next_lane(self, left: Mapping[Lane, Sequence[Upload]]) -> Lane | None:
+        return self._turns.next([lane for lane, rows in left.items() if rows], self._concurrency)
+
+    @property
+    def _concurrency(self) -> int:
+        return self._ledger.terms.limits.concurrency
+
+    async def _send_in(self, lane: Lane, counted: float, rows: Sequence[Upload]) -> None:
+        begun = self._clock.steady()
+        try:
+            await self._send(rows)
+        finally:
+            self._turns.end(lane, counted, self._clock.steady() - begun)
 
     async def _send(self, rows: Sequence[Upload]) -> None:
         async with self._bodies.opened(rows) as batch:

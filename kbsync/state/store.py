@@ -2,7 +2,8 @@
 
 One thread owns all writes. Writes that come close together share one commit (group commit), each in a
 savepoint of its own, and a `write` returns only after its commit is on disk: what it announces may then be
-done. Reads run on another connection and never wait for a writer.
+done. Reads run on another connection and in another thread: they never wait for a writer, nor for threads
+that look at a slow disk.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,7 @@ class Store:
             schema.migrate(self._writer)
             self._reader = open_reader(path)
         self._read_lock = threading.Lock()
+        self.readers: Executor = ThreadPoolExecutor(1, "kbsync-state-read")
         self._thread = threading.Thread(target=self._run, name="kbsync-state", daemon=True)
         self._thread.start()
 
@@ -98,7 +100,7 @@ class Store:
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on the reading connection, off the loop."""
-        return await asyncio.to_thread(self.read_now, work)
+        return await asyncio.get_running_loop().run_in_executor(self.readers, self.read_now, work)
 
     def read_now(self, work: Callable[[Tx], T]) -> T:
         """`read` for threads. The result must not be a lazy iterator."""
@@ -113,6 +115,7 @@ class Store:
         """`aclose` for threads; repeatable."""
         self._jobs.put(None)
         self._thread.join()
+        self.readers.shutdown(wait=False, cancel_futures=True)
         with self._read_lock:  # a read whose caller was cut off may still be under way
             self._reader.close()
         self._writer.close()

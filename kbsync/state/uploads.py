@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from typing import Any
@@ -14,7 +15,7 @@ from kbsync.state.connection import bind, unbind
 COLUMNS = tuple(f.name for f in fields(Upload))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
 _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
-FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predecessor", "created_at", "rank")
+FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predecessor", "created_at")
 """What `save` leaves alone: it never changes (`path` only by `move`), and most of it stands in an index."""
 
 _CHANGING = tuple(i for i, column in enumerate(COLUMNS) if column not in FIXED)
@@ -75,13 +76,21 @@ class Uploads:
         values = _row(upload)
         self._db.execute(_UPDATE, [*(values[i] for i in _CHANGING), upload.id])
 
-    def due(self, mirror: int, binding: int, state: UploadState, now: float, limit: int) -> list[Upload]:
-        """Rows of a state whose next look is due, by rank (smaller first)."""
+    def due(
+        self,
+        mirror: int,
+        binding: int,
+        state: UploadState,
+        now: float,
+        limit: int,
+        ranks: tuple[float, float] = (0.0, math.inf),
+    ) -> list[Upload]:
+        """Rows of a state whose next look is due, by rank (smaller first). `ranks`: from, and below."""
         return list(
             self._select(
                 "WHERE mirror = ? AND state = ? AND next_look_at IS NOT NULL AND next_look_at <= ?"
-                " AND binding = ? ORDER BY rank, id LIMIT ?",
-                (mirror, int(state), now, binding, limit),
+                " AND binding = ? AND rank >= ? AND rank < ? ORDER BY rank, id LIMIT ?",
+                (mirror, int(state), now, binding, *ranks, limit),
             )
         )
 

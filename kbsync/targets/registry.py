@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
 from kbsync.config.zhipu import ZhipuTargetConfig
 from kbsync.contract import Surroundings, Target
+
+if TYPE_CHECKING:
+    from kbsync.targets.http import Account
 
 
 def open_target(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
@@ -22,10 +29,10 @@ def open_target(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
                 surroundings=surroundings,
             )
         case ZhipuTargetConfig() as zhipu:
-            return _open_zhipu(zhipu, mirror.name)
+            return _open_zhipu(zhipu, surroundings)
 
 
-def _open_zhipu(config: ZhipuTargetConfig, mirror: str) -> Target:
+def _open_zhipu(config: ZhipuTargetConfig, surroundings: Surroundings) -> Target:
     from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
 
     waiting = config.vectorization
@@ -43,9 +50,24 @@ def _open_zhipu(config: ZhipuTargetConfig, mirror: str) -> Target:
         ca_file=config.ca_file,
         proxy=config.proxy.reveal() if config.proxy else None,
         max_bytes=config.max_bytes,
-        mirror=mirror,
+        mirror=surroundings.mirror,
+        is_first=surroundings.read_only,  # a command that somebody typed
     )
-    return ZhipuTarget(settings)
+    return ZhipuTarget(settings, account=_account(settings.address, settings.api_key))
+
+
+def _account(address: str, key: str) -> Account:
+    """What the mirrors in this process that use one account know of it together."""
+    from kbsync.targets.http import Account
+
+    who = address, hashlib.sha256(key.encode()).hexdigest()
+    account = _accounts.get(who)
+    if account is None:
+        account = _accounts[who] = Account(time.monotonic)
+    return account
+
+
+_accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
 
 
 def open_or_stand_in(mirror: MirrorConfig, surroundings: Surroundings) -> Target:

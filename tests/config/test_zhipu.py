@@ -13,8 +13,10 @@ from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.config.remote import VectorizationConfig, is_in_the_clear
 from kbsync.config.secret import Secret
 from kbsync.config.zhipu import SLICES, ZhipuTargetConfig
-from kbsync.contract import Surroundings
+from kbsync.contract import Surroundings, Target
+from kbsync.targets.http.breaker import Breaker
 from kbsync.targets.registry import open_or_stand_in, open_target
+from kbsync.targets.zhipu.target import ZhipuTarget
 
 from .reading import mirror, problems, read, told, with_settings
 
@@ -354,6 +356,22 @@ async def test_a_target_is_opened_with_its_settings(tmp_path: Path) -> None:
         assert (limits.poll_first, limits.poll_longest, limits.give_up) == (2.0, 9.0, 180.0)
         assert not limits.marks
         await target.aclose()
+
+
+async def test_mirrors_of_one_account_know_together_whether_it_is_down(tmp_path: Path) -> None:
+    here = "base_url: http://127.0.0.1"
+    texts = (f"{here}:9/api", f"{here}:9/api/", f"{here}:8/api")
+    configs = [MirrorConfig(name="m", folder=tmp_path, target=zhipu(tmp_path, text)) for text in texts]
+    one, same, other = (open_target(config, around(tmp_path)) for config in configs)
+    assert breaker_of(one) is breaker_of(same)
+    assert breaker_of(one) is not breaker_of(other)
+    for target in (one, same, other):
+        await target.aclose()
+
+
+def breaker_of(target: Target) -> Breaker:
+    assert isinstance(target, ZhipuTarget)
+    return target._client.breaker
 
 
 def test_a_plan_takes_names_and_patience_from_the_config(tmp_path: Path) -> None:

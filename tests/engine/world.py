@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +49,13 @@ class CountingExecutor(ThreadPoolExecutor):
 
     def _count_down(self) -> None:
         self.under_way -= 1
+
+
+class Lent(Executor):
+    """Another's threads, which go on when this is shut down."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.submit = executor.submit  # type: ignore[method-assign]
 
 
 class VirtualClock:
@@ -150,6 +157,7 @@ class World:
             return future
 
         store.submit = counted  # type: ignore[method-assign]
+        store.readers = Lent(executor)
         self.clock.busy = lambda: executor.under_way > 0
         driver = asyncio.create_task(self.clock.drive())
         try:

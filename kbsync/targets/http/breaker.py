@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 IN_A_ROW = 5
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+PROBE_PATIENCE = 10.0
+"""Seconds: a probe that takes longer, a large upload or one that hangs, keeps nobody else from probing."""
 
 
 class Breaker:
@@ -20,6 +22,7 @@ class Breaker:
         self._pause = FIRST_PAUSE
         self._until: float | None = None
         self._is_probing = False
+        self._probed_at = 0.0
         self.cause = ""
 
     @property
@@ -30,13 +33,14 @@ class Breaker:
         rest = self._until - self._steady()
         if rest > 0:
             return rest
-        return FIRST_PAUSE if self._is_probing else None
+        is_awaited = self._is_probing and self._steady() - self._probed_at < PROBE_PATIENCE
+        return FIRST_PAUSE if is_awaited else None
 
     def admit(self) -> float | None:
         """As `rest`; where it gives None the caller goes, and says how it went or calls `withdraw`."""
         rest = self.rest
         if rest is None and self._until is not None:
-            self._is_probing = True
+            self._is_probing, self._probed_at = True, self._steady()
         return rest
 
     def succeeded(self) -> None:
@@ -44,8 +48,8 @@ class Breaker:
         self._failures, self._pause = 0, FIRST_PAUSE
         self._until, self._is_probing = None, False
 
-    def failed(self, cause: str) -> None:
-        """The target is down, as far as a call could tell; `cause` in words.
+    def failed(self, cause: str, wish: float | None = None) -> None:
+        """The target is down, as far as a call could tell; `cause` in words, `wish` its Retry-After.
 
         Calls that began before it opened say nothing new and do not make the pause longer.
         """
@@ -53,14 +57,14 @@ class Breaker:
         self._failures += 1
         if self._is_probing:
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
-            self._open()
+            self._open(wish)
         elif self._until is None and self._failures >= IN_A_ROW:
-            self._open()
+            self._open(wish)
 
     def withdraw(self) -> None:
         """A call ended without a word about the target; if it was the probe, the next one is."""
         self._is_probing = False
 
-    def _open(self) -> None:
-        self._until = self._steady() + self._pause
+    def _open(self, wish: float | None) -> None:
+        self._until = self._steady() + max(self._pause, wish or 0.0)
         self._is_probing = False

@@ -19,8 +19,8 @@ from kbsync.core.meter import Meter, Outcome
 from kbsync.core.pauses import pause
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.targets.http import wire
+from kbsync.targets.http.account import Account
 from kbsync.targets.http.answers import Answer, Judge
-from kbsync.targets.http.breaker import Breaker
 from kbsync.targets.http.endpoint import Endpoint
 from kbsync.targets.http.exchange import Asked, Ending, Exchange
 from kbsync.targets.http.failures import Failure, Sign
@@ -32,13 +32,16 @@ TRIES = 3
 FIRST_PAUSE, LONGEST_PAUSE = 0.4, 2.0
 """Seconds between the tries of an idempotent call, the upper half of it by chance."""
 
+SMALL = 64 * 1024
+"""Bytes of a request up to which its time tells of the service and not of the line."""
+
 
 class Client:
     """The way to one target. `target`: its name; `headers` gives those with the key, asked for each time.
 
     `judge` reads the vendor's answers; `slow_codes` are its codes that mean "too many requests" as HTTP
-    429 does. `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. Raises `UsageError` where
-    the endpoint cannot be used as it is set.
+    429 does. `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. `account`: shared with
+    the other ways to the same account. Raises `UsageError` where the endpoint cannot be used as it is set.
     """
 
     def __init__(
@@ -55,11 +58,21 @@ class Client:
         chance: Callable[[], float] = random.random,
         transport: httpx.AsyncBaseTransport | None = None,
         slow_codes: frozenset[str] = frozenset(),
+        account: Account | None = None,
     ) -> None:
         self.target = target
         self.meter = meter if meter is not None else Meter()
-        self.gate = Gate(endpoint.concurrency, endpoint.requests_per_minute, steady, sleep)
-        self.breaker = Breaker(steady)
+        account = account or Account(steady)
+        self.breaker = account.breaker
+        self.gate = Gate(
+            endpoint.concurrency,
+            endpoint.requests_per_minute,
+            steady,
+            sleep,
+            account=account,
+            is_first=endpoint.is_first,
+        )
+        self._telling = 0 if endpoint.upload_bytes_per_second else SMALL
         self._timeouts = endpoint.timeouts
         self._steady, self._sleep, self._chance = steady, sleep, chance
         base, trust = wire.origin(endpoint), wire.trusted(endpoint)
@@ -164,8 +177,11 @@ class Client:
         except BaseException:
             self.breaker.withdraw()
             raise
-        self._count(asked, ending, self._steady() - begun)
+        seconds = self._steady() - begun
+        self._count(asked, ending, seconds)
         self._learn(ending.outcome, burst)
+        if isinstance(ending.outcome, Answer) and ending.sent_bytes <= self._telling:
+            self.gate.answered(burst, asked.op, seconds)
         return ending.outcome
 
     def _count(self, asked: Asked, ending: Ending, seconds: float) -> None:
@@ -175,8 +191,8 @@ class Client:
     def _learn(self, outcome: Answer | Failure, burst: int) -> None:
         """What a request's end says of the target changes how the next ones go."""
         match outcome:
-            case Failure(error=error, sign=Sign.DOWN):
-                self.breaker.failed(error.reason)
+            case Failure(error=error, sign=Sign.DOWN, wish=wish):
+                self.breaker.failed(error.reason, wish)
             case Failure(sign=Sign.NONE):
                 self.breaker.withdraw()
             case Failure(error=Unavailable(retry_after=wish), sign=Sign.BUSY):
@@ -188,7 +204,7 @@ class Client:
 
     def _refusal(self, op: str, rest: float) -> Failure:
         reason = f"{op}: the target is left alone for {math.ceil(rest)} s after: {self.breaker.cause}"
-        return Failure(Unavailable(reason, retry_after=rest), Sign.NONE)
+        return Failure(Unavailable(reason, retry_after=rest, untried=True), Sign.NONE)
 
     async def _wait(self, seconds: float) -> None:
         await self._sleep(seconds)

@@ -28,7 +28,8 @@ class Timeouts:
 class Endpoint:
     """A target's address, without trailing slash, and the limits of asking it; 0 means no limit of ours.
 
-    `concurrency`: requests in flight, never more. `ca_file`: certificates to trust besides the usual
+    `concurrency`: requests in flight, never more. `is_first`: nobody asked it in the last minute, as far as
+    `requests_per_minute` goes. `ca_file`: certificates to trust besides the usual
     ones. `proxy`: None takes `HTTPS_PROXY`, `NO_PROXY` and the like from the environment.
     """
 
@@ -36,6 +37,7 @@ class Endpoint:
     concurrency: int = 4
     requests_per_minute: int = 0
     upload_bytes_per_second: int = 0
+    is_first: bool = False
     ca_file: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     timeouts: Timeouts = Timeouts()

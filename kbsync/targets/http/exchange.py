@@ -163,7 +163,7 @@ class Exchange:
         sign = self._sign(answer, error) if is_passing else Sign.UP
         wish = error.retry_after or 0.0 if isinstance(error, Unavailable) else 0.0
         again = is_passing and not is_redirect and sign is not Sign.BUSY and wish <= PATIENCE
-        return Failure(error, sign, again)
+        return Failure(error, sign, again, answer.retry_after)
 
     def _sign(self, answer: Answer, error: TargetError) -> Sign:
         if isinstance(error, Unavailable) and (answer.status == 429 or error.code in self.slow_codes):

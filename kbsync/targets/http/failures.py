@@ -59,11 +59,15 @@ class Sign(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request that did not end well. `again`: the same could go well in a moment."""
+    """A request that did not end well. `again`: the same could go well in a moment.
+
+    `wish`: seconds the target wants to be left alone, where it said so.
+    """
 
     error: TargetError
     sign: Sign
     again: bool = False
+    wish: float | None = None
 
 
 class Journey:

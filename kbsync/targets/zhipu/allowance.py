@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from kbsync.errors import Halted, Rejected, TargetError
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.zhipu.sizes import sized
 from kbsync.targets.zhipu.wire import Capacity
 
@@ -13,6 +13,8 @@ INTERVAL = 180.0
 """Seconds between two questions, at the least."""
 
 _HOUR = 3600.0  # the pause where there is no such question
+
+_MOMENT = 5.0  # seconds until uploads under way may have ended
 
 _SMALL = 0.05  # of the account's space: less than this is asked again, since others use it too
 
@@ -31,21 +33,27 @@ class Allowance:
         self._turn = asyncio.Lock()
         self._asked_at: float | None = None
         self._known: Capacity | None = None
-        self._left = 0
+        self._left = self._under_way = 0
         self._pause = INTERVAL
 
     async def take(self, name: str, size: int) -> None:
-        """Count `size` bytes as used, before they are sent. Raises `Halted("quota")` for too many."""
+        """Count `size` bytes as used, before they are sent; `ended` has to be told how that went.
+
+        Raises `Halted("quota")` for too many, `Unavailable` where uploads under way may leave enough.
+        """
         async with self._turn:
             if self._is_due(size):
                 await self._look()
             if self._known is not None and size > self._left:
-                raise Halted("quota", self._too_little(name, size, self._known), cure=self._cure)
+                raise self._refusal(name, size, self._known)
             self._left -= size
+            self._under_way += size
 
-    def give_back(self, size: int) -> None:
-        """Counted bytes that were not stored after all."""
-        self._left += size
+    def ended(self, size: int, *, stored: bool) -> None:
+        """The upload of counted bytes is over; `stored`: they are, or may be, at the vendor."""
+        self._under_way -= size
+        if not stored:
+            self._left += size
 
     def freed(self) -> None:
         """Documents were deleted: the vendor is asked before the next upload is refused for want of space."""
@@ -70,7 +78,15 @@ class Allowance:
                 raise
         self._asked_at = self._steady()
         if self._known is not None:
-            self._left = max(0, self._known.total - self._known.used)
+            # what is under way may not be counted there yet
+            self._left = max(0, self._known.total - self._known.used - self._under_way)
+
+    def _refusal(self, name: str, size: int, known: Capacity) -> TargetError:
+        reason = self._too_little(name, size, known)
+        if size <= self._left + self._under_way:
+            reason += "; it waits for the uploads under way"
+            return Unavailable(reason, retry_after=_MOMENT, untried=True)
+        return Halted("quota", reason, cure=self._cure)
 
     def _too_little(self, name: str, size: int, known: Capacity) -> str:
         left = sized(max(0, self._left))

@@ -18,7 +18,8 @@ _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
 class ZhipuSettings:
     """`base_url` ends in `/api`; times in seconds, sizes in bytes, 0 for no limit of ours.
 
-    `mirror` is named in the commands that cure. Raises `UsageError` for a key that no header can carry.
+    `mirror` is named in the commands that cure; `is_first`: see `Endpoint`. Raises `UsageError` for a key
+    that no header can carry.
     """
 
     base_url: str
@@ -35,6 +36,7 @@ class ZhipuSettings:
     proxy: str | None = field(default=None, repr=False)
     max_bytes: int = 100_000_000
     mirror: str = ""
+    is_first: bool = False
 
     def __post_init__(self) -> None:
         key = self.api_key

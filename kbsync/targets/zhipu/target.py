@@ -19,7 +19,7 @@ from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoin
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
-from kbsync.targets.http import Client, Endpoint
+from kbsync.targets.http import Account, Client, Endpoint
 from kbsync.targets.zhipu.allowance import Allowance
 from kbsync.targets.zhipu.api import ROOT, Api, MirrorJudge
 from kbsync.targets.zhipu.codes import NotFound
@@ -52,7 +52,8 @@ Sleep = Callable[[float], Awaitable[None]]
 class ZhipuTarget:
     """One knowledge base. It can be re-embedded, re-sliced, read, searched and asked for confirmation.
 
-    `wall` and `steady` are clocks in seconds, `chance` gives 0..1, `transport` stands in for the network.
+    `wall` and `steady` are clocks in seconds, `chance` gives 0..1, `transport` stands in for the network;
+    `account` is shared with other mirrors of the same one.
     Raises `UsageError` where the settings cannot be used.
     """
 
@@ -66,6 +67,7 @@ class ZhipuTarget:
         sleep: Sleep = asyncio.sleep,
         chance: Callable[[], float] = random.random,
         transport: httpx.AsyncBaseTransport | None = None,
+        account: Account | None = None,
     ) -> None:
         self._settings, self._skew = settings, Skew(wall)
         self._client = Client(
@@ -80,6 +82,7 @@ class ZhipuTarget:
             chance=chance,
             transport=transport,
             slow_codes=SLOW,
+            account=account,
         )
         self._api = Api(settings, self._client)
         self._knowledge = Knowledge(settings, self._api)
@@ -229,6 +232,7 @@ def _endpoint(settings: ZhipuSettings) -> Endpoint:
         concurrency=settings.concurrency,
         requests_per_minute=settings.requests_per_minute,
         upload_bytes_per_second=settings.upload_bytes_per_second,
+        is_first=settings.is_first,
         ca_file=settings.ca_file,
         proxy=settings.proxy,
     )

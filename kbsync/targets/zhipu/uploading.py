@@ -40,10 +40,13 @@ class Uploading:
             raise Rejected(f"{sized(document.size)} is over the limit of {sized(most)}", code="too-large")
 
     async def _send(self, document: Outgoing) -> PutOutcome:
-        outcome = await self._sent(document)
-        if isinstance(outcome, TargetError) and not isinstance(outcome, Unsure):
-            self._allowance.give_back(document.size)
-        return outcome
+        stored = True
+        try:
+            outcome = await self._sent(document)
+            stored = isinstance(outcome, Unsure) or not isinstance(outcome, TargetError)
+            return outcome
+        finally:
+            self._allowance.ended(document.size, stored=stored)
 
     async def _sent(self, document: Outgoing) -> PutOutcome:
         try:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -42,6 +43,21 @@ def test_every_form_of_retry_after_is_read(said: str, seconds: float | None) -> 
 def test_a_date_to_retry_is_read_by_the_targets_own_clock() -> None:
     wish = answered(503, retry_after="Tue, 14 Nov 2023 12:00:07 GMT", date="Tue, 14 Nov 2023 12:00:00 GMT")
     assert wish.retry_after == 7.0
+
+
+@pytest.mark.parametrize(
+    "said", ["Tue Nov 14 22:13:30 2023", "Tuesday, 14-Nov-23 22:13:30 GMT", "Tue, 14 Nov 2023 22:13:30 -0000"]
+)
+def test_dates_of_old_forms_are_in_gmt_wherever_this_machine_stands(
+    said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    try:
+        assert answered(429, retry_after=said).retry_after == 10.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_an_answer_without_a_wish_has_none() -> None:

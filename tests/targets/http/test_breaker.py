@@ -74,3 +74,24 @@ def test_a_probe_that_was_cancelled_leaves_its_place_to_the_next(breaker: Breake
     assert breaker.admit() is None
     breaker.withdraw()
     assert breaker.admit() is None
+
+
+def test_a_probe_that_takes_long_keeps_nobody_else_from_probing(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 5)
+    clock.now += 1.0
+    assert breaker.admit() is None
+    clock.now += 9.9
+    assert breaker.admit() is not None
+    clock.now += 0.2
+    assert breaker.admit() is None
+    assert breaker.admit() is not None
+
+
+def test_a_longer_wish_of_the_target_is_kept(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 4)
+    breaker.failed("it is down", 40.0)
+    assert breaker.rest == pytest.approx(40.0)
+    clock.now += 40.0
+    assert breaker.admit() is None
+    breaker.failed("it is down", 0.5)
+    assert breaker.rest == pytest.approx(2.0)

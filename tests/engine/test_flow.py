@@ -1,0 +1,351 @@
+"""Fair order: what was just saved is not kept waiting, and nothing waits for ever. All in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kbsync.contract import Listed, Outgoing, PutOutcome
+from kbsync.core.model import Upload
+from kbsync.core.turns import LARGE_BYTES, LONGEST_COST, WEIGHTS, Lane, Turns, lane_of, rank, rank_again
+from kbsync.engine import reconciler
+from kbsync.engine.ledger import Ledger
+from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.reconciler import BURST
+from kbsync.engine.threads import Threads, apart
+from kbsync.errors import Unavailable, Unsure
+from kbsync.source.hints import Hint, HintKind
+from kbsync.state.store import Store
+from kbsync.targets.memory import MemoryBase, MemoryTarget
+from tests.engine.world import World
+
+# -- lanes and turns ----------------------------------------------------------------------------------
+
+
+def test_a_rank_tells_its_lane_and_orders_within_it() -> None:
+    now = 1.8e9
+    assert lane_of(rank(now, 10, fresh=True)) is Lane.FRESH
+    assert lane_of(rank(now, 10, fresh=False)) is Lane.BACKLOG
+    assert lane_of(rank(now, LARGE_BYTES, fresh=True)) is Lane.LARGE
+    assert lane_of(rank_again(rank(now, 10, fresh=True))) is Lane.AGAIN
+    assert rank(now, 1000, fresh=False) < rank(now, 5_000_000, fresh=False) < rank(now + 900, 10, fresh=False)
+    again = rank_again(rank(now, 10, fresh=False))
+    assert rank_again(again) == again
+
+
+class Slots:
+    """So many slots that carry out what `Turns` chooses, in virtual time."""
+
+    def __init__(self, slots: int, cost: Callable[[Lane], float]) -> None:
+        self.turns, self.slots, self.cost = Turns(), slots, cost
+        self.now = 0.0
+        self.time: Counter[Lane] = Counter()
+        self.begun: list[tuple[float, Lane]] = []
+        self.most: Counter[Lane] = Counter()
+        self._ends: list[tuple[float, int, Lane, float, float]] = []
+        self._numbers = itertools.count()
+
+    def fill(self, waiting: Sequence[Lane]) -> None:
+        while len(self._ends) < self.slots and (lane := self.turns.next(waiting, self.slots)) is not None:
+            seconds = self.cost(lane)
+            end = (self.now + seconds, next(self._numbers), lane, self.turns.begin(lane), seconds)
+            heapq.heappush(self._ends, end)
+            self.begun.append((self.now, lane))
+            under_way = Counter(one[2] for one in self._ends)
+            self.most[lane] = max(self.most[lane], under_way[lane])
+
+    def end_one(self) -> None:
+        self.now, _, lane, counted, seconds = heapq.heappop(self._ends)
+        self.turns.end(lane, counted, seconds)
+        self.time[lane] += seconds
+
+    def run(self, seconds: float, waiting: Sequence[Lane]) -> None:
+        until = self.now + seconds
+        self.fill(waiting)
+        while self.now < until:
+            self.end_one()
+            self.fill(waiting)
+
+
+costs = st.fixed_dictionaries({lane: st.floats(0.5, 100.0) for lane in Lane})
+
+
+@settings(max_examples=20, deadline=None)
+@given(costs, st.integers(1, 4), st.sets(st.sampled_from(list(Lane)), min_size=2))
+def test_every_lane_gets_its_share_of_time_whatever_a_document_takes(
+    cost: dict[Lane, float], slots: int, waiting: set[Lane]
+) -> None:
+    run = Slots(slots, cost.__getitem__)
+    seconds = 4000.0
+    run.run(seconds, sorted(waiting))
+    whole = slots * seconds
+    weights = sum(WEIGHTS[lane] for lane in waiting)
+    for lane in waiting & {Lane.FRESH, Lane.BACKLOG}:
+        least = whole * WEIGHTS[lane] / weights - 4 * slots * LONGEST_COST
+        assert run.time[lane] >= least, (lane, dict(run.time))
+    for lane in waiting:  # also what may take long, and may take one slot only, is never left out
+        assert run.time[lane] >= min(seconds, whole * WEIGHTS[lane] / weights) / 3 - 4 * LONGEST_COST
+        assert run.time[lane] > 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(costs, st.integers(2, 16))
+def test_what_takes_long_never_holds_all_slots(cost: dict[Lane, float], slots: int) -> None:
+    run = Slots(slots, cost.__getitem__)
+    run.run(300.0, [Lane.LARGE, Lane.AGAIN])
+    assert run.most[Lane.LARGE] <= slots - 1
+    assert run.most[Lane.AGAIN] <= max(1, slots // 2)
+    run.fill([Lane.FRESH])
+    assert run.begun[-1][1] is Lane.FRESH
+
+
+def test_an_idle_lane_saves_up_nothing() -> None:
+    run = Slots(1, lambda _lane: 1.0)
+    run.run(10_000.0, [Lane.BACKLOG])
+    begun = len(run.begun)
+    run.run(120.0, [Lane.FRESH, Lane.BACKLOG])
+    after = Counter(lane for _, lane in run.begun[begun:])
+    assert after[Lane.BACKLOG] == pytest.approx(40, abs=4)
+
+
+# -- the worker ---------------------------------------------------------------------------------------
+
+
+class SlowTarget(MemoryTarget):
+    """Takes a while for each document, told by its path; may give an ending of its own."""
+
+    world: Busy
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        for document in documents:
+            self.world.sends.append((self.world.clock.now, document.path))
+            await self.world.clock.sleep(self.world.seconds(document.path))
+            if (trouble := self.world.trouble(document.path)) is not None:
+                return [trouble]
+        return await super().put(documents)
+
+    async def list(self) -> AsyncIterator[Listed]:
+        self.world.looking += 1  # it takes many turns of the loop and no time
+        try:
+            async for listed in super().list():
+                yield listed
+        finally:
+            self.world.looking -= 1
+
+
+class Busy(World):
+    """A mirror at work beside a target that needs a second for each document."""
+
+    def __init__(self, tmp_path: Path, concurrency: int = 1) -> None:
+        target = type("Slow", (SlowTarget,), {"world": self})
+        super().__init__(tmp_path, target, concurrency=concurrency, batch=1)
+        self.looking = 0
+        self.sends: list[tuple[float, str]] = []
+        self.seconds: Callable[[str], float] = lambda _path: 1.0
+        self.trouble: Callable[[str], Any] = lambda _path: None
+
+    @asynccontextmanager
+    async def working(self) -> Any:
+        async with self.running() as store:
+            run, busy = self.make_run(store), self.clock.busy
+            self.clock.busy = lambda: busy() or self.looking > 0
+            assert await run.begin()
+            await run.compare()
+            try:
+                yield run
+            finally:
+                await run.end()
+
+    async def save(self, run: MirrorRun, path: str, text: str) -> None:
+        self.write(path, text)
+        assert run.parts is not None
+        await run.parts.reconciler.heed([Hint(path, HintKind.FILE)])
+
+    def sent_at(self, path: str) -> list[float]:
+        return [at for at, sent in self.sends if sent == path]
+
+
+async def rows_of(run: MirrorRun, path: str) -> list[Upload]:
+    assert run.parts is not None
+    binding = run.parts.ledger.terms.binding
+    return await run.store.read(lambda tx: tx.uploads.at(run.mirror, binding, path))
+
+
+async def test_a_fresh_edit_goes_before_a_backlog_however_long_that_waits(tmp_path: Path) -> None:
+    world = Busy(tmp_path)
+    world.write_many(190)
+    world.seconds = lambda _path: 10.0
+    async with world.working() as run:
+        for number in range(6):
+            await world.clock.sleep(301.0)
+            saved = world.clock.now
+            await world.save(run, f"edit{number}.md", "somebody waits for this")
+            await world.clock.sleep(11.0)
+            assert world.sent_at(f"edit{number}.md")[0] - saved <= 10.5
+        assert len({path for _, path in world.sends}) < 190, "there was a backlog all the time"
+
+
+async def test_a_stream_of_fresh_edits_leaves_the_backlog_its_share(tmp_path: Path) -> None:
+    world = Busy(tmp_path)
+    world.write_many(60)
+    async with world.working() as run:
+        for number in range(150):  # twice as many as the target takes
+            await world.save(run, f"e{number}.md", f"edit {number}")
+            await world.clock.sleep(0.5 if number else 0.0)
+        backlog = sum(path.startswith("f") for _, path in world.sends)
+        assert backlog >= len(world.sends) / 4
+
+
+async def test_a_document_that_hangs_each_time_takes_no_more_than_its_share_of_one_slot(
+    tmp_path: Path,
+) -> None:
+    world = Busy(tmp_path)
+    world.limits = replace(world.limits, marks=False, list_lag=1.0)
+    for number in range(200):
+        world.write(f"f{number}.md", f"{number:03}" + "." * number)
+    for number in range(6):
+        world.write(f"bad{number}.md", f"{number:03}" + "." * 2 * number)
+    world.seconds = lambda path: 60.0 if "bad" in path else 1.0
+    world.trouble = lambda path: Unsure("no answer") if "bad" in path else None
+    async with world.working():
+        await world.clock.sleep(1200.0)
+    good = {path for _, path in world.sends if "bad" not in path}
+    assert len(good) == 200
+    tries = Counter(path for _, path in world.sends if "bad" in path)
+    assert set(tries) == {f"bad{number}.md" for number in range(6)}
+
+
+async def test_a_large_file_gets_its_turn_in_a_stream_of_small_ones(tmp_path: Path) -> None:
+    world = Busy(tmp_path)
+    world.write_many(300)
+    world.write("large.md", "x" * LARGE_BYTES)
+    world.seconds = lambda path: 20.0 if path == "large.md" else 1.0
+    async with world.working():
+        await world.clock.sleep(120.0)
+        assert world.sent_at("large.md")
+
+
+async def test_a_refusal_before_the_target_was_asked_is_no_try(tmp_path: Path) -> None:
+    world = Busy(tmp_path)
+    world.write("a.md", "text")
+    world.trouble = lambda _path: Unavailable("left alone", retry_after=1.0, untried=True)
+    async with world.working() as run:
+        await world.clock.sleep(60.0)
+        (row,) = await rows_of(run, "a.md")
+    assert len(world.sends) > 5
+    assert row.attempts <= 1
+    assert lane_of(row.rank) is Lane.BACKLOG
+
+
+# -- two mirrors --------------------------------------------------------------------------------------
+
+FOREVER = 1e9
+
+
+@pytest.mark.parametrize("how", ["hangs", "down", "backlog"])
+async def test_a_mirror_in_trouble_delays_no_edit_of_another(tmp_path: Path, how: str) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    world, other = Busy(tmp_path / "one", 2), Busy(tmp_path / "other", 2)
+    other.clock, other.base = world.clock, MemoryBase(clock=world.clock.wall)
+    other.plan = replace(other.plan, name="other")
+    world.configured = other.configured = ("docs", "other")
+    world.write_many(80)
+    world.seconds = lambda _path: FOREVER if how == "hangs" else 1.0
+    world.trouble = lambda _path: Unavailable("no") if how == "down" else None
+    async with world.running() as store:
+        troubled, well = world.make_run(store), other.make_run(store)
+        for run in (troubled, well):
+            assert await run.begin()
+            await run.compare()
+        try:
+            for number in range(3):
+                saved = world.clock.now
+                await other.save(well, f"e{number}.md", f"edit {number}")
+                await world.clock.sleep(20.0)
+                assert other.sent_at(f"e{number}.md")[0] - saved < 0.1
+                assert other.served()[f"e{number}.md"]
+        finally:
+            await troubled.end()
+            await well.end()
+
+
+async def test_threads_that_a_mirror_blocks_are_its_own() -> None:
+    asyncio.get_running_loop().set_default_executor(Threads())
+    released = threading.Event()
+    hung = [asyncio.create_task(apart("slow", asyncio.to_thread(released.wait))) for _ in range(50)]
+    await asyncio.sleep(0)
+    try:
+        for name in ("well", "other"):
+            work = asyncio.create_task(apart(name, asyncio.to_thread(threading.current_thread)))
+            thread = await asyncio.wait_for(work, 10)
+            assert thread.name.startswith(f"kbsync-{name}")
+        assert not any(task.done() for task in hung)
+    finally:
+        released.set()
+        await asyncio.gather(*hung)
+
+
+async def test_the_journal_is_read_while_every_other_thread_is_blocked(tmp_path: Path) -> None:
+    store, released = Store(tmp_path / "state.db"), threading.Event()
+    hung = [asyncio.create_task(asyncio.to_thread(released.wait)) for _ in range(50)]
+    await asyncio.sleep(0)
+    try:
+        assert await asyncio.wait_for(store.read(lambda tx: tx.mirrors.named("docs")), 10) is None
+    finally:
+        released.set()
+        await asyncio.gather(*hung)
+        store.close()
+
+
+async def test_a_large_folder_that_is_excluded_does_not_hold_the_journal_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    monkeypatch.setattr(reconciler, "PAGE", 20)
+    for number in range(60):
+        world.write(f"big/f{number}.md", f"text {number}")
+    world.write("kept.md")
+    await world.once()
+    one_commit, most = Counter[str](), Counter[str]()
+
+    def deselect(self: Ledger, tx: Any, *args: Any) -> None:
+        one_commit["files"] += 1
+        ledger_deselect(self, tx, *args)
+
+    def committed(moment: str) -> None:
+        most["files"] = max(most["files"], one_commit["files"])
+        one_commit.clear()
+
+    ledger_deselect = Ledger.deselect
+    monkeypatch.setattr(Ledger, "deselect", deselect)
+    world.on_commit = committed
+    world.write(".kbsyncignore", "big/\n")
+    await world.once()
+    assert 0 < most["files"] <= 20
+    assert world.statuses()["held"] == 60
+
+
+async def test_a_burst_of_files_is_backlog_and_a_few_are_fresh(tmp_path: Path) -> None:
+    world = Busy(tmp_path)
+    async with world.working() as run:
+        assert run.parts is not None
+        for count, lane in ((BURST + 1, Lane.BACKLOG), (3, Lane.FRESH)):
+            paths = [f"{lane.name}{number}.md" for number in range(count)]
+            for path in paths:
+                world.write(path, path)
+            await run.parts.reconciler.heed([Hint(path, HintKind.FILE) for path in paths])
+            (row,) = await rows_of(run, paths[-1])
+            assert lane_of(row.rank) is lane

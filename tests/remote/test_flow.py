@@ -1,0 +1,95 @@
+"""Pace and patience over TCP: a service that asks for less, is down for one document, or for all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.core.model import UploadState
+from kbsync.engine.mirror import MirrorRun
+from tests.remote.world import RemoteWorld, sha_of_folder
+
+
+def timed(world: RemoteWorld) -> list[float]:
+    """The moments at which requests leave, from now on."""
+    starts: list[float] = []
+
+    def note(boundary: str) -> None:
+        if boundary.endswith("start"):
+            starts.append(world.clock.now)
+
+    world.at_request = note
+    return starts
+
+
+@pytest.mark.parametrize("wish", [0, "date", "huge", "soon", None])
+async def test_a_service_that_asks_for_less_gets_everything_in_the_end(tmp_path: Path, wish: Any) -> None:
+    async with RemoteWorld(tmp_path).serving() as world:
+        world.write_many(6)
+        args = {"status": 429} | ({} if wish is None else {"retry_after": wish})
+        world.play("status", op="upload", times=3, skip=2, effect=False, args=args)
+        await world.once(budget=2000.0)
+        assert world.bytes_by_path() == sha_of_folder(world)
+        assert world.asked("upload") == 9
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_a_document_that_the_service_cannot_take_keeps_no_other_waiting(
+    tmp_path: Path, concurrency: int
+) -> None:
+    async with RemoteWorld(tmp_path, concurrency=concurrency).serving() as world:
+        world.write("bad.md", "0")
+        world.write_many(25)
+        world.play("status", op="upload", match="bad*", times=0, effect=False, args={"status": 500})
+        async with world.running() as store:
+            run = world.make_run(store)
+            assert await run.begin()
+            await run.compare()
+            await world.clock.sleep(30.0)
+            mirrored = set(world.bytes_by_path())
+            await run.end()
+        assert mirrored == {f"f{number}.md" for number in range(25)}
+
+
+async def test_a_minutes_budget_is_kept_over_restarts(tmp_path: Path) -> None:
+    async with RemoteWorld(tmp_path, requests_per_minute=12).serving() as world:
+        starts = timed(world)
+        for number in range(4):
+            world.write(f"f{number}.md", f"text {number}")
+            await world.once(budget=600.0)
+        assert world.bytes_by_path() == sha_of_folder(world)
+    assert len(starts) >= 15
+    for first, beyond in zip(starts, starts[12:], strict=False):
+        assert beyond - first >= 60.0 - 1e-6
+
+
+async def test_the_disk_is_followed_while_the_service_is_down(tmp_path: Path) -> None:
+    async with RemoteWorld(tmp_path).serving() as world:
+        world.write_many(5)
+        async with world.running() as store:
+            run = world.make_run(store)
+            assert await run.begin()
+            world.play("status", times=0, effect=False, args={"status": 503})
+            await run.compare()
+            await world.clock.sleep(600.0)
+            world.write("new.md", "written while it is down")
+            await run.compare()
+            assert await waiting(run) == {"f0.md", "f1.md", "f2.md", "f3.md", "f4.md", "new.md"}
+            asked = world.asked()
+            await world.clock.sleep(600.0)
+            assert world.asked() - asked <= 30  # it is left alone, but for probes
+            world.server.faults.clear()
+            await world.clock.sleep(120.0)
+            await run.end()
+        assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def waiting(run: MirrorRun) -> set[str]:
+    """Paths of all uploads that are not done."""
+    assert run.parts is not None
+    binding = run.parts.ledger.terms.binding
+    states = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE)
+    rows = await run.store.read(lambda tx: tx.uploads.in_states(run.mirror, binding, states))
+    return {row.path or "" for row in rows}
