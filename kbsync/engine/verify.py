@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from kbsync.contract import Target
 from kbsync.core.model import Presence, Upload
 from kbsync.engine.clock import Clock
+from kbsync.engine.repairs import stray_json
 from kbsync.engine.status import halt_json
 from kbsync.engine.terms import Plan
 from kbsync.engine.views.audit import Auditor, Proof, Stray
@@ -108,20 +109,9 @@ class Repair:
         return {
             "missing": list(self.missing),
             "surplus": list(self.surplus),
-            "strays": [_stray_json(stray) for stray in self.strays],
+            "strays": [stray_json(stray) for stray in self.strays],
             "stale": list(self.stale),
         }
-
-
-def _stray_json(stray: Stray) -> dict[str, Any]:
-    return {
-        "remote_id": stray.remote_id,
-        "path": stray.path,
-        "name": stray.name,
-        "digest": stray.digest,
-        "size": stray.size,
-        "upload": None if stray.row is None else stray.row.id,
-    }
 
 
 def repair_messages(verification: Verification) -> Repair:

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from kbsync.contract import DocState, DocStatus, Listed, Reads, Target
 from kbsync.core.lifecycle import RETIRE_TRIES
-from kbsync.core.model import Upload, UploadState
+from kbsync.core.model import TAG, Upload, UploadState
 from kbsync.core.planner import tells
 from kbsync.engine.terms import Terms
 from kbsync.errors import TargetError
@@ -194,11 +194,11 @@ class Auditor:
         return [row async for page in self.unseen(audit) for row in await self.confirmed(page)]
 
     async def unseen(self, audit: Audit, before: float = math.inf) -> AsyncIterator[list[Upload]]:
-        """Serving uploads that the list did not show, by pages; only those older than `before`."""
+        """Serving uploads that the list did not show, by pages; none made after `before`."""
         after = 0
         while rows := await self._serving(after):
             after = rows[-1].id
-            unseen = [row for row in rows if row.remote_id not in audit.seen and _born(row) < before]
+            unseen = [row for row in rows if row.remote_id not in audit.seen and _born(row) <= before]
             if unseen:
                 yield unseen
 
@@ -228,9 +228,9 @@ class Auditor:
         return now is not None and now.state.serves and now.remote_id == row.remote_id
 
     async def read_into(self, audit: Audit, strays: Sequence[Stray]) -> list[Stray]:
-        """The strays with their digests, where no name or marker tells them and their bytes can be had.
+        """The strays with the digests of their bytes, where these can be had and no row of ours proves them.
 
-        What no row knows and is not what its name says after all is foreign.
+        A name says what its giver wants: what no row knows and has other bytes after all is foreign.
         """
         read = [await self._read_into(stray) for stray in strays]
         other = {stray.remote_id for stray in read if await self._is_other(stray)}
@@ -244,10 +244,11 @@ class Auditor:
         return entry is None or not holds(entry, stray.digest, stray.size)
 
     async def _read_into(self, stray: Stray) -> Stray:
-        if stray.digest or not isinstance(self._target, Reads):
+        is_known = stray.digest and not stray.digest.startswith(TAG)
+        if is_known or stray.proof is not Proof.NONE or not isinstance(self._target, Reads):
             return stray
         try:
-            return replace(stray, digest=await self._target.digest(stray.remote_id) or "")
+            return replace(stray, digest=await self._target.digest(stray.remote_id) or stray.digest)
         except TargetError:
             return stray
 
