@@ -8,7 +8,7 @@ own outcome, so that one bad document never spoils the others.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
@@ -172,6 +172,17 @@ class Reembeds(Protocol):
 
     async def reembed(self, remote_id: str) -> None:
         """Accepted is not done: `status` says. Raises `NotOffered` where the target has no such call."""
+
+
+@runtime_checkable
+class Unhurried(Protocol):
+    """Can be asked slowly, for what nobody waits for."""
+
+    def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Target:
+        """The same target, which waits for `pace` before every request, repeated ones too.
+
+        It has nothing of its own to let go of.
+        """
 
 
 @runtime_checkable

@@ -221,7 +221,8 @@ class Limits:
     id means the old one is lost), and its rejections come from looking into the document, so that many
     in a row mean many bad documents and never a broken target. `reembed_grace` is how long (seconds) a
     failure may be an old one after indexing was asked for again. `ahead` is how many more documents than
-    `concurrency` may be made ready to go, for a target that holds back requests itself.
+    `concurrency` may be made ready to go, for a target that holds back requests itself. `unhurried` is how
+    long (seconds) lies at least between two requests that nobody waits for.
     """
 
     extensions: frozenset[str] = frozenset()
@@ -239,3 +240,4 @@ class Limits:
     poll_longest: float = 15.0
     reembed_grace: float = 0.0
     ahead: int = 0
+    unhurried: float = 0.0

@@ -23,6 +23,7 @@ from kbsync.state.mirrors import BindingRecord, Halt, MirrorRecord, RootRecord
 from kbsync.state.store import Store, Tx
 
 PAGE = 256
+EMPTIED = "knowledge-base-emptied"
 EMPTIED_LEAST, EMPTIED_SHARE = 5, 0.2
 
 
@@ -100,21 +101,29 @@ async def bind(
 async def _counted(store: Store, plan: Plan, record: MirrorRecord, target: Target, base: Base) -> Base:
     """The base with its documents counted one by one, where its own figure says that many are gone.
 
-    A figure may lag behind what was just uploaded; what the list has of ours is certainly there.
+    A figure may lag behind what was just uploaded, and counts what others put there: a base that was found
+    emptied stays so until the list says otherwise. What the list has of ours is certainly there.
     """
     key = (plan.target_type, base.address, base.id, plan.prefix)
     binding = await store.read(lambda tx: tx.mirrors.binding_for(*key))
     if binding is None:
         return base
     serving = await store.read(lambda tx: tx.uploads.serving_count(record.id, binding))
-    if (ids := await ids_if_emptied(target, base, serving)) is None:
+    is_doubted = record.halt is not None and record.halt.reason == EMPTIED
+    if (ids := await ids_if_emptied(target, base, serving, is_doubted=is_doubted)) is None:
         return base
     return replace(base, documents=await store.read(lambda tx: tx.uploads.serving_among(binding, ids)))
 
 
-async def ids_if_emptied(target: Target, base: Base, serving: int) -> list[str] | None:
-    """The ids of all documents of a base that says it lost many; None where it does not say so."""
-    if base.documents is None or target.limits.embedded or not is_emptied(serving, base.documents):
+async def ids_if_emptied(
+    target: Target, base: Base, serving: int, *, is_doubted: bool = False
+) -> list[str] | None:
+    """The ids of all documents of a base that says it lost many; None where it does not say so.
+
+    `is_doubted`: it was found to have lost many, whatever it says.
+    """
+    says_so = base.documents is not None and is_emptied(serving, base.documents)
+    if target.limits.embedded or not (says_so or is_doubted):
         return None
     return [listed.remote_id async for listed in target.list()]
 
@@ -154,7 +163,7 @@ def refuse_emptied(serving: int, base: Base, cure: str) -> None:
     """A base that lost many documents behind our back is a person's business. Raises `Halted`."""
     if base.documents is not None and is_emptied(serving, base.documents):
         raise Halted(
-            "knowledge-base-emptied",
+            EMPTIED,
             f"{serving - base.documents} of {serving} documents are no longer in the knowledge base",
             cure=cure,
         )

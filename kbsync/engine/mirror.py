@@ -13,6 +13,8 @@ import structlog
 from kbsync.contract import Measured, Target
 from kbsync.core.select import Rules
 from kbsync.engine import attach
+from kbsync.engine.attach import EMPTIED
+from kbsync.engine.auditing import Auditing
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import Deletions
 from kbsync.engine.inbox import Inbox
@@ -31,7 +33,7 @@ from kbsync.state.store import Store, Tx
 
 log = structlog.get_logger("kbsync")
 
-SHOWN_BY_BASE = ("knowledge-base-missing", "knowledge-base-emptied")
+SHOWN_BY_BASE = ("knowledge-base-missing", EMPTIED)
 """Halts whose cause is surely gone when the base answers; what the work ran into the work has to prove."""
 
 TARGET_DOWN = "target-down"
@@ -72,6 +74,7 @@ class Parts:
     reconciler: Reconciler
     deletions: Deletions
     inbox: Inbox
+    auditing: Auditing
     working: asyncio.Task[None]
 
 
@@ -98,6 +101,7 @@ class MirrorRun:
     parts: Parts | None = None
     identity: RootIdentity | None = None
     on_doubt: Callable[[], None] = lambda: None
+    has_compared: bool = False
     told_requests: int = 0
 
     # -- beginning and ending --------------------------------------------------------------------------
@@ -181,8 +185,21 @@ class MirrorRun:
         reconciler = Reconciler(self.store, ledger, self.clock, on_work=self._rows_written, keep=bodies.keep)
         deletions = Deletions(self.store, ledger, self.clock, self.trusted_identity)
         inbox = Inbox(self.store, ledger, self.clock)
+        auditing = self._auditing(target, ledger, worker)
         working = asyncio.create_task(worker.run())
-        return Parts(target, ledger, bodies, worker, reconciler, deletions, inbox, working)
+        return Parts(target, ledger, bodies, worker, reconciler, deletions, inbox, auditing, working)
+
+    def _auditing(self, target: Target, ledger: Ledger, worker: Worker) -> Auditing:
+        return Auditing(
+            self.store,
+            ledger,
+            target,
+            self.clock,
+            may_work=lambda: self.has_compared and self.halt is None,
+            is_idle=worker.is_idle,
+            on_halt=self._audit_halted,
+            on_work=worker.wake,
+        )
 
     async def base_changed(self) -> bool:
         """The base is not the one this run began with: it was deleted, or found damaged and made anew."""
@@ -248,6 +265,7 @@ class MirrorRun:
 
     async def compared(self, *, deep: bool = False) -> None:
         """The folder was compared as a whole."""
+        self.has_compared = True
         self.tell_requests()
         now = self.clock.wall()
         await self.store.write(lambda tx: tx.mirrors.pass_ended(self.mirror, now, deep))
@@ -361,6 +379,13 @@ class MirrorRun:
 
     async def _worker_halted(self, error: Halted) -> None:
         await self.set_halt(self._halt_of(error))
+
+    async def _audit_halted(self, error: Halted) -> None:
+        """The base is another one than it was: the run has to begin anew, which looks at it again."""
+        if self.parts is not None:
+            self.parts.worker.pulse.halted = error
+        await self.set_halt(self._halt_of(error))
+        self.on_doubt()
 
     def _doubt(self, path: str) -> None:
         self.doubted.add(path)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kbsync.core.model import Choice, Status, Upload, UploadState
+from kbsync.engine import findings
 from kbsync.engine.views.survey import folder_label
 from kbsync.state.entries import Entry
 from kbsync.state.holds import Hold
@@ -194,7 +195,7 @@ def mirror_status(
         oldest_pending_s=0.0 if since is None else max(0.0, now - since),
         last_pass=record.last_pass,
         halt=halt,
-        note=record.note,
+        note="; ".join(filter(None, [record.note, _audited(tx, record, cure)])),
         items=Items(tx, record, halt) if documents else None,
     )
 
@@ -219,6 +220,14 @@ def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
     serving = 0 if record.binding is None else tx.uploads.serving_count(record.id, record.binding)
     detail = f"{waiting} of {serving} documents would be deleted; they stay until you say yes"
     return Halt("deletions-held", detail, cure(f"approve {record.name}"))
+
+
+def _audited(tx: Tx, record: MirrorRecord, cure: Cure) -> str:
+    """What the last audit of this base left for a person."""
+    known = findings.recall(tx, record.id)
+    if known is None or known.binding != record.binding or not known.sentence:
+        return ""
+    return f"{known.sentence}: {cure(f'verify --mirror {record.name}')}"
 
 
 def unapproved(tx: Tx, mirror: int) -> list[Hold]:

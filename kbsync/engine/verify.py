@@ -7,15 +7,16 @@ state and at the target, before it is reported.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from kbsync.contract import Target
 from kbsync.core.model import Presence, Upload
 from kbsync.engine.clock import Clock
+from kbsync.engine.repairs import stray_json
 from kbsync.engine.status import halt_json
 from kbsync.engine.terms import Plan
 from kbsync.engine.views.audit import Auditor, Proof, Stray
@@ -41,6 +42,8 @@ from kbsync.state.mirrors import Halt
 from kbsync.state.store import Glance, Tx, looking_at
 
 __all__ = ["Finding", "Repair", "Verification", "repair_messages", "verify_mirror"]
+
+T = TypeVar("T")
 
 GRACE = 5.0
 """Seconds beyond `settle` in which a running kbsync may not have got to a change yet."""
@@ -106,20 +109,9 @@ class Repair:
         return {
             "missing": list(self.missing),
             "surplus": list(self.surplus),
-            "strays": [_stray_json(stray) for stray in self.strays],
+            "strays": [stray_json(stray) for stray in self.strays],
             "stale": list(self.stale),
         }
-
-
-def _stray_json(stray: Stray) -> dict[str, Any]:
-    return {
-        "remote_id": stray.remote_id,
-        "path": stray.path,
-        "name": stray.name,
-        "digest": stray.digest,
-        "size": stray.size,
-        "upload": None if stray.row is None else stray.row.id,
-    }
 
 
 def repair_messages(verification: Verification) -> Repair:
@@ -160,7 +152,7 @@ async def verify_mirror(
     with looking_at(glance) as seen:
         footing = await find_footing(plan, service_of(target, plan), seen, site or Site(), target)
         footing = await with_found(footing, target, seen)
-        auditor = Auditor(footing.terms, target, seen)
+        auditor = Auditor(footing.terms, target, partial(_glanced, seen))
         audit = await auditor.read_list()
         lost = await auditor.lost(audit)
         folder = await asyncio.to_thread(_look_at_folder, footing, seen, clock, watched)
@@ -172,9 +164,13 @@ async def verify_mirror(
             stale=folder.stale,
             orphaned=_by_path([*folder.orphaned, *placed.orphaned]),
             duplicate=_by_path(placed.duplicate),
-            foreign=auditor.count_foreign(audit),
+            foreign=await auditor.count_foreign(audit),
             halt=folder.halt,
         )
+
+
+async def _glanced(glance: Glance, work: Callable[[Tx], T], /) -> T:
+    return glance.read(work)
 
 
 def _by_path(findings: Iterable[Finding]) -> tuple[Finding, ...]:

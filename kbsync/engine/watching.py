@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from kbsync.core.model import Choice
+from kbsync.engine.attach import EMPTIED
 from kbsync.engine.clock import rest
 from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import StateError, TargetError
@@ -64,6 +65,16 @@ class Watching:
             wait = min(LONGEST_RETRY, wait * 2)
 
     async def _watch(self) -> None:
+        assert self.run.parts is not None
+        auditing = asyncio.create_task(self.run.parts.auditing.keep())
+        try:
+            await self._watch_folder()
+        finally:
+            auditing.cancel()
+            with contextlib.suppress(asyncio.CancelledError, StateError):
+                await auditing
+
+    async def _watch_folder(self) -> None:
         watcher = self._watcher()
         try:
             report = await watcher.start(self._directories)
@@ -78,7 +89,7 @@ class Watching:
             self._next_scan = self._next_check = 0.0
             self._begin_anew = False
             self._asked = True
-            while not self.stop.is_set() and not self._root_lost() and not self._begin_anew:
+            while not (self.stop.is_set() or self._root_lost() or self._emptied() or self._begin_anew):
                 self._wake.clear()
                 await self._turn(watcher)
                 await self._rest(await self._until_next())
@@ -115,6 +126,10 @@ class Watching:
 
     def _root_lost(self) -> bool:
         return self.run.halt is not None and self.run.halt.reason == "folder-missing"
+
+    def _emptied(self) -> bool:
+        """The beginning of a run halts over it, and finds out when it is over."""
+        return self.run.halt is not None and self.run.halt.reason == EMPTIED
 
     async def _turn(self, watcher: Watcher) -> None:
         """Everything that is due now."""

@@ -234,4 +234,5 @@ class Mirrors:
         )
         for table in ("folder", "upload", "candidate", "hold", "deletion_log", "tally", "serving", "audit"):
             self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (mirror,))  # noqa: S608
+        self._db.execute("DELETE FROM meta WHERE key = ?", (f"audit:{mirror}",))
         self._db.execute("DELETE FROM mirror WHERE id = ?", (mirror,))

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol, TypeVar
 
 from kbsync.contract import DocState, DocStatus, Listed, Reads, Target
 from kbsync.core.lifecycle import RETIRE_TRIES
-from kbsync.core.model import Upload, UploadState
+from kbsync.core.model import TAG, Upload, UploadState
 from kbsync.core.planner import tells
 from kbsync.engine.terms import Terms
 from kbsync.errors import TargetError
 from kbsync.state.entries import Entry
-from kbsync.state.store import Glance, Tx
+from kbsync.state.store import Tx
+
+T = TypeVar("T")
 
 PAGE = 200
 _UNSAID = DocStatus(DocState.UNKNOWN)
 SERVING = (UploadState.SERVING, UploadState.HELD)
 UNSETTLED = (UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
+
+
+class Reader(Protocol):
+    """Runs work on one consistent state: a command's glance, or the store of a daemon."""
+
+    async def __call__(self, work: Callable[[Tx], T], /) -> T:
+        """What `work` returns."""
 
 
 class Proof(enum.Enum):
@@ -49,42 +61,50 @@ class Stray:
 
 @dataclass(slots=True)
 class Audit:
-    """What a complete list showed. `seen`: ids of documents that the state counts on."""
+    """What a complete list showed. `seen`: ids of documents that the state counts on.
 
+    At most `most` strays are kept, `beyond` counts the others.
+    """
+
+    most: int | None = None
     seen: set[str] = field(default_factory=set)
     strays: list[Stray] = field(default_factory=list)
     foreign: set[str] = field(default_factory=set)
+    beyond: int = 0
+
+    def add(self, stray: Stray) -> None:
+        """One more stray."""
+        if self.most is not None and len(self.strays) >= self.most:
+            self.beyond += 1
+        else:
+            self.strays.append(stray)
 
 
 class Auditor:
     """Sorts the documents of one base for one mirror."""
 
-    def __init__(self, terms: Terms, target: Target, glance: Glance) -> None:
+    def __init__(self, terms: Terms, target: Target, read: Reader) -> None:
         self._terms = terms
         self._target = target
-        self._glance = glance
-        self._bindings = glance.read(self._own_bindings)
+        self._read = read
 
-    def _own_bindings(self, tx: Tx) -> list[int]:
-        """Those of this base, under whatever prefix: other mirrors' documents are not foreign."""
-        return tx.mirrors.sharing(self._terms.binding)
+    async def read_list(self, most: int | None = None) -> Audit:
+        """Go through the whole list; `most`: see `Audit`. Raises `TargetError` where it is not complete."""
+        audit = Audit(most)
+        async for page in self._pages():
+            await self._read(partial(self._sort_in, audit, page))
+        return audit
 
-    async def read_list(self) -> Audit:
-        """Go through the whole list. Raises `TargetError` where it is not complete."""
-        audit = Audit()
+    async def _pages(self) -> AsyncIterator[list[Listed]]:
         page: list[Listed] = []
         async for listed in self._target.list():
             page.append(self._terms.read(listed))
             if len(page) == PAGE:
-                self._sort(audit, page)
+                yield page
                 page = []
-        self._sort(audit, page)
-        return audit
+        yield page
 
-    def _sort(self, audit: Audit, page: Sequence[Listed]) -> None:
-        self._glance.read(lambda tx: self._sort_in(tx, audit, page))
-
-    def _sort_in(self, tx: Tx, audit: Audit, page: Sequence[Listed]) -> None:
+    def _sort_in(self, audit: Audit, page: Sequence[Listed], tx: Tx) -> None:
         for listed in page:
             rows = self.rows(tx, listed.remote_id)
             if not rows:
@@ -92,11 +112,12 @@ class Auditor:
             elif any(_counts(row) for row in rows):
                 audit.seen.add(listed.remote_id)
             elif stray := self._left(rows, listed):
-                audit.strays.append(stray)
+                audit.add(stray)
 
     def rows(self, tx: Tx, remote_id: str) -> list[Upload]:
         """Every upload of this base that has the id, newest first."""
-        return [row for binding in self._bindings for row in tx.uploads.by_remote(binding, remote_id)]
+        bindings = tx.mirrors.sharing(self._terms.binding)  # under other prefixes are other mirrors of ours
+        return [row for binding in bindings for row in tx.uploads.by_remote(binding, remote_id)]
 
     def _left(self, rows: Sequence[Upload], listed: Listed) -> Stray | None:
         """A document whose upload came to an end; None where another mirror has to do with it."""
@@ -126,7 +147,7 @@ class Auditor:
         if listed.path is None or (proof is Proof.NONE and not self._is_twin(tx, listed)):
             audit.foreign.add(listed.remote_id)
             return
-        audit.strays.append(
+        audit.add(
             Stray(
                 listed.remote_id,
                 listed.path,
@@ -170,18 +191,25 @@ class Auditor:
 
     async def lost(self, audit: Audit) -> list[Upload]:
         """Serving uploads whose documents are neither in the list nor known to the target."""
-        lost: list[Upload] = []
-        after = 0
-        while rows := self._serving(after):
-            after = rows[-1].id
-            unseen = [row for row in rows if row.remote_id not in audit.seen]
-            there = await self._there([row.remote_id or "" for row in unseen])
-            lost += [row for row in unseen if row.remote_id not in there]
-        return [row for row in lost if self._still_serves(row)]
+        return [row async for page in self.unseen(audit) for row in await self.confirmed(page)]
 
-    def _serving(self, after: int) -> list[Upload]:
+    async def unseen(self, audit: Audit, before: float = math.inf) -> AsyncIterator[list[Upload]]:
+        """Serving uploads that the list did not show, by pages; none made after `before`."""
+        after = 0
+        while rows := await self._serving(after):
+            after = rows[-1].id
+            unseen = [row for row in rows if row.remote_id not in audit.seen and _born(row) <= before]
+            if unseen:
+                yield unseen
+
+    async def confirmed(self, rows: Sequence[Upload]) -> list[Upload]:
+        """Those that the target says are missing and that still serve."""
+        there = await self._there([row.remote_id or "" for row in rows])
+        return [row for row in rows if row.remote_id not in there and await self._still_serves(row)]
+
+    async def _serving(self, after: int) -> list[Upload]:
         terms = self._terms
-        return self._glance.read(
+        return await self._read(
             lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, SERVING, after, PAGE)
         )
 
@@ -195,31 +223,32 @@ class Auditor:
             known |= await self._target.status(unsaid)
         return {one for one in ids if known.get(one, _UNSAID).state is not DocState.MISSING}
 
-    def _still_serves(self, row: Upload) -> bool:
-        now = self._glance.read(lambda tx: tx.uploads.get(row.id))
+    async def _still_serves(self, row: Upload) -> bool:
+        now = await self._read(lambda tx: tx.uploads.get(row.id))
         return now is not None and now.state.serves and now.remote_id == row.remote_id
 
     async def read_into(self, audit: Audit, strays: Sequence[Stray]) -> list[Stray]:
-        """The strays with their digests, where no name or marker tells them and their bytes can be had.
+        """The strays with the digests of their bytes, where these can be had and no row of ours proves them.
 
-        What no row knows and is not what its name says after all is foreign.
+        A name says what its giver wants: what no row knows and has other bytes after all is foreign.
         """
         read = [await self._read_into(stray) for stray in strays]
-        other = {stray.remote_id for stray in read if self._is_other(stray)}
+        other = {stray.remote_id for stray in read if await self._is_other(stray)}
         audit.foreign |= other
         return [stray for stray in read if stray.remote_id not in other]
 
-    def _is_other(self, stray: Stray) -> bool:
+    async def _is_other(self, stray: Stray) -> bool:
         if stray.row is not None or stray.proof is not Proof.NONE:
             return False
-        entry = self._glance.read(lambda tx: tx.entries.get(self._terms.mirror, stray.path))
+        entry = await self._read(lambda tx: tx.entries.get(self._terms.mirror, stray.path))
         return entry is None or not holds(entry, stray.digest, stray.size)
 
     async def _read_into(self, stray: Stray) -> Stray:
-        if stray.digest or not isinstance(self._target, Reads):
+        is_known = stray.digest and not stray.digest.startswith(TAG)
+        if is_known or stray.proof is not Proof.NONE or not isinstance(self._target, Reads):
             return stray
         try:
-            return replace(stray, digest=await self._target.digest(stray.remote_id) or "")
+            return replace(stray, digest=await self._target.digest(stray.remote_id) or stray.digest)
         except TargetError:
             return stray
 
@@ -229,21 +258,31 @@ class Auditor:
         for start in range(0, len(strays), PAGE):
             page = strays[start : start + PAGE]
             there = await self._there(list({stray.remote_id for stray in page}))
-            left += [s for s in page if s.remote_id in there and not self._is_counted_on(s)]
+            left += [s for s in page if s.remote_id in there and not await self._is_counted_on(s)]
         return left
 
-    def _is_counted_on(self, stray: Stray) -> bool:
-        rows = self._glance.read(lambda tx: self.rows(tx, stray.remote_id))
+    async def _is_counted_on(self, stray: Stray) -> bool:
+        rows = await self._read(lambda tx: self.rows(tx, stray.remote_id))
         return any(_counts(row) for row in rows)
 
-    def count_foreign(self, audit: Audit) -> int:
+    async def count_foreign(self, audit: Audit) -> int:
         """Listed documents that are still none of ours."""
-        return sum(not self._glance.read(lambda tx, one=one: self.rows(tx, one)) for one in audit.foreign)  # type: ignore[misc]
+        ids = list(audit.foreign)
+        pages = [ids[start : start + PAGE] for start in range(0, len(ids), PAGE)]
+        return sum([await self._read(partial(self._count_foreign, page)) for page in pages])
+
+    def _count_foreign(self, ids: Sequence[str], tx: Tx) -> int:
+        return sum(not self.rows(tx, one) for one in ids)
 
 
 def holds(entry: Entry, digest: str, size: int | None) -> bool:
     """The file's bytes are, as far as is known, those of the document."""
     return entry.digest is not None and tells(digest, size, entry.digest, entry.stamp.size)
+
+
+def _born(row: Upload) -> float:
+    """When the target had it, as far as is known."""
+    return max(row.created_at, row.accepted_at or 0.0)
 
 
 def _counts(row: Upload) -> bool:

@@ -190,7 +190,9 @@ async def refuse_emptied(footing: Footing, target: Target | None, glance: Glance
     if base is None or target is None:
         return
     serving = glance.read(lambda tx: tx.uploads.serving_count(terms.mirror, terms.binding))
-    if (ids := await attach.ids_if_emptied(target, base, serving)) is not None:
+    halt = footing.record.halt if footing.record is not None else None
+    doubted = halt is not None and halt.reason == attach.EMPTIED
+    if (ids := await attach.ids_if_emptied(target, base, serving, is_doubted=doubted)) is not None:
         base = replace(base, documents=glance.read(lambda tx: tx.uploads.serving_among(terms.binding, ids)))
     attach.refuse_emptied(serving, base, f"kbsync verify --repair --mirror {terms.plan.name}")
 

@@ -7,8 +7,9 @@ import json as json_text
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -73,6 +74,7 @@ class Client:
             is_first=endpoint.is_first,
         )
         self._telling = 0 if endpoint.upload_bytes_per_second else SMALL
+        self._pace: Callable[[], Awaitable[None]] | None = None
         self._timeouts = endpoint.timeouts
         self._steady, self._sleep, self._chance = steady, sleep, chance
         base, trust = wire.origin(endpoint), wire.trusted(endpoint)
@@ -92,6 +94,13 @@ class Client:
             wall=wall,
             sleep=sleep,
         )
+
+    def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Client:
+        """The same gate, breaker and connections; each try of each request waits for `pace` first."""
+        self._foreign = self._foreign or self._connect()  # so that there is one to let go of
+        slow = copy(self)
+        slow._pace = pace
+        return slow
 
     @property
     def in_flight(self) -> int:
@@ -142,6 +151,8 @@ class Client:
         Raises `Unavailable`, or `Rejected` with code `404`, `403` and the like or `too-large`. It neither
         waits for nor counts against the target's limits, but no more than `concurrency` go at a time.
         """
+        if self._pace is not None:
+            await self._pace()
         async with self._foreign_slots:
             if self._foreign is None:
                 self._foreign = self._connect()
@@ -161,6 +172,8 @@ class Client:
 
     async def _turn(self, asked: Asked) -> Answer | Failure:
         """One request when its turn has come, or a refusal while the target is left alone."""
+        if self._pace is not None:
+            await self._pace()
         if (rest := self.breaker.rest) is not None:
             return self._refusal(asked.op, rest)
         burst = await self.gate.enter()

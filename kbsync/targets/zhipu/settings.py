@@ -12,6 +12,8 @@ from kbsync.targets.zhipu.formats import EXTENSIONS
 
 _PORTS = {"http": 80, "https": 443}
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
+_UNHURRIED, _SHARE = 10.0, 0.1
+"""Seconds between requests that nobody waits for, and their share of `requests_per_minute`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class ZhipuSettings:
             poll_longest=self.poll_longest,
             ahead=self.concurrency // 2 + 1,
             reembed_grace=min(_LONGEST_GRACE, _GRACE_POLLS * self.poll_first),
+            unhurried=_unhurried(self.requests_per_minute),
         )
 
     @property
@@ -73,6 +76,12 @@ class ZhipuSettings:
     def command(self, words: str) -> str:
         """A command line about this mirror: what to run once the cause of a halt is gone."""
         return f"kbsync {words} --mirror {self.mirror}" if self.mirror else f"kbsync {words}"
+
+
+def _unhurried(requests_per_minute: int) -> float:
+    if requests_per_minute <= 0:
+        return _UNHURRIED
+    return max(_UNHURRIED, 60.0 / (_SHARE * requests_per_minute))
 
 
 def _port(parts: SplitResult) -> int | None:

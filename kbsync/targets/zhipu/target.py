@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query
@@ -84,12 +85,25 @@ class ZhipuTarget:
             slow_codes=SLOW,
             account=account,
         )
+        self._steady = steady
+        self._speak()
+
+    def _speak(self) -> None:
+        """Everything that is said goes through the client at hand."""
+        settings = self._settings
         self._api = Api(settings, self._client)
         self._knowledge = Knowledge(settings, self._api)
-        self._allowance = Allowance(self._api.capacity, steady, settings.command("retry"))
+        self._allowance = Allowance(self._api.capacity, self._steady, settings.command("retry"))
         self._uploading = Uploading(settings, self._api, self._knowledge, self._allowance)
         self._waiting = Waiting(self._api, self._knowledge, settings.concurrency)
-        self._mending = Mending(self._api, self._knowledge, steady)
+        self._mending = Mending(self._api, self._knowledge, self._steady)
+
+    def unhurried(self, pace: Callable[[], Awaitable[None]]) -> ZhipuTarget:
+        """The same base through the same gate; every request waits for `pace` first."""
+        slow = copy(self)
+        slow._client = self._client.unhurried(pace)
+        slow._speak()
+        return slow
 
     @property
     def meter(self) -> Meter:

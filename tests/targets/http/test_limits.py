@@ -287,3 +287,23 @@ async def test_waiting_for_our_own_limit_is_not_held_against_the_target() -> Non
         sent = await http.send("upload", "/", fields={}, file=part(Bytes(bytes(8_000))))
     assert sent.status == 200
     assert time.monotonic() - begun > 0.3 + 8_000 / SLOW_LINE
+
+
+async def test_an_unhurried_client_waits_before_every_try_and_hurries_nobody_else() -> None:
+    events: list[str] = []
+
+    async def pace() -> None:
+        events.append("pace")
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        events.append(request.url.path)
+        return httpx.Response(503 if len(events) < 4 else 200, json={"code": 200})
+
+    async with client("http://kb", transport=httpx.MockTransport(respond)) as http:
+        slow = http.unhurried(pace)
+        await slow.ask("list", "GET", "/slow")
+        await http.ask("list", "GET", "/other")
+        assert events == ["pace", "/slow", "pace", "/slow", "/other"]
+        [_ async for _ in slow.read("http://files/read", most=100)]
+        assert events[-2:] == ["pace", "/read"]
+        assert slow.meter is http.meter

@@ -1,0 +1,54 @@
+"""Has a world audited as a daemon does it, without waiting for a day."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from kbsync.engine.auditing import Auditing, Outcome
+from kbsync.engine.verify import Verification, verify_mirror
+from tests.engine.viewing import Site, glancing
+from tests.engine.world import World
+
+
+@asynccontextmanager
+async def begun(world: World) -> AsyncIterator[Auditing]:
+    """A mirror at work whose folder was compared, and its audits."""
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin(), run.halt
+        assert run.parts is not None
+        await run.compared()
+        try:
+            yield run.parts.auditing
+        finally:
+            await run.end()
+
+
+async def audited(world: World) -> Outcome:
+    """One audit, and the pass that does what it asks for."""
+    async with begun(world) as auditing:
+        outcome = await auditing.audit()
+    await world.once()
+    return outcome
+
+
+async def verified(world: World, target: object) -> Verification:
+    """What `kbsync verify` says."""
+    with glancing(world) as glance:
+        return await verify_mirror(
+            world.plan,
+            target,  # type: ignore[arg-type]
+            glance,
+            world.clock,
+            site=Site(world.configured),
+        )
+
+
+def paths(verification: Verification) -> dict[str, list[str]]:
+    """What was found, without empty lists."""
+    kinds = ("missing", "stale", "orphaned", "duplicate")
+    return {kind: found for kind in kinds if (found := verification.to_json()[kind])}
+
+
+__all__ = ["audited", "begun", "paths", "verified"]

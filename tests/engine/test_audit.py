@@ -1,0 +1,395 @@
+"""The audit a daemon makes by itself: what it mends, what it only tells, when, and at what cost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tracemalloc
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from kbsync.contract import Listed
+from kbsync.core.model import UploadState
+from kbsync.engine import findings
+from kbsync.engine.auditing import MOST_STRAYS, PUT_OFF
+from kbsync.engine.status import mirror_status
+from kbsync.errors import Unavailable
+from kbsync.state.store import Store, Tx
+from kbsync.targets.memory import Crash, Fault, MemoryTarget
+from tests.crash.harness import Guillotine, end_tasks
+from tests.engine.auditing import audited, begun
+from tests.engine.world import World
+from tests.share import boundaries
+
+PERIOD = 1800.0
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def mirrored(world: World, n: int = 10) -> None:
+    world.plan = replace(world.plan, deep_rescan=PERIOD)
+    world.write_many(n)
+    await world.once()
+
+
+def note(world: World) -> str:
+    """What `status` says besides the counts."""
+    return str(
+        world.glance(
+            lambda tx: (
+                mirror_status(
+                    tx, tx.mirrors.get(world.run.mirror), now=0.0, cure=lambda command: f"kbsync {command}"
+                ).note
+            )
+        )
+    )
+
+
+# -- what it does ----------------------------------------------------------------------------------------
+
+
+async def test_documents_that_disappeared_are_sent_again(world: World) -> None:
+    await mirrored(world)
+    for path in ("f2.md", "f7.md"):
+        world.base.lose(world.base.served(path)[0].remote_id)
+    outcome = await audited(world)
+    assert (outcome.missing, outcome.mended) == (2, 2)
+    assert world.served() == world.on_disk()
+    assert world.puts() == 12
+    assert (await audited(world)).missing == 0
+
+
+async def test_a_document_the_list_hides_is_not_sent_again(world: World) -> None:
+    await mirrored(world)
+    world.base.faults.append(Fault("list", lie=True, rows=4, times=1000))
+    outcome = await audited(world)
+    assert outcome.missing == 0
+    assert world.puts() == 10
+
+
+async def test_what_was_sent_while_the_list_was_read_is_not_missing(world: World) -> None:
+    class Late(MemoryTarget):
+        async def list(self) -> AsyncIterator[Listed]:
+            async for row in super().list():
+                yield row
+            if world.puts() == 10:
+                world.write("late.md")
+                assert world.run.parts is not None
+                await world.run.compare()
+                while not await world.run.parts.worker.is_idle():
+                    await world.clock.sleep(1)
+
+    await mirrored(world)
+    world.target_type = Late
+    assert (await audited(world)).missing == 0
+    assert world.puts() == 11
+
+
+async def test_many_missing_documents_halt_the_mirror_and_nothing_is_sent(world: World) -> None:
+    await mirrored(world, 20)
+    for document in list(world.base.documents.values())[:6]:
+        world.base.lose(document.remote_id)
+        world.base.add(f"theirs-{document.name}", b"so that the base counts as many as before")
+    async with begun(world) as auditing:
+        assert not await auditing._try()
+        halt = world.run.halt
+    assert halt is not None
+    assert halt.reason == "knowledge-base-emptied"
+    assert "6 of 20" in halt.detail
+    assert "verify --repair" in halt.cure
+    assert world.puts() == 20
+    await world.once()  # its own figure says nothing of it; the halt stays all the same
+    assert world.run.halt is not None
+    assert world.run.halt.reason == "knowledge-base-emptied"
+    assert world.puts() == 20
+
+
+async def test_the_halt_over_an_emptied_base_ends_when_the_documents_are_back(world: World) -> None:
+    await mirrored(world, 20)
+    documents = list(world.base.documents.values())[:6]
+    for document in documents:
+        world.base.lose(document.remote_id)
+    async with begun_or_halted(world):
+        pass
+    assert world.run.halt is not None
+    for document in documents:
+        world.base._documents[document.remote_id] = document
+    await world.once()
+    assert world.run.halt is None
+    assert world.puts() == 20
+
+
+@contextlib.asynccontextmanager
+async def begun_or_halted(world: World) -> AsyncIterator[None]:
+    async with world.running() as store:
+        run = world.make_run(store)
+        await run.begin()
+        yield
+        await run.end()
+
+
+async def test_a_deleted_document_that_is_back_is_deleted_again(tmp_path: Path) -> None:
+    world = World(tmp_path, list_lag=1.0)
+    await mirrored(world)
+    old = world.base.served("f3.md")[0]
+    world.clock.now += 10
+    world.write("f3.md", "another text")
+    await world.once()
+    world.base._documents[old.remote_id] = old
+    world.clock.now += 1000
+    outcome = await audited(world)
+    assert (outcome.duplicate, outcome.mended) == (1, 1)
+    assert world.served() == world.on_disk()
+
+
+async def test_a_document_that_comes_back_each_time_is_deleted_three_times_and_then_told(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, list_lag=1.0)
+    await mirrored(world)
+    old = world.base.served("f3.md")[0]
+    world.clock.now += 10
+    world.delete("f3.md")
+    await world.once()
+    mended = []
+    for _ in range(5):
+        world.base._documents[old.remote_id] = old
+        world.clock.now += 1000
+        mended.append((await audited(world)).mended)
+    assert mended == [1, 1, 1, 0, 0]
+    assert "1 orphaned document" in note(world)
+
+
+async def test_a_twin_of_which_this_state_made_both_is_deleted(world: World) -> None:
+    await mirrored(world)
+    old = world.base.served("f3.md")[0]
+    world.write("f3.md", "another text")
+    await world.once()
+    world.base._documents[old.remote_id] = old
+    outcome = await audited(world)
+    assert (outcome.duplicate, outcome.mended) == (1, 1)
+    assert world.served() == world.on_disk()
+    assert note(world) == ""
+
+
+# -- what it tells -----------------------------------------------------------------------------------------
+
+
+def plant_left_over(world: World) -> str:
+    """A document of a lost state under a path of ours, with other bytes."""
+    return world.base.add("f0.md", b"older", path="f0.md", upload_id=7, foreign=False).remote_id
+
+
+async def test_what_nothing_proves_ours_is_told_and_left_alone(world: World) -> None:
+    left = plant_left_over(world)
+    world.base.add("gone.md", b"x", path="gone.md", upload_id=8, foreign=False)
+    world.base.add("theirs.md", b"theirs")
+    await mirrored(world)
+    with capture_logs() as logs:
+        outcome = await audited(world)
+    assert (outcome.duplicate, outcome.orphaned, outcome.foreign, outcome.mended) == (1, 1, 1, 0)
+    assert left in world.base.documents
+    found = [(e["kind"], e["path"]) for e in logs if e["event"] == "audit.found"]
+    assert found == [("duplicate", "f0.md"), ("orphaned", "gone.md")]
+    [ended] = [e for e in logs if e["event"] == "audit.ended"]
+    assert (ended["duplicate"], ended["orphaned"], ended["missing"]) == (1, 1, 0)
+    assert note(world) == (
+        "the last audit found 1 duplicate and 1 orphaned document: kbsync verify --mirror docs"
+    )
+
+
+async def test_what_was_found_is_forgotten_once_a_person_repaired(world: World) -> None:
+    plant_left_over(world)
+    await mirrored(world)
+    await audited(world)
+    world.tell("repair")
+    await world.once()
+    assert note(world) == ""
+
+
+async def test_very_many_leftovers_are_counted_and_few_told(world: World) -> None:
+    await mirrored(world, 2)
+    leave_behind(world, MOST_STRAYS + 30)
+    with capture_logs() as logs:
+        outcome = await audited(world)
+    assert (outcome.orphaned, outcome.beyond) == (MOST_STRAYS, 30)
+    assert len([e for e in logs if e["event"] == "audit.found"]) == 20
+
+
+def leave_behind(world: World, n: int) -> None:
+    """Documents of ours whose rows ended and whose files are gone."""
+    names = [f"old{i}.md" for i in range(n)]
+    ids = [world.base.add(name, b"x", path=name, foreign=False).remote_id for name in names]
+
+    def add(tx: Tx) -> None:
+        row = replace(tx.uploads.at(world.run.mirror, 1, "f0.md")[0], state=UploadState.GONE)
+        for name, remote_id in zip(names, ids, strict=True):
+            tx.uploads.add(replace(row, path=name, label=name, name=name, remote_id=remote_id))
+
+    store = Store(world.state / "state.db")
+    store.submit(add).result()
+    store.close()
+
+
+# -- when ------------------------------------------------------------------------------------------------
+
+
+def ended(world: World) -> float:
+    found = world.glance(lambda tx: findings.recall(tx, world.run.mirror))
+    assert found is not None
+    return float(found.ended)
+
+
+def lists(world: World) -> list[float]:
+    return [request.time for request in world.base.requests if request.op == "list"]
+
+
+async def kept_for(world: World, seconds: float) -> None:
+    """A daemon's audits for so long."""
+    async with begun(world) as auditing:
+        task = asyncio.create_task(auditing.keep())
+        await world.clock.sleep(seconds)
+        await end_tasks([task])
+
+
+async def test_an_audit_is_made_once_in_every_period(world: World) -> None:
+    await mirrored(world)
+    listed = len(lists(world))
+    await kept_for(world, 3.5 * PERIOD)
+    assert len(lists(world)) - listed == 3
+
+
+async def test_restarts_neither_repeat_nor_skip_an_audit(world: World) -> None:
+    await mirrored(world)
+    listed = len(lists(world))
+    for _ in range(14):
+        await kept_for(world, PERIOD / 4)
+    assert len(lists(world)) - listed == 3
+
+
+async def test_a_clock_set_back_puts_an_audit_off_by_one_period_at_most(world: World) -> None:
+    await mirrored(world)
+    await kept_for(world, PERIOD / 2)
+    listed = len(lists(world))
+    world.clock.skew = -100 * PERIOD
+    await kept_for(world, 1.2 * PERIOD)
+    assert len(lists(world)) - listed <= 1
+    await kept_for(world, 1.2 * PERIOD)
+    assert len(lists(world)) - listed >= 1
+
+
+async def test_nothing_is_asked_while_the_mirror_is_halted(world: World) -> None:
+    from kbsync.state.mirrors import Halt
+
+    await mirrored(world)
+    listed = len(lists(world))
+    async with begun(world) as auditing:
+        await world.run.set_halt(Halt("quota", "no money", ""))
+        task = asyncio.create_task(auditing.keep())
+        await world.clock.sleep(3 * PERIOD)
+        assert len(lists(world)) == listed
+        await world.run.set_halt(None)
+        await world.clock.sleep(120)
+        assert len(lists(world)) == listed + 1
+        await end_tasks([task])
+
+
+async def test_a_target_that_does_not_answer_puts_the_audit_off(world: World) -> None:
+    await mirrored(world)
+    listed = len(lists(world))
+    world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), times=3))
+    with capture_logs() as logs:
+        await kept_for(world, PERIOD + 3 * PUT_OFF + 60)
+    assert [e["event"] for e in logs if e["event"].startswith("audit.")] == ["audit.put_off"] * 3 + [
+        "audit.ended"
+    ]
+    assert len(lists(world)) - listed == 4
+
+
+# -- crashes -----------------------------------------------------------------------------------------------
+
+
+async def crashed_in(world: World, number: int) -> Guillotine:
+    """An audit and the work that follows from it, cut at a boundary."""
+    guillotine = Guillotine(at=number)
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+        await run.compared()
+        assert run.parts is not None
+        store._on_commit = lambda moment: guillotine.boundary(f"commit {moment}")
+        world.base.at_request = lambda op, phase, _what: guillotine.boundary(f"{op} {phase}")
+        task = asyncio.create_task(audit_and_work(world))
+        while not task.done() and not guillotine.fallen:
+            await asyncio.sleep(0.0005)
+        with contextlib.suppress(Crash, Exception):
+            await end_tasks([task, run.parts.working, *run.parts.worker._tasks])
+        world.base.at_request = None
+        world.base.open_requests = 0
+        with contextlib.suppress(Crash, Exception):
+            await run.end()
+    return guillotine
+
+
+async def audit_and_work(world: World) -> None:
+    parts = world.run.parts
+    assert parts is not None
+    await parts.auditing._try()
+    while not await parts.worker.is_idle():
+        await world.clock.sleep(1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_crash_anywhere_in_an_audit_leaves_one_document_a_file(tmp_path: Path) -> None:
+    for number in boundaries():
+        place = tmp_path / str(number)
+        place.mkdir()
+        world = World(place)
+        await mirrored(world, 8)
+        old = world.base.served("f3.md")[0]
+        world.write("f3.md", "another text")
+        await world.once()
+        world.base._documents[old.remote_id] = old
+        world.base.lose(world.base.served("f5.md")[0].remote_id)
+        world.base.add("theirs.md", b"theirs")
+        guillotine = await crashed_in(world, number)
+        await world.once()
+        await audited(world)
+        assert {p: t for p, t in world.served().items() if p != "theirs.md"} == world.on_disk()
+        assert world.puts() == 10, (number, guillotine.passed)
+        if not guillotine.fallen:
+            break
+    assert number > 15
+
+
+# -- bounds --------------------------------------------------------------------------------------------------
+
+MANY = 3_000
+
+
+class Huge(MemoryTarget):
+    """Lists very many documents of others, made up one at a time."""
+
+    async def list(self) -> AsyncIterator[Listed]:
+        for i in range(MANY):
+            yield Listed(str(3_108_600_000_000_000_001 + i), f"{i}.md", size=1)
+
+
+async def test_a_list_is_read_in_pages_and_costs_its_ids_in_memory(world: World) -> None:
+    await mirrored(world, 3)
+    world.target_type = Huge
+    async with begun(world) as auditing:
+        tracemalloc.start()
+        outcome = await auditing.audit()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert outcome.foreign == MANY
+    assert peak < 300 * MANY

@@ -1,0 +1,268 @@
+"""A knowledge base that others write into, empty and mangle: found, explained, mended, or left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.core.names import Naming
+from kbsync.engine.verify import Verification, repair_messages
+from tests.crash.harness import end_tasks
+from tests.engine.auditing import audited, begun, paths, verified
+from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.share import SHARE, share_of
+
+DAY = 86400.0
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
+    async with RemoteWorld(tmp_path).serving() as world:
+        yield world
+
+
+@pytest.fixture(params=["tagged", "plain"])
+def named(world: RemoteWorld, request: pytest.FixtureRequest) -> RemoteWorld:
+    world.plan = replace(world.plan, names=request.param)
+    return world
+
+
+async def verify(world: RemoteWorld) -> Verification:
+    async with world.running():
+        target = world.make_target()
+        try:
+            return await verified(world, target)
+        finally:
+            await target.aclose()
+
+
+async def repaired(world: RemoteWorld) -> Verification:
+    """`verify --repair`, the pass that carries it out, and `verify` again."""
+    world.tell("repair", **repair_messages(await verify(world)).to_json())
+    await world.once()
+    return await verify(world)
+
+
+async def mirrored(world: RemoteWorld, n: int = 10) -> None:
+    world.write_many(n)
+    await world.once()
+
+
+def ours(world: RemoteWorld, path: str) -> dict[str, Any]:
+    """The document of a path."""
+    naming = Naming("", world.plan.names)
+    [one] = [
+        one
+        for one in world.documents()
+        if str(one["id"]) not in world.foreign and (r := naming.read(one["sent_name"])) and r.path == path
+    ]
+    return one
+
+
+def lose(world: RemoteWorld, path: str) -> str:
+    """Somebody else deletes the document of a path; its name."""
+    one = ours(world, path)
+    world.app.put_foreign({"delete": str(one["id"])})
+    return str(one["sent_name"])
+
+
+# -- verify and its repair -------------------------------------------------------------------------------
+
+
+async def test_a_deleted_document_is_missing_and_sent_again(named: RemoteWorld) -> None:
+    await mirrored(named)
+    lose(named, "f2.md")
+    lose(named, "f7.md")
+    found = await verify(named)
+    assert paths(found) == {"missing": ["f2.md", "f7.md"]}
+    assert "does not have it" in found.missing[0].why
+    assert (await repaired(named)).ok
+    assert named.bytes_by_path() == sha_of_folder(named)
+
+
+async def test_a_replaced_document_is_missing_and_its_replacement_stays(named: RemoteWorld) -> None:
+    await mirrored(named)
+    theirs = named.plant(lose(named, "f2.md"), "somebody else wrote this, and more of it")
+    assert paths(await verify(named)) == {"missing": ["f2.md"]}
+    again = await repaired(named)
+    assert again.ok
+    assert again.foreign == 1
+    assert named.keeps_foreign()
+    assert theirs in {str(one["id"]) for one in named.documents()}
+    assert named.bytes_by_path() == sha_of_folder(named)
+
+
+async def test_another_document_of_our_name_and_length_is_not_ours(named: RemoteWorld) -> None:
+    await mirrored(named)
+    named.plant(str(ours(named, "f2.md")["sent_name"]), "TEXT OF F2")  # as long as ours
+    found = await verify(named)
+    assert found.ok
+    assert found.foreign == 1
+    await audited(named)
+    assert named.keeps_foreign()
+
+
+async def test_an_equal_twin_is_told_and_only_a_repair_removes_it(named: RemoteWorld) -> None:
+    await mirrored(named)
+    twin = named.plant(str(ours(named, "f2.md")["sent_name"]), "text of f2")
+    found = await verify(named)
+    assert paths(found) == {"duplicate": ["f2.md"]}
+    assert "the same bytes" in found.duplicate[0].why
+    outcome = await audited(named)
+    assert (outcome.duplicate, outcome.mended) == (1, 0)
+    assert named.keeps_foreign()
+    named.foreign.discard(twin)
+    assert (await repaired(named)).ok
+    assert named.bytes_by_path() == sha_of_folder(named)
+
+
+async def test_after_lost_state_an_older_document_is_explained_and_left_alone(named: RemoteWorld) -> None:
+    await mirrored(named)
+    named.lose_state()
+    named.clock.now += 10
+    named.write("f2.md", "another text")
+    await named.once()
+    again = await repaired(named)
+    assert paths(again) == {"duplicate": ["f2.md"]}
+    assert "left alone" in again.duplicate[0].why
+    assert len(named.bytes_by_path()["f2.md"]) == 2
+
+
+async def test_a_base_made_anew_under_its_id_is_filled_by_a_repair(named: RemoteWorld) -> None:
+    await mirrored(named, 8)
+    named.turn(base="emptied")
+    await named.once()
+    assert named.run.halt is not None
+    assert named.run.halt.reason == "knowledge-base-emptied"
+    assert named.asked("upload") == 8
+    assert len((await verify(named)).missing) == 8
+    assert (await repaired(named)).ok
+    assert named.run.halt is None
+    assert named.bytes_by_path() == sha_of_folder(named)
+
+
+MESSES: list[dict[str, Any]] = [
+    {"page_cap": 3, "unstable_pages": True},
+    {"page_cap": 3, "order": "shuffled"},
+    {"total": "low", "page_cap": 3},
+    {"ids": "number"},
+    {"ids": "uuid"},
+    {"names": "nfc"},
+    {"names": "nfd"},
+    {"names": "suffixed"},
+    {"names": "mojibake"},
+    {"names": "question_marks"},
+    {"names": "basename"},
+]
+
+
+@pytest.mark.parametrize("switches", share_of(MESSES), ids=str)
+async def test_a_messy_list_makes_nothing_wrong_and_hides_nothing(
+    named: RemoteWorld, switches: dict[str, Any]
+) -> None:
+    named.turn(**switches)
+    named.write("caf\u00e9 手册/one.md", "one")
+    await mirrored(named, 9)
+    assert (await verify(named)).ok
+    outcome = await audited(named)
+    assert (outcome.missing, outcome.duplicate, outcome.orphaned) == (0, 0, 0)
+    named.app.put_foreign({"delete": str(ours(named, "f4.md")["id"])})
+    assert paths(await verify(named)) == {"missing": ["f4.md"]}
+    assert (await audited(named)).mended == 1
+    assert named.bytes_by_path() == sha_of_folder(named)
+
+
+# -- the audit of a daemon -------------------------------------------------------------------------------
+
+
+async def test_an_audit_halts_over_a_base_that_others_emptied_and_filled(named: RemoteWorld) -> None:
+    await mirrored(named, 20)
+    for n in range(8):
+        lose(named, f"f{n}.md")
+        named.plant(f"theirs-{n}.md", "others")
+    async with begun(named) as auditing:
+        assert not await auditing._try()
+    assert named.run.halt is not None
+    assert named.run.halt.reason == "knowledge-base-emptied"
+    assert named.asked("upload") == 20
+    assert (await repaired(named)).ok
+    assert named.run.halt is None
+    assert named.bytes_by_path() == sha_of_folder(named)
+    assert named.keeps_foreign()
+
+
+async def test_a_late_effect_makes_a_twin_that_an_audit_sees_to(world: RemoteWorld) -> None:
+    await mirrored(world)
+    world.play("late-effect", op="upload", args={"after": 40})
+    world.write("a.md")
+    await world.once()
+    world.clock.now += 2 * DAY
+    await audited(world)
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+def taken_over(world: RemoteWorld, n: int) -> None:
+    """So many files whose documents are there already: the first pass sends none of them."""
+    naming = Naming("", "tagged")
+    for i in range(n):
+        text = f"text of f{i}"
+        world.write(f"f{i}.md", text)
+        name = naming.name(f"f{i}.md", sha256(text.encode()).hexdigest())
+        world.app.put_foreign({"name": name, "text": text})
+
+
+LONG = (2000, DAY) if SHARE == 1 else (300, 7200.0)
+"""Documents and seconds between audits: the whole takes half a minute on two cores."""
+
+
+@pytest.mark.parametrize(("per_minute", "gap"), [(0, 10.0), (20, 30.0)])
+async def test_an_audit_asks_no_more_than_its_share_over_a_long_day(
+    tmp_path: Path, per_minute: int, gap: float
+) -> None:
+    documents, period = LONG
+    async with RemoteWorld(tmp_path, requests_per_minute=per_minute).serving() as world:
+        world.plan = replace(world.plan, deep_rescan=period)
+        taken_over(world, documents)
+        await world.once()
+        assert world.asked("upload") == 0
+        at: list[float] = []
+        world.at_request = lambda boundary: at.append(world.clock.now) if "start" in boundary else None
+        async with begun(world) as auditing:
+            at.clear()
+            task = asyncio.create_task(auditing.keep())
+            await world.clock.sleep(period + 1200)
+            await end_tasks([task])
+        world.at_request = None
+    gaps = [later - before for before, later in itertools.pairwise(at)]
+    assert len(at) == -(-documents // 100) + (documents % 100 == 0)
+    assert min(gaps) >= gap
+
+
+async def test_fresh_work_goes_before_an_audit(world: RemoteWorld) -> None:
+    await mirrored(world)
+    world.turn(page_cap=3)
+    at: list[tuple[float, str]] = []
+    world.at_request = lambda boundary: at.append((world.clock.now, boundary))
+    async with begun(world) as auditing:
+        task = asyncio.create_task(auditing.audit())
+        await world.clock.sleep(15)
+        world.write("new.md")
+        began = world.clock.now
+        await world.run.compare()
+        parts = world.run.parts
+        assert parts is not None
+        await parts.reconciler.settle_due()
+        parts.worker.wake()
+        outcome = await task
+    world.at_request = None
+    sent = next(moment for moment, boundary in at if boundary.startswith("POST start"))
+    assert sent - began < 5
+    assert outcome.missing == 0
