@@ -78,6 +78,7 @@ class Client:
             pace=Pace(endpoint.upload_bytes_per_second, steady),
             wall=wall,
             sleep=sleep,
+            proxy=wire.proxy_host(endpoint, trust) if transport is None else "",
         )
 
     @property
