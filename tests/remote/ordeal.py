@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import apsw
+
 from kbsync.core.names import Naming
+from kbsync.errors import StateError
 from kbsync.standin.messages import Request, Response
 from kbsync.targets.http import Timeouts
 from kbsync.targets.zhipu import target as zhipu
+from tests.crash.harness import Guillotine, run_to
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 FILES = ("kept.md", "changed.md", "gone.md", "renamed.md")
@@ -68,50 +74,33 @@ def edit(world: RemoteWorld) -> None:
     world.delete("gone.md")
 
 
-def _listed(world: RemoteWorld) -> None:
-    edit(world)
-    world.play("lost-answer", op="upload", match="new*")
-
-
-def _indexed_again(world: RemoteWorld) -> None:
-    edit(world)
-    world.play("fails", op="upload", match="changed*", args={"runs": 1})
-
-
-def _searched(world: RemoteWorld) -> None:
-    """One document is called unfinished for ever; a search decides."""
-    edit(world)
-    world.play("stuck", op="upload", match="changed*", args={"searchable": True})
-
-
-def _looked_at(world: RemoteWorld) -> None:
-    """One or two documents are looked at one by one."""
+def edit_little(world: RemoteWorld) -> None:
+    """So that documents are looked at one by one."""
     world.clock.now += 10
     world.write("changed.md", CHANGED)
     world.delete("gone.md")
 
 
-def _known_again(world: RemoteWorld) -> None:
-    """The state is lost, and names alone prove nothing."""
+def lose_state(world: RemoteWorld) -> None:
+    """The state is lost; where names prove nothing, documents are read to be known again."""
     world.clock.now += 10
     world.lose_state()
     world.write("new.md", "a new file")
 
 
-def _cut_anew(world: RemoteWorld) -> None:
-    """A document nobody could index gets another recipe."""
-    edit(world)
-    world.play("fails", op="upload", match="new*", times=4, args={"runs": 4})
+EDITS: Mapping[str, Callable[[RemoteWorld], None]] = {"detail": edit_little, "file": lose_state}
+"""What happens to the folder so that an operation is asked for; `edit` where nothing else is said."""
 
 
-SCENES: Mapping[str, Callable[[RemoteWorld], None]] = {
-    "list": _listed,
-    "detail": _looked_at,
-    "reembed": _indexed_again,
-    "retrieve": _searched,
-    "file": _known_again,
-}
-"""What happens to the folder so that an operation is asked for at all; `edit` otherwise."""
+def provoke(world: RemoteWorld, op: str) -> None:
+    """What the service does so that an operation is asked for."""
+    match op:
+        case "list":
+            world.play("lost-answer", op="upload", match="changed*")
+        case "reembed":
+            world.play("fails", op="upload", match="changed*", args={"runs": 1})
+        case "retrieve":  # called unfinished for ever: a search decides
+            world.play("stuck", op="upload", match="changed*", args={"searchable": True})
 
 
 # -- one trial ---------------------------------------------------------------------------------------------
@@ -124,6 +113,7 @@ class Ordeal:
         self.world = world
         self.gaps: list[str] = []
         self.told = False
+        self.has_rival = False
         self.requests = 0
         self.halts: set[str] = set()
         self._answer = world.app.answer
@@ -147,15 +137,18 @@ class Ordeal:
         }
         self.gaps += [path for path in ("kept.md", "changed.md") if path not in ready]
 
-    async def begin(self, *, plain: bool = False) -> None:
-        """Four files mirrored beside a document of somebody else's."""
-        if plain:
+    async def begin(self, *ops: str) -> None:
+        """Four files mirrored beside a document of somebody else's; then what makes a pass ask for `ops`."""
+        if "file" in ops:
             self.world.plan = replace(self.world.plan, names="plain")
         for name in FILES:
             self.world.write(name, f"the first text of {name}")
         await self.world.once()
         self.world.plant("guide.md", "somebody else's")
         self.requests = self.world.asked()
+        EDITS.get(ops[0], edit)(self.world)
+        for op in ops:
+            provoke(self.world, op)
 
     def play(self, trial: Trial) -> None:
         """From now on it goes wrong."""
@@ -185,10 +178,13 @@ class Ordeal:
         assert spent < MOST_SECONDS, f"{spent:.0f} s"
 
     def is_equal(self) -> bool:
-        """Every file has its one document, and is told to have it."""
-        return set(self.world.statuses()) == {"ready"} and self.world.bytes_by_path() == sha_of_folder(
-            self.world
-        )
+        """Every file has its one document, and is told to have it; beside a rival's there may be a twin."""
+        there, here = self.world.bytes_by_path(), sha_of_folder(self.world)
+        fits = self._is_covered(there, here) if self.has_rival else there == here
+        return fits and set(self.world.statuses()) == {"ready"}
+
+    def _is_covered(self, there: Mapping[str, list[str]], here: Mapping[str, list[str]]) -> bool:
+        return all(set(digests) <= set(there.get(path, ())) for path, digests in here.items())
 
     def _differences(self) -> str:
         there, here = self.world.bytes_by_path(), sha_of_folder(self.world)
@@ -209,27 +205,83 @@ class Ordeal:
         return untouched not in [(one.kind, one.op, one.match, one.times) for one in waiting]
 
     def stored(self) -> int:
-        """How often the same bytes were stored under one name at most."""
-        return max(Counter(entry["name"] for entry in self.world.effects("stored")).values(), default=0)
+        """How often the same bytes were stored for one path at most."""
+        naming = Naming(self.world.plan.prefix, self.world.plan.names)
+        entries = [(naming.read(one["name"]), one["sha256"]) for one in self.world.effects("stored")]
+        return max(Counter((read.path if read else "", sha) for read, sha in entries).values())
+
+    async def crash(self, number: int) -> bool:
+        """A pass that is killed at a commit or request; False: it ended before."""
+        guillotine = Guillotine(at=number)
+        self.world.at_request = guillotine.boundary
+        await run_to(self.world, guillotine)
+        self.world.at_request = None
+        for target in self.world.targets:
+            await target.aclose()  # as the end of a process does
+        self.world.targets.clear()
+        self.world.breaches.clear()
+        return guillotine.fallen
+
+    async def fill_disk(self, first: int, many: int) -> None:
+        """A pass in which the disk is full for `many` commits from the `first` on."""
+        commits = itertools.count(1)
+
+        def commit(moment: str) -> None:
+            if moment == "before" and first <= next(commits) < first + many:
+                raise apsw.FullError("database or disk is full")
+
+        self.world.on_commit = commit
+        with contextlib.suppress(StateError):
+            await self.world.once()
+        self.world.on_commit = None
+
+    async def meet_rival(self, number: int) -> None:
+        """Another client with a state of its own makes a pass while ours stands still in the middle."""
+        self.has_rival = True
+        mine, theirs = self.world.state, self.world.state.with_name("rival")
+        theirs.mkdir()
+        await self.crash(number)
+        self.world.state = theirs
+        await self.world.once()
+        self.world.state = mine
 
 
 @asynccontextmanager
-async def ordeal(place: Path) -> AsyncIterator[Ordeal]:
-    """A world of its own below `place`, with a client that does not wait for long."""
+async def ordeal(place: Path, *trials: Trial) -> AsyncIterator[Ordeal]:
+    """A world of its own below `place` in which `trials` are about to be met, by a client in haste."""
     made = zhipu._endpoint
+    place.mkdir(exist_ok=True)
     with mock.patch.object(zhipu, "_endpoint", lambda settings: replace(made(settings), timeouts=HASTY)):
-        async with RemoteWorld(place, give_up=60.0).serving() as world:
-            yield Ordeal(world)
+        async with RemoteWorld(place, give_up=30.0).serving() as world:
+            one = Ordeal(world)
+            await one.begin(*(trial.op for trial in trials))
+            for trial in trials:
+                one.play(trial)
+            yield one
 
 
 async def stand(place: Path, trial: Trial) -> Ordeal:
     """One fault alone. Raises `AssertionError` where a promise is broken, or the fault was never met."""
-    async with ordeal(place) as one:
-        await one.begin(plain=trial.op == "file")
-        SCENES.get(trial.op, edit)(one.world)
-        one.play(trial)
+    async with ordeal(place, trial) as one:
         await one.converge()
         one.check()
         assert one.was_met(trial), "the fault was not met"
         assert trial.told or not one.told, "a document had to be asked for"
+        return one
+
+
+async def stand_pair(place: Path, first: Trial, second: Trial) -> Ordeal:
+    """Two faults that come together."""
+    async with ordeal(place, first, second) as one:
+        await one.converge()
+        one.check(2 * MOST_REQUESTS)
+        return one
+
+
+async def stand_with(place: Path, trial: Trial, calamity: Callable[[Ordeal], Awaitable[object]]) -> Ordeal:
+    """A fault, and something that happens to the client itself."""
+    async with ordeal(place, trial) as one:
+        await calamity(one)
+        await one.converge()
+        one.check(2 * MOST_REQUESTS)
         return one

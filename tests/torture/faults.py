@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+import random
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from tests.remote.ordeal import Trial
+from tests.remote.ordeal import Ordeal, Trial, stand, stand_pair, stand_with
+from tests.torture.exercise import Exercise, Tally
 
 Args = Mapping[str, Any]
 
@@ -189,3 +194,93 @@ def trials() -> list[Trial]:
     """All of them, in an order that does not change."""
     tables = (on_the_way, statuses, refusals, codes, uploads, lists, deletes, searches, addresses)
     return [trial for table in tables for trial in table()]
+
+
+# -- exercises ---------------------------------------------------------------------------------------------
+
+ROUND = 20
+"""Trials in one round."""
+
+Play = Callable[[Path, random.Random], Awaitable[Tally]]
+
+
+def _tally(one: Ordeal, faults: int, crashes: int = 0) -> Tally:
+    return Tally(faults=faults, crashes=crashes, steps=one.world.asked())
+
+
+async def alone(place: Path, chance: random.Random) -> Tally:
+    """One fault, once or several times."""
+    trial = chance.choice(TRIALS)
+    return _tally(await told(trial, stand(place, trial)), 1)
+
+
+async def paired(place: Path, chance: random.Random) -> Tally:
+    """Two at once, each up to three times."""
+    first, second = (replace(one, times=chance.choice((1, 1, 2, 3))) for one in pair(chance))
+    return _tally(await told((first, second), stand_pair(place, first, second)), first.times + second.times)
+
+
+def pair(chance: random.Random) -> tuple[Trial, Trial]:
+    """Two that can come together: where the state was lost only one of them may be about that."""
+    first, second = chance.sample(TRIALS, 2)
+    while second.op == "file" and first.op != "file":
+        second = chance.choice(TRIALS)
+    return first, second
+
+
+def calamity(chance: random.Random) -> tuple[str, Callable[[Ordeal], Awaitable[object]]]:
+    """Something that happens to the client itself, and its name."""
+    number = chance.randint(1, 90)
+    match chance.choice(("killed", "killed", "killed twice", "disk full", "two clients")):
+        case "killed twice":
+
+            async def twice(one: Ordeal) -> None:
+                await one.crash(number)
+                await one.crash(number // 2 + 1)
+
+            return f"killed twice at {number}", twice
+        case "disk full":
+            many = chance.choice((1, 3, 20))
+            return f"{many} commits on a full disk from {number}", lambda one: one.fill_disk(
+                number // 2 + 1, many
+            )
+        case "two clients":
+            return f"two clients, one stopped at {number}", lambda one: one.meet_rival(number)
+        case _:
+            return f"killed at {number}", lambda one: one.crash(number)
+
+
+async def struck(place: Path, chance: random.Random) -> Tally:
+    """A fault, and something that happens to the client."""
+    trial, (name, blow) = chance.choice(TRIALS), calamity(chance)
+    return _tally(await told((trial, name), stand_with(place, trial, blow)), 1, crashes=1)
+
+
+async def told(what: object, trying: Awaitable[Ordeal]) -> Ordeal:
+    """A failure names its trial."""
+    try:
+        return await trying
+    except AssertionError as error:
+        shown = " and ".join(map(str, what)) if isinstance(what, tuple) else str(what)
+        raise AssertionError(f"{shown}: {error}") from error
+
+
+def exercise(play: Play) -> Exercise:
+    """A round of it: twenty trials, each in a world of its own."""
+
+    def round_of(seed: int, place: Path) -> Tally:
+        chance, tally = random.Random(seed), Tally()
+        for number in range(ROUND):
+            tally.add(asyncio.run(play(place / str(number), chance)))
+        return tally
+
+    return round_of
+
+
+TRIALS = trials()
+
+EXERCISES: dict[str, Exercise] = {
+    "faults": exercise(alone),
+    "fault-pairs": exercise(paired),
+    "fault-crashes": exercise(struck),
+}
