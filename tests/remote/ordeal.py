@@ -44,7 +44,9 @@ class Trial:
     """A fault on one operation.
 
     `under`: switches of the service as long as the trial lasts. `told`: the service calls a document
-    unacceptable, which a person is told, and it is sent again when he asks for it.
+    unacceptable, which a person is told, and it is sent again when he asks for it. `scene`: the operation
+    that a pass is made to ask for, where it is another one. `twins`: documents that cannot be proven ours
+    are left alone beside new ones, and told by `verify`.
     """
 
     kind: str
@@ -54,6 +56,8 @@ class Trial:
     times: int = 1
     under: Mapping[str, Any] = field(default_factory=dict)
     told: bool = False
+    scene: str = ""
+    twins: bool = False
 
     def __str__(self) -> str:
         told = [f"{name}={value}" for name, value in (*self.args.items(), *self.under.items())]
@@ -113,7 +117,7 @@ class Ordeal:
         self.world = world
         self.gaps: list[str] = []
         self.told = False
-        self.has_rival = False
+        self.may_have_twins = False
         self.requests = 0
         self.halts: set[str] = set()
         self._answer = world.app.answer
@@ -178,9 +182,9 @@ class Ordeal:
         assert spent < MOST_SECONDS, f"{spent:.0f} s"
 
     def is_equal(self) -> bool:
-        """Every file has its one document, and is told to have it; beside a rival's there may be a twin."""
+        """Every file has its one document, and is told to have it; twins only where they may be."""
         there, here = self.world.bytes_by_path(), sha_of_folder(self.world)
-        fits = self._is_covered(there, here) if self.has_rival else there == here
+        fits = self._is_covered(there, here) if self.may_have_twins else there == here
         return fits and set(self.world.statuses()) == {"ready"}
 
     def _is_covered(self, there: Mapping[str, list[str]], here: Mapping[str, list[str]]) -> bool:
@@ -237,7 +241,7 @@ class Ordeal:
 
     async def meet_rival(self, number: int) -> None:
         """Another client with a state of its own makes a pass while ours stands still in the middle."""
-        self.has_rival = True
+        self.may_have_twins = True
         mine, theirs = self.world.state, self.world.state.with_name("rival")
         theirs.mkdir()
         await self.crash(number)
@@ -254,7 +258,8 @@ async def ordeal(place: Path, *trials: Trial) -> AsyncIterator[Ordeal]:
     with mock.patch.object(zhipu, "_endpoint", lambda settings: replace(made(settings), timeouts=HASTY)):
         async with RemoteWorld(place, give_up=30.0).serving() as world:
             one = Ordeal(world)
-            await one.begin(*(trial.op for trial in trials))
+            one.may_have_twins = any(trial.twins for trial in trials)
+            await one.begin(*(trial.scene or trial.op for trial in trials))
             for trial in trials:
                 one.play(trial)
             yield one

@@ -1,4 +1,4 @@
-"""Each fault alone on each operation, pairs, and crashes: the mirror converges and touches nothing foreign."""
+"""Each fault alone on each operation, pairs, crashes: the mirror converges and touches nothing foreign."""
 
 from __future__ import annotations
 

@@ -180,9 +180,12 @@ def searches() -> Iterator[Trial]:
 
 def addresses() -> Iterator[Trial]:
     """21, 29: signed addresses that are no good, redirections."""
-    yield from forms("url", "detail", ({"form": form} for form in ("missing", "null", "expired", "wrong")))
+    unread = {"scene": "file", "twins": True}
     yield from forms(
-        "url", "detail", ({"to": to} for to in ("http://127.0.0.1:1/x", "file:///etc/passwd", "x"))
+        "url", "detail", ({"form": form} for form in ("missing", "null", "expired", "wrong")), **unread
+    )
+    yield from forms(
+        "url", "detail", ({"to": to} for to in ("http://127.0.0.1:1/x", "file:///etc/passwd", "x")), **unread
     )
     for status, op in itertools.product((301, 302, 303, 307, 308), OPS):
         for effect in (True, False) if op in CHANGES else (True,):
