@@ -33,7 +33,12 @@ POLL_SHARE = 0.25
 REEMBEDDING, QUOTA, RESLICE = "reembedding", "quota", "reslice"
 """Codes of rows that are indexing: asked for again, waiting for room in the account, slices to be cut."""
 
-TOMBSTONE_KEPT = 7 * 86400.0
+CONFIRMED_AFTER = 86400.0
+"""Seconds after a deletion when a list is asked for whether it was true, unless one came by before."""
+
+TOLD_IN_VAIN = 7 * 86400.0
+"""Seconds between looks at a document that no deletion removes."""
+
 RETIRE_TRIES = 3
 REJECTED_DELETE_PAUSE = 3600.0
 
@@ -321,11 +326,14 @@ def again(upload: Upload, reason: str, rhythm: Rhythm, *, spent: bool = True) ->
 
 
 def vanished(upload: Upload, rhythm: Rhythm) -> Upload:
-    """A document that was indexing is not there: twice in a row, a horizon apart, means it is gone."""
+    """A document that was indexing is not there: twice in a row, a horizon apart, means it is gone.
+
+    Where the list may lag it may come back, and is then deleted as one of ours.
+    """
     looked = _aged(upload, rhythm)
     looked = replace(looked, absences=looked.absences + 1, looks=looked.looks + 1)
     if looked.absences >= rhythm.looks_needed and looked.elapsed >= rhythm.horizon:
-        return replace(looked, state=UploadState.GONE, next_look_at=None)
+        return deleted(looked, rhythm)
     return replace(looked, next_look_at=rhythm.now + max(rhythm.horizon, look_pause(looked.looks)))
 
 
@@ -355,18 +363,20 @@ def begin_delete(upload: Upload) -> Upload:
 
 
 def deleted(upload: Upload, rhythm: Rhythm) -> Upload:
-    """The target says it is gone; where its list may lag, a tombstone keeps it from being adopted."""
+    """The target says it is gone; where its list may lag, a tombstone stays until a list confirms it."""
     if rhythm.limits.list_lag == 0:
         return replace(upload, state=UploadState.GONE, next_look_at=None)
-    kept = rhythm.now + TOMBSTONE_KEPT
-    return replace(upload, state=UploadState.TOMBSTONE, looked_at=rhythm.now, next_look_at=kept)
+    look_at = rhythm.now + max(CONFIRMED_AFTER, rhythm.horizon)
+    return replace(upload, state=UploadState.TOMBSTONE, looked_at=rhythm.now, next_look_at=look_at)
 
 
 def still_there(upload: Upload, rhythm: Rhythm) -> Upload:
     """A list past the horizon still has a document that was deleted: deleted again, a few times."""
     age = rhythm.now - (upload.looked_at if upload.looked_at is not None else rhythm.now)
-    if age < rhythm.horizon or upload.repairs >= RETIRE_TRIES:
+    if age < rhythm.horizon:
         return upload
+    if upload.repairs >= RETIRE_TRIES:
+        return replace(upload, next_look_at=rhythm.now + TOLD_IN_VAIN)
     return replace(retire(upload, rhythm), repairs=upload.repairs + 1)
 
 

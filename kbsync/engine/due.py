@@ -53,21 +53,22 @@ class Due:
     polls: list[Upload]
     renames: list[Upload]
     sends: Mapping[Lane, list[Upload]]
-    expired: list[Upload]
 
 
 def find_due(tx: Tx, terms: Terms, reach: Reach) -> Due:
     """Everything that is due at this moment and not being done."""
     looks = _due(tx, terms, UploadState.UNSURE, reach, LOOK_BATCH)
-    lost = _due(tx, terms, UploadState.PRESUMED_LOST, reach, 1)
+    past = [
+        *_due(tx, terms, UploadState.PRESUMED_LOST, reach, 1),
+        *_due(tx, terms, UploadState.TOMBSTONE, reach, 1),
+    ]
     return Due(
         deletes=_due(tx, terms, UploadState.RETIRING, reach, max(terms.limits.batch, 1)),
-        looks=looks or lost,  # a look looks for all that were lost
+        looks=looks or past[:1],  # a look looks for all that were lost or deleted
         proofs=_due(tx, terms, UploadState.ADOPTING, reach, SMALL_BATCH),
         polls=_polls(tx, terms, reach),
         renames=_due(tx, terms, UploadState.SERVING, reach, SMALL_BATCH),
         sends=_sends(tx, terms, reach),
-        expired=_due(tx, terms, UploadState.TOMBSTONE, reach, SMALL_BATCH),
     )
 
 

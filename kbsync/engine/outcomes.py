@@ -151,7 +151,7 @@ def status_known(
             return failed_to_index(ledger, tx, upload, status, repair)
         case DocState.MISSING:
             changed = lifecycle.vanished(upload, rhythm)
-            if changed.state is UploadState.GONE:
+            if changed.state is not UploadState.INDEXING:
                 return failed_to_index(ledger, tx, changed, _VANISHED)
         case _:
             changed = lifecycle.wait_on(upload, rhythm, is_working=status.state is DocState.INDEXING)
@@ -218,7 +218,7 @@ def failed_to_index(
         fresh = lifecycle.again(upload, why.reason, ledger.rhythm, spent=not why.halt)
         if not ledger.terms.limits.marks:
             fresh = replace(fresh, name=ledger.next_name(tx, upload))
-        is_there = upload.state is not UploadState.GONE
+        is_there = upload.state not in (UploadState.GONE, UploadState.TOMBSTONE)
         tx.uploads.save(lifecycle.retire(upload, ledger.rhythm) if is_there else upload)
         tx.uploads.add(fresh)
         _settle(ledger, tx, fresh)
@@ -351,15 +351,6 @@ def rename_failed(ledger: Ledger, tx: Tx, number: int, reason: str, wait: float 
     if upload is not None and upload.state.serves:
         tried = lifecycle.begin_delete(upload)
         tx.uploads.save(lifecycle.delete_put_off(tried, reason, wait, ledger.rhythm))
-
-
-def expire(ledger: Ledger, tx: Tx, numbers: Sequence[int]) -> None:
-    """Deleted documents that nothing was heard of for long enough."""
-    for number in numbers:
-        upload = tx.uploads.get(number)
-        if upload is not None and upload.state is UploadState.TOMBSTONE:
-            tx.uploads.save(lifecycle.gone(upload))
-            _settle(ledger, tx, upload)
 
 
 def recover(ledger: Ledger, tx: Tx, busy: Collection[int] = ()) -> int:

@@ -148,7 +148,6 @@ class Worker:
         reach = self._reach(now)
         due = await self._store.read(lambda tx: find_due(tx, self._ledger.terms, reach))
         tries = await self._tries()
-        await self._expire(due.expired)
         started = [
             await self._start_deletes(due.deletes),
             self._start(due.looks, self._look),
@@ -339,11 +338,6 @@ class Worker:
                 lambda tx: [outcomes.look_ended(self._ledger, tx, one.row.id, one.listed) for one in seen]
             )
         )
-
-    async def _expire(self, rows: Sequence[Upload]) -> None:
-        if rows:
-            numbers = [row.id for row in rows]
-            await self._store.write(lambda tx: outcomes.expire(self._ledger, tx, numbers))
 
     def _start_polls(self, rows: Sequence[Upload], tries: int | None) -> bool:
         """Seldom enough that each poll tells of many."""

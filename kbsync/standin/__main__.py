@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 
@@ -16,12 +17,20 @@ def main(arguments: list[str] | None = None) -> int:
     """The exit code: 0 when told to stop, 1 when the address cannot be had. Wrong usage exits 2."""
     options = read_options(arguments)
     if options.list_faults:
-        print(kinds_table(options.app))
-        return 0
+        return _told(kinds_table(options.app))
     server = Server(options.app, options.host, options.port, options.latency)
     for fault in options.faults:
         server.faults.add(fault)
     return asyncio.run(_serve(server, options))
+
+
+def _told(text: str) -> int:
+    """0, also when the reader has seen enough: `| head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest its end complains
+    return 0
 
 
 async def _serve(server: Server, options: Options) -> int:

@@ -130,3 +130,30 @@ def test_invariants_notice_what_they_are_for() -> None:
     assert breaches([replace(SENT, state=S.RETIRING)])
     assert breaches([replace(SENT, state=S.INDEXING, next_look_at=None)])
     assert not breaches([serving, replace(SENT, digest="other")])
+
+
+def test_a_deletion_is_confirmed_by_a_list_within_a_day() -> None:
+    grave = lifecycle.deleted(
+        lifecycle.retire(replace(SENT, state=S.SERVING, remote_id="id"), rhythm(0.0)), rhythm(0.0)
+    )
+    assert grave.next_look_at == 86_400.0
+    assert lifecycle.still_there(grave, rhythm(86_400.0)).state is S.RETIRING
+
+
+def test_a_document_that_no_deletion_removes_is_deleted_three_times_and_then_looked_at_once_a_week() -> None:
+    now, grave = 0.0, lifecycle.deleted(replace(SENT, state=S.RETIRING, remote_id="id"), rhythm(0.0))
+    for _ in range(3):
+        now += 90_000.0
+        again = lifecycle.still_there(grave, rhythm(now))
+        assert again.state is S.RETIRING
+        grave = lifecycle.deleted(again, rhythm(now))
+    left = lifecycle.still_there(grave, rhythm(now + 90_000.0))
+    assert (left.state, left.next_look_at) == (S.TOMBSTONE, now + 90_000.0 + 7 * 86_400.0)
+
+
+def test_a_document_that_vanished_while_it_was_indexed_is_ours_when_it_comes_back() -> None:
+    indexing = replace(SENT, state=S.INDEXING, remote_id="id", looked_at=0.0)
+    once = lifecycle.vanished(indexing, rhythm(20.0))
+    gone = lifecycle.vanished(once, rhythm(60.0))
+    assert (once.state, gone.state) == (S.INDEXING, S.TOMBSTONE)
+    assert lifecycle.still_there(gone, rhythm(90_000.0)).state is S.RETIRING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -119,6 +120,15 @@ def test_the_faults_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "shout: the answer is in capitals" in out
     assert "lost-answer: the connection is closed without a byte" in out
     assert "Retry-After" in out
+
+
+def test_a_reader_who_has_seen_enough_of_the_list_causes_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as out:
+        listing = [sys.executable, "-m", "kbsync.standin", "zhipu", "--list-faults"]
+        ended = subprocess.run(listing, stdout=out, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize(

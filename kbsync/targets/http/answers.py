@@ -50,8 +50,12 @@ class Answer:
         until = _date(wish)
         if until is None:
             return None
-        now = _date(self.headers.get("date", ""))
-        return min(max(0.0, until - (self.sent_at if now is None else now)), LONGEST_WISH)
+        return min(max(0.0, until - (self.sent_at if self.date is None else self.date)), LONGEST_WISH)
+
+    @property
+    def date(self) -> float | None:
+        """When it was made by the target's clock, to the second; None where it does not say."""
+        return _date(self.headers.get("date", ""))
 
     @property
     def is_page(self) -> bool:
@@ -93,7 +97,7 @@ def by_status(answer: Answer) -> TargetError | None:
 
 def _by_class(answer: Answer, said: str, code: str) -> TargetError:
     if 300 <= answer.status < 400:
-        return Unavailable(_elsewhere(answer), code=code)
+        return Unsure(_elsewhere(answer), code=code)  # 303 says that the work was done, the others do not say
     if 400 <= answer.status < 500:
         return Rejected(said, code=code)
     return Unsure(said, code=code)

@@ -93,6 +93,7 @@ class Client:
             pace=Pace(endpoint.upload_bytes_per_second, steady),
             wall=wall,
             sleep=sleep,
+            proxy=wire.proxy_host(endpoint, trust) if transport is None else "",
         )
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Client:

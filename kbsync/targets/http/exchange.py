@@ -54,7 +54,8 @@ class Ending:
 class Exchange:
     """Carries requests to one target. `base`: its address; `headers` gives the key, asked for each time.
 
-    `judge` is the vendor's reading; `slow_codes` are its codes that mean "too many requests".
+    `judge` is the vendor's reading; `slow_codes` are its codes that mean "too many requests". `proxy`: the
+    one on the way, for messages; "" for none.
     """
 
     http: httpx.AsyncClient
@@ -66,6 +67,7 @@ class Exchange:
     pace: Pace
     wall: Callable[[], float]
     sleep: Sleep
+    proxy: str = ""
 
     @property
     def host(self) -> str:
@@ -94,7 +96,8 @@ class Exchange:
                 answer = await self._answer(asked, headers, outflow, journey)
         except ON_THE_WAY as error:
             may_have_arrived = not asked.is_repeatable and journey.may_have_arrived(error)
-            beginning = f"{asked.op}: {self.host}"
+            through = f" (through the proxy {self.proxy})" if self.proxy else ""
+            beginning = f"{asked.op}: {self.host}{through}"
             return lost(beginning, error, self.timeouts, may_have_arrived=may_have_arrived)
         return self._judged(asked, answer)
 

@@ -122,7 +122,7 @@ def words(error: Exception, timeouts: Timeouts) -> str:
         case httpx.WriteTimeout():
             return f"did not take the request within {timeouts.write:g} s"
         case httpx.ProxyError():
-            return f"was not reached through the proxy: {_plain(error)}"
+            return f"was not reached: the proxy answered {_plain(error)}"
         case httpx.ConnectError():
             return _unreached(error)
         case httpx.UnsupportedProtocol() | httpx.InvalidURL():

@@ -63,6 +63,12 @@ def check_proxy(endpoint: Endpoint, trust: ssl.SSLContext) -> None:
         raise UsageError(f"{where} cannot be used: {error}") from None
 
 
+def proxy_host(endpoint: Endpoint, trust: ssl.SSLContext) -> str:
+    """Host and port of the proxy on the way to the target, without its secrets; "" where there is none."""
+    proxy = _proxy(endpoint, origin(endpoint), trust)
+    return proxy.url.netloc.decode("ascii") if proxy is not None else ""
+
+
 def _lane(endpoint: Endpoint, trust: ssl.SSLContext, url: httpx.URL) -> httpx.AsyncBaseTransport:
     return httpx.AsyncHTTPTransport(
         verify=trust,

@@ -49,13 +49,19 @@ class MirrorJudge:
 
     def __call__(self, answer: Answer) -> TargetError | None:
         """None is success."""
-        envelope = envelope_of(answer.body)
-        if envelope is not None:
-            self._skew.learn(envelope.at, answer.sent_at)
+        self._learn_skew(answer)
         error = judge(answer)
         if error is not None:
             self._reword(error)
         return error
+
+    def _learn_skew(self, answer: Answer) -> None:
+        """A gateway that refuses a key gives no `timestamp`, but a `Date`."""
+        envelope = envelope_of(answer.body)
+        if envelope is not None and envelope.at is not None:
+            self._skew.learn(envelope.at, answer.sent_at)
+        elif answer.status in (401, 403):
+            self._skew.learn(answer.date, answer.sent_at)
 
     def _reword(self, error: TargetError) -> None:
         reason = words.unsigned(error.reason)

@@ -67,8 +67,8 @@ def test_an_answer_without_a_wish_has_none() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (301, Unavailable),
-        (304, Unavailable),
+        (301, Unsure),
+        (304, Unsure),
         (400, Rejected),
         (404, NotOffered),
         (405, NotOffered),

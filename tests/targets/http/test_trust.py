@@ -252,8 +252,17 @@ async def test_a_proxy_that_refuses_has_stored_nothing(refusal: bytes) -> None:
     ):
         with pytest.raises(Unavailable) as caught:
             await http.send("upload", "/", fields={}, file=part())
+    assert f"kb.invalid (through the proxy 127.0.0.1:{proxy.port}) " in caught.value.reason
     if refusal:
-        assert "through the proxy" in caught.value.reason
+        assert f"was not reached: the proxy answered {refusal[9:].decode().strip()}" in caught.value.reason
+
+
+async def test_a_proxy_that_is_not_there_is_named_without_its_secrets() -> None:
+    async with client("https://kb.invalid", proxy="http://me:s3cr3t@127.0.0.1:1") as http:
+        with pytest.raises(Unavailable) as caught:
+            await http.send("upload", "/", fields={}, file=part())
+    assert "(through the proxy 127.0.0.1:1)" in caught.value.reason
+    assert "s3cr3t" not in caught.value.reason
 
 
 async def test_a_proxy_that_never_answers_has_stored_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ from kbsync.errors import (
     UsageError,
 )
 from kbsync.targets.http import Answer
+from kbsync.targets.zhipu.api import MirrorJudge
 from kbsync.targets.zhipu.codes import NotFound, Op, judge
 from kbsync.targets.zhipu.meanings import CODES
+from kbsync.targets.zhipu.skew import Skew
 from tests.targets.zhipu.vendor import BASE, KEY, NOW, Clock, Vendor, document, failed, ok, settings, target
 
 OUTCOMES: dict[type[TargetError], str] = {
@@ -105,7 +108,7 @@ def test_success_is_what_the_body_says(code: Any) -> None:
         ("", 413, Rejected),
         ("", 435, Rejected),
         ("", 415, Rejected),
-        ("", 302, Unavailable),
+        ("", 302, Unsure),
         ({"timestamp": 1, "status": 404, "error": "Not Found", "path": "/x"}, 404, NotOffered),
         ({"detail": [{"loc": ["body"]}]}, 422, Rejected),
         ({"detail": []}, 200, Unsure),
@@ -189,6 +192,17 @@ async def test_a_clock_seen_to_be_off_is_remembered_for_later_refusals() -> None
     await subject.base()
     with pytest.raises(Halted, match="15 min ahead of"):
         await subject.base()
+
+
+def test_a_clock_that_is_off_is_told_by_the_date_of_a_refusal_without_a_timestamp() -> None:
+    clock = Clock()
+    date = formatdate(NOW - 7_200, usegmt=True)
+    error = MirrorJudge(settings(), Skew(clock))(answer("<h1>no</h1>", 401, date=date))
+    assert error is not None
+    assert "2 h 0 min ahead of the vendor's" in error.reason
+    near = MirrorJudge(settings(), Skew(clock))(answer("", 401, date=formatdate(NOW - 1, usegmt=True)))
+    assert near is not None
+    assert "clock" not in near.reason
 
 
 async def test_a_refused_key_with_right_clocks_says_nothing_of_them() -> None:
