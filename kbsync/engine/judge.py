@@ -141,7 +141,7 @@ class Judge:
         return None
 
     def _is_missing(self, path: str) -> bool:
-        return look(self._terms.plan.root, path).presence is Presence.MISSING
+        return look(self._terms.plan.root, path).lacks_file
 
 
 def by_person(sight: Sight, known: Entry | None) -> bool:

@@ -389,15 +389,27 @@ class MirrorMachine(RuleBasedStateMachine):
 
     # -- what the person changes -----------------------------------------------------------------------
 
-    @rule(excluded=st.sampled_from(EXCLUSIONS))
+    @rule(what=st.sampled_from(["approve", "retry", "repair", "exclude", "prefix"]), number=NUMBERS)
+    def person(self, what: str, number: int) -> None:
+        """What a person asks for or changes in the config."""
+        self.note("person", what, number)
+        match what:
+            case "approve":
+                self.approve()
+            case "retry":
+                self.retry()
+            case "repair":
+                self.repair()
+            case "exclude":
+                self.exclude(EXCLUSIONS[number % len(EXCLUSIONS)])
+            case _:
+                self.change_prefix(PREFIXES[number % len(PREFIXES)])
+
     def exclude(self, excluded: tuple[str, ...]) -> None:
-        self.note("exclude", excluded)
         self.oracle.select(excluded)
         self.world.plan = replace(self.world.plan, exclude=excluded)
 
-    @rule(prefix=st.sampled_from(PREFIXES))
     def change_prefix(self, prefix: str) -> None:
-        self.note("change_prefix", prefix)
         if prefix != self.world.plan.prefix:
             self.world.plan = replace(self.world.plan, prefix=prefix)
             self.oracle.may_send_again()
@@ -409,29 +421,41 @@ class MirrorMachine(RuleBasedStateMachine):
             file.unlink() if file.is_file() else shutil.rmtree(file)
         self.oracle.lost_state(d.remote_id for d in self.ours())
 
-    @rule(seconds=st.sampled_from([-7200.0, -60.0, 60.0, 7200.0, 90_000.0]))
+    @rule(seconds=st.sampled_from([1.0, 30.0, 4000.0]), step=st.sampled_from([0.0, -7200.0, -60.0, 60.0, 90_000.0]))
+    def time_passes(self, seconds: float, step: float) -> None:
+        """Time passes, and the clock of this machine may be set besides."""
+        self.note("time_passes", seconds, step)
+        self.world.clock.now += seconds
+        if step:
+            self.step_clock(step)
+
     def step_clock(self, seconds: float) -> None:
         """The clock of this machine is set, that of the service is not.
 
         A clock that jumps ahead makes a lost upload look longer absent than it is: with a list that is
         late it may be sent again.
         """
-        self.note("step_clock", seconds)
         self.world.clock.skew += seconds
         self.world.base.behaviour.tells_created = False
         if seconds > 0:
             self.oracle.may_send_again()
-
-    @rule(seconds=st.sampled_from([1.0, 30.0, 4000.0]))
-    def wait(self, seconds: float) -> None:
-        self.note("wait", seconds)
-        self.world.clock.now += seconds
 
     # -- kbsync ----------------------------------------------------------------------------------------
 
     def run(self, work: Any) -> Any:
         with self.obstacles.standing():
             return self.loop.run_until_complete(work)
+
+    @rule(path=st.sampled_from(PATHS))
+    def edit_and_pass(self, path: str) -> None:
+        """There are passes often enough that much lies between them and little."""
+        self.edit(path)
+        self.once()
+
+    @rule(path=st.sampled_from(PATHS), at=st.integers(10, 40))
+    def edit_and_crash(self, path: str, at: int) -> None:
+        self.edit(path)
+        self.crash(at)
 
     @rule()
     def once(self) -> None:
@@ -441,7 +465,7 @@ class MirrorMachine(RuleBasedStateMachine):
             self.oracle.passed()
         self.check()
 
-    @rule(at=st.integers(1, 60))
+    @rule(at=st.integers(1, 30))
     def crash(self, at: int) -> None:
         self.note("crash", at)
         guillotine = Guillotine(at=at)
@@ -451,22 +475,16 @@ class MirrorMachine(RuleBasedStateMachine):
         self.world.breaches.clear()  # rows of a cut transaction never reached the disk
         self.check()
 
-    @rule()
     def approve(self) -> None:
-        self.note("approve")
         if holds := self.holds():
             self.oracle.held.clear()
             self.world.tell("approve", holds=holds)
 
-    @rule()
     def retry(self) -> None:
-        self.note("retry")
         if self.world.runs:
             self.world.tell("retry")
 
-    @rule()
     def repair(self) -> None:
-        self.note("repair")
         if self.world.runs and not self.is_hidden:
             self.mend()
 
@@ -533,11 +551,16 @@ class MirrorMachine(RuleBasedStateMachine):
         ours = {d.remote_id: d for d in self.ours()}
         left = {number for number in ours if number in self.oracle.left}
         wanted = sorted(self.oracle.wanted().items())
-        there = sorted((d.shown.path, d.shown.text) for d in ours.values() if d.shown is not None)
-        needed = [pair for pair in wanted if there.count(pair) != 1]
-        surplus = [d for d in ours.values() if (d.shown is None or (d.shown.path, d.shown.text) not in wanted)]
-        assert needed == [], f"not there once: {needed}\nthere: {there}\n{found}\n{self.rows()}\n{told}"
-        assert all(d.remote_id in left for d in surplus), f"not wanted: {surplus}\n{found}\n{self.rows()}\n{told}"
+        at: dict[Any, list[str]] = {}
+        for number, d in ours.items():
+            at.setdefault(d.shown and (d.shown.path, d.shown.text), []).append(number)
+        story = f"{at}\n{found}\n{self.rows()}\n{told}"
+        assert [pair for pair in wanted if pair not in at] == [], f"not there: {story}"
+        surplus = [n for pair, them in at.items() if pair not in wanted for n in them]
+        twins = [them for pair, them in at.items() if pair in wanted and len(set(them) - left) > 1]
+        assert set(surplus) <= left, f"not wanted: {surplus}\n{story}"
+        assert twins == [], f"twice: {twins}\n{story}"
+        self.oracle.left &= {*surplus, *(n for them in at.values() if len(them) > 1 for n in them)}
 
     def rows(self) -> str:
         """What the journal says of everything that is not over."""

@@ -322,3 +322,12 @@ async def test_new_files_with_the_inodes_of_deleted_ones_are_no_renames(tmp_path
         world.write(f"other{i}.md", f"unrelated {i}")  # ext4 gives the inode out again at once
     await world.once()
     assert world.statuses() == {"ready": 10, "held": 8}
+
+
+async def test_a_file_whose_place_a_folder_took_is_gone(world: World) -> None:
+    world.write_many(8)
+    await world.once()
+    world.delete("f0.md")
+    world.write("f0.md/inner.md", "in a folder named as the file was")
+    await world.once()
+    assert world.served() == world.on_disk()
