@@ -519,10 +519,8 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def check(self) -> None:
         """At any moment."""
-        told = "\n".join(self.trace)
-        assert self.oracle.gaps == [], (self.oracle.gaps, told)
-        assert self.oracle.sent_too_often() == [], (self.oracle.sent_too_often(), told)
-        assert self.world.base.violations == [], (self.world.base.violations, told)
+        broken = [*self.oracle.gaps, *self.oracle.sent_too_often(), *self.world.base.violations]
+        assert broken == [], "\n".join([*broken, self.rows(), *self.trace])
 
     @rule()
     def calm(self) -> None:

@@ -27,10 +27,11 @@ class Oracle:
     files: dict[str, str] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
     found: dict[str, set[str]] = field(default_factory=dict)
-    held: dict[str, str] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
     gaps: list[str] = field(default_factory=list)
     _past: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _is_held: bool = False
     _moved: dict[str, str] = field(default_factory=dict)
     _seen: dict[str, str] = field(default_factory=dict)
     _sent: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -45,8 +46,13 @@ class Oracle:
         return {path: text for path, text in self.files.items() if self.is_wanted(path)}
 
     def wrote(self, path: str, text: str) -> None:
-        """A new file there, or another version of the old one."""
+        """A new file there, or another version of the old one.
+
+        One that was renamed and changed before anybody saw it is a new file: no bytes tell what it was.
+        """
         self._reoccupied(path)
+        if self._moved.pop(path, None) is not None:
+            self.found.pop(path, None)
         self._put(path, text)
 
     def moved(self, old: str, new: str, *, is_followed: bool = True) -> None:
@@ -73,9 +79,15 @@ class Oracle:
 
     def _put(self, path: str, text: str) -> None:
         self.files[path] = text
-        self.held.pop(path, None)
+        self._no_longer_gone(path)
         self._past[path].add(text)
         self._allowed[path, text] += 1
+
+    def _no_longer_gone(self, path: str) -> None:
+        """Files that are back before a pass saw them gone: the others may be too few to ask about."""
+        self.held.discard(path)
+        if not self._is_held and len(self.held) <= 5:
+            self.held.clear()
 
     def _reoccupied(self, path: str) -> None:
         """Something is at the old path of a rename nobody saw yet: it is no rename any more."""
@@ -94,7 +106,7 @@ class Oracle:
     def vanished(self, path: str) -> None:
         """Somebody else took the document away: it is not there until `verify --repair` was asked for."""
         self.found = {new: origins for new, origins in self.found.items() if path not in origins}
-        self.held.pop(path, None)
+        self.held.discard(path)
         self.may_send_again()
 
     def may_send_again(self, paths: Iterable[str] | None = None) -> None:
@@ -116,10 +128,12 @@ class Oracle:
         """A whole pass has looked at the folder."""
         self._moved.clear()
         self._seen = dict(self.files)
+        self._is_held = True
 
     def asked_first(self, paths: Iterable[str]) -> None:
         """So many are gone at once: none of their documents may go before a person said so."""
-        self.held.update((path, "") for path in paths)
+        self.held.update(paths)
+        self._is_held = False
 
     # -- what the base does ----------------------------------------------------------------------------
 
@@ -148,4 +162,4 @@ class Oracle:
                 del self.found[path]
         for path in [path for path in self.held if not texts[path]]:
             self.gaps.append(f"{path} was deleted and nobody was asked, after {after}")
-            del self.held[path]
+            self.held.discard(path)
