@@ -394,7 +394,7 @@ class MirrorMachine(RuleBasedStateMachine):
         """What a person asks for or changes in the config."""
         self.note("person", what, number)
         match what:
-            case "approve":
+            case "approve" if not self.is_hidden:  # nobody lets everything go because a disk is not mounted
                 self.approve()
             case "retry":
                 self.retry()

@@ -331,3 +331,18 @@ async def test_a_file_whose_place_a_folder_took_is_gone(world: World) -> None:
     world.write("f0.md/inner.md", "in a folder named as the file was")
     await world.once()
     assert world.served() == world.on_disk()
+
+
+async def test_a_folder_that_comes_back_as_it_was_ends_the_hold(world: World) -> None:
+    world.write_many(8)
+    await world.once()
+    away = world.root.rename(world.root.with_name("away"))
+    world.root.mkdir()
+    await world.once()
+    assert world.statuses() == {"held": 8}
+    world.root.rmdir()
+    away.rename(world.root)
+    await world.once()
+    assert world.statuses() == {"ready": 8}
+    assert world.puts() == 8
+    assert world.glance(lambda tx: tx.holds.current(world.run.mirror)) == []
