@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kbsync.core.model import NO_STAMP, Choice, Kind, Presence, Stamp, Verdict
+from kbsync.core.model import NO_STAMP, Choice, Kind, Stamp, Verdict
 from kbsync.core.select import Rules, person_part
 from kbsync.core.settle import is_old_enough
 from kbsync.engine.clock import Clock

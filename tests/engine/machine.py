@@ -1,8 +1,7 @@
 """The whole mirror as a state machine: what people, disks, services and crashes do, in any order.
 
-Two passes run the same rules: `MirrorMachine` in memory, and what derives from it. What must be true is
-told by `tests/engine/oracle.py`. Every step is written down (`trace`), so that a failure can be told
-without its seed.
+What must be true is told by `tests/engine/oracle.py`. Every step is written down (`trace`), so that a
+failure can be told without its seed.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +21,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from kbsync.contract import Target
 from kbsync.core.model import UploadState
 from kbsync.engine.verify import Verification, repair_messages, verify_mirror
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
@@ -45,7 +45,15 @@ from tests.engine.world import World
 SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where a commit costs nothing."""
 
-PATHS = [*(f"f{n}.md" for n in range(8)), "d/a.md", "d/b.md", "d/e/c.md", "moved/a.md", "名.md", "odd\nname.md"]
+PATHS = [
+    *(f"f{n}.md" for n in range(8)),
+    "d/a.md",
+    "d/b.md",
+    "d/e/c.md",
+    "moved/a.md",
+    "名.md",
+    "odd\nname.md",
+]
 FOLDERS = ["d", "d/e", "moved", "else", "f0.md"]
 EXCLUSIONS: list[tuple[str, ...]] = [(), (), ("d/",), ("moved/", "d/e/")]
 PREFIXES = ["", "", "one-", "two-"]
@@ -61,8 +69,15 @@ VARIANTS: list[type[MemoryTarget]] = [
 KEPT = "keep.md"
 """Always there, so that a mirror is seldom empty."""
 
-ERRORS: dict[str, type[TargetError]] = {"lost": Unsure, "down": Unavailable, "refused": Rejected}
+ERRORS: dict[str, Callable[[], TargetError]] = {
+    "lost": lambda: Unsure("no answer, nothing done"),
+    "done": lambda: Unsure("no answer, all done"),
+    "down": lambda: Unavailable("down"),
+    "refused": lambda: Rejected("refused"),
+    "full": lambda: Halted("quota", "no room", cure="make room"),
+}
 FAULTS = st.sampled_from(["lost", "lost", "done", "done", "down", "refused", "full"])
+CLOCK_STEPS = [0.0, -7200.0, -60.0, 60.0, 90_000.0]
 NUMBERS = st.integers(0, 40)
 
 _open = os.open
@@ -83,7 +98,7 @@ class Obstacles:
 
     @contextlib.contextmanager
     def standing(self) -> Iterator[None]:
-        os.open = self.open  # type: ignore[assignment]
+        os.open = self.open
         try:
             yield
         finally:
@@ -351,17 +366,15 @@ class MirrorMachine(RuleBasedStateMachine):
 
     # -- the service -----------------------------------------------------------------------------------
 
-    @rule(op=st.sampled_from(["put", "put", "put", "delete", "list", "status", "rename", "base"]), kind=FAULTS)
+    @rule(
+        op=st.sampled_from(["put", "put", "put", "delete", "list", "status", "rename", "base"]), kind=FAULTS
+    )
     def fault(self, op: str, kind: str) -> None:
         """One answer is lost, with or without its effect, or the service says no."""
         self.note("fault", op, kind)
         type(self).faults += 1
-        if kind == "full":
-            error: type[TargetError] | Any = lambda: Halted("quota", "no room", cure="make room")
-        else:
-            kind = "lost" if kind == "refused" and op != "put" else kind
-            error = lambda: ERRORS["lost" if kind == "done" else kind]("a fault")
-        self.world.base.faults.append(Fault(op, error=error, effect=kind == "done"))
+        kind = "lost" if kind == "refused" and op != "put" else kind
+        self.world.base.faults.append(Fault(op, error=ERRORS[kind], effect=kind == "done"))
 
     @rule(size=st.integers(0, 1), path=st.sampled_from(PATHS))
     def add_foreign(self, size: int, path: str) -> None:
@@ -421,7 +434,10 @@ class MirrorMachine(RuleBasedStateMachine):
             file.unlink() if file.is_file() else shutil.rmtree(file)
         self.oracle.lost_state(d.remote_id for d in self.ours())
 
-    @rule(seconds=st.sampled_from([1.0, 30.0, 4000.0]), step=st.sampled_from([0.0, -7200.0, -60.0, 60.0, 90_000.0]))
+    @rule(
+        seconds=st.sampled_from([1.0, 30.0, 4000.0]),
+        step=st.sampled_from([0.0, -7200.0, -60.0, 60.0, 90_000.0]),
+    )
     def time_passes(self, seconds: float, step: float) -> None:
         """Time passes, and the clock of this machine may be set besides."""
         self.note("time_passes", seconds, step)
@@ -501,11 +517,14 @@ class MirrorMachine(RuleBasedStateMachine):
         path = self.world.state / "state.db"
         glance = Glance(path) if path.exists() else None
         try:
-            target = self.world.target_type(self.world.base, limits=self.world.limits, clock=self.world.clock.wall)
-            return await verify_mirror(self.world.plan, target, glance, self.world.clock)
+            return await verify_mirror(self.world.plan, self.make_target(), glance, self.world.clock)
         finally:
             if glance is not None:
                 glance.close()
+
+    def make_target(self) -> Target:
+        world = self.world
+        return world.target_type(world.base, limits=world.limits, clock=world.clock.wall)
 
     def holds(self) -> list[int]:
         if not self.world.runs or not (self.world.state / "state.db").exists():
@@ -565,7 +584,10 @@ class MirrorMachine(RuleBasedStateMachine):
         every = tuple(state for state in UploadState if not state.is_final)
         rows = self.world.glance(lambda tx: tx.uploads.in_states(self.world.run.mirror, 1, every))
         effects = [(e.op, e.path, e.remote_id, e.time) for e in self.world.base.effects[-40:]]
-        told = [f"{u.id % 1000} {u.state.name} {u.path} {u.label} {u.remote_id} {u.purpose.name} {u.reason}" for u in rows]
+        told = [
+            f"{u.id % 1000} {u.state.name} {u.path} {u.label} {u.remote_id} {u.purpose.name} {u.reason}"
+            for u in rows
+        ]
         return "\n".join([*told, *map(repr, effects)])
 
     def teardown(self) -> None:

@@ -16,14 +16,18 @@ LIVES, RULES = 40, 50
 
 def live(machine: type[MirrorMachine], number: int, lives: int, rules: int = RULES) -> Tally:
     """So many lives of one kind of machine; the same number gives the same lives."""
-    seeded = seed(number)(type(machine.__name__, (machine,), {"steps": 0, "crashes": 0, "faults": 0}))
+
+    class Seeded(machine):  # type: ignore[valid-type, misc]
+        steps = crashes = faults = 0
+
+    seeded = seed(number)(Seeded)
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     try:
-        run_state_machine_as_test(seeded, settings=_settings(lives, rules))  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(seeded, settings=_settings(lives, rules))
     finally:
         structlog.configure(**before)
-    return Tally(steps=seeded.steps, crashes=seeded.crashes, faults=seeded.faults)
+    return Tally(steps=Seeded.steps, crashes=Seeded.crashes, faults=Seeded.faults)
 
 
 def _settings(lives: int, rules: int) -> settings:
