@@ -6,7 +6,7 @@ Nothing here deletes a document. What may go is set to RETIRING in one transacti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ import structlog
 
 from kbsync.core import lifecycle
 from kbsync.core.brake import must_hold
-from kbsync.core.model import Presence, UploadState
+from kbsync.core.model import Kind, Presence, UploadState
 from kbsync.core.planner import parting_cause
 from kbsync.engine.clock import Clock
 from kbsync.engine.ledger import Ledger
@@ -69,7 +69,7 @@ class Deletions:
             if looked is None:
                 break
             await self._store.write(partial(self._record_looks, looked))
-            back += [path for path, found in looked if found.presence is Presence.PRESENT]
+            back += [path for path, found in looked if found.kind not in (None, Kind.FOLDER)]
         return back
 
     async def _looks(self, paths: Iterable[str]) -> list[tuple[str, Look]] | None:
@@ -84,7 +84,7 @@ class Deletions:
     def _record_looks(self, looked: Iterable[tuple[str, Look]], tx: Tx) -> None:
         for path, found in looked:
             match found.presence:
-                case Presence.MISSING:
+                case _ if found.lacks_file:
                     self._ledger.gone(tx, path)
                 case Presence.PRESENT:
                     tx.entries.doubt(self._mirror, path)
@@ -208,22 +208,22 @@ class Deletions:
             looked = await self._looks([item.path for item in page])
             if looked is None:
                 return done
-            presence = {path: found.presence for path, found in looked}
-            done += await self._store.write(partial(self._run_items, page, presence))
+            lacking = {path for path, found in looked if found.lacks_file}
+            done += await self._store.write(partial(self._run_items, page, lacking))
         await self._store.write(lambda tx: tx.holds.end_empty(self._mirror, self._clock.wall()))
         return done
 
-    def _run_items(self, items: list[HoldItem], presence: dict[str, Presence], tx: Tx) -> int:
-        return sum(self._run_item(tx, item, presence[item.path]) for item in items)
+    def _run_items(self, items: list[HoldItem], lacking: Collection[str], tx: Tx) -> int:
+        return sum(self._run_item(tx, item, is_lacking=item.path in lacking) for item in items)
 
-    def _run_item(self, tx: Tx, item: HoldItem, presence: Presence) -> bool:
+    def _run_item(self, tx: Tx, item: HoldItem, *, is_lacking: bool) -> bool:
         entry, upload = tx.entries.get(self._mirror, item.path), tx.uploads.get(item.upload)
         held = upload is not None and upload.state is UploadState.HELD and upload.path == item.path
         if not held or entry is None:
             tx.holds.release(item.upload)
             return False
         gone = entry.presence is Presence.GONE
-        if not parting_cause(self._ledger.wish(entry)) or (gone and presence is not Presence.MISSING):
+        if not parting_cause(self._ledger.wish(entry)) or (gone and not is_lacking):
             tx.entries.doubt(self._mirror, item.path)  # it is back, or cannot be looked at: look anew
             return False
         self._release(tx, item.upload)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kbsync.core.model import NO_STAMP, Choice, Kind, Presence, Stamp, Verdict
+from kbsync.core.model import NO_STAMP, Choice, Kind, Stamp, Verdict
 from kbsync.core.select import Rules, person_part
 from kbsync.core.settle import is_old_enough
 from kbsync.engine.clock import Clock
@@ -141,7 +141,7 @@ class Judge:
         return None
 
     def _is_missing(self, path: str) -> bool:
-        return look(self._terms.plan.root, path).presence is Presence.MISSING
+        return look(self._terms.plan.root, path).lacks_file
 
 
 def by_person(sight: Sight, known: Entry | None) -> bool:

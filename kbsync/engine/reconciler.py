@@ -186,6 +186,7 @@ class Reconciler:
     async def _heed_tree(self, path: str) -> None:
         found = await asyncio.to_thread(look, self._ledger.terms.plan.root, path)
         if found.kind is Kind.FOLDER or path == "":
+            await self._note_absent([(path, found, None)])
             await self.scan(path)
         else:
             await self._look_and_take([path], fresh=True)
@@ -241,14 +242,14 @@ class Reconciler:
         return rules if entered.choice is Choice.SELECTED else None
 
     async def _note_absent(self, looked: Sequence[Looked]) -> None:
-        absent = [one for one in looked if one[1].presence is not Presence.PRESENT]
+        absent = [one for one in looked if one[1].presence is not Presence.PRESENT or one[1].lacks_file]
         if absent:
             await self._store.write(lambda tx: self._record_absent(tx, absent))
             self._on_work()
 
     def _record_absent(self, tx: Tx, absent: Sequence[Looked]) -> None:
         for path, found, _ in absent:
-            if found.presence is Presence.MISSING:
+            if found.lacks_file:
                 self.settling.forget(path)
                 folder, name = split(path)
                 tx.entries.miss(self._mirror, folder, [name], self._clock.steady())
@@ -267,7 +268,7 @@ class Reconciler:
         looked = await asyncio.to_thread(self._looks, [d.path for d in due])
         sights = []
         for path, found, rules in looked:
-            if found.stamp is None or found.kind is None or rules is None:
+            if found.stamp is None or found.kind in (None, Kind.FOLDER) or rules is None:
                 self.settling.forget(path)
                 continue
             same = found.stamp == stamps[path]

@@ -244,7 +244,7 @@ class _Doubts:
             return False
         if step.cause != "gone":
             return True
-        if look(self._terms.plan.root, step.path, self._identity).presence is not Presence.MISSING:
+        if not look(self._terms.plan.root, step.path, self._identity).lacks_file:
             return False
         if not self._watched:
             return True

@@ -29,6 +29,11 @@ class Look:
     links: int = 0
     problem: str = ""
 
+    @property
+    def lacks_file(self) -> bool:
+        """Surely no file is there: nothing at all, or a folder in its place."""
+        return self.presence is Presence.MISSING or self.kind is Kind.FOLDER
+
 
 _MISSING = Look(Presence.MISSING)
 

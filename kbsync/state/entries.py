@@ -216,16 +216,20 @@ class Entries:
                 yield _read(path, row)
 
     def rows(self, mirror: int, folder: str) -> Iterator[tuple[Any, ...]]:
-        """(name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, as SQLite gives it."""
+        """(name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, as SQLite gives it.
+
+        Without those that are gone: one that comes back as it was, say with its mount, is news.
+        """
         return self._db.execute(
-            "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry"
-            " WHERE folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
+            "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry WHERE presence <> 2"
+            " AND folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
             (mirror, bind(folder)),
         )
 
     def names(self, mirror: int, folder: str) -> list[str]:
         """Paths of the files directly in a directory."""
-        return [join(folder, unbind(row[0])) for row in self.rows(mirror, folder)]
+        sql = "SELECT name FROM entry WHERE folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)"
+        return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
 
     def oldest_since(self, mirror: int) -> float | None:
         """Since when the longest waiting file has been pending or indexing."""

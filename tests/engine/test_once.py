@@ -16,6 +16,7 @@ from kbsync.targets.memory import (
     RenamingMemory,
     UpdatingMemory,
 )
+from tests.crash.harness import Guillotine, run_until
 from tests.engine.world import World
 
 VARIANTS = [MemoryTarget, RenamingMemory, UpdatingMemory, ReembeddingMemory, AbleMemory]
@@ -322,3 +323,44 @@ async def test_new_files_with_the_inodes_of_deleted_ones_are_no_renames(tmp_path
         world.write(f"other{i}.md", f"unrelated {i}")  # ext4 gives the inode out again at once
     await world.once()
     assert world.statuses() == {"ready": 10, "held": 8}
+
+
+async def test_a_file_whose_place_a_folder_took_is_gone(world: World) -> None:
+    world.write_many(8)
+    await world.once()
+    world.delete("f0.md")
+    world.write("f0.md/inner.md", "in a folder named as the file was")
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+async def test_a_folder_that_comes_back_as_it_was_ends_the_hold(world: World) -> None:
+    world.write_many(8)
+    await world.once()
+    away = world.root.rename(world.root.with_name("away"))
+    world.root.mkdir()
+    await world.once()
+    assert world.statuses() == {"held": 8}
+    world.root.rmdir()
+    away.rename(world.root)
+    await world.once()
+    assert world.statuses() == {"ready": 8}
+    assert world.puts() == 8
+    assert world.glance(lambda tx: tx.holds.current(world.run.mirror)) == []
+
+
+async def test_an_update_that_ends_late_does_not_let_a_held_deletion_slip(tmp_path: Path) -> None:
+    world = World(tmp_path, UpdatingMemory)
+    world.write_many(9)
+    await world.once()
+    world.write("f0.md", "changed")
+    world.base.behaviour.indexing_seconds = 60.0
+    await run_until(world, Guillotine(at=25))
+    assert world.base.effects[-1].op == "update"
+    for n in range(8):
+        world.delete(f"f{n}.md")
+    await world.once()
+    assert world.statuses() == {"held": 8, "ready": 1}
+    world.tell("approve", holds=[hold.id for hold in world.glance(lambda tx: tx.holds.current(1))])
+    await world.once()
+    assert world.served() == world.on_disk()

@@ -9,8 +9,8 @@ import itertools
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from kbsync.core.model import Limits
 from kbsync.engine.mirror import MirrorRun, Site
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.terms import Plan
-from kbsync.state.store import Store, Tx
+from kbsync.state.store import Store, Tx, _Job
 from kbsync.targets.memory import DEFAULT_LIMITS, MemoryBase, MemoryTarget
 
 
@@ -32,6 +32,7 @@ class CountingExecutor(ThreadPoolExecutor):
         super().__init__(8)
         self.loop = asyncio.get_running_loop()
         self.under_way = 0
+        self._ended = asyncio.Event()
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         self.under_way += 1
@@ -43,12 +44,58 @@ class CountingExecutor(ThreadPoolExecutor):
         """Count down once the result has been handed to the loop: registered last, so called last."""
         self.loop.call_soon(future.add_done_callback, self._done)
 
+    def write_within(self, store: Store) -> None:
+        """Writes of the state are counted as well."""
+        submit = store.submit
+
+        def counted(work: Any) -> Any:
+            self.under_way += 1
+            future = submit(work)
+            self.follow(future)
+            return future
+
+        store.submit = counted  # type: ignore[method-assign]
+
     def _done(self, _: object = None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(self._count_down)
 
     def _count_down(self) -> None:
         self.under_way -= 1
+        self._ended.set()
+
+    async def rest(self) -> None:
+        """Until one of them ends; a moment where what is under way is none of them."""
+        if self.under_way == 0:
+            await asyncio.sleep(0.0003)
+            return
+        self._ended.clear()
+        await self._ended.wait()
+
+
+class Inline(CountingExecutor):
+    """Does each call at once, in the loop's own thread: the same life runs the same way every time."""
+
+    def submit(self, work: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*args, **kwargs))
+        except BaseException as error:  # as a thread would hand it over
+            future.set_exception(error)
+        return future
+
+    def write_within(self, store: Store) -> None:
+        """Commits are made here as well, each write with one of its own."""
+
+        def submit(work: Callable[[Tx], Any]) -> Future[Any]:
+            job = _Job(work, Future())
+            if store._broken is not None:
+                job.done.set_exception(store._broken)
+            else:
+                store._commit_group([job])
+            return job.done
+
+        store.submit = submit  # type: ignore[method-assign]
 
 
 class Lent(Executor):
@@ -69,6 +116,7 @@ class VirtualClock:
         self._numbers = itertools.count()
         self._random = random.Random(7)
         self.busy: Callable[[], bool] = lambda: False
+        self.rest: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0.0003)
 
     def wall(self) -> float:
         return self.started + self.now + self.skew
@@ -90,7 +138,7 @@ class VirtualClock:
             await asyncio.sleep(0)
             quiet = 0 if self.busy() else quiet + 1
             if quiet == 0:
-                await asyncio.sleep(0.0003)
+                await self.rest()
             if quiet < 12:  # turns of the loop for a result to become somebody's next step
                 continue
             quiet = 0
@@ -120,6 +168,7 @@ class World:
         self.breaches: list[str] = []
         self.on_commit: Callable[[str], None] | None = None
         self.store: Store | None = None
+        self.is_inline = False
 
     # -- the folder ------------------------------------------------------------------------------------
 
@@ -144,21 +193,13 @@ class World:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Store]:
-        executor = CountingExecutor()
+        executor = Inline() if self.is_inline else CountingExecutor()
         loop = asyncio.get_running_loop()
         loop.set_default_executor(executor)
         store = self.store = Store(self.state / "state.db", on_commit=self.on_commit)
-        submit = store.submit
-
-        def counted(work: Any) -> Any:
-            executor.under_way += 1
-            future = submit(work)
-            executor.follow(future)
-            return future
-
-        store.submit = counted  # type: ignore[method-assign]
+        executor.write_within(store)
         store.readers = Lent(executor)
-        self.clock.busy = lambda: executor.under_way > 0
+        self.clock.busy, self.clock.rest = (lambda: executor.under_way > 0), executor.rest
         driver = asyncio.create_task(self.clock.drive())
         try:
             yield store

@@ -64,7 +64,7 @@ class Placing:
         if entry is not None and entry.presence is not Presence.GONE:
             return entry.verdict.choice is Choice.EXCLUDED
         found = look(self._terms.plan.root, stray.path)
-        return self._is_compared and found.presence is Presence.MISSING
+        return self._is_compared and found.lacks_file
 
     def _will_have_another(self, stray: Stray, entry: Entry | None) -> bool:
         """The state has settled on the file and did not take this document for it."""

@@ -244,7 +244,7 @@ class Survey:
             self._settle([replace(e, presence=Presence.GONE) for e in self._entries(page).values()])
 
     def _is_gone(self, path: str) -> bool:
-        return look(self._terms.plan.root, path, self._ground.identity).presence is Presence.MISSING
+        return look(self._terms.plan.root, path, self._ground.identity).lacks_file
 
     def _settle(self, entries: Sequence[Entry], *, news: bool = True) -> None:
         untouched = [entry for entry in entries if entry.path not in self._touched]

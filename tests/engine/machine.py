@@ -1,0 +1,600 @@
+"""The whole mirror as a state machine: what people, disks, services and crashes do, in any order.
+
+What must be true is told by `tests/engine/oracle.py`. Every step is written down (`trace`), so that a
+failure can be told without its seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from kbsync.contract import Target
+from kbsync.core.model import UploadState
+from kbsync.engine.verify import Verification, repair_messages, verify_mirror
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.state.store import Glance
+from kbsync.targets.memory import (
+    AbleMemory,
+    Behaviour,
+    Failure,
+    Fault,
+    ForgetfulMemory,
+    MemoryBase,
+    MemoryTarget,
+    ReembeddingMemory,
+    RenamingMemory,
+    UpdatingMemory,
+)
+from tests.crash.harness import Guillotine, run_until
+from tests.engine.oracle import Oracle
+from tests.engine.world import World
+
+SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where a commit costs nothing."""
+
+PATHS = [
+    *(f"f{n}.md" for n in range(8)),
+    "d/a.md",
+    "d/b.md",
+    "d/e/c.md",
+    "moved/a.md",
+    "名.md",
+    "odd\nname.md",
+]
+FOLDERS = ["d", "d/e", "moved", "else", "f0.md"]
+EXCLUSIONS: list[tuple[str, ...]] = [(), (), ("d/",), ("moved/", "d/e/")]
+PREFIXES = ["", "", "one-", "two-"]
+VARIANTS: list[type[MemoryTarget]] = [
+    MemoryTarget,
+    RenamingMemory,
+    UpdatingMemory,
+    AbleMemory,
+    ReembeddingMemory,
+    ForgetfulMemory,
+    ForgetfulMemory,
+]
+KEPT = "keep.md"
+"""Always there, so that a mirror is seldom empty."""
+
+ERRORS: dict[str, Callable[[], TargetError]] = {
+    "lost": lambda: Unsure("no answer, nothing done"),
+    "done": lambda: Unsure("no answer, all done"),
+    "down": lambda: Unavailable("down"),
+    "refused": lambda: Rejected("refused"),
+    "full": lambda: Halted("quota", "no room", cure="make room"),
+}
+FAULTS = st.sampled_from(["lost", "lost", "done", "done", "down", "refused", "full"])
+CLOCK_STEPS = [0.0, -7200.0, -60.0, 60.0, 90_000.0]
+NUMBERS = st.integers(0, 40)
+
+_open = os.open
+
+
+class Obstacles:
+    """Places that cannot be opened now, whoever asks: the tests may run as root, whom no mode stops."""
+
+    def __init__(self) -> None:
+        self.places: set[str] = set()
+
+    def open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if self.places:
+            folder = "" if dir_fd is None else os.readlink(f"/proc/self/fd/{dir_fd}")
+            if os.path.join(folder, os.fspath(path)) in self.places:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return _open(path, flags, mode, dir_fd=dir_fd)
+
+    @contextlib.contextmanager
+    def standing(self) -> Iterator[None]:
+        os.open = self.open
+        try:
+            yield
+        finally:
+            os.open = _open
+
+
+class MirrorMachine(RuleBasedStateMachine):
+    """A mirror in memory. Counters are of the class, so that a run of many machines can be told."""
+
+    steps: ClassVar[int] = 0
+    crashes: ClassVar[int] = 0
+    faults: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = tempfile.TemporaryDirectory(dir=SCRATCH)
+        self.loop = asyncio.new_event_loop()
+        self.oracle = Oracle()
+        self.obstacles = Obstacles()
+        self.trace: list[str] = []
+        self.world: World
+        self.numbers = itertools.count(1)
+        self.times = itertools.count(1)
+        self.is_hidden = False
+        self.removed: dict[str, str] = {}
+
+    def note(self, *words: object) -> None:
+        type(self).steps += 1
+        self.trace.append(" ".join(map(repr, words)))
+
+    # -- the beginning ---------------------------------------------------------------------------------
+
+    @initialize(
+        variant=st.sampled_from(VARIANTS),
+        lag=st.sampled_from([0.0, 0.0, 3.0]),
+        indexing=st.sampled_from([0.0, 0.0, 5.0]),
+        bad=st.sampled_from(["", "", "0", "01"]),
+    )
+    def begin(self, variant: type[MemoryTarget], lag: float, indexing: float, bad: str) -> None:
+        self.note("begin", variant.__name__, lag, indexing, bad)
+        self.variant = variant
+        lag = max(lag, 1.0) if variant is ForgetfulMemory else lag
+        self.world = self.make_world(Path(self.place.name), variant, lag)
+        self.world.base.behaviour = Behaviour(indexing_seconds=indexing, list_lag=lag)
+        if bad:
+            self.world.base.behaviour.failures = [Failure(lambda s: s.digest[:1] in bad, times=1)]
+        self.fails = bool(bad)
+        self.world.base.observers.append(lambda _base: self.look())
+        for path in (KEPT, *PATHS[:6]):
+            self.write(path, self.text())
+
+    def make_world(self, place: Path, variant: type[MemoryTarget], lag: float) -> World:
+        world = World(place, variant, list_lag=lag, poll_first=1.0, reembed_grace=5.0)
+        world.is_inline = True
+        clock = world.clock
+        world.base = MemoryBase(clock=lambda: clock.started + clock.now)  # a clock of its own
+        return world
+
+    def look(self) -> None:
+        """Called at every change of the base."""
+        effect = self.world.base._effects[-1]
+        if effect.op in ("put", "update"):
+            self.sent(effect)
+        self.oracle.look(self.shown(), f"{effect.op} of {effect.path}")
+
+    def sent(self, effect: Any) -> None:
+        document = self.world.base._documents[effect.remote_id]
+        self.oracle.sent(document.path, document.data.decode())
+        if self.fails and document.digest[:1] in "01":
+            self.oracle._allowed[document.path, document.data.decode()] += 1
+
+    def shown(self) -> list[tuple[str, str]]:
+        shown = (d.shown for d in self.world.base._documents.values() if not d.foreign)
+        return [(one.path, one.text) for one in shown if one is not None]
+
+    # -- the folder ------------------------------------------------------------------------------------
+
+    @property
+    def root(self) -> Path:
+        """Where the folder is, also while it is not at its place."""
+        return self.world.root.with_name("away") if self.is_hidden else self.world.root
+
+    def text(self) -> str:
+        return f"text {next(self.numbers)}"
+
+    def write(self, path: str, text: str) -> None:
+        self.clear_way(path)
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        self.stamp(file)
+        self.oracle.wrote(path, text)
+        self.removed.pop(path, None)
+
+    def stamp(self, file: Path) -> None:
+        """Each change has a time of its own: the clock of the disk is coarser than these steps."""
+        moment = int((self.world.clock.started - 5000 + 0.01 * next(self.times)) * 1e9)
+        os.utime(file, ns=(moment, moment))
+
+    def clear_way(self, path: str) -> None:
+        """What is a folder at `path`, or a file at one of its folders, makes way."""
+        for above in itertools.accumulate(path.split("/")[:-1], lambda a, b: f"{a}/{b}"):
+            if (self.root / above).is_file():
+                self.remove(above)
+        if (self.root / path).is_dir():
+            for below in [p for p in self.oracle.files if p.startswith(f"{path}/")]:
+                self.remove(below)
+            shutil.rmtree(self.root / path)
+
+    def remove(self, path: str) -> None:
+        (self.root / path).unlink()
+        self.removed[path] = self.oracle.files[path]
+        self.oracle.gone(path)
+
+    def present(self) -> list[str]:
+        return sorted(path for path in self.oracle.files if path != KEPT)
+
+    def pick(self, number: int) -> str | None:
+        present = self.present()
+        return present[number % len(present)] if present else None
+
+    def is_reachable(self, path: str) -> bool:
+        whole = os.fspath(self.world.root / path)
+        return not any(whole == place or whole.startswith(f"{place}/") for place in self.obstacles.places)
+
+    @rule(path=st.sampled_from(PATHS))
+    def edit(self, path: str) -> None:
+        self.note("edit", path)
+        self.write(path, self.text())
+
+    @rule(number=NUMBERS, path=st.sampled_from(PATHS))
+    def copy(self, number: int, path: str) -> None:
+        self.note("copy", number, path)
+        source = self.pick(number)
+        if source is not None:
+            self.write(path, self.oracle.files[source])
+
+    @rule(number=NUMBERS)
+    def save_again(self, number: int) -> None:
+        self.note("save_again", number)
+        path = self.pick(number)
+        if path is not None:
+            (self.root / path).write_text(self.oracle.files[path])
+            self.stamp(self.root / path)
+
+    @rule(number=NUMBERS)
+    def replace_atomically(self, number: int) -> None:
+        """As editors save: a new file takes the place of the old one."""
+        self.note("replace_atomically", number)
+        path = self.pick(number)
+        if path is not None:
+            text = self.text()
+            beside = self.root / f"{path}.tmp"
+            beside.write_text(text)
+            self.stamp(beside)
+            beside.rename(self.root / path)
+            self.oracle.wrote(path, text)
+
+    @rule(number=NUMBERS, path=st.sampled_from(PATHS))
+    def rename(self, number: int, path: str) -> None:
+        self.note("rename", number, path)
+        source = self.pick(number)
+        if source is not None and source != path and not path.startswith(f"{source}/"):
+            self.clear_way(path)
+            if source in self.oracle.files:
+                self.move(source, path)
+
+    def move(self, old: str, new: str) -> None:
+        (self.root / new).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / old).rename(self.root / new)
+        self.told_move(old, new)
+
+    def told_move(self, old: str, new: str) -> None:
+        followed = self.is_reachable(old) and self.is_reachable(new)
+        self.oracle.moved(old, new, is_followed=followed)
+        self.removed.pop(new, None)
+
+    @rule(one=NUMBERS, other=NUMBERS)
+    def swap(self, one: int, other: int) -> None:
+        self.note("swap", one, other)
+        a, b = self.pick(one), self.pick(other)
+        if a is None or b is None or a == b:
+            return
+        beside = self.root / "swapping"
+        (self.root / a).rename(beside)
+        (self.root / b).rename(self.root / a)
+        beside.rename(self.root / b)
+        texts = self.oracle.files[a], self.oracle.files[b]
+        self.oracle.wrote(a, texts[1])
+        self.oracle.wrote(b, texts[0])
+
+    @rule(old=st.sampled_from(FOLDERS), new=st.sampled_from(FOLDERS))
+    def move_folder(self, old: str, new: str) -> None:
+        self.note("move_folder", old, new)
+        inside = new.startswith(f"{old}/") or old.startswith(f"{new}/")
+        if old == new or inside or not (self.root / old).is_dir():
+            return
+        self.clear_way(f"{new}/x")
+        if (self.root / new).exists():
+            for path in [p for p in self.oracle.files if p.startswith(f"{new}/")]:
+                self.remove(path)
+            shutil.rmtree(self.root / new)
+        (self.root / new).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / old).rename(self.root / new)
+        for path in [p for p in self.present() if p.startswith(f"{old}/")]:
+            self.told_move(path, new + path.removeprefix(old))
+
+    @rule(number=NUMBERS)
+    def delete(self, number: int) -> None:
+        self.note("delete", number)
+        path = self.pick(number)
+        if path is not None:
+            self.remove(path)
+
+    @rule(sparing=st.integers(0, 2))
+    def delete_many(self, sparing: int) -> None:
+        self.note("delete_many", sparing)
+        there = dict(self.shown())
+        paths = self.present()[sparing:]
+        going = [path for path in paths if path in there and self.oracle.is_wanted(path)]
+        for path in paths:
+            self.remove(path)
+        if len(going) > 5 and len(going) > 0.4 * len(self.shown()) and not self.obstacles.places:
+            self.oracle.asked_first(going)
+
+    @rule(n=st.integers(1, 12))
+    def bring_back(self, n: int) -> None:
+        """Files that were deleted are there again, as they were."""
+        self.note("bring_back", n)
+        for path, text in list(self.removed.items())[-n:]:
+            self.write(path, text)
+
+    # -- what stands in the way ------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.obstacles.places) < 2)
+    @rule(place=st.sampled_from([*PATHS, "d", "d/e", "moved"]))
+    def block(self, place: str) -> None:
+        self.note("block", place)
+        self.obstacles.places.add(os.fspath(self.world.root / place))
+
+    @precondition(lambda self: self.obstacles.places)
+    @rule()
+    def unblock(self) -> None:
+        self.note("unblock")
+        self.obstacles.places.clear()
+
+    @precondition(lambda self: not self.is_hidden)
+    @rule(empty=st.booleans())
+    def unmount(self, empty: bool) -> None:
+        """The folder is not at its place: nothing is there, or another, empty folder is."""
+        self.note("unmount", empty)
+        self.world.root.rename(self.world.root.with_name("away"))
+        self.is_hidden = True
+        if empty:
+            self.world.root.mkdir()
+
+    @precondition(lambda self: self.is_hidden)
+    @rule()
+    def mount(self) -> None:
+        self.note("mount")
+        if self.world.root.exists():
+            self.world.root.rmdir()
+        self.world.root.with_name("away").rename(self.world.root)
+        self.is_hidden = False
+
+    # -- the service -----------------------------------------------------------------------------------
+
+    @rule(
+        op=st.sampled_from(["put", "put", "put", "delete", "list", "status", "rename", "base"]), kind=FAULTS
+    )
+    def fault(self, op: str, kind: str) -> None:
+        """One answer is lost, with or without its effect, or the service says no."""
+        self.note("fault", op, kind)
+        type(self).faults += 1
+        kind = "lost" if kind == "refused" and op != "put" else kind
+        self.world.base.faults.append(Fault(op, error=ERRORS[kind], effect=kind == "done"))
+
+    @rule(size=st.integers(0, 1), path=st.sampled_from(PATHS))
+    def add_foreign(self, size: int, path: str) -> None:
+        """Somebody else puts a document there, perhaps under a name of ours."""
+        self.note("add_foreign", size, path)
+        names = [d.name for d in self.world.base.documents.values() if not d.foreign]
+        name = names[-1] if names and size else path.replace("/", "_")
+        self.world.base.add(name, b"somebody else's, and longer than any text of ours")
+
+    def ours(self) -> list[Any]:
+        return [d for d in self.world.base.documents.values() if not d.foreign]
+
+    @rule(number=NUMBERS, replaced=st.booleans())
+    def take_away(self, number: int, replaced: bool) -> None:
+        """Somebody else deletes a document of ours, and perhaps puts one of his in its place."""
+        self.note("take_away", number, replaced)
+        ours = self.ours()
+        if not ours:
+            return
+        document = ours[number % len(ours)]
+        self.oracle.vanished(document.path)
+        self.world.base.lose(document.remote_id)
+        if replaced:
+            self.world.base.add(document.name, b"somebody else's, and longer than any text of ours")
+
+    # -- what the person changes -----------------------------------------------------------------------
+
+    @rule(what=st.sampled_from(["approve", "retry", "repair", "exclude", "prefix"]), number=NUMBERS)
+    def person(self, what: str, number: int) -> None:
+        """What a person asks for or changes in the config."""
+        self.note("person", what, number)
+        match what:
+            case "approve" if not self.is_hidden:  # nobody lets everything go because a disk is not mounted
+                self.approve()
+            case "retry":
+                self.retry()
+            case "repair":
+                self.repair()
+            case "exclude":
+                self.exclude(EXCLUSIONS[number % len(EXCLUSIONS)])
+            case _:
+                self.change_prefix(PREFIXES[number % len(PREFIXES)])
+
+    def exclude(self, excluded: tuple[str, ...]) -> None:
+        self.oracle.select(excluded)
+        self.world.plan = replace(self.world.plan, exclude=excluded)
+
+    def change_prefix(self, prefix: str) -> None:
+        if prefix != self.world.plan.prefix:
+            self.world.plan = replace(self.world.plan, prefix=prefix)
+            self.oracle.may_send_again()
+
+    @rule()
+    def lose_state(self) -> None:
+        self.note("lose_state")
+        for file in self.world.state.iterdir():
+            file.unlink() if file.is_file() else shutil.rmtree(file)
+        self.oracle.lost_state(d.remote_id for d in self.ours())
+
+    @rule(
+        seconds=st.sampled_from([1.0, 30.0, 4000.0]),
+        step=st.sampled_from([0.0, -7200.0, -60.0, 60.0, 90_000.0]),
+    )
+    def time_passes(self, seconds: float, step: float) -> None:
+        """Time passes, and the clock of this machine may be set besides."""
+        self.note("time_passes", seconds, step)
+        self.world.clock.now += seconds
+        if step:
+            self.step_clock(step)
+
+    def step_clock(self, seconds: float) -> None:
+        """The clock of this machine is set, that of the service is not.
+
+        A clock that jumps ahead makes a lost upload look longer absent than it is: with a list that is
+        late it may be sent again.
+        """
+        self.world.clock.skew += seconds
+        self.world.base.behaviour.tells_created = False
+        if seconds > 0:
+            self.oracle.may_send_again()
+
+    # -- kbsync ----------------------------------------------------------------------------------------
+
+    def run(self, work: Any) -> Any:
+        with self.obstacles.standing():
+            return self.loop.run_until_complete(work)
+
+    @rule(path=st.sampled_from(PATHS))
+    def edit_and_pass(self, path: str) -> None:
+        """There are passes often enough that much lies between them and little."""
+        self.edit(path)
+        self.once()
+
+    @rule(path=st.sampled_from(PATHS), at=st.integers(10, 40))
+    def edit_and_crash(self, path: str, at: int) -> None:
+        self.edit(path)
+        self.crash(at)
+
+    @rule()
+    def once(self) -> None:
+        self.note("once")
+        end = self.run(self.world.once())
+        if end.complete and not self.obstacles.places and not self.is_hidden:
+            self.oracle.passed()
+        self.check()
+
+    @rule(at=st.integers(1, 30))
+    def crash(self, at: int) -> None:
+        self.note("crash", at)
+        guillotine = Guillotine(at=at)
+        self.run(run_until(self.world, guillotine))
+        self.world.base.updating.clear()
+        type(self).crashes += guillotine.fallen
+        self.world.breaches.clear()  # rows of a cut transaction never reached the disk
+        self.check()
+
+    def approve(self) -> None:
+        if holds := self.holds():
+            self.oracle.held.clear()
+            self.world.tell("approve", holds=holds)
+
+    def retry(self) -> None:
+        if self.world.runs:
+            self.world.tell("retry")
+
+    def repair(self) -> None:
+        if self.world.runs and not self.is_hidden:
+            self.mend()
+
+    def mend(self) -> Verification:
+        with contextlib.suppress(TargetError):
+            found: Verification = self.run(self.verify())
+            if repair := repair_messages(found):
+                self.oracle.may_send_again()
+                self.world.tell("repair", **repair.to_json())
+            return found
+        return Verification("docs")
+
+    async def verify(self) -> Verification:
+        path = self.world.state / "state.db"
+        glance = Glance(path) if path.exists() else None
+        try:
+            return await verify_mirror(self.world.plan, self.make_target(), glance, self.world.clock)
+        finally:
+            if glance is not None:
+                glance.close()
+
+    def make_target(self) -> Target:
+        world = self.world
+        return world.target_type(world.base, limits=world.limits, clock=world.clock.wall)
+
+    def holds(self) -> list[int]:
+        if not self.world.runs or not (self.world.state / "state.db").exists():
+            return []
+        held: list[int] = self.world.glance(
+            lambda tx: [h.id for h in tx.holds.current(self.world.run.mirror)]
+        )
+        return held
+
+    # -- promises --------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """At any moment."""
+        broken = [*self.oracle.gaps, *self.oracle.sent_too_often(), *self.world.base.violations]
+        assert broken == [], "\n".join([*broken, self.rows(), *self.trace])
+
+    @rule()
+    def calm(self) -> None:
+        """Nothing is wrong any more, and people did what they were asked to do: folder equals base."""
+        self.note("calm")
+        self.obstacles.places.clear()
+        if self.is_hidden:
+            self.mount()
+        self.world.base.faults.clear()
+        for _ in range(3):
+            self.run(self.world.once())
+            self.world.clock.now += 100.0
+            found = self.mend()
+            self.oracle.held.clear()
+            self.world.tell("approve", holds=self.holds())
+            self.world.tell("retry")
+            self.run(self.world.once())
+            if found.ok:
+                break
+        self.oracle.passed()
+        self.check()
+        self.check_equal(found)
+
+    def check_equal(self, found: Verification) -> None:
+        told = "\n".join(self.trace)
+        ours = {d.remote_id: d for d in self.ours()}
+        left = {number for number in ours if number in self.oracle.left}
+        wanted = sorted(self.oracle.wanted().items())
+        at: dict[Any, list[str]] = {}
+        for number, d in ours.items():
+            at.setdefault(d.shown and (d.shown.path, d.shown.text), []).append(number)
+        story = f"{at}\n{found}\n{self.rows()}\n{told}"
+        assert [pair for pair in wanted if pair not in at] == [], f"not there: {story}"
+        surplus = [n for pair, them in at.items() if pair not in wanted for n in them]
+        twins = [them for pair, them in at.items() if pair in wanted and len(set(them) - left) > 1]
+        assert set(surplus) <= left, f"not wanted: {surplus}\n{story}"
+        assert twins == [], f"twice: {twins}\n{story}"
+        self.oracle.left &= {*surplus, *(n for them in at.values() if len(them) > 1 for n in them)}
+
+    def rows(self) -> str:
+        """What the journal says of everything that is not over."""
+        every = tuple(state for state in UploadState if not state.is_final)
+        rows = self.world.glance(lambda tx: tx.uploads.in_states(self.world.run.mirror, 1, every))
+        effects = [(e.op, e.path, e.remote_id, e.time) for e in self.world.base.effects[-40:]]
+        told = [
+            f"{u.id % 1000} {u.state.name} {u.path} {u.label} {u.remote_id} {u.purpose.name} {u.reason}"
+            for u in rows
+        ]
+        return "\n".join([*told, *map(repr, effects)])
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "world"):
+                self.calm()
+        finally:
+            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            self.loop.close()
+            self.place.cleanup()

@@ -1,0 +1,165 @@
+"""What must be true of a knowledge base, told from the history of the folder alone.
+
+It never asks the program. Each relaxation is a method here with the reason in its docstring.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+Shown = Iterable[tuple[str, str]]
+"""Path and text of every document of ours that answers searches."""
+
+
+@dataclass
+class Oracle:
+    """The folder as it ought to be mirrored.
+
+    files: path → text of what lies in the folder, whether it can be read now or not.
+    found: paths that were searchable and have been wanted ever since, with the paths at which their
+        document may still be known (where they were before a rename).
+    held: paths that went together with so many others that a person must be asked first.
+    left: ids of documents that a lost state may leave behind.
+    """
+
+    files: dict[str, str] = field(default_factory=dict)
+    excluded: tuple[str, ...] = ()
+    found: dict[str, set[str]] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
+    gaps: list[str] = field(default_factory=list)
+    _past: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _is_held: bool = False
+    _moved: dict[str, str] = field(default_factory=dict)
+    _seen: dict[str, str] = field(default_factory=dict)
+    _sent: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _allowed: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    # -- what people do --------------------------------------------------------------------------------
+
+    def is_wanted(self, path: str) -> bool:
+        return not any(path.startswith(folder) for folder in self.excluded)
+
+    def wanted(self) -> dict[str, str]:
+        return {path: text for path, text in self.files.items() if self.is_wanted(path)}
+
+    def wrote(self, path: str, text: str) -> None:
+        """A new file there, or another version of the old one.
+
+        One that was renamed and changed before anybody saw it is a new file: no bytes tell what it was.
+        """
+        self._reoccupied(path)
+        if self._moved.pop(path, None) is not None:
+            self.found.pop(path, None)
+        self._put(path, text)
+
+    def moved(self, old: str, new: str, *, is_followed: bool = True) -> None:
+        """A rename is followed where the bytes are those seen last and nothing was at the new path.
+
+        Else it is a file that is new at one path and gone at the other, and nothing is owed until the
+        new one was found. `is_followed`: both places can be looked at.
+        """
+        self._reoccupied(new)
+        text = self.files.pop(old)
+        origin = self._moved.pop(old, old)
+        claim = self.found.pop(old, None)
+        is_same = self._seen.get(origin) == text
+        was_there = new in self.files
+        self._put(new, text)
+        if claim is not None and is_same and is_followed and not was_there and self.is_wanted(new):
+            self.found[new] = claim | {old, origin, new}
+            self._moved[new] = origin
+
+    def gone(self, path: str) -> None:
+        self.files.pop(path, None)
+        self.found.pop(path, None)
+        self._moved.pop(path, None)
+
+    def _put(self, path: str, text: str) -> None:
+        self.files[path] = text
+        self._no_longer_gone(path)
+        self._past[path].add(text)
+        self._allowed[path, text] += 1
+
+    def _no_longer_gone(self, path: str) -> None:
+        """Files that are back before a pass saw them gone: the others may be too few to ask about."""
+        self.held.discard(path)
+        if not self._is_held and len(self.held) <= 5:
+            self.held.clear()
+
+    def _reoccupied(self, path: str) -> None:
+        """Something is at the old path of a rename nobody saw yet: it is no rename any more."""
+        for new in [new for new, origin in self._moved.items() if origin == path]:
+            self.found.pop(new, None)
+            del self._moved[new]
+
+    def select(self, excluded: tuple[str, ...]) -> None:
+        """What is deselected may go; what is selected again is sent again."""
+        before = self.wanted()
+        self.excluded = excluded
+        for path in before.keys() - self.wanted().keys():
+            self.found.pop(path, None)
+        self.may_send_again(path for path in self.wanted().keys() - before.keys())
+
+    def vanished(self, path: str) -> None:
+        """Somebody else took the document away: it is not there until `verify --repair` was asked for."""
+        self.found = {new: origins for new, origins in self.found.items() if path not in origins}
+        self.held.discard(path)
+        self.may_send_again()
+
+    def may_send_again(self, paths: Iterable[str] | None = None) -> None:
+        """Something that is no fault of the program makes another upload of these versions right."""
+        for path in list(self.files if paths is None else paths):
+            self._allowed[path, self.files[path]] += 1
+
+    def lost_state(self, ids: Iterable[str]) -> None:
+        """What the base holds is adopted where name and bytes prove it, and left alone where they do not.
+
+        Files that changed or moved since, and uploads whose end nobody knows, leave documents that
+        `verify` names. The list may lag: what it lacks is sent again.
+        """
+        self.left = set(ids)
+        self._moved.clear()
+        self.may_send_again()
+
+    def passed(self) -> None:
+        """A whole pass has looked at the folder."""
+        self._moved.clear()
+        self._seen = dict(self.files)
+        self._is_held = True
+
+    def asked_first(self, paths: Iterable[str]) -> None:
+        """So many are gone at once: none of their documents may go before a person said so."""
+        self.held.update(paths)
+        self._is_held = False
+
+    # -- what the base does ----------------------------------------------------------------------------
+
+    def sent(self, path: str, text: str) -> None:
+        self._sent[path, text] += 1
+
+    def sent_too_often(self) -> list[str]:
+        return [
+            f"{path}: {text!r} was sent {n} times, {self._allowed[path, text]} are right"
+            for (path, text), n in self._sent.items()
+            if n > self._allowed[path, text]
+        ]
+
+    def look(self, shown: Shown, after: str) -> None:
+        """At every change of the base: is what must be found still found?"""
+        texts: dict[str, set[str]] = defaultdict(set)
+        for path, text in shown:
+            texts[path].add(text)
+        for path, text in self.wanted().items():
+            if text in texts[path]:
+                self.found[path] = {path}
+        for path, origins in list(self.found.items()):
+            known = self._past[path].union(*(self._past[one] for one in origins))
+            if not any(texts[one] & known for one in origins | {path}):
+                self.gaps.append(f"{path} is not found any more, after {after}")
+                del self.found[path]
+        for path in [path for path in self.held if not texts[path]]:
+            self.gaps.append(f"{path} was deleted and nobody was asked, after {after}")
+            self.held.discard(path)

@@ -1,0 +1,235 @@
+"""The real daemon on a real folder for a while, killed and hindered all the time; then calm, and a look.
+
+Against the stand-in of Zhipu over TCP, and against the embedded knowledge base. `kbsync` is always a process
+of its own (with less patience between two tries, see `tests/cli/hasty.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from kbsync.assembly import Installation
+from kbsync.config.model import folder_config
+from kbsync.targets.local.target import LocalTarget
+from tests.cli.vendor import LONGEST, Daemon, Desk, desk_in, digests_in, eventually
+from tests.torture.exercise import Exercise, Tally
+
+ROUNDS, STEPS, PAUSE = 2, 30, 0.4
+CALM = 120.0
+"""Seconds within which everything is mirrored, on a busy machine."""
+
+PATHS = [*(f"f{n}.md" for n in range(10)), *(f"d/g{n}.md" for n in range(5)), "d/e/h.md", "名.md"]
+NO_HOLDS = "deletions: {hold_fraction: 1.0, hold_count: 1000}"
+FAULTS = ["lost-answer", "close-before", "cut-body", "reset-sending", "reset-connect"]
+LOSING = ("lost-answer", "cut-body")
+"""The work is done and nobody is told."""
+
+
+class Soak:
+    """One folder and one daemon; what it does follows from `chance`."""
+
+    def __init__(self, desk: Desk, chance: random.Random) -> None:
+        self.desk = desk
+        self.chance = chance
+        self.tally = Tally()
+        self.number = 0
+        desk.write("keep.md", "the file that is never deleted\n")
+        for path in PATHS[:8]:
+            self.write(path)
+        self.daemon = self.start()
+
+    def start(self) -> Daemon:
+        return self.desk.watch("--log-level", "info", hurried=True)
+
+    def write(self, path: str) -> None:
+        self.number += 1
+        self.desk.write(path, f"text number {self.number}\n")
+
+    def present(self) -> list[Path]:
+        return sorted(path for path in self.desk.docs.rglob("*.md") if path.name != "keep.md")
+
+    # -- what happens ----------------------------------------------------------------------------------
+
+    @property
+    def steps(self) -> list[Callable[[], object]]:
+        return [self.edit, self.edit, self.edit, self.delete, self.rename, self.move, self.touch, self.signal]
+
+    def edit(self) -> None:
+        for _ in range(self.chance.randrange(1, 5)):
+            self.write(self.chance.choice(PATHS))
+
+    def delete(self) -> None:
+        for path in self.chance.sample(self.present(), min(2, len(self.present()))):
+            path.unlink()
+
+    def rename(self) -> None:
+        for path in self.present()[:1]:
+            path.rename(self.desk.docs / self.chance.choice(PATHS[:10]))
+
+    def move(self) -> None:
+        """A directory is somewhere else, and perhaps back again."""
+        there, other = (self.desk.docs / name for name in self.chance.sample(["d", "moved"], 2))
+        if there.is_dir():
+            shutil.rmtree(other, ignore_errors=True)
+            there.rename(other)
+
+    def touch(self) -> None:
+        for path in self.chance.sample(self.present(), min(3, len(self.present()))):
+            path.touch()
+
+    def signal(self) -> None:
+        number = self.chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+        if number is not signal.SIGKILL:  # which it heeds once it has begun
+            self.await_loop()
+        self.daemon.tell(number)
+        if number is not signal.SIGHUP:
+            code = self.daemon.process.wait(LONGEST)
+            assert code in (-signal.SIGKILL, 0), self.daemon.log.read_text()
+            self.tally.crashes += number is signal.SIGKILL
+            self.daemon = self.start()
+
+    def await_loop(self) -> None:
+        """Signals are heeded from the first thing on that it says of its mirror or of its documents."""
+        eventually(lambda: len(self.daemon.lines()) > 1, LONGEST)
+
+    def live(self) -> Tally:
+        for _ in range(ROUNDS):
+            for _ in range(STEPS):
+                self.chance.choice(self.steps)()
+                self.tally.steps += 1
+                time.sleep(self.chance.uniform(0.0, PAUSE))
+            self.calm()
+        return self.tally
+
+    # -- what must be true -----------------------------------------------------------------------------
+
+    def calm(self) -> None:
+        self.desk.run("retry")
+        try:
+            eventually(self.is_mirrored, CALM)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.story()}") from None
+        self.await_loop()
+        assert self.daemon.end() == 0, self.story()
+        self.check()
+        self.daemon = self.start()
+
+    def story(self) -> str:
+        status = self.desk.run("status", "--json", "--documents").out
+        return f"{status}\n{self.daemon.log.read_text()[-4000:]}"
+
+    def is_mirrored(self) -> bool:
+        raise NotImplementedError
+
+    def check(self) -> None:
+        verified = self.desk.go("verify", "--json")
+        assert verified.code == 0, verified.out
+        assert self.is_mirrored(), "it was mirrored and is not any more"
+
+
+class RemoteSoak(Soak):
+    """Against the stand-in, which now and then is away, loses answers, and is used by others as well."""
+
+    def __init__(self, desk: Desk, chance: random.Random) -> None:
+        desk.aim(NO_HOLDS)
+        desk.vendor.turn(vectorize=[0.05, 0.4], list_lag=0.3)
+        super().__init__(desk, chance)
+        self.losses = 0
+        for name in ("guide.md", "f1.md"):
+            desk.vendor.plant(name, f"somebody's {name}")
+        self.others = self.foreign()
+
+    @property
+    def steps(self) -> list[Callable[[], object]]:
+        return [*super().steps, self.fault, self.fault, self.go_away]
+
+    def foreign(self) -> dict[str, str]:
+        """SHA-256 of others' documents by id."""
+        return {one["id"]: one["sha256"] for one in self.desk.vendor.documents() if one["foreign"]}
+
+    def fault(self) -> None:
+        kind, op = self.chance.choice(FAULTS), self.chance.choice(["upload", "upload", "*"])
+        self.desk.vendor.play(kind, op=op)
+        self.tally.faults += 1
+        self.losses += kind in LOSING
+
+    def go_away(self) -> None:
+        self.desk.vendor.leave()
+        time.sleep(self.chance.uniform(0.1, 1.0))
+        self.desk.vendor.arrive()
+        self.tally.faults += 1
+        self.losses += 1  # what was on its way got no answer
+
+    def calm(self) -> None:
+        self.desk.vendor.server.faults.clear()
+        super().calm()
+
+    def is_mirrored(self) -> bool:
+        return self.desk.vendor.digests() == digests_in(self.desk.docs)
+
+    def check(self) -> None:
+        super().check()
+        assert self.foreign() == self.others
+        assert self.desk.vendor.violations() == []
+        stored = Counter(entry["name"] for entry in self.desk.vendor.effects("stored"))
+        twins = {name: n for name, n in stored.items() if n > 1}
+        assert sum(twins.values()) - len(twins) <= self.losses, f"{twins}, {self.losses} answers were lost"
+
+
+class LocalSoak(Soak):
+    """Against the embedded knowledge base, which is asked by way of its own code, opened for reading."""
+
+    def __init__(self, desk: Desk, chance: random.Random) -> None:
+        desk.configure(NO_HOLDS)
+        super().__init__(desk, chance)
+
+    def is_mirrored(self) -> bool:
+        return asyncio.run(self._texts()) == digests_in(self.desk.docs)
+
+    async def _texts(self) -> dict[str, list[str]]:
+        config = folder_config(self.desk.docs)
+        mirror = replace(config.mirrors[0], name="handbook")
+        place = Installation(replace(config, mirrors=(mirror,)), self.desk.state)
+        if not (place.state_dir / "kb" / mirror.name / "index.db").exists():
+            return {}
+        target = place.target(mirror, read_only=True)
+        assert isinstance(target, LocalTarget)
+        found: dict[str, list[str]] = {}
+        try:
+            async for listed in target.list():
+                text = (await target.explain(listed.remote_id)).text.strip() + "\n"
+                found.setdefault(listed.path or "", []).append(hashlib.sha256(text.encode()).hexdigest())
+        finally:
+            await target.aclose()
+        return found
+
+
+@contextlib.contextmanager
+def _desk(scratch: Path) -> Iterator[Desk]:
+    with desk_in(scratch, latency=0.01) as desk:
+        yield desk
+
+
+def remote(number: int, scratch: Path) -> Tally:
+    """Some 40 s against the stand-in."""
+    with _desk(scratch) as desk:
+        return RemoteSoak(desk, random.Random(number)).live()
+
+
+def local(number: int, scratch: Path) -> Tally:
+    """Some 40 s against the embedded knowledge base."""
+    with _desk(scratch) as desk:
+        return LocalSoak(desk, random.Random(number)).live()
+
+
+EXERCISES: dict[str, Exercise] = {"soak": remote, "soak-local": local}
