@@ -241,7 +241,7 @@ class Daemon:
         try:
             new = self._reload()
             wanted = {mirror.name: mirror for mirror in new.mirrors}
-        except UsageError as error:
+        except (UsageError, OSError) as error:
             log.error("config.refused", reason=str(error))
             return
         if new.state_dir != self._installation.state_dir:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from kbsync.cli.program import run
 
 def enter(arguments: Sequence[str]) -> int:
     """The exit code. Nothing is raised but `SystemExit` of click's completion."""
+    _have_all_streams()
     _bear_any_character()
     try:
         return _run(arguments)
@@ -58,6 +60,13 @@ def _sentence(error: Exception) -> str:
         cure = "; run as the user it belongs to" if isinstance(error, PermissionError) else ""
         return f"{where}{error.strerror}{cure}"
     return str(error)
+
+
+def _have_all_streams() -> None:
+    """One that was closed (`2>&-`) leads nowhere, and not into the next file that is opened."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (for the process's life)
 
 
 def _bear_any_character() -> None:

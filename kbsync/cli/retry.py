@@ -157,7 +157,8 @@ def _tell(paper: Paper, installation: Installation, asked: Sequence[Failed]) -> 
 
 def _lines(asked: Sequence[Failed]) -> Iterator[str]:
     for each in asked:
-        yield f"{each.record.name}: {counted(len(each.paths), 'document')} will be tried again"
+        what = counted(len(each.paths), "document") if each.paths else "what halted it"
+        yield f"{each.record.name}: {what} will be tried again"
         for path in each.paths[:SHOWN]:
             yield f"  {printable(path)}"
         if len(each.paths) > SHOWN:

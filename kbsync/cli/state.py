@@ -30,11 +30,12 @@ def backup(choices: Choices, file: Path) -> int:
     import apsw
 
     from kbsync.cli.choosing import choose, glanced
+    from kbsync.state.connection import told
 
     with closing(glanced(choose(choices))) as state:
         _create(file)
         try:
-            with closing(apsw.Connection(str(file))) as copy:
+            with told(file), closing(apsw.Connection(str(file))) as copy:
                 state.backup(copy)
         except BaseException:
             file.unlink(missing_ok=True)

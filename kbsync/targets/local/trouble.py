@@ -32,15 +32,20 @@ def translated(folder: Path, damaged: Callable[[str], None]) -> Iterator[None]:
         raise _trouble(folder, error) from error
 
 
+def no_space(what: str, place: Path | str) -> Halted:
+    """The disk that has `place` is full."""
+    return Halted(
+        "disk-full",
+        f"no space is left for {what} in {place}; free some, the work goes on by itself",
+        cure=shlex.join(["df", "-h", str(place)]),
+    )
+
+
 def _trouble(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetError:
     """What to do about a disk that does not take what is written."""
     number = getattr(error, "errno", None)
     if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):
-        return Halted(
-            "disk-full",
-            f"no space is left for the index in {folder}; free some, the work goes on by itself",
-            cure=shlex.join(["df", "-h", str(folder)]),
-        )
+        return no_space("the index", folder)
     if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)) or number in (
         errno.EROFS,
         errno.EACCES,
