@@ -19,7 +19,7 @@ from kbsync.assembly import Installation, opened, plan_of
 from kbsync.config.model import MirrorConfig
 from kbsync.contract import Target
 from kbsync.engine.clock import SystemClock
-from kbsync.engine.mirror import MirrorRun, Site
+from kbsync.engine.mirror import FAILING, MirrorRun, Site
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.outcomes import Happened
 from kbsync.engine.watching import Watching
@@ -139,7 +139,9 @@ async def once(installation: Installation, watch: Watcher | None = None, arm: Ar
 async def _pass(run: MirrorRun) -> PassEnd:
     try:
         return await run_once(run)
-    except StateError as error:
+    except (StateError, OSError) as error:
+        with contextlib.suppress(StateError):
+            await run.leave_word(FAILING, str(error))
         return PassEnd(False, str(error))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from kbsync.cli.exits import Code, code_of
+from kbsync.cli.exits import Code, code_of, sentence_of
 from kbsync.cli.paper import forgiving, tell
 from kbsync.cli.program import run
 
@@ -45,21 +45,13 @@ def _run(arguments: Sequence[str]) -> int:
             traceback.print_exc()
             tell("this is an error of kbsync itself; the lines above say where")
             return Code.BROKEN
-        tell(_sentence(error))
+        tell(sentence_of(error))
         return code
 
 
 def _with_hint(error: click.UsageError) -> str:
     message = error.format_message().rstrip(".")
     return message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help"
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        cure = "; run as the user it belongs to" if isinstance(error, PermissionError) else ""
-        return f"{where}{error.strerror}{cure}"
-    return str(error)
 
 
 def _have_all_streams() -> None:

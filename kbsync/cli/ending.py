@@ -52,14 +52,15 @@ def complaints(installation: Installation, stand: Sequence[Standing], *, quiet: 
     for each in stand:
         yield from _halted(each)
         yield from _held(installation, each)
-        if each.trouble:
+        if each.trouble and not each.is_troubled:
             yield f"{each.status.name}: {printable(each.trouble)}; the next pass goes on from there"
         if not quiet:
             yield from _busy(each)
     for each in stand:
         yield from _failed(installation, each)
     if any(each.status.documents.failed for each in stand):
-        yield f"once the cause is gone, or to try again: {installation.cure('retry')}"
+        explain, retry = installation.cure("explain PATH"), installation.cure("retry")
+        yield f"what to do about one of them: {explain}; to try all of them again: {retry}"
 
 
 def _halted(stand: Standing) -> Iterator[str]:

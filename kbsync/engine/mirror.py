@@ -85,7 +85,8 @@ class Parts:
 class MirrorRun:
     """A mirror from `begin` to `end`; `begin` may be called again after it failed.
 
-    `open_target` gives a fresh target. `on_event` gets a line for every finished document.
+    `open_target` gives a fresh target. `on_event` gets a line for every finished document. `halt` is what the
+    state says, `told` what this run has said of it in the log.
     """
 
     plan: Plan
@@ -97,6 +98,7 @@ class MirrorRun:
     on_settled: Callable[[Tx, str], None] | None = None
     mirror: int = 0
     halt: Halt | None = None
+    told: Halt | None = None
     trouble: str = ""
     counts: Counts = field(default_factory=Counts)
     proving: bool = False
@@ -304,15 +306,26 @@ class MirrorRun:
 
     async def tell_down(self, reason: str) -> None:
         """The target does not answer: for people to see, unless they have to see something else."""
-        if self.halt is None:
+        if self._may_tell_passing():
             await self.set_halt(
                 Halt(TARGET_DOWN, f"{reason}; the work goes on by itself when it answers", "")
             )
 
     async def tell_failing(self, reason: str) -> None:
         """The mirror could not be worked on, and no target is to blame."""
-        if self.halt is None or self.halt.reason in PASSING:
+        if self._may_tell_passing():
             await self.set_halt(Halt(FAILING, f"{reason}; it is tried again within a minute", self._retry()))
+
+    def _may_tell_passing(self) -> bool:
+        """Nothing worse is known, and this run has not told it yet."""
+        return self.halt is None or (self.halt.reason in PASSING and self.told is None)
+
+    async def leave_word(self, reason: str, trouble: str) -> None:
+        """For `status`, until the next beginning: a pass could not end. Who ran it is told anyway."""
+        if self.halt is None:
+            cure = self.site.cure(f"--once --mirror {self.plan.name}")
+            self.halt = Halt(reason, f"{trouble}; the next pass goes on from there", cure)
+            await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, self.halt))
 
     async def tell_up(self) -> None:
         """The target answers again."""
@@ -359,9 +372,9 @@ class MirrorRun:
 
     async def set_halt(self, halt: Halt | None) -> None:
         """Say, on disk and in the log, that the mirror waits for a person, or no longer does."""
-        if halt == self.halt:
+        if halt == self.halt == self.told:
             return
-        before, self.halt, self.proving = self.halt, halt, False
+        before, self.halt, self.told, self.proving = self.halt, halt, halt, False
         await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
         if halt is not None:
             log.error(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from kbsync.errors import Halted, Rejected, TargetError
+from kbsync.targets.zhipu.codes import SPACE_ADVICE
 from kbsync.targets.zhipu.sizes import sized
 from kbsync.targets.zhipu.wire import Capacity
 
@@ -40,6 +41,7 @@ class Allowance:
             if self._is_due(size):
                 await self._look()
             if self._known is not None and size > self._left:
+                self._asked_at = None  # whoever tries once more may have made room
                 raise Halted("quota", self._too_little(name, size, self._known), cure=self._cure)
             self._left -= size
 
@@ -74,4 +76,5 @@ class Allowance:
 
     def _too_little(self, name: str, size: int, known: Capacity) -> str:
         left = sized(max(0, self._left))
-        return f"the account has {left} left of {sized(known.total)}; {name} needs {sized(size)}"
+        lack = f"the account has {left} left of {sized(known.total)}; {name} needs {sized(size)}"
+        return f"{lack}; {SPACE_ADVICE}"
