@@ -43,7 +43,14 @@ def configure(
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lossy(stream))),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(handlers=[_Relay()], level=logging.WARNING, force=True)
+    _relay_libraries()
+
+
+def _relay_libraries() -> None:
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, _Relay)]:
+        root.removeHandler(handler)
+    root.addHandler(_Relay())
 
 
 class _Lossy:

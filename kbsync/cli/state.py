@@ -51,4 +51,5 @@ def _create(file: Path) -> None:
     except FileExistsError:
         raise UsageError(f"{file} exists; name a new file") from None
     except OSError as error:
-        raise UsageError(f"{file} cannot be made ({error.strerror}); name another file") from None
+        why = (error.strerror or str(error)).lower()
+        raise UsageError(f"{file} cannot be made ({why}); name another file") from None

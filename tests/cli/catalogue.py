@@ -109,3 +109,43 @@ MIRRORS = (
     ),
 )
 """Told in `--once`, in `status` and in the log; one process is in all of them at once."""
+
+ELSEWHERE = {
+    "disk-full": "what the embedded base's disk reports",
+    "embedding": "a model that vanished while it was used",
+    "read-only": "a base that was opened for looking",
+}
+"""Halts that `test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure` brings about, and what they are."""
+
+CODES = {
+    0: "everything is mirrored",
+    1: "broken",
+    2: "model",
+    3: "refused",
+    4: "down",
+    70: "test_an_error_of_our_own_is_told_as_one",
+    130: "tests/cli/test_once.py::test_a_signal_ends_the_pass_with_its_own_code",
+    143: "tests/cli/test_once.py::test_a_signal_ends_the_pass_with_its_own_code",
+}
+"""Every exit code, with the mirror above or the test that shows it."""
+
+EVENTS = {
+    "mirror.halted": "error",
+    "state.failed": "error",
+    "config.refused": "error",
+    "document.failed": "warning",
+    "deletions.held": "warning",
+    "state.set_aside": "error",
+    "index.set_aside": "error",
+    "document.unreadable": "error",
+    "library.logged": "warning",
+    "mirror.failed": "error",
+    "worker.failed": "error",
+    "target.failed": "error",
+    "scan.failed": "error",
+    "watch.troubled": "warning",
+    "folder.moved": "warning",
+    "base.changed": "warning",
+    "config.not_served": "warning",
+}
+"""Every event that is logged as a warning or an error, with its level. docs/operations.md has them all."""

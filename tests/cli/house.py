@@ -196,7 +196,8 @@ class Evidence:
     """What the house said in its troubles, and what the cures did.
 
     `once`: a pass. `shown`, `text`, `quiet`, `checked`: what `status` said then. `watched`, `log`: the
-    daemon's `status` and log. `pasted`: what its cures said. `left`: `status` after them.
+    daemon's `status` and log; `refused`: its word on a bad config. `pasted`: what its cures said. `left`:
+    `status` after them.
     """
 
     def __init__(self, house: House) -> None:
@@ -220,6 +221,9 @@ class Evidence:
             if row.logged:
                 daemon.says("mirror.halted", mirror=row.name, reason=row.logged)
         self.watched = self.house.mirrors()
+        self.house.config.write_text("mirrors: []")
+        daemon.tell(signal.SIGHUP)
+        self.refused = daemon.says("config.refused")
         self.house.mend_all()
         daemon.tell(signal.SIGHUP)
         cures = {name: one["halt"]["cure"] for name, one in self.watched.items() if one["halt"]}
