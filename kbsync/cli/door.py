@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from kbsync.cli.exits import Code, code_of, sentence_of
-from kbsync.cli.paper import forgiving, lead_nowhere, tell
+from kbsync.cli.paper import forgiving, tell
 from kbsync.cli.program import run
 
 
@@ -24,26 +24,23 @@ def enter(arguments: Sequence[str]) -> int:
         code = _run(arguments)
     finally:
         failure = _flush()
-    return code if failure is None else _untold(failure)
+    if failure is not None:
+        tell(sentence_of(failure))
+        return Code.PASSING
+    return code
 
 
 def _flush() -> OSError | None:
     """Everything is written, or the reason why results are not."""
-    failure = None
     try:
         with forgiving(sys.stdout):
             sys.stdout.flush()
     except OSError as error:
-        failure = error
-        lead_nowhere(sys.stdout)
-    with forgiving(sys.stderr):
-        sys.stderr.flush()
-    return failure
-
-
-def _untold(failure: OSError) -> int:
-    tell(f"the results cannot be written: {sentence_of(failure)}")
-    return Code.PASSING
+        return error
+    finally:
+        with forgiving(sys.stderr):
+            sys.stderr.flush()
+    return None
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -113,15 +113,14 @@ def forgiving(stream: TextIO) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        lead_nowhere(stream)
-    except OSError:
+        _lead_nowhere(stream)
+    except OSError as error:
+        _lead_nowhere(stream)
         if stream is not sys.stderr:
-            raise
-        lead_nowhere(stream)
+            raise OSError(error.errno, error.strerror, "stdout") from error
 
 
-def lead_nowhere(stream: TextIO) -> None:
-    """What was not written yet, and all that will be, is lost."""
+def _lead_nowhere(stream: TextIO) -> None:
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
