@@ -135,7 +135,7 @@ def _open_or_set_aside(path: Path, tell: Callable[[str], None]) -> Store:
         return Store(path)
     except DamagedError as error:
         aside = set_aside(path)
-        tell(f"{error}; it was set aside as {aside.name}, and what is at the target is taken over anew")
+        tell(f"{error.what}; it was set aside as {aside.name}, and what is at the target is taken over anew")
         return Store(path)
 
 

@@ -19,7 +19,7 @@ from kbsync.assembly import Installation, opened, plan_of
 from kbsync.config.model import MirrorConfig
 from kbsync.contract import Target
 from kbsync.engine.clock import SystemClock
-from kbsync.engine.mirror import MirrorRun, Site
+from kbsync.engine.mirror import FAILING, MirrorRun, Site
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.outcomes import Happened
 from kbsync.engine.threads import Threads, apart
@@ -141,7 +141,9 @@ async def once(installation: Installation, watch: Watcher | None = None, arm: Ar
 async def _pass(run: MirrorRun) -> PassEnd:
     try:
         return await run_once(run)
-    except StateError as error:
+    except (StateError, OSError) as error:
+        with contextlib.suppress(StateError):
+            await run.leave_word(FAILING, str(error))
         return PassEnd(False, str(error))
 
 
@@ -244,7 +246,7 @@ class Daemon:
         try:
             new = self._reload()
             wanted = {mirror.name: mirror for mirror in new.mirrors}
-        except UsageError as error:
+        except (UsageError, OSError) as error:
             log.error("config.refused", reason=str(error))
             return
         if new.state_dir != self._installation.state_dir:

@@ -1,15 +1,18 @@
 """Logs on stderr: for people on a terminal, one JSON object a line elsewhere, priorities under journald.
 
 Secrets never reach a log line because no module is given one to log. What a folder or a target says is
-escaped, so that a file name cannot forge a line or move a terminal's cursor.
+escaped, so that a file name cannot forge a line or move a terminal's cursor. A log that cannot be written
+stops no work. What libraries log comes in the same form.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -36,9 +39,49 @@ def configure(
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lossy(stream))),
         cache_logger_on_first_use=False,
     )
+    _relay_libraries()
+
+
+def _relay_libraries() -> None:
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, _Relay)]:
+        root.removeHandler(handler)
+    root.addHandler(_Relay())
+
+
+class _Lossy:
+    """A stream that loses what cannot be written: whoever read it is gone, or its disk is full."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Of the text as much as can be written."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """At once, or never."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+class _Relay(logging.Handler):
+    """Passes on what libraries log, so that each line of the log can be read in one way."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line for the record; its `extra` may name the event."""
+        event = getattr(record, "event", "library.logged")
+        fields = {"logger": record.name, "detail": record.getMessage(), "exc_info": record.exc_info}
+        log = structlog.get_logger("kbsync")
+        if record.levelno >= logging.ERROR:
+            log.error(event, **fields)
+        else:
+            log.warning(event, **fields)
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:

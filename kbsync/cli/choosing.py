@@ -12,7 +12,7 @@ from kbsync.cli.options import Choices
 from kbsync.config import places
 from kbsync.config.model import Config, folder_config
 from kbsync.core.printable import printable
-from kbsync.errors import UsageError
+from kbsync.errors import StateError, UsageError
 
 if TYPE_CHECKING:
     from kbsync.assembly import Installation
@@ -136,10 +136,15 @@ def glanced(installation: Installation) -> Glance:
 
 
 def look_at(installation: Installation) -> Glance | None:
-    """The state, for looking only; None where there is none yet."""
+    """The state, for looking only; None where there is none yet. Raises `StateError` with what to run."""
     from kbsync.assembly import glance
+    from kbsync.state.connection import DamagedError
 
-    return glance(installation)
+    try:
+        return glance(installation)
+    except DamagedError as error:
+        cure = f"to set it aside and make it anew, run: {installation.cure('--once')}"
+        raise StateError(f"{error.what}; {cure}") from error
 
 
 def not_yet(installation: Installation) -> UsageError:

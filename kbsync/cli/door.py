@@ -4,26 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 import click
 
-from kbsync.cli.exits import Code, code_of
+from kbsync.cli.exits import Code, code_of, sentence_of
 from kbsync.cli.paper import forgiving, tell
 from kbsync.cli.program import run
 
 
 def enter(arguments: Sequence[str]) -> int:
     """The exit code. Nothing is raised but `SystemExit` of click's completion."""
+    _have_all_streams()
     _bear_any_character()
     try:
-        return _run(arguments)
+        code = _run(arguments)
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with forgiving(stream):
-                stream.flush()
+        failure = _flush()
+    if failure is not None:
+        tell(sentence_of(failure))
+        return Code.PASSING
+    return code
+
+
+def _flush() -> OSError | None:
+    """Everything is written, or the reason why results are not."""
+    try:
+        with forgiving(sys.stdout):
+            sys.stdout.flush()
+    except OSError as error:
+        return error
+    finally:
+        with forgiving(sys.stderr):
+            sys.stderr.flush()
+    return None
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -43,7 +60,7 @@ def _run(arguments: Sequence[str]) -> int:
             traceback.print_exc()
             tell("this is an error of kbsync itself; the lines above say where")
             return Code.BROKEN
-        tell(_sentence(error))
+        tell(sentence_of(error))
         return code
 
 
@@ -52,12 +69,11 @@ def _with_hint(error: click.UsageError) -> str:
     return message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help"
 
 
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        cure = "; run as the user it belongs to" if isinstance(error, PermissionError) else ""
-        return f"{where}{error.strerror}{cure}"
-    return str(error)
+def _have_all_streams() -> None:
+    """One that was closed (`2>&-`) leads nowhere, and not into the next file that is opened."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (for the process's life)
 
 
 def _bear_any_character() -> None:

@@ -9,6 +9,7 @@ from kbsync.assembly import Installation
 from kbsync.cli.paper import counted, lasting
 from kbsync.cli.standing import LISTED, Standing
 from kbsync.core.printable import printable
+from kbsync.engine.status import DELETIONS_HELD
 
 if TYPE_CHECKING:
     from kbsync.daemon import OnceEnd
@@ -50,13 +51,16 @@ def complaints(installation: Installation, stand: Sequence[Standing], *, quiet: 
     """What is wrong, the worst first; with `quiet` not what goes away by itself."""
     for each in stand:
         yield from _halted(each)
-        yield from _held(each)
-        if each.trouble:
+        yield from _held(installation, each)
+        if each.trouble and not each.is_troubled:
             yield f"{each.status.name}: {printable(each.trouble)}; the next pass goes on from there"
         if not quiet:
             yield from _busy(each)
     for each in stand:
         yield from _failed(installation, each)
+    if any(each.status.documents.failed for each in stand):
+        explain, retry = installation.cure("explain PATH"), installation.cure("retry")
+        yield f"what to do about one of them: {explain}; to try all of them again: {retry}"
 
 
 def _halted(stand: Standing) -> Iterator[str]:
@@ -66,9 +70,12 @@ def _halted(stand: Standing) -> Iterator[str]:
         yield printable(f"{stand.status.name}: {halt.reason}: {halt.detail}{cure}")
 
 
-def _held(stand: Standing) -> Iterator[str]:
+def _held(installation: Installation, stand: Standing) -> Iterator[str]:
     lines = [f"{path}: its deletion is held" for path in stand.held]
-    yield from _listed(stand, lines, of=stand.status.documents.held)
+    yield from _listed(stand, lines, of=stand.status.documents.held, all_of_them=installation)
+    name, halt = stand.status.name, stand.status.halt
+    if stand.held and halt is not None and halt.reason != DELETIONS_HELD:
+        yield f"{name}: to let held deletions go: {installation.cure(f'approve {name}')}"
 
 
 def _busy(stand: Standing) -> Iterator[str]:

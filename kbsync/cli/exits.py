@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from kbsync.errors import (
     Halted,
@@ -44,9 +47,54 @@ def signalled(number: int) -> Code:
     return Code(128 + number)
 
 
+class OfMirror(KbsyncError):
+    """What went wrong with one mirror: `str()` names it, `code` is that of the cause."""
+
+    def __init__(self, mirror: str, cause: Exception, code: Code) -> None:
+        said = sentence_of(cause)
+        super().__init__(said if said.startswith(f"{mirror}: ") else f"{mirror}: {said}")
+        self.code = code
+
+
+@contextmanager
+def concerning(mirror: str) -> Iterator[None]:
+    """What a person can cause within is told with the name of this mirror."""
+    try:
+        yield
+    except OfMirror:
+        raise
+    except Exception as error:
+        code = code_of(error)
+        if code is None:
+            raise
+        raise OfMirror(mirror, error, code) from error
+
+
+def sentence_of(error: Exception) -> str:
+    """The error in words for a person: what happened, to which file, and what to do."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        cure = _CURES.get(error.errno or 0, "")
+        return f"{where}{error.strerror.lower()}{cure}"
+    return str(error)
+
+
+_CURES = {
+    errno.EACCES: "; run as the user it belongs to",
+    errno.EPERM: "; run as the user it belongs to",
+    errno.ENOSPC: "; free some space",
+    errno.EDQUOT: "; free some space",
+    errno.EROFS: "; name a place that can be written",
+    errno.EMFILE: "; raise the limit of open files (ulimit -n)",
+    errno.EIO: "; look at the disk and its kernel log",
+}
+
+
 def code_of(error: Exception) -> Code | None:
     """The code of an error that a person can cause; None for one that is ours."""
     match error:
+        case OfMirror():
+            return error.code
         case UsageError() | PermissionError():
             return Code.USAGE
         case LockedError() | StateError() | OSError():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from kbsync.assembly import Installation
 from kbsync.cli.choosing import look_at, not_yet
+from kbsync.cli.exits import Code, OfMirror, concerning
 from kbsync.cli.locating import located, narrowed
 from kbsync.config.model import MirrorConfig
 from kbsync.contract import Hit, Query, Searches, Target
@@ -47,7 +49,7 @@ async def _find(installation: Installation, query: Query) -> list[Found]:
         if not searchable:
             raise not_yet(installation)
         answers = await asyncio.gather(
-            *(target.search(_asked(installation, mirror, target, query)) for mirror, target in searchable)
+            *(_answer(installation, mirror, target, query) for mirror, target in searchable)
         )
     found = [
         Found(mirror, path, hit)
@@ -55,6 +57,13 @@ async def _find(installation: Installation, query: Query) -> list[Found]:
         for path, hit in located(installation, mirror, hits, query)
     ]
     return sorted(found, key=lambda each: -each.hit.score)[: query.top_k]
+
+
+async def _answer(
+    installation: Installation, mirror: MirrorConfig, target: Searches, query: Query
+) -> Sequence[Hit]:
+    with concerning(mirror.name):
+        return await target.search(_asked(installation, mirror, target, query))
 
 
 def _asked(installation: Installation, mirror: MirrorConfig, target: object, query: Query) -> Query:
@@ -68,9 +77,9 @@ async def _opened(installation: Installation, mirror: MirrorConfig, stack: Async
     """The mirror's target; None where nothing was mirrored into it yet."""
     try:
         target = await asyncio.to_thread(installation.target, mirror, read_only=True)
-    except UsageError:
+    except UsageError as error:
         if _was_mirrored(installation, mirror):
-            raise
+            raise OfMirror(mirror.name, error, Code.USAGE) from error
         return None
     await stack.enter_async_context(aclosing(target))
     if isinstance(target, Target) and not target.limits.embedded and _record(installation, mirror) is None:

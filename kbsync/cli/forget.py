@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.exits import Code
+from kbsync.cli.exits import Code, concerning
 from kbsync.cli.options import Choices, examples, pass_choices, shared_options
 from kbsync.cli.paper import Paper, counted, tell
 from kbsync.core.printable import printable
@@ -111,10 +111,11 @@ def _forget(installation: Installation, record: MirrorRecord, config: MirrorConf
 
             if config is None:
                 return await forget(store, record)
-            target = await asyncio.to_thread(installation.target, config)
-            try:
-                return await forget(store, record, target, delete_documents=True)
-            finally:
-                await target.aclose()
+            with concerning(config.name):
+                target = await asyncio.to_thread(installation.target, config)
+                try:
+                    return await forget(store, record, target, delete_documents=True)
+                finally:
+                    await target.aclose()
 
         return asyncio.run(work())

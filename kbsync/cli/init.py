@@ -48,11 +48,14 @@ def _usual_place() -> Path:
 
 def _write(place: Path, text: str) -> None:
     """A new file, 0600 as it may come to hold keys."""
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.path.lexists(place):
+        raise UsageError(f"{place} exists; edit it, or name another file with --config FILE")
     try:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise UsageError(f"{place} exists; edit it, or name another file with --config FILE") from None
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise UsageError(f"{place} cannot be made ({why}); name another file with --config FILE") from None
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from kbsync import logs
 from kbsync.assembly import Installation
+from kbsync.cli.exits import concerning
 from kbsync.cli.options import Choices
 from kbsync.config.model import MirrorConfig
 from kbsync.contract import Target
@@ -27,9 +28,13 @@ def site_of(installation: Installation) -> Site:
 
 @asynccontextmanager
 async def reading(installation: Installation, mirror: MirrorConfig) -> AsyncIterator[Target]:
-    """The mirror's target, opened for reading; where it was not made yet, one that stands in for it."""
-    target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
-    try:
-        yield target
-    finally:
-        await target.aclose()
+    """The mirror's target, opened for reading; where it was not made yet, one that stands in for it.
+
+    What goes wrong within names the mirror.
+    """
+    with concerning(mirror.name):
+        target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
+        try:
+            yield target
+        finally:
+            await target.aclose()

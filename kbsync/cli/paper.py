@@ -106,14 +106,25 @@ def tell(text: str) -> None:
 
 @contextlib.contextmanager
 def forgiving(stream: TextIO) -> Iterator[None]:
-    """Whoever read `stream` may have gone away; whatever is written afterwards goes nowhere."""
+    """Whoever read `stream` may have gone away; whatever is written afterwards goes nowhere.
+
+    The same where messages cannot be written; results that cannot be are an error.
+    """
     try:
         yield
     except BrokenPipeError:
-        with contextlib.suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+        _lead_nowhere(stream)
+    except OSError as error:
+        _lead_nowhere(stream)
+        if stream is not sys.stderr:
+            raise OSError(error.errno, error.strerror, "stdout") from error
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def cells(text: str) -> int:

@@ -123,13 +123,14 @@ def _is_known(tx: Tx, mirror: int, path: str) -> bool:
 
 
 def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
-    """The failed file at `path`, or those below it."""
+    """The failed file at `path`, or what failed below it, directories that cannot be listed among it."""
     entry = tx.entries.get(record.id, path) if path else None
     if entry is not None:
         return (path,) if entry.status is Status.FAILED else ()
     inside = f"{path}/" if path else ""
-    failed = tx.entries.of_status(record.id, Status.FAILED)
-    return tuple(each.path for each in failed if each.path.startswith(inside))
+    folders = [each.path for each in tx.folders.problems(record.id) if not each.shut]
+    files = [each.path for each in tx.entries.of_status(record.id, Status.FAILED)]
+    return tuple(each for each in folders + files if each == path or each.startswith(inside))
 
 
 def _ask(installation: Installation, asked: Sequence[Failed]) -> None:
@@ -157,7 +158,8 @@ def _tell(paper: Paper, installation: Installation, asked: Sequence[Failed]) -> 
 
 def _lines(asked: Sequence[Failed]) -> Iterator[str]:
     for each in asked:
-        yield f"{each.record.name}: {counted(len(each.paths), 'document')} will be tried again"
+        what = counted(len(each.paths), "document") if each.paths else "what halted it"
+        yield f"{each.record.name}: {what} will be tried again"
         for path in each.paths[:SHOWN]:
             yield f"  {printable(path)}"
         if len(each.paths) > SHOWN:

@@ -14,7 +14,7 @@ from kbsync.cli.choosing import look_at
 from kbsync.cli.exits import Code, worst
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Choice, Status, UploadState
-from kbsync.engine.mirror import TARGET_DOWN
+from kbsync.engine.mirror import BAD_CONFIG, PASSING
 from kbsync.engine.once import PassEnd
 from kbsync.engine.status import OUT_OF_DATE, MirrorStatus, mirror_status, never_ran
 from kbsync.state.entries import Entry
@@ -52,21 +52,22 @@ class Standing:
     def code(self) -> Code:
         """The exit code of a pass that left this mirror so."""
         documents = self.status.documents
-        waits = self.trouble or self.busy or documents.pending or documents.indexing or self.is_down
+        waits = self.trouble or self.busy or documents.pending or documents.indexing or self.is_troubled
         return worst([self.settled_code, Code.PASSING if waits else Code.MIRRORED])
 
     @property
-    def is_down(self) -> bool:
-        """Its target does not answer, which passes."""
-        return self.status.halt is not None and self.status.halt.reason == TARGET_DOWN
+    def is_troubled(self) -> bool:
+        """It halted over what passes: its target does not answer, and the like."""
+        return self.status.halt is not None and self.status.halt.reason in PASSING
 
     @property
     def settled_code(self) -> Code:
         """The same, leaving aside what still waits for its turn."""
-        documents = self.status.documents
-        needs_person = (self.status.halt is not None and not self.is_down) or documents.held
+        documents, halt = self.status.documents, self.status.halt
+        needs_person = (halt is not None and not self.is_troubled) or documents.held
         return worst(
             [
+                Code.USAGE if halt is not None and halt.reason == BAD_CONFIG else Code.MIRRORED,
                 Code.PERSON if needs_person else Code.MIRRORED,
                 Code.FAILED if documents.failed else Code.MIRRORED,
             ]

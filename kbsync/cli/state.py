@@ -30,11 +30,12 @@ def backup(choices: Choices, file: Path) -> int:
     import apsw
 
     from kbsync.cli.choosing import choose, glanced
+    from kbsync.state.connection import told
 
     with closing(glanced(choose(choices))) as state:
         _create(file)
         try:
-            with closing(apsw.Connection(str(file))) as copy:
+            with told(file), closing(apsw.Connection(str(file))) as copy:
                 state.backup(copy)
         except BaseException:
             file.unlink(missing_ok=True)
@@ -50,4 +51,5 @@ def _create(file: Path) -> None:
     except FileExistsError:
         raise UsageError(f"{file} exists; name a new file") from None
     except OSError as error:
-        raise UsageError(f"{file} cannot be made ({error.strerror}); name another file") from None
+        why = (error.strerror or str(error)).lower()
+        raise UsageError(f"{file} cannot be made ({why}); name another file") from None

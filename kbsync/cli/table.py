@@ -32,8 +32,6 @@ def _wrong(installation: Installation, stand: Sequence[Standing]) -> Iterator[st
         if each.status.last_pass is None and each.status.halt is None:
             yield f"{each.status.name}: no pass has ended yet; run: {installation.cure('--once')}"
     yield from complaints(installation, stand, quiet=False)
-    if any(each.status.documents.failed for each in stand):
-        yield f"once the cause is gone, or to try again: {installation.cure('retry')}"
     for each in stand:
         if each.status.note:
             yield f"{each.status.name}: {printable(each.status.note)}"

@@ -61,9 +61,10 @@ def _text(file: Path) -> str:
         with file.open("rb") as stream:
             content = stream.read(_LARGEST_FILE + 1)
     except OSError as error:
-        raise Unreadable(None, f"cannot be read ({error.strerror})") from None
+        why = (error.strerror or str(error)).lower()
+        raise Unreadable(None, f"cannot be read ({why}); check the path and who may read it") from None
     if len(content) > _LARGEST_FILE:
-        raise Unreadable(None, f"is larger than {_LARGEST_FILE} bytes; that is no config")
+        raise Unreadable(None, f"is larger than {_LARGEST_FILE} bytes; that is no config; name another file")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -135,9 +135,8 @@ def _make_writable(path: Path, elsewhere: str) -> None:
     try:
         _create(path)
     except OSError as error:
-        raise UsageError(
-            f"the state directory {path} cannot be made ({error.strerror}); {elsewhere}"
-        ) from None
+        why = (error.strerror or str(error)).lower()
+        raise UsageError(f"the state directory {path} cannot be made ({why}); {elsewhere}") from None
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise UsageError(
             f"the state directory {path} cannot be written; run as the user it belongs to, or {elsewhere}"

@@ -83,7 +83,9 @@ def read_secret(value: Value, where: Whereabouts) -> str:
     try:
         return _small_text(path)
     except OSError as error:
-        reason = f"cannot be read ({error.strerror}); check the path and who may read it"
+        reason = (
+            f"cannot be read ({(error.strerror or str(error)).lower()}); check the path and who may read it"
+        )
     except ValueError as error:
         reason = str(error)
     raise Refused(f"{named} {reason}")

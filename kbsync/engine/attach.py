@@ -67,9 +67,16 @@ def difference_from(stored: RootRecord | None, now: RootIdentity) -> tuple[str, 
     return difference, bool(difference) and stored.is_mount and not now.is_mount
 
 
-def root_halt(detail: str, cure: str) -> Halt:
-    """The halt of a root that cannot be trusted."""
-    return Halt("folder-missing", f"{detail}; nothing is deleted until it is back", cure)
+def root_missing(plan: Plan, trouble: str, write: Callable[[str], str]) -> Halt:
+    """The halt of a root that is not there: nobody can approve what cannot be seen; `write` makes a cure."""
+    detail = f"{trouble}; nothing is deleted until it is back"
+    return Halt("folder-missing", detail, write(f"retry --mirror {plan.name}"))
+
+
+def root_differs(plan: Plan, difference: str, write: Callable[[str], str]) -> Halt:
+    """The halt of a root that is another one than before; `write` makes a cure."""
+    detail = f"{plan.root}: {difference}; nothing is deleted until it is back or approved"
+    return Halt("folder-missing", detail, write(f"approve {plan.name}"))
 
 
 async def bind(

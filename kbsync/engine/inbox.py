@@ -55,13 +55,14 @@ class Inbox:
         tx.inbox.done(message.id)
 
     def _retry(self, tx: Tx, paths: list[str] | None, answer: Answer) -> None:
-        """Release failed documents: all, or those of these paths; unreadable files are looked at again."""
+        """Release failed documents: all, or those of these paths; what is unreadable is looked at again."""
         answer.resumed = True
         terms = self._ledger.terms
         for upload in self._failed(tx):
             if paths is None or upload.path in paths:
                 self._release(tx, upload)
         troubled = [entry.path for entry in tx.entries.unread(terms.mirror)]
+        troubled += [folder.path for folder in tx.folders.problems(terms.mirror) if not folder.shut]
         answer.look_at.update(path for path in troubled if paths is None or path in paths)
 
     def _failed(self, tx: Tx) -> list[Upload]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -24,7 +24,7 @@ from kbsync.engine.reconciler import Reconciler
 from kbsync.engine.sending import Bodies
 from kbsync.engine.terms import Plan, as_halt
 from kbsync.engine.worker import Worker
-from kbsync.errors import Halted, TargetError
+from kbsync.errors import Halted, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
 from kbsync.source.scanner import ScanSummary
@@ -37,6 +37,12 @@ SHOWN_BY_BASE = ("knowledge-base-missing", EMPTIED)
 """Halts whose cause is surely gone when the base answers; what the work ran into the work has to prove."""
 
 TARGET_DOWN = "target-down"
+BAD_CONFIG = "config"
+"""What the config names was there when it was read, or was not looked at then, and cannot be used."""
+FAILING = "failing"
+PASSING = (TARGET_DOWN, FAILING)
+"""Halts that need nobody: what is wrong passes, or is tried again anyway."""
+
 PATIENCE = 60.0
 
 
@@ -82,7 +88,8 @@ class Parts:
 class MirrorRun:
     """A mirror from `begin` to `end`; `begin` may be called again after it failed.
 
-    `open_target` gives a fresh target. `on_event` gets a line for every finished document.
+    `open_target` gives a fresh target. `on_event` gets a line for every finished document. `halt` is what the
+    state says, `told` what this run has said of it in the log.
     """
 
     plan: Plan
@@ -94,6 +101,7 @@ class MirrorRun:
     on_settled: Callable[[Tx, str], None] | None = None
     mirror: int = 0
     halt: Halt | None = None
+    told: Halt | None = None
     trouble: str = ""
     counts: Counts = field(default_factory=Counts)
     proving: bool = False
@@ -119,6 +127,10 @@ class MirrorRun:
             await self._give_up(target)
             await self.set_halt(self._halt_of(error))
             return False
+        except UsageError as error:
+            await self._give_up(target)
+            await self.set_halt(Halt(BAD_CONFIG, str(error), self._retry()))
+            return False
         except TargetError as error:
             await self._give_up(target)
             self.trouble = error.reason
@@ -136,12 +148,12 @@ class MirrorRun:
             self.identity = await asyncio.to_thread(identify, self.plan.root)
         except RootTrouble as error:
             await self._enroll()
-            await self.set_halt(self._root_halt(str(error)))
+            await self.set_halt(attach.root_missing(self.plan, str(error), self.site.cure))
             return False
         await self._enroll()
         difference = await self.store.write(self._check_root)
         if difference:
-            await self.set_halt(self._root_halt(f"{self.plan.root}: {difference}"))
+            await self.set_halt(attach.root_differs(self.plan, difference, self.site.cure))
         return not difference
 
     async def _enroll(self) -> None:
@@ -156,9 +168,6 @@ class MirrorRun:
         waiting = tx.inbox.waiting(self.plan.name)
         accepted = any(m.verb == "approve" and m.args.get("root") for m in waiting)
         return attach.check_root(tx, tx.mirrors.get(self.mirror), self.identity, accepted=accepted)
-
-    def _root_halt(self, detail: str) -> Halt:
-        return attach.root_halt(detail, self.site.cure(f"approve {self.plan.name}"))
 
     async def _bind(self, target: Target) -> None:
         record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
@@ -311,18 +320,34 @@ class MirrorRun:
     @property
     def waits_for_person(self) -> bool:
         """It halted over something that does not pass by itself."""
-        return self.halt is not None and self.halt.reason != TARGET_DOWN
+        return self.halt is not None and self.halt.reason not in PASSING
 
     async def tell_down(self, reason: str) -> None:
         """The target does not answer: for people to see, unless they have to see something else."""
-        if self.halt is None:
+        if self._may_tell_passing():
             await self.set_halt(
                 Halt(TARGET_DOWN, f"{reason}; the work goes on by itself when it answers", "")
             )
 
+    async def tell_failing(self, reason: str) -> None:
+        """The mirror could not be worked on, and no target is to blame."""
+        if self._may_tell_passing():
+            await self.set_halt(Halt(FAILING, f"{reason}; it is tried again within a minute", self._retry()))
+
+    def _may_tell_passing(self) -> bool:
+        """Nothing worse is known, and this run has not told it yet."""
+        return self.halt is None or (self.halt.reason in PASSING and self.told is None)
+
+    async def leave_word(self, reason: str, trouble: str) -> None:
+        """For `status`, until the next beginning: a pass could not end. Who ran it is told anyway."""
+        if self.halt is None:
+            cure = self.site.cure(f"--once --mirror {self.plan.name}")
+            self.halt = Halt(reason, f"{trouble}; the next pass goes on from there", cure)
+            await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, self.halt))
+
     async def tell_up(self) -> None:
         """The target answers again."""
-        if self.halt is not None and self.halt.reason == TARGET_DOWN:
+        if self.halt is not None and self.halt.reason in PASSING:
             await self.set_halt(None)
 
     async def try_again(self) -> None:
@@ -349,12 +374,12 @@ class MirrorRun:
         try:
             now = await asyncio.to_thread(identify, self.plan.root)
         except RootTrouble as error:
-            await self.set_halt(self._root_halt(str(error)))
+            await self.set_halt(attach.root_missing(self.plan, str(error), self.site.cure))
             return None
         assert self.identity is not None
         difference = compare(self.identity, now, within_run=True)
         if difference:
-            await self.set_halt(self._root_halt(f"{self.plan.root}: {difference}"))
+            await self.set_halt(attach.root_differs(self.plan, difference, self.site.cure))
             return None
         return now
 
@@ -365,17 +390,29 @@ class MirrorRun:
 
     async def set_halt(self, halt: Halt | None) -> None:
         """Say, on disk and in the log, that the mirror waits for a person, or no longer does."""
-        if halt == self.halt:
+        if halt == self.halt == self.told:
             return
-        before, self.halt, self.proving = self.halt, halt, False
+        before, self.halt, self.told, self.proving = self.halt, halt, halt, False
         await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
         if halt is not None:
-            log.error("mirror.halted", mirror=self.plan.name, reason=halt.reason, detail=halt.detail)
+            log.error(
+                "mirror.halted",
+                mirror=self.plan.name,
+                folder=str(self.plan.root),
+                reason=halt.reason,
+                detail=halt.detail,
+                cure=halt.cure,
+            )
         elif before is not None:
             log.info("mirror.resumed", mirror=self.plan.name, reason=before.reason)
 
     def _halt_of(self, error: Halted) -> Halt:
-        return as_halt(error, self.site.cure)
+        halt = as_halt(error, self.site.cure)
+        return halt if halt.cure else replace(halt, cure=self._retry())
+
+    def _retry(self) -> str:
+        """What to run once the cause of a halt is gone."""
+        return self.site.cure(f"retry --mirror {self.plan.name}")
 
     async def _worker_halted(self, error: Halted) -> None:
         await self.set_halt(self._halt_of(error))

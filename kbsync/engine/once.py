@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kbsync.core.model import UploadState
 from kbsync.engine.clock import rest
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import TARGET_DOWN, MirrorRun
 
 DOWN_BUDGET = 60.0
 SHORTEST, LONGEST = 0.02, 0.2
@@ -40,6 +40,8 @@ async def run_once(
         if end.trouble and run.parts is not None and await run.base_changed():
             await run.end()  # a damaged base was made anew: everything goes there
             end = await _pass(run, budget, on_scanned)
+        if run.trouble:
+            await run.leave_word(TARGET_DOWN, run.trouble)
         return end
     finally:
         await run.end()
@@ -81,7 +83,8 @@ async def _drain(run: MirrorRun, budget: float) -> str:
         assert parts is not None
         down = parts.worker.pulse.down_since
         if down is not None and run.clock.steady() - down >= budget:
-            return parts.worker.pulse.trouble
+            run.trouble = parts.worker.pulse.trouble
+            return run.trouble
         if parts.worker.pulse.state_error:
             return parts.worker.pulse.state_error
         if await _is_done(run):

@@ -23,11 +23,11 @@ from kbsync.engine.views.footing import (
     Ground,
     Service,
     Site,
+    changed_root,
     find_footing,
     is_same_root,
     look_at_root,
     refuse_emptied,
-    root_halt,
     service_of,
     with_found,
 )
@@ -148,8 +148,7 @@ def _plan(footing: Footing, glance: Glance, clock: Clock) -> MirrorPlan:
         return MirrorPlan(name, halt=ground)
     findings = Survey(footing, ground, glance, clock).run()
     if not is_same_root(footing.terms, ground):
-        root = footing.terms.plan.root
-        return MirrorPlan(name, halt=root_halt(footing.terms, f"{root} changed while it was looked at"))
+        return MirrorPlan(name, halt=changed_root(footing.terms))
     brake = glance.read(lambda tx: _Brake(tx, footing, ground, clock.wall()))
     return _sorted_out(name, findings, brake, footing.note)
 

@@ -81,7 +81,11 @@ class Pulse:
             elif isinstance(answer, Rejected) and not isinstance(answer, NameTaken):
                 self._count(upload, answer)
                 if len(self.blamed) >= BLAME_LIMIT:
-                    return Halted("target-rejects", answer.reason, cure=cure, code=answer.code)
+                    reason = (
+                        f"{BLAME_LIMIT} documents in a row were refused for one reason: {answer.reason}; "
+                        "look at the service and at the settings of the target"
+                    )
+                    return Halted("target-rejects", reason, cure=cure, code=answer.code)
         return None
 
     def _count(self, upload: Upload, answer: Rejected) -> None:

@@ -20,6 +20,7 @@ from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.store import Tx
 
 SHOWN = (Status.READY, Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD, Status.SKIPPED)
+DELETIONS_HELD = "deletions-held"
 OUT_OF_DATE = "an older version is still found, out of date"
 
 Cure = Callable[[str], str]
@@ -219,7 +220,7 @@ def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
         return None
     serving = 0 if record.binding is None else tx.uploads.serving_count(record.id, record.binding)
     detail = f"{waiting} of {serving} documents would be deleted; they stay until you say yes"
-    return Halt("deletions-held", detail, cure(f"approve {record.name}"))
+    return Halt(DELETIONS_HELD, detail, cure(f"approve {record.name}"))
 
 
 def _audited(tx: Tx, record: MirrorRecord, cure: Cure) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kbsync.source.scanner import KnownFolder
-from kbsync.state.connection import open_reader, unbind
+from kbsync.state.connection import open_reader, told, unbind
 from kbsync.state.entries import Entries
 from kbsync.state.folders import FolderRow, Folders
 
@@ -14,7 +14,8 @@ class StateTree:
     """A `scanner.KnownTree` over one mirror. Used by one thread at a time; `close` it."""
 
     def __init__(self, path: Path, mirror: int) -> None:
-        self._reader = open_reader(path)
+        with told(path):
+            self._reader = open_reader(path)
         self._folders = Folders(self._reader)
         self._entries = Entries(self._reader, self._folders)
         self._mirror = mirror

@@ -24,10 +24,10 @@ from kbsync.engine.views.footing import (
     Footing,
     Ground,
     Site,
+    changed_root,
     find_footing,
     is_same_root,
     look_at_root,
-    root_halt,
     service_of,
     with_found,
 )
@@ -202,8 +202,7 @@ def _look_at_folder(footing: Footing, glance: Glance, clock: Clock, watched: boo
         return _Folder(halt=ground)
     steps = Survey(footing, ground, glance, clock).run().steps
     if not is_same_root(footing.terms, ground):
-        root = footing.terms.plan.root
-        return _Folder(halt=root_halt(footing.terms, f"{root} changed while it was looked at"))
+        return _Folder(halt=changed_root(footing.terms))
     doubts = _Doubts(footing, ground, clock.wall(), watched)
     certain = [step for step in steps if glance.read(partial(doubts.is_certain, step))]
     return _Folder(

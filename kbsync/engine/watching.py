@@ -59,10 +59,35 @@ class Watching:
                     await self.run.tell_down(self.run.trouble)
             except StateError as error:
                 log.error("state.failed", mirror=self.run.plan.name, reason=str(error))
+                await self._tell(str(error))
+            except Exception as error:
+                log.exception("mirror.failed", mirror=self.run.plan.name)
+                await self._tell(f"an error of kbsync itself, shown in its log: {type(error).__name__}")
             finally:
                 await self.run.end()
-            await self._rest(wait)
+            await self._rest_until_asked(wait)
             wait = min(LONGEST_RETRY, wait * 2)
+
+    async def _tell(self, reason: str) -> None:
+        """For `status`, where the state can still be written."""
+        with contextlib.suppress(StateError):
+            await self.run.tell_failing(reason)
+
+    async def _rest_until_asked(self, seconds: float) -> None:
+        """Before the next beginning; a person who asks for something ends the rest."""
+        until = self.run.clock.steady() + seconds
+        known = await self._newest_message()
+        while not self.stop.is_set() and (left := until - self.run.clock.steady()) > 0:
+            await self._rest(min(CHECK_EVERY / 2, left))
+            if await self._newest_message() > known:
+                return
+
+    async def _newest_message(self) -> int:
+        name = self.run.plan.name
+        with contextlib.suppress(StateError):
+            messages = await self.run.store.read(lambda tx: tx.inbox.waiting(name))
+            return messages[-1].id if messages else 0
+        return 0
 
     async def _watch(self) -> None:
         assert self.run.parts is not None

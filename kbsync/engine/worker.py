@@ -316,7 +316,8 @@ class Worker:
 
     async def _weigh_blame(self, pairs: Sequence[tuple[Upload, PutOutcome]]) -> None:
         terms = self._ledger.terms
-        halted = None if terms.limits.embedded else self.pulse.blame(pairs, "kbsync retry")
+        cure = f"kbsync retry --mirror {terms.plan.name}"
+        halted = None if terms.limits.embedded else self.pulse.blame(pairs, cure)
         if halted is not None:
             blamed, code, reason = tuple(self.pulse.blamed), halted.code, halted.reason
             await self._store.write(

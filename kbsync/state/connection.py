@@ -72,10 +72,14 @@ def told(path: Path) -> Iterator[None]:
         raise DamagedError(f"{path} is damaged ({error})") from error
     except apsw.FullError as error:
         raise StateError(f"{path}: the disk is full; free some space, the work goes on by itself") from error
-    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
+    except apsw.CantOpenError as error:
+        raise StateError(f"{path} cannot be opened ({error}); check its owner and mode") from error
+    except apsw.BusyError as error:
+        raise StateError(f"{path} is kept locked by another program; end that first") from error
+    except (apsw.ReadOnlyError, apsw.PermissionsError) as error:
         raise StateError(f"{path} cannot be written ({error}); check its owner and mode") from error
     except apsw.IOError as error:
-        raise StateError(f"{path}: the disk failed ({error})") from error
+        raise StateError(f"{path}: the disk failed ({error}); look at it and its kernel log") from error
 
 
 def set_aside(path: Path) -> Path:
@@ -89,4 +93,8 @@ def set_aside(path: Path) -> Path:
 
 
 class DamagedError(StateError):
-    """The file is no (longer a) sound database."""
+    """The file is no (longer a) sound database; `what` says which and why, without the cure."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; the next start of kbsync sets it aside and makes it anew")
+        self.what = what

@@ -98,8 +98,9 @@ def test_many_failures_are_counted_not_listed(place: Place) -> None:
     ran = place.run("--once")
     assert ran.code == 1
     assert ran.err.count("kbsync: handbook: ") == 21
-    more = ran.err.splitlines()[-1]
+    more, again = ran.err.splitlines()[-2:]
     assert "… and 5 more: " in more
+    assert again.endswith("to try all of them again: kbsync retry")
     shown = place.run(*words_of(more.partition("more: ")[2]))
     assert shown.out.count("failed ") == 25
 

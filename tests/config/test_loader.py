@@ -294,7 +294,7 @@ def test_findings_between_settings_are_told_beside_other_problems(tmp_path: Path
 
 
 def test_an_unreadable_config_is_one_problem(tmp_path: Path) -> None:
-    for path, reason in ((tmp_path / "none.yaml", "No such file"), (tmp_path, "Is a directory")):
+    for path, reason in ((tmp_path / "none.yaml", "no such file"), (tmp_path, "is a directory")):
         with pytest.raises(ConfigError, match=reason) as caught:
             load(path, {})
         assert [(one.file, one.line) for one in caught.value.problems] == [(path, None)]

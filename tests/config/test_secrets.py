@@ -120,7 +120,7 @@ def test_a_secret_is_read_from_a_file_without_its_last_newline(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "cannot be read (No such file or directory)"),
+        (None, "cannot be read (no such file or directory)"),
         (b"", "is empty"),
         (b"\n", "is empty"),
         (b"\xff", "is not text"),

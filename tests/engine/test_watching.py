@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from kbsync.core.brake import DeletionLimits
 from kbsync.engine.clock import SystemClock
@@ -238,3 +239,38 @@ async def test_a_base_emptied_behind_our_back_halts_until_a_person_has_it_repair
         wake(daemon.state)
         await until(lambda: daemon.puts() == 18)
         await until(lambda: daemon.run.halt is None)
+
+
+async def test_an_error_of_our_own_ends_no_mirror_and_is_told(daemon: Daemon) -> None:
+    async with daemon.kept():
+        healthy, daemon.run.open_target = daemon.run.open_target, broken
+        daemon.watching._begin_anew = True  # type: ignore[union-attr]
+        await until(lambda: daemon.run.halt is not None)
+        assert daemon.run.halt is not None and daemon.run.halt.reason == "failing"
+        assert "RuntimeError" in daemon.run.halt.detail
+        daemon.run.open_target = healthy
+        daemon.tell("retry")
+        began = time.monotonic()
+        await until(lambda: daemon.run.halt is None)
+        assert time.monotonic() - began < 1.9, "a person who asks does not wait for the pause to end"
+
+
+async def broken() -> MemoryTarget:
+    raise RuntimeError("nobody thought of this")
+
+
+async def test_a_halt_that_was_known_before_is_told_again_by_the_next_run(daemon: Daemon) -> None:
+    async with daemon.kept():
+        daemon.root.rename(daemon.root.with_name("away"))
+        await until(lambda: daemon.run.halt is not None)
+    with capture_logs() as lines:
+        stop = asyncio.Event()
+        store = daemon.store = Store(daemon.state / "state.db")
+        task = asyncio.create_task(Watching(daemon.make_run(store), daemon.state, stop).keep())
+        await until(lambda: lines)
+        stop.set()
+        await task
+        store.close()
+    [told] = lines
+    assert (told["event"], told["mirror"], told["folder"]) == ("mirror.halted", "docs", str(daemon.root))
+    assert told["cure"] == "kbsync retry --mirror docs"

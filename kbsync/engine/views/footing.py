@@ -243,12 +243,12 @@ def look_at_root(footing: Footing) -> Ground | Halt:
     try:
         now = identify(terms.plan.root)
     except RootTrouble as error:
-        return root_halt(terms, str(error))
+        return attach.root_missing(terms.plan, str(error), terms.cure)
     if footing.record is None or footing.asked.root_accepted:
         return Ground(now, _asks_anyway(footing))
     difference, is_lost = attach.difference_from(footing.record.root, now)
     if is_lost:
-        return root_halt(terms, f"{terms.plan.root}: {difference}")
+        return attach.root_differs(terms.plan, difference, terms.cure)
     return Ground(now, bool(difference) or _asks_anyway(footing))
 
 
@@ -256,9 +256,9 @@ def _asks_anyway(footing: Footing) -> bool:
     return footing.moved or (footing.record is not None and footing.record.hold_all)
 
 
-def root_halt(terms: Terms, detail: str) -> Halt:
-    """The halt of a root that cannot be trusted."""
-    return attach.root_halt(detail, terms.cure(f"approve {terms.plan.name}"))
+def changed_root(terms: Terms) -> Halt:
+    """The halt of a root that is another one at the end of a look than at its beginning."""
+    return attach.root_differs(terms.plan, "it changed while it was looked at", terms.cure)
 
 
 def is_same_root(terms: Terms, ground: Ground) -> bool:

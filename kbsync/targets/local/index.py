@@ -27,6 +27,7 @@ from kbsync.targets.local.pieces import Chunk
 from kbsync.targets.local.rows import Entry
 from kbsync.targets.local.schema import FILE, forget_set_aside, identity, open_index, set_aside
 from kbsync.targets.local.tokens import TOKENISER, words
+from kbsync.targets.local.trouble import trouble_with
 
 LOCK = "index.lock"
 
@@ -57,14 +58,18 @@ class Index:
     """The writing side of the index in `folder`. All calls block and may come from any thread."""
 
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Open or make it. Raises `StateError`: another process writes, or the files cannot be used."""
+        """Open or make it. Raises `StateError` where another process writes or the file cannot be used, and
+        `TargetError` where the folder cannot be written.
+        """
         self._folder, self._clock = folder, clock
         self._guard = threading.RLock()
         self._lock = _locked(folder)
         try:
             self._connection = open_index(folder)
-        except BaseException:
+        except BaseException as error:
             os.close(self._lock)
+            if isinstance(error, OSError):
+                raise trouble_with(folder, error) from error
             raise
         self._connection.pragma("cache_size", -_CACHE_KIB)
         self._connection.pragma("temp_store", 2)  # a temporary file would hold text outside of the folder
@@ -326,7 +331,7 @@ def _locked(folder: Path) -> int:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StateError(f"{path} cannot be made: {error.strerror}; check owner and mode") from error
+        raise trouble_with(folder, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -6,13 +6,15 @@ import errno
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from tempfile import gettempdir
 
 from kbsync.contract import Body, Outgoing
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable
+from kbsync.errors import Rejected, TargetError, Unavailable
 from kbsync.targets.local.chunk import chunk, encodable
 from kbsync.targets.local.encoder import Encoder
 from kbsync.targets.local.pieces import Parsed
 from kbsync.targets.local.rows import Entry
+from kbsync.targets.local.trouble import no_space
 
 Parse = Callable[[str, Body], Parsed]
 
@@ -65,7 +67,8 @@ class Preparation:
         except OSError as error:
             return _disk_trouble(error)
         except Exception as error:  # a parser's surprise is the document's outcome, not the end of the others
-            _log.exception("document could not be read: %s", document.path)
+            told = {"event": "document.unreadable"}
+            _log.exception("document could not be read: %s", document.path, extra=told)
             return Rejected(f"it could not be read ({type(error).__name__}: {error})", code="unreadable")
 
     def _entry(self, document: Outgoing) -> Entry:
@@ -118,5 +121,6 @@ def remote(identifier: str | None) -> int | None:
 def _disk_trouble(error: OSError) -> TargetError:
     """What to do about a file or a spool folder that could not be read or written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Halted("disk-full", f"the disk is full: {error}", cure="free some space")
-    return Unavailable(str(error), code=errno.errorcode.get(error.errno or 0, ""))
+        return no_space("what is taken out of documents", error.filename or gettempdir())
+    where = f"{error.filename}: " if error.filename else ""
+    return Unavailable(f"{where}{error.strerror or error}", code=errno.errorcode.get(error.errno or 0, ""))

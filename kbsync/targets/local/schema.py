@@ -118,7 +118,8 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
 def set_aside(path: Path, reason: str) -> None:
     """Make room for a new index and say so."""
     aside = files.set_aside(path)
-    _log.error("index set aside as %s, a new one is built: %s", aside, reason)
+    told = {"event": "index.set_aside"}
+    _log.error("index set aside as %s, a new one is built: %s", aside, reason, extra=told)
 
 
 def forget_set_aside(path: Path) -> None:

@@ -22,32 +22,45 @@ def translated(folder: Path, damaged: Callable[[str], None]) -> Iterator[None]:
     except TargetError:
         raise
     except (apsw.CorruptError, apsw.NotADBError, DamagedError) as error:
-        damaged(str(error))
+        what = error.what if isinstance(error, DamagedError) else str(error)
+        damaged(what)
         raise Unavailable(
-            f"the index in {folder} is damaged ({error}); it is put aside and made anew", code="index-damaged"
+            f"the index in {folder} is damaged ({what}); it is put aside and made anew", code="index-damaged"
         ) from error
     except UsageError as error:
         raise Halted("embedding", str(error)) from error
     except (apsw.Error, OSError, StateError) as error:
-        raise _trouble(folder, error) from error
+        raise trouble_with(folder, error) from error
 
 
-def _trouble(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetError:
+def no_space(what: str, place: Path | str) -> Halted:
+    """The disk that has `place` is full."""
+    return Halted(
+        "disk-full",
+        f"no space is left for {what} in {place}; free some, the work goes on by itself",
+        cure=shlex.join(["df", "-h", str(place)]),
+    )
+
+
+def trouble_with(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetError:
     """What to do about a disk that does not take what is written."""
     number = getattr(error, "errno", None)
     if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):
-        return Halted(
-            "disk-full",
-            f"no space is left for the index in {folder}; free some, the work goes on by itself",
-            cure=shlex.join(["df", "-h", str(folder)]),
-        )
+        return no_space("the index", folder)
     if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)) or number in (
         errno.EROFS,
         errno.EACCES,
     ):
         return Halted(
             "index-read-only",
-            f"the index in {folder} cannot be written ({error}); check owner, mode and mount of that folder",
+            f"the index in {folder} cannot be written ({_said(error)}); check owner, mode and mount of "
+            "that folder",
             cure=shlex.join(["ls", "-ld", str(folder)]),
         )
-    return Unavailable(f"the index in {folder} cannot be used just now ({error})", code=type(error).__name__)
+    reason = f"the index in {folder} cannot be used just now ({_said(error)})"
+    return Unavailable(reason, code=type(error).__name__)
+
+
+def _said(error: Exception) -> str:
+    """The system's own words without its number."""
+    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
+from kbsync.targets.zhipu.codes import SPACE_ADVICE
 from kbsync.targets.zhipu.sizes import sized
 from kbsync.targets.zhipu.wire import Capacity
 
@@ -86,7 +87,8 @@ class Allowance:
         if size <= self._left + self._under_way:
             reason += "; it waits for the uploads under way"
             return Unavailable(reason, retry_after=_MOMENT, untried=True)
-        return Halted("quota", reason, cure=self._cure)
+        self._asked_at = None  # whoever tries once more may have made room
+        return Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
 
     def _too_little(self, name: str, size: int, known: Capacity) -> str:
         left = sized(max(0, self._left))

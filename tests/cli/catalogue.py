@@ -1,0 +1,151 @@
+"""Every failure that a person has to act on: what is said, of what place, with which cure and exit code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A mirror in trouble.
+
+    `reason`: its halt after `--once`, '' for none. `code`: of a pass of this mirror alone. `says`: what
+    happened and where ({folder}, {base}: the mirror's places). `cure`: the command to paste. `logged`: the
+    reason of its halt in the daemon.
+    """
+
+    name: str
+    reason: str
+    code: int
+    says: tuple[str, ...]
+    cure: str = "kbsync retry --mirror {name}"
+    logged: str = ""
+
+
+def halt(
+    name: str, reason: str, *says: str, cure: str = "kbsync retry --mirror {name}", code: int = 3
+) -> Trouble:
+    return Trouble(name, reason, code, says, cure, reason)
+
+
+MIRRORS = (
+    halt("gone", "folder-missing", "{folder}: the folder is missing; make it, mount it, or correct `folder`"),
+    halt(
+        "unmounted",
+        "folder-missing",
+        "{folder}: it was a mount point and is none now",
+        cure="kbsync approve unmounted",
+    ),
+    halt("shut", "folder-missing", "{folder}: the folder is unreadable: permission denied; let the user"),
+    Trouble(
+        "shrunk",
+        "deletions-held",
+        3,
+        ("7 of 8 documents would be deleted; they stay", "3.md: its deletion is held"),
+        "kbsync approve shrunk",
+    ),
+    halt("model", "config", "embedding.path: ", "no-model has no model.onnx", code=2),
+    halt("authority", "config", "ca_file ", "config.yaml: no certificates in PEM form", code=2),
+    halt(
+        "sealed",
+        "index-read-only",
+        "the index in {base} cannot be written (permission denied); check owner, mode and mount",
+        cure="ls -ld {base}",
+    ),
+    Trouble(
+        "occupied",
+        "failing",
+        4,
+        ("{base} is in use by another kbsync; end it or wait for it", "the next pass goes on from there"),
+        "kbsync --once --mirror occupied",
+        "failing",
+    ),
+    Trouble(
+        "broken",
+        "",
+        1,
+        (
+            "no.pdf: cannot be read: ",
+            "blank.md: no text in it: it is empty or only blanks",
+            "odd.bin: explicitly included but not accepted",
+            "large.md: 1,001 bytes, over the limit of 1,000 bytes",
+            "grows.md: 1,200 bytes, over the limit of 1,000 bytes; an older version is still found",
+            "shut.md: cannot be read: permission denied; let the user that runs kbsync read it",
+            "closed/: cannot be listed: permission denied; let the user that runs kbsync read it",
+        ),
+        "kbsync retry",
+    ),
+    halt("refused", "credentials", "1004", "put a valid api_key (or api_key_file) into the config"),
+    halt("unpaid", "quota", "1113", "top up the account"),
+    halt(
+        "full",
+        "quota",
+        "the account has 10 B left of 10 B",
+        "0~",
+        "needs",
+        "delete documents there or get more space",
+    ),
+    halt("unknown", "knowledge-base-missing", "1999999999999999999", "correct knowledge_id (or base_url)"),
+    halt(
+        "emptied",
+        "knowledge-base-emptied",
+        "8 of 8 documents are no longer in the knowledge base",
+        cure="kbsync verify --repair --mirror emptied",
+    ),
+    halt(
+        "rejecting",
+        "target-rejects",
+        "5 documents in a row were refused for one reason: ",
+        "does not take this format",
+    ),
+    halt("stuck", "target-stuck", "5 documents in a row were accepted and none was searchable after 1 s"),
+    Trouble(
+        "down",
+        "target-down",
+        4,
+        ("answered 503", "the next pass goes on from there"),
+        "kbsync --once --mirror down",
+        "target-down",
+    ),
+)
+"""Told in `--once`, in `status` and in the log; one process is in all of them at once."""
+
+ELSEWHERE = {
+    "disk-full": "what the embedded base's disk reports",
+    "embedding": "a model that vanished while it was used",
+    "read-only": "a base that was opened for looking",
+}
+"""Halts that `test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure` brings about, and what they are."""
+
+CODES = {
+    0: "everything is mirrored",
+    1: "broken",
+    2: "model",
+    3: "refused",
+    4: "down",
+    70: "test_an_error_of_our_own_is_told_as_one",
+    130: "tests/cli/test_once.py::test_a_signal_ends_the_pass_with_its_own_code",
+    143: "tests/cli/test_once.py::test_a_signal_ends_the_pass_with_its_own_code",
+}
+"""Every exit code, with the mirror above or the test that shows it."""
+
+EVENTS = {
+    "mirror.halted": "error",
+    "state.failed": "error",
+    "config.refused": "error",
+    "document.failed": "warning",
+    "deletions.held": "warning",
+    "state.set_aside": "error",
+    "index.set_aside": "error",
+    "document.unreadable": "error",
+    "library.logged": "warning",
+    "mirror.failed": "error",
+    "worker.failed": "error",
+    "target.failed": "error",
+    "scan.failed": "error",
+    "watch.troubled": "warning",
+    "folder.moved": "warning",
+    "base.changed": "warning",
+    "config.not_served": "warning",
+}
+"""Every event that is logged as a warning or an error, with its level. docs/operations.md has them all."""

@@ -1,0 +1,264 @@
+"""A house with a mirror for each trouble that a mirror can be in, all in one config and one process."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from kbsync.standin.zhipu import HOME_ID
+from kbsync.targets.local.index import LOCK
+from tests.cli import plainly
+from tests.cli.catalogue import MIRRORS
+from tests.cli.place import Ran, words_of
+from tests.cli.vendor import KEY, Desk, Vendor, eventually
+
+SERVED = ("refused", "unpaid", "full", "unknown", "emptied", "rejecting", "stuck", "down")
+"""Mirrors with a knowledge base at a vendor of their own."""
+
+WAITING = {
+    "poll_first": "50ms",
+    "poll_longest": "300ms",
+    "give_up": "1s",
+    "reembed_tries": 1,
+    "absent_after": "1s",
+}
+
+
+class House(Desk):
+    """`break_all` brings every trouble about, `mend_all` takes its cause away."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, Vendor())
+        self.vendors = {name: Vendor() for name in SERVED}
+        self._held: list[int] = []
+
+    def folder(self, mirror: str) -> Path:
+        return self.root / "folders" / mirror
+
+    def base(self, mirror: str) -> Path:
+        return self.root / "bases" / mirror
+
+    def fill(self, mirror: str, count: int = 1, first: int = 0) -> None:
+        self.folder(mirror).mkdir(parents=True, exist_ok=True)
+        for number in range(first, first + count):
+            (self.folder(mirror) / f"{number}.md").write_text(f"document {number} of {mirror}")
+
+    def describe(self, *, wrong: bool) -> None:
+        """Write the config: as it should be, or with everything that can be wrong in it."""
+        self.config.parent.mkdir(parents=True, exist_ok=True)
+        mirrors = [
+            {
+                "name": row.name,
+                "folder": str(self.folder(row.name)),
+                "settle": "100ms",
+                **({"include": ["*"]} if row.name == "broken" else {}),
+                "target": self._target(row.name, wrong=wrong),
+            }
+            for row in MIRRORS
+        ]
+        self.config.write_text(json.dumps({"mirrors": mirrors}))
+
+    def _target(self, mirror: str, *, wrong: bool) -> dict[str, Any]:
+        if mirror not in self.vendors and not (mirror == "authority" and wrong):
+            model = {"embedding": {"type": "onnx", "path": str(self.root / "no-model")}}
+            smaller = {"max_bytes": 1000} if mirror == "broken" else {}
+            is_model = mirror == "model" and wrong
+            return {"type": "local", "path": str(self.base(mirror)), **smaller, **(model if is_model else {})}
+        vendor = self.vendors.get(mirror, self.vendor)
+        base = "1999999999999999999" if wrong and mirror == "unknown" else HOME_ID
+        ca_file = {"ca_file": str(self.config)} if mirror == "authority" else {}
+        return {
+            "type": "zhipu",
+            "base_url": f"{vendor.url}/api",
+            "api_key": KEY,
+            "knowledge_id": base,
+            "vectorization": WAITING,
+            **ca_file,
+        }
+
+    # -- trouble ---------------------------------------------------------------------------------------
+
+    def settle_in(self) -> None:
+        """Everything that has to have been well before, is."""
+        for row in MIRRORS:
+            self.fill(row.name, 8 if row.name in ("shrunk", "emptied") else 1)
+        (self.folder("broken") / "grows.md").write_text("short")
+        self.describe(wrong=False)
+        names = ("gone", "unmounted", "shrunk", "broken", "emptied", "sealed")
+        ran = self.run("--once", *(word for name in names for word in ("--mirror", name)))
+        assert ran.code == 0, ran.err
+
+    def break_all(self) -> None:
+        self.folder("gone").rename(self.root / "away")
+        with contextlib.closing(apsw.Connection(str(self.state / "state.db"))) as database:
+            database.execute("UPDATE mirror SET root_is_mount = 1 WHERE name = 'unmounted'")
+        self.folder("shut").chmod(0)
+        for number in range(7):
+            (self.folder("shrunk") / f"{number}.md").unlink()
+        self._occupy(self.base("occupied"))
+        self.base("sealed").chmod(0o500)
+        (self.base("sealed") / "index.db").chmod(0o400)
+        self._break_documents(self.folder("broken"))
+        for name, switches in SWITCHES.items():
+            self.vendors[name].turn(**switches)
+        self.vendors["rejecting"].play(
+            "failed-info", op="upload", times=0, args={"reason": "不支持的文件类型"}
+        )
+        for op in ("upload", "reembed"):
+            self.vendors["stuck"].play("stuck", op=op, times=0)
+        self.vendors["down"].play("status", op="*", times=0, effect=False, args={"status": 503})
+        for name in ("rejecting", "stuck"):
+            self.fill(name, 5)
+        self.describe(wrong=True)
+
+    def _occupy(self, base: Path) -> None:
+        """Another program works on that knowledge base."""
+        base.mkdir(parents=True)
+        self._held.append(os.open(base / LOCK, os.O_RDWR | os.O_CREAT))
+        fcntl.flock(self._held[-1], fcntl.LOCK_EX)
+
+    def _break_documents(self, folder: Path) -> None:
+        (folder / "no.pdf").write_text("this is no pdf")
+        (folder / "blank.md").write_text(" \n \n")
+        (folder / "odd.bin").write_bytes(bytes(range(256)))
+        (folder / "large.md").write_text("x" * 1001)
+        (folder / "grows.md").write_text("grown " * 200)
+        (folder / "shut.md").write_text("nobody may read this")
+        (folder / "shut.md").chmod(0)
+        (folder / "closed").mkdir(mode=0)
+
+    def mend_all(self) -> None:
+        """What a person does before pasting the command."""
+        (self.root / "away").rename(self.folder("gone"))
+        self.folder("shut").chmod(0o700)
+        while self._held:
+            os.close(self._held.pop())
+        self.base("sealed").chmod(0o700)
+        (self.base("sealed") / "index.db").chmod(0o600)
+        for path in self.folder("broken").iterdir():
+            path.chmod(0o700)
+            if path.name not in ("0.md", "closed"):
+                path.unlink()
+        for name, vendor in self.vendors.items():
+            vendor.server.faults.clear()
+            vendor.turn(**{switch: RIGHT[switch] for switch in SWITCHES.get(name, {})})
+        self.describe(wrong=False)
+
+    # -- running ---------------------------------------------------------------------------------------
+
+    def begin(
+        self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = True, **options: Any
+    ) -> Any:
+        """As `Desk.begin`, without the rights of root and with little patience."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self._running.append(
+            subprocess.Popen(
+                [sys.executable, plainly.__file__, *map(os.fspath, words)],
+                cwd=self.root,
+                env=self.environ(env),
+                stdin=subprocess.DEVNULL,
+                **{**pipes, **options},
+            )
+        )
+        return self._running[-1]
+
+    def mirrors(self) -> dict[str, dict[str, Any]]:
+        """`status --json --documents`, by mirror."""
+        shown = self.run("status", "--json", "--documents").json["mirrors"]
+        return {one["name"]: one for one in shown}
+
+    def close(self) -> None:
+        super().close()
+        for descriptor in self._held:
+            os.close(descriptor)
+
+
+SWITCHES: dict[str, dict[str, Any]] = {
+    "refused": {"key_revoked": True},
+    "unpaid": {"money_gone": True},
+    "full": {"capacity_bytes": 10},
+    "emptied": {"base": "emptied"},
+}
+RIGHT = {"key_revoked": False, "money_gone": False, "capacity_bytes": 1_000_000, "base": "present"}
+
+
+class Evidence:
+    """What the house said in its troubles, and what the cures did.
+
+    `once`: a pass. `shown`, `text`, `quiet`, `checked`: what `status` said then. `watched`, `log`: the
+    daemon's `status` and log; `refused`: its word on a bad config. `pasted`: what its cures said. `left`:
+    `status` after them.
+    """
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        house.settle_in()
+        house.break_all()
+        self.once = house.go("--once", env={"LC_ALL": "C"})
+        self.shown = house.mirrors()
+        self.text = house.go("status", env={"COLUMNS": "20", "LC_ALL": "C"}).out
+        self.quiet = house.run("status", "-q").out
+        self.checked = {row.name: self._check(row.name) for row in MIRRORS}
+        self._watch()
+
+    def _check(self, mirror: str) -> int:
+        return self.house.run("status", "--check", "-q", "--mirror", mirror).code
+
+    def _watch(self) -> None:
+        """The daemon in the midst of it; the causes are taken away and the cures pasted while it runs."""
+        daemon = self.house.watch("-q")
+        for row in MIRRORS:
+            if row.logged:
+                daemon.says("mirror.halted", mirror=row.name, reason=row.logged)
+        self.watched = self.house.mirrors()
+        self.house.config.write_text("mirrors: []")
+        daemon.tell(signal.SIGHUP)
+        self.refused = daemon.says("config.refused")
+        self.house.mend_all()
+        daemon.tell(signal.SIGHUP)
+        cures = {name: one["halt"]["cure"] for name, one in self.watched.items() if one["halt"]}
+        cures["broken"] = "kbsync retry"
+        self.pasted = {name: self._paste(cure) for name, cure in cures.items()}
+        self.left = eventually(self._all_well, 20)
+        assert daemon.end() == 0, daemon.log.read_text()
+        self.log = daemon.lines()
+
+    def _paste(self, cure: str) -> Ran | None:
+        """Run a command as it stands; one of ours in this process."""
+        if cure.startswith("kbsync "):
+            return self.house.run(*words_of(cure))
+        if cure:
+            subprocess.run(cure, shell=True, capture_output=True, check=True)
+        return None
+
+    def _all_well(self) -> dict[str, Any] | None:
+        shown = self.house.mirrors()
+        return shown if all(map(_is_well, shown.values())) else None
+
+
+def _is_well(mirror: dict[str, Any]) -> bool:
+    counts = mirror["documents"]
+    return mirror["halt"] is None and not any(
+        counts[word] for word in ("pending", "indexing", "failed", "held")
+    )
+
+
+@contextlib.contextmanager
+def house_in(root: Path) -> Iterator[House]:
+    house = House(root)
+    with contextlib.ExitStack() as stack:
+        for vendor in (house.vendor, *house.vendors.values()):
+            vendor.arrive()
+            stack.callback(vendor.leave)
+        stack.callback(house.close)
+        yield house

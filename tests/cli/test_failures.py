@@ -1,0 +1,250 @@
+"""Every failure that a person must act on says what, where and the cure: in `status`, log and exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import logging
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from kbsync import logs
+from kbsync.cli import choosing
+from kbsync.cli.exits import Code, worst
+from kbsync.errors import Halted, UsageError
+from kbsync.targets.local.trouble import translated
+from tests.cli.catalogue import ELSEWHERE, MIRRORS, Trouble
+from tests.cli.house import Evidence, house_in
+from tests.cli.place import Place, words_of
+from tests.cli.wrong import WRONG, Wrong, places
+
+NAMES = [row.name for row in MIRRORS]
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
+    with house_in(tmp_path_factory.mktemp("house")) as house:
+        yield Evidence(house)
+
+
+def said(row: Trouble, evidence: Evidence) -> list[str]:
+    """Each of the row's sayings, as it begins after the mirror's name."""
+    places = {"folder": evidence.house.folder(row.name), "base": evidence.house.base(row.name)}
+    return [words.format(**places) for words in row.says]
+
+
+def cure_of(row: Trouble, evidence: Evidence) -> str:
+    return row.cure.format(name=row.name, base=evidence.house.base(row.name))
+
+
+def lines_about(row: Trouble, text: str) -> list[str]:
+    return [line for line in text.splitlines() if f"{row.name}: " in line and not line.startswith("{")]
+
+
+@pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
+def test_a_pass_says_what_is_wrong_where_and_the_cure(row: Trouble, evidence: Evidence) -> None:
+    for text in (evidence.once.err, evidence.text, evidence.quiet):
+        lines = lines_about(row, text)
+        assert [words for words in said(row, evidence) if not any(words in line for line in lines)] == []
+        assert lines[0].endswith(f"; cure: {cure_of(row, evidence)}") or not row.reason
+        assert cure_of(row, evidence) in text
+
+
+@pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
+def test_status_has_the_reason_the_detail_and_the_cure_for_programs(row: Trouble, evidence: Evidence) -> None:
+    halt = evidence.shown[row.name]["halt"]
+    assert (halt["reason"] if halt else "") == row.reason
+    if halt:
+        assert halt["cure"] == cure_of(row, evidence)
+        assert halt["detail"] in " ".join(lines_about(row, evidence.once.err))
+    else:
+        items = {item["path"]: item["reason"] for item in evidence.shown[row.name]["items"]}
+        told = [f"{path}: {reason}" for path, reason in items.items()]
+        assert [words for words in said(row, evidence) if not any(words in line for line in told)] == []
+
+
+@pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
+def test_a_health_check_exits_as_a_pass_of_this_mirror_does(row: Trouble, evidence: Evidence) -> None:
+    assert evidence.checked[row.name] == row.code
+
+
+def test_where_several_apply_the_worst_code_wins(evidence: Evidence) -> None:
+    codes = {Code(row.code) for row in MIRRORS}
+    assert codes == {Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED}
+    assert evidence.once.code == worst(codes) == 2
+
+
+@pytest.mark.parametrize("row", [row for row in MIRRORS if row.logged], ids=lambda row: row.name)
+def test_the_log_says_it_once_with_mirror_place_and_cure(row: Trouble, evidence: Evidence) -> None:
+    lines = [line for line in evidence.log if line["event"] == "mirror.halted" and line["mirror"] == row.name]
+    first = lines[0]
+    assert (first["level"], first["reason"]) == ("error", row.logged)
+    assert first["folder"] == str(evidence.house.folder(row.name))
+    assert said(row, evidence)[0] in first["detail"]
+    halt = evidence.watched[row.name]["halt"]
+    assert (first["detail"], first["cure"]) == (halt["detail"], halt["cure"])
+    assert len([line for line in lines if line["detail"] == first["detail"]]) == 1
+
+
+def test_the_cures_that_are_pasted_cure(evidence: Evidence) -> None:
+    """With the causes gone: each command ends well (an audit that found something exits 1, as it says)."""
+    codes = {name: ran.code for name, ran in evidence.pasted.items() if ran is not None}
+    assert codes == dict.fromkeys(codes, 0) | {"emptied": 1}
+    assert evidence.left["shrunk"]["documents"]["ready"] == 1
+    assert evidence.left["emptied"]["documents"]["ready"] == 8
+    last = evidence.house.run("--once", "--json")
+    assert (last.code, last.json["uploaded"], last.json["deleted"]) == (0, 0, 0)
+
+
+def test_every_line_of_the_log_is_json_without_a_traceback(evidence: Evidence) -> None:
+    assert "exception" not in json.dumps(evidence.log)
+    logged = [json.loads(line) for line in evidence.once.err.splitlines() if line.startswith("{")]
+    rest = [line for line in evidence.once.err.splitlines() if not line.startswith(("{", "kbsync: "))]
+    assert rest == []
+    assert {line["level"] for line in logged} == {"warning", "error"}
+    assert [line for line in logged if not line["mirror"]] == []
+
+
+# -- commands that cannot do what they are asked ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: case.id)
+def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    with contextlib.ExitStack() as stack:
+        case.before(place, stack)
+        ran = place.run(*shlex.split(case.words))
+        quiet = place.run(*shlex.split(case.words), "-q")
+    assert (ran.code, ran.out) == (case.code, "")
+    assert "Traceback" not in ran.err
+    assert all(line.startswith("kbsync: ") for line in ran.err.splitlines())
+    assert [words for words in case.says if words.format(**places(place)) not in ran.err] == []
+    assert (quiet.code, quiet.err) == (ran.code, ran.err)
+    _, _, cure = ran.err.strip().partition(" run: ")
+    assert not cure or place.run(*words_of(cure)).code == 0
+
+
+# -- what no mirror of the house can be in ----------------------------------------------------------------
+
+
+def halt_of(folder: Path, error: Exception) -> Halted:
+    with pytest.raises(Halted) as caught, translated(folder, lambda _reason: None):
+        raise error
+    return caught.value
+
+
+def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(tmp_path: Path) -> None:
+    folder = tmp_path / "a base"
+    folder.mkdir()
+    told = [
+        halt_of(folder, apsw.FullError("database or disk is full")),
+        halt_of(folder, OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))),
+        halt_of(folder, UsageError("embedding.path: the model is gone")),
+        halt_of(folder, Halted("read-only", f"{folder} was opened for reading only")),
+    ]
+    assert [halt.halt for halt in told] == ["disk-full", "disk-full", "embedding", "read-only"]
+    assert {halt.halt for halt in told} == set(ELSEWHERE)
+    assert f"no space is left for the index in {folder}; free some" in told[0].reason
+    for halt in told:
+        subprocess.run(halt.cure or "true", shell=True, check=True, capture_output=True)
+
+
+def test_an_error_of_our_own_is_told_as_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "choose", lambda *_, **__: 1 // 0)
+    ran = place.run("status")
+    assert ran.code == Code.BROKEN
+    assert "ZeroDivisionError" in ran.err
+    assert ran.err.splitlines()[-1].startswith("kbsync: this is an error of kbsync itself")
+
+
+@contextlib.contextmanager
+def unwritable(way: str) -> Iterator[dict[str, Any]]:
+    """What leads a process's stderr to where nothing can be written."""
+    match way:
+        case "closed":
+            yield {"preexec_fn": lambda: os.close(2)}
+        case "full":
+            with open("/dev/full", "wb") as full:
+                yield {"stderr": full}
+        case _:
+            reading, writing = os.pipe()
+            os.close(reading)
+            yield {"stderr": writing}
+            os.close(writing)
+
+
+@pytest.mark.parametrize("way", ["closed", "full", "its reader is gone"])
+def test_a_log_that_cannot_be_written_stops_no_work(place: Place, way: str) -> None:
+    place.write("a.md", "alpha")
+    place.write("broken.pdf", "this is no pdf")
+    place.configure()
+    with unwritable(way) as options:
+        process = subprocess.run(
+            [sys.executable, "-m", "kbsync", "--once"],
+            env={**os.environ, "HOME": str(place.home)},
+            stdout=subprocess.PIPE,
+            check=False,
+            **options,
+        )
+    assert process.returncode == Code.FAILED
+    assert b"1 document searchable" in process.stdout
+
+
+def test_results_that_cannot_be_written_are_an_error(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    with open("/dev/full", "wb") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "kbsync", "status", "--json"],
+            env={**os.environ, "HOME": str(place.home)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert process.returncode == Code.PASSING
+    assert process.stderr == b"kbsync: stdout: no space left on device; free some space\n"
+
+
+def test_what_is_set_aside_is_told_with_file_and_reason(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    assert place.run("--once").code == 0
+    for file in (place.state / "state.db", place.state / "kb" / "handbook" / "index.db"):
+        for other in file.parent.glob(f"{file.name}-*"):
+            other.unlink()
+        file.write_bytes(b"this is no database" * 500)
+    ran = place.run("--once", "-q")
+    assert ran.code == 0
+    told = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
+    assert set(told) == {"state.set_aside", "index.set_aside"}
+    for event, name in (("state.set_aside", "state.db"), ("index.set_aside", "index.db")):
+        assert told[event]["level"] == "error"
+        assert f"{name}.damaged-1" in told[event]["detail"]
+
+
+def test_what_libraries_log_comes_in_the_form_of_the_log() -> None:
+    stream = io.StringIO()
+    logs.configure(style="json", level="warning", stream=stream)
+    logging.getLogger("asyncio").error("a task was lost", extra={"event": "document.unreadable"})
+    logging.getLogger("watchdog").warning("\x1b[2J odd")
+    logging.getLogger("watchdog").info("nobody needs this")
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert (first["event"], first["level"]) == ("document.unreadable", "error")
+    assert (second["event"], second["level"], second["logger"]) == ("library.logged", "warning", "watchdog")
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_bad_config_is_refused_whole_and_said(evidence: Evidence) -> None:
+    assert evidence.refused["level"] == "error"
+    assert f"{evidence.house.config}:1: mirrors: is empty" in evidence.refused["reason"]

@@ -1,0 +1,116 @@
+"""The catalogue of failures has everything in it that the source can say, and the docs have it, too."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import kbsync
+from kbsync.cli.exits import Code
+from tests.cli.catalogue import CODES, ELSEWHERE, EVENTS, MIRRORS
+
+PACKAGE = Path(kbsync.__file__).parent
+DOCS = PACKAGE.parent / "docs"
+NOT_OURS = ("standin", "targets/memory")
+"""What is no part of the program."""
+
+LEVELS = {"warning": "warning", "error": "error", "exception": "error", "critical": "critical"}
+
+
+def modules() -> Iterator[ast.Module]:
+    for file in sorted(PACKAGE.rglob("*.py")):
+        if not str(file.relative_to(PACKAGE)).startswith(NOT_OURS):
+            yield ast.parse(file.read_bytes())
+
+
+def constants() -> dict[str, str]:
+    """Texts that have a name at the top of some module."""
+    return {
+        target.id: node.value.value
+        for module in modules()
+        for node in module.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name) and isinstance(node.value.value, str)
+    }
+
+
+def text_of(node: ast.expr, named: dict[str, str]) -> str | None:
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.Name(id=name):
+            return named.get(name)
+    return None
+
+
+def calls() -> Iterator[ast.Call]:
+    for module in modules():
+        yield from (node for node in ast.walk(module) if isinstance(node, ast.Call))
+
+
+def halts() -> set[str]:
+    """Every reason a mirror may halt for."""
+    named, found = constants(), set[str | None]()
+    for call in calls():
+        if isinstance(call.func, ast.Name) and call.func.id in ("Halt", "Halted") and call.args:
+            found.add(text_of(call.args[0], named))
+        found.update(text_of(word.value, named) for word in call.keywords if word.arg == "halt")
+    return {reason for reason in found if reason}
+
+
+def events() -> dict[str, str]:
+    """Every event above info, by the highest level it is logged at."""
+    found: dict[str, str] = {}
+    for call in calls():
+        match call:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level), args=[first, *_]):
+                event = text_of(first, {})
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="_log"), attr=level)):
+                event = None  # library style: the event stands beside it, see below
+            case _:
+                continue
+        if level in LEVELS and event:
+            found[event] = LEVELS[level]
+    return found
+
+
+def events_of_libraries() -> set[str]:
+    """Events that modules without structlog name in a dictionary beside the call."""
+    return {
+        node.values[0].value
+        for module in modules()
+        for node in ast.walk(module)
+        if isinstance(node, ast.Dict)
+        and [getattr(key, "value", None) for key in node.keys] == ["event"]
+        and isinstance(node.values[0], ast.Constant)
+    }
+
+
+def test_every_halt_is_in_the_catalogue() -> None:
+    known = {row.reason for row in MIRRORS} | {row.logged for row in MIRRORS} | set(ELSEWHERE)
+    assert halts() == known - {""}
+
+
+def test_every_exit_code_is_in_the_catalogue() -> None:
+    assert set(CODES) == {code.value for code in Code}
+    shown = {row.name: row.code for row in MIRRORS}
+    assert all(shown[where] == code for code, where in CODES.items() if where in shown)
+
+
+def test_every_event_a_person_may_have_to_act_on_is_in_the_catalogue() -> None:
+    # document.failed is told by the name its event has; what libraries log goes through one relay
+    named = events() | dict.fromkeys(events_of_libraries(), "error")
+    assert named | {"document.failed": "warning", "library.logged": "warning"} == EVENTS
+
+
+def test_the_docs_know_every_halt_event_and_code() -> None:
+    pages = "\n".join(page.read_text() for page in DOCS.rglob("*.md"))
+    reasons = {row.reason for row in MIRRORS} | {row.logged for row in MIRRORS} | set(ELSEWHERE)
+    assert [reason for reason in sorted(reasons - {""}) if f"`{reason}`" not in pages] == []
+    operations = (DOCS / "operations.md").read_text()
+    assert [event for event in EVENTS if f"`{event}`" not in operations] == []
+    troubleshooting = (DOCS / "troubleshooting.md").read_text()
+    assert [reason for reason in sorted(reasons - {""}) if f"`{reason}`" not in troubleshooting] == []
+    assert [code for code in CODES if f"| {code} |" not in troubleshooting] == []

@@ -1,0 +1,175 @@
+"""Commands that cannot do what they are asked: how it comes about, and what is said."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from kbsync.state import lock
+from tests.cli.place import Place
+
+Before = Callable[[Place, contextlib.ExitStack], None]
+
+
+def nothing(_place: Place, _stack: contextlib.ExitStack) -> None:
+    """A config, and a folder with a file, not mirrored yet."""
+
+
+def mirrored(place: Place, _stack: contextlib.ExitStack) -> None:
+    assert place.run("--once", "-q").code == 0
+
+
+def bare(place: Place, _stack: contextlib.ExitStack) -> None:
+    place.config.unlink()
+
+
+def detached(place: Place, _stack: contextlib.ExitStack) -> None:
+    """The mirror has left the config, its state is there."""
+    assert place.run("--once", "-q").code == 0
+    place.config.write_text(place.config.read_text().replace("handbook", "other"))
+
+
+def running(place: Place, stack: contextlib.ExitStack) -> None:
+    assert place.run("--once", "-q").code == 0
+    stack.enter_context(lock.held(place.state))
+
+
+def newer(place: Place, _stack: contextlib.ExitStack) -> None:
+    assert place.run("--once", "-q").code == 0
+    with contextlib.closing(apsw.Connection(str(place.state / "state.db"))) as database:
+        database.pragma("user_version", 99)
+
+
+def damaged(place: Place, _stack: contextlib.ExitStack) -> None:
+    assert place.run("--once", "-q").code == 0
+    for file in place.state.glob("state.db-*"):
+        file.unlink()
+    (place.state / "state.db").write_bytes(b"this is no database" * 500)
+
+
+def described(text: str) -> Before:
+    """Another config."""
+
+    def describe(place: Place, _stack: contextlib.ExitStack) -> None:
+        place.config.write_text(text.format(docs=place.docs))
+
+    return describe
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """`words` fail with `code` once `before` was done, and say `says` ({root}, {config}: where they are)."""
+
+    id: str
+    words: str
+    code: int
+    says: tuple[str, ...]
+    before: Before = nothing
+
+
+def wrong(id: str, words: str, *says: str, before: Before = nothing, code: int = 2) -> Wrong:
+    return Wrong(id, words, code, says, before)
+
+
+WRONG = (
+    wrong("both", "status --config x.yaml --folder docs", "--config and --folder exclude each other"),
+    wrong("file", "--once --folder docs/a.md", "--folder: docs/a.md is a file; name a folder"),
+    wrong(
+        "nothing",
+        "status",
+        "no config and no --folder; searched: ",
+        "or write a config with: kbsync init DIR",
+        before=bare,
+    ),
+    wrong("mirror", "status --mirror nobody", "there is no mirror 'nobody'; known are: handbook"),
+    wrong("unmirrored", "search alpha", "{root}/docs was not mirrored yet; run: kbsync --once"),
+    wrong(
+        "inside",
+        "--once --state-dir docs/state",
+        "the state directory {root}/docs/state lies inside the mirrored folder {root}/docs; name ",
+    ),
+    wrong(
+        "outside", "--once --state-dir .", "{root}/docs lies inside the state directory {root}; name another"
+    ),
+    wrong("no place", "--once --state-dir docs/a.md/x", "docs/a.md/x", "name another place with --state-dir"),
+    wrong("exists", "init docs", "{config} exists; edit it, or name another file with --config FILE"),
+    wrong("init file", "init docs/a.md", "docs/a.md is a file; name a folder"),
+    wrong("init folder", "init --folder docs", "init takes the folder as its argument: kbsync init DIR"),
+    wrong(
+        "init nowhere", "init docs --config docs/a.md/x", "x cannot be made (", "another file with --config"
+    ),
+    wrong("no query", "search ' '", "the query is empty; say what to look for"),
+    wrong("null", "search x -0", "-0 goes with --files"),
+    wrong("files", "search x --files --json", "--files and --json exclude each other"),
+    wrong("age", "status --max-age 1h", "--max-age goes with --check; see: kbsync status --help"),
+    wrong("command", "stauts", "No such command 'stauts'. Did you mean 'status'?; see: kbsync --help"),
+    wrong("option", "status --nothing", "No such option", "--nothing", "see: kbsync status --help"),
+    wrong("backup", "state backup docs/a.md", "docs/a.md exists; name a new file", before=mirrored),
+    wrong(
+        "no backup",
+        "state backup no/x",
+        "no/x cannot be made (no such file",
+        "name another file",
+        before=mirrored,
+    ),
+    wrong("retry", "retry no.md", "no mirror knows no.md; name a mirrored file", before=mirrored),
+    wrong(
+        "forget", "forget nobody", "the state knows no mirror 'nobody'; known are: handbook", before=mirrored
+    ),
+    wrong(
+        "forget detached",
+        "forget handbook --delete-documents --yes",
+        "handbook is not in the config, so its knowledge base cannot be reached; put it back, or forget it",
+        before=detached,
+    ),
+    wrong(
+        "forget unasked", "forget handbook", "forgotten only after a yes; ", "so add --yes", before=mirrored
+    ),
+    wrong(
+        "running",
+        "--once",
+        f"another kbsync (process {os.getpid()}) works on {{state}}; stop it first",
+        before=running,
+        code=4,
+    ),
+    wrong(
+        "newer", "status", "{state}/state.db was written by a newer kbsync; use that version", before=newer
+    ),
+    wrong(
+        "damaged",
+        "status",
+        "{state}/state.db is damaged (",
+        "to set it aside and make it anew, run: kbsync --once",
+        before=damaged,
+        code=4,
+    ),
+    wrong(
+        "config",
+        "--once --config no.yaml",
+        "no.yaml: cannot be read (no such file or directory); check the path",
+    ),
+    wrong("yaml", "--once", "{config}:1: ", before=described("mirrors: [")),
+    wrong("empty config", "--once", "{config}: ", "begin with `mirrors:`", before=described("")),
+    wrong(
+        "key",
+        "--once",
+        "{config}:1: mirrors[0].settel: unknown key",
+        "did you mean settle?",
+        before=described('mirrors: [{{name: a, folder: "{docs}", settel: 1s}}]'),
+    ),
+    wrong(
+        "folder",
+        "--once",
+        "{config}:1: mirrors[0].folder: {root}/docs/a.md is a file; name a folder",
+        before=described('mirrors: [{{name: a, folder: "{docs}/a.md"}}]'),
+    ),
+)
+
+
+def places(place: Place) -> dict[str, Path]:
+    return {"root": place.root, "config": place.config, "state": place.state}
