@@ -1,20 +1,21 @@
-"""Keeps what this process has in memory to itself: no core dump, no debugger, no look into its environment.
-
-Linux only: prctl(2), PR_SET_DUMPABLE. Costs nothing; root may still look.
-"""
+"""Keeps what is ours from other users and processes: memory, environment, folders."""
 
 from __future__ import annotations
 
 import ctypes
 import resource
 import sys
+from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
 _PROBE = "/proc/self/fdinfo/2"
 
 
 def keep_memory_private() -> None:
-    """Let no other process of this user read our memory or environment, and no crash write it to a disk."""
+    """Let no other process of this user read our memory or environment, and no crash write it to a disk.
+
+    On Linux: prctl(2), PR_SET_DUMPABLE. Root may still look.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux" and _be_dumpable(False) and not _sees_itself():
         _be_dumpable(True)
@@ -33,3 +34,10 @@ def _sees_itself() -> bool:
         return False
     except OSError:
         return True  # no such descriptor, or no /proc: nothing that we could spoil
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, 0700 whatever the umask. Raises OSError."""
+    missing = [place for place in (path, *path.parents) if not place.is_dir()]
+    for place in reversed(missing):
+        place.mkdir(mode=0o700, exist_ok=True)

@@ -16,7 +16,9 @@ MIB = 1024 * 1024
 
 def rezipped(document: bytes, **changed: bytes) -> bytes:
     """The archive with some parts replaced or added (`word__document.xml` is `word/document.xml`)."""
-    return samples.zipped({**parts_of(document), **{name.replace("__", "/"): c for name, c in changed.items()}})
+    return samples.zipped(
+        {**parts_of(document), **{name.replace("__", "/"): c for name, c in changed.items()}}
+    )
 
 
 def parts_of(document: bytes) -> dict[str, str | bytes]:
@@ -41,7 +43,9 @@ def overlapping(copies: int, size: int) -> bytes:
     directory = b""
     for number in range(copies):
         entry = name if not number else b"word/media/%d.xml" % number
-        directory += b"PK\x01\x02\x14\x00" + facts + struct.pack("<HHHHHII", len(entry), 0, 0, 0, 0, 0, 0) + entry
+        directory += (
+            b"PK\x01\x02\x14\x00" + facts + struct.pack("<HHHHHII", len(entry), 0, 0, 0, 0, 0, 0) + entry
+        )
     end = struct.pack("<HHHHIIH", 0, 0, copies, copies, len(directory), len(local), 0)
     return local + directory + b"PK\x05\x06" + end
 
@@ -65,7 +69,9 @@ def quadratic() -> str:
     return f"<!DOCTYPE x [<!ENTITY a '{'h' * 100_000}'>]>"
 
 
-OUTSIDE = "<!DOCTYPE x [<!ENTITY a SYSTEM 'file:///etc/passwd'><!ENTITY % p SYSTEM 'http://127.0.0.1:9/'>%p;]>"
+OUTSIDE = (
+    "<!DOCTYPE x [<!ENTITY a SYSTEM 'file:///etc/passwd'><!ENTITY % p SYSTEM 'http://127.0.0.1:9/'>%p;]>"
+)
 
 
 def with_doctype(document: bytes, part: str, doctype: str, use: str) -> bytes:
@@ -80,7 +86,9 @@ def deep_docx(depth: int) -> bytes:
 
 
 def deep_tables(depth: int) -> bytes:
-    return samples.docx("<w:tbl><w:tr><w:tc>" * depth + samples.docx_paragraph("x") + "</w:tc></w:tr></w:tbl>" * depth)
+    return samples.docx(
+        "<w:tbl><w:tr><w:tc>" * depth + samples.docx_paragraph("x") + "</w:tc></w:tr></w:tbl>" * depth
+    )
 
 
 def deep_odt(depth: int) -> bytes:
@@ -91,7 +99,9 @@ def far_cells() -> bytes:
     """A sheet with a cell in its last row and column: a table of 17 thousand million cells."""
     cells = '<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row>'
     sheet = f'{samples.HEAD}<worksheet xmlns="{samples.S}"><sheetData>{cells}</sheetData></worksheet>'
-    return rezipped(samples.xlsx(), xl__worksheets__sheet1_xml=b"", **{"xl/worksheets/sheet1.xml": sheet.encode()})
+    return rezipped(
+        samples.xlsx(), xl__worksheets__sheet1_xml=b"", **{"xl/worksheets/sheet1.xml": sheet.encode()}
+    )
 
 
 def repeated_cells() -> bytes:
@@ -106,7 +116,13 @@ def repeated_cells() -> bytes:
 def huge_picture() -> bytes:
     """A PNG that says to have 2³¹ pixels a side, in a Word document."""
     head = struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
+    png = (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + b"IHDR"
+        + head
+        + struct.pack(">I", zlib.crc32(b"IHDR" + head))
+    )
     return rezipped(samples.docx(), word__media__image1_png=png)
 
 
@@ -120,12 +136,16 @@ def looping_pages() -> bytes:
 
 def doubling_pages(levels: int) -> bytes:
     """Each node of the tree of pages has the next one twice."""
-    nodes = [b"<</Type/Pages/Kids[%d 0 R %d 0 R]/Count %d>>" % (n, n, 2**31 - 1) for n in range(3, 3 + levels)]
+    nodes = [
+        b"<</Type/Pages/Kids[%d 0 R %d 0 R]/Count %d>>" % (n, n, 2**31 - 1) for n in range(3, 3 + levels)
+    ]
     return pdf_of(*nodes, b"<</Type/Page/MediaBox[0 0 9 9]/Parent 2 0 R>>")
 
 
 def claimed_pages() -> bytes:
-    return pdf_of(b"<</Type/Pages/Kids[3 0 R]/Count 2147483647>>", b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 1e9 1e9]>>")
+    return pdf_of(
+        b"<</Type/Pages/Kids[3 0 R]/Count 2147483647>>", b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 1e9 1e9]>>"
+    )
 
 
 def swollen_stream(rounds: int) -> bytes:
@@ -136,19 +156,21 @@ def swollen_stream(rounds: int) -> bytes:
     filters = b"/FlateDecode" * rounds
     stream = b"<</Length %d/Filter[%s]>>stream\n%s\nendstream" % (len(content), filters, content)
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>"
-    return pdf_of(b"<</Type/Pages/Kids[3 0 R]/Count 1>>", page, stream, b"<</Type/Font/Subtype/Type1/BaseFont/Courier>>")
+    return pdf_of(
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>", page, stream, b"<</Type/Font/Subtype/Type1/BaseFont/Courier>>"
+    )
 
 
 def looping_form() -> bytes:
     """A drawing that draws itself, twice."""
     form = b"/X Do /X Do"
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 5 0 R/Resources<</XObject<</X 4 0 R>>>>>>"
-    drawn = b"<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X 4 0 R>>>>/Length %d>>stream\n%s\nendstream"
+    entries = b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X 4 0 R>>>>"
     return pdf_of(
         b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
         page,
-        drawn % (len(form), form),
-        b"<</Length %d>>stream\n%s\nendstream" % (len(form), form),
+        samples.pdf_stream(form, entries),
+        samples.pdf_stream(form),
     )
 
 
@@ -176,7 +198,10 @@ def deep_mail(depth: int) -> bytes:
 
 def wide_mail(count: int) -> bytes:
     """A multipart that opens another one of the same boundary again and again."""
-    return b'Subject: x\nContent-Type: multipart/mixed; boundary="b"\n\n' + b'--b\nContent-Type: multipart/mixed; boundary="b"\n\n' * count
+    return (
+        b'Subject: x\nContent-Type: multipart/mixed; boundary="b"\n\n'
+        + b'--b\nContent-Type: multipart/mixed; boundary="b"\n\n' * count
+    )
 
 
 def open_tags(tag: str, size: int) -> bytes:
@@ -207,7 +232,9 @@ ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {
     **{
         f"{kind} in {extension}": (
             extension,
-            lambda document=document, part=part, doctype=doctype, use=use: with_doctype(document, part, doctype, use),
+            lambda document=document, part=part, doctype=doctype, use=use: with_doctype(
+                document, part, doctype, use
+            ),
         )
         for extension, document, part in (
             ("docx", samples.docx(), "word/document.xml"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -57,7 +56,9 @@ def test_an_attack_is_refused_or_read_within_its_bounds_and_the_next_document_is
     assert parser.parse("x.html", BytesBody(b"<p>an honest page")).text == "an honest page"
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if " in " in name and name.split()[0] in ("a", "an")])
+@pytest.mark.parametrize(
+    "name", [name for name in ATTACKS if " in " in name and name.split()[0] in ("a", "an")]
+)
 def test_no_entity_of_a_document_is_expanded_or_fetched(parser, name):
     extension, build = ATTACKS[name]
     try:
@@ -68,7 +69,9 @@ def test_no_entity_of_a_document_is_expanded_or_fetched(parser, name):
         assert "haha" not in text and "hhh" not in text and "root:" not in text
 
 
-@pytest.mark.parametrize("name", ["a size that lies", "a size that lies about the text", "a chapter whose size lies"])
+@pytest.mark.parametrize(
+    "name", ["a size that lies", "a size that lies about the text", "a chapter whose size lies"]
+)
 def test_a_part_longer_than_it_says_is_not_unpacked(parser, name):
     extension, build = ATTACKS[name]
     with pytest.raises(Rejected) as refusal:
@@ -76,7 +79,13 @@ def test_a_part_longer_than_it_says_is_not_unpacked(parser, name):
     assert refusal.value.code == "damaged"
 
 
-CHOSEN = ("a part of 2 GiB", "a deep notebook", "deep sections", "an outside entity in pptx", "a size that lies")
+CHOSEN = (
+    "a part of 2 GiB",
+    "a deep notebook",
+    "deep sections",
+    "an outside entity in pptx",
+    "a size that lies",
+)
 
 
 def test_a_folder_of_attacks_is_told_file_by_file_and_the_honest_file_is_found(tmp_path):
