@@ -131,5 +131,5 @@ def _strictly() -> Iterator[None]:
     """Whatever is wrong with a message is a ValueError."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not an answer: {error!r}") from error
