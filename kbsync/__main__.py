@@ -14,6 +14,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given == ["--version"]:  # answered before anything is loaded
         sys.stdout.write(f"kbsync {__version__}\n")
         return 0
+    if arguments is None:  # the process is ours alone, and will hold keys
+        from kbsync.secrecy import keep_memory_private
+
+        keep_memory_private()
     from kbsync.cli.door import enter
 
     return enter(given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from kbsync.config.model import Config, folder_name
 from kbsync.config.mounts import MOUNTINFO, network_file_system
 from kbsync.errors import UsageError
+from kbsync.secrecy import make_private_folder
 
 SYSTEM_CONFIG = Path("/etc/kbsync/config.yaml")
 SYSTEM_STATE = Path("/var/lib/kbsync")
@@ -133,7 +135,7 @@ def check_state_dir(
 
 def _make_writable(path: Path, elsewhere: str) -> None:
     try:
-        _create(path)
+        make_private_folder(path)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise UsageError(f"the state directory {path} cannot be made ({why}); {elsewhere}") from None
@@ -141,6 +143,8 @@ def _make_writable(path: Path, elsewhere: str) -> None:
         raise UsageError(
             f"the state directory {path} cannot be written; run as the user it belongs to, or {elsewhere}"
         )
+    if path.stat().st_mode & stat.S_IWOTH:
+        raise UsageError(f"everybody may write into the state directory {path}; chmod o-w it, or {elsewhere}")
 
 
 def _refuse_nested(path: Path, folder: Path, elsewhere: str) -> None:
@@ -153,12 +157,6 @@ def _refuse_nested(path: Path, folder: Path, elsewhere: str) -> None:
 def is_inside(inner: Path, outer: Path) -> bool:
     """`inner` is `outer` or lies below it; symlinks are followed, neither need exist."""
     return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
-
-
-def _create(path: Path) -> None:
-    missing = [place for place in (path, *path.parents) if not place.is_dir()]
-    for place in reversed(missing):
-        place.mkdir(mode=0o700, exist_ok=True)
 
 
 def note_folder(state_dir: Path, folder: Path) -> None:

@@ -91,8 +91,11 @@ def opened_root(root: Path) -> Iterator[int]:
 def descend(root_fd: int, folder: str) -> int:
     """A descriptor of `folder` ("" is the root) below an open root; the caller closes it.
 
-    Goes name by name, so that no symlink is followed and a path may be of any length. Raises OSError.
+    Goes name by name, so that no symlink is followed and a path may be of any length. Raises OSError;
+    a path that leads up, as a name made up at a service may say, leads nowhere.
     """
+    if ".." in folder.split("/"):
+        raise FileNotFoundError(errno.ENOENT, "leads out of the folder")
     if not folder:
         return os.dup(root_fd)
     fd = root_fd

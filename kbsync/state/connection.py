@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import itertools
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import apsw
 from kbsync.errors import StateError
 
 BUSY_MS = 10_000
+_NOT_FOR_ALL = 0o027
 
 
 def bind(text: str) -> str | bytes:
@@ -35,7 +37,7 @@ def unbind(value: str | bytes) -> str:
 
 def open_writer(path: Path) -> apsw.Connection:
     """The one writing connection: WAL, synchronous=FULL, mode 0600, WAL files kept for later readers."""
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    _make_private(path)
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(BUSY_MS)
     connection.pragma("secure_delete", True)
@@ -44,6 +46,19 @@ def open_writer(path: Path) -> apsw.Connection:
     connection.pragma("foreign_keys", False)
     _keep_wal_files(connection)
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Make the file where it is missing (SQLite makes -wal and -shm like it); take back what all may do.
+
+    What its group may read, a person has granted, for `status` and `search`.
+    """
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            mode = stat.S_IMODE(file.stat().st_mode)
+            if mode & _NOT_FOR_ALL:
+                file.chmod(mode & ~_NOT_FOR_ALL)
 
 
 def _keep_wal_files(connection: apsw.Connection) -> None:

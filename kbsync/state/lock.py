@@ -21,7 +21,7 @@ def held(state_dir: Path) -> Iterator[None]:
     Raises `LockedError` naming the process that has it.
     """
     path = state_dir / "lock"
-    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         _acquire(fd, state_dir)
         os.ftruncate(fd, 0)

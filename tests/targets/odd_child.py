@@ -10,7 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.extend(path for path in json.loads(sys.argv[4]) if path not in sys.path)
+sys.path.clear()
+sys.path.extend(json.loads(sys.argv[4]))
 
 from kbsync.targets.local import parse_child
 from kbsync.targets.local.extracted import Extracted

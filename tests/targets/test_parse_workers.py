@@ -157,7 +157,7 @@ def test_no_socket_can_be_opened_by_python_or_native_code(parser):
 
 
 def test_no_byte_can_be_written_to_a_file_and_no_program_started(parser):
-    assert told(parser, "write") == "refused: OSError"
+    assert told(parser, "write") == "refused: PermissionError"
     assert told(parser, "exec") == "refused: PermissionError"
 
 

@@ -161,16 +161,18 @@ class _Cutter:
 def _groups(pieces: Iterable[_Piece], text: str) -> Iterator[list[_Piece]]:
     """Pieces gathered into chunks. No group ends with a heading unless it is all headings."""
     group: list[_Piece] = []
-    size = 0
+    size = headings = 0  # so many headings stand last in the group
     for piece in pieces:
         if group and _ends_before(piece, size, text):
-            kept = _without_last_headings(group, size)
+            kept = _kept(len(group), headings, size)
             if kept:
                 yield group[:kept]
                 group = group[kept:]
                 size = sum(each.size for each in group)
+                headings = len(group)
         group.append(piece)
         size += piece.size
+        headings = headings + 1 if piece.is_heading else 0
     if group:
         yield group
 
@@ -184,12 +186,9 @@ def _ends_before(piece: _Piece, size: int, text: str) -> bool:
     return piece.grain.allows(size, text[piece.start : min(piece.end, piece.start + _OPENING)])
 
 
-def _without_last_headings(group: Sequence[_Piece], size: int) -> int:
-    """How many pieces of `group` end their chunk here; 0: wait for what the headings stand above."""
-    kept = len(group)
-    while kept and group[kept - 1].is_heading:
-        kept -= 1
-    return len(group) if not kept and size > LONGEST else kept
+def _kept(count: int, headings: int, size: int) -> int:
+    """How many pieces of a group end their chunk here; 0: wait for what the headings stand above."""
+    return count if headings == count and size > LONGEST else count - headings
 
 
 def _pieces(parsed: Parsed) -> Iterator[_Piece]:
@@ -224,13 +223,18 @@ def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
     """The stretches between `ends` that are not blank, none longer than `LONGEST` tokens."""
     start = 0
     for end in ends:
-        while weight(whole[start:end]) > LONGEST:
+        while _is_long(whole, start, end):
             cut = _hard_cut(whole, start, end)
             yield start, cut
             start = cut
         if whole[start:end].strip():
             yield start, end
         start = end
+
+
+def _is_long(whole: str, start: int, end: int) -> bool:
+    """Whether a stretch weighs more than `LONGEST`; a very long one is not weighed to say so."""
+    return end - start > LONGEST * 4 or weight(whole[start:end]) > LONGEST
 
 
 def _hard_cut(whole: str, start: int, end: int) -> int:

@@ -40,6 +40,12 @@ _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "shift_jis"
 """What files declare and what they hold: everybody decodes these labels by the superset."""
 
 
+_NEVER_DECLARED = frozenset(
+    ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-16", "utf-32")
+)
+"""Codecs of Python that no document is in, or that need the mark which would have been believed first."""
+
+
 def decode(raw: bytes) -> str:
     """The text of `raw` with `\\n` line ends and no BOM; a character cut off at the end is left out.
 
@@ -185,5 +191,5 @@ def _codec(label: str | None) -> str | None:
         found = codecs.lookup(name)
     except (LookupError, ValueError):
         return None
-    is_text = getattr(found, "_is_text_encoding", True)
+    is_text = getattr(found, "_is_text_encoding", True) and found.name not in _NEVER_DECLARED
     return found.name if is_text and found.incrementaldecoder else None

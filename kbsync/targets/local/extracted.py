@@ -16,6 +16,9 @@ from typing import Any
 
 LENGTH = struct.Struct(">Q")
 
+_LONGEST_WORDS = 500
+"""Characters of a reason or a title: the worker may say what a stranger's file dictates."""
+
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
@@ -37,7 +40,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The worker's first words. `resident` is its memory in bytes; `fences` what keeps it off the network."""
+    """The worker's first words. `resident` is its memory in bytes; `fences` what holds it in."""
 
     resident: int
     fences: tuple[str, ...] = ()
@@ -77,7 +80,7 @@ def unpack_answer(content: bytes) -> Answer:
         resident = int(message["resident"])
         if "refused" in message:
             refused = message["refused"]
-            return Answer(Refused(str(refused["reason"]), str(refused["code"])), resident)
+            return Answer(Refused(_words(refused["reason"]), _words(refused["code"])[:50]), resident)
         return Answer(_extracted(message["text"]), resident)
 
 
@@ -85,10 +88,14 @@ def _extracted(fields: dict[str, Any]) -> Extracted:
     title = fields["title"]
     return Extracted(
         text=str(fields["text"]),
-        title=None if title is None else str(title),
-        tags=tuple(str(tag) for tag in fields["tags"]),
+        title=None if title is None else _words(title),
+        tags=tuple(_words(tag) for tag in fields["tags"][:_LONGEST_WORDS]),
         page_starts=tuple(int(start) for start in fields["page_starts"]),
     )
+
+
+def _words(said: object) -> str:
+    return str(said)[:_LONGEST_WORDS]
 
 
 def pack_ready(ready: Ready) -> bytes:
@@ -124,5 +131,5 @@ def _strictly() -> Iterator[None]:
     """Whatever is wrong with a message is a ValueError."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not an answer: {error!r}") from error

@@ -21,6 +21,7 @@ from typing import Protocol
 import apsw
 
 from kbsync.errors import Rejected, StateError
+from kbsync.secrecy import make_private_folder
 from kbsync.state.connection import BUSY_MS, bind
 from kbsync.targets.local import slots
 from kbsync.targets.local.pieces import Chunk
@@ -328,8 +329,8 @@ def _locked(folder: Path) -> int:
     """A descriptor that holds the lock of `folder`, which is made where it is missing."""
     path = folder / LOCK
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make_private_folder(folder)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise trouble_with(folder, error) from error
     try:

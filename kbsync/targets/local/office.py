@@ -74,7 +74,7 @@ def read_pdf(raw: bytes) -> Extracted:
 def read_docx(raw: bytes) -> Extracted:
     """A Word document."""
     archive = _checked(raw, "word/document.xml", "Word document")
-    return _read(_without_entities(raw), "docx", archive)
+    return _read(_without_entities(raw, archive), "docx", archive)
 
 
 def read_xlsx(raw: bytes) -> Extracted:
@@ -151,10 +151,9 @@ def _title(result: Any, text: str) -> str | None:
     return title_of(_with_entities(stated) if isinstance(stated, str) else None, text)
 
 
-def _without_entities(raw: bytes) -> bytes:
+def _without_entities(raw: bytes, archive: Archive) -> bytes:
     """The Word document with entities and tabs written as plain characters, where it has any."""
-    source = zipfile.ZipFile(io.BytesIO(raw))
-    parts = {part.filename: source.read(part) for part in source.infolist() if not part.is_dir()}
+    parts = {name: archive.read(name) for name in archive.names if not name.endswith("/")}
     written = {name: _plain(part) if name.endswith(".xml") else part for name, part in parts.items()}
     if written == parts:
         return raw

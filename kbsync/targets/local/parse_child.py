@@ -47,7 +47,7 @@ def readers() -> Readers:
 def main(load: Callable[[], Readers] = readers) -> None:
     """Raise the fences, load the readers, say so, and answer requests."""
     parent, memory, seconds, paths = sys.argv[1:5]
-    sys.path.extend(path for path in json.loads(paths) if path not in sys.path)
+    sys.path[:] = json.loads(paths)  # as the parent's, in its order: the same kbsync is found first
     from kbsync.targets.local import sandbox
     from kbsync.targets.local.extracted import Ready, pack_ready
 
@@ -55,7 +55,7 @@ def main(load: Callable[[], Readers] = readers) -> None:
     answers = _private_stdout()
     os.nice(5)
     sandbox.limit(int(memory))
-    fences = sandbox.close_network()
+    fences = sandbox.raise_fences()
     sandbox.die_with(int(parent))  # again: new credentials may have cleared it
     known = load()
     sandbox.forbid_writing()

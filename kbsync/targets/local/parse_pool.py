@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kbsync.errors import Unavailable
+from kbsync.secrecy import make_private_folder
 from kbsync.targets.local.parse_worker import CHILD, Bounds, Ended, Overstayed, Worker
 
 DOCUMENTS_EACH = 200
@@ -234,7 +235,7 @@ class Home:
     def path(self) -> Path:
         """The folder, made when first asked for; folders that dead programs left are removed then."""
         if self._path is None:
-            self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(self._spool)
             self._sweep()
             self._path = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=self._spool)).resolve()
             self._lock = _locked(self._path)

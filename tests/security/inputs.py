@@ -1,0 +1,430 @@
+"""Inputs of strangers, made at random, and what each reader owes for any of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from hypothesis import strategies as st
+
+from kbsync.core.model import Kind, Limits
+from kbsync.core.names import Naming, tag_of
+from kbsync.core.select import Rules
+from kbsync.errors import Rejected, TargetError
+from kbsync.targets.http.answers import Answer, by_status
+from kbsync.targets.http.reading import excerpt, parsed
+from kbsync.targets.local import book, mail, notebook, parse_child, slides, webpage
+from kbsync.targets.local.chunk import LONGEST, chunk
+from kbsync.targets.local.decode import decode, decode_declared
+from kbsync.targets.local.extracted import Extracted, Refused, unpack_answer, unpack_ready
+from kbsync.targets.local.texts import parse_text
+from kbsync.targets.local.tokens import weight
+from kbsync.targets.zhipu import wire
+from kbsync.targets.zhipu.codes import judge
+from kbsync.targets.zhipu.states import status_of
+from tests.targets import samples
+
+# -- answers of a service ---------------------------------------------------------------------------------
+
+_KEYS = st.sampled_from(
+    [
+        "code",
+        "message",
+        "msg",
+        "error",
+        "type",
+        "data",
+        "list",
+        "rows",
+        "total",
+        "page",
+        "size",
+        "id",
+        "name",
+        "url",
+        "timestamp",
+        "successInfos",
+        "failedInfos",
+        "documentId",
+        "fileName",
+        "failInfo",
+        "embedding_code",
+        "embedding_msg",
+        "embedding_stat",
+        "knowledge_id",
+        "used",
+        "text",
+        "score",
+        "metadata",
+        "_id",
+        "doc_id",
+        "length",
+        "word_num",
+        "document_size",
+        "custom_separator",
+        "sentence_size",
+        "knowledge_type",
+    ]
+)
+_SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=10**18, max_value=10**40)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["200", "0", "401", "1", "2", "NaN", "1e999", "9" * 500, "\ud800", "\x1b[2J"])
+)
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    _SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(_KEYS | st.text(max_size=3), inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+_BODIES = VALUES.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass")) | st.binary(
+    max_size=60
+)
+_HEADERS = st.dictionaries(
+    st.sampled_from(["retry-after", "date", "location", "content-type", "content-length"]),
+    st.text(max_size=40),
+)
+_OPS = st.sampled_from(["upload", "list", "detail", "delete", "base", "capacity", "search", "reembed", "?"])
+ANSWERS = st.tuples(_OPS, st.integers(100, 599), _HEADERS, _BODIES)
+
+
+def answer_is_judged(given: tuple[str, int, dict[str, str], bytes]) -> None:
+    """A value, or an error that says what is to be done; never anything else."""
+    op, status, headers, content = given
+    body = parsed(content)
+    answer = Answer(op, status, headers, body, excerpt(content), 1e9)
+    assert answer.retry_after is None or answer.retry_after >= 0
+    for verdict in (judge(answer), by_status(answer)):
+        assert verdict is None or isinstance(verdict, TargetError)
+        assert verdict is None or len(verdict.reason) < 5000
+    wire.envelope_of(body)
+    for row in wire.page_of(body).rows:
+        status_of(row)
+    wire.row_of(body, "1")
+    wire.receipt_of(body)
+    wire.base_of(body)
+    wire.capacity_of(body)
+    wire.found_of(body)
+
+
+# -- texts ------------------------------------------------------------------------------------------------
+
+_FRAGMENTS = st.sampled_from(
+    [
+        "---\n",
+        "# a\n",
+        "## b\n",
+        "```\n",
+        "~~~",
+        "|a|b|\n|--|--|\n",
+        "- x\n",
+        "> ",
+        "\n",
+        "\n\n",
+        " ",
+        "\t",
+        '"',
+        ",",
+        "&a ",
+        "*a",
+        "[",
+        "{",
+        "!!python/object:os.system ",
+        "tags: ",
+        "title: ",
+        "<",
+        "-->",
+        "00:00:01.000 --> 00:00:02.000\n",
+        "WEBVTT\n",
+        "1\n",
+        "漢",
+        "é",
+        "a\u0301",
+        "word ",
+        "x" * 2000,
+        "漢" * 900,
+        "\\section{",
+        "#+begin_src\n",
+        "===\n",
+        "\x0c",
+        "\u2028",
+        "\r",
+        "\ufeff",
+        "\x00",
+    ]
+)
+TEXTS = (
+    st.lists(_FRAGMENTS | st.text(max_size=5), max_size=30).map(
+        lambda parts: "".join(parts).encode("utf-8", "replace")
+    )
+    | st.binary(max_size=200)
+    | st.tuples(
+        st.text(max_size=80), st.sampled_from(["utf-16", "utf-32", "gb18030", "shift_jis", "cp1252"])
+    ).map(lambda pair: pair[0].encode(pair[1], "ignore"))
+)
+_NAMES = st.sampled_from(
+    [
+        "md",
+        "txt",
+        "csv",
+        "tsv",
+        "json",
+        "yaml",
+        "toml",
+        "vtt",
+        "srt",
+        "rst",
+        "adoc",
+        "org",
+        "tex",
+        "py",
+        "js",
+        "xml",
+        "log",
+        "mdx",
+    ]
+).map("x.{}".format)
+FILES = st.tuples(_NAMES, TEXTS)
+
+
+def text_is_covered(given: tuple[str, bytes]) -> None:
+    """Refused as no text, or cut into bounded chunks that leave no letter out."""
+    path, raw = given
+    try:
+        read = parse_text(path, raw)
+    except Rejected as refusal:
+        assert refusal.reason and refusal.code
+        return
+    chunks = chunk(read, path)
+    assert all(weight(one.text) <= 3 * LONGEST for one in chunks)
+    shown = Counter("".join(one.text for one in chunks).replace("?", ""))
+    wanted = Counter(c for c in read.text if c.isalnum())
+    assert not wanted - shown, wanted - shown
+
+
+LABELLED = st.tuples(
+    TEXTS,
+    st.none()
+    | st.text(max_size=12)
+    | st.sampled_from(
+        ["utf-8", "utf-7", "utf-16", "utf-32", "idna", "punycode", "undefined", "zip", "rot13", "hex", "\0"]
+    ),
+)
+
+
+def bytes_are_decoded(given: tuple[bytes, str | None]) -> None:
+    """A text without a NUL, or refused."""
+    raw, label = given
+    for reading in (lambda: decode(raw), lambda: decode_declared(raw, label)):
+        with suppress(Rejected):
+            assert isinstance(reading(), str)
+
+
+# -- documents --------------------------------------------------------------------------------------------
+
+_MARKUP = st.lists(
+    st.sampled_from(
+        [
+            "<table>",
+            "<tr>",
+            "<td>",
+            "</table>",
+            "</td>",
+            "<ul>",
+            "<li>",
+            "<ol>",
+            "</ul>",
+            "<pre>",
+            "</pre>",
+            "<a href='http://x'>",
+            "</a>",
+            "<h1>",
+            "</h1>",
+            "<title>",
+            "</title>",
+            "<nav>",
+            "<!--",
+            "-->",
+            "<![",
+            "<!DOCTYPE x [",
+            "]>",
+            "<?",
+            "&#x110000;",
+            "&amp",
+            "&#0;",
+            "<script>",
+            "</script>",
+            "<img alt=x>",
+            "<br",
+            "'",
+            '"',
+            "<",
+            ">",
+            "<p>",
+        ]
+    )
+    | st.text(max_size=4),
+    max_size=30,
+).map(lambda parts: "".join(parts).encode("utf-8", "replace"))
+_MAILS = st.lists(
+    st.sampled_from(
+        [
+            b"Subject: ",
+            b"From: =?utf-8?b?",
+            b"?=\n",
+            b"Content-Type: multipart/mixed; boundary=b\n",
+            b"Content-Type: text/html\n",
+            b"Content-Type: message/rfc822\n",
+            b"Content-Transfer-Encoding: base64\n",
+            b"Content-Transfer-Encoding: x-uuencode\n",
+            b"Content-Type: text/plain; charset=idna\n",
+            b"Content-Disposition: attachment; filename*=utf-7''%00\n",
+            b"--b\n",
+            b"--b--\n",
+            b"\n",
+            b"word",
+            b"=?x?q?=00?=",
+        ]
+    )
+    | st.binary(max_size=6),
+    max_size=25,
+).map(b"".join)
+
+
+def _archived(document: bytes) -> st.SearchStrategy[bytes]:
+    """An archive with a part replaced, or with bytes turned over."""
+    with zipfile.ZipFile(io.BytesIO(document)) as archive:
+        parts: dict[str, str | bytes] = {name: archive.read(name) for name in archive.namelist()}
+    replaced = st.tuples(st.sampled_from(sorted(parts)), _MARKUP | st.binary(max_size=50))
+    turned = st.tuples(st.integers(0, len(document) - 1), st.integers(0, 255))
+    return replaced.map(lambda one: samples.zipped({**parts, one[0]: one[1]})) | turned.map(
+        lambda one: document[: one[0]] + bytes([one[1]]) + document[one[0] + 1 :]
+    )
+
+
+DOCUMENTS = st.one_of(
+    st.tuples(st.just("html"), _MARKUP),
+    st.tuples(st.just("eml"), _MAILS),
+    st.tuples(
+        st.just("ipynb"),
+        st.dictionaries(st.sampled_from(["cells", "worksheets", "metadata"]), VALUES).map(
+            lambda value: json.dumps(value).encode("utf-8", "surrogatepass")
+        ),
+    ),
+    st.tuples(st.just("epub"), _archived(samples.epub())),
+    st.tuples(st.just("pptx"), _archived(samples.pptx())),
+    st.tuples(st.sampled_from(["html", "eml", "ipynb", "epub", "pptx"]), st.binary(max_size=100)),
+)
+
+_READERS: dict[str, Callable[[bytes], Extracted]] = {
+    "html": lambda raw: webpage.read_html(decode_declared(raw)),
+    "eml": mail.read_eml,
+    "ipynb": notebook.read_ipynb,
+    "epub": book.read_epub,
+    "pptx": slides.read_pptx,
+}
+
+
+def document_is_read(given: tuple[str, bytes]) -> None:
+    """A text, or a refusal with a reason."""
+    outcome = parse_child._outcome(_READERS, *given)
+    assert isinstance(outcome, Extracted) or (
+        isinstance(outcome, Refused) and outcome.reason and outcome.code
+    )
+
+
+FRAMES = (
+    st.binary(max_size=80)
+    | VALUES.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass"))
+    | st.fixed_dictionaries(
+        {
+            "resident": _SCALARS,
+            "text": st.fixed_dictionaries(
+                {"text": _SCALARS, "title": _SCALARS, "tags": VALUES, "page_starts": VALUES}
+            ),
+        }
+    ).map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass"))
+)
+
+
+def frame_is_unpacked(content: bytes) -> None:
+    """An answer, or ValueError."""
+    for unpack in (unpack_answer, unpack_ready):
+        with suppress(ValueError):
+            unpack(content)
+
+
+# -- patterns and names -----------------------------------------------------------------------------------
+
+_PATTERN_PARTS = [
+    "*",
+    "**",
+    "?",
+    "/",
+    "a",
+    "[a-z]",
+    "[!a]",
+    "[",
+    "]",
+    "!",
+    "\\",
+    "#",
+    "{a,b}",
+    "[[:alpha:]]",
+    "-",
+    ".",
+    " ",
+    "**/",
+]
+_SEGMENTS = st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=("Cs",)) | st.sampled_from("~_%. -"),
+    min_size=1,
+    max_size=12,
+).filter(lambda segment: segment not in (".", ".."))
+PATHS = st.lists(_SEGMENTS, min_size=1, max_size=4).map("/".join)
+PATTERNS = st.tuples(st.lists(st.sampled_from(_PATTERN_PARTS), min_size=1, max_size=25).map("".join), PATHS)
+
+
+def pattern_is_matched(given: tuple[str, str]) -> None:
+    """A verdict, or ValueError for a pattern without sense; a path made to be tried again and again too."""
+    pattern, path = given
+    try:
+        rules = Rules(None, (pattern,), Limits())
+    except ValueError:
+        return
+    for tried in (path, "a" * 60 + "b", "a/" * 40 + "b", "aab" * 20 + "/" + "ab" * 30):
+        rules.verdict(tried, 1, Kind.FILE)
+        rules.enters(tried)
+
+
+NAMED = st.tuples(PATHS, st.binary(min_size=32, max_size=32).map(bytes.hex))
+
+
+def name_is_read_back(given: tuple[str, str]) -> None:
+    """The name says the path, or that it was too long for it, and always the content."""
+    path, digest = given
+    naming = Naming()
+    reading = naming.read(naming.name(path, digest))
+    assert reading is not None and reading.tag == tag_of(digest)
+    assert reading.path == path or (reading.path is None and len(path.encode()) > 40)
+
+
+FIELDS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
+    "answers": (ANSWERS, answer_is_judged),
+    "texts": (FILES, text_is_covered),
+    "encodings": (LABELLED, bytes_are_decoded),
+    "documents": (DOCUMENTS, document_is_read),
+    "frames": (FRAMES, frame_is_unpacked),
+    "patterns": (PATTERNS, pattern_is_matched),
+    "names": (NAMED, name_is_read_back),
+}

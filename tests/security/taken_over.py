@@ -1,0 +1,22 @@
+"""A parser process that was taken over: what it is sent as a document it runs as a program."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+sys.path.clear()
+sys.path.extend(json.loads(sys.argv[4]))
+
+from kbsync.targets.local import parse_child
+from kbsync.targets.local.extracted import Extracted
+
+
+def obey(document: bytes) -> Extracted:
+    said: list[str] = []
+    exec(document.decode(), {"say": lambda *words: said.append(" ".join(map(str, words)))})
+    return Extracted("\n".join(said) or "nothing")
+
+
+if __name__ == "__main__":
+    parse_child.main(lambda: {"html": obey})

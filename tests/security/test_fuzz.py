@@ -1,0 +1,43 @@
+"""Any bytes, any JSON, any name: a value or a refusal, never another exception, and soon."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+
+from kbsync.targets.local.decode import decode_declared
+from kbsync.targets.local.extracted import unpack_answer
+from kbsync.targets.local.texts import parse_text
+from tests.security.inputs import FIELDS
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_any_input_is_a_value_or_refused(field: str) -> None:
+    inputs, owed = FIELDS[field]
+
+    @seed(20)
+    @settings(max_examples=120, deadline=3000, database=None, suppress_health_check=list(HealthCheck))
+    @given(inputs)
+    def every(value: object) -> None:
+        owed(value)
+
+    every()
+
+
+@pytest.mark.parametrize(
+    "label", ["idna", "punycode", "undefined", "utf-16", "utf-32", "unicode_escape", "zip"]
+)
+def test_a_page_that_declares_no_real_encoding_is_read_as_it_is(label: str) -> None:
+    page = f"<?xml version='1.0' encoding='{label}'?><p>word \\u0041 é</p>".encode("latin-1")
+    assert "word \\u0041 é" in parse_text("x.xml", page).text
+    assert decode_declared(b"", label) == ""
+
+
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN", "1e999", '"x"', "[]"])
+def test_a_number_that_is_none_in_a_parsers_answer_is_an_error_of_ours(number: str) -> None:
+    for frame in (
+        f'{{"resident": {number}, "refused": {{"reason": "x", "code": "y"}}}}',
+        f'{{"resident": 1, "text": {{"text": "x", "title": null, "tags": [], "page_starts": [{number}]}}}}',
+    ):
+        with pytest.raises(ValueError):
+            unpack_answer(frame.encode())

@@ -1,0 +1,90 @@
+"""What kbsync writes is for its own user, whatever the umask, and looser files are put right."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kbsync.source.canary import wake
+from tests.cli.place import Place
+from tests.targets import samples
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def loose(below: Path) -> list[str]:
+    """What others than the user may read, write or enter."""
+    return [str(p) for p in (below, *below.rglob("*")) if stat.S_IMODE(p.lstat().st_mode) & 0o077]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    place = Place(tmp_path)
+    place.write("a.md", "# A\n\nwords of a page\n")
+    place.write("b.docx", samples.docx())
+    return place
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_state_index_spool_lock_and_backup_are_the_users_own_whatever_the_umask(place, mask):
+    seen: list[str] = []
+    with umask(mask):
+        place.configure()
+        assert place.run("--once", env={"PYTHONWARNINGS": "default"}).code == 0
+        seen += loose(place.state)
+        wake(place.state)
+        assert place.run("state", "backup", place.root / "copy.db").code == 0
+    assert [*seen, *loose(place.state)] == []
+    assert stat.S_IMODE((place.root / "copy.db").stat().st_mode) == 0o600
+    names = {p.name for p in place.state.rglob("*")}
+    assert {"state.db", "state.db-wal", "lock", "wake", "index.db", "spool"} <= names
+
+
+def test_what_everybody_may_do_is_taken_back_and_what_the_group_may_read_is_kept(place):
+    place.configure()
+    assert place.run("--once").code == 0
+    state = place.state / "state.db"
+    for file in place.state.glob("state.db*"):
+        file.chmod(0o666)
+    for file in place.state.rglob("index.db*"):
+        file.chmod(0o644)
+    assert place.run("--once").code == 0
+    assert {stat.S_IMODE(p.stat().st_mode) for p in place.state.rglob("*.db*")} == {0o640}
+    assert stat.S_IMODE(state.stat().st_mode) == 0o640
+
+
+def test_a_state_directory_that_everybody_may_write_is_refused(place):
+    place.configure()
+    place.state.mkdir(parents=True)
+    place.state.chmod(0o777)
+    ran = place.run("--once")
+    assert ran.code == 2 and "chmod o-w" in ran.err and str(place.state) in ran.err
+    assert list(place.state.iterdir()) == []
+
+
+def test_nothing_follows_a_link_that_lies_where_the_lock_or_a_canary_should(place):
+    place.configure()
+    assert place.run("--once").code == 0
+    victim = place.root / "victim"
+    victim.write_text("untouched")
+    before = victim.stat()
+    (place.state / "lock").unlink()
+    for name in ("wake", "lock"):
+        (place.state / name).symlink_to(victim)
+    with pytest.raises(OSError):
+        wake(place.state)
+    ran = place.run("--once")
+    assert ran.code not in (0, 1) and "Traceback" not in ran.err and str(place.state / "lock") in ran.err
+    assert victim.read_text() == "untouched" and victim.stat().st_mtime_ns == before.st_mtime_ns

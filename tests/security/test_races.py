@@ -1,0 +1,129 @@
+"""Nothing outside of the folder is read, whatever is put in the place of a file or folder, and whenever."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.core.model import Kind, Limits
+from kbsync.core.select import Rules
+from kbsync.source.looker import RulesUnknown, look, rules_at
+from kbsync.source.reader import Taken, digest, forced_take, take
+from kbsync.source.scanner import scan
+from kbsync.source.spool import Spooled
+from tests.security.swapping import SECRET, SWAPS, Place, swapped_at
+
+PATH = "sub/file.txt"
+RULES = Rules(("*.txt",), (), Limits())
+
+
+class NothingKnown:
+    """A mirror that is scanned for the first time."""
+
+    def rows(self, directory: str) -> set[Any]:
+        return set()
+
+    def folders(self, directory: str) -> dict[str, Any]:
+        return {}
+
+    def folder(self, directory: str) -> None:
+        return None
+
+
+def _digest(place: Place, spool: Path) -> object:
+    seen = look(place.root, PATH)
+    return digest(place.root, PATH, seen.stamp) if seen.stamp else None
+
+
+def _take(place: Place, spool: Path) -> object:
+    return take(place.root, PATH, spool)
+
+
+def _forced(place: Place, spool: Path) -> object:
+    return forced_take(place.root, PATH, spool, pause=lambda seconds: None)
+
+
+def _scanned(place: Place, spool: Path) -> object:
+    return [
+        (found.name, found.stamp)
+        for listing in scan(place.root, NothingKnown(), RULES)
+        for found in listing.changed
+    ]
+
+
+def _ruled(place: Place, spool: Path) -> object:
+    try:
+        rules, _ = rules_at(place.root, RULES, "sub")
+    except (OSError, RulesUnknown):
+        return None
+    return rules.version
+
+
+READINGS: dict[str, Callable[[Place, Path], object]] = {
+    "digest": _digest,
+    "take": _take,
+    "forced take": _forced,
+    "scan": _scanned,
+    "rules": _ruled,
+}
+
+
+def tells(outcome: object, place: Place) -> bool:
+    """Whether anything of the file outside, or of its stat, is in what a reading gave."""
+    match outcome:
+        case Spooled():
+            with outcome, outcome.open() as stream:
+                return b"outside" in stream.read()
+        case Taken():
+            return outcome.digest == hashlib.sha256(SECRET).hexdigest()
+        case list():
+            return any(stamp.ino == place.bait.stat().st_ino for _, stamp in outcome)
+        case str():
+            return outcome == RULES.below("sub", "file.txt\n").version
+    return False
+
+
+@pytest.mark.parametrize("swap", SWAPS)
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_swap_between_any_two_system_calls_shows_nothing_from_outside(tmp_path, reading, swap):
+    place, spool = Place(tmp_path), tmp_path / "spool"
+    spool.mkdir()
+    held = len(os.listdir("/proc/self/fd"))
+    for number in itertools.count(1):
+        place.lay()
+        reached, outcome = swapped_at(
+            number, lambda: SWAPS[swap](place), lambda: READINGS[reading](place, spool)
+        )
+        assert not tells(outcome, place), (number, outcome)
+        if isinstance(outcome, Spooled):
+            outcome.close()
+        if not reached:
+            break
+    assert number > 5
+    assert len(os.listdir("/proc/self/fd")) == held
+    assert list(spool.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["../outside/file.txt", "sub/../../outside/file.txt", "..", "/etc/passwd", "sub/./file.txt/.."]
+)
+def test_a_path_that_leads_up_is_not_read(tmp_path, path):
+    place = Place(tmp_path)
+    place.lay()
+    assert not isinstance(take(place.root, path, tmp_path), Spooled)
+    assert look(place.root, path).kind is not Kind.FILE
+
+
+def test_a_lay_that_is_never_swapped_is_read(tmp_path):
+    """Without this the test above could pass by reading nothing at all."""
+    place = Place(tmp_path)
+    place.lay()
+    with take(place.root, PATH, tmp_path) as spooled, spooled.open() as stream:
+        assert stream.read() == b"x" * len(SECRET)
+    assert [name for name, _ in _scanned(place, tmp_path)] == ["file.txt"]

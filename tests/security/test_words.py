@@ -1,0 +1,190 @@
+"""What strangers call their files, write into them, or answer, forges no line and moves no cursor."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kbsync import logs
+from kbsync.core.printable import printable, printable_lines, shell_word
+from tests.cli.place import Place, Ran
+from tests.cli.vendor import Desk, desk_in
+
+HOSTILE = [
+    "\x1b[2J\x1b]0;owned\x07",
+    "\nFORGED line",
+    "\r\x1b[1AFORGED",
+    "\u2028FORGED",
+    "\u202egnp.exe",
+    "\x9b31m",
+    "\x9d0;owned\x9c",
+    "\u2066\u2067\u200b\ufeff",
+    "\udcff\udc9b",
+    "\ud800",
+    '","forged":"',
+    "\x85FORGED",
+    "\x7f\x08\x08\x08",
+    "\U000e0041",
+]
+TEXT = st.lists(st.sampled_from(HOSTILE) | st.text(max_size=6), max_size=6).map("".join)
+
+OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;;[\x21-\x7e]*\x1b\\|\x1b\[\?25[lh]|\r")
+"""What kbsync itself writes to a terminal: colours, links, and the line that shows progress."""
+
+
+def is_harmless(shown: str, *, terminal: bool = False) -> bool:
+    plain = OURS.sub("", shown) if terminal else shown
+    assert [c for c in plain if c not in "\n\t" and not c.isprintable() and printable(c) != c] == [], plain
+    assert not any(line.lstrip(" !+~>-").startswith("FORGED") for line in re.split(r"\n", plain)), plain
+    plain.encode()
+    return True
+
+
+@given(text=TEXT)
+@settings(deadline=None)
+def test_any_text_is_one_harmless_line_and_stays_as_it_is_the_second_time(text: str) -> None:
+    shown = printable(text)
+    assert "\n" not in shown and is_harmless(shown.replace("FORGED", ""))
+    assert printable(shown) == shown
+    assert is_harmless(printable_lines(text).replace("FORGED", ""))
+    assert is_harmless(shell_word(text.replace("\0", "")).replace("FORGED", ""))
+
+
+@given(
+    fields=st.dictionaries(
+        TEXT, TEXT | st.lists(TEXT, max_size=3) | st.dictionaries(TEXT, TEXT, max_size=2), max_size=4
+    )
+)
+@settings(deadline=None, max_examples=60)
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_any_field_makes_one_harmless_log_line(style: str, fields: dict[str, Any]) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    before = structlog.get_config()
+    try:
+        logs.configure(style=style, level="debug", environ={}, stream=stream)
+        structlog.get_logger().info("document.ready", **{f"x{key}": value for key, value in fields.items()})
+    finally:
+        structlog.configure(**before)
+    stream.flush()
+    written = stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert written.count("\n") == 1 and is_harmless(written)
+    if style == "json":
+        assert json.loads(written)["event"] == "document.ready"
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_traceback_in_a_log_forges_no_line(style: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    before = structlog.get_config()
+    try:
+        logs.configure(style=style, level="debug", environ={}, stream=stream)
+        try:
+            raise ValueError("\x1b[2J\x9b1m\n<3>FORGED")
+        except ValueError:
+            structlog.get_logger().exception("daemon.broke")
+    finally:
+        structlog.configure(**before)
+    stream.flush()
+    lines = stream.buffer.getvalue().decode().splitlines()  # type: ignore[attr-defined]
+    assert not any("\x1b" in line or "\x9b" in line or line.startswith("<3>") for line in lines)
+
+
+NAMES = [name.replace("/", "") + ".md" for name in HOSTILE if "\ud800" not in name]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    place = Place(tmp_path_factory.mktemp("words"))
+    everything = "".join(
+        name for name in HOSTILE if name.isascii() or ("\ud800" not in name and "\udcff" not in name)
+    )
+    for name in NAMES:
+        page = f"---\ntitle: {json.dumps(everything)}\n---\n# head {everything}\n\nneedle {everything}\n"
+        (place.docs / os.fsdecode(os.fsencode(name))).write_bytes(page.encode("utf-8", "surrogatepass"))
+    (place.docs / "\x1b[2Jempty\nFORGED.md").touch()
+    (place.docs / "\x1b[2Jbad\nFORGED.docx").write_bytes(b"no document")
+    (place.docs / "\x1b[2Jsub\nFORGED").mkdir()
+    (place.docs / "\x1b[2Jsub\nFORGED" / ".kbsyncignore").write_bytes(b"\x1b[2J[z-a]\n")
+    place.configure()
+    ran = place.run("--once", "--log-level", "debug")
+    assert ran.code == 1 and is_harmless(ran.err) and is_harmless(ran.out)
+    return place
+
+
+COMMANDS = [
+    ["plan"],
+    ["status", "--documents"],
+    ["search", "needle"],
+    ["verify"],
+    ["explain", NAMES[0]],
+    ["explain", NAMES[0], "--text"],
+    ["explain", "\x1b[2J\nFORGED nothing.md"],
+    ["retry", "\x1b[2J\nFORGED nothing.md"],
+    ["approve", "\x1b[2J\nFORGED"],
+    ["--mirror", "\x1b[2J\nFORGED", "status"],
+    ["\x1b[2J\nFORGED"],
+    ["status", "--\x1b[2J\nFORGED"],
+    ["search", "\x1b[2J\nFORGED \udcff"],
+    ["search", "x", "--after", "\x1b[2J\nFORGED"],
+    ["--config", "/\x1b[2J\nFORGED", "status"],
+    ["--folder", "/\x1b[2J\nFORGED", "--once"],
+    ["--state-dir", "/dev/null/\x1b[2J\nFORGED", "--once"],
+    ["init", "/dev/null/\x1b[2J\nFORGED"],
+    ["--once"],
+    ["--once", "--dry-run"],
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: printable(" ".join(words)))
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
+def test_no_command_writes_what_a_stranger_wrote_as_it_is(
+    place: Place, words: list[str], terminal: bool
+) -> None:
+    ran = place.run(*words, tty=terminal)
+    assert is_harmless(ran.out, terminal=terminal) and is_harmless(ran.err, terminal=terminal)
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "words", [["plan"], ["status", "--documents"], ["search", "needle"], ["verify"], ["explain", NAMES[0]]]
+)
+def test_json_stays_one_document_and_gives_every_name_back(place: Place, words: list[str]) -> None:
+    ran = place.run(*words, "--json")
+    assert ran.out.count("\n") == 1 and is_harmless(ran.out)
+    told = ran.json
+    if words[0] == "status":
+        paths = {item["path"] for item in told["mirrors"][0]["items"]}
+        assert {os.fsdecode(os.fsencode(name)) for name in NAMES} <= paths
+
+
+SAID = "".join(HOSTILE).replace("\ud800", "").replace("\udcff\udc9b", "") + "x" * 1_000_000
+
+
+@pytest.mark.parametrize("kind", ["failed-info", "unauthorized"])
+def test_what_a_service_says_is_cut_and_made_harmless(tmp_path: Path, kind: str) -> None:
+    with desk_in(tmp_path) as desk:
+        desk.write("a.md", "alpha")
+        desk.vendor.play(
+            kind, op="upload", times=0, args={"reason" if kind == "failed-info" else "message": SAID}
+        )
+        shown = [desk.go("--once", "--log-level", "debug"), *_looks(desk)]
+    for ran in shown:
+        assert is_harmless(ran.err) and is_harmless(ran.out)
+        assert len(ran.err) + len(ran.out) < 20_000
+
+
+def _looks(desk: Desk) -> list[Ran]:
+    return [
+        desk.run("status", "--documents"),
+        desk.run("status", "--json", "--documents"),
+        desk.run("explain", "a.md"),
+    ]

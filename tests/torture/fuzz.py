@@ -1,0 +1,46 @@
+"""Every reader of what strangers send is given inputs at random, others for each seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+
+from tests.security.inputs import FIELDS
+from tests.torture.exercise import Exercise, Tally
+
+INPUTS = 1500
+
+
+def fuzz(inputs: st.SearchStrategy[Any], owed: Callable[[Any], None], seed: int, scratch: Path) -> Tally:
+    """`INPUTS` inputs of one field; the smallest that breaks its promise is named."""
+    tally = Tally()
+
+    @seeded(seed)
+    @settings(
+        max_examples=INPUTS,
+        deadline=5000,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(inputs)
+    def every(value: Any) -> None:
+        tally.inputs += 1
+        owed(value)
+
+    try:
+        every()
+    except Exception as error:
+        raise AssertionError(f"seed {seed}: {error!r} {getattr(error, '__notes__', '')}") from error
+    return tally
+
+
+EXERCISES: dict[str, Exercise] = {
+    f"fuzz-{field}": partial(fuzz, inputs, owed) for field, (inputs, owed) in FIELDS.items()
+}
