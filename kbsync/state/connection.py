@@ -74,6 +74,10 @@ def told(path: Path) -> Iterator[None]:
         raise StateError(f"{path}: the disk is full; free some space, the work goes on by itself") from error
     except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
         raise StateError(f"{path} cannot be written ({error}); check its owner and mode") from error
+    except apsw.NoMemError as error:
+        raise StateError(
+            f"{path}: the memory is used up; the work goes on by itself when there is some"
+        ) from error
     except apsw.IOError as error:
         raise StateError(f"{path}: the disk failed ({error})") from error
 
