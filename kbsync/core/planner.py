@@ -223,7 +223,7 @@ def _chosen(
             return upload
         if upload.state is UploadState.FAILED:
             return upload
-    return _adoptable(wish, uploads, server, abilities)
+    return None if server and server.digest == wish.digest else _adoptable(wish, uploads, server, abilities)
 
 
 def _adoptable(
@@ -231,7 +231,7 @@ def _adoptable(
 ) -> Upload | None:
     """A document found at the target that is proven ours: by its bytes, or by name where that is enough.
 
-    Beside a server only bytes prove anything: the state may be older than the document.
+    Beside a server of other bytes only bytes prove anything: the state may be older than the document.
     """
     found = [u for u in uploads if u.state is UploadState.ADOPTING]
     proven = [u for u in found if proves(u, wish)]
