@@ -108,7 +108,9 @@ def plan_of(mirror: MirrorConfig) -> Plan:
 
 @contextmanager
 def opened(installation: Installation, tell: Callable[[str], None]) -> Iterator[Store]:
-    """The state, locked and ready to write. `tell` gets a sentence when a damaged one was set aside.
+    """The state, locked and ready to write. `tell` gets a sentence when a damaged one was set aside,
+
+    which may be at the end, for damage that was met on the way: the next time makes a new one.
 
     Raises `LockedError`, `StateError`, and `UsageError` for a state of a newer kbsync.
     """
@@ -121,11 +123,15 @@ def opened(installation: Installation, tell: Callable[[str], None]) -> Iterator[
             yield store
         finally:
             store.close()
+            if store.damage and store.is_there:
+                tell(_set_aside(installation.state_file, store.damage))
 
 
 def _empty_spool(spool: Path) -> None:
     """Scratch files of a run that was killed."""
     shutil.rmtree(spool, ignore_errors=True)
+    if not spool.is_dir():
+        spool.unlink(missing_ok=True)
     spool.mkdir(mode=0o700, exist_ok=True)
 
 
@@ -134,9 +140,13 @@ def _open_or_set_aside(path: Path, tell: Callable[[str], None]) -> Store:
     try:
         return Store(path)
     except DamagedError as error:
-        aside = set_aside(path)
-        tell(f"{error.what}; it was set aside as {aside.name}, and what is at the target is taken over anew")
+        tell(_set_aside(path, error.what))
         return Store(path)
+
+
+def _set_aside(path: Path, damage: str) -> str:
+    aside = set_aside(path)
+    return f"{damage}; it was set aside as {aside.name}, and what is at the target is taken over anew"
 
 
 def glance(installation: Installation) -> Glance | None:

@@ -24,10 +24,13 @@ from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.outcomes import Happened
 from kbsync.engine.threads import Threads, apart
 from kbsync.engine.watching import Watching
-from kbsync.errors import StateError, UsageError
+from kbsync.errors import KbsyncError, StateError, UsageError
 from kbsync.state.store import Store
 
 log = structlog.get_logger("kbsync")
+
+LOOK_AT_STATE = 5.0
+"""Seconds between two looks at whether the state is still the file that was opened."""
 
 STOP_SECONDS = 1.2
 STOP_LATEST = 1.6
@@ -201,6 +204,7 @@ class Daemon:
         self._arm = arm
         self._stop = asyncio.Event()
         self._hup = asyncio.Event()
+        self._lost = asyncio.Event()
         self._tasks: dict[str, tuple[MirrorConfig, asyncio.Event, asyncio.Task[None]]] = {}
 
     async def run(self) -> None:
@@ -212,8 +216,27 @@ class Daemon:
             signal.SIGINT: end,
             signal.SIGHUP: self._hup.set,
         }
-        with opened(self._installation, tell_damage) as store, _heeding(calls):
+        with _heeding(calls):
+            await self._work()
+            while not self._stop.is_set():
+                await self._work_again()
+
+    async def _work(self) -> None:
+        """On one state file, until told to stop or the file is of no use any more."""
+        self._lost.clear()
+        with opened(self._installation, tell_damage) as store:
+            loop = asyncio.get_running_loop()
+            store.when_damaged(lambda: loop.call_soon_threadsafe(self._lost.set))
             await self._serve(store)
+
+    async def _work_again(self) -> None:
+        """With a new state, in which everything that is in the knowledge bases is taken over."""
+        try:
+            await self._work()
+        except (KbsyncError, OSError) as error:
+            log.error("state.failed", reason=str(error))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), LOOK_AT_STATE)
 
     def _end_soon(self) -> None:
         self._arm(0)
@@ -221,15 +244,24 @@ class Daemon:
 
     async def _serve(self, store: Store) -> None:
         self._adjust(store, self._installation.mirrors)
-        while not self._stop.is_set():
-            waiting = [asyncio.create_task(e.wait()) for e in (self._stop, self._hup)]
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        while not self._stop.is_set() and not self._lost.is_set():
+            waiting = [asyncio.create_task(e.wait()) for e in (self._stop, self._hup, self._lost)]
+            await asyncio.wait(waiting, timeout=LOOK_AT_STATE, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
                 task.cancel()
+            self._look_at(store)
             if self._hup.is_set() and not self._stop.is_set():
                 self._hup.clear()
                 await self._read_again(store)
         await self._end(list(self._tasks))
+
+    def _look_at(self, store: Store) -> None:
+        """Somebody may have deleted the state, or put another one there."""
+        if not store.is_there and not self._lost.is_set():
+            log.error(
+                "state.lost", detail=f"{store.path} is not the file any more that was opened; begun anew"
+            )
+            self._lost.set()
 
     def _adjust(self, store: Store, wanted: Sequence[MirrorConfig]) -> None:
         """Start what is wanted and does not run."""

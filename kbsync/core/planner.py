@@ -223,14 +223,24 @@ def _chosen(
             return upload
         if upload.state is UploadState.FAILED:
             return upload
-    return None if server else _adoptable(wish, uploads, abilities)
+    return None if server and server.digest == wish.digest else _adoptable(wish, uploads, server, abilities)
 
 
-def _adoptable(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> Upload | None:
-    """A document found at the target that is proven ours: by its bytes, or by name where that is enough."""
+def _adoptable(
+    wish: Wish, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
+) -> Upload | None:
+    """A document found at the target that is proven ours: by its bytes, or by name where that is enough.
+
+    Beside a server of other bytes only bytes prove anything: the state may be older than the document.
+    """
     found = [u for u in uploads if u.state is UploadState.ADOPTING]
     proven = [u for u in found if proves(u, wish)]
-    if not proven and abilities.adopt == "name" and not any(_is_unread(u, wish, abilities) for u in found):
+    if (
+        not proven
+        and not server
+        and abilities.adopt == "name"
+        and not any(_is_unread(u, wish, abilities) for u in found)
+    ):
         proven = found
     return proven[0] if proven else None
 
@@ -269,9 +279,7 @@ def _encourage(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
             chosen.purpose is Purpose.RETIRE
         ):
             return (Want(chosen.id),)
-        case UploadState.ADOPTING:
-            return (Serve(chosen.id),)
-        case UploadState.RETIRING:
+        case UploadState.ADOPTING | UploadState.RETIRING:
             return (*((Retire(server.id),) if server else ()), Serve(chosen.id))
         case _:
             return ()

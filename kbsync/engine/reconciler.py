@@ -84,13 +84,17 @@ class Reconciler:
         tree = StateTree(self._store.path, self._mirror)
         listings = scan(terms.plan.root, tree, terms.rules, start=start, deep=deep)
         try:
-            while page := await asyncio.to_thread(self._pull, listings):
+            while page := await asyncio.to_thread(self._pulled, listings):
                 for listing in page:
                     await self._take_listing(listing, deep)
         finally:
             listings.close()
             tree.close()
         return listings.summary
+
+    def _pulled(self, listings: Scan) -> list[Listing]:
+        with self._store.telling():
+            return self._pull(listings)
 
     def _pull(self, listings: Scan) -> list[Listing]:
         """A few listings, or less when one is large; empty at the end."""

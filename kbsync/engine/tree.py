@@ -11,9 +11,13 @@ from kbsync.state.folders import FolderRow, Folders
 
 
 class StateTree:
-    """A `scanner.KnownTree` over one mirror. Used by one thread at a time; `close` it."""
+    """A `scanner.KnownTree` over one mirror. Used by one thread at a time; `close` it.
+
+    Raises `StateError`.
+    """
 
     def __init__(self, path: Path, mirror: int) -> None:
+        self._path = path
         with told(path):
             self._reader = open_reader(path)
         self._folders = Folders(self._reader)
@@ -25,18 +29,21 @@ class StateTree:
 
         Names that are not UTF-8 come from SQLite as bytes; they are few, so only then is the set rebuilt.
         """
-        rows = set(self._entries.rows(self._mirror, directory))
+        with told(self._path):
+            rows = set(self._entries.rows(self._mirror, directory))
         if any(type(row[0]) is bytes for row in rows):
             return {(unbind(row[0]), *row[1:]) for row in rows}
         return rows
 
     def folders(self, directory: str) -> dict[str, KnownFolder]:
         """Stored sub-directories by name."""
-        return {row.path: _known(row) for row in self._folders.below(self._mirror, directory)}
+        with told(self._path):
+            return {row.path: _known(row) for row in self._folders.below(self._mirror, directory)}
 
     def folder(self, directory: str) -> KnownFolder | None:
         """The stored directory itself."""
-        row = self._folders.get(self._mirror, directory)
+        with told(self._path):
+            row = self._folders.get(self._mirror, directory)
         return None if row is None else _known(row)
 
     def close(self) -> None:

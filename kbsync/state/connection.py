@@ -93,6 +93,10 @@ def told(path: Path) -> Iterator[None]:
         raise StateError(f"{path} is kept locked by another program; end that first") from error
     except (apsw.ReadOnlyError, apsw.PermissionsError) as error:
         raise StateError(f"{path} cannot be written ({error}); check its owner and mode") from error
+    except apsw.NoMemError as error:
+        raise StateError(
+            f"{path}: the memory is used up; the work goes on by itself when there is some"
+        ) from error
     except apsw.IOError as error:
         raise StateError(f"{path}: the disk failed ({error}); look at it and its kernel log") from error
 

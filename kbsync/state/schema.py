@@ -129,11 +129,13 @@ def migrate(connection: apsw.Connection) -> None:
         with connection:
             connection.execute(MIGRATIONS[number])
             if number == 0:
-                _choose_first_upload(connection)
+                choose_next_upload(connection)
             connection.pragma("user_version", number + 1)
 
 
-def _choose_first_upload(connection: apsw.Connection) -> None:
+def choose_next_upload(connection: apsw.Connection) -> None:
     """Upload ids are marks at a target: those of a lost state must never be given to other documents."""
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'upload'")
     first = secrets.randbelow(2**51) + 2**32
-    connection.execute("INSERT INTO sqlite_sequence(name, seq) VALUES('upload', ?)", (first,))
+    highest = connection.execute("SELECT coalesce(max(id), 0) FROM upload").get
+    connection.execute("INSERT INTO sqlite_sequence(name, seq) VALUES('upload', ?)", (highest + first,))

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 import apsw
 
-from kbsync.errors import UsageError
-from kbsync.state import schema
+from kbsync.errors import StateError
+from kbsync.state import schema, soundness
 from kbsync.state.connection import DamagedError, open_reader, open_writer, told
 from kbsync.state.entries import Entries
 from kbsync.state.folders import Folders
@@ -32,7 +32,6 @@ from kbsync.state.uploads import Uploads
 
 T = TypeVar("T")
 GROUP = 512
-CHECK_UP_TO = 256 * 1024 * 1024
 
 
 class Tx:
@@ -70,13 +69,20 @@ class Store:
         self._on_commit = on_commit
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._broken: BaseException | None = None
+        self.damage = ""
+        self._on_damage: Callable[[], object] = lambda: None
         with told(path):
+            soundness.refuse_no_file(path)
+            turned_back = soundness.is_turned_back(path)
             self._writer = open_writer(path)
-            _refuse_newer(self._writer, path)
+            soundness.refuse_unfit(self._writer, path)
             if check:
-                _refuse_damaged(self._writer, path)
+                soundness.refuse_damaged(self._writer, path)
             schema.migrate(self._writer)
+            if turned_back:
+                soundness.catch_up(self._writer)
             self._reader = open_reader(path)
+        self._identity = _identity(path)
         self._read_lock = threading.Lock()
         self.readers: Executor = ThreadPoolExecutor(1, "kbsync-state-read")
         self._thread = threading.Thread(target=self._run, name="kbsync-state", daemon=True)
@@ -104,8 +110,28 @@ class Store:
 
     def read_now(self, work: Callable[[Tx], T]) -> T:
         """`read` for threads. The result must not be a lazy iterator."""
-        with self._read_lock:
-            return _within(self._reader, self.path, work)
+        with self._read_lock, self.telling():
+            return _within(self._reader, work)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Within, trouble with the file becomes a `StateError`; `damage` says so of a damaged one."""
+        try:
+            with told(self.path):
+                yield
+        except DamagedError as error:
+            self.damage = str(error)
+            self._on_damage()
+            raise
+
+    def when_damaged(self, tell: Callable[[], object]) -> None:
+        """`tell` is called, from any thread, when damage was met. Nothing can be done with the file then."""
+        self._on_damage = tell
+
+    @property
+    def is_there(self) -> bool:
+        """The file under that name is still the one that is open."""
+        return _identity(self.path) == self._identity
 
     async def aclose(self) -> None:
         """Carry out what was asked for, then close."""
@@ -146,7 +172,7 @@ class Store:
 
     def _commit_group(self, jobs: list[_Job]) -> bool:
         try:
-            with told(self.path):
+            with self.telling():
                 answers = self._transact(jobs)
         except Exception as error:
             for job in jobs:
@@ -206,29 +232,22 @@ class Store:
                 left.done.set_exception(stop)
 
 
-def _refuse_newer(connection: apsw.Connection, path: Path) -> None:
-    if schema.version_of(connection) > schema.VERSION:
-        raise UsageError(f"{path} was written by a newer kbsync; use that version or another --state-dir")
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
-def _refuse_damaged(connection: apsw.Connection, path: Path) -> None:
-    """Before anything is built on it; a file so large that this takes long is checked as it is read."""
-    if path.stat().st_size > CHECK_UP_TO:
-        return
-    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict is None or verdict[0] != "ok":
-        raise DamagedError(f"{path} is damaged ({verdict[0] if verdict else 'unreadable'})")
-
-
-def _within(connection: apsw.Connection, path: Path, work: Callable[[Tx], T]) -> T:
+def _within(connection: apsw.Connection, work: Callable[[Tx], T]) -> T:
     """`work` sees one consistent state."""
-    with told(path):
-        connection.execute("BEGIN")
-        try:
-            return work(Tx(connection))
-        finally:
+    connection.execute("BEGIN")
+    try:
+        return work(Tx(connection))
+    finally:
+        if connection.in_transaction:  # trouble with the disk ends it by itself
             connection.execute("ROLLBACK")
-    raise AssertionError("unreachable")
 
 
 def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
@@ -238,14 +257,27 @@ def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
             copy.step(1000)
 
 
+@contextmanager
+def _looking(path: Path) -> Iterator[None]:
+    """Who only looks can do nothing about damage but say who does."""
+    try:
+        with told(path):
+            yield
+    except DamagedError as error:
+        raise StateError(
+            f"{error}; the next pass puts it aside and takes over what is in the knowledge base"
+        ) from error
+
+
 class Glance:
     """The state file for commands that only look: takes no lock, writes nothing, makes no file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with told(path):
+        with _looking(path):
+            soundness.refuse_no_file(path)
             self._reader = open_reader(path)
-            _refuse_newer(self._reader, path)
+            soundness.refuse_unfit(self._reader, path)
 
     @property
     def is_made(self) -> bool:
@@ -254,7 +286,8 @@ class Glance:
 
     def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on one consistent state."""
-        return _within(self._reader, self.path, work)
+        with _looking(self.path):
+            return _within(self._reader, work)
 
     def backup(self, destination: apsw.Connection) -> None:
         """Copy a consistent state into an open, empty database."""

@@ -1,0 +1,282 @@
+"""A start after kill -9 with 100,000 documents in the state and 1,000 jobs under way.
+
+Usage: python benchmarks/recovery.py [FILES]     (two minutes; the file system must keep access times)
+
+The state holds the rows that a mirror would have that was killed: 200 jobs each that were intended, being
+sent, unsure, indexing and retiring; of those being sent or unsure every other one had arrived. The stand-in
+has the documents. Measured are a pass that goes on from there (a process of its own), from its start to its
+first request and to the first one about a job, and how many files were read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tree import build
+from zhipu_rig import KEY, KNOWLEDGE_ID, Mirror, _watched
+
+from kbsync import daemon, logs
+from kbsync.assembly import Installation, opened
+from kbsync.config.loader import load
+from kbsync.core.model import SELECTED, Kind, Presence, Purpose, Status, Upload, UploadState
+from kbsync.engine.terms import Terms
+from kbsync.engine.tree import StateTree
+from kbsync.source.scanner import Listing, scan
+from kbsync.standin.server import Server
+from kbsync.standin.zhipu import application
+from kbsync.standin.zhipu.app import ZhipuApplication
+from kbsync.state.entries import Entry
+from kbsync.state.folders import join
+from kbsync.state.store import Store, Tx
+
+FILES = 100_000
+EACH = 200
+OPEN = (
+    UploadState.INTENDED,
+    UploadState.SENDING,
+    UploadState.UNSURE,
+    UploadState.INDEXING,
+    UploadState.RETIRING,
+)
+WITHIN = 2.0
+"""Seconds from the start of the process to its first useful request."""
+
+MOST_MIB = 200.0
+
+
+@dataclass(slots=True)
+class Filler:
+    """Makes the rows of one mirror, and what the base holds of them."""
+
+    terms: Terms
+    app: ZhipuApplication
+    numbers: Iterator[int]
+
+    def listing(self, tx: Tx, listing: Listing) -> None:
+        """One directory: its files and their uploads."""
+        tx.folders.seen(self.terms.mirror, listing.path, listing.version, listing.is_mount)
+        for found in listing.changed:
+            if found.kind is Kind.FILE:
+                self.file(tx, join(listing.path, found.name), found.stamp)
+
+    def file(self, tx: Tx, path: str, stamp: Any) -> None:
+        """The first files have jobs under way, all others are ready."""
+        content = unnoticed(self.terms.plan.root / path)
+        digest, number = hashlib.sha256(content).hexdigest(), next(self.numbers)
+        state = OPEN[number // EACH] if number < EACH * len(OPEN) else UploadState.SERVING
+        is_ready = state in (UploadState.SERVING, UploadState.RETIRING)
+        status = Status.READY if is_ready else Status.PENDING
+        tx.entries.put(
+            self.terms.mirror, Entry(path, stamp, digest, SELECTED, True, Presence.PRESENT, status, 0.0)
+        )
+        if state is UploadState.RETIRING:
+            self.add(tx, path, digest, content, UploadState.SERVING, arrived=True)
+            old = b"older " + content
+            self.add(tx, path, hashlib.sha256(old).hexdigest(), old, state, arrived=True)
+        else:
+            self.add(tx, path, digest, content, state, arrived=has_arrived(state, number))
+
+    def add(
+        self, tx: Tx, path: str, digest: str, content: bytes, state: UploadState, *, arrived: bool
+    ) -> None:
+        """One upload, with its document where it arrived."""
+        terms, now = self.terms, time.time()
+        name = terms.naming.name(path, digest)
+        remote = self.document(name, content) if arrived else None
+        known = remote if state not in (UploadState.SENDING, UploadState.UNSURE) else None
+        row = Upload(
+            id=0,
+            mirror=terms.mirror,
+            binding=terms.binding,
+            path=path,
+            label=path,
+            name=name,
+            digest=digest,
+            size=len(content),
+            recipe=terms.recipe(path),
+            state=state,
+            remote_id=known,
+            created_at=now,
+        )
+        tx.uploads.add(row if state is UploadState.SERVING else under_way(row, now))
+
+    def document(self, name: str, content: bytes) -> str:
+        """A document at the base."""
+        text = content.decode()
+        return str(self.app.put_foreign({"name": name, "text": text, "base": KNOWLEDGE_ID})["id"])
+
+
+def unnoticed(path: Path) -> bytes:
+    """The content, read so that the access time does not tell."""
+    opened = os.open(path, os.O_RDONLY | os.O_NOATIME)
+    try:
+        return os.read(opened, 1_000_000)
+    finally:
+        os.close(opened)
+
+
+def has_arrived(state: UploadState, number: int) -> bool:
+    """Whether the base has a document of this upload."""
+    if state in (UploadState.SENDING, UploadState.UNSURE):
+        return number % 2 == 0
+    return state is not UploadState.INTENDED
+
+
+def under_way(row: Upload, now: float) -> Upload:
+    """What the journal says of a job when the process is killed."""
+    began = replace(row, next_look_at=now, attempts=1, sent_at=now - 1)
+    match row.state:
+        case UploadState.INTENDED:
+            return replace(row, next_look_at=now)
+        case UploadState.INDEXING:
+            return replace(began, accepted_at=now)
+        case UploadState.RETIRING:
+            return replace(began, attempts=0, purpose=Purpose.RETIRE)
+        case _:
+            return began
+
+
+def fill(installation: Installation, app: ZhipuApplication) -> None:
+    """The state and the base as they are at the kill."""
+    with opened(installation, print) as store:
+        run = daemon.mirror_run(installation, installation.mirrors[0], store)
+        terms = asyncio.run(bound(run))
+        filler = Filler(terms, app, itertools.count())
+        with closing(StateTree(store.path, terms.mirror)) as known:
+            every = scan(terms.plan.root, known, terms.rules)
+            for page in iter(lambda: list(itertools.islice(every, 20)), []):
+                record(store, filler, page)
+        store.submit(lambda tx: tx.mirrors.pass_ended(terms.mirror, time.time(), True)).result()
+
+
+def record(store: Store, filler: Filler, page: list[Listing]) -> None:
+    """Some directories in one transaction."""
+
+    def work(tx: Tx) -> None:
+        for listing in page:
+            filler.listing(tx, listing)
+
+    store.submit(work).result()
+
+
+async def bound(run: Any) -> Terms:
+    """Bind the mirror to its (empty) base."""
+    assert await run.begin(), run.halt or run.trouble
+    terms: Terms = run.parts.ledger.terms
+    await run.end()
+    return terms
+
+
+@dataclass(slots=True)
+class Watch:
+    """When the server was first asked for anything, and for something about a job; seconds."""
+
+    server: Server
+    began: float = 0.0
+    first: float = 0.0
+    useful: float = 0.0
+
+    def look(self) -> None:
+        """Until both are known."""
+        while not self.useful:
+            asked = dict(self.server.requests.by_op)
+            now = time.perf_counter() - self.began
+            self.first = self.first or (now if asked else 0.0)
+            if asked.keys() - {"base", "capacity"}:
+                self.useful = now
+            time.sleep(0.002)
+
+
+def rest(folder: Path) -> None:
+    """Set access times into the past, where a read shows in them."""
+    for path in folder.rglob("*.md"):
+        os.utime(path, ns=(0, path.stat().st_mtime_ns))
+
+
+def were_read(folder: Path) -> int:
+    """How many files were opened and read since."""
+    return sum(path.stat().st_atime_ns != 0 for path in folder.rglob("*.md"))
+
+
+def keeps_access_times(place: Path) -> bool:
+    """Whether a read shows at all."""
+    probe = place / "probe"
+    probe.write_text("x")
+    os.utime(probe, ns=(0, probe.stat().st_mtime_ns))
+    probe.read_text()
+    return probe.stat().st_atime_ns != 0
+
+
+def started(mirror: Mirror) -> subprocess.Popen[bytes]:
+    """A pass as a process of its own."""
+    command = [sys.executable, "-m", "kbsync", "--once", "--json", "-q", "--config", str(mirror.config)]
+    return subprocess.Popen([*command, "--state-dir", str(mirror.state)], stdout=subprocess.PIPE)
+
+
+def timed(what: str, work: Callable[[], Any]) -> None:
+    """Do it and say how long it took."""
+    began = time.perf_counter()
+    work()
+    print(f"  {what:32}{time.perf_counter() - began:7.1f} s", flush=True)
+
+
+def measure(mirror: Mirror, server: Server, files: int) -> None:
+    """Go on after the kill; print and assert."""
+    server.requests.clear()
+    watch = Watch(server, time.perf_counter())
+    looking = threading.Thread(target=watch.look, daemon=True)
+    looking.start()
+    process = started(mirror)
+    looking.join()
+    print(f"  first request                   {watch.first:7.2f} s")
+    print(f"  first request about a job       {watch.useful:7.2f} s   (at most {WITHIN:.0f} s)", flush=True)
+    peak, _ = _watched(process)
+    seconds = time.perf_counter() - watch.began
+    read, asked = were_read(mirror.folder), dict(server.requests.by_op)
+    print(f"  everything settled              {seconds:7.1f} s, exit code {process.returncode}")
+    print(f"  files read                      {read:7,}     (jobs that are sent; not {files:,})")
+    print(f"  peak                            {peak:7.0f} MiB (at most {MOST_MIB:.0f} MiB)")
+    print(f"  requests                        {asked}")
+    assert process.returncode == 0
+    assert asked.get("upload", 0) <= 2 * EACH, "only what had not arrived is sent"
+    assert read <= 3 * EACH
+    assert peak <= MOST_MIB
+    assert watch.useful <= WITHIN
+
+
+def main() -> None:
+    """Build, kill, measure."""
+    logs.configure(style="json", level="error")
+    files = int(sys.argv[1]) if len(sys.argv) > 1 else FILES
+    with tempfile.TemporaryDirectory() as place:
+        mirror = Mirror(Path(place))
+        app = application(KEY, 7, (0.0, 0.0))
+        server = Server(app)
+        mirror.state.mkdir()
+        assert keeps_access_times(Path(place))
+        with server.in_thread():
+            mirror.aim(server.url, 4)
+            print(f"recovery, {files:,} documents, {EACH * len(OPEN):,} jobs under way")
+            timed("the folder", lambda: build(mirror.folder, files, max(1, files // 100)))
+            rest(mirror.folder)
+            time.sleep(2.1)
+            config = load(mirror.config, os.environ)
+            timed("the state", lambda: fill(Installation(config, mirror.state), app))
+            measure(mirror, server, files)
+
+
+if __name__ == "__main__":
+    main()

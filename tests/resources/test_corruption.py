@@ -1,0 +1,186 @@
+"""Whatever happens to the state file: nothing at the knowledge base is sent a second time."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from kbsync.assembly import _open_or_set_aside
+from kbsync.errors import StateError
+from kbsync.state.store import Store
+from tests.cli.vendor import Desk, desk_in, digests_in, eventually
+from tests.engine.world import World
+from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.resources.spoiling import LOST, SPOILT, kept_copy, put_back
+from tests.share import boundaries
+
+FILES = 12
+
+
+def reopened(world: World) -> list[str]:
+    """Open the state as a start does; what a person is told."""
+    told: list[str] = []
+    _open_or_set_aside(world.state / "state.db", told.append).close()
+    return told
+
+
+@asynccontextmanager
+async def mirrored(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
+    world = RemoteWorld(tmp_path)
+    async with world.serving():
+        world.write_many(FILES)
+        await world.once()
+        yield world
+
+
+@pytest.mark.parametrize("kind", [*SPOILT, *LOST])
+async def test_nothing_is_sent_again_to_a_base_whatever_became_of_the_state(
+    tmp_path: Path, kind: str
+) -> None:
+    world = World(tmp_path)
+    world.write_many(FILES)
+    await world.once()
+    {**SPOILT, **LOST}[kind](world.state / "state.db")
+    told = reopened(world)
+    assert bool(told) == (kind in SPOILT)
+    await world.once()
+    assert world.puts() == FILES
+    assert world.served() == world.on_disk()
+    aside = world.state / "state.db.damaged-1"
+    assert (aside.exists() or aside.is_symlink()) == bool(told)
+
+
+@pytest.mark.parametrize("kind", [*SPOILT, *LOST])
+async def test_nothing_is_sent_again_to_a_service_whatever_became_of_the_state(
+    tmp_path: Path, kind: str
+) -> None:
+    async with mirrored(tmp_path) as world:
+        {**SPOILT, **LOST}[kind](world.state / "state.db")
+        reopened(world)
+        await world.once()
+        assert world.asked("upload") == FILES
+        assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_a_state_put_back_from_a_backup_sends_nothing_that_was_sent_since(tmp_path: Path) -> None:
+    async with mirrored(tmp_path) as world:
+        state = world.state / "state.db"
+        backup = kept_copy(state)
+        world.write("f0.md", "edited after the backup")
+        world.write("later.md", "written after the backup")
+        world.delete("f1.md")
+        await world.once()
+        sent = world.asked("upload")
+        put_back(backup, state)
+        await world.once()
+        assert world.asked("upload") == sent == FILES + 2
+        assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_uploads_after_a_state_was_put_back_have_numbers_never_given_before(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write("a.md", "alpha")
+    await world.once()
+    backup = kept_copy(world.state / "state.db")
+    world.write("b.md", "beta")
+    await world.once()
+    given = set(world.glance(lambda tx: [row.id for row in tx.uploads.at(1, 1, "b.md")]))
+    put_back(backup, world.state / "state.db")
+    world.write("c.md", "gamma")
+    await world.once()
+    assert not given & set(world.glance(lambda tx: [row.id for row in tx.uploads.at(1, 1, "c.md")]))
+    assert world.served() == world.on_disk()
+    assert world.puts() == 3
+
+
+async def test_damage_met_in_the_middle_of_a_pass_sends_nothing_twice(tmp_path: Path) -> None:
+    """The file is overwritten after each commit in turn."""
+    for number in boundaries(3):
+        place = tmp_path / str(number)
+        place.mkdir()
+        if await spoilt_after(World(place), number):
+            continue
+        assert number > 10
+        return
+
+
+async def spoilt_after(world: World, number: int) -> bool:
+    """Overwrite the state after that many commits; whether there were so many."""
+    world.write_many(FILES)
+    passed = 0
+
+    def spoil(moment: str) -> None:
+        nonlocal passed
+        passed += moment == "after"
+        if moment == "after" and passed == number:
+            overwrite(world.state / "state.db")
+
+    world.on_commit = spoil
+    with suppress(StateError):
+        await world.once()
+    assert world.store is not None
+    world.on_commit = None
+    reopened(world)
+    await world.once()
+    assert world.served() == world.on_disk(), f"after commit {number}"
+    assert world.puts() == FILES, f"after commit {number}"
+    return passed >= number
+
+
+def overwrite(state: Path) -> None:
+    """As a program does that takes the disk for its own."""
+    for file in (state, state.with_name("state.db-wal")):
+        size = max(file.stat().st_size, 8192)
+        file.write_bytes(b"\xa5" * size)
+
+
+def test_a_store_that_met_damage_says_so(tmp_path: Path) -> None:
+    store, told = Store(tmp_path / "state.db"), list[str]()
+    store.when_damaged(lambda: told.append("damaged"))
+    store.submit(lambda tx: tx.mirrors.add("m", "/srv/m", "local")).result()
+    overwrite(tmp_path / "state.db")
+    with pytest.raises(StateError, match="damaged"):
+        store.read_now(lambda tx: tx.mirrors.all())
+    assert told == ["damaged"] and "damaged" in store.damage
+    store.close()
+
+
+@pytest.fixture
+def desk(tmp_path: Path):  # type: ignore[no-untyped-def]
+    with desk_in(tmp_path) as desk:
+        yield desk
+
+
+def test_a_daemon_that_meets_damage_sets_it_aside_and_takes_everything_over(desk: Desk) -> None:
+    for n in range(6):
+        desk.write(f"f{n}.md", f"text {n}")
+    daemon = desk.watch()
+    daemon.says("document.ready", times=6)
+    overwrite(desk.state / "state.db")
+    desk.write("new.md", "written after the damage")
+    assert "set aside" in daemon.says("state.set_aside")["detail"]
+    eventually(lambda: desk.vendor.digests() == digests_in(desk.docs), 30)
+    daemon.says("watch.started", times=2)
+    assert daemon.end() == 0
+    assert desk.vendor.asked("upload") <= 7
+    assert desk.once()["mirrors"][0]["documents"]["ready"] == 7
+    assert desk.vendor.digests() == digests_in(desk.docs)
+
+
+def test_a_daemon_whose_state_is_deleted_makes_another_and_sends_nothing_again(desk: Desk) -> None:
+    desk.write("a.md", "alpha")
+    daemon = desk.watch()
+    daemon.says("document.ready")
+    for file in desk.state.glob("state.db*"):
+        file.unlink()
+    daemon.says("state.lost")
+    daemon.says("watch.started", times=2)
+    eventually(lambda: desk.status()["documents"]["ready"] == 1)
+    os.kill(daemon.process.pid, signal.SIGTERM)
+    assert daemon.process.wait(10) == 0
+    assert desk.vendor.asked("upload") == 1
