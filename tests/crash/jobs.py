@@ -53,7 +53,6 @@ async def rename(stage: Stage, turn: int) -> Edit:
 
 
 async def delete(stage: Stage, turn: int) -> Edit:
-    await stage.refill()
     [gone] = stage.spare(1)
     stage.world.delete(gone)
     return Edit({gone})
@@ -73,7 +72,6 @@ async def adopt(stage: Stage, turn: int) -> Edit:
 
 async def approve(stage: Stage, turn: int) -> Edit:
     """Two deletions were held and are let go, a third file came back meanwhile."""
-    await stage.refill()
     first, second, back = stage.spare(3)
     text = (stage.world.root / back).read_text()
     for path in (first, second, back):

@@ -64,11 +64,17 @@ class Stage(ABC):
     async def bury(self) -> None:
         """Take back what the system takes back from a process that is dead."""
 
-    async def refill(self) -> None:
-        """Mirror some more files when few are left to be edited."""
-        if len(self.world.on_disk()) < FILES:
+    async def tidy(self) -> None:
+        """Some files to be edited, and not so many that passes grow longer from turn to turn."""
+        there = len(self.world.on_disk())
+        if there < FILES:
             self.world.write_many(FILES, f"more{self.world.clock.now:.0f}-")
-            await self.world.once()
+        elif there > 2 * FILES:
+            for path in self.spare(FILES):
+                self.world.delete(path)
+        else:
+            return
+        await self.world.once()
 
     def spare(self, n: int) -> list[str]:
         """Some mirrored files that may be edited, moved and deleted."""

@@ -57,7 +57,7 @@ class Trial:
     async def begin(self) -> None:
         stage = self.stage
         stage.world.clock.now += HOLD_WINDOW
-        await stage.refill()
+        await stage.tidy()
         self.sent, self.known = len(stage.sent()), stage.documents()
         self.watch = Watch(stage, {path: {path} for path in stage.searchable()})
         self.edit = await self.job.begin(stage, self.turn)

@@ -113,6 +113,7 @@ class World:
         self.breaches: list[str] = []
         self.on_commit: Callable[[str], None] | None = None
         self.store: Store | None = None
+        self._executor: CountingExecutor | None = None
 
     # -- the folder ------------------------------------------------------------------------------------
 
@@ -137,7 +138,9 @@ class World:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Store]:
-        executor = CountingExecutor()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+        executor = self._executor = CountingExecutor()
         loop = asyncio.get_running_loop()
         loop.set_default_executor(executor)
         store = self.store = Store(self.state / "state.db", on_commit=self.on_commit)
