@@ -59,7 +59,7 @@ class Trial:
         stage.world.clock.now += HOLD_WINDOW
         await stage.tidy()
         self.sent, self.known = len(stage.sent()), stage.documents()
-        self.watch = Watch(stage, {path: {path} for path in stage.searchable()})
+        self.watch = Watch(stage, {path: {path} for path in stage.searchable() & stage.digests().keys()})
         self.edit = await self.job.begin(stage, self.turn)
         self.watch.allow(self.edit)
         stage.on_effect = self.watch.look
@@ -106,8 +106,9 @@ class Trial:
 
     def _judge_documents(self) -> None:
         wanted, found = self.stage.digests(), self.stage.documents()
+        searchable = self.stage.searchable()
         for path in wanted:
-            if not set(wanted[path]) <= set(found.get(path, [])):
+            if path not in searchable or not set(wanted[path]) <= set(found.get(path, [])):
                 self._blame("lost", f"{path} is missing or out of date")
         for path, digests in found.items():
             if len(digests) > len(wanted.get(path, [])):
