@@ -1,5 +1,6 @@
 # make try [FOLDER=~/some/folder]   mirror a folder and search it (default: this project's docs/)
 # make test                         every check and every test
+# make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over
 #
 # VENV=…    where the virtual environment lies (default: .venv)
 # PYTHON=…  the Python it is made from (default: the newest of 3.14 … 3.11 that works)
@@ -7,11 +8,11 @@
 
 VENV ?= .venv
 FOLDER ?= docs
-export VENV PYTHON FOLDER QUERY ONLY
+export VENV PYTHON FOLDER QUERY ONLY TIME SEED
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup try test lint bench
+.PHONY: help setup try test torture lint bench
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -26,6 +27,9 @@ test: setup
 
 lint: setup
 	@tools/check.sh lint shape
+
+torture: setup
+	@tools/torture.sh
 
 bench: setup
 	@tools/bench.sh

@@ -120,7 +120,7 @@ class Store:
             with told(self.path):
                 yield
         except DamagedError as error:
-            self.damage = str(error)
+            self.damage = error.what
             self._on_damage()
             raise
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from kbsync import assembly, daemon, logs
 from kbsync.assembly import Installation
-from kbsync.config.model import folder_config
+from kbsync.config.model import DeletionRules, folder_config
 from kbsync.state.store import Store
 from kbsync.targets.local.index import Index
 
@@ -50,9 +50,11 @@ def watch_index(executioner: Executioner) -> None:
 
 
 def installation(folder: Path, state: Path) -> Installation:
-    """As `--folder` makes it, but with a short settle."""
+    """As `--folder` makes it, but with a short settle, and deletions need not ask."""
     config = folder_config(folder)
-    return Installation(replace(config, mirrors=(replace(config.mirrors[0], settle=0.1),)), state)
+    never = DeletionRules(hold_fraction=1.0, hold_count=1000)
+    mirror = replace(config.mirrors[0], settle=0.1, deletions=never)
+    return Installation(replace(config, mirrors=(mirror,)), state)
 
 
 def main(folder: str, state: str, at: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kbsync.engine.once import run_once
@@ -19,21 +19,36 @@ from tests.engine.world import World
 
 @dataclass
 class Guillotine:
-    """Falls at boundary number `at` (from 1), never when None. `passed` names every boundary."""
+    """Falls at boundary number `at` (from 1), or once the boundaries `upon` were passed in this order.
+
+    Never when neither is given. `passed` names every boundary.
+    """
 
     at: int | None = None
+    upon: Sequence[str] = ()
     passed: list[str] = field(default_factory=list)
     fallen: bool = False
+    _seen: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def boundary(self, name: str) -> None:
+        """The program is at a boundary. Raises `Crash` from the fall on."""
+        self.mark(name)
+        if self.fallen:
+            raise Crash(name)
+
+    def mark(self, name: str) -> None:
+        """The other side is at a boundary: it goes on, whatever becomes of the program."""
         with self._lock:
-            if self.fallen:
-                raise Crash(name)
-            self.passed.append(name)
-            if self.at is not None and len(self.passed) == self.at:
-                self.fallen = True
-                raise Crash(name)
+            if not self.fallen:
+                self.passed.append(name)
+                self.fallen = len(self.passed) == self.at or self._has_seen(name)
+
+    def _has_seen(self, name: str) -> bool:
+        if self._seen < len(self.upon) and name == self.upon[self._seen]:
+            self._seen += 1
+            return self._seen == len(self.upon)
+        return False
 
 
 async def run_until(world: World, guillotine: Guillotine) -> None:
@@ -53,9 +68,10 @@ async def run_to(world: World, guillotine: Guillotine) -> None:
         async with world.running() as store:
             run = world.make_run(store)
             passing = asyncio.create_task(run_once(run))
+            parts = None
             while not passing.done() and not guillotine.fallen:
                 await asyncio.sleep(0.0005)
-            parts = run.parts
+                parts = run.parts or parts  # a pass that ends by itself lets go of them
             if guillotine.fallen:
                 passing.cancel()
             with contextlib.suppress(asyncio.CancelledError, Crash, Exception):
@@ -75,26 +91,3 @@ async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def enumerate_boundaries(
-    make: Callable[[], Awaitable[World]],
-    prepare: Callable[[World], object],
-    check: Callable[[World], None],
-    numbers: Iterator[int],
-) -> int:
-    """Run the pass after `prepare` once for each boundary in `numbers`, crash there, recover, and `check`.
-
-    `make` gives a world whose folder is already mirrored. Returns the number of boundaries, about.
-    """
-    for number in numbers:
-        world = await make()
-        prepare(world)
-        guillotine = Guillotine(at=number)
-        await run_until(world, guillotine)
-        world.breaches.clear()  # rows of a cut transaction never reached the disk
-        await world.once()
-        check(world)
-        if not guillotine.fallen:
-            return number - 1
-    raise AssertionError("the numbers came to an end")

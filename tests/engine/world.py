@@ -169,6 +169,7 @@ class World:
         self.on_commit: Callable[[str], None] | None = None
         self.store: Store | None = None
         self.is_inline = False
+        self._executor: CountingExecutor | None = None
 
     # -- the folder ------------------------------------------------------------------------------------
 
@@ -193,7 +194,9 @@ class World:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Store]:
-        executor = Inline() if self.is_inline else CountingExecutor()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+        executor = self._executor = Inline() if self.is_inline else CountingExecutor()
         loop = asyncio.get_running_loop()
         loop.set_default_executor(executor)
         store = self.store = Store(self.state / "state.db", on_commit=self.on_commit)

@@ -154,12 +154,12 @@ class RemoteWorld(World):
         """What the base holds now, everybody's."""
         return [one for one in self.app.snapshot()["documents"] if not one.get("deleted")]
 
-    def bytes_by_path(self) -> dict[str, list[str]]:
-        """SHA-256 of every document of ours, by the path in its name."""
+    def bytes_by_path(self, *, searchable: bool = False) -> dict[str, list[str]]:
+        """SHA-256 of every document of ours, or of those that are found, by the path in its name."""
         naming = Naming(self.plan.prefix, self.plan.names)
         found: dict[str, list[str]] = {}
         for one in self.documents():
-            if str(one["id"]) in self.foreign:
+            if str(one["id"]) in self.foreign or (searchable and one["stat"] != 1):
                 continue
             reading = naming.read(one["sent_name"])
             if reading is not None and reading.path is not None:

@@ -1,0 +1,100 @@
+"""SIGKILL of the real process with the embedded target, at chosen commits of the state and of the index."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+from kbsync.targets.local.target import LocalTarget
+from tests.crash.driver import installation
+from tests.torture.exercise import Broken, Tally
+
+KEPT = "f0.md"
+
+
+class Victim:
+    """A folder of six files, its state, and the process that mirrors it."""
+
+    def __init__(self, place: Path) -> None:
+        self.folder, self.state = place / "docs", place / "state"
+
+    def write_files(self) -> None:
+        self.folder.mkdir(parents=True)
+        for i in range(6):
+            (self.folder / f"f{i}.md").write_text(f"text of f{i}")
+
+    def run(self, at: int) -> int:
+        """Boundaries gone through, or 0 when it was killed at boundary `at`."""
+        command = [sys.executable, "-m", "tests.crash.driver", str(self.folder), str(self.state), str(at)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode in (0, -9), done.stderr
+        return int(done.stdout) if done.returncode == 0 else 0
+
+    def edit(self, turn: int) -> None:
+        """Some of everything; the kept file is left alone."""
+        changed, moved, gone = sorted(path for path in self.folder.glob("*.md") if path.name != KEPT)[:3]
+        (self.folder / f"new{turn}.md").write_text(f"a new file in turn {turn}")
+        (self.folder / f"other{turn}.md").write_text(f"another new file in turn {turn}")
+        changed.write_text(f"{changed.name} changed in turn {turn}")
+        moved.rename(moved.with_name(f"moved{turn}.md"))
+        gone.unlink()
+
+    def indexed(self) -> dict[str, list[str]]:
+        """What is in the knowledge base: texts by path."""
+        place = installation(self.folder, self.state)
+        target = place.target(place.mirrors[0], read_only=True)
+        assert isinstance(target, LocalTarget)
+
+        async def texts() -> dict[str, list[str]]:
+            found: dict[str, list[str]] = {}
+            async for listed in target.list():
+                text = (await target.explain(listed.remote_id)).text.strip()
+                found.setdefault(listed.path or "", []).append(text)
+            await target.aclose()
+            return found
+
+        return asyncio.run(texts())
+
+    def on_disk(self) -> dict[str, list[str]]:
+        return {str(p.relative_to(self.folder)): [p.read_text().strip()] for p in self.folder.rglob("*.md")}
+
+    def judge(self, tally: Tally) -> None:
+        """Raises `Broken` unless each file is exactly one document with its text."""
+        found, wanted = self.indexed(), self.on_disk()
+        if found != wanted:
+            tally.lost += sum(wanted[path] != found.get(path) for path in wanted)
+            tally.duplicated += sum(len(texts) > len(wanted.get(path, [])) for path, texts in found.items())
+            raise Broken(f"indexed {found}, on disk {wanted}", tally)
+
+    def has_kept(self) -> bool:
+        """The file that nobody touches is found."""
+        index = self.state / "kb" / "docs" / "index.db"
+        return index.exists() and self.indexed().get(KEPT) == ["text of f0"]
+
+    def judge_kept(self, tally: Tally) -> None:
+        """Raises `Broken` unless the file that nobody touches is found."""
+        if not self.has_kept():
+            tally.gaps += 1
+            raise Broken(f"{KEPT} was not found after a kill", tally)
+
+
+def kill_at_random(seed: int, place: Path, kills: int) -> Tally:
+    """Killed again and again while files change, then left to finish."""
+    chance, victim, tally = random.Random(seed), Victim(place), Tally()
+    victim.write_files()
+    was_found = False
+    while tally.crashes < kills and tally.steps < 4 * kills:
+        if victim.run(chance.randint(1, 14)) == 0:
+            tally.crashes += 1
+        tally.steps += 1
+        if was_found:
+            victim.judge_kept(tally)
+        was_found = was_found or victim.has_kept()
+        if chance.random() < 0.4:
+            victim.edit(tally.steps)
+    victim.run(0)
+    victim.judge(tally)
+    return tally

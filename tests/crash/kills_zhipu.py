@@ -1,0 +1,144 @@
+"""SIGKILL of the real process at random moments while it mirrors into the stand-in of Zhipu over TCP."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.cli.vendor import LONGEST, Desk, desk_in, digests_in
+from tests.torture.exercise import Broken, Tally
+
+FILES = 60
+KEPT = "kept.md"
+
+
+@contextmanager
+def busy_desk(place: Path) -> Iterator[Desk]:
+    """Answers take 40 ms, the list is 300 ms behind, documents are searchable after 50 to 400 ms."""
+    with desk_in(place, latency=0.04) as desk:
+        desk.vendor.turn(vectorize=[0.05, 0.4], list_lag=0.3)
+        for n in range(FILES):
+            folder = "" if n % 3 else "guides/"
+            desk.write(f"{folder}f{n}.md", f"text of f{n}\n")
+        desk.write(KEPT, "this file is not touched\n")
+        yield desk
+
+
+def kill(desk: Desk, process: subprocess.Popen[bytes], chance: random.Random) -> bool:
+    """Kill it somewhere within its work; False when it came to its end before.
+
+    The time it takes to start tells nothing, so the moment counts from its first request, or from its
+    first upload, since more can go wrong from there on.
+    """
+    op = chance.choice(["", "upload", "upload"])
+    before = desk.vendor.asked(op)
+    deadline = time.monotonic() + LONGEST
+    while desk.vendor.asked(op) == before and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0.0, 0.3))
+    process.send_signal(signal.SIGKILL)
+    return process.wait(LONGEST) == -signal.SIGKILL
+
+
+def write_more(desk: Desk, turn: int) -> None:
+    """So that every run has something to send."""
+    for n in range(3):
+        desk.write(f"new/{turn}-{n}.md", f"new {n} in turn {turn}\n")
+
+
+def plant(desk: Desk) -> dict[str, str]:
+    """Documents of others, one of them under the name of a file of ours."""
+    for name in ("guide.md", "f1.md"):
+        desk.vendor.plant(name, f"somebody's {name}")
+    return foreign(desk)
+
+
+def foreign(desk: Desk) -> dict[str, str]:
+    """SHA-256 of others' documents by id."""
+    return {one["id"]: one["sha256"] for one in desk.vendor.documents() if one["foreign"]}
+
+
+def edit(desk: Desk, turn: int, chance: random.Random) -> set[str]:
+    """Some of everything, each text a new one; the paths that are no more."""
+    files = sorted(path for path in desk.docs.rglob("*.md") if path.name != KEPT)
+    changed, moved, gone = chance.sample(files, 3)
+    changed.write_text(f"changed in turn {turn}\n")
+    moved.rename(moved.with_name(f"moved{turn}.md"))
+    gone.unlink()
+    write_more(desk, turn)
+    return {str(path.relative_to(desk.docs)) for path in (moved, gone)}
+
+
+def searchable(desk: Desk) -> set[str]:
+    """Paths of which some version is found at this moment."""
+    return {path for path, them in desk.vendor.by_path().items() if any(one["stat"] == 1 for one in them)}
+
+
+def judge(desk: Desk, others: dict[str, str], tally: Tally) -> None:
+    """One document a file with the right bytes, nothing of others touched, each version stored once.
+
+    Raises `Broken`.
+    """
+    desk.once()
+    found, wanted = desk.vendor.digests(), digests_in(desk.docs)
+    tally.lost += sum(not set(wanted[path]) <= set(found.get(path, [])) for path in wanted)
+    tally.duplicated += sum(len(them) > len(wanted.get(path, [])) for path, them in found.items())
+    tally.lost += sum(one["stat"] != 1 for one in desk.vendor.ours())
+    tally.foreign += len(others.items() ^ foreign(desk).items())
+    stored = Counter(entry["name"] for entry in desk.vendor.effects("stored"))
+    tally.duplicated += sum(times > 1 for times in stored.values())
+    violations = desk.vendor.violations()
+    tally.violations += len(violations)
+    verified = desk.go("verify", "--json")
+    tally.violations += (verified.code, verified.json["mirrors"][0]["foreign"]) != (0, len(others))
+    if tally.broken:
+        raise Broken(f"{tally}; found {found}, wanted {wanted}; {violations}; {verified.json}", tally)
+
+
+def kill_in_first_mirror(desk: Desk, chance: random.Random, kills: int) -> Tally:
+    """Killed while everything has yet to be sent."""
+    others, tally = plant(desk), Tally()
+    while tally.crashes < kills and tally.steps < 2 * kills:
+        write_more(desk, tally.steps)
+        tally.crashes += kill(desk, desk.begin("--once"), chance)
+        tally.steps += 1
+    judge(desk, others, tally)
+    assert len(desk.vendor.effects("stored")) == len(digests_in(desk.docs))
+    return tally
+
+
+def kill_while_editing(desk: Desk, chance: random.Random, kills: int) -> Tally:
+    """Killed, passes and daemons in turn, while files change."""
+    desk.aim("deletions: {hold_fraction: 1.0, hold_count: 1000}")
+    desk.once()
+    others, lasting, tally = plant(desk), searchable(desk), Tally()
+    kept = desk.vendor.document(KEPT)["id"]
+    while tally.crashes < kills and tally.steps < 2 * kills:
+        turn = tally.steps
+        lasting -= edit(desk, turn, chance)
+        process = desk.begin("-q", *(["--once"] if turn % 2 else []))
+        if not turn % 2:  # the daemon also meets changes while it is at work
+            time.sleep(chance.uniform(0.2, 0.5))
+            desk.write("hot.md", f"hot in turn {turn}\n")
+        tally.crashes += kill(desk, process, chance)
+        tally.steps += 1
+        if missing := lasting - searchable(desk):
+            tally.gaps += len(missing)
+            raise Broken(f"not found after a kill: {missing}", tally)
+    judge(desk, others, tally)
+    assert desk.vendor.document(KEPT)["id"] == kept
+    return tally
+
+
+def kill_while_files_change(seed: int, place: Path, kills: int) -> Tally:
+    """Both, as the seed has it."""
+    chance = random.Random(seed)
+    with busy_desk(place) as desk:
+        return chance.choice([kill_in_first_mirror, kill_while_editing])(desk, chance, kills)

@@ -1,0 +1,62 @@
+"""Whole plays: a job on a stage again and again, cut at one boundary after the other, twice, or at random."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+
+from tests.crash.house import STAGES, jobs_on
+from tests.crash.jobs import Job
+from tests.crash.stages import Stage
+from tests.crash.trial import Trial
+from tests.torture.exercise import Tally
+
+Play = Callable[[Stage, Job], Awaitable[Tally]]
+
+
+def play_job(play: Play, stage: str, job: str, place: Path) -> Tally:
+    """One job on a fresh stage in the new folder `place`."""
+
+    async def whole() -> Tally:
+        one = jobs_on(stage)[job]
+        async with STAGES[stage](place).serving(**one.plan) as there:
+            return await play(there, one)
+
+    place.mkdir()
+    return asyncio.run(whole())
+
+
+async def cut_everywhere(stage: Stage, job: Job, numbers: Iterable[int]) -> Tally:
+    """A turn of the job for each boundary in `numbers`, cut there, until one is past the last boundary."""
+    tally = Tally()
+    for turn, number in enumerate(numbers):
+        trial = Trial(stage, job, turn)
+        reached = await trial.run([number])
+        tally.add(trial.tally)
+        if not reached:
+            return tally
+    raise AssertionError("the numbers came to an end")
+
+
+async def cut_recovery(stage: Stage, job: Job, first: int, numbers: Iterable[int]) -> Tally:
+    """Crash at `first`, and during the recovery from that at each of `numbers`."""
+    tally = Tally()
+    for turn, number in enumerate(numbers):
+        trial = Trial(stage, job, turn)
+        await trial.run([first, number])
+        tally.add(trial.tally)
+        if trial.tally.crashes < 2:
+            return tally
+    raise AssertionError("the numbers came to an end")
+
+
+async def crash_at_random(stage: Stage, jobs: Sequence[Job], chance: random.Random, turns: int) -> Tally:
+    """Turns with up to five crashes in a row, at boundaries that nobody chose."""
+    tally = Tally()
+    for turn in range(turns):
+        trial = Trial(stage, chance.choice(jobs), turn)
+        await trial.run([chance.randint(1, 45) for _ in range(chance.randint(1, 5))])
+        tally.add(trial.tally)
+    return tally

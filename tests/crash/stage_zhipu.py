@@ -1,0 +1,99 @@
+"""The stage whose base is at the stand-in of Zhipu, over TCP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from kbsync.standin.faults import Fault
+from kbsync.standin.messages import Request, Response
+from tests.crash.harness import Guillotine
+from tests.crash.stages import Stage
+from tests.remote.world import RemoteWorld
+
+EFFECTS = {"upload": "put", "delete": "delete", "reembed": "reembed", "reslice": "reslice"}
+
+
+class ZhipuStage(Stage):
+    """The service does its work also when the client dies before the answer."""
+
+    stored = ("put effect",)
+    accepted = ("put effect", "POST answer", "commit after")
+
+    def __init__(self, place: Path) -> None:
+        super().__init__()
+        self.world: RemoteWorld = RemoteWorld(place, reembed_tries=1)
+        self._guillotine: Guillotine | None = None
+        self._prefixes: set[str] = set()
+        self._answer = self.world.app.answer
+        self.world.app.answer = self._answered  # type: ignore[method-assign]
+
+    @asynccontextmanager
+    async def serving(self, **plan: Any) -> AsyncIterator[Self]:
+        async with self.world.serving(), super().serving(**plan) as stage:
+            self.world.clock.now += 10
+            yield stage
+
+    def _answered(self, request: Request, fault: Fault | None) -> Response:
+        response = self._answer(request, fault)
+        effect = EFFECTS.get(self.world.app.op(request))
+        if effect is not None:
+            self.on_effect()
+            if self._guillotine is not None:
+                self._guillotine.mark(f"{effect} effect")
+        return response
+
+    def listen(self, guillotine: Guillotine | None) -> None:
+        self._guillotine = guillotine
+        self.world.at_request = None if guillotine is None else guillotine.boundary
+
+    async def bury(self) -> None:
+        for target in self.world.targets:
+            await target.aclose()
+        self.world.targets.clear()
+
+    def plant(self) -> None:
+        self.world.plant("guide.md", "not ours")
+
+    def touched(self) -> int:
+        return len(self.world.foreign - {str(one["id"]) for one in self.world.documents()})
+
+    def documents(self) -> dict[str, list[str]]:
+        """A document of ours whose name says nothing under today's prefix is one too many."""
+        found = self.world.bytes_by_path()
+        ours = len(self.world.documents()) - len(self.world.foreign)
+        surplus = ours - sum(map(len, found.values()))
+        return {**found, "(another name)": [""] * surplus} if surplus else found
+
+    def searchable(self) -> set[str]:
+        """Also under names of earlier prefixes."""
+        plan = self.world.plan
+        self._prefixes.add(plan.prefix)
+        found: set[str] = set()
+        for prefix in self._prefixes:
+            self.world.plan = replace(plan, prefix=prefix)
+            found |= set(self.world.bytes_by_path(searchable=True))
+        self.world.plan = plan
+        return found
+
+    def sent(self) -> list[tuple[str, str]]:
+        return [("", entry["sha256"]) for entry in self.world.effects("stored")]
+
+    def asked(self) -> int:
+        return self.world.asked()
+
+    def fail_once(self, path: str) -> None:
+        """For good: asked again it fails as well, and a fresh upload stands for it."""
+        self.world.play("fails", op="upload", match=f"{path.removesuffix('.md')}*", args={"runs": 0})
+
+    def come_late(self) -> None:
+        self.world.play("late-effect", op="upload", args={"after": 5})
+
+    def heal(self) -> None:
+        self.world.server.faults.clear()
+
+    def violations(self) -> list[str]:
+        return self.world.app.violations

@@ -1,0 +1,65 @@
+"""Plays every exercise in turn until the time is over, each round in a process of its own.
+
+Usage: python -m tests.torture [--time 10m] [--seed 1] [--only NAME[,NAME…]] [--rounds N] [--workers 2]
+
+The first round of an exercise is played with the seed itself, later ones with seeds that follow from it. Ends
+with 1 when a promise was broken or a round hung.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from tests.torture.contest import Contest, rounds
+from tests.torture.rooms import exercises
+from tests.torture.table import as_table
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """Of `90`, `90s`, `10m` or `1h`."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    return float(number) * UNITS[unit]
+
+
+def asked(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture")
+    parser.add_argument("--time", type=seconds, default="10m", help="how long to begin rounds (10m)")
+    parser.add_argument("--seed", type=int, default=1, help="everything follows from it (1)")
+    parser.add_argument("--only", default="", help="these exercises, separated by commas")
+    parser.add_argument("--rounds", type=int, default=None, help="so many of each instead of a time")
+    parser.add_argument("--workers", type=int, default=2, help="processes at a time (2)")
+    parser.add_argument("--list", action="store_true", help="name the exercises and end")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    args = asked(words)
+    known = exercises()
+    names = [name for name in args.only.replace(",", " ").split() if name] or list(known)
+    if unknown := [name for name in names if name not in known]:
+        print(f"there is no exercise {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)
+        return 2
+    if args.list:
+        print("\n".join(names))
+        return 0
+    contest = Contest(args.workers)
+    began = time.monotonic()
+    until = began + args.time if args.rounds is None else None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        contest.play(rounds(names, args.seed, args.rounds), until)
+    except KeyboardInterrupt:
+        contest.stop()
+    print(as_table(contest.scores, time.monotonic() - began))
+    return 130 if contest.stopped else int(contest.failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The program is stopped everywhere: at every boundary of every job on every target, again, and at random."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Awaitable, Iterable
+from pathlib import Path
+
+from tests.crash import plays
+from tests.crash.house import MEMORY, STAGES, jobs_on
+from tests.crash.jobs import Job
+from tests.crash.kills_local import kill_at_random
+from tests.crash.kills_zhipu import kill_while_files_change
+from tests.crash.stages import Stage
+from tests.torture.exercise import Exercise, Tally
+
+
+def all_boundaries(stage: Stage, job: Job) -> Awaitable[Tally]:
+    """Until the last one was met."""
+    return plays.cut_everywhere(stage, job, itertools.count(1))
+
+
+def everywhere(stages: Iterable[str], jobs: int) -> Exercise:
+    """All boundaries of some jobs on one of the stages."""
+
+    def exercise(seed: int, place: Path) -> Tally:
+        chance, tally = random.Random(seed), Tally()
+        stage = chance.choice(sorted(stages))
+        for job in chance.sample(sorted(jobs_on(stage)), jobs):
+            tally.add(plays.play_job(all_boundaries, stage, job, place / job))
+        return tally
+
+    return exercise
+
+
+def during_recovery(seed: int, place: Path) -> Tally:
+    """A crash somewhere in a job, and at all boundaries of the recovery from it."""
+    chance = random.Random(seed)
+    stage = chance.choice(sorted(STAGES))
+    job, first = chance.choice(sorted(jobs_on(stage))), chance.randint(2, 26)
+    return plays.play_job(
+        lambda there, one: plays.cut_recovery(there, one, first, itertools.count(1)),
+        stage,
+        job,
+        place / job,
+    )
+
+
+def at_random(seed: int, place: Path) -> Tally:
+    """Job after job in one world, each with up to five crashes in a row."""
+    chance = random.Random(seed)
+    stage = chance.choice(sorted(STAGES))
+    jobs = [job for job in jobs_on(stage).values() if not job.plan]
+    return plays.play_job(
+        lambda there, _: plays.crash_at_random(there, jobs, chance, 20), stage, "create", place / "world"
+    )
+
+
+EXERCISES: dict[str, Exercise] = {
+    "crash-memory": everywhere(MEMORY, 2),
+    "crash-local": everywhere(["local"], 2),
+    "crash-zhipu": everywhere(["zhipu"], 1),
+    "crash-recovery": during_recovery,
+    "crash-random": at_random,
+    "kill-local": lambda seed, place: kill_at_random(seed, place / "victim", 12),
+    "kill-zhipu": lambda seed, place: kill_while_files_change(seed, place, 10),
+}

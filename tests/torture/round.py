@@ -1,0 +1,44 @@
+"""One round of one exercise, in this process; the last line of its output is the tally as JSON.
+
+Usage: python -m tests.torture.round NAME SEED
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+
+from kbsync import logs
+from tests.torture.exercise import Broken, Exercise, Tally
+from tests.torture.rooms import exercises
+
+
+def play(exercise: Exercise, seed: int) -> tuple[Tally, str]:
+    """What was done, and what went wrong."""
+    scratch = Path(tempfile.mkdtemp(prefix="kbsync-torture-"))
+    try:
+        tally = exercise(seed, scratch)
+        return tally, "" if not tally.broken else "the tally itself tells of broken promises"
+    except Broken as error:
+        return error.tally, traceback.format_exc()
+    except Exception:
+        return Tally(), traceback.format_exc()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def main(name: str, seed: str) -> int:
+    logs.configure(style="json", level="error")
+    tally, trouble = play(exercises()[name], int(seed))
+    print()
+    print(json.dumps({"tally": asdict(tally), "trouble": trouble}))
+    return 1 if trouble else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,111 @@
+"""The torture run tells what was broken, how to see it again, and goes on."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.torture import contest, rooms
+from tests.torture.__main__ import main, seconds
+from tests.torture.contest import Contest, rounds
+from tests.torture.exercise import Broken, Tally
+from tests.torture.round import play
+
+
+def script(text: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@pytest.fixture
+def endings(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What a round of each exercise runs instead."""
+    scripts: dict[str, str] = {}
+    monkeypatch.setattr(contest, "begin_round", lambda name, _seed: script(scripts[name]))
+    return scripts
+
+
+GOOD = """print('{"tally": {"crashes": 7}, "trouble": ""}')"""
+
+
+def test_a_round_that_broke_a_promise_is_told_with_the_command_that_repeats_it(
+    endings: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    endings |= {"good": GOOD, "bad": """print('{"tally": {"lost": 1}, "trouble": "a.md is lost"}')"""}
+    played = Contest(2)
+    played.play(rounds(["bad", "good"], 5, 2), None)
+    out = capsys.readouterr().out
+    assert "a.md is lost" in out
+    assert "python -m tests.torture --only bad --seed 5 --rounds 1" in out
+    assert (played.failed, played.scores["bad"].tally.lost) == (2, 2)
+    assert (played.scores["good"].rounds, played.scores["good"].tally.crashes) == (2, 14)
+
+
+def test_a_round_that_dies_or_hangs_is_a_failure(
+    endings: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endings |= {"dies": "import os; os.abort()", "hangs": "import time; time.sleep(600)"}
+    monkeypatch.setattr(contest, "LONGEST", 1.0)
+    played = Contest(2)
+    played.play(rounds(["dies", "hangs"], 1, 1), None)
+    out = capsys.readouterr().out
+    assert "without a tally" in out
+    assert "it hung and was ended" in out
+    assert played.failed == 2
+
+
+def test_no_round_is_begun_after_the_time(endings: dict[str, str]) -> None:
+    endings["good"] = GOOD
+    played = Contest(1)
+    played.play(rounds(["good"], 1), time.monotonic() - 1)
+    assert played.scores == {}
+
+
+def test_the_first_round_is_played_with_the_seed_itself_and_each_seed_once_by_everyone() -> None:
+    first, second = list(rounds(["a", "b"], 4, 3)), list(rounds(["a", "b"], 4, 3))
+    assert first == second
+    assert first[:2] == [("a", 4), ("b", 4)]
+    assert len(set(itertools.chain(first))) == 6
+
+
+def test_what_an_exercise_counted_before_a_promise_broke_is_kept(tmp_path: Path) -> None:
+    def broken(_seed: int, _place: Path) -> Tally:
+        raise Broken("b.md twice", Tally(crashes=3, duplicated=1))
+
+    tally, trouble = play(broken, 1)
+    assert (tally.crashes, tally.duplicated) == (3, 1)
+    assert "b.md twice" in trouble
+
+
+def test_a_tally_that_tells_of_a_loss_is_a_failure_also_without_a_word() -> None:
+    _, trouble = play(lambda _seed, _place: Tally(lost=1), 1)
+    assert trouble
+
+
+def test_every_exercise_has_a_name_of_its_own_and_an_unknown_one_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert {"crash-memory", "crash-local", "crash-zhipu"} <= rooms.exercises().keys()
+    assert main(["--only", "nobody", "--rounds", "1"]) == 2
+    assert "there is no exercise nobody" in capsys.readouterr().err
+
+
+def test_a_table_has_a_row_for_each_exercise_and_one_for_all(
+    endings: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    endings["crash-memory"] = GOOD
+    assert main(["--only", "crash-memory", "--rounds", "3"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == ["exercise", "crash-memory", "all"]
+    assert dict(zip(rows[0], rows[1], strict=True))["crashes"] == "21"
+
+
+@pytest.mark.parametrize(("text", "meant"), [("90", 90), ("2s", 2), ("10m", 600), ("1.5h", 5400)])
+def test_times_are_written_as_in_the_config(text: str, meant: float) -> None:
+    assert seconds(text) == meant
