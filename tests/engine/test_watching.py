@@ -212,35 +212,6 @@ async def test_a_symlink_that_is_set_anew_is_followed_and_deletes_nothing_unaske
         assert len(daemon.served()) == 11
 
 
-# -- its audits ------------------------------------------------------------------------------------------
-
-
-async def test_documents_deleted_behind_our_back_come_back_by_themselves(daemon: Daemon) -> None:
-    daemon.plan = replace(daemon.plan, deep_rescan=0.5)
-    async with daemon.kept():
-        daemon.base.lose(daemon.base.served("f3.md")[0].remote_id)
-        await until(daemon.mirrors_disk)
-    assert daemon.puts() == 11
-
-
-async def test_a_base_emptied_behind_our_back_halts_until_a_person_has_it_repaired(daemon: Daemon) -> None:
-    daemon.plan = replace(daemon.plan, deep_rescan=0.5)
-    async with daemon.kept() as store:
-        lost = [daemon.base.served(f"f{i}.md")[0].remote_id for i in range(8)]
-        for remote_id in lost:
-            daemon.base.lose(remote_id)
-            daemon.base.add(f"theirs-{remote_id}.txt", b"others")
-        await until(lambda: daemon.run.halt)
-        assert daemon.run.halt is not None
-        assert daemon.run.halt.reason == "knowledge-base-emptied"
-        await until(lambda: daemon.run.parts is None)  # it began anew, and halted again
-        assert daemon.puts() == 10
-        await store.write(lambda tx: tx.inbox.post("repair", "docs", {"missing": lost}, 0.0))
-        wake(daemon.state)
-        await until(lambda: daemon.puts() == 18)
-        await until(lambda: daemon.run.halt is None)
-
-
 async def test_an_error_of_our_own_ends_no_mirror_and_is_told(daemon: Daemon) -> None:
     async with daemon.kept():
         healthy, daemon.run.open_target = daemon.run.open_target, broken

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from kbsync.core.names import Naming
+from kbsync.engine.auditing import PutOffError
 from kbsync.engine.verify import Verification, repair_messages
+from kbsync.state.mirrors import Halt
 from tests.crash.harness import end_tasks
 from tests.engine.auditing import audited, begun, paths, verified
 from tests.remote.world import RemoteWorld, sha_of_folder
@@ -266,3 +268,17 @@ async def test_fresh_work_goes_before_an_audit(world: RemoteWorld) -> None:
     sent = next(moment for moment, boundary in at if boundary.startswith("POST start"))
     assert sent - began < 5
     assert outcome.missing == 0
+
+
+async def test_a_halt_ends_an_audit_where_it_is(world: RemoteWorld) -> None:
+    await mirrored(world)
+    world.turn(page_cap=3)
+    async with begun(world) as auditing:
+        listed = world.asked("list")
+        task = asyncio.create_task(auditing.audit())
+        await world.clock.sleep(15)
+        await world.run.set_halt(Halt("quota", "no money", ""))
+        with pytest.raises(PutOffError):
+            await task
+        await world.clock.sleep(60)
+        assert world.asked("list") == listed + 1
