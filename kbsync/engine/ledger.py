@@ -38,6 +38,7 @@ from kbsync.core.planner import (
     Want,
     Weigh,
     decide,
+    parting_cause,
     proves,
     status_of,
 )
@@ -304,10 +305,21 @@ class Ledger:
         tx.uploads.save(lifecycle.serve(upload))
 
     def enter_service(self, tx: Tx, upload: Upload, *, replaced: bool = False) -> None:
-        """A row that is SERVING now is saved and its predecessor retired, in one transaction."""
+        """A row that is SERVING now is saved and its predecessor retired, in one transaction.
+
+        Where the deletion of the predecessor waits for a person, that of the new one does.
+        """
         for old in self.uploads(tx, upload.path or ""):
             if old.state.serves and old.id != upload.id:
+                if old.state is UploadState.HELD and self._parts_with(tx, upload):
+                    tx.holds.inherit(old.id, upload.id, upload.digest)
+                    upload = lifecycle.hold(upload)
                 tx.holds.release(old.id)
                 same = replaced or old.remote_id == upload.remote_id  # it was updated in place
                 tx.uploads.save(lifecycle.gone(old) if same else lifecycle.retire(old, self.rhythm))
         tx.uploads.save(upload)
+
+    def _parts_with(self, tx: Tx, upload: Upload) -> bool:
+        """Its path shall have no document."""
+        entry = tx.entries.get(self.terms.mirror, upload.path or "")
+        return entry is not None and bool(parting_cause(self.wish(entry)))

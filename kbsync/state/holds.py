@@ -107,6 +107,10 @@ class Holds:
         """The path came back: no hold is about this upload any more; a hold about nothing ends."""
         self._db.execute("DELETE FROM hold_item WHERE upload = ?", (upload,))
 
+    def inherit(self, old: int, new: int, digest: str) -> None:
+        """Another version serves the path now: what is held is its deletion."""
+        self._db.execute("UPDATE hold_item SET upload = ?, digest = ? WHERE upload = ?", (new, digest, old))
+
     def end_empty(self, mirror: int, now: float) -> None:
         """Holds that are about nothing have ended."""
         self._db.execute(

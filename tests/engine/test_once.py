@@ -16,6 +16,7 @@ from kbsync.targets.memory import (
     RenamingMemory,
     UpdatingMemory,
 )
+from kbsync.targets.memory.faults import Phase
 from tests.crash.harness import Guillotine, run_until
 from tests.engine.world import World
 
@@ -349,13 +350,22 @@ async def test_a_folder_that_comes_back_as_it_was_ends_the_hold(world: World) ->
     assert world.glance(lambda tx: tx.holds.current(world.run.mirror)) == []
 
 
+class AtAnswer(Guillotine):
+    """Falls when a put is answered."""
+
+    def boundary(self, name: str) -> None:
+        if name == f"put {Phase.ANSWER}" and self.at is None:
+            self.at = len(self.passed) + 1
+        super().boundary(name)
+
+
 async def test_an_update_that_ends_late_does_not_let_a_held_deletion_slip(tmp_path: Path) -> None:
     world = World(tmp_path, UpdatingMemory)
     world.write_many(9)
     await world.once()
     world.write("f0.md", "changed")
     world.base.behaviour.indexing_seconds = 60.0
-    await run_until(world, Guillotine(at=25))
+    await run_until(world, AtAnswer())
     assert world.base.effects[-1].op == "update"
     for n in range(8):
         world.delete(f"f{n}.md")

@@ -15,7 +15,7 @@ from tests.engine.oracle import Oracle
 
 def test_through_any_life_every_promise_is_kept_and_then_the_base_equals_the_folder() -> None:
     lives = settings(
-        max_examples=12,
+        max_examples=8,
         stateful_step_count=40,
         derandomize=True,
         deadline=None,
