@@ -16,7 +16,7 @@ def test_any_input_is_a_value_or_refused(field: str) -> None:
     inputs, owed = FIELDS[field]
 
     @seed(20)
-    @settings(max_examples=120, deadline=3000, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=50, deadline=3000, database=None, suppress_health_check=list(HealthCheck))
     @given(inputs)
     def every(value: object) -> None:
         owed(value)

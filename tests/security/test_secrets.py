@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.test_zhipu_trouble import bytes_kept, free_port
 from tests.cli.vendor import KEY, desk_in
+from tests.share import share_of
 
 PASSWORD = "pass/word+of=the?proxy"
 
@@ -22,7 +23,7 @@ def forms(secret: str) -> set[bytes]:
     return {one.encode() for one in shown}
 
 
-@pytest.mark.parametrize("way", ["config", "environment"])
+@pytest.mark.parametrize("way", share_of(["config", "environment"]))
 def test_the_password_of_a_proxy_is_seen_nowhere(tmp_path: Path, way: str) -> None:
     with desk_in(tmp_path) as desk:
         desk.write("a.md", "alpha")
