@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import itertools
 import os
 from collections.abc import Iterator
@@ -73,13 +74,23 @@ def told(path: Path) -> Iterator[None]:
     except apsw.FullError as error:
         raise StateError(f"{path}: the disk is full; free some space, the work goes on by itself") from error
     except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
-        raise StateError(f"{path} cannot be written ({error}); check its owner and mode") from error
+        raise StateError(f"{path} cannot be written ({error}); {_cure_of_closed()}") from error
     except apsw.NoMemError as error:
         raise StateError(
             f"{path}: the memory is used up; the work goes on by itself when there is some"
         ) from error
     except apsw.IOError as error:
         raise StateError(f"{path}: the disk failed ({error})") from error
+
+
+def _cure_of_closed() -> str:
+    """SQLite does not say that it was out of descriptors."""
+    try:
+        os.close(os.dup(2))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"
+    return "check its owner and mode"
 
 
 def set_aside(path: Path) -> Path:
