@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import itertools
 import os
 import stat
@@ -88,7 +89,7 @@ def told(path: Path) -> Iterator[None]:
     except apsw.FullError as error:
         raise StateError(f"{path}: the disk is full; free some space, the work goes on by itself") from error
     except apsw.CantOpenError as error:
-        raise StateError(f"{path} cannot be opened ({error}); check its owner and mode") from error
+        raise StateError(f"{path} cannot be opened ({error}); {_cure_of_closed()}") from error
     except apsw.BusyError as error:
         raise StateError(f"{path} is kept locked by another program; end that first") from error
     except (apsw.ReadOnlyError, apsw.PermissionsError) as error:
@@ -99,6 +100,16 @@ def told(path: Path) -> Iterator[None]:
         ) from error
     except apsw.IOError as error:
         raise StateError(f"{path}: the disk failed ({error}); look at it and its kernel log") from error
+
+
+def _cure_of_closed() -> str:
+    """SQLite does not say that it was out of descriptors."""
+    try:
+        os.close(os.dup(2))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"
+    return "check its owner and mode"
 
 
 def set_aside(path: Path) -> Path:
