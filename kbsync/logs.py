@@ -16,7 +16,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from kbsync.core.printable import printable
+from kbsync.core.printable import printable, printable_lines
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
@@ -30,11 +30,10 @@ def configure(
     stream = stream or sys.stderr
     journald = is_journal(stream, os.environ if environ is None else environ)
     style = style or ("console" if stream.isatty() else "json")
-    processors: list[Any] = [structlog.processors.add_log_level, _printable]
+    processors: list[Any] = [structlog.processors.add_log_level]
     if not journald:
         processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
-    processors.append(structlog.processors.format_exc_info)
-    processors.append(_renderer(style, stream))
+    processors += [structlog.processors.format_exc_info, _printable, _renderer(style, stream)]
     if journald:
         processors.append(_Prioritised())
     structlog.configure(
@@ -108,7 +107,22 @@ def _takes_unicode(stream: TextIO) -> bool:
 
 
 def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
-    return {key: printable(value) if isinstance(value, str) else value for key, value in fields.items()}
+    """A traceback keeps its lines, but no line of a log begins with what a stranger wrote."""
+    shown = {printable(key): _shown(value) for key, value in fields.items()}
+    if isinstance(trace := fields.get("exception"), str):
+        shown["exception"] = printable_lines(trace).replace("\n", "\n  ")
+    return shown
+
+
+def _shown(value: Any) -> Any:
+    match value:
+        case str():
+            return printable(value)
+        case Mapping():
+            return {printable(str(key)): _shown(each) for key, each in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_shown(each) for each in value]
+    return value
 
 
 class _Prioritised:
