@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
+from kbsync.config.vectors import EmbeddingConfig, RerankConfig
 from kbsync.config.zhipu import ZhipuTargetConfig
 from kbsync.contract import Surroundings, Target
+from kbsync.targets.vectors.settings import ServiceSettings
 
 
 def open_target(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
@@ -20,6 +22,8 @@ def open_target(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
                 embedding=local.embedding,
                 max_bytes=local.max_bytes,
                 surroundings=surroundings,
+                service=_service(local.embedding),
+                rerank=_service(local.rerank),
             )
         case ZhipuTargetConfig() as zhipu:
             return _open_zhipu(zhipu, mirror.name)
@@ -48,6 +52,20 @@ def _open_zhipu(config: ZhipuTargetConfig, mirror: str) -> Target:
     return ZhipuTarget(settings)
 
 
+def _service(config: EmbeddingConfig | RerankConfig) -> ServiceSettings | None:
+    """The service that is configured; None for what kbsync does by itself."""
+    if config.type == "builtin" or config.type == "onnx" or config.base_url is None:
+        return None
+    return ServiceSettings(
+        dialect=config.type,
+        base_url=config.base_url,
+        api_key=config.api_key.reveal() if config.api_key else "",
+        model=config.model,
+        dimensions=config.dimensions if isinstance(config, EmbeddingConfig) else None,
+        concurrency=config.concurrency,
+    )
+
+
 def open_or_stand_in(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
     """The target for reading; where it was not made yet, one that is empty and makes nothing."""
     match mirror.target:
@@ -55,7 +73,7 @@ def open_or_stand_in(mirror: MirrorConfig, surroundings: Surroundings) -> Target
             if not local_folder(local, surroundings).exists():
                 from kbsync.targets.local.unmade import Unmade
 
-                return Unmade(local.embedding, local.max_bytes)
+                return Unmade(local.embedding, local.max_bytes, _service(local.embedding))
     return open_target(mirror, surroundings)
 
 
