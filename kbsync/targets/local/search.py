@@ -15,14 +15,14 @@ does without it, and says so.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import structlog
-
 from kbsync.contract import Hit, Passage, Query
+from kbsync.core.printable import printable
 from kbsync.errors import TargetError
 from kbsync.state.connection import unbind
 from kbsync.targets.local import slots
@@ -37,7 +37,7 @@ LEXICAL = 0.5
 FIELDS = (2.0, 1.5, 1.0)
 """How much a term counts in the name, in the headings and in the text of a chunk."""
 
-_log = structlog.get_logger("kbsync")
+_log = logging.getLogger(__name__)
 
 _DEPTH = 150  # chunks taken from each side before they are added up; more where they are of few documents
 _MOST_ROWS = 6_000  # rows the full-text index may have to weigh; beyond, the commonest terms are left out
@@ -125,7 +125,7 @@ class Searcher(Reading):
         try:
             order = spread(self._ranker.order(question, [self._text(each.chunk) for each in head]))
         except TargetError as error:
-            _log.warning("search.degraded", reason=f"in the order kbsync found itself: {error.reason}")
+            _log.warning("in the order kbsync finds by itself: %s", printable(error.reason))
             return ranked
         lower = behind([each.score for each in rest], order[-1][1])
         return [replace(head[index], score=score) for index, score in order] + [
@@ -181,7 +181,7 @@ class Searcher(Reading):
         try:
             vector = self._encoder.query(text)
         except TargetError as error:
-            _log.warning("search.degraded", reason=f"searched by words alone: {error.reason}")
+            _log.warning("searched by words alone: %s", printable(error.reason))
             return None
         return self._matrix.cosines(model, vector) if len(vector) == model.dimensions else None
 
