@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from kbsync.assembly import Installation
 from kbsync.cli.choosing import look_at, not_yet
 from kbsync.cli.locating import located, narrowed
 from kbsync.config.model import MirrorConfig
-from kbsync.contract import Hit, Query, Searches, Target
+from kbsync.contract import Hit, Query, Reranks, Searches, Target
 from kbsync.errors import UsageError
 from kbsync.state.mirrors import MirrorRecord
 
@@ -46,6 +47,8 @@ async def _find(installation: Installation, query: Query) -> list[Found]:
         searchable = [(mirror, target) for mirror, target in opened if target is not None]
         if not searchable:
             raise not_yet(installation)
+        if query.rerank:
+            _check_rank(searchable)
         answers = await asyncio.gather(
             *(target.search(_asked(installation, mirror, target, query)) for mirror, target in searchable)
         )
@@ -55,6 +58,15 @@ async def _find(installation: Installation, query: Query) -> list[Found]:
         for path, hit in located(installation, mirror, hits, query)
     ]
     return sorted(found, key=lambda each: -each.hit.score)[: query.top_k]
+
+
+def _check_rank(searchable: Sequence[tuple[MirrorConfig, object]]) -> None:
+    for mirror, target in searchable:
+        if not isinstance(target, Reranks) or not target.reranks:
+            raise UsageError(
+                f"--rerank: mirror {mirror.name} has no ranking model; "
+                "name a service under target.rerank in its config, or search without --rerank"
+            )
 
 
 def _asked(installation: Installation, mirror: MirrorConfig, target: object, query: Query) -> Query:

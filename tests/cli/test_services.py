@@ -79,6 +79,10 @@ def test_what_a_service_embedded_and_ranked_is_found_and_without_it_still_found_
     place.write("honey.md", "honey honey honey and more honey")
     place.once()
     assert place.found("bees make honey")[:2] == ["bees.md", "honey.md"]
+    assert place.found("bees make honey", "--rerank")[0] == "bees.md"
+    place.configure(place.service("openai"))
+    refused = place.go("search", "bees", "--rerank")
+    assert (refused.returncode, "target.rerank" in refused.stderr) == (2, True)
     place.configure(place.service("openai", base_url="http://127.0.0.1:9"), place.service("jina"))
     done = place.go("search", "tax return", "--json")
     assert [hit["path"] for hit in json.loads(done.stdout)["hits"]] == ["taxes.md"]

@@ -204,6 +204,11 @@ class LocalTarget:
         """The best documents first. Raises `UsageError` for a path pattern that is none."""
         return await asyncio.to_thread(self._search, query)
 
+    @property
+    def reranks(self) -> bool:
+        """A rerank service is configured; it is asked in every search."""
+        return self._ranker is not None
+
     async def explain(self, remote_id: str) -> Explanation:
         """The document's chunks, one below the other. Raises `Rejected` for an unknown document."""
         with self._translated():
