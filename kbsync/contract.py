@@ -223,6 +223,7 @@ class Query:
     """A search. `path` is a gitignore pattern, `types` extensions without dot, `after` epoch seconds.
 
     `among`: remote ids of the documents that these select, for a target that knows no paths; empty: unknown.
+    `rerank`: a ranking model puts what was found into order, which costs; see `Reranks`.
     """
 
     text: str
@@ -231,6 +232,7 @@ class Query:
     types: tuple[str, ...] = ()
     after: float | None = None
     among: tuple[str, ...] = ()
+    rerank: bool = False
 
     @property
     def selects(self) -> bool:
@@ -267,6 +269,15 @@ class Searches(Protocol):
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first; never more than `top_k` documents."""
+
+
+@runtime_checkable
+class Reranks(Protocol):
+    """May have a ranking model."""
+
+    @property
+    def reranks(self) -> bool:
+        """It has one, so `Query.rerank` can be kept."""
 
 
 @dataclass(frozen=True, slots=True)

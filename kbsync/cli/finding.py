@@ -15,7 +15,7 @@ from kbsync.cli.choosing import look_at, not_yet
 from kbsync.cli.exits import Code, OfMirror, concerning
 from kbsync.cli.locating import located, narrowed
 from kbsync.config.model import MirrorConfig
-from kbsync.contract import Hit, Query, Searches, Target
+from kbsync.contract import Hit, Query, Reranks, Searches, Target
 from kbsync.errors import UsageError
 from kbsync.state.mirrors import MirrorRecord
 
@@ -48,6 +48,8 @@ async def _find(installation: Installation, query: Query) -> list[Found]:
         searchable = [(mirror, target) for mirror, target in opened if target is not None]
         if not searchable:
             raise not_yet(installation)
+        if query.rerank:
+            _check_rank(searchable)
         answers = await asyncio.gather(
             *(_answer(installation, mirror, target, query) for mirror, target in searchable)
         )
@@ -64,6 +66,15 @@ async def _answer(
 ) -> Sequence[Hit]:
     with concerning(mirror.name):
         return await target.search(_asked(installation, mirror, target, query))
+
+
+def _check_rank(searchable: Sequence[tuple[MirrorConfig, object]]) -> None:
+    for mirror, target in searchable:
+        if not isinstance(target, Reranks) or not target.reranks:
+            raise UsageError(
+                f"--rerank: mirror {mirror.name} has no ranking model; "
+                "name a service under target.rerank in its config, or search without --rerank"
+            )
 
 
 def _asked(installation: Installation, mirror: MirrorConfig, target: object, query: Query) -> Query:

@@ -48,6 +48,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 
 @click.option("--path", metavar="GLOB", help="Only documents whose path matches (gitignore syntax).")
 @click.option("--type", "types", multiple=True, metavar="EXT", help="Only this extension; may be repeated.")
 @click.option("--after", type=Moment(), metavar="DATE", help="Only files changed at or after this date.")
+@click.option("--rerank", is_flag=True, help="Let a ranking model put what is found into order.")
 @click.option("--files", is_flag=True, help="Print absolute paths only.")
 @click.option("-0", "--null", is_flag=True, help="With --files: end each path with a NUL, for xargs -0.")
 @json_option
@@ -60,6 +61,7 @@ def command(
     path: str | None,
     types: tuple[str, ...],
     after: float | None,
+    rerank: bool,
     files: bool,
     null: bool,
     as_json: bool,
@@ -73,7 +75,8 @@ def command(
     from kbsync.cli.finding import find
     from kbsync.contract import Query
 
-    asked = Query(_text(query), top_k, path, tuple(part for each in types for part in each.split(",")), after)
+    extensions = tuple(part for each in types for part in each.split(","))
+    asked = Query(_text(query), top_k, path, extensions, after, rerank=rerank)
     hits = find(choose(choices, here=True), asked)
     _show(Paper(), hits, asked, choices, files=files, null=null, as_json=as_json)
     return Code.MIRRORED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import stat
@@ -15,7 +16,6 @@ from kbsync.config.model import (
     DOCUMENT_SETTINGS,
     Config,
     DocumentRule,
-    EmbeddingConfig,
     LocalTargetConfig,
     MirrorConfig,
 )
@@ -24,9 +24,14 @@ from kbsync.config.places import is_inside
 from kbsync.config.problems import Loc, path_shown
 from kbsync.config.remote import VectorizationConfig, is_in_the_clear
 from kbsync.config.sentences import unknown
+from kbsync.config.vectors import SERVICES, EmbeddingConfig, RerankConfig
 from kbsync.config.zhipu import ZhipuTargetConfig, slicing_problems
 from kbsync.core.names import Naming
 
+_IN_THE_CLEAR = (
+    "is not https, so the API key would travel in the clear; write https://, "
+    "plain http:// is for hosts of your own network"
+)
 _NOWHERE = Whereabouts(Path("/"), None)  # no setting of a document is a path
 _SHORTEST_ROOM = 60
 """Bytes that a prefix has to leave to the paths in document names."""
@@ -98,6 +103,7 @@ def local_findings(target: LocalTargetConfig, loc: Loc) -> Iterator[Finding]:
         )
         yield Finding((*loc, "path"), message)
     yield from embedding_findings(target.embedding, (*loc, "embedding"))
+    yield from service_findings(target.rerank, (*loc, "rerank"))
 
 
 def embedding_findings(embedding: EmbeddingConfig, loc: Loc) -> Iterator[Finding]:
@@ -107,16 +113,35 @@ def embedding_findings(embedding: EmbeddingConfig, loc: Loc) -> Iterator[Finding
         yield Finding(path, "is missing; type onnx needs the path of the model", rests_on)
     if embedding.type != "onnx" and embedding.path is not None:
         yield Finding(path, f"has no meaning with type {embedding.type}; remove it", rests_on)
+    yield from service_findings(embedding, loc)
+
+
+def service_findings(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iterator[Finding]:
+    """What does not hold within the settings of a service for vectors or ranking."""
+    rests_on = ((*loc, "type"),)
+    if service.type not in SERVICES:
+        for key in _set_of(service):
+            yield Finding((*loc, key), f"has no meaning with type {service.type}; remove it", rests_on)
+        return
+    if service.base_url is None:
+        yield Finding((*loc, "base_url"), f"is missing; type {service.type} needs its address", rests_on)
+    elif service.api_key is not None and is_in_the_clear(service.base_url):
+        yield Finding((*loc, "base_url"), _IN_THE_CLEAR)
+    if not service.model and service.type != "tei":
+        yield Finding((*loc, "model"), f"is missing; type {service.type} needs its name", rests_on)
+
+
+def _set_of(service: EmbeddingConfig | RerankConfig) -> Iterator[str]:
+    """The keys for services that are set."""
+    names = [each.name for each in dataclasses.fields(service) if each.name not in ("type", "path")]
+    default = type(service)()
+    return (name for name in names if getattr(service, name) != getattr(default, name))
 
 
 def zhipu_findings(target: ZhipuTargetConfig, loc: Loc) -> Iterator[Finding]:
     """What does not hold within a target at Zhipu BigModel, which stands at `loc`."""
     if is_in_the_clear(target.base_url):
-        message = (
-            "is not https, so the API key would travel in the clear; write https://, "
-            "plain http:// is for hosts of your own network"
-        )
-        yield Finding((*loc, "base_url"), message)
+        yield Finding((*loc, "base_url"), _IN_THE_CLEAR)
     if target.ca_file is not None and not _may_be_file(target.ca_file):
         yield Finding((*loc, "ca_file"), f"{path_shown(target.ca_file)} is no file; name one of certificates")
     yield from vectorization_findings(target.vectorization, (*loc, "vectorization"))

@@ -29,6 +29,7 @@ from kbsync.config.kinds import (
     Whole,
 )
 from kbsync.config.secret import Secret
+from kbsync.config.vectors import EmbeddingConfig, RerankConfig
 from kbsync.config.zhipu import SLICING, ZhipuTargetConfig
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
-EmbeddingType = Literal["builtin", "onnx"]
-RerankType = Literal["builtin"]
 RenamePolicy = Literal["replace", "keep"]
 NamePolicy = Literal["tagged", "plain"]
 Observer = Literal["auto", "native", "polling"]
@@ -48,31 +47,6 @@ Occasion = Literal["halted", "recovered", "quarantined"]
 NAME_PATTERN = r"[a-z0-9][a-z0-9-]*"
 LONGEST_NAME = 100
 """It names a directory, with a hash behind it; file systems take 255 bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingConfig:
-    """How `local` makes vectors. `path` is the model's directory or file, for `onnx` only."""
-
-    type: Annotated[
-        EmbeddingType,
-        Choice(
-            "builtin: the model kbsync brings along; onnx: a model of yours",
-            get_args(EmbeddingType),
-            "embedding type",
-        ),
-    ] = "builtin"
-    path: Annotated[Path | None, Location("the ONNX model; for type onnx")] = None
-
-
-@dataclass(frozen=True, slots=True)
-class RerankConfig:
-    """How `local` orders what it found."""
-
-    type: Annotated[
-        RerankType,
-        Choice("builtin: the order kbsync finds itself", get_args(RerankType), "rerank type"),
-    ] = "builtin"
 
 
 @dataclass(frozen=True, slots=True)

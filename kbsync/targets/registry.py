@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
+from kbsync.config.vectors import EmbeddingConfig, RerankConfig
 from kbsync.config.zhipu import ZhipuTargetConfig
 from kbsync.contract import Surroundings, Target
+from kbsync.targets.vectors.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from kbsync.targets.http import Account
@@ -27,6 +29,8 @@ def open_target(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
                 embedding=local.embedding,
                 max_bytes=local.max_bytes,
                 surroundings=surroundings,
+                service=_service(local.embedding),
+                rerank=_service(local.rerank),
             )
         case ZhipuTargetConfig() as zhipu:
             return _open_zhipu(zhipu, surroundings)
@@ -70,6 +74,20 @@ def _account(address: str, key: str) -> Account:
 _accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
 
 
+def _service(config: EmbeddingConfig | RerankConfig) -> ServiceSettings | None:
+    """The service that is configured; None for what kbsync does by itself."""
+    if config.type == "builtin" or config.type == "onnx" or config.base_url is None:
+        return None
+    return ServiceSettings(
+        dialect=config.type,
+        base_url=config.base_url,
+        api_key=config.api_key.reveal() if config.api_key else "",
+        model=config.model,
+        dimensions=config.dimensions if isinstance(config, EmbeddingConfig) else None,
+        concurrency=config.concurrency,
+    )
+
+
 def open_or_stand_in(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
     """The target for reading; where it was not made yet, one that is empty and makes nothing."""
     match mirror.target:
@@ -77,7 +95,7 @@ def open_or_stand_in(mirror: MirrorConfig, surroundings: Surroundings) -> Target
             if not local_folder(local, surroundings).exists():
                 from kbsync.targets.local.unmade import Unmade
 
-                return Unmade(local.embedding, local.max_bytes)
+                return Unmade(local.embedding, local.max_bytes, _service(local.embedding))
     return open_target(mirror, surroundings)
 
 

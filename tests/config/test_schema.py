@@ -155,7 +155,7 @@ ZHIPU = {"type": "zhipu", "api_key": "k.s", "knowledge_id": "17"}
         ({"target": {**ZHIPU, "concurrency": 65}}, False),
         ({"target": {**ZHIPU, "vectorization": {"reembed_tries": 11}}}, False),
         ({"target": {**ZHIPU, "vectorization": {"absent_after": "15"}}}, False),
-        ({"target": {"type": "local", "embedding": {"type": "openai"}}}, False),
+        ({"target": {"type": "local", "embedding": {"type": "cohere"}}}, False),
         ({"documents": [{"match": "a", "local": {}}]}, True),
         ({"documents": [{"match": "!a"}]}, False),
         ({"documents": [{"local": {}}]}, False),

@@ -15,7 +15,8 @@ from kbsync.config.loader import load
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, inline_code, kbsync_lines, name_of, prose
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
-ENVIRONMENT = {"HOME": "/home/ada", "ZHIPU_API_KEY": "id.secret"}
+KEYS = ("ZHIPU_API_KEY", "OPENAI_API_KEY", "JINA_API_KEY", "GPTBOTS_API_KEY", "EMBEDDING_KEY")
+ENVIRONMENT = {"HOME": "/home/ada", **dict.fromkeys(KEYS, "id.secret")}
 PROMISES = ROOT / "docs" / "promises.md"
 NO_COMMAND = {"…", "NAME"}
 

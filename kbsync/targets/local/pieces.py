@@ -44,10 +44,19 @@ class Parsed:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """The bytes of a picture and their media type."""
+
+    content: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A searchable piece. `text` is what is shown; `embed_text` adds title and headings for the vector.
 
-    `key` is the hex SHA-256 of `embed_text`: equal keys share one vector. `line` and `page` are 1-based.
+    `key` is the hex SHA-256 of what the vector is made of, `embed_text` or a `picture`: equal keys share one
+    vector. `line` and `page` are 1-based.
     """
 
     text: str
@@ -56,6 +65,7 @@ class Chunk:
     headings: tuple[str, ...] = ()
     page: int | None = None
     line: int | None = None
+    picture: Picture | None = None
 
 
 class Embedder(Protocol):

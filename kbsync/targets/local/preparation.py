@@ -12,7 +12,8 @@ from kbsync.contract import Body, Outgoing
 from kbsync.errors import Rejected, TargetError, Unavailable
 from kbsync.targets.local.chunk import chunk, encodable
 from kbsync.targets.local.encoder import Encoder
-from kbsync.targets.local.pieces import Parsed
+from kbsync.targets.local.pictures import is_picture, picture_chunk
+from kbsync.targets.local.pieces import Chunk, Parsed
 from kbsync.targets.local.rows import Entry
 from kbsync.targets.local.trouble import no_space
 
@@ -51,7 +52,7 @@ class Preparation:
             prepared = Prepared(place, self._prepare(document))
             batch.append(prepared)
             if isinstance(prepared.outcome, Entry):
-                characters += sum(len(each.text) for each in prepared.outcome.chunks)
+                characters += sum(_weight(each) for each in prepared.outcome.chunks)
             if characters > _MOST_CHARACTERS:
                 yield self._with_vectors(batch)
                 batch, characters = [], 0
@@ -77,10 +78,7 @@ class Preparation:
             raise Rejected(
                 f"larger than max_bytes ({document.body.size} > {self._max_bytes})", code="too-large"
             )
-        parsed = encodable(self._parse(document.path, document.body))
-        chunks = tuple(chunk(parsed, document.path))
-        if not chunks:
-            raise Rejected("no text in it", code="no-text")
+        title, tags, chunks = self._pieces(document)
         return Entry(
             upload_id=document.upload_id,
             path=document.path,
@@ -89,27 +87,47 @@ class Preparation:
             size=document.size,
             recipe=document.recipe,
             modified=document.mtime,
-            title=parsed.title,
-            tags=parsed.tags,
+            title=title,
+            tags=tags,
             chunks=chunks,
             vectors={},
             replaces=remote(document.replaces),
         )
+
+    def _pieces(self, document: Outgoing) -> tuple[str | None, tuple[str, ...], tuple[Chunk, ...]]:
+        """Title, tags and chunks. Raises `Rejected`."""
+        if self._encoder.takes_pictures and is_picture(document.path):
+            return None, (), (picture_chunk(document),)
+        parsed = encodable(self._parse(document.path, document.body))
+        chunks = tuple(chunk(parsed, document.path))
+        if not chunks:
+            raise Rejected("no text in it", code="no-text")
+        return parsed.title, parsed.tags, chunks
 
     def _with_vectors(self, batch: Sequence[Prepared]) -> list[Prepared]:
         """The batch with the vectors that the index lacks, made in one go."""
         entries = [each.outcome for each in batch if isinstance(each.outcome, Entry)]
         chunks = {each.key: each for entry in entries for each in entry.chunks}
         known = self._known(self._encoder.model, list(chunks))
-        made = self._encoder.of([each for key, each in chunks.items() if key not in known])
+        made = self._encoder.try_of([each for key, each in chunks.items() if key not in known])
         return [replace(each, outcome=_equipped(each.outcome, made)) for each in batch]
 
 
-def _equipped(outcome: Entry | TargetError, made: Mapping[str, bytes]) -> Entry | TargetError:
-    """An entry with those of its vectors that were made."""
+def _weight(piece: Chunk) -> int:
+    return len(piece.text) + (len(piece.picture.content) if piece.picture else 0)
+
+
+def _equipped(outcome: Entry | TargetError, made: Mapping[str, bytes | Rejected]) -> Entry | TargetError:
+    """An entry with those of its vectors that were made; refused with the first of its texts that is."""
     if isinstance(outcome, TargetError):
         return outcome
-    own = {each.key: made[each.key] for each in outcome.chunks if each.key in made}
+    own = dict[str, bytes]()
+    for each in outcome.chunks:
+        vector = made.get(each.key)
+        if isinstance(vector, Rejected):
+            return vector
+        if vector is not None:
+            own[each.key] = vector
     return replace(outcome, vectors=own)
 
 

@@ -7,28 +7,37 @@ occur nowhere is answered by meaning alone, and a bad best match stays a low sco
 
 Measured on XQuAD, 480 paragraphs in two languages, first hit right of 1,190 questions: English 0.947 and
 Chinese 0.922, against 0.942 and 0.912 with each list stretched to 0…1 over its best 50 and weighed 0.7 : 0.3.
+
+A rerank service may put the best of them into another order. Where a service does not answer, the search
+does without it, and says so.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kbsync.contract import Hit, Passage, Query
+from kbsync.core.printable import printable
+from kbsync.errors import TargetError
 from kbsync.state.connection import unbind
 from kbsync.targets.local import slots
 from kbsync.targets.local.encoder import Encoder
 from kbsync.targets.local.filters import allowed
 from kbsync.targets.local.matrix import Cosines, Matrix
 from kbsync.targets.local.query import MOST_TERMS, QueryWords, Term, readable
+from kbsync.targets.local.ranking import Ranker, behind, spread
 from kbsync.targets.local.reader import Reading
 
 LEXICAL = 0.5
 FIELDS = (2.0, 1.5, 1.0)
 """How much a term counts in the name, in the headings and in the text of a chunk."""
+
+_log = logging.getLogger(__name__)
 
 _DEPTH = 150  # chunks taken from each side before they are added up; more where they are of few documents
 _MOST_ROWS = 6_000  # rows the full-text index may have to weigh; beyond, the commonest terms are left out
@@ -57,9 +66,9 @@ class _Words:
 class Searcher(Reading):
     """Searches the index in `folder`. Calls block and may come from any thread; one runs at a time."""
 
-    def __init__(self, folder: Path, encoder: Encoder) -> None:
+    def __init__(self, folder: Path, encoder: Encoder, ranker: Ranker | None = None) -> None:
         """Open the index. Raises `UsageError` where nothing was mirrored yet."""
-        self._encoder = encoder
+        self._encoder, self._ranker = encoder, ranker
         super().__init__(folder)
 
     def search(self, query: Query) -> list[Hit]:
@@ -69,7 +78,7 @@ class Searcher(Reading):
             return []
         with self._snapshot():
             self._refresh()
-            ranked = self._ranked(text, allowed(self._connection, query), query.top_k)
+            ranked = self._reranked(text, self._ranked(text, allowed(self._connection, query), query.top_k))
             return [self._hit(group) for group in _gathered(ranked)[: query.top_k]]
 
     def _open(self) -> None:
@@ -108,6 +117,28 @@ class Searcher(Reading):
                 candidates.append(_Candidate(chunk, document, score))
         return sorted(candidates, key=lambda each: (-each.score, each.chunk))
 
+    def _reranked(self, question: str, ranked: list[_Candidate]) -> list[_Candidate]:
+        """The best of them in the order of the rerank service, where there is one and it answers."""
+        if self._ranker is None or not ranked:
+            return ranked
+        head, rest = ranked[: self._ranker.most_texts], ranked[self._ranker.most_texts :]
+        try:
+            order = spread(self._ranker.order(question, [self._text(each.chunk) for each in head]))
+        except TargetError as error:
+            _log.warning("in the order kbsync finds by itself: %s", printable(error.reason))
+            return ranked
+        lower = behind([each.score for each in rest], order[-1][1])
+        return [replace(head[index], score=score) for index, score in order] + [
+            replace(each, score=score) for each, score in zip(rest, lower, strict=True)
+        ]
+
+    def _text(self, chunk: int) -> str:
+        """The text of a chunk, with the headings above it."""
+        text, headings = self._connection.execute(
+            "SELECT text, headings FROM chunk WHERE id = ?", (chunk,)
+        ).get
+        return "\n".join([*json.loads(headings), text])
+
     def _wanted(self, text: str) -> _Words:
         """The rarest terms, as many as may be weighed in good time."""
         terms = sorted(self._words.terms(text), key=lambda term: self._frequency(term.stem))[:MOST_TERMS]
@@ -145,7 +176,14 @@ class Searcher(Reading):
     def _cosines(self, text: str) -> Cosines | None:
         """The question's cosine with every vector of its model, where the index has any."""
         model = slots.find_model(self._connection, self._encoder.model)
-        return self._matrix.cosines(model, self._encoder.query(text)) if model else None
+        if model is None:
+            return None
+        try:
+            vector = self._encoder.query(text)
+        except TargetError as error:
+            _log.warning("searched by words alone: %s", printable(error.reason))
+            return None
+        return self._matrix.cosines(model, vector) if len(vector) == model.dimensions else None
 
     def _semantic(
         self, cosines: Cosines, admitted: set[int] | None, top_k: int

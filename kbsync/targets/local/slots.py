@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import apsw
 
+from kbsync.errors import Halted
+
 SLOTS = 256
 
 
@@ -35,11 +37,20 @@ def find_model(connection: apsw.Connection, name: str) -> Model | None:
 
 
 def ensure_model(connection: apsw.Connection, name: str, dimensions: int) -> Model:
-    """The model of that name, made where it is new. Call inside a transaction."""
+    """The model of that name, made where it is new. Call inside a transaction.
+
+    Raises `Halted` where its vectors used to have another length.
+    """
     connection.execute("INSERT OR IGNORE INTO model(name, dimensions) VALUES (?, ?)", (name, dimensions))
     model = find_model(connection, name)
     if model is None:
         raise AssertionError("a row just inserted is there")
+    if model.dimensions != dimensions:
+        raise Halted(
+            "embedding-dimensions",
+            f"the model {name} gave vectors of {model.dimensions} numbers until now, and gives {dimensions}",
+            cure="set embedding.dimensions in the config: documents are then indexed anew",
+        )
     return model
 
 

@@ -37,13 +37,16 @@ from kbsync.targets.local import formats
 from kbsync.targets.local.chunk import CHUNKER
 from kbsync.targets.local.encoder import Encoder
 from kbsync.targets.local.index import Index
+from kbsync.targets.local.pictures import MEDIA_TYPES
 from kbsync.targets.local.pieces import Parsed
 from kbsync.targets.local.preparation import Parse, Preparation, Prepared, remote
+from kbsync.targets.local.ranking import Ranker
 from kbsync.targets.local.reader import Reader
 from kbsync.targets.local.rows import Entry
 from kbsync.targets.local.search import Searcher
 from kbsync.targets.local.tokens import TOKENISER
 from kbsync.targets.local.trouble import translated
+from kbsync.targets.vectors.settings import ServiceSettings
 
 BATCH = 64
 CONCURRENCY = 2  # one put writes while the other parses and makes vectors
@@ -58,17 +61,17 @@ class Embedding(Protocol):
 
     @property
     def type(self) -> str:
-        """`builtin` or `onnx`."""
+        """`builtin`, `onnx`, or the dialect of a service."""
 
     @property
     def path(self) -> Path | None:
         """Where the model is, for `onnx`."""
 
 
-def limits_of(max_bytes: int) -> Limits:
+def limits_of(max_bytes: int, *, pictures: bool = False) -> Limits:
     """What the embedded knowledge base takes."""
     return Limits(
-        extensions=formats.EXTENSIONS,
+        extensions=formats.EXTENSIONS | set(MEDIA_TYPES) if pictures else formats.EXTENSIONS,
         names=formats.NAMES,
         max_bytes=max_bytes,
         batch=BATCH,
@@ -92,10 +95,12 @@ class LocalTarget:
         index: Index | None,
         parse: Parse | None,
         spool: Path,
+        ranker: Ranker | None = None,
     ) -> None:
         """`index` is None where nothing may be written."""
         self._folder, self._encoder, self._limits, self._index = folder, encoder, limits, index
         self._parsing = _LazyParser(spool, parse)
+        self._ranker = ranker
         self._reader = Reader(folder)
         self._preparation = Preparation(self._parsing.parse, encoder, self._reader.known, limits.max_bytes)
         self._searcher: Searcher | None = None
@@ -113,17 +118,21 @@ class LocalTarget:
         max_bytes: int,
         surroundings: Surroundings,
         parse: Parse | None = None,
+        service: ServiceSettings | None = None,
+        rerank: ServiceSettings | None = None,
     ) -> LocalTarget:
         """The knowledge base in the folder `path`, made where there is none. Loads no model.
 
-        `parse` stands in for the parser. With `surroundings.read_only` nothing is locked or written and
+        `service` makes the vectors and `rerank` orders what is found, where they are given. `parse` stands in
+        for the parser. With `surroundings.read_only` nothing is locked or written and
         `UsageError` is raised where nothing was mirrored yet; otherwise `StateError` where another process
         writes or the folder cannot be written.
         """
-        encoder = Encoder(embedding.type, embedding.path)
+        encoder = Encoder(embedding.type, embedding.path, service)
+        ranker = _ranker(rerank) if rerank else None
         index = None if surroundings.read_only else Index(path)
-        limits = limits_of(max_bytes)
-        return cls(path, encoder, limits, index, parse, surroundings.spool_dir)
+        limits = limits_of(max_bytes, pictures=encoder.takes_pictures)
+        return cls(path, encoder, limits, index, parse, surroundings.spool_dir, ranker)
 
     @property
     def limits(self) -> Limits:
@@ -195,6 +204,11 @@ class LocalTarget:
         """The best documents first. Raises `UsageError` for a path pattern that is none."""
         return await asyncio.to_thread(self._search, query)
 
+    @property
+    def reranks(self) -> bool:
+        """A rerank service is configured; it is asked in every search."""
+        return self._ranker is not None
+
     async def explain(self, remote_id: str) -> Explanation:
         """The document's chunks, one below the other. Raises `Rejected` for an unknown document."""
         with self._translated():
@@ -212,7 +226,7 @@ class LocalTarget:
 
     def _close(self) -> None:
         """The blocking part of `aclose`. Readers first: they would be in the way of emptying the WAL."""
-        for each in (self._searcher, self._reader, self._index, self._parsing):
+        for each in (self._searcher, self._reader, self._index, self._parsing, self._encoder, self._ranker):
             if each is not None:
                 each.close()
 
@@ -279,7 +293,7 @@ class LocalTarget:
         """The blocking part of `search`."""
         with self._opening:
             if self._searcher is None:
-                self._searcher = Searcher(self._folder, self._encoder)
+                self._searcher = Searcher(self._folder, self._encoder, self._ranker)
         try:
             return self._searcher.search(query)
         except StateError as error:
@@ -309,6 +323,13 @@ class LocalTarget:
 def _recipe(model: str, kind: str, settings: str) -> str:
     parts = [formats.PARSER, CHUNKER, TOKENISER, model, kind, settings]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _ranker(settings: ServiceSettings) -> Ranker:
+    """Imported only here: a search without a service does without its client."""
+    from kbsync.targets.local.serving import ServiceRanker
+
+    return ServiceRanker(settings)
 
 
 class _LazyParser:

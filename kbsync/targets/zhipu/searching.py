@@ -21,11 +21,15 @@ _ESCAPED = re.compile(r"~[0-9A-F]{2}")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request to the search. `text` is not empty. `document_ids` empty: the whole base."""
+    """One request to the search. `text` is not empty. `document_ids` empty: the whole base.
+
+    `rerank`: the vendor's ranking model orders what was found, at a price of its own.
+    """
 
     text: str
     top_k: int
     document_ids: tuple[str, ...] = ()
+    rerank: bool = False
 
     def body(self, knowledge_id: str) -> dict[str, object]:
         """The JSON of `POST /knowledge/retrieve`; an empty list of documents is never sent."""
@@ -36,13 +40,15 @@ class Question:
             "top_n": MOST_RECALLED,
             "recall_method": "mixed",
         }
+        if self.rerank:
+            body |= {"rerank_status": 1, "rerank_model": "rerank"}
         return body | {"document_ids": list(self.document_ids)} if self.document_ids else body
 
 
 def question_of(query: Query) -> Question | None:
     """As much of a query as the vendor takes; None where there is nothing to look for."""
     text = shortened(query.text)
-    return Question(text, MOST_PASSAGES, query.among) if text else None
+    return Question(text, MOST_PASSAGES, query.among, query.rerank) if text else None
 
 
 def question_about(remote_id: str, name: str) -> Question:

@@ -179,6 +179,11 @@ class ZhipuTarget:
             raise await self._no_search(error) from error
         return any(one.doc_id == remote_id for one in found)
 
+    @property
+    def reranks(self) -> bool:
+        """The vendor has a ranking model; it is asked on request."""
+        return True
+
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
         question = question_of(query)

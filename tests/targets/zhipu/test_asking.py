@@ -377,6 +377,13 @@ async def test_a_search_asks_for_as_much_as_there_is() -> None:
     }
 
 
+async def test_the_vendors_ranking_model_is_asked_on_request_only() -> None:
+    vendor = Vendor(retrieve=[ok([])])
+    await target(vendor).search(Query("kestrel", rerank=True))
+    body = vendor.body("retrieve")
+    assert (body["rerank_status"], body["rerank_model"]) == (1, "rerank")
+
+
 @pytest.mark.parametrize(
     ("query", "count"),
     [

@@ -1,0 +1,64 @@
+"""How the embedded knowledge base makes vectors and orders what it finds: by itself, or through a service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from kbsync.config.kinds import Choice, Confidential, Location, Text, Whole
+from kbsync.config.remote import BaseUrl
+from kbsync.config.secret import Secret
+
+Service = Literal["openai", "jina", "newapi", "zhipu", "tei", "vllm"]
+EmbeddingType = Literal["builtin", "onnx", "openai", "jina", "newapi", "zhipu", "tei", "vllm"]
+RerankType = Literal["builtin", "openai", "jina", "newapi", "zhipu", "tei", "vllm"]
+SERVICES: tuple[str, ...] = get_args(Service)
+"""The dialects that services speak."""
+
+_KEY = Confidential("the service's key", r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces")
+_MODEL = Text("the model, by the service's name for it", longest=200)
+_CONCURRENCY = Whole("requests in flight", least=1, most=64)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingConfig:
+    """How `local` makes vectors. `path` is the model's directory or file, for `onnx` only.
+
+    `base_url`, `api_key`, `model`, `dimensions` and `concurrency` are for services.
+    """
+
+    type: Annotated[
+        EmbeddingType,
+        Choice(
+            "builtin: the model kbsync brings along; onnx: a model of yours; else the dialect of a service",
+            get_args(EmbeddingType),
+            "embedding type",
+        ),
+    ] = "builtin"
+    path: Annotated[Path | None, Location("the ONNX model; for type onnx")] = None
+    base_url: Annotated[str | None, BaseUrl("what comes before /embeddings (tei: before /embed)")] = None
+    api_key: Annotated[Secret | None, _KEY] = None
+    model: Annotated[str, _MODEL] = ""
+    dimensions: Annotated[
+        int | None, Whole("numbers in a vector; default: the model's own", least=1, most=16_384)
+    ] = None
+    concurrency: Annotated[int, _CONCURRENCY] = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RerankConfig:
+    """How `local` orders what it found. All but `type` is for services."""
+
+    type: Annotated[
+        RerankType,
+        Choice(
+            "builtin: the order kbsync finds itself; else the dialect of a service",
+            get_args(RerankType),
+            "rerank type",
+        ),
+    ] = "builtin"
+    base_url: Annotated[str | None, BaseUrl("what comes before /rerank")] = None
+    api_key: Annotated[Secret | None, _KEY] = None
+    model: Annotated[str, _MODEL] = ""
+    concurrency: Annotated[int, _CONCURRENCY] = 4

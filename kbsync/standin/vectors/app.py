@@ -1,0 +1,212 @@
+"""The services' side: requests are checked against the documents, vectors made, texts ranked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kbsync.standin.faults import Fault
+from kbsync.standin.messages import Request, Response, StandInClock
+from kbsync.standin.vectors.dialects import EMBEDDINGS, RANKING, Breach, Wanted, asked, wanted
+from kbsync.standin.vectors.faults import KINDS, reshaped_rows
+from kbsync.standin.vectors.words import packed, score, vector_of
+
+OVERLOADED = {"error": "Model is overloaded", "error_type": "Overloaded"}
+NO_MONEY = {
+    "error": {
+        "message": "You exceeded your current quota",
+        "type": "insufficient_quota",
+        "code": "insufficient_quota",
+    }
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """`dimensions`: of vectors where a request names none. `key_refused`: every key is."""
+
+    dimensions: int = 64
+    key_refused: bool = False
+
+
+class VectorsApplication:
+    """All dialects under one roof. It keeps no documents."""
+
+    name = "vectors"
+    kinds: Mapping[str, str] = KINDS
+
+    def __init__(self, key: str, clock: StandInClock) -> None:
+        self.behaviour = Behaviour()
+        self.clock = clock
+        self.violations: list[str] = []
+        self._key = key
+        self._journal: list[dict[str, Any]] = []
+
+    def op(self, request: Request) -> str:
+        """`embed` or `rerank`."""
+        dialect, route = _place(request.path)
+        if dialect in EMBEDDINGS and request.method == "POST":
+            if route == EMBEDDINGS[dialect].route:
+                return "embed"
+            if route == RANKING[dialect].route:
+                return "rerank"
+        return ""
+
+    def subject(self, request: Request) -> str:
+        """The dialect."""
+        return _place(request.path)[0]
+
+    def answer(self, request: Request, fault: Fault | None) -> Response:
+        """Vectors or an order, or what is wrong with the request."""
+        dialect, op = self.subject(request), self.op(request)
+        if not op:
+            return _error(dialect, 404, "there is no such route")
+        if not self._knows(request):
+            return _error(dialect, 401, "Incorrect API key provided", "invalid_api_key")
+        try:
+            body = json.loads(request.body)
+        except ValueError:
+            body = None
+        try:
+            early = self._early(dialect, request, fault)
+            return early or (self._embedded if op == "embed" else self._ranked)(dialect, body, fault)
+        except Breach as breach:
+            self.violations.append(f"{dialect} {op}: {breach}")
+            return _error(dialect, breach.status, str(breach), breach.code)
+
+    def set_behaviour(self, switches: Mapping[str, Any]) -> None:
+        """Raises `ValueError` for an unknown switch or a wrong value."""
+        kinds = {"dimensions": int, "key_refused": bool}
+        for name, value in switches.items():
+            if name not in kinds or type(value) is not kinds[name]:
+                raise ValueError(
+                    f"{name}={value!r} is no switch; there are: dimensions=64, key_refused=false"
+                )
+        self.behaviour = replace(self.behaviour, **switches)
+
+    def snapshot(self) -> dict[str, Any]:
+        """It holds no documents."""
+        return {"documents": []}
+
+    def journal(self) -> list[dict[str, Any]]:
+        """What was answered: operation, dialect, and how many texts."""
+        return list(self._journal)
+
+    def reset(self) -> None:
+        """Forget what was answered."""
+        self._journal.clear()
+
+    def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Raises `ValueError`: nobody stores anything here."""
+        raise ValueError("this stand-in holds no documents")
+
+    def config_hint(self, url: str) -> str:
+        """A mirror whose vectors and order come from here."""
+        rest = f"api_key: {self._key}, model: words}}"
+        return (
+            "mirrors:\n  - name: handbook\n    folder: ./handbook\n    target:\n      type: local\n"
+            f"      embedding: {{type: openai, base_url: {url}/openai/v1, {rest}\n"
+            f"      rerank: {{type: jina, base_url: {url}/jina/v1, {rest}\n"
+        )
+
+    def _knows(self, request: Request) -> bool:
+        return (
+            not self.behaviour.key_refused and request.headers.get("authorization") == f"Bearer {self._key}"
+        )
+
+    def _early(self, dialect: str, request: Request, fault: Fault | None) -> Response | None:
+        """Faults that keep any work from being done."""
+        kind = fault.kind if fault is not None else ""
+        match kind:
+            case "overloaded":
+                return Response.json(OVERLOADED, 429)
+            case "no-money":
+                return Response.json(NO_MONEY, 429)
+            case "not-found":
+                return _error(dialect, 404, "The model does not exist", "model_not_found")
+            case "bad-item" if fault is not None:
+                word = str(fault.args.get("word", "bad")).encode()
+                if word in request.body:
+                    return _error(dialect, int(fault.args.get("status", 422)), "an input was refused")
+        return None
+
+    def _embedded(self, dialect: str, body: object, fault: Fault | None) -> Response:
+        asked_for = wanted(dialect, body)
+        self._journal.append({"effect": "embedded", "name": dialect, "texts": len(asked_for.texts)})
+        rows = reshaped_rows(self._rows(asked_for), fault)
+        if asked_for.packed or (fault is not None and fault.kind == "as-base64"):
+            rows = [row | {"embedding": _packed(row["embedding"])} for row in rows]
+        if dialect == "tei":
+            return _json([row["embedding"] for row in rows])
+        model = "another" if fault is not None and fault.kind == "other-model" else _model(body)
+        return _json(
+            {"object": "list", "data": rows, "model": model, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+        )
+
+    def _rows(self, asked_for: Wanted) -> list[dict[str, Any]]:
+        length = asked_for.dimensions or self.behaviour.dimensions
+        return [
+            {"object": "embedding", "index": index, "embedding": vector_of(text, length)}
+            for index, text in enumerate(asked_for.texts)
+        ]
+
+    def _ranked(self, dialect: str, body: object, fault: Fault | None) -> Response:
+        question, texts, most = asked(dialect, body)
+        self._journal.append({"effect": "ranked", "name": dialect, "texts": len(texts)})
+        rows: list[dict[str, Any]] = [
+            {"index": index, "relevance_score": score(question, text)} for index, text in enumerate(texts)
+        ]
+        rows = sorted(rows, key=lambda row: (-row["relevance_score"], row["index"]))[:most]
+        if dialect in ("newapi", "vllm"):
+            rows = [row | {"document": {"text": texts[int(row["index"])]}} for row in rows]
+        return _shaped(dialect, reshaped_rows(rows, fault), fault.kind if fault is not None else "")
+
+
+def _place(path: str) -> tuple[str, str]:
+    """The dialect and the route behind its base_url."""
+    dialect, _, rest = path.lstrip("/").partition("/")
+    return dialect, f"/{rest.rpartition('/')[2]}"
+
+
+def _shaped(dialect: str, rows: list[dict[str, Any]], kind: str) -> Response:
+    shape = kind if kind in ("bare", "data", "results") else RANKING[dialect].shape
+    if kind == "score" or (shape == "bare" and kind != "bare"):
+        rows = [{"index": row["index"], "score": row["relevance_score"]} for row in rows]
+    if shape == "bare":
+        return _json(rows)
+    return _json({"model": "rank", shape: rows, "usage": {"total_tokens": 815, "prompt_tokens": 0}})
+
+
+def _packed(embedding: Any) -> Any:
+    is_vector = isinstance(embedding, list) and all(isinstance(number, float) for number in embedding)
+    return packed(embedding) if is_vector else embedding
+
+
+def _model(body: object) -> str:
+    return str(body.get("model", "")) if isinstance(body, dict) else ""
+
+
+def _json(value: Any) -> Response:
+    """NaN included, as some servers write it."""
+    return Response(200, json.dumps(value, ensure_ascii=False).encode(), {"content-type": "application/json"})
+
+
+def _error(dialect: str, status: int, message: str, code: str = "") -> Response:
+    """In the form of the dialect."""
+    match dialect:
+        case "tei":
+            kinds = {413: "Validation", 422: "Tokenizer", 424: "Backend", 429: "Overloaded"}
+            return Response.json({"error": message, "error_type": kinds.get(status, "Validation")}, status)
+        case "jina":
+            return Response.json({"detail": message}, status)
+        case "zhipu":
+            number = code if code.isdecimal() else {401: "1000", 404: "1211"}.get(status, "1210")
+            return Response.json({"error": {"code": number, "message": message}}, status)
+        case "vllm":
+            return Response.json(
+                {"object": "error", "message": message, "type": "BadRequestError", "code": status}, status
+            )
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code or None}
+    return Response.json({"error": error}, status)

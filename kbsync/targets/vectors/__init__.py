@@ -1,0 +1,1 @@
+"""Clients of services that make vectors and put texts in order, whatever dialect they speak."""

@@ -1,0 +1,141 @@
+"""Vectors from a service: batches of what fits, several at a time, a bad item isolated from the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.targets.http import Answer, Client, Endpoint
+from kbsync.targets.vectors.dialects import EMBEDDINGS
+from kbsync.targets.vectors.items import Item
+from kbsync.targets.vectors.judging import BUSY_CODES, ServiceJudge, is_too_long
+from kbsync.targets.vectors.reading import NonsenseError, vectors_of
+from kbsync.targets.vectors.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = list[NDArray[np.float32] | Rejected]
+
+PATIENCE = 5
+"""How often a batch is sent again to a service that says it is busy; each time after a longer pause."""
+
+SHORTEST = 200
+"""Characters below which a text is not shortened any more to make it fit."""
+
+
+class EmbeddingService:
+    """Turns items into vectors of length 1.
+
+    `transport` stands in for the network. Raises `UsageError` where the address cannot be used.
+    """
+
+    def __init__(
+        self, settings: ServiceSettings, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._settings = settings
+        self._dialect = EMBEDDINGS[settings.dialect]
+        self._dimensions = settings.dimensions
+        self._client = service_client(settings, "embedding", self._dialect.path, transport)
+
+    async def dimensions(self) -> int:
+        """Length of a vector; asked of the service where neither config nor an answer told it yet."""
+        if self._dimensions is None:
+            await self.embed([Item("dimensions")])
+        assert self._dimensions is not None
+        return self._dimensions
+
+    async def embed(self, items: Sequence[Item], *, is_query: bool = False) -> Vectors:
+        """A vector for each item, in order; `Rejected` in the place of one that the service will not take.
+
+        Raises `Unavailable` or `Halted` where the service itself is to blame.
+        """
+        batches = list(self._batches(items))
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._batch(batch, is_query)) for batch in batches]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [vector for task in tasks for vector in task.result()]
+
+    async def aclose(self) -> None:
+        """Let go of the connections."""
+        await self._client.aclose()
+
+    def _batches(self, items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+        """In order, each as large as one request may be."""
+        start, weight = 0, 0
+        for place, item in enumerate(items):
+            is_full = place - start >= self._dialect.most_items
+            if place > start and (is_full or weight + item.weight > self._dialect.most_weight):
+                yield items[start:place]
+                start, weight = place, 0
+            weight += item.weight
+        if start < len(items):
+            yield items[start:]
+
+    async def _batch(self, items: Sequence[Item], is_query: bool) -> Vectors:
+        """One request; halved where the service refuses it, until the item to blame is alone."""
+        try:
+            return await self._asked(items, is_query)
+        except Rejected as error:
+            if len(items) > 1:
+                half = len(items) // 2
+                first = await self._batch(items[:half], is_query)
+                return first + await self._batch(items[half:], is_query)
+            if is_too_long(error) and len(items[0].text) > SHORTEST:
+                return await self._batch([items[0].shortened()], is_query)
+            return [error]
+
+    async def _asked(self, items: Sequence[Item], is_query: bool) -> Vectors:
+        answer = await self._answer(self._dialect.body(self._settings, items, is_query))
+        try:
+            vectors = vectors_of(answer.body, len(items))
+        except NonsenseError as error:
+            raise Unavailable(f"embed: {answer.host} answered with {error}", code="nonsense") from None
+        self._check(next((len(vector) for vector in vectors if vector is not None), None))
+        return [Rejected(_NO_DIRECTION, code="no-vector") if each is None else each for each in vectors]
+
+    async def _answer(self, body: dict[str, Any]) -> Answer:
+        """A busy service is asked again, after the pause that it asked for; the client keeps it."""
+        for _ in range(PATIENCE):
+            try:
+                return await self._client.ask("embed", "POST", self._dialect.path, json=body)
+            except Unavailable as error:
+                if error.code not in BUSY_CODES:
+                    raise
+        return await self._client.ask("embed", "POST", self._dialect.path, json=body)
+
+    def _check(self, length: int | None) -> None:
+        """All vectors of a service have one length, the one that is configured."""
+        if length is None:
+            return
+        if self._dimensions is not None and length != self._dimensions:
+            raise Halted(
+                "embedding-dimensions",
+                f"the embedding service gives vectors of {length} numbers, not of {self._dimensions}",
+                cure="correct embedding.dimensions or embedding.model in the config",
+            )
+        self._dimensions = length
+
+
+_NO_DIRECTION = "the embedding service gave a vector of zeros, or of something that is no number"
+
+
+def service_client(
+    settings: ServiceSettings, kind: str, path: str, transport: httpx.AsyncBaseTransport | None
+) -> Client:
+    """The way to a service; `kind` names its config block."""
+    headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+    return Client(
+        Endpoint(settings.base_url, concurrency=settings.concurrency),
+        target=kind,
+        headers=lambda: headers,
+        judge=ServiceJudge(kind, path),
+        transport=transport,
+    )

@@ -1,0 +1,121 @@
+"""The errors of embedding and rerank services: which blame an item, the account, or the moment.
+
+Sources: OpenAI's "Error codes"; the open platform's page of codes (zhipu); text-embeddings-inference's
+`ErrorType`; vLLM's and Jina's answers. A code counts as number or text, flat or inside `error`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http import Answer, by_status
+
+NO_MONEY = frozenset({"insufficient_quota", "1113", "1304", "1308", "1309", "1310", "1311", "402"})
+BUSY = frozenset({"rate_limit_exceeded", "overloaded", "1302", "1303", "1305", "1312", "1120", "1234", "500"})
+BUSY_CODES = BUSY | {"429"}
+"""Codes of `Unavailable` under which nothing is wrong but the moment."""
+
+BAD_KEY = frozenset({"invalid_api_key", "1000", "1001", "1002", "1003", "1004", "1110", "1111", "1112"})
+BAD_ITEM = frozenset({"1210", "1213", "1214", "1261", "1301", "400", "413", "422"})
+_TOO_LONG = (
+    "too long",
+    "token",
+    "length",
+    "maximum",
+    "exceed",
+    "too large",
+    "truncat",
+    "过长",
+    "超过",
+    "超出",
+)
+
+
+class ServiceJudge:
+    """Judges answers of one service; `kind` names it in messages ("embedding", "rerank"), as its config key.
+
+    `path` is what it was asked at, behind `base_url`.
+    """
+
+    def __init__(self, kind: str, path: str) -> None:
+        self._kind, self._path = kind, path
+
+    def __call__(self, answer: Answer) -> TargetError | None:
+        """None is success."""
+        codes, message = _said(answer.body)
+        if 200 <= answer.status < 300 and not codes:
+            return by_status(answer)
+        said = f"{answer.op}: {answer.host}: {message or answer.excerpt or answer.status}"
+        return self._by_code(answer, codes, said) or self._by_status(answer, said)
+
+    def _by_code(self, answer: Answer, codes: frozenset[str], said: str) -> TargetError | None:
+        if codes & NO_MONEY:
+            cure = f"top up the account behind {self._kind}.api_key"
+            return Halted(
+                "quota", f"the {self._kind} service says that money or quota is gone: {said}", cure=cure
+            )
+        if codes & BAD_KEY:
+            return self._refused(said)
+        if codes & BUSY:
+            return Unavailable(said, code=min(codes & BUSY), retry_after=answer.retry_after)
+        if codes & BAD_ITEM and answer.status not in (401, 402, 403, 404, 405, 429):
+            return Rejected(said, code=min(codes & BAD_ITEM))
+        return None
+
+    def _by_status(self, answer: Answer, said: str) -> TargetError:
+        match answer.status:
+            case 401 | 403:
+                return self._refused(said)
+            case 402:
+                cure = f"top up the account behind {self._kind}.api_key"
+                return Halted("quota", f"the {self._kind} service wants money: {said}", cure=cure)
+            case 404 | 405:
+                return self._not_there(answer, said)
+            case 413 | 422:
+                return Rejected(said, code=str(answer.status))
+            case 424 | 429:
+                return Unavailable(said, code=str(answer.status), retry_after=answer.retry_after)
+        return by_status(answer) or Unsure(said)
+
+    def _refused(self, said: str) -> Halted:
+        cure = f"put a valid {self._kind}.api_key (or api_key_file) into the config"
+        return Halted("credentials", f"the {self._kind} service refuses the key: {said}", cure=cure)
+
+    def _not_there(self, answer: Answer, said: str) -> Halted:
+        """A wrong address, or a model that is not served."""
+        cure = f"correct {self._kind}.base_url (it is what comes before {self._path}) or {self._kind}.model"
+        return Halted(f"{self._kind}-missing", f"{said} (HTTP {answer.status} at {self._path})", cure=cure)
+
+
+def is_too_long(error: Rejected) -> bool:
+    """The words or the code blame the length of a text."""
+    said = error.reason.lower()
+    return error.code in ("413", "422", "1261") or any(word in said for word in _TOO_LONG)
+
+
+def _said(body: object) -> tuple[frozenset[str], str]:
+    """Lower-case codes of an error, and its message; both empty where the body speaks of none."""
+    if not isinstance(body, Mapping):
+        return frozenset(), ""
+    inner = body.get("error", body)
+    if isinstance(inner, str):
+        return frozenset({str(body.get("error_type", "error")).lower()}), inner
+    if not isinstance(inner, Mapping) or not (body.get("error") or _is_flat(body)):
+        return frozenset(), ""
+    codes = {
+        str(inner[key]).lower() for key in ("code", "type") if inner.get(key) not in (None, "", 0, 200, "200")
+    }
+    return frozenset(codes or {"error"}), _text(inner)
+
+
+def _is_flat(body: Mapping[str, Any]) -> bool:
+    """vLLM's and TEI's errors without an envelope, Jina's `detail`."""
+    is_list = any(isinstance(body.get(key), list) for key in ("data", "results", "embeddings"))
+    return not is_list and bool(body.get("message") or body.get("detail"))
+
+
+def _text(inner: Mapping[str, Any]) -> str:
+    said = inner.get("message") or inner.get("detail") or ""
+    return said if isinstance(said, str) else str(said)[:300]

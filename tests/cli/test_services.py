@@ -1,0 +1,136 @@
+"""The embedded knowledge base with vectors and ranking from a service, as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KEY = "id.secret-for-tests"
+PNG = b"\x89PNG\r\n\x1a\n\x00 a beehive under an apple tree \x00\xff"
+
+
+@dataclass
+class Place:
+    """A folder, a config, and the address of the stand-in."""
+
+    root: Path
+    url: str
+
+    def configure(self, embedding: str, rerank: str = "{type: builtin}") -> None:
+        (self.root / "kb.yaml").write_text(
+            "mirrors:\n  - name: docs\n    folder: ./docs\n    settle: 100ms\n"
+            "    target:\n      type: local\n"
+            f"      embedding: {embedding}\n      rerank: {rerank}\n"
+        )
+
+    def service(self, dialect: str, **more: Any) -> str:
+        path = {"zhipu": "zhipu/api/paas/v4", "tei": "tei"}.get(dialect, f"{dialect}/v1")
+        block = {"type": dialect, "base_url": f"{self.url}/{path}", "api_key": KEY, "model": "words", **more}
+        return json.dumps(block)
+
+    def write(self, name: str, content: str | bytes) -> None:
+        path = self.root / "docs" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    def go(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kbsync", *words, "--config", "kb.yaml", "--state-dir", "state"]
+        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, check=False, timeout=60)
+
+    def once(self) -> None:
+        time.sleep(0.15)
+        done = self.go("--once")
+        assert done.returncode == 0, done.stderr
+
+    def found(self, *words: str) -> list[str]:
+        done = self.go("search", *words, "--json")
+        assert done.returncode == 0, done.stderr
+        return [hit["path"] for hit in json.loads(done.stdout)["hits"]]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    command = [sys.executable, "-m", "kbsync.standin", "vectors", "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ}) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[-1]
+        (tmp_path / "docs").mkdir()
+        try:
+            yield Place(tmp_path, address)
+        finally:
+            server.terminate()
+
+
+def test_what_a_service_embedded_and_ranked_is_found_and_without_it_still_found_by_words(
+    place: Place,
+) -> None:
+    place.configure(place.service("openai"), place.service("jina"))
+    place.write("bees.md", "bees make honey in a beehive")
+    place.write("taxes.md", "the tax return is due in may")
+    place.write("honey.md", "honey honey honey and more honey")
+    place.once()
+    assert place.found("bees make honey")[:2] == ["bees.md", "honey.md"]
+    assert place.found("bees make honey", "--rerank")[0] == "bees.md"
+    place.configure(place.service("openai"))
+    refused = place.go("search", "bees", "--rerank")
+    assert (refused.returncode, "target.rerank" in refused.stderr) == (2, True)
+    place.configure(place.service("openai", base_url="http://127.0.0.1:9"), place.service("jina"))
+    done = place.go("search", "tax return", "--json")
+    assert [hit["path"] for hit in json.loads(done.stdout)["hits"]] == ["taxes.md"]
+    assert "searched by words alone" in done.stderr
+    place.configure(place.service("openai"), place.service("jina", base_url="http://127.0.0.1:9"))
+    done = place.go("search", "tax return", "--json")
+    assert json.loads(done.stdout)["hits"][0]["path"] == "taxes.md"
+    assert "the order kbsync finds by itself" in done.stderr
+    assert KEY not in done.stderr
+
+
+def test_a_picture_is_found_by_text(place: Place) -> None:
+    place.configure(place.service("newapi"))
+    place.write("garden.png", PNG)
+    place.write("taxes.md", "the tax return is due in may")
+    place.write("broken.png", b"no picture")
+    time.sleep(0.15)
+    done = place.go("--once")
+    assert done.returncode == 1
+    assert "broken.png" in done.stderr
+    assert place.found("a beehive under a tree")[0] == "garden.png"
+    place.configure("{type: builtin}")
+    plan = place.go("plan", "--json")
+    assert json.loads(plan.stdout)["mirrors"][0]["delete"] == []  # not taken any more, and left
+
+
+def test_another_model_indexes_anew_and_another_address_does_not(place: Place) -> None:
+    place.configure(place.service("openai"))
+    place.write("bees.md", "bees make honey in a beehive")
+    place.once()
+    place.configure(
+        place.service("openai", base_url=place.url.replace("127.0.0.1", "localhost") + "/openai/v1")
+    )
+    plan = json.loads(place.go("plan", "--json").stdout)["mirrors"][0]
+    assert (plan["reembed"], plan["unchanged"]) == ([], 1)
+    place.configure(place.service("openai", model="other", dimensions=128))
+    plan = json.loads(place.go("plan", "--json").stdout)["mirrors"][0]
+    assert plan["reembed"] == ["bees.md"]
+    place.once()
+    assert place.found("bees") == ["bees.md"]
+
+
+def test_a_refused_key_halts_and_says_which(place: Place) -> None:
+    place.configure(place.service("openai", api_key="wrong"))
+    place.write("bees.md", "bees make honey in a beehive")
+    time.sleep(0.15)
+    done = place.go("--once")
+    assert done.returncode == 3, done.stderr
+    assert "embedding.api_key" in done.stderr
+    status = json.loads(place.go("status", "--json").stdout)["mirrors"][0]
+    assert status["halt"]["reason"] == "credentials"

@@ -1,0 +1,184 @@
+"""Vectors from a service in every dialect, whatever it answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.standin.server import Server
+from kbsync.standin.vectors.words import vector_of
+from kbsync.targets.vectors.items import Item
+from kbsync.targets.vectors.settings import Dialect
+from tests.targets.vectors.service import DIALECTS, embedding, play, serving
+
+TEXTS = [f"text number {n} about {topic}" for n, topic in enumerate(("bees", "honey", "wax"))]
+
+
+def items(texts: list[str]) -> list[Item]:
+    return [Item(text) for text in texts]
+
+
+def expected(text: str, dimensions: int = 64) -> np.ndarray:
+    return np.array(vector_of(text, dimensions), np.float32)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_every_dialect_gives_the_vectors_of_the_texts_in_their_order(
+    server: Server, dialect: Dialect
+) -> None:
+    async with embedding(server, dialect) as service:
+        vectors = await service.embed(items(TEXTS))
+        assert await service.dimensions() == 64
+    for vector, text in zip(vectors, TEXTS, strict=True):
+        np.testing.assert_allclose(vector, expected(text), atol=1e-6)
+        assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-6)  # type: ignore[arg-type]
+    assert server.app.violations == []
+
+
+@pytest.mark.parametrize("dialect", [each for each in DIALECTS if each != "tei"])
+async def test_the_length_that_is_configured_is_asked_for(server: Server, dialect: Dialect) -> None:
+    async with embedding(server, dialect, dimensions=256) as service:
+        (vector,) = await service.embed(items(["bees"]))
+    np.testing.assert_allclose(vector, expected("bees", 256), atol=1e-6)
+    assert server.app.violations == []
+
+
+async def test_a_service_that_ignores_the_length_halts(server: Server) -> None:
+    async with embedding(server, "tei", dimensions=256) as service:
+        with pytest.raises(Halted, match="vectors of 64 numbers, not of 256") as halted:
+            await service.embed(items(["bees"]))
+    assert halted.value.halt == "embedding-dimensions"
+    assert "embedding.dimensions" in halted.value.cure
+
+
+@pytest.mark.parametrize(("dialect", "most"), [("tei", 32), ("zhipu", 64), ("openai", 256), ("jina", 128)])
+async def test_no_request_has_more_items_than_the_service_takes(
+    server: Server, dialect: Dialect, most: int
+) -> None:
+    texts = [f"bee {n}" for n in range(most * 2 + 1)]
+    async with embedding(server, dialect) as service:
+        vectors = await service.embed(items(texts))
+    assert [each["texts"] for each in server.app.journal()] == [most, most, 1]
+    for vector, text in zip(vectors, texts, strict=True):
+        np.testing.assert_allclose(vector, expected(text), atol=1e-6)
+
+
+async def test_no_request_is_larger_than_it_should_be(server: Server) -> None:
+    async with embedding(server) as service:
+        vectors = await service.embed(items(["bee " * 5000] * 25))
+    sizes = [each["texts"] for each in server.app.journal()]
+    assert sum(sizes) == len(vectors) == 25
+    assert max(sizes) <= 10
+
+
+@pytest.mark.parametrize("kind", ["out-of-order", "constant-index", "as-base64", "other-model"])
+async def test_rows_in_another_form_are_the_same_vectors(server: Server, kind: str) -> None:
+    play(server, kind)
+    async with embedding(server, "newapi") as service:
+        vectors = await service.embed(items(TEXTS))
+    for vector, text in zip(vectors, TEXTS, strict=True):
+        np.testing.assert_allclose(vector, expected(text), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["one-too-few", "one-too-many", "wrong-dimension", "several-vectors"])
+async def test_an_answer_that_cannot_be_assigned_is_no_answer(server: Server, kind: str) -> None:
+    play(server, kind)
+    async with embedding(server, "newapi") as service:
+        with pytest.raises(Unavailable, match="embed: "):
+            await service.embed(items(TEXTS))
+        assert len(await service.embed(items(TEXTS))) == 3
+
+
+@pytest.mark.parametrize("kind", ["nan", "null-number", "zero-vector"])
+async def test_a_vector_without_a_direction_is_refused_and_the_others_are_kept(
+    server: Server, kind: str
+) -> None:
+    play(server, kind)
+    async with embedding(server, "newapi") as service:
+        first, *others = await service.embed(items(TEXTS))
+    assert isinstance(first, Rejected)
+    assert "no number" in first.reason
+    for vector, text in zip(others, TEXTS[1:], strict=True):
+        np.testing.assert_allclose(vector, expected(text), atol=1e-6)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_one_bad_item_is_found_and_the_rest_of_its_batch_is_not_lost(
+    server: Server, status: int
+) -> None:
+    texts = [f"bee {n}" for n in range(40)]
+    texts[17] = "a poisoned text"
+    play(server, "bad-item", times=0, args={"word": "poisoned", "status": status})
+    async with embedding(server) as service:
+        vectors = await service.embed(items(texts))
+        assert isinstance(vectors[17], Rejected)
+        assert sum(isinstance(each, Rejected) for each in vectors) == 1
+    assert server.requests.by_op["embed"] < 15
+
+
+async def test_a_text_that_is_too_long_is_shortened_until_it_fits(server: Server) -> None:
+    texts = ["short", "word " * 6000, "short too"]
+    async with embedding(server, "zhipu") as service:
+        vectors = await service.embed(items(texts))
+    assert not any(isinstance(each, Rejected) for each in vectors)
+    np.testing.assert_allclose(vectors[2], expected("short too"), atol=1e-6)
+
+
+async def test_a_busy_service_is_asked_again(server: Server) -> None:
+    play(server, "overloaded", times=2)
+    async with embedding(server, "tei") as service:
+        assert len(await service.embed(items(TEXTS))) == 3
+
+
+@pytest.mark.parametrize(
+    ("turn", "halt", "said"),
+    [
+        ({"kind": "no-money"}, "quota", "exceeded your current quota"),
+        ({"kind": "not-found"}, "embedding-missing", "what comes before /embeddings"),
+        ({"key_refused": True}, "credentials", "embedding.api_key"),
+    ],
+)
+async def test_what_a_person_must_mend_halts_and_says_where(
+    server: Server, turn: dict[str, object], halt: str, said: str
+) -> None:
+    if "kind" in turn:
+        play(server, str(turn["kind"]), times=0)
+    else:
+        server.app.set_behaviour(turn)
+    async with embedding(server) as service:
+        with pytest.raises(Halted) as halted:
+            await service.embed(items(TEXTS))
+    assert halted.value.halt == halt
+    assert said in f"{halted.value.reason} {halted.value.cure}"
+    assert "secret" not in f"{halted.value.reason} {halted.value.cure}"
+
+
+async def test_a_wrong_address_says_what_base_url_is(server: Server) -> None:
+    async with embedding(server, base_url=server.url) as service:
+        with pytest.raises(Halted, match="404") as halted:
+            await service.embed(items(TEXTS))
+    assert "it is what comes before /embeddings" in halted.value.cure
+
+
+@pytest.mark.parametrize("dialect", ["jina", "newapi"])
+async def test_pictures_and_texts_have_vectors_in_one_space(server: Server, dialect: Dialect) -> None:
+    picture = Item(picture=b"\x89PNG\r\n\x1a\n\x00a beehive in the garden\x00\xff", media_type="image/png")
+    async with embedding(server, dialect, model="clip-v2") as service:
+        seen, near, far = await service.embed([picture, Item("beehive garden"), Item("tax return")])
+    assert server.app.violations == []
+    assert not any(isinstance(each, Rejected) for each in (seen, near, far))
+    assert float(seen @ near) > 0.5 > float(seen @ far)  # type: ignore[operator]
+
+
+async def test_requests_go_side_by_side_and_never_more_than_allowed() -> None:
+    async with serving(latency=0.02) as server, embedding(server, "tei", concurrency=3) as service:
+        await service.embed(items([f"bee {n}" for n in range(32 * 12)]))
+    assert 2 <= server.requests.in_flight_max <= 3
+
+
+async def test_a_question_may_have_another_vector_than_a_passage(server: Server) -> None:
+    async with embedding(server, "jina") as service:
+        await service.embed([Item("bees")], is_query=True)
+        await service.embed([Item("bees")])
+    assert server.app.violations == []

@@ -1,0 +1,63 @@
+"""Whatever a service answers is read, or called nonsense; nothing else ever comes out."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kbsync.targets.vectors.reading import NonsenseError, order_of, vectors_of
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["data", "results", "index", "embedding", "score", "relevance_score", "x"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(body=JSON, count=st.integers(0, 3))
+def test_any_answer_is_vectors_or_nonsense(body: Any, count: int) -> None:
+    try:
+        vectors = vectors_of(body, count)
+    except NonsenseError:
+        return
+    assert len(vectors) == count
+    for vector in vectors:
+        assert vector is None or abs(float(np.linalg.norm(vector)) - 1) < 1e-3
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(body=JSON, count=st.integers(0, 3))
+def test_any_answer_is_an_order_or_nonsense(body: Any, count: int) -> None:
+    try:
+        order = order_of(body, count)
+    except NonsenseError:
+        return
+    assert sorted(index for index, _ in order) == list(range(count))
+    assert all(math.isfinite(score) for _, score in order)
+    assert [score for _, score in order] == sorted((score for _, score in order), reverse=True)
+
+
+@pytest.mark.parametrize(
+    "number", ["1e999", "-1e999", "NaN", "1" + "0" * 400, '"x"', "null", "true", "[1]", "{}"]
+)
+def test_numbers_that_are_none_come_to_nothing(number: str) -> None:
+    body = json.loads(f'{{"data": [{{"index": 0, "embedding": [{number}, 1]}}]}}')
+    try:
+        (vector,) = vectors_of(body, 1)
+    except NonsenseError:
+        return
+    assert vector is None or number == "true"

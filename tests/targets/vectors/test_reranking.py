@@ -1,0 +1,95 @@
+"""An order from a service, in all the shapes there are."""
+
+from __future__ import annotations
+
+import pytest
+
+from kbsync.errors import Halted, Unavailable
+from kbsync.standin.server import Server
+from kbsync.targets.vectors.settings import Dialect
+from tests.targets.vectors.service import DIALECTS, play, reranking
+
+QUESTION = "bees make honey"
+TEXTS = ["tax return form", "bees", "bees make honey", "honey bees", "nothing"]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_every_dialect_gives_the_best_first(server: Server, dialect: Dialect) -> None:
+    async with reranking(server, dialect) as service:
+        order = await service.order(QUESTION, TEXTS)
+    assert [index for index, _ in order] == [2, 3, 1, 0, 4]
+    assert order[0][1] > order[1][1] > order[2][1] > order[3][1] == order[4][1]
+    assert server.app.violations == []
+
+
+SHAPES = [
+    "bare",
+    "data",
+    "results",
+    "score",
+    "unsorted",
+    "index-text",
+    "index-twice",
+    "index-beyond",
+    "echo-null",
+]
+
+
+@pytest.mark.parametrize("kind", [*SHAPES, "logits"])
+async def test_every_shape_is_the_same_order(server: Server, kind: str) -> None:
+    play(server, kind)
+    async with reranking(server) as service:
+        order = await service.order(QUESTION, TEXTS)
+    assert [index for index, _ in order] == [2, 3, 1, 0, 4]
+
+
+async def test_what_does_not_come_back_keeps_its_order_at_the_end(server: Server) -> None:
+    play(server, "fewer")
+    async with reranking(server) as service:
+        order = await service.order(QUESTION, TEXTS)
+    assert [index for index, _ in order] == [2, 0, 1, 3, 4]
+
+
+async def test_ties_keep_the_order_of_the_question(server: Server) -> None:
+    play(server, "ties")
+    async with reranking(server) as service:
+        assert [index for index, _ in await service.order(QUESTION, TEXTS)] == [0, 1, 2, 3, 4]
+
+
+async def test_more_texts_than_one_request_takes_keep_their_order_at_the_end(server: Server) -> None:
+    texts = [f"nothing {n}" for n in range(40)]
+    texts[31], texts[35] = "bees make honey", "bees make honey"
+    async with reranking(server, "tei") as service:
+        order = await service.order(QUESTION, texts)
+    assert [index for index, _ in order][:2] == [31, 0]
+    assert sorted(index for index, _ in order) == list(range(40))
+    assert [index for index, _ in order][-8:] == list(range(32, 40))
+    assert server.app.violations == []
+
+
+async def test_a_text_longer_than_the_service_takes_is_cut(server: Server) -> None:
+    async with reranking(server, "zhipu") as service:
+        order = await service.order("bees " * 2000, ["bees " * 5000, "tax"])
+    assert [index for index, _ in order] == [0, 1]
+    assert server.app.violations == []
+
+
+async def test_nothing_is_asked_about_no_texts(server: Server) -> None:
+    async with reranking(server) as service:
+        assert await service.order(QUESTION, []) == []
+    assert server.requests.by_op == {}
+
+
+async def test_a_service_without_the_route_says_where_to_look(server: Server) -> None:
+    play(server, "not-found", times=0)
+    async with reranking(server) as service:
+        with pytest.raises(Halted) as halted:
+            await service.order(QUESTION, TEXTS)
+    assert (halted.value.halt, "rerank.base_url" in halted.value.cure) == ("rerank-missing", True)
+
+
+async def test_an_answer_without_any_of_the_texts_is_none(server: Server) -> None:
+    play(server, "one-too-few")
+    async with reranking(server) as service:
+        with pytest.raises(Unavailable, match="no text of the question"):
+            await service.order(QUESTION, ["bees"])
