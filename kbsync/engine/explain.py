@@ -12,6 +12,7 @@ from typing import Any
 from kbsync.contract import Target
 from kbsync.core.model import Choice, Kind, Presence, Status, Upload, UploadState
 from kbsync.engine.clock import Clock
+from kbsync.engine.mirror import TARGET_DOWN
 from kbsync.engine.status import iso
 from kbsync.engine.terms import Plan
 from kbsync.engine.views.evidence import Evidence, Selection, asked, gather, locate
@@ -170,8 +171,8 @@ class _Telling:
             return chosen.problem
         if chosen.verdict.choice is not Choice.SELECTED:
             return f"{_why(chosen)}; {_undo(chosen)}"
-        if self._e.halt is not None:
-            halt = self._e.halt
+        halt = self._e.halt
+        if halt is not None and halt.reason != TARGET_DOWN:
             return f"the mirror is halted: {halt.detail}" + (f"; run `{halt.cure}`" if halt.cure else "")
         return self._blame() or self._progress()
 

@@ -51,6 +51,7 @@ class Watching:
         self.run.on_doubt = self._wake.set
         wait = FIRST_RETRY
         while not self.stop.is_set():
+            known = await self._newest_message()
             try:
                 if await self.run.begin():
                     wait = FIRST_RETRY
@@ -65,7 +66,7 @@ class Watching:
                 await self._tell(f"an error of kbsync itself, shown in its log: {type(error).__name__}")
             finally:
                 await self.run.end()
-            await self._rest_until_asked(wait)
+            await self._rest_until_asked(wait, known)
             wait = min(LONGEST_RETRY, wait * 2)
 
     async def _tell(self, reason: str) -> None:
@@ -73,10 +74,9 @@ class Watching:
         with contextlib.suppress(StateError):
             await self.run.tell_failing(reason)
 
-    async def _rest_until_asked(self, seconds: float) -> None:
-        """Before the next beginning; a person who asks for something ends the rest."""
+    async def _rest_until_asked(self, seconds: float, known: int) -> None:
+        """Before the next beginning; a message that is newer than `known` ends the rest."""
         until = self.run.clock.steady() + seconds
-        known = await self._newest_message()
         while not self.stop.is_set() and (left := until - self.run.clock.steady()) > 0:
             await self._rest(min(CHECK_EVERY / 2, left))
             if await self._newest_message() > known:
