@@ -257,24 +257,12 @@ def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
             copy.step(1000)
 
 
-@contextmanager
-def _looking(path: Path) -> Iterator[None]:
-    """Who only looks can do nothing about damage but say who does."""
-    try:
-        with told(path):
-            yield
-    except DamagedError as error:
-        raise StateError(
-            f"{error}; the next pass puts it aside and takes over what is in the knowledge base"
-        ) from error
-
-
 class Glance:
     """The state file for commands that only look: takes no lock, writes nothing, makes no file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _looking(path):
+        with told(path):
             soundness.refuse_no_file(path)
             self._reader = open_reader(path)
             soundness.refuse_unfit(self._reader, path)
@@ -286,7 +274,7 @@ class Glance:
 
     def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on one consistent state."""
-        with _looking(self.path):
+        with told(self.path):
             return _within(self._reader, work)
 
     def backup(self, destination: apsw.Connection) -> None:

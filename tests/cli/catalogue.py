@@ -114,6 +114,7 @@ ELSEWHERE = {
     "disk-full": "what the embedded base's disk reports",
     "embedding": "a model that vanished while it was used",
     "read-only": "a base that was opened for looking",
+    "embedding-dimensions": "another model answers than the one whose vectors the index has",
 }
 """Halts that `test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure` brings about, and what they are."""
 
@@ -131,6 +132,9 @@ CODES = {
 
 EVENTS = {
     "mirror.halted": "error",
+    "audit.found": "warning",
+    "audit.failed": "error",
+    "state.lost": "error",
     "state.failed": "error",
     "config.refused": "error",
     "document.failed": "warning",

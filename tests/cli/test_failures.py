@@ -22,6 +22,7 @@ from kbsync import logs
 from kbsync.cli import choosing
 from kbsync.cli.exits import Code, worst
 from kbsync.errors import Halted, UsageError
+from kbsync.targets.local import slots
 from kbsync.targets.local.trouble import translated
 from tests.cli.catalogue import ELSEWHERE, MIRRORS, Trouble
 from tests.cli.house import Evidence, house_in
@@ -152,12 +153,24 @@ def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(tmp_path: Path) ->
         halt_of(folder, OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))),
         halt_of(folder, UsageError("embedding.path: the model is gone")),
         halt_of(folder, Halted("read-only", f"{folder} was opened for reading only")),
+        dimensions_changed(),
     ]
-    assert [halt.halt for halt in told] == ["disk-full", "disk-full", "embedding", "read-only"]
+    expected = ["disk-full", "disk-full", "embedding", "read-only", "embedding-dimensions"]
+    assert [halt.halt for halt in told] == expected
     assert {halt.halt for halt in told} == set(ELSEWHERE)
     assert f"no space is left for the index in {folder}; free some" in told[0].reason
-    for halt in told:
+    for halt in told[:-1]:
         subprocess.run(halt.cure or "true", shell=True, check=True, capture_output=True)
+
+
+def dimensions_changed() -> Halted:
+    connection = apsw.Connection(":memory:")
+    connection.execute("CREATE TABLE model (id INTEGER PRIMARY KEY, name UNIQUE, dimensions)")
+    slots.ensure_model(connection, "words", 64)
+    with pytest.raises(Halted) as halted:
+        slots.ensure_model(connection, "words", 128)
+    assert "set embedding.dimensions in the config" in halted.value.cure
+    return halted.value
 
 
 def test_an_error_of_our_own_is_told_as_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
