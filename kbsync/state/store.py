@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 import apsw
 
-from kbsync.errors import StateError
 from kbsync.state import schema, soundness
 from kbsync.state.connection import DamagedError, open_reader, open_writer, told
 from kbsync.state.entries import Entries

@@ -18,7 +18,7 @@ FIRST = (3, 9, 15, 21)
 def test_a_crash_anywhere_leaves_one_document_a_file(tmp_path: Path, stage: str, job: str) -> None:
     numbers = boundaries(CASES.index((stage, job)))
     tally = play_job(lambda there, one: cut_everywhere(there, one, numbers), stage, job, tmp_path / "w")
-    assert tally.crashes >= 8 // SHARE
+    assert tally.crashes >= max(1, 8 // SHARE)
 
 
 @pytest.mark.parametrize(("stage", "job"), share_of(CASES)[::SHARE])
@@ -26,4 +26,4 @@ def test_a_crash_during_the_recovery_from_a_crash(tmp_path: Path, stage: str, jo
     offset = CASES.index((stage, job))
     first, numbers = FIRST[offset % len(FIRST)], boundaries(offset)
     tally = play_job(lambda there, one: cut_recovery(there, one, first, numbers), stage, job, tmp_path / "w")
-    assert tally.crashes >= 8 // SHARE
+    assert tally.crashes >= max(1, 8 // SHARE)

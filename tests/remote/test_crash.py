@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def test_a_crash_anywhere_leaves_one_document_a_file(tmp_path: Path, job: str) -> None:
     numbers = boundaries(JOBS.index(job))
     tally = play_job(lambda there, one: cut_everywhere(there, one, numbers), "zhipu", job, tmp_path / "w")
-    assert tally.crashes > 10 // SHARE
+    assert tally.crashes >= max(1, 10 // SHARE)
 
 
 @pytest.mark.parametrize("seed", range(3))
