@@ -21,6 +21,7 @@ COMMANDS = {
     "retry": "Try failed documents again.",
     "approve": "Let held deletions go.",
     "forget": "End a mirror.",
+    "kb": "Manage knowledge bases at a target.",
     "state": "Back the state up.",
     "completion": "Print a script for your shell.",
 }

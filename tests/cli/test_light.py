@@ -50,7 +50,9 @@ def test_help_loads_click_only() -> None:
 
 
 def test_every_commands_help_loads_click_only() -> None:
-    assert loaded(*([name, "--help"] for name in COMMANDS), ["state", "backup", "--help"]) == ["click"]
+    assert loaded(
+        *([name, "--help"] for name in COMMANDS), ["state", "backup", "--help"], ["kb", "delete", "--help"]
+    ) == ["click"]
 
 
 @pytest.mark.parametrize("words", [["--version"], ["status", "--version"], ["--version", "status"]])

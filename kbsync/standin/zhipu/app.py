@@ -43,6 +43,7 @@ _OPERATIONS: Mapping[str, Callable[[Call], object]] = {
     "reslice": changing.reslice,
     "retrieve": retrieving.retrieve,
     "capacity": bases.capacity,
+    "models": bases.models,
     "bases": bases.listing,
     "base": bases.detail,
     "create-base": bases.create,

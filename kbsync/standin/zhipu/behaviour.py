@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-OPTIONAL_ROUTES = ("reembed", "reslice", "capacity", "retrieve", "url")
+OPTIONAL_ROUTES = ("reembed", "reslice", "capacity", "retrieve", "url", "models")
 
 MissingForm = Literal["404", "code", "null"]
 

@@ -17,6 +17,7 @@ _ROUTES = (
     ("DELETE", "/document/{id}", "delete"),
     ("PUT", "/document/{id}", "reslice"),
     ("POST", "/knowledge/retrieve", "retrieve"),
+    ("GET", "/embedding", "models"),
     ("GET", "/knowledge/capacity", "capacity"),
     ("GET", "/knowledge", "bases"),
     ("POST", "/knowledge", "create-base"),

@@ -34,9 +34,14 @@ class Op(enum.StrEnum):
     REEMBED = "reembed"
     RESLICE = "reslice"
     RETRIEVE = "retrieve"
+    MODELS = "models"
+    BASES = "bases"
+    CREATE_BASE = "create-base"
+    EDIT_BASE = "edit-base"
+    DELETE_BASE = "delete-base"
 
 
-OPTIONAL = frozenset({Op.CAPACITY, Op.REEMBED, Op.RESLICE, Op.RETRIEVE})
+OPTIONAL = frozenset({Op.CAPACITY, Op.REEMBED, Op.RESLICE, Op.RETRIEVE, Op.MODELS})
 """Calls that are missing from some of the vendor's installations and can be done without."""
 
 

@@ -23,6 +23,7 @@ from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http import Account, Client, Endpoint
 from kbsync.targets.zhipu.allowance import Allowance
 from kbsync.targets.zhipu.api import ROOT, Api, MirrorJudge
+from kbsync.targets.zhipu.bases import ZhipuBases
 from kbsync.targets.zhipu.codes import NotFound
 from kbsync.targets.zhipu.each import ask_each
 from kbsync.targets.zhipu.formats import recipe_of, slicing_of
@@ -109,6 +110,11 @@ class ZhipuTarget:
     def meter(self) -> Meter:
         """Counts of all requests."""
         return self._client.meter
+
+    @property
+    def bases(self) -> ZhipuBases:
+        """The knowledge bases of the account."""
+        return ZhipuBases(self._settings, self._client)
 
     @property
     def limits(self) -> Limits:
