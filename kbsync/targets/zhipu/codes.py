@@ -17,7 +17,8 @@ from kbsync.targets.zhipu.wire import Envelope, envelope_of
 
 KEY_ADVICE = "put a valid api_key (or api_key_file) into the config"
 ACCOUNT_ADVICE = "see to the account and its rights in the vendor's console"
-KEY_CODES = frozenset({"401", "1000", "1001", "1002", "1003", "1004"})
+EXPIRED = "1003"
+KEY_CODES = frozenset({"401", "1000", "1001", "1002", EXPIRED, "1004"})
 MONEY_ADVICE = "top up the account or renew its plan in the vendor's console"
 SPACE_ADVICE = "delete documents there or get more space in the vendor's console"
 

@@ -28,13 +28,14 @@ from kbsync.targets.zhipu.codes import NotFound
 from kbsync.targets.zhipu.each import ask_each
 from kbsync.targets.zhipu.formats import recipe_of, slicing_of
 from kbsync.targets.zhipu.ids import created_of
+from kbsync.targets.zhipu.keys import TOLERANCE, keys_of
 from kbsync.targets.zhipu.knowledge import Knowledge, is_gone
 from kbsync.targets.zhipu.meanings import SLOW
 from kbsync.targets.zhipu.mending import Mending
 from kbsync.targets.zhipu.paging import Sweep
 from kbsync.targets.zhipu.searching import Question, chosen, hits_of, question_about, question_of
 from kbsync.targets.zhipu.settings import ZhipuSettings
-from kbsync.targets.zhipu.skew import Skew
+from kbsync.targets.zhipu.skew import ALARMING, Skew
 from kbsync.targets.zhipu.states import status_of
 from kbsync.targets.zhipu.uploading import Uploading
 from kbsync.targets.zhipu.waiting import Waiting
@@ -71,12 +72,14 @@ class ZhipuTarget:
         transport: httpx.AsyncBaseTransport | None = None,
         account: Account | None = None,
     ) -> None:
-        self._settings, self._skew = settings, Skew(wall)
+        keys = keys_of(settings, wall)
+        self._settings = settings
+        self._skew = Skew(wall, ALARMING if settings.auth == "key" else TOLERANCE)
         self._client = Client(
             _endpoint(settings),
             target="zhipu",
-            headers=lambda: {"Authorization": f"Bearer {settings.api_key}"},
-            judge=MirrorJudge(settings, self._skew),
+            headers=keys.headers,
+            judge=MirrorJudge(settings, self._skew, keys),
             meter=meter,
             steady=steady,
             wall=wall,
