@@ -344,6 +344,76 @@ class Room:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Something that answers questions from knowledge bases: a model, a prompt, the bases' ids."""
+
+    id: str
+    name: str
+    description: str = ""
+    prompt: str = ""
+    model: str = ""
+    bases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationWish:
+    """What is wanted of an application; None: as it is, or the target's choice."""
+
+    name: str | None = None
+    description: str | None = None
+    prompt: str | None = None
+    model: str | None = None
+    bases: tuple[str, ...] | None = None
+
+
+class Applications(Protocol):
+    """The applications of an account. Every call raises `TargetError`; `Rejected` says what to correct.
+
+    `NotOffered`: the service has none, or no longer.
+    """
+
+    async def all(self) -> Sequence[Application]:
+        """Every one."""
+
+    async def look(self, application_id: str) -> Application:
+        """One of them."""
+
+    async def create(self, wish: ApplicationWish) -> Application:
+        """Make one. Raises `NameTaken` where there is one of this name."""
+
+    async def update(self, application_id: str, wish: ApplicationWish) -> None:
+        """Change what is wanted."""
+
+    async def delete(self, application_id: str) -> None:
+        """Remove it; knowledge bases stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The end of an answer. `hits`: the passages it was made from; None where the target does not tell."""
+
+    hits: tuple[Hit, ...] | None
+    request_id: str = ""
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """Can answer a question from its knowledge base."""
+
+    @property
+    def applications(self) -> Applications:
+        """Those of the account."""
+
+    def answer(
+        self, question: str, application_id: str, *, streamed: bool = True
+    ) -> AsyncIterator[str | Sources]:
+        """The answer piece by piece (not `streamed`: in one), and at its end the sources.
+
+        Raises `TargetError`, also in the middle: then what was given so far is not the whole answer.
+        """
+
+
 class Bases(Protocol):
     """The knowledge bases of an account. Every call raises `TargetError`; `Rejected` says what to correct.
 

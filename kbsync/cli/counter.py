@@ -16,7 +16,7 @@ from kbsync.cli.exits import Code, OfMirror, concerning
 from kbsync.cli.options import Choices
 from kbsync.cli.paper import counted, sized, tell
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
-from kbsync.contract import BaseCard, Bases, ManagesBases, Target
+from kbsync.contract import Answers, Applications, BaseCard, Bases, ManagesBases, Target
 from kbsync.core.printable import printable
 from kbsync.errors import NotOffered, Rejected, UsageError
 
@@ -38,6 +38,26 @@ def order(choices: Choices, work: Callable[[Bases, Installation], Awaitable[Valu
             return await work(target.bases, installation)
 
     return asyncio.run(served())
+
+
+def order_application(choices: Choices, work: Callable[[Applications, Bases], Awaitable[Value]]) -> Value:
+    """What `work` gives, with the applications and knowledge bases of the one mirror that is meant."""
+    installation = choose(choices)
+    mirror = one_remote(installation)
+
+    async def served() -> Value:
+        async with opened(installation, mirror) as target:
+            answering, bases = answers(target, mirror)
+            return await work(answering.applications, bases)
+
+    return asyncio.run(served())
+
+
+def answers(target: Target, mirror: MirrorConfig) -> tuple[Answers, Bases]:
+    """The target as what answers questions. Raises `UsageError` where it does not."""
+    if not isinstance(target, Answers) or not isinstance(target, ManagesBases):
+        raise UsageError(f"a target of type {mirror.target.type} answers no questions; use kbsync search")
+    return target, target.bases
 
 
 def one_remote(installation: Installation) -> MirrorConfig:

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kbsync.cli.apps import command as apps
 from kbsync.cli.exits import Code
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
-from kbsync.cli.paper import Paper, cells, sized, tell
+from kbsync.cli.paper import Paper, columns, sized, tell
 from kbsync.core.printable import printable
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kbsync.assembly import Installation
     from kbsync.contract import BaseCard, Bases, Room
 
@@ -37,6 +36,9 @@ def command() -> None:
     """
 
 
+command.add_command(apps, "app")
+
+
 @command.command("list")
 @json_option
 @shared_options
@@ -53,7 +55,7 @@ def list_bases(choices: Choices, as_json: bool) -> int:
     if as_json:
         paper.json({"knowledge_bases": found})
     elif found:
-        _table(paper, ("ID", "DOCUMENTS", "SIZE", "MODEL", "MIRRORS", "NAME"), [_row(one) for one in found])
+        columns(paper, ("ID", "DOCUMENTS", "SIZE", "MODEL", "MIRRORS", "NAME"), [_row(one) for one in found])
     elif not choices.quiet:
         tell("the account has no knowledge base; make one with: kbsync kb create NAME")
     return Code.MIRRORED
@@ -188,7 +190,7 @@ def models(choices: Choices, as_json: bool) -> int:
         Paper().json({"models": found})
     else:
         rows = [tuple(map(printable, (each["id"], each["name"], each["description"]))) for each in found]
-        _table(Paper(), ("ID", "NAME", "DESCRIPTION"), rows)
+        columns(Paper(), ("ID", "NAME", "DESCRIPTION"), rows)
     return Code.MIRRORED
 
 
@@ -257,12 +259,3 @@ def _told(key: str, value: Any) -> str:
 def _row(found: dict[str, Any]) -> tuple[str, ...]:
     keys = ("id", "documents", "bytes", "model", "mirrors", "name")
     return tuple(_told(key, found[key]) for key in keys)
-
-
-def _table(paper: Paper, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Lines in columns, the last one as long as it is."""
-    widths = [max(map(cells, column)) for column in zip(head, *rows, strict=True)]
-    for number, row in enumerate((head, *rows)):
-        padded = (text + " " * (width - cells(text)) for text, width in zip(row, widths, strict=True))
-        line = "  ".join(padded).rstrip()
-        paper.line(paper.dim(line) if number == 0 else line)

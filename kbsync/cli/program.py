@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": "Show what a pass would do; change nothing.",
     "status": "Show the state of every mirror, or document.",
     "search": "Search the mirrored documents.",
+    "ask": "Ask a question, and see what it was answered from.",
     "explain": "Tell why a file is or is not found.",
     "verify": "Compare folder, state and knowledge base.",
     "retry": "Try failed documents again.",

@@ -40,9 +40,29 @@ class Op(enum.StrEnum):
     CREATE_BASE = "create-base"
     EDIT_BASE = "edit-base"
     DELETE_BASE = "delete-base"
+    APPLICATIONS = "applications"
+    APPLICATION = "application"
+    CREATE_APPLICATION = "create-application"
+    EDIT_APPLICATION = "edit-application"
+    DELETE_APPLICATION = "delete-application"
+    INVOKE = "invoke"
+    SSE_INVOKE = "sse-invoke"
+    SLICE_INFO = "slice-info"
 
 
-OPTIONAL = frozenset({Op.CAPACITY, Op.REEMBED, Op.RESLICE, Op.RETRIEVE, Op.MODELS})
+_OF_APPLICATIONS = frozenset(
+    {
+        Op.APPLICATIONS,
+        Op.APPLICATION,
+        Op.CREATE_APPLICATION,
+        Op.EDIT_APPLICATION,
+        Op.DELETE_APPLICATION,
+        Op.INVOKE,
+        Op.SSE_INVOKE,
+        Op.SLICE_INFO,
+    }
+)
+OPTIONAL = _OF_APPLICATIONS | {Op.CAPACITY, Op.REEMBED, Op.RESLICE, Op.RETRIEVE, Op.MODELS}
 """Calls that are missing from some of the vendor's installations and can be done without."""
 
 

@@ -16,13 +16,15 @@ from contextlib import aclosing
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query
+from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query, Sources
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http import Account, Client, Endpoint
 from kbsync.targets.zhipu.allowance import Allowance
+from kbsync.targets.zhipu.answering import Answering
 from kbsync.targets.zhipu.api import ROOT, Api, MirrorJudge
+from kbsync.targets.zhipu.applications import ZhipuApplications
 from kbsync.targets.zhipu.bases import ZhipuBases
 from kbsync.targets.zhipu.codes import NotFound
 from kbsync.targets.zhipu.each import ask_each
@@ -118,6 +120,18 @@ class ZhipuTarget:
     def bases(self) -> ZhipuBases:
         """The knowledge bases of the account."""
         return ZhipuBases(self._settings, self._client)
+
+    @property
+    def applications(self) -> ZhipuApplications:
+        """What answers questions in this account."""
+        return ZhipuApplications(self._client)
+
+    def answer(
+        self, question: str, application_id: str, *, streamed: bool = True
+    ) -> AsyncIterator[str | Sources]:
+        """The answer from this base, piece by piece, and its sources."""
+        answering = Answering(self._client, self._settings.knowledge_id)
+        return answering.answer(question, application_id, streamed=streamed)
 
     @property
     def limits(self) -> Limits:
