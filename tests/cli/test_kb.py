@@ -27,6 +27,12 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         assert desk.vendor.violations() == []
 
 
+def mirror(desk: Desk) -> None:
+    """A pass in the test's own process, which is quicker."""
+    ran = desk.run("--once")
+    assert ran.code == 0, ran.err
+
+
 def bases(desk: Desk) -> dict[str, str]:
     """Name by id of everything that is there."""
     return {one["id"]: one["name"] for one in desk.run("kb", "list", "--json").json["knowledge_bases"]}
@@ -40,7 +46,7 @@ def test_a_base_is_made_and_the_line_for_the_config_printed(desk: Desk) -> None:
     assert bases(desk)[value.strip('"')] == "guides"
     desk.aim(base=value.strip('"'))
     desk.write("a.md", "alpha")
-    desk.once()
+    mirror(desk)
     [shown] = [desk.run("kb", "show", "--json").json["knowledge_base"]]
     assert (shown["name"], shown["model"], shown["description"]) == ("guides", "Embedding-3-pro", "How to")
     assert (shown["documents"], shown["ours"], shown["mirrors"]) == (1, 1, ["handbook"])
@@ -111,7 +117,7 @@ def test_names_of_strangers_move_no_cursor(desk: Desk) -> None:
 
 def test_capacity_is_told(desk: Desk) -> None:
     desk.write("a.md", "x" * 1000)
-    desk.once()
+    mirror(desk)
     desk.vendor.turn(capacity_bytes=4000)
     assert desk.run("kb", "capacity", "--json").json == {"used_bytes": 1000, "total_bytes": 4000}
     assert desk.run("kb", "capacity").out == "1.0 kB of 4.0 kB are used (25%)\n"
@@ -123,7 +129,7 @@ def test_capacity_is_told(desk: Desk) -> None:
 
 def test_name_and_description_change_without_a_question(desk: Desk) -> None:
     desk.write("a.md", "alpha")
-    desk.once()
+    mirror(desk)
     ran = desk.run("kb", "update", HOME_ID, "--name", "manual", "--description", "new", "--json")
     assert ran.code == 0, ran.err
     assert ran.json["knowledge_base"]["name"] == "manual"
@@ -132,7 +138,7 @@ def test_name_and_description_change_without_a_question(desk: Desk) -> None:
 
 def test_another_model_asks_first_since_it_costs(desk: Desk) -> None:
     desk.write("a.md", "alpha")
-    desk.once()
+    mirror(desk)
     refused = desk.run("kb", "update", HOME_ID, "--model", "12")
     assert refused.code == 2
     assert "1 document" in refused.err
@@ -144,7 +150,7 @@ def test_another_model_asks_first_since_it_costs(desk: Desk) -> None:
 
 def test_deletion_shows_what_is_in_it_and_wants_its_name(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.write("a.md", "alpha")
-    desk.once()
+    mirror(desk)
     desk.vendor.plant("others.txt", "not ours")
     for words in ([], ["--yes", "yes"]):
         ran = desk.run("kb", "delete", HOME_ID, *words)
@@ -157,7 +163,7 @@ def test_deletion_shows_what_is_in_it_and_wants_its_name(desk: Desk, monkeypatch
     monkeypatch.setattr(sys, "stdin", Terminal("handbook\n"))
     assert desk.run("kb", "delete", HOME_ID).code == 0
     assert bases(desk) == {}
-    assert desk.go("--once").code == 3
+    assert desk.run("--once").code == 3
 
 
 def test_deletion_with_a_lost_answer_is_done_once_and_well(desk: Desk) -> None:
