@@ -304,3 +304,160 @@ class Surroundings:
     state_dir: Path
     spool_dir: Path
     read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that makes the vectors of a knowledge base."""
+
+    id: str
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseCard:
+    """A knowledge base as its account shows it. `size` in bytes; None: the target does not say."""
+
+    id: str
+    name: str
+    description: str = ""
+    model: str = ""
+    documents: int | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BaseWish:
+    """What is wanted of a knowledge base; None: as it is, or the target's choice. `model`: its id or name."""
+
+    name: str | None = None
+    description: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes of the whole account."""
+
+    used: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Something that answers questions from knowledge bases: a model, a prompt, the bases' ids."""
+
+    id: str
+    name: str
+    description: str = ""
+    prompt: str = ""
+    model: str = ""
+    bases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationWish:
+    """What is wanted of an application; None: as it is, or the target's choice."""
+
+    name: str | None = None
+    description: str | None = None
+    prompt: str | None = None
+    model: str | None = None
+    bases: tuple[str, ...] | None = None
+
+
+class Applications(Protocol):
+    """The applications of an account. Every call raises `TargetError`; `Rejected` says what to correct.
+
+    `NotOffered`: the service has none, or no longer.
+    """
+
+    async def all(self) -> Sequence[Application]:
+        """Every one."""
+
+    async def look(self, application_id: str) -> Application:
+        """One of them."""
+
+    async def create(self, wish: ApplicationWish) -> Application:
+        """Make one. Raises `NameTaken` where there is one of this name."""
+
+    async def update(self, application_id: str, wish: ApplicationWish) -> None:
+        """Change what is wanted."""
+
+    async def delete(self, application_id: str) -> None:
+        """Remove it; knowledge bases stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The end of an answer. `hits`: the passages it was made from; None where the target does not tell."""
+
+    hits: tuple[Hit, ...] | None
+    request_id: str = ""
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """Can answer a question from its knowledge base."""
+
+    @property
+    def applications(self) -> Applications:
+        """Those of the account."""
+
+    def answer(
+        self, question: str, application_id: str, *, streamed: bool = True
+    ) -> AsyncIterator[str | Sources]:
+        """The answer piece by piece (not `streamed`: in one), and at its end the sources.
+
+        Raises `TargetError`, also in the middle: then what was given so far is not the whole answer.
+        """
+
+
+class Bases(Protocol):
+    """The knowledge bases of an account. Every call raises `TargetError`; `Rejected` says what to correct.
+
+    An id that is not there raises `Halted("knowledge-base-missing")`.
+    """
+
+    @property
+    def setting(self) -> str:
+        """The key of a target's config that takes the id of a base."""
+
+    @property
+    def address(self) -> str:
+        """Their canonical address, as in `Base`."""
+
+    @property
+    def own(self) -> str:
+        """The id that the config names."""
+
+    async def models(self) -> Sequence[Model]:
+        """What can be chosen for a base."""
+
+    async def all(self) -> Sequence[BaseCard]:
+        """Every base of the account."""
+
+    async def look(self, base_id: str) -> BaseCard:
+        """One of them."""
+
+    async def create(self, wish: BaseWish) -> BaseCard:
+        """Make one; a lost answer is looked for. Raises `NameTaken` where there is one of this name."""
+
+    async def update(self, base_id: str, wish: BaseWish) -> None:
+        """Change what is wanted. Another model makes all vectors anew."""
+
+    async def delete(self, base_id: str) -> None:
+        """Remove a base with everything in it."""
+
+    async def room(self) -> Room | None:
+        """The account's space; None where it is not told. Raises `NotOffered` where there is no such call."""
+
+
+@runtime_checkable
+class ManagesBases(Protocol):
+    """Has knowledge bases that can be listed, made and removed."""
+
+    @property
+    def bases(self) -> Bases:
+        """Those of the account."""

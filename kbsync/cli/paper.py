@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -41,6 +41,12 @@ class Paper:
         """A part of a line."""
         with forgiving(self._stream):
             self._stream.write(text)
+
+    def show(self, text: str) -> None:
+        """A part of a line that somebody waits for."""
+        with forgiving(self._stream):
+            self._stream.write(text)
+            self._stream.flush()
 
     def json(self, value: Any) -> None:
         """One JSON document, for people on a terminal with indents."""
@@ -138,6 +144,15 @@ def _cells_of(character: str) -> int:
     if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def columns(paper: Paper, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Lines in columns, the last one as long as it is."""
+    widths = [max(map(cells, column)) for column in zip(head, *rows, strict=True)]
+    for number, row in enumerate((head, *rows)):
+        padded = (text + " " * (width - cells(text)) for text, width in zip(row, widths, strict=True))
+        line = "  ".join(padded).rstrip()
+        paper.line(paper.dim(line) if number == 0 else line)
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

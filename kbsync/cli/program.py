@@ -16,11 +16,13 @@ COMMANDS = {
     "plan": "Show what a pass would do; change nothing.",
     "status": "Show the state of every mirror, or document.",
     "search": "Search the mirrored documents.",
+    "ask": "Ask a question, and see what it was answered from.",
     "explain": "Tell why a file is or is not found.",
     "verify": "Compare folder, state and knowledge base.",
     "retry": "Try failed documents again.",
     "approve": "Let held deletions go.",
     "forget": "End a mirror.",
+    "kb": "Manage knowledge bases at a target.",
     "state": "Back the state up.",
     "completion": "Print a script for your shell.",
 }

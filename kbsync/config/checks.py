@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _IN_THE_CLEAR = (
     "is not https, so the API key would travel in the clear; write https://, "
     "plain http:// is for hosts of your own network"
 )
+_ID_AND_SECRET = re.compile(r"[^.]+\.[^.]+")
 _NOWHERE = Whereabouts(Path("/"), None)  # no setting of a document is a path
 _SHORTEST_ROOM = 60
 """Bytes that a prefix has to leave to the paths in document names."""
@@ -142,6 +144,9 @@ def zhipu_findings(target: ZhipuTargetConfig, loc: Loc) -> Iterator[Finding]:
     """What does not hold within a target at Zhipu BigModel, which stands at `loc`."""
     if is_in_the_clear(target.base_url):
         yield Finding((*loc, "base_url"), _IN_THE_CLEAR)
+    if target.auth == "jwt" and not _ID_AND_SECRET.fullmatch(target.api_key.reveal()):
+        message = "jwt needs an api_key of the form id.secret, to sign with the secret; set auth: key"
+        yield Finding((*loc, "auth"), message, ((*loc, "api_key"),))
     if target.ca_file is not None and not _may_be_file(target.ca_file):
         yield Finding((*loc, "ca_file"), f"{path_shown(target.ca_file)} is no file; name one of certificates")
     yield from vectorization_findings(target.vectorization, (*loc, "vectorization"))

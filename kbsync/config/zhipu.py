@@ -49,6 +49,10 @@ class ZhipuTargetConfig:
         Secret,
         Confidential("the key of the account", r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"),
     ]
+    auth: Annotated[
+        Literal["key", "jwt"],
+        Choice("how requests show the key: itself, or a token of short life that it signs", ("key", "jwt")),
+    ] = "key"
     knowledge_id: Annotated[str, KnowledgeId("the id of the knowledge base, in quotes")]
     concurrency: Annotated[int, Whole("requests in flight", least=1, most=64)] = 4
     requests_per_minute: Annotated[int, Whole("requests in a minute at most; 0: no limit of ours")] = 0

@@ -35,11 +35,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer. The server adds `Date` and `Content-Length`; a header given as "" is not sent at all."""
+    """An answer. The server adds `Date` and `Content-Length`; a header given as "" is not sent at all.
+
+    `parts`: the lengths of the pieces that its body goes out in, `every` seconds apart; none: all at once.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple[int, ...] = ()
+    every: float = 0.0
 
     @staticmethod
     def json(value: Any, status: int = 200) -> Response:

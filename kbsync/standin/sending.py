@@ -25,8 +25,17 @@ def sender(kind: str) -> Send:
 
 
 async def send(wire: Wire, response: Response, date: str, args: Args) -> bool:
-    """Send the answer whole."""
-    await wire.write(*wire.rendered(response, date))
+    """Send the answer whole, or in its parts."""
+    head, body = wire.rendered(response, date)
+    if not response.every:
+        await wire.write(head, body)
+        return wire.goes_on()
+    await wire.write(head)
+    for length in response.parts:
+        if not await wire.silence(response.every):
+            return False
+        await wire.write(body[:length])
+        body = body[length:]
     return wire.goes_on()
 
 

@@ -54,6 +54,7 @@ def _open_zhipu(config: ZhipuTargetConfig, surroundings: Surroundings) -> Target
         ca_file=config.ca_file,
         proxy=config.proxy.reveal() if config.proxy else None,
         max_bytes=config.max_bytes,
+        auth=config.auth,
         mirror=surroundings.mirror,
         is_first=surroundings.read_only,  # a command that somebody typed
     )

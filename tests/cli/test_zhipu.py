@@ -436,3 +436,22 @@ def test_a_pass_that_is_interrupted_goes_on_where_it_was(desk: Desk, number: int
     desk.once()
     assert desk.vendor.digests() == digests_in(desk.docs)
     assert len(desk.vendor.effects("stored")) == 8
+
+
+# -- signed tokens -------------------------------------------------------------------------------------
+
+
+def test_a_pass_with_signed_tokens_mirrors_and_a_wrong_clock_is_named(desk: Desk) -> None:
+    desk.aim(target="auth: jwt")
+    desk.write("a.md", "alpha")
+    assert desk.run("--once").code == 0
+    assert desk.vendor.digests() == digests_in(desk.docs)
+    desk.vendor.turn(clock_skew=7200)
+    desk.write("b.md", "beta")
+    ran = desk.run("--once")
+    assert ran.code == 3
+    assert "2 h 0 min behind the vendor's" in ran.err
+    assert desk.vendor.key.partition(".")[2] not in ran.err
+    desk.vendor.turn(clock_skew=0)
+    assert desk.run("--once").code == 0
+    assert desk.vendor.digests() == digests_in(desk.docs)

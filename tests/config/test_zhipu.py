@@ -379,3 +379,14 @@ def test_a_plan_takes_names_and_patience_from_the_config(tmp_path: Path) -> None
     local = mirror(tmp_path)
     assert (plan_of(remote).names, plan_of(remote).absent_after) == ("plain", 40.0)
     assert (plan_of(local).names, plan_of(local).absent_after) == ("tagged", 15.0)
+
+
+def test_tokens_are_signed_where_the_config_says_so(tmp_path: Path) -> None:
+    assert zhipu(tmp_path).auth == "key"
+    assert zhipu(tmp_path, "auth: jwt").auth == "jwt"
+    assert refused(tmp_path, "auth: token").startswith("auth: 'token' is not taken; allowed: key, jwt")
+    target = "target: {type: zhipu, api_key: nopoint, auth: jwt, knowledge_id: '5'}"
+    [problem] = told(tmp_path, with_settings(target))
+    assert "id.secret" in problem
+    assert "auth: key" in problem
+    assert "nopoint" not in problem

@@ -6,12 +6,17 @@ import hashlib
 import itertools
 import random
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from kbsync.standin.messages import StandInClock
 from kbsync.standin.zhipu import ids, naming, vectorizing
 from kbsync.standin.zhipu.behaviour import Behaviour
 from kbsync.standin.zhipu.documents import Base, Document, Entry, Slicing
+from kbsync.standin.zhipu.searching import Match
 from kbsync.standin.zhipu.vectorizing import PLAIN, Script, Terms
+
+if TYPE_CHECKING:
+    from kbsync.standin.zhipu.applications import Application
 
 _LOTS = (1 << 61) - 1  # prime, so that every document has a lot of its own
 _STRIDE = 1_518_500_249_988_025_601
@@ -27,6 +32,8 @@ class Account:
         self.chance = random.Random(seed)  # noqa: S311 - what it decides has to be repeatable
         self.bases: dict[str, Base] = {}
         self.documents: dict[str, Document] = {}
+        self.applications: dict[str, Application] = {}
+        self.answers: dict[str, list[Match]] = {}
         self.entries: list[Entry] = []
         self.used_bytes = 0
         self._snowflakes = ids.Snowflakes(seed)

@@ -11,6 +11,8 @@ from kbsync.standin.faults import Fault
 from kbsync.standin.messages import Request, Response, StandInClock
 from kbsync.standin.zhipu import (
     answers,
+    applications,
+    asking,
     auth,
     bases,
     changing,
@@ -43,13 +45,26 @@ _OPERATIONS: Mapping[str, Callable[[Call], object]] = {
     "reslice": changing.reslice,
     "retrieve": retrieving.retrieve,
     "capacity": bases.capacity,
+    "models": bases.models,
+    "applications": applications.listing,
+    "application": applications.detail,
+    "create-application": applications.create,
+    "edit-application": applications.edit,
+    "delete-application": applications.delete,
+    "invoke": asking.invoke,
+    "sse-invoke": asking.sse_invoke,
+    "slice-info": asking.slice_info,
     "bases": bases.listing,
     "base": bases.detail,
     "create-base": bases.create,
     "edit-base": bases.edit,
     "delete-base": bases.delete,
 }
-_PAID = frozenset({"upload", "reembed", "reslice", "retrieve"})
+_PAID = frozenset({"upload", "reembed", "reslice", "retrieve", "invoke", "sse-invoke"})
+_SWITCHED = {"file": "url"} | {
+    f"{verb}application": "applications" for verb in ("", "create-", "edit-", "delete-")
+}
+"""Operations that are switched off under another name."""
 
 
 class ZhipuApplication:
@@ -137,11 +152,12 @@ class ZhipuApplication:
         refuse_by_fault(call)
         strict.check_head(call.request, call.op, call.rules)
         data = _OPERATIONS[call.op](call)
-        return data if isinstance(data, Response) else wrapped(data, call)
+        is_whole = isinstance(data, Response) and call.play.kind not in ("error-shapes", "code-in-200")
+        return data if isinstance(data, Response) and is_whole else wrapped(data, call)
 
     def _check_route(self, call: Call) -> None:
         behaviour, path = call.behaviour, call.request.path
-        is_off = {"file": "url"}.get(call.op, call.op) in behaviour.not_offered
+        is_off = _SWITCHED.get(call.op, call.op) in behaviour.not_offered
         if is_off or not call.op:
             status = 405 if not call.op and methods(path) else 404
             sentence = "" if is_off else "there is no such route"

@@ -33,6 +33,12 @@ _TESTS: Mapping[str, Test] = {
 _EDIT_TESTS: Mapping[str, Test] = {**_TESTS, **strict.CALLBACK_TESTS}
 
 
+def models(call: Call) -> Json:
+    """The models of `MODELS`."""
+    listed = [{"id": ident, "name": name, "description": name} for ident, name in MODELS.items()]
+    return extra({"list": [extra(one, call) for one in listed], "total": len(listed)}, call)
+
+
 def add_home(account: Account, ident: str = HOME_ID) -> Base:
     """Put the base into the account that is there from the start."""
     return account.add_base(Base(ident, HOME_NAME, 11, MODELS[11]))

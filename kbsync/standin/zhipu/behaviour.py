@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-OPTIONAL_ROUTES = ("reembed", "reslice", "capacity", "retrieve", "url")
+_ASKING = ("applications", "invoke", "sse-invoke", "slice-info")
+OPTIONAL_ROUTES = ("reembed", "reslice", "capacity", "retrieve", "url", "models", *_ASKING)
 
 MissingForm = Literal["404", "code", "null"]
 
@@ -34,6 +35,7 @@ class Behaviour:
     stat_form: the type of `embedding_stat`. sentence_size: the type of that field in a document.
     deleted_detail, deleted_base: the answer about what is not there. unknown_delete: to deleting it.
     missing_code: the business code of the form `code`.
+    stream_form: how the events of an answer are written: as the manual prints them, as text, as objects.
     not_offered: the optional routes that answer 404 (`url`: the signed addresses of files).
     capacity_bytes: what all documents together may have. full: what an upload beyond it meets: the
         failure 10001 or 10002 later, or a refusal. max_bytes: a larger file is refused with HTTP 435.
@@ -71,6 +73,7 @@ class Behaviour:
     deleted_base: MissingForm = "404"
     unknown_delete: Literal["404", "code", "null", "ok"] = "404"
     missing_code: int = 400
+    stream_form: Literal["quoted", "plain", "wrapped"] = "quoted"
     not_offered: tuple[str, ...] = ()
     capacity_bytes: int = 1_000_000_000
     full: Literal["10001", "10002", "refused"] = "10001"

@@ -183,6 +183,16 @@ _REST: Mapping[str, Kind] = {
         "the list is null or missing", ("list",), {"form": _form("null", "missing", default="null")}
     ),
     "total": Kind("total is something else (0)", ("list",), _VALUE),
+    "stream": Kind(
+        "the events of an answer are written or end in another way",
+        ("sse-invoke",),
+        {
+            "end": _form("finish", "no-blank", "no-finish", "error", "interrupted", default="finish"),
+            "crlf": _flag("true: lines end in CR LF"),
+            "comments": _flag("true: comments in between"),
+            "every": _number("seconds between events (0)"),
+        },
+    ),
     "retrieve-empty": Kind("nothing is found", ("retrieve",)),
     "retrieve-null": Kind("data is null", ("retrieve",)),
     "retrieve-no-scores": Kind("scores are missing", ("retrieve",)),

@@ -28,6 +28,7 @@ CALLBACK_FIELDS = frozenset({"callback_url", "callback_header"})
 _QUERIES: Mapping[str, frozenset[str]] = {
     "list": frozenset({"knowledge_id", "page", "size", "word"}),
     "bases": frozenset({"page", "size"}),
+    "applications": frozenset({"page", "size"}),
     "file": frozenset({"q-sign-time", "q-signature"}),
 }
 

@@ -146,6 +146,29 @@ class Client:
         """POST JSON with an effect that is not repeatable, once; errors as `send`."""
         return _answer(await self._turn(Asked(op, "POST", path, partial(_json, json))))
 
+    async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | Answer, None]:
+        """POST JSON once; the bytes of a stream of events as they come, or one whole answer that is none.
+
+        Close it if left early. Errors as `send`, also when the way breaks off in the middle.
+        """
+        if (rest := self.breaker.rest) is not None:
+            raise self._refusal(op, rest).error
+        burst = await self.gate.enter()
+        begun, outcome = self._steady(), Outcome.OK
+        try:
+            asked = Asked(op, "POST", path, partial(_json, json))
+            async with aclosing(self._exchange.stream(asked)) as pieces:
+                async for piece in pieces:
+                    if not isinstance(piece, bytes):
+                        self._learn(piece, burst)
+                        outcome = _outcome(piece)
+                        yield _answer(piece)
+                    else:
+                        yield piece
+        finally:
+            self.meter.answered(op, outcome, self._steady() - begun)
+            self.gate.leave()
+
     async def read(self, url: str, *, most: int) -> AsyncGenerator[bytes, None]:
         """Bytes of a foreign http(s) address, without credentials, at most `most`; close it if left early.
 

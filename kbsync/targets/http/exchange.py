@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import httpx
@@ -25,6 +27,7 @@ REDIRECTS = 3
 PATIENCE = 2.0
 """Seconds: a target that wants to be left alone for longer is not asked again at once."""
 
+_STREAMED = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 _FIT_FOR_HEADER = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 _NAME_OF_SECRET = re.compile("auth|key|token|secret", re.IGNORECASE)
 _SHORTEST_SECRET = 8
@@ -101,6 +104,45 @@ class Exchange:
             return lost(beginning, error, self.timeouts, may_have_arrived=may_have_arrived)
         return self._judged(asked, answer)
 
+    async def stream(self, asked: Asked) -> AsyncGenerator[bytes | Answer | Failure, None]:
+        """Send it once; its bytes as they come. What is no stream of events comes whole, and judged.
+
+        A way that breaks off ends in a `Failure`. Each wait for bytes is bounded, their number too.
+        """
+        outflow = asked.body() if asked.body is not None else Outflow("application/json", b"{}")
+        headers = {**_fit(asked.op, self.headers()), **_STREAMED}
+        journey = Journey()
+        outflow.open(_at_once)
+        try:
+            request = self._request(asked, headers, outflow, journey)
+            async with aclosing(self._streamed(asked, request)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except ON_THE_WAY as error:
+            beginning = f"{asked.op}: {self.host}"
+            may_have_arrived = journey.may_have_arrived(error)
+            yield lost(beginning, error, self.timeouts, may_have_arrived=may_have_arrived)
+
+    async def _streamed(
+        self, asked: Asked, request: httpx.Request
+    ) -> AsyncGenerator[bytes | Answer | Failure, None]:
+        """The first bytes tell what it is: no line of an event begins as JSON and pages do."""
+        sent_at = self.wall()
+        response = await self.http.send(request, stream=True, auth=wire.NO_AUTH)
+        held, is_stream = b"", False
+        try:
+            async with aclosing(reading.pieces(response, LARGEST_ANSWER)) as pieces:
+                async for piece in pieces:
+                    held += piece
+                    is_stream = is_stream or (response.is_success and _begins_event(held))
+                    if is_stream:
+                        yield held
+                        held = b""
+        finally:
+            await response.aclose()
+        if not is_stream:
+            yield self._judged(asked, self._read(asked, response, held, sent_at))
+
     def _budget(self, outflow: Outflow | None) -> float:
         return self.timeouts.whole + (outflow.size / SLOW_LINE if outflow is not None else 0.0)
 
@@ -144,8 +186,12 @@ class Exchange:
             content = await reading.whole(response, LARGEST_ANSWER)
         finally:
             await response.aclose()
-        content = _without_secrets(content, request.headers)
-        answer = Answer(
+        answer = self._read(asked, response, content, sent_at)
+        return answer, response.next_request.url if response.next_request is not None else None
+
+    def _read(self, asked: Asked, response: httpx.Response, content: bytes, sent_at: float) -> Answer:
+        content = _without_secrets(content, response.request.headers)
+        return Answer(
             op=asked.op,
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
@@ -154,7 +200,6 @@ class Exchange:
             sent_at=sent_at,
             host=self.host,
         )
-        return answer, response.next_request.url if response.next_request is not None else None
 
     def _judged(self, asked: Asked, answer: Answer) -> Answer | Failure:
         is_redirect = 300 <= answer.status < 400
@@ -172,6 +217,15 @@ class Exchange:
         if isinstance(error, Unavailable) and (answer.status == 429 or error.code in self.slow_codes):
             return Sign.BUSY
         return Sign.DOWN if answer.status >= 500 or answer.is_page else Sign.UP
+
+
+async def _at_once(_size: int) -> None:
+    """A question is short: our own limit on bytes a second is for documents."""
+
+
+def _begins_event(content: bytes) -> bool:
+    beginning = content.removeprefix(codecs.BOM_UTF8).lstrip()
+    return bool(beginning) and beginning[:1] not in (b"{", b"[", b"<")
 
 
 def _with_wish(error: TargetError, answer: Answer, asked: Asked) -> TargetError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -57,7 +57,7 @@ class Unpacking:
             raise AnswerLostError("its packed bytes are damaged") from None
 
 
-async def pieces(response: httpx.Response, most: int) -> AsyncIterator[bytes]:
+async def pieces(response: httpx.Response, most: int) -> AsyncGenerator[bytes, None]:
     """The unpacked bytes of an answer. Raises `TooLargeError` where they are more than `most`."""
     count = 0
     async for piece in _unpacked(response):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from kbsync.contract import Outgoing
-from kbsync.errors import Halted, TargetError
+from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.http import Answer, Client, Part
 from kbsync.targets.zhipu import words
-from kbsync.targets.zhipu.codes import Op, judge
+from kbsync.targets.zhipu.codes import EXPIRED, Op, judge
 from kbsync.targets.zhipu.formats import Slicing, media_type, reslice_body, upload_fields
 from kbsync.targets.zhipu.ids import path_part
+from kbsync.targets.zhipu.keys import Keys, PlainKey
 from kbsync.targets.zhipu.searching import Question
 from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.skew import Skew
@@ -39,11 +40,13 @@ _SHORTEST_SECRET = 6
 class MirrorJudge:
     """Judges the answers: learns the vendor's clock from them, and words errors for the mirror's people.
 
-    Nothing that it returns holds the key or a signature, whatever the vendor echoes.
+    Nothing that it returns holds the key or a signature, whatever the vendor echoes. `keys` are told
+    which of them is good.
     """
 
-    def __init__(self, settings: ZhipuSettings, skew: Skew) -> None:
+    def __init__(self, settings: ZhipuSettings, skew: Skew, keys: Keys | None = None) -> None:
         self._settings, self._skew = settings, skew
+        self._keys = keys or PlainKey(settings.api_key)
         parts = (settings.api_key, *settings.api_key.split("."))
         self._secrets = [part for part in parts if len(part) >= _SHORTEST_SECRET]
 
@@ -51,8 +54,14 @@ class MirrorJudge:
         """None is success."""
         self._learn_skew(answer)
         error = judge(answer)
-        if error is not None:
-            self._reword(error)
+        if error is None:
+            self._keys.accepted(answer.sent_at)
+            return None
+        if error.code == EXPIRED and self._keys.renews(answer.sent_at):
+            error = Unavailable(
+                "the token of this request had run out; the next one has a new one", code=EXPIRED
+            )
+        self._reword(error)
         return error
 
     def _learn_skew(self, answer: Answer) -> None:

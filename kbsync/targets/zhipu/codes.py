@@ -17,7 +17,8 @@ from kbsync.targets.zhipu.wire import Envelope, envelope_of
 
 KEY_ADVICE = "put a valid api_key (or api_key_file) into the config"
 ACCOUNT_ADVICE = "see to the account and its rights in the vendor's console"
-KEY_CODES = frozenset({"401", "1000", "1001", "1002", "1003", "1004"})
+EXPIRED = "1003"
+KEY_CODES = frozenset({"401", "1000", "1001", "1002", EXPIRED, "1004"})
 MONEY_ADVICE = "top up the account or renew its plan in the vendor's console"
 SPACE_ADVICE = "delete documents there or get more space in the vendor's console"
 
@@ -34,9 +35,34 @@ class Op(enum.StrEnum):
     REEMBED = "reembed"
     RESLICE = "reslice"
     RETRIEVE = "retrieve"
+    MODELS = "models"
+    BASES = "bases"
+    CREATE_BASE = "create-base"
+    EDIT_BASE = "edit-base"
+    DELETE_BASE = "delete-base"
+    APPLICATIONS = "applications"
+    APPLICATION = "application"
+    CREATE_APPLICATION = "create-application"
+    EDIT_APPLICATION = "edit-application"
+    DELETE_APPLICATION = "delete-application"
+    INVOKE = "invoke"
+    SSE_INVOKE = "sse-invoke"
+    SLICE_INFO = "slice-info"
 
 
-OPTIONAL = frozenset({Op.CAPACITY, Op.REEMBED, Op.RESLICE, Op.RETRIEVE})
+_OF_APPLICATIONS = frozenset(
+    {
+        Op.APPLICATIONS,
+        Op.APPLICATION,
+        Op.CREATE_APPLICATION,
+        Op.EDIT_APPLICATION,
+        Op.DELETE_APPLICATION,
+        Op.INVOKE,
+        Op.SSE_INVOKE,
+        Op.SLICE_INFO,
+    }
+)
+OPTIONAL = _OF_APPLICATIONS | {Op.CAPACITY, Op.REEMBED, Op.RESLICE, Op.RETRIEVE, Op.MODELS}
 """Calls that are missing from some of the vendor's installations and can be done without."""
 
 

@@ -21,7 +21,7 @@ class ZhipuSettings:
     """`base_url` ends in `/api`; times in seconds, sizes in bytes, 0 for no limit of ours.
 
     `mirror` is named in the commands that cure; `is_first`: see `Endpoint`. Raises `UsageError` for a key
-    that no header can carry.
+    that no header can carry, or that signs no tokens where `auth` is `jwt`.
     """
 
     base_url: str
@@ -37,6 +37,7 @@ class ZhipuSettings:
     ca_file: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     max_bytes: int = 100_000_000
+    auth: str = "key"
     mirror: str = ""
     is_first: bool = False
 
@@ -44,6 +45,10 @@ class ZhipuSettings:
         key = self.api_key
         if not (key and key.isascii() and key.isprintable() and " " not in key):
             raise UsageError("api_key is empty or has characters that no key has; copy it anew")
+        if self.auth == "jwt" and not signs(key):
+            raise UsageError(
+                "api_key cannot sign tokens: it is not id.secret; copy it anew, or set auth: key"
+            )
 
     @property
     def limits(self) -> Limits:
@@ -76,6 +81,12 @@ class ZhipuSettings:
     def command(self, words: str) -> str:
         """A command line about this mirror: what to run once the cause of a halt is gone."""
         return f"kbsync {words} --mirror {self.mirror}" if self.mirror else f"kbsync {words}"
+
+
+def signs(key: str) -> bool:
+    """It is `id.secret`."""
+    key_id, point, secret = key.partition(".")
+    return bool(key_id and point and secret and "." not in secret)
 
 
 def _unhurried(requests_per_minute: int) -> float:

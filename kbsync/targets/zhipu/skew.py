@@ -11,12 +11,14 @@ ALARMING = 300.0
 class Skew:
     """The difference of the two clocks. `wall`: our clock, seconds since the epoch.
 
+    `alarming`: seconds from which on a person should know of it.
+
     The vendor's `timestamp` was taken between sending and hearing; only what lies outside of that
     time shows a difference, so a slow upload never looks like one.
     """
 
-    def __init__(self, wall: Callable[[], float]) -> None:
-        self._wall = wall
+    def __init__(self, wall: Callable[[], float], alarming: float = ALARMING) -> None:
+        self._wall, self._alarming = wall, alarming
         self.seconds = 0.0
         """The vendor's clock minus ours."""
 
@@ -34,7 +36,7 @@ class Skew:
     @property
     def sentence(self) -> str:
         """What a person should know when keys are refused; "" where the clocks agree."""
-        if abs(self.seconds) <= ALARMING:
+        if abs(self.seconds) <= self._alarming:
             return ""
         side = "behind" if self.seconds > 0 else "ahead of"
         return f"the clock of this machine is {_span(abs(self.seconds))} {side} the vendor's"

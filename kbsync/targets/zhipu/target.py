@@ -16,24 +16,28 @@ from contextlib import aclosing
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query
+from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query, Sources
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http import Account, Client, Endpoint
 from kbsync.targets.zhipu.allowance import Allowance
+from kbsync.targets.zhipu.answering import Answering
 from kbsync.targets.zhipu.api import ROOT, Api, MirrorJudge
+from kbsync.targets.zhipu.applications import ZhipuApplications
+from kbsync.targets.zhipu.bases import ZhipuBases
 from kbsync.targets.zhipu.codes import NotFound
 from kbsync.targets.zhipu.each import ask_each
 from kbsync.targets.zhipu.formats import recipe_of, slicing_of
 from kbsync.targets.zhipu.ids import created_of
+from kbsync.targets.zhipu.keys import TOLERANCE, keys_of
 from kbsync.targets.zhipu.knowledge import Knowledge, is_gone
 from kbsync.targets.zhipu.meanings import SLOW
 from kbsync.targets.zhipu.mending import Mending
 from kbsync.targets.zhipu.paging import Sweep
 from kbsync.targets.zhipu.searching import Question, chosen, hits_of, question_about, question_of
 from kbsync.targets.zhipu.settings import ZhipuSettings
-from kbsync.targets.zhipu.skew import Skew
+from kbsync.targets.zhipu.skew import ALARMING, Skew
 from kbsync.targets.zhipu.states import status_of
 from kbsync.targets.zhipu.uploading import Uploading
 from kbsync.targets.zhipu.waiting import Waiting
@@ -70,12 +74,14 @@ class ZhipuTarget:
         transport: httpx.AsyncBaseTransport | None = None,
         account: Account | None = None,
     ) -> None:
-        self._settings, self._skew = settings, Skew(wall)
+        keys = keys_of(settings, wall)
+        self._settings = settings
+        self._skew = Skew(wall, ALARMING if settings.auth == "key" else TOLERANCE)
         self._client = Client(
             _endpoint(settings),
             target="zhipu",
-            headers=lambda: {"Authorization": f"Bearer {settings.api_key}"},
-            judge=MirrorJudge(settings, self._skew),
+            headers=keys.headers,
+            judge=MirrorJudge(settings, self._skew, keys),
             meter=meter,
             steady=steady,
             wall=wall,
@@ -109,6 +115,23 @@ class ZhipuTarget:
     def meter(self) -> Meter:
         """Counts of all requests."""
         return self._client.meter
+
+    @property
+    def bases(self) -> ZhipuBases:
+        """The knowledge bases of the account."""
+        return ZhipuBases(self._settings, self._client)
+
+    @property
+    def applications(self) -> ZhipuApplications:
+        """What answers questions in this account."""
+        return ZhipuApplications(self._client)
+
+    def answer(
+        self, question: str, application_id: str, *, streamed: bool = True
+    ) -> AsyncIterator[str | Sources]:
+        """The answer from this base, piece by piece, and its sources."""
+        answering = Answering(self._client, self._settings.knowledge_id)
+        return answering.answer(question, application_id, streamed=streamed)
 
     @property
     def limits(self) -> Limits:

@@ -125,8 +125,8 @@ def envelope_of(body: Any) -> Envelope | None:
     source = body if inner is None else inner
     return Envelope(
         code=_code(source.get("code")),
-        message=_text(source.get("message")) or _text(source.get("msg")),
-        kind=_text(source.get("type")) if inner is not None else "",
+        message=text_of(source.get("message")) or text_of(source.get("msg")),
+        kind=text_of(source.get("type")) if inner is not None else "",
         failed=inner is not None,
         at=_seconds(body.get("timestamp")),
         data=body.get("data"),
@@ -135,16 +135,16 @@ def envelope_of(body: Any) -> Envelope | None:
 
 def page_of(body: Any) -> Page:
     """A page of `GET /document`."""
-    content = _data(body)
+    content = data_of(body)
     listed = content.get("list") if isinstance(content, dict) else content
     total = integer(content.get("total")) if isinstance(content, dict) else None
-    rows = tuple(row for item in _objects(listed) if (row := _row(item)) is not None)
+    rows = tuple(row for item in objects_in(listed) if (row := _row(item)) is not None)
     return Page(rows, total, not isinstance(listed, list))
 
 
 def row_of(body: Any, remote_id: str) -> Row | None:
     """The document of `GET /document/{id}`, under the id that was asked for; None: no data."""
-    content = _data(body)
+    content = data_of(body)
     if not isinstance(content, dict) or not content:
         return None
     return _row({**content, "id": remote_id})
@@ -152,23 +152,23 @@ def row_of(body: Any, remote_id: str) -> Row | None:
 
 def receipt_of(body: Any) -> Receipt:
     """The answer to an upload. Documents are told apart by id; a success without an id is none."""
-    content = _data(body)
+    content = data_of(body)
     content = content if isinstance(content, dict) else {}
     stored = {
-        remote_id: Stored(remote_id, _text(item.get("fileName")))
-        for item in _objects(content.get("successInfos"))
+        remote_id: Stored(remote_id, text_of(item.get("fileName")))
+        for item in objects_in(content.get("successInfos"))
         if (remote_id := id_of(item.get("documentId"))) is not None
     }
     failed = tuple(
-        Failure(_text(item.get("failReason")), name=_text(item.get("fileName")))
-        for item in _objects(content.get("failedInfos"))
+        Failure(text_of(item.get("failReason")), name=text_of(item.get("fileName")))
+        for item in objects_in(content.get("failedInfos"))
     )
     return Receipt(tuple(stored.values()), failed)
 
 
 def base_of(body: Any) -> KnowledgeBase | None:
     """The knowledge base of `GET /knowledge/{id}`; None where there is no data."""
-    content = _data(body)
+    content = data_of(body)
     if not isinstance(content, dict) or not content:
         return None
     count = content.get("document_size")
@@ -177,7 +177,7 @@ def base_of(body: Any) -> KnowledgeBase | None:
 
 def capacity_of(body: Any) -> Capacity | None:
     """The account's bytes from `GET /knowledge/capacity`; None where it does not say, or says nought."""
-    content = _data(body)
+    content = data_of(body)
     if not isinstance(content, dict):
         return None
     used, total = (_length(content.get(part)) for part in ("used", "total"))
@@ -188,8 +188,8 @@ def found_of(body: Any) -> tuple[Found, ...]:
     """The passages of `POST /knowledge/retrieve` that have a text, best first as they came."""
     return tuple(
         Found(text, _doc_id(item.get("metadata")), _number(item.get("score")))
-        for item in _objects(_data(body))
-        if (text := _text(item.get("text")))
+        for item in objects_in(data_of(body))
+        if (text := text_of(item.get("text")))
     )
 
 
@@ -200,11 +200,13 @@ def integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _data(body: Any) -> Any:
+def data_of(body: Any) -> Any:
+    """What is in the envelope; None where there is nothing."""
     return body.get("data") if isinstance(body, dict) else None
 
 
-def _objects(value: object) -> Iterator[dict[str, Any]]:
+def objects_in(value: object) -> Iterator[dict[str, Any]]:
+    """The objects of a list, whatever else is in it."""
     return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
@@ -214,11 +216,11 @@ def _row(item: dict[str, Any]) -> Row | None:
         return None
     return Row(
         id=remote_id,
-        name=_text(item.get("name")),
+        name=text_of(item.get("name")),
         stat=item.get("embedding_stat"),
         failure=_failure(item.get("failInfo")),
         size=integer(item.get("length")),
-        url=_text(item.get("url")),
+        url=text_of(item.get("url")),
         knowledge_type=integer(item.get("knowledge_type")),
         separators=_separators(item.get("custom_separator")),
         sentence_size=integer(item.get("sentence_size")),
@@ -229,7 +231,7 @@ def _row(item: dict[str, Any]) -> Row | None:
 def _failure(value: object) -> Failure | None:
     if not isinstance(value, dict):
         return None
-    return Failure(_text(value.get("embedding_msg")), _code(value.get("embedding_code")))
+    return Failure(text_of(value.get("embedding_msg")), _code(value.get("embedding_code")))
 
 
 def _separators(value: object) -> tuple[str, ...] | None:
@@ -265,7 +267,8 @@ def _code(value: object) -> str:
     return id_of(value) or ""
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """A text; "" for everything else."""
     return value if isinstance(value, str) else ""
 
 

@@ -211,6 +211,11 @@ def test_bases_are_created_edited_listed_and_deleted(vendor: Vendor) -> None:
     assert vendor.effects() == ["base-created", "base-edited", "base-deleted"]
 
 
+def test_models_are_listed(vendor: Vendor) -> None:
+    model = {"name": "zhipu_embedding_v1", "description": "zhipu_embedding_v1", "id": 3}
+    same_shape(vendor.json("GET", "/embedding"), {"data": {"list": [model], "total": 1}, **ENVELOPE})
+
+
 def test_document_size_is_the_number_of_documents(vendor: Vendor) -> None:
     vendor.put("a.txt", "12345")
     vendor.put("b.txt", "12345")

@@ -387,7 +387,7 @@ def test_a_base_emptied_by_others_keeps_its_id() -> None:
     assert vendor.names() == ["new.txt"]
 
 
-@pytest.mark.parametrize("route", ["reembed", "reslice", "capacity", "retrieve", "url"])
+@pytest.mark.parametrize("route", ["reembed", "reslice", "capacity", "retrieve", "url", "models"])
 def test_optional_routes_may_be_missing(route: str) -> None:
     vendor = Vendor()
     ident = vendor.put()
@@ -399,8 +399,9 @@ def test_optional_routes_may_be_missing(route: str) -> None:
             "POST", "/knowledge/retrieve", {"query": "x", "knowledge_ids": [HOME_ID]}
         ),
         "url": lambda: vendor.read(vendor.detail(ident)["url"]),
+        "models": lambda: vendor.call("GET", "/embedding"),
     }
-    assert [calls[name]().status for name in calls] == [200] * 5
+    assert [calls[name]().status for name in calls] == [200] * len(calls)
     vendor.app.set_behaviour({"not_offered": [route]})
     assert [calls[name]().status for name in calls] == [404 if name == route else 200 for name in calls]
     assert vendor.app.violations == []

@@ -1,0 +1,186 @@
+"""`kbsync kb app`: what answers questions from the knowledge bases of a service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kbsync.cli.exits import Code
+from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.paper import Paper, columns, tell
+from kbsync.core.printable import printable
+from kbsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from kbsync.contract import Application, Applications, Bases
+
+KNOWLEDGE = "Id of a knowledge base it answers from; may be repeated."
+
+
+@click.group(
+    epilog=examples("kbsync kb app create helpdesk", "kbsync kb app list", "kbsync ask 'how do I …'")
+)
+@shared_options
+def command() -> None:
+    """Manage applications: each answers questions from knowledge bases. `kbsync ask` asks them."""
+
+
+@command.command("list")
+@json_option
+@shared_options
+@pass_choices
+def list_applications(choices: Choices, as_json: bool) -> int:
+    """List every application of the account."""
+    from kbsync.cli.counter import order_application
+
+    async def work(applications: Applications, _bases: Bases) -> list[dict[str, Any]]:
+        return [to_json(one) for one in await applications.all()]
+
+    found = order_application(choices, work)
+    if as_json:
+        Paper().json({"applications": found})
+    elif found:
+        rows = [tuple(_told(one[key]) for key in ("id", "model", "knowledge_bases", "name")) for one in found]
+        columns(Paper(), ("ID", "MODEL", "KNOWLEDGE BASES", "NAME"), rows)
+    elif not choices.quiet:
+        tell("the account has no application; make one with: kbsync kb app create NAME")
+    return Code.MIRRORED
+
+
+@command.command()
+@click.argument("application", metavar="ID")
+@json_option
+@shared_options
+@pass_choices
+def show(choices: Choices, application: str, as_json: bool) -> int:
+    """Show the application ID."""
+    from kbsync.cli.counter import order_application
+
+    async def work(applications: Applications, _bases: Bases) -> Application:
+        return await applications.look(application)
+
+    _print(order_application(choices, work), as_json)
+    return Code.MIRRORED
+
+
+@command.command()
+@click.argument("name")
+@click.option("--description", help="What it is for.")
+@click.option("--prompt", help="What the model is told; holds {{knowledge}} and {{user}}, each once.")
+@click.option("--model", metavar="NAME", help="The model that answers.")
+@click.option("--knowledge", multiple=True, metavar="ID", help=f"{KNOWLEDGE} Default: the mirror's own.")
+@json_option
+@shared_options
+@pass_choices
+def create(
+    choices: Choices,
+    name: str,
+    description: str | None,
+    prompt: str | None,
+    model: str | None,
+    knowledge: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Make an application called NAME that answers from the mirror's knowledge base."""
+    from kbsync.cli.counter import order_application
+    from kbsync.contract import ApplicationWish
+
+    async def work(applications: Applications, bases: Bases) -> Application:
+        wish = ApplicationWish(name, description, prompt, model, knowledge or (bases.own,))
+        return await applications.create(wish)
+
+    made = order_application(choices, work)
+    if as_json:
+        Paper().json({"application": to_json(made)})
+        return Code.MIRRORED
+    if not choices.quiet:
+        tell(f"{printable(name)} is made; ask it with: kbsync ask QUESTION --app {made.id}")
+    Paper().line(made.id)
+    return Code.MIRRORED
+
+
+@command.command()
+@click.argument("application", metavar="ID")
+@click.option("--name", help="Another name.")
+@click.option("--description", help="Another description.")
+@click.option("--prompt", help="Another prompt.")
+@click.option("--model", metavar="NAME", help="Another model.")
+@click.option("--knowledge", multiple=True, metavar="ID", help=f"{KNOWLEDGE} Those from before go.")
+@json_option
+@shared_options
+@pass_choices
+def update(
+    choices: Choices,
+    application: str,
+    name: str | None,
+    description: str | None,
+    prompt: str | None,
+    model: str | None,
+    knowledge: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Change the application ID."""
+    from kbsync.cli.counter import order_application
+    from kbsync.contract import ApplicationWish
+
+    wish = ApplicationWish(name, description, prompt, model, knowledge or None)
+    if wish == ApplicationWish():
+        raise UsageError("nothing to change; give --name, --description, --prompt, --model or --knowledge")
+
+    async def work(applications: Applications, _bases: Bases) -> Application:
+        await applications.update(application, wish)
+        return await applications.look(application)
+
+    _print(order_application(choices, work), as_json)
+    return Code.MIRRORED
+
+
+@command.command()
+@click.argument("application", metavar="ID")
+@click.option("--yes", metavar="NAME", help="The name of the application, instead of being asked for it.")
+@json_option
+@shared_options
+@pass_choices
+def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> int:
+    """Delete the application ID, after its name was typed. Knowledge bases stay."""
+    from kbsync.cli.counter import confirm, order_application
+
+    async def work(applications: Applications, _bases: Bases) -> Application:
+        found = await applications.look(application)
+        confirm(f"{found.id} is deleted", found.name or found.id, yes)
+        await applications.delete(application)
+        return found
+
+    gone = order_application(choices, work)
+    if as_json:
+        Paper().json({"deleted": gone.id, "name": gone.name})
+    elif not choices.quiet:
+        Paper().line(f"{gone.id} {printable(gone.name)} is deleted")
+    return Code.MIRRORED
+
+
+def to_json(application: Application) -> dict[str, Any]:
+    """An application as `--json` has it."""
+    return {
+        "id": application.id,
+        "name": application.name,
+        "description": application.description,
+        "model": application.model,
+        "prompt": application.prompt,
+        "knowledge_bases": list(application.bases),
+    }
+
+
+def _print(application: Application, as_json: bool) -> None:
+    paper, found = Paper(), to_json(application)
+    if as_json:
+        paper.json({"application": found})
+        return
+    for key, value in found.items():
+        paper.line(f"{key.replace('_', ' ') + ':':<17}{_told(value)}")
+
+
+def _told(value: str | list[str]) -> str:
+    text = ", ".join(value) if isinstance(value, list) else value
+    return printable(text) or "-"

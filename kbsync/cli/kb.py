@@ -1,0 +1,261 @@
+"""`kbsync kb`: the knowledge bases behind mirrors of a service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kbsync.cli.apps import command as apps
+from kbsync.cli.exits import Code
+from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.paper import Paper, columns, sized, tell
+from kbsync.core.printable import printable
+from kbsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from kbsync.assembly import Installation
+    from kbsync.contract import BaseCard, Bases, Room
+
+YES = "The name of the knowledge base, instead of being asked for it."
+
+
+@click.group(
+    epilog=examples(
+        "kbsync kb list",
+        "kbsync kb create handbook --model Embedding-3",
+        "kbsync kb show --mirror handbook",
+        "kbsync kb delete 1734786402936664064 --yes handbook",
+    )
+)
+@shared_options
+def command() -> None:
+    """Manage the knowledge bases of the account behind a mirror.
+
+    With several mirrors of services, --mirror names the one whose address and key are used.
+    """
+
+
+command.add_command(apps, "app")
+
+
+@command.command("list")
+@json_option
+@shared_options
+@pass_choices
+def list_bases(choices: Choices, as_json: bool) -> int:
+    """List every knowledge base of the account, and the mirrors that use it."""
+    from kbsync.cli.counter import order
+
+    async def work(bases: Bases, installation: Installation) -> list[dict[str, Any]]:
+        return [_json(card, bases, installation) for card in await bases.all()]
+
+    found = order(choices, work)
+    paper = Paper()
+    if as_json:
+        paper.json({"knowledge_bases": found})
+    elif found:
+        columns(paper, ("ID", "DOCUMENTS", "SIZE", "MODEL", "MIRRORS", "NAME"), [_row(one) for one in found])
+    elif not choices.quiet:
+        tell("the account has no knowledge base; make one with: kbsync kb create NAME")
+    return Code.MIRRORED
+
+
+@command.command()
+@click.argument("base", metavar="[ID]", required=False)
+@json_option
+@shared_options
+@pass_choices
+def show(choices: Choices, base: str | None, as_json: bool) -> int:
+    """Show the knowledge base ID; without it, the mirror's own."""
+    from kbsync.cli.counter import order, ours_in
+
+    async def work(bases: Bases, installation: Installation) -> dict[str, Any]:
+        card = await bases.look(base or bases.own)
+        return {**_json(card, bases, installation), "ours": ours_in(installation, bases.address, card.id)}
+
+    found = order(choices, work)
+    _print(found, as_json)
+    return Code.MIRRORED
+
+
+@command.command()
+@click.argument("name")
+@click.option("--model", metavar="ID", help="Id or name of the model for its vectors; see `kb models`.")
+@click.option("--description", help="What it is for.")
+@json_option
+@shared_options
+@pass_choices
+def create(choices: Choices, name: str, model: str | None, description: str | None, as_json: bool) -> int:
+    """Make a knowledge base called NAME, and print the line for the config."""
+    from kbsync.cli.counter import order
+    from kbsync.contract import BaseWish
+
+    wish = BaseWish(_filled("NAME", name), description, model)
+
+    async def work(bases: Bases, installation: Installation) -> tuple[dict[str, Any], str]:
+        card = await bases.create(wish)
+        return _json(card, bases, installation), f'{bases.setting}: "{card.id}"'
+
+    made, line = order(choices, work)
+    if as_json:
+        Paper().json({"knowledge_base": made, "config": line})
+        return Code.MIRRORED
+    if not choices.quiet:
+        tell(f"{printable(name)} is made; under target: in the config write")
+    Paper().line(line)
+    return Code.MIRRORED
+
+
+@command.command()
+@click.argument("base", metavar="ID")
+@click.option("--name", help="Another name.")
+@click.option("--description", help="Another description.")
+@click.option("--model", metavar="ID", help="Another model: makes all vectors anew, which costs.")
+@click.option("--yes", metavar="NAME", help=YES)
+@json_option
+@shared_options
+@pass_choices
+def update(
+    choices: Choices,
+    base: str,
+    name: str | None,
+    description: str | None,
+    model: str | None,
+    yes: str | None,
+    as_json: bool,
+) -> int:
+    """Change the knowledge base ID. Another model asks first where there are documents."""
+    from kbsync.cli.counter import confirm, name_of, order, warn
+    from kbsync.contract import BaseWish
+
+    if name is None and description is None and model is None:
+        raise UsageError("nothing to change; give --name, --description or --model")
+    wish = BaseWish(None if name is None else _filled("--name", name), description, model)
+
+    async def work(bases: Bases, installation: Installation) -> dict[str, Any]:
+        card = await bases.look(base)
+        if model is not None and card.documents != 0:
+            fate = "all of them get new vectors, at your cost, and may not be found meanwhile"
+            warn(installation, bases, card, fate)
+            confirm(f"{card.id} gets another model", name_of(card), yes)
+        await bases.update(base, wish)
+        return _json(await bases.look(base), bases, installation)
+
+    _print(order(choices, work), as_json)
+    return Code.MIRRORED
+
+
+@command.command()
+@click.argument("base", metavar="ID")
+@click.option("--yes", metavar="NAME", help=YES)
+@json_option
+@shared_options
+@pass_choices
+def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
+    """Delete the knowledge base ID with everything in it, after its name was typed."""
+    from kbsync.cli.counter import confirm, name_of, order, warn
+
+    async def work(bases: Bases, installation: Installation) -> BaseCard:
+        card = await bases.look(base)
+        warn(installation, bases, card, "all of it is to be deleted for good")
+        confirm(f"{card.id} is deleted", name_of(card), yes)
+        await bases.delete(base)
+        return card
+
+    gone = order(choices, work)
+    if as_json:
+        Paper().json({"deleted": gone.id, "name": gone.name})
+    elif not choices.quiet:
+        Paper().line(f"{gone.id} {printable(gone.name)} is deleted")
+    return Code.MIRRORED
+
+
+@command.command()
+@json_option
+@shared_options
+@pass_choices
+def models(choices: Choices, as_json: bool) -> int:
+    """List the models a knowledge base can have."""
+    from kbsync.cli.counter import order
+
+    async def work(bases: Bases, _installation: Installation) -> list[dict[str, str]]:
+        return [
+            {"id": each.id, "name": each.name, "description": each.description}
+            for each in await bases.models()
+        ]
+
+    found = order(choices, work)
+    if as_json:
+        Paper().json({"models": found})
+    else:
+        rows = [tuple(map(printable, (each["id"], each["name"], each["description"]))) for each in found]
+        columns(Paper(), ("ID", "NAME", "DESCRIPTION"), rows)
+    return Code.MIRRORED
+
+
+@command.command()
+@json_option
+@shared_options
+@pass_choices
+def capacity(choices: Choices, as_json: bool) -> int:
+    """Tell how much of the account's space is used."""
+    from kbsync.cli.counter import order
+
+    async def work(bases: Bases, _installation: Installation) -> Room | None:
+        return await bases.room()
+
+    room = order(choices, work)
+    if as_json:
+        used, total = (room.used, room.total) if room is not None else (None, None)
+        Paper().json({"used_bytes": used, "total_bytes": total})
+    elif room is None:
+        Paper().line("the service does not tell how much space the account has")
+    else:
+        share = f"{room.used / room.total:.0%}" if room.total else "none free"
+        Paper().line(f"{sized(room.used)} of {sized(room.total)} are used ({share})")
+    return Code.MIRRORED
+
+
+def _filled(what: str, text: str) -> str:
+    if not text.strip():
+        raise UsageError(f"{what} is empty; give the knowledge base a name")
+    return text.strip()
+
+
+def _json(card: BaseCard, bases: Bases, installation: Installation) -> dict[str, Any]:
+    from kbsync.cli.counter import users
+
+    return {
+        "id": card.id,
+        "name": card.name,
+        "description": card.description,
+        "model": card.model,
+        "documents": card.documents,
+        "bytes": card.size,
+        "mirrors": users(installation, bases.address, card.id),
+    }
+
+
+def _print(found: dict[str, Any], as_json: bool) -> None:
+    paper = Paper()
+    if as_json:
+        paper.json({"knowledge_base": found})
+        return
+    for key, value in found.items():
+        paper.line(f"{key + ':':<13}{_told(key, value)}")
+
+
+def _told(key: str, value: Any) -> str:
+    if value is None:
+        return "?"
+    if isinstance(value, list):
+        return ", ".join(value) or "-"
+    if key == "bytes":
+        return sized(value)
+    return f"{value:,}" if isinstance(value, int) else printable(value) or "-"
+
+
+def _row(found: dict[str, Any]) -> tuple[str, ...]:
+    keys = ("id", "documents", "bytes", "model", "mirrors", "name")
+    return tuple(_told(key, found[key]) for key in keys)

@@ -1,0 +1,168 @@
+"""Who asks is shown by the key, or by tokens signed with it, as the stand-in checks them by itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from kbsync.contract import Accepted
+from kbsync.errors import Halted, Unavailable, UsageError
+from kbsync.standin.faults import Fault
+from kbsync.standin.server import Server
+from kbsync.standin.zhipu import HOME_ID, application
+from kbsync.targets.zhipu.keys import signed
+from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
+from tests.targets.zhipu.vendor import document
+
+KEY = "id.secret-for-tests"
+
+
+class Heard(httpx.AsyncHTTPTransport):
+    """The real way to the server, which keeps what was sent as key."""
+
+    def __init__(self) -> None:
+        super().__init__(verify=False)
+        self.keys: list[str] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.keys.append(request.headers["authorization"].removeprefix("Bearer "))
+        return await super().handle_async_request(request)
+
+
+class Scene:
+    """A stand-in, and a target that signs."""
+
+    def __init__(self) -> None:
+        self.app: Any = application(KEY)
+        self.server = Server(self.app)
+        self.way = Heard()
+
+    def open(self, key: str = KEY, auth: str = "jwt") -> ZhipuTarget:
+        return ZhipuTarget(
+            ZhipuSettings(f"{self.server.url}/api", key, HOME_ID, auth=auth),
+            wall=self.app.clock.now,
+            sleep=self.sleep,
+            transport=self.way,
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        self.server.advance(seconds)
+
+    def refuse(self, code: int, times: int = 1, **fields: Any) -> None:
+        self.server.faults.add(Fault("unauthorized", times=times, args={"code": code}, **fields))
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    scene = Scene()
+    await scene.server.start()
+    yield scene
+    await scene.way.aclose()
+    await scene.server.stop()
+    assert scene.app.violations == []
+
+
+def claims(token: str) -> dict[str, Any]:
+    part = token.split(".")[1]
+    return dict(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))
+
+
+async def test_the_secret_never_leaves_and_tokens_are_renewed_before_they_run_out(scene: Scene) -> None:
+    target = scene.open()
+    for _ in range(20):
+        await target.base()
+        scene.server.advance(40)
+    assert len(scene.way.keys) == 20  # none was refused and asked again
+    assert 4 <= len(set(scene.way.keys)) <= 5
+    assert not any("secret-for-tests" in key for key in scene.way.keys)
+    made = claims(scene.way.keys[0])
+    assert made["api_key"] == "id"
+    assert made["exp"] - made["timestamp"] == 210_000
+
+
+def test_a_token_is_signed_as_the_standard_has_it() -> None:
+    """Worked out by hand with another tool: `openssl dgst -sha256 -hmac secret`."""
+    assert signed("id", "secret", 1_700_000_000.0) == (
+        "eyJhbGciOiJIUzI1NiIsInNpZ25fdHlwZSI6IlNJR04ifQ."
+        "eyJhcGlfa2V5IjoiaWQiLCJleHAiOjE3MDAwMDAyMTAwMDAsInRpbWVzdGFtcCI6MTcwMDAwMDAwMDAwMH0."
+        "Xjns2eQt8BsB1yBBbjM8cgnyDmOYDwlMrIZg1Xr1sOU"
+    )
+
+
+async def test_a_token_called_expired_is_made_anew_once(scene: Scene) -> None:
+    target = scene.open()
+    scene.refuse(1003)
+    await target.base()
+    assert len(set(scene.way.keys)) == 2
+    scene.server.advance(1)
+    scene.refuse(1003, times=0)
+    with pytest.raises(Halted, match="expired") as caught:
+        await target.base()
+    assert caught.value.halt == "credentials"
+    assert len(scene.way.keys) == 4
+
+
+async def test_an_upload_with_an_expired_token_was_not_stored_and_goes_again(scene: Scene) -> None:
+    target = scene.open()
+    scene.refuse(1003, op="upload")
+    [refused] = await target.put([document("a.md", b"alpha")])
+    assert isinstance(refused, Unavailable)
+    [outcome] = await target.put([document("a.md", b"alpha")])
+    assert isinstance(outcome, Accepted)
+    assert len(scene.app.snapshot()["documents"]) == 1
+
+
+async def test_the_same_key_sent_plainly_is_not_tried_again(scene: Scene) -> None:
+    target = scene.open(auth="key")
+    scene.refuse(1003)
+    with pytest.raises(Halted):
+        await target.base()
+    assert scene.way.keys == [KEY]
+
+
+@pytest.mark.parametrize(
+    ("skew", "sentence"),
+    [
+        (7_200, "the clock of this machine is 2 h 0 min behind the vendor's"),
+        (240, "the clock of this machine is 4 min behind the vendor's"),
+        (-3_600, "the clock of this machine is 60 min ahead of the vendor's"),
+    ],
+)
+async def test_clocks_that_differ_are_named_with_the_difference(
+    scene: Scene, skew: float, sentence: str
+) -> None:
+    """The refusal has no `timestamp`; its `Date` tells."""
+    scene.app.set_behaviour({"clock_skew": skew})
+    with pytest.raises(Halted) as caught:
+        await scene.open().base()
+    assert sentence in caught.value.reason
+    await scene.open(auth="key").base()
+
+
+async def test_a_small_difference_of_the_clocks_does_no_harm(scene: Scene) -> None:
+    target = scene.open()
+    for skew in (25, -250):
+        scene.app.set_behaviour({"clock_skew": skew})
+        for _ in range(9):
+            await target.base()
+            scene.server.advance(30)
+
+
+async def test_a_wrong_secret_is_refused_and_not_shown(scene: Scene) -> None:
+    with pytest.raises(Halted) as caught:
+        await scene.open("id.another-secret").base()
+    assert caught.value.code == "1000"
+    assert "clock" not in caught.value.reason
+    assert "another-secret" not in caught.value.reason
+    assert scene.way.keys[0] not in caught.value.reason
+
+
+@pytest.mark.parametrize("key", ["nopoint", "two.points.here", ".secret", "id."])
+def test_a_key_that_cannot_sign_is_refused_at_once(scene: Scene, key: str) -> None:
+    with pytest.raises(UsageError, match="auth: key"):
+        scene.open(key)
