@@ -15,6 +15,7 @@ import structlog
 
 from kbsync.contract import Accepted, Outgoing, PutOutcome, Renames, Target
 from kbsync.core.model import Upload
+from kbsync.core.pauses import look_pause
 from kbsync.core.turns import Lane, Turns
 from kbsync.engine import looks, outcomes
 from kbsync.engine.clock import Clock, rest
@@ -70,7 +71,8 @@ class Worker:
         self._bodies = bodies
         self._polls = Polls(store, ledger, target)
         self._turns = Turns()
-        self._next_poll = 0.0
+        self._next_poll = self._next_look = 0.0
+        self._is_looking = False
         self._ahead = clock.wall() - clock.steady()
         self._has_lost = False  # a task ended before it could record what became of its rows
         self._wake = asyncio.Event()
@@ -121,11 +123,12 @@ class Worker:
         return due is None or due > self._clock.wall() + patience
 
     async def _next_due(self) -> float | None:
-        """Wall seconds; a document that indexes is not asked about before the next poll may start."""
-        indexing, other = await self._store.read(lambda tx: next_due(tx, self._ledger.terms))
-        if indexing is not None:
-            indexing = max(indexing, self._clock.wall() + self._next_poll - self._clock.steady())
-        return min((due for due in (indexing, other) if due is not None), default=None)
+        """Wall seconds; nothing is due before the next poll or look that would tell of it may start."""
+        due = await self._store.read(lambda tx: next_due(tx, self._ledger.terms))
+        ahead = self._clock.wall() - self._clock.steady()
+        polls = None if due.polls is None else max(due.polls, self._next_poll + ahead)
+        looks = None if due.looks is None else max(due.looks, self._next_look + ahead)
+        return min((time for time in (polls, looks, due.others) if time is not None), default=None)
 
     def resume(self) -> None:
         """The cause of a halt is gone."""
@@ -150,7 +153,7 @@ class Worker:
         tries = await self._tries()
         started = [
             await self._start_deletes(due.deletes),
-            self._start(due.looks, self._look),
+            self._start_look(due.looks),
             self._start_if_free(due.proofs, self._prove),
             self._start_polls(due.polls, tries),
             self._start_renames(due.renames),
@@ -177,7 +180,8 @@ class Worker:
     def _reach(self, now: float) -> Reach:
         limits = self._ledger.terms.limits
         polls = limits.poll_first if self._slots and now >= self._next_poll else None
-        return Reach(self._clock.wall(), limits.batch * self._slots, polls, frozenset(self._busy))
+        looks = not self._is_looking and now >= self._next_look
+        return Reach(self._clock.wall(), limits.batch * self._slots, polls, looks, frozenset(self._busy))
 
     async def _until_next(self, *, held_back: bool) -> float:
         if not self._slots:
@@ -327,16 +331,27 @@ class Worker:
 
     # -- looking for lost answers, waiting, deleting, renaming ------------------------------------------
 
+    def _start_look(self, rows: Sequence[Upload]) -> bool:
+        """One at a time, and as long a rest after it as it took: what gets lost meanwhile shares the next."""
+        started = self._start(rows, self._look)
+        self._is_looking = self._is_looking or started
+        return started
+
     async def _look(self, rows: Sequence[Upload]) -> None:
+        begun, began = self._clock.steady(), self._clock.wall()
         try:
             seen = await looks.look_for(self._store, self._ledger, self._target, rows)
         except TargetError as error:
             await self._note_trouble([error], 1)
             return
+        finally:
+            now, self._is_looking = self._clock.steady(), False
+            least = look_pause(0) if self._ledger.terms.limits.list_lag > 0 else 0.0
+            self._next_look = now + max(least, now - begun)
         self.pulse.down_since = None
         self._tell(
             await self._store.write(
-                lambda tx: [outcomes.look_ended(self._ledger, tx, one.row.id, one.listed) for one in seen]
+                lambda tx: [outcomes.look_ended(self._ledger, tx, s.row.id, s.listed, began) for s in seen]
             )
         )
 

@@ -1,0 +1,60 @@
+"""A start after a kill with many jobs under way: few requests, and what is known need not be found anew."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.core.model import Upload, UploadState
+from kbsync.state.store import Tx
+from tests.remote.world import RemoteWorld, sha_of_folder
+
+FILES, PAGES = 400, 4
+LOOKS = 6
+"""After 1, 3, 7, 15 s, and one or two for what became unsure later than the others."""
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
+    async with RemoteWorld(tmp_path, vectorize=(0.0, 0.0)).serving() as world:
+        yield world
+
+
+async def killed_while_sending(world: RemoteWorld, *, lost: int, apart: float) -> None:
+    """Nobody knows what became of any document; every `lost`th is not there.
+
+    They became unsure `apart` seconds one after the other.
+    """
+    world.write_many(FILES)
+    await world.once()
+    async with world.running() as store:
+        rows = await store.write(lambda tx: unsettled(tx, world, apart))
+    for row in rows[::lost]:
+        world.app.put_foreign({"delete": row.remote_id})
+    world.server.requests.clear()
+
+
+def unsettled(tx: Tx, world: RemoteWorld, apart: float) -> list[Upload]:
+    """The journal as a kill leaves it; returns the rows as they were."""
+    rows = tx.uploads.in_states(world.run.mirror, 1, (UploadState.SERVING,), limit=FILES)
+    now = world.clock.wall()
+    for number, row in enumerate(rows):
+        at = now + number * apart
+        blank: dict[str, Any] = {"remote_id": None, "accepted_at": None, "looks": 0, "elapsed": 0.0}
+        unsure = replace(row, state=UploadState.UNSURE, **blank)
+        tx.uploads.save(replace(unsure, sent_at=now, looked_at=now, next_look_at=at + 1.0))
+    return rows
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.02])
+async def test_one_list_serves_all_unsure_uploads(world: RemoteWorld, apart: float) -> None:
+    await killed_while_sending(world, lost=2, apart=apart)
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert world.asked("upload") == FILES // 2
+    polls = FILES // 2 / 10
+    assert world.asked("list") <= LOOKS * PAGES + polls
