@@ -129,6 +129,22 @@ class NextDue:
     polls: float | None
     others: float | None
 
+    @property
+    def first(self) -> float | None:
+        """Of all."""
+        return earliest(self.looks, self.polls, self.others)
+
+    def paced(self, look: float, poll: float) -> float | None:
+        """The first, where no look and no poll may start before these moments."""
+        looks = None if self.looks is None else max(self.looks, look)
+        polls = None if self.polls is None else max(self.polls, poll)
+        return earliest(looks, polls, self.others)
+
+
+def earliest(*times: float | None) -> float | None:
+    """The first of these that are known."""
+    return min((time for time in times if time is not None), default=None)
+
 
 def next_due(tx: Tx, terms: Terms) -> NextDue:
     """When there will be something to do."""

@@ -19,7 +19,7 @@ from kbsync.core.pauses import look_pause
 from kbsync.core.turns import Lane, Turns
 from kbsync.engine import looks, outcomes
 from kbsync.engine.clock import Clock, rest
-from kbsync.engine.due import Reach, find_due, find_room, next_due
+from kbsync.engine.due import NextDue, Reach, find_due, find_room, next_due
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.outcomes import Happened
 from kbsync.engine.polling import Polls
@@ -33,6 +33,7 @@ log = structlog.get_logger("kbsync")
 
 LONGEST_REST = 30.0
 BUSY_REST = 1.0
+LONGEST_LOOK_REST = 15.0
 CLOCK_STEP = 30.0
 """Seconds: a clock that was set back by more has left rows due too late."""
 
@@ -119,16 +120,11 @@ class Worker:
         """Nothing is being done, and nothing is left to do within `patience` seconds."""
         if self._busy or self._tasks or self._has_lost:
             return False
-        due = await self._next_due()
+        due = (await self._read_next()).first
         return due is None or due > self._clock.wall() + patience
 
-    async def _next_due(self) -> float | None:
-        """Wall seconds; nothing is due before the next poll or look that would tell of it may start."""
-        due = await self._store.read(lambda tx: next_due(tx, self._ledger.terms))
-        ahead = self._clock.wall() - self._clock.steady()
-        polls = None if due.polls is None else max(due.polls, self._next_poll + ahead)
-        looks = None if due.looks is None else max(due.looks, self._next_look + ahead)
-        return min((time for time in (polls, looks, due.others) if time is not None), default=None)
+    async def _read_next(self) -> NextDue:
+        return await self._store.read(lambda tx: next_due(tx, self._ledger.terms))
 
     def resume(self) -> None:
         """The cause of a halt is gone."""
@@ -186,7 +182,8 @@ class Worker:
     async def _until_next(self, *, held_back: bool) -> float:
         if not self._slots:
             return LONGEST_REST  # a task that ends wakes us
-        due = await self._next_due()
+        ahead = self._clock.wall() - self._clock.steady()
+        due = (await self._read_next()).paced(self._next_look + ahead, self._next_poll + ahead)
         if due is None:
             return LONGEST_REST
         # a busy row may be due, and its task wakes us; one that is held back may be due all the time
@@ -332,7 +329,7 @@ class Worker:
     # -- looking for lost answers, waiting, deleting, renaming ------------------------------------------
 
     def _start_look(self, rows: Sequence[Upload]) -> bool:
-        """One at a time, and as long a rest after it as it took: what gets lost meanwhile shares the next."""
+        """One at a time, and about as long a rest after it as it took: what is lost then shares the next."""
         started = self._start(rows, self._look)
         self._is_looking = self._is_looking or started
         return started
@@ -340,15 +337,15 @@ class Worker:
     async def _look(self, rows: Sequence[Upload]) -> None:
         begun, began = self._clock.steady(), self._clock.wall()
         try:
-            seen = await looks.look_for(self._store, self._ledger, self._target, rows)
+            seen = await looks.look_for(self._store, self._ledger, self._target, rows, self.pulse.answers)
         except TargetError as error:
             await self._note_trouble([error], 1)
             return
         finally:
             now, self._is_looking = self._clock.steady(), False
             least = look_pause(0) if self._ledger.terms.limits.list_lag > 0 else 0.0
-            self._next_look = now + max(least, now - begun)
-        self.pulse.down_since = None
+            self._next_look = now + max(least, min(LONGEST_LOOK_REST, now - begun))
+        self.pulse.answers()
         self._tell(
             await self._store.write(
                 lambda tx: [outcomes.look_ended(self._ledger, tx, s.row.id, s.listed, began) for s in seen]
@@ -368,7 +365,7 @@ class Worker:
         except TargetError as error:
             await self._note_trouble([error], 1)
             return
-        self.pulse.down_since = None
+        self.pulse.answers()
         self.pulse.went_well(polled.happened)
         self._tell(polled.happened)
         await self._prove_well()

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from kbsync.core.model import Upload, UploadState
+from kbsync.engine.mirror import MirrorRun
+from kbsync.source.scanner import ScanSummary
 from kbsync.state.store import Tx
 from tests.remote.world import RemoteWorld, sha_of_folder
 
-FILES, PAGES = 400, 4
 LOOKS = 6
-"""After 1, 3, 7, 15 s, and one or two for what became unsure later than the others."""
+"""After 1, 3, 7 and 15 s, and one or two for what became unsure later than the others."""
 
 
 @pytest.fixture
@@ -24,23 +25,23 @@ async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
         yield world
 
 
-async def killed_while_sending(world: RemoteWorld, *, lost: int, apart: float) -> None:
-    """Nobody knows what became of any document; every `lost`th is not there.
+async def killed_while_sending(world: RemoteWorld, files: int, *, apart: float = 0.0) -> None:
+    """Nobody knows what became of any document; every other one is not there.
 
     They became unsure `apart` seconds one after the other.
     """
-    world.write_many(FILES)
+    world.write_many(files)
     await world.once()
     async with world.running() as store:
         rows = await store.write(lambda tx: unsettled(tx, world, apart))
-    for row in rows[::lost]:
+    for row in rows[::2]:
         world.app.put_foreign({"delete": row.remote_id})
     world.server.requests.clear()
 
 
 def unsettled(tx: Tx, world: RemoteWorld, apart: float) -> list[Upload]:
     """The journal as a kill leaves it; returns the rows as they were."""
-    rows = tx.uploads.in_states(world.run.mirror, 1, (UploadState.SERVING,), limit=FILES)
+    rows = tx.uploads.in_states(world.run.mirror, 1, (UploadState.SERVING,), limit=1000)
     now = world.clock.wall()
     for number, row in enumerate(rows):
         at = now + number * apart
@@ -50,11 +51,26 @@ def unsettled(tx: Tx, world: RemoteWorld, apart: float) -> list[Upload]:
     return rows
 
 
-@pytest.mark.parametrize("apart", [0.0, 0.02])
-async def test_one_list_serves_all_unsure_uploads(world: RemoteWorld, apart: float) -> None:
-    await killed_while_sending(world, lost=2, apart=apart)
+async def test_one_list_serves_all_unsure_uploads(world: RemoteWorld) -> None:
+    files, pages = 400, 4
+    await killed_while_sending(world, files, apart=0.02)
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
-    assert world.asked("upload") == FILES // 2
-    polls = FILES // 2 / 10
-    assert world.asked("list") <= LOOKS * PAGES + polls
+    assert world.asked("upload") == files // 2
+    assert world.asked("list") + world.asked("detail") <= LOOKS * pages
+
+
+async def test_known_jobs_do_not_wait_for_the_folder_to_be_compared(
+    world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare, asked = MirrorRun.compare, list[int]()
+
+    async def late(run: MirrorRun, *, deep: bool = False) -> ScanSummary | None:
+        await world.clock.sleep(60.0)
+        asked.append(world.asked("upload"))
+        return await compare(run, deep=deep)
+
+    await killed_while_sending(world, 40)
+    monkeypatch.setattr(MirrorRun, "compare", late)
+    await world.once()
+    assert asked == [20]
