@@ -57,6 +57,7 @@ async def test_a_pass_waits_for_what_is_unsure_however_long_a_list_takes(world: 
     world.target_type = Slow
     world.write_many(2)
     await world.once()
+    world.clock.now += 100.0
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
     world.write("a.md")
     end = await world.once()
