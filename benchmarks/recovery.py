@@ -268,6 +268,9 @@ def first_request(
     what: str, mirror: Mirror, server: Server, *arguments: str
 ) -> tuple[subprocess.Popen[bytes], Watch]:
     """Start the program and wait for its first request about a job; printed."""
+    while server.requests.in_flight:  # what a killed process has asked
+        time.sleep(0.1)
+    time.sleep(1.0)
     server.requests.clear()
     watch = Watch(server, time.perf_counter())
     process = kbsync(mirror, *arguments)
@@ -302,7 +305,7 @@ def measure(mirror: Mirror, server: Server, files: int) -> None:
     print(f"  files read              {read:6,}     (jobs that are sent; not {files:,})")
     print(f"  peak                    {peak:6.0f} MiB (at most {MOST_MIB:.0f} MiB)")
     print(f"  requests                {asked}; the list has {pages:,} pages")
-    assert process.returncode == 0
+    assert process.returncode == 0, process.stdout.read() if process.stdout else b""
     assert asked.get("upload", 0) <= 2 * EACH, "only what had not arrived is sent"
     assert asked.get("list", 0) <= LISTS * pages, "one list serves all"
     assert read <= 3 * EACH
