@@ -157,9 +157,12 @@ def doubt(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
     )
 
 
-def not_found(upload: Upload, rhythm: Rhythm) -> Upload:
-    """A complete list did not have an unsure upload. Past the horizon, absent means absent."""
-    looked = _aged(upload, rhythm)
+def not_found(upload: Upload, rhythm: Rhythm, began: float) -> Upload:
+    """A complete list did not have an unsure upload. Past the horizon, absent means absent.
+
+    Its first page is as old as the list is long: it tells of the moment when it `began`.
+    """
+    looked = _aged(upload, replace(rhythm, now=min(began, rhythm.now)))
     looked = replace(looked, looks=looked.looks + 1, absences=looked.absences + 1)
     if looked.absences >= rhythm.looks_needed and looked.elapsed >= rhythm.horizon:
         return _presume_lost(looked, rhythm)

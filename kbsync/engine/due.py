@@ -20,12 +20,11 @@ PAGE = 1000
 WAITING = (
     UploadState.INTENDED,
     UploadState.SENDING,
-    UploadState.UNSURE,
     UploadState.RETIRING,
     UploadState.SERVING,  # one may wait to be renamed
     UploadState.ADOPTING,  # one may wait to be read
 )
-"""States that something is still to be done about when `next_look_at` is set; INDEXING aside."""
+"""States that something is still to be done about when `next_look_at` is set; UNSURE and INDEXING aside."""
 
 IN_FLIGHT = (UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
 
@@ -34,12 +33,14 @@ IN_FLIGHT = (UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
 class Reach:
     """How far to look: wall seconds now, how many sends of a lane fit, seconds to look ahead for polls.
 
-    `polls` None: no poll may start now. `busy`: uploads that something is being done about already.
+    `polls` None: no poll may start now. `looks`: one for lost uploads may. `busy`: uploads that something is
+    being done about already.
     """
 
     now: float
     sends: int
     polls: float | None
+    looks: bool
     busy: Collection[int]
 
 
@@ -57,14 +58,9 @@ class Due:
 
 def find_due(tx: Tx, terms: Terms, reach: Reach) -> Due:
     """Everything that is due at this moment and not being done."""
-    looks = _due(tx, terms, UploadState.UNSURE, reach, LOOK_BATCH)
-    past = [
-        *_due(tx, terms, UploadState.PRESUMED_LOST, reach, 1),
-        *_due(tx, terms, UploadState.TOMBSTONE, reach, 1),
-    ]
     return Due(
         deletes=_due(tx, terms, UploadState.RETIRING, reach, max(terms.limits.batch, 1)),
-        looks=looks or past[:1],  # a look looks for all that were lost or deleted
+        looks=_looks(tx, terms, reach) if reach.looks else [],
         proofs=_due(tx, terms, UploadState.ADOPTING, reach, SMALL_BATCH),
         polls=_polls(tx, terms, reach),
         renames=_due(tx, terms, UploadState.SERVING, reach, SMALL_BATCH),
@@ -95,6 +91,18 @@ def _sends(tx: Tx, terms: Terms, reach: Reach) -> dict[Lane, list[Upload]]:
     return {lane: rows for lane, rows in lanes.items() if rows}
 
 
+def _looks(tx: Tx, terms: Terms, reach: Reach) -> list[Upload]:
+    """One list tells of all: where one unsure upload is due, every other one is looked for as well.
+
+    Those that were lost or deleted long ago are looked for by every look anyway.
+    """
+    if _due(tx, terms, UploadState.UNSURE, reach, 1):
+        unsure = tx.uploads.in_states(terms.mirror, terms.binding, (UploadState.UNSURE,), limit=LOOK_BATCH)
+        return [row for row in unsure if row.id not in reach.busy]
+    lost = _due(tx, terms, UploadState.PRESUMED_LOST, reach, 1)
+    return lost or _due(tx, terms, UploadState.TOMBSTONE, reach, 1)
+
+
 def _polls(tx: Tx, terms: Terms, reach: Reach) -> list[Upload]:
     """One request can tell of many: where one is due, those that will soon be are asked about as well."""
     if reach.polls is None or not _due(tx, terms, UploadState.INDEXING, reach, 1):
@@ -113,10 +121,35 @@ def find_room(tx: Tx, terms: Terms) -> tuple[bool, bool]:
     return found_none, is_trying
 
 
-def next_due(tx: Tx, terms: Terms) -> tuple[float | None, float | None]:
-    """When the next row is due (wall seconds; None: nothing waits): those that index, and all others."""
-    mirror, binding = terms.mirror, terms.binding
-    return (
-        tx.uploads.next_due(mirror, binding, (UploadState.INDEXING,)),
-        tx.uploads.next_due(mirror, binding, WAITING),
-    )
+@dataclass(frozen=True, slots=True)
+class NextDue:
+    """Wall seconds when the next row is due; None: nothing waits. Unsure, indexing, and all others."""
+
+    looks: float | None
+    polls: float | None
+    others: float | None
+
+    @property
+    def first(self) -> float | None:
+        """Of all."""
+        return earliest(self.looks, self.polls, self.others)
+
+    def paced(self, look: float, poll: float) -> float | None:
+        """The first, where no look and no poll may start before these moments."""
+        looks = None if self.looks is None else max(self.looks, look)
+        polls = None if self.polls is None else max(self.polls, poll)
+        return earliest(looks, polls, self.others)
+
+
+def earliest(*times: float | None) -> float | None:
+    """The first of these that are known."""
+    return min((time for time in times if time is not None), default=None)
+
+
+def next_due(tx: Tx, terms: Terms) -> NextDue:
+    """When there will be something to do."""
+
+    def of(*states: UploadState) -> float | None:
+        return tx.uploads.next_due(terms.mirror, terms.binding, states)
+
+    return NextDue(of(UploadState.UNSURE), of(UploadState.INDEXING), of(*WAITING))

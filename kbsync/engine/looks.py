@@ -8,7 +8,7 @@ than the request, and no other upload holds it. A name that does not prove the c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kbsync.contract import Listed, Reads, Target
@@ -31,9 +31,12 @@ class Sighting:
     listed: Listed | None
 
 
-async def look_for(store: Store, ledger: Ledger, target: Target, unsure: Sequence[Upload]) -> list[Sighting]:
+async def look_for(
+    store: Store, ledger: Ledger, target: Target, unsure: Sequence[Upload], on_answer: Callable[[], None]
+) -> list[Sighting]:
     """Every unsure row, and every lost or deleted one that a later list may tell more about.
 
+    `on_answer` is called while the list comes in: it may take minutes, in which nothing else is asked.
     Raises `TargetError` when the list is incomplete.
     """
     terms = ledger.terms
@@ -42,6 +45,7 @@ async def look_for(store: Store, ledger: Ledger, target: Target, unsure: Sequenc
     rows = [*past, *(row for row in unsure if row.id not in numbers)]
     hunt = _Hunt(terms, rows)
     async for listed in target.list():
+        on_answer()
         hunt.see(listed)
     found = dict(hunt.buried)
     for row, candidates in hunt.candidates():

@@ -229,12 +229,12 @@ def failed_to_index(
     return _event(ledger, failed)
 
 
-def look_ended(ledger: Ledger, tx: Tx, number: int, seen: Listed | None) -> Happened | None:
-    """A complete list was gone through for this row: unsure, presumed lost, or deleted."""
+def look_ended(ledger: Ledger, tx: Tx, number: int, seen: Listed | None, began: float) -> Happened | None:
+    """A complete list, asked for from `began` on, was gone through for this row: unsure, lost, or deleted."""
     upload = tx.uploads.get(number)
     match upload:
         case Upload(state=UploadState.UNSURE) if seen is None:
-            changed = lifecycle.not_found(upload, ledger.rhythm)
+            changed = lifecycle.not_found(upload, ledger.rhythm, began)
         case Upload(state=UploadState.TOMBSTONE) if seen is None:
             changed = lifecycle.gone(upload)
         case Upload(state=UploadState.PRESUMED_LOST) if seen is None:

@@ -64,6 +64,10 @@ class Pulse:
         self.not_before = now + max(wished, min(LONGEST_PAUSE, 0.5 + (now - self.down_since) / 2))
         return None
 
+    def answers(self) -> None:
+        """The target is there."""
+        self.down_since = None
+
     def accepted(self) -> None:
         """The target took a document."""
         self.is_proven = self.is_proven or not self.is_full

@@ -15,10 +15,11 @@ import structlog
 
 from kbsync.contract import Accepted, Outgoing, PutOutcome, Renames, Target
 from kbsync.core.model import Upload
+from kbsync.core.pauses import look_pause
 from kbsync.core.turns import Lane, Turns
 from kbsync.engine import looks, outcomes
 from kbsync.engine.clock import Clock, rest
-from kbsync.engine.due import Reach, find_due, find_room, next_due
+from kbsync.engine.due import NextDue, Reach, find_due, find_room, next_due
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.outcomes import Happened
 from kbsync.engine.polling import Polls
@@ -32,6 +33,7 @@ log = structlog.get_logger("kbsync")
 
 LONGEST_REST = 30.0
 BUSY_REST = 1.0
+LONGEST_LOOK_REST = 15.0
 CLOCK_STEP = 30.0
 """Seconds: a clock that was set back by more has left rows due too late."""
 
@@ -70,7 +72,8 @@ class Worker:
         self._bodies = bodies
         self._polls = Polls(store, ledger, target)
         self._turns = Turns()
-        self._next_poll = 0.0
+        self._next_poll = self._next_look = 0.0
+        self._is_looking = False
         self._ahead = clock.wall() - clock.steady()
         self._has_lost = False  # a task ended before it could record what became of its rows
         self._wake = asyncio.Event()
@@ -117,15 +120,11 @@ class Worker:
         """Nothing is being done, and nothing is left to do within `patience` seconds."""
         if self._busy or self._tasks or self._has_lost:
             return False
-        due = await self._next_due()
+        due = (await self._read_next()).first
         return due is None or due > self._clock.wall() + patience
 
-    async def _next_due(self) -> float | None:
-        """Wall seconds; a document that indexes is not asked about before the next poll may start."""
-        indexing, other = await self._store.read(lambda tx: next_due(tx, self._ledger.terms))
-        if indexing is not None:
-            indexing = max(indexing, self._clock.wall() + self._next_poll - self._clock.steady())
-        return min((due for due in (indexing, other) if due is not None), default=None)
+    async def _read_next(self) -> NextDue:
+        return await self._store.read(lambda tx: next_due(tx, self._ledger.terms))
 
     def resume(self) -> None:
         """The cause of a halt is gone."""
@@ -150,7 +149,7 @@ class Worker:
         tries = await self._tries()
         started = [
             await self._start_deletes(due.deletes),
-            self._start(due.looks, self._look),
+            self._start_look(due.looks),
             self._start_if_free(due.proofs, self._prove),
             self._start_polls(due.polls, tries),
             self._start_renames(due.renames),
@@ -177,12 +176,14 @@ class Worker:
     def _reach(self, now: float) -> Reach:
         limits = self._ledger.terms.limits
         polls = limits.poll_first if self._slots and now >= self._next_poll else None
-        return Reach(self._clock.wall(), limits.batch * self._slots, polls, frozenset(self._busy))
+        looks = not self._is_looking and now >= self._next_look
+        return Reach(self._clock.wall(), limits.batch * self._slots, polls, looks, frozenset(self._busy))
 
     async def _until_next(self, *, held_back: bool) -> float:
         if not self._slots:
             return LONGEST_REST  # a task that ends wakes us
-        due = await self._next_due()
+        ahead = self._clock.wall() - self._clock.steady()
+        due = (await self._read_next()).paced(self._next_look + ahead, self._next_poll + ahead)
         if due is None:
             return LONGEST_REST
         # a busy row may be due, and its task wakes us; one that is held back may be due all the time
@@ -327,16 +328,27 @@ class Worker:
 
     # -- looking for lost answers, waiting, deleting, renaming ------------------------------------------
 
+    def _start_look(self, rows: Sequence[Upload]) -> bool:
+        """One at a time, and about as long a rest after it as it took: what is lost then shares the next."""
+        started = self._start(rows, self._look)
+        self._is_looking = self._is_looking or started
+        return started
+
     async def _look(self, rows: Sequence[Upload]) -> None:
+        begun, began = self._clock.steady(), self._clock.wall()
         try:
-            seen = await looks.look_for(self._store, self._ledger, self._target, rows)
+            seen = await looks.look_for(self._store, self._ledger, self._target, rows, self.pulse.answers)
         except TargetError as error:
             await self._note_trouble([error], 1)
             return
-        self.pulse.down_since = None
+        finally:
+            now, self._is_looking = self._clock.steady(), False
+            least = look_pause(0) if self._ledger.terms.limits.list_lag > 0 else 0.0
+            self._next_look = now + max(least, min(LONGEST_LOOK_REST, now - begun))
+        self.pulse.answers()
         self._tell(
             await self._store.write(
-                lambda tx: [outcomes.look_ended(self._ledger, tx, one.row.id, one.listed) for one in seen]
+                lambda tx: [outcomes.look_ended(self._ledger, tx, s.row.id, s.listed, began) for s in seen]
             )
         )
 
@@ -353,7 +365,7 @@ class Worker:
         except TargetError as error:
             await self._note_trouble([error], 1)
             return
-        self.pulse.down_since = None
+        self.pulse.answers()
         self.pulse.went_well(polled.happened)
         self._tell(polled.happened)
         await self._prove_well()

@@ -95,11 +95,14 @@ class Uploads:
         )
 
     def next_due(self, mirror: int, binding: int, states: Iterable[UploadState]) -> float | None:
-        """The earliest `next_look_at` among the states; None when nothing waits."""
+        """The earliest `next_look_at` among the states; None when nothing waits.
+
+        Rows that wait for nothing are not read: nearly every document serves, and this is asked all the time.
+        """
         marks = ", ".join(str(int(s)) for s in states)
         sql = (
-            f"SELECT min(next_look_at) FROM upload WHERE mirror = ? AND state IN ({marks})"  # noqa: S608
-            " AND next_look_at IS NOT NULL AND binding = ?"
+            "SELECT min(next_look_at) FROM upload INDEXED BY upload_due"  # noqa: S608
+            f" WHERE mirror = ? AND state IN ({marks}) AND next_look_at IS NOT NULL AND binding = ?"
         )
         value: float | None = self._db.execute(sql, (mirror, binding)).fetchone()[0]  # type: ignore[index]
         return value

@@ -34,21 +34,30 @@ def test_absent_means_absent_only_after_two_lists_and_the_horizon() -> None:
     while unsure.state is S.UNSURE:
         assert unsure.next_look_at is not None and unsure.next_look_at > now
         now, looks = unsure.next_look_at, looks + 1
-        unsure = lifecycle.not_found(unsure, rhythm(now))
+        unsure = lifecycle.not_found(unsure, rhythm(now), now)
     assert unsure.state is S.PRESUMED_LOST
     assert now >= 15.0 and looks >= 2
 
 
+def test_a_list_that_took_long_tells_of_the_moment_it_began() -> None:
+    unsure = lifecycle.doubt(SENT, "reset", rhythm(0.0))
+    unsure = lifecycle.not_found(unsure, rhythm(2.0), 1.0)
+    unsure = lifecycle.not_found(unsure, rhythm(30.0), 4.0)
+    assert (unsure.state, unsure.elapsed) == (S.UNSURE, 4.0)
+    assert unsure.next_look_at is not None and unsure.next_look_at > 30.0
+    assert lifecycle.not_found(unsure, rhythm(50.0), 40.0).state is S.PRESUMED_LOST
+
+
 def test_one_look_settles_it_where_the_list_is_the_truth() -> None:
     unsure = lifecycle.doubt(SENT, "reset", rhythm(0.0, EXACT))
-    assert lifecycle.not_found(unsure, rhythm(0.0, EXACT)).state is S.DROPPED
+    assert lifecycle.not_found(unsure, rhythm(0.0, EXACT), 0.0).state is S.DROPPED
 
 
 def test_a_clock_set_back_extends_the_horizon_and_never_ends_it() -> None:
     unsure = lifecycle.doubt(SENT, "reset", rhythm(1000.0))
-    unsure = lifecycle.not_found(unsure, rhythm(1002.0))
-    unsure = lifecycle.not_found(unsure, rhythm(10.0))
-    unsure = lifecycle.not_found(unsure, rhythm(20.0))
+    unsure = lifecycle.not_found(unsure, rhythm(1002.0), 1002.0)
+    unsure = lifecycle.not_found(unsure, rhythm(10.0), 10.0)
+    unsure = lifecycle.not_found(unsure, rhythm(20.0), 20.0)
     assert unsure.state is S.UNSURE and unsure.elapsed == 12.0
 
 

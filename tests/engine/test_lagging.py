@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from kbsync.contract import Listed
 from kbsync.core.model import UploadState
 from kbsync.errors import Unsure
 from kbsync.targets.memory import Behaviour, Fault, MemoryTarget
@@ -43,6 +45,23 @@ async def test_what_never_arrived_is_sent_again_only_past_the_horizon(world: Wor
     assert states(world) == [UploadState.PRESUMED_LOST, UploadState.SERVING]
     looks = [r for r in world.base.requests if r.op == "list"]
     assert len(looks) <= 8
+
+
+async def test_a_pass_waits_for_what_is_unsure_however_long_a_list_takes(world: World) -> None:
+    class Slow(MemoryTarget):
+        async def list(self) -> AsyncIterator[Listed]:
+            async for listed in super().list():
+                yield listed
+                await world.clock.sleep(50.0)
+
+    world.target_type = Slow
+    world.write_many(2)
+    await world.once()
+    world.clock.now += 100.0
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
+    world.write("a.md")
+    end = await world.once()
+    assert end.complete and world.served() == world.on_disk()
 
 
 async def test_an_upload_that_arrives_after_it_was_given_up_is_recognised_and_retired(world: World) -> None:

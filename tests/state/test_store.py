@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -235,3 +236,18 @@ def test_the_lock_is_held_once_and_goes_with_the_process(tmp_path: Path) -> None
     assert not lock.is_held(tmp_path)
     with lock.held(tmp_path):
         pass
+
+
+async def test_what_rests_is_not_read_to_learn_what_is_due_next(store: Store) -> None:
+    def fill(tx: Tx) -> int:
+        m = mirror(tx)
+        for n in range(2000):
+            tx.uploads.add(replace(upload(m, f"{n}.md", UploadState.SERVING), next_look_at=None))
+        tx.uploads.add(upload(m, "new.md", UploadState.INTENDED))
+        return m
+
+    m, steps = await store.write(fill), list[int]()
+    store._reader.set_progress_handler(lambda: steps.append(1) or False, 10)  # type: ignore[func-returns-value]
+    states = (UploadState.INTENDED, UploadState.SERVING)
+    assert store.read_now(lambda tx: tx.uploads.next_due(m, 1, states)) == 1.0
+    assert len(steps) < 50
