@@ -104,7 +104,7 @@ def test_the_cures_that_are_pasted_cure(evidence: Evidence) -> None:
     assert evidence.left["shrunk"]["documents"]["ready"] == 1
     assert evidence.left["emptied"]["documents"]["ready"] == 8
     last = evidence.house.run("--once", "--json")
-    assert (last.code, last.json["uploaded"], last.json["deleted"]) == (0, 0, 0)
+    assert (last.code, last.json["uploaded"], last.json["deleted"]) == (0, 0, 0), last.json
 
 
 def test_every_line_of_the_log_is_json_without_a_traceback(evidence: Evidence) -> None:

@@ -38,7 +38,7 @@ HOSTILE = [
 ]
 TEXT = st.lists(st.sampled_from(HOSTILE) | st.text(max_size=6), max_size=6).map("".join)
 
-OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;;[\x21-\x7e]*\x1b\\|\x1b\[\?25[lh]|\r")
+OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;;[\x21-\x7e]*\x1b\\|\x1b\[\?25[lh]|(?:\x1b\[1A)?\x1b\[2K|\r")
 """What kbsync itself writes to a terminal: colours, links, and the line that shows progress."""
 
 
