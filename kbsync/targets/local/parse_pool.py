@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kbsync.errors import Unavailable
+from kbsync.errors import TargetError, Unavailable
 from kbsync.secrecy import make_private_folder
 from kbsync.targets.local.parse_worker import CHILD, Bounds, Ended, Overstayed, Worker
 from kbsync.targets.local.trouble import trouble_with_scratch
@@ -22,7 +22,6 @@ from kbsync.targets.local.trouble import trouble_with_scratch
 DOCUMENTS_EACH = 200
 RESIDENT_EACH = 400 * 1024 * 1024
 IDLE_SECONDS = 60.0
-NO_START = "the parser cannot be started"
 _HOME_PREFIX = "parser-"
 
 
@@ -113,7 +112,7 @@ class Pool:
         try:
             worker = self._keep().run(self._make)
         except OSError as error:
-            raise trouble_with_scratch(error, NO_START) from error
+            raise self._home.judged(error) from error
         with self._lock:
             self._busy.append(worker)
             if self._closed:
@@ -121,14 +120,17 @@ class Pool:
         try:
             worker.wait_until_ready()
         except (Ended, Overstayed) as error:
+            trouble = self._home.trouble()
             self._retire(worker)
             self._refuse_if_closed()
+            if trouble is not None:
+                raise trouble from error
             raise Unavailable(
                 f"the parser does not start ({error}); run `kbsync doctor`", code="parser-start"
             ) from error
         except OSError as error:
             self._retire(worker)
-            raise trouble_with_scratch(error, NO_START) from error
+            raise self._home.judged(error) from error
         return worker
 
     def _make(self) -> Worker:
@@ -246,6 +248,18 @@ class Home:
             self._lock = _locked_or_removed(made)
             self._path = made
         return self._path
+
+    def trouble(self) -> TargetError | None:
+        """Why no file can be made in it, which a worker at its start needs; None where one can."""
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.path()):
+                return None
+        except OSError as error:
+            return self.judged(error)
+
+    def judged(self, error: OSError) -> TargetError:
+        """What to do when a worker could not be started for it."""
+        return trouble_with_scratch(error, self._spool, "the parser cannot be started")
 
     def remove(self) -> None:
         """Remove it with everything in it."""

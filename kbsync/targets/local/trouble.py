@@ -6,7 +6,7 @@ import errno
 import os
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -14,7 +14,7 @@ import apsw
 
 from kbsync.errors import Halted, KbsyncError, StateError, TargetError, Unavailable, UsageError
 from kbsync.source.roots import trouble
-from kbsync.state.connection import DamagedError
+from kbsync.state.connection import DamagedError, lacks_inodes
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def translated(folder: Path, damaged: Callable[[str], None]) -> Iterator[None]:
 
 def no_space(what: str, place: Path | str) -> Halted:
     """The disk that has `place` is full, or can hold no more files however small."""
-    lacking, option = ("free inode", "-i") if _lacks_inodes(place) else ("space", "-h")
+    lacking, option = ("free inode", "-i") if lacks_inodes(Path(place)) else ("space", "-h")
     return Halted(
         "disk-full",
         f"no {lacking} is left for {what} in {place}; free some, the work goes on by itself",
@@ -46,27 +46,14 @@ def no_space(what: str, place: Path | str) -> Halted:
     )
 
 
-def _lacks_inodes(place: Path | str) -> bool:
-    """Whether the file system counts its files and has reached the end of them."""
-    with suppress(OSError):
-        status = os.statvfs(place)
-        return status.f_files > 0 and status.f_favail == 0
-    return False
-
-
-def trouble_with_scratch(error: OSError, failed: str = "") -> TargetError:
+def trouble_with_scratch(error: OSError, spool: Path | None = None, failed: str = "") -> TargetError:
     """What to do about a file or scratch folder that cannot be read or written; `failed`: the work."""
-    place = os.fsdecode(error.filename) if error.filename else gettempdir()
+    place = os.fsdecode(error.filename) if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return no_space("what is taken out of documents", _existing(Path(place)))
-    words = f"{place}: {trouble(error)}" if error.filename else trouble(error)
+        return no_space("what is taken out of documents", spool or place or gettempdir())
+    words = f"{place}: {trouble(error)}" if place else trouble(error)
     reason = f"{failed}: {words}" if failed else words
     return Unavailable(reason, code=errno.errorcode.get(error.errno or 0, ""))
-
-
-def _existing(place: Path) -> Path:
-    """The folder in which `place` was to be made."""
-    return next(folder for folder in (place, *place.parents, Path("/")) if folder.is_dir())
 
 
 def trouble_with(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetError:
