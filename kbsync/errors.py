@@ -22,6 +22,10 @@ class StateError(KbsyncError):
     """The state file cannot be used: damaged, full disk, read-only (the message says which)."""
 
 
+class ShortageError(StateError):
+    """This process or the whole system ran out of what any file needs, such as descriptors."""
+
+
 class TargetError(KbsyncError):
     """A request to a target did not succeed; `code` is the vendor's own code, for counting blame."""
 

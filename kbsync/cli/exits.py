@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from kbsync.errors import (
     Halted,
@@ -74,9 +75,18 @@ def sentence_of(error: Exception) -> str:
     """The error in words for a person: what happened, to which file, and what to do."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        cure = _CURES.get(error.errno or 0, "")
+        cure = _cure(error)
         return f"{where}{error.strerror.lower()}{cure}"
     return str(error)
+
+
+def _cure(error: OSError) -> str:
+    from kbsync.state.connection import lacks_inodes
+
+    place = Path(os.fsdecode(error.filename)) if error.filename else None
+    if error.errno == errno.ENOSPC and place is not None and lacks_inodes(place):
+        return "; free some inodes (df -i)"
+    return _CURES.get(error.errno or 0, "")
 
 
 _CURES = {

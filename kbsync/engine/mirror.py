@@ -24,7 +24,7 @@ from kbsync.engine.reconciler import Reconciler
 from kbsync.engine.sending import Bodies
 from kbsync.engine.terms import Plan, as_halt
 from kbsync.engine.worker import Worker
-from kbsync.errors import Halted, TargetError, UsageError
+from kbsync.errors import Halted, ShortageError, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
 from kbsync.source.scanner import ScanSummary
@@ -146,6 +146,9 @@ class MirrorRun:
     async def _find_root(self) -> bool:
         try:
             self.identity = await asyncio.to_thread(identify, self.plan.root)
+        except ShortageError:
+            await self._enroll()  # `status` has no place yet for what is said of it
+            raise
         except RootTrouble as error:
             await self._enroll()
             await self.set_halt(attach.root_missing(self.plan, str(error), self.site.cure))

@@ -21,6 +21,7 @@ from kbsync.engine.tree import StateTree
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.looker import Look, RulesUnknown, look, rules_at
 from kbsync.source.reader import Sample
+from kbsync.source.roots import trouble_there
 from kbsync.source.scanner import Listing, Scan, ScanSummary, scan
 from kbsync.source.spool import Spooled
 from kbsync.state.entries import Entry
@@ -241,7 +242,10 @@ class Reconciler:
         terms = self._ledger.terms
         try:
             rules, entered = rules_at(terms.plan.root, terms.rules, folder)
-        except (RulesUnknown, OSError):
+        except RulesUnknown:
+            return None
+        except OSError as error:
+            trouble_there(error)
             return None
         return rules if entered.choice is Choice.SELECTED else None
 

@@ -14,7 +14,7 @@ from kbsync.core.defaults import IGNORE_FILE
 from kbsync.core.model import SELECTED, Choice, Kind, Presence, Stamp, Verdict
 from kbsync.core.select import Rules
 from kbsync.errors import KbsyncError
-from kbsync.source.roots import Ladder, RootIdentity, descend, mounts_below, opened_root, trouble
+from kbsync.source.roots import Ladder, RootIdentity, descend, mounts_below, opened_root, trouble_there
 
 _LONGEST_IGNORE_FILE = 1024 * 1024
 
@@ -41,7 +41,7 @@ _MISSING = Look(Presence.MISSING)
 def look(
     root: Path, path: str, identity: RootIdentity | None = None, mount_points: Iterable[str] = ()
 ) -> Look:
-    """Look at `path` below `root` without following any symlink in it. Never raises OSError.
+    """Look at `path` below `root` without following any symlink in it. Raises ShortageError, never OSError.
 
     MISSING: the root could be entered and the path leads nowhere (a name is not there, or what should be
     a folder is a file or a symlink). Whatever else stands in the way makes it UNKNOWN: an error, a root
@@ -53,9 +53,9 @@ def look(
             if identity and not _is_root(root_fd, identity):
                 return _unknown(f"{root} is not the folder it was when watching began")
             seen = _below(root_fd, path)
+        return _unless_unmounted(root, path, mount_points) if seen is _MISSING else seen
     except OSError as error:
-        return _unknown(f"{root}: {trouble(error)}")
-    return _unless_unmounted(root, path, mount_points) if seen is _MISSING else seen
+        return _unknown(f"{root}: {trouble_there(error)}")
 
 
 class RulesUnknown(KbsyncError):
@@ -72,7 +72,7 @@ def narrowed(rules: Rules, folder: str, fd: int) -> Rules:
         content = _ignore_file(fd)
         return rules if content is None else rules.below(folder, os.fsdecode(content))
     except OSError as error:
-        raise RulesUnknown(f"{place} cannot be read: {trouble(error)}") from error
+        raise RulesUnknown(f"{place} cannot be read: {trouble_there(error)}") from error
     except ValueError as error:
         raise RulesUnknown(f"{error}; correct that line") from error
 
@@ -139,7 +139,7 @@ def _below(root_fd: int, path: str) -> Look:
     except (FileNotFoundError, NotADirectoryError):
         return _MISSING
     except OSError as error:
-        return _unknown(trouble(error))
+        return _unknown(trouble_there(error))
     return Look(Presence.PRESENT, stamp_of(status), kind_of(status.st_mode), status.st_nlink)
 
 

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from kbsync.core.model import Stamp
 from kbsync.source.looker import stamp_of
-from kbsync.source.roots import descend, trouble
+from kbsync.source.roots import descend, trouble_there
 from kbsync.source.spool import Spool, Spooled
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ _NO_FILE = Unstable("is no regular file any more")
 def digest(root: Path, path: str, expected: Stamp) -> Taken | Trouble:
     """The SHA-256 of `path` below `root`, if the file is the one of `expected` before and after the read.
 
-    Reads at most one byte more than `expected.size`, in pieces. Never raises OSError.
+    Reads at most one byte more than `expected.size`, in pieces. Raises ShortageError, never OSError.
     """
 
     def read(file: _File) -> Taken | Trouble:
@@ -94,7 +94,7 @@ def take(root: Path, path: str, spool_dir: Path, expected_digest: str | None = N
     """A copy of the bytes of `path`, kept from this stable read on; the caller closes it.
 
     Unstable where the digest is not `expected_digest`. Raises StateError when `spool_dir` is full or
-    cannot be written; never OSError.
+    cannot be written, ShortageError; never OSError.
     """
 
     def judge(hashed: _Hash) -> str:
@@ -215,7 +215,7 @@ def _reading(root: Path, path: str, use: Callable[[_File], T | Trouble]) -> T | 
     try:
         root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        return Unreadable(f"{root}: {trouble(error)}")
+        return Unreadable(f"{root}: {trouble_there(error)}")
     try:
         return _below(root_fd, path, use)
     finally:
@@ -268,4 +268,4 @@ def _outcome(error: OSError) -> Trouble:
         case errno.EAGAIN:
             return Unstable("another program has locked it")
         case _:
-            return Unreadable(f"cannot be read: {trouble(error)}")
+            return Unreadable(f"cannot be read: {trouble_there(error)}")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kbsync.errors import KbsyncError
+from kbsync.errors import KbsyncError, ShortageError
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """How a folder below the root is opened: never through a symlink."""
@@ -26,7 +26,11 @@ _CURES = {
     errno.ETIMEDOUT: "look at the network and the file server",
     errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
     errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+    errno.ENOMEM: "give this machine more memory or less to do",
 }
+
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What says nothing of the file that was to be opened."""
 
 
 class RootTrouble(KbsyncError):
@@ -55,7 +59,10 @@ class Mount:
 
 
 def identify(root: Path) -> RootIdentity:
-    """Look at `root`, through a symlink as well; raises RootTrouble: missing, not a directory, unreadable."""
+    """Look at `root`, through a symlink as well; raises RootTrouble: missing, not a directory, unreadable.
+
+    And ShortageError, which says nothing of the root.
+    """
     try:
         with opened_root(root) as fd:
             os.stat(".", dir_fd=fd)  # fails where the folder may be listed but not entered
@@ -208,6 +215,16 @@ def trouble(error: OSError) -> str:
     return f"{words}; {cure}" if cure else words
 
 
+def trouble_there(error: OSError) -> str:
+    """`trouble` with the place that was looked at.
+
+    Raises ShortageError where no place is to blame: then nothing is known of it, and nothing may follow.
+    """
+    if error.errno in SHORTAGES:
+        raise ShortageError(f"nothing can be looked at just now: {trouble(error)}") from error
+    return trouble(error)
+
+
 def _mount(line: bytes) -> Mount:
     fields, _, rest = line.partition(b" - ")
     number, _, _, _, point = fields.split(b" ", 5)[:5]
@@ -233,4 +250,4 @@ def _root_problem(error: OSError) -> str:
         case errno.ENOTDIR:
             return "is not a directory; correct `folder` in the config"
         case _:
-            return f"the folder is unreadable: {trouble(error)}"
+            return f"the folder is unreadable: {trouble_there(error)}"

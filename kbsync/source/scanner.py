@@ -18,7 +18,7 @@ from typing import Protocol, Self
 from kbsync.core.model import NO_STAMP, Choice, Kind, Limits, Stamp, Verdict
 from kbsync.core.select import Rules
 from kbsync.source.looker import RulesUnknown, kind_of, narrowed, stamp_of
-from kbsync.source.roots import Ladder, mount_of, mounts_below, trouble
+from kbsync.source.roots import Ladder, mount_of, mounts_below, trouble_there
 
 Row = tuple[str, int, int, int, int]
 """(name, size, mtime_ns, ctime_ns, ino) of an entry that is no folder."""
@@ -195,7 +195,7 @@ class Scan(Iterator[Listing]):
             self._ladder = Ladder(os.open(self._root, os.O_RDONLY | os.O_DIRECTORY))
         except OSError as error:
             self.summary.errors += 1
-            yield Listing("", problem=f"cannot be listed: {trouble(error)}")
+            yield Listing("", problem=f"cannot be listed: {trouble_there(error)}")
             return
         with closing(self._ladder):
             pending = self._first()
@@ -242,7 +242,7 @@ class Scan(Iterator[Listing]):
         except (FileNotFoundError, NotADirectoryError):
             raise (_Blocked(path, _UNMOUNTED) if visit.was_mounted else _RacedAway()) from None
         except OSError as error:
-            raise _Blocked(path, f"cannot be listed: {trouble(error)}") from error
+            raise _Blocked(path, f"cannot be listed: {trouble_there(error)}") from error
         except RulesUnknown as error:
             raise _Blocked(path, str(error)) from error
 
@@ -260,7 +260,7 @@ class Scan(Iterator[Listing]):
         try:
             return _content(place.fd)
         except OSError as error:
-            raise _Blocked(place.path, f"cannot be listed: {trouble(error)}") from error
+            raise _Blocked(place.path, f"cannot be listed: {trouble_there(error)}") from error
 
     def _blocked(self, visit: _Visit, blocked: _Blocked) -> Listing | None:
         self.summary.errors += 1

@@ -12,6 +12,7 @@ from typing import BinaryIO, Self
 
 from kbsync.core.model import Stamp
 from kbsync.errors import StateError
+from kbsync.source.roots import SHORTAGES, trouble
 
 IN_MEMORY = 256 * 1024
 """Files of up to this many bytes are kept in memory, larger ones in the spool folder."""
@@ -96,9 +97,9 @@ class Spool:
             raise self._full(error) from error
 
     def _full(self, error: OSError) -> StateError:
+        cure = "" if error.errno in SHORTAGES else "; free space there or move state_dir"
         return StateError(
-            f"{self._folder}: no copy of {self._path!r} can be kept while it is sent "
-            f"({(error.strerror or str(error)).lower()}); free space there or move state_dir"
+            f"{self._folder}: no copy of {self._path!r} can be kept while it is sent ({trouble(error)}){cure}"
         )
 
 

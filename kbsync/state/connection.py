@@ -89,7 +89,7 @@ def told(path: Path) -> Iterator[None]:
     except apsw.FullError as error:
         raise StateError(f"{path}: the disk is full; free some space, the work goes on by itself") from error
     except apsw.CantOpenError as error:
-        raise StateError(f"{path} cannot be opened ({error}); {_cure_of_closed()}") from error
+        raise StateError(f"{path} cannot be opened ({error}); {_cure_of_closed(path)}") from error
     except apsw.BusyError as error:
         raise StateError(f"{path} is kept locked by another program; end that first") from error
     except (apsw.ReadOnlyError, apsw.PermissionsError) as error:
@@ -102,14 +102,25 @@ def told(path: Path) -> Iterator[None]:
         raise StateError(f"{path}: the disk failed ({error}); look at it and its kernel log") from error
 
 
-def _cure_of_closed() -> str:
-    """SQLite does not say that it was out of descriptors."""
+def _cure_of_closed(path: Path) -> str:
+    """SQLite does not say that it was out of descriptors, or the disk out of inodes."""
     try:
         os.close(os.dup(2))
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             return "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"
+    if lacks_inodes(path):
+        return "no free inode is left there (df -i); free some, the work goes on by itself"
     return "check its owner and mode"
+
+
+def lacks_inodes(place: Path) -> bool:
+    """Whether no more files can be made where `place` is or was to be, however much space there is."""
+    for folder in (place, *place.parents):
+        with contextlib.suppress(OSError):
+            status = os.statvfs(folder)
+            return status.f_files > 0 and status.f_favail == 0
+    return False
 
 
 def set_aside(path: Path) -> Path:

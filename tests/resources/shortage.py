@@ -39,18 +39,19 @@ class _File(apsw.VFSFile):
 
 
 class _Filesystem(apsw.VFS):
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, only: str) -> None:
         super().__init__("shortage", "unix", makedefault=True)
-        self._disk = disk
+        self._disk, self._only = disk, only
 
     def xOpen(self, name: object, flags: list[int]) -> _File:
-        return _File(self._disk, name, flags)
+        file = name.filename() if isinstance(name, apsw.URIFilename) else str(name)
+        return _File(self._disk if self._only in file else Disk(), name, flags)
 
 
 @contextmanager
-def every_file_on(disk: Disk) -> Iterator[Disk]:
-    """Within, every database that is opened lies on `disk`."""
-    filesystem = _Filesystem(disk)
+def every_file_on(disk: Disk, only: str = "") -> Iterator[Disk]:
+    """Within, every database that is opened lies on `disk`, or those with `only` in their name."""
+    filesystem = _Filesystem(disk, only)
     try:
         yield disk
     finally:

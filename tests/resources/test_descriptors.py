@@ -1,13 +1,21 @@
-"""Too few file descriptors: a sentence, nothing lost, and the next pass with enough of them goes on."""
+"""Too few file descriptors: a sentence, nothing lost, and with enough of them the work goes on by itself."""
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kbsync.errors import ShortageError
 from tests.cli.vendor import Desk, desk_in, digests_in
+from tests.engine.test_watching import Daemon, until
+from tests.engine.world import World
+
+FOLDER = ("--folder", "docs", "--state-dir", "own")
 
 
 @pytest.fixture
@@ -16,20 +24,71 @@ def desk(tmp_path: Path):  # type: ignore[no-untyped-def]
         yield desk
 
 
+class Descriptors:
+    """Whether the program gets any more of them, the state aside."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.number = 0
+        self._open: Any = os.open
+        monkeypatch.setattr(os, "open", self._asked)
+
+    def _asked(self, path: Any, *rest: Any, **options: Any) -> int:
+        if self.number and not str(path).endswith(".db"):
+            raise OSError(self.number, os.strerror(self.number))
+        return int(self._open(path, *rest, **options))
+
+
 def allow(descriptors: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
 
-@pytest.mark.parametrize("descriptors", [12, 17])
-def test_a_pass_with_too_few_descriptors_sends_nothing_twice_and_the_next_goes_on(
-    desk: Desk, descriptors: int
+def test_a_pass_with_too_few_descriptors_says_so_sends_nothing_twice_and_the_next_goes_on(
+    desk: Desk,
 ) -> None:
     for n in range(20):
         desk.write(f"f{n}.md", f"text {n}")
-    process = desk.begin("--once", preexec_fn=lambda: allow(descriptors))
-    _, err = process.communicate(timeout=100)
-    assert process.returncode in (1, 3, 4), err
-    assert b"open files" in err and b"Traceback" not in err, err
+    for descriptors, words in ((17, ()), (18, FOLDER)):  # to the service, into the embedded knowledge base
+        process = desk.begin("--once", *words, preexec_fn=lambda: allow(descriptors))  # noqa: B023
+        _, err = process.communicate(timeout=100)
+        assert process.returncode == 4, err
+        assert b"open files" in err and b"ulimit -n" in err, err
+        assert b"Traceback" not in err and b"approve" not in err and b"folder-missing" not in err, err
     assert desk.once()["mirrors"][0]["documents"]["ready"] == 20
     assert desk.vendor.digests() == digests_in(desk.docs)
     assert desk.vendor.asked("upload") == 20
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+async def test_a_shortage_in_a_pass_halts_nothing_fails_nothing_and_deletes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    world = World(tmp_path)
+    world.write_many(6)
+    await world.once()
+    descriptors = Descriptors(monkeypatch)
+    descriptors.number = number
+    with pytest.raises(ShortageError, match=os.strerror(number).lower()):
+        await world.once()
+    assert world.run.halt is None
+    descriptors.number = 0
+    assert world.statuses() == {"ready": 6}
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert world.puts() == 6
+
+
+async def test_a_daemon_goes_on_by_itself_when_there_are_descriptors_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = Daemon(tmp_path)
+    world.write_many(3)
+    descriptors = Descriptors(monkeypatch)
+    async with world.kept():
+        descriptors.number = errno.EMFILE
+        world.write("new.md", "written meanwhile")
+        await until(lambda: world.run.halt)
+        assert world.run.halt is not None
+        assert world.run.halt.reason == "failing" and "open files" in world.run.halt.detail
+        descriptors.number = 0
+        await until(lambda: world.run.halt is None and world.mirrors_disk())
+    assert world.puts() == 4

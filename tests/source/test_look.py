@@ -9,8 +9,9 @@ import pytest
 
 from kbsync.core.model import SELECTED, Choice, Kind, Limits, Presence, Stamp
 from kbsync.core.select import Rules
+from kbsync.errors import ShortageError
 from kbsync.source.looker import Look, RulesUnknown, look, rules_at
-from kbsync.source.roots import RootIdentity, identify
+from kbsync.source.roots import SHORTAGES, RootIdentity, identify
 
 RULES = Rules(None, ("shut/",), Limits(extensions=frozenset({"md"})))
 MISSING = Look(Presence.MISSING)
@@ -66,7 +67,7 @@ def test_symlinks_in_a_circle_are_not_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "number",
-    [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.EMFILE, errno.ENOTCONN],
+    [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.ENOTCONN],
 )
 @pytest.mark.parametrize(("call", "name"), [("open", "docs"), ("stat", "a.md")])
 def test_what_could_not_be_looked_at_is_unknown_with_a_reason(
@@ -77,6 +78,17 @@ def test_what_could_not_be_looked_at_is_unknown_with_a_reason(
     seen = look(tmp_path, "docs/a.md")
     assert seen.presence is Presence.UNKNOWN
     assert os.strerror(number).lower() in seen.problem
+
+
+@pytest.mark.parametrize("number", SHORTAGES)
+@pytest.mark.parametrize("name", ["docs", "x"])
+def test_a_shortage_says_nothing_of_what_was_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, name: str
+) -> None:
+    write(tmp_path, "docs/x/a.md")
+    refuse(monkeypatch, "open", name, number)
+    with pytest.raises(ShortageError, match=os.strerror(number).lower()):
+        look(tmp_path, "docs/x/a.md")
 
 
 def test_a_name_longer_than_any_file_system_takes_is_unknown(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import pytest
 
 from kbsync.contract import Body
 from kbsync.core.model import Stamp
-from kbsync.errors import StateError
+from kbsync.errors import ShortageError, StateError
 from kbsync.source import reader, spool
 from kbsync.source.looker import look
 from kbsync.source.reader import Sample, Taken, Unreadable, Unstable, Vanished, digest, forced_take, take
+from kbsync.source.roots import SHORTAGES
 from kbsync.source.spool import IN_MEMORY, Spooled
 
 LARGE = os.urandom(IN_MEMORY) + b"and more"
@@ -227,7 +228,7 @@ def test_a_missing_root_does_not_make_its_files_vanish(root: Path, spool_dir: Pa
 
 
 @pytest.mark.parametrize(("call", "name"), [("open", "a.md"), ("readv", "anything")])
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
 def test_an_unreadable_file_says_why(
     root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str, number: int
 ) -> None:
@@ -237,6 +238,18 @@ def test_an_unreadable_file_says_why(
     for outcome in (digest(root, "a.md", expected), take(root, "a.md", spool_dir)):
         assert isinstance(outcome, Unreadable)
         assert outcome.reason.startswith(f"cannot be read: {os.strerror(number).lower()}; ")
+
+
+@pytest.mark.parametrize("number", SHORTAGES)
+def test_no_file_is_to_blame_for_a_shortage(
+    root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (root / "a.md").write_bytes(b"words")
+    expected = stamp(root, "a.md")
+    refuse(monkeypatch, "open", "a.md", number)
+    for read in (lambda: digest(root, "a.md", expected), lambda: take(root, "a.md", spool_dir)):
+        with pytest.raises(ShortageError, match=os.strerror(number).lower()):
+            read()
 
 
 def test_a_file_that_another_program_holds_a_lease_on_is_looked_at_later(

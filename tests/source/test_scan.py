@@ -12,8 +12,9 @@ import pytest
 
 from kbsync.core.model import NO_STAMP, Choice, Kind, Limits, Stamp
 from kbsync.core.select import Rules
+from kbsync.errors import ShortageError
 from kbsync.source import scanner
-from kbsync.source.roots import Ladder, Mount
+from kbsync.source.roots import SHORTAGES, Ladder, Mount
 from kbsync.source.scanner import KnownFolder, Listing, Row, scan
 
 RULES = Rules(None, (), Limits(extensions=frozenset({"md"})))
@@ -320,7 +321,7 @@ def test_all_below_a_folder_that_had_a_problem_is_reported_again(root: Path, tre
 
 @pytest.mark.parametrize(
     "number",
-    [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.EMFILE, errno.ENOTCONN],
+    [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.ENOTCONN],
 )
 def test_a_folder_that_cannot_be_opened_is_unknown_not_gone(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
@@ -333,7 +334,18 @@ def test_a_folder_that_cannot_be_opened_is_unknown_not_gone(
     assert os.strerror(number).lower() in listing.problem
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+@pytest.mark.parametrize("number", SHORTAGES)
+def test_a_scan_ends_at_a_shortage_and_says_nothing_of_the_folder(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write(root, "docs/a.md")
+    learnt(root, tree)
+    refuse(monkeypatch, "open", "docs", number)
+    with pytest.raises(ShortageError, match=os.strerror(number).lower()):
+        listed(root, tree)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
 def test_a_listing_that_breaks_off_is_a_problem_of_the_folder(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:

@@ -74,7 +74,9 @@ def test_each_error_at_start_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> 
     instances = obstacles.met(OSError(errno.EMFILE, "no instance"), LIMITS, 10)
     assert instances.cure.endswith("sysctl -w fs.inotify.max_user_instances=1024")
     other = obstacles.met(OSError(errno.ENOMEM, "Cannot allocate memory"), LIMITS, 10)
-    assert other == Obstacle("starting to watch failed: cannot allocate memory")
+    assert other == Obstacle(
+        "starting to watch failed: cannot allocate memory; give this machine more memory or less to do"
+    )
     monkeypatch.setattr(obstacles, "descriptors_used_up", lambda: True)
     assert "descriptors" in obstacles.met(OSError(errno.EMFILE, ""), LIMITS, 10).why
 

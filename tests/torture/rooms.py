@@ -8,7 +8,7 @@ import pkgutil
 import tests.torture as package
 from tests.torture.exercise import Exercise
 
-ROOMS = ("crash", "machine", "soak", "faults", "fuzz")
+ROOMS = ("crash", "machine", "soak", "faults", "fuzz", "resources")
 
 
 def exercises() -> dict[str, Exercise]:

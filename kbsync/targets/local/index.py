@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -139,11 +139,12 @@ class Index:
             self._let_go()
 
     def close(self) -> None:
-        """Empty the WAL and let go of file and lock; repeatable."""
+        """Empty the WAL and let go of file and lock, whatever the disk says; repeatable."""
         with self._guard:
             if self._is_open:
                 self.scrub()
-                self._connection.close()
+                with suppress(apsw.FullError, apsw.IOError):  # the WAL stays, and is emptied another time
+                    self._connection.close()
                 self._let_go()
 
     def _let_go(self) -> None:

@@ -14,9 +14,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kbsync.errors import Unavailable
+from kbsync.errors import TargetError, Unavailable
 from kbsync.secrecy import make_private_folder
 from kbsync.targets.local.parse_worker import CHILD, Bounds, Ended, Overstayed, Worker
+from kbsync.targets.local.trouble import trouble_with_scratch
 
 DOCUMENTS_EACH = 200
 RESIDENT_EACH = 400 * 1024 * 1024
@@ -54,7 +55,7 @@ class Pool:
     def lend(self, *, fresh: bool = False) -> Iterator[Worker]:
         """A worker for one document; `fresh`: one that has read nothing yet.
 
-        Ended when the block raises. Raises `Unavailable` where no worker can be had.
+        Ended when the block raises. Raises `TargetError` where no worker can be had just now.
         """
         with self._slots:
             worker = self._take(fresh)
@@ -111,7 +112,7 @@ class Pool:
         try:
             worker = self._keep().run(self._make)
         except OSError as error:
-            raise Unavailable(f"the parser cannot be started: {error}", code="parser-start") from error
+            raise self._home.judged(error) from error
         with self._lock:
             self._busy.append(worker)
             if self._closed:
@@ -119,11 +120,17 @@ class Pool:
         try:
             worker.wait_until_ready()
         except (Ended, Overstayed) as error:
+            trouble = self._home.trouble()
             self._retire(worker)
             self._refuse_if_closed()
+            if trouble is not None:
+                raise trouble from error
             raise Unavailable(
                 f"the parser does not start ({error}); run `kbsync doctor`", code="parser-start"
             ) from error
+        except OSError as error:
+            self._retire(worker)
+            raise self._home.judged(error) from error
         return worker
 
     def _make(self) -> Worker:
@@ -237,9 +244,22 @@ class Home:
         if self._path is None:
             make_private_folder(self._spool)
             self._sweep()
-            self._path = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=self._spool)).resolve()
-            self._lock = _locked(self._path)
+            made = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=self._spool)).resolve()
+            self._lock = _locked_or_removed(made)
+            self._path = made
         return self._path
+
+    def trouble(self) -> TargetError | None:
+        """Why no file can be made in it, which a worker at its start needs; None where one can."""
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.path()):
+                return None
+        except OSError as error:
+            return self.judged(error)
+
+    def judged(self, error: OSError) -> TargetError:
+        """What to do when a worker could not be started for it."""
+        return trouble_with_scratch(error, self._spool, "the parser cannot be started")
 
     def remove(self) -> None:
         """Remove it with everything in it."""
@@ -254,6 +274,15 @@ class Home:
                 lock = _locked(left)
                 shutil.rmtree(left, ignore_errors=True)
                 os.close(lock)
+
+
+def _locked_or_removed(folder: Path) -> int:
+    """What `_locked` gives; where it raises, the folder is not left behind."""
+    try:
+        return _locked(folder)
+    except OSError:
+        folder.rmdir()
+        raise
 
 
 def _locked(folder: Path) -> int:

@@ -70,17 +70,11 @@ class Worker:
         self.documents = 0
         self.resident = 0
         self.idle_since = 0.0
-        self._process = subprocess.Popen(
-            _command(child, bounds),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(self._home),
-            cwd=self._home,
-            close_fds=True,
-            start_new_session=True,
-            bufsize=0,
-        )
+        try:
+            self._process = _started(child, bounds, self._home)
+        except OSError:
+            shutil.rmtree(self._home, ignore_errors=True)
+            raise
         for stream in self._streams():
             os.set_blocking(stream.fileno(), False)
 
@@ -207,6 +201,20 @@ class Worker:
         last = bytes(self._errors).decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
         by_memory = any(sign in self._errors for sign in _OUT_OF_MEMORY)
         return Ended(f"{how}: {last}" if last else how, by_memory=by_memory)
+
+
+def _started(child: Path, bounds: Bounds, home: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        _command(child, bounds),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(home),
+        cwd=home,
+        close_fds=True,
+        start_new_session=True,
+        bufsize=0,
+    )
 
 
 def _rest(stderr: object) -> bytes:

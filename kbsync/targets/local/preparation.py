@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from tempfile import gettempdir
 
 from kbsync.contract import Body, Outgoing
-from kbsync.errors import Rejected, TargetError, Unavailable
+from kbsync.errors import Rejected, TargetError
 from kbsync.targets.local.chunk import chunk, encodable
 from kbsync.targets.local.encoder import Encoder
 from kbsync.targets.local.pictures import is_picture, picture_chunk
 from kbsync.targets.local.pieces import Chunk, Parsed
 from kbsync.targets.local.rows import Entry
-from kbsync.targets.local.trouble import no_space
+from kbsync.targets.local.trouble import trouble_with_scratch
 
 Parse = Callable[[str, Body], Parsed]
 
@@ -66,7 +64,7 @@ class Preparation:
         except TargetError as error:
             return error
         except OSError as error:
-            return _disk_trouble(error)
+            return trouble_with_scratch(error)
         except Exception as error:  # a parser's surprise is the document's outcome, not the end of the others
             told = {"event": "document.unreadable"}
             _log.exception("document could not be read: %s", document.path, extra=told)
@@ -134,11 +132,3 @@ def _equipped(outcome: Entry | TargetError, made: Mapping[str, bytes | Rejected]
 def remote(identifier: str | None) -> int | None:
     """The row that a remote id names; None for what never was an id of ours."""
     return int(identifier) if identifier and identifier.isascii() and identifier.isdigit() else None
-
-
-def _disk_trouble(error: OSError) -> TargetError:
-    """What to do about a file or a spool folder that could not be read or written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return no_space("what is taken out of documents", error.filename or gettempdir())
-    where = f"{error.filename}: " if error.filename else ""
-    return Unavailable(f"{where}{error.strerror or error}", code=errno.errorcode.get(error.errno or 0, ""))

@@ -41,7 +41,9 @@ def limit(memory_bytes: int) -> None:
     """Bound address space and descriptors; allow no core dump."""
     if _IS_LINUX:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = 64 if allowed < 0 else min(64, allowed)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     keep_memory_private()
 
 

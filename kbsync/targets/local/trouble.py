@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 
 import apsw
 
 from kbsync.errors import Halted, KbsyncError, StateError, TargetError, Unavailable, UsageError
-from kbsync.state.connection import DamagedError
+from kbsync.source.roots import trouble
+from kbsync.state.connection import DamagedError, lacks_inodes
 
 
 @contextmanager
@@ -34,12 +37,23 @@ def translated(folder: Path, damaged: Callable[[str], None]) -> Iterator[None]:
 
 
 def no_space(what: str, place: Path | str) -> Halted:
-    """The disk that has `place` is full."""
+    """The disk that has `place` is full, or can hold no more files however small."""
+    lacking, option = ("free inode", "-i") if lacks_inodes(Path(place)) else ("space", "-h")
     return Halted(
         "disk-full",
-        f"no space is left for {what} in {place}; free some, the work goes on by itself",
-        cure=shlex.join(["df", "-h", str(place)]),
+        f"no {lacking} is left for {what} in {place}; free some, the work goes on by itself",
+        cure=shlex.join(["df", option, str(place)]),
     )
+
+
+def trouble_with_scratch(error: OSError, spool: Path | None = None, failed: str = "") -> TargetError:
+    """What to do about a file or scratch folder that cannot be read or written; `failed`: the work."""
+    place = os.fsdecode(error.filename) if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return no_space("what is taken out of documents", spool or place or gettempdir())
+    words = f"{place}: {trouble(error)}" if place else trouble(error)
+    reason = f"{failed}: {words}" if failed else words
+    return Unavailable(reason, code=errno.errorcode.get(error.errno or 0, ""))
 
 
 def trouble_with(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetError:

@@ -1,0 +1,161 @@
+"""What kbsync has to bear without getting slow, fat or wrong: one table; fails where a bound is not kept.
+
+Usage: python benchmarks/limits.py [hints] [huge] [entries] [paths] [local] [zhipu]     (default: all)
+
+It takes half an hour, and `huge` 5 GiB of free space. Memory is that of kbsync and of all
+processes it started, added up at one moment; what they share counts once (PSS of proc(5)).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from limits_rig import TABLE, Ran, Storm, at_least, at_most, kbsync
+from tree import build, fill
+from zhipu import MANY, mirrored
+
+SETTLED = 2.1
+HINTS_A_SECOND, STORM_SECONDS, STORM_FILES = 10_000, 10.0, 2_000
+HUGE = 5 * 2**30
+FEW, ENTRIES = 20_000, 200_000
+
+LONGEST_STALL = 0.5
+SMALL, LOCAL, ZHIPU = 250.0, 400.0, 200.0
+"""MiB: for what needs no parser, for a first pass into the embedded knowledge base, for one to a service."""
+
+
+@contextmanager
+def place() -> Iterator[tuple[Path, Path]]:
+    """An empty folder, and a state directory beside it."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, state = Path(temporary) / "docs", Path(temporary) / "state"
+        folder.mkdir()
+        yield folder, state
+
+
+def rate(folder: Path, state: Path, *words: str) -> Ran:
+    """A run of kbsync over the folder, which ends well."""
+    ran = kbsync(*words, "--json", "-q", "--folder", folder, "--state-dir", state)
+    assert ran.code == 0, ran.err
+    return ran
+
+
+def hints(files: int = STORM_FILES, seconds: float = STORM_SECONDS) -> None:
+    """Every file changes again and again; at the end each is searchable as it is then."""
+    with place() as (folder, state):
+        fill(folder, files)
+        rate(folder, state, "--once")
+        storm = Storm(folder, state)
+        made = storm.rage(HINTS_A_SECOND, seconds)
+        calm = storm.until_equal()
+        end = storm.end()
+        at_least("hints: changes a second", made / seconds, 0.9 * HINTS_A_SECOND)
+        at_most("hints: longest stall of the loop, s", end.longest_stall, LONGEST_STALL)
+        at_most("hints: until every file is searchable as it is, s", calm, 60.0)
+        at_most("hints: memory, MiB", end.peak_mib, LOCAL)
+
+
+def huge(size: int = HUGE) -> None:
+    """A sparse file: over the limit it is not read, under it it streams through hash and scratch copy."""
+    for most, what in ((100_000_000, "over"), (2 * size, "under")):
+        with place() as (folder, state):
+            with (folder / "huge.md").open("wb") as file:
+                file.truncate(size)
+            os.utime(folder / "huge.md", (1e9, 1e9))
+            config = folder.parent / "config.yaml"
+            target = f"target: {{type: local, max_bytes: {most}}}"
+            config.write_text(f"mirrors:\n  - name: docs\n    folder: {folder}\n    {target}\n")
+            ran = kbsync("--once", "-q", "--config", config, "--state-dir", state)
+            assert ran.code == 1 and "huge.md" in ran.err and "limit" in ran.err, ran.err
+            at_most(f"huge: {size / 2**30:.1f} GiB {what} the limit, memory, MiB", ran.peak_mib, SMALL)
+            at_most(f"huge: {what} the limit, s", ran.seconds, 20.0 if what == "over" else 300.0)
+
+
+def entries(few: int = FEW, many: int = ENTRIES) -> None:
+    """One directory: what an entry costs does not grow with their number."""
+    costs = []
+    for number in (few, many):
+        with place() as (folder, state):
+            fill(folder, number)
+            time.sleep(SETTLED)
+            ran = rate(folder, state, "plan")
+            assert len(ran.json["mirrors"][0]["upload"]) == number
+            costs.append(ran.seconds / number)
+            peak = ran.peak_mib
+    at_most(f"entries: cost of one in {many:,}, as a multiple of one in {few:,}", costs[1] / costs[0], 1.5)
+    at_most(f"entries: plan of {many:,}, memory, MiB", peak, SMALL)
+
+
+def paths() -> None:
+    """Names of 255 bytes, a path near PATH_MAX and one far beyond, bytes that are no UTF-8."""
+    with place() as (folder, state):
+        names = [b"n" * 252 + b".md", "ü".encode() * 126 + b".md", b"\xff\xfe no utf-8.md", b"new\nline.md"]
+        made = sum(write_at(folder, [], name) for name in names)
+        for depth in (15, 40):
+            made += write_at(folder, [b"d" * 250] * depth, b"deep.md")
+        made += write_at(folder, [b"\xe9t\xe9", b"\xff" * 255], b"\xf0\x28.md")
+        time.sleep(SETTLED)
+        once = rate(folder, state, "--once").json
+        at_least("paths: searchable documents", once["mirrors"][0]["documents"]["ready"], made)
+        at_most("paths: failed or skipped", once["failed"] + once["mirrors"][0]["documents"]["skipped"], 0)
+        at_most("paths: uploads of a second pass", rate(folder, state, "--once").json["uploaded"], 0)
+        checked = rate(folder, state, "verify").json["mirrors"][0]
+        at_least("paths: verify finds all well", checked["ok"], True)
+
+
+def write_at(root: Path, folders: list[bytes], name: bytes) -> int:
+    """A file at a path that may be too long to be named in one piece."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    for folder in folders:
+        with suppress(FileExistsError):
+            os.mkdir(folder, dir_fd=fd)
+        below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    file = os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=fd)
+    os.write(file, b"# Words\n\nof a file named %d bytes deep\n" % (len(name) + sum(map(len, folders))))
+    os.close(file)
+    os.close(fd)
+    return 1
+
+
+def local(files: int = MANY) -> None:
+    """The first pass over many small files into the embedded knowledge base."""
+    with place() as (folder, state):
+        build(folder, files, max(1, files // 100))
+        time.sleep(SETTLED)
+        ran = rate(folder, state, "--once")
+        assert ran.json["mirrors"][0]["documents"]["ready"] == files
+        at_most(f"local: {files:,} files, memory, MiB", ran.peak_mib, LOCAL)
+        at_least("local: files a second", files / ran.seconds, 100)
+
+
+def zhipu(files: int = MANY) -> None:
+    """The first pass over many small files to a service."""
+    with mirrored(files, 16) as (mirror, _):
+        words = ("--once", "--json", "-q", "--config", mirror.config, "--state-dir", mirror.state)
+        ran = kbsync(*words)
+        assert ran.code == 0 and ran.json["mirrors"][0]["documents"]["ready"] == files, ran.err
+        at_most(f"zhipu: {files:,} files, memory, MiB", ran.peak_mib, ZHIPU)
+        at_least("zhipu: files a second", files / ran.seconds, 100)
+
+
+ALL = {"hints": hints, "huge": huge, "entries": entries, "paths": paths, "local": local, "zhipu": zhipu}
+
+
+def main() -> int:
+    """Play what was asked for; 1 when a bound was not kept."""
+    print(f"{'':60}{'measured':>12}{'bound':>12}")
+    for name in sys.argv[1:] or ALL:
+        ALL[name]()
+    return int(TABLE.broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""What benchmarks/limits.py measures with: kbsync with all its processes watched, and a storm of changes.
+
+Run as a program it is the daemon with a probe in its loop: `python benchmarks/limits_rig.py FOLDER STATE`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kbsync import logs
+from kbsync.assembly import Installation
+from kbsync.config.model import folder_config
+from kbsync.daemon import Daemon
+from kbsync.state.connection import open_reader, unbind
+
+EVERY = 0.1
+BEAT = 0.005
+
+
+class Table:
+    """The rows printed so far: whether each bound was kept."""
+
+    def __init__(self) -> None:
+        self.broken = False
+
+    def row(self, what: str, measured: float, sign: str, bound: float, kept: bool) -> None:
+        """Print one."""
+        self.broken = self.broken or not kept
+        told = "" if kept else "   NOT KEPT"
+        print(f"{what:60}{measured:12,.2f}{f'{sign} {bound:,.4g}':>12}{told}", flush=True)
+
+
+TABLE = Table()
+
+
+def at_most(what: str, measured: float, bound: float) -> None:
+    """A row of what may not be more."""
+    TABLE.row(what, measured, "<=", bound, measured <= bound)
+
+
+def at_least(what: str, measured: float, bound: float) -> None:
+    """A row of what may not be less."""
+    TABLE.row(what, measured, ">=", bound, measured >= bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A run that ended: `peak_mib` of its whole tree."""
+
+    code: int
+    out: bytes
+    err: str
+    seconds: float
+    peak_mib: float
+
+    @property
+    def json(self) -> Any:
+        """What it printed."""
+        return json.loads(self.out)
+
+
+class Peak:
+    """Looks at the memory of a process and all below it, again and again, until `stop`."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._over = threading.Event()
+        self.mib = 0.0
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> float:
+        """The most that was seen, in MiB."""
+        self._over.set()
+        self._thread.join()
+        return self.mib
+
+    def _watch(self) -> None:
+        while not self._over.wait(EVERY):
+            self.mib = max(self.mib, sum(map(pss_mib, family(self._pid))))
+
+
+def family(pid: int) -> Iterator[int]:
+    """A process and all that it started, directly or not."""
+    yield pid
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from family(int(child))
+
+
+def pss_mib(pid: int) -> float:
+    """Its memory, of what it shares only its share; 0 where it has ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def kbsync(*words: str | Path) -> Ran:
+    """One run, to its end."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kbsync", *map(os.fspath, words)], stdout=out, stderr=err
+        )
+        peak = Peak(process.pid)
+        code = process.wait()
+        seconds, mib = time.perf_counter() - began, peak.stop()
+        out.seek(0), err.seek(0)
+        return Ran(code, out.read(), err.read().decode(), seconds, mib)
+
+
+@dataclass(frozen=True, slots=True)
+class StormEnd:
+    """What the daemon went through: the longest time its loop did not turn, and its memory."""
+
+    longest_stall: float
+    peak_mib: float
+
+
+class Storm:
+    """A daemon over a folder, and changes to it faster than any person or program makes them."""
+
+    def __init__(self, folder: Path, state: Path) -> None:
+        self._folder, self._index = folder, state / "kb" / "docs" / "index.db"
+        self._paths = sorted(folder.iterdir())
+        command = [sys.executable, __file__, str(folder), str(state)]
+        self._daemon = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._peak = Peak(self._daemon.pid)
+        time.sleep(5)
+
+    def rage(self, a_second: int, seconds: float) -> int:
+        """Change files so many times a second; how often it was done."""
+        began, made = time.perf_counter(), 0
+        while (passed := time.perf_counter() - began) < seconds:
+            while made < passed * a_second:
+                self._change(self._paths[made % len(self._paths)], made)
+                made += 1
+            time.sleep(0.001)
+        return made
+
+    def _change(self, path: Path, number: int) -> None:
+        """Its times, which is quick; one in ten also gets other words."""
+        if number // len(self._paths) % 10 == 9:
+            path.write_text(f"# Change {number}\n\nsome words\n")
+        else:
+            os.utime(path)
+
+    def until_equal(self, longest: float = 300.0) -> float:
+        """Seconds until the index holds every file as it is now."""
+        wanted = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self._paths}
+        began = time.perf_counter()
+        while self._held() != wanted:
+            assert time.perf_counter() - began < longest, "the folder and the index are still not equal"
+            time.sleep(0.2)
+        return time.perf_counter() - began
+
+    def _held(self) -> dict[str, str]:
+        reader = open_reader(self._index)
+        try:
+            rows = reader.execute("SELECT path, digest FROM document").fetchall()
+        finally:
+            reader.close()
+        return {unbind(path): digest if isinstance(digest, str) else digest.hex() for path, digest in rows}
+
+    def end(self) -> StormEnd:
+        """Stop the daemon; what its probe has seen."""
+        self._daemon.terminate()
+        out, _ = self._daemon.communicate()
+        return StormEnd(float(out.split()[-1]), self._peak.stop())
+
+
+async def probed(daemon: Daemon) -> float:
+    """Run the daemon to its end; the longest time for which its loop did not turn."""
+    longest = 0.0
+
+    async def beat() -> None:
+        nonlocal longest
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(BEAT)
+            longest = max(longest, time.perf_counter() - began - BEAT)
+
+    beating = asyncio.create_task(beat())
+    await daemon.run()
+    beating.cancel()
+    return longest
+
+
+def main() -> None:
+    """The daemon, and at its end the longest stall in seconds."""
+    logs.configure(style="json", level="warning")
+    folder, state = map(Path, sys.argv[1:])
+    installation = Installation(folder_config(folder), state)
+    print(asyncio.run(probed(Daemon(installation, lambda: installation))))
+
+
+if __name__ == "__main__":
+    main()

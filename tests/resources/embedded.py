@@ -1,0 +1,109 @@
+"""A mirror into the embedded knowledge base, and what must be true of it after every trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+from kbsync import daemon
+from kbsync.assembly import Installation
+from kbsync.config.model import Config, DeletionRules, MirrorConfig
+from kbsync.engine.once import PassEnd
+from kbsync.state.connection import open_reader, unbind
+from kbsync.state.store import Store
+from tests.resources.shortage import Disk, every_file_on
+
+NEVER = DeletionRules(hold_fraction=1.0, hold_count=10_000)
+
+
+class Shelf:
+    """A folder and its embedded knowledge base, which may lie on a disk that gets full."""
+
+    def __init__(self, place: Path) -> None:
+        self.folder, self.state = place / "docs", place / "state"
+        self.folder.mkdir()
+        self.state.mkdir()
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text)
+
+    def pass_over(self) -> str:
+        """One pass; the sentence about what is wrong, or ''."""
+        mirror = MirrorConfig(name="docs", folder=self.folder, settle=0.02, deletions=NEVER)
+        end = asyncio.run(daemon.once(Installation(Config(mirrors=(mirror,)), self.state)))
+        passed: PassEnd = end.ends["docs"]
+        halt = end.runs["docs"].halt
+        return f"{halt.reason}: {halt.detail}; {halt.cure}" if halt else passed.trouble
+
+    def pass_on(self, disk: Disk) -> str:
+        """A pass while the index lies on that disk."""
+        with every_file_on(disk, only="index.db"):
+            return self.pass_over()
+
+    def status(self) -> dict[str, int]:
+        """How many documents there are of each state."""
+        store = Store(self.state / "state.db")
+        try:
+            record = store.read_now(lambda tx: tx.mirrors.all()[0])
+            tally = store.read_now(lambda tx: tx.mirrors.tally(record.id))
+        finally:
+            store.close()
+        return {status.word: n for status, n in tally.items() if n}
+
+    def served(self) -> list[tuple[str, str]]:
+        """Path and digest of every document that the index holds."""
+        reader = open_reader(self.state / "kb" / "docs" / "index.db")
+        try:
+            rows = reader.execute("SELECT path, digest FROM document").fetchall()
+        finally:
+            reader.close()
+        return sorted((unbind(path), str(digest)) for path, digest in rows)
+
+    def on_disk(self) -> list[tuple[str, str]]:
+        files = self.folder.iterdir()
+        return sorted((path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files)
+
+    def keeps(self, words: str) -> list[Path]:
+        """The files of the knowledge base in which these words are."""
+        files = (path for path in (self.state / "kb").rglob("*") if path.is_file())
+        return [path for path in files if words.encode() in path.read_bytes()]
+
+
+def begun(place: Path) -> Shelf:
+    """A shelf that is mirrored."""
+    place.mkdir(exist_ok=True)
+    shelf = Shelf(place)
+    for name in ("a", "b", "changed", "gone0", "moved"):
+        shelf.write(f"{name}.md", f"secret{name}x of the first pass")
+    assert shelf.pass_over() == ""
+    return shelf
+
+
+def edit(shelf: Shelf, number: int) -> str:
+    """Work of every kind: a new file, a change, a rename, a deletion; words that are deleted by it."""
+    (old,) = shelf.folder.glob("gone*")
+    words = old.read_text()
+    old.unlink()
+    shelf.write(f"gone{number}.md", f"secret{number}x of this file")
+    shelf.write("new.md", f"new at {number}")
+    shelf.write("changed.md", f"# Changed\n\nat {number}\n")
+    for old in list(shelf.folder.glob("moved*")):
+        old.rename(shelf.folder / f"moved{number}.md")
+    return words.split()[0]
+
+
+def play_full_disk(shelf: Shelf, full_at: int) -> bool:
+    """The disk of the index is full from that write on; True where there were so many."""
+    deleted = edit(shelf, full_at)
+    before = dict(shelf.served())
+    disk = Disk(full_at)
+    sentence = shelf.pass_on(disk)
+    if disk.was_full:
+        assert sentence == "" or ("disk-full" in sentence and "df -" in sentence), f"{full_at}: {sentence}"
+        lost = before.keys() & dict(shelf.on_disk()).keys() - dict(shelf.served()).keys()
+        assert not lost, f"write {full_at}: {lost} cannot be found while the disk is full"
+    assert shelf.pass_over() == "", f"after write {full_at}"
+    assert shelf.served() == shelf.on_disk(), f"after write {full_at}"
+    assert not shelf.keeps(deleted), f"after write {full_at}"
+    return disk.was_full

@@ -1,0 +1,52 @@
+"""A state directory whose file system takes no more files, or nothing at all; root only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_mounts import can_mount, kbsync, mounted
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount"
+)
+
+STAGES = {6: (4, "no free inode is left"), 16: (3, "df -i")}
+"""Inodes: enough for the lock but not for the state; for the index but not for the parser's scratch."""
+
+
+def remount(place: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", place], check=True)
+
+
+def write(folder: Path) -> None:
+    folder.mkdir()
+    for n in range(3):
+        (folder / f"text{n}.md").write_text(f"text {n}")
+        (folder / f"page{n}.html").write_text(f"<p>page {n}</p>")
+    for file in folder.iterdir():
+        os.utime(file, (1e9, 1e9))
+
+
+def test_a_file_system_without_inodes_is_told_from_a_full_one_and_the_work_goes_on(tmp_path: Path) -> None:
+    folder, small = tmp_path / "docs", tmp_path / "small"
+    write(folder)
+    words = ("--once", "--folder", folder, "--state-dir", small / "state")
+    with mounted(small, "50m"):
+        for inodes, (code, cure) in STAGES.items():
+            remount(small, f"nr_inodes={inodes}")
+            refused = kbsync(*words)
+            assert refused.returncode == code, refused.stderr
+            assert cure in refused.stderr and "Traceback" not in refused.stderr, refused.stderr
+        remount(small, "nr_inodes=1000")
+        assert kbsync(*words).returncode == 0
+        remount(small, "ro")
+        (folder / "text0.md").write_text("changed")
+        refused = kbsync(*words)
+        assert refused.returncode == 2 and "--state-dir" in refused.stderr, refused.stderr
+        remount(small, "rw")
+        done = kbsync(*words, "--json")
+        assert done.returncode == 0 and '"replaced": 1' in done.stdout and '"uploaded": 0' in done.stdout

@@ -1,0 +1,68 @@
+"""Disks that get full, descriptors that run out, state files that come to harm: everywhere, not a share."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+from tests.cli.vendor import desk_in, digests_in
+from tests.resources import embedded
+from tests.resources.disks import play_full_state, play_full_state_of_service
+from tests.resources.spoiling import LOST, SPOILT
+from tests.resources.test_corruption import play_spoilt_base, play_spoilt_service
+from tests.resources.test_descriptors import allow
+from tests.torture.exercise import Exercise, Tally
+
+ROUND = 8
+"""Writes at which the disk gets full, in one round."""
+
+
+def full_state(seed: int, place: Path) -> Tally:
+    """The disk of the state is full from some write on."""
+    chance = random.Random(seed)
+    for number in chance.sample(range(1, 90), ROUND):
+        asyncio.run(play_full_state(place / f"memory-{number}", number))
+        asyncio.run(play_full_state_of_service(place / f"service-{number}", number))
+    return Tally(faults=2 * ROUND)
+
+
+def full_index(seed: int, place: Path) -> Tally:
+    """The disk of the embedded knowledge base is."""
+    chance, shelf = random.Random(seed), embedded.begun(place / "shelf")
+    for number in chance.sample(range(1, 110), ROUND):
+        embedded.play_full_disk(shelf, number)
+    return Tally(faults=ROUND)
+
+
+def spoilt_state(seed: int, place: Path) -> Tally:
+    """A state file that came to harm in some way."""
+    for kind in random.Random(seed).sample(sorted(SPOILT | LOST), ROUND):
+        asyncio.run(play_spoilt_base(place / f"{kind} memory", kind))
+        asyncio.run(play_spoilt_service(place / f"{kind} service", kind))
+    return Tally(faults=2 * ROUND)
+
+
+def few_descriptors(seed: int, place: Path) -> Tally:
+    """A pass with too few of them, then one with enough."""
+    place.mkdir(exist_ok=True)
+    with desk_in(place) as desk:
+        for n in range(20):
+            desk.write(f"f{n}.md", f"text {n}")
+        descriptors = random.Random(seed).randrange(10, 26)
+        process = desk.begin("--once", preexec_fn=lambda: allow(descriptors))
+        _, err = process.communicate(timeout=100)
+        assert process.returncode in (0, 4), (descriptors, err)
+        assert process.returncode == 0 or b"open files" in err, (descriptors, err)
+        assert desk.once()["mirrors"][0]["documents"]["ready"] == 20
+        assert desk.vendor.digests() == digests_in(desk.docs)
+        assert desk.vendor.asked("upload") == 20, descriptors
+    return Tally(faults=1, steps=20)
+
+
+EXERCISES: dict[str, Exercise] = {
+    "full-state": full_state,
+    "full-index": full_index,
+    "spoilt-state": spoilt_state,
+    "few-descriptors": few_descriptors,
+}
