@@ -146,6 +146,10 @@ class Client:
         """POST JSON with an effect that is not repeatable, once; errors as `send`."""
         return _answer(await self._turn(Asked(op, "POST", path, partial(_json, json))))
 
+    async def deliver(self, op: str, method: str, path: str, body: Outflow) -> Answer:
+        """Send a body as it is, once; errors as `send`."""
+        return _answer(await self._turn(Asked(op, method, path, lambda: body)))
+
     async def read(self, url: str, *, most: int) -> AsyncGenerator[bytes, None]:
         """Bytes of a foreign http(s) address, without credentials, at most `most`; close it if left early.
 
