@@ -268,7 +268,7 @@ class GptbotsApplication:
     def _change(self, old: Document, sent: Sent, rules: Mapping[str, Any], fault: Fault | None) -> None:
         now = self.clock.now()
         old.get_on(now)
-        if old.coming is not None and not old.coming.is_over(now):
+        if old.coming is not None and now < (old.coming.ready_at or 0.0):  # one that is stuck may be given up
             self.violations.append(f"update: two updates of {old.id} in flight at once")
         old.coming, old.changed_at = self._version(sent, fault), now
         old.rules = dict(rules)

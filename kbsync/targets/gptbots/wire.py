@@ -113,7 +113,8 @@ def receipt_of(body: Any) -> Receipt | None:
         return None
     stored = tuple(Stored(_doc_id(one), _doc_name(one)) for one in _objects(body.get("doc") or []))
     failed = body.get("failed")
-    return Receipt(stored, tuple(map(_words, failed)) if isinstance(failed, list) else ())
+    told = map(_words, failed) if isinstance(failed, list) else ()
+    return Receipt(stored, tuple(words for words in told if words))
 
 
 _IDS, _NAMES = ("doc_id", "data_id", "id"), ("doc_name", "file_name", "name")
