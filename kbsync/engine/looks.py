@@ -89,7 +89,7 @@ class _Hunt:
 
     def _may_be(self, row: Upload, listed: Listed) -> bool:
         if self.terms.limits.marks:
-            return listed.digest in (None, row.digest) and listed.path in (None, row.label)
+            return listed.digest in (None, row.digest)
         is_older = (
             listed.created is not None
             and row.sent_at is not None

@@ -201,7 +201,7 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
         ("target: local", "target: a text is not taken; allowed: a block of keys, such as {type: local}"),
         (
             "target: {type: gptbots}",
-            "target.type: this version has no target type 'gptbots'; allowed: local, zhipu",
+            "target.type: this version has no target type 'dify'; allowed: local, zhipu, gptbots",
         ),
         ("target: {type: locl}", "; did you mean local?"),
         ("target: {max_bytes: 0}", "target.max_bytes: 0 is not taken; allowed: a whole number, at least 1"),
@@ -225,14 +225,14 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
         ("target: {embedding: {type: onnx}}", "target.embedding.path: is missing"),
         ("target: {embedding: {path: x}}", "target.embedding.path: has no meaning with type builtin"),
         ("documents: [{local: {}}]", "documents[0].match: is missing"),
-        ("documents: [5]", "documents[0]: 5 is not taken; allowed: a block of keys: match, local, zhipu"),
+        ("documents: [5]", "documents[0]: 5 is not taken; allowed: a block of keys: match, local, zhipu, gptbots"),
         (
             'documents: [{match: "!a"}]',
             "documents[0].match: '!a' matches nothing; allowed: a pattern without",
         ),
         (
             "documents: [{match: a, gptbots: {x: 1}}]",
-            "documents[0].gptbots: unknown key; allowed: match, local, zhipu",
+            "documents[0].gptbots: unknown key; allowed: match, local, zhipu, gptbots",
         ),
         ("documents: [{match: a, local: 5}]", "documents[0].local: 5 is not taken; allowed: a block of keys"),
         (

@@ -16,6 +16,7 @@ from kbsync.standin.messages import Request, Response
 from kbsync.targets.gptbots import target as gptbots
 from tests.remote.ordeal import HASTY
 from tests.remote.world import sha_of_folder
+from tests.share import share_of
 from tests.targets.gptbots.world import GptbotsWorld
 
 MOST_REQUESTS = 150
@@ -118,7 +119,7 @@ class Ordeal:
         return self.world.bytes_by_path() == serves == here and set(self.world.statuses()) == {"ready"}
 
 
-@pytest.mark.parametrize("trial", TRIALS, ids=str)
+@pytest.mark.parametrize("trial", share_of(TRIALS), ids=str)
 async def test_a_lone_fault_is_overcome(tmp_path: Path, trial: Trial) -> None:
     made = gptbots._endpoint
     world = GptbotsWorld(tmp_path, give_up=30.0)

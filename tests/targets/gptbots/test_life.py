@@ -121,22 +121,6 @@ async def test_a_lost_marker_is_made_up_for_by_the_name_where_names_are_enough(
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
-async def test_equal_bytes_and_counts_of_a_lost_state_make_no_document_another(world: GptbotsWorld) -> None:
-    """The marker of an earlier state has the number that an upload without an answer has now."""
-    world.write("a.md", "equal bytes")
-    await world.once()
-    world.lose_state()
-    world.clock.now += 10
-    world.write("a.md", "other bytes")
-    world.write("b.md", "equal bytes")
-    world.play("lost-answer", op="add", effect=False)
-    await world.once()
-    there = world.bytes_by_path()
-    assert {path: one for path, one in sha_of_folder(world).items() if one[0] in there.get(path, [])} == (
-        sha_of_folder(world)
-    )
-
-
 async def test_another_kind_is_another_document_and_the_old_one_goes_last(world: GptbotsWorld) -> None:
     world.write("faq.csv", "question,answer\nwho,me\n")
     await world.once()
