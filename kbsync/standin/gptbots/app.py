@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from kbsync.standin.faults import Fault
 from kbsync.standin.gptbots.behaviour import Behaviour, changed
 from kbsync.standin.gptbots.faults import KINDS
+from kbsync.standin.gptbots.playing import (
+    NoBase,
+    Refused,
+    arg_of,
+    early_answer,
+    hits,
+    ids_in,
+    refusal,
+    renamed,
+    shown,
+)
 from kbsync.standin.gptbots.shelf import HOME_ID, Document, Shelf, Version
 from kbsync.standin.gptbots.strict import (
     MOST_ASKED,
@@ -68,7 +77,7 @@ class GptbotsApplication:
             names = [json.loads(text) for text in _NAME.findall(request.body)]
         else:
             known = self._shelf.documents
-            names = [known[one].name for one in _ids_in(request) if one in known]
+            names = [known[one].name for one in ids_in(request) if one in known]
         return " | ".join(names)
 
     def answer(self, request: Request, fault: Fault | None) -> Response:
@@ -78,14 +87,14 @@ class GptbotsApplication:
             self._check_key(request, fault)
             if not op:
                 return Response.json({"code": 404, "message": "no such route"}, 404)
-            if fault is not None and (early := _early(fault)):
+            if fault is not None and (early := early_answer(fault)):
                 return early
             response = self._ROUTES[op](self, request, fault)
         except Breach as breach:
             if breach.is_ours:
                 self.violations.append(f"{op}: {breach}")
             return Response.json({"code": breach.code, "message": str(breach)})
-        return _refusal(fault) if fault is not None and fault.kind == "code-after" else response
+        return refusal(fault) if fault is not None and fault.kind == "code-after" else response
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
         """Raises `ValueError` for an unknown switch or a wrong value."""
@@ -147,7 +156,7 @@ class GptbotsApplication:
 
     def _check_base(self, base: str) -> None:
         if base not in self._bases():
-            raise _NoBase("the knowledge base does not exist")
+            raise NoBase("the knowledge base does not exist")
 
     # -- routes
 
@@ -164,7 +173,7 @@ class GptbotsApplication:
         base = request.query.get("knowledge_base_id", "")
         self._check_base(base)
         rows = self._ordered(self._shelf.listed(base, self.clock.now(), self.behaviour.list_lag))
-        rows = [one for one in rows if not _hits(fault, "left-out", one.name)]
+        rows = [one for one in rows if not hits(fault, "left-out", one.name)]
         size = min(size, self.behaviour.page_cap or size)
         if self.behaviour.page_beyond == "repeats":
             number = min(number, max(1, -(-len(rows) // size)))
@@ -193,7 +202,7 @@ class GptbotsApplication:
             "create_time": int(one.created) * unit,
             "update_time": int(one.updated) * unit,
         }
-        if _hits(fault, "unmarked", one.name):
+        if hits(fault, "unmarked", one.name):
             cut = fault is not None and fault.args.get("cut")
             row["source_url"] = one.source_url.partition("#")[0] if cut else ""
         return row | ({"surprise": {"a": [1]}} if self.behaviour.extra_fields else {})
@@ -202,13 +211,13 @@ class GptbotsApplication:
         kind, delivery = self._delivered(request, fault, is_update=False)
         made, failed = [], []
         for sent in delivery.files:
-            if _hits(fault, "failed-item", sent.name):
+            if hits(fault, "failed-item", sent.name):
                 failed.append((sent, ""))
                 continue
-            if _hits(fault, "neither-list", sent.name) and not _arg(fault, "stored"):
+            if hits(fault, "neither-list", sent.name) and not arg_of(fault, "stored"):
                 continue
             stored = self._store(sent, delivery.base, kind, delivery.rules, fault)
-            if not _hits(fault, "neither-list", sent.name):
+            if not hits(fault, "neither-list", sent.name):
                 made.append((sent, stored))
         return self._receipt(made, failed, fault)
 
@@ -218,13 +227,13 @@ class GptbotsApplication:
         for sent in delivery.files:
             old = self._shelf.documents.get(sent.doc_id)
             is_there = old is not None and old.deleted_at is None and old.kind == kind
-            if old is None or not is_there or _hits(fault, "failed-item", sent.name):
+            if old is None or not is_there or hits(fault, "failed-item", sent.name):
                 failed.append((sent, sent.doc_id))
                 continue
-            if _hits(fault, "neither-list", sent.name) and not _arg(fault, "stored"):
+            if hits(fault, "neither-list", sent.name) and not arg_of(fault, "stored"):
                 continue
             self._change(old, sent, delivery.rules, fault)
-            if not _hits(fault, "neither-list", sent.name):
+            if not hits(fault, "neither-list", sent.name):
                 made.append((sent, old))
         return self._receipt(made, failed, fault)
 
@@ -233,23 +242,23 @@ class GptbotsApplication:
         most, strict = self.behaviour.most_files, self.behaviour.strict
         delivery = delivery_of(body_of(request), kind, most, is_update=is_update, strict=strict)
         self._check_base(delivery.base)
-        if any(_hits(fault, "refused-item", sent.name) for sent in delivery.files):
-            raise _Refused("invalid parameter")
+        if any(hits(fault, "refused-item", sent.name) for sent in delivery.files):
+            raise Refused("invalid parameter")
         return kind, delivery
 
     def _version(self, sent: Sent, fault: Fault | None) -> Version:
         ready: float | None = self.clock.now() + self._shelf.span(self.behaviour.vectorize)
-        if _hits(fault, "stuck", sent.name):
+        if hits(fault, "stuck", sent.name):
             ready = None
         url = "" if sent.source_url in (None, "NULL") else sent.source_url or ""
-        return Version(sent.content, url, ready, _hits(fault, "fails", sent.name))
+        return Version(sent.content, url, ready, hits(fault, "fails", sent.name))
 
     def _store(
         self, sent: Sent, base: str, kind: str, rules: Mapping[str, Any], fault: Fault | None
     ) -> Document:
         now = self.clock.now()
         version = self._version(sent, fault)
-        name = _renamed(sent.name) if fault is not None and fault.kind == "other-name" else sent.name
+        name = renamed(sent.name) if fault is not None and fault.kind == "other-name" else sent.name
         one = Document(
             self._shelf.new_id(now),
             base,
@@ -290,7 +299,7 @@ class GptbotsApplication:
         docs = [{"doc_id": one.id, "doc_name": one.name} for _, one in made]
         failed = [
             *failed,
-            *((sent, sent.doc_id) for sent, _ in made if _hits(fault, "both-lists", sent.name)),
+            *((sent, sent.doc_id) for sent, _ in made if hits(fault, "both-lists", sent.name)),
         ]
         if fault is not None and fault.kind == "no-doc-id":
             docs = [{"doc_name": one["doc_name"]} for one in docs]
@@ -308,25 +317,25 @@ class GptbotsApplication:
         return doc_id or sent.name
 
     def _status(self, request: Request, fault: Fault | None) -> Response:
-        ids, now = _ids_in(request), self.clock.now()
+        ids, now = ids_in(request), self.clock.now()
         if len(ids) > MOST_ASKED:
             raise Breach(f"{len(ids)} ids asked for at once", 40332)
         rows: list[dict[str, Any]] = []
         for key in ids:
             one = self._shelf.documents.get(key)
-            if one is None or one.deleted_at is not None or _hits(fault, "left-out", one.name):
+            if one is None or one.deleted_at is not None or hits(fault, "left-out", one.name):
                 continue
             status = one.status(now, self.behaviour.working, self.behaviour.stale_status)
-            rows.append({"data_id": key, **_shown(status, fault)})
+            rows.append({"data_id": key, **shown(status, fault)})
         return self._json(rows, fault)
 
     def _delete(self, request: Request, fault: Fault | None) -> Response:
-        ids = _ids_in(request)
+        ids = ids_in(request)
         if not ids or len(ids) > MOST_ASKED or len(request.raw_target) > 4096:
             raise Breach(f"{len(ids)} ids to delete at once")
         alive = {one.id for one in self._shelf.alive()}
         if self.behaviour.unknown_ids == "refused" and not alive.issuperset(ids):
-            raise _Refused("no such document")
+            raise Refused("no such document")
         if fault is None or fault.kind != "keeps-documents":
             for key in alive.intersection(ids):
                 self._shelf.documents[key].deleted_at = self.clock.now()
@@ -359,63 +368,3 @@ class GptbotsApplication:
         "delete": _delete,
         "match": _match,
     }
-
-
-class _Refused(Breach):
-    """A refusal that is not the client's mistake."""
-
-    def __init__(self, words: str) -> None:
-        super().__init__(words, is_ours=False)
-
-
-class _NoBase(_Refused):
-    """The base is not there (any more)."""
-
-
-def _ids_in(request: Request) -> list[str]:
-    """Ids in the query, repeated or joined; one that was encoded together is one odd id."""
-    pairs = parse_qsl(urlsplit(request.raw_target).query)
-    repeated = [value for name, value in pairs if name == "data_ids"]
-    return repeated + [one for name, value in pairs if name == "doc" for one in value.split(",") if one]
-
-
-def _arg(fault: Fault | None, name: str) -> Any:
-    return None if fault is None else fault.args.get(name)
-
-
-def _hits(fault: Fault | None, kind: str, name: str) -> bool:
-    return fault is not None and fault.kind == kind and fnmatchcase(name, str(fault.args.get("name", "*")))
-
-
-def _renamed(name: str) -> str:
-    stem, _, extension = name.rpartition(".")
-    return f"{stem} (1).{extension}"
-
-
-def _shown(status: str, fault: Fault | None) -> dict[str, Any]:
-    if fault is None or fault.kind != "data-status":
-        return {"data_status": status}
-    return {} if fault.args.get("missing") else {"data_status": fault.args.get("value")}
-
-
-def _early(fault: Fault) -> Response | None:
-    """Faults under which nothing is done."""
-    match fault.kind:
-        case "code":
-            return _refusal(fault)
-        case "bot-deleted":
-            return Response.json({"code": 20059, "message": "the bot was deleted"})
-        case "rate-limited":
-            answer = Response.json({"code": 429, "message": "too many requests"}, 429)
-            wish = fault.args.get("retry_after")
-            return answer if wish is None else answer.having(retry_after=str(wish))
-    return None
-
-
-def _refusal(fault: Fault) -> Response:
-    code = fault.args.get("code", 50000)
-    body = {
-        "code": str(code) if fault.args.get("as_string") else code,
-        "message": fault.args.get("message", ""),
-    }
-    return Response.json(body, int(fault.args.get("status", 200)))
