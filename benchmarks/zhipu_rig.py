@@ -1,4 +1,4 @@
-"""What benchmarks/zhipu.py measures with: the stand-in and `kbsync --once`, each a process of its own."""
+"""What the benchmarks of services measure with: a stand-in and `kbsync --once`, each its own process."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ class StandIn:
 
 
 @contextmanager
-def standin(*options: str) -> Iterator[StandIn]:
+def standin(*options: str, vendor: str = "zhipu") -> Iterator[StandIn]:
     """One of its own; `options` as `python -m kbsync.standin --help` names them."""
-    command = [sys.executable, "-m", "kbsync.standin", "zhipu", "--port", "0", "--key", KEY, "--quiet"]
+    command = [sys.executable, "-m", "kbsync.standin", vendor, "--port", "0", "--key", KEY, "--quiet"]
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -114,10 +114,10 @@ class Mirror:
         """The state directory."""
         return self.place / "state"
 
-    def aim(self, url: str, concurrency: int) -> None:
+    def aim(self, url: str, concurrency: int, config: str = CONFIG) -> None:
         """Write the config for a target at `url`."""
         self.config.write_text(
-            CONFIG.format(
+            config.format(
                 folder=self.folder, url=url, key=KEY, knowledge_id=KNOWLEDGE_ID, concurrency=concurrency
             )
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbsync.config.durations import write_duration
+from kbsync.config.gptbots import GptbotsTargetConfig, cutting_problems
 from kbsync.config.kinds import Kind, Refused, Whereabouts
 from kbsync.config.model import (
     DOCUMENT_SETTINGS,
@@ -90,8 +91,10 @@ def target_findings(mirror: MirrorConfig, loc: Loc) -> Iterator[Finding]:
         case LocalTargetConfig() as local:
             yield from local_findings(local, loc)
         case ZhipuTargetConfig() as zhipu:
-            yield from zhipu_findings(zhipu, loc)
+            yield from remote_findings(zhipu, loc)
             yield from prefix_findings(mirror, loc[:-1])
+        case GptbotsTargetConfig() as gptbots:
+            yield from remote_findings(gptbots, loc)
 
 
 def local_findings(target: LocalTargetConfig, loc: Loc) -> Iterator[Finding]:
@@ -140,8 +143,8 @@ def _set_of(service: EmbeddingConfig | RerankConfig) -> Iterator[str]:
     return (name for name in names if getattr(service, name) != getattr(default, name))
 
 
-def zhipu_findings(target: ZhipuTargetConfig, loc: Loc) -> Iterator[Finding]:
-    """What does not hold within a target at Zhipu BigModel, which stands at `loc`."""
+def remote_findings(target: ZhipuTargetConfig | GptbotsTargetConfig, loc: Loc) -> Iterator[Finding]:
+    """What does not hold within a target at a service, which stands at `loc`."""
     if is_in_the_clear(target.base_url):
         yield Finding((*loc, "base_url"), _IN_THE_CLEAR)
     if target.auth == "jwt" and not _ID_AND_SECRET.fullmatch(target.api_key.reveal()):
@@ -183,6 +186,8 @@ def rule_findings(rule: DocumentRule, loc: Loc) -> Iterator[Finding]:
                 yield Finding((*loc, target, key), message)
     for key, message in slicing_problems(rule.match, rule.settings.get("zhipu", {})):
         yield Finding((*loc, "zhipu", key), message, ((*loc, "match"),))
+    for key, message in cutting_problems(rule.match, rule.settings.get("gptbots", {})):
+        yield Finding((*loc, "gptbots", key), message, ((*loc, "match"),))
 
 
 def _why_refused(kind: Kind, value: object) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from kbsync.config.blocks import About, NotAKey, OneOf
+from kbsync.config.gptbots import CUTTING, GptbotsTargetConfig
 from kbsync.config.kinds import (
     Address,
     Choice,
@@ -78,16 +79,24 @@ class LocalTargetConfig:
         return ("local", "path", os.path.realpath(self.path))
 
 
-TargetConfig = LocalTargetConfig | ZhipuTargetConfig
+TargetConfig = LocalTargetConfig | ZhipuTargetConfig | GptbotsTargetConfig
 """The union of all target types."""
 
-TARGETS: Mapping[str, type] = {"local": LocalTargetConfig, "zhipu": ZhipuTargetConfig}
+TARGETS: Mapping[str, type] = {
+    "local": LocalTargetConfig,
+    "zhipu": ZhipuTargetConfig,
+    "gptbots": GptbotsTargetConfig,
+}
 """Every target type of this version: a new one is an entry here and in `TargetConfig`."""
 
 DEFAULT_TARGET = "local"
 """The type of a target that names none."""
 
-DOCUMENT_SETTINGS: Mapping[str, Mapping[str, Kind]] = {"local": {}, "zhipu": SLICING}
+DOCUMENT_SETTINGS: Mapping[str, Mapping[str, Kind]] = {
+    "local": {},
+    "zhipu": SLICING,
+    "gptbots": CUTTING,
+}
 """The keys a document rule may set for each target type."""
 
 

@@ -58,7 +58,7 @@ def unknown(key: str, known: Iterable[str]) -> str:
 
 
 def _hint(key: str, known: Iterable[str]) -> str:
-    homes = [(home, block) for home, block in blocks() if key in known_keys(block)]
+    homes = list(dict.fromkeys((home, block) for home, block in blocks() if key in known_keys(block)))
     if len(homes) == 1:
         [(home, block)] = homes
         kind = next((f"target type {name}" for name, one in TARGETS.items() if one is block), "")

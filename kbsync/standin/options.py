@@ -14,7 +14,7 @@ from kbsync.standin.faults import Fault, Faults, parsed
 from kbsync.standin.kinds import TRANSPORT
 from kbsync.standin.messages import StandInClock
 
-VENDORS = ("vectors", "zhipu")
+VENDORS = ("gptbots", "vectors", "zhipu")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from kbsync.config.gptbots import GptbotsTargetConfig
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
 from kbsync.config.vectors import EmbeddingConfig, RerankConfig
 from kbsync.config.zhipu import ZhipuTargetConfig
@@ -34,6 +35,8 @@ def open_target(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
             )
         case ZhipuTargetConfig() as zhipu:
             return _open_zhipu(zhipu, surroundings)
+        case GptbotsTargetConfig() as gptbots:
+            return _open_gptbots(gptbots, mirror.prefix, surroundings)
 
 
 def _open_zhipu(config: ZhipuTargetConfig, surroundings: Surroundings) -> Target:
@@ -59,6 +62,32 @@ def _open_zhipu(config: ZhipuTargetConfig, surroundings: Surroundings) -> Target
         is_first=surroundings.read_only,  # a command that somebody typed
     )
     return ZhipuTarget(settings, account=_account(settings.address, settings.api_key))
+
+
+def _open_gptbots(config: GptbotsTargetConfig, prefix: str, surroundings: Surroundings) -> Target:
+    from kbsync.targets.gptbots.target import GptbotsSettings, GptbotsTarget
+
+    waiting = config.vectorization
+    settings = GptbotsSettings(
+        base_url=config.base_url,
+        api_key=config.api_key.reveal(),
+        knowledge_base_id=config.knowledge_base_id,
+        concurrency=config.concurrency,
+        requests_per_minute=config.requests_per_minute,
+        upload_bytes_per_second=config.upload_bytes_per_second,
+        poll_first=waiting.poll_first,
+        poll_longest=waiting.poll_longest,
+        give_up=waiting.give_up,
+        reembed_tries=waiting.reembed_tries,
+        ca_file=config.ca_file,
+        proxy=config.proxy.reveal() if config.proxy else None,
+        max_bytes=config.max_bytes,
+        source_url_prefix=config.source_url_prefix,
+        prefix=prefix,
+        mirror=surroundings.mirror,
+        is_first=surroundings.read_only,  # a command that somebody typed
+    )
+    return GptbotsTarget(settings, account=_account(settings.base_url, settings.api_key))
 
 
 def _account(address: str, key: str) -> Account:

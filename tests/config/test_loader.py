@@ -129,7 +129,7 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
             settle: 2m
           - name: handbook
             folder: /srv/c
-            target: {type: gptbots, api_key: x, knowledge_base_id: "5"}
+            target: {type: dify, api_key: x, knowledge_base_id: "5"}
         """
     assert [(one.line, one.key) for one in problems(tmp_path, text)] == [
         (1, "state_dirr"),
@@ -200,8 +200,8 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
         ('prefix: "a\\nb"', "is not taken; allowed: a text on one line"),
         ("target: local", "target: a text is not taken; allowed: a block of keys, such as {type: local}"),
         (
-            "target: {type: gptbots}",
-            "target.type: this version has no target type 'gptbots'; allowed: local, zhipu",
+            "target: {type: dify}",
+            "target.type: this version has no target type 'dify'; allowed: local, zhipu, gptbots",
         ),
         ("target: {type: locl}", "; did you mean local?"),
         ("target: {max_bytes: 0}", "target.max_bytes: 0 is not taken; allowed: a whole number, at least 1"),
@@ -225,14 +225,14 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
         ("target: {embedding: {type: onnx}}", "target.embedding.path: is missing"),
         ("target: {embedding: {path: x}}", "target.embedding.path: has no meaning with type builtin"),
         ("documents: [{local: {}}]", "documents[0].match: is missing"),
-        ("documents: [5]", "documents[0]: 5 is not taken; allowed: a block of keys: match, local, zhipu"),
+        ("documents: [5]", "documents[0]: 5 is not taken; allowed: a block of keys: match, local, zhipu,"),
         (
             'documents: [{match: "!a"}]',
             "documents[0].match: '!a' matches nothing; allowed: a pattern without",
         ),
         (
-            "documents: [{match: a, gptbots: {x: 1}}]",
-            "documents[0].gptbots: unknown key; allowed: match, local, zhipu",
+            "documents: [{match: a, dify: {x: 1}}]",
+            "documents[0].dify: unknown key; allowed: match, local, zhipu, gptbots",
         ),
         ("documents: [{match: a, local: 5}]", "documents[0].local: 5 is not taken; allowed: a block of keys"),
         (

@@ -102,7 +102,7 @@ def test_defaults_are_written_as_in_a_file() -> None:
     keys = dict(every(schema()))
     assert keys[".mirrors.settle"]["default"] == "2s"
     assert keys[".mirrors.deep_rescan"]["default"] == "1d"
-    assert keys[".mirrors.target.max_bytes"]["default"] == 100_000_000
+    assert keys[".mirrors.target.concurrency"]["default"] == 4
     assert "default" not in keys[".mirrors.include"]
 
 
@@ -140,7 +140,7 @@ ZHIPU = {"type": "zhipu", "api_key": "k.s", "knowledge_id": "17"}
         ({"deletions": {"hold_fraction": 2}}, False),
         ({"deletions": {"hold_count": "5"}}, False),
         ({"target": {}}, True),
-        ({"target": {"type": "gptbots"}}, False),
+        ({"target": {"type": "dify"}}, False),
         ({"target": {"type": "zhipu"}}, False),
         ({"target": ZHIPU}, True),
         ({"target": {**ZHIPU, "type": "local"}}, False),
@@ -159,7 +159,7 @@ ZHIPU = {"type": "zhipu", "api_key": "k.s", "knowledge_id": "17"}
         ({"documents": [{"match": "a", "local": {}}]}, True),
         ({"documents": [{"match": "!a"}]}, False),
         ({"documents": [{"local": {}}]}, False),
-        ({"documents": [{"match": "a", "gptbots": {}}]}, False),
+        ({"documents": [{"match": "a", "dify": {}}]}, False),
         ({"documents": [{"match": "a", "zhipu": {}}]}, True),
         ({"documents": [{"match": "a", "zhipu": {"knowledge_type": 3, "parse_image": True}}]}, True),
         ({"documents": [{"match": "a", "zhipu": {"knowledge_type": 4}}]}, False),

@@ -76,7 +76,9 @@ def test_all_settings_are_read(tmp_path: Path) -> None:
 
 
 def test_the_example_of_a_target_is_valid_and_shows_the_defaults(tmp_path: Path) -> None:
-    lines = EXAMPLE.read_text().partition("# A knowledge base at Zhipu")[2].splitlines()[1:]
+    lines = (
+        EXAMPLE.read_text().partition("# A knowledge base at Zhipu")[2].partition("\n\n")[0].splitlines()[1:]
+    )
     own = "\n".join(re.sub(r"^(  )# ?", r"\1", line) for line in lines)
     config = read(tmp_path, f"mirrors:\n{own}\n", ZHIPU_API_KEY=KEY)
     assert config.mirrors[0].target == zhipu(tmp_path)

@@ -182,6 +182,8 @@ class TargetSuite:
     async def test_same_upload_put_again_leaves_one_document(self, world: World) -> None:
         if not world.target.limits.marks:
             pytest.skip("without marks a second put is a second document")
+        if not world.repeats_puts:
+            pytest.skip("an upload is looked for in the list before it is sent again")
         document = world.document("a.md", *texts(["kestrel"]))
         first = await world.make_ready(document)
         await world.reopen()

@@ -88,6 +88,8 @@ class World(abc.ABC):
     """Settings that do not."""
     keeps_names = True
     """Names come back as they were sent."""
+    repeats_puts = True
+    """A second put of the same upload is recognised by the target itself; else the journal looks for it."""
     unknown_id = "2108699999999999999"
     """An id in the form of the target's own that no document has."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from kbsync.standin.faults import Fault
 from kbsync.standin.messages import Request, Response
@@ -14,22 +14,29 @@ from tests.crash.harness import Guillotine
 from tests.crash.stages import Stage
 from tests.remote.world import RemoteWorld
 
-EFFECTS = {"upload": "put", "delete": "delete", "reembed": "reembed", "reslice": "reslice"}
-
 
 class ZhipuStage(Stage):
     """The service does its work also when the client dies before the answer."""
 
+    effects: ClassVar[Mapping[str, str]] = {
+        "upload": "put",
+        "delete": "delete",
+        "reembed": "reembed",
+        "reslice": "reslice",
+    }
     stored = ("put effect",)
     accepted = ("put effect", "POST answer", "commit after")
 
     def __init__(self, place: Path) -> None:
         super().__init__()
-        self.world: RemoteWorld = RemoteWorld(place, reembed_tries=1)
+        self.world: RemoteWorld = self.make_world(place)
         self._guillotine: Guillotine | None = None
         self._prefixes: set[str] = set()
         self._answer = self.world.app.answer
         self.world.app.answer = self._answered  # type: ignore[method-assign]
+
+    def make_world(self, place: Path) -> RemoteWorld:
+        return RemoteWorld(place, reembed_tries=1)
 
     @asynccontextmanager
     async def serving(self, **plan: Any) -> AsyncIterator[Self]:
@@ -39,7 +46,7 @@ class ZhipuStage(Stage):
 
     def _answered(self, request: Request, fault: Fault | None) -> Response:
         response = self._answer(request, fault)
-        effect = EFFECTS.get(self.world.app.op(request))
+        effect = self.effects.get(self.world.app.op(request))
         if effect is not None:
             self.on_effect()
             if self._guillotine is not None:

@@ -169,6 +169,10 @@ class Client:
             self.meter.answered(op, outcome, self._steady() - begun)
             self.gate.leave()
 
+    async def deliver(self, op: str, method: str, path: str, body: Outflow) -> Answer:
+        """Send a body as it is, once; errors as `send`."""
+        return _answer(await self._turn(Asked(op, method, path, lambda: body)))
+
     async def read(self, url: str, *, most: int) -> AsyncGenerator[bytes, None]:
         """Bytes of a foreign http(s) address, without credentials, at most `most`; close it if left early.
 

@@ -66,7 +66,7 @@ class Outflow(httpx.AsyncByteStream):
                 self._file = self._part.body.open()
             except OSError as error:
                 raise BodyMissingError(f"the file cannot be opened: {error.strerror or error}") from None
-        self._pieces = _joined(self._read(chunk), chunk)
+        self._pieces = joined(self._read(chunk), chunk)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -89,7 +89,7 @@ class Outflow(httpx.AsyncByteStream):
     def _read(self, chunk: int) -> Iterator[bytes]:
         yield self._head
         if self._part is not None and self._file is not None:
-            yield from _exactly(self._file, self._part.body.size, chunk)
+            yield from exactly(self._file, self._part.body.size, chunk)
         yield self._tail
 
 
@@ -116,7 +116,7 @@ def _quoted(name: str) -> str:
     return _UNFIT.sub(lambda found: f"%{ord(found[0]):02X}", name)
 
 
-def _exactly(file: BinaryIO, size: int, chunk: int) -> Iterator[bytes]:
+def exactly(file: BinaryIO, size: int, chunk: int) -> Iterator[bytes]:
     """`size` bytes of a file, which has to end there."""
     left = size
     if not size and _read(file, 1):
@@ -138,7 +138,7 @@ def _read(file: BinaryIO, size: int) -> bytes:
         raise BodyChangedError(f"the file cannot be read: {error}") from None
 
 
-def _joined(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
+def joined(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
     """The same bytes in pieces of `chunk` and a last one: each costs a write to the network."""
     rest = bytearray()
     for piece in pieces:

@@ -1,0 +1,83 @@
+"""The GPTBots target against its stand-in: requests a document, and memory.
+
+Usage: python benchmarks/gptbots.py
+
+The stand-in and every `kbsync --once` are processes of their own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tree import build
+from zhipu_rig import Mirror, Pass, StandIn, standin
+
+FILES, CONCURRENCY = 2_000, 4
+MOST = 0.3
+"""Requests a document in all."""
+
+SETTLED = 2.1
+"""Seconds after which files are older than the settle time."""
+
+CONFIG = """
+mirrors:
+  - name: docs
+    folder: {folder}
+    target:
+      type: gptbots
+      base_url: {url}
+      api_key: {key}
+      knowledge_base_id: 67457fea6f658672d6482542
+      concurrency: {concurrency}
+"""
+
+
+@contextmanager
+def mirrored(*options: str) -> Iterator[tuple[Mirror, StandIn]]:
+    """A folder of files, nothing of it sent yet, and a stand-in to send it to."""
+    with tempfile.TemporaryDirectory() as place, standin(*options, vendor="gptbots") as vendor:
+        mirror = Mirror(Path(place))
+        build(mirror.folder, FILES, FILES // 100)
+        mirror.state.mkdir()
+        mirror.aim(vendor.url, CONCURRENCY, CONFIG)
+        time.sleep(SETTLED)
+        yield mirror, vendor
+
+
+def edit(folder: Path, count: int) -> None:
+    """Change so many files, spread over all folders, and let them be quiet."""
+    every = sorted(folder.rglob("*.md"))
+    for path in every[:: len(every) // count][:count]:
+        path.write_text(f"# Another page\n\nother words of {path.name}\n")
+    time.sleep(SETTLED)
+
+
+def told(vendor: StandIn, what: str, end: Pass, documents: int) -> None:
+    """Print what one pass cost."""
+    asked = vendor.asked()
+    share = f"{asked.total / documents:.3f} a document: " if documents else ""
+    print(f"  {what:14}{share}{asked.shown}; {end.seconds:.1f} s, {end.peak_mib:.0f} MiB", flush=True)
+
+
+def main(*options: str) -> None:
+    """Print what the stand-in is asked by a first, an idle and a small pass, many changes, and lost state."""
+    with mirrored(*options) as (mirror, vendor):
+        print(f"requests, {FILES:,} files, concurrency {CONCURRENCY} {' '.join(options)} (at most {MOST})")
+        told(vendor, "first pass", mirror.once(), FILES)
+        told(vendor, "no change", mirror.once(), 0)
+        edit(mirror.folder, 1)
+        told(vendor, "one change", mirror.once(), 1)
+        edit(mirror.folder, FILES)
+        told(vendor, "all changed", mirror.once(), FILES)
+        mirror.forget()
+        told(vendor, "state lost", mirror.once(), 0)
+        assert not vendor.violations(), vendor.violations()
+
+
+if __name__ == "__main__":
+    main()
+    main("--vectorize", "1s-5s")

@@ -1,0 +1,127 @@
+"""The settings of target type `gptbots`: the knowledge API of GPTBots, and how it cuts documents."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from kbsync.config.blocks import About
+from kbsync.config.kinds import Choice, Confidential, Kind, Location, Refused, Whereabouts, Whole, value_shown
+from kbsync.config.remote import BaseUrl, VectorizationConfig, canonical
+from kbsync.config.secret import Secret
+
+BASE_URL = "https://api-sg.gptbots.ai"
+MARKER_BASE = "https://kbsync.invalid"
+
+
+class BaseId(Kind):
+    """The id of a knowledge base."""
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The id."""
+        if not isinstance(value, str) or re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value) is None:
+            raise Refused(f'{value_shown(value)} is not taken; allowed: an id in quotes, such as "{_AN_ID}"')
+        return value
+
+    def json(self) -> dict[str, Any]:
+        """A string."""
+        return {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$", "examples": [_AN_ID]}
+
+
+_AN_ID = "67457fea6f658672d6482542"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GptbotsTargetConfig:
+    """A knowledge base at GPTBots. Sizes are bytes; 0 is no limit of ours."""
+
+    type: Annotated[Literal["gptbots"], Choice("gptbots: a knowledge base at GPTBots", ("gptbots",))] = (
+        "gptbots"
+    )
+    base_url: Annotated[str, BaseUrl("the API's address, in the region of the key: sg, jp or th")] = BASE_URL
+    api_key: Annotated[
+        Secret,
+        Confidential("the key of the bot", r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"),
+    ]
+    knowledge_base_id: Annotated[str, BaseId("the id of the knowledge base, in quotes")]
+    concurrency: Annotated[int, Whole("requests in flight", least=1, most=64)] = 4
+    requests_per_minute: Annotated[int, Whole("requests in a minute at most; 0: no limit of ours")] = 0
+    upload_bytes_per_second: Annotated[int, Whole("speed of uploads at most; 0: no limit of ours")] = 0
+    vectorization: Annotated[
+        VectorizationConfig, About("how long the target's own work on a document is waited for")
+    ] = field(default_factory=VectorizationConfig)
+    source_url_prefix: Annotated[
+        str, BaseUrl("what the address of a document begins with, which answers cite as a link")
+    ] = MARKER_BASE
+    ca_file: Annotated[Path | None, Location("certificates to trust besides the usual ones, PEM")] = None
+    proxy: Annotated[
+        Secret | None,
+        Confidential(
+            "the proxy to go through; default: HTTPS_PROXY and the like",
+            r"https?://[^\s/?#]+/?",
+            "an address such as http://proxy:3128 or http://user:password@proxy:3128",
+        ),
+    ] = None
+    max_bytes: Annotated[
+        int,
+        Whole("larger files are refused, in bytes; over 10 MB only pdf", least=1, most=30_000_000),
+    ] = 30_000_000
+
+    shares_base: ClassVar[bool] = True
+    """Several mirrors may put their documents into one knowledge base of this type."""
+
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        """Equal for two mirrors exactly when they would use one knowledge base."""
+        return ("gptbots", canonical(self.base_url), self.knowledge_base_id)
+
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "text": ("pdf", "txt", "md", "doc", "docx"),
+    "spreadsheet": ("csv", "xls", "xlsx"),
+    "qa": ("csv", "xls", "xlsx"),
+}
+"""The extensions that each kind of document takes (the vendor's pages on adding documents)."""
+
+
+class Splitter(Kind):
+    """A text that ends a piece of a document."""
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The text."""
+        if not isinstance(value, str) or not value:
+            raise Refused(f'{value_shown(value)} is not taken; allowed: a text, such as "\\n\\n"')
+        return value
+
+    def json(self) -> dict[str, Any]:
+        """A string."""
+        return {"type": "string", "minLength": 1}
+
+
+CUTTING: Mapping[str, Kind] = {
+    "kind": Choice("what the document is: texts are text, tables spreadsheet or qa", tuple(KINDS)),
+    "chunk_token": Whole("tokens in a piece at most", least=1, most=1000),
+    "splitter": Splitter("where a piece ends, instead of chunk_token; not for spreadsheets"),
+    "header_row": Whole("the row of a table that has its headings", least=1, most=5),
+}
+"""What a document rule may set for this target."""
+
+
+def cutting_problems(match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What does not hold between settings that are each fine: the key and a sentence for each."""
+    if "splitter" in settings and "chunk_token" in settings:
+        yield "splitter", "excludes chunk_token; remove one of them"
+    extension = match.rpartition("/")[2].rpartition(".")[2].lower()
+    legal = [kind for kind, extensions in KINDS.items() if extension in extensions]
+    kind = settings.get("kind", legal[0] if legal else None)
+    if kind == "spreadsheet" and "splitter" in settings:
+        yield "splitter", "has no meaning for spreadsheets; remove it"
+    if kind == "text" and "header_row" in settings:
+        yield "header_row", "has no meaning for texts; remove it"
+    if legal and "kind" in settings and settings["kind"] not in legal:
+        yield (
+            "kind",
+            f"{kind} does not take {extension} files; allowed for it: {', '.join(legal)}",
+        )

@@ -1,0 +1,116 @@
+"""The vendor's codes as errors: the one place where they are translated.
+
+There is no envelope on success; a failure is `{"code": 40000, "message": "…"}` under any HTTP status.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable
+from typing import Any
+
+from kbsync.core.printable import printable
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http import Answer, by_status
+from kbsync.targets.http.answers import Judge
+
+TOO_MANY = "40332"
+
+_SUCCESS = ("", "0")
+_BUSY = ("429",)
+_BOT_GONE, _WRONG_KEY, _INVALID = "20059", "40127", "40000"
+_MONEY = re.compile(r"insufficient|quota|balance|credits?\b|余额|额度", re.IGNORECASE)
+_LONGEST = 200
+
+
+class Op(enum.StrEnum):
+    """What is asked for; the word used in metrics and messages."""
+
+    BASE = "base"
+    LIST = "list"
+    ADD = "add"
+    UPDATE = "update"
+    STATUS = "status"
+    DELETE = "delete"
+    SEARCH = "search"
+
+
+def judge_for(address: str, cure: str) -> Judge:
+    """The reading of answers from `address`; `cure`: the command for when a person has acted."""
+
+    def judge(answer: Answer) -> TargetError | None:
+        error = _judged(answer, address)
+        if isinstance(error, Halted):
+            error.cure = cure
+        return error
+
+    return judge
+
+
+def _judged(answer: Answer, address: str) -> TargetError | None:
+    code, said = _told(answer.body)
+    if code in _SUCCESS:
+        return by_status(answer)
+    reason = f"{_SENTENCES.get(code, 'the vendor refused the request')} (code {code}{_after(said)})"
+    if code == _WRONG_KEY:
+        advice = f"check api_key, and that base_url is its region: {address} was asked (sg, jp and th differ)"
+        return Halted("credentials", f"{reason}; {advice}", code=code)
+    return _ERRORS.get(code, _unknown)(answer, reason, code, said)
+
+
+_SENTENCES = {
+    _WRONG_KEY: "the API key is not known there",
+    _BOT_GONE: "the bot was deleted",
+    _INVALID: "the vendor finds something in it invalid",
+    TOO_MANY: "too many documents in one request",
+    "50000": "the vendor had an internal error",
+    "429": "too many requests",
+}
+
+
+def _unknown(answer: Answer, reason: str, code: str, said: str) -> TargetError:
+    """No page tells it: HTTP, words and size of the code do, and what may have been done is unsure."""
+    if answer.status == 429 or code in _BUSY:
+        return Unavailable(reason, code=code, retry_after=answer.retry_after)
+    if _MONEY.search(said):
+        return Halted("quota", f"{reason}; see to the account's credits in the vendor's console", code=code)
+    if answer.status in (401, 403):
+        return Halted("credentials", f"{reason}; check api_key and its rights", code=code)
+    if answer.status >= 500 or not code.isdecimal() or int(code) >= 50000:
+        return Unsure(reason, code=code)
+    return Rejected(reason, code=code)
+
+
+def _bot_gone(_answer: Answer, reason: str, code: str, _said: str) -> TargetError:
+    advice = "its knowledge bases went with it; put a key of another bot and its base into the config"
+    return Halted("knowledge-base-missing", f"{reason}; {advice}", code=code)
+
+
+def _refused(_answer: Answer, reason: str, code: str, _said: str) -> TargetError:
+    return Rejected(reason, code=code)
+
+
+_ERRORS: dict[str, Callable[[Answer, str, str, str], TargetError]] = {
+    _BOT_GONE: _bot_gone,
+    _INVALID: _refused,
+    TOO_MANY: _refused,
+}
+
+
+def _told(body: Any) -> tuple[str, str]:
+    """Code and message, flat or inside `error`; no code is ""."""
+    if not isinstance(body, dict):
+        return "", ""
+    inner = body.get("error")
+    source = inner if isinstance(inner, dict) else body
+    code, said = source.get("code"), source.get("message")
+    text = "" if code is None or isinstance(code, bool) else str(code).strip()
+    if not text and isinstance(inner, dict | str):
+        text = "error"
+    return text, said if isinstance(said, str) else (inner if isinstance(inner, str) else "")
+
+
+def _after(said: str) -> str:
+    text = printable(" ".join(said.split()))[:_LONGEST]
+    return f": {text}" if text else ""

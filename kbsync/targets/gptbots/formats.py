@@ -1,0 +1,83 @@
+"""Kinds of documents at the vendor, and how they are cut. Pure."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+LARGEST, LARGEST_PDF = 10_000_000, 30_000_000
+"""Bytes of a document (the vendor's page "update text document": pdf 30 MB, all else 10 MB)."""
+
+CHUNK_TOKEN, HEADER_ROW = 600, 1
+"""The vendor's defaults; sent all the same, because a request without any rule is refused."""
+
+
+class Kind(enum.StrEnum):
+    """A kind decides the routes; a document cannot move from one to another."""
+
+    TEXT = "text"
+    SPREADSHEET = "spreadsheet"
+    QA = "qa"
+
+
+_SHEETS = frozenset({"csv", "xls", "xlsx"})
+_TEXTS = frozenset({"pdf", "txt", "md", "doc", "docx"})
+EXTENSIONS = _SHEETS | _TEXTS
+
+_LETTERS = {Kind.TEXT: "t", Kind.SPREADSHEET: "x", Kind.QA: "q"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How one document is cut: either `chunk_token` or `splitter`, and `header_row` for tables."""
+
+    kind: Kind
+    chunk_token: int | None = CHUNK_TOKEN
+    splitter: str | None = None
+    header_row: int | None = None
+
+    @property
+    def recipe(self) -> str:
+        """A short word for it, such as `t600`, `ts1f0c9a3b` or `x600h1`."""
+        rule = f"s{_short(self.splitter)}" if self.splitter is not None else str(self.chunk_token)
+        header = f"h{self.header_row}" if self.header_row is not None else ""
+        return f"{_LETTERS[self.kind]}{rule}{header}"
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a request says of it."""
+        given: dict[str, Any] = {"purpose": "QA_FILE"} if self.kind is Kind.QA else {}
+        given |= {"chunk_token": self.chunk_token} if self.splitter is None else {"splitter": self.splitter}
+        return given | ({} if self.header_row is None else {"header_row": self.header_row})
+
+
+def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
+    """How the document at `path` is cut under these settings; what does not fit its kind is left out."""
+    extension = extension_of(path)
+    is_sheet = extension in _SHEETS
+    kind = (Kind.QA if settings.get("kind") == "qa" else Kind.SPREADSHEET) if is_sheet else Kind.TEXT
+    splitter = None if kind is Kind.SPREADSHEET else settings.get("splitter")
+    return Cutting(
+        kind,
+        settings.get("chunk_token", CHUNK_TOKEN) if splitter is None else None,
+        splitter,
+        settings.get("header_row", HEADER_ROW) if is_sheet else None,
+    )
+
+
+def kind_of_recipe(recipe: str | None) -> Kind | None:
+    """The kind of a document that was made by `recipe`; None where that says nothing."""
+    letter = (recipe or "")[:1]
+    return next((kind for kind, one in _LETTERS.items() if one == letter), None)
+
+
+def extension_of(path: str) -> str:
+    """In lower case, without the dot."""
+    return path.rpartition("/")[2].rpartition(".")[2].lower()
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]

@@ -1,0 +1,144 @@
+"""Sending documents, several to a request, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from kbsync.contract import Accepted, Outgoing, PutOutcome
+from kbsync.core.names import Naming
+from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
+from kbsync.targets.gptbots import marker
+from kbsync.targets.gptbots.api import Api
+from kbsync.targets.gptbots.codes import TOO_MANY
+from kbsync.targets.gptbots.formats import EXTENSIONS, Cutting, Kind, cutting_of, extension_of
+from kbsync.targets.gptbots.parcels import Item, packed
+from kbsync.targets.gptbots.receipts import outcomes_of
+from kbsync.targets.gptbots.settings import MOST_FILES, GptbotsSettings
+from kbsync.targets.gptbots.sightings import Seen, Sightings
+from kbsync.targets.gptbots.waiting import Waiting
+
+_FLAT = Naming(style="plain")
+"""Names of files: no slash, at most 200 bytes, and they tell the path where the marker is lost."""
+
+
+class Putting:
+    """Sends documents; every outcome is returned, none raised."""
+
+    def __init__(self, settings: GptbotsSettings, api: Api, sightings: Sightings, waiting: Waiting) -> None:
+        self._settings, self._api = settings, api
+        self._sightings, self._waiting = sightings, waiting
+        self._most = MOST_FILES
+
+    async def put(self, documents: Sequence[Outgoing]) -> list[PutOutcome]:
+        """In the order given."""
+        outcomes = {place: error for place, one in enumerate(documents) if (error := self._refusal(one))}
+        sendable = {place: one for place, one in enumerate(documents) if place not in outcomes}
+        results: dict[int, PutOutcome] = {**outcomes}
+        try:
+            items = await self._items(sendable)
+        except TargetError as error:
+            results |= dict.fromkeys(sendable, error)
+            items = []
+        for parcel in packed(items, self._most):
+            results |= await self._deliver(parcel)
+        gone = await self._gone([one for one in items if isinstance(results[one.place], Rejected)])
+        for parcel in packed((self._item(one.place, one.document, {}) for one in gone), self._most):
+            results |= await self._deliver(parcel)
+        return [results[place] for place in range(len(documents))]
+
+    def _refusal(self, document: Outgoing) -> Rejected | None:
+        """What the vendor would refuse after all of it was sent, is refused here."""
+        if extension_of(document.path) not in EXTENSIONS:
+            known = " ".join(sorted(EXTENSIONS))
+            return Rejected(f"the vendor does not take this format; it takes {known}", code="format")
+        limits = self._settings.limits
+        most = limits.max_bytes_by_extension.get(extension_of(document.path), limits.max_bytes or 0)
+        if document.size > most:
+            return Rejected(f"{document.size:,} bytes are over the limit of {most:,}", code="too-large")
+        return None if document.size else Rejected("the file is empty", code="empty")
+
+    async def _items(self, documents: Mapping[int, Outgoing]) -> list[Item]:
+        known = await self._known({one.replaces for one in documents.values() if one.replaces is not None})
+        return [self._item(place, one, known) for place, one in documents.items()]
+
+    async def _known(self, ids: Collection[str]) -> Mapping[str, Seen]:
+        """Of the documents to be changed. Raises `Unavailable` for one that is there but not listed."""
+        if not ids:
+            return {}
+        known = await self._sightings.known(ids)
+        unlisted = [one for one in ids if one not in known]
+        if unlisted and (shown := await self._waiting.shown(unlisted)):
+            raise Unavailable(
+                f"document {next(iter(shown))} is there and not in the list yet", code="list-lag"
+            )
+        return known
+
+    def _item(self, place: int, document: Outgoing, known: Mapping[str, Seen]) -> Item:
+        cutting = cutting_of(document.path, document.settings)
+        seen = known.get(document.replaces or "")
+        changed = seen if seen is not None and _can_change(seen, cutting) else None
+        return Item(
+            place,
+            document,
+            cutting,
+            _FLAT.name(document.name, document.digest),
+            self._marked(document, cutting, changed),
+            (document.replaces or "") if changed is not None else "",
+        )
+
+    def _marked(self, document: Outgoing, cutting: Cutting, changed: Seen | None) -> str:
+        was = None if changed is None else changed.updated or 0
+        path = self._settings.prefix + document.path
+        told = marker.Marker(path, document.digest, document.upload_id, cutting.recipe, was)
+        return marker.write(self._settings.source_url_prefix, told)
+
+    async def _deliver(self, parcel: tuple[Item, ...]) -> dict[int, PutOutcome]:
+        """One request; where it is refused as a whole, each half by itself."""
+        changed = [one.doc_id for one in parcel if one.doc_id]
+        self._waiting.began(changed)
+        try:
+            outcomes = outcomes_of(await self._api.deliver(parcel), parcel)
+        except Rejected as error:
+            return await self._refused(parcel, error)
+        except TargetError as error:
+            return {one.place: error for one in parcel}
+        new = {one.place for one in parcel if not one.doc_id}
+        self._waiting.added(
+            [one.remote_id for place, one in outcomes.items() if place in new and isinstance(one, Accepted)]
+        )
+        return dict(outcomes)
+
+    async def _refused(self, parcel: tuple[Item, ...], error: Rejected) -> dict[int, PutOutcome]:
+        trouble = await self._trouble(error)
+        if trouble is not None:
+            return {one.place: trouble for one in parcel}
+        if len(parcel) == 1:
+            return {parcel[0].place: error}
+        if error.code == TOO_MANY:
+            self._most = min(self._most, max(1, len(parcel) // 2))
+        middle = len(parcel) // 2
+        return await self._deliver(parcel[:middle]) | await self._deliver(parcel[middle:])
+
+    async def _gone(self, refused: Sequence[Item]) -> list[Item]:
+        """Changes that were refused because the document is not there any more: it is to be made anew."""
+        changes = [one for one in refused if one.doc_id]
+        if not changes:
+            return []
+        try:
+            shown = await self._waiting.shown([one.doc_id for one in changes])
+        except TargetError:
+            return []
+        return [one for one in changes if one.doc_id not in shown]
+
+    async def _trouble(self, error: Rejected) -> TargetError | None:
+        """The base may be gone, or the route, which is no fault of any document."""
+        try:
+            await self._api.base()
+        except TargetError as missing:
+            return missing
+        return Unavailable(error.reason, code=error.code) if isinstance(error, NotOffered) else None
+
+
+def _can_change(seen: Seen, cutting: Cutting) -> bool:
+    """In place only within a kind; of questions and answers no page says how files are changed."""
+    return cutting.kind is not Kind.QA and seen.kind in (None, cutting.kind)

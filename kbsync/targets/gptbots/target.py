@@ -1,0 +1,182 @@
+"""The knowledge API of GPTBots as a target of the mirror.
+
+The vendor keeps our marker, takes several documents in a request, and changes a document in place under its
+id with the old text serving meanwhile. It gives no reasons, so success is what its answers say of each
+document, and searchable is what `data_status` says of the version that was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query
+from kbsync.core.meter import Meter
+from kbsync.core.model import Limits
+from kbsync.core.names import Naming
+from kbsync.targets.gptbots import marker
+from kbsync.targets.gptbots.api import Api
+from kbsync.targets.gptbots.codes import judge_for
+from kbsync.targets.gptbots.deleting import delete_all
+from kbsync.targets.gptbots.formats import cutting_of
+from kbsync.targets.gptbots.paging import Sweep
+from kbsync.targets.gptbots.putting import Putting
+from kbsync.targets.gptbots.searching import MOST_PASSAGES, hits_of
+from kbsync.targets.gptbots.settings import GptbotsSettings
+from kbsync.targets.gptbots.sightings import Sightings
+from kbsync.targets.gptbots.waiting import Waiting
+from kbsync.targets.gptbots.wire import Row
+from kbsync.targets.http import Account, Client, Endpoint
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["GptbotsSettings", "GptbotsTarget"]
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class GptbotsTarget:
+    """One knowledge base. It changes documents in place and can be searched.
+
+    `wall` and `steady` are clocks in seconds, `chance` gives 0..1, `transport` stands in for the network;
+    `account` is shared with other mirrors of the same one.
+    Raises `UsageError` where the settings cannot be used.
+    """
+
+    keeps_old_on_failure = True
+    """Its page says that new content is swapped in at the end."""
+
+    def __init__(
+        self,
+        settings: GptbotsSettings,
+        *,
+        meter: Meter | None = None,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
+        chance: Callable[[], float] = random.random,
+        transport: httpx.AsyncBaseTransport | None = None,
+        account: Account | None = None,
+    ) -> None:
+        self._settings = settings
+        self._client = Client(
+            _endpoint(settings),
+            target="gptbots",
+            headers=lambda: {"Authorization": f"Bearer {settings.api_key}"},
+            judge=judge_for(settings.base_url, settings.command("retry")),
+            meter=meter,
+            steady=steady,
+            wall=wall,
+            sleep=sleep,
+            chance=chance,
+            transport=transport,
+            slow_codes=frozenset({"429"}),
+            account=account,
+        )
+        self._steady = steady
+        self._speak()
+
+    def _speak(self) -> None:
+        """Everything that is said goes through the client at hand."""
+        settings = self._settings
+        self._api = Api(settings, self._client)
+        self._sightings = Sightings(self._api, settings.source_url_prefix)
+        self._waiting = Waiting(self._api, self._sightings, self._steady, settings.grace)
+        self._putting = Putting(settings, self._api, self._sightings, self._waiting)
+
+    def unhurried(self, pace: Callable[[], Awaitable[None]]) -> GptbotsTarget:
+        """The same base through the same gate; every request waits for `pace` first."""
+        slow = copy(self)
+        slow._client = self._client.unhurried(pace)
+        slow._speak()
+        return slow
+
+    @property
+    def meter(self) -> Meter:
+        """Counts of all requests."""
+        return self._client.meter
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes."""
+        return self._settings.limits
+
+    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
+        """How `path` is cut, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""
+        return cutting_of(path, settings).recipe
+
+    async def base(self) -> Base:
+        """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
+        return await self._api.base()
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        """Send documents, several to a request; those that replace one change it in place."""
+        return await self._putting.put(documents)
+
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """The state of each remote id, of the version that was sent last."""
+        return await self._waiting.states(tuple(dict.fromkeys(ids)))
+
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """Remove each remote id."""
+        self._sightings.forget(ids)
+        return await delete_all(self._api, self._waiting, tuple(dict.fromkeys(ids)))
+
+    async def list(self) -> AsyncIterator[Listed]:
+        """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
+        async with aclosing(Sweep(self._api).rows()) as rows:
+            async for row in rows:
+                yield self._listed(row)
+
+    async def search(self, query: Query) -> Sequence[Hit]:
+        """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
+        if not query.text.strip():
+            return ()
+        return hits_of(await self._api.search(query.text, MOST_PASSAGES), query)
+
+    async def aclose(self) -> None:
+        """Let go of the connections; repeatable."""
+        await self._client.aclose()
+
+    def _listed(self, row: Row) -> Listed:
+        """By its marker; one without is read by its name; another prefix means another mirror."""
+        settings = self._settings
+        told = marker.read(settings.source_url_prefix, row.source_url)
+        if told is None:
+            return Listed(row.id, row.name, created=row.created, path=self._path_in_name(row))
+        if not told.path.startswith(settings.prefix) or told.path == settings.prefix:
+            return Listed(row.id, row.name, created=row.created)
+        return Listed(
+            row.id,
+            told.path,
+            created=row.created,
+            path=told.path.removeprefix(settings.prefix),
+            digest=told.digest,
+            upload_id=told.upload_id,
+            recipe=told.recipe,
+        )
+
+    def _path_in_name(self, row: Row) -> str | None:
+        """A document that has another address is not ours, whatever its name."""
+        if row.source_url:
+            return None
+        reading = Naming(self._settings.prefix, "plain").read_mangled(row.name)
+        return None if reading is None else reading.path
+
+
+def _endpoint(settings: GptbotsSettings) -> Endpoint:
+    return Endpoint(
+        settings.base_url,
+        concurrency=settings.concurrency,
+        requests_per_minute=settings.requests_per_minute,
+        upload_bytes_per_second=settings.upload_bytes_per_second,
+        is_first=settings.is_first,
+        ca_file=settings.ca_file,
+        proxy=settings.proxy,
+    )

@@ -1,0 +1,148 @@
+"""Requests and answers of the vendor's pages, word for word where they show any; and what they forbid."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import pytest
+
+from kbsync.standin.gptbots import HOME_ID, application
+from kbsync.standin.messages import Request, StandInClock
+
+KEY = "app-secret-for-tests"
+
+
+class Bot:
+    """The application, asked without a server."""
+
+    def __init__(self, **switches: Any) -> None:
+        self.now = 1_699_843_200.0
+        self.app = application(KEY, 0, (2.0, 2.0), StandInClock(lambda: self.now))
+        self.app.set_behaviour(switches)
+
+    def ask(self, method: str, target: str, body: Any = None, key: str = KEY) -> Any:
+        path, query = urlsplit(target).path, dict(parse_qsl(urlsplit(target).query))
+        content = b"" if body is None else json.dumps(body).encode()
+        headers = {"authorization": f"Bearer {key}"}
+        request = Request(1, method, unquote(path), target, query, headers, content)
+        return json.loads(self.app.answer(request, None).body)
+
+    def add(self, *names: str, **fields: Any) -> Any:
+        body = {"knowledge_base_id": HOME_ID, "files": [file(name) for name in names], "chunk_token": 600}
+        return self.ask("POST", "/v1/bot/doc/text/add", {**body, **fields})
+
+
+def file(name: str, text: str = "Hello", **fields: Any) -> dict[str, Any]:
+    return {
+        "file_base64": base64.b64encode(text.encode()).decode(),
+        "file_name": name,
+        "source_url": "https://kbsync.invalid/handbook/test_1.txt",
+        **fields,
+    }
+
+
+def test_adding_tells_id_and_name_and_what_failed() -> None:
+    answer = Bot().add("test_1.txt")
+    [stored] = answer["doc"]
+    assert stored["doc_name"] == "test_1.txt"
+    assert len(stored["doc_id"]) == 24
+    assert int(stored["doc_id"][:8], 16) == 1_699_843_200
+    assert answer["failed"] == []
+
+
+def test_status_is_a_bare_array_and_available_in_the_end() -> None:
+    bot = Bot()
+    [stored] = bot.add("test_1.txt")["doc"]
+    where = f"/v1/bot/data/detail/list?data_ids={stored['doc_id']}"
+    assert bot.ask("GET", where) == [{"data_id": stored["doc_id"], "data_status": "EMBEDDING"}]
+    bot.now += 2
+    assert bot.ask("GET", where) == [{"data_id": stored["doc_id"], "data_status": "AVAILABLE"}]
+
+
+def test_ids_that_were_encoded_into_one_are_one_odd_id() -> None:
+    bot = Bot()
+    first, second = (one["doc_id"] for one in bot.add("a.txt", "b.txt")["doc"])
+    assert len(bot.ask("GET", f"/v1/bot/data/detail/list?data_ids={first}&data_ids={second}")) == 2
+    assert bot.ask("GET", f"/v1/bot/data/detail/list?data_ids={first}%26data_ids%3D{second}") == []
+
+
+def test_an_update_keeps_the_id_and_serves_the_old_text_until_it_is_done() -> None:
+    bot = Bot()
+    [stored] = bot.add("test_1.txt")["doc"]
+    bot.now += 2
+    change = {"knowledge_base_id": HOME_ID, "chunk_token": 600}
+    change["files"] = [file("test_1.txt", "Goodbye", doc_id=stored["doc_id"])]  # type: ignore[assignment]
+    assert bot.ask("PUT", "/v1/bot/doc/text/update", change)["doc"] == [stored]
+    question = {"prompt": "hello goodbye", "top_k": 3, "group_ids": [HOME_ID]}
+    assert [one["content"] for one in bot.ask("POST", "/v1/vector/match", question)["list"]] == ["Hello"]
+    bot.now += 2
+    assert [one["content"] for one in bot.ask("POST", "/v1/vector/match", question)["list"]] == ["Goodbye"]
+
+
+def test_empty_lists_search_nothing_and_both_are_united() -> None:
+    bot = Bot()
+    [stored] = bot.add("test_1.txt")["doc"]
+    bot.now += 2
+
+    def found(**among: list[str]) -> int:
+        answer = bot.ask("POST", "/v1/vector/match", {"prompt": "hello", "top_k": 3, **among})
+        return int(answer["total"])
+
+    assert found() == 1
+    assert found(group_ids=[]) == found(data_ids=[]) == 0
+    assert found(group_ids=["other"], data_ids=[stored["doc_id"]]) == 1
+
+
+def test_deleting_says_ok_of_everything() -> None:
+    bot = Bot()
+    ids = ",".join(one["doc_id"] for one in bot.add("a.txt", "b.txt")["doc"])
+    assert bot.ask("DELETE", f"/v1/bot/doc/batch/delete?doc={ids},f00") == {"code": 0, "message": "OK"}
+    listed = bot.ask("GET", f"/v1/bot/doc/query/page?knowledge_base_id={HOME_ID}&page=1&page_size=10")
+    assert listed == {"list": [], "total": 0}
+
+
+def test_a_key_of_another_region_is_40127() -> None:
+    assert Bot().ask("GET", "/v1/bot/knowledge/base/page", key="other")["code"] == 40127
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"chunk_token": None},
+        {"chunk_token": 0},
+        {"splitter": "\n"},
+        {"header_row": 1},
+        {"files": []},
+        {"files": [file(f"{n}.txt") for n in range(11)]},
+        {"files": [file("a.txt"), file("a.txt")]},
+        {"files": [file("a.csv")]},
+        {"files": [file("n" * 201 + ".txt")]},
+        {"files": [file("sub/a.txt")]},
+        {"files": [file("a.txt", "")]},
+        {"files": [file("a.txt", source_url="local://a")]},
+        {"files": [file("a.txt", source_url="https://kbsync.invalid/a b")]},
+        {"files": [file("a.txt", "x" * 10_000_001)]},
+        {"files": [{**file("a.txt"), "file_base64": "!"}]},
+    ],
+    ids=lambda change: str(change)[:40],
+)
+def test_what_the_pages_forbid_is_refused_and_told_to_tests(change: dict[str, Any]) -> None:
+    bot = Bot()
+    assert bot.add("a.txt", **change)["code"] == 40000
+    assert len(bot.app.violations) == 1
+    assert bot.app.snapshot()["documents"] == []
+
+
+@pytest.mark.parametrize("size", ["9", "101", "", "ten"])
+def test_a_page_has_10_to_100_rows(size: str) -> None:
+    where = f"/v1/bot/doc/query/page?knowledge_base_id={HOME_ID}&page=1&page_size={size}"
+    assert Bot().ask("GET", where)["code"] == 40000
+
+
+def test_switches_are_checked() -> None:
+    for wrong in ({"nonsense": 1}, {"order": "up"}, {"most_files": -1}, {"vectorize": [2, 1]}, {"strict": 1}):
+        with pytest.raises(ValueError, match=r"is|there"):
+            Bot().app.set_behaviour(wrong)

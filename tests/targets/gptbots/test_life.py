@@ -1,0 +1,220 @@
+"""The mirror over GPTBots: folder and base end up equal, in place where that goes, with few requests."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.engine.once import run_once
+from kbsync.targets.memory import Crash
+from tests.crash.harness import Guillotine, run_to
+from tests.remote.world import sha_of_folder
+from tests.targets.gptbots.world import GptbotsWorld
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
+    world = GptbotsWorld(tmp_path)
+    async with world.serving():
+        yield world
+
+
+async def mirrored(world: GptbotsWorld, n: int = 6) -> dict[str, str]:
+    """`n` files are mirrored; ids by path."""
+    world.write_many(n)
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    world.server.requests.clear()
+    return ids_by_path(world)
+
+
+def ids_by_path(world: GptbotsWorld) -> dict[str, str]:
+    return {one["name"]: one["id"] for one in world.documents()}
+
+
+def reason(world: GptbotsWorld) -> str:
+    return "" if world.run.halt is None else world.run.halt.reason
+
+
+async def test_a_first_mirror_costs_a_third_of_a_request_for_each_file(world: GptbotsWorld) -> None:
+    world.write_many(200)
+    await world.once()
+    assert world.statuses() == {"ready": 200}
+    assert world.asked("add") <= 24
+    assert world.asked() <= 0.3 * 200
+
+
+async def test_many_changed_files_are_changed_in_place_with_few_requests(world: GptbotsWorld) -> None:
+    before = await mirrored(world, 120)
+    world.clock.now += 10
+    for number in range(100):
+        world.write(f"f{number}.md", f"changed {number}")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert ids_by_path(world) == before
+    assert world.asked("update") <= 13
+    assert world.asked() <= 0.6 * 100
+
+
+async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(world: GptbotsWorld) -> None:
+    await mirrored(world)
+    await world.once()
+    assert world.asked() == world.asked("base") == 1
+
+
+async def test_an_old_available_is_not_taken_for_the_new_one(world: GptbotsWorld) -> None:
+    world.turn(vectorize=[20, 20])
+    await mirrored(world, 2)
+    world.turn(stale_status=60)
+    world.clock.now += 10
+    world.write("f0.md", "changed")
+    begun = world.clock.now
+    await world.once()
+    assert world.statuses() == {"ready": 2}
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.clock.now - begun >= 20
+
+
+@pytest.mark.parametrize("upon", [("PUT answer",), ("PUT answer", "commit after")], ids=str)
+async def test_an_old_available_is_not_taken_for_the_new_one_after_a_crash(
+    world: GptbotsWorld, upon: tuple[str, ...]
+) -> None:
+    world.turn(vectorize=[20, 20], stale_status=60)
+    await mirrored(world, 2)
+    world.clock.now += 10
+    world.write("f0.md", "changed")
+    guillotine = Guillotine(upon=upon)
+    world.at_request = guillotine.boundary
+    with contextlib.suppress(Crash):
+        await run_to(world, guillotine)
+    world.at_request = None
+    world.breaches.clear()
+    assert guillotine.fallen
+    await world.once()
+    assert world.statuses() == {"ready": 2}
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_lost_state_sends_nothing_that_is_already_right(world: GptbotsWorld) -> None:
+    await mirrored(world)
+    world.lose_state()
+    await world.once()
+    assert world.statuses() == {"ready": 6}
+    assert world.asked("add") + world.asked("update") == 0
+
+
+@pytest.mark.parametrize("args", [{"cut": True}, {}])
+async def test_a_lost_marker_is_made_up_for_by_the_name_where_names_are_enough(
+    world: GptbotsWorld, args: dict[str, Any]
+) -> None:
+    await mirrored(world)
+    world.lose_state()
+    world.play("unmarked", op="list", times=0, args=args)
+    world.plan = replace(world.plan, adopt="name")
+    await world.once()
+    assert world.statuses() == {"ready": 6}
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_another_kind_is_another_document_and_the_old_one_goes_last(world: GptbotsWorld) -> None:
+    world.write("faq.csv", "question,answer\nwho,me\n")
+    await world.once()
+    [old] = world.documents()
+    world.plan = replace(world.plan, settings=lambda _: {"kind": "qa"}, fingerprint="qa")
+    world.clock.now += 10
+    await world.once()
+    [new] = world.documents()
+    assert (old["kind"], new["kind"]) == ("spreadsheet", "qa")
+    assert [one["effect"] for one in world.app.journal()] == ["stored", "stored", "deleted"]
+
+
+async def test_another_way_of_cutting_is_an_update(world: GptbotsWorld) -> None:
+    before = await mirrored(world, 2)
+    world.plan = replace(world.plan, settings=lambda _: {"splitter": "\n"}, fingerprint="s")
+    world.clock.now += 10
+    await world.once()
+    assert ids_by_path(world) == before
+    assert [one["rules"] for one in world.documents()] == [{"splitter": "\n"}] * 2
+
+
+async def test_one_refused_file_keeps_no_other_from_being_mirrored(world: GptbotsWorld) -> None:
+    world.write_many(9)
+    world.write("bad.md", "bad")
+    world.play("refused-item", op="add", match="*bad*", times=0, args={"name": "bad*"})
+    await world.once()
+    assert world.statuses() == {"ready": 9, "failed": 1}
+
+
+async def test_a_failing_update_keeps_the_old_text_and_is_told(world: GptbotsWorld) -> None:
+    await mirrored(world, 2)
+    old = world.bytes_by_path(searchable=True)
+    world.clock.now += 10
+    world.write("f0.md", "changed")
+    world.play("fails", op="update", times=0)
+    await world.once()
+    assert world.statuses() == {"ready": 1, "failed": 1}
+    assert world.bytes_by_path(searchable=True) == old
+    world.server.faults.clear()
+    world.clock.now += 100
+    world.write("f0.md", "mended")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+@pytest.mark.parametrize(
+    ("switches", "halt"),
+    [
+        ({"key_revoked": True}, "credentials"),
+        ({"base": "deleted"}, "knowledge-base-missing"),
+    ],
+)
+async def test_what_only_a_person_can_mend_halts_and_nothing_is_sent(
+    world: GptbotsWorld, switches: dict[str, Any], halt: str
+) -> None:
+    await mirrored(world, 2)
+    effects = len(world.app.journal())
+    world.turn(**switches)
+    world.write("new.md", "new")
+    world.clock.now += 10
+    await world.once()
+    assert reason(world) == halt
+    assert len(world.app.journal()) == effects
+
+
+async def test_a_wrong_region_is_named(world: GptbotsWorld) -> None:
+    world.write_many(1)
+    world.turn(key_revoked=True)
+    await world.once()
+    assert world.run.halt is not None
+    assert world.server.url in world.run.halt.detail
+    assert "region" in world.run.halt.detail
+
+
+async def test_a_deleted_bot_halts_in_the_middle(world: GptbotsWorld) -> None:
+    world.write_many(2)
+    world.play("bot-deleted", op="add")
+    await world.once()
+    assert reason(world) == "knowledge-base-missing"
+
+
+async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: GptbotsWorld) -> None:
+    await mirrored(world, 2)
+    world.plan = replace(world.plan, prefix="other/")
+    world.lose_state()
+    await world.once()
+    names = sorted(one["source_url"].partition("#")[0].partition("invalid/")[2] for one in world.documents())
+    assert names == ["f0.md", "f1.md", "other/f0.md", "other/f1.md"]
+
+
+async def test_a_service_that_takes_fewer_files_is_given_fewer(world: GptbotsWorld) -> None:
+    world.turn(most_files=3)
+    world.write_many(10)
+    async with world.running() as store:
+        await run_once(world.make_run(store))
+    assert world.statuses() == {"ready": 10}
+    assert world.bytes_by_path() == sha_of_folder(world)

@@ -1,0 +1,200 @@
+"""What is said to the vendor and read from it, without any request: markers, recipes, receipts, codes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbsync.contract import Accepted, Outgoing
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.gptbots import marker
+from kbsync.targets.gptbots.codes import judge_for
+from kbsync.targets.gptbots.formats import Kind, cutting_of, kind_of_recipe
+from kbsync.targets.gptbots.marker import Marker
+from kbsync.targets.gptbots.parcels import Item, packed, stream_of
+from kbsync.targets.gptbots.receipts import outcomes_of
+from kbsync.targets.gptbots.wire import Receipt, bases_of, page_of, receipt_of, seconds_of, states_of
+from kbsync.targets.http.answers import Answer
+from tests.targets.bodies import BytesBody
+
+BASE = "https://kbsync.invalid"
+DIGEST = hashlib.sha256(b"hello").hexdigest()
+
+
+@given(st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "surrogateescape")), st.integers(0, 10**17))
+def test_a_marker_is_ascii_and_comes_back(path: str, number: int) -> None:
+    for was in (None, 1_699_843_200):
+        written = Marker(path, DIGEST, number, "t600", was)
+        url = marker.write(BASE, written)
+        assert url.isascii()
+        assert " " not in url
+        assert marker.read(BASE, url) == written
+
+
+def test_a_damaged_marker_leaves_the_path_and_anothers_address_is_none() -> None:
+    url = marker.write(BASE, Marker("a b.md", DIGEST, 7, "t600"))
+    assert marker.read(BASE, url.partition("#")[0]) == Marker("a b.md")
+    assert marker.read(BASE, url[:-8]) == Marker("a b.md")
+    assert marker.read("https://docs.example", url) is None
+    assert marker.read(BASE, f"{BASE}/%zz#x") is None
+    assert marker.read(BASE, f"{BASE}/") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "settings", "recipe"),
+    [
+        ("a.md", {}, "t600"),
+        ("a.PDF", {"chunk_token": 100, "header_row": 3}, "t100"),
+        ("a.csv", {}, "x600h1"),
+        ("a.csv", {"splitter": "\n"}, "x600h1"),
+        ("a.csv", {"kind": "qa", "header_row": 2}, "q600h2"),
+        ("a.md", {"kind": "qa"}, "t600"),
+    ],
+)
+def test_recipes(path: str, settings: dict[str, Any], recipe: str) -> None:
+    cutting = cutting_of(path, settings)
+    assert cutting.recipe == recipe
+    assert kind_of_recipe(recipe) is cutting.kind
+    assert ("chunk_token" in cutting.fields) is not ("splitter" in cutting.fields)
+
+
+def item(name: str, place: int = 0, doc_id: str = "", text: bytes = b"hello") -> Item:
+    digest = hashlib.sha256(text).hexdigest()
+    document = Outgoing(place + 1, name, name, digest, len(text), 0.0, "t600", BytesBody(text))
+    return Item(place, document, cutting_of(name, {}), name, f"{BASE}/{name}", doc_id)
+
+
+def receipt(**body: Any) -> Receipt:
+    read = receipt_of(body)
+    assert read is not None
+    return read
+
+
+STORED = {"doc_id": "7", "doc_name": "a.md"}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"doc": [STORED]}, Accepted),
+        ({"doc": [STORED], "failed": None}, Accepted),
+        ({"doc": [{"doc_id": 7, "doc_name": "a"}], "failed": []}, Accepted),
+        ({"doc": [], "failed": ["a.md"]}, Rejected),
+        ({"doc": None, "failed": [{"file_name": "a.md"}]}, Rejected),
+        ({"doc": [STORED], "failed": ["a.md"]}, Unsure),
+        ({"doc": [], "failed": []}, Unsure),
+        ({"doc": [{"doc_name": "a.md"}]}, Unsure),
+        ({"doc": [STORED, {"doc_id": "8", "doc_name": "a.md"}]}, Unsure),
+    ],
+)
+def test_an_answer_counts_for_what_it_says_of_a_document(body: Any, expected: type) -> None:
+    outcomes = outcomes_of(receipt(**body), [item("a.md"), item("b.md", 1)])
+    assert isinstance(outcomes[0], expected)
+    assert isinstance(outcomes[1], Unsure)
+
+
+def test_updates_are_told_by_id() -> None:
+    parcel = [item("a.md", 0, "7"), item("b.md", 1, "8")]
+    outcomes = outcomes_of(receipt(doc=[{"doc_id": "8", "doc_name": "other"}], failed=["7"]), parcel)
+    assert isinstance(outcomes[0], Rejected)
+    assert outcomes[1] == Accepted("8", replaced=True)
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"data": []}, "text", {"failed": None}, {"doc": None}])
+def test_what_is_no_receipt_says_nothing(body: Any) -> None:
+    assert receipt_of(body) is None
+
+
+def test_parcels_are_bounded_by_number_bytes_kind_and_name() -> None:
+    big = b"x" * 7_000_000
+    items = [item(f"{n}.md", n) for n in range(12)] + [item("1.md", 12), item("t.csv", 13)]
+    sizes = sorted(len(parcel) for parcel in packed(items, 10))
+    assert sizes == [1, 3, 10]
+    assert [len(parcel) for parcel in packed([item(f"{n}.md", n, "", big) for n in range(2)], 10)] == [1, 1]
+    assert len(list(packed([item("a.md", 0, "7"), item("b.md", 1, "7")], 10))) == 2
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 64])
+async def test_a_body_is_json_made_while_it_is_sent_and_as_long_as_it_says(chunk: int) -> None:
+    texts = [b"hello", b"", b"ab", "手册".encode() * 9]
+    stream = stream_of(tuple(item(f"{n}.md", n, "", text) for n, text in enumerate(texts)), "base")
+
+    async def at_once(_: int) -> None:
+        pass
+
+    stream.open(at_once, chunk)
+    sent = b"".join([piece async for piece in stream])
+    stream.close()
+    assert len(sent) == stream.size == int(stream.headers["Content-Length"])
+    assert [base64.b64decode(one["file_base64"]) for one in json.loads(sent)["files"]] == texts
+
+
+def judged(body: Any, status: int = 200, op: str = "add") -> TargetError | None:
+    return judge_for("https://api-sg.gptbots.ai", "kbsync retry")(Answer(op, status, {}, body, "", 0.0))
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+@pytest.mark.parametrize("as_text", [True, False])
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (40000, Rejected),
+        (40127, Halted),
+        (20059, Halted),
+        (40332, Rejected),
+        (50000, Unsure),
+        (429, Unavailable),
+    ],
+)
+def test_a_code_counts_whatever_the_status(code: int, expected: type, as_text: bool, status: int) -> None:
+    error = judged({"code": str(code) if as_text else code, "message": "why"}, status)
+    assert isinstance(error, expected)
+    assert "why" in error.reason
+
+
+def test_what_is_no_failure_is_success_and_what_is_no_json_is_unsure() -> None:
+    assert judged({"code": 0, "message": "OK"}) is None
+    assert judged([{"data_id": "7"}]) is None
+    assert judged({"doc": []}) is None
+    assert isinstance(judged(None), Unsure)
+    assert isinstance(judged({"error": {"code": "1302", "message": "slow"}}, 429), Unavailable)
+    assert isinstance(judged({"code": 0}, 404), NotOffered)
+
+
+def test_a_wrong_key_names_the_region_and_the_cure() -> None:
+    error = judged({"code": 40127, "message": ""})
+    assert isinstance(error, Halted)
+    assert "api-sg.gptbots.ai" in error.reason
+    assert error.cure == "kbsync retry"
+
+
+def test_no_money_halts() -> None:
+    error = judged({"code": 40378, "message": "Insufficient credits"})
+    assert isinstance(error, Halted)
+    assert error.halt == "quota"
+
+
+@pytest.mark.parametrize("body", [None, 5, "x", {}, {"list": None}, {"list": {"a": 1}}])
+def test_lists_of_another_shape_are_none_and_not_empty(body: Any) -> None:
+    assert page_of(body) is None
+    assert bases_of(body) is None
+    assert states_of(body) is None
+
+
+def test_times_are_seconds_or_milliseconds() -> None:
+    assert seconds_of(1_699_843_200) == seconds_of(1_699_843_200_000) == seconds_of("1699843200")
+    assert [seconds_of(odd) for odd in (None, True, -1, "soon", float("nan"))] == [None] * 5
+
+
+def test_kinds_are_those_of_the_config() -> None:
+    from kbsync.config.gptbots import KINDS
+    from kbsync.targets.gptbots.formats import EXTENSIONS
+
+    assert set(KINDS) == set(Kind)
+    assert {one for extensions in KINDS.values() for one in extensions} == EXTENSIONS

@@ -1,0 +1,70 @@
+"""A folder, a state, the real client and the stand-in of GPTBots over TCP, all on one clock that jumps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from kbsync.engine.terms import Plan
+from kbsync.standin.gptbots import HOME_ID, application
+from kbsync.standin.messages import StandInClock
+from kbsync.standin.server import Server
+from kbsync.targets.gptbots.settings import MARKER_BASE, GptbotsSettings
+from kbsync.targets.gptbots.target import GptbotsTarget
+from tests.remote.world import RemoteWorld, Tapped
+
+KEY = "app-secret-for-tests"
+
+
+class CountedTarget(GptbotsTarget):
+    """Tells whether something of it is on its way, so that the clock waits for it."""
+
+    @property
+    def is_busy(self) -> bool:
+        return self._client.in_flight > 0
+
+
+class GptbotsWorld(RemoteWorld):
+    """As the world at Zhipu, with the other vendor."""
+
+    def __init__(
+        self, tmp_path: Path, *, vectorize: tuple[float, float] = (1.0, 3.0), **settings: Any
+    ) -> None:
+        super().__init__(tmp_path, vectorize=vectorize, **settings)
+        self.app = application(KEY, 7, vectorize, StandInClock(self.clock.wall))
+        self.server = Server(self.app)
+        self.plan = Plan("docs", self.root, "gptbots")
+
+    def make_target(self) -> Any:
+        settings = GptbotsSettings(self.server.url, KEY, HOME_ID, prefix=self.plan.prefix, **self.settings)
+        clock = self.clock
+        target: Any = CountedTarget(
+            settings,
+            wall=clock.wall,
+            steady=clock.steady,
+            sleep=clock.sleep,
+            chance=clock.chance,
+            transport=Tapped(self) if self.at_request else None,
+        )
+        self.targets.append(target)
+        return target
+
+    def plant(self, name: str, text: str) -> str:
+        planted = str(self.app.put_foreign({"name": name, "text": text})["id"])
+        self.foreign.add(planted)
+        return planted
+
+    def documents(self) -> list[dict[str, Any]]:
+        return [one for one in self.app.snapshot()["documents"] if not one["deleted"]]
+
+    def bytes_by_path(self, *, searchable: bool = False) -> dict[str, list[str]]:
+        """By the path in the marker that the vendor shows, under today's prefix."""
+        found: dict[str, list[str]] = {}
+        for one in self.documents():
+            path = unquote(urlsplit(one["source_url"]).path).removeprefix("/")
+            is_ours = one["source_url"].startswith(MARKER_BASE) and path.startswith(self.plan.prefix)
+            if is_ours and (one["serving"] or not searchable):
+                path = path.removeprefix(self.plan.prefix)
+                found.setdefault(path, []).append(one["serving" if searchable else "sha256"])
+        return found
