@@ -147,12 +147,16 @@ def remote_findings(target: ZhipuTargetConfig | GptbotsTargetConfig, loc: Loc) -
     """What does not hold within a target at a service, which stands at `loc`."""
     if is_in_the_clear(target.base_url):
         yield Finding((*loc, "base_url"), _IN_THE_CLEAR)
-    if target.auth == "jwt" and not _ID_AND_SECRET.fullmatch(target.api_key.reveal()):
+    if isinstance(target, ZhipuTargetConfig) and not _can_sign(target):
         message = "jwt needs an api_key of the form id.secret, to sign with the secret; set auth: key"
         yield Finding((*loc, "auth"), message, ((*loc, "api_key"),))
     if target.ca_file is not None and not _may_be_file(target.ca_file):
         yield Finding((*loc, "ca_file"), f"{path_shown(target.ca_file)} is no file; name one of certificates")
     yield from vectorization_findings(target.vectorization, (*loc, "vectorization"))
+
+
+def _can_sign(target: ZhipuTargetConfig) -> bool:
+    return target.auth != "jwt" or _ID_AND_SECRET.fullmatch(target.api_key.reveal()) is not None
 
 
 def vectorization_findings(waiting: VectorizationConfig, loc: Loc) -> Iterator[Finding]:
