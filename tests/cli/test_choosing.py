@@ -170,7 +170,7 @@ def test_an_unknown_command_is_told_with_the_nearest(place: Place) -> None:
     assert "'search'" in ran.err
 
 
-@pytest.mark.parametrize("name", ["doctor", "kb", "ask"])
+@pytest.mark.parametrize("name", ["doctor"])
 def test_commands_of_a_later_version_are_unknown(place: Place, name: str) -> None:
     ran = place.run(name)
     assert ran.code == 2
