@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
-from kbsync.config.kinds import Duration, Kind, Refused, Whereabouts, Whole, value_shown
+from kbsync.config.blocks import About
+from kbsync.config.kinds import (
+    Confidential,
+    Duration,
+    Kind,
+    Location,
+    Refused,
+    Whereabouts,
+    Whole,
+    value_shown,
+)
 
 _PORTS = {"http": 80, "https": 443}
 _PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
@@ -70,6 +80,22 @@ def _is_private(host: str) -> bool:
         return not ipaddress.ip_address(host.partition("%")[0]).is_global
     except ValueError:
         return "." not in host or host.endswith(_PRIVATE_DOMAINS)
+
+
+KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
+"""What a key may be, and how that is told."""
+
+CONCURRENCY = Whole("requests in flight", least=1, most=64)
+PER_MINUTE = Whole("requests in a minute at most; 0: no limit of ours")
+UPLOAD_SPEED = Whole("speed of uploads at most; 0: no limit of ours")
+WAITING = About("how long the target's own work on a document is waited for")
+CA_FILE = Location("certificates to trust besides the usual ones, PEM")
+PROXY = Confidential(
+    "the proxy to go through; default: HTTPS_PROXY and the like",
+    r"https?://[^\s/?#]+/?",
+    "an address such as http://proxy:3128 or http://user:password@proxy:3128",
+)
+"""Settings that several targets or services have, described once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from kbsync.config.kinds import Choice, Confidential, Location, Text, Whole
-from kbsync.config.remote import BaseUrl
+from kbsync.config.remote import CONCURRENCY, KEY_ALLOWED, BaseUrl
 from kbsync.config.secret import Secret
 
 Service = Literal["openai", "jina", "newapi", "zhipu", "tei", "vllm"]
@@ -16,9 +16,8 @@ RerankType = Literal["builtin", "openai", "jina", "newapi", "zhipu", "tei", "vll
 SERVICES: tuple[str, ...] = get_args(Service)
 """The dialects that services speak."""
 
-_KEY = Confidential("the service's key", r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces")
+_KEY = Confidential("the service's key", *KEY_ALLOWED)
 _MODEL = Text("the model, by the service's name for it", longest=200)
-_CONCURRENCY = Whole("requests in flight", least=1, most=64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class EmbeddingConfig:
     dimensions: Annotated[
         int | None, Whole("numbers in a vector; default: the model's own", least=1, most=16_384)
     ] = None
-    concurrency: Annotated[int, _CONCURRENCY] = 4
+    concurrency: Annotated[int, CONCURRENCY] = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +60,4 @@ class RerankConfig:
     base_url: Annotated[str | None, BaseUrl("what comes before /rerank")] = None
     api_key: Annotated[Secret | None, _KEY] = None
     model: Annotated[str, _MODEL] = ""
-    concurrency: Annotated[int, _CONCURRENCY] = 4
+    concurrency: Annotated[int, CONCURRENCY] = 4

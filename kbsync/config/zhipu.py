@@ -8,9 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from kbsync.config.blocks import About
-from kbsync.config.kinds import Choice, Confidential, Kind, Location, Refused, Whereabouts, Whole, value_shown
-from kbsync.config.remote import BaseUrl, VectorizationConfig, canonical
+from kbsync.config.kinds import Choice, Confidential, Kind, Refused, Whereabouts, Whole, value_shown
+from kbsync.config.remote import (
+    CA_FILE,
+    CONCURRENCY,
+    KEY_ALLOWED,
+    PER_MINUTE,
+    PROXY,
+    UPLOAD_SPEED,
+    WAITING,
+    BaseUrl,
+    VectorizationConfig,
+    canonical,
+)
 from kbsync.config.secret import Secret
 
 BASE_URL = "https://open.bigmodel.cn/api"
@@ -47,28 +57,19 @@ class ZhipuTargetConfig:
     ] = BASE_URL
     api_key: Annotated[
         Secret,
-        Confidential("the key of the account", r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"),
+        Confidential("the key of the account", *KEY_ALLOWED),
     ]
     auth: Annotated[
         Literal["key", "jwt"],
         Choice("how requests show the key: itself, or a token of short life that it signs", ("key", "jwt")),
     ] = "key"
     knowledge_id: Annotated[str, KnowledgeId("the id of the knowledge base, in quotes")]
-    concurrency: Annotated[int, Whole("requests in flight", least=1, most=64)] = 4
-    requests_per_minute: Annotated[int, Whole("requests in a minute at most; 0: no limit of ours")] = 0
-    upload_bytes_per_second: Annotated[int, Whole("speed of uploads at most; 0: no limit of ours")] = 0
-    vectorization: Annotated[
-        VectorizationConfig, About("how long the target's own work on a document is waited for")
-    ] = field(default_factory=VectorizationConfig)
-    ca_file: Annotated[Path | None, Location("certificates to trust besides the usual ones, PEM")] = None
-    proxy: Annotated[
-        Secret | None,
-        Confidential(
-            "the proxy to go through; default: HTTPS_PROXY and the like",
-            r"https?://[^\s/?#]+/?",
-            "an address such as http://proxy:3128 or http://user:password@proxy:3128",
-        ),
-    ] = None
+    concurrency: Annotated[int, CONCURRENCY] = 4
+    requests_per_minute: Annotated[int, PER_MINUTE] = 0
+    upload_bytes_per_second: Annotated[int, UPLOAD_SPEED] = 0
+    vectorization: Annotated[VectorizationConfig, WAITING] = field(default_factory=VectorizationConfig)
+    ca_file: Annotated[Path | None, CA_FILE] = None
+    proxy: Annotated[Secret | None, PROXY] = None
     max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1)] = 100_000_000
 
     shares_base: ClassVar[bool] = True

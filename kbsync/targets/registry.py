@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from kbsync.config.gptbots import GptbotsTargetConfig
@@ -42,24 +42,13 @@ def open_target(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
 def _open_zhipu(config: ZhipuTargetConfig, surroundings: Surroundings) -> Target:
     from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
 
-    waiting = config.vectorization
     settings = ZhipuSettings(
         base_url=config.base_url,
         api_key=config.api_key.reveal(),
         knowledge_id=config.knowledge_id,
-        concurrency=config.concurrency,
-        requests_per_minute=config.requests_per_minute,
-        upload_bytes_per_second=config.upload_bytes_per_second,
-        poll_first=waiting.poll_first,
-        poll_longest=waiting.poll_longest,
-        give_up=waiting.give_up,
-        reembed_tries=waiting.reembed_tries,
-        ca_file=config.ca_file,
-        proxy=config.proxy.reveal() if config.proxy else None,
         max_bytes=config.max_bytes,
         auth=config.auth,
-        mirror=surroundings.mirror,
-        is_first=surroundings.read_only,  # a command that somebody typed
+        **_remote(config, surroundings),
     )
     return ZhipuTarget(settings, account=_account(settings.address, settings.api_key))
 
@@ -67,27 +56,34 @@ def _open_zhipu(config: ZhipuTargetConfig, surroundings: Surroundings) -> Target
 def _open_gptbots(config: GptbotsTargetConfig, prefix: str, surroundings: Surroundings) -> Target:
     from kbsync.targets.gptbots.target import GptbotsSettings, GptbotsTarget
 
-    waiting = config.vectorization
     settings = GptbotsSettings(
         base_url=config.base_url,
         api_key=config.api_key.reveal(),
         knowledge_base_id=config.knowledge_base_id,
-        concurrency=config.concurrency,
-        requests_per_minute=config.requests_per_minute,
-        upload_bytes_per_second=config.upload_bytes_per_second,
-        poll_first=waiting.poll_first,
-        poll_longest=waiting.poll_longest,
-        give_up=waiting.give_up,
-        reembed_tries=waiting.reembed_tries,
-        ca_file=config.ca_file,
-        proxy=config.proxy.reveal() if config.proxy else None,
         max_bytes=config.max_bytes,
         source_url_prefix=config.source_url_prefix,
         prefix=prefix,
-        mirror=surroundings.mirror,
-        is_first=surroundings.read_only,  # a command that somebody typed
+        **_remote(config, surroundings),
     )
     return GptbotsTarget(settings, account=_account(settings.base_url, settings.api_key))
+
+
+def _remote(config: ZhipuTargetConfig | GptbotsTargetConfig, surroundings: Surroundings) -> dict[str, Any]:
+    """What every `RemoteSettings` has, but for address and key."""
+    waiting = config.vectorization
+    return {
+        "concurrency": config.concurrency,
+        "requests_per_minute": config.requests_per_minute,
+        "upload_bytes_per_second": config.upload_bytes_per_second,
+        "poll_first": waiting.poll_first,
+        "poll_longest": waiting.poll_longest,
+        "give_up": waiting.give_up,
+        "reembed_tries": waiting.reembed_tries,
+        "ca_file": config.ca_file,
+        "proxy": config.proxy.reveal() if config.proxy else None,
+        "mirror": surroundings.mirror,
+        "is_first": surroundings.read_only,  # a command that somebody typed
+    }
 
 
 def _account(address: str, key: str) -> Account:

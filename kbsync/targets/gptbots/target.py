@@ -171,12 +171,4 @@ class GptbotsTarget:
 
 
 def _endpoint(settings: GptbotsSettings) -> Endpoint:
-    return Endpoint(
-        settings.base_url,
-        concurrency=settings.concurrency,
-        requests_per_minute=settings.requests_per_minute,
-        upload_bytes_per_second=settings.upload_bytes_per_second,
-        is_first=settings.is_first,
-        ca_file=settings.ca_file,
-        proxy=settings.proxy,
-    )
+    return settings.endpoint(settings.base_url)

@@ -269,12 +269,4 @@ class ZhipuTarget:
 
 
 def _endpoint(settings: ZhipuSettings) -> Endpoint:
-    return Endpoint(
-        settings.address + ROOT,
-        concurrency=settings.concurrency,
-        requests_per_minute=settings.requests_per_minute,
-        upload_bytes_per_second=settings.upload_bytes_per_second,
-        is_first=settings.is_first,
-        ca_file=settings.ca_file,
-        proxy=settings.proxy,
-    )
+    return settings.endpoint(settings.address + ROOT)

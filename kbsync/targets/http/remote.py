@@ -1,0 +1,70 @@
+"""What a mirror's config says of any target at a service."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+
+from kbsync.errors import UsageError
+from kbsync.targets.http.endpoint import Endpoint
+
+_GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
+_UNHURRIED, _SHARE = 10.0, 0.1
+"""Seconds between requests that nobody waits for, and their share of `requests_per_minute`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSettings:
+    """Times in seconds, sizes in bytes, 0 for no limit of ours.
+
+    `mirror` is named in the commands that cure; `is_first`: see `Endpoint`. Raises `UsageError` for a key
+    that no header can carry.
+    """
+
+    base_url: str
+    api_key: str = field(repr=False)
+    _: KW_ONLY
+    concurrency: int = 4
+    requests_per_minute: int = 0
+    upload_bytes_per_second: int = 0
+    poll_first: float = 1.0
+    poll_longest: float = 15.0
+    give_up: float = 1800.0
+    reembed_tries: int = 3
+    ca_file: Path | None = None
+    proxy: str | None = field(default=None, repr=False)
+    mirror: str = ""
+    is_first: bool = False
+
+    def __post_init__(self) -> None:
+        key = self.api_key
+        if not (key and key.isascii() and key.isprintable() and " " not in key):
+            raise UsageError("api_key is empty or has characters that no key has; copy it anew")
+
+    @property
+    def grace(self) -> float:
+        """Seconds after a document was to be indexed again in which a failure may be one from before."""
+        return min(_LONGEST_GRACE, _GRACE_POLLS * self.poll_first)
+
+    @property
+    def unhurried(self) -> float:
+        """Seconds between requests that nobody waits for."""
+        if self.requests_per_minute <= 0:
+            return _UNHURRIED
+        return max(_UNHURRIED, 60.0 / (_SHARE * self.requests_per_minute))
+
+    def endpoint(self, address: str) -> Endpoint:
+        """The way to `address`, under these limits."""
+        return Endpoint(
+            address,
+            concurrency=self.concurrency,
+            requests_per_minute=self.requests_per_minute,
+            upload_bytes_per_second=self.upload_bytes_per_second,
+            is_first=self.is_first,
+            ca_file=self.ca_file,
+            proxy=self.proxy,
+        )
+
+    def command(self, words: str) -> str:
+        """A command line about this mirror: what to run once the cause of a halt is gone."""
+        return f"kbsync {words} --mirror {self.mirror}" if self.mirror else f"kbsync {words}"
