@@ -15,8 +15,8 @@ from pathlib import Path
 from whole_pass import fill
 
 from kbsync import logs
-from kbsync.assembly import STATE_FILE, Installation
 from kbsync.config.model import folder_config
+from kbsync.installation import STATE_FILE, Installation
 from kbsync.state.store import Glance
 
 

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from kbsync import daemon, logs
-from kbsync.assembly import Installation
 from kbsync.config.model import folder_config
+from kbsync.installation import Installation
 
 WORDS = tuple(
     """mirror folder document target recipe digest settle reconcile adopt retire hold quarantine index search

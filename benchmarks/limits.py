@@ -1,9 +1,11 @@
 """What kbsync has to bear without getting slow, fat or wrong: one table; fails where a bound is not kept.
 
-Usage: python benchmarks/limits.py [hints] [huge] [entries] [paths] [local] [zhipu]     (default: all)
+Usage: python benchmarks/limits.py [hints] [huge] [page] [entries] [tiny] [paths] [local] [zhipu]
+(default: all)
 
-It takes half an hour, and `huge` 5 GiB of free space. Memory is that of kbsync and of all
-processes it started, added up at one moment; what they share counts once (PSS of proc(5)).
+It takes three quarters of an hour, and `huge` 5 GiB of free space. Memory is that of kbsync and of all
+processes it started, added up at one moment; what they share counts once (PSS of proc(5)). Where control
+groups can be made, the two passes over 100,000 files run under a memory limit of the kernel besides.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cage import Cage, caged
 from limits_rig import TABLE, Ran, Storm, at_least, at_most, kbsync
 from tree import build, fill
 from zhipu import MANY, mirrored
@@ -28,6 +31,10 @@ FEW, ENTRIES = 20_000, 200_000
 LONGEST_STALL = 0.5
 SMALL, LOCAL, ZHIPU = 250.0, 400.0, 200.0
 """MiB: for what needs no parser, for a first pass into the embedded knowledge base, for one to a service."""
+CAGE = 256.0
+"""MiB: the limit of the kernel around a pass to a service."""
+PAGE = 2**30
+TINY = 1_000_000
 
 
 @contextmanager
@@ -39,9 +46,9 @@ def place() -> Iterator[tuple[Path, Path]]:
         yield folder, state
 
 
-def rate(folder: Path, state: Path, *words: str) -> Ran:
+def rate(folder: Path, state: Path, *words: str, cage: Cage | None = None) -> Ran:
     """A run of kbsync over the folder, which ends well."""
-    ran = kbsync(*words, "--json", "-q", "--folder", folder, "--state-dir", state)
+    ran = kbsync(*words, "--json", "-q", "--folder", folder, "--state-dir", state, cage=cage)
     assert ran.code == 0, ran.err
     return ran
 
@@ -75,6 +82,36 @@ def huge(size: int = HUGE) -> None:
             assert ran.code == 1 and "huge.md" in ran.err and "limit" in ran.err, ran.err
             at_most(f"huge: {size / 2**30:.1f} GiB {what} the limit, memory, MiB", ran.peak_mib, SMALL)
             at_most(f"huge: {what} the limit, s", ran.seconds, 20.0 if what == "over" else 300.0)
+
+
+def page(size: int = PAGE) -> None:
+    """An HTML page of 1 GiB that is allowed: its parser meets its limit, which harms no other file."""
+    with place() as (folder, state):
+        with (folder / "page.html").open("wb") as file:
+            block = b"<p>" + b"words and words " * 4096 + b"</p>\n"
+            for _ in range(size // len(block)):
+                file.write(block)
+        (folder / "good.md").write_text("# Good\n\nwords\n")
+        os.utime(folder / "page.html", (1e9, 1e9))
+        config = folder.parent / "config.yaml"
+        target = f"target: {{type: local, max_bytes: {2 * size}}}"
+        config.write_text(f"mirrors:\n  - name: docs\n    folder: {folder}\n    {target}\n")
+        ran = kbsync("--once", "--json", "-q", "--config", config, "--state-dir", state)
+        documents = ran.json["mirrors"][0]["documents"]
+        assert (ran.code, documents["ready"], documents["failed"]) == (1, 1, 1), (ran.out, ran.err)
+        at_most(f"page: {size / 2**30:.1f} GiB of HTML, memory, MiB", ran.peak_mib, LOCAL)
+        at_most("page: until it is given up, s", ran.seconds, 180.0)
+
+
+def tiny(files: int = TINY) -> None:
+    """A plan of a million tiny files in 10,000 folders: memory does not grow with what is only looked at."""
+    with place() as (folder, state):
+        build(folder, files, files // 100)
+        time.sleep(SETTLED)
+        ran = kbsync("plan", "--limit", "10", "-q", "--folder", folder, "--state-dir", state)
+        assert ran.code == 0 and f"{files:,}" in ran.out.decode(), ran.out[-500:]
+        at_most(f"tiny: plan of {files:,} files, memory, MiB", ran.peak_mib, LOCAL)
+        at_least("tiny: files a second", files / ran.seconds, 1000)
 
 
 def entries(few: int = FEW, many: int = ENTRIES) -> None:
@@ -125,12 +162,20 @@ def write_at(root: Path, folders: list[bytes], name: bytes) -> int:
     return 1
 
 
+def survived(what: str, limit: float, cage: Cage | None) -> None:
+    """A row of how many processes the kernel ended."""
+    if cage is not None:
+        at_most(f"{what}: ended by the kernel under its limit of {limit:.0f} MiB", cage.killed, 0)
+
+
 def local(files: int = MANY) -> None:
     """The first pass over many small files into the embedded knowledge base."""
     with place() as (folder, state):
         build(folder, files, max(1, files // 100))
         time.sleep(SETTLED)
-        ran = rate(folder, state, "--once")
+        with caged(LOCAL) as cage:
+            ran = rate(folder, state, "--once", cage=cage)
+            survived("local", LOCAL, cage)
         assert ran.json["mirrors"][0]["documents"]["ready"] == files
         at_most(f"local: {files:,} files, memory, MiB", ran.peak_mib, LOCAL)
         at_least("local: files a second", files / ran.seconds, 100)
@@ -140,13 +185,24 @@ def zhipu(files: int = MANY) -> None:
     """The first pass over many small files to a service."""
     with mirrored(files, 16) as (mirror, _):
         words = ("--once", "--json", "-q", "--config", mirror.config, "--state-dir", mirror.state)
-        ran = kbsync(*words)
+        with caged(CAGE) as cage:
+            ran = kbsync(*words, cage=cage)
+            survived("zhipu", CAGE, cage)
         assert ran.code == 0 and ran.json["mirrors"][0]["documents"]["ready"] == files, ran.err
         at_most(f"zhipu: {files:,} files, memory, MiB", ran.peak_mib, ZHIPU)
         at_least("zhipu: files a second", files / ran.seconds, 100)
 
 
-ALL = {"hints": hints, "huge": huge, "entries": entries, "paths": paths, "local": local, "zhipu": zhipu}
+ALL = {
+    "hints": hints,
+    "huge": huge,
+    "page": page,
+    "entries": entries,
+    "tiny": tiny,
+    "paths": paths,
+    "local": local,
+    "zhipu": zhipu,
+}
 
 
 def main() -> int:

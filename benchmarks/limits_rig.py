@@ -20,10 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cage import Cage
+
 from kbsync import logs
-from kbsync.assembly import Installation
 from kbsync.config.model import folder_config
 from kbsync.daemon import Daemon
+from kbsync.installation import Installation
+from kbsync.signals import ENDING, Signals
 from kbsync.state.connection import open_reader, unbind
 
 EVERY = 0.1
@@ -111,12 +114,14 @@ def pss_mib(pid: int) -> float:
     return 0.0
 
 
-def kbsync(*words: str | Path) -> Ran:
-    """One run, to its end."""
+def kbsync(*words: str | Path, cage: Cage | None = None) -> Ran:
+    """One run, to its end, in a cage if there is one."""
     began = time.perf_counter()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
-            [sys.executable, "-m", "kbsync", *map(os.fspath, words)], stdout=out, stderr=err
+            [*(cage.entrance if cage else ()), sys.executable, "-m", "kbsync", *map(os.fspath, words)],
+            stdout=out,
+            stderr=err,
         )
         peak = Peak(process.pid)
         code = process.wait()
@@ -207,7 +212,8 @@ def main() -> None:
     logs.configure(style="json", level="warning")
     folder, state = map(Path, sys.argv[1:])
     installation = Installation(folder_config(folder), state)
-    print(asyncio.run(probed(Daemon(installation, lambda: installation))))
+    with Signals(ENDING) as signals:
+        print(asyncio.run(probed(Daemon(installation, lambda: installation, signals))))
 
 
 if __name__ == "__main__":

@@ -30,11 +30,12 @@ from tree import build
 from zhipu_rig import KEY, KNOWLEDGE_ID, Mirror, _watched
 
 from kbsync import daemon, logs
-from kbsync.assembly import Installation, opened
+from kbsync.assembly import opened
 from kbsync.config.loader import load
 from kbsync.core.model import SELECTED, Kind, Presence, Purpose, Status, Upload, UploadState
 from kbsync.engine.terms import Terms
 from kbsync.engine.tree import StateTree
+from kbsync.installation import Installation
 from kbsync.source.scanner import Listing, scan
 from kbsync.standin.server import Server
 from kbsync.standin.zhipu import application

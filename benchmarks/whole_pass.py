@@ -18,12 +18,13 @@ from pathlib import Path
 from statistics import median
 
 from kbsync import daemon, logs
-from kbsync.assembly import Installation, opened
+from kbsync.assembly import opened
 from kbsync.config.model import folder_config
 from kbsync.core.model import SELECTED, Kind, Presence, Status
 from kbsync.core.select import Rules
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.tree import StateTree
+from kbsync.installation import Installation
 from kbsync.source.scanner import Listing, scan
 from kbsync.state.entries import Entry
 from kbsync.state.folders import join

@@ -89,6 +89,7 @@ class Listed:
     """One row of a target's list. None: the target does not say. `created`: seconds since the epoch.
 
     `path`, `digest`, `upload_id` and `recipe` come back only from targets that keep our marker.
+    `addresses`: what may be the address of the page that it was made from.
     """
 
     remote_id: str
@@ -100,6 +101,7 @@ class Listed:
     digest: str | None = None
     upload_id: int | None = None
     recipe: str | None = None
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,14 @@ class Reembeds(Protocol):
 
 
 @runtime_checkable
+class Refreshes(Protocol):
+    """Can fetch the page of a link document anew, the document keeping its id."""
+
+    async def refresh(self, document: Outgoing) -> None:
+        """Fetch the page of the document `replaces`; repeatable. Accepted is not done: `status` says."""
+
+
+@runtime_checkable
 class Unhurried(Protocol):
     """Can be asked slowly, for what nobody waits for."""
 
@@ -195,11 +205,37 @@ class Measured(Protocol):
 
 
 @runtime_checkable
+class TellsTime(Protocol):
+    """Learns from its answers how far the two clocks are apart."""
+
+    @property
+    def clock_apart(self) -> float | None:
+        """Seconds by which its service's clock is ahead of ours, by its last answer; None: not known."""
+
+
+@runtime_checkable
 class Reslices(Protocol):
     """Can cut a document anew under other settings, its bytes unchanged."""
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
         """Accepted is not done: `status` says. Raises `NotOffered` where the target has no such call."""
+
+
+@runtime_checkable
+class Recuts(Reslices, Protocol):
+    """May be told by its config to cut also a document that serves anew, where it lies."""
+
+    @property
+    def recuts(self) -> bool:
+        """It is told so. Nobody promises that the old slices are found until the new ones are."""
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """Can say what its recipes mean."""
+
+    def describe(self, recipe: str) -> str:
+        """The settings that a recipe stands for, as the config calls them; '' for one of another's."""
 
 
 @runtime_checkable
@@ -241,6 +277,14 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """A picture that stands in a passage as `placeholder`. `url` lets anybody see it: never kept."""
+
+    placeholder: str
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """A piece of a document that matched. `page` is 1-based where known; `line` 1-based where known."""
 
@@ -249,6 +293,7 @@ class Passage:
     page: int | None = None
     line: int | None = None
     score: float = 0.0
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +325,17 @@ class Reranks(Protocol):
         """It has one, so `Query.rerank` can be kept."""
 
 
+@runtime_checkable
+class Illustrates(Protocol):
+    """Has pictures behind placeholders in the text of passages, and is asked for them apart."""
+
+    async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
+        """The hits in their order, with the images that their passages name, as far as they can be had.
+
+        One request at most for each document. Raises no `TargetError`.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """What the target made of a document: number of chunks and the extracted text."""
@@ -298,12 +354,16 @@ class Explains(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a target is given besides its own settings: folders it may write in, and whether it may."""
+    """What a target is given besides its own settings: folders it may write in, and whether it may.
+
+    `hears`: somebody listens to what the service calls back.
+    """
 
     mirror: str
     state_dir: Path
     spool_dir: Path
     read_only: bool = False
+    hears: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,63 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import structlog
 
-from kbsync.assembly import Installation, opened, plan_of
-from kbsync.config.model import MirrorConfig
+from kbsync.assembly import opened, plan_of
+from kbsync.config.model import Config, MirrorConfig
 from kbsync.contract import Target
 from kbsync.engine.clock import SystemClock
-from kbsync.engine.mirror import FAILING, MirrorRun, Site
+from kbsync.engine.halts import FAILING
+from kbsync.engine.mirror import MirrorRun, Site
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.outcomes import Happened
 from kbsync.engine.threads import Threads, apart
 from kbsync.engine.watching import Watching
 from kbsync.errors import KbsyncError, StateError, UsageError
+from kbsync.installation import Installation
+from kbsync.notify.teller import Teller
+from kbsync.sdnotify import Notifier
+from kbsync.signals import ENDING, Signals, Tell
 from kbsync.state.store import Store
+from kbsync.supervised import Supervised
+from kbsync.web.listening import Listening
 
 log = structlog.get_logger("kbsync")
 
 LOOK_AT_STATE = 5.0
 """Seconds between two looks at whether the state is still the file that was opened."""
 
-STOP_SECONDS = 1.2
-STOP_LATEST = 1.6
-"""SIGTERM has two seconds in all. A thread that parses or makes vectors cannot be cut off, but the process
-can: the journal is made for that."""
-
-Arm = Callable[[int], None]
-"""Told the exit code when a signal asks the process to end."""
-
-
-def _nobody(_code: int) -> None:
-    """For callers that need no hard end."""
-
-
-@contextlib.contextmanager
-def hard_end() -> Iterator[Arm]:
-    """What runs within ends at the latest `STOP_LATEST` seconds after the given `arm` was called."""
-    timers: list[threading.Timer] = []
-
-    def arm(code: int) -> None:
-        timer = threading.Timer(STOP_LATEST, os._exit, (code,))
-        timer.daemon = True
-        timer.start()
-        timers.append(timer)
-
-    try:
-        yield arm
-    finally:
-        for timer in timers:
-            timer.cancel()
+STOP_SECONDS = 0.9
+"""For a mirror to end by itself: half a second for what is being sent, and the rest to write it down."""
 
 
 @dataclass(slots=True)
@@ -90,11 +68,13 @@ def tell_damage(sentence: str) -> None:
     log.error("state.set_aside", detail=sentence)
 
 
-def mirror_run(installation: Installation, mirror: MirrorConfig, store: Store) -> MirrorRun:
-    """A mirror ready to begin."""
+def mirror_run(
+    installation: Installation, mirror: MirrorConfig, store: Store, *, hears: bool = False
+) -> MirrorRun:
+    """A mirror ready to begin. `hears`: what its service calls back is listened to."""
 
     async def open_target() -> Target:
-        return await asyncio.to_thread(installation.target, mirror)
+        return await asyncio.to_thread(installation.target, mirror, hears=hears)
 
     names = [m.name for m in installation.config.mirrors]
     site = Site(installation.spool_dir, names, installation.cure, installation.mirror_renamed)
@@ -105,29 +85,38 @@ def mirror_run(installation: Installation, mirror: MirrorConfig, store: Store) -
 
 def note(mirror: str, event: Happened) -> None:
     """One canonical line for every finished document."""
-    fields = {
+    fields: dict[str, Any] = {
         "mirror": mirror,
         "path": event.path,
         "document_id": event.document_id,
+        "upload_id": event.upload,
+        "size": event.size,
         "attempt": event.attempt,
         "seconds": round(event.seconds, 3),
     }
-    if event.event not in ("document.deleted", "document.retired"):
-        fields |= {"size": event.size, "indexing_seconds": round(event.indexing, 3)}
+    if event.phases is not None:
+        fields |= {f"{name}_seconds": round(seconds, 3) for name, seconds in event.phases.items()}
     if event.event == "document.failed":
         log.warning(event.event, reason=event.reason, code=event.code, **fields)
     else:
         log.info(event.event, **fields)
 
 
-async def once(installation: Installation, watch: Watcher | None = None, arm: Arm = _nobody) -> OnceEnd:
-    """One pass of every mirror, side by side. `arm` is told when a signal cuts it short.
+async def once(
+    installation: Installation, watch: Watcher | None = None, signals: Signals | None = None
+) -> OnceEnd:
+    """One pass of every mirror, side by side; the first of the `signals` cuts it short.
 
     Raises `LockedError`, `UsageError` or `StateError` at the start.
     """
     began = time.monotonic()
     stop, caught = asyncio.Event(), list[int]()
-    with _signals(stop, caught, arm), opened(installation, tell_damage) as store:
+
+    def receive(number: int) -> None:
+        caught.append(number)
+        stop.set()
+
+    with _heeding(signals, receive), opened(installation, tell_damage) as store:
         runs = Runs(store, {m.name: mirror_run(installation, m, store) for m in installation.mirrors})
         shown = asyncio.create_task(_shown(watch, runs))
         asyncio.get_running_loop().set_default_executor(Threads())
@@ -167,59 +156,88 @@ async def _until_done_or_stopped(passes: asyncio.Future[list[PassEnd]], stop: as
 
 
 @contextlib.contextmanager
-def _signals(stop: asyncio.Event, caught: list[int], arm: Arm) -> Iterator[None]:
-    def receive(number: int) -> None:
-        caught.append(number)
-        arm(128 + number)
-        stop.set()
-
-    with _heeding({number: partial(receive, number) for number in (signal.SIGTERM, signal.SIGINT)}):
+def _heeding(signals: Signals | None, receive: Tell) -> Iterator[None]:
+    """Within, each signal is received in the loop."""
+    if signals is None:
         yield
-
-
-@contextlib.contextmanager
-def _heeding(calls: Mapping[int, Callable[[], None]]) -> Iterator[None]:
-    """Within, each signal makes its call in the loop."""
+        return
     loop = asyncio.get_running_loop()
-    for number, call in calls.items():
-        loop.add_signal_handler(number, call)
-    try:
+
+    def pass_on(number: int) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(receive, number)
+
+    with signals.told_to(pass_on):
         yield
-    finally:
-        for number in calls:
-            loop.remove_signal_handler(number)
 
 
 Reload = Callable[[], Installation]
 """Reads the config again; raises `UsageError` when it is no good."""
 
 
+def _watched(installation: Installation) -> Config:
+    """The config with the mirrors that are at work here only."""
+    return replace(installation.config, mirrors=tuple(installation.mirrors))
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A mirror that is watched: how to end it, and whether it has begun, or said why not."""
+
+    config: MirrorConfig
+    stop: asyncio.Event
+    begun: asyncio.Event
+    task: asyncio.Task[None]
+
+
 class Daemon:
     """Watches every mirror until SIGTERM or SIGINT; SIGHUP reads the config again."""
 
-    def __init__(self, installation: Installation, reload: Reload, arm: Arm = _nobody) -> None:
-        """`arm` is told when it is asked to stop."""
+    def __init__(
+        self,
+        installation: Installation,
+        reload: Reload,
+        signals: Signals | None = None,
+        on_config: Callable[[Config], None] = lambda _config: None,
+        notifier: Notifier | None = None,
+    ) -> None:
+        """`on_config` gets each new config that is taken; `notifier` tells the service manager."""
         self._installation = installation
         self._reload = reload
-        self._arm = arm
+        self._signals = signals
+        self._on_config = on_config
+        self._supervised = Supervised(notifier or Notifier({}), SystemClock())
         self._stop = asyncio.Event()
         self._hup = asyncio.Event()
         self._lost = asyncio.Event()
-        self._tasks: dict[str, tuple[MirrorConfig, asyncio.Event, asyncio.Task[None]]] = {}
+        self._kept: dict[str, Kept] = {}
+        self._runs: dict[str, MirrorRun] = {}
+        self._listening = Listening(self._runs, installation.state_file, installation.cure)
+        self._teller = Teller(self._runs)
 
     async def run(self) -> None:
         """Until told to stop. Raises `LockedError`, `UsageError` or `StateError` at the start only."""
         asyncio.get_running_loop().set_default_executor(Threads())
-        end = self._end_soon
-        calls: dict[int, Callable[[], None]] = {
-            signal.SIGTERM: end,
-            signal.SIGINT: end,
-            signal.SIGHUP: self._hup.set,
-        }
-        with _heeding(calls):
-            await self._work()
-            while not self._stop.is_set():
-                await self._work_again()
+        with _heeding(self._signals, self._receive):
+            await asyncio.sleep(0)  # what came before there was a loop is received here
+            keeping = [asyncio.create_task(work) for work in (self._listening.keep(), self._teller.keep())]
+            try:
+                if not self._stop.is_set():
+                    await self._work()
+                while not self._stop.is_set():
+                    await self._work_again()
+            finally:
+                for task in keeping:
+                    task.cancel()
+                await asyncio.gather(*keeping, return_exceptions=True)
+                await self._listening.end()
+
+    def _receive(self, number: int) -> None:
+        if number in ENDING:
+            self._supervised.stopping()
+            self._stop.set()
+        elif number == signal.SIGHUP:
+            self._hup.set()
 
     async def _work(self) -> None:
         """On one state file, until told to stop or the file is of no use any more."""
@@ -227,7 +245,10 @@ class Daemon:
         with opened(self._installation, tell_damage) as store:
             loop = asyncio.get_running_loop()
             store.when_damaged(lambda: loop.call_soon_threadsafe(self._lost.set))
-            await self._serve(store)
+            await self._listening.turn_to(_watched(self._installation))
+            self._teller.turn_to(self._installation.config.notify)
+            async with self._supervised.over(store, lambda: list(self._kept)):
+                await self._serve(store)
 
     async def _work_again(self) -> None:
         """With a new state, in which everything that is in the knowledge bases is taken over."""
@@ -235,15 +256,14 @@ class Daemon:
             await self._work()
         except (KbsyncError, OSError) as error:
             log.error("state.failed", reason=str(error))
+        self._supervised.alive()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), LOOK_AT_STATE)
 
-    def _end_soon(self) -> None:
-        self._arm(0)
-        self._stop.set()
-
     async def _serve(self, store: Store) -> None:
         self._adjust(store, self._installation.mirrors)
+        begun = [kept.begun for kept in self._kept.values()]
+        ready = asyncio.create_task(self._supervised.ready_after(begun))
         while not self._stop.is_set() and not self._lost.is_set():
             waiting = [asyncio.create_task(e.wait()) for e in (self._stop, self._hup, self._lost)]
             await asyncio.wait(waiting, timeout=LOOK_AT_STATE, return_when=asyncio.FIRST_COMPLETED)
@@ -252,8 +272,10 @@ class Daemon:
             self._look_at(store)
             if self._hup.is_set() and not self._stop.is_set():
                 self._hup.clear()
-                await self._read_again(store)
-        await self._end(list(self._tasks))
+                with self._supervised.reloading():
+                    await self._read_again(store)
+        ready.cancel()
+        await self._end(list(self._kept))
 
     def _look_at(self, store: Store) -> None:
         """Somebody may have deleted the state, or put another one there."""
@@ -266,37 +288,60 @@ class Daemon:
     def _adjust(self, store: Store, wanted: Sequence[MirrorConfig]) -> None:
         """Start what is wanted and does not run."""
         for mirror in wanted:
-            if mirror.name not in self._tasks:
-                stop = asyncio.Event()
-                run = mirror_run(self._installation, mirror, store)
-                watching = Watching(run, self._installation.state_dir, stop)
-                task = asyncio.create_task(apart(mirror.name, watching.keep()))
-                self._tasks[mirror.name] = (mirror, stop, task)
+            if mirror.name not in self._kept:
+                self._kept[mirror.name] = self._begun(mirror, store)
+
+    def _begun(self, mirror: MirrorConfig, store: Store) -> Kept:
+        run = mirror_run(self._installation, mirror, store, hears=True)
+        run.on_event = partial(self._happened, mirror.name)
+        self._listening.counting.attend(run)
+        self._runs[mirror.name] = run
+        watching = Watching(run, self._installation.state_dir, asyncio.Event())
+        task = asyncio.create_task(apart(mirror.name, watching.keep()))
+        return Kept(mirror, watching.stop, watching.begun, task)
+
+    def _happened(self, mirror: str, event: Happened) -> None:
+        note(mirror, event)
+        self._teller.heard(mirror, event)
+        self._supervised.nudge()
 
     async def _read_again(self, store: Store) -> None:
         """Take the new config whole or not at all; mirrors that did not change go on undisturbed."""
         try:
             new = self._reload()
             wanted = {mirror.name: mirror for mirror in new.mirrors}
+            if new.state_dir != self._installation.state_dir:
+                raise UsageError("state_dir cannot change while kbsync runs; restart it")
+            await self._listening.turn_to(_watched(new))
         except (UsageError, OSError) as error:
-            log.error("config.refused", reason=str(error))
+            self._refuse(str(error))
             return
-        if new.state_dir != self._installation.state_dir:
-            log.error("config.refused", reason="state_dir cannot change while kbsync runs; restart it")
-            return
-        changed = [name for name, (old, _, _) in self._tasks.items() if wanted.get(name) != old]
+        self._teller.turn_to(new.config.notify)
+        changed = [name for name, kept in self._kept.items() if wanted.get(name) != kept.config]
         await self._end(changed)
         self._installation = new
         names = [mirror.name for mirror in new.config.mirrors]
-        await store.write(lambda tx: tx.mirrors.detach_all_but(names))
+        try:
+            await store.write(lambda tx: tx.mirrors.detach_all_but(names))
+        except StateError as error:  # the next start writes it
+            log.error("state.failed", reason=str(error))
         self._adjust(store, list(wanted.values()))
+        self._supervised.complaint = ""
+        self._on_config(new.config)
         log.info("config.read", mirrors=len(wanted), changed=len(changed))
 
+    def _refuse(self, reason: str) -> None:
+        log.error("config.refused", reason=reason)
+        self._supervised.complaint = "the config was refused, the old one goes on"
+        self._supervised.nudge()
+
     async def _end(self, names: Sequence[str]) -> None:
-        ended = [self._tasks.pop(name) for name in names]
-        for _, stop, _ in ended:
-            stop.set()
-        tasks = [task for _, _, task in ended]
+        ended = [self._kept.pop(name) for name in names]
+        for name in names:
+            self._runs.pop(name, None)
+        for kept in ended:
+            kept.stop.set()
+        tasks = [kept.task for kept in ended]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
             for task in late:

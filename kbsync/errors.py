@@ -61,6 +61,10 @@ class NameTaken(Rejected):
     """The target refuses a name it has already: the same bytes can be sent under another."""
 
 
+class Unfit(Rejected):
+    """The document is to blame and nothing else: however many there are, the target is not."""
+
+
 class NotOffered(Rejected):
     """The target has no such call; another way has to be found."""
 

@@ -23,6 +23,14 @@ def share_of(items: Sequence[Any]) -> list[Any]:
     return [items[number] for number in sorted(picked)]
 
 
+def one_of_each_kind(trials: Sequence[Any]) -> list[Any]:
+    """All where all is gone through, else one for each `kind`, always the same."""
+    if SHARE == 1:
+        return list(trials)
+    by_kind = itertools.groupby(sorted(trials, key=lambda trial: trial.kind), lambda trial: trial.kind)
+    return [random.Random(kind).choice(list(those)) for kind, those in by_kind]
+
+
 def boundaries(offset: int = 0) -> Iterator[int]:
     """Numbers of boundaries to stop at, from 1, without an end; other offsets meet other ones."""
     return itertools.count(1 + offset % SHARE, SHARE)

@@ -1,4 +1,4 @@
-"""`kbsync approve`: a person lets exactly the deletions go that are held at this moment."""
+"""`kbsync approve`: a person lets exactly that go which is held at this moment."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from kbsync.cli.paper import Paper, counted
 from kbsync.core.printable import printable
 
 if TYPE_CHECKING:
-    from kbsync.assembly import Installation
     from kbsync.config.model import MirrorConfig
+    from kbsync.installation import Installation
     from kbsync.state.store import Tx
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Held:
-    """What waits in one mirror: holds with their paths, and `folder` where a changed root is to be taken."""
+    """What waits in one mirror: holds with the paths to be deleted, and `renewed`, those to be made anew.
+
+    `folder`: where a changed root is to be taken.
+    """
 
     mirror: str
     holds: tuple[int, ...]
     paths: tuple[str, ...]
+    renewed: tuple[str, ...] = ()
     folder: str = ""
 
 
@@ -35,9 +39,10 @@ class Held:
 @shared_options
 @pass_choices
 def command(choices: Choices, mirror: str | None) -> int:
-    """Let the deletions go that are held now, of MIRROR or of all mirrors, and print them.
+    """Let go what is held now, of MIRROR or of all mirrors, and print it.
 
-    Deletions that are held later ask again. Of a mirror that halted because its folder is another one than
+    That is deletions, and documents to be indexed anew because settings changed. What is held later asks
+    again. Of a mirror that halted because its folder is another one than
     before, the folder as it is now is accepted.
     """
     from kbsync.cli.choosing import choose, glanced
@@ -56,13 +61,18 @@ def command(choices: Choices, mirror: str | None) -> int:
 
 def find_held(mirror: MirrorConfig, tx: Tx) -> Held:
     """What waits for a person in this mirror."""
+    from kbsync.state.holds import RENEWALS
+
     record = tx.mirrors.named(mirror.name)
     if record is None:
         return Held(mirror.name, (), ())
-    holds = tuple(hold.id for hold in tx.holds.current(record.id))
+    holds = [hold.id for hold in tx.holds.current(record.id)]
     paths = sorted({item.path for hold in holds for item in tx.holds.items(hold)})
+    renewals = [hold.id for hold in tx.holds.current(record.id, RENEWALS)]
+    renewed = tx.renewals.paths_in(record.id, renewals)
     is_moved = record.halt is not None and record.halt.reason == "folder-missing" and _is_there(mirror)
-    return Held(mirror.name, holds, tuple(paths), str(mirror.folder) if is_moved else "")
+    folder = str(mirror.folder) if is_moved else ""
+    return Held(mirror.name, (*holds, *renewals), tuple(paths), tuple(renewed), folder)
 
 
 def _is_there(mirror: MirrorConfig) -> bool:
@@ -96,9 +106,14 @@ def _tell(paper: Paper, installation: Installation, waiting: list[Held], choices
     for each in waiting:
         if each.folder:
             paper.line(f"{each.mirror}: {printable(each.folder)} is accepted as it is now")
-        if each.holds:
+        if each.paths:
             paper.line(f"{each.mirror}: {counted(len(each.paths), 'held deletion')} approved")
         for path in each.paths:
             paper.line(f"  {paper.red('-')} {printable(path)}")
+        if each.renewed:
+            which = counted(len(each.renewed), "document")
+            paper.line(f"{each.mirror}: {which} to be indexed anew as settings changed, approved")
+        for path in each.renewed:
+            paper.line(f"  {paper.yellow('~')} {printable(path)}")
     if not choices.quiet:
         paper.line(when(installation))

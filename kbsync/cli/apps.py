@@ -8,13 +8,18 @@ import click
 
 from kbsync.cli.exits import Code
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
-from kbsync.cli.paper import Paper, columns, tell
+from kbsync.cli.paper import Listing, Paper, tell
 from kbsync.core.printable import printable
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
     from kbsync.contract import Application, Applications, Bases
 
+LISTING = Listing(
+    "applications",
+    ("ID", "MODEL", "KNOWLEDGE BASES", "NAME"),
+    "the account has no application; make one with: kbsync kb app create NAME",
+)
 KNOWLEDGE = "Id of a knowledge base it answers from; may be repeated."
 
 
@@ -37,14 +42,7 @@ def list_applications(choices: Choices, as_json: bool) -> int:
     async def work(applications: Applications, _bases: Bases) -> list[dict[str, Any]]:
         return [to_json(one) for one in await applications.all()]
 
-    found = order_application(choices, work)
-    if as_json:
-        Paper().json({"applications": found})
-    elif found:
-        rows = [tuple(_told(one[key]) for key in ("id", "model", "knowledge_bases", "name")) for one in found]
-        columns(Paper(), ("ID", "MODEL", "KNOWLEDGE BASES", "NAME"), rows)
-    elif not choices.quiet:
-        tell("the account has no application; make one with: kbsync kb app create NAME")
+    LISTING.show(order_application(choices, work), _row, as_json=as_json, quiet=choices.quiet)
     return Code.MIRRORED
 
 
@@ -179,6 +177,10 @@ def _print(application: Application, as_json: bool) -> None:
         return
     for key, value in found.items():
         paper.line(f"{key.replace('_', ' ') + ':':<17}{_told(value)}")
+
+
+def _row(found: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(_told(found[key]) for key in ("id", "model", "knowledge_bases", "name"))
 
 
 def _told(value: str | list[str]) -> str:

@@ -15,10 +15,10 @@ from kbsync.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from kbsync.assembly import Installation
     from kbsync.cli.finding import Found
     from kbsync.config.model import MirrorConfig
     from kbsync.contract import Answers, Bases, Passage, Sources
+    from kbsync.installation import Installation
 
 
 @click.command(
@@ -50,16 +50,19 @@ def command(choices: Choices, question: tuple[str, ...], app: str | None, whole:
 
 async def _ask(choices: Choices, question: str, app: str | None, *, streamed: bool, as_json: bool) -> None:
     from kbsync.cli.choosing import choose
-    from kbsync.cli.counter import answers, one_remote, opened
+    from kbsync.cli.counter import answers, one_to_ask, opened
+    from kbsync.cli.finding import illustrated
 
     installation = choose(choices)
-    mirror = one_remote(installation)
+    mirror = one_to_ask(installation, question)
     async with opened(installation, mirror) as target:
-        answering, bases = answers(target, mirror)
+        answering, bases = answers(target, installation, mirror, question)
         app = app or await _only(answering, bases)
         pieces = answering.answer(question, app, streamed=streamed)
         text, sources = await _written(pieces, None if as_json else Paper())
-    cited = _cited(installation, mirror, sources)
+        cited = _cited(installation, mirror, sources)
+        if as_json:
+            cited = await illustrated(target, cited)
     if as_json:
         Paper().json(_json(mirror, text, sources, cited))
     else:
@@ -128,6 +131,8 @@ def _place(passage: Passage) -> str:
 
 
 def _json(mirror: MirrorConfig, text: str, sources: Sources | None, cited: list[Found]) -> dict[str, Any]:
+    from kbsync.cli.finding import images_json
+
     return {
         "answer": text,
         "mirror": mirror.name,
@@ -139,7 +144,13 @@ def _json(mirror: MirrorConfig, text: str, sources: Sources | None, cited: list[
                 "abs_path": str(found.absolute),
                 "document_id": found.hit.remote_id,
                 "passages": [
-                    {"text": each.text, "page": each.page, "line": each.line} for each in found.hit.passages
+                    {
+                        "text": each.text,
+                        "page": each.page,
+                        "line": each.line,
+                        **images_json(each.images),
+                    }
+                    for each in found.hit.passages
                 ],
             }
             for found in cited

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync.assembly import Installation, ask
 from kbsync.cli.choosing import prepare
 from kbsync.core.printable import printable
+from kbsync.installation import Installation, ask
 from kbsync.state import lock
 from kbsync.state.store import Store, Tx
 

@@ -15,7 +15,7 @@ from kbsync.core.printable import printable
 from kbsync.errors import StateError, UsageError
 
 if TYPE_CHECKING:
-    from kbsync.assembly import Installation
+    from kbsync.installation import Installation
     from kbsync.state.store import Glance
 
 
@@ -46,7 +46,7 @@ def _chosen(choices: Choices, environ: Mapping[str, str], here: bool) -> Install
 
 def _of_folder(choices: Choices, folder: Path, environ: Mapping[str, str]) -> Installation:
     """One folder is one mirror, whichever symlink led there: it goes by its real name."""
-    from kbsync.assembly import Installation
+    from kbsync.installation import Installation
 
     real = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
     if real.exists() and not real.is_dir():
@@ -58,8 +58,8 @@ def _of_folder(choices: Choices, folder: Path, environ: Mapping[str, str]) -> In
 
 
 def _of_config(choices: Choices, file: Path, environ: Mapping[str, str]) -> Installation:
-    from kbsync.assembly import Installation
     from kbsync.config.loader import load
+    from kbsync.installation import Installation
 
     config = load(file, environ)
     state_dir = places.state_dir(environ, explicit=choices.state_dir, config=config)
@@ -137,7 +137,7 @@ def glanced(installation: Installation) -> Glance:
 
 def look_at(installation: Installation) -> Glance | None:
     """The state, for looking only; None where there is none yet. Raises `StateError` with what to run."""
-    from kbsync.assembly import glance
+    from kbsync.installation import glance
     from kbsync.state.connection import DamagedError
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -10,15 +11,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from kbsync.assembly import Installation
 from kbsync.cli.choosing import choose, look_at
 from kbsync.cli.exits import Code, OfMirror, concerning
 from kbsync.cli.options import Choices
-from kbsync.cli.paper import counted, sized, tell
+from kbsync.cli.paper import counted, tell
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
 from kbsync.contract import Answers, Applications, BaseCard, Bases, ManagesBases, Target
 from kbsync.core.printable import printable
+from kbsync.core.sizes import sized
 from kbsync.errors import NotOffered, Rejected, UsageError
+from kbsync.installation import Installation
 
 if TYPE_CHECKING:
     from kbsync.state.store import Tx
@@ -34,7 +36,8 @@ def order(choices: Choices, work: Callable[[Bases, Installation], Awaitable[Valu
     async def served() -> Value:
         async with opened(installation, mirror) as target:
             if not isinstance(target, ManagesBases):
-                raise UsageError(f"a target of type {mirror.target.type} has no such commands")
+                kind = mirror.target.type
+                raise UsageError(f"knowledge bases of type {kind} are not managed from here; use its console")
             return await work(target.bases, installation)
 
     return asyncio.run(served())
@@ -47,31 +50,58 @@ def order_application(choices: Choices, work: Callable[[Applications, Bases], Aw
 
     async def served() -> Value:
         async with opened(installation, mirror) as target:
-            answering, bases = answers(target, mirror)
-            return await work(answering.applications, bases)
+            if not isinstance(target, Answers) or not isinstance(target, ManagesBases):
+                raise UsageError(f"a target of type {mirror.target.type} has no applications")
+            return await work(target.applications, target.bases)
 
     return asyncio.run(served())
 
 
-def answers(target: Target, mirror: MirrorConfig) -> tuple[Answers, Bases]:
+def answers(
+    target: Target, installation: Installation, mirror: MirrorConfig, question: str
+) -> tuple[Answers, Bases]:
     """The target as what answers questions. Raises `UsageError` where it does not."""
     if not isinstance(target, Answers) or not isinstance(target, ManagesBases):
-        raise UsageError(f"a target of type {mirror.target.type} answers no questions; use kbsync search")
+        reason = f"a target of type {mirror.target.type} writes no answers"
+        raise UsageError(f"{mirror.name}: {reason}; {_search_instead(installation, question, mirror)}")
     return target, target.bases
+
+
+def one_to_ask(installation: Installation, question: str) -> MirrorConfig:
+    """As `one_remote`; where no mirror has a service the passages can still be searched for."""
+    if any(map(_is_remote, installation.mirrors)):
+        return one_remote(installation)
+    reason = f"{_names(installation.mirrors)}: an embedded knowledge base writes no answers"
+    raise UsageError(f"{reason}; {_search_instead(installation, question, *installation.mirrors)}")
+
+
+def _search_instead(installation: Installation, question: str, *mirrors: MirrorConfig) -> str:
+    chosen = [] if len(installation.config.mirrors) == 1 else [f"--mirror {one.name}" for one in mirrors]
+    command = " ".join(("search", *chosen, shlex.quote(question)))
+    return f"search its passages: {installation.cure(command)}"
 
 
 def one_remote(installation: Installation) -> MirrorConfig:
     """The only mirror with a service behind it. Raises `UsageError` where there is none, or several."""
-    remote = [each for each in installation.mirrors if not isinstance(each.target, LocalTargetConfig)]
+    remote = list(filter(_is_remote, installation.mirrors))
     if not remote:
-        names = ", ".join(each.name for each in installation.mirrors)
         raise UsageError(
-            f"{names}: an embedded knowledge base is made by itself; this is about mirrors of a service"
+            f"{_names(installation.mirrors)}: an embedded knowledge base is made by itself; "
+            "this is about mirrors of a service"
         )
     if len(remote) > 1:
-        names = ", ".join(each.name for each in remote)
-        raise UsageError(f"several mirrors have a service behind them; name one with --mirror: {names}")
+        raise UsageError(
+            f"several mirrors have a service behind them; name one with --mirror: {_names(remote)}"
+        )
     return remote[0]
+
+
+def _is_remote(mirror: MirrorConfig) -> bool:
+    return not isinstance(mirror.target, LocalTargetConfig)
+
+
+def _names(mirrors: Sequence[MirrorConfig]) -> str:
+    return ", ".join(each.name for each in mirrors)
 
 
 @asynccontextmanager

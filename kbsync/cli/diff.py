@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kbsync.cli.paper import Paper, Style, counted, sized
+from kbsync.cli.paper import Paper, Style, counted
 from kbsync.core.printable import printable
-from kbsync.engine.plan import LeftOut, MirrorPlan, Planned
+from kbsync.core.sizes import sized
+from kbsync.engine.plan import RECIPE, LeftOut, MirrorPlan, Planned
 
 DESELECTED = "deselected"
 """The cause of a deletion whose file is there, but no longer selected."""
@@ -57,6 +58,9 @@ def _kinds(paper: Paper, plan: MirrorPlan) -> Iterator[Kind]:
     yield Kind("!", paper.red, _gone(plan.held), _with_size, "deletions that wait for `approve`:")
     why = "no longer selected, and waiting for `approve`:"
     yield Kind("!", paper.red, _deselected(plan.held), _with_size, why)
+    renewals = [item for item in plan.held if item.cause == RECIPE]
+    why = f"to be indexed anew as settings changed ({_sized_all(renewals)}), waiting for `approve`:"
+    yield Kind("!", paper.red, renewals, _with_size, why)
 
 
 def _of_kind(paper: Paper, kind: Kind, limit: int | None) -> Iterator[str]:
@@ -82,11 +86,15 @@ def _renamed(item: Planned) -> str:
 
 
 def _gone(items: Sequence[Planned]) -> list[Planned]:
-    return [item for item in items if item.cause != DESELECTED]
+    return [item for item in items if item.cause not in (DESELECTED, RECIPE)]
 
 
 def _deselected(items: Sequence[Planned]) -> list[Planned]:
     return [item for item in items if item.cause == DESELECTED]
+
+
+def _sized_all(items: Sequence[Planned]) -> str:
+    return f"{counted(len(items), 'document')}, {sized(sum(item.size for item in items))}"
 
 
 def _left_out(paper: Paper, failed: Sequence[LeftOut], limit: int | None) -> Iterator[str]:

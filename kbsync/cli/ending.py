@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from kbsync.assembly import Installation
 from kbsync.cli.paper import counted, lasting
 from kbsync.cli.standing import LISTED, Standing
 from kbsync.core.printable import printable
-from kbsync.engine.status import DELETIONS_HELD
+from kbsync.engine.status import DELETIONS_HELD, RECIPE_HELD
+from kbsync.installation import Installation
 
 if TYPE_CHECKING:
     from kbsync.daemon import OnceEnd
@@ -71,11 +71,11 @@ def _halted(stand: Standing) -> Iterator[str]:
 
 
 def _held(installation: Installation, stand: Standing) -> Iterator[str]:
-    lines = [f"{path}: its deletion is held" for path in stand.held]
+    lines = [f"{path}: {why}" for path, why in stand.held]
     yield from _listed(stand, lines, of=stand.status.documents.held, all_of_them=installation)
     name, halt = stand.status.name, stand.status.halt
-    if stand.held and halt is not None and halt.reason != DELETIONS_HELD:
-        yield f"{name}: to let held deletions go: {installation.cure(f'approve {name}')}"
+    if stand.held and halt is not None and halt.reason not in (DELETIONS_HELD, RECIPE_HELD):
+        yield f"{name}: to let go what is held: {installation.cure(f'approve {name}')}"
 
 
 def _busy(stand: Standing) -> Iterator[str]:

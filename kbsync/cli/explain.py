@@ -12,8 +12,8 @@ from kbsync.cli.paper import Paper
 from kbsync.core.printable import printable, printable_lines
 
 if TYPE_CHECKING:
-    from kbsync.assembly import Installation
     from kbsync.engine.explain import PathExplanation
+    from kbsync.installation import Installation
 
 
 @click.command(

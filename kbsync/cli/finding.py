@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kbsync.assembly import Installation
 from kbsync.cli.choosing import look_at, not_yet
 from kbsync.cli.exits import Code, OfMirror, concerning
 from kbsync.cli.locating import located, narrowed
 from kbsync.config.model import MirrorConfig
-from kbsync.contract import Hit, Query, Reranks, Searches, Target
+from kbsync.contract import Hit, Illustrates, Image, Query, Reranks, Searches, Target
 from kbsync.errors import UsageError
+from kbsync.installation import Installation
 from kbsync.state.mirrors import MirrorRecord
 
 MOST_FOUND = 1000
@@ -37,28 +38,69 @@ class Found:
         return self.mirror.folder / self.path
 
 
-def find(installation: Installation, query: Query) -> list[Found]:
-    """The best documents of all mirrors. Raises `UsageError` before anything was mirrored."""
-    return asyncio.run(_find(installation, query))
+def find(installation: Installation, query: Query, *, images: bool = True) -> list[Found]:
+    """The best documents of all mirrors. Raises `UsageError` before anything was mirrored.
+
+    `images`: with the pictures in their passages, where a target has such.
+    """
+    return asyncio.run(_find(installation, query, images))
 
 
-async def _find(installation: Installation, query: Query) -> list[Found]:
+async def _find(installation: Installation, query: Query, images: bool) -> list[Found]:
+    async with searching(installation) as search:
+        return await search(query, images)
+
+
+Search = Callable[[Query, bool], Awaitable[list[Found]]]
+"""The best documents of all mirrors for a query, with images or without."""
+
+
+@asynccontextmanager
+async def searching(installation: Installation) -> AsyncIterator[Search]:
+    """The targets, open for one search after the other. Raises `UsageError` before anything was mirrored."""
     async with AsyncExitStack() as stack:
         opened = [(mirror, await _opened(installation, mirror, stack)) for mirror in installation.mirrors]
         searchable = [(mirror, target) for mirror, target in opened if target is not None]
         if not searchable:
             raise not_yet(installation)
-        if query.rerank:
-            _check_rank(searchable)
-        answers = await asyncio.gather(
-            *(_answer(installation, mirror, target, query) for mirror, target in searchable)
-        )
+        yield partial(_search, installation, searchable)
+
+
+async def _search(
+    installation: Installation,
+    searchable: Sequence[tuple[MirrorConfig, Searches]],
+    query: Query,
+    images: bool,
+) -> list[Found]:
+    if query.rerank:
+        _check_rank(searchable)
+    answers = await asyncio.gather(
+        *(_answer(installation, mirror, target, query) for mirror, target in searchable)
+    )
     found = [
         Found(mirror, path, hit)
         for (mirror, _), hits in zip(searchable, answers, strict=True)
         for path, hit in located(installation, mirror, hits, query)
     ]
-    return sorted(found, key=lambda each: -each.hit.score)[: query.top_k]
+    best = sorted(found, key=lambda each: -each.hit.score)[: query.top_k]
+    return await _with_images(best, searchable) if images else best
+
+
+async def _with_images(found: list[Found], targets: Sequence[tuple[MirrorConfig, object]]) -> list[Found]:
+    """Only of what is shown, and all mirrors at once."""
+    by_mirror = {mirror.name: target for mirror, target in targets}
+    shown = {name: [each for each in found if each.mirror.name == name] for name in by_mirror}
+    drawn = await asyncio.gather(*(illustrated(by_mirror[name], each) for name, each in shown.items()))
+    again = dict(zip(shown, map(iter, drawn), strict=True))
+    return [next(again[each.mirror.name]) for each in found]
+
+
+async def illustrated(target: object, found: list[Found]) -> list[Found]:
+    """What one target found, in its order, with the pictures in it."""
+    if not found or not isinstance(target, Illustrates):
+        return found
+    hits = await target.illustrated([each.hit for each in found])
+    return [replace(each, hit=hit) for each, hit in zip(found, hits, strict=True)]
 
 
 async def _answer(
@@ -129,16 +171,24 @@ def to_json(found: Found) -> dict[str, Any]:
         "page": best.page if best else None,
         "mirror": found.mirror.name,
         "modified": timestamp(found.hit.modified),
+        **images_json(best.images if best else ()),
         "passages": [
             {
                 "text": passage.text,
                 "headings": list(passage.headings),
                 "page": passage.page,
                 "score": round(passage.score, 6),
+                **images_json(passage.images),
             }
             for passage in found.hit.passages
         ],
     }
+
+
+def images_json(images: Sequence[Image]) -> dict[str, Any]:
+    """The field `images`, where there are any."""
+    listed = [{"placeholder": each.placeholder, "url": each.url} for each in images]
+    return {"images": listed} if listed else {}
 
 
 def timestamp(seconds: float | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from kbsync.cli.paper import Paper, cells
+from kbsync.cli.paper import Paper, cells, counted
 from kbsync.core.printable import printable
 from kbsync.targets.local.snippet import Snippet, snippet
 
@@ -17,16 +17,19 @@ LINES = 2
 INDENT = "    "
 
 
-def print_hits(paper: Paper, hits: Sequence[Found], query: str) -> None:
-    """Each document with its best passage; best first."""
+def print_hits(paper: Paper, hits: Sequence[Found], query: str, *, numbered: bool = False) -> None:
+    """Each document with its best passage; best first, `numbered` for `kbsync open`."""
     several = len({found.mirror.name for found in hits}) > 1
     for number, found in enumerate(hits):
         if number:
             paper.line()
-        paper.line(_heading(paper, found, several))
+        count = paper.dim(f"{number + 1:>2}  ") if numbered else ""
+        paper.line(count + _heading(paper, found, several))
         if found.hit.passages:
-            for line in _lines(paper, found.hit.passages[0].text, query):
+            for line in excerpt(paper, found.hit.passages[0].text, query):
                 paper.line(INDENT + line)
+            if images := found.hit.passages[0].images:
+                paper.line(INDENT + paper.dim(f"{counted(len(images), 'image')}; --json tells where"))
 
 
 def _heading(paper: Paper, found: Found, several: bool) -> str:
@@ -34,14 +37,15 @@ def _heading(paper: Paper, found: Found, several: bool) -> str:
     path = paper.link(paper.bold(printable(found.path)), found.absolute)
     parts = [paper.dim(f"{found.mirror.name}: ") + path if several else path]
     passage = found.hit.passages[0] if found.hit.passages else None
-    if trail := _trail(found, passage):
+    if trail := trail_of(found, passage):
         parts.append(printable(trail))
     if place := _place(passage):
         parts.append(place)
     return "  ".join([*parts, paper.dim(f"{found.hit.score:.2f}")])
 
 
-def _trail(found: Found, passage: Passage | None) -> str:
+def trail_of(found: Found, passage: Passage | None) -> str:
+    """The way through the headings to a passage, or the document's title; "" where it has neither."""
     headings = passage.headings if passage else ()
     return " › ".join(headings) or found.hit.title or ""
 
@@ -54,7 +58,7 @@ def _place(passage: Passage | None) -> str:
     return "" if passage.line is None else f"line {passage.line}"
 
 
-def _lines(paper: Paper, text: str, query: str) -> Iterator[str]:
+def excerpt(paper: Paper, text: str, query: str) -> Iterator[str]:
     """The snippet on at most two lines, the words that were found in bold."""
     room = max(20, paper.columns - len(INDENT) - 1)
     shown = _fitting(printable(" ".join(text.split())), query, LINES * room - 6)

@@ -1,39 +1,146 @@
-"""`kbsync init`: a commented config for a folder."""
+"""`kbsync init`: a commented config for a folder, and what is in that folder."""
 
 from __future__ import annotations
 
 import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kbsync.cli.exits import Code
-from kbsync.cli.options import FOLDER, Choices, examples, pass_choices, shared_options
-from kbsync.cli.paper import Paper
+from kbsync.cli.options import FILE, FOLDER, Choices, examples, pass_choices, shared_options
+from kbsync.cli.paper import Paper, tell
 from kbsync.core.printable import printable, shell_word
-from kbsync.errors import UsageError
+from kbsync.errors import KbsyncError, UsageError
+
+if TYPE_CHECKING:
+    from kbsync.config.model import Config
+    from kbsync.config.target_block import KeyPlace
+    from kbsync.core.model import Limits
+
+PLACEHOLDER = "not-the-key"
+"""Stands for a key while a new config is checked: the environment may not have it yet."""
 
 
-@click.command(epilog=examples("kbsync init docs", "kbsync init docs --config ./kbsync.yaml"))
-@click.argument("directory", metavar="[DIR]", default=Path(), type=FOLDER)
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The lines of a target, and where its key is."""
+
+    lines: list[str]
+    key: KeyPlace | None
+
+
+@click.command(
+    epilog=examples(
+        "kbsync init docs",
+        "kbsync init docs --config ./kbsync.yaml",
+        "kbsync init docs --target TYPE --base ID --key-file ~/.config/kbsync/key",
+    )
+)
+@click.argument("directory", metavar="[DIR]", required=False, type=FOLDER)
+@click.option("--target", metavar="TYPE", help="What kind of knowledge base; default: local.")
+@click.option("--base", metavar="ID", help="The knowledge base at a service.")
+@click.option("--key-env", metavar="NAME", help="The environment variable that holds the service's key.")
+@click.option("--key-file", metavar="FILE", type=FILE, help="The file that holds it, instead.")
 @shared_options
 @pass_choices
-def command(choices: Choices, directory: Path) -> int:
+def command(
+    choices: Choices,
+    directory: Path | None,
+    target: str | None,
+    base: str | None,
+    key_env: str | None,
+    key_file: Path | None,
+) -> int:
     """Write a commented config that mirrors DIR (default: the working directory).
 
     It goes to --config FILE or $XDG_CONFIG_HOME/kbsync/config.yaml (~/.config/kbsync/config.yaml). A file
-    that is there already is left alone.
+    that is there already is left alone. On a terminal what is not given is asked for. A key is never written
+    into it, only where the key is.
     """
-    from kbsync.config.example import commented_config
-
     if choices.folder is not None:
         raise UsageError("init takes the folder as its argument: kbsync init DIR")
+    given = None if directory is None else _checked(directory)
+    place = choices.config or _usual_place()
+    _refuse_taken(place)
+    folder = given or _checked(_asked_folder())
+    kind = _kind(target, asks=directory is None)
+    block = None if kind is None else _block(kind, base, key_env, key_file)
+    config, key = _written(place, folder, block)
+    _say_what_next(place, choices, config, key)
+    return Code.MIRRORED
+
+
+def _asks() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _ask(what: str, default: str | None = None) -> str:
+    answer = click.prompt(what, default=default, err=True)
+    return str(answer).strip()
+
+
+def _asked_folder() -> Path:
+    return Path(os.path.expanduser(_ask("Folder to mirror", "."))) if _asks() else Path()  # noqa: PTH111
+
+
+def _checked(directory: Path) -> Path:
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is a file; name a folder")
-    place = choices.config or _usual_place()
-    _write(place, commented_config(directory))
-    _say_what_next(place, choices)
-    return Code.MIRRORED
+    return directory
+
+
+def _kind(given: str | None, *, asks: bool) -> str | None:
+    """The target's type; None for the embedded one."""
+    from kbsync.config.kinds import not_among
+    from kbsync.config.model import DEFAULT_TARGET, TARGETS
+
+    if given is None and asks and _asks():
+        given = _ask(f"Knowledge base ({', '.join(TARGETS)})", DEFAULT_TARGET)
+    if given is None or given == DEFAULT_TARGET:
+        return None
+    if given not in TARGETS:
+        raise UsageError(f"--target: {not_among(given, TARGETS, 'target type')}")
+    return given
+
+
+def _block(kind: str, base: str | None, key_env: str | None, key_file: Path | None) -> Block:
+    from kbsync.config.target_block import has_key, target_lines, wanted
+
+    key = _key(kind, key_env, key_file) if has_key(kind) else None
+    values = {}
+    for number, one in enumerate(wanted(kind)):
+        known = base if number == 0 else None
+        values[one.key] = known or _required(one.key, one.about, "--base ID" if number == 0 else "")
+    return Block(target_lines(kind, key, values), key)
+
+
+def _required(key: str, about: str, option: str) -> str:
+    if not _asks():
+        raise UsageError(f"{key} ({about}) is not given; add {option or 'it'}, or run init on a terminal")
+    return _ask(f"{key}: {about.removesuffix(', in quotes')}").strip("\"'")
+
+
+def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace:
+    from kbsync.config.target_block import KeyPlace
+
+    if env is not None and file is not None:
+        raise UsageError("--key-env and --key-file exclude each other")
+    if file is None and env is None:
+        usual = f"{kind.upper()}_API_KEY"
+        said = _ask("Environment variable that holds the key, or path of a file", usual) if _asks() else usual
+        file = Path(os.path.expanduser(said)) if "/" in said else None  # noqa: PTH111
+        env = said
+    if file is not None:
+        return KeyPlace(file=os.path.abspath(file))  # noqa: PTH100
+    if env is None or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", env) is None:
+        raise UsageError("that is no name of an environment variable; the key itself is not written down")
+    return KeyPlace(env=env)
 
 
 def _usual_place() -> Path:
@@ -46,10 +153,29 @@ def _usual_place() -> Path:
     return place
 
 
-def _write(place: Path, text: str) -> None:
-    """A new file, 0600 as it may come to hold keys."""
+def _refuse_taken(place: Path) -> None:
     if os.path.lexists(place):
         raise UsageError(f"{place} exists; edit it, or name another file with --config FILE")
+
+
+def _written(place: Path, folder: Path, block: Block | None) -> tuple[Config, KeyPlace | None]:
+    """The new config, read back; one that would not do is not left there."""
+    from kbsync.config.example import commented_config
+    from kbsync.config.loader import load
+
+    _write(place, commented_config(folder, target=None if block is None else block.lines))
+    key = None if block is None else block.key
+    environ = {**os.environ, **({key.env: os.environ.get(key.env) or PLACEHOLDER} if key and key.env else {})}
+    try:
+        return load(place, environ), key
+    except UsageError as error:
+        place.unlink()
+        raise UsageError(f"nothing was written: {error}") from error
+
+
+def _write(place: Path, text: str) -> None:
+    """A new file, 0600 as it may come to hold keys."""
+    _refuse_taken(place)
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
@@ -60,10 +186,55 @@ def _write(place: Path, text: str) -> None:
         file.write(text)
 
 
-def _say_what_next(place: Path, choices: Choices) -> None:
+def _say_what_next(place: Path, choices: Choices, config: Config, key: KeyPlace | None) -> None:
     named = [] if choices.config is None else ["--config", str(place)]
     paper = Paper()
     paper.line(f"wrote {printable(str(place))}")
-    for words, what in ((["--once"], "mirror now"), ([], "mirror, and keep watching")):
+    if choices.quiet:
+        return
+    for line in _found(config):
+        paper.line(line)
+    if key is not None and key.env and not os.environ.get(key.env):
+        paper.line(f"  export {key.env}=…  # the key, before anything else")
+    for words, what in NEXT if key is None else (DOCTOR, *NEXT):
         command = " ".join(map(shell_word, ["kbsync", *words, *named]))
         paper.line(f"  {command}  # {what}")
+
+
+DOCTOR = (("doctor",), "is everything there?")
+NEXT: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("--once",), "mirror now"),
+    ((), "mirror, and keep watching"),
+)
+
+
+def _found(config: Config) -> Iterator[str]:
+    """What is in the folder, as far as it can be looked at."""
+    from kbsync.cli.census import take_census, told
+
+    mirror = config.mirrors[0]
+    try:
+        limits = _limits(config)
+        yield from told(mirror.name, take_census(mirror.folder, limits), is_paid=limits.paid)
+    except (OSError, KbsyncError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        tell(f"{mirror.folder} could not be looked at: {why.lower()}")
+
+
+def _limits(config: Config) -> Limits:
+    """What the target takes; nothing is asked over any network."""
+    import asyncio
+
+    from kbsync.config.places import state_dir
+    from kbsync.installation import Installation
+
+    installation = Installation(config, state_dir(os.environ, config=config))
+
+    async def look() -> Limits:
+        target = await asyncio.to_thread(installation.target_or_stand_in, config.mirrors[0])
+        try:
+            return target.limits
+        finally:
+            await target.aclose()
+
+    return asyncio.run(look())

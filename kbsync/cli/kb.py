@@ -9,14 +9,21 @@ import click
 from kbsync.cli.apps import command as apps
 from kbsync.cli.exits import Code
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
-from kbsync.cli.paper import Paper, columns, sized, tell
+from kbsync.cli.paper import Listing, Paper, tell
 from kbsync.core.printable import printable
+from kbsync.core.sizes import sized
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.assembly import Installation
     from kbsync.contract import BaseCard, Bases, Room
+    from kbsync.installation import Installation
 
+BASES = Listing(
+    "knowledge_bases",
+    ("ID", "DOCUMENTS", "SIZE", "MODEL", "MIRRORS", "NAME"),
+    "the account has no knowledge base; make one with: kbsync kb create NAME",
+)
+MODELS = Listing("models", ("ID", "NAME", "DESCRIPTION"))
 YES = "The name of the knowledge base, instead of being asked for it."
 
 
@@ -50,14 +57,7 @@ def list_bases(choices: Choices, as_json: bool) -> int:
     async def work(bases: Bases, installation: Installation) -> list[dict[str, Any]]:
         return [_json(card, bases, installation) for card in await bases.all()]
 
-    found = order(choices, work)
-    paper = Paper()
-    if as_json:
-        paper.json({"knowledge_bases": found})
-    elif found:
-        columns(paper, ("ID", "DOCUMENTS", "SIZE", "MODEL", "MIRRORS", "NAME"), [_row(one) for one in found])
-    elif not choices.quiet:
-        tell("the account has no knowledge base; make one with: kbsync kb create NAME")
+    BASES.show(order(choices, work), _row, as_json=as_json, quiet=choices.quiet)
     return Code.MIRRORED
 
 
@@ -179,18 +179,13 @@ def models(choices: Choices, as_json: bool) -> int:
     """List the models a knowledge base can have."""
     from kbsync.cli.counter import order
 
-    async def work(bases: Bases, _installation: Installation) -> list[dict[str, str]]:
+    async def work(bases: Bases, _installation: Installation) -> list[dict[str, Any]]:
         return [
             {"id": each.id, "name": each.name, "description": each.description}
             for each in await bases.models()
         ]
 
-    found = order(choices, work)
-    if as_json:
-        Paper().json({"models": found})
-    else:
-        rows = [tuple(map(printable, (each["id"], each["name"], each["description"]))) for each in found]
-        columns(Paper(), ("ID", "NAME", "DESCRIPTION"), rows)
+    MODELS.show(order(choices, work), _model_row, as_json=as_json, quiet=choices.quiet)
     return Code.MIRRORED
 
 
@@ -259,3 +254,7 @@ def _told(key: str, value: Any) -> str:
 def _row(found: dict[str, Any]) -> tuple[str, ...]:
     keys = ("id", "documents", "bytes", "model", "mirrors", "name")
     return tuple(_told(key, found[key]) for key in keys)
+
+
+def _model_row(found: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(printable(found[key]) for key in ("id", "name", "description"))

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from kbsync.assembly import Installation
 from kbsync.cli.choosing import look_at
 from kbsync.config.model import MirrorConfig
 from kbsync.contract import Hit, Query
-from kbsync.core.model import Upload, UploadState
+from kbsync.core.model import Upload
+from kbsync.engine.located import SHOWN, Located, looked_up, once
 from kbsync.errors import UsageError
+from kbsync.installation import Installation
 from kbsync.state.store import Tx
-
-SHOWN = (UploadState.SERVING, UploadState.HELD, UploadState.INDEXING)
-"""States of documents that stand for a file as it is, or is about to be."""
 
 MOST_NAMED = 200
 """Documents that a search is limited to by their ids; beyond, what is found is selected from."""
 
-Located = tuple[str, Hit]
 Selector = Callable[[str, float | None], bool]
 """Whether a path and the time its file was changed (epoch seconds) are meant."""
 
@@ -39,11 +36,11 @@ def located(
     if state is None:
         return told
     try:
-        found = state.read(lambda tx: _looked_up(tx, mirror, hits))
+        found = state.read(lambda tx: looked_up(tx, mirror.name, hits))
     finally:
         state.close()
     selects = _selector(query)
-    return _once([(path, hit) for path, hit in found if selects(path, hit.modified)])
+    return once([(path, hit) for path, hit in found if selects(path, hit.modified)])
 
 
 def narrowed(installation: Installation, mirror: MirrorConfig, query: Query) -> Query:
@@ -78,32 +75,6 @@ def _is_selected(tx: Tx, mirror: int, row: Upload, selects: Selector) -> bool:
     if entry is None:
         return False
     return selects(entry.path, entry.stamp.mtime_ns / 1e9)
-
-
-def _looked_up(tx: Tx, mirror: MirrorConfig, hits: Sequence[Hit]) -> list[Located]:
-    record = tx.mirrors.named(mirror.name)
-    if record is None or record.binding is None:
-        return []
-    found = []
-    for hit in hits:
-        path = _path(tx.uploads.by_remote(record.binding, hit.remote_id))
-        entry = None if path is None else tx.entries.get(record.id, path)
-        if path is not None and entry is not None:
-            found.append((path, replace(hit, path=path, modified=entry.stamp.mtime_ns / 1e9)))
-    return found
-
-
-def _path(rows: Sequence[Upload]) -> str | None:
-    return next((row.path for row in rows if row.path is not None and row.state in SHOWN), None)
-
-
-def _once(found: Sequence[Located]) -> list[Located]:
-    """An old and a new version may both be found for a moment: the better one stands for the file."""
-    best: dict[str, Hit] = {}
-    for path, hit in found:
-        if path not in best or hit.score > best[path].score:
-            best[path] = hit
-    return list(best.items())
 
 
 def _selector(query: Query) -> Selector:

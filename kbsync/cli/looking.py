@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from kbsync import logs
-from kbsync.assembly import Installation
 from kbsync.cli.exits import concerning
 from kbsync.cli.options import Choices
 from kbsync.config.model import MirrorConfig
 from kbsync.contract import Target
 from kbsync.engine.plan import Site
+from kbsync.installation import Installation
 
 
 def set_up_logs(choices: Choices) -> None:

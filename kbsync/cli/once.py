@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, TextIO, cast
 
 from kbsync import daemon, logs
-from kbsync.assembly import Installation
 from kbsync.cli import ending
 from kbsync.cli.choosing import choose, prepare
 from kbsync.cli.exits import Code, signalled
@@ -18,6 +17,8 @@ from kbsync.cli.paper import Paper, tell
 from kbsync.cli.progress import watcher
 from kbsync.cli.standing import Standing, code_of_pass, standings
 from kbsync.daemon import OnceEnd
+from kbsync.installation import Installation
+from kbsync.signals import ENDING, HardEnd, Signals, hard_end
 
 
 def once(choices: Choices, *, as_json: bool) -> int:
@@ -26,14 +27,22 @@ def once(choices: Choices, *, as_json: bool) -> int:
     prepare(installation)
     level = choices.log_level or ("error" if choices.quiet else "warning")
     logs.configure(style=choices.log_format, level=level, stream=cast(TextIO, Stderr()))
-    with daemon.hard_end() as arm:
-        end = asyncio.run(daemon.once(installation, watcher(quiet=choices.quiet), arm))
+    with hard_end() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
+        return asyncio.run(_until_told(installation, choices, signals, hard, as_json=as_json))
+
+
+async def _until_told(
+    installation: Installation, choices: Choices, signals: Signals, hard: HardEnd, *, as_json: bool
+) -> Code:
+    """The pass and its results. One that was interrupted waits for no thread after that."""
+    end = await daemon.once(installation, watcher(quiet=choices.quiet), signals)
     stand = standings(installation, end.ends)
     code = signalled(end.signal) if end.signal is not None else code_of_pass(stand)
     if as_json:
         Paper().json(_to_json(installation, end, stand))
     else:
         _say(installation, end, stand, code, choices)
+    hard.now()
     return code
 
 

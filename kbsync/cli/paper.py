@@ -10,6 +10,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,6 +28,11 @@ class Paper:
         self._stream = stream or sys.stdout
         self.is_terminal = self._stream.isatty()
         self._styled = self.is_terminal and is_styled()
+
+    @property
+    def moves(self) -> bool:
+        """A terminal whose cursor can be moved; colours may be unwanted there all the same."""
+        return self.is_terminal and os.environ.get("TERM") not in (None, "", "dumb")
 
     @property
     def columns(self) -> int:
@@ -155,19 +161,34 @@ def columns(paper: Paper, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]
         paper.line(paper.dim(line) if number == 0 else line)
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Things of one kind in columns: `key` is theirs under `--json`, `empty` is told where there are none."""
+
+    key: str
+    head: tuple[str, ...]
+    empty: str = ""
+
+    def show(
+        self,
+        found: Sequence[dict[str, Any]],
+        row: Callable[[dict[str, Any]], tuple[str, ...]],
+        *,
+        as_json: bool,
+        quiet: bool,
+    ) -> None:
+        """All that was found, a line each; on stderr what to do where nothing was."""
+        if as_json:
+            Paper().json({self.key: found})
+        elif found or not self.empty:
+            columns(Paper(), self.head, [row(one) for one in found])
+        elif not quiet:
+            tell(self.empty)
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """`1 document`, `2 documents`, `1,204 documents`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def sized(size: int) -> str:
-    """A number of bytes for people: `812 B`, `4.1 kB`, `12 MB`."""
-    amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 999.5 or unit == "GB":
-            break
-        amount /= 1000
-    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 9.95 else f"{amount:.1f} {unit}"
 
 
 def lasting(seconds: float) -> str:

@@ -11,9 +11,9 @@ from kbsync.cli.options import Choices, examples, json_option, pass_choices, sha
 from kbsync.cli.paper import Paper
 
 if TYPE_CHECKING:
-    from kbsync.assembly import Installation
     from kbsync.config.model import MirrorConfig
     from kbsync.engine.plan import MirrorPlan
+    from kbsync.installation import Installation
     from kbsync.state.store import Glance
 
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": "Show what a pass would do; change nothing.",
     "status": "Show the state of every mirror, or document.",
     "search": "Search the mirrored documents.",
+    "open": "Open a hit of the last search.",
     "ask": "Ask a question, and see what it was answered from.",
     "explain": "Tell why a file is or is not found.",
     "verify": "Compare folder, state and knowledge base.",
@@ -24,9 +25,18 @@ COMMANDS = {
     "forget": "End a mirror.",
     "kb": "Manage knowledge bases at a target.",
     "state": "Back the state up.",
+    "doctor": "Check what kbsync needs, with the cures.",
     "completion": "Print a script for your shell.",
 }
 """Every command with its one line, in the order people meet them; `kbsync.cli.<name>.command` is its code."""
+
+SECTIONS = {
+    "To begin": ("init", "plan", "doctor"),
+    "Every day": ("status", "search", "open", "ask"),
+    "When something is odd": ("explain", "verify", "retry", "approve"),
+    "Now and then": ("forget", "kb", "state", "completion"),
+}
+"""How `--help` has them."""
 
 
 class Program(click.Group):
@@ -45,9 +55,11 @@ class Program(click.Group):
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands in `--help`, without loading any."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        """The commands in `--help`, without loading any, their explanations below each other."""
+        width = max(map(len, COMMANDS))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), COMMANDS[name]) for name in names])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -70,6 +82,9 @@ class Program(click.Group):
         "kbsync --once --folder docs           mirror a folder now, without any config",
         "kbsync search 'how do I …' --folder docs",
         "kbsync init docs && kbsync            write a config, then keep watching",
+        "kbsync status --watch                 see it work",
+        "kbsync doctor                         is everything there?",
+        "kbsync search --help                  every command has examples",
     ),
 )
 @click.option("--once", is_flag=True, help="One full pass, then exit.")

@@ -19,8 +19,8 @@ from kbsync.core.printable import printable
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.assembly import Installation
     from kbsync.config.model import MirrorConfig
+    from kbsync.installation import Installation
     from kbsync.state.mirrors import MirrorRecord
     from kbsync.state.store import Tx
 

@@ -15,6 +15,7 @@ from kbsync.errors import UsageError
 if TYPE_CHECKING:
     from kbsync.cli.finding import Found
     from kbsync.contract import Query
+    from kbsync.installation import Installation
 
 
 class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
@@ -37,11 +38,13 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 
         "kbsync search 'how do I reset a password'",
         "kbsync search invoice --type pdf --after 2026-01-01",
         "kbsync search 'error handling' --path 'guides/**' -k 3",
+        "kbsync search -i                      results as you type",
         "kbsync search draft --files -0 | xargs -0 ls -l",
         "kbsync search 'opening hours' --json | jq -r '.hits[0].text'",
     )
 )
-@click.argument("query", nargs=-1, required=True)
+@click.argument("query", nargs=-1)
+@click.option("-i", "--interactive", is_flag=True, help="Show results as you type; enter opens one.")
 @click.option(
     "-k", "--top-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many documents."
 )
@@ -57,6 +60,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 
 def command(
     choices: Choices,
     query: tuple[str, ...],
+    interactive: bool,
     top_k: int,
     path: str | None,
     types: tuple[str, ...],
@@ -66,26 +70,56 @@ def command(
     null: bool,
     as_json: bool,
 ) -> int:
-    """Search the mirrored documents by words and by meaning; the best come first."""
+    """Search the mirrored documents by words and by meaning; the best come first.
+
+    On a terminal hits have numbers: `kbsync open N` opens one.
+    """
     if null and not files:
         raise UsageError("-0 goes with --files")
     if files and as_json:
         raise UsageError("--files and --json exclude each other")
+    if interactive and (files or as_json or rerank):
+        raise UsageError("-i goes without --files, --json and --rerank")
     from kbsync.cli.choosing import choose
     from kbsync.cli.finding import find
     from kbsync.contract import Query
 
     extensions = tuple(part for each in types for part in each.split(","))
-    asked = Query(_text(query), top_k, path, extensions, after, rerank=rerank)
-    hits = find(choose(choices, here=True), asked)
+    asked = Query(_text(query, may_be_empty=interactive), top_k, path, extensions, after, rerank=rerank)
+    if interactive:
+        _converse(choose(choices, here=True), asked)
+        return Code.MIRRORED
+    hits = find(choose(choices, here=True), asked, images=not files)
     _show(Paper(), hits, asked, choices, files=files, null=null, as_json=as_json)
     return Code.MIRRORED
 
 
-def _text(words: tuple[str, ...]) -> str:
+def _remembered(hits: list[Found]) -> bool:
+    """For a person only: what a program asks for leaves no trace."""
+    import os
+
+    from kbsync.cli.remembered import remember
+
+    return remember([each.absolute for each in hits], os.environ)
+
+
+def _converse(installation: Installation, asked: Query) -> None:
+    import os
+
+    from kbsync.cli.live import live
+    from kbsync.cli.open import open_or_print
+    from kbsync.cli.remembered import remember
+
+    found, chosen = live(installation, asked)
+    remember(found, os.environ)
+    if chosen is not None:
+        open_or_print(chosen, os.environ)
+
+
+def _text(words: tuple[str, ...], *, may_be_empty: bool) -> str:
     text = " ".join(words).strip()
-    if not text:
-        raise UsageError("the query is empty; say what to look for")
+    if not text and not may_be_empty:
+        raise UsageError("the query is empty; say what to look for, or type it: kbsync search -i")
     return text
 
 
@@ -109,6 +143,6 @@ def _show(
     else:
         from kbsync.cli.hits import print_hits
 
-        print_hits(paper, hits, query.text)
+        print_hits(paper, hits, query.text, numbered=paper.is_terminal and _remembered(hits))
         if not hits and not choices.quiet:
             tell(f"nothing found for: {query.text}")

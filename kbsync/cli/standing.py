@@ -7,19 +7,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from kbsync.assembly import Installation
 from kbsync.cli.choosing import look_at
 from kbsync.cli.exits import Code, worst
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Choice, Status, UploadState
-from kbsync.engine.mirror import BAD_CONFIG, PASSING
-from kbsync.engine.once import PassEnd
+from kbsync.engine.halts import BAD_CONFIG, PASSING
 from kbsync.engine.status import OUT_OF_DATE, MirrorStatus, mirror_status, never_ran
+from kbsync.installation import Installation
 from kbsync.state.entries import Entry
+from kbsync.state.glance import Tx, looking_at
 from kbsync.state.mirrors import MirrorRecord
-from kbsync.state.store import Tx, looking_at
+
+if TYPE_CHECKING:
+    from kbsync.engine.once import PassEnd
 
 LISTED = 20
 """How many documents of one kind are named; `status --documents` names all."""
@@ -37,14 +39,14 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One mirror with the first of what failed and what is held.
+    """One mirror with the first of what failed and what is held, each with what about it.
 
     `trouble`: why its pass could not end; `busy`: files that were still being written.
     """
 
     status: MirrorStatus
     failed: tuple[Trouble, ...] = ()
-    held: tuple[str, ...] = ()
+    held: tuple[tuple[str, str], ...] = ()
     trouble: str = ""
     busy: tuple[str, ...] = ()
 
@@ -78,8 +80,7 @@ def standings(installation: Installation, ends: Mapping[str, PassEnd] | None = N
     """How every mirror asked for stands, `ends` telling how its pass ended."""
 
     def stand(tx: Tx, mirror: MirrorConfig) -> Standing:
-        end = (ends or {}).get(mirror.name)
-        return _standing(tx, installation, mirror, end or PassEnd(True))
+        return _standing(tx, installation, mirror, (ends or {}).get(mirror.name))
 
     return [read(installation, mirror, stand) for mirror in installation.mirrors]
 
@@ -104,16 +105,20 @@ def status_in(
     return mirror_status(tx, record, now=time.time(), documents=documents, cure=installation.cure)
 
 
-def _standing(tx: Tx, installation: Installation, mirror: MirrorConfig, end: PassEnd) -> Standing:
+def _standing(tx: Tx, installation: Installation, mirror: MirrorConfig, end: PassEnd | None) -> Standing:
     record = tx.mirrors.named(mirror.name)
     failed = islice(_failed(tx, record), LISTED) if record else ()
     held = islice(_held(tx, record), LISTED) if record else ()
     status = status_in(tx, installation, mirror)
-    return Standing(status, tuple(failed), tuple(held), end.trouble, end.busy)
+    trouble, busy = ("", ()) if end is None else (end.trouble, end.busy)
+    return Standing(status, tuple(failed), tuple(held), trouble, busy)
 
 
-def _held(tx: Tx, record: MirrorRecord) -> Iterator[str]:
-    return (entry.path for entry in tx.entries.of_status(record.id, Status.HELD))
+def _held(tx: Tx, record: MirrorRecord) -> Iterator[tuple[str, str]]:
+    for entry in tx.entries.of_status(record.id, Status.HELD):
+        uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
+        is_asked = any(u.asked for u in uploads)
+        yield entry.path, "held as it is, though settings changed" if is_asked else "its deletion is held"
 
 
 def _failed(tx: Tx, record: MirrorRecord) -> Iterator[Trouble]:

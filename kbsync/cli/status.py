@@ -14,9 +14,9 @@ from kbsync.cli.paper import Paper
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kbsync.assembly import Installation
     from kbsync.cli.standing import Standing
     from kbsync.config.model import MirrorConfig
+    from kbsync.installation import Installation
     from kbsync.state.store import Tx
 
 
@@ -40,6 +40,7 @@ class Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
 @click.command(
     epilog=examples(
         "kbsync status",
+        "kbsync status --watch",
         "kbsync status --documents",
         "kbsync status --json | jq '.mirrors[].documents'",
         "kbsync status --check --max-age 1h -q     for a health check",
@@ -53,17 +54,26 @@ class Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
     metavar="TIME",
     help="With --check: a last pass or a waiting file older than this is trouble, a younger one is none.",
 )
+@click.option("-w", "--watch", is_flag=True, help="Keep it up to date until Ctrl-C.")
 @json_option
 @shared_options
 @pass_choices
-def command(choices: Choices, documents: bool, check: bool, max_age: float | None, as_json: bool) -> int:
+def command(
+    choices: Choices, documents: bool, check: bool, max_age: float | None, watch: bool, as_json: bool
+) -> int:
     """Show the state of every mirror, what is wrong first. Answers while kbsync runs."""
     from kbsync.cli.choosing import choose
     from kbsync.cli.standing import standings
 
     if max_age is not None and not check:
         raise click.UsageError("--max-age goes with --check")
+    if watch and (documents or check or as_json):
+        raise click.UsageError("--watch goes without --documents, --check and --json")
     installation = choose(choices, here=True)
+    if watch:
+        from kbsync.cli.following import follow
+
+        follow(installation)
     stand = standings(installation)
     if as_json:
         print_json(Paper(), installation, documents=documents)

@@ -5,25 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from kbsync.assembly import Installation
 from kbsync.cli.ending import complaints
-from kbsync.cli.paper import Paper, Style, cells, lasting, sized
+from kbsync.cli.exits import Code
+from kbsync.cli.layout import Column, lines
+from kbsync.cli.paper import Paper, Style, lasting
 from kbsync.cli.standing import Standing, read, status_in
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
 from kbsync.core.printable import printable
-from kbsync.engine.status import SHOWN, Item
-from kbsync.state.store import Tx
-
-COLUMNS = ("MIRROR", *(status.name for status in SHOWN), "LAST PASS", "FOLDER")
+from kbsync.core.sizes import sized
+from kbsync.engine.status import SHOWN, Item, MirrorStatus
+from kbsync.installation import Installation
+from kbsync.state.glance import Tx
 
 
 def print_wrong(paper: Paper, installation: Installation, stand: Sequence[Standing]) -> None:
     """Everything a person should know first, with what to do about it."""
-    lines = list(_wrong(installation, stand))
-    for line in lines:
+    wrong = list(_wrong(installation, stand))
+    for line in wrong:
         paper.line(paper.red("! ") + line)
-    if lines:
+    if wrong:
         paper.line()
 
 
@@ -38,24 +39,40 @@ def _wrong(installation: Installation, stand: Sequence[Standing]) -> Iterator[st
 
 
 def print_table(paper: Paper, stand: Sequence[Standing]) -> None:
-    """One line for each mirror, those with trouble first."""
-    rows = [COLUMNS, *(_row(each) for each in sorted(stand, key=lambda each: not each.code))]
-    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
+    """One line for each mirror, those with trouble first; on a terminal as wide as that is at most."""
+    ordered = sorted(stand, key=lambda each: not each.code)
+    room = paper.columns if paper.is_terminal else None
+    head, *rows = lines(_columns([each.status for each in ordered]), room)
+    paper.line(paper.dim(head) if len(rows) == len(ordered) else head)
     for number, row in enumerate(rows):
-        line = "  ".join(map(_cell, row, widths, range(len(COLUMNS)))).rstrip()
-        paper.line(paper.dim(line) if number == 0 else line)
+        paper.line(_marked(paper, ordered[number], row) if len(rows) == len(ordered) else row)
 
 
-def _row(stand: Standing) -> tuple[str, ...]:
-    status = stand.status
-    counts = [f"{number:,}" for number in status.documents.to_json().values()]
-    return (status.name, *counts, _ago(status.last_pass), printable(status.folder))
+def _columns(shown: Sequence[MirrorStatus]) -> list[Column]:
+    return [
+        Column("MIRROR", tuple(each.name for each in shown), is_key=True),
+        *(_counts(shown, status) for status in SHOWN),
+        Column("WAITING", tuple(_waiting(each) for each in shown), is_number=True, blank="-"),
+        Column("LAST PASS", tuple(_ago(each.last_pass) for each in shown), is_key=True),
+        Column("FOLDER", tuple(printable(each.folder) for each in shown), is_path=True),
+    ]
 
 
-def _cell(text: str, width: int, column: int) -> str:
-    """Numbers stand at the right, words at the left."""
-    room = " " * (width - cells(text))
-    return room + text if 0 < column <= len(SHOWN) else text + room
+def _counts(shown: Sequence[MirrorStatus], status: Status) -> Column:
+    counts = tuple(f"{getattr(each.documents, status.word):,}" for each in shown)
+    return Column(status.name, counts, is_number=True, is_key=status is Status.READY, blank="0")
+
+
+def _waiting(status: MirrorStatus) -> str:
+    """For how long the longest waiting file has waited."""
+    return lasting(status.oldest_pending_s) if status.oldest_pending_s else "-"
+
+
+def _marked(paper: Paper, stand: Standing, row: str) -> str:
+    """The mirror's name in the colour of how it stands."""
+    name = stand.status.name
+    style = {Code.MIRRORED: paper.green, Code.PASSING: paper.yellow}.get(stand.code, paper.red)
+    return style(name) + row.removeprefix(name)
 
 
 def _ago(moment: float | None) -> str:

@@ -14,9 +14,9 @@ from kbsync.core.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kbsync.assembly import Installation
     from kbsync.config.model import MirrorConfig
     from kbsync.engine.verify import Verification
+    from kbsync.installation import Installation
     from kbsync.state.store import Glance
 
 

@@ -3,36 +3,71 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
+import os
+import signal
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import structlog
 
 from kbsync import logs
-from kbsync.assembly import Installation
-from kbsync.cli.choosing import again, choose, prepare
 from kbsync.cli.exits import Code
 from kbsync.cli.options import Choices
-from kbsync.daemon import Daemon, hard_end
+from kbsync.sdnotify import Notifier
+from kbsync.signals import ENDING, HardEnd, Signals, hard_end
+
+if TYPE_CHECKING:
+    from kbsync.config.model import Config
+    from kbsync.daemon import Daemon
+    from kbsync.installation import Installation
 
 
 def watch(choices: Choices) -> int:
     """Watch every mirror until told to stop; each SIGHUP reads the config again."""
-    installation = choose(choices)
-    prepare(installation)
-    level = choices.log_level or ("warning" if choices.quiet else "info")
-    logs.configure(style=choices.log_format, level=level)
-    _introduce(installation)
-    with hard_end() as arm:
-        asyncio.run(Daemon(installation, lambda: again(installation), arm).run())
+    with hard_end() as end:
+
+        def at_once(number: int) -> None:
+            if number in ENDING:
+                end.arm(Code.MIRRORED)
+
+        with Signals((*ENDING, signal.SIGHUP), at_once) as signals:
+            _watch(choices, signals, end)
     return Code.MIRRORED
 
 
+def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
+    from kbsync.cli.choosing import again, choose, prepare  # signals are heard while all this is loaded
+    from kbsync.daemon import Daemon
+
+    installation = choose(choices)
+    prepare(installation)
+
+    def heed(config: Config) -> None:
+        logs.configure(style=choices.log_format, level=level_of(choices, config))
+
+    heed(installation.config)
+    _introduce(installation)
+    with closing(Notifier(os.environ)) as notifier:
+        if notifier.watchdog is not None:
+            faulthandler.enable()  # a watchdog ends what hangs with SIGABRT: say where it hung
+        daemon = Daemon(installation, lambda: again(installation), signals, heed, notifier)
+        asyncio.run(_until_told(daemon, end))
+
+
+async def _until_told(daemon: Daemon, end: HardEnd) -> None:
+    await daemon.run()
+    end.now()
+
+
+def level_of(choices: Choices, config: Config) -> str:
+    """From where the daemon's log begins: the command line goes before the config."""
+    return choices.log_level or ("warning" if choices.quiet else config.log_level or "info")
+
+
 def _introduce(installation: Installation) -> None:
-    """Name what is in use, and what the config asks for that is not served."""
+    """Name what is in use."""
     log = structlog.get_logger("kbsync")
     config = installation.config
     source = {"config": str(config.path)} if config.path else {"folder": str(config.mirrors[0].folder)}
     log.info("daemon.started", **source, state_dir=str(installation.state_dir))
-    unserved = [key for key, value in (("http", config.http), ("notify", config.notify)) if value is not None]
-    if unserved:
-        what = " and ".join(f"{key}:" for key in unserved)
-        log.warning("config.not_served", keys=unserved, detail=f"{what} come with a later version of kbsync")

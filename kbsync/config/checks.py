@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbsync.config.durations import write_duration
-from kbsync.config.gptbots import GptbotsTargetConfig, cutting_problems
+from kbsync.config.gptbots import cutting_problems
 from kbsync.config.kinds import Kind, Refused, Whereabouts
 from kbsync.config.model import (
     DOCUMENT_SETTINGS,
@@ -24,7 +24,7 @@ from kbsync.config.model import (
 from kbsync.config.mounts import network_file_system
 from kbsync.config.places import is_inside
 from kbsync.config.problems import Loc, path_shown
-from kbsync.config.remote import VectorizationConfig, is_in_the_clear
+from kbsync.config.remote import RemoteTargetConfig, VectorizationConfig, is_in_the_clear, is_loopback
 from kbsync.config.sentences import unknown
 from kbsync.config.vectors import SERVICES, EmbeddingConfig, RerankConfig
 from kbsync.config.zhipu import ZhipuTargetConfig, slicing_problems
@@ -65,8 +65,34 @@ def findings(config: Config) -> Iterator[Finding]:
     yield from name_findings(config.mirrors)
     yield from base_findings(config.mirrors)
     yield from place_findings(config)
+    yield from http_findings(config)
     if config.notify is not None and config.notify.command is None and config.notify.url is None:
         yield Finding(("notify",), "tells nobody; allowed: command, url or url_file, or both")
+
+
+def http_findings(config: Config) -> Iterator[Finding]:
+    """A listener that others than this machine reach wants to know who asks."""
+    http = config.http
+    if http is not None and http.token is None and not is_loopback(http.host):
+        message = (
+            f"is missing, and {http.host} is reached by other machines; "
+            "set token or token_file, or listen on 127.0.0.1"
+        )
+        yield Finding(("http", "token"), message, (("http", "listen"),))
+    for index, mirror in enumerate(config.mirrors):
+        yield from callback_findings(mirror, config, ("mirrors", index, "target", "callback_base"))
+
+
+def callback_findings(mirror: MirrorConfig, config: Config, loc: Loc) -> Iterator[Finding]:
+    """An address that is to be called, at `loc`, and that nobody would answer or everybody could see."""
+    if not isinstance(mirror.target, ZhipuTargetConfig) or mirror.target.callback_base is None:
+        return
+    if config.http is None:
+        message = "needs a listener that is called; add http: {listen: 127.0.0.1:9753}, or remove it"
+        yield Finding(loc, message, (("http",),))
+    if is_in_the_clear(mirror.target.callback_base):
+        message = "is not https, so the secret in its path would travel in the clear; write https://"
+        yield Finding(loc, message)
 
 
 def mirror_findings(mirror: MirrorConfig, loc: Loc) -> Iterator[Finding]:
@@ -92,9 +118,10 @@ def target_findings(mirror: MirrorConfig, loc: Loc) -> Iterator[Finding]:
             yield from local_findings(local, loc)
         case ZhipuTargetConfig() as zhipu:
             yield from remote_findings(zhipu, loc)
+            yield from signing_findings(zhipu, loc)
             yield from prefix_findings(mirror, loc[:-1])
-        case GptbotsTargetConfig() as gptbots:
-            yield from remote_findings(gptbots, loc)
+        case remote:
+            yield from remote_findings(remote, loc)
 
 
 def local_findings(target: LocalTargetConfig, loc: Loc) -> Iterator[Finding]:
@@ -143,20 +170,20 @@ def _set_of(service: EmbeddingConfig | RerankConfig) -> Iterator[str]:
     return (name for name in names if getattr(service, name) != getattr(default, name))
 
 
-def remote_findings(target: ZhipuTargetConfig | GptbotsTargetConfig, loc: Loc) -> Iterator[Finding]:
+def remote_findings(target: RemoteTargetConfig, loc: Loc) -> Iterator[Finding]:
     """What does not hold within a target at a service, which stands at `loc`."""
     if is_in_the_clear(target.base_url):
         yield Finding((*loc, "base_url"), _IN_THE_CLEAR)
-    if isinstance(target, ZhipuTargetConfig) and not _can_sign(target):
-        message = "jwt needs an api_key of the form id.secret, to sign with the secret; set auth: key"
-        yield Finding((*loc, "auth"), message, ((*loc, "api_key"),))
     if target.ca_file is not None and not _may_be_file(target.ca_file):
         yield Finding((*loc, "ca_file"), f"{path_shown(target.ca_file)} is no file; name one of certificates")
     yield from vectorization_findings(target.vectorization, (*loc, "vectorization"))
 
 
-def _can_sign(target: ZhipuTargetConfig) -> bool:
-    return target.auth != "jwt" or _ID_AND_SECRET.fullmatch(target.api_key.reveal()) is not None
+def signing_findings(target: ZhipuTargetConfig, loc: Loc) -> Iterator[Finding]:
+    """A key that nothing can be signed with."""
+    if target.auth == "jwt" and _ID_AND_SECRET.fullmatch(target.api_key.reveal()) is None:
+        message = "jwt needs an api_key of the form id.secret, to sign with the secret; set auth: key"
+        yield Finding((*loc, "auth"), message, ((*loc, "api_key"),))
 
 
 def vectorization_findings(waiting: VectorizationConfig, loc: Loc) -> Iterator[Finding]:

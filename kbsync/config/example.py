@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from kbsync.config.model import folder_name
@@ -18,7 +19,8 @@ _TEMPLATE = """\
 # directory, ~ is your home. ${{NAME}} is taken from the environment.
 
 # state_dir: /var/lib/kbsync          # local file system, outside of every mirrored folder
-# http: {{listen: 127.0.0.1:9753}}      # health, metrics, dashboard; absent: no listener
+# log_level: info                     # debug, info, warning, error; SIGHUP takes a new one
+# http: {{listen: 127.0.0.1:9753}}      # health, metrics, a page; absent: no listener
 # notify: {{command: [/usr/local/bin/tell], on: [halted, recovered, quarantined]}}   # JSON on stdin
 
 mirrors:
@@ -41,25 +43,37 @@ mirrors:
 
     # adopt: content                  # content | name: what proves a document ours when the state was lost
 
+{target}"""
+
+_LOCAL = """\
     # The knowledge base: here an embedded one, under the state directory.
     target:
       type: local
       # path: /srv/kb                 # another place for it; not inside a mirrored folder
       # max_bytes: 100000000          # larger files are refused
-      # embedding: {{type: builtin}}    # or {{type: onnx, path: /srv/models/mine}}
+      # embedding: {type: builtin}    # or {type: onnx, path: /srv/models/mine}
+"""
+
+_SERVICE = """\
+    # The knowledge base, at a service. The key itself does not belong in here.
+    target:
 """
 
 
-def commented_config(folder: Path, schema: str = SHIPPED_SCHEMA.as_uri()) -> str:
+def commented_config(
+    folder: Path, schema: str = SHIPPED_SCHEMA.as_uri(), target: Sequence[str] | None = None
+) -> str:
     """A config that mirrors `folder`, with every default shown. `schema`: the address editors look at.
 
+    `target`: the lines of its target's block (see `target_block`); None: the embedded knowledge base.
     Raises UsageError for a folder whose name is not UTF-8, which no YAML file can hold.
     """
     absolute = os.path.abspath(folder)  # noqa: PTH100 (Path.absolute keeps `..`)
-    return _TEMPLATE.format(schema=schema, name=folder_name(folder), folder=_quoted(absolute))
+    block = _LOCAL if target is None else _SERVICE + "".join(f"{line}\n" for line in target)
+    return _TEMPLATE.format(schema=schema, name=folder_name(folder), folder=quoted(absolute), target=block)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """`text` as a YAML text that gives it back, references kept from being filled in."""
     try:
         text.encode()

@@ -13,13 +13,16 @@ from kbsync.config.remote import (
     CA_FILE,
     CONCURRENCY,
     KEY_ALLOWED,
+    LINKS,
     PER_MINUTE,
     PROXY,
+    REFRESH,
     UPLOAD_SPEED,
     WAITING,
     BaseUrl,
     VectorizationConfig,
     canonical,
+    refresh_problem,
 )
 from kbsync.config.secret import Secret
 
@@ -80,7 +83,7 @@ class GptbotsTargetConfig:
 
 
 KINDS: Mapping[str, tuple[str, ...]] = {
-    "text": ("pdf", "txt", "md", "doc", "docx"),
+    "text": ("pdf", "txt", "md", "doc", "docx", *LINKS),
     "spreadsheet": ("csv", "xls", "xlsx"),
     "qa": ("csv", "xls", "xlsx"),
 }
@@ -106,6 +109,7 @@ CUTTING: Mapping[str, Kind] = {
     "chunk_token": Whole("tokens in a piece at most", least=1, most=1000),
     "splitter": Splitter("where a piece ends, instead of chunk_token; not for spreadsheets"),
     "header_row": Whole("the row of a table that has its headings", least=1, most=5),
+    "refresh": REFRESH,
 }
 """What a document rule may set for this target."""
 
@@ -116,6 +120,7 @@ def cutting_problems(match: str, settings: Mapping[str, Any]) -> Iterator[tuple[
         yield "splitter", "excludes chunk_token; remove one of them"
     extension = match.rpartition("/")[2].rpartition(".")[2].lower()
     legal = [kind for kind, extensions in KINDS.items() if extension in extensions]
+    yield from refresh_problem(extension if legal else "", settings)
     kind = settings.get("kind", legal[0] if legal else None)
     if kind == "spreadsheet" and "splitter" in settings:
         yield "splitter", "has no meaning for spreadsheets; remove it"

@@ -43,6 +43,7 @@ RenamePolicy = Literal["replace", "keep"]
 NamePolicy = Literal["tagged", "plain"]
 Observer = Literal["auto", "native", "polling"]
 AdoptPolicy = Literal["content", "name"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 Occasion = Literal["halted", "recovered", "quarantined"]
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9-]*"
@@ -228,9 +229,17 @@ class MirrorConfig:
 
 @dataclass(frozen=True, slots=True)
 class HttpConfig:
-    """The listener for health, metrics, dashboard and callbacks."""
+    """The listener: health, readiness, and what services call back."""
 
     listen: Annotated[str, Address("host:port to listen on")]
+    token: Annotated[
+        Secret | None,
+        Confidential(
+            "shown by whoever asks, as Bearer or as a password; required beyond this machine",
+            r"[\x21-\x7e]{16,}",
+            "the token alone, at least 16 characters without spaces",
+        ),
+    ] = None
 
     @property
     def host(self) -> str:
@@ -281,7 +290,13 @@ class Config:
     state_dir: Annotated[
         Path | None, Location("where the state lies; a local file system, outside of every mirrored folder")
     ] = None
-    http: Annotated[HttpConfig | None, About("health, metrics and dashboard; absent: no listener")] = None
+    log_level: Annotated[
+        LogLevel | None,
+        Choice(
+            "what the daemon logs; --log-level goes before it, SIGHUP takes a new one", get_args(LogLevel)
+        ),
+    ] = None
+    http: Annotated[HttpConfig | None, About("health, readiness and callbacks; absent: no listener")] = None
     notify: Annotated[NotifyConfig | None, About("whom to tell when a person is needed")] = None
     path: Annotated[Path | None, NotAKey()] = None
 

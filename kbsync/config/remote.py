@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from kbsync.config.blocks import About
@@ -18,6 +20,7 @@ from kbsync.config.kinds import (
     Whole,
     value_shown,
 )
+from kbsync.config.secret import Secret
 
 _PORTS = {"http": 80, "https": 443}
 _PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
@@ -66,10 +69,34 @@ def canonical(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
 
 
+LINKS = ("url", "webloc", "desktop")
+"""Extensions of files that hold the address of a page."""
+
+REFRESH = Duration("how often the page of a link file is fetched anew; absent: never", least=600.0)
+
+
+def refresh_problem(extension: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A refresh of files that lead to no page."""
+    if "refresh" in settings and extension and extension not in LINKS:
+        yield "refresh", f"is for link files ({', '.join(LINKS)}); a {extension} file is sent when it changes"
+
+
 def is_in_the_clear(url: str) -> bool:
     """What is sent to `url` can be read on its way: it is not https, and leaves the private network."""
     parts = urlsplit(url)
     return parts.scheme != "https" and not _is_private(parts.hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """A name or an address (without brackets) that leads to this machine wherever it is used."""
+    import ipaddress
+
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_private(host: str) -> bool:
@@ -117,3 +144,39 @@ class VectorizationConfig:
     absent_after: Annotated[
         float, Duration("how long a lost upload is looked for before it is sent again", most=86400.0)
     ] = 15.0
+
+
+class RemoteTargetConfig(Protocol):
+    """What the config of every target at a service has, whatever else its own needs."""
+
+    @property
+    def base_url(self) -> str:
+        """The API's address."""
+
+    @property
+    def api_key(self) -> Secret:
+        """What is sent with every request."""
+
+    @property
+    def concurrency(self) -> int:
+        """`CONCURRENCY`."""
+
+    @property
+    def requests_per_minute(self) -> int:
+        """`PER_MINUTE`."""
+
+    @property
+    def upload_bytes_per_second(self) -> int:
+        """`UPLOAD_SPEED`."""
+
+    @property
+    def vectorization(self) -> VectorizationConfig:
+        """`WAITING`."""
+
+    @property
+    def ca_file(self) -> Path | None:
+        """`CA_FILE`."""
+
+    @property
+    def proxy(self) -> Secret | None:
+        """`PROXY`."""

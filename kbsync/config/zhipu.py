@@ -13,13 +13,16 @@ from kbsync.config.remote import (
     CA_FILE,
     CONCURRENCY,
     KEY_ALLOWED,
+    LINKS,
     PER_MINUTE,
     PROXY,
+    REFRESH,
     UPLOAD_SPEED,
     WAITING,
     BaseUrl,
     VectorizationConfig,
     canonical,
+    refresh_problem,
 )
 from kbsync.config.secret import Secret
 
@@ -68,9 +71,21 @@ class ZhipuTargetConfig:
     requests_per_minute: Annotated[int, PER_MINUTE] = 0
     upload_bytes_per_second: Annotated[int, UPLOAD_SPEED] = 0
     vectorization: Annotated[VectorizationConfig, WAITING] = field(default_factory=VectorizationConfig)
+    reslice: Annotated[
+        Literal["upload", "in_place"],
+        Choice(
+            "how a document is sliced anew when its settings change: by a new upload, or where it lies, "
+            "when it may not be found meanwhile",
+            ("upload", "in_place"),
+        ),
+    ] = "upload"
     ca_file: Annotated[Path | None, CA_FILE] = None
     proxy: Annotated[Secret | None, PROXY] = None
     max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1)] = 100_000_000
+    callback_base: Annotated[
+        str | None,
+        BaseUrl("where the service reaches the listener from outside; {callback_base}/callback/… is called"),
+    ] = None
 
     shares_base: ClassVar[bool] = True
     """Several mirrors may put their documents into one knowledge base of this type."""
@@ -80,7 +95,7 @@ class ZhipuTargetConfig:
         return ("zhipu", canonical(self.base_url), self.knowledge_id)
 
 
-_TEXTS = ("txt", "doc", "pdf", "docx", "ppt", "pptx", "md")
+_TEXTS = ("txt", "doc", "pdf", "docx", "ppt", "pptx", "md", *LINKS)
 _TABLES = ("xls", "xlsx", "csv")
 SLICES: Mapping[int, tuple[str, ...]] = {
     1: _TEXTS,
@@ -145,6 +160,7 @@ SLICING: Mapping[str, Kind] = {
     "custom_separator": Separators("where a piece ends; with knowledge_type 5 only"),
     "sentence_size": Whole("characters in a piece; with knowledge_type 5 only", least=20, most=2000),
     "parse_image": Flag("whether images in the document are looked at"),
+    "refresh": REFRESH,
 }
 """What a document rule may set for this target."""
 
@@ -156,6 +172,7 @@ def slicing_problems(match: str, settings: Mapping[str, Any]) -> Iterator[tuple[
         if key in settings and number != _CUSTOM:
             yield key, f"has a meaning with knowledge_type {_CUSTOM} only; set that beside it, or remove it"
     extension = _extension(match)
+    yield from refresh_problem(extension, settings)
     taken = SLICES.get(number) if isinstance(number, int) else None
     if taken and extension and extension not in taken:
         legal = [one for one, extensions in SLICES.items() if extension in extensions]

@@ -1,4 +1,4 @@
-"""Whether a batch of deletions asks a person first."""
+"""Whether deletions, and documents made anew because settings changed, ask a person first."""
 
 from __future__ import annotations
 
@@ -29,3 +29,12 @@ def must_hold(
         return True
     gone = batch + executed
     return gone > limits.count and gone > limits.fraction * (serving + executed)
+
+
+RENEWAL_FRACTION = 0.2
+"""Of the documents: settings that touch more of them ask before they cost money."""
+
+
+def must_ask(touched: int, serving: int) -> bool:
+    """True when so many of the `serving` documents are not to be made anew without a person's word."""
+    return touched > RENEWAL_FRACTION * serving

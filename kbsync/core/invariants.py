@@ -19,7 +19,13 @@ RESTING = (
 
 def breaches(uploads: Sequence[Upload]) -> list[str]:
     """Sentences about what is wrong; empty when all is well. `uploads`: all rows of one path."""
-    return [*_servers(uploads), *_flights(uploads), *_deletes(uploads), *_waiting(uploads)]
+    return [
+        *_servers(uploads),
+        *_flights(uploads),
+        *_deletes(uploads),
+        *_waiting(uploads),
+        *_asked(uploads),
+    ]
 
 
 def _servers(uploads: Sequence[Upload]) -> list[str]:
@@ -47,4 +53,12 @@ def _waiting(uploads: Sequence[Upload]) -> list[str]:
         f"upload {u.id} is {u.state.name} and nothing will look at it again"
         for u in uploads
         if not u.state.is_final and u.state not in RESTING and u.next_look_at is None
+    ]
+
+
+def _asked(uploads: Sequence[Upload]) -> list[str]:
+    return [
+        f"upload {u.id} is {u.state.name} and a person is asked to have it made anew"
+        for u in uploads
+        if u.asked and (u.state is not UploadState.SERVING or u.allowed)
     ]

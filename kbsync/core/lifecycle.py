@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kbsync.core.model import Limits, Purpose, Upload, UploadState
+from kbsync.core.model import FOUND_READY, Limits, Purpose, Upload, UploadState
 from kbsync.core.pauses import look_pause, pause
 from kbsync.core.turns import rank_again
 
@@ -32,6 +32,9 @@ POLL_SHARE = 0.25
 
 REEMBEDDING, QUOTA, RESLICE = "reembedding", "quota", "reslice"
 """Codes of rows that are indexing: asked for again, waiting for room in the account, slices to be cut."""
+
+RECUT, RECUTTING = "recut", "recutting"
+"""Codes of rows whose document served before and is being cut anew: asked for, and seen to be at work."""
 
 CONFIRMED_AFTER = 86400.0
 """Seconds after a deletion when a list is asked for whether it was true, unless one came by before."""
@@ -103,6 +106,14 @@ def accept(upload: Upload, remote_id: str, ready: bool, rhythm: Rhythm) -> Uploa
     return replace(accepted, state=UploadState.INDEXING, next_look_at=due)
 
 
+def take_over(upload: Upload, rhythm: Rhythm) -> Upload:
+    """A document found at the target is proven ours: it serves if it is searchable, else it is polled."""
+    if upload.state is not UploadState.ADOPTING or upload.code == FOUND_READY:
+        return serve(upload)
+    found = accept(upload, upload.remote_id or "", False, rhythm)
+    return replace(found, next_look_at=rhythm.now)
+
+
 def serve(upload: Upload, **news: Any) -> Upload:
     """It is searchable and the one that counts; `news` are columns that change as well."""
     return replace(
@@ -115,6 +126,8 @@ def serve(upload: Upload, **news: Any) -> Upload:
         looks=0,
         reason="",
         code="",
+        asked="",
+        allowed="",
     )
 
 
@@ -237,13 +250,32 @@ def wait_on(upload: Upload, rhythm: Rhythm, *, is_working: bool = False) -> Uplo
     aged = _watched(upload, rhythm)
     limits = rhythm.limits
     wait = min(limits.poll_longest, max(limits.poll_first, POLL_SHARE * aged.elapsed))
-    code = "" if is_working and aged.code == REEMBEDDING else aged.code
+    code = _AT_WORK.get(aged.code, aged.code) if is_working else aged.code
     return replace(aged, looks=aged.looks + 1, absences=0, next_look_at=rhythm.now + wait, code=code)
 
 
-def may_be_stale(upload: Upload, rhythm: Rhythm) -> bool:
-    """A failure the target shows may be the one from before it was asked to index again."""
-    return upload.code == REEMBEDDING and _aged(upload, rhythm).elapsed < rhythm.limits.reembed_grace
+def may_be_hurried(upload: Upload) -> bool:
+    """It waits for the target's work; one that waits for room, or to be cut anew, has pauses of its own."""
+    return upload.state is UploadState.INDEXING and upload.code not in (QUOTA, RESLICE)
+
+
+def hurried(upload: Upload, rhythm: Rhythm) -> Upload:
+    """There may be news of it: look soon. However often that is said, `poll_first` lies between two looks."""
+    since = rhythm.now if upload.looked_at is None else upload.looked_at
+    soon = max(rhythm.now, min(since, rhythm.now) + rhythm.limits.poll_first)
+    due = soon if upload.next_look_at is None else min(upload.next_look_at, soon)
+    return replace(upload, next_look_at=due)
+
+
+_AT_WORK = {REEMBEDDING: "", RECUT: RECUTTING}
+
+
+def may_be_stale(upload: Upload, rhythm: Rhythm, *, is_failure: bool = True) -> bool:
+    """What the target shows may be from before it was asked to index again: a failure, or, of a document
+    that served before, anything.
+    """
+    is_asked = upload.code == RECUT or (is_failure and upload.code == REEMBEDDING)
+    return is_asked and _aged(upload, rhythm).elapsed < rhythm.limits.reembed_grace
 
 
 def is_overdue(upload: Upload, rhythm: Rhythm, *, times: float = 1.0) -> bool:
@@ -287,6 +319,53 @@ def reslice(upload: Upload, rhythm: Rhythm) -> Upload:
         reason="",
         code=RESLICE,
     )
+
+
+def recut(server: Upload, recipe: str, rank: float, rhythm: Rhythm) -> Upload:
+    """The successor of a document that is to be cut anew where it lies: both rows are one document."""
+    now = rhythm.now
+    return replace(
+        reslice(server, rhythm),
+        id=0,
+        recipe=recipe,
+        predecessor=server.id,
+        attempts=0,
+        created_at=now,
+        accepted_at=now,
+        rank=rank,
+        asked="",
+        allowed="",
+    )
+
+
+def begin_recut(upload: Upload) -> Upload:
+    """The attempt is counted before the request: from here on nobody knows how the document is cut."""
+    return replace(upload, attempts=upload.attempts + 1)
+
+
+def recutting(upload: Upload, rhythm: Rhythm) -> Upload:
+    """The target accepted: its old slices, and its old status, may be shown for a while."""
+    return replace(repair(upload, "", rhythm, spent=False), code=RECUT)
+
+
+def send_instead(upload: Upload, name: str, reason: str, rhythm: Rhythm, *, spent: bool) -> Upload:
+    """INDEXING → INTENDED: a document that could not be cut anew where it lies is sent as a new one."""
+    return replace(again(upload, reason, rhythm, spent=spent), id=upload.id, name=name)
+
+
+def ask(upload: Upload, recipe: str) -> Upload:
+    """A person is asked whether it may be made anew; it serves on."""
+    return replace(upload, asked=recipe, allowed="")
+
+
+def allow(upload: Upload, recipe: str) -> Upload:
+    """It may be made anew under this recipe."""
+    return replace(upload, asked="", allowed=recipe)
+
+
+def forgo(upload: Upload) -> Upload:
+    """Nobody asks any more."""
+    return replace(upload, asked="", allowed="")
 
 
 def rename_intent(upload: Upload, name: str, reason: str, rhythm: Rhythm) -> Upload:

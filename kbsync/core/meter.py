@@ -1,4 +1,4 @@
-"""Counts of the requests to a target, to be exported later. Pure and cheap: a few additions a request.
+"""Counts of the requests to a target. Pure and cheap: a few additions a request.
 
 Exported as `kbsync_requests_total{target,op,outcome}`, `kbsync_request_seconds` (histogram) and
 `kbsync_uploaded_bytes_total`.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -26,22 +26,52 @@ class Outcome(enum.StrEnum):
     HALTED = "halted"
 
 
+class Histogram:
+    """How long something took, in buckets that end at `bounds` (seconds, each included); one has no end."""
+
+    def __init__(self, bounds: Sequence[float] = BOUNDS) -> None:
+        self.bounds = tuple(bounds)
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """One more."""
+        self._counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum += seconds
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """How many took at most `bounds[i]` seconds, and last all of them (cumulative)."""
+        return tuple(accumulate(self._counts))
+
+    def add(self, other: Histogram) -> None:
+        """Those of another with the same bounds as well."""
+        self._counts = [mine + its for mine, its in zip(self._counts, other._counts, strict=True)]
+        self.sum += other.sum
+
+
 class Meter:
     """Counts requests by what was asked and how it ended, and how long they took."""
 
     def __init__(self) -> None:
         self._requests: Counter[tuple[str, str]] = Counter()
-        self._counts: dict[str, list[int]] = {}
-        self._sums: dict[str, float] = {}
+        self._times: dict[str, Histogram] = {}
         self._sent_bytes = 0
 
     def answered(self, op: str, outcome: Outcome, seconds: float, sent_bytes: int = 0) -> None:
         """One request ended. `seconds`: from its start to its end; `sent_bytes`: of documents."""
         self._requests[(op, str(outcome))] += 1
-        counts = self._counts.setdefault(op, [0] * (len(BOUNDS) + 1))
-        counts[bisect_left(BOUNDS, seconds)] += 1
-        self._sums[op] = self._sums.get(op, 0.0) + seconds
+        if op not in self._times:
+            self._times[op] = Histogram()
+        self._times[op].observe(seconds)
         self._sent_bytes += sent_bytes
+
+    def add(self, other: Meter) -> None:
+        """What another counted, as well."""
+        self._requests.update(other._requests)
+        for op, times in other._times.items():
+            self._times.setdefault(op, Histogram()).add(times)
+        self._sent_bytes += other._sent_bytes
 
     @property
     def requests(self) -> Mapping[tuple[str, str], int]:
@@ -61,9 +91,9 @@ class Meter:
     @property
     def buckets(self) -> Mapping[str, tuple[int, ...]]:
         """By op: requests that took at most `BOUNDS[i]` seconds, and last all of them (cumulative)."""
-        return {op: tuple(accumulate(counts)) for op, counts in self._counts.items()}
+        return {op: times.buckets for op, times in self._times.items()}
 
     @property
     def sums(self) -> Mapping[str, float]:
         """By op: seconds of all requests together."""
-        return dict(self._sums)
+        return {op: times.sum for op, times in self._times.items()}

@@ -134,6 +134,9 @@ class Purpose(enum.IntEnum):
     RETIRE = 1
 
 
+FOUND_READY = "ready"
+"""The `code` of a document found at the target that the target's own list called searchable."""
+
 UNREADABLE = "?"
 TAG = "tag:"
 
@@ -150,7 +153,9 @@ class Upload:
     `id` is 0 until the store gives one. `label` is the path under which the target knows it; `path`
     is where its file is now (None when it belongs to no file any more). `predecessor` is the upload
     it replaces once ready. The digest of a document found at the target is what is known of it: nothing
-    (''), the tag in its name (`by_tag`), or that its bytes cannot be had (`UNREADABLE`).
+    (''), the tag in its name (`by_tag`), or that its bytes cannot be had (`UNREADABLE`). The recipe is ''
+    where nobody knows how the document is cut. `asked`: the recipe under which a person was asked to have it
+    made anew; `allowed`: the one under which it may be.
     """
 
     id: int
@@ -179,6 +184,8 @@ class Upload:
     rank: float = 0.0
     reason: str = ""
     code: str = ""
+    asked: str = ""
+    allowed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +213,9 @@ class Abilities:
     reembeds: bool = False
     reslices: bool = False
     reads: bool = False
+    refreshes: bool = False
+    recuts: bool = False  # also a document that serves may be cut anew where it lies
+    weighs: bool = False  # another recipe costs money: it is weighed how many documents it touches
     rename_policy: str = "replace"  # replace | keep
     adopt: str = "content"  # content | name
 
@@ -222,7 +232,9 @@ class Limits:
     in a row mean many bad documents and never a broken target. `reembed_grace` is how long (seconds) a
     failure may be an old one after indexing was asked for again. `ahead` is how many more documents than
     `concurrency` may be made ready to go, for a target that holds back requests itself. `unhurried` is how
-    long (seconds) lies at least between two requests that nobody waits for.
+    long (seconds) lies at least between two requests that nobody waits for. `links`: those of `extensions`
+    whose files hold the address of a page that the service fetches; the list has them under a name of its
+    own, unless it `marks`. `paid`: to have a document indexed costs money.
     """
 
     extensions: frozenset[str] = frozenset()
@@ -241,3 +253,5 @@ class Limits:
     reembed_grace: float = 0.0
     ahead: int = 0
     unhurried: float = 0.0
+    links: frozenset[str] = frozenset()
+    paid: bool = False

@@ -6,11 +6,16 @@ Each rule is a sentence here and a row in `tests/core/test_planner.py`:
 - A file that is gone or deselected loses its document, but a serving one only after being weighed.
 - Equal bytes under an equal recipe are served by what already serves.
 - A retirement whose delete was not sent is called off when nothing else serves the path.
+- What the target knows by a page's address is known there whatever its file is called.
 - A change is sent as a successor; what serves goes on serving until the successor is ready.
+- Where indexing costs money, another recipe for the same bytes is weighed first: what serves goes on serving
+  until the change is let go. What has to be sent anyway, for its bytes or its name, goes at once.
 - Newer work supersedes: an older version on its way is retired, never waited for, except where the target
-  updates in place, since there a single document must not be written to twice at once.
+  updates in place, since there a single document must not be written to twice at once. While nothing
+  serves the path it is left: it may be searchable already, and serves until the newer one is.
 - A quarantined version is not sent again; an edit or `retry` makes another one. Under another recipe it is
   cut anew where it lies, if the target can do that: it serves nothing.
+- A renamed file that was refused has failed, though its bytes are still found by its old name.
 - A document found at the target is taken for ours when its bytes prove it; where its name does not tell, it
   is read before anything is sent.
 """
@@ -20,7 +25,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from kbsync.core.links import is_address
 from kbsync.core.model import (
+    FOUND_READY,
     TAG,
     Abilities,
     Choice,
@@ -76,7 +83,7 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """It serves (again): a hold let go, a retirement called off, an adoption proven."""
+    """It serves (again): a hold let go, a retirement called off, an adoption proven, once it is ready."""
 
     upload: int
 
@@ -117,7 +124,43 @@ class Reslice:
     upload: int
 
 
-Action = Send | Drop | Retire | Unwant | Want | Serve | Weigh | Keep | Relabel | Prove | Reslice
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """It is to be made anew under the wished recipe: to be weighed with the others."""
+
+    upload: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forgo:
+    """What was asked or allowed about making it anew is of no use any more."""
+
+    upload: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recut:
+    """Have the target cut the document that serves anew under the wished recipe, where it lies."""
+
+    upload: int
+
+
+Action = (
+    Send
+    | Drop
+    | Retire
+    | Unwant
+    | Want
+    | Serve
+    | Weigh
+    | Keep
+    | Relabel
+    | Prove
+    | Reslice
+    | Renew
+    | Forgo
+    | Recut
+)
 
 
 def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
@@ -169,22 +212,62 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
     server = next((u for u in uploads if u.state.serves), None)
     if server is None and (former := next((u for u in uploads if _can_return(u)), None)):
         return (Serve(former.id),)
-    back = _released(server)
+    back = _released(server, wish)
     if server is not None and _same_content(server, wish):
         label = _relabelled(server, wish, abilities)
         if label is not None:
-            return (*back, *label, *_supersede(uploads, server, abilities))
+            return (*back, *label, *_supersede(wish, uploads, server, abilities))
     chosen = _chosen(wish, uploads, server, abilities)
     if chosen is not None:
-        return (*back, *_supersede(uploads, chosen, abilities), *_encourage(chosen, server))
+        return (*back, *_supersede(wish, uploads, chosen, abilities), *_encourage(chosen, server))
     if _must_wait(uploads, abilities):
         return back
     if server is None and (found := next((u for u in uploads if _is_unread(u, wish, abilities)), None)):
         return (Prove(found.id),)
+    if server is not None and (pause := _pause(server, wish, abilities)) is not None:
+        return (*pause, *_supersede(wish, uploads, None, abilities))
     if failed := next((u for u in uploads if _can_be_cut_anew(u, wish, abilities)), None):
-        return (*back, *_supersede(uploads, failed, abilities), Reslice(failed.id))
-    send = Send(server.id if server else None)
-    return (*back, *_supersede(uploads, None, abilities), send)
+        return (*back, *_supersede(wish, uploads, failed, abilities), Reslice(failed.id))
+    return (*back, *_supersede(wish, uploads, None, abilities), _made_anew(server, wish, abilities))
+
+
+def _pause(server: Upload, wish: Wish, abilities: Abilities) -> tuple[Action, ...] | None:
+    """What to do instead of making a serving document anew under another recipe; None: it may be made."""
+    if not (abilities.weighs and _only_recipe_differs(server, wish, abilities)):
+        return None
+    if server.state is UploadState.HELD:
+        return (Serve(server.id),)
+    if server.allowed == wish.recipe:
+        return None
+    label = _relabelled(server, wish, abilities) or ()
+    if server.asked == wish.recipe:
+        return label
+    return (*_forgone(server, wish), Renew(server.id), *label)
+
+
+def _only_recipe_differs(server: Upload, wish: Wish, abilities: Abilities) -> bool:
+    """Nothing else would have its bytes sent."""
+    same = server.digest == wish.digest and server.recipe != wish.recipe
+    return same and _relabelled(server, wish, abilities) is not None
+
+
+def _forgone(server: Upload, wish: Wish) -> tuple[Action, ...]:
+    """It was asked or allowed about other bytes, or another recipe than the wished one."""
+    words = {server.asked, server.allowed} - {""}
+    if not words or (
+        server.digest == wish.digest and words == {wish.recipe} and server.recipe != wish.recipe
+    ):
+        return ()
+    return (Forgo(server.id),)
+
+
+def _made_anew(server: Upload | None, wish: Wish, abilities: Abilities) -> Action:
+    if server is None:
+        return Send(None)
+    can_recut = abilities.recuts and server.state is UploadState.SERVING and server.remote_id is not None
+    if can_recut and _only_recipe_differs(server, wish, abilities):
+        return Recut(server.id)
+    return Send(server.id)
 
 
 def _can_return(upload: Upload) -> bool:
@@ -196,16 +279,20 @@ def _same_content(upload: Upload, wish: Wish) -> bool:
     return upload.digest == wish.digest and upload.recipe == wish.recipe
 
 
-def _released(server: Upload | None) -> tuple[Action, ...]:
+def _released(server: Upload | None, wish: Wish) -> tuple[Action, ...]:
     if server is None:
         return ()
-    return (Serve(server.id),) if server.state is UploadState.HELD else (Keep(server.id),)
+    if server.state is UploadState.HELD:
+        return (Serve(server.id),)
+    return (*_forgone(server, wish), Keep(server.id))
 
 
 def _relabelled(server: Upload, wish: Wish, abilities: Abilities) -> tuple[Action, ...] | None:
     """Nothing or `Relabel` where the server's path is or can be made right; None if a successor must."""
     if server.label == wish.path or (not abilities.renames and abilities.rename_policy == "keep"):
         return ()
+    if is_address(server.name):
+        return ()  # the target knows the page by that, whatever its file is called
     return (Relabel(server.id),) if abilities.renames else None
 
 
@@ -242,7 +329,7 @@ def _adoptable(
         and not any(_is_unread(u, wish, abilities) for u in found)
     ):
         proven = found
-    return proven[0] if proven else None
+    return next((u for u in proven if u.code == FOUND_READY), proven[0] if proven else None)
 
 
 def proves(found: Upload, wish: Wish) -> bool:
@@ -279,16 +366,27 @@ def _encourage(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
             chosen.purpose is Purpose.RETIRE
         ):
             return (Want(chosen.id),)
+        case UploadState.ADOPTING if chosen.code != FOUND_READY:
+            return (Serve(chosen.id),)
         case UploadState.ADOPTING | UploadState.RETIRING:
             return (*((Retire(server.id),) if server else ()), Serve(chosen.id))
         case _:
             return ()
 
 
-def _supersede(uploads: Iterable[Upload], chosen: Upload | None, abilities: Abilities) -> tuple[Action, ...]:
-    """Everything that is neither served nor chosen makes way."""
+def _supersede(
+    wish: Wish, uploads: Sequence[Upload], chosen: Upload | None, abilities: Abilities
+) -> tuple[Action, ...]:
+    """Everything that neither serves nor is chosen makes way, but another version not before one serves."""
+    is_served = any(u.state.serves for u in uploads)
     others = (u for u in uploads if u is not chosen and not u.state.serves)
-    return _parted(others, GONE, abilities)
+    return _parted((u for u in others if is_served or not _may_serve(u, wish)), GONE, abilities)
+
+
+def _may_serve(upload: Upload, wish: Wish) -> bool:
+    """For all we know this other version is searchable, or will be: it was sent, and never seen to fail."""
+    is_open = upload.state.in_flight and upload.purpose is Purpose.SERVE and upload.repairs == 0
+    return is_open and not _same_content(upload, wish)
 
 
 def _must_wait(uploads: Sequence[Upload], abilities: Abilities) -> bool:
@@ -310,8 +408,16 @@ def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:
         case Choice.REFUSED:
             return Status.FAILED
     if server is not None and _same_content(server, wish):
-        return Status.READY
+        return Status.FAILED if is_stuck_under_old_name(wish, server, uploads) else Status.READY
+    if server is not None and server.digest == wish.digest and server.asked == wish.recipe:
+        return Status.HELD
     return _progress(wish, uploads)
+
+
+def is_stuck_under_old_name(wish: Wish, server: Upload, uploads: Iterable[Upload]) -> bool:
+    """The renamed file was refused: its bytes are found, by a name that nobody looks for any more."""
+    refused = any(u.state is UploadState.FAILED and _same_content(u, wish) for u in uploads)
+    return refused and server.label != wish.path
 
 
 def _progress(wish: Wish, uploads: Sequence[Upload]) -> Status:

@@ -7,8 +7,8 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from kbsync.contract import Listed, Target
-from kbsync.core.model import Upload, UploadState
+from kbsync.contract import DocState, Listed, Target
+from kbsync.core.model import FOUND_READY, Upload, UploadState
 from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.terms import Terms
@@ -21,9 +21,10 @@ async def adopt(store: Store, ledger: Ledger, target: Target) -> int:
     """List a base this state has never seen; returns how many documents may be ours.
 
     Each becomes an ADOPTING row at its path. Proof is the file's own digest, once it is known, against the
-    marker, the tag in the name, or the document's bytes: the planner then lets it serve. What is never proven
-    is left alone and reported by `verify`. Repeatable: rows that are known already are passed over, so a
-    crash in the middle costs a second listing.
+    marker, the tag in the name, or the document's bytes: it then serves, or is looked after until it does
+    where the target does not call it searchable. What is never proven is left alone and reported by
+    `verify`. Repeatable: rows that are known already are passed over, so a crash in the middle costs a
+    second listing.
     """
     page: list[Listed] = []
     found = 0
@@ -88,4 +89,5 @@ def adopting(terms: Terms, listed: Listed, path: str, now: float, number: int = 
         state=UploadState.ADOPTING,
         remote_id=listed.remote_id,
         created_at=now,
+        code=FOUND_READY if listed.state is DocState.READY else "",
     )

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from kbsync.contract import Base, Target
-from kbsync.core.model import Abilities
+from kbsync.core.model import Abilities, Upload, UploadState
 from kbsync.core.select import Rules
 from kbsync.engine import outcomes
 from kbsync.engine.adoption import adopt
 from kbsync.engine.clock import Clock
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.recovery import bring_forward
-from kbsync.engine.terms import Plan, Terms, abilities_of, recipe_of
+from kbsync.engine.terms import Plan, Terms, abilities_of, describe_of, recipe_of
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
 from kbsync.state.mirrors import BindingRecord, Halt, MirrorRecord, RootRecord
@@ -102,6 +102,7 @@ async def bind(
         rules=Rules(plan.include, plan.exclude, target.limits),
         spool_dir=spool_dir,
         cure=cure,
+        describe=describe_of(target),
     )
 
 
@@ -138,6 +139,8 @@ async def ids_if_emptied(
 def _rebind(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, target: Target, repair: str) -> int:
     _rename_all(tx, plan, record, base, abilities_of(target, plan))
     binding = tx.mirrors.bind_to(record.id, plan.target_type, base.address, base.id, plan.prefix)
+    if record.binding not in (None, binding):
+        tx.renewals.forget_all(record.id)
     if record.binding not in (None, binding) and target.limits.embedded:
         assert record.binding is not None
         tx.uploads.lose(record.id, record.binding)
@@ -193,8 +196,10 @@ async def prepare(store: Store, ledger: Ledger, target: Target, clock: Clock) ->
     print_now = fingerprint(terms)
     key = f"terms:{terms.mirror}"
     if await store.read(lambda tx: tx.meta.get(key)) != print_now:
+        if await store.read(lambda tx: is_upgraded(tx, terms)):
+            await _keep_recipes(store, ledger)
         await _settle_everything(store, ledger)
-        await store.write(lambda tx: tx.meta.set(key, print_now))
+        await store.write(lambda tx: _judged(tx, terms, print_now))
     await store.write(lambda tx: tx.uploads.prune(clock.wall() - 30 * 86400.0))
 
 
@@ -203,6 +208,51 @@ def fingerprint(terms: Terms) -> str:
     recipes = [terms.recipe(f"x.{extension}") for extension in sorted(terms.limits.extensions)]
     whole = (terms.binding, recipes, terms.abilities, terms.plan.prefix, terms.plan.fingerprint)
     return hashlib.sha256(repr(whole).encode()).hexdigest()
+
+
+def _judged(tx: Tx, terms: Terms, print_now: str) -> None:
+    tx.meta.set(f"terms:{terms.mirror}", print_now)
+    tx.meta.set(f"settings:{terms.mirror}", _settings_print(terms))
+
+
+def _settings_print(terms: Terms) -> str:
+    """Changes when a person, and not an upgrade, says otherwise how documents are made."""
+    return hashlib.sha256(repr((terms.binding, terms.plan.fingerprint)).encode()).hexdigest()
+
+
+def is_upgraded(tx: Tx, terms: Terms) -> bool:
+    """The settings are those of the last time: where recipes differ, the program does.
+
+    What is there then stays as it is, where making it anew costs money.
+    """
+    return terms.abilities.weighs and tx.meta.get(f"settings:{terms.mirror}") == _settings_print(terms)
+
+
+async def _keep_recipes(store: Store, ledger: Ledger) -> None:
+    """What serves counts as made by today's recipe, but for what a person's change is still to reach."""
+    after = 0
+    while rows := await store.read(partial(_serving, ledger.terms, after)):
+        after = rows[-1].id
+        await store.write(partial(_keep_page, ledger, rows))
+
+
+def _serving(terms: Terms, after: int, tx: Tx) -> list[Upload]:
+    states = (UploadState.SERVING, UploadState.HELD)
+    return tx.uploads.in_states(terms.mirror, terms.binding, states, after, PAGE)
+
+
+def _keep_page(ledger: Ledger, rows: Sequence[Upload], tx: Tx) -> None:
+    for row in rows:
+        if row.path is not None and (recipe := kept_recipe(tx, ledger.terms, row)) != row.recipe:
+            tx.uploads.recast(row.id, recipe=recipe)
+
+
+def kept_recipe(tx: Tx, terms: Terms, row: Upload) -> str:
+    """The recipe that a serving document counts as made by after an upgrade."""
+    is_waiting = row.asked or row.allowed or tx.renewals.of(row.id) is not None
+    if is_waiting or not row.recipe or row.path is None:
+        return row.recipe
+    return terms.recipe(row.path)
 
 
 async def _settle_everything(store: Store, ledger: Ledger) -> None:

@@ -2,7 +2,8 @@
 
 It goes through four states, none of which is on disk: only the end of an audit is (`engine.findings`).
 
-- *resting* until `deep_rescan` after the last audit ended. A restart changes nothing about that.
+- *resting* until `deep_rescan` after the last audit ended, or until a person asks for one. A restart changes
+  nothing about the first and forgets the second.
 - *reading* the whole list, each request after a rest (`Limits.unhurried`) and behind fresh work.
 - *asking* about what looked wrong, once more and a horizon later: documents that the list lacks, and those
   that it shows and nothing needs.
@@ -30,7 +31,7 @@ from kbsync.core import lifecycle
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine import findings
 from kbsync.engine.attach import is_emptied
-from kbsync.engine.clock import Clock
+from kbsync.engine.clock import Clock, rest
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.repairs import Repairs, stray_json
 from kbsync.engine.views.audit import Audit, Auditor, Proof, Stray
@@ -91,11 +92,24 @@ class Auditing:
     on_halt: Callable[[Halted], Awaitable[None]]
     on_work: Callable[[], None]
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def keep(self) -> None:
         """Audit whenever it is time, until cancelled."""
         while True:
-            await self.clock.sleep(await self._step())
+            await rest(self.clock, await self._step(), self._asked)
+            if self._asked.is_set():
+                await self._answer()
+
+    def ask(self) -> None:
+        """A person wants one now."""
+        self._asked.set()
+
+    async def _answer(self) -> None:
+        """Audit now; a mirror that cannot be audited now is audited when it is time."""
+        self._asked.clear()
+        if self.may_work():
+            await self._try()
 
     async def _step(self) -> float:
         """Audit if it is time; seconds until the next step."""

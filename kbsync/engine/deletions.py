@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -77,8 +77,10 @@ class Deletions:
         before = await self._identity()
         if before is None:
             return None
-        root = self._ledger.terms.plan.root
-        found = await asyncio.to_thread(lambda: [(path, look(root, path, before)) for path in paths])
+        root, lists = self._ledger.terms.plan.root, self._ledger.terms.rules.takes_links
+        found = await asyncio.to_thread(
+            lambda: [(path, look(root, path, before, lists=lists)) for path in paths]
+        )
         return found if await self._identity() == before else None
 
     def _record_looks(self, looked: Iterable[tuple[str, Look]], tx: Tx) -> None:
@@ -222,9 +224,11 @@ class Deletions:
         if not held or entry is None:
             tx.holds.release(item.upload)
             return False
-        gone = entry.presence is Presence.GONE
-        if not parting_cause(self._ledger.wish(entry)) or (gone and not is_lacking):
-            tx.entries.doubt(self._mirror, item.path)  # it is back, or cannot be looked at: look anew
+        wish = self._ledger.wish(entry)
+        if wish.presence is Presence.GONE and not is_lacking:
+            wish = replace(wish, presence=Presence.PRESENT)  # it is back, or cannot be looked at
+        if not parting_cause(wish):
+            tx.entries.doubt(self._mirror, item.path)  # look anew
             return False
         self._release(tx, item.upload)
         tx.holds.release(item.upload)

@@ -21,10 +21,9 @@ WAITING = (
     UploadState.INTENDED,
     UploadState.SENDING,
     UploadState.RETIRING,
-    UploadState.SERVING,  # one may wait to be renamed
     UploadState.ADOPTING,  # one may wait to be read
 )
-"""States that something is still to be done about when `next_look_at` is set; UNSURE and INDEXING aside."""
+"""States that something is still to be done about when `next_look_at` is set; others are asked for apart."""
 
 IN_FLIGHT = (UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
 
@@ -123,22 +122,27 @@ def find_room(tx: Tx, terms: Terms) -> tuple[bool, bool]:
 
 @dataclass(frozen=True, slots=True)
 class NextDue:
-    """Wall seconds when the next row is due; None: nothing waits. Unsure, indexing, and all others."""
+    """Wall seconds when the next row is due; None: nothing waits.
+
+    Unsure, indexing, serving (to be renamed or refreshed), and all others.
+    """
 
     looks: float | None
     polls: float | None
+    serving: float | None
     others: float | None
 
     @property
     def first(self) -> float | None:
         """Of all."""
-        return earliest(self.looks, self.polls, self.others)
+        return earliest(self.looks, self.polls, self.serving, self.others)
 
-    def paced(self, look: float, poll: float) -> float | None:
-        """The first, where no look and no poll may start before these moments."""
+    def paced(self, look: float, poll: float, refresh: float) -> float | None:
+        """The first, where no look, poll or refresh may start before these moments."""
+        serving = None if self.serving is None else max(self.serving, refresh)
         looks = None if self.looks is None else max(self.looks, look)
         polls = None if self.polls is None else max(self.polls, poll)
-        return earliest(looks, polls, self.others)
+        return earliest(looks, polls, serving, self.others)
 
 
 def earliest(*times: float | None) -> float | None:
@@ -152,4 +156,4 @@ def next_due(tx: Tx, terms: Terms) -> NextDue:
     def of(*states: UploadState) -> float | None:
         return tx.uploads.next_due(terms.mirror, terms.binding, states)
 
-    return NextDue(of(UploadState.UNSURE), of(UploadState.INDEXING), of(*WAITING))
+    return NextDue(of(UploadState.UNSURE), of(UploadState.INDEXING), of(UploadState.SERVING), of(*WAITING))

@@ -12,7 +12,7 @@ from typing import Any
 from kbsync.contract import Target
 from kbsync.core.model import Choice, Kind, Presence, Status, Upload, UploadState
 from kbsync.engine.clock import Clock
-from kbsync.engine.mirror import TARGET_DOWN
+from kbsync.engine.halts import TARGET_DOWN
 from kbsync.engine.status import iso
 from kbsync.engine.terms import Plan
 from kbsync.engine.views.evidence import Evidence, Selection, asked, gather, locate
@@ -140,9 +140,29 @@ class _Telling:
         chosen = self._e.selection
         if chosen is not None and chosen.verdict.choice in (Choice.EXCLUDED, Choice.SKIPPED):
             return f"It is still found although {_why(chosen)}: {self._departure()}."
+        if self._is_asked:
+            return f"It is searchable as it was indexed before settings changed, and {self._question()}."
         if (why := self._outdated()) != "":
-            return f"It is found in an older version because {why}."
+            return f"It is found {self._form()} because {why}."
         return "It is searchable."
+
+    def _form(self) -> str:
+        """What searches show of it instead."""
+        entry, server = self._e.entry, self._e.server
+        is_renamed = entry is not None and server is not None and server.label != entry.path
+        if is_renamed and server is not None and entry is not None and server.digest == entry.digest:
+            return f"by its old name, {server.label},"
+        return "in an older version"
+
+    @property
+    def _is_asked(self) -> bool:
+        """Its bytes are found, and a person is asked whether they are indexed anew."""
+        entry, server = self._e.entry, self._e.server
+        is_held = entry is not None and entry.status is Status.HELD and not self._e.is_changed
+        return is_held and server is not None and bool(server.asked)
+
+    def _question(self) -> str:
+        return f"to be indexed anew it waits for you; {self._run(f'approve {self._plan.name}')}"
 
     def _departure(self) -> str:
         if self._e.held is not None and not self._e.held.approved:
@@ -250,6 +270,8 @@ class _Telling:
         if entry.digest is not None:
             doubt = ", to be read again since it was so fresh" if entry.racy else ""
             yield f"Its bytes were read as SHA-256 {entry.digest}{doubt}."
+        if self._is_asked:
+            yield "Settings changed; that it is indexed anew under them is held for approval."
         if self._e.held is not None:
             cause, approved = self._e.held.item.cause, self._e.held.approved
             yield f"Its deletion ({cause}) is {'approved' if approved else 'held for approval'}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
-from kbsync.state.store import Tx
+from kbsync.state.glance import Tx
 
 
 @dataclass(frozen=True, slots=True)

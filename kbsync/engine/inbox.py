@@ -1,4 +1,4 @@
-"""What commands asked for while this process holds the lock: approve, retry, repair."""
+"""What people asked for while this process holds the lock: approve, retry, repair, audit."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ PAGE = 500
 
 @dataclass(slots=True)
 class Answer:
-    """What follows for the run: files to look at again, and whether a halt may be over."""
+    """What follows for the run: files to look at again, whether a halt may be over, whether to audit now."""
 
     look_at: set[str] = field(default_factory=set)
     resumed: bool = False
+    audits: bool = False
 
 
 class Inbox:
@@ -52,6 +53,8 @@ class Inbox:
                 self._retry(tx, message.args.get("paths"), answer)
             case "repair":
                 self._repair(tx, message, answer)
+            case "audit":
+                answer.audits = True
         tx.inbox.done(message.id)
 
     def _retry(self, tx: Tx, paths: list[str] | None, answer: Answer) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from kbsync.core import lifecycle
 from kbsync.core.lifecycle import Rhythm
+from kbsync.core.links import is_address, is_link
 from kbsync.core.model import (
     NO_STAMP,
     SELECTED,
@@ -27,9 +28,12 @@ from kbsync.core.model import (
 from kbsync.core.planner import (
     Action,
     Drop,
+    Forgo,
     Keep,
     Prove,
+    Recut,
     Relabel,
+    Renew,
     Reslice,
     Retire,
     Send,
@@ -42,6 +46,7 @@ from kbsync.core.planner import (
     proves,
     status_of,
 )
+from kbsync.core.refreshing import wakened
 from kbsync.core.turns import rank
 from kbsync.engine.clock import Clock
 from kbsync.engine.terms import Terms
@@ -134,6 +139,8 @@ class Ledger:
 
     def _move(self, tx: Tx, old: str, new: str) -> None:
         mirror = self.terms.mirror
+        for row in self.uploads(tx, old):
+            self._forgo(tx, row)  # what was asked about it was asked about another path
         tx.uploads.move(mirror, old, new)
         tx.holds.withdraw(mirror, old)
         tx.entries.remove(mirror, old)
@@ -197,6 +204,8 @@ class Ledger:
         return tx.uploads.at(self.terms.mirror, self.terms.binding, path)
 
     def _conclude(self, tx: Tx, entry: Entry, wish: Wish, uploads: list[Upload]) -> None:
+        if is_link(entry.path):
+            self._conclude_link(tx, entry.path, uploads)
         if entry.presence is Presence.GONE and all(u.state in LINGERING for u in uploads):
             tx.entries.remove(self.terms.mirror, entry.path)
         else:
@@ -206,6 +215,17 @@ class Ledger:
         if self._on_settled is not None:
             self._on_settled(tx, entry.path)
 
+    def _conclude_link(self, tx: Tx, path: str, uploads: list[Upload]) -> None:
+        """What serves is weighed whether its page is to be fetched anew, and goes by its file's name here."""
+        for upload in uploads:
+            if upload.state is not UploadState.SERVING:
+                continue
+            if is_address(upload.name) and upload.label != path:
+                upload = replace(upload, label=path)
+                tx.uploads.save(upload)
+            if self.terms.abilities.refreshes and upload.next_look_at is None:
+                tx.uploads.save(wakened(upload, self._clock.wall()))
+
     def _apply(
         self, tx: Tx, wish: Wish, rows: dict[int, Upload], actions: tuple[Action, ...], fresh: bool
     ) -> bool:
@@ -214,21 +234,23 @@ class Ledger:
         return any(changed)
 
     def _carry_out(self, tx: Tx, wish: Wish, rows: dict[int, Upload], action: Action, fresh: bool) -> bool:
-        mirror, now = self.terms.mirror, self._clock.wall()
+        now = self._clock.wall()
         match action:
             case Send(predecessor):
                 added = tx.uploads.add(self._intend(tx, wish, list(rows.values()), predecessor, fresh))
                 rows[added.id] = added
                 return False  # by itself it calls for nothing more
             case Drop() | Retire() | Unwant() | Want():
-                tx.uploads.save(self._stepped(rows[action.upload], action))
+                self._part(tx, rows[action.upload], action, list(rows.values()))
             case Serve(number):
                 self._serve_again(tx, rows[number], wish)
-            case Weigh(number, cause):
-                tx.holds.nominate(mirror, wish.path, number, cause, now)
+            case Weigh() | Keep() | Renew() | Forgo():
+                self._mark(tx, wish, rows, action)
                 return False
-            case Keep():
-                tx.holds.withdraw(mirror, wish.path)
+            case Recut(number):
+                start = rank(now, wish.size, fresh=fresh)
+                added = tx.uploads.add(lifecycle.recut(rows[number], wish.recipe, start, self.rhythm))
+                rows[added.id] = added
                 return False
             case Relabel(number):
                 if rows[number].next_look_at is not None:
@@ -253,6 +275,57 @@ class Ledger:
                 return lifecycle.unwant(row)
             case Want():
                 return lifecycle.want(row)
+
+    def _mark(
+        self, tx: Tx, wish: Wish, rows: dict[int, Upload], action: Weigh | Keep | Renew | Forgo
+    ) -> None:
+        """What is to be weighed, and what no longer is."""
+        mirror, number = self.terms.mirror, action.upload
+        if not isinstance(action, Weigh | Forgo):
+            tx.holds.withdraw(mirror, wish.path)
+        match action:
+            case Weigh(cause=cause):
+                rows[number] = self._forgo(tx, rows[number])
+                tx.holds.nominate(mirror, wish.path, number, cause, self._clock.wall())
+            case Forgo():
+                rows[number] = self._forgo(tx, rows[number])
+            case Renew():
+                tx.renewals.nominate(mirror, number, wish.recipe)
+            case Keep():
+                self._withdraw(tx, rows[number])
+
+    def _part(
+        self, tx: Tx, row: Upload, action: Drop | Retire | Unwant | Want, others: Sequence[Upload]
+    ) -> None:
+        if isinstance(action, Retire) and row.attempts and (server := self.original(row, others)):
+            self.forget_recipe(tx, server)
+        tx.uploads.save(self._stepped(row, action))
+
+    def original(self, row: Upload, others: Sequence[Upload]) -> Upload | None:
+        """The upload that serves and whose document this one cuts anew, if it is one that does."""
+        is_update = self.terms.abilities.updates  # there a successor always is its predecessor's document
+        if is_update or row.state is not UploadState.INDEXING or row.predecessor is None:
+            return None
+        shared = (u for u in others if u.id == row.predecessor and u.remote_id == row.remote_id)
+        return next((u for u in shared if u.state.serves), None)
+
+    def forget_recipe(self, tx: Tx, server: Upload) -> None:
+        """Nobody knows any more how this document is cut: no recipe is as good as it."""
+        tx.uploads.recast(server.id, recipe="")
+
+    def _forgo(self, tx: Tx, row: Upload) -> Upload:
+        self._withdraw(tx, row)
+        if not (row.asked or row.allowed):
+            return row
+        forgone = lifecycle.forgo(row)
+        tx.uploads.save(forgone)
+        return forgone
+
+    def _withdraw(self, tx: Tx, row: Upload) -> None:
+        """Its renewal is not weighed or held any more, unless it was let go for the wished recipe."""
+        if self.terms.abilities.weighs and tx.renewals.of(row.id) is not None:
+            tx.renewals.drop(row.id)
+            tx.holds.end_empty(self.terms.mirror, self._clock.wall())
 
     def _intend(
         self, tx: Tx, wish: Wish, others: Sequence[Upload], predecessor: int | None, fresh: bool
@@ -302,7 +375,7 @@ class Ledger:
         tx.holds.withdraw(self.terms.mirror, upload.path or "")
         tx.holds.release(upload.id)
         tx.holds.end_empty(self.terms.mirror, self._clock.wall())
-        tx.uploads.save(lifecycle.serve(upload))
+        tx.uploads.save(lifecycle.take_over(upload, self.rhythm))
 
     def enter_service(self, tx: Tx, upload: Upload, *, replaced: bool = False) -> None:
         """A row that is SERVING now is saved and its predecessor retired, in one transaction.
@@ -315,6 +388,7 @@ class Ledger:
                     tx.holds.inherit(old.id, upload.id, upload.digest)
                     upload = lifecycle.hold(upload)
                 tx.holds.release(old.id)
+                self._withdraw(tx, old)
                 same = replaced or old.remote_id == upload.remote_id  # it was updated in place
                 tx.uploads.save(lifecycle.gone(old) if same else lifecycle.retire(old, self.rhythm))
         tx.uploads.save(upload)

@@ -8,27 +8,31 @@ than the request, and no other upload holds it. A name that does not prove the c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kbsync.contract import Listed, Reads, Target
+from kbsync.core.links import is_address
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.ledger import Ledger
+from kbsync.engine.pages import CLOCK_SLACK, Page
 from kbsync.engine.terms import Terms
-from kbsync.state.store import Store
+from kbsync.state.store import Store, Tx
 
 PAST = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
 MOST = 10_000
-CLOCK_SLACK = 120.0
-"""Seconds by which the clocks of the target and this machine may differ after correction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A row and the listed document that is it; None when a complete list did not have it."""
+    """A row and the listed document that is it; None when a complete list did not have it.
+
+    `doubt`: a document that may be it, where the list shows nothing that could prove it.
+    """
 
     row: Upload
     listed: Listed | None
+    doubt: Listed | None = None
 
 
 async def look_for(
@@ -52,7 +56,8 @@ async def look_for(
         seen = await _first_that_is(store, terms, target, row, candidates, found.values())
         if seen is not None:
             found[row.id] = seen
-    return [Sighting(row, found.get(row.id)) for row in rows]
+    pages = await store.read(lambda tx: _pages(tx, hunt.pages, found))
+    return [pages.get(row.id) or Sighting(row, found.get(row.id)) for row in rows]
 
 
 Key = tuple[object, ...]
@@ -60,10 +65,11 @@ Key = tuple[object, ...]
 
 @dataclass(slots=True)
 class _Hunt:
-    """Sorts listed documents to the rows they may be."""
+    """Sorts listed documents to the rows they may be. `pages`: rows whose documents have no name of ours."""
 
     terms: Terms
     rows: Sequence[Upload]
+    pages: list[Page] = field(default_factory=list)
     buried: dict[int, Listed] = field(default_factory=dict)
     _graves: dict[str | None, Upload] = field(default_factory=dict)
     _wanted: dict[Key, list[Upload]] = field(default_factory=lambda: defaultdict(list))
@@ -73,6 +79,8 @@ class _Hunt:
         for row in self.rows:
             if row.state is UploadState.TOMBSTONE:
                 self._graves[row.remote_id] = row
+            elif is_address(row.name) and not self.terms.limits.marks:
+                self.pages.append(Page(self.terms, row))
             else:
                 key = self._key(row.name, row.id)
                 self._wanted[(*key, row.size)].append(row)
@@ -87,6 +95,8 @@ class _Hunt:
         if grave is not None:
             self.buried[grave.id] = listed
             return
+        for page in self.pages:
+            page.see(listed)
         for row in self._wanted.get((*self._key(listed.name, listed.upload_id), listed.size), ()):
             if self._may_be(row, listed):
                 self._seen[row.id].append(listed)
@@ -106,6 +116,20 @@ class _Hunt:
         for row in self.rows:
             if seen := self._seen.get(row.id):
                 yield row, sorted(seen, key=lambda listed: -(listed.created or 0.0))
+
+
+def _pages(tx: Tx, pages: Sequence[Page], taken: Mapping[int, Listed]) -> dict[int, Sighting]:
+    """What the list showed of pages, each document given to one of them at most."""
+    others = {listed.remote_id for listed in taken.values()}
+    sightings = {}
+    for page in pages:
+        free = [one for one in page.seen if not tx.uploads.holders(one.remote_id)]
+        doubts = [one for one in page.doubts if not tx.uploads.holders(one.remote_id)]
+        mine = next((one for one in free if one.remote_id not in others), None)
+        if mine is not None:
+            others.add(mine.remote_id)
+        sightings[page.row.id] = Sighting(page.row, mine, doubts[0] if doubts and mine is None else None)
+    return sightings
 
 
 async def _first_that_is(

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
 from kbsync.contract import Measured, Target
+from kbsync.core.meter import Meter
 from kbsync.core.select import Rules
-from kbsync.engine import attach
+from kbsync.engine import attach, outcomes
 from kbsync.engine.attach import EMPTIED
 from kbsync.engine.auditing import Auditing
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import Deletions
+from kbsync.engine.halts import BAD_CONFIG, FAILING, PASSING, TARGET_DOWN
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.outcomes import Happened
 from kbsync.engine.reconciler import Reconciler
+from kbsync.engine.renewals import Renewals
 from kbsync.engine.sending import Bodies
 from kbsync.engine.terms import Plan, as_halt
 from kbsync.engine.worker import Worker
@@ -35,13 +38,6 @@ log = structlog.get_logger("kbsync")
 
 SHOWN_BY_BASE = ("knowledge-base-missing", EMPTIED)
 """Halts whose cause is surely gone when the base answers; what the work ran into the work has to prove."""
-
-TARGET_DOWN = "target-down"
-BAD_CONFIG = "config"
-"""What the config names was there when it was read, or was not looked at then, and cannot be used."""
-FAILING = "failing"
-PASSING = (TARGET_DOWN, FAILING)
-"""Halts that need nobody: what is wrong passes, or is tried again anyway."""
 
 PATIENCE = 60.0
 
@@ -79,17 +75,19 @@ class Parts:
     worker: Worker
     reconciler: Reconciler
     deletions: Deletions
+    renewals: Renewals
     inbox: Inbox
     auditing: Auditing
     working: asyncio.Task[None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class MirrorRun:
     """A mirror from `begin` to `end`; `begin` may be called again after it failed.
 
     `open_target` gives a fresh target. `on_event` gets a line for every finished document. `halt` is what the
-    state says, `told` what this run has said of it in the log.
+    state says, `told` what this run has said of it in the log. `counted`: requests of targets that were let
+    go. `pass_seconds`: how long the last whole comparison took.
     """
 
     plan: Plan
@@ -111,6 +109,8 @@ class MirrorRun:
     on_doubt: Callable[[], None] = lambda: None
     has_compared: bool = False
     told_requests: int = 0
+    counted: Meter = field(default_factory=Meter)
+    pass_seconds: float | None = None
 
     # -- beginning and ending --------------------------------------------------------------------------
 
@@ -141,7 +141,13 @@ class MirrorRun:
 
     async def _give_up(self, target: Target | None) -> None:
         if target is not None:
-            await target.aclose()
+            await self._let_go(target)
+
+    async def _let_go(self, target: Target) -> None:
+        """Its counts stay."""
+        if isinstance(target, Measured):
+            self.counted.add(target.meter)
+        await target.aclose()
 
     async def _find_root(self) -> bool:
         try:
@@ -196,10 +202,13 @@ class MirrorRun:
         )
         reconciler = Reconciler(self.store, ledger, self.clock, on_work=self._rows_written, keep=bodies.keep)
         deletions = Deletions(self.store, ledger, self.clock, self.trusted_identity)
+        renewals = Renewals(self.store, ledger, self.clock)
         inbox = Inbox(self.store, ledger, self.clock)
         auditing = self._auditing(target, ledger, worker)
         working = asyncio.create_task(worker.run())
-        return Parts(target, ledger, bodies, worker, reconciler, deletions, inbox, auditing, working)
+        return Parts(
+            target, ledger, bodies, worker, reconciler, deletions, renewals, inbox, auditing, working
+        )
 
     def _auditing(self, target: Target, ledger: Ledger, worker: Worker) -> Auditing:
         return Auditing(
@@ -238,13 +247,14 @@ class MirrorRun:
         with contextlib.suppress(asyncio.CancelledError):
             await parts.working
         parts.bodies.close()
-        await parts.target.aclose()
+        await self._let_go(parts.target)
 
     # -- the pass --------------------------------------------------------------------------------------
 
     async def compare(self, *, deep: bool = False) -> ScanSummary | None:
         """Compare the whole folder with the state; None when the root changed under it."""
         assert self.parts is not None
+        began = self.clock.steady()
         before = await self.trusted_identity()
         if before is None:
             return None
@@ -252,6 +262,7 @@ class MirrorRun:
         await self.parts.reconciler.recheck_racy()
         if await self.trusted_identity() is None:
             return None
+        self.pass_seconds = self.clock.steady() - began
         return summary
 
     async def deep_is_due(self) -> tuple[bool, bool]:
@@ -260,6 +271,14 @@ class MirrorRun:
         if record.last_deep is None:
             return False, True
         return self.clock.wall() - record.last_deep >= self.plan.deep_rescan, False
+
+    def requests(self) -> Meter:
+        """All requests of this run, those of earlier beginnings too."""
+        every = Meter()
+        every.add(self.counted)
+        if self.parts is not None and isinstance(self.parts.target, Measured):
+            every.add(self.parts.target.meter)
+        return every
 
     def tell_requests(self) -> None:
         """How many requests there were, by kind and outcome, where there are any to count."""
@@ -297,8 +316,9 @@ class MirrorRun:
         self.doubted.update(await parts.deletions.second_looks())
         settled = not len(parts.reconciler.settling) and not self.doubted
         await parts.deletions.weigh(now=weigh_now and settled)
-        if await parts.deletions.run_approved():
-            parts.worker.wake()
+        await parts.deletions.run_approved()
+        await parts.renewals.weigh()
+        await parts.renewals.run_approved()
         parts.worker.wake()
 
     async def _read_inbox(self) -> None:
@@ -307,12 +327,20 @@ class MirrorRun:
         self.doubted.update(answer.look_at)
         if answer.resumed:
             await self.resume()
+        if answer.audits:
+            self.parts.auditing.ask()
 
     async def _look_again(self) -> None:
         assert self.parts is not None
         if self.doubted:
             paths, self.doubted = self.doubted, set()
             await self.parts.reconciler.heed([Hint(path, HintKind.FILE) for path in sorted(paths)])
+
+    async def hurry(self, ids: Collection[str]) -> None:
+        """There may be news of these documents; those that are not ours, or wait for none, are ignored."""
+        parts = self.parts
+        if parts is not None and await self.store.write(lambda tx: outcomes.hurry(parts.ledger, tx, ids)):
+            parts.worker.wake()
 
     async def resume(self) -> None:
         """The cause of a halt is gone."""
@@ -433,12 +461,12 @@ class MirrorRun:
 
     def _rows_written(self) -> None:
         if self.parts is not None:
-            self.parts.deletions.may_wait = True
+            self.parts.deletions.may_wait = self.parts.renewals.may_wait = True
             self.parts.worker.wake()
 
     def _happened(self, event: Happened) -> None:
         if self.parts is not None:
-            self.parts.deletions.may_wait = True
+            self.parts.deletions.may_wait = self.parts.renewals.may_wait = True
         match event.event:
             case "document.ready" if event.replaced:
                 self.counts.replaced += 1

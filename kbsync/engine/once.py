@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from kbsync.core.model import UploadState
 from kbsync.engine.clock import rest
-from kbsync.engine.mirror import TARGET_DOWN, MirrorRun
+from kbsync.engine.halts import TARGET_DOWN
+from kbsync.engine.mirror import MirrorRun
 
 DOWN_BUDGET = 60.0
 SHORTEST, LONGEST = 0.02, 0.2
@@ -87,7 +88,7 @@ async def _drain(run: MirrorRun, budget: float) -> str:
             return run.trouble
         if parts.worker.pulse.state_error:
             return parts.worker.pulse.state_error
-        if await _is_done(run):
+        if await is_done(run):
             return await _left_over(run)
         parts.worker.rested.clear()
         await rest(run.clock, pause, parts.worker.rested)
@@ -95,13 +96,16 @@ async def _drain(run: MirrorRun, budget: float) -> str:
     return ""
 
 
-async def _is_done(run: MirrorRun) -> bool:
+async def is_done(run: MirrorRun) -> bool:
+    """Nothing is left to do that will not wait for longer than `PATIENCE`; `run` has its parts."""
     parts = run.parts
     assert parts is not None
     settling, busy = len(parts.reconciler.settling), len(parts.reconciler.busy)
     if run.doubted or settling > busy:
         return False
-    return await parts.deletions.next_due() is None and await parts.worker.is_idle(PATIENCE)
+    if await parts.deletions.next_due() is not None or await parts.renewals.is_due():
+        return False
+    return await parts.worker.is_idle(PATIENCE)
 
 
 async def _left_over(run: MirrorRun) -> str:

@@ -7,25 +7,29 @@ request was on its way) and returns what is worth a line in the log.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from kbsync.contract import Accepted, DeleteOutcome, DocState, DocStatus, Listed, PutOutcome
 from kbsync.core import lifecycle
-from kbsync.core.model import UNREADABLE, Upload, UploadState
+from kbsync.core.links import is_address
+from kbsync.core.model import UNREADABLE, Purpose, Upload, UploadState
+from kbsync.core.printable import printable
 from kbsync.engine.ledger import Ledger
 from kbsync.errors import Halted, NameTaken, Rejected, Unavailable
 from kbsync.state.store import Tx
 
 NAME_TRIES = 5
+SAME_ADDRESS_PAUSE = 2.0
 PROOF_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One canonical line: `event` is `noun.past_verb`, `seconds` from intent to end.
+    """One canonical line: `event` is `noun.past_verb`, `seconds` from intent to end, `size` in bytes.
 
-    Of these the target had it for `indexing` seconds. `size` in bytes.
+    `phases`: these seconds by what they were spent with; None where nothing was sent.
     """
 
     event: str
@@ -33,23 +37,39 @@ class Happened:
     document_id: str | None = None
     attempt: int = 0
     seconds: float = 0.0
-    indexing: float = 0.0
+    phases: Mapping[str, float] | None = None
     size: int = 0
+    upload: int = 0
     reason: str = ""
     code: str = ""
     replaced: bool = False
 
 
-def claim(ledger: Ledger, tx: Tx, numbers: Sequence[int]) -> list[Upload]:
-    """INTENDED → SENDING for those still intended; only they may be sent."""
+def claim(
+    ledger: Ledger, tx: Tx, numbers: Sequence[int], addresses: Mapping[int, str] = MappingProxyType({})
+) -> list[Upload]:
+    """INTENDED → SENDING for those still intended; only they may be sent.
+
+    A page is known at the target by its address, which becomes the name of its upload. Two of one address
+    are sent one after the other: of a document that nobody answered for it must be clear whose it is.
+    """
     claimed = []
     for number in numbers:
         upload = tx.uploads.get(number)
-        if upload is not None and upload.state is UploadState.INTENDED:
-            sending = lifecycle.send(upload, ledger.rhythm)
-            tx.uploads.save(sending)
-            claimed.append(sending)
+        if upload is None or upload.state is not UploadState.INTENDED:
+            continue
+        address = addresses.get(number)
+        if address is not None and tx.uploads.is_in_doubt(address):
+            waiting = lifecycle.refund(upload, _ONE_BY_ONE, ledger.rhythm, SAME_ADDRESS_PAUSE)
+            tx.uploads.save(waiting)
+            continue
+        sending = lifecycle.send(upload if address is None else replace(upload, name=address), ledger.rhythm)
+        tx.uploads.save(sending)
+        claimed.append(sending)
     return claimed
+
+
+_ONE_BY_ONE = "waits for another document of the same address"
 
 
 def unsendable(ledger: Ledger, tx: Tx, number: int) -> None:
@@ -167,14 +187,46 @@ def resliced(ledger: Ledger, tx: Tx, number: int, repair: Repair) -> None:
     upload = tx.uploads.get(number)
     if upload is None or upload.state is not UploadState.INDEXING or upload.code != lifecycle.RESLICE:
         return
-    rhythm = ledger.rhythm
+    rhythm, server = ledger.rhythm, _original(ledger, tx, upload)
     match repair:
+        case Repair.ASKED if server is not None:
+            tx.uploads.save(lifecycle.recutting(upload, rhythm))
         case Repair.ASKED:
             tx.uploads.save(lifecycle.repair(upload, "", rhythm, spent=False))
         case Repair.LATER if not lifecycle.is_overdue(upload, rhythm):
             tx.uploads.save(lifecycle.wait_on(upload, rhythm))
+        case _ if server is not None:
+            refused = DocStatus(DocState.FAILED, "it could not be cut anew where it lies")
+            is_untouched = repair is Repair.NOT_OFFERED and upload.attempts <= 1
+            _send_instead(ledger, tx, upload, refused, None if is_untouched else server)
         case _:
             tx.uploads.save(lifecycle.retire(upload, rhythm))
+    _settle(ledger, tx, upload)
+
+
+def begin_reslice(ledger: Ledger, tx: Tx, number: int) -> bool:
+    """On disk before the target is asked to cut a document anew; False where that is not wanted any more."""
+    upload = tx.uploads.get(number)
+    if upload is None or upload.state is not UploadState.INDEXING or upload.code != lifecycle.RESLICE:
+        return False
+    if _original(ledger, tx, upload) is not None:
+        tx.uploads.save(lifecycle.begin_recut(upload))
+    return True
+
+
+def _original(ledger: Ledger, tx: Tx, upload: Upload) -> Upload | None:
+    """The upload that serves and whose document this one cuts anew, if it is one that does."""
+    return None if upload.path is None else ledger.original(upload, ledger.uploads(tx, upload.path))
+
+
+def _send_instead(
+    ledger: Ledger, tx: Tx, upload: Upload, why: DocStatus, touched: Upload | None, *, spent: bool = False
+) -> None:
+    """A fresh upload stands for a document that could not be cut anew; `touched` may not be as it was."""
+    if touched is not None:
+        ledger.forget_recipe(tx, touched)
+    name = ledger.next_name(tx, upload)
+    tx.uploads.save(lifecycle.send_instead(upload, name, why.reason, ledger.rhythm, spent=spent))
     _settle(ledger, tx, upload)
 
 
@@ -212,6 +264,9 @@ def failed_to_index(
     A fresh upload comes after the target was asked to index again, or in place of that where it cannot be
     asked. Where the account is to blame it costs the document no try.
     """
+    if (server := _original(ledger, tx, upload)) is not None:
+        _send_instead(ledger, tx, upload, why, server, spent=not why.halt)
+        return None
     offered = ledger.terms.abilities.reembeds and repair is not Repair.NOT_OFFERED
     tries = ledger.terms.limits.reembed_tries + (1 if offered else 0)
     if why.halt or upload.repairs < tries:
@@ -229,12 +284,26 @@ def failed_to_index(
     return _event(ledger, failed)
 
 
-def look_ended(ledger: Ledger, tx: Tx, number: int, seen: Listed | None, began: float) -> Happened | None:
-    """A complete list, asked for from `began` on, was gone through for this row: unsure, lost, or deleted."""
+def look_ended(
+    ledger: Ledger,
+    tx: Tx,
+    number: int,
+    seen: Listed | None,
+    began: float,
+    doubt: Listed | None = None,
+) -> Happened | None:
+    """A complete list, asked for from `began` on, was gone through for this row: unsure, lost, or deleted.
+
+    `doubt`: a document that may be this page's, and that nothing proves to be.
+    """
     upload = tx.uploads.get(number)
+    if upload is not None and seen is not None and is_address(upload.name) and _is_taken(tx, upload, seen):
+        seen = None
     match upload:
         case Upload(state=UploadState.UNSURE) if seen is None:
             changed = lifecycle.not_found(upload, ledger.rhythm, began)
+            if doubt is not None and changed.state is UploadState.PRESUMED_LOST:
+                return _unproven(ledger, tx, upload, doubt)
         case Upload(state=UploadState.TOMBSTONE) if seen is None:
             changed = lifecycle.gone(upload)
         case Upload(state=UploadState.PRESUMED_LOST) if seen is None:
@@ -252,6 +321,28 @@ def look_ended(ledger: Ledger, tx: Tx, number: int, seen: Listed | None, began: 
     return None
 
 
+def _is_taken(tx: Tx, upload: Upload, seen: Listed) -> bool:
+    """Another row holds it; addresses are no names of ours, so that many may have one."""
+    return any(other.id != upload.id for other in tx.uploads.holders(seen.remote_id))
+
+
+def _unproven(ledger: Ledger, tx: Tx, upload: Upload, doubt: Listed) -> Happened | None:
+    """Sent again, it may be there twice; taken for ours, it may be another's: a person decides."""
+    if upload.purpose is Purpose.RETIRE:
+        tx.uploads.save(lifecycle.drop(upload))
+        return None
+    name = printable(doubt.name)[:100]
+    failed = lifecycle.reject(upload, f"{_NOT_ANSWERED} ({name}, {doubt.remote_id}); {_DECIDE}", UNPROVEN)
+    tx.uploads.save(failed)
+    _settle(ledger, tx, failed)
+    return _event(ledger, failed)
+
+
+UNPROVEN = "unproven"
+_NOT_ANSWERED = "its upload was not answered, and a document of that moment may be its page"
+_DECIDE = "delete that one at the service if it is, then retry this one"
+
+
 def _remember_tries(ledger: Ledger, tx: Tx, lost: Upload) -> None:
     """What is sent in place of a lost upload goes on counting: it must not go round for ever."""
     for row in ledger.uploads(tx, lost.path or ""):
@@ -263,18 +354,24 @@ def _remember_tries(ledger: Ledger, tx: Tx, lost: Upload) -> None:
 def _found_again(ledger: Ledger, tx: Tx, upload: Upload, seen: Listed) -> Happened | None:
     """One that was given up serves only if nothing else does."""
     ledger.note_lag(tx, lifecycle.lag_seen(upload))
-    if upload.state is UploadState.PRESUMED_LOST and _is_served(ledger, tx, upload):
-        upload = lifecycle.unwant(upload)
     ready = seen.state is DocState.READY
+    if upload.state is UploadState.PRESUMED_LOST and _is_served(ledger, tx, upload, ready):
+        upload = lifecycle.unwant(upload)
     found = lifecycle.accept(upload, seen.remote_id, ready, ledger.rhythm)
-    return _take_up(ledger, tx, _named_as(found, seen.name))
+    return _take_up(ledger, tx, found if is_address(found.name) else _named_as(found, seen.name))
 
 
-def _is_served(ledger: Ledger, tx: Tx, upload: Upload) -> bool:
-    """Something else serves this path, or is on its way; or nobody asks for it any more."""
+def _is_served(ledger: Ledger, tx: Tx, upload: Upload, ready: bool) -> bool:
+    """Something else serves this path, or brings the same version and this one is not `ready`.
+
+    So it is where nobody asks for it any more.
+    """
     if upload.path is None or tx.entries.get(ledger.terms.mirror, upload.path) is None:
         return True  # no file of ours wants it any more
-    return _made_way(ledger, tx, upload)
+    version = (upload.digest, upload.recipe)
+    others = [u for u in ledger.uploads(tx, upload.path) if u.id != upload.id]
+    is_coming = any(u.state.in_flight and (u.digest, u.recipe) == version for u in others)
+    return any(u.state.serves for u in others) or (is_coming and not ready)
 
 
 def _made_way(ledger: Ledger, tx: Tx, upload: Upload) -> bool:
@@ -331,7 +428,7 @@ def delete_ended(ledger: Ledger, tx: Tx, number: int, outcome: DeleteOutcome) ->
     _settle(ledger, tx, changed)
     if outcome is not None:
         return None
-    return Happened(event, upload.path or upload.label, upload.remote_id)
+    return _told(event, upload, upload.path or upload.label)
 
 
 def renamed(ledger: Ledger, tx: Tx, number: int, label: str) -> Happened | None:
@@ -342,7 +439,7 @@ def renamed(ledger: Ledger, tx: Tx, number: int, label: str) -> Happened | None:
     name = ledger.terms.naming.name(label, upload.digest)
     tx.uploads.save(lifecycle.relabelled(upload, label, name))
     _settle(ledger, tx, upload)
-    return Happened("document.renamed", label, upload.remote_id)
+    return _told("document.renamed", upload, label)
 
 
 def rename_failed(ledger: Ledger, tx: Tx, number: int, reason: str, wait: float | None) -> None:
@@ -378,9 +475,33 @@ def _event(ledger: Ledger, upload: Upload) -> Happened:
         upload.remote_id,
         upload.attempts,
         max(0.0, now - upload.created_at),
-        max(0.0, now - (upload.accepted_at or now)),
+        _phases(upload, now),
         upload.size,
+        upload.id,
         upload.reason,
         upload.code,
         upload.predecessor is not None,
     )
+
+
+def hurry(ledger: Ledger, tx: Tx, ids: Collection[str]) -> bool:
+    """Look soon at those of these remote ids that are being indexed; True where there are any."""
+    terms, found = ledger.terms, False
+    for remote_id in ids:
+        for row in tx.uploads.by_remote(terms.binding, remote_id):
+            if row.mirror == terms.mirror and lifecycle.may_be_hurried(row):
+                tx.uploads.save(lifecycle.hurried(row, ledger.rhythm))
+                found = True
+    return found
+
+
+def _told(event: str, upload: Upload, path: str) -> Happened:
+    return Happened(event, path, upload.remote_id, upload.attempts, size=upload.size, upload=upload.id)
+
+
+def _phases(upload: Upload, now: float) -> dict[str, float]:
+    """Until it was sent for the last time, until the target had it, and until the end."""
+    accepted = now if upload.accepted_at is None else upload.accepted_at
+    sent = accepted if upload.sent_at is None else min(upload.sent_at, accepted)
+    spans = {"waiting": sent - upload.created_at, "sending": accepted - sent, "indexing": now - accepted}
+    return {name: max(0.0, seconds) for name, seconds in spans.items()}

@@ -2,22 +2,25 @@
 
 The folder is scanned, what changed is hashed, and the planner decides as in a pass; nothing is written, no
 lock is taken, and the target is asked for its base at most (for its list only where the state knows nothing
-of that base). A pass that takes hours meets edits made meanwhile; a plan is a plan for now.
+of that base, for the account's room only where something would be sent). A pass that takes hours meets edits
+made meanwhile; a plan is a plan for now.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from kbsync.contract import Target
-from kbsync.core.brake import must_hold
+from kbsync.contract import ManagesBases, Target
+from kbsync.core.brake import must_ask, must_hold
+from kbsync.core.sizes import sized
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT
-from kbsync.engine.terms import Plan, as_halt
+from kbsync.engine.terms import Plan, as_halt, changes_of
 from kbsync.engine.views.footing import (
     Footing,
     Ground,
@@ -32,21 +35,27 @@ from kbsync.engine.views.footing import (
     with_found,
 )
 from kbsync.engine.views.foresight import Effect
-from kbsync.engine.views.steps import Findings, LeftOut, Step
+from kbsync.engine.views.steps import RENEWED, Findings, LeftOut, Step
 from kbsync.engine.views.survey import Survey
-from kbsync.errors import Halted
+from kbsync.errors import Halted, TargetError
+from kbsync.state.holds import RENEWALS, Hold
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Glance, Tx, looking_at
 
 __all__ = ["LeftOut", "MirrorPlan", "Planned", "Service", "Site", "plan_mirror", "service_of"]
 
 
+RECIPE = "recipe"
+"""The cause of what is held because settings want it made anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """One line of a plan.
 
-    `size`: bytes of the file, for deletions those of the document. `cause`: gone, deselected or emptied.
-    `source`: the path before a rename. `sends`: the bytes go to the target. `note`: what is special.
+    `size`: bytes of the file, for deletions those of the document. `cause`: gone, deselected or emptied, and
+    `recipe` for what waits to be made anew. `source`: the path before a rename. `sends`: the bytes go to the
+    target. `note`: what is special.
     """
 
     path: str
@@ -63,8 +72,9 @@ class MirrorPlan:
 
     A rename is listed as one whether or not the target can rename: `sends` says which of them upload, each
     once. `reembed`: the same bytes again, under another recipe. `held`: deletions that wait for a person
-    after this pass; `delete` goes through. `failed` and `skipped` stay without an up-to-date document;
-    `skipped` names only those that this plan looked at. With a `halt` a pass would do nothing at all.
+    after this pass, `delete` goes through; and what settings want made anew, where a person is asked.
+    `failed` and `skipped` stay without an up-to-date document; `skipped` names only those that this plan
+    looked at. With a `halt` a pass would do nothing at all.
     """
 
     name: str
@@ -134,7 +144,24 @@ async def plan_mirror(
             footing = await with_found(footing, target, seen)
         except Halted as error:
             return MirrorPlan(plan.name, halt=_halt(error, site or Site()))
-        return await asyncio.to_thread(_plan, footing, seen, clock)
+        found = await asyncio.to_thread(_plan, footing, seen, clock)
+        return replace(found, note="; ".join(filter(None, [found.note, await _shortage(found, target)])))
+
+
+async def _shortage(plan: MirrorPlan, target: Target | None) -> str:
+    """That what would be sent does not fit, with the numbers; '' where it does, or nobody knows."""
+    if not plan.bytes_to_send or not isinstance(target, ManagesBases):
+        return ""
+    try:
+        room = await target.bases.room()
+    except TargetError:
+        return ""
+    left = 0 if room is None else max(0, room.total - room.used)
+    if room is None or plan.bytes_to_send <= left:
+        return ""
+    there = f"the account has {sized(left)} left of {sized(room.total)}"
+    needed = f"{sized(plan.bytes_to_send)} would be sent"
+    return f"{there}, and {needed}: the pass stops (quota) at the first file that does not fit"
 
 
 def _halt(error: Halted, site: Site) -> Halt:
@@ -167,40 +194,64 @@ class _Brake:
         self._serving = tx.uploads.serving_count(terms.mirror, terms.binding)
         self._executed = tx.holds.executed_since(terms.mirror, now - self._limits.window)
         self._approved = _approved(tx, footing, now - APPROVAL_KEPT)
+        self._describe, self._recuts = terms.describe, terms.abilities.recuts
 
     def holds(self, batch: int) -> bool:
         """Whether so many deletions wait for a person."""
         return bool(batch) and (self._asks or must_hold(batch, self._executed, self._serving, self._limits))
 
     def is_approved(self, step: Step) -> bool:
-        """A person let exactly this deletion go."""
+        """A person let exactly this deletion, or renewal, go."""
         return step.server is not None and step.server.id in self._approved
+
+    def renewals(self, steps: Sequence[Step], leaving: int) -> tuple[list[Step], list[Step]]:
+        """Those of the steps that make documents anew: what is done, and what waits for a person.
+
+        `leaving`: documents that are deleted before.
+        """
+        renewed = list(map(self._described, steps))
+        going, waiting = _parted(renewed, lambda s: s.effect is Effect.REEMBED or self.is_approved(s))
+        if must_ask(len(waiting), self._serving - leaving):
+            return going, waiting
+        asked, new = _parted(waiting, lambda s: s.effect is Effect.ASKED)
+        return [*going, *new], asked
+
+    def _described(self, step: Step) -> Step:
+        before = "" if step.server is None else step.server.recipe
+        change = changes_of(self._describe, [(before, step.recipe)]) if before else ""
+        sends = step.sends and not self._recuts
+        return replace(step, note=", ".join(filter(None, [change, step.note])), sends=sends, cause="")
 
 
 def _approved(tx: Tx, footing: Footing, oldest: float) -> frozenset[int]:
     """Uploads in holds that were approved."""
-    holds = [
-        hold.id
-        for hold in tx.holds.current(footing.terms.mirror)
-        if hold.id in footing.asked.approved or (hold.approved_at or 0.0) > oldest
-    ]
-    return frozenset(item.upload for hold in holds for item in tx.holds.items(hold))
+    mirror = footing.terms.mirror
+
+    def approved(holds: Iterable[Hold]) -> list[int]:
+        asked = footing.asked.approved
+        return [h.id for h in holds if h.id in asked or (h.approved_at or 0.0) > oldest]
+
+    deleted = (i.upload for h in approved(tx.holds.current(mirror)) for i in tx.holds.items(h))
+    holds = approved(tx.holds.current(mirror, RENEWALS))
+    return frozenset([*deleted, *(i.upload for h in holds for i in tx.renewals.items(mirror, h))])
 
 
 def _sorted_out(name: str, findings: Findings, brake: _Brake, note: str) -> MirrorPlan:
-    weighed = _of(findings, lambda step: step.effect is Effect.WEIGH)
+    sorts = _by_effect(findings.steps)
+    weighed = sorts[Effect.WEIGH]
     waiting = brake.holds(len(weighed))
-    held = _of(findings, lambda step: step.effect is Effect.HELD and not brake.is_approved(step))
-    let_go = _of(findings, lambda step: step.effect is Effect.HELD and brake.is_approved(step))
-    going = _of(findings, lambda step: step.effect is Effect.DELETE)
+    held = [step for step in sorts[Effect.HELD] if not brake.is_approved(step)]
+    let_go = [step for step in sorts[Effect.HELD] if brake.is_approved(step)]
+    released = [*let_go, *([] if waiting else weighed)]
+    renewed, asked = brake.renewals([s for effect in RENEWED for s in sorts[effect]], len(released))
     return MirrorPlan(
         name,
-        upload=_listed(_of(findings, lambda step: step.effect is Effect.UPLOAD)),
-        replace=_listed(_of(findings, lambda step: step.effect is Effect.REPLACE)),
-        rename=_listed(_of(findings, lambda step: step.effect is Effect.RENAME)),
-        delete=_listed([*going, *let_go, *([] if waiting else weighed)]),
-        reembed=_listed(_of(findings, lambda step: step.effect is Effect.REEMBED)),
-        held=_listed([*held, *(weighed if waiting else [])]),
+        upload=_listed(sorts[Effect.UPLOAD]),
+        replace=_listed(sorts[Effect.REPLACE]),
+        rename=_listed(sorts[Effect.RENAME]),
+        delete=_listed([*sorts[Effect.DELETE], *released]),
+        reembed=_listed(renewed),
+        held=_listed([*held, *(weighed if waiting else []), *(replace(s, cause=RECIPE) for s in asked)]),
         failed=_by_path(findings.failed),
         skipped=_by_path(findings.skipped),
         unchanged=findings.unchanged,
@@ -208,13 +259,35 @@ def _sorted_out(name: str, findings: Findings, brake: _Brake, note: str) -> Mirr
     )
 
 
-def _of(findings: Findings, wanted: Callable[[Step], bool]) -> list[Step]:
-    return [step for step in findings.steps if wanted(step)]
+def _parted(steps: Iterable[Step], is_first: Callable[[Step], bool]) -> tuple[list[Step], list[Step]]:
+    parts: tuple[list[Step], list[Step]] = ([], [])
+    for step in steps:
+        parts[not is_first(step)].append(step)
+    return parts
 
 
-def _listed(steps: Sequence[Step]) -> tuple[Planned, ...]:
-    ordered = sorted(steps, key=attrgetter("path"))
-    return tuple(Planned(s.path, s.size, s.sends, s.cause, s.source, s.note) for s in ordered)
+def _by_effect(steps: list[Step]) -> defaultdict[Effect, list[Step]]:
+    """Empties `steps`: there may be a million of them."""
+    sorts: defaultdict[Effect, list[Step]] = defaultdict(list)
+    while steps:
+        step = steps.pop()
+        sorts[step.effect].append(step)
+    return sorts
+
+
+def _listed(steps: list[Step]) -> tuple[Planned, ...]:
+    """Empties `steps`, as above."""
+    steps.sort(key=attrgetter("path"), reverse=True)
+    return tuple(map(_planned, _taken(steps)))
+
+
+def _taken(steps: list[Step]) -> Iterator[Step]:
+    while steps:
+        yield steps.pop()
+
+
+def _planned(step: Step) -> Planned:
+    return Planned(step.path, step.size, step.sends, step.cause, step.source, step.note)
 
 
 def _by_path(left_out: Sequence[LeftOut]) -> tuple[LeftOut, ...]:

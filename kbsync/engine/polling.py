@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from kbsync.contract import Confirms, DocState, DocStatus, Reads, Reembeds, Reslices, Target
 from kbsync.core import lifecycle
@@ -21,6 +22,9 @@ from kbsync.state.store import Store, Tx
 
 BLAME_LIMIT = 5
 """Documents in a row that never get done before the target is to blame."""
+
+CUT_AT_ONCE = 20
+"""Documents that are asked to be cut anew before those that wait are looked at again."""
 
 Judged = tuple[Upload, DocStatus, Repair]
 
@@ -66,7 +70,8 @@ class Polls:
         `tries`: how many of those that found no room in the account may try once more; None: all.
         """
         asked = [row for row in rows if row.code != lifecycle.RESLICE]
-        await self._reslice([row for row in rows if row.code == lifecycle.RESLICE], is_alone=not asked)
+        to_cut = [row for row in rows if row.code == lifecycle.RESLICE][:CUT_AT_ONCE]
+        await self._reslice(to_cut, is_alone=not asked)
         if not asked:
             return Polled()
         known = await self._target.status([row.remote_id or "" for row in asked])
@@ -99,9 +104,10 @@ class Polls:
 
     async def _judged(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
         rhythm = self._ledger.rhythm
-        if status.state is DocState.FAILED:
-            if lifecycle.may_be_stale(row, rhythm):
-                return row, _UNKNOWN, Repair.NONE
+        is_failure = status.state is DocState.FAILED
+        if status.state in _SETTLED and lifecycle.may_be_stale(row, rhythm, is_failure=is_failure):
+            return row, _UNKNOWN, Repair.NONE
+        if is_failure:
             repair = await self._mended(row, status, turn)
             return row, _UNKNOWN if repair is Repair.LATER else status, repair
         if status.state in _UNDECIDED and lifecycle.is_overdue(row, rhythm):
@@ -113,6 +119,8 @@ class Polls:
             return Repair.AWAITED
         if turn.halted is not None or (row.code == lifecycle.QUOTA and not turn.may_try()):
             return Repair.LATER
+        if row.code in (lifecycle.RECUT, lifecycle.RECUTTING):
+            return Repair.NONE  # a fresh upload is sooner found than what may fail again
         if not self._can_reembed:
             return Repair.NOT_OFFERED
         if not status.halt and row.repairs >= self._ledger.terms.limits.reembed_tries:
@@ -165,6 +173,8 @@ class Polls:
         """One that cannot be cut now keeps no other waiting; `is_alone`: nothing else tells of the target."""
         down: TargetError | None = None
         for row in rows:
+            if not await self._store.write(partial(self._begin_reslice, row.id)):
+                continue
             try:
                 repair = await self._resliced(row)
             except (Unavailable, Unsure) as error:
@@ -174,6 +184,9 @@ class Polls:
             )
         if down is not None and is_alone:
             raise down
+
+    def _begin_reslice(self, number: int, tx: Tx) -> bool:
+        return outcomes.begin_reslice(self._ledger, tx, number)
 
     async def _resliced(self, row: Upload) -> Repair:
         if not isinstance(self._target, Reslices) or row.remote_id is None:
@@ -207,3 +220,4 @@ class Polls:
 
 _UNKNOWN, _READY = DocStatus(DocState.UNKNOWN), DocStatus(DocState.READY)
 _UNDECIDED = (DocState.UNKNOWN, DocState.INDEXING)
+_SETTLED = (DocState.FAILED, DocState.READY)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from kbsync.contract import PutOutcome
 from kbsync.core.model import Upload
 from kbsync.engine.outcomes import Happened
-from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unfit, Unsure
 
 BLAME_LIMIT = 5
 DONE = ("document.ready", "document.renamed")
@@ -82,7 +82,7 @@ class Pulse:
         for upload, answer in answers:
             if not isinstance(answer, TargetError):
                 self.blamed.clear()
-            elif isinstance(answer, Rejected) and not isinstance(answer, NameTaken):
+            elif isinstance(answer, Rejected) and not isinstance(answer, NameTaken | Unfit):
                 self._count(upload, answer)
                 if len(self.blamed) >= BLAME_LIMIT:
                     reason = (

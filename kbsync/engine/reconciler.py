@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from kbsync.core.model import Choice, Kind, Presence, Verdict
+from kbsync.core.model import Choice, Kind, Presence, Stamp, Verdict
 from kbsync.core.select import Rules
-from kbsync.core.settle import Settling
+from kbsync.core.settle import Settling, is_old_enough
 from kbsync.engine.clock import Clock
 from kbsync.engine.judge import RACY_SECONDS, Judge, Judgement, Sight, Wait, is_by_person
 from kbsync.engine.ledger import Ledger, Seen
 from kbsync.engine.tree import StateTree
 from kbsync.source.hints import Hint, HintKind
+from kbsync.source.lists import is_list
 from kbsync.source.looker import Look, RulesUnknown, look, rules_at
 from kbsync.source.reader import Sample
 from kbsync.source.roots import trouble_there
@@ -63,6 +64,7 @@ class Reconciler:
         self._on_work = on_work
         self._judge = Judge(ledger.terms, clock, self._same_file, keep)
         self._samples: dict[str, Sample] = {}
+        self._quiet_lists: dict[str, Stamp] = {}
         self._stopping = False
         self._taking = asyncio.Lock()
         self.settling = Settling(plan.settle, plan.settle_longest)
@@ -115,6 +117,9 @@ class Reconciler:
                 lambda tx: tx.folders.trouble(self._mirror, listing.path, listing.problem)
             )
             return
+        if listing.stamp is not None and not self._is_quiet(listing.path, listing.stamp):
+            self.settling.touch(listing.path, listing.stamp, self._clock.steady())
+            return
         sights = self._sights(listing, await self._stored_version(listing))
         while page := _page(sights):
             if self._stopping:
@@ -124,6 +129,11 @@ class Reconciler:
             await self._deselect_below(listing, join(listing.path, name), verdict)
         await self._store.write(lambda tx: self._record_listing(tx, listing))
         self._on_work()
+
+    def _is_quiet(self, path: str, stamp: Stamp) -> bool:
+        """A list of pages was not changed just now: what is not in it yet, may be about to come."""
+        plan = self._ledger.terms.plan
+        return self._quiet_lists.get(path) == stamp or is_old_enough(stamp, self._clock.wall(), plan.settle)
 
     async def _stored_version(self, listing: Listing) -> str:
         """The selection version its files were judged under before; '' where that does not matter."""
@@ -182,15 +192,20 @@ class Reconciler:
 
     async def heed(self, hints: Sequence[Hint]) -> None:
         """Look where hints point."""
-        files = [hint.path for hint in hints if hint.kind is HintKind.FILE]
+        trees = [hint for hint in hints if hint.kind is not HintKind.FILE or self._is_list(hint.path)]
+        files = [hint.path for hint in hints if hint not in trees]
         await self._look_and_take(files, fresh=True)
-        for hint in hints:
-            if hint.kind is not HintKind.FILE:
-                await self._heed_tree(hint.path)
+        for hint in trees:
+            await self._heed_tree(hint.path)
+
+    def _is_list(self, path: str) -> bool:
+        return self._ledger.terms.rules.takes_links and is_list(path)
 
     async def _heed_tree(self, path: str) -> None:
         found = await asyncio.to_thread(look, self._ledger.terms.plan.root, path)
-        if found.kind is Kind.FOLDER or path == "":
+        if self._is_list(path) and found.kind is Kind.FILE and found.stamp is not None:
+            self.settling.touch(path, found.stamp, self._clock.steady())
+        elif found.kind is Kind.FOLDER or path == "":
             await self._note_absent([(path, found, None)])
             await self.scan(path)
         else:
@@ -275,7 +290,10 @@ class Reconciler:
         stamps = {d.path: d.stamp for d in due}
         looked = await asyncio.to_thread(self._looks, [d.path for d in due])
         sights = []
+        lists = {path: found.stamp for path, found, _ in looked if self._is_list(path)}
         for path, found, rules in looked:
+            if path in lists and found.kind is Kind.FILE:
+                continue
             if found.stamp is None or found.kind in (None, Kind.FOLDER) or rules is None:
                 self.settling.forget(path)
                 continue
@@ -286,6 +304,23 @@ class Reconciler:
             sights.append(sight)
         await self._take(sights)
         await self._note_absent(looked)
+        for path, stamp in lists.items():
+            await self._settle_list(path, stamps[path], stamp, is_forced=path in forced)
+
+    async def _settle_list(self, path: str, before: Stamp, now: Stamp | None, *, is_forced: bool) -> None:
+        """A list of pages counts when it has been quiet, and never before."""
+        if now is not None and now != before:
+            self.settling.touch(path, now, self._clock.steady())
+            if is_forced:
+                self.busy.add(path)
+                self.settling.restart(path, self._clock.steady())
+            return
+        self.settling.forget(path)
+        self.busy.discard(path)
+        if now is not None:
+            self._quiet_lists[path] = now
+            await self.scan(path)
+            del self._quiet_lists[path]
 
     # -- the common end --------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from kbsync.core.lifecycle import LATER_LOOKS, LONGEST_AFTER_LOSS, REJECTED_DELETE_PAUSE
 from kbsync.core.model import Upload, UploadState
+from kbsync.core.refreshing import LONGEST_PAUSE
 from kbsync.engine.ledger import LONGEST_LAG, Ledger
 from kbsync.state.store import Store, Tx
 
@@ -26,6 +27,10 @@ LONGEST = {
 async def bring_forward(store: Store, ledger: Ledger) -> int:
     """Rows due later than any pause explains become due; returns how many were."""
     terms, after, found = ledger.terms, 0, 0
+    if terms.abilities.refreshes:
+        await store.write(
+            lambda tx: tx.uploads.weigh_again(terms.mirror, terms.binding, ledger.rhythm.now, LONGEST_PAUSE)
+        )
     while rows := await store.read(
         lambda tx, after=after: tx.uploads.in_states(  # type: ignore[misc]
             terms.mirror, terms.binding, tuple(LONGEST), after, PAGE

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from typing import Any
 
 from kbsync.contract import Outgoing
+from kbsync.core.links import LARGEST, Link, NoLink, is_link, read_link
 from kbsync.core.model import Upload
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.terms import Terms
@@ -20,12 +22,21 @@ KEPT = 64
 
 
 class Batch:
-    """Opened bodies by upload id, and the uploads whose bytes are not what was intended any more."""
+    """Opened bodies by upload id, and the uploads whose bytes are not what was intended any more.
+
+    `addresses`: of the pages that link files stand for, where the target will list them by these.
+    """
 
     def __init__(self, terms: Terms, bodies: dict[int, Spooled], unsendable: Sequence[int]) -> None:
         self._terms = terms
         self._bodies = bodies
         self.unsendable = unsendable
+        self.addresses: dict[int, str] = {}
+
+    def settings_of(self, upload: Upload) -> Mapping[str, Any]:
+        """What a link file says of its page besides the address."""
+        link = _link(upload, self._bodies[upload.id])
+        return {} if link is None else link.settings
 
     @property
     def sendable(self) -> Sequence[int]:
@@ -88,7 +99,11 @@ class Bodies:
                 unsendable.append(row.id)
             else:
                 bodies[row.id] = stack.enter_context(body)
-        return Batch(self._terms, bodies, unsendable)
+        batch = Batch(self._terms, bodies, unsendable)
+        if self._terms.limits.links and not self._terms.limits.marks:
+            links = [row for row in rows if row.id in bodies and is_link(row.path or "")]
+            batch.addresses = {row.id: link.address for row in links if (link := _link(row, bodies[row.id]))}
+        return batch
 
     def _take(self, row: Upload) -> Spooled | None:
         if row.path is None:
@@ -100,6 +115,16 @@ class Bodies:
             kept.close()
         taken = take(self._terms.plan.root, row.path, self._terms.spool_dir, row.digest)
         return taken if isinstance(taken, Spooled) else None
+
+
+def _link(row: Upload, body: Spooled) -> Link | None:
+    """None for a file that holds no address: the target says why when it gets it."""
+    with body.open() as stream:
+        content = stream.read(LARGEST + 1)
+    try:
+        return read_link(row.path or "", content)
+    except NoLink:
+        return None
 
 
 def replaced_by(ledger: Ledger, tx: Tx, upload: Upload) -> str | None:

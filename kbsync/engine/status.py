@@ -12,16 +12,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kbsync.core.model import Choice, Status, Upload, UploadState
+from kbsync.core.refreshing import words_of
+from kbsync.core.sizes import sized
 from kbsync.engine import findings
-from kbsync.engine.views.survey import folder_label
 from kbsync.state.entries import Entry
-from kbsync.state.holds import Hold
+from kbsync.state.folders import folder_label
+from kbsync.state.glance import Tx
+from kbsync.state.holds import DELETIONS, RENEWALS, Hold
 from kbsync.state.mirrors import Halt, MirrorRecord
-from kbsync.state.store import Tx
 
 SHOWN = (Status.READY, Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD, Status.SKIPPED)
 DELETIONS_HELD = "deletions-held"
+RECIPE_HELD = "recipe-held"
 OUT_OF_DATE = "an older version is still found, out of date"
+OLD_NAME = "it is still found by its old name, {}"
 
 Cure = Callable[[str], str]
 
@@ -81,9 +85,10 @@ class Items:
             if not folder.shut:
                 yield Item(folder_label(folder.path), Status.FAILED, None, None, folder.problem)
         for entry in self._tx.entries.shown(self._record.id):
-            yield self._item(entry)
+            yield self.of(entry)
 
-    def _item(self, entry: Entry) -> Item:
+    def of(self, entry: Entry) -> Item:
+        """One file of this mirror."""
         uploads = self._uploads(entry)
         server = next((u for u in uploads if u.state.serves), None)
         size = entry.stamp.size if entry.stamp.size >= 0 else (server.size if server else None)
@@ -100,14 +105,15 @@ class Items:
             case Status.SKIPPED:
                 return entry.verdict.reason
             case Status.FAILED:
-                reason = _failure(entry, uploads)
-                return reason if server is None else f"{reason}; {OUT_OF_DATE}"
+                return "; ".join(filter(None, (_failure(entry, uploads), _still_found(entry, server))))
+            case Status.HELD if server is not None and server.asked:
+                return "settings changed; to be indexed anew under them, it waits for approval"
             case Status.HELD:
                 return "its deletion waits for approval"
             case Status.PENDING:
                 return self._waiting(uploads)
             case _:
-                return ""
+                return "" if server is None else words_of(server)
 
     def _waiting(self, uploads: list[Upload]) -> str:
         """The target's last word, or why the whole mirror waits."""
@@ -119,6 +125,14 @@ def _failure(entry: Entry, uploads: list[Upload]) -> str:
     if entry.verdict.choice is Choice.REFUSED:
         return entry.verdict.reason
     return next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
+
+
+def _still_found(entry: Entry, server: Upload | None) -> str:
+    """What searches show of a file that failed."""
+    if server is None:
+        return ""
+    is_renamed = server.digest == entry.digest and server.label != entry.path
+    return OLD_NAME.format(server.label) if is_renamed else OUT_OF_DATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +201,13 @@ def mirror_status(
 ) -> MirrorStatus:
     """The state of a mirror at `now` (epoch seconds); its `items` can be read while `tx` lasts."""
     halt = record.halt or _held(tx, record, cure)
-    since = tx.entries.oldest_since(record.id)
+    counts = _counts(tx, record.id)
+    since = tx.entries.oldest_since(record.id) if counts.pending or counts.indexing else None
     return MirrorStatus(
         name=record.name,
         folder=record.folder,
         target=record.target,
-        documents=_counts(tx, record.id),
+        documents=counts,
         oldest_pending_s=0.0 if since is None else max(0.0, now - since),
         last_pass=record.last_pass,
         halt=halt,
@@ -214,13 +229,36 @@ def _counts(tx: Tx, mirror: int) -> Counts:
 
 
 def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
-    """Deletions that nobody has said yes to."""
+    """Deletions and renewals that nobody has said yes to."""
+    deletions, renewals = _held_deletions(tx, record), _held_renewals(tx, record)
+    approve = cure(f"approve {record.name}")
+    if deletions:
+        return Halt(DELETIONS_HELD, "; ".join(filter(None, [deletions, renewals])), approve)
+    return Halt(RECIPE_HELD, renewals, approve) if renewals else None
+
+
+def _held_deletions(tx: Tx, record: MirrorRecord) -> str:
     waiting = sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id))
     if not waiting:
-        return None
-    serving = 0 if record.binding is None else tx.uploads.serving_count(record.id, record.binding)
-    detail = f"{waiting} of {serving} documents would be deleted; they stay until you say yes"
-    return Halt(DELETIONS_HELD, detail, cure(f"approve {record.name}"))
+        return ""
+    return f"{waiting} of {_serving(tx, record)} documents would be deleted; they stay until you say yes"
+
+
+def _held_renewals(tx: Tx, record: MirrorRecord) -> str:
+    holds = unapproved(tx, record.id, RENEWALS)
+    extents = [tx.renewals.extent(record.id, hold.id) for hold in holds]
+    if not (waiting := sum(extent.documents for extent in extents)):
+        return ""
+    size = sized(sum(extent.size for extent in extents))
+    changes = ", ".join(dict.fromkeys(hold.detail for hold in holds if hold.detail))
+    return (
+        f"{waiting} of {_serving(tx, record)} documents ({size}) would be indexed anew, since settings "
+        f"changed ({changes}); until you say yes they are found as they are"
+    )
+
+
+def _serving(tx: Tx, record: MirrorRecord) -> int:
+    return 0 if record.binding is None else tx.uploads.serving_count(record.id, record.binding)
 
 
 def _audited(tx: Tx, record: MirrorRecord, cure: Cure) -> str:
@@ -231,9 +269,9 @@ def _audited(tx: Tx, record: MirrorRecord, cure: Cure) -> str:
     return f"{known.sentence}: {cure(f'verify --mirror {record.name}')}"
 
 
-def unapproved(tx: Tx, mirror: int) -> list[Hold]:
-    """Holds that wait for a person."""
-    return [hold for hold in tx.holds.current(mirror) if hold.approved_at is None]
+def unapproved(tx: Tx, mirror: int, kind: str = DELETIONS) -> list[Hold]:
+    """Holds of this kind that wait for a person."""
+    return [hold for hold in tx.holds.current(mirror, kind) if hold.approved_at is None]
 
 
 def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:

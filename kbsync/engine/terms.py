@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kbsync.contract import Listed, Reads, Reembeds, Renames, Reslices, Target, Updates
+from kbsync.contract import (
+    Describes,
+    Listed,
+    Reads,
+    Recuts,
+    Reembeds,
+    Refreshes,
+    Renames,
+    Reslices,
+    Target,
+    Updates,
+)
 from kbsync.core.brake import DeletionLimits
 from kbsync.core.model import Abilities, Limits, by_tag
 from kbsync.core.names import Naming
@@ -51,7 +62,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A plan bound to one knowledge base, whose id is `base`; `cure` makes a command that can be pasted."""
+    """A plan bound to one knowledge base, whose id is `base`; `cure` makes a command that can be pasted.
+
+    `describe` says what a recipe means in the words of the config, '' where the target does not tell.
+    """
 
     plan: Plan
     mirror: int
@@ -63,6 +77,7 @@ class Terms:
     spool_dir: Path
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
     base: str = ""
+    describe: Callable[[str], str] = lambda _recipe: ""
 
     @property
     def naming(self) -> Naming:
@@ -98,6 +113,9 @@ def abilities_of(target: Target, plan: Plan) -> Abilities:
         reembeds=isinstance(target, Reembeds),
         reslices=isinstance(target, Reslices),
         reads=isinstance(target, Reads),
+        refreshes=isinstance(target, Refreshes),
+        recuts=isinstance(target, Recuts) and target.recuts,
+        weighs=target.limits.paid,
         rename_policy=plan.renames,
         adopt=plan.adopt,
     )
@@ -106,3 +124,23 @@ def abilities_of(target: Target, plan: Plan) -> Abilities:
 def recipe_of(target: Target, plan: Plan) -> Callable[[str], str]:
     """The recipe of a path at this target."""
     return lambda path: target.recipe(path, plan.settings(path))
+
+
+def describe_of(target: Target) -> Callable[[str], str]:
+    """What recipes of this target mean to people."""
+    return target.describe if isinstance(target, Describes) else lambda _recipe: ""
+
+
+OTHER_SETTINGS = "other settings"
+MOST_CHANGES = 3
+
+
+def changes_of(describe: Callable[[str], str], recipes: Iterable[tuple[str, str]]) -> str:
+    """Which settings changed, as far as recipes tell: `from knowledge_type 1 to knowledge_type 2`."""
+    words = dict.fromkeys(_change(describe(before), describe(after)) for before, after in recipes)
+    shown = [*list(words)[:MOST_CHANGES], *(["…"] if len(words) > MOST_CHANGES else [])]
+    return ", ".join(shown)
+
+
+def _change(before: str, after: str) -> str:
+    return f"from {before} to {after}" if before and after and before != after else OTHER_SETTINGS

@@ -281,6 +281,8 @@ def _stale_why(step: Step) -> str:
             return "the file is new, has no document yet, and nothing is pending for it"
         case Effect.RENAME:
             return f"the file was {step.source} when its document was made"
+        case Effect.FAILED if step.server is not None and step.server.label != step.path:
+            return f"the file was {step.server.label} when its document was made and was refused: {step.note}"
         case Effect.FAILED:
             return f"the file is newer than its document and was refused: {step.note}"
         case _:

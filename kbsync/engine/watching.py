@@ -16,6 +16,7 @@ from kbsync.engine.clock import rest
 from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import StateError, TargetError
 from kbsync.source.watcher import Watcher
+from kbsync.source.watchreport import Mode, WatchReport
 
 log = structlog.get_logger("kbsync")
 
@@ -35,6 +36,8 @@ class Watching:
     stop: asyncio.Event
     on_pass: Callable[[], None] = lambda: None
     make_watcher: Callable[..., Watcher] = Watcher
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the folder is watched, or it was said why it is not."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _asked: bool = True
     _scan: asyncio.Task[None] | None = None
@@ -45,6 +48,7 @@ class Watching:
     _first_pass_open: bool = True
     _directories: int = 0
     _begin_anew: bool = False
+    _mode: Mode | None = None
 
     async def keep(self) -> None:
         """Run until `stop`; whatever happens to folder or target, go on when it is over."""
@@ -65,6 +69,7 @@ class Watching:
                 log.exception("mirror.failed", mirror=self.run.plan.name)
                 await self._tell(f"an error of kbsync itself, shown in its log: {type(error).__name__}")
             finally:
+                self.begun.set()
                 await self.run.end()
             await self._rest_until_asked(wait, known)
             wait = min(LONGEST_RETRY, wait * 2)
@@ -103,14 +108,8 @@ class Watching:
         watcher = self._watcher()
         try:
             report = await watcher.start(self._directories)
-            log.info(
-                "watch.started",
-                mirror=self.run.plan.name,
-                mode=str(report.mode),
-                why=report.why,
-                cure=report.cure,
-                advice=report.advice,
-            )
+            self._tell_how("watch.started", report)
+            self.begun.set()
             self._next_scan = self._next_check = 0.0
             self._begin_anew = False
             self._asked = True
@@ -120,7 +119,23 @@ class Watching:
                 await self._rest(await self._until_next())
         finally:
             await self._end_scan()
-            await watcher.stop()
+            await asyncio.gather(watcher.stop(), self._send_no_more())
+
+    async def _send_no_more(self) -> None:
+        """At the end of the daemon; what is on its way gets its time while the watches are taken down."""
+        if self.stop.is_set() and self.run.parts is not None:
+            await self.run.parts.worker.stop()
+
+    def _tell_how(self, event: str, report: WatchReport) -> None:
+        self._mode = report.mode
+        log.info(
+            event,
+            mirror=self.run.plan.name,
+            mode=str(report.mode),
+            why=report.why,
+            cure=report.cure,
+            advice=report.advice,
+        )
 
     def _watcher(self) -> Watcher:
         plan = self.run.plan
@@ -178,6 +193,8 @@ class Watching:
         for trouble in await watcher.check():
             log.warning("watch.troubled", mirror=self.run.plan.name, reason=trouble.text)
             await self.run.trusted_identity()
+        if watcher.mode is not self._mode:
+            self._tell_how("watch.changed", watcher.report)
         if self.run.plan.resolved().root != self.run.plan.root:
             log.warning("folder.moved", mirror=self.run.plan.name, folder=str(self.run.plan.given))
             self._begin_anew = True
@@ -226,8 +243,9 @@ class Watching:
     async def _next_work(self) -> float | None:
         """Steady time when a quiet file, a second look or the brake is due; None while nothing waits."""
         assert self.run.parts is not None
-        deletions = self.run.parts.deletions
+        deletions, renewals = self.run.parts.deletions, self.run.parts.renewals
         times = [
+            self.run.clock.steady() if renewals.may_wait and await renewals.may_weigh() else None,
             self.run.parts.reconciler.settling.next_due(),
             await deletions.next_due() if deletions.may_wait else None,
         ]

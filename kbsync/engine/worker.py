@@ -13,7 +13,7 @@ from functools import partial
 
 import structlog
 
-from kbsync.contract import Accepted, Outgoing, PutOutcome, Renames, Target
+from kbsync.contract import Accepted, Outgoing, PutOutcome, Refreshes, Renames, Target
 from kbsync.core.model import Upload
 from kbsync.core.pauses import look_pause
 from kbsync.core.turns import Lane, Turns
@@ -25,6 +25,7 @@ from kbsync.engine.outcomes import Happened
 from kbsync.engine.polling import Polls
 from kbsync.engine.pulse import STATE_PAUSE, Pulse
 from kbsync.engine.recovery import bring_forward
+from kbsync.engine.refreshing import Refreshing
 from kbsync.engine.sending import Batch, Bodies, replaced_by
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.state.store import Store, Tx
@@ -72,8 +73,9 @@ class Worker:
         self._bodies = bodies
         self._polls = Polls(store, ledger, target)
         self._turns = Turns()
-        self._next_poll = self._next_look = 0.0
-        self._is_looking = False
+        self._refreshing = Refreshing(store, ledger, target, bodies, on_event)
+        self._next_poll = self._next_look = self._next_refresh = 0.0
+        self._is_looking = self._is_refreshing = False
         self._ahead = clock.wall() - clock.steady()
         self._has_lost = False  # a task ended before it could record what became of its rows
         self._wake = asyncio.Event()
@@ -153,6 +155,7 @@ class Worker:
             self._start_if_free(due.proofs, self._prove),
             self._start_polls(due.polls, tries),
             self._start_renames(due.renames),
+            self._start_refreshes(due.renames),
             self._start_sends(due.sends, tries),
         ]
         return 0.0 if any(started) else await self._until_next(held_back=tries is not None)
@@ -183,7 +186,9 @@ class Worker:
         if not self._slots:
             return LONGEST_REST  # a task that ends wakes us
         ahead = self._clock.wall() - self._clock.steady()
-        due = (await self._read_next()).paced(self._next_look + ahead, self._next_poll + ahead)
+        due = (await self._read_next()).paced(
+            self._next_look + ahead, self._next_poll + ahead, self._next_refresh + ahead
+        )
         if due is None:
             return LONGEST_REST
         # a busy row may be due, and its task wakes us; one that is held back may be due all the time
@@ -285,7 +290,7 @@ class Worker:
         """On disk before the first byte leaves: what is sent, each with the remote id it replaces."""
         for number in batch.unsendable:
             outcomes.unsendable(self._ledger, tx, number)
-        claimed = outcomes.claim(self._ledger, tx, batch.sendable)
+        claimed = outcomes.claim(self._ledger, tx, batch.sendable, batch.addresses)
         return [(upload, replaced_by(self._ledger, tx, upload)) for upload in claimed]
 
     async def _put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
@@ -348,7 +353,9 @@ class Worker:
         self.pulse.answers()
         self._tell(
             await self._store.write(
-                lambda tx: [outcomes.look_ended(self._ledger, tx, s.row.id, s.listed, began) for s in seen]
+                lambda tx: [
+                    outcomes.look_ended(self._ledger, tx, s.row.id, s.listed, began, s.doubt) for s in seen
+                ]
             )
         )
 
@@ -421,6 +428,24 @@ class Worker:
                 await self._rename_failed(row, error)
                 continue
             await self._record_rename(row.id, path)
+
+    def _start_refreshes(self, rows: Sequence[Upload]) -> bool:
+        """One at a time, each with a rest after it: nobody waits for them."""
+        if not isinstance(self._target, Refreshes) or self._is_refreshing:
+            return False
+        if self._clock.steady() < self._next_refresh:
+            return False
+        self._is_refreshing = self._start_if_free(rows, self._refresh)
+        return self._is_refreshing
+
+    async def _refresh(self, rows: Sequence[Upload]) -> None:
+        try:
+            await self._refreshing.take(rows)
+        except TargetError as error:
+            await self._note_trouble([error], 1)
+        finally:
+            self._is_refreshing = False
+            self._next_refresh = self._clock.steady() + max(self._ledger.terms.limits.unhurried, 0.1)
 
     async def _mtime(self, path: str) -> float:
         entry = await self._store.read(lambda tx: tx.entries.get(self._ledger.terms.mirror, path))

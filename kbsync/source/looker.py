@@ -14,6 +14,7 @@ from kbsync.core.defaults import IGNORE_FILE
 from kbsync.core.model import SELECTED, Choice, Kind, Presence, Stamp, Verdict
 from kbsync.core.select import Rules
 from kbsync.errors import KbsyncError
+from kbsync.source.lists import ListUnknown, is_list, pages_at
 from kbsync.source.roots import Ladder, RootIdentity, descend, mounts_below, opened_root, trouble_there
 
 _LONGEST_IGNORE_FILE = 1024 * 1024
@@ -39,7 +40,12 @@ _MISSING = Look(Presence.MISSING)
 
 
 def look(
-    root: Path, path: str, identity: RootIdentity | None = None, mount_points: Iterable[str] = ()
+    root: Path,
+    path: str,
+    identity: RootIdentity | None = None,
+    mount_points: Iterable[str] = (),
+    *,
+    lists: bool = True,
 ) -> Look:
     """Look at `path` below `root` without following any symlink in it. Raises ShortageError, never OSError.
 
@@ -47,12 +53,13 @@ def look(
     a folder is a file or a symlink). Whatever else stands in the way makes it UNKNOWN: an error, a root
     that is not the one of `identity` (taken in this run), and one of `mount_points` (relative paths that
     are known as such) on the way, when nothing is mounted there now.
+    `lists`: entries in lists of pages are files.
     """
     try:
         with opened_root(root) as root_fd:
             if identity and not _is_root(root_fd, identity):
                 return _unknown(f"{root} is not the folder it was when watching began")
-            seen = _below(root_fd, path)
+            seen = _below(root_fd, path, lists)
         return _unless_unmounted(root, path, mount_points) if seen is _MISSING else seen
     except OSError as error:
         return _unknown(f"{root}: {trouble_there(error)}")
@@ -90,7 +97,13 @@ def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
             verdict = rules.enters(place)
             if verdict.choice is not Choice.SELECTED:
                 return rules, verdict
-            rules = narrowed(rules, place, ladder.enter(depth, name))
+            try:
+                fd = ladder.enter(depth, name)
+            except NotADirectoryError:
+                if rules.takes_links and is_list(name):
+                    return rules, SELECTED
+                raise
+            rules = narrowed(rules, place, fd)
     return rules, SELECTED
 
 
@@ -128,7 +141,7 @@ def _is_root(root_fd: int, identity: RootIdentity) -> bool:
     return (status.st_dev, status.st_ino) == (identity.dev, identity.ino)
 
 
-def _below(root_fd: int, path: str) -> Look:
+def _below(root_fd: int, path: str, lists: bool) -> Look:
     folder, _, name = path.rpartition("/")
     try:
         fd = descend(root_fd, folder)
@@ -136,11 +149,26 @@ def _below(root_fd: int, path: str) -> Look:
             status = os.stat(name or ".", dir_fd=fd, follow_symlinks=False)
         finally:
             os.close(fd)
-    except (FileNotFoundError, NotADirectoryError):
+    except NotADirectoryError:
+        return _entry(root_fd, folder, name) if lists and is_list(folder) else _MISSING
+    except FileNotFoundError:
         return _MISSING
     except OSError as error:
         return _unknown(trouble_there(error))
     return Look(Presence.PRESENT, stamp_of(status), kind_of(status.st_mode), status.st_nlink)
+
+
+def _entry(root_fd: int, path: str, name: str) -> Look:
+    """An entry in a list of pages. Raises OSError."""
+    try:
+        pages = pages_at(root_fd, path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return _MISSING
+    except ListUnknown as error:
+        return _unknown(str(error))
+    if name not in pages.entries:
+        return _MISSING
+    return Look(Presence.PRESENT, pages.stamp_of(name), Kind.FILE, 1)
 
 
 def _unless_unmounted(root: Path, path: str, mount_points: Iterable[str]) -> Look:

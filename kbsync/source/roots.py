@@ -16,6 +16,8 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """How a folder below the root is opened: never through a symlink."""
 
 _MOUNTINFO = "/proc/self/mountinfo"
+UNKNOWN = "unknown"
+"""The file system of a folder that no listed mount holds."""
 
 _CURES = {
     errno.EACCES: "let the user that runs kbsync read it",
@@ -149,6 +151,11 @@ class Ladder:
         self._let_go(depth - self.HELD)
         return fd
 
+    def above(self, depth: int) -> int:
+        """The folder that `enter` at this depth would look into, to look at a file there."""
+        self._leave(max(depth, 1))
+        return self._at(max(depth, 1) - 1)
+
     def close(self) -> None:
         """Close all."""
         self._leave(1)
@@ -240,7 +247,7 @@ def _identity(root: Path, fd: int) -> RootIdentity:
     status = os.fstat(fd)
     mount = mount_of(fd)
     is_mount = mount is not None and mount.point == os.path.realpath(root)
-    return RootIdentity(status.st_dev, status.st_ino, mount.fs_type if mount else "unknown", is_mount)
+    return RootIdentity(status.st_dev, status.st_ino, mount.fs_type if mount else UNKNOWN, is_mount)
 
 
 def _root_problem(error: OSError) -> str:

@@ -8,6 +8,7 @@ only contend.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from typing import Protocol, Self
 
 from kbsync.core.model import NO_STAMP, Choice, Kind, Limits, Stamp, Verdict
 from kbsync.core.select import Rules
+from kbsync.source.lists import ListUnknown, PageList, is_list, read_pages
 from kbsync.source.looker import RulesUnknown, kind_of, narrowed, stamp_of
 from kbsync.source.roots import Ladder, mount_of, mounts_below, trouble_there
 
@@ -67,6 +69,7 @@ class Listing:
     `changed`: new, or with another stamp, or every entry when the directory is `new`, stored under
     another version (`reselect`), or lies at or below one that had a problem before. `gone_folders`: not
     there any more. `shut_folders`: there, but the rules do not enter them now. `rules` apply in it.
+    `stamp`: of a list of pages, whose entries are the files.
     """
 
     path: str
@@ -77,6 +80,7 @@ class Listing:
     missing: tuple[str, ...] = ()
     gone_folders: tuple[str, ...] = ()
     shut_folders: tuple[tuple[str, Verdict], ...] = ()
+    stamp: Stamp | None = None
     new: bool = False
     reselect: bool = False
     rules: Rules = field(default=_NO_RULES, repr=False, compare=False)
@@ -222,6 +226,9 @@ class Scan(Iterator[Listing]):
     def _visit(self, visit: _Visit, pending: list[_Visit]) -> Listing | None:
         """List one folder, note the folders in it as `pending`, and say what differs, if anything."""
         try:
+            if self._rules.takes_links and visit.depth and is_list(visit.name):
+                with contextlib.suppress(IsADirectoryError):
+                    return self._visit_list(visit)
             place = self._enter(visit)
             content = self._content(place)
         except _RacedAway:
@@ -232,6 +239,44 @@ class Scan(Iterator[Listing]):
         self.summary.files += len(content.rows)
         self.summary.errors += len(content.unclear)
         return self._compare(visit, place, content, pending)
+
+    def _visit_list(self, visit: _Visit) -> Listing | None:
+        """As `_visit`, of the entries in a list. Raises IsADirectoryError for a folder of that name."""
+        path = self._ladder.path_to(visit.depth, visit.name)
+        try:
+            pages = read_pages(self._ladder.above(visit.depth), path)
+        except IsADirectoryError:
+            raise
+        except (FileNotFoundError, NotADirectoryError):
+            raise _RacedAway from None
+        except OSError as error:
+            raise _Blocked(path, f"cannot be read: {trouble_there(error)}") from error
+        except ListUnknown as error:
+            raise _Blocked(path, str(error)) from error
+        self.summary.files += len(pages.entries)  # but it is no directory, which the watch would miss
+        return self._compare_list(visit, path, pages)
+
+    def _compare_list(self, visit: _Visit, path: str, pages: PageList) -> Listing | None:
+        found = {name: Found(name, pages.stamp_of(name), Kind.FILE, 1) for name in pages.entries}
+        rows, known = {_row(one) for one in found.values()}, self._known.rows(path)
+        folders = tuple(sorted(self._known.folders(path)))
+        is_new = visit.known is None
+        is_reselected = visit.known is not None and visit.known.version != visit.rules.version
+        whole = visit.everything or visit.had_problem or is_new or is_reselected or self._deep
+        if not (whole or folders) and rows == known:
+            return None
+        names = found if whole else {row[0] for row in rows - known}
+        return Listing(
+            path=path,
+            version=visit.rules.version,
+            changed=tuple(found[name] for name in sorted(names)),
+            missing=tuple(sorted({row[0] for row in known} - found.keys())),
+            gone_folders=folders,
+            stamp=pages.stamp,
+            new=is_new,
+            reselect=is_reselected,
+            rules=visit.rules,
+        )
 
     def _enter(self, visit: _Visit) -> _Place:
         path = self._ladder.path_to(visit.depth, visit.name)
@@ -258,7 +303,7 @@ class Scan(Iterator[Listing]):
 
     def _content(self, place: _Place) -> _Content:
         try:
-            return _content(place.fd)
+            return _content(place.fd, lists=self._rules.takes_links)
         except OSError as error:
             raise _Blocked(place.path, f"cannot be listed: {trouble_there(error)}") from error
 
@@ -333,13 +378,17 @@ class Scan(Iterator[Listing]):
         return tuple(found for found in every if found.kind is Kind.FILE or found.name in differing)
 
 
-def _content(fd: int) -> _Content:
-    """List an open folder. Raises OSError; also where its entries may be named but not looked at."""
+def _content(fd: int, *, lists: bool) -> _Content:
+    """List an open folder. Raises OSError; also where its entries may be named but not looked at.
+
+    `lists`: lists of pages count as folders.
+    """
     rows: set[Row] = set()
     content = _Content(rows, [], [], [])
     with os.scandir(fd) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
+            is_pages = lists and is_list(entry.name) and entry.is_file(follow_symlinks=False)
+            if is_pages or entry.is_dir(follow_symlinks=False):
                 content.folders.append(entry.name)
                 continue
             try:
@@ -349,6 +398,11 @@ def _content(fd: int) -> _Content:
                 continue
             rows.add((entry.name, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino))
     return content
+
+
+def _row(found: Found) -> Row:
+    stamp = found.stamp
+    return (found.name, stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.ino)
 
 
 def _note(error: OSError, name: str, content: _Content) -> None:

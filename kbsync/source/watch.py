@@ -22,6 +22,7 @@ from kbsync.source.inotify import InotifyLimits, read_limits
 from kbsync.source.observer import Listener, NameListener, Observation
 from kbsync.source.rootlook import device_and_inode
 from kbsync.source.roots import Mount, RootIdentity, identify, mounts
+from kbsync.source.statfs import magic_of
 
 STOP_SECONDS = 15.0
 _canary_numbers = itertools.count(1)
@@ -34,6 +35,7 @@ class Machine:
     clock: Callable[[], float] = time.monotonic
     limits: Callable[[], InotifyLimits] = read_limits
     mounts: Callable[[], Iterable[Mount]] = mounts
+    magic: Callable[[Path], int] = magic_of
     identify: Callable[[Path], RootIdentity] = identify
     look: Callable[[Path], tuple[int, int]] = device_and_inode
     make_observer: Callable[[], BaseObserver] = InotifyObserver

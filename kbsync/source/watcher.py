@@ -21,7 +21,8 @@ from kbsync.source.hints import Hint, HintSet
 from kbsync.source.mounts import deaf_below, is_deaf
 from kbsync.source.obstacles import ObserverChoice, Obstacle
 from kbsync.source.rootlook import LOOK_SECONDS, RootLook
-from kbsync.source.roots import RootIdentity
+from kbsync.source.roots import UNKNOWN, RootIdentity
+from kbsync.source.statfs import name_of
 from kbsync.source.watch import Calls, Machine, Watch
 from kbsync.source.watchreport import Mode, WatchReport
 
@@ -260,8 +261,9 @@ class Watcher:
         """The folder's real path, its identity, and words on a file system that goes unheard, if it does."""
         identity = self._machine.identify(self._root)
         folder = os.path.realpath(self._root)
-        if is_deaf(identity.fs_type):
-            return folder, identity, f"it is on {identity.fs_type}"
+        kind = identity.fs_type if identity.fs_type != UNKNOWN else name_of(self._machine.magic(self._root))
+        if is_deaf(kind):
+            return folder, identity, f"it is on {kind}"
         mount = deaf_below(folder, self._machine.mounts())
         return folder, identity, f"{mount.point} is {mount.fs_type}" if mount else ""
 

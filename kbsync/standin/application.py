@@ -18,9 +18,15 @@ class Application(Protocol):
 
     name: str
     kinds: Mapping[str, str]  # fault kinds it plays itself, each with one line of explanation
-    behaviour: Any  # a dataclass of switches
     clock: StandInClock
-    violations: list[str]
+
+    @property
+    def behaviour(self) -> Any:
+        """A dataclass of switches."""
+
+    @property
+    def violations(self) -> list[str]:
+        """What was done against the vendor's rules."""
 
     def op(self, request: Request) -> str:
         """The operation's name, "" for an unknown route. Asked before the body is read."""

@@ -59,6 +59,21 @@ class Response:
         return replace(self, headers=kept | changed)
 
 
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What the vendor sends by itself: JSON by POST, `at` seconds since the epoch by the stand-in's clock.
+
+    `about`: the document. `slow`: real seconds between the two halves of the body.
+    """
+
+    at: float
+    about: str
+    url: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    slow: float = 0.0
+
+
 class StandInClock:
     """The stand-in's time: the clock given (real time by default) plus what it was advanced by.
 

@@ -15,6 +15,7 @@ from kbsync.standin.exchange import Desk, Exchange
 from kbsync.standin.faults import Faults
 from kbsync.standin.late import LateWork
 from kbsync.standin.messages import Request, Response
+from kbsync.standin.outbox import Outbox
 from kbsync.standin.requests import Requests
 from kbsync.standin.wire import CHUNK_BYTES, Gone, TooLarge, Wire
 
@@ -39,6 +40,7 @@ class Server:
         self._late = LateWork(app.clock)
         self._desk = Desk(app, self.faults, self._late, latency)
         self._control = Control(app, self.faults, self.requests, self._late)
+        self.outbox = Outbox(getattr(app, "letters", []), self._late, app.clock)
         self._listener: asyncio.Server | None = None
         self._beside: asyncio.AbstractEventLoop | None = None
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -63,6 +65,7 @@ class Server:
         listener, self._listener = self._listener, None
         listener.close()
         self._late.clear()
+        self.outbox.stop()
         for task, writer in self._open.items():
             writer.transport.abort()
             task.cancel()
@@ -144,6 +147,7 @@ class Server:
         try:
             goes_on = await exchange.run()
         finally:
+            self.outbox.empty()
             self.requests.end()
         return goes_on and await exchange.stays_open()
 

@@ -41,6 +41,7 @@ def open_writer(path: Path) -> apsw.Connection:
     _make_private(path)
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(BUSY_MS)
+    _keep_temporary_in_memory(connection)
     connection.pragma("secure_delete", True)
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
@@ -72,8 +73,14 @@ def open_reader(path: Path) -> apsw.Connection:
     """A connection that can change nothing and creates no file."""
     connection = apsw.Connection(f"{path.resolve().as_uri()}?mode=ro", flags=READ_FLAGS)
     connection.set_busy_timeout(BUSY_MS)
+    _keep_temporary_in_memory(connection)
     connection.pragma("query_only", True)
     return connection
+
+
+def _keep_temporary_in_memory(connection: apsw.Connection) -> None:
+    """Outside of the state's folder nothing is written; with a read-only root nothing could be."""
+    connection.pragma("temp_store", 2)
 
 
 READ_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
@@ -121,6 +128,15 @@ def lacks_inodes(place: Path) -> bool:
             status = os.statvfs(folder)
             return status.f_files > 0 and status.f_favail == 0
     return False
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of the file that has this name now; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def set_aside(path: Path) -> Path:

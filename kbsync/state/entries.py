@@ -152,11 +152,14 @@ class Entries:
         )
 
     def forget_first_looks(self, mirror: int) -> None:
-        """A new process counts both looks itself."""
+        """A new process counts both looks itself.
+
+        What is pending is looked at again whatever its stamp: while a file is missed nothing is begun for it.
+        """
         self._db.execute(
-            "UPDATE entry SET presence = 0, missed_at = NULL WHERE presence = 1"
-            " AND folder IN (SELECT id FROM folder WHERE mirror = ?)",
-            (mirror,),
+            "UPDATE entry SET presence = 0, missed_at = NULL, size = iif(status = ?, -1, size)"
+            " WHERE presence = 1 AND folder IN (SELECT id FROM folder WHERE mirror = ?)",
+            (int(Status.PENDING), mirror),
         )
 
     def missed_before(self, mirror: int, then: float, limit: int) -> list[str]:
@@ -176,6 +179,31 @@ class Entries:
         )
         row = self._db.execute(sql, (mirror,)).fetchone()
         return None if row is None else row[0]
+
+    def waiting(self, mirror: int, limit: int) -> list[Entry]:
+        """Files that are pending or indexing, those first that have waited longest."""
+        source = "entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
+        return self._limited(source, "e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since", (mirror,), limit)
+
+    def some(self, mirror: int, status: Status, limit: int) -> list[Entry]:
+        """Files in one of the `NOTED` statuses, in no order."""
+        source = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
+        where = f"e.status IN (1, 2, 3, 4) AND e.status = {int(status)} AND f.mirror = ?"
+        return self._limited(source, where, (mirror,), limit)
+
+    def page(self, mirror: int, after: str, limit: int) -> list[Entry]:
+        """Files as `shown` gives them, from the one after this path on ('': from the first)."""
+        folder, name = split(after)
+        where = (
+            "f.mirror = ? AND f.path >= ? AND (f.path > ? OR e.name > ?) AND e.status <> 6"
+            " ORDER BY f.path, e.name"
+        )
+        values = (mirror, bind(folder), bind(folder), bind(name))
+        return self._limited("folder f CROSS JOIN entry e ON e.folder = f.id", where, values, limit)
+
+    def _limited(self, source: str, where: str, values: tuple[object, ...], limit: int) -> list[Entry]:
+        sql = f"SELECT f.path, {_FIELDS} FROM {source} WHERE {where} LIMIT ?"  # noqa: S608
+        return [_read(unbind(row[0]), row[1:]) for row in self._db.execute(sql, (*values, limit))]
 
     def racy(self, mirror: int, limit: int) -> list[Entry]:
         """Files that are there and whose stamp proves nothing yet."""

@@ -144,3 +144,8 @@ class Folders:
 def _read(row: tuple[object, ...]) -> FolderRow:
     number, path, version, mount, problem, shut = row
     return FolderRow(number, unbind(path), str(version), bool(mount), str(problem), bool(shut))  # type: ignore[arg-type]
+
+
+def folder_label(path: str) -> str:
+    """How a directory is told from a file in a list of paths."""
+    return f"{path}/" if path else "./"

@@ -1,4 +1,4 @@
-"""Deletions that wait: candidates to be weighed, holds that ask a person, and the log of what went."""
+"""Holds that ask a person; of deletions also the candidates to be weighed, and the log of what went."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import apsw
 
 from kbsync.state.connection import bind, unbind
+
+DELETIONS, RENEWALS = "deletions", "renewals"
+"""Kinds of holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,14 @@ class HoldItem:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Deletions that wait for `approve`."""
+    """What waits for `approve`. `kind`: deletions or renewals; `detail`: what a person should know of it."""
 
     id: int
     mirror: int
     made_at: float
     approved_at: float | None
+    kind: str = DELETIONS
+    detail: str = ""
 
 
 class Holds:
@@ -72,9 +77,10 @@ class Holds:
         n, first, last = self._db.execute(sql, (mirror,)).fetchone()  # type: ignore[misc]
         return int(n), float(first), float(last)
 
-    def open(self, mirror: int, now: float) -> int:
+    def open(self, mirror: int, now: float, kind: str = DELETIONS, detail: str = "") -> int:
         """A new hold."""
-        self._db.execute("INSERT INTO hold(mirror, made_at) VALUES(?, ?)", (mirror, now))
+        sql = "INSERT INTO hold(mirror, made_at, kind, detail) VALUES(?, ?, ?, ?)"
+        self._db.execute(sql, (mirror, now, kind, detail))
         return self._db.last_insert_rowid()
 
     def add_item(self, hold: int, item: HoldItem) -> None:
@@ -84,13 +90,13 @@ class Holds:
             (hold, bind(item.path), item.upload, item.digest, item.cause),
         )
 
-    def current(self, mirror: int) -> list[Hold]:
-        """Holds that have not ended, oldest first."""
+    def current(self, mirror: int, kind: str = DELETIONS) -> list[Hold]:
+        """Holds of this kind that have not ended, oldest first."""
         sql = (
-            "SELECT id, mirror, made_at, approved_at FROM hold"
-            " WHERE mirror = ? AND ended_at IS NULL ORDER BY id"
+            "SELECT id, mirror, made_at, approved_at, kind, detail FROM hold"
+            " WHERE mirror = ? AND kind = ? AND ended_at IS NULL ORDER BY id"
         )
-        return [Hold(*row) for row in self._db.execute(sql, (mirror,))]
+        return [Hold(*row) for row in self._db.execute(sql, (mirror, kind))]
 
     def items(self, hold: int) -> Iterator[HoldItem]:
         """What a hold is about."""
@@ -115,7 +121,8 @@ class Holds:
         """Holds that are about nothing have ended."""
         self._db.execute(
             "UPDATE hold SET ended_at = ? WHERE mirror = ? AND ended_at IS NULL"
-            " AND NOT EXISTS(SELECT 1 FROM hold_item WHERE hold = hold.id)",
+            " AND NOT EXISTS(SELECT 1 FROM hold_item WHERE hold = hold.id)"
+            " AND NOT EXISTS(SELECT 1 FROM renewal r WHERE r.mirror = hold.mirror AND r.hold = hold.id)",
             (now, mirror),
         )
 

@@ -16,7 +16,7 @@ AUDIT_ROWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request of a person: approve, retry or repair."""
+    """One request of a person: approve, retry, repair or audit."""
 
     id: int
     verb: str

@@ -232,7 +232,17 @@ class Mirrors:
         self._db.execute(
             "DELETE FROM hold_item WHERE hold IN (SELECT id FROM hold WHERE mirror = ?)", (mirror,)
         )
-        for table in ("folder", "upload", "candidate", "hold", "deletion_log", "tally", "serving", "audit"):
+        for table in (
+            "folder",
+            "upload",
+            "candidate",
+            "renewal",
+            "hold",
+            "deletion_log",
+            "tally",
+            "serving",
+            "audit",
+        ):
             self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (mirror,))  # noqa: S608
         self._db.execute("DELETE FROM meta WHERE key = ?", (f"audit:{mirror}",))
         self._db.execute("DELETE FROM mirror WHERE id = ?", (mirror,))

@@ -112,7 +112,21 @@ CREATE INDEX upload_named ON upload(binding, name)
 """
 """Names that are not paths must not be given twice; where they are, the index stays empty."""
 
-MIGRATIONS: tuple[str, ...] = (FIRST, NAMED)
+RENEWALS = """
+ALTER TABLE upload ADD COLUMN asked TEXT NOT NULL DEFAULT '';
+ALTER TABLE upload ADD COLUMN allowed TEXT NOT NULL DEFAULT '';
+ALTER TABLE hold ADD COLUMN kind TEXT NOT NULL DEFAULT 'deletions';
+ALTER TABLE hold ADD COLUMN detail TEXT NOT NULL DEFAULT '';
+CREATE TABLE renewal(upload INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, recipe TEXT NOT NULL,
+  hold INTEGER, told INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX renewal_hold ON renewal(mirror, hold, told);
+"""
+"""Documents to be made anew because settings changed: yet to be weighed (no hold), let go (hold 0), held.
+
+`told`: the document's row says so as well.
+"""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, NAMED, RENEWALS)
 """Script i turns schema i into schema i+1; never edited once released, only added to."""
 
 VERSION = len(MIGRATIONS)

@@ -21,30 +21,13 @@ from typing import Any, TypeVar
 import apsw
 
 from kbsync.state import schema, soundness
-from kbsync.state.connection import DamagedError, open_reader, open_writer, told
-from kbsync.state.entries import Entries
-from kbsync.state.folders import Folders
-from kbsync.state.holds import Holds
-from kbsync.state.inbox import Audit, Inbox, Meta
-from kbsync.state.mirrors import Mirrors
-from kbsync.state.uploads import Uploads
+from kbsync.state.connection import DamagedError, identity, open_reader, open_writer, told
+from kbsync.state.glance import BlankGlance, Glance, Tx, copy_into, looking_at, within
+
+__all__ = ["BlankGlance", "Glance", "Store", "Tx", "copy_into", "looking_at"]
 
 T = TypeVar("T")
 GROUP = 512
-
-
-class Tx:
-    """The tables, within one transaction."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self.folders = Folders(connection)
-        self.entries = Entries(connection, self.folders)
-        self.uploads = Uploads(connection)
-        self.mirrors = Mirrors(connection)
-        self.holds = Holds(connection)
-        self.inbox = Inbox(connection)
-        self.audit = Audit(connection)
-        self.meta = Meta(connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +64,7 @@ class Store:
             if turned_back:
                 soundness.catch_up(self._writer)
             self._reader = open_reader(path)
-        self._identity = _identity(path)
+        self._identity = identity(path)
         self._read_lock = threading.Lock()
         self.readers: Executor = ThreadPoolExecutor(1, "kbsync-state-read")
         self._thread = threading.Thread(target=self._run, name="kbsync-state", daemon=True)
@@ -110,7 +93,7 @@ class Store:
     def read_now(self, work: Callable[[Tx], T]) -> T:
         """`read` for threads. The result must not be a lazy iterator."""
         with self._read_lock, self.telling():
-            return _within(self._reader, work)
+            return within(self._reader, work)
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -130,7 +113,7 @@ class Store:
     @property
     def is_there(self) -> bool:
         """The file under that name is still the one that is open."""
-        return _identity(self.path) == self._identity
+        return identity(self.path) == self._identity
 
     async def aclose(self) -> None:
         """Carry out what was asked for, then close."""
@@ -229,79 +212,3 @@ class Store:
                 return
             if left is not None and left.done.set_running_or_notify_cancel():
                 left.done.set_exception(stop)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _within(connection: apsw.Connection, work: Callable[[Tx], T]) -> T:
-    """`work` sees one consistent state."""
-    connection.execute("BEGIN")
-    try:
-        return work(Tx(connection))
-    finally:
-        if connection.in_transaction:  # trouble with the disk ends it by itself
-            connection.execute("ROLLBACK")
-
-
-def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
-    """Copy a whole database, consistent as of one moment."""
-    with destination.backup("main", source, "main") as copy:
-        while not copy.done:
-            copy.step(1000)
-
-
-class Glance:
-    """The state file for commands that only look: takes no lock, writes nothing, makes no file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with told(path):
-            soundness.refuse_no_file(path)
-            self._reader = open_reader(path)
-            soundness.refuse_unfit(self._reader, path)
-
-    @property
-    def is_made(self) -> bool:
-        """It has its tables; for a moment of its first run it has not."""
-        return schema.version_of(self._reader) > 0
-
-    def read(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` on one consistent state."""
-        with told(self.path):
-            return _within(self._reader, work)
-
-    def backup(self, destination: apsw.Connection) -> None:
-        """Copy a consistent state into an open, empty database."""
-        copy_into(self._reader, destination)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._reader.close()
-
-
-class BlankGlance(Glance):
-    """A glance at a state that does not exist yet: every table is empty, and nothing lies on disk."""
-
-    def __init__(self) -> None:
-        self.path = Path(":memory:")
-        self._reader = apsw.Connection(":memory:")
-        schema.migrate(self._reader)
-
-
-@contextmanager
-def looking_at(glance: Glance | None) -> Iterator[Glance]:
-    """The given glance, which stays open, or a blank one."""
-    if glance is not None:
-        yield glance
-        return
-    blank = BlankGlance()
-    try:
-        yield blank
-    finally:
-        blank.close()

@@ -155,6 +155,30 @@ class Uploads:
         )
         return self._db.execute(sql, (binding, bind(name))).fetchone() is not None
 
+    def weigh_again(self, mirror: int, binding: int, now: float, longest: float) -> None:
+        """What serves and is due some day is due now; what waits for an end or a repetition keeps its time.
+
+        Unless that is more than `longest` seconds away, which no such pause is.
+        """
+        self._db.execute(
+            "UPDATE upload SET next_look_at = ? WHERE mirror = ? AND binding = ? AND state = 5"
+            " AND next_look_at IS NOT NULL AND (code = '' OR next_look_at > ?)",
+            (now, mirror, binding, now + longest),
+        )
+
+    def is_in_doubt(self, name: str) -> bool:
+        """Of an upload of this name, in any base, nobody knows yet whether it is there."""
+        sql = (
+            "SELECT 1 FROM upload WHERE binding IN (SELECT id FROM binding) AND name = ?"
+            " AND (name <> label OR path <> label) AND state NOT IN (11, 12) AND state IN (1, 2) LIMIT 1"
+        )
+        return self._db.execute(sql, (bind(name),)).fetchone() is not None
+
+    def holders(self, remote_id: str) -> list[Upload]:
+        """Rows that hold this remote id, whatever mirror they belong to."""
+        where = "WHERE binding IN (SELECT id FROM binding) AND remote_id = ?"
+        return list(self._select(where, (remote_id,)))
+
     def recast(self, upload: int, *, digest: str | None = None, recipe: str | None = None) -> None:
         """Write down what a document was found to be, or is to become: columns `save` leaves alone."""
         self._db.execute(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from kbsync.config.callbacks import callback_url
 from kbsync.config.gptbots import GptbotsTargetConfig
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
+from kbsync.config.remote import RemoteTargetConfig
 from kbsync.config.vectors import EmbeddingConfig, RerankConfig
 from kbsync.config.zhipu import ZhipuTargetConfig
 from kbsync.contract import Surroundings, Target
@@ -21,25 +24,23 @@ if TYPE_CHECKING:
 
 def open_target(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
     """The target of a mirror. Raises `TargetError`, `UsageError` or `StateError` where it cannot be had."""
-    match mirror.target:
-        case LocalTargetConfig() as local:
-            from kbsync.targets.local.target import LocalTarget
-
-            return LocalTarget.open(
-                local_folder(local, surroundings),
-                embedding=local.embedding,
-                max_bytes=local.max_bytes,
-                surroundings=surroundings,
-                service=_service(local.embedding),
-                rerank=_service(local.rerank),
-            )
-        case ZhipuTargetConfig() as zhipu:
-            return _open_zhipu(zhipu, surroundings)
-        case GptbotsTargetConfig() as gptbots:
-            return _open_gptbots(gptbots, mirror.prefix, surroundings)
+    return OPENERS[mirror.target.type](mirror.target, mirror, surroundings)
 
 
-def _open_zhipu(config: ZhipuTargetConfig, surroundings: Surroundings) -> Target:
+def _open_local(config: LocalTargetConfig, _mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+    from kbsync.targets.local.target import LocalTarget
+
+    return LocalTarget.open(
+        local_folder(config, surroundings),
+        embedding=config.embedding,
+        max_bytes=config.max_bytes,
+        surroundings=surroundings,
+        service=_service(config.embedding),
+        rerank=_service(config.rerank),
+    )
+
+
+def _open_zhipu(config: ZhipuTargetConfig, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
     from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
 
     settings = ZhipuSettings(
@@ -48,12 +49,14 @@ def _open_zhipu(config: ZhipuTargetConfig, surroundings: Surroundings) -> Target
         knowledge_id=config.knowledge_id,
         max_bytes=config.max_bytes,
         auth=config.auth,
-        **_remote(config, surroundings),
+        callback_url=(callback_url(mirror) if surroundings.hears else None) or "",
+        reslice=config.reslice,
+        **remote(config, surroundings),
     )
-    return ZhipuTarget(settings, account=_account(settings.address, settings.api_key))
+    return ZhipuTarget(settings, account=account_of(settings.address, settings.api_key))
 
 
-def _open_gptbots(config: GptbotsTargetConfig, prefix: str, surroundings: Surroundings) -> Target:
+def _open_gptbots(config: GptbotsTargetConfig, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
     from kbsync.targets.gptbots.target import GptbotsSettings, GptbotsTarget
 
     settings = GptbotsSettings(
@@ -62,13 +65,21 @@ def _open_gptbots(config: GptbotsTargetConfig, prefix: str, surroundings: Surrou
         knowledge_base_id=config.knowledge_base_id,
         max_bytes=config.max_bytes,
         source_url_prefix=config.source_url_prefix,
-        prefix=prefix,
-        **_remote(config, surroundings),
+        prefix=mirror.prefix,
+        **remote(config, surroundings),
     )
-    return GptbotsTarget(settings, account=_account(settings.base_url, settings.api_key))
+    return GptbotsTarget(settings, account=account_of(settings.base_url, settings.api_key))
 
 
-def _remote(config: ZhipuTargetConfig | GptbotsTargetConfig, surroundings: Surroundings) -> dict[str, Any]:
+OPENERS: dict[str, Callable[[Any, MirrorConfig, Surroundings], Target]] = {
+    "local": _open_local,
+    "zhipu": _open_zhipu,
+    "gptbots": _open_gptbots,
+}
+"""How each target type is opened, given its own config and the mirror's. A new type is an entry here."""
+
+
+def remote(config: RemoteTargetConfig, surroundings: Surroundings) -> dict[str, Any]:
     """What every `RemoteSettings` has, but for address and key."""
     waiting = config.vectorization
     return {
@@ -86,7 +97,7 @@ def _remote(config: ZhipuTargetConfig | GptbotsTargetConfig, surroundings: Surro
     }
 
 
-def _account(address: str, key: str) -> Account:
+def account_of(address: str, key: str) -> Account:
     """What the mirrors in this process that use one account know of it together."""
     from kbsync.targets.http import Account
 

@@ -44,6 +44,17 @@ MIRRORS = (
         ("7 of 8 documents would be deleted; they stay", "3.md: its deletion is held"),
         "kbsync approve shrunk",
     ),
+    Trouble(
+        "recut",
+        "recipe-held",
+        3,
+        (
+            "8 of 8 documents (152 B) would be indexed anew, since settings changed "
+            "(from knowledge_type 1 to knowledge_type 2)",
+            "3.md: held as it is, though settings changed",
+        ),
+        "kbsync approve recut",
+    ),
     halt("model", "config", "embedding.path: ", "no-model has no model.onnx", code=2),
     halt("authority", "config", "ca_file ", "config.yaml: no certificates in PEM form", code=2),
     halt(
@@ -98,7 +109,7 @@ MIRRORS = (
         "5 documents in a row were refused for one reason: ",
         "does not take this format",
     ),
-    halt("stuck", "target-stuck", "5 documents in a row were accepted and none was searchable after 1 s"),
+    halt("stuck", "target-stuck", "5 documents in a row were accepted and none was searchable after 2 s"),
     Trouble(
         "down",
         "target-down",
@@ -139,6 +150,7 @@ EVENTS = {
     "config.refused": "error",
     "document.failed": "warning",
     "deletions.held": "warning",
+    "recipe.held": "warning",
     "state.set_aside": "error",
     "index.set_aside": "error",
     "document.unreadable": "error",
@@ -150,6 +162,9 @@ EVENTS = {
     "watch.troubled": "warning",
     "folder.moved": "warning",
     "base.changed": "warning",
-    "config.not_served": "warning",
+    "notify.failed": "error",
+    "listener.failed": "error",
+    "callback.failed": "error",
+    "page.failed": "error",
 }
 """Every event that is logged as a warning or an error, with its level. docs/operations.md has them all."""

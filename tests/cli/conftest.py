@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.place import Place
+from tests.cli.terminal import Begin, Terminal
 
 ODD = "odd\x1b[2J\nname.md"
 """A file name that would clear a terminal."""
@@ -30,3 +33,17 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Place:
     ran = place.run("--once", "--folder", "docs", "--json")
     assert ran.code == 0, ran.err
     return place
+
+
+@pytest.fixture
+def terminal(mirrored: Place) -> Iterator[Begin]:
+    """Runs kbsync beside the mirrored folder, each time at a terminal of its own."""
+    begun: list[Terminal] = []
+
+    def begin(*words: str, **size_and_env: Any) -> Terminal:
+        begun.append(Terminal(mirrored, *words, **size_and_env))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        one.kill()

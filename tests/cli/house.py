@@ -22,16 +22,20 @@ from tests.cli.catalogue import MIRRORS
 from tests.cli.place import Ran, words_of
 from tests.cli.vendor import KEY, Desk, Vendor, eventually
 
-SERVED = ("refused", "unpaid", "full", "unknown", "emptied", "rejecting", "stuck", "down")
+SERVED = ("recut", "refused", "unpaid", "full", "unknown", "emptied", "rejecting", "stuck", "down")
 """Mirrors with a knowledge base at a vendor of their own."""
+
+RECUT = {"documents": [{"match": "*.md", "zhipu": {"knowledge_type": 2}}]}
+"""Settings that somebody meant, and meant to keep."""
 
 WAITING = {
     "poll_first": "50ms",
     "poll_longest": "300ms",
-    "give_up": "1s",
     "reembed_tries": 1,
     "absent_after": "1s",
 }
+PATIENCE = {"stuck": "2s"}
+"""How long a vectorization is waited for where it is to be given up; elsewhere 60 s."""
 
 
 class House(Desk):
@@ -41,6 +45,7 @@ class House(Desk):
         super().__init__(root, Vendor())
         self.vendors = {name: Vendor() for name in SERVED}
         self._held: list[int] = []
+        self._is_recut = False
 
     def folder(self, mirror: str) -> Path:
         return self.root / "folders" / mirror
@@ -62,6 +67,7 @@ class House(Desk):
                 "folder": str(self.folder(row.name)),
                 "settle": "100ms",
                 **({"include": ["*"]} if row.name == "broken" else {}),
+                **(RECUT if row.name == "recut" and self._is_recut else {}),
                 "target": self._target(row.name, wrong=wrong),
             }
             for row in MIRRORS
@@ -82,7 +88,7 @@ class House(Desk):
             "base_url": f"{vendor.url}/api",
             "api_key": KEY,
             "knowledge_id": base,
-            "vectorization": WAITING,
+            "vectorization": {**WAITING, "give_up": PATIENCE.get(mirror, "60s")},
             **ca_file,
         }
 
@@ -91,15 +97,16 @@ class House(Desk):
     def settle_in(self) -> None:
         """Everything that has to have been well before, is."""
         for row in MIRRORS:
-            self.fill(row.name, 8 if row.name in ("shrunk", "emptied") else 1)
+            self.fill(row.name, 8 if row.name in ("shrunk", "emptied", "recut") else 1)
         (self.folder("broken") / "grows.md").write_text("short")
         self.describe(wrong=False)
-        names = ("gone", "unmounted", "shrunk", "broken", "emptied", "sealed")
+        names = ("gone", "unmounted", "shrunk", "recut", "broken", "emptied", "sealed")
         ran = self.run("--once", *(word for name in names for word in ("--mirror", name)))
         assert ran.code == 0, ran.err
 
     def break_all(self) -> None:
         self.folder("gone").rename(self.root / "away")
+        self._is_recut = True
         with contextlib.closing(apsw.Connection(str(self.state / "state.db"))) as database:
             database.execute("UPDATE mirror SET root_is_mount = 1 WHERE name = 'unmounted'")
         self.folder("shut").chmod(0)
@@ -229,7 +236,7 @@ class Evidence:
         cures = {name: one["halt"]["cure"] for name, one in self.watched.items() if one["halt"]}
         cures["broken"] = "kbsync retry"
         self.pasted = {name: self._paste(cure) for name, cure in cures.items()}
-        self.left = eventually(self._all_well, 20)
+        self.left = eventually(self._all_well, 90)
         assert daemon.end() == 0, daemon.log.read_text()
         self.log = daemon.lines()
 

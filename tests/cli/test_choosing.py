@@ -170,13 +170,6 @@ def test_an_unknown_command_is_told_with_the_nearest(place: Place) -> None:
     assert "'search'" in ran.err
 
 
-@pytest.mark.parametrize("name", ["doctor"])
-def test_commands_of_a_later_version_are_unknown(place: Place, name: str) -> None:
-    ran = place.run(name)
-    assert ran.code == 2
-    assert f"No such command '{name}'" in ran.err
-
-
 def test_an_unknown_option_is_told_with_the_nearest(place: Place) -> None:
     ran = place.run("status", "--documnets")
     assert ran.code == 2

@@ -74,3 +74,16 @@ def test_a_key_of_another_region_is_told_and_never_shown(place: Place) -> None:
     assert ended.returncode == 3
     assert "region" in ended.stdout + ended.stderr
     assert KEY not in ended.stdout + ended.stderr
+
+
+def test_the_doctor_looks_at_the_service_and_shows_no_key(place: Place) -> None:
+    ran = place.go("doctor", "--json")
+    assert ran.returncode == 0, ran.stdout
+    checks = {one["name"]: one["result"] for one in json.loads(ran.stdout)["checks"]}
+    wanted = ("DNS", "connection", "key", "knowledge base")
+    assert {checks[f"docs: {name}"] for name in wanted} == {"ok"}
+    assert KEY not in ran.stdout + ran.stderr
+    place.server.app.set_behaviour({"key_revoked": True})
+    refused = place.go("doctor")
+    assert refused.returncode == 3
+    assert "wrong    docs: key" in refused.stdout

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from kbsync import __version__
-from kbsync.cli.program import COMMANDS
+from kbsync.cli.program import COMMANDS, SECTIONS
 from tests.cli.place import Place
 
 HEAVY = (
@@ -24,6 +25,9 @@ HEAVY = (
     "tokenizers",
     "kreuzberg",
     "asyncio",
+    "uvicorn",
+    "starlette",
+    "prometheus_client",
 )
 
 
@@ -73,6 +77,14 @@ def test_every_command_has_help_with_examples(place: Place, name: str) -> None:
 
 
 def test_help_lists_every_command(place: Place) -> None:
+    assert sorted(name for names in SECTIONS.values() for name in names) == sorted(COMMANDS)
     ran = place.run("--help")
     assert all(f"\n  {name} " in ran.out for name in COMMANDS)
     assert ran.out == place.run("-h").out
+
+
+def test_status_loads_the_state_and_nothing_that_works_on_it(tmp_path: Path) -> None:
+    assert loaded(["status", "--folder", str(tmp_path), "--state-dir", str(tmp_path / "state")]) == [
+        "apsw",
+        "click",
+    ]

@@ -63,16 +63,26 @@ def watch(place: Place) -> Iterator[Callable[..., Watched]]:
         process.communicate()
 
 
-def test_the_daemon_names_its_config_and_what_it_does_not_serve(
+def test_the_daemon_names_its_config_and_tells_whom_the_config_names(
     place: Place, watch: Callable[..., Watched]
 ) -> None:
-    place.write("a.md", "alpha")
+    place.write("broken.pdf", "this is no pdf")
+    told = place.root / "told"
     config = place.configure()
-    config.write_text(config.read_text() + "http: {listen: 127.0.0.1:9753}\n")
+    tell = place.root / "tell"
+    tell.write_text(f"#!/bin/sh\ncat >{told}.new && mv {told}.new {told}\n")
+    tell.chmod(0o700)
+    config.write_text(config.read_text() + f"notify: {{command: [{tell}], on: [halted]}}\n")
     daemon = watch()
     assert daemon.until("daemon.started")["config"] == str(config)
-    assert daemon.until("config.not_served")["keys"] == ["http"]
-    daemon.until("document.ready")
+    daemon.until("document.failed")
+    place.docs.rename(place.root / "away")
+    daemon.until("mirror.halted")
+    deadline = time.monotonic() + 15
+    while not told.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    notice = json.loads(told.read_text())
+    assert (notice["event"], notice["mirror"], notice["reason"]) == ("halted", "handbook", "folder-missing")
     assert daemon.end() == 0
 
 

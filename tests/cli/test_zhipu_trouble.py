@@ -100,6 +100,18 @@ def test_an_account_without_room_names_the_file_that_does_not_fit(desk: Desk) ->
     goes_on(desk)
 
 
+def test_a_plan_says_beforehand_that_not_everything_fits(desk: Desk) -> None:
+    desk.write("b.md", "b" * 3000)
+    desk.vendor.turn(capacity_bytes=1000)
+    ran = desk.run("plan")
+    assert ran.code == 0
+    assert "left of 1.0 kB, and 3.0 kB would be sent: the pass stops (quota) at the first file" in ran.out
+    assert desk.vendor.asked("upload") <= 1
+    for enough in ({"capacity_bytes": 100_000}, {"not_offered": ["capacity"], "capacity_bytes": 1000}):
+        desk.vendor.turn(**enough)
+        assert "would be sent:" not in desk.run("plan").out
+
+
 # -- what passes by itself -------------------------------------------------------------------------------
 
 

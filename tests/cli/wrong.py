@@ -103,6 +103,11 @@ WRONG = (
     wrong(
         "init nowhere", "init docs --config docs/a.md/x", "x cannot be made (", "another file with --config"
     ),
+    wrong("unopened", "open 2", "no search is remembered: ", "kbsync search QUERY --files"),
+    wrong("untyped", "search -i", "search -i needs a terminal; leave -i out"),
+    wrong("typed", "search -i --json", "-i goes without --files, --json and --rerank"),
+    wrong("watched", "status --watch --json", "--watch goes without ", "see: kbsync status --help"),
+    wrong("baseless", "init docs --target zhipu", "add --base ID", before=bare),
     wrong("no query", "search ' '", "the query is empty; say what to look for"),
     wrong("null", "search x -0", "-0 goes with --files"),
     wrong("files", "search x --files --json", "--files and --json exclude each other"),

@@ -150,7 +150,7 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
     assert len(lines) == 11
     assert lines[0] == (
         f"{tmp_path}/config.yaml:1: state_dirr: unknown key; "
-        "allowed: mirrors, state_dir, http, notify; did you mean state_dir?"
+        "allowed: mirrors, state_dir, log_level, http, notify; did you mean state_dir?"
     )
     assert lines[3] == (
         f"{tmp_path}/config.yaml:6: mirrors[0].settle: 2 has no unit; "
@@ -251,7 +251,7 @@ def test_a_wrong_setting_is_told_with_what_is_allowed(tmp_path: Path, settings: 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("path: /x", "1 path: unknown key; allowed: mirrors, state_dir, http, notify"),
+        ("path: /x", "1 path: unknown key; allowed: mirrors, state_dir, log_level, http, notify"),
         ("http: {}", "1 http.listen: is missing"),
         ("http: {listen: localhost}", "1 http.listen: 'localhost' is not taken; allowed: host:port"),
         ("http: {listen: 127.0.0.1:70000}", "1 http.listen: '127.0.0.1:70000' is not taken"),

@@ -13,7 +13,7 @@ from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.config.remote import VectorizationConfig, is_in_the_clear
 from kbsync.config.secret import Secret
 from kbsync.config.zhipu import SLICES, ZhipuTargetConfig
-from kbsync.contract import Surroundings, Target
+from kbsync.contract import Recuts, Surroundings, Target
 from kbsync.targets.http.breaker import Breaker
 from kbsync.targets.registry import open_or_stand_in, open_target
 from kbsync.targets.zhipu.target import ZhipuTarget
@@ -392,3 +392,18 @@ def test_tokens_are_signed_where_the_config_says_so(tmp_path: Path) -> None:
     assert "id.secret" in problem
     assert "auth: key" in problem
     assert "nopoint" not in problem
+
+
+def test_slicing_in_place_is_asked_for_and_never_the_default(tmp_path: Path) -> None:
+    assert zhipu(tmp_path).reslice == "upload"
+    assert zhipu(tmp_path, "reslice: in_place").reslice == "in_place"
+    problem = refused(tmp_path, "reslice: true")
+    assert problem.startswith("reslice: true is not taken; allowed: upload, in_place")
+
+
+@pytest.mark.parametrize("reslice", ["upload", "in_place"])
+def test_the_target_is_told_how_to_slice_anew(tmp_path: Path, reslice: str) -> None:
+    told_so = mirror(tmp_path, f"target: {{{LEAST}, reslice: {reslice}}}")
+    target = open_target(told_so, Surroundings("m", tmp_path, tmp_path))
+    assert isinstance(target, Recuts) and target.recuts is (reslice == "in_place")
+    assert target.limits.paid

@@ -2,4 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.conformance.suite", "tests.conformance.world")
+pytest.register_assert_rewrite(
+    "tests.conformance.suite", "tests.conformance.extras", "tests.conformance.world"
+)

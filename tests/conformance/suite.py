@@ -12,19 +12,24 @@ import pytest
 from kbsync.contract import (
     Accepted,
     Confirms,
+    Describes,
     DocState,
     Outgoing,
     PutOutcome,
     Query,
     Reads,
+    Recuts,
     Reembeds,
+    Refreshes,
     Renames,
     Reslices,
     Searches,
     Target,
     Updates,
 )
-from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError
+from kbsync.core.links import Link, write_link
+from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unfit
+from tests.conformance.extras import ExtraSuite
 from tests.conformance.world import Bytes, World, texts
 
 WILD = {
@@ -39,12 +44,15 @@ WILD = {
     "emoji": "🗂️ plan.md",
     "trailing space": "end .md",
 }
+LINKED = "https://example.org/files/prices.pdf"
+"""What a page may lead to at any target."""
+
 MANY_IDS = 150
 MANY_DOCUMENTS = 250
 """More than fits on two pages of a hundred."""
 
 
-class TargetSuite:
+class TargetSuite(ExtraSuite):
     """What the contract promises, tested from outside."""
 
     @pytest.fixture
@@ -472,6 +480,38 @@ class TargetSuite:
         await world.until(DocState.READY, accepted.remote_id, patience=target.limits.reembed_grace)
         assert list(await world.listed()) == [accepted.remote_id]
 
+    async def test_a_link_becomes_what_it_leads_to_and_is_fetched_anew_under_its_id(
+        self, world: World
+    ) -> None:
+        target = world.require(Refreshes)
+        document = world.document("deep/prices.url", write_link(Link(LINKED)))
+        [remote_id] = await world.make_ready(document)
+        await world.pass_time(5.0)
+        with _if_offered():
+            await target.refresh(replace(document, replaces=remote_id))
+        await world.until(DocState.READY, remote_id, patience=target.limits.reembed_grace)
+        [row] = await world.rows()
+        assert row.remote_id == remote_id
+        assert target.limits.marks or LINKED in row.addresses
+        assert await target.delete([remote_id]) == {remote_id: None}
+        assert await world.rows() == []
+
+    async def test_a_link_to_nowhere_is_refused_alone(self, world: World) -> None:
+        world.require(Refreshes)
+        files = {"bad.url": b"no link", "good.url": write_link(Link(LINKED))}
+        bad, good = [
+            (await world.target.put([world.document(path, content)]))[0] for path, content in files.items()
+        ]
+        assert isinstance(bad, Unfit)
+        assert isinstance(good, Accepted)
+
+    async def test_a_fetch_of_an_unknown_document_makes_none(self, world: World) -> None:
+        target = world.require(Refreshes)
+        document = world.document("prices.url", write_link(Link(LINKED)))
+        with suppress(Rejected):
+            await target.refresh(replace(document, replaces=world.unknown_id))
+        assert await world.rows() == []
+
     async def test_reembed_of_an_unknown_document_is_rejected_or_harmless(self, world: World) -> None:
         target = world.require(Reembeds)
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
@@ -495,7 +535,23 @@ class TargetSuite:
         if isinstance(target, Reads):
             assert await target.digest(accepted.remote_id) in (None, document.digest)
 
+    async def test_a_document_that_serves_is_cut_anew_and_keeps_its_id(self, world: World) -> None:
+        target = world.require(Recuts)
+        [remote_id] = await world.make_ready(document := world.document("a.md", *texts(["kestrel"])))
+        with _if_offered():
+            await target.reslice(remote_id, document.path, world.matter or {})
+        await world.until(DocState.READY, remote_id, patience=target.limits.reembed_grace)
+        assert await world.found("kestrel") == {remote_id}
+        assert isinstance(target.recuts, bool)
+
     # ---- recipe, base, closing
+
+    def test_recipe_is_told_in_words_and_one_of_others_is_not(self, world: World) -> None:
+        target = world.require(Describes)
+        plain, other = (target.recipe("a.md", settings) for settings in ({}, world.matter or {}))
+        assert target.describe(plain)
+        assert (target.describe(other) == target.describe(plain)) == (other == plain)
+        assert target.describe("no recipe of ours") == ""
 
     async def test_recipe_is_stable_also_over_a_restart(self, world: World) -> None:
         recipes = [world.target.recipe("dir/a.md", {}) for _ in range(2)]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from kbsync.core.meter import BOUNDS, Meter, Outcome
+from kbsync.core.meter import BOUNDS, Histogram, Meter, Outcome
 
 
 def test_requests_are_counted_by_what_was_asked_and_how_it_ended() -> None:
@@ -28,3 +28,21 @@ def test_what_was_read_does_not_change_with_later_requests() -> None:
     before = meter.requests
     meter.answered("list", Outcome.HALTED, 1.0)
     assert (before, meter.requests) == ({}, {("list", "halted"): 1})
+
+
+def test_what_two_have_counted_can_be_told_as_one() -> None:
+    one, other = Meter(), Meter()
+    one.answered("list", Outcome.OK, 0.1)
+    other.answered("list", Outcome.OK, 0.3)
+    other.answered("upload", Outcome.UNSURE, 61.0, sent_bytes=7)
+    one.add(other)
+    assert one.requests == {("list", "ok"): 2, ("upload", "unsure"): 1}
+    assert (one.buckets["list"][-1], one.buckets["upload"][-1], one.sent_bytes) == (2, 1, 7)
+    assert (one.sums["list"], other.total) == (0.4, 2)
+
+
+def test_a_histogram_counts_by_its_own_bounds() -> None:
+    times = Histogram((1.0, 10.0))
+    for seconds in (0.5, 1.0, 1.1, 11.0):
+        times.observe(seconds)
+    assert (times.buckets, times.sum) == ((2, 3, 4), 13.6)

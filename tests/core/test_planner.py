@@ -24,8 +24,12 @@ from kbsync.core.model import (
 from kbsync.core.planner import (
     Action,
     Drop,
+    Forgo,
     Keep,
+    Recut,
     Relabel,
+    Renew,
+    Reslice,
     Retire,
     Send,
     Serve,
@@ -38,6 +42,8 @@ from kbsync.core.planner import (
 
 S = UploadState
 PLAIN, RENAMES = Abilities(), Abilities(renames=True)
+PAID, PAID_RENAMES = Abilities(weighs=True), Abilities(weighs=True, renames=True)
+RECUTS, PAID_RECUTS = Abilities(recuts=True), Abilities(weighs=True, recuts=True)
 UPDATES, KEEPS = Abilities(updates=True), Abilities(rename_policy="keep")
 
 WANTED = Wish("a.md", Presence.PRESENT, SELECTED, "new", 3, "r1")
@@ -59,6 +65,91 @@ def up(number: int, state: UploadState, digest: str = "new", **other: object) ->
 
 former = {"purpose": Purpose.SERVE}
 never = {"purpose": Purpose.RETIRE}
+
+OTHER = replace(WANTED, recipe="r2")
+ASKED, ALLOWED = {"asked": "r2"}, {"allowed": "r2"}
+
+RENEWALS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
+    ("another recipe that costs is weighed", OTHER, [up(1, S.SERVING)], PAID, [Renew(1)]),
+    ("while a person is asked nothing is sent", OTHER, [up(1, S.SERVING, **ASKED)], PAID, []),
+    ("what is let go is sent", OTHER, [up(1, S.SERVING, **ALLOWED)], PAID, [Keep(1), Send(1)]),
+    (
+        "its successor on its way does not end what let it go",
+        OTHER,
+        [up(1, S.SERVING, **ALLOWED), up(2, S.INDEXING, recipe="r2")],
+        PAID,
+        [Keep(1)],
+    ),
+    (
+        "a third recipe ends what was asked about the second",
+        replace(WANTED, recipe="r3"),
+        [up(1, S.SERVING, **ASKED)],
+        PAID,
+        [Forgo(1), Renew(1)],
+    ),
+    (
+        "and what was let go",
+        replace(WANTED, recipe="r3"),
+        [up(1, S.SERVING, **ALLOWED)],
+        PAID,
+        [Forgo(1), Renew(1)],
+    ),
+    (
+        "an intent of another recipe is not sent after all",
+        replace(WANTED, recipe="r3"),
+        [up(1, S.SERVING, **ALLOWED), up(2, S.INTENDED, recipe="r2")],
+        PAID,
+        [Forgo(1), Renew(1), Drop(2)],
+    ),
+    ("a setting turned back asks nobody", WANTED, [up(1, S.SERVING, **ASKED)], PAID, [Forgo(1), Keep(1)]),
+    (
+        "other bytes go at once under the new recipe",
+        OTHER,
+        [up(1, S.SERVING, "old", **ASKED)],
+        PAID,
+        [Forgo(1), Keep(1), Send(1)],
+    ),
+    (
+        "another name has to be sent anyway",
+        OTHER,
+        [up(1, S.SERVING, label="b.md")],
+        PAID,
+        [Keep(1), Send(1)],
+    ),
+    (
+        "where the target renames it is renamed and weighed",
+        OTHER,
+        [up(1, S.SERVING, label="b.md")],
+        PAID_RENAMES,
+        [Renew(1), Relabel(1)],
+    ),
+    ("a held document whose file is back is weighed next", OTHER, [up(1, S.HELD)], PAID, [Serve(1)]),
+    (
+        "what serves nothing is cut anew unasked",
+        OTHER,
+        [up(1, S.FAILED)],
+        Abilities(reslices=True, weighs=True),
+        [Reslice(1)],
+    ),
+    ("a file without a document is sent", OTHER, [], PAID, [Send(None)]),
+    (
+        "where nothing costs it is cut anew where it lies",
+        OTHER,
+        [up(1, S.SERVING)],
+        RECUTS,
+        [Keep(1), Recut(1)],
+    ),
+    ("where it costs it is weighed before", OTHER, [up(1, S.SERVING)], PAID_RECUTS, [Renew(1)]),
+    ("and cut when it is let go", OTHER, [up(1, S.SERVING, **ALLOWED)], PAID_RECUTS, [Keep(1), Recut(1)]),
+    ("other bytes cannot be cut", OTHER, [up(1, S.SERVING, "old")], PAID_RECUTS, [Keep(1), Send(1)]),
+    (
+        "what nobody knows how it is cut is cut",
+        WANTED,
+        [up(1, S.SERVING, recipe="", allowed="r1")],
+        PAID_RECUTS,
+        [Keep(1), Recut(1)],
+    ),
+]
 
 ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
     ("a new file is sent", WANTED, [], PLAIN, [Send(None)]),
@@ -90,9 +181,19 @@ ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
     (
         "what is being sent is finished and then retired",
         WANTED,
-        [up(1, S.SENDING, "mid")],
+        [up(1, S.SERVING, "old"), up(2, S.SENDING, "mid")],
         PLAIN,
-        [Unwant(1), Send(None)],
+        [Keep(1), Unwant(2), Send(1)],
+    ),
+    ("while nothing serves, it may", WANTED, [up(1, S.SENDING, "mid")], PLAIN, [Send(None)]),
+    ("so may what is indexing", WANTED, [up(1, S.INDEXING, "mid")], PLAIN, [Send(None)]),
+    ("and what nobody knows of", WANTED, [up(1, S.UNSURE, "mid"), up(2, S.SENDING)], PLAIN, []),
+    (
+        "but not what failed to index",
+        WANTED,
+        [up(1, S.INDEXING, "mid", repairs=1)],
+        PLAIN,
+        [Retire(1), Send(None)],
     ),
     (
         "an in-place target is never written to twice at once",
@@ -150,6 +251,13 @@ ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
         [Serve(1)],
     ),
     ("a twin is not adopted", WANTED, [up(1, S.SERVING), up(2, S.ADOPTING)], PLAIN, [Keep(1)]),
+    (
+        "a page is known by its address, whatever its file is called",
+        WANTED,
+        [up(1, S.SERVING, label="b.url", name="https://a.org")],
+        PLAIN,
+        [Keep(1)],
+    ),
     ("a rename is a new label", WANTED, [up(1, S.SERVING, label="b.md")], RENAMES, [Keep(1), Relabel(1)]),
     ("or a successor", WANTED, [up(1, S.SERVING, label="b.md")], PLAIN, [Keep(1), Send(1)]),
     ("or nothing", WANTED, [up(1, S.SERVING, label="b.md")], KEEPS, [Keep(1)]),
@@ -170,7 +278,9 @@ ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
 
 
 @pytest.mark.parametrize(
-    ("wish", "uploads", "abilities", "actions"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS]
+    ("wish", "uploads", "abilities", "actions"),
+    [r[1:] for r in (*ROWS, *RENEWALS)],
+    ids=[r[0] for r in (*ROWS, *RENEWALS)],
 )
 def test_decision(wish: Wish, uploads: list[Upload], abilities: Abilities, actions: list[Action]) -> None:
     assert list(decide(wish, uploads, abilities)) == actions
@@ -181,8 +291,15 @@ STATUSES = [
     (WANTED, [up(1, S.SERVING, "old")], Status.PENDING),
     (WANTED, [up(1, S.SERVING, "old"), up(2, S.INDEXING)], Status.INDEXING),
     (WANTED, [up(1, S.SERVING, "old"), up(2, S.FAILED)], Status.FAILED),
+    (WANTED, [up(1, S.SERVING, label="old.md"), up(2, S.INDEXING)], Status.READY),
+    (WANTED, [up(1, S.SERVING, label="old.md"), up(2, S.FAILED)], Status.FAILED),
+    (WANTED, [up(1, S.SERVING, label="old.md"), up(2, S.FAILED, "older")], Status.READY),
     (WANTED, [up(2, S.UNSURE)], Status.PENDING),
     (WANTED, [], Status.PENDING),
+    (OTHER, [up(1, S.SERVING)], Status.PENDING),
+    (OTHER, [up(1, S.SERVING, **ASKED)], Status.HELD),
+    (OTHER, [up(1, S.SERVING, "old", **ASKED)], Status.PENDING),
+    (OTHER, [up(1, S.SERVING, **ALLOWED), up(2, S.INDEXING, recipe="r2")], Status.INDEXING),
     (GONE, [up(1, S.HELD)], Status.HELD),
     (GONE, [up(1, S.SERVING)], Status.PENDING),
     (EMPTY, [], Status.SKIPPED),
@@ -204,6 +321,18 @@ uploads = st.builds(
     purpose=st.sampled_from(Purpose),
     label=st.sampled_from(["a.md", "b.md"]),
     attempts=st.integers(0, 2),
+    recipe=st.sampled_from(["r1", "r2", ""]),
+    asked=st.sampled_from(["", "r1", "r2"]),
+    allowed=st.sampled_from(["", "r1", "r2"]),
+)
+ABILITIES = st.builds(
+    Abilities,
+    renames=st.booleans(),
+    updates=st.booleans(),
+    reslices=st.booleans(),
+    recuts=st.booleans(),
+    weighs=st.booleans(),
+    rename_policy=st.sampled_from(["replace", "keep"]),
 )
 
 
@@ -215,7 +344,7 @@ def consistent(rows: list[Upload]) -> bool:
 @given(
     st.sampled_from([WANTED, GONE, EXCLUDED, UPGRADED, EMPTY, TOO_LARGE, UNKNOWN, MISSING, WRITING]),
     st.lists(uploads, max_size=4).filter(consistent),
-    st.builds(Abilities, st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["replace", "keep"])),
+    ABILITIES,
 )
 def test_what_serves_is_never_retired_without_another_that_serves(
     wish: Wish, rows: list[Upload], abilities: Abilities
@@ -232,3 +361,15 @@ def test_what_serves_is_never_retired_without_another_that_serves(
 def test_what_cannot_be_looked_at_changes_nothing(rows: list[Upload]) -> None:
     for wish, abilities in product((UNKNOWN, MISSING), (PLAIN, RENAMES, UPDATES, KEEPS)):
         assert decide(wish, rows, abilities) == ()
+
+
+@given(st.lists(uploads, max_size=4).filter(consistent), ABILITIES)
+def test_what_only_settings_want_is_never_sent_before_it_is_let_go(
+    rows: list[Upload], abilities: Abilities
+) -> None:
+    server = next((u for u in rows if u.state.serves), None)
+    actions = decide(WANTED, rows, replace(abilities, weighs=True))
+    if server is None or (server.digest, server.label) != (WANTED.digest, WANTED.path):
+        return
+    if any(isinstance(action, Send | Recut) for action in actions):
+        assert server.recipe != WANTED.recipe and server.allowed == WANTED.recipe

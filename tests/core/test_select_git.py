@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from kbsync.core.model import Choice, Kind, Limits
 from kbsync.core.select import Rules
+from tests.programs import needs
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+pytestmark = needs("git")
 
 NAMES = ["a", "b", "ab", "foo", "foo.md", "b.md", "x y", "a\nb", "#c", "!d", "öü", "[z]", "a*", "A"]
 PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4).map("/".join)

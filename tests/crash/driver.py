@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from kbsync import assembly, daemon, logs
-from kbsync.assembly import Installation
 from kbsync.config.model import DeletionRules, folder_config
+from kbsync.installation import Installation
 from kbsync.state.store import Store
 from kbsync.targets.local.index import Index
 

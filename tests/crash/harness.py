@@ -9,12 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from kbsync.engine.mirror import PATIENCE, MirrorRun
 from kbsync.engine.once import run_once
 from kbsync.targets.memory import Crash
 from tests.engine.world import World
+
+Work = Callable[[MirrorRun], Awaitable[Any]]
+"""What a process does with its mirror, from beginning to end."""
 
 
 @dataclass
@@ -61,20 +66,33 @@ async def run_until(world: World, guillotine: Guillotine) -> None:
         world.base.open_requests = 0
 
 
-async def run_to(world: World, guillotine: Guillotine) -> None:
-    """The same, where the world tells the guillotine itself of requests."""
+async def audit_and_work(run: MirrorRun) -> None:
+    """An audit as a daemon makes it, and the work that follows from it."""
+    try:
+        assert await run.begin(), run.halt
+        await run.compared()
+        assert run.parts is not None
+        await run.parts.auditing.audit()
+        while not await run.parts.worker.is_idle(PATIENCE):
+            await run.clock.sleep(1)
+    finally:
+        await run.end()
+
+
+async def run_to(world: World, guillotine: Guillotine, work: Work = run_once) -> None:
+    """The same with any work, where the world tells the guillotine itself of requests."""
     world.on_commit = lambda moment: guillotine.boundary(f"commit {moment}")
     try:
         async with world.running() as store:
             run = world.make_run(store)
-            passing = asyncio.create_task(run_once(run))
+            passing = asyncio.ensure_future(work(run))
             parts = None
             while not passing.done() and not guillotine.fallen:
                 await asyncio.sleep(0.0005)
                 parts = run.parts or parts  # a pass that ends by itself lets go of them
             if guillotine.fallen:
                 passing.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Crash, Exception):
+            with contextlib.suppress(asyncio.CancelledError, Crash, BaseExceptionGroup, Exception):
                 await passing
             if not guillotine.fallen:
                 passing.result()

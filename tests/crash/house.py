@@ -12,9 +12,9 @@ from kbsync.targets.memory import (
     RenamingMemory,
     UpdatingMemory,
 )
-from tests.crash.jobs import JOBS, REMOTE_JOBS, Job
+from tests.crash.jobs import IN_PLACE_JOBS, JOBS, RECIPE_JOBS, REMOTE_JOBS, Job
 from tests.crash.stage_local import LocalStage
-from tests.crash.stage_zhipu import ZhipuStage
+from tests.crash.stage_zhipu import InPlaceStage, ZhipuStage
 from tests.crash.stages import MemoryStage, Stage
 from tests.targets.gptbots.stage import GptbotsStage
 
@@ -25,18 +25,32 @@ MEMORY: Mapping[str, Callable[[Path], Stage]] = {
     "updating": lambda place: MemoryStage(place, UpdatingMemory, slow=True),
     "able": lambda place: MemoryStage(place, AbleMemory),
     "forgetful": lambda place: MemoryStage(place, ForgetfulMemory, slow=True, list_lag=1.0, marks=False),
+    "paid": lambda place: MemoryStage(place, MemoryTarget, slow=True, paid=True),
+    "paid-updating": lambda place: MemoryStage(place, UpdatingMemory, slow=True, paid=True),
 }
 
 STAGES: Mapping[str, Callable[[Path], Stage]] = {
     **MEMORY,
     "local": LocalStage,
     "zhipu": ZhipuStage,
+    "zhipu-in-place": InPlaceStage,
     "gptbots": GptbotsStage,
 }
 
 
 def jobs_on(stage: str) -> Mapping[str, Job]:
     """The jobs that mean something there."""
-    if stage == "gptbots":
-        return {**JOBS, **{name: REMOTE_JOBS[name] for name in ("supersede-late", "prefix")}}
-    return REMOTE_JOBS if stage in ("forgetful", "zhipu") else JOBS
+    match stage:
+        case "gptbots":
+            return {
+                **JOBS,
+                **RECIPE_JOBS,
+                **{name: REMOTE_JOBS[name] for name in ("supersede-late", "prefix", "audit")},
+            }
+        case "zhipu":
+            return {**REMOTE_JOBS, **RECIPE_JOBS}
+        case "zhipu-in-place":
+            return IN_PLACE_JOBS
+        case "paid" | "paid-updating":
+            return RECIPE_JOBS
+    return REMOTE_JOBS if stage == "forgetful" else JOBS

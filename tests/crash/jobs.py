@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kbsync.core.brake import DeletionLimits
-from tests.crash.harness import Guillotine
-from tests.crash.stages import Stage
+from kbsync.engine.once import run_once
+from kbsync.state.holds import RENEWALS
+from tests.crash.harness import Guillotine, Work, audit_and_work
+from tests.crash.stages import SharedStage, Stage
 
 
 @dataclass(slots=True)
@@ -29,11 +31,17 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`plan`: what its config says otherwise. `may_fail`: a version may have to be stored once more."""
+    """`plan`: what its config says otherwise. `may_fail`: a version may have to be stored once more.
+
+    `work`: what is cut, and done again before the pass that has to put all in order. `finish`: what a person
+    does after the recovery.
+    """
 
     begin: Callable[[Stage, int], Awaitable[Edit]]
     plan: Mapping[str, Any] = field(default_factory=dict)
     may_fail: bool = False
+    work: Work = run_once
+    finish: Callable[[Stage], Awaitable[None]] | None = None
 
 
 async def create(stage: Stage, turn: int) -> Edit:
@@ -112,6 +120,76 @@ async def set_anew(stage: Stage, turn: int) -> Edit:
     return Edit(resends=True)
 
 
+async def audit(stage: Stage, turn: int) -> Edit:
+    """Somebody else deleted a document; one that was deleted is there all the same."""
+    assert isinstance(stage, SharedStage)
+    lost, kept = stage.spare(2)
+    stage.keep_deleted()
+    stage.world.delete(kept)
+    await stage.world.once()
+    stage.lose(lost)
+    return Edit({lost, kept}, resends=True)
+
+
+async def set_recipe(stage: Stage, turn: int) -> Edit:
+    """Settings change how every document is made, and each time to others than the last ones."""
+    settings = {"knowledge_type": 2 - stage.recipes_set % 2, "chunk_token": 300 + stage.recipes_set}
+    stage.recipes_set += 1
+    world = stage.world
+    world.plan = replace(world.plan, settings=lambda _path: settings, fingerprint=str(settings))
+    stage.sent_before = len(stage.sent())
+    return Edit(resends=True)
+
+
+async def say_yes(stage: Stage) -> None:
+    """What waits for a person is as it was, all of it, and is let go."""
+    assert len(stage.sent()) == stage.sent_before, "sent before anybody said yes"
+    assert set(stage.world.statuses()) == {"held"}, stage.world.statuses()
+    stage.world.tell("approve", holds=_held_recipes(stage))
+    await stage.world.once()
+
+
+async def say_yes_if_asked(stage: Stage) -> None:
+    """To cut back what was cut already costs as much, and asks as well."""
+    if "held" in stage.world.statuses():
+        stage.world.tell("approve", holds=_held_recipes(stage))
+        await stage.world.once()
+
+
+async def let_recipe_go(stage: Stage, turn: int) -> Edit:
+    """A person said yes; one file was edited meanwhile."""
+    edit = await set_recipe(stage, turn)
+    await stage.world.once()
+    stage.world.tell("approve", holds=_held_recipes(stage))
+    await change(stage, turn)
+    return edit
+
+
+def _held_recipes(stage: Stage) -> list[int]:
+    mirror = stage.world.run.mirror
+    held: list[int] = stage.world.glance(lambda tx: [h.id for h in tx.holds.current(mirror, RENEWALS)])
+    assert held
+    return held
+
+
+async def cut_in_place(stage: Stage, turn: int) -> Edit:
+    """Nothing is sent, and no document is promised to be found while it is cut anew."""
+    await set_recipe(stage, turn)
+    await stage.world.once()
+    stage.world.tell("approve", holds=_held_recipes(stage))
+    return Edit(set(stage.world.on_disk()))
+
+
+async def turn_back_in_place(stage: Stage, turn: int) -> Edit:
+    """The setting is turned back when some documents may have been cut already."""
+    plan = stage.world.plan
+    edit = await cut_in_place(stage, turn)
+    await stage.crash(Guillotine(upon=("reslice effect", "reslice effect")))
+    stage.world.plan = plan
+    stage.recipes_set -= 1
+    return edit
+
+
 async def everything(stage: Stage, turn: int) -> Edit:
     edit = await delete(stage, turn)
     await create(stage, turn)
@@ -141,5 +219,19 @@ REMOTE_JOBS = {
     "supersede-late": Job(supersede_late),
     "adopt-plain": Job(adopt, {"names": "plain"}),
     "prefix": Job(set_anew),
+    "audit": Job(audit, work=audit_and_work),
 }
-"""For a service: what is on its way there outlives the program, and names are all that it keeps."""
+"""For a service: what is on its way there outlives the program, names are all that it keeps, and others
+work on the base as well."""
+
+RECIPE_JOBS = {
+    "recipe-held": Job(set_recipe, finish=say_yes),
+    "recipe-approved": Job(let_recipe_go),
+}
+"""Where it costs money to make documents anew."""
+
+IN_PLACE_JOBS = {
+    "cut-in-place": Job(cut_in_place),
+    "cut-and-back": Job(turn_back_in_place, finish=say_yes_if_asked),
+}
+"""Where documents that serve are cut anew."""

@@ -8,14 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from kbsync.core.names import Naming
 from kbsync.standin.faults import Fault
 from kbsync.standin.messages import Request, Response
 from tests.crash.harness import Guillotine
-from tests.crash.stages import Stage
+from tests.crash.stages import SharedStage
 from tests.remote.world import RemoteWorld
 
 
-class ZhipuStage(Stage):
+class ZhipuStage(SharedStage):
     """The service does its work also when the client dies before the answer."""
 
     effects: ClassVar[Mapping[str, str]] = {
@@ -35,8 +36,10 @@ class ZhipuStage(Stage):
         self._answer = self.world.app.answer
         self.world.app.answer = self._answered  # type: ignore[method-assign]
 
+    settings: ClassVar[Mapping[str, Any]] = {"reembed_tries": 1}
+
     def make_world(self, place: Path) -> RemoteWorld:
-        return RemoteWorld(place, reembed_tries=1)
+        return RemoteWorld(place, **self.settings)
 
     @asynccontextmanager
     async def serving(self, **plan: Any) -> AsyncIterator[Self]:
@@ -75,6 +78,12 @@ class ZhipuStage(Stage):
         surplus = ours - sum(map(len, found.values()))
         return {**found, "(another name)": [""] * surplus} if surplus else found
 
+    def recipes(self) -> dict[str, str]:
+        naming = Naming(self.world.plan.prefix, self.world.plan.names)
+        ours = (one for one in self.world.documents() if str(one["id"]) not in self.world.foreign)
+        read = ((naming.read(one["sent_name"]), one["knowledge_type"]) for one in ours)
+        return {r.path: f"k{number}" for r, number in read if r is not None and r.path is not None}
+
     def searchable(self) -> set[str]:
         """Also under names of earlier prefixes."""
         plan = self.world.plan
@@ -99,8 +108,25 @@ class ZhipuStage(Stage):
     def come_late(self) -> None:
         self.world.play("late-effect", op="upload", args={"after": 5})
 
+    def lose(self, path: str) -> None:
+        self.world.lose(path)
+
+    def keep_deleted(self) -> None:
+        self.world.play("keeps-document", op="delete")
+
     def heal(self) -> None:
         self.world.server.faults.clear()
 
     def violations(self) -> list[str]:
         return self.world.app.violations
+
+
+class InPlaceStage(ZhipuStage):
+    """Documents are cut anew where they lie, and their old status is shown for a while."""
+
+    settings: ClassVar[Mapping[str, Any]] = {"reembed_tries": 1, "reslice": "in_place"}
+
+    def make_world(self, place: Path) -> RemoteWorld:
+        world = super().make_world(place)
+        world.turn(stale_stat=2)
+        return world

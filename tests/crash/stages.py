@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from kbsync.targets.memory import Behaviour, Failure, MemoryTarget
-from tests.crash.harness import Guillotine, run_to
+from kbsync.engine.once import run_once
+from kbsync.targets.memory import Behaviour, Failure, Fault, MemoryTarget
+from tests.crash.harness import Guillotine, Work, run_to
 from tests.engine.world import World
 
 KEPT = "kept.md"
@@ -37,6 +38,7 @@ class Stage(ABC):
 
     def __init__(self) -> None:
         self.kept = KEPT
+        self.sent_before = self.recipes_set = 0
         self.labels: dict[str, str] = {}
         self.on_effect: Callable[[], None] = lambda: None
 
@@ -50,11 +52,11 @@ class Stage(ABC):
         self.plant()
         yield self
 
-    async def crash(self, guillotine: Guillotine) -> None:
+    async def crash(self, guillotine: Guillotine, work: Work = run_once) -> None:
         """A pass that ends where the guillotine falls, and with it everything of the process."""
         self.listen(guillotine)
         try:
-            await run_to(self.world, guillotine)
+            await run_to(self.world, guillotine, work)
         finally:
             self.listen(None)
         await self.bury()
@@ -119,6 +121,10 @@ class Stage(ABC):
     def documents(self) -> dict[str, list[str]]:
         """SHA-256 of every document of ours, searchable or not, by path."""
 
+    def recipes(self) -> dict[str, str]:
+        """How each document of ours is made, by path, as far as the other side shows it."""
+        return {}
+
     @abstractmethod
     def searchable(self) -> set[str]:
         """Paths of which some version is found at this moment."""
@@ -148,7 +154,19 @@ class Stage(ABC):
         """What was done against the target's rules."""
 
 
-class MemoryStage(Stage):
+class SharedStage(Stage):
+    """A stage whose base others work on, too, and which may say what is not so."""
+
+    @abstractmethod
+    def lose(self, path: str) -> None:
+        """Somebody else deletes the document of a file."""
+
+    @abstractmethod
+    def keep_deleted(self) -> None:
+        """The next deletion is answered as done and is not."""
+
+
+class MemoryStage(SharedStage):
     """A base in memory. `slow`: documents are searchable some time after they were accepted."""
 
     def __init__(self, place: Path, target: type[MemoryTarget], *, slow: bool = False, **limits: Any) -> None:
@@ -184,6 +202,9 @@ class MemoryStage(Stage):
                 found.setdefault(one.path, []).append(one.digest)
         return found
 
+    def recipes(self) -> dict[str, str]:
+        return {one.path: one.recipe for one in self.base.documents.values() if not one.foreign}
+
     def searchable(self) -> set[str]:
         return set(self.base.shown())
 
@@ -199,8 +220,16 @@ class MemoryStage(Stage):
     def come_late(self) -> None:
         self.base.behaviour.late_puts = 5.0
 
+    def lose(self, path: str) -> None:
+        [document] = self.base.served(path)
+        self.base.lose(document.remote_id)
+
+    def keep_deleted(self) -> None:
+        self.base.faults.append(Fault("delete", lie=True))
+
     def heal(self) -> None:
         self.base.behaviour.failures.clear()
+        self.base.faults.clear()
         self.base.behaviour.late_puts = 0.0
 
     def violations(self) -> list[str]:

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from kbsync.core.model import UploadState
+from kbsync.engine.once import run_once
+from kbsync.state.store import Tx
 from tests.crash.harness import Guillotine
 from tests.crash.jobs import Edit, Job
 from tests.crash.stages import Stage
@@ -66,7 +69,7 @@ class Trial:
 
     async def crash(self, guillotine: Guillotine) -> bool:
         asked = self.stage.asked()
-        await self.stage.crash(guillotine)
+        await self.stage.crash(guillotine, self.job.work)
         self.watch.look()
         self.tally.crashes += guillotine.fallen
         self._weigh_requests(self.stage.asked() - asked)
@@ -75,11 +78,15 @@ class Trial:
     async def recover(self) -> None:
         """Passes until all is well again, and the verdict."""
         stage, asked = self.stage, self.stage.asked()
+        if self.job.work is not run_once:
+            await stage.world.doing(self.job.work)
         await stage.world.once()
         self._weigh_requests(stage.asked() - asked)
         if stage.documents() != stage.digests():
             stage.world.clock.now += LATER
             await stage.world.once()
+        if self.job.finish is not None:
+            await self.job.finish(stage)
         self.watch.look()
         stage.on_effect = lambda: None
         stage.heal()
@@ -93,6 +100,7 @@ class Trial:
         """Raises `Broken` when a promise was not kept."""
         self._judge_documents()
         self._judge_sends()
+        self._judge_recipes()
         for path in self.watch.gaps:
             self._blame("gaps", f"{path} was not found at some moment")
         if touched := self.stage.touched():
@@ -122,6 +130,20 @@ class Trial:
                 self._blame("duplicated", f"{digest[:8]} {path} was stored {times} times")
             if digest in known and not self.edit.resends:
                 self._blame("duplicated", f"{digest[:8]} {path} was stored although it was there")
+
+    def _judge_recipes(self) -> None:
+        """The documents are made as the state says."""
+        made = self.stage.recipes()
+        said = self.stage.world.glance(self._said)
+        for path in made.keys() & said.keys():
+            if made[path] != said[path]:
+                self._blame("violations", f"{path} is made as {made[path]}, and the state says {said[path]}")
+
+    def _said(self, tx: Tx) -> dict[str, str]:
+        record = tx.mirrors.named("docs")
+        assert record is not None and record.binding is not None
+        rows = tx.uploads.in_states(record.id, record.binding, (UploadState.SERVING,), limit=1000)
+        return {row.path: row.recipe for row in rows if row.path is not None}
 
     def _blame(self, what: str, sentence: str, n: int = 1) -> None:
         setattr(self.tally, what, getattr(self.tally, what) + n)

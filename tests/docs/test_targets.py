@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.config.zhipu import SLICES
+from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.names import Naming
 from kbsync.standin.control import PREFIX, ROUTES
 from kbsync.standin.options import read_options
@@ -24,7 +25,7 @@ from tests.docs.pages import ROOT, blocks
 
 FOLDER = ROOT / "docs" / "targets"
 ZHIPU, STAND_IN = FOLDER / "zhipu.md", FOLDER / "stand-in.md"
-PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "csv")
+PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "csv", *sorted(LINKS))
 
 
 @pytest.mark.parametrize("page", [ZHIPU, STAND_IN], ids=lambda page: page.stem)

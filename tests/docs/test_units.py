@@ -1,17 +1,41 @@
-"""The systemd units are correct."""
+"""The systemd units are correct, sandboxed, and kbsync can do its work within."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.docs import as_unit
 from tests.docs.pages import ROOT
+from tests.programs import needs
+from tests.targets.samples import pdf
 
-UNITS = (ROOT / "systemd" / "kbsync.service", ROOT / "systemd" / "user" / "kbsync.service")
+SYSTEMD = ROOT / "systemd"
+DAEMONS = (SYSTEMD / "kbsync.service", SYSTEMD / "kbsync@.service")
+ONCE, TIMER = SYSTEMD / "kbsync-once.service", SYSTEMD / "kbsync-once.timer"
+SERVICES = (*DAEMONS, ONCE)
+USER = SYSTEMD / "user" / "kbsync.service"
+MOST_EXPOSED = 2.0
+
+FENCES = """
+import sys
+from pathlib import Path
+from kbsync.targets.local.parse_pool import Pool
+from kbsync.targets.local.parse_worker import Bounds
+pool = Pool(Path(sys.argv[1]), Bounds(20, 2**29, 2**20))
+worker = pool._make()
+print(*worker.wait_until_ready())
+worker.end()
+pool.close()
+"""
+
+
+def name_of(unit: Path) -> str:
+    return str(unit.relative_to(SYSTEMD))
 
 
 def settings(unit: Path) -> dict[str, str]:
@@ -19,29 +43,83 @@ def settings(unit: Path) -> dict[str, str]:
     return dict(re.findall(r"^(\w+)=(.*)$", unit.read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.parent.name)
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-def test_systemd_finds_nothing_wrong(unit: Path, tmp_path: Path) -> None:
-    # It also looks whether the program is there, which it need not be on this machine.
-    copy = tmp_path / "kbsync.service"
-    copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", unit.read_text(), flags=re.MULTILINE))
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False
+def sandbox(unit: Path) -> list[str]:
+    """Every line from the first that takes a right away."""
+    lines = [line for line in unit.read_text().partition("[Install]")[0].splitlines() if line]
+    return lines[lines.index("NoNewPrivileges=yes") :]
+
+
+def analysed(tmp_path: Path, unit: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """It also looks whether the program is there, which it need not be on this machine."""
+    for one in (*SERVICES, TIMER, USER):
+        if one is unit or (one is ONCE and unit is TIMER):
+            copy = tmp_path / one.name.replace("@.", "@team.")
+            copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", one.read_text(), flags=re.M))
+    name = unit.name.replace("@.", "@team.")
+    return subprocess.run(
+        ["systemd-analyze", *words, str(tmp_path / name)], capture_output=True, text=True, check=False
     )
+
+
+@needs("systemd-analyze")
+@pytest.mark.parametrize("unit", (*SERVICES, TIMER, USER), ids=name_of)
+def test_systemd_finds_nothing_wrong(unit: Path, tmp_path: Path) -> None:
+    done = analysed(tmp_path, unit, "verify", "--man=no")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.parent.name)
-def test_what_waits_for_a_person_is_not_restarted(unit: Path) -> None:
+@needs("systemd-analyze")
+@pytest.mark.parametrize("unit", SERVICES, ids=name_of)
+def test_a_service_is_hardly_exposed(unit: Path, tmp_path: Path) -> None:
+    done = analysed(tmp_path, unit, "security", "--offline=true", "--no-pager")
+    found = re.search(r"Overall exposure level for \S+: (\d+\.\d+)", done.stdout)
+    assert found is not None, done.stderr
+    assert float(found[1]) <= MOST_EXPOSED, done.stdout
+
+
+def test_all_services_have_one_sandbox() -> None:
+    assert len({tuple(sandbox(unit)) for unit in SERVICES}) == 1
+    for line in ("SystemCallFilter", "RestrictNamespaces", "MemoryDenyWriteExecute"):
+        assert as_unit.settings(USER, line) == as_unit.settings(DAEMONS[0], line)
+
+
+@needs("systemd-analyze", as_unit.LIBRARY)
+def test_within_it_parsers_raise_every_fence_and_documents_are_mirrored(tmp_path: Path) -> None:
+    folder, state = tmp_path / "docs", tmp_path / "state"
+    folder.mkdir()
+    (folder / "drill.pdf").write_bytes(pdf())
+    (folder / "a.md").write_text("alpha")
+    fenced = [sys.executable, as_unit.__file__, str(DAEMONS[0]), sys.executable]
+    raised = subprocess.run(
+        [*fenced, "-c", FENCES, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert raised.stdout.split() == ["namespace", "landlock", "seccomp", "python"]
+    words = ["--once", "--folder", str(folder), "--state-dir", str(state)]
+    done = subprocess.run([*fenced, "-m", "kbsync", *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 documents searchable" in done.stdout
+
+
+@pytest.mark.parametrize("unit", (*DAEMONS, USER), ids=name_of)
+def test_a_daemon_is_restarted_unless_a_person_is_needed(unit: Path) -> None:
     found = settings(unit)
+    assert found["Type"] == "notify"
     assert found["Restart"] == "on-failure"
     assert found["RestartPreventExitStatus"].split() == ["2", "3"]
     assert found["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert float(found["WatchdogSec"]) >= 60
+    assert (found["KillMode"], found["OOMPolicy"]) == ("mixed", "continue")
 
 
-def test_the_service_writes_only_its_state() -> None:
-    found = settings(UNITS[0])
-    assert found["StateDirectory"] == "kbsync"
-    assert found["ProtectSystem"] == "strict"
-    assert found["ProtectHome"] == "read-only"
-    assert "ReadWritePaths" not in found
+def test_a_service_writes_only_its_state() -> None:
+    for unit in SERVICES:
+        found = settings(unit)
+        assert found["StateDirectory"] == ("kbsync-%i" if "@" in unit.name else "kbsync")
+        assert found["ProtectSystem"] == "strict"
+        assert found["ProtectHome"] == "read-only"
+        assert "ReadWritePaths" not in found
+        assert found["MemoryMax"] and found["MemoryHigh"]
+
+
+def test_an_instance_has_a_config_and_a_state_of_its_own() -> None:
+    assert settings(DAEMONS[1])["ExecStart"].endswith("--config /etc/kbsync/%i.yaml")

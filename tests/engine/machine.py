@@ -1,7 +1,7 @@
 """The whole mirror as a state machine: what people, disks, services and crashes do, in any order.
 
-What must be true is told by `tests/engine/oracle.py`. Every step is written down (`trace`), so that a
-failure can be told without its seed.
+What must be true is told by `tests/engine/oracle.py`; the knowledge base is a side of `tests/engine/side.py`.
+Every step is written down (`trace`), so that a failure can be told without its seed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,16 +21,13 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from kbsync.contract import Target
 from kbsync.core.model import UploadState
 from kbsync.engine.verify import Verification, repair_messages, verify_mirror
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import TargetError
 from kbsync.state.store import Glance
 from kbsync.targets.memory import (
     AbleMemory,
     Behaviour,
-    Failure,
-    Fault,
     ForgetfulMemory,
     MemoryBase,
     MemoryTarget,
@@ -38,8 +35,9 @@ from kbsync.targets.memory import (
     RenamingMemory,
     UpdatingMemory,
 )
-from tests.crash.harness import Guillotine, run_until
+from tests.crash.harness import Guillotine
 from tests.engine.oracle import Oracle
+from tests.engine.side import Change, MemorySide, Side
 from tests.engine.world import World
 
 SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -69,13 +67,6 @@ VARIANTS: list[type[MemoryTarget]] = [
 KEPT = "keep.md"
 """Always there, so that a mirror is seldom empty."""
 
-ERRORS: dict[str, Callable[[], TargetError]] = {
-    "lost": lambda: Unsure("no answer, nothing done"),
-    "done": lambda: Unsure("no answer, all done"),
-    "down": lambda: Unavailable("down"),
-    "refused": lambda: Rejected("refused"),
-    "full": lambda: Halted("quota", "no room", cure="make room"),
-}
 FAULTS = st.sampled_from(["lost", "lost", "done", "done", "down", "refused", "full"])
 CLOCK_STEPS = [0.0, -7200.0, -60.0, 60.0, 90_000.0]
 NUMBERS = st.integers(0, 40)
@@ -119,14 +110,21 @@ class MirrorMachine(RuleBasedStateMachine):
         self.oracle = Oracle()
         self.obstacles = Obstacles()
         self.trace: list[str] = []
-        self.world: World
+        self.side: Side
         self.numbers = itertools.count(1)
         self.times = itertools.count(1)
         self.is_hidden = False
         self.removed: dict[str, str] = {}
 
+    @property
+    def world(self) -> World:
+        return self.side.world
+
     def note(self, *words: object) -> None:
+        """A step begins; what became searchable by itself since the last one is seen first."""
         type(self).steps += 1
+        if hasattr(self, "side"):
+            self.oracle.look(self.shown(), "some time")
         self.trace.append(" ".join(map(repr, words)))
 
     # -- the beginning ---------------------------------------------------------------------------------
@@ -139,16 +137,10 @@ class MirrorMachine(RuleBasedStateMachine):
     )
     def begin(self, variant: type[MemoryTarget], lag: float, indexing: float, bad: str) -> None:
         self.note("begin", variant.__name__, lag, indexing, bad)
-        self.variant = variant
         lag = max(lag, 1.0) if variant is ForgetfulMemory else lag
-        self.world = self.make_world(Path(self.place.name), variant, lag)
-        self.world.base.behaviour = Behaviour(indexing_seconds=indexing, list_lag=lag)
-        if bad:
-            self.world.base.behaviour.failures = [Failure(lambda s: s.digest[:1] in bad, times=1)]
-        self.fails = bool(bad)
-        self.world.base.observers.append(lambda _base: self.look())
-        for path in (KEPT, *PATHS[:6]):
-            self.write(path, self.text())
+        behaviour = Behaviour(indexing_seconds=indexing, list_lag=lag)
+        world = self.make_world(Path(self.place.name), variant, lag)
+        self.start(MemorySide(world, self.changed, behaviour, bad))
 
     def make_world(self, place: Path, variant: type[MemoryTarget], lag: float) -> World:
         world = World(place, variant, list_lag=lag, poll_first=1.0, reembed_grace=5.0)
@@ -157,22 +149,22 @@ class MirrorMachine(RuleBasedStateMachine):
         world.base = MemoryBase(clock=lambda: clock.started + clock.now)  # a clock of its own
         return world
 
-    def look(self) -> None:
-        """Called at every change of the base."""
-        effect = self.world.base._effects[-1]
-        if effect.op in ("put", "update"):
-            self.sent(effect)
-        self.oracle.look(self.shown(), f"{effect.op} of {effect.path}")
+    def start(self, side: Side) -> None:
+        self.side = side
+        self.run(side.begin())
+        for path in (KEPT, *PATHS[:6]):
+            self.write(path, self.text())
 
-    def sent(self, effect: Any) -> None:
-        document = self.world.base._documents[effect.remote_id]
-        self.oracle.sent(document.path, document.data.decode())
-        if self.fails and document.digest[:1] in "01":
-            self.oracle._allowed[document.path, document.data.decode()] += 1
+    def changed(self, change: Change) -> None:
+        """Called at every change of the base."""
+        if change.text is not None:
+            self.oracle.sent(change.path, change.text)
+            if change.fails:
+                self.oracle.failed(change.path, change.text)
+        self.oracle.look(self.shown(), f"{change.op} of {change.path}")
 
     def shown(self) -> list[tuple[str, str]]:
-        shown = (d.shown for d in self.world.base._documents.values() if not d.foreign)
-        return [(one.path, one.text) for one in shown if one is not None]
+        return [one.shown for one in self.side.ours() if one.shown is not None]
 
     # -- the folder ------------------------------------------------------------------------------------
 
@@ -316,9 +308,9 @@ class MirrorMachine(RuleBasedStateMachine):
     @rule(sparing=st.integers(0, 2))
     def delete_many(self, sparing: int) -> None:
         self.note("delete_many", sparing)
-        there = dict(self.shown())
+        there = {one.shown[0] for one in self.side.ours() if one.shown and one.id not in self.oracle.left}
         paths = self.present()[sparing:]
-        going = [path for path in paths if path in there and self.oracle.is_wanted(path)]
+        going = [p for p in paths if p in there and self.oracle.is_wanted(p) and self.oracle.was_seen(p)]
         for path in paths:
             self.remove(path)
         if len(going) > 5 and len(going) > 0.4 * len(self.shown()) and not self.obstacles.places:
@@ -361,6 +353,7 @@ class MirrorMachine(RuleBasedStateMachine):
         self.note("mount")
         if self.world.root.exists():
             self.world.root.rmdir()
+            self.oracle.may_send_again()  # what was under way was called back: nothing was in that folder
         self.world.root.with_name("away").rename(self.world.root)
         self.is_hidden = False
 
@@ -374,31 +367,27 @@ class MirrorMachine(RuleBasedStateMachine):
         self.note("fault", op, kind)
         type(self).faults += 1
         kind = "lost" if kind == "refused" and op != "put" else kind
-        self.world.base.faults.append(Fault(op, error=ERRORS[kind], effect=kind == "done"))
+        self.side.fault(op, kind)
 
     @rule(size=st.integers(0, 1), path=st.sampled_from(PATHS))
     def add_foreign(self, size: int, path: str) -> None:
         """Somebody else puts a document there, perhaps under a name of ours."""
         self.note("add_foreign", size, path)
-        names = [d.name for d in self.world.base.documents.values() if not d.foreign]
-        name = names[-1] if names and size else path.replace("/", "_")
-        self.world.base.add(name, b"somebody else's, and longer than any text of ours")
-
-    def ours(self) -> list[Any]:
-        return [d for d in self.world.base.documents.values() if not d.foreign]
+        names = [one.name for one in self.side.ours()]
+        self.side.add_foreign(names[-1] if names and size else path.replace("/", "_"))
 
     @rule(number=NUMBERS, replaced=st.booleans())
     def take_away(self, number: int, replaced: bool) -> None:
         """Somebody else deletes a document of ours, and perhaps puts one of his in its place."""
         self.note("take_away", number, replaced)
-        ours = self.ours()
+        ours = self.side.ours()
         if not ours:
             return
         document = ours[number % len(ours)]
         self.oracle.vanished(document.path)
-        self.world.base.lose(document.remote_id)
+        self.side.take_away(document)
         if replaced:
-            self.world.base.add(document.name, b"somebody else's, and longer than any text of ours")
+            self.side.add_foreign(document.name)
 
     # -- what the person changes -----------------------------------------------------------------------
 
@@ -430,9 +419,10 @@ class MirrorMachine(RuleBasedStateMachine):
     @rule()
     def lose_state(self) -> None:
         self.note("lose_state")
+        self.side.arrive()  # what comes later is told from nobody's any more
         for file in self.world.state.iterdir():
             file.unlink() if file.is_file() else shutil.rmtree(file)
-        self.oracle.lost_state(d.remote_id for d in self.ours())
+        self.oracle.lost_state(one.id for one in self.side.ours())
 
     @rule(
         seconds=st.sampled_from([1.0, 30.0, 4000.0]),
@@ -452,7 +442,7 @@ class MirrorMachine(RuleBasedStateMachine):
         late it may be sent again.
         """
         self.world.clock.skew += seconds
-        self.world.base.behaviour.tells_created = False
+        self.side.clock_was_set()
         if seconds > 0:
             self.oracle.may_send_again()
 
@@ -473,9 +463,15 @@ class MirrorMachine(RuleBasedStateMachine):
         self.edit(path)
         self.crash(at)
 
+    def begin_pass(self) -> None:
+        self.oracle.passing()
+        if self.obstacles.places:
+            self.oracle.passed_in_part([path for path in self.oracle.held if not self.is_reachable(path)])
+
     @rule()
     def once(self) -> None:
         self.note("once")
+        self.begin_pass()
         end = self.run(self.world.once())
         if end.complete and not self.obstacles.places and not self.is_hidden:
             self.oracle.passed()
@@ -484,9 +480,9 @@ class MirrorMachine(RuleBasedStateMachine):
     @rule(at=st.integers(1, 30))
     def crash(self, at: int) -> None:
         self.note("crash", at)
+        self.begin_pass()
         guillotine = Guillotine(at=at)
-        self.run(run_until(self.world, guillotine))
-        self.world.base.updating.clear()
+        self.run(self.side.crash(guillotine))
         type(self).crashes += guillotine.fallen
         self.world.breaches.clear()  # rows of a cut transaction never reached the disk
         self.check()
@@ -517,14 +513,11 @@ class MirrorMachine(RuleBasedStateMachine):
         path = self.world.state / "state.db"
         glance = Glance(path) if path.exists() else None
         try:
-            return await verify_mirror(self.world.plan, self.make_target(), glance, self.world.clock)
+            async with self.side.target() as target:
+                return await verify_mirror(self.world.plan, target, glance, self.world.clock)
         finally:
             if glance is not None:
                 glance.close()
-
-    def make_target(self) -> Target:
-        world = self.world
-        return world.target_type(world.base, limits=world.limits, clock=world.clock.wall)
 
     def holds(self) -> list[int]:
         if not self.world.runs or not (self.world.state / "state.db").exists():
@@ -538,7 +531,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def check(self) -> None:
         """At any moment."""
-        broken = [*self.oracle.gaps, *self.oracle.sent_too_often(), *self.world.base.violations]
+        broken = [*self.oracle.gaps, *self.oracle.sent_too_often(), *self.side.violations()]
         assert broken == [], "\n".join([*broken, self.rows(), *self.trace])
 
     @rule()
@@ -548,8 +541,9 @@ class MirrorMachine(RuleBasedStateMachine):
         self.obstacles.places.clear()
         if self.is_hidden:
             self.mount()
-        self.world.base.faults.clear()
+        self.side.heal()
         for _ in range(3):
+            self.oracle.passing()
             self.run(self.world.once())
             self.world.clock.now += 100.0
             found = self.mend()
@@ -557,7 +551,7 @@ class MirrorMachine(RuleBasedStateMachine):
             self.world.tell("approve", holds=self.holds())
             self.world.tell("retry")
             self.run(self.world.once())
-            if found.ok:
+            if found.ok and not self.holds():
                 break
         self.oracle.passed()
         self.check()
@@ -565,12 +559,12 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def check_equal(self, found: Verification) -> None:
         told = "\n".join(self.trace)
-        ours = {d.remote_id: d for d in self.ours()}
-        left = {number for number in ours if number in self.oracle.left}
+        ours = self.side.ours()
+        left = {one.id for one in ours if one.id in self.oracle.left}
         wanted = sorted(self.oracle.wanted().items())
-        at: dict[Any, list[str]] = {}
-        for number, d in ours.items():
-            at.setdefault(d.shown and (d.shown.path, d.shown.text), []).append(number)
+        at: dict[tuple[str, str] | None, list[str]] = {}
+        for one in ours:
+            at.setdefault(one.shown, []).append(one.id)
         story = f"{at}\n{found}\n{self.rows()}\n{told}"
         assert [pair for pair in wanted if pair not in at] == [], f"not there: {story}"
         surplus = [n for pair, them in at.items() if pair not in wanted for n in them]
@@ -583,18 +577,19 @@ class MirrorMachine(RuleBasedStateMachine):
         """What the journal says of everything that is not over."""
         every = tuple(state for state in UploadState if not state.is_final)
         rows = self.world.glance(lambda tx: tx.uploads.in_states(self.world.run.mirror, 1, every))
-        effects = [(e.op, e.path, e.remote_id, e.time) for e in self.world.base.effects[-40:]]
         told = [
             f"{u.id % 1000} {u.state.name} {u.path} {u.label} {u.remote_id} {u.purpose.name} {u.reason}"
             for u in rows
         ]
-        return "\n".join([*told, *map(repr, effects)])
+        return "\n".join([*told, *self.side.story()])
 
     def teardown(self) -> None:
         try:
-            if hasattr(self, "world"):
+            if hasattr(self, "side"):
                 self.calm()
         finally:
+            if hasattr(self, "side"):
+                self.run(self.side.end())
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
             self.loop.close()
             self.place.cleanup()

@@ -21,7 +21,7 @@ class Oracle:
     found: paths that were searchable and have been wanted ever since, with the paths at which their
         document may still be known (where they were before a rename).
     held: paths that went together with so many others that a person must be asked first.
-    left: ids of documents that a lost state may leave behind.
+    left: ids of documents that a lost state may leave behind; nobody is asked about these.
     """
 
     files: dict[str, str] = field(default_factory=dict)
@@ -34,6 +34,8 @@ class Oracle:
     _is_held: bool = False
     _moved: dict[str, str] = field(default_factory=dict)
     _seen: dict[str, str] = field(default_factory=dict)
+    _going: set[str] = field(default_factory=set)
+    _remade: set[str] = field(default_factory=set)
     _sent: Counter[tuple[str, str]] = field(default_factory=Counter)
     _allowed: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -65,14 +67,22 @@ class Oracle:
         text = self.files.pop(old)
         origin = self._moved.pop(old, old)
         claim = self.found.pop(old, None)
-        is_same = self._seen.get(origin) == text
+        is_same = self._seen.get(origin) == text and not self._is_remade(old, new)
         was_there = new in self.files
         self._put(new, text)
         if claim is not None and is_same and is_followed and not was_there and self.is_wanted(new):
             self.found[new] = claim | {old, origin, new}
             self._moved[new] = origin
 
+    def _is_remade(self, old: str, new: str) -> bool:
+        """It was deleted and made again since the last pass: nobody can tell where it was."""
+        if old not in self._remade:
+            return False
+        self._remade.add(new)
+        return True
+
     def gone(self, path: str) -> None:
+        self._remade.add(path)
         self.files.pop(path, None)
         self.found.pop(path, None)
         self._moved.pop(path, None)
@@ -114,6 +124,10 @@ class Oracle:
         for path in list(self.files if paths is None else paths):
             self._allowed[path, self.files[path]] += 1
 
+    def failed(self, path: str, text: str) -> None:
+        """A version that was stored and does not index may be sent once more."""
+        self._allowed[path, text] += 1
+
     def lost_state(self, ids: Iterable[str]) -> None:
         """What the base holds is adopted where name and bytes prove it, and left alone where they do not.
 
@@ -124,11 +138,31 @@ class Oracle:
         self._moved.clear()
         self.may_send_again()
 
+    def passing(self) -> None:
+        """A pass begins. What is not wanted now may be under deletion from here on.
+
+        A file that comes back meanwhile is a new one: a deletion that was sent and not answered is sent
+        again, so that nothing is owed until the file was sent anew or a whole pass has left the document.
+        """
+        self._going |= self._past.keys() - self.wanted().keys()
+
     def passed(self) -> None:
         """A whole pass has looked at the folder."""
+        self._going.clear()
         self._moved.clear()
+        self._remade.clear()
         self._seen = dict(self.files)
         self._is_held = True
+
+    def passed_in_part(self, hidden: Iterable[str]) -> None:
+        """A pass could not look at these: they are weighed later, and not together with the others."""
+        self.held.difference_update(hidden)
+        if not self._is_held and len(self.held) <= 5:
+            self.held.clear()
+
+    def was_seen(self, path: str) -> bool:
+        """A pass saw a file there; one that came and went between two passes never was."""
+        return path in self._seen
 
     def asked_first(self, paths: Iterable[str]) -> None:
         """So many are gone at once: none of their documents may go before a person said so."""
@@ -139,6 +173,7 @@ class Oracle:
 
     def sent(self, path: str, text: str) -> None:
         self._sent[path, text] += 1
+        self._going.discard(path)
 
     def sent_too_often(self) -> list[str]:
         return [
@@ -153,7 +188,7 @@ class Oracle:
         for path, text in shown:
             texts[path].add(text)
         for path, text in self.wanted().items():
-            if text in texts[path]:
+            if text in texts[path] and path not in self._going:
                 self.found[path] = {path}
         for path, origins in list(self.found.items()):
             known = self._past[path].union(*(self._past[one] for one in origins))

@@ -195,6 +195,18 @@ async def test_a_held_deletion_names_the_cure(world: World) -> None:
     assert found.to_json()["hold"] == {"cause": "gone", "approved": False}
 
 
+async def test_a_document_held_as_it_is_says_so_and_names_the_cure(tmp_path: Path) -> None:
+    world = World(tmp_path, ExplainingMemory, paid=True)
+    world.write("a.md")
+    await world.once()
+    world.plan = replace(world.plan, settings=lambda _path: {"size": 2}, fingerprint="2")
+    await world.once()
+    found = await explained(world, "a.md")
+    assert found.answer.startswith("It is searchable as it was indexed before settings changed")
+    assert "kbsync approve docs --folder docs" in found.answer and "held for approval" in told(found)
+    assert found.to_json()["hold"] == {"cause": "recipe", "approved": False}
+
+
 async def test_a_deselected_file_is_still_found_until_the_next_pass(world: World) -> None:
     world.write("a.md")
     await world.once()

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from kbsync import daemon
-from kbsync.assembly import Installation, ask
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.contract import Query
 from kbsync.core.model import Status
 from kbsync.daemon import OnceEnd
+from kbsync.installation import Installation, ask
 from kbsync.state.store import Store
 from kbsync.targets.local.target import LocalTarget
 

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kbsync.core import lifecycle
 from kbsync.core.model import UploadState
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+from kbsync.state.store import Tx
 from kbsync.targets.memory import (
+    FOREVER,
     AbleMemory,
     Behaviour,
     Failure,
@@ -101,6 +106,60 @@ async def test_a_held_file_that_comes_back_is_served_without_an_upload(world: Wo
     assert world.statuses() == {"ready": 3}
     assert world.puts() == 3
     assert world.glance(lambda tx: tx.holds.current(world.run.mirror)) == []
+
+
+async def test_a_file_that_was_missed_when_the_program_died_is_wished_for_anew(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unavailable("down"), times=FOREVER))
+    world.write("a.md", "text")
+    await world.once()
+    world.base.faults.clear()
+
+    def end_while_missed(tx: Tx) -> None:
+        mirror = world.run.mirror
+        tx.entries.miss(mirror, "", ["a.md"], 1.0)
+        for upload in tx.uploads.at(mirror, 1, "a.md"):
+            tx.uploads.save(lifecycle.drop(upload))
+
+    async with world.running() as store:
+        await store.write(end_while_missed)
+    await world.once()
+    assert world.served() == {"a.md": "text"}
+
+
+@pytest.mark.parametrize("has_failed", [False, True])
+async def test_what_a_lost_state_leaves_counts_once_it_is_found(tmp_path: Path, has_failed: bool) -> None:
+    world = World(tmp_path, ReembeddingMemory)
+    world.base.behaviour = Behaviour(indexing_seconds=1000.0)
+    if has_failed:
+        world.base.behaviour.failures = [Failure("a.md", times=1)]
+    world.write("a.md", "text")
+    await run_until(world, Guillotine(upon=("put effect", "commit after")))
+    for file in world.state.iterdir():
+        file.unlink() if file.is_file() else shutil.rmtree(file)
+    world.clock.now += 2000 * has_failed
+    before: list[dict[str, int]] = []
+    world.base.observers.append(lambda _base: before.append(world.statuses()))
+    await world.once()
+    assert before[-1] == {"indexing": 1}  # when the base made it searchable
+    assert (world.statuses(), world.served(), world.puts()) == ({"ready": 1}, {"a.md": "text"}, 1)
+
+
+async def test_a_held_file_that_is_back_and_not_selected_any_more_goes_when_approved(world: World) -> None:
+    for n in range(3):
+        world.write(f"d/f{n}.md", f"text {n}")
+    await world.once()
+    texts = world.on_disk()
+    for path in texts:
+        world.delete(path)
+    await world.once()
+    assert world.statuses() == {"held": 3}
+    world.plan = replace(world.plan, exclude=("d/",))
+    for path, text in texts.items():
+        world.write(path, text)
+    holds = world.glance(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
+    world.tell("approve", holds=holds)
+    await world.once()
+    assert world.served() == {}
 
 
 async def test_a_missing_root_halts_and_deletes_nothing(world: World) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ NAMES = ["a.md", "b.md", "c.txt", "d.md", "sub/e.md", "sub/f.md", "sub/deep/g.md
 
 def random_edit(world: World, chance: random.Random) -> None:
     there = sorted(p for p in world.root.rglob("*") if p.is_file() and p.name != ".kbsyncignore")
-    kind = chance.randrange(9)
+    kind = chance.randrange(12)
     if kind <= 2 or not there:
         world.write(chance.choice(NAMES), f"text {chance.randrange(6)}")
         return
@@ -37,6 +38,16 @@ def random_edit(world: World, chance: random.Random) -> None:
             to = world.root / f"dir{chance.randrange(3)}"
             if not to.exists():
                 file.parent.rename(to)
+        case 9 | 10:
+            size, suffix = chance.randrange(3), chance.choice([".md", ".txt", "e.md", "g.md"])
+            settings = {"size": size} if size else {}
+            world.plan = replace(
+                world.plan,
+                settings=lambda path: settings if path.endswith(suffix) else {},
+                fingerprint=f"{size} {suffix}",
+            )
+        case 11 if world.runs:
+            world.approve()
         case 8:
             world.write(".kbsyncignore", chance.choice(["", "other/\n", "b.md\n", "sub/deep/\n", "*.txt\n"]))
 
@@ -68,7 +79,8 @@ def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_pass_does_what_was_planned(tmp_path: Path, target: type[MemoryTarget], seed: int) -> None:
     chance = random.Random(seed)
-    world = World(tmp_path, target)
+    # where a target charges and renames, a plan lists what it does both to as held alone
+    world = World(tmp_path, target, paid=seed > 0 and not issubclass(target, RenamingMemory))
     world.base.behaviour = Behaviour(indexing_seconds=30)  # what is new serves after deletions are weighed
     for name in chance.sample(NAMES, chance.randrange(len(NAMES))):
         world.write(name, f"text {chance.randrange(6)}")

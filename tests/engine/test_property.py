@@ -66,6 +66,19 @@ def test_the_oracle_sees_what_was_sent_twice(oracle: Oracle) -> None:
     assert oracle.sent_too_often() == ["a.md: 'one' was sent 2 times, 1 are right"]
 
 
+def test_a_file_that_is_back_is_owed_nothing_until_its_deletion_is_over(oracle: Oracle) -> None:
+    oracle.gone("a.md")
+    oracle.passing()
+    oracle.wrote("a.md", "one")
+    oracle.look([("a.md", "one"), ("b.md", "two")], "nothing")
+    oracle.look([("b.md", "two")], "a delete sent before")
+    assert oracle.gaps == []
+    oracle.sent("a.md", "one")
+    oracle.look([("a.md", "one"), ("b.md", "two")], "a put")
+    oracle.look([("b.md", "two")], "a delete")
+    assert oracle.gaps == ["a.md is not found any more, after a delete"]
+
+
 def test_the_oracle_sees_that_nobody_was_asked() -> None:
     oracle = Oracle()
     names = [f"f{n}.md" for n in range(8)]

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from watchdog.observers.api import BaseObserver
+from watchdog.observers.inotify import InotifyObserver
 
 from kbsync.core.brake import DeletionLimits
 from kbsync.engine.clock import SystemClock
 from kbsync.engine.watching import Watching
 from kbsync.errors import Halted
 from kbsync.source.canary import wake
+from kbsync.source.watch import Machine
+from kbsync.source.watcher import TRY_AGAIN, Watcher
+from kbsync.state.holds import RENEWALS
 from kbsync.state.store import Store
 from kbsync.targets.memory import Behaviour, Fault, MemoryBase, MemoryTarget, RenamingMemory
 from tests.engine.world import World
@@ -42,14 +50,14 @@ class Daemon(World):
         self.watching: Watching | None = None
 
     @asynccontextmanager
-    async def kept(self) -> AsyncIterator[Store]:
+    async def kept(self, make_watcher: Callable[..., Watcher] = Watcher) -> AsyncIterator[Store]:
         store = self.store = Store(self.state / "state.db")
         stop = asyncio.Event()
 
         def passed() -> None:
             self.passes += 1
 
-        self.watching = Watching(self.make_run(store), self.state, stop, passed)
+        self.watching = Watching(self.make_run(store), self.state, stop, passed, make_watcher)
         task = asyncio.create_task(self.watching.keep())
         try:
             await until(lambda: self.passes)
@@ -116,6 +124,24 @@ async def test_a_mass_deletion_is_held_until_approved_through_the_inbox(daemon: 
         began = time.monotonic()
         await until(daemon.mirrors_disk)
         assert time.monotonic() - began < 5
+
+
+async def test_settings_that_cost_wait_until_they_are_approved_through_the_inbox(daemon: Daemon) -> None:
+    daemon.limits = replace(daemon.limits, paid=True)
+    async with daemon.kept():
+        sent = daemon.puts()
+    daemon.plan = replace(daemon.plan, settings=lambda _path: {"size": 2}, fingerprint="2")
+    async with daemon.kept() as store:
+        await until(lambda: daemon.tally().get("held") == 10)
+        daemon.write("f0.md", "edited meanwhile")
+        await until(daemon.mirrors_disk)
+        assert daemon.puts() == sent + 1
+        holds = store.read_now(lambda tx: [h.id for h in tx.holds.current(daemon.run.mirror, RENEWALS)])
+        await store.write(lambda tx: tx.inbox.post("approve", "docs", {"holds": holds}, 0.0))
+        wake(daemon.state)
+        await until(lambda: daemon.tally() == {"ready": 10})
+        await until(daemon.mirrors_disk)
+        assert daemon.puts() == sent + 10
 
 
 async def test_a_root_that_vanishes_halts_and_comes_back(daemon: Daemon) -> None:
@@ -195,6 +221,43 @@ async def test_without_events_the_folder_is_looked_through_more_often(
     async with daemon.kept():
         daemon.write("f1.md", "noticed without an event")
         await until(daemon.mirrors_disk)
+
+
+async def test_the_log_says_how_the_folder_is_watched_and_when_that_changes(daemon: Daemon) -> None:
+    clock = Clock()
+    with capture_logs() as lines:
+        async with daemon.kept(partial(Watcher, machine=Machine(clock=clock, make_observer=full_once()))):
+            clock.ahead = TRY_AGAIN
+            await until(lambda: len(told_of_watching(lines)) == 2)
+    (first, how, why), second = told_of_watching(lines)
+    assert (first, how) == ("watch.started", "polling") and "the kernel allows" in why
+    assert second == ("watch.changed", "native", "")
+
+
+class Clock:
+    """Monotonic seconds, `ahead` of the machine's."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+def full_once() -> Callable[[], BaseObserver]:
+    """Observers of a kernel whose limit is met by the first one."""
+    tries = iter([OSError(errno.ENOSPC, "no watch is left")])
+
+    def make() -> BaseObserver:
+        for error in tries:
+            raise error
+        return InotifyObserver()
+
+    return make
+
+
+def told_of_watching(lines: list[MutableMapping[str, Any]]) -> list[tuple[str, str, str]]:
+    events = [line for line in lines if line["event"].startswith("watch.")]
+    return [(line["event"], line["mode"], line["why"]) for line in events]
 
 
 async def test_a_symlink_that_is_set_anew_is_followed_and_deletes_nothing_unasked(daemon: Daemon) -> None:

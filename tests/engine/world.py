@@ -21,6 +21,7 @@ from kbsync.core.model import Limits
 from kbsync.engine.mirror import MirrorRun, Site
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.terms import Plan
+from kbsync.state.holds import DELETIONS, RENEWALS
 from kbsync.state.store import Store, Tx, _Job
 from kbsync.targets.memory import DEFAULT_LIMITS, MemoryBase, MemoryTarget
 
@@ -234,6 +235,11 @@ class World:
             found = breaches(tx.uploads.at(terms.mirror, terms.binding, path))
             self.breaches += [f"{path}: {sentence}" for sentence in found]
 
+    async def doing(self, work: Callable[[MirrorRun], Awaitable[Any]]) -> None:
+        """What a process does, from beginning to end."""
+        async with self.running() as store:
+            await work(self.make_run(store))
+
     async def once(self, **kwargs: Any) -> PassEnd:
         async with self.running() as store:
             end = await run_once(self.make_run(store), **kwargs)
@@ -258,6 +264,15 @@ class World:
         store = Store(self.state / "state.db")
         store.submit(lambda tx: tx.inbox.post(verb, self.plan.name, args, 0.0)).result()
         store.close()
+
+    def approve(self) -> None:
+        """A person says yes to everything that is held."""
+        mirror = self.run.mirror
+        kinds = (DELETIONS, RENEWALS)
+        self.tell(
+            "approve",
+            holds=self.glance(lambda tx: [h.id for kind in kinds for h in tx.holds.current(mirror, kind)]),
+        )
 
     def served(self) -> dict[str, str]:
         """path → text of every document that answers searches; two for one path are a failure."""

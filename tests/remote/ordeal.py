@@ -5,24 +5,24 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import apsw
 
-from kbsync.core.names import Naming
 from kbsync.errors import StateError
 from kbsync.standin.messages import Request, Response
 from kbsync.targets.http import Timeouts
-from kbsync.targets.zhipu import target as zhipu
 from tests.crash.harness import Guillotine, run_to
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 FILES = ("kept.md", "changed.md", "gone.md", "renamed.md")
+LASTING = ("kept.md", "changed.md")
 CHANGED = "another text, changed"
 """It has the word of its name, by which a search finds it."""
 
@@ -66,7 +66,23 @@ class Trial:
         return "-".join((self.kind, self.op, *told, *undone, *often))
 
 
-# -- what makes a pass ask ---------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What trials at one vendor's have of their own.
+
+    `client`: the module whose `_endpoint` says how long an answer is waited for. `edits`: what happens to the
+    folder so that an operation is asked for, `edit` where nothing else is said; `provoke`: what the service
+    does. `covered`: paths that have a document which was searchable once, to be looked at whenever one of
+    `watched` was answered. `sent`: path and digest of all that was stored.
+    """
+
+    make: Callable[..., RemoteWorld]
+    client: ModuleType
+    watched: Collection[str]
+    covered: Callable[[Any], set[str]]
+    sent: Callable[[Any], Iterable[tuple[str, str]]]
+    edits: Mapping[str, Callable[[RemoteWorld], None]] = field(default_factory=dict)
+    provoke: Callable[[RemoteWorld, str], None] = lambda _world, _op: None
 
 
 def edit(world: RemoteWorld) -> None:
@@ -78,44 +94,16 @@ def edit(world: RemoteWorld) -> None:
     world.delete("gone.md")
 
 
-def edit_little(world: RemoteWorld) -> None:
-    """So that documents are looked at one by one."""
-    world.clock.now += 10
-    world.write("changed.md", CHANGED)
-    world.delete("gone.md")
-
-
-def lose_state(world: RemoteWorld) -> None:
-    """The state is lost; where names prove nothing, documents are read to be known again."""
-    world.clock.now += 10
-    world.lose_state()
-    world.write("new.md", "a new file")
-
-
-EDITS: Mapping[str, Callable[[RemoteWorld], None]] = {"detail": edit_little, "file": lose_state}
-"""What happens to the folder so that an operation is asked for; `edit` where nothing else is said."""
-
-
-def provoke(world: RemoteWorld, op: str) -> None:
-    """What the service does so that an operation is asked for."""
-    match op:
-        case "list":
-            world.play("lost-answer", op="upload", match="changed*")
-        case "reembed":
-            world.play("fails", op="upload", match="changed*", args={"runs": 1})
-        case "retrieve":  # called unfinished for ever: a search decides
-            world.play("stuck", op="upload", match="changed*", args={"searchable": True})
-
-
 # -- one trial ---------------------------------------------------------------------------------------------
 
 
 class Ordeal:
-    """A world whose every deletion is watched, and the trial it stands."""
+    """A world whose effects are watched, and the trial it stands."""
 
-    def __init__(self, world: RemoteWorld) -> None:
-        self.world = world
+    def __init__(self, world: RemoteWorld, service: Service) -> None:
+        self.world, self.service = world, service
         self.gaps: list[str] = []
+        self.lasting: tuple[str, ...] = ()
         self.told = False
         self.may_have_twins = False
         self.requests = 0
@@ -125,21 +113,14 @@ class Ordeal:
 
     def _watched(self, request: Request, fault: Any) -> Response:
         response = self._answer(request, fault)
-        if self.world.app.op(request) == "delete":
+        if self.world.app.op(request) in self.service.watched:
             self._look_for_gaps()
         return response
 
     def _look_for_gaps(self) -> None:
-        """Files that never went away have a document that was searchable once, whatever was deleted."""
-        naming = Naming(self.world.plan.prefix, self.world.plan.names)
-        now = self.world.clock.wall()
-        ready = {
-            reading.path
-            for document in self.world.app._account.documents.values()
-            if document.deleted is None and any(one.stat == 1 and one.at <= now for one in document.phases)
-            if (reading := naming.read(document.sent_name)) is not None
-        }
-        self.gaps += [path for path in ("kept.md", "changed.md") if path not in ready]
+        """Files that never went away have a document that was searchable once, whatever was done."""
+        covered = self.service.covered(self.world)
+        self.gaps += [path for path in self.lasting if path not in covered]
 
     async def begin(self, *ops: str) -> None:
         """Four files mirrored beside a document of somebody else's; then what makes a pass ask for `ops`."""
@@ -148,11 +129,12 @@ class Ordeal:
         for name in FILES:
             self.world.write(name, f"the first text of {name}")
         await self.world.once()
+        self.lasting = LASTING
         self.world.plant("guide.md", "somebody else's")
         self.requests = self.world.asked()
-        EDITS.get(ops[0], edit)(self.world)
+        self.service.edits.get(ops[0], edit)(self.world)
         for op in ops:
-            provoke(self.world, op)
+            self.service.provoke(self.world, op)
 
     def play(self, trial: Trial) -> None:
         """From now on it goes wrong."""
@@ -210,9 +192,7 @@ class Ordeal:
 
     def stored(self) -> int:
         """How often the same bytes were stored for one path at most."""
-        naming = Naming(self.world.plan.prefix, self.world.plan.names)
-        entries = [(naming.read(one["name"]), one["sha256"]) for one in self.world.effects("stored")]
-        return max(Counter((read.path if read else "", sha) for read, sha in entries).values())
+        return max(Counter(self.service.sent(self.world)).values())
 
     async def crash(self, number: int) -> bool:
         """A pass that is killed at a commit or request; False: it ended before."""
@@ -251,13 +231,13 @@ class Ordeal:
 
 
 @asynccontextmanager
-async def ordeal(place: Path, *trials: Trial) -> AsyncIterator[Ordeal]:
+async def ordeal(at: Service, place: Path, *trials: Trial) -> AsyncIterator[Ordeal]:
     """A world of its own below `place` in which `trials` are about to be met, by a client in haste."""
-    made = zhipu._endpoint
+    made = at.client._endpoint
     place.mkdir(exist_ok=True)
-    with mock.patch.object(zhipu, "_endpoint", lambda settings: replace(made(settings), timeouts=HASTY)):
-        async with RemoteWorld(place, give_up=30.0).serving() as world:
-            one = Ordeal(world)
+    with mock.patch.object(at.client, "_endpoint", lambda settings: replace(made(settings), timeouts=HASTY)):
+        async with at.make(place, give_up=30.0).serving() as world:
+            one = Ordeal(world, at)
             one.may_have_twins = any(trial.twins for trial in trials)
             await one.begin(*(trial.scene or trial.op for trial in trials))
             for trial in trials:
@@ -265,9 +245,9 @@ async def ordeal(place: Path, *trials: Trial) -> AsyncIterator[Ordeal]:
             yield one
 
 
-async def stand(place: Path, trial: Trial) -> Ordeal:
+async def stand(at: Service, place: Path, trial: Trial) -> Ordeal:
     """One fault alone. Raises `AssertionError` where a promise is broken, or the fault was never met."""
-    async with ordeal(place, trial) as one:
+    async with ordeal(at, place, trial) as one:
         await one.converge()
         one.check()
         assert one.was_met(trial), "the fault was not met"
@@ -275,17 +255,19 @@ async def stand(place: Path, trial: Trial) -> Ordeal:
         return one
 
 
-async def stand_pair(place: Path, first: Trial, second: Trial) -> Ordeal:
+async def stand_pair(at: Service, place: Path, first: Trial, second: Trial) -> Ordeal:
     """Two faults that come together."""
-    async with ordeal(place, first, second) as one:
+    async with ordeal(at, place, first, second) as one:
         await one.converge()
         one.check(2 * MOST_REQUESTS)
         return one
 
 
-async def stand_with(place: Path, trial: Trial, calamity: Callable[[Ordeal], Awaitable[object]]) -> Ordeal:
+async def stand_with(
+    at: Service, place: Path, trial: Trial, calamity: Callable[[Ordeal], Awaitable[object]]
+) -> Ordeal:
     """A fault, and something that happens to the client itself."""
-    async with ordeal(place, trial) as one:
+    async with ordeal(at, place, trial) as one:
         await calamity(one)
         await one.converge()
         one.check(2 * MOST_REQUESTS)

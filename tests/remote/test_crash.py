@@ -11,16 +11,16 @@ from tests.crash.house import jobs_on
 from tests.crash.plays import crash_at_random, cut_everywhere, play_job
 from tests.share import SHARE, boundaries
 
-JOBS = list(jobs_on("zhipu"))
+CASES = [(stage, job) for stage in ("zhipu", "zhipu-in-place") for job in jobs_on(stage)]
 
 # What a killed process leaves open is closed by its end; here the process goes on.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-@pytest.mark.parametrize("job", JOBS)
-def test_a_crash_anywhere_leaves_one_document_a_file(tmp_path: Path, job: str) -> None:
-    numbers = boundaries(JOBS.index(job))
-    tally = play_job(lambda there, one: cut_everywhere(there, one, numbers), "zhipu", job, tmp_path / "w")
+@pytest.mark.parametrize(("stage", "job"), CASES)
+def test_a_crash_anywhere_leaves_one_document_a_file(tmp_path: Path, stage: str, job: str) -> None:
+    numbers = boundaries(CASES.index((stage, job)))
+    tally = play_job(lambda there, one: cut_everywhere(there, one, numbers), stage, job, tmp_path / "w")
     assert tally.crashes >= max(1, 10 // SHARE)
 
 

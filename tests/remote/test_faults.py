@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.remote.ordeal import Trial, ordeal, stand, stand_pair, stand_with
+from tests.remote.services import ZHIPU
 from tests.remote.world import RemoteWorld, sha_of_folder
-from tests.share import SHARE
-from tests.torture import faults
+from tests.share import SHARE, one_of_each_kind
+from tests.torture.faults import AT_ZHIPU, calamity, pair
 
 PAIRS, CALAMITIES = 120, 80
 
@@ -28,50 +29,43 @@ def swept() -> Iterator[None]:
     gc.collect()
 
 
-def some_of_each_kind() -> list[Trial]:
-    """All trials where all is enumerated, else one of each kind, always the same."""
-    if SHARE == 1:
-        return faults.TRIALS
-    by_kind = itertools.groupby(sorted(faults.TRIALS, key=lambda trial: trial.kind), lambda trial: trial.kind)
-    return [random.Random(kind).choice(list(trials)) for kind, trials in by_kind]
-
-
-@pytest.mark.parametrize("trial", some_of_each_kind(), ids=str)
+@pytest.mark.parametrize("trial", one_of_each_kind(AT_ZHIPU.trials), ids=str)
 async def test_a_lone_fault_is_overcome(tmp_path: Path, trial: Trial) -> None:
-    one = await stand(tmp_path, trial)
+    one = await stand(ZHIPU, tmp_path, trial)
     assert one.stored() <= 3
 
 
 @pytest.mark.parametrize("seed", range(PAIRS // SHARE))
 async def test_a_pair_of_faults_is_overcome(tmp_path: Path, seed: int) -> None:
-    first, second = faults.pair(random.Random(seed))
-    await stand_pair(tmp_path, first, second)
+    first, second = pair(AT_ZHIPU, random.Random(seed))
+    await stand_pair(ZHIPU, tmp_path, first, second)
 
 
 @pytest.mark.parametrize("seed", range(CALAMITIES // SHARE))
 async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
-    trial, (_, blow) = chance.choice(faults.TRIALS), faults.calamity(chance)
-    await stand_with(tmp_path, trial, blow)
+    trial, (_, blow) = chance.choice(AT_ZHIPU.trials), calamity(chance)
+    await stand_with(ZHIPU, tmp_path, trial, blow)
 
 
 def test_every_kind_of_fault_of_the_stand_in_is_played() -> None:
     from kbsync.standin.kinds import TRANSPORT
     from kbsync.standin.zhipu.faults import KINDS
 
-    answers = {"stream"}  # no part of mirroring: played in tests/cli/test_ask.py
-    assert {trial.kind for trial in faults.TRIALS} | answers == {*KINDS, *TRANSPORT}
+    # No part of what the faults of a pass are: played in tests/cli, test_ask, test_images and test_callbacks.
+    answers = {"stream", "pictures", "callback"}
+    assert {trial.kind for trial in AT_ZHIPU.trials} | answers == {*KINDS, *TRANSPORT}
 
 
 def test_no_trial_is_there_twice() -> None:
-    names = [str(trial) for trial in faults.TRIALS]
+    names = [str(trial) for trial in AT_ZHIPU.trials]
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("number", [3, 9, 17])
 async def test_what_others_do_while_a_pass_runs_is_left_alone(tmp_path: Path, number: int) -> None:
     """A document of a name of ours comes, and one of theirs goes, at one moment of the pass."""
-    async with ordeal(tmp_path, Trial("lost-answer", "list")) as one:
+    async with ordeal(ZHIPU, tmp_path, Trial("lost-answer", "list")) as one:
         moments = itertools.count(1)
 
         def meddle(_: str) -> None:

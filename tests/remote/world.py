@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ from kbsync.standin.zhipu import application
 from kbsync.state.store import Store
 from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.target import ZhipuTarget
-from tests.engine.world import World
+from tests.engine.world import VirtualClock, World
 
 KEY = "id.secret-for-tests"
 BASE = "1734786402936664064"
+
+
+_READING: ContextVar[bool] = ContextVar("reading", default=False)
 
 
 class CountedTarget(ZhipuTarget):
@@ -38,10 +42,21 @@ class CountedTarget(ZhipuTarget):
 
     async def digest(self, remote_id: str) -> str | None:
         self.reading += 1
+        mark = _READING.set(True)
         try:
             return await super().digest(remote_id)
         finally:
+            _READING.reset(mark)
             self.reading -= 1
+
+    async def sleep(self, seconds: float, clock: VirtualClock) -> None:
+        """A read that pauses before it tries again is not under way."""
+        is_reading = _READING.get()
+        self.reading -= is_reading
+        try:
+            await clock.sleep(seconds)
+        finally:
+            self.reading += is_reading
 
 
 class Tapped(httpx.AsyncHTTPTransport):
@@ -90,7 +105,7 @@ class RemoteWorld(World):
             settings,
             wall=clock.wall,
             steady=clock.steady,
-            sleep=clock.sleep,
+            sleep=lambda seconds: target.sleep(seconds, clock),
             chance=clock.chance,
             transport=Tapped(self) if self.at_request else None,
         )
@@ -146,6 +161,11 @@ class RemoteWorld(World):
         self.foreign.add(planted)
         return planted
 
+    def lose(self, path: str) -> None:
+        """Somebody else deletes the documents of ours that a path has."""
+        for one in self.documents_of(path):
+            self.app.put_foreign({"delete": str(one["id"])})
+
     def keeps_foreign(self) -> bool:
         """What others put there is still there."""
         return self.foreign <= {str(one["id"]) for one in self.documents()}
@@ -156,15 +176,23 @@ class RemoteWorld(World):
 
     def bytes_by_path(self, *, searchable: bool = False) -> dict[str, list[str]]:
         """SHA-256 of every document of ours, or of those that are found, by the path in its name."""
-        naming = Naming(self.plan.prefix, self.plan.names)
         found: dict[str, list[str]] = {}
         for one in self.documents():
-            if str(one["id"]) in self.foreign or (searchable and one["stat"] != 1):
-                continue
-            reading = naming.read(one["sent_name"])
-            if reading is not None and reading.path is not None:
-                found.setdefault(reading.path, []).append(one["sha256"])
+            path = self._path_of(one)
+            if path is not None and (one["stat"] == 1 or not searchable):
+                found.setdefault(path, []).append(one["sha256"])
         return found
+
+    def documents_of(self, path: str) -> list[dict[str, Any]]:
+        """Documents of ours that a path has now."""
+        return [one for one in self.documents() if self._path_of(one) == path]
+
+    def _path_of(self, document: dict[str, Any]) -> str | None:
+        """The path in its name under today's prefix; None for a document of others."""
+        if str(document["id"]) in self.foreign:
+            return None
+        reading = Naming(self.plan.prefix, self.plan.names).read(document["sent_name"])
+        return None if reading is None else reading.path
 
     def effects(self, effect: str) -> list[dict[str, Any]]:
         return [entry for entry in self.app.journal() if entry["effect"] == effect]

@@ -7,9 +7,9 @@ import hashlib
 from pathlib import Path
 
 from kbsync import daemon
-from kbsync.assembly import Installation
 from kbsync.config.model import Config, DeletionRules, MirrorConfig
 from kbsync.engine.once import PassEnd
+from kbsync.installation import Installation
 from kbsync.state.connection import open_reader, unbind
 from kbsync.state.store import Store
 from tests.resources.shortage import Disk, every_file_on
@@ -103,7 +103,8 @@ def play_full_disk(shelf: Shelf, full_at: int) -> bool:
         assert sentence == "" or ("disk-full" in sentence and "df -" in sentence), f"{full_at}: {sentence}"
         lost = before.keys() & dict(shelf.on_disk()).keys() - dict(shelf.served()).keys()
         assert not lost, f"write {full_at}: {lost} cannot be found while the disk is full"
-    assert shelf.pass_over() == "", f"after write {full_at}"
+    sentence = shelf.pass_over()
+    assert sentence == "", f"after write {full_at}: {sentence}"
     assert shelf.served() == shelf.on_disk(), f"after write {full_at}"
     assert not shelf.keeps(deleted), f"after write {full_at}"
     return disk.was_full

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.config.mounts import _NETWORK
 from kbsync.source import inotify, obstacles
 from kbsync.source.inotify import InotifyLimits, count_watches, inotify_fds, read_limits, roomy
 from kbsync.source.mounts import deaf_below, is_deaf
 from kbsync.source.obstacles import ObserverChoice, Obstacle
 from kbsync.source.roots import Mount
+from kbsync.source.statfs import magic_of, name_of
 
 LIMITS = InotifyLimits(watches=8192, queued=16384, instances=128)
 
@@ -92,6 +94,26 @@ def test_running_out_of_descriptors_is_told_from_the_inotify_limit(monkeypatch: 
 @pytest.mark.parametrize("fs_type", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse", "fuse.sshfs", "virtiofs"])
 def test_file_systems_that_others_change_are_deaf(fs_type: str) -> None:
     assert is_deaf(fs_type)
+
+
+def test_what_is_no_place_for_a_state_is_no_place_to_wait_for_events() -> None:
+    assert [name for name in sorted(_NETWORK) if not is_deaf(name)] == []
+
+
+@pytest.mark.parametrize(
+    ("magic", "name"),
+    [(0x6969, "nfs"), (0xFF534D42, "cifs"), (-11317950, "cifs"), (0xFE534D42, "smb2"), (0x65735546, "fuse")],
+)
+def test_numbers_of_file_systems_that_others_change_have_names(magic: int, name: str) -> None:
+    assert name_of(magic) == name
+    assert is_deaf(name)
+
+
+def test_the_kernel_says_the_number_of_a_file_system() -> None:
+    proc_super_magic = 0x9FA0
+    assert magic_of(Path("/proc")) == proc_super_magic
+    assert name_of(proc_super_magic) == ""
+    assert magic_of(Path("/no/such/folder")) == 0
 
 
 @pytest.mark.parametrize("fs_type", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "fuseblk", "unknown"])

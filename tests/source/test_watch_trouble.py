@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from kbsync.source import canary
 from kbsync.source.health import FREE_FAILURES, Patience, TroubleKind
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.inotify import InotifyLimits, inotify_fds
-from kbsync.source.roots import Mount, RootIdentity, identify
+from kbsync.source.roots import UNKNOWN, Mount, RootIdentity, identify
 from kbsync.source.watcher import TRY_AGAIN, Watcher
 from kbsync.source.watchreport import Mode
 from tests.source.watching import Clock, Hearing, eventually, library_threads, listening, machine, open_files
@@ -288,6 +289,21 @@ async def test_auto_polls_where_the_kernel_does_not_hear_of_every_change(
         assert hearing.watcher.mode is Mode.NATIVE
     async with listening(root, state, observer="native", machine=machine(mounts=lambda: [below])) as hearing:
         assert hearing.watcher.mode is Mode.NATIVE
+
+
+@pytest.mark.parametrize(
+    ("magic", "mode"), [(0x6969, Mode.POLLING), (0xFF534D42, Mode.POLLING), (0xEF53, Mode.NATIVE)]
+)
+async def test_a_folder_that_no_mount_is_listed_for_is_asked_of_the_kernel(
+    root: Path, state: Path, magic: int, mode: Mode
+) -> None:
+    def unlisted(folder: Path) -> RootIdentity:
+        return replace(identify(folder), fs_type=UNKNOWN)
+
+    in_chroot = machine(identify=unlisted, magic=lambda folder: magic)
+    async with listening(root, state, machine=in_chroot) as hearing:
+        assert hearing.watcher.mode is mode
+        assert ("does not report every change" in hearing.watcher.report.why) is (mode is Mode.POLLING)
 
 
 async def test_polling_has_no_observer_and_rescans_as_often_as_it_can_afford(root: Path, state: Path) -> None:

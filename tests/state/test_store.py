@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import pytest
 from kbsync.core.model import NO_STAMP, SELECTED, Presence, Stamp, Status, Upload, UploadState
 from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
-from kbsync.state.connection import DamagedError, bind, open_writer, unbind
+from kbsync.state.connection import DamagedError, bind, open_reader, open_writer, unbind
 from kbsync.state.entries import Entry
+from kbsync.state.holds import RENEWALS
+from kbsync.state.renewals import Extent
 from kbsync.state.store import Glance, Store, Tx
 
 ODD = "caf\udce9/na\nme \udcff.md"
@@ -251,3 +254,102 @@ async def test_what_rests_is_not_read_to_learn_what_is_due_next(store: Store) ->
     states = (UploadState.INTENDED, UploadState.SERVING)
     assert store.read_now(lambda tx: tx.uploads.next_due(m, 1, states)) == 1.0
     assert len(steps) < 50
+
+
+class NoTemporaryFiles(apsw.VFS):
+    """What SQLite opens under no name of ours it would put where the machine keeps temporary files."""
+
+    def __init__(self) -> None:
+        super().__init__("no-temporary-files", "", makedefault=True)
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
+        if name is None:
+            raise apsw.IOError("a read-only machine has no place for temporary files")
+        return super().xOpen(name, flags)
+
+
+def test_nothing_is_written_outside_of_the_states_folder(tmp_path: Path) -> None:
+    sorting = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)" + (
+        " SELECT i FROM n ORDER BY hex(i) || i"
+    )
+    vfs = NoTemporaryFiles()
+    try:
+        with closing(open_writer(tmp_path / "state.db")) as writer:
+            schema.migrate(writer)
+            with closing(open_reader(tmp_path / "state.db")) as reader:
+                for connection in (writer, reader):
+                    assert len(connection.execute(sorting).get) == 200_000
+    finally:
+        vfs.unregister()
+
+
+def state_of_schema(path: Path, version: int) -> None:
+    """A file as an earlier version left it, with a document that serves and one whose deletion is held."""
+    connection = open_writer(path)
+    for number, script in enumerate(schema.MIGRATIONS[:version], 1):
+        connection.execute(script)
+        connection.pragma("user_version", number)
+    connection.execute("INSERT INTO mirror(id, name, folder) VALUES(1, 'm', '/srv/m')")
+    for number, state in ((7, UploadState.SERVING), (8, UploadState.HELD)):
+        connection.execute(
+            "INSERT INTO upload(id, mirror, binding, path, label, name, digest, size, recipe, state,"
+            " created_at) VALUES(?, 1, 1, ?, 'l', 'n', 'd', 3, 'r', ?, 1.0)",
+            (number, f"{number}.md", int(state)),
+        )
+    connection.execute("INSERT INTO hold(id, mirror, made_at) VALUES(5, 1, 9.0)")
+    connection.execute("INSERT INTO hold_item VALUES(5, '8.md', 8, 'd', 'gone')")
+    connection.close()
+
+
+def is_as_it_was(tx: Tx) -> bool:
+    [hold] = tx.holds.current(1)
+    [item] = tx.holds.items(hold.id)
+    rows = [tx.uploads.get(number) for number in (7, 8)]
+    words = [(row.state, row.asked, row.allowed) for row in rows if row is not None]
+    assert words == [(UploadState.SERVING, "", ""), (UploadState.HELD, "", "")]
+    return (hold.id, hold.made_at, item.path) == (5, 9.0, "8.md") and not tx.renewals.is_busy(1)
+
+
+@pytest.mark.parametrize("version", range(1, schema.VERSION))
+def test_a_state_of_an_earlier_version_goes_on(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "state.db"
+    state_of_schema(path, version)
+    store = Store(path)
+    assert schema.version_of(store._reader) == schema.VERSION
+    assert store.read_now(is_as_it_was) and store.read_now(lambda tx: tx.holds.current(1, RENEWALS)) == []
+    store.submit(lambda tx: tx.renewals.nominate(1, 7, "r2")).result()
+    assert store.read_now(lambda tx: tx.renewals.extent(1, None)) == Extent(1, 3, (("r", "r2"),))
+    store.close()
+
+
+@pytest.mark.parametrize("version", range(1, schema.VERSION))
+def test_a_state_of_an_earlier_version_can_be_looked_at_before_the_first_pass(
+    tmp_path: Path, version: int
+) -> None:
+    path = tmp_path / "state.db"
+    state_of_schema(path, version)
+    before = traces(tmp_path)
+    glance = Glance(path)
+    assert glance.read(is_as_it_was)
+    glance.close()
+    assert traces(tmp_path) == before
+
+
+def test_a_crash_amid_the_steps_leaves_a_whole_earlier_version(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    state_of_schema(path, schema.VERSION - 1)
+    connection = open_writer(path)
+    with pytest.raises(apsw.Error), connection:
+        connection.execute(schema.MIGRATIONS[-1])
+        connection.execute("SELECT no_such_column")
+    connection.close()
+    store = Store(path)
+    assert store.read_now(is_as_it_was)
+    store.close()
+
+
+def test_a_mirror_that_is_forgotten_leaves_no_renewals(store: Store) -> None:
+    m = store.submit(mirror).result()
+    store.submit(lambda tx: tx.renewals.nominate(m, 7, "r2")).result()
+    store.submit(lambda tx: tx.mirrors.remove(m)).result()
+    assert not store.read_now(lambda tx: tx.renewals.is_busy(m))

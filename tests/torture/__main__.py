@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 
 from tests.torture.contest import Contest, rounds
-from tests.torture.rooms import exercises
+from tests.torture.rooms import OFTEN, exercises
 from tests.torture.table import as_table
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -54,7 +54,8 @@ def main(words: Sequence[str] | None = None) -> int:
     until = began + args.time if args.rounds is None else None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        contest.play(rounds(names, args.seed, args.rounds), until)
+        often = OFTEN if args.rounds is None else {}
+        contest.play(rounds(names, args.seed, args.rounds, often=often), until)
     except KeyboardInterrupt:
         contest.stop()
     print(as_table(contest.scores, time.monotonic() - began))

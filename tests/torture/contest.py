@@ -12,13 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.torture.exercise import Tally
 
-LONGEST = 300.0
+LONGEST = 900.0
 """Seconds after which a round is taken to hang."""
 
 
@@ -32,13 +32,21 @@ class Score:
     tally: Tally = field(default_factory=Tally)
 
 
-def rounds(names: Sequence[str], seed: int, most: int | None = None) -> Iterator[tuple[str, int]]:
-    """Every exercise in turn with its seed, the first time round with `seed` itself."""
+def rounds(
+    names: Sequence[str], seed: int, most: int | None = None, *, often: Mapping[str, int] | None = None
+) -> Iterator[tuple[str, int]]:
+    """Every exercise in turn with its seed, the first time round with `seed` itself.
+
+    One that is named in `often` is played so many times a turn, each with a seed of its own.
+    """
     chance = random.Random(seed)
     seeds = itertools.chain([seed], iter(lambda: chance.getrandbits(32), None))
+    repeated = [name for name in names for _ in range((often or {}).get(name, 1) - 1)]
     for one in itertools.islice(seeds, most):
         for name in names:
             yield name, one
+        for name in repeated:
+            yield name, chance.getrandbits(32)
 
 
 @dataclass(slots=True)

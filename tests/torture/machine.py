@@ -1,4 +1,5 @@
-"""Random lives of a whole mirror in memory, many to an exercise (`tests/engine/machine.py`)."""
+"""Random lives of a whole mirror, many to an exercise: over a base in memory (`tests/engine/machine.py`), and
+over the real clients and the stand-ins (`tests/remote/machine.py`, `tests/targets/gptbots/machine.py`)."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.engine.machine import MirrorMachine
+from tests.remote.machine import ZhipuMachine
+from tests.targets.gptbots.machine import GptbotsMachine
 from tests.torture.exercise import Exercise, Tally
 
-LIVES, RULES = 40, 50
+LIVES, REMOTE_LIVES, RULES = 40, 16, 50
 
 
 def live(machine: type[MirrorMachine], number: int, lives: int, rules: int = RULES) -> Tally:
@@ -48,4 +51,18 @@ def exercise(number: int, _scratch: Path) -> Tally:
     return live(MirrorMachine, number, LIVES)
 
 
-EXERCISES: dict[str, Exercise] = {"machine": exercise}
+def exercise_zhipu(number: int, _scratch: Path) -> Tally:
+    """Some 900 steps."""
+    return live(ZhipuMachine, number, REMOTE_LIVES)
+
+
+def exercise_gptbots(number: int, _scratch: Path) -> Tally:
+    """Some 900 steps."""
+    return live(GptbotsMachine, number, REMOTE_LIVES)
+
+
+EXERCISES: dict[str, Exercise] = {
+    "machine": exercise,
+    "machine-zhipu": exercise_zhipu,
+    "machine-gptbots": exercise_gptbots,
+}

@@ -74,6 +74,12 @@ def test_the_first_round_is_played_with_the_seed_itself_and_each_seed_once_by_ev
     assert len(set(itertools.chain(first))) == 6
 
 
+def test_an_exercise_is_played_more_often_with_other_seeds() -> None:
+    played = list(itertools.islice(rounds(["a", "b"], 4, often={"b": 3}), 8))
+    assert [name for name, _ in played] == ["a", "b", "b", "b"] * 2
+    assert len({seed for name, seed in played if name == "b"}) == 6
+
+
 def test_what_an_exercise_counted_before_a_promise_broke_is_kept(tmp_path: Path) -> None:
     def broken(_seed: int, _place: Path) -> Tally:
         raise Broken("b.md twice", Tally(crashes=3, duplicated=1))

@@ -13,6 +13,7 @@ from kbsync.core.settle import is_old_enough, quiet_time
 from kbsync.engine.terms import Terms
 from kbsync.engine.views.footing import Footing
 from kbsync.errors import TargetError
+from kbsync.source.lists import is_list
 from kbsync.source.looker import Look, RulesUnknown, look, rules_at
 from kbsync.source.roots import trouble
 from kbsync.state.entries import Entry
@@ -129,6 +130,8 @@ def gather(tx: Tx, footing: Footing, path: str, now: float) -> Evidence:
     """Look at disk, rules and state; `now` is epoch seconds."""
     terms = footing.terms
     seen = look(terms.plan.root, path)
+    if terms.rules.takes_links and is_list(path) and seen.kind is Kind.FILE:
+        seen = replace(seen, kind=Kind.FOLDER)
     found = Evidence(path, seen, _selection(terms, path, seen), _stability(terms, seen, now))
     record = footing.record
     if record is None:

@@ -71,7 +71,9 @@ def _upload_json(upload: Upload) -> dict[str, Any]:
 
 
 def _hold_json(evidence: Evidence) -> dict[str, Any] | None:
-    held = evidence.held
+    held, server = evidence.held, evidence.server
+    if held is None and server is not None and server.asked:
+        return {"cause": "recipe", "approved": False}
     return None if held is None else {"cause": held.item.cause, "approved": held.approved}
 
 

@@ -15,7 +15,7 @@ from kbsync.core.select import Rules
 from kbsync.engine import attach
 from kbsync.engine.adoption import adopting, ours
 from kbsync.engine.attach import fingerprint
-from kbsync.engine.terms import Plan, Terms, abilities_of, recipe_of
+from kbsync.engine.terms import Plan, Terms, abilities_of, describe_of, recipe_of
 from kbsync.errors import Halted, TargetError
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
 from kbsync.state.inbox import Message
@@ -33,11 +33,13 @@ class Service:
     limits: Limits
     abilities: Abilities
     recipe: Callable[[str], str]
+    describe: Callable[[str], str] = lambda _recipe: ""
 
 
 def service_of(target: Target, plan: Plan) -> Service:
     """The service of a target that is at hand."""
-    return Service(target.limits, abilities_of(target, plan), recipe_of(target, plan))
+    abilities, recipe = abilities_of(target, plan), recipe_of(target, plan)
+    return Service(target.limits, abilities, recipe, describe_of(target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,10 @@ class Footing:
     """Where a mirror stands. `terms.mirror` and `terms.binding` are NOWHERE where there is no row.
 
     `renewed`: the base, the recipes or the abilities are not those of the last pass, so that every file is
-    judged anew. `reprefixed`: every document is to get a name with another prefix. `moved`: the name now
-    means another folder. `found`: documents at the base that may be ours, by path, where nothing of it was
-    taken over yet. `base` is None where it was not looked at. `note`: what could not be found out.
+    judged anew; `upgraded`: by the program's doing alone. `reprefixed`: every document is to get a name with
+    another prefix. `moved`: the name now means another folder. `found`: documents at the base that may be
+    ours, by path, where nothing of it was taken over yet. `base` is None where it was not looked at. `note`:
+    what could not be found out.
     """
 
     terms: Terms
@@ -77,6 +80,7 @@ class Footing:
     reprefixed: bool = False
     asked: Asked = field(default_factory=Asked)
     renewed: bool = False
+    upgraded: bool = False
     moved: bool = False
     found: Mapping[str, tuple[Upload, ...]] = field(default_factory=dict)
     base: Base | None = None
@@ -87,7 +91,12 @@ class Footing:
         rows = tx.uploads.at(self.terms.mirror, self.terms.binding, path)
         if self.reprefixed:
             rows = [replace(row, label="") for row in rows if row.state is not UploadState.INTENDED]
+        if self.upgraded:
+            rows = [self._kept(tx, row) for row in rows]
         return [row for row in rows if not self.asked.releases(row)] + list(self.found.get(path, ()))
+
+    def _kept(self, tx: Tx, row: Upload) -> Upload:
+        return replace(row, recipe=attach.kept_recipe(tx, self.terms, row)) if row.state.serves else row
 
 
 async def find_footing(
@@ -142,6 +151,7 @@ def _terms(plan: Plan, service: Service, site: Site, mirror: int, binding: int) 
         rules=Rules(plan.include, plan.exclude, service.limits),
         spool_dir=Path("/nonexistent"),  # a view reads and never keeps a copy
         cure=site.cure,
+        describe=service.describe,
     )
 
 
@@ -151,12 +161,14 @@ def _stand(tx: Tx, plan: Plan, service: Service, site: Site, base: Base | None, 
         return Footing(_terms(plan, service, site, NOWHERE, NOWHERE), None, base=base, note=note)
     binding, reprefixed = _binding(tx, plan, record, base)
     terms = _terms(plan, service, site, record.id, binding)
+    renewed = tx.meta.get(f"terms:{record.id}") != fingerprint(terms)
     return Footing(
         terms,
         record,
         reprefixed=reprefixed and (service.abilities.renames or plan.renames == "replace"),
         asked=_asked(tx, plan),
-        renewed=tx.meta.get(f"terms:{record.id}") != fingerprint(terms),
+        renewed=renewed,
+        upgraded=renewed and attach.is_upgraded(tx, terms),
         moved=record.name == plan.name and record.folder != str(plan.root),
         base=base,
         note=note,

@@ -12,9 +12,12 @@ from kbsync.core.model import Abilities, Choice, Limits, Presence, Purpose, Uplo
 from kbsync.core.planner import (
     Action,
     Drop,
+    Forgo,
     Keep,
     Prove,
+    Recut,
     Relabel,
+    Renew,
     Reslice,
     Retire,
     Send,
@@ -23,6 +26,7 @@ from kbsync.core.planner import (
     Want,
     Weigh,
     decide,
+    is_stuck_under_old_name,
     parting_cause,
     proves,
 )
@@ -43,6 +47,8 @@ class Effect(enum.Enum):
     REPLACE = "replace"
     RENAME = "rename"
     REEMBED = "reembed"  # the same bytes under another recipe
+    RENEW = "renew"  # the same, for the brake to weigh
+    ASKED = "asked"  # the same, and it waits for a person
     INDEXING = "indexing"  # sent already; the target is at work
     FAILED = "failed"  # in quarantine
     WEIGH = "weigh"  # a deletion for the brake to weigh
@@ -55,13 +61,14 @@ class Course:
     """Where a path is heading. `rows`: its uploads when the planner has no more to say.
 
     `cause`: why its deletion is to be weighed, else ''. `relabels`: the target is told its new path.
-    `reslices`: the target is to cut it anew.
+    `reslices`: the target is to cut it anew. `renews`: it is to be weighed whether it is made anew.
     """
 
     rows: tuple[Upload, ...]
     cause: str = ""
     relabels: bool = False
     reslices: bool = False
+    renews: bool = False
 
     @property
     def server(self) -> Upload | None:
@@ -77,7 +84,8 @@ def follow(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> Cours
         changes = [played.act(action) for action in actions]
         if not any(changes):
             break
-    return Course(tuple(played.rows.values()), played.cause, played.relabels, played.reslices)
+    rows = tuple(played.rows.values())
+    return Course(rows, played.cause, played.relabels, played.reslices, played.renews)
 
 
 def _arrived(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> list[Upload]:
@@ -106,7 +114,7 @@ class _Played:
     def __init__(self, wish: Wish, uploads: Sequence[Upload]) -> None:
         self.rows = {upload.id: upload for upload in uploads}
         self.cause = ""
-        self.relabels = self.reslices = False
+        self.relabels = self.reslices = self.renews = False
         self._wish = wish
 
     def act(self, action: Action) -> bool:
@@ -117,6 +125,16 @@ class _Played:
                 return False
             case Keep():
                 return False
+            case Renew():
+                self.renews = True
+                return False
+            case Forgo(number):
+                self._put(lifecycle.forgo(self.rows[number]))
+                return False
+            case Recut(number):
+                self.reslices = True
+                recut = lifecycle.recut(self.rows[number], self._wish.recipe, 0.0, _STILL)
+                self._put(replace(recut, id=FRESH))
             case Relabel():
                 changed, self.relabels = not self.relabels, True
                 return changed
@@ -125,7 +143,7 @@ class _Played:
             case Prove(number):  # supposed to be the file: then there is nothing to do
                 self._put(self._known(self.rows[number]))
             case Serve(number) if proves(self.rows[number], self._wish):
-                self._put(lifecycle.serve(self._known(self.rows[number])))
+                self._put(lifecycle.take_over(self._known(self.rows[number]), _STILL))
             case Reslice(number):
                 self.reslices = True
                 self._put(replace(lifecycle.reslice(self.rows[number], _STILL), recipe=self._wish.recipe))
@@ -154,7 +172,7 @@ def _stepped(row: Upload, action: Action) -> Upload:
         case Want():
             return lifecycle.want(row)
         case Serve():
-            return lifecycle.serve(row)
+            return lifecycle.take_over(row, _STILL)
         case _:
             return row
 
@@ -183,7 +201,13 @@ def effect_of(wish: Wish, course: Course) -> Effect:
         return Effect.NOTHING
     if any(row.state in ON_ITS_WAY and is_for(wish, row) for row in course.rows):
         return _sending(wish, course.server)
-    return _resting(wish, course)
+    if course.renews:
+        return Effect.RENEW
+    return Effect.ASKED if _is_asked(wish, course.server) else _resting(wish, course)
+
+
+def _is_asked(wish: Wish, server: Upload | None) -> bool:
+    return server is not None and server.digest == wish.digest and server.asked == wish.recipe != ""
 
 
 def _is_open(wish: Wish) -> bool:
@@ -209,7 +233,10 @@ def _sending(wish: Wish, server: Upload | None) -> Effect:
 
 def _resting(wish: Wish, course: Course) -> Effect:
     if course.server is not None and is_for(wish, course.server):
-        return Effect.RENAME if course.relabels else Effect.NOTHING
+        if course.relabels:
+            return Effect.RENAME
+        stuck = is_stuck_under_old_name(wish, course.server, course.rows)
+        return Effect.FAILED if stuck else Effect.NOTHING
     states = {row.state for row in course.rows if is_for(wish, row)}
     if UploadState.INDEXING in states:
         return Effect.REEMBED if course.reslices else Effect.INDEXING

@@ -9,7 +9,10 @@ from kbsync.core.planner import parting_cause
 from kbsync.engine.views.foresight import ON_ITS_WAY, Course, Effect, effect_of, is_for
 from kbsync.state.entries import Entry
 
-SENT = (Effect.UPLOAD, Effect.REPLACE, Effect.REEMBED)
+RENEWED = (Effect.REEMBED, Effect.RENEW, Effect.ASKED)
+"""The same bytes under another recipe."""
+
+SENT = (Effect.UPLOAD, Effect.REPLACE, *RENEWED)
 LOST = "its answer was lost; it is looked for before it is sent again"
 AGAIN = "the target cannot rename"
 
@@ -20,7 +23,8 @@ class Step:
 
     `size`: bytes that are sent, or of the document. `cause`: why it would go. `source`: the path it had
     before. `sends`: its bytes are sent. `before`: its row as it was, None for a new file. `server`: what
-    serves it meanwhile. `news`: seen by looking at the folder; else the state knew of it already.
+    serves it meanwhile. `news`: seen by looking at the folder; else the state knew of it already. `recipe`:
+    the wished one.
     """
 
     effect: Effect
@@ -34,6 +38,7 @@ class Step:
     server: Upload | None = None
     news: bool = True
     is_ready: bool = False
+    recipe: str = ""
 
     @property
     def is_known(self) -> bool:
@@ -88,7 +93,9 @@ def step_of(wish: Wish, course: Course, known: Entry | None, moved_from: str | N
     is_ready = effect is Effect.NOTHING and _is_served(wish, course)
     if is_ready and moved_from is not None:
         effect = Effect.RENAME  # the target keeps the old name: nothing is sent
-    sends = effect in SENT or (effect is Effect.RENAME and _sending(wish, course) is not None)
+    sends = (effect in SENT and not course.reslices) or (
+        effect is Effect.RENAME and _sending(wish, course) is not None
+    )
     return Step(
         effect,
         wish.path,
@@ -97,6 +104,7 @@ def step_of(wish: Wish, course: Course, known: Entry | None, moved_from: str | N
         source=_source(effect, server, moved_from),
         sends=sends,
         note=_remark(effect, wish, course) if sends or effect is Effect.FAILED else "",
+        recipe=wish.recipe,
         before=known,
         server=server,
         is_ready=is_ready,

@@ -34,7 +34,7 @@ from kbsync.engine.views.steps import Findings, LeftOut, Step, step_of
 from kbsync.source.looker import RulesUnknown, look, rules_at
 from kbsync.source.scanner import KnownFolder, Listing, Row, scan
 from kbsync.state.entries import Entry
-from kbsync.state.folders import join, split
+from kbsync.state.folders import folder_label, join, split
 from kbsync.state.store import Glance, Tx
 
 T = TypeVar("T")
@@ -195,9 +195,13 @@ class Survey:
             self._foresee(tx, sight, judged, known)
 
     def _touch(self, path: str, known: Entry | None) -> None:
-        """What was ready counts as unchanged only if it turns out to be; each path is dealt with once."""
-        self._touched.add(path)
-        self._found.unchanged -= known is not None and known.status is Status.READY
+        """What was ready counts as unchanged only if it turns out to be; each path is dealt with once.
+
+        What has no row is met by nothing but the scan.
+        """
+        if known is not None:
+            self._touched.add(path)
+            self._found.unchanged -= known.status is Status.READY
 
     def _note_busy(self, tx: Tx, sight: Sight, known: Entry | None) -> None:
         server = next((row for row in self._rows(tx, sight.path) if row.state.serves), None)
@@ -287,6 +291,7 @@ class Survey:
 
     def _unfinished(self) -> Iterator[str]:
         yield from self._read(lambda tx: [c.path for c in tx.holds.candidates(self._terms.mirror)])
+        yield from self._read(lambda tx: tx.renewals.paths(self._terms.mirror))
         yield from self._read(self._unlabelled)
         after = 0
         while rows := self._open_rows(after):
@@ -316,8 +321,3 @@ class Survey:
 
     def _is_there(self, path: str) -> bool:
         return look(self._terms.plan.root, path).presence is not Presence.MISSING
-
-
-def folder_label(path: str) -> str:
-    """How a directory is told from a file in a list of paths."""
-    return f"{path}/" if path else "./"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from kbsync.standin import switches as switching
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,42 +57,4 @@ class Behaviour:
 
 def changed(behaviour: Behaviour, switches: Mapping[str, Any]) -> Behaviour:
     """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
-    known = [field.name for field in fields(Behaviour)]
-    if unknown := sorted(set(switches) - set(known)):
-        raise ValueError(f"there is no switch {', '.join(unknown)}; there are {', '.join(known)}")
-    kinds = typing.get_type_hints(Behaviour)
-    return replace(
-        behaviour, **{name: _checked(name, kinds[name], value) for name, value in switches.items()}
-    )
-
-
-def _checked(name: str, kind: Any, value: Any) -> Any:
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        if value not in choices:
-            raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
-        return value
-    if name == "vectorize":
-        return _span(value)
-    fits = isinstance(value, kind) if kind in (bool, str) else _is_number(value, kind)
-    if not fits:
-        raise ValueError(f"{name} is {_WORDS[kind]}, not {value!r}")
-    return kind(value)
-
-
-_WORDS = {bool: "true or false", str: "a text", int: "a whole number from 0 on", float: "seconds from 0 on"}
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
-        return False
-    return bool(0 <= value < 1e18)  # false for "not a number" too
-
-
-def _span(value: Any) -> tuple[float, float]:
-    fits = (
-        isinstance(value, list | tuple) and len(value) == 2 and all(_is_number(end, float) for end in value)
-    )
-    if not fits or not value[0] <= value[1]:
-        raise ValueError(f"vectorize is a pair of seconds, least and most, not {value!r}")
-    return float(value[0]), float(value[1])
+    return switching.changed(behaviour, switches, {"vectorize": switching.span})

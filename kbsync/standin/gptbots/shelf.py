@@ -21,6 +21,7 @@ class Version:
     source_url: str
     ready_at: float | None
     fails: bool = False
+    address: str = ""
 
     @property
     def sha256(self) -> str:
@@ -83,6 +84,8 @@ class Document:
             "serving": self.serving.sha256 if self.serving else "",
             "deleted": self.deleted_at is not None,
             "rules": dict(self.rules),
+            "address": latest.address if latest else "",
+            "text": latest.content.decode("utf-8", "replace")[:200] if latest and latest.address else "",
         }
 
 

@@ -37,6 +37,7 @@ class Sent:
     content: bytes
     source_url: str | None
     doc_id: str = ""
+    file_url: str = ""
 
     def is_called(self, glob: str) -> bool:
         """Its name fits."""
@@ -105,19 +106,32 @@ def _file(one: Any, kind: str, is_update: bool, strict: bool) -> Sent:
     if not 1 <= len(name) <= LONGEST_NAME:
         raise Breach(f"a file_name of {len(name)} characters")
     _check_format(name, kind)
-    content = _content(one)
+    address = _address(one, name, strict)
+    content = b"" if address else _content(one)
     if len(content) > (LARGEST_PDF if name.lower().endswith(".pdf") else LARGEST):
         raise Breach(f"{name} has {len(content)} bytes")
     url = one.get("source_url")
     if strict and url not in (None, "", "NULL") and not _is_url(url):
         raise Breach(f"source_url is no URL: {url!r}")
-    return Sent(name, content, url, _text(one, "doc_id") if is_update else "")
+    return Sent(name, content, url, _text(one, "doc_id") if is_update else "", address)
 
 
 def _check_format(name: str, kind: str) -> None:
     extension = name.rpartition(".")[2].lower()
     if extension not in FORMATS[kind] or any(char in name for char in "/\\\0\r\n"):
         raise Breach(f"{name!r} is no name of a {kind} document")
+
+
+def _address(one: Mapping[str, Any], name: str, strict: bool) -> str:
+    """Where the file is to be fetched; "" where its bytes came, which count before any address."""
+    address = one.get("file_url", "")
+    if one.get("file_base64") or not address:
+        return ""
+    if not _is_url(address):
+        raise Breach(f"file_url is no URL: {address!r}")
+    if strict and urlsplit(address).path.lower().rpartition(".")[2] != name.lower().rpartition(".")[2]:
+        raise Breach(f"{name!r} has another format than {address!r}")
+    return str(address)
 
 
 def _content(one: Mapping[str, Any]) -> bytes:

@@ -8,9 +8,10 @@ import random
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kbsync.standin.messages import StandInClock
+from kbsync.standin.messages import Letter, StandInClock
 from kbsync.standin.zhipu import ids, naming, vectorizing
 from kbsync.standin.zhipu.behaviour import Behaviour
+from kbsync.standin.zhipu.calling import letters
 from kbsync.standin.zhipu.documents import Base, Document, Entry, Slicing
 from kbsync.standin.zhipu.searching import Match
 from kbsync.standin.zhipu.vectorizing import PLAIN, Script, Terms
@@ -25,8 +26,10 @@ _STRIDE = 1_518_500_249_988_025_601
 class Account:
     """Bases and documents of one customer. Nothing in it knows about HTTP."""
 
-    def __init__(self, behaviour: Behaviour, clock: StandInClock, seed: int) -> None:
-        """An account without bases; `seed` decides what is left to chance."""
+    def __init__(
+        self, behaviour: Behaviour, clock: StandInClock, seed: int, letters: list[Letter] | None = None
+    ) -> None:
+        """An account without bases; `seed` decides what is left to chance. `letters`: where callbacks go."""
         self.behaviour = behaviour
         self.clock = clock
         self.chance = random.Random(seed)  # noqa: S311 - what it decides has to be repeatable
@@ -35,6 +38,7 @@ class Account:
         self.applications: dict[str, Application] = {}
         self.answers: dict[str, list[Match]] = {}
         self.entries: list[Entry] = []
+        self.letters = [] if letters is None else letters
         self.used_bytes = 0
         self._snowflakes = ids.Snowflakes(seed)
         self._ordinals = itertools.count()
@@ -171,6 +175,10 @@ class Account:
             full=self.behaviour.full,
         )
         vectorizing.start(document, terms, script)
+        begun = itertools.dropwhile(lambda phase: phase.stat, document.phases)
+        ends = next((phase for phase in begun if phase.stat), None)
+        if ends is not None and document.callback is not None:
+            self.letters += letters(document.callback, document.id, ends.stat, ends.at, script.calling)
 
     def _pay(self) -> bool:
         balance = self.behaviour.balance

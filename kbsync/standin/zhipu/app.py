@@ -8,7 +8,7 @@ from email.utils import formatdate
 from typing import Any
 
 from kbsync.standin.faults import Fault
-from kbsync.standin.messages import Request, Response, StandInClock
+from kbsync.standin.messages import Letter, Request, Response, StandInClock
 from kbsync.standin.zhipu import (
     answers,
     applications,
@@ -17,6 +17,8 @@ from kbsync.standin.zhipu import (
     bases,
     changing,
     foreign,
+    linking,
+    pictures,
     reading,
     retrieving,
     strict,
@@ -37,6 +39,7 @@ from kbsync.standin.zhipu.strict import Breach
 
 _OPERATIONS: Mapping[str, Callable[[Call], object]] = {
     "upload": uploading.upload,
+    "upload-url": linking.upload_url,
     "list": reading.listing,
     "detail": reading.detail,
     "file": reading.file,
@@ -44,6 +47,7 @@ _OPERATIONS: Mapping[str, Callable[[Call], object]] = {
     "reembed": changing.reembed,
     "reslice": changing.reslice,
     "retrieve": retrieving.retrieve,
+    "images": pictures.images,
     "capacity": bases.capacity,
     "models": bases.models,
     "applications": applications.listing,
@@ -60,7 +64,7 @@ _OPERATIONS: Mapping[str, Callable[[Call], object]] = {
     "edit-base": bases.edit,
     "delete-base": bases.delete,
 }
-_PAID = frozenset({"upload", "reembed", "reslice", "retrieve", "invoke", "sse-invoke"})
+_PAID = frozenset({"upload", "upload-url", "reembed", "reslice", "retrieve", "invoke", "sse-invoke"})
 _SWITCHED = {"file": "url"} | {
     f"{verb}application": "applications" for verb in ("", "create-", "edit-", "delete-")
 }
@@ -81,10 +85,12 @@ class ZhipuApplication:
         self._seed = seed
         self._first = changed(Behaviour(), {"vectorize": vectorize})
         self._signer = Signer(key)
+        self.letters: list[Letter] = []
         self._account = self._opened()
 
     def _opened(self) -> Account:
-        account = Account(self._first, self.clock, self._seed)
+        self.letters.clear()
+        account = Account(self._first, self.clock, self._seed, self.letters)
         bases.add_home(account)
         account.entries.clear()
         return account
@@ -114,6 +120,8 @@ class ZhipuApplication:
         asked = route(request.method, request.path)
         if asked.op == "upload":
             return filename_in(request.body)
+        if asked.op == "upload-url":
+            return linking.address_in(request.body)
         if asked.op == "list":
             return request.query.get("knowledge_id", "")
         if asked.op in DOCUMENT_OPS:

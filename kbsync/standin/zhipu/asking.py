@@ -15,6 +15,7 @@ from kbsync.standin.zhipu.applications import are_ids, known_application
 from kbsync.standin.zhipu.calls import Call
 from kbsync.standin.zhipu.documents import Document
 from kbsync.standin.zhipu.naming import extension
+from kbsync.standin.zhipu.pictures import images_of
 from kbsync.standin.zhipu.searching import Match, search
 from kbsync.standin.zhipu.strict import Test
 
@@ -158,6 +159,7 @@ def _slices(document: Document, found: list[Match], call: Call) -> Json:
     return {
         "document": about,
         "slice_info": [_slice(match, kind) for match in found],
+        "images": images_of(document, call),
         "hide_positions": False,
     }
 

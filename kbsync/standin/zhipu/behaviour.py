@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from kbsync.standin import switches as switching
+
 _ASKING = ("applications", "invoke", "sse-invoke", "slice-info")
-OPTIONAL_ROUTES = ("reembed", "reslice", "capacity", "retrieve", "url", "models", *_ASKING)
+OPTIONAL_ROUTES = (
+    "upload-url",
+    "reembed",
+    "reslice",
+    "capacity",
+    "retrieve",
+    "images",
+    "url",
+    "models",
+    *_ASKING,
+)
 
 MissingForm = Literal["404", "code", "null"]
 
@@ -29,6 +40,8 @@ class Behaviour:
     order: of the list. word: how the filter `word` compares. total, empty_list: their form in the list.
     equal_names: what a second document of one name meets. names: what becomes of a name that is sent.
     name_bytes: longest name taken, in bytes of UTF-8; 0: no limit.
+    page_names: what the list calls a page: its address, its title, or the last part of its path.
+    page_urls: what `url` shows of a page: its address, or a signed one as of files.
     ids: the form of document ids; skewed_ids: ids carry the skewed clock.
     clock_skew: added to `timestamp` and `Date`.
     extra_fields: unknown fields at all levels. sparse: optional fields are missing, or null.
@@ -62,6 +75,8 @@ class Behaviour:
     equal_names: Literal["allow", "refuse", "replace"] = "allow"
     names: Literal["as_sent", "nfc", "nfd", "mojibake", "basename", "suffixed", "question_marks"] = "as_sent"
     name_bytes: int = 0
+    page_names: Literal["address", "title", "last"] = "address"
+    page_urls: Literal["address", "signed"] = "signed"
     ids: Literal["string", "number", "short", "uuid"] = "string"
     skewed_ids: bool = True
     clock_skew: float = 0.0
@@ -85,69 +100,19 @@ class Behaviour:
     base: Literal["present", "deleted", "recreated", "emptied"] = "present"
 
 
+_LEAST = {"balance": -1, "missing_code": 1, "clock_skew": -switching.LARGEST}
+
+
 def changed(behaviour: Behaviour, switches: Mapping[str, Any]) -> Behaviour:
     """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
-    known = [field.name for field in fields(Behaviour)]
     if "offered" in switches:
         raise ValueError("there is no switch offered; not_offered lists the routes that answer 404")
-    if unknown := sorted(set(switches) - set(known)):
-        raise ValueError(f"there is no switch {', '.join(unknown)}; there are {', '.join(known)}")
-    kinds = typing.get_type_hints(Behaviour)
-    return replace(
-        behaviour, **{name: _checked(name, kinds[name], value) for name, value in switches.items()}
-    )
+    readers = {"vectorize": switching.span, "not_offered": _routes}
+    return switching.changed(behaviour, switches, readers, _LEAST)
 
 
-def _checked(name: str, kind: Any, value: Any) -> Any:
-    if typing.get_origin(kind) is Literal:
-        return _choice(name, typing.get_args(kind), value)
-    if name == "vectorize":
-        return _span(value)
-    if name == "not_offered":
-        return _routes(value)
-    return _plain(name, kind, value)
-
-
-def _choice(name: str, choices: tuple[str, ...], value: Any) -> str:
-    word = "null" if value is None else str(value)  # 404 and null are natural to write without quotes
-    if isinstance(value, bool) or word not in choices:
-        raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
-    return word
-
-
-def _plain(name: str, kind: type, value: Any) -> Any:
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} is true or false, not {value!r}")
-        return value
-    least = _LEAST.get(name, 0)
-    if not _is_number(value, kind) or value < least:
-        raise ValueError(f"{name} is {_NUMBERS[kind]} from {least} on, not {value!r}")
-    return kind(value)
-
-
-_LARGEST = 1e18
-_LEAST = {"balance": -1, "missing_code": 1, "clock_skew": -_LARGEST}
-_NUMBERS = {int: "a whole number", float: "a number of seconds"}
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
-        return False
-    return bool(abs(value) < _LARGEST)  # false for "not a number" too
-
-
-def _span(value: Any) -> tuple[float, float]:
-    fits = (
-        isinstance(value, list | tuple) and len(value) == 2 and all(_is_number(end, float) for end in value)
-    )
-    if not fits or not 0 <= value[0] <= value[1]:
-        raise ValueError(f"vectorize is a pair of seconds, least and most, not {value!r}")
-    return float(value[0]), float(value[1])
-
-
-def _routes(value: Any) -> tuple[str, ...]:
+def _routes(name: str, value: Any) -> tuple[str, ...]:
     fits = isinstance(value, list | tuple | set | frozenset)
     if not fits or not all(route in OPTIONAL_ROUTES for route in value):
-        raise ValueError(f"not_offered is a list of {', '.join(OPTIONAL_ROUTES)}, not {value!r}")
+        raise ValueError(f"{name} is a list of {', '.join(OPTIONAL_ROUTES)}, not {value!r}")
     return tuple(sorted(value))

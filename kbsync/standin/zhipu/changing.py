@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from kbsync.standin.zhipu import strict
+from kbsync.standin.zhipu import linking, strict
 from kbsync.standin.zhipu.answers import NO_DATA, NoData, Refusal
 from kbsync.standin.zhipu.calls import Call
-from kbsync.standin.zhipu.forms import reslice_form
+from kbsync.standin.zhipu.forms import callback_of, reslice_form
 from kbsync.standin.zhipu.scripts import script_of
 
 
@@ -29,7 +29,10 @@ def reembed(call: Call) -> NoData:
     document = call.known_document(call.ident)
     body = strict.json_body(call.request, strict.CALLBACK_FIELDS, call.rules)
     strict.check_values(body, strict.CALLBACK_TESTS, call.rules)
+    document.callback = callback_of(body) or document.callback
     if call.play.effect:
+        if document.address:
+            linking.visit(document)
         call.account.again(document, "reembedded", script_of(call.play))
     return NO_DATA
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kbsync.standin.zhipu.calling import Callback
 from kbsync.standin.zhipu.shelf import Shelf
 
 
@@ -75,6 +76,7 @@ class Document:
 
     `ordinal` counts all documents ever, `lot` is their order when shuffled. `sent_name` is the name that
     came, `name` the one kept. `polls` more looks show status 0. `counts`: its bytes fill the capacity.
+    A page has an `address`, which was visited so often.
     """
 
     id: str
@@ -99,6 +101,9 @@ class Document:
     disguise_ends: float = 0.0
     counts: bool = True
     passages: tuple[Passage, ...] | None = None
+    callback: Callback | None = None
+    address: str = ""
+    visits: int = 0
 
     def phase(self, now: float) -> Phase:
         """Where vectorizing stands at `now`."""

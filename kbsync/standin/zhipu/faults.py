@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kbsync.standin.zhipu.calling import FORMS as CALLS
 from kbsync.standin.zhipu.naming import FORMS
 from kbsync.standin.zhipu.strict import is_object, is_string, is_whole
 
@@ -65,7 +66,7 @@ def _form(*forms: str, default: str) -> Arg:
     return Arg(f"{', '.join(forms)} ({default})", lambda value: word(value) in forms)
 
 
-_RUNS = ("upload", "reembed", "reslice")
+_RUNS = ("upload", "upload-url", "reembed", "reslice")
 _READS = ("detail", "list")
 _MISSING = ("404", "code", "null")
 
@@ -113,12 +114,12 @@ _BODIES: Mapping[str, Kind] = {
 _UPLOADS: Mapping[str, Kind] = {
     "failed-info": Kind(
         "the file stands in failedInfos and is not stored",
-        ("upload",),
+        ("upload", "upload-url"),
         {"reason": Arg("(unsupported type)", is_string), "stored": _flag("true: it is stored all the same")},
     ),
-    "both-lists": Kind("the file stands in both lists", ("upload",)),
-    "neither-list": Kind("the file stands in neither list", ("upload",)),
-    "success-null": Kind("successInfos is null", ("upload",)),
+    "both-lists": Kind("the file stands in both lists", ("upload", "upload-url")),
+    "neither-list": Kind("the file stands in neither list", ("upload", "upload-url")),
+    "success-null": Kind("successInfos is null", ("upload", "upload-url")),
     "other-name": Kind(
         "the file is kept under another name",
         ("upload",),
@@ -127,7 +128,9 @@ _UPLOADS: Mapping[str, Kind] = {
             "answer": Arg("this name in the answer to the upload alone", is_string),
         },
     ),
-    "unlisted": Kind("the list lacks the new document", ("upload",), {"seconds": _number("how long (15)")}),
+    "unlisted": Kind(
+        "the list lacks the new document", ("upload", "upload-url"), {"seconds": _number("how long (15)")}
+    ),
 }
 
 _STATUSES: Mapping[str, Kind] = {
@@ -147,6 +150,11 @@ _STATUSES: Mapping[str, Kind] = {
     "fails-later": Kind("1, then 2", _RUNS, {**_INFO, "after": _number("seconds at 1 (5)")}),
     "stat": Kind("embedding_stat is shown as something else", (*_RUNS, *_READS), {**_SHOWN, **_VALUE}),
     "fail-info": Kind("failInfo is shown as something else", (*_RUNS, *_READS), {**_SHOWN, **_VALUE}),
+    "callback": Kind(
+        "the callback is not as documented: never, twice, of another document, with a wrong status, …",
+        _RUNS,
+        {"form": _form(*CALLS, default="never"), "seconds": _number("how late or slowly (5)")},
+    ),
     "url": Kind(
         "the signed address is not good",
         (*_RUNS, *_READS),
@@ -192,6 +200,11 @@ _REST: Mapping[str, Kind] = {
             "comments": _flag("true: comments in between"),
             "every": _number("seconds between events (0)"),
         },
+    ),
+    "pictures": Kind(
+        "the images of a document are something else: none, null, those of another, or no images at all",
+        ("images",),
+        {"form": _form("none", "null", "missing", "others", "malformed", default="none")},
     ),
     "retrieve-empty": Kind("nothing is found", ("retrieve",)),
     "retrieve-null": Kind("data is null", ("retrieve",)),

@@ -13,13 +13,13 @@ from kbsync.standin.zhipu.documents import Document, Slicing
 from kbsync.standin.zhipu.naming import extension
 from kbsync.standin.zhipu.strict import LEGAL, is_whole
 
-_ARGS = ("name", "text", "base64", "knowledge_type", "base", "delete")
+_ARGS = ("name", "text", "base64", "knowledge_type", "base", "delete", "url")
 
 
 def change(account: Account, args: Mapping[str, Any]) -> Document:
     """Upload `name` with `text` or `base64` into `base`, or delete what has the id or name `delete`.
 
-    Raises `ValueError` with a sentence for wrong arguments.
+    `url`: it is the page of this address. Raises `ValueError` with a sentence for wrong arguments.
     """
     if unknown := sorted(set(args) - set(_ARGS)):
         raise ValueError(f"there is no argument {', '.join(unknown)}; there are {', '.join(_ARGS)}")
@@ -27,6 +27,7 @@ def change(account: Account, args: Mapping[str, Any]) -> Document:
         return _deleted(account, str(args["delete"]))
     document = _draft(account, args)
     document.is_foreign = True
+    document.address = str(args.get("url", ""))
     account.store(document, effect="foreign-stored")
     return document
 

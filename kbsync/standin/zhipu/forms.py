@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from kbsync.standin.messages import Request, Response
 from kbsync.standin.zhipu import strict
 from kbsync.standin.zhipu.answers import Refusal, no_route
 from kbsync.standin.zhipu.behaviour import Behaviour
+from kbsync.standin.zhipu.calling import Callback
 from kbsync.standin.zhipu.documents import Slicing
 from kbsync.standin.zhipu.multipart import MalformedBody, Part, boundary_of, parse
 from kbsync.standin.zhipu.strict import Breach, Rules
@@ -33,6 +35,7 @@ class UploadForm:
     content: bytes
     slicing: Slicing
     parse_image: bool
+    callback: Callback | None = None
 
 
 def upload_form(request: Request, behaviour: Behaviour, now: float) -> UploadForm:
@@ -62,7 +65,16 @@ def _read(parts: list[Part], rules: Rules) -> UploadForm:
     given = set(texts) | ({"custom_separator"} if separators else set())
     strict.check_slicing(slicing, file.filename or "", given, rules)
     _check_rest(texts, rules)
-    return UploadForm(file.filename or "", file.content, slicing, texts.get("parse_image") == "true")
+    parse_image = texts.get("parse_image") == "true"
+    callback = callback_of({**texts, "callback_header": json.loads(texts.get("callback_header", "{}"))})
+    return UploadForm(file.filename or "", file.content, slicing, parse_image, callback)
+
+
+def callback_of(fields: Mapping[str, Any]) -> Callback | None:
+    """The address that wants to be called, where checked `fields` have one."""
+    url = fields.get("callback_url")
+    headers = {str(name): str(value) for name, value in fields.get("callback_header", {}).items()}
+    return Callback(url, headers) if url else None
 
 
 def _file(parts: list[Part], rules: Rules) -> Part:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kbsync.standin.messages import Response
-from kbsync.standin.zhipu import answers, strict
+from kbsync.standin.zhipu import answers, pictures, strict
 from kbsync.standin.zhipu.answers import Json, Refusal
 from kbsync.standin.zhipu.calls import Call
 from kbsync.standin.zhipu.documents import Document
@@ -130,7 +130,9 @@ def file(call: Call) -> Response:
         raise Refusal(answers.storage("InvalidArgument", 400), sentence)
     if not call.signer.allows(call.ident, call.request.query, call.now):
         raise Refusal(answers.storage("AccessDenied", 403))
-    document = call.account.document(call.ident)
+    document = call.account.document(call.ident.partition(".")[0])
     if document is None:
         raise Refusal(answers.storage("NoSuchKey", 404))
+    if pictures.is_picture(call.ident):
+        return pictures.picture()
     return Response(200, document.content, {"content-type": "application/octet-stream"})

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 PREFIX = "/api/llm-application/open"
 FILES = "/files/"
 
-_ROUTES = (
+ROUTES = (
     # Fixed paths come before `{id}`, with which they share their beginning.
     ("POST", "/document/upload_document/{id}", "upload"),
+    ("POST", "/document/upload_url", "upload-url"),
     ("POST", "/document/embedding/{id}", "reembed"),
+    ("POST", "/document/slice/image_list/{id}", "images"),
     ("GET", "/document", "list"),
     ("GET", "/document/{id}", "detail"),
     ("DELETE", "/document/{id}", "delete"),
@@ -34,7 +36,7 @@ _ROUTES = (
     ("DELETE", "/knowledge/{id}", "delete-base"),
 )
 
-DOCUMENT_OPS = frozenset({"detail", "delete", "reslice", "reembed", "file"})
+DOCUMENT_OPS = frozenset({"detail", "delete", "reslice", "reembed", "images", "file"})
 """Operations whose path has a document's id."""
 
 
@@ -50,7 +52,7 @@ def _compiled(path: str) -> re.Pattern[str]:
     return re.compile(re.escape(PREFIX + path).replace(r"\{id\}", "([^/]+)"))
 
 
-_COMPILED = tuple((method, _compiled(path), op) for method, path, op in _ROUTES)
+_COMPILED = tuple((method, _compiled(path), op) for method, path, op in ROUTES)
 _FILE = re.compile(re.escape(FILES) + "([^/]+)")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from kbsync.standin.zhipu.calling import Calling
 from kbsync.standin.zhipu.documents import CORRUPT, HONEST, Disguise, FailInfo, Failing, Phase
 from kbsync.standin.zhipu.plays import Play
 from kbsync.standin.zhipu.vectorizing import PLAIN, Script
@@ -30,6 +31,8 @@ def script_of(play: Play) -> Script:
             return Script(unlisted=play.seconds("seconds", 15.0))
         case "detail-missing":
             return Script(undetailed=play.seconds("seconds", 15.0))
+        case "callback":
+            return Script(calling=Calling(play.word("form", "never"), play.seconds("seconds", 5.0)))
         case _:
             return _disguised(play)
 

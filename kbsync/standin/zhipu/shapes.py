@@ -26,7 +26,10 @@ def item(document: Document, call: Call) -> Json:
     document.count_look()
     disguise = _play_for(document, call).over(document.disguise_at(call.now))
     fields = _honest(document, phase, call)
-    fields["url"] = call.signer.url(call.origin, document.id, call.now, disguise.url)
+    if document.address and call.behaviour.page_urls == "address":
+        fields["url"] = document.address
+    else:
+        fields["url"] = call.signer.url(call.origin, document.id, call.now, disguise.url)
     return _disguised(dressed(fields, call.behaviour, _OPTIONAL), disguise)
 
 
@@ -99,6 +102,8 @@ def shown(document: Document, now: float) -> Json:
         "created_ms": int(document.created * 1000),
         "foreign": document.is_foreign,
         "deleted": document.deleted is not None,
+        "address": document.address,
+        "visits": document.visits,
     }
 
 

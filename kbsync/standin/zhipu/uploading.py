@@ -65,7 +65,7 @@ def _draft(form: UploadForm, base: Base, call: Call) -> Document:
     if call.play.kind == "other-name" and "answer" not in call.play.args:
         name_form = call.play.word("form", "suffixed")
     document = call.account.draft(base, form.name, form.content, form.slicing, name_form)
-    document.parse_image = form.parse_image
+    document.parse_image, document.callback = form.parse_image, form.callback
     return document
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from kbsync.standin.zhipu.calling import PUNCTUAL, Calling
 from kbsync.standin.zhipu.documents import (
     CORRUPT,
     FULL_CHARACTERS,
@@ -29,6 +30,7 @@ class Script:
     stuck: the status stays 0. polls: so many looks show 0 first. failing: this run and maybe more fail.
     tail: phases after it was ready, as seconds since then and the status. disguise, disguised: lies in
     answers, and for how many seconds. unlisted, undetailed: so long the list, the detail lacks it.
+    calling: how its end is told to the address that wants to know.
     """
 
     stuck: bool = False
@@ -39,6 +41,7 @@ class Script:
     disguised: float = math.inf
     unlisted: float = 0.0
     undetailed: float = 0.0
+    calling: Calling = PUNCTUAL
 
 
 PLAIN = Script()

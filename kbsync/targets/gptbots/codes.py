@@ -52,14 +52,14 @@ def _judged(answer: Answer, address: str) -> TargetError | None:
     code, said = _told(answer.body)
     if code in _SUCCESS:
         return by_status(answer)
-    reason = f"{_SENTENCES.get(code, 'the vendor refused the request')} (code {code}{_after(said)})"
+    reason = f"{SENTENCES.get(code, 'the vendor refused the request')} (code {code}{_after(said)})"
     if code == _WRONG_KEY:
         advice = f"check api_key, and that base_url is its region: {address} was asked (sg, jp and th differ)"
         return Halted("credentials", f"{reason}; {advice}", code=code)
     return _ERRORS.get(code, _unknown)(answer, reason, code, said)
 
 
-_SENTENCES = {
+SENTENCES = {
     _WRONG_KEY: "the API key is not known there",
     _BOT_GONE: "the bot was deleted",
     _INVALID: "the vendor finds something in it invalid",
@@ -67,6 +67,7 @@ _SENTENCES = {
     "50000": "the vendor had an internal error",
     "429": "too many requests",
 }
+"""The codes that are known, each with what it means."""
 
 
 def _unknown(answer: Answer, reason: str, code: str, said: str) -> TargetError:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from kbsync.core.links import EXTENSIONS as LINKS
 
 LARGEST, LARGEST_PDF = 10_000_000, 30_000_000
 """Bytes of a document (the vendor's page "update text document": pdf 30 MB, all else 10 MB)."""
@@ -24,8 +27,10 @@ class Kind(enum.StrEnum):
 
 
 _SHEETS = frozenset({"csv", "xls", "xlsx"})
-_TEXTS = frozenset({"pdf", "txt", "md", "doc", "docx"})
-EXTENSIONS = _SHEETS | _TEXTS
+FETCHED = frozenset({"pdf", "txt", "md", "doc", "docx"})
+"""What the vendor fetches from an address: files of these formats, and no pages as far as is documented."""
+
+EXTENSIONS = _SHEETS | FETCHED | LINKS
 
 _LETTERS = {Kind.TEXT: "t", Kind.SPREADSHEET: "x", Kind.QA: "q"}
 
@@ -66,6 +71,16 @@ def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
         splitter,
         settings.get("header_row", HEADER_ROW) if is_sheet else None,
     )
+
+
+def described(recipe: str) -> str:
+    """The settings that a recipe stands for; '' for what is none of these recipes."""
+    found = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
+    if found is None:
+        return ""
+    kind = "kind qa, " if found[1] == _LETTERS[Kind.QA] else ""
+    rule = f"chunk_token {found[2]}" if found[2] else f"splitter {found[3]}"
+    return f"{kind}{rule}{f', header_row {found[4]}' if found[4] else ''}"
 
 
 def kind_of_recipe(recipe: str | None) -> Kind | None:

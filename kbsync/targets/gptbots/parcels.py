@@ -17,7 +17,10 @@ MOST_BYTES = 16_000_000
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One document. `place`: where its outcome belongs. `doc_id`: what it changes; "" for a new one."""
+    """One document. `place`: where its outcome belongs. `doc_id`: what it changes; "" for a new one.
+
+    `address`: where the vendor fetches it; "" for one that is sent.
+    """
 
     place: int
     document: Outgoing
@@ -25,6 +28,7 @@ class Item:
     file_name: str
     source_url: str
     doc_id: str = ""
+    address: str = ""
 
     @property
     def size(self) -> int:
@@ -60,7 +64,10 @@ def stream_of(parcel: tuple[Item, ...], base: str) -> JsonStream:
         about: dict[str, Any] = {"doc_id": item.doc_id} if item.doc_id else {}
         about |= {"file_name": item.file_name, "source_url": item.source_url}
         comma = b"," if number else b""
-        pieces += [comma + _text(about)[:-1] + b',"file_base64":"', item.document.body, b'"}']
+        if item.address:
+            pieces.append(comma + _text(about | {"file_url": item.address}))
+        else:
+            pieces += [comma + _text(about)[:-1] + b',"file_base64":"', item.document.body, b'"}']
     return JsonStream([*pieces, b"]}"])
 
 

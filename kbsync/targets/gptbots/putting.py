@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from urllib.parse import urlsplit
 
 from kbsync.contract import Accepted, Outgoing, PutOutcome
+from kbsync.core.links import LARGEST, Link, NoLink, is_link, read_link
 from kbsync.core.names import Naming
-from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
+from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit
 from kbsync.targets.gptbots import marker
 from kbsync.targets.gptbots.api import Api
 from kbsync.targets.gptbots.codes import TOO_MANY
-from kbsync.targets.gptbots.formats import EXTENSIONS, Cutting, Kind, cutting_of, extension_of
+from kbsync.targets.gptbots.formats import EXTENSIONS, FETCHED, Cutting, Kind, cutting_of, extension_of
 from kbsync.targets.gptbots.parcels import Item, packed
 from kbsync.targets.gptbots.receipts import outcomes_of
 from kbsync.targets.gptbots.settings import MOST_FILES, GptbotsSettings
@@ -55,7 +57,9 @@ class Putting:
         most = limits.max_bytes_by_extension.get(extension_of(document.path), limits.max_bytes or 0)
         if document.size > most:
             return Rejected(f"{document.size:,} bytes are over the limit of {most:,}", code="too-large")
-        return None if document.size else Rejected("the file is empty", code="empty")
+        if not document.size:
+            return Rejected("the file is empty", code="empty")
+        return _link_refusal(document) if is_link(document.path) else None
 
     async def _items(self, documents: Mapping[int, Outgoing]) -> list[Item]:
         known = await self._known({one.replaces for one in documents.values() if one.replaces is not None})
@@ -73,17 +77,29 @@ class Putting:
             )
         return known
 
+    async def refresh(self, document: Outgoing) -> None:
+        """Have a link document fetched anew under its id. Raises `TargetError`."""
+        [item] = await self._items({0: document})
+        if not item.doc_id:
+            raise Rejected("the document is no longer in the knowledge base", code="missing")
+        outcome = (await self._deliver((item,)))[0]
+        if isinstance(outcome, TargetError):
+            raise outcome
+
     def _item(self, place: int, document: Outgoing, known: Mapping[str, Seen]) -> Item:
-        cutting = cutting_of(document.path, document.settings)
+        link = _link_in(document) if is_link(document.path) else None
+        own = {} if link is None else link.settings
+        cutting = cutting_of(document.path, {**document.settings, **own})
         seen = known.get(document.replaces or "")
         changed = seen if seen is not None and _can_change(seen, cutting) else None
         return Item(
             place,
             document,
             cutting,
-            _FLAT.name(document.name, document.digest),
+            _FLAT.name(document.name + ("" if link is None else f".{_format(link)}"), document.digest),
             self._marked(document, cutting, changed),
             (document.replaces or "") if changed is not None else "",
+            "" if link is None else link.address,
         )
 
     def _marked(self, document: Outgoing, cutting: Cutting, changed: Seen | None) -> str:
@@ -137,6 +153,28 @@ class Putting:
         except TargetError as missing:
             return missing
         return Unavailable(error.reason, code=error.code) if isinstance(error, NotOffered) else None
+
+
+def _link_refusal(document: Outgoing) -> Rejected | None:
+    try:
+        link = _link_in(document)
+    except NoLink as reason:
+        return Unfit(str(reason), code="link")
+    if _format(link) in FETCHED:
+        return None
+    known = ", ".join(f".{one}" for one in sorted(FETCHED))
+    return Unfit(f"the vendor fetches files and no pages: its address has to end in {known}", code="link")
+
+
+def _link_in(document: Outgoing) -> Link:
+    """Raises NoLink."""
+    with document.body.open() as stream:
+        return read_link(document.path, stream.read(LARGEST + 1))
+
+
+def _format(link: Link) -> str:
+    """Of the file that an address leads to, by its name."""
+    return extension_of(urlsplit(link.address).path)
 
 
 def _can_change(seen: Seen, cutting: Cutting) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kbsync.core.links import EXTENSIONS as LINKS
+from kbsync.core.links import LARGEST as LARGEST_LINK
 from kbsync.core.model import Limits
 from kbsync.targets.gptbots.formats import EXTENSIONS, LARGEST, LARGEST_PDF
 from kbsync.targets.http.remote import RemoteSettings
@@ -29,17 +31,17 @@ class GptbotsSettings(RemoteSettings):
     @property
     def limits(self) -> Limits:
         """What the target takes."""
-        return Limits(
+        own = Limits(
             extensions=EXTENSIONS,
             max_bytes=min(self.max_bytes, LARGEST),
-            max_bytes_by_extension={"pdf": min(self.max_bytes, LARGEST_PDF)},
+            max_bytes_by_extension={
+                "pdf": min(self.max_bytes, LARGEST_PDF),
+                **dict.fromkeys(LINKS, min(self.max_bytes, LARGEST_LINK)),
+            },
+            links=LINKS,
             batch=MOST_FILES,
-            concurrency=self.concurrency,
             list_lag=1.0,
             marks=True,
-            reembed_tries=self.reembed_tries,
-            give_up=self.give_up,
-            poll_first=self.poll_first,
-            poll_longest=self.poll_longest,
-            unhurried=self.unhurried,
+            paid=True,
         )
+        return self.limited(own)

@@ -23,7 +23,7 @@ from kbsync.targets.gptbots import marker
 from kbsync.targets.gptbots.api import Api
 from kbsync.targets.gptbots.codes import judge_for
 from kbsync.targets.gptbots.deleting import delete_all
-from kbsync.targets.gptbots.formats import cutting_of
+from kbsync.targets.gptbots.formats import cutting_of, described
 from kbsync.targets.gptbots.paging import Sweep
 from kbsync.targets.gptbots.putting import Putting
 from kbsync.targets.gptbots.searching import MOST_PASSAGES, hits_of
@@ -103,6 +103,11 @@ class GptbotsTarget:
         return self._client.meter
 
     @property
+    def clock_apart(self) -> float | None:
+        """Seconds by which the vendor's clock is ahead of ours, by its last answer."""
+        return self._client.clock_apart
+
+    @property
     def limits(self) -> Limits:
         """What it takes."""
         return self._settings.limits
@@ -111,6 +116,10 @@ class GptbotsTarget:
         """How `path` is cut, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""
         return cutting_of(path, settings).recipe
 
+    def describe(self, recipe: str) -> str:
+        """The settings that a recipe stands for."""
+        return described(recipe)
+
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
         return await self._api.base()
@@ -118,6 +127,10 @@ class GptbotsTarget:
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send documents, several to a request; those that replace one change it in place."""
         return await self._putting.put(documents)
+
+    async def refresh(self, document: Outgoing) -> None:
+        """An update with the same address: the vendor fetches it, and swaps it in at the end."""
+        await self._putting.refresh(document)
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """The state of each remote id, of the version that was sent last."""

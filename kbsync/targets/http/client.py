@@ -113,6 +113,11 @@ class Client:
         """Requests that may be on their way at a time, as the target's answers have it now."""
         return self.gate.limit
 
+    @property
+    def clock_apart(self) -> float | None:
+        """Seconds by which the target's clock is ahead of ours; None where it has not said."""
+        return self._exchange.timepiece.apart
+
     async def ask(
         self, op: str, method: str, path: str, *, params: Mapping[str, str] | None = None, json: Any = None
     ) -> Answer:

@@ -18,6 +18,7 @@ from kbsync.targets.http.endpoint import SLOW_LINE, Timeouts
 from kbsync.targets.http.failures import ON_THE_WAY, Failure, Journey, Sign, lost
 from kbsync.targets.http.gate import Pace, Sleep
 from kbsync.targets.http.multipart import CHUNK, Outflow
+from kbsync.targets.http.timepiece import Timepiece
 
 LARGEST_ANSWER = 32 * 1024 * 1024
 """Bytes of an answer that are read, unpacked."""
@@ -71,6 +72,7 @@ class Exchange:
     wall: Callable[[], float]
     sleep: Sleep
     proxy: str = ""
+    timepiece: Timepiece = field(default_factory=Timepiece)
 
     @property
     def host(self) -> str:
@@ -191,7 +193,7 @@ class Exchange:
 
     def _read(self, asked: Asked, response: httpx.Response, content: bytes, sent_at: float) -> Answer:
         content = _without_secrets(content, response.request.headers)
-        return Answer(
+        answer = Answer(
             op=asked.op,
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
@@ -200,6 +202,8 @@ class Exchange:
             sent_at=sent_at,
             host=self.host,
         )
+        self.timepiece.learn(answer.date, sent_at, self.wall())
+        return answer
 
     def _judged(self, asked: Asked, answer: Answer) -> Answer | Failure:
         is_redirect = 300 <= answer.status < 400

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 
+from kbsync.core.model import Limits
 from kbsync.errors import UsageError
 from kbsync.targets.http.endpoint import Endpoint
 
@@ -52,6 +53,18 @@ class RemoteSettings:
         if self.requests_per_minute <= 0:
             return _UNHURRIED
         return max(_UNHURRIED, 60.0 / (_SHARE * self.requests_per_minute))
+
+    def limited(self, limits: Limits) -> Limits:
+        """What the vendor takes, with what the config says of asking and waiting."""
+        return replace(
+            limits,
+            concurrency=self.concurrency,
+            reembed_tries=self.reembed_tries,
+            give_up=self.give_up,
+            poll_first=self.poll_first,
+            poll_longest=self.poll_longest,
+            unhurried=self.unhurried,
+        )
 
     def endpoint(self, address: str) -> Endpoint:
         """The way to `address`, under these limits."""

@@ -94,8 +94,8 @@ class EmbeddingService:
 
     async def _asked(self, items: Sequence[Item], is_query: bool) -> Vectors:
         answer = await self._answer(self._dialect.body(self._settings, items, is_query))
-        try:
-            vectors = vectors_of(answer.body, len(items))
+        try:  # in a thread: the next request is on its way while this answer is read
+            vectors = await asyncio.to_thread(vectors_of, answer.body, len(items))
         except NonsenseError as error:
             raise Unavailable(f"embed: {answer.host} answered with {error}", code="nonsense") from None
         self._check(next((len(vector) for vector in vectors if vector is not None), None))

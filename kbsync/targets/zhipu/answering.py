@@ -14,7 +14,8 @@ from kbsync.targets.http import Answer, Client
 from kbsync.targets.http.events import Event, EventReader
 from kbsync.targets.zhipu.codes import Op
 from kbsync.targets.zhipu.ids import id_of, path_part
-from kbsync.targets.zhipu.wire import data_of, integer, objects_in, text_of
+from kbsync.targets.zhipu.images import with_images
+from kbsync.targets.zhipu.wire import Images, data_of, images_in, integer, objects_in, text_of
 from kbsync.targets.zhipu.words import quoted
 
 _ENDS_BADLY = ("errorhandle", "error", "interrupted")
@@ -98,16 +99,22 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
     listed = content.get("document_slices") if isinstance(content, dict) else None
     if not isinstance(listed, list):
         return None
-    hits = (_hit(item) for item in objects_in(listed))
+    elsewhere = images_in(content.get("images"))
+    hits = (_hit(item, elsewhere) for item in objects_in(listed))
     return tuple(hit for hit in hits if hit is not None)
 
 
-def _hit(item: Mapping[str, Any]) -> Hit | None:
+def _hit(item: Mapping[str, Any], elsewhere: Images) -> Hit | None:
+    """Pictures stand with the slice, the document or beside all: the manual's example and table differ."""
     document = item.get("document")
     remote_id = id_of(document.get("id")) if isinstance(document, dict) else None
     if remote_id is None:
         return None
-    return Hit(remote_id, 0.0, tuple(_passage(one) for one in objects_in(item.get("slice_info"))))
+    slices = list(objects_in(item.get("slice_info")))
+    images = {**elsewhere, **images_in(item.get("images"))}
+    for one in slices:
+        images |= images_in(one.get("images"))
+    return with_images(Hit(remote_id, 0.0, tuple(map(_passage, slices))), images)
 
 
 def _passage(item: Mapping[str, Any]) -> Passage:

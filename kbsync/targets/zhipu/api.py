@@ -9,7 +9,7 @@ from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.http import Answer, Client, Part
 from kbsync.targets.zhipu import words
 from kbsync.targets.zhipu.codes import EXPIRED, Op, judge
-from kbsync.targets.zhipu.formats import Slicing, media_type, reslice_body, upload_fields
+from kbsync.targets.zhipu.formats import Slicing, link_body, media_type, reslice_body, upload_fields
 from kbsync.targets.zhipu.ids import path_part
 from kbsync.targets.zhipu.keys import Keys, PlainKey
 from kbsync.targets.zhipu.searching import Question
@@ -18,6 +18,7 @@ from kbsync.targets.zhipu.skew import Skew
 from kbsync.targets.zhipu.wire import (
     Capacity,
     Found,
+    Images,
     KnowledgeBase,
     Page,
     Receipt,
@@ -26,6 +27,7 @@ from kbsync.targets.zhipu.wire import (
     capacity_of,
     envelope_of,
     found_of,
+    images_of,
     page_of,
     receipt_of,
     row_of,
@@ -47,7 +49,8 @@ class MirrorJudge:
     def __init__(self, settings: ZhipuSettings, skew: Skew, keys: Keys | None = None) -> None:
         self._settings, self._skew = settings, skew
         self._keys = keys or PlainKey(settings.api_key)
-        parts = (settings.api_key, *settings.api_key.split("."))
+        called = settings.callback_url.rpartition("/")[2]
+        parts = (settings.api_key, *settings.api_key.split("."), called)
         self._secrets = [part for part in parts if len(part) >= _SHORTEST_SECRET]
 
     def __call__(self, answer: Answer) -> TargetError | None:
@@ -94,6 +97,7 @@ class Api:
         self._client = client
         self._base = path_part(settings.knowledge_id)
         self._knowledge_id = settings.knowledge_id
+        self._callback = {"callback_url": settings.callback_url} if settings.callback_url else {}
 
     async def base(self) -> KnowledgeBase | None:
         """The base; None where the answer has no data."""
@@ -110,10 +114,16 @@ class Api:
         answer = await self._client.send(
             Op.UPLOAD,
             f"/document/upload_document/{self._base}",
-            fields=upload_fields(slicing, document.upload_id),
+            fields={**upload_fields(slicing, document.upload_id), **self._callback},
             file=Part("files", document.name, document.body, media_type(document.name)),
         )
         return receipt_of(answer.body)
+
+    async def upload_url(self, address: str, slicing: Slicing) -> Receipt:
+        """Have the vendor fetch one page, once; errors as `upload`."""
+        body = link_body(self._knowledge_id, address, slicing, self._callback)
+        answer = await self._client.post(Op.UPLOAD_URL, "/document/upload_url", json=body)
+        return receipt_of(answer.body, "url")
 
     async def page(self, number: int, size: int) -> Page:
         """One page of the list, from 1."""
@@ -132,18 +142,27 @@ class Api:
 
     async def reembed(self, remote_id: str) -> None:
         """Vectorize again, which costs: sent once, and `Unsure` where the answer was lost."""
-        await self._client.post(Op.REEMBED, f"/document/embedding/{path_part(remote_id)}", json={})
+        await self._client.post(
+            Op.REEMBED, f"/document/embedding/{path_part(remote_id)}", json=self._callback
+        )
 
     async def reslice(self, remote_id: str, slicing: Slicing) -> None:
         """Cut anew."""
         path = f"/document/{path_part(remote_id)}"
-        await self._client.ask(Op.RESLICE, "PUT", path, json=reslice_body(slicing))
+        await self._client.ask(Op.RESLICE, "PUT", path, json={**reslice_body(slicing), **self._callback})
 
     async def retrieve(self, question: Question) -> tuple[Found, ...]:
         """Search the base."""
         body = question.body(self._knowledge_id)
         answer = await self._client.ask(Op.RETRIEVE, "POST", "/knowledge/retrieve", json=body)
         return found_of(answer.body)
+
+    async def images(self, remote_id: str) -> Images:
+        """The pictures in one document, under signed addresses that are good for some hours."""
+        answer = await self._client.ask(
+            Op.IMAGES, "POST", f"/document/slice/image_list/{path_part(remote_id)}"
+        )
+        return images_of(answer.body)
 
     def read(self, url: str, most: int) -> AsyncGenerator[bytes, None]:
         """The bytes behind a signed URL, without our key."""

@@ -29,12 +29,14 @@ class Op(enum.StrEnum):
     BASE = "base"
     CAPACITY = "capacity"
     UPLOAD = "upload"
+    UPLOAD_URL = "upload-url"
     DETAIL = "detail"
     LIST = "list"
     DELETE = "delete"
     REEMBED = "reembed"
     RESLICE = "reslice"
     RETRIEVE = "retrieve"
+    IMAGES = "images"
     MODELS = "models"
     BASES = "bases"
     CREATE_BASE = "create-base"
@@ -62,7 +64,15 @@ _OF_APPLICATIONS = frozenset(
         Op.SLICE_INFO,
     }
 )
-OPTIONAL = _OF_APPLICATIONS | {Op.CAPACITY, Op.REEMBED, Op.RESLICE, Op.RETRIEVE, Op.MODELS}
+OPTIONAL = _OF_APPLICATIONS | {
+    Op.UPLOAD_URL,
+    Op.CAPACITY,
+    Op.REEMBED,
+    Op.RESLICE,
+    Op.RETRIEVE,
+    Op.IMAGES,
+    Op.MODELS,
+}
 """Calls that are missing from some of the vendor's installations and can be done without."""
 
 
@@ -113,7 +123,7 @@ def _meaning(answer: Answer, envelope: Envelope) -> Meaning | None:
     known = CODES.get(envelope.code)
     if known is not None and envelope.code not in VAGUE:
         return known
-    if answer.op == Op.UPLOAD and (envelope.code == "500" or answer.status >= 500):
+    if answer.op in (Op.UPLOAD, Op.UPLOAD_URL) and (envelope.code == "500" or answer.status >= 500):
         return CODES["500"]  # whatever it says, the document may have been stored
     if known is not None and not _is_2xx(answer) and envelope.code != str(answer.status):
         known = None  # the HTTP status says more than a vague code

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.targets.zhipu.wire import Row
 
-_TEXTS = frozenset({"txt", "doc", "pdf", "docx", "ppt", "pptx", "md"})
+_TEXTS = frozenset({"txt", "doc", "pdf", "docx", "ppt", "pptx", "md"}) | LINKS
 _TABLES = frozenset({"xls", "xlsx", "csv"})
 _PAGED = frozenset({"pdf", "ppt", "pptx"})
 
@@ -80,7 +82,7 @@ def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:
     """
     extension = extension_of(name)
     wanted = settings.get("knowledge_type")
-    images = settings.get("parse_image") is True
+    images = settings.get("parse_image") is True and extension not in LINKS
     if type(wanted) is not int or extension not in LEGAL.get(wanted, frozenset()):
         wanted = 3 if extension in _TABLES else 1
     if wanted != CUSTOM:
@@ -99,6 +101,15 @@ def recipe_of(row: Row) -> str | None:
     return Slicing(CUSTOM, row.separators, row.sentence_size, row.parse_image).recipe
 
 
+def described(recipe: str) -> str:
+    """The settings that a recipe stands for; '' for what is none of these recipes."""
+    found = re.fullmatch(r"k(\d)(?::([0-9a-f]{8}))?(:images)?", recipe)
+    if found is None:
+        return ""
+    custom = f" (separators and size {found[2]})" if found[2] else ""
+    return f"knowledge_type {found[1]}{custom}{' with parse_image' if found[3] else ''}"
+
+
 def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
     """The form fields of an upload besides the file. A list travels as one JSON text."""
     fields = {"knowledge_type": str(slicing.knowledge_type), "req_id": f"kbsync-{upload_id}"}
@@ -108,6 +119,14 @@ def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
     if slicing.parse_image:
         fields["parse_image"] = "true"
     return fields
+
+
+def link_body(
+    knowledge_id: str, address: str, slicing: Slicing, callback: Mapping[str, object]
+) -> dict[str, object]:
+    """The JSON of `POST /document/upload_url` for one page; `callback`: the fields of one, or none."""
+    page = {"url": address, **reslice_body(slicing), **callback}
+    return {"knowledge_id": knowledge_id, "upload_detail": [page]}
 
 
 def reslice_body(slicing: Slicing) -> dict[str, object]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
+from kbsync.core.links import EXTENSIONS as LINKS
+from kbsync.core.links import LARGEST
 from kbsync.core.model import Limits
 from kbsync.errors import UsageError
 from kbsync.targets.http.remote import RemoteSettings
@@ -15,11 +17,17 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class ZhipuSettings(RemoteSettings):
-    """`base_url` ends in `/api`. With `auth` `jwt` a key that signs no tokens is a `UsageError`, too."""
+    """`base_url` ends in `/api`. `callback_url`: where the vendor calls, a secret; empty: nowhere. `reslice`
+    is `upload` or `in_place`.
+
+    With `auth` `jwt` a key that signs no tokens is a `UsageError`, too.
+    """
 
     knowledge_id: str
     max_bytes: int = 100_000_000
     auth: str = "key"
+    callback_url: str = field(default="", repr=False)
+    reslice: str = "upload"
 
     def __post_init__(self) -> None:
         RemoteSettings.__post_init__(self)  # super() knows another class where there are slots
@@ -31,20 +39,17 @@ class ZhipuSettings(RemoteSettings):
     @property
     def limits(self) -> Limits:
         """What the target takes."""
-        return Limits(
+        own = Limits(
             extensions=EXTENSIONS,
             max_bytes=self.max_bytes,
-            batch=1,
-            concurrency=self.concurrency,
+            max_bytes_by_extension=dict.fromkeys(LINKS, min(self.max_bytes, LARGEST)),
             list_lag=1.0,
-            reembed_tries=self.reembed_tries,
-            give_up=self.give_up,
-            poll_first=self.poll_first,
-            poll_longest=self.poll_longest,
             ahead=self.concurrency // 2 + 1,
+            links=LINKS,
             reembed_grace=self.grace,
-            unhurried=self.unhurried,
+            paid=True,
         )
+        return self.limited(own)
 
     @property
     def address(self) -> str:

@@ -17,6 +17,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query, Sources
+from kbsync.core.links import is_address
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
@@ -28,8 +29,9 @@ from kbsync.targets.zhipu.applications import ZhipuApplications
 from kbsync.targets.zhipu.bases import ZhipuBases
 from kbsync.targets.zhipu.codes import NotFound
 from kbsync.targets.zhipu.each import ask_each
-from kbsync.targets.zhipu.formats import recipe_of, slicing_of
+from kbsync.targets.zhipu.formats import described, recipe_of, slicing_of
 from kbsync.targets.zhipu.ids import created_of
+from kbsync.targets.zhipu.images import Illustrating
 from kbsync.targets.zhipu.keys import TOLERANCE, keys_of
 from kbsync.targets.zhipu.knowledge import Knowledge, is_gone
 from kbsync.targets.zhipu.meanings import SLOW
@@ -101,6 +103,7 @@ class ZhipuTarget:
         self._knowledge = Knowledge(settings, self._api)
         self._allowance = Allowance(self._api.capacity, self._steady, settings.command("retry"))
         self._uploading = Uploading(settings, self._api, self._knowledge, self._allowance)
+        self._illustrating = Illustrating(self._api, settings.concurrency)
         self._waiting = Waiting(self._api, self._knowledge, settings.concurrency)
         self._mending = Mending(self._api, self._knowledge, self._steady)
 
@@ -134,6 +137,11 @@ class ZhipuTarget:
         return answering.answer(question, application_id, streamed=streamed)
 
     @property
+    def clock_apart(self) -> float | None:
+        """Seconds by which the vendor's clock is ahead of ours, by its last answer."""
+        return self._client.clock_apart
+
+    @property
     def limits(self) -> Limits:
         """What it takes."""
         return self._settings.limits
@@ -141,6 +149,15 @@ class ZhipuTarget:
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """How `path` is sliced, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
         return slicing_of(path, settings).recipe
+
+    def describe(self, recipe: str) -> str:
+        """The settings that a recipe stands for."""
+        return described(recipe)
+
+    @property
+    def recuts(self) -> bool:
+        """A document that serves may be sliced anew where it lies."""
+        return self._settings.reslice == "in_place"
 
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
@@ -178,6 +195,10 @@ class ZhipuTarget:
         """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
         await self._mending.reembed(remote_id)
 
+    async def refresh(self, document: Outgoing) -> None:
+        """A page is fetched anew when it is vectorized again, as the vendor's page on that call says."""
+        await self._mending.reembed(document.replaces or "")
+
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
         """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
         await self._mending.reslice(remote_id, slicing_of(path, settings))
@@ -212,6 +233,10 @@ class ZhipuTarget:
         question = question_of(query)
         return chosen(hits_of(await self._found(question)), query) if question is not None else ()
 
+    async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
+        """The hits with the pictures that their passages name, as far as they come in time."""
+        return await self._illustrating.illustrated(hits)
+
     async def aclose(self) -> None:
         """Let go of the connections; repeatable."""
         await self._client.aclose()
@@ -242,6 +267,7 @@ class ZhipuTarget:
             created=self._skew.ours(created_of(row.id)),
             state=status_of(row).state,
             recipe=recipe_of(row),
+            addresses=tuple(text for text in (row.name, row.url) if is_address(text)),
         )
 
     async def _vouch_for(self, shown: int) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from kbsync.contract import Outgoing, PutOutcome
+from kbsync.core.links import is_link
 from kbsync.errors import NotOffered, Rejected, TargetError, Unsure
 from kbsync.targets.zhipu.allowance import Allowance
 from kbsync.targets.zhipu.api import Api
 from kbsync.targets.zhipu.codes import NotFound
 from kbsync.targets.zhipu.formats import EXTENSIONS, extension_of, slicing_of
 from kbsync.targets.zhipu.knowledge import Knowledge
+from kbsync.targets.zhipu.linking import Linking
 from kbsync.targets.zhipu.receipts import outcome_of
 from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.sizes import sized
@@ -20,10 +22,13 @@ class Uploading:
     def __init__(self, settings: ZhipuSettings, api: Api, knowledge: Knowledge, allowance: Allowance) -> None:
         self._settings, self._api = settings, api
         self._knowledge, self._allowance = knowledge, allowance
+        self._linking = Linking(api, knowledge, settings.command("retry"))
 
     async def put(self, document: Outgoing) -> PutOutcome:
         """One request, never repeated here."""
         try:
+            if is_link(document.path):
+                return await self._linking.put(document)
             self._check(document)
             await self._allowance.take(document.name, document.size)
             return await self._send(document)

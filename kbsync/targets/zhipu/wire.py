@@ -7,7 +7,7 @@ field that is read strictly is `embedding_stat` (see `states`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,10 @@ SUCCESS = "200"
 _LONGEST_NUMBER = 20
 _LARGEST_SCORE = 1e9  # neither NaN nor infinity is below it
 _LATEST_MS = 4_102_444_800_000  # the year 2100
+
+
+Images = Mapping[str, str]
+"""Addresses of pictures by the placeholders that stand for them in the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,17 +154,20 @@ def row_of(body: Any, remote_id: str) -> Row | None:
     return _row({**content, "id": remote_id})
 
 
-def receipt_of(body: Any) -> Receipt:
-    """The answer to an upload. Documents are told apart by id; a success without an id is none."""
+def receipt_of(body: Any, key: str = "fileName") -> Receipt:
+    """The answer to an upload. Documents are told apart by id; a success without an id is none.
+
+    `key`: what tells of each what was sent, the name of a file or the `url` of a page.
+    """
     content = data_of(body)
     content = content if isinstance(content, dict) else {}
     stored = {
-        remote_id: Stored(remote_id, text_of(item.get("fileName")))
+        remote_id: Stored(remote_id, text_of(item.get(key)))
         for item in objects_in(content.get("successInfos"))
         if (remote_id := id_of(item.get("documentId"))) is not None
     }
     failed = tuple(
-        Failure(text_of(item.get("failReason")), name=text_of(item.get("fileName")))
+        Failure(text_of(item.get("failReason")), name=text_of(item.get(key)))
         for item in objects_in(content.get("failedInfos"))
     )
     return Receipt(tuple(stored.values()), failed)
@@ -191,6 +198,22 @@ def found_of(body: Any) -> tuple[Found, ...]:
         for item in objects_in(data_of(body))
         if (text := text_of(item.get("text")))
     )
+
+
+def images_of(body: Any) -> Images:
+    """The pictures of `POST /document/slice/image_list/{id}`; empty where the answer has none."""
+    content = data_of(body)
+    return images_in(content.get("images") if isinstance(content, dict) else None)
+
+
+def images_in(listed: object) -> Images:
+    """Pictures wherever a list of them stands; what is no web address is left out."""
+    return {
+        placeholder: url
+        for item in objects_in(listed)
+        if (placeholder := text_of(item.get("text")))
+        and (url := text_of(item.get("cos_url"))).startswith(("https://", "http://"))
+    }
 
 
 def integer(value: object) -> int | None:

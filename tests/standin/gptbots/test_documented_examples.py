@@ -146,3 +146,13 @@ def test_switches_are_checked() -> None:
     for wrong in ({"nonsense": 1}, {"order": "up"}, {"most_files": -1}, {"vectorize": [2, 1]}, {"strict": 1}):
         with pytest.raises(ValueError, match=r"is|there"):
             Bot().app.set_behaviour(wrong)
+
+
+def test_somebody_else_deletes_by_id_or_name() -> None:
+    bot = Bot()
+    [first, _] = bot.add("a.txt", "b.txt")["doc"]
+    bot.app.put_foreign({"delete": first["doc_id"]})
+    bot.app.put_foreign({"delete": "b.txt"})
+    assert [one["deleted"] for one in bot.app.snapshot()["documents"]] == [True, True]
+    with pytest.raises(ValueError, match=r"b\.txt"):
+        bot.app.put_foreign({"delete": "b.txt"})

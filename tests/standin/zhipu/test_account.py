@@ -55,6 +55,8 @@ def test_the_snapshot_tells_the_truth(vendor: Vendor) -> None:
         "created_ms": int(START * 1000),
         "foreign": False,
         "deleted": False,
+        "address": "",
+        "visits": 0,
     }
     assert (second["id"], second["deleted"], second["size"]) == (gone, True, len("hello world"))
     json.dumps(vendor.app.snapshot())

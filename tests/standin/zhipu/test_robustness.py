@@ -36,6 +36,7 @@ PATHS = st.sampled_from(
         "/knowledge/{id}",
         "/knowledge/capacity",
         "/knowledge/retrieve",
+        "/document/slice/image_list/1",
     ]
 )
 OBJECTS = st.dictionaries(FIELD, VALUE, max_size=4)

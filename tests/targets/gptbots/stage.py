@@ -19,6 +19,9 @@ class GptbotsStage(ZhipuStage):
     def make_world(self, place: Path) -> GptbotsWorld:
         return GptbotsWorld(place, reembed_tries=1)
 
+    def recipes(self) -> dict[str, str]:
+        return {}
+
     def sent(self) -> list[tuple[str, str]]:
         journal = self.world.app.journal()
         return [(one["name"], one["sha256"]) for one in journal if one["effect"] in ("stored", "updated")]
@@ -31,3 +34,6 @@ class GptbotsStage(ZhipuStage):
             self.world.play(
                 "late-effect", op=op, match=f"*{self.kept.replace('/', '__')}*", args={"after": 5}
             )
+
+    def keep_deleted(self) -> None:
+        self.world.play("keeps-documents", op="delete")

@@ -128,6 +128,9 @@ async def test_another_kind_is_another_document_and_the_old_one_goes_last(world:
     world.plan = replace(world.plan, settings=lambda _: {"kind": "qa"}, fingerprint="qa")
     world.clock.now += 10
     await world.once()
+    assert world.documents() == [old] and world.statuses() == {"held": 1}
+    world.approve()
+    await world.once()
     [new] = world.documents()
     assert (old["kind"], new["kind"]) == ("spreadsheet", "qa")
     assert [one["effect"] for one in world.app.journal()] == ["stored", "stored", "deleted"]
@@ -137,6 +140,9 @@ async def test_another_way_of_cutting_is_an_update(world: GptbotsWorld) -> None:
     before = await mirrored(world, 2)
     world.plan = replace(world.plan, settings=lambda _: {"splitter": "\n"}, fingerprint="s")
     world.clock.now += 10
+    await world.once()
+    assert world.asked("update") == 0 and world.statuses() == {"held": 2}
+    world.approve()
     await world.once()
     assert ids_by_path(world) == before
     assert [one["rules"] for one in world.documents()] == [{"splitter": "\n"}] * 2

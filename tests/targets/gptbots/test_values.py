@@ -15,7 +15,7 @@ from kbsync.contract import Accepted, Outgoing
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots import marker
 from kbsync.targets.gptbots.codes import judge_for
-from kbsync.targets.gptbots.formats import Kind, cutting_of, kind_of_recipe
+from kbsync.targets.gptbots.formats import Kind, cutting_of, described, kind_of_recipe
 from kbsync.targets.gptbots.marker import Marker
 from kbsync.targets.gptbots.parcels import Item, packed, stream_of
 from kbsync.targets.gptbots.receipts import outcomes_of
@@ -47,20 +47,22 @@ def test_a_damaged_marker_leaves_the_path_and_anothers_address_is_none() -> None
 
 
 @pytest.mark.parametrize(
-    ("path", "settings", "recipe"),
+    ("path", "settings", "recipe", "told"),
     [
-        ("a.md", {}, "t600"),
-        ("a.PDF", {"chunk_token": 100, "header_row": 3}, "t100"),
-        ("a.csv", {}, "x600h1"),
-        ("a.csv", {"splitter": "\n"}, "x600h1"),
-        ("a.csv", {"kind": "qa", "header_row": 2}, "q600h2"),
-        ("a.md", {"kind": "qa"}, "t600"),
+        ("a.md", {}, "t600", "chunk_token 600"),
+        ("a.PDF", {"chunk_token": 100, "header_row": 3}, "t100", "chunk_token 100"),
+        ("a.csv", {}, "x600h1", "chunk_token 600, header_row 1"),
+        ("a.csv", {"splitter": "\n"}, "x600h1", "chunk_token 600, header_row 1"),
+        ("a.csv", {"kind": "qa", "header_row": 2}, "q600h2", "kind qa, chunk_token 600, header_row 2"),
+        ("a.md", {"kind": "qa"}, "t600", "chunk_token 600"),
+        ("a.md", {"splitter": "\n"}, "ts01ba4719", "splitter 01ba4719"),
     ],
 )
-def test_recipes(path: str, settings: dict[str, Any], recipe: str) -> None:
+def test_recipes(path: str, settings: dict[str, Any], recipe: str, told: str) -> None:
     cutting = cutting_of(path, settings)
     assert cutting.recipe == recipe
     assert kind_of_recipe(recipe) is cutting.kind
+    assert described(recipe) == told
     assert ("chunk_token" in cutting.fields) is not ("splitter" in cutting.fields)
 
 

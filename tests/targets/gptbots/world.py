@@ -62,9 +62,12 @@ class GptbotsWorld(RemoteWorld):
         """By the path in the marker that the vendor shows, under today's prefix."""
         found: dict[str, list[str]] = {}
         for one in self.documents():
-            path = unquote(urlsplit(one["source_url"]).path).removeprefix("/")
-            is_ours = one["source_url"].startswith(MARKER_BASE) and path.startswith(self.plan.prefix)
-            if is_ours and (one["serving"] or not searchable):
-                path = path.removeprefix(self.plan.prefix)
+            path = self._path_of(one)
+            if path is not None and (one["serving"] or not searchable):
                 found.setdefault(path, []).append(one["serving" if searchable else "sha256"])
         return found
+
+    def _path_of(self, document: dict[str, Any]) -> str | None:
+        path = unquote(urlsplit(document["source_url"]).path).removeprefix("/")
+        is_ours = document["source_url"].startswith(MARKER_BASE) and path.startswith(self.plan.prefix)
+        return path.removeprefix(self.plan.prefix) if is_ours else None

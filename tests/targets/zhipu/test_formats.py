@@ -11,6 +11,7 @@ from kbsync.errors import UsageError
 from kbsync.targets.zhipu.formats import (
     EXTENSIONS,
     LEGAL,
+    described,
     extension_of,
     media_type,
     recipe_of,
@@ -147,7 +148,9 @@ def test_limits_are_those_of_the_vendor_and_the_config() -> None:
     limits = target(
         Vendor(), max_bytes=5, concurrency=3, reembed_tries=1, poll_first=0.2, give_up=60.0
     ).limits
-    assert limits.extensions == {"txt", "doc", "pdf", "docx", "ppt", "pptx", "md", "xls", "xlsx", "csv"}
+    files = {"txt", "doc", "pdf", "docx", "ppt", "pptx", "md", "xls", "xlsx", "csv"}
+    assert limits.extensions - limits.links == files
+    assert limits.links == {"url", "webloc", "desktop"}
     assert (limits.batch, limits.marks, limits.list_lag, limits.embedded) == (1, False, 1.0, False)
     assert (limits.max_bytes, limits.concurrency, limits.reembed_tries, limits.give_up) == (5, 3, 1, 60.0)
     assert limits.reembed_grace == 2.0
@@ -171,3 +174,27 @@ def test_one_address_is_written_in_one_way(base_url: str, address: str) -> None:
 def test_an_impossible_port_is_an_error_of_the_config() -> None:
     with pytest.raises(UsageError, match="base_url"):
         target(Vendor(), base_url="https://host:99999/api")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ("k1", "knowledge_type 1"),
+        ("k6:images", "knowledge_type 6 with parse_image"),
+        ("k5:1f0c9a3b", "knowledge_type 5 (separators and size 1f0c9a3b)"),
+        ("k5:1f0c9a3b:images", "knowledge_type 5 (separators and size 1f0c9a3b) with parse_image"),
+        ("t600", ""),
+        ("", ""),
+    ],
+)
+def test_a_recipe_is_told_in_the_words_of_the_config(recipe: str, words: str) -> None:
+    assert described(recipe) == words
+
+
+def test_every_recipe_can_be_told() -> None:
+    asked = [
+        CUSTOM,
+        *({"knowledge_type": n, "parse_image": images} for n in LEGAL for images in (True, False)),
+    ]
+    recipes = {slicing_of(f"a.{extension}", one).recipe for extension in EXTENSIONS for one in asked}
+    assert len({described(recipe) for recipe in recipes} - {""}) == len(recipes)

@@ -112,6 +112,8 @@ def operation(request: httpx.Request) -> str:
             return "upload"
         case "POST", ["document", "embedding", _]:
             return "reembed"
+        case "POST", ["document", "slice", "image_list", _]:
+            return "images"
         case "GET", ["document"]:
             return "list"
         case "GET", ["document", _]:

@@ -1,0 +1,166 @@
+"""`kbsync ask`: how long after it arrived a piece of an answer is on the terminal, the first one above all.
+
+Usage: python benchmarks/ask.py [QUESTIONS]
+
+The stand-in and kbsync are processes of their own. Between them stands a relay that notes when it passes on
+an event; kbsync's stdout is a pseudo-terminal, then a pipe. The stand-in pauses between two events, so that
+each piece can be told from the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from statistics import median, quantiles
+from urllib.parse import urlsplit
+
+from zhipu_rig import Mirror, standin
+
+QUESTIONS = 15
+MOST_MS = 50.0
+EVERY = '{"kind": "stream", "op": "sse-invoke", "times": 0, "args": {"every": 0.1}}'
+TEXT = "The office opens at nine in the morning.\n"
+SETTLED = 2.1
+"""Seconds after which files are older than the settle time."""
+
+
+class Relay:
+    """Passes bytes on, both ways; `arrivals` are the moments at which events came."""
+
+    def __init__(self, url: str) -> None:
+        self.arrivals: list[float] = []
+        self._aim = urlsplit(url)
+        self._loop = asyncio.new_event_loop()
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._pass_on, "127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where to ask."""
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def close(self) -> None:
+        """Take no more."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, to_them = await asyncio.open_connection(self._aim.hostname, self._aim.port)
+        await asyncio.gather(_pump(reader, to_them, _ignore), _pump(theirs, writer, self._note))
+
+    def _note(self, content: bytes) -> None:
+        if b"event:" in content:
+            self.arrivals.append(time.perf_counter())
+
+
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[bytes], None]
+) -> None:
+    while content := await reader.read(65536):
+        note(content)
+        writer.write(content)
+    writer.close()
+
+
+def _ignore(_content: bytes) -> None:
+    pass
+
+
+@contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """A pseudo-terminal: the end to read and the end to write."""
+    ours, theirs = os.openpty()
+    try:
+        yield ours, theirs
+    finally:
+        os.close(ours)
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    """The same as a pipe."""
+    ours, theirs = os.pipe()
+    try:
+        yield ours, theirs
+    finally:
+        os.close(ours)
+
+
+def shown(command: list[str], ours: int, theirs: int) -> list[float]:
+    """The moments at which something came out of a process, until it ended."""
+    moments = list[float]()
+    process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    while _read(ours):
+        moments.append(time.perf_counter())
+    assert process.wait() == 0
+    return moments
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # a terminal whose other end is closed
+        return b""
+
+
+def measure(command: list[str], relay: Relay, count: int, *, is_terminal: bool) -> None:
+    """Print the milliseconds from arrival to sight, of the first piece and of the following ones."""
+    firsts, others = list[float](), list[float]()
+    for _ in range(count):
+        relay.arrivals.clear()
+        with terminal() if is_terminal else pipe() as (ours, theirs):
+            moments = shown(command, ours, theirs)
+        lags = [1000 * (seen - came) for came, seen in zip(relay.arrivals, moments, strict=False)]
+        assert len(lags) > 3, "the pieces did not come one by one"
+        firsts.append(lags[0])
+        others += lags[1:-1]
+    what = "terminal" if is_terminal else "pipe"
+    worst = quantiles(firsts, n=20)[-1]
+    print(
+        f"{what:9} first piece: p50 {median(firsts):5.1f} ms, p95 {worst:5.1f} ms (under {MOST_MS:.0f})",
+        end="",
+    )
+    print(f"; the others: p50 {median(others):4.1f} ms")
+
+
+def asking(place: Path, url: str) -> list[str]:
+    """A folder mirrored, an application made; the command that asks it."""
+    mirror = Mirror(place)
+    mirror.folder.mkdir()
+    (mirror.folder / "hours.md").write_text(TEXT)
+    mirror.aim(url, 4)
+    time.sleep(SETTLED)
+    mirror.state.mkdir()
+    mirror.once()
+    program = [sys.executable, "-m", "kbsync"]
+    aim = ["--config", str(mirror.config), "--state-dir", str(mirror.state)]
+    subprocess.run([*program, "kb", "app", "create", "office", *aim], check=True, capture_output=True)
+    return [*program, "ask", "when does the office open", *aim]
+
+
+def main() -> None:
+    """Ask again and again."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else QUESTIONS
+    with (
+        tempfile.TemporaryDirectory() as place,
+        standin("--fault", EVERY) as vendor,
+        closing(Relay(vendor.url)) as relay,
+    ):
+        command = asking(Path(place), relay.url)
+        print(f"load {os.getloadavg()[0]:.1f}; {count} questions each")
+        for is_terminal in (True, False):
+            measure(command, relay, count, is_terminal=is_terminal)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""First index through an embedding service that takes 20 ms for a request of 64 texts.
+
+Usage: python benchmarks/embedding.py [CHUNKS]
+
+The bound is what the service alone leaves: requests times 20 ms, `concurrency` at a time. Beside it stand,
+from the same run, a bare loop that sends as many texts through the same client and keeps nothing, and the
+same pass with a service that answers at once, which is the work of this machine alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from urllib.request import urlopen
+
+from first_index import WORDS
+
+from kbsync import daemon, logs
+from kbsync.config.loader import load
+from kbsync.installation import Installation
+from kbsync.targets.vectors.embedding import EmbeddingService
+from kbsync.targets.vectors.items import Item
+from kbsync.targets.vectors.settings import ServiceSettings
+
+CHUNKS = 10_000
+CHUNKS_A_FILE = 25
+BATCH, LATENCY, DIMENSIONS = 64, 0.02, 1024
+SPEEDS = (1, 2, 4)
+SETTLED = 2.1
+"""Seconds after which files are older than the settle time, as those in a folder of documents are."""
+
+CONFIG = """
+mirrors:
+  - name: docs
+    folder: {folder}
+    target:
+      type: local
+      embedding:
+        {{type: vllm, base_url: {url}, model: canned, dimensions: {dimensions}, concurrency: {concurrency}}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A canned service at `url`."""
+
+    url: str
+
+    def asked(self) -> tuple[int, int]:
+        """Requests and texts so far."""
+        with urlopen(f"{self.url}/requests") as answer:
+            told = json.load(answer)
+        return told["requests"], told["texts"]
+
+
+@contextmanager
+def canned(seconds: float) -> Iterator[Service]:
+    """One of its own, in a process of its own."""
+    command = [sys.executable, str(Path(__file__).with_name("canned.py")), str(DIMENSIONS), str(seconds)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield Service(f"http://127.0.0.1:{process.stdout.readline().strip()}")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def write_files(folder: Path, chunks: int) -> None:
+    """Markdown whose sections are a chunk each; no two alike."""
+    chance = Random(1)
+    for number in range(chunks // CHUNKS_A_FILE):
+        lines = [f"# Document {number}", ""]
+        for section in range(CHUNKS_A_FILE):
+            words = " ".join(chance.choice(WORDS) for _ in range(150))
+            lines += [f"## Section {section}", "", f"{words} {number}-{section}.", ""]
+        path = folder / f"part{number % 20}" / f"doc{number}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines))
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What a first pass took, in seconds, of the clock and of this process's CPU, and what it asked."""
+
+    seconds: float
+    cpu: float
+    requests: int
+    texts: int
+
+
+def first_pass(folder: Path, state: Path, latency: float, concurrency: int) -> Pass:
+    """A first pass with everything that makes it trustworthy."""
+    state.mkdir()
+    config = state.with_suffix(".yaml")
+    with canned(latency) as service:
+        told = {"folder": folder, "url": service.url, "dimensions": DIMENSIONS, "concurrency": concurrency}
+        config.write_text(CONFIG.format(**told))
+        installation = Installation(load(config, {}), state)
+        began, cpu = time.perf_counter(), time.process_time()
+        end = asyncio.run(daemon.once(installation))
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+        assert all(each.complete for each in end.ends.values())
+        return Pass(seconds, cpu, *service.asked())
+
+
+async def bare_loop(texts: int, concurrency: int) -> float:
+    """Seconds to send so many texts through the same client and drop the vectors."""
+    items = [Item(f"{number} " * 80) for number in range(texts)]
+    with canned(LATENCY) as service:
+        settings = ServiceSettings("vllm", service.url, model="canned", concurrency=concurrency)
+        client = EmbeddingService(settings)
+        began = time.perf_counter()
+        await client.embed(items)
+        seconds = time.perf_counter() - began
+        await client.aclose()
+    return seconds
+
+
+def main() -> None:
+    """Print what a pass takes, as multiples of what the service leaves."""
+    logging.disable()
+    logs.configure(style="json", level="error")
+    chunks = int(sys.argv[1]) if len(sys.argv) > 1 else CHUNKS
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "docs"
+        write_files(folder, chunks)
+        time.sleep(SETTLED)
+        first_pass(folder / "part0", Path(place) / "warm", 0.0, 4)  # imports are paid by nobody
+        alone = first_pass(folder, Path(place) / "alone", 0.0, 4)
+        print(f"load {os.getloadavg()[0]:.1f}; {alone.texts:,} chunks in {alone.requests} requests")
+        print(f"service answers at once    {alone.seconds:6.2f} s, {alone.cpu:5.2f} s of CPU")
+        for concurrency in SPEEDS:
+            bound = -(-alone.texts // BATCH) * LATENCY / concurrency
+            bare = asyncio.run(bare_loop(alone.texts, concurrency))
+            whole = first_pass(folder, Path(place) / f"at-{concurrency}", LATENCY, concurrency)
+            print(
+                f"{concurrency} at a time: bound {bound:5.2f} s   bare loop {bare / bound:5.2f} times it   "
+                f"first pass {whole.seconds / bound:5.2f} ({whole.seconds:.2f} s, {whole.cpu:.2f} s of CPU)"
+            )
+
+
+if __name__ == "__main__":
+    main()

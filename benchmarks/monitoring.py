@@ -1,0 +1,122 @@
+"""How long `/metrics` and `kbsync status` take with very many documents: `python benchmarks/monitoring.py`.
+
+The rows are made by SQL: `DOCUMENTS` files in directories of a thousand, nearly all of them ready, some in
+every other state. `/metrics` is asked of the listener's application, without a network; `status` is measured
+without the time the program needs to load, and as a process with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import apsw
+import httpx
+
+from kbsync.cli.choosing import choose
+from kbsync.cli.options import Choices
+from kbsync.cli.status import statuses
+from kbsync.config.model import Config, HttpConfig, MirrorConfig
+from kbsync.state.store import Store
+from kbsync.web.listening import Listening
+
+DOCUMENTS = int(os.environ.get("DOCUMENTS", "1000000"))
+ROUNDS = 30
+
+ROWS = """
+WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < :documents / 1000)
+INSERT INTO folder(mirror, parent, path, name) SELECT 1, NULL, 'd' || i, 'd' || i FROM n;
+"""
+FILES = """
+WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < :documents - 1)
+INSERT INTO entry(folder, name, size, mtime_ns, ctime_ns, ino, digest, choice, status, since)
+SELECT f.id, 'f' || (i % 1000) || '.md', 1000, i, i, i, randomblob(32), 0,
+  CASE i % 1000 WHEN 1 THEN 1 WHEN 2 THEN 2 WHEN 3 THEN 3 WHEN 4 THEN 4 WHEN 5 THEN 5 ELSE 0 END, 1.7e9 + i
+FROM n JOIN folder f ON f.mirror = 1 AND f.path = 'd' || (i / 1000);
+"""
+
+
+def fill(state: Path, folder: Path) -> None:
+    """The state of one mirror with `DOCUMENTS` files."""
+    store = Store(state)
+    store.submit(lambda tx: tx.mirrors.add("big", str(folder), "local")).result()
+    store.close()
+    database = apsw.Connection(str(state))
+    with database:
+        for script in (ROWS, FILES):
+            database.execute(script, {"documents": DOCUMENTS})
+    database.close()
+
+
+async def metrics(state: Path, folder: Path) -> list[float]:
+    """Seconds of each request."""
+    listening = Listening({}, state)
+    listening._outlook.mirrors = Config(mirrors=(MirrorConfig("big", folder),)).mirrors
+    door = listening._make_door(HttpConfig("127.0.0.1:1"))
+    seconds = []
+    transport = httpx.ASGITransport(door)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            answer = await client.get("/metrics")
+            seconds.append(time.perf_counter() - began)
+            assert f'state="ready"}} {DOCUMENTS * 995 // 1000}.0' in answer.text, answer.text
+    listening._view.close()
+    return seconds
+
+
+def status(config: Path) -> list[float]:
+    """Seconds of each process."""
+    seconds = []
+    for _ in range(ROUNDS // 3):
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "kbsync", "status", "--json", "--config", str(config)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def looking(config: Path) -> list[float]:
+    """Seconds that `status` takes once the program is loaded."""
+    installation = choose(Choices(config=config))
+    seconds = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        statuses(installation)
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def told(what: str, seconds: list[float]) -> None:
+    """Best, middle and worst, in milliseconds."""
+    best, middle, worst = (1000 * one for one in (min(seconds), statistics.median(seconds), max(seconds)))
+    print(f"{what:32} best {best:7.1f} ms, median {middle:7.1f} ms, worst {worst:7.1f} ms")
+
+
+def main() -> None:
+    """Print the figures."""
+    with tempfile.TemporaryDirectory(prefix="kbsync-monitoring-") as place:
+        root = Path(place)
+        folder, state = root / "docs", root / "state"
+        folder.mkdir()
+        state.mkdir(mode=0o700)
+        config = root / "kbsync.yaml"
+        config.write_text(f"state_dir: {state}\nmirrors: [{{name: big, folder: {folder}}}]\n")
+        fill(state / "state.db", folder)
+        print(f"{DOCUMENTS:,} documents, load {os.getloadavg()[0]:.1f}")
+        told("/metrics", asyncio.run(metrics(state / "state.db", folder)))
+        told("kbsync status, once loaded", looking(config))
+        told("kbsync status --json, a process", status(config))
+
+
+if __name__ == "__main__":
+    main()

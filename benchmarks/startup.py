@@ -1,0 +1,129 @@
+"""How soon commands answer: CPU of whole processes, and the work of `status` by the number of documents.
+
+python benchmarks/startup.py [DOCUMENTS …]
+
+Each process is run several times and its least CPU is told, with a bare `python -c pass` for comparison: on
+a busy machine the wall clock tells of its neighbours.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+
+from kbsync.cli.standing import standings
+from kbsync.config.model import folder_config
+from kbsync.installation import Installation
+from kbsync.state.store import Store
+
+TIMES = 9
+PER_FOLDER = 100
+
+
+def least(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of CPU (children included) and of wall time, the least of each."""
+    found = []
+    for _ in range(TIMES):
+        before, began = spent(), time.perf_counter()
+        work()
+        found.append((spent() - before, time.perf_counter() - began))
+    cpu, wall = (min(column) for column in zip(*found, strict=True))
+    return cpu, wall
+
+
+def spent() -> float:
+    """Seconds of CPU of this process and the children it waited for."""
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def run(*words: str) -> None:
+    """A process of its own."""
+    subprocess.run(
+        [sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+    )
+
+
+def processes(root: Path) -> None:
+    """A line for each command line."""
+    config = root / "config.yaml"
+    config.write_text(f"state_dir: {root / 'state'}\nmirrors: [{{name: docs, folder: {root / 'docs'}}}]\n")
+    rows = {
+        "python -c pass": ("-c", "pass"),
+        "kbsync --version": ("-m", "kbsync", "--version"),
+        "kbsync --help": ("-m", "kbsync", "--help"),
+        "kbsync status --folder": ("-m", "kbsync", "status", "--folder", str(root / "docs")),
+        "kbsync status --config": ("-m", "kbsync", "status", "--config", str(config)),
+    }
+    bare = 0.0
+    for name, words in rows.items():
+        cpu, wall = least(lambda words=words: run(*words))  # type: ignore[misc]
+        bare = bare or cpu
+        print(f"{name:24}  {1e3 * cpu:5.0f} ms CPU  {1e3 * wall:5.0f} ms wall  {cpu / bare:4.1f} x python")
+
+
+def fill(file: Path, root: Path, documents: int) -> None:
+    """A state with so many documents: one in a thousand failed, one in a thousand waits."""
+    Store(file).close()
+    with closing(apsw.Connection(str(file))) as db, db:
+        db.execute("INSERT INTO binding(id, target, address, base, prefix) VALUES(1, 'local', '', 'x', '')")
+        db.execute(
+            "INSERT INTO mirror(id, name, folder, target, binding, last_pass)"
+            " VALUES(1, 'docs', ?, 'local', 1, ?)",
+            (str(root), time.time()),
+        )
+        folders = documents // PER_FOLDER
+        db.executemany(
+            "INSERT INTO folder(id, mirror, path, name) VALUES(?, 1, ?, ?)",
+            ((n + 1, f"f{n}", f"f{n}") for n in range(folders)),
+        )
+        db.executemany(
+            "INSERT INTO entry(folder, name, size, mtime_ns, ctime_ns, ino, choice, status, since)"
+            " VALUES(?, ?, 1000, 0, 0, ?, 0, ?, ?)",
+            ((n // PER_FOLDER + 1, f"{n}.md", n, _status(n), time.time()) for n in range(documents)),
+        )
+        db.execute(f"INSERT INTO serving VALUES(1, 1, {documents})")
+
+
+def _status(number: int) -> int:
+    return {0: 3, 1: 1}.get(number % 1000, 0)
+
+
+def looks(root: Path, documents: int) -> float:
+    """Seconds of CPU of one look at such a state."""
+    state = root / str(documents)
+    state.mkdir(mode=0o700)
+    fill(state / "state.db", root / "docs", documents)
+    installation = Installation(folder_config(root / "docs"), state)
+    cpu, wall = least(lambda: standings(installation))
+    [stand] = standings(installation)
+    counts = stand.status.documents
+    assert counts.ready + counts.failed + counts.indexing == documents
+    print(f"status of {documents:9,} documents  {1e3 * cpu:5.1f} ms CPU  {1e3 * wall:5.1f} ms wall", end="")
+    return cpu
+
+
+def main() -> None:
+    """Run with the sizes of the command line."""
+    sizes = [int(word) for word in sys.argv[1:]] or [10_000, 1_000_000]
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        (root / "docs").mkdir()
+        processes(root)
+        first = None
+        for documents in sizes:
+            spent = looks(root, documents)
+            first = first or spent
+            print(f"  {spent / max(first, 1e-9):4.1f} x the first")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What is in a folder, by the rules of its mirror: what would be mirrored, what is left out and why."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kbsync.cli.paper import counted
+from kbsync.core.defaults import IGNORE_FILE
+from kbsync.core.model import Choice, Kind, Limits
+from kbsync.core.printable import printable
+from kbsync.core.select import Rules
+from kbsync.core.sizes import sized
+
+SECONDS = 5.0
+"""A look at a folder that somebody waits for."""
+
+KINDS_NAMED, REASONS_NAMED = 8, 5
+
+
+@dataclass(slots=True)
+class Census:
+    """`files`, `bytes`: what would be mirrored, by extension. `left_out`: by reason, `first`: one of each."""
+
+    files: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    is_whole: bool = True
+
+    def take(self, path: str, size: int) -> None:
+        """One that is mirrored."""
+        kind = _kind(path)
+        self.files[kind] += 1
+        self.bytes[kind] += size
+
+    def leave_out(self, path: str, reason: str) -> None:
+        """One that is not."""
+        self.left_out[reason] += 1
+        self.first.setdefault(reason, path)
+
+
+def _kind(path: str) -> str:
+    name = path.rpartition("/")[2]
+    stem, dot, extension = name.rpartition(".")
+    return extension.lower() if stem and dot else name
+
+
+def take_census(folder: Path, limits: Limits, seconds: float = SECONDS) -> Census:
+    """Count what a mirror of `folder` would take by default. Raises OSError where it cannot be listed."""
+    census, until = Census(), time.monotonic() + seconds
+    left = [("", Rules(None, (), limits))]
+    os.scandir(folder).close()
+    while left:
+        if time.monotonic() > until:
+            census.is_whole = False
+            break
+        below, rules = left.pop()
+        left += _counted(census, folder, below, rules)
+    return census
+
+
+def _counted(census: Census, root: Path, below: str, rules: Rules) -> Iterator[tuple[str, Rules]]:
+    try:
+        with os.scandir(root / below) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+        rules = _narrowed(rules, root, below)
+    except (OSError, ValueError) as error:
+        census.leave_out(f"{below}/", getattr(error, "strerror", "") or str(error))
+        return
+    for entry in listed:
+        path = f"{below}/{entry.name}" if below else entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if rules.enters(path).choice is Choice.SELECTED:
+                yield path, rules
+            else:
+                census.leave_out(f"{path}/", "folders that are left out")
+        else:
+            _judge(census, rules, path, entry)
+
+
+def _narrowed(rules: Rules, root: Path, below: str) -> Rules:
+    ignored = root / below / IGNORE_FILE
+    return rules.below(below, ignored.read_text("utf-8", "replace")) if ignored.is_file() else rules
+
+
+def _judge(census: Census, rules: Rules, path: str, entry: os.DirEntry[str]) -> None:
+    is_file = entry.is_file(follow_symlinks=False)
+    other = Kind.SYMLINK if entry.is_symlink() else Kind.SPECIAL
+    size = entry.stat(follow_symlinks=False).st_size
+    verdict = rules.verdict(path, size, Kind.FILE if is_file else other)
+    if verdict.choice is Choice.SELECTED:
+        census.take(path, size)
+    else:
+        census.leave_out(path, verdict.reason)
+
+
+def told(name: str, census: Census, *, is_paid: bool) -> Iterator[str]:
+    """For a person: totals, extensions, what is left out, and what is known of the cost."""
+    so_far = "" if census.is_whole else " so far; it is larger than a quick look"
+    files, size = census.files.total(), sized(census.bytes.total())
+    yield f"{name}: {counted(files, 'document')}, {size} to mirror{so_far}"
+    yield from _kinds(census)
+    for reason, number in census.left_out.most_common(REASONS_NAMED):
+        yield printable(f"  left out: {number:,} ({reason}), such as {census.first[reason]}")
+    if is_paid and files:
+        yield f"  cost: that of {counted(files, 'document')} of {size} by the service's price list"
+
+
+def _kinds(census: Census) -> Iterator[str]:
+    named = census.files.most_common(KINDS_NAMED)
+    width = max((len(kind) for kind, _ in named), default=0)
+    for kind, number in named:
+        yield printable(f"  {kind:{width}}  {number:>7,}  {sized(census.bytes[kind]):>7}")
+    others = len(census.files) - len(named)
+    if others > 0:
+        yield f"  … and {counted(others, 'other kind')}"

@@ -1,0 +1,1 @@
+"""What `kbsync doctor` looks at: each check by itself, bounded in time."""

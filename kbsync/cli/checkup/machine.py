@@ -1,0 +1,81 @@
+"""What every mirror stands on: versions, disk, limits of the kernel, what systemd gives."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+
+from kbsync import __version__
+from kbsync.cli.checkup.finding import Finding, warning, wrong
+from kbsync.cli.exits import Code
+from kbsync.core.sizes import sized
+
+LIBRARIES = ("apsw", "click", "httpx", "kreuzberg", "numpy", "pydantic", "tokenizers", "uvicorn", "watchdog")
+LITTLE_SPACE, NO_SPACE = 500_000_000, 20_000_000
+FEW_INODES, NO_INODES = 5_000, 50
+
+
+def versions() -> Iterator[Finding]:
+    """This program, Python, SQLite and the libraries that matter."""
+    import apsw
+
+    yield Finding(
+        "versions",
+        f"kbsync {__version__}, Python {platform.python_version()}, SQLite {apsw.sqlitelibversion()}, "
+        f"{platform.system()} {platform.release()}",
+    )
+    found = {name: _version(name) for name in LIBRARIES}
+    missing = [name for name, version in found.items() if version is None]
+    if missing:
+        cure = f"pip install {' '.join(missing)}"
+        yield wrong("libraries", f"not installed: {', '.join(missing)}", cure, Code.USAGE)
+    else:
+        yield Finding("libraries", ", ".join(f"{name} {version}" for name, version in found.items()))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def disk(place: Path) -> Iterator[Finding]:
+    """Space and inodes where the state lies, or is to lie."""
+    there = next(each for each in (place, *place.parents) if each.exists())
+    stat = os.statvfs(there)
+    free, inodes = stat.f_bavail * stat.f_frsize, stat.f_favail
+    detail = f"{sized(free)} free at {place}"
+    cure = f"df -h {there}"
+    if free < NO_SPACE:
+        yield wrong("disk", f"only {detail}", cure, Code.PASSING)
+    else:
+        yield warning("disk", f"only {detail}", cure) if free < LITTLE_SPACE else Finding("disk", detail)
+    if stat.f_files == 0:  # btrfs and the like have as many as there is space for
+        return
+    detail, cure = f"{inodes:,} inodes free at {place}", f"df -i {there}"
+    if inodes < NO_INODES:
+        yield wrong("inodes", f"only {detail}", cure, Code.PASSING)
+    else:
+        yield warning("inodes", f"only {detail}", cure) if inodes < FEW_INODES else Finding("inodes", detail)
+
+
+def credentials(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What systemd hands over (`LoadCredential=`), by name; nothing where it hands over nothing."""
+    place = environ.get("CREDENTIALS_DIRECTORY")
+    if place is None:
+        yield Finding("credentials", "not started by systemd with LoadCredential=")
+        return
+    unreadable = [name for name in _names(place) if not os.access(f"{place}/{name}", os.R_OK)]
+    if unreadable:
+        cure = "systemctl --user daemon-reload" if "/user/" in place else "sudo systemctl daemon-reload"
+        yield wrong("credentials", f"cannot be read: {', '.join(unreadable)}", cure, Code.USAGE)
+    else:
+        yield Finding("credentials", f"{place}: {', '.join(_names(place)) or 'none'}")
+
+
+def _names(place: str) -> list[str]:
+    return sorted(os.listdir(place))

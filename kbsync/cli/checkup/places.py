@@ -1,0 +1,242 @@
+"""The places a config names: itself, the state, the folders, the address to listen on."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.cli.checkup.finding import Finding, warning, wrong
+from kbsync.cli.exits import Code
+from kbsync.cli.paper import counted
+from kbsync.config.model import MirrorConfig
+from kbsync.core.printable import printable, shell_word
+from kbsync.installation import Installation
+
+WALK_SECONDS = 4.0
+NAMED = 3
+
+
+def config(installation: Installation) -> Iterator[Finding]:
+    """It could be read; and who else may read it."""
+    path = installation.config.path
+    if path is None:
+        yield Finding("config", f"none; --folder {installation.config.mirrors[0].folder}")
+        return
+    yield Finding("config", str(path))
+    yield from (_too_open(file) for file in (path, *_secret_files(path)) if _is_open(file))
+
+
+def _is_open(file: Path) -> bool:
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return False
+    return bool(mode & (stat.S_IROTH | stat.S_IWOTH)) and _may_hold_secrets(file)
+
+
+def _may_hold_secrets(file: Path) -> bool:
+    """A key written out, in a config; any other file was named because it holds one."""
+    import re
+
+    if file.suffix not in (".yaml", ".yml"):
+        return True
+    keys = re.findall(
+        r"(?m)^[^#\n]*\b(?:api_key|token|proxy|url)\s*:\s*(\S+)", file.read_text("utf-8", "replace")
+    )
+    return any(not key.strip("\"'").startswith("${") for key in keys)
+
+
+def _too_open(file: Path) -> Finding:
+    cure = f"chmod o-rwx {shell_word(str(file))}"
+    return warning("config", f"every user may read {file}, which may hold a secret", cure)
+
+
+def _secret_files(config_file: Path) -> Iterator[Path]:
+    """Files that settings ending in `_file` name, but for certificates, which are no secret."""
+    import yaml
+
+    def walk(value: object) -> Iterator[Path]:
+        if isinstance(value, dict):
+            for key, each in value.items():
+                if str(key).endswith("_file") and key != "ca_file" and isinstance(each, str):
+                    yield config_file.parent / os.path.expanduser(each)  # noqa: PTH111 (as configs are read)
+                else:
+                    yield from walk(each)
+        elif isinstance(value, list):
+            for each in value:
+                yield from walk(each)
+
+    yield from walk(yaml.safe_load(config_file.read_bytes()))
+
+
+def state(installation: Installation) -> Iterator[Finding]:
+    """The state directory can be used, and what is in it is sound as far as a look tells."""
+    from kbsync.cli.choosing import look_at
+    from kbsync.config.places import check_state_dir
+    from kbsync.state import lock
+
+    place = installation.state_dir
+    check_state_dir(place, [mirror.folder for mirror in installation.config.mirrors], create=False)
+    if not place.exists():
+        yield _to_be_made(place)
+        return
+    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+        cure = f"sudo chown -R {user()} {shell_word(str(place))}"
+        yield wrong("state", f"{place} cannot be written by {user()}", cure, Code.USAGE)
+        return
+    if place.stat().st_mode & 0o077:
+        cure = f"chmod go-rwx {shell_word(str(place))}"
+        yield warning("state", f"other users may look into {place}", cure)
+    found = look_at(installation)
+    if found is not None:
+        found.close()
+    running = "; a kbsync works on it now" if lock.is_held(place) else ""
+    yield Finding("state", f"{place}{running}" if found else f"{place}, nothing mirrored yet{running}")
+
+
+def _to_be_made(place: Path) -> Finding:
+    above = next(each for each in place.parents if each.exists())
+    if os.access(above, os.W_OK | os.X_OK):
+        return Finding("state", f"{place}, made by the first pass")
+    cure = f"sudo install -d -m 700 -o {user()} {shell_word(str(place))}"
+    return wrong("state", f"{place} cannot be made by {user()}", cure, Code.USAGE)
+
+
+def user() -> str:
+    """Who runs this."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+@dataclass(slots=True)
+class Walked:
+    """What is in a folder. `is_whole`: all of it was looked at in time."""
+
+    folders: int = 1
+    files: int = 0
+    shut: int = 0
+    first_shut: str = ""
+    is_whole: bool = True
+
+    def count_shut(self, path: str) -> None:
+        """One that cannot be read."""
+        self.shut += 1
+        self.first_shut = self.first_shut or path
+
+
+def walk(folder: Path, seconds: float = WALK_SECONDS) -> Walked:
+    """Count what is in `folder`; symlinks are not followed. Raises OSError where itself cannot be listed."""
+    walked, left = Walked(), [str(folder)]
+    until = time.monotonic() + seconds
+    while left:
+        if time.monotonic() > until:
+            walked.is_whole = False
+            break
+        place = left.pop()
+        try:
+            with os.scandir(place) as entries:
+                left += _counted(walked, entries)
+        except OSError:
+            if place == str(folder):
+                raise
+            walked.count_shut(place)
+    return walked
+
+
+def _counted(walked: Walked, entries: Iterator[os.DirEntry[str]]) -> Iterator[str]:
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            walked.folders += 1
+            yield entry.path
+        elif entry.is_file(follow_symlinks=False):
+            walked.files += 1
+            if not os.access(entry.path, os.R_OK):
+                walked.count_shut(entry.path)
+
+
+def folder(mirror: MirrorConfig) -> Iterator[Finding]:
+    """It is there, and can be read by whoever runs this."""
+    subject, place = f"{mirror.name}: folder", shell_word(str(mirror.folder))
+    try:
+        walked = walk(mirror.folder)
+    except FileNotFoundError:
+        cure = "mount it, or correct folder: in the config"
+        yield wrong(subject, f"{mirror.folder} is not there", cure, Code.PERSON)
+        return
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        yield wrong(subject, f"{mirror.folder} cannot be listed: {why}", _let_read(place), Code.PERSON)
+        return
+    more = "" if walked.is_whole else " at least"
+    if walked.shut:
+        detail = f"{walked.shut:,}{more} of it cannot be read by {user()}, first {walked.first_shut}"
+        yield wrong(subject, detail, _let_read(place), Code.FAILED)
+        return
+    content = f"{counted(walked.files, 'file')} in {counted(walked.folders, 'folder')}"
+    yield Finding(subject, f"{mirror.folder}: {content}{more}")
+
+
+def _let_read(place: str) -> str:
+    return f"sudo setfacl --recursive --modify u:{user()}:rX {place}"
+
+
+def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[Finding]:
+    """The kernel's limits suffice for all folders together."""
+    from kbsync.config.mounts import network_file_system
+    from kbsync.source.inotify import cure, read_limits, roomy
+
+    watched = [mirror for mirror in mirrors if mirror.observer != "polling" and mirror.folder.is_dir()]
+    for mirror in list(watched):
+        kind = network_file_system(mirror.folder)
+        if kind is not None and mirror.observer == "auto":
+            watched.remove(mirror)
+            yield Finding("inotify", f"{mirror.folder} is on {kind}, which tells of no changes; it is polled")
+    limits, needed = read_limits(), sum(walk(mirror.folder).folders for mirror in watched)
+    if limits.watches is None:
+        yield warning("inotify", "its limits cannot be read; folders may be polled")
+    elif needed * 1.2 >= limits.watches:
+        detail = f"{limits.watches:,} watches are allowed and {needed:,} folders need one; some may be polled"
+        yield warning("inotify", detail, cure("max_user_watches", roomy(needed)))
+    else:
+        yield Finding("inotify", f"{needed:,} of {limits.watches:,} watches needed")
+    if limits.instances is not None and limits.instances < max(16, 2 * len(watched)):
+        detail = f"only {limits.instances} instances are allowed to all programs of a user"
+        yield warning("inotify", detail, cure("max_user_instances", max(1024, 2 * limits.instances)))
+
+
+def listener(installation: Installation) -> Iterator[Finding]:
+    """The address can be listened on, or this installation's daemon does."""
+    from kbsync.state import lock
+    from kbsync.web.places import bound
+
+    http = installation.config.http
+    if http is None:
+        yield Finding("listener", "none asked for")
+    elif lock.is_held(installation.state_dir):
+        yield from _answers(http.host, http.port)
+    else:
+        for socket in bound(http.host, http.port):
+            socket.close()
+        yield Finding("listener", f"{http.listen} is free")
+
+
+def _answers(host: str, port: int) -> Iterator[Finding]:
+    import socket
+
+    shown = printable(f"{host}:{port}")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not listened on)
+    try:
+        socket.create_connection((host, port), timeout=2.0).close()
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        cure = "restart the daemon that holds the state"
+        yield warning("listener", f"kbsync runs and does not listen on {shown} ({why})", cure)
+    else:
+        yield Finding("listener", f"{shown} answers")

@@ -1,0 +1,192 @@
+"""The services behind a mirror: the way there, the clock, and what the target tells of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from kbsync.cli.checkup.finding import Finding, Grade, troubled, warning, wrong
+from kbsync.cli.exits import Code
+from kbsync.cli.paper import counted
+from kbsync.config.model import LocalTargetConfig, MirrorConfig
+from kbsync.contract import Base, ManagesBases, Target, TellsTime
+from kbsync.core.sizes import sized
+from kbsync.errors import Halted, Rejected, TargetError
+from kbsync.installation import Installation
+
+if TYPE_CHECKING:
+    from kbsync.targets.http import Endpoint
+
+CLOCK_APART = 60.0
+"""Seconds from which on clocks are told to differ; signed keys bear a few minutes."""
+
+ANSWER_WITHIN = 6.0
+CERTIFICATE_DAYS = 14
+NEARLY_FULL = 0.95
+
+
+def services(mirror: MirrorConfig) -> list[Endpoint]:
+    """Where the mirror's requests go; empty for one that needs no network."""
+    from kbsync.targets.http import Endpoint
+
+    target = mirror.target
+    if not isinstance(target, LocalTargetConfig):
+        proxy = target.proxy.reveal() if target.proxy else None
+        return [Endpoint(target.base_url, ca_file=target.ca_file, proxy=proxy)]
+    addresses = (target.embedding.base_url, target.rerank.base_url)
+    return [Endpoint(address) for address in dict.fromkeys(addresses) if address]
+
+
+def service(installation: Installation, mirror: MirrorConfig) -> Iterator[Finding]:
+    """The way to each service, then the knowledge base; what cannot be reached is asked nothing."""
+    for endpoint in services(mirror):
+        found = list(_way(mirror, endpoint))
+        yield from found
+        if any(one.grade is Grade.WRONG for one in found):
+            return
+    yield from _told(installation, mirror)
+
+
+def _way(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[Finding]:
+    from kbsync.targets.http import wire
+
+    trust = wire.trusted(endpoint)
+    proxy = wire.proxy_host(endpoint, trust)
+    url = wire.origin(endpoint)
+    host, _, port = proxy.rpartition(":") if ":" in proxy else (proxy or url.host, "", "")
+    named = _named(mirror, host or proxy, int(port) if port.isdecimal() else url.port)
+    yield named
+    if named.grade is not Grade.WRONG and not proxy:  # behind a proxy the target itself has to try
+        yield from _reached(endpoint, trust, mirror)
+
+
+def _named(mirror: MirrorConfig, host: str, port: int | None) -> Finding:
+    subject = f"{mirror.name}: DNS"
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port or 443, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        return wrong(subject, f"{host} has no address ({why.lower()})", f"getent ahosts {host}", Code.PASSING)
+    addresses = sorted({str(address[0]) for *_, address in found})
+    return Finding(subject, f"{host} is {', '.join(addresses[:3])}")
+
+
+def _reached(endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig) -> Iterator[Finding]:
+    """A connection, and who answers it: no request, which would have to be one the service knows."""
+    from kbsync.targets.http import wire
+
+    url, is_secure = wire.origin(endpoint), endpoint.base_url.startswith("https:")
+    subject = f"{mirror.name}: {'TLS' if is_secure else 'connection'}"
+    address = (url.host, url.port or (443 if is_secure else 80))
+    try:
+        with socket.create_connection(address, ANSWER_WITHIN) as plain:
+            if is_secure:
+                with trust.wrap_socket(plain, server_hostname=url.host) as secured:
+                    yield _proven(subject, endpoint, secured)
+            else:
+                yield Finding(subject, f"{endpoint.base_url} answers")
+    except OSError as error:
+        yield _unreached(subject, endpoint, error)
+
+
+def _proven(subject: str, endpoint: Endpoint, secured: ssl.SSLSocket) -> Finding:
+    certificate = secured.getpeercert() or {}
+    days = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400
+    detail = f"{endpoint.base_url} answers with {secured.version()}"
+    if days < CERTIFICATE_DAYS:
+        return warning(subject, f"{detail}; its certificate ends in {days:.0f} days", "tell whoever runs it")
+    return Finding(subject, detail)
+
+
+def _unreached(subject: str, endpoint: Endpoint, error: OSError) -> Finding:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        cure = "name the authority with ca_file: in the config, or correct base_url"
+        detail = f"the certificate of {endpoint.base_url} is not trusted ({error.verify_message})"
+        return wrong(subject, detail, cure, Code.PASSING)
+    why = (error.strerror or str(error) or f"no answer within {ANSWER_WITHIN:g} s").lower()
+    cure = f"curl -sSI {endpoint.base_url}"
+    return wrong(subject, f"{endpoint.base_url} cannot be reached ({why})", cure, Code.PASSING)
+
+
+def _clock(mirror: MirrorConfig, target: object) -> Iterator[Finding]:
+    """By the service's own `Date`."""
+    if not isinstance(target, TellsTime) or target.clock_apart is None:
+        return
+    subject, apart = f"{mirror.name}: clock", target.clock_apart
+    if abs(apart) <= CLOCK_APART:
+        yield Finding(subject, "agrees with the service's")
+        return
+    side = "behind" if apart > 0 else "ahead of"
+    detail = f"this machine is {abs(apart):,.0f} s {side} the service, which may refuse signed keys"
+    yield warning(subject, detail, "sudo timedatectl set-ntp true")
+
+
+def _told(installation: Installation, mirror: MirrorConfig) -> Iterator[Finding]:
+    """In the target's own words."""
+
+    async def look() -> list[Finding]:
+        target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
+        async with aclosing(target):
+            found = [finding async for finding in _looked_at(mirror, target)]
+            return [*found, *_clock(mirror, target)]
+
+    try:
+        yield from asyncio.run(look())
+    except Exception as error:
+        yield troubled(f"{mirror.name}: knowledge base", error)
+
+
+async def _looked_at(mirror: MirrorConfig, target: Target) -> AsyncIterator[Finding]:
+    subject, is_remote = f"{mirror.name}: knowledge base", not target.limits.embedded
+    try:
+        base = await target.base()
+    except Halted as error:
+        if is_remote and error.halt != "credentials":
+            yield Finding(f"{mirror.name}: key", "taken")
+        what = "key" if error.halt == "credentials" else "knowledge base"
+        yield wrong(f"{mirror.name}: {what}", error.reason, error.cure, Code.PERSON)
+        return
+    except TargetError as error:
+        yield troubled(subject, error)
+        return
+    if is_remote:
+        yield Finding(f"{mirror.name}: key", "taken")
+    yield Finding(subject, _described(mirror, base))
+    if isinstance(target, ManagesBases):
+        async for finding in _room(mirror, target):
+            yield finding
+
+
+def _described(mirror: MirrorConfig, base: Base) -> str:
+    known = (f"{mirror.target.type} {base.id}".strip(), _counted(base.documents))
+    return ", ".join(filter(None, known))
+
+
+def _counted(documents: int | None) -> str:
+    return "" if documents is None else counted(documents, "document")
+
+
+async def _room(mirror: MirrorConfig, target: ManagesBases) -> AsyncIterator[Finding]:
+    """Where the service tells: some do not."""
+    try:
+        room = await target.bases.room()
+    except Rejected:
+        return
+    except TargetError as error:
+        yield troubled(f"{mirror.name}: quota", error)
+        return
+    if room is None:
+        return
+    subject, detail = f"{mirror.name}: quota", f"{sized(room.used)} of {sized(room.total)} used"
+    cure = "delete documents there, or get more space"
+    if room.used >= room.total:
+        yield wrong(subject, f"{detail}: full", cure, Code.PERSON)
+    elif room.used > NEARLY_FULL * room.total:
+        yield warning(subject, detail, cure)
+    else:
+        yield Finding(subject, detail)

@@ -1,0 +1,193 @@
+"""`kbsync search -i`: results as you type, on targets that stay open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import termios
+import tty
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from kbsync.cli.exits import code_of, sentence_of
+from kbsync.cli.finding import Found, Search, searching
+from kbsync.cli.hits import INDENT, excerpt, trail_of
+from kbsync.cli.paper import Paper, cells
+from kbsync.cli.screen import second_screen
+from kbsync.cli.typing_line import Key, Keyboard, Line
+from kbsync.config.model import LocalTargetConfig, MirrorConfig
+from kbsync.contract import Query
+from kbsync.core.printable import printable
+from kbsync.errors import UsageError
+from kbsync.installation import Installation
+
+PAUSE, PAUSE_AT_SERVICES = 0.08, 0.5
+"""Seconds without a key before a search: nobody wants the results for half a word, or to pay for them."""
+
+ESCAPE_WITHIN = 0.05
+"""Seconds within which the rest of a key's sequence comes."""
+
+HELP = "enter opens · ↑ ↓ choose · esc ends"
+
+Draw = Callable[[Sequence[str]], None]
+
+
+def live(installation: Installation, query: Query) -> tuple[list[Path], Path | None]:
+    """What was found last, and what was chosen. Raises `UsageError` without a terminal."""
+    if not (sys.stdin.isatty() and Paper().moves):
+        raise UsageError("search -i needs a terminal; leave -i out, or add --json for a program")
+    return asyncio.run(_live(installation, query))
+
+
+async def _live(installation: Installation, query: Query) -> tuple[list[Path], Path | None]:
+    async with searching(installation) as search:
+        with _keys_at_once(sys.stdin.fileno()) as keyboard, second_screen() as screen:
+            pause = PAUSE_AT_SERVICES if any(map(_asks_a_service, installation.mirrors)) else PAUSE
+            session = Session(search, query, screen.show, pause)
+            chosen = await _keep(session, keyboard)
+            return [found.absolute for found in session.found], chosen
+
+
+def _asks_a_service(mirror: MirrorConfig) -> bool:
+    target = mirror.target
+    return not isinstance(target, LocalTargetConfig) or target.embedding.base_url is not None
+
+
+@contextlib.contextmanager
+def _keys_at_once(descriptor: int) -> Iterator[int]:
+    """Keys come as they are pressed, unseen; Ctrl-C stays what it is."""
+    before = termios.tcgetattr(descriptor)
+    try:
+        tty.setcbreak(descriptor)
+        yield descriptor
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+async def _keep(session: Session, descriptor: int) -> Path | None:
+    """Until a key ends it."""
+    loop, pressed = asyncio.get_running_loop(), asyncio.Queue[bytes]()
+    loop.add_reader(descriptor, lambda: pressed.put_nowait(_read(descriptor)))
+    loop.add_signal_handler(signal.SIGWINCH, session.draw)
+    working = asyncio.create_task(session.keep_searching())
+    try:
+        return await _typed(session, pressed)
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        loop.remove_signal_handler(signal.SIGWINCH)
+        loop.remove_reader(descriptor)
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 1024)
+    except OSError:
+        return b""  # the terminal is gone
+
+
+async def _typed(session: Session, pressed: asyncio.Queue[bytes]) -> Path | None:
+    keyboard = Keyboard()
+    session.draw()
+    while True:
+        try:
+            async with asyncio.timeout(ESCAPE_WITHIN if keyboard.is_amid else None):
+                sent = await pressed.get()
+            keys: list[Key | str] = [Key.END] if not sent else list(keyboard.keys(sent))
+        except TimeoutError:
+            keys = list(keyboard.silence())
+        for key in keys:
+            match key:
+                case Key.ENTER if session.chosen is not None:
+                    return session.chosen
+                case Key.ESCAPE | Key.END:
+                    return None
+            session.press(key)
+        session.draw()
+
+
+class Session:
+    """One conversation: a line, what was found for it, and frames of both. `query` is the first one.
+
+    `pause`: seconds of rest before a search.
+    """
+
+    def __init__(self, search: Search, query: Query, draw: Draw, pause: float = PAUSE) -> None:
+        self._search, self._query, self._show, self._pause = search, query, draw, pause
+        self._line = Line(query.text)
+        self._typed = asyncio.Event()
+        self._typed.set()
+        self._trouble = ""
+        self.found: list[Found] = []
+
+    @property
+    def chosen(self) -> Path | None:
+        """The file of the hit that is marked."""
+        return self.found[self._line.chosen].absolute if self.found else None
+
+    def press(self, key: Key | str) -> None:
+        """One key."""
+        before, self._line = self._line, self._line.pressed(key)
+        if self._line.text != before.text:
+            self._typed.set()
+
+    async def keep_searching(self) -> None:
+        """Search whenever the text has changed and rested, until cancelled."""
+        while True:
+            await self._typed.wait()
+            self._typed.clear()
+            await asyncio.sleep(self._pause)
+            if not self._typed.is_set():
+                await self._look()
+
+    async def _look(self) -> None:
+        """What is found for a text that has changed meanwhile is not shown."""
+        text = self._line.text
+        try:
+            found = await self._search(replace(self._query, text=text), False) if text.strip() else []
+            self._trouble = ""
+        except Exception as error:
+            if code_of(error) is None:
+                raise
+            found, self._trouble = [], sentence_of(error)
+        if text == self._line.text:
+            self.found, self._line = found, self._line.with_found(len(found))
+            self.draw()
+
+    def draw(self) -> None:
+        """Show it as it is."""
+        self._show(list(self._frame(Paper())))
+
+    def _frame(self, paper: Paper) -> Iterator[str]:
+        room = paper.columns
+        yield paper.bold("> ") + clipped(printable(self._line.text), room - 3) + "▏"
+        yield paper.dim(clipped(self._words(), room))
+        for number, found in enumerate(self.found):
+            yield from self._hit(paper, found, is_chosen=number == self._line.chosen)
+
+    def _words(self) -> str:
+        if self._trouble:
+            return printable(self._trouble)
+        nothing = "nothing found; " if self._line.text.strip() and not self.found else ""
+        return nothing + HELP
+
+    def _hit(self, paper: Paper, found: Found, *, is_chosen: bool) -> Iterator[str]:
+        passage = found.hit.passages[0] if found.hit.passages else None
+        trail = printable(trail_of(found, passage))
+        heading = clipped("  ".join(filter(None, [printable(found.path), trail])), paper.columns - 2)
+        yield f"{paper.cyan('❯')} {paper.bold(heading)}" if is_chosen else f"  {heading}"
+        if passage is not None:
+            yield INDENT + next(excerpt(paper, passage.text, self._line.text), "")
+
+
+def clipped(text: str, room: int) -> str:
+    """The beginning that fits into `room` cells."""
+    if cells(text) <= room:
+        return text
+    while text and cells(text) > room - 1:
+        text = text[:-1]
+    return f"{text}…"

@@ -1,0 +1,10 @@
+"""Why a mirror may halt, in the contract's words, where the engine itself says so."""
+
+from __future__ import annotations
+
+TARGET_DOWN = "target-down"
+BAD_CONFIG = "config"
+"""What the config names was there when it was read, or was not looked at then, and cannot be used."""
+FAILING = "failing"
+PASSING = (TARGET_DOWN, FAILING)
+"""Halts that need nobody: what is wrong passes, or is tried again anyway."""

@@ -1,0 +1,104 @@
+"""A config with its state directory: what every command starts from. Loads nothing of the engine."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kbsync.config.model import Config, MirrorConfig
+from kbsync.config.problems import nearest
+from kbsync.errors import UsageError
+from kbsync.source.canary import wake
+from kbsync.state.glance import Glance
+
+if TYPE_CHECKING:
+    from kbsync.contract import Surroundings, Target
+    from kbsync.state.store import Store
+
+STATE_FILE = "state.db"
+SPOOL = "spool"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A config with its state directory. `flags`: the options that lead back here, for commands to paste."""
+
+    config: Config
+    state_dir: Path
+    flags: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+
+    @property
+    def mirrors(self) -> Sequence[MirrorConfig]:
+        """The mirrors asked for. Raises `UsageError` for a name that is not in the config."""
+        names = [mirror.name for mirror in self.config.mirrors]
+        for name in self.only:
+            if name not in names:
+                near = nearest(name, names)
+                hint = f"; did you mean {near}?" if near else ""
+                raise UsageError(f"there is no mirror {name!r}; known are: {', '.join(names)}{hint}")
+        return [m for m in self.config.mirrors if not self.only or m.name in self.only]
+
+    @property
+    def state_file(self) -> Path:
+        """The one file of the state."""
+        return self.state_dir / STATE_FILE
+
+    @property
+    def spool_dir(self) -> Path:
+        """Where bodies and parsers' scratch files lie; emptied at each start."""
+        return self.state_dir / SPOOL
+
+    def cure(self, command: str) -> str:
+        """A command line that can be pasted."""
+        return shlex.join(["kbsync", *shlex.split(command), *self.flags])
+
+    def mirror_renamed(self, old: str, new: str) -> None:
+        """An embedded knowledge base without a path of its own lies under its mirror's name."""
+        source, target = (self.state_dir / "kb" / name for name in (old, new))
+        if source.exists() and not target.exists():
+            source.rename(target)
+
+    def surroundings(self, mirror: MirrorConfig, *, read_only: bool, hears: bool = False) -> Surroundings:
+        """What the mirror's target is told of its place."""
+        from kbsync.contract import Surroundings
+
+        return Surroundings(mirror.name, self.state_dir, self.spool_dir, read_only, hears)
+
+    def target(self, mirror: MirrorConfig, *, read_only: bool = False, hears: bool = False) -> Target:
+        """The mirror's target, opened. `hears`: what its service calls back is listened to."""
+        from kbsync.targets.registry import open_target
+
+        return open_target(mirror, self.surroundings(mirror, read_only=read_only, hears=hears))
+
+    def target_or_stand_in(self, mirror: MirrorConfig) -> Target:
+        """The mirror's target for looking, or an empty one where the first pass has yet to make it."""
+        from kbsync.targets.registry import open_or_stand_in
+
+        return open_or_stand_in(mirror, self.surroundings(mirror, read_only=True))
+
+
+def glance(installation: Installation) -> Glance | None:
+    """The state for looking only; None where there is none yet, or one that is being made at this moment."""
+    if not installation.state_file.exists():
+        return None
+    found = Glance(installation.state_file)
+    if not found.is_made:
+        found.close()
+        return None
+    return found
+
+
+def ask(installation: Installation, work: Callable[[Store], None]) -> None:
+    """Leave messages in the inbox and wake the process that holds the lock, if there is one."""
+    from kbsync.state.store import Store
+
+    store = Store(installation.state_file, check=False)
+    try:
+        work(store)
+    finally:
+        store.close()
+    wake(installation.state_dir)

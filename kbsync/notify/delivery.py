@@ -1,0 +1,96 @@
+"""Delivers a notice by a command or by a POST, bounded in time; no log has anything of it or its address."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kbsync import __version__
+from kbsync.notify.notice import Notice
+
+if TYPE_CHECKING:
+    import httpx
+
+LIMIT = 10.0
+"""Seconds for a command or a request, all in all."""
+
+
+class Undelivered(Exception):
+    """Whoever was to be told was not; `str()` says why, and repeats neither arguments nor address."""
+
+
+def body_of(notice: Notice) -> bytes:
+    """One JSON document on one line."""
+    return (json.dumps(notice.to_json(), ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+async def run(command: Sequence[str], body: bytes, limit: float = LIMIT) -> None:
+    """Run a command with `body` on stdin, in a process group of its own that ends with the time.
+
+    Raises `Undelivered` where it cannot be run, takes longer than `limit` seconds or exits with a failure.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Undelivered(f"it cannot be run: {(error.strerror or str(error)).lower()}") from None
+    try:
+        async with asyncio.timeout(limit):
+            await process.communicate(body)
+    except TimeoutError:
+        raise Undelivered(f"it took longer than {limit:g} s and was ended") from None
+    finally:
+        if process.returncode is None:
+            await _end_group(process)
+    if process.returncode:
+        raise Undelivered(f"it ended with {_told(process.returncode)}")
+
+
+async def _end_group(process: asyncio.subprocess.Process) -> None:
+    """The command and whatever it began; nobody waits long for what the kernel does at once."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await asyncio.shield(process.wait())
+
+
+def _told(code: int) -> str:
+    return f"exit code {code}" if code > 0 else f"signal {-code}"
+
+
+async def post(url: str, body: bytes, limit: float = LIMIT) -> None:
+    """POST `body` to an address. Raises `Undelivered` for anything but a status of 200 to 299 in time."""
+    import httpx
+
+    try:
+        async with asyncio.timeout(limit):
+            client = await asyncio.to_thread(_client, limit)
+            async with client, client.stream("POST", url, content=body, headers=HEADERS) as answer:
+                status = answer.status_code
+    except (TimeoutError, httpx.TimeoutException):
+        raise Undelivered(f"no answer within {limit:g} s") from None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
+        raise Undelivered(f"it cannot be reached ({type(error).__name__})") from None
+    if not 200 <= status < 300:
+        raise Undelivered(f"it answered {status}")
+
+
+def _client(limit: float) -> httpx.AsyncClient:
+    """Made in a thread: reading the usual authorities takes a while. Follows nothing, keeps nothing."""
+    import httpx
+
+    from kbsync.targets.http import wire  # its loggers tell no addresses
+
+    return httpx.AsyncClient(timeout=limit, follow_redirects=False, auth=wire.NO_AUTH)
+
+
+HEADERS = {"Content-Type": "application/json", "User-Agent": f"kbsync/{__version__}"}

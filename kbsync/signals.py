@@ -1,0 +1,128 @@
+"""Signals, from the first moment on: none is lost before the loop turns, and none waits for a busy one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator
+from types import TracebackType
+
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
+STOP_LATEST = 1.3
+"""SIGTERM has two seconds in all. A thread that parses or makes vectors cannot be cut off, but the process
+can: the journal is made for that."""
+
+Tell = Callable[[int], None]
+"""Told the number of a signal, in a thread that only listens."""
+
+
+class HardEnd:
+    """The end of the process, whatever its threads are at. Nothing happens before `arm` was called."""
+
+    def __init__(self) -> None:
+        self._code: int | None = None
+        self._timer: threading.Timer | None = None
+
+    def arm(self, code: int) -> None:
+        """A signal asked for the end: it comes, with this code, at the latest in `STOP_LATEST` seconds."""
+        if self._timer is None:
+            self._code = code
+            self._timer = threading.Timer(STOP_LATEST, os._exit, (code,))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def now(self) -> None:
+        """Everything is recorded: nobody waits for threads that still read or parse."""
+        if self._code is not None:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(self._code)
+
+    def disarm(self) -> None:
+        """The process goes on."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+@contextlib.contextmanager
+def hard_end() -> Iterator[HardEnd]:
+    """What runs within may be ended hard."""
+    end = HardEnd()
+    try:
+        yield end
+    finally:
+        end.disarm()
+
+
+class Signals:
+    """Within, signals of these `numbers` do nothing by themselves but are told, in their order.
+
+    `at_once` is told even while the main thread is in a long call, such as one that opens a large state.
+    Enter it in the main thread, and before other threads or a loop listen for signals.
+    """
+
+    def __init__(self, numbers: Collection[int], at_once: Tell = lambda _number: None) -> None:
+        self._numbers = frozenset(numbers)
+        self._at_once = at_once
+        self._lock = threading.Lock()
+        self._waiting: list[int] = []
+        self._tell: Tell | None = None
+        self._undo = contextlib.ExitStack()
+
+    def __enter__(self) -> Signals:
+        near, far = socket.socketpair()
+        far.setblocking(False)
+        listening = threading.Thread(target=self._listen, args=(near,), name="kbsync-signals", daemon=True)
+        listening.start()
+        self._undo.callback(listening.join)
+        self._undo.callback(far.close)
+        self._undo.callback(
+            signal.set_wakeup_fd, signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
+        )
+        for number in self._numbers:
+            self._undo.callback(signal.signal, number, signal.signal(number, _nothing))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undo.close()
+
+    def _listen(self, near: socket.socket) -> None:
+        with near:
+            while heard := near.recv(64):
+                for number in heard:
+                    if number in self._numbers:
+                        self._at_once(number)
+                        self._pass_on(number)
+
+    def _pass_on(self, number: int) -> None:
+        with self._lock:
+            if self._tell is None:
+                self._waiting.append(number)
+            else:
+                self._tell(number)
+
+    @contextlib.contextmanager
+    def told_to(self, tell: Tell) -> Iterator[None]:
+        """Within, `tell` gets each signal, first those that nobody was told of."""
+        with self._lock:
+            for number in self._waiting:
+                tell(number)
+            self._waiting.clear()
+            self._tell = tell
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tell = None
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    """The wake-up descriptor has it already."""

@@ -1,0 +1,129 @@
+"""The tables of the state, and the state as commands see it that only look: no lock, no thread, no loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from kbsync.state import schema, soundness
+from kbsync.state.connection import identity, open_reader, told
+from kbsync.state.entries import Entries
+from kbsync.state.folders import Folders
+from kbsync.state.holds import Holds
+from kbsync.state.inbox import Audit, Inbox, Meta
+from kbsync.state.mirrors import Mirrors
+from kbsync.state.renewals import Renewals
+from kbsync.state.uploads import Uploads
+
+T = TypeVar("T")
+
+
+class Tx:
+    """The tables, within one transaction."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.folders = Folders(connection)
+        self.entries = Entries(connection, self.folders)
+        self.uploads = Uploads(connection)
+        self.mirrors = Mirrors(connection)
+        self.holds = Holds(connection)
+        self.renewals = Renewals(connection)
+        self.inbox = Inbox(connection)
+        self.audit = Audit(connection)
+        self.meta = Meta(connection)
+
+
+def within(connection: apsw.Connection, work: Callable[[Tx], T]) -> T:
+    """What `work` gives; it sees one consistent state."""
+    connection.execute("BEGIN")
+    try:
+        return work(Tx(connection))
+    finally:
+        if connection.in_transaction:  # trouble with the disk ends it by itself
+            connection.execute("ROLLBACK")
+
+
+def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
+    """Copy a whole database, consistent as of one moment."""
+    with destination.backup("main", source, "main") as copy:
+        while not copy.done:
+            copy.step(1000)
+
+
+class Glance:
+    """The state file for commands that only look: takes no lock, writes nothing, makes no file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with told(path):
+            soundness.refuse_no_file(path)
+            opened = open_reader(path)
+            soundness.refuse_unfit(opened, path)
+            self._reader = _as_of_now(opened)
+        self._identity = identity(path) if self._reader is opened else None
+
+    @property
+    def is_made(self) -> bool:
+        """It has its tables; for a moment of its first run it has not."""
+        return schema.version_of(self._reader) > 0
+
+    @property
+    def version(self) -> int:
+        """Another number whenever somebody has written since it was last asked for."""
+        with told(self.path):
+            return int(self._reader.pragma("data_version"))
+
+    @property
+    def is_there(self) -> bool:
+        """The file under that name is still the one that is open; never so of a copy."""
+        return self._identity is not None and identity(self.path) == self._identity
+
+    def read(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` on one consistent state."""
+        with told(self.path):
+            return within(self._reader, work)
+
+    def backup(self, destination: apsw.Connection) -> None:
+        """Copy a consistent state into an open, empty database."""
+        copy_into(self._reader, destination)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._reader.close()
+
+
+def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
+    """The state itself, or a copy in memory with today's tables: an upgrade has not begun its first pass."""
+    if not 0 < schema.version_of(reader) < schema.VERSION:
+        return reader
+    copy = apsw.Connection(":memory:")
+    copy_into(reader, copy)
+    reader.close()
+    schema.migrate(copy)
+    return copy
+
+
+class BlankGlance(Glance):
+    """A glance at a state that does not exist yet: every table is empty, and nothing lies on disk."""
+
+    def __init__(self) -> None:
+        self.path, self._identity = Path(":memory:"), None
+        self._reader = apsw.Connection(":memory:")
+        schema.migrate(self._reader)
+
+
+@contextmanager
+def looking_at(glance: Glance | None) -> Iterator[Glance]:
+    """The given glance, which stays open, or a blank one."""
+    if glance is not None:
+        yield glance
+        return
+    blank = BlankGlance()
+    try:
+        yield blank
+    finally:
+        blank.close()

@@ -1,0 +1,50 @@
+"""Sending the address of a page instead of a file, and what became of it."""
+
+from __future__ import annotations
+
+from kbsync.contract import Accepted, Outgoing, PutOutcome
+from kbsync.core.links import LARGEST, Link, NoLink, read_link
+from kbsync.errors import NotOffered, Rejected, Unfit
+from kbsync.targets.zhipu.api import Api
+from kbsync.targets.zhipu.codes import NotFound
+from kbsync.targets.zhipu.formats import slicing_of
+from kbsync.targets.zhipu.knowledge import Knowledge
+from kbsync.targets.zhipu.receipts import outcome_of
+
+
+class Linking:
+    """Has the vendor fetch pages, one to a request, never repeated here."""
+
+    def __init__(self, api: Api, knowledge: Knowledge, cure: str) -> None:
+        self._api, self._knowledge, self._cure = api, knowledge, cure
+
+    async def put(self, document: Outgoing) -> PutOutcome:
+        """The page of a link file. Raises `TargetError`; `Unfit` for a file that holds no address."""
+        link = link_in(document)
+        try:
+            slicing = slicing_of(document.path, {**document.settings, **link.settings})
+            receipt = await self._api.upload_url(link.address, slicing)
+        except (NotFound, NotOffered) as error:
+            await self._knowledge.look()
+            raise Unfit(f"the vendor takes no addresses here: {error.reason}", code=error.code) from error
+        return _of_page(outcome_of(receipt, link.address, self._cure))
+
+
+def link_in(document: Outgoing) -> Link:
+    """What a link file holds. Raises `Unfit`."""
+    with document.body.open() as stream:
+        content = stream.read(LARGEST + 1)
+    try:
+        return read_link(document.path, content)
+    except NoLink as reason:
+        raise Unfit(str(reason), code="link") from None
+
+
+def _of_page(outcome: PutOutcome) -> PutOutcome:
+    """A page has no name of ours to be found by, and one that cannot be fetched says nothing of the rest."""
+    match outcome:
+        case Accepted():
+            return Accepted(outcome.remote_id)
+        case Rejected():
+            return Unfit(outcome.reason, code=outcome.code)
+    return outcome

@@ -1,0 +1,1 @@
+"""The listener: what kbsync answers over HTTP, in a thread of its own."""

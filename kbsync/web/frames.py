@@ -1,0 +1,167 @@
+"""How the mirrors stand, as values and JSON for metrics, pages and the API. Each look takes constant time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from kbsync import __version__
+from kbsync.config.model import MirrorConfig
+from kbsync.core.model import Status
+from kbsync.engine.status import Items, MirrorStatus, mirror_status, never_ran, unapproved
+from kbsync.state.folders import folder_label
+from kbsync.state.mirrors import MirrorRecord
+from kbsync.state.store import Tx
+
+SHOWN_MOVING = 12
+SHOWN_WRONG = 50
+MOST_ITEMS = 1000
+MOST_HELD = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is looked at: the mirrors of the config, and how cures are written. `now`: epoch seconds."""
+
+    mirrors: Sequence[MirrorConfig]
+    cure: Callable[[str], str]
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A page of documents. `state`: of this one only; `after`: the path that ended the page before."""
+
+    limit: int = 100
+    state: Status | None = None
+    after: str = ""
+
+
+def standing(tx: Tx, sight: Sight, mirror: MirrorConfig) -> MirrorStatus:
+    """One mirror as `status` has it."""
+    record = tx.mirrors.named(mirror.name)
+    if record is None:
+        return never_ran(mirror.name, str(mirror.folder), mirror.target.type)
+    return mirror_status(tx, record, now=sight.now, cure=sight.cure)
+
+
+def status_json(tx: Tx, sight: Sight, asked: Asked | None = None) -> dict[str, Any]:
+    """`kbsync status --json`; with `asked` each mirror has a page of its `items`.
+
+    Where there are more, `next` is what the next page is `after`.
+    """
+    mirrors = []
+    for mirror in sight.mirrors:
+        status = standing(tx, sight, mirror)
+        more = {} if asked is None else _page(tx, status, asked)
+        mirrors.append({**status.to_json(), **more})
+    return {"version": __version__, "mirrors": mirrors}
+
+
+def _page(tx: Tx, status: MirrorStatus, asked: Asked) -> dict[str, Any]:
+    record = tx.mirrors.named(status.name)
+    if record is None:
+        return {"items": []}
+    if asked.state is not None:
+        return {"items": _wrong(tx, record, status, asked.state, asked.limit)}
+    items = Items(tx, record, status.halt)
+    entries = tx.entries.page(record.id, asked.after, asked.limit)
+    found = [items.of(entry).to_json() for entry in entries]
+    if not asked.after:
+        found = [*_unlisted(tx, record), *found]
+    more = {"next": cursor(entries[-1].path)} if len(entries) == asked.limit else {}
+    return {"items": found, **more}
+
+
+def cursor(path: str) -> str:
+    """A path as a query can carry it: it may be no Unicode."""
+    return base64.urlsafe_b64encode(os.fsencode(path)).decode()
+
+
+def path_at(given: str) -> str:
+    """The inverse of `cursor`. Raises `ValueError`."""
+    return os.fsdecode(base64.b64decode(given.encode("ascii"), altchars=b"-_", validate=True))
+
+
+def _wrong(tx: Tx, record: MirrorRecord, status: MirrorStatus, wanted: Status, limit: int) -> list[Any]:
+    """Files in one status, directories that cannot be listed among those that failed."""
+    items = Items(tx, record, status.halt)
+    entries: Iterable[Any] = (
+        tx.entries.some(record.id, wanted, limit) if getattr(status.documents, wanted.word) else ()
+    )
+    folders = _unlisted(tx, record) if wanted is Status.FAILED else []
+    return [*folders, *(items.of(entry).to_json() for entry in entries)][:limit]
+
+
+def _unlisted(tx: Tx, record: MirrorRecord) -> list[dict[str, Any]]:
+    problems = islice((one for one in tx.folders.problems(record.id) if not one.shut), SHOWN_WRONG)
+    return [
+        {
+            "path": folder_label(one.path),
+            "state": Status.FAILED.word,
+            "document_id": None,
+            "size": None,
+            "reason": one.problem,
+        }
+        for one in problems
+    ]
+
+
+def frame_json(tx: Tx, sight: Sight) -> list[dict[str, Any]]:
+    """Every mirror as the page shows it: besides its status what is wrong, and what moves."""
+    return [_framed(tx, sight, mirror) for mirror in sight.mirrors]
+
+
+def _framed(tx: Tx, sight: Sight, mirror: MirrorConfig) -> dict[str, Any]:
+    status = standing(tx, sight, mirror)
+    record = tx.mirrors.named(mirror.name)
+    if record is None:
+        return {**status.to_json(), "failed": [], "moving": [], "held": 0}
+    return {
+        **status.to_json(),
+        "failed": _wrong(tx, record, status, Status.FAILED, SHOWN_WRONG),
+        "moving": _moving(tx, record, status),
+        "held": sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id)),
+    }
+
+
+def _moving(tx: Tx, record: MirrorRecord, status: MirrorStatus) -> list[dict[str, Any]]:
+    if not status.documents.pending and not status.documents.indexing:
+        return []
+    items = Items(tx, record, status.halt)
+    waiting = tx.entries.waiting(record.id, SHOWN_MOVING)
+    return [{**items.of(entry).to_json(), "since": entry.since} for entry in waiting]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldList:
+    """Deletions that wait for a person. `version` stands for exactly these; `paths` are the first of them."""
+
+    holds: tuple[int, ...] = ()
+    version: str = ""
+    count: int = 0
+    paths: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """For the page."""
+        return {"version": self.version, "count": self.count, "paths": list(self.paths)}
+
+
+def held_list(tx: Tx, name: str, most: int = MOST_HELD) -> HeldList:
+    """What is held of a mirror and not approved. Goes through all of it: for when a person asks."""
+    record = tx.mirrors.named(name)
+    holds = [] if record is None else unapproved(tx, record.id)
+    digest, count, paths = hashlib.sha256(), 0, list[str]()
+    for hold in holds:
+        for item in tx.holds.items(hold.id):
+            digest.update(json.dumps([hold.id, item.path, item.upload, item.digest]).encode())
+            count += 1
+            if len(paths) < most:
+                paths.append(item.path)
+    return HeldList(tuple(hold.id for hold in holds), digest.hexdigest()[:32], count, tuple(paths))

@@ -1,0 +1,576 @@
+// Shows what /api/events tells. Names and texts come from strangers: they become text nodes and nothing else.
+
+const STATES = ["ready", "indexing", "pending", "failed", "held", "skipped"];
+const VERBS = { ready: "+", replaced: "~", renamed: ">", deleted: "−", retired: "·", refreshed: "~", failed: "!" };
+const VERB_WORDS = {
+  ready: "now searchable", replaced: "new version searchable", renamed: "renamed", deleted: "deleted",
+  retired: "old version removed", refreshed: "fetched anew", failed: "failed",
+};
+const TOKEN = "kbsync-token";
+const SILENCE = 25_000, HIDDEN = 60_000;
+
+const $ = (id) => document.getElementById(id);
+let word = "", frame = null;
+
+// -- making elements ----------------------------------------------------------------------------------
+
+function el(tag, given = {}, ...children) {
+  const one = document.createElement(tag);
+  for (const [name, value] of Object.entries(given)) {
+    if (name === "on") one.addEventListener("click", value);
+    else if (value !== false && value != null) one.setAttribute(name, value === true ? "" : value);
+  }
+  one.append(...children.flat().filter((child) => child != null && child !== false));
+  return one;
+}
+
+function svg(tag, given, text) {
+  const one = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(given)) one.setAttribute(name, value);
+  if (text != null) one.textContent = text;
+  return one;
+}
+
+// Characters that move the cursor or turn the direction of writing are shown as what they are.
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const plain = (text) => String(text).replace(UNSEEN, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+const path = (text) => el("bdi", { class: "path" }, plain(text));
+
+// -- words and numbers --------------------------------------------------------------------------------
+
+const number = (n) => n.toLocaleString("en");
+const counted = (n, one, many = one + "s") => `${number(n)} ${n === 1 ? one : many}`;
+
+function span(seconds) {
+  if (seconds < 0.95) return `${Math.max(0.1, seconds).toFixed(1)} s`;
+  if (seconds < 9.95) return `${seconds.toFixed(1).replace(".0", "")} s`;
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 129_600) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86_400)} days`;
+}
+
+let skew = 0; // seconds by which the machine's clock is ahead of the browser's
+const now = () => Date.now() / 1000 + skew;
+const ago = (at) => (now() - at < 3 ? "now" : `${span(Math.round(now() - at))} ago`);
+const TIMES = { ago, for: (at) => span(Math.max(0, now() - at)) };
+
+function time(at, kind = "ago") {
+  return el("time", { datetime: new Date(at * 1000).toISOString(), "data-at": at, "data-kind": kind }, TIMES[kind](at));
+}
+function tick() {
+  for (const one of document.querySelectorAll("time[data-at]")) {
+    const told = TIMES[one.dataset.kind](Number(one.dataset.at));
+    if (one.textContent !== told) one.textContent = told;
+  }
+}
+
+// -- asking -------------------------------------------------------------------------------------------
+
+function headers(more = {}) {
+  const token = sessionStorage.getItem(TOKEN);
+  return token ? { ...more, authorization: `Bearer ${token}` } : more;
+}
+
+async function order(name, told) {
+  const answer = await fetch(`/api/${name}`, {
+    method: "POST",
+    headers: headers({ "content-type": "application/json", "x-kbsync-word": word }),
+    body: JSON.stringify(told),
+  });
+  if (answer.status === 401) return login("");
+  const said = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(said.error || `the listener answered ${answer.status}`);
+  return said;
+}
+
+async function act(button, name, told, done) {
+  button.disabled = true;
+  try {
+    await order(name, told);
+    toast(done);
+  } catch (error) {
+    toast(`Not done: ${plain(error.message)}`);
+  }
+  setTimeout(() => { button.disabled = false; }, 1500);
+}
+
+let fading = 0;
+function toast(text) {
+  $("toast").textContent = text;
+  $("toast").classList.add("shown");
+  clearTimeout(fading);
+  fading = setTimeout(() => $("toast").classList.remove("shown"), 5000);
+}
+
+// -- the stream ---------------------------------------------------------------------------------------
+
+let streaming = null, wait = 1000, resting = 0;
+
+async function stream() {
+  const control = (streaming = new AbortController());
+  let watchdog = 0;
+  const alive = () => { clearTimeout(watchdog); watchdog = setTimeout(() => control.abort(), SILENCE); };
+  try {
+    alive();
+    const answer = await fetch("/api/events", { headers: headers(), signal: control.signal, cache: "no-store" });
+    if (answer.status === 401) return login(sessionStorage.getItem(TOKEN) ? "This token was refused." : "");
+    if (!answer.ok) throw new Error(String(answer.status));
+    word = answer.headers.get("x-kbsync-word") || "";
+    await read(answer.body.getReader(), alive);
+  } catch { /* begun anew below */ } finally {
+    clearTimeout(watchdog);
+    if (streaming === control) streaming = null;
+  }
+  if (document.hidden || !$("login").hidden || streaming) return;
+  linked("lost", "reconnecting");
+  resting = setTimeout(stream, wait);
+  wait = Math.min(wait * 2, 15_000);
+}
+
+async function read(reader, alive) {
+  const decoder = new TextDecoder();
+  let kept = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    alive();
+    kept += decoder.decode(value, { stream: true });
+    const events = kept.split("\n\n");
+    kept = events.pop();
+    events.forEach(heard);
+  }
+}
+
+function heard(event) {
+  const [, name, data] = /^event: (\w+)\ndata: (.*)$/s.exec(event) || [];
+  if (name === "frame") {
+    wait = 1000;
+    $("login").hidden = true;
+    $("overview").hidden = !$("results").hidden;
+    show(JSON.parse(data));
+  } else if (name === "trouble") {
+    linked("lost", "the state cannot be read");
+    $("sentence").textContent = plain(JSON.parse(data).detail);
+  }
+}
+
+function linked(state, text) {
+  $("link").dataset.state = state;
+  $("link").lastElementChild.textContent = text;
+}
+
+let hiding = 0;
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hiding);
+  if (document.hidden) hiding = setTimeout(() => streaming?.abort(), HIDDEN);
+  else if (!streaming && $("login").hidden) { clearTimeout(resting); stream(); }
+});
+
+function login(wrong) {
+  sessionStorage.removeItem(TOKEN);
+  linked("waiting", "locked");
+  $("overview").hidden = true;
+  $("results").hidden = true;
+  $("login").hidden = false;
+  $("login-wrong").textContent = wrong;
+  $("token").focus();
+}
+$("login").querySelector("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(TOKEN, $("token").value.trim());
+  $("token").value = "";
+  $("login").hidden = true;
+  stream();
+});
+
+// -- the picture --------------------------------------------------------------------------------------
+
+function show(told) {
+  frame = told;
+  skew = told.at - Date.now() / 1000;
+  if (told.silence) linked("lost", `stalled for ${span(told.silence)}`);
+  else linked("live", "live");
+  const version = `kbsync ${told.version}`;
+  if ($("version").textContent !== version) $("version").textContent = version;
+  showSummary(told.mirrors);
+  showMirrors(told.mirrors);
+  showChart(told.freshness);
+  showChanges(told.changes);
+  tick();
+}
+
+const total = (mirrors, state) => mirrors.reduce((sum, one) => sum + one.documents[state], 0);
+const isHalted = (one) => one.halt && !["deletions-held", "recipe-held"].includes(one.halt.reason);
+const isAsked = (one) => one.halt && one.halt.reason === "recipe-held";
+
+function tone(one) {
+  if (isHalted(one) || one.documents.failed) return "failed";
+  if (one.held || isAsked(one)) return "held";
+  if (one.documents.pending || one.documents.indexing) return "moving";
+  return one.last_pass ? "ready" : "none";
+}
+
+function showSummary(mirrors) {
+  const halted = mirrors.filter(isHalted), asked = mirrors.filter(isAsked), failed = total(mirrors, "failed");
+  const held = mirrors.reduce((sum, one) => sum + one.held, 0);
+  const moving = total(mirrors, "pending") + total(mirrors, "indexing"), ready = total(mirrors, "ready") + total(mirrors, "held");
+  let sentence = ready ? `All ${counted(ready, "document")} are searchable` : "Nothing to mirror yet";
+  if (ready === 1) sentence = "The one document is searchable";
+  if (moving) sentence = `${counted(moving, "document")} on the way`;
+  if (failed) sentence = `${counted(failed, "document")} failed`;
+  if (asked.length === 1) sentence = `${asked[0].name} waits for your word`;
+  if (asked.length > 1) sentence = `${asked.length} mirrors wait for your word`;
+  if (held) sentence = `${counted(held, "deletion")} ${held === 1 ? "waits" : "wait"} for your word`;
+  if (halted.length === 1) sentence = `${halted[0].name} is halted`;
+  if (halted.length > 1) sentence = `${halted.length} mirrors are halted`;
+  if (!mirrors.length) sentence = "There is no mirror";
+  const parts = [
+    (halted.length || failed || asked.length || held || moving) && `${number(ready)} searchable`,
+    halted.length && held && `${number(held)} held`,
+    (halted.length || asked.length || held) && failed && `${number(failed)} failed`,
+    (halted.length || asked.length || held || failed) && moving && `${number(moving)} on the way`,
+    counted(mirrors.length, "mirror"),
+  ];
+  const beneath = parts.filter(Boolean).join(" · ");
+  if ($("sentence").textContent !== sentence) {
+    $("sentence").textContent = sentence;
+    if (!moving || halted.length || asked.length || held) $("said").textContent = sentence;
+    document.title = halted.length || asked.length || held || failed ? `! ${sentence} – kbsync` : "kbsync";
+  }
+  if ($("beneath").textContent !== beneath) $("beneath").textContent = beneath;
+}
+
+const ORDER = ["failed", "held", "moving", "none", "ready"];
+const shown = new Map(); // by mirror: what it was made of, and the element
+
+function showMirrors(mirrors) {
+  const rank = (one) => (isHalted(one) ? -1 : ORDER.indexOf(tone(one)));
+  const sorted = mirrors.map((one, at) => [rank(one), at, one]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+  const cards = sorted.map(([, , one]) => card(one));
+  const place = $("mirrors"), focus = document.activeElement?.dataset?.key;
+  cards.forEach((one, at) => { if (place.children[at] !== one) place.insertBefore(one, place.children[at] || null); });
+  while (place.children.length > cards.length) place.lastChild.remove();
+  for (const name of shown.keys()) if (!mirrors.some((one) => one.name === name)) shown.delete(name);
+  if (focus && document.activeElement === document.body) {
+    place.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
+  }
+}
+
+function card(one) {
+  const { oldest_pending_s: _, ...rest } = one;
+  const told = JSON.stringify(rest), known = shown.get(one.name);
+  if (known?.told === told) return known.element;
+  const made = makeCard(one);
+  if (known) known.element.replaceWith(made);
+  shown.set(one.name, { told, element: made });
+  return made;
+}
+
+function makeCard(one) {
+  return el("article", { class: "mirror", "data-tone": tone(one), "aria-label": `Mirror ${one.name}` },
+    el("div", { class: "title" },
+      el("h2", {}, plain(one.name)),
+      el("span", { class: "where mono" }, el("bdi", {}, plain(one.folder))),
+      el("span", { class: "state" }, stateOf(one))),
+    bar(one.documents),
+    legend(one),
+    notices(one),
+    moving(one),
+    failures(one));
+}
+
+function stateOf(one) {
+  if (isHalted(one)) return `halted: ${plain(one.halt.reason)}`;
+  if (one.held || isAsked(one)) return "waits for you";
+  if (one.documents.failed) return `${number(one.documents.failed)} failed`;
+  if (one.documents.pending || one.documents.indexing) return "working";
+  return one.last_pass ? "in step" : "not compared yet";
+}
+
+function bar(documents) {
+  const parts = STATES.filter((state) => state !== "skipped" && documents[state]);
+  if (!parts.length) return null;
+  const made = el("div", { class: "bar", "aria-hidden": "true" });
+  for (const state of parts) {
+    const part = el("i", { class: state });
+    part.style.flexGrow = documents[state];
+    made.append(part);
+  }
+  return made;
+}
+
+function legend(one) {
+  const counts = STATES.filter((state) => one.documents[state] || state === "ready");
+  return el("div", { class: "legend" },
+    counts.map((state) => el("span", { class: state }, el("b", {}, number(one.documents[state])), ` ${state}`)),
+    el("span", { class: "plain" }, `to ${plain(one.target)}`),
+    one.last_pass && el("span", { class: "plain" }, "compared ", time(Date.parse(one.last_pass) / 1000)),
+    one.last_pass && !isHalted(one) && auditButton(one));
+}
+
+function notices(one) {
+  const made = [];
+  if (isHalted(one)) {
+    made.push(el("div", { class: "notice" },
+      el("p", { class: "why" }, plain(one.halt.detail)),
+      cure(one, retryButton(one, null, "Go on now", `go on ${one.name}`))));
+  }
+  if (isAsked(one)) {
+    made.push(el("div", { class: "notice held" }, el("p", { class: "why" }, plain(one.halt.detail)), cure(one)));
+  }
+  if (one.held) {
+    const review = (event) => { event.currentTarget.focus(); review_held(one.name); };
+    made.push(el("div", { class: "notice held" },
+      el("p", { class: "why" }, `${counted(one.held, "document")} would be deleted`),
+      el("p", {}, "They stay, and stay searchable, until you have looked at them."),
+      el("div", { class: "cure" },
+        el("button", { class: "strong", "data-key": `held ${one.name}`, on: review }, "Look at them"))));
+  }
+  if (one.note) made.push(el("div", { class: "notice note" }, el("p", {}, plain(one.note))));
+  return made;
+}
+
+function cure(one, button = null) {
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(one.halt.cure);
+      toast("Copied");
+    } catch { toast("Mark the command and copy it"); }
+  };
+  return el("div", { class: "cure" },
+    one.halt.cure && [
+      el("span", { class: "dim" }, "The cure:"),
+      el("code", {}, plain(one.halt.cure)),
+      el("button", { class: "quiet", "data-key": `copy ${one.name}`, on: copy }, "Copy"),
+    ],
+    button);
+}
+
+function moving(one) {
+  if (!one.moving.length) return null;
+  const more = one.documents.pending + one.documents.indexing - one.moving.length;
+  return el("div", { class: "group" },
+    el("div", { class: "head" }, el("h3", {}, "On the way")),
+    el("ol", { class: "rows" }, one.moving.map((item) => el("li", {},
+      path(item.path),
+      el("span", { class: "aside" }, `${item.state} for `, time(item.since, "for")),
+      item.reason && el("span", { class: "why" }, plain(item.reason))))),
+    more > 0 && el("p", { class: "empty" }, `and ${number(more)} more`));
+}
+
+function failures(one) {
+  if (!one.failed.length) return null;
+  const more = one.documents.failed - one.failed.length;
+  return el("div", { class: "group" },
+    el("div", { class: "head" },
+      el("h3", {}, "Failed"),
+      one.failed.length > 1 && retryButton(one, null, "Try all again", `retry all ${one.name}`)),
+    el("ol", { class: "rows" }, one.failed.map((item) => el("li", {},
+      path(item.path),
+      retryButton(one, [item.path.replace(/\/$/, "")], "Try again", `retry ${one.name} ${item.path}`),
+      el("span", { class: "why" }, plain(item.reason))))),
+    more > 0 && el("p", { class: "empty" }, `and ${number(more)} more: kbsync status --documents`));
+}
+
+function retryButton(one, paths, text, key) {
+  const told = paths ? { mirror: one.name, paths } : { mirror: one.name };
+  return el("button", {
+    "data-key": key, "aria-label": paths ? `Try ${plain(paths[0])} again` : `${text}: ${one.name}`,
+    on: (event) => act(event.currentTarget, "retry", told, "It is tried again"),
+  }, text);
+}
+
+function auditButton(one) {
+  const audit = (event) => act(event.currentTarget, "verify", { mirror: one.name },
+    "The audit has begun. It goes slowly; what it finds is shown here and in the log");
+  return el("button", { class: "quiet", "data-key": `audit ${one.name}`, on: audit, "aria-label": `Audit ${one.name}`,
+    title: "Compares the knowledge base's own list with what should be in it" }, "Audit");
+}
+
+// -- held deletions -----------------------------------------------------------------------------------
+
+async function review_held(name) {
+  const answer = await fetch(`/api/held?mirror=${encodeURIComponent(name)}`, { headers: headers() });
+  if (!answer.ok) return toast("What is held could not be read");
+  const held = await answer.json();
+  if (!held.count) return toast("Nothing is held any more");
+  $("held-title").textContent = `Delete ${counted(held.count, "document")} of ${name}?`;
+  $("held-list").replaceChildren(...held.paths.map((one) => el("li", {}, path(one))));
+  const more = held.count - held.paths.length;
+  $("held-more").textContent = more ? `and ${number(more)} more, which kbsync plan lists` : "";
+  $("held-yes").textContent = `Delete ${counted(held.count, "document")}`;
+  $("held-yes").onclick = async (event) => {
+    await act(event.currentTarget, "approve", { mirror: name, version: held.version }, "They are being deleted");
+    $("held").close();
+  };
+  $("held").showModal();
+  $("held-keep").focus();
+  return null;
+}
+$("held-keep").addEventListener("click", () => $("held").close());
+
+// -- freshness ----------------------------------------------------------------------------------------
+
+const WINDOW = 7200;
+const STEPS = [[0.1, "0.1 s"], [1, "1 s"], [10, "10 s"], [60, "1 min"], [600, "10 min"], [3600, "1 h"], [36000, "10 h"]];
+let charted = "";
+
+function showChart(minutes, again = false) {
+  const start = Math.floor(now() / 60) * 60 - WINDOW, recent = minutes.filter(([at]) => at >= start);
+  const told = JSON.stringify([recent, start, $("chart").clientWidth]);
+  if (told === charted && !again) return;
+  charted = told;
+  const last = recent.slice(-5);
+  const middle = last.map((one) => one[2]).sort((a, b) => a - b)[Math.floor(last.length / 2)];
+  $("fresh-now").replaceChildren(...(middle == null ? [] : [span(middle), el("small", {}, " lately")]));
+  if (!recent.length) {
+    $("chart").replaceChildren(el("p", { class: "empty" }, "No document became searchable in the last two hours."));
+    return;
+  }
+  $("chart").replaceChildren(drawn(recent, start),
+    el("p", { class: "caption" }, "A dot is one minute: half of its documents were faster. Its line reaches to the slowest."));
+}
+
+function drawn(recent, start) {
+  const width = Math.max(260, $("chart").clientWidth), height = 210, left = 48, bottom = 24, top = 8;
+  const worst = Math.max(...recent.map((one) => one[3]));
+  const steps = STEPS.slice(0, Math.max(3, STEPS.findIndex(([at]) => at >= worst) + 1 || STEPS.length));
+  const low = Math.log10(0.08), high = Math.log10(Math.max(worst, steps.at(-1)[0]) * 1.15);
+  const x = (at) => left + 6 + ((at - start) / (WINDOW + 60)) * (width - left - 12);
+  const y = (seconds) => top + (1 - (Math.log10(Math.max(0.08, seconds)) - low) / (high - low)) * (height - bottom - top);
+  const what = `Half of the documents of the last minute with changes were searchable within ${span(recent.at(-1)[2])};`
+    + ` the slowest of two hours took ${span(worst)}.`;
+  const made = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": what });
+  for (const [at, text] of steps) {
+    made.append(svg("line", { class: "grid", x1: left, x2: width, y1: y(at), y2: y(at) }));
+    made.append(svg("text", { x: left - 8, y: y(at) + 4, "text-anchor": "end" }, text));
+  }
+  for (const [back, text, anchor] of [[7200, "2 h ago", "start"], [3600, "1 h ago", "middle"], [0, "now", "end"]]) {
+    made.append(svg("text", { x: x(start + WINDOW - back), y: height - 4, "text-anchor": anchor }, text));
+  }
+  for (const [at, n, median, longest] of recent) {
+    made.append(svg("line", { class: "reach", x1: x(at), x2: x(at), y1: y(median), y2: y(longest) }));
+    const dot = svg("circle", { cx: x(at), cy: y(median), r: Math.min(5, 2.4 + Math.log10(n)) });
+    dot.append(svg("title", {}, `${counted(n, "document")}: half within ${span(median)}, all within ${span(longest)}`));
+    made.append(dot);
+  }
+  return made;
+}
+new ResizeObserver(() => frame && showChart(frame.freshness)).observe($("chart"));
+
+// -- the last changes ---------------------------------------------------------------------------------
+
+let changed = "";
+function showChanges(changes) {
+  const told = JSON.stringify(changes);
+  if (told === changed) return;
+  changed = told;
+  const several = frame.mirrors.length > 1;
+  const rows = changes.toReversed().map((one) => el("li", {},
+    el("span", {},
+      el("span", { class: `verb ${one.event}`, title: VERB_WORDS[one.event] || "", "aria-hidden": "true" }, VERBS[one.event] || "·"),
+      el("span", { class: "hidden" }, `${VERB_WORDS[one.event] || one.event}: `),
+      path(one.path),
+      several && el("span", { class: "dim" }, `  ${one.mirror}`)),
+    el("span", { class: "aside" }, time(one.at)),
+    one.reason && one.event === "failed" && el("span", { class: "why" }, plain(one.reason))));
+  $("changes").replaceChildren(...(rows.length ? rows : [el("li", { class: "empty" }, "Nothing has changed since kbsync began.")]));
+}
+
+// -- search -------------------------------------------------------------------------------------------
+
+let asking = null, typing = 0;
+$("query").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(seek, 300); });
+$("search").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); seek(); });
+$("leave").addEventListener("click", leave);
+document.addEventListener("keydown", (event) => {
+  const writes = event.target.closest?.("input, dialog");
+  if (event.key === "/" && !writes && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); $("query").focus(); }
+  if (event.key === "Escape" && !$("results").hidden && !$("held").open) leave();
+});
+
+function leave() {
+  asking?.abort();
+  $("query").value = "";
+  $("results").hidden = true;
+  $("overview").hidden = !$("login").hidden;
+  if (frame) showChart(frame.freshness, true);
+}
+
+async function seek() {
+  const query = $("query").value.trim();
+  asking?.abort();
+  if (!query) return leave();
+  const control = (asking = new AbortController());
+  try {
+    const answer = await fetch(`/api/search?q=${encodeURIComponent(query)}`, { headers: headers(), signal: control.signal });
+    if (answer.status === 401) return login("");
+    if (answer.status === 503) { typing = setTimeout(seek, 500); return null; }
+    const told = await answer.json();
+    if (control.signal.aborted) return null;
+    showHits(query, answer.ok ? told : { hits: [], silent: { search: told.error } });
+  } catch (error) {
+    if (error.name !== "AbortError") toast("The search did not come through");
+  }
+  return null;
+}
+
+function showHits(query, told) {
+  const pattern = patternOf(query), several = frame && frame.mirrors.length > 1;
+  const hits = told.hits.map((hit) => {
+    const best = telling(hit.passages, pattern);
+    const trail = [several && hit.mirror, hit.title, ...(best?.headings || []), place(best)]
+      .filter(Boolean).map(plain).filter((one, at, all) => all.indexOf(one) === at).join(" › ");
+    return el("article", { class: "hit panel" },
+      el("bdi", { class: "path" }, highlighted(plain(hit.path), pattern)),
+      el("div", { class: "trail" }, highlighted(trail, pattern)),
+      best && el("p", {}, highlighted(excerpt(best.text, pattern), pattern)));
+  });
+  for (const [name, why] of Object.entries(told.silent)) {
+    hits.push(el("p", { class: "empty" }, `${plain(name)}: ${plain(why)}`));
+  }
+  $("hits").replaceChildren(...hits);
+  $("results-title").textContent = told.hits.length ? `${counted(told.hits.length, "document")} found` : "Nothing found";
+  $("said").textContent = $("results-title").textContent;
+  $("overview").hidden = true;
+  $("results").hidden = false;
+}
+
+const place = (one) => (one?.page != null ? `page ${one.page}` : one?.line != null ? `line ${one.line}` : "");
+
+// Words as they were typed; a script without spaces is marked by pairs of its characters.
+function patternOf(query) {
+  const words = query.match(/[\p{L}\p{N}_]+/gu) || [];
+  const parts = words.flatMap((one) => (/\p{Script=Han}/u.test(one) && one.length > 2
+    ? [one, ...Array.from(one).slice(1).map((c, at) => Array.from(one)[at] + c)] : [one]));
+  const escaped = parts.sort((a, b) => b.length - a.length).map((one) => one.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  return escaped.length ? new RegExp(escaped.join("|"), "giu") : null;
+}
+
+// The passage that shows most of what was asked for: the best one may have been found by its headings.
+function telling(passages, pattern) {
+  const shows = (one) => new Set((pattern && one.text.toLowerCase().match(pattern)) || []).size;
+  return passages.reduce((best, one) => (best && shows(best) >= shows(one) ? best : one), null);
+}
+
+function excerpt(text, pattern) {
+  const flat = plain(text.replace(/\s+/g, " ")), first = pattern ? flat.search(pattern) : -1;
+  const from = first > 160 ? flat.indexOf(" ", first - 120) + 1 || first - 120 : 0;
+  return (from ? "… " : "") + flat.slice(from, from + 420) + (flat.length > from + 420 ? " …" : "");
+}
+
+function highlighted(text, pattern) {
+  if (!pattern) return [text];
+  const parts = [];
+  let at = 0;
+  for (const match of text.matchAll(pattern)) {
+    parts.push(text.slice(at, match.index), el("mark", {}, match[0]));
+    at = match.index + match[0].length;
+  }
+  return [...parts, text.slice(at)];
+}
+
+setInterval(tick, 1000);
+setInterval(() => frame && !document.hidden && showChart(frame.freshness), 30_000);
+stream();

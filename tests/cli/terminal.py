@@ -1,0 +1,87 @@
+"""kbsync at a terminal of its own (a pty)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+
+from tests.cli.place import UNSET, Place
+
+OF_DESKTOPS = (
+    "COLUMNS",
+    "LINES",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "VISUAL",
+    "EDITOR",
+    "XDG_RUNTIME_DIR",
+)
+
+
+PATIENCE = 60.0
+
+
+class Terminal:
+    """kbsync at a terminal of its own."""
+
+    def __init__(self, place: Place, *words: str, rows: int = 24, columns: int = 60, **env: str) -> None:
+        self.mine, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.before = termios.tcgetattr(theirs)
+        kept = {name: value for name, value in os.environ.items() if name not in (*UNSET, *OF_DESKTOPS)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "kbsync", *words],
+            cwd=place.root,
+            env={**kept, "HOME": str(place.home), "TERM": "xterm", **env},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        self.theirs = theirs
+        self.seen = ""
+
+    def until(self, text: str) -> str:
+        """What came until this did."""
+        while text not in self.seen:
+            ready, _, _ = select.select([self.mine], [], [], PATIENCE)
+            assert ready, f"no {text!r} after {PATIENCE:g} s in {self.seen!r}"
+            piece = os.read(self.mine, 65536).decode(errors="replace")
+            assert piece, self.seen
+            self.seen += piece
+        found, _, self.seen = self.seen.partition(text)
+        return found + text
+
+    def type(self, keys: str) -> None:
+        os.write(self.mine, keys.encode())
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process.send_signal(signal.SIGWINCH)
+
+    def end(self) -> int:
+        """Its exit code; everything it said is in `seen`, and the terminal's modes are as before."""
+        code = self.process.wait(30)
+        assert termios.tcgetattr(self.theirs) == self.before
+        os.close(self.theirs)
+        with contextlib.suppress(OSError):  # EIO: nobody is left who could say more
+            while piece := os.read(self.mine, 65536):
+                self.seen += piece.decode(errors="replace")
+        os.close(self.mine)
+        return code
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+Begin = Callable[..., Terminal]

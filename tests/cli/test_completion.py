@@ -1,0 +1,56 @@
+"""What the shells make of the scripts that `kbsync completion` prints."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.place import Place
+from tests.programs import needs
+
+ASK = {
+    "bash": (
+        'source "$1"; COMP_WORDS=(kbsync sea); COMP_CWORD=1; '
+        '"$(complete -p kbsync | sed "s/.*-F \\([^ ]*\\) .*/\\1/")" kbsync sea kbsync; echo "${COMPREPLY[@]}"'
+    ),
+    "fish": 'source $argv[1]; complete --do-complete "kbsync sea"',
+}
+"""How a shell is asked what it would complete `sea` to."""
+
+
+@pytest.fixture
+def script(place: Place, request: pytest.FixtureRequest) -> Path:
+    """The script for the shell that the test is about."""
+    file = place.root / "script"
+    file.write_text(place.run("completion", request.node.callspec.params["shell"]).out)
+    return file
+
+
+def shell_in(place: Place, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a shell where `kbsync` is this one."""
+    bin_dir = place.root / "bin"
+    bin_dir.mkdir()
+    program = bin_dir / "kbsync"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m kbsync "$@"\n')
+    program.chmod(0o755)
+    path = f"{bin_dir}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "HOME": str(place.home)}
+    return subprocess.run(words, env=env, cwd=place.root, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("shell", [pytest.param(name, marks=needs(name)) for name in ("bash", "zsh", "fish")])
+def test_the_shell_can_read_its_script(place: Place, script: Path, shell: str) -> None:
+    read = shell_in(place, shutil.which(shell) or shell, "-n", script)
+    assert (read.returncode, read.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("shell", [pytest.param(name, marks=needs(name)) for name in ASK])
+def test_the_shell_completes_a_command(place: Place, script: Path, shell: str) -> None:
+    name = () if shell == "fish" else (shell,)
+    asked = shell_in(place, shutil.which(shell) or shell, "-c", ASK[shell], *name, script)
+    assert asked.stdout.split()[:1] == ["search"], asked.stderr

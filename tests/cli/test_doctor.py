@@ -1,0 +1,220 @@
+"""`kbsync doctor`: what is right and what is wrong, the cure, and nothing that hangs or gives away a key."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.cli.checkup import places, service
+from kbsync.cli.checkup.finding import Check, Finding, Grade, findings_of
+from kbsync.config.model import folder_config
+from kbsync.state import lock
+from tests.cli.place import Place, Ran
+from tests.cli.vendor import KEY, Desk, desk_in
+
+
+def results(ran: Ran) -> dict[str, dict[str, Any]]:
+    """The checks by name; one of each."""
+    return {one["name"]: one for one in ran.json["checks"]}
+
+
+def of(ran: Ran, result: str) -> set[str]:
+    return {name for name, one in results(ran).items() if one["result"] == result}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_in(tmp_path) as desk:
+        yield desk
+
+
+def test_a_fresh_folder_is_well_and_nothing_is_written(place: Place) -> None:
+    place.write("a.md", "alpha")
+    before = place.files()
+    ran = place.run("doctor", "--folder", "docs", "--json")
+    assert ran.code == 0, ran.out
+    assert of(ran, "wrong") == set()
+    assert {"config", "state", "disk", "listener", "inotify", "docs: folder", "versions"} <= set(results(ran))
+    assert place.files() == before
+    assert "1 file in 1 folder" in results(ran)["docs: folder"]["detail"]
+
+
+def test_people_read_a_line_each_and_quietly_only_what_is_not_well(place: Place) -> None:
+    ran = place.run("doctor", "--folder", "docs")
+    assert all(line.startswith(("ok  ", "warning  ")) for line in ran.out.splitlines())
+    place.docs.rmdir()
+    ran = place.run("doctor", "--folder", "docs", "-q")
+    [line] = [line for line in ran.out.splitlines() if line.startswith("wrong")]
+    assert line.endswith("docs is not there; cure: mount it, or correct folder: in the config")
+    assert ran.code == 3
+    assert "\nok" not in ran.out
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("mirrors: [", ":1:"), ("mirrors: [{name: a, foldre: x}]", "foldre")],
+)
+def test_a_bad_config_keeps_nothing_else_from_being_checked(place: Place, text: str, says: str) -> None:
+    place.configure().write_text(text)
+    ran = place.run("doctor", "--json")
+    assert ran.code == 2
+    assert any(says in one["detail"] for one in ran.json["checks"] if one["name"] == "config")
+    assert {"versions", "libraries", "credentials"} <= of(ran, "ok")
+
+
+def test_without_a_config_the_next_command_is_told(place: Place) -> None:
+    ran = place.run("doctor", "--json")
+    assert ran.code == 2
+    assert "kbsync init DIR" in results(ran)["config"]["detail"]
+
+
+def test_a_service_that_takes_the_key_is_well(desk: Desk) -> None:
+    ran = desk.run("doctor", "--json")
+    assert ran.code == 0, ran.out
+    wanted = ("DNS", "connection", "clock", "key", "knowledge base", "quota")
+    assert {f"handbook: {name}" for name in wanted} <= of(ran, "ok")
+    assert KEY.partition(".")[2] not in ran.out + ran.err
+    assert desk.vendor.effects("upload") == []
+    assert desk.vendor.violations() == []
+
+
+@pytest.mark.parametrize(
+    ("switches", "name", "code"),
+    [
+        ({"key_revoked": True}, "handbook: key", 3),
+        ({"capacity_bytes": 1}, "handbook: quota", 3),
+        ({"base": "deleted"}, "handbook: knowledge base", 3),
+    ],
+)
+def test_a_service_says_itself_what_is_wrong(
+    desk: Desk, switches: dict[str, Any], name: str, code: int
+) -> None:
+    desk.vendor.plant("theirs.md", "somebody else's")
+    desk.vendor.turn(**switches)
+    ran = desk.run("doctor", "--json")
+    assert (ran.code, of(ran, "wrong")) == (code, {name}), ran.out
+
+
+def test_a_service_that_is_away_is_one_line(desk: Desk) -> None:
+    desk.vendor.leave()
+    ran = desk.run("doctor", "--json")
+    assert ran.code == 4
+    assert of(ran, "wrong") == {"handbook: connection"}
+    assert results(ran)["handbook: connection"]["cure"].startswith("curl -sSI http://127.0.0.1:")
+    desk.vendor.arrive()
+
+
+def test_a_host_without_an_address_is_asked_nothing(desk: Desk) -> None:
+    desk.aim(url="https://nowhere.invalid:1")
+    ran = desk.run("doctor", "--json")
+    assert of(ran, "wrong") == {"handbook: DNS"}
+    assert ran.code == 4
+
+
+class Clockwork:
+    """A target that learned how far the clocks are apart."""
+
+    def __init__(self, apart: float | None) -> None:
+        self.clock_apart = apart
+
+
+@pytest.mark.parametrize(("apart", "says"), [(600, "behind"), (-600, "ahead of"), (20, "agrees"), (None, "")])
+def test_the_clock_is_compared_with_the_services(apart: float | None, says: str) -> None:
+    found = list(service._clock(folder_config(Path("/x")).mirrors[0], Clockwork(apart)))
+    assert [one.grade for one in found] == {
+        "behind": [Grade.WARNING],
+        "ahead of": [Grade.WARNING],
+        "agrees": [Grade.OK],
+        "": [],
+    }[says]
+    assert all(says in one.detail for one in found)
+
+
+def test_a_port_in_use_is_told_unless_it_is_our_own(place: Place) -> None:
+    config = place.configure()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config.write_text(config.read_text() + f"http: {{listen: '127.0.0.1:{taken.getsockname()[1]}'}}\n")
+        ran = place.run("doctor", "--json")
+        assert (ran.code, of(ran, "wrong")) == (2, {"listener"})
+        place.state.mkdir(parents=True, mode=0o700)
+        with lock.held(place.state):
+            ran = place.run("doctor", "--json")
+        assert ran.code == 0
+        assert "answers" in results(ran)["listener"]["detail"]
+
+
+def test_a_key_that_all_may_read_is_a_warning_that_does_not_repeat_it(desk: Desk) -> None:
+    desk.config.chmod(0o644)
+    ran = desk.run("doctor", "--json")
+    assert ran.code == 0
+    warnings = [one for one in ran.json["checks"] if one["result"] == "warning" and one["name"] == "config"]
+    assert [one["cure"] for one in warnings] == [f"chmod o-rwx {desk.config}"]
+    assert KEY not in ran.out
+    key = desk.root / "key"
+    key.write_text(KEY)
+    desk.aim(key=f"api_key_file: {key}")
+    desk.config.chmod(0o644)
+    key.chmod(0o604)
+    found = desk.run("doctor", "--json").json["checks"]
+    assert [one["cure"] for one in found if "every user" in one["detail"]] == [f"chmod o-rwx {key}"]
+
+
+def test_what_cannot_be_read_is_named_with_a_command(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.write("a.md", "alpha")
+    shut = place.write("it's shut.md", "beta")
+    access = os.access
+    monkeypatch.setattr(places.os, "access", lambda path, mode: path != str(shut) and access(path, mode))
+    found = results(place.run("doctor", "--folder", "docs", "--json"))["docs: folder"]
+    assert found["result"] == "wrong"
+    assert str(shut) in found["detail"]
+    assert found["cure"] == f"sudo setfacl --recursive --modify u:{places.user()}:rX {place.docs}"
+
+
+def test_the_kernels_limit_comes_with_the_command_that_raises_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kbsync.source import inotify
+
+    place.write("a/b/c.md", "alpha")
+    monkeypatch.setattr(inotify, "read_limits", lambda: inotify.InotifyLimits(2, 16384, 128))
+    found = results(place.run("doctor", "--folder", "docs", "--json"))["inotify"]
+    assert found["result"] == "warning"
+    assert "sudo sysctl -w fs.inotify.max_user_watches=" in found["cure"]
+
+
+def test_credentials_of_systemd_are_told_by_name_only(place: Place) -> None:
+    handed = place.root / "credentials"
+    handed.mkdir()
+    (handed / "zhipu").write_text(KEY)
+    ran = place.run("doctor", "--folder", "docs", "--json", env={"CREDENTIALS_DIRECTORY": str(handed)})
+    assert results(ran)["credentials"]["detail"] == f"{handed}: zhipu"
+    assert KEY not in ran.out
+
+
+def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:
+    never = threading.Event()
+
+    def hangs() -> Iterator[Finding]:
+        yield Finding("a", "so far")
+        never.wait()
+
+    def breaks() -> Iterator[Finding]:
+        raise RuntimeError("ours")
+        yield
+
+    checks = [Check("a", hangs), Check("b", breaks), Check("c", lambda: [Finding("c", "well")])]
+    found = findings_of(checks, limit=0.1)
+    assert [(one.subject, one.grade.value) for one in found] == [
+        ("a", "ok"),
+        ("a", "wrong"),
+        ("b", "wrong"),
+        ("c", "ok"),
+    ]
+    assert [int(one.code) for one in found] == [0, 4, 70, 0]
+    never.set()

@@ -1,0 +1,150 @@
+"""`kbsync init`: few questions, no key in the config, and what is in the folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kbsync.cli import init
+from kbsync.cli.census import take_census, told
+from kbsync.config.loader import load
+from kbsync.config.model import TARGETS
+from kbsync.config.target_block import has_key, wanted
+from kbsync.core.model import Limits
+from tests.cli.place import Place
+
+SERVICES = [kind for kind in TARGETS if has_key(kind)]
+BASE = "1734786402936664064"
+MARKDOWN = Limits(extensions=frozenset({"md"}))
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What a person types at a terminal; "" takes what is offered. All of it has to be asked for."""
+    typed: list[str] = []
+
+    def ask(_what: str, default: str | None = None) -> str:
+        return typed.pop(0) or default or ""
+
+    monkeypatch.setattr(init, "_asks", lambda: True)
+    monkeypatch.setattr(init, "_ask", ask)
+    yield typed
+    assert typed == []
+
+
+@pytest.mark.parametrize("kind", SERVICES)
+def test_every_type_of_service_gets_a_config_that_is_good(place: Place, kind: str) -> None:
+    ran = place.run("init", "docs", "--target", kind, "--base", BASE)
+    assert ran.code == 0, ran.err
+    name = f"{kind.upper()}_API_KEY"
+    assert f"export {name}=" in ran.out
+    assert "kbsync doctor" in ran.out
+    target = load(place.config, {**os.environ, name: "id.secret-of-mine"}).mirrors[0].target
+    assert target.type == kind
+    assert getattr(target, wanted(kind)[0].key) == BASE
+
+
+def test_the_defaults_in_the_comments_are_good_when_they_are_taken(place: Place) -> None:
+    for kind in SERVICES:
+        file = place.root / f"{kind}.yaml"
+        assert place.run("init", "docs", "--target", kind, "--base", BASE, "--config", file).code == 0
+        lines = file.read_text().splitlines()
+        at = lines.index("    target:")
+        lines[at:] = [line.replace("      # ", "      ", 1) for line in lines[at:]]
+        file.write_text("\n".join(lines))
+        assert load(file, {f"{kind.upper()}_API_KEY": "id.secret-of-mine", "HOME": str(place.home)}).mirrors
+
+
+def test_a_key_is_looked_for_in_a_file(place: Place) -> None:
+    key = place.root / "key"
+    key.write_text("id.secret-of-mine")
+    words = ("init", "docs", "--target", SERVICES[0], "--base", BASE, "--key-file", "key")
+    assert place.run(*words).code == 0
+    text = place.config.read_text()
+    assert f'api_key_file: "{key}"' in text
+    assert "secret-of-mine" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--key-env", "id.secret-of-mine", "--base", BASE), "no name of an environment variable"),
+        (("--key-env", "A", "--key-file", "b", "--base", BASE), "exclude each other"),
+        ((), "add --base ID"),
+        (("--key-file", "nowhere", "--base", BASE), "nothing was written: "),
+        (("--base", "not an id"), "nothing was written: "),
+    ],
+)
+def test_what_makes_no_good_config_leaves_none(place: Place, words: tuple[str, ...], says: str) -> None:
+    ran = place.run("init", "docs", "--target", SERVICES[0], *words)
+    assert ran.code == 2
+    assert says in ran.err
+    assert "secret-of-mine" not in ran.err
+    assert not place.config.exists()
+
+
+def test_an_unknown_type_is_told_with_the_known_ones(place: Place) -> None:
+    ran = place.run("init", "docs", "--target", "lokal")
+    assert ran.code == 2
+    assert "did you mean local?" in ran.err
+
+
+def test_a_person_is_asked_for_what_is_not_given(place: Place, answers: list[str]) -> None:
+    answers += ["docs", SERVICES[0], "", BASE]
+    ran = place.run("init")
+    assert ran.code == 0, ran.err
+    mirror = load(place.config, {f"{SERVICES[0].upper()}_API_KEY": "id.secret-of-mine"}).mirrors[0]
+    assert mirror.folder == place.docs
+    assert mirror.target.type == SERVICES[0]
+
+
+def test_enter_at_every_question_mirrors_this_folder_for_itself(place: Place, answers: list[str]) -> None:
+    answers += ["", ""]
+    assert place.run("init", cwd=place.docs).code == 0
+    mirror = load(place.config, {}).mirrors[0]
+    assert (mirror.folder, mirror.target.type) == (place.docs, "local")
+
+
+def test_whoever_names_the_folder_is_asked_nothing(place: Place, answers: list[str]) -> None:
+    assert place.run("init", "docs").code == 0
+
+
+def test_it_is_told_what_is_in_the_folder(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.write("b/c.md", "beta" * 1000)
+    place.write("b/d.txt", "gamma")
+    place.write("e.bin", b"\x00")
+    place.write("empty.md", "")
+    place.write(".git/config", "[core]")
+    out = place.run("init", "docs").out
+    assert "docs: 3 documents, 4.0 kB to mirror" in out
+    assert "  md         2   4.0 kB" in out
+    assert "(empty), such as empty.md" in out
+    assert "such as e.bin" in out
+
+
+def test_the_census_keeps_the_rules_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "drafts").mkdir()
+    (tmp_path / "drafts" / "a.md").write_text("alpha")
+    (tmp_path / "b.md").write_text("beta")
+    (tmp_path / "link.md").symlink_to("b.md")
+    (tmp_path / ".kbsyncignore").write_text("drafts/\n")
+    census = take_census(tmp_path, MARKDOWN)
+    assert census.files == {"md": 1}
+    assert census.first["folders that are left out"] == "drafts/"
+
+
+def test_a_folder_beyond_a_quick_look_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("alpha")
+    census = take_census(tmp_path, MARKDOWN, seconds=-1)
+    assert not census.is_whole
+    assert "so far" in next(told("docs", census, is_paid=False))
+
+
+def test_odd_names_move_no_cursor(tmp_path: Path) -> None:
+    (tmp_path / "a.\x1b[2J").write_text("alpha")
+    lines = told("docs", take_census(tmp_path, MARKDOWN), is_paid=True)
+    assert not any("\x1b" in line for line in lines)

@@ -1,0 +1,134 @@
+"""The listener of the daemon, from outside."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.web.places import bound
+from tests.cli.place import Place
+from tests.cli.vendor import Desk, desk_in, eventually
+
+TOKEN = "a-token-of-the-tests"
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_in(tmp_path) as desk:
+        desk.write("a.md", "alpha")
+        yield desk
+
+
+def free() -> int:
+    [one] = bound("127.0.0.1", 0)
+    with one:
+        return int(one.getsockname()[1])
+
+
+def listen(place: Place, what: str) -> None:
+    """Add `http:` to the config, or put another in its place."""
+    kept = place.config.read_text().rstrip().partition("\nhttp: ")[0]
+    place.config.write_text(f"{kept}\nhttp: {what}\n")
+
+
+def asked(port: int, path: str, token: str = "") -> tuple[int, Any]:
+    """Status and JSON; (0, None) where nobody listens."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, read(answer.read())
+    except urllib.error.HTTPError as answer:
+        return answer.code, read(answer.read())
+    except OSError:
+        return 0, None
+
+
+def read(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode()
+
+
+def test_health_readiness_halts_and_a_changed_config(desk: Desk) -> None:
+    port, other = free(), free()
+    listen(desk, f"{{listen: 127.0.0.1:{port}}}")
+    desk.vendor.turn(vectorize=[3600, 3600])
+    daemon = desk.watch()
+    assert daemon.says("listener.started")["listen"] == f"127.0.0.1:{port}"
+    assert asked(port, "/healthz") == (200, "ok\n")
+    eventually(desk.vendor.names)
+    status, told = asked(port, "/readyz")
+    assert (status, told["mirrors"][0]["reason"]) == (503, "first-pass")
+    desk.vendor.server.advance(3600)
+    eventually(lambda: asked(port, "/readyz")[0] == 200)
+    metrics = asked(port, "/metrics")[1]
+    assert 'kbsync_documents{mirror="handbook",state="ready"} 1.0' in metrics
+    assert 'kbsync_requests_total{op="upload",outcome="ok",target="zhipu"} 1.0' in metrics
+    assert 'kbsync_freshness_seconds_count{mirror="handbook"} 1.0' in metrics
+    assert asked(port, "/api/status")[1] == json.loads(desk.run("status", "--json").out)
+    assert "<title>kbsync</title>" in asked(port, "/")[1]
+
+    desk.vendor.turn(key_revoked=True)
+    desk.write("b.md", "bravo")
+    daemon.says("mirror.halted")
+    eventually(lambda: asked(port, "/readyz")[0] == 503)
+    [mirror] = asked(port, "/readyz")[1]["mirrors"]
+    assert (mirror["name"], mirror["reason"]) == ("handbook", "credentials")
+    assert mirror["cure"] == "kbsync retry --mirror handbook"
+    assert desk.vendor.key not in json.dumps(mirror)
+
+    listen(desk, f"{{listen: 127.0.0.1:{other}, token: {TOKEN}}}")
+    daemon.tell(signal.SIGHUP)
+    daemon.says("config.read")
+    assert asked(port, "/healthz") == (0, None)
+    assert asked(other, "/readyz")[0] == 401
+    assert asked(other, "/readyz", TOKEN)[0] == 503
+    [holder] = bound("127.0.0.1", port)
+    with holder:
+        listen(desk, f"{{listen: 127.0.0.1:{port}}}")
+        daemon.tell(signal.SIGHUP)
+        assert "is in use" in daemon.says("config.refused")["reason"]
+    assert asked(other, "/healthz")[0] == 200
+    assert daemon.end() == 0
+    assert asked(other, "/healthz") == (0, None)
+    assert TOKEN not in daemon.log.read_text()
+
+
+def test_a_port_in_use_ends_the_start_with_a_cure(place: Place) -> None:
+    place.configure()
+    [holder] = bound("127.0.0.1", 0)
+    port = holder.getsockname()[1]
+    with holder:
+        listen(place, f"{{listen: 127.0.0.1:{port}}}")
+        ran = place.run("--log-format", "json")
+        assert place.run("--once").code == 0  # a pass needs no listener
+    assert ran.code == 2
+    assert f"http.listen: 127.0.0.1:{port} is in use; choose another port" in ran.err
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "kb.example"])
+def test_beyond_this_machine_a_token_is_required(place: Place, host: str) -> None:
+    place.configure()
+    listen(place, f'{{listen: "{host}:9753"}}')
+    ran = place.run()
+    assert ran.code == 2
+    assert "http.token: is missing, and" in ran.err
+    token = place.root / "token"
+    token.write_text(f"{TOKEN}\n")
+    listen(place, f'{{listen: "{host}:9753", token_file: {token}}}')
+    assert place.run("plan").code == 0
+    listen(place, f'{{listen: "{host}:9753", token: short}}')
+    ran = place.run("plan")
+    assert (ran.code, "short" in ran.err) == (2, False)
+    assert "at least 16 characters" in ran.err

@@ -1,0 +1,239 @@
+"""`search -i`: keys become a line, a line hits, and the terminal is left as it was. `open`: one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from kbsync.cli import remembered
+from kbsync.cli.finding import Found
+from kbsync.cli.live import Session, clipped
+from kbsync.cli.open import open_or_print
+from kbsync.cli.paper import cells
+from kbsync.cli.screen import ENTER, LEAVE
+from kbsync.cli.typing_line import Key, Keyboard, Line
+from kbsync.config.model import folder_config
+from kbsync.contract import Hit, Passage, Query
+from kbsync.errors import Unavailable
+from tests.cli.place import Place
+from tests.cli.terminal import Begin
+
+MIRROR = folder_config(Path("/srv/docs")).mirrors[0]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "keys"),
+    [
+        ([b"ab"], ["a", "b"]),
+        (["密".encode()[:1], "密".encode()[1:]], ["密"]),
+        ([b"\x1b[A\x1b[B\x1bOA"], [Key.UP, Key.DOWN, Key.UP]),
+        ([b"\x1b", b"[", b"A"], [Key.UP]),
+        ([b"\x1b[1;5C\x1b[3~x"], ["x"]),
+        ([b"\x1bqx"], ["x"]),
+        ([b"\r\x7f\x15\x17\x04"], [Key.ENTER, Key.BACKSPACE, Key.ERASE_LINE, Key.ERASE_WORD, Key.END]),
+        ([b"\x00\x07\xff"], ["\ufffd"]),
+    ],
+)
+def test_keys_are_read_out_of_what_a_terminal_sends(pieces: list[bytes], keys: list[Key | str]) -> None:
+    keyboard = Keyboard()
+    assert [key for piece in pieces for key in keyboard.keys(piece)] == keys
+    assert not keyboard.is_amid
+
+
+def test_an_escape_that_nothing_follows_is_the_key() -> None:
+    keyboard = Keyboard()
+    assert list(keyboard.keys(b"\x1b")) == []
+    assert keyboard.is_amid
+    assert list(keyboard.silence()) == [Key.ESCAPE]
+    assert list(keyboard.keys(b"\x1b[")) == []
+    assert list(keyboard.silence()) == []
+    assert list(keyboard.keys(b"a")) == ["a"]
+
+
+def test_the_choice_stays_among_what_was_found() -> None:
+    line = Line("ab cd").with_found(2)
+    for key, chosen in ((Key.UP, 0), (Key.DOWN, 1), (Key.DOWN, 1), (Key.UP, 0)):
+        line = line.pressed(key)
+        assert line.chosen == chosen
+    assert line.pressed(Key.BACKSPACE).text == "ab c"
+    assert line.pressed(Key.ERASE_WORD).text == "ab"
+    assert line.pressed(Key.ERASE_LINE).text == ""
+    assert Line().pressed(Key.DOWN).chosen == 0
+    assert Line().pressed(Key.BACKSPACE).text == ""
+
+
+@pytest.mark.parametrize("room", range(1, 12))
+def test_what_is_cut_fits(room: int) -> None:
+    assert cells(clipped("重置密码 needs", room)) <= room
+
+
+class Stage:
+    """A session whose searches end when the test says so."""
+
+    def __init__(self, text: str = "") -> None:
+        self.asked: list[tuple[str, asyncio.Future[list[Found]]]] = []
+        self.frames: list[Sequence[str]] = []
+        self.session = Session(self._search, Query(text), self.frames.append, pause=0)
+
+    async def _search(self, query: Query, _images: bool) -> list[Found]:
+        answer = asyncio.get_running_loop().create_future()
+        self.asked.append((query.text, answer))
+        found: list[Found] = await answer
+        return found
+
+    async def turn(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    @property
+    def shown(self) -> str:
+        return "\n".join(self.frames[-1])
+
+
+def hit(path: str) -> Found:
+    return Found(MIRROR, path, Hit("1", 0.5, (Passage("the text of it\x1b[31m"),)))
+
+
+async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
+    stage = Stage()
+    working = asyncio.create_task(stage.session.keep_searching())
+    stage.session.press("a")
+    await stage.turn()
+    stage.session.press("b")
+    stage.asked[0][1].set_result([hit("old.md")])
+    await stage.turn()
+    assert stage.session.found == []
+    assert [text for text, _ in stage.asked] == ["a", "ab"]
+    stage.asked[1][1].set_result([hit("new.md"), hit("second.md")])
+    await stage.turn()
+    assert "new.md" in stage.shown
+    assert "\x1b[31m" not in stage.shown
+    stage.session.press(Key.DOWN)
+    assert stage.session.chosen == Path("/srv/docs/second.md")
+    working.cancel()
+
+
+async def test_a_service_that_fails_is_told_and_ends_nothing() -> None:
+    stage = Stage("a")
+    working = asyncio.create_task(stage.session.keep_searching())
+    await stage.turn()
+    stage.asked[0][1].set_exception(Unavailable("search answered 503"))
+    await stage.turn()
+    assert "search answered 503" in stage.shown
+    stage.session.press("b")
+    await stage.turn()
+    stage.asked[1][1].set_result([hit("new.md")])
+    await stage.turn()
+    assert "503" not in stage.shown
+    working.cancel()
+
+
+def test_a_person_types_chooses_and_gets_the_path(terminal: Begin, mirrored: Place, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    typing = terminal("search", "-i", "--folder", "docs", XDG_RUNTIME_DIR=str(tmp_path))
+    typing.until(ENTER)
+    typing.type("passwords")
+    typing.until("install.md")
+    typing.resize(10, 40)
+    typing.type("\x7f\r")
+    typing.until(LEAVE)
+    assert typing.end() == 0
+    assert str(mirrored.docs / "install.md") in typing.seen
+    first = mirrored.run("open", env={"XDG_RUNTIME_DIR": str(tmp_path)})
+    assert first.out == f"{mirrored.docs / 'install.md'}\n"
+
+
+@pytest.mark.parametrize(("ending", "code"), [("\x1b", 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_however_it_ends_the_terminal_is_as_before(terminal: Begin, ending: str | int, code: int) -> None:
+    typing = terminal("search", "-i", "password", "--folder", "docs")
+    typing.until(ENTER)
+    typing.until("install.md")
+    if isinstance(ending, str):
+        typing.type(ending)
+    else:
+        typing.process.send_signal(ending)
+    typing.until(LEAVE)
+    assert typing.end() == code
+    assert "Traceback" not in typing.seen
+
+
+def test_a_search_on_a_terminal_numbers_its_hits_and_open_finds_them(mirrored: Place, tmp_path: Path) -> None:
+    env = {"XDG_RUNTIME_DIR": str(tmp_path), "NO_COLOR": "1"}
+    ran = mirrored.run("search", "password", "office", "--folder", "docs", tty=True, env=env)
+    assert ran.out.startswith(" 1  ")
+    best = mirrored.run("search", "password", "office", "--folder", "docs", "--files").out.splitlines()
+    assert len(best) > 1
+    for number, path in enumerate(best, 1):
+        assert mirrored.run("open", str(number), env=env).out == f"{path}\n"
+    beyond = mirrored.run("open", str(len(best) + 1), env=env)
+    assert beyond.code == 2
+    assert f"has {len(best)} hits" in beyond.err
+    [kept] = (tmp_path / "kbsync").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert b"installer" not in kept.read_bytes()
+
+
+def test_what_a_program_searches_for_leaves_no_trace(mirrored: Place, tmp_path: Path) -> None:
+    before = mirrored.files()
+    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    for more in ((), ("--json",), ("--files",)):
+        assert mirrored.run("search", "password", "--folder", "docs", *more, env=env).code == 0
+    assert list(tmp_path.iterdir()) == []
+    assert mirrored.run("search", "password", "--folder", "docs", tty=True).code == 0
+    assert mirrored.files() == before
+
+
+def test_a_file_that_has_gone_is_told(place: Place) -> None:
+    env = {"XDG_RUNTIME_DIR": str(place.root)}
+    assert remembered.remember([place.docs / "gone.md"], env)
+    ran = place.run("open", env=env)
+    assert ran.code == 2
+    assert "gone.md is not there any more; search again" in ran.err
+
+
+def test_a_folder_that_others_may_write_in_is_not_trusted(tmp_path: Path) -> None:
+    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    (tmp_path / "kbsync").mkdir()
+    (tmp_path / "kbsync").chmod(0o777)
+    (tmp_path / "kbsync" / "last-search").write_bytes(b"/etc/passwd")
+    assert remembered.recall(env) is None
+    assert not remembered.remember([Path("/a")], env)
+    (tmp_path / "kbsync").rename(tmp_path / "other")
+    (tmp_path / "other").chmod(0o700)
+    (tmp_path / "kbsync").symlink_to("other")
+    assert remembered.recall(env) is None
+
+
+def test_names_that_are_no_unicode_are_remembered(tmp_path: Path) -> None:
+    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    odd = Path(os.fsdecode(b"/srv/caf\xe9\n.md"))
+    assert remembered.remember([odd], env)
+    assert remembered.recall(env) == [odd]
+
+
+class Tty:
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_display_opens_an_editor_edits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("xdg-open", "my-editor"):
+        (tmp_path / name).write_text(
+            f'#!/bin/sh\nprintf "%s\\n" {name} "$@" >{tmp_path}/$$.new\n'
+            f"mv {tmp_path}/$$.new {tmp_path}/said\n"
+        )
+        (tmp_path / name).chmod(0o700)
+    monkeypatch.setattr("sys.stdin", Tty())
+    monkeypatch.setattr("kbsync.cli.open.sys.stdout", Tty())
+    open_or_print(Path("/srv/a b"), {"VISUAL": f"{tmp_path}/my-editor -f", "PATH": "/usr/bin:/bin"})
+    assert (tmp_path / "said").read_text() == "my-editor\n-f\n/srv/a b\n"
+    (tmp_path / "said").unlink()
+    open_or_print(Path("/srv/a b"), {"DISPLAY": ":0", "PATH": f"{tmp_path}:/usr/bin:/bin"})
+    while not (tmp_path / "said").exists():
+        os.sched_yield()
+    assert (tmp_path / "said").read_text() == "xdg-open\n/srv/a b\n"

@@ -1,0 +1,67 @@
+"""docs/operations.md, "Backup, and moving to another machine", step by step."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.place import Place
+
+FILES = 4
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Place:
+    """A machine that mirrored a folder."""
+    (tmp_path / "old").mkdir()
+    place = Place(tmp_path / "old")
+    for number in range(FILES):
+        place.write(f"sub/{number}.md", f"word number{number}")
+    place.configure()
+    assert place.run("--once").code == 0
+    return place
+
+
+def moved(old: Place, root: Path, *, with_base: bool) -> Place:
+    """Another machine: folder, config and state were copied to it, so every inode and path is another."""
+    root.mkdir()
+    new = Place(root)
+    shutil.copytree(old.docs, new.docs, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    new.configure()
+    new.state.mkdir(parents=True)
+    assert old.run("state", "backup", root / "copy.db").code == 0
+    (root / "copy.db").rename(new.state / "state.db")
+    if with_base:
+        shutil.copytree(old.state / "kb", new.state / "kb")
+    return new
+
+
+def inodes(folder: Path) -> set[int]:
+    return {path.stat().st_ino for path in folder.rglob("*.md")}
+
+
+def test_a_mirror_goes_on_at_another_machine_and_sends_nothing(old: Place, tmp_path: Path) -> None:
+    new = moved(old, tmp_path / "new", with_base=True)
+    assert not inodes(old.docs) & inodes(new.docs)
+    shutil.rmtree(old.root)
+    ran = new.run("--once", "--json")
+    assert (ran.code, ran.json["uploaded"], ran.json["replaced"], ran.json["deleted"]) == (0, 0, 0, 0)
+    assert ran.json["mirrors"][0]["documents"]["ready"] == FILES
+    assert new.run("search", "number2", "--files").out.split()[0] == str(new.docs / "sub" / "2.md")
+    assert new.run("verify").code == 0
+
+
+def test_changes_made_on_the_way_are_all_that_is_sent(old: Place, tmp_path: Path) -> None:
+    new = moved(old, tmp_path / "new", with_base=True)
+    new.write("sub/1.md", "another word")
+    ran = new.run("--once", "--json")
+    assert (ran.code, ran.json["uploaded"], ran.json["replaced"]) == (0, 0, 1)
+
+
+def test_without_the_knowledge_base_that_comes_along_it_is_made_anew(old: Place, tmp_path: Path) -> None:
+    new = moved(old, tmp_path / "new", with_base=False)
+    ran = new.run("--once", "--json")
+    assert (ran.code, ran.json["uploaded"]) == (0, FILES)
+    assert new.run("search", "number2", "--files").out.split()[0] == str(new.docs / "sub" / "2.md")

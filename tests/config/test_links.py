@@ -1,0 +1,74 @@
+"""A list of pages as text, and the refresh of link files in a config."""
+
+from __future__ import annotations
+
+import pytest
+
+from kbsync.config.gptbots import cutting_problems
+from kbsync.config.links import Unusable, read_list
+from kbsync.config.zhipu import slicing_problems
+from kbsync.core.links import Link, read_link
+
+
+def links(text: str) -> dict[str, Link]:
+    return {name: read_link(name, content) for name, content in read_list(text.encode()).items()}
+
+
+def test_an_entry_is_an_address_or_a_block() -> None:
+    text = "- https://a.org/x\n- {url: https://b.org, name: The handbook, refresh: 1d, knowledge_type: 2}\n"
+    found = links(text)
+    assert list(found.values()) == [
+        Link("https://a.org/x"),
+        Link("https://b.org", {"refresh": "1d", "knowledge_type": 2}),
+    ]
+    assert list(found)[1] == "The handbook.url"
+
+
+def test_a_name_that_is_not_given_stays_and_is_no_others() -> None:
+    first = list(links("- https://a.org/x?a=1\n- https://a.org/x?a-1\n"))
+    assert len(set(first)) == 2
+    assert list(links("- https://b.org\n- https://a.org/x?a=1\n"))[1] == first[0]
+    assert all("/" not in name and len(name) < 90 for name in links(f"- https://a.org/{'x' * 500}\n"))
+
+
+def test_an_empty_list_is_one() -> None:
+    assert links("[]") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no list"),
+        ("# nothing\n", "holds no list"),
+        ("a: b\n", "holds no list"),
+        ("- 5\n", "line 1: an entry"),
+        ("- a: b\n", "line 1: unknown key a"),
+        ("- name: b\n", "line 1: url is missing"),
+        ("- url: [a]\n", "line 1: url is no text"),
+        ("- {url: https://a.org, header_row: 2}\n", "unknown key header_row"),
+        ("- {url: https://a.org, refresh: 1m}\n", "refresh"),
+        ("- {url: https://a.org, refresh: daily}\n", "refresh"),
+        ("- {url: https://a.org, name: .hidden}\n", "name"),
+        ("- {url: https://a.org, name: ''}\n", "name"),
+        ("- https://a.org\n-\n", "line 2"),
+        ("- {url: https://a.org, url: https://b.org}\n", "twice"),
+        ("- &a [*a]\n", "line 1"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(text: str, words: str) -> None:
+    with pytest.raises(Unusable, match=words):
+        read_list(text.encode())
+
+
+def test_other_encodings_are_refused() -> None:
+    with pytest.raises(Unusable, match="UTF-8"):
+        read_list("- https://a.org/ä".encode("latin-1"))
+
+
+@pytest.mark.parametrize("problems", [slicing_problems, cutting_problems])
+@pytest.mark.parametrize(
+    ("match", "is_fine"), [("*.url", True), ("web/", True), ("urls.yaml/x.url", True), ("*.md", False)]
+)
+def test_only_links_are_fetched_anew(problems, match: str, is_fine: bool) -> None:  # type: ignore[no-untyped-def]
+    keys = [key for key, _ in problems(match, {"refresh": "1d"})]
+    assert keys == ([] if is_fine else ["refresh"])

@@ -1,0 +1,101 @@
+"""What each target can do, from its types, and what the suite demands of it: two tables of the docs.
+
+`python -m tests.conformance.abilities` prints both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from kbsync import contract
+from kbsync.config.gptbots import GptbotsTargetConfig
+from kbsync.config.model import LocalTargetConfig, MirrorConfig
+from kbsync.config.secret import Secret
+from kbsync.config.zhipu import ZhipuTargetConfig
+from kbsync.contract import Surroundings, Target
+from kbsync.targets.registry import open_target
+from tests.conformance.suite import TargetSuite
+
+DEMANDS = "| of | each row demands |"
+HEAD = "| ability | | rows |"
+
+
+def abilities() -> Mapping[str, type]:
+    """Every protocol that a target may have beside `Target`, in the order of the contract."""
+    protocols = {name: one for name, one in vars(contract).items() if getattr(one, "_is_runtime_protocol", 0)}
+    return {name: one for name, one in protocols.items() if one is not Target}
+
+
+def rows() -> Mapping[str, list[str]]:
+    """The rows of the suite, in their order, by the ability that each demands; by `Target` where by none."""
+    found: dict[str, list[str]] = {name: [] for name in ("Target", *abilities())}
+    tests = {name: one for part in reversed(TargetSuite.__mro__) for name, one in vars(part).items()}
+    for name, test in tests.items():
+        if name.startswith("test_"):
+            for ability in set(re.findall(r"require\((\w+)\)", inspect.getsource(test))) or {"Target"}:
+                found[ability].append(name.removeprefix("test_").replace("_", " "))
+    return found
+
+
+def demands() -> str:
+    """A table of what the rows demand."""
+    lines = [f"| `{ability}` | {'; '.join(names)} |" for ability, names in rows().items()]
+    return "\n".join([DEMANDS, "|---|---|", *lines])
+
+
+CONFIGS = {
+    "local": LocalTargetConfig(),
+    "zhipu": ZhipuTargetConfig(api_key=Secret("id.secret"), knowledge_id="1"),
+    "gptbots": GptbotsTargetConfig(api_key=Secret("secret"), knowledge_base_id="1"),
+}
+"""One of each type, with nothing behind it."""
+
+
+@contextlib.contextmanager
+def targets() -> Iterator[Mapping[str, Target]]:
+    """One of each type, as the registry opens it."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        surroundings = Surroundings("docs", folder, folder)
+        known = {
+            name: open_target(MirrorConfig(name="docs", folder=folder, target=config), surroundings)
+            for name, config in CONFIGS.items()
+        }
+        yield known
+        asyncio.run(_close(known.values()))
+
+
+async def _close(targets: Iterable[Target]) -> None:
+    for target in targets:
+        await target.aclose()
+
+
+def table() -> str:
+    """A row for `Target`, one for each ability, and one for each limit that differs."""
+    counted = {name: len(each) for name, each in rows().items()}
+    with targets() as known:
+        lines = [
+            f"{HEAD} {' | '.join(f'`{name}`' for name in known)} |",
+            "|---|---|---|" + "---|" * len(known),
+            f"| `Target` | {_about(Target)} | {counted['Target']} | {' | '.join('yes' for _ in known)} |",
+        ]
+        for name, ability in abilities().items():
+            cells = " | ".join("yes" if isinstance(one, ability) else "–" for one in known.values())
+            lines.append(f"| `{name}` | {_about(ability)} | {counted[name]} | {cells} |")
+        batches = " | ".join(f"{one.limits.batch:,}" for one in known.values())
+        marks = " | ".join("path and bytes" if one.limits.marks else "its name" for one in known.values())
+    return "\n".join([*lines, f"| | Documents in one `put`. | | {batches} |", f"| | Keeps. | | {marks} |"])
+
+
+def _about(ability: type) -> str:
+    return (ability.__doc__ or "").splitlines()[0].partition(". Calls raise")[0].rstrip(".") + "."
+
+
+if __name__ == "__main__":
+    print(table(), demands(), sep="\n\n")

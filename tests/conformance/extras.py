@@ -1,0 +1,169 @@
+"""The rows of the suite about what only some targets can do beside holding documents."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kbsync.contract import (
+    Answers,
+    ApplicationWish,
+    Bases,
+    BaseWish,
+    Explains,
+    Illustrates,
+    ManagesBases,
+    Measured,
+    Query,
+    Reranks,
+    Searches,
+    Sources,
+    TellsTime,
+    Unhurried,
+)
+from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
+from tests.conformance.world import World, texts
+
+
+class ExtraSuite:
+    """Part of `TargetSuite`."""
+
+    # ---- counting and waiting
+
+    async def test_requests_are_counted(self, world: World) -> None:
+        meter = world.require(Measured).meter
+        await world.make_ready(world.document("a.md", *texts(["kestrel"])))
+        before = meter.total
+        await world.target.base()
+        assert meter.total > before > 0
+
+    async def test_an_answer_tells_how_far_the_clocks_are_apart(self, world: World) -> None:
+        target = world.require(TellsTime)
+        await world.target.base()
+        assert isinstance(target.clock_apart, float)
+
+    async def test_what_nobody_waits_for_waits_before_each_request(self, world: World) -> None:
+        waits: list[int] = []
+        meter = world.require(Measured).meter
+
+        async def pace() -> None:
+            waits.append(meter.total)
+
+        slow = world.require(Unhurried).unhurried(pace)
+        [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
+        assert waits == []
+        before = meter.total
+        await world.rows()
+        assert waits == []
+        rest = meter.total
+        assert [row.remote_id async for row in slow.list()] == [remote_id]
+        await slow.base()
+        assert rest > before
+        assert waits == list(range(rest, meter.total))
+
+    # ---- more of a search
+
+    async def test_ranking_orders_documents_and_loses_none(self, world: World) -> None:
+        target = world.require(Reranks)
+        if not target.reranks:
+            pytest.skip("no ranking model is configured")
+        await world.make_ready(
+            *(world.document(f"{n}.md", f"# Page {n}\n\nThe kestrel of page {n}.\n") for n in range(3))
+        )
+        plain, ranked = [
+            {hit.remote_id for hit in await world.target.search(Query("kestrel", rerank=rerank))}  # type: ignore[attr-defined]
+            for rerank in (False, True)
+        ]
+        assert ranked == plain
+        assert len(ranked) == 3
+
+    async def test_explanation_shows_what_was_made_of_a_document(self, world: World) -> None:
+        target = world.require(Explains)
+        [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
+        explanation = await target.explain(remote_id)
+        assert explanation.chunks >= 1
+        assert "kestrel" in explanation.text
+        with pytest.raises(Rejected):
+            await target.explain(world.unknown_id)
+
+    async def test_hits_without_pictures_stay_as_they_are_and_cost_nothing(self, world: World) -> None:
+        target = world.require(Illustrates)
+        await world.make_ready(world.document("a.md", *texts(["kestrel"])))
+        hits = list(await world.require(Searches).search(Query("kestrel")))
+        before = world.require(Measured).meter.total
+        assert list(await target.illustrated(hits)) == hits != []
+        assert world.require(Measured).meter.total == before
+
+    # ---- answers
+
+    async def test_answer_is_of_the_base_and_ends_with_its_sources(self, world: World) -> None:
+        target = world.require(Answers)
+        [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
+        bases = world.require(ManagesBases).bases
+        made = await target.applications.create(ApplicationWish("helpdesk", bases=(bases.own,)))
+        whole = [piece async for piece in target.answer("what is a kestrel", made.id, streamed=False)]
+        pieces = [piece async for piece in target.answer("what is a kestrel", made.id)]
+        assert _text(pieces) == _text(whole)
+        assert "kestrel" in _text(whole)
+        assert [isinstance(piece, Sources) for piece in pieces].index(True) == len(pieces) - 1
+        assert isinstance(sources := pieces[-1], Sources)
+        assert sources.hits is None or {hit.remote_id for hit in sources.hits} == {remote_id}
+
+    async def test_applications_are_made_changed_and_removed(self, world: World) -> None:
+        applications = world.require(Answers).applications
+        own = world.require(ManagesBases).bases.own
+        made = await applications.create(ApplicationWish("helpdesk", "for all", bases=(own,)))
+        with pytest.raises(NameTaken):
+            await applications.create(ApplicationWish("helpdesk", bases=(own,)))
+        await applications.update(made.id, ApplicationWish(description="for some"))
+        changed = await applications.look(made.id)
+        assert (changed.name, changed.description, changed.bases) == ("helpdesk", "for some", (own,))
+        assert [one.id for one in await applications.all()] == [made.id]
+        await applications.delete(made.id)
+        assert list(await applications.all()) == []
+
+    # ---- bases
+
+    async def test_own_base_is_one_of_all(self, world: World) -> None:
+        bases: Bases = world.require(ManagesBases).bases
+        base = await world.target.base()
+        assert (bases.own, bases.address) == (base.id, base.address)
+        assert bases.own in {card.id for card in await bases.all()}
+        assert (await bases.look(bases.own)).id == bases.own
+        assert bases.setting
+        with contextlib.suppress(NotOffered):
+            assert (room := await bases.room()) is None or 0 <= room.used <= room.total
+
+    async def test_base_is_made_changed_and_removed_and_no_other_touched(self, world: World) -> None:
+        bases: Bases = world.require(ManagesBases).bases
+        ids = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
+        async with _made(bases, "second") as base_id:
+            with pytest.raises(NameTaken):
+                await bases.create(BaseWish("second"))
+            await bases.update(base_id, BaseWish(name="third", description="another"))
+            changed = await bases.look(base_id)
+            assert (changed.name, changed.description) == ("third", "another")
+        with pytest.raises(Halted) as caught:
+            await bases.look(base_id)
+        assert caught.value.halt == "knowledge-base-missing"
+        assert list(await world.listed()) == ids
+
+    async def test_models_for_a_base_can_be_chosen_among(self, world: World) -> None:
+        bases: Bases = world.require(ManagesBases).bases
+        [first, *_] = models = await bases.models()
+        assert len({model.id for model in models}) == len(models)
+        made = await bases.create(BaseWish("second", model=first.id))
+        assert made.model in ("", first.id, first.name)
+
+
+@contextlib.asynccontextmanager
+async def _made(bases: Bases, name: str) -> AsyncIterator[str]:
+    made = await bases.create(BaseWish(name))
+    yield made.id
+    await bases.delete(made.id)
+
+
+def _text(pieces: list[str | Sources]) -> str:
+    return "".join(piece for piece in pieces if isinstance(piece, str))

@@ -1,0 +1,89 @@
+"""Link files of three kinds, those that programs write and those that nobody should."""
+
+from __future__ import annotations
+
+import plistlib
+
+import pytest
+
+from kbsync.core.links import LARGEST, Link, NoLink, read_link, same_address, write_link
+
+PAGE = "https://example.org/faq?a=1#/top"
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("a.url", f"[InternetShortcut]\r\nURL={PAGE}\r\n".encode()),
+        ("A.URL", f"[InternetShortcut]\r\nURL={PAGE}\r\n".encode()),
+        ("a.url", f"\ufeff; made by hand\n[internetshortcut]\nurl = {PAGE} \n".encode()),
+        ("a.url", f"[InternetShortcut]\r\nURL={PAGE}\r\n".encode("utf-16")),
+        ("a.url", b"[InternetShortcut]\nIconFile=C:\\\xe4.ico\nURL=" + PAGE.encode()),
+        ("a.url", f"[DEFAULT]\nBASEURL=x\n[InternetShortcut]\nURL={PAGE}\nURL=http://b\n".encode()),
+        ("a.desktop", f"[Desktop Entry]\nVersion=1.0\nType=Link\nName[de]=Seite\nURL={PAGE}\n".encode()),
+        ("a.webloc", plistlib.dumps({"URL": PAGE})),
+        ("a.webloc", plistlib.dumps({"URL": PAGE}, fmt=plistlib.FMT_BINARY)),
+    ],
+)
+def test_the_address_is_read(path: str, content: bytes) -> None:
+    assert read_link(path, content) == Link(PAGE)
+
+
+ENTITIES = (
+    b'<?xml version="1.0"?><!DOCTYPE plist [<!ENTITY a "https://x">]>'
+    b"<plist><dict><key>URL</key><string>&a;</string></dict></plist>"
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "words"),
+    [
+        ("a.url", b"", "section"),
+        ("a.url", b"[InternetShortcut]\n", "no address"),
+        ("a.url", b"[InternetShortcut]\nURL=javascript:alert(1)\n", "javascript"),
+        ("a.url", b"[InternetShortcut]\nURL=file:///etc/passwd\n", "file"),
+        ("a.url", b"[InternetShortcut]\nURL=https://\n", "host"),
+        ("a.url", b"[InternetShortcut]\nURL=https://a:b@c.org/\n", "password"),
+        ("a.url", b"[InternetShortcut]\nURL=https://a.org/ b\n", "blanks"),
+        ("a.url", b"[InternetShortcut]\nURL=https://a.org/\xe4\n", "forbidden"),
+        ("a.url", b"[InternetShortcut]\nURL=https://a.org:99999/\n", "malformed"),
+        ("a.url", b"[InternetShortcut]\nURL=https://a.org/" + b"x" * 2048, "2048"),
+        ("a.url", b"[InternetShortcut]\nURL=https://a.org/\n" + b"#" * LARGEST, "65,536"),
+        ("a.url", b"[InternetShortcut]\nURL=https://a.org/\n[kbsync]\nsettings=[1]\n", "JSON"),
+        ("a.desktop", b"[Desktop Entry]\nType=Application\nURL=https://a.org/\n", "Application"),
+        ("a.desktop", b"[InternetShortcut]\nURL=https://a.org/\n", "Desktop Entry"),
+        ("a.webloc", b"bplist00 and then nothing", "property list"),
+        ("a.webloc", ENTITIES, "property list"),
+        ("a.webloc", plistlib.dumps(["https://a.org/"]), "no URL"),
+        ("a.webloc", plistlib.dumps({"URL": 7}), "no URL"),
+    ],
+)
+def test_what_is_no_link_says_why(path: str, content: bytes, words: str) -> None:
+    with pytest.raises(NoLink, match=words):
+        read_link(path, content)
+
+
+def test_addresses_are_sent_in_ascii() -> None:
+    content = "[InternetShortcut]\nURL=https://exämple.org/ä b".replace(" b", "|?q=ö").encode()
+    assert read_link("a.url", content).address == "https://xn--exmple-cua.org/%C3%A4%7C?q=%C3%B6"
+
+
+def test_a_written_link_is_read_back() -> None:
+    link = Link(PAGE, {"knowledge_type": 5, "custom_separator": ["\n", "ä"]})
+    assert read_link("a.url", write_link(link)) == link
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen", "verdict"),
+    [
+        ("https://a.org", "HTTPS://A.ORG:443/", True),
+        ("https://a.org/x#y", "https://a.org/x", True),
+        ("https://a.org/x", "https://a.org/x#y", False),
+        ("https://a.org/x", "http://a.org/x", False),
+        ("https://a.org/x", "https://a.org/X", False),
+        ("https://a.org/x", "https://a.org:8443/x", False),
+        ("https://a.org/x", "a title", False),
+    ],
+)
+def test_one_address_is_known_in_other_words(sent: str, seen: str, verdict: bool) -> None:
+    assert same_address(sent, seen) is verdict

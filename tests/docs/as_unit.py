@@ -1,0 +1,78 @@
+"""Runs a command with as much of a unit's sandbox as can be had without systemd.
+
+Usage: python tests/docs/as_unit.py UNIT COMMAND... (the system calls it may make, no capabilities, no new
+privileges, no memory that is both written and executed)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+LIBRARY = "libseccomp.so.2"
+
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_MDWE, REFUSE_EXEC_GAIN = 24, 38, 65, 1  # <linux/prctl.h>
+ALLOW, REFUSE_EPERM = 0x7FFF0000, 0x00050001  # <seccomp.h>
+CAPABILITIES = 41
+
+
+def settings(unit: Path, name: str) -> list[str]:
+    """The values of every line of this name."""
+    return re.findall(rf"^{name}=(.*)$", unit.read_text(), re.MULTILINE)
+
+
+@cache
+def members(name: str) -> frozenset[str]:
+    """The system calls of a set such as `@process`, or the one call of this name."""
+    if not name.startswith("@"):
+        return frozenset([name])
+    done = subprocess.run(
+        ["systemd-analyze", "syscall-filter", name], capture_output=True, text=True, check=True
+    )
+    lines = [line.strip() for line in done.stdout.splitlines()[1:]]
+    return frozenset().union(*(members(line) for line in lines if line and not line.startswith("#")))
+
+
+def allowed(unit: Path) -> set[str]:
+    """What `SystemCallFilter=` allows, read as systemd.exec(5) says, the first line being a list of it."""
+    found = set(members("@default"))
+    for line in settings(unit, "SystemCallFilter"):
+        calls = frozenset().union(*map(members, line.removeprefix("~").split()))
+        found = found - calls if line.startswith("~") else found | calls
+    return found
+
+
+def keep_to(calls: set[str]) -> None:
+    """Every other system call fails with EPERM from now on."""
+    library = ctypes.CDLL(LIBRARY)
+    library.seccomp_init.restype = ctypes.c_void_p
+    context = ctypes.c_void_p(library.seccomp_init(REFUSE_EPERM))
+    for call in calls:
+        number = library.seccomp_syscall_resolve_name(call.encode())
+        if number >= 0:
+            library.seccomp_rule_add_array(context, ALLOW, number, 0, None)
+    if library.seccomp_load(context) != 0:
+        sys.exit("the filter could not be loaded")
+
+
+def main() -> None:
+    unit = Path(sys.argv[1])
+    libc = ctypes.CDLL(None)
+    calls = allowed(unit)
+    if os.geteuid() == 0:
+        for right in range(CAPABILITIES):
+            libc.prctl(PR_CAPBSET_DROP, right, 0, 0, 0)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if settings(unit, "MemoryDenyWriteExecute") == ["yes"]:
+        libc.prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0)  # since Linux 6.3
+    keep_to(calls)
+    os.execvp(sys.argv[2], sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()

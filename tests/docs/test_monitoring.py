@@ -1,0 +1,100 @@
+"""The alert rules, the Grafana dashboard and the page about them name metrics that exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kbsync.web.counting import Figures
+from kbsync.web.metrics import rendered
+from tests.docs.pages import ROOT
+from tests.programs import needs
+from tests.web.test_metrics import figures
+
+RULES = ROOT / "monitoring" / "alerts.yml"
+DASHBOARD = ROOT / "monitoring" / "grafana.json"
+PAGE = ROOT / "docs" / "monitoring.md"
+
+_NAME = re.compile(r"\bkbsync_[a-z_]+\b")
+
+
+def samples() -> set[str]:
+    """Every name of a sample."""
+    lines = rendered(figures()).decode().splitlines()
+    return {re.split(r"[{ ]", line)[0] for line in lines if line and not line.startswith("#")}
+
+
+def labels(name: str) -> set[str]:
+    """The labels of a metric."""
+    found = (line for line in rendered(figures()).decode().splitlines() if line.startswith(f"{name}{{"))
+    return set(re.findall(r"(\w+)=\"", next(found, "")))
+
+
+def families() -> set[str]:
+    lines = rendered(Figures()).decode().splitlines()
+    return {line.split()[2] for line in lines if line.startswith("# TYPE ")}
+
+
+def alerts() -> list[dict[str, object]]:
+    [group] = yaml.safe_load(RULES.read_text())["groups"]
+    return list(group["rules"])
+
+
+def expressions() -> list[str]:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    return [str(one["expr"]) for one in alerts()] + [t["expr"] for p in panels for t in p["targets"]]
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_every_expression_is_about_metrics_and_labels_that_exist(expression: str) -> None:
+    named = set(_NAME.findall(expression)) - {"kbsync"}
+    assert named <= samples()
+    assert named or "up{" in expression
+    for name, chosen in re.findall(r"(kbsync_[a-z_]+)\{([^}]*)\}", expression):
+        assert set(re.findall(r"(\w+)\s*[=!]", chosen)) <= labels(name)
+    for opening, closing in ("()", "{}", "[]"):
+        assert expression.count(opening) == expression.count(closing)
+
+
+def test_every_rule_has_what_prometheus_asks_for() -> None:
+    names = [str(rule["alert"]) for rule in alerts()]
+    assert len(names) == len(set(names)) >= 5
+    for rule in alerts():
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert re.fullmatch(r"\d+[smh]", str(rule.get("for", "1m")))
+        assert {"summary", "description"} == set(rule["annotations"])  # type: ignore[call-overload]
+
+
+def test_the_page_names_every_alert_and_every_metric_and_no_other() -> None:
+    page = PAGE.read_text()
+    assert re.findall(r"^\| `(Kbsync\w+)`", page, re.MULTILINE) == [rule["alert"] for rule in alerts()]
+    assert set(re.findall(r"^\| `(kbsync_\w+)", page, re.MULTILINE)) == families()
+
+
+def test_the_labels_on_the_page_are_those_of_the_metrics() -> None:
+    told = rendered(figures()).decode()
+    for name, given in re.findall(r"^\| `(kbsync_\w+)\{([^}]*)\}`", PAGE.read_text(), re.MULTILINE):
+        line = next(one for one in told.splitlines() if re.match(rf"{name}(_bucket)?\{{", one))
+        assert set(re.findall(r"(\w+)=\"", line)) - {"le"} == set(given.split(",")), name
+
+
+def test_every_panel_has_a_place_of_its_own() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+    assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+@needs("promtool")
+def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
+    subprocess.run(["promtool", "check", "rules", str(RULES)], check=True, cwd=tmp_path)

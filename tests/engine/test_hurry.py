@@ -1,0 +1,132 @@
+"""News of a document hurries the next look at it, and does nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.core import lifecycle
+from kbsync.core.lifecycle import QUOTA, RESLICE
+from kbsync.core.model import Upload, UploadState
+from kbsync.engine.mirror import MirrorRun
+from tests.core.test_lifecycle import SENT, rhythm
+from tests.remote.world import RemoteWorld
+
+LONG = 300.0
+"""Seconds that the service takes."""
+
+NEVER = {"poll_first": 500.0, "poll_longest": 900.0}
+"""Seconds: looks so seldom that within a test only news brings one."""
+
+
+@asynccontextmanager
+async def indexing(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[RemoteWorld, MirrorRun, Upload]]:
+    """A document that was sent and that the service is still indexing."""
+    world = RemoteWorld(tmp_path, vectorize=(LONG, LONG), **settings)
+    world.write("a.md", "alpha")
+    async with world.serving(), world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+        await run.compare()
+        while not (rows := await rows_of(run, UploadState.INDEXING)):
+            await run.tend()
+            await world.clock.sleep(0.2)
+        try:
+            yield world, run, rows[0]
+        finally:
+            await run.end()
+
+
+async def rows_of(run: MirrorRun, state: UploadState) -> list[Upload]:
+    parts = run.parts
+    assert parts is not None
+    terms = parts.ledger.terms
+    return await run.store.read(lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, (state,)))
+
+
+async def test_news_of_a_document_brings_the_look_that_finds_it_ready(tmp_path: Path) -> None:
+    async with indexing(tmp_path, poll_first=2.0, poll_longest=900.0) as (world, run, row):
+        await world.clock.sleep(LONG + 1.0)
+        [waiting] = await rows_of(run, UploadState.INDEXING)
+        before = waiting.next_look_at
+        assert before is not None and before > world.clock.wall() + 5.0  # pauses have grown meanwhile
+        await run.hurry([row.remote_id or ""])
+        await world.clock.sleep(4.0)
+        [serving] = await rows_of(run, UploadState.SERVING)
+        assert serving.id == row.id
+        assert world.clock.wall() < before
+
+
+async def test_news_is_not_believed(tmp_path: Path) -> None:
+    """It is said to be done and is not: one look more, and it goes on being indexed."""
+    async with indexing(tmp_path, poll_first=10.0, poll_longest=900.0) as (world, run, row):
+        await world.clock.sleep(11.0)
+        await run.hurry([row.remote_id or ""])
+        await world.clock.sleep(11.0)
+        [still] = await rows_of(run, UploadState.INDEXING)
+        assert still.id == row.id
+        assert still.next_look_at is not None and still.next_look_at > world.clock.wall()
+        assert world.app.violations == []
+
+
+async def test_news_of_strangers_is_ignored(tmp_path: Path) -> None:
+    async with indexing(tmp_path, **NEVER) as (world, run, row):
+        planted = world.plant("others.txt", "of somebody else")
+        asked = world.asked()
+        await run.hurry([planted, "17", "", "' OR 1=1 --"])
+        await world.clock.sleep(5.0)
+        assert world.asked() == asked
+        [still] = await rows_of(run, UploadState.INDEXING)
+        assert still == row
+
+
+async def test_a_flood_of_news_costs_no_more_looks_than_waiting_does_at_its_most_eager(
+    tmp_path: Path,
+) -> None:
+    async with indexing(tmp_path, poll_first=10.0, poll_longest=10.0) as (world, run, row):
+        asked, began = world.asked(), world.clock.wall()
+        for _ in range(100):
+            await run.hurry([row.remote_id or ""])
+            await world.clock.sleep(0.3)
+        seconds = world.clock.wall() - began
+        assert 1 <= world.asked() - asked <= seconds / 10.0 + 1
+
+
+async def test_news_for_a_mirror_that_is_not_at_work_is_ignored(tmp_path: Path) -> None:
+    async with indexing(tmp_path, **NEVER) as (_, run, row):
+        await run.end()
+        await run.hurry([row.remote_id or ""])
+
+
+ROW = replace(lifecycle.accept(SENT, "id", False, rhythm(0.0)), looked_at=None, next_look_at=None)
+FIRST = rhythm(0.0).limits.poll_first
+NOW = 1000.0
+
+
+@pytest.mark.parametrize(
+    ("looked", "due", "expected"),
+    [
+        (NOW - 100, NOW + 50, NOW),
+        (NOW - 100, NOW - 5, NOW - 5),
+        (NOW, NOW + 50, NOW + FIRST),
+        (NOW + 500, NOW + 50, NOW + FIRST),  # the clock was set back
+        (None, None, NOW + FIRST),
+    ],
+)
+def test_a_look_never_moves_back_and_never_comes_too_early(
+    looked: float | None, due: float | None, expected: float
+) -> None:
+    hurried = lifecycle.hurried(replace(ROW, looked_at=looked, next_look_at=due), rhythm(NOW))
+    assert hurried.next_look_at == pytest.approx(expected)
+
+
+def test_what_waits_for_something_else_is_not_hurried() -> None:
+    assert lifecycle.may_be_hurried(ROW)
+    assert not lifecycle.may_be_hurried(replace(ROW, code=QUOTA))
+    assert not lifecycle.may_be_hurried(replace(ROW, code=RESLICE))
+    assert not lifecycle.may_be_hurried(replace(ROW, state=UploadState.SERVING))

@@ -1,0 +1,363 @@
+"""Settings that change how documents are made: where that costs money, many of them ask first."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.engine.plan import Planned
+from kbsync.engine.status import MirrorStatus, mirror_status
+from kbsync.errors import Unsure
+from kbsync.state.holds import RENEWALS
+from kbsync.state.store import Tx
+from kbsync.targets.memory import Failure, Fault, MemoryBase, MemoryTarget, RenamingMemory
+from tests.engine.viewing import planned
+from tests.engine.world import World
+
+MANY = 10
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path, paid=True)
+    world.write_many(MANY)
+    await world.once()
+    world.clock.now += 100
+    yield world
+
+
+def set_to(world: World, size: int, *only: str) -> None:
+    """The config cuts documents so, all of them or `only` some."""
+
+    def settings(path: str) -> dict[str, Any]:
+        return {"size": size} if not only or path in only else {}
+
+    world.plan = replace(world.plan, settings=settings, fingerprint=f"{size} {only}")
+
+
+def status(world: World) -> MirrorStatus:
+    def look(tx: Tx) -> MirrorStatus:
+        record = tx.mirrors.named("docs")
+        assert record is not None
+        return mirror_status(tx, record, now=0.0, cure=lambda command: f"kbsync {command}")
+
+    found: MirrorStatus = world.glance(look)
+    return found
+
+
+def holds(world: World) -> list[int]:
+    found: list[int] = world.glance(lambda tx: [h.id for h in tx.holds.current(world.run.mirror, RENEWALS)])
+    return found
+
+
+def recipes(world: World) -> dict[str, str]:
+    """How each document that is found was made."""
+    target = MemoryTarget(world.base, limits=world.limits)
+    sizes = {target.recipe("x.md", {"size": n} if n else {}): f"size {n}" for n in range(5)}
+    return {d.path: sizes[d.recipe] for d in world.base.documents.values() if d.shown is not None}
+
+
+def made_as(world: World, size: int) -> set[str]:
+    return {path for path, made in recipes(world).items() if made == f"size {size}"}
+
+
+def paths(plan: tuple[Planned, ...]) -> list[str]:
+    return [one.path for one in plan]
+
+
+async def test_settings_that_touch_many_documents_wait_for_a_person(world: World) -> None:
+    served, puts = world.served(), world.puts()
+    set_to(world, 2)
+    end = await world.once()
+    assert end.complete and not end.trouble
+    assert world.statuses() == {"held": MANY} and world.puts() == puts
+    assert world.served() == served and made_as(world, 0) == set(served)
+    halt = status(world).halt
+    assert halt is not None and halt.reason == "recipe-held" and halt.cure == "kbsync approve docs"
+    assert halt.detail.startswith("10 of 10 documents (100 B) would be indexed anew")
+    await world.once()
+    assert world.puts() == puts and len(holds(world)) == 1
+
+
+async def test_approve_lets_them_go_one_document_a_file_at_every_moment(world: World) -> None:
+    set_to(world, 2)
+    await world.once()
+    world.approve()
+    served = world.served()
+    await world.once()
+    assert world.served() == served and made_as(world, 2) == set(served)
+    assert world.statuses() == {"ready": MANY} and holds(world) == [] and status(world).halt is None
+    assert world.puts() == 2 * MANY
+    await world.once()
+    assert world.puts() == 2 * MANY
+
+
+async def test_a_fifth_of_the_documents_is_made_anew_at_once(world: World) -> None:
+    set_to(world, 2, "f0.md", "f1.md")
+    await world.once()
+    assert made_as(world, 2) == {"f0.md", "f1.md"} and world.statuses() == {"ready": MANY}
+
+
+async def test_more_than_a_fifth_waits(world: World) -> None:
+    set_to(world, 2, "f0.md", "f1.md", "f2.md")
+    await world.once()
+    assert made_as(world, 2) == set() and world.statuses() == {"ready": 7, "held": 3}
+
+
+async def test_a_target_that_costs_nothing_never_asks(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write_many(MANY)
+    await world.once()
+    set_to(world, 2)
+    await world.once()
+    assert len(made_as(world, 2)) == MANY and world.statuses() == {"ready": MANY}
+
+
+async def test_an_upgrade_of_the_program_makes_no_document_anew(world: World) -> None:
+    plan = world.plan
+    set_to(world, 2)
+    world.plan = replace(world.plan, fingerprint=plan.fingerprint)  # nobody changed the config
+    shown = await planned(world)
+    assert shown.reembed == () and shown.held == () and shown.unchanged == MANY
+    await world.once()
+    assert world.statuses() == {"ready": MANY} and world.puts() == MANY
+    for path in world.root.iterdir():
+        path.touch()
+    await world.once()
+    assert world.puts() == MANY and world.statuses() == {"ready": MANY}
+    world.write("f0.md", "changed")
+    await world.once()
+    assert made_as(world, 2) == {"f0.md"}
+
+
+async def test_an_upgrade_does_not_let_go_what_a_person_is_asked_about(world: World) -> None:
+    set_to(world, 2)
+    await world.once()
+    asked = world.plan.fingerprint
+    set_to(world, 3)
+    world.plan = replace(world.plan, fingerprint=asked)
+    await world.once()
+    assert made_as(world, 0) == set(world.served()) and world.statuses() == {"held": MANY}
+
+
+async def test_new_and_edited_files_go_at_once_under_the_new_settings(world: World) -> None:
+    set_to(world, 2)
+    await world.once()
+    world.write("new.md", "new")
+    world.write("f0.md", "edited")
+    await world.once()
+    assert made_as(world, 2) == {"new.md", "f0.md"} and world.statuses() == {"ready": 2, "held": MANY - 1}
+    halt = status(world).halt
+    assert halt is not None and halt.detail.startswith("9 of 11 documents")
+
+
+async def test_what_is_edited_before_anything_was_weighed_asks_nobody(world: World) -> None:
+    set_to(world, 2)
+    for path in world.root.iterdir():
+        path.write_text(f"edited {path.name}")
+    await world.once()
+    assert world.statuses() == {"ready": MANY} and holds(world) == []
+
+
+async def test_a_setting_turned_back_ends_the_hold(world: World) -> None:
+    plan, puts = world.plan, world.puts()
+    set_to(world, 2)
+    await world.once()
+    world.plan = plan
+    await world.once()
+    assert holds(world) == [] and status(world).halt is None
+    assert world.statuses() == {"ready": MANY} and world.puts() == puts
+
+
+async def test_another_change_is_another_hold_and_an_approval_of_the_first_is_none_of_it(
+    world: World,
+) -> None:
+    set_to(world, 2)
+    await world.once()
+    [first] = holds(world)
+    set_to(world, 3)
+    await world.once()
+    [second] = holds(world)
+    assert second != first
+    world.tell("approve", holds=[first])
+    await world.once()
+    assert made_as(world, 0) == set(world.served()) and holds(world) == [second]
+    world.tell("approve", holds=[second])
+    await world.once()
+    assert made_as(world, 3) == set(world.served()) and len(world.served()) == MANY
+
+
+async def test_approved_and_turned_back_and_forth_asks_anew(world: World) -> None:
+    plan = world.plan
+    set_to(world, 2)
+    await world.once()
+    world.approve()
+    world.plan = plan
+    await world.once()
+    set_to(world, 2)
+    await world.once()
+    assert made_as(world, 2) == set() and world.statuses() == {"held": MANY}
+
+
+async def test_an_approval_concerns_what_was_held_at_that_moment(world: World) -> None:
+    set_to(world, 2, *(f"f{n}.md" for n in range(5)))
+    await world.once()
+    approved = holds(world)
+    set_to(world, 2)
+    await world.once()
+    assert len(holds(world)) == 2
+    world.tell("approve", holds=approved)
+    await world.once()
+    assert made_as(world, 2) == {f"f{n}.md" for n in range(5)}
+    assert world.statuses() == {"ready": 5, "held": 5}
+
+
+async def test_little_by_little_is_as_much(world: World) -> None:
+    """What is held already lies in the scales with what comes after it."""
+    set_to(world, 2, *(f"f{n}.md" for n in range(3)))
+    await world.once()
+    set_to(world, 2, *(f"f{n}.md" for n in range(4)))
+    await world.once()
+    assert world.statuses() == {"ready": 6, "held": 4} and made_as(world, 2) == set()
+
+
+async def test_a_file_that_goes_while_it_is_held_is_a_deletion_like_any_other(world: World) -> None:
+    set_to(world, 2)
+    await world.once()
+    world.delete("f0.md")
+    await world.once()
+    assert "f0.md" not in world.served() and world.statuses() == {"held": MANY - 1}
+    halt = status(world).halt
+    assert halt is not None and halt.detail.startswith("9 of 9 documents")
+
+
+async def test_deletions_and_settings_are_held_side_by_side(world: World) -> None:
+    set_to(world, 2)
+    await world.once()
+    texts = {n: (world.root / f"f{n}.md").read_text() for n in range(6)}
+    for n in texts:
+        world.delete(f"f{n}.md")
+    await world.once()
+    halt = status(world).halt
+    assert halt is not None and halt.reason == "deletions-held"
+    assert "6 of 10 documents would be deleted" in halt.detail and "4 of 10 documents (40 B)" in halt.detail
+    for n, text in texts.items():
+        world.write(f"f{n}.md", text)
+    await world.once()
+    halt = status(world).halt
+    assert halt is not None and halt.detail.startswith("10 of 10 documents")
+    assert world.statuses() == {"held": MANY} and made_as(world, 0) == set(world.served())
+
+
+@pytest.mark.parametrize("kind", [MemoryTarget, RenamingMemory])
+async def test_a_held_file_that_is_renamed_is_found_and_asked_about_where_nothing_is_sent(
+    tmp_path: Path, kind: type[MemoryTarget]
+) -> None:
+    world = World(tmp_path, kind, paid=True)
+    world.write_many(MANY)
+    await world.once()
+    world.clock.now += 100
+    set_to(world, 2)
+    await world.once()
+    world.move("f0.md", "moved.md")
+    await world.once()
+    assert "moved.md" in world.served() and "f0.md" not in world.served()
+    sent = set() if kind is RenamingMemory else {"moved.md"}
+    assert made_as(world, 2) == sent
+    assert world.statuses() == ({"held": MANY} if not sent else {"held": MANY - 1, "ready": 1})
+
+
+async def test_a_lost_answer_does_not_ask_again(world: World) -> None:
+    set_to(world, 2)
+    await world.once()
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), times=3))
+    world.approve()
+    await world.once()
+    assert made_as(world, 2) == set(world.served()) and world.statuses() == {"ready": MANY}
+
+
+async def test_what_fails_to_be_made_anew_stays_as_it_is_and_retry_asks_nobody(world: World) -> None:
+    set_to(world, 2)
+    await world.once()
+    failure = Failure("f0.md", times=4)
+    world.base.behaviour.failures.append(failure)
+    world.approve()
+    await world.once()
+    assert recipes(world)["f0.md"] == "size 0" and world.statuses() == {"ready": MANY - 1, "failed": 1}
+    world.tell("retry")
+    await world.once()
+    assert recipes(world)["f0.md"] == "size 2" and world.statuses() == {"ready": MANY}
+
+
+async def test_an_approval_that_could_not_be_used_for_a_week_is_none(world: World) -> None:
+    set_to(world, 2)
+    await world.once()
+    week_ago = world.clock.wall() - 8 * 86400
+    with_store(world, partial(approve_at, holds(world), week_ago))
+    await world.once()
+    assert made_as(world, 2) == set() and world.statuses() == {"held": MANY}
+
+
+def approve_at(which: list[int], then: float, tx: Tx) -> None:
+    for hold in which:
+        tx.holds.approve(hold, then)
+
+
+def with_store(world: World, work: Any) -> None:
+    from kbsync.state.store import Store
+
+    store = Store(world.state / "state.db")
+    store.submit(work).result()
+    store.close()
+
+
+async def test_a_plan_says_what_a_pass_will_hold(world: World) -> None:
+    set_to(world, 2)
+    before = await planned(world)
+    assert len(before.held) == MANY and before.reembed == () and before.bytes_to_send == 0
+    assert {one.cause for one in before.held} == {"recipe"} and sum(one.size for one in before.held) == 100
+    await world.once()
+    held = await planned(world)
+    assert paths(held.held) == paths(before.held) and held.unchanged == 0
+    world.approve()
+    approved = await planned(world)
+    assert paths(approved.reembed) == paths(before.held) and approved.held == ()
+    assert approved.bytes_to_send == 100
+    await world.once()
+    assert (await planned(world)).is_empty
+
+
+async def test_a_plan_says_what_goes_at_once(world: World) -> None:
+    set_to(world, 2, "f0.md")
+    plan = await planned(world)
+    assert paths(plan.reembed) == ["f0.md"] and plan.held == () and plan.unchanged == MANY - 1
+
+
+async def test_after_a_lost_state_what_is_taken_over_is_not_made_anew_unasked(world: World) -> None:
+    for file in world.state.iterdir():
+        file.unlink()
+    set_to(world, 2)
+    await world.once()
+    assert made_as(world, 0) == set(world.served()) and world.statuses() == {"held": MANY}
+
+
+async def test_another_base_asks_nothing_and_back_at_the_first_one_it_is_asked_anew(world: World) -> None:
+    first = world.base
+    set_to(world, 2)
+    await world.once()
+    world.base = MemoryBase(clock=world.clock.wall)
+    world.base.recreate()
+    await world.once()
+    assert world.statuses() == {"ready": MANY} and status(world).halt is None
+    assert made_as(world, 2) == set(world.served())
+    world.base = first
+    await world.once()
+    assert world.statuses() == {"held": MANY} and len(holds(world)) == 1
+    world.approve()
+    await world.once()
+    assert world.statuses() == {"ready": MANY} and made_as(world, 2) == set(world.served())

@@ -1,0 +1,117 @@
+"""What is told of a mirror, how often, and when again."""
+
+from __future__ import annotations
+
+import itertools
+
+from kbsync.notify.digest import EVERY, GATHER, NAMED, SELDOM, Digest
+from kbsync.notify.notice import Mishap, Notice
+from kbsync.state.mirrors import Halt
+
+ALL = ("halted", "recovered", "quarantined")
+QUOTA = Halt("quota", "no money", "kbsync retry")
+MISSING = Halt("folder-missing", "not there", "kbsync approve")
+
+
+def told(digest: Digest, now: float, *, well: bool = True, on: tuple[str, ...] = ALL) -> list[Notice]:
+    """What is due, told."""
+    due = digest.due(now, 1_000_000.0 + now, on)  # type: ignore[arg-type]
+    for notice in due:
+        digest.told(notice, now, well=well)
+    return due
+
+
+def fail(digest: Digest, count: int, now: float) -> None:
+    for number in range(count):
+        digest.failed("a", Mishap(f"{number}.md", "no text"), "kbsync retry", now)
+
+
+def test_a_halt_is_told_once_and_its_end_too() -> None:
+    digest = Digest()
+    digest.halt_seen("a", QUOTA)
+    [notice] = told(digest, 0.0)
+    assert (notice.event, notice.reason, notice.cure) == ("halted", "quota", "kbsync retry")
+    digest.halt_seen("a", QUOTA)
+    assert told(digest, EVERY) == []
+    digest.halt_seen("a", None)
+    [notice] = told(digest, 2 * EVERY)
+    assert (notice.event, notice.reason) == ("recovered", "quota")
+
+
+def test_a_mirror_that_is_well_from_the_start_is_not_told_of() -> None:
+    digest = Digest()
+    digest.halt_seen("a", None)
+    assert told(digest, 0.0) == []
+
+
+def test_flapping_is_told_once_a_minute_with_the_last_word() -> None:
+    digest = Digest()
+    digest.halt_seen("a", QUOTA)
+    told(digest, 0.0)
+    for second in range(1, int(EVERY)):
+        digest.halt_seen("a", None if second % 2 else MISSING)
+        assert told(digest, float(second)) == []
+    digest.halt_seen("a", MISSING)
+    assert [notice.reason for notice in told(digest, EVERY)] == ["folder-missing"]
+
+
+def test_a_halt_that_came_back_as_it_was_told_is_no_news() -> None:
+    digest = Digest()
+    digest.halt_seen("a", QUOTA)
+    told(digest, 0.0)
+    digest.halt_seen("a", None)
+    digest.halt_seen("a", Halt("quota", "still no money", ""))
+    assert told(digest, EVERY) == []
+
+
+def test_many_failures_are_one_notice_that_names_the_first() -> None:
+    digest = Digest()
+    fail(digest, NAMED + 5, 0.0)
+    assert told(digest, GATHER - 0.1) == []
+    [notice] = told(digest, GATHER)
+    assert (notice.count, len(notice.documents)) == (NAMED + 5, NAMED)
+    assert "25 documents failed, first 0.md: no text; cure: kbsync retry" in notice.text
+    fail(digest, 1, GATHER + 1)
+    assert told(digest, EVERY) == []
+    assert [one.count for one in told(digest, GATHER + EVERY)] == [1]
+
+
+def test_what_failed_while_a_notice_was_on_its_way_is_in_the_next() -> None:
+    digest = Digest()
+    fail(digest, NAMED, 0.0)
+    [notice] = digest.due(GATHER, 0.0, ALL)  # type: ignore[arg-type]
+    fail(digest, 2, GATHER)
+    digest.told(notice, GATHER, well=True)
+    [later] = told(digest, GATHER + EVERY)
+    assert later.count == 2
+    assert later.text == "a: 2 documents failed; cure: kbsync retry"
+
+
+def test_what_nobody_took_is_told_again_ever_later() -> None:
+    digest = Digest()
+    digest.halt_seen("a", QUOTA)
+    tries, now = [], 0.0
+    while now < 6 * SELDOM:
+        if told(digest, now, well=False):
+            tries.append(now)
+        now += 1.0
+    pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
+    assert pauses[0] == 2 * EVERY
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == SELDOM
+    assert [one.event for one in told(digest, now + SELDOM)] == ["halted"]
+
+
+def test_only_what_was_asked_for_is_told() -> None:
+    digest = Digest()
+    digest.halt_seen("a", QUOTA)
+    fail(digest, 1, 0.0)
+    assert [one.event for one in told(digest, GATHER, on=("quarantined",))] == ["quarantined"]
+
+
+def test_mirrors_that_left_are_told_of_no_more() -> None:
+    digest = Digest()
+    digest.halt_seen("a", QUOTA)
+    digest.halt_seen("b", QUOTA)
+    digest.keep_only(["b"])
+    assert [one.mirror for one in told(digest, 0.0)] == ["b"]

@@ -1,0 +1,103 @@
+"""What is built for others is whole, and runs from where it was unpacked.
+
+`tools/packages.py` installs it with all that it requires on every Python of a machine.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email import message_from_string
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+import kbsync
+from tests.docs.pages import ROOT
+from tests.programs import found, needs
+
+pytestmark = needs("pyproject-build")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel that was built from it."""
+    into = tmp_path_factory.mktemp("dist")
+    words = [found("pyproject-build") or "pyproject-build", "--no-isolation", "--outdir", into, ROOT]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return into
+
+
+@pytest.fixture(scope="module")
+def unpacked(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as it would lie in an environment."""
+    into = tmp_path_factory.mktemp("site-packages")
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        wheel.extractall(into)
+    return into
+
+
+def metadata(unpacked: Path) -> Message:
+    return message_from_string(next(unpacked.glob("*.dist-info/METADATA")).read_text())
+
+
+def source_names() -> set[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return {name for name in listed.splitlines() if (ROOT / name).is_file()}
+
+
+def test_the_wheel_holds_the_program_and_nothing_else(unpacked: Path) -> None:
+    there = {str(p.relative_to(unpacked)) for p in unpacked.rglob("*") if p.is_file()}
+    program = {
+        str(p.relative_to(ROOT)) for p in (ROOT / "kbsync").rglob("*") if p.suffix != ".pyc" and p.is_file()
+    }
+    assert {name for name in there if ".dist-info/" not in name} == program
+    assert {"kbsync/py.typed", "kbsync/config/schema.json"} <= program
+
+
+def test_licence_and_notice_come_with_it(unpacked: Path) -> None:
+    licences = {path.name for path in unpacked.glob("*.dist-info/licenses/*")}
+    assert licences == {"LICENSE", "NOTICE"}
+    assert metadata(unpacked)["License-Expression"] == "Apache-2.0"
+
+
+def test_versions_agree(unpacked: Path) -> None:
+    assert metadata(unpacked)["Version"] == kbsync.__version__
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert f"\n## {kbsync.__version__} " in changes
+
+
+def test_the_command_is_installed(unpacked: Path) -> None:
+    scripts = next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
+    assert "kbsync = kbsync.__main__:main" in scripts
+
+
+@needs("git")
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout, so nobody knows what belongs to it")
+def test_the_sdist_is_the_checkout(built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        there = {name.partition("/")[2] for name in archive.getnames()}
+    assert source_names() - there == set()
+
+
+def test_it_mirrors_and_finds_from_where_it_was_unpacked(unpacked: Path, tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "badges.md").write_text("Lost your badge? Ring the bell.\n")
+    options = ["--folder", str(docs), "--state-dir", str(tmp_path / "state")]
+    code = (
+        "import sys, kbsync, kbsync.__main__ as program; print(kbsync.__file__, flush=True);"
+        f"once, search = ['--once', '-q', *{options!r}], ['search', 'badge', '--files', *{options!r}];"
+        "sys.exit(program.main(once) or program.main(search))"
+    )
+    path = os.pathsep.join([str(unpacked), *(place for place in sys.path if "site-packages" in place)])
+    environment = {**os.environ, "PYTHONPATH": path, "HOME": str(tmp_path)}
+    command = [sys.executable, "-P", "-c", code]
+    ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == [str(unpacked / "kbsync" / "__init__.py"), str(docs / "badges.md")]

@@ -1,0 +1,209 @@
+"""What lies in docker/ is well formed, agrees with itself, and keeps to what docs/docker.md says.
+
+Engines are not needed: `tools/image_steps.py` carries the Dockerfile out without one.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from kbsync.cli.program import kbsync
+from kbsync.config.loader import load
+from kbsync.config.model import Config
+from tests.docs.pages import ROOT
+from tests.programs import found, needs
+from tools.image_steps import Instruction, instructions
+
+DOCKER = ROOT / "docker"
+STEPS = instructions((DOCKER / "Dockerfile").read_text())
+LAST = STEPS[max(number for number, step in enumerate(STEPS) if step.name == "FROM") :]
+USER = 10001
+ENVIRONMENT = {"HOME": "/nonexistent"}
+KNOWN = ["FROM", "RUN", "COPY", "WORKDIR", "ENV", "USER", "LABEL", "VOLUME", "HEALTHCHECK", "ENTRYPOINT"]
+
+
+def documents(name: str) -> list[dict[str, Any]]:
+    """The documents of a YAML file in docker/."""
+    return list(yaml.safe_load_all((DOCKER / name).read_text()))
+
+
+def of_kind(name: str, kind: str) -> dict[str, Any]:
+    return next(each for each in documents(name) if each["kind"] == kind)
+
+
+def said(name: str) -> Instruction:
+    return next(step for step in LAST if step.name == name)
+
+
+def pods() -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The pods of the manifests, each with its container of kbsync."""
+    deployment = of_kind("kubernetes.yaml", "Deployment")["spec"]["template"]["spec"]
+    job = of_kind("cronjob.yaml", "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    containers = (deployment["initContainers"][0], job["containers"][0])
+    return list(zip((deployment, job), containers, strict=True))
+
+
+def passes(program: str, *words: str | Path) -> None:
+    done = subprocess.run([found(program) or program, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs("hadolint")
+def test_the_dockerfile_is_good() -> None:
+    passes("hadolint", DOCKER / "Dockerfile")
+
+
+@needs("check-jsonschema")
+def test_the_compose_file_is_one() -> None:
+    passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DOCKER / "compose.yaml")
+
+
+@needs("kubernetes-validate")
+def test_the_manifests_are_kubernetes() -> None:
+    manifests = (DOCKER / "kubernetes.yaml", DOCKER / "cronjob.yaml")
+    passes("kubernetes-validate", "--strict", "-k", "1.31", *manifests)
+
+
+def test_the_steps_can_be_carried_out_without_an_engine() -> None:
+    assert {step.name for step in STEPS} == set(KNOWN)
+    assert [step.words()[0] for step in STEPS if step.name == "FROM"] == ["debian:trixie-slim"] * 2
+
+
+def test_continued_lines_and_comments_are_read_as_an_engine_does() -> None:
+    text = '# a\nRUN one \\\n # not this\n && two\nCMD ["a b", "c"]\n'
+    assert instructions(text) == [Instruction("RUN", "one && two"), Instruction("CMD", '["a b", "c"]')]
+    assert instructions(text)[1].words() == ["a b", "c"]
+
+
+def test_what_is_copied_is_let_through_to_the_builder() -> None:
+    allowed = {
+        line[1:] for line in (DOCKER / "Dockerfile.dockerignore").read_text().splitlines() if line[0] == "!"
+    }
+    copied = {
+        Path(word).name
+        for step in STEPS
+        if step.name == "COPY" and "--from" not in step.rest
+        for word in step.words()[:-1]
+    }
+    assert copied == allowed
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_image_is_not_run_as_root_and_can_write_its_state_only() -> None:
+    assert said("USER").rest == f"{USER}:{USER}"
+    makes_user = next(step.rest for step in LAST if step.name == "RUN")
+    assert f"--uid {USER}" in makes_user
+    assert said("VOLUME").rest == "/var/lib/kbsync"
+    assert "--owner kbsync --group kbsync --mode 700 /var/lib/kbsync" in makes_user
+
+
+def test_licence_notice_and_bill_of_materials_are_in_the_image() -> None:
+    built = " ".join(step.rest for step in STEPS if step.name == "RUN")
+    assert "cp LICENSE NOTICE /opt/kbsync/doc" in built
+    assert "--output-file /opt/kbsync/doc/sbom.cdx.json" in built
+    assert "--from=build /opt/kbsync /opt/kbsync" in said("COPY").rest
+
+
+def test_the_command_of_the_health_check_exists() -> None:
+    shell, option, words = said("HEALTHCHECK").words()
+    assert (shell, option) == ("sh", "-c")
+    inner = shlex.split(words.partition("||")[0])
+    assert inner[:2] == ["kbsync", "status"]
+    command = kbsync.get_command(click.Context(kbsync), "status")
+    assert command is not None
+    command.make_context("status", inner[2:])
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 4])
+def test_the_health_check_ends_as_engines_know_it(tmp_path: Path, code: int) -> None:
+    program = tmp_path / "kbsync"
+    program.write_text(f"#!/bin/sh\nexit {code}\n")
+    program.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(said("HEALTHCHECK").words(), env=path, check=False)
+    assert done.returncode == (1 if code else 0)
+
+
+def test_the_probe_asks_the_listener_of_the_config(tmp_path: Path) -> None:
+    http = loaded("kubernetes.yaml", tmp_path).http
+    [(_, container)] = [each for each in pods() if "livenessProbe" in each[1]]
+    assert http is not None
+    assert http.host == "0.0.0.0"
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": http.port}
+    assert [port["containerPort"] for port in container["ports"]] == [http.port]
+
+
+def test_the_containers_share_the_folder_and_kbsync_cannot_write_it() -> None:
+    services = documents("compose.yaml")[0]["services"]
+    assert "documents:/data" in services["app"]["volumes"]
+    assert {"documents:/data:ro", "state:/var/lib/kbsync"} <= set(services["kbsync"]["volumes"])
+    for pod, container in pods():
+        mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+        assert mounts["documents"] == {"name": "documents", "mountPath": "/data", "readOnly": True}
+        assert mounts["state"]["mountPath"] == "/var/lib/kbsync"
+        assert {volume["name"] for volume in pod["volumes"]} >= set(mounts)
+
+
+def test_nobody_gives_kbsync_more_than_it_needs() -> None:
+    service = documents("compose.yaml")[0]["services"]["kbsync"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    for pod, container in pods():
+        assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == USER
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["automountServiceAccountToken"] is False
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+def test_one_state_is_never_used_by_two_pods() -> None:
+    deployment = of_kind("kubernetes.yaml", "Deployment")["spec"]
+    assert deployment["replicas"] == 1
+    assert deployment["strategy"] == {"type": "Recreate"}
+    assert of_kind("cronjob.yaml", "CronJob")["spec"]["concurrencyPolicy"] == "Forbid"
+    assert of_kind("kubernetes.yaml", "PersistentVolumeClaim")["spec"]["accessModes"] == ["ReadWriteOncePod"]
+
+
+def test_only_trouble_that_passes_is_tried_again_by_the_job() -> None:
+    job = of_kind("cronjob.yaml", "CronJob")["spec"]["jobTemplate"]["spec"]
+    [rule] = job["podFailurePolicy"]["rules"]
+    assert rule["action"] == "FailJob"
+    assert rule["onExitCodes"]["values"] == [1, 2, 3]
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def loaded(name: str, tmp_path: Path) -> Config:
+    """The config of a file in docker/, with secrets that exist."""
+    is_manifest = "kind" in documents(name)[0]
+    text = of_kind(name, "ConfigMap")["data"]["config.yaml"] if is_manifest else (DOCKER / name).read_text()
+    for secret in ("key", "token"):
+        (tmp_path / secret).write_text(f"{secret}.secret-of-a-good-length-for-tests")
+    file = tmp_path / "config.yaml"
+    file.write_text(text.replace("/run/secrets/kbsync", str(tmp_path)))
+    return load(file, ENVIRONMENT)
+
+
+@pytest.mark.parametrize("name", ["kubernetes.yaml", "cronjob.yaml", "kbsync.yaml"])
+def test_the_configs_are_good(name: str, tmp_path: Path) -> None:
+    config = loaded(name, tmp_path)
+    assert str(config.state_dir) == "/var/lib/kbsync/state"
+    [mirror] = config.mirrors
+    assert str(mirror.folder) == "/data"
+
+
+def test_every_secret_of_the_config_is_in_the_secret() -> None:
+    text = of_kind("kubernetes.yaml", "ConfigMap")["data"]["config.yaml"]
+    named = set(re.findall(r"/run/secrets/kbsync/(\w+)", text))
+    assert named == set(of_kind("kubernetes.yaml", "Secret")["stringData"])

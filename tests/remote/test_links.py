@@ -1,0 +1,291 @@
+"""Link files as documents: pages that the service fetches, found again by what is certain alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kbsync.contract import Outgoing, PutOutcome
+from kbsync.engine.status import Item, Items
+from kbsync.errors import Unsure
+from kbsync.state.store import Tx
+from kbsync.targets.zhipu.formats import link_body, slicing_of
+from tests.remote.test_adversary import verify
+from tests.remote.world import BASE, CountedTarget, RemoteWorld
+
+PAGE = "https://example.org/guides/faq"
+FORMS = [("address", "signed"), ("title", "address"), ("last", "address")]
+"""What the list calls a page, and what its `url` shows: its address stands in one of them."""
+
+UNTOLD = [("title", "signed"), ("last", "signed")]
+"""Its address stands in neither."""
+
+LOST = ["lost-answer", "cut-body", "truncated-json", "neither-list", "both-lists"]
+
+
+def shortcut(address: str = PAGE, more: str = "") -> str:
+    return f"[InternetShortcut]\r\nURL={address}\r\n{more}"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
+    async with RemoteWorld(tmp_path, vectorize=(0.0, 0.0)).serving() as world:
+        yield world
+
+
+def pages(world: RemoteWorld) -> list[str]:
+    """The addresses of all pages that are ours."""
+    ours = [one for one in world.documents() if str(one["id"]) not in world.foreign]
+    return sorted(one["address"] for one in ours if one["address"])
+
+
+def items(world: RemoteWorld) -> dict[str, Item]:
+    def read(tx: Tx) -> dict[str, Item]:
+        record = tx.mirrors.named("docs")
+        assert record is not None
+        return {one.path: one for one in Items(tx, record, record.halt)}
+
+    found: dict[str, Item] = world.glance(read)
+    return found
+
+
+def reason(world: RemoteWorld, path: str) -> str:
+    return items(world)[path].reason
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("faq.url", shortcut()),
+        ("faq.desktop", f"[Desktop Entry]\nType=Link\nURL={PAGE}\n"),
+        ("faq.webloc", f'<plist version="1.0"><dict><key>URL</key><string>{PAGE}</string></dict></plist>'),
+    ],
+)
+async def test_a_link_file_becomes_the_page_it_leads_to(world: RemoteWorld, name: str, text: str) -> None:
+    world.write(name, text)
+    await world.once()
+    await world.once()
+    assert pages(world) == [PAGE]
+    assert world.asked("upload-url") == 1
+    assert world.statuses() == {"ready": 1}
+
+
+async def test_an_edit_takes_the_place_of_a_page_that_serves_until_then(world: RemoteWorld) -> None:
+    world.write("faq.url", shortcut())
+    await world.once()
+    world.turn(vectorize=[5.0, 5.0])
+    world.write("faq.url", shortcut(f"{PAGE}/new"))
+    await world.once()
+    assert pages(world) == [f"{PAGE}/new"]
+    stored, deleted = (world.effects(effect)[-1]["at"] for effect in ("stored", "deleted"))
+    assert deleted >= stored + 5.0
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_renamed_link_file_costs_nothing(world: RemoteWorld, lost: bool) -> None:
+    world.write("faq.url", shortcut())
+    if lost:
+        world.play("lost-answer", op="upload-url")
+    await world.once()
+    document = items(world)["faq.url"].document_id
+    world.move("faq.url", "web/questions.url")
+    await world.once()
+    world.prefixed("other/")
+    await world.once()
+    assert pages(world) == [PAGE]
+    assert world.asked("upload-url") == 1
+    assert items(world)["web/questions.url"].document_id == document
+
+
+async def test_a_deleted_link_file_takes_its_page_along_and_no_other(world: RemoteWorld) -> None:
+    world.write_many(8)
+    world.write("faq.url", shortcut())
+    world.write("twin.url", shortcut())
+    await world.once()
+    assert pages(world) == [PAGE, PAGE]
+    world.delete("faq.url")
+    await world.once()
+    assert pages(world) == [PAGE]
+    world.delete("twin.url")
+    await world.once()
+    assert pages(world) == []
+
+
+@pytest.mark.parametrize("kind", LOST)
+@pytest.mark.parametrize(("name", "url"), FORMS)
+async def test_a_page_whose_answer_was_lost_is_found_by_its_address(
+    world: RemoteWorld, name: str, url: str, kind: str
+) -> None:
+    world.turn(page_names=name, page_urls=url)
+    world.plant("somebody's.md", "not ours")
+    world.write("faq.url", shortcut())
+    args = {"stored": True} if kind == "failed-info" else {}
+    world.play(kind, op="upload-url", args=args)
+    await world.once()
+    assert pages(world) == [PAGE]
+    assert world.asked("upload-url") == 1
+    assert world.statuses() == {"ready": 1}
+
+
+@pytest.mark.parametrize("name", ["address", "title", "last"])
+async def test_a_page_that_never_arrived_is_sent_again(world: RemoteWorld, name: str) -> None:
+    world.turn(page_names=name)
+    world.plant("somebody's.md", "not ours")
+    world.write("faq.url", shortcut())
+    world.play("lost-answer", op="upload-url", effect=False)
+    await world.once()
+    assert pages(world) == [PAGE]
+    assert world.statuses() == {"ready": 1}
+
+
+@pytest.mark.parametrize(("name", "url"), UNTOLD)
+async def test_what_cannot_be_proven_is_neither_sent_twice_nor_taken(
+    world: RemoteWorld, name: str, url: str
+) -> None:
+    world.turn(page_names=name, page_urls=url)
+    world.write("faq.url", shortcut())
+    world.play("lost-answer", op="upload-url")
+    await world.once()
+    assert world.asked("upload-url") == 1
+    assert world.statuses() == {"failed": 1}
+    assert "retry" in reason(world, "faq.url")
+    world.delete("faq.url")
+    await world.once()
+    assert pages(world) == [PAGE]  # it may be another's
+
+
+async def test_another_page_of_the_moment_is_not_taken_for_ours(world: RemoteWorld) -> None:
+    world.write("faq.url", shortcut())
+    world.play("lost-answer", op="upload-url", effect=False)
+    other = f"{PAGE}/of-others"
+    world.foreign.add(
+        str(world.app.put_foreign({"name": other, "text": "x", "url": other, "base": BASE})["id"])
+    )
+    await world.once()
+    assert pages(world) == [PAGE]
+    assert world.keeps_foreign()
+
+
+async def test_a_page_made_before_the_request_is_not_taken_for_ours(world: RemoteWorld) -> None:
+    world.foreign.add(
+        str(world.app.put_foreign({"name": PAGE, "text": "x", "url": PAGE, "base": BASE})["id"])
+    )
+    world.clock.now += 1000.0
+    world.write("faq.url", shortcut())
+    world.play("lost-answer", op="upload-url", effect=False)
+    await world.once()
+    assert pages(world) == [PAGE]
+    world.delete("faq.url")
+    await world.once()
+    assert world.keeps_foreign()
+
+
+async def test_two_files_of_one_address_never_share_a_page(world: RemoteWorld) -> None:
+    """They are sent one after the other: the second waits until it is known what became of the first."""
+    world.write("one.url", shortcut())
+    world.write("two.url", shortcut(more="IconIndex=1\r\n"))
+    world.play("lost-answer", op="upload-url", times=2)
+    await world.once()
+    assert pages(world) == [PAGE, PAGE]
+    assert len({one.document_id for one in items(world).values()}) == 2
+
+
+async def test_a_page_whose_answer_is_on_its_way_is_not_taken_by_its_twin(
+    world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One was lost and never stored; the other is stored, listed, and answered late."""
+    put, first = CountedTarget.put, True
+
+    async def late(target: CountedTarget, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        nonlocal first
+        if first:
+            first = False
+            return [Unsure("its answer was lost")]
+        outcomes = await put(target, documents)
+        await world.clock.sleep(40.0)
+        return outcomes
+
+    monkeypatch.setattr(CountedTarget, "put", late)
+    world.write("one.url", shortcut())
+    world.write("two.url", shortcut(more="IconIndex=1\r\n"))
+    await world.once()
+    assert pages(world) == [PAGE, PAGE]
+    assert len({one.document_id for one in items(world).values()}) == 2
+
+
+async def test_a_late_page_of_a_file_that_is_gone_is_cleared_away(world: RemoteWorld) -> None:
+    world.write_many(8)
+    await world.once()
+    world.write("faq.url", shortcut())
+    world.play("late-effect", op="upload-url", args={"after": 5})
+    await world.once()
+    world.delete("faq.url")
+    await world.once()
+    assert pages(world) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
+    [
+        ("a.url", "no ini at all", "InternetShortcut"),
+        ("a.url", shortcut("ftp://example.org/x"), "http"),
+        ("a.url", shortcut("https://me:secret@example.org/"), "password"),
+        ("a.desktop", "[Desktop Entry]\nType=Application\nExec=rm\n", "no link"),
+        ("a.webloc", '<!DOCTYPE a [<!ENTITY x "y">]><plist><string>&x;</string></plist>', "property list"),
+    ],
+)
+async def test_what_holds_no_address_fails_with_the_reason_and_is_not_sent(
+    world: RemoteWorld, name: str, text: str, word: str
+) -> None:
+    for number in range(6):  # more than it takes to blame a target
+        world.write(f"{number}{name}", text)
+    world.write("good.md", "good")
+    await world.once()
+    assert world.statuses() == {"failed": 6, "ready": 1}
+    assert word in reason(world, f"0{name}")
+    assert world.asked("upload-url") == 0
+
+
+async def test_a_page_that_cannot_be_fetched_fails_alone(world: RemoteWorld) -> None:
+    for number in range(6):
+        world.write(f"{number}.url", shortcut(f"{PAGE}/{number}"))
+    world.play("failed-info", op="upload-url", times=6, args={"reason": "网页无法访问"})
+    await world.once()
+    assert world.statuses() == {"failed": 6}
+    world.write("faq.url", shortcut())
+    await world.once()
+    assert pages(world) == [PAGE]
+
+
+async def test_a_service_without_the_call_says_so_and_takes_the_rest(world: RemoteWorld) -> None:
+    world.turn(not_offered=["upload-url"])
+    for number in range(6):
+        world.write(f"{number}.url", shortcut(f"{PAGE}/{number}"))
+    world.write("good.md", "good")
+    await world.once()
+    assert world.statuses() == {"failed": 6, "ready": 1}
+    assert "addresses" in reason(world, "0.url")
+
+
+@pytest.mark.parametrize("names", ["tagged", "plain"])
+async def test_a_page_is_no_stranger_to_verify(world: RemoteWorld, names: str) -> None:
+    world.plan = replace(world.plan, names=names)
+    world.turn(page_names="title")
+    world.write("faq.url", shortcut())
+    world.write("a.md", "text")
+    await world.once()
+    found = await verify(world)
+    assert (found.ok, found.foreign) == (True, 0)
+
+
+def test_the_settings_of_a_link_reach_the_service() -> None:
+    settings = {"knowledge_type": 5, "custom_separator": ["#"], "sentence_size": 500, "parse_image": True}
+    callback = {"callback_url": "https://kb.example.org/callback/secret"}
+    page = {"url": PAGE, "knowledge_type": 5, "custom_separator": ["#"], "sentence_size": 500}
+    assert link_body("7", PAGE, slicing_of("a.url", settings), callback) == {
+        "knowledge_id": "7",
+        "upload_detail": [page | callback],
+    }

@@ -1,0 +1,51 @@
+"""A service manager as far as a notify socket goes: keeps what it is told."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PATIENCE = 40.0
+
+
+class Manager:
+    """Listens at `address`, as it stands in `$NOTIFY_SOCKET`."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.heard: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
+
+    def until(self, beginning: str) -> str:
+        """The next word that begins so; fails when none comes."""
+        self._socket.settimeout(PATIENCE)
+        while True:
+            words = self._socket.recv(4096).decode().split("\n")
+            self.heard += words
+            for word in words:
+                if word.startswith(beginning):
+                    return word
+
+    def so_far(self) -> list[str]:
+        """All that was said, whether it was waited for or not."""
+        self._socket.setblocking(False)
+        try:
+            while True:
+                self.heard += self._socket.recv(4096).decode().split("\n")
+        except BlockingIOError:
+            return self.heard
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@contextmanager
+def manager_in(folder: Path) -> Iterator[Manager]:
+    manager = Manager(str(folder / "notify"))
+    try:
+        yield manager
+    finally:
+        manager.close()

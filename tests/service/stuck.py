@@ -1,0 +1,24 @@
+"""kbsync with a thread that never ends, and no end by the clock: python tests/service/stuck.py ARGUMENTS"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+
+from kbsync import signals
+from kbsync.__main__ import main
+from kbsync.engine.watching import Watching
+
+watch_folder = Watching._watch_folder
+
+
+async def with_a_stuck_thread(self: Watching) -> None:
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    await watch_folder(self)
+
+
+if __name__ == "__main__":
+    signals.STOP_LATEST = 3600.0
+    Watching._watch_folder = with_a_stuck_thread  # type: ignore[method-assign]
+    sys.exit(main(sys.argv[1:]))

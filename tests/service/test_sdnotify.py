@@ -1,0 +1,74 @@
+"""What reaches a real notify socket, and what happens where nobody listens."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from kbsync.sdnotify import Notifier
+from tests.service.manager import Manager, manager_in
+
+
+def test_words_arrive_in_one_datagram(tmp_path: Path) -> None:
+    with manager_in(tmp_path) as manager:
+        notifier = Notifier({"NOTIFY_SOCKET": manager.address})
+        notifier.tell("RELOADING=1", "MONOTONIC_USEC=5")
+        assert manager.until("RELOADING") == "RELOADING=1"
+        assert manager.heard == ["RELOADING=1", "MONOTONIC_USEC=5"]
+        notifier.close()
+        notifier.tell("READY=1")
+        assert manager.so_far() == ["RELOADING=1", "MONOTONIC_USEC=5"]
+
+
+def test_a_name_in_the_abstract_namespace_is_understood(tmp_path: Path) -> None:
+    manager = Manager(f"@kbsync-test-{os.getpid()}")
+    notifier = Notifier({"NOTIFY_SOCKET": manager.address})
+    notifier.tell("READY=1")
+    assert manager.until("READY") == "READY=1"
+    notifier.close()
+    manager.close()
+
+
+@pytest.mark.parametrize("name", ["", "relative/socket", "vsock:2:1234", "/nowhere/notify"])
+def test_where_nobody_listens_words_are_lost_and_nothing_else(name: str) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "60000000"})
+    notifier.tell("READY=1")
+    assert notifier.is_heard is (name == "/nowhere/notify")
+    assert (notifier.watchdog is None) is not notifier.is_heard
+    notifier.close()
+
+
+def test_a_manager_that_reads_nothing_holds_nobody_up(tmp_path: Path) -> None:
+    with manager_in(tmp_path) as manager:
+        notifier = Notifier({"NOTIFY_SOCKET": manager.address})
+        full = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        full.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                full.sendto(b"X=1", manager.address)
+        full.close()
+        notifier.tell("WATCHDOG=1", patience=0.0)
+        assert "WATCHDOG=1" not in manager.so_far()
+        notifier.tell("WATCHDOG=1", patience=0.0)
+        assert "WATCHDOG=1" in manager.so_far()
+        notifier.close()
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({"WATCHDOG_USEC": "60000000"}, 60.0),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}, 60.0),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"}, None),  # meant for another process
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_a_watchdog_is_served_by_whom_it_is_meant_for(environ: dict[str, str], seconds: float | None) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": "/nowhere/notify", **environ})
+    assert notifier.watchdog == seconds
+    notifier.close()

@@ -1,0 +1,48 @@
+"""A signal is heard before there is a loop, and while the main thread can hear nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import apsw
+import pytest
+
+from kbsync.signals import Signals
+
+NUMBER = signal.SIGUSR1
+PATIENCE = 20.0
+
+
+def test_what_came_before_anybody_listened_is_told_once_and_first() -> None:
+    arrived, told = threading.Semaphore(0), list[int]()
+    with Signals([NUMBER, signal.SIGUSR2], lambda _number: arrived.release()) as signals:
+        os.kill(os.getpid(), NUMBER)
+        assert arrived.acquire(timeout=PATIENCE)
+        with signals.told_to(told.append):
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert arrived.acquire(timeout=PATIENCE)
+        with signals.told_to(told.append):
+            pass
+    assert told == [NUMBER, signal.SIGUSR2]
+
+
+def test_it_is_heard_while_the_main_thread_is_in_a_long_call() -> None:
+    database = apsw.Connection(":memory:")
+    numbers = iter([NUMBER])
+    database.create_scalar_function(
+        "begun", lambda: next((os.kill(os.getpid(), number) for number in numbers), 0), 0
+    )
+    endless = """WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000)
+        SELECT count(*) FROM n WHERE begun() = 0"""
+    with Signals([NUMBER], lambda _number: database.interrupt()), pytest.raises(apsw.InterruptError):
+        database.execute(endless).fetchall()
+    database.close()
+
+
+def test_afterwards_everything_is_as_before() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.set_wakeup_fd(-1), threading.active_count()
+    with Signals([signal.SIGTERM]):
+        pass
+    assert (signal.getsignal(signal.SIGTERM), signal.set_wakeup_fd(-1), threading.active_count()) == before

@@ -1,0 +1,195 @@
+"""When the service manager is told what: in virtual time, on a real state."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from kbsync.engine.clock import Clock
+from kbsync.engine.status import Counts, MirrorStatus
+from kbsync.sdnotify import Notifier
+from kbsync.state.mirrors import Halt
+from kbsync.state.store import Store
+from kbsync.supervised import CALM, READY_LATEST, Supervised, sentence
+from tests.engine.world import VirtualClock, World
+
+WATCHDOG = 60.0
+
+
+class Heard(Notifier):
+    """Keeps each word with the moment it was said at."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__({"NOTIFY_SOCKET": "/nowhere"})
+        self.watchdog = WATCHDOG
+        self.words: list[tuple[float, str]] = []
+        self._clock = clock
+
+    def tell(self, *words: str, patience: float = 0.0) -> None:
+        self.words += [(self._clock.steady(), word) for word in words]
+
+    def times(self, word: str) -> list[float]:
+        return [at for at, said in self.words if said.startswith(word)]
+
+
+@asynccontextmanager
+async def driven(clock: VirtualClock) -> AsyncIterator[Supervised]:
+    driver = asyncio.create_task(clock.drive())
+    supervised = Supervised(Heard(clock), clock)
+    yield supervised
+    driver.cancel()
+    await asyncio.gather(driver, return_exceptions=True)
+    supervised.notifier.close()
+
+
+def heard(supervised: Supervised) -> Heard:
+    assert isinstance(supervised.notifier, Heard)
+    return supervised.notifier
+
+
+async def test_ready_waits_for_every_mirror() -> None:
+    async with driven(VirtualClock()) as supervised:
+        begun = [asyncio.Event(), asyncio.Event()]
+        ready = asyncio.create_task(supervised.ready_after(begun))
+        begun[0].set()
+        await supervised.clock.sleep(READY_LATEST / 2)
+        assert heard(supervised).words == []
+        begun[1].set()
+        await ready
+        assert heard(supervised).words == [(READY_LATEST / 2, "READY=1")]
+
+
+async def test_a_mirror_that_takes_long_to_begin_holds_ready_back_only_so_long() -> None:
+    async with driven(VirtualClock()) as supervised:
+        await supervised.ready_after([asyncio.Event()])
+        assert heard(supervised).words == [(READY_LATEST, "READY=1")]
+
+
+async def test_without_mirrors_there_is_nothing_to_wait_for() -> None:
+    async with driven(VirtualClock()) as supervised:
+        await supervised.ready_after([])
+        assert heard(supervised).times("READY=1") == [0.0]
+
+
+async def test_what_is_told_when_keeps_its_order() -> None:
+    async with driven(VirtualClock()) as supervised:
+        with supervised.reloading():  # before READY the manager would take it for the end of the start
+            assert heard(supervised).words == []
+        await supervised.ready_after([])
+        with supervised.reloading():
+            assert [word.partition("=")[0] for _, word in heard(supervised).words[1:]] == [
+                "RELOADING",
+                "MONOTONIC_USEC",
+            ]
+        supervised.stopping()
+        with supervised.reloading():
+            pass
+        supervised.stopping()
+        words = [word for _, word in heard(supervised).words]
+        assert words[3:5] == ["READY=1", "STOPPING=1"]
+        assert "READY=1" not in words[4:]
+        assert words.count("STOPPING=1") == 1
+
+
+async def test_a_sign_of_life_comes_at_half_of_what_is_allowed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    async with world.running() as store:
+        supervised = Supervised(Heard(world.clock), world.clock)
+        async with supervised.over(store, list):
+            await world.clock.sleep(10 * WATCHDOG)
+        signs = heard(supervised).times("WATCHDOG=1")
+        gaps = [later - earlier for earlier, later in pairwise(signs)]
+        assert len(signs) >= 20
+        assert max(gaps) <= WATCHDOG / 2 + 0.001
+        supervised.notifier.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "state.db")
+
+
+async def until_heard(supervised: Supervised, word: str) -> None:
+    while not heard(supervised).times(word):
+        await asyncio.sleep(0)
+
+
+async def test_a_writer_that_hangs_ends_the_signs_of_life(store: Store) -> None:
+    async with driven(VirtualClock()) as supervised, supervised.over(store, list):
+        await until_heard(supervised, "WATCHDOG=1")
+        hanging, end = threading.Event(), threading.Event()
+
+        def hang(_tx: object) -> None:
+            hanging.set()
+            end.wait()
+
+        done = store.submit(hang)
+        await asyncio.to_thread(hanging.wait)
+        known = len(heard(supervised).times("WATCHDOG=1"))
+        await supervised.clock.sleep(20 * WATCHDOG)
+        assert len(heard(supervised).times("WATCHDOG=1")) <= known + 1  # one answer may have been on its way
+        end.set()
+        await asyncio.wrap_future(done)
+        heard(supervised).words.clear()
+        await until_heard(supervised, "WATCHDOG=1")
+    store.close()
+
+
+async def test_long_work_in_threads_does_not_end_them(store: Store) -> None:
+    threads, end = ThreadPoolExecutor(2), threading.Event()
+    asyncio.get_running_loop().set_default_executor(threads)
+    working = [asyncio.create_task(asyncio.to_thread(end.wait)) for _ in range(4)]
+    async with driven(VirtualClock()) as supervised, supervised.over(store, list):
+        for _ in range(5):
+            heard(supervised).words.clear()
+            await until_heard(supervised, "WATCHDOG=1")
+        end.set()
+        await asyncio.gather(*working)
+    store.close()
+
+
+async def test_a_state_that_cannot_be_written_is_no_reason_to_be_ended(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    async with driven(VirtualClock()) as supervised, supervised.over(store, list):
+        store._writer.pragma("query_only", True)
+        heard(supervised).words.clear()
+        await until_heard(supervised, "WATCHDOG=1")
+    store.close()
+
+
+async def test_counts_are_told_when_they_change_and_not_too_often(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write_many(3)
+    await world.once()
+    async with world.running() as store:
+        supervised = Supervised(Heard(world.clock), world.clock)
+        async with supervised.over(store, lambda: ["docs"]):
+            for _ in range(100):
+                supervised.nudge()
+                await world.clock.sleep(0.1)
+            assert [word for _, word in heard(supervised).words if "STATUS" in word] == [
+                "STATUS=3 ready, 0 pending, 0 failed"
+            ]
+            for number in range(100):
+                supervised.complaint = f"complaint {number}"
+                supervised.nudge()
+                await world.clock.sleep(0.1)
+        told = heard(supervised).times("STATUS")
+        gaps = [later - earlier for earlier, later in pairwise(told)]
+        assert 5 <= len(told) <= 12
+        assert min(gaps) >= CALM - 0.001
+        supervised.notifier.close()
+
+
+def test_the_sentence_sums_up_and_names_halts() -> None:
+    well = MirrorStatus("a", "/a", "local", Counts(ready=1200, pending=1, skipped=4))
+    halted = MirrorStatus("b", "/b", "zhipu", Counts(ready=1, failed=2), halt=Halt("credentials", "…", "…"))
+    assert sentence([well, halted]) == "1,201 ready, 1 pending, 2 failed, 4 skipped; b: credentials"
+    assert sentence([]) == "0 ready, 0 pending, 0 failed"

@@ -1,0 +1,80 @@
+"""The stand-in calls back as the manual has it, and as it may go wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kbsync.standin.messages import Letter
+from kbsync.standin.zhipu import HOME_ID
+from tests.standin.zhipu.vendor import START, Vendor
+
+URL = "http://127.0.0.1:9753/callback/x"
+FIELDS = {"knowledge_type": "1", "callback_url": URL, "callback_header": '{"x-secret": "s"}'}
+
+
+def letters(vendor: Vendor) -> list[Letter]:
+    return vendor.app.letters
+
+
+def told(letter: Letter) -> dict[str, Any]:
+    return dict(json.loads(letter.body))
+
+
+def test_the_end_of_vectorizing_is_told_when_it_is_reached() -> None:
+    vendor = Vendor(vectorize=(3.0, 3.0))
+    ident = vendor.put(**FIELDS)
+    [letter] = letters(vendor)
+    assert (letter.at, letter.url, letter.about) == (START + 3, URL, ident)
+    assert letter.headers == {"x-secret": "s"}
+    assert told(letter)["eventId"] == "knowledge_construction"
+    assert (told(letter)["event"]["status"], told(letter)["event"]["documentId"]) == (1, ident)
+
+
+def test_a_failure_is_told_and_so_is_a_re_embed_after_it() -> None:
+    vendor = Vendor(stale_stat=2.0)
+    vendor.fault("fails")
+    ident = vendor.put(**FIELDS)
+    vendor.reembed(ident)
+    assert [told(letter)["event"]["status"] for letter in letters(vendor)] == [2, 1]
+
+
+def test_a_page_is_told_of_by_the_fields_of_its_own() -> None:
+    vendor = Vendor()
+    pages = [{"url": f"https://example.org/{name}", "knowledge_type": 1} for name in ("a", "b")]
+    pages[1] |= {"callback_url": URL}
+    body = {"knowledge_id": HOME_ID, "upload_detail": pages}
+    made = vendor.json("POST", "/document/upload_url", body)["data"]["successInfos"]
+    assert [letter.about for letter in letters(vendor)] == [made[1]["documentId"]]
+
+
+def test_nobody_is_told_who_did_not_ask_and_nothing_that_never_ends() -> None:
+    vendor = Vendor()
+    vendor.put()
+    vendor.fault("stuck")
+    vendor.put("b.txt", **FIELDS)
+    assert letters(vendor) == []
+
+
+@pytest.mark.parametrize(("form", "count"), [("never", 0), ("twice", 2), ("late", 1), ("slow", 1)])
+def test_it_may_come_too_seldom_too_often_or_too_late(form: str, count: int) -> None:
+    vendor = Vendor()
+    vendor.fault("callback", form=form, seconds=7)
+    vendor.put(**FIELDS)
+    assert len(letters(vendor)) == count
+    assert [letter.at for letter in letters(vendor)] == [START + (7 if form == "late" else 0)] * count
+    assert [letter.slow for letter in letters(vendor)] == [7.0 if form == "slow" else 0.0] * count
+
+
+def test_it_may_lie() -> None:
+    vendor = Vendor()
+    for form in ("other", "status", "malformed"):
+        vendor.fault("callback", form=form)
+        vendor.put(f"{form}.txt", **FIELDS)
+    other, status, malformed = letters(vendor)
+    assert told(other)["event"]["documentId"] != other.about
+    assert told(status)["event"]["status"] == 2
+    with pytest.raises(ValueError):
+        json.loads(malformed.body)

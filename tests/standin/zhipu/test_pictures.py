@@ -1,0 +1,59 @@
+"""The stand-in tells the images of documents as the manual's example does."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from tests.standin.zhipu.vendor import Vendor
+
+PLACEHOLDER = "【示意图序号_1829473032620613632_103】"
+TEXT = f"The badge looks like {PLACEHOLDER}.\n\nAgain {PLACEHOLDER}.\n"
+
+
+def listed(vendor: Vendor, ident: str) -> object:
+    return vendor.json("POST", f"/document/slice/image_list/{ident}")["data"]
+
+
+def test_each_placeholder_in_the_text_has_an_address_that_gives_an_image() -> None:
+    vendor = Vendor()
+    data = vendor.json("POST", f"/document/slice/image_list/{vendor.put(text=TEXT)}")["data"]
+    [image] = data["images"]
+    assert image["text"] == PLACEHOLDER
+    parts = urlsplit(image["cos_url"])
+    request = vendor.request("GET", parts.path, query=dict(parse_qsl(parts.query)))
+    del request.headers["authorization"]
+    answer = vendor.send(request)
+    assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
+    assert answer.body.startswith(b"\x89PNG")
+    assert vendor.app.violations == []
+
+
+def test_a_document_without_images_has_an_empty_list() -> None:
+    vendor = Vendor()
+    assert listed(vendor, vendor.put()) == {"images": []}
+    assert vendor.json("POST", "/document/slice/image_list/17")["code"] != 200
+
+
+@pytest.mark.parametrize(
+    ("form", "told"), [("none", {"images": []}), ("null", None), ("missing", {})], ids=str
+)
+def test_images_may_be_missing(form: str, told: object) -> None:
+    vendor = Vendor()
+    ident = vendor.put(text=TEXT)
+    vendor.fault("pictures", form=form)
+    assert listed(vendor, ident) == told
+
+
+@pytest.mark.parametrize("form", ["others", "malformed"])
+def test_images_may_be_none_of_the_documents(form: str) -> None:
+    vendor = Vendor()
+    ident = vendor.put(text=TEXT)
+    vendor.fault("pictures", form=form)
+    assert PLACEHOLDER not in str(listed(vendor, ident))
+
+
+def test_the_call_may_not_be_offered() -> None:
+    vendor = Vendor(not_offered=["images"])
+    assert vendor.call("POST", f"/document/slice/image_list/{vendor.put(text=TEXT)}").status == 404

@@ -1,0 +1,97 @@
+"""A state of any version before this one is opened by this one, and nothing is sent for it again."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import pytest
+
+from kbsync.state import schema
+from kbsync.state.connection import open_writer
+from tests.engine.world import World
+
+FIRST_STATE = Path(__file__).with_name("schema1.sql")
+SERVED = {
+    2108600000000000002: ("café.md", "odd name", 523623516717219),
+    2108600000000000005: ("kitchen/coffee.md", "text on coffee", 523623516717221),
+    2108600000000000006: ("badges.md", "Lost your badge? Ring the bell.", 523623516717222),
+}
+"""What the knowledge base of the first state holds: remote ids with path, text and upload id."""
+
+RELEASED = ("e6b8074f50fc", "182ca8491902", "e875b178e416")
+"""How the digests of the scripts begin; a script that states were made with is never changed."""
+
+
+def kinds_of(connection: apsw.Connection) -> set[tuple[str, str, str]]:
+    """What the schema consists of, whatever the scripts' white space."""
+    rows = connection.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_schema").get
+    return {(kind, name, " ".join(text.split())) for kind, name, text in rows}
+
+
+def opened_first_state(path: Path, folder: Path) -> None:
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute(FIRST_STATE.read_text().replace("/srv/handbook", str(folder)))
+        connection.pragma("user_version", 1)
+        connection.pragma("journal_mode", "wal")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """The folder and knowledge base of the first state, on another disk: no inode and no time is the same."""
+    world = World(tmp_path)
+    world.base._ids = itertools.chain(SERVED, itertools.count(max(SERVED) + 1))  # type: ignore[assignment]
+    for path, text, upload in SERVED.values():
+        world.write(path, text)
+        world.base.add(path, text.encode(), path=path, upload_id=upload, foreign=False)
+    opened_first_state(world.state / "state.db", world.root)
+    return world
+
+
+async def test_a_state_of_the_first_schema_sends_and_deletes_nothing(world: World) -> None:
+    await world.once()
+    assert world.puts() == 0
+    assert world.base.effects_of("delete") == []
+    assert world.served() == world.on_disk()
+    assert world.statuses() == {"ready": 3}
+
+
+async def test_work_goes_on_where_the_first_schema_left_it(world: World) -> None:
+    world.write("badges.md", "An edit made while kbsync was upgraded.")
+    world.delete("café.md")  # held, since the folder is another one than the state knew
+    await world.once()
+    assert world.puts() == 1
+    assert world.served() == {**world.on_disk(), "café.md": "odd name"}
+    assert world.statuses() == {"ready": 2, "held": 1}
+
+
+@pytest.mark.parametrize("number", range(schema.VERSION))
+def test_every_older_schema_becomes_the_one_of_a_new_state(tmp_path: Path, number: int) -> None:
+    with closing(open_writer(tmp_path / "new.db")) as new, closing(open_writer(tmp_path / "old.db")) as old:
+        schema.migrate(new)
+        for script in schema.MIGRATIONS[:number]:
+            old.execute(script)
+        old.pragma("user_version", number)
+        schema.migrate(old)
+        assert schema.version_of(old) == schema.VERSION
+        assert kinds_of(old) == kinds_of(new)
+
+
+def test_the_frozen_state_has_the_first_schema(tmp_path: Path) -> None:
+    opened_first_state(tmp_path / "frozen.db", tmp_path)
+    with (
+        closing(apsw.Connection(str(tmp_path / "frozen.db"))) as frozen,
+        closing(open_writer(tmp_path / "first.db")) as first,
+    ):
+        first.execute(schema.FIRST)
+        assert kinds_of(frozen) == kinds_of(first)
+
+
+def test_released_scripts_were_not_changed() -> None:
+    digests = [hashlib.sha256(script.encode()).hexdigest() for script in schema.MIGRATIONS]
+    assert len(digests) >= len(RELEASED)
+    for digest, begin in zip(digests, RELEASED, strict=False):
+        assert digest.startswith(begin), "add a script instead"

@@ -1,0 +1,117 @@
+"""The example service in memory: documents are indexed on a clock of its own, and searched by words."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+INDEXING, PAGE, LARGEST = 3.0, 100, 3_000_000
+"""Seconds until a document is searchable, rows of a page, bytes of a document."""
+
+SPOILED = b"SPOILED"
+"""What begins so fails."""
+
+
+class Refusal(Exception):
+    """An error of the service, by its word."""
+
+
+@dataclass
+class Stored:
+    """A document."""
+
+    content: bytes
+    mark: str
+    created: float
+
+    def state(self, now: float) -> str:
+        if now < self.created + INDEXING:
+            return "indexing"
+        return "failed" if self.content.startswith(SPOILED) else "ready"
+
+
+class ExampleService:
+    """One account with one base. `broken`: the word every request is refused with."""
+
+    def __init__(self, key: str) -> None:
+        self.now, self.base, self.broken = 1_700_000_000.0, "handbook", ""
+        self._key = key
+        self._documents: dict[str, Stored] = {}
+        self._numbers = itertools.count(1)
+
+    @property
+    def transport(self) -> httpx.MockTransport:
+        return httpx.MockTransport(self._answer)
+
+    def recreate(self, base: str) -> None:
+        """Another base in the place of the one that was there."""
+        self.base = base
+        self._documents.clear()
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0)  # nothing that is cancelled at once has arrived
+        content = await request.aread()
+        if request.headers.get("authorization") != f"Bearer {self._key}":
+            return httpx.Response(401, json={})
+        try:
+            return httpx.Response(200, json=self._routed(request, content))
+        except Refusal as refusal:
+            return httpx.Response(422, json={"error": str(refusal)})
+
+    def _routed(self, request: httpx.Request, content: bytes) -> Any:
+        if self.broken:
+            raise Refusal(self.broken)
+        _, _, _, base, *rest = request.url.path.split("/")
+        if base != self.base:
+            raise Refusal("no_such_base")
+        match request.method, rest:
+            case "GET", []:
+                return {"id": base, "documents": len(self._documents)}
+            case "POST", ["search"]:
+                return {"passages": self._found(**json.loads(content))}
+            case "POST", ["documents"]:
+                return {"id": self._stored(content, request.url.params["mark"])}
+            case "GET", ["documents"]:
+                return self._page(request.url.params["after"])
+            case method, ["documents", key] if key in self._documents:
+                return self._row(
+                    key, self._documents.pop(key) if method == "DELETE" else self._documents[key]
+                )
+        raise Refusal("no_such_document")
+
+    def _stored(self, content: bytes, mark: str) -> str:
+        if len(content) > LARGEST:
+            raise Refusal("too_large")
+        if not json.loads(mark)[1].lower().endswith((".md", ".txt", ".pdf")):
+            raise Refusal("format_not_taken")
+        key = f"d{next(self._numbers)}"
+        self._documents[key] = Stored(content, mark, self.now)
+        return key
+
+    def _page(self, after: str) -> dict[str, Any]:
+        keys = [key for key in self._documents if int(key[1:]) > int(after[1:] or 0)]
+        rows = [self._row(key, self._documents[key]) for key in keys[:PAGE]]
+        return {"documents": rows, "next": keys[PAGE - 1] if len(keys) > PAGE else None}
+
+    def _row(self, key: str, one: Stored) -> dict[str, Any]:
+        state = one.state(self.now)
+        reason = {"reason": "no text could be made of it"} if state == "failed" else {}
+        seen = {"size": len(one.content), "created": one.created, "state": state, "mark": one.mark}
+        return {"id": key, **seen, **reason}
+
+    def _found(self, query: str, limit: int) -> list[dict[str, Any]]:
+        words = set(re.findall(r"\w+", query.lower()))
+        texts = {
+            key: one.content.decode("utf-8", "replace")
+            for key, one in self._documents.items()
+            if one.state(self.now) == "ready"
+        }
+        shares = {key: len(words & set(re.findall(r"\w+", text.lower()))) for key, text in texts.items()}
+        best = sorted((key for key in texts if shares[key]), key=lambda key: -shares[key])[:limit]
+        return [{"document": key, "text": texts[key], "score": shares[key] / len(words)} for key in best]

@@ -1,0 +1,180 @@
+"""The example service as a target of the mirror. It keeps our marks, and indexes after it has answered."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from kbsync.contract import (
+    Accepted,
+    Base,
+    DeleteOutcome,
+    DocState,
+    DocStatus,
+    Hit,
+    Listed,
+    Outgoing,
+    Passage,
+    PutOutcome,
+    Query,
+)
+from kbsync.core.model import Limits
+from kbsync.errors import Halted, Rejected, TargetError, Unsure
+from kbsync.targets.http import Answer, Client, Part, by_status
+from kbsync.targets.http.multipart import Outflow
+from kbsync.targets.http.remote import RemoteSettings
+
+GONE = "no_such_document"
+_STATES = {"indexing": DocState.INDEXING, "ready": DocState.READY, "failed": DocState.FAILED}
+
+
+# -- settings
+@dataclass(frozen=True, slots=True)
+class ExampleSettings(RemoteSettings):
+    """`base` is the name of the knowledge base."""
+
+    base: str
+
+    @property
+    def limits(self) -> Limits:
+        """What the service's manual says."""
+        own = Limits(frozenset({"md", "txt", "pdf"}), max_bytes=3_000_000, list_lag=0.0, marks=True)
+        return self.limited(own)
+
+
+# -- errors
+def judge(answer: Answer) -> TargetError | None:
+    """The service's words as errors; what it has no word for is told by the HTTP status."""
+    match answer.body:
+        case {"error": "no_such_base"}:
+            return Halted("knowledge-base-missing", "there is no such base; correct target.base", code="404")
+        case {"error": "no_credit"}:
+            return Halted("quota", "the account has no credit left; top it up", code="402")
+        case {"error": str(code)}:
+            return Rejected(f"{answer.op}: the service says {code.replace('_', ' ')}", code=code)
+    return by_status(answer)
+
+
+# -- target
+class ExampleTarget:
+    """One knowledge base. `clock` gives seconds, `transport` stands in for the network."""
+
+    def __init__(
+        self,
+        settings: ExampleSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._settings = settings
+        self._client = Client(
+            settings.endpoint(settings.base_url),
+            target="example",
+            headers=lambda: {"Authorization": f"Bearer {settings.api_key}"},
+            judge=judge,
+            steady=clock,
+            transport=transport,
+        )
+        self._documents = f"/v1/bases/{settings.base}/documents"
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes."""
+        return self._settings.limits
+
+    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
+        """Nothing can be set, so only the version of the service's indexing counts."""
+        return hashlib.sha256(b"example/1").hexdigest()[:8]
+
+    async def base(self) -> Base:
+        """Look at the base. Raises `Halted("knowledge-base-missing")`."""
+        answer = await self._client.ask("base", "GET", f"/v1/bases/{self._settings.base}")
+        return Base(answer.body["id"], answer.body["documents"], self._settings.base_url)
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        """Send each by itself; the engine deletes what it replaces, once the new one is searchable."""
+        return [await self._put(one) for one in documents]
+
+    async def _put(self, document: Outgoing) -> PutOutcome:
+        mark = [document.name, document.path, document.digest, document.upload_id, document.recipe]
+        path = f"{self._documents}?mark={quote(json.dumps(mark))}"
+        body = Outflow("application/octet-stream", b"", Part("", "", document.body))
+        try:
+            answer = await self._client.deliver("upload", "POST", path, body)
+        except TargetError as error:
+            return error
+        match answer.body:
+            case {"id": str(remote_id)}:
+                return Accepted(remote_id)
+        return Unsure("upload: the answer names no document", code="no-id")
+
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """One request for each; the client lets no more than `concurrency` go at a time."""
+        return dict(zip(ids, await asyncio.gather(*map(self._status, ids)), strict=True))
+
+    async def _status(self, remote_id: str) -> DocStatus:
+        try:
+            answer = await self._client.ask("status", "GET", f"{self._documents}/{remote_id}")
+        except Rejected as error:
+            if error.code != GONE:
+                raise
+            return DocStatus(DocState.MISSING)
+        return DocStatus(_state(answer.body), answer.body.get("reason", ""))
+
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """What is not there counts as done."""
+        return dict(zip(ids, await asyncio.gather(*map(self._delete, ids)), strict=True))
+
+    async def _delete(self, remote_id: str) -> DeleteOutcome:
+        try:
+            await self._client.ask("delete", "DELETE", f"{self._documents}/{remote_id}")
+        except TargetError as error:
+            return None if error.code == GONE else error
+        return None
+
+    async def list(self) -> AsyncIterator[Listed]:
+        """Every document; one without a mark of ours is somebody else's."""
+        after: str | None = ""
+        while after is not None:
+            answer = await self._client.ask("list", "GET", self._documents, params={"after": after})
+            for row in answer.body["documents"]:
+                yield _listed(row)
+            after = answer.body["next"]
+
+    async def search(self, query: Query) -> Sequence[Hit]:
+        """Best first. The service knows no paths: `among` is kept to here."""
+        path, asked = f"/v1/bases/{self._settings.base}/search", {"query": query.text, "limit": 50}
+        answer = await self._client.ask("search", "POST", path, json=asked)
+        found: dict[str, list[Passage]] = {}
+        for row in sorted(answer.body["passages"], key=lambda row: -row["score"]):
+            if not query.among or row["document"] in query.among:
+                found.setdefault(row["document"], []).append(Passage(row["text"], score=row["score"]))
+        hits = [Hit(key, passages[0].score, tuple(passages)) for key, passages in found.items()]
+        return hits if query.selects and not query.among else hits[: query.top_k]
+
+    async def aclose(self) -> None:
+        """Let go of the connections; repeatable."""
+        await self._client.aclose()
+
+
+def _state(row: Mapping[str, Any]) -> DocState:
+    """A word that no manual has is never "ready"."""
+    return _STATES.get(row.get("state", ""), DocState.UNKNOWN)
+
+
+def _listed(row: Mapping[str, Any]) -> Listed:
+    seen = {"size": row["size"], "created": row["created"], "state": _state(row)}
+    try:
+        name, path, digest, upload_id, recipe = json.loads(row["mark"])
+    except (ValueError, TypeError):
+        return Listed(row["id"], row["mark"], **seen)
+    mark = {"path": path, "digest": digest, "upload_id": upload_id, "recipe": recipe}
+    return Listed(row["id"], name, **seen, **mark)

@@ -1,0 +1,136 @@
+"""The example of the docs is a target like any other: it keeps the contract, and a config opens it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from kbsync.config import loader, model
+from kbsync.config.problems import ConfigError
+from kbsync.contract import Surroundings, Target
+from kbsync.core.names import Naming
+from kbsync.errors import Halted, Rejected
+from kbsync.targets import registry
+from tests.conformance.suite import TargetSuite
+from tests.conformance.world import World
+from tests.targets.example.config import ExampleTargetConfig
+from tests.targets.example.service import SPOILED, ExampleService
+from tests.targets.example.target import ExampleSettings, ExampleTarget
+
+KEY = "key-for-tests"
+
+
+# -- world
+class ExampleWorld(World):
+    """The service in memory, whose clock moves only when it is told to."""
+
+    repeats_puts = False
+    unknown_id = "d999999"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.service = ExampleService(KEY)
+
+    async def open(self) -> Target:
+        settings = ExampleSettings("https://example.invalid", KEY, base=self.service.base)
+        return ExampleTarget(settings, clock=self.now, transport=self.service.transport)
+
+    async def pass_time(self, seconds: float) -> None:
+        self.service.now += seconds
+
+    def now(self) -> float:
+        return self.service.now
+
+    def name_for(self, path: str, digest: str = "") -> str:
+        return Naming(style="marked").name(path, digest)
+
+    def spoiled(self, path: str) -> bytes:
+        return SPOILED
+
+    async def recreate(self) -> None:
+        self.service.recreate("another")
+        await self.reopen()
+
+
+class TestExample(TargetSuite):
+    @pytest.fixture
+    async def world(self) -> AsyncIterator[World]:
+        world = ExampleWorld()
+        world.target = await world.open()
+        yield world
+        await world.target.aclose()
+
+
+# -- registered
+def open_example(
+    config: ExampleTargetConfig, mirror: model.MirrorConfig, surroundings: Surroundings
+) -> Target:
+    settings = ExampleSettings(
+        config.base_url, config.api_key.reveal(), base=config.base, **registry.remote(config, surroundings)
+    )
+    return ExampleTarget(settings)
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(model.TARGETS, "example", ExampleTargetConfig)  # type: ignore[arg-type]
+    monkeypatch.setitem(model.DOCUMENT_SETTINGS, "example", {})  # type: ignore[arg-type]
+    monkeypatch.setitem(registry.OPENERS, "example", open_example)
+    loader.adapter.cache_clear()
+    yield
+    loader.adapter.cache_clear()
+
+
+CONFIG = """\
+mirrors:
+  - name: handbook
+    folder: .
+    target: {{type: example, base_url: "{url}", api_key: key-for-tests, base: {base}}}
+"""
+
+
+def test_the_registry_opens_what_a_config_names(registered: None, tmp_path: Path) -> None:
+    path = tmp_path / "kb.yaml"
+    path.write_text(CONFIG.format(url="https://example.invalid", base="handbook"))
+    [mirror] = loader.load(path, {}).mirrors
+    assert isinstance(mirror.target, ExampleTargetConfig)
+    assert mirror.target.base_key("handbook") == ("example", "https://example.invalid", "handbook")
+    opened = registry.open_target(mirror, Surroundings("handbook", tmp_path, tmp_path))
+    assert isinstance(opened, ExampleTarget)
+    assert opened.limits.poll_longest == mirror.target.vectorization.poll_longest
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "words"),
+    [
+        ("https://example.invalid", "Hand book", "small letters, digits and -"),
+        ("http://example.invalid", "handbook", "is not https"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_line(
+    registered: None, tmp_path: Path, url: str, base: str, words: str
+) -> None:
+    path = tmp_path / "kb.yaml"
+    path.write_text(CONFIG.format(url=url, base=base))
+    with pytest.raises(ConfigError, match=words):
+        loader.load(path, {})
+
+
+# -- errors
+@pytest.mark.parametrize(
+    ("word", "kind", "halt"),
+    [
+        ("no_credit", Halted, "quota"),
+        ("no_such_base", Halted, "knowledge-base-missing"),
+        ("too_large", Rejected, ""),
+    ],
+)
+async def test_each_word_of_the_service_says_who_has_to_act(word: str, kind: type, halt: str) -> None:
+    world = ExampleWorld()
+    world.service.broken = word
+    target = await world.open()
+    with pytest.raises(kind) as caught:
+        await target.base()
+    assert getattr(caught.value, "halt", "") == halt

@@ -1,0 +1,34 @@
+"""Clocks are compared by what lies outside of the time a request took."""
+
+from __future__ import annotations
+
+import pytest
+
+from kbsync.targets.http.timepiece import Timepiece
+
+
+@pytest.mark.parametrize(
+    ("date", "sent", "heard", "apart"),
+    [
+        (100.0, 99.5, 100.2, 0.0),
+        (100.0, 100.9, 101.0, 0.0),  # a Date leaves out the second's parts
+        (100.0, 40.0, 160.0, 0.0),  # a slow upload is no difference
+        (700.0, 100.0, 100.5, 599.5),
+        (100.0, 700.0, 700.5, -599.0),
+    ],
+)
+def test_only_what_lies_outside_of_the_request_counts(
+    date: float, sent: float, heard: float, apart: float
+) -> None:
+    timepiece = Timepiece()
+    timepiece.learn(date, sent, heard)
+    assert timepiece.apart == pytest.approx(apart)
+
+
+def test_an_answer_without_a_date_teaches_nothing() -> None:
+    timepiece = Timepiece()
+    timepiece.learn(None, 1.0, 2.0)
+    assert timepiece.apart is None
+    timepiece.learn(700.0, 100.0, 100.0)
+    timepiece.learn(None, 1.0, 2.0)
+    assert timepiece.apart == 600.0

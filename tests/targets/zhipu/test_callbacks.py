@@ -1,0 +1,54 @@
+"""The address to call goes with everything that makes the vendor index, and shows nowhere else."""
+
+from __future__ import annotations
+
+from kbsync.contract import Outgoing
+from kbsync.errors import Rejected
+from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, ok, row, settings, stored, target
+
+SECRET = "5ec4e7" * 6
+URL = f"https://kb.example/callback/{SECRET}"
+
+
+def field(vendor: Vendor, name: str) -> bool:
+    return f'name="{name}"'.encode() in vendor.requests[-1].content
+
+
+async def test_an_upload_tells_where_to_call() -> None:
+    vendor = Vendor(upload=[stored()])
+    await target(vendor, callback_url=URL).put([document()])
+    assert field(vendor, "callback_url")
+    assert URL.encode() in vendor.requests[-1].content
+
+
+async def test_without_an_address_nothing_is_told() -> None:
+    vendor = Vendor(upload=[stored()], reembed=[ok()])
+    one = target(vendor)
+    await one.put([document()])
+    assert not field(vendor, "callback_url")
+    await one.reembed(FIRST_ID)
+    assert vendor.body("reembed") == {}
+
+
+async def test_indexing_again_and_cutting_anew_tell_it_as_well() -> None:
+    vendor = Vendor(reembed=[ok()], reslice=[ok()], detail=[ok(row())])
+    one = target(vendor, callback_url=URL)
+    await one.reembed(FIRST_ID)
+    assert vendor.body("reembed") == {"callback_url": URL}
+    await one.reslice(FIRST_ID, "a.md", {})
+    assert vendor.body("reslice") == {"knowledge_type": 1, "callback_url": URL}
+
+
+def test_the_recipe_is_the_same_with_and_without() -> None:
+    for given in ({}, {"knowledge_type": 5, "custom_separator": ["x"]}, {"parse_image": True}):
+        plain, called = (target(Vendor(), callback_url=url) for url in ("", URL))
+        assert plain.recipe("a.md", given) == called.recipe("a.md", given)
+
+
+async def test_the_secret_is_in_no_message_and_no_repr() -> None:
+    assert SECRET not in repr(settings(callback_url=URL))
+    vendor = Vendor(upload=[failed(1214, f"callback_url {URL} is not reachable, {SECRET}")])
+    sent: Outgoing = document()
+    [outcome] = await target(vendor, callback_url=URL).put([sent])
+    assert isinstance(outcome, Rejected)
+    assert SECRET not in outcome.reason + str(outcome)

@@ -1,0 +1,129 @@
+"""Pictures in passages: few requests, and never at the expense of the search."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from kbsync.contract import Hit, Illustrates, Image, Passage
+from kbsync.targets.zhipu import images
+from kbsync.targets.zhipu.answering import sources_of
+from tests.targets.zhipu.vendor import FIRST_ID, Vendor, by_id, failed, ok, target
+
+FIRST, SECOND = "【示意图序号_1829473032620613632_103】", "【示意图序号_1829473032620613632_104】"
+OTHER_ID = "2108605032223117313"
+URL = "https://cdn.example/1.png?q-signature=abc"
+
+
+def hit(*texts: str, remote_id: str = FIRST_ID) -> Hit:
+    return Hit(remote_id, 0.5, tuple(Passage(text, score=0.5) for text in texts))
+
+
+def pictures(**named: str) -> dict[str, Any]:
+    found = {FIRST: named.get("first"), SECOND: named.get("second")}
+    return ok({"images": [{"text": text, "cos_url": url} for text, url in found.items() if url]})
+
+
+async def shown(vendor: Vendor, *hits: Hit) -> list[list[tuple[Image, ...]]]:
+    one = target(vendor)
+    assert isinstance(one, Illustrates)
+    illustrated = await one.illustrated(hits)
+    assert [each.remote_id for each in illustrated] == [each.remote_id for each in hits]
+    assert [[p.text for p in each.passages] for each in illustrated] == [
+        [p.text for p in each.passages] for each in hits
+    ]
+    return [[passage.images for passage in each.passages] for each in illustrated]
+
+
+async def test_a_passage_has_the_images_that_it_names_in_its_order() -> None:
+    vendor = Vendor(images=[pictures(first=URL, second=f"{URL}2")])
+    found = await shown(vendor, hit(f"see {SECOND} and {FIRST}, {FIRST}", "no picture here", FIRST))
+    assert found == [[(Image(SECOND, f"{URL}2"), Image(FIRST, URL)), (), (Image(FIRST, URL),)]]
+
+
+async def test_only_documents_with_placeholders_are_asked_about_and_each_once() -> None:
+    vendor = Vendor(images=[pictures(first=URL)])
+    await shown(vendor, hit("plain", "示意图序号_1"), hit(FIRST, SECOND, remote_id=OTHER_ID))
+    assert vendor.asked["images"] == 1
+    assert vendor.requests[-1].method == "POST"
+    assert vendor.requests[-1].url.path.endswith(f"/document/slice/image_list/{OTHER_ID}")
+    assert vendor.requests[-1].content == b""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        404,
+        503,
+        (401, failed(1002)),
+        failed(1113),
+        failed(400, "文档不存在"),
+        ok(None),
+        ok([]),
+        ok({"images": None}),
+        ok({"images": [None, 7, {"text": FIRST}, {"text": FIRST, "cos_url": "javascript:alert(1)"}]}),
+        "no json",
+        httpx.ReadTimeout("slow"),
+    ],
+    ids=str,
+)
+async def test_a_failure_costs_the_pictures_of_its_document_alone(answer: Any) -> None:
+    replies = {FIRST_ID: pictures(first=URL), OTHER_ID: answer}
+    found = await shown(Vendor(images=[by_id(replies)]), hit(FIRST), hit(FIRST, remote_id=OTHER_ID))
+    assert found == [[(Image(FIRST, URL),)], [()]]
+
+
+async def test_what_does_not_come_in_time_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are shown; nothing waits longer than all may take together."""
+    monkeypatch.setattr(images, "PATIENCE", 0.0)
+    never = asyncio.Event()
+
+    class Silent(Vendor):
+        async def __call__(self, request: httpx.Request) -> httpx.Response:
+            if OTHER_ID in request.url.path:
+                await never.wait()
+            return await super().__call__(request)
+
+    silent = hit(FIRST, remote_id=OTHER_ID)
+    assert await shown(Silent(images=[pictures(first=URL)]), silent, silent) == [[()], [()]]
+
+
+async def test_the_questions_are_bounded_in_number_and_asked_side_by_side() -> None:
+    under_way, most, gate = 0, 0, asyncio.Event()
+
+    class Counting(Vendor):
+        async def __call__(self, request: httpx.Request) -> httpx.Response:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            if under_way == 2:
+                gate.set()
+            await gate.wait()
+            under_way -= 1
+            return await super().__call__(request)
+
+    vendor = Counting(images=[pictures(first=URL)])
+    many = [hit(FIRST, remote_id=str(int(FIRST_ID) + number)) for number in range(30)]
+    found = await target(vendor, concurrency=2).illustrated(many)
+    assert vendor.asked["images"] == images.MOST_DOCUMENTS
+    assert most == 2
+    assert sum(bool(each.passages[0].images) for each in found) == images.MOST_DOCUMENTS
+
+
+@pytest.mark.parametrize("place", ["slice", "document", "top"])
+def test_an_answers_slices_bring_their_images_wherever_they_stand(place: str) -> None:
+    listed = [{"text": FIRST, "cos_url": URL}]
+    piece = {"text": f"as in {FIRST}", **({"images": listed} if place == "slice" else {})}
+    document = {"document": {"id": FIRST_ID}, "slice_info": [piece]}
+    document |= {"images": listed} if place == "document" else {}
+    body = ok({"document_slices": [document], **({"images": listed} if place == "top" else {})})
+    found = sources_of(body)
+    assert found is not None
+    assert found[0].passages[0].images == (Image(FIRST, URL),)
+
+
+def test_an_address_is_not_shown_by_accident() -> None:
+    assert "q-signature" not in repr(Image(FIRST, URL))

@@ -1,0 +1,82 @@
+"""Trials that every service is put through: each fault on each of its operations."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.remote.ordeal import Trial
+
+Args = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The operations of a service: all, those that speak JSON, those that change something, and uploads."""
+
+    all: tuple[str, ...]
+    api: tuple[str, ...]
+    changes: tuple[str, ...]
+    uploads: tuple[str, ...]
+
+    def each(self, kinds: Mapping[str, Args], ops: Iterable[str], **more: Any) -> Iterator[Trial]:
+        """Every kind on every operation; where it changes something, with the change done and not done."""
+        for (kind, args), op in itertools.product(kinds.items(), ops):
+            for effect in (True, False) if op in self.changes else (True,):
+                yield Trial(kind, op, args, effect, **more)
+
+
+def forms(kind: str, op: str, args: Iterable[Args], **more: Any) -> Iterator[Trial]:
+    """One kind on one operation with each of `args`."""
+    for one in args:
+        yield Trial(kind, op, one, **more)
+
+
+def on_the_way(calls: Calls) -> Iterator[Trial]:
+    """1, 4, 5, 6, 24, 30: connections and bodies."""
+    lost = ("lost-answer", "cut-headers", "cut-body", "reset-reading", "hang", "headers-then-silence")
+    bodies = ("truncated-json", "empty", "html", "bom", "wrong-type", "gzip", "no-date")
+    ends = ("http10", "connection-close", "keepalive-close")
+    yield from calls.each({kind: {} for kind in (*lost, *ends)}, calls.all)
+    yield from calls.each({kind: {} for kind in bodies}, calls.api)
+    yield from calls.each({"drip": {"every": 0.2}, "late-answer": {"seconds": 1.0}}, calls.all)
+    yield from calls.each({"very-large-body": {"bytes": 40_000_000}}, calls.api)
+    for op in calls.all:
+        for kind in ("close-before", "reset-connect", "reset-sending"):
+            yield Trial(kind, op, effect=False)
+        yield Trial("keepalive-close", op, {"on_next": True})
+    for op in calls.uploads:
+        yield from forms("slow-reading", op, ({"bytes_per_second": 1000}, {"bytes_per_second": 8000}))
+    for op, args in itertools.product(
+        calls.changes, ({"after": 20}, {"after": 20, "hang": True}, {"after": 100})
+    ):
+        yield Trial("late-effect", op, args)
+
+
+def passing(calls: Calls) -> Iterator[Trial]:
+    """2: what HTTP says of trouble that passes."""
+    for status in (500, 502, 503, 504):
+        yield from calls.each({"status": {"status": status}}, calls.all)
+    for status, op in itertools.product((408, 425), calls.all):
+        yield Trial("status", op, {"status": status}, effect=False)
+
+
+WISHES = (5, 0, "date", "huge", "soon", "-5", "Wed, 21 Oct 2015 07:28:00 GMT")
+"""What `Retry-After` may say."""
+
+
+def blaming(calls: Calls) -> Iterator[Trial]:
+    """13, 14: what HTTP says of a document, and of a call."""
+    for status, op in itertools.product((400, 411, 413, 415, 422, 435), calls.uploads):
+        yield Trial("status", op, {"status": status}, effect=False, told=True)
+    for status, op in itertools.product((404, 405, 501), calls.all):
+        yield Trial("status", op, {"status": status}, effect=False, told=op in calls.uploads)
+
+
+def redirections(calls: Calls) -> Iterator[Trial]:
+    """29: to where nobody is to be told anything."""
+    for status, op in itertools.product((301, 302, 303, 307, 308), calls.all):
+        for effect in (True, False) if op in calls.changes else (True,):
+            yield Trial("redirect", op, {"status": status, "to": "http://127.0.0.1:1/"}, effect)

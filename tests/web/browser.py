@@ -1,0 +1,165 @@
+"""Chromium without a window, driven over a pipe by its DevTools protocol: no package, no port."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tests.programs import found, look_for
+
+PATIENCE = 30.0
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",  # tests run as root in containers; it sees our own page only
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-extensions",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--lang=en-US",
+    "--remote-debugging-pipe",
+)
+
+
+class Page:
+    """One page of one browser. `messages`: what it wrote to its console, with errors and refusals."""
+
+    def __init__(self, program: subprocess.Popen[bytes], reading: int, writing: int) -> None:
+        self._program, self._reading, self._writing = program, reading, writing
+        self._numbers = itertools.count(1)
+        self._rest = b""
+        self._session = ""
+        self.messages: list[str] = []
+        self.requested: list[str] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> Any:
+        """What the browser answers. Raises `RuntimeError` for what it refuses."""
+        number = next(self._numbers)
+        told = {"id": number, "method": method, "params": params}
+        if self._session:
+            told["sessionId"] = self._session
+        os.write(self._writing, json.dumps(told).encode() + b"\0")
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            heard = self._hear(deadline)
+            if heard.get("id") == number:
+                if "error" in heard:
+                    raise RuntimeError(f"{method}: {heard['error']['message']}")
+                return heard["result"]
+
+    def _hear(self, deadline: float) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._reading], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, "the browser does not answer"
+            piece = os.read(self._reading, 1 << 20)
+            assert piece, "the browser has ended"
+            self._rest += piece
+        message, _, self._rest = self._rest.partition(b"\0")
+        heard: dict[str, Any] = json.loads(message)
+        self._note(heard.get("method", ""), heard.get("params", {}))
+        return heard
+
+    def _note(self, method: str, params: dict[str, Any]) -> None:
+        if method == "Runtime.consoleAPICalled":
+            self.messages.append(" ".join(str(one.get("value", one)) for one in params["args"]))
+        elif method == "Runtime.exceptionThrown":
+            self.messages.append(json.dumps(params["exceptionDetails"]))
+        elif method == "Log.entryAdded":
+            self.messages.append(params["entry"]["text"])
+        elif method == "Network.requestWillBeSent":
+            self.requested.append(params["request"]["url"])
+
+    def open(self, url: str) -> None:
+        """Go there."""
+        self.call("Page.navigate", url=url)
+
+    def run(self, script: str) -> Any:
+        """The value of an expression, awaited."""
+        told = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in told:
+            raise RuntimeError(json.dumps(told["exceptionDetails"]))
+        return told["result"].get("value")
+
+    def until(self, condition: str) -> None:
+        """Wait for an expression to become true. The page may be loading meanwhile."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with suppress(RuntimeError):
+                if self.run(f"!!({condition})"):
+                    return
+            time.sleep(0.02)
+        raise AssertionError(f"it did not happen: {condition}; {self.messages}")
+
+    def press(self, key: str) -> None:
+        """One key, such as `Tab`, `Enter`, `Escape` or `/`."""
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27}
+        given: dict[str, Any] = {"key": key, "windowsVirtualKeyCode": codes.get(key, ord(key[0]))}
+        text = "\r" if key == "Enter" else key if len(key) == 1 else ""
+        self.call("Input.dispatchKeyEvent", type="keyDown", **given, **({"text": text} if text else {}))
+        self.call("Input.dispatchKeyEvent", type="keyUp", **given)
+
+    def write(self, text: str) -> None:
+        """Into what has the focus."""
+        self.call("Input.insertText", text=text)
+
+    def size(self, width: int, height: int, *, dark: bool = False, still: bool = False) -> None:
+        """Of the window, and what its user prefers."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        features = [
+            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+            {"name": "prefers-reduced-motion", "value": "reduce" if still else "no-preference"},
+        ]
+        self.call("Emulation.setEmulatedMedia", features=features)
+
+    def shoot(self, file: Path, *, whole: bool = True) -> None:
+        """A picture of the page."""
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        file.write_bytes(base64.b64decode(shot["data"]))
+
+
+@contextmanager
+def browsing(profile: Path) -> Iterator[Page]:
+    """A page of a browser of its own, which ends with it. Skips the test where there is no Chromium."""
+    look_for(["chromium"])
+    program = found("chromium")
+    down_read, down_write = os.pipe()
+    up_read, up_write = os.pipe()
+    flags = " ".join([*FLAGS, f"--user-data-dir={profile}", "about:blank"])
+    shell = f"exec {program} {flags} 3<&{down_read} 4>&{up_write}"
+    process = subprocess.Popen(
+        ["/bin/bash", "-c", shell],
+        pass_fds=(down_read, up_write),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(down_read)
+    os.close(up_write)
+    try:
+        yield Page(process, up_read, down_write)
+    finally:
+        os.close(down_write)
+        process.kill()
+        process.wait()
+        os.close(up_read)

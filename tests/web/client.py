@@ -1,0 +1,63 @@
+"""Requests to an application without a network, and raw ones to a listener."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from kbsync.config.secret import Secret
+from kbsync.web.door import Door
+from kbsync.web.heart import Heart
+from kbsync.web.pages import Look, Pages
+from kbsync.web.readiness import Standing
+
+TOKEN = "a-token-of-the-tests"
+
+
+class Clock:
+    """Seconds that only the test moves on."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Listened:
+    """The application of a listener with mirrors by word; counts how often they were asked."""
+
+    def __init__(self, *standings: Standing, token: str = "", look: Look | None = None) -> None:
+        self.clock = Clock()
+        self.standings: Sequence[Standing] = standings
+        self.asked = 0
+        self.heart = Heart(self.clock)
+        self.pages = Pages(self.heart, look or self._look, self.clock)
+        self.door = Door(self.pages.app(), Secret(token) if token else None)
+
+    async def _look(self) -> Sequence[Standing]:
+        self.asked += 1
+        return self.standings
+
+    async def get(self, path: str, **headers: str) -> httpx.Response:
+        return await request(self.door, "GET", path, **headers)
+
+
+async def request(app: Any, method: str, path: str, content: bytes = b"", **headers: str) -> httpx.Response:
+    """One request to an application; it names this machine unless `host` says otherwise."""
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9753") as client:
+        return await client.request(method, path, content=content, headers=headers)
+
+
+def said(port: int, sent: bytes, *, seconds: float = 20.0) -> bytes:
+    """What a listener answers to these bytes, until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
+        connection.sendall(sent)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+        return answer

@@ -1,0 +1,94 @@
+"""A mirror over a folder and a knowledge base in memory, with the whole listener before it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from kbsync.config.model import Config, HttpConfig, MirrorConfig
+from kbsync.config.secret import Secret
+from kbsync.state.store import Store
+from kbsync.web.door import Door
+from kbsync.web.listening import Listening
+from kbsync.web.orders import WORD_HEADER
+from tests.engine.world import World
+from tests.web.client import request
+
+
+class Scene:
+    """`app`: the listener's application, asked without a network. `posted`: what reached the inbox."""
+
+    def __init__(self, world: World, token: str = "") -> None:
+        self.world = world
+        self.token = token
+        self.runs: dict[str, Any] = {}
+        self.listening = Listening(self.runs, world.state / "state.db")
+        self.listening._outlook._wall = world.clock.wall
+        self.word = ""
+
+    @property
+    def app(self) -> Door:
+        assert self.listening._door is not None
+        return self.listening._door
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Store]:
+        """A store with the mirror's run attended to, not begun."""
+        async with self.world.running() as store:
+            run = self.world.make_run(store)
+            self.listening.counting.attend(run)
+            self.runs["docs"] = run
+            self.make_door()
+            try:
+                yield store
+            finally:
+                self.listening._view.close()
+
+    def make_door(self) -> None:
+        """As `turn_to` does, without sockets."""
+        mirror = MirrorConfig("docs", self.world.root)
+        http = HttpConfig("127.0.0.1:1", Secret(self.token) if self.token else None)
+        self.listening._outlook.mirrors = Config(mirrors=(mirror,)).mirrors
+        self.listening._door = self.listening._make_door(http)
+
+    async def get(self, path: str, **headers: str) -> httpx.Response:
+        return await request(self.app, "GET", path, **headers)
+
+    async def json(self, path: str) -> Any:
+        answer = await self.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def learn_word(self) -> None:
+        """As the page does."""
+        self.word = (await self.get("/api/status")).headers[WORD_HEADER]
+
+    async def post(self, path: str, content: bytes, **headers: str) -> httpx.Response:
+        given = {"content-type": "application/json", WORD_HEADER: self.word, **headers}
+        return await request(self.app, "POST", path, content, **{k: v for k, v in given.items() if v})
+
+    def inbox(self, store: Store) -> list[tuple[str, Any]]:
+        return [(one.verb, one.args) for one in store.read_now(lambda tx: tx.inbox.waiting("docs"))]
+
+
+def samples(text: str) -> dict[str, float]:
+    """Every sample of a text of Prometheus, by its name with labels."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+async def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.01)
+
+
+def scene(tmp_path: Path, token: str = "") -> Scene:
+    return Scene(World(tmp_path), token)

@@ -1,0 +1,281 @@
+"""What the page reads and asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.engine.once import run_once
+from kbsync.errors import StateError
+from kbsync.state.mirrors import Halt
+from kbsync.web import api, orders
+from tests.web.client import TOKEN
+from tests.web.scene import Scene, scene
+
+LATIN = os.fsdecode(b"caf\xe9.md")
+HOSTILE = "<img src=x onerror=alert(1)>.md"
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Scene:
+    return scene(tmp_path)
+
+
+def body(**told: object) -> bytes:
+    return json.dumps({"mirror": "docs", **told}).encode()
+
+
+async def mirrored(one: Scene, n: int = 12) -> None:
+    one.world.write_many(n)
+    await run_once(one.runs["docs"])
+
+
+async def held(one: Scene, n: int = 12) -> None:
+    """All of them are deleted, which asks."""
+    await mirrored(one, n)
+    for i in range(n):
+        one.world.delete(f"f{i}.md")
+    await run_once(one.runs["docs"])
+
+
+async def test_status_is_what_the_command_prints(one: Scene) -> None:
+    async with one.open():
+        await mirrored(one, 3)
+        told = await one.json("/api/status")
+    [mirror] = told["mirrors"]
+    assert (mirror["name"], mirror["target"], mirror["documents"]["ready"]) == ("docs", "memory", 3)
+    assert {"version", "mirrors"} == set(told)
+    assert {"oldest_pending_s", "last_pass", "halt", "folder"} <= set(mirror)
+    assert "items" not in mirror
+
+
+async def test_documents_come_in_pages_that_hold_each_of_them_once(one: Scene) -> None:
+    async with one.open():
+        for i in range(7):
+            one.world.write(f"d{i % 3}/f{i}.md", f"text {i}")
+        one.world.write(LATIN, "latin")
+        one.world.write(HOSTILE, "hostile")
+        await run_once(one.runs["docs"])
+        whole = (await one.json("/api/status?documents=1"))["mirrors"][0]
+        paths = [item["path"] for item in whole["items"]]
+        found, after = [], ""
+        while after is not None:
+            answer = await request_page(one, after)
+            assert len(answer["items"]) <= 2
+            found += [item["path"] for item in answer["items"]]
+            after = answer.get("next")
+    assert sorted(found) == sorted(paths) == sorted(on_disk(one))
+    assert "next" not in whole
+    assert {LATIN, HOSTILE} <= set(found)
+
+
+async def request_page(one: Scene, after: str) -> Any:
+    return (await one.json(f"/api/status?documents=1&limit=2&after={after}"))["mirrors"][0]
+
+
+def on_disk(one: Scene) -> list[str]:
+    return [os.path.relpath(p, one.world.root) for p in one.world.root.rglob("*.md")]
+
+
+async def test_only_the_failed_ones_are_asked_for(one: Scene) -> None:
+    async with one.open():
+        await mirrored(one, 2)
+        one.world.write("bad.md", "x" * (one.world.limits.max_bytes + 1))
+        await run_once(one.runs["docs"])
+        [mirror] = (await one.json("/api/status?documents=1&state=failed"))["mirrors"]
+    assert [item["path"] for item in mirror["items"]] == ["bad.md"]
+    assert mirror["items"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "limit=x", "limit=-1", "state=ready", "state=<b>", "after=%25"]
+)
+async def test_a_question_that_makes_no_sense_is_told_so(one: Scene, query: str) -> None:
+    async with one.open():
+        answer = await one.get(f"/api/status?documents=1&{query}")
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+
+
+async def test_names_that_are_no_unicode_are_told_everywhere(one: Scene) -> None:
+    async with one.open() as store:
+        one.world.write(LATIN, "x" * (one.world.limits.max_bytes + 1))
+        await run_once(one.runs["docs"])
+        one.runs["docs"].halt = Halt("folder-missing", f"{LATIN} is missing", "kbsync retry")
+        frame = await one.listening._outlook.frame()
+        assert json.loads(json.dumps(frame))["mirrors"][0]["failed"][0]["path"] == LATIN
+        assert (await one.get("/readyz")).status_code == 503
+        await one.learn_word()
+        answer = await one.post("/api/retry", body(paths=[LATIN]))
+        assert answer.status_code == 202
+        assert one.inbox(store) == [("retry", {"paths": [LATIN]})]
+
+
+async def test_an_order_is_left_in_the_inbox_as_a_command_would(one: Scene) -> None:
+    async with one.open() as store:
+        await mirrored(one, 1)
+        await one.learn_word()
+        for path, told in (("retry", {}), ("retry", {"paths": ["f0.md"]}), ("verify", {})):
+            assert (await one.post(f"/api/{path}", body(**told))).status_code == 202
+        assert one.inbox(store) == [
+            ("retry", {"paths": None}),
+            ("retry", {"paths": ["f0.md"]}),
+            ("audit", {}),
+        ]
+        assert (one.world.state / "wake").exists()
+
+
+async def test_exactly_what_was_shown_is_approved(one: Scene) -> None:
+    async with one.open() as store:
+        await held(one)
+        await one.learn_word()
+        shown = await one.json("/api/held?mirror=docs")
+        assert (shown["count"], len(shown["paths"])) == (12, 12)
+        for version in ("", "0" * 32, shown["version"][:-1]):
+            assert (await one.post("/api/approve", body(version=version))).status_code == 409
+        assert one.inbox(store) == []
+        assert (await one.post("/api/approve", body(version=shown["version"]))).status_code == 202
+        await run_once(one.runs["docs"])
+        assert one.world.served() == {}
+
+
+async def test_what_changed_since_it_was_shown_is_shown_again(one: Scene) -> None:
+    async with one.open() as store:
+        await held(one)
+        await one.learn_word()
+        shown = await one.json("/api/held?mirror=docs")
+        one.world.write("f3.md", "text of f3")
+        await run_once(one.runs["docs"])
+        answer = await one.post("/api/approve", body(version=shown["version"]))
+        assert (answer.status_code, one.inbox(store)) == (409, [])
+        assert (await one.json("/api/held?mirror=docs"))["count"] == 11
+
+
+async def test_nothing_held_is_nothing_to_approve(one: Scene) -> None:
+    async with one.open():
+        await mirrored(one, 1)
+        await one.learn_word()
+        shown = await one.json("/api/held?mirror=docs")
+        assert shown["count"] == 0
+        assert (await one.post("/api/approve", body(version=shown["version"]))).status_code == 409
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-kbsync-word": ""},
+        {"x-kbsync-word": "guessed"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "http://evil.example"},
+        {"origin": "http://127.0.0.1:1234"},
+        {"origin": "null"},
+        {"content-type": "text/plain"},
+        {"content-type": "application/x-www-form-urlencoded"},
+    ],
+    ids=str,
+)
+async def test_an_order_from_another_page_is_refused(one: Scene, headers: dict[str, str]) -> None:
+    async with one.open() as store:
+        await one.learn_word()
+        for path in ("retry", "approve", "verify"):
+            assert (await one.post(f"/api/{path}", body(), **headers)).status_code == 403
+        assert one.inbox(store) == []
+        good = {"origin": "http://127.0.0.1:9753", "sec-fetch-site": "same-origin"}
+        assert (await one.post("/api/verify", body(), **good)).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        (b"", 400),
+        (b"[]", 400),
+        (b"[" * 20000, 400),
+        (b'{"mirror": 1}', 400),
+        (b'{"mirror": "docs", "paths": "f0.md"}', 400),
+        (b'{"mirror": "docs", "paths": [1]}', 400),
+        (b'{"mirror": "nobody"}', 404),
+        (b'{"mirror": "docs", "paths": ["' + b"a" * 70000 + b'"]}', 400),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+async def test_an_order_that_makes_no_sense_is_refused(one: Scene, told: bytes, status: int) -> None:
+    async with one.open() as store:
+        await one.learn_word()
+        assert (await one.post("/api/retry", told)).status_code == status
+        assert one.inbox(store) == []
+
+
+async def test_an_order_needs_the_token_as_well(tmp_path: Path) -> None:
+    one = scene(tmp_path, TOKEN)
+    async with one.open() as store:
+        assert (await one.get("/api/status")).status_code == 401
+        one.word = (await one.get("/api/status", authorization=f"Bearer {TOKEN}")).headers["x-kbsync-word"]
+        assert (await one.post("/api/verify", body())).status_code == 401
+        assert one.inbox(store) == []
+        shown = {"authorization": f"Bearer {TOKEN}"}
+        assert (await one.post("/api/verify", body(), **shown)).status_code == 202
+
+
+async def test_a_get_orders_nothing(one: Scene) -> None:
+    async with one.open() as store:
+        for path in ("retry", "approve", "verify"):
+            assert (await one.get(f"/api/{path}?mirror=docs")).status_code == 405
+        assert one.inbox(store) == []
+
+
+async def test_a_state_that_cannot_be_read_is_told(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_work: object) -> None:
+        raise StateError("the disk failed; look at it")
+
+    async with one.open():
+        monkeypatch.setattr(one.listening._view, "_read", broken)
+        for path in ("/api/status", "/metrics", "/api/held?mirror=docs"):
+            answer = await one.get(path)
+            assert (answer.status_code, answer.json()["error"]) == (503, "the disk failed; look at it")
+
+
+async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None:
+    async with one.open():
+        silent = await one.json("/api/search?q=text")
+        assert silent == {"hits": [], "silent": {"docs": "its target is not open; see what halts it"}}
+        await mirrored(one, 3)
+        run = one.runs["docs"]
+        assert await run.begin()
+        opened = run.parts.target
+        told = await one.json("/api/search?q=f1&k=1")
+        assert run.parts.target is opened
+        await run.end()
+    [hit] = told["hits"]
+    assert (hit["mirror"], hit["path"]) == ("docs", "f1.md")
+    assert "f1" in hit["passages"][0]["text"]
+
+
+@pytest.mark.parametrize("query", ["q=", "q=%20", f"q={'a' * 1001}", "q=a&k=0", "q=a&k=51", "q=a&k=%C2%B2"])
+async def test_a_search_for_nothing_or_too_much_is_told_so(one: Scene, query: str) -> None:
+    async with one.open():
+        assert (await one.get(f"/api/search?{query}")).status_code == 400
+
+
+async def test_searches_that_would_pile_up_are_put_off(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "SEARCHES_AT_ONCE", 0)
+    async with one.open():
+        assert (await one.get("/api/search?q=text")).status_code == 503
+
+
+async def test_an_order_that_the_mirrors_do_not_take_is_told_so(
+    one: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_order: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(orders, "LONGEST", 0.0)
+    monkeypatch.setattr(one.listening, "_post", never)
+    async with one.open():
+        await one.learn_word()
+        assert (await one.post("/api/verify", body())).status_code == 503

@@ -1,0 +1,194 @@
+"""What services call back: taken in fast whatever it holds, believed in nothing, and bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from kbsync.config.secret import Secret
+from kbsync.web import callbacks
+from kbsync.web.callbacks import Callbacks, Hearsay, document_in
+from kbsync.web.door import Door
+from tests.web.client import TOKEN, request
+
+ID = "1734816157446680576"
+SECRETS = {"faq": Secret("secret-of-faq"), "handbook": Secret("secret-of-handbook")}
+
+
+def event(document: Any = ID, status: Any = 1, **fields: Any) -> bytes:
+    told = {
+        "eventId": "knowledge_construction",
+        "event": {"status": status, "msg": "", "documentId": document},
+    }
+    return json.dumps(told | fields).encode()
+
+
+class Called:
+    """The route behind its door; keeps what was heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+        self.route = Callbacks(lambda *news: self.heard.append(news), SECRETS)
+        self.door = Door(Starlette(routes=[self.route.route()]), Secret(TOKEN))
+
+    async def post(self, content: bytes, secret: str = "secret-of-handbook") -> httpx.Response:
+        return await request(self.door, "POST", f"/callback/{secret}", content, host="kb.example")
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 99, "1", None])
+async def test_an_event_names_its_mirror_and_document_and_its_status_is_not_read(status: Any) -> None:
+    called = Called()
+    answer = await called.post(event(status=status))
+    assert (answer.status_code, answer.json()["code"]) == (200, 200)
+    assert called.heard == [("handbook", ID)]
+
+
+MALFORMED = [
+    b"",
+    b"{",
+    b"\xff\xfe",
+    b"[]",
+    b"null",
+    b"[" * 15_000,
+    event()[:40],
+    event(eventId="something_else"),
+    event(event=None),
+    event(event=[ID]),
+    event(document=None),
+    event(document=True),
+    event(document=[ID]),
+    event(document=""),
+    event(document="9" * 65),
+    event(document="知识"),
+    event() + b" " * callbacks.LARGEST_BODY,
+]
+
+
+@pytest.mark.parametrize("body", MALFORMED, ids=lambda body: repr(body[:30]))
+async def test_what_is_no_event_is_answered_like_one_and_ignored(body: bytes) -> None:
+    called = Called()
+    answer = await called.post(body)
+    assert (answer.status_code, answer.json()["code"]) == (200, 200)
+    assert called.heard == []
+
+
+def test_an_id_may_come_as_a_number() -> None:
+    assert document_in(event(document=int(ID))) == ID
+
+
+@pytest.mark.parametrize("secret", ["", "x", "secret-of-handboo", "secret-of-handbookx", TOKEN, "%00", "密"])
+async def test_a_path_that_is_nobodys_is_not_found(secret: str) -> None:
+    called = Called()
+    assert (await called.post(event(), secret)).status_code == 404
+    assert called.heard == []
+
+
+async def test_only_posts_are_taken() -> None:
+    called = Called()
+    assert (await request(called.door, "GET", "/callback/secret-of-faq")).status_code == 405
+
+
+async def test_secrets_may_change_while_it_listens() -> None:
+    called = Called()
+    called.route.secrets = {"handbook": Secret("another")}
+    assert (await called.post(event())).status_code == 404
+    assert (await called.post(event(), "another")).status_code == 200
+
+
+async def test_a_body_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "PATIENCE", 0.0)
+    called, answers = Called(), list[Any]()
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    path = "/callback/secret-of-faq"
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "headers": [],
+        "query_string": b"",
+        "root_path": "",
+    }
+    await called.door(scope, receive, send)
+    assert answers[0]["status"] == 200
+    assert called.heard == []
+
+
+# ---- passing on
+
+
+class Rounds:
+    """Takes what is passed on; each pause between two rounds ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, set[str]]] = []
+        self.pauses = asyncio.Semaphore(0)
+        self.hearsay = Hearsay(asyncio.get_running_loop(), self._take, self._pause)
+
+    async def _take(self, mirror: str, ids: Collection[str]) -> None:
+        self.taken.append((mirror, set(ids)))
+
+    async def _pause(self, _seconds: float) -> None:
+        await self.pauses.acquire()
+
+    async def settle(self) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def next(self) -> None:
+        self.pauses.release()
+        await self.settle()
+
+
+@pytest.fixture
+async def rounds() -> AsyncIterator[Rounds]:
+    one = Rounds()
+    yield one
+    for _ in range(3):
+        await one.next()
+
+
+async def test_what_is_heard_is_passed_on_at_once(rounds: Rounds) -> None:
+    rounds.hearsay.hear("handbook", ID)
+    await rounds.settle()
+    assert rounds.taken == [("handbook", {ID})]
+
+
+async def test_a_flood_costs_one_round_at_a_time_and_no_more_than_is_kept(rounds: Rounds) -> None:
+    rounds.hearsay.hear("handbook", ID)
+    await rounds.settle()
+    for number in range(5000):
+        rounds.hearsay.hear("handbook", str(number % 1500))
+        rounds.hearsay.hear("faq", ID)
+    await rounds.settle()
+    assert len(rounds.taken) == 1
+    await rounds.next()
+    assert [(mirror, len(ids)) for mirror, ids in rounds.taken[1:]] == [
+        ("handbook", callbacks.MOST_WAITING),
+        ("faq", 1),
+    ]
+
+
+async def test_after_a_silence_it_goes_on(rounds: Rounds) -> None:
+    for number in range(3):
+        rounds.hearsay.hear("handbook", str(number))
+        await rounds.settle()
+        await rounds.next()
+    assert [ids for _, ids in rounds.taken] == [{"0"}, {"1"}, {"2"}]
+
+
+async def test_it_may_be_heard_in_another_thread(rounds: Rounds) -> None:
+    await asyncio.to_thread(rounds.hearsay.hear, "handbook", ID)
+    await rounds.settle()
+    assert rounds.taken == [("handbook", {ID})]

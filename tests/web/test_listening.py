@@ -1,0 +1,164 @@
+"""The listener follows the config."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from kbsync.config.callbacks import callback_secrets
+from kbsync.config.model import Config, HttpConfig, MirrorConfig
+from kbsync.config.secret import Secret
+from kbsync.config.zhipu import ZhipuTargetConfig
+from kbsync.errors import UsageError
+from kbsync.web import callbacks, pages
+from kbsync.web.heart import STALLED_AFTER
+from kbsync.web.listening import Listening
+from kbsync.web.places import bound
+from tests.engine.test_watching import until
+from tests.web.client import TOKEN
+
+
+def free() -> str:
+    """An address on which nobody listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{one.getsockname()[1]}"
+
+
+def config(listen: str | None, token: Secret | None = None) -> Config:
+    return Config(mirrors=(), http=None if listen is None else HttpConfig(listen, token))
+
+
+@pytest.fixture
+async def listening() -> AsyncIterator[Listening]:
+    one = Listening({})
+    yield one
+    await one.end()
+
+
+async def status(listen: str, path: str = "/readyz", token: str = "") -> int:
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    async with httpx.AsyncClient() as client:
+        return (await client.get(f"http://{listen}{path}", headers=headers)).status_code
+
+
+async def is_gone(listen: str) -> bool:
+    try:
+        await status(listen)
+    except httpx.ConnectError:
+        return True
+    return False
+
+
+async def test_it_listens_where_the_config_says_and_only_then(listening: Listening) -> None:
+    listen = free()
+    await listening.turn_to(config(None))
+    assert await is_gone(listen)
+    await listening.turn_to(config(listen))
+    assert await status(listen) == 200
+    await listening.turn_to(config(None))
+    assert await is_gone(listen)
+
+
+async def test_while_the_loop_of_the_mirrors_stands_still_it_answers_and_says_so(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "PATIENCE", 0.05)
+    listen = free()
+    await listening.turn_to(config(listen))
+    assert httpx.get(f"http://{listen}/healthz").status_code == 200  # this very loop stands still now
+    answer = httpx.get(f"http://{listen}/readyz", timeout=30)
+    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+    listening.heart._last -= STALLED_AFTER
+    assert httpx.get(f"http://{listen}/healthz").status_code == 503
+
+
+async def test_a_new_address_takes_the_place_of_the_old(listening: Listening) -> None:
+    old, new = free(), free()
+    await listening.turn_to(config(old))
+    await listening.turn_to(config(new))
+    assert await status(new) == 200
+    assert await is_gone(old)
+
+
+async def test_an_address_that_is_taken_leaves_the_old_one(listening: Listening) -> None:
+    old, taken = free(), free()
+    await listening.turn_to(config(old))
+    [holder] = bound("127.0.0.1", int(taken.rpartition(":")[2]))
+    with holder, pytest.raises(UsageError, match="is in use"):
+        await listening.turn_to(config(taken))
+    assert await status(old) == 200
+
+
+async def test_another_address_with_the_same_port_is_taken_or_the_old_one_again(listening: Listening) -> None:
+    old = free()
+    port = old.rpartition(":")[2]
+    await listening.turn_to(config(old))
+    with pytest.raises(UsageError, match="no address of this machine"):
+        await listening.turn_to(config(f"192.0.2.1:{port}"))
+    assert await status(old) == 200
+    await listening.turn_to(config(f"127.0.0.2:{port}"))
+    assert await status(f"127.0.0.2:{port}") == 200
+    assert await is_gone(old)
+
+
+async def test_a_token_comes_and_goes_without_a_gap(listening: Listening) -> None:
+    listen = free()
+    await listening.turn_to(config(listen))
+    await listening.turn_to(config(listen, Secret(TOKEN)))
+    assert await status(listen) == 401
+    assert await status(listen, token=TOKEN) == 200
+    await listening.turn_to(config(listen))
+    assert await status(listen) == 200
+
+
+async def test_one_that_ended_by_itself_is_begun_anew(listening: Listening) -> None:
+    listen = free()
+    await listening.turn_to(config(listen))
+    assert listening._thread is not None
+    await asyncio.to_thread(listening._thread.stop)
+    assert await is_gone(listen)
+    await listening._check()
+    assert await status(listen) == 200
+
+
+class Run:
+    """A mirror at work that notes what it was told to hurry."""
+
+    def __init__(self) -> None:
+        self.hurried: list[set[str]] = []
+        self.error: Exception | None = None
+
+    async def hurry(self, ids: Collection[str]) -> None:
+        self.hurried.append(set(ids))
+        if self.error is not None:
+            raise self.error
+
+
+async def test_what_is_called_back_reaches_its_mirror_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(callbacks, "EVERY", 0.0)
+    runs = {"handbook": Run(), "faq": Run()}
+    listening, listen = Listening(cast(Any, runs)), free()
+    target = ZhipuTargetConfig(api_key=Secret("a.b"), knowledge_id="1", callback_base="https://kb.example")
+    mirrors = tuple(MirrorConfig(name, Path("/srv") / name, target=target) for name in (*runs, "gone"))
+    await listening.turn_to(Config(mirrors=mirrors, http=HttpConfig(listen)))
+    event = {"eventId": "knowledge_construction", "event": {"status": 1, "documentId": "17"}}
+    async with httpx.AsyncClient() as client:
+        for mirror in mirrors:
+            path = f"/callback/{callback_secrets([mirror])[mirror.name].reveal()}"
+            answer = await client.post(f"http://{listen}{path}", json=event, headers={"host": "kb.example"})
+            assert answer.status_code == 200
+            runs["handbook"].error = RuntimeError("a mistake of ours does not end the listening")
+        await until(lambda: runs["faq"].hurried and runs["handbook"].hurried)
+        assert runs["handbook"].hurried == runs["faq"].hurried == [{"17"}]
+        await client.post(f"http://{listen}/callback/{'0' * 40}", json=event)
+    await listening.end()
+    assert len(runs["faq"].hurried) == 1

@@ -1,0 +1,122 @@
+"""What monitoring reads is what happened, and is told also when the mirrors stand still."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from kbsync.core.meter import Histogram, Meter, Outcome
+from kbsync.engine.once import run_once
+from kbsync.engine.status import Counts, MirrorStatus
+from kbsync.state.mirrors import Halt
+from kbsync.web import outlook
+from kbsync.web.counting import Counted, Figures
+from kbsync.web.metrics import rendered
+from tests.web.scene import samples, scene
+
+CONTRACT = (
+    "kbsync_documents",
+    "kbsync_requests",
+    "kbsync_request_seconds",
+    "kbsync_uploaded_bytes",
+    "kbsync_freshness_seconds",
+    "kbsync_oldest_pending_seconds",
+    "kbsync_pass_seconds",
+)
+
+
+def figures() -> Figures:
+    meter, times = Meter(), Histogram((1.0, 10.0))
+    meter.answered("upload", Outcome.OK, 0.3, 10)
+    meter.answered("upload", Outcome.UNSURE, 61.0, 5)
+    times.observe(2.0)
+    halt = Halt("credentials", "the key is refused", "kbsync retry")
+    mirrors = [
+        MirrorStatus("a", "/a", "zhipu", Counts(ready=3, failed=1), 7.5, 1000.0, halt),
+        MirrorStatus("b", "/b", "local", Counts()),
+    ]
+    return Figures(mirrors, Counted({"zhipu": meter}, {"a": times}, {"a": 1.5}, 15), 0.25)
+
+
+def test_every_metric_of_the_contract_is_there_and_well_formed() -> None:
+    families = {one.name: one for one in text_string_to_metric_families(rendered(figures()).decode())}
+    assert set(CONTRACT) <= set(families)
+    assert all(one.documentation for one in families.values())
+    assert families["kbsync_request_seconds"].type == families["kbsync_freshness_seconds"].type == "histogram"
+
+
+def test_what_happened_is_told_with_its_labels() -> None:
+    told = samples(rendered(figures()).decode())
+    assert told['kbsync_documents{mirror="a",state="ready"}'] == 3
+    assert told['kbsync_documents{mirror="b",state="held"}'] == 0
+    assert told['kbsync_requests_total{op="upload",outcome="unsure",target="zhipu"}'] == 1
+    assert told['kbsync_request_seconds_bucket{le="0.5",op="upload",target="zhipu"}'] == 1
+    assert told['kbsync_request_seconds_bucket{le="+Inf",op="upload",target="zhipu"}'] == 2
+    assert told["kbsync_uploaded_bytes_total"] == 15
+    assert told['kbsync_freshness_seconds_bucket{le="10.0",mirror="a"}'] == 1
+    assert told['kbsync_oldest_pending_seconds{mirror="a"}'] == 7.5
+    assert told['kbsync_pass_seconds{mirror="a"}'] == 1.5
+    assert told['kbsync_halted{mirror="a",reason="credentials"}'] == 1
+    assert told['kbsync_last_pass_timestamp_seconds{mirror="a"}'] == 1000
+    assert not [name for name in told if "halted" in name and 'mirror="b"' in name]
+
+
+async def test_a_pass_is_counted(tmp_path: Path) -> None:
+    one = scene(tmp_path)
+    one.world.write_many(3)
+    one.world.write("empty.md", "")
+    async with one.open():
+        run = one.runs["docs"]
+        before = samples((await one.get("/metrics")).text)
+        assert before['kbsync_documents{mirror="docs",state="ready"}'] == 0
+        assert before['kbsync_freshness_seconds_count{mirror="docs"}'] == 0
+        await run_once(run)
+        answer = await one.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        told = samples(answer.text)
+    assert told['kbsync_documents{mirror="docs",state="ready"}'] == 3
+    assert told['kbsync_freshness_seconds_count{mirror="docs"}'] == 3
+    assert told["kbsync_uploaded_bytes_total"] == sum(len(f"text of f{i}") for i in range(3))
+    assert told['kbsync_pass_seconds{mirror="docs"}'] >= 0
+
+
+async def test_counts_stay_when_a_target_is_opened_anew_and_when_a_mirror_leaves(tmp_path: Path) -> None:
+    one = scene(tmp_path)
+    async with one.open():
+        run = one.runs["docs"]
+        run.counted.answered("list", Outcome.OK, 0.1, 9)
+        name = 'kbsync_requests_total{op="list",outcome="ok",target="memory"}'
+        for _ in range(2):
+            told = samples((await one.get("/metrics")).text)
+            assert (told[name], told["kbsync_uploaded_bytes_total"]) == (1, 9)
+            one.runs.clear()
+
+
+async def test_with_a_loop_that_stands_still_what_was_known_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = scene(tmp_path)
+    async with one.open():
+        one.runs["docs"].counted.answered("list", Outcome.OK, 0.1)
+        await one.get("/metrics")
+
+        async def never() -> Counted:
+            await asyncio.Event().wait()
+            return Counted()
+
+        monkeypatch.setattr(one.listening._outlook, "_count", never)
+        monkeypatch.setattr(outlook, "PATIENCE", 0.0)
+        told = samples((await one.get("/metrics")).text)
+    assert told['kbsync_requests_total{op="list",outcome="ok",target="memory"}'] == 1
+    assert told["kbsync_loop_silence_seconds"] >= 0
+
+
+async def test_a_state_that_is_not_there_yet_is_an_empty_one(tmp_path: Path) -> None:
+    one = scene(tmp_path)
+    one.make_door()
+    told = samples((await one.get("/metrics")).text)
+    assert told['kbsync_documents{mirror="docs",state="ready"}'] == 0
+    one.listening._view.close()

@@ -1,0 +1,243 @@
+"""The page in a browser: what it shows, what it orders, and what strangers cannot make it do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from kbsync.engine.once import run_once
+from kbsync.state.mirrors import Halt
+from kbsync.web import assets
+from kbsync.web.places import bound
+from kbsync.web.server import ServerThread
+from tests.web.browser import Page, browsing
+from tests.web.client import TOKEN, Listened
+from tests.web.scene import Scene, scene
+
+T = TypeVar("T")
+
+THREAD = ThreadPoolExecutor(1)
+
+HOSTILE = (
+    "<img src=x onerror=document.title='broken'>.md",
+    "<script>document.title='broken'.md",
+    '" onmouseover="document.title=1.md',
+    "evil\u202etxt.md",
+    os.fsdecode(b"caf\xe9.md"),
+)
+TEXT = "harvest <img src=x onerror=document.title='broken'> & <b>bold</b>"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browsing(tmp_path_factory.mktemp("browser")) as one:
+        yield one
+
+
+class Shown:
+    """A page before a scene. The browser is asked from a thread of its own: the scene's loop goes on."""
+
+    def __init__(self, one: Scene, page: Page, port: int) -> None:
+        self.scene, self._page, self.port = one, page, port
+
+    async def do(self, what: Callable[..., T], *args: Any, **given: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(THREAD, lambda: what(*args, **given))
+
+    async def open(self) -> None:
+        self._page.messages.clear()
+        self._page.requested.clear()
+        await self.do(self._page.open, f"http://127.0.0.1:{self.port}/")
+
+    async def until(self, condition: str) -> None:
+        await self.do(self._page.until, condition)
+
+    async def run(self, script: str) -> Any:
+        return await self.do(self._page.run, script)
+
+    async def press(self, *keys: str) -> None:
+        for key in keys:
+            await self.do(self._page.press, key)
+
+    async def write(self, text: str) -> None:
+        await self.do(self._page.write, text)
+
+    async def text(self, place: str = "body") -> str:
+        return str(await self.run(f"document.querySelector({place!r}).innerText"))
+
+    async def mirrored(self) -> None:
+        await run_once(self.scene.runs["docs"])
+
+
+@asynccontextmanager
+async def shown(one: Scene, page: Page) -> AsyncIterator[Shown]:
+    async with one.open():
+        [listening] = bound("127.0.0.1", 0)
+        port = listening.getsockname()[1]
+        assert one.listening._hub is not None
+        thread = ServerThread(one.app, [listening], one.listening._hub.end)
+        thread.start()
+        found = Shown(one, page, port)
+        try:
+            await found.open()
+            yield found
+        finally:
+            await found.do(page.open, "about:blank")
+            await asyncio.get_running_loop().run_in_executor(THREAD, thread.stop)
+
+
+async def test_what_happens_is_seen_without_a_reload(tmp_path: Path, page: Page) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        await one.until("document.querySelector('.mirror')")
+        assert "Nothing to mirror yet" in await one.text("main")
+        one.scene.world.write_many(3)
+        await one.mirrored()
+        await one.until("document.body.innerText.includes('All 3 documents are searchable')")
+        assert "f2.md" in await one.text("#changes")
+        one.scene.world.write("huge.md", "x" * (one.scene.world.limits.max_bytes + 1))
+        await one.mirrored()
+        await one.until("document.querySelector('.mirror').dataset.tone == 'failed'")
+        assert "huge.md" in await one.text(".mirror")
+        assert one._page.messages == []
+
+
+async def test_a_halt_comes_first_with_its_cure(tmp_path: Path, page: Page) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        await one.mirrored()
+        halt = Halt("credentials", "the key is refused", "kbsync retry --mirror docs")
+        await one.scene.runs["docs"].set_halt(halt)
+        await one.until("document.querySelector('.notice')")
+        told = await one.text("main")
+        assert told.startswith("docs is halted")
+        assert "the key is refused" in told
+        assert "kbsync retry --mirror docs" in told
+
+
+async def test_settings_that_ask_are_no_halt(tmp_path: Path, page: Page) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        await one.mirrored()
+        halt = Halt("recipe-held", "9 of 12 documents would be indexed anew", "kbsync approve docs")
+        await one.scene.runs["docs"].set_halt(halt)
+        await one.until("document.querySelector('.notice.held')")
+        told = await one.text("main")
+        assert told.startswith("docs waits for your word")
+        assert "9 of 12 documents would be indexed anew" in told
+        assert "kbsync approve docs" in told
+        assert "Go on now" not in told
+        assert "halted" not in told
+        assert await one.run("document.querySelector('.mirror').dataset.tone") == "held"
+
+
+async def test_held_deletions_are_approved_by_keyboard_after_they_were_shown(
+    tmp_path: Path, page: Page
+) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        one.scene.world.write_many(12)
+        await one.mirrored()
+        for i in range(12):
+            one.scene.world.delete(f"f{i}.md")
+        await one.mirrored()
+        await one.until("document.querySelector('.notice.held button')")
+        await one.run("document.querySelector('.notice.held button').focus()")
+        await one.press("Enter")
+        await one.until("document.getElementById('held').open")
+        assert await one.run("document.activeElement.id") == "held-keep"
+        assert "f11.md" in await one.text("#held-list")
+        assert len(one.scene.world.served()) == 12
+        await one.press("Tab", "Enter")
+        await one.until("!document.getElementById('held').open")
+        await one.mirrored()
+        assert one.scene.world.served() == {}
+
+
+async def test_names_and_texts_of_strangers_stay_text(tmp_path: Path, page: Page) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        big = one.scene.world.limits.max_bytes + 1
+        for number, name in enumerate(HOSTILE):
+            one.scene.world.write(name, TEXT)
+            one.scene.world.write(f"d{number}/{name}", "x" * big)
+        await one.mirrored()
+        run = one.scene.runs["docs"]
+        assert await run.begin()
+        await one.until("document.querySelectorAll('.mirror li').length >= 5")
+        await one.press("/")
+        await one.write("harvest")
+        await one.press("Enter")
+        await one.until("document.querySelectorAll('.hit').length >= 5")
+        assert await one.run("document.querySelectorAll('.hit mark').length") >= 5
+        whole = await one.run("document.body.textContent")
+        for name in (HOSTILE[0], HOSTILE[2], "evil\\u202etxt.md"):
+            assert name in whole
+        assert "<b>bold</b>" in whole
+        assert "\u202e" not in whole
+        assert await one.run("document.querySelectorAll('main img, main script, main b b').length") == 0
+        assert "broken" not in await one.run("document.title")
+        assert one._page.messages == []
+        hosts = {url.split("/")[2] for url in one._page.requested if url.startswith("http")}
+        assert hosts == {f"127.0.0.1:{one.port}"}
+        await run.end()
+
+
+async def test_no_text_can_become_markup_even_by_a_mistake_of_ours(tmp_path: Path, page: Page) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        await one.until("document.querySelector('.mirror')")
+        tried = "document.body.innerHTML = '<b>x</b>'; return ''"
+        caught = f"(() => {{ try {{ {tried} }} catch (error) {{ return error.name }} }})()"
+        assert await one.run(caught) == "TypeError"
+
+
+async def test_beyond_this_machine_a_token_is_asked_for_and_stays_in_the_tab(
+    tmp_path: Path, page: Page
+) -> None:
+    async with shown(scene(tmp_path, TOKEN), page) as one:
+        await one.until("!document.getElementById('login').hidden")
+        await one.write("wrong")
+        await one.press("Enter")
+        await one.until("document.getElementById('login-wrong').textContent")
+        await one.write(TOKEN)
+        await one.press("Enter")
+        await one.until("document.querySelector('.mirror')")
+        assert await one.run("document.cookie + Object.keys(localStorage)") == ""
+        assert await one.run("sessionStorage.length") == 1
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+async def test_nothing_is_wider_than_the_window(tmp_path: Path, page: Page, width: int) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        one.scene.world.write("a" * 200 + ".md", "text")
+        await one.mirrored()
+        await one.do(page.size, width, 800, dark=True, still=True)
+        await one.until("document.querySelector('#changes bdi')")
+        assert await one.run("document.documentElement.scrollWidth") <= width
+        assert await one.run("getComputedStyle(document.querySelector('.bar i')).transitionDuration") == "0s"
+        await one.do(page.size, 1280, 800)
+
+
+def test_the_page_weighs_little_and_names_no_other_host() -> None:
+    whole = {name: assets.content(name) for name in assets.TYPES}
+    assert sum(map(len, whole.values())) < 150_000
+    for name, content in whole.items():
+        text = content.decode().replace("http://www.w3.org/2000/svg", "")
+        assert "http://" not in text, name
+        assert "https://" not in text, name
+        assert "innerHTML" not in text, name
+        assert " style=" not in text, name
+
+
+async def test_only_the_parts_of_the_page_are_served() -> None:
+    listened = Listened(token=TOKEN)
+    listened.door._app = listened.pages.app(assets.routes())
+    for path, kind in (("/", "text/html"), ("/assets/page.js", "text/javascript")):
+        answer = await listened.get(path)
+        assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (200, kind)
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "unsafe" not in answer.headers["content-security-policy"]
+    for path in ("/assets/", "/assets/page.py", "/assets/..%2fdoor.py", "/assets/../door.py"):
+        assert (await listened.get(path)).status_code in (401, 404)

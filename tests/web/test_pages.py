@@ -1,0 +1,138 @@
+"""Health and readiness, and who is let in."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Sequence
+
+import pytest
+
+from kbsync.config.secret import Secret
+from kbsync.web import pages
+from kbsync.web.heart import STALLED_AFTER
+from kbsync.web.readiness import Standing
+from tests.web.client import TOKEN, Listened, request
+
+READY = Standing("handbook")
+HALTED = Standing("faq", "credentials", "the vendor refuses the api_key", "kbsync retry --mirror faq")
+
+
+async def test_it_is_healthy_while_the_loop_turns_and_no_longer() -> None:
+    listened = Listened()
+    assert (await listened.get("/healthz")).status_code == 200
+    listened.clock.now += STALLED_AFTER
+    stalled = await listened.get("/healthz")
+    assert (stalled.status_code, stalled.text) == (503, "the loop has stood still for 10 s\n")
+    listened.heart.beat()
+    assert (await listened.get("/healthz")).status_code == 200
+    assert listened.asked == 0
+
+
+async def test_it_is_ready_when_every_mirror_is() -> None:
+    answer = await Listened(READY, Standing("faq")).get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "ready": True,
+        "mirrors": [{"name": "handbook", "ready": True}, {"name": "faq", "ready": True}],
+    }
+
+
+async def test_one_mirror_that_is_not_ready_is_named_with_reason_and_cure() -> None:
+    answer = await Listened(READY, HALTED).get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["mirrors"] == [
+        {"name": "handbook", "ready": True},
+        {
+            "name": "faq",
+            "ready": False,
+            "reason": "credentials",
+            "detail": "the vendor refuses the api_key",
+            "cure": "kbsync retry --mirror faq",
+        },
+    ]
+
+
+async def test_a_crowd_asks_the_mirrors_once_in_a_while() -> None:
+    listened = Listened(READY)
+    answers = await asyncio.gather(*(listened.get("/readyz") for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert listened.asked == 1
+    listened.standings = [HALTED]
+    listened.clock.now += pages.FRESH
+    assert (await listened.get("/readyz")).status_code == 503
+    assert listened.asked == 2
+
+
+async def test_mirrors_that_do_not_answer_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "PATIENCE", 0.0)
+
+    async def never() -> Sequence[Standing]:
+        await asyncio.Event().wait()
+        return ()
+
+    answer = await Listened(look=never).get("/readyz")
+    assert answer.status_code == 503
+    assert "did not answer" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/nothing"])
+async def test_without_a_token_nobody_from_beyond_is_answered(path: str) -> None:
+    """A page that a browser takes for this machine says its own name in `Host`."""
+    listened = Listened(READY)
+    for host in ("evil.example", "evil.example:9753", "10.0.0.7:9753", "127.0.0.1.evil.example", ""):
+        assert (await listened.get(path, host=host)).status_code == 403
+    for host in ("127.0.0.1", "127.0.0.1:9753", "localhost:9753", "[::1]:9753", "LOCALHOST"):
+        assert (await listened.get(path, host=host)).status_code != 403
+
+
+def basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
+
+
+async def test_with_a_token_whoever_shows_it_is_answered_under_any_name() -> None:
+    listened = Listened(READY, token=TOKEN)
+    for shown in (f"Bearer {TOKEN}", f"bearer {TOKEN}", basic(TOKEN)):
+        answer = await listened.get("/readyz", host="kb.example", authorization=shown)
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "shown",
+    ["", "Bearer", f"Bearer {TOKEN}x", TOKEN, basic("no"), "Basic %%%", "Basic //79", f"Digest {TOKEN}"],
+)
+async def test_who_shows_no_token_learns_nothing(shown: str) -> None:
+    listened = Listened(HALTED, token=TOKEN)
+    for path in ("/readyz", "/nothing", "/metrics", "/api/status", "/assets"):
+        answer = await listened.get(path, authorization=shown)
+        assert answer.status_code == 401
+        asks = "Bearer " if path.startswith("/api/") else "Basic "
+        assert answer.headers["www-authenticate"].startswith(asks)
+        assert "faq" not in answer.text
+    assert listened.asked == 0
+
+
+async def test_the_word_for_load_balancers_needs_no_token() -> None:
+    assert (await Listened(token=TOKEN).get("/healthz", host="10.0.0.7")).status_code == 200
+
+
+async def test_a_token_may_change_while_it_listens() -> None:
+    listened = Listened(READY, token=TOKEN)
+    listened.door.token = Secret("another-token-of-the-tests")
+    assert (await listened.get("/readyz", authorization=f"Bearer {TOKEN}")).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/nothing"])
+async def test_every_answer_forbids_what_no_answer_needs(path: str) -> None:
+    headers = (await Listened(READY).get(path)).headers
+    assert headers["connection"] == "close"
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+
+
+async def test_other_methods_and_paths_are_refused() -> None:
+    listened = Listened(READY)
+    assert (await request(listened.door, "POST", "/healthz")).status_code == 405
+    assert (await request(listened.door, "HEAD", "/healthz")).status_code == 200
+    assert (await listened.get("/")).status_code == 404

@@ -1,0 +1,120 @@
+"""The thread that serves: over real sockets, with clients that behave badly."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from kbsync.errors import UsageError
+from kbsync.web import server
+from kbsync.web.places import bound
+from kbsync.web.server import ServerThread
+from tests.web.client import Listened, said
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    [one] = bound("127.0.0.1", 0)
+    thread = ServerThread(Listened().door, [one])
+    thread.start()
+    yield one.getsockname()[1]
+    thread.stop()
+    assert not thread.is_alive
+
+
+def test_it_answers_once_and_closes(port: int) -> None:
+    answer = said(port, GET + GET)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"server:" not in answer.lower()
+
+
+def test_a_head_that_does_not_end_is_refused(port: int) -> None:
+    endless = GET[:-2] + b"x-filler: " + b"a" * (2 * server.LARGEST_HEAD)
+    assert said(port, endless).startswith(b"HTTP/1.1 400 ")
+    assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("junk", [b"\x16\x03\x01\x02\x00\x01", b"\0" * 500, b"GET /\r\n\r\n"], ids=repr)
+def test_what_is_no_http_is_refused_and_not_logged(
+    port: int, junk: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        said(port, junk + b"\r\n\r\n")
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+
+
+def test_paths_are_not_logged(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    """They may be secrets."""
+    with caplog.at_level(logging.DEBUG):
+        said(port, b"GET /callback/s3cr3t HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert "s3cr3t" not in caplog.text
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """The other side closes it, in order or not, without a word."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("begun", [b"", GET[:20], GET[:-2]], ids=repr)
+def test_who_does_not_end_a_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.01)
+    [one] = bound("127.0.0.1", 0)
+    thread = ServerThread(Listened().door, [one])
+    thread.start()
+    with socket.create_connection(one.getsockname(), timeout=20) as silent:
+        silent.sendall(begun)
+        assert is_closed(silent)
+    thread.stop()
+
+
+def test_more_connections_than_are_kept_are_told_so(port: int) -> None:
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(server.MOST_CONNECTIONS)]
+    try:
+        assert said(port, GET).startswith(b"HTTP/1.1 503 ")
+    finally:
+        for one in silent:
+            one.close()
+
+
+def test_stopping_frees_the_port_and_may_be_repeated() -> None:
+    [one] = bound("127.0.0.1", 0)
+    port = one.getsockname()[1]
+    thread = ServerThread(Listened().door, [one])
+    thread.start()
+    with pytest.raises(UsageError, match=r"http\.listen: 127\.0\.0\.1:\d+ is in use; choose another port"):
+        bound("127.0.0.1", port)
+    thread.stop()
+    thread.stop()
+    for again in bound("127.0.0.1", port):
+        again.close()
+
+
+def test_an_open_connection_does_not_keep_it_from_stopping() -> None:
+    [one] = bound("127.0.0.1", 0)
+    thread = ServerThread(Listened().door, [one])
+    thread.start()
+    with socket.create_connection(one.getsockname()):
+        thread.stop()
+    assert not thread.is_alive
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("192.0.2.1", "is no address of this machine"),
+        ("no-such-name.invalid", "no-such-name.invalid is no name of this machine"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_told_with_a_cure(host: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        bound(host, 0)

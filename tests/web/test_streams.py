@@ -1,0 +1,259 @@
+"""Pages that are open see what happens; those that do not keep up are not waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.engine.once import run_once
+from kbsync.errors import StateError
+from kbsync.web import streams
+from kbsync.web.places import bound
+from kbsync.web.server import ServerThread
+from kbsync.web.streams import ABORT, Hub, Stream
+from tests.web.scene import eventually, scene
+
+
+class Turns:
+    """Sleeps that end only when the test says so."""
+
+    def __init__(self) -> None:
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def sleep(self, _seconds: float) -> None:
+        one: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(one)
+        await one
+
+    async def turn(self) -> None:
+        """Every sleeper goes on, and does what it does."""
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+class Watched:
+    """Mirrors by word; counts how often a picture was made."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.told: object = 1
+        self.error: Exception | None = None
+        self.made = 0
+        self.hub = Hub(self._frame, self._news, self.turns.sleep)
+
+    async def _frame(self) -> Mapping[str, Any]:
+        if self.error is not None:
+            raise self.error
+        self.made += 1
+        return {"n": self.told}
+
+    async def _news(self) -> object:
+        return self.told
+
+
+class Reader:
+    """One client: what was sent to it. It takes nothing more while `stuck`."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.events: list[str] = []
+        self.stuck = False
+        self.aborted = False
+        self._gone = asyncio.Event()
+        client = hub.join()
+        assert client is not None
+        scope = {ABORT: self._abort}
+        self.task = asyncio.create_task(Stream(hub, client, {"x": "y"})(scope, self._receive, self._send))
+
+    def _abort(self) -> None:
+        self.aborted = True
+        self._gone.set()
+
+    async def _receive(self) -> dict[str, Any]:
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        if self.stuck:
+            await asyncio.Event().wait()
+        if message["type"] == "http.response.body":
+            self.events.append(message["body"].decode())
+
+    async def leave(self) -> None:
+        self._gone.set()
+        await self.task
+
+
+@asynccontextmanager
+async def reading(watched: Watched, n: int = 1) -> AsyncIterator[list[Reader]]:
+    readers = [Reader(watched.hub) for _ in range(n)]
+    await watched.turns.turn()
+    yield readers
+    for reader in readers:
+        if not reader.task.done():
+            await reader.leave()
+
+
+async def test_a_picture_comes_at_once_and_again_when_there_is_another() -> None:
+    watched = Watched()
+    async with reading(watched, 2) as readers:
+        for told in (1, 1, 2, 2, 3):
+            watched.told = told
+            await watched.turns.turn()
+        for reader in readers:
+            assert reader.events == [f'event: frame\ndata: {{"n":{n}}}\n\n' for n in (1, 2, 3)]
+    assert watched.made == 3
+
+
+async def test_nobody_looks_where_nobody_watches() -> None:
+    watched = Watched()
+    async with reading(watched):
+        pass
+    watched.told = 2
+    await watched.turns.turn()
+    assert (watched.made, watched.hub.clients, watched.hub._looking) == (1, 0, None)
+
+
+async def test_who_is_late_gets_the_newest_only() -> None:
+    watched = Watched()
+    client = watched.hub.join()
+    assert client is not None
+    for told in (1, 2, 3):
+        watched.told = told
+        await watched.turns.turn()
+    assert await client.next(1.0) == b'event: frame\ndata: {"n":3}\n\n'
+    watched.hub.leave(client)
+
+
+async def test_who_takes_nothing_is_cut_off_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched()
+    async with reading(watched, 2) as (slow, quick):
+        monkeypatch.setattr(streams, "SLOWEST", 0.0)
+        slow.stuck = True
+        watched.told = 2
+        await watched.turns.turn()
+        await eventually(slow.task.done)
+        assert slow.aborted
+        assert (quick.task.done(), quick.aborted, watched.hub.clients) == (False, False, 1)
+        assert quick.events[-1] == 'event: frame\ndata: {"n":2}\n\n'
+
+
+async def test_more_than_are_kept_are_told_so() -> None:
+    watched = Watched()
+    clients = [watched.hub.join() for _ in range(streams.MOST_CLIENTS)]
+    assert all(clients)
+    assert watched.hub.join() is None
+    for client in clients:
+        assert client is not None
+        watched.hub.leave(client)
+
+
+async def test_silence_is_broken_by_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "HEARTBEAT", 0.0)
+    watched = Watched()
+    async with reading(watched) as [reader]:
+        await eventually(lambda: reader.events.count(": still here\n\n") > 2)
+
+
+async def test_a_state_that_cannot_be_read_is_told_and_the_stream_goes_on() -> None:
+    watched = Watched()
+    watched.error = StateError("the disk failed")
+    async with reading(watched) as [reader]:
+        watched.error, watched.told = None, 2
+        await watched.turns.turn()
+        assert [event.partition("\n")[0] for event in reader.events] == ["event: trouble", "event: frame"]
+
+
+async def test_an_error_of_our_own_does_not_end_it() -> None:
+    watched = Watched()
+    watched.error = RuntimeError("a mistake")
+    async with reading(watched) as [reader]:
+        watched.error, watched.told = None, 2
+        await watched.turns.turn()
+        assert reader.events == ['event: frame\ndata: {"n":2}\n\n']
+
+
+async def test_every_stream_ends_with_the_listener() -> None:
+    watched = Watched()
+    async with reading(watched, 3) as readers:
+        await asyncio.to_thread(watched.hub.end)
+        await asyncio.gather(*(reader.task for reader in readers))
+        assert watched.hub.clients == 0
+
+
+async def heard(one: socket.socket, until: Callable[[bytes], object]) -> bytes:
+    """Bytes of a connection, in a thread."""
+
+    def hear() -> bytes:
+        got = b""
+        while not until(got) and (piece := one.recv(65536)):
+            got += piece
+        return got
+
+    return await asyncio.to_thread(hear)
+
+
+async def test_over_a_real_connection_edits_show_and_stopping_takes_no_time(tmp_path: Path) -> None:
+    one = scene(tmp_path)
+    async with one.open():
+        [listening] = bound("127.0.0.1", 0)
+        assert one.listening._hub is not None
+        thread = ServerThread(one.app, [listening], one.listening._hub.end)
+        await asyncio.to_thread(thread.start)
+        with socket.create_connection(listening.getsockname(), timeout=20) as client:
+            client.sendall(b"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            head = await heard(client, lambda got: b"event: frame" in got and b"\n\n" in got)
+            assert b"content-type: text/event-stream" in head
+            assert b"x-kbsync-word: " in head
+            one.world.write("seen.md", "text")
+            await run_once(one.runs["docs"])
+            event = await heard(client, lambda got: b"seen.md" in got and b"\n\n" in got)
+            told = json.loads(event[event.index(b"data: ") + 6 : event.index(b"\n\n")])
+            assert told["changes"][-1]["path"] == "seen.md"
+            stopping = asyncio.create_task(asyncio.to_thread(thread.stop))
+            assert await heard(client, lambda _got: False) is not None
+            await stopping
+        assert not thread.is_alive
+
+
+async def test_a_connection_on_which_nothing_is_taken_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "SLOWEST", 0.2)
+    frames = iter(range(10**6))
+
+    async def frame() -> Mapping[str, Any]:
+        return {"filler": "x" * 4_000_000}
+
+    async def news() -> object:
+        return next(frames)
+
+    async def at_once(_seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    hub = Hub(frame, news, at_once)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        client = hub.join()
+        assert client is not None
+        await Stream(hub, client, {})(scope, receive, send)
+
+    [listening] = bound("127.0.0.1", 0)
+    thread = ServerThread(app, [listening], hub.end)
+    await asyncio.to_thread(thread.start)
+    try:
+        with socket.create_connection(listening.getsockname(), timeout=20) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            await eventually(lambda: hub.clients == 1)
+            await eventually(lambda: hub.clients == 0)
+    finally:
+        await asyncio.to_thread(thread.stop)
+    assert not thread.is_alive

@@ -1,0 +1,130 @@
+"""Builds wheel and sdist; installs and runs both on every Python that is here: `python tools/packages.py`.
+
+Then asks pip for which other platforms everything that kbsync requires can be had as a wheel. Needs `build`
+and network; takes a minute for each Python. Prints the rows of the table in docs/platforms.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[1]
+VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+ELSEWHERE = {
+    "Linux, glibc, x86-64": ("manylinux_2_28_x86_64",),
+    "Linux, glibc, aarch64": ("manylinux_2_28_aarch64",),
+    "Linux, musl, x86-64": ("musllinux_1_2_x86_64",),
+    "Linux, musl, aarch64": ("musllinux_1_2_aarch64",),
+    "macOS 14, arm64": ("macosx_14_0_arm64",),
+    "Windows, x86-64": ("win_amd64",),
+}
+OLDER = {
+    "manylinux": ("_2_27_", "_2_26_", "_2_24_", "_2_17_", "_2_12_", "_2_5_"),
+    "musllinux": ("_1_1_",),
+    "macosx": ("_13_0_", "_12_0_", "_11_0_"),
+}
+"""pip takes a platform literally; what fits it as well has to be named."""
+
+
+def tried(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a program and look how it ended."""
+    return subprocess.run(words, capture_output=True, text=True, check=False, cwd="/")
+
+
+def done(*words: str | Path) -> str:
+    """Run a program; what it printed. Ends this one if it fails."""
+    ended = tried(*words)
+    if ended.returncode:
+        raise SystemExit(f"{' '.join(map(str, words))}\n{ended.stdout}{ended.stderr}")
+    return ended.stdout
+
+
+def pythons() -> dict[str, Path]:
+    """The Pythons that kbsync is for and that are on PATH or in pyenv, by version."""
+    places = [Path(place) for place in os.environ["PATH"].split(os.pathsep)]
+    places += sorted(Path("~/.pyenv/versions").expanduser().glob("*/bin"))
+    found = {}
+    for version in VERSIONS:
+        for place in places:
+            python = place / f"python{version}"
+            if python.exists() and tried(python, "-c", "import venv, ensurepip").returncode == 0:
+                found[version] = python
+    return found
+
+
+def packages(into: Path) -> list[Path]:
+    """The sdist, and the wheel that is built from it."""
+    done(sys.executable, "-m", "build", "--outdir", into, TOP)
+    return sorted(into.iterdir())
+
+
+def installed(python: Path, package: Path, scratch: Path) -> Path:
+    """kbsync in an environment of its own."""
+    venv = scratch / f"{python.name}-{package.suffix}"
+    done(python, "-m", "venv", venv)
+    done(venv / "bin" / "pip", "install", "--quiet", package)
+    return venv / "bin" / "kbsync"
+
+
+def run(kbsync: Path, scratch: Path) -> None:
+    """Mirror a text and a document that a parser reads, and find both."""
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    (folder / "badges.md").write_text("Lost your badge? Ring the bell at the east door.\n")
+    (folder / "boiler.rtf").write_text(r"{\rtf1\ansi The boiler is in the cellar.}")
+    options = ("--folder", folder, "--state-dir", Path(tempfile.mkdtemp(dir=scratch)))
+    done(kbsync, "--once", *options)
+    for query, name in (("who opens when a badge is lost", "badges.md"), ("boiler", "boiler.rtf")):
+        if not done(kbsync, "search", query, "--files", *options).startswith(str(folder / name)):
+            raise SystemExit(f"{kbsync}: {name} is not found")
+
+
+def platforms(newest: str) -> Iterator[str]:
+    """`newest` and what fits where it does, as options of pip."""
+    yield from ("--platform", newest)
+    family = re.match(r"[a-z]+", newest)
+    for older in OLDER.get(family[0] if family else "", ()):
+        yield from ("--platform", re.sub(r"_\d+_\d+_", older, newest, count=1))
+
+
+def lacking(version: str, newest: str) -> str:
+    """What cannot be had as a wheel for that Python and platform; empty if all can."""
+    digits = version.replace(".", "")
+    wanted = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["dependencies"]
+    abis = [word for abi in (f"cp{digits}", "abi3", "none") for word in ("--abi", abi)]
+    words = ("install", "--dry-run", "--quiet", "--only-binary", ":all:", "--target", "/nonexistent")
+    python = ("--python-version", version, "--implementation", "cp", *abis)
+    ended = tried(sys.executable, "-m", "pip", *words, *python, *platforms(newest), *wanted)
+    found = re.findall(r"No matching distribution found for (\S+)", ended.stderr)
+    return ", ".join(found) or ("" if ended.returncode == 0 else ended.stderr.strip())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the rows: what was run here, then what resolves elsewhere."""
+    with tempfile.TemporaryDirectory(prefix="kbsync-packages-") as name:
+        scratch = Path(name)
+        made = packages(scratch / "dist")
+        for version, python in pythons().items():
+            for package in made:
+                kbsync = installed(python, package, scratch)
+                run(kbsync, scratch)
+                kind = "wheel" if package.suffix == ".whl" else "sdist"
+                print(
+                    f"| {version} | {kind} | installed and run: {done(kbsync, '--version').strip()} |",
+                    flush=True,
+                )
+    for place, tags in ELSEWHERE.items():
+        for version in VERSIONS:
+            missing = " ".join(filter(None, (lacking(version, tag) for tag in tags)))
+            print(f"| {version} | {place} | {f'lacks {missing}' if missing else 'resolves'} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
