@@ -12,7 +12,8 @@ Each rule is a sentence here and a row in `tests/core/test_planner.py`:
   until the change is let go. What has to be sent anyway, for its bytes or its name, goes at once.
 - Newer work supersedes: an older version on its way is retired, never waited for, except where the target
   updates in place, since there a single document must not be written to twice at once. While nothing
-  serves the path it is left: it may be searchable already, and serves until the newer one is.
+  serves the path it is left: it may be searchable already, and serves until the newer one is. The same
+  version under a name that is not wished any more is waited for, since nothing is sent twice at once.
 - A quarantined version is not sent again; an edit or `retry` makes another one. Under another recipe it is
   cut anew where it lies, if the target can do that: it serves nothing.
 - A renamed file that was refused has failed, though its bytes are still found by its old name.
@@ -220,7 +221,9 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
     chosen = _chosen(wish, uploads, server, abilities)
     if chosen is not None:
         return (*back, *_supersede(wish, uploads, chosen, abilities), *_encourage(chosen, server))
-    if _must_wait(uploads, abilities):
+    if _must_wait(uploads, abilities) or (
+        server is None and any(_may_serve_as_was(u, wish) for u in uploads)
+    ):
         return back
     if server is None and (found := next((u for u in uploads if _is_unread(u, wish, abilities)), None)):
         return (Prove(found.id),)
@@ -384,9 +387,17 @@ def _supersede(
 
 
 def _may_serve(upload: Upload, wish: Wish) -> bool:
-    """For all we know this other version is searchable, or will be: it was sent, and never seen to fail."""
-    is_open = upload.state.in_flight and upload.purpose is Purpose.SERVE and upload.repairs == 0
-    return is_open and not _same_content(upload, wish)
+    """For all we know this other version is searchable, or will be: it was sent, and not given up."""
+    return _is_open(upload) and not _same_content(upload, wish)
+
+
+def _may_serve_as_was(upload: Upload, wish: Wish) -> bool:
+    """The same, of the wished content under a name that is not wished any more."""
+    return _is_open(upload) and _same_content(upload, wish)
+
+
+def _is_open(upload: Upload) -> bool:
+    return upload.state.in_flight and upload.purpose is Purpose.SERVE
 
 
 def _must_wait(uploads: Sequence[Upload], abilities: Abilities) -> bool:

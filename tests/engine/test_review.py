@@ -307,6 +307,8 @@ async def test_a_target_that_is_down_while_documents_are_proven_makes_no_twins(w
 
 async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_rule(world: World) -> None:
     world.plan = replace(world.plan, settle=0.1)
+    world.write("a.md", "none")
+    await world.once()
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
     hang = asyncio.Event()
     world.base.faults.append(Fault("put", hang=hang, nth=2))
