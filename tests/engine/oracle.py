@@ -60,7 +60,8 @@ class Oracle:
     def moved(self, old: str, new: str, *, is_followed: bool = True) -> None:
         """A rename is followed where the bytes are those seen last and nothing was at the new path.
 
-        What was deleted there since the last pass was there: to a pass, its file was written over. Else it is a file that is new at one path and gone at the other, and nothing is owed until the
+        What was deleted there since the last pass was there: to a pass, its file was written over.
+        Else it is a file that is new at one path and gone at the other, and nothing is owed until the
         new one was found. `is_followed`: both places can be looked at.
         """
         self._reoccupied(new)
