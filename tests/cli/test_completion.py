@@ -13,6 +13,7 @@ import pytest
 from tests.cli.place import Place
 from tests.programs import needs
 
+SHELLS = ("bash", "zsh", "fish")
 ASK = {
     "bash": (
         'source "$1"; COMP_WORDS=(kbsync sea); COMP_CWORD=1; '
@@ -43,7 +44,7 @@ def shell_in(place: Place, *words: str | Path) -> subprocess.CompletedProcess[st
     return subprocess.run(words, env=env, cwd=place.root, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("shell", [pytest.param(name, marks=needs(name)) for name in ("bash", "zsh", "fish")])
+@pytest.mark.parametrize("shell", [pytest.param(name, marks=needs(name)) for name in SHELLS])
 def test_the_shell_can_read_its_script(place: Place, script: Path, shell: str) -> None:
     read = shell_in(place, shutil.which(shell) or shell, "-n", script)
     assert (read.returncode, read.stderr) == (0, "")

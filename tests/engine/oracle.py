@@ -60,6 +60,7 @@ class Oracle:
     def moved(self, old: str, new: str, *, is_followed: bool = True) -> None:
         """A rename is followed where the bytes are those seen last and nothing was at the new path.
 
+        What was deleted there since the last pass was there: to a pass, its file was written over.
         Else it is a file that is new at one path and gone at the other, and nothing is owed until the
         new one was found. `is_followed`: both places can be looked at.
         """
@@ -68,7 +69,7 @@ class Oracle:
         origin = self._moved.pop(old, old)
         claim = self.found.pop(old, None)
         is_same = self._seen.get(origin) == text and not self._is_remade(old, new)
-        was_there = new in self.files
+        was_there = new in self.files or new in self._seen
         self._put(new, text)
         if claim is not None and is_same and is_followed and not was_there and self.is_wanted(new):
             self.found[new] = claim | {old, origin, new}

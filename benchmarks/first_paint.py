@@ -1,0 +1,81 @@
+"""How soon the page of the listener is painted: `python -m benchmarks.first_paint` (needs Chromium).
+
+A daemon of its own mirrors this project's docs; the browser opens the page `ROUNDS` times without a cache.
+Also told is what the page weighs in all, with its own assets.
+"""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+from tests.web.browser import Page, browsing
+
+ROOT = Path(__file__).parent.parent
+ROUNDS = 20
+CONFIG = """
+state_dir: {place}/state
+http: {{listen: 127.0.0.1:{port}}}
+mirrors: [{{name: docs, folder: {folder}}}]
+"""
+PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+
+
+def free_port() -> int:
+    """On loopback."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def until_ready(url: str) -> None:
+    """Wait until the first pass is over."""
+    for _ in range(600):
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.1)
+    raise SystemExit("the daemon does not become ready")
+
+
+def painted(page: Page, url: str) -> float:
+    """Milliseconds from the navigation to the first paint that shows something."""
+    page.open(url)
+    page.until(PAINT)
+    return float(page.run(PAINT))
+
+
+def main() -> None:
+    """Print both figures."""
+    with tempfile.TemporaryDirectory() as scratch:
+        place, port = Path(scratch), free_port()
+        config = place / "kb.yaml"
+        config.write_text(CONFIG.format(place=place, port=port, folder=ROOT / "docs"))
+        url = f"http://127.0.0.1:{port}"
+        daemon = subprocess.Popen([sys.executable, "-m", "kbsync", "--config", str(config), "--quiet"])
+        try:
+            until_ready(url)
+            with browsing(place / "profile") as page:
+                page.call("Network.setCacheDisabled", cacheDisabled=True)
+                times = sorted(painted(page, f"{url}/") for _ in range(ROUNDS))
+                weighs = sum(
+                    len(httpx.get(one).content) for one in {u for u in page.requested if "/api/" not in u}
+                )
+        finally:
+            daemon.terminate()
+            daemon.wait()
+    print(f"first paint: p50 {statistics.median(times):.0f} ms, worst {times[-1]:.0f} ms of {ROUNDS}")
+    print(f"the page with all its assets: {weighs:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
