@@ -45,7 +45,13 @@ async def bring_forward(store: Store, ledger: Ledger) -> int:
 
 
 def _is_too_late(row: Upload, now: float) -> bool:
-    return row.next_look_at is not None and row.next_look_at > now + LONGEST[row.state]
+    return row.next_look_at is not None and row.next_look_at > now + _longest(row)
+
+
+def _longest(row: Upload) -> float:
+    """A deletion that was never asked for waits for nothing."""
+    is_fresh = row.state is UploadState.RETIRING and row.attempts == 0
+    return 0.0 if is_fresh else LONGEST[row.state]
 
 
 def _bring_forward(ledger: Ledger, tx: Tx, numbers: Sequence[int]) -> None:

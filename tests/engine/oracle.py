@@ -53,8 +53,7 @@ class Oracle:
         One that was renamed and changed before anybody saw it is a new file: no bytes tell what it was.
         """
         self._reoccupied(path)
-        if self._moved.pop(path, None) is not None:
-            self.found.pop(path, None)
+        self._overwritten(path)
         self._put(path, text)
 
     def moved(self, old: str, new: str, *, is_followed: bool = True) -> None:
@@ -70,10 +69,16 @@ class Oracle:
         claim = self.found.pop(old, None)
         is_same = self._seen.get(origin) == text and not self._is_remade(old, new)
         was_there = new in self.files or new in self._seen
+        self._overwritten(new)
         self._put(new, text)
         if claim is not None and is_same and is_followed and not was_there and self.is_wanted(new):
             self.found[new] = claim | {old, origin, new}
             self._moved[new] = origin
+
+    def _overwritten(self, path: str) -> None:
+        """What was moved there and never seen there is gone, and its claim with it."""
+        if self._moved.pop(path, None) is not None:
+            self.found.pop(path, None)
 
     def _is_remade(self, old: str, new: str) -> bool:
         """It was deleted and made again since the last pass: nobody can tell where it was."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kbsync.contract import DocState, DocStatus
-from kbsync.core.model import Upload, UploadState
+from kbsync.core.model import Purpose, Upload, UploadState
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.once import run_once
 from kbsync.engine.watching import Watching
@@ -379,6 +379,23 @@ async def test_rows_from_a_future_that_was_none_are_looked_at(world: World) -> N
     end = await soon(world)
     assert end.complete
     assert world.statuses() == {"ready": 1}
+
+
+async def test_a_deletion_that_was_not_asked_for_yet_does_not_wait_for_a_clock_set_back(world: World) -> None:
+    """The program was killed between the decision, taken in the future, and the request."""
+    world.write("keep.md")
+    world.write("a.md")
+    await soon(world)
+    world.delete("a.md")
+    async with world.running() as store:
+        in_future = world.clock.wall() + 3000.0
+        [row] = [row for row in rows(world) if row.path == "a.md"]
+        wanted = replace(row, purpose=Purpose.RETIRE, attempts=0)
+        decided = replace(wanted, state=UploadState.RETIRING, next_look_at=in_future)
+        await store.write(lambda tx: tx.uploads.save(decided))
+    await soon(world)
+    assert world.served().keys() == {"keep.md"}
+    assert world.clock.wall() < in_future
 
 
 # -- the daemon ----------------------------------------------------------------------------------------
