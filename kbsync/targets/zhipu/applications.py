@@ -14,7 +14,6 @@ from kbsync.targets.zhipu.codes import Op
 from kbsync.targets.zhipu.ids import id_of, number_of, path_part
 from kbsync.targets.zhipu.wire import data_of, text_of
 
-_PATH = "/application"
 _ADVICE = "look with kbsync kb app list before another try"
 LONGEST_NAME, LONGEST_DESCRIPTION = 20, 100
 """Characters."""
@@ -38,7 +37,7 @@ class ZhipuApplications:
 
     async def all(self) -> Sequence[Application]:
         """Every one."""
-        return await catalogue.everything(self._client, Op.APPLICATIONS, _PATH, _applications)
+        return await catalogue.everything(self._client, Op.APPLICATIONS, "/application", _applications)
 
     async def look(self, application_id: str) -> Application:
         """One of them."""
@@ -56,7 +55,7 @@ class ZhipuApplications:
         name = wish.name or ""
         await catalogue.check_unused(name, self.all, "an application")
         try:
-            made = await catalogue.make(self._client, Op.CREATE_APPLICATION, _PATH, body)
+            made = await catalogue.make(self._client, Op.CREATE_APPLICATION, "/application", body)
         except Unsure as error:
             return await catalogue.made_after_all(name, self.all, error, _ADVICE)
         bases = wish.bases or ()
@@ -72,7 +71,7 @@ class ZhipuApplications:
 
 
 def _path(application_id: str) -> str:
-    return f"{_PATH}/{path_part(application_id)}"
+    return f"/application/{path_part(application_id)}"
 
 
 def _body(wish: ApplicationWish) -> dict[str, Any]:

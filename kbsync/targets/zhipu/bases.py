@@ -14,7 +14,6 @@ from kbsync.targets.zhipu.ids import number_of, path_part
 from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.wire import capacity_of
 
-_PATH = "/knowledge"
 _ADVICE = "the knowledge base may have been made or not: look with kbsync kb list before another try"
 
 
@@ -46,7 +45,7 @@ class ZhipuBases:
 
     async def all(self) -> Sequence[BaseCard]:
         """Every base."""
-        return await catalogue.everything(self._client, Op.BASES, _PATH, cards_of)
+        return await catalogue.everything(self._client, Op.BASES, "/knowledge", cards_of)
 
     async def look(self, base_id: str) -> BaseCard:
         """One base."""
@@ -66,7 +65,7 @@ class ZhipuBases:
         model = chosen_model(wish.model, await self.models())
         body = {"name": name, "description": wish.description, "embedding_id": number_of(model.id)}
         try:
-            base_id = await catalogue.make(self._client, Op.CREATE_BASE, _PATH, catalogue.given(body))
+            base_id = await catalogue.make(self._client, Op.CREATE_BASE, "/knowledge", catalogue.given(body))
         except Unsure as error:
             return await catalogue.made_after_all(name, self.all, error, _ADVICE)
         return BaseCard(base_id, name, wish.description or "", model.name, 0, 0)
@@ -100,4 +99,4 @@ class ZhipuBases:
 
 
 def _path(base_id: str) -> str:
-    return f"{_PATH}/{path_part(base_id)}"
+    return f"/knowledge/{path_part(base_id)}"
