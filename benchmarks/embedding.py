@@ -26,7 +26,7 @@ from urllib.request import urlopen
 
 from first_index import WORDS
 
-from kbsync import daemon, logs
+from kbsync import logs, passes
 from kbsync.config.loader import load
 from kbsync.installation import Installation
 from kbsync.targets.vectors.embedding import EmbeddingService
@@ -109,7 +109,7 @@ def first_pass(folder: Path, state: Path, latency: float, concurrency: int) -> P
         config.write_text(CONFIG.format(**told))
         installation = Installation(load(config, {}), state)
         began, cpu = time.perf_counter(), time.process_time()
-        end = asyncio.run(daemon.once(installation))
+        end = asyncio.run(passes.once(installation))
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         assert all(each.complete for each in end.ends.values())
         return Pass(seconds, cpu, *service.asked())

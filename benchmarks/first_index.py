@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kbsync import daemon, logs
+from kbsync import logs, passes
 from kbsync.config.model import folder_config
 from kbsync.installation import Installation
 
@@ -59,7 +59,7 @@ def whole_program(folder: Path, state: Path) -> float:
     state.mkdir()
     installation = Installation(folder_config(folder), state)
     began = time.perf_counter()
-    end = asyncio.run(daemon.once(installation))
+    end = asyncio.run(passes.once(installation))
     seconds = time.perf_counter() - began
     assert all(e.complete for e in end.ends.values())
     return seconds

@@ -29,7 +29,7 @@ from typing import Any
 from tree import build
 from zhipu_rig import KEY, KNOWLEDGE_ID, Mirror, _watched
 
-from kbsync import daemon, logs
+from kbsync import logs, passes
 from kbsync.assembly import opened
 from kbsync.config.loader import load
 from kbsync.core.model import SELECTED, Kind, Presence, Purpose, Status, Upload, UploadState
@@ -158,7 +158,7 @@ def under_way(row: Upload, now: float) -> Upload:
 def fill(installation: Installation, app: ZhipuApplication) -> None:
     """The state and the base as they are at the kill."""
     with opened(installation, print) as store:
-        run = daemon.mirror_run(installation, installation.mirrors[0], store)
+        run = passes.mirror_run(installation, installation.mirrors[0], store)
         terms = asyncio.run(bound(run))
         filler = Filler(terms, app, itertools.count())
         with closing(StateTree(store.path, terms.mirror)) as known:

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from kbsync import daemon, logs
+from kbsync import logs, passes
 from kbsync.assembly import opened
 from kbsync.config.model import folder_config
 from kbsync.core.model import SELECTED, Kind, Presence, Status
@@ -36,7 +36,7 @@ FIND = ["find", "{}", "-printf", "%p %s %T@ %C@ %i %y %n\\n"]
 def fill(installation: Installation) -> None:
     """Rows of a mirror whose files are all ready."""
     with opened(installation, print) as store:
-        run = daemon.mirror_run(installation, installation.mirrors[0], store)
+        run = passes.mirror_run(installation, installation.mirrors[0], store)
         rules = asyncio.run(bound(run))
         tree = StateTree(store.path, run.mirror)
         page: list[Listing] = []

@@ -5,6 +5,8 @@ set -eu
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/kbsync-check.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
+# Else every program that a test starts would compile all of kbsync once more.
+unset PYTHONDONTWRITEBYTECODE
 
 # One line for a check that passes; what it had to say only if it fails.
 quietly() {

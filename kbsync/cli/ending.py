@@ -12,8 +12,8 @@ from kbsync.engine.status import DELETIONS_HELD, RECIPE_HELD
 from kbsync.installation import Installation
 
 if TYPE_CHECKING:
-    from kbsync.daemon import OnceEnd
     from kbsync.engine.mirror import Counts
+    from kbsync.passes import OnceEnd
 
 
 def summary(end: OnceEnd, stand: Sequence[Standing], *, apart: bool) -> Iterator[str]:

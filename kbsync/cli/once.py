@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TextIO, cast
 
-from kbsync import daemon, logs
+from kbsync import logs, passes
 from kbsync.cli import ending
 from kbsync.cli.choosing import choose, prepare
 from kbsync.cli.exits import Code, signalled
@@ -16,8 +16,8 @@ from kbsync.cli.options import Choices
 from kbsync.cli.paper import Paper, tell
 from kbsync.cli.progress import watcher
 from kbsync.cli.standing import Standing, code_of_pass, standings
-from kbsync.daemon import OnceEnd
 from kbsync.installation import Installation
+from kbsync.passes import OnceEnd
 from kbsync.signals import ENDING, HardEnd, Signals, hard_end
 
 
@@ -35,7 +35,7 @@ async def _until_told(
     installation: Installation, choices: Choices, signals: Signals, hard: HardEnd, *, as_json: bool
 ) -> Code:
     """The pass and its results. One that was interrupted waits for no thread after that."""
-    end = await daemon.once(installation, watcher(quiet=choices.quiet), signals)
+    end = await passes.once(installation, watcher(quiet=choices.quiet), signals)
     stand = standings(installation, end.ends)
     code = signalled(end.signal) if end.signal is not None else code_of_pass(stand)
     if as_json:

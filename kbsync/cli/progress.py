@@ -16,7 +16,7 @@ from kbsync.cli.paper import is_styled
 from kbsync.core.model import Status
 
 if TYPE_CHECKING:
-    from kbsync.daemon import Runs, Watcher
+    from kbsync.passes import Runs, Watcher
     from kbsync.state.store import Tx
 
 PATIENCE = 0.4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from kbsync.config.remote import (
     REFRESH,
     UPLOAD_SPEED,
     WAITING,
+    BaseId,
     BaseUrl,
     VectorizationConfig,
     canonical,
@@ -30,21 +30,10 @@ BASE_URL = "https://api-sg.gptbots.ai"
 MARKER_BASE = "https://kbsync.invalid"
 
 
-class BaseId(Kind):
+class GptbotsBaseId(BaseId):
     """The id of a knowledge base."""
 
-    def read(self, value: object, where: Whereabouts) -> str:
-        """The id."""
-        if not isinstance(value, str) or re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value) is None:
-            raise Refused(f'{value_shown(value)} is not taken; allowed: an id in quotes, such as "{_AN_ID}"')
-        return value
-
-    def json(self) -> dict[str, Any]:
-        """A string."""
-        return {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$", "examples": [_AN_ID]}
-
-
-_AN_ID = "67457fea6f658672d6482542"
+    example = "67457fea6f658672d6482542"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +48,7 @@ class GptbotsTargetConfig:
         Secret,
         Confidential("the key of the bot", *KEY_ALLOWED),
     ]
-    knowledge_base_id: Annotated[str, BaseId("the id of the knowledge base, in quotes")]
+    knowledge_base_id: Annotated[str, GptbotsBaseId("the id of the knowledge base, in quotes")]
     concurrency: Annotated[int, CONCURRENCY] = 4
     requests_per_minute: Annotated[int, PER_MINUTE] = 0
     upload_bytes_per_second: Annotated[int, UPLOAD_SPEED] = 0

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from kbsync.config.blocks import About
@@ -108,6 +108,26 @@ def _is_private(host: str) -> bool:
     except ValueError:
         return "." not in host or host.endswith(_PRIVATE_DOMAINS)
 
+
+class BaseId(Kind):
+    """The id of a knowledge base; each service has an `example` of its own."""
+
+    example: ClassVar[str]
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The id."""
+        if not isinstance(value, str) or re.fullmatch(_AN_ID, value) is None:
+            raise Refused(
+                f'{value_shown(value)} is not taken; allowed: an id in quotes, such as "{self.example}"'
+            )
+        return str(value)
+
+    def json(self) -> dict[str, Any]:
+        """A string."""
+        return {"type": "string", "pattern": f"^{_AN_ID}$", "examples": [self.example]}
+
+
+_AN_ID = "[A-Za-z0-9_-]{1,64}"
 
 KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
 """What a key may be, and how that is told."""

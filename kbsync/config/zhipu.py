@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from kbsync.config.remote import (
     REFRESH,
     UPLOAD_SPEED,
     WAITING,
+    BaseId,
     BaseUrl,
     VectorizationConfig,
     canonical,
@@ -29,23 +29,16 @@ from kbsync.config.secret import Secret
 BASE_URL = "https://open.bigmodel.cn/api"
 
 
-class KnowledgeId(Kind):
+class KnowledgeId(BaseId):
     """The id of a knowledge base: a text, because numbers of 19 digits lose some on their way."""
+
+    example = "1734786402936664064"
 
     def read(self, value: object, where: Whereabouts) -> str:
         """The id."""
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise Refused(f"{value_shown(value)} is a number, which loses digits; put quotes around it")
-        if not isinstance(value, str) or re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value) is None:
-            raise Refused(f'{value_shown(value)} is not taken; allowed: an id in quotes, such as "{_AN_ID}"')
-        return str(value)
-
-    def json(self) -> dict[str, Any]:
-        """A string."""
-        return {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$", "examples": [_AN_ID]}
-
-
-_AN_ID = "1734786402936664064"
+        return super().read(value, where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

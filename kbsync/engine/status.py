@@ -81,11 +81,15 @@ class Items:
 
     def __iter__(self) -> Iterator[Item]:
         """Directories that cannot be listed, then the files by directory and name."""
+        yield from self.unlisted()
+        for entry in self._tx.entries.shown(self._record.id):
+            yield self.of(entry)
+
+    def unlisted(self) -> Iterator[Item]:
+        """Directories that cannot be listed."""
         for folder in self._tx.folders.problems(self._record.id):
             if not folder.shut:
                 yield Item(folder_label(folder.path), Status.FAILED, None, None, folder.problem)
-        for entry in self._tx.entries.shown(self._record.id):
-            yield self.of(entry)
 
     def of(self, entry: Entry) -> Item:
         """One file of this mirror."""

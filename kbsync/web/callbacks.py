@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from kbsync.config.callbacks import PATH
 from kbsync.config.secret import Secret
+from kbsync.web.answers import TooMuchError, body_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -134,15 +135,7 @@ def document_in(body: bytes) -> str | None:
 
 async def _body(request: Request) -> bytes:
     """What came in time; nothing where that is too much, or not all of it came."""
-    from starlette.requests import ClientDisconnect
-
-    body = b""
     try:
-        async with asyncio.timeout(PATIENCE):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > LARGEST_BODY:
-                    return b""
-    except (TimeoutError, ClientDisconnect):
+        return await body_of(request, LARGEST_BODY, PATIENCE)
+    except TooMuchError:
         return b""
-    return body

@@ -13,7 +13,6 @@ from kbsync import __version__
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
 from kbsync.engine.status import Items, MirrorStatus, mirror_status, never_ran, unapproved
-from kbsync.state.folders import folder_label
 from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.store import Tx
 from kbsync.web.held import renewals_json
@@ -43,7 +42,10 @@ class Asked:
 
 def standing(tx: Tx, sight: Sight, mirror: MirrorConfig) -> MirrorStatus:
     """One mirror as `status` has it."""
-    record = tx.mirrors.named(mirror.name)
+    return _standing(tx, sight, mirror, tx.mirrors.named(mirror.name))
+
+
+def _standing(tx: Tx, sight: Sight, mirror: MirrorConfig, record: MirrorRecord | None) -> MirrorStatus:
     if record is None:
         return never_ran(mirror.name, str(mirror.folder), mirror.target.type)
     return mirror_status(tx, record, now=sight.now, cure=sight.cure)
@@ -54,25 +56,26 @@ def status_json(tx: Tx, sight: Sight, asked: Asked | None = None) -> dict[str, A
 
     Where there are more, `next` is what the next page is `after`.
     """
-    mirrors = []
-    for mirror in sight.mirrors:
-        status = standing(tx, sight, mirror)
-        more = {} if asked is None else _page(tx, status, asked)
-        mirrors.append({**status.to_json(), **more})
-    return {"version": __version__, "mirrors": mirrors}
+    return {"version": __version__, "mirrors": [_told(tx, sight, mirror, asked) for mirror in sight.mirrors]}
 
 
-def _page(tx: Tx, status: MirrorStatus, asked: Asked) -> dict[str, Any]:
-    record = tx.mirrors.named(status.name)
-    if record is None:
-        return {"items": []}
+def _told(tx: Tx, sight: Sight, mirror: MirrorConfig, asked: Asked | None) -> dict[str, Any]:
+    record = tx.mirrors.named(mirror.name)
+    status = _standing(tx, sight, mirror, record)
+    if asked is None:
+        return status.to_json()
+    page = {"items": []} if record is None else _page(tx, record, status, asked)
+    return {**status.to_json(), **page}
+
+
+def _page(tx: Tx, record: MirrorRecord, status: MirrorStatus, asked: Asked) -> dict[str, Any]:
     if asked.state is not None:
         return {"items": _wrong(tx, record, status, asked.state, asked.limit)}
     items = Items(tx, record, status.halt)
     entries = tx.entries.page(record.id, asked.after, asked.limit)
     found = [items.of(entry).to_json() for entry in entries]
     if not asked.after:
-        found = [*_unlisted(tx, record), *found]
+        found = [*_unlisted(items), *found]
     more = {"next": cursor(entries[-1].path)} if len(entries) == asked.limit else {}
     return {"items": found, **more}
 
@@ -93,22 +96,12 @@ def _wrong(tx: Tx, record: MirrorRecord, status: MirrorStatus, wanted: Status, l
     entries: Iterable[Any] = (
         tx.entries.some(record.id, wanted, limit) if getattr(status.documents, wanted.word) else ()
     )
-    folders = _unlisted(tx, record) if wanted is Status.FAILED else []
+    folders = _unlisted(items) if wanted is Status.FAILED else []
     return [*folders, *(items.of(entry).to_json() for entry in entries)][:limit]
 
 
-def _unlisted(tx: Tx, record: MirrorRecord) -> list[dict[str, Any]]:
-    problems = islice((one for one in tx.folders.problems(record.id) if not one.shut), SHOWN_WRONG)
-    return [
-        {
-            "path": folder_label(one.path),
-            "state": Status.FAILED.word,
-            "document_id": None,
-            "size": None,
-            "reason": one.problem,
-        }
-        for one in problems
-    ]
+def _unlisted(items: Items) -> list[dict[str, Any]]:
+    return [folder.to_json() for folder in islice(items.unlisted(), SHOWN_WRONG)]
 
 
 def frame_json(tx: Tx, sight: Sight) -> list[dict[str, Any]]:
@@ -117,8 +110,8 @@ def frame_json(tx: Tx, sight: Sight) -> list[dict[str, Any]]:
 
 
 def _framed(tx: Tx, sight: Sight, mirror: MirrorConfig) -> dict[str, Any]:
-    status = standing(tx, sight, mirror)
     record = tx.mirrors.named(mirror.name)
+    status = _standing(tx, sight, mirror, record)
     if record is None:
         return {**status.to_json(), "failed": [], "moving": [], "held": 0, "renewals": None}
     return {

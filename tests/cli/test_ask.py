@@ -13,7 +13,7 @@ import pytest
 
 from kbsync.standin.faults import Fault
 from kbsync.standin.zhipu import HOME_ID
-from tests.cli.vendor import LONGEST, Desk, desk_in
+from tests.cli.vendor import LONGEST, Desk, desk_in, shelf_in, tidied
 
 HOURS = 'The "office" opens at nine. 周末不开门。'
 FORMS = ("quoted", "plain", "wrapped")
@@ -22,21 +22,20 @@ FORMS = ("quoted", "plain", "wrapped")
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """A mirrored folder with an application; tests leave no fault and no switch behind."""
-    with desk_in(tmp_path_factory.mktemp("shelf")) as desk:
-        desk.write("guides/hours.md", f"{HOURS}\n\nNothing else.\n")
-        desk.write("prices.csv", "tea,3\n\ncoffee costs four,4\n")
-        assert desk.run("--once").code == 0
-        desk.vendor.plant("others.txt", "The office opens at nine, says somebody else.")
+    files = {
+        "guides/hours.md": f"{HOURS}\n\nNothing else.\n",
+        "prices.csv": "tea,3\n\ncoffee costs four,4\n",
+    }
+    others = "The office opens at nine, says somebody else."
+    with shelf_in(tmp_path_factory.mktemp("shelf"), files, others) as desk:
         assert desk.run("kb", "app", "create", "helpdesk").code == 0
         yield desk
-        assert desk.vendor.violations() == []
 
 
 @pytest.fixture
 def desk(shelf: Desk) -> Iterator[Desk]:
-    yield shelf
-    shelf.vendor.server.faults.clear()
-    shelf.vendor.turn(not_offered=[], stream_form="quoted", key_revoked=False, money_gone=False)
+    with tidied(shelf, not_offered=[], stream_form="quoted", key_revoked=False, money_gone=False) as desk:
+        yield desk
 
 
 def stream(desk: Desk, **args: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kbsync.standin.faults import Fault
-from tests.cli.vendor import Desk, desk_in
+from tests.cli.vendor import Desk, shelf_in, tidied
 
 PLACEHOLDER = "【示意图序号_1829473032620613632_103】"
 
@@ -17,20 +17,19 @@ PLACEHOLDER = "【示意图序号_1829473032620613632_103】"
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """A mirrored folder and documents of others; tests leave no fault and no switch behind."""
-    with desk_in(tmp_path_factory.mktemp("pictures")) as desk:
-        desk.write("badges.txt", f"A badge looks like {PLACEHOLDER} from the front.\n")
-        desk.write("doors.txt", "A badge opens the east door.\n")
-        assert desk.run("--once").code == 0
-        desk.vendor.plant("others.txt", f"A badge of somebody else: {PLACEHOLDER}")
+    files = {
+        "badges.txt": f"A badge looks like {PLACEHOLDER} from the front.\n",
+        "doors.txt": "A badge opens the east door.\n",
+    }
+    others = f"A badge of somebody else: {PLACEHOLDER}"
+    with shelf_in(tmp_path_factory.mktemp("pictures"), files, others) as desk:
         yield desk
-        assert desk.vendor.violations() == []
 
 
 @pytest.fixture
 def desk(shelf: Desk) -> Iterator[Desk]:
-    yield shelf
-    shelf.vendor.server.faults.clear()
-    shelf.vendor.turn(not_offered=[])
+    with tidied(shelf, not_offered=[]) as desk:
+        yield desk
 
 
 def hits(desk: Desk) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -31,15 +32,18 @@ HEAVY = (
 )
 
 
-def loaded(*commands: list[str]) -> list[str]:
-    """What is loaded, of heavy things, once these command lines were run in one process."""
+LISTENING = ("kbsync.web", "kbsync.notify", "kbsync.daemon", "uvicorn", "starlette", "prometheus_client")
+
+
+def loaded(*commands: list[str], among: Sequence[str] = (*HEAVY, "click")) -> list[str]:
+    """What is loaded, `among` these modules, once these command lines were run in one process."""
     code = (
         "import sys, contextlib, io\n"
         "from kbsync.__main__ import main\n"
         f"for words in {list(commands)!r}:\n"
         "    with contextlib.redirect_stdout(io.StringIO()):\n"
         "        assert main(words) == 0, words\n"
-        f"print(*[name for name in {(*HEAVY, 'click')!r} if name in sys.modules])\n"
+        f"print(*[name for name in {among!r} if name in sys.modules])\n"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return ran.stdout.split()
@@ -88,3 +92,9 @@ def test_status_loads_the_state_and_nothing_that_works_on_it(tmp_path: Path) -> 
         "apsw",
         "click",
     ]
+
+
+def test_a_single_pass_loads_nothing_that_listens_or_notifies(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    words = ["--once", "--folder", str(tmp_path / "docs"), "--state-dir", str(tmp_path / "state")]
+    assert loaded(words, among=(*LISTENING, "kbsync.passes")) == ["kbsync.passes"]

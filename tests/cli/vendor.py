@@ -273,3 +273,26 @@ def desk_in(root: Path, **vendor: Any) -> Iterator[Desk]:
     finally:
         desk.close()
         there.leave()
+
+
+@contextlib.contextmanager
+def shelf_in(root: Path, files: Mapping[str, str], others: str) -> Iterator[Desk]:
+    """`files` (paths and texts) mirrored, beside a document of somebody else's: for many tests to look at."""
+    with desk_in(root) as desk:
+        for path, text in files.items():
+            desk.write(path, text)
+        assert desk.run("--once").code == 0
+        desk.vendor.plant("others.txt", others)
+        yield desk
+        broken = desk.vendor.violations()
+        assert broken == [], broken
+
+
+@contextlib.contextmanager
+def tidied(shelf: Desk, **switches: Any) -> Iterator[Desk]:
+    """A shelf for one test, which leaves no fault behind, and the `switches` as they are here."""
+    try:
+        yield shelf
+    finally:
+        shelf.vendor.server.faults.clear()
+        shelf.vendor.turn(**switches)

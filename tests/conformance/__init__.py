@@ -3,5 +3,8 @@
 import pytest
 
 pytest.register_assert_rewrite(
-    "tests.conformance.suite", "tests.conformance.extras", "tests.conformance.world"
+    "tests.conformance.suite",
+    "tests.conformance.extras",
+    "tests.conformance.served",
+    "tests.conformance.world",
 )

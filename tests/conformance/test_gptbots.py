@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
-
-import pytest
 
 from kbsync.contract import Target
 from kbsync.core.names import Naming
 from kbsync.standin.faults import Fault
 from kbsync.standin.gptbots import HOME_ID, application
 from kbsync.standin.messages import StandInClock
-from kbsync.standin.server import Server
 from kbsync.targets.gptbots.settings import GptbotsSettings
 from kbsync.targets.gptbots.target import GptbotsTarget
-from tests.conformance.suite import TargetSuite
-from tests.conformance.world import World
+from tests.conformance.served import ServedSuite, ServedWorld
 
 KEY = "app-secret-for-tests"
 
 
-class GptbotsWorld(World):
-    """A stand-in whose clock moves only when it is told to, and a client on the same clock."""
+class GptbotsWorld(ServedWorld):
+    """A stand-in and a client on the same clock."""
 
     matter: ClassVar[Mapping[str, Any]] = {"splitter": "\n\n"}
     no_matter: ClassVar[Mapping[str, Any]] = {"header_row": 2}  # an .md file has no rows
@@ -30,11 +26,7 @@ class GptbotsWorld(World):
     repeats_puts = False
 
     def __init__(self, **behaviour: Any) -> None:
-        super().__init__()
-        self.base = HOME_ID
-        self.app = application(KEY, 1, (1.0, 3.0), StandInClock())
-        self.app.set_behaviour(behaviour)
-        self.server = Server(self.app)
+        super().__init__(application(KEY, 1, (1.0, 3.0), StandInClock()), HOME_ID, behaviour)
 
     def name_for(self, path: str, digest: str = "") -> str:
         return Naming(style="marked").name(path, digest)
@@ -43,37 +35,15 @@ class GptbotsWorld(World):
         settings = GptbotsSettings(self.server.url, KEY, self.base)
         return GptbotsTarget(settings, wall=self.app.clock.now, steady=self.app.clock.now)
 
-    async def pass_time(self, seconds: float) -> None:
-        self.server.advance(seconds)
-
     def spoiled(self, path: str) -> bytes:
         stem = path.rpartition(".")[0]
         self.server.faults.add(Fault("fails", match=f"*{stem}*", args={"name": f"{stem}*"}))
         return b"About spoiled things"
 
-    def now(self) -> float:
-        return self.app.clock.now()
 
-    async def recreate(self) -> None:
-        """It has another id then, and the config has to say so."""
-        await self.target.aclose()
-        self.app.set_behaviour({"base": "recreated"})
-        [self.base] = [one["id"] for one in self.app.snapshot()["bases"]]
-        self.target = await self.open()
-
-
-class GptbotsSuite(TargetSuite):
-    behaviour: ClassVar[Mapping[str, Any]] = {}
-
-    @pytest.fixture
-    async def world(self) -> AsyncIterator[World]:
-        world = GptbotsWorld(**self.behaviour)
-        await world.server.start()
-        world.target = await world.open()
-        yield world
-        await world.target.aclose()
-        await world.server.stop()
-        assert world.app.violations == []
+class GptbotsSuite(ServedSuite):
+    def make_world(self) -> GptbotsWorld:
+        return GptbotsWorld(**self.behaviour)
 
 
 class TestGptbots(GptbotsSuite):

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kbsync import assembly, daemon, logs
+from kbsync import assembly, logs, passes
 from kbsync.config.model import DeletionRules, folder_config
 from kbsync.installation import Installation
 from kbsync.state.store import Store
@@ -67,7 +67,7 @@ def main(folder: str, state: str, at: str) -> None:
     assembly.Store = open_store  # type: ignore[misc,assignment]
     Path(state).mkdir(exist_ok=True)
     logs.configure(style="json", level="error")
-    end = asyncio.run(daemon.once(installation(Path(folder), Path(state))))
+    end = asyncio.run(passes.once(installation(Path(folder), Path(state))))
     assert all(e.complete for e in end.ends.values()), end.ends
     print(executioner.passed)
 

@@ -6,7 +6,7 @@ It never asks the program. Each relaxation is a method here with the reason in i
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 Shown = Iterable[tuple[str, str]]
@@ -188,6 +188,11 @@ class Oracle:
             if n > self._allowed[path, text]
         ]
 
+    def _is_carried(self, path: str, texts: Mapping[str, set[str]]) -> bool:
+        """Its very bytes are found by the name of another file that is gone: the rename may be from there."""
+        text = self.files[path]
+        return any(text in there for one, there in texts.items() if one not in self.files)
+
     def look(self, shown: Shown, after: str) -> None:
         """At every change of the base: is what must be found still found?"""
         texts: dict[str, set[str]] = defaultdict(set)
@@ -198,7 +203,8 @@ class Oracle:
                 self.found[path] = {path}
         for path, origins in list(self.found.items()):
             known = self._past[path].union(*(self._past[one] for one in origins))
-            if not any(texts[one] & known for one in origins | {path}):
+            is_found = any(texts[one] & known for one in origins | {path})
+            if not is_found and not self._is_carried(path, texts):
                 self.gaps.append(f"{path} is not found any more, after {after}")
                 del self.found[path]
         for path in [path for path in self.held if not texts[path]]:

@@ -105,7 +105,7 @@ class Ordeal:
         self.gaps: list[str] = []
         self.lasting: tuple[str, ...] = ()
         self.told = False
-        self.may_have_twins = False
+        self.may_have_twins = self.is_stuck = False
         self.requests = 0
         self.halts: set[str] = set()
         self._answer = world.app.answer
@@ -138,6 +138,7 @@ class Ordeal:
 
     def play(self, trial: Trial) -> None:
         """From now on it goes wrong."""
+        self.is_stuck |= (trial.kind, trial.op) == ("stuck", "update")
         args = dict(trial.args)
         if "to" in args:
             args["to"] = args["to"].replace("HERE", self.world.server.url)
@@ -220,8 +221,14 @@ class Ordeal:
         self.world.on_commit = None
 
     async def meet_rival(self, number: int) -> None:
-        """Another client with a state of its own makes a pass while ours stands still in the middle."""
+        """Another client with a state of its own makes a pass while ours stands still in the middle.
+
+        Of an update in place that is never done it cannot know that an older version still answers: it makes
+        that document anew.
+        """
         self.may_have_twins = True
+        if self.is_stuck:
+            self.lasting = ()
         mine, theirs = self.world.state, self.world.state.with_name("rival")
         theirs.mkdir()
         await self.crash(number)

@@ -7,7 +7,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from kbsync.daemon import note
+from kbsync.passes import note
 from kbsync.targets.memory import Behaviour
 from tests.engine.world import World
 

@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query
@@ -31,7 +30,7 @@ from kbsync.targets.gptbots.settings import GptbotsSettings
 from kbsync.targets.gptbots.sightings import Sightings
 from kbsync.targets.gptbots.waiting import Waiting
 from kbsync.targets.gptbots.wire import Row
-from kbsync.targets.http import Account, Client, Endpoint
+from kbsync.targets.http import Account, Client, Endpoint, RemoteTarget
 
 if TYPE_CHECKING:
     import httpx
@@ -41,7 +40,7 @@ __all__ = ["GptbotsSettings", "GptbotsTarget"]
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class GptbotsTarget:
+class GptbotsTarget(RemoteTarget):
     """One knowledge base. It changes documents in place and can be searched.
 
     `wall` and `steady` are clocks in seconds, `chance` gives 0..1, `transport` stands in for the network;
@@ -65,7 +64,8 @@ class GptbotsTarget:
         account: Account | None = None,
     ) -> None:
         self._settings = settings
-        self._client = Client(
+        self._steady = steady
+        client = Client(
             _endpoint(settings),
             target="gptbots",
             headers=lambda: {"Authorization": f"Bearer {settings.api_key}"},
@@ -79,33 +79,14 @@ class GptbotsTarget:
             slow_codes=frozenset({"429"}),
             account=account,
         )
-        self._steady = steady
-        self._speak()
+        super().__init__(client)
 
     def _speak(self) -> None:
-        """Everything that is said goes through the client at hand."""
         settings = self._settings
         self._api = Api(settings, self._client)
         self._sightings = Sightings(self._api, settings.source_url_prefix)
         self._waiting = Waiting(self._api, self._sightings, self._steady, settings.grace)
         self._putting = Putting(settings, self._api, self._sightings, self._waiting)
-
-    def unhurried(self, pace: Callable[[], Awaitable[None]]) -> GptbotsTarget:
-        """The same base through the same gate; every request waits for `pace` first."""
-        slow = copy(self)
-        slow._client = self._client.unhurried(pace)
-        slow._speak()
-        return slow
-
-    @property
-    def meter(self) -> Meter:
-        """Counts of all requests."""
-        return self._client.meter
-
-    @property
-    def clock_apart(self) -> float | None:
-        """Seconds by which the vendor's clock is ahead of ours, by its last answer."""
-        return self._client.clock_apart
 
     @property
     def limits(self) -> Limits:
@@ -152,10 +133,6 @@ class GptbotsTarget:
         if not query.text.strip():
             return ()
         return hits_of(await self._api.search(query.text, MOST_PASSAGES), query)
-
-    async def aclose(self) -> None:
-        """Let go of the connections; repeatable."""
-        await self._client.aclose()
 
     def _listed(self, row: Row) -> Listed:
         """By its marker; one without is read by its name; another prefix means another mirror."""

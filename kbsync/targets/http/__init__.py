@@ -5,5 +5,16 @@ from kbsync.targets.http.answers import Answer, Judge, by_status
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.endpoint import Endpoint, Timeouts
 from kbsync.targets.http.multipart import Part
+from kbsync.targets.http.target import RemoteTarget
 
-__all__ = ["Account", "Answer", "Client", "Endpoint", "Judge", "Part", "Timeouts", "by_status"]
+__all__ = [
+    "Account",
+    "Answer",
+    "Client",
+    "Endpoint",
+    "Judge",
+    "Part",
+    "RemoteTarget",
+    "Timeouts",
+    "by_status",
+]

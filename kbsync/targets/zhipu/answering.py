@@ -13,7 +13,7 @@ from kbsync.errors import NotOffered, TargetError, Unavailable
 from kbsync.targets.http import Answer, Client
 from kbsync.targets.http.events import Event, EventReader
 from kbsync.targets.zhipu.codes import Op
-from kbsync.targets.zhipu.ids import id_of, path_part
+from kbsync.targets.zhipu.ids import id_of, number_of, path_part
 from kbsync.targets.zhipu.images import with_images
 from kbsync.targets.zhipu.wire import Images, data_of, images_in, integer, objects_in, text_of
 from kbsync.targets.zhipu.words import quoted
@@ -52,13 +52,12 @@ class Answering:
         yield await self._sources(named or request_id)
 
     def _asked(self, question: str, request_id: str) -> dict[str, Any]:
-        own = self._knowledge_id
         return {
             "prompt": [{"role": "user", "content": question}],
             "request_id": request_id,
             "incremental": True,
             "returnType": "text",
-            "knowledge_ids": [int(own) if own.isdecimal() else own],
+            "knowledge_ids": [number_of(self._knowledge_id)],
         }
 
     async def _streamed(self, path: str, asked: Mapping[str, Any]) -> AsyncGenerator[str | Event, None]:

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kbsync.contract import Application, ApplicationWish
-from kbsync.errors import NameTaken, Rejected, Unsure
+from kbsync.errors import Rejected, Unsure
 from kbsync.targets.http import Client
-from kbsync.targets.zhipu.cards import created_id
+from kbsync.targets.zhipu import catalogue
+from kbsync.targets.zhipu.cards import objects_of
 from kbsync.targets.zhipu.codes import Op
-from kbsync.targets.zhipu.ids import id_of, path_part
-from kbsync.targets.zhipu.knowledge import is_gone
-from kbsync.targets.zhipu.wire import data_of, objects_in, text_of
+from kbsync.targets.zhipu.ids import id_of, number_of, path_part
+from kbsync.targets.zhipu.wire import data_of, text_of
 
-_PAGE, _MOST_PAGES = 100, 1000
+_ADVICE = "look with kbsync kb app list before another try"
 LONGEST_NAME, LONGEST_DESCRIPTION = 20, 100
 """Characters."""
 
@@ -36,21 +36,12 @@ class ZhipuApplications:
         self._client = client
 
     async def all(self) -> Sequence[Application]:
-        """Every one; pages are read until one has nothing new."""
-        found: dict[str, Application] = {}
-        for number in range(1, _MOST_PAGES):
-            params = {"page": str(number), "size": str(_PAGE)}
-            answer = await self._client.ask(Op.APPLICATIONS, "GET", "/application", params=params)
-            fresh = {one.id: one for one in _listed(answer.body) if one.id not in found}
-            if not fresh:
-                break
-            found |= fresh
-        return tuple(found.values())
+        """Every one."""
+        return await catalogue.everything(self._client, Op.APPLICATIONS, "/application", _applications)
 
     async def look(self, application_id: str) -> Application:
         """One of them."""
-        path = f"/application/{path_part(application_id)}"
-        answer = await self._client.ask(Op.APPLICATION, "GET", path)
+        answer = await self._client.ask(Op.APPLICATION, "GET", _path(application_id))
         content = data_of(answer.body)
         if not isinstance(content, dict) or not content:
             raise Rejected(f"there is no application {application_id}", code="404")
@@ -62,41 +53,25 @@ class ZhipuApplications:
         """Make one whose name is not in use. Sent once."""
         body = _body(wish) | {"desc": wish.description or ""}
         name = wish.name or ""
-        if namesakes := await self._named(name):
-            raise NameTaken(f"there is an application {name!r} already: {namesakes[0].id}", code="name")
+        await catalogue.check_unused(name, self.all, "an application")
         try:
-            answer = await self._client.post(Op.CREATE_APPLICATION, "/application", json=body)
+            made = await catalogue.make(self._client, Op.CREATE_APPLICATION, "/application", body)
         except Unsure as error:
-            return await self._found_after(error, name)
-        made = created_id(answer.body)
-        if made is None:
-            return await self._found_after(Unsure("the vendor's answer has no id", code="no-id"), name)
+            return await catalogue.made_after_all(name, self.all, error, _ADVICE)
         bases = wish.bases or ()
         return Application(made, name, body["desc"], wish.prompt or "", wish.model or "", bases)
 
     async def update(self, application_id: str, wish: ApplicationWish) -> None:
         """Send what changes and nothing else."""
-        path = f"/application/{path_part(application_id)}"
-        await self._client.ask(Op.EDIT_APPLICATION, "PUT", path, json=_body(wish))
+        await self._client.ask(Op.EDIT_APPLICATION, "PUT", _path(application_id), json=_body(wish))
 
     async def delete(self, application_id: str) -> None:
         """Remove it; one that is gone already is done."""
-        path = f"/application/{path_part(application_id)}"
-        try:
-            await self._client.ask(Op.DELETE_APPLICATION, "DELETE", path)
-        except Rejected as error:
-            if not is_gone(error):
-                raise
+        await catalogue.remove(self._client, Op.DELETE_APPLICATION, _path(application_id))
 
-    async def _named(self, name: str) -> list[Application]:
-        return [one for one in await self.all() if one.name == name]
 
-    async def _found_after(self, error: Unsure, name: str) -> Application:
-        """There was none of this name before: one that is there now was made by the lost request."""
-        made = await self._named(name)
-        if len(made) != 1:
-            raise Unsure(f"{error.reason}; look with kbsync kb app list before another try", code=error.code)
-        return made[0]
+def _path(application_id: str) -> str:
+    return f"/application/{path_part(application_id)}"
 
 
 def _body(wish: ApplicationWish) -> dict[str, Any]:
@@ -104,9 +79,9 @@ def _body(wish: ApplicationWish) -> dict[str, Any]:
     _check(wish)
     body = {"name": wish.name, "desc": wish.description, "prompt": wish.prompt, "model": wish.model}
     if wish.bases is not None:
-        ids = [int(one) if one.isdecimal() else one for one in wish.bases]
+        ids = [number_of(one) for one in wish.bases]
         body |= {"knowledge_ids": ids, "knowledge_info": {**RECALL, "knowledge_ids": list(wish.bases)}}  # type: ignore[dict-item]
-    return {key: value for key, value in body.items() if value is not None}
+    return catalogue.given(body)
 
 
 def _check(wish: ApplicationWish) -> None:
@@ -122,10 +97,8 @@ def _check(wish: ApplicationWish) -> None:
         raise Rejected("the prompt has to hold {{knowledge}} and {{user}}, each once")
 
 
-def _listed(body: Any) -> list[Application]:
-    content = data_of(body)
-    items = objects_in(content.get("list") if isinstance(content, dict) else content)
-    return [one for item in items if (one := _application(item)) is not None]
+def _applications(body: Any) -> list[Application]:
+    return [one for item in objects_of(body) if (one := _application(item)) is not None]
 
 
 def _application(item: Mapping[str, Any]) -> Application | None:

@@ -18,7 +18,7 @@ USUAL = "embedding-3"
 
 def cards_of(body: Any) -> tuple[BaseCard, ...]:
     """A page of `GET /knowledge`; what has no id is none."""
-    return tuple(card for item in _listed(body) if (card := _card(item)) is not None)
+    return tuple(card for item in objects_of(body) if (card := _card(item)) is not None)
 
 
 def card_of(body: Any, base_id: str) -> BaseCard | None:
@@ -31,7 +31,7 @@ def models_of(body: Any) -> tuple[Model, ...]:
     """The answer to `GET /embedding`."""
     return tuple(
         Model(model_id, text_of(item.get("name")), text_of(item.get("description")))
-        for item in _listed(body)
+        for item in objects_of(body)
         if (model_id := id_of(item.get("id"))) is not None
     )
 
@@ -40,6 +40,12 @@ def created_id(body: Any) -> str | None:
     """The id of what was made: in an object, as documented, or bare, as the examples show."""
     content = data_of(body)
     return id_of(content.get("id") if isinstance(content, dict) else content)
+
+
+def objects_of(body: Any) -> Sequence[dict[str, Any]]:
+    """The objects of a list, which stands under `list` or bare."""
+    content = data_of(body)
+    return tuple(objects_in(content.get("list") if isinstance(content, dict) else content))
 
 
 def chosen_model(wish: str | None, models: Sequence[Model]) -> Model:
@@ -52,11 +58,6 @@ def chosen_model(wish: str | None, models: Sequence[Model]) -> Model:
         return models[-1]
     known = ", ".join(f"{model.id} ({model.name})" for model in models) or "none"
     raise Rejected(f"there is no model {wish}; there are: {known}", code="model")
-
-
-def _listed(body: Any) -> list[dict[str, Any]]:
-    content = data_of(body)
-    return list(objects_in(content.get("list") if isinstance(content, dict) else content))
 
 
 def _card(item: dict[str, Any]) -> BaseCard | None:

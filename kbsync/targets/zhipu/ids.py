@@ -23,6 +23,11 @@ def id_of(value: object) -> str | None:
     return None
 
 
+def number_of(some_id: str) -> int | str:
+    """An id as it stands in bodies: a number where it looks like one."""
+    return int(some_id) if some_id.isdecimal() else some_id
+
+
 def created_of(remote_id: str) -> float | None:
     """When an id was made, in seconds since the epoch by the vendor's clock; None for ids of another shape.
 

@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query, Sources
@@ -21,7 +20,7 @@ from kbsync.core.links import is_address
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
-from kbsync.targets.http import Account, Client, Endpoint
+from kbsync.targets.http import Account, Client, Endpoint, RemoteTarget
 from kbsync.targets.zhipu.allowance import Allowance
 from kbsync.targets.zhipu.answering import Answering
 from kbsync.targets.zhipu.api import ROOT, Api, MirrorJudge
@@ -56,7 +55,7 @@ _ENOUGH = 0.8
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class ZhipuTarget:
+class ZhipuTarget(RemoteTarget):
     """One knowledge base. It can be re-embedded, re-sliced, read, searched and asked for confirmation.
 
     `wall` and `steady` are clocks in seconds, `chance` gives 0..1, `transport` stands in for the network;
@@ -79,7 +78,8 @@ class ZhipuTarget:
         keys = keys_of(settings, wall)
         self._settings = settings
         self._skew = Skew(wall, ALARMING if settings.auth == "key" else TOLERANCE)
-        self._client = Client(
+        self._steady = steady
+        client = Client(
             _endpoint(settings),
             target="zhipu",
             headers=keys.headers,
@@ -93,11 +93,9 @@ class ZhipuTarget:
             slow_codes=SLOW,
             account=account,
         )
-        self._steady = steady
-        self._speak()
+        super().__init__(client)
 
     def _speak(self) -> None:
-        """Everything that is said goes through the client at hand."""
         settings = self._settings
         self._api = Api(settings, self._client)
         self._knowledge = Knowledge(settings, self._api)
@@ -106,18 +104,6 @@ class ZhipuTarget:
         self._illustrating = Illustrating(self._api, settings.concurrency)
         self._waiting = Waiting(self._api, self._knowledge, settings.concurrency)
         self._mending = Mending(self._api, self._knowledge, self._steady)
-
-    def unhurried(self, pace: Callable[[], Awaitable[None]]) -> ZhipuTarget:
-        """The same base through the same gate; every request waits for `pace` first."""
-        slow = copy(self)
-        slow._client = self._client.unhurried(pace)
-        slow._speak()
-        return slow
-
-    @property
-    def meter(self) -> Meter:
-        """Counts of all requests."""
-        return self._client.meter
 
     @property
     def bases(self) -> ZhipuBases:
@@ -135,11 +121,6 @@ class ZhipuTarget:
         """The answer from this base, piece by piece, and its sources."""
         answering = Answering(self._client, self._settings.knowledge_id)
         return answering.answer(question, application_id, streamed=streamed)
-
-    @property
-    def clock_apart(self) -> float | None:
-        """Seconds by which the vendor's clock is ahead of ours, by its last answer."""
-        return self._client.clock_apart
 
     @property
     def limits(self) -> Limits:
@@ -236,10 +217,6 @@ class ZhipuTarget:
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
         """The hits with the pictures that their passages name, as far as they come in time."""
         return await self._illustrating.illustrated(hits)
-
-    async def aclose(self) -> None:
-        """Let go of the connections; repeatable."""
-        await self._client.aclose()
 
     async def _found(self, question: Question) -> Sequence[Found]:
         try:
