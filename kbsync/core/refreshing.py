@@ -3,7 +3,9 @@
 Such a row is due (`next_look_at`) to be weighed, asked about or asked for; `looked_at` is when its page was
 fetched last, `looks` counts failures in a row. The document serves all the while. A due time is never
 further away than the interval, whatever the clock did, and time that a clock was set forward brings one
-fetch and not many. Pure.
+fetch and not many. A request that was cut off is looked for: where nothing shows that it arrived it is made
+again, after pauses that grow with each such end, so that a program that ends again and again asks seldom.
+Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kbsync.core.lifecycle import Rhythm
-from kbsync.core.model import Upload
+from kbsync.core.model import Upload, UploadState
 
 ASKING, ASKED, AGAIN = "refresh-asking", "refreshing", "refresh-failed"
 """Codes of a row: the request may be on its way, was accepted, or came to nothing and is to be repeated."""
@@ -26,9 +28,14 @@ SECONDS_KEPT = 60.0
 """Seconds between two looks at a page that is being fetched, at most."""
 
 
+def is_under_way(upload: Upload) -> bool:
+    """Its page is being fetched, or may be, for all we know."""
+    return upload.state is UploadState.SERVING and upload.code in (ASKING, ASKED)
+
+
 def is_due(upload: Upload, interval: float, now: float) -> bool:
     """Its page is to be fetched now. A time in the future is no time at all: the clock was set back."""
-    return upload.code in (ASKING, AGAIN) or now >= _last(upload, now) + interval
+    return upload.code == AGAIN or now >= _last(upload, now) + interval
 
 
 def put_off(upload: Upload, interval: float, rhythm: Rhythm) -> Upload:
@@ -43,16 +50,20 @@ def never(upload: Upload) -> Upload:
     return replace(upload, next_look_at=None, code=WEIGHED, reason="", looks=0)
 
 
+def later(upload: Upload, rhythm: Rhythm) -> Upload:
+    """It is about to be replaced: looked at again in a while, should that come to nothing."""
+    return replace(upload, next_look_at=rhythm.now + PAUSE)
+
+
 def ask(upload: Upload, rhythm: Rhythm) -> Upload:
-    """On disk before the request: one that was cut off is repeated, later."""
-    return replace(upload, code=ASKING, next_look_at=rhythm.now + PAUSE)
+    """On disk before the request: one that was cut off is looked for."""
+    return replace(upload, code=ASKING, elapsed=0.0, next_look_at=rhythm.now + _first_look(rhythm))
 
 
 def asked(upload: Upload, rhythm: Rhythm) -> Upload:
-    """The request was accepted, or may have been. A state that is shown at once may be the old one."""
-    wait = max(rhythm.limits.poll_first, rhythm.limits.reembed_grace)
+    """The request was accepted, or may have been."""
     now = rhythm.now
-    return replace(upload, code=ASKED, looked_at=now, elapsed=0.0, next_look_at=now + wait)
+    return replace(upload, code=ASKED, looked_at=now, elapsed=0.0, next_look_at=now + _first_look(rhythm))
 
 
 def wait_on(upload: Upload, rhythm: Rhythm) -> Upload:
@@ -86,6 +97,11 @@ def wakened(upload: Upload, now: float) -> Upload:
 def words_of(upload: Upload) -> str:
     """What a person should know of its last fetch; "" where all is well."""
     return upload.reason if upload.code in (ASKING, ASKED, AGAIN) else ""
+
+
+def _first_look(rhythm: Rhythm) -> float:
+    """Seconds after a request; a state that is shown earlier may be the old one."""
+    return max(rhythm.limits.poll_first, rhythm.limits.reembed_grace)
 
 
 def _last(upload: Upload, now: float) -> float:

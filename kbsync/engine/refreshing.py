@@ -1,13 +1,14 @@
 """Has the pages of link documents fetched anew when their time has come: a few at a time, behind all else.
 
-What serves goes on serving. A request is announced on disk and repeated after a crash, since it may be; its
-end is polled for like any other.
+What serves goes on serving. A request is announced on disk. After a crash the document is looked at: if it
+is being indexed, the request arrived; if not, it is made again later, since it may be. Its end is polled for
+like any other. A page that is about to be replaced is not fetched, and where documents are changed in place
+no replacement begins before a fetch has ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from kbsync.config.durations import read_duration
@@ -23,6 +24,7 @@ from kbsync.state.store import Store, Tx
 Step = Callable[[Upload], Upload]
 
 _UNKNOWN = DocStatus(DocState.UNKNOWN)
+_ON_ITS_WAY = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
 
 
 class Refreshing:
@@ -40,15 +42,15 @@ class Refreshing:
         self._bodies, self._on_event = bodies, on_event
 
     async def take(self, rows: Sequence[Upload]) -> None:
-        """Look at those under way, and weigh the others until one of them had to be asked for.
+        """Look at those that may be under way, and weigh the others until one of them had to be asked for.
 
         Raises `Halted`, and `TargetError` where the target did not answer about those under way.
         """
-        under_way = [row for row in rows if row.code == steps.ASKED]
+        under_way = [row for row in rows if steps.is_under_way(row)]
         if under_way:
             await self._look(under_way)
         for row in rows:
-            if row.code != steps.ASKED and await self._weigh(row):
+            if row not in under_way and await self._weigh(row):
                 return
 
     async def _look(self, rows: Sequence[Upload]) -> None:
@@ -61,15 +63,19 @@ class Refreshing:
         for row in rows:
             status = known.get(row.remote_id or "", _UNKNOWN)
             done = await self._step(row, lambda one, status=status: self._looked(one, status))  # type: ignore[misc]
-            if done is not None and status.state is DocState.READY:
+            if done is not None and done.code == steps.WEIGHED:
                 path = done.path or done.label
                 self._on_event(Happened("document.refreshed", path, done.remote_id, size=done.size))
 
     def _looked(self, row: Upload, status: DocStatus) -> Upload:
         rhythm = self._ledger.rhythm
         match status.state:
+            case DocState.READY if row.code == steps.ASKING:
+                return steps.failed(row, f"{_FAILED}: the request was cut off", rhythm)
             case DocState.READY:
                 return steps.fetched(row, rhythm)
+            case DocState.INDEXING if row.code == steps.ASKING:
+                return steps.asked(row, rhythm)
             case DocState.FAILED:
                 return steps.failed(row, f"{_FAILED}: {status.reason}", rhythm)
             case DocState.MISSING:
@@ -82,7 +88,7 @@ class Refreshing:
         """Whether its page was asked for."""
         async with self._bodies.opened([row]) as batch:
             if not batch.sendable:  # it was changed, and what follows from that is on its way
-                await self._step(row, lambda one: replace(one, next_look_at=self._now + steps.PAUSE))
+                await self._step(row, lambda one: steps.later(one, self._ledger.rhythm))
                 return False
             document = batch.outgoing(row, row.remote_id)
             interval = _interval({**document.settings, **batch.settings_of(row)})
@@ -91,10 +97,28 @@ class Refreshing:
             elif not steps.is_due(row, interval, self._now):
                 rhythm = self._ledger.rhythm
                 await self._step(row, lambda one: steps.put_off(one, interval, rhythm))
-            elif await self._step(row, lambda one: steps.ask(one, self._ledger.rhythm)) is not None:
+            elif await self._store.write(lambda tx: self._announced(tx, row.id)):
                 await self._ask(row, document)
                 return True
         return False
+
+    def _announced(self, tx: Tx, number: int) -> bool:
+        """Whether its page may be asked for now, which is on disk then."""
+        upload = tx.uploads.get(number)
+        if upload is None or upload.state is not UploadState.SERVING:
+            return False
+        is_free = not self._is_to_be_replaced(tx, upload)
+        tx.uploads.save((steps.ask if is_free else steps.later)(upload, self._ledger.rhythm))
+        return is_free
+
+    def _is_to_be_replaced(self, tx: Tx, upload: Upload) -> bool:
+        """A newer version is on its way, or waits for a person where to fetch would be to change as well."""
+        path = upload.path or ""
+        if any(one.state in _ON_ITS_WAY for one in self._ledger.uploads(tx, path)):
+            return True
+        entry = tx.entries.get(self._ledger.terms.mirror, path)
+        is_other = entry is not None and self._ledger.wish(entry).recipe != upload.recipe
+        return self._ledger.terms.abilities.updates and is_other
 
     async def _ask(self, row: Upload, document: Outgoing) -> None:
         assert isinstance(self._target, Refreshes)
@@ -124,16 +148,17 @@ class Refreshing:
 
     async def _step(self, row: Upload, step: Step) -> Upload | None:
         """Take a row on, unless it serves no more; the row as it is then."""
-        return await self._store.write(lambda tx: _stepped(tx, row.id, step))
+        return await self._store.write(lambda tx: self._stepped(tx, row.id, step))
 
-
-def _stepped(tx: Tx, number: int, step: Step) -> Upload | None:
-    upload = tx.uploads.get(number)
-    if upload is None or upload.state is not UploadState.SERVING:
-        return None
-    changed = step(upload)
-    tx.uploads.save(changed)
-    return changed
+    def _stepped(self, tx: Tx, number: int, step: Step) -> Upload | None:
+        upload = tx.uploads.get(number)
+        if upload is None or upload.state is not UploadState.SERVING:
+            return None
+        changed = step(upload)
+        tx.uploads.save(changed)
+        if steps.is_under_way(upload) and not steps.is_under_way(changed) and upload.path is not None:
+            self._ledger.settle(tx, upload.path)  # an edit may have waited for this
+        return changed
 
 
 def _interval(settings: Mapping[str, Any]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import apsw
@@ -104,6 +104,15 @@ class Renewals:
             " ORDER BY upload LIMIT ?"
         )
         return [Renewal(*row) for row in self._db.execute(sql, (mirror, hold, after, limit))]
+
+    def members(self, mirror: int, hold: int) -> Iterator[tuple[str, Renewal]]:
+        """What a hold is about, by path, as far as it has one."""
+        sql = (
+            "SELECT u.path, r.upload, r.recipe, r.hold FROM renewal r JOIN upload u ON u.id = r.upload"
+            " WHERE r.mirror = ? AND r.hold = ? AND u.path IS NOT NULL ORDER BY u.path"
+        )
+        for path, *row in self._db.execute(sql, (mirror, hold)):
+            yield unbind(path), Renewal(*row)
 
     def paths(self, mirror: int) -> list[str]:
         """The files that any of them is about."""

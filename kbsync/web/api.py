@@ -1,4 +1,4 @@
-"""What the page and scripts read: status, held deletions, searches, events, and metrics."""
+"""What the page and scripts read: status, what is held, searches, events, and metrics."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from kbsync.contract import Query
 from kbsync.errors import StateError
 from kbsync.state.entries import NOTED
+from kbsync.state.holds import DELETIONS
 from kbsync.web.answers import json_answer, refusal
 from kbsync.web.frames import MOST_ITEMS, Asked, path_at
+from kbsync.web.held import kind_of
 from kbsync.web.orders import WORD_HEADER, Orders
 from kbsync.web.outlook import Outlook
 from kbsync.web.streams import Hub, Stream
@@ -67,11 +69,15 @@ class Api:
         return json_answer(told, headers={WORD_HEADER: self._orders.word})
 
     async def held(self, request: Request) -> Response:
-        """Deletions of `mirror` that wait for a person, with the version that `approve` has to name."""
+        """What of `mirror` waits for a person, with the version that `approve` has to name.
+
+        Deletions, or with `kind=renewals` documents to be indexed anew.
+        """
         name = request.query_params.get("mirror", "")
+        kind = kind_of(request.query_params.get("kind", DELETIONS))
         if not self._outlook.knows(name):
             return refusal("there is no mirror of this name", 404)
-        return json_answer((await self._outlook.held(name)).to_json())
+        return json_answer((await self._outlook.held(name, kind)).to_json())
 
     async def search(self, request: Request) -> Response:
         """Hits for `q`, at most `k`, of `mirror` or of all."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,11 +15,11 @@ from kbsync.core.model import Status
 from kbsync.engine.status import Items, MirrorStatus, mirror_status, never_ran, unapproved
 from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.store import Tx
+from kbsync.web.held import renewals_json
 
 SHOWN_MOVING = 12
 SHOWN_WRONG = 50
 MOST_ITEMS = 1000
-MOST_HELD = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +113,13 @@ def _framed(tx: Tx, sight: Sight, mirror: MirrorConfig) -> dict[str, Any]:
     record = tx.mirrors.named(mirror.name)
     status = _standing(tx, sight, mirror, record)
     if record is None:
-        return {**status.to_json(), "failed": [], "moving": [], "held": 0}
+        return {**status.to_json(), "failed": [], "moving": [], "held": 0, "renewals": None}
     return {
         **status.to_json(),
         "failed": _wrong(tx, record, status, Status.FAILED, SHOWN_WRONG),
         "moving": _moving(tx, record, status),
         "held": sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id)),
+        "renewals": renewals_json(tx, record.id),
     }
 
 
@@ -130,31 +129,3 @@ def _moving(tx: Tx, record: MirrorRecord, status: MirrorStatus) -> list[dict[str
     items = Items(tx, record, status.halt)
     waiting = tx.entries.waiting(record.id, SHOWN_MOVING)
     return [{**items.of(entry).to_json(), "since": entry.since} for entry in waiting]
-
-
-@dataclass(frozen=True, slots=True)
-class HeldList:
-    """Deletions that wait for a person. `version` stands for exactly these; `paths` are the first of them."""
-
-    holds: tuple[int, ...] = ()
-    version: str = ""
-    count: int = 0
-    paths: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """For the page."""
-        return {"version": self.version, "count": self.count, "paths": list(self.paths)}
-
-
-def held_list(tx: Tx, name: str, most: int = MOST_HELD) -> HeldList:
-    """What is held of a mirror and not approved. Goes through all of it: for when a person asks."""
-    record = tx.mirrors.named(name)
-    holds = [] if record is None else unapproved(tx, record.id)
-    digest, count, paths = hashlib.sha256(), 0, list[str]()
-    for hold in holds:
-        for item in tx.holds.items(hold.id):
-            digest.update(json.dumps([hold.id, item.path, item.upload, item.digest]).encode())
-            count += 1
-            if len(paths) < most:
-                paths.append(item.path)
-    return HeldList(tuple(hold.id for hold in holds), digest.hexdigest()[:32], count, tuple(paths))

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from kbsync.errors import StateError
+from kbsync.state.holds import DELETIONS
 from kbsync.web.answers import PATIENCE, TooMuchError, body_of, json_answer, refusal
+from kbsync.web.held import kind_of
 from kbsync.web.outlook import Outlook
 
 if TYPE_CHECKING:
@@ -40,11 +42,12 @@ Post = Callable[[str, str, Mapping[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What was asked for. `paths` None: all that failed. `version`: of the held list that was shown."""
+    """What was asked for. `paths` None: all that failed. `version`: of the held list of a `kind` as shown."""
 
     mirror: str
     paths: tuple[str, ...] | None = None
     version: str = ""
+    kind: str = DELETIONS
 
     @classmethod
     def read(cls, body: bytes) -> Order:
@@ -55,7 +58,8 @@ class Order:
             raise ValueError("the body is no JSON") from error
         match told:
             case {"mirror": str(mirror), **rest}:
-                return cls(mirror, _paths(rest.get("paths")), str(rest.get("version", "")))
+                kind = kind_of(str(rest.get("kind", DELETIONS)))
+                return cls(mirror, _paths(rest.get("paths")), str(rest.get("version", "")), kind)
         raise ValueError('the body names no mirror: {"mirror": "…"}')
 
 
@@ -133,7 +137,7 @@ class Orders:
 
     async def _approve(self, order: Order) -> Response:
         """Exactly what was shown: more cannot join a hold, and a changed list is refused."""
-        held = await self.outlook.held(order.mirror)
+        held = await self.outlook.held(order.mirror, order.kind)
         if not held.count or not hmac.compare_digest(held.version.encode(), order.version.encode()):
             return refusal(CHANGED, 409)
         return await self._ask("approve", order.mirror, {"holds": list(held.holds)})

@@ -10,8 +10,9 @@ from typing import Any
 from kbsync import __version__
 from kbsync.config.model import MirrorConfig
 from kbsync.web.counting import Counted, Figures
-from kbsync.web.frames import Asked, HeldList, Sight, frame_json, held_list, standing, status_json
+from kbsync.web.frames import Asked, Sight, frame_json, standing, status_json
 from kbsync.web.heart import Heart
+from kbsync.web.held import HeldList, held_list
 from kbsync.web.viewing import View
 
 PATIENCE = 1.0
@@ -74,9 +75,9 @@ class Outlook:
         last = counted.changes[-1]["at"] if counted.changes else None
         return await self._view.version(), last, self._heart.is_beating, self.mirrors
 
-    async def held(self, name: str) -> HeldList:
-        """The deletions that wait for a person. Raises `StateError`."""
-        return await self._view.read(lambda tx: held_list(tx, name))
+    async def held(self, name: str, kind: str) -> HeldList:
+        """The deletions, or the documents to be indexed anew, that wait for a person. Raises `StateError`."""
+        return await self._view.read(lambda tx: held_list(tx, name, kind))
 
     def knows(self, name: str) -> bool:
         """The config has a mirror of this name."""

@@ -8,7 +8,7 @@ import pkgutil
 import tests.torture as package
 from tests.torture.exercise import Exercise
 
-ROOMS = ("crash", "machine", "soak", "faults", "audits", "fuzz", "resources")
+ROOMS = ("crash", "machine", "soak", "faults", "audits", "audits_gptbots", "fuzz", "resources")
 OFTEN = {"machine": 12}
 """How many rounds of an exercise are played while all others play one: short steps, and many of them."""
 

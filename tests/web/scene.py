@@ -13,10 +13,12 @@ import httpx
 
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.config.secret import Secret
+from kbsync.engine.once import run_once
 from kbsync.state.store import Store
 from kbsync.web.door import Door
 from kbsync.web.listening import Listening
 from kbsync.web.orders import WORD_HEADER
+from tests.engine.test_renewals import set_to
 from tests.engine.world import World
 from tests.web.client import request
 
@@ -41,14 +43,17 @@ class Scene:
     async def open(self) -> AsyncIterator[Store]:
         """A store with the mirror's run attended to, not begun."""
         async with self.world.running() as store:
-            run = self.world.make_run(store)
-            self.listening.counting.attend(run)
-            self.runs["docs"] = run
+            self.make_run(store)
             self.make_door()
             try:
                 yield store
             finally:
                 self.listening._view.close()
+
+    def make_run(self, store: Store) -> None:
+        """The mirror as the world's plan is now."""
+        run = self.runs["docs"] = self.world.make_run(store)
+        self.listening.counting.attend(run)
 
     def make_door(self) -> None:
         """As `turn_to` does, without sockets."""
@@ -90,5 +95,14 @@ async def eventually(condition: Callable[[], object], seconds: float = 20.0) -> 
         await asyncio.sleep(0.01)
 
 
-def scene(tmp_path: Path, token: str = "") -> Scene:
-    return Scene(World(tmp_path), token)
+async def renewed(one: Scene, store: Store, n: int = 12, size: int = 2) -> None:
+    """The settings want `n` documents, all there are, cut otherwise, which asks where it costs money."""
+    one.world.write_many(n)
+    await run_once(one.runs["docs"])
+    set_to(one.world, size)
+    one.make_run(store)
+    await run_once(one.runs["docs"])
+
+
+def scene(tmp_path: Path, token: str = "", **limits: Any) -> Scene:
+    return Scene(World(tmp_path, **limits), token)

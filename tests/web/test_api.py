@@ -13,9 +13,11 @@ import pytest
 from kbsync.engine.once import run_once
 from kbsync.errors import StateError
 from kbsync.state.mirrors import Halt
+from kbsync.state.store import Store
 from kbsync.web import api, orders
+from tests.engine.test_renewals import set_to
 from tests.web.client import TOKEN
-from tests.web.scene import Scene, scene
+from tests.web.scene import Scene, renewed, scene
 
 LATIN = os.fsdecode(b"caf\xe9.md")
 HOSTILE = "<img src=x onerror=alert(1)>.md"
@@ -165,6 +167,94 @@ async def test_nothing_held_is_nothing_to_approve(one: Scene) -> None:
         assert (await one.post("/api/approve", body(version=shown["version"]))).status_code == 409
 
 
+@pytest.fixture
+def paid(tmp_path: Path) -> Scene:
+    """Indexing costs money there."""
+    return scene(tmp_path, paid=True)
+
+
+RENEWALS = "/api/held?mirror=docs&kind=renewals"
+
+
+async def test_settings_that_ask_are_shown_with_what_changes_and_let_go(paid: Scene) -> None:
+    async with paid.open() as store:
+        await renewed(paid, store)
+        await paid.learn_word()
+        before, puts = paid.world.served(), paid.world.puts()
+        shown = await paid.json(RENEWALS)
+        assert (shown["kind"], shown["count"], len(shown["paths"])) == ("renewals", 12, 12)
+        assert shown["size"] == sum(len(text) for text in paid.world.on_disk().values())
+        [frame] = (await paid.listening._outlook.frame())["mirrors"]
+        assert frame["renewals"] == {key: shown[key] for key in ("count", "size", "changes")}
+        assert (frame["held"], (await paid.json("/api/held?mirror=docs"))["count"]) == (0, 0)
+        told = body(kind="renewals", version=shown["version"])
+        assert (await paid.post("/api/approve", told)).status_code == 202
+        await run_once(paid.runs["docs"])
+        assert (paid.world.served(), paid.world.puts()) == (before, puts + 12)
+        [frame] = (await paid.listening._outlook.frame())["mirrors"]
+        assert frame["renewals"] is None
+        assert (await paid.post("/api/approve", told)).status_code == 409
+
+
+async def test_only_the_version_of_the_renewals_shown_lets_them_go(paid: Scene) -> None:
+    async with paid.open() as store:
+        await renewed(paid, store)
+        await paid.learn_word()
+        version = (await paid.json(RENEWALS))["version"]
+        deletions = (await paid.json("/api/held?mirror=docs"))["version"]
+        for given in ("", "0" * 32, version[:-1], deletions):
+            answer = await paid.post("/api/approve", body(kind="renewals", version=given))
+            assert answer.status_code == 409
+        for told in (body(version=version), body(kind="deletions", version=version)):
+            assert (await paid.post("/api/approve", told)).status_code == 409
+        assert paid.inbox(store) == []
+
+
+@pytest.mark.parametrize("size", [1, 2])
+async def test_settings_changed_again_or_a_file_edited_since_are_shown_again(paid: Scene, size: int) -> None:
+    async with paid.open() as store:
+        await renewed(paid, store)
+        await paid.learn_word()
+        shown = await paid.json(RENEWALS)
+        paid.world.clock.now += 10
+        paid.world.write("f3.md", "edited since")
+        await renewed_again(paid, store, size)
+        answer = await paid.post("/api/approve", body(kind="renewals", version=shown["version"]))
+        assert (answer.status_code, paid.inbox(store)) == (409, [])
+        assert (await paid.json(RENEWALS))["count"] == 11
+
+
+async def renewed_again(one: Scene, store: Store, size: int) -> None:
+    set_to(one.world, size)
+    one.make_run(store)
+    await run_once(one.runs["docs"])
+
+
+async def test_deletions_and_renewals_are_let_go_apart(paid: Scene) -> None:
+    async with paid.open() as store:
+        await renewed(paid, store)
+        await paid.learn_word()
+        for number in range(6):
+            paid.world.delete(f"f{number}.md")
+        await run_once(paid.runs["docs"])
+        deletions, renewals = await paid.json("/api/held?mirror=docs"), await paid.json(RENEWALS)
+        assert (deletions["count"], "size" in deletions) == (6, False)
+        told = body(kind="renewals", version=renewals["version"])
+        assert (await paid.post("/api/approve", told)).status_code == 202
+        await run_once(paid.runs["docs"])
+        assert len(paid.world.served()) == 12
+        assert (await paid.json("/api/held?mirror=docs"))["version"] == deletions["version"]
+
+
+async def test_a_kind_that_nobody_holds_is_told_so(one: Scene) -> None:
+    async with one.open() as store:
+        await one.learn_word()
+        assert (await one.get("/api/held?mirror=docs&kind=uploads")).status_code == 400
+        assert (await one.post("/api/approve", body(kind="uploads", version="x"))).status_code == 400
+        assert (await one.get("/api/held?mirror=nobody&kind=renewals")).status_code == 404
+        assert one.inbox(store) == []
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -184,7 +274,8 @@ async def test_an_order_from_another_page_is_refused(one: Scene, headers: dict[s
     async with one.open() as store:
         await one.learn_word()
         for path in ("retry", "approve", "verify"):
-            assert (await one.post(f"/api/{path}", body(), **headers)).status_code == 403
+            for told in (body(), body(kind="renewals")):
+                assert (await one.post(f"/api/{path}", told, **headers)).status_code == 403
         assert one.inbox(store) == []
         good = {"origin": "http://127.0.0.1:9753", "sec-fetch-site": "same-origin"}
         assert (await one.post("/api/verify", body(), **good)).status_code == 202

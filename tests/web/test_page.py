@@ -14,12 +14,13 @@ import pytest
 
 from kbsync.engine.once import run_once
 from kbsync.state.mirrors import Halt
+from kbsync.state.store import Store
 from kbsync.web import assets
 from kbsync.web.places import bound
 from kbsync.web.server import ServerThread
 from tests.web.browser import Page, browsing
 from tests.web.client import TOKEN, Listened
-from tests.web.scene import Scene, scene
+from tests.web.scene import Scene, renewed, scene
 
 T = TypeVar("T")
 
@@ -44,8 +45,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 class Shown:
     """A page before a scene. The browser is asked from a thread of its own: the scene's loop goes on."""
 
-    def __init__(self, one: Scene, page: Page, port: int) -> None:
-        self.scene, self._page, self.port = one, page, port
+    def __init__(self, one: Scene, page: Page, port: int, store: Store) -> None:
+        self.scene, self._page, self.port, self.store = one, page, port, store
 
     async def do(self, what: Callable[..., T], *args: Any, **given: Any) -> T:
         loop = asyncio.get_running_loop()
@@ -75,16 +76,19 @@ class Shown:
     async def mirrored(self) -> None:
         await run_once(self.scene.runs["docs"])
 
+    async def renewed(self) -> None:
+        await renewed(self.scene, self.store)
+
 
 @asynccontextmanager
 async def shown(one: Scene, page: Page) -> AsyncIterator[Shown]:
-    async with one.open():
+    async with one.open() as store:
         [listening] = bound("127.0.0.1", 0)
         port = listening.getsockname()[1]
         assert one.listening._hub is not None
         thread = ServerThread(one.app, [listening], one.listening._hub.end)
         thread.start()
-        found = Shown(one, page, port)
+        found = Shown(one, page, port, store)
         try:
             await found.open()
             yield found
@@ -120,19 +124,51 @@ async def test_a_halt_comes_first_with_its_cure(tmp_path: Path, page: Page) -> N
         assert "kbsync retry --mirror docs" in told
 
 
-async def test_settings_that_ask_are_no_halt(tmp_path: Path, page: Page) -> None:
-    async with shown(scene(tmp_path), page) as one:
-        await one.mirrored()
-        halt = Halt("recipe-held", "9 of 12 documents would be indexed anew", "kbsync approve docs")
-        await one.scene.runs["docs"].set_halt(halt)
-        await one.until("document.querySelector('.notice.held')")
+async def test_settings_that_ask_are_approved_by_keyboard_after_they_were_shown(
+    tmp_path: Path, page: Page
+) -> None:
+    async with shown(scene(tmp_path, paid=True), page) as one:
+        await one.renewed()
+        await one.until("document.querySelector('.notice.held button')")
         told = await one.text("main")
         assert told.startswith("docs waits for your word")
-        assert "9 of 12 documents would be indexed anew" in told
-        assert "kbsync approve docs" in told
+        assert "12 documents (122 B) would be indexed anew" in told.replace("\n", " ")
         assert "Go on now" not in told
         assert "halted" not in told
         assert await one.run("document.querySelector('.mirror').dataset.tone") == "held"
+        puts = one.scene.world.puts()
+        await one.run("document.querySelector('.notice.held button').focus()")
+        await one.press("Enter")
+        await one.until("document.getElementById('held').open")
+        assert await one.run("document.activeElement.id") == "held-keep"
+        asked = await one.text("#held")
+        assert "Index 12 documents of docs anew?" in asked
+        assert "Settings changed" in asked
+        assert "f11.md" in await one.text("#held-list")
+        assert one.scene.world.puts() == puts
+        await one.press("Tab", "Enter")
+        await one.until("!document.getElementById('held').open")
+        await one.mirrored()
+        assert one.scene.world.puts() == puts + 12
+        await one.until("!document.querySelector('.notice.held')")
+        assert one._page.messages == []
+
+
+async def test_what_changes_in_settings_stays_text(tmp_path: Path, page: Page) -> None:
+    async with shown(scene(tmp_path, paid=True), page) as one:
+        await one.renewed()
+        hostile = f"from {HOSTILE[0]} to {HOSTILE[3]}"
+        await one.store.write(lambda tx: tx.holds._db.execute("UPDATE hold SET detail = ?", (hostile,)))
+        await one.until("document.querySelector('.notice.held').innerText.includes('onerror')")
+        await one.run("document.querySelector('.notice.held button').click()")
+        await one.until("document.getElementById('held').open")
+        assert HOSTILE[0] in await one.text("#held-told")
+        assert "\u202e" not in await one.run("document.body.textContent")
+        assert (
+            await one.run("document.querySelectorAll('main img, dialog img, script:not([src])').length") == 0
+        )
+        assert "broken" not in await one.run("document.title")
+        assert one._page.messages == []
 
 
 async def test_held_deletions_are_approved_by_keyboard_after_they_were_shown(

@@ -41,6 +41,11 @@ const path = (text) => el("bdi", { class: "path" }, plain(text));
 const number = (n) => n.toLocaleString("en");
 const counted = (n, one, many = one + "s") => `${number(n)} ${n === 1 ? one : many}`;
 
+function bytes(n) {
+  const [unit, one] = [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]].find(([, size]) => n >= size) || ["B", 1];
+  return `${one === 1 ? n : (n / one).toFixed(1)} ${unit}`;
+}
+
 function span(seconds) {
   if (seconds < 0.95) return `${Math.max(0.1, seconds).toFixed(1)} s`;
   if (seconds < 9.95) return `${seconds.toFixed(1).replace(".0", "")} s`;
@@ -202,7 +207,7 @@ function show(told) {
 
 const total = (mirrors, state) => mirrors.reduce((sum, one) => sum + one.documents[state], 0);
 const isHalted = (one) => one.halt && !["deletions-held", "recipe-held"].includes(one.halt.reason);
-const isAsked = (one) => one.halt && one.halt.reason === "recipe-held";
+const isAsked = (one) => one.renewals != null;
 
 function tone(one) {
   if (isHalted(one) || one.documents.failed) return "failed";
@@ -317,18 +322,27 @@ function notices(one) {
       cure(one, retryButton(one, null, "Go on now", `go on ${one.name}`))));
   }
   if (isAsked(one)) {
-    made.push(el("div", { class: "notice held" }, el("p", { class: "why" }, plain(one.halt.detail)), cure(one)));
+    const { count, size, changes } = one.renewals;
+    made.push(waiting(one, "renewals", `${counted(count, "document")} (${bytes(size)}) would be indexed anew`,
+      `${because(changes)} Until you have looked at them they are found as they are.`));
   }
   if (one.held) {
-    const review = (event) => { event.currentTarget.focus(); review_held(one.name); };
-    made.push(el("div", { class: "notice held" },
-      el("p", { class: "why" }, `${counted(one.held, "document")} would be deleted`),
-      el("p", {}, "They stay, and stay searchable, until you have looked at them."),
-      el("div", { class: "cure" },
-        el("button", { class: "strong", "data-key": `held ${one.name}`, on: review }, "Look at them"))));
+    made.push(waiting(one, "deletions", `${counted(one.held, "document")} would be deleted`,
+      "They stay, and stay searchable, until you have looked at them."));
   }
   if (one.note) made.push(el("div", { class: "notice note" }, el("p", {}, plain(one.note))));
   return made;
+}
+
+const because = (changes) => `Settings changed${changes ? `, ${plain(changes)}` : ""}.`;
+
+function waiting(one, kind, why, meanwhile) {
+  const look = (event) => { event.currentTarget.focus(); review(one.name, kind); };
+  return el("div", { class: "notice held" },
+    el("p", { class: "why" }, why),
+    el("p", {}, meanwhile),
+    el("div", { class: "cure" },
+      el("button", { class: "strong", "data-key": `${kind} ${one.name}`, on: look }, "Look at them")));
 }
 
 function cure(one, button = null) {
@@ -388,20 +402,41 @@ function auditButton(one) {
     title: "Compares the knowledge base's own list with what should be in it" }, "Audit");
 }
 
-// -- held deletions -----------------------------------------------------------------------------------
+// -- what is held -------------------------------------------------------------------------------------
 
-async function review_held(name) {
-  const answer = await fetch(`/api/held?mirror=${encodeURIComponent(name)}`, { headers: headers() });
+const KINDS = {
+  deletions: {
+    ask: (held, name) => `Delete ${counted(held.count, "document")} of ${name}?`,
+    tell: () => "These files are gone from the folder, or are not selected any more. Their documents are still "
+      + "found. Once you agree they are deleted from the knowledge base; a file that has come back by then keeps its document.",
+    yes: (held) => `Delete ${counted(held.count, "document")}`, no: "Keep them", done: "They are being deleted",
+    button: "danger",
+  },
+  renewals: {
+    ask: (held, name) => `Index ${counted(held.count, "document")} of ${name} anew?`,
+    tell: (held) => `${because(held.changes)} To index these documents anew costs what the service takes for `
+      + `${bytes(held.size)}. Until you agree they are found as they are. A file that is edited meanwhile is sent at once.`,
+    yes: (held) => `Index ${counted(held.count, "document")} anew`, no: "Leave them as they are",
+    done: "They are being indexed anew", button: "strong",
+  },
+};
+
+async function review(name, kind) {
+  const words = KINDS[kind];
+  const answer = await fetch(`/api/held?mirror=${encodeURIComponent(name)}&kind=${kind}`, { headers: headers() });
   if (!answer.ok) return toast("What is held could not be read");
   const held = await answer.json();
   if (!held.count) return toast("Nothing is held any more");
-  $("held-title").textContent = `Delete ${counted(held.count, "document")} of ${name}?`;
+  $("held-title").textContent = words.ask(held, plain(name));
+  $("held-told").textContent = words.tell(held);
   $("held-list").replaceChildren(...held.paths.map((one) => el("li", {}, path(one))));
   const more = held.count - held.paths.length;
   $("held-more").textContent = more ? `and ${number(more)} more, which kbsync plan lists` : "";
-  $("held-yes").textContent = `Delete ${counted(held.count, "document")}`;
+  $("held-keep").textContent = words.no;
+  $("held-yes").textContent = words.yes(held);
+  $("held-yes").className = words.button;
   $("held-yes").onclick = async (event) => {
-    await act(event.currentTarget, "approve", { mirror: name, version: held.version }, "They are being deleted");
+    await act(event.currentTarget, "approve", { mirror: name, kind, version: held.version }, words.done);
     $("held").close();
   };
   $("held").showModal();

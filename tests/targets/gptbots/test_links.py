@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,3 +105,54 @@ async def test_a_document_that_is_gone_is_not_made_anew_by_a_fetch(world: Gptbot
     await world.once()
     assert (FILE, "Visit 2") not in fetched(world)
     assert "no longer" in items(world)["prices.url"].reason
+
+
+def set_to(world: GptbotsWorld, **settings: Any) -> None:
+    world.plan = replace(world.plan, settings=lambda _path: settings, fingerprint=str(settings))
+
+
+@pytest.mark.parametrize("stale", [0.0, 5.0])
+async def test_an_edit_in_the_middle_of_a_fetch_waits_for_its_end(world: GptbotsWorld, stale: float) -> None:
+    world.turn(vectorize=[40.0, 40.0], stale_status=stale)
+    set_to(world, refresh="1d")
+    world.write("prices.url", shortcut(FILE))
+    await world.once()
+    document = items(world)["prices.url"].document_id
+    world.clock.now += 2 * DAY
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+        await run.compare()
+        while not world.asked("update"):
+            await world.clock.sleep(0.5)
+        world.write("prices.url", shortcut(f"{FILE}.docx"))
+        await world.clock.sleep(5.0)
+        await run.compare()
+        assert world.asked("update") == 1
+        await world.clock.sleep(200.0)
+        await run.end()
+    assert world.app.violations == []
+    assert world.asked("update") == 2
+    assert fetched(world) == [(f"{FILE}.docx", "Visit 1")]
+    assert items(world)["prices.url"].document_id == document
+
+
+async def test_what_settings_would_change_is_not_changed_by_a_fetch(world: GptbotsWorld) -> None:
+    set_to(world, refresh="1d")
+    for number in range(4):
+        world.write(f"{number}.url", shortcut(f"{FILE}.{number}.pdf"))
+    await world.once()
+    world.clock.now += 2 * DAY
+    set_to(world, refresh="1d", chunk_token=300)
+    for _ in range(4):
+        await world.once()
+        world.clock.now += DAY / 4
+    assert world.statuses() == {"held": 4}
+    assert world.asked("update") == 0
+    world.approve()
+    await world.once()
+    assert [one["rules"] for one in world.documents()] == [{"chunk_token": 300}] * 4
+    assert world.asked("update") == 4
+    world.clock.now += 2 * DAY
+    await world.once()
+    assert world.asked("update") == 8
