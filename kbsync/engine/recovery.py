@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kbsync.core.lifecycle import LATER_LOOKS, LONGEST_AFTER_LOSS, REJECTED_DELETE_PAUSE
+from kbsync.core import pauses
+from kbsync.core.lifecycle import LATER_LOOKS, LONGEST_AFTER_LOSS, REJECTED_DELETE_PAUSE, RETIRE_TRIES
 from kbsync.core.model import Upload, UploadState
 from kbsync.core.refreshing import LONGEST_PAUSE
 from kbsync.engine.ledger import LONGEST_LAG, Ledger
@@ -49,9 +50,10 @@ def _is_too_late(row: Upload, now: float) -> bool:
 
 
 def _longest(row: Upload) -> float:
-    """A deletion that was never asked for waits for nothing."""
-    is_fresh = row.state is UploadState.RETIRING and row.attempts == 0
-    return 0.0 if is_fresh else LONGEST[row.state]
+    """A deletion that nobody answered yet waits for nothing, one that was put off now and then for little."""
+    if row.state is not UploadState.RETIRING or row.attempts >= RETIRE_TRIES:
+        return LONGEST[row.state]
+    return pauses.LONGEST if row.reason else 0.0
 
 
 def _bring_forward(ledger: Ledger, tx: Tx, numbers: Sequence[int]) -> None:

@@ -381,16 +381,22 @@ async def test_rows_from_a_future_that_was_none_are_looked_at(world: World) -> N
     assert world.statuses() == {"ready": 1}
 
 
-async def test_a_deletion_that_was_not_asked_for_yet_does_not_wait_for_a_clock_set_back(world: World) -> None:
-    """The program was killed between the decision, taken in the future, and the request."""
+@pytest.mark.parametrize(
+    ("attempts", "reason", "seconds"),
+    [(0, "", 3000.0), (1, "", 3000.0), (2, "busy", 3000.0), (5, "no", 4000.0)],
+)
+async def test_a_deletion_does_not_wait_for_a_clock_set_back(
+    world: World, attempts: int, reason: str, seconds: float
+) -> None:
+    """The program was killed between the decision, taken in the future, and the answer."""
     world.write("keep.md")
     world.write("a.md")
     await soon(world)
     world.delete("a.md")
     async with world.running() as store:
-        in_future = world.clock.wall() + 3000.0
+        in_future = world.clock.wall() + seconds
         [row] = [row for row in rows(world) if row.path == "a.md"]
-        wanted = replace(row, purpose=Purpose.RETIRE, attempts=0)
+        wanted = replace(row, purpose=Purpose.RETIRE, attempts=attempts, reason=reason)
         decided = replace(wanted, state=UploadState.RETIRING, next_look_at=in_future)
         await store.write(lambda tx: tx.uploads.save(decided))
     await soon(world)
