@@ -129,14 +129,14 @@ async def test_a_file_that_was_missed_when_the_program_died_is_wished_for_anew(w
 @pytest.mark.parametrize("has_failed", [False, True])
 async def test_what_a_lost_state_leaves_counts_once_it_is_found(tmp_path: Path, has_failed: bool) -> None:
     world = World(tmp_path, ReembeddingMemory)
-    world.base.behaviour = Behaviour(indexing_seconds=1000.0)
+    world.base.behaviour = Behaviour(indexing_seconds=50.0)
     if has_failed:
         world.base.behaviour.failures = [Failure("a.md", times=1)]
     world.write("a.md", "text")
     await run_until(world, Guillotine(upon=("put effect", "commit after")))
     for file in world.state.iterdir():
         file.unlink() if file.is_file() else shutil.rmtree(file)
-    world.clock.now += 2000 * has_failed
+    world.clock.now += 100 * has_failed
     before: list[dict[str, int]] = []
     world.base.observers.append(lambda _base: before.append(world.statuses()))
     await world.once()
