@@ -15,7 +15,7 @@ from tests.crash.stages import Stage
 from tests.torture.exercise import Broken, Tally
 
 HOLD_WINDOW = 3700.0
-"""Seconds after which deletions of earlier turns are not counted any more."""
+"""Seconds after which deletions of earlier turns, and of tidying up, are not counted any more."""
 
 LATER = 100.0
 """Seconds after which a late twin is recognised in a list."""
@@ -61,6 +61,7 @@ class Trial:
         stage = self.stage
         stage.world.clock.now += HOLD_WINDOW
         await stage.tidy()
+        stage.world.clock.now += HOLD_WINDOW
         self.sent, self.known = len(stage.sent()), stage.documents()
         self.watch = Watch(stage, {path: {path} for path in stage.searchable() & stage.digests().keys()})
         self.edit = await self.job.begin(stage, self.turn)

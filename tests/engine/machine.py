@@ -330,6 +330,9 @@ class MirrorMachine(RuleBasedStateMachine):
     def block(self, place: str) -> None:
         self.note("block", place)
         self.obstacles.places.add(os.fspath(self.world.root / place))
+        for path in list(self.oracle.files):
+            if not self.is_reachable(path):
+                self.oracle.hid(path)
 
     @precondition(lambda self: self.obstacles.places)
     @rule()

@@ -75,6 +75,10 @@ class Oracle:
             self.found[new] = claim | {old, origin, new}
             self._moved[new] = origin
 
+    def hid(self, path: str) -> None:
+        """It cannot be looked at: a rename that nobody saw yet is a file that is gone from its old place."""
+        self._overwritten(path)
+
     def _overwritten(self, path: str) -> None:
         """What was moved there and never seen there is gone, and its claim with it."""
         if self._moved.pop(path, None) is not None:
