@@ -35,6 +35,7 @@ class Oracle:
     _moved: dict[str, str] = field(default_factory=dict)
     _seen: dict[str, str] = field(default_factory=dict)
     _going: set[str] = field(default_factory=set)
+    _taken: set[str] = field(default_factory=set)
     _remade: set[str] = field(default_factory=set)
     _sent: Counter[tuple[str, str]] = field(default_factory=Counter)
     _allowed: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -124,7 +125,11 @@ class Oracle:
         self.may_send_again(path for path in self.wanted().keys() - before.keys())
 
     def vanished(self, path: str) -> None:
-        """Somebody else took the document away: it is not there until `verify --repair` was asked for."""
+        """Somebody else took the document away: it is not there until `verify --repair` was asked for.
+
+        Until a whole pass has been made it is believed to serve, and what is on its way makes way for it.
+        """
+        self._taken.add(path)
         self.found = {new: origins for new, origins in self.found.items() if path not in origins}
         self.held.discard(path)
         self.may_send_again()
@@ -159,6 +164,7 @@ class Oracle:
     def passed(self) -> None:
         """A whole pass has looked at the folder."""
         self._going.clear()
+        self._taken.clear()
         self._moved.clear()
         self._remade.clear()
         self._seen = dict(self.files)
@@ -203,7 +209,7 @@ class Oracle:
         for path, text in shown:
             texts[path].add(text)
         for path, text in self.wanted().items():
-            if text in texts[path] and path not in self._going:
+            if text in texts[path] and path not in self._going | self._taken:
                 self.found[path] = {path}
         for path, origins in list(self.found.items()):
             known = self._past[path].union(*(self._past[one] for one in origins))
