@@ -24,8 +24,6 @@ SPREAD = 0.1
 
 PAUSE = 900.0
 LONGEST_PAUSE = 86400.0
-SECONDS_KEPT = 60.0
-"""Seconds between two looks at a page that is being fetched, at most."""
 
 
 def is_under_way(upload: Upload) -> bool:

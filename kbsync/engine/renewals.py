@@ -65,7 +65,7 @@ class Renewals:
         if held is not None:
             name, cure = self._ledger.terms.plan.name, self._cure()
             log.warning("recipe.held", mirror=name, count=held.documents, bytes=held.size, cure=cure)
-        await self._page(partial(self._tell_page))
+        await self._page(self._tell_page)
         return 0 if held is None else held.documents
 
     async def may_weigh(self) -> bool:
