@@ -223,9 +223,7 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
     chosen = _chosen(wish, uploads, server, abilities)
     if chosen is not None:
         return (*back, *_supersede(wish, uploads, chosen, abilities), *_encourage(chosen, server))
-    if _must_wait(uploads, abilities) or (
-        server is None and any(_may_serve_as_was(u, wish) for u in uploads)
-    ):
+    if _must_wait(wish, uploads, server, abilities):
         return back
     if server is None and (found := next((u for u in uploads if _is_unread(u, wish, abilities)), None)):
         return (Prove(found.id),)
@@ -385,25 +383,20 @@ def _supersede(
     """Everything that neither serves nor is chosen makes way, but another version not before one serves."""
     is_served = any(u.state.serves for u in uploads)
     others = (u for u in uploads if u is not chosen and not u.state.serves)
-    return _parted((u for u in others if is_served or not _may_serve(u, wish)), GONE, abilities)
+    going = (u for u in others if is_served or not _may_serve(u) or _same_content(u, wish))
+    return _parted(going, GONE, abilities)
 
 
-def _may_serve(upload: Upload, wish: Wish) -> bool:
-    """For all we know this other version is searchable, or will be: it was sent, and not given up."""
-    return _is_open(upload) and not _same_content(upload, wish)
-
-
-def _may_serve_as_was(upload: Upload, wish: Wish) -> bool:
-    """The same, of the wished content under a name that is not wished any more."""
-    return _is_open(upload) and _same_content(upload, wish)
-
-
-def _is_open(upload: Upload) -> bool:
+def _may_serve(upload: Upload) -> bool:
+    """For all we know it is searchable, or will be: it was sent, and not given up."""
     return upload.state.in_flight and upload.purpose is Purpose.SERVE
 
 
-def _must_wait(uploads: Sequence[Upload], abilities: Abilities) -> bool:
-    return abilities.updates and any(u.state.in_flight or is_under_way(u) for u in uploads)
+def _must_wait(wish: Wish, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities) -> bool:
+    """The one document is being written to, or what may serve has the wished content under another name."""
+    if abilities.updates and any(u.state.in_flight or is_under_way(u) for u in uploads):
+        return True
+    return server is None and any(_may_serve(u) and _same_content(u, wish) for u in uploads)
 
 
 def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:
