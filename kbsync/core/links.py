@@ -11,7 +11,7 @@ import plistlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import SplitResult, quote, urlsplit
 
 EXTENSIONS = frozenset({"url", "webloc", "desktop"})
@@ -51,6 +51,11 @@ def is_link(path: str) -> bool:
 def is_address(text: str) -> bool:
     """It begins as the address of a page does; no name that we give to a document does."""
     return text[:8].lower().startswith(("http://", "https://"))
+
+
+def link_from(path: str, stream: BinaryIO) -> Link:
+    """What the link file `path` holds that is open here. Raises NoLink."""
+    return read_link(path, stream.read(LARGEST + 1))
 
 
 def read_link(path: str, content: bytes) -> Link:

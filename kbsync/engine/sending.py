@@ -9,7 +9,7 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 from kbsync.contract import Outgoing
-from kbsync.core.links import LARGEST, Link, NoLink, is_link, read_link
+from kbsync.core.links import Link, NoLink, is_link, link_from
 from kbsync.core.model import Upload
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.terms import Terms
@@ -119,10 +119,9 @@ class Bodies:
 
 def _link(row: Upload, body: Spooled) -> Link | None:
     """None for a file that holds no address: the target says why when it gets it."""
-    with body.open() as stream:
-        content = stream.read(LARGEST + 1)
     try:
-        return read_link(row.path or "", content)
+        with body.open() as stream:
+            return link_from(row.path or "", stream)
     except NoLink:
         return None
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from kbsync.contract import Accepted, Outgoing, PutOutcome
-from kbsync.core.links import LARGEST, Link, NoLink, is_link, read_link
+from kbsync.core.links import Link, NoLink, is_link, link_from
 from kbsync.core.names import Naming
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit
 from kbsync.targets.gptbots import marker
@@ -169,7 +169,7 @@ def _link_refusal(document: Outgoing) -> Rejected | None:
 def _link_in(document: Outgoing) -> Link:
     """Raises NoLink."""
     with document.body.open() as stream:
-        return read_link(document.path, stream.read(LARGEST + 1))
+        return link_from(document.path, stream)
 
 
 def _format(link: Link) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kbsync.contract import Accepted, Outgoing, PutOutcome
-from kbsync.core.links import LARGEST, Link, NoLink, read_link
+from kbsync.core.links import Link, NoLink, link_from
 from kbsync.errors import NotOffered, Rejected, Unfit
 from kbsync.targets.zhipu.api import Api
 from kbsync.targets.zhipu.codes import NotFound
@@ -32,10 +32,9 @@ class Linking:
 
 def link_in(document: Outgoing) -> Link:
     """What a link file holds. Raises `Unfit`."""
-    with document.body.open() as stream:
-        content = stream.read(LARGEST + 1)
     try:
-        return read_link(document.path, content)
+        with document.body.open() as stream:
+            return link_from(document.path, stream)
     except NoLink as reason:
         raise Unfit(str(reason), code="link") from None
 
