@@ -248,16 +248,30 @@ def _held_deletions(tx: Tx, record: MirrorRecord) -> str:
     return f"{waiting} of {_serving(tx, record)} documents would be deleted; they stay until you say yes"
 
 
-def _held_renewals(tx: Tx, record: MirrorRecord) -> str:
-    holds = unapproved(tx, record.id, RENEWALS)
-    extents = [tx.renewals.extent(record.id, hold.id) for hold in holds]
-    if not (waiting := sum(extent.documents for extent in extents)):
-        return ""
-    size = sized(sum(extent.size for extent in extents))
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Documents that wait to be indexed anew, their bytes, and which settings changed."""
+
+    documents: int
+    size: int
+    changes: str
+
+
+def waiting_renewals(tx: Tx, mirror: int) -> Waiting:
+    """What of a mirror nobody has said yes to."""
+    holds = unapproved(tx, mirror, RENEWALS)
+    extents = [tx.renewals.extent(mirror, hold.id) for hold in holds]
     changes = ", ".join(dict.fromkeys(hold.detail for hold in holds if hold.detail))
+    return Waiting(sum(one.documents for one in extents), sum(one.size for one in extents), changes)
+
+
+def _held_renewals(tx: Tx, record: MirrorRecord) -> str:
+    waiting = waiting_renewals(tx, record.id)
+    if not waiting.documents:
+        return ""
     return (
-        f"{waiting} of {_serving(tx, record)} documents ({size}) would be indexed anew, since settings "
-        f"changed ({changes}); until you say yes they are found as they are"
+        f"{waiting.documents} of {_serving(tx, record)} documents ({sized(waiting.size)}) would be indexed "
+        f"anew, since settings changed ({waiting.changes}); until you say yes they are found as they are"
     )
 
 

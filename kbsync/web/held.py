@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from kbsync.engine.status import unapproved
+from kbsync.engine.status import unapproved, waiting_renewals
 from kbsync.state.holds import DELETIONS, RENEWALS, Hold
 from kbsync.state.store import Tx
 
@@ -47,10 +47,12 @@ def held_list(tx: Tx, name: str, kind: str = DELETIONS, most: int = MOST_HELD) -
         count += 1
         if len(paths) < most:
             paths.append(path)
-    numbers = tuple(hold.id for hold in holds)
-    return HeldList(
-        kind, numbers, digest.hexdigest()[:32], count, tuple(paths), _size(tx, holds), _changes(holds)
-    )
+    numbers, version = tuple(hold.id for hold in holds), digest.hexdigest()[:32]
+    held = HeldList(kind, numbers, version, count, tuple(paths))
+    if kind == DELETIONS or record is None:
+        return held
+    waiting = waiting_renewals(tx, record.id)
+    return replace(held, size=waiting.size, changes=waiting.changes)
 
 
 def kind_of(told: str) -> str:
@@ -62,9 +64,9 @@ def kind_of(told: str) -> str:
 
 def renewals_json(tx: Tx, mirror: int) -> dict[str, Any] | None:
     """How many documents wait to be indexed anew, and why; None where none does."""
-    holds = unapproved(tx, mirror, RENEWALS)
-    count = sum(tx.renewals.extent(mirror, hold.id).documents for hold in holds)
-    return {"count": count, "size": _size(tx, holds), "changes": _changes(holds)} if count else None
+    waiting = waiting_renewals(tx, mirror)
+    told = {"count": waiting.documents, "size": waiting.size, "changes": waiting.changes}
+    return told if waiting.documents else None
 
 
 def _members(tx: Tx, holds: Sequence[Hold]) -> Iterable[tuple[str, int, int, str]]:
@@ -76,13 +78,3 @@ def _members(tx: Tx, holds: Sequence[Hold]) -> Iterable[tuple[str, int, int, str
         else:
             for path, row in tx.renewals.members(hold.mirror, hold.id):
                 yield path, hold.id, row.upload, row.recipe
-
-
-def _size(tx: Tx, holds: Sequence[Hold]) -> int:
-    """Bytes of the documents to be indexed anew."""
-    return sum(tx.renewals.extent(hold.mirror, hold.id).size for hold in holds if hold.kind == RENEWALS)
-
-
-def _changes(holds: Sequence[Hold]) -> str:
-    """Of the settings, as far as they are known."""
-    return ", ".join(dict.fromkeys(hold.detail for hold in holds if hold.detail))
