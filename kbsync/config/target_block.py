@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, get_type_hints
 
+from kbsync.config.example import quoted
 from kbsync.config.kinds import Kind
 from kbsync.config.model import DEFAULT_TARGET, TARGETS
 
@@ -23,7 +24,7 @@ class KeyPlace:
     @property
     def line(self) -> str:
         """The setting, as it is written."""
-        return f"{KEY}_file: {_quoted(self.file)}" if self.file else f"{KEY}: ${{{self.env}}}"
+        return f"{KEY}_file: {quoted(self.file)}" if self.file else f"{KEY}: ${{{self.env}}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def wanted(target: str) -> list[Wanted]:
 def target_lines(target: str, key: KeyPlace | None, values: Mapping[str, str]) -> list[str]:
     """The block's lines below `target:`: what is set, then what else could be, with the defaults."""
     set_now = [f"type: {target}", *([key.line] if key else [])]
-    set_now += [f"{name}: {_quoted(value)}" for name, value in values.items()]
+    set_now += [f"{name}: {quoted(value)}" for name, value in values.items()]
     return [_INDENT + line for line in (*set_now, *_defaults(target, values))]
 
 
@@ -72,12 +73,6 @@ def _settings(target: str) -> Iterator[tuple[Field[Any], Kind]]:
         )
         if kind is not None and one.name != "type":
             yield one, kind
-
-
-def _quoted(text: str) -> str:
-    from kbsync.config.example import quoted
-
-    return quoted(text)
 
 
 __all__ = ["DEFAULT_TARGET", "KeyPlace", "Wanted", "has_key", "target_lines", "wanted"]
