@@ -177,8 +177,12 @@ class Oracle:
             self.held.clear()
 
     def was_seen(self, path: str) -> bool:
-        """A pass saw a file there; one that came and went between two passes never was."""
-        return path in self._seen
+        """A pass saw a file there, and its document was not taken away by somebody else since.
+
+        What came and went between two passes never was there. Where a document was taken away, the new one
+        may be on its way: an upload whose answer is open is called back without a question.
+        """
+        return path in self._seen and path not in self._taken
 
     def asked_first(self, paths: Iterable[str]) -> None:
         """So many are gone at once: none of their documents may go before a person said so."""
