@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from kbsync.core.names import Naming
-from kbsync.standin.messages import Request, Response
 from kbsync.standin.zhipu.behaviour import Behaviour
 from tests.engine.auditing import begun
 from tests.remote.services import ZHIPU
-from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.remote.world import RemoteWorld
 from tests.torture.exercise import Broken, Exercise, Tally
+from tests.torture.shambles import DAY, MOST_MESS, TURNS, Mess, Shambles
 
-FILES, TURNS, MOST_MESS = 30, 4, 4
 AUDITS = 4
 """Within so many of them, a day apart, everything is in order again."""
 
-DAY = 86400.0
 LOOKS = ("list", "detail", "file", "base", "capacity", "retrieve")
 SWEEPS, FOR_EACH, BESIDES = 3, 8, 12
 """Times that a list is read at most; looks for each document somebody meddled with; looks beside these."""
@@ -53,45 +50,29 @@ TROUBLE: tuple[dict[str, Any], ...] = (
 )
 
 
-@dataclass(slots=True)
-class Shambles:
-    """A mirror in a base that others use as well.
+class AuditedShambles(Shambles):
+    """At Zhipu. A steady file always has a document that was ready once."""
 
-    `steady`: files that nobody meddles with in this turn: each always has a document that was ready once, and
-    none is sent. `sent`: how many uploads there were before the turn.
-    """
+    def messes(self) -> Sequence[Mess]:
+        return (
+            self.delete_ours,
+            self.leave_deleted,
+            self.make_twin,
+            self.copy_name,
+            self.take_name,
+            self.come_late,
+            self.leave,
+            self.edit,
+        )
 
-    world: RemoteWorld
-    chance: random.Random
-    tally: Tally = field(default_factory=Tally)
-    steady: set[str] = field(default_factory=set)
-    gaps: set[str] = field(default_factory=set)
-    number: int = 0
-    sent: int = 0
+    def set_out(self) -> None:
+        self.world.app.behaviour = Behaviour(vectorize=(1.0, 3.0))
+        self.world.turn(**self.chance.choice(LISTS))
 
-    def watch(self) -> None:
-        """Look after each deletion of ours whether something is missing."""
-        answer = self.world.app.answer
-
-        def watched(request: Request, fault: Any) -> Response:
-            response = answer(request, fault)
-            if self.world.app.op(request) == "delete":
-                self.gaps |= self.steady - ZHIPU.covered(self.world)
-            return response
-
-        self.world.app.answer = watched  # type: ignore[method-assign]
+    def found(self) -> Mapping[str, Sequence[str]]:
+        return self.world.bytes_by_path()
 
     # -- what happens ----------------------------------------------------------------------------------
-
-    def pick(self) -> str:
-        """A file that is not steady any more."""
-        path = self.chance.choice(sorted(self.steady))
-        self.steady.discard(path)
-        return path
-
-    def new_text(self) -> str:
-        self.number += 1
-        return f"text number {self.number}"
 
     async def delete_ours(self) -> None:
         """Others delete a document of ours."""
@@ -128,36 +109,20 @@ class Shambles:
         self.world.write(f"late{self.number}.md", self.new_text())
         await self.world.once()
 
-    async def leave(self) -> None:
-        """Others delete what is theirs."""
-        if self.world.foreign:
-            gone = self.chance.choice(sorted(self.world.foreign))
-            self.world.foreign.discard(gone)
-            self.world.app.put_foreign({"delete": gone})
-
     async def edit(self) -> None:
         """A file changes, and no pass has seen it yet."""
         self.world.write(self.pick(), self.new_text())
 
-    # -- a turn ----------------------------------------------------------------------------------------
+    # -- order -----------------------------------------------------------------------------------------
 
-    async def turn(self) -> None:
-        """Mess, and audits until it is over. Raises `Broken`."""
-        self.world.app.behaviour = Behaviour(vectorize=(1.0, 3.0))
-        self.world.turn(**self.chance.choice(LISTS))
-        self.steady, self.sent = set(sha_of_folder(self.world)), len(list(ZHIPU.sent(self.world)))
-        done = [self.chance.choice(MESS) for _ in range(self.chance.randint(1, MOST_MESS))]
-        for mess in done:
-            await mess(self)
-            self.world.clock.now += 10
-        self.tally.faults += len(done)
-        told = ", ".join(mess.__name__ for mess in done)
+    async def put_in_order(self, told: str) -> None:
         for trouble in (self.chance.choice(TROUBLE), *({} for _ in range(AUDITS))):
             await self.audit(told, trouble)
             await self.world.once()
             self.world.server.faults.clear()
             self.world.clock.now += DAY
-        self.judge(told)
+        halt = self.world.run.halt
+        self.judge(told, is_well=halt is None, said=halt)
 
     async def audit(self, told: str, trouble: Mapping[str, Any]) -> None:
         """One audit; it may be put off, and asks little either way."""
@@ -188,45 +153,13 @@ class Shambles:
         pages = len(self.world.documents()) // size + 1
         return SWEEPS * (pages + 1) + FOR_EACH * MOST_MESS + BESIDES
 
-    def judge(self, told: str) -> None:
-        """Folder and base are equal, and nothing else was touched."""
-        there, here = self.world.bytes_by_path(), sha_of_folder(self.world)
-        wrong = sorted(path for path in {*there, *here} if there.get(path) != here.get(path))
-        self.tally.lost += sum(path not in there for path in wrong)
-        self.tally.duplicated += sum(len(there.get(path, ())) > 1 for path in wrong)
-        again = {path for path, _ in list(ZHIPU.sent(self.world))[self.sent :]} & self.steady
-        self.tally.duplicated += len(again)
-        self.tally.gaps += len(self.gaps)
-        self.tally.foreign += not self.world.keeps_foreign()
-        halt, statuses = self.world.run.halt, self.world.statuses()
-        if wrong or self.tally.broken or halt is not None or set(statuses) != {"ready"}:
-            what = f"{wrong} differ, {sorted(self.gaps)} were gone, {sorted(again)} were sent again"
-            raise Broken(f"{told}: {what}; {statuses} {halt}", self.tally)
-
-
-Mess = Callable[[Shambles], Any]
-MESS = (
-    Shambles.delete_ours,
-    Shambles.leave_deleted,
-    Shambles.make_twin,
-    Shambles.copy_name,
-    Shambles.take_name,
-    Shambles.come_late,
-    Shambles.leave,
-    Shambles.edit,
-)
-
 
 async def audited(place: Path, chance: random.Random, turns: int = TURNS) -> Tally:
     """So many turns in one world."""
     async with RemoteWorld(place).serving() as world:
-        world.write_many(FILES)
-        await world.once()
-        one = Shambles(world, chance)
-        one.watch()
-        for _ in range(turns):
-            await one.turn()
-        return one.tally
+        one = AuditedShambles(world, chance, ZHIPU)
+        one.watch("delete")
+        return await one.live(turns)
 
 
 def audit(seed: int, place: Path) -> Tally:

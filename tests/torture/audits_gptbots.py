@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -20,19 +20,16 @@ from kbsync.engine.verify import Verification, repair_messages
 from kbsync.errors import TargetError
 from kbsync.standin.gptbots.behaviour import Behaviour
 from kbsync.standin.gptbots.shelf import Document
-from kbsync.standin.messages import Request, Response
 from kbsync.targets.gptbots.settings import MARKER_BASE
 from tests.remote.services import GPTBOTS
 from tests.remote.test_adversary import verify
-from tests.remote.world import sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld
 from tests.torture.exercise import Broken, Exercise, Tally
+from tests.torture.shambles import DAY, TURNS, Mess, Shambles
 
-FILES, TURNS, MOST_MESS = 30, 4, 4
 REPAIRS = 3
 """Within so many of them everything is in order again."""
 
-DAY = 86400.0
 MOST_REQUESTS = 60
 """Of one verification: pages of the list, twice for what looks wrong, and looks at single documents."""
 
@@ -64,42 +61,40 @@ TROUBLE: tuple[dict[str, Any], ...] = (
 
 
 @dataclass(slots=True)
-class Shambles:
-    """A mirror in a base that others use as well.
+class RepairedShambles(Shambles):
+    """At GPTBots.
 
-    `steady`: files that nobody meddles with in this turn: each is found all the time, and none is sent.
     `wanted`: paths that `verify` has to name, by the kind of what is wrong.
     `unmarked`: documents of ours whose mark others took away, with their files.
     """
 
     world: GptbotsWorld
-    chance: random.Random
-    tally: Tally = field(default_factory=Tally)
-    steady: set[str] = field(default_factory=set)
-    gaps: set[str] = field(default_factory=set)
     wanted: dict[str, set[str]] = field(default_factory=dict)
     unmarked: dict[str, str] = field(default_factory=dict)
-    number: int = 0
 
-    def watch(self) -> None:
-        """Look after each change of ours whether something is not found."""
-        answer = self.world.app.answer
+    def messes(self) -> Sequence[Mess]:
+        return (
+            self.delete_ours,
+            self.replace_ours,
+            self.make_twin,
+            self.make_lookalike,
+            self.mangle_name,
+            self.lose_mark,
+            self.bring_back,
+            self.come_late,
+            self.leave,
+            self.edit,
+        )
 
-        def watched(request: Request, fault: Any) -> Response:
-            response = answer(request, fault)
-            if self.world.app.op(request) in ("add", "update", "delete"):
-                self.gaps |= self.steady - self.found().keys()
-            return response
+    def set_out(self) -> None:
+        self.world.turn(**USUAL, vectorize=[1.0, 3.0])
+        self.world.turn(**self.chance.choice(LISTS))
+        self.wanted = {}
 
-        self.world.app.answer = watched  # type: ignore[method-assign]
+    def covered(self) -> set[str]:
+        return set(self.found())
 
     # -- what happens ----------------------------------------------------------------------------------
-
-    def pick(self) -> str:
-        """A file that is not steady any more."""
-        path = self.chance.choice(sorted(self.steady))
-        self.steady.discard(path)
-        return path
 
     def ours(self, path: str) -> Document:
         """The document that a file has."""
@@ -113,7 +108,7 @@ class Shambles:
                 marked = self.world._path_of({"id": one.id, "source_url": one.source_url})
                 yield self.unmarked.get(one.id) or marked or one.name, one
 
-    def found(self) -> dict[str, list[str]]:
+    def found(self) -> Mapping[str, Sequence[str]]:
         """SHA-256 of what searches find of each file."""
         found: dict[str, list[str]] = {}
         for path, one in self.owned():
@@ -124,10 +119,6 @@ class Shambles:
 
     def text(self, path: str) -> str:
         return (self.world.root / path).read_text()
-
-    def new_text(self) -> str:
-        self.number += 1
-        return f"text number {self.number}"
 
     def lose(self, path: str) -> Document:
         one = self.ours(path)
@@ -197,13 +188,6 @@ class Shambles:
         self.world.write(f"late{self.number}.md", self.new_text())
         await self.go_over()
 
-    async def leave(self) -> None:
-        """Others delete what is theirs."""
-        if self.world.foreign:
-            gone = self.chance.choice(sorted(self.world.foreign))
-            self.world.foreign.discard(gone)
-            self.world.app.put_foreign({"delete": gone})
-
     async def edit(self) -> None:
         """A file changes, and no pass has seen it yet."""
         path = self.pick()
@@ -220,25 +204,16 @@ class Shambles:
             "orphaned": self.wanted.get("orphaned", set()) & there,
         }
 
-    # -- a turn ----------------------------------------------------------------------------------------
+    # -- order -----------------------------------------------------------------------------------------
 
-    async def turn(self) -> None:
-        """Mess, and repairs until it is over. Raises `Broken`."""
-        self.world.turn(**USUAL, vectorize=[1.0, 3.0])
-        self.world.turn(**self.chance.choice(LISTS))
-        self.steady, self.wanted = set(sha_of_folder(self.world)), {}
-        stored = len(list(GPTBOTS.sent(self.world)))
-        done = [self.chance.choice(MESS) for _ in range(self.chance.randint(1, MOST_MESS))]
-        for mess in done:
-            await mess(self)
-            self.world.clock.now += 10
-        self.tally.faults += len(done)
-        told = ", ".join(mess.__name__ for mess in done)
+    async def put_in_order(self, told: str) -> None:
         await self.look_in_trouble(self.chance.choice(TROUBLE))
         self.judge_findings(told, await self.look(told))
         for _ in range(REPAIRS):
             await self.repair(told)
-        self.judge(told, stored, await self.look(told, hides=False))
+        found = await self.look(told, hides=False)
+        is_clean = found.ok and found.foreign == len(self.world.foreign)
+        self.judge(told, is_well=is_clean, said=found.to_json())
 
     async def look_in_trouble(self, trouble: Mapping[str, Any]) -> None:
         """It may be put off; nothing is changed by it."""
@@ -286,49 +261,13 @@ class Shambles:
                 f"{told}: {overlooked} overlooked, {wrongly} wrongly, {mute} unexplained", self.tally
             )
 
-    def judge(self, told: str, stored: int, found: Verification) -> None:
-        """Folder and base are equal, nothing of others' was touched, and `verify` finds nothing any more."""
-        there, here = self.found(), sha_of_folder(self.world)
-        wrong = sorted(path for path in {*there, *here} if there.get(path) != here.get(path))
-        self.tally.lost += sum(path not in there for path in wrong)
-        self.tally.duplicated += sum(len(there.get(path, ())) > 1 for path in wrong)
-        sent = {digest for _, digest in list(GPTBOTS.sent(self.world))[stored:]}
-        again = {path for path in self.steady if here.get(path, [""])[0] in sent}
-        self.tally.duplicated += len(again)
-        self.tally.gaps += len(self.gaps)
-        self.tally.foreign += not self.world.keeps_foreign()
-        is_clean = found.ok and found.foreign == len(self.world.foreign)
-        statuses = self.world.statuses()
-        if wrong or self.tally.broken or set(statuses) != {"ready"} or not is_clean:
-            what = f"{wrong} differ, {sorted(self.gaps)} were gone, {sorted(again)} were sent again"
-            raise Broken(f"{told}: {what}; {statuses} {found.to_json()}", self.tally)
-
-
-Mess = Callable[[Shambles], Any]
-MESS = (
-    Shambles.delete_ours,
-    Shambles.replace_ours,
-    Shambles.make_twin,
-    Shambles.make_lookalike,
-    Shambles.mangle_name,
-    Shambles.lose_mark,
-    Shambles.bring_back,
-    Shambles.come_late,
-    Shambles.leave,
-    Shambles.edit,
-)
-
 
 async def audited(place: Path, chance: random.Random, turns: int = TURNS) -> Tally:
     """So many turns in one world."""
     async with GptbotsWorld(place).serving() as world:
-        world.write_many(FILES)
-        await world.once()
-        one = Shambles(world, chance)
-        one.watch()
-        for _ in range(turns):
-            await one.turn()
-        return one.tally
+        one = RepairedShambles(world, chance, GPTBOTS)
+        one.watch("add", "update", "delete")
+        return await one.live(turns)
 
 
 def audit(seed: int, place: Path) -> Tally:
