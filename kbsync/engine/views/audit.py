@@ -144,13 +144,14 @@ class Auditor:
         if marked is None and self._is_awaited(tx, listed):
             return
         proof = Proof.MARK if marked is not None else self._proof_of_base()
-        if listed.path is None or (proof is Proof.NONE and not self._is_twin(tx, listed)):
+        path = listed.path if marked is None else marked.path or marked.label
+        if path is None or (proof is Proof.NONE and not self._is_twin(tx, listed)):
             audit.foreign.add(listed.remote_id)
             return
         audit.add(
             Stray(
                 listed.remote_id,
-                listed.path,
+                path,
                 listed.name,
                 listed.digest or "",
                 listed.size or 0,

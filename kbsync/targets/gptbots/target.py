@@ -135,18 +135,20 @@ class GptbotsTarget(RemoteTarget):
         return hits_of(await self._api.search(query.text, MOST_PASSAGES), query)
 
     def _listed(self, row: Row) -> Listed:
-        """By its marker; one without is read by its name; another prefix means another mirror."""
-        settings = self._settings
-        told = marker.read(settings.source_url_prefix, row.source_url)
+        """By its marker; one without is read by its name.
+
+        Under another prefix it is no file of this mirror, but may be an upload of it from before.
+        """
+        prefix = self._settings.prefix
+        told = marker.read(self._settings.source_url_prefix, row.source_url)
         if told is None:
             return Listed(row.id, row.name, created=row.created, path=self._path_in_name(row))
-        if not told.path.startswith(settings.prefix) or told.path == settings.prefix:
-            return Listed(row.id, row.name, created=row.created)
+        is_here = told.path.startswith(prefix) and told.path != prefix
         return Listed(
             row.id,
             told.path,
             created=row.created,
-            path=told.path.removeprefix(settings.prefix),
+            path=told.path.removeprefix(prefix) if is_here else None,
             digest=told.digest,
             upload_id=told.upload_id,
             recipe=told.recipe,

