@@ -21,6 +21,8 @@ _ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 class Marker:
     """What a marker says. `path` has the mirror's prefix before it; without `digest` the rest is lost.
 
+    Without `path` it is one under another address: of another mirror, or of ours before its settings changed.
+
     `was`: `update_time` (whole seconds) before the update that wrote it; None: it came with the document.
     """
 
@@ -41,13 +43,17 @@ def write(base: str, marker: Marker) -> str:
 def read(base: str, url: str) -> Marker | None:
     """What `url` says; None where it is none of ours. A damaged fragment leaves the path."""
     where, _, rest = url.partition("#")
-    beginning = base.rstrip("/") + "/"
-    written = where.removeprefix(beginning)
-    if written in (where, "") or not _ESCAPES.fullmatch(written):
-        return None
-    path = unquote_to_bytes(written).decode("utf-8", "surrogateescape")
+    path = _path(base, where)
     told = _FRAGMENT.fullmatch(rest)
     if told is None:
-        return Marker(path)
+        return Marker(path) if path else None
     was = None if told["was"] is None else int(told["was"])
     return Marker(path, told["digest"], int(told["upload"]), told["recipe"], was)
+
+
+def _path(base: str, where: str) -> str:
+    """Empty where the address is under another base."""
+    written = where.removeprefix(base.rstrip("/") + "/")
+    if written == where or not _ESCAPES.fullmatch(written):
+        return ""
+    return unquote_to_bytes(written).decode("utf-8", "surrogateescape")

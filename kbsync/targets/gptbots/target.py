@@ -137,7 +137,7 @@ class GptbotsTarget(RemoteTarget):
     def _listed(self, row: Row) -> Listed:
         """By its marker; one without is read by its name.
 
-        Under another prefix it is no file of this mirror, but may be an upload of it from before.
+        Under another prefix or address it is no file of this mirror, but may be an upload of it from before.
         """
         prefix = self._settings.prefix
         told = marker.read(self._settings.source_url_prefix, row.source_url)
@@ -146,7 +146,7 @@ class GptbotsTarget(RemoteTarget):
         is_here = told.path.startswith(prefix) and told.path != prefix
         return Listed(
             row.id,
-            told.path,
+            told.path or row.name,
             created=row.created,
             path=told.path.removeprefix(prefix) if is_here else None,
             digest=told.digest,

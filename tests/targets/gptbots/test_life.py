@@ -70,7 +70,7 @@ async def test_many_changed_files_are_changed_in_place_with_few_requests(world: 
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert ids_by_path(world) == before
-    assert world.asked("update") <= 13
+    assert world.asked("update") <= 20
     assert world.asked() <= 0.6 * 100
 
 
@@ -232,6 +232,18 @@ async def test_what_was_under_way_is_known_by_its_mark_when_the_prefix_changes(w
     world.plan = replace(world.plan, prefix="other/")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert {one["id"] for one in world.documents()} >= ids
+    assert len(world.documents()) == 4
+
+
+async def test_what_was_under_way_is_known_by_its_mark_when_the_address_changes(world: GptbotsWorld) -> None:
+    world.write_many(4)
+    await cut(world, "POST answer")
+    ids = {one["id"] for one in world.documents()}
+    assert ids
+    world.settings["source_url_prefix"] = "https://docs.example"
+    await world.once()
+    assert world.statuses() == {"ready": 4}
     assert {one["id"] for one in world.documents()} >= ids
     assert len(world.documents()) == 4
 

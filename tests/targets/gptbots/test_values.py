@@ -37,11 +37,12 @@ def test_a_marker_is_ascii_and_comes_back(path: str, number: int) -> None:
         assert marker.read(BASE, url) == written
 
 
-def test_a_damaged_marker_leaves_the_path_and_anothers_address_is_none() -> None:
+def test_a_damaged_marker_leaves_the_path_and_anothers_address_has_none() -> None:
     url = marker.write(BASE, Marker("a b.md", DIGEST, 7, "t600"))
     assert marker.read(BASE, url.partition("#")[0]) == Marker("a b.md")
     assert marker.read(BASE, url[:-8]) == Marker("a b.md")
-    assert marker.read("https://docs.example", url) is None
+    assert marker.read("https://docs.example", url) == Marker("", DIGEST, 7, "t600")
+    assert marker.read("https://docs.example", url[:-8]) is None
     assert marker.read(BASE, f"{BASE}/%zz#x") is None
     assert marker.read(BASE, f"{BASE}/") is None
 
