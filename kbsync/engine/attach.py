@@ -140,6 +140,7 @@ def _rebind(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, target: Target
     _rename_all(tx, plan, record, base, abilities_of(target, plan))
     binding = tx.mirrors.bind_to(record.id, plan.target_type, base.address, base.id, plan.prefix)
     if record.binding not in (None, binding):
+        _unjudge(tx, record.id)
         tx.renewals.forget_all(record.id)
     if record.binding not in (None, binding) and target.limits.embedded:
         assert record.binding is not None
@@ -159,6 +160,7 @@ def _rename_all(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, abilities:
         return
     if tx.mirrors.binding_for(plan.target_type, base.address, base.id, plan.prefix) is None:
         tx.mirrors.set_prefix(last.id, plan.prefix)
+        _unjudge(tx, record.id)
         if abilities.renames or abilities.rename_policy == "replace":
             tx.uploads.unlabel(record.id, last.id)
 
@@ -193,14 +195,23 @@ async def prepare(store: Store, ledger: Ledger, target: Target, clock: Clock) ->
     await store.read(ledger.recall_lag)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(terms.binding)):
         await adopt(store, ledger, target)
-    print_now = fingerprint(terms)
-    key = f"terms:{terms.mirror}"
-    if await store.read(lambda tx: tx.meta.get(key)) != print_now:
-        if await store.read(lambda tx: is_upgraded(tx, terms)):
-            await _keep_recipes(store, ledger)
-        await _settle_everything(store, ledger)
-        await store.write(lambda tx: _judged(tx, terms, print_now))
+    await _judge_everything(store, ledger)
     await store.write(lambda tx: tx.uploads.prune(clock.wall() - 30 * 86400.0))
+
+
+async def _judge_everything(store: Store, ledger: Ledger) -> None:
+    """Where the terms are not those by which every file was judged last."""
+    terms = ledger.terms
+    print_now = fingerprint(terms)
+    if await store.read(lambda tx: tx.meta.get(_judged_key(terms.mirror))) == print_now:
+        return
+    if await store.read(lambda tx: is_upgraded(tx, terms)):
+        await _keep_recipes(store, ledger)
+    else:
+        await store.write(lambda tx: tx.meta.set(_settings_key(terms.mirror), ""))
+    await store.write(lambda tx: _unjudge(tx, terms.mirror))
+    await _settle_everything(store, ledger)
+    await store.write(lambda tx: _judged(tx, terms, print_now))
 
 
 def fingerprint(terms: Terms) -> str:
@@ -210,9 +221,22 @@ def fingerprint(terms: Terms) -> str:
     return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 
+def _unjudge(tx: Tx, mirror: int) -> None:
+    """From the first change on: who is cut off and gets the old terms back has files judged by both."""
+    tx.meta.set(_judged_key(mirror), "")
+
+
 def _judged(tx: Tx, terms: Terms, print_now: str) -> None:
-    tx.meta.set(f"terms:{terms.mirror}", print_now)
-    tx.meta.set(f"settings:{terms.mirror}", _settings_print(terms))
+    tx.meta.set(_judged_key(terms.mirror), print_now)
+    tx.meta.set(_settings_key(terms.mirror), _settings_print(terms))
+
+
+def _judged_key(mirror: int) -> str:
+    return f"terms:{mirror}"
+
+
+def _settings_key(mirror: int) -> str:
+    return f"settings:{mirror}"
 
 
 def _settings_print(terms: Terms) -> str:
@@ -225,7 +249,7 @@ def is_upgraded(tx: Tx, terms: Terms) -> bool:
 
     What is there then stays as it is, where making it anew costs money.
     """
-    return terms.abilities.weighs and tx.meta.get(f"settings:{terms.mirror}") == _settings_print(terms)
+    return terms.abilities.weighs and tx.meta.get(_settings_key(terms.mirror)) == _settings_print(terms)
 
 
 async def _keep_recipes(store: Store, ledger: Ledger) -> None:

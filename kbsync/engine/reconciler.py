@@ -121,6 +121,8 @@ class Reconciler:
             self.settling.touch(listing.path, listing.stamp, self._clock.steady())
             return
         sights = self._sights(listing, await self._stored_version(listing))
+        if listing.reselect or listing.shut_folders:
+            await self._store.write(lambda tx: self._unsettle(tx, listing))
         while page := _page(sights):
             if self._stopping:
                 return  # the directory is not marked as seen: the next scan finds the rest
@@ -146,6 +148,12 @@ class Reconciler:
         for found in listing.changed:
             path = join(listing.path, found.name)
             yield Sight(path, found.stamp, found.kind, found.links, listing.rules, version)
+
+    def _unsettle(self, tx: Tx, listing: Listing) -> None:
+        if listing.reselect:
+            tx.folders.unsettle(self._mirror, listing.path)
+        for name, _ in listing.shut_folders:
+            tx.folders.unsettle_tree(self._mirror, join(listing.path, name))
 
     def _record_listing(self, tx: Tx, listing: Listing) -> None:
         mirror, now = self._mirror, self._clock.steady()

@@ -18,6 +18,7 @@ SUBTREE = (
     " UNION ALL SELECT folder.id FROM folder JOIN tree ON folder.parent = tree.id) "
 )
 """Begins a statement that may use `tree(id)`; binds (mirror, path)."""
+_UNSETTLED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')) WHERE "
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,18 @@ class Folders:
     def trouble(self, mirror: int, path: str, problem: str) -> None:
         """The directory could not be listed: what is below it is unknown."""
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (problem, self.ensure(mirror, path)))
+
+    def unsettle(self, mirror: int, path: str) -> None:
+        """Its files are about to be judged by other rules: who is cut off half way judges all of them anew.
+
+        Of the version, the person's part stays, for what it says of who changed the rules.
+        """
+        self._db.execute(_UNSETTLED + "mirror = ? AND path = ?", (mirror, bind(path)))
+
+    def unsettle_tree(self, mirror: int, path: str) -> None:
+        """The same of a directory and everything below it."""
+        sql = SUBTREE + _UNSETTLED + "id IN (SELECT id FROM tree)"  # noqa: S608
+        self._db.execute(sql, (mirror, bind(path)))
 
     def shut(self, mirror: int, path: str) -> None:
         """Selection does not enter it any more; entered again, everything in it is judged anew."""

@@ -425,7 +425,8 @@ class MirrorMachine(RuleBasedStateMachine):
         self.side.arrive()  # what comes later is told from nobody's any more
         for file in self.world.state.iterdir():
             file.unlink() if file.is_file() else shutil.rmtree(file)
-        self.oracle.lost_state(one.id for one in self.side.ours())
+        ours = self.side.ours()
+        self.oracle.lost_state([one.id for one in ours], {one.path for one in ours if one.failed})
 
     @rule(
         seconds=st.sampled_from([1.0, 30.0, 4000.0]),

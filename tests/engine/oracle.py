@@ -143,13 +143,16 @@ class Oracle:
         """A version that was stored and does not index may be sent once more."""
         self._allowed[path, text] += 1
 
-    def lost_state(self, ids: Iterable[str]) -> None:
+    def lost_state(self, ids: Iterable[str], failed: Iterable[str] = ()) -> None:
         """What the base holds is adopted where name and bytes prove it, and left alone where they do not.
 
         Files that changed or moved since, and uploads whose end nobody knows, leave documents that
-        `verify` names. The list may lag: what it lacks is sent again.
+        `verify` names. The list may lag: what it lacks is sent again. `failed`: paths whose newest version
+        was not indexed; nobody can tell that an older one still answers, and the document is made anew.
         """
         self.left = set(ids)
+        self.found = {path: origins for path, origins in self.found.items() if origins.isdisjoint(failed)}
+        self._going |= set(failed)
         self._moved.clear()
         self.may_send_again()
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from kbsync.contract import Target
+from kbsync.contract import DocState, Target
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.memory import Behaviour, Failure, Fault, MemoryTarget
 from kbsync.targets.memory.documents import Document
@@ -23,12 +23,16 @@ STRANGE = "somebody else's, and longer than any text of ours"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A document of ours. `shown`: path and text that a search finds at this moment; None: nothing."""
+    """A document of ours. `shown`: path and text that a search finds at this moment; None: nothing.
+
+    `failed`: its newest version was not indexed, whatever is shown.
+    """
 
     id: str
     name: str
     path: str
     shown: tuple[str, str] | None
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,4 +192,4 @@ class MemorySide(Side):
 
 def _kept(one: Document) -> Kept:
     shown = one.shown and (one.shown.path, one.shown.text)
-    return Kept(one.remote_id, one.name, one.path, shown)
+    return Kept(one.remote_id, one.name, one.path, shown, one.state is DocState.FAILED)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 from collections.abc import Awaitable, Iterable
 from pathlib import Path
 
-from tests.crash import plays
+from tests.crash import changes, plays
 from tests.crash.house import MEMORY, STAGES, jobs_on
 from tests.crash.jobs import Job
 from tests.crash.kills_local import kill_at_random
@@ -65,12 +66,23 @@ def _planless(stage: str) -> dict[str, Job]:
     return {name: job for name, job in jobs_on(stage).items() if not job.plan}
 
 
+def changed_back(seed: int, place: Path) -> Tally:
+    """What a person changes and changes back, with a kill in between."""
+    chance, tally = random.Random(seed), Tally()
+    for number in range(40):
+        one, at = chance.choice(changes.EVERY), chance.randint(1, 80)
+        tally.crashes += asyncio.run(changes.changed_back(place / str(number), one, at))
+        tally.steps += 1
+    return tally
+
+
 EXERCISES: dict[str, Exercise] = {
     "crash-memory": everywhere(MEMORY, 2),
     "crash-local": everywhere(["local"], 2),
     "crash-zhipu": everywhere(["zhipu"], 1),
     "crash-recovery": during_recovery,
     "crash-random": at_random,
+    "crash-changed-back": changed_back,
     "kill-local": lambda seed, place: kill_at_random(seed, place / "victim", 12),
     "kill-zhipu": lambda seed, place: kill_while_files_change(seed, place, 10),
 }

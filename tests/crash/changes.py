@@ -1,0 +1,82 @@
+"""A person changes the config, the program is killed on the way to it, and then it is changed back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kbsync.errors import Unavailable
+from kbsync.targets.memory import AbleMemory, Fault, MemoryBase, MemoryTarget, RenamingMemory
+from tests.crash.harness import Guillotine, run_until
+from tests.engine.world import World
+
+KINDS: tuple[type[MemoryTarget], ...] = (MemoryTarget, AbleMemory, RenamingMemory)
+MOST = 120
+"""More boundaries than a pass after any of these changes has."""
+
+
+def another_prefix(world: World) -> None:
+    world.plan = replace(world.plan, prefix="new-")
+
+
+def another_setting(world: World) -> None:
+    world.plan = replace(world.plan, settings=lambda _path: {"chunk_size": 99}, fingerprint="other")
+
+
+def another_selection(world: World) -> None:
+    world.plan = replace(world.plan, exclude=("f1.md", "d/"))
+
+
+def another_base(world: World) -> None:
+    world.base = MemoryBase(clock=world.clock.wall)
+    world.base.id = "another"
+
+
+CHANGES: tuple[Callable[[World], None], ...] = (
+    another_prefix,
+    another_setting,
+    another_selection,
+    another_base,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wavering:
+    """`is_down`: nothing was uploaded yet when it is changed, since the service is down until then."""
+
+    kind: type[MemoryTarget]
+    change: Callable[[World], None]
+    is_down: bool
+
+    def __str__(self) -> str:
+        return f"{self.kind.__name__} {self.change.__name__}{' down' * self.is_down}"
+
+
+EVERY = [Wavering(kind, change, down) for kind in KINDS for change in CHANGES for down in (False, True)]
+
+
+async def changed_back(place: Path, one: Wavering, at: int) -> bool:
+    """A kill at boundary `at`; False where the pass was over before. Folder and base end up equal."""
+    place.mkdir()
+    world = World(place, one.kind)
+    world.is_inline = True
+    plan, base = world.plan, world.base
+    for path in ("f0.md", "f1.md", "d/a.md", "d/e/b.md"):
+        world.write(path)
+    if one.is_down:
+        world.base.faults = [Fault("put", error=lambda: Unavailable("down"), times=99)]
+    await world.once()
+    world.base.faults = []
+    one.change(world)
+    guillotine = Guillotine(at=at)
+    await run_until(world, guillotine)
+    world.breaches.clear()
+    world.plan, world.base = plan, base
+    await world.once()
+    world.clock.now += 4000
+    await world.once()
+    assert world.statuses() == {"ready": 4}, f"{one}, {at}: {world.statuses()}"
+    assert world.served() == world.on_disk(), f"{one}, {at}: {world.served()}"
+    assert len(base.documents) == 4, f"{one}, {at}: {base.documents}"
+    return guillotine.fallen
