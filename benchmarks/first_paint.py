@@ -6,7 +6,6 @@ Also told is what the page weighs in all, with its own assets.
 
 from __future__ import annotations
 
-import socket
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.ports import free_port
 from tests.web.browser import Page, browsing
 
 ROOT = Path(__file__).parent.parent
@@ -26,13 +26,6 @@ http: {{listen: 127.0.0.1:{port}}}
 mirrors: [{{name: docs, folder: {folder}}}]
 """
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-
-
-def free_port() -> int:
-    """On loopback."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def until_ready(url: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 from kbsync.web.places import bound
 from tests.cli.place import Place
 from tests.cli.vendor import Desk, desk_in, eventually
+from tests.ports import free_port
 
 TOKEN = "a-token-of-the-tests"
 
@@ -24,12 +25,6 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     with desk_in(tmp_path) as desk:
         desk.write("a.md", "alpha")
         yield desk
-
-
-def free() -> int:
-    [one] = bound("127.0.0.1", 0)
-    with one:
-        return int(one.getsockname()[1])
 
 
 def listen(place: Place, what: str) -> None:
@@ -60,7 +55,7 @@ def read(body: bytes) -> Any:
 
 
 def test_health_readiness_halts_and_a_changed_config(desk: Desk) -> None:
-    port, other = free(), free()
+    port, other = free_port(), free_port()
     listen(desk, f"{{listen: 127.0.0.1:{port}}}")
     desk.vendor.turn(vectorize=[3600, 3600])
     daemon = desk.watch()

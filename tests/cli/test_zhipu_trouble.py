@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from kbsync.standin.zhipu import HOME_ID
 from tests.cli.place import Ran, words_of
 from tests.cli.vendor import KEY, Desk, desk_in, digests_in
+from tests.ports import free_port
 from tests.remote.world import RemoteWorld
 
 
@@ -24,12 +24,6 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         desk.write("a.md", "alpha")
         desk.write("b.md", "beta")
         yield desk
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # -- what waits for a person -----------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.docs.pages import Block, Step, steps
+from tests.ports import free_port
 
 HOME = "/home/ada"
 """Where the pages' reader is at home."""
@@ -79,19 +79,12 @@ def without_measurements(text: str) -> str:
     return re.sub(r"\d+\.\d+", "N", text)
 
 
-def free_port() -> str:
-    """A port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return str(one.getsockname()[1])
-
-
 class Console:
     """The terminal of one page. `home` is the reader's home and the folder the commands are run in."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._port = free_port()
+        self._port = str(free_port())
         self._standin: subprocess.Popen[str] | None = None
         if shutil.which("curl") is None:
             (home / ".bin").mkdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any, cast
@@ -21,14 +20,8 @@ from kbsync.web.heart import STALLED_AFTER
 from kbsync.web.listening import Listening
 from kbsync.web.places import bound
 from tests.engine.test_watching import until
+from tests.ports import free_address
 from tests.web.client import TOKEN
-
-
-def free() -> str:
-    """An address on which nobody listens."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{one.getsockname()[1]}"
 
 
 def config(listen: str | None, token: Secret | None = None) -> Config:
@@ -57,7 +50,7 @@ async def is_gone(listen: str) -> bool:
 
 
 async def test_it_listens_where_the_config_says_and_only_then(listening: Listening) -> None:
-    listen = free()
+    listen = free_address()
     await listening.turn_to(config(None))
     assert await is_gone(listen)
     await listening.turn_to(config(listen))
@@ -70,7 +63,7 @@ async def test_while_the_loop_of_the_mirrors_stands_still_it_answers_and_says_so
     listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "PATIENCE", 0.05)
-    listen = free()
+    listen = free_address()
     await listening.turn_to(config(listen))
     assert httpx.get(f"http://{listen}/healthz").status_code == 200  # this very loop stands still now
     answer = httpx.get(f"http://{listen}/readyz", timeout=30)
@@ -80,7 +73,7 @@ async def test_while_the_loop_of_the_mirrors_stands_still_it_answers_and_says_so
 
 
 async def test_a_new_address_takes_the_place_of_the_old(listening: Listening) -> None:
-    old, new = free(), free()
+    old, new = free_address(), free_address()
     await listening.turn_to(config(old))
     await listening.turn_to(config(new))
     assert await status(new) == 200
@@ -88,7 +81,7 @@ async def test_a_new_address_takes_the_place_of_the_old(listening: Listening) ->
 
 
 async def test_an_address_that_is_taken_leaves_the_old_one(listening: Listening) -> None:
-    old, taken = free(), free()
+    old, taken = free_address(), free_address()
     await listening.turn_to(config(old))
     [holder] = bound("127.0.0.1", int(taken.rpartition(":")[2]))
     with holder, pytest.raises(UsageError, match="is in use"):
@@ -97,7 +90,7 @@ async def test_an_address_that_is_taken_leaves_the_old_one(listening: Listening)
 
 
 async def test_another_address_with_the_same_port_is_taken_or_the_old_one_again(listening: Listening) -> None:
-    old = free()
+    old = free_address()
     port = old.rpartition(":")[2]
     await listening.turn_to(config(old))
     with pytest.raises(UsageError, match="no address of this machine"):
@@ -109,7 +102,7 @@ async def test_another_address_with_the_same_port_is_taken_or_the_old_one_again(
 
 
 async def test_a_token_comes_and_goes_without_a_gap(listening: Listening) -> None:
-    listen = free()
+    listen = free_address()
     await listening.turn_to(config(listen))
     await listening.turn_to(config(listen, Secret(TOKEN)))
     assert await status(listen) == 401
@@ -119,7 +112,7 @@ async def test_a_token_comes_and_goes_without_a_gap(listening: Listening) -> Non
 
 
 async def test_one_that_ended_by_itself_is_begun_anew(listening: Listening) -> None:
-    listen = free()
+    listen = free_address()
     await listening.turn_to(config(listen))
     assert listening._thread is not None
     await asyncio.to_thread(listening._thread.stop)
@@ -146,7 +139,7 @@ async def test_what_is_called_back_reaches_its_mirror_and_no_other(
 ) -> None:
     monkeypatch.setattr(callbacks, "EVERY", 0.0)
     runs = {"handbook": Run(), "faq": Run()}
-    listening, listen = Listening(cast(Any, runs)), free()
+    listening, listen = Listening(cast(Any, runs)), free_address()
     target = ZhipuTargetConfig(api_key=Secret("a.b"), knowledge_id="1", callback_base="https://kb.example")
     mirrors = tuple(MirrorConfig(name, Path("/srv") / name, target=target) for name in (*runs, "gone"))
     await listening.turn_to(Config(mirrors=mirrors, http=HttpConfig(listen)))
