@@ -313,6 +313,7 @@ class MirrorMachine(RuleBasedStateMachine):
         going = [p for p in paths if p in there and self.oracle.is_wanted(p) and self.oracle.was_seen(p)]
         for path in paths:
             self.remove(path)
+        going = [path for path in going if not self.oracle.is_carried_off(path)]
         if len(going) > 5 and len(going) > 0.4 * len(self.shown()) and not self.obstacles.places:
             self.oracle.asked_first(going)
 

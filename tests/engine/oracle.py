@@ -187,6 +187,11 @@ class Oracle:
         """
         return path in self._seen and path not in self._taken
 
+    def is_carried_off(self, path: str) -> bool:
+        """What was seen there is at another path now: its document may have followed the file."""
+        text = self._seen.get(path)
+        return any(text == there != self._seen.get(other) for other, there in self.files.items())
+
     def asked_first(self, paths: Iterable[str]) -> None:
         """So many are gone at once: none of their documents may go before a person said so."""
         self.held.update(paths)
