@@ -228,7 +228,8 @@ class Deletions:
         if wish.presence is Presence.GONE and not is_lacking:
             wish = replace(wish, presence=Presence.PRESENT)  # it is back, or cannot be looked at
         if not parting_cause(wish):
-            tx.entries.doubt(self._mirror, item.path)  # look anew
+            if wish.presence is not Presence.MISSING:  # there the second look is on its way
+                tx.entries.doubt(self._mirror, item.path)  # look anew
             return False
         self._release(tx, item.upload)
         tx.holds.release(item.upload)

@@ -162,6 +162,21 @@ async def test_a_held_file_that_is_back_and_not_selected_any_more_goes_when_appr
     assert world.served() == {}
 
 
+async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: World) -> None:
+    world.write_many(3)
+    await world.once()
+    for path in world.on_disk():
+        world.delete(path)
+    await world.once()
+    assert world.statuses() == {"held": 3}
+    holds = world.glance(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
+    world.tell("approve", holds=holds)
+    async with world.running() as store:
+        await store.write(lambda tx: tx.entries.doubt(world.run.mirror, "f0.md"))
+    await world.once()
+    assert world.served() == {}
+
+
 async def test_a_missing_root_halts_and_deletes_nothing(world: World) -> None:
     world.write_many(3)
     await world.once()
