@@ -470,6 +470,8 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def begin_pass(self) -> None:
         self.oracle.passing()
+        if self.is_hidden and self.world.root.exists():
+            self.oracle.passing_elsewhere()
         if self.obstacles.places:
             self.oracle.passed_in_part([path for path in self.oracle.held if not self.is_reachable(path)])
 

@@ -164,6 +164,14 @@ class Oracle:
         """
         self._going |= self._past.keys() - self.wanted().keys()
 
+    def passing_elsewhere(self) -> None:
+        """A pass begins over an empty folder in the place of this one: what is under way is called back.
+
+        What serves is held. Of the others nothing is owed until they were sent anew, or a whole pass has left
+        the document.
+        """
+        self._going |= self.files.keys() - self.found.keys()
+
     def passed(self) -> None:
         """A whole pass has looked at the folder."""
         self._going.clear()
