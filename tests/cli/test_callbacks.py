@@ -14,8 +14,9 @@ import pytest
 from kbsync.config.callbacks import callback_url
 from kbsync.config.loader import load
 from kbsync.standin.faults import Fault
-from tests.cli.test_listener import free, listen
+from tests.cli.test_listener import listen
 from tests.cli.vendor import Desk, desk_in, digests_in, eventually
+from tests.ports import free_port
 
 FORMS = ("never", "twice", "other", "status", "late", "slow", "malformed")
 
@@ -27,7 +28,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_calls_of_every_kind_are_answered_and_documents_are_mirrored_all_the_same(desk: Desk) -> None:
-    port = free()
+    port = free_port()
     desk.aim(target=f"callback_base: http://127.0.0.1:{port}")
     listen(desk, f"{{listen: 127.0.0.1:{port}}}")
     [mirror] = load(desk.config, {}).mirrors
@@ -62,7 +63,7 @@ def test_calls_of_every_kind_are_answered_and_documents_are_mirrored_all_the_sam
 
 def test_a_single_pass_asks_nobody_to_call(desk: Desk) -> None:
     """There is no listener, and adding or removing the address sends nothing again."""
-    port = free()
+    port = free_port()
     desk.write("a.md", "alpha")
     desk.once()
     desk.aim(target=f"callback_base: http://127.0.0.1:{port}")

@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.cli.test_zhipu_trouble import bytes_kept, free_port
+from tests.cli.test_zhipu_trouble import bytes_kept
 from tests.cli.vendor import KEY, desk_in
+from tests.ports import free_port
 from tests.share import share_of
 
 PASSWORD = "pass/word+of=the?proxy"
