@@ -22,6 +22,7 @@ from tests.targets.gptbots.world import GptbotsWorld
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
     world = GptbotsWorld(tmp_path)
+    world.is_inline = True  # how full a request is does not depend on the machine
     async with world.serving():
         yield world
 
@@ -58,7 +59,7 @@ async def test_a_first_mirror_costs_a_third_of_a_request_for_each_file(world: Gp
     world.write_many(200)
     await world.once()
     assert world.statuses() == {"ready": 200}
-    assert world.asked("add") <= 40
+    assert world.asked("add") <= 24
     assert world.asked() <= 0.3 * 200
 
 
@@ -70,7 +71,7 @@ async def test_many_changed_files_are_changed_in_place_with_few_requests(world: 
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert ids_by_path(world) == before
-    assert world.asked("update") <= 20
+    assert world.asked("update") <= 13
     assert world.asked() <= 0.6 * 100
 
 

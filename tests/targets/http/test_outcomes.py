@@ -12,6 +12,7 @@ import pytest
 
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import Answer, Timeouts, by_status, exchange
+from tests.ports import free_port
 from tests.targets.http.bodies import Bytes, Vanished, part
 from tests.targets.http.clients import PATIENT, client
 from tests.targets.http.servers import Reader, Script, Writer, answer, answering, reset, seen, serving
@@ -166,14 +167,8 @@ async def test_a_look_that_goes_well_at_last_is_a_success() -> None:
     assert http.meter.requests == {("list", "unavailable"): 2, ("list", "ok"): 1}
 
 
-def unused_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 async def test_an_upload_that_nobody_took_is_not_stored() -> None:
-    async with client(f"http://127.0.0.1:{unused_port()}") as http:
+    async with client(f"http://127.0.0.1:{free_port()}") as http:
         with pytest.raises(Unavailable, match="refused the connection"):
             await http.send("upload", "/up", fields={}, file=part())
     assert http.meter.requests == {("upload", "unavailable"): 1}
