@@ -157,9 +157,7 @@ class AuditedShambles(Shambles):
 async def audited(place: Path, chance: random.Random, turns: int = TURNS) -> Tally:
     """So many turns in one world."""
     async with RemoteWorld(place).serving() as world:
-        one = AuditedShambles(world, chance, ZHIPU)
-        one.watch("delete")
-        return await one.live(turns)
+        return await AuditedShambles(world, chance, ZHIPU).live(turns)
 
 
 def audit(seed: int, place: Path) -> Tally:

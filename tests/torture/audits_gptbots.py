@@ -265,9 +265,7 @@ class RepairedShambles(Shambles):
 async def audited(place: Path, chance: random.Random, turns: int = TURNS) -> Tally:
     """So many turns in one world."""
     async with GptbotsWorld(place).serving() as world:
-        one = RepairedShambles(world, chance, GPTBOTS)
-        one.watch("add", "update", "delete")
-        return await one.live(turns)
+        return await RepairedShambles(world, chance, GPTBOTS).live(turns)
 
 
 def audit(seed: int, place: Path) -> Tally:

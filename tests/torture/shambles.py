@@ -59,13 +59,13 @@ class Shambles:
 
     # -- what happens ----------------------------------------------------------------------------------
 
-    def watch(self, *changes: str) -> None:
-        """Look after each of these requests of ours whether something is not found."""
+    def watch(self) -> None:
+        """Look after each request that the service's trials watch whether something is not found."""
         answer = self.world.app.answer
 
         def watched(request: Request, fault: Any) -> Response:
             response = answer(request, fault)
-            if self.world.app.op(request) in changes:
+            if self.world.app.op(request) in self.service.watched:
                 self.gaps |= self.steady - self.covered()
             return response
 
@@ -94,6 +94,7 @@ class Shambles:
         """A first pass, and so many turns."""
         self.world.write_many(FILES)
         await self.world.once()
+        self.watch()
         for _ in range(turns):
             await self.turn()
         return self.tally
