@@ -140,7 +140,7 @@ def _rebind(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, target: Target
     _rename_all(tx, plan, record, base, abilities_of(target, plan))
     binding = tx.mirrors.bind_to(record.id, plan.target_type, base.address, base.id, plan.prefix)
     if record.binding not in (None, binding):
-        _unjudge(tx, record.id)
+        unjudge(tx, record.id)
         tx.renewals.forget_all(record.id)
     if record.binding not in (None, binding) and target.limits.embedded:
         assert record.binding is not None
@@ -160,7 +160,7 @@ def _rename_all(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, abilities:
         return
     if tx.mirrors.binding_for(plan.target_type, base.address, base.id, plan.prefix) is None:
         tx.mirrors.set_prefix(last.id, plan.prefix)
-        _unjudge(tx, record.id)
+        unjudge(tx, record.id)
         if abilities.renames or abilities.rename_policy == "replace":
             tx.uploads.unlabel(record.id, last.id)
 
@@ -202,16 +202,14 @@ async def prepare(store: Store, ledger: Ledger, target: Target, clock: Clock) ->
 async def _judge_everything(store: Store, ledger: Ledger) -> None:
     """Where the terms are not those by which every file was judged last."""
     terms = ledger.terms
-    print_now = fingerprint(terms)
-    if await store.read(lambda tx: tx.meta.get(_judged_key(terms.mirror))) == print_now:
+    if await store.read(lambda tx: is_judged(tx, terms)):
         return
-    if await store.read(lambda tx: is_upgraded(tx, terms)):
+    upgraded = await store.read(lambda tx: is_upgraded(tx, terms))
+    if upgraded:
         await _keep_recipes(store, ledger)
-    else:
-        await store.write(lambda tx: tx.meta.set(_settings_key(terms.mirror), ""))
-    await store.write(lambda tx: _unjudge(tx, terms.mirror))
+    await store.write(lambda tx: _begin_judging(tx, terms.mirror, upgraded=upgraded))
     await _settle_everything(store, ledger)
-    await store.write(lambda tx: _judged(tx, terms, print_now))
+    await store.write(lambda tx: _judged(tx, terms))
 
 
 def fingerprint(terms: Terms) -> str:
@@ -221,13 +219,24 @@ def fingerprint(terms: Terms) -> str:
     return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 
-def _unjudge(tx: Tx, mirror: int) -> None:
+def is_judged(tx: Tx, terms: Terms) -> bool:
+    """Every file was judged by these terms last."""
+    return tx.meta.get(_judged_key(terms.mirror)) == fingerprint(terms)
+
+
+def unjudge(tx: Tx, mirror: int) -> None:
     """From the first change on: who is cut off and gets the old terms back has files judged by both."""
     tx.meta.set(_judged_key(mirror), "")
 
 
-def _judged(tx: Tx, terms: Terms, print_now: str) -> None:
-    tx.meta.set(_judged_key(terms.mirror), print_now)
+def _begin_judging(tx: Tx, mirror: int, *, upgraded: bool) -> None:
+    unjudge(tx, mirror)
+    if not upgraded:
+        tx.meta.set(_settings_key(mirror), "")
+
+
+def _judged(tx: Tx, terms: Terms) -> None:
+    tx.meta.set(_judged_key(terms.mirror), fingerprint(terms))
     tx.meta.set(_settings_key(terms.mirror), _settings_print(terms))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from kbsync.contract import DeleteOutcome, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import Upload, UploadState
+from kbsync.engine.attach import unjudge
 from kbsync.errors import KbsyncError, TargetError, Unsure
 from kbsync.state.mirrors import BindingRecord, MirrorRecord
 from kbsync.state.store import Store, Tx
@@ -162,6 +163,6 @@ def _sentence(record: MirrorRecord, failures: Sequence[tuple[Upload, str]], dele
 def _drop(tx: Tx, record: MirrorRecord) -> None:
     for message in tx.inbox.waiting(record.name):
         tx.inbox.done(message.id)
-    tx.meta.set(f"terms:{record.id}", "")
+    unjudge(tx, record.id)
     tx.mirrors.remove(record.id)
     tx.mirrors.remove_unused_bindings()

@@ -14,7 +14,6 @@ from kbsync.core.model import Abilities, Limits, Upload, UploadState
 from kbsync.core.select import Rules
 from kbsync.engine import attach
 from kbsync.engine.adoption import adopting, ours
-from kbsync.engine.attach import fingerprint
 from kbsync.engine.terms import Plan, Terms, abilities_of, describe_of, recipe_of
 from kbsync.errors import Halted, TargetError
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
@@ -161,7 +160,7 @@ def _stand(tx: Tx, plan: Plan, service: Service, site: Site, base: Base | None, 
         return Footing(_terms(plan, service, site, NOWHERE, NOWHERE), None, base=base, note=note)
     binding, reprefixed = _binding(tx, plan, record, base)
     terms = _terms(plan, service, site, record.id, binding)
-    renewed = tx.meta.get(f"terms:{record.id}") != fingerprint(terms)
+    renewed = not attach.is_judged(tx, terms)
     return Footing(
         terms,
         record,
