@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,10 @@ from kbsync.standin.zhipu import application
 from kbsync.state.store import Store
 from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.target import ZhipuTarget
-from tests.engine.world import VirtualClock, World
+from tests.engine.world import World
 
 KEY = "id.secret-for-tests"
 BASE = "1734786402936664064"
-
-
-_READING: ContextVar[bool] = ContextVar("reading", default=False)
 
 
 class CountedTarget(ZhipuTarget):
@@ -40,23 +36,13 @@ class CountedTarget(ZhipuTarget):
     def is_busy(self) -> bool:
         return self._client.in_flight > 0 or self.reading > 0
 
-    async def digest(self, remote_id: str) -> str | None:
+    async def _digest_of(self, url: str) -> str:
+        """Its bytes are read without a turn at the gate: no request of the client's own is on its way."""
         self.reading += 1
-        mark = _READING.set(True)
         try:
-            return await super().digest(remote_id)
+            return await super()._digest_of(url)
         finally:
-            _READING.reset(mark)
             self.reading -= 1
-
-    async def sleep(self, seconds: float, clock: VirtualClock) -> None:
-        """A read that pauses before it tries again is not under way."""
-        is_reading = _READING.get()
-        self.reading -= is_reading
-        try:
-            await clock.sleep(seconds)
-        finally:
-            self.reading += is_reading
 
 
 class Tapped(httpx.AsyncHTTPTransport):
@@ -105,7 +91,7 @@ class RemoteWorld(World):
             settings,
             wall=clock.wall,
             steady=clock.steady,
-            sleep=lambda seconds: target.sleep(seconds, clock),
+            sleep=clock.sleep,
             chance=clock.chance,
             transport=Tapped(self) if self.at_request else None,
         )
