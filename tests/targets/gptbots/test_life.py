@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -225,28 +225,27 @@ async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: Gptbots
     assert names == ["f0.md", "f1.md", "other/f0.md", "other/f1.md"]
 
 
-async def test_what_was_under_way_is_known_by_its_mark_when_the_prefix_changes(world: GptbotsWorld) -> None:
-    world.write_many(4)
-    await cut(world, "POST answer")
-    ids = {one["id"] for one in world.documents()}
-    assert ids
+def other_prefix(world: GptbotsWorld) -> None:
     world.plan = replace(world.plan, prefix="other/")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert {one["id"] for one in world.documents()} >= ids
-    assert len(world.documents()) == 4
 
 
-async def test_what_was_under_way_is_known_by_its_mark_when_the_address_changes(world: GptbotsWorld) -> None:
+def other_address(world: GptbotsWorld) -> None:
+    world.settings["source_url_prefix"] = "https://docs.example"
+
+
+@pytest.mark.parametrize("change", [other_prefix, other_address])
+async def test_what_was_under_way_is_known_by_its_mark_after_a_change(
+    world: GptbotsWorld, change: Callable[[GptbotsWorld], None]
+) -> None:
     world.write_many(4)
     await cut(world, "POST answer")
     ids = {one["id"] for one in world.documents()}
     assert ids
-    world.settings["source_url_prefix"] = "https://docs.example"
+    change(world)
     await world.once()
     assert world.statuses() == {"ready": 4}
     assert {one["id"] for one in world.documents()} >= ids
-    assert len(world.documents()) == 4
+    assert sorted([one["serving"]] for one in world.documents()) == sorted(sha_of_folder(world).values())
 
 
 async def test_what_came_late_from_before_another_prefix_is_found_and_removed(world: GptbotsWorld) -> None:
