@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -110,6 +111,10 @@ class Settling:
         times = [due_time for due_time, _ in self._heap[:1]]
         times += [self._due_time(wait) for wait in islice(self._ripe.values(), 1)]
         return min(times, default=None)
+
+    def stamps(self) -> Iterator[tuple[str, Stamp]]:
+        """The tracked paths with what the last look at each found."""
+        return ((wait.path, wait.stamp) for wait in self._waits.values())
 
     def oldest(self, now: float) -> float | None:
         """For how many seconds the longest waiting path has been tracked; None if none is."""

@@ -20,6 +20,7 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.ledger import Ledger
 from kbsync.source.looker import Look, look
 from kbsync.source.roots import RootIdentity
+from kbsync.state.entries import UNTIL_SCANNED
 from kbsync.state.holds import Candidate, HoldItem
 from kbsync.state.store import Store, Tx
 
@@ -39,7 +40,11 @@ class Weighed:
 
 
 class Deletions:
-    """The deletions of one mirror. `identity` gives the root's identity, None while it cannot be trusted."""
+    """The deletions of one mirror.
+
+    `identity` gives the root's identity, None while it cannot be trusted; `coming` the inodes of files that
+    were noticed and are not known yet.
+    """
 
     def __init__(
         self,
@@ -47,11 +52,13 @@ class Deletions:
         ledger: Ledger,
         clock: Clock,
         identity: Callable[[], Awaitable[RootIdentity | None]],
+        coming: Callable[[], Collection[int]],
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._clock = clock
         self._identity = identity
+        self._coming = coming
         self.may_wait = True
         """Something may wait for its second look or the brake; False only when surely nothing does."""
         self._before: int | None = None
@@ -64,13 +71,21 @@ class Deletions:
         """Look again at what one look, a settle ago, did not find. Returns paths that are back."""
         then = self._clock.steady() - self._ledger.terms.plan.settle
         back: list[str] = []
-        while paths := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
-            looked = await self._looks(paths)
+        while rows := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
+            coming = self._coming()
+            moving = [path for path, inode in rows if inode in coming]
+            if moving:  # each to where a file waits until it is quiet: then it will be known for this one
+                await self._store.write(partial(self._miss_anew, moving))
+            looked = await self._looks(path for path, inode in rows if inode not in coming)
             if looked is None:
                 break
             await self._store.write(partial(self._record_looks, looked))
             back += [path for path, found in looked if found.kind not in (None, Kind.FOLDER)]
         return back
+
+    def _miss_anew(self, paths: Iterable[str], tx: Tx) -> None:
+        for path in paths:
+            tx.entries.miss_anew(self._mirror, path, self._clock.steady())
 
     async def _looks(self, paths: Iterable[str]) -> list[tuple[str, Look]] | None:
         """Looks that count: the root was the same before and after. None when it was not."""
@@ -137,7 +152,7 @@ class Deletions:
     async def _more_may_go(self) -> bool:
         """Files wait for their second look: what goes together is weighed together."""
         missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
-        return missed is not None
+        return missed is not None and missed < UNTIL_SCANNED
 
     def _cure(self) -> str:
         return self._ledger.terms.cure(f"approve {self._ledger.terms.plan.name}")

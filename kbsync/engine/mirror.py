@@ -201,7 +201,7 @@ class MirrorRun:
             on_proof=self.end_halt_if_proven,
         )
         reconciler = Reconciler(self.store, ledger, self.clock, on_work=self._rows_written, keep=bodies.keep)
-        deletions = Deletions(self.store, ledger, self.clock, self.trusted_identity)
+        deletions = Deletions(self.store, ledger, self.clock, self.trusted_identity, coming=reconciler.coming)
         renewals = Renewals(self.store, ledger, self.clock)
         inbox = Inbox(self.store, ledger, self.clock)
         auditing = self._auditing(target, ledger, worker)

@@ -7,6 +7,7 @@ consequences (one transaction for a page of files).
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,7 +26,7 @@ from kbsync.source.reader import Sample
 from kbsync.source.roots import trouble_there
 from kbsync.source.scanner import Listing, Scan, ScanSummary, scan
 from kbsync.source.spool import Spooled
-from kbsync.state.entries import Entry
+from kbsync.state.entries import UNTIL_SCANNED, Entry
 from kbsync.state.folders import join, split
 from kbsync.state.store import Store, Tx
 
@@ -66,6 +67,9 @@ class Reconciler:
         self._samples: dict[str, Sample] = {}
         self._quiet_lists: dict[str, Stamp] = {}
         self._stopping = False
+        self._numbers = itertools.count(1)
+        self._scanning: set[float] = set()
+        self._missing_to: set[float] = set()  # scans that missed something, which is not counted yet
         self._taking = asyncio.Lock()
         self.settling = Settling(plan.settle, plan.settle_longest)
         self.busy: set[str] = set()
@@ -82,18 +86,33 @@ class Reconciler:
     # -- whole trees -----------------------------------------------------------------------------------
 
     async def scan(self, start: str = "", *, deep: bool = False) -> ScanSummary:
-        """Compare a tree with the state. `deep`: read every file, whatever its stamp."""
+        """Compare a tree with the state. `deep`: read every file, whatever its stamp.
+
+        What is missed counts as missed when the end is reached: it may have moved to where no look was yet.
+        """
         terms = self._ledger.terms
         tree = StateTree(self._store.path, self._mirror)
         listings = scan(terms.plan.root, tree, terms.rules, start=start, deep=deep)
+        moment = UNTIL_SCANNED + next(self._numbers)
+        self._scanning.add(moment)
         try:
             while page := await asyncio.to_thread(self._pulled, listings):
                 for listing in page:
-                    await self._take_listing(listing, deep)
+                    await self._take_listing(listing, deep, moment)
         finally:
             listings.close()
             tree.close()
+            self._scanning.remove(moment)
+            await self._count_missed()
         return listings.summary
+
+    async def _count_missed(self) -> None:
+        """Of scans that ended, this one and any whose end could not be recorded."""
+        ended, now = self._missing_to - self._scanning, self._clock.steady()
+        if ended and not self._stopping:  # a new process counts both looks itself
+            await self._store.write(lambda tx: tx.entries.scans_ended(self._mirror, ended, now))
+            self._missing_to -= ended
+            self._on_work()
 
     def _pulled(self, listings: Scan) -> list[Listing]:
         with self._store.telling():
@@ -111,7 +130,7 @@ class Reconciler:
             size += 1 + len(listing.changed)
         return page
 
-    async def _take_listing(self, listing: Listing, deep: bool) -> None:
+    async def _take_listing(self, listing: Listing, deep: bool, moment: float) -> None:
         if listing.problem:
             await self._store.write(
                 lambda tx: tx.folders.trouble(self._mirror, listing.path, listing.problem)
@@ -129,7 +148,9 @@ class Reconciler:
             await self._take(page, deep=deep, known_new=listing.new)
         for name, verdict in listing.shut_folders:
             await self._deselect_below(listing, join(listing.path, name), verdict)
-        await self._store.write(lambda tx: self._record_listing(tx, listing))
+        if listing.missing or listing.gone_folders:
+            self._missing_to.add(moment)
+        await self._store.write(lambda tx: self._record_listing(tx, listing, moment))
         self._on_work()
 
     def _is_quiet(self, path: str, stamp: Stamp) -> bool:
@@ -155,17 +176,17 @@ class Reconciler:
         for name, _ in listing.shut_folders:
             tx.folders.unsettle_tree(self._mirror, join(listing.path, name))
 
-    def _record_listing(self, tx: Tx, listing: Listing) -> None:
-        mirror, now = self._mirror, self._clock.steady()
+    def _record_listing(self, tx: Tx, listing: Listing, moment: float) -> None:
+        mirror = self._mirror
         tx.folders.seen(mirror, listing.path, listing.version, listing.is_mount)
-        tx.entries.miss(mirror, listing.path, listing.missing, now)
+        tx.entries.miss(mirror, listing.path, listing.missing, moment)
         for name in listing.gone_folders:
-            self._miss_tree(tx, join(listing.path, name))
+            self._miss_tree(tx, join(listing.path, name), moment)
         for name, _ in listing.shut_folders:
             tx.folders.shut(mirror, join(listing.path, name))
 
-    def _miss_tree(self, tx: Tx, folder: str) -> None:
-        tx.entries.miss_tree(self._mirror, folder, self._clock.steady())
+    def _miss_tree(self, tx: Tx, folder: str, moment: float) -> None:
+        tx.entries.miss_tree(self._mirror, folder, moment)
         tx.folders.gone(self._mirror, folder)
 
     async def _deselect_below(self, listing: Listing, folder: str, verdict: Verdict) -> None:
@@ -224,7 +245,7 @@ class Reconciler:
     def _miss_folder(self, tx: Tx, path: str, found: Look) -> None:
         gone = found.presence is Presence.MISSING or found.kind not in (None, Kind.FOLDER)
         if gone and tx.folders.get(self._mirror, path) is not None:
-            self._miss_tree(tx, path)
+            self._miss_tree(tx, path, self._clock.steady())
 
     async def _look_and_take(self, paths: Sequence[str], *, fresh: bool = False, quiet: bool = False) -> None:
         ignores = [path for path in paths if split(path)[1] == IGNORE_FILE]
@@ -288,6 +309,10 @@ class Reconciler:
                 tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
 
     # -- files being written ---------------------------------------------------------------------------
+
+    def coming(self) -> set[int]:
+        """Inodes of files that will be taken when they are quiet."""
+        return {stamp.ino for path, stamp in self.settling.stamps() if path not in self.busy}
 
     async def settle_due(self) -> None:
         """Take the files that have been quiet for a settle, or whose longest wait is over."""

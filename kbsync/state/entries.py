@@ -45,6 +45,9 @@ _UPSERT = (
     " missed_at = NULL"
 )
 
+UNTIL_SCANNED = 1e12
+"""Beyond any monotonic clock. Plus its number: the first look of a scan, which counts when the scan ends."""
+
 NOTED = (Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD)
 """Statuses of files that somebody may want to list; there are few of them."""
 
@@ -134,7 +137,10 @@ class Entries:
         )
 
     def miss(self, mirror: int, folder: str, names: Iterable[str], now: float) -> None:
-        """The first look that did not find these names; `now` is monotonic and means this process only."""
+        """The first look that did not find these names; `now` is monotonic and means this process only.
+
+        Of a scan it is `UNTIL_SCANNED` and its number.
+        """
         row = self._folders.get(mirror, folder)
         if row is not None:
             self._db.executemany(
@@ -162,17 +168,33 @@ class Entries:
             (int(Status.PENDING), mirror),
         )
 
-    def missed_before(self, mirror: int, then: float, limit: int) -> list[str]:
-        """Paths whose first look without them was at or before `then`."""
+    def scans_ended(self, mirror: int, scans: Iterable[float], now: float) -> None:
+        """What these scans did not find, they did not find anywhere: it has been missed since now."""
+        self._db.executemany(
+            "UPDATE entry INDEXED BY entry_missing SET missed_at = ?"
+            " WHERE presence = 1 AND missed_at = ? AND folder IN (SELECT id FROM folder WHERE mirror = ?)",
+            ((now, scan, mirror) for scan in scans),
+        )
+
+    def miss_anew(self, mirror: int, path: str, now: float) -> None:
+        """The first look without a file that is missed counts from now on."""
+        self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL)", (now,))
+
+    def missed_before(self, mirror: int, then: float, limit: int) -> list[tuple[str, int]]:
+        """Paths whose first look without them was at or before `then`, and the inodes they had."""
         sql = (
-            "SELECT f.path, e.name FROM entry e INDEXED BY entry_missing"
+            "SELECT f.path, e.name, e.ino FROM entry e INDEXED BY entry_missing"
             " CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.presence = 1 AND e.missed_at <= ? AND f.mirror = ? LIMIT ?"
         )
-        return [join(unbind(f), unbind(n)) for f, n in self._db.execute(sql, (then, mirror, limit))]
+        rows = self._db.execute(sql, (then, mirror, limit))
+        return [(join(unbind(folder), unbind(name)), ino) for folder, name, ino in rows]
 
     def first_missed(self, mirror: int) -> float | None:
-        """When the earliest first look without a file was, of those that wait for the second."""
+        """When the earliest first look without a file was, of those that wait for the second.
+
+        Not before `UNTIL_SCANNED` where scans under way missed them all.
+        """
         sql = (
             "SELECT e.missed_at FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.presence = 1 AND f.mirror = ? ORDER BY e.missed_at LIMIT 1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
@@ -19,10 +20,12 @@ from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyObserver
 
 from kbsync.core.brake import DeletionLimits
+from kbsync.engine import deletions, judge
 from kbsync.engine.clock import SystemClock
 from kbsync.engine.watching import Watching
 from kbsync.errors import Halted
 from kbsync.source.canary import wake
+from kbsync.source.reader import Taken, Trouble
 from kbsync.source.watch import Machine
 from kbsync.source.watcher import TRY_AGAIN, Watcher
 from kbsync.state.holds import RENEWALS
@@ -110,6 +113,65 @@ async def test_deletions_renames_and_directory_moves_are_followed(daemon: Daemon
         daemon.move("f2.md", "g2.md")
         await until(daemon.mirrors_disk)
         assert daemon.puts() == sent
+
+
+@pytest.fixture
+def hasty(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Daemon:
+    """Deletions are weighed as soon as files are gone."""
+    monkeypatch.setattr(deletions, "QUIET_LEAST", 0.0)
+    daemon.plan = replace(daemon.plan, deletions=DeletionLimits(fraction=0.9))
+    return daemon
+
+
+async def test_what_moved_meanwhile_is_known_again_however_long_the_scan_takes(
+    hasty: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty.write_many(5, "old/")
+    async with hasty.kept():
+        sent = hasty.puts()
+    hasty.move("old", "z-moved")
+    hasty.write_many(200, "new/")
+    await asyncio.sleep(hasty.plan.settle)  # old enough to be read as soon as they are seen
+    read = judge.digest
+
+    def slowly(*args: Any) -> Taken | Trouble:
+        time.sleep(0.01)
+        return read(*args)
+
+    monkeypatch.setattr(judge, "digest", slowly)
+    async with hasty.kept():
+        assert hasty.tally() == {"ready": 215}
+    assert hasty.puts() == sent + 200
+    assert hasty.base.effects_of("delete") == []
+
+
+async def test_a_file_that_was_moved_and_touched_is_known_again(hasty: Daemon) -> None:
+    async with hasty.kept():
+        sent = hasty.puts()
+        hasty.move("f1.md", "sub/moved.md")
+        for _ in range(6):
+            await asyncio.sleep(hasty.plan.settle * 0.7)
+            (hasty.root / "sub/moved.md").touch()
+        await until(hasty.mirrors_disk)
+        assert hasty.puts() == sent
+    assert hasty.base.effects_of("delete") == []
+
+
+async def test_what_is_missed_while_its_inode_is_written_to_without_end_goes(hasty: Daemon) -> None:
+    async with hasty.kept():
+        hasty.move("f1.md", "sub/moved.md")
+        writing = asyncio.create_task(write_on(hasty.root / "sub/moved.md"))
+        await until(lambda: "f1.md" not in hasty.base.shown())
+        assert not writing.done()
+        writing.cancel()
+        await until(hasty.mirrors_disk)
+
+
+async def write_on(path: Path) -> None:
+    """Never quiet, and never the same twice."""
+    for number in itertools.count():
+        path.write_text(f"version {number}")
+        await asyncio.sleep(0.02)
 
 
 async def test_a_mass_deletion_is_held_until_approved_through_the_inbox(daemon: Daemon) -> None:

@@ -16,7 +16,7 @@ from kbsync.core.model import NO_STAMP, SELECTED, Presence, Stamp, Status, Uploa
 from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
 from kbsync.state.connection import DamagedError, bind, open_reader, open_writer, unbind
-from kbsync.state.entries import Entry
+from kbsync.state.entries import UNTIL_SCANNED, Entry
 from kbsync.state.holds import RENEWALS
 from kbsync.state.renewals import Extent
 from kbsync.state.store import Glance, Store, Tx
@@ -146,9 +146,27 @@ def test_a_gone_tree_is_missed_whole_also_below_odd_names(store: Store) -> None:
         tx.entries.put(m, entry("top/b.md"))
         tx.entries.put(m, entry("topless.md"))
         tx.entries.miss_tree(m, "top", 7.0)
-        return sorted(tx.entries.missed_before(m, 7.0, 10))
+        return sorted(path for path, _ in tx.entries.missed_before(m, 7.0, 10))
 
     assert store.submit(work).result() == sorted([f"top/{ODD}", "top/b.md"])
+
+
+def test_what_a_scan_missed_is_missed_since_its_end(store: Store) -> None:
+    m = store.submit(mirror).result()
+
+    def work(tx: Tx) -> list[list[str]]:
+        for name in ("seen.md", "first.md", "second.md"):
+            tx.entries.put(m, entry(name))
+        tx.entries.miss(m, "", ["first.md"], UNTIL_SCANNED + 1)
+        tx.entries.miss(m, "", ["second.md"], UNTIL_SCANNED + 2)
+        before = tx.entries.missed_before(m, 9.0, 10)
+        tx.entries.scans_ended(m, {UNTIL_SCANNED + 1}, 7.0)
+        for name in ("seen.md", "second.md"):
+            tx.entries.miss_anew(m, name, 8.0)
+        assert before == []
+        return [[path for path, _ in tx.entries.missed_before(m, then, 10)] for then in (7.0, 8.0)]
+
+    assert store.submit(work).result() == [["first.md"], ["first.md", "second.md"]]
 
 
 def test_a_row_in_doubt_matches_no_stamp(store: Store) -> None:
