@@ -433,6 +433,7 @@ def retire(upload: Upload, rhythm: Rhythm) -> Upload:
         purpose=purpose,
         attempts=0,
         repairs=0,
+        looks=0,
         next_look_at=rhythm.now,
         reason="",
         code="",
@@ -473,6 +474,27 @@ def delete_put_off(upload: Upload, reason: str, wait: float | None, rhythm: Rhyt
     """The delete may or may not have happened; it is repeatable."""
     seconds = pause(upload.attempts, rhythm.chance) if wait is None else wait
     return replace(upload, reason=reason, next_look_at=rhythm.now + seconds)
+
+
+def await_successor(upload: Upload, rhythm: Rhythm) -> Upload:
+    """Its delete is not sent again before another document serves, or has failed."""
+    return replace(upload, next_look_at=rhythm.now + rhythm.limits.poll_first)
+
+
+def await_word(upload: Upload, rhythm: Rhythm) -> Upload:
+    """Its delete is not sent while nobody knows whether the file is back; that may take long."""
+    looks = upload.looks + 1
+    return replace(upload, looks=looks, next_look_at=rhythm.now + pause(looks, rhythm.chance))
+
+
+def awaits_word(upload: Upload) -> bool:
+    """Its delete is put off by `await_word`."""
+    return upload.state is UploadState.RETIRING and upload.looks > 0
+
+
+def go_on(upload: Upload, rhythm: Rhythm) -> Upload:
+    """There is word: something else serves."""
+    return replace(upload, looks=0, next_look_at=rhythm.now)
 
 
 def drop(upload: Upload) -> Upload:

@@ -5,7 +5,8 @@ Each rule is a sentence here and a row in `tests/core/test_planner.py`:
 - What cannot be looked at, or is being written, is left alone.
 - A file that is gone or deselected loses its document, but a serving one only after being weighed.
 - Equal bytes under an equal recipe are served by what already serves.
-- A retirement whose delete was not sent is called off when nothing else serves the path.
+- A retirement whose delete was not sent is called off when nothing else serves the path. One whose delete
+  was sent, and not answered, is not gone on with before its successor serves: it may still be found.
 - What the target knows by a page's address is known there whatever its file is called.
 - A change is sent as a successor; what serves goes on serving until the successor is ready.
 - Where indexing costs money, another recipe for the same bytes is weighed first: what serves goes on serving
@@ -168,13 +169,20 @@ Action = (
 
 def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
     """What to do now; empty when all is as wished or time must tell. `uploads` are not final ones."""
-    if wish.presence in (Presence.UNKNOWN, Presence.MISSING):
+    if is_undecided(wish):
         return ()
     if cause := parting_cause(wish):
         return _parted(uploads, cause, abilities)
-    if wish.digest is None or wish.verdict.choice is not Choice.SELECTED:
+    if wish.verdict.choice is not Choice.SELECTED:
         return ()
     return _keep(wish, uploads, abilities)
+
+
+def is_undecided(wish: Wish) -> bool:
+    """Whether the path shall have a document, and which, cannot be said now."""
+    if wish.presence in (Presence.UNKNOWN, Presence.MISSING):
+        return True
+    return not parting_cause(wish) and wish.verdict.choice is Choice.SELECTED and wish.digest is None
 
 
 def parting_cause(wish: Wish) -> str:
@@ -390,6 +398,15 @@ def _supersede(
 def _may_serve(upload: Upload) -> bool:
     """For all we know it is searchable, or will be: it was sent, and not given up."""
     return upload.state.in_flight and upload.purpose is Purpose.SERVE
+
+
+def must_stay(retiring: Upload, wish: Wish, uploads: Iterable[Upload]) -> bool:
+    """Its delete was sent in vain, and its path is wanted again: not before another upload serves that."""
+    if parting_cause(wish) or retiring.purpose is not Purpose.SERVE or retiring.attempts == 0:
+        return False
+    states = {upload.state for upload in uploads if upload.purpose is Purpose.SERVE}
+    is_coming = any(state is UploadState.INTENDED or state.in_flight for state in states)
+    return is_coming and not any(state.serves for state in states)
 
 
 def _must_wait(wish: Wish, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities) -> bool:

@@ -206,6 +206,9 @@ class Ledger:
     def _conclude(self, tx: Tx, entry: Entry, wish: Wish, uploads: list[Upload]) -> None:
         if is_link(entry.path):
             self._conclude_link(tx, entry.path, uploads)
+        if any(upload.state.serves for upload in uploads):
+            for upload in filter(lifecycle.awaits_word, uploads):
+                tx.uploads.save(lifecycle.go_on(upload, self.rhythm))
         if entry.presence is Presence.GONE and all(u.state in LINGERING for u in uploads):
             tx.entries.remove(self.terms.mirror, entry.path)
         else:

@@ -380,34 +380,6 @@ def _made_way(ledger: Ledger, tx: Tx, upload: Upload) -> bool:
     return any(u.id != upload.id and (u.state.serves or u.state.in_flight) for u in rows)
 
 
-def begin_deletes(ledger: Ledger, tx: Tx, numbers: list[int]) -> list[Upload]:
-    """Count the attempt of those still retiring; only they may be deleted.
-
-    The last line of defence: what used to serve a path that is wanted again goes on serving, and a document
-    that another row counts on (an update in place shares it) is left alone.
-    """
-    begun = []
-    for number in numbers:
-        before = tx.uploads.get(number)
-        if before is not None:
-            _settle(ledger, tx, before)
-        upload = tx.uploads.get(number)
-        if upload is None or upload.state is not UploadState.RETIRING:
-            continue
-        if _is_shared(ledger, tx, upload):
-            tx.uploads.save(lifecycle.gone(upload))
-            continue
-        started = lifecycle.begin_delete(upload)
-        tx.uploads.save(started)
-        begun.append(started)
-    return begun
-
-
-def _is_shared(ledger: Ledger, tx: Tx, upload: Upload) -> bool:
-    rows = tx.uploads.by_remote(ledger.terms.binding, upload.remote_id or "")
-    return any(u.id != upload.id and (u.state.serves or u.state.in_flight) for u in rows)
-
-
 def delete_ended(ledger: Ledger, tx: Tx, number: int, outcome: DeleteOutcome) -> Happened | None:
     """A delete was answered."""
     upload = tx.uploads.get(number)

@@ -17,7 +17,7 @@ from kbsync.contract import Accepted, Outgoing, PutOutcome, Refreshes, Renames, 
 from kbsync.core.model import Upload
 from kbsync.core.pauses import look_pause
 from kbsync.core.turns import Lane, Turns
-from kbsync.engine import looks, outcomes
+from kbsync.engine import deleting, looks, outcomes
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.due import NextDue, Reach, find_due, find_room, next_due
 from kbsync.engine.ledger import Ledger
@@ -394,8 +394,14 @@ class Worker:
         return self._start(rows, self._delete)
 
     async def _delete(self, rows: Sequence[Upload]) -> None:
-        numbers = [row.id for row in rows]
-        begun = await self._store.write(lambda tx: outcomes.begin_deletes(self._ledger, tx, numbers))
+        kept = await deleting.returned(self._store, self._ledger, rows)
+        for row in rows:
+            if row.path is not None and kept.get(row.id):
+                self._on_doubt(row.path)
+        numbers, is_full = [row.id for row in rows], self.pulse.is_full
+        begun = await self._store.write(
+            lambda tx: deleting.begin(self._ledger, tx, numbers, kept, is_full=is_full)
+        )
         ids = [row.remote_id for row in begun if row.remote_id is not None]
         if not ids:
             return

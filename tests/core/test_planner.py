@@ -37,6 +37,7 @@ from kbsync.core.planner import (
     Want,
     Weigh,
     decide,
+    must_stay,
     status_of,
 )
 from kbsync.core.refreshing import AGAIN, ASKING
@@ -397,3 +398,29 @@ def test_what_only_settings_want_is_never_sent_before_it_is_let_go(
         return
     if any(isinstance(action, Send | Recut) for action in actions):
         assert server.recipe != WANTED.recipe and server.allowed == WANTED.recipe
+
+
+SENT = up(1, S.RETIRING, attempts=1)
+COMING = up(2, S.INDEXING)
+
+
+@pytest.mark.parametrize(
+    ("retiring", "wish", "others", "stays"),
+    [
+        (SENT, WANTED, [COMING], True),
+        (SENT, WANTED, [up(2, S.INTENDED)], True),
+        (SENT, WANTED, [up(2, S.SERVING)], False),
+        (SENT, WANTED, [COMING, up(3, S.HELD)], False),
+        (SENT, WANTED, [up(2, S.FAILED)], False),
+        (SENT, WANTED, [up(2, S.UNSURE, **never)], False),
+        (SENT, WANTED, [], False),
+        (SENT, replace(WANTED, presence=Presence.UNKNOWN), [COMING], True),
+        (SENT, replace(WANTED, presence=Presence.GONE), [COMING], False),
+        (up(1, S.RETIRING), WANTED, [COMING], False),
+        (up(1, S.RETIRING, attempts=1, **never), WANTED, [COMING], False),
+    ],
+)
+def test_what_was_deleted_in_vain_stays_until_its_successor_serves(
+    retiring: Upload, wish: Wish, others: list[Upload], stays: bool
+) -> None:
+    assert must_stay(retiring, wish, [retiring, *others]) == stays
