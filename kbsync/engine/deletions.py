@@ -6,7 +6,7 @@ Nothing here deletes a document. What may go is set to RETIRING in one transacti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -42,8 +42,8 @@ class Weighed:
 class Deletions:
     """The deletions of one mirror.
 
-    `identity` gives the root's identity, None while it cannot be trusted; `coming` the inodes of files that
-    were noticed and are not known yet.
+    `identity` gives the root's identity, None while it cannot be trusted; `coming` the files that will be
+    taken when they are quiet, by inode.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Deletions:
         ledger: Ledger,
         clock: Clock,
         identity: Callable[[], Awaitable[RootIdentity | None]],
-        coming: Callable[[], Collection[int]],
+        coming: Callable[[], Mapping[int, str]],
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -72,16 +72,28 @@ class Deletions:
         then = self._clock.steady() - self._ledger.terms.plan.settle
         back: list[str] = []
         while rows := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
-            coming = self._coming()
-            moving = [path for path, inode in rows if inode in coming]
-            if moving:  # each to where a file waits until it is quiet: then it will be known for this one
+            moving = await self._store.read(partial(self._moving, rows, self._coming()))
+            if moving:
                 await self._store.write(partial(self._miss_anew, moving))
-            looked = await self._looks(path for path, inode in rows if inode not in coming)
+            looked = await self._looks(path for path, _ in rows if path not in moving)
             if looked is None:
                 break
             await self._store.write(partial(self._record_looks, looked))
             back += [path for path, found in looked if found.kind not in (None, Kind.FOLDER)]
         return back
+
+    def _moving(self, rows: Iterable[tuple[str, int]], coming: Mapping[int, str], tx: Tx) -> set[str]:
+        """Those that will be known again by their inodes, when what waits elsewhere is taken.
+
+        What was taken there once was known for them then, or for no file of before: nothing is waited for.
+        """
+        return {
+            path for path, inode in rows if inode in coming and not self._was_taken(tx, coming[inode], inode)
+        }
+
+    def _was_taken(self, tx: Tx, path: str, inode: int) -> bool:
+        entry = tx.entries.get(self._mirror, path)
+        return entry is not None and entry.digest is not None and entry.stamp.ino == inode
 
     def _miss_anew(self, paths: Iterable[str], tx: Tx) -> None:
         for path in paths:

@@ -310,9 +310,9 @@ class Reconciler:
 
     # -- files being written ---------------------------------------------------------------------------
 
-    def coming(self) -> set[int]:
-        """Inodes of files that will be taken when they are quiet."""
-        return {stamp.ino for path, stamp in self.settling.stamps() if path not in self.busy}
+    def coming(self) -> dict[int, str]:
+        """Files that will be taken when they are quiet, by inode."""
+        return {stamp.ino: path for path, stamp in self.settling.stamps() if path not in self.busy}
 
     async def settle_due(self) -> None:
         """Take the files that have been quiet for a settle, or whose longest wait is over."""

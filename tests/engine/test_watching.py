@@ -140,7 +140,7 @@ async def test_what_moved_meanwhile_is_known_again_however_long_the_scan_takes(
 
     monkeypatch.setattr(judge, "digest", slowly)
     async with hasty.kept():
-        assert hasty.tally() == {"ready": 215}
+        await until(lambda: hasty.tally() == {"ready": 215})
     assert hasty.puts() == sent + 200
     assert hasty.base.effects_of("delete") == []
 
