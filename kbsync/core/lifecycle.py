@@ -299,6 +299,11 @@ def repair(upload: Upload, reason: str, rhythm: Rhythm, *, spent: bool = True) -
     )
 
 
+def forgive(upload: Upload) -> Upload:
+    """A person says that what was wrong is mended: its failures so far count no more."""
+    return replace(upload, repairs=0)
+
+
 def await_room(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
     """The account has no room to index it: no try is spent, and it is asked again once there is room."""
     return replace(upload, reason=reason, code=QUOTA, next_look_at=rhythm.now)

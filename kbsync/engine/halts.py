@@ -6,5 +6,7 @@ TARGET_DOWN = "target-down"
 BAD_CONFIG = "config"
 """What the config names was there when it was read, or was not looked at then, and cannot be used."""
 FAILING = "failing"
+TARGET_STUCK = "target-stuck"
+"""It accepts documents, and none ever gets done."""
 PASSING = (TARGET_DOWN, FAILING)
 """Halts that need nobody: what is wrong passes, or is tried again anyway."""

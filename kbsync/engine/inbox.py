@@ -58,12 +58,18 @@ class Inbox:
         tx.inbox.done(message.id)
 
     def _retry(self, tx: Tx, paths: list[str] | None, answer: Answer) -> None:
-        """Release failed documents: all, or those of these paths; what is unreadable is looked at again."""
+        """Release failed documents: all, or those of these paths; what is unreadable is looked at again.
+
+        Those on their way begin anew to count: one that the trouble caught too must not fail right after.
+        """
         answer.resumed = True
         terms = self._ledger.terms
         for upload in self._failed(tx):
             if paths is None or upload.path in paths:
                 self._release(tx, upload)
+        for upload in tx.uploads.tried_in_vain(terms.mirror, terms.binding):
+            if paths is None or upload.path in paths:
+                tx.uploads.save(lifecycle.forgive(upload))
         troubled = [entry.path for entry in tx.entries.unread(terms.mirror)]
         troubled += [folder.path for folder in tx.folders.problems(terms.mirror) if not folder.shut]
         answer.look_at.update(path for path in troubled if paths is None or path in paths)

@@ -15,6 +15,7 @@ from kbsync.contract import Confirms, DocState, DocStatus, Reads, Reembeds, Resl
 from kbsync.core import lifecycle
 from kbsync.core.model import Upload
 from kbsync.engine import outcomes
+from kbsync.engine.halts import TARGET_STUCK
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.outcomes import Happened, Repair
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
@@ -161,7 +162,7 @@ class Polls:
         if len(self._overdue) >= BLAME_LIMIT:
             self._overdue.clear()
             raise Halted(
-                "target-stuck",
+                TARGET_STUCK,
                 f"{BLAME_LIMIT} documents in a row were accepted and none was searchable after "
                 f"{seconds:.0f} s; the account may be out of money, or the service may be stuck",
                 cure=f"kbsync retry --mirror {self._ledger.terms.plan.name}",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from kbsync.contract import PutOutcome
 from kbsync.core.model import Upload
+from kbsync.engine.halts import TARGET_STUCK
 from kbsync.engine.outcomes import Happened
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unfit, Unsure
 
@@ -20,8 +21,9 @@ LONGEST_PAUSE = 60.0
 class Pulse:
     """Steady seconds throughout. Nothing is sent before `not_before`; nothing at all while `halted`.
 
-    `is_proven`: since the work was taken up again the target has accepted something or finished it.
-    `is_full`: the account had no room to index, so that only a document that becomes ready proves anything.
+    `is_proven`: since the work was taken up again the target has accepted something or finished it. Where it
+    accepted what it did not finish only a document that becomes ready proves anything: `is_full`, the account
+    had no room to index; `is_stuck`, nothing ever got done.
     """
 
     halted: Halted | None = None
@@ -31,13 +33,15 @@ class Pulse:
     state_error: str = ""
     is_proven: bool = False
     is_full: bool = False
+    is_stuck: bool = False
     blamed: list[str] = field(default_factory=list)
     _blamed_code: str = ""
 
     def taken_up(self) -> Pulse:
         """To see whether the cause of a halt is gone: one more of the same halts again."""
         counted = [""] * max(0, len(self.blamed) - 1)
-        return Pulse(is_full=self.is_full, blamed=counted, _blamed_code=self._blamed_code)
+        is_stuck = self.is_stuck or (self.halted is not None and self.halted.halt == TARGET_STUCK)
+        return Pulse(is_full=self.is_full, is_stuck=is_stuck, blamed=counted, _blamed_code=self._blamed_code)
 
     def state_failed(self, reason: str, now: float) -> bool:
         """The journal cannot be written; True when that is news."""
@@ -70,12 +74,12 @@ class Pulse:
 
     def accepted(self) -> None:
         """The target took a document."""
-        self.is_proven = self.is_proven or not self.is_full
+        self.is_proven = self.is_proven or not (self.is_full or self.is_stuck)
 
     def went_well(self, happened: Sequence[Happened | None]) -> None:
         """Documents became ready: the target does its work."""
         if any(event is not None and event.event in DONE for event in happened):
-            self.is_proven, self.is_full = True, False
+            self.is_proven, self.is_full, self.is_stuck = True, False, False
 
     def blame(self, answers: Sequence[tuple[Upload, PutOutcome]], cure: str) -> Halted | None:
         """Five documents in a row refused with one code and none accepted between: the target is to blame."""

@@ -15,6 +15,7 @@ from kbsync.state.connection import bind, unbind
 COLUMNS = tuple(f.name for f in fields(Upload))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
 _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
+ON_THE_WAY = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
 FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predecessor", "created_at")
 """What `save` leaves alone: it never changes (`path` only by `move`), and most of it stands in an index."""
 
@@ -124,6 +125,12 @@ class Uploads:
                 (mirror, binding, after, limit),
             )
         )
+
+    def tried_in_vain(self, mirror: int, binding: int) -> list[Upload]:
+        """Those on their way that failed before."""
+        marks = ", ".join(str(int(state)) for state in ON_THE_WAY)
+        where = f"WHERE mirror = ? AND binding = ? AND state IN ({marks}) AND repairs > 0"
+        return list(self._select(where, (mirror, binding)))
 
     def by_remote(self, binding: int, remote_id: str) -> list[Upload]:
         """Rows that hold this remote id, newest first."""

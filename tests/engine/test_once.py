@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.contract import Reembeds
 from kbsync.core import lifecycle
 from kbsync.core.model import UploadState
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
@@ -265,6 +266,17 @@ async def test_a_document_that_fails_to_index_is_tried_a_bounded_number_of_times
     assert 2 <= len(tries) <= 5
     failed = world.glance(lambda tx: tx.uploads.in_states(world.run.mirror, 1, (UploadState.FAILED,)))
     assert [u.reason for u in failed] == ["no can do"]
+
+
+async def test_what_was_tried_before_a_retry_is_not_counted_after_it(world: World) -> None:
+    """The trouble that a person mended caught documents on their way too: they need no second `retry`."""
+    world.base.behaviour = Behaviour(failures=[Failure("f0.md", times=5)])
+    world.write_many(1)
+    again = "reembed" if issubclass(world.target_type, Reembeds) else "put"
+    await run_until(world, Guillotine(upon=[f"{again} start"] * 3))
+    world.tell("retry")
+    await world.once()
+    assert world.served() == world.on_disk()
 
 
 async def test_a_document_that_fails_once_is_repaired(world: World) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from kbsync.contract import Accepted, PutOutcome
 from kbsync.core.model import Upload, UploadState
+from kbsync.engine.halts import TARGET_STUCK
+from kbsync.engine.outcomes import Happened
 from kbsync.engine.pulse import Pulse
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.targets.memory import Fault
@@ -47,6 +49,17 @@ def test_a_target_that_is_down_is_left_alone_longer_each_time_and_as_long_as_it_
 def test_only_what_a_person_can_mend_is_returned() -> None:
     assert Pulse().answered([Unsure("x"), Halted("quota", "full")], 2, now=0.0) is not None
     assert Pulse().answered([Rejected("x")], 1, now=0.0) is None
+
+
+def test_that_documents_are_accepted_proves_nothing_where_none_got_done() -> None:
+    pulse = Pulse(halted=Halted(TARGET_STUCK, "none was searchable")).taken_up()
+    pulse.accepted()
+    assert not pulse.is_proven
+    pulse = pulse.taken_up()  # halted again over something else meanwhile
+    pulse.accepted()
+    assert not pulse.is_proven
+    pulse.went_well([Happened("document.ready", "f0.md")])
+    assert pulse.is_proven and not pulse.is_stuck
 
 
 async def test_a_broken_target_costs_no_document_its_place(tmp_path: Path) -> None:
