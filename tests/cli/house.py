@@ -236,7 +236,7 @@ class Evidence:
         cures = {name: one["halt"]["cure"] for name, one in self.watched.items() if one["halt"]}
         cures["broken"] = "kbsync retry"
         self.pasted = {name: self._paste(cure) for name, cure in cures.items()}
-        self.left = eventually(self._all_well, 90)
+        self.left = eventually(self._all_well, 180)
         assert daemon.end() == 0, daemon.log.read_text()
         self.log = daemon.lines()
 

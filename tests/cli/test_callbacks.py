@@ -48,13 +48,13 @@ def test_calls_of_every_kind_are_answered_and_documents_are_mirrored_all_the_sam
 
     wrong = urllib.request.Request(f"{url[:-1]}x", b"{}", method="POST")
     with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(wrong, timeout=10)
+        urllib.request.urlopen(wrong, timeout=60)
     kept = [line for line in desk.config.read_text().splitlines() if "callback_base" not in line]
     desk.config.write_text("\n".join(kept))
     daemon.tell(signal.SIGHUP)
     daemon.says("config.read")
     with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(urllib.request.Request(url, b"{}", method="POST"), timeout=10)
+        urllib.request.urlopen(urllib.request.Request(url, b"{}", method="POST"), timeout=60)
     assert daemon.end() == 0
     secret = url.rpartition("/")[2].encode()
     assert [path for path in desk.root.rglob("*") if path.is_file() and secret in path.read_bytes()] == []

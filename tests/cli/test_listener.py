@@ -39,7 +39,7 @@ def asked(port: int, path: str, token: str = "") -> tuple[int, Any]:
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, read(answer.read())
     except urllib.error.HTTPError as answer:
         return answer.code, read(answer.read())

@@ -176,7 +176,7 @@ def test_a_signal_ends_the_pass_with_its_own_code(place: Place, number: int, cod
     process = place.start("--once")
     _wait_until_pending(place)
     process.send_signal(number)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert b"interrupted" in err
     assert b"Traceback" not in err

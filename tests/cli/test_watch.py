@@ -43,7 +43,7 @@ class Watched:
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        out, _ = self.process.communicate(timeout=10)
+        out, _ = self.process.communicate(timeout=60)
         assert out == b""
         return self.process.returncode
 

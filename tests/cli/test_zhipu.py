@@ -295,7 +295,7 @@ def test_a_document_that_is_being_indexed_is_explained(desk: Desk) -> None:
     assert desk.vendor.document("a.md")["id"] in ran.out
     assert desk.found("alpha") == []
     desk.vendor.server.advance(600)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
     assert desk.found("alpha") == ["a.md"]
 
@@ -427,7 +427,7 @@ def test_a_pass_that_is_interrupted_goes_on_where_it_was(desk: Desk, number: int
     eventually(lambda: desk.vendor.server.requests.in_flight == 4)
     began = time.monotonic()
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert time.monotonic() - began < 4.0  # two seconds, and what a busy machine adds
     assert (process.returncode, out) == (code, b"")
     assert b"interrupted" in err

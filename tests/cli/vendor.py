@@ -32,7 +32,7 @@ LONGEST = 40.0
 Value = TypeVar("Value")
 
 
-def eventually(look: Callable[[], Value], seconds: float = 15.0) -> Value:
+def eventually(look: Callable[[], Value], seconds: float = 60.0) -> Value:
     """What `look` gives as soon as it is true of anything; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
@@ -62,7 +62,7 @@ class Vendor:
     def _steer(self, method: str, path: str, body: Any = None) -> Any:
         content = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/_standin/{path}", content, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
     def turn(self, **switches: Any) -> None:

@@ -24,7 +24,7 @@ HOME = "/home/ada"
 PORT = "8787"
 """The port at which the pages have their stand-in."""
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 _SERVES = re.compile(r"python -m kbsync\.standin (?!.*--(?:help|list-faults))")
 _FILE_NAME = re.compile(r"# (\S+\.yaml)\n")
 

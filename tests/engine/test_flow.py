@@ -290,7 +290,7 @@ async def test_threads_that_a_mirror_blocks_are_its_own() -> None:
     try:
         for name in ("well", "other"):
             work = asyncio.create_task(apart(name, asyncio.to_thread(threading.current_thread)))
-            thread = await asyncio.wait_for(work, 10)
+            thread = await asyncio.wait_for(work, 60)
             assert thread.name.startswith(f"kbsync-{name}")
         assert not any(task.done() for task in hung)
     finally:

@@ -454,7 +454,7 @@ async def watched(world: World) -> AsyncIterator[Watching]:
             yield watching
         finally:
             stop.set()
-            await asyncio.wait_for(task, 20)
+            await asyncio.wait_for(task, 60)
 
 
 async def until(world: World, condition: Callable[[], object], seconds: float) -> None:

@@ -33,7 +33,7 @@ from kbsync.state.store import Store
 from kbsync.targets.memory import Behaviour, Fault, MemoryBase, MemoryTarget, RenamingMemory
 from tests.engine.world import World
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -68,7 +68,7 @@ class Daemon(World):
             yield store
         finally:
             stop.set()
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, PATIENCE)
             store.close()
         assert self.breaches == []
         assert self.base.violations == []

@@ -12,7 +12,7 @@ import pytest
 from kbsync.signals import Signals
 
 NUMBER = signal.SIGUSR1
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def test_what_came_before_anybody_listened_is_told_once_and_first() -> None:

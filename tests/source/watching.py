@@ -18,7 +18,7 @@ from kbsync.source.inotify import inotify_fds
 from kbsync.source.watch import Machine
 from kbsync.source.watcher import Watcher
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Clock:

@@ -22,5 +22,5 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=server.url, timeout=5, trust_env=False, verify=False) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=30, trust_env=False, verify=False) as client:
         yield client

@@ -64,12 +64,12 @@ def rest_of(program: subprocess.Popen[str]) -> tuple[str, str]:
     """What it still prints until it ends; `communicate` would miss what has been read ahead."""
     assert program.stdout is not None
     assert program.stderr is not None
-    program.wait(timeout=10)
+    program.wait(timeout=60)
     return program.stdout.read(), program.stderr.read()
 
 
 def get(url: str) -> httpx.Response:
-    return httpx.get(url, timeout=5, trust_env=False, verify=False)
+    return httpx.get(url, timeout=30, trust_env=False, verify=False)
 
 
 def test_the_vendor_it_is_shipped_with_is_served() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.programs import found, look_for
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 FLAGS = (
     "--headless=new",
     "--no-sandbox",  # tests run as root in containers; it sees our own page only

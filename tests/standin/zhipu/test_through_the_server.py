@@ -25,7 +25,7 @@ async def server() -> AsyncIterator[Server]:
 async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"authorization": f"Bearer {KEY}"}
     async with httpx.AsyncClient(
-        base_url=server.url + OPEN, headers=headers, timeout=5, trust_env=False, verify=False
+        base_url=server.url + OPEN, headers=headers, timeout=30, trust_env=False, verify=False
     ) as client:
         yield client
 
