@@ -185,7 +185,7 @@ def test_a_signal_ends_the_pass_with_its_own_code(place: Place, number: int, cod
 
 def _wait_until_pending(place: Place) -> None:
     """Until the pass has looked at the folder and waits for the file to be quiet."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not place.run("status", "--json").json["mirrors"][0]["documents"]["pending"]:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -102,7 +102,7 @@ async def test_a_command_is_ended_with_all_it_began(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     begun = 'sh -c \'echo $$ >"$1.new"; mv "$1.new" "$1"; exec cat "$0"\' "$0" "$1" & exec cat "$0"'
     running = asyncio.create_task(delivery.run(["/bin/sh", "-c", begun, str(fifo), str(child)], BODY))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not child.exists():
             await asyncio.sleep(0.01)
     assert _lives(int(child.read_text()))
@@ -114,7 +114,7 @@ async def test_a_command_is_ended_with_all_it_began(tmp_path: Path) -> None:
 
 async def gone(pid: int) -> None:
     """Until the process is no more, or only waits for somebody to ask how it ended."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while _lives(pid):
             await asyncio.sleep(0.01)
 

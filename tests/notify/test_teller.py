@@ -160,7 +160,7 @@ async def test_held_deletions_of_a_real_mirror_are_told_and_their_end(tmp_path: 
             world.write(f"f{number}.md", f"text of f{number}")
         await until(lambda: not world.tally().get("held"))
         now = EVERY
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(told.read_text().splitlines()) < 2:
                 await teller.look()
                 await asyncio.sleep(0.01)
