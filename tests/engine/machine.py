@@ -278,9 +278,7 @@ class MirrorMachine(RuleBasedStateMachine):
         (self.root / a).rename(beside)
         (self.root / b).rename(self.root / a)
         beside.rename(self.root / b)
-        texts = self.oracle.files[a], self.oracle.files[b]
-        self.oracle.wrote(a, texts[1])
-        self.oracle.wrote(b, texts[0])
+        self.oracle.swapped(a, b)
 
     @rule(old=st.sampled_from(FOLDERS), new=st.sampled_from(FOLDERS))
     def move_folder(self, old: str, new: str) -> None:

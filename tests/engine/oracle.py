@@ -76,6 +76,13 @@ class Oracle:
             self.found[new] = claim | {old, origin, new}
             self._moved[new] = origin
 
+    def swapped(self, one: str, other: str) -> None:
+        """Two files changed places. Of equal ones only inodes tell, and these name the other's old path."""
+        texts = self.files[one], self.files[other]
+        self.wrote(one, texts[1])
+        self.wrote(other, texts[0])
+        self._remade |= {one, other}
+
     def hid(self, path: str) -> None:
         """It cannot be looked at: a rename that nobody saw yet is a file that is gone from its old place."""
         self._overwritten(path)

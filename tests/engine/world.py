@@ -106,6 +106,10 @@ class Lent(Executor):
         self.submit = executor.submit  # type: ignore[method-assign]
 
 
+EXACTLY = 1e-6
+"""Seconds: more than a sum of times may be off."""
+
+
 class VirtualClock:
     """Time that jumps to the next sleeper when no thread and no task has anything to do."""
 
@@ -132,6 +136,12 @@ class VirtualClock:
         future = asyncio.get_running_loop().create_future()
         heapq.heappush(self._heap, (self.now + seconds, next(self._numbers), future))
         await future
+
+    def ring(self, seconds: float, work: Callable[[], None]) -> None:
+        """Do `work` when so much time has passed, and not when somebody happens to come by later."""
+        future = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda _: work())
+        heapq.heappush(self._heap, (self.now + seconds + EXACTLY, next(self._numbers), future))
 
     async def drive(self) -> None:
         quiet = 0

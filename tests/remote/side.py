@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from kbsync.core.names import Naming
 from kbsync.standin.faults import Fault
+from kbsync.standin.late import Work
 from kbsync.standin.messages import Request, Response, StandInClock
 from kbsync.standin.server import Server
 from kbsync.standin.zhipu import application
@@ -70,6 +71,9 @@ class ZhipuSide(Side):
         self._guillotine: Guillotine | None = None
         self._answer = world.app.answer
         world.app.answer = self._answered  # type: ignore[method-assign]
+        self._late = world.server._late
+        self._owe = self._late.owe
+        self._late.owe = self._owed  # type: ignore[method-assign]
         self._told = 0
         self._touched: list[str] = []
 
@@ -79,6 +83,11 @@ class ZhipuSide(Side):
     async def end(self) -> None:
         await self._bury()
         await self.world.server.stop()
+
+    def _owed(self, seconds: float, work: Work) -> None:
+        """What comes late comes in time: done with the next request, its lag would only begin there."""
+        self._owe(seconds, work)
+        self.world.clock.ring(seconds, self._late.catch_up)
 
     # -- what changes there ----------------------------------------------------------------------------
 
@@ -153,7 +162,7 @@ class ZhipuSide(Side):
         self._new_entries()
 
     def arrive(self) -> None:
-        owed = self.world.server._late._owed
+        owed = self._late._owed
         while owed:
             heapq.heappop(owed)[2]()
 
