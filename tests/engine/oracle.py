@@ -198,9 +198,10 @@ class Oracle:
         """A pass saw a file there, and its document was not taken away by somebody else since.
 
         What came and went between two passes never was there. Where a document was taken away, the new one
-        may be on its way: an upload whose answer is open is called back without a question.
+        may be on its way: an upload whose answer is open is called back without a question. The deletion of
+        one that was gone before may be decided: no pass saw that it was back in between.
         """
-        return path in self._seen and path not in self._taken
+        return path in self._seen and path not in self._taken | self._going
 
     def is_carried_off(self, path: str) -> bool:
         """What was seen there is at another path now: its document may have followed the file."""
