@@ -423,17 +423,20 @@ class Worker:
         return isinstance(self._target, Renames) and self._start_if_free(rows, self._rename)
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
+        """What was renamed is recorded at the end: a rename that is made twice is the same."""
         assert isinstance(self._target, Renames)
-        for row in rows:
-            path = row.path or row.label
-            mtime = await self._mtime(path)
+        paths = [row.path or row.label for row in rows]
+        mtimes = await self._store.read(lambda tx: [self._mtime(tx, path) for path in paths])
+        done = list[tuple[int, str]]()
+        for row, path, mtime in zip(rows, paths, mtimes, strict=True):
             try:
                 name = self._ledger.terms.naming.name(path, row.digest)
                 await self._target.rename(row.remote_id or "", path, name, mtime)
             except TargetError as error:
                 await self._rename_failed(row, error)
-                continue
-            await self._record_rename(row.id, path)
+            else:
+                done.append((row.id, path))
+        self._tell(await self._store.write(lambda tx: self._record_renames(tx, done)))
 
     def _start_refreshes(self, rows: Sequence[Upload]) -> bool:
         """One at a time, each with a rest after it: nobody waits for them."""
@@ -453,12 +456,12 @@ class Worker:
             self._is_refreshing = False
             self._next_refresh = self._clock.steady() + max(self._ledger.terms.limits.unhurried, 0.1)
 
-    async def _mtime(self, path: str) -> float:
-        entry = await self._store.read(lambda tx: tx.entries.get(self._ledger.terms.mirror, path))
+    def _mtime(self, tx: Tx, path: str) -> float:
+        entry = tx.entries.get(self._ledger.terms.mirror, path)
         return self._clock.wall() if entry is None else entry.stamp.mtime_ns / 1e9
 
-    async def _record_rename(self, number: int, path: str) -> None:
-        self._tell([await self._store.write(lambda tx: outcomes.renamed(self._ledger, tx, number, path))])
+    def _record_renames(self, tx: Tx, done: Sequence[tuple[int, str]]) -> list[Happened | None]:
+        return [outcomes.renamed(self._ledger, tx, number, path) for number, path in done]
 
     async def _rename_failed(self, row: Upload, error: TargetError) -> None:
         wait = error.retry_after if isinstance(error, Unavailable) else None
