@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,12 @@ def pytest_configure(config: pytest.Config) -> None:
     ):  # begun in the background, and handed on to children
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", f"{programs.MARK}(*names): see tests/programs.py")
+
+
+def pytest_collection_finish() -> None:
+    """What is here for good, all tests among it, is not looked through with each collection."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

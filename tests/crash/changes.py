@@ -60,7 +60,6 @@ async def changed_back(place: Path, one: Wavering, at: int) -> bool:
     """A kill at boundary `at`; False where the pass was over before. Folder and base end up equal."""
     place.mkdir()
     world = World(place, one.kind)
-    world.is_inline = True
     plan, base = world.plan, world.base
     for path in ("f0.md", "f1.md", "d/a.md", "d/e/b.md"):
         world.write(path)

@@ -73,6 +73,8 @@ class Reading:
 class LocalWorld(World):
     """As the engine's world, with the embedded knowledge base in its state directory."""
 
+    in_threads = True
+
     def __init__(self, place: Path) -> None:
         super().__init__(place)
         self.plan = Plan("docs", self.root, "local")

@@ -144,7 +144,6 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def make_world(self, place: Path, variant: type[MemoryTarget], lag: float) -> World:
         world = World(place, variant, list_lag=lag, poll_first=1.0, reembed_grace=5.0)
-        world.is_inline = True
         clock = world.clock
         world.base = MemoryBase(clock=lambda: clock.started + clock.now)  # a clock of its own
         return world

@@ -77,12 +77,18 @@ class CountingExecutor(ThreadPoolExecutor):
 class Inline(CountingExecutor):
     """Does each call at once, in the loop's own thread: the same life runs the same way every time."""
 
+    def follow(self, future: Any) -> None:
+        """It is under way until the loop's next turn, lest the clock takes a chain of calls for rest."""
+        self.under_way += 1
+        self.loop.call_soon(self._count_down)
+
     def submit(self, work: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         future: Future[Any] = Future()
         try:
             future.set_result(work(*args, **kwargs))
         except BaseException as error:  # as a thread would hand it over
             future.set_exception(error)
+        self.follow(future)
         return future
 
     def write_within(self, store: Store) -> None:
@@ -94,6 +100,7 @@ class Inline(CountingExecutor):
                 job.done.set_exception(store._broken)
             else:
                 store._commit_group([job])
+            self.follow(job.done)
             return job.done
 
         store.submit = submit  # type: ignore[method-assign]
@@ -164,6 +171,10 @@ class VirtualClock:
 
 
 class World:
+    """`in_threads`: what is done off the loop is done in threads, as in the program, and not at once."""
+
+    in_threads = False
+
     def __init__(self, tmp_path: Path, target: type[MemoryTarget] = MemoryTarget, **limits: Any) -> None:
         self.root = tmp_path / "docs"
         self.root.mkdir(exist_ok=True)
@@ -179,7 +190,6 @@ class World:
         self.breaches: list[str] = []
         self.on_commit: Callable[[str], None] | None = None
         self.store: Store | None = None
-        self.is_inline = False
         self._executor: CountingExecutor | None = None
 
     # -- the folder ------------------------------------------------------------------------------------
@@ -207,7 +217,7 @@ class World:
     async def running(self) -> AsyncIterator[Store]:
         if self._executor is not None:
             self._executor.shutdown(wait=False)
-        executor = self._executor = Inline() if self.is_inline else CountingExecutor()
+        executor = self._executor = CountingExecutor() if self.in_threads else Inline()
         loop = asyncio.get_running_loop()
         loop.set_default_executor(executor)
         store = self.store = Store(self.state / "state.db", on_commit=self.on_commit)

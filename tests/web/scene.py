@@ -105,4 +105,7 @@ async def renewed(one: Scene, store: Store, n: int = 12, size: int = 2) -> None:
 
 
 def scene(tmp_path: Path, token: str = "", **limits: Any) -> Scene:
-    return Scene(World(tmp_path, **limits), token)
+    """Its world does in threads what is off the loop: the page is read by threads as well."""
+    world = World(tmp_path, **limits)
+    world.in_threads = True
+    return Scene(world, token)

@@ -18,14 +18,13 @@ from tests.targets.gptbots.world import KEY, GptbotsWorld
 
 
 class SteadyGptbots(GptbotsWorld):
-    """The clock of this machine may be set without that of the service; everything runs in one thread."""
+    """The clock of this machine may be set without that of the service."""
 
     def __init__(self, place: Path, vectorize: tuple[float, float], **settings: Any) -> None:
         super().__init__(place, vectorize=vectorize, **settings)
         clock = self.clock
         self.app = application(KEY, 7, vectorize, StandInClock(lambda: clock.started + clock.now))
         self.server = Server(self.app)
-        self.is_inline = True
 
 
 class GptbotsSide(ZhipuSide):

@@ -21,9 +21,7 @@ from tests.targets.gptbots.world import GptbotsWorld
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
-    world = GptbotsWorld(tmp_path)
-    world.is_inline = True  # how full a request is does not depend on the machine
-    async with world.serving():
+    async with GptbotsWorld(tmp_path).serving() as world:
         yield world
 
 
