@@ -424,7 +424,7 @@ class MirrorMachine(RuleBasedStateMachine):
         for file in self.world.state.iterdir():
             file.unlink() if file.is_file() else shutil.rmtree(file)
         ours = self.side.ours()
-        self.oracle.lost_state([one.id for one in ours], {one.path for one in ours if one.failed})
+        self.oracle.lost_state({one.id: one.shown for one in ours}, {one.path for one in ours if one.failed})
 
     @rule(
         seconds=st.sampled_from([1.0, 30.0, 4000.0]),
@@ -564,7 +564,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def check_equal(self, found: Verification) -> None:
         told = "\n".join(self.trace)
         ours = self.side.ours()
-        left = {one.id for one in ours if one.id in self.oracle.left}
+        left = self.oracle.left_among({one.id: one.shown for one in ours})
         wanted = sorted(self.oracle.wanted().items())
         at: dict[tuple[str, str] | None, list[str]] = {}
         for one in ours:
@@ -575,7 +575,8 @@ class MirrorMachine(RuleBasedStateMachine):
         twins = [them for pair, them in at.items() if pair in wanted and len(set(them) - left) > 1]
         assert set(surplus) <= left, f"not wanted: {surplus}\n{story}"
         assert twins == [], f"twice: {twins}\n{story}"
-        self.oracle.left &= {*surplus, *(n for them in at.values() if len(them) > 1 for n in them)}
+        more_than_wanted = {*surplus, *(n for them in at.values() if len(them) > 1 for n in them)}
+        self.oracle.left = {one.id: one.shown for one in ours if one.id in left & more_than_wanted}
 
     def rows(self) -> str:
         """What the journal says of everything that is not over."""

@@ -21,14 +21,14 @@ class Oracle:
     found: paths that were searchable and have been wanted ever since, with the paths at which their
         document may still be known (where they were before a rename).
     held: paths that went together with so many others that a person must be asked first.
-    left: ids of documents that a lost state may leave behind; nobody is asked about these.
+    left: path and text by id of documents that a lost state may leave behind; nobody is asked about these.
     """
 
     files: dict[str, str] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
     found: dict[str, set[str]] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
-    left: set[str] = field(default_factory=set)
+    left: dict[str, tuple[str, str] | None] = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
     _past: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _is_held: bool = False
@@ -150,18 +150,33 @@ class Oracle:
         """A version that was stored and does not index may be sent once more."""
         self._allowed[path, text] += 1
 
-    def lost_state(self, ids: Iterable[str], failed: Iterable[str] = ()) -> None:
+    def lost_state(self, shown: Mapping[str, tuple[str, str] | None], failed: Iterable[str] = ()) -> None:
         """What the base holds is adopted where name and bytes prove it, and left alone where they do not.
 
         Files that changed or moved since, and uploads whose end nobody knows, leave documents that
         `verify` names. The list may lag: what it lacks is sent again. `failed`: paths whose newest version
         was not indexed; nobody can tell that an older one still answers, and the document is made anew.
+        `shown`: path and text of each document by id.
         """
-        self.left = set(ids)
+        self.left = dict(shown)
         self.found = {path: origins for path, origins in self.found.items() if origins.isdisjoint(failed)}
         self._going |= set(failed)
         self._moved.clear()
         self.may_send_again()
+
+    def left_among(self, ids: Mapping[str, tuple[str, str] | None]) -> set[str]:
+        """What a lost state left of these documents, or others in its place.
+
+        Where the list is late its documents are sent again. If the answer to that is lost, the look for it
+        finds either of the two, and when the file has changed since, only that one can be proven ours.
+        """
+        left = ids.keys() & self.left.keys()
+        replaced = [shown for one, shown in self.left.items() if one not in ids]
+        for one, shown in ids.items():
+            if one not in left and shown in replaced:
+                replaced.remove(shown)
+                left.add(one)
+        return left
 
     def passing(self) -> None:
         """A pass begins. What is not wanted now may be under deletion from here on.

@@ -172,7 +172,7 @@ class ZhipuSide(Side):
         self.world.server.faults.clear()
 
     def violations(self) -> list[str]:
-        return [*self.world.app.violations, *self._touched]
+        return [*self.world.violations(), *self._touched]
 
     def story(self) -> list[str]:
         began = self.world.clock.started

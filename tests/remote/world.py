@@ -67,7 +67,8 @@ class Tapped(httpx.AsyncHTTPTransport):
 class RemoteWorld(World):
     """As the engine's world, with a server in place of a base in memory.
 
-    Switches of the stand-in are set by `turn`; faults are given to `server.faults`.
+    Switches of the stand-in are set by `turn`; faults are given to `server.faults`. `tolerated`: the end of a
+    violation that is none here.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class RemoteWorld(World):
         self.targets: list[CountedTarget] = []
         self.at_request: Callable[[str], None] | None = None
         self.foreign: set[str] = set()
+        self.tolerated: str | None = None
 
     def make_target(self) -> CountedTarget:
         settings = ZhipuSettings(
@@ -130,8 +132,13 @@ class RemoteWorld(World):
         async with self.running() as store:
             end = await run_once(self.make_run(store), **kwargs)
         assert self.breaches == []
-        assert self.app.violations == []
+        assert self.violations() == []
         return end
+
+    def violations(self) -> list[str]:
+        """What was done against the vendor's rules."""
+        told = list(self.app.violations)
+        return told if self.tolerated is None else [one for one in told if not one.endswith(self.tolerated)]
 
     # -- the other side --------------------------------------------------------------------------------
 

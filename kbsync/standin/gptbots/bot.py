@@ -79,9 +79,11 @@ class Bot:
         """Another content for a document, whose old one serves until the new one is in."""
         now = self.clock.now()
         old.get_on(now)
-        if old.coming is not None and now < (old.coming.ready_at or 0.0):  # one that is stuck may be given up
-            self.violations.append(f"update: two updates of {old.id} in flight at once")
-        old.coming, old.changed_at = self._version(sent, fault), now
+        version, coming = self._version(sent, fault), old.coming
+        if coming is not None and now < (coming.ready_at or 0.0):  # one that is stuck may be given up
+            again = ", with the same bytes" if coming.sha256 == version.sha256 else ""
+            self.violations.append(f"update: two updates of {old.id} in flight at once{again}")
+        old.coming, old.changed_at = version, now
         old.rules = dict(rules)
         if self.behaviour.marked_at == "accept":
             old.source_url = old.coming.source_url or old.source_url
