@@ -49,7 +49,7 @@ def command(choices: Choices, mirror: str | None) -> int:
 
     if mirror is not None:
         choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, mirror))
-    installation = choose(choices)
+    installation = choose(choices, with_secrets=False)
     with closing(glanced(installation)) as state:
         held = [state.read(partial(find_held, each)) for each in installation.mirrors]
     waiting = [each for each in held if each.holds or each.folder]

@@ -19,25 +19,28 @@ if TYPE_CHECKING:
     from kbsync.state.store import Glance
 
 
-def choose(choices: Choices, *, here: bool = False) -> Installation:
+def choose(choices: Choices, *, here: bool = False, with_secrets: bool = True) -> Installation:
     """What the options, the environment and the usual places say. Nothing is created.
 
-    `here`: without a config and `--folder`, the known folder around the working directory is meant. Raises
+    `here`: without a config and `--folder`, the known folder around the working directory is meant.
+    `with_secrets`: all keys have to be there; a command that asks no service does without. Raises
     `UsageError` where nothing says which folder is meant, for a bad config and for an unknown `--mirror`.
     """
     if choices.config is not None and choices.folder is not None:
         raise UsageError("--config and --folder exclude each other; --folder stands in for a config")
-    chosen = _chosen(choices, os.environ, here)
+    chosen = _chosen(choices, os.environ, here, with_secrets)
     _ = chosen.mirrors  # an unknown name is told before anything is attempted
     return chosen
 
 
-def _chosen(choices: Choices, environ: Mapping[str, str], here: bool) -> Installation:
+def _chosen(
+    choices: Choices, environ: Mapping[str, str], here: bool, with_secrets: bool
+) -> Installation:
     if choices.folder is not None:
         return _of_folder(choices, choices.folder, environ)
     file = places.find_config(choices.config, environ)
     if file is not None:
-        return _of_config(choices, file, environ)
+        return _of_config(choices, file, environ, with_secrets)
     known = places.known_folder_for(Path.cwd(), places.state_home(environ)) if here else None
     if known is not None:
         return _of_folder(choices, known.folder, environ)
@@ -57,11 +60,13 @@ def _of_folder(choices: Choices, folder: Path, environ: Mapping[str, str]) -> In
     return Installation(config, state_dir, flags, choices.mirrors)
 
 
-def _of_config(choices: Choices, file: Path, environ: Mapping[str, str]) -> Installation:
+def _of_config(
+    choices: Choices, file: Path, environ: Mapping[str, str], with_secrets: bool
+) -> Installation:
     from kbsync.config.loader import load
     from kbsync.installation import Installation
 
-    config = load(file, environ)
+    config = load(file, environ, with_secrets=with_secrets)
     state_dir = places.state_dir(environ, explicit=choices.state_dir, config=config)
     flags = _config_flags(choices, config, environ, state_dir)
     return Installation(config, state_dir, flags, choices.mirrors)
@@ -156,7 +161,7 @@ def not_yet(installation: Installation) -> UsageError:
 def mirror_names(choices: Choices) -> list[str]:
     """The names a config gives, for completion; none where it cannot be read."""
     try:
-        chosen = choose(dataclasses.replace(choices, mirrors=()), here=True)
+        chosen = choose(dataclasses.replace(choices, mirrors=()), here=True, with_secrets=False)
     except (UsageError, OSError):
         return []
     return [mirror.name for mirror in chosen.config.mirrors]

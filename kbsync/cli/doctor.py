@@ -58,11 +58,15 @@ def _checks(choices: Choices) -> list[Check]:
         Check("credentials", partial(machine.credentials, os.environ)),
     ]
     try:
-        installation = choose(choices, here=True)
+        return [*_of(choose(choices, here=True)), *general]
     except UsageError as error:
         unread = [troubled("config", UsageError(line)) for line in _problems(error)]
-        return [Check("config", lambda: unread), *general]
-    return [*_of(installation), *general]
+    refused = Check("config", lambda: unread)
+    try:
+        rest = _of(choose(choices, here=True, with_secrets=False))
+    except UsageError:
+        return [refused, *general]
+    return [refused, *(one for one in rest if one.subject != refused.subject), *general]
 
 
 def _problems(error: UsageError) -> list[str]:

@@ -43,7 +43,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) ->
 
     from kbsync.cli.choosing import choose, glanced
 
-    installation = choose(dataclasses.replace(choices, mirrors=()))
+    installation = choose(dataclasses.replace(choices, mirrors=()), with_secrets=delete_documents)
     with closing(glanced(installation)) as state:
         record, owned = _look(state, mirror)
     config = next((each for each in installation.config.mirrors if each.name == mirror), None)

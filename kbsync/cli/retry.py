@@ -58,7 +58,7 @@ def command(choices: Choices, paths: tuple[str, ...]) -> int:
     """
     from kbsync.cli.choosing import choose, glanced
 
-    installation = choose(choices)
+    installation = choose(choices, with_secrets=False)
     with closing(glanced(installation)) as state:
         failed = state.read(partial(find_failed, installation, paths))
     asked = [each for each in failed if each.is_worth_asking]

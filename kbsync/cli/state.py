@@ -32,7 +32,7 @@ def backup(choices: Choices, file: Path) -> int:
     from kbsync.cli.choosing import choose, glanced
     from kbsync.state.connection import told
 
-    with closing(glanced(choose(choices))) as state:
+    with closing(glanced(choose(choices, with_secrets=False))) as state:
         _create(file)
         try:
             with told(file), closing(apsw.Connection(str(file))) as copy:

@@ -69,7 +69,7 @@ def command(
         raise click.UsageError("--max-age goes with --check")
     if watch and (documents or check or as_json):
         raise click.UsageError("--watch goes without --documents, --check and --json")
-    installation = choose(choices, here=True)
+    installation = choose(choices, here=True, with_secrets=False)
     if watch:
         from kbsync.cli.following import follow
 

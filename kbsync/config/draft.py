@@ -92,9 +92,12 @@ class Draft:
         if self._problems:
             raise ConfigError(sorted(self._problems, key=lambda problem: problem.line or 0))
 
+    def problem(self, loc: Loc, message: str) -> Problem:
+        """What is wrong with the value at `loc`, with the place it stands at."""
+        return Problem(self.file, self.line(loc), key_of(loc), message)
+
     def _note(self, loc: Loc, message: str) -> None:
-        problem = Problem(self.file, self.line(loc), key_of(loc), message)
-        self._problems[problem] = None
+        self._problems[self.problem(loc, message)] = None
 
     def _is_spoiled(self, loc: Loc) -> bool:
         return any(loc[: len(one)] == one or one[: len(loc)] == loc for one in self._spoiled)

@@ -35,6 +35,12 @@ class Substituted(str):
     __slots__ = ()
 
 
+class Absent(str):
+    """Stands for a secret that cannot be had, and says why."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
     """What paths in a config are relative to: the config's directory, and the home for `~`."""
@@ -316,6 +322,8 @@ class Confidential(Kind):
 
     def read(self, value: object, where: Whereabouts) -> Secret:
         """The secret; no message repeats it."""
+        if isinstance(value, Absent):
+            return Secret("", absent=str(value))
         if not isinstance(value, str) or re.fullmatch(self.pattern, value) is None:
             raise Refused(f"the value is not taken; allowed: {self.allowed}")
         return Secret(str(value))

@@ -29,15 +29,19 @@ _ROUNDS = 5
 """A refused value may uncover another problem, such as a block that then lacks a key."""
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Config:
-    """The config in `path`, references filled in from `environ`. Raises ConfigError with all problems."""
+def load(path: Path, environ: Mapping[str, str], *, with_secrets: bool = True) -> Config:
+    """The config in `path`, references filled in from `environ`. Raises ConfigError with all problems.
+
+    `with_secrets`: else keys and tokens may be missing, such as those that only a service's own environment
+    has, until somebody asks for them.
+    """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     draft = Draft(file, _tree(file))
     where = Whereabouts(file.parent, home(environ))
     if not isinstance(draft.value, dict):
         what = "is empty" if draft.value is None else "is no block of keys"
         draft.refuse((), f"{what}; begin with `mirrors:`; `kbsync init` writes an example")
-    fill(draft, environ, where)
+    fill(draft, environ, where, with_secrets=with_secrets)
     config = _validated(draft, where)
     if config is not None:
         for finding in findings(config):

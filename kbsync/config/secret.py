@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from kbsync.errors import UsageError
+
 
 class Secret:
-    """Holds a text; printing, formatting or logging it shows `***`. Only `reveal` gives it."""
+    """Holds a text; printing, formatting or logging it shows `***`. Only `reveal` gives it.
 
-    __slots__ = ("_text",)
+    `absent`: why there is no text, in a config read by somebody who need not have its secrets.
+    """
 
-    def __init__(self, text: str) -> None:
+    __slots__ = ("_text", "absent")
+
+    def __init__(self, text: str, absent: str = "") -> None:
         self._text = text
+        self.absent = absent
 
     def reveal(self) -> str:
-        """The text itself: for the request that needs it, never for a message."""
+        """The text itself: for the request that needs it, never for a message. Raises `UsageError`."""
+        if self.absent:
+            raise UsageError(self.absent)
         return self._text
 
     def __repr__(self) -> str:

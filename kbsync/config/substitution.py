@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kbsync.config.draft import Draft
-from kbsync.config.kinds import Refused, Substituted, Whereabouts
+from kbsync.config.kinds import Absent, Refused, Substituted, Whereabouts
 from kbsync.config.problems import Loc, path_shown, shown
 from kbsync.config.shape import secret_keys
 from kbsync.config.tree import Value
@@ -18,16 +18,30 @@ _LARGEST_SECRET = 65_536
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
 
 
-def fill(draft: Draft, environ: Mapping[str, str], where: Whereabouts) -> None:
-    """Replace what the draft refers to by what it stands for; what cannot be had is refused."""
+def fill(
+    draft: Draft, environ: Mapping[str, str], where: Whereabouts, *, with_secrets: bool = True
+) -> None:
+    """Replace what the draft refers to by what it stands for; what cannot be had is refused.
+
+    `with_secrets`: else a secret that cannot be had is `Absent`.
+    """
     for loc, text in list(_references(draft.value, ())):
         try:
             draft.put(loc, substitute(text, environ))
         except Refused as reason:
-            draft.refuse(loc, str(reason))
+            if with_secrets or not _is_secret(draft, loc):
+                draft.refuse(loc, str(reason))
+            else:
+                draft.put(loc, Absent(draft.problem(loc, str(reason))))
     for loc, block in draft.shape().classes.items():
         for key in secret_keys(block):
-            _fill_from_file(draft, loc, key, where)
+            _fill_from_file(draft, loc, key, where, with_secrets=with_secrets)
+
+
+def _is_secret(draft: Draft, loc: Loc) -> bool:
+    """A secret is meant, or the file that holds one."""
+    block = draft.shape().classes.get(loc[:-1])
+    return block is not None and str(loc[-1]).removesuffix("_file") in secret_keys(block)
 
 
 def _references(value: Value, loc: Loc) -> Iterator[tuple[Loc, str]]:
@@ -57,7 +71,7 @@ def _replacement(match: re.Match[str], environ: Mapping[str, str]) -> str:
     return environ[name]
 
 
-def _fill_from_file(draft: Draft, loc: Loc, key: str, where: Whereabouts) -> None:
+def _fill_from_file(draft: Draft, loc: Loc, key: str, where: Whereabouts, *, with_secrets: bool) -> None:
     named = (*loc, f"{key}_file")
     value = draft.at(named)
     if value is None:
@@ -65,10 +79,16 @@ def _fill_from_file(draft: Draft, loc: Loc, key: str, where: Whereabouts) -> Non
     if draft.at((*loc, key)) is not None:
         draft.refuse(named, f"stands beside {key}; keep one of the two")
         return
+    if isinstance(value, Absent):
+        draft.move(named, (*loc, key), value)
+        return
     try:
         secret = read_secret(value, where)
     except Refused as reason:
-        draft.refuse(named, str(reason))
+        if with_secrets:
+            draft.refuse(named, str(reason))
+        else:
+            draft.move(named, (*loc, key), Absent(draft.problem(named, str(reason))))
     else:
         draft.move(named, (*loc, key), Substituted(secret))
 

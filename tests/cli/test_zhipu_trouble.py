@@ -152,6 +152,40 @@ async def test_an_upload_that_is_lost_each_time_is_sent_ever_more_seldom(tmp_pat
     assert world.statuses() == {"ready": 1}
 
 
+# -- without the key -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["api_key: ${NOWHERE_SET}", "api_key_file: ${CREDENTIALS_DIRECTORY}/zhipu"],
+    ids=["environment", "file"],
+)
+def test_a_person_without_the_services_key_looks_and_decides(desk: Desk, key: str) -> None:
+    """The key may be where only the service sees it; a person's shell is not there."""
+    for number in range(8):
+        desk.write(f"{number}.md", f"text {number}")
+    desk.once()
+    for number in range(6):
+        (desk.docs / f"{number}.md").unlink()
+    assert desk.go("--once").code == 3
+    desk.aim(key=key)
+    asked = desk.vendor.asked()
+    for words in (("status",), ("status", "--documents"), ("approve", "handbook"), ("retry",)):
+        ran = desk.run(*words)
+        assert (ran.code, ran.err) == (0, ""), words
+    assert desk.vendor.asked() == asked
+    ran = desk.run("doctor", "--json")
+    assert ran.code == 2
+    wrong = [one for one in ran.json["checks"] if one["result"] == "wrong"]
+    assert {one["name"] for one in wrong} == {"config", "handbook: knowledge base"}
+    for words in (("--once",), ("search", "text"), ("explain", "7.md")):
+        ran = desk.run(*words)
+        assert ran.code == 2
+        assert "is not set in the environment" in ran.err
+    desk.aim()
+    assert desk.once()["deleted"] == 6
+
+
 # -- the config ------------------------------------------------------------------------------------------
 
 KEY_LINE = f"api_key: {KEY}"

@@ -3,12 +3,15 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
 
+from kbsync.config.loader import load
 from kbsync.config.problems import ConfigError
 from kbsync.config.secret import Secret
+from kbsync.errors import UsageError
 
 from .reading import problems, read, told
 
@@ -68,6 +71,32 @@ def test_what_is_filled_in_is_not_looked_into_again(tmp_path: Path) -> None:
 def test_a_reference_that_cannot_be_filled_in_is_told(tmp_path: Path, text: str, sentence: str) -> None:
     [problem] = told(tmp_path, f"{HEAD}notify: {{url: '{text}'}}\n")
     assert problem.startswith(f"2 notify.url: {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("http", "why"),
+    [
+        ("token: '${TOKEN}'", "http.token: ${TOKEN} is not set in the environment"),
+        ("token_file: '${CREDENTIALS_DIRECTORY}/t'", "http.token_file: ${CREDENTIALS_DIRECTORY} is not set"),
+        ("token_file: /nowhere/t", "http.token_file: /nowhere/t cannot be read"),
+    ],
+)
+def test_who_needs_no_secret_reads_the_config_without_and_who_asks_is_told_why(
+    tmp_path: Path, http: str, why: str
+) -> None:
+    text = f"{HEAD}http: {{listen: '127.0.0.1:80', {http}}}\n"
+    assert len(problems(tmp_path, text)) == 1
+    config = load(tmp_path / "config.yaml", {}, with_secrets=False)
+    assert config.http is not None
+    assert config.http.token is not None
+    with pytest.raises(UsageError, match=re.escape(why)):
+        config.http.token.reveal()
+
+
+def test_whatever_is_no_secret_has_to_be_there(tmp_path: Path) -> None:
+    assert problems(tmp_path, "mirrors: [{name: a, folder: '${NOWHERE_SET}'}]")
+    with pytest.raises(ConfigError):
+        load(tmp_path / "config.yaml", {}, with_secrets=False)
 
 
 def test_no_message_repeats_what_came_from_the_environment(tmp_path: Path) -> None:
