@@ -33,9 +33,7 @@ def choose(choices: Choices, *, here: bool = False, with_secrets: bool = True) -
     return chosen
 
 
-def _chosen(
-    choices: Choices, environ: Mapping[str, str], here: bool, with_secrets: bool
-) -> Installation:
+def _chosen(choices: Choices, environ: Mapping[str, str], here: bool, with_secrets: bool) -> Installation:
     if choices.folder is not None:
         return _of_folder(choices, choices.folder, environ)
     file = places.find_config(choices.config, environ)
@@ -60,9 +58,7 @@ def _of_folder(choices: Choices, folder: Path, environ: Mapping[str, str]) -> In
     return Installation(config, state_dir, flags, choices.mirrors)
 
 
-def _of_config(
-    choices: Choices, file: Path, environ: Mapping[str, str], with_secrets: bool
-) -> Installation:
+def _of_config(choices: Choices, file: Path, environ: Mapping[str, str], with_secrets: bool) -> Installation:
     from kbsync.config.loader import load
     from kbsync.installation import Installation
 

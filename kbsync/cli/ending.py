@@ -50,12 +50,11 @@ def _done(counts: Sequence[Counts]) -> list[str]:
 def complaints(installation: Installation, stand: Sequence[Standing], *, quiet: bool) -> Iterator[str]:
     """What is wrong, the worst first; with `quiet` not what goes away by itself."""
     for each in stand:
-        yield from _halted(each)
+        if not (quiet and each.is_troubled):
+            yield from _halted(each)
         yield from _held(installation, each)
-        if each.trouble and not each.is_troubled:
-            yield f"{each.status.name}: {printable(each.trouble)}; the next pass goes on from there"
         if not quiet:
-            yield from _busy(each)
+            yield from _unfinished(each)
     for each in stand:
         yield from _failed(installation, each)
     if any(each.status.documents.failed for each in stand):
@@ -78,7 +77,9 @@ def _held(installation: Installation, stand: Standing) -> Iterator[str]:
         yield f"{name}: to let go what is held: {installation.cure(f'approve {name}')}"
 
 
-def _busy(stand: Standing) -> Iterator[str]:
+def _unfinished(stand: Standing) -> Iterator[str]:
+    if stand.trouble and not stand.is_troubled:
+        yield f"{stand.status.name}: {printable(stand.trouble)}; the next pass goes on from there"
     yield from _listed(stand, [f"{path}: still being written; the next pass takes it" for path in stand.busy])
 
 

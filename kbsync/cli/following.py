@@ -54,14 +54,15 @@ def _redraw(installation: Installation, look: Look, sleep: Sleep) -> None:
 
 
 def framed(installation: Installation, stand: Sequence[Standing], notes: Sequence[str]) -> list[str]:
-    """What `status` says now, line by line, then what only watching shows."""
+    """What is wrong, what only watching shows, then the table: what has no room on the screen is at its end."""
     with closing(_Kept()) as kept:
         paper = Paper(kept)
-        print_table(paper, stand)
-        paper.line()
         print_wrong(paper, installation, stand)
         for note in notes:
             paper.line(note)
+        if notes:
+            paper.line()
+        print_table(paper, stand)
         return kept.getvalue().rstrip("\n").split("\n")
 
 

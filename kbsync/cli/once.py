@@ -16,6 +16,7 @@ from kbsync.cli.options import Choices
 from kbsync.cli.paper import Paper, tell
 from kbsync.cli.progress import watcher
 from kbsync.cli.standing import Standing, code_of_pass, standings
+from kbsync.errors import LockedError
 from kbsync.installation import Installation
 from kbsync.passes import OnceEnd
 from kbsync.signals import ENDING, HardEnd, Signals, hard_end
@@ -28,7 +29,12 @@ def once(choices: Choices, *, as_json: bool) -> int:
     level = choices.log_level or ("error" if choices.quiet else "warning")
     logs.configure(style=choices.log_format, level=level, stream=cast(TextIO, Stderr()))
     with hard_end() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
-        return asyncio.run(_until_told(installation, choices, signals, hard, as_json=as_json))
+        try:
+            return asyncio.run(_until_told(installation, choices, signals, hard, as_json=as_json))
+        except LockedError:
+            if not choices.quiet:
+                raise
+            return Code.PASSING  # it goes away by itself, and nobody is needed for that
 
 
 async def _until_told(

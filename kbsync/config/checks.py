@@ -181,7 +181,9 @@ def remote_findings(target: RemoteTargetConfig, loc: Loc) -> Iterator[Finding]:
 
 def signing_findings(target: ZhipuTargetConfig, loc: Loc) -> Iterator[Finding]:
     """A key that nothing can be signed with."""
-    if target.auth == "jwt" and not target.api_key.absent and _ID_AND_SECRET.fullmatch(target.api_key.reveal()) is None:
+    if target.auth != "jwt" or target.api_key.absent:
+        return
+    if _ID_AND_SECRET.fullmatch(target.api_key.reveal()) is None:
         message = "jwt needs an api_key of the form id.secret, to sign with the secret; set auth: key"
         yield Finding((*loc, "auth"), message, ((*loc, "api_key"),))
 

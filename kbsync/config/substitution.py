@@ -18,9 +18,7 @@ _LARGEST_SECRET = 65_536
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
 
 
-def fill(
-    draft: Draft, environ: Mapping[str, str], where: Whereabouts, *, with_secrets: bool = True
-) -> None:
+def fill(draft: Draft, environ: Mapping[str, str], where: Whereabouts, *, with_secrets: bool = True) -> None:
     """Replace what the draft refers to by what it stands for; what cannot be had is refused.
 
     `with_secrets`: else a secret that cannot be had is `Absent`.

@@ -80,6 +80,8 @@ class Listening:
         if http is not None and before is not None and http.listen == before.listen:
             assert self._door is not None
             self._door.token, self._http = http.token, http
+            if http.token != before.token and self._hub is not None:
+                self._hub.end()  # whoever watches shows the new one
             return
         if http is not None and before is not None and http.port == before.port:
             await self._move(http, before)

@@ -7,8 +7,10 @@ import signal
 
 import pytest
 
-from kbsync.cli.following import Rates, changes
+from kbsync.cli.choosing import choose
+from kbsync.cli.following import Rates, changes, framed
 from kbsync.cli.layout import Column, elided, lines
+from kbsync.cli.options import Choices
 from kbsync.cli.paper import cells
 from kbsync.cli.screen import ENTER, LEAVE
 from kbsync.cli.standing import Standing
@@ -107,6 +109,16 @@ def test_colour_is_on_terminals_only_and_not_where_it_is_unwanted(mirrored: Plac
     assert "\x1b[" not in mirrored.run(*words).out
     assert "\x1b[32mdocs\x1b[0m" in mirrored.run(*words, tty=True).out
     assert "\x1b[" not in mirrored.run(*words, tty=True, env={"NO_COLOR": "1"}).out
+
+
+def test_what_is_wrong_and_the_rates_come_before_the_table(place: Place) -> None:
+    """A screen that is too small shows the beginning."""
+    halted = standing(3, 1, Halt("credentials", "the key is refused", ""))
+    frame = framed(choose(Choices(folder=place.docs)), [halted], ["handbook: 3.0 documents/s"])
+    assert "the key is refused" in frame[0]
+    rate, table = frame.index("handbook: 3.0 documents/s"), len(frame) - 2
+    assert 0 < rate < table
+    assert "MIRROR" in frame[table]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -107,6 +107,13 @@ async def test_a_token_comes_and_goes_without_a_gap(listening: Listening) -> Non
     await listening.turn_to(config(listen, Secret(TOKEN)))
     assert await status(listen) == 401
     assert await status(listen, token=TOKEN) == 200
+    assert listening._hub is not None
+    watching = listening._hub.join()
+    assert watching is not None
+    await listening.turn_to(config(listen, Secret("another-" + TOKEN)))
+    await asyncio.sleep(0)
+    assert watching.is_over
+    listening._hub.leave(watching)
     await listening.turn_to(config(listen))
     assert await status(listen) == 200
 
