@@ -98,3 +98,32 @@ def test_every_panel_has_a_place_of_its_own() -> None:
 @needs("promtool")
 def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
     subprocess.run(["promtool", "check", "rules", str(RULES)], check=True, cwd=tmp_path)
+
+
+@needs("promtool")
+@pytest.mark.parametrize(("reason", "alerts"), [("deletions-held", True), ("credentials", False)])
+def test_what_waits_behind_a_hold_is_told_and_behind_a_halt_only_the_halt(
+    tmp_path: Path, reason: str, alerts: bool
+) -> None:
+    """Uploads go on while deletions are held: one that is stuck then is a matter of its own."""
+    told = {
+        "exp_labels": {"severity": "warning", "instance": "a", "mirror": "docs"},
+        "exp_annotations": {
+            "summary": "A file of docs has waited for 50m 0s",
+            "description": "kbsync status --documents says what it waits for.",
+        },
+    }
+    series = {
+        'kbsync_oldest_pending_seconds{instance="a", mirror="docs"}': "3000x40",
+        f'kbsync_halted{{instance="a", mirror="docs", reason="{reason}"}}': "1x40",
+    }
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": one, "values": values} for one, values in series.items()],
+        "alert_rule_test": [
+            {"eval_time": "30m", "alertname": "KbsyncWaitingLong", "exp_alerts": [told] if alerts else []}
+        ],
+    }
+    (tmp_path / "rules.yml").write_bytes(RULES.read_bytes())
+    (tmp_path / "case.yml").write_text(json.dumps({"rule_files": ["rules.yml"], "tests": [case]}))
+    subprocess.run(["promtool", "test", "rules", "case.yml"], check=True, cwd=tmp_path)

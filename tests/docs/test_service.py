@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.config.loader import load
+from kbsync.config.model import ZhipuTargetConfig
 from tests.docs.pages import ROOT, blocks
 from tests.programs import needs
 
@@ -124,7 +126,7 @@ def test_the_page_is_followed_from_install_to_uninstall(tmp_path: Path) -> None:
             assert done.returncode == 0, f"{heading}: {block}{done.stdout}{done.stderr}"
             said[heading] = said.get(heading, "") + done.stdout
         if heading == "Keys":
-            assert (tmp_path / "etc/kbsync/zhipu.key").stat().st_mode & 0o777 == 0o600
+            assert (tmp_path / "etc/kbsync/keys/zhipu").stat().st_mode & 0o777 == 0o600
         if heading == "Start":
             assert (tmp_path / "etc/kbsync/config.yaml").stat().st_mode & 0o777 == 0o640
             assert machine.holds("var/lib/kbsync/state.db")
@@ -162,18 +164,36 @@ def test_the_key_that_the_page_installs_is_one_systemd_understands(tmp_path: Pat
     assert machine.do("mkdir -p /etc/kbsync /etc/systemd/system").returncode == 0
     assert machine.do(sections()["Keys"][0]).returncode == 0
     units = tmp_path / "etc/systemd/system"
-    unit = (ROOT / "systemd/kbsync.service").read_text()
-    (units / "kbsync.service").write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", unit))
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(units / "kbsync.service")],
-        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:"},
-        capture_output=True,
-        text=True,
-        check=False,
+    for name in ("kbsync.service", "kbsync-once.service"):
+        unit = (ROOT / "systemd" / name).read_text()
+        (units / name).write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", unit))
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", str(units / name)],
+            env={**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        seen = (units / f"{name}.d/zhipu.conf").read_text()
+        assert seen == f"[Service]\nLoadCredential=zhipu:{tmp_path}/etc/kbsync/keys/zhipu\n"
+
+
+def test_the_key_that_the_page_installs_is_read_where_systemd_shows_it(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    [line] = re.findall(r"`(api_key_file: .*?)`", PAGE.read_text())
+    assert machine.do("mkdir -p /etc/kbsync /etc/systemd/system").returncode == 0
+    assert machine.do(sections()["Keys"][0]).returncode == 0
+    config = tmp_path / "config.yaml"
+    target = f"{{type: zhipu, knowledge_id: '1', {line}}}"
+    config.write_text(
+        f"mirrors: [{{name: a, folder: /srv/a, target: {target}}}]\n".replace("${", '"${').replace(
+            "/zhipu}", '/zhipu"}'
+        )
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    seen = (units / "kbsync.service.d/zhipu.conf").read_text()
-    assert seen == f"[Service]\nLoadCredential=zhipu:{tmp_path}/etc/kbsync/zhipu.key\n"
+    loaded = load(config, {"CREDENTIALS_DIRECTORY": str(tmp_path / "etc/kbsync/keys")}).mirrors[0].target
+    assert isinstance(loaded, ZhipuTargetConfig)
+    assert loaded.api_key.reveal() == "id.secret"
 
 
 @needs("systemd-sysusers")
