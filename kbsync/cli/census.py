@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kbsync.cli.paper import counted
 from kbsync.core.defaults import IGNORE_FILE
@@ -15,6 +16,10 @@ from kbsync.core.model import Choice, Kind, Limits
 from kbsync.core.printable import printable
 from kbsync.core.select import Rules
 from kbsync.core.sizes import sized
+
+if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
+    from kbsync.installation import Installation
 
 SECONDS = 5.0
 """A look at a folder that somebody waits for."""
@@ -64,11 +69,25 @@ def take_census(folder: Path, limits: Limits, seconds: float = SECONDS) -> Censu
     return census
 
 
+def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
+    """What the target takes; nothing is asked over any network. Raises `KbsyncError`."""
+    import asyncio
+
+    async def look() -> Limits:
+        target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
+        try:
+            return target.limits
+        finally:
+            await target.aclose()
+
+    return asyncio.run(look())
+
+
 def _counted(census: Census, root: Path, below: str, rules: Rules) -> Iterator[tuple[str, Rules]]:
     try:
         with os.scandir(root / below) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
-        rules = _narrowed(rules, root, below)
+        rules = narrowed(rules, root, below)
     except (OSError, ValueError) as error:
         census.leave_out(f"{below}/", getattr(error, "strerror", "") or str(error))
         return
@@ -83,7 +102,8 @@ def _counted(census: Census, root: Path, below: str, rules: Rules) -> Iterator[t
             _judge(census, rules, path, entry)
 
 
-def _narrowed(rules: Rules, root: Path, below: str) -> Rules:
+def narrowed(rules: Rules, root: Path, below: str) -> Rules:
+    """The rules in a folder, by its ignore file. Raises OSError and ValueError."""
     ignored = root / below / IGNORE_FILE
     return rules.below(below, ignored.read_text("utf-8", "replace")) if ignored.is_file() else rules
 

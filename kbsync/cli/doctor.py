@@ -88,7 +88,10 @@ def _of(installation: Installation) -> list[Check]:
         Check("disk", partial(machine.disk, installation.state_dir)),
         Check("listener", partial(places.listener, installation)),
         Check("inotify", partial(places.inotify, mirrors)),
-        *(Check(f"{mirror.name}: folder", partial(places.folder, mirror)) for mirror in mirrors),
+        *(
+            Check(f"{mirror.name}: folder", partial(places.folder, installation, mirror))
+            for mirror in mirrors
+        ),
         *(Check(f"{each.name}: service", partial(service.service, installation, each)) for each in mirrors),
     ]
 

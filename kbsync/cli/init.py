@@ -21,7 +21,6 @@ from kbsync.errors import KbsyncError, UsageError
 if TYPE_CHECKING:
     from kbsync.config.model import Config
     from kbsync.config.target_block import KeyPlace
-    from kbsync.core.model import Limits
 
 PLACEHOLDER = "not-the-key"
 """Stands for a key while a new config is checked: the environment may not have it yet."""
@@ -210,31 +209,14 @@ NEXT: tuple[tuple[tuple[str, ...], str], ...] = (
 
 def _found(config: Config) -> Iterator[str]:
     """What is in the folder, as far as it can be looked at."""
-    from kbsync.cli.census import take_census, told
+    from kbsync.cli.census import limits_of, take_census, told
+    from kbsync.config.places import state_dir
+    from kbsync.installation import Installation
 
     mirror = config.mirrors[0]
     try:
-        limits = _limits(config)
+        limits = limits_of(Installation(config, state_dir(os.environ, config=config)), mirror)
         yield from told(mirror.name, take_census(mirror.folder, limits), is_paid=limits.paid)
     except (OSError, KbsyncError) as error:
         why = getattr(error, "strerror", None) or str(error)
         tell(f"{mirror.folder} could not be looked at: {why.lower()}")
-
-
-def _limits(config: Config) -> Limits:
-    """What the target takes; nothing is asked over any network."""
-    import asyncio
-
-    from kbsync.config.places import state_dir
-    from kbsync.installation import Installation
-
-    installation = Installation(config, state_dir(os.environ, config=config))
-
-    async def look() -> Limits:
-        target = await asyncio.to_thread(installation.target_or_stand_in, config.mirrors[0])
-        try:
-            return target.limits
-        finally:
-            await target.aclose()
-
-    return asyncio.run(look())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.cli.checkup import places, service
+from kbsync.cli.checkup import places, service, walking
 from kbsync.cli.checkup.finding import Check, Finding, Grade, findings_of
 from kbsync.config.model import folder_config
 from kbsync.state import lock
@@ -169,11 +169,27 @@ def test_what_cannot_be_read_is_named_with_a_command(place: Place, monkeypatch: 
     place.write("a.md", "alpha")
     shut = place.write("it's shut.md", "beta")
     access = os.access
-    monkeypatch.setattr(places.os, "access", lambda path, mode: path != str(shut) and access(path, mode))
+    monkeypatch.setattr(walking.os, "access", lambda path, mode: path != str(shut) and access(path, mode))
     found = results(place.run("doctor", "--folder", "docs", "--json"))["docs: folder"]
     assert found["result"] == "wrong"
     assert str(shut) in found["detail"]
     assert found["cure"] == f"sudo setfacl --recursive --modify u:{places.user()}:rX {place.docs}"
+
+
+def test_what_is_left_out_may_be_as_shut_as_it_likes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.write("a.md", "alpha")
+    shut = {
+        str(place.write(path, "x"))
+        for path in ("backup.tar.gz", "private/a.md", "drafts/b.md", "ignored/c.md")
+    }
+    place.write(".kbsyncignore", "ignored/\n")
+    place.configure('exclude: ["private/", "drafts/b.md"]')
+    access = os.access
+    monkeypatch.setattr(walking.os, "access", lambda path, mode: path not in shut and access(path, mode))
+    ran = place.run("doctor", "--json")
+    assert results(ran)["handbook: folder"]["result"] == "ok", ran.out
+    assert "2 folders" in results(ran)["handbook: folder"]["detail"]
+    assert "2 of " in results(ran)["inotify"]["detail"]
 
 
 def test_the_kernels_limit_comes_with_the_command_that_raises_it(

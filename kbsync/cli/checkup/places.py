@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import pwd
 import stat
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kbsync.cli.checkup.finding import Finding, warning, wrong
+from kbsync.cli.checkup.walking import walk
 from kbsync.cli.exits import Code
 from kbsync.cli.paper import counted
 from kbsync.config.model import MirrorConfig
+from kbsync.core.model import Limits
 from kbsync.core.printable import printable, shell_word
+from kbsync.errors import KbsyncError
 from kbsync.installation import Installation
 
-WALK_SECONDS = 4.0
 NAMED = 3
 
 
@@ -115,57 +115,11 @@ def user() -> str:
         return str(os.geteuid())
 
 
-@dataclass(slots=True)
-class Walked:
-    """What is in a folder. `is_whole`: all of it was looked at in time."""
-
-    folders: int = 1
-    files: int = 0
-    shut: int = 0
-    first_shut: str = ""
-    is_whole: bool = True
-
-    def count_shut(self, path: str) -> None:
-        """One that cannot be read."""
-        self.shut += 1
-        self.first_shut = self.first_shut or path
-
-
-def walk(folder: Path, seconds: float = WALK_SECONDS) -> Walked:
-    """Count what is in `folder`; symlinks are not followed. Raises OSError where itself cannot be listed."""
-    walked, left = Walked(), [str(folder)]
-    until = time.monotonic() + seconds
-    while left:
-        if time.monotonic() > until:
-            walked.is_whole = False
-            break
-        place = left.pop()
-        try:
-            with os.scandir(place) as entries:
-                left += _counted(walked, entries)
-        except OSError:
-            if place == str(folder):
-                raise
-            walked.count_shut(place)
-    return walked
-
-
-def _counted(walked: Walked, entries: Iterator[os.DirEntry[str]]) -> Iterator[str]:
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            walked.folders += 1
-            yield entry.path
-        elif entry.is_file(follow_symlinks=False):
-            walked.files += 1
-            if not os.access(entry.path, os.R_OK):
-                walked.count_shut(entry.path)
-
-
-def folder(mirror: MirrorConfig) -> Iterator[Finding]:
-    """It is there, and can be read by whoever runs this."""
+def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[Finding]:
+    """It is there, and what is to be mirrored of it can be read by whoever runs this."""
     subject, place = f"{mirror.name}: folder", shell_word(str(mirror.folder))
     try:
-        walked = walk(mirror.folder)
+        walked = walk(mirror, _limits(installation, mirror))
     except FileNotFoundError:
         cure = "mount it, or correct folder: in the config"
         yield wrong(subject, f"{mirror.folder} is not there", cure, Code.PERSON)
@@ -183,6 +137,16 @@ def folder(mirror: MirrorConfig) -> Iterator[Finding]:
     yield Finding(subject, f"{mirror.folder}: {content}{more}")
 
 
+def _limits(installation: Installation, mirror: MirrorConfig) -> Limits | None:
+    """None where the target cannot be opened, which another check tells."""
+    from kbsync.cli.census import limits_of
+
+    try:
+        return limits_of(installation, mirror)
+    except (KbsyncError, OSError):
+        return None
+
+
 def _let_read(place: str) -> str:
     return f"sudo setfacl --recursive --modify u:{user()}:rX {place}"
 
@@ -198,7 +162,7 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[Finding]:
         if kind is not None and mirror.observer == "auto":
             watched.remove(mirror)
             yield Finding("inotify", f"{mirror.folder} is on {kind}, which tells of no changes; it is polled")
-    limits, needed = read_limits(), sum(walk(mirror.folder).folders for mirror in watched)
+    limits, needed = read_limits(), sum(walk(mirror).folders for mirror in watched)
     if limits.watches is None:
         yield warning("inotify", "its limits cannot be read; folders may be polled")
     elif needed * 1.2 >= limits.watches:
