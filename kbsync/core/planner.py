@@ -179,8 +179,13 @@ def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple
 
 
 def is_undecided(wish: Wish) -> bool:
-    """Whether the path shall have a document, and which, cannot be said now."""
-    if wish.presence in (Presence.UNKNOWN, Presence.MISSING):
+    """Whether the path shall have a document, and which, cannot be said now.
+
+    What a person leaves out shall have none, whether it can be looked at or not: nobody looks there any more.
+    """
+    if wish.presence is Presence.UNKNOWN:
+        return parting_cause(wish) != DESELECTED
+    if wish.presence is Presence.MISSING:
         return True
     return not parting_cause(wish) and wish.verdict.choice is Choice.SELECTED and wish.digest is None
 

@@ -56,6 +56,7 @@ UPGRADED = replace(EXCLUDED, by_person=False)
 EMPTY = replace(WANTED, verdict=Verdict(Choice.SKIPPED, "empty"), digest=None)
 TOO_LARGE = replace(WANTED, verdict=Verdict(Choice.REFUSED, "too large"))
 UNKNOWN = replace(WANTED, presence=Presence.UNKNOWN)
+SHUT_AND_EXCLUDED = replace(EXCLUDED, presence=Presence.UNKNOWN)
 MISSING = replace(WANTED, presence=Presence.MISSING)
 WRITING = replace(WANTED, digest=None)
 
@@ -298,6 +299,7 @@ ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
     ("what is being written is left alone", WRITING, [up(1, S.SERVING, "old")], PLAIN, []),
     ("one look without it is not enough", MISSING, [up(1, S.SERVING)], PLAIN, []),
     ("unreadable is never gone", UNKNOWN, [up(1, S.SERVING)], PLAIN, []),
+    ("unreadable and left out goes", SHUT_AND_EXCLUDED, [up(1, S.SERVING)], PLAIN, [Weigh(1, "deselected")]),
     ("a tombstone is never adopted", WANTED, [up(1, S.TOMBSTONE)], PLAIN, [Send(None)]),
 ]
 

@@ -8,7 +8,8 @@ import pytest
 
 from kbsync.contract import Reembeds
 from kbsync.core import lifecycle
-from kbsync.core.model import UploadState
+from kbsync.core.model import Presence, UploadState
+from kbsync.engine.once import run_once
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.state.store import Tx
 from kbsync.targets.memory import (
@@ -161,6 +162,20 @@ async def test_a_held_file_that_is_back_and_not_selected_any_more_goes_when_appr
     world.tell("approve", holds=holds)
     await world.once()
     assert world.served() == {}
+
+async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(world: World) -> None:
+    """A folder that is left out is not entered, so whether its files can be looked at is never known again."""
+    world.write_many(9)
+    world.write("d/a.md")
+    async with world.running() as store:
+        run = world.make_run(store)
+        await run_once(run)
+        await store.write(lambda tx: tx.entries.set_presence(run.mirror, "d/a.md", Presence.UNKNOWN))
+    assert "d/a.md" in world.served()
+    world.plan = replace(world.plan, exclude=("d/",))
+    await world.once()
+    assert "d/a.md" not in world.served()
+    assert world.statuses()["ready"] == 9
 
 
 async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: World) -> None:
