@@ -165,7 +165,7 @@ async def test_a_held_file_that_is_back_and_not_selected_any_more_goes_when_appr
 
 
 async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(world: World) -> None:
-    """A folder that is left out is not entered, so whether its files can be looked at is never known again."""
+    """A folder that is left out is not entered: whether its files can be looked at is never known again."""
     world.write_many(9)
     world.write("d/a.md")
     async with world.running() as store:
