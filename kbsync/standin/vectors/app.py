@@ -125,7 +125,11 @@ class VectorsApplication:
             case "no-money":
                 return Response.json(NO_MONEY, 429)
             case "not-found":
-                return _error(dialect, 404, "The model does not exist", "model_not_found")
+                return _unserved(dialect)
+            case "refused" if fault is not None:
+                args = fault.args
+                status, said = int(args.get("status", 400)), "this request is refused"
+                return _error(dialect, status, said, str(args.get("code", "")), args.get("param"))
             case "bad-item" if fault is not None:
                 word = str(fault.args.get("word", "bad")).encode()
                 if word in request.body:
@@ -193,8 +197,15 @@ def _json(value: Any) -> Response:
     return Response(200, json.dumps(value, ensure_ascii=False).encode(), {"content-type": "application/json"})
 
 
-def _error(dialect: str, status: int, message: str, code: str = "") -> Response:
-    """In the form of the dialect."""
+def _unserved(dialect: str) -> Response:
+    """As it is said of a model that there is not."""
+    if dialect == "zhipu":
+        return _error(dialect, 400, "模型不存在，请检查模型代码。", "1211")
+    return _error(dialect, 404, "The model does not exist", "model_not_found")
+
+
+def _error(dialect: str, status: int, message: str, code: str = "", param: str | None = None) -> Response:
+    """In the form of the dialect. `param`: what openai and newapi blame."""
     match dialect:
         case "tei":
             kinds = {413: "Validation", 422: "Tokenizer", 424: "Backend", 429: "Overloaded"}
@@ -202,11 +213,11 @@ def _error(dialect: str, status: int, message: str, code: str = "") -> Response:
         case "jina":
             return Response.json({"detail": message}, status)
         case "zhipu":
-            number = code if code.isdecimal() else {401: "1000", 404: "1211"}.get(status, "1210")
+            number = code if code.isdecimal() else {401: "1000", 404: "1222"}.get(status, "1210")
             return Response.json({"error": {"code": number, "message": message}}, status)
         case "vllm":
             return Response.json(
                 {"object": "error", "message": message, "type": "BadRequestError", "code": status}, status
             )
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code or None}
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code or None}
     return Response.json({"error": error}, status)
