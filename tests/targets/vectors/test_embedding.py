@@ -64,6 +64,19 @@ async def test_no_request_has_more_items_than_the_service_takes(
         np.testing.assert_allclose(vector, expected(text), atol=1e-6)
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("most", [1, 10])
+async def test_a_service_that_takes_fewer_is_asked_in_smaller_requests(
+    server: Server, dialect: Dialect, most: int
+) -> None:
+    server.app.set_behaviour({"most_items": most})
+    texts = [f"bee {n}" for n in range(25)]
+    async with embedding(server, dialect) as service:
+        vectors = await service.embed(items(texts))
+    for vector, text in zip(vectors, texts, strict=True):
+        np.testing.assert_allclose(vector, expected(text), atol=1e-6)
+
+
 async def test_no_request_is_larger_than_it_should_be(server: Server) -> None:
     async with embedding(server) as service:
         vectors = await service.embed(items(["bee " * 5000] * 25))
