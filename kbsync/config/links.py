@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kbsync.config.gptbots import CUTTING
+from kbsync.config.gptbots import CUTTING, cutting_problems
 from kbsync.config.kinds import Kind, Refused, Whereabouts
 from kbsync.config.problems import nearest, shown
 from kbsync.config.tree import Tree, Unreadable, Value, grow
-from kbsync.config.zhipu import SLICING
+from kbsync.config.zhipu import SLICING, slicing_problems
 from kbsync.core.links import Link, NoLink, checked, write_link
 
 NAME = "urls.yaml"
@@ -82,6 +82,7 @@ def _link(entry: Value) -> tuple[str, Link]:
             hint = f"; did you mean {close}?" if close else ""
             raise ValueError(f"unknown key {shown(key)}; allowed: {', '.join(_KEYS)}{hint}")
     link = Link(_address(block), dict(_settings(block)))
+    _check_together(link.settings)
     return f"{_name(block, link.address)}.url", link
 
 
@@ -103,6 +104,13 @@ def _settings(block: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             except Refused as reason:
                 raise ValueError(f"{key}: {reason}") from None
             yield key, value
+
+
+def _check_together(settings: Mapping[str, Any]) -> None:
+    """What a rule in the config for link files could not say either. Raises ValueError."""
+    for problems in (slicing_problems, cutting_problems):
+        for key, message in problems("*.url", settings):
+            raise ValueError(f"{key}: {message}")
 
 
 def _name(block: Mapping[str, Value], address: str) -> str:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,20 @@ def test_another_model_indexes_anew_and_another_address_does_not(place: Place) -
     assert plan["reembed"] == ["bees.md"]
     place.once()
     assert place.found("bees") == ["bees.md"]
+
+
+def test_a_model_that_is_not_served_halts_and_spends_no_document(place: Place) -> None:
+    place.configure(place.service("zhipu", model="embeding-3"))
+    for name in ("bees", "honey", "wax"):
+        place.write(f"{name}.md", f"all about {name}")
+    fault = json.dumps({"kind": "not-found", "times": 0}).encode()
+    urllib.request.urlopen(f"{place.url}/_standin/faults", fault).close()
+    time.sleep(0.15)
+    done = place.go("--once")
+    assert done.returncode == 3, done.stderr
+    assert "embedding.model" in done.stderr
+    status = json.loads(place.go("status", "--json").stdout)["mirrors"][0]
+    assert (status["halt"]["reason"], status["documents"]["failed"]) == ("embedding-missing", 0)
 
 
 def test_a_refused_key_halts_and_says_which(place: Place) -> None:

@@ -237,6 +237,16 @@ def test_documents_of_others_do_not_crowd_ours_out(desk: Desk) -> None:
     assert desk.found("apples bananas") == ["a.md"]
 
 
+def test_a_search_goes_on_without_a_ranking_model_that_fails_and_says_so(desk: Desk) -> None:
+    desk.write("a.md", "apples")
+    desk.once()
+    desk.vendor.play("code-in-200", op="retrieve", args={"code": 1311})
+    ran = desk.go("search", "apples", "--rerank", "--files")
+    assert (ran.code, ran.out.strip()) == (0, str(desk.docs / "a.md"))
+    assert "without its ranking model" in ran.err
+    assert "1311" in ran.err
+
+
 def test_files_prints_paths_that_can_be_opened(shelf: Desk) -> None:
     ran = shelf.go("search", "office", "--files", "-0")
     found = [Path(os.fsdecode(raw)) for raw in ran.raw.split(b"\0")[:-1]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from kbsync.config.gptbots import cutting_problems
@@ -31,6 +33,12 @@ def test_a_name_that_is_not_given_stays_and_is_no_others() -> None:
     assert all("/" not in name and len(name) < 90 for name in links(f"- https://a.org/{'x' * 500}\n"))
 
 
+def test_settings_that_go_together_are_taken() -> None:
+    settings = {"knowledge_type": 5, "custom_separator": ["x"], "sentence_size": 500, "splitter": "x"}
+    (link,) = links(f"- {json.dumps({'url': 'https://a.org', **settings})}\n").values()
+    assert link.settings == settings
+
+
 def test_an_empty_list_is_one() -> None:
     assert links("[]") == {}
 
@@ -50,6 +58,14 @@ def test_an_empty_list_is_one() -> None:
         ("- {url: https://a.org, refresh: daily}\n", "refresh"),
         ("- {url: https://a.org, name: .hidden}\n", "name"),
         ("- {url: https://a.org, name: ''}\n", "name"),
+        (
+            "- {url: https://a.org, knowledge_type: 6}\n",
+            "line 1: knowledge_type: 6 .* 1, 2, 5",
+        ),
+        ("- {url: https://a.org, knowledge_type: 3}\n", "knowledge_type: 3 does not take url"),
+        ("- {url: https://a.org, sentence_size: 500}\n", "sentence_size: .*knowledge_type 5"),
+        ("- {url: https://a.org, knowledge_type: 2, custom_separator: [x]}\n", "custom_separator: .*type 5"),
+        ("- {url: https://a.org, splitter: x, chunk_token: 300}\n", "splitter: excludes chunk_token"),
         ("- https://a.org\n-\n", "line 2"),
         ("- {url: https://a.org, url: https://b.org}\n", "twice"),
         ("- &a [*a]\n", "line 1"),

@@ -59,6 +59,8 @@ async def test_an_untouched_entry_is_not_sent_again(world: RemoteWorld) -> None:
         ("- https://example.org/\n- https://example.org/", "line 2"),
         ("- https://example.org/\n- {url: https://a.org, refresh: 5}", "refresh"),
         ("- https://example.org/\n- {url: https://a.org, knowledge_type: 3.5}", "knowledge_type"),
+        ("- https://example.org/\n- {url: https://a.org, knowledge_type: 6}", "line 2: knowledge_type: 6"),
+        ("- https://example.org/\n- {url: https://a.org, sentence_size: 500}", "line 2: sentence_size"),
         ("- https://example.org/\n- {url: https://a.org, name: a/b}", "name"),
         ("urls: [https://example.org/]", "holds no list"),
         ("", "holds no list"),

@@ -25,10 +25,14 @@ NO_MONEY = {
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """`dimensions`: of vectors where a request names none. `key_refused`: every key is."""
+    """`dimensions`: of vectors where a request names none. `key_refused`: every key is.
+
+    `most_items`: of one request, embeddings or texts; 0: as many as the documents of the dialect say.
+    """
 
     dimensions: int = 64
     key_refused: bool = False
+    most_items: int = 0
 
 
 class VectorsApplication:
@@ -78,12 +82,11 @@ class VectorsApplication:
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
         """Raises `ValueError` for an unknown switch or a wrong value."""
-        kinds = {"dimensions": int, "key_refused": bool}
+        kinds = {"dimensions": int, "key_refused": bool, "most_items": int}
         for name, value in switches.items():
             if name not in kinds or type(value) is not kinds[name]:
-                raise ValueError(
-                    f"{name}={value!r} is no switch; there are: dimensions=64, key_refused=false"
-                )
+                there_are = "dimensions=64, key_refused=false, most_items=0"
+                raise ValueError(f"{name}={value!r} is no switch; there are: {there_are}")
         self.behaviour = replace(self.behaviour, **switches)
 
     def snapshot(self) -> dict[str, Any]:
@@ -125,7 +128,11 @@ class VectorsApplication:
             case "no-money":
                 return Response.json(NO_MONEY, 429)
             case "not-found":
-                return _error(dialect, 404, "The model does not exist", "model_not_found")
+                return _unserved(dialect)
+            case "refused" if fault is not None:
+                args = fault.args
+                status, said = int(args.get("status", 400)), "this request is refused"
+                return _error(dialect, status, said, str(args.get("code", "")), args.get("param"))
             case "bad-item" if fault is not None:
                 word = str(fault.args.get("word", "bad")).encode()
                 if word in request.body:
@@ -133,7 +140,7 @@ class VectorsApplication:
         return None
 
     def _embedded(self, dialect: str, body: object, fault: Fault | None) -> Response:
-        asked_for = wanted(dialect, body)
+        asked_for = wanted(dialect, body, self.behaviour.most_items)
         self._journal.append({"effect": "embedded", "name": dialect, "texts": len(asked_for.texts)})
         rows = reshaped_rows(self._rows(asked_for), fault)
         if asked_for.packed or (fault is not None and fault.kind == "as-base64"):
@@ -141,9 +148,10 @@ class VectorsApplication:
         if dialect == "tei":
             return _json([row["embedding"] for row in rows])
         model = "another" if fault is not None and fault.kind == "other-model" else _model(body)
-        return _json(
-            {"object": "list", "data": rows, "model": model, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
-        )
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        if dialect == "zhipu":
+            usage["completion_tokens"] = 0
+        return _json({"object": "list", "data": rows, "model": model, "usage": usage})
 
     def _rows(self, asked_for: Wanted) -> list[dict[str, Any]]:
         length = asked_for.dimensions or self.behaviour.dimensions
@@ -153,14 +161,13 @@ class VectorsApplication:
         ]
 
     def _ranked(self, dialect: str, body: object, fault: Fault | None) -> Response:
-        question, texts, most = asked(dialect, body)
+        question, texts, most = asked(dialect, body, self.behaviour.most_items)
         self._journal.append({"effect": "ranked", "name": dialect, "texts": len(texts)})
         rows: list[dict[str, Any]] = [
             {"index": index, "relevance_score": score(question, text)} for index, text in enumerate(texts)
         ]
         rows = sorted(rows, key=lambda row: (-row["relevance_score"], row["index"]))[:most]
-        if dialect in ("newapi", "vllm"):
-            rows = [row | {"document": {"text": texts[int(row["index"])]}} for row in rows]
+        rows = [row | _echo(dialect, body, texts[int(row["index"])]) for row in rows]
         return _shaped(dialect, reshaped_rows(rows, fault), fault.kind if fault is not None else "")
 
 
@@ -173,10 +180,29 @@ def _place(path: str) -> tuple[str, str]:
 def _shaped(dialect: str, rows: list[dict[str, Any]], kind: str) -> Response:
     shape = kind if kind in ("bare", "data", "results") else RANKING[dialect].shape
     if kind == "score" or (shape == "bare" and kind != "bare"):
-        rows = [{"index": row["index"], "score": row["relevance_score"]} for row in rows]
+        rows = [_renamed(row) for row in rows]
     if shape == "bare":
         return _json(rows)
     return _json({"model": "rank", shape: rows, "usage": {"total_tokens": 815, "prompt_tokens": 0}})
+
+
+def _renamed(row: dict[str, Any]) -> dict[str, Any]:
+    return {"score" if key == "relevance_score" else key: value for key, value in row.items()}
+
+
+def _echo(dialect: str, body: object, text: str) -> dict[str, Any]:
+    """The text beside its score, where the dialect shows it, always or on request."""
+    wish = body if isinstance(body, dict) else {}
+    match dialect:
+        case "newapi" | "vllm":
+            return {"document": {"text": text}}
+        case "jina" if wish.get("return_documents"):
+            return {"document": {"text": text}}
+        case "zhipu" if wish.get("return_documents"):
+            return {"document": text}
+        case "tei" if wish.get("return_text"):
+            return {"text": text}
+    return {}
 
 
 def _packed(embedding: Any) -> Any:
@@ -193,8 +219,15 @@ def _json(value: Any) -> Response:
     return Response(200, json.dumps(value, ensure_ascii=False).encode(), {"content-type": "application/json"})
 
 
-def _error(dialect: str, status: int, message: str, code: str = "") -> Response:
-    """In the form of the dialect."""
+def _unserved(dialect: str) -> Response:
+    """As it is said of a model that there is not."""
+    if dialect == "zhipu":
+        return _error(dialect, 400, "模型不存在，请检查模型代码。", "1211")
+    return _error(dialect, 404, "The model does not exist", "model_not_found")
+
+
+def _error(dialect: str, status: int, message: str, code: str = "", param: str | None = None) -> Response:
+    """In the form of the dialect. `param`: what openai and newapi blame."""
     match dialect:
         case "tei":
             kinds = {413: "Validation", 422: "Tokenizer", 424: "Backend", 429: "Overloaded"}
@@ -202,11 +235,12 @@ def _error(dialect: str, status: int, message: str, code: str = "") -> Response:
         case "jina":
             return Response.json({"detail": message}, status)
         case "zhipu":
-            number = code if code.isdecimal() else {401: "1000", 404: "1211"}.get(status, "1210")
+            number = code if code.isdecimal() else {401: "1000", 404: "1222"}.get(status, "1210")
             return Response.json({"error": {"code": number, "message": message}}, status)
         case "vllm":
+            kind = {401: "AuthenticationError", 404: "NotFoundError"}.get(status, "BadRequestError")
             return Response.json(
-                {"object": "error", "message": message, "type": "BadRequestError", "code": status}, status
+                {"object": "error", "message": message, "type": kind, "code": status}, status
             )
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code or None}
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code or None}
     return Response.json({"error": error}, status)

@@ -54,6 +54,7 @@ class Ranking:
     texts: str = "documents"
     shape: str = "results"
     needs_model: bool = True
+    too_many: int = 400
 
 
 def _must(is_kept: bool, sentence: str, status: int = 400, code: str = "") -> None:
@@ -167,7 +168,7 @@ _RERANK = _keys("model query documents top_n return_documents")
 
 RANKING: Mapping[str, Ranking] = {
     "openai": Ranking("/rerank", 1000, _RERANK),
-    "jina": Ranking("/rerank", 2048, _RERANK),
+    "jina": Ranking("/rerank", 2048, _RERANK, too_many=422),
     "newapi": Ranking("/rerank", 1000, _RERANK | {"max_chunk_per_doc", "overlap_tokens"}),
     "zhipu": Ranking("/rerank", 128, _RERANK | {"return_raw_scores", "request_id", "user_id"}),
     "tei": Ranking(
@@ -177,6 +178,7 @@ RANKING: Mapping[str, Ranking] = {
         texts="texts",
         shape="bare",
         needs_model=False,
+        too_many=413,
     ),
     "vllm": Ranking(
         "/rerank", 1000, _RERANK | {"truncate_prompt_tokens", "use_activation"}, needs_model=False
@@ -184,12 +186,13 @@ RANKING: Mapping[str, Ranking] = {
 }
 
 
-def wanted(dialect: str, body: object) -> Wanted:
-    """What an embedding request asks for. Raises `Breach`."""
+def wanted(dialect: str, body: object, most: int = 0) -> Wanted:
+    """What an embedding request asks for. `most` items; 0: as many as the dialect takes. Raises `Breach`."""
     rules = EMBEDDINGS[dialect]
+    most = most or rules.most
     body = _object(body, rules.known, rules.needs_model)
     read = rules.read(body)
-    _must(len(read.texts) <= rules.most, f"batch size {len(read.texts)} > {rules.most}", rules.too_many)
+    _must(len(read.texts) <= most, f"batch size {len(read.texts)} > {most}", rules.too_many)
     too_long = any(len(text) > rules.longest for text in read.texts)
     _must(
         not too_long, f"maximum context length is {rules.longest // 3} tokens", code="context_length_exceeded"
@@ -197,16 +200,18 @@ def wanted(dialect: str, body: object) -> Wanted:
     return read
 
 
-def asked(dialect: str, body: object) -> tuple[str, list[str], int]:
-    """Question, texts and how many of them. Raises `Breach`."""
+def asked(dialect: str, body: object, most_texts: int = 0) -> tuple[str, list[str], int]:
+    """Question, texts and how many of them. `most_texts` as in `wanted`. Raises `Breach`."""
     rules = RANKING[dialect]
+    most_texts = most_texts or rules.most
     body = _object(body, rules.known, rules.needs_model)
     question, texts, most = body.get("query"), body.get(rules.texts), body.get("top_n", 0)
     _must(
         isinstance(question, str) and 0 < len(question) <= 4096, "query is a text of at most 4096 characters"
     )
-    _must(isinstance(texts, list) and 0 < len(texts) <= rules.most, f"{rules.texts}: 1 to {rules.most} texts")
+    _must(isinstance(texts, list) and bool(texts), f"{rules.texts} is a list of texts")
     assert isinstance(texts, list) and isinstance(question, str)
+    _must(len(texts) <= most_texts, f"batch size {len(texts)} > {most_texts}", rules.too_many)
     _must(all(isinstance(text, str) for text in texts), f"{rules.texts} are texts")
     if dialect == "zhipu":
         _must(

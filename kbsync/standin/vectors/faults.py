@@ -19,6 +19,7 @@ KINDS: Mapping[str, str] = {
     "zero-vector": "the first vector is all zeros",
     "several-vectors": "each row has a list of vectors",
     "as-base64": "vectors are base64 whether asked for or not",
+    "refused": "every request is refused, with `status` (default 400), `code` and `param`",
     "bad-item": "a request with `word` in a text is refused as a whole, with `status` (default 422)",
     "overloaded": "429, as tei says it",
     "no-money": "429 with insufficient_quota",
@@ -35,7 +36,7 @@ KINDS: Mapping[str, str] = {
     "logits": "scores are logits, negative ones among them",
     "ties": "all scores are equal",
     "echo-null": "documents are echoed with a null text",
-    "not-found": "404: the route or the model is not served",
+    "not-found": "the model is not served: 404, at zhipu 400 with 1211",
 }
 """Fault kinds with one line of explanation each."""
 

@@ -12,7 +12,7 @@ from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.targets.http import Answer, Client, Endpoint
 from kbsync.targets.vectors.dialects import EMBEDDINGS
 from kbsync.targets.vectors.items import Item
-from kbsync.targets.vectors.judging import BUSY_CODES, ServiceJudge, is_too_long
+from kbsync.targets.vectors.judging import BUSY_CODES, ServiceJudge, is_too_long, refuses_everything
 from kbsync.targets.vectors.reading import NonsenseError, vectors_of
 from kbsync.targets.vectors.settings import ServiceSettings
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 5
 """How often a batch is sent again to a service that says it is busy; each time after a longer pause."""
+
+HARMLESS = Item("dimensions")
+"""A service that refuses this one refuses everything."""
 
 SHORTEST = 200
 """Characters below which a text is not shortened any more to make it fit."""
@@ -46,7 +49,7 @@ class EmbeddingService:
     async def dimensions(self) -> int:
         """Length of a vector; asked of the service where neither config nor an answer told it yet."""
         if self._dimensions is None:
-            await self.embed([Item("dimensions")])
+            await self.embed([HARMLESS])
         assert self._dimensions is not None
         return self._dimensions
 
@@ -80,17 +83,34 @@ class EmbeddingService:
             yield items[start:]
 
     async def _batch(self, items: Sequence[Item], is_query: bool) -> Vectors:
-        """One request; halved where the service refuses it, until the item to blame is alone."""
+        """One request. Raises `Halted` where it is not an item that the service refuses."""
         try:
             return await self._asked(items, is_query)
         except Rejected as error:
-            if len(items) > 1:
-                half = len(items) // 2
-                first = await self._batch(items[:half], is_query)
-                return first + await self._batch(items[half:], is_query)
-            if is_too_long(error) and len(items[0].text) > SHORTEST:
-                return await self._batch([items[0].shortened()], is_query)
-            return [error]
+            await self._try_harmless(is_query)
+            return await self._parts(items, is_query, error)
+
+    async def _try_harmless(self, is_query: bool) -> None:
+        try:
+            await self._asked([HARMLESS], is_query)
+        except Rejected as error:
+            raise refuses_everything(error) from None
+
+    async def _part(self, items: Sequence[Item], is_query: bool) -> Vectors:
+        try:
+            return await self._asked(items, is_query)
+        except Rejected as error:
+            return await self._parts(items, is_query, error)
+
+    async def _parts(self, items: Sequence[Item], is_query: bool, error: Rejected) -> Vectors:
+        """What was refused with `error`, in halves until the item to blame is alone."""
+        if len(items) > 1:
+            half = len(items) // 2
+            first = await self._part(items[:half], is_query)
+            return first + await self._part(items[half:], is_query)
+        if is_too_long(error) and len(items[0].text) > SHORTEST:
+            return await self._part([items[0].shortened()], is_query)
+        return [error]
 
     async def _asked(self, items: Sequence[Item], is_query: bool) -> Vectors:
         answer = await self._answer(self._dialect.body(self._settings, items, is_query))

@@ -18,6 +18,12 @@ BUSY_CODES = BUSY | {"429"}
 """Codes of `Unavailable` under which nothing is wrong but the moment."""
 
 BAD_KEY = frozenset({"invalid_api_key", "1000", "1001", "1002", "1003", "1004", "1110", "1111", "1112"})
+NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
+"""No such model, not for this call, or no such call, under whatever HTTP status."""
+
+OF_THE_CONFIG = frozenset({"model", "dimensions", "encoding_format"})
+"""What OpenAI's `param` may name that is the same in every request."""
+
 BAD_ITEM = frozenset({"1210", "1213", "1214", "1261", "1301", "400", "413", "422"})
 _TOO_LONG = (
     "too long",
@@ -58,6 +64,8 @@ class ServiceJudge:
             )
         if codes & BAD_KEY:
             return self._refused(said)
+        if codes & NOT_SERVED or _param(answer.body) in OF_THE_CONFIG:
+            return self._not_there(answer, said)
         if codes & BUSY:
             return Unavailable(said, code=min(codes & BUSY), retry_after=answer.retry_after)
         if codes & BAD_ITEM and answer.status not in (401, 402, 403, 404, 405, 429):
@@ -87,6 +95,22 @@ class ServiceJudge:
         """A wrong address, or a model that is not served."""
         cure = f"correct {self._kind}.base_url (it is what comes before {self._path}) or {self._kind}.model"
         return Halted(f"{self._kind}-missing", f"{said} (HTTP {answer.status} at {self._path})", cure=cure)
+
+
+def _param(body: object) -> str:
+    """The setting that an error blames, in OpenAI's form."""
+    inner = body.get("error") if isinstance(body, Mapping) else None
+    return str(inner.get("param")) if isinstance(inner, Mapping) else ""
+
+
+def refuses_everything(error: Rejected) -> Halted:
+    """What `error` means where it was said of a text that nothing can be wrong with."""
+    return Halted(
+        "embedding-missing",
+        f"the embedding service refuses every text: {error.reason}",
+        cure="correct embedding.model, embedding.dimensions or embedding.type in the config",
+        code=error.code,
+    )
 
 
 def is_too_long(error: Rejected) -> bool:

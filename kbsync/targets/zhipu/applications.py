@@ -12,7 +12,7 @@ from kbsync.targets.zhipu import catalogue
 from kbsync.targets.zhipu.cards import objects_of
 from kbsync.targets.zhipu.codes import Op
 from kbsync.targets.zhipu.ids import id_of, number_of, path_part
-from kbsync.targets.zhipu.wire import data_of, text_of
+from kbsync.targets.zhipu.wire import data_of, integer, objects_in, text_of
 
 _ADVICE = "look with kbsync kb app list before another try"
 LONGEST_NAME, LONGEST_DESCRIPTION = 20, 100
@@ -25,6 +25,9 @@ RECALL = {
     "slice_count": 8,
 }
 """How passages are found; without it an answer would be made of one passage."""
+
+_BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
+"""Lists in it that have a row for each knowledge base."""
 
 _PLACES = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
 
@@ -41,17 +44,13 @@ class ZhipuApplications:
 
     async def look(self, application_id: str) -> Application:
         """One of them."""
-        answer = await self._client.ask(Op.APPLICATION, "GET", _path(application_id))
-        content = data_of(answer.body)
-        if not isinstance(content, dict) or not content:
-            raise Rejected(f"there is no application {application_id}", code="404")
-        found = _application({**content, "id": application_id})
+        found = _application({**await self._shown(application_id), "id": application_id})
         assert found is not None
         return found
 
     async def create(self, wish: ApplicationWish) -> Application:
         """Make one whose name is not in use. Sent once."""
-        body = _body(wish) | {"desc": wish.description or ""}
+        body = _body(wish, {}) | {"desc": wish.description or ""}
         name = wish.name or ""
         await catalogue.check_unused(name, self.all, "an application")
         try:
@@ -62,26 +61,51 @@ class ZhipuApplications:
         return Application(made, name, body["desc"], wish.prompt or "", wish.model or "", bases)
 
     async def update(self, application_id: str, wish: ApplicationWish) -> None:
-        """Send what changes and nothing else."""
-        await self._client.ask(Op.EDIT_APPLICATION, "PUT", _path(application_id), json=_body(wish))
+        """Send what changes; with the bases also how passages are found in them, which stays as it is."""
+        _check(wish)
+        shown = await self._shown(application_id) if wish.bases is not None else {}
+        await self._client.ask(Op.EDIT_APPLICATION, "PUT", _path(application_id), json=_body(wish, shown))
 
     async def delete(self, application_id: str) -> None:
         """Remove it; one that is gone already is done."""
         await catalogue.remove(self._client, Op.DELETE_APPLICATION, _path(application_id))
+
+    async def _shown(self, application_id: str) -> Mapping[str, Any]:
+        """All that the vendor tells of one. Raises `Rejected` where there is none."""
+        answer = await self._client.ask(Op.APPLICATION, "GET", _path(application_id))
+        content = data_of(answer.body)
+        if not isinstance(content, dict) or not content:
+            raise Rejected(f"there is no application {application_id}", code="404")
+        return content
 
 
 def _path(application_id: str) -> str:
     return f"/application/{path_part(application_id)}"
 
 
-def _body(wish: ApplicationWish) -> dict[str, Any]:
-    """As the vendor takes it. Raises `Rejected` for what the vendor's manual forbids."""
+def _body(wish: ApplicationWish, shown: Mapping[str, Any]) -> dict[str, Any]:
+    """As the vendor takes it. Raises `Rejected` for what the vendor's manual forbids.
+
+    `shown`: what there is of it already.
+    """
     _check(wish)
     body = {"name": wish.name, "desc": wish.description, "prompt": wish.prompt, "model": wish.model}
     if wish.bases is not None:
         ids = [number_of(one) for one in wish.bases]
-        body |= {"knowledge_ids": ids, "knowledge_info": {**RECALL, "knowledge_ids": list(wish.bases)}}  # type: ignore[dict-item]
+        body |= {"knowledge_ids": ids, "knowledge_info": _recall(wish.bases, shown)}  # type: ignore[dict-item]
     return catalogue.given(body)
+
+
+def _recall(bases: Sequence[str], shown: Mapping[str, Any]) -> dict[str, Any]:
+    """How passages are found in `bases`: as before, without what was set for a base that is none of them."""
+    inner = shown.get("knowledge_info")
+    known = inner if isinstance(inner, dict) else {"slice_count": integer(shown.get("slice_count"))}
+    kept = {key: _of_bases(bases, value) if key in _BY_BASE else value for key, value in known.items()}
+    return {**RECALL, **catalogue.given(kept), "knowledge_ids": list(bases)}
+
+
+def _of_bases(bases: Sequence[str], rows: Any) -> list[Mapping[str, Any]]:
+    return [row for row in objects_in(rows) if id_of(row.get("knowledge_id")) in bases]
 
 
 def _check(wish: ApplicationWish) -> None:

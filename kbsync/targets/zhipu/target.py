@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query, Sources
@@ -36,7 +38,14 @@ from kbsync.targets.zhipu.knowledge import Knowledge, is_gone
 from kbsync.targets.zhipu.meanings import SLOW
 from kbsync.targets.zhipu.mending import Mending
 from kbsync.targets.zhipu.paging import Sweep
-from kbsync.targets.zhipu.searching import Question, chosen, hits_of, question_about, question_of
+from kbsync.targets.zhipu.searching import (
+    Question,
+    chosen,
+    hits_of,
+    may_be_the_ranking,
+    question_about,
+    question_of,
+)
 from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.skew import ALARMING, Skew
 from kbsync.targets.zhipu.states import status_of
@@ -48,6 +57,8 @@ if TYPE_CHECKING:
     import httpx
 
 __all__ = ["ZhipuSettings", "ZhipuTarget"]
+
+_log = logging.getLogger(__name__)
 
 _ENOUGH = 0.8
 """Of the documents that both the list and the base count: counts may be a little off."""
@@ -212,11 +223,22 @@ class ZhipuTarget(RemoteTarget):
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
         question = question_of(query)
-        return chosen(hits_of(await self._found(question)), query) if question is not None else ()
+        return chosen(hits_of(await self._ranked(question)), query) if question is not None else ()
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
         """The hits with the pictures that their passages name, as far as they come in time."""
         return await self._illustrating.illustrated(hits)
+
+    async def _ranked(self, question: Question) -> Sequence[Found]:
+        """What is found; in the order of the search itself where the ranking model does not give its own."""
+        try:
+            return await self._found(question)
+        except TargetError as error:
+            if not (question.rerank and may_be_the_ranking(error)):
+                raise
+            found = await self._found(replace(question, rerank=False))
+            _log.warning("in the order the service finds without its ranking model: %s", error.reason)
+            return found
 
     async def _found(self, question: Question) -> Sequence[Found]:
         try:

@@ -64,6 +64,19 @@ async def test_no_request_has_more_items_than_the_service_takes(
         np.testing.assert_allclose(vector, expected(text), atol=1e-6)
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("most", [1, 10])
+async def test_a_service_that_takes_fewer_is_asked_in_smaller_requests(
+    server: Server, dialect: Dialect, most: int
+) -> None:
+    server.app.set_behaviour({"most_items": most})
+    texts = [f"bee {n}" for n in range(25)]
+    async with embedding(server, dialect) as service:
+        vectors = await service.embed(items(texts))
+    for vector, text in zip(vectors, texts, strict=True):
+        np.testing.assert_allclose(vector, expected(text), atol=1e-6)
+
+
 async def test_no_request_is_larger_than_it_should_be(server: Server) -> None:
     async with embedding(server) as service:
         vectors = await service.embed(items(["bee " * 5000] * 25))
@@ -115,6 +128,74 @@ async def test_one_bad_item_is_found_and_the_rest_of_its_batch_is_not_lost(
         assert isinstance(vectors[17], Rejected)
         assert sum(isinstance(each, Rejected) for each in vectors) == 1
     assert server.requests.by_op["embed"] < 15
+
+
+@pytest.mark.parametrize("is_query", [False, True])
+async def test_a_lone_item_that_is_refused_is_to_blame_where_others_are_taken(
+    server: Server, is_query: bool
+) -> None:
+    play(server, "bad-item", times=0, args={"word": "poisoned", "status": 400})
+    async with embedding(server, "zhipu") as service:
+        (only,) = await service.embed(items(["a poisoned text"]), is_query=is_query)
+    assert isinstance(only, Rejected)
+    assert server.requests.by_op["embed"] == 2
+
+
+async def test_items_that_are_all_bad_are_to_blame_where_others_are_taken(server: Server) -> None:
+    play(server, "bad-item", times=0, args={"word": "poisoned", "status": 422})
+    async with embedding(server) as service:
+        vectors = await service.embed(items([f"poisoned {n}" for n in range(4)]))
+    assert all(isinstance(each, Rejected) for each in vectors)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("count", [1, 200])
+async def test_a_model_that_is_not_served_halts_after_one_request_each(
+    server: Server, dialect: Dialect, count: int
+) -> None:
+    play(server, "not-found", times=0)
+    async with embedding(server, dialect, concurrency=1) as service:
+        with pytest.raises(Halted) as halted:
+            await service.embed(items([f"bee {n}" for n in range(count)]))
+    assert halted.value.halt == "embedding-missing"
+    assert "embedding.model" in halted.value.cure
+    assert server.requests.by_op["embed"] <= 2
+
+
+@pytest.mark.parametrize(
+    ("dialect", "args"),
+    [
+        ("zhipu", {"code": "1211"}),
+        ("zhipu", {"code": "1212"}),
+        ("zhipu", {"code": "1211", "status": 404}),
+        ("openai", {"code": "model_not_found"}),
+        ("openai", {"param": "model"}),
+        ("openai", {"param": "dimensions"}),
+        ("newapi", {"code": "model_not_found", "status": 503}),
+    ],
+)
+async def test_an_answer_that_blames_the_config_halts_at_once(
+    server: Server, dialect: Dialect, args: dict[str, object]
+) -> None:
+    play(server, "refused", times=0, args=args)
+    async with embedding(server, dialect) as service:
+        with pytest.raises(Halted, match="this request is refused") as halted:
+            await service.embed(items(TEXTS))
+    assert halted.value.halt == "embedding-missing"
+    assert server.requests.by_op["embed"] == 1
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_service_that_refuses_even_a_harmless_text_halts(
+    server: Server, dialect: Dialect, status: int
+) -> None:
+    play(server, "refused", times=0, args={"status": status})
+    async with embedding(server, dialect) as service:
+        with pytest.raises(Halted, match=r"refuses every text: .*this request is refused") as halted:
+            await service.embed(items([f"bee {n}" for n in range(30)]))
+    assert (halted.value.halt, "embedding.dimensions" in halted.value.cure) == ("embedding-missing", True)
+    assert server.requests.by_op["embed"] == 2
 
 
 async def test_a_text_that_is_too_long_is_shortened_until_it_fits(server: Server) -> None:

@@ -22,20 +22,21 @@ async def test_every_dialect_gives_the_best_first(server: Server, dialect: Diale
     assert server.app.violations == []
 
 
-SHAPES = [
-    "bare",
-    "data",
-    "results",
-    "score",
-    "unsorted",
-    "index-text",
-    "index-twice",
-    "index-beyond",
-    "echo-null",
-]
-
-
-@pytest.mark.parametrize("kind", [*SHAPES, "logits"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "bare",
+        "data",
+        "results",
+        "score",
+        "unsorted",
+        "index-text",
+        "index-twice",
+        "index-beyond",
+        "echo-null",
+        "logits",
+    ],
+)
 async def test_every_shape_is_the_same_order(server: Server, kind: str) -> None:
     play(server, kind)
     async with reranking(server) as service:

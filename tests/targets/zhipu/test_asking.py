@@ -20,7 +20,7 @@ from kbsync.contract import (
     Searches,
     Target,
 )
-from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, Unsure
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu.codes import NotFound
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.targets.zhipu.vendor import (
@@ -32,6 +32,7 @@ from tests.targets.zhipu.vendor import (
     by_id,
     failed,
     ok,
+    operation,
     row,
     snowflake,
     target,
@@ -382,6 +383,51 @@ async def test_the_vendors_ranking_model_is_asked_on_request_only() -> None:
     await target(vendor).search(Query("kestrel", rerank=True))
     body = vendor.body("retrieve")
     assert (body["rerank_status"], body["rerank_model"]) == (1, "rerank")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (400, failed(1211, "模型不存在")),
+        (400, {"error": {"code": "1212", "message": "not supported"}}),
+        (429, {"error": {"code": "1311", "message": "not in your plan"}}),
+        (429, {"error": {"code": "1113", "message": "余额不足"}}),
+        (429, {"error": {"code": "1312", "message": "overloaded"}}),
+        failed(400, "rerank_model"),
+    ],
+)
+async def test_without_the_ranking_model_the_same_is_found_in_another_order_and_that_is_said(
+    reply: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    vendor = Vendor(retrieve=[refusing_to_rank(reply)])
+    (hit,) = await target(vendor).search(Query("kestrel", rerank=True))
+    assert hit.remote_id == FIRST_ID
+    assert "rerank_status" not in vendor.body("retrieve")
+    (record,) = caplog.records
+    assert "without its ranking model: the vendor" in record.message or "the account" in record.message
+
+
+@pytest.mark.parametrize("rerank", [True, False])
+async def test_a_search_that_fails_without_ranking_too_has_failed(
+    rerank: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    vendor = Vendor(retrieve=[(429, {"error": {"code": "1113", "message": "余额不足"}})])
+    with pytest.raises(Halted):
+        await target(vendor).search(Query("kestrel", rerank=rerank))
+    assert (vendor.asked["retrieve"], caplog.records) == (2 if rerank else 1, [])
+
+
+@pytest.mark.parametrize("reply", [(401, failed(1002, "token invalid")), 503])
+async def test_what_is_not_the_rankings_fault_is_not_asked_without_it(reply: Any) -> None:
+    vendor = Vendor(retrieve=[reply])
+    with pytest.raises(TargetError):
+        await target(vendor).search(Query("kestrel", rerank=True))
+    assert all(b"rerank_status" in one.content for one in vendor.requests if operation(one) == "retrieve")
+
+
+def refusing_to_rank(reply: Any) -> Callable[[httpx.Request], Any]:
+    """`reply` to a question that asks for the ranking model, a passage to one that does not."""
+    return lambda request: reply if b"rerank_status" in request.content else ok([passage("a", FIRST_ID)])
 
 
 @pytest.mark.parametrize(

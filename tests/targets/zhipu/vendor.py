@@ -101,6 +101,12 @@ def operation(request: httpx.Request) -> str:
     path = request.url.path.removeprefix(ROOT)
     if path == request.url.path:
         return "file"
+    if path.startswith("/application/"):
+        return {"GET": "application", "PUT": "edit_application"}[request.method]
+    return _of_documents(request, path)
+
+
+def _of_documents(request: httpx.Request, path: str) -> str:
     match request.method, path.strip("/").split("/"):
         case "GET", ["knowledge", "capacity"]:
             return "capacity"
