@@ -54,7 +54,7 @@ def _redraw(installation: Installation, look: Look, sleep: Sleep) -> None:
 
 
 def framed(installation: Installation, stand: Sequence[Standing], notes: Sequence[str]) -> list[str]:
-    """What is wrong, what only watching shows, then the table: what has no room on the screen is at its end."""
+    """What is wrong, what only watching shows, then the table: what a screen has no room for is its end."""
     with closing(_Kept()) as kept:
         paper = Paper(kept)
         print_wrong(paper, installation, stand)

@@ -67,6 +67,21 @@ def test_a_folder_is_mirrored_searched_and_verified(place: Place) -> None:
     assert place.go("verify").returncode == 0
 
 
+@pytest.mark.parametrize("narrowing", [(), ("--type", "md")], ids=["all", "by-type"])
+def test_better_hits_that_are_not_of_the_mirror_hide_none_of_it(
+    place: Place, narrowing: tuple[str, ...]
+) -> None:
+    place.write("bees.md", "The hive was moved to the meadow.\n")
+    assert place.go("--once").returncode == 0
+    for number in range(3):
+        better = {"name": f"{number}.md", "text": "red meadow", "source_url": ""}
+        if number:
+            better["source_url"] = f"https://kbsync.invalid/others/{number}.md#u={number}"
+        place.server.app.put_foreign(better)
+    found = json.loads(place.go("search", "red meadow", "-k", "3", *narrowing, "--json").stdout)["hits"]
+    assert [hit["path"] for hit in found] == ["bees.md"]
+
+
 def test_a_key_of_another_region_is_told_and_never_shown(place: Place) -> None:
     place.write("bees.md", "bees")
     place.server.app.set_behaviour({"key_revoked": True})
