@@ -492,8 +492,11 @@ class Bases(Protocol):
     def own(self) -> str:
         """The id that the config names."""
 
+    def check_changeable(self) -> None:
+        """Raises `NotOffered` where bases cannot be changed and removed, before anybody is asked."""
+
     async def models(self) -> Sequence[Model]:
-        """What can be chosen for a base."""
+        """What can be chosen for a base. Raises `NotOffered` where nothing can."""
 
     async def all(self) -> Sequence[BaseCard]:
         """Every base of the account."""
@@ -516,7 +519,7 @@ class Bases(Protocol):
 
 @runtime_checkable
 class ManagesBases(Protocol):
-    """Has knowledge bases that can be listed, made and removed."""
+    """Has knowledge bases that can be listed and made, and with some services changed and removed."""
 
     @property
     def bases(self) -> Bases:

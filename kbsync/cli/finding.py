@@ -120,8 +120,8 @@ def _check_rank(searchable: Sequence[tuple[MirrorConfig, object]]) -> None:
 
 
 def _asked(installation: Installation, mirror: MirrorConfig, target: object, query: Query) -> Query:
-    """A target that keeps no paths is told which documents are meant, and gives all that it finds."""
-    if not isinstance(target, Target) or target.limits.marks:
+    """A base that others may use too is told which documents are meant, and gives all that it finds."""
+    if not isinstance(target, Target) or target.limits.embedded:
         return query
     return replace(narrowed(installation, mirror, query), top_k=MOST_FOUND)
 

@@ -134,6 +134,7 @@ def update(
     wish = BaseWish(None if name is None else _filled("--name", name), description, model)
 
     async def work(bases: Bases, installation: Installation) -> dict[str, Any]:
+        bases.check_changeable()
         card = await bases.look(base)
         if model is not None and card.documents != 0:
             fate = "all of them get new vectors, at your cost, and may not be found meanwhile"
@@ -157,6 +158,7 @@ def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
     from kbsync.cli.counter import confirm, name_of, order, warn
 
     async def work(bases: Bases, installation: Installation) -> BaseCard:
+        bases.check_changeable()
         card = await bases.look(base)
         warn(installation, bases, card, "all of it is to be deleted for good")
         confirm(f"{card.id} is deleted", name_of(card), yes)

@@ -46,15 +46,22 @@ def live(installation: Installation, query: Query) -> tuple[list[Path], Path | N
 async def _live(installation: Installation, query: Query) -> tuple[list[Path], Path | None]:
     async with searching(installation) as search:
         with _keys_at_once(sys.stdin.fileno()) as keyboard, second_screen() as screen:
-            pause = PAUSE_AT_SERVICES if any(map(_asks_a_service, installation.mirrors)) else PAUSE
-            session = Session(search, query, screen.show, pause)
+            session = Session(search, query, screen.show, pause_for(installation.mirrors))
             chosen = await _keep(session, keyboard)
             return [found.absolute for found in session.found], chosen
 
 
+def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
+    """Seconds of rest before a search of all of them."""
+    return PAUSE_AT_SERVICES if any(map(_asks_a_service, mirrors)) else PAUSE
+
+
 def _asks_a_service(mirror: MirrorConfig) -> bool:
+    """For vectors, for an order, or for everything."""
     target = mirror.target
-    return not isinstance(target, LocalTargetConfig) or target.embedding.base_url is not None
+    if not isinstance(target, LocalTargetConfig):
+        return True
+    return target.embedding.base_url is not None or target.rerank.base_url is not None
 
 
 @contextlib.contextmanager

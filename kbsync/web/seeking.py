@@ -43,8 +43,8 @@ async def _found(run: MirrorRun, query: Query) -> Sequence[Located]:
         raise LookupError("its target is not open; see what halts it")
     if not isinstance(target, Searches):
         raise LookupError("its target cannot be searched")
-    marks = not isinstance(target, Target) or target.limits.marks
-    found = await target.search(query if marks else replace(query, top_k=MOST_FOUND))
+    is_alone = not isinstance(target, Target) or target.limits.embedded
+    found = await target.search(query if is_alone else replace(query, top_k=MOST_FOUND))
     told = [(hit.path, hit) for hit in found if hit.path is not None]
     if len(told) == len(found):
         return told

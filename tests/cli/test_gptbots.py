@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kbsync.standin.faults import Fault
 from kbsync.standin.gptbots import HOME_ID, application
 from kbsync.standin.server import Server
 
@@ -67,6 +68,21 @@ def test_a_folder_is_mirrored_searched_and_verified(place: Place) -> None:
     assert place.go("verify").returncode == 0
 
 
+@pytest.mark.parametrize("narrowing", [(), ("--type", "md")], ids=["all", "by-type"])
+def test_better_hits_that_are_not_of_the_mirror_hide_none_of_it(
+    place: Place, narrowing: tuple[str, ...]
+) -> None:
+    place.write("bees.md", "The hive was moved to the meadow.\n")
+    assert place.go("--once").returncode == 0
+    for number in range(3):
+        better = {"name": f"{number}.md", "text": "red meadow", "source_url": ""}
+        if number:
+            better["source_url"] = f"https://kbsync.invalid/others/{number}.md#u={number}"
+        place.server.app.put_foreign(better)
+    found = json.loads(place.go("search", "red meadow", "-k", "3", *narrowing, "--json").stdout)["hits"]
+    assert [hit["path"] for hit in found] == ["bees.md"]
+
+
 def test_a_key_of_another_region_is_told_and_never_shown(place: Place) -> None:
     place.write("bees.md", "bees")
     place.server.app.set_behaviour({"key_revoked": True})
@@ -74,6 +90,69 @@ def test_a_key_of_another_region_is_told_and_never_shown(place: Place) -> None:
     assert ended.returncode == 3
     assert "region" in ended.stdout + ended.stderr
     assert KEY not in ended.stdout + ended.stderr
+
+
+def bases(place: Place) -> dict[str, str]:
+    """Name by id of everything that is there."""
+    listed = json.loads(place.go("kb", "list", "--json").stdout)["knowledge_bases"]
+    return {one["id"]: one["name"] for one in listed}
+
+
+def test_a_base_is_made_listed_and_shown(place: Place) -> None:
+    place.write("bees.md", "bees")
+    assert place.go("--once").returncode == 0
+    made = place.go("kb", "create", "guides", "--description", "How to")
+    assert made.returncode == 0, made.stderr
+    key, _, value = made.stdout.strip().partition(": ")
+    assert (key, bases(place)) == ("knowledge_base_id", {HOME_ID: "Default", value.strip('"'): "guides"})
+    shown = json.loads(place.go("kb", "show", value.strip('"'), "--json").stdout)["knowledge_base"]
+    assert (shown["name"], shown["description"], shown["documents"]) == ("guides", "How to", 0)
+    own = json.loads(place.go("kb", "show", "--json").stdout)["knowledge_base"]
+    assert (own["id"], own["documents"], own["ours"], own["mirrors"]) == (HOME_ID, 1, 1, ["docs"])
+    again = place.go("kb", "create", "guides")
+    assert (again.returncode, again.stdout) == (2, "")
+    assert value.strip('"') in again.stderr
+    unknown = place.go("kb", "show", "4711")
+    assert (unknown.returncode, unknown.stdout) == (3, "")
+    assert "kbsync kb list" in unknown.stderr
+
+
+@pytest.mark.parametrize("kind", ["lost-answer", "code-after", "shape"])
+def test_a_lost_answer_leaves_one_base_and_its_id_is_found(place: Place, kind: str) -> None:
+    place.server.faults.add(Fault(kind, op="create-base"))
+    made = place.go("kb", "create", "guides", "--json")
+    assert made.returncode == 0, made.stderr
+    there = [base_id for base_id, name in bases(place).items() if name == "guides"]
+    assert there == [json.loads(made.stdout)["knowledge_base"]["id"]]
+
+
+def test_a_base_that_was_not_made_is_not_claimed(place: Place) -> None:
+    place.server.faults.add(Fault("code", op="create-base"))
+    ran = place.go("kb", "create", "guides")
+    assert (ran.returncode, ran.stdout) == (4, "")
+    assert "kbsync kb list" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("models",), "models"),
+        (("capacity",), "space"),
+        (("update", HOME_ID, "--name", "other"), "console"),
+        (("update", HOME_ID, "--model", "3"), "console"),
+        (("delete", HOME_ID), "console"),
+        (("delete", HOME_ID, "--yes", "Default"), "console"),
+        (("create", "guides", "--model", "3"), "--model"),
+    ],
+)
+def test_what_the_service_does_not_offer_is_said_before_anybody_is_asked(
+    place: Place, words: tuple[str, ...], said: str
+) -> None:
+    ran = place.go("kb", *words)
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1), ran.stderr
+    assert said in ran.stderr
+    assert "deleted for good" not in ran.stderr
+    assert bases(place) == {HOME_ID: "Default"}
 
 
 def test_the_doctor_looks_at_the_service_and_shows_no_key(place: Place) -> None:

@@ -6,18 +6,23 @@ import asyncio
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kbsync.cli import remembered
 from kbsync.cli.finding import Found
-from kbsync.cli.live import Session, clipped
+from kbsync.cli.live import PAUSE, PAUSE_AT_SERVICES, Session, clipped, pause_for
 from kbsync.cli.open import open_or_print
 from kbsync.cli.paper import cells
 from kbsync.cli.screen import ENTER, LEAVE
 from kbsync.cli.typing_line import Key, Keyboard, Line
-from kbsync.config.model import folder_config
+from kbsync.config.gptbots import GptbotsTargetConfig
+from kbsync.config.model import LocalTargetConfig, folder_config
+from kbsync.config.secret import Secret
+from kbsync.config.vectors import EmbeddingConfig, RerankConfig
 from kbsync.contract import Hit, Passage, Query
 from kbsync.errors import Unavailable
 from tests.cli.place import Place
@@ -53,6 +58,23 @@ def test_an_escape_that_nothing_follows_is_the_key() -> None:
     assert list(keyboard.keys(b"\x1b[")) == []
     assert list(keyboard.silence()) == []
     assert list(keyboard.keys(b"a")) == ["a"]
+
+
+AT = "https://service.example/v1"
+
+
+@pytest.mark.parametrize(
+    ("target", "pause"),
+    [
+        (LocalTargetConfig(), PAUSE),
+        (LocalTargetConfig(embedding=EmbeddingConfig(type="openai", base_url=AT)), PAUSE_AT_SERVICES),
+        (LocalTargetConfig(rerank=RerankConfig(type="jina", base_url=AT)), PAUSE_AT_SERVICES),
+        (GptbotsTargetConfig(api_key=Secret("secret"), knowledge_base_id="1"), PAUSE_AT_SERVICES),
+    ],
+    ids=["embedded", "embedding", "rerank", "remote"],
+)
+def test_requests_that_cost_wait_for_a_longer_rest(target: Any, pause: float) -> None:
+    assert pause_for([MIRROR, replace(MIRROR, target=target)]) == pause
 
 
 def test_the_choice_stays_among_what_was_found() -> None:

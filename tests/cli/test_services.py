@@ -110,6 +110,20 @@ def test_a_picture_is_found_by_text(place: Place) -> None:
     assert json.loads(plan.stdout)["mirrors"][0]["delete"] == []  # not taken any more, and left
 
 
+def test_a_ranking_by_texts_leaves_pictures_where_they_were_found(place: Place) -> None:
+    place.configure(place.service("newapi"))
+    place.write("garden.png", PNG)
+    place.write("garden.md", "a beehive")
+    for n in range(3):
+        place.write(f"tree{n}.md", f"a tree {n}")
+    place.once()
+    plain = place.found("a beehive under an apple tree")
+    place.configure(place.service("newapi"), place.service("jina"))
+    ranked = place.found("a beehive under an apple tree")
+    assert plain.index("garden.png") == ranked.index("garden.png") < 2
+    assert set(ranked) == set(plain)
+
+
 def test_another_model_indexes_anew_and_another_address_does_not(place: Place) -> None:
     place.configure(place.service("openai"))
     place.write("bees.md", "bees make honey in a beehive")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbsync.targets.local.ranking import behind, spread
+from kbsync.targets.local.ranking import behind, seated, spread
 
 SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=20).map(lambda each: sorted(each, reverse=True))
 
@@ -22,6 +22,12 @@ def test_the_order_is_kept_and_every_score_is_a_share(scores: list[float]) -> No
 
 def test_shares_stay_as_they_are() -> None:
     assert spread([(1, 0.9), (0, 0.2)]) == [(1, 0.9), (0, 0.2)]
+
+
+def test_who_is_not_asked_about_keeps_its_place_and_no_score_rises() -> None:
+    order = [(2, 0.9), (0, 0.5), (1, 0.1)]
+    assert seated(order, [0, 1, 2]) == order
+    assert seated(order, [1, 3, 4]) == [(0, 0.9), (4, 0.9), (2, 0.9), (1, 0.5), (3, 0.1)]
 
 
 @given(st.lists(st.floats(0.01, 1), max_size=10).map(lambda each: sorted(each, reverse=True)))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kbsync.contract import Hit, Query
 from kbsync.engine.once import run_once
 from kbsync.errors import StateError
 from kbsync.state.mirrors import Halt
@@ -345,6 +346,27 @@ async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None
     [hit] = told["hits"]
     assert (hit["mirror"], hit["path"]) == ("docs", "f1.md")
     assert "f1" in hit["passages"][0]["text"]
+
+
+async def test_better_hits_of_others_hide_none_of_a_mirror_whose_base_is_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = scene(tmp_path, marks=True)
+    async with shared.open():
+        await mirrored(shared, 1)
+        run = shared.runs["docs"]
+        assert await run.begin()
+        target = run.parts.target
+        [ours] = [row.remote_id async for row in target.list()]
+
+        async def search(query: Query) -> list[Hit]:
+            ids = [*(f"other-{n}" for n in range(3)), ours]
+            return [Hit(each, 1.0 - n / 10, ()) for n, each in enumerate(ids)][: query.top_k]
+
+        monkeypatch.setattr(target, "search", search)
+        told = await shared.json("/api/search?q=f0&k=2")
+        await run.end()
+    assert [hit["path"] for hit in told["hits"]] == ["f0.md"]
 
 
 @pytest.mark.parametrize("query", ["q=", "q=%20", f"q={'a' * 1001}", "q=a&k=0", "q=a&k=51", "q=a&k=%C2%B2"])

@@ -81,7 +81,7 @@ class GptbotsApplication:
         return {"documents": documents, "bases": [{"id": key} for key in self._bot.bases()]}
 
     def journal(self) -> list[dict[str, Any]]:
-        """Effects in order: `stored`, `updated`, `deleted`; `foreign-deleted` by somebody else."""
+        """Effects in order: `stored`, `updated`, `deleted`, `base-made`; `foreign-deleted` by others."""
         return list(self._bot.journal)
 
     def reset(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from kbsync.standin.faults import Fault
 from kbsync.standin.gptbots.behaviour import Behaviour, changed
 from kbsync.standin.gptbots.playing import NoBase, hits, renamed
-from kbsync.standin.gptbots.shelf import HOME_ID, Document, Shelf, Version
+from kbsync.standin.gptbots.shelf import HOME_ID, Base, Document, Shelf, Version
 from kbsync.standin.gptbots.strict import Sent
 from kbsync.standin.messages import StandInClock
 
@@ -37,11 +37,19 @@ class Bot:
                 self.shelf.drop(HOME_ID)
             case "recreated":
                 self.shelf.drop(HOME_ID)
-                self.shelf.bases = {self.shelf.new_id(self.clock.now()): "Default"}
+                self.shelf.bases = {self.shelf.new_id(self.clock.now()): Base("Default")}
 
-    def bases(self) -> Mapping[str, str]:
-        """Names by id."""
-        return {} if self.behaviour.base == "deleted" else self.shelf.bases
+    def bases(self) -> Mapping[str, Base]:
+        """Those that are there, by id."""
+        is_home_gone = self.behaviour.base == "deleted"
+        return {key: one for key, one in self.shelf.bases.items() if not (is_home_gone and key == HOME_ID)}
+
+    def make_base(self, name: str, description: str) -> str:
+        """One more base, also of a name that is there; its id."""
+        made = self.shelf.new_id(self.clock.now())
+        self.shelf.bases[made] = Base(name, description)
+        self.journal.append({"effect": "base-made", "id": made, "name": name, "sha256": ""})
+        return made
 
     def check_base(self, base: str) -> None:
         """Raises `NoBase`."""

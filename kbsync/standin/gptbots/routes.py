@@ -14,6 +14,7 @@ from kbsync.standin.gptbots.strict import (
     Breach,
     Delivery,
     Sent,
+    base_wish_of,
     body_of,
     delivery_of,
     page_of,
@@ -23,6 +24,7 @@ from kbsync.standin.messages import Request, Response
 
 ROUTES: Mapping[tuple[str, str], str] = {
     ("GET", "/v1/bot/knowledge/base/page"): "base",
+    ("POST", "/v1/bot/knowledge/base/create"): "create-base",
     ("GET", "/v1/bot/doc/query/page"): "list",
     ("POST", "/v1/bot/doc/text/add"): "add",
     ("POST", "/v1/bot/doc/spreadsheet/add"): "add",
@@ -40,11 +42,17 @@ _OK = {"code": 0, "message": "OK"}
 
 def _list_bases(bot: Bot, request: Request, fault: Fault | None) -> Response:
     rows = []
-    for key, name in bot.bases().items():
+    for key, base in bot.bases().items():
         documents = len(list(bot.shelf.alive(key)))
-        rows.append({"id": key, "name": name, "desc": "", "doc": documents, "chunk": 0, "token": 0})
+        told = {"name": base.name, "desc": base.description}
+        rows.append({"id": key, **told, "doc": documents, "chunk": 0, "token": 0})
     forms = {"knowledge_base": {"knowledge_base": rows}, "data": {"data": rows}}
     return _json(bot, forms.get(bot.behaviour.bases, {"data": {"list": rows}}), fault)
+
+
+def _create_base(bot: Bot, request: Request, fault: Fault | None) -> Response:
+    name, description = base_wish_of(body_of(request))
+    return _json(bot, {"knowledge_base_id": bot.make_base(name, description)}, fault)
 
 
 def _list(bot: Bot, request: Request, fault: Fault | None) -> Response:
@@ -206,6 +214,7 @@ def _json(bot: Bot, value: Any, fault: Fault | None) -> Response:
 
 ANSWERS: Mapping[str, Callable[[Bot, Request, Fault | None], Response]] = {
     "base": _list_bases,
+    "create-base": _create_base,
     "list": _list,
     "add": _add,
     "update": _update,

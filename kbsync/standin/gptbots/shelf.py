@@ -13,6 +13,14 @@ HOME_ID = "67457fea6f658672d6482542"
 """The knowledge base that is there from the start."""
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A knowledge base."""
+
+    name: str
+    description: str = ""
+
+
 @dataclass(slots=True)
 class Version:
     """One content. `ready_at` None: never. `fails`: then it is not searchable but failed."""
@@ -95,7 +103,7 @@ class Shelf:
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)  # noqa: S311
         self._count = 0
-        self.bases: dict[str, str] = {HOME_ID: "Default"}
+        self.bases: dict[str, Base] = {HOME_ID: Base("Default")}
         self.documents: dict[str, Document] = {}
 
     def new_id(self, now: float) -> str:

@@ -64,6 +64,25 @@ def body_of(request: Request) -> dict[str, Any]:
     return body
 
 
+_OF_A_BASE: Mapping[str, type] = {
+    "name": str,
+    "desc": str,
+    "graph_enable": bool,
+    "access_control_enabled": bool,
+    "kg_ner_extraction_user_prompt": str,
+}
+
+
+def base_wish_of(body: Mapping[str, Any]) -> tuple[str, str]:
+    """Name and description of a base to be made. Raises `Breach`."""
+    for key, value in body.items():
+        if not isinstance(value, _OF_A_BASE.get(key, ())):
+            raise Breach(f"{key} is {value!r}")
+    if "kg_ner_extraction_user_prompt" in body and not body.get("graph_enable"):
+        raise Breach("kg_ner_extraction_user_prompt without graph_enable")
+    return _text(body, "name"), _text(body, "desc")
+
+
 def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: bool, strict: bool) -> Delivery:
     """Raises `Breach`."""
     files = body.get("files")

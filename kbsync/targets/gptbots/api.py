@@ -26,12 +26,24 @@ class Api:
 
     async def base(self) -> Base:
         """Look for the base in the list of all. Raises `Halted("knowledge-base-missing")`."""
-        answer = await self._client.ask(Op.BASE, "GET", "/v1/bot/knowledge/base/page")
-        known = _told(Op.BASE, wire.bases_of(answer.body))
-        found = next((one for one in known if one.id == self._base), None)
+        found = next((one for one in await self.bases() if one.id == self._base), None)
         if found is None:
             raise self._missing()
         return Base(self._base, found.documents, self._settings.base_url)
+
+    async def bases(self) -> tuple[wire.KnowledgeBase, ...]:
+        """All of the bot's: the call has no pages, whatever its name."""
+        answer = await self._client.ask(Op.BASE, "GET", "/v1/bot/knowledge/base/page")
+        return _told(Op.BASE, wire.bases_of(answer.body))
+
+    async def make_base(self, name: str, description: str) -> str:
+        """Make a base, sent once; its id. Raises `Unsure` where it may have been made."""
+        body = {"name": name, "desc": description}
+        answer = await self._client.post(Op.CREATE_BASE, "/v1/bot/knowledge/base/create", json=body)
+        made = wire.made_base_of(answer.body)
+        if not made:
+            raise Unsure(f"{Op.CREATE_BASE}: the vendor's answer has no id", code="no-id")
+        return made
 
     def _missing(self) -> Halted:
         settings = self._settings

@@ -28,6 +28,7 @@ class Op(enum.StrEnum):
     """What is asked for; the word used in metrics and messages."""
 
     BASE = "base"
+    CREATE_BASE = "create-base"
     LIST = "list"
     ADD = "add"
     UPDATE = "update"

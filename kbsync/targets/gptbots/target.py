@@ -20,6 +20,7 @@ from kbsync.core.model import Limits
 from kbsync.core.names import Naming
 from kbsync.targets.gptbots import marker
 from kbsync.targets.gptbots.api import Api
+from kbsync.targets.gptbots.bases import GptbotsBases
 from kbsync.targets.gptbots.codes import judge_for
 from kbsync.targets.gptbots.deleting import delete_all
 from kbsync.targets.gptbots.formats import cutting_of, described
@@ -92,6 +93,11 @@ class GptbotsTarget(RemoteTarget):
     def limits(self) -> Limits:
         """What it takes."""
         return self._settings.limits
+
+    @property
+    def bases(self) -> GptbotsBases:
+        """The knowledge bases of the bot."""
+        return GptbotsBases(self._settings, self._api)
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """How `path` is cut, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""

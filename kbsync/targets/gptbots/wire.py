@@ -16,6 +16,8 @@ class KnowledgeBase:
 
     id: str
     documents: int | None
+    name: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,17 @@ def bases_of(body: Any) -> tuple[KnowledgeBase, ...] | None:
     if rows is None:
         return None
     return tuple(
-        KnowledgeBase(id_of(one.get("id")), _count(one.get("doc")))
+        KnowledgeBase(
+            id_of(one.get("id")), _count(one.get("doc")), _text(one.get("name")), _text(one.get("desc"))
+        )
         for one in _objects(rows)
         if id_of(one.get("id"))
     )
+
+
+def made_base_of(body: Any) -> str:
+    """The id of a base that was made; "" where the answer has none."""
+    return id_of(body.get("knowledge_base_id")) if isinstance(body, dict) else ""
 
 
 def page_of(body: Any) -> Page | None:

@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from copy import copy
 from functools import partial
 from typing import Any
@@ -132,6 +132,22 @@ class Client:
             retry_error_callback=_last,
         )
         return _answer(await retrying(self._turn, asked))
+
+    @asynccontextmanager
+    async def soon(self, op: str, seconds: float) -> AsyncGenerator[None, None]:
+        """Somebody waits: what is asked within is answered in `seconds`, all pauses and tries among them.
+
+        Raises `Unavailable` where it is not, and at once where the target wants a longer pause.
+        """
+        if (rest := self.gate.rest) > seconds:
+            host, pause = self._exchange.host, math.ceil(rest)
+            raise Unavailable(f"{op}: {host} is not asked for {pause} s", retry_after=rest, untried=True)
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            reason = f"{op}: {self._exchange.host} did not answer within {seconds:g} s"
+            raise Unavailable(reason, code="late") from None
 
     async def send(self, op: str, path: str, *, fields: Mapping[str, str], file: Part) -> Answer:
         """POST a form with one file, once, never repeated.

@@ -56,6 +56,11 @@ class Gate:
         """How many are."""
         return self._in_flight
 
+    @property
+    def rest(self) -> float:
+        """Seconds for which no request begins, because the target wants it or our own limit does; 0: none."""
+        return max(0.0, self._account.quiet_until - self._steady(), self._spacing.free_at - self._steady())
+
     async def enter(self) -> int:
         """Wait for a slot; `leave` gives it back. The number says to which burst the caller belongs."""
         async with self._turnstile:  # fair: whoever holds it is the first in line

@@ -28,6 +28,19 @@ def spread(order: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     return [(index, _sigmoid(score)) for index, score in order]
 
 
+def seated(order: Sequence[tuple[int, float]], seats: Sequence[int]) -> list[tuple[int, float]]:
+    """The order among `seats`, whose places it has; who sits between them stays, with the score before it.
+
+    (place, score) of everybody up to the last seat. Who sits before all seats has the best score there is.
+    """
+    placed = {seat: (seats[index], score) for seat, (index, score) in zip(seats, order, strict=True)}
+    everybody, before = list[tuple[int, float]](), order[0][1]
+    for place in range(seats[-1] + 1):
+        everybody.append(placed.get(place, (place, before)))
+        before = everybody[-1][1]
+    return everybody
+
+
 def behind(scores: Sequence[float], last: float) -> list[float]:
     """Scores of candidates nobody was asked about: in their order, below `last`."""
     best = max(scores, default=1.0) or 1.0

@@ -19,6 +19,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from kbsync.contract import Hit, Passage, Query
@@ -29,8 +30,9 @@ from kbsync.targets.local import slots
 from kbsync.targets.local.encoder import Encoder
 from kbsync.targets.local.filters import allowed
 from kbsync.targets.local.matrix import Cosines, Matrix
+from kbsync.targets.local.pictures import is_picture
 from kbsync.targets.local.query import MOST_TERMS, QueryWords, Term, readable
-from kbsync.targets.local.ranking import Ranker, behind, spread
+from kbsync.targets.local.ranking import Ranker, behind, seated, spread
 from kbsync.targets.local.reader import Reading
 
 LEXICAL = 0.5
@@ -118,19 +120,33 @@ class Searcher(Reading):
         return sorted(candidates, key=lambda each: (-each.score, each.chunk))
 
     def _reranked(self, question: str, ranked: list[_Candidate]) -> list[_Candidate]:
-        """The best of them in the order of the rerank service, where there is one and it answers."""
-        if self._ranker is None or not ranked:
+        """The best texts in the order of the rerank service, where there is one and it answers.
+
+        Pictures stay in their places: of them the service would see nothing but the name.
+        """
+        seats = self._texts_among(ranked, self._ranker.most_texts) if self._ranker is not None else []
+        if self._ranker is None or not seats:
             return ranked
-        head, rest = ranked[: self._ranker.most_texts], ranked[self._ranker.most_texts :]
         try:
-            order = spread(self._ranker.order(question, [self._text(each.chunk) for each in head]))
+            order = spread(self._ranker.order(question, [self._text(ranked[seat].chunk) for seat in seats]))
         except TargetError as error:
             _log.warning("in the order kbsync finds by itself: %s", printable(error.reason))
             return ranked
-        lower = behind([each.score for each in rest], order[-1][1])
-        return [replace(head[index], score=score) for index, score in order] + [
+        head, rest = seated(order, seats), ranked[seats[-1] + 1 :]
+        lower = behind([each.score for each in rest], head[-1][1])
+        return [replace(ranked[place], score=score) for place, score in head] + [
             replace(each, score=score) for each, score in zip(rest, lower, strict=True)
         ]
+
+    def _texts_among(self, ranked: Sequence[_Candidate], most: int) -> list[int]:
+        """The places of the first of them that are no pictures."""
+        places = (place for place, each in enumerate(ranked) if not self._is_picture(each.document))
+        return list(islice(places, most))
+
+    def _is_picture(self, document: int) -> bool:
+        return is_picture(
+            unbind(self._connection.execute("SELECT path FROM document WHERE id = ?", (document,)).get)
+        )
 
     def _text(self, chunk: int) -> str:
         """The text of a chunk, with the headings above it."""

@@ -28,6 +28,9 @@ PATIENCE = 5
 HARMLESS = Item("dimensions")
 """A service that refuses this one refuses everything."""
 
+SOON = 5.0
+"""Seconds in which a search has its vector, and then its order, or does without: whoever searches waits."""
+
 SHORTEST = 200
 """Characters below which a text is not shortened any more to make it fit."""
 
@@ -56,8 +59,15 @@ class EmbeddingService:
     async def embed(self, items: Sequence[Item], *, is_query: bool = False) -> Vectors:
         """A vector for each item, in order; `Rejected` in the place of one that the service will not take.
 
-        Raises `Unavailable` or `Halted` where the service itself is to blame.
+        A query has its vector soon or not at all; a busy service is asked once. Raises `Unavailable` or
+        `Halted` where the service itself is to blame.
         """
+        if is_query:
+            async with self._client.soon("embed", SOON):
+                return await self._embedded(items, is_query)
+        return await self._embedded(items, is_query)
+
+    async def _embedded(self, items: Sequence[Item], is_query: bool) -> Vectors:
         batches = list(self._batches(items))
         try:
             async with asyncio.TaskGroup() as group:
@@ -113,7 +123,8 @@ class EmbeddingService:
         return [error]
 
     async def _asked(self, items: Sequence[Item], is_query: bool) -> Vectors:
-        answer = await self._answer(self._dialect.body(self._settings, items, is_query))
+        patience = 0 if is_query else PATIENCE
+        answer = await self._answer(self._dialect.body(self._settings, items, is_query), patience)
         try:  # in a thread: the next request is on its way while this answer is read
             vectors = await asyncio.to_thread(vectors_of, answer.body, len(items))
         except NonsenseError as error:
@@ -121,9 +132,9 @@ class EmbeddingService:
         self._check(next((len(vector) for vector in vectors if vector is not None), None))
         return [Rejected(_NO_DIRECTION, code="no-vector") if each is None else each for each in vectors]
 
-    async def _answer(self, body: dict[str, Any]) -> Answer:
+    async def _answer(self, body: dict[str, Any], patience: int) -> Answer:
         """A busy service is asked again, after the pause that it asked for; the client keeps it."""
-        for _ in range(PATIENCE):
+        for _ in range(patience):
             try:
                 return await self._client.ask("embed", "POST", self._dialect.path, json=body)
             except Unavailable as error:

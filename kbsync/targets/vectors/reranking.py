@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import httpx
 
 from kbsync.errors import Unavailable
+from kbsync.targets.vectors import embedding
 from kbsync.targets.vectors.dialects import LONGEST_QUESTION, RERANK
-from kbsync.targets.vectors.embedding import service_client
 from kbsync.targets.vectors.reading import NonsenseError, order_of
 from kbsync.targets.vectors.settings import ServiceSettings
 
@@ -21,7 +21,7 @@ class RerankService:
     ) -> None:
         self._settings = settings
         self._dialect = RERANK[settings.dialect]
-        self._client = service_client(settings, "rerank", self._dialect.path, transport)
+        self._client = embedding.service_client(settings, "rerank", self._dialect.path, transport)
 
     @property
     def most_texts(self) -> int:
@@ -31,13 +31,14 @@ class RerankService:
     async def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """(index, score) of every text, best first. Beyond `most_texts` they keep their order at the end.
 
-        Raises `Unavailable`, `Rejected` or `Halted`.
+        It comes soon or not at all, since somebody waits. Raises `Unavailable`, `Rejected` or `Halted`.
         """
         asked = [text[: self._dialect.longest] or " " for text in texts[: self.most_texts]]
         if not asked:
             return []
         body = self._dialect.body(self._settings, question[:LONGEST_QUESTION], asked)
-        answer = await self._client.ask("rerank", "POST", self._dialect.path, json=body)
+        async with self._client.soon("rerank", embedding.SOON):
+            answer = await self._client.ask("rerank", "POST", self._dialect.path, json=body)
         try:
             order = order_of(answer.body, len(asked))
         except NonsenseError as error:

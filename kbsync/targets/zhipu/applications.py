@@ -8,6 +8,7 @@ from typing import Any
 from kbsync.contract import Application, ApplicationWish
 from kbsync.errors import Rejected, Unsure
 from kbsync.targets.http import Client
+from kbsync.targets.http.namesakes import check_unused, made_after_all
 from kbsync.targets.zhipu import catalogue
 from kbsync.targets.zhipu.cards import objects_of
 from kbsync.targets.zhipu.codes import Op
@@ -52,11 +53,11 @@ class ZhipuApplications:
         """Make one whose name is not in use. Sent once."""
         body = _body(wish, {}) | {"desc": wish.description or ""}
         name = wish.name or ""
-        await catalogue.check_unused(name, self.all, "an application")
+        await check_unused(name, self.all, "an application")
         try:
             made = await catalogue.make(self._client, Op.CREATE_APPLICATION, "/application", body)
         except Unsure as error:
-            return await catalogue.made_after_all(name, self.all, error, _ADVICE)
+            return await made_after_all(name, self.all, error, _ADVICE)
         bases = wish.bases or ()
         return Application(made, name, body["desc"], wish.prompt or "", wish.model or "", bases)
 

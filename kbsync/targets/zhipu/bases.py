@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kbsync.contract import BaseCard, BaseWish, Model, Room
 from kbsync.errors import Halted, NotOffered, Rejected, Unsure
 from kbsync.targets.http import Client
+from kbsync.targets.http.namesakes import check_unused, made_after_all
 from kbsync.targets.zhipu import catalogue
 from kbsync.targets.zhipu.cards import MODELS, card_of, cards_of, chosen_model, models_of
 from kbsync.targets.zhipu.codes import NotFound, Op
@@ -35,6 +36,9 @@ class ZhipuBases:
         """The id that the config names."""
         return self._settings.knowledge_id
 
+    def check_changeable(self) -> None:
+        """They are: nothing is raised."""
+
     async def models(self) -> Sequence[Model]:
         """As listed; as documented where the installation lists none."""
         try:
@@ -61,13 +65,13 @@ class ZhipuBases:
     async def create(self, wish: BaseWish) -> BaseCard:
         """Make a base whose name is not in use yet. Sent once."""
         name = wish.name or ""
-        await catalogue.check_unused(name, self.all, "a knowledge base")
+        await check_unused(name, self.all, "a knowledge base")
         model = chosen_model(wish.model, await self.models())
         body = {"name": name, "description": wish.description, "embedding_id": number_of(model.id)}
         try:
             base_id = await catalogue.make(self._client, Op.CREATE_BASE, "/knowledge", catalogue.given(body))
         except Unsure as error:
-            return await catalogue.made_after_all(name, self.all, error, _ADVICE)
+            return await made_after_all(name, self.all, error, _ADVICE)
         return BaseCard(base_id, name, wish.description or "", model.name, 0, 0)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:

@@ -1,33 +1,18 @@
-"""What is the same for bases and applications: both are listed by pages, made once and removed by id.
-
-Making one is not repeatable and names need not be unique, so names are looked at before and after.
-"""
+"""What is the same for bases and applications: both are listed by pages, made once and removed by id."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from kbsync.errors import NameTaken, Rejected, Unsure
+from kbsync.errors import Rejected, Unsure
 from kbsync.targets.http import Client
+from kbsync.targets.http.namesakes import Named
 from kbsync.targets.zhipu.cards import created_id
 from kbsync.targets.zhipu.codes import Op
 from kbsync.targets.zhipu.knowledge import is_gone
 
 _PAGE, _MOST_PAGES = 100, 1000
-
-
-class Named(Protocol):
-    """A base or an application."""
-
-    @property
-    def id(self) -> str:
-        """As the vendor has it."""
-
-    @property
-    def name(self) -> str:
-        """As people know it."""
-
 
 T = TypeVar("T", bound=Named)
 
@@ -50,31 +35,12 @@ async def everything(client: Client, op: Op, path: str, read: Callable[[Any], It
     return tuple(found.values())
 
 
-async def check_unused(name: str, those: Callable[[], Awaitable[Sequence[T]]], what: str) -> None:
-    """Raises `NameTaken` where one of `those` has the name; `what`: such as "a knowledge base"."""
-    if namesakes := _namesakes(name, await those()):
-        raise NameTaken(f"there is {what} {name!r} already: {namesakes[0].id}", code="name")
-
-
 async def make(client: Client, op: Op, path: str, body: Mapping[str, object]) -> str:
     """Sent once; the id of what was made. Raises `Unsure` also where the answer has none."""
     made = created_id((await client.post(op, path, json=body)).body)
     if made is None:
         raise Unsure("the vendor's answer has no id", code="no-id")
     return made
-
-
-async def made_after_all(
-    name: str, those: Callable[[], Awaitable[Sequence[T]]], error: Unsure, advice: str
-) -> T:
-    """There was none of this name before: one that is there now was made by the lost request.
-
-    Raises `Unsure` with `advice` where there is not exactly one.
-    """
-    made = _namesakes(name, await those())
-    if len(made) != 1:
-        raise Unsure(f"{error.reason}; {advice}", code=error.code) from error
-    return made[0]
 
 
 async def remove(client: Client, op: Op, path: str) -> None:
@@ -84,7 +50,3 @@ async def remove(client: Client, op: Op, path: str) -> None:
     except Rejected as error:
         if not is_gone(error):
             raise
-
-
-def _namesakes(name: str, those: Sequence[T]) -> list[T]:
-    return [one for one in those if one.name == name]

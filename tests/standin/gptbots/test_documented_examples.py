@@ -156,3 +156,33 @@ def test_somebody_else_deletes_by_id_or_name() -> None:
     assert [one["deleted"] for one in bot.app.snapshot()["documents"]] == [True, True]
     with pytest.raises(ValueError, match=r"b\.txt"):
         bot.app.put_foreign({"delete": "b.txt"})
+
+
+MAKE = "/v1/bot/knowledge/base/create"
+
+
+def test_a_base_is_made_and_told_with_its_description() -> None:
+    bot = Bot()
+    made = bot.ask("POST", MAKE, {"name": "guides", "desc": "How to"})
+    [_, row] = bot.ask("GET", "/v1/bot/knowledge/base/page")["knowledge_base"]
+    assert made == {"knowledge_base_id": row["id"]}
+    assert (row["name"], row["desc"], row["doc"]) == ("guides", "How to", 0)
+    assert bot.app.violations == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "guides"},
+        {"name": "guides", "desc": ""},
+        {"name": "", "desc": "How to"},
+        {"name": "guides", "desc": "How to", "graph_enable": "no"},
+        {"name": "guides", "desc": "How to", "kg_ner_extraction_user_prompt": "people"},
+        {"name": "guides", "desc": "How to", "model": "3"},
+    ],
+)
+def test_a_base_without_name_or_description_or_with_more_than_is_known_is_refused(body: Any) -> None:
+    bot = Bot()
+    assert bot.ask("POST", MAKE, body)["code"] == 40000
+    assert len(bot.app.violations) == 1
+    assert len(bot.ask("GET", "/v1/bot/knowledge/base/page")["knowledge_base"]) == 1

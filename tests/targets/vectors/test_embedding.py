@@ -8,6 +8,7 @@ import pytest
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.standin.server import Server
 from kbsync.standin.vectors.words import vector_of
+from kbsync.targets.vectors import embedding as module
 from kbsync.targets.vectors.items import Item
 from kbsync.targets.vectors.settings import Dialect
 from tests.targets.vectors.service import DIALECTS, embedding, play, serving
@@ -210,6 +211,26 @@ async def test_a_busy_service_is_asked_again(server: Server) -> None:
     play(server, "overloaded", times=2)
     async with embedding(server, "tei") as service:
         assert len(await service.embed(items(TEXTS))) == 3
+
+
+async def test_a_search_asks_a_busy_service_once_and_waits_for_no_long_pause(server: Server) -> None:
+    play(server, "status", times=0, args={"status": 429, "retry_after": 300})
+    async with embedding(server) as service:
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await service.embed(items(["bees"]), is_query=True)
+    assert server.requests.total == 1
+
+
+async def test_a_search_waits_for_no_silent_service_and_a_pass_does(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SOON", 0.2)
+    play(server, "late-answer", times=2, args={"seconds": 0.5})
+    async with embedding(server) as service:
+        with pytest.raises(Unavailable, match=r"did not answer within 0\.2 s"):
+            await service.embed(items(["bees"]), is_query=True)
+        assert len(await service.embed(items(["bees"]))) == 1
 
 
 @pytest.mark.parametrize(

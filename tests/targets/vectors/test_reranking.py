@@ -6,6 +6,7 @@ import pytest
 
 from kbsync.errors import Halted, Unavailable
 from kbsync.standin.server import Server
+from kbsync.targets.vectors import embedding
 from kbsync.targets.vectors.settings import Dialect
 from tests.targets.vectors.service import DIALECTS, play, reranking
 
@@ -49,6 +50,14 @@ async def test_what_does_not_come_back_keeps_its_order_at_the_end(server: Server
     async with reranking(server) as service:
         order = await service.order(QUESTION, TEXTS)
     assert [index for index, _ in order] == [2, 0, 1, 3, 4]
+
+
+async def test_a_silent_service_is_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "SOON", 0.1)
+    play(server, "hang", times=0)
+    async with reranking(server) as service:
+        with pytest.raises(Unavailable, match=r"did not answer within 0\.1 s"):
+            await service.order(QUESTION, TEXTS)
 
 
 async def test_ties_keep_the_order_of_the_question(server: Server) -> None:

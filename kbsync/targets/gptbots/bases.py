@@ -1,0 +1,88 @@
+"""The knowledge bases of a bot: listed, and made on a person's order. The vendor has no call for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kbsync.contract import BaseCard, BaseWish, Model, Room
+from kbsync.errors import Halted, NotOffered, Rejected, Unsure
+from kbsync.targets.gptbots.api import Api
+from kbsync.targets.gptbots.settings import GptbotsSettings
+from kbsync.targets.gptbots.wire import KnowledgeBase
+from kbsync.targets.http.namesakes import check_unused, made_after_all
+
+_ADVICE = "the knowledge base may have been made or not: look with kbsync kb list before another try"
+
+
+class GptbotsBases:
+    """Those of the bot behind one key. Every call raises `TargetError`."""
+
+    setting = "knowledge_base_id"
+
+    def __init__(self, settings: GptbotsSettings, api: Api) -> None:
+        self._settings, self._api = settings, api
+
+    @property
+    def address(self) -> str:
+        """`base_url` in its one form."""
+        return self._settings.base_url
+
+    @property
+    def own(self) -> str:
+        """The id that the config names."""
+        return self._settings.knowledge_base_id
+
+    def check_changeable(self) -> None:
+        """Raises `NotOffered`."""
+        raise NotOffered("knowledge bases of GPTBots are changed and deleted in its console")
+
+    async def models(self) -> Sequence[Model]:
+        """Raises `NotOffered`."""
+        raise NotOffered("GPTBots lists no models and chooses that of a knowledge base by itself")
+
+    async def all(self) -> Sequence[BaseCard]:
+        """Every base."""
+        return tuple(map(_card, await self._api.bases()))
+
+    async def look(self, base_id: str) -> BaseCard:
+        """One of them, from the list: there is no call for one."""
+        found = next((card for card in await self.all() if card.id == base_id), None)
+        if found is None:
+            raise self._missing(base_id)
+        return found
+
+    async def create(self, wish: BaseWish) -> BaseCard:
+        """Make a base whose name is not in use yet. Sent once; without a description its name is sent."""
+        if wish.model is not None:
+            raise Rejected("GPTBots chooses the model of a knowledge base by itself; leave --model out")
+        name = wish.name or ""
+        description = (wish.description or "").strip() or name
+        await check_unused(name, self.all, "a knowledge base")
+        try:
+            base_id = await self._api.make_base(name, description)
+        except Unsure as error:
+            return await made_after_all(name, self.all, error, _ADVICE)
+        return BaseCard(base_id, name, description, documents=0)
+
+    async def update(self, base_id: str, wish: BaseWish) -> None:
+        """Raises `NotOffered`."""
+        self.check_changeable()
+
+    async def delete(self, base_id: str) -> None:
+        """Raises `NotOffered`."""
+        self.check_changeable()
+
+    async def room(self) -> Room | None:
+        """Raises `NotOffered`."""
+        raise NotOffered("GPTBots does not tell how much space the account has; see its console")
+
+    def _missing(self, base_id: str) -> Halted:
+        return Halted(
+            "knowledge-base-missing",
+            f"there is no knowledge base {base_id} at {self.address} for this api_key; "
+            f"those that are there: {self._settings.command('kb list')}",
+        )
+
+
+def _card(one: KnowledgeBase) -> BaseCard:
+    return BaseCard(one.id, one.name, one.description, documents=one.documents)
