@@ -24,6 +24,7 @@ from kbsync.notify.teller import Teller
 from kbsync.passes import heeding, mirror_run, note, tell_damage
 from kbsync.sdnotify import Notifier
 from kbsync.signals import ENDING, Signals
+from kbsync.source.aside import aside
 from kbsync.state.store import Store
 from kbsync.supervised import Supervised
 from kbsync.web.listening import Listening
@@ -36,6 +37,8 @@ LOOK_AT_STATE = 5.0
 STOP_SECONDS = 0.9
 """For a mirror to end by itself: half a second for what is being sent, and the rest to write it down."""
 
+RELOAD_SECONDS = 5.0
+"""For a config to be read."""
 
 Reload = Callable[[], Installation]
 """Reads the config again; raises `UsageError` when it is no good."""
@@ -174,11 +177,15 @@ class Daemon:
     async def _read_again(self, store: Store) -> None:
         """Take the new config whole or not at all; mirrors that did not change go on undisturbed."""
         try:
-            new = self._reload()
+            async with asyncio.timeout(RELOAD_SECONDS):
+                new = await aside(self._reload)
             wanted = {mirror.name: mirror for mirror in new.mirrors}
             if new.state_dir != self._installation.state_dir:
                 raise UsageError("state_dir cannot change while kbsync runs; restart it")
             await self._listening.turn_to(_watched(new))
+        except TimeoutError:  # paths are resolved, and a mount may never answer
+            self._refuse(f"not read within {RELOAD_SECONDS:g} s; a folder it names does not answer")
+            return
         except (UsageError, OSError) as error:
             self._refuse(str(error))
             return

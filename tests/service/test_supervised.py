@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from kbsync import daemon
+from kbsync.config.model import folder_config
 from kbsync.engine.clock import Clock
 from kbsync.engine.status import Counts, MirrorStatus
+from kbsync.installation import Installation
 from kbsync.sdnotify import Notifier
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store
@@ -186,6 +189,26 @@ async def test_counts_are_told_when_they_change_and_not_too_often(tmp_path: Path
         assert 5 <= len(told) <= 12
         assert min(gaps) >= CALM - 0.001
         supervised.notifier.close()
+
+
+async def test_a_config_whose_folder_does_not_answer_is_refused_and_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "RELOAD_SECONDS", 0.2)
+    world, answers = World(tmp_path), threading.Event()
+
+    def hangs() -> Installation:
+        answers.wait()
+        raise AssertionError("nobody waits for this any more")
+
+    async with world.running() as store:
+        kept = daemon.Daemon(Installation(folder_config(world.root), world.state), hangs)
+        reading = asyncio.create_task(kept._read_again(store))
+        await asyncio.sleep(0)
+        assert not reading.done()
+        await reading
+        assert "refused" in kept._supervised.complaint
+    answers.set()
 
 
 def test_the_sentence_sums_up_and_names_halts() -> None:
