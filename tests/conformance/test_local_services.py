@@ -1,0 +1,76 @@
+"""The embedded knowledge base keeps the contract with vectors and ranking from a service, in every dialect."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+
+from kbsync.contract import Surroundings, Target
+from kbsync.standin.server import Server
+from kbsync.targets.local.target import LocalTarget
+from kbsync.targets.vectors.settings import Dialect
+from tests.conformance.suite import TargetSuite
+from tests.conformance.test_local import MAX_BYTES, LocalWorld
+from tests.conformance.world import World
+from tests.targets.vectors.service import serving, settings_for
+
+
+class LocalWorldAtServices(LocalWorld):
+    """As the one that needs nobody, with the stand-in for vectors beside it."""
+
+    def __init__(self, folder: Path, server: Server, dialect: Dialect) -> None:
+        super().__init__(folder)
+        self.server, self.dialect = server, dialect
+
+    async def open(self) -> Target:
+        spool = self.folder / "spool"
+        spool.mkdir(exist_ok=True)
+        return LocalTarget.open(
+            self.folder / "kb",
+            embedding=SimpleNamespace(type=self.dialect, path=None),
+            max_bytes=MAX_BYTES,
+            surroundings=Surroundings("test", self.folder, spool),
+            service=settings_for(self.server, self.dialect),
+            rerank=settings_for(self.server, self.dialect),
+        )
+
+
+class ServicesSuite(TargetSuite):
+    dialect: ClassVar[Dialect]
+
+    @pytest.fixture
+    async def world(self, tmp_path: Path) -> AsyncIterator[World]:
+        async with serving() as server:
+            world = LocalWorldAtServices(tmp_path, server, self.dialect)
+            world.target = await world.open()
+            yield world
+            await world.target.aclose()
+            assert server.app.violations == []
+
+
+class TestLocalAtOpenai(ServicesSuite):
+    dialect = "openai"
+
+
+class TestLocalAtJina(ServicesSuite):
+    dialect = "jina"
+
+
+class TestLocalAtNewapi(ServicesSuite):
+    dialect = "newapi"
+
+
+class TestLocalAtZhipu(ServicesSuite):
+    dialect = "zhipu"
+
+
+class TestLocalAtTei(ServicesSuite):
+    dialect = "tei"
+
+
+class TestLocalAtVllm(ServicesSuite):
+    dialect = "vllm"
