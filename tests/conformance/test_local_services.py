@@ -1,4 +1,4 @@
-"""The embedded knowledge base keeps the contract with vectors and ranking from a service, in every dialect."""
+"""The embedded knowledge base keeps the contract with vectors and ranking from services of every dialect."""
 
 from __future__ import annotations
 

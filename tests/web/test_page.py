@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 import pytest
 
 from kbsync.engine.once import run_once
+from kbsync.errors import Rejected
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store
+from kbsync.targets.memory import Fault
 from kbsync.web import assets
 from kbsync.web.places import bound
 from kbsync.web.server import ServerThread
@@ -191,6 +193,60 @@ async def test_held_deletions_are_approved_by_keyboard_after_they_were_shown(
         await one.until("!document.getElementById('held').open")
         await one.mirrored()
         assert one.scene.world.served() == {}
+
+
+async def test_what_failed_is_tried_again_by_a_button_and_how_long_it_took_is_drawn(
+    tmp_path: Path, page: Page
+) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        world = one.scene.world
+        world.write_many(3)
+        world.base.faults.append(
+            Fault("put", error=lambda: Rejected("no"), match=lambda doc: doc.path == "f1.md")
+        )
+        await one.mirrored()
+        button = "document.querySelector('.mirror [data-key=\"retry docs f1.md\"]')"
+        await one.until(button)
+        assert await one.run("document.querySelectorAll('#chart circle').length") >= 1
+        assert "documents" in await one.run("document.querySelector('#chart circle title').textContent")
+        await one.run(f"{button}.focus()")
+        await one.press("Enter")
+        await one.until("document.getElementById('toast').innerText.includes('It is tried again')")
+        await one.mirrored()
+        await one.until("document.body.innerText.includes('All 3 documents are searchable')")
+        assert one._page.messages == []
+
+
+async def test_an_audit_is_begun_by_a_button(tmp_path: Path, page: Page) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        await one.mirrored()
+        await one.until("document.querySelector('[data-key=\"audit docs\"]')")
+        await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
+        await one.until("document.getElementById('toast').classList.contains('shown')")
+        assert [verb for verb, _ in one.scene.inbox(one.store)] == ["audit"]
+
+
+async def test_a_listener_that_was_away_is_found_again(tmp_path: Path, page: Page) -> None:
+    one = scene(tmp_path)
+    async with one.open() as store:
+        [listening] = bound("127.0.0.1", 0)
+        host, port = listening.getsockname()
+        assert one.listening._hub is not None
+        end = one.listening._hub.end
+        first = ServerThread(one.app, [listening], end)
+        first.start()
+        seen = Shown(one, page, port, store)
+        await seen.open()
+        await seen.until("document.getElementById('link').dataset.state == 'live'")
+        await asyncio.to_thread(first.stop)
+        await seen.until("document.getElementById('link').innerText.includes('reconnecting')")
+        second = ServerThread(one.app, bound(host, port), end)
+        second.start()
+        one.world.write("seen.md")
+        await run_once(one.runs["docs"])
+        await seen.until("document.body.innerText.includes('seen.md')")
+        await seen.do(page.open, "about:blank")
+        await asyncio.to_thread(second.stop)
 
 
 async def test_names_and_texts_of_strangers_stay_text(tmp_path: Path, page: Page) -> None:
