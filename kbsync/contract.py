@@ -214,6 +214,15 @@ class TellsTime(Protocol):
 
 
 @runtime_checkable
+class TellsRoom(Protocol):
+    """Knows how much still fits into its account, as far as it was told."""
+
+    @property
+    def bytes_left(self) -> int | None:
+        """By its service's last word and what was sent since; None: not known. Nobody is asked."""
+
+
+@runtime_checkable
 class Reslices(Protocol):
     """Can cut a document anew under other settings, its bytes unchanged."""
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 
 from kbsync import logs
 from kbsync.cli.paper import is_styled
+from kbsync.contract import TellsRoom
 from kbsync.core.model import Status
+from kbsync.core.sizes import sized
 
 if TYPE_CHECKING:
     from kbsync.passes import Runs, Watcher
@@ -28,10 +30,14 @@ OFTEN, SELDOM = 0.25, 15.0
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far all mirrors are: files that are settled (searchable or failed), of those that are wanted."""
+    """How far all mirrors are: files that are settled (searchable or failed), of those that are wanted.
+
+    `left`: bytes that the account with the least room still takes, where one tells.
+    """
 
     settled: int
     wanted: int
+    left: int | None = None
 
 
 def watcher(*, quiet: bool) -> Watcher | None:
@@ -43,7 +49,15 @@ def watcher(*, quiet: bool) -> Watcher | None:
 
 async def _look(runs: Runs) -> Reached:
     numbers = [run.mirror for run in runs.runs.values() if run.mirror]
-    return await runs.store.read(lambda tx: _reached(tx, numbers))
+    reached = await runs.store.read(lambda tx: _reached(tx, numbers))
+    return replace(reached, left=min(_rooms(runs), default=None))
+
+
+def _rooms(runs: Runs) -> Iterator[int]:
+    for run in runs.runs.values():
+        target = run.parts.target if run.parts is not None else None
+        if isinstance(target, TellsRoom) and target.bytes_left is not None:
+            yield target.bytes_left
 
 
 def _reached(tx: Tx, mirrors: Iterable[int]) -> Reached:
@@ -67,15 +81,17 @@ async def _bar(runs: Runs) -> None:
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
     )
     await asyncio.sleep(PATIENCE)
     began, first = time.monotonic(), await _look(runs)
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
-        task = progress.add_task(names, total=None, rate="")
+        task = progress.add_task(names, total=None, rate="", left="")
         while True:
             now = await _look(runs)
             rate = _rate(now.settled - first.settled, time.monotonic() - began)
-            progress.update(task, completed=now.settled, total=now.wanted or None, rate=rate)
+            left = "" if now.left is None else f"{sized(now.left)} of space left"
+            progress.update(task, completed=now.settled, total=now.wanted or None, rate=rate, left=left)
             await asyncio.sleep(OFTEN)
 
 
@@ -90,7 +106,8 @@ async def _lines(runs: Runs) -> None:
         await asyncio.sleep(SELDOM)
         now = await _look(runs)
         rate = _rate(now.settled - first.settled, time.monotonic() - began)
-        log.info("pass.progressed", settled=now.settled, wanted=now.wanted, rate=rate)
+        room = {} if now.left is None else {"bytes_left": now.left}
+        log.info("pass.progressed", settled=now.settled, wanted=now.wanted, rate=rate, **room)
 
 
 def _rate(done: int, seconds: float) -> str:

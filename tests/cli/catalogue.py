@@ -126,6 +126,7 @@ ELSEWHERE = {
     "embedding": "a model that vanished while it was used",
     "read-only": "a base that was opened for looking",
     "embedding-dimensions": "another model answers than the one whose vectors the index has",
+    "embedding-missing": "a service of embeddings that has no such model",
 }
 """Halts that `test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure` brings about, and what they are."""
 

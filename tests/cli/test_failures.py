@@ -21,9 +21,10 @@ import pytest
 from kbsync import logs
 from kbsync.cli import choosing
 from kbsync.cli.exits import Code, worst
-from kbsync.errors import Halted, UsageError
+from kbsync.errors import Halted, Rejected, UsageError
 from kbsync.targets.local import slots
 from kbsync.targets.local.trouble import translated
+from kbsync.targets.vectors.judging import refuses_everything
 from tests.cli.catalogue import ELSEWHERE, MIRRORS, Trouble
 from tests.cli.house import Evidence, house_in
 from tests.cli.place import Place, words_of
@@ -155,12 +156,14 @@ def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(tmp_path: Path) ->
         halt_of(folder, UsageError("embedding.path: the model is gone")),
         halt_of(folder, Halted("read-only", f"{folder} was opened for reading only")),
         dimensions_changed(),
+        refuses_everything(Rejected("no such model", code="400")),
     ]
-    expected = ["disk-full", "disk-full", "embedding", "read-only", "embedding-dimensions"]
+    by_files = ["disk-full", "disk-full", "embedding", "read-only"]
+    expected = [*by_files, "embedding-dimensions", "embedding-missing"]
     assert [halt.halt for halt in told] == expected
     assert {halt.halt for halt in told} == set(ELSEWHERE)
     assert f"no space is left for the index in {folder}; free some" in told[0].reason
-    for halt in told[:-1]:
+    for halt in told[: len(by_files)]:
         subprocess.run(halt.cure or "true", shell=True, check=True, capture_output=True)
 
 

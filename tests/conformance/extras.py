@@ -20,6 +20,7 @@ from kbsync.contract import (
     Reranks,
     Searches,
     Sources,
+    TellsRoom,
     TellsTime,
     Unhurried,
 )
@@ -43,6 +44,20 @@ class ExtraSuite:
         target = world.require(TellsTime)
         await world.target.base()
         assert isinstance(target.clock_apart, float)
+
+    async def test_the_room_that_is_left_is_known_after_an_upload_and_costs_no_request(
+        self, world: World
+    ) -> None:
+        target = world.require(TellsRoom)
+        first, second = (world.document(f"{name}.md", *texts(["kestrel"])) for name in "ab")
+        await world.make_ready(first)
+        before = target.bytes_left
+        await world.make_ready(second)
+        meter = world.require(Measured).meter
+        asked = meter.total
+        assert before is not None
+        assert target.bytes_left == before - second.size
+        assert meter.total == asked
 
     async def test_what_nobody_waits_for_waits_before_each_request(self, world: World) -> None:
         waits: list[int] = []

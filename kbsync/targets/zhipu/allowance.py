@@ -37,6 +37,11 @@ class Allowance:
         self._left = self._under_way = 0
         self._pause = INTERVAL
 
+    @property
+    def left(self) -> int | None:
+        """Bytes; None where the vendor did not tell."""
+        return None if self._known is None else max(0, self._left)
+
     async def take(self, name: str, size: int) -> None:
         """Count `size` bytes as used, before they are sent; `ended` has to be told how that went.
 

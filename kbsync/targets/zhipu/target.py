@@ -147,6 +147,11 @@ class ZhipuTarget(RemoteTarget):
         return described(recipe)
 
     @property
+    def bytes_left(self) -> int | None:
+        """Of the account's space."""
+        return self._allowance.left
+
+    @property
     def recuts(self) -> bool:
         """A document that serves may be sliced anew where it lies."""
         return self._settings.reslice == "in_place"
