@@ -35,13 +35,7 @@ async def run(command: Sequence[str], body: bytes, limit: float = LIMIT) -> None
     Raises `Undelivered` where it cannot be run, takes longer than `limit` seconds or exits with a failure.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = await _begun(command)
     except OSError as error:
         raise Undelivered(f"it cannot be run: {(error.strerror or str(error)).lower()}") from None
     try:
@@ -54,6 +48,22 @@ async def run(command: Sequence[str], body: bytes, limit: float = LIMIT) -> None
             await _end_group(process)
     if process.returncode:
         raise Undelivered(f"it ended with {_told(process.returncode)}")
+
+
+async def _begun(command: Sequence[str]) -> asyncio.subprocess.Process:
+    """Whoever is cancelled while it begins still ends it: what it began itself is ended by nobody else."""
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    beginning = asyncio.create_task(
+        asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=nothing, stderr=nothing, start_new_session=True
+        )
+    )
+    try:
+        return await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await _end_group(await beginning)
+        raise
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:

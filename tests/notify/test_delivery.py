@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -107,6 +107,34 @@ async def test_a_command_is_ended_with_all_it_began(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
     assert _lives(int(child.read_text()))
     running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await gone(int(child.read_text()))
+
+
+async def test_a_command_that_is_given_up_while_it_begins_is_ended_with_all_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fifo, child = tmp_path / "fifo", tmp_path / "child"
+    os.mkfifo(fifo)
+    begin, is_begun, may_go_on = asyncio.create_subprocess_exec, asyncio.Event(), asyncio.Event()
+
+    async def slowly(*words: str, **options: Any) -> asyncio.subprocess.Process:
+        process = await begin(*words, **options)
+        is_begun.set()
+        await may_go_on.wait()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slowly)
+    begun = 'cat "$0" & echo $! >"$1.new"; mv "$1.new" "$1"; exec cat "$0"'
+    running = asyncio.create_task(delivery.run(["/bin/sh", "-c", begun, str(fifo), str(child)], BODY))
+    await is_begun.wait()
+    async with asyncio.timeout(60):
+        while not child.exists():
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.sleep(0)
+    may_go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await running
     await gone(int(child.read_text()))
