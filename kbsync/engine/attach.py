@@ -208,6 +208,7 @@ async def _judge_everything(store: Store, ledger: Ledger) -> None:
     if upgraded:
         await _keep_recipes(store, ledger)
     await store.write(lambda tx: _begin_judging(tx, terms.mirror, upgraded=upgraded))
+    await _look_for_files(store, ledger)
     await _settle_everything(store, ledger)
     await store.write(lambda tx: _judged(tx, terms))
 
@@ -286,6 +287,33 @@ def kept_recipe(tx: Tx, terms: Terms, row: Upload) -> str:
     if is_waiting or not row.recipe or row.path is None:
         return row.recipe
     return terms.recipe(row.path)
+
+
+async def _look_for_files(store: Store, ledger: Ledger) -> None:
+    """Documents of a base that was used before: files may have gone that nothing is known of any more.
+
+    A scan finds each, or misses it like any other.
+    """
+    terms, after = ledger.terms, 0
+    while rows := await store.read(partial(_wanted, terms, after)):
+        after = rows[-1].id
+        if lost := await store.read(partial(_without_file, terms, rows)):
+            await store.write(partial(_expect, ledger, lost))
+
+
+def _wanted(terms: Terms, after: int, tx: Tx) -> list[Upload]:
+    wanted = [state for state in UploadState if state.serves or state.in_flight]
+    return tx.uploads.in_states(terms.mirror, terms.binding, [UploadState.INTENDED, *wanted], after, PAGE)
+
+
+def _without_file(terms: Terms, rows: Sequence[Upload], tx: Tx) -> list[str]:
+    paths = {row.path for row in rows if row.path is not None}
+    return sorted(path for path in paths if tx.entries.get(terms.mirror, path) is None)
+
+
+def _expect(ledger: Ledger, paths: Sequence[str], tx: Tx) -> None:
+    for path in paths:
+        ledger.expect(tx, path)
 
 
 async def _settle_everything(store: Store, ledger: Ledger) -> None:

@@ -10,6 +10,7 @@ from kbsync.core import lifecycle
 from kbsync.core.model import Presence, Purpose, Upload, UploadState, Wish
 from kbsync.core.planner import is_undecided, must_stay, parting_cause
 from kbsync.engine.ledger import Ledger
+from kbsync.engine.mounted import looks_in_mounts
 from kbsync.source.looker import look
 from kbsync.state.store import Store, Tx
 
@@ -24,11 +25,12 @@ async def returned(store: Store, ledger: Ledger, rows: Sequence[Upload]) -> Mapp
         return {}
     root, lists = ledger.terms.plan.root, ledger.terms.rules.takes_links
     found = await asyncio.to_thread(
-        lambda: {number: look(root, path or "", lists=lists) for number, path in paths.items()}
+        lambda: {path: look(root, path, lists=lists) for path in paths.values() if path is not None}
     )
-    return {
-        number: seen.presence is Presence.PRESENT for number, seen in found.items() if not seen.lacks_file
-    }
+    found.update(await looks_in_mounts(store, ledger.terms, list(found.items())))
+    lacking = {path for path, seen in found.items() if seen.lacks_file}
+    there = {path for path, seen in found.items() if seen.presence is Presence.PRESENT}
+    return {number: path in there for number, path in paths.items() if path not in lacking}
 
 
 def _is_gone(ledger: Ledger, tx: Tx, row: Upload) -> bool:

@@ -18,6 +18,7 @@ from kbsync.core.model import Kind, Presence, UploadState
 from kbsync.core.planner import parting_cause
 from kbsync.engine.clock import Clock
 from kbsync.engine.ledger import Ledger
+from kbsync.engine.mounted import looks_in_mounts
 from kbsync.source.looker import Look, look
 from kbsync.source.roots import RootIdentity
 from kbsync.state.entries import UNTIL_SCANNED
@@ -108,6 +109,8 @@ class Deletions:
         found = await asyncio.to_thread(
             lambda: [(path, look(root, path, before, lists=lists)) for path in paths]
         )
+        anew = await looks_in_mounts(self._store, self._ledger.terms, found)
+        found = [(path, anew.get(path, seen)) for path, seen in found]
         return found if await self._identity() == before else None
 
     def _record_looks(self, looked: Iterable[tuple[str, Look]], tx: Tx) -> None:
@@ -222,13 +225,15 @@ class Deletions:
 
     async def run_approved(self) -> int:
         """Let go what a person approved and is still as it was then; returns how many deletions."""
-        holds = await self._store.read(lambda tx: tx.holds.current(self._mirror))
-        approved = [hold.id for hold in holds if hold.approved_at is not None]
-        if not approved:
+        if not await self._approved():
             return 0
         old = self._clock.wall() - APPROVAL_KEPT
         await self._store.write(lambda tx: tx.holds.unapprove_before(self._mirror, old))
-        return sum([await self._run_hold(hold) for hold in approved])
+        return sum([await self._run_hold(hold) for hold in await self._approved()])
+
+    async def _approved(self) -> list[int]:
+        holds = await self._store.read(lambda tx: tx.holds.current(self._mirror))
+        return [hold.id for hold in holds if hold.approved_at is not None]
 
     async def _run_hold(self, hold: int) -> int:
         items = await self._store.read(lambda tx: list(tx.holds.items(hold)))

@@ -11,7 +11,6 @@ from kbsync.core.settle import is_old_enough
 from kbsync.engine.clock import Clock
 from kbsync.engine.ledger import Seen
 from kbsync.engine.terms import Terms
-from kbsync.source.looker import look
 from kbsync.source.reader import Sample, Taken, Trouble, Unreadable, Unstable, digest, forced_take
 from kbsync.source.spool import Spooled
 from kbsync.state.entries import Entry
@@ -41,12 +40,16 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not now: it is being written, or may be. `busy`: even the longest wait did not help."""
+    """Not now: it is being written, or may be. `busy`: even the longest wait did not help.
+
+    `wanted`: the rules take it as it is now.
+    """
 
     path: str
     stamp: Stamp
     busy: bool = False
     sample: Sample | None = None
+    wanted: bool = True
 
 
 Judgement = Seen | Wait | None
@@ -56,7 +59,7 @@ Judgement = Seen | Wait | None
 class Judge:
     """Judges files of one mirror.
 
-    `same_file(ino, digest)` gives stored files that could be this one renamed. `keep` gets the bytes of a
+    `former(ino, digest)` gives stored files that this one may be renamed. `keep` gets the bytes of a
     file that never gets quiet: by the time they are sent the file holds others.
     """
 
@@ -64,12 +67,12 @@ class Judge:
         self,
         terms: Terms,
         clock: Clock,
-        same_file: Callable[[int, str], list[Entry]],
+        former: Callable[[int, str], list[Entry]],
         keep: Callable[[str, Spooled], None],
     ) -> None:
         self._terms = terms
         self._clock = clock
-        self._same_file = same_file
+        self._former = former
         self._keep = keep
 
     def judge(self, sight: Sight, known: Entry | None, *, deep: bool = False) -> Judgement:
@@ -89,7 +92,7 @@ class Judge:
         mirrored = known is not None and known.digest is not None
         emptied = mirrored and sight.kind is Kind.FILE and sight.stamp.size == 0
         if emptied and not self._is_quiet(sight):
-            return Wait(sight.path, sight.stamp)
+            return Wait(sight.path, sight.stamp, wanted=False)
         return Seen(sight.path, sight.stamp, verdict, by_person=by_person(sight, known), fresh=sight.fresh)
 
     def _is_quiet(self, sight: Sight) -> bool:
@@ -122,7 +125,8 @@ class Judge:
     def _taken(self, sight: Sight, verdict: Verdict, taken: Taken, known: Entry | None) -> Seen:
         renamed_from = None
         if (known is None or known.digest is None) and sight.links == 1:
-            renamed_from = self._former_path(sight.path, taken)
+            former = self._former(taken.stamp.ino, taken.digest)
+            renamed_from = former[0].path if former else None
         return Seen(
             sight.path,
             taken.stamp,
@@ -132,16 +136,6 @@ class Judge:
             fresh=sight.fresh,
             renamed_from=renamed_from,
         )
-
-    def _former_path(self, path: str, taken: Taken) -> str | None:
-        """The path this very file had: same inode, same bytes, and nothing is at the old path any more."""
-        for entry in self._same_file(taken.stamp.ino, taken.digest):
-            if entry.path != path and self._is_missing(entry.path):
-                return entry.path
-        return None
-
-    def _is_missing(self, path: str) -> bool:
-        return look(self._terms.plan.root, path).lacks_file
 
 
 def by_person(sight: Sight, known: Entry | None) -> bool:

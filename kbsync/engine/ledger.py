@@ -111,7 +111,7 @@ class Ledger:
 
     def observe(self, tx: Tx, seen: Seen) -> None:
         """A look at a file ended: record it and settle its path."""
-        if seen.renamed_from is not None:
+        if seen.renamed_from is not None and not self._is_occupied(tx, seen.path):
             self._move(tx, seen.renamed_from, seen.path)
         known = tx.entries.get(self.terms.mirror, seen.path)
         entry = self._entry(seen, known)
@@ -137,27 +137,37 @@ class Ledger:
             seen.racy,
         )
 
+    def _is_occupied(self, tx: Tx, path: str) -> bool:
+        """A document answers or is on its way there, though nothing was known of a file."""
+        return any(row.state.serves or row.state.in_flight for row in self.uploads(tx, path))
+
     def _move(self, tx: Tx, old: str, new: str) -> None:
         mirror = self.terms.mirror
         for row in self.uploads(tx, old):
             self._forgo(tx, row)  # what was asked about it was asked about another path
-        tx.uploads.move(mirror, old, new)
+        tx.uploads.move(mirror, self.terms.binding, old, new)
         tx.holds.withdraw(mirror, old)
         tx.entries.remove(mirror, old)
 
-    def await_quiet(self, tx: Tx, path: str) -> None:
-        """The file changes at this moment: pending, and looked at again by any later scan."""
-        known = tx.entries.get(self.terms.mirror, path)
+    def await_quiet(self, tx: Tx, path: str, *, wanted: bool) -> None:
+        """The file changes at this moment: pending, and looked at again by any later scan.
+
+        `wanted`: the rules take it as it is now; what was decided because they did not, counts no more.
+        """
         now = self._clock.wall()
-        if known is None:
-            known = Entry(path, NO_STAMP, None, SELECTED, True, Presence.PRESENT, Status.PENDING, now)
+        known = tx.entries.get(self.terms.mirror, path) or _unseen(path, now)
         since = known.since if known.status is Status.PENDING else now
         waiting = replace(
             known, stamp=NO_STAMP, presence=Presence.PRESENT, status=Status.PENDING, since=since
         )
-        if known.verdict is not SELECTED and not tx.uploads.at(self.terms.mirror, self.terms.binding, path):
+        if wanted or not tx.uploads.at(self.terms.mirror, self.terms.binding, path):
             waiting = replace(waiting, verdict=SELECTED)
         tx.entries.put(self.terms.mirror, waiting)
+
+    def expect(self, tx: Tx, path: str) -> None:
+        """There is a document for a file that nothing is known of: a scan finds the file, or misses it."""
+        if tx.entries.get(self.terms.mirror, path) is None:
+            tx.entries.put(self.terms.mirror, _unseen(path, self._clock.wall()))
 
     def gone(self, tx: Tx, path: str) -> None:
         """Two looks did not find the file."""
@@ -400,3 +410,7 @@ class Ledger:
         """Its path shall have no document."""
         entry = tx.entries.get(self.terms.mirror, upload.path or "")
         return entry is not None and bool(parting_cause(self.wish(entry)))
+
+
+def _unseen(path: str, now: float) -> Entry:
+    return Entry(path, NO_STAMP, None, SELECTED, True, Presence.PRESENT, Status.PENDING, now)

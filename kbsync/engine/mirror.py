@@ -382,8 +382,12 @@ class MirrorRun:
             await self.set_halt(None)
 
     async def try_again(self) -> None:
-        """The base answers. Where that is what was wrong the halt is over; else the work has to prove it."""
-        assert self.halt is not None
+        """The base answers. Where that is what was wrong the halt is over; else the work has to prove it.
+
+        A halt that somebody else ended while the base was asked stays ended.
+        """
+        if self.halt is None:
+            return
         if self.halt.reason in SHOWN_BY_BASE or self.parts is None or self.parts.worker.pulse.halted is None:
             await self.resume()
         else:

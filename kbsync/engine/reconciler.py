@@ -18,6 +18,7 @@ from kbsync.core.settle import Settling, is_old_enough
 from kbsync.engine.clock import Clock
 from kbsync.engine.judge import RACY_SECONDS, Judge, Judgement, Sight, Wait, is_by_person
 from kbsync.engine.ledger import Ledger, Seen
+from kbsync.engine.mounted import former_files, looks_in_mounts
 from kbsync.engine.tree import StateTree
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.lists import is_list
@@ -63,7 +64,7 @@ class Reconciler:
         self._ledger = ledger
         self._clock = clock
         self._on_work = on_work
-        self._judge = Judge(ledger.terms, clock, self._same_file, keep)
+        self._judge = Judge(ledger.terms, clock, partial(former_files, store.read_now, ledger.terms), keep)
         self._samples: dict[str, Sample] = {}
         self._quiet_lists: dict[str, Stamp] = {}
         self._stopping = False
@@ -232,6 +233,7 @@ class Reconciler:
 
     async def _heed_tree(self, path: str) -> None:
         found = await asyncio.to_thread(look, self._ledger.terms.plan.root, path)
+        found = (await looks_in_mounts(self._store, self._ledger.terms, [(path, found)])).get(path, found)
         if self._is_list(path) and found.kind is Kind.FILE and found.stamp is not None:
             self.settling.touch(path, found.stamp, self._clock.steady())
         elif found.kind is Kind.FOLDER or path == "":
@@ -294,13 +296,19 @@ class Reconciler:
         return rules if entered.choice is Choice.SELECTED else None
 
     async def _note_absent(self, looked: Sequence[Looked]) -> None:
-        absent = [one for one in looked if one[1].presence is not Presence.PRESENT or one[1].lacks_file]
+        absent = [
+            (path, found)
+            for path, found, _ in looked
+            if found.presence is not Presence.PRESENT or found.lacks_file
+        ]
         if absent:
+            anew = await looks_in_mounts(self._store, self._ledger.terms, absent)
+            absent = [(path, anew.get(path, found)) for path, found in absent]
             await self._store.write(lambda tx: self._record_absent(tx, absent))
             self._on_work()
 
-    def _record_absent(self, tx: Tx, absent: Sequence[Looked]) -> None:
-        for path, found, _ in absent:
+    def _record_absent(self, tx: Tx, absent: Sequence[tuple[str, Look]]) -> None:
+        for path, found in absent:
             if found.lacks_file:
                 self.settling.forget(path)
                 folder, name = split(path)
@@ -396,7 +404,7 @@ class Reconciler:
         for one in seen:
             self._ledger.observe(tx, one)
         for wait in waits:
-            self._ledger.await_quiet(tx, wait.path)
+            self._ledger.await_quiet(tx, wait.path, wanted=wait.wanted)
 
     def _note(self, seen: Sequence[Seen], waits: Sequence[Wait]) -> None:
         now = self._clock.steady()
@@ -411,9 +419,6 @@ class Reconciler:
             if wait.busy:
                 self.busy.add(wait.path)
                 self.settling.restart(wait.path, now)
-
-    def _same_file(self, ino: int, digest: str) -> list[Entry]:
-        return self._store.read_now(lambda tx: tx.entries.with_ino(self._mirror, ino, digest))
 
 
 def _names(mirror: int, folder: str, tx: Tx) -> list[str]:

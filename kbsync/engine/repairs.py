@@ -26,7 +26,10 @@ class Repairs:
         serving = [row for row in rows if row.state.serves]
         for row in serving:
             tx.uploads.save(lifecycle.gone(row))
+            tx.holds.release(row.id)
+            tx.renewals.drop(row.id)
             self._ledger.settle(tx, row.path or "", fresh=True)
+        tx.holds.end_empty(self._ledger.terms.mirror, self._ledger.rhythm.now)
         return bool(serving)
 
     def retire_surplus(self, tx: Tx, remote_id: str) -> bool:

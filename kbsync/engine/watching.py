@@ -46,6 +46,7 @@ class Watching:
     _next_probe: float = 0.0
     _probe_wait: float = PROBE_EVERY
     _first_pass_open: bool = True
+    _is_compared: bool = False
     _directories: int = 0
     _begin_anew: bool = False
     _mode: Mode | None = None
@@ -111,7 +112,8 @@ class Watching:
             self._tell_how("watch.started", report)
             self.begun.set()
             self._next_scan = self._next_check = 0.0
-            self._begin_anew = False
+            self._begin_anew = self._is_compared = False
+            self._first_pass_open = True
             self._asked = True
             while not (self.stop.is_set() or self._root_lost() or self._emptied() or self._begin_anew):
                 self._wake.clear()
@@ -263,7 +265,7 @@ class Watching:
         return max(0.0, min(times) - self.run.clock.steady())
 
     async def _end_first_pass(self, may_wait: bool) -> None:
-        if self._first_pass_open and not may_wait:
+        if self._first_pass_open and self._is_compared and not may_wait:
             self._first_pass_open = False
             await self.run.first_pass_over()
 
@@ -286,6 +288,7 @@ class Watching:
             self._directories = summary.directories
             watcher.scan_ended(summary.directories, self.run.clock.steady() - began)
             await self.run.compared(deep=deep or first)
+            self._is_compared = True
             self.on_pass()
 
     def _scan_ended(self, task: asyncio.Task[None], watcher: Watcher) -> None:

@@ -77,10 +77,11 @@ class Worker:
         self._next_poll = self._next_look = self._next_refresh = 0.0
         self._is_looking = self._is_refreshing = False
         self._ahead = clock.wall() - clock.steady()
-        self._has_lost = False  # a task ended before it could record what became of its rows
+        self._begun = 0  # tasks
+        self._lost = self._made_good = 0  # tasks that could not record what became of their rows
         self._wake = asyncio.Event()
         self._busy: set[int] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[bool]] = set()
         self._stopping = False
         self.pulse = Pulse()
         self.rested = asyncio.Event()
@@ -120,9 +121,12 @@ class Worker:
 
     async def is_idle(self, patience: float = 0.0) -> bool:
         """Nothing is being done, and nothing is left to do within `patience` seconds."""
-        if self._busy or self._tasks or self._has_lost:
+        begun = self._begun
+        if self._busy or self._tasks or self._lost != self._made_good:
             return False
         due = (await self._read_next()).first
+        if begun != self._begun:
+            return False  # while the state was read; what is being done is not due
         return due is None or due > self._clock.wall() + patience
 
     async def _read_next(self) -> NextDue:
@@ -162,12 +166,12 @@ class Worker:
 
     async def _catch_up(self) -> None:
         """What a task left behind, or a clock that was set back."""
-        ahead = self._clock.wall() - self._clock.steady()
-        if self._has_lost or ahead < self._ahead - CLOCK_STEP:
+        ahead, lost = self._clock.wall() - self._clock.steady(), self._lost
+        if lost != self._made_good or ahead < self._ahead - CLOCK_STEP:
             busy = frozenset(self._busy)
             await self._store.write(lambda tx: outcomes.recover(self._ledger, tx, busy))
             await bring_forward(self._store, self._ledger)
-        self._has_lost, self._ahead = False, ahead
+        self._made_good, self._ahead = lost, ahead
 
     async def _tries(self) -> int | None:
         """How many documents may find out whether the account has room again; None: there is room."""
@@ -206,6 +210,7 @@ class Worker:
             return False
         numbers = {row.id for row in rows}
         self._busy |= numbers
+        self._begun += 1
         task = asyncio.create_task(self._guarded(work, rows))
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._ended(ended, numbers))
@@ -216,9 +221,9 @@ class Worker:
     ) -> bool:
         return self._slots > 0 and self._start(rows, work)
 
-    def _ended(self, task: asyncio.Task[None], numbers: set[int]) -> None:
-        if not task.cancelled():
-            task.exception()  # what is no Exception ends the program elsewhere; it is not lost here
+    def _ended(self, task: asyncio.Task[bool], numbers: set[int]) -> None:
+        is_over = not task.cancelled() and task.exception() is None  # what is no Exception ends the program
+        self._lost += is_over and not task.result()
         self._tasks.discard(task)
         self._busy -= numbers
         if not self._tasks:
@@ -227,17 +232,18 @@ class Worker:
 
     async def _guarded(
         self, work: Callable[[Sequence[Upload]], Awaitable[None]], rows: Sequence[Upload]
-    ) -> None:
+    ) -> bool:
+        """False: what became of the rows could not be recorded."""
         try:
             await work(rows)
             self.pulse.state_error = ""
+            return True
         except StateError as error:
-            self._has_lost = True
             self._state_failed(error)
         except Exception:
-            self._has_lost = True
             self.pulse.not_before = self._clock.steady() + STATE_PAUSE
             log.exception("worker.failed", mirror=self._ledger.terms.plan.name)
+        return False
 
     def _state_failed(self, error: StateError) -> None:
         """Nothing is sent until the journal can be written; said once, not at every try."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,26 +43,40 @@ def look(
     root: Path,
     path: str,
     identity: RootIdentity | None = None,
-    mount_points: Iterable[str] = (),
     *,
     lists: bool = True,
 ) -> Look:
     """Look at `path` below `root` without following any symlink in it. Raises ShortageError, never OSError.
 
     MISSING: the root could be entered and the path leads nowhere (a name is not there, or what should be
-    a folder is a file or a symlink). Whatever else stands in the way makes it UNKNOWN: an error, a root
-    that is not the one of `identity` (taken in this run), and one of `mount_points` (relative paths that
-    are known as such) on the way, when nothing is mounted there now.
+    a folder is a file or a symlink). Whatever else stands in the way makes it UNKNOWN: an error, and a root
+    that is not the one of `identity` (taken in this run). `look_in_mounts` knows of disks that are missing.
     `lists`: entries in lists of pages are files.
     """
     try:
         with opened_root(root) as root_fd:
             if identity and not _is_root(root_fd, identity):
                 return _unknown(f"{root} is not the folder it was when watching began")
-            seen = _below(root_fd, path, lists)
-        return _unless_unmounted(root, path, mount_points) if seen is _MISSING else seen
+            return _below(root_fd, path, lists)
     except OSError as error:
         return _unknown(f"{root}: {trouble_there(error)}")
+
+
+def look_in_mounts(root: Path, path: str, mount_points: Collection[str], *, lists: bool = True) -> Look:
+    """Look at a path that lies in disks that used to be mounted at `mount_points` (relative, at or above it).
+
+    It is there or not only while all of them are mounted, before and after the look; else UNKNOWN. Raises
+    ShortageError, never OSError.
+    """
+    try:
+        if lost := set(mount_points) - mounts_below(root):
+            return _unknown(f"{min(lost)} was a mount point and is not mounted")
+        seen = look(root, path, lists=lists)
+        if lost := set(mount_points) - mounts_below(root):
+            return _unknown(f"{min(lost)} was a mount point and is not mounted")
+    except OSError as error:
+        return _unknown(f"{root}: {trouble_there(error)}")
+    return seen
 
 
 class RulesUnknown(KbsyncError):
@@ -169,13 +183,6 @@ def _entry(root_fd: int, path: str, name: str) -> Look:
     if name not in pages.entries:
         return _MISSING
     return Look(Presence.PRESENT, pages.stamp_of(name), Kind.FILE, 1)
-
-
-def _unless_unmounted(root: Path, path: str, mount_points: Iterable[str]) -> Look:
-    """MISSING, unless the path lies in something that used to be mounted."""
-    known = [point for point in mount_points if f"{path}/".startswith(f"{point}/")]
-    lost = set(known) - mounts_below(root) if known else set()
-    return _unknown(f"{min(lost)} was a mount point and is not mounted") if lost else _MISSING
 
 
 def _unknown(problem: str) -> Look:

@@ -6,6 +6,7 @@ among TEXT.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -113,6 +114,12 @@ class Folders:
         """Selection does not enter it any more; entered again, everything in it is judged anew."""
         sql = "UPDATE folder SET shut = 1, version = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
+
+    def mounts_over(self, mirror: int, path: str) -> list[str]:
+        """Directories at or above a path in which something was mounted when they were listed last."""
+        above = itertools.accumulate(path.split("/"), join)
+        known = (self.get(mirror, place) for place in above)
+        return [row.path for row in known if row is not None and row.is_mount]
 
     def below(self, mirror: int, path: str) -> list[FolderRow]:
         """The stored directories directly below one, without the shut ones."""

@@ -213,11 +213,16 @@ class Uploads:
         ).fetchone()
         return int(row[0])  # type: ignore[index]
 
-    def move(self, mirror: int, old: str, new: str) -> None:
-        """The file was renamed: what belonged to `old` belongs to `new`."""
+    def move(self, mirror: int, binding: int, old: str, new: str) -> None:
+        """The file was renamed: what belonged to `old` belongs to `new`.
+
+        In bases that were left behind, only where nothing belongs to `new`.
+        """
         self._db.execute(
-            "UPDATE upload SET path = ? WHERE mirror = ? AND path = ? AND state NOT IN (11, 12)",
-            (bind(new), mirror, bind(old)),
+            "UPDATE upload SET path = :new WHERE mirror = :mirror AND path = :old AND state NOT IN (11, 12)"
+            " AND (binding = :binding OR NOT EXISTS(SELECT 1 FROM upload o WHERE o.mirror = :mirror"
+            " AND o.binding = upload.binding AND o.path = :new AND o.state NOT IN (11, 12)))",
+            {"new": bind(new), "mirror": mirror, "old": bind(old), "binding": binding},
         )
 
     def lose(self, mirror: int, binding: int) -> None:

@@ -20,7 +20,7 @@ from kbsync.targets.local.index import LOCK
 from tests.cli import plainly
 from tests.cli.catalogue import MIRRORS
 from tests.cli.place import Ran, words_of
-from tests.cli.vendor import KEY, Desk, Vendor, eventually
+from tests.cli.vendor import KEY, Daemon, Desk, Vendor, eventually
 
 SERVED = ("recut", "refused", "unpaid", "full", "unknown", "emptied", "rejecting", "stuck", "down")
 """Mirrors with a knowledge base at a vendor of their own."""
@@ -236,7 +236,7 @@ class Evidence:
         cures = {name: one["halt"]["cure"] for name, one in self.watched.items() if one["halt"]}
         cures["broken"] = "kbsync retry"
         self.pasted = {name: self._paste(cure) for name, cure in cures.items()}
-        self.left = eventually(self._all_well, 180)
+        self.left = self._when_all_is_well(daemon)
         assert daemon.end() == 0, daemon.log.read_text()
         self.log = daemon.lines()
 
@@ -247,6 +247,13 @@ class Evidence:
         if cure:
             subprocess.run(cure, shell=True, capture_output=True, check=True)
         return None
+
+    def _when_all_is_well(self, daemon: Daemon) -> dict[str, Any]:
+        try:
+            return eventually(self._all_well, 120)
+        except AssertionError:
+            unwell = [one for one in self.house.mirrors().values() if not _is_well(one)]
+            raise AssertionError((unwell, daemon.log.read_text()[-20_000:])) from None
 
     def _all_well(self) -> dict[str, Any] | None:
         shown = self.house.mirrors()

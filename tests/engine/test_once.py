@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -476,3 +477,70 @@ async def test_an_update_that_ends_late_does_not_let_a_held_deletion_slip(tmp_pa
     world.tell("approve", holds=[hold.id for hold in world.glance(lambda tx: tx.holds.current(1))])
     await world.once()
     assert world.served() == world.on_disk()
+
+
+async def test_an_approval_of_deletions_that_could_not_be_used_for_a_week_is_none(world: World) -> None:
+    world.write_many(20)
+    await world.once()
+    for number in range(12):
+        world.delete(f"f{number}.md")
+    await world.once()
+    assert world.statuses() == {"ready": 8, "held": 12}
+    world.approve()
+    await only_approved(world)
+    world.clock.now += 8 * 86400
+    await world.once()
+    assert len(world.served()) == 20
+    world.approve()
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+async def only_approved(world: World) -> None:
+    """The message is read, and the program killed before it does what it says."""
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+        assert run.parts is not None
+        await run.parts.inbox.carry_out()
+        await run.end()
+
+
+async def test_what_is_held_and_gone_from_the_base_anyway_is_asked_about_no_more(world: World) -> None:
+    world.write_many(20)
+    await world.once()
+    for number in range(12):
+        world.delete(f"f{number}.md")
+    await world.once()
+    lost = [world.base.served(f"f{number}.md")[0].remote_id for number in range(12)]
+    for remote_id in lost:
+        world.base.lose(remote_id)
+    world.tell("repair", missing=lost)
+    await world.once()
+    assert world.statuses() == {"ready": 8}
+    assert world.glance(lambda tx: list(tx.holds.current(world.run.mirror))) == []
+
+
+async def test_an_emptied_file_that_is_filled_again_keeps_its_document(world: World) -> None:
+    world.write_many(10)
+    await world.once()
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+        world.write("f4.md", "")
+        await run.compare()
+        assert weighed(world) == ["f4.md"]
+        for part in range(10):  # it does not get quiet before the deletions are weighed
+            now = world.clock.wall()
+            os.utime(world.write("f4.md", "filled again" * (part + 1)), (now, now))
+            await run.compare()
+            await run.tend()
+            await world.clock.sleep(0.5)
+            assert "f4.md" in world.served()
+        await run.end()
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+def weighed(world: World) -> list[str]:
+    return [one.path for one in world.glance(lambda tx: list(tx.holds.candidates(world.run.mirror)))]

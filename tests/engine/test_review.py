@@ -14,6 +14,7 @@ import pytest
 
 from kbsync.contract import DocState, DocStatus
 from kbsync.core.model import Purpose, Upload, UploadState
+from kbsync.engine import worker as worker_module
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.once import run_once
 from kbsync.engine.watching import Watching
@@ -532,3 +533,67 @@ async def test_a_target_that_rejects_everything_quarantines_no_more_while_it_is_
         world.base.faults.clear()
         await until(world, lambda: len(halts) == 2, 2000)
     assert halts == ["target-rejects", ""]
+
+
+async def test_work_that_begins_while_it_is_asked_whether_any_is_left_is_left(world: World) -> None:
+    world.write("a.md")
+    hang = asyncio.Event()
+    world.base.faults.append(Fault("put", hang=hang, effect=True))
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+        assert run.parts is not None
+        worker, read_next = run.parts.worker, run.parts.worker._read_next
+        run.parts.working.cancel()
+        await asyncio.wait([run.parts.working])
+        await run.compare()
+
+        async def late() -> Any:
+            await worker._round()
+            while states(world) != ["SENDING"]:
+                await asyncio.sleep(0)
+            return await read_next()
+
+        worker._read_next = late  # type: ignore[method-assign]
+        assert not await worker.is_idle(60.0)
+        hang.set()
+        await worker.stop()
+        await run.end()
+
+
+async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_well(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.limits = replace(world.limits, batch=1)
+    world.write_many(2)
+    hang, bring_forward = asyncio.Event(), worker_module.bring_forward
+    world.base.faults.append(Fault("put", hang=hang, effect=True, nth=2))
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+        assert run.parts is not None
+        worker = run.parts.worker
+        record, failures = worker._record_puts, [StateError("the disk is full")] * 2
+
+        async def failing(*args: Any) -> None:
+            if failures:
+                raise failures.pop()
+            await record(*args)
+
+        async def slowly(*args: Any) -> None:
+            hang.set()
+            while failures:
+                await asyncio.sleep(0)
+            await bring_forward(*args)
+
+        worker._record_puts = failing  # type: ignore[method-assign]
+        monkeypatch.setattr(worker_module, "bring_forward", slowly)
+        await run.compare()
+        for _ in range(1000):
+            await run.tend()
+            await world.clock.sleep(0.05)
+            if states(world) == ["SERVING", "SERVING"]:
+                break
+        await run.end()
+    assert states(world) == ["SERVING", "SERVING"]
+    assert world.puts() == 2

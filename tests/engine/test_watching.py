@@ -22,8 +22,9 @@ from watchdog.observers.inotify import InotifyObserver
 from kbsync.core.brake import DeletionLimits
 from kbsync.engine import deletions, judge
 from kbsync.engine.clock import SystemClock
+from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.watching import Watching
-from kbsync.errors import Halted
+from kbsync.errors import Halted, StateError
 from kbsync.source.canary import wake
 from kbsync.source.reader import Taken, Trouble
 from kbsync.source.watch import Machine
@@ -368,3 +369,67 @@ async def test_a_halt_that_was_known_before_is_told_again_by_the_next_run(daemon
     [told] = lines
     assert (told["event"], told["mirror"], told["folder"]) == ("mirror.halted", "docs", str(daemon.root))
     assert told["cure"] == "kbsync retry --mirror docs"
+
+
+# -- what a fresh beginning must not forget --------------------------------------------------------------
+
+
+async def test_a_disk_that_goes_away_while_a_file_in_it_settles_takes_no_document_along(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletions, "QUIET_LEAST", 0.1)
+    daemon.write("disk/x.md", "x")
+    async with daemon.kept() as store:
+        store.submit(lambda tx: tx.folders.seen(daemon.run.mirror, "disk", "", True)).result()
+        daemon.write("disk/x.md", "x, changed")
+        daemon.delete("disk/x.md")  # what unmounting looks like from above
+        daemon.write("late.md", "later")
+        await until(lambda: "late.md" in daemon.base.shown())
+        await asyncio.sleep(6 * daemon.plan.settle)
+        assert daemon.base.shown()["disk/x.md"] == ["x"]
+        assert daemon.base.effects_of("delete") == []
+
+
+async def test_once_another_folder_was_looked_through_deletions_ask_no_more_than_before(
+    daemon: Daemon,
+) -> None:
+    async with daemon.kept():
+        passes = daemon.passes
+        daemon.root.rename(daemon.root.with_name("away"))
+        await until(lambda: daemon.run.halt is not None)
+        shutil.copytree(daemon.root.with_name("away"), daemon.root)
+        daemon.tell("retry")
+        await until(lambda: daemon.passes > passes and daemon.mirrors_disk())
+        await until(lambda: not is_all_held(daemon))
+        daemon.delete("f3.md")
+        await until(daemon.mirrors_disk)
+
+
+def is_all_held(daemon: Daemon) -> bool:
+    assert daemon.store is not None
+    return bool(daemon.store.read_now(lambda tx: tx.mirrors.get(daemon.run.mirror).hold_all))
+
+
+async def test_deletions_in_another_folder_ask_until_it_was_looked_through(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with daemon.kept():
+        pass
+    daemon.root.rename(daemon.root.with_name("away"))
+    shutil.copytree(daemon.root.with_name("away"), daemon.root)
+    failed = asyncio.Event()
+
+    async def failing(_run: MirrorRun) -> tuple[bool, bool]:
+        failed.set()
+        raise StateError("the disk is full")
+
+    monkeypatch.setattr(MirrorRun, "deep_is_due", failing)
+    stop, store = asyncio.Event(), Store(daemon.state / "state.db")
+    daemon.store = store
+    task = asyncio.create_task(Watching(daemon.make_run(store), daemon.state, stop).keep())
+    await failed.wait()
+    await asyncio.sleep(4 * daemon.plan.settle)
+    assert is_all_held(daemon)
+    stop.set()
+    await task
+    store.close()

@@ -10,7 +10,8 @@ import pytest
 from kbsync.core.model import SELECTED, Choice, Kind, Limits, Presence, Stamp
 from kbsync.core.select import Rules
 from kbsync.errors import ShortageError
-from kbsync.source.looker import Look, RulesUnknown, look, rules_at
+from kbsync.source import looker
+from kbsync.source.looker import Look, RulesUnknown, look, look_in_mounts, rules_at
 from kbsync.source.roots import SHORTAGES, RootIdentity, identify
 
 RULES = Rules(None, ("shut/",), Limits(extensions=frozenset({"md"})))
@@ -133,11 +134,18 @@ def test_a_new_device_number_is_another_root_within_a_run(tmp_path: Path) -> Non
 
 def test_what_was_in_a_mount_that_is_gone_is_unknown(tmp_path: Path) -> None:
     write(tmp_path, "disk-2/b.md")
-    assert look(tmp_path, "disk/a.md", mount_points=["disk"]).problem == (
-        "disk was a mount point and is not mounted"
-    )
-    assert look(tmp_path, "disk-2/a.md", mount_points=["disk"]) == MISSING
-    assert look(tmp_path, "disk-2/b.md", mount_points=["disk-2"]).presence is Presence.PRESENT
+    for path in ("disk/a.md", "disk"):
+        assert look_in_mounts(tmp_path, path, ["disk"]).problem == "disk was a mount point and is not mounted"
+    assert look_in_mounts(tmp_path, "disk-2/b.md", ["disk-2"]).presence is Presence.UNKNOWN
+
+
+def test_what_was_missed_in_a_mount_that_comes_and_goes_meanwhile_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [frozenset({"disk"}), frozenset[str](), frozenset({"disk"}), frozenset({"disk"})]
+    monkeypatch.setattr(looker, "mounts_below", lambda _root: there.pop(0))
+    assert look_in_mounts(tmp_path, "disk/a.md", ["disk"]).presence is Presence.UNKNOWN
+    assert look_in_mounts(tmp_path, "disk/a.md", ["disk"]) == MISSING
 
 
 def test_looking_leaves_no_descriptor_open(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from kbsync.core.model import Presence
 from kbsync.core.select import Limits, Rules
 from kbsync.source import roots
-from kbsync.source.looker import look
+from kbsync.source.looker import look, look_in_mounts
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, descend, identify, mounts, mounts_below
 from kbsync.source.scanner import scan
 from tests.source.test_scan import Tree
@@ -150,4 +150,4 @@ def test_an_unmounted_disk_deletes_nothing(mounted: Path) -> None:
     assert (listing.path, listing.missing, listing.gone_folders) == ("disk", (), ())
     assert "is not mounted" in listing.problem
     assert look(mounted, "disk/sub/a.md").presence is Presence.MISSING
-    assert look(mounted, "disk/sub/a.md", mount_points=["disk"]).presence is Presence.UNKNOWN
+    assert look_in_mounts(mounted, "disk/sub/a.md", ["disk"]).presence is Presence.UNKNOWN

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from kbsync.core.settle import is_old_enough
 from kbsync.engine.clock import Clock
 from kbsync.engine.judge import Judge, Judgement, Sight, Wait, is_by_person
 from kbsync.engine.ledger import Seen
+from kbsync.engine.mounted import former_files
 from kbsync.engine.tree import StateTree
 from kbsync.engine.views.footing import Footing, Ground
 from kbsync.engine.views.foresight import Effect, follow
@@ -79,7 +81,8 @@ class Survey:
         self._ground = ground
         self._glance = glance
         self._clock = clock
-        self._judge = Judge(footing.terms, clock, self._same_file, keep=lambda _path, body: body.close())
+        former = partial(former_files, self._read, footing.terms)
+        self._judge = Judge(footing.terms, clock, former, keep=lambda _path, body: body.close())
         self._found = Findings()
         self._touched: set[str] = set()
         self._missing: list[str] = []
@@ -173,9 +176,6 @@ class Survey:
         mirror = self._terms.mirror
         rows = self._read(lambda tx: [tx.entries.get(mirror, path) for path in paths])
         return {row.path: row for row in rows if row is not None}
-
-    def _same_file(self, ino: int, digest: str) -> list[Entry]:
-        return self._read(lambda tx: tx.entries.with_ino(self._terms.mirror, ino, digest))
 
     def _heed_all(
         self, tx: Tx, judged: Sequence[tuple[Sight, Judgement]], known: Mapping[str, Entry]
