@@ -29,16 +29,20 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What failed in one mirror, of what was asked for. `is_whole`: nothing narrower was asked for."""
+    """What failed in one mirror, of what was asked for. `is_whole`: nothing narrower was asked for.
+
+    `under_way`: documents that failed before and are being tried again, which gets them their tries back.
+    """
 
     record: MirrorRecord
     paths: tuple[str, ...]
     is_whole: bool
+    under_way: int = 0
 
     @property
     def is_worth_asking(self) -> bool:
-        """Something failed, or the mirror is halted and shall try again."""
-        return bool(self.paths) or (self.is_whole and self.record.halt is not None)
+        """Something failed, or may fail soon, or the mirror is halted and shall try again."""
+        return bool(self.paths) or (self.is_whole and (self.record.halt is not None or self.under_way > 0))
 
 
 @click.command(
@@ -77,7 +81,10 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
 
         raise not_yet(installation)
     if not paths:
-        return [Failed(record, _failed_in(tx, record, ""), True) for _, record in records.values()]
+        return [
+            Failed(record, _failed_in(tx, record, ""), True, _under_way(tx, record))
+            for _, record in records.values()
+        ]
     found: dict[str, list[str]] = {}
     for path in paths:
         for name, known in _places(tx, records, path):
@@ -133,6 +140,10 @@ def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
     return tuple(each for each in folders + files if each == path or each.startswith(inside))
 
 
+def _under_way(tx: Tx, record: MirrorRecord) -> int:
+    return 0 if record.binding is None else len(tx.uploads.tried_in_vain(record.id, record.binding))
+
+
 def _ask(installation: Installation, asked: Sequence[Failed]) -> None:
     from kbsync.cli.asking import Request, post
 
@@ -156,10 +167,17 @@ def _tell(paper: Paper, installation: Installation, asked: Sequence[Failed]) -> 
     paper.line(when(installation))
 
 
+def _what(each: Failed) -> str:
+    if each.paths:
+        return counted(len(each.paths), "document")
+    if each.record.halt is not None:
+        return "what halted it"
+    return f"{counted(each.under_way, 'document')} on the way"
+
+
 def _lines(asked: Sequence[Failed]) -> Iterator[str]:
     for each in asked:
-        what = counted(len(each.paths), "document") if each.paths else "what halted it"
-        yield f"{each.record.name}: {what} will be tried again"
+        yield f"{each.record.name}: {_what(each)} will be tried again"
         for path in each.paths[:SHOWN]:
             yield f"  {printable(path)}"
         if len(each.paths) > SHOWN:

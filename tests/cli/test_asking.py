@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -11,6 +12,7 @@ import sys
 import apsw
 import pytest
 
+from kbsync.core.model import UploadState
 from kbsync.state import lock
 from tests.cli.place import Place, words_of
 
@@ -59,6 +61,16 @@ def test_retry_of_a_path_nobody_knows_is_refused(failed: Place) -> None:
 def test_retry_of_what_did_not_fail_says_so(failed: Place) -> None:
     ran = failed.run("retry", "good.md")
     assert (ran.code, ran.out) == (0, "nothing has failed\n")
+
+
+def test_retry_reaches_what_failed_before_and_is_on_its_way_again(place: Place) -> None:
+    place.write("good.md", "text")
+    place.configure()
+    assert place.run("--once").code == 0
+    assert place.run("retry").out == "nothing has failed\n"
+    with contextlib.closing(apsw.Connection(os.fspath(place.state / "state.db"))) as database:
+        database.execute("UPDATE upload SET state = ?, repairs = 2", (int(UploadState.INDEXING),))
+    assert "handbook: 1 document on the way will be tried again\n" in place.run("retry").out
 
 
 def test_a_running_kbsync_is_told_to_do_it_now(failed: Place) -> None:
