@@ -116,6 +116,31 @@ def test_words_decide_whether_account_or_document_is_to_blame(code: Any, text: s
     assert status.code == ("" if code is None else str(code))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "halt"),
+    [
+        ("余额表.xlsx", "文件余额表.xlsx损坏", ""),
+        ("余额表.xlsx", "文件余额表损坏", ""),
+        ("容量.pdf", "容量.pdf 处理失败", ""),
+        ("my balance.pdf", "my balance.pdf failed", ""),
+        ("full report.pdf", "full report could not be embedded", ""),
+        ("余额表.xlsx", "余额表.xlsx: 知识库空间已满", "quota"),
+        ("余额表.xlsx", "账户余额不足", "quota"),
+        ("余额.xlsx", "账户余额不足", "quota"),
+        ("quota.pdf", "storage quota exceeded", "quota"),
+        ("格式说明.pdf", "格式说明.pdf: 容量已达上限", "quota"),
+        ("a.md", "balance exhausted", "quota"),
+    ],
+)
+def test_the_name_of_a_document_blames_nobody(name: str, text: str, halt: str) -> None:
+    info = {"embedding_code": 10001, "embedding_msg": text}
+    found = row_of(ok(row(name=name, stat=2, failInfo=info)), FIRST_ID)
+    assert found is not None
+    status = status_of(found)
+    assert status.halt == halt
+    assert text in status.reason
+
+
 @pytest.mark.parametrize("info", [None, [], "文档损坏", {}, {"embedding_msg": None}])
 def test_a_failure_without_a_reason_says_so(info: Any) -> None:
     found = row_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
