@@ -153,6 +153,10 @@ def judged(body: Any, status: int = 200, op: str = "add") -> TargetError | None:
         (40332, Rejected),
         (50000, Unsure),
         (429, Unavailable),
+        (408, Unavailable),
+        (500, Unsure),
+        (502, Unsure),
+        (599, Unsure),
     ],
 )
 def test_a_code_counts_whatever_the_status(code: int, expected: type, as_text: bool, status: int) -> None:
@@ -168,6 +172,8 @@ def test_what_is_no_failure_is_success_and_what_is_no_json_is_unsure() -> None:
     assert isinstance(judged(None), Unsure)
     assert isinstance(judged({"error": {"code": "1302", "message": "slow"}}, 429), Unavailable)
     assert isinstance(judged({"code": 0}, 404), NotOffered)
+    assert isinstance(judged({"code": 200, "message": "success"}), Unsure)
+    assert isinstance(judged({"code": 404, "message": "no such bot"}), Rejected)
 
 
 def test_a_wrong_key_names_the_region_and_the_cure() -> None:
