@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from kbsync.core.digits import number_in
 from kbsync.core.printable import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import Answer, by_status
@@ -87,10 +88,8 @@ def _unknown(answer: Answer, reason: str, code: str, said: str) -> TargetError:
 
 def _is_open(code: str) -> bool:
     """It leaves open what was done: no number, an error of the server's or its gateway's, or 200."""
-    if not code.isdecimal():
-        return True
-    number = int(code)
-    return number >= 50000 or 500 <= number < 600 or number == 200
+    number = number_in(code)
+    return number is None or number >= 50000 or 500 <= number < 600 or number == 200
 
 
 def _bot_gone(_answer: Answer, reason: str, code: str, _said: str) -> TargetError:

@@ -196,6 +196,15 @@ def test_lists_of_another_shape_are_none_and_not_empty(body: Any) -> None:
     assert states_of(body) is None
 
 
+def test_a_number_that_never_ends_is_none() -> None:
+    endless = "9" * 5000
+    assert isinstance(judged({"code": endless}), Unsure)
+    assert seconds_of(endless) is None
+    page = page_of({"list": [{"id": "7", "create_time": endless}], "total": endless})
+    assert page is not None
+    assert (page.total, page.rows[0].created) == (None, None)
+
+
 def test_times_are_seconds_or_milliseconds() -> None:
     assert seconds_of(1_699_843_200) == seconds_of(1_699_843_200_000) == seconds_of("1699843200")
     assert [seconds_of(odd) for odd in (None, True, -1, "soon", float("nan"))] == [None] * 5

@@ -8,7 +8,7 @@ import pytest
 
 from kbsync.contract import DocState
 from kbsync.targets.zhipu import words
-from kbsync.targets.zhipu.ids import created_of, id_of, path_part
+from kbsync.targets.zhipu.ids import created_of, id_of, number_of, path_part
 from kbsync.targets.zhipu.sizes import sized
 from kbsync.targets.zhipu.skew import Skew
 from kbsync.targets.zhipu.states import status_of
@@ -45,6 +45,10 @@ def test_ids_of_another_shape_tell_no_time(other: str) -> None:
 )
 def test_ids_are_strings_whatever_they_come_as(value: object, expected: str | None) -> None:
     assert id_of(value) == expected
+
+
+def test_an_id_stands_in_bodies_as_a_number_where_it_can_be_one() -> None:
+    assert [number_of(one) for one in ("17", "6578-aa", "9" * 5000)] == [17, "6578-aa", "9" * 5000]
 
 
 def test_ids_cannot_leave_their_place_in_a_path() -> None:
