@@ -12,6 +12,7 @@ from kbsync.config.model import LocalTargetConfig, MirrorConfig, settings_for
 from kbsync.config.remote import VectorizationConfig
 from kbsync.core.brake import DeletionLimits
 from kbsync.engine.terms import Plan
+from kbsync.errors import StateError
 from kbsync.installation import Installation
 from kbsync.state import lock
 from kbsync.state.connection import DamagedError, set_aside
@@ -65,7 +66,7 @@ def opened(installation: Installation, tell: Callable[[str], None]) -> Iterator[
         finally:
             store.close()
             if store.damage and store.is_there:
-                tell(_set_aside(installation.state_file, store.damage))
+                tell(_what_became_of(installation.state_file, store.damage))
 
 
 def _empty_spool(spool: Path) -> None:
@@ -85,6 +86,19 @@ def _open_or_set_aside(path: Path, tell: Callable[[str], None]) -> Store:
         return Store(path)
 
 
+def _what_became_of(path: Path, damage: str) -> str:
+    """Where it cannot be set aside now, the next opening tries again."""
+    try:
+        return _set_aside(path, damage)
+    except StateError as error:
+        return str(error)
+
+
 def _set_aside(path: Path, damage: str) -> str:
-    aside = set_aside(path)
+    """What was done, in a sentence. Raises `StateError` where it cannot be done."""
+    try:
+        aside = set_aside(path)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise StateError(f"{damage}, and it cannot be set aside ({why}): see to {path.parent}") from error
     return f"{damage}; it was set aside as {aside.name}, and what is at the target is taken over anew"

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 LIMIT = 10.0
 """Seconds for a command or a request, all in all."""
 
+AT_ONCE = 2.0
+"""Seconds for a command to be gone that was killed."""
+
 
 class Undelivered(Exception):
     """Whoever was to be told was not; `str()` says why, and repeats neither arguments nor address."""
@@ -67,10 +70,11 @@ async def _begun(command: Sequence[str]) -> asyncio.subprocess.Process:
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:
-    """The command and whatever it began; nobody waits long for what the kernel does at once."""
-    with contextlib.suppress(ProcessLookupError):
+    """The command and whatever it began, unless they became another user's; nobody waits long for that."""
+    with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
-    await asyncio.shield(process.wait())
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), AT_ONCE)
 
 
 def _told(code: int) -> str:
@@ -100,7 +104,15 @@ def _client(limit: float) -> httpx.AsyncClient:
 
     from kbsync.targets.http import wire  # its loggers tell no addresses
 
-    return httpx.AsyncClient(timeout=limit, follow_redirects=False, auth=wire.NO_AUTH)
+    try:
+        return httpx.AsyncClient(timeout=limit, follow_redirects=False, auth=wire.NO_AUTH)
+    except (ImportError, ValueError, httpx.InvalidURL):  # of SOCKS it knows nothing without another package
+        raise Undelivered(_NO_PROXY) from None
 
+
+_NO_PROXY = (
+    "the proxy of the environment (ALL_PROXY and the like) cannot be used: "
+    "it has to be an address that begins with http:// or https://"
+)
 
 HEADERS = {"Content-Type": "application/json", "User-Agent": f"kbsync/{__version__}"}

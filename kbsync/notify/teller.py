@@ -107,15 +107,22 @@ class Teller:
         return any(await asyncio.gather(*(self._tried(way, work) for way, work in ways)))
 
     async def _tried(self, way: str, work: Awaitable[None]) -> bool:
-        """Told once, until it works again."""
+        """Told once, until it works again. No way's trouble is the other's, whatever it is."""
         try:
             await work
-        except Undelivered as error:
+        except Exception as error:
             if way not in self._silent:
-                log.error("notify.failed", via=way, detail=str(error))
+                log.error("notify.failed", via=way, detail=_said(error))
             self._silent.add(way)
             return False
         if way in self._silent:
             log.info("notify.resumed", via=way)
         self._silent.discard(way)
         return True
+
+
+def _said(error: Exception) -> str:
+    """Of an error that nobody foresaw only its kind: its words may have an address in them."""
+    return (
+        str(error) if isinstance(error, Undelivered) else f"an error of kbsync itself, {type(error).__name__}"
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kbsync.config.callbacks import PATH
 from kbsync.config.remote import is_loopback
 from kbsync.config.secret import Secret
+from kbsync.web.answers import refusal
 from kbsync.web.assets import PREFIX
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ OPEN = ("/healthz", PATH)
 """Paths that need no token: a word for load balancers, and addresses that are secrets themselves."""
 
 API = "/api/"
+
+_OWN = ("same-origin", "none")
+"""What a browser says of our page or a person. A picture on another page could have it search, at a cost."""
 
 CONTENT_SECURITY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -68,6 +72,8 @@ class Door:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if scope["path"].startswith(OPEN):
             return None
+        if scope["path"].startswith(API) and headers.get("sec-fetch-site", "none") not in _OWN:
+            return refusal("it comes from another site", 403)
         if self.token is not None:
             if _is_page(scope["path"]) or _shows(headers.get("authorization", ""), self.token):
                 return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -64,10 +65,12 @@ class Listening:
         self._http: HttpConfig | None = None
         self._door: Door | None = None
         self._thread: ServerThread | None = None
+        self._changing = asyncio.Lock()
 
     async def turn_to(self, config: Config) -> None:
         """Listen as this says, from now on. Raises `UsageError`, and then all is as before."""
-        await self._turn_to(config.http)
+        async with self._changing:
+            await self._turn_to(config.http)
         self._outlook.mirrors = config.mirrors
         self._secrets = callback_secrets(config.mirrors)
         if self._callbacks is not None:
@@ -77,8 +80,12 @@ class Listening:
         if http == self._http:
             return
         before = self._http
-        if http is not None and before is not None and http.listen == before.listen:
-            assert self._door is not None
+        if (
+            http is not None
+            and before is not None
+            and http.listen == before.listen
+            and self._door is not None
+        ):
             self._door.token, self._http = http.token, http
             if http.token != before.token and self._hub is not None:
                 self._hub.end()  # whoever watches shows the new one
@@ -99,12 +106,17 @@ class Listening:
             await asyncio.to_thread(old.stop)
 
     async def _move(self, http: HttpConfig, before: HttpConfig) -> None:
-        """Another address with the same port may not be free before the old one is."""
+        """Another address with the same port may not be free before the old one is.
+
+        The old one stays what is wanted: where neither can be had, `_check` tries it again.
+        """
         await self.end()
+        self._http = before
         try:
             await self._begin(http)
         except UsageError:
-            await self._begin(before)
+            with contextlib.suppress(UsageError):
+                await self._begin(before)
             raise
 
     async def _begin(self, http: HttpConfig) -> None:
@@ -116,7 +128,11 @@ class Listening:
         door = self._make_door(http)
         assert self._hub is not None
         thread = ServerThread(door, sockets, self._hub.end)
-        await asyncio.to_thread(thread.start)
+        try:
+            await asyncio.to_thread(thread.start)
+        except BaseException:
+            await asyncio.to_thread(thread.stop)  # nobody else knows of it
+            raise
         self._door, self._thread, self._http = door, thread, http
         log.info("listener.started", listen=http.listen, token=http.token is not None)
 
@@ -185,14 +201,17 @@ class Listening:
             beating.cancel()
 
     async def _check(self) -> None:
-        if self._thread is None or self._thread.is_alive or self._http is None:
-            return
-        http = self._http
-        log.error("listener.failed", listen=http.listen, detail="it ended by itself; it is begun anew")
-        try:
-            await self._begin(http)
-        except UsageError as error:
-            log.error("listener.failed", listen=http.listen, detail=str(error))
+        async with self._changing:
+            http = self._http
+            if http is None or (self._thread is not None and self._thread.is_alive):
+                return
+            log.error(
+                "listener.failed", listen=http.listen, detail="it is not there any more; it is begun anew"
+            )
+            try:
+                await self._begin(http)
+            except UsageError as error:
+                log.error("listener.failed", listen=http.listen, detail=str(error))
 
     async def end(self) -> None:
         """Listen no more. Repeatable."""

@@ -7,6 +7,7 @@ import contextlib
 import http.server
 import json
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,25 @@ async def test_a_command_that_is_given_up_while_it_begins_is_ended_with_all_it_b
     await gone(int(child.read_text()))
 
 
+async def test_a_command_that_became_another_users_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    child, killpg = tmp_path / "child", os.killpg
+    monkeypatch.setattr(delivery, "AT_ONCE", 0.1)
+    monkeypatch.setattr(os, "killpg", refused)
+    command = ["/bin/sh", "-c", 'echo $$ >"$0"; exec sleep 3600', str(child)]
+    try:
+        async with asyncio.timeout(30):
+            with pytest.raises(Undelivered, match="was ended"):
+                await delivery.run(command, BODY, limit=2)
+    finally:
+        killpg(int(child.read_text()), signal.SIGKILL)
+    await gone(int(child.read_text()))
+
+
 async def gone(pid: int) -> None:
     """Until the process is no more, or only waits for somebody to ask how it ended."""
     async with asyncio.timeout(60):
@@ -175,4 +195,14 @@ async def test_an_address_that_does_not_take_it_is_told_without_the_address(
 async def test_an_address_that_is_none_is_told_without_it(url: str) -> None:
     with pytest.raises(Undelivered, match="cannot be reached") as caught:
         await delivery.post(url, BODY)
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://sesame:1080", "gopher://sesame", "http://sesame:x"])
+async def test_a_proxy_that_cannot_be_used_is_told_without_it(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(Undelivered, match="proxy of the environment") as caught:
+        await delivery.post("https://kb.example/", BODY)
     assert "sesame" not in str(caught.value)

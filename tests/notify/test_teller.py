@@ -14,6 +14,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from kbsync.config.model import NotifyConfig
+from kbsync.config.secret import Secret
 from kbsync.engine.outcomes import Happened
 from kbsync.notify import teller as telling
 from kbsync.notify.digest import EVERY, GATHER
@@ -106,6 +107,25 @@ async def test_who_cannot_be_told_is_logged_once_and_without_words_of_the_config
     assert [line["event"] for line in lines] == ["notify.failed", "notify.resumed"]
     assert lines[0]["via"] == "command"
     assert str(tmp_path) not in str(lines)
+
+
+async def test_a_way_that_breaks_is_logged_once_and_the_other_tells_each_thing_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(url: str, _body: bytes) -> None:
+        raise RuntimeError(url)
+
+    stage = Stage(tmp_path)
+    command = ("/bin/sh", "-c", 'cat >>"$0"', str(stage.told))
+    stage.teller.turn_to(NotifyConfig(command=command, url=Secret("https://sesame/")))
+    monkeypatch.setattr(telling.delivery, "post", broken)
+    stage.run.halt = QUOTA
+    with capture_logs() as lines:
+        for _ in range(3):
+            await stage.look(telling.LOOK_EVERY)
+    assert stage.events == ["halted"]
+    assert [(line["event"], line["via"]) for line in lines] == [("notify.failed", "url")]
+    assert "sesame" not in str(lines)
 
 
 async def test_nothing_is_gathered_while_nobody_is_to_be_told(tmp_path: Path) -> None:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import itertools
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from kbsync import assembly, daemon, passes
 from kbsync.assembly import _open_or_set_aside
+from kbsync.cli.choosing import prepare
+from kbsync.config.model import folder_config
+from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.once import PassEnd, run_once
 from kbsync.errors import StateError
+from kbsync.installation import Installation
+from kbsync.state.connection import set_aside
 from kbsync.state.store import Store
+from tests.cli.place import Place
 from tests.cli.vendor import Desk, desk_in, digests_in, eventually
+from tests.engine.test_watching import until
 from tests.engine.world import World
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.resources.spoiling import LOST, SPOILT, kept_copy, put_back
@@ -183,3 +195,62 @@ def test_a_daemon_whose_state_is_damaged_and_then_deleted_takes_everything_over_
     assert daemon.end() == 0
     assert desk.vendor.asked("upload") <= 7
     assert desk.vendor.digests() == digests_in(desk.docs)
+
+
+class Refusing:
+    """Sets aside as on a file system that is mounted for reading only, until it `gives`."""
+
+    def __init__(self) -> None:
+        self.gives, self.asked = False, 0
+
+    def __call__(self, path: Path) -> Path:
+        self.asked += 1
+        if self.gives:
+            return set_aside(path)
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+
+async def test_a_damaged_state_that_cannot_be_set_aside_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing, told, opened = Refusing(), list[str](), list[Store]()
+    monkeypatch.setattr(assembly, "set_aside", refusing)
+    monkeypatch.setattr(daemon, "LOOK_AT_STATE", 0.05)
+    monkeypatch.setattr(daemon, "tell_damage", told.append)
+    monkeypatch.setattr(daemon.Daemon, "_look_at", lambda _self, store: opened.append(store))
+    (tmp_path / "docs").mkdir()
+    installation = Installation(folder_config(tmp_path / "docs"), tmp_path / "state")
+    prepare(installation)
+    kept = daemon.Daemon(installation, lambda: installation)
+    running = asyncio.create_task(kept.run())
+    await until(lambda: opened)
+    overwrite(installation.state_file)
+    with pytest.raises(StateError):
+        opened[0].read_now(lambda tx: tx.mirrors.all())
+    await until(lambda: refusing.asked > 2)
+    assert len(told) == 1
+    assert "cannot be set aside (read-only file system)" in told[0]
+    refusing.gives = True
+    await until(lambda: opened[-1] is not opened[0])
+    assert "was set aside as" in told[-1]
+    kept._receive(signal.SIGTERM)
+    await running
+
+
+def test_a_pass_says_so_of_a_damaged_state_that_cannot_be_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def spoilt(run: MirrorRun) -> PassEnd:
+        overwrite(run.store.path)
+        return await run_once(run)
+
+    place = Place(tmp_path)
+    place.write("a.md", "alpha")
+    place.configure()
+    monkeypatch.setattr(assembly, "set_aside", Refusing())
+    monkeypatch.setattr(passes, "run_once", spoilt)
+    for _ in ("met on the way", "met at the start"):
+        ran = place.run("--once")
+        assert ran.code == 4
+        assert "cannot be set aside (read-only file system)" in ran.err
+        assert "Traceback" not in ran.err

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import httpx
 import pytest
@@ -15,10 +16,11 @@ from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.config.secret import Secret
 from kbsync.config.zhipu import ZhipuTargetConfig
 from kbsync.errors import UsageError
-from kbsync.web import callbacks, pages
+from kbsync.web import callbacks, pages, places
 from kbsync.web.heart import STALLED_AFTER
 from kbsync.web.listening import Listening
 from kbsync.web.places import bound
+from kbsync.web.server import ServerThread
 from tests.engine.test_watching import until
 from tests.ports import free_address
 from tests.web.client import TOKEN
@@ -126,6 +128,51 @@ async def test_one_that_ended_by_itself_is_begun_anew(listening: Listening) -> N
     assert await is_gone(listen)
     await listening._check()
     assert await status(listen) == 200
+
+
+async def test_where_neither_address_can_be_had_the_old_one_is_tried_again(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(host: str, _port: int) -> NoReturn:
+        raise UsageError(f"{host} is taken")
+
+    old = free_address()
+    moved = f"127.0.0.2:{old.rpartition(':')[2]}"
+    await listening.turn_to(config(old))
+    with monkeypatch.context() as patch:
+        patch.setattr(places, "bound", refused)
+        with pytest.raises(UsageError, match=r"127\.0\.0\.2 is taken"):
+            await listening.turn_to(config(moved))
+        with pytest.raises(UsageError, match=r"127\.0\.0\.1 is taken"):
+            await listening.turn_to(config(old, Secret(TOKEN)))
+        await listening._check()
+        assert await is_gone(old)
+    await listening._check()
+    assert await status(old) == 200
+
+
+async def test_a_listener_whose_beginning_is_cut_short_is_ended(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts, begun, goes_on = ServerThread.start, asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(thread: ServerThread) -> None:
+        starts(thread)
+        loop.call_soon_threadsafe(begun.set)
+        goes_on.wait(30)
+
+    monkeypatch.setattr(ServerThread, "start", slow)
+    listen = free_address()
+    turning = asyncio.create_task(listening.turn_to(config(listen)))
+    await begun.wait()
+    answers = not await is_gone(listen)
+    turning.cancel()
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await turning
+    assert answers
+    assert await is_gone(listen)
 
 
 class Run:

@@ -86,6 +86,22 @@ async def test_without_a_token_nobody_from_beyond_is_answered(path: str) -> None
         assert (await listened.get(path, host=host)).status_code != 403
 
 
+@pytest.mark.parametrize("token", ["", TOKEN])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_page_of_somebody_elses_may_ask_for_nothing(token: str, method: str) -> None:
+    """Another port of this machine is the same site and another page. Programs send no such header."""
+    door = Listened(READY, token=token).door
+    shown = {"authorization": f"Bearer {token}"} if token else {}
+    for site in ("cross-site", "same-site", "whatever"):
+        answer = await request(door, method, "/api/search?q=a", **shown, **{"sec-fetch-site": site})
+        assert answer.status_code == 403
+        assert method == "HEAD" or "error" in answer.json()
+    for own in ({}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}):
+        assert (await request(door, method, "/api/search?q=a", **shown, **own)).status_code == 404
+    elsewhere = await request(door, method, "/healthz", **{"sec-fetch-site": "cross-site"})
+    assert elsewhere.status_code == 200
+
+
 def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from kbsync.core.digits import number_in
 from kbsync.core.printable import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import Answer, by_status
@@ -18,7 +19,7 @@ from kbsync.targets.http.answers import Judge
 TOO_MANY = "40332"
 
 _SUCCESS = ("", "0")
-_BUSY = ("429",)
+_BUSY = ("408", "429")
 _BOT_GONE, _WRONG_KEY, _INVALID = "20059", "40127", "40000"
 _MONEY = re.compile(r"insufficient|quota|balance|credits?\b|余额|额度", re.IGNORECASE)
 _LONGEST = 200
@@ -66,6 +67,7 @@ SENTENCES = {
     _INVALID: "the vendor finds something in it invalid",
     TOO_MANY: "too many documents in one request",
     "50000": "the vendor had an internal error",
+    "408": "the request was not waited for",
     "429": "too many requests",
 }
 """The codes that are known, each with what it means."""
@@ -79,9 +81,15 @@ def _unknown(answer: Answer, reason: str, code: str, said: str) -> TargetError:
         return Halted("quota", f"{reason}; see to the account's credits in the vendor's console", code=code)
     if answer.status in (401, 403):
         return Halted("credentials", f"{reason}; check api_key and its rights", code=code)
-    if answer.status >= 500 or not code.isdecimal() or int(code) >= 50000:
+    if answer.status >= 500 or _is_open(code):
         return Unsure(reason, code=code)
     return Rejected(reason, code=code)
+
+
+def _is_open(code: str) -> bool:
+    """It leaves open what was done: no number, an error of the server's or its gateway's, or 200."""
+    number = number_in(code)
+    return number is None or number >= 50000 or 500 <= number < 600 or number == 200
 
 
 def _bot_gone(_answer: Answer, reason: str, code: str, _said: str) -> TargetError:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kbsync.core.digits import number_in
+
 _LATEST_SECONDS = 100_000_000_000
 """A larger number counts milliseconds."""
 
@@ -170,8 +172,8 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
 
 def seconds_of(value: object) -> float | None:
     """A time in seconds, from seconds or milliseconds, number or digits."""
-    if isinstance(value, str) and value.strip().isdecimal():
-        value = int(value)
+    if isinstance(value, str):
+        value = number_in(value.strip())
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
         return None
     return value / 1000 if value > _LATEST_SECONDS else float(value)
@@ -201,8 +203,8 @@ def _text(value: object) -> str:
 
 
 def _count(value: object) -> int | None:
-    if isinstance(value, str) and value.strip().isdecimal():
-        return int(value)
+    if isinstance(value, str):
+        return number_in(value.strip())
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return value if is_number and isinstance(value, int) and value >= 0 else None
 

@@ -108,10 +108,11 @@ def _is_2xx(answer: Answer) -> bool:
 def _without_code(answer: Answer, envelope: Envelope | None) -> TargetError | None:
     """No code: the HTTP status decides, and 2xx proves nothing."""
     text = envelope.message if envelope is not None else ""
+    spoken = words.without_names(text)
     if str(answer.status) in ("434", "435"):
         meaning = CODES[str(answer.status)]
         return _ERRORS[meaning.blame](answer, Envelope(str(answer.status), text), meaning.sentence)
-    if answer.status >= 400 and words.says_surely_full(text):
+    if answer.status >= 400 and words.says_surely_full(spoken):
         return _money(answer, Envelope(str(answer.status), text), "the account is at its limit")
     if _is_2xx(answer):
         return Unsure(f"{answer.op}: the vendor's answer does not say whether it was done", code="no-code")
@@ -127,7 +128,7 @@ def _meaning(answer: Answer, envelope: Envelope) -> Meaning | None:
         return CODES["500"]  # whatever it says, the document may have been stored
     if known is not None and not _is_2xx(answer) and envelope.code != str(answer.status):
         known = None  # the HTTP status says more than a vague code
-    return _by_words(envelope.message, answer) or known or _by_kind(envelope)
+    return _by_words(words.without_names(envelope.message), answer) or known or _by_kind(envelope)
 
 
 def _by_words(text: str, answer: Answer) -> Meaning | None:
@@ -181,7 +182,8 @@ def _space(_answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
 
 
 def _request(answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
-    kind = NameTaken if answer.op == Op.UPLOAD and words.says_name_taken(envelope.message) else Rejected
+    is_taken = answer.op == Op.UPLOAD and words.says_name_taken(words.without_names(envelope.message))
+    kind = NameTaken if is_taken else Rejected
     return kind(_reason(envelope, sentence), code=envelope.code)
 
 

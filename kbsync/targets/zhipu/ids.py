@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from kbsync.core.digits import number_in
+
 _EPOCH_MS = 1_288_834_974_657
 _EARLIEST, _LATEST = 1_420_070_400.0, 4_102_444_800.0  # 2015 and 2100: outside it is no time of a document
 
@@ -25,7 +27,8 @@ def id_of(value: object) -> str | None:
 
 def number_of(some_id: str) -> int | str:
     """An id as it stands in bodies: a number where it looks like one."""
-    return int(some_id) if some_id.isdecimal() else some_id
+    number = number_in(some_id)
+    return some_id if number is None else number
 
 
 def created_of(remote_id: str) -> float | None:

@@ -19,7 +19,7 @@ def outcome_of(receipt: Receipt, name: str, cure: str) -> PutOutcome:
     if stored is not None:
         return Accepted(stored.id, name="" if stored.name in ("", name) else stored.name)
     if receipt.failed and not receipt.stored:
-        return _refused(_failure(receipt, name), cure)
+        return _refused(_failure(receipt, name), name, cure)
     if not receipt.stored:
         return Unsure(f"the vendor's answer names {name} neither as stored nor as failed", code="no-receipt")
     return Unsure(f"the vendor's answer contradicts itself about {name}", code="contradiction")
@@ -42,15 +42,16 @@ def _failure(receipt: Receipt, name: str) -> Failure:
     return next((one for one in receipt.failed if one.name == name), receipt.failed[0])
 
 
-def _refused(failure: Failure, cure: str) -> TargetError:
-    """`failReason` is free text: its words decide who is to blame."""
+def _refused(failure: Failure, name: str, cure: str) -> TargetError:
+    """`failReason` is free text: its words decide who is to blame, and not those of the document's name."""
     said = words.quoted(failure.text) or "no reason is given"
-    if words.says_full(failure.text):
+    text = words.without_names(failure.text, name, failure.name)
+    if words.says_full(text):
         return Halted("quota", f"the account is at its limit ({said})", cure=cure, code=CODE)
-    if words.says_wrong_type(failure.text):
+    if words.says_wrong_type(text):
         return Rejected(f"the vendor does not take this format ({said})", code=CODE)
-    if words.says_name_taken(failure.text):
+    if words.says_name_taken(text):
         return NameTaken(f"the vendor has a document of this name already ({said})", code=CODE)
-    if words.says_busy(failure.text):
+    if words.says_busy(text):
         return Unavailable(f"the vendor is busy ({said})", code=CODE)
     return Rejected(f"the vendor refused the document: {said}", code=CODE)

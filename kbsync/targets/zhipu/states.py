@@ -25,19 +25,19 @@ def status_of(row: Row) -> DocStatus:
     state = _STATES.get(row.stat, DocState.UNKNOWN) if type(row.stat) is int else DocState.UNKNOWN
     if state is not DocState.FAILED:
         return DocStatus(state)
-    return _failed(row.failure or Failure(""))
+    return _failed(row.failure or Failure(""), row.name)
 
 
-def _failed(failure: Failure) -> DocStatus:
+def _failed(failure: Failure, name: str) -> DocStatus:
     said = words.quoted(failure.text)
     reason = said or _MEANINGS.get(failure.code, "the vendor gives no reason")
-    if _is_full(failure):
+    if _is_full(failure, name):
         return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {SPACE_ADVICE}", failure.code, "quota")
     return DocStatus(DocState.FAILED, reason, failure.code)
 
 
-def _is_full(failure: Failure) -> bool:
+def _is_full(failure: Failure, name: str) -> bool:
     """The words decide: 10001 was seen with "document damaged". Only 10002 has one meaning by itself."""
     if failure.text.strip():
-        return words.says_full(failure.text)
+        return words.says_full(words.without_names(failure.text, name))
     return failure.code == "10002"

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kbsync.core.digits import number_in
 from kbsync.targets.zhipu.ids import id_of
 
 SUCCESS = "200"
-_LONGEST_NUMBER = 20
 _LARGEST_SCORE = 1e9  # neither NaN nor infinity is below it
 _LATEST_MS = 4_102_444_800_000  # the year 2100
 
@@ -219,7 +219,7 @@ def images_in(listed: object) -> Images:
 def integer(value: object) -> int | None:
     """A number that is none of a bool or a fraction: an integer, or a string of digits."""
     if isinstance(value, str):
-        return int(value) if value.isdecimal() and len(value) <= _LONGEST_NUMBER else None
+        return number_in(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

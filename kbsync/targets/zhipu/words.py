@@ -1,7 +1,8 @@
 """What the vendor's sentences speak of, where its numbers do not tell. Pure.
 
 Texts are Chinese as a rule, sometimes English, and one number stands for different causes (10001 is a full
-space in the manual and a damaged document in production), so the words decide.
+space in the manual and a damaged document in production), so the words decide. The names of documents in
+them are nobody's words: `without_names` comes first.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 
 from kbsync.core.printable import printable
+from kbsync.targets.zhipu.formats import EXTENSIONS, extension_of
 
 _LONGEST = 300
 _SIGNED = re.compile(r"(https?://[^\s?#\"']+)[?#][^\s\"']*")
@@ -44,6 +46,15 @@ _TYPE = re.compile(
     r"不支持|文件类型|文档类型|unsupported|not supported|file type|document type", re.IGNORECASE
 )
 
+_VOCABULARY = (_NOT_FOUND, _NAME_TAKEN, _ONE_THING, _SURELY_FULL, _FULL, _BUSY, _TYPE)
+_OPEN, _CLOSE = r"\"'“‘《「『【(（\[", r"\"'”’》」』】)）\]"
+_APART = rf"\s，。；：、！？,;:!?<>|/\\{_OPEN}{_CLOSE}"
+_END = rf"\.(?:{'|'.join(sorted(EXTENSIONS))})(?![a-z0-9])"
+_FILE = re.compile(
+    rf"[{_OPEN}][^{_OPEN}{_CLOSE}]*{_END}[{_CLOSE}]|(?<![^{_APART}])[^{_APART}]*{_END}", re.IGNORECASE
+)
+"""What looks like a file that can be sent. Other endings are none: `余额0.00元`, `余额不足.Please pay`."""
+
 
 def quoted(text: str) -> str:
     """The vendor's own words, fit to be shown: one line, not endless, without the signatures of URLs."""
@@ -53,6 +64,23 @@ def quoted(text: str) -> str:
 def unsigned(text: str) -> str:
     """`text` with the queries of its URLs left out: they open a document to whoever has them."""
     return _SIGNED.sub(r"\1", text)
+
+
+def without_names(text: str, *names: str) -> str:
+    """`text` without the names of documents, which may say anything: `names`, and what looks like a file."""
+    for name in sorted(filter(None, names), key=len, reverse=True):
+        if extension_of(name):
+            text = text.replace(name, " ")
+        stem = name.rpartition(".")[0] or name
+        if _misleads(stem):
+            text = text.replace(stem, " ")
+    return _FILE.sub(" ", text)
+
+
+def _misleads(stem: str) -> bool:
+    """It speaks of something and is more than a word of the vendor's own, such as 余额."""
+    spoken = any(one.search(stem) for one in _VOCABULARY)
+    return spoken and not any(one.fullmatch(stem) for one in _VOCABULARY)
 
 
 def says_not_found(text: str) -> bool:

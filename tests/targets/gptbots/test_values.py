@@ -153,6 +153,10 @@ def judged(body: Any, status: int = 200, op: str = "add") -> TargetError | None:
         (40332, Rejected),
         (50000, Unsure),
         (429, Unavailable),
+        (408, Unavailable),
+        (500, Unsure),
+        (502, Unsure),
+        (599, Unsure),
     ],
 )
 def test_a_code_counts_whatever_the_status(code: int, expected: type, as_text: bool, status: int) -> None:
@@ -168,6 +172,8 @@ def test_what_is_no_failure_is_success_and_what_is_no_json_is_unsure() -> None:
     assert isinstance(judged(None), Unsure)
     assert isinstance(judged({"error": {"code": "1302", "message": "slow"}}, 429), Unavailable)
     assert isinstance(judged({"code": 0}, 404), NotOffered)
+    assert isinstance(judged({"code": 200, "message": "success"}), Unsure)
+    assert isinstance(judged({"code": 404, "message": "no such bot"}), Rejected)
 
 
 def test_a_wrong_key_names_the_region_and_the_cure() -> None:
@@ -188,6 +194,15 @@ def test_lists_of_another_shape_are_none_and_not_empty(body: Any) -> None:
     assert page_of(body) is None
     assert bases_of(body) is None
     assert states_of(body) is None
+
+
+def test_a_number_that_never_ends_is_none() -> None:
+    endless = "9" * 5000
+    assert isinstance(judged({"code": endless}), Unsure)
+    assert seconds_of(endless) is None
+    page = page_of({"list": [{"id": "7", "create_time": endless}], "total": endless})
+    assert page is not None
+    assert (page.total, page.rows[0].created) == (None, None)
 
 
 def test_times_are_seconds_or_milliseconds() -> None:

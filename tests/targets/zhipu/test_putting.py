@@ -103,6 +103,7 @@ async def test_what_may_have_been_stored_is_unsure(answer: Any) -> None:
         ("Duplicate document", NameTaken, "name"),
         ("系统繁忙，请稍后再试", Unavailable, "busy"),
         ("知识库不存在", Rejected, "知识库不存在"),
+        ("文件余额表.xlsx损坏", Rejected, "文件余额表.xlsx损坏"),
     ],
 )
 @pytest.mark.parametrize("name", ["guide.md", "mangled.md"])
@@ -116,6 +117,13 @@ async def test_a_failed_file_is_judged_by_the_reason(
     assert reason is None or reason in outcome.reason
     if isinstance(outcome, Halted):
         assert (outcome.halt, outcome.cure) == ("quota", "kbsync retry --mirror handbook")
+
+
+@pytest.mark.parametrize(("sent", "told"), [("quota 2026.md", "x.md"), ("x.md", "quota 2026.md")])
+async def test_a_reason_that_repeats_the_name_is_judged_by_its_other_words(sent: str, told: str) -> None:
+    vendor = Vendor(upload=[infos([], [bad("quota 2026 cannot be read: quota 2026.md", told)])])
+    [outcome] = await target(vendor).put([document(sent)])
+    assert type(outcome) is Rejected
 
 
 @pytest.mark.parametrize(

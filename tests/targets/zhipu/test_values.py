@@ -8,7 +8,7 @@ import pytest
 
 from kbsync.contract import DocState
 from kbsync.targets.zhipu import words
-from kbsync.targets.zhipu.ids import created_of, id_of, path_part
+from kbsync.targets.zhipu.ids import created_of, id_of, number_of, path_part
 from kbsync.targets.zhipu.sizes import sized
 from kbsync.targets.zhipu.skew import Skew
 from kbsync.targets.zhipu.states import status_of
@@ -45,6 +45,10 @@ def test_ids_of_another_shape_tell_no_time(other: str) -> None:
 )
 def test_ids_are_strings_whatever_they_come_as(value: object, expected: str | None) -> None:
     assert id_of(value) == expected
+
+
+def test_an_id_stands_in_bodies_as_a_number_where_it_can_be_one() -> None:
+    assert [number_of(one) for one in ("17", "6578-aa", "9" * 5000)] == [17, "6578-aa", "9" * 5000]
 
 
 def test_ids_cannot_leave_their_place_in_a_path() -> None:
@@ -114,6 +118,31 @@ def test_words_decide_whether_account_or_document_is_to_blame(code: Any, text: s
     assert status.reason
     assert text in status.reason
     assert status.code == ("" if code is None else str(code))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "halt"),
+    [
+        ("余额表.xlsx", "文件余额表.xlsx损坏", ""),
+        ("余额表.xlsx", "文件余额表损坏", ""),
+        ("容量.pdf", "容量.pdf 处理失败", ""),
+        ("my balance.pdf", "my balance.pdf failed", ""),
+        ("full report.pdf", "full report could not be embedded", ""),
+        ("余额表.xlsx", "余额表.xlsx: 知识库空间已满", "quota"),
+        ("余额表.xlsx", "账户余额不足", "quota"),
+        ("余额.xlsx", "账户余额不足", "quota"),
+        ("quota.pdf", "storage quota exceeded", "quota"),
+        ("格式说明.pdf", "格式说明.pdf: 容量已达上限", "quota"),
+        ("a.md", "balance exhausted", "quota"),
+    ],
+)
+def test_the_name_of_a_document_blames_nobody(name: str, text: str, halt: str) -> None:
+    info = {"embedding_code": 10001, "embedding_msg": text}
+    found = row_of(ok(row(name=name, stat=2, failInfo=info)), FIRST_ID)
+    assert found is not None
+    status = status_of(found)
+    assert status.halt == halt
+    assert text in status.reason
 
 
 @pytest.mark.parametrize("info", [None, [], "文档损坏", {}, {"embedding_msg": None}])
