@@ -13,6 +13,7 @@ from typing import Any
 from kbsync.core.digits import number_in
 from kbsync.core.printable import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.gptbots.formats import EXTENSIONS
 from kbsync.targets.http import Answer, by_status
 from kbsync.targets.http.answers import Judge
 
@@ -22,6 +23,10 @@ _SUCCESS = ("", "0")
 _BUSY = ("408", "429")
 _BOT_GONE, _WRONG_KEY, _INVALID = "20059", "40127", "40000"
 _MONEY = re.compile(r"insufficient|quota|balance|credits?\b|余额|额度", re.IGNORECASE)
+_QUOTES, _END = "\"'“”‘’《》", rf"\.(?:{'|'.join(sorted(EXTENSIONS))})(?![a-z0-9])"
+_FILE = re.compile(rf"[{_QUOTES}][^{_QUOTES}]*{_END}|[^\s{_QUOTES}]+{_END}", re.IGNORECASE)
+"""What looks like a file that can be sent; its name may say anything."""
+
 _LONGEST = 200
 
 
@@ -77,7 +82,7 @@ def _unknown(answer: Answer, reason: str, code: str, said: str) -> TargetError:
     """No page tells it: HTTP, words and size of the code do, and what may have been done is unsure."""
     if answer.status == 429 or code in _BUSY:
         return Unavailable(reason, code=code, retry_after=answer.retry_after)
-    if _MONEY.search(said):
+    if _MONEY.search(_FILE.sub(" ", said)):
         return Halted("quota", f"{reason}; see to the account's credits in the vendor's console", code=code)
     if answer.status in (401, 403):
         return Halted("credentials", f"{reason}; check api_key and its rights", code=code)

@@ -189,6 +189,11 @@ def test_no_money_halts() -> None:
     assert error.halt == "quota"
 
 
+def test_the_name_of_a_document_blames_no_account() -> None:
+    for said in ("balance.pdf cannot be read", '"credits 2026.docx" is damaged', "文件余额表.xlsx损坏"):
+        assert isinstance(judged({"code": 40378, "message": said}), Rejected)
+
+
 @pytest.mark.parametrize("body", [None, 5, "x", {}, {"list": None}, {"list": {"a": 1}}])
 def test_lists_of_another_shape_are_none_and_not_empty(body: Any) -> None:
     assert page_of(body) is None
