@@ -25,10 +25,11 @@ from tests.docs.pages import ROOT, blocks
 
 FOLDER = ROOT / "docs" / "targets"
 ZHIPU, STAND_IN = FOLDER / "zhipu.md", FOLDER / "stand-in.md"
+GPTBOTS, VECTORS = FOLDER / "gptbots.md", FOLDER / "vectors.md"
 PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "csv", *sorted(LINKS))
 
 
-@pytest.mark.parametrize("page", [ZHIPU, STAND_IN], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ZHIPU, STAND_IN, GPTBOTS, VECTORS], ids=lambda page: page.stem)
 def test_the_console_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
     with closing(Console(tmp_path)) as console:
         for step, printed in console.follow(blocks(page, "console", "yaml")):
