@@ -117,13 +117,34 @@ def test_what_waits_behind_a_hold_is_told_and_behind_a_halt_only_the_halt(
         'kbsync_oldest_pending_seconds{instance="a", mirror="docs"}': "3000x40",
         f'kbsync_halted{{instance="a", mirror="docs", reason="{reason}"}}': "1x40",
     }
+    _tried(tmp_path, "KbsyncWaitingLong", "30m", series, [told] if alerts else [])
+
+
+@needs("promtool")
+@pytest.mark.parametrize("passed", [False, True])
+def test_a_folder_that_was_never_compared_is_told(tmp_path: Path, passed: bool) -> None:
+    told = {
+        "exp_labels": {"severity": "warning", "instance": "a", "mirror": "docs", "state": "ready"},
+        "exp_annotations": {
+            "summary": "The folder of docs was not compared as a whole once since kbsync began",
+            "description": "A very large folder takes its time; kbsync status --watch shows how far it is.",
+        },
+    }
+    series = {'kbsync_documents{instance="a", mirror="docs", state="ready"}': "0x200"}
+    if passed:
+        series['kbsync_last_pass_timestamp_seconds{instance="a", mirror="docs"}'] = "_x60 3600x140"
+    _tried(tmp_path, "KbsyncNeverPassed", "3h", series, [] if passed else [told])
+
+
+def _tried(
+    place: Path, alert: str, after: str, series: dict[str, str], told: list[dict[str, object]]
+) -> None:
+    """What the alert says when the series went on for so long."""
     case = {
         "interval": "1m",
         "input_series": [{"series": one, "values": values} for one, values in series.items()],
-        "alert_rule_test": [
-            {"eval_time": "30m", "alertname": "KbsyncWaitingLong", "exp_alerts": [told] if alerts else []}
-        ],
+        "alert_rule_test": [{"eval_time": after, "alertname": alert, "exp_alerts": told}],
     }
-    (tmp_path / "rules.yml").write_bytes(RULES.read_bytes())
-    (tmp_path / "case.yml").write_text(json.dumps({"rule_files": ["rules.yml"], "tests": [case]}))
-    subprocess.run(["promtool", "test", "rules", "case.yml"], check=True, cwd=tmp_path)
+    (place / "rules.yml").write_bytes(RULES.read_bytes())
+    (place / "case.yml").write_text(json.dumps({"rule_files": ["rules.yml"], "tests": [case]}))
+    subprocess.run(["promtool", "test", "rules", "case.yml"], check=True, cwd=place)
