@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kbsync.contract import Query
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
     from starlette.types import Receive, Scope, Send
+
+    from kbsync.web.counting import Figures
 
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 2
@@ -42,11 +45,13 @@ class Api:
         self._seeking = asyncio.Semaphore(SEARCHES_AT_ONCE)
 
     def routes(self) -> list[BaseRoute]:
-        """For the application."""
+        """For the application. What `/metrics` needs is loaded here: no scrape waits for it."""
         from starlette.routing import Route
 
+        from kbsync.web.metrics import CONTENT_TYPE, rendered
+
         return [
-            Route("/metrics", _telling(self.metrics)),
+            Route("/metrics", _telling(partial(self.metrics, rendered, CONTENT_TYPE))),
             Route("/api/status", _telling(self.status)),
             Route("/api/held", _telling(self.held)),
             Route("/api/search", _telling(self.search)),
@@ -54,13 +59,13 @@ class Api:
             *self._orders.routes(),
         ]
 
-    async def metrics(self, _request: Request) -> Response:
+    async def metrics(
+        self, render: Callable[[Figures], bytes], content_type: str, _request: Request
+    ) -> Response:
         """The text of Prometheus."""
         from starlette.responses import Response
 
-        from kbsync.web.metrics import CONTENT_TYPE, rendered
-
-        return Response(rendered(await self._outlook.figures()), media_type=CONTENT_TYPE)
+        return Response(render(await self._outlook.figures()), media_type=content_type)
 
     async def status(self, request: Request) -> Response:
         """`kbsync status --json`; with `documents=1` and `limit`, `state`, `after` pages of documents."""
