@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from kbsync.cli.paper import Paper, lasting
+from kbsync.cli.paper import Paper
 from kbsync.cli.screen import second_screen
 from kbsync.cli.standing import Standing, standings
-from kbsync.cli.table import print_table, print_wrong
+from kbsync.cli.table import print_table, print_wrong, speed
 from kbsync.core.printable import printable
 from kbsync.engine.status import iso
 from kbsync.installation import Installation
@@ -95,12 +95,8 @@ class Rates:
         seen.append(_Seen(now, documents.ready + documents.failed + documents.held))
         while now - seen[0].at > RATE_OVER:
             seen.pop(0)
-        waiting = documents.pending + documents.indexing
         done, seconds = seen[-1].settled - seen[0].settled, now - seen[0].at
-        if not waiting or done <= 0 or seconds <= 0:
-            return ""
-        rate = done / seconds
-        return f"{name}: {rate:.1f} documents/s, about {lasting(waiting / rate)} left"
+        return speed(stand, done / seconds) if seconds > 0 else ""
 
 
 def changes(look: Look, sleep: Sleep, wall: Callable[[], float]) -> Iterator[str]:

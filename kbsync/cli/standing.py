@@ -41,7 +41,8 @@ class Trouble:
 class Standing:
     """One mirror with the first of what failed and what is held, each with what about it.
 
-    `trouble`: why its pass could not end; `busy`: files that were still being written.
+    `trouble`: why its pass could not end; `busy`: files that were still being written. `rate`: documents a
+    second that became searchable of late.
     """
 
     status: MirrorStatus
@@ -49,6 +50,7 @@ class Standing:
     held: tuple[tuple[str, str], ...] = ()
     trouble: str = ""
     busy: tuple[str, ...] = ()
+    rate: float = 0.0
 
     @property
     def code(self) -> Code:
@@ -111,7 +113,8 @@ def _standing(tx: Tx, installation: Installation, mirror: MirrorConfig, end: Pas
     held = islice(_held(tx, record), LISTED) if record else ()
     status = status_in(tx, installation, mirror)
     trouble, busy = ("", ()) if end is None else (end.trouble, end.busy)
-    return Standing(status, tuple(failed), tuple(held), trouble, busy)
+    rate = tx.uploads.rate(record.id, record.binding or 0, time.time()) if record else 0.0
+    return Standing(status, tuple(failed), tuple(held), trouble, busy, rate)
 
 
 def _held(tx: Tx, record: MirrorRecord) -> Iterator[tuple[str, str]]:

@@ -128,12 +128,13 @@ def statuses(installation: Installation) -> dict[str, Any]:
 def _print(
     paper: Paper, installation: Installation, stand: Sequence[Standing], *, documents: bool, quiet: bool
 ) -> None:
-    from kbsync.cli.table import print_documents, print_table, print_wrong
+    from kbsync.cli.table import print_documents, print_rates, print_table, print_wrong
 
     print_wrong(paper, installation, stand)
     if quiet:
         return
     print_table(paper, stand)
+    print_rates(paper, stand)
     if documents:
         for mirror in installation.mirrors:
             print_documents(paper, installation, mirror)

@@ -38,6 +38,21 @@ def _wrong(installation: Installation, stand: Sequence[Standing]) -> Iterator[st
             yield f"{each.status.name}: {printable(each.status.note)}"
 
 
+def print_rates(paper: Paper, stand: Sequence[Standing]) -> None:
+    """How fast the mirrors at work are, and when they will be done."""
+    for each in stand:
+        if line := speed(each, each.rate):
+            paper.line(line)
+
+
+def speed(stand: Standing, rate: float) -> str:
+    """For a mirror in which something waits, with `rate` documents a second; '' for others."""
+    waiting = stand.status.documents.pending + stand.status.documents.indexing
+    if not waiting or rate <= 0:
+        return ""
+    return f"{stand.status.name}: {rate:.1f} documents/s, about {lasting(waiting / rate)} left"
+
+
 def print_table(paper: Paper, stand: Sequence[Standing]) -> None:
     """One line for each mirror, those with trouble first; on a terminal as wide as that is at most."""
     ordered = sorted(stand, key=lambda each: not each.code)

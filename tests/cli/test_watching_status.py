@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 
+import apsw
 import pytest
 
 from kbsync.cli.choosing import choose
@@ -14,8 +16,10 @@ from kbsync.cli.options import Choices
 from kbsync.cli.paper import cells
 from kbsync.cli.screen import ENTER, LEAVE
 from kbsync.cli.standing import Standing
+from kbsync.core.model import Status
 from kbsync.engine.status import Counts, MirrorStatus
 from kbsync.state.mirrors import Halt
+from kbsync.state.store import Store
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
 
@@ -132,3 +136,20 @@ def test_the_terminal_is_left_as_it_was(terminal: Begin, number: int, code: int)
     assert watching.end() == code
     assert "Traceback" not in watching.seen
     assert "MIRROR" in watching.seen  # the last frame stays
+
+
+def test_one_look_tells_how_fast_documents_become_searchable_while_others_wait(place: Place) -> None:
+    for number in range(6):
+        place.write(f"{number}.md", f"document {number}")
+    place.configure()
+    assert place.run("--once").code == 0
+    assert "documents/s" not in place.run("status").out  # nothing waits
+    store = Store(place.state / "state.db")
+    mirror = store.read_now(lambda tx: tx.mirrors.named("handbook"))
+    assert mirror is not None
+    store.submit(lambda tx: tx.entries.set_status(mirror.id, "0.md", Status.PENDING, 0.0)).result()
+    store.close()
+    assert re.search(r"^handbook: \d+\.\d documents/s, about .* left$", place.run("status").out, re.MULTILINE)
+    with contextlib.closing(apsw.Connection(str(place.state / "state.db"))) as database:
+        database.execute("UPDATE upload SET accepted_at = accepted_at - 3600")
+    assert "documents/s" not in place.run("status").out  # that was an hour ago
