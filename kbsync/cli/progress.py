@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
@@ -18,6 +19,8 @@ from kbsync.core.model import Status
 from kbsync.core.sizes import sized
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from kbsync.passes import Runs, Watcher
     from kbsync.state.store import Tx
 
@@ -71,28 +74,34 @@ def _reached(tx: Tx, mirrors: Iterable[int]) -> Reached:
 
 async def _bar(runs: Runs) -> None:
     """A bar with rate and time left, gone when the pass is over."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    names = ", ".join(runs.runs)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}", markup=False),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[left]}", markup=False),
-    )
     await asyncio.sleep(PATIENCE)
-    began, first = time.monotonic(), await _look(runs)
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
-        task = progress.add_task(names, total=None, rate="", left="")
+    first = await _look(runs)
+    with _drawn(", ".join(runs.runs), first) as bar:
         while True:
             now = await _look(runs)
-            rate = _rate(now.settled - first.settled, time.monotonic() - began)
-            left = "" if now.left is None else f"{sized(now.left)} of space left"
-            progress.update(task, completed=now.settled, total=now.wanted or None, rate=rate, left=left)
+            bar.total, bar.n = now.wanted or None, now.settled
+            bar.set_postfix_str("" if now.left is None else f"{sized(now.left)} of space left", refresh=False)
+            bar.refresh()
             await asyncio.sleep(OFTEN)
+
+
+def _drawn(name: str, first: Reached) -> tqdm[NoReturn]:
+    """A bar that is drawn when it is told to, by whoever tells it: it needs no thread and no lock."""
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0
+    tqdm.set_lock(threading.RLock())
+    return tqdm(
+        desc=name,
+        total=first.wanted or None,
+        initial=first.settled,
+        unit="",
+        leave=False,
+        bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]",
+        dynamic_ncols=True,
+        nrows=2,  # one is needed; a terminal that does not tell has 0
+        file=sys.stderr,
+    )
 
 
 async def _lines(runs: Runs) -> None:

@@ -215,7 +215,7 @@ def test_search_loads_only_what_it_needs(mirrored: Place) -> None:
     code = (
         "import sys; from kbsync.__main__ import main;"
         "assert main(['search', 'password', '--folder', 'docs']) == 0;"
-        "heavy = {'structlog', 'pydantic', 'yaml', 'watchdog', 'httpx', 'rich', 'kreuzberg'};"
+        "heavy = {'structlog', 'pydantic', 'yaml', 'watchdog', 'httpx', 'tqdm', 'kreuzberg'};"
         "found = heavy & set(sys.modules);"
         "sys.exit(f'loaded: {found}' if found else 0)"
     )

@@ -96,7 +96,7 @@ def test_commands_without_a_config_import_nothing_heavy() -> None:
     program = (
         "import sys; import kbsync.config.model, kbsync.config.places, kbsync.config.example; "
         "from pathlib import Path; kbsync.config.model.folder_config(Path('/srv')); "
-        "heavy = {'pydantic', 'pydantic_core', 'yaml', 'rich', 'pathspec', 'httpx', 'structlog', 'numpy'}; "
+        "heavy = {'pydantic', 'pydantic_core', 'yaml', 'tqdm', 'pathspec', 'httpx', 'structlog', 'numpy'}; "
         "print(*heavy & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
