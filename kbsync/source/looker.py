@@ -69,14 +69,15 @@ def look_in_mounts(root: Path, path: str, mount_points: Collection[str], *, list
     ShortageError, never OSError.
     """
     try:
-        if lost := set(mount_points) - mounts_below(root):
-            return _unknown(f"{min(lost)} was a mount point and is not mounted")
-        seen = look(root, path, lists=lists)
-        if lost := set(mount_points) - mounts_below(root):
-            return _unknown(f"{min(lost)} was a mount point and is not mounted")
+        seen = _diskless(root, mount_points) or look(root, path, lists=lists)
+        return _diskless(root, mount_points) or seen
     except OSError as error:
         return _unknown(f"{root}: {trouble_there(error)}")
-    return seen
+
+
+def _diskless(root: Path, mount_points: Collection[str]) -> Look | None:
+    lost = set(mount_points) - mounts_below(root)
+    return _unknown(f"{min(lost)} was a mount point and is not mounted") if lost else None
 
 
 class RulesUnknown(KbsyncError):
