@@ -15,8 +15,8 @@ from kbsync.state.connection import bind, unbind
 COLUMNS = tuple(f.name for f in fields(Upload))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
 _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
-NEWEST, LATELY = 500, 30.0
-"""So many uploads, and seconds, tell how fast documents become searchable."""
+NEWEST, FEWEST, LATELY = 500, 5, 30.0
+"""So many uploads at most and at least, within so many seconds, tell how fast documents become searchable."""
 
 ON_THE_WAY = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
 FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predecessor", "created_at")
@@ -210,14 +210,14 @@ class Uploads:
         return sum(self._db.execute(sql, (binding, one)).fetchone() is not None for one in ids)
 
     def rate(self, mirror: int, binding: int, now: float) -> float:
-        """Documents a second that became searchable of late, as the newest uploads have it; 0.0: none did."""
+        """Documents a second that became searchable of late, by the newest uploads; 0.0: hardly any did."""
         newest = (
             "SELECT max(coalesce(looked_at, 0), coalesce(accepted_at, 0)) FROM upload"
             " WHERE mirror = ? AND binding = ? AND state = 5 ORDER BY id DESC LIMIT ?"
         )
         found = (float(at) for (at,) in self._db.execute(newest, (mirror, binding, NEWEST)))
         lately = [at for at in found if now - LATELY <= at <= now]
-        return len(lately) / max(1.0, now - min(lately)) if len(lately) > 1 else 0.0
+        return len(lately) / max(1.0, now - min(lately)) if len(lately) >= FEWEST else 0.0
 
     def left_behind(self, mirror: int, binding: int) -> int:
         """Documents that still serve in other bindings of this mirror."""
