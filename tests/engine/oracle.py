@@ -190,8 +190,11 @@ class Oracle:
         """A pass begins over an empty folder in the place of this one: what is under way is called back.
 
         What serves is held. Of the others nothing is owed until they were sent anew, or a whole pass has left
-        the document.
+        the document. A file that no whole pass saw may be one of the others although it is found: the answer
+        to its upload was lost.
         """
+        for path in self.found.keys() - self._seen.keys():
+            del self.found[path]
         self._going |= self.files.keys() - self.found.keys()
 
     def passed(self) -> None:
