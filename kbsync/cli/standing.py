@@ -113,8 +113,12 @@ def _standing(tx: Tx, installation: Installation, mirror: MirrorConfig, end: Pas
     held = islice(_held(tx, record), LISTED) if record else ()
     status = status_in(tx, installation, mirror)
     trouble, busy = ("", ()) if end is None else (end.trouble, end.busy)
-    rate = tx.uploads.rate(record.id, record.binding or 0, time.time()) if record else 0.0
-    return Standing(status, tuple(failed), tuple(held), trouble, busy, rate)
+    return Standing(status, tuple(failed), tuple(held), trouble, busy, _rate(tx, record, status))
+
+
+def _rate(tx: Tx, record: MirrorRecord | None, status: MirrorStatus) -> float:
+    is_working = status.documents.pending or status.documents.indexing
+    return tx.uploads.rate(record.id, record.binding or 0, time.time()) if record and is_working else 0.0
 
 
 def _held(tx: Tx, record: MirrorRecord) -> Iterator[tuple[str, str]]:

@@ -119,12 +119,19 @@ class UploadState(enum.IntEnum):
     @property
     def serves(self) -> bool:
         """The document answers searches for its path."""
-        return self in (UploadState.SERVING, UploadState.HELD)
+        return self in SERVING
 
     @property
     def in_flight(self) -> bool:
         """The target may hold it but it does not serve yet."""
         return self in (UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
+
+
+SERVING = (UploadState.SERVING, UploadState.HELD)
+"""The states of a document that answers searches for its path."""
+
+ON_THE_WAY = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
+"""The states of what is still to become searchable."""
 
 
 class Purpose(enum.IntEnum):

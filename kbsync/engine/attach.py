@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from kbsync.contract import Base, Target
-from kbsync.core.model import Abilities, Upload, UploadState
+from kbsync.core.model import ON_THE_WAY, SERVING, Abilities, Upload
 from kbsync.core.select import Rules
 from kbsync.engine import outcomes
 from kbsync.engine.adoption import adopt
@@ -271,8 +271,7 @@ async def _keep_recipes(store: Store, ledger: Ledger) -> None:
 
 
 def _serving(terms: Terms, after: int, tx: Tx) -> list[Upload]:
-    states = (UploadState.SERVING, UploadState.HELD)
-    return tx.uploads.in_states(terms.mirror, terms.binding, states, after, PAGE)
+    return tx.uploads.in_states(terms.mirror, terms.binding, SERVING, after, PAGE)
 
 
 def _keep_page(ledger: Ledger, rows: Sequence[Upload], tx: Tx) -> None:
@@ -302,8 +301,7 @@ async def _look_for_files(store: Store, ledger: Ledger) -> None:
 
 
 def _wanted(terms: Terms, after: int, tx: Tx) -> list[Upload]:
-    wanted = [state for state in UploadState if state.serves or state.in_flight]
-    return tx.uploads.in_states(terms.mirror, terms.binding, [UploadState.INTENDED, *wanted], after, PAGE)
+    return tx.uploads.in_states(terms.mirror, terms.binding, [*ON_THE_WAY, *SERVING], after, PAGE)
 
 
 def _without_file(terms: Terms, rows: Sequence[Upload], tx: Tx) -> list[str]:

@@ -10,7 +10,7 @@ from kbsync.core import lifecycle
 from kbsync.core.model import Presence, Purpose, Upload, UploadState, Wish
 from kbsync.core.planner import is_undecided, must_stay, parting_cause
 from kbsync.engine.ledger import Ledger
-from kbsync.engine.mounted import looks_in_mounts
+from kbsync.engine.mounted import heed_mounts
 from kbsync.source.looker import look
 from kbsync.state.store import Store, Tx
 
@@ -20,25 +20,30 @@ async def returned(store: Store, ledger: Ledger, rows: Sequence[Upload]) -> Mapp
 
     Days may lie between the decision and the delete: the target was down, or kbsync did not run.
     """
-    paths = await store.read(lambda tx: {row.id: row.path for row in rows if _is_gone(ledger, tx, row)})
+    paths = await store.read(lambda tx: _gone_paths(ledger, tx, rows))
     if not paths:
         return {}
     root, lists = ledger.terms.plan.root, ledger.terms.rules.takes_links
     found = await asyncio.to_thread(
-        lambda: {path: look(root, path, lists=lists) for path in paths.values() if path is not None}
+        lambda: [(path, look(root, path, lists=lists)) for path in set(paths.values())]
     )
-    found.update(await looks_in_mounts(store, ledger.terms, list(found.items())))
-    lacking = {path for path, seen in found.items() if seen.lacks_file}
-    there = {path for path, seen in found.items() if seen.presence is Presence.PRESENT}
-    return {number: path in there for number, path in paths.items() if path not in lacking}
+    seen = dict(await heed_mounts(store, ledger.terms, found))
+    return {
+        number: seen[path].presence is Presence.PRESENT
+        for number, path in paths.items()
+        if not seen[path].lacks_file
+    }
 
 
-def _is_gone(ledger: Ledger, tx: Tx, row: Upload) -> bool:
-    """It is deleted for being gone, and would not be deleted if it were there."""
-    wish = _wish(ledger, tx, row)
-    if wish is None or wish.presence is not Presence.GONE:
-        return False
-    return not parting_cause(replace(wish, presence=Presence.PRESENT))
+def _gone_paths(ledger: Ledger, tx: Tx, rows: Sequence[Upload]) -> dict[int, str]:
+    """The paths, by row, of what is deleted for being gone and would not be deleted if it were there."""
+    wishes = {row.id: _wish(ledger, tx, row) for row in rows}
+    return {number: wish.path for number, wish in wishes.items() if wish is not None and _is_gone(wish)}
+
+
+def _is_gone(wish: Wish) -> bool:
+    is_missed = wish.presence is Presence.GONE
+    return is_missed and not parting_cause(replace(wish, presence=Presence.PRESENT))
 
 
 def begin(

@@ -18,7 +18,7 @@ from kbsync.core.model import Kind, Presence, UploadState
 from kbsync.core.planner import parting_cause
 from kbsync.engine.clock import Clock
 from kbsync.engine.ledger import Ledger
-from kbsync.engine.mounted import looks_in_mounts
+from kbsync.engine.mounted import heed_mounts
 from kbsync.source.looker import Look, look
 from kbsync.source.roots import RootIdentity
 from kbsync.state.entries import UNTIL_SCANNED
@@ -109,8 +109,7 @@ class Deletions:
         found = await asyncio.to_thread(
             lambda: [(path, look(root, path, before, lists=lists)) for path in paths]
         )
-        anew = await looks_in_mounts(self._store, self._ledger.terms, found)
-        found = [(path, anew.get(path, seen)) for path, seen in found]
+        found = await heed_mounts(self._store, self._ledger.terms, found)
         return found if await self._identity() == before else None
 
     def _record_looks(self, looked: Iterable[tuple[str, Look]], tx: Tx) -> None:

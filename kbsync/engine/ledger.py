@@ -165,9 +165,8 @@ class Ledger:
         tx.entries.put(self.terms.mirror, waiting)
 
     def expect(self, tx: Tx, path: str) -> None:
-        """There is a document for a file that nothing is known of: a scan finds the file, or misses it."""
-        if tx.entries.get(self.terms.mirror, path) is None:
-            tx.entries.put(self.terms.mirror, _unseen(path, self._clock.wall()))
+        """There is a document for a file without an entry: a scan finds the file, or misses it."""
+        tx.entries.put(self.terms.mirror, _unseen(path, self._clock.wall()))
 
     def gone(self, tx: Tx, path: str) -> None:
         """Two looks did not find the file."""

@@ -13,13 +13,14 @@ from kbsync.state.entries import Entry
 from kbsync.state.store import Store, Tx
 
 
-async def looks_in_mounts(
+async def heed_mounts(
     store: Store, terms: Terms, looked: Sequence[tuple[str, Look]]
-) -> Mapping[str, Look]:
-    """Those paths that were not found and lie in a disk that was there, looked at once more."""
+) -> list[tuple[str, Look]]:
+    """The same looks; those that found nothing where a disk used to be mounted are taken once more."""
     missed = [path for path, seen in looked if seen.lacks_file]
     mounts = await store.read(partial(_mounts, terms, missed)) if missed else {}
-    return await asyncio.to_thread(_look_again, terms, mounts) if mounts else {}
+    anew = await asyncio.to_thread(_look_again, terms, mounts) if mounts else {}
+    return [(path, anew.get(path, seen)) for path, seen in looked]
 
 
 def former_files(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kbsync.core.model import UploadState
+from kbsync.core.model import ON_THE_WAY
 from kbsync.engine.clock import rest
 from kbsync.engine.halts import TARGET_DOWN
 from kbsync.engine.mirror import MirrorRun
@@ -112,8 +112,7 @@ async def _left_over(run: MirrorRun) -> str:
     """Why documents are still not sent although the pass is over; '' when all are."""
     assert run.parts is not None
     terms = run.parts.ledger.terms
-    open_ones = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
     rows = await run.store.read(
-        lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, open_ones, limit=1)
+        lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, ON_THE_WAY, limit=1)
     )
     return f"{rows[0].label}: {rows[0].reason or 'not sent yet'}" if rows else ""

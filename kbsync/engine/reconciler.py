@@ -18,7 +18,7 @@ from kbsync.core.settle import Settling, is_old_enough
 from kbsync.engine.clock import Clock
 from kbsync.engine.judge import RACY_SECONDS, Judge, Judgement, Sight, Wait, is_by_person
 from kbsync.engine.ledger import Ledger, Seen
-from kbsync.engine.mounted import former_files, looks_in_mounts
+from kbsync.engine.mounted import former_files, heed_mounts
 from kbsync.engine.tree import StateTree
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.lists import is_list
@@ -233,7 +233,7 @@ class Reconciler:
 
     async def _heed_tree(self, path: str) -> None:
         found = await asyncio.to_thread(look, self._ledger.terms.plan.root, path)
-        found = (await looks_in_mounts(self._store, self._ledger.terms, [(path, found)])).get(path, found)
+        [(_, found)] = await heed_mounts(self._store, self._ledger.terms, [(path, found)])
         if self._is_list(path) and found.kind is Kind.FILE and found.stamp is not None:
             self.settling.touch(path, found.stamp, self._clock.steady())
         elif found.kind is Kind.FOLDER or path == "":
@@ -302,8 +302,7 @@ class Reconciler:
             if found.presence is not Presence.PRESENT or found.lacks_file
         ]
         if absent:
-            anew = await looks_in_mounts(self._store, self._ledger.terms, absent)
-            absent = [(path, anew.get(path, found)) for path, found in absent]
+            absent = await heed_mounts(self._store, self._ledger.terms, absent)
             await self._store.write(lambda tx: self._record_absent(tx, absent))
             self._on_work()
 

@@ -14,7 +14,7 @@ from typing import Any
 from kbsync.config.durations import read_duration
 from kbsync.contract import DocState, DocStatus, Outgoing, Refreshes, Target
 from kbsync.core import refreshing as steps
-from kbsync.core.model import Upload, UploadState
+from kbsync.core.model import ON_THE_WAY, Upload, UploadState
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.outcomes import Happened
 from kbsync.engine.sending import Bodies
@@ -24,7 +24,6 @@ from kbsync.state.store import Store, Tx
 Step = Callable[[Upload], Upload]
 
 _UNKNOWN = DocStatus(DocState.UNKNOWN)
-_ON_ITS_WAY = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
 
 
 class Refreshing:
@@ -114,7 +113,7 @@ class Refreshing:
     def _is_to_be_replaced(self, tx: Tx, upload: Upload) -> bool:
         """A newer version is on its way, or waits for a person where to fetch would be to change as well."""
         path = upload.path or ""
-        if any(one.state in _ON_ITS_WAY for one in self._ledger.uploads(tx, path)):
+        if any(one.state in ON_THE_WAY for one in self._ledger.uploads(tx, path)):
             return True
         entry = tx.entries.get(self._ledger.terms.mirror, path)
         is_other = entry is not None and self._ledger.wish(entry).recipe != upload.recipe

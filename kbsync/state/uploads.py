@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 
-from kbsync.core.model import Purpose, Upload, UploadState
+from kbsync.core.model import ON_THE_WAY, Purpose, Upload, UploadState
 from kbsync.state.connection import bind, unbind
 
 COLUMNS = tuple(f.name for f in fields(Upload))
@@ -18,7 +18,6 @@ _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len
 NEWEST, FEWEST, LATELY = 500, 5, 30.0
 """So many uploads at most and at least, within so many seconds, tell how fast documents become searchable."""
 
-ON_THE_WAY = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
 FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predecessor", "created_at")
 """What `save` leaves alone: it never changes (`path` only by `move`), and most of it stands in an index."""
 

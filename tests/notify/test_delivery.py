@@ -98,26 +98,35 @@ async def test_a_command_that_hangs_is_given_up(tmp_path: Path) -> None:
         await delivery.run(["/bin/cat", str(tmp_path / "fifo")], BODY, limit=0.2)
 
 
-async def test_a_command_is_ended_with_all_it_began(tmp_path: Path) -> None:
-    fifo, child = tmp_path / "fifo", tmp_path / "child"
-    os.mkfifo(fifo)
-    begun = 'sh -c \'echo $$ >"$1.new"; mv "$1.new" "$1"; exec cat "$0"\' "$0" "$1" & exec cat "$0"'
-    running = asyncio.create_task(delivery.run(["/bin/sh", "-c", begun, str(fifo), str(child)], BODY))
+@pytest.fixture
+def parent(tmp_path: Path) -> list[str]:
+    """A command that hangs, as does its child, whose number is written to the last argument."""
+    os.mkfifo(tmp_path / "fifo")
+    script = 'cat "$0" & echo $! >"$1.new"; mv "$1.new" "$1"; exec cat "$0"'
+    return ["/bin/sh", "-c", script, str(tmp_path / "fifo"), str(tmp_path / "child")]
+
+
+async def child_of(parent: list[str]) -> int:
+    written = Path(parent[-1])
     async with asyncio.timeout(60):
-        while not child.exists():
+        while not written.exists():
             await asyncio.sleep(0.01)
-    assert _lives(int(child.read_text()))
+    return int(written.read_text())
+
+
+async def test_a_command_is_ended_with_all_it_began(parent: list[str]) -> None:
+    running = asyncio.create_task(delivery.run(parent, BODY))
+    child = await child_of(parent)
+    assert _lives(child)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await gone(int(child.read_text()))
+    await gone(child)
 
 
 async def test_a_command_that_is_given_up_while_it_begins_is_ended_with_all_it_began(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parent: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fifo, child = tmp_path / "fifo", tmp_path / "child"
-    os.mkfifo(fifo)
     begin, is_begun, may_go_on = asyncio.create_subprocess_exec, asyncio.Event(), asyncio.Event()
 
     async def slowly(*words: str, **options: Any) -> asyncio.subprocess.Process:
@@ -127,18 +136,15 @@ async def test_a_command_that_is_given_up_while_it_begins_is_ended_with_all_it_b
         return process
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", slowly)
-    begun = 'cat "$0" & echo $! >"$1.new"; mv "$1.new" "$1"; exec cat "$0"'
-    running = asyncio.create_task(delivery.run(["/bin/sh", "-c", begun, str(fifo), str(child)], BODY))
+    running = asyncio.create_task(delivery.run(parent, BODY))
     await is_begun.wait()
-    async with asyncio.timeout(60):
-        while not child.exists():
-            await asyncio.sleep(0.01)
+    child = await child_of(parent)
     running.cancel()
     await asyncio.sleep(0)
     may_go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await gone(int(child.read_text()))
+    await gone(child)
 
 
 async def test_a_command_that_became_another_users_is_not_waited_for(

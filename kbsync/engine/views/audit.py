@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from kbsync.contract import DocState, DocStatus, Listed, Reads, Target
 from kbsync.core.lifecycle import RETIRE_TRIES
-from kbsync.core.model import TAG, Upload, UploadState
+from kbsync.core.model import SERVING, TAG, Upload, UploadState
 from kbsync.core.planner import tells
 from kbsync.engine.terms import Terms
 from kbsync.errors import TargetError
@@ -22,7 +22,6 @@ T = TypeVar("T")
 
 PAGE = 200
 _UNSAID = DocStatus(DocState.UNKNOWN)
-SERVING = (UploadState.SERVING, UploadState.HELD)
 UNSETTLED = (UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
 
 
