@@ -109,10 +109,15 @@ def first_pass(folder: Path, state: Path, latency: float, concurrency: int) -> P
         config.write_text(CONFIG.format(**told))
         installation = Installation(load(config, {}), state)
         began, cpu = time.perf_counter(), time.process_time()
-        end = asyncio.run(passes.once(installation))
+        is_complete = asyncio.run(_is_complete(installation))
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-        assert all(each.complete for each in end.ends.values())
+        assert is_complete
         return Pass(seconds, cpu, *service.asked())
+
+
+async def _is_complete(installation: Installation) -> bool:
+    end = await passes.once(installation)
+    return all(each.complete for each in end.ends.values())
 
 
 async def bare_loop(texts: int, concurrency: int) -> float:

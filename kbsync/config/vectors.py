@@ -17,6 +17,7 @@ SERVICES: tuple[str, ...] = get_args(Service)
 """The dialects that services speak."""
 
 _KEY = Confidential("the service's key", *KEY_ALLOWED)
+_BATCH = Whole("texts in one request at most; default: what the service's documents say", least=1, most=2048)
 _MODEL = Text("the model, by the service's name for it", longest=200)
 
 
@@ -24,7 +25,7 @@ _MODEL = Text("the model, by the service's name for it", longest=200)
 class EmbeddingConfig:
     """How `local` makes vectors. `path` is the model's directory or file, for `onnx` only.
 
-    `base_url`, `api_key`, `model`, `dimensions` and `concurrency` are for services.
+    `base_url`, `api_key`, `model`, `dimensions`, `concurrency` and `batch` are for services.
     """
 
     type: Annotated[
@@ -43,6 +44,7 @@ class EmbeddingConfig:
         int | None, Whole("numbers in a vector; default: the model's own", least=1, most=16_384)
     ] = None
     concurrency: Annotated[int, CONCURRENCY] = 4
+    batch: Annotated[int | None, _BATCH] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +63,4 @@ class RerankConfig:
     api_key: Annotated[Secret | None, _KEY] = None
     model: Annotated[str, _MODEL] = ""
     concurrency: Annotated[int, CONCURRENCY] = 4
+    batch: Annotated[int | None, _BATCH] = None

@@ -122,6 +122,7 @@ def _service(config: EmbeddingConfig | RerankConfig) -> ServiceSettings | None:
         model=config.model,
         dimensions=config.dimensions if isinstance(config, EmbeddingConfig) else None,
         concurrency=config.concurrency,
+        batch=config.batch,
     )
 
 

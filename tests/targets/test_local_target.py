@@ -199,8 +199,8 @@ async def test_replaced_text_leaves_the_files_by_itself(
 
 async def test_a_rename_and_an_edit_embed_only_what_is_new(target: LocalTarget) -> None:
     made: list[str] = []
-    original = target._encoder.try_of
-    target._encoder.try_of = lambda chunks: made.extend(each.text for each in chunks) or original(chunks)  # type: ignore
+    begin = target._encoder.begin
+    target._encoder.begin = lambda chunks: made.extend(chunks) or begin(chunks)  # type: ignore
     paragraphs = [f"Paragraph {at}. " + f"word{at} and some more of it. " * 12 for at in range(20)]
     (first,) = await put(target, document(1, "\n\n".join(paragraphs)))
     count = len(made)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kbsync.standin.faults import Fault
 from kbsync.standin.messages import Request, Response, StandInClock
-from kbsync.standin.vectors.dialects import EMBEDDINGS, RANKING, Breach, Wanted, asked, wanted
+from kbsync.standin.vectors.dialects import EMBEDDINGS, RANKING, Breach, asked, wanted
 from kbsync.standin.vectors.faults import KINDS, reshaped_rows
 from kbsync.standin.vectors.words import packed, score, vector_of
 
@@ -142,7 +142,9 @@ class VectorsApplication:
     def _embedded(self, dialect: str, body: object, fault: Fault | None) -> Response:
         asked_for = wanted(dialect, body, self.behaviour.most_items)
         self._journal.append({"effect": "embedded", "name": dialect, "texts": len(asked_for.texts)})
-        rows = reshaped_rows(self._rows(asked_for), fault)
+        is_deaf = fault is not None and fault.kind == "own-length"
+        length = (None if is_deaf else asked_for.dimensions) or self.behaviour.dimensions
+        rows = reshaped_rows(_rows(asked_for.texts, length), fault)
         if asked_for.packed or (fault is not None and fault.kind == "as-base64"):
             rows = [row | {"embedding": _packed(row["embedding"])} for row in rows]
         if dialect == "tei":
@@ -153,13 +155,6 @@ class VectorsApplication:
             usage["completion_tokens"] = 0
         return _json({"object": "list", "data": rows, "model": model, "usage": usage})
 
-    def _rows(self, asked_for: Wanted) -> list[dict[str, Any]]:
-        length = asked_for.dimensions or self.behaviour.dimensions
-        return [
-            {"object": "embedding", "index": index, "embedding": vector_of(text, length)}
-            for index, text in enumerate(asked_for.texts)
-        ]
-
     def _ranked(self, dialect: str, body: object, fault: Fault | None) -> Response:
         question, texts, most = asked(dialect, body, self.behaviour.most_items)
         self._journal.append({"effect": "ranked", "name": dialect, "texts": len(texts)})
@@ -169,6 +164,13 @@ class VectorsApplication:
         rows = sorted(rows, key=lambda row: (-row["relevance_score"], row["index"]))[:most]
         rows = [row | _echo(dialect, body, texts[int(row["index"])]) for row in rows]
         return _shaped(dialect, reshaped_rows(rows, fault), fault.kind if fault is not None else "")
+
+
+def _rows(texts: Sequence[str], length: int) -> list[dict[str, Any]]:
+    return [
+        {"object": "embedding", "index": index, "embedding": vector_of(text, length)}
+        for index, text in enumerate(texts)
+    ]
 
 
 def _place(path: str) -> tuple[str, str]:

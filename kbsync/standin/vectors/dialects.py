@@ -126,7 +126,7 @@ def _tei(body: dict[str, Any]) -> Wanted:
     _must(all(isinstance(text, str) and text for text in texts), "`inputs` cannot be empty", 413)
     if body.get("truncate") is not True:
         _must(all(len(text) <= 1536 for text in texts), "`inputs` must have less than 512 tokens", 413)
-    return Wanted([text[:1536] for text in texts])
+    return Wanted([text[:1536] for text in texts], _dimensions(body))
 
 
 def _dimensions(body: dict[str, Any]) -> int | None:

@@ -14,6 +14,7 @@ KINDS: Mapping[str, str] = {
     "one-too-few": "the last row is missing",
     "one-too-many": "the last row comes twice",
     "wrong-dimension": "the last vector is one number shorter",
+    "own-length": "vectors have the model's own length, whatever was asked for",
     "nan": "the first vector has a NaN",
     "null-number": "the first vector has a null",
     "zero-vector": "the first vector is all zeros",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from kbsync.errors import Rejected
 from kbsync.targets.local.scripts import SCORES, WIDE_SCORES
@@ -103,6 +104,8 @@ def _strict(raw: bytes, encoding: str) -> str | None:
 def _looks_wide(raw: bytes) -> str | None:
     """UTF-16 without a BOM: ASCII characters in it have their NUL always on the same side."""
     sample = raw[:_SAMPLE]
+    if 0 not in sample:
+        return None
     even, odd = sample[0::2].count(0), sample[1::2].count(0)
     if even == odd or min(even, odd) * 20 > max(even, odd):
         return None
@@ -155,14 +158,22 @@ def _telling_lines(raw: bytes) -> bytes:
     return b"".join(kept)
 
 
-_SUSPICIOUS = re.compile("[^\t\n\r -\x7e]")
+_COMMON = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
+_SUSPICIOUS = re.compile(f"[^{re.escape(_COMMON.decode())}]")
 """What is neither printable ASCII nor a common white space is looked at one by one."""
+
+
+def _suspicious(text: str) -> Sequence[str]:
+    """Such characters of a text; most texts have none, which bytes tell ten times as fast."""
+    if text.isascii():
+        return text.encode().translate(None, _COMMON).decode()
+    return _SUSPICIOUS.findall(text)
 
 
 def _noise(text: str) -> float:
     """The share of characters that no writing has."""
     sample = text[:_SAMPLE]
-    noise = sum(map(_is_noise, _SUSPICIOUS.findall(sample)))
+    noise = sum(map(_is_noise, _suspicious(sample)))
     return noise / max(1, len(sample))
 
 
@@ -174,6 +185,8 @@ def _tidied(text: str) -> str:
     if _noise(text) > _NOISE_SHARE:
         raise Rejected(_BINARY, code="binary")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if text.isascii() and not _suspicious(text):
+        return text
     return _CONTROL.sub("", text).removeprefix("\ufeff")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kbsync.errors import Rejected, UsageError
 from kbsync.targets.local import embed
@@ -17,6 +20,45 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kbsync.targets.local.serving import ServiceEmbedder
+    from kbsync.targets.vectors.embedding import Vectors
+
+
+class Making(Protocol):
+    """Vectors under way."""
+
+    def result(self) -> Mapping[str, bytes | Rejected]:
+        """The float16 bytes by key, or why there are none. Raises `TargetError` for the service itself."""
+
+    def close(self) -> None:
+        """Nobody wants them any more."""
+
+
+class _Made:
+    """Vectors that are there."""
+
+    def __init__(self, vectors: Mapping[str, bytes]) -> None:
+        self._vectors = vectors
+
+    def result(self) -> Mapping[str, bytes | Rejected]:
+        return self._vectors
+
+    def close(self) -> None:
+        pass
+
+
+class _Asked:
+    """Vectors that a service is asked for."""
+
+    def __init__(self, keys: Sequence[str], answer: Future[Vectors]) -> None:
+        self._keys, self._answer = keys, answer
+
+    def result(self) -> Mapping[str, bytes | Rejected]:
+        from kbsync.targets.local.serving import packed
+
+        return dict(zip(self._keys, packed(self._answer.result()), strict=True))
+
+    def close(self) -> None:
+        self._answer.cancel()
 
 
 class Encoder:
@@ -54,20 +96,25 @@ class Encoder:
         """Pictures have vectors too."""
         return self._service is not None and self._service.takes_pictures
 
+    @property
+    def at_once(self) -> int:
+        """So many chunks are one request to a service; without one, any number is."""
+        return self._served().most_items if self._service is not None else sys.maxsize
+
     def of(self, chunks: Sequence[Chunk]) -> Mapping[str, bytes]:
         """The float16 bytes of each chunk's vector, by key. Raises `Rejected` where one cannot be had."""
-        made = self.try_of(chunks)
+        with closing(self.begin({chunk.key: chunk for chunk in chunks})) as making:
+            made = making.result()
         for vector in made.values():
             if isinstance(vector, Rejected):
                 raise vector
         return {key: vector for key, vector in made.items() if isinstance(vector, bytes)}
 
-    def try_of(self, chunks: Sequence[Chunk]) -> Mapping[str, bytes | Rejected]:
-        """As `of`, with the reason in the place of a vector that cannot be had."""
-        distinct = {chunk.key: chunk for chunk in chunks}
+    def begin(self, chunks: Mapping[str, Chunk]) -> Making:
+        """As `of`, with the reason in the place of a vector that cannot be had; a service is asked by now."""
         if self._service is not None:
-            return dict(zip(distinct, self._served().try_embed(list(distinct.values())), strict=True))
-        return self._made({key: chunk.embed_text for key, chunk in distinct.items()})
+            return _Asked(list(chunks), self._served().begin(list(chunks.values())))
+        return _Made(self._made({key: chunk.embed_text for key, chunk in chunks.items()}))
 
     def query(self, text: str) -> NDArray[np.float32]:
         """The vector of a question, at length 1. Raises `TargetError` where a service does not give it."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from kbsync.contract import Body, Outgoing
 from kbsync.errors import Rejected, TargetError
 from kbsync.targets.local.chunk import chunk, encodable
-from kbsync.targets.local.encoder import Encoder
+from kbsync.targets.local.encoder import Encoder, Making
 from kbsync.targets.local.pictures import is_picture, picture_chunk
 from kbsync.targets.local.pieces import Chunk, Parsed
 from kbsync.targets.local.rows import Entry
@@ -45,17 +47,24 @@ class Preparation:
 
     def batches(self, documents: Sequence[Outgoing]) -> Iterator[list[Prepared]]:
         """All documents in order, in batches that fit into memory."""
+        numbered = enumerate(documents)
+        while batch := self._batch(numbered):
+            yield batch
+
+    def _batch(self, documents: Iterable[tuple[int, Outgoing]]) -> list[Prepared]:
+        """The next of them; a service makes the vectors of the first while the others are being cut."""
         batch, characters = list[Prepared](), 0
-        for place, document in enumerate(documents):
-            prepared = Prepared(place, self._prepare(document))
-            batch.append(prepared)
-            if isinstance(prepared.outcome, Entry):
-                characters += sum(_weight(each) for each in prepared.outcome.chunks)
-            if characters > _MOST_CHARACTERS:
-                yield self._with_vectors(batch)
-                batch, characters = [], 0
-        if batch:
-            yield self._with_vectors(batch)
+        with closing(_Vectors(self._encoder, self._known)) as vectors:
+            for place, document in documents:
+                outcome = self._prepare(document)
+                batch.append(Prepared(place, outcome))
+                if isinstance(outcome, Entry):
+                    vectors.want(outcome.chunks)
+                    characters += sum(_weight(each) for each in outcome.chunks)
+                if characters > _MOST_CHARACTERS:
+                    break
+            made = vectors.made()
+        return [replace(each, outcome=_equipped(each.outcome, made)) for each in batch]
 
     def _prepare(self, document: Outgoing) -> Entry | TargetError:
         """One document, without vectors. What is wrong with it is its own outcome."""
@@ -102,13 +111,47 @@ class Preparation:
             raise Rejected("no text in it", code="no-text")
         return parsed.title, parsed.tags, chunks
 
-    def _with_vectors(self, batch: Sequence[Prepared]) -> list[Prepared]:
-        """The batch with the vectors that the index lacks, made in one go."""
-        entries = [each.outcome for each in batch if isinstance(each.outcome, Entry)]
-        chunks = {each.key: each for entry in entries for each in entry.chunks}
-        known = self._known(self._encoder.model, list(chunks))
-        made = self._encoder.try_of([each for key, each in chunks.items() if key not in known])
-        return [replace(each, outcome=_equipped(each.outcome, made)) for each in batch]
+
+class _Vectors:
+    """Those of one batch that the index lacks. A service is asked as soon as there is a full request."""
+
+    def __init__(self, encoder: Encoder, known: Callable[[str, Sequence[str]], set[str]]) -> None:
+        self._encoder, self._known = encoder, known
+        self._seen = set[str]()
+        self._unsorted = dict[str, Chunk]()
+        self._lacking = dict[str, Chunk]()
+        self._begun = list[Making]()
+
+    def want(self, chunks: Sequence[Chunk]) -> None:
+        """Also those of these chunks."""
+        self._unsorted.update((each.key, each) for each in chunks if each.key not in self._seen)
+        self._seen.update(self._unsorted)
+        if len(self._unsorted) >= self._encoder.at_once:
+            self._sort()
+            while len(self._lacking) >= self._encoder.at_once:
+                self._begin(self._encoder.at_once)
+
+    def made(self) -> Mapping[str, bytes | Rejected]:
+        """All of them, by key. Raises `TargetError`."""
+        self._sort()
+        self._begin(len(self._lacking))
+        return {key: vector for making in self._begun for key, vector in making.result().items()}
+
+    def close(self) -> None:
+        """Nobody wants them any more."""
+        for making in self._begun:
+            making.close()
+
+    def _sort(self) -> None:
+        if self._unsorted:
+            known = self._known(self._encoder.model, list(self._unsorted))
+            self._lacking.update(item for item in self._unsorted.items() if item[0] not in known)
+            self._unsorted.clear()
+
+    def _begin(self, count: int) -> None:
+        if count:
+            keys = list(islice(self._lacking, count))
+            self._begun.append(self._encoder.begin({key: self._lacking.pop(key) for key in keys}))
 
 
 def _weight(piece: Chunk) -> int:

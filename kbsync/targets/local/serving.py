@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from kbsync.errors import Rejected
@@ -16,6 +17,8 @@ from kbsync.targets.vectors.threaded import OwnLoop
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from kbsync.targets.vectors.embedding import Vectors
 
 
 class ServiceEmbedder:
@@ -41,25 +44,25 @@ class ServiceEmbedder:
         """Shape (len(texts), dimensions), rows of length 1. Raises `TargetError`."""
         import numpy as np
 
-        return np.array([_given(each) for each in self._embedded([Item(text) for text in texts])], np.float32)
+        made = self._loop.run(self._service.embed([Item(text) for text in texts]))
+        return np.array([_given(each) for each in made], np.float32)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """Shape (dimensions,), length 1. Raises `TargetError`."""
-        return _given(self._embedded([Item(text)], is_query=True)[0])
+        return _given(self._loop.run(self._service.embed([Item(text)], is_query=True))[0])
 
-    def try_embed(self, chunks: Sequence[Chunk]) -> list[bytes | Rejected]:
-        """The float16 bytes of each chunk's vector, or why the service will not give it."""
-        made = self._embedded([_item(chunk) for chunk in chunks])
-        return [each if isinstance(each, Rejected) else _packed(each) for each in made]
+    @property
+    def most_items(self) -> int:
+        """More are not sent in one request."""
+        return self._service.most_items
+
+    def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
+        """A vector for each chunk is asked for, or why the service will not give it; `packed` takes them."""
+        return self._loop.begin(self._service.embed([_item(chunk) for chunk in chunks]))
 
     def close(self) -> None:
         """Let go of the connections."""
         self._loop.close(self._service.aclose())
-
-    def _embedded(
-        self, items: Sequence[Item], *, is_query: bool = False
-    ) -> Sequence[NDArray[np.float32] | Rejected]:
-        return self._loop.run(self._service.embed(items, is_query=is_query))
 
 
 class ServiceRanker:
@@ -96,7 +99,8 @@ def _given(vector: NDArray[np.float32] | Rejected) -> NDArray[np.float32]:
     return vector
 
 
-def _packed(vector: NDArray[np.float32]) -> bytes:
+def packed(vectors: Vectors) -> list[bytes | Rejected]:
+    """Their float16 bytes."""
     import numpy as np
 
-    return vector.astype(np.float16).tobytes()
+    return [each if isinstance(each, Rejected) else each.astype(np.float16).tobytes() for each in vectors]

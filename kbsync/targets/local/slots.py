@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import apsw
 
 from kbsync.errors import Halted
 
 SLOTS = 256
+
+_ASKED = 64
+_FIND_SLOTS = f"SELECT key, id FROM slot WHERE model = ? AND key IN ({', '.join('?' * _ASKED)})"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,10 @@ def ensure_model(connection: apsw.Connection, name: str, dimensions: int) -> Mod
 
 def find_slots(connection: apsw.Connection, model: Model, keys: Iterable[bytes]) -> dict[bytes, int]:
     """The slots of those `keys` that have a vector."""
-    found = {}
-    for key in keys:
-        slot = connection.execute("SELECT id FROM slot WHERE model = ? AND key = ?", (model.id, key)).get
-        if slot is not None:
-            found[key] = slot
+    found, left = dict[bytes, int](), iter(keys)
+    while asked := list(islice(left, _ASKED)):
+        padding = [None] * (_ASKED - len(asked))
+        found.update(connection.execute(_FIND_SLOTS, (model.id, *asked, *padding)))
     return found
 
 

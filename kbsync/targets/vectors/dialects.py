@@ -76,8 +76,9 @@ def _newapi(settings: ServiceSettings, items: Sequence[Item], _is_query: bool) -
     }
 
 
-def _tei(_settings: ServiceSettings, items: Sequence[Item], _is_query: bool) -> Body:
-    return {"inputs": [item.text for item in items], "normalize": True, "truncate": True}
+def _tei(settings: ServiceSettings, items: Sequence[Item], _is_query: bool) -> Body:
+    inputs = [item.text for item in items]
+    return {"inputs": inputs, "normalize": True, "truncate": True, **_dimensions(settings)}
 
 
 def _model(settings: ServiceSettings) -> Body:

@@ -47,7 +47,13 @@ class EmbeddingService:
         self._settings = settings
         self._dialect = EMBEDDINGS[settings.dialect]
         self._dimensions = settings.dimensions
+        self._most_items = settings.batch or self._dialect.most_items
         self._client = service_client(settings, "embedding", self._dialect.path, transport)
+
+    @property
+    def most_items(self) -> int:
+        """More are not sent in one request: as configured or documented, fewer where that was refused."""
+        return self._most_items
 
     async def dimensions(self) -> int:
         """Length of a vector; asked of the service where neither config nor an answer told it yet."""
@@ -84,7 +90,7 @@ class EmbeddingService:
         """In order, each as large as one request may be."""
         start, weight = 0, 0
         for place, item in enumerate(items):
-            is_full = place - start >= self._dialect.most_items
+            is_full = place - start >= self._most_items
             if place > start and (is_full or weight + item.weight > self._dialect.most_weight):
                 yield items[start:place]
                 start, weight = place, 0
@@ -115,9 +121,11 @@ class EmbeddingService:
     async def _parts(self, items: Sequence[Item], is_query: bool, error: Rejected) -> Vectors:
         """What was refused with `error`, in halves until the item to blame is alone."""
         if len(items) > 1:
-            half = len(items) // 2
-            first = await self._part(items[:half], is_query)
-            return first + await self._part(items[half:], is_query)
+            half = -(-len(items) // 2)
+            made = await self._part(items[:half], is_query) + await self._part(items[half:], is_query)
+            if not any(isinstance(each, Rejected) for each in made):
+                self._most_items = min(self._most_items, half)  # it was their number
+            return made
         if is_too_long(error) and len(items[0].text) > SHORTEST:
             return await self._part([items[0].shortened()], is_query)
         return [error]
@@ -125,8 +133,8 @@ class EmbeddingService:
     async def _asked(self, items: Sequence[Item], is_query: bool) -> Vectors:
         patience = 0 if is_query else PATIENCE
         answer = await self._answer(self._dialect.body(self._settings, items, is_query), patience)
-        try:  # in a thread: the next request is on its way while this answer is read
-            vectors = await asyncio.to_thread(vectors_of, answer.body, len(items))
+        try:
+            vectors = vectors_of(answer.body, len(items))
         except NonsenseError as error:
             raise Unavailable(f"embed: {answer.host} answered with {error}", code="nonsense") from None
         self._check(next((len(vector) for vector in vectors if vector is not None), None))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import math
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,7 @@ def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
     lengths = {len(vector) for vector in vectors}
     if len(lengths) > 1:
         raise NonsenseError(f"vectors of different lengths ({', '.join(map(str, sorted(lengths)))})")
-    return [_unit(vector) for vector in vectors]
+    return _units(vectors) if vectors else []
 
 
 def order_of(body: object, count: int) -> list[tuple[int, float]]:
@@ -94,24 +93,23 @@ def _from_base64(text: str) -> NDArray[np.float32]:
     import numpy as np
 
     try:
-        content = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        content = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:  # also binascii.Error, and what is not ASCII
         raise NonsenseError("a row is a text that is no base64") from None
     if not content or len(content) % 4 or len(content) > 4 * MOST_DIMENSIONS:
         raise NonsenseError(f"a row has {len(content)} bytes, which are no vector")
-    return np.frombuffer(content, "<f4").astype(np.float32)
+    return np.frombuffer(content, "<f4")
 
 
-def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32] | None:
+def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
     """At length 1; None for what has no direction: all zeros, or something that is no number."""
     import numpy as np
 
-    wide = vector.astype(np.float64)
-    length = float(np.sqrt(wide @ wide))
-    if not math.isfinite(length) or length == 0:
-        return None
-    unit: NDArray[np.float32] = (wide / length).astype(np.float32)
-    return unit
+    wide = np.concatenate(vectors, dtype=np.float64).reshape(len(vectors), -1)
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    is_sound = np.isfinite(lengths) & (lengths > 0)
+    units = (wide / np.where(is_sound, lengths, 1.0)[:, np.newaxis]).astype(np.float32)
+    return [unit if sound else None for unit, sound in zip(units, is_sound.tolist(), strict=True)]
 
 
 def _ranked(item: object, place: int) -> tuple[int, float]:

@@ -26,7 +26,7 @@ class RerankService:
     @property
     def most_texts(self) -> int:
         """Scores are comparable within one answer only: more texts than this are not asked about."""
-        return self._dialect.most_texts
+        return self._settings.batch or self._dialect.most_texts
 
     async def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """(index, score) of every text, best first. Beyond `most_texts` they keep their order at the end.

@@ -16,6 +16,7 @@ class ServiceSettings:
 
     `api_key`: "" where the service wants none. `model`: "" where it serves only one (tei). `dimensions`:
     length of a vector that is asked for; None takes the model's own. `concurrency`: requests in flight.
+    `batch`: texts in one request; None takes what the documents of the dialect say.
     """
 
     dialect: Dialect
@@ -24,6 +25,7 @@ class ServiceSettings:
     model: str = ""
     dimensions: int | None = None
     concurrency: int = 4
+    batch: int | None = None
 
     @property
     def identity(self) -> str:

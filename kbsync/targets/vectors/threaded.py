@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -20,7 +21,11 @@ class OwnLoop:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`, or what it raised."""
-        return asyncio.run_coroutine_threadsafe(work, self._running()).result()
+        return self.begin(work).result()
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """`work` is under way; cancelling it ends it."""
+        return asyncio.run_coroutine_threadsafe(work, self._running())
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
         """Run `last`, then end the loop; without a loop nothing is run."""

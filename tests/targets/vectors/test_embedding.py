@@ -37,7 +37,7 @@ async def test_every_dialect_gives_the_vectors_of_the_texts_in_their_order(
     assert server.app.violations == []
 
 
-@pytest.mark.parametrize("dialect", [each for each in DIALECTS if each != "tei"])
+@pytest.mark.parametrize("dialect", DIALECTS)
 async def test_the_length_that_is_configured_is_asked_for(server: Server, dialect: Dialect) -> None:
     async with embedding(server, dialect, dimensions=256) as service:
         (vector,) = await service.embed(items(["bees"]))
@@ -46,6 +46,7 @@ async def test_the_length_that_is_configured_is_asked_for(server: Server, dialec
 
 
 async def test_a_service_that_ignores_the_length_halts(server: Server) -> None:
+    play(server, "own-length")
     async with embedding(server, "tei", dimensions=256) as service:
         with pytest.raises(Halted, match="vectors of 64 numbers, not of 256") as halted:
             await service.embed(items(["bees"]))
@@ -76,6 +77,30 @@ async def test_a_service_that_takes_fewer_is_asked_in_smaller_requests(
         vectors = await service.embed(items(texts))
     for vector, text in zip(vectors, texts, strict=True):
         np.testing.assert_allclose(vector, expected(text), atol=1e-6)
+
+
+async def test_a_service_that_takes_fewer_is_not_asked_for_more_again(server: Server) -> None:
+    server.app.set_behaviour({"most_items": 20})
+    async with embedding(server, "vllm") as service:
+        await service.embed(items([f"bee {n}" for n in range(64)]))
+        assert service.most_items == 16
+        before = len(server.app.journal())
+        await service.embed(items([f"wasp {n}" for n in range(64)]))
+    assert [each["texts"] for each in server.app.journal()[before:]] == [16, 16, 16, 16]
+
+
+async def test_a_bad_item_makes_no_later_request_smaller(server: Server) -> None:
+    play(server, "bad-item", times=0, args={"word": "poison"})
+    async with embedding(server, "vllm") as service:
+        await service.embed(items([f"bee {n}" for n in range(63)] + ["poison"]))
+        assert service.most_items == 64
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_as_many_are_sent_at_once_as_is_configured(server: Server, dialect: Dialect) -> None:
+    async with embedding(server, dialect, batch=7) as service:
+        await service.embed(items([f"bee {n}" for n in range(15)]))
+    assert [each["texts"] for each in server.app.journal()] == [7, 7, 1]
 
 
 async def test_no_request_is_larger_than_it_should_be(server: Server) -> None:

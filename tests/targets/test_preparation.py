@@ -1,0 +1,117 @@
+"""Documents on their way to the index: a service makes vectors while others are still being cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from kbsync.contract import Outgoing
+from kbsync.errors import Rejected, StateError
+from kbsync.targets.local.pieces import Chunk, Flavour, Parsed
+from kbsync.targets.local.preparation import Preparation
+from kbsync.targets.local.rows import Entry
+from tests.targets.bodies import BytesBody
+
+VECTOR = b"\0\0"
+
+
+class Making:
+    """Vectors under way at `Service`; `refused`: a word whose texts get none."""
+
+    def __init__(self, chunks: Mapping[str, Chunk], refused: str) -> None:
+        self.texts = [each.text for each in chunks.values()]
+        self.is_closed = False
+        self._made = {
+            key: Rejected("no") if refused and refused in each.text else VECTOR
+            for key, each in chunks.items()
+        }
+
+    def result(self) -> Mapping[str, bytes | Rejected]:
+        return self._made
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Service:
+    """Stands in for the encoder of a service that takes two texts in a request."""
+
+    at_once, model, takes_pictures = 2, "words", False
+
+    def __init__(self, refused: str = "") -> None:
+        self.begun: list[Making] = []
+        self._refused = refused
+
+    def begin(self, chunks: Mapping[str, Chunk]) -> Making:
+        self.begun.append(Making(chunks, self._refused))
+        return self.begun[-1]
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(each.texts) for each in self.begun]
+
+
+def preparation(service: Service, **parts: Any) -> Preparation:
+    given = {"parse": lambda path, _body: text(path), "known": lambda _model, _keys: set(), **parts}
+    return Preparation(given["parse"], service, given["known"], None)  # type: ignore[arg-type]
+
+
+def documents(count: int) -> list[Outgoing]:
+    return [
+        Outgoing(number, f"{number}.txt", f"{number}.txt", f"{number:064}", 1, 1.0, "r", BytesBody(b"?"))
+        for number in range(count)
+    ]
+
+
+def text(words: str) -> Parsed:
+    return Parsed(words, Flavour.PLAIN)
+
+
+def test_a_service_is_asked_while_documents_are_still_being_cut() -> None:
+    service, seen = Service(), list[list[int]]()
+
+    def parse(path: str, _body: Any) -> Parsed:
+        seen.append(service.sizes)
+        return text(path)
+
+    (batch,) = preparation(service, parse=parse).batches(documents(5))
+    assert seen == [[], [], [2], [2], [2, 2]]
+    assert service.sizes == [2, 2, 1]
+    vectors = [each.outcome.vectors for each in batch if isinstance(each.outcome, Entry)]
+    assert [list(each.values()) for each in vectors] == [[VECTOR]] * 5
+
+
+def test_each_text_is_asked_for_once_and_no_text_that_has_its_vector() -> None:
+    service, asked = Service(), list[str]()
+
+    def known(_model: str, keys: Sequence[str]) -> set[str]:
+        asked.extend(keys)
+        return set(keys[:1])
+
+    texts = iter("abcadb")
+    (batch,) = preparation(service, parse=lambda *_: text(next(texts)), known=known).batches(documents(6))
+    assert len(asked) == len(set(asked)) == 4
+    assert sorted(text for each in service.begun for text in each.texts) == ["b", "d"]
+    assert all(isinstance(each.outcome, Entry) for each in batch)
+
+
+def test_a_text_that_is_refused_fails_every_document_that_has_it() -> None:
+    texts = iter(["fine", "poison", "good", "poison"])
+    made = preparation(Service("poison"), parse=lambda *_: text(next(texts))).batches(documents(4))
+    assert [isinstance(each.outcome, Rejected) for each in next(made)] == [False, True, False, True]
+
+
+def test_what_is_under_way_is_given_up_where_the_rest_cannot_be_had() -> None:
+    service, calls = Service(), list[int]()
+
+    def known(_model: str, keys: Sequence[str]) -> set[str]:
+        calls.append(len(keys))
+        if len(calls) == 2:
+            raise StateError("the disk is full")
+        return set()
+
+    with pytest.raises(StateError):
+        list(preparation(service, known=known).batches(documents(4)))
+    assert [each.is_closed for each in service.begun] == [True]
