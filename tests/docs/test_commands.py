@@ -22,7 +22,7 @@ PAGES = {
 """Pages whose blocks are not run as consoles elsewhere, and the folder their reader has."""
 
 ELSEWHERE = ("pipx ", "uv ", "sudo ", "echo fs.")
-"""What installs programs or changes the machine; `doctor`'s own tests read the line for sysctl."""
+"""What installs programs or changes the machine; `test_installing.py` does it."""
 
 PAPERS = {
     "password.md": "# Password\n\nTo reset a password, ask at the desk. Whoever cannot, writes an invoice.\n",

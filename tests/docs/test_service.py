@@ -1,113 +1,21 @@
-"""The page about the service from its first command to its last, on a machine made of a folder.
-
-Every absolute path is one below that folder. What only root or a running systemd could do is a stand-in that
-checks what it is asked; everything else is done as it stands, kbsync's own commands included.
-"""
+"""The page about the service from its first command to its last, on a machine made of a folder."""
 
 from __future__ import annotations
 
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from kbsync.config.loader import load
 from kbsync.config.model import ZhipuTargetConfig
+from tests.docs.machine import Machine
 from tests.docs.pages import ROOT, blocks
 from tests.programs import needs
 
 PAGE = ROOT / "docs" / "service.md"
-PLACES = r"(?<![\w.~/])/(opt|etc|usr/local|var|srv|run)\b"
-
-PYTHON = """\
-[ "$1 $2" = "-m venv" ] && mkdir -p "$3/bin" && cp "$STAND_INS/pip" "$3/bin/pip"
-"""
-PIP = """\
-[ "$1" = install ] && grep -q '^name = "kbsync"' pyproject.toml || exit 1
-printf '#!/bin/sh\\nexec "%s" -m kbsync "$@"\\n' "$INTERPRETER" >"$(dirname "$0")/kbsync"
-chmod +x "$(dirname "$0")/kbsync"
-"""
-SYSTEMCTL = """\
-case $1 in
-    --user) shift; units=$HOME/.config/systemd/user state=$HOME ;;
-    *) units=$MACHINE/etc/systemd/system state=$MACHINE/var/lib ;;
-esac
-verb=$1
-shift
-[ "$1" = --now ] && shift
-case $verb in daemon-reload) ;; enable|disable|reload|restart|status|list-timers) ;; *) exit 1 ;; esac
-for name in "$@"; do
-    case $name in *.timer) file=$name ;; *@*) file=${name%@*}@.service ;; *) file=$name.service ;; esac
-    [ -f "$units/$file" ] || { echo "no unit $units/$file" >&2; exit 1; }
-    instance=${name#*@}
-    case $verb,$file in
-    enable,kbsync.service) [ "$units" = "$HOME/.config/systemd/user" ] || set -- config kbsync ;;
-    enable,kbsync@.service) set -- "$instance" "kbsync-$instance" ;;
-    *) continue ;;
-    esac
-    [ $# = 2 ] || continue
-    STATE_DIRECTORY=$state/$2 kbsync --once --quiet --config "$MACHINE/etc/kbsync/$1.yaml"
-done
-"""
-STAND_INS = {
-    "sudo": 'if [ "$1" = -u ]; then [ "$2" = kbsync ] && shift 2; fi; exec "$@"',
-    "python3": PYTHON,
-    "pip": PIP,
-    "systemctl": SYSTEMCTL,
-    "systemd-sysusers": '[ -f "$MACHINE/etc/sysusers.d/kbsync.conf" ]',
-    "journalctl": '[ "$1 $2" = "-u kbsync" ]',
-    "chgrp": '[ "$1" = kbsync ] && [ -f "$2" ]',
-    "setfacl": 'for last; do :; done; [ -d "$last" ]',
-    "userdel": '[ "$1" = kbsync ]',
-}
-
-
-class Machine:
-    """A folder with the machine's places in it, and what stands in for root and systemd."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        stand_ins = root / "stand-ins"
-        stand_ins.mkdir()
-        for name, script in STAND_INS.items():
-            (stand_ins / name).write_text(f"#!/bin/sh\n{script}\n")
-            (stand_ins / name).chmod(0o755)
-        for name in ("srv/handbook", "srv/team", "var/backups", "usr/local/bin", "home/notes"):
-            (root / name).mkdir(parents=True)
-        for folder in ("srv/handbook", "srv/team"):
-            (root / folder / "a.md").write_text("alpha")
-        self.source = root / "source"  # the project's folder, with a key that is to be installed
-        self.source.mkdir()
-        for one in ("pyproject.toml", "systemd"):
-            (self.source / one).symlink_to(ROOT / one)
-        (self.source / "zhipu.key").write_text("id.secret\n")
-        self.environ = {
-            "HOME": str(root / "home"),
-            "MACHINE": str(root),
-            "STAND_INS": str(stand_ins),
-            "INTERPRETER": sys.executable,
-            "PYTHONPATH": str(ROOT),
-            "PATH": f"{stand_ins}:{root}/usr/local/bin:/usr/bin:/bin",
-            "KBSYNC_CONFIG": str(root / "etc" / "kbsync" / "config.yaml"),
-            "STATE_DIRECTORY": str(root / "var" / "lib" / "kbsync"),
-        }
-
-    def do(self, commands: str) -> subprocess.CompletedProcess[str]:
-        moved = re.sub(PLACES, rf"{self.root}/\1", commands)
-        return subprocess.run(
-            ["bash", "-e", "-c", moved],
-            cwd=self.source,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def holds(self, path: str) -> bool:
-        return os.path.lexists(self.root / path)
 
 
 def sections() -> dict[str, list[str]]:

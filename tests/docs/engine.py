@@ -1,0 +1,91 @@
+"""Stands in for docker on a machine made of a folder: does what the files say, without containers.
+
+Usage: python tests/docs/engine.py build -f FILE -t NAME . | compose -f FILE up --detach
+       | compose -f FILE exec SERVICE COMMAND...
+
+A volume is a folder of the machine; a path in a container is one of the folders that are mounted there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MACHINE = Path(os.environ["MACHINE"])
+
+
+def build(words: list[str]) -> None:
+    """Every file that the image is made of is there."""
+    [flag, file, tag, name, context] = words
+    assert (flag, tag, name, context) == ("-f", "-t", "kbsync", "."), words
+    for line in Path(file).read_text().splitlines():
+        if line.startswith("COPY ") and not line.startswith("COPY --from"):
+            sources = line.split()[1:-1]
+            assert all((Path(__file__).parents[2] / source).exists() for source in sources), line
+
+
+class Service:
+    """One service of a compose file, which lies in `folder`."""
+
+    def __init__(self, folder: Path, description: dict[str, Any]) -> None:
+        self._description = description
+        self._places = dict(self._mounted(folder, *mount.split(":")) for mount in description["volumes"])
+
+    def _mounted(self, folder: Path, source: str, place: str, *_mode: str) -> tuple[str, Path]:
+        if source.startswith("."):
+            assert (folder / source).is_file(), source
+            return place, folder / source
+        volume = MACHINE / "volumes" / source
+        volume.mkdir(parents=True, exist_ok=True)
+        return place, volume
+
+    def moved(self, text: str) -> str:
+        """`text` with paths of the container as those of the machine."""
+        for place, there in self._places.items():
+            text = text.replace(place, str(there))
+        return text
+
+    def up(self) -> None:
+        """A program of its own runs for a moment; kbsync makes a pass."""
+        if "build" in self._description:
+            self.run(["kbsync", "--once", "--quiet"])
+        else:
+            subprocess.run(["timeout", "1", *map(self.moved, self._description["command"])], check=False)
+
+    def run(self, command: list[str]) -> int:
+        """A command in the container."""
+        config = MACHINE / "moved.yaml"
+        config.write_text(self.moved(self._places["/etc/kbsync/config.yaml"].read_text()))
+        environ = {**os.environ, "KBSYNC_CONFIG": str(config)}
+        shown = [os.environ["INTERPRETER"], "-m", *command] if command[0] == "kbsync" else command
+        return subprocess.run(shown, env=environ, check=False).returncode
+
+
+def main() -> int:
+    """Do what docker would."""
+    match sys.argv[1:]:
+        case ["build", *words]:
+            build(words)
+        case ["compose", "-f", file, "up", "--detach"]:
+            for service in services(file).values():
+                service.up()
+        case ["compose", "-f", file, "exec", name, *command]:
+            return services(file)[name].run(command)
+        case words:
+            sys.exit(f"what is docker {' '.join(words)}?")
+    return 0
+
+
+def services(file: str) -> dict[str, Service]:
+    """Those of a compose file, in its order."""
+    described = yaml.safe_load(Path(file).read_text())["services"]
+    return {name: Service(Path(file).parent, description) for name, description in described.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""A machine made of a folder, for pages whose commands install programs or change the machine.
+
+Every absolute path is one below that folder. What only root, systemd, a registry or a container engine could
+do is a stand-in that checks what it is asked; all else is done as it stands, kbsync's own commands included.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.docs.pages import ROOT
+
+PLACES = r"(?<![\w.~/])/(opt|etc|usr/local|var|srv|run|backups)\b"
+
+PYTHON = """\
+[ "$1 $2" = "-m venv" ] && mkdir -p "$3/bin" && cp "$STAND_INS/pip" "$3/bin/pip"
+"""
+PIP = """\
+[ "$1" = install ] && grep -q '^name = "kbsync"' pyproject.toml || exit 1
+printf '#!/bin/sh\\nexec "%s" -m kbsync "$@"\\n' "$INTERPRETER" >"$(dirname "$0")/kbsync"
+chmod +x "$(dirname "$0")/kbsync"
+"""
+SYSTEMCTL = """\
+case $1 in
+    --user) shift; units=$HOME/.config/systemd/user state=$HOME ;;
+    *) units=$MACHINE/etc/systemd/system state=$MACHINE/var/lib ;;
+esac
+verb=$1
+shift
+[ "$1" = --now ] && shift
+case $verb in daemon-reload) ;; enable|disable|reload|restart|status|list-timers) ;; *) exit 1 ;; esac
+for name in "$@"; do
+    case $name in *.timer) file=$name ;; *@*) file=${name%@*}@.service ;; *) file=$name.service ;; esac
+    [ -f "$units/$file" ] || { echo "no unit $units/$file" >&2; exit 1; }
+    instance=${name#*@}
+    case $verb,$file in
+    enable,kbsync.service) [ "$units" = "$HOME/.config/systemd/user" ] || set -- config kbsync ;;
+    enable,kbsync@.service) set -- "$instance" "kbsync-$instance" ;;
+    *) continue ;;
+    esac
+    [ $# = 2 ] || continue
+    STATE_DIRECTORY=$state/$2 kbsync --once --quiet --config "$MACHINE/etc/kbsync/$1.yaml"
+done
+"""
+PIPX = """\
+case "$*" in
+"install ."|"tool install .") grep -q '^name = "kbsync"' pyproject.toml || exit 1
+    mkdir -p "$HOME/.local/bin"
+    printf '#!/bin/sh\\nexec "%s" -m kbsync "$@"\\n' "$INTERPRETER" >"$HOME/.local/bin/kbsync"
+    chmod +x "$HOME/.local/bin/kbsync" ;;
+"upgrade kbsync") [ -x "$HOME/.local/bin/kbsync" ] ;;
+*) exit 1 ;;
+esac
+"""
+STAND_INS = {
+    "sudo": 'if [ "$1" = -u ]; then [ "$2" = kbsync ] && shift 2; fi; exec "$@"',
+    "python3": PYTHON,
+    "pip": PIP,
+    "systemctl": SYSTEMCTL,
+    "systemd-sysusers": '[ -f "$MACHINE/etc/sysusers.d/kbsync.conf" ]',
+    "journalctl": '[ "$1 $2" = "-u kbsync" ]',
+    "chgrp": '[ "$1" = kbsync ] && [ -f "$2" ]',
+    "setfacl": 'for last; do :; done; [ -d "$last" ]',
+    "pipx": PIPX,
+    "uv": PIPX,
+    "docker": f'exec "$INTERPRETER" "{Path(__file__).with_name("engine.py")}" "$@"',
+    "sysctl": '[ "$1" = -w ] && [ -e "/proc/sys/$(echo "${2%%=*}" | tr . /)" ] && [ "${2#*=}" -gt 0 ]',
+    "userdel": '[ "$1" = kbsync ]',
+}
+
+
+class Machine:
+    """A folder with the machine's places in it, and what stands in for root and systemd."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        stand_ins = root / "stand-ins"
+        stand_ins.mkdir()
+        for name, script in STAND_INS.items():
+            (stand_ins / name).write_text(f"#!/bin/sh\n{script}\n")
+            (stand_ins / name).chmod(0o755)
+        for name in ("srv/handbook", "srv/team", "var/backups", "usr/local/bin", "home/notes"):
+            (root / name).mkdir(parents=True)
+        for folder in ("srv/handbook", "srv/team"):
+            (root / folder / "a.md").write_text("alpha")
+        self.source = root / "source"  # the project's folder, with a key that is to be installed
+        self.source.mkdir()
+        for one in ("pyproject.toml", "systemd", "docker"):
+            (self.source / one).symlink_to(ROOT / one)
+        (self.source / "zhipu.key").write_text("id.secret\n")
+        self.environ = {
+            "HOME": str(root / "home"),
+            "MACHINE": str(root),
+            "STAND_INS": str(stand_ins),
+            "INTERPRETER": sys.executable,
+            "PYTHONPATH": str(ROOT),
+            "PATH": f"{stand_ins}:{root}/usr/local/bin:{root}/home/.local/bin:/usr/bin:/bin",
+            "KBSYNC_CONFIG": str(root / "etc" / "kbsync" / "config.yaml"),
+            "STATE_DIRECTORY": str(root / "var" / "lib" / "kbsync"),
+        }
+
+    def do(self, commands: str) -> subprocess.CompletedProcess[str]:
+        moved = re.sub(PLACES, rf"{self.root}/\1", commands)
+        return subprocess.run(
+            ["bash", "-e", "-c", moved],
+            cwd=self.source,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def installed(self) -> None:
+        """One who uses kbsync already: a program, a config and a state of a person's own."""
+        for command in ("pipx install .", "mkdir -p /backups /etc/sysctl.d ~/.config/systemd/user"):
+            assert self.do(command).returncode == 0
+        del self.environ["KBSYNC_CONFIG"], self.environ["STATE_DIRECTORY"]
+        (self.root / "home/.config/systemd/user/kbsync.service").touch()
+        for command in ("kbsync init ~/notes", "kbsync --once"):
+            assert self.do(command).returncode == 0
+
+    def holds(self, path: str) -> bool:
+        return os.path.lexists(self.root / path)
