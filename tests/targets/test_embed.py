@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import builtins
-import importlib.metadata
+import importlib
 import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
 
 from kbsync.errors import UsageError
 from kbsync.targets.local import embed
@@ -60,16 +63,13 @@ def test_a_text_beyond_the_bound_is_cut_off(builtin: BuiltinEmbedder) -> None:
     )
 
 
-@pytest.mark.skipif(
-    not importlib.metadata.version("wordllama").startswith("0.4"),
-    reason="the older wordllama cannot load its own files offline; its vectors are the same files",
-)
 def test_vectors_are_those_of_the_library(builtin: BuiltinEmbedder) -> None:
-    if "wordllama" not in sys.modules:
-        pytest.importorskip("requests")
-    wordllama = pytest.importorskip("wordllama")
-    folder = Path(wordllama.__file__).parent
-    theirs = wordllama.WordLlama.load(cache_dir=folder, disable_download=True).embed(TEXTS[:2], norm=True)
+    inference = importlib.import_module("wordllama.inference")
+    folder = embed._package_folder()  # its own loader looks for these files in another one
+    [weights] = load_file(folder / WEIGHTS).values()
+    config = SimpleNamespace(tokenizer=SimpleNamespace(model_dump=dict))
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    theirs = inference.WordLlamaInference(weights, config, tokenizer).embed(TEXTS[:2], norm=True)
     assert (builtin.embed(TEXTS[:2]) * theirs).sum(axis=1).min() >= 0.99999
 
 

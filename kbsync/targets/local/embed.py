@@ -32,7 +32,7 @@ DIMENSIONS = 256
 MOST_TOKENS = 1024
 """What a text has beyond this many tokens is left out of its vector."""
 
-_CURE = "reinstall it: pip install --force-reinstall --no-deps 'wordllama>=0.2.2.post0,<0.5'"
+_CURE = "reinstall it: pip install --force-reinstall --no-deps 'wordllama>=0.2.2.post0,<0.2.3'"
 _BATCH = 64  # texts whose token vectors are in memory at one time
 
 
