@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kbsync.errors import NotOffered, Rejected
+from kbsync.targets.http.absent import AbsentCalls
 from kbsync.targets.zhipu.api import Api
 from kbsync.targets.zhipu.codes import NotFound, Op
 from kbsync.targets.zhipu.formats import Slicing
 from kbsync.targets.zhipu.knowledge import Knowledge, is_gone
 from kbsync.targets.zhipu.wire import Row
 
-REMEMBERED = 3600.0
-"""Seconds for which a missing call is not asked for again."""
-
 
 class Mending:
     """Re-embeds and re-slices. `steady`: seconds that never go back."""
 
     def __init__(self, api: Api, knowledge: Knowledge, steady: Callable[[], float]) -> None:
-        self._api, self._knowledge, self._steady = api, knowledge, steady
-        self._missing: dict[Op, float] = {}
+        self._api, self._knowledge = api, knowledge
+        self._absent = AbsentCalls(steady)
 
     async def reembed(self, remote_id: str) -> None:
         """Accepted is not done. Raises `NotOffered`, `NotFound` for a document that is gone, and the like."""
@@ -44,8 +42,7 @@ class Mending:
             raise await self._blamed(Op.RESLICE, remote_id, error) from error
 
     def _require(self, op: Op) -> None:
-        since = self._missing.get(op)
-        if since is not None and self._steady() - since < REMEMBERED:
+        if op in self._absent:
             raise NotOffered(f"{op}: the vendor has no such call here")
 
     async def _blamed(self, op: Op, remote_id: str, error: Rejected) -> Rejected:
@@ -54,7 +51,7 @@ class Mending:
             is_said = error.code != "404"  # in words about the document
             if is_said or await self._row(remote_id) is None:
                 return await self._gone()
-        self._missing[op] = self._steady()
+        self._absent.note(op)
         return NotOffered(f"{op}: the vendor has no such call here: {error.reason}", code=error.code)
 
     async def _row(self, remote_id: str) -> Row | None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kbsync.contract import Hit, Passage, Query
-from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.zhipu.wire import Found
 
 LONGEST_QUERY = 1000
@@ -16,7 +15,8 @@ LONGEST_QUERY = 1000
 MOST_PASSAGES, MOST_RECALLED = 20, 100
 """`top_k` and `top_n` at their most: what is filtered later must not be cut before."""
 
-_OVERLOADED = frozenset({"1305", "1312"})
+OVERLOADED = frozenset({"1305", "1312"})
+"""Codes of a model that has too much work."""
 
 _WORD = re.compile(r"\w+")
 _ESCAPED = re.compile(r"~[0-9A-F]{2}")
@@ -52,16 +52,6 @@ def question_of(query: Query) -> Question | None:
     """As much of a query as the vendor takes; None where there is nothing to look for."""
     text = shortened(query.text)
     return Question(text, MOST_PASSAGES, query.among, query.rerank) if text else None
-
-
-def may_be_the_ranking(error: TargetError) -> bool:
-    """A search with the ranking model failed in a way in which one without it may not.
-
-    No such model, no money or plan for it, too much work for it. Not: a refused key, no answer.
-    """
-    if isinstance(error, Halted):
-        return error.halt == "quota"
-    return isinstance(error, Rejected) or error.code in _OVERLOADED
 
 
 def question_about(remote_id: str, name: str) -> Question:

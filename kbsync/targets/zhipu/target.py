@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http import Account, Client, Endpoint, RemoteTarget
+from kbsync.targets.http.ranking import ranked
 from kbsync.targets.zhipu.allowance import Allowance
 from kbsync.targets.zhipu.answering import Answering
 from kbsync.targets.zhipu.api import ROOT, Api, MirrorJudge
@@ -39,10 +39,10 @@ from kbsync.targets.zhipu.meanings import SLOW
 from kbsync.targets.zhipu.mending import Mending
 from kbsync.targets.zhipu.paging import Sweep
 from kbsync.targets.zhipu.searching import (
+    OVERLOADED,
     Question,
     chosen,
     hits_of,
-    may_be_the_ranking,
     question_about,
     question_of,
 )
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
     import httpx
 
 __all__ = ["ZhipuSettings", "ZhipuTarget"]
-
-_log = logging.getLogger(__name__)
 
 _ENOUGH = 0.8
 """Of the documents that both the list and the base count: counts may be a little off."""
@@ -236,14 +234,10 @@ class ZhipuTarget(RemoteTarget):
 
     async def _ranked(self, question: Question) -> Sequence[Found]:
         """What is found; in the order of the search itself where the ranking model does not give its own."""
-        try:
+        if not question.rerank:
             return await self._found(question)
-        except TargetError as error:
-            if not (question.rerank and may_be_the_ranking(error)):
-                raise
-            found = await self._found(replace(question, rerank=False))
-            _log.warning("in the order the service finds without its ranking model: %s", error.reason)
-            return found
+        without = replace(question, rerank=False)
+        return await ranked(lambda: self._found(question), lambda: self._found(without), OVERLOADED)
 
     async def _found(self, question: Question) -> Sequence[Found]:
         try:
