@@ -483,6 +483,21 @@ class Answers(Protocol):
         """
 
 
+@runtime_checkable
+class RetriesAll(Protocol):
+    """Can be asked to index all that failed again, not only what this mirror put there."""
+
+    @property
+    def retry_reach(self) -> str:
+        """Where that is, in words that follow "every failed document of": `the whole bot, …`."""
+
+    async def retry_all(self) -> int | None:
+        """How many documents were taken up, None where that is not told. Sent once; repeatable.
+
+        Accepted is not done. Raises `NotOffered` where the target has no such call.
+        """
+
+
 class Bases(Protocol):
     """The knowledge bases of an account. Every call raises `TargetError`; `Rejected` says what to correct.
 

@@ -16,7 +16,7 @@ from kbsync.cli.exits import Code, OfMirror, concerning
 from kbsync.cli.options import Choices
 from kbsync.cli.paper import counted, tell
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
-from kbsync.contract import Answers, Applications, BaseCard, Bases, ManagesBases, Target
+from kbsync.contract import Answers, Applications, BaseCard, Bases, ManagesBases, RetriesAll, Target
 from kbsync.core.printable import printable
 from kbsync.core.sizes import sized
 from kbsync.errors import NotOffered, Rejected, UsageError
@@ -30,29 +30,58 @@ Value = TypeVar("Value")
 
 def order(choices: Choices, work: Callable[[Bases, Installation], Awaitable[Value]]) -> Value:
     """What `work` gives, with the knowledge bases of the one mirror that is meant."""
-    installation = choose(choices)
-    mirror = one_remote(installation)
 
-    async def served() -> Value:
-        async with opened(installation, mirror) as target:
-            if not isinstance(target, ManagesBases):
-                kind = mirror.target.type
-                raise UsageError(f"knowledge bases of type {kind} are not managed from here; use its console")
-            return await work(target.bases, installation)
+    async def served(target: Target, installation: Installation, mirror: MirrorConfig) -> Value:
+        return await work(_bases_of(target, mirror), installation)
 
-    return asyncio.run(served())
+    return _served(choices, served)
 
 
 def order_application(choices: Choices, work: Callable[[Applications, Bases], Awaitable[Value]]) -> Value:
     """What `work` gives, with the applications and knowledge bases of the one mirror that is meant."""
+
+    async def served(target: Target, _installation: Installation, mirror: MirrorConfig) -> Value:
+        if not isinstance(target, Answers) or not isinstance(target, ManagesBases):
+            raise UsageError(f"a target of type {mirror.target.type} has no applications")
+        return await work(target.applications, target.bases)
+
+    return _served(choices, served)
+
+
+def order_retry(
+    choices: Choices, work: Callable[[RetriesAll, Bases, Installation], Awaitable[Value]]
+) -> Value:
+    """What `work` gives, with the one mirror's target as what retries all that failed at its service."""
+
+    async def served(target: Target, installation: Installation, mirror: MirrorConfig) -> Value:
+        if not isinstance(target, RetriesAll):
+            own = installation.cure(f"retry --mirror {mirror.name}")
+            raise UsageError(
+                f"a service of type {mirror.target.type} cannot be asked to retry all that failed there; "
+                f"for the documents of {mirror.name} there is: {own}"
+            )
+        return await work(target, _bases_of(target, mirror), installation)
+
+    return _served(choices, served)
+
+
+def _bases_of(target: object, mirror: MirrorConfig) -> Bases:
+    if not isinstance(target, ManagesBases):
+        kind = mirror.target.type
+        raise UsageError(f"knowledge bases of type {kind} are not managed from here; use its console")
+    return target.bases
+
+
+def _served(
+    choices: Choices, work: Callable[[Target, Installation, MirrorConfig], Awaitable[Value]]
+) -> Value:
+    """What `work` gives, with the target of the one mirror that is meant."""
     installation = choose(choices)
     mirror = one_remote(installation)
 
     async def served() -> Value:
         async with opened(installation, mirror) as target:
-            if not isinstance(target, Answers) or not isinstance(target, ManagesBases):
-                raise UsageError(f"a target of type {mirror.target.type} has no applications")
-            return await work(target.applications, target.bases)
+            return await work(target, installation, mirror)
 
     return asyncio.run(served())
 

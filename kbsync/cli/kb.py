@@ -9,13 +9,13 @@ import click
 from kbsync.cli.apps import command as apps
 from kbsync.cli.exits import Code
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
-from kbsync.cli.paper import Listing, Paper, tell
+from kbsync.cli.paper import Listing, Paper, counted, tell
 from kbsync.core.printable import printable
 from kbsync.core.sizes import sized
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.contract import BaseCard, Bases, Room
+    from kbsync.contract import BaseCard, Bases, RetriesAll, Room
     from kbsync.installation import Installation
 
 BASES = Listing(
@@ -33,6 +33,7 @@ YES = "The name of the knowledge base, instead of being asked for it."
         "kbsync kb create handbook --model Embedding-3",
         "kbsync kb show --mirror handbook",
         "kbsync kb delete 1734786402936664064 --yes handbook",
+        "kbsync kb retry --yes handbook        all that failed there, whoever put it there",
     )
 )
 @shared_options
@@ -171,6 +172,39 @@ def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
     elif not choices.quiet:
         Paper().line(f"{gone.id} {printable(gone.name)} is deleted")
     return Code.MIRRORED
+
+
+@command.command()
+@click.option("--yes", metavar="NAME", help=YES)
+@json_option
+@shared_options
+@pass_choices
+def retry(choices: Choices, yes: str | None, as_json: bool) -> int:
+    """Have the service index all that failed there again, others' too, after the base's name was typed.
+
+    For documents of a mirror there is `kbsync retry`.
+    """
+    from kbsync.cli.counter import confirm, name_of, order_retry, warn
+
+    async def work(target: RetriesAll, bases: Bases, installation: Installation) -> int | None:
+        card = await bases.look(bases.own)
+        reach = f"every failed document of {target.retry_reach}"
+        warn(installation, bases, card, f"{reach}, is indexed again, at the account's cost")
+        confirm("all that failed is indexed again", name_of(card), yes)
+        return await target.retry_all()
+
+    taken = order_retry(choices, work)
+    if as_json:
+        Paper().json({"retried": taken})
+    elif not choices.quiet:
+        Paper().line(_taken(taken))
+    return Code.MIRRORED
+
+
+def _taken(number: int | None) -> str:
+    if number is None:
+        return "what failed will be indexed again; the service does not tell how much that is"
+    return f"{counted(number, 'document')} will be indexed again" if number else "nothing has failed there"
 
 
 @command.command()

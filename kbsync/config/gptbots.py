@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from kbsync.config.kinds import Choice, Confidential, Kind, Refused, Whereabouts, Whole, value_shown
+from kbsync.config.blocks import About
+from kbsync.config.kinds import (
+    Choice,
+    Confidential,
+    Fraction,
+    Kind,
+    Refused,
+    Whereabouts,
+    Whole,
+    value_shown,
+)
 from kbsync.config.remote import (
     CA_FILE,
     CONCURRENCY,
@@ -36,6 +46,26 @@ class GptbotsBaseId(BaseId):
     example = "67457fea6f658672d6482542"
 
 
+RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
+"""Those of the vendor's page on searches ("vector match", `rerank_version`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GptbotsSearchConfig:
+    """How searches are asked for; None: left to the service."""
+
+    embedding_rate: Annotated[
+        float | None, Fraction("how much meaning counts: from 0, words alone, to 1, meaning alone")
+    ] = None
+    doc_correlation: Annotated[
+        float | None, Fraction("passages with a lower score are left out", least=0.1, most=0.95)
+    ] = None
+    rerank_version: Annotated[
+        str | None,
+        Choice("the ranking model of every search; absent: none, or BGE-Rerank on request", RANKING_MODELS),
+    ] = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GptbotsTargetConfig:
     """A knowledge base at GPTBots. Sizes are bytes; 0 is no limit of ours."""
@@ -56,6 +86,16 @@ class GptbotsTargetConfig:
     source_url_prefix: Annotated[
         str, BaseUrl("what the address of a document begins with, which answers cite as a link")
     ] = MARKER_BASE
+    qa_update: Annotated[
+        Literal["replace", "in_place"],
+        Choice(
+            "how a document of questions and answers is changed: by a new one, or where it lies",
+            ("replace", "in_place"),
+        ),
+    ] = "replace"
+    search: Annotated[GptbotsSearchConfig, About("how searches are asked for")] = field(
+        default_factory=GptbotsSearchConfig
+    )
     ca_file: Annotated[Path | None, CA_FILE] = None
     proxy: Annotated[Secret | None, PROXY] = None
     max_bytes: Annotated[

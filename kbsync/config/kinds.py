@@ -177,17 +177,27 @@ class Whole(Kind):
 
 
 class Fraction(Kind):
-    """A share, 0 to 1."""
+    """A share, `least` to `most`."""
+
+    def __init__(self, about: str = "", *, least: float = 0, most: float = 1) -> None:
+        super().__init__(about)
+        self.least = least
+        self.most = most
 
     def read(self, value: object, where: Whereabouts) -> float:
         """The share."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise Refused(f"{value_shown(value)} is not taken; allowed: a number from 0 to 1, such as 0.2")
-        return float(value)
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and self.least <= value <= self.most
+        ):
+            return float(value)
+        bounds = f"{self.least:g} to {self.most:g}"
+        raise Refused(f"{value_shown(value)} is not taken; allowed: a number from {bounds}, such as 0.2")
 
     def json(self) -> dict[str, Any]:
         """A number."""
-        return {"type": "number", "minimum": 0, "maximum": 1}
+        return {"type": "number", "minimum": self.least, "maximum": self.most}
 
 
 class Choice(Kind):

@@ -57,6 +57,7 @@ def _open_zhipu(config: ZhipuTargetConfig, mirror: MirrorConfig, surroundings: S
 
 
 def _open_gptbots(config: GptbotsTargetConfig, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+    from kbsync.targets.gptbots.settings import SearchWish
     from kbsync.targets.gptbots.target import GptbotsSettings, GptbotsTarget
 
     settings = GptbotsSettings(
@@ -66,6 +67,10 @@ def _open_gptbots(config: GptbotsTargetConfig, mirror: MirrorConfig, surrounding
         max_bytes=config.max_bytes,
         source_url_prefix=config.source_url_prefix,
         prefix=mirror.prefix,
+        qa_update=config.qa_update,
+        search=SearchWish(
+            config.search.embedding_rate, config.search.doc_correlation, config.search.rerank_version
+        ),
         **remote(config, surroundings),
     )
     return GptbotsTarget(settings, account=account_of(settings.base_url, settings.api_key))

@@ -166,3 +166,89 @@ def test_the_doctor_looks_at_the_service_and_shows_no_key(place: Place) -> None:
     refused = place.go("doctor")
     assert refused.returncode == 3
     assert "wrong    docs: key" in refused.stdout
+    place.server.app.set_behaviour({"key_revoked": False, "base": "deleted"})
+    missing = place.go("doctor")
+    assert missing.returncode == 3
+    assert "ok       docs: key" in missing.stdout
+    assert "wrong    docs: knowledge base" in missing.stdout
+
+
+def test_a_ranking_model_orders_what_is_found_and_its_failure_is_said(place: Place) -> None:
+    place.write("long.md", "red kestrel and many a word that nobody asked for")
+    place.write("short.md", "kestrel")
+    assert place.go("--once").returncode == 0
+
+    def found(*words: str) -> tuple[list[str], str]:
+        ran = place.go("search", "red kestrel", *words, "--json")
+        assert ran.returncode == 0, ran.stderr
+        return [hit["path"] for hit in json.loads(ran.stdout)["hits"]], ran.stderr
+
+    assert found() == (["long.md", "short.md"], "")
+    assert found("--rerank") == (["short.md", "long.md"], "")
+    place.server.faults.add(Fault("code", op="match", args={"code": 40000, "message": "no such model"}))
+    paths, said = found("--rerank")
+    assert paths == ["long.md", "short.md"]
+    assert "without its ranking model" in said
+    assert "no such model" in said
+
+
+def fail_once(place: Place) -> None:
+    """A document of ours fails there for good."""
+    config = place.root / "kb.yaml"
+    config.write_text(config.read_text().replace("poll_first", "reembed_tries: 0, poll_first"))
+    place.server.faults.add(Fault("fails", op="add", times=0, args={"name": "bees*"}))
+    place.write("bees.md", "bees")
+    place.write("wasps.md", "wasps")
+    assert place.go("--once").returncode == 1
+    place.server.faults.clear()
+
+
+def serving(place: Place) -> set[str]:
+    return {name for name, one in place.documents().items() if one["serving"]}
+
+
+def test_a_retry_of_all_says_whom_it_concerns_and_wants_the_name_of_the_base(place: Place) -> None:
+    fail_once(place)
+    for words in ([], ["--yes", "yes"]):
+        ran = place.go("kb", "retry", *words)
+        assert (ran.returncode, ran.stdout) == (2, ""), ran.stderr
+        assert "every failed document of the whole bot, in all of its knowledge bases" in ran.stderr
+        assert "2 documents, 2 of them ours" in ran.stderr
+    assert place.server.requests.by_op["retry"] == 0
+    assert serving(place) == {"wasps.md"}
+    ran = place.go("kb", "retry", "--yes", "Default")
+    assert (ran.returncode, ran.stdout) == (0, "1 document will be indexed again\n"), ran.stderr
+    assert serving(place) == {"wasps.md", "bees.md"}
+    ran = place.go("kb", "retry", "--yes", "Default")
+    assert (ran.returncode, ran.stdout) == (0, "nothing has failed there\n"), ran.stderr
+
+
+def test_what_a_retry_of_all_mended_stays_failed_here_until_a_retry_of_ours(place: Place) -> None:
+    fail_once(place)
+    ran = place.go("kb", "retry", "--yes", "Default", "--json")
+    assert json.loads(ran.stdout) == {"retried": 1}
+    assert place.go("--once").returncode == 1
+    assert place.go("retry").returncode == 0
+    assert place.go("--once").returncode == 0
+    assert serving(place) == {"wasps.md", "bees.md"}
+
+
+def test_a_retry_of_all_with_a_lost_answer_is_sent_once_and_passing_trouble(place: Place) -> None:
+    place.server.faults.add(Fault("lost-answer", op="retry"))
+    ran = place.go("kb", "retry", "--yes", "Default")
+    assert (ran.returncode, ran.stdout) == (4, ""), ran.stderr
+    assert "no harm" in ran.stderr
+    assert place.server.requests.by_op["retry"] == 1
+
+
+def test_a_count_that_is_not_told_is_not_made_up(place: Place) -> None:
+    place.server.faults.add(Fault("shape", op="retry", times=0))
+    assert "does not tell" in place.go("kb", "retry", "--yes", "Default").stdout
+    assert json.loads(place.go("kb", "retry", "--yes", "Default", "--json").stdout) == {"retried": None}
+
+
+def test_a_service_without_such_a_call_is_told(place: Place) -> None:
+    place.server.faults.add(Fault("status", op="retry", effect=False, args={"status": 404}))
+    ran = place.go("kb", "retry", "--yes", "Default")
+    assert (ran.returncode, ran.stdout) == (2, ""), ran.stderr
+    assert "no such call" in ran.stderr

@@ -207,3 +207,10 @@ def test_several_mirrors_of_services_want_one_named(desk: Desk) -> None:
     assert ran.code == 2
     assert "--mirror: handbook, faq" in ran.err
     assert desk.run("kb", "list", "--mirror", "faq").code == 0
+
+
+def test_a_service_that_retries_nothing_by_itself_names_the_retry_that_there_is(desk: Desk) -> None:
+    ran = desk.run("kb", "retry", "--yes", "handbook")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "zhipu cannot be asked to retry all" in ran.err
+    assert "kbsync retry --mirror handbook" in ran.err

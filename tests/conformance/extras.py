@@ -12,12 +12,14 @@ from kbsync.contract import (
     ApplicationWish,
     Bases,
     BaseWish,
+    DocState,
     Explains,
     Illustrates,
     ManagesBases,
     Measured,
     Query,
     Reranks,
+    RetriesAll,
     Searches,
     Sources,
     TellsRoom,
@@ -167,6 +169,19 @@ class ExtraSuite:
             await bases.look(gone)
         assert caught.value.halt == "knowledge-base-missing"
         assert list(await world.listed()) == ids
+
+    async def test_all_that_failed_is_indexed_again_and_what_serves_is_left_alone(self, world: World) -> None:
+        target = world.require(RetriesAll)
+        [good] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
+        [bad] = await world.put(world.document("bad.md", world.spoiled("bad.md")))
+        await world.until(DocState.FAILED, bad.remote_id)
+        world.cure()
+        assert target.retry_reach
+        assert await target.retry_all() in (1, None)
+        await world.until(DocState.READY, good)
+        await world.until(DocState.READY, bad.remote_id)
+        assert set(await world.listed()) == {good, bad.remote_id}
+        assert await target.retry_all() in (0, None)
 
     async def test_models_for_a_base_can_be_chosen_among(self, world: World) -> None:
         bases: Bases = world.require(ManagesBases).bases

@@ -40,6 +40,9 @@ class GptbotsWorld(ServedWorld):
         self.server.faults.add(Fault("fails", match=f"*{stem}*", args={"name": f"{stem}*"}))
         return b"About spoiled things"
 
+    def cure(self) -> None:
+        self.server.faults.clear()
+
 
 class GptbotsSuite(ServedSuite):
     def make_world(self) -> GptbotsWorld:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import fields
 
 import pytest
 
-from kbsync.config.gptbots import CUTTING, KINDS
+from kbsync.config.gptbots import CUTTING, KINDS, RANKING_MODELS, GptbotsSearchConfig
 from kbsync.config.kinds import Whole
 from kbsync.core.names import LONGEST
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.standin.gptbots.routes import ROUTES as GPTBOTS_ROUTES
+from kbsync.standin.gptbots.searching import RANKING_MODELS as TAKEN_MODELS
 from kbsync.standin.zhipu.routes import ROUTES as ZHIPU_ROUTES
 from kbsync.targets.gptbots import formats, paging, parcels, searching, waiting
 from kbsync.targets.gptbots.codes import SENTENCES, TOO_MANY, judge_for
@@ -58,6 +60,13 @@ def test_defaults_of_cutting_are_told() -> None:
     cells = {each[0]: " ".join(each[2:]) for each in table(GPTBOTS, "what | at most")}
     assert f"{formats.CHUNK_TOKEN} if nothing is said" in cells["`chunk_token`"]
     assert f"{formats.HEADER_ROW} if nothing is said" in cells["`header_row`"]
+
+
+def test_settings_of_searches_are_told_and_the_models_those_that_the_stand_in_takes() -> None:
+    told = {cells[0].strip("`"): cells[1] for cells in table(GPTBOTS, "`target.search`")}
+    assert list(told) == [one.name for one in fields(GptbotsSearchConfig)]
+    named = re.findall(r"`([\w-]+)`", told["rerank_version"])
+    assert tuple(named) == RANKING_MODELS == TAKEN_MODELS
 
 
 DEEDS = {

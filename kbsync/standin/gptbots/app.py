@@ -12,12 +12,14 @@ from kbsync.standin.gptbots.behaviour import Behaviour
 from kbsync.standin.gptbots.bot import Bot
 from kbsync.standin.gptbots.faults import KINDS
 from kbsync.standin.gptbots.playing import early_answer, ids_in, refusal
-from kbsync.standin.gptbots.routes import ANSWERS, ROUTES
+from kbsync.standin.gptbots.routes import ANSWERS, QA_UPDATE, ROUTES
 from kbsync.standin.gptbots.shelf import HOME_ID
 from kbsync.standin.gptbots.strict import Breach, Sent
 from kbsync.standin.messages import Request, Response, StandInClock
 
 _NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+_RANKING = re.compile(rb'"rerank_version"\s*:\s*("[^"\\]*")')
 
 
 class GptbotsApplication:
@@ -43,12 +45,16 @@ class GptbotsApplication:
 
     def op(self, request: Request) -> str:
         """The operation; all kinds of documents are added by one."""
+        if request.path == QA_UPDATE and not self.behaviour.qa_updates:
+            return ""
         return ROUTES.get((request.method, request.path), "")
 
     def subject(self, request: Request) -> str:
-        """The names of the files or documents that it is about, joined with ` | `."""
+        """The names of the files or documents that it is about, joined with ` | `; of a search, its model."""
         if self.op(request) in ("add", "update"):
             names = [json.loads(text) for text in _NAME.findall(request.body)]
+        elif self.op(request) == "match":
+            names = [json.loads(text) for text in _RANKING.findall(request.body)]
         else:
             known = self._bot.shelf.documents
             names = [known[one].name for one in ids_in(request) if one in known]

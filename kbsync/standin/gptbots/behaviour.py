@@ -29,6 +29,7 @@ class Behaviour:
     bases: the form of the list of knowledge bases.
     unknown_ids: what deleting ids that are not there meets: ok, or a refusal.
     extra_fields: unknown fields in every object.
+    qa_updates: there is a call that changes questions and answers; else it is a 404.
     key_revoked: every request is answered 40127.
     base: the knowledge base that is there from the start is `present`; `deleted` with all in it (and back
         with `present`); `recreated` by others under another id, empty; or `emptied` by others.
@@ -51,6 +52,7 @@ class Behaviour:
     bases: Literal["knowledge_base", "data", "data_list"] = "knowledge_base"
     unknown_ids: Literal["ok", "refused"] = "ok"
     extra_fields: bool = False
+    qa_updates: bool = True
     key_revoked: bool = False
     base: Literal["present", "deleted", "recreated", "emptied"] = "present"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kbsync.standin.faults import Fault
@@ -92,11 +93,22 @@ class Bot:
             again = ", with the same bytes" if coming.sha256 == version.sha256 else ""
             self.violations.append(f"update: two updates of {old.id} in flight at once{again}")
         old.coming, old.changed_at = version, now
-        old.rules = dict(rules)
+        old.rules = dict(rules) or old.rules
         if self.behaviour.marked_at == "accept":
             old.source_url = old.coming.source_url or old.source_url
         self._note("updated", old, old.coming)
         old.get_on(now)
+
+    def retry(self, fault: Fault | None) -> int:
+        """What failed is indexed once more, in every base; how many documents. A fault lets it fail again."""
+        now = self.clock.now()
+        failed = [one for one in self.shelf.alive() if one.has_failed(now)]
+        for one in failed:
+            if one.coming is not None:
+                ready = now + self.shelf.span(self.behaviour.vectorize)
+                one.coming = replace(one.coming, ready_at=ready, fails=hits(fault, "fails", one.name))
+                self._note("retried", one, one.coming)
+        return len(failed)
 
     def delete(self, ids: Iterable[str]) -> None:
         """Documents that are there."""

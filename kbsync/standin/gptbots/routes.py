@@ -8,6 +8,7 @@ from typing import Any
 from kbsync.standin.faults import Fault
 from kbsync.standin.gptbots.bot import Bot
 from kbsync.standin.gptbots.playing import Refused, arg_of, hits, ids_in, shown
+from kbsync.standin.gptbots.searching import question_of, ranked
 from kbsync.standin.gptbots.shelf import Document
 from kbsync.standin.gptbots.strict import (
     MOST_ASKED,
@@ -18,9 +19,10 @@ from kbsync.standin.gptbots.strict import (
     body_of,
     delivery_of,
     page_of,
-    question_of,
 )
 from kbsync.standin.messages import Request, Response
+
+QA_UPDATE = "/v1/bot/doc/qa/update"
 
 ROUTES: Mapping[tuple[str, str], str] = {
     ("GET", "/v1/bot/knowledge/base/page"): "base",
@@ -31,8 +33,10 @@ ROUTES: Mapping[tuple[str, str], str] = {
     ("POST", "/v1/bot/doc/qa/add"): "add",
     ("PUT", "/v1/bot/doc/text/update"): "update",
     ("PUT", "/v1/bot/doc/spreadsheet/update"): "update",
+    ("PUT", QA_UPDATE): "update",
     ("GET", "/v1/bot/data/detail/list"): "status",
     ("DELETE", "/v1/bot/doc/batch/delete"): "delete",
+    ("POST", "/v1/bot/data/retry/batch"): "retry",
     ("POST", "/v1/vector/match"): "match",
 }
 """The operation of each method and path."""
@@ -193,9 +197,16 @@ def _delete(bot: Bot, request: Request, fault: Fault | None) -> Response:
     return _json(bot, dict(_OK), fault)
 
 
+def _retry(bot: Bot, request: Request, fault: Fault | None) -> Response:
+    if body_of(request):
+        raise Breach("a retry takes no fields")
+    return _json(bot, {"affectCount": bot.retry(fault)}, fault)
+
+
 def _match(bot: Bot, request: Request, fault: Fault | None) -> Response:
-    prompt, top_k, bases, ids = question_of(body_of(request))
-    rows = bot.shelf.found(prompt, bases, ids, bot.clock.now())[:top_k]
+    asked = question_of(body_of(request))
+    rows = bot.shelf.found(asked.prompt, asked.bases, asked.ids, bot.clock.now())
+    rows = ranked(rows, asked)[: asked.top_k]
     if fault is not None and fault.kind == "nothing-found":
         rows = []
     return _json(bot, {"total": len(rows), "list": rows}, fault)
@@ -220,6 +231,7 @@ ANSWERS: Mapping[str, Callable[[Bot, Request, Fault | None], Response]] = {
     "update": _update,
     "status": _status,
     "delete": _delete,
+    "retry": _retry,
     "match": _match,
 }
 """What answers each operation. Raises `Breach` for what the vendor refuses."""

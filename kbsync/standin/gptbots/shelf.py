@@ -76,7 +76,11 @@ class Document:
         is_old = self.serving is not None and self.changed_at is not None
         if is_old and now < (self.changed_at or 0.0) + stale:
             return "AVAILABLE"
-        return "FAILED" if self.coming.fails and self.coming.is_over(now) else working
+        return "FAILED" if self.has_failed(now) else working
+
+    def has_failed(self, now: float) -> bool:
+        """What was sent last could not be indexed."""
+        return self.coming is not None and self.coming.fails and self.coming.is_over(now)
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """All of it, for tests."""

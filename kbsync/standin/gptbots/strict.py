@@ -80,22 +80,48 @@ def base_wish_of(body: Mapping[str, Any]) -> tuple[str, str]:
             raise Breach(f"{key} is {value!r}")
     if "kg_ner_extraction_user_prompt" in body and not body.get("graph_enable"):
         raise Breach("kg_ner_extraction_user_prompt without graph_enable")
-    return _text(body, "name"), _text(body, "desc")
+    return text_of(body, "name"), text_of(body, "desc")
 
 
 def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: bool, strict: bool) -> Delivery:
     """Raises `Breach`."""
+    if is_update and kind == "qa":
+        body = _questions(body, strict)
+    else:
+        _check_rules(body, kind, strict)
     files = body.get("files")
     if not isinstance(files, list) or not files:
         raise Breach("files is missing or empty")
     if len(files) > most:
         raise Breach(f"{len(files)} files in one request; {most} are taken")
-    _check_rules(body, kind, strict)
     taken = tuple(_file(one, kind, is_update, strict) for one in files)
     if len({one.name for one in taken}) < len(taken):
         raise Breach("two files of one name in one request cannot be told apart")
     rules = {key: body[key] for key in ("chunk_token", "splitter", "header_row", "purpose") if key in body}
-    return Delivery(_text(body, "knowledge_base_id"), taken, rules)
+    return Delivery(text_of(body, "knowledge_base_id"), taken, rules)
+
+
+_OF_QUESTIONS = ("knowledge_base_id", "files", "doc_id", "qaList")
+
+
+def _questions(body: Mapping[str, Any], strict: bool) -> Mapping[str, Any]:
+    """Of an update of questions and answers: `files`, made of `qaList` where that came instead."""
+    unknown = body.keys() - set(_OF_QUESTIONS)
+    if strict and unknown:
+        raise Breach(f"{', '.join(sorted(unknown))} in an update of questions and answers")
+    if "qaList" not in body:
+        if strict and "doc_id" in body:
+            raise Breach("doc_id beside files, which have their own")
+        return body
+    pairs = body["qaList"]
+    if "files" in body or not isinstance(pairs, list) or not pairs:
+        raise Breach("qaList beside files, or empty")
+    if not all(isinstance(one, dict) for one in pairs):
+        raise Breach("a pair is no object")
+    rows = "".join(f"{text_of(one, 'question')},{text_of(one, 'answer')}\n" for one in pairs)
+    content = base64.b64encode(rows.encode()).decode()
+    file = {"doc_id": text_of(body, "doc_id"), "file_name": "questions.csv", "file_base64": content}
+    return {**body, "files": [file]}
 
 
 def _check_rules(body: Mapping[str, Any], kind: str, strict: bool) -> None:
@@ -104,24 +130,25 @@ def _check_rules(body: Mapping[str, Any], kind: str, strict: bool) -> None:
         raise Breach("neither chunk_token nor splitter")
     if strict and len(has) == 2:
         raise Breach("chunk_token beside splitter, which wins")
-    if "chunk_token" in body and not _is_within(body["chunk_token"], 1, 1000):
+    if "chunk_token" in body and not is_within(body["chunk_token"], 1, 1000):
         raise Breach(f"chunk_token is {body['chunk_token']!r}")
     if "splitter" in body and (kind == "spreadsheet" or not isinstance(body["splitter"], str)):
         raise Breach("splitter has no place here")
-    if "header_row" in body and (kind == "text" or not _is_within(body["header_row"], 1, 5)):
+    if "header_row" in body and (kind == "text" or not is_within(body["header_row"], 1, 5)):
         raise Breach(f"header_row is {body['header_row']!r}")
     if kind == "qa" and body.get("purpose") not in ("QA_FILE", "FILE_2_QA"):
         raise Breach(f"purpose is {body.get('purpose')!r}")
 
 
-def _is_within(value: Any, least: int, most: int) -> bool:
+def is_within(value: Any, least: int, most: int) -> bool:
+    """A whole number from `least` to `most`."""
     return type(value) is int and least <= value <= most
 
 
 def _file(one: Any, kind: str, is_update: bool, strict: bool) -> Sent:
     if not isinstance(one, dict):
         raise Breach("a file is no object")
-    name = _text(one, "file_name")
+    name = text_of(one, "file_name")
     if not 1 <= len(name) <= LONGEST_NAME:
         raise Breach(f"a file_name of {len(name)} characters")
     _check_format(name, kind)
@@ -132,7 +159,7 @@ def _file(one: Any, kind: str, is_update: bool, strict: bool) -> Sent:
     url = one.get("source_url")
     if strict and url not in (None, "", "NULL") and not _is_url(url):
         raise Breach(f"source_url is no URL: {url!r}")
-    return Sent(name, content, url, _text(one, "doc_id") if is_update else "", address)
+    return Sent(name, content, url, text_of(one, "doc_id") if is_update else "", address)
 
 
 def _check_format(name: str, kind: str) -> None:
@@ -170,7 +197,8 @@ def _is_url(url: Any) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def _text(body: Mapping[str, Any], key: str) -> str:
+def text_of(body: Mapping[str, Any], key: str) -> str:
+    """A text that is not empty. Raises `Breach`."""
     value = body.get(key)
     if not isinstance(value, str) or not value:
         raise Breach(f"{key} is missing or no text")
@@ -185,22 +213,3 @@ def page_of(query: Mapping[str, str]) -> tuple[int, int]:
     if not size.isdecimal() or not 10 <= int(size) <= 100:
         raise Breach(f"page_size is {size!r}")
     return int(number), int(size)
-
-
-def question_of(body: Mapping[str, Any]) -> tuple[str, int, set[str] | None, set[str] | None]:
-    """Prompt, top_k, bases, documents. Raises `Breach`."""
-    if not _is_within(body.get("top_k"), 1, 50):
-        raise Breach(f"top_k is {body.get('top_k')!r}")
-    rate = body.get("embedding_rate", 1)
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-        raise Breach(f"embedding_rate is {rate!r}")
-    return _text(body, "prompt"), body["top_k"], _ids(body, "group_ids"), _ids(body, "data_ids")
-
-
-def _ids(body: Mapping[str, Any], key: str) -> set[str] | None:
-    value = body.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise Breach(f"{key} is no list of ids")
-    return set(value)

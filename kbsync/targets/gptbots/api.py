@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from kbsync.contract import Base
@@ -11,6 +11,7 @@ from kbsync.errors import Halted, Unavailable, Unsure
 from kbsync.targets.gptbots import wire
 from kbsync.targets.gptbots.codes import Op
 from kbsync.targets.gptbots.parcels import Item, stream_of
+from kbsync.targets.gptbots.searching import Question
 from kbsync.targets.gptbots.settings import GptbotsSettings
 from kbsync.targets.http import Client
 
@@ -84,9 +85,14 @@ class Api:
         query = urlencode({"doc": ",".join(ids)}, safe=",")
         await self._client.ask(Op.DELETE, "DELETE", f"/v1/bot/doc/batch/delete?{query}")
 
-    async def search(self, prompt: str, top_k: int) -> tuple[wire.Match, ...]:
-        """Search this base: never `data_ids` beside it, the two are united."""
-        body: dict[str, Any] = {"prompt": prompt, "top_k": top_k, "group_ids": [self._base]}
+    async def retry(self) -> int | None:
+        """Have every failed document of the bot indexed again, sent once; how many, None: not told."""
+        answer = await self._client.post(Op.RETRY, "/v1/bot/data/retry/batch", json={})
+        return wire.affected_of(answer.body)
+
+    async def search(self, question: Question) -> tuple[wire.Match, ...]:
+        """Search this base."""
+        body = question.body(self._base)
         answer = await self._client.ask(Op.SEARCH, "POST", "/v1/vector/match", json=body)
         return _told(Op.SEARCH, wire.matches_of(answer.body))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from kbsync.core.digits import number_in
 from kbsync.core.printable import printable
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots.formats import EXTENSIONS
 from kbsync.targets.http import Answer, by_status
 from kbsync.targets.http.answers import Judge
@@ -21,6 +21,7 @@ TOO_MANY = "40332"
 
 _SUCCESS = ("", "0")
 _BUSY = ("408", "429")
+_NO_CALL = (404, 405, 501)
 _BOT_GONE, _WRONG_KEY, _INVALID = "20059", "40127", "40000"
 _MONEY = re.compile(r"insufficient|quota|balance|credits?\b|余额|额度", re.IGNORECASE)
 _QUOTES, _END = "\"'“”‘’《》", rf"\.(?:{'|'.join(sorted(EXTENSIONS))})(?![a-z0-9])"
@@ -41,6 +42,7 @@ class Op(enum.StrEnum):
     STATUS = "status"
     DELETE = "delete"
     SEARCH = "search"
+    RETRY = "retry"
 
 
 def judge_for(address: str, cure: str) -> Judge:
@@ -84,6 +86,8 @@ def _unknown(answer: Answer, reason: str, code: str, said: str) -> TargetError:
         return Unavailable(reason, code=code, retry_after=answer.retry_after)
     if _MONEY.search(_FILE.sub(" ", said)):
         return Halted("quota", f"{reason}; see to the account's credits in the vendor's console", code=code)
+    if answer.status in _NO_CALL and number_in(code) in (None, answer.status):
+        return NotOffered(reason, code=str(answer.status))
     if answer.status in (401, 403):
         return Halted("credentials", f"{reason}; check api_key and its rights", code=code)
     if answer.status >= 500 or _is_open(code):

@@ -52,8 +52,15 @@ class Cutting:
         return f"{_LETTERS[self.kind]}{rule}{header}"
 
     @property
-    def fields(self) -> dict[str, Any]:
-        """What a request says of it."""
+    def is_usual(self) -> bool:
+        """As the vendor cuts where nothing is said."""
+        is_sheet = self.kind is not Kind.TEXT
+        return self == Cutting(self.kind, header_row=HEADER_ROW if is_sheet else None)
+
+    def fields(self, *, is_update: bool) -> dict[str, Any]:
+        """What a request says of it: nothing where it changes questions and answers, by that call's page."""
+        if is_update and self.kind is Kind.QA:
+            return {}
         given: dict[str, Any] = {"purpose": "QA_FILE"} if self.kind is Kind.QA else {}
         given |= {"chunk_token": self.chunk_token} if self.splitter is None else {"splitter": self.splitter}
         return given | ({} if self.header_row is None else {"header_row": self.header_row})

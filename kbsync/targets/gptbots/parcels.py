@@ -58,7 +58,8 @@ def _has_room(parcel: list[Item], item: Item, most_files: int) -> bool:
 
 def stream_of(parcel: tuple[Item, ...], base: str) -> JsonStream:
     """The body of the request."""
-    beginning = {"knowledge_base_id": base, **parcel[0].cutting.fields}
+    first = parcel[0]
+    beginning = {"knowledge_base_id": base, **first.cutting.fields(is_update=bool(first.doc_id))}
     pieces: list[bytes | Body] = [_text(beginning)[:-1] + b',"files":[']
     for number, item in enumerate(parcel):
         about: dict[str, Any] = {"doc_id": item.doc_id} if item.doc_id else {}

@@ -18,17 +18,29 @@ from kbsync.targets.gptbots.receipts import outcomes_of
 from kbsync.targets.gptbots.settings import MOST_FILES, GptbotsSettings
 from kbsync.targets.gptbots.sightings import Seen, Sightings
 from kbsync.targets.gptbots.waiting import Waiting
+from kbsync.targets.http.absent import AbsentCalls
 
 _FLAT = Naming(style="plain")
 """Names of files: no slash, at most 200 bytes, and they tell the path where the marker is lost."""
+
+QA_UPDATE = "update of questions and answers"
+"""The call that some installations may lack."""
 
 
 class Putting:
     """Sends documents; every outcome is returned, none raised."""
 
-    def __init__(self, settings: GptbotsSettings, api: Api, sightings: Sightings, waiting: Waiting) -> None:
+    def __init__(
+        self,
+        settings: GptbotsSettings,
+        api: Api,
+        sightings: Sightings,
+        waiting: Waiting,
+        absent: AbsentCalls,
+    ) -> None:
         self._settings, self._api = settings, api
         self._sightings, self._waiting = sightings, waiting
+        self._absent = absent
         self._most = MOST_FILES
 
     async def put(self, documents: Sequence[Outgoing]) -> list[PutOutcome]:
@@ -91,7 +103,7 @@ class Putting:
         own = {} if link is None else link.settings
         cutting = cutting_of(document.path, {**document.settings, **own})
         seen = known.get(document.replaces or "")
-        changed = seen if seen is not None and _can_change(seen, cutting) else None
+        changed = seen if seen is not None and self._can_change(seen, cutting) else None
         return Item(
             place,
             document,
@@ -101,6 +113,15 @@ class Putting:
             (document.replaces or "") if changed is not None else "",
             "" if link is None else link.address,
         )
+
+    def _can_change(self, seen: Seen, cutting: Cutting) -> bool:
+        """In place only within a kind. Questions and answers where the config says so and the cutting stays
+        what it was: the call has no fields for it.
+        """
+        if cutting.kind is not Kind.QA:
+            return seen.kind in (None, cutting.kind)
+        is_wanted = self._settings.qa_update == "in_place" and QA_UPDATE not in self._absent
+        return is_wanted and cutting.is_usual and seen.recipe == cutting.recipe
 
     def _marked(self, document: Outgoing, cutting: Cutting, changed: Seen | None) -> str:
         was = None if changed is None else changed.updated or 0
@@ -125,9 +146,11 @@ class Putting:
         return dict(outcomes)
 
     async def _refused(self, parcel: tuple[Item, ...], error: Rejected) -> dict[int, PutOutcome]:
-        trouble = await self._trouble(error)
-        if trouble is not None:
-            return {one.place: trouble for one in parcel}
+        missing = await self._missing()
+        if missing is not None:
+            return {one.place: missing for one in parcel}
+        if isinstance(error, NotOffered):
+            return await self._not_offered(parcel, error)
         if len(parcel) == 1:
             return {parcel[0].place: error}
         if error.code == TOO_MANY:
@@ -146,13 +169,20 @@ class Putting:
             return []
         return [one for one in changes if one.doc_id not in shown]
 
-    async def _trouble(self, error: Rejected) -> TargetError | None:
-        """The base may be gone, or the route, which is no fault of any document."""
+    async def _missing(self) -> TargetError | None:
+        """The base may be gone, which is no fault of any document."""
         try:
             await self._api.base()
         except TargetError as missing:
             return missing
-        return Unavailable(error.reason, code=error.code) if isinstance(error, NotOffered) else None
+        return None
+
+    async def _not_offered(self, parcel: tuple[Item, ...], error: NotOffered) -> dict[int, PutOutcome]:
+        """No fault of any document either. What cannot be changed where it lies is made anew."""
+        if not (parcel[0].doc_id and parcel[0].cutting.kind is Kind.QA):
+            return {one.place: Unavailable(error.reason, code=error.code) for one in parcel}
+        self._absent.note(QA_UPDATE)
+        return await self._deliver(tuple(self._item(one.place, one.document, {}) for one in parcel))
 
 
 def _link_refusal(document: Outgoing) -> Rejected | None:
@@ -175,8 +205,3 @@ def _link_in(document: Outgoing) -> Link:
 def _format(link: Link) -> str:
     """Of the file that an address leads to, by its name."""
     return extension_of(urlsplit(link.address).path)
-
-
-def _can_change(seen: Seen, cutting: Cutting) -> bool:
-    """In place only within a kind; of questions and answers no page says how files are changed."""
-    return cutting.kind is not Kind.QA and seen.kind in (None, cutting.kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST as LARGEST_LINK
@@ -17,16 +17,28 @@ MARKER_BASE = "https://kbsync.invalid"
 
 
 @dataclass(frozen=True, slots=True)
+class SearchWish:
+    """What the config wants of every search; None: left to the vendor, and no ranking model."""
+
+    embedding_rate: float | None = None
+    doc_correlation: float | None = None
+    rerank_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GptbotsSettings(RemoteSettings):
     """`base_url` is in its canonical form.
 
-    `prefix` stands before every path, `source_url_prefix` before that in the marker.
+    `prefix` stands before every path, `source_url_prefix` before that in the marker. `qa_update` is
+    `replace` or `in_place`.
     """
 
     knowledge_base_id: str
     max_bytes: int = LARGEST_PDF
     source_url_prefix: str = MARKER_BASE
     prefix: str = ""
+    qa_update: str = "replace"
+    search: SearchWish = field(default_factory=SearchWish)
 
     @property
     def limits(self) -> Limits:

@@ -22,11 +22,16 @@ KEPT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One document of the list. `updated`, `was`: see `Marker`, whole seconds; None: not told."""
+    """One document of the list. `updated`, `was`, `recipe`: see `Marker`, whole seconds; None: not told."""
 
     updated: int | None
     was: int | None
-    kind: Kind | None
+    recipe: str | None
+
+    @property
+    def kind(self) -> Kind | None:
+        """By its recipe."""
+        return kind_of_recipe(self.recipe)
 
     @property
     def is_through(self) -> bool:
@@ -70,7 +75,7 @@ class Sightings:
     def _note(self, row: Row) -> Seen:
         told = marker.read(self._base, row.source_url)
         updated = None if row.updated is None else int(row.updated)
-        seen = Seen(updated, told.was if told else None, kind_of_recipe(told.recipe if told else None))
+        seen = Seen(updated, told.was if told else None, told.recipe if told else None)
         if len(self._kept) < KEPT:
             self._kept[row.id] = seen
         return seen

@@ -18,6 +18,7 @@ from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoin
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming
+from kbsync.errors import Unsure
 from kbsync.targets.gptbots import marker
 from kbsync.targets.gptbots.api import Api
 from kbsync.targets.gptbots.bases import GptbotsBases
@@ -26,12 +27,14 @@ from kbsync.targets.gptbots.deleting import delete_all
 from kbsync.targets.gptbots.formats import cutting_of, described
 from kbsync.targets.gptbots.paging import Sweep
 from kbsync.targets.gptbots.putting import Putting
-from kbsync.targets.gptbots.searching import MOST_PASSAGES, hits_of
+from kbsync.targets.gptbots.searching import OVERLOADED, Question, hits_of, question_of
 from kbsync.targets.gptbots.settings import GptbotsSettings
 from kbsync.targets.gptbots.sightings import Sightings
 from kbsync.targets.gptbots.waiting import Waiting
-from kbsync.targets.gptbots.wire import Row
+from kbsync.targets.gptbots.wire import Match, Row
 from kbsync.targets.http import Account, Client, Endpoint, RemoteTarget
+from kbsync.targets.http.absent import AbsentCalls
+from kbsync.targets.http.ranking import ranked
 
 if TYPE_CHECKING:
     import httpx
@@ -51,6 +54,8 @@ class GptbotsTarget(RemoteTarget):
 
     keeps_old_on_failure = True
     """Its page says that new content is swapped in at the end."""
+
+    retry_reach = "the whole bot, in all of its knowledge bases, whoever put it there"
 
     def __init__(
         self,
@@ -87,7 +92,8 @@ class GptbotsTarget(RemoteTarget):
         self._api = Api(settings, self._client)
         self._sightings = Sightings(self._api, settings.source_url_prefix)
         self._waiting = Waiting(self._api, self._sightings, self._steady, settings.grace)
-        self._putting = Putting(settings, self._api, self._sightings, self._waiting)
+        absent = AbsentCalls(self._steady)
+        self._putting = Putting(settings, self._api, self._sightings, self._waiting, absent)
 
     @property
     def limits(self) -> Limits:
@@ -134,11 +140,29 @@ class GptbotsTarget(RemoteTarget):
             async for row in rows:
                 yield self._listed(row)
 
+    @property
+    def reranks(self) -> bool:
+        """The vendor has ranking models; one is asked on request, or always where the config names it."""
+        return True
+
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
-        if not query.text.strip():
-            return ()
-        return hits_of(await self._api.search(query.text, MOST_PASSAGES), query)
+        question = question_of(query, self._settings.search)
+        return () if question is None else hits_of(await self._found(question), query)
+
+    async def _found(self, question: Question) -> Sequence[Match]:
+        if question.wish.rerank_version is None:
+            return await self._api.search(question)
+        search = self._api.search
+        return await ranked(lambda: search(question), lambda: search(question.unranked), OVERLOADED)
+
+    async def retry_all(self) -> int | None:
+        """The vendor's own retry, which takes no ids."""
+        try:
+            return await self._api.retry()
+        except Unsure as error:
+            reason = f"{error.reason}; they may be tried again by now, and asking once more does no harm"
+            raise Unsure(reason, code=error.code) from error
 
     def _listed(self, row: Row) -> Listed:
         """By its marker; one without is read by its name.

@@ -92,6 +92,11 @@ def made_base_of(body: Any) -> str:
     return id_of(body.get("knowledge_base_id")) if isinstance(body, dict) else ""
 
 
+def affected_of(body: Any) -> int | None:
+    """How many documents a retry concerns; None: not told in a way that counts."""
+    return _count(body.get("affectCount")) if isinstance(body, dict) else None
+
+
 def page_of(body: Any) -> Page | None:
     """A page of documents."""
     rows = _first_list(body, "list", "data")

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
+from kbsync.standin.faults import Fault
 from kbsync.standin.gptbots import HOME_ID, application
 from kbsync.standin.messages import Request, StandInClock
 
@@ -23,16 +24,18 @@ class Bot:
         self.app = application(KEY, 0, (2.0, 2.0), StandInClock(lambda: self.now))
         self.app.set_behaviour(switches)
 
-    def ask(self, method: str, target: str, body: Any = None, key: str = KEY) -> Any:
+    def ask(
+        self, method: str, target: str, body: Any = None, key: str = KEY, fault: Fault | None = None
+    ) -> Any:
         path, query = urlsplit(target).path, dict(parse_qsl(urlsplit(target).query))
         content = b"" if body is None else json.dumps(body).encode()
         headers = {"authorization": f"Bearer {key}"}
         request = Request(1, method, unquote(path), target, query, headers, content)
-        return json.loads(self.app.answer(request, None).body)
+        return json.loads(self.app.answer(request, fault).body)
 
-    def add(self, *names: str, **fields: Any) -> Any:
+    def add(self, *names: str, fault: Fault | None = None, **fields: Any) -> Any:
         body = {"knowledge_base_id": HOME_ID, "files": [file(name) for name in names], "chunk_token": 600}
-        return self.ask("POST", "/v1/bot/doc/text/add", {**body, **fields})
+        return self.ask("POST", "/v1/bot/doc/text/add", {**body, **fields}, fault=fault)
 
 
 def file(name: str, text: str = "Hello", **fields: Any) -> dict[str, Any]:
@@ -186,3 +189,121 @@ def test_a_base_without_name_or_description_or_with_more_than_is_known_is_refuse
     assert bot.ask("POST", MAKE, body)["code"] == 40000
     assert len(bot.app.violations) == 1
     assert len(bot.ask("GET", "/v1/bot/knowledge/base/page")["knowledge_base"]) == 1
+
+
+QA_UPDATE = "/v1/bot/doc/qa/update"
+
+
+def questions(bot: Bot) -> str:
+    """A document of questions and answers is there; its id."""
+    body = {"purpose": "QA_FILE", "chunk_token": 600, "header_row": 2}
+    body |= {"knowledge_base_id": HOME_ID, "files": [file("faq.csv", "who,me")]}
+    [stored] = bot.ask("POST", "/v1/bot/doc/qa/add", body)["doc"]
+    bot.now += 2
+    return str(stored["doc_id"])
+
+
+def test_questions_and_answers_are_changed_by_pairs_or_by_files() -> None:
+    bot = Bot()
+    doc_id = questions(bot)
+    pair = {"question": "How to register?", "answer": "By mail"}
+    body = {"doc_id": doc_id, "knowledge_base_id": HOME_ID, "qaList": [pair]}
+    stored = {"doc_id": doc_id, "doc_name": "faq.csv"}
+    assert bot.ask("PUT", QA_UPDATE, body) == {"doc": [stored], "failed": []}
+    bot.now += 2
+    files = [{**file("faq.csv", "who,you"), "doc_id": doc_id}, {**file("b.csv", "x,y"), "doc_id": "f00"}]
+    answer = bot.ask("PUT", QA_UPDATE, {"knowledge_base_id": HOME_ID, "files": files})
+    assert answer == {"doc": [stored], "failed": ["f00"]}
+    [document] = bot.app.snapshot()["documents"]
+    assert document["rules"] == {"purpose": "QA_FILE", "chunk_token": 600, "header_row": 2}
+    assert bot.app.violations == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"purpose": "QA_FILE"},
+        {"chunk_token": 600},
+        {"doc_id": "f00"},
+        {"qaList": [{"question": "who", "answer": "me"}]},
+        {"files": None},
+        {"files": None, "qaList": [], "doc_id": "f00"},
+        {"files": None, "qaList": ["who"], "doc_id": "f00"},
+        {"files": None, "qaList": [{"question": "who", "answer": ""}], "doc_id": "f00"},
+        {"files": None, "qaList": [{"question": "who", "answer": "me"}]},
+        {"files": [file("faq.csv")]},
+        {"files": [file("faq.txt", doc_id="f00")]},
+    ],
+    ids=lambda change: str(change)[:60],
+)
+def test_a_change_of_questions_and_answers_has_the_fields_of_its_page_and_no_others(
+    change: dict[str, Any],
+) -> None:
+    bot = Bot()
+    body = {"knowledge_base_id": HOME_ID, "files": [file("faq.csv", doc_id=questions(bot))], **change}
+    answer = bot.ask("PUT", QA_UPDATE, {key: value for key, value in body.items() if value is not None})
+    assert answer["code"] == 40000
+    assert len(bot.app.violations) == 1
+
+
+def test_a_service_may_have_no_call_to_change_questions_and_answers() -> None:
+    bot = Bot(qa_updates=False)
+    body = {"knowledge_base_id": HOME_ID, "files": [file("faq.csv", doc_id=questions(bot))]}
+    assert bot.ask("PUT", QA_UPDATE, body)["code"] == 404
+    assert bot.app.violations == []
+
+
+def test_a_retry_concerns_every_failed_document_of_the_bot_and_tells_how_many() -> None:
+    bot = Bot()
+    other = bot.ask("POST", MAKE, {"name": "guides", "desc": "How to"})["knowledge_base_id"]
+    fails = Fault("fails", args={"name": "bad*"})
+    bot.add("bad.txt", "good.txt", fault=fails)
+    bot.add("bad too.txt", fault=fails, knowledge_base_id=other)
+    bot.now += 2
+    retry = "/v1/bot/data/retry/batch"
+    assert bot.ask("POST", retry, {}, fault=fails) == {"affectCount": 2}
+    assert bot.ask("POST", retry, {}) == {"affectCount": 0}
+    bot.now += 2
+    assert bot.ask("POST", retry, {}) == {"affectCount": 2}
+    bot.now += 2
+    assert all(one["serving"] for one in bot.app.snapshot()["documents"])
+    assert bot.ask("POST", retry, {"doc_id": "f00"})["code"] == 40000
+
+
+MATCH = "/v1/vector/match"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"embedding_rate": 1.1},
+        {"embedding_rate": True},
+        {"doc_correlation": 0.05},
+        {"doc_correlation": 0.96},
+        {"rerank_version": "BGE"},
+        {"rerank": True},
+        {"top_k": 51},
+        {"group_ids": "all"},
+    ],
+    ids=str,
+)
+def test_a_search_has_the_fields_of_its_page_within_their_bounds(change: dict[str, Any]) -> None:
+    bot = Bot()
+    legal = {"embedding_rate": 0, "doc_correlation": 0.95, "rerank_version": "BCE-Rerank"}
+    assert bot.ask("POST", MATCH, {"prompt": "who", "top_k": 50, **legal}) == {"total": 0, "list": []}
+    assert bot.ask("POST", MATCH, {"prompt": "who", "top_k": 50, **change})["code"] == 40000
+    assert len(bot.app.violations) == 1
+
+
+def test_a_ranking_model_orders_and_too_low_a_score_is_left_out() -> None:
+    bot = Bot()
+    bot.add("long.txt", "short.txt", files=[file("long.txt", "red and blue fish"), file("short.txt", "red")])
+    bot.now += 2
+
+    def found(**fields: Any) -> list[str]:
+        rows = bot.ask("POST", MATCH, {"prompt": "red fish", "top_k": 5, **fields})["list"]
+        return [one["document_name"] for one in rows]
+
+    assert found() == ["long.txt", "short.txt"]
+    assert found(rerank_version="Jina-colbert-v2") == ["short.txt", "long.txt"]
+    assert found(doc_correlation=0.6) == ["long.txt"]

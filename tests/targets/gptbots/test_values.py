@@ -64,7 +64,17 @@ def test_recipes(path: str, settings: dict[str, Any], recipe: str, told: str) ->
     assert cutting.recipe == recipe
     assert kind_of_recipe(recipe) is cutting.kind
     assert described(recipe) == told
-    assert ("chunk_token" in cutting.fields) is not ("splitter" in cutting.fields)
+    fields = cutting.fields(is_update=False)
+    assert ("chunk_token" in fields) is not ("splitter" in fields)
+
+
+def test_a_change_of_questions_and_answers_says_nothing_of_cutting() -> None:
+    questions, table = cutting_of("a.csv", {"kind": "qa"}), cutting_of("a.csv", {})
+    assert questions.fields(is_update=False) == {"purpose": "QA_FILE", "chunk_token": 600, "header_row": 1}
+    assert questions.fields(is_update=True) == {}
+    assert table.fields(is_update=True) == table.fields(is_update=False) != {}
+    usual = [cutting_of("a.csv", {"kind": "qa", **more}).is_usual for more in ({}, {"header_row": 2})]
+    assert usual == [True, False]
 
 
 def item(name: str, place: int = 0, doc_id: str = "", text: bytes = b"hello") -> Item:
@@ -174,6 +184,14 @@ def test_what_is_no_failure_is_success_and_what_is_no_json_is_unsure() -> None:
     assert isinstance(judged({"code": 0}, 404), NotOffered)
     assert isinstance(judged({"code": 200, "message": "success"}), Unsure)
     assert isinstance(judged({"code": 404, "message": "no such bot"}), Rejected)
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+@pytest.mark.parametrize("form", ["same", "error"])
+def test_a_call_that_is_not_there_is_told_by_the_status(status: int, form: str) -> None:
+    body = {"code": status, "message": "no such route"} if form == "same" else {"error": "Not Found"}
+    assert isinstance(judged(body, status, "update"), NotOffered)
+    assert not isinstance(judged({"code": 40000, "message": "why"}, status), NotOffered)
 
 
 def test_a_wrong_key_names_the_region_and_the_cure() -> None:

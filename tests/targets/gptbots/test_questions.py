@@ -1,0 +1,164 @@
+"""Documents of questions and answers: replaced, or changed in place where the config says so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.contract import Accepted, DocState, Target
+from kbsync.targets.gptbots.settings import GptbotsSettings
+from kbsync.targets.gptbots.target import GptbotsTarget
+from kbsync.targets.http.absent import REMEMBERED
+from tests.conformance.test_gptbots import KEY
+from tests.conformance.test_gptbots import GptbotsWorld as ConformanceWorld
+from tests.remote.world import sha_of_folder
+from tests.targets.gptbots.world import GptbotsWorld
+
+FILES = ("faq.csv", "more.csv")
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
+    async with GptbotsWorld(tmp_path, qa_update="in_place", reembed_tries=1).serving() as world:
+        world.plan = replace(world.plan, settings=lambda _: {"kind": "qa"}, fingerprint="qa")
+        for name in FILES:
+            world.write(name, f"question,answer\nwho,{name}\n")
+        await world.once()
+        assert {one["kind"] for one in world.documents()} == {"qa"}
+        world.clock.now += 10
+        world.server.requests.clear()
+        yield world
+        assert world.app.violations == []
+
+
+def ids(world: GptbotsWorld) -> dict[str, str]:
+    return {one["name"]: one["id"] for one in world.documents()}
+
+
+async def edited(world: GptbotsWorld, *names: str, text: str = "you") -> None:
+    """These files change, and are mirrored."""
+    for name in names:
+        world.write(name, f"question,answer\nwho,{text}\n")
+    await world.once()
+
+
+def effects(world: GptbotsWorld) -> list[str]:
+    return [one["effect"] for one in world.app.journal()]
+
+
+async def test_they_are_changed_in_place_and_no_other_document_is_made(world: GptbotsWorld) -> None:
+    before = ids(world)
+    await edited(world, *FILES)
+    assert ids(world) == before
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.statuses() == {"ready": 2}
+    assert effects(world)[2:] == ["updated", "updated"]
+
+
+async def test_without_the_setting_they_are_replaced_and_the_old_one_goes_last(world: GptbotsWorld) -> None:
+    before = ids(world)
+    world.settings["qa_update"] = "replace"
+    await edited(world, "faq.csv")
+    assert ids(world)["faq.csv"] != before["faq.csv"]
+    assert effects(world)[2:] == ["stored", "deleted"]
+
+
+async def test_an_old_available_is_not_taken_for_the_new_one(world: GptbotsWorld) -> None:
+    world.turn(vectorize=[20, 20], stale_status=60)
+    begun = world.clock.now
+    await edited(world, "faq.csv")
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.clock.now - begun >= 20
+
+
+@pytest.mark.parametrize("kind", ["lost-answer", "code-after", "neither-list", "shape"])
+async def test_a_lost_answer_leaves_one_document_with_the_new_bytes(world: GptbotsWorld, kind: str) -> None:
+    before = ids(world)
+    world.play(kind, op="update", args={"stored": True} if kind == "neither-list" else {})
+    await edited(world, "faq.csv")
+    assert ids(world) == before
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.statuses() == {"ready": 2}
+    assert effects(world).count("stored") == 2
+
+
+async def test_one_that_is_refused_keeps_no_other_from_being_changed(world: GptbotsWorld) -> None:
+    before = ids(world)
+    world.play("failed-item", op="update", times=0, args={"name": "faq*"})
+    await edited(world, *FILES)
+    assert (ids(world), world.statuses()) == (before, {"ready": 1, "failed": 1})
+    served = world.bytes_by_path(searchable=True)
+    assert served["more.csv"] == sha_of_folder(world)["more.csv"]
+    assert served["faq.csv"] != sha_of_folder(world)["faq.csv"]
+
+
+@pytest.mark.parametrize("settings", [{"header_row": 2}, {"chunk_token": 100}, {"splitter": ";"}])
+async def test_what_the_call_has_no_field_for_makes_another_document(
+    world: GptbotsWorld, settings: dict[str, Any]
+) -> None:
+    before = ids(world)
+    world.plan = replace(world.plan, settings=lambda _: {"kind": "qa", **settings}, fingerprint="other")
+    await world.once()
+    world.approve()
+    await world.once()
+    middle = ids(world)
+    assert not set(before.values()) & set(middle.values())
+    await edited(world, "faq.csv")
+    assert ids(world)["faq.csv"] != middle["faq.csv"]
+    assert world.asked("update") == 0
+    assert all(settings.items() <= one["rules"].items() for one in world.documents())
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_where_there_is_no_such_call_they_are_replaced(world: GptbotsWorld, status: int) -> None:
+    before = ids(world)
+    if status == 404:
+        world.turn(qa_updates=False)
+    else:
+        told = {"status": status, "body": {"error": "no such call"}}
+        world.play("status", op="update", times=0, effect=False, args=told)
+    await edited(world, "faq.csv")
+    assert ids(world)["faq.csv"] != before["faq.csv"]
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.statuses() == {"ready": 2}
+    assert effects(world)[2:] == ["stored", "deleted"]
+
+
+class QuestionsWorld(ConformanceWorld):
+    """One client that lives on."""
+
+    async def open(self) -> Target:
+        settings = GptbotsSettings(self.server.url, KEY, self.base, qa_update="in_place")
+        return GptbotsTarget(settings, wall=self.app.clock.now, steady=self.app.clock.now)
+
+    async def changed(self, path: str, text: str, replaces: str) -> Accepted:
+        document = self.document(path, text, replaces=replaces, settings={"kind": "qa"})
+        [accepted] = await self.put(document)
+        await self.until(DocState.READY, accepted.remote_id)
+        return accepted
+
+
+@pytest.mark.parametrize(("pause", "asked"), [(10.0, 1), (REMEMBERED + 10.0, 2)], ids=["soon", "later"])
+async def test_a_missing_call_is_not_asked_for_again_within_the_hour(pause: float, asked: int) -> None:
+    world = QuestionsWorld(qa_updates=False)
+    await world.server.start()
+    world.target = await world.open()
+    first, second = await world.make_ready(
+        *(world.document(path, "who,me", settings={"kind": "qa"}) for path in FILES)
+    )
+    for path, replaces in zip(FILES, (first, second), strict=True):
+        accepted = await world.changed(path, "who,you", replaces)
+        assert (accepted.replaced, accepted.remote_id == replaces) == (False, False)
+        await world.pass_time(pause)
+    assert sum(one.path.endswith("qa/update") for one in world.server.requests.log) == asked
+    world.app.set_behaviour({"qa_updates": True})
+    await world.pass_time(REMEMBERED)
+    third = await world.changed("faq.csv", "who,they", accepted.remote_id)
+    assert third == Accepted(accepted.remote_id, replaced=True)
+    await world.target.aclose()
+    await world.server.stop()
+    assert world.app.violations == []

@@ -1,0 +1,120 @@
+"""The vendor's own retry of all that failed: what it means for documents of a mirror that failed there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kbsync.errors import TargetError, Unsure
+from tests.remote.world import sha_of_folder
+from tests.targets.gptbots.world import GptbotsWorld
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
+    async with GptbotsWorld(tmp_path, reembed_tries=1).serving() as world:
+        world.write_many(2)
+        yield world
+        assert world.app.violations == []
+
+
+async def retry(world: GptbotsWorld) -> int | None:
+    """The vendor is asked, and has done its work some time later."""
+    target = world.make_target()
+    async with world.running():
+        try:
+            taken = await target.retry_all()
+        finally:
+            await target.aclose()
+    world.clock.now += 30
+    return int(taken)
+
+
+async def f0_fails(world: GptbotsWorld, text: str = "") -> None:
+    """Whatever is sent of `f0.md`, until it is in quarantine."""
+    world.play("fails", op="[au]*", match="*f0*", times=0, args={"name": "f0*"})
+    if text:
+        world.write("f0.md", text)
+    await world.once()
+    assert world.statuses() == {"ready": 1, "failed": 1}
+    world.server.faults.clear()
+
+
+async def again(world: GptbotsWorld) -> None:
+    """`kbsync retry`, and a pass."""
+    world.tell("retry", paths=None)
+    world.clock.now += 30
+    await world.once()
+    assert world.statuses() == {"ready": 2}
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert len(world.documents()) == 2
+
+
+async def test_a_new_document_that_it_mends_is_found_and_stays_failed_here_until_a_retry_of_ours_sends_it(
+    world: GptbotsWorld,
+) -> None:
+    await f0_fails(world)
+    assert await retry(world) == 1
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    world.server.requests.clear()
+    await world.once()
+    assert world.statuses() == {"ready": 1, "failed": 1}
+    assert world.asked() == world.asked("base") == 1
+    await again(world)
+    assert [world.asked(op) for op in ("add", "delete")] == [1, 1]
+
+
+async def test_a_change_that_it_mends_is_found_and_sent_once_more_in_place(world: GptbotsWorld) -> None:
+    await world.once()
+    before = {one["name"]: one["id"] for one in world.documents()}
+    world.clock.now += 10
+    await f0_fails(world, "changed")
+    assert world.bytes_by_path(searchable=True) != sha_of_folder(world)
+    assert await retry(world) == 1
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    world.server.requests.clear()
+    await world.once()
+    assert world.statuses() == {"ready": 1, "failed": 1}
+    await again(world)
+    assert {one["name"]: one["id"] for one in world.documents()} == before
+    assert [world.asked(op) for op in ("add", "update", "delete")] == [0, 1, 0]
+
+
+async def test_an_edit_after_it_is_mirrored_as_ever(world: GptbotsWorld) -> None:
+    await f0_fails(world)
+    await retry(world)
+    world.write("f0.md", "mended")
+    await world.once()
+    assert world.statuses() == {"ready": 2}
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert len(world.documents()) == 2
+
+
+async def test_documents_that_are_on_their_way_are_waited_for_as_ever(world: GptbotsWorld) -> None:
+    """It fails, the vendor is asked by somebody else before that is seen, and then it is done."""
+    world.turn(vectorize=[5, 5])
+    world.play("fails", op="add", args={"name": "f0*"})
+    await world.once()
+    assert world.statuses() == {"ready": 2}
+    assert await retry(world) == 0
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_it_is_asked_once_and_a_lost_answer_is_told(world: GptbotsWorld) -> None:
+    await f0_fails(world)
+    world.server.requests.clear()
+    world.play("lost-answer", op="retry")
+    with pytest.raises(Unsure, match="no harm"):
+        await retry(world)
+    assert world.asked("retry") == 1
+    assert await retry(world) == 0
+
+
+@pytest.mark.parametrize("kind", ["unauthorized", "rate-limited", "code"])
+async def test_a_refusal_is_told(world: GptbotsWorld, kind: str) -> None:
+    world.play(kind, op="retry", times=0)
+    with pytest.raises(TargetError):
+        await retry(world)

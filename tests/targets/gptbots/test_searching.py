@@ -1,0 +1,133 @@
+"""Searches: how they are asked for, ranked or not, and what happens where the ranking model fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from kbsync.contract import Query
+from kbsync.errors import Halted, Rejected, TargetError
+from kbsync.targets.gptbots.settings import GptbotsSettings, SearchWish
+from kbsync.targets.gptbots.target import GptbotsTarget
+from tests.targets.gptbots.world import GptbotsWorld
+
+PLAIN = {"prompt": "red kestrel", "top_k": 50, "group_ids": ["b"]}
+RANKED, FOUND = Query("red kestrel", rerank=True), Query("red kestrel")
+
+
+async def asked(wish: SearchWish, query: Query) -> list[dict[str, Any]]:
+    """The bodies that a search sends."""
+    bodies: list[dict[str, Any]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return httpx.Response(200, json={"total": 0, "list": []})
+
+    settings = GptbotsSettings("https://example.invalid", "key", knowledge_base_id="b", search=wish)
+    target = GptbotsTarget(settings, transport=httpx.MockTransport(answer))
+    assert await target.search(query) == []
+    await target.aclose()
+    return bodies
+
+
+@pytest.mark.parametrize(
+    ("wish", "query", "more"),
+    [
+        (SearchWish(), FOUND, {}),
+        (SearchWish(), RANKED, {"rerank_version": "BGE-Rerank"}),
+        (SearchWish(0.0, 0.5), FOUND, {"embedding_rate": 0.0, "doc_correlation": 0.5}),
+        (SearchWish(rerank_version="BCE-Rerank"), FOUND, {"rerank_version": "BCE-Rerank"}),
+        (SearchWish(rerank_version="BCE-Rerank"), RANKED, {"rerank_version": "BCE-Rerank"}),
+    ],
+)
+async def test_a_search_says_what_the_config_and_the_query_want_and_nothing_else(
+    wish: SearchWish, query: Query, more: dict[str, Any]
+) -> None:
+    assert await asked(wish, query) == [PLAIN | more]
+
+
+async def test_a_search_for_nothing_asks_nobody() -> None:
+    settings = GptbotsSettings("https://example.invalid", "key", knowledge_base_id="b")
+    target = GptbotsTarget(settings, transport=httpx.MockTransport(lambda _: httpx.Response(500)))
+    assert (await target.search(Query(" ", rerank=True)), target.meter.total) == ((), 0)
+    await target.aclose()
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
+    async with GptbotsWorld(tmp_path).serving() as world:
+        world.write("long.md", "red kestrel and many a word that nobody asked for")
+        world.write("short.md", "kestrel")
+        await world.once()
+        world.server.requests.clear()
+        yield world
+
+
+async def found(world: GptbotsWorld, query: Query, **wish: Any) -> list[str]:
+    """Names of the documents, best first."""
+    world.settings["search"] = SearchWish(**wish)
+    names = {one["id"]: one["name"] for one in world.documents()}
+    target = world.make_target()
+    async with world.running():
+        try:
+            return [names[hit.remote_id] for hit in await target.search(query)]
+        finally:
+            await target.aclose()
+
+
+async def test_a_ranking_model_is_asked_on_request_or_always(world: GptbotsWorld) -> None:
+    assert await found(world, FOUND) == ["long.md", "short.md"]
+    assert await found(world, RANKED) == ["short.md", "long.md"]
+    assert await found(world, FOUND, rerank_version="Jina-colbert-v2") == ["short.md", "long.md"]
+    assert await found(world, FOUND, doc_correlation=0.6) == ["long.md"]
+    assert world.app.violations == []
+
+
+def code(number: int, message: str = "") -> Callable[[GptbotsWorld], None]:
+    return lambda world: world.play(
+        "code", op="match", match="*Rerank*", times=0, args={"code": number, "message": message}
+    )
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [code(40000, "rerank_version"), code(40400, "insufficient credits"), code(50000), code(40332)],
+    ids=["refused", "money", "error", "too-many"],
+)
+@pytest.mark.parametrize("always", [True, False])
+async def test_without_the_ranking_model_the_same_is_found_in_another_order_and_that_is_said(
+    world: GptbotsWorld,
+    fault: Callable[[GptbotsWorld], None],
+    always: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fault(world)
+    wish = {"rerank_version": "BCE-Rerank"} if always else {}
+    assert await found(world, FOUND if always else RANKED, **wish) == ["long.md", "short.md"]
+    [line] = [one for one in caplog.records if one.levelno == logging.WARNING]
+    assert "without its ranking model" in line.message
+
+
+async def test_a_search_that_fails_without_ranking_too_has_failed(
+    world: GptbotsWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.play("code", op="match", times=0, args={"code": 40000})
+    with pytest.raises(Rejected):
+        await found(world, RANKED)
+    assert world.asked("match") == 2
+    assert "ranking" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["unauthorized", "rate-limited", "bot-deleted"])
+async def test_what_is_not_the_rankings_fault_is_not_asked_without_it(world: GptbotsWorld, kind: str) -> None:
+    world.play(kind, op="match", match="BGE*", times=0)
+    with pytest.raises(TargetError) as caught:
+        await found(world, RANKED)
+    assert isinstance(caught.value, Halted) == (kind != "rate-limited")
+    assert {one.subject for one in world.server.requests.log if one.op == "match"} == {"BGE-Rerank"}
