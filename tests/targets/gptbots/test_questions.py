@@ -16,6 +16,7 @@ from kbsync.targets.http.absent import REMEMBERED
 from tests.conformance.test_gptbots import KEY
 from tests.conformance.test_gptbots import GptbotsWorld as ConformanceWorld
 from tests.remote.world import sha_of_folder
+from tests.targets.gptbots.test_life import cut
 from tests.targets.gptbots.world import GptbotsWorld
 
 FILES = ("faq.csv", "more.csv")
@@ -84,6 +85,20 @@ async def test_a_lost_answer_leaves_one_document_with_the_new_bytes(world: Gptbo
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.statuses() == {"ready": 2}
     assert effects(world).count("stored") == 2
+
+
+@pytest.mark.parametrize("upon", [("PUT answer",), ("PUT answer", "commit after")], ids=str)
+async def test_a_crash_in_the_midst_of_a_change_leaves_one_document(
+    world: GptbotsWorld, upon: tuple[str, ...]
+) -> None:
+    before = ids(world)
+    world.turn(vectorize=[20, 20], stale_status=60)
+    world.write("faq.csv", "question,answer\nwho,you\n")
+    await cut(world, *upon)
+    await world.once()
+    assert ids(world) == before
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert effects(world)[2:] == ["updated"]
 
 
 async def test_one_that_is_refused_keeps_no_other_from_being_changed(world: GptbotsWorld) -> None:
