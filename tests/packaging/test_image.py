@@ -115,7 +115,7 @@ def test_licence_notice_and_bill_of_materials_are_in_the_image() -> None:
 def test_the_command_of_the_health_check_exists() -> None:
     shell, option, words = said("HEALTHCHECK").words()
     assert (shell, option) == ("sh", "-c")
-    inner = shlex.split(words.partition("||")[0])
+    inner = shlex.split(words.partition(";")[0])
     assert inner[:2] == ["kbsync", "status"]
     command = kbsync.get_command(click.Context(kbsync), "status")
     assert command is not None
@@ -129,7 +129,7 @@ def test_the_health_check_ends_as_engines_know_it(tmp_path: Path, code: int) -> 
     program.chmod(0o755)
     path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     done = subprocess.run(said("HEALTHCHECK").words(), env=path, check=False)
-    assert done.returncode == (1 if code else 0)
+    assert done.returncode == (1 if code > 1 else 0), "a document that failed is no reason to start anew"
 
 
 def test_the_probe_asks_the_listener_of_the_config(tmp_path: Path) -> None:
