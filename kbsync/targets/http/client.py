@@ -33,6 +33,8 @@ TRIES = 3
 FIRST_PAUSE, LONGEST_PAUSE = 0.4, 2.0
 """Seconds between the tries of an idempotent call, the upper half of it by chance."""
 
+JSON = "application/json"
+
 SMALL = 64 * 1024
 """Bytes of a request up to which its time tells of the service and not of the line."""
 
@@ -122,7 +124,8 @@ class Client:
         self, op: str, method: str, path: str, *, params: Mapping[str, str] | None = None, json: Any = None
     ) -> Answer:
         """An idempotent call, tried `TRIES` times at most. Raises `Unavailable`, `Rejected` or `Halted`."""
-        body = None if json is None else partial(_json, json)
+        text = None if json is None else _text(json)  # before its turn comes, once for all tries
+        body = None if text is None else partial(Outflow, JSON, text)
         asked = Asked(op, method, path, body, params, is_repeatable=True)
         retrying = AsyncRetrying(
             sleep=self._wait,
@@ -276,8 +279,12 @@ class Client:
 
 
 def _json(json: Any) -> Outflow:
+    return Outflow(JSON, _text(json))
+
+
+def _text(json: Any) -> bytes:
     text = json_text.dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Outflow("application/json", text.encode("utf-8", "replace"))
+    return text.encode("utf-8", "replace")
 
 
 def _may_go_well(outcome: Answer | Failure) -> bool:
