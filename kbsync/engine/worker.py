@@ -83,6 +83,7 @@ class Worker:
         self._busy: set[int] = set()
         self._tasks: set[asyncio.Task[bool]] = set()
         self._stopping = False
+        self._has_looked = False
         self.pulse = Pulse()
         self.rested = asyncio.Event()
         """Set whenever the last task under way has ended."""
@@ -98,6 +99,7 @@ class Worker:
             self._wake.clear()
             try:
                 seconds = await self._round()
+                self._has_looked = True
             except StateError as error:
                 self._state_failed(error)
                 seconds = STATE_PAUSE
@@ -122,7 +124,7 @@ class Worker:
     async def is_idle(self, patience: float = 0.0) -> bool:
         """Nothing is being done, and nothing is left to do within `patience` seconds."""
         begun = self._begun
-        if self._busy or self._tasks or self._lost != self._made_good:
+        if not self._has_looked or self._busy or self._tasks or self._lost != self._made_good:
             return False
         due = (await self._read_next()).first
         if begun != self._begun:

@@ -555,6 +555,7 @@ async def test_work_that_begins_while_it_is_asked_whether_any_is_left_is_left(wo
             return await read_next()
 
         worker._read_next = late  # type: ignore[method-assign]
+        worker._has_looked = True
         assert not await worker.is_idle(60.0)
         hang.set()
         await worker.stop()
@@ -597,3 +598,16 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
         await run.end()
     assert states(world) == ["SERVING", "SERVING"]
     assert world.puts() == 2
+
+
+async def test_a_worker_that_did_not_look_yet_is_not_idle(world: World) -> None:
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+        assert run.parts is not None
+        worker = run.parts.worker
+        assert not await worker.is_idle(), "what a look would find is not known"
+        async with asyncio.timeout(30):
+            while not await worker.is_idle():
+                await asyncio.sleep(0)
+        await run.end()

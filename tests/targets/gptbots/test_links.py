@@ -152,7 +152,12 @@ async def test_what_settings_would_change_is_not_changed_by_a_fetch(world: Gptbo
     world.approve()
     await world.once()
     assert [one["rules"] for one in world.documents()] == [{"chunk_token": 300}] * 4
-    assert world.asked("update") == 4
+    assert changes(world) == 4
     world.clock.now += 2 * DAY
     await world.once()
-    assert world.asked("update") == 8
+    assert changes(world) == 8
+
+
+def changes(world: GptbotsWorld) -> int:
+    """How often a document was changed; one request may change several."""
+    return sum(one["effect"] == "updated" for one in world.app.journal())
