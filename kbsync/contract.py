@@ -386,7 +386,10 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class BaseCard:
-    """A knowledge base as its account shows it. `size` in bytes; None: the target does not say."""
+    """A knowledge base as its account shows it. `size` in bytes; None: the target does not say.
+
+    `settings`: the service's own, as far as it tells them, in the form in which a wish has them.
+    """
 
     id: str
     name: str
@@ -394,15 +397,20 @@ class BaseCard:
     model: str = ""
     documents: int | None = None
     size: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class BaseWish:
-    """What is wanted of a knowledge base; None: as it is, or the target's choice. `model`: its id or name."""
+    """What is wanted of a knowledge base; None: as it is, or the target's choice. `model`: its id or name.
+
+    `settings`: further ones, by the service's names for them; the target reads the texts.
+    """
 
     name: str | None = None
     description: str | None = None
     model: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,7 +423,10 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """Something that answers questions from knowledge bases: a model, a prompt, the bases' ids."""
+    """Something that answers questions from knowledge bases: a model, a prompt, the bases' ids.
+
+    `settings`: as in `BaseCard`.
+    """
 
     id: str
     name: str
@@ -423,17 +434,22 @@ class Application:
     prompt: str = ""
     model: str = ""
     bases: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ApplicationWish:
-    """What is wanted of an application; None: as it is, or the target's choice."""
+    """What is wanted of an application; None: as it is, or the target's choice.
+
+    `settings`: as in `BaseWish`.
+    """
 
     name: str | None = None
     description: str | None = None
     prompt: str | None = None
     model: str | None = None
     bases: tuple[str, ...] | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 class Applications(Protocol):
@@ -518,6 +534,12 @@ class Bases(Protocol):
 
     def check_changeable(self) -> None:
         """Raises `NotOffered` where bases cannot be changed and removed, before anybody is asked."""
+
+    def check(self, wish: BaseWish) -> None:
+        """Raises `Rejected` for settings that the service has not, or values that it does not take.
+
+        Nobody is asked; `create` and `update` do so by themselves, before anything else.
+        """
 
     async def models(self) -> Sequence[Model]:
         """What can be chosen for a base. Raises `NotOffered` where nothing can."""

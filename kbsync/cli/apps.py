@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbsync.cli.exits import Code
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
-from kbsync.cli.paper import Listing, Paper, tell
+from kbsync.cli.options import Choices, examples, json_option, pass_choices, set_option, shared_options
+from kbsync.cli.paper import Listing, Paper, tell, with_settings
 from kbsync.core.printable import printable
 from kbsync.errors import UsageError
 
@@ -24,7 +24,11 @@ KNOWLEDGE = "Id of a knowledge base it answers from; may be repeated."
 
 
 @click.group(
-    epilog=examples("kbsync kb app create helpdesk", "kbsync kb app list", "kbsync ask 'how do I …'")
+    epilog=examples(
+        "kbsync kb app create helpdesk --set slice_count=5",
+        "kbsync kb app list",
+        "kbsync ask 'how do I …'",
+    )
 )
 @shared_options
 def command() -> None:
@@ -68,6 +72,7 @@ def show(choices: Choices, application: str, as_json: bool) -> int:
 @click.option("--prompt", help="What the model is told; holds {{knowledge}} and {{user}}, each once.")
 @click.option("--model", metavar="NAME", help="The model that answers.")
 @click.option("--knowledge", multiple=True, metavar="ID", help=f"{KNOWLEDGE} Default: the mirror's own.")
+@set_option
 @json_option
 @shared_options
 @pass_choices
@@ -78,6 +83,7 @@ def create(
     prompt: str | None,
     model: str | None,
     knowledge: tuple[str, ...],
+    settings: dict[str, str],
     as_json: bool,
 ) -> int:
     """Make an application called NAME that answers from the mirror's knowledge base."""
@@ -85,7 +91,7 @@ def create(
     from kbsync.contract import ApplicationWish
 
     async def work(applications: Applications, bases: Bases) -> Application:
-        wish = ApplicationWish(name, description, prompt, model, knowledge or (bases.own,))
+        wish = ApplicationWish(name, description, prompt, model, knowledge or (bases.own,), settings)
         return await applications.create(wish)
 
     made = order_application(choices, work)
@@ -105,6 +111,7 @@ def create(
 @click.option("--prompt", help="Another prompt.")
 @click.option("--model", metavar="NAME", help="Another model.")
 @click.option("--knowledge", multiple=True, metavar="ID", help=f"{KNOWLEDGE} Those from before go.")
+@set_option
 @json_option
 @shared_options
 @pass_choices
@@ -116,15 +123,18 @@ def update(
     prompt: str | None,
     model: str | None,
     knowledge: tuple[str, ...],
+    settings: dict[str, str],
     as_json: bool,
 ) -> int:
     """Change the application ID."""
     from kbsync.cli.counter import order_application
     from kbsync.contract import ApplicationWish
 
-    wish = ApplicationWish(name, description, prompt, model, knowledge or None)
+    wish = ApplicationWish(name, description, prompt, model, knowledge or None, settings)
     if wish == ApplicationWish():
-        raise UsageError("nothing to change; give --name, --description, --prompt, --model or --knowledge")
+        raise UsageError(
+            "nothing to change; give --name, --description, --prompt, --model, --knowledge or --set"
+        )
 
     async def work(applications: Applications, _bases: Bases) -> Application:
         await applications.update(application, wish)
@@ -167,6 +177,7 @@ def to_json(application: Application) -> dict[str, Any]:
         "model": application.model,
         "prompt": application.prompt,
         "knowledge_bases": list(application.bases),
+        "settings": dict(application.settings),
     }
 
 
@@ -175,8 +186,11 @@ def _print(application: Application, as_json: bool) -> None:
     if as_json:
         paper.json({"application": found})
         return
-    for key, value in found.items():
-        paper.line(f"{key.replace('_', ' ') + ':':<17}{_told(value)}")
+    found["knowledge bases"] = found.pop("knowledge_bases")
+    rows = list(with_settings(found))
+    width = max(17, *(len(key) + 2 for key, _ in rows))
+    for key, value in rows:
+        paper.line(f"{key + ':':<{width}}{_told(value)}")
 
 
 def _row(found: dict[str, Any]) -> tuple[str, ...]:

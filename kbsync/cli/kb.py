@@ -8,8 +8,8 @@ import click
 
 from kbsync.cli.apps import command as apps
 from kbsync.cli.exits import Code
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
-from kbsync.cli.paper import Listing, Paper, counted, tell
+from kbsync.cli.options import Choices, examples, json_option, pass_choices, set_option, shared_options
+from kbsync.cli.paper import Listing, Paper, counted, tell, with_settings
 from kbsync.core.printable import printable
 from kbsync.core.sizes import sized
 from kbsync.errors import UsageError
@@ -30,7 +30,7 @@ YES = "The name of the knowledge base, instead of being asked for it."
 @click.group(
     epilog=examples(
         "kbsync kb list",
-        "kbsync kb create handbook --model Embedding-3",
+        "kbsync kb create handbook --model Embedding-3 --set icon=book",
         "kbsync kb show --mirror handbook",
         "kbsync kb delete 1734786402936664064 --yes handbook",
         "kbsync kb retry --yes handbook        all that failed there, whoever put it there",
@@ -84,15 +84,23 @@ def show(choices: Choices, base: str | None, as_json: bool) -> int:
 @click.argument("name")
 @click.option("--model", metavar="ID", help="Id or name of the model for its vectors; see `kb models`.")
 @click.option("--description", help="What it is for.")
+@set_option
 @json_option
 @shared_options
 @pass_choices
-def create(choices: Choices, name: str, model: str | None, description: str | None, as_json: bool) -> int:
+def create(
+    choices: Choices,
+    name: str,
+    model: str | None,
+    description: str | None,
+    settings: dict[str, str],
+    as_json: bool,
+) -> int:
     """Make a knowledge base called NAME, and print the line for the config."""
     from kbsync.cli.counter import order
     from kbsync.contract import BaseWish
 
-    wish = BaseWish(_filled("NAME", name), description, model)
+    wish = BaseWish(_filled("NAME", name), description, model, settings)
 
     async def work(bases: Bases, installation: Installation) -> tuple[dict[str, Any], str]:
         card = await bases.create(wish)
@@ -113,6 +121,7 @@ def create(choices: Choices, name: str, model: str | None, description: str | No
 @click.option("--name", help="Another name.")
 @click.option("--description", help="Another description.")
 @click.option("--model", metavar="ID", help="Another model: makes all vectors anew, which costs.")
+@set_option
 @click.option("--yes", metavar="NAME", help=YES)
 @json_option
 @shared_options
@@ -123,6 +132,7 @@ def update(
     name: str | None,
     description: str | None,
     model: str | None,
+    settings: dict[str, str],
     yes: str | None,
     as_json: bool,
 ) -> int:
@@ -130,12 +140,13 @@ def update(
     from kbsync.cli.counter import confirm, name_of, order, warn
     from kbsync.contract import BaseWish
 
-    if name is None and description is None and model is None:
-        raise UsageError("nothing to change; give --name, --description or --model")
-    wish = BaseWish(None if name is None else _filled("--name", name), description, model)
+    wish = BaseWish(None if name is None else _filled("--name", name), description, model, settings)
+    if wish == BaseWish():
+        raise UsageError("nothing to change; give --name, --description, --model or --set")
 
     async def work(bases: Bases, installation: Installation) -> dict[str, Any]:
         bases.check_changeable()
+        bases.check(wish)
         card = await bases.look(base)
         if model is not None and card.documents != 0:
             fate = "all of them get new vectors, at your cost, and may not be found meanwhile"
@@ -264,6 +275,7 @@ def _json(card: BaseCard, bases: Bases, installation: Installation) -> dict[str,
         "model": card.model,
         "documents": card.documents,
         "bytes": card.size,
+        "settings": dict(card.settings),
         "mirrors": users(installation, bases.address, card.id),
     }
 
@@ -273,7 +285,7 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         paper.json({"knowledge_base": found})
         return
-    for key, value in found.items():
+    for key, value in with_settings(found):
         paper.line(f"{key + ':':<13}{_told(key, value)}")
 
 

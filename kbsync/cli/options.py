@@ -121,4 +121,25 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def _pairs(_ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    pairs = dict[str, str]()
+    for text in value:
+        key, equals, given = text.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE")
+        if key in pairs:
+            raise click.BadParameter(f"{key} is set twice")
+        pairs[key] = given
+    return pairs
+
+
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_pairs,
+    help="A setting of the service, see its page in the docs; may be repeated.",
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")

@@ -199,3 +199,10 @@ def lasting(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds / 86400:.0f} d"
+
+
+def with_settings(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The rows of what is shown; those of its `settings`, by the service's own names, at the end."""
+    settings = found.get("settings", {})
+    yield from ((key, value) for key, value in found.items() if key != "settings")
+    yield from settings.items()

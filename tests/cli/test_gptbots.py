@@ -117,6 +117,37 @@ def test_a_base_is_made_listed_and_shown(place: Place) -> None:
     assert "kbsync kb list" in unknown.stderr
 
 
+def test_a_base_is_made_with_what_its_service_has_to_set(place: Place) -> None:
+    prompt = "Name the machines = and their parts."
+    words = ["--set", "graph_enable=true", "--set", f"kg_ner_extraction_user_prompt={prompt}"]
+    made = place.go("kb", "create", "guides", *words, "--json")
+    assert made.returncode == 0, made.stderr
+    told = {"graph_enable": "true", "kg_ner_extraction_user_prompt": prompt}
+    assert json.loads(made.stdout)["knowledge_base"]["settings"] == told
+    known = {one["id"]: one["settings"] for one in place.server.app.snapshot()["bases"]}
+    sent = {"graph_enable": True, "kg_ner_extraction_user_prompt": prompt}
+    assert known[json.loads(made.stdout)["knowledge_base"]["id"]] == sent
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["icon=book"], "it has: graph_enable, access_control_enabled, kg_ner_extraction_user_prompt"),
+        (["graph_enable=maybe"], "allowed: false, true"),
+        (["kg_ner_extraction_user_prompt=x"], "goes with graph_enable=true"),
+        (["kg_ner_extraction_user_prompt=x", "graph_enable=false"], "goes with graph_enable=true"),
+    ],
+    ids=str,
+)
+def test_what_its_service_has_not_to_set_is_refused_before_anybody_is_asked(
+    place: Place, settings: list[str], said: str
+) -> None:
+    ran = place.go("kb", "create", "guides", *(word for one in settings for word in ("--set", one)))
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert said in ran.stderr
+    assert place.server.requests.total == 0
+
+
 @pytest.mark.parametrize("kind", ["lost-answer", "code-after", "shape"])
 def test_a_lost_answer_leaves_one_base_and_its_id_is_found(place: Place, kind: str) -> None:
     place.server.faults.add(Fault(kind, op="create-base"))

@@ -84,7 +84,8 @@ class GptbotsApplication:
         """Every document, deleted ones too, and the bases."""
         now = self.clock.now()
         documents = [one.snapshot(now) for one in self._bot.shelf.documents.values()]
-        return {"documents": documents, "bases": [{"id": key} for key in self._bot.bases()]}
+        bases = [{"id": key, "settings": dict(one.settings)} for key, one in self._bot.bases().items()]
+        return {"documents": documents, "bases": bases}
 
     def journal(self) -> list[dict[str, Any]]:
         """Effects in order: `stored`, `updated`, `deleted`, `base-made`; `foreign-deleted` by others."""

@@ -45,10 +45,10 @@ class Bot:
         is_home_gone = self.behaviour.base == "deleted"
         return {key: one for key, one in self.shelf.bases.items() if not (is_home_gone and key == HOME_ID)}
 
-    def make_base(self, name: str, description: str) -> str:
+    def make_base(self, name: str, description: str, settings: Mapping[str, Any]) -> str:
         """One more base, also of a name that is there; its id."""
         made = self.shelf.new_id(self.clock.now())
-        self.shelf.bases[made] = Base(name, description)
+        self.shelf.bases[made] = Base(name, description, settings)
         self.journal.append({"effect": "base-made", "id": made, "name": name, "sha256": ""})
         return made
 

@@ -55,8 +55,8 @@ def _list_bases(bot: Bot, request: Request, fault: Fault | None) -> Response:
 
 
 def _create_base(bot: Bot, request: Request, fault: Fault | None) -> Response:
-    name, description = base_wish_of(body_of(request))
-    return _json(bot, {"knowledge_base_id": bot.make_base(name, description)}, fault)
+    wish = base_wish_of(body_of(request))
+    return _json(bot, {"knowledge_base_id": bot.make_base(*wish)}, fault)
 
 
 def _list(bot: Bot, request: Request, fault: Fault | None) -> Response:

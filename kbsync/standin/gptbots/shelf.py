@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,11 @@ HOME_ID = "67457fea6f658672d6482542"
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A knowledge base."""
+    """A knowledge base; `settings`: further ones that it was made with."""
 
     name: str
     description: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -73,14 +73,15 @@ _OF_A_BASE: Mapping[str, type] = {
 }
 
 
-def base_wish_of(body: Mapping[str, Any]) -> tuple[str, str]:
-    """Name and description of a base to be made. Raises `Breach`."""
+def base_wish_of(body: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]]:
+    """Name, description and settings of a base to be made. Raises `Breach`."""
     for key, value in body.items():
         if not isinstance(value, _OF_A_BASE.get(key, ())):
             raise Breach(f"{key} is {value!r}")
     if "kg_ner_extraction_user_prompt" in body and not body.get("graph_enable"):
         raise Breach("kg_ner_extraction_user_prompt without graph_enable")
-    return text_of(body, "name"), text_of(body, "desc")
+    settings = {key: value for key, value in body.items() if key not in ("name", "desc")}
+    return text_of(body, "name"), text_of(body, "desc"), settings
 
 
 def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: bool, strict: bool) -> Delivery:

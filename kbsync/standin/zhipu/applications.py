@@ -43,15 +43,39 @@ def _is_prompt(value: Any) -> bool:
 
 
 def _is_recall(value: Any) -> bool:
-    return isinstance(value, dict) and all(name in value for name in _NEEDED_OF_RECALL)
+    is_whole = isinstance(value, dict) and all(name in value for name in _NEEDED_OF_RECALL)
+    return is_whole and all(test(value[name]) for name, test in _TESTS_OF_RECALL.items() if name in value)
+
+
+def _is_number(most: float, *, is_open: bool) -> Test:
+    def is_legal(value: Any) -> bool:
+        try:
+            number = float(value) if isinstance(value, str) else 0.0
+        except ValueError:
+            return False
+        return 0 < number < most or (number == most and not is_open)
+
+    return is_legal
+
+
+_TESTS_OF_RECALL: Mapping[str, Test] = {
+    "slice_config_type": strict.is_text,
+    "recall_method": strict.one_of("embedding", "keyword", "mixed"),
+    "rerank_status": strict.one_of(0, 1),
+    "rerank_model_name": strict.is_text,
+    "slice_count": lambda value: strict.is_whole(value) and value > 0,
+    "embedding_recall_ratio": strict.is_whole,
+    "show_recall_result": lambda value: isinstance(value, bool),
+    "knowledge_ids": are_ids,
+}
 
 
 _TESTS: Mapping[str, Test] = {
     "name": lambda value: isinstance(value, str) and 1 <= len(value) <= 20,
     "desc": lambda value: isinstance(value, str) and len(value) <= 100,
     "prompt": _is_prompt,
-    "top_p": strict.is_text,
-    "temperature": strict.is_text,
+    "top_p": _is_number(1.0, is_open=True),
+    "temperature": _is_number(1.0, is_open=False),
     "knowledge_ids": are_ids,
     "model": strict.is_text,
     "icon_color": strict.one_of(*_COLORS),
@@ -77,6 +101,7 @@ def create(call: Call) -> str | int:
 def _body(call: Call) -> dict[str, Any]:
     body = strict.json_body(call.request, _TESTS.keys(), call.rules)
     strict.check_values(body, _TESTS, call.rules)
+    call.rules.should(not {"top_p", "temperature"} <= body.keys(), "both top_p and temperature are set")
     for ident in _bases(body):
         call.known_base(ident)
     return body

@@ -37,9 +37,9 @@ class Api:
         answer = await self._client.ask(Op.BASE, "GET", "/v1/bot/knowledge/base/page")
         return _told(Op.BASE, wire.bases_of(answer.body))
 
-    async def make_base(self, name: str, description: str) -> str:
+    async def make_base(self, name: str, description: str, settings: Mapping[str, object]) -> str:
         """Make a base, sent once; its id. Raises `Unsure` where it may have been made."""
-        body = {"name": name, "desc": description}
+        body = {"name": name, "desc": description, **settings}
         answer = await self._client.post(Op.CREATE_BASE, "/v1/bot/knowledge/base/create", json=body)
         made = wire.made_base_of(answer.body)
         if not made:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kbsync.contract import BaseCard, BaseWish, Model, Room
 from kbsync.errors import Halted, NotOffered, Rejected, Unsure
@@ -10,8 +10,18 @@ from kbsync.targets.gptbots.api import Api
 from kbsync.targets.gptbots.settings import GptbotsSettings
 from kbsync.targets.gptbots.wire import KnowledgeBase
 from kbsync.targets.http.namesakes import check_unused, made_after_all
+from kbsync.targets.http.wishes import Setting, read_wishes, sentence, told_wishes, truth
 
 _ADVICE = "the knowledge base may have been made or not: look with kbsync kb list before another try"
+
+GRAPH, GRAPH_PROMPT = "graph_enable", "kg_ner_extraction_user_prompt"
+
+SETTINGS: Mapping[str, Setting] = {
+    GRAPH: truth(),
+    "access_control_enabled": truth(),
+    GRAPH_PROMPT: sentence(),
+}
+"""What can be set of a base that is made; the vendor shows none of it later."""
 
 
 class GptbotsBases:
@@ -36,6 +46,10 @@ class GptbotsBases:
         """Raises `NotOffered`."""
         raise NotOffered("knowledge bases of GPTBots are changed and deleted in its console")
 
+    def check(self, wish: BaseWish) -> None:
+        """Raises `Rejected`."""
+        _fields(wish)
+
     async def models(self) -> Sequence[Model]:
         """Raises `NotOffered`."""
         raise NotOffered("GPTBots lists no models and chooses that of a knowledge base by itself")
@@ -55,14 +69,15 @@ class GptbotsBases:
         """Make a base whose name is not in use yet. Sent once; without a description its name is sent."""
         if wish.model is not None:
             raise Rejected("GPTBots chooses the model of a knowledge base by itself; leave --model out")
-        name = wish.name or ""
+        name, settings = wish.name or "", _fields(wish)
         description = (wish.description or "").strip() or name
         await check_unused(name, self.all, "a knowledge base")
         try:
-            base_id = await self._api.make_base(name, description)
+            base_id = await self._api.make_base(name, description, settings)
         except Unsure as error:
             return await made_after_all(name, self.all, error, _ADVICE)
-        return BaseCard(base_id, name, description, documents=0)
+        told = told_wishes(settings, SETTINGS)
+        return BaseCard(base_id, name, description, documents=0, settings=told)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Raises `NotOffered`."""
@@ -82,6 +97,15 @@ class GptbotsBases:
             f"there is no knowledge base {base_id} at {self.address} for this api_key; "
             f"those that are there: {self._settings.command('kb list')}",
         )
+
+
+def _fields(wish: BaseWish) -> dict[str, object]:
+    fields = read_wishes(wish.settings, SETTINGS, "a new knowledge base")
+    if GRAPH_PROMPT in fields and fields.get(GRAPH) is not True:
+        raise Rejected(
+            f"{GRAPH_PROMPT} goes with {GRAPH}=true; set that, too, or leave it out", code="setting"
+        )
+    return fields
 
 
 def _card(one: KnowledgeBase) -> BaseCard:

@@ -9,7 +9,8 @@ from kbsync.contract import Application, ApplicationWish
 from kbsync.errors import Rejected, Unsure
 from kbsync.targets.http import Client
 from kbsync.targets.http.namesakes import check_unused, made_after_all
-from kbsync.targets.zhipu import catalogue
+from kbsync.targets.http.wishes import told_wishes
+from kbsync.targets.zhipu import catalogue, wishes
 from kbsync.targets.zhipu.cards import objects_of
 from kbsync.targets.zhipu.codes import Op
 from kbsync.targets.zhipu.ids import id_of, number_of, path_part
@@ -52,19 +53,20 @@ class ZhipuApplications:
     async def create(self, wish: ApplicationWish) -> Application:
         """Make one whose name is not in use. Sent once."""
         body = _body(wish, {}) | {"desc": wish.description or ""}
-        name = wish.name or ""
+        name, settings = wish.name or "", _settings(body)
         await check_unused(name, self.all, "an application")
         try:
             made = await catalogue.make(self._client, Op.CREATE_APPLICATION, "/application", body)
         except Unsure as error:
             return await made_after_all(name, self.all, error, _ADVICE)
         bases = wish.bases or ()
-        return Application(made, name, body["desc"], wish.prompt or "", wish.model or "", bases)
+        return Application(made, name, body["desc"], wish.prompt or "", wish.model or "", bases, settings)
 
     async def update(self, application_id: str, wish: ApplicationWish) -> None:
-        """Send what changes; with the bases also how passages are found in them, which stays as it is."""
+        """Send what changes. Bases and how passages are found in them go together, the rest as it is."""
         _check(wish)
-        shown = await self._shown(application_id) if wish.bases is not None else {}
+        _, recall = wishes.of_application(wish)
+        shown = await self._shown(application_id) if wish.bases is not None or recall else {}
         await self._client.ask(Op.EDIT_APPLICATION, "PUT", _path(application_id), json=_body(wish, shown))
 
     async def delete(self, application_id: str) -> None:
@@ -90,19 +92,31 @@ def _body(wish: ApplicationWish, shown: Mapping[str, Any]) -> dict[str, Any]:
     `shown`: what there is of it already.
     """
     _check(wish)
-    body = {"name": wish.name, "desc": wish.description, "prompt": wish.prompt, "model": wish.model}
-    if wish.bases is not None:
-        ids = [number_of(one) for one in wish.bases]
-        body |= {"knowledge_ids": ids, "knowledge_info": _recall(wish.bases, shown)}  # type: ignore[dict-item]
+    fields, recall = wishes.of_application(wish)
+    body = {"name": wish.name, "desc": wish.description, "prompt": wish.prompt, "model": wish.model, **fields}
+    bases = (_bases(shown) or None) if wish.bases is None and recall else wish.bases
+    if bases is not None:
+        body["knowledge_ids"] = [number_of(one) for one in bases]
+    if recall or bases is not None:
+        body["knowledge_info"] = {**_recall(bases, shown), **recall}
     return catalogue.given(body)
 
 
-def _recall(bases: Sequence[str], shown: Mapping[str, Any]) -> dict[str, Any]:
-    """How passages are found in `bases`: as before, without what was set for a base that is none of them."""
+def _recall(bases: Sequence[str] | None, shown: Mapping[str, Any]) -> dict[str, Any]:
+    """How passages are found in `bases`: as before, without what was set for a base that is none of them.
+
+    None: they are not known, and nothing is said of them that the vendor did not say.
+    """
+    recall = {**RECALL, **catalogue.given(_shown_recall(shown))}
+    if bases is None:
+        return recall
+    kept = {key: _of_bases(bases, value) if key in _BY_BASE else value for key, value in recall.items()}
+    return {**kept, "knowledge_ids": list(bases)}
+
+
+def _shown_recall(shown: Mapping[str, Any]) -> Mapping[str, Any]:
     inner = shown.get("knowledge_info")
-    known = inner if isinstance(inner, dict) else {"slice_count": integer(shown.get("slice_count"))}
-    kept = {key: _of_bases(bases, value) if key in _BY_BASE else value for key, value in known.items()}
-    return {**RECALL, **catalogue.given(kept), "knowledge_ids": list(bases)}
+    return inner if isinstance(inner, dict) else {"slice_count": integer(shown.get("slice_count"))}
 
 
 def _of_bases(bases: Sequence[str], rows: Any) -> list[Mapping[str, Any]]:
@@ -137,7 +151,14 @@ def _application(item: Mapping[str, Any]) -> Application | None:
         text_of(item.get("prompt")),
         text_of(item.get("model")),
         _bases(item),
+        _settings(item),
     )
+
+
+def _settings(item: Mapping[str, Any]) -> dict[str, str]:
+    """Those that it shows, or that were sent."""
+    own = told_wishes(item, wishes.OF_AN_APPLICATION)
+    return own | told_wishes(_shown_recall(item), wishes.OF_ITS_RECALL)
 
 
 def _bases(item: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,10 +8,12 @@ from kbsync.contract import BaseCard, BaseWish, Model, Room
 from kbsync.errors import Halted, NotOffered, Rejected, Unsure
 from kbsync.targets.http import Client
 from kbsync.targets.http.namesakes import check_unused, made_after_all
-from kbsync.targets.zhipu import catalogue
-from kbsync.targets.zhipu.cards import MODELS, card_of, cards_of, chosen_model, models_of
+from kbsync.targets.http.wishes import told_wishes
+from kbsync.targets.zhipu import catalogue, wishes
+from kbsync.targets.zhipu.cards import card_of, cards_of, models_of
 from kbsync.targets.zhipu.codes import NotFound, Op
 from kbsync.targets.zhipu.ids import number_of, path_part
+from kbsync.targets.zhipu.models import MODELS, chosen_model
 from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.wire import capacity_of
 
@@ -39,6 +41,10 @@ class ZhipuBases:
     def check_changeable(self) -> None:
         """They are: nothing is raised."""
 
+    def check(self, wish: BaseWish) -> None:
+        """Raises `Rejected`."""
+        wishes.of_base(wish)
+
     async def models(self) -> Sequence[Model]:
         """As listed; as documented where the installation lists none."""
         try:
@@ -64,23 +70,31 @@ class ZhipuBases:
 
     async def create(self, wish: BaseWish) -> BaseCard:
         """Make a base whose name is not in use yet. Sent once."""
-        name = wish.name or ""
+        name, settings = wish.name or "", wishes.of_base(wish)
         await check_unused(name, self.all, "a knowledge base")
         model = chosen_model(wish.model, await self.models())
-        body = {"name": name, "description": wish.description, "embedding_id": number_of(model.id)}
+        body = {
+            "name": name,
+            "description": wish.description,
+            "embedding_id": number_of(model.id),
+            **settings,
+        }
         try:
             base_id = await catalogue.make(self._client, Op.CREATE_BASE, "/knowledge", catalogue.given(body))
         except Unsure as error:
             return await made_after_all(name, self.all, error, _ADVICE)
-        return BaseCard(base_id, name, wish.description or "", model.name, 0, 0)
+        told = told_wishes(settings, wishes.TOLD_OF_A_BASE)
+        return BaseCard(base_id, name, wish.description or "", model.name, 0, 0, told)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Send what changes and nothing else: another model makes all vectors anew."""
+        settings = wishes.of_base(wish)
         model = chosen_model(wish.model, await self.models()) if wish.model is not None else None
         body = {
             "name": wish.name,
             "description": wish.description,
             "embedding_id": number_of(model.id) if model is not None else None,
+            **settings,
         }
         await self._client.ask(Op.EDIT_BASE, "PUT", _path(base_id), json=catalogue.given(body))
 

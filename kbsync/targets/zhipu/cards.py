@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from kbsync.contract import BaseCard, Model
-from kbsync.errors import Rejected
+from kbsync.targets.http.wishes import told_wishes
 from kbsync.targets.zhipu.ids import id_of
+from kbsync.targets.zhipu.models import MODELS
 from kbsync.targets.zhipu.wire import data_of, integer, objects_in, text_of
-
-MODELS = (Model("3", "Embedding-2"), Model("11", "Embedding-3"), Model("12", "Embedding-3-pro"))
-"""As documented, for installations that do not list them."""
-
-USUAL = "embedding-3"
+from kbsync.targets.zhipu.wishes import TOLD_OF_A_BASE
 
 
 def cards_of(body: Any) -> tuple[BaseCard, ...]:
@@ -48,18 +45,6 @@ def objects_of(body: Any) -> Sequence[dict[str, Any]]:
     return tuple(objects_in(content.get("list") if isinstance(content, dict) else content))
 
 
-def chosen_model(wish: str | None, models: Sequence[Model]) -> Model:
-    """The model of this id or name; without a wish the usual one. Raises `Rejected` with those there are."""
-    wanted = (wish or USUAL).strip().lower()
-    for model in models:
-        if wanted in (model.id, model.name.lower()):
-            return model
-    if wish is None and models:
-        return models[-1]
-    known = ", ".join(f"{model.id} ({model.name})" for model in models) or "none"
-    raise Rejected(f"there is no model {wish}; there are: {known}", code="model")
-
-
 def _card(item: dict[str, Any]) -> BaseCard | None:
     base_id = id_of(item.get("id"))
     if base_id is None:
@@ -71,6 +56,7 @@ def _card(item: dict[str, Any]) -> BaseCard | None:
         text_of(item.get("embedding_model")) or _model_name(item.get("embedding_id")),
         _count(item.get("document_size")),
         _count(item.get("length")),
+        told_wishes(item, TOLD_OF_A_BASE),
     )
 
 

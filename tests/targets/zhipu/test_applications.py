@@ -9,6 +9,7 @@ import pytest
 from kbsync.contract import ApplicationWish
 from kbsync.errors import Rejected
 from kbsync.targets.zhipu.applications import RECALL
+from kbsync.targets.zhipu.wishes import OF_ITS_RECALL
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, snowflake, target
 
 OLD, NEW = snowflake(1_700_000_000), snowflake(1_700_000_001)
@@ -73,6 +74,38 @@ async def test_without_other_bases_nothing_of_the_recall_is_sent() -> None:
     known = vendor()
     assert await changed(known, name="help") == {"name": "help"}
     assert known.asked["application"] == 0
+
+
+async def test_one_setting_of_the_recall_is_sent_with_the_rest_of_it_and_the_bases() -> None:
+    known = vendor(knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
+    body = await changed(known, settings={"slice_count": "3", "rerank_status": "false"})
+    recall = {**TUNED, "rerank_index_type_list": rows(OLD), "slice_count": 3, "rerank_status": 0}
+    assert body == {"knowledge_ids": [int(OLD)], "knowledge_info": {**recall, "knowledge_ids": [OLD]}}
+
+
+async def test_bases_that_are_not_shown_are_not_taken_away() -> None:
+    known = vendor(knowledge_ids=None, knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
+    body = await changed(known, settings={"slice_count": "3"})
+    kept = {**TUNED, "rerank_index_type_list": rows(OLD), "slice_count": 3}
+    assert body == {"knowledge_info": kept}
+
+
+async def test_settings_of_its_own_are_sent_alone() -> None:
+    known = vendor()
+    assert await changed(known, settings={"temperature": "0.50", "max_token": "12"}) == {
+        "temperature": "0.50",
+        "max_token": 12,
+    }
+    assert known.asked["application"] == 0
+
+
+async def test_settings_are_told_as_they_can_be_given() -> None:
+    fields = {"knowledge_info": {**TUNED, "show_recall_result": False}, "top_p": 0.7, "max_token": 1024}
+    found = await target(vendor(**fields)).applications.look(FIRST_ID)
+    told = {key: str(value) for key, value in TUNED.items() if key in OF_ITS_RECALL}
+    assert found.settings == {**told, "show_recall_result": "false", "top_p": "0.7", "max_token": "1024"}
+    await changed(known := vendor(**fields), settings=dict(found.settings))
+    assert known.body("edit_application")["knowledge_info"]["show_recall_result"] is False
 
 
 async def test_an_application_that_is_not_there_is_not_changed() -> None:
