@@ -27,7 +27,7 @@ from kbsync.config.problems import Loc, path_shown
 from kbsync.config.remote import RemoteTargetConfig, VectorizationConfig, is_in_the_clear, is_loopback
 from kbsync.config.sentences import unknown
 from kbsync.config.vectors import SERVICES, EmbeddingConfig, RerankConfig
-from kbsync.config.zhipu import ZhipuTargetConfig, slicing_problems
+from kbsync.config.zhipu import ZhipuSearchConfig, ZhipuTargetConfig, slicing_problems
 from kbsync.core.names import Naming
 
 _IN_THE_CLEAR = (
@@ -119,6 +119,7 @@ def target_findings(mirror: MirrorConfig, loc: Loc) -> Iterator[Finding]:
         case ZhipuTargetConfig() as zhipu:
             yield from remote_findings(zhipu, loc)
             yield from signing_findings(zhipu, loc)
+            yield from recall_findings(zhipu.search, (*loc, "search"))
             yield from prefix_findings(mirror, loc[:-1])
         case remote:
             yield from remote_findings(remote, loc)
@@ -186,6 +187,13 @@ def signing_findings(target: ZhipuTargetConfig, loc: Loc) -> Iterator[Finding]:
     if _ID_AND_SECRET.fullmatch(target.api_key.reveal()) is None:
         message = "jwt needs an api_key of the form id.secret, to sign with the secret; set auth: key"
         yield Finding((*loc, "auth"), message, ((*loc, "api_key"),))
+
+
+def recall_findings(search: ZhipuSearchConfig, loc: Loc) -> Iterator[Finding]:
+    """A weight where nothing is weighed, in the settings of a search at `loc`."""
+    if search.recall_ratio is not None and search.recall_method != "mixed":
+        message = f"has no meaning with recall_method {search.recall_method}; remove it"
+        yield Finding((*loc, "recall_ratio"), message, ((*loc, "recall_method"),))
 
 
 def vectorization_findings(waiting: VectorizationConfig, loc: Loc) -> Iterator[Finding]:

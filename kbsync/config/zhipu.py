@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from kbsync.config.blocks import About
 from kbsync.config.kinds import Choice, Confidential, Kind, Refused, Whereabouts, Whole, value_shown
 from kbsync.config.remote import (
     CA_FILE,
@@ -41,6 +42,44 @@ class KnowledgeId(BaseId):
         return super().read(value, where)
 
 
+class Between(Kind):
+    """A number above 0 and below 1."""
+
+    def read(self, value: object, where: Whereabouts) -> float:
+        """The number."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+            raise Refused(f"{value_shown(value)} is not taken; allowed: above 0 and below 1, such as 0.3")
+        return float(value)
+
+    def json(self) -> dict[str, Any]:
+        """A number."""
+        return {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+
+
+_RECALL_METHODS, _RANKING = ("embedding", "keyword", "mixed"), ("rerank", "rerank-pro")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZhipuSearchConfig:
+    """How passages are looked for. None: left to the service."""
+
+    recall_method: Annotated[
+        Literal["embedding", "keyword", "mixed"],
+        Choice("by vectors, by words, or by both", _RECALL_METHODS),
+    ] = "mixed"
+    recall_ratio: Annotated[
+        int | None,
+        Whole("the weight of vectors in per cent; with recall_method mixed only", least=1, most=99),
+    ] = None
+    top_n: Annotated[int, Whole("passages among which the best are chosen", least=1, most=100)] = 100
+    rerank_model: Annotated[
+        Literal["rerank", "rerank-pro"], Choice("the ranking model that --rerank asks", _RANKING)
+    ] = "rerank"
+    fractional_threshold: Annotated[
+        float | None, Between("passages of a lower score are not found; default: none is too low")
+    ] = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZhipuTargetConfig:
     """A knowledge base at Zhipu BigModel. Sizes are bytes; 0 is no limit of ours."""
@@ -72,6 +111,9 @@ class ZhipuTargetConfig:
             ("upload", "in_place"),
         ),
     ] = "upload"
+    search: Annotated[ZhipuSearchConfig, About("how passages are looked for")] = field(
+        default_factory=ZhipuSearchConfig
+    )
     ca_file: Annotated[Path | None, CA_FILE] = None
     proxy: Annotated[Secret | None, PROXY] = None
     max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1)] = 100_000_000

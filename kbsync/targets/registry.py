@@ -41,6 +41,7 @@ def _open_local(config: LocalTargetConfig, _mirror: MirrorConfig, surroundings: 
 
 
 def _open_zhipu(config: ZhipuTargetConfig, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+    from kbsync.targets.zhipu.searching import Recall
     from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
 
     settings = ZhipuSettings(
@@ -51,6 +52,13 @@ def _open_zhipu(config: ZhipuTargetConfig, mirror: MirrorConfig, surroundings: S
         auth=config.auth,
         callback_url=(callback_url(mirror) if surroundings.hears else None) or "",
         reslice=config.reslice,
+        recall=Recall(
+            config.search.recall_method,
+            config.search.recall_ratio,
+            config.search.top_n,
+            config.search.rerank_model,
+            config.search.fractional_threshold,
+        ),
         **remote(config, surroundings),
     )
     return ZhipuTarget(settings, account=account_of(settings.address, settings.api_key))

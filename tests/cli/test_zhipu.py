@@ -237,6 +237,15 @@ def test_documents_of_others_do_not_crowd_ours_out(desk: Desk) -> None:
     assert desk.found("apples bananas") == ["a.md"]
 
 
+def test_searches_are_narrowed_by_the_config(desk: Desk) -> None:
+    desk.write("a.md", "apples and pears")
+    desk.write("b.md", "apples")
+    desk.once()
+    assert desk.found("apples pears") == ["a.md", "b.md"]
+    desk.aim(target="search: {fractional_threshold: 0.6}")
+    assert desk.found("apples pears") == ["a.md"]
+
+
 def test_a_search_goes_on_without_a_ranking_model_that_fails_and_says_so(desk: Desk) -> None:
     desk.write("a.md", "apples")
     desk.once()

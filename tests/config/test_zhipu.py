@@ -12,7 +12,7 @@ from kbsync.assembly import plan_of
 from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.config.remote import VectorizationConfig, is_in_the_clear
 from kbsync.config.secret import Secret
-from kbsync.config.zhipu import SLICES, ZhipuTargetConfig
+from kbsync.config.zhipu import SLICES, ZhipuSearchConfig, ZhipuTargetConfig
 from kbsync.contract import Recuts, Surroundings, Target
 from kbsync.targets.http.breaker import Breaker
 from kbsync.targets.registry import open_or_stand_in, open_target
@@ -84,6 +84,39 @@ def test_the_example_of_a_target_is_valid_and_shows_the_defaults(tmp_path: Path)
     assert config.mirrors[0].target == zhipu(tmp_path)
     optional = own.replace("# ca_file", "ca_file").replace("# proxy:", "proxy:")
     assert "ca_file" in "".join(told(tmp_path, f"mirrors:\n{optional}\n", ZHIPU_API_KEY=KEY))
+
+
+def test_searches_are_as_the_config_says(tmp_path: Path) -> None:
+    assert zhipu(tmp_path).search == zhipu(tmp_path, "search: {}").search == ZhipuSearchConfig()
+    text = (
+        "search: {recall_method: mixed, recall_ratio: 1, top_n: 20, rerank_model: rerank-pro, "
+        "fractional_threshold: 0.25}"
+    )
+    assert zhipu(tmp_path, text).search == ZhipuSearchConfig(
+        recall_ratio=1, top_n=20, rerank_model="rerank-pro", fractional_threshold=0.25
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("recall_method: fuzzy", "recall_method: 'fuzzy' is not taken; allowed: embedding, keyword, mixed"),
+        ("recall_ratio: 0", "recall_ratio: 0 is not taken; allowed: a whole number, 1 to 99"),
+        ("recall_ratio: 100", "recall_ratio: 100 is not taken"),
+        ("top_n: 101", "top_n: 101 is not taken; allowed: a whole number, 1 to 100"),
+        ("rerank_model: best", "rerank_model: 'best' is not taken; allowed: rerank, rerank-pro"),
+        ("fractional_threshold: 0", "fractional_threshold: 0 is not taken; allowed: above 0 and below 1"),
+        ("fractional_threshold: 1.0", "fractional_threshold: 1.0 is not taken"),
+        ("fractional_threshold: .nan", "fractional_threshold: nan is not taken"),
+        ("threshold: 0.5", "threshold: unknown key; allowed: recall_method, recall_ratio, top_n"),
+        (
+            "recall_method: keyword, recall_ratio: 50",
+            "recall_ratio: has no meaning with recall_method keyword; remove it",
+        ),
+    ],
+)
+def test_a_search_that_the_service_would_refuse_is_told(tmp_path: Path, settings: str, expected: str) -> None:
+    assert refused(tmp_path, f"search: {{{settings}}}").startswith(f"search.{expected}")
 
 
 def test_the_key_is_read_from_a_file(tmp_path: Path) -> None:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from kbsync.config.gptbots import CUTTING, KINDS, RANKING_MODELS, GptbotsSearchConfig
 from kbsync.config.kinds import Whole
+from kbsync.config.zhipu import ZhipuSearchConfig
 from kbsync.core.names import LONGEST
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.standin.gptbots.routes import ROUTES as GPTBOTS_ROUTES
 from kbsync.standin.gptbots.searching import RANKING_MODELS as TAKEN_MODELS
 from kbsync.standin.zhipu.routes import ROUTES as ZHIPU_ROUTES
-from kbsync.targets.gptbots import formats, paging, parcels, searching, waiting
+from kbsync.targets.gptbots import bases, formats, paging, parcels, searching, waiting
 from kbsync.targets.gptbots.codes import SENTENCES, TOO_MANY, judge_for
 from kbsync.targets.gptbots.settings import MOST_FILES, GptbotsSettings
 from kbsync.targets.http import Answer
+from kbsync.targets.http.wishes import Setting
 from kbsync.targets.vectors.dialects import EMBEDDINGS, RERANK
+from kbsync.targets.zhipu import wishes as zhipu
 from tests.docs.pages import ROOT
-from tests.docs.test_targets import table
+from tests.docs.test_targets import ZHIPU, table
 
 FOLDER = ROOT / "docs" / "targets"
 GPTBOTS, VECTORS, CALLS = FOLDER / "gptbots.md", FOLDER / "vectors.md", FOLDER / "calls.md"
@@ -115,6 +119,42 @@ def test_calls_of_every_dialect_are_told() -> None:
             str(RERANK[dialect].most_texts),
         ]
         for dialect, one in EMBEDDINGS.items()
+    }
+
+
+# -- what can be set
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "known"),
+    [
+        (ZHIPU, "`kb create`, `kb update` `--set`", zhipu.OF_A_BASE),
+        (ZHIPU, "`--set` | may be", {**zhipu.OF_AN_APPLICATION, **zhipu.OF_ITS_RECALL}),
+        (GPTBOTS, "`kb create --set`", bases.SETTINGS),
+    ],
+    ids=["base", "application", "gptbots"],
+)
+def test_what_can_be_set_is_told_with_every_value(
+    page: Path, heading: str, known: Mapping[str, Setting]
+) -> None:
+    told = {cells[0]: cells[1] for cells in table(page, heading)}
+    assert sorted(re.findall(r"`(\w+)`", " ".join(told))) == sorted(known)
+    for keys, values in told.items():
+        for key in re.findall(r"`(\w+)`", keys):
+            is_listed = {word.strip("`") for word in re.findall(r"`[^` ]+`", values)} >= set(
+                known[key].allowed.split(", ")
+            )
+            assert is_listed or known[key].allowed.startswith(("a whole", "a text", "a number")), key
+
+
+def test_what_can_be_said_of_searches_is_told() -> None:
+    told = {cells[0].strip("`"): cells[1].strip("`") for cells in table(ZHIPU, "`target.search`")}
+    config = ZhipuSearchConfig()
+    assert told == {
+        each.name: {"recall_ratio": "the service's", "fractional_threshold": "none"}.get(
+            each.name, str(getattr(config, each.name))
+        )
+        for each in fields(config)
     }
 
 

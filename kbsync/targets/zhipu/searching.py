@@ -23,6 +23,32 @@ _ESCAPED = re.compile(r"~[0-9A-F]{2}")
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """How passages are looked for, in the vendor's words; None: nothing is said of it.
+
+    `ratio`: the weight of vectors, 1 to 99. `model` orders what was found where that is asked for.
+    """
+
+    method: str = "mixed"
+    ratio: int | None = None
+    top_n: int = MOST_RECALLED
+    model: str = "rerank"
+    threshold: float | None = None
+
+    def fields(self) -> dict[str, object]:
+        """What every search says, whatever it looks for."""
+        body: dict[str, object] = {"top_n": self.top_n, "recall_method": self.method}
+        if self.ratio is not None:
+            body["recall_ratio"] = self.ratio
+        if self.threshold is not None:
+            body["fractional_threshold"] = self.threshold
+        return body
+
+
+USUAL = Recall()
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """One request to the search. `text` is not empty. `document_ids` empty: the whole base.
 
@@ -33,6 +59,7 @@ class Question:
     top_k: int
     document_ids: tuple[str, ...] = ()
     rerank: bool = False
+    recall: Recall = USUAL
 
     def body(self, knowledge_id: str) -> dict[str, object]:
         """The JSON of `POST /knowledge/retrieve`; an empty list of documents is never sent."""
@@ -40,22 +67,24 @@ class Question:
             "query": self.text,
             "knowledge_ids": [knowledge_id],
             "top_k": self.top_k,
-            "top_n": MOST_RECALLED,
-            "recall_method": "mixed",
+            **self.recall.fields(),
         }
         if self.rerank:
-            body |= {"rerank_status": 1, "rerank_model": "rerank"}
+            body |= {"rerank_status": 1, "rerank_model": self.recall.model}
         return body | {"document_ids": list(self.document_ids)} if self.document_ids else body
 
 
-def question_of(query: Query) -> Question | None:
+def question_of(query: Query, recall: Recall = USUAL) -> Question | None:
     """As much of a query as the vendor takes; None where there is nothing to look for."""
     text = shortened(query.text)
-    return Question(text, MOST_PASSAGES, query.among, query.rerank) if text else None
+    return Question(text, MOST_PASSAGES, query.among, query.rerank, recall) if text else None
 
 
 def question_about(remote_id: str, name: str) -> Question:
-    """Looks in one document for the words of its name; tag and extension are none of them."""
+    """Looks in one document for the words of its name; tag and extension are none of them.
+
+    Always in the usual way: whether a document can be found is no matter of taste.
+    """
     stem = name.rpartition("/")[2].rpartition(".")[0] or name
     readable = _ESCAPED.sub(" ", stem.rpartition("~")[0] or stem)
     spoken = " ".join(_WORD.findall(readable.replace("_", " ")))

@@ -11,6 +11,7 @@ from kbsync.core.model import Limits
 from kbsync.errors import UsageError
 from kbsync.targets.http.remote import RemoteSettings
 from kbsync.targets.zhipu.formats import EXTENSIONS
+from kbsync.targets.zhipu.searching import USUAL, Recall
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -18,7 +19,7 @@ _PORTS = {"http": 80, "https": 443}
 @dataclass(frozen=True, slots=True)
 class ZhipuSettings(RemoteSettings):
     """`base_url` ends in `/api`. `callback_url`: where the vendor calls, a secret; empty: nowhere. `reslice`
-    is `upload` or `in_place`.
+    is `upload` or `in_place`. `recall`: of every search but those that confirm a document.
 
     With `auth` `jwt` a key that signs no tokens is a `UsageError`, too.
     """
@@ -28,6 +29,7 @@ class ZhipuSettings(RemoteSettings):
     auth: str = "key"
     callback_url: str = field(default="", repr=False)
     reslice: str = "upload"
+    recall: Recall = USUAL
 
     def __post_init__(self) -> None:
         RemoteSettings.__post_init__(self)  # super() knows another class where there are slots

@@ -225,7 +225,7 @@ class ZhipuTarget(RemoteTarget):
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
-        question = question_of(query)
+        question = question_of(query, self._settings.recall)
         return chosen(hits_of(await self._ranked(question)), query) if question is not None else ()
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:

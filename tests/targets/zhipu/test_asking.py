@@ -22,6 +22,7 @@ from kbsync.contract import (
 )
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu.codes import NotFound
+from kbsync.targets.zhipu.searching import USUAL, Recall
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.targets.zhipu.vendor import (
     BASE,
@@ -376,6 +377,34 @@ async def test_a_search_asks_for_as_much_as_there_is() -> None:
         "top_n": 100,
         "recall_method": "mixed",
     }
+
+
+async def test_what_the_config_says_of_searches_goes_with_every_one() -> None:
+    vendor = Vendor(retrieve=[ok([])])
+    recall = Recall("keyword", ratio=30, top_n=50, model="rerank-pro", threshold=0.25)
+    await target(vendor, recall=recall).search(Query("kestrel", rerank=True, among=(FIRST_ID,)))
+    assert vendor.body("retrieve") == {
+        "query": "kestrel",
+        "knowledge_ids": [BASE],
+        "document_ids": [FIRST_ID],
+        "top_k": 20,
+        "top_n": 50,
+        "recall_method": "keyword",
+        "recall_ratio": 30,
+        "fractional_threshold": 0.25,
+        "rerank_status": 1,
+        "rerank_model": "rerank-pro",
+    }
+
+
+async def test_whether_one_document_is_found_is_asked_in_the_usual_way() -> None:
+    bodies = []
+    for recall in (USUAL, Recall("keyword", top_n=1, threshold=0.99)):
+        vendor = Vendor(retrieve=[ok([])])
+        await target(vendor, recall=recall).is_searchable(FIRST_ID, "guides__bees~lci3lnjc.md")
+        bodies.append(vendor.body("retrieve"))
+    assert bodies[0] == bodies[1]
+    assert (bodies[0]["recall_method"], bodies[0]["top_n"]) == ("mixed", 100)
 
 
 async def test_the_vendors_ranking_model_is_asked_on_request_only() -> None:
