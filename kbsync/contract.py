@@ -224,7 +224,10 @@ class TellsRoom(Protocol):
 
 @runtime_checkable
 class Reslices(Protocol):
-    """Can cut a document anew under other settings, its bytes unchanged."""
+    """Can cut a document anew under other settings, its bytes unchanged.
+
+    What stands behind a `!` in a recipe is not changed by that: where it differs, a new upload is made.
+    """
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
         """Accepted is not done: `status` says. Raises `NotOffered` where the target has no such call."""

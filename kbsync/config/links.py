@@ -22,7 +22,7 @@ LARGEST = 1_000_000
 SETTINGS: Mapping[str, Kind] = {**CUTTING, **SLICING}
 """What an entry may set besides; a target takes its own of them."""
 
-_NAMELESS = {"kind", "header_row", "parse_image"}  # of tables and pictures
+_NAMELESS = {"kind", "header_row", "parse_image", "word_num_limit"}  # of files alone
 _KEYS = ("url", "name", *(key for key in SETTINGS if key not in _NAMELESS))
 _LONGEST_NAME = 100
 _NOWHERE = Whereabouts(Path("/"), None)

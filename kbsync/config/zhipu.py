@@ -195,6 +195,7 @@ SLICING: Mapping[str, Kind] = {
     "custom_separator": Separators("where a piece ends; with knowledge_type 5 only"),
     "sentence_size": Whole("characters in a piece; with knowledge_type 5 only", least=20, most=2000),
     "parse_image": Flag("whether images in the document are looked at"),
+    "word_num_limit": Whole("words of the document that are indexed, the rest is left out", least=1),
     "refresh": REFRESH,
 }
 """What a document rule may set for this target."""
@@ -208,6 +209,8 @@ def slicing_problems(match: str, settings: Mapping[str, Any]) -> Iterator[tuple[
             yield key, f"has a meaning with knowledge_type {_CUSTOM} only; set that beside it, or remove it"
     extension = _extension(match)
     yield from refresh_problem(extension, settings)
+    if extension in LINKS and "word_num_limit" in settings:
+        yield "word_num_limit", f"is not taken for pages; remove it from what is for {extension} files"
     taken = SLICES.get(number) if isinstance(number, int) else None
     if taken and extension and extension not in taken:
         legal = [one for one, extensions in SLICES.items() if extension in extensions]

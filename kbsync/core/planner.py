@@ -43,6 +43,7 @@ from kbsync.core.model import (
     by_tag,
 )
 from kbsync.core.names import tag_of
+from kbsync.core.recipes import can_be_cut_to
 from kbsync.core.refreshing import is_under_way
 
 GONE, DESELECTED, EMPTIED = "gone", "deselected", "emptied"
@@ -281,6 +282,7 @@ def _made_anew(server: Upload | None, wish: Wish, abilities: Abilities) -> Actio
     if server is None:
         return Send(None)
     can_recut = abilities.recuts and server.state is UploadState.SERVING and server.remote_id is not None
+    can_recut = can_recut and can_be_cut_to(server.recipe, wish.recipe)
     if can_recut and _only_recipe_differs(server, wish, abilities):
         return Recut(server.id)
     return Send(server.id)
@@ -373,6 +375,7 @@ def _can_be_cut_anew(upload: Upload, wish: Wish, abilities: Abilities) -> bool:
         and upload.remote_id is not None
         and upload.digest == wish.digest
         and upload.recipe != wish.recipe
+        and can_be_cut_to(upload.recipe, wish.recipe)
     )
 
 

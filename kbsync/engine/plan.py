@@ -17,6 +17,7 @@ from typing import Any
 
 from kbsync.contract import ManagesBases, Target
 from kbsync.core.brake import must_ask, must_hold
+from kbsync.core.recipes import can_be_cut_to
 from kbsync.core.sizes import sized
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT
@@ -219,7 +220,7 @@ class _Brake:
     def _described(self, step: Step) -> Step:
         before = "" if step.server is None else step.server.recipe
         change = changes_of(self._describe, [(before, step.recipe)]) if before else ""
-        sends = step.sends and not self._recuts
+        sends = step.sends and not (self._recuts and can_be_cut_to(before, step.recipe))
         return replace(step, note=", ".join(filter(None, [change, step.note])), sends=sends, cause="")
 
 

@@ -353,6 +353,9 @@ def test_documents_are_cut_as_their_rules_say(tmp_path: Path) -> None:
             "knowledge_type: 1",
             "knowledge_type: 1 does not take json files; this target takes no such",
         ),
+        ("*.md", "word_num_limit: 0", "word_num_limit: 0 is not taken; allowed: a whole number, at least 1"),
+        ("*.md", "word_num_limit: '500'", "word_num_limit: '500' is not taken"),
+        ("*.url", "word_num_limit: 500", "word_num_limit: is not taken for pages; remove it"),
     ],
 )
 def test_a_way_of_cutting_that_does_not_fit_is_told(

@@ -71,6 +71,18 @@ async def test_documents_are_sliced_anew_where_they_lie_and_nothing_is_sent(worl
     assert world.asked("reslice") == FILES
 
 
+async def test_a_limit_of_words_that_comes_or_goes_is_sent_as_no_cutting_changes_it(
+    world: RemoteWorld,
+) -> None:
+    for settings, recipe in (({"word_num_limit": 2}, "k1!w2"), ({}, "k1")):
+        world.server.requests.clear()
+        await let_go(world, **settings)
+        await world.once()
+        await world.once()
+        assert {one for *_, one in serving(world)} == {recipe}
+        assert (world.asked("reslice"), world.asked("upload")) == (0, FILES)
+
+
 RULES: dict[str, dict[str, Any]] = {
     "one.md": {"knowledge_type": 1},
     "two.docx": {"knowledge_type": 2},

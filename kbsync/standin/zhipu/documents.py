@@ -76,7 +76,7 @@ class Document:
 
     `ordinal` counts all documents ever, `lot` is their order when shuffled. `sent_name` is the name that
     came, `name` the one kept. `polls` more looks show status 0. `counts`: its bytes fill the capacity.
-    A page has an `address`, which was visited so often.
+    A page has an `address`, which was visited so often. `word_limit`: more words are left out; 0: none.
     """
 
     id: str
@@ -104,6 +104,7 @@ class Document:
     callback: Callback | None = None
     address: str = ""
     visits: int = 0
+    word_limit: int = 0
 
     def phase(self, now: float) -> Phase:
         """Where vectorizing stands at `now`."""

@@ -36,6 +36,7 @@ class UploadForm:
     slicing: Slicing
     parse_image: bool
     callback: Callback | None = None
+    word_limit: int = 0
 
 
 def upload_form(request: Request, behaviour: Behaviour, now: float) -> UploadForm:
@@ -67,7 +68,8 @@ def _read(parts: list[Part], rules: Rules) -> UploadForm:
     _check_rest(texts, rules)
     parse_image = texts.get("parse_image") == "true"
     callback = callback_of({**texts, "callback_header": json.loads(texts.get("callback_header", "{}"))})
-    return UploadForm(file.filename or "", file.content, slicing, parse_image, callback)
+    limit = int(texts.get("word_num_limit", "0"))
+    return UploadForm(file.filename or "", file.content, slicing, parse_image, callback, limit)
 
 
 def callback_of(fields: Mapping[str, Any]) -> Callback | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from kbsync.standin.zhipu.documents import Document, Passage
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORDS = re.compile(f"[{_CJK}]+|[^\\W_{_CJK}]+")
+_COUNTED = re.compile(f"[{_CJK}]|[^\\W_{_CJK}]+")
 _FIRST_CJK = "\u3040"
 _PARAGRAPHS = re.compile(r"\n[ \t\r]*\n")
 
@@ -40,9 +42,16 @@ def passages_of(document: Document) -> tuple[Passage, ...]:
     """Its paragraphs, read as UTF-8; kept with the document."""
     if document.passages is None:
         text = document.content.decode("utf-8", "replace").lstrip("\ufeff").replace("\r\n", "\n")
+        text = _shortened(text, document.word_limit)
         pieces = (piece.strip() for piece in _PARAGRAPHS.split(text))
         document.passages = tuple(Passage(piece, words_of(piece)) for piece in pieces if piece)
     return document.passages
+
+
+def _shortened(text: str, limit: int) -> str:
+    """Its first `limit` words; 0: all of it."""
+    words = list(itertools.islice(_COUNTED.finditer(text), limit)) if limit else []
+    return text[: words[-1].end()] if words else text
 
 
 def search(query: str, documents: Iterable[Document], count: int, threshold: float) -> list[Match]:

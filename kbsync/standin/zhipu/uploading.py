@@ -66,6 +66,7 @@ def _draft(form: UploadForm, base: Base, call: Call) -> Document:
         name_form = call.play.word("form", "suffixed")
     document = call.account.draft(base, form.name, form.content, form.slicing, name_form)
     document.parse_image, document.callback = form.parse_image, form.callback
+    document.word_limit = form.word_limit
     return document
 
 

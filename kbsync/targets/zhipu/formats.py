@@ -48,18 +48,23 @@ _MEDIA = {
 
 @dataclass(frozen=True, slots=True)
 class Slicing:
-    """How one document is cut. `separators` and `sentence_size` (characters) only with type 5."""
+    """How one document is cut. `separators` and `sentence_size` (characters) only with type 5.
+
+    `word_limit`: what is beyond so many words is left out; None: nothing is. Only an upload can say it.
+    """
 
     knowledge_type: int
     separators: tuple[str, ...] = ()
     sentence_size: int | None = None
     parse_image: bool = False
+    word_limit: int | None = None
 
     @property
     def recipe(self) -> str:
-        """Short and readable: `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`."""
+        """Short and readable: `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`, `k1!w500`."""
         custom = f":{_hash(self)}" if self.knowledge_type == CUSTOM else ""
-        return f"k{self.knowledge_type}{custom}{':images' if self.parse_image else ''}"
+        limit = f"!w{self.word_limit}" if self.word_limit is not None else ""
+        return f"k{self.knowledge_type}{custom}{':images' if self.parse_image else ''}{limit}"
 
 
 def extension_of(name: str) -> str:
@@ -78,20 +83,24 @@ def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:
     """What `settings` ask for, as far as it is legal for the extension of `name`; else its default.
 
     `settings`: `knowledge_type` int, `custom_separator` list of strings or a string, `sentence_size` int
-    20 to 2000, `parse_image` bool.
+    20 to 2000, `parse_image` bool, `word_num_limit` int from 1; the last two are not for pages.
     """
     extension = extension_of(name)
     wanted = settings.get("knowledge_type")
     images = settings.get("parse_image") is True and extension not in LINKS
     if type(wanted) is not int or extension not in LEGAL.get(wanted, frozenset()):
         wanted = 3 if extension in _TABLES else 1
+    limit = None if extension in LINKS else _word_limit(settings)
     if wanted != CUSTOM:
-        return Slicing(wanted, parse_image=images)
-    return Slicing(CUSTOM, _separators(settings), _sentence_size(settings), images)
+        return Slicing(wanted, parse_image=images, word_limit=limit)
+    return Slicing(CUSTOM, _separators(settings), _sentence_size(settings), images, limit)
 
 
 def recipe_of(row: Row) -> str | None:
-    """The recipe of a listed document; None where the list does not say enough."""
+    """The recipe of a listed document; None where the list does not say enough.
+
+    A limit of words is not listed: who has lost his state sends such a document again.
+    """
     if row.knowledge_type is None or row.parse_image is None:
         return None
     if row.knowledge_type != CUSTOM:
@@ -103,11 +112,12 @@ def recipe_of(row: Row) -> str | None:
 
 def described(recipe: str) -> str:
     """The settings that a recipe stands for; '' for what is none of these recipes."""
-    found = re.fullmatch(r"k(\d)(?::([0-9a-f]{8}))?(:images)?", recipe)
+    found = re.fullmatch(r"k(\d)(?::([0-9a-f]{8}))?(:images)?(?:!w(\d+))?", recipe)
     if found is None:
         return ""
     custom = f" (separators and size {found[2]})" if found[2] else ""
-    return f"knowledge_type {found[1]}{custom}{' with parse_image' if found[3] else ''}"
+    limit = f" and word_num_limit {found[4]}" if found[4] else ""
+    return f"knowledge_type {found[1]}{custom}{' with parse_image' if found[3] else ''}{limit}"
 
 
 def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
@@ -118,6 +128,8 @@ def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
         fields["sentence_size"] = str(slicing.sentence_size)
     if slicing.parse_image:
         fields["parse_image"] = "true"
+    if slicing.word_limit is not None:
+        fields["word_num_limit"] = str(slicing.word_limit)
     return fields
 
 
@@ -149,6 +161,11 @@ def _separators(settings: Mapping[str, Any]) -> tuple[str, ...]:
 def _sentence_size(settings: Mapping[str, Any]) -> int:
     size = settings.get("sentence_size")
     return size if type(size) is int and 20 <= size <= 2000 else _SENTENCE_SIZE
+
+
+def _word_limit(settings: Mapping[str, Any]) -> int | None:
+    limit = settings.get("word_num_limit")
+    return limit if type(limit) is int and limit > 0 else None
 
 
 def _hash(slicing: Slicing) -> str:

@@ -297,6 +297,12 @@ def test_all_documented_form_fields_are_taken(vendor: Vendor) -> None:
     assert vendor.detail(ident)["parse_image"] == 1
 
 
+def test_a_limit_of_words_cuts_a_document_short(vendor: Vendor) -> None:
+    vendor.put(text="one two three four", knowledge_type="1", word_num_limit="2")
+    assert [hit["text"] for hit in vendor.search("one")] == ["one two"]
+    assert vendor.search("four") == []
+
+
 def test_all_documented_search_fields_are_taken(vendor: Vendor) -> None:
     ident = vendor.put()
     found = vendor.search(

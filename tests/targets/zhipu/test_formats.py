@@ -56,10 +56,34 @@ def test_tables_are_cut_by_rows_and_texts_by_paragraphs(extension: str) -> None:
         ("a.md", {"sentence_size": 500}, "k1"),
         ("a.md", {"custom_separator": "x", "knowledge_type": 2}, "k2"),
         ("a.md", {"unknown": 1}, "k1"),
+        ("a.md", {"word_num_limit": 500}, "k1!w500"),
+        ("a.pdf", {"word_num_limit": 500, "knowledge_type": 6, "parse_image": True}, "k6:images!w500"),
+        ("a.md", {"word_num_limit": 0}, "k1"),
+        ("a.md", {"word_num_limit": True}, "k1"),
+        ("a.md", {"word_num_limit": "500"}, "k1"),
+        ("a.md", {"word_num_limit": None}, "k1"),
+        ("a.url", {"word_num_limit": 500}, "k1"),
     ],
 )
 def test_a_recipe_is_what_decides_the_slicing(path: str, settings: dict[str, Any], recipe: str) -> None:
     assert slicing_of(path, settings).recipe == recipe
+
+
+def test_recipes_without_a_limit_are_those_of_former_versions() -> None:
+    """The texts are in the states of all who mirror: another one would have everything sent anew."""
+    former = {
+        "k1": {},
+        "k6:images": {"knowledge_type": 6, "parse_image": True},
+        "k5:d42b5f56": {"knowledge_type": 5},
+        "k5:9372a862": CUSTOM,
+    }
+    assert [slicing_of("a.pdf", given).recipe for given in former.values()] == list(former)
+
+
+def test_a_limit_of_words_is_sent_where_it_is_set_as_digits() -> None:
+    assert upload_fields(slicing_of("a.md", {"word_num_limit": 500}), 7)["word_num_limit"] == "500"
+    assert "word_num_limit" not in upload_fields(slicing_of("a.md", {}), 7)
+    assert "word_num_limit" not in reslice_body(slicing_of("a.md", {"word_num_limit": 500}))
 
 
 def test_own_separators_and_sizes_make_recipes_of_their_own() -> None:
@@ -183,6 +207,8 @@ def test_an_impossible_port_is_an_error_of_the_config() -> None:
         ("k6:images", "knowledge_type 6 with parse_image"),
         ("k5:1f0c9a3b", "knowledge_type 5 (separators and size 1f0c9a3b)"),
         ("k5:1f0c9a3b:images", "knowledge_type 5 (separators and size 1f0c9a3b) with parse_image"),
+        ("k1!w500", "knowledge_type 1 and word_num_limit 500"),
+        ("k1:images!w500", "knowledge_type 1 with parse_image and word_num_limit 500"),
         ("t600", ""),
         ("", ""),
     ],
