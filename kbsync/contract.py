@@ -573,3 +573,40 @@ class ManagesBases(Protocol):
     @property
     def bases(self) -> Bases:
         """Those of the account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """An address that a service calls. `headers`: names of what it sends along; their values are secrets.
+
+    `in_use` None: not told.
+    """
+
+    url: str
+    headers: tuple[str, ...] = ()
+    in_use: bool | None = None
+
+
+class Callbacks(Protocol):
+    """The one address for the events of a whole account. Every call raises `TargetError`.
+
+    `NotOffered`: the service has no such thing, or no longer.
+    """
+
+    async def look(self) -> Callback | None:
+        """What is set now; None: nothing is."""
+
+    async def aim(self, url: str, headers: Mapping[str, str]) -> None:
+        """Have events go to `url` from now on, with these headers; repeatable."""
+
+    async def remove(self) -> None:
+        """Have them go nowhere; repeatable."""
+
+
+@runtime_checkable
+class CallsBack(Protocol):
+    """Has one address for the events of a whole account, shared by all who use that account."""
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """Those of the account."""

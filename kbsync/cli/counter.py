@@ -16,7 +16,17 @@ from kbsync.cli.exits import Code, OfMirror, concerning
 from kbsync.cli.options import Choices
 from kbsync.cli.paper import counted, tell
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
-from kbsync.contract import Answers, Applications, BaseCard, Bases, ManagesBases, RetriesAll, Target
+from kbsync.contract import (
+    Answers,
+    Applications,
+    BaseCard,
+    Bases,
+    Callbacks,
+    CallsBack,
+    ManagesBases,
+    RetriesAll,
+    Target,
+)
 from kbsync.core.printable import printable
 from kbsync.core.sizes import sized
 from kbsync.errors import NotOffered, Rejected, UsageError
@@ -44,6 +54,17 @@ def order_application(choices: Choices, work: Callable[[Applications, Bases], Aw
         if not isinstance(target, Answers) or not isinstance(target, ManagesBases):
             raise UsageError(f"a target of type {mirror.target.type} has no applications")
         return await work(target.applications, target.bases)
+
+    return _served(choices, served)
+
+
+def order_callback(choices: Choices, work: Callable[[Callbacks], Awaitable[Value]]) -> Value:
+    """What `work` gives, with the callback of the account behind the one mirror that is meant."""
+
+    async def served(target: Target, _installation: Installation, mirror: MirrorConfig) -> Value:
+        if not isinstance(target, CallsBack):
+            raise UsageError(f"an account of type {mirror.target.type} has no address for its events")
+        return await work(target.callbacks)
 
     return _served(choices, served)
 
@@ -203,13 +224,16 @@ def warn(installation: Installation, bases: Bases, card: BaseCard, fate: str) ->
         tell(f"{card.id} is the knowledge base of {', '.join(names)}")
 
 
-def confirm(what: str, name: str, given: str | None) -> None:
-    """A person typed the name, now or with `--yes`. Raises `UsageError` for another, or where nobody can."""
+def confirm(what: str, name: str, given: str | None, called: str = "name", metavar: str = "NAME") -> None:
+    """A person typed the name, now or with `--yes`. Raises `UsageError` for another, or where nobody can.
+
+    `called`: what it is, where it is no name; `metavar`: in the help of `--yes`.
+    """
     shown = printable(name)
     if given is None and not sys.stdin.isatty():
         raise UsageError(
-            f"{what} only after its name is typed; there is no terminal to ask on, so add --yes NAME"
+            f"{what} only after its {called} is typed; there is no terminal to ask on, so add --yes {metavar}"
         )
-    typed = given if given is not None else click.prompt(f"Type its name, {shown}", err=True)
+    typed = given if given is not None else click.prompt(f"Type its {called}, {shown}", err=True)
     if typed != name:
-        raise UsageError(f"its name is {shown!r}, not {printable(str(typed))!r}; nothing was changed")
+        raise UsageError(f"its {called} is {shown!r}, not {printable(str(typed))!r}; nothing was changed")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbsync.cli.apps import command as apps
+from kbsync.cli.callback import command as callback
 from kbsync.cli.exits import Code
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, set_option, shared_options
 from kbsync.cli.paper import Listing, Paper, counted, tell, with_settings
@@ -45,6 +46,7 @@ def command() -> None:
 
 
 command.add_command(apps, "app")
+command.add_command(callback, "callback")
 
 
 @command.command("list")

@@ -159,6 +159,7 @@ class Server:
             await self._refuse(wire, 413, "this is too large")
             return False
         response = self._control.answer(head.with_body(body))
+        self.outbox.empty()  # what others do is told as well
         await wire.write(*wire.rendered(response, self._desk.date()))
         return wire.goes_on()
 

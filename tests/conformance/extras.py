@@ -12,6 +12,7 @@ from kbsync.contract import (
     ApplicationWish,
     Bases,
     BaseWish,
+    CallsBack,
     DocState,
     Explains,
     Illustrates,
@@ -194,6 +195,27 @@ class ExtraSuite:
         assert len({model.id for model in models}) == len(models)
         made = await bases.create(BaseWish("second", model=first.id))
         assert made.model in ("", first.id, first.name)
+
+    # ---- the account
+
+    async def test_the_accounts_address_is_set_shown_without_secrets_and_removed(self, world: World) -> None:
+        callbacks = world.require(CallsBack).callbacks
+        url = "https://events.example.org/kb"
+        await callbacks.remove()
+        assert await callbacks.look() is None
+        for _ in range(2):
+            await callbacks.aim(url, {"X-Token": "hush-hush"})
+            known = await callbacks.look()
+            assert known is not None
+            assert (known.url, known.headers) == (url, ("X-Token",))
+            assert "hush-hush" not in repr(known)
+        await callbacks.aim(url, {})
+        known = await callbacks.look()
+        assert known is not None
+        assert known.headers == ()
+        for _ in range(2):
+            await callbacks.remove()
+            assert await callbacks.look() is None
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kbsync.standin.messages import Letter, StandInClock
 from kbsync.standin.zhipu import ids, naming, vectorizing
 from kbsync.standin.zhipu.behaviour import Behaviour
-from kbsync.standin.zhipu.calling import letters
+from kbsync.standin.zhipu.calling import Callback, letters
 from kbsync.standin.zhipu.documents import Base, Document, Entry, Slicing
 from kbsync.standin.zhipu.searching import Match
 from kbsync.standin.zhipu.vectorizing import PLAIN, Script, Terms
@@ -39,6 +39,7 @@ class Account:
         self.answers: dict[str, list[Match]] = {}
         self.entries: list[Entry] = []
         self.letters = [] if letters is None else letters
+        self.callback: Callback | None = None
         self.used_bytes = 0
         self._snowflakes = ids.Snowflakes(seed)
         self._ordinals = itertools.count()
@@ -177,8 +178,9 @@ class Account:
         vectorizing.start(document, terms, script)
         begun = itertools.dropwhile(lambda phase: phase.stat, document.phases)
         ends = next((phase for phase in begun if phase.stat), None)
-        if ends is not None and document.callback is not None:
-            self.letters += letters(document.callback, document.id, ends.stat, ends.at, script.calling)
+        callback = document.callback or self.callback
+        if ends is not None and callback is not None:
+            self.letters += letters(callback, document.id, ends.stat, ends.at, script.calling)
 
     def _pay(self) -> bool:
         balance = self.behaviour.balance

@@ -15,6 +15,7 @@ from kbsync.standin.zhipu import (
     asking,
     auth,
     bases,
+    callbacks,
     changing,
     foreign,
     linking,
@@ -58,6 +59,9 @@ _OPERATIONS: Mapping[str, Callable[[Call], object]] = {
     "invoke": asking.invoke,
     "sse-invoke": asking.sse_invoke,
     "slice-info": asking.slice_info,
+    "callback": callbacks.look,
+    "set-callback": callbacks.aim,
+    "delete-callback": callbacks.remove,
     "bases": bases.listing,
     "base": bases.detail,
     "create-base": bases.create,
@@ -65,9 +69,11 @@ _OPERATIONS: Mapping[str, Callable[[Call], object]] = {
     "delete-base": bases.delete,
 }
 _PAID = frozenset({"upload", "upload-url", "reembed", "reslice", "retrieve", "invoke", "sse-invoke"})
-_SWITCHED = {"file": "url"} | {
-    f"{verb}application": "applications" for verb in ("", "create-", "edit-", "delete-")
-}
+_SWITCHED = (
+    {"file": "url"}
+    | {f"{verb}application": "applications" for verb in ("", "create-", "edit-", "delete-")}
+    | {f"{verb}callback": "callback" for verb in ("set-", "delete-")}
+)
 """Operations that are switched off under another name."""
 
 

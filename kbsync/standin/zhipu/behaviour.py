@@ -19,6 +19,7 @@ OPTIONAL_ROUTES = (
     "url",
     "models",
     *_ASKING,
+    "callback",
 )
 
 MissingForm = Literal["404", "code", "null"]

@@ -50,6 +50,9 @@ class Op(enum.StrEnum):
     INVOKE = "invoke"
     SSE_INVOKE = "sse-invoke"
     SLICE_INFO = "slice-info"
+    CALLBACK = "callback"
+    SET_CALLBACK = "set-callback"
+    DELETE_CALLBACK = "delete-callback"
 
 
 _OF_APPLICATIONS = frozenset(
@@ -72,6 +75,9 @@ OPTIONAL = _OF_APPLICATIONS | {
     Op.RETRIEVE,
     Op.IMAGES,
     Op.MODELS,
+    Op.CALLBACK,
+    Op.SET_CALLBACK,
+    Op.DELETE_CALLBACK,
 }
 """Calls that are missing from some of the vendor's installations and can be done without."""
 

@@ -28,6 +28,7 @@ from kbsync.targets.zhipu.answering import Answering
 from kbsync.targets.zhipu.api import ROOT, Api, MirrorJudge
 from kbsync.targets.zhipu.applications import ZhipuApplications
 from kbsync.targets.zhipu.bases import ZhipuBases
+from kbsync.targets.zhipu.callbacks import AccountCallbacks
 from kbsync.targets.zhipu.codes import NotFound
 from kbsync.targets.zhipu.each import ask_each
 from kbsync.targets.zhipu.formats import described, recipe_of, slicing_of
@@ -123,6 +124,11 @@ class ZhipuTarget(RemoteTarget):
     def applications(self) -> ZhipuApplications:
         """What answers questions in this account."""
         return ZhipuApplications(self._client)
+
+    @property
+    def callbacks(self) -> AccountCallbacks:
+        """The address that the account's events go to."""
+        return AccountCallbacks(self._client)
 
     def answer(
         self, question: str, application_id: str, *, streamed: bool = True

@@ -223,6 +223,11 @@ def integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def flag_of(value: object) -> bool | None:
+    """0, 1, false or true; None for everything else."""
+    return bool(value) if isinstance(value, int) and value in (0, 1) else None
+
+
 def data_of(body: Any) -> Any:
     """What is in the envelope; None where there is nothing."""
     return body.get("data") if isinstance(body, dict) else None
@@ -247,7 +252,7 @@ def _row(item: dict[str, Any]) -> Row | None:
         knowledge_type=integer(item.get("knowledge_type")),
         separators=_separators(item.get("custom_separator")),
         sentence_size=integer(item.get("sentence_size")),
-        parse_image=_flag(item.get("parse_image")),
+        parse_image=flag_of(item.get("parse_image")),
     )
 
 
@@ -272,10 +277,6 @@ def _listed(text: str) -> object:
     except ValueError:
         return [text]
     return value if isinstance(value, list) else [text]
-
-
-def _flag(value: object) -> bool | None:
-    return bool(value) if isinstance(value, int) and value in (0, 1) else None
 
 
 def _doc_id(metadata: object) -> str | None:

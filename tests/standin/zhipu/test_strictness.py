@@ -236,7 +236,7 @@ def test_the_key_must_not_go_to_the_host_of_the_files(vendor: Vendor) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/callback", 404), ("PATCH", "/document/1", 405), ("GET", "/document/1/", 404)],
+    [("GET", "/callbacks", 404), ("PATCH", "/document/1", 405), ("GET", "/document/1/", 404)],
 )
 def test_an_unknown_route_is_noted(vendor: Vendor, method: str, path: str, status: int) -> None:
     assert vendor.call(method, path).status == status

@@ -103,6 +103,8 @@ def operation(request: httpx.Request) -> str:
         return "file"
     if path.startswith("/application/"):
         return {"GET": "application", "PUT": "edit_application"}[request.method]
+    if path == "/callback":
+        return {"GET": "callback", "PUT": "set_callback", "DELETE": "delete_callback"}[request.method]
     return _of_documents(request, path)
 
 
