@@ -18,7 +18,7 @@ from kbsync.targets.gptbots.receipts import outcomes_of
 from kbsync.targets.gptbots.settings import MOST_FILES, GptbotsSettings
 from kbsync.targets.gptbots.sightings import Seen, Sightings
 from kbsync.targets.gptbots.waiting import Waiting
-from kbsync.targets.http.absent import AbsentCalls
+from kbsync.targets.http.lacking import Lacking
 
 _FLAT = Naming(style="plain")
 """Names of files: no slash, at most 200 bytes, and they tell the path where the marker is lost."""
@@ -36,11 +36,11 @@ class Putting:
         api: Api,
         sightings: Sightings,
         waiting: Waiting,
-        absent: AbsentCalls,
+        lacking: Lacking,
     ) -> None:
         self._settings, self._api = settings, api
         self._sightings, self._waiting = sightings, waiting
-        self._absent = absent
+        self._lacking = lacking
         self._most = MOST_FILES
 
     async def put(self, documents: Sequence[Outgoing]) -> list[PutOutcome]:
@@ -120,7 +120,7 @@ class Putting:
         """
         if cutting.kind is not Kind.QA:
             return seen.kind in (None, cutting.kind)
-        is_wanted = self._settings.qa_update == "in_place" and QA_UPDATE not in self._absent
+        is_wanted = self._settings.qa_update == "in_place" and not self._lacking.lacks(QA_UPDATE)
         return is_wanted and cutting.is_usual and seen.recipe == cutting.recipe
 
     def _marked(self, document: Outgoing, cutting: Cutting, changed: Seen | None) -> str:
@@ -181,7 +181,7 @@ class Putting:
         """No fault of any document either. What cannot be changed where it lies is made anew."""
         if not (parcel[0].doc_id and parcel[0].cutting.kind is Kind.QA):
             return {one.place: Unavailable(error.reason, code=error.code) for one in parcel}
-        self._absent.note(QA_UPDATE)
+        self._lacking.note(QA_UPDATE, error)
         return await self._deliver(tuple(self._item(one.place, one.document, {}) for one in parcel))
 
 

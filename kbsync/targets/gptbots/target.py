@@ -33,7 +33,6 @@ from kbsync.targets.gptbots.sightings import Sightings
 from kbsync.targets.gptbots.waiting import Waiting
 from kbsync.targets.gptbots.wire import Match, Row
 from kbsync.targets.http import Account, Client, Endpoint, RemoteTarget
-from kbsync.targets.http.absent import AbsentCalls
 from kbsync.targets.http.ranking import ranked
 
 if TYPE_CHECKING:
@@ -92,8 +91,8 @@ class GptbotsTarget(RemoteTarget):
         self._api = Api(settings, self._client)
         self._sightings = Sightings(self._api, settings.source_url_prefix)
         self._waiting = Waiting(self._api, self._sightings, self._steady, settings.grace)
-        absent = AbsentCalls(self._steady)
-        self._putting = Putting(settings, self._api, self._sightings, self._waiting, absent)
+        lacking = self._client.lacking
+        self._putting = Putting(settings, self._api, self._sightings, self._waiting, lacking)
 
     @property
     def limits(self) -> Limits:

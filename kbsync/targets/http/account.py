@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kbsync.targets.http.breaker import Breaker
+from kbsync.targets.http.lacking import Lacking
 
 
 class Account:
-    """Whether the service is down, and until when it wants to be left alone: that concerns everybody.
+    """Whether the service is down, until when it wants to be left alone, and what it lacks: for everybody.
 
     How much each mirror asks is its own affair. `steady`: a clock in seconds that never steps back.
     """
@@ -16,6 +17,7 @@ class Account:
     def __init__(self, steady: Callable[[], float]) -> None:
         self._steady = steady
         self.breaker = Breaker(steady)
+        self.lacking = Lacking(steady)
         self.quiet_until = float("-inf")
         """No request begins before."""
 

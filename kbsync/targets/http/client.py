@@ -66,7 +66,7 @@ class Client:
         self.target = target
         self.meter = meter if meter is not None else Meter()
         account = account or Account(steady)
-        self.breaker = account.breaker
+        self.breaker, self.lacking = account.breaker, account.lacking
         self.gate = Gate(
             endpoint.concurrency,
             endpoint.requests_per_minute,

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable
+from kbsync.errors import Halted, NotOffered, TargetError, Unavailable
 from kbsync.targets.zhipu.codes import SPACE_ADVICE
 from kbsync.targets.zhipu.sizes import sized
 from kbsync.targets.zhipu.wire import Capacity
 
 INTERVAL = 180.0
 """Seconds between two questions, at the least."""
-
-_HOUR = 3600.0  # the pause where there is no such question
 
 _MOMENT = 5.0  # seconds until uploads under way may have ended
 
@@ -24,6 +22,7 @@ class Allowance:
     """The rest of the account's space in bytes, as far as the vendor tells.
 
     `ask` raises `TargetError`: unless the key was refused, nothing is known then and nothing is checked.
+    Where there is no such call it raises `NotOffered`, and may be asked for every upload.
     `steady`: seconds that never go back. `cure`: the command for a halt.
     """
 
@@ -35,7 +34,6 @@ class Allowance:
         self._asked_at: float | None = None
         self._known: Capacity | None = None
         self._left = self._under_way = 0
-        self._pause = INTERVAL
 
     @property
     def left(self) -> int | None:
@@ -69,16 +67,16 @@ class Allowance:
     def _is_due(self, size: int) -> bool:
         if self._asked_at is None:
             return True
-        if self._steady() - self._asked_at < self._pause:
+        if self._steady() - self._asked_at < INTERVAL:
             return False
         return self._known is None or self._left - size < _SMALL * self._known.total
 
     async def _look(self) -> None:
-        self._known, self._pause = None, INTERVAL
+        self._known = self._asked_at = None
         try:
             self._known = await self._ask()
-        except Rejected:
-            self._pause = _HOUR
+        except NotOffered:
+            return
         except TargetError as error:
             if isinstance(error, Halted) and error.halt == "credentials":
                 raise

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from kbsync.contract import Hit, Image, Passage
-from kbsync.errors import Unavailable
+from kbsync.errors import NotOffered, Unavailable
+from kbsync.targets.http.lacking import Lacking
 from kbsync.targets.zhipu.api import Api
-from kbsync.targets.zhipu.each import ask_each
+from kbsync.targets.zhipu.codes import Op
+from kbsync.targets.zhipu.each import Answers, ask_each
 from kbsync.targets.zhipu.wire import Images
 
 PATIENCE = 5.0
@@ -26,10 +28,13 @@ _PLACEHOLDER = re.compile("【示意图序号_[^【】]{1,100}】")
 
 
 class Illustrating:
-    """Asks for the pictures of one knowledge base, `at_once` documents at a time."""
+    """Asks for the pictures of one knowledge base, `at_once` documents at a time.
 
-    def __init__(self, api: Api, at_once: int) -> None:
-        self._api, self._at_once = api, at_once
+    `lacking` remembers that there is no such call.
+    """
+
+    def __init__(self, api: Api, lacking: Lacking, at_once: int) -> None:
+        self._api, self._lacking, self._at_once = api, lacking, at_once
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
         """The hits in their order; a failure or a slow answer costs pictures and nothing else."""
@@ -38,6 +43,8 @@ class Illustrating:
         return [with_images(hit, found.get(hit.remote_id, {})) for hit in hits]
 
     async def _found(self, ids: Iterable[str]) -> Mapping[str, Images]:
+        if self._lacking.lacks(Op.IMAGES):
+            return {}
         deadline = asyncio.get_running_loop().time() + PATIENCE
 
         async def in_time(remote_id: str) -> Images:
@@ -47,7 +54,17 @@ class Illustrating:
             except TimeoutError as error:
                 raise Unavailable("the pictures did not come in time") from error
 
-        return (await ask_each(ids, in_time, self._at_once)).given
+        answers = await ask_each(ids, in_time, self._at_once)
+        self._learn(answers)
+        return answers.given
+
+    def _learn(self, answers: Answers[Images]) -> None:
+        """A bare 404 may be about the one document; about all of several it is not."""
+        missing = [error for error in answers.refused.values() if isinstance(error, NotOffered)]
+        is_of_all = len(missing) == len(answers.refused) > 1 and not answers.given
+        sure = missing if is_of_all else [error for error in missing if error.code != "404"]
+        if sure:
+            self._lacking.note(Op.IMAGES, sure[0])
 
 
 def with_images(hit: Hit, images: Images) -> Hit:

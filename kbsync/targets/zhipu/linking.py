@@ -5,29 +5,42 @@ from __future__ import annotations
 from kbsync.contract import Accepted, Outgoing, PutOutcome
 from kbsync.core.links import Link, NoLink, link_from
 from kbsync.errors import NotOffered, Rejected, Unfit
+from kbsync.targets.http.lacking import Lacking
 from kbsync.targets.zhipu.api import Api
-from kbsync.targets.zhipu.codes import NotFound
-from kbsync.targets.zhipu.formats import slicing_of
+from kbsync.targets.zhipu.codes import NotFound, Op
+from kbsync.targets.zhipu.formats import Slicing, slicing_of
 from kbsync.targets.zhipu.knowledge import Knowledge
 from kbsync.targets.zhipu.receipts import outcome_of
+from kbsync.targets.zhipu.wire import Receipt
 
 
 class Linking:
-    """Has the vendor fetch pages, one to a request, never repeated here."""
+    """Has the vendor fetch pages, one to a request, never repeated here. `lacking`: whether it can."""
 
-    def __init__(self, api: Api, knowledge: Knowledge, cure: str) -> None:
-        self._api, self._knowledge, self._cure = api, knowledge, cure
+    def __init__(self, api: Api, knowledge: Knowledge, lacking: Lacking, cure: str) -> None:
+        self._api, self._knowledge, self._lacking, self._cure = api, knowledge, lacking, cure
 
     async def put(self, document: Outgoing) -> PutOutcome:
         """The page of a link file. Raises `TargetError`; `Unfit` for a file that holds no address."""
         link = link_in(document)
         try:
             slicing = slicing_of(document.path, {**document.settings, **link.settings})
-            receipt = await self._api.upload_url(link.address, slicing)
+            receipt = await self._sent(link.address, slicing)
         except (NotFound, NotOffered) as error:
-            await self._knowledge.look()
             raise Unfit(f"the vendor takes no addresses here: {error.reason}", code=error.code) from error
         return _of_page(outcome_of(receipt, link.address, self._cure))
+
+    async def _sent(self, address: str, slicing: Slicing) -> Receipt:
+        """Raises `NotOffered` where there is no such call, without asking once that is known."""
+        self._lacking.check(Op.UPLOAD_URL)
+        try:
+            return await self._api.upload_url(address, slicing)
+        except NotFound:
+            await self._knowledge.look()
+            raise
+        except NotOffered as error:
+            await self._knowledge.look()
+            raise self._lacking.note(Op.UPLOAD_URL, error) from None
 
 
 def link_in(document: Outgoing) -> Link:

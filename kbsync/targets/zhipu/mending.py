@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from kbsync.errors import NotOffered, Rejected
-from kbsync.targets.http.absent import AbsentCalls
+from kbsync.targets.http.lacking import Lacking
 from kbsync.targets.zhipu.api import Api
 from kbsync.targets.zhipu.codes import NotFound, Op
 from kbsync.targets.zhipu.formats import Slicing
@@ -14,15 +12,14 @@ from kbsync.targets.zhipu.wire import Row
 
 
 class Mending:
-    """Re-embeds and re-slices. `steady`: seconds that never go back."""
+    """Re-embeds and re-slices. `lacking` remembers calls that are missing."""
 
-    def __init__(self, api: Api, knowledge: Knowledge, steady: Callable[[], float]) -> None:
-        self._api, self._knowledge = api, knowledge
-        self._absent = AbsentCalls(steady)
+    def __init__(self, api: Api, knowledge: Knowledge, lacking: Lacking) -> None:
+        self._api, self._knowledge, self._lacking = api, knowledge, lacking
 
     async def reembed(self, remote_id: str) -> None:
         """Accepted is not done. Raises `NotOffered`, `NotFound` for a document that is gone, and the like."""
-        self._require(Op.REEMBED)
+        self._lacking.check(Op.REEMBED)
         try:
             await self._api.reembed(remote_id)
         except (NotFound, NotOffered) as error:
@@ -30,7 +27,7 @@ class Mending:
 
     async def reslice(self, remote_id: str, slicing: Slicing) -> None:
         """Accepted is not done. Images are not among what this call can change; errors as `reembed`."""
-        self._require(Op.RESLICE)
+        self._lacking.check(Op.RESLICE)
         row = await self._row(remote_id)
         if row is None:
             raise await self._gone()
@@ -41,18 +38,14 @@ class Mending:
         except (NotFound, NotOffered) as error:
             raise await self._blamed(Op.RESLICE, remote_id, error) from error
 
-    def _require(self, op: Op) -> None:
-        if op in self._absent:
-            raise NotOffered(f"{op}: the vendor has no such call here")
-
     async def _blamed(self, op: Op, remote_id: str, error: Rejected) -> Rejected:
         """A 404 is either the call's or the document's: the document's own page tells."""
         if is_gone(error):
             is_said = error.code != "404"  # in words about the document
             if is_said or await self._row(remote_id) is None:
                 return await self._gone()
-        self._absent.note(op)
-        return NotOffered(f"{op}: the vendor has no such call here: {error.reason}", code=error.code)
+        reason = f"{op}: the vendor has no such call here: {error.reason}"
+        return self._lacking.note(op, NotOffered(reason, code=error.code))
 
     async def _row(self, remote_id: str) -> Row | None:
         try:

@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query, Sources
@@ -22,14 +21,13 @@ from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http import Account, Client, Endpoint, RemoteTarget
-from kbsync.targets.http.ranking import ranked
 from kbsync.targets.zhipu.allowance import Allowance
 from kbsync.targets.zhipu.answering import Answering
 from kbsync.targets.zhipu.api import ROOT, Api, MirrorJudge
 from kbsync.targets.zhipu.applications import ZhipuApplications
 from kbsync.targets.zhipu.bases import ZhipuBases
 from kbsync.targets.zhipu.callbacks import AccountCallbacks
-from kbsync.targets.zhipu.codes import NotFound
+from kbsync.targets.zhipu.codes import Op
 from kbsync.targets.zhipu.each import ask_each
 from kbsync.targets.zhipu.formats import described, recipe_of, slicing_of
 from kbsync.targets.zhipu.ids import created_of
@@ -39,20 +37,14 @@ from kbsync.targets.zhipu.knowledge import Knowledge, is_gone
 from kbsync.targets.zhipu.meanings import SLOW
 from kbsync.targets.zhipu.mending import Mending
 from kbsync.targets.zhipu.paging import Sweep
-from kbsync.targets.zhipu.searching import (
-    OVERLOADED,
-    Question,
-    chosen,
-    hits_of,
-    question_about,
-    question_of,
-)
+from kbsync.targets.zhipu.retrieving import Retrieving
+from kbsync.targets.zhipu.searching import chosen, hits_of, question_of
 from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.skew import ALARMING, Skew
 from kbsync.targets.zhipu.states import status_of
 from kbsync.targets.zhipu.uploading import Uploading
 from kbsync.targets.zhipu.waiting import Waiting
-from kbsync.targets.zhipu.wire import Found, Page, Row
+from kbsync.targets.zhipu.wire import Capacity, Page, Row
 
 if TYPE_CHECKING:
     import httpx
@@ -109,11 +101,13 @@ class ZhipuTarget(RemoteTarget):
         settings = self._settings
         self._api = Api(settings, self._client)
         self._knowledge = Knowledge(settings, self._api)
-        self._allowance = Allowance(self._api.capacity, self._steady, settings.command("retry"))
-        self._uploading = Uploading(settings, self._api, self._knowledge, self._allowance)
-        self._illustrating = Illustrating(self._api, settings.concurrency)
+        lacking = self._client.lacking
+        self._allowance = Allowance(self._capacity, self._steady, settings.command("retry"))
+        self._uploading = Uploading(settings, self._api, self._knowledge, self._allowance, lacking)
+        self._illustrating = Illustrating(self._api, lacking, settings.concurrency)
         self._waiting = Waiting(self._api, self._knowledge, settings.concurrency)
-        self._mending = Mending(self._api, self._knowledge, self._steady)
+        self._mending = Mending(self._api, self._knowledge, lacking)
+        self._retrieving = Retrieving(self._api, self._knowledge, lacking)
 
     @property
     def bases(self) -> ZhipuBases:
@@ -215,14 +209,7 @@ class ZhipuTarget(RemoteTarget):
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
         """A search in this one document finds it. Raises `NotOffered` where there is no search."""
-        try:
-            found = await self._api.retrieve(question_about(remote_id, name))
-        except NotFound:
-            await self._knowledge.look()
-            return False
-        except NotOffered as error:
-            raise await self._no_search(error) from error
-        return any(one.doc_id == remote_id for one in found)
+        return await self._retrieving.confirms(remote_id, name)
 
     @property
     def reranks(self) -> bool:
@@ -232,29 +219,19 @@ class ZhipuTarget(RemoteTarget):
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
         question = question_of(query, self._settings.recall)
-        return chosen(hits_of(await self._ranked(question)), query) if question is not None else ()
+        return chosen(hits_of(await self._retrieving.ranked(question)), query) if question is not None else ()
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
         """The hits with the pictures that their passages name, as far as they come in time."""
         return await self._illustrating.illustrated(hits)
 
-    async def _ranked(self, question: Question) -> Sequence[Found]:
-        """What is found; in the order of the search itself where the ranking model does not give its own."""
-        if not question.rerank:
-            return await self._found(question)
-        without = replace(question, rerank=False)
-        return await ranked(lambda: self._found(question), lambda: self._found(without), OVERLOADED)
-
-    async def _found(self, question: Question) -> Sequence[Found]:
+    async def _capacity(self) -> Capacity | None:
+        """Where it is refused, whatever the words, it is not told here."""
+        self._client.lacking.check(Op.CAPACITY)
         try:
-            return await self._api.retrieve(question)
-        except (NotFound, NotOffered) as error:
-            raise await self._no_search(error) from error
-
-    async def _no_search(self, error: Rejected) -> NotOffered:
-        """Raises `Halted` where it is the base that is missing."""
-        await self._knowledge.look()
-        return NotOffered(f"this knowledge base offers no search: {error.reason}", code=error.code)
+            return await self._api.capacity()
+        except Rejected as error:
+            raise self._client.lacking.note(Op.CAPACITY, NotOffered(error.reason, code=error.code)) from error
 
     async def _page(self, number: int, size: int) -> Page:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kbsync.contract import Outgoing, PutOutcome
 from kbsync.core.links import is_link
 from kbsync.errors import NotOffered, Rejected, TargetError, Unsure
+from kbsync.targets.http.lacking import Lacking
 from kbsync.targets.zhipu.allowance import Allowance
 from kbsync.targets.zhipu.api import Api
 from kbsync.targets.zhipu.codes import NotFound
@@ -19,10 +20,17 @@ from kbsync.targets.zhipu.sizes import sized
 class Uploading:
     """Sends documents one by one; every outcome is returned, none raised."""
 
-    def __init__(self, settings: ZhipuSettings, api: Api, knowledge: Knowledge, allowance: Allowance) -> None:
+    def __init__(
+        self,
+        settings: ZhipuSettings,
+        api: Api,
+        knowledge: Knowledge,
+        allowance: Allowance,
+        lacking: Lacking,
+    ) -> None:
         self._settings, self._api = settings, api
         self._knowledge, self._allowance = knowledge, allowance
-        self._linking = Linking(api, knowledge, settings.command("retry"))
+        self._linking = Linking(api, knowledge, lacking, settings.command("retry"))
 
     async def put(self, document: Outgoing) -> PutOutcome:
         """One request, never repeated here."""

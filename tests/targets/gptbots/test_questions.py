@@ -12,7 +12,7 @@ import pytest
 from kbsync.contract import Accepted, DocState, Target
 from kbsync.targets.gptbots.settings import GptbotsSettings
 from kbsync.targets.gptbots.target import GptbotsTarget
-from kbsync.targets.http.absent import REMEMBERED
+from kbsync.targets.http.lacking import REMEMBERED
 from tests.conformance.test_gptbots import KEY
 from tests.conformance.test_gptbots import GptbotsWorld as ConformanceWorld
 from tests.remote.world import sha_of_folder

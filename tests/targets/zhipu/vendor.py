@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from kbsync.contract import Outgoing
+from kbsync.targets.http import Account
 from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
 from tests.targets.bodies import BytesBody
 
@@ -118,6 +119,8 @@ def _of_documents(request: httpx.Request, path: str) -> str:
             return "retrieve"
         case "POST", ["document", "upload_document", _]:
             return "upload"
+        case "POST", ["document", "upload_url"]:
+            return "upload_url"
         case "POST", ["document", "embedding", _]:
             return "reembed"
         case "POST", ["document", "slice", "image_list", _]:
@@ -163,7 +166,9 @@ def settings(**changes: Any) -> ZhipuSettings:
     return ZhipuSettings(**{**plain, "mirror": "handbook", **changes})
 
 
-def target(vendor: Vendor, clock: Clock | None = None, **changes: Any) -> ZhipuTarget:
+def target(
+    vendor: Vendor, clock: Clock | None = None, account: Account | None = None, **changes: Any
+) -> ZhipuTarget:
     """The target in front of a scripted vendor."""
     clock = clock or Clock()
     return ZhipuTarget(
@@ -173,6 +178,7 @@ def target(vendor: Vendor, clock: Clock | None = None, **changes: Any) -> ZhipuT
         sleep=clock.sleep,
         chance=lambda: 0.5,
         transport=httpx.MockTransport(vendor),
+        account=account,
     )
 
 

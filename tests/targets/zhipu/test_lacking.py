@@ -1,0 +1,141 @@
+"""Calls that the installation has not are asked for once an hour, and only they."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kbsync.contract import Hit, Outgoing, Passage, Query
+from kbsync.errors import Halted, NotOffered, TargetError, Unfit
+from kbsync.targets.http import Account
+from kbsync.targets.zhipu.target import ZhipuTarget
+from tests.targets.zhipu.vendor import FIRST_ID, Clock, Vendor, document, failed, ok, row, target
+
+MISSING = [404, 405, 501, failed(1220), failed(1222)]
+HOUR = ((0.0, 1), (3599.0, 1), (1.0, 2))
+"""Seconds to wait, and how often the call was asked for by then."""
+
+
+def page(number: int = 0) -> Outgoing:
+    return document(f"{number}.url", f"[InternetShortcut]\nURL=https://x.example/{number}\n".encode())
+
+
+async def pace() -> None:
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("answer", MISSING, ids=str)
+async def test_a_search_that_is_not_there_confirms_nothing_and_costs_nothing(answer: Any) -> None:
+    clock, vendor = Clock(), Vendor(retrieve=[answer])
+    subject = target(vendor, clock)
+    for seconds, asked in HOUR:
+        clock.now += seconds
+        for _ in range(3):
+            with pytest.raises(NotOffered, match="offers no search"):
+                await subject.is_searchable(FIRST_ID, "a.md")
+            with pytest.raises(NotOffered, match="offers no search"):
+                await subject.search(Query("kestrel"))
+        assert (vendor.asked["retrieve"], vendor.asked["base"]) == (asked, asked)
+
+
+@pytest.mark.parametrize("answer", [failed(400, "知识不存在"), (404, failed(404, "知识不存在"))], ids=str)
+async def test_words_about_a_document_do_not_take_the_search_away(answer: Any) -> None:
+    vendor = Vendor(retrieve=[answer, answer, ok([])])
+    subject = target(vendor)
+    assert not await subject.is_searchable(FIRST_ID, "a.md")
+    with pytest.raises(NotOffered):
+        await subject.search(Query("kestrel", among=(FIRST_ID,)))
+    assert list(await subject.search(Query("kestrel"))) == []
+
+
+async def test_a_base_that_is_gone_is_no_missing_call() -> None:
+    vendor = Vendor(retrieve=[404, ok([])], base=[404, ok({"id": "1"})])
+    subject = target(vendor)
+    with pytest.raises(Halted):
+        await subject.search(Query("kestrel"))
+    assert list(await subject.search(Query("kestrel"))) == []
+
+
+async def test_a_ranking_model_that_is_not_there_does_not_take_the_search_away() -> None:
+    vendor = Vendor(
+        retrieve=[lambda request: failed(1220) if b"rerank_status" in request.content else ok([])]
+    )
+    subject = target(vendor)
+    for _ in range(2):
+        assert list(await subject.search(Query("kestrel", rerank=True))) == []
+    assert list(await subject.search(Query("kestrel"))) == []
+    assert vendor.asked["retrieve"] == 5
+
+
+@pytest.mark.parametrize("answer", MISSING, ids=str)
+async def test_pages_that_nobody_fetches_are_tried_once_an_hour(answer: Any) -> None:
+    clock, vendor = Clock(), Vendor(upload_url=[answer])
+    subject = target(vendor, clock)
+    for seconds, asked in HOUR:
+        clock.now += seconds
+        outcomes = [outcome for number in range(3) for outcome in await subject.put([page(number)])]
+        assert {type(outcome) for outcome in outcomes} == {Unfit}
+        assert all("takes no addresses" in str(outcome) for outcome in outcomes)
+        assert vendor.asked["upload_url"] == asked
+
+
+async def test_a_page_that_cannot_be_fetched_is_no_missing_call() -> None:
+    vendor = Vendor(upload_url=[failed(400, "页面不存在")])
+    subject = target(vendor)
+    for asked in (1, 2):
+        [outcome] = await subject.put([page()])
+        assert isinstance(outcome, Unfit)
+        assert vendor.asked["upload_url"] == asked
+
+
+def drawn(number: int) -> Hit:
+    return Hit(str(number), 0.5, (Passage(f"see 【示意图序号_{number}】"),))
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown", "asked"),
+    [
+        (405, 1, 1),
+        (failed(1222), 1, 1),
+        (404, 3, 3),
+        (404, 1, 2),  # it may be about the one document
+        (failed(400, "知识不存在"), 3, 6),
+        (failed(1113), 1, 2),
+    ],
+    ids=str,
+)
+async def test_pictures_are_not_asked_for_where_there_are_none(answer: Any, shown: int, asked: int) -> None:
+    clock, vendor = Clock(), Vendor(images=[answer])
+    subject = target(vendor, clock)
+    hits = [drawn(number) for number in range(shown)]
+    for _ in range(2):
+        assert list(await subject.illustrated(hits)) == hits
+    assert vendor.asked["images"] == asked
+    clock.now += 3600
+    await subject.illustrated(hits)
+    assert vendor.asked["images"] > asked
+
+
+async def trouble(subject: ZhipuTarget) -> None:
+    try:
+        await subject.reembed(FIRST_ID)
+    except TargetError:
+        return
+    raise AssertionError
+
+
+async def test_what_is_lacking_is_known_to_all_mirrors_of_the_account_and_to_who_asks_slowly() -> None:
+    clock = Clock()
+    account = Account(clock)
+    vendor = Vendor(reembed=[405], upload=[503], detail=[ok(row())])
+    first, second = (target(vendor, clock, account, mirror=name) for name in "ab")
+    other = target(vendor, clock)
+    await trouble(first)
+    for subject in (first, second, first.unhurried(pace), second):
+        await trouble(subject)
+        await subject.put([document()])
+    assert (vendor.asked["reembed"], vendor.asked["capacity"]) == (1, 1)
+    await trouble(other)
+    assert vendor.asked["reembed"] == 2
