@@ -4,7 +4,7 @@ Usage: python benchmarks/ask.py [QUESTIONS]
 
 The stand-in and kbsync are processes of their own. Between them stands a relay that notes when it passes on
 an event; kbsync's stdout is a pseudo-terminal, then a pipe. The stand-in pauses between two events, so that
-each piece can be told from the next.
+each piece can be told from the next. An application answers, then a model that is given passages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from zhipu_rig import Mirror, standin
 
 QUESTIONS = 15
 MOST_MS = 50.0
-EVERY = '{"kind": "stream", "op": "sse-invoke", "times": 0, "args": {"every": 0.1}}'
+EVERY = '{"kind": "stream", "op": "%s", "times": 0, "args": {"every": 0.1}}'
+WAYS = {"application": (), "model": ("--model", "glm-4-flash")}
 TEXT = "The office opens at nine in the morning.\n"
 SETTLED = 2.1
 """Seconds after which files are older than the settle time."""
@@ -58,7 +59,7 @@ class Relay:
         await asyncio.gather(_pump(reader, to_them, _ignore), _pump(theirs, writer, self._note))
 
     def _note(self, content: bytes) -> None:
-        if b"event:" in content:
+        if b"data:" in content:
             self.arrivals.append(time.perf_counter())
 
 
@@ -113,7 +114,7 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
-def measure(command: list[str], relay: Relay, count: int, *, is_terminal: bool) -> None:
+def measure(what: str, command: list[str], relay: Relay, count: int, *, is_terminal: bool) -> None:
     """Print the milliseconds from arrival to sight, of the first piece and of the following ones."""
     firsts, others = list[float](), list[float]()
     for _ in range(count):
@@ -124,13 +125,10 @@ def measure(command: list[str], relay: Relay, count: int, *, is_terminal: bool) 
         assert len(lags) > 3, "the pieces did not come one by one"
         firsts.append(lags[0])
         others += lags[1:-1]
-    what = "terminal" if is_terminal else "pipe"
+    where = "terminal" if is_terminal else "pipe"
     worst = quantiles(firsts, n=20)[-1]
-    print(
-        f"{what:9} first piece: p50 {median(firsts):5.1f} ms, p95 {worst:5.1f} ms (under {MOST_MS:.0f})",
-        end="",
-    )
-    print(f"; the others: p50 {median(others):4.1f} ms")
+    print(f"{what:11} {where:8} first piece: p50 {median(firsts):5.1f} ms, p95 {worst:5.1f} ms", end=" ")
+    print(f"(under {MOST_MS:.0f}); the others: p50 {median(others):4.1f} ms")
 
 
 def asking(place: Path, url: str) -> list[str]:
@@ -153,13 +151,14 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else QUESTIONS
     with (
         tempfile.TemporaryDirectory() as place,
-        standin("--fault", EVERY) as vendor,
+        standin("--fault", EVERY % "sse-invoke", "--fault", EVERY % "chat") as vendor,
         closing(Relay(vendor.url)) as relay,
     ):
         command = asking(Path(place), relay.url)
         print(f"load {os.getloadavg()[0]:.1f}; {count} questions each")
-        for is_terminal in (True, False):
-            measure(command, relay, count, is_terminal=is_terminal)
+        for what, words in WAYS.items():
+            for is_terminal in (True, False):
+                measure(what, [*command, *words], relay, count, is_terminal=is_terminal)
 
 
 if __name__ == "__main__":

@@ -485,6 +485,22 @@ class Sources:
     request_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An earlier question of a conversation and its whole answer; neither is empty."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """Who answers: an application by its id, or a model that is given passages. Exactly one is set."""
+
+    application: str = ""
+    model: str = ""
+
+
 @runtime_checkable
 class Answers(Protocol):
     """Can answer a question from its knowledge base."""
@@ -493,12 +509,25 @@ class Answers(Protocol):
     def applications(self) -> Applications:
         """Those of the account."""
 
+    @property
+    def model(self) -> str:
+        """The model that is given passages where there are no applications; "" for none."""
+
     def answer(
-        self, question: str, application_id: str, *, streamed: bool = True
+        self,
+        question: str,
+        by: Answerer,
+        *,
+        turns: Sequence[Turn] = (),
+        among: Sequence[str] = (),
+        streamed: bool = True,
     ) -> AsyncIterator[str | Sources]:
         """The answer piece by piece (not `streamed`: in one), and at its end the sources.
 
-        Raises `TargetError`, also in the middle: then what was given so far is not the whole answer.
+        `turns`: what was said before, oldest first; the service may be told the last of them only. `among`:
+        remote ids of the documents to answer from; empty: all. A model is not asked where no passage is
+        found: then there are sources without hits and nothing else. Raises `TargetError`, also in the
+        middle: then what was given so far is not the whole answer.
         """
 
 

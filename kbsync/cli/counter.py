@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import shlex
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -154,18 +154,25 @@ def _names(mirrors: Sequence[MirrorConfig]) -> str:
     return ", ".join(each.name for each in mirrors)
 
 
+@contextmanager
+def served(mirror: MirrorConfig) -> Iterator[None]:
+    """What is refused within is a matter of what was typed."""
+    with concerning(mirror.name):
+        try:
+            yield
+        except NotOffered as error:
+            raise NotOffered(f"this service has no such call: {error.reason}", code=error.code) from error
+        except Rejected as error:
+            raise OfMirror(mirror.name, error, Code.USAGE) from error
+
+
 @asynccontextmanager
 async def opened(installation: Installation, mirror: MirrorConfig) -> AsyncIterator[Target]:
-    """The mirror's target. What is refused within is a matter of what was typed."""
-    with concerning(mirror.name):
+    """The mirror's target, for one order."""
+    with served(mirror):
         target = await asyncio.to_thread(installation.target, mirror, read_only=True)
         async with aclosing(target):
-            try:
-                yield target
-            except NotOffered as error:
-                raise NotOffered(f"this service has no such call: {error.reason}", code=error.code) from error
-            except Rejected as error:
-                raise OfMirror(mirror.name, error, Code.USAGE) from error
+            yield target
 
 
 def users(installation: Installation, address: str, base_id: str) -> list[str]:

@@ -45,15 +45,24 @@ def located(
 
 def narrowed(installation: Installation, mirror: MirrorConfig, query: Query) -> Query:
     """The query with the ids of our documents that its path, types and date select, where they are few."""
+    ids = selected(installation, mirror, query)
+    return query if ids is None else replace(query, among=tuple(ids))
+
+
+def selected(installation: Installation, mirror: MirrorConfig, query: Query) -> Sequence[str] | None:
+    """The ids of our documents that path, types and date select; None where they are more than may be named.
+
+    Raises `UsageError` for a bad pattern.
+    """
+    selects = _selector(query)
     state = look_at(installation)
     if state is None:
-        return query
-    selects = _selector(query)
+        return ()
     try:
         ids = state.read(lambda tx: _selected(tx, mirror, selects))
     finally:
         state.close()
-    return replace(query, among=tuple(ids)) if len(ids) <= MOST_NAMED else query
+    return ids if len(ids) <= MOST_NAMED else None
 
 
 def _selected(tx: Tx, mirror: MirrorConfig, selects: Selector) -> list[str]:

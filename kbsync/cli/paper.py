@@ -54,9 +54,10 @@ class Paper:
             self._stream.write(text)
             self._stream.flush()
 
-    def json(self, value: Any) -> None:
-        """One JSON document, for people on a terminal with indents."""
-        text = json.dumps(value, ensure_ascii=False, indent=2 if self.is_terminal else None)
+    def json(self, value: Any, *, on_one_line: bool = False) -> None:
+        """One JSON document, for people on a terminal with indents unless it has to be `on_one_line`."""
+        indent = 2 if self.is_terminal and not on_one_line else None
+        text = json.dumps(value, ensure_ascii=False, indent=indent)
         self.line(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
     def path(self, path: str, end: bytes = b"\n") -> None:

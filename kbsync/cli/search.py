@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from kbsync.cli.exits import Code
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
 from kbsync.cli.paper import Paper, tell
+from kbsync.cli.selecting import extensions, selection_options
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
     from kbsync.cli.finding import Found
     from kbsync.contract import Query
     from kbsync.installation import Installation
-
-
-class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
-    """A date or a date with a time, in local time where no zone is given."""
-
-    name = "date"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds since the epoch."""
-        if isinstance(value, float):
-            return value
-        try:
-            return datetime.datetime.fromisoformat(value).timestamp()
-        except (ValueError, OverflowError, OSError):
-            self.fail(f"{value!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z", param, ctx)
 
 
 @click.command(
@@ -48,9 +33,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 
 @click.option(
     "-k", "--top-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many documents."
 )
-@click.option("--path", metavar="GLOB", help="Only documents whose path matches (gitignore syntax).")
-@click.option("--type", "types", multiple=True, metavar="EXT", help="Only this extension; may be repeated.")
-@click.option("--after", type=Moment(), metavar="DATE", help="Only files changed at or after this date.")
+@selection_options
 @click.option("--rerank", is_flag=True, help="Let a ranking model put what is found into order.")
 @click.option("--files", is_flag=True, help="Print absolute paths only.")
 @click.option("-0", "--null", is_flag=True, help="With --files: end each path with a NUL, for xargs -0.")
@@ -84,8 +67,8 @@ def command(
     from kbsync.cli.finding import find
     from kbsync.contract import Query
 
-    extensions = tuple(part for each in types for part in each.split(","))
-    asked = Query(_text(query, may_be_empty=interactive), top_k, path, extensions, after, rerank=rerank)
+    text = _text(query, may_be_empty=interactive)
+    asked = Query(text, top_k, path, extensions(types), after, rerank=rerank)
     if interactive:
         _converse(choose(choices, here=True), asked)
         return Code.MIRRORED

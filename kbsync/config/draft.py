@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kbsync.config.problems import ConfigError, Loc, Problem, key_of
-from kbsync.config.shape import Shape, is_required, shape_of
-from kbsync.config.tree import Tree, Value
+from kbsync.config.shape import Shape, is_required, may_be_nothing, shape_of
+from kbsync.config.tree import NO_VALUE, Tree, Value
 
 _STAND_INS: dict[str, Value] = {"name": "unnamed", "folder": "/", "match": "*"}
 _ITEM_STAND_INS = {"mirrors": ("name", "folder"), "documents": ("match",)}
@@ -30,7 +30,8 @@ class Draft:
         self._problems = {Problem(file, line, key_of(loc), text): None for loc, line, text in tree.notes}
         self._shape = shape_of(self.value)
         for loc, message in tree.refused:
-            self.refuse(loc, message)
+            if message != NO_VALUE or not self._may_be_nothing(loc):
+                self.refuse(loc, message)
 
     def shape(self) -> Shape:
         """The classes of the blocks as they stand now."""
@@ -95,6 +96,10 @@ class Draft:
     def problem(self, loc: Loc, message: str) -> Problem:
         """What is wrong with the value at `loc`, with the place it stands at."""
         return Problem(self.file, self.line(loc), key_of(loc), message)
+
+    def _may_be_nothing(self, loc: Loc) -> bool:
+        block = self._shape.classes.get(loc[:-1])
+        return block is not None and may_be_nothing(block, str(loc[-1]))
 
     def _note(self, loc: Loc, message: str) -> None:
         self._problems[self.problem(loc, message)] = None

@@ -89,7 +89,9 @@ def not_among(value: object, words: Iterable[str], what: str = "") -> str:
 
 
 class Kind:
-    """Base of all kinds. `about` is the sentence editors show for the key."""
+    """Base of all kinds. `about` is the sentence editors show for the key. `takes_nothing`: also null."""
+
+    takes_nothing = False
 
     def __init__(self, about: str = "") -> None:
         self.about = about

@@ -94,6 +94,12 @@ def known_keys(block: type) -> tuple[str, ...]:
     return tuple(names) + tuple(f"{key}_file" for key in secret_keys(block))
 
 
+def may_be_nothing(block: type, key: str) -> bool:
+    """`key` of a block of this class may stand without a value."""
+    marks = _bare(_hints(block)[key])[1] if key in _hints(block) else ()
+    return any(isinstance(mark, Kind) and mark.takes_nothing for mark in marks)
+
+
 def is_required(block: type, key: str) -> bool:
     """A block of this class cannot be read without `key`."""
     return any(

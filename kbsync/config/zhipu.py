@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from kbsync.config.blocks import About
-from kbsync.config.kinds import Choice, Confidential, Kind, Refused, Whereabouts, Whole, value_shown
+from kbsync.config.kinds import (
+    Choice,
+    Confidential,
+    Kind,
+    Refused,
+    Text,
+    Whereabouts,
+    Whole,
+    value_shown,
+)
 from kbsync.config.remote import (
     CA_FILE,
     CONCURRENCY,
@@ -28,6 +37,23 @@ from kbsync.config.remote import (
 from kbsync.config.secret import Secret
 
 BASE_URL = "https://open.bigmodel.cn/api"
+
+
+class ModelName(Text):
+    """A model of the platform by its name; nothing, or an empty text, is none."""
+
+    takes_nothing = True
+
+    def __init__(self, about: str) -> None:
+        super().__init__(about, r"[!-~]*", "the name of a model, such as glm-4-flash, or nothing", 200)
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The name; "" for none."""
+        return "" if value is None else super().read(value, where)
+
+    def json(self) -> dict[str, Any]:
+        """A string or null."""
+        return {**super().json(), "type": ["string", "null"]}
 
 
 class KnowledgeId(BaseId):
@@ -99,6 +125,9 @@ class ZhipuTargetConfig:
         Choice("how requests show the key: itself, or a token of short life that it signs", ("key", "jwt")),
     ] = "key"
     knowledge_id: Annotated[str, KnowledgeId("the id of the knowledge base, in quotes")]
+    chat_model: Annotated[
+        str, ModelName("the model that answers questions where there are no applications; empty: none")
+    ] = "glm-4-flash"
     concurrency: Annotated[int, CONCURRENCY] = 4
     requests_per_minute: Annotated[int, PER_MINUTE] = 0
     upload_bytes_per_second: Annotated[int, UPLOAD_SPEED] = 0

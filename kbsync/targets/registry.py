@@ -49,6 +49,7 @@ def _open_zhipu(config: ZhipuTargetConfig, mirror: MirrorConfig, surroundings: S
         api_key=config.api_key.reveal(),
         knowledge_id=config.knowledge_id,
         max_bytes=config.max_bytes,
+        chat_model=config.chat_model,
         auth=config.auth,
         callback_url=(callback_url(mirror) if surroundings.hears else None) or "",
         reslice=config.reslice,

@@ -38,6 +38,12 @@ def desk(shelf: Desk) -> Iterator[Desk]:
         yield desk
 
 
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Desk]:
+    with desk_in(tmp_path) as desk:
+        yield desk
+
+
 def stream(desk: Desk, **args: Any) -> None:
     desk.vendor.server.faults.add(Fault("stream", op="sse-invoke", args=args))
 
@@ -145,12 +151,219 @@ def test_an_answer_is_worth_having_without_its_slices(desk: Desk) -> None:
     assert not desk.run("ask", "when does the office open", "--json").json["cites"]
 
 
-def test_a_service_without_applications_says_so(desk: Desk) -> None:
-    desk.vendor.turn(not_offered=["applications", "invoke", "sse-invoke"])
-    for words in (["ask", "when"], ["ask", "when", "--app", "1"], ["kb", "app", "list"]):
+# -- without an application ----------------------------------------------------------------------------
+
+NO_APPLICATIONS = ["applications", "invoke", "sse-invoke", "slice-info"]
+
+
+def test_without_applications_a_model_answers_from_the_passages(desk: Desk) -> None:
+    desk.vendor.turn(not_offered=NO_APPLICATIONS)
+    ran = desk.run("ask", "when does the office open")
+    assert ran.code == 0, ran.err
+    assert ran.out == f"{HOURS}\n\n[1] guides/hours.md\n"
+    assert "no applications" in ran.err
+    assert "glm-4-flash answers from the passages" in ran.err
+    quiet = desk.run("ask", "when does the office open", "-q")
+    assert (quiet.code, quiet.out, quiet.err) == (0, ran.out, "")
+
+
+@pytest.mark.parametrize("missing", [["invoke", "sse-invoke"], NO_APPLICATIONS])
+def test_json_names_the_way(desk: Desk, missing: list[str]) -> None:
+    found = desk.run("ask", "when does the office open", "--json").json
+    assert found["way"] == "application"
+    assert found["application"].isdigit()
+    desk.vendor.turn(not_offered=missing)
+    found = desk.run("ask", "when does the office open", "--json").json
+    assert (found["way"], found["model"], found["answer"]) == ("passages", "glm-4-flash", HOURS)
+    assert (found["question"], found["cites"]) == ("when does the office open", True)
+    [cited] = found["citations"]
+    assert (cited["number"], cited["path"]) == (1, "guides/hours.md")
+    assert [one["text"] for one in cited["passages"]] == [HOURS]
+
+
+def test_calls_that_answer_405_are_missing(desk: Desk) -> None:
+    desk.vendor.server.faults.add(Fault("status", op="applications", effect=False, args={"status": 405}))
+    assert HOURS in desk.run("ask", "when does the office open").out
+
+
+def test_a_model_may_be_asked_though_there_is_an_application(desk: Desk) -> None:
+    before = desk.vendor.asked("applications")
+    found = desk.run("ask", "when does the office open", "--model", "glm-4.5-air", "--json").json
+    assert (found["way"], found["model"]) == ("passages", "glm-4.5-air")
+    assert desk.vendor.asked("applications") == before
+    assert desk.run("ask", "when", "--model", "a", "--app", "1").code == 2
+
+
+def test_whole_and_streamed_answers_of_a_model_are_equal(desk: Desk) -> None:
+    question = ("ask", "what does coffee cost when the office opens", "--model", "glm-4-flash")
+    whole = desk.run(*question, "--whole")
+    assert whole.code == 0, whole.err
+    assert "\n\n" in whole.out
+    for args in ({}, {"crlf": True, "comments": True}, {"end": "no-blank"}, {"reasoning": True}):
+        desk.vendor.server.faults.add(Fault("stream", op="chat", args=args))
+        assert desk.run(*question).out == whole.out
+    desk.vendor.server.faults.add(Fault("drip", op="chat", args={"every": 0.0001}))
+    assert desk.run(*question).out == whole.out
+
+
+def test_where_no_passage_is_found_nobody_is_asked(desk: Desk) -> None:
+    before = desk.vendor.asked("chat")
+    ran = desk.run("ask", "zebra", "--model", "glm-4-flash")
+    assert (ran.code, ran.out) == (0, "")
+    assert "nothing found for: zebra" in ran.err
+    found = desk.run("ask", "zebra", "--model", "glm-4-flash", "--json").json
+    assert (found["answer"], found["citations"]) == ("", [])
+    assert desk.vendor.asked("chat") == before
+
+
+@pytest.mark.parametrize("words", [(), ("--whole",)])
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({"reason": "length"}, "longer than the model may write"),
+        ({"reason": "sensitive"}, "the vendor's policy refuses it"),
+        ({"reason": "model_context_window_exceeded"}, "too long for the model"),
+        ({"end": "interrupted"}, "network failed"),
+    ],
+)
+def test_an_answer_of_a_model_that_breaks_off_is_not_taken_for_one(
+    desk: Desk, args: dict[str, Any], said: str, words: tuple[str, ...]
+) -> None:
+    desk.vendor.server.faults.add(Fault("stream", op="chat", args=args))
+    ran = desk.run("ask", "when does the office open", "--model", "glm-4-flash", *words)
+    assert ran.code == 4
+    assert ran.out.startswith("The ")
+    assert ran.out.endswith("\n")
+    assert "[1]" not in ran.out
+    assert "broke off" in ran.err
+    assert said in ran.err
+
+
+@pytest.mark.parametrize("end", ["error", "no-finish"])
+def test_a_stream_of_a_model_that_stops_is_not_an_answer(desk: Desk, end: str) -> None:
+    desk.vendor.server.faults.add(Fault("stream", op="chat", args={"end": end}))
+    ran = desk.run("ask", "when does the office open", "--model", "glm-4-flash")
+    assert ran.code == 4
+    assert ran.out.startswith("The ")
+    assert ("internal error" if end == "error" else "broke off") in ran.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "code", "words"),
+    [
+        ("error-shapes", {"shape": "error-object", "code": 1301, "status": 400}, 2, "unsafe"),
+        ("error-shapes", {"shape": "error-object", "code": 500, "status": 500}, 4, "internal error"),
+        ("rate-limited", {"code": 1113}, 3, "no money"),
+        ("rate-limited", {"code": 1302}, 4, "too many requests"),
+        ("unauthorized", {"code": 1000}, 3, "api_key"),
+    ],
+)
+def test_an_error_of_the_platform_is_read_as_everywhere(
+    desk: Desk, kind: str, args: dict[str, Any], code: int, words: str
+) -> None:
+    desk.vendor.server.faults.add(Fault(kind, op="chat", args=args))
+    ran = desk.run("ask", "when does the office open", "--model", "glm-4-flash")
+    assert (ran.code, ran.out) == (code, "")
+    assert words in ran.err
+
+
+def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        desk.write("a.md", "alpha")
+        assert desk.run("--once").code == 0
+        ran = desk.run("ask", "alpha", "--model", "nobody-9")
+        assert ran.code == 2
+        assert "no such model" in ran.err
+
+
+@pytest.mark.parametrize("off", ["''", "null"])
+def test_the_model_may_be_switched_off(own: Desk, off: str) -> None:
+    own.aim(target=f"chat_model: {off}")
+    own.write("a.md", "alpha")
+    assert own.run("--once").code == 0
+    own.vendor.turn(not_offered=NO_APPLICATIONS)
+    ran = own.run("ask", "alpha")
+    assert (ran.code, ran.out) == (2, "")
+    assert "no such call" in ran.err
+    assert "--model NAME" in ran.err
+    assert own.run("ask", "alpha", "--model", "glm-4-flash").out.startswith("alpha\n")
+
+
+def test_an_application_that_is_named_is_asked_and_no_other(desk: Desk) -> None:
+    desk.vendor.turn(not_offered=NO_APPLICATIONS)
+    for words in (["ask", "when", "--app", "1"], ["kb", "app", "list"]):
         ran = desk.run(*words)
         assert (ran.code, ran.out) == (2, ""), words
         assert "no such call" in ran.err
+
+
+def test_numbers_are_those_that_the_model_was_told(own: Desk) -> None:
+    own.write("b.md", "the office opens at nine\n\nthe office")
+    own.write("c.md", "office")
+    assert own.run("--once").code == 0
+    found = own.run("ask", "the office opens", "--model", "glm-4-flash", "--json").json
+    assert [(one["number"], one["path"]) for one in found["citations"]] == [(1, "b.md"), (2, "c.md")]
+
+
+def test_documents_of_others_are_not_given_to_the_model(desk: Desk) -> None:
+    assert "somebody else" not in answer(desk, "--model", "glm-4-flash")
+
+
+# -- selection -----------------------------------------------------------------------------------------
+
+EITHER = pytest.mark.parametrize("by", [(), ("--model", "glm-4-flash")], ids=["application", "model"])
+BOTH = "what does the coffee cost at the office"
+
+
+@EITHER
+@pytest.mark.parametrize(
+    ("words", "paths"),
+    [
+        ((), {"guides/hours.md", "prices.csv"}),
+        (("--path", "guides/**"), {"guides/hours.md"}),
+        (("--type", "csv"), {"prices.csv"}),
+        (("--type", "csv,md"), {"guides/hours.md", "prices.csv"}),
+        (("--after", "2020-01-01", "--type", "md"), {"guides/hours.md"}),
+    ],
+)
+def test_only_documents_that_are_selected_answer(
+    desk: Desk, by: tuple[str, ...], words: tuple[str, ...], paths: set[str]
+) -> None:
+    found = desk.run("ask", BOTH, *by, *words, "--json").json
+    assert {one["path"] for one in found["citations"]} == paths
+    assert ("coffee" in found["answer"]) is ("prices.csv" in paths)
+    assert ("office" in found["answer"]) is ("guides/hours.md" in paths)
+
+
+@EITHER
+@pytest.mark.parametrize("words", [("--path", "nowhere/**"), ("--after", "2199-01-01"), ("--type", "pdf")])
+def test_where_nothing_is_selected_nothing_is_sent(
+    desk: Desk, by: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    before = desk.vendor.asked()
+    ran = desk.run("ask", BOTH, *by, *words)
+    assert (ran.code, ran.out) == (0, "")
+    assert "no document of handbook is selected" in ran.err
+    found = desk.run("ask", BOTH, *by, *words, "--json").json
+    assert (found["answer"], found["citations"], found["way"]) == ("", [], None)
+    assert desk.vendor.asked() == before
+
+
+def test_more_documents_than_can_be_named_are_not_asked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kbsync.cli.locating.MOST_NAMED", 1)
+    ran = desk.run("ask", BOTH, "--type", "md,csv")
+    assert (ran.code, ran.out) == (2, "")
+    assert "narrow --path" in ran.err
+    assert desk.run("ask", BOTH, "--type", "csv").code == 0
+
+
+def test_a_pattern_that_is_none_is_told(desk: Desk) -> None:
+    ran = desk.run("ask", BOTH, "--path", "!")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--path" in ran.err
+
+
+# -- as it comes ---------------------------------------------------------------------------------------
 
 
 def test_pieces_are_shown_as_they_come(desk: Desk) -> None:
@@ -191,12 +404,6 @@ def test_text_of_the_model_moves_no_cursor(desk: Desk) -> None:
 
 
 # -- applications --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Desk]:
-    with desk_in(tmp_path) as desk:
-        yield desk
 
 
 def test_an_application_is_made_shown_changed_and_deleted(own: Desk) -> None:
@@ -247,6 +454,7 @@ def test_without_one_application_of_the_base_a_person_says_which(own: Desk) -> N
     none = own.run("ask", "alpha")
     assert none.code == 2
     assert "kbsync kb app create" in none.err
+    assert "--model glm-4-flash" in none.err
     idents = [own.run("kb", "app", "create", name).out.strip() for name in ("one", "two")]
     several = own.run("ask", "alpha")
     assert several.code == 2

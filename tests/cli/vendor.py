@@ -203,13 +203,12 @@ class Desk(Place):
     ) -> subprocess.Popen[bytes]:
         """kbsync as a process; it does not outlive the test."""
         program = [hasty.__file__] if hurried else ["-m", "kbsync"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self._running.append(
             subprocess.Popen(
                 [sys.executable, *program, *map(os.fspath, words)],
                 cwd=self.root,
                 env=self.environ(env),
-                stdin=subprocess.DEVNULL,
                 **{**pipes, **options},
             )
         )

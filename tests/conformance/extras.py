@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kbsync.contract import (
+    Answerer,
     Answers,
     ApplicationWish,
     Bases,
@@ -121,8 +122,9 @@ class ExtraSuite:
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         bases = world.require(ManagesBases).bases
         made = await target.applications.create(ApplicationWish("helpdesk", bases=(bases.own,)))
-        whole = [piece async for piece in target.answer("what is a kestrel", made.id, streamed=False)]
-        pieces = [piece async for piece in target.answer("what is a kestrel", made.id)]
+        by = Answerer(application=made.id)
+        whole = [piece async for piece in target.answer("what is a kestrel", by, streamed=False)]
+        pieces = [piece async for piece in target.answer("what is a kestrel", by)]
         assert _text(pieces) == _text(whole)
         assert "kestrel" in _text(whole)
         assert [isinstance(piece, Sources) for piece in pieces].index(True) == len(pieces) - 1

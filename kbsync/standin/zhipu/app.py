@@ -17,6 +17,7 @@ from kbsync.standin.zhipu import (
     bases,
     callbacks,
     changing,
+    chatting,
     foreign,
     linking,
     pictures,
@@ -48,6 +49,7 @@ _OPERATIONS: Mapping[str, Callable[[Call], object]] = {
     "reembed": changing.reembed,
     "reslice": changing.reslice,
     "retrieve": retrieving.retrieve,
+    "chat": chatting.chat,
     "images": pictures.images,
     "capacity": bases.capacity,
     "models": bases.models,
@@ -68,7 +70,7 @@ _OPERATIONS: Mapping[str, Callable[[Call], object]] = {
     "edit-base": bases.edit,
     "delete-base": bases.delete,
 }
-_PAID = frozenset({"upload", "upload-url", "reembed", "reslice", "retrieve", "invoke", "sse-invoke"})
+_PAID = frozenset({"upload", "upload-url", "reembed", "reslice", "retrieve", "invoke", "sse-invoke", "chat"})
 _SWITCHED = (
     {"file": "url"}
     | {f"{verb}application": "applications" for verb in ("", "create-", "edit-", "delete-")}
@@ -148,8 +150,7 @@ class ZhipuApplication:
             response = refusal.response
         except Breach as breach:
             self._note(str(breach), call)
-            message = f"{answers.text_of(400)}: {breach}"
-            response = answers.failure(400, call.behaviour, call.now, message)
+            response = _told_of(breach, call)
         date = formatdate(call.now + call.behaviour.clock_skew, usegmt=True)
         return replace(response, headers={**response.headers, "date": date})
 
@@ -221,3 +222,11 @@ class ZhipuApplication:
             f"      base_url: {url}/api\n      api_key: {self._key}\n"
             f'      knowledge_id: "{bases.HOME_ID}"\n'
         )
+
+
+def _told_of(breach: Breach, call: Call) -> Response:
+    """The platform has codes of its own for it, the knowledge API says 400 in 200."""
+    message = f"{answers.text_of(400)}: {breach}"
+    if call.op == "chat":
+        return answers.gateway(1214, 400, message)
+    return answers.failure(400, call.behaviour, call.now, message)

@@ -16,6 +16,7 @@ from kbsync.standin.zhipu.calls import Call
 from kbsync.standin.zhipu.documents import Document
 from kbsync.standin.zhipu.naming import extension
 from kbsync.standin.zhipu.pictures import images_of
+from kbsync.standin.zhipu.plays import Play
 from kbsync.standin.zhipu.searching import Match, search
 from kbsync.standin.zhipu.strict import Test
 
@@ -33,11 +34,12 @@ DTYPES = {
 }
 NOTHING = "没有找到答案。"
 MOST_PASSAGES = 3
-_PIECES = re.compile(r"\w{1,6} ?|\W")
+MOST_TURNS = 15
+PIECES = re.compile(r"\w{1,6} ?|\W")
 
 
 def _are_turns(value: Any) -> bool:
-    are_turns = isinstance(value, list) and len(value) % 2 == 1 and len(value) <= 30
+    are_turns = isinstance(value, list) and len(value) % 2 == 1 and len(value) <= MOST_TURNS
     return are_turns and all(
         isinstance(turn, dict)
         and turn.get("role") in ("user", "assistant")
@@ -59,14 +61,17 @@ _TESTS: Mapping[str, Test] = {
 def invoke(call: Call) -> Json:
     """The answer in one piece."""
     request_id, text = _answer(call)
-    return {"requestId": request_id, "content": text, "usage": _usage(text)}
+    return {"requestId": request_id, "content": text, "usage": usage_of(text)}
 
 
 def sse_invoke(call: Call) -> Response:
     """The answer as events, a few characters each."""
     request_id, text = _answer(call)
-    play = call.play
-    parts = list(_events(request_id, text, call))
+    return event_stream(list(_events(request_id, text, call)), call.play)
+
+
+def event_stream(parts: list[bytes], play: Play) -> Response:
+    """Events one after the other, as the fault `stream` has them sent."""
     if play.kind == "stream" and play.arg("comments", False):
         parts = [piece for part in parts for piece in (b": keep-alive\n\n", part)]
     if play.kind == "stream" and play.arg("crlf", False):
@@ -95,7 +100,9 @@ def _answer(call: Call) -> tuple[str, str]:
     strict.check_values(body, _TESTS, call.rules)
     wanted = [str(ident) for ident in body.get("knowledge_ids", application.bases)]
     bases = [call.known_base(ident) for ident in wanted if ident in application.bases]
-    documents = [one for base in bases for one in base.documents.values() if one.phase(call.now).stat == 1]
+    only = {str(ident) for ident in body.get("document_ids", [])}
+    known = [one for base in bases for one in base.documents.values() if one.phase(call.now).stat == 1]
+    documents = [one for one in known if not only or one.id in only]
     found = search(body["prompt"][-1]["content"], documents, MOST_PASSAGES, 0.0)
     request_id = body.get("request_id") or f"req-{call.account.new_number()}"
     call.account.answers[request_id] = found
@@ -105,7 +112,7 @@ def _answer(call: Call) -> tuple[str, str]:
 def _events(request_id: str, text: str, call: Call) -> Iterator[bytes]:
     end = call.play.word("end", "") if call.play.kind == "stream" else ""
     form = _FORMS[call.behaviour.stream_form]
-    *before, last = _PIECES.findall(text)
+    *before, last = PIECES.findall(text)
     if end in ("error", "interrupted", "no-finish"):
         before = before[: len(before) // 2]
     for piece in before:
@@ -116,7 +123,7 @@ def _events(request_id: str, text: str, call: Call) -> Iterator[bytes]:
         name = "errorhandle" if end == "error" else end
         yield form(request_id, name, "大模型内部错误", None).encode()
         return
-    final = form(request_id, "finish", last, _usage(text)).encode()
+    final = form(request_id, "finish", last, usage_of(text)).encode()
     yield final.rstrip(b"\n") if end == "no-blank" else final
 
 
@@ -144,7 +151,8 @@ def _wrapped(request_id: str, name: str, piece: str, usage: Json | None) -> str:
 _FORMS = {"quoted": _quoted, "plain": _plain, "wrapped": _wrapped}
 
 
-def _usage(text: str) -> Json:
+def usage_of(text: str) -> Json:
+    """What an answer took, in tokens of one character."""
     return {"prompt_tokens": 5, "completion_tokens": len(text), "total_tokens": 5 + len(text)}
 
 

@@ -15,6 +15,7 @@ OPTIONAL_ROUTES = (
     "reslice",
     "capacity",
     "retrieve",
+    "chat",
     "images",
     "url",
     "models",

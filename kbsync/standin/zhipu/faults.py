@@ -193,9 +193,11 @@ _REST: Mapping[str, Kind] = {
     "total": Kind("total is something else (0)", ("list",), _VALUE),
     "stream": Kind(
         "the events of an answer are written or end in another way",
-        ("sse-invoke",),
+        ("sse-invoke", "chat"),
         {
             "end": _form("finish", "no-blank", "no-finish", "error", "interrupted", default="finish"),
+            "reason": Arg("chat: finish_reason, such as length or sensitive (stop)", is_string),
+            "reasoning": _flag("chat: true: the model thinks first"),
             "crlf": _flag("true: lines end in CR LF"),
             "comments": _flag("true: comments in between"),
             "every": _number("seconds between events (0)"),

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-PREFIX = "/api/llm-application/open"
+API = "/api"
+PREFIX = f"{API}/llm-application/open"
+PLATFORM = "/paas/v4"
+"""Paths that begin so are of the platform and come behind `API`, the others behind `PREFIX`."""
+
 FILES = "/files/"
 
 ROUTES = (
@@ -19,6 +23,7 @@ ROUTES = (
     ("DELETE", "/document/{id}", "delete"),
     ("PUT", "/document/{id}", "reslice"),
     ("POST", "/knowledge/retrieve", "retrieve"),
+    ("POST", "/paas/v4/chat/completions", "chat"),
     ("GET", "/embedding", "models"),
     ("GET", "/application", "applications"),
     ("POST", "/application", "create-application"),
@@ -52,7 +57,8 @@ class Route:
 
 
 def _compiled(path: str) -> re.Pattern[str]:
-    return re.compile(re.escape(PREFIX + path).replace(r"\{id\}", "([^/]+)"))
+    before = API if path.startswith(PLATFORM) else PREFIX
+    return re.compile(re.escape(before + path).replace(r"\{id\}", "([^/]+)"))
 
 
 _COMPILED = tuple((method, _compiled(path), op) for method, path, op in ROUTES)

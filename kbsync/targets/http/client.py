@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -104,6 +105,12 @@ class Client:
         slow = copy(self)
         slow._pace = pace
         return slow
+
+    def at(self, address: str, judge: Judge) -> Client:
+        """The same gate, breaker and connections, for another path of the same host that `judge` reads."""
+        other = copy(self)
+        other._exchange = replace(self._exchange, base=httpx.URL(address), judge=judge)
+        return other
 
     @property
     def in_flight(self) -> int:

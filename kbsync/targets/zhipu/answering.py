@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from kbsync.contract import Hit, Passage, Sources
+from kbsync.contract import Hit, Passage, Sources, Turn
 from kbsync.errors import NotOffered, TargetError, Unavailable
 from kbsync.targets.http import Answer, Client
 from kbsync.targets.http.events import Event, EventReader
 from kbsync.targets.zhipu.codes import Op
+from kbsync.targets.zhipu.history import messages
 from kbsync.targets.zhipu.ids import id_of, number_of, path_part
 from kbsync.targets.zhipu.images import with_images
 from kbsync.targets.zhipu.wire import Images, data_of, images_in, integer, objects_in, text_of
@@ -29,11 +30,17 @@ class Answering:
         self._client, self._knowledge_id = client, knowledge_id
 
     async def answer(
-        self, question: str, application_id: str, *, streamed: bool
+        self,
+        question: str,
+        application_id: str,
+        *,
+        turns: Sequence[Turn] = (),
+        among: Sequence[str] = (),
+        streamed: bool,
     ) -> AsyncGenerator[str | Sources, None]:
         """The pieces, and the sources at the end. Where there is no stream the answer is asked for whole."""
         request_id = str(uuid.uuid4())
-        asked = self._asked(question, request_id)
+        asked = self._asked(question, turns, among, request_id)
         path = f"/model-api/{path_part(application_id)}"
         if streamed:
             try:
@@ -51,13 +58,17 @@ class Answering:
         yield text
         yield await self._sources(named or request_id)
 
-    def _asked(self, question: str, request_id: str) -> dict[str, Any]:
+    def _asked(
+        self, question: str, turns: Sequence[Turn], among: Sequence[str], request_id: str
+    ) -> dict[str, Any]:
+        narrowed = {"document_ids": [number_of(one) for one in among]} if among else {}
         return {
-            "prompt": [{"role": "user", "content": question}],
+            "prompt": messages(question, turns),
             "request_id": request_id,
             "incremental": True,
             "returnType": "text",
             "knowledge_ids": [number_of(self._knowledge_id)],
+            **narrowed,
         }
 
     async def _streamed(self, path: str, asked: Mapping[str, Any]) -> AsyncGenerator[str | Event, None]:

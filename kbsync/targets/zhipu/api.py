@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 from kbsync.contract import Outgoing
 from kbsync.errors import Halted, TargetError, Unavailable
-from kbsync.targets.http import Answer, Client, Part
+from kbsync.targets.http import Answer, Client, Judge, Part
 from kbsync.targets.zhipu import words
 from kbsync.targets.zhipu.codes import EXPIRED, Op, judge
 from kbsync.targets.zhipu.formats import Slicing, link_body, media_type, reslice_body, upload_fields
@@ -43,11 +43,13 @@ class MirrorJudge:
     """Judges the answers: learns the vendor's clock from them, and words errors for the mirror's people.
 
     Nothing that it returns holds the key or a signature, whatever the vendor echoes. `keys` are told
-    which of them is good.
+    which of them is good; `read` is what tells success from failure.
     """
 
-    def __init__(self, settings: ZhipuSettings, skew: Skew, keys: Keys | None = None) -> None:
-        self._settings, self._skew = settings, skew
+    def __init__(
+        self, settings: ZhipuSettings, skew: Skew, keys: Keys | None = None, read: Judge = judge
+    ) -> None:
+        self._settings, self._skew, self._read = settings, skew, read
         self._keys = keys or PlainKey(settings.api_key)
         called = settings.callback_url.rpartition("/")[2]
         parts = (settings.api_key, *settings.api_key.split("."), called)
@@ -56,7 +58,7 @@ class MirrorJudge:
     def __call__(self, answer: Answer) -> TargetError | None:
         """None is success."""
         self._learn_skew(answer)
-        error = judge(answer)
+        error = self._read(answer)
         if error is None:
             self._keys.accepted(answer.sent_at)
             return None

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kbsync.contract import Application, ApplicationWish
-from kbsync.errors import Rejected, Unsure
+from kbsync.errors import NotOffered, Rejected, Unsure
 from kbsync.targets.http import Client
 from kbsync.targets.http.namesakes import check_unused, made_after_all
 from kbsync.targets.http.wishes import told_wishes
 from kbsync.targets.zhipu import catalogue, wishes
 from kbsync.targets.zhipu.cards import objects_of
-from kbsync.targets.zhipu.codes import Op
+from kbsync.targets.zhipu.codes import NotFound, Op
 from kbsync.targets.zhipu.ids import id_of, number_of, path_part
 from kbsync.targets.zhipu.wire import data_of, integer, objects_in, text_of
 
@@ -41,8 +41,16 @@ class ZhipuApplications:
         self._client = client
 
     async def all(self) -> Sequence[Application]:
-        """Every one."""
-        return await catalogue.everything(self._client, Op.APPLICATIONS, "/application", _applications)
+        """Every one. Raises `NotOffered`, and for an hour without a request, where there is no such call."""
+        self._client.lacking.check(Op.APPLICATIONS)
+        try:
+            return await catalogue.everything(self._client, Op.APPLICATIONS, "/application", _applications)
+        except (NotFound, NotOffered) as error:
+            raise self.are_missing(NotOffered(error.reason, code=error.code)) from error
+
+    def are_missing(self, error: NotOffered) -> NotOffered:
+        """This account has none that can be asked; `error` is given back."""
+        return self._client.lacking.note(Op.APPLICATIONS, error)
 
     async def look(self, application_id: str) -> Application:
         """One of them."""

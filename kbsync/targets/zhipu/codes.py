@@ -36,6 +36,7 @@ class Op(enum.StrEnum):
     REEMBED = "reembed"
     RESLICE = "reslice"
     RETRIEVE = "retrieve"
+    CHAT = "chat"
     IMAGES = "images"
     MODELS = "models"
     BASES = "bases"
@@ -69,6 +70,7 @@ _OF_APPLICATIONS = frozenset(
 )
 OPTIONAL = _OF_APPLICATIONS | {
     Op.UPLOAD_URL,
+    Op.CHAT,
     Op.CAPACITY,
     Op.REEMBED,
     Op.RESLICE,

@@ -18,14 +18,16 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class ZhipuSettings(RemoteSettings):
-    """`base_url` ends in `/api`. `callback_url`: where the vendor calls, a secret; empty: nowhere. `reslice`
-    is `upload` or `in_place`. `recall`: of every search but those that confirm a document.
+    """`base_url` ends in `/api`. `chat_model` answers where there are no applications; empty: none does.
+    `recall`: of every search but those that confirm a document.
 
+    `callback_url`: where the vendor calls, a secret; empty: nowhere. `reslice` is `upload` or `in_place`.
     With `auth` `jwt` a key that signs no tokens is a `UsageError`, too.
     """
 
     knowledge_id: str
     max_bytes: int = 100_000_000
+    chat_model: str = "glm-4-flash"
     auth: str = "key"
     callback_url: str = field(default="", repr=False)
     reslice: str = "upload"

@@ -15,7 +15,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query, Sources
+from kbsync.contract import (
+    Answerer,
+    Base,
+    DeleteOutcome,
+    DocStatus,
+    Hit,
+    Listed,
+    Outgoing,
+    PutOutcome,
+    Query,
+    Sources,
+    Turn,
+)
 from kbsync.core.links import is_address
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
@@ -25,9 +37,12 @@ from kbsync.targets.zhipu.allowance import Allowance
 from kbsync.targets.zhipu.answering import Answering
 from kbsync.targets.zhipu.api import ROOT, Api, MirrorJudge
 from kbsync.targets.zhipu.applications import ZhipuApplications
+from kbsync.targets.zhipu.asking import Asking
 from kbsync.targets.zhipu.bases import ZhipuBases
 from kbsync.targets.zhipu.callbacks import AccountCallbacks
+from kbsync.targets.zhipu.chatting import judge_chat
 from kbsync.targets.zhipu.codes import Op
+from kbsync.targets.zhipu.composing import Composing
 from kbsync.targets.zhipu.each import ask_each
 from kbsync.targets.zhipu.formats import described, recipe_of, slicing_of
 from kbsync.targets.zhipu.ids import created_of
@@ -81,6 +96,7 @@ class ZhipuTarget(RemoteTarget):
         self._settings = settings
         self._skew = Skew(wall, ALARMING if settings.auth == "key" else TOLERANCE)
         self._steady = steady
+        self._chat_judge = MirrorJudge(settings, self._skew, keys, judge_chat)
         client = Client(
             _endpoint(settings),
             target="zhipu",
@@ -108,6 +124,11 @@ class ZhipuTarget(RemoteTarget):
         self._waiting = Waiting(self._api, self._knowledge, settings.concurrency)
         self._mending = Mending(self._api, self._knowledge, lacking)
         self._retrieving = Retrieving(self._api, self._knowledge, lacking)
+        self._applications = ZhipuApplications(self._client)
+        platform = self._client.at(settings.address, self._chat_judge)
+        composing = Composing(platform, self._chat_judge, self.search)
+        answering = Answering(self._client, settings.knowledge_id)
+        self._asking = Asking(self._applications, answering, composing)
 
     @property
     def bases(self) -> ZhipuBases:
@@ -117,7 +138,12 @@ class ZhipuTarget(RemoteTarget):
     @property
     def applications(self) -> ZhipuApplications:
         """What answers questions in this account."""
-        return ZhipuApplications(self._client)
+        return self._applications
+
+    @property
+    def model(self) -> str:
+        """It is given passages where the account has no applications."""
+        return self._settings.chat_model
 
     @property
     def callbacks(self) -> AccountCallbacks:
@@ -125,11 +151,16 @@ class ZhipuTarget(RemoteTarget):
         return AccountCallbacks(self._client)
 
     def answer(
-        self, question: str, application_id: str, *, streamed: bool = True
+        self,
+        question: str,
+        by: Answerer,
+        *,
+        turns: Sequence[Turn] = (),
+        among: Sequence[str] = (),
+        streamed: bool = True,
     ) -> AsyncIterator[str | Sources]:
         """The answer from this base, piece by piece, and its sources."""
-        answering = Answering(self._client, self._settings.knowledge_id)
-        return answering.answer(question, application_id, streamed=streamed)
+        return self._asking.answer(question, by, turns=turns, among=among, streamed=streamed)
 
     @property
     def limits(self) -> Limits:

@@ -289,6 +289,22 @@ async def test_waiting_for_our_own_limit_is_not_held_against_the_target() -> Non
     assert time.monotonic() - begun > 0.3 + 8_000 / SLOW_LINE
 
 
+async def test_another_path_of_the_host_has_the_same_gate_and_meter_and_a_judge_of_its_own() -> None:
+    asked: list[str] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(503, json={})
+
+    async with client("http://kb/api/open", transport=httpx.MockTransport(respond)) as http:
+        other = http.at("http://kb/api", lambda _answer: None)
+        assert (await other.post("chat", "/chat", json={})).status == 503
+        with pytest.raises(Unsure):
+            await http.post("upload", "/upload", json={})
+        assert asked == ["http://kb/api/chat", "http://kb/api/open/upload"]
+        assert (other.meter, other.gate, other.breaker) == (http.meter, http.gate, http.breaker)
+
+
 async def test_an_unhurried_client_waits_before_every_try_and_hurries_nobody_else() -> None:
     events: list[str] = []
 

@@ -20,6 +20,7 @@ BASE = "1734786402936664064"
 FIRST_ID = "2108605032223117312"
 NOW = 1_791_565_590.0
 ROOT = "/api/llm-application/open"
+CHAT = "/api/paas/v4/chat/completions"
 
 Reply = Any
 """A body (HTTP 200), a status, (status, body), an error to raise, or a function of the request."""
@@ -100,13 +101,26 @@ class Vendor:
 def operation(request: httpx.Request) -> str:
     """What a request asks for, by its method and path."""
     path = request.url.path.removeprefix(ROOT)
+    if path == CHAT:
+        return "chat"
     if path == request.url.path:
         return "file"
     if path.startswith("/application/"):
         return {"GET": "application", "PUT": "edit_application"}[request.method]
     if path == "/callback":
         return {"GET": "callback", "PUT": "set_callback", "DELETE": "delete_callback"}[request.method]
-    return _of_documents(request, path)
+    return _of_questions(request, path) or _of_documents(request, path)
+
+
+def _of_questions(request: httpx.Request, path: str) -> str:
+    match request.method, path.strip("/").split("/"):
+        case "GET", ["application"]:
+            return "applications"
+        case "POST", ["model-api", _, ("invoke" | "sse-invoke") as call]:
+            return call
+        case "GET", ["v2", _, "slice_info"]:
+            return "slice_info"
+    return ""
 
 
 def _of_documents(request: httpx.Request, path: str) -> str:

@@ -1,0 +1,140 @@
+"""The stand-in's model answers as the platform's page of chat completions prints it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kbsync.standin.messages import Response
+from tests.standin.zhipu.vendor import Vendor
+
+PATH = "/api/paas/v4/chat/completions"
+ASKED = (
+    'Passages:\n{"passage": 1, "text": "Tea is free."}\n{"passage": 2, "text": "The office opens at nine."}\n'
+)
+MESSAGES = [
+    {"role": "system", "content": "Answer from the passages."},
+    {"role": "user", "content": f"{ASKED}\nwhen does the office open"},
+]
+
+
+@pytest.fixture
+def vendor() -> Vendor:
+    return Vendor()
+
+
+def call(vendor: Vendor, **fields: Any) -> Response:
+    body = {"model": "glm-4-flash", "messages": MESSAGES, **fields}
+    kind = {"content-type": "application/json"}
+    return vendor.send(vendor.request("POST", PATH, json.dumps(body).encode(), kind))
+
+
+def events(response: Response) -> list[Any]:
+    *lines, done, end = response.body.decode().split("\n\n")
+    assert (done, end) == ("data: [DONE]", "")
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+def test_a_whole_answer_is_a_completion(vendor: Vendor) -> None:
+    answer = json.loads(call(vendor, request_id="r-12345").body)
+    assert answer.keys() == {"id", "created", "model", "request_id", "choices", "usage"}
+    [choice] = answer["choices"]
+    assert choice == {
+        "index": 0,
+        "message": {"role": "assistant", "content": "The office opens at nine."},
+        "finish_reason": "stop",
+    }
+    assert answer["usage"].keys() == {"prompt_tokens", "completion_tokens", "total_tokens"}
+    assert vendor.app.violations == []
+
+
+def test_a_stream_has_deltas_then_a_reason_with_usage_then_done(vendor: Vendor) -> None:
+    response = call(vendor, stream=True)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    *first, last = events(response)
+    assert {event["model"] for event in (*first, last)} == {"glm-4-flash"}
+    assert len({event["id"] for event in (*first, last)}) == 1
+    assert isinstance(last["created"], int)
+    deltas = [event["choices"][0] for event in first]
+    assert all("finish_reason" not in one and one["delta"]["role"] == "assistant" for one in deltas)
+    assert "".join(one["delta"]["content"] for one in deltas) == "The office opens at nine."
+    assert last["choices"][0]["finish_reason"] == "stop"
+    assert last["usage"]["total_tokens"] > 0
+
+
+def test_what_no_passage_holds_is_not_answered(vendor: Vendor) -> None:
+    messages = [{"role": "user", "content": f"{ASKED}\nzebra"}]
+    [choice] = json.loads(call(vendor, messages=messages).body)["choices"]
+    assert choice["message"]["content"] == "没有找到答案。"
+
+
+USER, ASSISTANT = ({"role": role, "content": "x"} for role in ("user", "assistant"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": []},
+        {"messages": [{"role": "user", "content": ""}]},
+        {"messages": [{"role": "robot", "content": "x"}]},
+        {"messages": [{"role": "user"}]},
+        {"messages": [USER, ASSISTANT]},
+        {"messages": [USER, USER, USER]},
+        {"stream": "yes"},
+        {"model": ""},
+        {"request_id": "short"},
+        {"prompt": "x"},
+        {"temperature": 2},
+    ],
+    ids=str,
+)
+def test_what_the_page_forbids_is_refused(vendor: Vendor, fields: dict[str, Any]) -> None:
+    response = call(vendor, **fields)
+    assert (response.status, json.loads(response.body)["error"]["code"]) == (400, "1214")
+    assert len(vendor.app.violations) == 1
+
+
+def test_a_conversation_is_taken(vendor: Vendor) -> None:
+    assert call(vendor, messages=[MESSAGES[0], USER, ASSISTANT, MESSAGES[1]]).status == 200
+    assert vendor.app.violations == []
+
+
+def test_model_key_and_money_are_refused_as_by_the_gateway(vendor: Vendor) -> None:
+    unknown = call(vendor, model="gpt-9")
+    assert (unknown.status, json.loads(unknown.body)["error"]["code"]) == (400, "1211")
+    vendor.app.set_behaviour({"money_gone": True})
+    poor = call(vendor)
+    assert (poor.status, json.loads(poor.body)["error"]["code"]) == (429, "1113")
+    vendor.key = None
+    refused = call(vendor)
+    assert (refused.status, json.loads(refused.body)["error"]["code"]) == (401, "1001")
+
+
+def test_it_may_be_missing(vendor: Vendor) -> None:
+    vendor.app.set_behaviour({"not_offered": ["chat"]})
+    assert call(vendor).status == 404
+    assert vendor.send(vendor.request("GET", PATH)).status == 405
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [({"reason": "length"}, "length"), ({"end": "interrupted"}, "network_error")],
+)
+def test_it_may_end_for_another_reason(vendor: Vendor, args: dict[str, Any], reason: str) -> None:
+    vendor.fault("stream", **args)
+    *_, last = events(call(vendor, stream=True))
+    assert last["choices"][0]["finish_reason"] == reason
+    vendor.fault("stream", **args)
+    [choice] = json.loads(call(vendor).body)["choices"]
+    assert choice["finish_reason"] == reason
+
+
+def test_a_stream_may_think_first_and_end_without_an_end(vendor: Vendor) -> None:
+    vendor.fault("stream", end="no-finish", reasoning=True)
+    text = call(vendor, stream=True).body.decode()
+    first = json.loads(text.split("\n\n")[0].removeprefix("data: "))
+    assert first["choices"][0]["delta"].keys() == {"role", "reasoning_content"}
+    assert "finish_reason" not in text
+    assert "[DONE]" not in text

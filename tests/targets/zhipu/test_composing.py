@@ -1,0 +1,261 @@
+"""Answers of a model that is given passages: what is sent, and how each end of an answer is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import pytest
+
+from kbsync.contract import Answerer, Query, Sources, Turn
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.zhipu.chatting import MOST_CHARACTERS, MOST_PASSAGES
+from kbsync.targets.zhipu.target import ZhipuTarget
+from tests.targets.zhipu.vendor import BASE, KEY, Clock, Vendor, failed, ok, target
+
+FLASH = Answerer(model="glm-4-flash")
+APP = Answerer(application="77")
+
+
+def passage(text: str, doc_id: str = "1", score: float = 0.5) -> dict[str, Any]:
+    return {"id": "p", "text": text, "score": score, "metadata": {"doc_id": doc_id}}
+
+
+FOUND = ok([passage("The office opens at nine.", "1", 0.9), passage('It "closes" at\nfive.', "2", 0.4)])
+
+
+def event(text: str = "", **choice: Any) -> bytes:
+    chunk = {
+        "id": "1",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "delta": {"content": text}, **choice}],
+    }
+    return f"data: {json.dumps(chunk)}\n\n".encode()
+
+
+END = event(finish_reason="stop", usage={"total_tokens": 3}) + b"data: [DONE]\n\n"
+GOOD = (200, event("At ") + event("nine.") + END)
+
+
+def completion(text: str, finish: str = "stop") -> dict[str, Any]:
+    return {
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}]
+    }
+
+
+async def asked(
+    one: ZhipuTarget, question: str = "when", by: Answerer = FLASH, **terms: Any
+) -> tuple[str, Sources | None]:
+    text, sources = "", None
+    async for piece in one.answer(question, by, **terms):
+        if isinstance(piece, Sources):
+            sources = piece
+        else:
+            text += piece
+    return text, sources
+
+
+def turns(count: int) -> Sequence[Turn]:
+    return [Turn(f"q{n}", f"a{n}") for n in range(count)]
+
+
+async def test_the_passages_go_with_the_question_and_come_back_as_sources() -> None:
+    vendor = Vendor(retrieve=[FOUND], chat=[GOOD])
+    text, sources = await asked(target(vendor), "when does it open")
+    assert text == "At nine."
+    assert sources is not None
+    assert [hit.remote_id for hit in sources.hits or ()] == ["1", "2"]
+    body = vendor.body("chat")
+    assert body.keys() == {"model", "messages", "stream", "request_id"}
+    assert (body["model"], body["stream"], body["request_id"]) == ("glm-4-flash", True, sources.request_id)
+    system, user = body["messages"]
+    assert (system["role"], user["role"]) == ("system", "user")
+    lines = user["content"].splitlines()
+    assert [json.loads(line) for line in lines if line.startswith("{")] == [
+        {"passage": 1, "text": "The office opens at nine."},
+        {"passage": 2, "text": 'It "closes" at\nfive.'},
+    ]
+    assert lines[-1] == "when does it open"
+    [sent] = [one for one in vendor.requests if one.url.path.endswith("/chat/completions")]
+    assert str(sent.url) == "https://open.bigmodel.cn/api/paas/v4/chat/completions"
+    assert sent.headers["authorization"] == f"Bearer {KEY}"
+    assert sent.headers["accept"] == "text/event-stream"
+
+
+async def test_a_whole_answer_is_asked_for_without_a_stream() -> None:
+    vendor = Vendor(retrieve=[FOUND], chat=[completion("At nine.")])
+    assert (await asked(target(vendor), streamed=False))[0] == "At nine."
+    assert vendor.body("chat")["stream"] is False
+
+
+async def test_a_whole_answer_in_place_of_a_stream_is_one() -> None:
+    assert (await asked(target(Vendor(retrieve=[FOUND], chat=[completion("At nine.")]))))[0] == "At nine."
+
+
+async def test_where_nothing_is_found_nobody_is_asked() -> None:
+    vendor = Vendor(retrieve=[ok([passage(" ")])], chat=[GOOD])
+    assert await asked(target(vendor)) == ("", Sources(()))
+    assert "chat" not in vendor.asked
+
+
+async def test_at_most_ten_passages_and_12000_characters_are_sent() -> None:
+    many = Vendor(retrieve=[ok([passage(f"p{n}", str(n % 3), 1 - n / 100) for n in range(15)])], chat=[GOOD])
+    _, sources = await asked(target(many))
+    assert sources is not None
+    assert sum(len(hit.passages) for hit in sources.hits or ()) == MOST_PASSAGES == 10
+    long = Vendor(retrieve=[ok([passage("§" * 5000, str(n)) for n in range(4)])], chat=[GOOD])
+    _, sources = await asked(target(long))
+    assert sources is not None
+    assert [len(hit.passages[0].text) for hit in sources.hits or ()] == [5000, 5000, 2000]
+    assert long.body("chat")["messages"][-1]["content"].count("§") == MOST_CHARACTERS == 12_000
+
+
+async def test_only_documents_that_are_meant_are_searched_and_sent() -> None:
+    vendor = Vendor(retrieve=[FOUND], chat=[GOOD])
+    _, sources = await asked(target(vendor), among=["2"])
+    assert vendor.body("retrieve")["document_ids"] == ["2"]
+    assert vendor.body("retrieve")["knowledge_ids"] == [BASE]
+    assert sources is not None
+    assert [hit.remote_id for hit in sources.hits or ()] == ["2"]
+
+
+@pytest.mark.parametrize(("said", "kept"), [(0, 0), (2, 2), (7, 7), (20, 7)])
+async def test_the_history_goes_along_and_the_oldest_is_left_out(said: int, kept: int) -> None:
+    vendor = Vendor(retrieve=[FOUND], chat=[GOOD])
+    await asked(target(vendor), "now", turns=turns(said))
+    _, *spoken = vendor.body("chat")["messages"]
+    assert len(spoken) == 2 * kept + 1 <= 15
+    assert [one["role"] for one in spoken] == ["user", "assistant"] * kept + ["user"]
+    assert [one["content"] for one in spoken[:-1]] == [
+        text for n in range(said - kept, said) for text in (f"q{n}", f"a{n}")
+    ]
+    assert vendor.body("retrieve")["query"] == ("now" if not said else f"now\nq{said - 1}")
+
+
+@pytest.mark.parametrize("said", [2, 20])
+async def test_an_application_is_told_the_history_and_the_documents(said: int) -> None:
+    vendor = Vendor(invoke=[ok({"content": "yes", "requestId": "r"})], slice_info=[404])
+    await asked(target(vendor), "now", APP, turns=turns(said), among=["12"], streamed=False)
+    body = vendor.body("invoke")
+    assert body["document_ids"] == [12]
+    assert len(body["prompt"]) == 2 * min(said, 7) + 1
+    assert body["prompt"][-3:] == [
+        {"role": "user", "content": f"q{said - 1}"},
+        {"role": "assistant", "content": f"a{said - 1}"},
+        {"role": "user", "content": "now"},
+    ]
+    await asked(target(vendor), "now", APP, streamed=False)
+    assert "document_ids" not in vendor.body("invoke")
+
+
+async def test_what_the_model_thinks_is_not_said() -> None:
+    thought = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","reasoning_content":"hm"}}]}\n\n'
+    text, _ = await asked(target(Vendor(retrieve=[FOUND], chat=[(200, thought + GOOD[1])])))
+    assert text == "At nine."
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (event(finish_reason="length"), "longer than the model may write"),
+        (event(finish_reason="sensitive"), "the vendor's policy refuses it"),
+        (event(finish_reason="network_error"), "network failed; ask again"),
+        (event(finish_reason="model_context_window_exceeded"), "too long for the model"),
+        (event(finish_reason="tool_calls"), "(tool_calls)"),
+        (b"", "ask again"),
+        (b"data: [DONE]\n\n", "ask again"),
+        (b'data: {"choices": [{"ind', "ask again"),
+    ],
+)
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_an_answer_that_does_not_come_to_its_end_broke_off(
+    end: bytes, words: str, streamed: bool
+) -> None:
+    reason = json.loads(end[6:])["choices"][0].get("finish_reason", "") if b"finish" in end else ""
+    reply = (200, event("At ") + end) if streamed else completion("At ", reason)
+    heard = ""
+    with pytest.raises(Unavailable) as caught:
+        async for piece in target(Vendor(retrieve=[FOUND], chat=[reply])).answer(
+            "when", FLASH, streamed=streamed
+        ):
+            assert isinstance(piece, str)
+            heard += piece
+    assert heard == "At "
+    assert caught.value.reason.startswith("the answer broke off before its end")
+    assert words in caught.value.reason
+
+
+GATEWAY: list[tuple[Any, type[TargetError], str]] = [
+    ((401, {"error": {"code": "1002", "message": "bad"}}), Halted, "credentials"),
+    ((429, {"error": {"code": "1113", "message": "余额不足"}}), Halted, "quota"),
+    ((429, {"error": {"code": "1302", "message": "slow"}}), Unavailable, ""),
+    ((400, {"error": {"code": "1211", "message": "模型不存在"}}), Rejected, ""),
+    ((400, {"error": {"code": "1301", "message": "unsafe"}}), Rejected, ""),
+    ((200, failed(500, "内部错误")), Unsure, ""),
+    ((404, {"timestamp": 1, "status": 404, "error": "Not Found"}), NotOffered, ""),
+    ((200, "<html>"), Unsure, ""),
+    ((200, {"hello": 1}), Unsure, ""),
+    (httpx.ReadTimeout("slow"), Unsure, ""),
+]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize(("reply", "kind", "halt"), GATEWAY)
+async def test_errors_are_read_as_everywhere(
+    reply: Any, kind: type[TargetError], halt: str, streamed: bool
+) -> None:
+    vendor = Vendor(retrieve=[FOUND], chat=[reply])
+    with pytest.raises(kind) as caught:
+        await asked(target(vendor), streamed=streamed)
+    assert getattr(caught.value, "halt", "") == halt
+    assert vendor.asked["chat"] == 1, "a question costs money"
+
+
+async def test_an_error_in_the_stream_is_read_as_everywhere_and_quotes_no_key() -> None:
+    error = f'data: {{"error": {{"code": "1301", "message": "unsafe, {KEY}"}}}}\n\n'.encode()
+    with pytest.raises(Rejected) as caught:
+        await asked(target(Vendor(retrieve=[FOUND], chat=[(200, event("At ") + error)])))
+    assert "unsafe" in caught.value.reason
+    assert KEY not in caught.value.reason
+
+
+async def test_without_a_search_nobody_is_asked() -> None:
+    vendor = Vendor(retrieve=[404], chat=[GOOD])
+    with pytest.raises(NotOffered, match="no search"):
+        await asked(target(vendor))
+
+
+@pytest.mark.parametrize("reply", [404, 405, (404, failed(404, "Not Found")), (403, failed(1220))])
+async def test_missing_applications_are_remembered_for_an_hour(reply: Any) -> None:
+    clock = Clock()
+    vendor = Vendor(applications=[reply])
+    one = target(vendor, clock)
+    for _ in range(3):
+        with pytest.raises(NotOffered):
+            await one.applications.all()
+    assert vendor.asked["applications"] == 1
+    clock.now += 3601
+    with pytest.raises(NotOffered):
+        await one.applications.all()
+    assert vendor.asked["applications"] == 2
+
+
+async def test_applications_that_cannot_be_asked_are_missing() -> None:
+    vendor = Vendor(**{"sse-invoke": [404], "invoke": [404], "applications": [ok({"list": []})]})
+    one = target(vendor)
+    with pytest.raises(NotOffered):
+        await asked(one, by=APP)
+    with pytest.raises(NotOffered):
+        await one.applications.all()
+    assert "applications" not in vendor.asked
+
+
+async def test_the_search_is_the_one_of_search() -> None:
+    vendor = Vendor(retrieve=[FOUND], chat=[GOOD])
+    one = target(vendor)
+    _, sources = await asked(one, "when")
+    assert sources is not None
+    assert list(sources.hits or ()) == list(await one.search(Query("when")))
