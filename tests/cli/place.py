@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from kbsync.__main__ import main
+from kbsync.targets import registry
 
 UNSET = (
     "KBSYNC_CONFIG",
@@ -132,6 +133,7 @@ class Place:
     @contextlib.contextmanager
     def _inside(self, cwd: Path, env: dict[str, str]) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(registry, "_accounts", {})  # what another process found out is not known
             for name in UNSET:
                 patch.delenv(name, raising=False)
             patch.setenv("HOME", str(self.home))
