@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from kbsync.config.kinds import Refused, value_shown
-
-if TYPE_CHECKING:
-    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-    from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import CoreSchema
+from kbsync.config.kinds import Kind, value_shown
 
 
 class About:
@@ -19,25 +13,6 @@ class About:
     def __init__(self, about: str, *, empty: str = "") -> None:
         self.about = about
         self.empty = empty
-
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        from pydantic_core import core_schema
-
-        schema = handler(source)
-        if not self.empty:
-            return schema
-        return core_schema.no_info_after_validator_function(self._refuse_empty, schema)
-
-    def _refuse_empty(self, value: object) -> object:
-        if value == ():
-            raise Refused(self.empty)
-        return value
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        least = {"minItems": 1} if self.empty else {}
-        return {**handler(schema), "description": self.about, **least}
 
 
 class OneOf:
@@ -51,40 +26,27 @@ class OneOf:
 
     def chosen(self, value: object) -> type | None:
         """The class that the block `value` is to be read as; None where there is none."""
-        return self.choices.get(self._tag(value) or "")
-
-    def _tag(self, value: object) -> str | None:
         if not isinstance(value, dict):
             return None
         tag = value.get("type", self.default)
-        return tag if isinstance(tag, str) else value_shown(tag)
+        return self.choices.get(tag if isinstance(tag, str) else value_shown(tag))
 
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        from pydantic_core import core_schema
 
-        return core_schema.tagged_union_schema(
-            choices={tag: handler.generate_schema(choice) for tag, choice in self.choices.items()},
-            discriminator=self._tag,
-        )
+class Others:
+    """A field that holds what a block's other keys say: by each of them, the settings it may have.
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return {**handler(schema), "description": self.about}
+    `about` describes the block, `what` names the things that the keys stand for.
+    """
+
+    def __init__(self, about: str, what: str, known: Mapping[str, Mapping[str, Kind]]) -> None:
+        self.about = about
+        self.what = what
+        self.known = known
 
 
 class NotAKey:
     """A field of the model that cannot be set in a file."""
 
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        from pydantic_core import core_schema
 
-        def refuse(value: object) -> object:
-            raise Refused("unknown key")
-
-        return core_schema.no_info_plain_validator_function(refuse)
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return {"not": {}}
+Mark = Kind | About | OneOf | Others
+"""What stands in the annotation of every setting."""

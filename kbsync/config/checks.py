@@ -13,19 +13,11 @@ from pathlib import Path
 
 from kbsync.config.durations import write_duration
 from kbsync.config.gptbots import cutting_problems
-from kbsync.config.kinds import Kind, Refused, Whereabouts
-from kbsync.config.model import (
-    DOCUMENT_SETTINGS,
-    Config,
-    DocumentRule,
-    LocalTargetConfig,
-    MirrorConfig,
-)
+from kbsync.config.model import Config, DocumentRule, LocalTargetConfig, MirrorConfig
 from kbsync.config.mounts import network_file_system
 from kbsync.config.places import is_inside
 from kbsync.config.problems import Loc, path_shown
 from kbsync.config.remote import RemoteTargetConfig, VectorizationConfig, is_in_the_clear, is_loopback
-from kbsync.config.sentences import unknown
 from kbsync.config.vectors import SERVICES, EmbeddingConfig, RerankConfig
 from kbsync.config.zhipu import ZhipuSearchConfig, ZhipuTargetConfig, slicing_problems
 from kbsync.core.names import Naming
@@ -35,7 +27,6 @@ _IN_THE_CLEAR = (
     "plain http:// is for hosts of your own network"
 )
 _ID_AND_SECRET = re.compile(r"[^.]+\.[^.]+")
-_NOWHERE = Whereabouts(Path("/"), None)  # no setting of a document is a path
 _SHORTEST_ROOM = 60
 """Bytes that a prefix has to leave to the paths in document names."""
 
@@ -214,30 +205,11 @@ def prefix_findings(mirror: MirrorConfig, loc: Loc) -> Iterator[Finding]:
 
 
 def rule_findings(rule: DocumentRule, loc: Loc) -> Iterator[Finding]:
-    """Target types and settings in a document rule that this version does not know or take."""
-    for target, settings in rule.settings.items():
-        known = DOCUMENT_SETTINGS.get(target)
-        if known is None:
-            allowed = ("match", *DOCUMENT_SETTINGS)
-            yield Finding((*loc, target), unknown(target, allowed))
-            continue
-        for key, value in settings.items():
-            message = unknown(key, known) if key not in known else _why_refused(known[key], value)
-            if message:
-                yield Finding((*loc, target, key), message)
+    """Settings in a document rule that do not go together."""
     for key, message in slicing_problems(rule.match, rule.settings.get("zhipu", {})):
         yield Finding((*loc, "zhipu", key), message, ((*loc, "match"),))
     for key, message in cutting_problems(rule.match, rule.settings.get("gptbots", {})):
         yield Finding((*loc, "gptbots", key), message, ((*loc, "match"),))
-
-
-def _why_refused(kind: Kind, value: object) -> str:
-    """Why a setting of a document is not taken; "" where it is."""
-    try:
-        kind.read(value, _NOWHERE)
-    except Refused as reason:
-        return str(reason)
-    return ""
 
 
 def _may_be_file(path: Path) -> bool:

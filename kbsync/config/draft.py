@@ -1,7 +1,7 @@
 """A config while it is being read: its values, what is wrong with them, and what is left to look at.
 
-A refused value is taken out (or replaced, where the block cannot be without it), so that the rest can
-still be checked and a person gets every problem at once.
+A refused value becomes None, which no file holds otherwise, so that the rest can still be checked and a
+person gets every problem at once.
 """
 
 from __future__ import annotations
@@ -10,12 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kbsync.config.problems import ConfigError, Loc, Problem, key_of
-from kbsync.config.shape import Shape, is_required, may_be_nothing, shape_of
-from kbsync.config.tree import NO_VALUE, Tree, Value
-
-_STAND_INS: dict[str, Value] = {"name": "unnamed", "folder": "/", "match": "*"}
-_ITEM_STAND_INS = {"mirrors": ("name", "folder"), "documents": ("match",)}
-"""What is checked instead of a value that was refused; findings that rest on it are dropped."""
+from kbsync.config.tree import Tree, Value
 
 
 class Draft:
@@ -28,15 +23,8 @@ class Draft:
         self._spoiled: set[Loc] = set()
         # Ordered, each once: two mirrors may suffer from one value.
         self._problems = {Problem(file, line, key_of(loc), text): None for loc, line, text in tree.notes}
-        self._shape = shape_of(self.value)
         for loc, message in tree.refused:
-            if message != NO_VALUE or not self._may_be_nothing(loc):
-                self.refuse(loc, message)
-
-    def shape(self) -> Shape:
-        """The classes of the blocks as they stand now."""
-        self._shape = shape_of(self.value)
-        return self._shape
+            self.refuse(loc, message)
 
     def line(self, loc: Loc) -> int | None:
         """The line of the value at `loc`, or of the block it should be in."""
@@ -76,12 +64,8 @@ class Draft:
         """Note a problem with the value at `loc` and go on without that value."""
         if not any(loc[:length] in self._spoiled for length in range(len(loc) + 1)):
             self._note(loc, message)
-        self.drop(loc)
-
-    def drop(self, loc: Loc) -> None:
-        """Go on without the value at `loc`, and without a word about it."""
         self._spoiled.add(loc)
-        self._prune(loc)
+        self.put(loc, None)
 
     def find(self, loc: Loc, message: str, rests_on: Iterable[Loc] = ()) -> None:
         """Note a problem between values, unless one it rests on was refused already."""
@@ -97,37 +81,8 @@ class Draft:
         """What is wrong with the value at `loc`, with the place it stands at."""
         return Problem(self.file, self.line(loc), key_of(loc), message)
 
-    def _may_be_nothing(self, loc: Loc) -> bool:
-        block = self._shape.classes.get(loc[:-1])
-        return block is not None and may_be_nothing(block, str(loc[-1]))
-
     def _note(self, loc: Loc, message: str) -> None:
         self._problems[self.problem(loc, message)] = None
 
     def _is_spoiled(self, loc: Loc) -> bool:
         return any(loc[: len(one)] == one or one[: len(loc)] == loc for one in self._spoiled)
-
-    def _prune(self, loc: Loc) -> None:
-        block = self.at(loc[:-1])
-        match loc:
-            case ():
-                self.value = {}
-            case ("mirrors",) if isinstance(block, dict):
-                block["mirrors"] = [_stand_in("mirrors")]
-            case (*_, ("mirrors" | "documents") as key, int(index)) if isinstance(block, list):
-                block[index] = _stand_in(key)
-            case (*_, str(key)) if isinstance(block, dict) and not self._needs(loc[:-1], key):
-                block.pop(key, None)
-            case (*_, ("name" | "folder" | "match") as key) if isinstance(block, dict):
-                block[key] = _STAND_INS[key]
-            case _ if block is not None:
-                self._prune(loc[:-1])
-
-    def _needs(self, loc: Loc, key: str) -> bool:
-        """The block at `loc` cannot be without `key`."""
-        block = self._shape.classes.get(loc)
-        return block is not None and is_required(block, key)
-
-
-def _stand_in(key: str) -> Value:
-    return {one: _STAND_INS[one] for one in _ITEM_STAND_INS[key]}

@@ -1,8 +1,7 @@
 """What a single setting may be: read from the file, refused in plain words, described for editors.
 
 Each kind stands in an annotation of the model (`Annotated[float, Duration("…")]`) and is the one place
-where that setting is described. pydantic asks a kind for its schema when a config is read; until then
-nothing of pydantic is imported, because commands that need no config must not wait for it.
+where that setting is described.
 """
 
 from __future__ import annotations
@@ -12,17 +11,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kbsync.config.durations import FORMS, PATTERN, read_duration, write_duration
 from kbsync.config.problems import nearest, shown
 from kbsync.config.secret import Secret
-
-if TYPE_CHECKING:
-    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-    from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import CoreSchema
-    from pydantic_core.core_schema import ValidationInfo
 
 
 class Refused(ValueError):
@@ -89,9 +82,7 @@ def not_among(value: object, words: Iterable[str], what: str = "") -> str:
 
 
 class Kind:
-    """Base of all kinds. `about` is the sentence editors show for the key. `takes_nothing`: also null."""
-
-    takes_nothing = False
+    """Base of all kinds. `about` is the sentence editors show for the key."""
 
     def __init__(self, about: str = "") -> None:
         self.about = about
@@ -111,19 +102,6 @@ class Kind:
     def described(self) -> dict[str, Any]:
         """What editors are told of the key and its value, as JSON schema."""
         return {**({"description": self.about} if self.about else {}), **self.json()}
-
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        from pydantic_core import core_schema
-
-        def validate(value: object, info: ValidationInfo[Whereabouts]) -> object:
-            return self.read(value, info.context)
-
-        return core_schema.with_info_plain_validator_function(validate)
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return self.described()
 
 
 class Duration(Kind):

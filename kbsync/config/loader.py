@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from pydantic import TypeAdapter, ValidationError
 
 from kbsync.config.checks import findings
 from kbsync.config.draft import Draft
 from kbsync.config.kinds import Whereabouts
 from kbsync.config.model import Config
 from kbsync.config.places import home
-from kbsync.config.problems import ConfigError, Loc, Problem
-from kbsync.config.sentences import sentence
+from kbsync.config.problems import ConfigError, Problem
+from kbsync.config.reading import read
 from kbsync.config.substitution import fill
 from kbsync.config.tree import Tree, Unreadable, grow
 
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
 _LARGEST_FILE = 262_144
-_ROUNDS = 5
-"""A refused value may uncover another problem, such as a block that then lacks a key."""
 
 
 def load(path: Path, environ: Mapping[str, str], *, with_secrets: bool = True) -> Config:
@@ -42,13 +33,10 @@ def load(path: Path, environ: Mapping[str, str], *, with_secrets: bool = True) -
         what = "is empty" if draft.value is None else "is no block of keys"
         draft.refuse((), f"{what}; begin with `mirrors:`; `kbsync init` writes an example")
     fill(draft, environ, where, with_secrets=with_secrets)
-    config = _validated(draft, where)
-    if config is not None:
-        for finding in findings(config):
-            draft.find(finding.loc, finding.message, finding.rests_on)
+    config = read(draft, where)
+    for finding in findings(config):
+        draft.find(finding.loc, finding.message, finding.rests_on)
     draft.end()
-    if config is None:
-        raise AssertionError("a config without problems is a config")
     return dataclasses.replace(config, path=file)
 
 
@@ -74,38 +62,3 @@ def _text(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise Unreadable(line, "is not UTF-8; save the file as UTF-8") from None
-
-
-@functools.cache
-def adapter() -> TypeAdapter[Config]:
-    """Built once: it takes longer than reading a config."""
-    return TypeAdapter(Config)
-
-
-def _validated(draft: Draft, where: Whereabouts) -> Config | None:
-    """The config, or what is left of it without the values that were refused; None where nothing is."""
-    for _ in range(_ROUNDS):
-        try:
-            return adapter().validate_python(draft.value, context=where)
-        except ValidationError as error:
-            details = error.errors(include_url=False, include_input=False)
-        _refuse_all(draft, details)
-    return None
-
-
-def _refuse_all(draft: Draft, details: list[ErrorDetails]) -> None:
-    shape = draft.shape()
-    placed = [(shape.place(detail["loc"]), detail) for detail in details]
-    for loc, detail in sorted(placed, key=lambda one: not _is_of_type(*one)):
-        if _is_of_type(loc, detail):
-            block = loc if loc in shape.tagged else loc[:-1]
-            draft.refuse((*block, "type"), sentence(loc, detail, draft, shape))
-            draft.drop(block)  # what else it may hold depends on its type
-        else:
-            draft.refuse(loc, sentence(loc, detail, draft, shape))
-
-
-def _is_of_type(loc: Loc, detail: ErrorDetails) -> bool:
-    return detail["type"] == "union_tag_invalid" or (
-        detail["type"] == "value_error" and loc[-1:] == ("type",)
-    )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from kbsync.config.blocks import About, NotAKey, OneOf
+from kbsync.config.blocks import About, NotAKey, OneOf, Others
 from kbsync.config.gptbots import CUTTING, GptbotsTargetConfig
 from kbsync.config.kinds import (
     Address,
@@ -35,9 +35,6 @@ from kbsync.config.zhipu import SLICING, ZhipuTargetConfig
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
-    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-    from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import CoreSchema
 
 RenamePolicy = Literal["replace", "keep"]
 NamePolicy = Literal["tagged", "plain"]
@@ -109,38 +106,10 @@ class DocumentRule:
     """
 
     match: Annotated[str, Pattern("gitignore pattern of the documents this is for", positive=True)]
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        from pydantic_core import core_schema
-
-        return core_schema.no_info_before_validator_function(_gather_settings, handler(source))
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        block = {"type": "object", "additionalProperties": False}
-        types = {
-            target: {
-                **block,
-                "description": f"settings of target type {target}",
-                "properties": {key: kind.described() for key, kind in keys.items()},
-            }
-            for target, keys in DOCUMENT_SETTINGS.items()
-        }
-        resolved = handler.resolve_ref_schema(handler(schema))
-        resolved["description"] = "settings for the documents that match"
-        resolved["properties"] = {"match": resolved["properties"]["match"], **types}
-        return resolved
-
-
-def _gather_settings(value: object) -> object:
-    if not isinstance(value, dict):
-        return value
-    rest = {key: settings for key, settings in value.items() if key != "match"}
-    return {"settings": rest, **({"match": value["match"]} if "match" in value else {})}
+    settings: Annotated[
+        Mapping[str, Mapping[str, Any]],
+        Others("settings for the documents that match", "target type", DOCUMENT_SETTINGS),
+    ] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +249,6 @@ class NotifyConfig:
 @dataclass(frozen=True, slots=True)
 class Config:
     """All settings. `path` is the file they came from, None where there was none."""
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "hide_input_in_errors": True}
 
     mirrors: Annotated[
         tuple[MirrorConfig, ...],

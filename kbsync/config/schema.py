@@ -4,91 +4,111 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import MISSING
+from typing import Any, get_args, get_origin
 
-from pydantic import TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema
-
+from kbsync.config.blocks import About, OneOf, Others
+from kbsync.config.kinds import Kind
 from kbsync.config.model import DEFAULT_TARGET, TARGETS, Config
-from kbsync.config.shape import blocks, is_required, known_keys, secret_keys, written_defaults
+from kbsync.config.shape import Setting, bare, secret_keys, settings_of
 
 Schema = dict[str, Any]
 
 
-class _Generator(GenerateJsonSchema):
-    """Leaves defaults to `_describe`: pydantic would write seconds where a file has `15m`."""
-
-    def default_schema(self, schema: Any) -> Schema:
-        return self.generate_inner(schema["schema"])
-
-
 def schema() -> Schema:
     """The schema as one document without references, made from the model."""
-    raw = TypeAdapter(Config).json_schema(schema_generator=_Generator)
-    definitions: Schema = raw.pop("$defs", {})
-    named = {**definitions, Config.__name__: raw}
-    for _, block in blocks():
-        if block.__name__ in named:  # a document rule describes itself
-            _describe(block, named[block.__name__])
-    tidy: Schema = _tidy(raw, definitions)
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
-        **tidy,
+        **_block(Config),
         "title": "kbsync",
         "description": "Which folders are mirrored, and into which knowledge bases.",
     }
 
 
-def _describe(block: type, definition: Schema) -> None:
-    """Make the properties of a class those of the file: defaults as written, `_file` beside secrets."""
-    properties: Schema = definition["properties"]
-    for key, default in written_defaults(block).items():
-        properties[key]["default"] = default
-    for key in known_keys(block):
-        if key not in properties:
-            described = properties[key.removesuffix("_file")].get("description", "")
-            properties[key] = {
-                "type": "string",
-                "minLength": 1,
-                "description": f"{described}; read from this file",
-            }
-    definition["description"] = definition["description"].partition(". ")[0].rstrip(".")
-    definition["properties"] = {key: properties[key] for key in known_keys(block)}
-    _require(block, definition)
-
-
-def _require(block: type, definition: Schema) -> None:
-    """A required secret may be given in either form; the type must be given where it is not the default."""
-    required = [key for key in definition.get("required", ()) if key not in secret_keys(block)]
-    if block in TARGETS.values() and block is not TARGETS[DEFAULT_TARGET]:
-        required = ["type", *required]
-    if required:
-        definition["required"] = required
+def _block(block: type, about: str = "") -> Schema:
+    required = _required(block)
     forms = [
         {"oneOf": [{"required": [key]}, {"required": [f"{key}_file"]}]}
         for key in secret_keys(block)
-        if is_required(block, key)
+        if settings_of(block)[key].is_required
     ]
-    if forms:
-        definition["allOf"] = forms
+    return {
+        **_object(about or _about(block), _properties(block)),
+        **({"required": required} if required else {}),
+        "type": "object",
+        **({"allOf": forms} if forms else {}),
+    }
 
 
-def _tidy(part: Any, definitions: Schema) -> Any:
-    """`part` without references, titles and null: each would be noise while a person types."""
-    if isinstance(part, list):
-        return [_tidy(one, definitions) for one in part]
+def _about(block: type) -> str:
+    marks = [one.mark for one in settings_of(block).values()]
+    first_sentence = (block.__doc__ or "").partition(". ")[0].rstrip(".")
+    return next((mark.about for mark in marks if isinstance(mark, Others)), first_sentence)
+
+
+def _object(about: str, properties: Iterator[tuple[str, Schema]]) -> Schema:
+    return {"additionalProperties": False, "description": about, "properties": dict(properties)}
+
+
+def _required(block: type) -> list[str]:
+    """Without secrets, which may be given in either form; with the type where it is not the default."""
+    required = [key for key, one in settings_of(block).items() if one.is_required]
+    needs_type = block in TARGETS.values() and block is not TARGETS[DEFAULT_TARGET]
+    return [*(["type"] if needs_type else []), *(key for key in required if key not in secret_keys(block))]
+
+
+def _properties(block: type) -> Iterator[tuple[str, Schema]]:
+    """The keys of a file, in the order of the model: last the `_file` beside each secret."""
+    for key, setting in settings_of(block).items():
+        if isinstance(setting.mark, Others):
+            yield from _others(setting.mark)
+        else:
+            yield key, _property(setting)
+    for key in secret_keys(block):
+        about = f"{settings_of(block)[key].mark.about}; read from this file"
+        yield f"{key}_file", {"type": "string", "minLength": 1, "description": about}
+
+
+def _others(others: Others) -> Iterator[tuple[str, Schema]]:
+    for key, kinds in others.known.items():
+        settings = ((name, _single(kind)) for name, kind in kinds.items())
+        yield key, {**_object(f"settings of {others.what} {key}", settings), "type": "object"}
+
+
+def _property(setting: Setting) -> Schema:
+    match setting.mark:
+        case Kind() as kind if setting.default is not MISSING and setting.default is not None:
+            return {**_single(kind), "default": kind.written(setting.default)}
+        case Kind() as kind:
+            return _single(kind)
+        case OneOf() as union:
+            return {"description": union.about, "oneOf": [_block(one) for one in union.choices.values()]}
+    if get_origin(setting.hint) is tuple:
+        return _list(setting)
+    return _block(setting.hint, setting.mark.about)
+
+
+def _list(setting: Setting) -> Schema:
+    hint, mark = bare(get_args(setting.hint)[0])
+    items = _block(hint) if mark is None else _single(mark)
+    rules: Schema = {"items": items, "type": "array", "description": setting.mark.about}
+    if isinstance(setting.mark, About) and setting.mark.empty:
+        rules["minItems"] = 1
+    return rules if setting.default is None else dict(sorted(rules.items()))
+
+
+def _single(kind: Kind) -> Schema:
+    described: Schema = _open(kind.described())
+    return described
+
+
+def _open(part: Any) -> Any:
+    """`part` in the order of the alphabet, its patterns open to a reference, which may stand for anything."""
     if not isinstance(part, dict):
         return part
-    described = {key: one for key, one in part.items() if key not in ("$ref", "title", "discriminator")}
-    if "$ref" in part:
-        described = {**definitions[part["$ref"].rpartition("/")[2]], **described}
-        return _tidy(described, definitions)
-    if "anyOf" in described:
-        others = [one for one in described.pop("anyOf") if one != {"type": "null"}]
-        return _tidy({**others[0], **described}, definitions)
-    if "pattern" in described:
-        described["pattern"] += r"|\$\{"  # a reference may stand for anything
-    return {key: _tidy(one, definitions) for key, one in described.items()}
+    opened = {key: _open(one) for key, one in sorted(part.items())}
+    return {**opened, "pattern": part["pattern"] + r"|\$\{"} if "pattern" in part else opened
 
 
 def text() -> str:

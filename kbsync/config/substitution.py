@@ -11,7 +11,7 @@ from pathlib import Path
 from kbsync.config.draft import Draft
 from kbsync.config.kinds import Absent, Refused, Substituted, Whereabouts
 from kbsync.config.problems import Loc, path_shown, shown
-from kbsync.config.shape import secret_keys
+from kbsync.config.shape import blocks_in, secret_keys
 from kbsync.config.tree import Value
 
 _LARGEST_SECRET = 65_536
@@ -31,14 +31,14 @@ def fill(draft: Draft, environ: Mapping[str, str], where: Whereabouts, *, with_s
                 draft.refuse(loc, str(reason))
             else:
                 draft.put(loc, Absent(draft.problem(loc, str(reason))))
-    for loc, block in draft.shape().classes.items():
+    for loc, block in blocks_in(draft.value).items():
         for key in secret_keys(block):
             _fill_from_file(draft, loc, key, where, with_secrets=with_secrets)
 
 
 def _is_secret(draft: Draft, loc: Loc) -> bool:
     """A secret is meant, or the file that holds one."""
-    block = draft.shape().classes.get(loc[:-1])
+    block = blocks_in(draft.value).get(loc[:-1])
     return block is not None and str(loc[-1]).removesuffix("_file") in secret_keys(block)
 
 

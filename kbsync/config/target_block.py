@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
-from typing import Any, get_type_hints
+from dataclasses import dataclass
 
 from kbsync.config.example import quoted
 from kbsync.config.kinds import Kind
 from kbsync.config.model import DEFAULT_TARGET, TARGETS
+from kbsync.config.shape import Setting, settings_of
 
 KEY = "api_key"
 _INDENT, _COMMENT = " " * 6, 38
@@ -37,15 +37,13 @@ class Wanted:
 
 def has_key(target: str) -> bool:
     """The type is one of a service, with a key."""
-    return any(one.name == KEY for one in fields(TARGETS[target]))
+    return KEY in settings_of(TARGETS[target])
 
 
 def wanted(target: str) -> list[Wanted]:
     """What has to be known of a target of this type, the key of its service aside."""
     return [
-        Wanted(one.name, kind.about)
-        for one, kind in _settings(target)
-        if one.name != KEY and one.default is MISSING and one.default_factory is MISSING
+        Wanted(name, kind.about) for name, one, kind in _settings(target) if one.is_required and name != KEY
     ]
 
 
@@ -57,22 +55,17 @@ def target_lines(target: str, key: KeyPlace | None, values: Mapping[str, str]) -
 
 
 def _defaults(target: str, values: Mapping[str, str]) -> Iterator[str]:
-    for one, kind in _settings(target):
-        if one.name not in values and isinstance(one.default, int | float | str):
-            setting = f"# {one.name}: {kind.written(one.default)}"
+    for name, one, kind in _settings(target):
+        if name not in values and isinstance(one.default, int | float | str):
+            setting = f"# {name}: {kind.written(one.default)}"
             yield f"{setting:{_COMMENT}} # {kind.about}" if kind.about else setting
 
 
-def _settings(target: str) -> Iterator[tuple[Field[Any], Kind]]:
+def _settings(target: str) -> Iterator[tuple[str, Setting, Kind]]:
     """Single values only; blocks have a page of their own in the docs."""
-    block = TARGETS[target]
-    hints = get_type_hints(block, include_extras=True)
-    for one in fields(block):
-        kind = next(
-            (mark for mark in getattr(hints[one.name], "__metadata__", ()) if isinstance(mark, Kind)), None
-        )
-        if kind is not None and one.name != "type":
-            yield one, kind
+    for name, one in settings_of(TARGETS[target]).items():
+        if isinstance(one.mark, Kind) and name != "type":
+            yield name, one, one.mark
 
 
 __all__ = ["DEFAULT_TARGET", "KeyPlace", "Wanted", "has_key", "target_lines", "wanted"]

@@ -203,9 +203,6 @@ class _Grower:
             self.tree.refused.append(((*loc, "<<"), "merges blocks of keys only, such as `<<: *shared`"))
 
 
-NO_VALUE = "has no value; write one or remove the key"
-"""What is wrong with nothing, as far as the key says nothing else."""
-
 _KNOWN_TAGS = frozenset(_TAG + name for name in ("null", "bool", "int", "float", "str", "map", "seq"))
 
 
@@ -215,7 +212,7 @@ def _why_unusable(node: yaml.Node) -> str | None:
     if not isinstance(node, yaml.ScalarNode):
         return None
     if node.tag == _TAG + "null":
-        return NO_VALUE
+        return "has no value; write one or remove the key"
     if not _is_text(node.value):
         return "holds a character that no text may hold (NUL or half of a pair)"
     try:

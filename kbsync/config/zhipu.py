@@ -40,20 +40,10 @@ BASE_URL = "https://open.bigmodel.cn/api"
 
 
 class ModelName(Text):
-    """A model of the platform by its name; nothing, or an empty text, is none."""
-
-    takes_nothing = True
+    """A model of the platform by its name; an empty text is none."""
 
     def __init__(self, about: str) -> None:
-        super().__init__(about, r"[!-~]*", "the name of a model, such as glm-4-flash, or nothing", 200)
-
-    def read(self, value: object, where: Whereabouts) -> str:
-        """The name; "" for none."""
-        return "" if value is None else super().read(value, where)
-
-    def json(self) -> dict[str, Any]:
-        """A string or null."""
-        return {**super().json(), "type": ["string", "null"]}
+        super().__init__(about, r"[!-~]*", 'the name of a model, such as glm-4-flash, or ""', 200)
 
 
 class KnowledgeId(BaseId):

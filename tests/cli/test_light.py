@@ -18,6 +18,7 @@ HEAVY = (
     "numpy",
     "yaml",
     "pydantic",
+    "pydantic_core",
     "httpx",
     "watchdog",
     "structlog",
@@ -92,6 +93,27 @@ def test_status_loads_the_state_and_nothing_that_works_on_it(tmp_path: Path) -> 
         "apsw",
         "click",
     ]
+
+
+def configured(tmp_path: Path) -> list[str]:
+    """The options for a config of one mirror, with a document in its folder."""
+    folder, file = tmp_path / "docs", tmp_path / "config.yaml"
+    folder.mkdir()
+    (folder / "a.md").write_text("The walrus lies on the ice.\n")
+    file.write_text(f"mirrors: [{{name: docs, folder: {folder}}}]\n")
+    return ["--config", str(file), "--state-dir", str(tmp_path / "state")]
+
+
+def test_status_with_a_config_loads_what_reads_it_besides(tmp_path: Path) -> None:
+    assert loaded(["status", *configured(tmp_path)]) == ["apsw", "yaml", "click"]
+
+
+def test_no_command_with_a_config_loads_pydantic(tmp_path: Path) -> None:
+    options = configured(tmp_path)
+    commands = [["--once"], ["status", "--json"], ["search", "walrus"], ["plan"], ["explain", "a.md"]]
+    commands += [["verify"], ["retry"], ["forget", "docs", "--yes"]]
+    run = [[*words, *options] for words in commands]
+    assert loaded(*run, among=("pydantic", "pydantic_core", "yaml")) == ["yaml"]
 
 
 def test_a_single_pass_loads_nothing_that_listens_or_notifies(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from kbsync.cli.checkup.finding import Finding, warning, wrong
 from kbsync.cli.exits import Code
 from kbsync.core.sizes import sized
 
-LIBRARIES = ("apsw", "click", "httpx", "kreuzberg", "numpy", "pydantic", "tokenizers", "uvicorn", "watchdog")
+LIBRARIES = ("apsw", "click", "httpx", "kreuzberg", "numpy", "tokenizers", "uvicorn", "watchdog")
 LITTLE_SPACE, NO_SPACE = 500_000_000, 20_000_000
 FEW_INODES, NO_INODES = 5_000, 50
 
