@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 import click
@@ -57,6 +56,8 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as error:
         code = code_of(error)
         if code is None:
+            import traceback
+
             traceback.print_exc()
             tell("this is an error of kbsync itself; the lines above say where")
             return Code.BROKEN

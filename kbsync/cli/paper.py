@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +36,11 @@ class Paper:
     @property
     def columns(self) -> int:
         """How wide a line may be, in cells."""
-        return shutil.get_terminal_size().columns if self.is_terminal else PLAIN_COLUMNS
+        if not self.is_terminal:
+            return PLAIN_COLUMNS
+        import shutil
+
+        return shutil.get_terminal_size().columns
 
     def line(self, text: str = "") -> None:
         """One line that was made printable by whoever wrote it."""

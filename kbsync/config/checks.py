@@ -20,7 +20,6 @@ from kbsync.config.problems import Loc, path_shown
 from kbsync.config.remote import RemoteTargetConfig, VectorizationConfig, is_in_the_clear, is_loopback
 from kbsync.config.vectors import SERVICES, EmbeddingConfig, RerankConfig
 from kbsync.config.zhipu import ZhipuSearchConfig, ZhipuTargetConfig, slicing_problems
-from kbsync.core.names import Naming
 
 _IN_THE_CLEAR = (
     "is not https, so the API key would travel in the clear; write https://, "
@@ -199,6 +198,8 @@ def vectorization_findings(waiting: VectorizationConfig, loc: Loc) -> Iterator[F
 
 def prefix_findings(mirror: MirrorConfig, loc: Loc) -> Iterator[Finding]:
     """A prefix, of the mirror at `loc`, that leaves no room for paths in the names at its target."""
+    from kbsync.core.names import Naming
+
     if Naming(mirror.prefix, mirror.names).short_of("x" * _SHORTEST_ROOM):
         message = "is so long that no room is left for paths in document names; choose a shorter one"
         yield Finding((*loc, "prefix"), message)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -107,6 +106,8 @@ def state_dir(
 
 def folder_state_dir(folder: Path, below: Path) -> Path:
     """`folders/<name>-<8 hex of sha256(realpath)>` under the state home `below`."""
+    import hashlib
+
     digest = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()
     return below / "folders" / f"{folder_name(folder)}-{digest[:8]}"
 

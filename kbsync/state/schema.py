@@ -6,8 +6,6 @@ Enumerations are stored as the integers of `core.model`.
 
 from __future__ import annotations
 
-import secrets
-
 import apsw
 
 FIRST = """
@@ -150,6 +148,8 @@ def migrate(connection: apsw.Connection) -> None:
 def choose_next_upload(connection: apsw.Connection) -> None:
     """Upload ids are marks at a target: those of a lost state must never be given to other documents."""
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'upload'")
+    import secrets
+
     first = secrets.randbelow(2**51) + 2**32
     highest = connection.execute("SELECT coalesce(max(id), 0) FROM upload").get
     connection.execute("INSERT INTO sqlite_sequence(name, seq) VALUES('upload', ?)", (highest + first,))

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import gettempdir
 
 import apsw
 
@@ -50,6 +49,8 @@ def trouble_with_scratch(error: OSError, spool: Path | None = None, failed: str 
     """What to do about a file or scratch folder that cannot be read or written; `failed`: the work."""
     place = os.fsdecode(error.filename) if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        from tempfile import gettempdir
+
         return no_space("what is taken out of documents", spool or place or gettempdir())
     words = f"{place}: {trouble(error)}" if place else trouble(error)
     reason = f"{failed}: {words}" if failed else words
