@@ -68,7 +68,7 @@ def http_findings(config: Config) -> Iterator[Finding]:
             f"is missing, and {http.host} is reached by other machines; "
             "set token or token_file, or listen on 127.0.0.1"
         )
-        yield Finding(("http", "token"), message, (("http", "listen"),))
+        yield Finding(("http", "token"), message, (("http", "listen"), ("http", "token_file")))
     for index, mirror in enumerate(config.mirrors):
         yield from callback_findings(mirror, config, ("mirrors", index, "target", "callback_base"))
 

@@ -59,7 +59,7 @@ class _Reader:
                     read[key] = one
                 elif key == "type":
                     return {}  # what else the block may hold depends on its type
-            elif setting.is_required:
+            elif setting.is_required and f"{key}_file" not in value:  # else the file was refused
                 self._draft.refuse((*loc, key), _missing(block, key))
         self._refuse_unknown(value, known_keys(block), loc)
         return read

@@ -165,6 +165,24 @@ def test_a_secret_file_that_cannot_be_used_is_told(
     assert problem.startswith(f"2 notify.url_file: {tmp_path}/secret {sentence}")
 
 
+def test_a_secret_whose_file_cannot_be_used_is_not_told_to_be_missing_too(tmp_path: Path) -> None:
+    [problem] = told(tmp_path, f"{HEAD}http: {{listen: '0.0.0.0:80', token_file: /nowhere/t}}\n")
+    assert "http.token_file: /nowhere/t cannot be read" in problem
+    target = "{type: zhipu, api_key_file: /nowhere/k, knowledge_id: '17'}"
+    [problem] = told(tmp_path, f"mirrors: [{{name: a, folder: /srv/a, target: {target}}}]\n")
+    assert "api_key_file: /nowhere/k cannot be read" in problem
+
+
+def test_what_a_target_lacks_besides_is_told_at_once(tmp_path: Path) -> None:
+    target = "{type: gptbots, api_key: '${NOT_SET}', concurrency: 99}"
+    text = f"mirrors: [{{name: a, folder: /srv/a, target: {target}}}]\n"
+    assert [one.key.rpartition(".")[2] for one in problems(tmp_path, text)] == [
+        "api_key",
+        "knowledge_base_id",
+        "concurrency",
+    ]
+
+
 def test_a_secret_file_that_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "secret")
     for place in ("secret", "/dev/zero"):
