@@ -95,6 +95,7 @@ def _list(setting: Setting) -> Schema:
     rules: Schema = {"items": items, "type": "array", "description": setting.mark.about}
     if isinstance(setting.mark, About) and setting.mark.empty:
         rules["minItems"] = 1
+    # Either order would do; this one keeps the file as it is.
     return rules if setting.default is None else dict(sorted(rules.items()))
 
 

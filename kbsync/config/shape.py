@@ -53,7 +53,6 @@ def secret_keys(block: type) -> tuple[str, ...]:
     return tuple(key for key, one in settings_of(block).items() if isinstance(one.mark, Confidential))
 
 
-@functools.cache
 def known_keys(block: type) -> tuple[str, ...]:
     """Every key that `block` may have in a file, in the order of the model."""
     keys: list[str] = []

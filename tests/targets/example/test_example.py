@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -74,13 +74,10 @@ def open_example(
 
 
 @pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(model.TARGETS, "example", ExampleTargetConfig)  # type: ignore[arg-type]
     monkeypatch.setitem(model.DOCUMENT_SETTINGS, "example", {})  # type: ignore[arg-type]
     monkeypatch.setitem(registry.OPENERS, "example", open_example)
-    loader.adapter.cache_clear()
-    yield
-    loader.adapter.cache_clear()
 
 
 CONFIG = """\
