@@ -17,7 +17,7 @@ from kbsync.cli.exits import code_of, sentence_of
 from kbsync.cli.finding import Found, Search, searching
 from kbsync.cli.hits import INDENT, excerpt, trail_of
 from kbsync.cli.paper import Paper, cells
-from kbsync.cli.screen import second_screen
+from kbsync.cli.screen import ENDING, second_screen
 from kbsync.cli.typing_line import Key, Keyboard, Line
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
 from kbsync.contract import Query
@@ -77,8 +77,10 @@ def _keys_at_once(descriptor: int) -> Iterator[int]:
 
 async def _keep(session: Session, descriptor: int) -> Path | None:
     """Until a key ends it."""
-    loop, pressed = asyncio.get_running_loop(), asyncio.Queue[bytes]()
+    loop, pressed = asyncio.get_running_loop(), asyncio.Queue[bytes | int]()
     loop.add_reader(descriptor, lambda: pressed.put_nowait(_read(descriptor)))
+    for number in ENDING:  # told by the loop: what is raised just anywhere may be dropped
+        loop.add_signal_handler(number, pressed.put_nowait, int(number))
     loop.add_signal_handler(signal.SIGWINCH, session.draw)
     working = asyncio.create_task(session.keep_searching())
     try:
@@ -97,13 +99,15 @@ def _read(descriptor: int) -> bytes:
         return b""  # the terminal is gone
 
 
-async def _typed(session: Session, pressed: asyncio.Queue[bytes]) -> Path | None:
+async def _typed(session: Session, pressed: asyncio.Queue[bytes | int]) -> Path | None:
     keyboard = Keyboard()
     session.draw()
     while True:
         try:
             async with asyncio.timeout(ESCAPE_WITHIN if keyboard.is_amid else None):
                 sent = await pressed.get()
+            if isinstance(sent, int):
+                raise SystemExit(128 + sent)
             keys: list[Key | str] = [Key.END] if not sent else list(keyboard.keys(sent))
         except TimeoutError:
             keys = list(keyboard.silence())

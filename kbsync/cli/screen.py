@@ -13,14 +13,27 @@ from kbsync.cli.paper import cells, forgiving
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 HOME, REST = "\x1b[H", "\x1b[J"
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Screen:
-    """What is shown, a frame at a time."""
+    """What is shown, a frame at a time. It ends with a signal: at once, or at the latest at the next frame.
+
+    Python drops what is raised in the callback of a weak reference, where a signal may find it.
+    """
+
+    def __init__(self) -> None:
+        self._ended_by = 0
+
+    def end(self, number: int, _frame: object = None) -> NoReturn:
+        """A signal came."""
+        self._ended_by = number
+        raise SystemExit(128 + number)
 
     def show(self, lines: Sequence[str]) -> None:
         """Replace what is there by these lines, as many as fit; long ones go on below."""
+        if self._ended_by:
+            raise SystemExit(128 + self._ended_by)
         size = shutil.get_terminal_size()
         fitting = list(_fitting(lines, size.columns, size.lines))
         with forgiving(sys.stdout):
@@ -46,10 +59,11 @@ def unstyled(text: str) -> str:
 @contextlib.contextmanager
 def second_screen() -> Iterator[Screen]:
     """The first comes back at the end, also after an error, Ctrl-C, SIGTERM or a closed window."""
-    with _unwinding():
+    screen = Screen()
+    with _unwinding(screen):
         _write(ENTER)
         try:
-            yield Screen()
+            yield screen
         finally:
             _write(LEAVE)
 
@@ -61,13 +75,9 @@ def _write(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _unwinding() -> Iterator[None]:
+def _unwinding(screen: Screen) -> Iterator[None]:
     """Within, what would end the process at once lets it clear up first."""
-
-    def end(number: int, _frame: object) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in _ENDING}
+    before = {number: signal.signal(number, screen.end) for number in ENDING}
     try:
         yield
     finally:

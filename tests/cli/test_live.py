@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from kbsync.cli.finding import Found
 from kbsync.cli.live import PAUSE, PAUSE_AT_SERVICES, Session, clipped, pause_for
 from kbsync.cli.open import open_or_print
 from kbsync.cli.paper import cells
-from kbsync.cli.screen import ENTER, LEAVE
+from kbsync.cli.screen import ENTER, LEAVE, Screen
 from kbsync.cli.typing_line import Key, Keyboard, Line
 from kbsync.config.gptbots import GptbotsTargetConfig
 from kbsync.config.model import LocalTargetConfig, folder_config
@@ -259,3 +260,12 @@ def test_a_display_opens_an_editor_edits(tmp_path: Path, monkeypatch: pytest.Mon
     while not (tmp_path / "said").exists():
         os.sched_yield()
     assert (tmp_path / "said").read_text() == "xdg-open\n/srv/a b\n"
+
+
+def test_a_signal_that_python_dropped_ends_a_screen_at_its_next_frame() -> None:
+    screen = Screen()
+    with contextlib.suppress(SystemExit):
+        screen.end(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        screen.show(["one"])
+    assert ended.value.code == 143
