@@ -23,6 +23,11 @@ def share_of(items: Sequence[Any]) -> list[Any]:
     return [items[number] for number in sorted(picked)]
 
 
+def some_of(items: Sequence[Any], one_in: int = 3) -> list[Any]:
+    """All where all is gone through, else one in so many of them, each of which goes far."""
+    return list(items if SHARE == 1 else items[::one_in])
+
+
 def one_of_each_kind(trials: Sequence[Any]) -> list[Any]:
     """All where all is gone through, else one for each `kind`, always the same."""
     if SHARE == 1:

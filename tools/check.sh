@@ -43,11 +43,11 @@ shape() { openly "shape" "$VENV/bin/python" tools/check_shape.py; }
 
 size() { openly "size" "$VENV/bin/python" tools/check_size.py; }
 
-# Leftovers of other runs, or of another user, must not get in the way: hence a basetemp of our own. One process
-# more than there are cores, since some tests wait for a daemon.
+# Leftovers of other runs, or of another user, must not get in the way: hence a basetemp of our own. Two processes
+# more than there are cores, since many tests wait for a daemon.
 tests() {
     cores=$(nproc)
-    workers=$((cores < 8 ? cores + 1 : 8))
+    workers=$((cores < 7 ? cores + 2 : 8))
     openly "pytest" "$VENV/bin/python" -m pytest -n "$workers" --dist worksteal --basetemp "$scratch/tests"
 }
 

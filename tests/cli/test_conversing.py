@@ -234,7 +234,7 @@ def test_an_interrupt_stops_an_answer_and_nothing_else(
 
 def test_no_signal_is_lost_before_a_key_is_waited_for(desk: Desk) -> None:
     """Right behind what readline shows it looks for none: some of these would go unheard."""
-    for _ in range(15):
+    for _ in range(6):
         with at(desk) as terminal:
             terminal.until("> ")
             terminal.process.send_signal(signal.SIGINT)

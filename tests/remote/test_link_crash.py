@@ -14,7 +14,7 @@ from tests.remote import fetching
 from tests.remote.fetching import EDITS, Fetched, cut_always, cut_fetches, some_boundaries
 from tests.remote.test_links import PAGE, pages, shortcut
 from tests.remote.world import RemoteWorld
-from tests.share import SHARE, boundaries, share_of
+from tests.share import SHARE, boundaries, share_of, some_of
 
 # What a killed process leaves open is closed by its end; here the process goes on.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -108,7 +108,7 @@ FIRST = (5, 17, 23, 31)
 """Boundaries of the crash before the one that is enumerated: by edit, around the request and its record."""
 
 
-@pytest.mark.parametrize("then", EDITS)
+@pytest.mark.parametrize("then", some_of(EDITS))
 def test_a_crash_anywhere_in_a_fetch_anew_costs_one_request_at_most(
     tmp_path: Path, then: fetching.Edit
 ) -> None:
