@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import cast, get_args
 
 import pytest
 
@@ -16,6 +16,7 @@ from kbsync.targets.vectors.settings import Dialect
 from tests.conformance.suite import TargetSuite
 from tests.conformance.test_local import MAX_BYTES, LocalWorld
 from tests.conformance.world import World
+from tests.share import some_of
 from tests.targets.vectors.service import serving, settings_for
 
 
@@ -39,38 +40,17 @@ class LocalWorldAtServices(LocalWorld):
         )
 
 
-class ServicesSuite(TargetSuite):
-    dialect: ClassVar[Dialect]
+@pytest.fixture(params=some_of(get_args(Dialect), 2))
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    return cast(Dialect, request.param)
 
+
+class TestLocalAtServices(TargetSuite):
     @pytest.fixture
-    async def world(self, tmp_path: Path) -> AsyncIterator[World]:
+    async def world(self, tmp_path: Path, dialect: Dialect) -> AsyncIterator[World]:
         async with serving() as server:
-            world = LocalWorldAtServices(tmp_path, server, self.dialect)
+            world = LocalWorldAtServices(tmp_path, server, dialect)
             world.target = await world.open()
             yield world
             await world.target.aclose()
             assert server.app.violations == []
-
-
-class TestLocalAtOpenai(ServicesSuite):
-    dialect = "openai"
-
-
-class TestLocalAtJina(ServicesSuite):
-    dialect = "jina"
-
-
-class TestLocalAtNewapi(ServicesSuite):
-    dialect = "newapi"
-
-
-class TestLocalAtZhipu(ServicesSuite):
-    dialect = "zhipu"
-
-
-class TestLocalAtTei(ServicesSuite):
-    dialect = "tei"
-
-
-class TestLocalAtVllm(ServicesSuite):
-    dialect = "vllm"

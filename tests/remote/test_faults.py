@@ -13,7 +13,7 @@ import pytest
 from tests.remote.ordeal import Trial, ordeal, stand, stand_pair, stand_with
 from tests.remote.services import ZHIPU
 from tests.remote.world import RemoteWorld, sha_of_folder
-from tests.share import SHARE, one_of_each_kind
+from tests.share import SHARE, one_of_each_kind, some_of
 from tests.torture.faults import AT_ZHIPU, calamity, pair
 
 PAIRS, CALAMITIES = 120, 80
@@ -29,7 +29,7 @@ def swept() -> Iterator[None]:
     gc.collect()
 
 
-@pytest.mark.parametrize("trial", one_of_each_kind(AT_ZHIPU.trials), ids=str)
+@pytest.mark.parametrize("trial", some_of(one_of_each_kind(AT_ZHIPU.trials), 2), ids=str)
 async def test_a_lone_fault_is_overcome(tmp_path: Path, trial: Trial) -> None:
     one = await stand(ZHIPU, tmp_path, trial)
     assert one.stored() <= 3

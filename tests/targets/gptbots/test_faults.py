@@ -14,7 +14,7 @@ from kbsync.standin.gptbots.faults import KINDS
 from kbsync.standin.kinds import TRANSPORT
 from tests.remote.ordeal import Trial, stand, stand_pair, stand_with
 from tests.remote.services import GPTBOTS
-from tests.share import SHARE, one_of_each_kind
+from tests.share import SHARE, one_of_each_kind, some_of
 from tests.targets.gptbots.world import GptbotsWorld
 from tests.torture.faults import AT_GPTBOTS, calamity, pair
 
@@ -31,7 +31,7 @@ def swept() -> Iterator[None]:
     gc.collect()
 
 
-@pytest.mark.parametrize("trial", one_of_each_kind(AT_GPTBOTS.trials), ids=str)
+@pytest.mark.parametrize("trial", some_of(one_of_each_kind(AT_GPTBOTS.trials), 2), ids=str)
 async def test_a_lone_fault_is_overcome(tmp_path: Path, trial: Trial) -> None:
     one = await stand(GPTBOTS, tmp_path, trial)
     assert one.stored() <= 3
