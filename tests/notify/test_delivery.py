@@ -147,23 +147,27 @@ async def test_a_command_that_is_given_up_while_it_begins_is_ended_with_all_it_b
     await gone(child)
 
 
-async def test_a_command_that_became_another_users_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_command_that_became_another_users_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    child, killpg = tmp_path / "child", os.killpg
+    begin, killpg, begun = asyncio.create_subprocess_exec, os.killpg, list[asyncio.subprocess.Process]()
+
+    async def kept(*words: str, **options: Any) -> asyncio.subprocess.Process:
+        begun.append(await begin(*words, **options))
+        return begun[-1]
+
     monkeypatch.setattr(delivery, "AT_ONCE", 0.1)
     monkeypatch.setattr(os, "killpg", refused)
-    command = ["/bin/sh", "-c", 'echo $$ >"$0"; exec sleep 3600', str(child)]
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", kept)
     try:
         async with asyncio.timeout(30):
             with pytest.raises(Undelivered, match="was ended"):
-                await delivery.run(command, BODY, limit=2)
+                await delivery.run(["/bin/sleep", "3600"], BODY, limit=2)
     finally:
-        killpg(int(child.read_text()), signal.SIGKILL)
-    await gone(int(child.read_text()))
+        [process] = begun
+        killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 async def gone(pid: int) -> None:
