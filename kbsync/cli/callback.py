@@ -14,6 +14,7 @@ import click
 from kbsync.cli.exits import Code
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
 from kbsync.cli.paper import Paper, tell
+from kbsync.core.headers import fits_header
 from kbsync.core.printable import printable
 from kbsync.errors import UsageError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 YES = "The address that is set now, instead of being asked for it."
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
 
 @click.group(
@@ -134,7 +134,7 @@ def _check(url: str, *, is_secret: bool) -> None:
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_address = False
-    if not is_address or not _VALUE.fullmatch(url) or " " in url:
+    if not is_address or not fits_header(url) or " " in url:
         raise UsageError("URL is no address; give one such as https://events.example.org/kb")
     if parts.username is not None or parts.password is not None:
         raise UsageError("URL has a user or password in it, which ps shows; use --header")
@@ -165,7 +165,7 @@ def _value(name: str, source: str) -> str:
             f"--header {name}: its value is not taken from the command line, which ps shows; "
             f"write {name}=@FILE or {name}=env:VARIABLE"
         )
-    if not _VALUE.fullmatch(value):
+    if not fits_header(value):
         raise UsageError(f"--header {name}: what it names is empty, or has characters that no header has")
     return value
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kbsync.cli.counter import answers
 from kbsync.cli.finding import Found, illustrated
-from kbsync.cli.locating import MOST_NAMED, located, narrowed, selected
+from kbsync.cli.locating import MOST_NAMED, located, selected
 from kbsync.cli.paper import Paper, tell
 from kbsync.config.model import MirrorConfig
 from kbsync.contract import Answerer, Answers, Bases, Query, Sources, Target, Turn
@@ -110,7 +110,7 @@ class Inquiry:
             self._tell(self._way(by))
             self._told = by
         if ids is None and by.model:
-            ids = narrowed(self._installation, self._mirror, Query(question)).among
+            ids = selected(self._installation, self._mirror, self._terms.selection)
         pieces = self._answering.answer(
             question, by, turns=turns, among=ids or (), streamed=self._terms.streamed
         )

@@ -27,13 +27,19 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         yield desk
 
 
-def test_calls_of_every_kind_are_answered_and_documents_are_mirrored_all_the_same(desk: Desk) -> None:
+def called_at(desk: Desk) -> str:
+    """Have the mirror listen for calls; where they go."""
     port = free_port()
     desk.aim(target=f"callback_base: http://127.0.0.1:{port}")
     listen(desk, f"{{listen: 127.0.0.1:{port}}}")
     [mirror] = load(desk.config, {}).mirrors
     url = callback_url(mirror)
     assert url is not None
+    return url
+
+
+def test_calls_of_every_kind_are_answered_and_documents_are_mirrored_all_the_same(desk: Desk) -> None:
+    url = called_at(desk)
     faults = desk.vendor.server.faults
     for form in FORMS:
         faults.add(Fault("callback", match=f"{form}~*", args={"form": form, "seconds": 0.5}))

@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.callbacks import callback_url
-from kbsync.config.loader import load
+from tests.cli.test_callbacks import called_at
 from tests.cli.test_kb import Terminal
-from tests.cli.test_listener import listen
 from tests.cli.vendor import Desk, desk_in, eventually
-from tests.ports import free_port
 
 OLD, NEW = "https://old.example.org/kb", "https://events.example.org/kb"
 SECRET = "hush-hush-4711"
@@ -143,12 +140,7 @@ def test_an_embedded_base_has_no_account(desk: Desk) -> None:
 
 
 def test_the_listener_ignores_what_the_account_tells_of_documents_of_others(desk: Desk) -> None:
-    port = free_port()
-    desk.aim(target=f"callback_base: http://127.0.0.1:{port}")
-    listen(desk, f"{{listen: 127.0.0.1:{port}}}")
-    [mirror] = load(desk.config, {}).mirrors
-    url = callback_url(mirror)
-    assert url is not None
+    url = called_at(desk)
     assert desk.run("kb", "callback", "set", url).code == 0
     desk.write("a.md", "alpha")
     daemon = desk.watch()

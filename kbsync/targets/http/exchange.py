@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from kbsync.core.headers import fits_header
 from kbsync.errors import Halted, TargetError, Unavailable, Unsure
 from kbsync.targets.http import reading, wire
 from kbsync.targets.http.answers import Answer, Judge, by_status
@@ -29,7 +30,6 @@ PATIENCE = 2.0
 """Seconds: a target that wants to be left alone for longer is not asked again at once."""
 
 _STREAMED = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
-_FIT_FOR_HEADER = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 _NAME_OF_SECRET = re.compile("auth|key|token|secret", re.IGNORECASE)
 _SHORTEST_SECRET = 8
 
@@ -244,7 +244,7 @@ def _with_wish(error: TargetError, answer: Answer, asked: Asked) -> TargetError:
 def _fit(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
     """The headers, if they can be sent; the errors of httpx and h11 would quote the key."""
     for name, value in headers.items():
-        if not _FIT_FOR_HEADER.fullmatch(value):
+        if not fits_header(value):
             raise Halted(
                 "credentials",
                 f"{op}: the header {name} cannot be sent: the API key is empty or has characters "

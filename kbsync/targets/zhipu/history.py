@@ -12,10 +12,9 @@ MOST_MESSAGES = 15
 
 def messages(question: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
     """The question and as many of the latest turns before it as are taken."""
-    earlier = turns[len(turns) - MOST_MESSAGES // 2 :] if len(turns) > MOST_MESSAGES // 2 else turns
     said = [
         {"role": role, "content": text}
-        for turn in earlier
+        for turn in turns[-(MOST_MESSAGES // 2) :]
         for role, text in (("user", turn.question), ("assistant", turn.answer))
     ]
     return [*said, {"role": "user", "content": question}]

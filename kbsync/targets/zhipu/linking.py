@@ -35,12 +35,11 @@ class Linking:
         self._lacking.check(Op.UPLOAD_URL)
         try:
             return await self._api.upload_url(address, slicing)
-        except NotFound:
+        except (NotFound, NotOffered) as error:
             await self._knowledge.look()
+            if isinstance(error, NotOffered):
+                self._lacking.note(Op.UPLOAD_URL, error)
             raise
-        except NotOffered as error:
-            await self._knowledge.look()
-            raise self._lacking.note(Op.UPLOAD_URL, error) from None
 
 
 def link_in(document: Outgoing) -> Link:
