@@ -37,7 +37,8 @@ def wait_for(index: Path, path: str, text: str, deadline: float = 30.0) -> float
     reader = open_reader(index)
     began = time.perf_counter()
     sql = (
-        "SELECT 1 FROM chunk JOIN document ON chunk.document = document.id"
+        "SELECT 1 FROM document JOIN run ON run.document = document.id"
+        " JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1"
         " WHERE document.path = ? AND chunk.text LIKE ?"
     )
     while time.perf_counter() - began < deadline:

@@ -25,7 +25,8 @@ from pathlib import Path
 from bodies import Text
 
 from kbsync.config.model import EmbeddingConfig
-from kbsync.contract import Body, Outgoing, Query, Surroundings
+from kbsync.contract.mirroring import Body, Outgoing, Surroundings
+from kbsync.contract.searching import Query
 from kbsync.targets.local.chunk import chunk
 from kbsync.targets.local.embed import BuiltinEmbedder
 from kbsync.targets.local.pieces import Flavour, Parsed
@@ -36,7 +37,8 @@ COLD = """
 import asyncio, sys
 from pathlib import Path
 from types import SimpleNamespace
-from kbsync.contract import Query, Surroundings
+from kbsync.contract.mirroring import Surroundings
+from kbsync.contract.searching import Query
 from kbsync.targets.local.target import LocalTarget
 
 async def search(folder, question):

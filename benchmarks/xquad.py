@@ -26,7 +26,8 @@ from pathlib import Path
 from bodies import Text
 
 from kbsync.config.model import EmbeddingConfig
-from kbsync.contract import Accepted, Body, Outgoing, Query, Surroundings
+from kbsync.contract.mirroring import Accepted, Body, Outgoing, Surroundings
+from kbsync.contract.searching import Query
 from kbsync.targets.local.pieces import Flavour, Parsed
 from kbsync.targets.local.query import STOP_WORDS
 from kbsync.targets.local.target import LocalTarget

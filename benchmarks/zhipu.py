@@ -22,7 +22,7 @@ from bodies import Text
 from tree import build
 from zhipu_rig import KEY, KNOWLEDGE_ID, Mirror, Pass, StandIn, standin
 
-from kbsync.contract import Accepted, Outgoing
+from kbsync.contract.mirroring import Accepted, Outgoing
 from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
 
 FILES = 2_000

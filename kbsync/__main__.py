@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from kbsync import __version__
+from kbsync import version_and_revision
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run kbsync with these arguments (default: the process's own) and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["--version"]:  # answered before anything is loaded
-        sys.stdout.write(f"kbsync {__version__}\n")
+        sys.stdout.write(f"kbsync {version_and_revision()}\n")
         return 0
     if arguments is None:  # the process is ours alone, and will hold keys
         from kbsync.secrecy import keep_memory_private

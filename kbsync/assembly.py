@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ from kbsync.core.brake import DeletionLimits
 from kbsync.engine.terms import Plan
 from kbsync.errors import StateError
 from kbsync.installation import Installation
-from kbsync.state import lock
+from kbsync.secrecy import make_private_folder
+from kbsync.state import lock, owners
 from kbsync.state.connection import DamagedError, set_aside
 from kbsync.state.store import Store
 
@@ -57,7 +59,7 @@ def opened(installation: Installation, tell: Callable[[str], None]) -> Iterator[
     Raises `LockedError`, `StateError`, and `UsageError` for a state of a newer kbsync.
     """
     with lock.held(installation.state_dir):
-        _empty_spool(installation.spool_dir)
+        _empty_spool(installation.state_dir, installation.spool_dir)
         store = _open_or_set_aside(installation.state_file, tell)
         try:
             names = [mirror.name for mirror in installation.config.mirrors]
@@ -69,12 +71,18 @@ def opened(installation: Installation, tell: Callable[[str], None]) -> Iterator[
                 tell(_what_became_of(installation.state_file, store.damage))
 
 
-def _empty_spool(spool: Path) -> None:
-    """Scratch files of a run that was killed."""
+def _empty_spool(state_dir: Path, spool: Path) -> None:
+    """Scratch files of a run that was killed. Raises `ForeignError` where another user has shut them."""
     shutil.rmtree(spool, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        spool.rmdir()  # one that may not be listed can be empty
     if not spool.is_dir():
         spool.unlink(missing_ok=True)
-    spool.mkdir(mode=0o700, exist_ok=True)
+    make_private_folder(spool)
+    if os.geteuid() != 0:
+        for place in owners.strange(state_dir):
+            if place.is_relative_to(spool):
+                raise owners.refusal(state_dir, place)
 
 
 def _open_or_set_aside(path: Path, tell: Callable[[str], None]) -> Store:

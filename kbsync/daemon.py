@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +14,10 @@ import structlog
 
 from kbsync.assembly import opened
 from kbsync.config.model import Config, MirrorConfig
+from kbsync.config.rotation import with_secrets_of
+from kbsync.contract.mirroring import Target
 from kbsync.engine.clock import SystemClock
+from kbsync.engine.mending import Wish
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.outcomes import Happened
 from kbsync.engine.threads import Threads, apart
@@ -59,8 +63,21 @@ class Kept:
     task: asyncio.Task[None]
 
 
+@dataclass(frozen=True, slots=True)
+class Wished:
+    """What a halted mirror wants to have read; `read` is set when it was."""
+
+    mirror: str
+    what: Wish
+    read: asyncio.Event
+
+
 class Daemon:
-    """Watches every mirror until SIGTERM or SIGINT; SIGHUP reads the config again."""
+    """Watches every mirror until SIGTERM or SIGINT; SIGHUP reads the config again.
+
+    So does what a person asks of a halted mirror. A mirror whose key was refused has its secrets read again
+    whenever it looks whether that is over.
+    """
 
     def __init__(
         self,
@@ -77,22 +94,29 @@ class Daemon:
         self._on_config = on_config
         self._supervised = Supervised(notifier or Notifier({}), SystemClock())
         self._stop = asyncio.Event()
+        self._ended_by = ""
         self._hup = asyncio.Event()
         self._lost = asyncio.Event()
+        self._wishes: list[Wished] = []
+        self._wished = asyncio.Event()
+        self._reading: asyncio.Task[Installation] | None = None
         self._kept: dict[str, Kept] = {}
         self._runs: dict[str, MirrorRun] = {}
-        self._listening = Listening(self._runs, installation.state_file, installation.cure)
+        self._listening = Listening(
+            self._runs, installation.state_file, installation.cure, self._opened_to_read
+        )
         self._teller = Teller(self._runs)
 
     async def run(self) -> None:
         """Until told to stop. Raises `LockedError`, `UsageError` or `StateError` at the start only."""
+        began = time.monotonic()
         asyncio.get_running_loop().set_default_executor(Threads())
         with heeding(self._signals, self._receive):
             await asyncio.sleep(0)  # what came before there was a loop is received here
             keeping = [asyncio.create_task(work) for work in (self._listening.keep(), self._teller.keep())]
             try:
                 if not self._stop.is_set():
-                    await self._work()
+                    await self._work(self._introduce)
                 while not self._stop.is_set():
                     await self._work_again()
             finally:
@@ -100,22 +124,34 @@ class Daemon:
                     task.cancel()
                 await asyncio.gather(*keeping, return_exceptions=True)
                 await self._listening.end()
+        log.info("daemon.stopped", signal=self._ended_by, seconds=round(time.monotonic() - began, 3))
 
     def _receive(self, number: int) -> None:
         if number in ENDING:
             self._supervised.stopping()
+            self._ended_by = self._ended_by or signal.Signals(number).name
             self._stop.set()
         elif number == signal.SIGHUP:
             self._hup.set()
 
-    async def _work(self) -> None:
-        """On one state file, until told to stop or the file is of no use any more."""
+    def _introduce(self) -> None:
+        """Name what is in use, once it is known to be ours."""
+        config = self._installation.config
+        source = {"config": str(config.path)} if config.path else {"folder": str(config.mirrors[0].folder)}
+        log.info("daemon.started", **source, state_dir=str(self._installation.state_dir))
+
+    async def _work(self, begun: Callable[[], None] = lambda: None) -> None:
+        """On one state file, until told to stop or the file is of no use any more.
+
+        `begun` is called when state and listener are had.
+        """
         self._lost.clear()
         with opened(self._installation, tell_damage) as store:
             loop = asyncio.get_running_loop()
             store.when_damaged(lambda: loop.call_soon_threadsafe(self._lost.set))
             await self._listening.turn_to(_watched(self._installation))
             self._teller.turn_to(self._installation.config.notify)
+            begun()
             async with self._supervised.over(store, lambda: list(self._kept)):
                 await self._serve(store)
 
@@ -134,15 +170,14 @@ class Daemon:
         begun = [kept.begun for kept in self._kept.values()]
         ready = asyncio.create_task(self._supervised.ready_after(begun))
         while not self._stop.is_set() and not self._lost.is_set():
-            waiting = [asyncio.create_task(e.wait()) for e in (self._stop, self._hup, self._lost)]
+            events = (self._stop, self._hup, self._wished, self._lost)
+            waiting = [asyncio.create_task(event.wait()) for event in events]
             await asyncio.wait(waiting, timeout=LOOK_AT_STATE, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
                 task.cancel()
             self._look_at(store)
-            if self._hup.is_set() and not self._stop.is_set():
-                self._hup.clear()
-                with self._supervised.reloading():
-                    await self._read_again(store)
+            if not self._stop.is_set():
+                await self._read_what_is_wished(store)
         ready.cancel()
         await self._end(list(self._kept))
 
@@ -166,32 +201,86 @@ class Daemon:
         self._listening.counting.attend(run)
         self._runs[mirror.name] = run
         watching = Watching(run, self._installation.state_dir, asyncio.Event())
+        watching.on_wish = partial(self._wish, mirror.name)
         task = asyncio.create_task(apart(mirror.name, watching.keep()))
         return Kept(mirror, watching.stop, watching.begun, task)
+
+    async def _opened_to_read(self, mirror: str) -> Target:
+        config = self._kept[mirror].config
+        return await asyncio.to_thread(self._installation.target, config, read_only=True)
 
     def _happened(self, mirror: str, event: Happened) -> None:
         note(mirror, event)
         self._teller.heard(mirror, event)
         self._supervised.nudge()
 
+    def _wish(self, mirror: str, what: Wish, read: asyncio.Event) -> None:
+        self._wishes.append(Wished(mirror, what, read))
+        self._wished.set()
+
+    async def _read_what_is_wished(self, store: Store) -> None:
+        """By a signal, or by mirrors that are halted."""
+        wishes, self._wishes = self._wishes, []
+        self._wished.clear()
+        if self._hup.is_set() or any(each.what is Wish.CONFIG for each in wishes):
+            self._hup.clear()
+            with self._supervised.reloading():
+                await self._read_again(store)
+        elif wishes:
+            await self._read_secrets(store, [each.mirror for each in wishes])
+        for each in wishes:
+            each.read.set()
+
+    async def _read_secrets(self, store: Store, names: Sequence[str]) -> None:
+        """Of these mirrors, and nothing else of the config; what cannot be read leaves them as they are."""
+        if self._reading is not None and not self._reading.done():
+            return  # the thread of the last time still waits for a mount
+        before = self._installation
+        try:
+            fresh = await self._read()
+            new = replace(before, config=with_secrets_of(before.config, fresh.config, names))
+            await self._listening.turn_to(_watched(new))
+        except (UsageError, OSError):
+            return
+        if new == before:
+            return
+        for name in await self._take(store, new):
+            log.info("secrets.read", mirror=name)
+
+    async def _read(self) -> Installation:
+        """Raises `UsageError` or `OSError`."""
+        self._reading = asyncio.create_task(aside(self._reload))
+        try:
+            async with asyncio.timeout(RELOAD_SECONDS):
+                return await asyncio.shield(self._reading)
+        except TimeoutError as error:  # paths are resolved, and a mount may never answer
+            why = f"not read within {RELOAD_SECONDS:g} s; a folder it names does not answer"
+            raise UsageError(why) from error
+
     async def _read_again(self, store: Store) -> None:
         """Take the new config whole or not at all; mirrors that did not change go on undisturbed."""
         try:
-            async with asyncio.timeout(RELOAD_SECONDS):
-                new = await aside(self._reload)
-            wanted = {mirror.name: mirror for mirror in new.mirrors}
+            new = await self._read()
             if new.state_dir != self._installation.state_dir:
                 raise UsageError("state_dir cannot change while kbsync runs; restart it")
             await self._listening.turn_to(_watched(new))
-        except TimeoutError:  # paths are resolved, and a mount may never answer
-            self._refuse(f"not read within {RELOAD_SECONDS:g} s; a folder it names does not answer")
-            return
         except (UsageError, OSError) as error:
             self._refuse(str(error))
             return
         self._teller.turn_to(new.config.notify)
-        changed = [name for name, kept in self._kept.items() if wanted.get(name) != kept.config]
-        await self._end(changed)
+        before, wanted = set(self._kept), {mirror.name for mirror in new.mirrors}
+        ended = await self._take(store, new)
+        self._supervised.complaint = ""
+        self._on_config(new.config)
+        added, removed = len(wanted - before), len(before - wanted)
+        counts = {"added": added, "removed": removed, "changed": len(ended) - removed}
+        log.info("config.read", mirrors=len(wanted), **counts)
+
+    async def _take(self, store: Store, new: Installation) -> Sequence[str]:
+        """Work by it from now on; the names of the mirrors that were ended, since they changed or went."""
+        wanted = {mirror.name: mirror for mirror in new.mirrors}
+        ended = [name for name, kept in self._kept.items() if wanted.get(name) != kept.config]
+        await self._end(ended)
         self._installation = new
         names = [mirror.name for mirror in new.config.mirrors]
         try:
@@ -199,12 +288,10 @@ class Daemon:
         except StateError as error:  # the next start writes it
             log.error("state.failed", reason=str(error))
         self._adjust(store, list(wanted.values()))
-        self._supervised.complaint = ""
-        self._on_config(new.config)
-        log.info("config.read", mirrors=len(wanted), changed=len(changed))
+        return ended
 
     def _refuse(self, reason: str) -> None:
-        log.error("config.refused", reason=reason)
+        log.error("config.refused", reason="; ".join(reason.splitlines()))
         self._supervised.complaint = "the config was refused, the old one goes on"
         self._supervised.nudge()
 

@@ -14,12 +14,20 @@ class UsageError(KbsyncError):
     """Wrong usage or config (exit 2): the message names file, line or key, and the cure."""
 
 
+class UnmadeError(UsageError):
+    """A pass has yet to make what was to be read; whoever knows how passes are made here adds the cure."""
+
+
 class LockedError(KbsyncError):
     """Another kbsync holds this state (exit 4)."""
 
 
 class StateError(KbsyncError):
     """The state file cannot be used: damaged, full disk, read-only (the message says which)."""
+
+
+class ForeignError(StateError):
+    """What lies in the state directory is shut by another user (exit 2): the message has the command."""
 
 
 class ShortageError(StateError):

@@ -15,7 +15,7 @@ from kbsync.source.canary import wake
 from kbsync.state.glance import Glance
 
 if TYPE_CHECKING:
-    from kbsync.contract import Surroundings, Target
+    from kbsync.contract.mirroring import Surroundings, Target
     from kbsync.state.store import Store
 
 STATE_FILE = "state.db"
@@ -64,7 +64,7 @@ class Installation:
 
     def surroundings(self, mirror: MirrorConfig, *, read_only: bool, hears: bool = False) -> Surroundings:
         """What the mirror's target is told of its place."""
-        from kbsync.contract import Surroundings
+        from kbsync.contract.mirroring import Surroundings
 
         return Surroundings(mirror.name, self.state_dir, self.spool_dir, read_only, hears)
 

@@ -11,11 +11,12 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from typing import Any, TextIO, cast
 
 import structlog
 
+from kbsync.core.debugging import LOGGER
 from kbsync.core.printable import printable, printable_lines
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -24,16 +25,26 @@ Fields = MutableMapping[str, Any]
 
 
 def configure(
-    *, style: str | None, level: str, environ: Mapping[str, str] | None = None, stream: TextIO | None = None
+    *,
+    style: str | None,
+    level: str,
+    environ: Mapping[str, str] | None = None,
+    stream: TextIO | None = None,
+    without: Collection[str] = (),
 ) -> None:
-    """Set up logging once. `style`: console, json, or None to choose by where stderr goes."""
+    """Set up logging once. `style`: console, json, or None to choose by where stderr goes.
+
+    `without`: events that are not logged.
+    """
     stream = stream or sys.stderr
     journald = is_journal(stream, os.environ if environ is None else environ)
     style = style or ("console" if stream.isatty() else "json")
-    processors: list[Any] = [structlog.processors.add_log_level]
+    processors: list[Any] = [_Without(without), structlog.processors.add_log_level]
     if not journald:
         processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
-    processors += [structlog.processors.format_exc_info, _printable, _renderer(style, stream)]
+    processors += [structlog.processors.format_exc_info, _printable]
+    processors += [] if style == "json" else [_without_empty]
+    processors.append(_renderer(style, stream))
     if journald:
         processors.append(_Prioritised())
     structlog.configure(
@@ -42,10 +53,11 @@ def configure(
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lossy(stream))),
         cache_logger_on_first_use=False,
     )
-    _relay_libraries()
+    _relay_libraries(level)
 
 
-def _relay_libraries() -> None:
+def _relay_libraries(level: str) -> None:
+    logging.getLogger(LOGGER).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     root = logging.getLogger()
     for handler in [each for each in root.handlers if isinstance(each, _Relay)]:
         root.removeHandler(handler)
@@ -75,9 +87,12 @@ class _Relay(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line for the record; its `extra` may name the event."""
-        event = getattr(record, "event", "library.logged")
-        fields = {"logger": record.name, "detail": record.getMessage(), "exc_info": record.exc_info}
         log = structlog.get_logger("kbsync")
+        event = getattr(record, "event", "library.logged")
+        if record.name == LOGGER:
+            log.debug(event, **getattr(record, "fields", {}))
+            return
+        fields = {"logger": record.name, "detail": record.getMessage(), "exc_info": record.exc_info}
         if record.levelno >= logging.ERROR:
             log.error(event, **fields)
         else:
@@ -98,7 +113,7 @@ def _renderer(style: str, stream: TextIO) -> Any:
     if style == "json":
         return structlog.processors.JSONRenderer(ensure_ascii=not _takes_unicode(stream))
     colors = stream.isatty() and "NO_COLOR" not in os.environ
-    return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24)
+    return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False)
 
 
 def _takes_unicode(stream: TextIO) -> bool:
@@ -114,6 +129,11 @@ def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
     return shown
 
 
+def _without_empty(_logger: Any, _method: str, fields: Fields) -> Fields:
+    """A person reads what there is; a program finds every key of an event."""
+    return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
+
+
 def _shown(value: Any) -> Any:
     match value:
         case str():
@@ -123,6 +143,19 @@ def _shown(value: Any) -> Any:
         case list() | tuple() | set() | frozenset():
             return [_shown(each) for each in value]
     return value
+
+
+class _Without:
+    """Drops some events."""
+
+    def __init__(self, events: Collection[str]) -> None:
+        self._events = frozenset(events)
+
+    def __call__(self, _logger: Any, _method: str, fields: Fields) -> Fields:
+        """The fields of any other event."""
+        if fields.get("event") in self._events:
+            raise structlog.DropEvent
+        return fields
 
 
 class _Prioritised:

@@ -13,7 +13,7 @@ import structlog
 
 from kbsync.assembly import opened, plan_of
 from kbsync.config.model import MirrorConfig
-from kbsync.contract import Target
+from kbsync.contract.mirroring import Target
 from kbsync.engine.clock import SystemClock
 from kbsync.engine.halts import FAILING
 from kbsync.engine.mirror import MirrorRun, Site
@@ -84,7 +84,7 @@ def note(mirror: str, event: Happened) -> None:
     if event.phases is not None:
         fields |= {f"{name}_seconds": round(seconds, 3) for name, seconds in event.phases.items()}
     if event.event == "document.failed":
-        log.warning(event.event, reason=event.reason, code=event.code, **fields)
+        log.warning(event.event, **fields, reason=event.reason, code=event.code)
     else:
         log.info(event.event, **fields)
 

@@ -1,8 +1,14 @@
-"""Keeps what is ours from other users and processes: memory, environment, folders."""
+"""Keeps what is ours from other users and processes: memory, environment, folders, files.
+
+What root makes belongs to whom the folder around it belongs: one `sudo kbsync …` must not shut a service out
+of its own state.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import resource
 import sys
 from pathlib import Path
@@ -40,4 +46,53 @@ def make_private_folder(path: Path) -> None:
     """Make a folder, and those above it that are missing, 0700 whatever the umask. Raises OSError."""
     missing = [place for place in (path, *path.parents) if not place.is_dir()]
     for place in reversed(missing):
-        place.mkdir(mode=0o700, exist_ok=True)
+        try:
+            place.mkdir(mode=0o700)
+        except FileExistsError:
+            if not place.is_dir():
+                raise
+        else:
+            _hand_over_folder(place)
+
+
+def make_passing_folder(prefix: str, folder: Path) -> Path:
+    """Make a folder with a name of its own in `folder`, 0700. Raises OSError."""
+    import tempfile  # which few commands need
+
+    made = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
+    _hand_over_folder(made)
+    return made
+
+
+def open_private(path: Path, flags: int) -> int:
+    """A descriptor of a file, which is made, 0600, where it is missing. Raises OSError."""
+    flags |= os.O_CREAT | os.O_CLOEXEC
+    try:
+        made = os.open(path, flags | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, flags, 0o600)
+    hand_over(made, path.parent)
+    return made
+
+
+def hand_over(made: int, folder: Path) -> None:
+    """Let a file or folder that was just made in `folder` belong to the same user, if we are root.
+
+    In a container root may lack the right to; then it stays root's.
+    """
+    if os.geteuid() != 0:
+        return
+    owner = folder.stat()
+    if owner.st_uid != 0 and os.fstat(made).st_uid == 0:
+        with contextlib.suppress(OSError):
+            os.fchown(made, owner.st_uid, owner.st_gid)
+
+
+def _hand_over_folder(made: Path) -> None:
+    """By its descriptor: another user may have put a link in its place meanwhile."""
+    if os.geteuid() == 0:
+        descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            hand_over(descriptor, made.parent)
+        finally:
+            os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 import structlog
 
-from tests import programs
+from kbsync.core.debugging import LOGGER
+from kbsync.targets.local import embed
+from tests import programs, warm
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -18,6 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     ):  # begun in the background, and handed on to children
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    embed._loaded = set()  # type: ignore[assignment] # the model stays for the tests to come
     config.addinivalue_line("markers", f"{programs.MARK}(*names): see tests/programs.py")
 
 
@@ -25,6 +29,10 @@ def pytest_collection_finish() -> None:
     """What is here for good, all tests among it, is not looked through with each collection."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    warm.end()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -44,3 +52,4 @@ def logs_as_nobody_set_them() -> Iterator[None]:
     """What one test does to the logs, commands among them, is nothing to the next."""
     yield
     structlog.reset_defaults()
+    logging.getLogger(LOGGER).setLevel(logging.NOTSET)

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-SHARE = int(os.environ.get("KBSYNC_SHARE", "25"))
+SHARE = int(os.environ.get("KBSYNC_SHARE", "40"))
 """One in so many."""
 
 SEED = 20

@@ -49,6 +49,7 @@ class Stage:
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
+    arguments: dict[str, str] = field(default_factory=dict)
     place: str = "/"
     user: str = "0:0"
 
@@ -81,7 +82,11 @@ class Builder:
             case "FROM":
                 self._begin(step.words())
             case "RUN":
-                inside(self.stage, ["sh", "-ec", f"cd {self.stage.place}; {step.rest}"], pip_settings())
+                inside(
+                    self.stage,
+                    ["sh", "-ec", f"cd {self.stage.place}; {step.rest}"],
+                    pip_settings() | self.stage.arguments,
+                )
             case "COPY":
                 self._copy(step.words())
             case "WORKDIR":
@@ -90,6 +95,9 @@ class Builder:
             case "ENV":
                 name, _, value = step.rest.partition("=")
                 self.stage.environment[name] = value.replace(f"${name}", usual(name))
+            case "ARG":
+                name, _, value = step.rest.partition("=")
+                self.stage.arguments[name] = value
             case "USER":
                 self.stage.user = step.rest
             case _:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.exits import Code
-from kbsync.cli.options import Choices, examples, pass_choices, shared_options
+from kbsync.cli.options import Choices, complete_mirror, examples, pass_choices, shared_options
 from kbsync.cli.paper import Paper, counted
 from kbsync.core.printable import printable
 
@@ -35,7 +35,7 @@ class Held:
 
 
 @click.command(epilog=examples("kbsync approve", "kbsync approve handbook"))
-@click.argument("mirror", required=False)
+@click.argument("mirror", required=False, shell_complete=complete_mirror)
 @shared_options
 @pass_choices
 def command(choices: Choices, mirror: str | None) -> int:
@@ -49,7 +49,7 @@ def command(choices: Choices, mirror: str | None) -> int:
 
     if mirror is not None:
         choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, mirror))
-    installation = choose(choices, with_secrets=False)
+    installation = choose(choices, here=True, with_secrets=False)
     with closing(glanced(installation)) as state:
         held = [state.read(partial(find_held, each)) for each in installation.mirrors]
     waiting = [each for each in held if each.holds or each.folder]

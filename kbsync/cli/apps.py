@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbsync.cli.exits import Code
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, set_option, shared_options
+from kbsync.cli.options import (
+    Choices,
+    Family,
+    examples,
+    json_option,
+    pass_choices,
+    set_option,
+    shared_options,
+)
 from kbsync.cli.paper import Listing, Paper, tell, with_settings
 from kbsync.core.printable import printable
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.contract import Application, Applications, Bases
+    from kbsync.contract.answering import Application, Applications
+    from kbsync.contract.managing import Bases
 
 LISTING = Listing(
     "applications",
@@ -24,11 +33,12 @@ KNOWLEDGE = "Id of a knowledge base it answers from; may be repeated."
 
 
 @click.group(
+    cls=Family,
     epilog=examples(
         "kbsync kb app create helpdesk --set slice_count=5",
         "kbsync kb app list",
         "kbsync ask 'how do I …'",
-    )
+    ),
 )
 @shared_options
 def command() -> None:
@@ -88,7 +98,7 @@ def create(
 ) -> int:
     """Make an application called NAME that answers from the mirror's knowledge base."""
     from kbsync.cli.counter import order_application
-    from kbsync.contract import ApplicationWish
+    from kbsync.contract.answering import ApplicationWish
 
     async def work(applications: Applications, bases: Bases) -> Application:
         wish = ApplicationWish(name, description, prompt, model, knowledge or (bases.own,), settings)
@@ -128,7 +138,7 @@ def update(
 ) -> int:
     """Change the application ID."""
     from kbsync.cli.counter import order_application
-    from kbsync.contract import ApplicationWish
+    from kbsync.contract.answering import ApplicationWish
 
     wish = ApplicationWish(name, description, prompt, model, knowledge or None, settings)
     if wish == ApplicationWish():

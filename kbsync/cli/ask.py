@@ -55,7 +55,8 @@ def command(
     With -i questions are read from the terminal, or from the lines of stdin; Ctrl-C stops an answer.
     """
     from kbsync.cli.inquiry import Terms
-    from kbsync.contract import Answerer, Query
+    from kbsync.contract.answering import Answerer
+    from kbsync.contract.searching import Query
 
     if app is not None and model is not None:
         raise UsageError("--app and --model exclude each other")
@@ -81,7 +82,7 @@ async def _ask(choices: Choices, question: str, terms: Terms, *, as_json: bool) 
     from kbsync.cli.inquiry import Inquiry
     from kbsync.cli.reply import print_reply, to_json
 
-    installation = choose(choices)
+    installation = choose(choices, here=True)
     mirror = one_to_ask(installation, question)
     async with opened(installation, mirror) as target:
         inquiry = Inquiry(installation, mirror, target, terms, question)

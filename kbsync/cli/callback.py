@@ -12,25 +12,26 @@ from urllib.parse import urlsplit
 import click
 
 from kbsync.cli.exits import Code
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import Choices, Family, examples, json_option, pass_choices, shared_options
 from kbsync.cli.paper import Paper, tell
 from kbsync.core.headers import fits_header
 from kbsync.core.printable import printable
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.contract import Callback, Callbacks
+    from kbsync.contract.managing import Callback, Callbacks
 
 YES = "The address that is set now, instead of being asked for it."
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
 @click.group(
+    cls=Family,
     epilog=examples(
         "kbsync kb callback show",
         "kbsync kb callback set https://events.example.org/kb --header X-Token=@/run/secrets/token",
         "kbsync kb callback delete --yes https://events.example.org/kb",
-    )
+    ),
 )
 @shared_options
 def command() -> None:

@@ -29,12 +29,16 @@ KINDS_NAMED, REASONS_NAMED = 8, 5
 
 @dataclass(slots=True)
 class Census:
-    """`files`, `bytes`: what would be mirrored, by extension. `left_out`: by reason, `first`: one of each."""
+    """`files`, `bytes`: what would be mirrored, by extension. `left_out`: by reason, `first`: one of each.
+
+    `unheeded`: the ignore files of git without one of ours beside them.
+    """
 
     files: Counter[str] = field(default_factory=Counter)
     bytes: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+    unheeded: list[str] = field(default_factory=list)
     is_whole: bool = True
 
     def take(self, path: str, size: int) -> None:
@@ -91,6 +95,8 @@ def _counted(census: Census, root: Path, below: str, rules: Rules) -> Iterator[t
     except (OSError, ValueError) as error:
         census.leave_out(f"{below}/", getattr(error, "strerror", "") or str(error))
         return
+    if {".gitignore", IGNORE_FILE} & {entry.name for entry in listed} == {".gitignore"}:
+        census.unheeded.append(f"{below}/.gitignore" if below else ".gitignore")
     for entry in listed:
         path = f"{below}/{entry.name}" if below else entry.name
         if entry.is_dir(follow_symlinks=False):
@@ -127,6 +133,9 @@ def told(name: str, census: Census, *, is_paid: bool) -> Iterator[str]:
     yield from _kinds(census)
     for reason, number in census.left_out.most_common(REASONS_NAMED):
         yield printable(f"  left out: {number:,} ({reason}), such as {census.first[reason]}")
+    if census.unheeded:
+        example = printable(census.unheeded[0])
+        yield f"  not read: {example}; to leave out what it names, copy it to {IGNORE_FILE}"
     if is_paid and files:
         yield f"  cost: that of {counted(files, 'document')} of {size} by the service's price list"
 

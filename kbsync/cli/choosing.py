@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,24 +13,29 @@ from kbsync.cli.options import Choices
 from kbsync.config import places
 from kbsync.config.model import Config, folder_config
 from kbsync.core.printable import printable
-from kbsync.errors import StateError, UsageError
+from kbsync.errors import StateError, UnmadeError, UsageError
 
 if TYPE_CHECKING:
     from kbsync.installation import Installation
     from kbsync.state.store import Glance
 
 
-def choose(choices: Choices, *, here: bool = False, with_secrets: bool = True) -> Installation:
+def choose(
+    choices: Choices, *, here: bool = False, with_secrets: bool = True, mistyped: bool = False
+) -> Installation:
     """What the options, the environment and the usual places say. Nothing is created.
 
     `here`: without a config and `--folder`, the known folder around the working directory is meant.
-    `with_secrets`: all keys have to be there; a command that asks no service does without. Raises
-    `UsageError` where nothing says which folder is meant, for a bad config and for an unknown `--mirror`.
+    `with_secrets`: all keys have to be there; a command that asks no service does without.
+    `mistyped`: also a `--folder` that is not there and never was. Raises `UsageError` where nothing says
+    which folder is meant, for a bad config and for an unknown `--mirror`.
     """
     if choices.config is not None and choices.folder is not None:
         raise UsageError("--config and --folder exclude each other; --folder stands in for a config")
     chosen = _chosen(choices, os.environ, here, with_secrets)
     _ = chosen.mirrors  # an unknown name is told before anything is attempted
+    if choices.folder is not None and not mistyped:
+        _refuse_mistyped(chosen)
     return chosen
 
 
@@ -56,6 +62,13 @@ def _of_folder(choices: Choices, folder: Path, environ: Mapping[str, str]) -> In
     state_dir = places.state_dir(environ, explicit=choices.state_dir, folder=real)
     flags = ("--folder", str(real), *_state_flags(choices.state_dir))
     return Installation(config, state_dir, flags, choices.mirrors)
+
+
+def _refuse_mistyped(chosen: Installation) -> None:
+    """A folder that was mirrored before may be back any moment: its mirror halts. Any other is an error."""
+    folder = chosen.config.mirrors[0].folder
+    if not chosen.state_file.exists() and not os.path.lexists(folder):
+        raise UsageError(f"no such folder: {printable(str(folder))}")
 
 
 def _of_config(choices: Choices, file: Path, environ: Mapping[str, str], with_secrets: bool) -> Installation:
@@ -149,9 +162,26 @@ def look_at(installation: Installation) -> Glance | None:
 
 
 def not_yet(installation: Installation) -> UsageError:
-    """Nothing was mirrored yet, and what to run."""
+    """Nothing was mirrored yet, and what to run: beside a running kbsync no pass."""
     names = " and ".join(printable(str(mirror.folder)) for mirror in installation.mirrors)
-    return UsageError(f"{names} was not mirrored yet; run: {installation.cure('--once')}")
+    return UsageError(f"{names} was not mirrored yet; {_pass(installation, 'the first pass is under way')}")
+
+
+@contextmanager
+def unmade(installation: Installation) -> Iterator[None]:
+    """What a pass has yet to make is told with what to run."""
+    try:
+        yield
+    except UnmadeError as error:
+        raise UsageError(f"{error}; {_pass(installation, 'a kbsync works on it')}") from error
+
+
+def _pass(installation: Installation, under_way: str) -> str:
+    from kbsync.state import lock
+
+    if lock.is_held(installation.state_dir):
+        return f"{under_way}; see how far it is: {installation.cure('status')}"
+    return f"run: {installation.cure('--once')}"
 
 
 def mirror_names(choices: Choices) -> list[str]:

@@ -17,10 +17,14 @@ from kbsync.cli.paper import Paper
         "kbsync completion fish > ~/.config/fish/completions/kbsync.fish",
     )
 )
-@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+@click.argument("shell", metavar="SHELL", type=click.Choice(("bash", "zsh", "fish")))
 @shared_options
 def command(shell: str) -> int:
-    """Print a script that completes commands, options and names of mirrors in SHELL."""
+    """Print a script that completes commands, options and names of mirrors in SHELL: bash, zsh or fish.
+
+    Where zsh says `command not found: compdef`, this has to come before it in ~/.zshrc:
+    autoload -Uz compinit && compinit
+    """
     from kbsync.cli.program import kbsync
 
     made = get_completion_class(shell)

@@ -17,7 +17,7 @@ from kbsync.cli.paper import Paper, tell
 from kbsync.cli.prompting import questions
 from kbsync.cli.reply import print_reply, to_json
 from kbsync.config.model import MirrorConfig
-from kbsync.contract import Turn
+from kbsync.contract.answering import Turn
 from kbsync.errors import Halted, NotOffered, UsageError
 
 STOPPED = "it was stopped"
@@ -25,7 +25,7 @@ STOPPED = "it was stopped"
 
 def converse(choices: Choices, first: str, terms: Terms, *, as_json: bool) -> int:
     """Until the questions end. Raises what no other question would change."""
-    installation = choose(choices)
+    installation = choose(choices, here=True)
     mirror = one_to_ask(installation, first or "-i")
     paper = Paper()
     with asyncio.Runner() as runner, _closing(runner) as stack:

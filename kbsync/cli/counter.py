@@ -9,24 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-import click
-
-from kbsync.cli.choosing import choose, look_at
+from kbsync.cli.choosing import choose, look_at, unmade
 from kbsync.cli.exits import Code, OfMirror, concerning
 from kbsync.cli.options import Choices
 from kbsync.cli.paper import counted, tell
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
-from kbsync.contract import (
-    Answers,
-    Applications,
-    BaseCard,
-    Bases,
-    Callbacks,
-    CallsBack,
-    ManagesBases,
-    RetriesAll,
-    Target,
-)
+from kbsync.contract.answering import Answers, Applications
+from kbsync.contract.managing import BaseCard, Bases, Callbacks, CallsBack, ManagesBases, RetriesAll
+from kbsync.contract.mirroring import Target
 from kbsync.core.printable import printable
 from kbsync.core.sizes import sized
 from kbsync.errors import NotOffered, Rejected, UsageError
@@ -170,7 +160,8 @@ def served(mirror: MirrorConfig) -> Iterator[None]:
 async def opened(installation: Installation, mirror: MirrorConfig) -> AsyncIterator[Target]:
     """The mirror's target, for one order."""
     with served(mirror):
-        target = await asyncio.to_thread(installation.target, mirror, read_only=True)
+        with unmade(installation):
+            target = await asyncio.to_thread(installation.target, mirror, read_only=True)
         async with aclosing(target):
             yield target
 
@@ -241,6 +232,15 @@ def confirm(what: str, name: str, given: str | None, called: str = "name", metav
         raise UsageError(
             f"{what} only after its {called} is typed; there is no terminal to ask on, so add --yes {metavar}"
         )
-    typed = given if given is not None else click.prompt(f"Type its {called}, {shown}", err=True)
-    if typed != name:
-        raise UsageError(f"its {called} is {shown!r}, not {printable(str(typed))!r}; nothing was changed")
+    said = given if given is not None else _typed(f"Type its {called}, {shown}")
+    if said != name:
+        raise UsageError(f"its {called} is {shown!r}, not {printable(said)!r}; nothing was changed")
+
+
+def _typed(question: str) -> str:
+    from kbsync.cli.answers import NoAnswer, typed
+
+    try:
+        return typed(question)
+    except NoAnswer:
+        raise UsageError("the input ended; nothing was changed") from None

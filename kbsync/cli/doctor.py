@@ -58,12 +58,12 @@ def _checks(choices: Choices) -> list[Check]:
         Check("credentials", partial(machine.credentials, os.environ)),
     ]
     try:
-        return [*_of(choose(choices, here=True)), *general]
+        return [*_of(choose(choices, here=True, mistyped=True)), *general]
     except UsageError as error:
         unread = [troubled("config", UsageError(line)) for line in _problems(error)]
     refused = Check("config", lambda: unread)
     try:
-        rest = _of(choose(choices, here=True, with_secrets=False))
+        rest = _of(choose(choices, here=True, with_secrets=False, mistyped=True))
     except UsageError:
         return [refused, *general]
     return [refused, *(one for one in rest if one.subject != refused.subject), *general]

@@ -66,7 +66,8 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _with_hint(error: click.UsageError) -> str:
-    message = error.format_message().rstrip(".")
+    """On one line, also where click would set a list below it."""
+    message = " ".join(error.format_message().split()).rstrip(".")
     return message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help"
 
 

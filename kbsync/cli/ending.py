@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from kbsync.cli.paper import counted, lasting
-from kbsync.cli.standing import LISTED, Standing
+from kbsync.cli.paper import counted
+from kbsync.cli.standing import LISTED, Standing, Trouble, worst_first
 from kbsync.core.printable import printable
+from kbsync.core.spans import lasting
 from kbsync.engine.status import DELETIONS_HELD, RECIPE_HELD
 from kbsync.installation import Installation
 
 if TYPE_CHECKING:
     from kbsync.engine.mirror import Counts
     from kbsync.passes import OnceEnd
+
+
+FEW = 3
+"""Documents with one reason that are told one by one; of more only these are named."""
 
 
 def summary(end: OnceEnd, stand: Sequence[Standing], *, apart: bool) -> Iterator[str]:
@@ -49,13 +54,23 @@ def _done(counts: Sequence[Counts]) -> list[str]:
 
 def complaints(installation: Installation, stand: Sequence[Standing], *, quiet: bool) -> Iterator[str]:
     """What is wrong, the worst first; with `quiet` not what goes away by itself."""
-    for each in stand:
+    yield from halts(installation, stand, quiet=quiet)
+    yield from failures(installation, stand)
+
+
+def halts(installation: Installation, stand: Sequence[Standing], *, quiet: bool) -> Iterator[str]:
+    """What keeps whole mirrors waiting, or is held; with `quiet` not what goes away by itself."""
+    for each in worst_first(stand):
         if not (quiet and each.is_troubled):
             yield from _halted(each)
         yield from _held(installation, each)
         if not quiet:
             yield from _unfinished(each)
-    for each in stand:
+
+
+def failures(installation: Installation, stand: Sequence[Standing]) -> Iterator[str]:
+    """The documents that failed, and what to do about them."""
+    for each in worst_first(stand):
         yield from _failed(installation, each)
     if any(each.status.documents.failed for each in stand):
         explain, retry = installation.cure("explain PATH"), installation.cure("retry")
@@ -84,8 +99,29 @@ def _unfinished(stand: Standing) -> Iterator[str]:
 
 
 def _failed(installation: Installation, stand: Standing) -> Iterator[str]:
-    lines = [f"{each.path}: {each.reason}" for each in stand.failed]
-    yield from _listed(stand, lines, of=stand.status.documents.failed, all_of_them=installation)
+    """What many share on one line, then the others, a line each: as many lines as are listed of anything."""
+    all_of_them = installation.cure("status --documents")
+    left = max(stand.status.documents.failed, len(stand.failed))
+    for reason, paths in _by_reason(stand.failed)[:LISTED]:
+        left -= len(paths)
+        line = f"{paths[0]}: {reason}" if len(paths) == 1 else _group(paths, reason, all_of_them)
+        yield f"{stand.status.name}: {printable(line)}"
+    if left:
+        yield f"{stand.status.name}: … and {left:,} more: {all_of_them}"
+
+
+def _by_reason(failed: Sequence[Trouble]) -> list[tuple[str, list[str]]]:
+    """Reasons, each with the paths that share it where they are many; a path of its own for the others."""
+    shared = dict[str, list[str]]()
+    for each in failed:
+        shared.setdefault(each.reason, []).append(each.path)
+    many = {reason: paths for reason, paths in shared.items() if len(paths) > FEW}
+    return [*many.items(), *((each.reason, [each.path]) for each in failed if each.reason not in many)]
+
+
+def _group(paths: Sequence[str], reason: str, all_of_them: str) -> str:
+    named, more = ", ".join(paths[:FEW]), len(paths) - FEW
+    return f"{len(paths):,} documents failed: {reason}: {named} and {more:,} more; run: {all_of_them}"
 
 
 def _listed(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kbsync.errors import (
+    ForeignError,
     Halted,
     KbsyncError,
     LockedError,
@@ -41,6 +42,11 @@ def worst(codes: Iterable[Code]) -> Code:
     """The one code for all of them; MIRRORED where there are none."""
     found = set(codes)
     return next((code for code in ORDER if code in found), Code.MIRRORED)
+
+
+def rank(code: Code) -> int:
+    """Sorts codes, the worst first."""
+    return ORDER.index(code) if code in ORDER else len(ORDER)
 
 
 def signalled(number: int) -> Code:
@@ -86,7 +92,20 @@ def _cure(error: OSError) -> str:
     place = Path(os.fsdecode(error.filename)) if error.filename else None
     if error.errno == errno.ENOSPC and place is not None and lacks_inodes(place):
         return "; free some inodes (df -i)"
+    if error.errno in (errno.EACCES, errno.EPERM) and place is not None and (command := _giving_back(place)):
+        return f"; give it back: {command}"
     return _CURES.get(error.errno or 0, "")
+
+
+def _giving_back(place: Path) -> str:
+    """The command for another user's file in a folder of ours; '' for any other."""
+    from kbsync.state.owners import cure_of
+
+    try:
+        is_astray = place.parent.stat().st_uid == os.geteuid() != place.lstat().st_uid
+        return cure_of(place.parent, place) if is_astray else ""
+    except OSError:
+        return ""
 
 
 _CURES = {
@@ -105,7 +124,7 @@ def code_of(error: Exception) -> Code | None:
     match error:
         case OfMirror():
             return error.code
-        case UsageError() | PermissionError():
+        case UsageError() | ForeignError() | PermissionError():
             return Code.USAGE
         case LockedError() | StateError() | OSError():
             return Code.PASSING

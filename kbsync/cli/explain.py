@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.exits import Code
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, pass_choices, shared_options
 from kbsync.cli.paper import Paper
 from kbsync.core.printable import printable, printable_lines
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         "kbsync explain notes.md --json | jq .selection.rule",
     )
 )
-@click.argument("path", type=click.Path())
+@click.argument("path", type=DOCUMENT)
 @click.option("--text", is_flag=True, help="Also print the text that was extracted.")
 @json_option
 @shared_options

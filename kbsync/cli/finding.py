@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kbsync.cli.choosing import look_at, not_yet
+from kbsync.cli.choosing import look_at, not_yet, unmade
 from kbsync.cli.exits import Code, OfMirror, concerning
 from kbsync.cli.locating import located, narrowed
+from kbsync.cli.narrowing import anchored
 from kbsync.config.model import MirrorConfig
-from kbsync.contract import Hit, Illustrates, Image, Query, Reranks, Searches, Target
+from kbsync.contract.mirroring import Target
+from kbsync.contract.searching import Hit, Illustrates, Image, Query, Reranks, Searches
 from kbsync.errors import UsageError
 from kbsync.installation import Installation
 from kbsync.state.mirrors import MirrorRecord
@@ -74,13 +76,17 @@ async def _search(
 ) -> list[Found]:
     if query.rerank:
         _check_rank(searchable)
+    queries = [anchored(mirror, query) for mirror, _ in searchable]
     answers = await asyncio.gather(
-        *(_answer(installation, mirror, target, query) for mirror, target in searchable)
+        *(
+            _answer(installation, mirror, target, each)
+            for (mirror, target), each in zip(searchable, queries, strict=True)
+        )
     )
     found = [
         Found(mirror, path, hit)
-        for (mirror, _), hits in zip(searchable, answers, strict=True)
-        for path, hit in located(installation, mirror, hits, query)
+        for (mirror, _), each, hits in zip(searchable, queries, answers, strict=True)
+        for path, hit in located(installation, mirror, hits, each)
     ]
     best = sorted(found, key=lambda each: -each.hit.score)[: query.top_k]
     return await _with_images(best, searchable) if images else best
@@ -129,7 +135,8 @@ def _asked(installation: Installation, mirror: MirrorConfig, target: object, que
 async def _opened(installation: Installation, mirror: MirrorConfig, stack: AsyncExitStack) -> Searches | None:
     """The mirror's target; None where nothing was mirrored into it yet."""
     try:
-        target = await asyncio.to_thread(installation.target, mirror, read_only=True)
+        with unmade(installation):
+            target = await asyncio.to_thread(installation.target, mirror, read_only=True)
     except UsageError as error:
         if _was_mirrored(installation, mirror):
             raise OfMirror(mirror.name, error, Code.USAGE) from error

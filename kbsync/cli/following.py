@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 from kbsync.cli.paper import Paper
-from kbsync.cli.screen import second_screen
+from kbsync.cli.screen import is_wider, second_screen
 from kbsync.cli.standing import Standing, standings
-from kbsync.cli.table import print_table, print_wrong, speed
+from kbsync.cli.table import print_table, speed, troubles
 from kbsync.core.printable import printable
 from kbsync.engine.status import iso
 from kbsync.installation import Installation
@@ -39,31 +40,61 @@ def follow(installation: Installation, *, sleep: Sleep = time.sleep) -> None:
 
 
 def _redraw(installation: Installation, look: Look, sleep: Sleep) -> None:
-    """The last frame stays on the first screen."""
-    frame, rates = list[str](), Rates()
+    """The last frame stays on the first screen, as a whole."""
+    frame, rates = Frame(), Rates()
     try:
         with second_screen() as screen:
             while True:
                 stand = look()
                 frame = framed(installation, stand, rates.seen(stand, time.monotonic()))
-                screen.show([*frame, "", Paper().dim("Ctrl-C ends")])
+                size = shutil.get_terminal_size()
+                screen.show([*frame.within(size.columns, size.lines - 1), Paper().dim("Ctrl-C ends")])
                 sleep(EVERY)
     finally:
-        for line in frame:
+        for line in frame.left():
             Paper().line(line)
 
 
-def framed(installation: Installation, stand: Sequence[Standing], notes: Sequence[str]) -> list[str]:
-    """What is wrong, what only watching shows, then the table: what a screen has no room for is its end."""
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A look in styled lines: how the mirrors stand, and below it what is wrong.
+
+    `status`: the command that tells all of that.
+    """
+
+    standing: Sequence[str] = ()
+    wrong: Sequence[str] = ()
+    status: str = ""
+
+    def whole(self) -> list[str]:
+        """All of it."""
+        return [*self.standing, *([""] if self.wrong else []), *self.wrong]
+
+    def left(self) -> list[str]:
+        """All of it as `status` has it: above a prompt it is the end that stays in sight."""
+        return [*self.wrong, *([""] if self.wrong else []), *self.standing]
+
+    def within(self, columns: int, rows: int) -> list[str]:
+        """What of it fits, an empty row at its end; of what is wrong it says how much does not."""
+        whole = [*self.whole(), ""]
+        if len(whole) <= rows and not any(is_wider(line, columns) for line in self.wrong):
+            return whole
+        table = self.standing[: max(1, rows - 3)]
+        shown = self.wrong[: max(0, rows - 3 - len(table))]
+        more = len(self.wrong) - len(shown)
+        rest = f"… and {more:,} more; see {self.status}" if more else f"in full: {self.status}"
+        return [*table, "", *shown, rest, ""]
+
+
+def framed(installation: Installation, stand: Sequence[Standing], notes: Sequence[str]) -> Frame:
+    """The table, what only watching shows, and what is wrong."""
     with closing(_Kept()) as kept:
         paper = Paper(kept)
-        print_wrong(paper, installation, stand)
-        for note in notes:
-            paper.line(note)
-        if notes:
-            paper.line()
         print_table(paper, stand)
-        return kept.getvalue().rstrip("\n").split("\n")
+        table = kept.getvalue().splitlines()
+        wrong = [f"{paper.red('! ')}{line}" for line in troubles(installation, stand)]
+    between = [""] if notes else []
+    return Frame([*table, *between, *notes], wrong, installation.cure("status"))
 
 
 class _Kept(io.StringIO):
@@ -96,7 +127,7 @@ class Rates:
         while now - seen[0].at > RATE_OVER:
             seen.pop(0)
         done, seconds = seen[-1].settled - seen[0].settled, now - seen[0].at
-        return speed(stand, done / seconds) if seconds > 0 else ""
+        return speed(stand, done / seconds if seconds > 0 else 0.0)
 
 
 def changes(look: Look, sleep: Sleep, wall: Callable[[], float]) -> Iterator[str]:
@@ -117,4 +148,7 @@ def told(stand: Standing) -> str:
     counts = [f"{number:,} {word}" for word, number in status.documents.to_json().items() if number]
     halt = "" if status.halt is None else f"; {status.halt.reason}: {status.halt.detail}"
     cure = f"; cure: {status.halt.cure}" if status.halt is not None and status.halt.cure else ""
-    return printable(f"{status.name}: {', '.join(counts) or 'no documents'}{halt}{cure}")
+    who = "; first pass under way" if stand.is_in_first_pass else ""
+    if stand.is_forsaken and (stand.waiting or not stand.has_passed):
+        who = "; no kbsync is running"
+    return printable(f"{status.name}: {', '.join(counts) or 'no documents'}{halt}{cure}{who}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.exits import Code, concerning
-from kbsync.cli.options import Choices, examples, pass_choices, shared_options
+from kbsync.cli.options import Choices, complete_mirror, examples, pass_choices, shared_options
 from kbsync.cli.paper import Paper, counted, tell
 from kbsync.core.printable import printable
 from kbsync.errors import UsageError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         "kbsync forget handbook --delete-documents --yes    in a script",
     )
 )
-@click.argument("mirror")
+@click.argument("mirror", shell_complete=complete_mirror)
 @click.option("--delete-documents", is_flag=True, help="Delete the documents we own, and no others.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @shared_options
@@ -43,7 +43,8 @@ def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) ->
 
     from kbsync.cli.choosing import choose, glanced
 
-    installation = choose(dataclasses.replace(choices, mirrors=()), with_secrets=delete_documents)
+    all_of_it = dataclasses.replace(choices, mirrors=())
+    installation = choose(all_of_it, here=True, with_secrets=delete_documents)
     with closing(glanced(installation)) as state:
         record, owned = _look(state, mirror)
     config = next((each for each in installation.config.mirrors if each.name == mirror), None)
@@ -53,8 +54,9 @@ def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) ->
             "or forget it without --delete-documents"
         )
     _show(record, owned, delete_documents)
-    if not yes:
-        _ask(record.name)
+    if not yes and not _is_wanted(record.name):
+        tell("nothing was forgotten")
+        return Code.MIRRORED
     deleted = _forget(installation, record, config if delete_documents else None)
     if not choices.quiet:
         done = f"; {counted(deleted, 'document')} deleted" if delete_documents else ""
@@ -78,7 +80,8 @@ def _look(state: Glance, name: str) -> tuple[MirrorRecord, Belongings]:
 
 def _show(record: MirrorRecord, owned: Belongings, delete_documents: bool) -> None:
     """What is at stake, on stderr as the question is."""
-    fate = "to be deleted" if delete_documents else "that stay where they are"
+    staying = "that stays where it is" if owned.documents == 1 else "that stay where they are"
+    fate = "to be deleted" if delete_documents else staying
     ours = counted(owned.documents, "document")
     tell(f"{record.name}: {printable(record.folder)} in {record.target}: {ours} {fate}")
     if owned.left_behind:
@@ -88,12 +91,14 @@ def _show(record: MirrorRecord, owned: Belongings, delete_documents: bool) -> No
         tell(f"{record.name}: {counted(owned.unsure, 'upload')} of unsure outcome may be left at the target")
 
 
-def _ask(name: str) -> None:
+def _is_wanted(name: str) -> bool:
+    from kbsync.cli.answers import agreed
+
     if not sys.stdin.isatty():
         raise UsageError(
             f"{name} is forgotten only after a yes; there is no terminal to ask on, so add --yes"
         )
-    click.confirm(f"Forget {name}?", abort=True, err=True)
+    return agreed(f"Forget {name}?")
 
 
 def _forget(installation: Installation, record: MirrorRecord, config: MirrorConfig | None) -> int:

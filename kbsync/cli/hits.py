@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kbsync.cli.paper import Paper, cells, counted
@@ -11,7 +12,7 @@ from kbsync.targets.local.snippet import Snippet, snippet
 
 if TYPE_CHECKING:
     from kbsync.cli.finding import Found
-    from kbsync.contract import Passage
+    from kbsync.contract.searching import Passage
 
 LINES = 2
 INDENT = "    "
@@ -58,21 +59,25 @@ def _place(passage: Passage | None) -> str:
     return "" if passage.line is None else f"line {passage.line}"
 
 
-def excerpt(paper: Paper, text: str, query: str) -> Iterator[str]:
-    """The snippet on at most two lines, the words that were found in bold."""
+def excerpt(paper: Paper, text: str, query: str, *, unfinished: bool = False) -> Iterator[str]:
+    """The snippet on at most two lines, the words that were found in bold.
+
+    `unfinished`: the query is still being typed.
+    """
     room = max(20, paper.columns - len(INDENT) - 1)
-    shown = _fitting(printable(" ".join(text.split())), query, LINES * room - 6)
+    look = partial(snippet, printable(" ".join(text.split())), query, unfinished=unfinished)
+    shown = _fitting(look, LINES * room - 6)
     for start, end in _broken(shown.text, room):
         line = _marked(paper, shown, start, end)
         before = "…" if start == 0 and shown.starts_late else ""
         yield before + line + ("…" if end == len(shown.text) and shown.ends_early else "")
 
 
-def _fitting(text: str, query: str, room: int) -> Snippet:
+def _fitting(look: Callable[[int], Snippet], room: int) -> Snippet:
     """A snippet of at most `room` cells; wide characters take two."""
-    shown = snippet(text, query, room)
+    shown = look(room)
     taken = cells(shown.text)
-    return shown if taken <= room else snippet(text, query, room * len(shown.text) // taken)
+    return shown if taken <= room else look(room * len(shown.text) // taken)
 
 
 def _broken(text: str, room: int) -> list[tuple[int, int]]:

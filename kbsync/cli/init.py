@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,10 +64,9 @@ def command(
     """
     if choices.folder is not None:
         raise UsageError("init takes the folder as its argument: kbsync init DIR")
-    given = None if directory is None else _checked(directory)
     place = choices.config or _usual_place()
     _refuse_taken(place)
-    folder = given or _checked(_asked_folder())
+    folder = _folder(directory)
     kind = _kind(target, asks=directory is None)
     block = None if kind is None else _block(kind, base, key_env, key_file)
     config, key = _written(place, folder, block)
@@ -80,18 +79,40 @@ def _asks() -> bool:
 
 
 def _ask(what: str, default: str | None = None) -> str:
-    answer = click.prompt(what, default=default, err=True)
-    return str(answer).strip()
+    from kbsync.cli.answers import NoAnswer, typed
+
+    try:
+        return typed(what, default).strip()
+    except NoAnswer:
+        raise UsageError("nothing was written: the input ended before the last question") from None
 
 
-def _asked_folder() -> Path:
-    return Path(os.path.expanduser(_ask("Folder to mirror", "."))) if _asks() else Path()  # noqa: PTH111
+def _until_right(said: str, fault: Callable[[str], str], ask: Callable[[], str]) -> str:
+    """What is said, asked for anew while it has a fault. Raises `UsageError` where nobody can be asked."""
+    while wrong := fault(said):
+        if not _asks():
+            raise UsageError(wrong)
+        tell(wrong)
+        said = ask()
+    return said
 
 
-def _checked(directory: Path) -> Path:
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"{directory} is a file; name a folder")
-    return directory
+def _folder(given: Path | None) -> Path:
+    """One that is there. The working directory is offered to whoever named none."""
+
+    def ask(default: str | None = None) -> str:
+        return os.path.expanduser(_ask("Folder to mirror", default))  # noqa: PTH111
+
+    said = str(given) if given is not None else ask(".") if _asks() else "."
+    return Path(_until_right(said, _fault_of_folder, ask))
+
+
+def _fault_of_folder(said: str) -> str:
+    if os.path.isdir(said):  # noqa: PTH112
+        return ""
+    if os.path.lexists(said):
+        return f"{said} is a file; name a folder"
+    return f"{said} is not there; make it with: mkdir -p {shell_word(said)}"
 
 
 def _kind(given: str | None, *, asks: bool) -> str | None:
@@ -99,13 +120,15 @@ def _kind(given: str | None, *, asks: bool) -> str | None:
     from kbsync.config.kinds import not_among
     from kbsync.config.model import DEFAULT_TARGET, TARGETS
 
-    if given is None and asks and _asks():
-        given = _ask(f"Knowledge base ({', '.join(TARGETS)})", DEFAULT_TARGET)
-    if given is None or given == DEFAULT_TARGET:
-        return None
-    if given not in TARGETS:
-        raise UsageError(f"--target: {not_among(given, TARGETS, 'target type')}")
-    return given
+    def fault(said: str) -> str:
+        return "" if said in TARGETS else f"--target: {not_among(said, TARGETS, 'target type')}"
+
+    def ask() -> str:
+        return _ask(f"Knowledge base ({', '.join(TARGETS)})", DEFAULT_TARGET)
+
+    said = given if given is not None else ask() if asks and _asks() else DEFAULT_TARGET
+    said = _until_right(said, fault, ask)
+    return None if said == DEFAULT_TARGET else said
 
 
 def _block(kind: str, base: str | None, key_env: str | None, key_file: Path | None) -> Block:
@@ -130,16 +153,28 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace:
 
     if env is not None and file is not None:
         raise UsageError("--key-env and --key-file exclude each other")
-    if file is None and env is None:
-        usual = f"{kind.upper()}_API_KEY"
-        said = _ask("Environment variable that holds the key, or path of a file", usual) if _asks() else usual
-        file = Path(os.path.expanduser(said)) if "/" in said else None  # noqa: PTH111
-        env = said
     if file is not None:
         return KeyPlace(file=os.path.abspath(file))  # noqa: PTH100
-    if env is None or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", env) is None:
-        raise UsageError("that is no name of an environment variable; the key itself is not written down")
-    return KeyPlace(env=env)
+    usual = f"{kind.upper()}_API_KEY"
+
+    def ask() -> str:
+        return _ask("Environment variable that holds the key, or path of a file", usual)
+
+    said = env if env is not None else ask() if _asks() else usual
+    said = _until_right(said, _fault_of_key, ask)
+    if "/" in said:
+        return KeyPlace(file=os.path.abspath(os.path.expanduser(said)))  # noqa: PTH100, PTH111
+    return KeyPlace(env=said)
+
+
+def _fault_of_key(said: str) -> str:
+    """Not with what was said: it may be the key."""
+    if "/" in said:
+        file = os.path.expanduser(said)  # noqa: PTH111
+        return "" if os.path.isfile(file) else "there is no such file; it holds the key and nothing else"  # noqa: PTH113
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", said):
+        return ""
+    return "that is no name of an environment variable; the key itself is not written down"
 
 
 def _usual_place() -> Path:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kbsync.cli.counter import answers
 from kbsync.cli.finding import Found, illustrated
 from kbsync.cli.locating import MOST_NAMED, located, selected
+from kbsync.cli.narrowing import anchored, unmatched
 from kbsync.cli.paper import Paper, tell
 from kbsync.config.model import MirrorConfig
-from kbsync.contract import Answerer, Answers, Bases, Query, Sources, Target, Turn
+from kbsync.contract.answering import Answerer, Answers, Sources, Turn
+from kbsync.contract.managing import Bases
+from kbsync.contract.mirroring import Target
+from kbsync.contract.searching import Query
 from kbsync.core.printable import printable, printable_lines
 from kbsync.errors import NotOffered, UsageError
 from kbsync.installation import Installation
@@ -56,7 +60,8 @@ class Inquiry:
         self, installation: Installation, mirror: MirrorConfig, target: Target, terms: Terms, question: str
     ) -> None:
         self._installation, self._mirror, self._target = installation, mirror, target
-        self._terms = terms
+        self._typed = terms.selection
+        self._terms = replace(terms, selection=anchored(mirror, terms.selection))
         self._answering, self._bases = answers(target, installation, mirror, question)
         self._told: Answerer | None = None
 
@@ -64,6 +69,8 @@ class Inquiry:
         """The reply, its text on `paper` as it comes; without one, with pictures for a program to show."""
         ids = self._selected()
         if ids is not None and not ids:
+            for option in unmatched(self._installation, self._typed):
+                self._tell(f"no document matches {option}")
             self._tell(f"no document of {self._mirror.name} is selected; nothing was asked")
             return Reply(self._mirror.name, question)
         by = self._terms.by or await self._who()

@@ -9,14 +9,22 @@ import click
 from kbsync.cli.apps import command as apps
 from kbsync.cli.callback import command as callback
 from kbsync.cli.exits import Code
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, set_option, shared_options
+from kbsync.cli.options import (
+    Choices,
+    Family,
+    examples,
+    json_option,
+    pass_choices,
+    set_option,
+    shared_options,
+)
 from kbsync.cli.paper import Listing, Paper, counted, tell, with_settings
 from kbsync.core.printable import printable
 from kbsync.core.sizes import sized
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.contract import BaseCard, Bases, RetriesAll, Room
+    from kbsync.contract.managing import BaseCard, Bases, RetriesAll, Room
     from kbsync.installation import Installation
 
 BASES = Listing(
@@ -29,13 +37,14 @@ YES = "The name of the knowledge base, instead of being asked for it."
 
 
 @click.group(
+    cls=Family,
     epilog=examples(
         "kbsync kb list",
         "kbsync kb create handbook --model Embedding-3 --set icon=book",
         "kbsync kb show --mirror handbook",
         "kbsync kb delete 1734786402936664064 --yes handbook",
         "kbsync kb retry --yes handbook        all that failed there, whoever put it there",
-    )
+    ),
 )
 @shared_options
 def command() -> None:
@@ -100,7 +109,7 @@ def create(
 ) -> int:
     """Make a knowledge base called NAME, and print the line for the config."""
     from kbsync.cli.counter import order
-    from kbsync.contract import BaseWish
+    from kbsync.contract.managing import BaseWish
 
     wish = BaseWish(_filled("NAME", name), description, model, settings)
 
@@ -140,7 +149,7 @@ def update(
 ) -> int:
     """Change the knowledge base ID. Another model asks first where there are documents."""
     from kbsync.cli.counter import confirm, name_of, order, warn
-    from kbsync.contract import BaseWish
+    from kbsync.contract.managing import BaseWish
 
     wish = BaseWish(None if name is None else _filled("--name", name), description, model, settings)
     if wish == BaseWish():

@@ -16,11 +16,11 @@ from pathlib import Path
 from kbsync.cli.exits import code_of, sentence_of
 from kbsync.cli.finding import Found, Search, searching
 from kbsync.cli.hits import INDENT, excerpt, trail_of
-from kbsync.cli.paper import Paper, cells
-from kbsync.cli.screen import ENDING, second_screen
+from kbsync.cli.paper import Paper
+from kbsync.cli.screen import ENDING, clipped, second_screen
 from kbsync.cli.typing_line import Key, Keyboard, Line
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
-from kbsync.contract import Query
+from kbsync.contract.searching import Query
 from kbsync.core.printable import printable
 from kbsync.errors import UsageError
 from kbsync.installation import Installation
@@ -159,7 +159,8 @@ class Session:
         """What is found for a text that has changed meanwhile is not shown."""
         text = self._line.text
         try:
-            found = await self._search(replace(self._query, text=text), False) if text.strip() else []
+            asked = replace(self._query, text=text, unfinished=True)
+            found = await self._search(asked, False) if text.strip() else []
             self._trouble = ""
         except Exception as error:
             if code_of(error) is None:
@@ -192,13 +193,4 @@ class Session:
         heading = clipped("  ".join(filter(None, [printable(found.path), trail])), paper.columns - 2)
         yield f"{paper.cyan('❯')} {paper.bold(heading)}" if is_chosen else f"  {heading}"
         if passage is not None:
-            yield INDENT + next(excerpt(paper, passage.text, self._line.text), "")
-
-
-def clipped(text: str, room: int) -> str:
-    """The beginning that fits into `room` cells."""
-    if cells(text) <= room:
-        return text
-    while text and cells(text) > room - 1:
-        text = text[:-1]
-    return f"{text}…"
+            yield INDENT + next(excerpt(paper, passage.text, self._line.text, unfinished=True), "")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from kbsync.cli.choosing import look_at
 from kbsync.config.model import MirrorConfig
-from kbsync.contract import Hit, Query
+from kbsync.contract.searching import Hit, Query
 from kbsync.core.model import Upload
 from kbsync.engine.located import SHOWN, Located, looked_up, once
 from kbsync.errors import UsageError
@@ -39,7 +39,7 @@ def located(
         found = state.read(lambda tx: looked_up(tx, mirror.name, hits))
     finally:
         state.close()
-    selects = _selector(query)
+    selects = selector(query)
     return once([(path, hit) for path, hit in found if selects(path, hit.modified)])
 
 
@@ -54,7 +54,7 @@ def selected(installation: Installation, mirror: MirrorConfig, query: Query) -> 
 
     Raises `UsageError` for a bad pattern.
     """
-    selects = _selector(query)
+    selects = selector(query)
     state = look_at(installation)
     if state is None:
         return ()
@@ -86,7 +86,8 @@ def _is_selected(tx: Tx, mirror: int, row: Upload, selects: Selector) -> bool:
     return selects(entry.path, entry.stamp.mtime_ns / 1e9)
 
 
-def _selector(query: Query) -> Selector:
+def selector(query: Query) -> Selector:
+    """What the query's path, types and date select. Raises `UsageError` for a bad pattern."""
     tests = list(_tests(query))
     return lambda path, modified: all(test(path, modified) for test in tests)
 

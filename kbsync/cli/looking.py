@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from kbsync import logs
+from kbsync.cli.choosing import unmade
 from kbsync.cli.exits import concerning
 from kbsync.cli.options import Choices
 from kbsync.config.model import MirrorConfig
-from kbsync.contract import Target
+from kbsync.contract.mirroring import Target
 from kbsync.engine.plan import Site
 from kbsync.installation import Installation
+from kbsync.state import lock
 
 
 def set_up_logs(choices: Choices) -> None:
@@ -23,7 +25,8 @@ def set_up_logs(choices: Choices) -> None:
 
 def site_of(installation: Installation) -> Site:
     """The installation as the views of the engine take it."""
-    return Site([mirror.name for mirror in installation.config.mirrors], installation.cure)
+    names = [mirror.name for mirror in installation.config.mirrors]
+    return Site(names, installation.cure, lock.is_held(installation.state_dir))
 
 
 @asynccontextmanager
@@ -33,7 +36,8 @@ async def reading(installation: Installation, mirror: MirrorConfig) -> AsyncIter
     What goes wrong within names the mirror.
     """
     with concerning(mirror.name):
-        target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
+        with unmade(installation):
+            target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
         try:
             yield target
         finally:

@@ -21,13 +21,17 @@ from kbsync.installation import Installation
 from kbsync.passes import OnceEnd
 from kbsync.signals import ENDING, HardEnd, Signals, hard_end
 
+REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
+"""Events of which the report at the end tells a person all there is to know."""
+
 
 def once(choices: Choices, *, as_json: bool) -> int:
     """One full pass of every mirror asked for; the exit code tells how it ended."""
     installation = choose(choices)
     prepare(installation)
     level = choices.log_level or ("error" if choices.quiet else "warning")
-    logs.configure(style=choices.log_format, level=level, stream=cast(TextIO, Stderr()))
+    stderr, without = cast(TextIO, Stderr()), REPORTED if _reports_all(choices, as_json=as_json) else ()
+    logs.configure(style=choices.log_format, level=level, stream=stderr, without=without)
     with hard_end() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
         try:
             return asyncio.run(_until_told(installation, choices, signals, hard, as_json=as_json))
@@ -35,6 +39,12 @@ def once(choices: Choices, *, as_json: bool) -> int:
             if not choices.quiet:
                 raise
             return Code.PASSING  # it goes away by itself, and nobody is needed for that
+
+
+def _reports_all(choices: Choices, *, as_json: bool) -> bool:
+    """A person reads the report below the log, and has not asked for a log."""
+    is_asked = choices.log_format is not None or choices.log_level is not None
+    return sys.stderr.isatty() and not (is_asked or as_json or choices.quiet)
 
 
 async def _until_told(
@@ -75,11 +85,12 @@ class Stderr(io.TextIOBase):
 def _say(
     installation: Installation, end: OnceEnd, stand: Sequence[Standing], code: Code, choices: Choices
 ) -> None:
+    if end.signal is None or _reports_all(choices, as_json=False):  # else the log has it
+        for line in ending.complaints(installation, stand, quiet=choices.quiet):
+            tell(line)
     if end.signal is not None:
         tell(f"interrupted; what was done is recorded, and {installation.cure('--once')} goes on from there")
         return
-    for line in ending.complaints(installation, stand, quiet=choices.quiet):
-        tell(line)
     if not choices.quiet:
         paper = Paper()
         for line in ending.summary(end, stand, apart=paper.is_terminal):

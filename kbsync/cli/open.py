@@ -40,15 +40,16 @@ def command(number: int, only_print: bool) -> int:
     return Code.MIRRORED
 
 
+_NO_PLACE = "neither $XDG_RUNTIME_DIR nor /dev/shm has a place that is yours alone"
+
+
 def _remembered(number: int) -> Path:
-    from kbsync.cli.remembered import recall
+    from kbsync.cli.remembered import has_place, recall
 
     paths = recall(os.environ)
     if paths is None:
-        raise UsageError(
-            "no search is remembered: that takes a terminal and $XDG_RUNTIME_DIR; "
-            "print paths with: kbsync search QUERY --files"
-        )
+        why = "none was made on a terminal" if has_place(os.environ) else _NO_PLACE
+        raise UsageError(f"no search is remembered: {why}; print paths with: kbsync search QUERY --files")
     if number > len(paths):
         raise UsageError(
             f"the last search has {counted(len(paths), 'hit')}; search again: kbsync search QUERY"

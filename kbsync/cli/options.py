@@ -33,7 +33,7 @@ class Place(click.Path):
     """A path. An empty one, such as that of an unset variable, is an error and not the working directory."""
 
     def __init__(self, *, is_folder: bool) -> None:
-        super().__init__(path_type=Path, file_okay=not is_folder)
+        super().__init__(path_type=Path, file_okay=not is_folder, readable=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path as typed."""
@@ -44,6 +44,9 @@ class Place(click.Path):
 
 
 FOLDER, FILE = Place(is_folder=True), Place(is_folder=False)
+DOCUMENT = click.Path(readable=False)
+"""A file in a mirror, as typed: whether it can be read is what a person wants to be told."""
+
 pass_choices = click.make_pass_decorator(Choices, ensure=True)
 
 
@@ -63,7 +66,7 @@ def _tell_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
         ctx.exit()
 
 
-def _complete_mirror(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+def complete_mirror(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """Names of mirrors, as far as the config can be read."""
     from kbsync.cli.choosing import mirror_names
 
@@ -72,6 +75,22 @@ def _complete_mirror(ctx: click.Context, _parameter: click.Parameter, begun: str
 
 def _option(*names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, expose_value=False, callback=_keep, **settings)
+
+
+class Family(click.Group):
+    """A command that does nothing by itself: one of those below it has to be named."""
+
+    def __init__(self, *names: Any, **settings: Any) -> None:
+        settings |= {"callback": _name_one, "invoke_without_command": True}
+        super().__init__(*names, **settings)
+        self.subcommand_metavar = "COMMAND [ARGS]…"
+
+
+@click.pass_context
+def _name_one(ctx: click.Context) -> None:
+    assert isinstance(ctx.command, click.Group)
+    if ctx.invoked_subcommand is None:
+        raise click.UsageError(f"name one of: {', '.join(ctx.command.list_commands(ctx))}", ctx)
 
 
 _SHARED: tuple[Callable[[Any], Any], ...] = (
@@ -88,7 +107,7 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
         "mirrors",
         multiple=True,
         metavar="NAME",
-        shell_complete=_complete_mirror,
+        shell_complete=complete_mirror,
         help="Only this mirror; may be repeated.",
     ),
     _option(

@@ -44,7 +44,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
     from kbsync.cli.diff import print_plans
     from kbsync.cli.looking import set_up_logs
 
-    installation = choose(choices)
+    installation = choose(choices, here=True)
     set_up_logs(choices)
     plans = asyncio.run(_plans(installation))
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
 from kbsync.config.problems import nearest
+from kbsync.core.printable import printable, shell_word
 
 COMMANDS = {
     "init": "Write a commented config for a folder.",
@@ -39,6 +41,10 @@ SECTIONS = {
 """How `--help` has them."""
 
 
+NEAR_MISS = 0.75
+"""How alike a mistyped command is: `serch` and `search` are, `version` and `verify` are not."""
+
+
 class Program(click.Group):
     """Commands by name, loaded one at a time: `search` must not wait for what only the daemon needs."""
 
@@ -64,13 +70,28 @@ class Program(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that was typed; an unknown one is told with the nearest."""
-        name = args[0]
-        if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
-            near = nearest(name, COMMANDS)
-            hint = f"Did you mean {near!r}?" if near else f"Commands are: {', '.join(COMMANDS)}."
-            raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
+        """The command that was typed; `help` shows what `--help` does."""
+        if args[0] == "help" and not ctx.resilient_parsing:
+            if not args[1:]:
+                click.echo(ctx.get_help(), color=ctx.color)
+                ctx.exit()
+            args = [*args[1:], "--help"]
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
+            raise _unknown(ctx, args[0])
         return super().resolve_command(ctx, args)
+
+
+def _unknown(ctx: click.Context, name: str) -> click.UsageError:
+    """No such command: told with the nearest or, for a folder, with what mirrors it."""
+    if os.path.isdir(name):  # noqa: PTH112 (pathlib takes long to load)
+        once = "--once " if ctx.params.get("once") else ""
+        return click.UsageError(
+            f"{printable(name)} is a folder, and no command; to mirror it: "
+            f"kbsync {once}--folder {shell_word(name)}"
+        )
+    near = nearest(name, COMMANDS, alike=NEAR_MISS)
+    hint = f"Did you mean {near!r}?" if near else f"Commands are: {', '.join(COMMANDS)}."
+    return click.UsageError(f"No such command {name!r}. {hint}", ctx)
 
 
 @click.group(
@@ -104,10 +125,10 @@ def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_
     """
     flags = {"--once": once, "--json": as_json, "--dry-run": dry_run}
     if ctx.invoked_subcommand is not None:
-        _refuse(ctx, flags, f"goes without a command, or after it: kbsync {ctx.invoked_subcommand} …")
+        _refuse(ctx, flags, ctx.invoked_subcommand)
         return None
     if not once:
-        _refuse(ctx, flags, "goes with --once, or after a command")
+        _refuse(ctx, flags, "COMMAND")
         from kbsync.cli.watch import watch
 
         return watch(choices)
@@ -120,10 +141,18 @@ def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_
     return one_pass(choices, as_json=as_json)
 
 
-def _refuse(ctx: click.Context, flags: dict[str, bool], why: str) -> None:
+def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
+    """Raise `click.UsageError` for the first of the options of a pass that was given without one."""
     given = [name for name, is_set in flags.items() if is_set]
     if given:
-        raise click.UsageError(f"{given[0]} {why}", ctx)
+        raise click.UsageError(f"{given[0]} {_MISPLACED[given[0]].format(command)}", ctx)
+
+
+_MISPLACED = {
+    "--once": "takes no command: run `kbsync --once`, then `kbsync {} …`",
+    "--json": "goes with --once, or after a command: kbsync {} … --json",
+    "--dry-run": "goes with --once and without a command; or run: kbsync plan",
+}
 
 
 def run(arguments: Sequence[str]) -> Any:

@@ -14,7 +14,7 @@ import structlog
 
 from kbsync import logs
 from kbsync.cli.paper import is_styled
-from kbsync.contract import TellsRoom
+from kbsync.contract.mirroring import TellsRoom
 from kbsync.core.model import Status
 from kbsync.core.sizes import sized
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 PROMPT = "> "
 AGAIN = 0.05
-"""Seconds after which a signal that nobody looked at is sent once more."""
+"""Seconds after which a signal that ended nothing is sent once more."""
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -37,7 +37,7 @@ def _typed(*, is_seen: bool) -> Iterator[str]:
             with contextlib.suppress(ImportError):
                 import readline  # noqa: F401 - input() edits with it
             while True:
-                with _interruptible():
+                with interruptible():
                     line = input(PROMPT)
                 yield line
         while _prompted() and (line := sys.stdin.readline()):
@@ -55,22 +55,21 @@ def _prompted() -> bool:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Within, a signal is sent again until it ended the wait.
 
-    readline looks for none between what it shows and the wait for the next key, so one could be lost.
+    readline looks for none between what it shows and the wait for the next key, so one could be lost; and
+    `input` forgets what was raised while it flushed what it shows.
     """
-    heard, over = threading.Event(), threading.Event()
-    main = threading.get_ident()
+    over, main = threading.Event(), threading.get_ident()
 
     def end(number: int, _frame: object) -> None:
-        if not heard.is_set():
-            heard.set()
+        if not over.is_set():
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     def send_again(near: socket.socket) -> None:
         number = near.recv(1)
-        while number and not (over.is_set() or heard.wait(AGAIN)):
+        while number and not over.wait(AGAIN):
             signal.pthread_kill(main, number[0])
 
     near, far = socket.socketpair()

@@ -1,65 +1,96 @@
-"""The paths of the last search of a person, for `kbsync open`: in memory, gone with the session.
+"""The paths of the last search of a person, for `kbsync open`: in memory, gone with the session or machine.
 
-They lie in `$XDG_RUNTIME_DIR`, which belongs to the user and is no disk. Where there is none nothing is
-remembered: a search writes neither into the state nor into a home.
+They lie in `$XDG_RUNTIME_DIR`, or where that is not set or another's in `/dev/shm`, in a folder that only its
+owner may enter. Where there is neither nothing is remembered: a search writes neither into the state nor into
+a home.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 MOST = 100
-_FOLDER, _FILE = "kbsync", "last-search"
+MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is believed only once its owner was looked at
+_FILE = "last-search"
 
 
 def remember(paths: Sequence[Path], environ: Mapping[str, str]) -> bool:
     """Keep them, best first, instead of those before; False where there is no place for it."""
-    folder = _folder(environ)
-    if folder is None:
-        return False
-    with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if not _is_ours(folder):
-            return False
-        _replace(folder / _FILE, b"\0".join(os.fsencode(path) for path in paths[:MOST]))
-        return True
-    return False
+    content = b"\0".join(os.fsencode(path) for path in paths[:MOST])
+    return any(_is_kept(content, folder) for folder in _folders(environ))
 
 
 def recall(environ: Mapping[str, str]) -> list[Path] | None:
     """Those of the last search; None where none is remembered."""
-    folder = _folder(environ)
-    if folder is None or not _is_ours(folder):
-        return None
-    try:
-        content = (folder / _FILE).read_bytes()
-    except OSError:
-        return None
-    return [Path(os.fsdecode(path)) for path in content.split(b"\0") if path]
+    for folder in _folders(environ):
+        with contextlib.suppress(OSError):
+            return [Path(os.fsdecode(path)) for path in _content(folder).split(b"\0") if path]
+    return None
 
 
-def _folder(environ: Mapping[str, str]) -> Path | None:
+def has_place(environ: Mapping[str, str]) -> bool:
+    """Whether a search would be remembered."""
+    return any(_is_usable(folder) for folder in _folders(environ))
+
+
+def _folders(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Where to look, in this order. What `sudo` lets a user's variable point at belongs to that user."""
     runtime = environ.get("XDG_RUNTIME_DIR", "")
-    return Path(runtime, _FOLDER) if runtime.startswith("/") else None
+    with contextlib.suppress(OSError):
+        if runtime.startswith("/") and os.stat(runtime).st_uid == os.geteuid():
+            yield Path(runtime, "kbsync")
+    yield MEMORY / f"kbsync-{os.geteuid()}"
 
 
-def _is_ours(folder: Path) -> bool:
-    """Nobody else made it, and nobody else may write in it."""
+def _content(folder: Path) -> bytes:
+    with _entered(folder) as inside, _opened(_FILE, os.O_RDONLY, inside) as file:
+        return b"".join(iter(lambda: os.read(file, 65536), b""))
+
+
+def _is_kept(content: bytes, folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        with _entered(folder) as inside:
+            _replace(inside, content)
+        return True
+    return False
+
+
+def _is_usable(folder: Path) -> bool:
+    with contextlib.suppress(OSError), _entered(folder):
+        return True
+    return not os.path.lexists(folder) and os.access(folder.parent, os.W_OK | os.X_OK)
+
+
+@contextlib.contextmanager
+def _entered(folder: Path) -> Iterator[int]:
+    """Its descriptor, whatever its name leads to afterwards.
+
+    Raises `OSError` where it is a symlink, somebody else's, or others may do anything in it.
+    """
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as inside:
+        found = os.fstat(inside)
+        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise PermissionError(errno.EACCES, "is not ours alone", str(folder))
+        yield inside
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str, flags: int, inside: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=inside)
     try:
-        found = folder.lstat()
-    except OSError:
-        return False
-    return found.st_uid == os.geteuid() and found.st_mode & 0o170077 == 0o040000
-
-
-def _replace(file: Path, content: bytes) -> None:
-    fresh = file.with_name(f".{file.name}-{os.urandom(4).hex()}")
-    descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, content)
+        yield descriptor
     finally:
         os.close(descriptor)
-    fresh.replace(file)
+
+
+def _replace(inside: int, content: bytes) -> None:
+    fresh = f".{_FILE}-{os.urandom(4).hex()}"
+    with _opened(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, inside) as file:
+        os.write(file, content)
+    os.replace(fresh, _FILE, src_dir_fd=inside, dst_dir_fd=inside)

@@ -7,7 +7,8 @@ from typing import Any
 from kbsync.cli.finding import images_json
 from kbsync.cli.inquiry import Reply
 from kbsync.cli.paper import Paper, counted, tell
-from kbsync.contract import Answerer, Passage
+from kbsync.contract.answering import Answerer
+from kbsync.contract.searching import Passage
 from kbsync.core.printable import printable
 
 

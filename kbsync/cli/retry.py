@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.exits import Code
-from kbsync.cli.options import Choices, examples, pass_choices, shared_options
+from kbsync.cli.options import DOCUMENT, Choices, examples, pass_choices, shared_options
 from kbsync.cli.paper import Paper, counted
 from kbsync.core.model import Status
 from kbsync.core.printable import printable
@@ -52,7 +52,7 @@ class Failed:
         "kbsync retry reports               all below a folder",
     )
 )
-@click.argument("paths", nargs=-1, metavar="[PATH]…", type=click.Path())
+@click.argument("paths", nargs=-1, metavar="[PATH]…", type=DOCUMENT)
 @shared_options
 @pass_choices
 def command(choices: Choices, paths: tuple[str, ...]) -> int:
@@ -62,7 +62,7 @@ def command(choices: Choices, paths: tuple[str, ...]) -> int:
     """
     from kbsync.cli.choosing import choose, glanced
 
-    installation = choose(choices, with_secrets=False)
+    installation = choose(choices, here=True, with_secrets=False)
     with closing(glanced(installation)) as state:
         failed = state.read(partial(find_failed, installation, paths))
     asked = [each for each in failed if each.is_worth_asking]

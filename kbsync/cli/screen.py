@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 import sys
@@ -11,8 +12,11 @@ from typing import NoReturn
 
 from kbsync.cli.paper import cells, forgiving
 
-ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
-HOME, REST = "\x1b[H", "\x1b[J"
+ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
+"""Nothing wraps meanwhile, even where the terminal takes a character for wider than `cells` does."""
+
+HOME, REST_OF_ROW, REST = "\x1b[H", "\x1b[K", "\x1b[J"
+_STYLE = re.compile(r"(\x1b\[[0-9;]*m|\x1b\]8;;.*?\x1b\\)")
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -31,29 +35,51 @@ class Screen:
         raise SystemExit(128 + number)
 
     def show(self, lines: Sequence[str]) -> None:
-        """Replace what is there by these lines, as many as fit; long ones go on below."""
+        """Replace what is there by these lines, a row each: as many as fit, of each as much as fits."""
         if self._ended_by:
             raise SystemExit(128 + self._ended_by)
         size = shutil.get_terminal_size()
-        fitting = list(_fitting(lines, size.columns, size.lines))
+        rows = [_row(line, size.columns) for line in lines[: size.lines]]
         with forgiving(sys.stdout):
-            sys.stdout.write(HOME + "".join(f"\x1b[2K{line}\r\n" for line in fitting)[:-2] + REST)
+            sys.stdout.write(HOME + "\r\n".join(rows) + (REST if len(rows) < size.lines else ""))
             sys.stdout.flush()
 
 
-def _fitting(lines: Sequence[str], columns: int, rows: int) -> Iterator[str]:
-    for line in lines:
-        rows -= max(1, -(-cells(unstyled(line)) // max(1, columns)))
-        if rows < 0:
-            return
-        yield line
+def _row(line: str, columns: int) -> str:
+    """The line and nothing of what was there; behind a full row a terminal would clear its last character."""
+    shown = clipped(line, columns)
+    return shown + REST_OF_ROW if cells(unstyled(shown)) < columns else shown
+
+
+def clipped(line: str, columns: int) -> str:
+    """As much of a styled line as fits; what switches a style off stays."""
+    if not is_wider(line, columns):
+        return line
+    kept, room = list[str](), columns - 1
+    for piece in _STYLE.split(line):
+        if _STYLE.fullmatch(piece):
+            kept.append(piece)
+        elif room >= 0:
+            beginning = _beginning(piece, room)
+            kept.append(beginning if beginning == piece else f"{beginning}…")
+            room = room - cells(piece) if beginning == piece else -1
+    return "".join(kept)
+
+
+def is_wider(line: str, columns: int) -> bool:
+    """Whether a styled line is wider than a row."""
+    return cells(unstyled(line)) > columns
+
+
+def _beginning(text: str, room: int) -> str:
+    while cells(text) > room:
+        text = text[:-1]
+    return text
 
 
 def unstyled(text: str) -> str:
     """Without colours and links."""
-    import re
-
-    return re.sub(r"\x1b\[[0-9;]*m|\x1b\]8;;.*?\x1b\\", "", text)
+    return _STYLE.sub("", text)
 
 
 @contextlib.contextmanager

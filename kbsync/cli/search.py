@@ -14,7 +14,7 @@ from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
     from kbsync.cli.finding import Found
-    from kbsync.contract import Query
+    from kbsync.contract.searching import Query
     from kbsync.installation import Installation
 
 
@@ -65,15 +65,21 @@ def command(
         raise UsageError("-i goes without --files, --json and --rerank")
     from kbsync.cli.choosing import choose
     from kbsync.cli.finding import find
-    from kbsync.contract import Query
+    from kbsync.contract.searching import Query
 
     text = _text(query, may_be_empty=interactive)
     asked = Query(text, top_k, path, extensions(types), after, rerank=rerank)
     if interactive:
         _converse(choose(choices, here=True), asked)
         return Code.MIRRORED
-    hits = find(choose(choices, here=True), asked, images=not files)
+    installation = choose(choices, here=True)
+    hits = find(installation, asked, images=not files)
     _show(Paper(), hits, asked, choices, files=files, null=null, as_json=as_json)
+    if not hits and asked.selects and not choices.quiet:
+        from kbsync.cli.narrowing import unmatched
+
+        for option in unmatched(installation, asked):
+            tell(f"no document matches {option}")
     return Code.MIRRORED
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from kbsync.cli.choosing import look_at
-from kbsync.cli.exits import Code, worst
+from kbsync.cli.exits import Code, rank, worst
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Choice, Status, UploadState
 from kbsync.engine.halts import BAD_CONFIG, PASSING
 from kbsync.engine.status import OUT_OF_DATE, MirrorStatus, mirror_status, never_ran
 from kbsync.installation import Installation
+from kbsync.state import lock
 from kbsync.state.entries import Entry
 from kbsync.state.glance import Tx, looking_at
 from kbsync.state.mirrors import MirrorRecord
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 LISTED = 20
 """How many documents of one kind are named; `status --documents` names all."""
+
+LOOKED_AT = 1000
+"""How many failed documents are looked at to see which have one reason: a look has to stay quick."""
 
 T = TypeVar("T")
 
@@ -39,10 +43,12 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One mirror with the first of what failed and what is held, each with what about it.
+    """One mirror with the first of what failed and what is held, each with what about it; of the former many.
 
     `trouble`: why its pass could not end; `busy`: files that were still being written. `rate`: documents a
-    second that became searchable of late.
+    second that became searchable of late. `rescan`: seconds after which a running kbsync compares
+    the folder again. `is_worked_on`: some kbsync holds the state; None where that cannot be told. `at`: epoch
+    seconds of this look.
     """
 
     status: MirrorStatus
@@ -51,13 +57,46 @@ class Standing:
     trouble: str = ""
     busy: tuple[str, ...] = ()
     rate: float = 0.0
+    rescan: float = 0.0
+    is_worked_on: bool | None = None
+    at: float = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Documents that are not as searchable as they will be."""
+        return self.status.documents.pending + self.status.documents.indexing
+
+    @property
+    def has_passed(self) -> bool:
+        """The folder was compared as a whole at least once."""
+        return self.status.last_pass is not None
+
+    @property
+    def since_pass(self) -> float:
+        """Seconds since the folder was last compared as a whole; 0.0 before the first time."""
+        last = self.status.last_pass
+        return 0.0 if last is None else max(0.0, self.at - last)
+
+    @property
+    def is_in_first_pass(self) -> bool:
+        """No pass has ended, and nothing but time is needed."""
+        return bool(self.is_worked_on) and not self.has_passed and self.status.halt is None
+
+    @property
+    def is_forsaken(self) -> bool:
+        """Nobody works on it, which is sure."""
+        return self.is_worked_on is False
 
     @property
     def code(self) -> Code:
         """The exit code of a pass that left this mirror so."""
-        documents = self.status.documents
-        waits = self.trouble or self.busy or documents.pending or documents.indexing or self.is_troubled
+        waits = self.trouble or self.busy or self.waiting or self.is_troubled
         return worst([self.settled_code, Code.PASSING if waits else Code.MIRRORED])
+
+    @property
+    def checked_code(self) -> Code:
+        """The same; a mirror that never had a pass is not there yet."""
+        return worst([self.code, Code.MIRRORED if self.has_passed else Code.PASSING])
 
     @property
     def is_troubled(self) -> bool:
@@ -80,9 +119,11 @@ class Standing:
 
 def standings(installation: Installation, ends: Mapping[str, PassEnd] | None = None) -> list[Standing]:
     """How every mirror asked for stands, `ends` telling how its pass ended."""
+    is_worked_on = lock.holding(installation.state_dir)  # before what it does is seen: it may end meanwhile
 
     def stand(tx: Tx, mirror: MirrorConfig) -> Standing:
-        return _standing(tx, installation, mirror, (ends or {}).get(mirror.name))
+        found = _standing(tx, installation, mirror, (ends or {}).get(mirror.name))
+        return replace(found, rescan=mirror.rescan, is_worked_on=is_worked_on, at=time.time())
 
     return [read(installation, mirror, stand) for mirror in installation.mirrors]
 
@@ -109,7 +150,7 @@ def status_in(
 
 def _standing(tx: Tx, installation: Installation, mirror: MirrorConfig, end: PassEnd | None) -> Standing:
     record = tx.mirrors.named(mirror.name)
-    failed = islice(_failed(tx, record), LISTED) if record else ()
+    failed = islice(_failed(tx, record), LOOKED_AT) if record else ()
     held = islice(_held(tx, record), LISTED) if record else ()
     status = status_in(tx, installation, mirror)
     trouble, busy = ("", ()) if end is None else (end.trouble, end.busy)
@@ -142,6 +183,11 @@ def _reason(tx: Tx, record: MirrorRecord, entry: Entry) -> str:
     words = next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
     reason = entry.verdict.reason if entry.verdict.choice is Choice.REFUSED else words
     return f"{reason}; {OUT_OF_DATE}" if any(u.state.serves for u in uploads) else reason
+
+
+def worst_first(stand: Sequence[Standing]) -> list[Standing]:
+    """In the order of their exit codes; those of one code as they were."""
+    return sorted(stand, key=lambda each: rank(each.checked_code))
 
 
 def code_of_pass(stand: Sequence[Standing]) -> Code:

@@ -9,13 +9,15 @@ from pathlib import Path
 import click
 
 from kbsync.cli.exits import Code
-from kbsync.cli.options import FILE, Choices, examples, pass_choices, shared_options
+from kbsync.cli.options import FILE, Choices, Family, examples, pass_choices, shared_options
 from kbsync.cli.paper import Paper
+from kbsync.config.places import is_inside
 from kbsync.core.printable import printable
 from kbsync.errors import UsageError
+from kbsync.secrecy import hand_over
 
 
-@click.group()
+@click.group(cls=Family)
 @shared_options
 def command() -> None:
     """Look after the state file."""
@@ -32,8 +34,9 @@ def backup(choices: Choices, file: Path) -> int:
     from kbsync.cli.choosing import choose, glanced
     from kbsync.state.connection import told
 
-    with closing(glanced(choose(choices, with_secrets=False))) as state:
-        _create(file)
+    installation = choose(choices, here=True, with_secrets=False)
+    with closing(glanced(installation)) as state:
+        _create(file, installation.state_dir)
         try:
             with told(file), closing(apsw.Connection(str(file))) as copy:
                 state.backup(copy)
@@ -45,9 +48,13 @@ def backup(choices: Choices, file: Path) -> int:
     return Code.MIRRORED
 
 
-def _create(file: Path) -> None:
+def _create(file: Path, state_dir: Path) -> None:
+    """Whoever asks owns the copy, but for one in the state directory, where all is its owner's."""
     try:
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        made = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        if is_inside(file, state_dir):
+            hand_over(made, state_dir)
+        os.close(made)
     except FileExistsError:
         raise UsageError(f"{file} exists; name a new file") from None
     except OSError as error:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kbsync.cli.standing import Standing
+    from kbsync.cli.unfinished import Demand
     from kbsync.config.model import MirrorConfig
     from kbsync.installation import Installation
     from kbsync.state.store import Tx
@@ -47,7 +48,7 @@ class Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
     )
 )
 @click.option("--documents", is_flag=True, help="Every document with its state and reason.")
-@click.option("--check", is_flag=True, help="Exit as a pass would that left things so.")
+@click.option("--check", is_flag=True, help="Exit with the code a pass would give for the present state.")
 @click.option(
     "--max-age",
     type=Age(),
@@ -64,6 +65,7 @@ def command(
     """Show the state of every mirror, what is wrong first. Answers while kbsync runs."""
     from kbsync.cli.choosing import choose
     from kbsync.cli.standing import standings
+    from kbsync.cli.unfinished import Demand
 
     if max_age is not None and not check:
         raise click.UsageError("--max-age goes with --check")
@@ -78,21 +80,23 @@ def command(
     if as_json:
         print_json(Paper(), installation, documents=documents)
     else:
-        _print(Paper(), installation, stand, documents=documents, quiet=choices.quiet)
+        demand = Demand(max_age) if check else None
+        _print(Paper(), installation, stand, demand, documents=documents, quiet=choices.quiet)
     return _checked(stand, max_age) if check else Code.MIRRORED
 
 
 def _checked(stand: Sequence[Standing], max_age: float | None) -> Code:
-    """As a pass would exit; a mirror that never had one is not there yet, and time may excuse what waits."""
-    import time
+    """As a pass would exit; a mirror that never had one is not there yet, and time may excuse what waits.
 
+    What decides is told by `print_wrong`, given the same demand.
+    """
     from kbsync.cli.exits import worst
     from kbsync.engine.status import is_fresh
 
-    codes = [each.settled_code if max_age is not None else each.code for each in stand]
-    if any(each.status.last_pass is None for each in stand):
-        codes.append(Code.PASSING)
-    if max_age is not None and not all(is_fresh(each.status, max_age, time.time()) for each in stand):
+    if max_age is None:
+        return worst(each.checked_code for each in stand)
+    codes = [each.settled_code for each in stand]
+    if not all(is_fresh(each.status, max_age, each.at) for each in stand):
         codes.append(Code.PASSING)
     return worst(codes)
 
@@ -126,11 +130,17 @@ def statuses(installation: Installation) -> dict[str, Any]:
 
 
 def _print(
-    paper: Paper, installation: Installation, stand: Sequence[Standing], *, documents: bool, quiet: bool
+    paper: Paper,
+    installation: Installation,
+    stand: Sequence[Standing],
+    demand: Demand | None,
+    *,
+    documents: bool,
+    quiet: bool,
 ) -> None:
     from kbsync.cli.table import print_documents, print_rates, print_table, print_wrong
 
-    print_wrong(paper, installation, stand)
+    print_wrong(paper, installation, stand, demand)
     if quiet:
         return
     print_table(paper, stand)

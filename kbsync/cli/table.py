@@ -5,34 +5,41 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from kbsync.cli.ending import complaints
+from kbsync.cli.ending import failures, halts
 from kbsync.cli.exits import Code
 from kbsync.cli.layout import Column, lines
-from kbsync.cli.paper import Paper, Style, lasting
-from kbsync.cli.standing import Standing, read, status_in
+from kbsync.cli.paper import Paper, Style
+from kbsync.cli.standing import Standing, read, status_in, worst_first
+from kbsync.cli.unfinished import Demand, unfinished
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
 from kbsync.core.printable import printable
 from kbsync.core.sizes import sized
+from kbsync.core.spans import lasting
 from kbsync.engine.status import SHOWN, Item, MirrorStatus
 from kbsync.installation import Installation
 from kbsync.state.glance import Tx
 
 
-def print_wrong(paper: Paper, installation: Installation, stand: Sequence[Standing]) -> None:
+def print_wrong(
+    paper: Paper, installation: Installation, stand: Sequence[Standing], demand: Demand | None = None
+) -> None:
     """Everything a person should know first, with what to do about it."""
-    wrong = list(_wrong(installation, stand))
+    wrong = [f"{paper.red('! ')}{line}" for line in troubles(installation, stand, demand)]
     for line in wrong:
-        paper.line(paper.red("! ") + line)
+        paper.line(line)
     if wrong:
         paper.line()
 
 
-def _wrong(installation: Installation, stand: Sequence[Standing]) -> Iterator[str]:
-    for each in stand:
-        if each.status.last_pass is None and each.status.halt is None:
-            yield f"{each.status.name}: no pass has ended yet; run: {installation.cure('--once')}"
-    yield from complaints(installation, stand, quiet=False)
+def troubles(
+    installation: Installation, stand: Sequence[Standing], demand: Demand | None = None
+) -> Iterator[str]:
+    """What is wrong, in the order of exit codes: 2 and 3, then 4, then 1."""
+    yield from halts(installation, stand, quiet=False)
+    for each in worst_first(stand):
+        yield from unfinished(installation, each, demand)
+    yield from failures(installation, stand)
     for each in stand:
         if each.status.note:
             yield f"{each.status.name}: {printable(each.status.note)}"
@@ -46,16 +53,25 @@ def print_rates(paper: Paper, stand: Sequence[Standing]) -> None:
 
 
 def speed(stand: Standing, rate: float) -> str:
-    """For a mirror in which something waits, with `rate` documents a second; '' for others."""
-    waiting = stand.status.documents.pending + stand.status.documents.indexing
-    if not waiting or rate <= 0:
-        return ""
-    return f"{stand.status.name}: {rate:.1f} documents/s, about {lasting(waiting / rate)} left"
+    """For a mirror at work, with `rate` documents a second; '' for others."""
+    is_moving = stand.waiting and rate > 0 and not stand.is_forsaken
+    words = [f"{rate:.1f} documents/s"] if is_moving else []
+    if stand.is_in_first_pass:
+        words.insert(0, _first_pass(stand.status))
+    elif is_moving and stand.has_passed:  # before that nobody knows how many there are
+        words.append(f"about {lasting(stand.waiting / rate)} left")
+    return f"{stand.status.name}: {', '.join(words)}" if words else ""
+
+
+def _first_pass(status: MirrorStatus) -> str:
+    """With nothing found, the running kbsync may not have begun with this mirror, or not know of it."""
+    found = sum(status.documents.to_json().values())
+    return f"first pass under way, {found:,} found so far" if found else "the first pass is to come"
 
 
 def print_table(paper: Paper, stand: Sequence[Standing]) -> None:
-    """One line for each mirror, those with trouble first; on a terminal as wide as that is at most."""
-    ordered = sorted(stand, key=lambda each: not each.code)
+    """One line for each mirror, the worst first; on a terminal as wide as that is at most."""
+    ordered = worst_first(stand)
     room = paper.columns if paper.is_terminal else None
     head, *rows = lines(_columns([each.status for each in ordered]), room)
     paper.line(paper.dim(head) if len(rows) == len(ordered) else head)
@@ -86,7 +102,7 @@ def _waiting(status: MirrorStatus) -> str:
 def _marked(paper: Paper, stand: Standing, row: str) -> str:
     """The mirror's name in the colour of how it stands."""
     name = stand.status.name
-    style = {Code.MIRRORED: paper.green, Code.PASSING: paper.yellow}.get(stand.code, paper.red)
+    style = {Code.MIRRORED: paper.green, Code.PASSING: paper.yellow}.get(stand.checked_code, paper.red)
     return style(name) + row.removeprefix(name)
 
 

@@ -40,7 +40,8 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     orphaned   a document of ours whose file is gone
     duplicate  a second document for one file
 
-    Exits 1 when anything was found. Nothing is changed, also not at once by --repair.
+    Exits 1 when anything was found. It changes nothing itself: --repair asks the running kbsync, or the next
+    pass, to do what is needed.
     """
     import asyncio
 

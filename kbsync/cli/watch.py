@@ -9,8 +9,6 @@ import signal
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import structlog
-
 from kbsync import logs
 from kbsync.cli.exits import Code
 from kbsync.cli.options import Choices
@@ -20,7 +18,6 @@ from kbsync.signals import ENDING, HardEnd, Signals, hard_end
 if TYPE_CHECKING:
     from kbsync.config.model import Config
     from kbsync.daemon import Daemon
-    from kbsync.installation import Installation
 
 
 def watch(choices: Choices) -> int:
@@ -47,7 +44,6 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
         logs.configure(style=choices.log_format, level=level_of(choices, config))
 
     heed(installation.config)
-    _introduce(installation)
     with closing(Notifier(os.environ)) as notifier:
         if notifier.watchdog is not None:
             faulthandler.enable()  # a watchdog ends what hangs with SIGABRT: say where it hung
@@ -63,11 +59,3 @@ async def _until_told(daemon: Daemon, end: HardEnd) -> None:
 def level_of(choices: Choices, config: Config) -> str:
     """From where the daemon's log begins: the command line goes before the config."""
     return choices.log_level or ("warning" if choices.quiet else config.log_level or "info")
-
-
-def _introduce(installation: Installation) -> None:
-    """Name what is in use."""
-    log = structlog.get_logger("kbsync")
-    config = installation.config
-    source = {"config": str(config.path)} if config.path else {"folder": str(config.mirrors[0].folder)}
-    log.info("daemon.started", **source, state_dir=str(installation.state_dir))

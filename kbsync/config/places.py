@@ -12,7 +12,7 @@ from typing import NamedTuple
 from kbsync.config.model import Config, folder_name
 from kbsync.config.mounts import MOUNTINFO, network_file_system
 from kbsync.errors import UsageError
-from kbsync.secrecy import make_private_folder
+from kbsync.secrecy import make_private_folder, open_private
 
 SYSTEM_CONFIG = Path("/etc/kbsync/config.yaml")
 SYSTEM_STATE = Path("/var/lib/kbsync")
@@ -168,8 +168,8 @@ def note_folder(state_dir: Path, folder: Path) -> None:
         if note.read_bytes() == content:
             return
     fresh = state_dir / f".{_FOLDER_NOTE}-{os.urandom(4).hex()}"
-    fresh.touch(mode=0o600)
-    fresh.write_bytes(content)
+    with open(open_private(fresh, os.O_WRONLY), "wb") as file:
+        file.write(content)
     fresh.replace(note)
 
 

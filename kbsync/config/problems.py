@@ -33,12 +33,12 @@ def key_of(loc: Loc) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word most like `word`; None where none is."""
+def nearest(word: str, known: Iterable[str], *, alike: float = 0.5) -> str | None:
+    """The known word most like `word`; None where none is. `alike`: how much at least, 1.0 is equal."""
     import difflib
 
     plain = word[:_LONGEST_SHOWN].lower().replace("-", "_")
-    close = difflib.get_close_matches(plain, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(plain, list(known), n=1, cutoff=alike)
     return close[0] if close else None
 
 

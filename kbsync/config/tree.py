@@ -108,9 +108,15 @@ _CAUSES = (
 )
 
 
+_VARIABLE = re.compile(r"\$\{\w{0,60}\}?", re.ASCII)
+"""As far as YAML lets one begin in a list or block within brackets, where `{` begins another block."""
+
+
 def _cause(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> str:
     if mark is not None and text[mark.index : mark.index + 1] == "\t":
         return "a tab stands here; YAML is indented with spaces only"
+    if mark is not None and (variable := _VARIABLE.match(text, max(0, mark.index - 1))):
+        return f'not valid YAML: inside {{ }} and [ ] a variable needs quotes; put "{variable[0]}" in quotes'
     words = f"{error.problem or ''} {error.context or ''}".strip()
     for pattern, sentence in _CAUSES:
         if re.search(pattern, words):

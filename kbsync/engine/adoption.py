@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from kbsync.contract import DocState, Listed, Target
+from kbsync.contract.mirroring import DocState, Listed, Target
 from kbsync.core.model import FOUND_READY, Upload, UploadState
 from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.engine.ledger import Ledger

@@ -8,12 +8,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from kbsync.contract import Base, Target
+from kbsync.contract.mirroring import Base, Target
 from kbsync.core.model import ON_THE_WAY, SERVING, Abilities, Upload
 from kbsync.core.select import Rules
 from kbsync.engine import outcomes
 from kbsync.engine.adoption import adopt
 from kbsync.engine.clock import Clock
+from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.recovery import bring_forward
 from kbsync.engine.terms import Plan, Terms, abilities_of, describe_of, recipe_of
@@ -70,13 +71,13 @@ def difference_from(stored: RootRecord | None, now: RootIdentity) -> tuple[str, 
 def root_missing(plan: Plan, trouble: str, write: Callable[[str], str]) -> Halt:
     """The halt of a root that is not there: nobody can approve what cannot be seen; `write` makes a cure."""
     detail = f"{trouble}; nothing is deleted until it is back"
-    return Halt("folder-missing", detail, write(f"retry --mirror {plan.name}"))
+    return Halt(FOLDER_MISSING, detail, write(f"retry --mirror {plan.name}"))
 
 
 def root_differs(plan: Plan, difference: str, write: Callable[[str], str]) -> Halt:
     """The halt of a root that is another one than before; `write` makes a cure."""
     detail = f"{plan.root}: {difference}; nothing is deleted until it is back or approved"
-    return Halt("folder-missing", detail, write(f"approve {plan.name}"))
+    return Halt(FOLDER_MISSING, detail, write(f"approve {plan.name}"))
 
 
 async def bind(

@@ -26,7 +26,7 @@ from functools import partial
 
 import structlog
 
-from kbsync.contract import Target, Unhurried
+from kbsync.contract.mirroring import Target, Unhurried
 from kbsync.core import lifecycle
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine import findings

@@ -6,7 +6,7 @@ Nothing here deletes a document. What may go is set to RETIRING in one transacti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -43,8 +43,8 @@ class Weighed:
 class Deletions:
     """The deletions of one mirror.
 
-    `identity` gives the root's identity, None while it cannot be trusted; `coming` the files that will be
-    taken when they are quiet, by inode.
+    `identity` gives the root's identity, None while it cannot be trusted; `coming` the inodes of files that
+    will be taken when they are quiet.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Deletions:
         ledger: Ledger,
         clock: Clock,
         identity: Callable[[], Awaitable[RootIdentity | None]],
-        coming: Callable[[], Mapping[int, str]],
+        coming: Callable[[], Collection[int]],
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -63,6 +63,8 @@ class Deletions:
         self.may_wait = True
         """Something may wait for its second look or the brake; False only when surely nothing does."""
         self._before: int | None = None
+        self._waiting: dict[str, float] = {}
+        """Missed files that may have moved: since when they wait to be known again, steady seconds."""
 
     @property
     def _mirror(self) -> int:
@@ -73,8 +75,7 @@ class Deletions:
         then = self._clock.steady() - self._ledger.terms.plan.settle
         back: list[str] = []
         while rows := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
-            moving = await self._store.read(partial(self._moving, rows, self._coming()))
-            if moving:
+            if moving := self._moving(rows):
                 await self._store.write(partial(self._miss_anew, moving))
             looked = await self._looks(path for path, _ in rows if path not in moving)
             if looked is None:
@@ -83,18 +84,19 @@ class Deletions:
             back += [path for path, found in looked if found.kind not in (None, Kind.FOLDER)]
         return back
 
-    def _moving(self, rows: Iterable[tuple[str, int]], coming: Mapping[int, str], tx: Tx) -> set[str]:
-        """Those that will be known again by their inodes, when what waits elsewhere is taken.
+    def _moving(self, rows: Iterable[tuple[str, int]]) -> set[str]:
+        """Those that may be known again by their inodes, when what is written to elsewhere is taken.
 
-        What was taken there once was known for them then, or for no file of before: nothing is waited for.
+        Each waits for that as long as a file that is written to would at most, and no longer: it may be
+        taken again and again, and be no renamed file.
         """
-        return {
-            path for path, inode in rows if inode in coming and not self._was_taken(tx, coming[inode], inode)
-        }
-
-    def _was_taken(self, tx: Tx, path: str, inode: int) -> bool:
-        entry = tx.entries.get(self._mirror, path)
-        return entry is not None and entry.digest is not None and entry.stamp.ino == inode
+        now, longest = self._clock.steady(), self._ledger.terms.plan.settle_longest
+        coming = self._coming()
+        waiting = {path: self._waiting.setdefault(path, now) for path, inode in rows if inode in coming}
+        over = {path for path, since in waiting.items() if now - since >= longest}
+        for path in over:
+            del self._waiting[path]
+        return set(waiting) - over
 
     def _miss_anew(self, paths: Iterable[str], tx: Tx) -> None:
         for path in paths:
@@ -129,6 +131,8 @@ class Deletions:
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         if n:
             times.append(self._clock.steady() + self._weigh_at(first, last) - self._clock.wall())
+        if missed is None:
+            self._waiting.clear()
         if not times:
             self.may_wait = False
             await self.count_served()

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbsync.contract import Target
+from kbsync.contract.mirroring import Target
 from kbsync.core.model import Choice, Kind, Presence, Status, Upload, UploadState
+from kbsync.core.spans import lasting
 from kbsync.engine.clock import Clock
-from kbsync.engine.halts import TARGET_DOWN
+from kbsync.engine.halts import FOLDER_MISSING, TARGET_DOWN
 from kbsync.engine.status import iso
 from kbsync.engine.terms import Plan
-from kbsync.engine.views.evidence import Evidence, Selection, asked, gather, locate
+from kbsync.engine.views.clauses import clause, decided_by, undo, why
+from kbsync.engine.views.evidence import Evidence, asked, gather, locate
 from kbsync.engine.views.evidence_json import evidence_json, state_word
 from kbsync.engine.views.footing import Service, Site, find_footing
 from kbsync.state.store import Glance, looking_at
@@ -113,7 +115,11 @@ class _Telling:
 
     @property
     def _pass(self) -> str:
-        return self._run("--once")
+        return "the running kbsync does it by itself" if self._site.at_work else self._run("--once")
+
+    @property
+    def _wait(self) -> str:
+        return self._pass if self._site.at_work else f"leave the daemon running or {self._pass}"
 
     # -- the answer ------------------------------------------------------------------------------------
 
@@ -132,18 +138,20 @@ class _Telling:
         chosen = self._e.selection
         if chosen is None or chosen.verdict.choice is Choice.SELECTED:
             return "It is a directory; the files in it are looked at one by one."
-        return f"It is a directory whose files are not found because {_why(chosen)}; {_undo(chosen)}."
+        return f"It is a directory whose files are not found because {why(chosen)}; {undo(chosen)}."
 
     def _of_served(self) -> str:
+        if (unseen := self._unseen()) != "":
+            return f"It is found as it was when {unseen}."
         if self._e.seen.presence is Presence.MISSING:
             return f"It is still found although the file is gone: {self._departure()}."
         chosen = self._e.selection
         if chosen is not None and chosen.verdict.choice in (Choice.EXCLUDED, Choice.SKIPPED):
-            return f"It is still found although {_why(chosen)}: {self._departure()}."
+            return f"It is still found although {why(chosen)}: {self._departure()}."
         if self._is_asked:
             return f"It is searchable as it was indexed before settings changed, and {self._question()}."
-        if (why := self._outdated()) != "":
-            return f"It is found {self._form()} because {why}."
+        if (reason := self._outdated()) != "":
+            return f"It is found {self._form()} because {reason}."
         return "It is searchable."
 
     def _form(self) -> str:
@@ -169,20 +177,50 @@ class _Telling:
             return f"its deletion waits for you; {self._run(f'approve {self._plan.name}')}"
         if self._e.entry is not None and not self._e.entry.by_person:
             return "an upgrade left it out, which never deletes"
-        return "its document goes with the next pass, unless too many go at once"
+        return self._halted() or "its document goes with the next pass, unless too many go at once"
 
     def _outdated(self) -> str:
         """Why what is found is not what the file holds now; '' when it is."""
-        if (blame := self._blame()) != "":
-            return blame
-        if self._e.entry is not None and self._e.entry.status in (Status.PENDING, Status.INDEXING):
+        blame, entry = self._blame(), self._e.entry
+        is_under_way = entry is not None and entry.status in (Status.PENDING, Status.INDEXING)
+        if not (blame or is_under_way or self._e.is_changed):
+            return ""
+        if (reason := self._halted() or blame) != "":
+            return reason
+        if is_under_way:
             return self._progress()
-        if self._e.is_changed:
-            return self._unsettled() or f"no pass has seen the change yet; {self._pass}"
+        return self._unsettled() or f"no pass has seen the change yet; {self._pass}"
+
+    def _unseen(self) -> str:
+        """Since when nothing is known of the file, and why; '' where it was looked at."""
+        if self._is_lost:
+            return f"the folder was last seen: {self._cause()}"
+        if self._e.seen.presence is Presence.UNKNOWN:
+            return f"it was last seen: it cannot be looked at: {self._e.seen.problem}"
         return ""
+
+    @property
+    def _is_lost(self) -> bool:
+        """The whole folder is, so that nothing can be said of what is in it."""
+        halt = self._e.halt
+        is_there = self._e.seen.presence is Presence.PRESENT
+        return halt is not None and halt.reason == FOLDER_MISSING and not is_there
+
+    def _cause(self) -> str:
+        """Of the halt, with its cure."""
+        halt = self._e.halt
+        assert halt is not None
+        return halt.detail + (f"; run `{halt.cure}`" if halt.cure else "")
+
+    def _halted(self) -> str:
+        """'' where no person has to see to the mirror first."""
+        halt = self._e.halt
+        return "" if halt is None or halt.reason == TARGET_DOWN else f"the mirror is halted: {self._cause()}"
 
     def _absence(self) -> str:
         seen, chosen = self._e.seen, self._e.selection
+        if self._is_lost:
+            return self._halted()
         if seen.presence is Presence.MISSING:
             return "there is no such file; check the path"
         if chosen is None:
@@ -190,11 +228,8 @@ class _Telling:
         if chosen.problem:
             return chosen.problem
         if chosen.verdict.choice is not Choice.SELECTED:
-            return f"{_why(chosen)}; {_undo(chosen)}"
-        halt = self._e.halt
-        if halt is not None and halt.reason != TARGET_DOWN:
-            return f"the mirror is halted: {halt.detail}" + (f"; run `{halt.cure}`" if halt.cure else "")
-        return self._blame() or self._progress()
+            return f"{why(chosen)}; {undo(chosen)}"
+        return self._halted() or self._blame() or self._progress()
 
     def _blame(self) -> str:
         """What went wrong with the file as it is now, in the words of whoever refused it."""
@@ -202,9 +237,9 @@ class _Telling:
         if entry is None or entry.status is not Status.FAILED:
             return self._e.folder_problem
         if entry.verdict.choice is Choice.REFUSED:
-            return entry.verdict.reason
+            return clause(entry.verdict.reason)
         words = next((u.reason for u in reversed(self._e.uploads) if u.state is UploadState.FAILED), "")
-        return f"the target refused it ({words}); edit the file, or {self._retry}"
+        return f"the target refused it ({words}); edit it, leave it out in .kbsyncignore, or {self._retry}"
 
     def _progress(self) -> str:
         """Where it is on its way."""
@@ -212,11 +247,11 @@ class _Telling:
             return waiting
         if any(u.state is UploadState.INDEXING for u in self._e.uploads):
             if self._e.remote is not None and self._e.remote.is_ready:
-                return f"the knowledge base has it ready; leave the daemon running or {self._pass}"
+                return f"the knowledge base has it ready; {self._wait}"
             return "the knowledge base is still indexing it; wait a little"
         if any(u.state in WAITING for u in self._e.uploads):
-            return f"it waits to be sent; leave the daemon running or {self._pass}"
-        return f"no pass has taken it yet; leave the daemon running or {self._pass}"
+            return f"it waits to be sent; {self._wait}"
+        return f"no pass has taken it yet; {self._wait}"
 
     def _unsettled(self) -> str:
         stability = self._e.stability
@@ -258,8 +293,7 @@ class _Telling:
             yield "It is selected: nothing excludes it, and the target takes its format."
         else:
             what = "A directory above it is" if chosen.closed else "It is"
-            rule = f" ({chosen.verdict.rule})" if chosen.verdict.rule else ""
-            yield f"{what} {chosen.verdict.choice.name.lower()}: {chosen.verdict.reason}{rule}."
+            yield f"{what} {chosen.verdict.choice.name.lower()}: {chosen.verdict.reason}{decided_by(chosen)}."
 
     def _of_state(self) -> Iterator[str]:
         entry = self._e.entry
@@ -300,29 +334,4 @@ class _Telling:
 
 
 def _ago(age: float) -> str:
-    return f"{age:,.1f} s ago" if age >= 0 else f"{-age:,.0f} s in the future, by its stamps"
-
-
-def _why(chosen: Selection) -> str:
-    what = "a directory above it is not entered: " if chosen.closed else ""
-    rule = f" ({chosen.verdict.rule})" if chosen.verdict.rule else ""
-    return f"{what}{chosen.verdict.reason}{rule}"
-
-
-def _undo(chosen: Selection) -> str:
-    rule = chosen.verdict.rule
-    match chosen.verdict.choice:
-        case Choice.EXCLUDED if rule == "default":
-            return "take it back with a negated pattern in `exclude`, or name it in `include`"
-        case Choice.EXCLUDED if rule == "include":
-            return "add a pattern for it to `include`"
-        case Choice.EXCLUDED:
-            return f"change {rule}" + (
-                "" if chosen.closed else ", or take it back with a negated pattern below it"
-            )
-        case Choice.REFUSED if rule == "max_bytes":
-            return "make it smaller, or raise the limit if it is yours"
-        case Choice.REFUSED:
-            return "convert it to a format that the target takes, or leave it out"
-        case _:
-            return "that needs no action unless you want it found"
+    return f"{lasting(age)} ago" if age >= 0 else f"{lasting(-age)} in the future, by its stamps"

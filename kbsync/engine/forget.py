@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kbsync.contract import DeleteOutcome, Target
+from kbsync.contract.mirroring import DeleteOutcome, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.attach import unjudge

@@ -75,22 +75,27 @@ class Judge:
         self._former = former
         self._keep = keep
 
-    def judge(self, sight: Sight, known: Entry | None, *, deep: bool = False) -> Judgement:
-        """What this sight of a file means, given what is known of it. `deep`: read it in any case."""
+    def judge(
+        self, sight: Sight, known: Entry | None, *, deep: bool = False, awaited: bool = False
+    ) -> Judgement:
+        """What this sight of a file means, given what is known of it.
+
+        `deep`: read it in any case. `awaited`: its quiet is waited for already.
+        """
         if sight.stamp == NO_STAMP:
             return Seen(sight.path, sight.stamp, problem="cannot be looked at; check its permissions")
         verdict = sight.rules.verdict(sight.path, sight.stamp.size, sight.kind)
         if verdict.choice is not Choice.SELECTED:
-            return self._unselected(sight, verdict, known)
+            return self._unselected(sight, verdict, known, awaited)
         if known is not None and known.digest and known.stamp == sight.stamp and not (deep or known.racy):
             return Seen(sight.path, sight.stamp, verdict, digest=known.digest, fresh=sight.fresh)
         if not self._is_quiet(sight):
             return Wait(sight.path, sight.stamp)
         return self._read(sight, verdict, known)
 
-    def _unselected(self, sight: Sight, verdict: Verdict, known: Entry | None) -> Judgement:
-        mirrored = known is not None and known.digest is not None
-        emptied = mirrored and sight.kind is Kind.FILE and sight.stamp.size == 0
+    def _unselected(self, sight: Sight, verdict: Verdict, known: Entry | None, awaited: bool) -> Judgement:
+        had_content = awaited or (known is not None and known.digest is not None)
+        emptied = had_content and sight.kind is Kind.FILE and sight.stamp.size == 0
         if emptied and not self._is_quiet(sight):
             return Wait(sight.path, sight.stamp, wanted=False)
         return Seen(sight.path, sight.stamp, verdict, by_person=by_person(sight, known), fresh=sight.fresh)

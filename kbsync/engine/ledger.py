@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from kbsync.core import lifecycle
+from kbsync.core.debugging import tell
 from kbsync.core.lifecycle import Rhythm
 from kbsync.core.links import is_address, is_link
 from kbsync.core.model import (
@@ -247,6 +248,8 @@ class Ledger:
 
     def _carry_out(self, tx: Tx, wish: Wish, rows: dict[int, Upload], action: Action, fresh: bool) -> bool:
         now = self._clock.wall()
+        name = type(action).__name__.lower()
+        tell("action.decided", mirror=self.terms.plan.name, path=wish.path, action=name)
         match action:
             case Send(predecessor):
                 added = tx.uploads.add(self._intend(tx, wish, list(rows.values()), predecessor, fresh))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kbsync.contract import Hit
+from kbsync.contract.searching import Hit
 from kbsync.core.model import Upload, UploadState
 from kbsync.state.store import Tx
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kbsync.contract import Listed, Reads, Target
+from kbsync.contract.mirroring import Listed, Reads, Target
 from kbsync.core.links import is_address
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.ledger import Ledger

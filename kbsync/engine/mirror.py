@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from kbsync.contract import Measured, Target
+from kbsync.contract.mirroring import Measured, Target
 from kbsync.core.meter import Meter
 from kbsync.core.select import Rules
 from kbsync.engine import attach, outcomes

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from kbsync.contract import Accepted, DeleteOutcome, DocState, DocStatus, Listed, PutOutcome
+from kbsync.contract.mirroring import Accepted, DeleteOutcome, DocState, DocStatus, Listed, PutOutcome
 from kbsync.core import lifecycle
 from kbsync.core.links import is_address
 from kbsync.core.model import UNREADABLE, Purpose, Upload, UploadState

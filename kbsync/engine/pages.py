@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from kbsync.contract import Listed
+from kbsync.contract.mirroring import Listed
 from kbsync.core.links import is_address, same_address
 from kbsync.core.model import Upload
 from kbsync.core.select import extension_of

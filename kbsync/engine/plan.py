@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from kbsync.contract import ManagesBases, Target
+from kbsync.contract.managing import ManagesBases
+from kbsync.contract.mirroring import Target
 from kbsync.core.brake import must_ask, must_hold
 from kbsync.core.recipes import can_be_cut_to
 from kbsync.core.sizes import sized

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from kbsync.contract import Confirms, DocState, DocStatus, Reads, Reembeds, Reslices, Target
+from kbsync.contract.mirroring import Confirms, DocState, DocStatus, Reads, Reembeds, Reslices, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import Upload
 from kbsync.engine import outcomes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kbsync.contract import PutOutcome
+from kbsync.contract.mirroring import PutOutcome
 from kbsync.core.model import Upload
 from kbsync.engine.halts import TARGET_STUCK
 from kbsync.engine.outcomes import Happened

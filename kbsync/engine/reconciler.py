@@ -15,6 +15,7 @@ from functools import partial
 from kbsync.core.model import Choice, Kind, Presence, Stamp, Verdict
 from kbsync.core.select import Rules
 from kbsync.core.settle import Settling, is_old_enough
+from kbsync.engine.accounts import tell_judged
 from kbsync.engine.clock import Clock
 from kbsync.engine.judge import RACY_SECONDS, Judge, Judgement, Sight, Wait, is_by_person
 from kbsync.engine.ledger import Ledger, Seen
@@ -317,9 +318,9 @@ class Reconciler:
 
     # -- files being written ---------------------------------------------------------------------------
 
-    def coming(self) -> dict[int, str]:
-        """Files that will be taken when they are quiet, by inode."""
-        return {stamp.ino: path for path, stamp in self.settling.stamps() if path not in self.busy}
+    def coming(self) -> set[int]:
+        """The inodes of files that will be taken when they are quiet."""
+        return {stamp.ino for path, stamp in self.settling.stamps() if path not in self.busy}
 
     async def settle_due(self) -> None:
         """Take the files that have been quiet for a settle, or whose longest wait is over."""
@@ -383,10 +384,15 @@ class Reconciler:
         paths = [] if known_new else [sight.path for sight in sights]
         known = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
         return [
-            self._judge.judge(sight, known.get(sight.path), deep=deep)
+            self._judged(sight, known.get(sight.path), deep)
             for sight in sights
             if not self._is_noise(sight, known.get(sight.path))
         ]
+
+    def _judged(self, sight: Sight, known: Entry | None, deep: bool) -> Judgement:
+        judgement = self._judge.judge(sight, known, deep=deep, awaited=sight.path in self.settling)
+        tell_judged(self._ledger.terms.plan.name, sight, known, judgement)
+        return judgement
 
     def _is_noise(self, sight: Sight, known: Entry | None) -> bool:
         """A hint about a file that is stored as it is: nothing to do, not even a write."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kbsync.config.durations import read_duration
-from kbsync.contract import DocState, DocStatus, Outgoing, Refreshes, Target
+from kbsync.contract.mirroring import DocState, DocStatus, Outgoing, Refreshes, Target
 from kbsync.core import refreshing as steps
 from kbsync.core.model import ON_THE_WAY, Upload, UploadState
 from kbsync.engine.ledger import Ledger

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
-from kbsync.contract import Outgoing
+from kbsync.contract.mirroring import Outgoing
 from kbsync.core.links import Link, NoLink, is_link, link_from
 from kbsync.core.model import Upload
 from kbsync.engine.ledger import Ledger

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kbsync.contract import (
+from kbsync.contract.mirroring import (
     Describes,
     Listed,
     Reads,

@@ -13,7 +13,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from kbsync.contract import Target
+from kbsync.contract.mirroring import Target
 from kbsync.core.model import Presence, Upload
 from kbsync.engine.clock import Clock
 from kbsync.engine.repairs import stray_json

@@ -13,6 +13,8 @@ import structlog
 from kbsync.core.model import Choice
 from kbsync.engine.attach import EMPTIED
 from kbsync.engine.clock import rest
+from kbsync.engine.halts import CREDENTIALS, FOLDER_MISSING
+from kbsync.engine.mending import Ask, Wish, nothing_to_read
 from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import StateError, TargetError
 from kbsync.source.watcher import Watcher
@@ -24,6 +26,8 @@ CHECK_EVERY = 1.0
 PROBE_EVERY, LONGEST_PROBE = 30.0, 900.0
 DOWN_AFTER = 10.0
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
+LONGEST_READING = 10.0
+"""Seconds that a halted mirror waits for what it has read again."""
 HINTS_AT_ONCE = 1000
 
 
@@ -36,6 +40,7 @@ class Watching:
     stop: asyncio.Event
     on_pass: Callable[[], None] = lambda: None
     make_watcher: Callable[..., Watcher] = Watcher
+    on_wish: Ask = nothing_to_read
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the folder is watched, or it was said why it is not."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,6 +78,7 @@ class Watching:
                 self.begun.set()
                 await self.run.end()
             await self._rest_until_asked(wait, known)
+            await self._read_what_was_mended(known)
             wait = min(LONGEST_RETRY, wait * 2)
 
     async def _tell(self, reason: str) -> None:
@@ -87,6 +93,23 @@ class Watching:
             await self._rest(min(CHECK_EVERY / 2, left))
             if await self._newest_message() > known:
                 return
+
+    async def _read_what_was_mended(self, known: int) -> None:
+        """Before a halted mirror begins anew; a message newer than `known` is a person's."""
+        if self.run.halt is not None and await self._newest_message() > known:
+            await self._have_read(Wish.CONFIG)
+        elif self._is_refused():
+            await self._have_read(Wish.SECRETS)
+
+    def _is_refused(self) -> bool:
+        return self.run.halt is not None and self.run.halt.reason == CREDENTIALS
+
+    async def _have_read(self, wish: Wish) -> None:
+        """Where that changes this mirror, `stop` is set meanwhile."""
+        if not self.stop.is_set():
+            read = asyncio.Event()
+            self.on_wish(wish, read)
+            await rest(self.run.clock, LONGEST_READING, read, self.stop)
 
     async def _newest_message(self) -> int:
         name = self.run.plan.name
@@ -167,7 +190,7 @@ class Watching:
         return False
 
     def _root_lost(self) -> bool:
-        return self.run.halt is not None and self.run.halt.reason == "folder-missing"
+        return self.run.halt is not None and self.run.halt.reason == FOLDER_MISSING
 
     def _emptied(self) -> bool:
         """The beginning of a run halts over it, and finds out when it is over."""
@@ -189,6 +212,13 @@ class Watching:
             self._wake.set()
         if hints or self._asked or await self._is_due(now):
             self._asked = False
+            await self._tend()
+
+    async def _tend(self) -> None:
+        """What a person asks of a halted mirror is done by the config as it is now."""
+        if self.run.halt is not None and await self._newest_message():
+            await self._have_read(Wish.CONFIG)
+        if not self.stop.is_set():
             await self.run.tend()
 
     async def _check(self, watcher: Watcher) -> None:
@@ -234,6 +264,10 @@ class Watching:
         assert self.run.parts is not None
         self._next_probe = self.run.clock.steady() + self._probe_wait
         self._probe_wait = min(LONGEST_PROBE, self._probe_wait * 2)
+        if self._is_refused():
+            await self._have_read(Wish.SECRETS)
+        if self.stop.is_set():
+            return
         with contextlib.suppress(TargetError):
             await self.run.parts.target.base()
             await self.run.try_again()
@@ -286,7 +320,8 @@ class Watching:
         summary = await self.run.compare(deep=deep)
         if summary is not None:
             self._directories = summary.directories
-            watcher.scan_ended(summary.directories, self.run.clock.steady() - began)
+            seconds = self.run.clock.steady() - began
+            watcher.scan_ended(summary.directories, seconds, summary.changes)
             await self.run.compared(deep=deep or first)
             self._is_compared = True
             self.on_pass()

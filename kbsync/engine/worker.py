@@ -13,7 +13,7 @@ from functools import partial
 
 import structlog
 
-from kbsync.contract import Accepted, Outgoing, PutOutcome, Refreshes, Renames, Target
+from kbsync.contract.mirroring import Accepted, Outgoing, PutOutcome, Refreshes, Renames, Target
 from kbsync.core.model import Upload
 from kbsync.core.pauses import look_pause
 from kbsync.core.turns import Lane, Turns
@@ -428,7 +428,7 @@ class Worker:
         await self._note_trouble([a for a in answers.values() if a is not None], len(answers))
 
     def _start_renames(self, rows: Sequence[Upload]) -> bool:
-        return isinstance(self._target, Renames) and self._start_if_free(rows, self._rename)
+        return bool(rows) and isinstance(self._target, Renames) and self._start_if_free(rows, self._rename)
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
         """What was renamed is recorded at the end: a rename that is made twice is the same."""
@@ -448,7 +448,7 @@ class Worker:
 
     def _start_refreshes(self, rows: Sequence[Upload]) -> bool:
         """One at a time, each with a rest after it: nobody waits for them."""
-        if not isinstance(self._target, Refreshes) or self._is_refreshing:
+        if not rows or self._is_refreshing or not isinstance(self._target, Refreshes):
             return False
         if self._clock.steady() < self._next_refresh:
             return False

@@ -1,6 +1,6 @@
 """What there is to tell, gathered: the last word on a halt, many failures as one, none too often. Pure.
 
-Times are monotonic seconds, but for `at` of a notice.
+Times are monotonic seconds; `at`, when something happened, is in epoch seconds.
 """
 
 from __future__ import annotations
@@ -36,14 +36,19 @@ class _Pacer:
 
 @dataclass(slots=True)
 class _Page:
-    """One mirror. `shown`: its halt as it is, `told`: as it was told last."""
+    """One mirror. `shown`: its halt as it is, `told`: as it was told last.
+
+    `shown_at`: since when it is so, `failed_at`: when the last document failed, both in epoch seconds.
+    """
 
     cure: str = ""
     shown: Halt | None = None
+    shown_at: float = 0.0
     told: Halt | None = None
     halts: _Pacer = field(default_factory=_Pacer)
     documents: list[Mishap] = field(default_factory=list)
     count: int = 0
+    failed_at: float = 0.0
     failures: _Pacer = field(default_factory=_Pacer)
 
 
@@ -57,23 +62,26 @@ class Digest:
         """The others are not there any more."""
         self._pages = {name: page for name, page in self._pages.items() if name in mirrors}
 
-    def halt_seen(self, mirror: str, halt: Halt | None) -> None:
-        """How the mirror stands now; the same again is no news."""
-        self._page(mirror).shown = halt
-
-    def failed(self, mirror: str, mishap: Mishap, cure: str, now: float) -> None:
-        """A document went into quarantine. `cure`: what tries all of them again."""
+    def halt_seen(self, mirror: str, halt: Halt | None, at: float) -> None:
+        """How the mirror stands `at` these epoch seconds; the same again is no news."""
         page = self._page(mirror)
-        page.cure = cure
+        if _differ(page.shown, halt):
+            page.shown_at = at
+        page.shown = halt
+
+    def failed(self, mirror: str, mishap: Mishap, cure: str, now: float, at: float) -> None:
+        """A document went into quarantine, `at` epoch seconds. `cure`: what tries all of them again."""
+        page = self._page(mirror)
+        page.cure, page.failed_at = cure, at
         page.count += 1
         if page.count == 1:
             page.failures.not_before = max(page.failures.not_before, now + GATHER)
         if len(page.documents) < NAMED:
             page.documents.append(mishap)
 
-    def due(self, now: float, at: float, on: Collection[Occasion]) -> list[Notice]:
-        """What may be told now, of the occasions asked for; `at`: epoch seconds."""
-        return [notice for notice in self._due(now, at) if notice.event in on]
+    def due(self, now: float, on: Collection[Occasion]) -> list[Notice]:
+        """What may be told now, of the occasions asked for."""
+        return [notice for notice in self._due(now) if notice.event in on]
 
     def told(self, notice: Notice, now: float, *, well: bool) -> None:
         """The notice was sent; where that did not go `well` it comes again, ever later."""
@@ -91,20 +99,22 @@ class Digest:
     def _page(self, mirror: str) -> _Page:
         return self._pages.setdefault(mirror, _Page())
 
-    def _due(self, now: float, at: float) -> Iterator[Notice]:
+    def _due(self, now: float) -> Iterator[Notice]:
         for name, page in self._pages.items():
             if _differ(page.shown, page.told) and now >= page.halts.not_before:
-                yield _of_halt(name, page, at)
+                yield _of_halt(name, page)
             if page.count and now >= page.failures.not_before:
                 documents = tuple(page.documents)
-                yield Notice("quarantined", name, at, "", "", page.cure, page.count, documents)
+                yield Notice("quarantined", name, page.failed_at, "", "", page.cure, page.count, documents)
 
 
-def _of_halt(mirror: str, page: _Page, at: float) -> Notice:
+def _of_halt(mirror: str, page: _Page) -> Notice:
+    """Of a halt that is over only the reason: its detail would tell a person to do what is done."""
+    at = page.shown_at
     if page.shown is not None:
         return Notice("halted", mirror, at, page.shown.reason, page.shown.detail, page.shown.cure)
     assert page.told is not None
-    return Notice("recovered", mirror, at, page.told.reason, page.told.detail)
+    return Notice("recovered", mirror, at, page.told.reason)
 
 
 def _halt_in(notice: Notice) -> Halt | None:

@@ -26,10 +26,10 @@ class Mishap:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing to tell of one mirror. `at`: epoch seconds.
+    """One thing to tell of one mirror. `at`: when it happened (of several documents the last), epoch seconds.
 
-    `reason`, `detail`: of the halt, or of the one that is over. `count`: documents in quarantine since the
-    last notice of them, `documents` the first of these.
+    `reason`: of the halt, or of the one that is over, which has neither `detail` nor `cure`. `count`: how
+    many went into quarantine since the last notice of them, `documents` the first of these.
     """
 
     event: Occasion

@@ -60,7 +60,8 @@ class Teller:
         run = self._runs.get(mirror)
         if self._config is not None and run is not None and event.event == "document.failed":
             cure = run.site.cure(f"retry --mirror {mirror}")
-            self._digest.failed(mirror, Mishap(event.path, event.reason), cure, self._steady())
+            mishap = Mishap(event.path, event.reason)
+            self._digest.failed(mirror, mishap, cure, self._steady(), self._wall())
 
     async def keep(self) -> None:
         """Look and tell, until cancelled; a command that runs then is ended."""
@@ -87,14 +88,14 @@ class Teller:
         for name, run in list(self._runs.items()):
             if run.told is not None or run.has_compared:  # before, it is what an earlier process knew
                 await self._see(name, run)
-        for notice in self._digest.due(self._steady(), self._wall(), config.on):
+        for notice in self._digest.due(self._steady(), config.on):
             well = await self._deliver(config, notice)
             self._digest.told(notice, self._steady(), well=well)
 
     async def _see(self, name: str, run: MirrorRun) -> None:
         with contextlib.suppress(StateError):  # the log has it
             halt = await run.store.read(lambda tx: halt_shown(tx, run))
-            self._digest.halt_seen(name, halt)
+            self._digest.halt_seen(name, halt, self._wall())
 
     async def _deliver(self, config: NotifyConfig, notice: Notice) -> bool:
         """Both ways at once; one that worked is enough."""

@@ -11,6 +11,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from kbsync.secrecy import open_private
+
 WAKE = "wake"
 """The file in the state directory that commands touch to reach a running daemon."""
 
@@ -22,7 +24,7 @@ LONGEST_DETOUR = 30.0
 
 def touch(file: str) -> None:
     """Open `file` for writing and close it, making it (mode 0600) if needed. Raises OSError."""
-    os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    os.close(open_private(Path(file), os.O_WRONLY | os.O_NOFOLLOW))
 
 
 def wake(canary_dir: Path) -> None:
@@ -30,7 +32,7 @@ def wake(canary_dir: Path) -> None:
 
     The times are set as well, for a daemon that only looks at the file now and then.
     """
-    fd = os.open(canary_dir / WAKE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = open_private(canary_dir / WAKE, os.O_WRONLY | os.O_NOFOLLOW)
     try:
         os.utime(fd)
     finally:

@@ -37,6 +37,11 @@ def foreseen(choice: ObserverChoice, deaf: str, directories: int, limits: Inotif
     return None
 
 
+def unproven(bind_mount: str) -> Obstacle:
+    """Nobody knows whether what changes here passes this kernel."""
+    return Obstacle(f"{bind_mount} is a bind mount, of whose changes no event has told yet", lasts=True)
+
+
 def too_few_watches(watches: int | None, directories: int) -> Obstacle:
     """The kernel lets the user watch fewer directories than there are."""
     allowed = "too few" if watches is None else f"only {watches}"

@@ -53,11 +53,17 @@ class RootIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of `/proc/self/mountinfo` (proc(5)): its id, where it is, and the file system's type."""
+    """One line of `/proc/self/mountinfo` (proc(5)): its id, where it is, and the file system's type.
+
+    `part` is the folder of its file system, or of its subvolume, that is seen at `point`; `device` tells
+    file systems apart.
+    """
 
     id: int
     point: str
     fs_type: str
+    part: str = "/"
+    device: str = ""
 
 
 def identify(root: Path) -> RootIdentity:
@@ -234,8 +240,23 @@ def trouble_there(error: OSError) -> str:
 
 def _mount(line: bytes) -> Mount:
     fields, _, rest = line.partition(b" - ")
-    number, _, _, _, point = fields.split(b" ", 5)[:5]
-    return Mount(int(number), os.fsdecode(_unescaped(point)), os.fsdecode(rest.split(b" ", 1)[0]))
+    number, _, device, part, point = fields.split(b" ", 5)[:5]
+    fs_type, _, options = rest.partition(b" ")
+    return Mount(
+        int(number),
+        os.fsdecode(_unescaped(point)),
+        os.fsdecode(fs_type),
+        os.fsdecode(_unescaped(_within_subvolume(part, options))),
+        os.fsdecode(device),
+    )
+
+
+def _within_subvolume(part: bytes, options: bytes) -> bytes:
+    """`part` as its subvolume has it (btrfs), which is mounted as if it were a file system of its own."""
+    found = re.search(rb"(?:^|[ ,])subvol=(/[^ ,]+)", options)
+    if found is None or not (part + b"/").startswith(found[1] + b"/"):
+        return part
+    return part[len(found[1]) :] or b"/"
 
 
 def _unescaped(field: bytes) -> bytes:
@@ -253,8 +274,8 @@ def _identity(root: Path, fd: int) -> RootIdentity:
 def _root_problem(error: OSError) -> str:
     match error.errno:
         case errno.ENOENT:
-            return "the folder is missing; make it, mount it, or correct `folder` in the config"
+            return "the folder is missing; make it, mount it, or correct `folder` in the config or --folder"
         case errno.ENOTDIR:
-            return "is not a directory; correct `folder` in the config"
+            return "is not a directory; correct `folder` in the config or --folder"
         case _:
             return f"the folder is unreadable: {trouble_there(error)}"

@@ -88,11 +88,15 @@ class Listing:
 
 @dataclass(slots=True)
 class ScanSummary:
-    """What a scan has seen so far. `errors`: folders and entries that could not be looked at."""
+    """What a scan has seen so far.
+
+    `errors`: folders and entries that could not be looked at; `changes`: those not as they are known.
+    """
 
     directories: int = 0
     files: int = 0
     errors: int = 0
+    changes: int = 0
 
 
 def scan(
@@ -330,6 +334,7 @@ class Scan(Iterator[Listing]):
         rows = self._known.rows(place.path)
         if not (whole or moved or self._deep or shut or gone or content.unclear) and rows == content.rows:
             return None
+        self.summary.changes += len(gone) + (1 if is_new else len(_differing(content, rows)))
         return Listing(
             path=place.path,
             version=version,
@@ -424,6 +429,11 @@ def _looked_at(fd: int, names: Iterable[str]) -> Iterator[Found]:
         kind = kind_of(status.st_mode)
         if kind is not Kind.FOLDER:
             yield Found(name, stamp_of(status), kind, status.st_nlink)
+
+
+def _differing(content: _Content, rows: set[Row]) -> set[str]:
+    """The entries that are certainly not as they are known."""
+    return {row[0] for row in content.rows ^ rows}.difference(content.unclear, content.raced)
 
 
 def _missing(content: _Content, rows: set[Row]) -> tuple[str, ...]:

@@ -64,6 +64,9 @@ class Watch:
         post = asyncio.get_running_loop().call_soon_threadsafe
         self._listener = Listener(folder, calls.ignores, lambda hints: post(calls.hints, hints))
         names = {name: partial(post, self._canary.answer), WAKE: partial(post, calls.wake)}
+        self._scan_began = 0
+        self._last_scan_began = -1
+        self._was_silent = False
         self._observation = Observation(
             folder, self._listener, canary_dir, NameListener(names), machine.make_observer
         )
@@ -94,6 +97,22 @@ class Watch:
     def scan_started(self) -> None:
         """Directories that vanish from now on explain fewer watches than the scan will have found."""
         self._listener.removed = 0
+        self._scan_began = self._listener.heard
+
+    def scan_ended(self) -> None:
+        """The scan that began last was finished."""
+        self._was_silent = self._last_scan_began == self._scan_began
+        self._last_scan_began = self._scan_began
+
+    @property
+    def heard(self) -> int:
+        """How many events of the folder have come so far."""
+        return self._listener.heard
+
+    @property
+    def is_silent(self) -> bool:
+        """Not one event has come since the finished scan before the last one began."""
+        return self._was_silent and self._listener.heard == self._last_scan_began
 
     async def watches(self) -> int | None:
         """How many directories of the folder are watched; None if the kernel does not say."""

@@ -1,8 +1,9 @@
 """Watches one folder: hints where to look, and the knowledge of when hints cannot be trusted.
 
 Events are hints only. The watcher's promise is not that none is lost but that a loss is noticed: then
-it starts anew and wants a full rescan. Where events cannot be had it polls: no observer, and the
-folder is to be scanned every `rescan_every` seconds, which is shorter.
+it starts anew and wants a full rescan. Where events cannot be had it polls: the folder is to be scanned
+every `rescan_every` seconds, which is shorter; with no observer, or until the first event of one that is
+not trusted before.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from kbsync.errors import KbsyncError
@@ -18,11 +20,10 @@ from kbsync.source.aside import aside
 from kbsync.source.canary import WakeFile
 from kbsync.source.health import Patience, Trouble, TroubleKind
 from kbsync.source.hints import Hint, HintSet
-from kbsync.source.mounts import deaf_below, is_deaf
 from kbsync.source.obstacles import ObserverChoice, Obstacle
+from kbsync.source.place import survey
 from kbsync.source.rootlook import LOOK_SECONDS, RootLook
-from kbsync.source.roots import UNKNOWN, RootIdentity
-from kbsync.source.statfs import name_of
+from kbsync.source.roots import RootIdentity
 from kbsync.source.watch import Calls, Machine, Watch
 from kbsync.source.watchreport import Mode, WatchReport
 
@@ -32,6 +33,8 @@ POLL_SHARE = 20.0
 """Polling pauses for this many times the length of a scan: at most a twentieth of a core."""
 TRY_AGAIN = 600.0
 """Seconds until events are tried again after a limit was met."""
+ON_THE_WAY = 2.0
+"""Seconds that an event may take; the library holds each back for half a second."""
 
 
 def nothing() -> None:
@@ -89,6 +92,10 @@ class Watcher:
         self._is_to_count = False
         self._shortfalls = 0
         self._try_at: float | None = None
+        self._doubted_at: float | None = None
+        self._native = self.report
+        """How it is watched once an event has come."""
+        self._heard_then = 0
 
     @property
     def mode(self) -> Mode:
@@ -159,6 +166,8 @@ class Watcher:
                 await self._replace(troubles[0].text)
             elif self._try_at is not None and self._machine.clock() >= self._try_at:
                 await self._try_again()
+            elif self._watch is not None and self._choice == "auto":
+                self._weigh_silence(self._watch)
             return troubles
 
     async def replace(self, reason: str) -> WatchReport:
@@ -179,11 +188,18 @@ class Watcher:
         if self._watch is not None:
             self._watch.scan_started()
 
-    def scan_ended(self, directories: int, seconds: float) -> None:
-        """A full scan found so many directories, the root among them; the next `check` counts the watches."""
+    def scan_ended(self, directories: int, seconds: float, changes: int = 0) -> None:
+        """A full scan found so many directories, the root among them; the next `check` counts the watches.
+
+        `changes`: so much was not as it was known. When no event had told of it, none may come at all.
+        """
         self._directories = directories
         self._scan_seconds = seconds
         self._is_to_count = self._watch is not None
+        if self._watch is not None:
+            self._watch.scan_ended()
+            if changes and self._watch.is_silent and self._doubted_at is None:
+                self._doubted_at = self._machine.clock()
 
     def look_for_wake(self) -> None:
         """Call `on_wake` if the wake file was touched unnoticed: one stat. `check` does it too."""
@@ -208,6 +224,26 @@ class Watcher:
         shortfall = await watch.shortfall(self._directories)
         self._shortfalls = self._shortfalls + 1 if shortfall else 0
         return [shortfall] if shortfall else []
+
+    def _weigh_silence(self, watch: Watch) -> None:
+        """Poll as well while nothing is heard although things change; the first event ends that."""
+        if self.mode is Mode.POLLING:
+            if watch.heard > self._heard_then:
+                self.report, self._doubted_at = self._native, None
+        elif not watch.is_silent:
+            self._doubted_at = None
+        elif self._has_doubted_for(ON_THE_WAY):
+            self._poll_as_well(Obstacle("changes were found of which no event had told", lasts=True))
+            self.want_rescan(self.report.why)
+
+    def _poll_as_well(self, obstacle: Obstacle) -> None:
+        """Poll while the watch stays open, until its next event."""
+        self._native = self.report
+        self._heard_then = self._watch.heard if self._watch else 0
+        self._poll(obstacle)
+
+    def _has_doubted_for(self, seconds: float) -> bool:
+        return self._doubted_at is not None and self._machine.clock() - self._doubted_at >= seconds
 
     async def _lose_root(self, trouble: Trouble) -> None:
         # A file system that is only slow may still be the same one with all its watches.
@@ -245,27 +281,20 @@ class Watcher:
         """Watch, or say in the report why not; without `_identity` if the folder cannot be looked at."""
         self._try_at = self._identity = None
         try:
-            folder, identity, deaf = await asyncio.wait_for(aside(self._survey), LOOK_SECONDS)
+            looked = aside(partial(survey, self._root, self._machine))
+            place = await asyncio.wait_for(looked, LOOK_SECONDS)
         except (OSError, KbsyncError) as error:
             words = "its file system does not answer" if isinstance(error, TimeoutError) else str(error)
             self._poll(Obstacle(words, lasts=True))
             return
-        self._identity = identity
-        self._look.is_local = not deaf
-        obstacle = obstacles.foreseen(self._choice, deaf, self._directories, self._machine.limits())
-        obstacle = obstacle or await self._observe(folder)
+        self._identity = place.identity
+        self._look.is_local = not place.deaf
+        obstacle = obstacles.foreseen(self._choice, place.deaf, self._directories, self._machine.limits())
+        obstacle = obstacle or await self._observe(place.folder)
         if obstacle is not None:
             self._poll(obstacle)
-
-    def _survey(self) -> tuple[str, RootIdentity, str]:
-        """The folder's real path, its identity, and words on a file system that goes unheard, if it does."""
-        identity = self._machine.identify(self._root)
-        folder = os.path.realpath(self._root)
-        kind = identity.fs_type if identity.fs_type != UNKNOWN else name_of(self._machine.magic(self._root))
-        if is_deaf(kind):
-            return folder, identity, f"it is on {kind}"
-        mount = deaf_below(folder, self._machine.mounts())
-        return folder, identity, f"{mount.point} is {mount.fs_type}" if mount else ""
+        elif place.bound and self._choice == "auto":
+            self._poll_as_well(obstacles.unproven(place.bound))
 
     async def _observe(self, folder: str) -> Obstacle | None:
         began = self._machine.clock()
@@ -285,14 +314,13 @@ class Watcher:
 
     def _poll(self, obstacle: Obstacle, pause: float = TRY_AGAIN) -> None:
         self._try_at = None if obstacle.lasts else self._machine.clock() + pause
-        every = f"looked through every {self._polling_pause():g} s"
-        why = f"{self._root} is not watched but {every}: {obstacle.why}."
+        why = f"{self._root} is looked through every {self._polling_pause():g} s: {obstacle.why}."
         self.report = WatchReport(
             str(self._root), Mode.POLLING, why, obstacle.cure, directories=self._directories
         )
 
     async def _close(self) -> None:
-        watch, self._watch = self._watch, None
+        watch, self._watch, self._doubted_at = self._watch, None, None
         if watch is not None:
             await watch.close()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import apsw
 
 from kbsync.errors import StateError
+from kbsync.secrecy import open_private
 
 BUSY_MS = 10_000
 _NOT_FOR_ALL = 0o027
@@ -41,7 +42,7 @@ def open_writer(path: Path) -> apsw.Connection:
     _make_private(path)
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(BUSY_MS)
-    _keep_temporary_in_memory(connection)
+    _set_up(connection)
     connection.pragma("secure_delete", True)
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
@@ -51,11 +52,12 @@ def open_writer(path: Path) -> apsw.Connection:
 
 
 def _make_private(path: Path) -> None:
-    """Make the file where it is missing (SQLite makes -wal and -shm like it); take back what all may do.
+    """Make the file where it is missing; take back what all may do.
 
-    What its group may read, a person has granted, for `status` and `search`.
+    SQLite makes -wal and -shm with the mode of the file and, as root, with its owner. What its group may
+    read, a person has granted, for `status` and `search`.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    os.close(open_private(path, os.O_RDWR))
     for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
         with contextlib.suppress(FileNotFoundError, PermissionError):
             mode = stat.S_IMODE(file.stat().st_mode)
@@ -73,14 +75,20 @@ def open_reader(path: Path) -> apsw.Connection:
     """A connection that can change nothing and creates no file."""
     connection = apsw.Connection(f"{path.resolve().as_uri()}?mode=ro", flags=READ_FLAGS)
     connection.set_busy_timeout(BUSY_MS)
-    _keep_temporary_in_memory(connection)
+    _set_up(connection)
     connection.pragma("query_only", True)
     return connection
 
 
-def _keep_temporary_in_memory(connection: apsw.Connection) -> None:
-    """Outside of the state's folder nothing is written; with a read-only root nothing could be."""
+def _set_up(connection: apsw.Connection) -> None:
+    """Nothing is written outside of the file's folder; a plan is made once, not for each set of values.
+
+    Temporary files would hold what is private, and with a read-only root there could be none. Without the
+    "query planner stability guarantee" a statement is often compiled anew when its values change, which
+    takes longer than most of ours do.
+    """
     connection.pragma("temp_store", 2)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
 READ_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI

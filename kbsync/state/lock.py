@@ -10,8 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kbsync.errors import LockedError
+from kbsync.secrecy import open_private
 
 LOCKS = Path("/proc/locks")
+NAMESPACE = Path("/proc/self/ns/pid")
+_OF_THE_MACHINE = str(0xEFFFFFFC)
+"""The first namespace of processes, PROC_PID_INIT_INO (<linux/proc_ns.h>): all others are below it."""
 
 
 @contextmanager
@@ -20,12 +24,11 @@ def held(state_dir: Path) -> Iterator[None]:
 
     Raises `LockedError` naming the process that has it.
     """
-    path = state_dir / "lock"
-    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)
     try:
         _acquire(fd, state_dir)
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(fd, f"{os.getpid()}\n{_namespace()}\n".encode(), 0)
         yield
     finally:
         os.close(fd)
@@ -35,17 +38,54 @@ def _acquire(fd: int, state_dir: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        holder = os.pread(fd, 32, 0).decode(errors="replace").partition("\n")[0]
         raise LockedError(
             f"another kbsync{f' (process {holder})' if holder else ''} works on {state_dir}; stop it first"
         ) from None
 
 
 def is_held(state_dir: Path) -> bool:
-    """Whether some process holds the lock now. Reads `/proc/locks` (proc(5)) and takes nothing itself."""
+    """Whether some process is seen to hold the lock now."""
+    return bool(holding(state_dir))
+
+
+def holding(state_dir: Path) -> bool | None:
+    """Whether some process holds the lock now; None where that cannot be told from here.
+
+    Reads `/proc/locks` (proc(5)) and takes nothing itself.
+    """
+    try:
+        number, place, process, namespace = _noted(state_dir / "lock")
+        found = [line.split() for line in LOCKS.read_text().splitlines() if " FLOCK " in line]
+    except FileNotFoundError as error:
+        return None if error.filename == str(LOCKS) else False
+    except OSError:
+        return None
+    for *_, holder, inode, _, _ in found:
+        if inode == place or (holder == process and inode.endswith(f":{number}")):
+            return True
+    return False if _sees_into(namespace) else None
+
+
+def _noted(path: Path) -> tuple[int, str, str, str]:
+    """The lock file's inode, that with its device as the kernel writes it, and what its last holder noted.
+
+    Btrfs gives files another device than the kernel knows their locks by: inode and process tell then.
+    """
+    status = path.stat()
+    process, namespace, *_ = [*path.read_text(errors="replace").split(), "", ""]
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    return status.st_ino, place, process, namespace
+
+
+def _sees_into(namespace: str) -> bool:
+    """What holds a lock in another container is left out of `/proc/locks`; the machine itself sees all."""
+    own = _namespace()
+    return own in (namespace, _OF_THE_MACHINE) or not namespace
+
+
+def _namespace() -> str:
+    """Which processes this one can see; '' where that has no number."""
     with contextlib.suppress(OSError):
-        status = (state_dir / "lock").stat()
-        major, minor = os.major(status.st_dev), os.minor(status.st_dev)
-        place = f" {major:02x}:{minor:02x}:{status.st_ino} "
-        return any(place in line and " FLOCK " in line for line in LOCKS.read_text().splitlines())
-    return False
+        return str(NAMESPACE.stat().st_ino)
+    return ""

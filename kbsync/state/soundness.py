@@ -30,8 +30,9 @@ def refuse_no_file(path: Path) -> None:
 
 def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
     """Raises `DamagedError`: another program's, or tables are missing; `UsageError`: of a newer kbsync."""
-    version = schema.version_of(connection)
-    made = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    with connection:  # both as of one moment: it may be being made just now
+        version = schema.version_of(connection)
+        made = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     wanted = _made_by(version)
     if (made and not version) or not wanted <= made:
         raise DamagedError(f"{path} is not a state of kbsync, or tables of it are missing")

@@ -15,7 +15,7 @@ from kbsync.config.model import LocalTargetConfig, MirrorConfig
 from kbsync.config.remote import RemoteTargetConfig
 from kbsync.config.vectors import EmbeddingConfig, RerankConfig
 from kbsync.config.zhipu import ZhipuTargetConfig
-from kbsync.contract import Surroundings, Target
+from kbsync.contract.mirroring import Surroundings, Target
 from kbsync.targets.vectors.settings import ServiceSettings
 
 if TYPE_CHECKING:

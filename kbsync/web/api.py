@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kbsync.contract import Query
+from kbsync.contract.searching import Query
 from kbsync.errors import StateError
 from kbsync.state.entries import NOTED
 from kbsync.state.holds import DELETIONS
 from kbsync.web.answers import json_answer, refusal
 from kbsync.web.frames import MOST_ITEMS, Asked, path_at
 from kbsync.web.held import kind_of
-from kbsync.web.orders import WORD_HEADER, Orders
+from kbsync.web.orders import UNKNOWN, WORD_HEADER, Orders
 from kbsync.web.outlook import Outlook
 from kbsync.web.streams import Hub, Stream
 
@@ -81,17 +81,19 @@ class Api:
         name = request.query_params.get("mirror", "")
         kind = kind_of(request.query_params.get("kind", DELETIONS))
         if not self._outlook.knows(name):
-            return refusal("there is no mirror of this name", 404)
+            return refusal(UNKNOWN, 404)
         return json_answer((await self._outlook.held(name, kind)).to_json())
 
     async def search(self, request: Request) -> Response:
-        """Hits for `q`, at most `k`, of `mirror` or of all."""
-        query = _query(request.query_params)
+        """Hits for `q`, at most `k`, of `mirror` or of all; with `unfinished=1` for what is being typed."""
+        query, name = _query(request.query_params), request.query_params.get("mirror", "")
+        if name and not self._outlook.knows(name):
+            return refusal(UNKNOWN, 404)
         if self._seeking.locked():
             return refusal("other searches are under way; try again in a moment", 503)
         try:
             async with self._seeking, asyncio.timeout(SEARCH_SECONDS):
-                return json_answer(await self._seek(query, request.query_params.get("mirror", "")))
+                return json_answer(await self._seek(query, name))
         except TimeoutError:
             return refusal(f"no answer within {SEARCH_SECONDS:.0f} s", 504)
 
@@ -145,7 +147,8 @@ def _query(given: Mapping[str, str]) -> Query:
     text = given.get("q", "").strip()
     if not 0 < len(text) <= LONGEST_QUERY:
         raise ValueError(f"q is a query of 1 to {LONGEST_QUERY} characters")
-    return Query(text, _number(given, "k", 10, MOST_HITS))
+    unfinished = given.get("unfinished") == "1"
+    return Query(text, _number(given, "k", 10, MOST_HITS), unfinished=unfinished)
 
 
 def _number(given: Mapping[str, str], name: str, usual: int, most: int) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
 
-from kbsync.contract import Measured
+from kbsync.contract.mirroring import Measured
 from kbsync.core.meter import Histogram, Meter
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.outcomes import Happened

@@ -87,7 +87,10 @@ def cursor(path: str) -> str:
 
 def path_at(given: str) -> str:
     """The inverse of `cursor`. Raises `ValueError`."""
-    return os.fsdecode(base64.b64decode(given.encode("ascii"), altchars=b"-_", validate=True))
+    try:
+        return os.fsdecode(base64.b64decode(given.encode("ascii"), altchars=b"-_", validate=True))
+    except ValueError as error:
+        raise ValueError("after is what the page before gave as next") from error
 
 
 def _wrong(tx: Tx, record: MirrorRecord, status: MirrorStatus, wanted: Status, limit: int) -> list[Any]:

@@ -14,7 +14,7 @@ import structlog
 from kbsync.config.callbacks import callback_secrets
 from kbsync.config.model import Config, HttpConfig
 from kbsync.config.secret import Secret
-from kbsync.contract import Query
+from kbsync.contract.searching import Query
 from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import StateError, UsageError
 from kbsync.source.canary import wake
@@ -23,7 +23,7 @@ from kbsync.web.counting import Counting
 from kbsync.web.heart import Heart
 from kbsync.web.outlook import Outlook
 from kbsync.web.readiness import Readiness
-from kbsync.web.seeking import search
+from kbsync.web.seeking import Reading, search
 from kbsync.web.viewing import View
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ log = structlog.get_logger("kbsync")
 class Listening:
     """What is listened on now. `runs`: the mirrors at work by name, as they come and go.
 
-    `state`: the file of their state, `cure`: how a command is written that can be pasted. Its methods are
-    called in the loop of the mirrors, once that runs.
+    `state`: the file of their state, `cure`: how a command is written that can be pasted, `reading`: opens
+    the target of a mirror that has none open. Its methods are called in the loop of the mirrors, once that
+    runs.
     """
 
     def __init__(
@@ -50,10 +51,11 @@ class Listening:
         runs: Mapping[str, MirrorRun],
         state: Path = Path("state.db"),
         cure: Callable[[str], str] = lambda command: f"kbsync {command}",
+        reading: Reading | None = None,
     ) -> None:
         self.heart = Heart()
         self.counting = Counting(runs)
-        self._runs, self._state = runs, state
+        self._runs, self._state, self._reading = runs, state, reading
         self._view = View(state)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._outlook = Outlook(self._view, self.heart, lambda: self._ask(self.counting.look), cure)
@@ -168,7 +170,7 @@ class Listening:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked(), self._loop))
 
     async def _seek(self, query: Query, mirror: str) -> Mapping[str, Any]:
-        return await self._ask(lambda: search(self._runs, query, mirror))
+        return await self._ask(lambda: search(self._runs, query, mirror, self._reading))
 
     async def _post(self, verb: str, mirror: str, args: Mapping[str, Any]) -> None:
         """Into the inbox, as a command would. Raises `StateError`."""

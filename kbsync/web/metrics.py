@@ -13,7 +13,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import CollectorRegistry
 
-from kbsync import __version__
+from kbsync import __version__, revision
 from kbsync.core.meter import BOUNDS
 from kbsync.engine.status import MirrorStatus
 from kbsync.web.counting import Counted, Figures
@@ -44,8 +44,9 @@ class _Collector:
 
 
 def _build() -> Metric:
-    one = GaugeMetricFamily("kbsync_build_info", "Always 1; the version is a label.", labels=("version",))
-    one.add_metric((__version__,), 1)
+    labels = ("version", "revision")
+    one = GaugeMetricFamily("kbsync_build_info", "Always 1; what was built is in the labels.", labels=labels)
+    one.add_metric((__version__, revision()), 1)
     return one
 
 

@@ -34,6 +34,7 @@ LONGEST = 10.0
 """Seconds for an order to be on disk."""
 
 WORD_HEADER = "x-kbsync-word"
+UNKNOWN = "there is no mirror of this name"
 CHANGED = "what is held is not what was shown; look at it again"
 
 Post = Callable[[str, str, Mapping[str, Any]], Awaitable[None]]
@@ -125,7 +126,7 @@ class Orders:
 
     async def _known(self, order: Order, carry_out: Callable[[Order], Awaitable[Response]]) -> Response:
         if not self.outlook.knows(order.mirror):
-            return refusal("there is no mirror of this name", 404)
+            return refusal(UNKNOWN, 404)
         return await carry_out(order)
 
     async def _retry(self, order: Order) -> Response:

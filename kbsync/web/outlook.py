@@ -22,7 +22,10 @@ Count = Callable[[], Awaitable[Counted]]
 
 
 class Outlook:
-    """What is to be seen. `mirrors` may be replaced at any time; `count` asks the loop of the mirrors."""
+    """What is to be seen. `mirrors` may be replaced at any time; `count` asks the loop of the mirrors.
+
+    Made when kbsync begins, as the counts are. `wall`: epoch seconds, `steady`: monotonic ones.
+    """
 
     def __init__(
         self,
@@ -31,9 +34,11 @@ class Outlook:
         count: Count,
         cure: Callable[[str], str],
         wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.mirrors: Sequence[MirrorConfig] = ()
         self._view, self._heart, self._count, self._cure, self._wall = view, heart, count, cure, wall
+        self._steady, self._began = steady, steady()
         self._known = Counted()
 
     async def counted(self) -> Counted:
@@ -57,12 +62,13 @@ class Outlook:
         return await self._view.read(lambda tx: status_json(tx, sight, asked))
 
     async def frame(self) -> dict[str, Any]:
-        """One picture of all there is to see. Raises `StateError`."""
+        """One picture of all there is to see; `running`: seconds since kbsync began. Raises `StateError`."""
         sight = self._sight()
         mirrors, counted = await self._view.read(lambda tx: frame_json(tx, sight)), await self.counted()
         return {
             "version": __version__,
             "at": sight.now,
+            "running": round(self._steady() - self._began, 1),
             "silence": round(self._heart.silence, 1) if not self._heart.is_beating else 0.0,
             "mirrors": mirrors,
             "changes": counted.changes,

@@ -1,13 +1,20 @@
-"""Searches through the targets that are open anyway: no model is loaded for it, and no lock is taken."""
+"""Searches through the targets that are open anyway: no model is loaded for it, and no lock is taken.
+
+A mirror that is halted over its folder has none open, and its target is as good to search as ever: it is
+opened for one search, as the command does, for reading only.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from kbsync.contract import Hit, Passage, Query, Searches, Target
+from kbsync.contract.mirroring import Target
+from kbsync.contract.searching import Hit, Passage, Query, Searches
+from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.located import Located, looked_up, once
 from kbsync.engine.mirror import MirrorRun
 
@@ -18,13 +25,19 @@ LONGEST_TEXT = 2000
 """Characters of a passage."""
 
 
-async def search(runs: Mapping[str, MirrorRun], query: Query, mirror: str = "") -> dict[str, Any]:
+Reading = Callable[[str], Awaitable[Target]]
+"""Opens the target of the mirror of this name for reading. Raises `KbsyncError`."""
+
+
+async def search(
+    runs: Mapping[str, MirrorRun], query: Query, mirror: str = "", reading: Reading | None = None
+) -> dict[str, Any]:
     """The best documents of all mirrors that can be searched now, or of one. In the loop of the mirrors.
 
     `silent` names mirrors that could not be asked, and why. Raises nothing.
     """
     wanted = [run for name, run in list(runs.items()) if mirror in ("", name)]
-    answers = await asyncio.gather(*(_found(run, query) for run in wanted), return_exceptions=True)
+    answers = await asyncio.gather(*(_found(run, query, reading) for run in wanted), return_exceptions=True)
     hits: list[tuple[str, Located]] = []
     silent: dict[str, str] = {}
     for run, answer in zip(wanted, answers, strict=True):
@@ -36,11 +49,25 @@ async def search(runs: Mapping[str, MirrorRun], query: Query, mirror: str = "") 
     return {"hits": [_hit_json(name, path, hit) for name, (path, hit) in best], "silent": silent}
 
 
-async def _found(run: MirrorRun, query: Query) -> Sequence[Located]:
-    """Raises `TargetError`, `StateError` or `LookupError`."""
-    target = None if run.parts is None else run.parts.target
-    if target is None:
+@asynccontextmanager
+async def _opened(run: MirrorRun, reading: Reading | None) -> AsyncIterator[Target]:
+    """The target that is open anyway, or one for this search. Raises `LookupError`, and what opening does."""
+    if run.parts is not None:
+        yield run.parts.target
+    elif reading is not None and run.halt is not None and run.halt.reason == FOLDER_MISSING:
+        async with aclosing(await reading(run.plan.name)) as target:
+            yield target
+    else:
         raise LookupError("its target is not open; see what halts it")
+
+
+async def _found(run: MirrorRun, query: Query, reading: Reading | None) -> Sequence[Located]:
+    """Raises `KbsyncError` or `LookupError`."""
+    async with _opened(run, reading) as target:
+        return await _found_in(target, run, query)
+
+
+async def _found_in(target: Target, run: MirrorRun, query: Query) -> Sequence[Located]:
     if not isinstance(target, Searches):
         raise LookupError("its target cannot be searched")
     is_alone = not isinstance(target, Target) or target.limits.embedded

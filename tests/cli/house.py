@@ -8,8 +8,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,12 @@ PATIENCE = {"stuck": "2s"}
 
 
 class House(Desk):
-    """`break_all` brings every trouble about, `mend_all` takes its cause away."""
+    """`break_all` brings every trouble about, `mend_all` takes its cause away.
+
+    Its kbsync is without the rights of root, and always in a hurry.
+    """
+
+    modules = (plainly.__name__, plainly.__name__)
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, Vendor())
@@ -161,24 +165,6 @@ class House(Desk):
             vendor.turn(**{switch: RIGHT[switch] for switch in SWITCHES.get(name, {})})
         self.describe(wrong=False)
 
-    # -- running ---------------------------------------------------------------------------------------
-
-    def begin(
-        self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = True, **options: Any
-    ) -> Any:
-        """As `Desk.begin`, without the rights of root and with little patience."""
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self._running.append(
-            subprocess.Popen(
-                [sys.executable, plainly.__file__, *map(os.fspath, words)],
-                cwd=self.root,
-                env=self.environ(env),
-                stdin=subprocess.DEVNULL,
-                **{**pipes, **options},
-            )
-        )
-        return self._running[-1]
-
     def mirrors(self) -> dict[str, dict[str, Any]]:
         """`status --json --documents`, by mirror."""
         shown = self.run("status", "--json", "--documents").json["mirrors"]
@@ -257,7 +243,8 @@ class Evidence:
 
     def _all_well(self) -> dict[str, Any] | None:
         shown = self.house.mirrors()
-        return shown if all(map(_is_well, shown.values())) else None
+        is_full_again = len(self.house.vendors["emptied"].ours()) == 8
+        return shown if is_full_again and all(map(_is_well, shown.values())) else None
 
 
 def _is_well(mirror: dict[str, Any]) -> bool:

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,16 @@ from typing import Any
 import pytest
 
 from kbsync.__main__ import main
+from kbsync.cli import remembered
 from kbsync.targets import registry
+from tests.warm import Warm
+
+MEMORY = remembered.MEMORY
+PIPES: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.PIPE,
+}
 
 UNSET = (
     "KBSYNC_CONFIG",
@@ -122,18 +130,17 @@ class Place:
 
     def start(self, *words: str | Path, **options: Any) -> subprocess.Popen[bytes]:
         """Run kbsync as a process of its own."""
-        command = [sys.executable, "-m", "kbsync", *map(os.fspath, words)]
         env = {**os.environ, "HOME": str(self.home)}
         for name in UNSET:
             env.pop(name, None)
-        return subprocess.Popen(
-            command, cwd=self.root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-        )
+        return Warm(words, cwd=self.root, env=env, **{**PIPES, **options})
 
     @contextlib.contextmanager
     def _inside(self, cwd: Path, env: dict[str, str]) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(registry, "_accounts", {})  # what another process found out is not known
+            if remembered.MEMORY == MEMORY:  # the machine's, in which somebody's last search may be
+                patch.setattr(remembered, "MEMORY", self.root / "no memory")
             for name in UNSET:
                 patch.delenv(name, raising=False)
             patch.setenv("HOME", str(self.home))

@@ -1,6 +1,6 @@
 """kbsync without root's right to read and write everything, and with less patience (see `hasty`).
 
-Usage: python tests/cli/plainly.py ARGUMENTS (kbsync's own)
+Usage: python -m tests.cli.plainly ARGUMENTS (kbsync's own)
 """
 
 from __future__ import annotations
@@ -8,14 +8,30 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from pathlib import Path
+
+from kbsync.__main__ import main
+from tests.cli.hasty import hurry
 
 PR_CAPBSET_DROP = 24  # <linux/prctl.h>
+VERSION_3 = 0x20080522  # <linux/capability.h>
 RIGHTS = (1, 2)
 """CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH (<linux/capability.h>): what modes forbid, root may not either."""
 
-if __name__ == "__main__":
+
+def drop_rights() -> None:
+    """For this process and all that it starts."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if os.geteuid() == 0 and any(libc.prctl(PR_CAPBSET_DROP, right, 0, 0, 0) for right in RIGHTS):
+    header, sets = (ctypes.c_uint32 * 2)(VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    failed = any(libc.prctl(PR_CAPBSET_DROP, right, 0, 0, 0) for right in RIGHTS)
+    failed = failed or libc.capget(header, sets)
+    for number in range(3):  # effective, permitted, inheritable
+        sets[number] &= ~sum(1 << right for right in RIGHTS)
+    if failed or libc.capset(header, sets):
         sys.exit("the rights of root could not be dropped")
-    os.execv(sys.executable, [sys.executable, str(Path(__file__).with_name("hasty.py")), *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    if os.geteuid() == 0:
+        drop_rights()
+    hurry()
+    sys.exit(main())

@@ -9,12 +9,11 @@ import pty
 import select
 import signal
 import struct
-import subprocess
-import sys
 import termios
 from collections.abc import Callable
 
 from tests.cli.place import UNSET, Place
+from tests.warm import Warm
 
 OF_DESKTOPS = (
     "COLUMNS",
@@ -30,6 +29,13 @@ OF_DESKTOPS = (
 PATIENCE = 60.0
 
 
+def _home(place: Place) -> dict[str, str]:
+    """With a runtime directory, as a session has it; the machine's memory is left alone."""
+    runtime = place.root.with_name(f"{place.root.name}-runtime")  # beside what tests compare
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    return {"HOME": str(place.home), "XDG_RUNTIME_DIR": str(runtime)}
+
+
 class Terminal:
     """kbsync at a terminal of its own."""
 
@@ -38,10 +44,10 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.before = termios.tcgetattr(theirs)
         kept = {name: value for name, value in os.environ.items() if name not in (*UNSET, *OF_DESKTOPS)}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "kbsync", *words],
+        self.process = Warm(
+            words,
             cwd=place.root,
-            env={**kept, "HOME": str(place.home), "TERM": "xterm", **env},
+            env={**kept, **_home(place), "TERM": "xterm", **env},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

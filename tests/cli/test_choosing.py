@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.place import Place, words_of
+from tests.cli.place import Place, Ran, words_of
 
 
 def test_config_and_folder_exclude_each_other(place: Place) -> None:
@@ -47,6 +47,28 @@ def test_a_folder_that_is_a_file_is_refused(place: Place) -> None:
     assert ran.code == 2
     assert "is a file" in ran.err
     assert not (place.home / ".local").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["--once", "plan", "search x", "explain a.md", "verify", "status", "retry"]
+)
+def test_a_folder_that_is_not_there_was_mistyped_and_nothing_is_made(place: Place, command: str) -> None:
+    before = place.files()
+    ran = place.run(*command.split(), "--folder", "dosc")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == f"kbsync: no such folder: {place.root}/dosc\n"
+    assert place.files() == before
+
+
+def test_a_folder_that_was_mirrored_and_is_gone_halts_as_ever(place: Place) -> None:
+    place.write("a.md", "text")
+    assert place.run("--once", "--folder", "docs").code == 0
+    place.docs.rename(place.root / "away")
+    for words in (["--once"], ["plan"]):
+        ran = place.run(*words, "--folder", "docs")
+        assert ran.code == 3
+        assert "or correct `folder` in the config or --folder" in ran.out + ran.err
+    assert place.run("search", "text", "--files", "--folder", "docs").code == 0
 
 
 def test_a_bad_config_names_file_line_and_key_and_nothing_is_attempted(place: Place) -> None:
@@ -92,8 +114,8 @@ def test_without_config_and_folder_the_places_searched_are_named(mirrored: Place
     assert "--folder DIR" in ran.err
 
 
-@pytest.mark.parametrize("words", [[], ["--once"], ["plan"], ["approve"], ["retry"]])
-def test_what_changes_something_does_not_guess_a_folder(mirrored: Place, words: list[str]) -> None:
+@pytest.mark.parametrize("words", [[], ["--once"]])
+def test_a_pass_does_not_guess_a_folder(mirrored: Place, words: list[str]) -> None:
     ran = mirrored.run(*words, cwd=mirrored.docs)
     assert (ran.code, ran.out) == (2, "")
     assert "--folder DIR" in ran.err
@@ -102,6 +124,22 @@ def test_what_changes_something_does_not_guess_a_folder(mirrored: Place, words: 
 def test_the_folder_around_the_working_directory_is_meant(mirrored: Place) -> None:
     ran = mirrored.run("status", "--json", cwd=mirrored.docs / "guides")
     assert ran.json["mirrors"][0]["folder"] == str(mirrored.docs)
+
+
+def test_every_command_but_a_pass_means_the_folder_around_the_working_directory(place: Place) -> None:
+    place.write("a.md", "text")
+    place.write("blank.md", " ")
+    assert place.run("--once", "--folder", "docs").code == 1
+
+    def here(*words: str) -> Ran:
+        return place.run(*words, cwd=place.docs)
+
+    assert here("plan", "--json").json["mirrors"][0]["unchanged"] == 1
+    assert "docs: 1 document will be tried again" in here("retry", "blank.md").out
+    assert here("approve").out == "nothing is held\n"
+    assert "kbsync search what --folder" in here("ask", "what").err
+    assert here("state", "backup", str(place.root / "copy.db")).code == 0
+    assert here("forget", "docs", "--yes").out == "docs is forgotten\n"
 
 
 def test_a_symlink_to_a_folder_means_the_folder(mirrored: Place, tmp_path: Path) -> None:
@@ -168,6 +206,38 @@ def test_an_unknown_command_is_told_with_the_nearest(place: Place) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert "No such command 'serch'" in ran.err
     assert "'search'" in ran.err
+
+
+@pytest.mark.parametrize("word", ["version", "list", "stop", "watch"])
+def test_only_a_near_miss_is_suggested(place: Place, word: str) -> None:
+    ran = place.run(word)
+    assert ran.code == 2
+    assert "Did you mean" not in ran.err
+    assert "Commands are: init, plan, " in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [(["docs"], "kbsync --folder docs"), (["--once", "docs"], "kbsync --once --folder docs")],
+)
+def test_a_folder_in_place_of_a_command_is_told_with_what_mirrors_it(
+    place: Place, words: list[str], cure: str
+) -> None:
+    ran = place.run(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == f"kbsync: docs is a folder, and no command; to mirror it: {cure}\n"
+
+
+def test_help_is_a_command_too(place: Place) -> None:
+    for words in ([], ["search"], ["state", "backup"]):
+        asked = place.run("help", *words)
+        assert (asked.code, asked.err) == (0, "")
+        assert asked.out == place.run(*words, "--help").out
+
+
+def test_once_with_a_command_is_told_as_two_commands(place: Place) -> None:
+    ran = place.run("--once", "search", "words")
+    assert "--once takes no command: run `kbsync --once`, then `kbsync search …`" in ran.err
 
 
 def test_an_unknown_option_is_told_with_the_nearest(place: Place) -> None:

@@ -44,6 +44,22 @@ def shell_in(place: Place, *words: str | Path) -> subprocess.CompletedProcess[st
     return subprocess.run(words, env=env, cwd=place.root, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize("words", ["approve", "forget", "status --mirror"])
+def test_the_names_of_mirrors_are_completed(place: Place, words: str) -> None:
+    place.configure()
+    asked = {
+        "_KBSYNC_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"kbsync {words} ha",
+        "COMP_CWORD": str(len(words.split()) + 1),
+    }
+    completed = shell_in(place, "env", *(f"{name}={value}" for name, value in asked.items()), "kbsync")
+    assert completed.stdout == "plain,handbook\n", completed.stderr
+
+
+def test_zsh_is_told_what_it_needs(place: Place) -> None:
+    assert "autoload -Uz compinit && compinit" in place.run("completion", "--help").out
+
+
 @pytest.mark.parametrize("shell", [pytest.param(name, marks=needs(name)) for name in SHELLS])
 def test_the_shell_can_read_its_script(place: Place, script: Path, shell: str) -> None:
     read = shell_in(place, shutil.which(shell) or shell, "-n", script)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from kbsync.cli.checkup import places, service, walking
+from kbsync.cli.checkup import machine, places, service, walking
 from kbsync.cli.checkup.finding import Check, Finding, Grade, findings_of
 from kbsync.config.model import folder_config
 from kbsync.state import lock
-from tests.cli.place import Place, Ran
+from tests.cli.place import Place, Ran, words_of
 from tests.cli.vendor import KEY, Desk, desk_in
 
 
@@ -65,7 +66,7 @@ def test_a_bad_config_keeps_nothing_else_from_being_checked(place: Place, text: 
     ran = place.run("doctor", "--json")
     assert ran.code == 2
     assert any(says in one["detail"] for one in ran.json["checks"] if one["name"] == "config")
-    assert {"versions", "libraries", "credentials"} <= of(ran, "ok")
+    assert {"versions", "libraries"} <= of(ran, "ok")
 
 
 def test_without_a_config_the_next_command_is_told(place: Place) -> None:
@@ -99,6 +100,43 @@ def test_a_service_says_itself_what_is_wrong(
     desk.vendor.turn(**switches)
     ran = desk.run("doctor", "--json")
     assert (ran.code, of(ran, "wrong")) == (code, {name}), ran.out
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ("api_key: '${TEST_KEY}'", "; api_key is the variable TEST_KEY"),
+        ("api_key_file: {file}", "; api_key_file is {file}"),
+        ("api_key: {key}", "; api_key is written in {config}"),
+    ],
+)
+def test_a_refused_key_is_told_with_its_setting_and_a_cure_to_paste(
+    desk: Desk, form: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = "other.secret-of-nobody"
+    monkeypatch.setenv("TEST_KEY", wrong)
+    file = desk.root / "key"
+    file.write_text(wrong)
+    desk.aim(key=form.replace("{file}", str(file)).replace("{key}", wrong))
+    moved = desk.config.rename(desk.root / "my config.yaml")
+    found = results(desk.run("doctor", "--json", "--config", moved))["handbook: key"]
+    assert found["result"] == "wrong"
+    assert found["detail"].endswith(says.format(file=file, config=moved))
+    assert wrong not in found["detail"]
+    assert words_of(found["cure"]) == ["--once", "--mirror", "handbook", "--config", str(moved)]
+    assert desk.run("--once", "--config", moved).code == 3
+    again = results(desk.run("doctor", "--json", "--config", moved))["handbook: key"]
+    assert words_of(again["cure"]) == ["retry", "--mirror", "handbook", "--config", str(moved)]
+    assert desk.run(*words_of(again["cure"])).code == 0
+
+
+def test_a_cure_quotes_a_place_with_a_blank_in_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "NO_SPACE", 10**18)
+    (place.root / "my state").mkdir(mode=0o700)
+    ran = place.run("doctor", "--folder", "docs", "--state-dir", "my state", "--json")
+    program, option, there = shlex.split(results(ran)["disk"]["cure"])
+    assert (program, option) == ("df", "-h")
+    assert Path(there).is_relative_to(place.root / "my state")
 
 
 def test_a_service_that_is_away_is_one_line(desk: Desk) -> None:
@@ -211,6 +249,8 @@ def test_credentials_of_systemd_are_told_by_name_only(place: Place) -> None:
     ran = place.run("doctor", "--folder", "docs", "--json", env={"CREDENTIALS_DIRECTORY": str(handed)})
     assert results(ran)["credentials"]["detail"] == f"{handed}: zhipu"
     assert KEY not in ran.out
+    alone = place.run("doctor", "--folder", "docs", "--json")
+    assert "credentials" not in results(alone)
 
 
 def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:

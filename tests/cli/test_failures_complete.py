@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 
 import kbsync
@@ -18,12 +18,17 @@ NOT_OURS = ("standin", "targets/memory")
 LEVELS = {"warning": "warning", "error": "error", "exception": "error", "critical": "critical"}
 
 
-def modules() -> Iterator[ast.Module]:
-    for file in sorted(PACKAGE.rglob("*.py")):
-        if not str(file.relative_to(PACKAGE)).startswith(NOT_OURS):
-            yield ast.parse(file.read_bytes())
+@functools.cache
+def modules() -> list[ast.Module]:
+    files = sorted(PACKAGE.rglob("*.py"))
+    return [
+        ast.parse(file.read_bytes())
+        for file in files
+        if not str(file.relative_to(PACKAGE)).startswith(NOT_OURS)
+    ]
 
 
+@functools.cache
 def constants() -> dict[str, str]:
     """Texts that have a name at the top of some module."""
     return {
@@ -45,9 +50,9 @@ def text_of(node: ast.expr, named: dict[str, str]) -> str | None:
     return None
 
 
-def calls() -> Iterator[ast.Call]:
-    for module in modules():
-        yield from (node for node in ast.walk(module) if isinstance(node, ast.Call))
+@functools.cache
+def calls() -> list[ast.Call]:
+    return [node for module in modules() for node in ast.walk(module) if isinstance(node, ast.Call)]
 
 
 def halts() -> set[str]:

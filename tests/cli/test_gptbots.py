@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from kbsync.standin.faults import Fault
 from kbsync.standin.gptbots import HOME_ID, application
 from kbsync.standin.server import Server
+from tests import warm
 
 KEY = "app-secret-for-tests"
 
@@ -37,8 +37,7 @@ class Place:
         time.sleep(0.15)
 
     def go(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "kbsync", *words, "--config", "kb.yaml", "--state-dir", "state"]
-        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, check=False, timeout=60)
+        return warm.run([*words, "--config", "kb.yaml", "--state-dir", "state"], cwd=self.root, text=True)
 
     def documents(self) -> dict[str, dict[str, Any]]:
         there = self.server.app.snapshot()["documents"]

@@ -108,6 +108,39 @@ def test_enter_at_every_question_mirrors_this_folder_for_itself(place: Place, an
     assert (mirror.folder, mirror.target.type) == (place.docs, "local")
 
 
+def test_what_is_mistyped_is_asked_again(place: Place, answers: list[str]) -> None:
+    key = place.root / "key"
+    key.write_text("id.secret-of-mine")
+    answers += ["nothere", "docs/a.md", "docs", "lokal", SERVICES[0]]
+    answers += ["id.secret-of-mine", f"{place.root}/nokey", str(key), BASE]
+    place.write("a.md", "alpha")
+    ran = place.run("init")
+    assert ran.code == 0, ran.err
+    assert load(place.config, {}).mirrors[0].folder == place.docs
+    told = [
+        "nothere is not there; make it with: mkdir -p nothere",
+        "docs/a.md is a file; name a folder",
+        "did you mean local?",
+        "that is no name of an environment variable",
+        "there is no such file",
+    ]
+    assert [words for words in told if words not in ran.err] == []
+    assert "secret-of-mine" not in ran.err + place.config.read_text()
+
+
+def test_a_folder_that_was_named_and_is_not_there_is_asked_for(place: Place, answers: list[str]) -> None:
+    answers += ["docs"]
+    ran = place.run("init", "nothere")
+    assert (ran.code, ran.err) == (0, "kbsync: nothere is not there; make it with: mkdir -p nothere\n")
+    assert load(place.config, {}).mirrors[0].folder == place.docs
+
+
+def test_without_a_terminal_a_folder_that_is_not_there_ends_it_and_nothing_is_written(place: Place) -> None:
+    ran = place.run("init", "nothere")
+    assert (ran.code, ran.out) == (2, "")
+    assert not place.config.exists()
+
+
 def test_whoever_names_the_folder_is_asked_nothing(place: Place, answers: list[str]) -> None:
     assert place.run("init", "docs").code == 0
 
@@ -135,6 +168,15 @@ def test_the_census_keeps_the_rules_of_the_folder(tmp_path: Path) -> None:
     census = take_census(tmp_path, MARKDOWN)
     assert census.files == {"md": 1}
     assert census.first["folders that are left out"] == "drafts/"
+
+
+def test_ignore_files_of_git_that_are_not_read_are_told(tmp_path: Path) -> None:
+    for name in ("both/.gitignore", "both/.kbsyncignore", "git/.gitignore", "none/a.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("*.log\n")
+    lines = told("docs", take_census(tmp_path, MARKDOWN), is_paid=False)
+    [line] = [line for line in lines if "not read" in line]
+    assert line == "  not read: git/.gitignore; to leave out what it names, copy it to .kbsyncignore"
 
 
 def test_a_folder_beyond_a_quick_look_is_told_as_such(tmp_path: Path) -> None:

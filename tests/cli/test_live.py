@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ import pytest
 
 from kbsync.cli import remembered
 from kbsync.cli.finding import Found
-from kbsync.cli.live import PAUSE, PAUSE_AT_SERVICES, Session, clipped, pause_for
+from kbsync.cli.live import PAUSE, PAUSE_AT_SERVICES, Session, pause_for
 from kbsync.cli.open import open_or_print
 from kbsync.cli.paper import cells
-from kbsync.cli.screen import ENTER, LEAVE, Screen
+from kbsync.cli.screen import ENTER, LEAVE, Screen, clipped
 from kbsync.cli.typing_line import Key, Keyboard, Line
 from kbsync.config.gptbots import GptbotsTargetConfig
 from kbsync.config.model import LocalTargetConfig, folder_config
 from kbsync.config.secret import Secret
 from kbsync.config.vectors import EmbeddingConfig, RerankConfig
-from kbsync.contract import Hit, Passage, Query
+from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.errors import Unavailable
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
@@ -160,8 +160,9 @@ def test_a_person_types_chooses_and_gets_the_path(terminal: Begin, mirrored: Pla
     tmp_path.chmod(0o700)
     typing = terminal("search", "-i", "--folder", "docs", XDG_RUNTIME_DIR=str(tmp_path))
     typing.until(ENTER)
-    typing.type("passwords")
+    typing.type("passw")
     typing.until("install.md")
+    typing.type("ords")
     typing.resize(10, 40)
     typing.type("\x7f\r")
     typing.until(LEAVE)
@@ -219,17 +220,91 @@ def test_a_file_that_has_gone_is_told(place: Place) -> None:
     assert "gone.md is not there any more; search again" in ran.err
 
 
-def test_a_folder_that_others_may_write_in_is_not_trusted(tmp_path: Path) -> None:
+def test_a_folder_that_others_may_write_in_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
     (tmp_path / "kbsync").mkdir()
     (tmp_path / "kbsync").chmod(0o777)
     (tmp_path / "kbsync" / "last-search").write_bytes(b"/etc/passwd")
+    monkeypatch.setattr(remembered, "MEMORY", tmp_path / "nowhere")
     assert remembered.recall(env) is None
     assert not remembered.remember([Path("/a")], env)
     (tmp_path / "kbsync").rename(tmp_path / "other")
     (tmp_path / "other").chmod(0o700)
     (tmp_path / "kbsync").symlink_to("other")
     assert remembered.recall(env) is None
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stands for /dev/shm, in which everybody may write."""
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    memory.chmod(0o1777)
+    monkeypatch.setattr(remembered, "MEMORY", memory)
+    return memory
+
+
+def test_without_a_runtime_directory_hits_are_remembered_in_a_place_of_ones_own(
+    mirrored: Place, memory: Path
+) -> None:
+    ran = mirrored.run("open")
+    assert (ran.code, ran.out) == (2, "")
+    assert "no search is remembered: none was made on a terminal; " in ran.err
+    words = ("search", "password", "--folder", "docs")
+    assert mirrored.run(*words, tty=True, env={"NO_COLOR": "1"}).out.startswith(" 1  ")
+    assert mirrored.run("open").out == f"{mirrored.docs / 'install.md'}\n"
+    [folder] = memory.iterdir()
+    [kept] = folder.iterdir()
+    assert (folder.stat().st_mode & 0o777, kept.stat().st_mode & 0o777) == (0o700, 0o600)
+
+
+def foreign(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 12345, -1)
+
+
+def linked(folder: Path) -> None:
+    (folder.parent / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to("elsewhere")
+
+
+def shared(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o770)
+
+
+OF_OTHERS = [
+    pytest.param(foreign, marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root gives away")),
+    linked,
+    shared,
+]
+
+
+@pytest.mark.parametrize("lay", OF_OTHERS)
+def test_what_others_laid_there_is_not_believed_and_that_is_told(
+    mirrored: Place, memory: Path, lay: Callable[[Path], None]
+) -> None:
+    folder = memory / f"kbsync-{os.geteuid()}"
+    lay(folder)
+    (folder / "last-search").write_bytes(b"/etc/passwd")
+    assert mirrored.run("search", "password", "--folder", "docs", tty=True).code == 0
+    ran = mirrored.run("open", "--print")
+    assert (ran.code, ran.out) == (2, "")
+    assert "neither $XDG_RUNTIME_DIR nor /dev/shm has a place that is yours alone" in ran.err
+    assert (folder / "last-search").read_bytes() == b"/etc/passwd"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives away")
+def test_nothing_is_left_in_the_runtime_directory_of_another_user(tmp_path: Path, memory: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o700)
+    os.chown(theirs, 12345, -1)
+    env = {"XDG_RUNTIME_DIR": str(theirs)}
+    assert remembered.remember([Path("/a")], env)
+    assert list(theirs.iterdir()) == []
+    assert remembered.recall(env) == [Path("/a")]
 
 
 def test_names_that_are_no_unicode_are_remembered(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from kbsync import __version__
+from kbsync.state import lock
 from tests.cli.conftest import ODD
 from tests.cli.place import Place
+from tests.cli.vendor import eventually
 
 LOOKING = [
     "status",
@@ -210,6 +212,22 @@ def test_explain_takes_paths_relative_to_the_mirror_or_to_here(
     ran = mirrored.run("explain", typed, "--folder", mirrored.docs, cwd=mirrored.root / where)
     assert ran.code == 0
     assert ran.out.startswith("docs: install.md\nIt is searchable.\n")
+
+
+def test_explain_advises_no_pass_where_a_daemon_would_keep_it_out(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    place.run("--once")
+    place.write("a.md", "changed")
+    with lock.held(place.state):
+        told = eventually(lambda: settled(place.run("explain", "a.md").out))
+    assert "the running kbsync does it by itself" in told
+    assert "--once" in place.run("explain", "a.md").out
+
+
+def settled(told: str) -> str:
+    """What is told of a file once it has been quiet for long enough."""
+    return "" if "more of quiet" in told else told
 
 
 def test_explain_shows_the_extracted_text(mirrored: Place) -> None:

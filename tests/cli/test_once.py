@@ -8,6 +8,14 @@ import time
 
 import pytest
 
+from kbsync.cli import ending
+from kbsync.cli.choosing import choose
+from kbsync.cli.exits import Code
+from kbsync.cli.once import _say
+from kbsync.cli.options import Choices
+from kbsync.cli.standing import Standing, Trouble
+from kbsync.engine.status import Counts, MirrorStatus
+from kbsync.passes import OnceEnd
 from kbsync.state import lock
 from tests.cli.place import Place, words_of
 
@@ -91,18 +99,42 @@ def test_a_document_that_fails_is_listed_with_its_reason(place: Place) -> None:
     assert "broken.pdf" in quiet.err
 
 
-def test_many_failures_are_counted_not_listed(place: Place) -> None:
+def test_what_failed_for_one_reason_is_one_line_with_the_first_of_them(place: Place) -> None:
     for number in range(25):
         place.write(f"{number:02}.pdf", f"this is no pdf {number}")
+    for number in range(3):
+        place.write(f"{number}.docx", f"this is no document {number}")
     place.configure()
     ran = place.run("--once")
     assert ran.code == 1
-    assert ran.err.count("kbsync: handbook: ") == 21
-    more, again = ran.err.splitlines()[-2:]
-    assert "… and 5 more: " in more
-    assert again.endswith("to try all of them again: kbsync retry")
-    shown = place.run(*words_of(more.partition("more: ")[2]))
-    assert shown.out.count("failed ") == 25
+    told = [line for line in ran.err.splitlines() if not line.startswith("{")]
+    assert len(told) == 5
+    assert told[0].startswith("kbsync: handbook: 25 documents failed: ")
+    assert told[0].endswith("; run: kbsync status --documents")
+    assert ": 00.pdf, 01.pdf, 02.pdf and 22 more; " in told[0]
+    assert [line.split()[2] for line in told[1:4]] == ["0.docx:", "1.docx:", "2.docx:"]
+    assert told[4].endswith("to try all of them again: kbsync retry")
+    shown = place.run(*words_of(told[0].partition("run: ")[2]))
+    assert shown.out.count("failed ") == 28
+    assert "! handbook: 25 documents failed: " in place.run("status").out
+    assert place.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 28
+
+
+def failing(total: int, reasons: list[str]) -> Standing:
+    failed = tuple(Trouble(f"{number}.md", reason) for number, reason in enumerate(reasons))
+    return Standing(MirrorStatus("handbook", "/", "local", Counts(failed=total), 0.0), failed)
+
+
+def test_many_failures_are_counted_not_listed(place: Place) -> None:
+    installation = choose(Choices(folder=place.docs))
+    all_of_them = installation.cure("status --documents")
+    reasons = [f"damaged at {number}" for number in range(25)]
+    *named, more, _ = ending.failures(installation, [failing(25, reasons)])
+    assert named == [f"handbook: {number}.md: damaged at {number}" for number in range(20)]
+    assert more == f"handbook: … and 5 more: {all_of_them}"
+    *named, more, _ = ending.failures(installation, [failing(5000, ["no text"] * 1000)])
+    assert [line.partition(":")[2].split()[0] for line in named] == ["1,000"]
+    assert more == f"handbook: … and 4,000 more: {all_of_them}"
 
 
 def fill(place: Place, count: int = 8) -> None:
@@ -238,3 +270,33 @@ def test_logs_are_json_elsewhere_and_words_on_demand(place: Place) -> None:
     words = place.run("--once", "--log-format", "console", "--log-level", "debug").err
     assert "document.failed" in words
     assert not any(line.startswith("{") for line in words.splitlines())
+
+
+def test_on_a_terminal_a_failure_is_told_once(place: Place) -> None:
+    place.write("broken.pdf", "this is no pdf")
+    place.configure()
+    ran = place.run("--once", tty=True)
+    assert ran.code == 1
+    assert "document.failed" not in ran.err
+    assert ran.err.count("broken.pdf: cannot be read") == 1
+    for options in (["--log-format", "console"], ["--log-level", "warning"], ["--json"]):
+        place.run("retry")
+        assert "document.failed" in place.run("--once", *options, tty=True).err
+    place.docs.rename(place.root / "away")
+    halted = place.run("--once", tty=True)
+    assert halted.code == 3
+    assert "mirror.halted" not in halted.err
+    assert halted.err.count("folder-missing") == 1
+    assert "mirror.halted" in place.run("--once").err
+
+
+def test_a_pass_that_is_interrupted_at_a_terminal_tells_what_failed_so_far(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    end = OnceEnd({}, {}, 1.0, signal=signal.SIGINT)
+    installation = choose(Choices(folder=place.docs))
+    _say(installation, end, [failing(1, ["no text"])], Code.INTERRUPTED, Choices())
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first == "kbsync: handbook: 0.md: no text"
+    assert last.startswith("kbsync: interrupted; ")

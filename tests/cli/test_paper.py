@@ -10,9 +10,10 @@ import subprocess
 import pytest
 
 from kbsync.cli.exits import Code, code_of, worst
-from kbsync.cli.paper import Paper, cells, counted, forgiving, lasting
+from kbsync.cli.paper import Paper, cells, counted, forgiving
 from kbsync.core.printable import printable, printable_lines, shell_word
 from kbsync.core.sizes import sized
+from kbsync.core.spans import lasting
 from kbsync.errors import (
     Halted,
     KbsyncError,

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.state import lock
 from tests.cli.conftest import ODD
-from tests.cli.place import Place
+from tests.cli.place import Place, words_of
 
 HIT_KEYS = {
     "path",
@@ -81,6 +82,45 @@ def test_path_and_type_narrow_the_search(mirrored: Place) -> None:
     assert found("--path", "guides/") == {"guides/hours.txt", "guides/配置.md"}
     assert found("--type", "txt") == {"guides/hours.txt"}
     assert found("--type", ".txt,md", "--path", "guides/") == {"guides/hours.txt", "guides/配置.md"}
+
+
+def test_a_path_may_be_typed_as_the_shell_has_it(mirrored: Place) -> None:
+    def found(path: str, cwd: Path) -> set[str]:
+        ran = mirrored.run(
+            "search", "office password 密码", "--folder", mirrored.docs, "--json", "--path", path, cwd=cwd
+        )
+        return {hit["path"] for hit in ran.json["hits"]}
+
+    guides = {"guides/hours.txt", "guides/配置.md"}
+    for cwd in (mirrored.docs, mirrored.root):
+        assert found("./guides", cwd) == guides
+        assert found(f"{mirrored.docs}/guides/", cwd) == guides
+        assert found(f"{mirrored.docs}/**/*.txt", cwd) == {"guides/hours.txt"}
+        assert found(str(mirrored.docs), cwd) > guides
+        assert found("/guides", cwd) == guides
+    assert found("./*.txt", mirrored.docs / "guides") == {"guides/hours.txt"}
+    assert found("./*.txt", mirrored.docs) == set()
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("--type xyz", ["--type xyz"]),
+        ("--type bin", ["--type bin"]),  # a file, but no document
+        ("--type txt --type xyz --path packages", ["--path packages", "--type xyz"]),
+        ("--path /elsewhere/docs", ["--path /elsewhere/docs"]),
+        ("--after 2999-12-31T00:00:00Z", ["--after 2999-12-31T00:00:00Z"]),
+        ("--path guides --type rst,txt", []),
+    ],
+)
+def test_a_filter_that_no_document_matches_is_named(mirrored: Place, typed: str, told: list[str]) -> None:
+    for output in ([], ["--json"], ["--files"]):
+        ran = mirrored.run("search", "office password", "--folder", "docs", *typed.split(), *output)
+        assert ran.code == 0
+        lines = [line for line in ran.err.splitlines() if "no document matches" in line]
+        assert lines == [f"kbsync: no document matches {option}" for option in told]
+    quiet = mirrored.run("search", "office", "--folder", "docs", *typed.split(), "-q")
+    assert quiet.err == ""
 
 
 def test_after_takes_dates_and_moments(mirrored: Place) -> None:
@@ -187,6 +227,40 @@ def test_before_anything_was_mirrored_it_names_the_command_to_run(place: Place) 
     assert (ran.code, ran.out) == (2, "")
     assert f"run: kbsync --once --folder {place.docs}" in ran.err
     assert not (place.home / ".local").exists()
+
+
+def test_before_the_first_pass_of_a_running_kbsync_has_ended_nothing_is_to_be_run(place: Place) -> None:
+    """`kbsync --once` would find the state in use."""
+    place.configure()
+    place.state.mkdir(parents=True, mode=0o700)
+    with lock.held(place.state):
+        ran = place.run("search", "anything", "--config", place.config)
+        assert ran.code == 2
+        assert (
+            "was not mirrored yet; the first pass is under way; see how far it is: kbsync status" in ran.err
+        )
+        assert "--once" not in ran.err
+        assert place.run(*words_of(ran.err.partition("far it is: ")[2].strip())).code == 0
+
+
+@pytest.mark.parametrize("command", ["search x", "verify", "explain a.md"])
+def test_an_index_that_is_gone_is_told_with_what_helps(place: Place, command: str) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    assert place.run("--once").code == 0
+    for file in (place.state / "kb" / "handbook").glob("index.db*"):
+        file.unlink()
+    options = ("--config", place.config)
+    with lock.held(place.state):
+        err = place.run(*command.split(), *options).err
+        assert f"a kbsync works on it; see how far it is: kbsync status --config {place.config}" in err
+        assert "--once" not in err
+    ran = place.run(*command.split(), *options)
+    assert ran.code == 2
+    cure = f"kbsync --once --config {place.config}"
+    assert f"index.db; run: {cure}" in ran.err
+    assert place.run(*words_of(cure)).code == 0
+    assert place.run(*command.split(), *options).code == 0
 
 
 def test_several_mirrors_are_merged_by_score(place: Place) -> None:

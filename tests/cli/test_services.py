@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import warm
 
 KEY = "id.secret-for-tests"
 PNG = b"\x89PNG\r\n\x1a\n\x00 a beehive under an apple tree \x00\xff"
@@ -44,8 +44,7 @@ class Place:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
     def go(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "kbsync", *words, "--config", "kb.yaml", "--state-dir", "state"]
-        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, check=False, timeout=60)
+        return warm.run([*words, "--config", "kb.yaml", "--state-dir", "state"], cwd=self.root, text=True)
 
     def once(self) -> None:
         time.sleep(0.15)
@@ -60,8 +59,8 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    command = [sys.executable, "-m", "kbsync.standin", "vectors", "--quiet"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ}) as server:
+    words = ["vectors", "--quiet"]
+    with warm.Warm(words, module=warm.STANDIN, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
         (tmp_path / "docs").mkdir()

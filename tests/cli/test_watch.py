@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -100,23 +101,56 @@ def test_the_daemon_answers_while_it_runs(place: Place, watch: Callable[..., Wat
     assert time.monotonic() - began < 5
 
     good = config.read_text()
-    config.write_text(good.replace("settle", "setle"))
+    config.write_text(good.replace("settle", "setle").replace("folder", "foldr"))
     daemon.process.send_signal(signal.SIGHUP)
-    assert "setle" in daemon.until("config.refused")["reason"]
+    reason = daemon.until("config.refused")["reason"]
+    assert "setle" in reason and "foldr" in reason
+    assert "\\" not in reason
     config.write_text(good.replace("100ms", "200ms"))
     daemon.process.send_signal(signal.SIGHUP)
-    assert daemon.until("config.read")["changed"] == 1
+    assert counts_in(daemon.until("config.read")) == (1, 0, 0, 1)
     assert daemon.end() == 0
     assert not lock.is_held(place.state)
 
 
-def test_a_second_daemon_ends_at_once(place: Place) -> None:
+def counts_in(line: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(line[key] for key in ("mirrors", "added", "removed", "changed"))
+
+
+def test_mirrors_that_come_and_go_are_counted_apart(place: Place, watch: Callable[..., Watched]) -> None:
+    config = place.configure()
+    good = config.read_text()
+    (place.root / "other").mkdir()
+    daemon = watch()
+    daemon.until("watch.started")
+    for text, counts in (
+        (good + f"  - {{name: other, folder: {place.root}/other}}\n", (2, 1, 0, 0)),
+        (good.replace("100ms", "200ms"), (1, 0, 1, 1)),
+    ):
+        config.write_text(text)
+        daemon.process.send_signal(signal.SIGHUP)
+        assert counts_in(daemon.until("config.read")) == counts
+    assert daemon.end() == 0
+
+
+def test_a_second_daemon_ends_at_once_and_does_not_look_started(place: Place) -> None:
     place.configure()
     place.run("--once")
     with lock.held(place.state):
         ran = place.run()
     assert (ran.code, ran.out) == (4, "")
     assert "another kbsync" in ran.err
+    assert "daemon." not in ran.err
+
+
+def test_a_daemon_whose_address_is_taken_does_not_look_started(place: Place) -> None:
+    config = place.configure()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config.write_text(config.read_text() + f"http: {{listen: '127.0.0.1:{taken.getsockname()[1]}'}}\n")
+        ran = place.run()
+    assert (ran.code, ran.out) == (2, "")
+    assert "is in use" in ran.err
+    assert "daemon." not in ran.err
 
 
 def test_a_folder_is_watched_without_a_config(place: Place, watch: Callable[..., Watched]) -> None:

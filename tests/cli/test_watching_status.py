@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+from dataclasses import replace
 
 import apsw
 import pytest
@@ -14,21 +15,22 @@ from kbsync.cli.following import Rates, changes, framed
 from kbsync.cli.layout import Column, elided, lines
 from kbsync.cli.options import Choices
 from kbsync.cli.paper import cells
-from kbsync.cli.screen import ENTER, LEAVE
-from kbsync.cli.standing import Standing
+from kbsync.cli.screen import ENTER, HOME, LEAVE, Screen, unstyled
+from kbsync.cli.standing import Standing, Trouble
 from kbsync.core.model import Status
 from kbsync.engine.status import Counts, MirrorStatus
+from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store
 from tests.cli.place import Place
-from tests.cli.terminal import Begin
+from tests.cli.terminal import Begin, Terminal
 
 WIDE = "/srv/手册/部门/" + "long-name/" * 6 + "配置"
 
 
 def standing(ready: int = 0, pending: int = 0, halt: Halt | None = None) -> Standing:
     counts = Counts(ready=ready, pending=pending)
-    return Standing(MirrorStatus("handbook", "/srv/handbook", "local", counts, halt=halt))
+    return Standing(MirrorStatus("handbook", "/srv/handbook", "local", counts, last_pass=0.0, halt=halt))
 
 
 def columns() -> list[Column]:
@@ -115,14 +117,70 @@ def test_colour_is_on_terminals_only_and_not_where_it_is_unwanted(mirrored: Plac
     assert "\x1b[" not in mirrored.run(*words, tty=True, env={"NO_COLOR": "1"}).out
 
 
-def test_what_is_wrong_and_the_rates_come_before_the_table(place: Place) -> None:
-    """A screen that is too small shows the beginning."""
-    halted = standing(3, 1, Halt("credentials", "the key is refused", ""))
-    frame = framed(choose(Choices(folder=place.docs)), [halted], ["handbook: 3.0 documents/s"])
-    assert "the key is refused" in frame[0]
-    rate, table = frame.index("handbook: 3.0 documents/s"), len(frame) - 2
-    assert 0 < rate < table
-    assert "MIRROR" in frame[table]
+def failing(count: int) -> Standing:
+    whole = standing(3, halt=Halt("credentials", "the key is refused", "put another one there"))
+    documents = Counts(ready=3, failed=count)
+    failed = tuple(Trouble(f"{number}.md", f"damaged at byte {number}") for number in range(count))
+    return replace(whole, status=replace(whole.status, documents=documents), failed=failed)
+
+
+def test_watched_the_table_comes_first_and_all_else_in_the_rows_that_are_left(place: Place) -> None:
+    installation = choose(Choices(folder=place.docs))
+    frame = framed(installation, [failing(30)], ["handbook: 3.0 documents/s"])
+    assert "MIRROR" in frame.standing[0]
+    assert frame.standing[-1] == "handbook: 3.0 documents/s"
+    assert "the key is refused" in frame.wrong[0]
+    for rows in range(6, 24):
+        shown = frame.within(200, rows)
+        assert len(shown) == rows
+        table = list(frame.standing[: rows - 3])
+        assert shown[: len(table)] == table
+        more = len(frame.wrong) - sum(line in shown for line in frame.wrong)
+        assert shown[-2] == f"… and {more} more; see {installation.cure('status')}"
+    assert frame.within(900, 80) == [*frame.whole(), ""]
+    assert frame.left() == [*frame.wrong, "", *frame.standing]
+    assert frame.within(50, 80)[-2] == f"in full: {installation.cure('status')}"
+
+
+def shown_on(screen: Screen, lines: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What was written for each row."""
+    screen.show(lines)
+    out = capsys.readouterr().out
+    assert out.startswith(HOME)
+    return out.removeprefix(HOME).split("\r\n")
+
+
+def test_nothing_wraps_and_each_row_is_cleared_behind_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "10")
+    monkeypatch.setenv("LINES", "5")
+    written = ["\x1b[31m! \x1b[0m" + "x" * 40, "0123456789", "\x1b[2m手册手册手册\x1b[0m", "ab"]
+    rows = shown_on(Screen(), written, capsys)
+    assert rows == [
+        "\x1b[31m! \x1b[0mxxxxxxx…",
+        "0123456789",
+        "\x1b[2m手册手册…\x1b[0m" + "\x1b[K",
+        "ab\x1b[K\x1b[J",
+    ]
+    assert len(shown_on(Screen(), ["line"] * 9, capsys)) == 5
+
+
+def test_on_a_small_screen_the_table_is_seen_over_twenty_failures(place: Place) -> None:
+    for number in range(22):
+        (place.docs / f"{number}.xlsx").write_bytes(b"no spreadsheet %d" % number)
+    assert place.run("--once", "--folder", "docs").code == 1
+    watching = Terminal(place, "status", "--watch", "--folder", "docs", rows=12, columns=60)
+    try:
+        watching.until(ENTER)
+        frame = watching.until("Ctrl-C ends")
+    finally:
+        watching.process.send_signal(signal.SIGINT)
+        assert watching.end() == 130
+    assert "MIRROR" in frame
+    assert "see kbsync status" in frame or "in full: kbsync status" in frame
+    rows = [row.strip("\r") for row in frame.removeprefix(HOME).replace("\x1b[K", "").split("\n")]
+    assert all(cells(unstyled(row)) <= 60 for row in rows)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -149,7 +207,10 @@ def test_one_look_tells_how_fast_documents_become_searchable_while_others_wait(p
     assert mirror is not None
     store.submit(lambda tx: tx.entries.set_status(mirror.id, "0.md", Status.PENDING, 0.0)).result()
     store.close()
-    assert re.search(r"^handbook: \d+\.\d documents/s, about .* left$", place.run("status").out, re.MULTILINE)
+    rate = re.compile(r"^handbook: \d+\.\d documents/s, about .* left$", re.MULTILINE)
+    with lock.held(place.state):
+        assert rate.search(place.run("status").out)
     with contextlib.closing(apsw.Connection(str(place.state / "state.db"))) as database:
         database.execute("UPDATE upload SET accepted_at = accepted_at - 3600")
-    assert "documents/s" not in place.run("status").out  # that was an hour ago
+    with lock.held(place.state):
+        assert "documents/s" not in place.run("status").out  # that was an hour ago

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.core.names import Naming
+from tests.cli.place import words_of
 from tests.cli.vendor import Daemon, Desk, desk_in, digests_in, eventually
 
 
@@ -148,6 +150,112 @@ def test_a_corrected_key_counts_after_a_hup(desk: Desk) -> None:
     daemon.says("mirror.resumed", reason="credentials")
     mirrors(desk)
     assert desk.status()["halt"] is None
+
+
+@contextlib.contextmanager
+def refused(desk: Desk, *, hurried: bool = False) -> Iterator[tuple[Daemon, Path]]:
+    """A daemon that halts over the key in the file."""
+    held = desk.config.parent / "zhipu.key"
+    held.write_text("kid-4711.a-mistake\n")
+    desk.aim(key="api_key_file: zhipu.key")
+    daemon = desk.watch(hurried=hurried)
+    daemon.says("mirror.halted", reason="credentials")
+    yield daemon, held
+    daemon.says("mirror.resumed", reason="credentials")
+    mirrors(desk)
+    assert desk.status()["halt"] is None
+    assert len(daemon.lines("mirror.resumed")) == len(daemon.lines("mirror.halted")) == 1
+    assert daemon.end() == 0
+
+
+def test_a_corrected_key_is_taken_without_being_told(desk: Desk) -> None:
+    with refused(desk) as (daemon, held):
+        held.unlink()
+        asked = desk.vendor.asked("base")
+        eventually(lambda: desk.vendor.asked("base") > asked)
+        assert desk.status()["halt"]["reason"] == "credentials"
+        held.write_text(f"{desk.vendor.key}\n")
+        daemon.says("secrets.read", mirror="handbook")
+        assert daemon.lines("config.read") == daemon.lines("config.refused") == []
+
+
+def test_a_corrected_key_counts_when_the_cure_is_pasted(desk: Desk) -> None:
+    """Where more than the key was wrong it is not taken before."""
+    with refused(desk) as (daemon, held):
+        desk.aim(key="api_key_file: zhipu.key", target="concurrency: 2")
+        held.write_text(f"{desk.vendor.key}\n")
+        ran = desk.go(*words_of(desk.status()["halt"]["cure"]))
+        assert ran.code == 0
+        assert "the running kbsync does it now" in ran.out
+        daemon.says("config.read", changed=1)
+
+
+def test_a_key_that_is_changed_while_the_mirror_runs_is_taken(desk: Desk) -> None:
+    """Of the config nothing else is taken: nobody said that it is as it shall be."""
+    held = desk.config.parent / "zhipu.key"
+    held.write_text(f"{desk.vendor.key}\n")
+    desk.aim(key="api_key_file: zhipu.key")
+    daemon = started(desk, hurried=True)
+    desk.vendor.turn(key_revoked=True)
+    desk.write("new.md", "new")
+    daemon.says("mirror.halted", reason="credentials")
+    desk.config.write_text(f"log_level: error\n{desk.config.read_text()}")
+    held.write_text("kid-4711.another-mistake\n")
+    daemon.says("secrets.read", mirror="handbook")
+    desk.vendor.turn(key_revoked=False)
+    held.write_text(f"{desk.vendor.key}\n")
+    daemon.says("mirror.resumed", reason="credentials")
+    mirrors(desk)
+    assert daemon.lines("config.read") == []
+    assert len(daemon.lines("secrets.read")) == 2
+    assert daemon.end() == 0
+
+
+def test_a_corrected_config_counts_when_the_cure_is_pasted(desk: Desk) -> None:
+    desk.aim(base="1999999999999999999")
+    daemon = desk.watch()
+    daemon.says("mirror.halted", reason="knowledge-base-missing")
+    desk.aim()
+    assert desk.go(*words_of(desk.status()["halt"]["cure"])).code == 0
+    daemon.says("config.read", changed=1)
+    daemon.says("mirror.resumed", reason="knowledge-base-missing")
+    mirrors(desk)
+    assert daemon.end() == 0
+
+
+def test_a_config_that_is_no_good_is_refused_when_the_cure_is_pasted(desk: Desk) -> None:
+    """The command asks for no key, so it is the daemon that misses it."""
+    with refused(desk) as (daemon, held):
+        held.unlink()
+        cure = words_of(desk.status()["halt"]["cure"])
+        assert desk.go(*cure).code == 0
+        assert "zhipu.key" in daemon.says("config.refused")["reason"]
+        assert desk.status()["halt"]["reason"] == "credentials"
+        held.write_text(f"{desk.vendor.key}\n")
+        assert desk.go(*cure).code == 0
+
+
+def test_a_config_changed_meanwhile_counts_for_a_mirror_that_was_at_work(desk: Desk) -> None:
+    """Another mirror, which nothing halts, is not disturbed; what is asked of it reads nothing."""
+    other = desk.root / "other"
+    other.mkdir()
+    beside = f"  - {{name: other, folder: {other}, settle: 100ms}}\n"
+    desk.config.write_text(desk.config.read_text() + beside)
+    daemon = started(desk)
+    assert desk.go("retry", "--mirror", "other").code == 0
+    desk.vendor.turn(key_revoked=True)
+    desk.write("new.md", "new")
+    daemon.says("mirror.halted", reason="credentials")
+    assert daemon.lines("config.read") == []
+    desk.aim(target="concurrency: 2")
+    desk.config.write_text(desk.config.read_text() + beside)
+    assert desk.go("retry").code == 0
+    daemon.says("config.read", mirrors=2, changed=1)
+    desk.vendor.turn(key_revoked=False)
+    daemon.says("mirror.resumed", reason="credentials")
+    mirrors(desk)
+    assert len([line for line in daemon.lines("watch.started") if line["mirror"] == "other"]) == 1
+    assert daemon.end() == 0
 
 
 def test_a_failed_document_is_tried_again_when_a_person_asks(desk: Desk) -> None:

@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +22,8 @@ from kbsync.standin.faults import Fault
 from kbsync.standin.server import Server
 from kbsync.standin.zhipu import HOME_ID, application
 from tests.cli import hasty
-from tests.cli.place import UNSET, Place, Ran
+from tests.cli.place import PIPES, UNSET, Place, Ran
+from tests.warm import KBSYNC, Warm
 
 KEY = "kid-4711.secret-for-tests"
 LONGEST = 40.0
@@ -172,7 +172,9 @@ class Daemon:
 
 
 class Desk(Place):
-    """A place whose mirror `handbook` leads to the vendor."""
+    """A place whose mirror `handbook` leads to the vendor. `modules`: what it runs, and in a hurry."""
+
+    modules = (KBSYNC, hasty.__name__)
 
     def __init__(self, root: Path, vendor: Vendor) -> None:
         super().__init__(root)
@@ -202,17 +204,13 @@ class Desk(Place):
         self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False, **options: Any
     ) -> subprocess.Popen[bytes]:
         """kbsync as a process; it does not outlive the test."""
-        program = [hasty.__file__] if hurried else ["-m", "kbsync"]
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self._running.append(
-            subprocess.Popen(
-                [sys.executable, *program, *map(os.fspath, words)],
-                cwd=self.root,
-                env=self.environ(env),
-                **{**pipes, **options},
-            )
-        )
-        return self._running[-1]
+        module, options = self.modules[hurried], {**PIPES, **options}
+        return self.keep(Warm(words, module=module, cwd=self.root, env=self.environ(env), **options))
+
+    def keep(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """It does not outlive the test."""
+        self._running.append(process)
+        return process
 
     def go(self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False) -> Ran:
         """kbsync as a process, to its end. What it says is never a traceback."""

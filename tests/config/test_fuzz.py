@@ -126,12 +126,12 @@ def test_any_bytes_are_a_config_or_refused(place: Path, content: bytes) -> None:
 
 
 @given(parts=st.lists(st.sampled_from(FRAGMENTS), max_size=25))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_any_yaml_like_text_is_a_config_or_refused(place: Path, parts: list[str]) -> None:
     check(place, "".join(parts).encode())
 
 
 @given(value=VALUES | NEAR_MISSES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_any_structure_is_a_config_or_refused(place: Path, value: Any) -> None:
     check(place, yaml.safe_dump(value, allow_unicode=True).encode(errors="surrogatepass"))

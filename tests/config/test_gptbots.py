@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.config.gptbots import RANKING_MODELS, GptbotsSearchConfig, GptbotsTargetConfig
-from kbsync.contract import Surroundings
+from kbsync.contract.mirroring import Surroundings
 from kbsync.targets.gptbots.searching import RANKING
 from kbsync.targets.gptbots.settings import SearchWish
 from kbsync.targets.gptbots.target import GptbotsTarget

@@ -24,6 +24,8 @@ BOMB = b"a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + b"".join(
         (b"mirrors:\n  - name: caf\xe9\n", 2, "is not UTF-8"),
         ("mirrors: []".encode("utf-16"), 1, "is not UTF-8"),
         (b"a: 1\nmirrors: [\n- a: b\n", 3, "a `]` or `}` or a comma is missing"),
+        (b"a: 1\nb: {c: d, api_key: ${NOPE}}\n", 2, 'put "${NOPE}" in quotes'),
+        (b"a: [x/${NOPE}]\n", 1, 'put "${NOPE}" in quotes'),
         (b'mirrors: "abc\n', 2, "a quote is not closed"),
         (b"a:\n  - name: a: b\n", 2, "`: ` cannot stand here"),
         (b"a:\n  - name: a\n   folder: b\n", 3, "check the indentation"),

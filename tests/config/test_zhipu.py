@@ -13,7 +13,7 @@ from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.config.remote import VectorizationConfig, is_in_the_clear
 from kbsync.config.secret import Secret
 from kbsync.config.zhipu import SLICES, ZhipuSearchConfig, ZhipuTargetConfig
-from kbsync.contract import Recuts, Surroundings, Target
+from kbsync.contract.mirroring import Recuts, Surroundings, Target
 from kbsync.targets.http.breaker import Breaker
 from kbsync.targets.registry import open_or_stand_in, open_target
 from kbsync.targets.zhipu.target import ZhipuTarget

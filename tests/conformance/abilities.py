@@ -13,12 +13,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from kbsync import contract
 from kbsync.config.gptbots import GptbotsTargetConfig
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
 from kbsync.config.secret import Secret
 from kbsync.config.zhipu import ZhipuTargetConfig
-from kbsync.contract import Surroundings, Target
+from kbsync.contract import answering, managing, mirroring, searching
+from kbsync.contract.mirroring import Surroundings, Target
 from kbsync.targets.registry import open_target
 from tests.conformance.suite import TargetSuite
 
@@ -28,7 +28,9 @@ HEAD = "| ability | | rows |"
 
 def abilities() -> Mapping[str, type]:
     """Every protocol that a target may have beside `Target`, in the order of the contract."""
-    protocols = {name: one for name, one in vars(contract).items() if getattr(one, "_is_runtime_protocol", 0)}
+    parts = [vars(part) for part in (mirroring, searching, answering, managing)]
+    names = {name: one for part in parts for name, one in part.items()}
+    protocols = {name: one for name, one in names.items() if getattr(one, "_is_runtime_protocol", 0)}
     return {name: one for name, one in protocols.items() if one is not Target}
 
 

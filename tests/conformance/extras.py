@@ -7,27 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kbsync.contract import (
-    Answerer,
-    Answers,
-    ApplicationWish,
-    Bases,
-    BaseWish,
-    CallsBack,
-    DocState,
-    Explains,
-    Illustrates,
-    ManagesBases,
-    Measured,
-    Query,
-    Reranks,
-    RetriesAll,
-    Searches,
-    Sources,
-    TellsRoom,
-    TellsTime,
-    Unhurried,
-)
+from kbsync.contract.answering import Answerer, Answers, ApplicationWish, Sources
+from kbsync.contract.managing import Bases, BaseWish, CallsBack, ManagesBases, RetriesAll
+from kbsync.contract.mirroring import DocState, Measured, TellsRoom, TellsTime, Unhurried
+from kbsync.contract.searching import Explains, Illustrates, Query, Reranks, Searches
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
 from tests.conformance.world import World, texts
 

@@ -9,24 +9,23 @@ from dataclasses import replace
 
 import pytest
 
-from kbsync.contract import (
+from kbsync.contract.mirroring import (
     Accepted,
     Confirms,
     Describes,
     DocState,
     Outgoing,
     PutOutcome,
-    Query,
     Reads,
     Recuts,
     Reembeds,
     Refreshes,
     Renames,
     Reslices,
-    Searches,
     Target,
     Updates,
 )
+from kbsync.contract.searching import Query, Searches
 from kbsync.core.links import Link, write_link
 from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unfit
 from tests.conformance.extras import ExtraSuite

@@ -9,7 +9,7 @@ from typing import cast, get_args
 
 import pytest
 
-from kbsync.contract import Surroundings, Target
+from kbsync.contract.mirroring import Surroundings, Target
 from kbsync.standin.server import Server
 from kbsync.targets.local.target import LocalTarget
 from kbsync.targets.vectors.settings import Dialect

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kbsync.contract import Target
+from kbsync.contract.mirroring import Target
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming
 from kbsync.targets.memory import (

@@ -14,7 +14,8 @@ from typing import Any, BinaryIO, cast
 
 import pytest
 
-from kbsync.contract import Accepted, DocState, Listed, Outgoing, Query, Searches, Target
+from kbsync.contract.mirroring import Accepted, DocState, Listed, Outgoing, Target
+from kbsync.contract.searching import Query, Searches
 
 LARGEST_READ = 1024 * 1024
 

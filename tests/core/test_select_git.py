@@ -93,7 +93,7 @@ def excluded_by_us(rules: Rules, ignores: dict[str, str], path: str) -> bool:
     return rules.verdict(path, 1, Kind.FILE).choice is Choice.EXCLUDED
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(paths=st.lists(PATHS, min_size=1, max_size=12, unique=True), top=FILES, nested=FILES)
 def test_ignore_files_mean_what_they_mean_to_git(
     repository: Path, paths: list[str], top: str, nested: str

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 from kbsync.targets.local.target import LocalTarget
+from tests import warm
+from tests.crash import driver
 from tests.crash.driver import installation
 from tests.torture.exercise import Broken, Tally
 
@@ -28,8 +28,7 @@ class Victim:
 
     def run(self, at: int) -> int:
         """Boundaries gone through, or 0 when it was killed at boundary `at`."""
-        command = [sys.executable, "-m", "tests.crash.driver", str(self.folder), str(self.state), str(at)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        done = warm.run([self.folder, self.state, str(at)], module=driver.__name__, text=True)
         assert done.returncode in (0, -9), done.stderr
         return int(done.stdout) if done.returncode == 0 else 0
 

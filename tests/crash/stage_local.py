@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.contract import Body
+from kbsync.contract.mirroring import Body
 from kbsync.engine.mirror import MirrorRun, Site
 from kbsync.engine.terms import Plan
 from kbsync.errors import Rejected
@@ -146,7 +146,9 @@ class LocalStage(Stage):
     def _rows(self, query: str) -> list[tuple[str, ...]]:
         """`found`: documents with those of their chunks that the full-text index has."""
         found = (
-            "document JOIN chunk ON document = document.id JOIN words_docsize ON words_docsize.id = chunk.id"
+            "document JOIN run ON document = document.id"
+            " JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1"
+            " JOIN words_docsize ON words_docsize.id = chunk.id"
         )
         with closing(apsw.Connection(str(self.world.kb / FILE), apsw.SQLITE_OPEN_READONLY)) as connection:
             return list(connection.execute(query.format(found=found)))

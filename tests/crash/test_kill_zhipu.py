@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.crash.kills_zhipu import busy_desk, kill_in_first_mirror, kill_while_editing
 
-KILLS = 7
+KILLS = 5
 
 
 def test_killed_in_the_first_mirror_each_file_ends_as_one_document(tmp_path: Path) -> None:

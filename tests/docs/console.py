@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests import warm
 from tests.docs.pages import Block, Step, steps
 from tests.ports import free_port
 
@@ -45,7 +46,7 @@ except urllib.error.HTTPError as error:
 
 def environment(home: Path) -> dict[str, str]:
     """That of a person who has just installed kbsync."""
-    path = [str(Path(sys.executable).parent), os.environ["PATH"], str(home / ".bin")]
+    path = [warm.programs(), str(Path(sys.executable).parent), os.environ["PATH"], str(home / ".bin")]
     return {
         "HOME": str(home),
         "PATH": os.pathsep.join(path),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.docs.console import Console, run, without_measurements
-from tests.docs.pages import README, ROOT, blocks
+from tests.docs.pages import README, ROOT, blocks, name_of
 
 
 def test_the_console_prints_what_the_readme_says(tmp_path: Path) -> None:
@@ -35,9 +37,26 @@ def test_the_first_block_is_two_commands() -> None:
     lines = first.text.splitlines()
     assert README.read_text().startswith("# kbsync\n\n```sh\n")
     assert lines == [
-        "git clone <this repository> && cd kbsync && make try FOLDER=~/some/folder",
+        'git clone "${REPOSITORY:?is the address of this page}" kbsync && cd kbsync && '
+        "make try FOLDER=~/some/folder",
         "make test",
     ]
+
+
+@pytest.mark.parametrize("page", [README, *sorted((ROOT / "docs").rglob("*.md"))], ids=name_of)
+def test_no_command_holds_a_placeholder_that_a_shell_redirects(page: Path) -> None:
+    commands = [block.text for block in blocks(page, "sh", "console")]
+    assert [text for text in commands if re.search(r"<[a-z ]+>", text)] == []
+
+
+def test_the_first_command_pasted_as_it_is_says_what_lacks_and_makes_nothing(tmp_path: Path) -> None:
+    command = blocks(README, "sh")[0].text.splitlines()[0]
+    ran = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, capture_output=True, check=False
+    )
+    assert ran.returncode != 0
+    assert b"REPOSITORY: is the address of this page" in ran.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_make_try_mirrors_a_folder_and_searches_it(clone: Path, tmp_path: Path) -> None:

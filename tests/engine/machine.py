@@ -479,6 +479,8 @@ class MirrorMachine(RuleBasedStateMachine):
         end = self.run(self.world.once())
         if end.complete and not self.obstacles.places and not self.is_hidden:
             self.oracle.passed()
+            if self.world.run.halt is None:
+                self.oracle.carried_out()
         self.check()
 
     @rule(at=st.integers(1, 30))
@@ -558,6 +560,7 @@ class MirrorMachine(RuleBasedStateMachine):
             if found.ok and not self.holds():
                 break
         self.oracle.passed()
+        self.oracle.carried_out()
         self.check()
         self.check_equal(found)
 

@@ -22,6 +22,8 @@ class Oracle:
         document may still be known (where they were before a rename).
     held: paths that went together with so many others that a person must be asked first.
     left: path and text by id of documents that a lost state may leave behind; nobody is asked about these.
+    _vacated: paths where nothing was when a pass began, and nothing has been since.
+    _former: new files by path, with the path of the one that was there before and may still be known by it.
     """
 
     files: dict[str, str] = field(default_factory=dict)
@@ -37,6 +39,8 @@ class Oracle:
     _going: set[str] = field(default_factory=set)
     _taken: set[str] = field(default_factory=set)
     _remade: set[str] = field(default_factory=set)
+    _vacated: set[str] = field(default_factory=set)
+    _former: dict[str, str] = field(default_factory=dict)
     _sent: Counter[tuple[str, str]] = field(default_factory=Counter)
     _allowed: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -53,6 +57,7 @@ class Oracle:
 
         One that was renamed and changed before anybody saw it is a new file: no bytes tell what it was.
         """
+        self._moved_in(path)
         self._reoccupied(path)
         self._overwritten(path)
         self._put(path, text)
@@ -64,6 +69,7 @@ class Oracle:
         Else it is a file that is new at one path and gone at the other, and nothing is owed until the
         new one was found. `is_followed`: both places can be looked at.
         """
+        self._moved_in(new)
         self._reoccupied(new)
         text = self.files.pop(old)
         origin = self._moved.pop(old, old)
@@ -72,6 +78,7 @@ class Oracle:
         was_there = new in self.files or new in self._seen
         self._overwritten(new)
         self._put(new, text)
+        is_followed = is_followed and old not in self._former
         if claim is not None and is_same and is_followed and not was_there and self.is_wanted(new):
             self.found[new] = claim | {old, origin, new}
             self._moved[new] = origin
@@ -116,6 +123,18 @@ class Oracle:
         self.held.discard(path)
         if not self._is_held and len(self.held) <= 5:
             self.held.clear()
+
+    def _moved_in(self, path: str) -> None:
+        """Something is where another file was when a pass began, that may have seen where this one is now.
+
+        A document by that name may be that file's until its rename was carried out: the bytes must be
+        found by one of the two names, and nobody can tell by which.
+        """
+        if path in self._vacated:
+            self._vacated.discard(path)
+            for new, origins in self.found.items():
+                if path in origins - {new} and self._former.get(new) != path:
+                    self._former[path] = new
 
     def _reoccupied(self, path: str) -> None:
         """Something is at the old path of a rename nobody saw yet: it is no rename any more."""
@@ -185,6 +204,7 @@ class Oracle:
         again, so that nothing is owed until the file was sent anew or a whole pass has left the document.
         """
         self._going |= self._past.keys() - self.wanted().keys()
+        self._vacated |= self._past.keys() - self.files.keys()
 
     def passing_elsewhere(self) -> None:
         """A pass begins over an empty folder in the place of this one: what is under way is called back.
@@ -205,6 +225,13 @@ class Oracle:
         self._remade.clear()
         self._seen = dict(self.files)
         self._is_held = True
+
+    def carried_out(self) -> None:
+        """A whole pass that nothing halted: only where a rename was refused is an old name left."""
+        self._former = {path: new for path, new in self._former.items() if self._is_by_old_name(new)}
+
+    def _is_by_old_name(self, path: str) -> bool:
+        return self.found.get(path, {path}) != {path}
 
     def passed_in_part(self, hidden: Iterable[str]) -> None:
         """A pass could not look at these: they are weighed later, and not together with the others."""
@@ -249,6 +276,17 @@ class Oracle:
         text = self.files[path]
         return any(text in there for one, there in texts.items() if one not in self.files)
 
+    def _is_owed(self, path: str) -> bool:
+        """Not where its document may have been another file's, and that one is not wanted any more."""
+        other = self._former.get(path)
+        return other is None or other in self.wanted()
+
+    def _hand_over(self, texts: Mapping[str, set[str]]) -> None:
+        """No document is by this name any more: the next one is the new file's own."""
+        for path in [path for path in self._former if not texts[path] & self._past[path]]:
+            self.found.pop(path, None)
+            del self._former[path]
+
     def look(self, shown: Shown, after: str) -> None:
         """At every change of the base: is what must be found still found?"""
         texts: dict[str, set[str]] = defaultdict(set)
@@ -256,13 +294,15 @@ class Oracle:
             texts[path].add(text)
         for path, text in self.wanted().items():
             if text in texts[path] and path not in self._going | self._taken:
-                self.found[path] = {path}
+                self.found[path] = {path, self._former.get(path, path)}
         for path, origins in list(self.found.items()):
             known = self._past[path].union(*(self._past[one] for one in origins))
             is_found = any(texts[one] & known for one in origins | {path})
             if not is_found and not self._is_carried(path, texts):
-                self.gaps.append(f"{path} is not found any more, after {after}")
                 del self.found[path]
+                if self._is_owed(path):
+                    self.gaps.append(f"{path} is not found any more, after {after}")
+        self._hand_over(texts)
         for path in [path for path in self.held if not texts[path]]:
             self.gaps.append(f"{path} was deleted and nobody was asked, after {after}")
             self.held.discard(path)

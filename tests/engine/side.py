@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from kbsync.contract import DocState, Target
+from kbsync.contract.mirroring import DocState, Target
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.memory import Behaviour, Failure, Fault, MemoryTarget
 from kbsync.targets.memory.documents import Document

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from kbsync.contract import Listed
+from kbsync.contract.mirroring import Listed
 from kbsync.core.model import UploadState
 from kbsync.engine import findings
 from kbsync.engine.auditing import MOST_STRAYS, PUT_OFF

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import replace
@@ -7,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract import Explanation
+from kbsync.contract.searching import Explanation
+from kbsync.core.model import Kind, Limits
+from kbsync.core.select import Rules
+from kbsync.engine import judge
 from kbsync.engine.explain import PathExplanation, explain_path, locate, outside
 from kbsync.engine.plan import Site, service_of
+from kbsync.engine.views.clauses import clause
 from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.source.reader import Unreadable
+from kbsync.state.mirrors import RootRecord
+from kbsync.state.store import Store
 from kbsync.targets.memory import Behaviour, Failure, Fault, MemoryTarget
 from tests.engine.viewing import everything_below, glancing, open_target
 from tests.engine.world import World
@@ -31,7 +39,9 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path, ExplainingMemory)
 
 
-async def explained(world: World, path: str, *, text: bool = False, ask: bool = True) -> PathExplanation:
+async def explained(
+    world: World, path: str, *, text: bool = False, ask: bool = True, at_work: bool = False
+) -> PathExplanation:
     target = open_target(world)
     with glancing(world) as glance:
         return await explain_path(
@@ -41,7 +51,7 @@ async def explained(world: World, path: str, *, text: bool = False, ask: bool = 
             world.clock,
             path,
             target=target if ask else None,
-            site=Site(world.configured, lambda command: f"kbsync {command} --folder docs"),
+            site=Site(world.configured, lambda command: f"kbsync {command} --folder docs", at_work),
             text=text,
         )
 
@@ -86,7 +96,8 @@ async def test_an_ignored_file_names_the_file_and_line_that_exclude_it(world: Wo
     world.write("sub/.kbsyncignore", "# comment\n\nsecret*.md\n")
     world.write("sub/secret1.md")
     found = await explained(world, "sub/secret1.md")
-    assert found.answer.startswith("It is not found because excluded by secret*.md (sub/.kbsyncignore:3)")
+    why = "because it is excluded by secret*.md (sub/.kbsyncignore:3)"
+    assert found.answer.startswith(f"It is not found {why}")
     assert "change sub/.kbsyncignore:3" in found.answer and not found.found
 
 
@@ -117,8 +128,8 @@ async def test_what_is_not_selected_says_why_and_what_to_do(
 async def test_empty_files_and_symlinks_say_that_they_are(world: World) -> None:
     world.write("empty.md", "")
     (world.root / "link.md").symlink_to("empty.md")
-    assert "because empty" in (await explained(world, "empty.md")).answer
-    assert "symlink" in (await explained(world, "link.md")).answer
+    assert "because it is empty" in (await explained(world, "empty.md")).answer
+    assert "because it is a symlink" in (await explained(world, "link.md")).answer
 
 
 async def test_a_file_over_the_limit_says_so(tmp_path: Path) -> None:
@@ -212,7 +223,7 @@ async def test_a_deselected_file_is_still_found_until_the_next_pass(world: World
     await world.once()
     world.write(".kbsyncignore", "a.md\n")
     found = await explained(world, "a.md")
-    assert found.found and found.answer.startswith("It is still found although excluded by a.md")
+    assert found.found and found.answer.startswith("It is still found although it is excluded by a.md")
 
 
 async def test_a_halted_mirror_is_the_reason(world: World) -> None:
@@ -223,6 +234,92 @@ async def test_a_halted_mirror_is_the_reason(world: World) -> None:
     await world.once()
     found = await explained(world, "a.md")
     assert "the mirror is halted: key refused" in found.answer and "kbsync doctor" in found.answer
+
+
+async def test_a_halt_comes_before_a_change_that_no_pass_has_seen(world: World) -> None:
+    world.write("a.md", "old")
+    await world.once()
+    world.base.faults.append(Fault("put", error=lambda: Halted("quota", "no money"), times=99))
+    world.write("b.md")
+    await world.once()
+    assert (await explained(world, "a.md")).answer == "It is searchable."
+    world.write("a.md", "newer")
+    found = await explained(world, "a.md")
+    assert "in an older version because the mirror is halted: no money; run `kbsync retry" in found.answer
+    world.delete("a.md")
+    found = await explained(world, "a.md")
+    assert "although the file is gone: the mirror is halted: no money" in found.answer
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["halted", "no pass was there yet"])
+async def test_a_folder_that_vanished_is_the_reason(world: World, is_told: bool) -> None:
+    world.write("a.md")
+    await world.once()
+    away = world.root.rename(world.root.parent / "away")
+    if is_told:
+        await world.once()
+    found = await explained(world, "a.md")
+    assert found.found
+    assert found.answer.startswith("It is found as it was when the folder was last seen: ")
+    assert "the folder is missing" in found.answer and "kbsync retry --mirror docs" in found.answer
+    assert "--once" not in found.answer and "older version" not in found.answer
+    found = await explained(world, "never.md")
+    assert "not found because the mirror is halted" in found.answer and "is missing" in found.answer
+    away.rename(world.root)
+    assert (await explained(world, "a.md")).answer == "It is searchable."
+
+
+async def test_a_mount_that_vanished_is_the_reason(world: World) -> None:
+    """An empty folder lies in its place."""
+    world.write("a.md")
+    await world.once()
+    was = RootRecord(1, 1, "ext4", is_mount=True)
+    with contextlib.closing(Store(world.state / "state.db")) as store:
+        await store.write(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
+    world.delete("a.md")
+    found = await explained(world, "a.md")
+    assert found.answer.startswith("It is found as it was when the folder was last seen: ")
+    assert "it was a mount point and is none now" in found.answer and "kbsync approve docs" in found.answer
+
+
+@pytest.mark.parametrize("text", ["", "old"], ids=["new", "changed"])
+async def test_where_a_daemon_is_at_work_no_pass_is_advised(world: World, text: str) -> None:
+    """It would find the state locked."""
+    if text:
+        world.write("a.md", text)
+    await world.once()
+    world.write("a.md", "newer")
+    assert "run `kbsync --once --folder docs`" in (await explained(world, "a.md")).answer
+    found = await explained(world, "a.md", at_work=True)
+    assert "the running kbsync does it by itself" in found.answer and "--once" not in found.answer
+
+
+async def test_an_unreadable_file_is_the_subject_of_its_reason(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "digest", lambda *_: Unreadable("cannot be read: input/output error"))
+    world.write("a.md")
+    await world.once()
+    found = await explained(world, "a.md")
+    assert found.answer == "It is not found because it cannot be read: input/output error."
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "kind", "told"),
+    [
+        ("a.md", 0, Kind.FILE, "it is empty"),
+        ("a.md", 5, Kind.SYMLINK, "it is a symlink (not followed)"),
+        ("a.md", 5, Kind.SPECIAL, "it is a socket, fifo or device"),
+        ("a.md", 2000, Kind.FILE, "it has 2,000 bytes, over the limit"),
+        ("b.md", 5, Kind.FILE, "it is excluded by b.md"),
+        ("a.txt", 5, Kind.FILE, "it matches nothing in include"),
+        ("a.png", 5, Kind.FILE, "it is explicitly included but not accepted: the target"),
+        (".kbsyncignore", 5, Kind.FILE, "it holds patterns for kbsync"),
+    ],
+)
+def test_every_reason_of_the_rules_is_a_clause(path: str, size: int, kind: Kind, told: str) -> None:
+    rules = Rules(("*.md", "*.png"), ("b.md",), Limits(extensions=frozenset({"md"}), max_bytes=1000))
+    assert clause(rules.verdict(path, size, kind).reason).startswith(told)
 
 
 async def test_a_file_that_waits_gives_attempts_and_the_next_look(world: World) -> None:

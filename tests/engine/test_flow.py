@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbsync.contract import Listed, Outgoing, PutOutcome
+from kbsync.contract.mirroring import Listed, Outgoing, PutOutcome
 from kbsync.core.model import Upload
 from kbsync.core.turns import LARGE_BYTES, LONGEST_COST, WEIGHTS, Lane, Turns, lane_of, rank, rank_again
 from kbsync.engine import reconciler

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract import Listed
+from kbsync.contract.mirroring import Listed
 from kbsync.core.model import UploadState
 from kbsync.errors import Unsure
 from kbsync.targets.memory import Behaviour, Fault, MemoryTarget

@@ -11,7 +11,7 @@ import pytest
 
 from kbsync import passes
 from kbsync.config.model import Config, MirrorConfig
-from kbsync.contract import Query
+from kbsync.contract.searching import Query
 from kbsync.core.model import Status
 from kbsync.installation import Installation, ask
 from kbsync.passes import OnceEnd

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract import Reembeds
+from kbsync.contract.mirroring import Reembeds
 from kbsync.core import lifecycle
 from kbsync.core.model import Presence, UploadState
 from kbsync.engine.once import run_once

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract import Listed
+from kbsync.contract.mirroring import Listed
 from kbsync.core.model import Abilities, Limits, Upload, UploadState
 from kbsync.core.select import Rules
 from kbsync.engine.pages import Page

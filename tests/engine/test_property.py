@@ -9,13 +9,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from kbsync.targets.memory import AbleMemory, MemoryTarget, RenamingMemory, UpdatingMemory
 from tests.engine.machine import MirrorMachine
 from tests.engine.oracle import Oracle
 
 
 def test_through_any_life_every_promise_is_kept_and_then_the_base_equals_the_folder() -> None:
     lives = settings(
-        max_examples=8,
+        max_examples=5,
         stateful_step_count=40,
         derandomize=True,
         deadline=None,
@@ -24,6 +25,26 @@ def test_through_any_life_every_promise_is_kept_and_then_the_base_equals_the_fol
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(MirrorMachine, settings=lives)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("variant", "call"),
+    [(MemoryTarget, "put"), (UpdatingMemory, "put"), (RenamingMemory, "rename"), (AbleMemory, "rename")],
+)
+def test_a_new_file_at_the_old_path_of_a_rename_under_way_leaves_no_gap(
+    variant: type[MemoryTarget], call: str
+) -> None:
+    """The rename is noted, and halted before it is carried out."""
+    life = MirrorMachine()
+    life.begin(variant=variant, lag=0.0, indexing=5.0 if call == "rename" else 0.0, bad="")
+    life.once()
+    life.move("f0.md", "else.md")
+    life.fault(op=call, kind="full")
+    life.once()
+    assert ("f0.md", life.oracle.files["else.md"]) in life.shown()
+    life.write("f0.md", life.oracle.files["else.md"])
+    life.once()
+    life.teardown()
 
 
 # -- the oracle sees what it is there for --------------------------------------------------------------
@@ -40,6 +61,17 @@ def oracle() -> Oracle:
     return oracle
 
 
+@pytest.fixture
+def renaming(oracle: Oracle) -> Oracle:
+    """One of them was moved, and its rename not carried out when there was a new file at its old path."""
+    oracle.moved("a.md", "c.md")
+    oracle.passing()
+    oracle.passed()
+    oracle.wrote("a.md", "one")
+    oracle.look([("a.md", "one"), ("b.md", "two")], "nothing")
+    return oracle
+
+
 def test_the_oracle_sees_a_gap(oracle: Oracle) -> None:
     oracle.wrote("a.md", "changed")
     oracle.look([("b.md", "two")], "a delete")
@@ -52,6 +84,37 @@ def test_the_oracle_sees_a_gap_in_a_rename(oracle: Oracle) -> None:
     assert oracle.gaps == []
     oracle.look([("b.md", "two")], "a delete")
     assert oracle.gaps == ["c.md is not found any more, after a delete"]
+
+
+def test_what_is_new_at_the_old_path_of_a_rename_that_was_noted_is_found_by_one_of_two_names(
+    renaming: Oracle,
+) -> None:
+    renaming.look([("c.md", "one"), ("b.md", "two")], "the rename")
+    assert renaming.gaps == []
+    renaming.look([("c.md", "one"), ("a.md", "one"), ("b.md", "two")], "a put")
+    renaming.look([("c.md", "one"), ("b.md", "two")], "a delete")
+    assert renaming.gaps == ["a.md is not found any more, after a delete"]
+
+
+def test_the_oracle_sees_that_neither_name_is_found(renaming: Oracle) -> None:
+    renaming.look([("b.md", "two")], "a delete")
+    assert "a.md is not found any more, after a delete" in renaming.gaps
+
+
+def test_a_rename_that_was_carried_out_lends_its_old_name_no_more(renaming: Oracle) -> None:
+    renaming.look([("c.md", "one"), ("a.md", "one"), ("b.md", "two")], "a put")
+    renaming.carried_out()
+    renaming.look([("c.md", "one"), ("a.md", "one"), ("b.md", "two")], "nothing")
+    renaming.look([("c.md", "one"), ("b.md", "two")], "a delete")
+    assert renaming.gaps == ["a.md is not found any more, after a delete"]
+
+
+def test_a_rename_that_no_pass_saw_keeps_the_old_path_found(oracle: Oracle) -> None:
+    oracle.moved("a.md", "c.md")
+    oracle.wrote("a.md", "one")
+    oracle.look([("a.md", "one"), ("b.md", "two")], "nothing")
+    oracle.look([("c.md", "one"), ("b.md", "two")], "a rename")
+    assert oracle.gaps == ["a.md is not found any more, after a rename"]
 
 
 def test_the_oracle_sees_a_text_that_was_never_in_the_file(oracle: Oracle) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kbsync.contract import Accepted, PutOutcome
+from kbsync.contract.mirroring import Accepted, PutOutcome
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.halts import TARGET_STUCK
 from kbsync.engine.outcomes import Happened

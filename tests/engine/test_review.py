@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import DocState, DocStatus
+from kbsync.contract.mirroring import DocState, DocStatus
 from kbsync.core.model import Purpose, Upload, UploadState
 from kbsync.engine import worker as worker_module
 from kbsync.engine.mirror import MirrorRun
@@ -321,14 +321,14 @@ async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_
         await run.compare()
         for _ in range(200):
             await run.tend()
-            await asyncio.sleep(0.002)
+            await world.clock.sleep(0.02)
             if "UNSURE" in states(world):
                 break
         world.move("a.md", "b.md")
         await run.compare()
         for _ in range(200):
             await run.tend()
-            await asyncio.sleep(0.002)
+            await world.clock.sleep(0.02)
             if "SENDING" in states(world):
                 break
         assert "SENDING" in states(world)

@@ -22,6 +22,7 @@ from watchdog.observers.inotify import InotifyObserver
 from kbsync.core.brake import DeletionLimits
 from kbsync.engine import deletions, judge
 from kbsync.engine.clock import SystemClock
+from kbsync.engine.mending import Wish
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.watching import Watching
 from kbsync.errors import Halted, StateError
@@ -251,6 +252,55 @@ async def test_a_halted_target_is_probed_and_work_goes_on(
     async with daemon.kept():
         await until(daemon.mirrors_disk)
         assert daemon.run.halt is None
+
+
+async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon: Daemon) -> None:
+    wishes: list[Wish] = []
+
+    async with daemon.kept() as store:
+
+        def read(wish: Wish, over: asyncio.Event) -> None:
+            assert asked(store)  # it is not carried out yet
+            wishes.append(wish)
+            over.set()
+
+        assert daemon.watching is not None
+        daemon.watching.on_wish = read
+        await ask(daemon, store)
+        assert wishes == []  # nothing halts it
+        daemon.base.faults.append(Fault("put", error=lambda: Halted("quota", "no money")))
+        daemon.write("f1.md", "changed")
+        await until(lambda: daemon.run.halt)
+        await ask(daemon, store)
+        assert wishes == [Wish.CONFIG]
+        await until(daemon.mirrors_disk)
+
+
+async def ask(daemon: Daemon, store: Store) -> None:
+    """A person retries, and it was done."""
+    await store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
+    wake(daemon.state)
+    await until(lambda: not asked(store))
+
+
+def asked(store: Store) -> bool:
+    return bool(store.read_now(lambda tx: tx.inbox.waiting("docs")))
+
+
+async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kbsync.engine.watching.PROBE_EVERY", 0.1)
+    wishes: list[Wish] = []
+    async with daemon.kept():
+        assert daemon.watching is not None
+        daemon.watching.on_wish = lambda wish, over: (wishes.append(wish), over.set())
+        for reason, wished in (("quota", []), ("credentials", [Wish.SECRETS])):
+            daemon.base.faults.append(Fault("put", error=partial(Halted, reason, "refused")))
+            daemon.write("f1.md", f"changed, and there is {reason}")
+            await until(daemon.mirrors_disk)
+            await until(lambda: daemon.run.halt is None)
+            assert wishes == wished
 
 
 async def test_stopping_leaves_nothing_unrecorded(daemon: Daemon) -> None:

@@ -41,6 +41,10 @@ class CountingExecutor(ThreadPoolExecutor):
         self.follow(future)
         return future
 
+    def take_over(self) -> None:
+        """What the loop has to do in threads is done in these."""
+        self.loop.set_default_executor(self)
+
     def follow(self, future: Any) -> None:
         """Count down once the result has been handed to the loop: registered last, so called last."""
         self.loop.call_soon(future.add_done_callback, self._done)
@@ -82,12 +86,22 @@ class Inline(CountingExecutor):
         self.under_way += 1
         self.loop.call_soon(self._count_down)
 
-    def submit(self, work: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        future: Future[Any] = Future()
+    def take_over(self) -> None:
+        """What the loop is to do in its own threads, or in those lent to the state, is done here."""
+        in_threads = self.loop.run_in_executor
+
+        def run(executor: Executor | None, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+            is_ours = executor is None or isinstance(executor, Lent)
+            return self._run(work, args) if is_ours else in_threads(executor, work, *args)
+
+        self.loop.run_in_executor = run  # type: ignore[method-assign,assignment]
+
+    def _run(self, work: Callable[..., Any], args: tuple[Any, ...]) -> asyncio.Future[Any]:
+        future = self.loop.create_future()
         try:
-            future.set_result(work(*args, **kwargs))
+            self.loop.call_soon(_give, future.set_result, work(*args))
         except BaseException as error:  # as a thread would hand it over
-            future.set_exception(error)
+            self.loop.call_soon(_give, future.set_exception, error)
         self.follow(future)
         return future
 
@@ -106,12 +120,22 @@ class Inline(CountingExecutor):
         store.submit = submit  # type: ignore[method-assign]
 
 
+def _give(give: Callable[[Any], None], what: Any) -> None:
+    with contextlib.suppress(asyncio.InvalidStateError):  # nobody waits for it any more
+        give(what)
+
+
 class Lent(Executor):
     """Another's threads, which go on when this is shut down."""
 
     def __init__(self, executor: Executor) -> None:
         self.submit = executor.submit  # type: ignore[method-assign]
 
+
+TURNS = 12
+"""Turns of the loop for a result to become somebody's next step."""
+STILL = 4
+"""A turn counts for so many when nobody's next step waits; sockets are looked at in each."""
 
 EXACTLY = 1e-6
 """Seconds: more than a sum of times may be off."""
@@ -151,13 +175,14 @@ class VirtualClock:
         heapq.heappush(self._heap, (self.now + seconds + EXACTLY, next(self._numbers), future))
 
     async def drive(self) -> None:
+        waiting = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
         quiet = 0
         while True:
             await asyncio.sleep(0)
-            quiet = 0 if self.busy() else quiet + 1
+            quiet = 0 if self.busy() else quiet + (1 if waiting else STILL)
             if quiet == 0:
                 await self.rest()
-            if quiet < 12:  # turns of the loop for a result to become somebody's next step
+            if quiet < TURNS:
                 continue
             quiet = 0
             while self._heap and self._heap[0][2].done():
@@ -218,8 +243,7 @@ class World:
         if self._executor is not None:
             self._executor.shutdown(wait=False)
         executor = self._executor = CountingExecutor() if self.in_threads else Inline()
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(executor)
+        executor.take_over()
         store = self.store = Store(self.state / "state.db", on_commit=self.on_commit)
         executor.write_within(store)
         store.readers = Lent(executor)

@@ -10,12 +10,13 @@ from kbsync.state.mirrors import Halt
 
 ALL = ("halted", "recovered", "quarantined")
 QUOTA = Halt("quota", "no money", "kbsync retry")
+EPOCH = 1_000_000.0
 MISSING = Halt("folder-missing", "not there", "kbsync approve")
 
 
 def told(digest: Digest, now: float, *, well: bool = True, on: tuple[str, ...] = ALL) -> list[Notice]:
     """What is due, told."""
-    due = digest.due(now, 1_000_000.0 + now, on)  # type: ignore[arg-type]
+    due = digest.due(now, on)  # type: ignore[arg-type]
     for notice in due:
         digest.told(notice, now, well=well)
     return due
@@ -23,44 +24,70 @@ def told(digest: Digest, now: float, *, well: bool = True, on: tuple[str, ...] =
 
 def fail(digest: Digest, count: int, now: float) -> None:
     for number in range(count):
-        digest.failed("a", Mishap(f"{number}.md", "no text"), "kbsync retry", now)
+        digest.failed("a", Mishap(f"{number}.md", "no text"), "kbsync retry", now, EPOCH + now)
 
 
 def test_a_halt_is_told_once_and_its_end_too() -> None:
     digest = Digest()
-    digest.halt_seen("a", QUOTA)
+    digest.halt_seen("a", QUOTA, EPOCH)
     [notice] = told(digest, 0.0)
     assert (notice.event, notice.reason, notice.cure) == ("halted", "quota", "kbsync retry")
-    digest.halt_seen("a", QUOTA)
+    digest.halt_seen("a", QUOTA, EPOCH)
     assert told(digest, EVERY) == []
-    digest.halt_seen("a", None)
+    digest.halt_seen("a", None, EPOCH)
     [notice] = told(digest, 2 * EVERY)
     assert (notice.event, notice.reason) == ("recovered", "quota")
 
 
+def test_a_notice_has_the_time_of_what_happened_and_not_of_its_telling() -> None:
+    digest = Digest()
+    digest.halt_seen("a", QUOTA, EPOCH)
+    digest.halt_seen("a", Halt("quota", "still no money", ""), EPOCH + 2)
+    [halted] = told(digest, 4.0)
+    digest.halt_seen("a", None, EPOCH + 10)
+    digest.halt_seen("a", None, EPOCH + 12)
+    assert told(digest, 20.0) == []
+    [recovered] = told(digest, EVERY + 4)
+    assert (halted.at, recovered.at) == (EPOCH, EPOCH + 10)
+    fail(digest, 1, 100.0)
+    fail(digest, 1, 102.0)
+    assert [one.at for one in told(digest, 100.0 + GATHER)] == [EPOCH + 102]
+
+
+def test_a_recovery_tells_no_cure_for_what_is_over() -> None:
+    digest = Digest()
+    digest.halt_seen("a", MISSING, EPOCH)
+    told(digest, 0.0)
+    digest.halt_seen("a", None, EPOCH)
+    [notice] = told(digest, EVERY)
+    assert notice.text == "a: works again (folder-missing is over)"
+    body = notice.to_json()
+    assert (body["reason"], body["detail"], body["cure"]) == ("folder-missing", "", "")
+
+
 def test_a_mirror_that_is_well_from_the_start_is_not_told_of() -> None:
     digest = Digest()
-    digest.halt_seen("a", None)
+    digest.halt_seen("a", None, EPOCH)
     assert told(digest, 0.0) == []
 
 
 def test_flapping_is_told_once_a_minute_with_the_last_word() -> None:
     digest = Digest()
-    digest.halt_seen("a", QUOTA)
+    digest.halt_seen("a", QUOTA, EPOCH)
     told(digest, 0.0)
     for second in range(1, int(EVERY)):
-        digest.halt_seen("a", None if second % 2 else MISSING)
+        digest.halt_seen("a", None if second % 2 else MISSING, EPOCH)
         assert told(digest, float(second)) == []
-    digest.halt_seen("a", MISSING)
+    digest.halt_seen("a", MISSING, EPOCH)
     assert [notice.reason for notice in told(digest, EVERY)] == ["folder-missing"]
 
 
 def test_a_halt_that_came_back_as_it_was_told_is_no_news() -> None:
     digest = Digest()
-    digest.halt_seen("a", QUOTA)
+    digest.halt_seen("a", QUOTA, EPOCH)
     told(digest, 0.0)
-    digest.halt_seen("a", None)
-    digest.halt_seen("a", Halt("quota", "still no money", ""))
+    digest.halt_seen("a", None, EPOCH)
+    digest.halt_seen("a", Halt("quota", "still no money", ""), EPOCH)
     assert told(digest, EVERY) == []
 
 
@@ -79,7 +106,7 @@ def test_many_failures_are_one_notice_that_names_the_first() -> None:
 def test_what_failed_while_a_notice_was_on_its_way_is_in_the_next() -> None:
     digest = Digest()
     fail(digest, NAMED, 0.0)
-    [notice] = digest.due(GATHER, 0.0, ALL)  # type: ignore[arg-type]
+    [notice] = digest.due(GATHER, ALL)  # type: ignore[arg-type]
     fail(digest, 2, GATHER)
     digest.told(notice, GATHER, well=True)
     [later] = told(digest, GATHER + EVERY)
@@ -89,7 +116,7 @@ def test_what_failed_while_a_notice_was_on_its_way_is_in_the_next() -> None:
 
 def test_what_nobody_took_is_told_again_ever_later() -> None:
     digest = Digest()
-    digest.halt_seen("a", QUOTA)
+    digest.halt_seen("a", QUOTA, EPOCH)
     tries, now = [], 0.0
     while now < 6 * SELDOM:
         if told(digest, now, well=False):
@@ -104,14 +131,14 @@ def test_what_nobody_took_is_told_again_ever_later() -> None:
 
 def test_only_what_was_asked_for_is_told() -> None:
     digest = Digest()
-    digest.halt_seen("a", QUOTA)
+    digest.halt_seen("a", QUOTA, EPOCH)
     fail(digest, 1, 0.0)
     assert [one.event for one in told(digest, GATHER, on=("quarantined",))] == ["quarantined"]
 
 
 def test_mirrors_that_left_are_told_of_no_more() -> None:
     digest = Digest()
-    digest.halt_seen("a", QUOTA)
-    digest.halt_seen("b", QUOTA)
+    digest.halt_seen("a", QUOTA, EPOCH)
+    digest.halt_seen("b", QUOTA, EPOCH)
     digest.keep_only(["b"])
     assert [one.mirror for one in told(digest, 0.0)] == ["b"]

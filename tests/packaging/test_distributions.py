@@ -19,6 +19,7 @@ import pytest
 import kbsync
 from tests.docs.pages import ROOT
 from tests.programs import found, needs
+from tools import hatch_build
 
 pytestmark = needs("pyproject-build")
 
@@ -42,6 +43,20 @@ def unpacked(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return into
 
 
+REVISION = {"kbsync/REVISION"}
+"""What a build in a checkout adds."""
+
+
+def run_from(unpacked: Path, code: str, home: Path) -> str:
+    """What code prints with the package as it was unpacked."""
+    path = os.pathsep.join([str(unpacked), *(place for place in sys.path if "site-packages" in place)])
+    environment = {**os.environ, "PYTHONPATH": path, "HOME": str(home)}
+    command = [sys.executable, "-P", "-c", code]
+    ran = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
 def metadata(unpacked: Path) -> Message:
     return message_from_string(next(unpacked.glob("*.dist-info/METADATA")).read_text())
 
@@ -56,7 +71,7 @@ def test_the_wheel_holds_the_program_and_nothing_else(unpacked: Path) -> None:
     program = {
         str(p.relative_to(ROOT)) for p in (ROOT / "kbsync").rglob("*") if p.suffix != ".pyc" and p.is_file()
     }
-    assert {name for name in there if ".dist-info/" not in name} == program
+    assert {name for name in there if ".dist-info/" not in name} - REVISION == program
     assert {"kbsync/py.typed", "kbsync/config/schema.json"} <= program
 
 
@@ -68,6 +83,7 @@ def test_licence_and_notice_come_with_it(unpacked: Path) -> None:
 
 def test_versions_agree(unpacked: Path) -> None:
     assert metadata(unpacked)["Version"] == kbsync.__version__
+    assert f'image.version="{kbsync.__version__}"' in (ROOT / "docker/Dockerfile").read_text()
     changes = (ROOT / "CHANGELOG.md").read_text()
     assert f"\n## {kbsync.__version__} " in changes
 
@@ -75,6 +91,21 @@ def test_versions_agree(unpacked: Path) -> None:
 def test_the_command_is_installed(unpacked: Path) -> None:
     scripts = next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
     assert "kbsync = kbsync.__main__:main" in scripts
+
+
+@needs("git")
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout, so there is no commit")
+def test_what_was_built_says_from_which_commit(unpacked: Path) -> None:
+    words = ["git", "rev-parse", "--short=12", "HEAD"]
+    head = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    told = run_from(unpacked, "import kbsync; print(kbsync.version_and_revision())", unpacked)
+    assert told.strip().removesuffix("-dirty)").removesuffix(")") == f"{kbsync.__version__} ({head}"
+
+
+def test_a_build_without_git_is_told_the_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert hatch_build.revision(tmp_path) == ""
+    monkeypatch.setenv("KBSYNC_REVISION", "5c343f7")
+    assert hatch_build.revision(ROOT) == "5c343f7"
 
 
 @needs("git")
@@ -95,9 +126,7 @@ def test_it_mirrors_and_finds_from_where_it_was_unpacked(unpacked: Path, tmp_pat
         f"once, search = ['--once', '-q', *{options!r}], ['search', 'badge', '--files', *{options!r}];"
         "sys.exit(program.main(once) or program.main(search))"
     )
-    path = os.pathsep.join([str(unpacked), *(place for place in sys.path if "site-packages" in place)])
-    environment = {**os.environ, "PYTHONPATH": path, "HOME": str(tmp_path)}
-    command = [sys.executable, "-P", "-c", code]
-    ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.split() == [str(unpacked / "kbsync" / "__init__.py"), str(docs / "badges.md")]
+    assert run_from(unpacked, code, tmp_path).split() == [
+        str(unpacked / "kbsync" / "__init__.py"),
+        str(docs / "badges.md"),
+    ]

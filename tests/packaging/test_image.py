@@ -27,7 +27,10 @@ STEPS = instructions((DOCKER / "Dockerfile").read_text())
 LAST = STEPS[max(number for number, step in enumerate(STEPS) if step.name == "FROM") :]
 USER = 10001
 ENVIRONMENT = {"HOME": "/nonexistent"}
-KNOWN = ["FROM", "RUN", "COPY", "WORKDIR", "ENV", "USER", "LABEL", "VOLUME", "HEALTHCHECK", "ENTRYPOINT"]
+KNOWN = [
+    *("FROM", "ARG", "RUN", "COPY", "WORKDIR", "ENV", "USER"),
+    *("LABEL", "VOLUME", "HEALTHCHECK", "ENTRYPOINT"),
+]
 
 
 def documents(name: str) -> list[dict[str, Any]]:
@@ -88,7 +91,7 @@ def test_what_is_copied_is_let_through_to_the_builder() -> None:
         line[1:] for line in (DOCKER / "Dockerfile.dockerignore").read_text().splitlines() if line[0] == "!"
     }
     copied = {
-        Path(word).name
+        word
         for step in STEPS
         if step.name == "COPY" and "--from" not in step.rest
         for word in step.words()[:-1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract import Outgoing, PutOutcome
+from kbsync.contract.mirroring import Outgoing, PutOutcome
 from kbsync.engine.status import Item, Items
 from kbsync.errors import Unsure
 from kbsync.state.store import Tx

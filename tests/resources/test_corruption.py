@@ -154,10 +154,14 @@ async def spoilt_after(world: World, number: int) -> bool:
 
 
 def overwrite(state: Path) -> None:
-    """As a program does that takes the disk for its own."""
+    """As a program does that takes the disk for its own.
+
+    In place: were the file empty for a moment, whoever opened it then would remove what lies beside it.
+    """
     for file in (state, state.with_name("state.db-wal")):
         size = max(file.stat().st_size, 8192)
-        file.write_bytes(b"\xa5" * size)
+        with file.open("r+b") as there:
+            there.write(b"\xa5" * size)
 
 
 def test_a_store_that_met_damage_says_so(tmp_path: Path) -> None:

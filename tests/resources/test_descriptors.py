@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kbsync.errors import ShortageError
+from tests.cli.place import PIPES
 from tests.cli.vendor import Desk, desk_in, digests_in
 from tests.engine.test_watching import Daemon, until
 from tests.engine.world import World
@@ -38,8 +40,9 @@ class Descriptors:
         return int(self._open(path, *rest, **options))
 
 
-def allow(descriptors: int) -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+def with_few(desk: Desk, descriptors: int, *words: str) -> subprocess.Popen[bytes]:
+    limited = ["bash", "-c", f'ulimit -n {descriptors}; exec "$@"', "bash", sys.executable, "-m", "kbsync"]
+    return desk.keep(subprocess.Popen([*limited, *words], cwd=desk.root, env=desk.environ({}), **PIPES))
 
 
 def test_a_pass_with_too_few_descriptors_says_so_sends_nothing_twice_and_the_next_goes_on(
@@ -48,7 +51,7 @@ def test_a_pass_with_too_few_descriptors_says_so_sends_nothing_twice_and_the_nex
     for n in range(20):
         desk.write(f"f{n}.md", f"text {n}")
     for descriptors, words in ((17, ()), (18, FOLDER)):  # to the service, into the embedded knowledge base
-        process = desk.begin("--once", *words, preexec_fn=lambda: allow(descriptors))  # noqa: B023
+        process = with_few(desk, descriptors, "--once", *words)
         _, err = process.communicate(timeout=100)
         assert process.returncode == 4, err
         assert b"open files" in err and b"ulimit -n" in err, err

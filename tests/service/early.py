@@ -1,23 +1,32 @@
-"""kbsync as a daemon that is asked to stop at its first word: python tests/service/early.py ARGUMENTS"""
+"""A daemon that is asked to stop before or at its first word: python tests/service/early.py ARGUMENTS
+
+`$MOMENT` is the name of the method of `Daemon` after which the signals come.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from typing import Any
 
 from kbsync.__main__ import main
-from kbsync.cli import watch
+from kbsync.daemon import Daemon
 
-introduce = watch._introduce
+MOMENTS = ("__init__", "_introduce")
 
 
-def interrupted(*arguments: object) -> None:
-    introduce(*arguments)  # type: ignore[arg-type]
-    os.kill(os.getpid(), signal.SIGTERM)
-    os.kill(os.getpid(), signal.SIGHUP)
+def interrupt_after(name: str) -> None:
+    method = getattr(Daemon, name)
+
+    def interrupted(*arguments: Any) -> None:
+        method(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    setattr(Daemon, name, interrupted)
 
 
 if __name__ == "__main__":
-    watch._introduce = interrupted
+    interrupt_after(os.environ["MOMENT"])
     sys.exit(main(sys.argv[1:]))

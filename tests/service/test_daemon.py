@@ -67,9 +67,14 @@ def test_a_service_tells_its_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             manager.until("READY=1")
             manager.until("STATUS=1 ready, 0 pending, 0 failed")
             served.reload(settle="200ms")
-            served.reload(level="log_level: warning")
+            served.reload(level="log_level: debug", settle="200ms")
+            served.place.write("seen.md", "beta")
+            manager.until("STATUS=2 ready, 0 pending, 0 failed")
+            served.reload(level="log_level: warning", settle="200ms")
+            served.place.write("unseen.md", "gamma")
+            manager.until("STATUS=3 ready, 0 pending, 0 failed")
             served.reload(level="log_levl: debug")
-            manager.until("STATUS=the config was refused, the old one goes on; 1 ready")
+            manager.until("STATUS=the config was refused, the old one goes on; 3 ready")
             log = served.end()
         finally:
             served.process.kill()
@@ -79,29 +84,34 @@ def test_a_service_tells_its_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert heard[-2:] == ["STOPPING=1", "STATUS=stopping"]
     started = [line["mirror"] for line in log if line["event"] == "watch.started"]
     assert sorted(started) == ["first", "second", "second"]  # what did not change went on
+    assert {line["path"] for line in log if line["event"] == "file.judged"} == {"seen.md"}
     read = [line for line in log if line["event"] in ("config.read", "config.refused")]
     assert [(line["event"], line.get("changed")) for line in read] == [
         ("config.read", 1),
+        ("config.read", 0),
         ("config.refused", None),  # that the one before was read is no warning
     ]
 
 
-def started(driver: ModuleType, place: Place) -> subprocess.Popen[bytes]:
+def started(driver: ModuleType, place: Place, **more: str) -> subprocess.Popen[bytes]:
     """A daemon that a driver has prepared."""
-    env = {"HOME": str(place.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
+    env = {"HOME": str(place.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **more}
     assert driver.__file__ is not None
     command = [sys.executable, driver.__file__, "--log-format", "json"]
     return subprocess.Popen(command, cwd=place.root, env=env, stderr=subprocess.PIPE)
 
 
-def test_a_signal_at_the_first_word_is_not_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", early.MOMENTS)
+def test_a_signal_before_the_first_word_or_at_it_is_not_lost(tmp_path: Path, moment: str) -> None:
     place = Place(tmp_path)
     place.configure()
-    process = started(early, place)
+    process = started(early, place, MOMENT=moment)
     _, err = process.communicate(timeout=PATIENCE)
     lines = [json.loads(line) for line in err.splitlines()]
     assert process.returncode == 0
-    assert lines[0]["event"] == "daemon.started"
+    assert moment == "__init__" or lines[0]["event"] == "daemon.started"
+    assert (lines[-1]["event"], lines[-1]["signal"]) == ("daemon.stopped", "SIGTERM")
+    assert lines[-1]["seconds"] >= 0.0
     assert {line["level"] for line in lines} == {"info"}
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+import structlog
 from structlog.testing import capture_logs
 
+from kbsync import logs
 from kbsync.passes import note
-from kbsync.targets.memory import Behaviour
+from kbsync.targets.memory import Behaviour, Failure
 from tests.engine.world import World
 
 KEYS = {"mirror", "path", "document_id", "upload_id", "size", "attempt", "seconds"}
@@ -40,6 +45,29 @@ async def test_the_seconds_are_told_by_what_they_were_spent_with(tmp_path: Path)
     assert abs(sum(line[phase] for phase in PHASES) - line["seconds"]) < 0.01
     uploads = world.glance(lambda tx: tx.uploads.get(line["upload_id"]))
     assert (uploads.path, uploads.remote_id) == ("a.md", line["document_id"])
+
+
+async def test_a_line_begins_with_mirror_and_path_however_it_ended(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write("a.md", "alpha")
+    world.write("b.md", "beta")
+    world.base.behaviour = Behaviour(failures=[Failure("b.md", times=99, reason="no can do")])
+    lines = await lines_of(world)
+    assert {line["event"] for line in lines} >= {"document.ready", "document.failed"}
+    assert {tuple(line)[:2] for line in lines} == {("mirror", "path")}
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+def test_people_read_what_there_is_and_programs_find_every_key(style: str) -> None:
+    stream = io.StringIO()
+    logs.configure(style=style, level="info", stream=stream)
+    fields = {"mirror": "docs", "mode": "native", "why": "", "cure": None, "count": 0}
+    structlog.get_logger("kbsync").info("watch.started", **fields)
+    line = stream.getvalue()
+    if style == "json":
+        assert fields.items() <= json.loads(line).items()
+    else:
+        assert " ".join(line.split()[-3:]) == "mirror=docs mode=native count=0"
 
 
 async def test_what_was_not_sent_has_no_phases(tmp_path: Path) -> None:

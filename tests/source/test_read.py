@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import Body
+from kbsync.contract.mirroring import Body
 from kbsync.core.model import Stamp
 from kbsync.errors import ShortageError, StateError
 from kbsync.source import reader, spool

@@ -102,6 +102,27 @@ def test_mounts_are_read_with_their_escapes(mountinfo: None) -> None:
     }
 
 
+def test_a_mount_tells_which_part_of_a_file_system_it_shows(mountinfo: None) -> None:
+    parts = {mount.point: (mount.device, mount.part) for mount in mounts()}
+    assert parts["/"] == ("254:0", "/")
+    assert parts["/srv/a b/bind\\x"] == ("254:0", "/else")
+
+
+@pytest.mark.parametrize(
+    ("root", "options", "part"),
+    [
+        (b"/@home", b"rw,space_cache=v2,subvolid=257,subvol=/@home", "/"),
+        (b"/@home/ann", b"rw,subvol=/@home", "/ann"),
+        (b"/@home2", b"rw,subvol=/@home", "/@home2"),
+        (b"/ann", b"rw,subvolid=5,subvol=/", "/ann"),
+        (b"/", b"rw", "/"),
+    ],
+)
+def test_a_subvolume_is_mounted_as_a_file_system_of_its_own(root: bytes, options: bytes, part: str) -> None:
+    line = b"40 21 0:33 %s /home rw - btrfs /dev/sda2 %s" % (root, options)
+    assert roots._mount(line).part == part
+
+
 def test_mounts_below_a_root_are_relative_to_it(mountinfo: None) -> None:
     assert mounts_below(Path("/srv/a b")) == {"bind\\x", "new\nline\udce9"}
     assert mounts_below(Path("/srv/a b/bind\\x")) == frozenset()

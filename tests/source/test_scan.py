@@ -136,6 +136,20 @@ def test_an_unchanged_tree_gives_nothing_and_is_counted(root: Path, tree: Tree) 
     assert again.summary == scanner.ScanSummary(directories=2, files=3, errors=0)
 
 
+def test_what_is_not_as_it_is_known_is_counted(root: Path, tree: Tree) -> None:
+    for path in ("a.md", "docs/b.md", "docs/c.md", "old/d.md"):
+        write(root, path)
+    learnt(root, tree)
+    write(root, "a.md", "changed")
+    (root / "docs/b.md").unlink()
+    shutil.rmtree(root / "old")
+    write(root, "new/e.md")
+    for deep in (False, True):
+        found = scan(root, tree, RULES, deep=deep)
+        list(found)
+        assert found.summary.changes == 4
+
+
 @pytest.mark.parametrize("how", ["size", "mtime", "ctime", "ino"])
 def test_any_part_of_a_stamp_tells_of_a_change(root: Path, tree: Tree, how: str) -> None:
     file = write(root, "docs/a.md", "one\n")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from kbsync.config.mounts import _NETWORK
 from kbsync.source import inotify, obstacles
 from kbsync.source.inotify import InotifyLimits, count_watches, inotify_fds, read_limits, roomy
-from kbsync.source.mounts import deaf_below, is_deaf
+from kbsync.source.mounts import bound, deaf_below, is_deaf
 from kbsync.source.obstacles import ObserverChoice, Obstacle
 from kbsync.source.roots import Mount
 from kbsync.source.statfs import magic_of, name_of
@@ -127,3 +128,37 @@ def test_only_mounts_below_the_folder_count() -> None:
     assert deaf_below("/", [nfs]) == nfs
     for elsewhere in ("/srv/docs2", "/srv/docs", "/srv", "/"):
         assert deaf_below("/srv/docs", [Mount(3, elsewhere, "nfs4")]) is None
+
+
+DISK, HOME = Mount(1, "/", "ext4", device="8:1"), Mount(2, "/home", "ext4", device="8:2")
+
+
+@pytest.mark.parametrize(
+    ("mounts", "point"),
+    [
+        ([DISK, HOME], None),
+        ([], None),
+        ([DISK, Mount(3, "/srv/docs", "ext4", "/home/ann", "8:1")], "/srv/docs"),
+        ([DISK, Mount(3, "/srv/docs/team", "ext4", "/team", "8:2")], "/srv/docs/team"),
+        ([DISK, Mount(3, "/srv", "ext4", "/volumes/srv", "8:1")], "/srv"),
+        ([DISK, Mount(3, "/srv", "ext4", "/b", "8:1"), Mount(4, "/srv", "ext4", "/", "8:3")], None),
+        ([DISK, Mount(3, "/srv", "ext4", "/", "8:3"), Mount(4, "/srv", "ext4", "/b", "8:1")], "/srv"),
+        ([DISK, Mount(3, "/elsewhere", "ext4", "/volumes/srv", "8:1")], None),
+        ([DISK, Mount(3, "/srv/docs2", "ext4", "/volumes/srv", "8:1")], None),
+    ],
+)
+def test_a_part_of_a_file_system_at_another_place_is_a_bind_mount(
+    mounts: list[Mount], point: str | None
+) -> None:
+    found = bound("/srv/docs", mounts)
+    assert (found.point if found else None) == point
+
+
+def test_a_folder_that_a_sandbox_mounts_over_itself_is_no_bind_mount() -> None:
+    itself = Mount(3, "/home/ann/docs", "ext4", "/ann/docs", "8:2")
+    assert bound("/home/ann/docs", [DISK, HOME, itself]) is None
+    assert bound("/home/ann/docs", [HOME, itself, replace(itself, id=4)]) is None
+    volume = Mount(5, "/home/ann", "ext4", "/volumes/home", "8:1")
+    within = Mount(6, "/home/ann/docs", "ext4", "/volumes/home/docs", "8:1")
+    assert bound("/home/ann/docs", [DISK, volume, within]) == within
+    assert bound("/home/ann/docs", [volume, within]) == within, "its host's disk is not seen in a container"

@@ -20,7 +20,7 @@ from kbsync.source.health import FREE_FAILURES, Patience, TroubleKind
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.inotify import InotifyLimits, inotify_fds
 from kbsync.source.roots import UNKNOWN, Mount, RootIdentity, identify
-from kbsync.source.watcher import TRY_AGAIN, Watcher
+from kbsync.source.watcher import ON_THE_WAY, TRY_AGAIN, Watcher
 from kbsync.source.watchreport import Mode
 from tests.source.watching import Clock, Hearing, eventually, library_threads, listening, machine, open_files
 
@@ -291,6 +291,24 @@ async def test_auto_polls_where_the_kernel_does_not_hear_of_every_change(
         assert hearing.watcher.mode is Mode.NATIVE
 
 
+async def test_auto_polls_a_bind_mount_until_an_event_tells_of_a_change(root: Path, state: Path) -> None:
+    disk, bind = Mount(1, "/", "ext4", device="8:1"), Mount(2, str(root), "ext4", "/volumes/docs", "8:1")
+    bound = machine(mounts=lambda: [disk, bind])
+    async with listening(root, state, machine=bound) as hearing:
+        watcher = hearing.watcher
+        assert f"{root} is a bind mount, of whose changes no event has told yet" in watcher.report.why
+        for changes in (2, 0, 1):
+            watcher.scan_started()
+            watcher.scan_ended(directories=2, seconds=0.1, changes=changes)
+            assert await watcher.check() == []
+            assert (watcher.mode, watcher.rescan_every, watcher.rescan_wanted) == (Mode.POLLING, 10, False)
+        await still_hears(hearing, root, "a.md")
+        assert await watcher.check() == []
+        assert (watcher.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
+    async with listening(root, state, observer="native", machine=bound) as hearing:
+        assert hearing.watcher.mode is Mode.NATIVE
+
+
 @pytest.mark.parametrize(
     ("magic", "mode"), [(0x6969, Mode.POLLING), (0xFF534D42, Mode.POLLING), (0xEF53, Mode.NATIVE)]
 )
@@ -411,6 +429,64 @@ async def test_watches_are_compared_with_a_finished_scan_only(root: Path, state:
         hearing.watcher.scan_ended(directories=500, seconds=0.1)
         hearing.watcher.scan_started()
         assert await hearing.watcher.check() == []
+
+
+class Scans:
+    """Whole scans, each of which ends at once, and checks; time passes only here."""
+
+    def __init__(self, hearing: Hearing, clock: Clock) -> None:
+        self.watcher = hearing.watcher
+        self.clock = clock
+
+    async def mode_after(self, *, changes: int, seconds: float = ON_THE_WAY) -> Mode:
+        self.watcher.scan_started()
+        self.watcher.scan_ended(directories=2, seconds=0.1, changes=changes)
+        return await self.mode_later(seconds)
+
+    async def mode_later(self, seconds: float = ON_THE_WAY) -> Mode:
+        bird = self.watcher._watch._canary  # type: ignore[union-attr]
+        await eventually(lambda: bird._asked is None)  # its event takes real time
+        self.clock.now += seconds
+        assert await self.watcher.check() == []
+        return self.watcher.mode
+
+
+async def test_changes_of_which_no_event_told_make_it_poll_until_one_tells(root: Path, state: Path) -> None:
+    clock = Clock()
+    async with listening(root, state, machine=machine(clock=clock)) as hearing:
+        scans, watcher = Scans(hearing, clock), hearing.watcher
+        assert await scans.mode_after(changes=5) is Mode.NATIVE, "what is new at the first scan is no news"
+        assert await scans.mode_after(changes=0) is Mode.NATIVE
+        assert await scans.mode_after(changes=1, seconds=0.1) is Mode.NATIVE, "an event may be on its way"
+        assert await scans.mode_later() is Mode.POLLING
+        assert (watcher.rescan_every, watcher.rescan_wanted) == (10, True)
+        assert "changes were found of which no event had told" in watcher.report.why
+        assert await scans.mode_after(changes=0) is Mode.POLLING
+        assert not watcher.rescan_wanted
+        await still_hears(hearing, root, "a.md")
+        assert await watcher.check() == []
+        assert (watcher.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
+
+
+async def test_changes_of_which_any_event_told_are_no_reason_to_poll(root: Path, state: Path) -> None:
+    clock = Clock()
+    async with listening(root, state, machine=machine(clock=clock)) as hearing:
+        scans = Scans(hearing, clock)
+        assert await scans.mode_after(changes=0) is Mode.NATIVE
+        await still_hears(hearing, root, "a.md")
+        assert await scans.mode_after(changes=3) is Mode.NATIVE
+        hearing.watcher.scan_started()
+        hearing.watcher.scan_ended(directories=2, seconds=0.1, changes=3)
+        await still_hears(hearing, root, "late.md")
+        assert await scans.mode_later() is Mode.NATIVE
+
+
+async def test_who_chose_events_is_not_polled_for_their_silence(root: Path, state: Path) -> None:
+    clock = Clock()
+    async with listening(root, state, machine=machine(clock=clock), observer="native") as hearing:
+        scans = Scans(hearing, clock)
+        assert await scans.mode_after(changes=0) is Mode.NATIVE
+        assert await scans.mode_after(changes=3) is Mode.NATIVE
 
 
 async def test_too_low_a_watch_limit_is_seen_before_starting(root: Path, state: Path) -> None:

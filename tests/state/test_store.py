@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -259,6 +260,26 @@ def test_the_lock_is_held_once_and_goes_with_the_process(tmp_path: Path) -> None
         pass
 
 
+def test_who_holds_the_lock_is_told_or_said_to_be_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lock.holding(tmp_path) is False  # nobody ever did
+    locks = tmp_path / "locks"
+    with lock.held(tmp_path):
+        assert lock.holding(tmp_path) is True
+        number = (tmp_path / "lock").stat().st_ino
+        locks.write_text(f"1: FLOCK  ADVISORY  WRITE {os.getpid()} 00:99:{number} 0 EOF\n")
+        monkeypatch.setattr(lock, "LOCKS", locks)
+        assert lock.holding(tmp_path) is True  # on btrfs a file has another device than its lock
+        locks.write_text(f"1: FLOCK  ADVISORY  WRITE 1 00:99:{number} 0 EOF\n")
+        assert lock.holding(tmp_path) is False
+        monkeypatch.setattr(lock, "NAMESPACE", tmp_path / "lock")
+        assert lock.holding(tmp_path) is None  # from another container it cannot be seen
+        locks.unlink()
+        assert lock.holding(tmp_path) is None
+        assert not lock.is_held(tmp_path)
+
+
 async def test_what_rests_is_not_read_to_learn_what_is_due_next(store: Store) -> None:
     def fill(tx: Tx) -> int:
         m = mirror(tx)
@@ -371,3 +392,37 @@ def test_a_mirror_that_is_forgotten_leaves_no_renewals(store: Store) -> None:
     store.submit(lambda tx: tx.renewals.nominate(m, 7, "r2")).result()
     store.submit(lambda tx: tx.mirrors.remove(m)).result()
     assert not store.read_now(lambda tx: tx.renewals.is_busy(m))
+
+
+@pytest.mark.parametrize("opened", [open_writer, open_reader])
+def test_a_statement_is_compiled_once_whatever_its_values(
+    store: Store, opened: Callable[[Path], apsw.Connection]
+) -> None:
+    with closing(opened(store.path)) as connection:
+        compiled: list[int] = []
+        connection.authorizer = lambda operation, *_: compiled.append(operation) or apsw.SQLITE_OK
+        uploads = Tx(connection).uploads
+        uploads.due(1, 1, UploadState.INTENDED, 5.0, 10)
+        assert compiled
+        compiled.clear()
+        uploads.due(2, 3, UploadState.RETIRING, 7.0, 20, (1.0, 4.0))
+        assert compiled == []
+
+
+def test_a_state_that_is_made_while_it_is_looked_at_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.db"
+    with closing(open_writer(path)) as writer:
+        version_of = schema.version_of
+
+        def overtaken(connection: apsw.Connection) -> int:
+            monkeypatch.undo()
+            version = version_of(connection)
+            schema.migrate(writer)
+            return version
+
+        monkeypatch.setattr(schema, "version_of", overtaken)
+        Glance(path).close()
+    with closing(Glance(path)) as glance:
+        assert glance.is_made

@@ -5,8 +5,10 @@ import importlib
 import json
 import shutil
 import sys
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -109,6 +111,15 @@ def test_a_missing_package_is_told_with_the_cure(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="wordllama, which is missing; reinstall it: pip install"):
         BuiltinEmbedder()
+
+
+def test_mirrors_share_one_model_until_the_last_lets_go_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed, "_loaded", WeakSet())
+    encoders = [Encoder("builtin"), Encoder("builtin")]
+    model = weakref.ref(encoders[0]._loaded())
+    assert encoders.pop()._loaded() is model()
+    encoders.pop()
+    assert model() is None
 
 
 def test_the_model_is_named_by_its_weights_without_loading_them() -> None:

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import apsw
 import pytest
 
 from kbsync.errors import Rejected, StateError, UsageError
+from kbsync.state.connection import open_writer
 from kbsync.targets.local.index import Index
 from kbsync.targets.local.pieces import Chunk
 from kbsync.targets.local.reader import Reader
@@ -73,7 +75,10 @@ def index(folder: Path) -> Iterator[Index]:
 
 
 def found(index: Index, word: str) -> list[int]:
-    query = "SELECT DISTINCT document FROM words JOIN chunk ON chunk.id = words.rowid WHERE words MATCH ?"
+    query = """
+        SELECT DISTINCT document FROM words JOIN run ON words.rowid BETWEEN first AND first + chunks - 1
+        WHERE words MATCH ? AND document NOTNULL
+    """
     return sorted(row[0] for row in index._connection.execute(query, (word,)))
 
 
@@ -269,7 +274,7 @@ def test_everything_is_gone_after_any_order_of_changes(index: Index) -> None:
     index.delete(live)
     index._connection.execute("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, words, row)")
     assert index._connection.execute("SELECT term FROM temp.vocabulary").fetchall() == []
-    for table in ("document", "chunk", "slot", "segment", "block"):
+    for table in ("document", "run", "chunk", "slot", "segment", "block"):
         assert index._connection.execute(f"SELECT count(*) FROM {table}").get == 0
 
 
@@ -333,6 +338,21 @@ def test_a_missing_index_is_told_to_a_reader(folder: Path) -> None:
     with pytest.raises(UsageError, match="nothing has been mirrored yet"):
         Reader(folder)
     assert not folder.exists()
+
+
+def test_an_index_that_is_being_made_holds_nothing_yet_for_a_reader(folder: Path) -> None:
+    folder.mkdir()
+    open_writer(folder / "index.db").close()
+    with pytest.raises(UsageError, match=r"nothing has been mirrored yet: .*index\.db is empty"):
+        Reader(folder)
+
+
+def test_another_programs_file_is_no_index_for_a_reader(folder: Path) -> None:
+    folder.mkdir()
+    with closing(open_writer(folder / "index.db")) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(UsageError, match="is not an index of this kbsync, and the next pass makes"):
+        Reader(folder)
 
 
 def test_a_reader_changes_and_creates_nothing(index: Index, folder: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import io
@@ -16,19 +17,17 @@ from pathlib import Path
 import apsw
 import pytest
 
-from kbsync.contract import (
+from kbsync.contract.mirroring import (
     Accepted,
     Body,
     DocState,
-    Explains,
     Outgoing,
-    Query,
     Renames,
-    Searches,
     Surroundings,
     Target,
     Updates,
 )
+from kbsync.contract.searching import Explains, Query, Searches
 from kbsync.errors import Halted, Rejected, StateError, Unavailable, UsageError
 from kbsync.targets.local import target as module
 from kbsync.targets.local.pieces import Flavour, Parsed
@@ -113,7 +112,7 @@ def test_opening_and_looking_loads_nothing_heavy(tmp_path: Path) -> None:
 import asyncio, sys
 from pathlib import Path
 from types import SimpleNamespace
-from kbsync.contract import Surroundings
+from kbsync.contract.mirroring import Surroundings
 from kbsync.targets.local.target import LocalTarget
 folder = Path(sys.argv[1])
 target = LocalTarget.open(folder / "kb", embedding=SimpleNamespace(type="builtin", path=None), max_bytes=1,
@@ -195,6 +194,24 @@ async def test_replaced_text_leaves_the_files_by_itself(
     async with asyncio.timeout(30):
         while any(b"zqsecret" in each.read_bytes() for each in (tmp_path / "kb").iterdir()):
             await asyncio.sleep(0.01)
+
+
+async def test_what_a_killed_process_left_is_taken_out_by_the_next(
+    target: LocalTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SCRUB_AFTER", 0.0)
+    await put(target, document(1, "zqsecret words"), document(2, "other words"))
+    await target.aclose()
+    with contextlib.closing(apsw.Connection(str(tmp_path / "kb" / "index.db"))) as connection:
+        connection.execute("UPDATE run SET document = NULL WHERE document = 1")
+        connection.execute("DELETE FROM document WHERE id = 1")
+    again = opened(tmp_path)
+    assert await found(again, "words") == {"folder/2.md"}
+    assert (await again.base()).documents == 1
+    async with asyncio.timeout(30):
+        while any(b"zqsecret" in each.read_bytes() for each in (tmp_path / "kb").iterdir()):
+            await asyncio.sleep(0.01)
+    await again.aclose()
 
 
 async def test_a_rename_and_an_edit_embed_only_what_is_new(target: LocalTarget) -> None:

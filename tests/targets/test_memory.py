@@ -12,20 +12,19 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import (
+from kbsync.contract.mirroring import (
     Accepted,
     Confirms,
     DocState,
     Listed,
     Outgoing,
-    Query,
     Reads,
     Reembeds,
     Renames,
     Reslices,
-    Searches,
     Updates,
 )
+from kbsync.contract.searching import Query, Searches
 from kbsync.errors import Halted, NameTaken, Rejected
 from kbsync.targets.memory import (
     DEFAULT_LIMITS,

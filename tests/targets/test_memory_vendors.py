@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import Accepted, DocState, DocStatus, Outgoing, Query
+from kbsync.contract.mirroring import Accepted, DocState, DocStatus, Outgoing
+from kbsync.contract.searching import Query
 from kbsync.errors import Halted, NotOffered, Rejected, Unsure
 from kbsync.targets.memory import (
     DEFAULT_LIMITS,

@@ -340,6 +340,20 @@ def test_junk_is_rejected_with_a_sentence(parser, extension, junk):
     assert rejected(parser, extension, junk).code in ("damaged", "binary", "no-text")
 
 
+def test_a_damaged_pdf_is_told_once_in_plain_words(parser):
+    refusal = rejected(parser, "pdf", b"%PDF-1.4 and nothing more")
+    told = "cannot be read: the PDF is damaged; open it in its own program and save it again"
+    assert (refusal.code, refusal.reason) == ("damaged", told)
+
+
+def test_what_a_parser_says_is_told_once_without_the_names_of_its_errors():
+    from kbsync.targets.local.office import _rejected  # loads the parser
+
+    said = _rejected("ParsingError: Invalid X: ZipError: no end: Invalid X: ZipError: no end\nmore").reason
+    assert said.startswith("cannot be read: the parser says 'Invalid X: no end'; ")
+    assert "'ParsingError'" in _rejected("ParsingError: ParsingError").reason
+
+
 @pytest.mark.parametrize("extension", sorted(DOCUMENTS))
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
 def test_a_cut_off_document_is_read_or_rejected(parser, extension, share):

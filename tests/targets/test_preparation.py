@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import Outgoing
+from kbsync.contract.mirroring import Outgoing
 from kbsync.errors import Rejected, StateError
 from kbsync.targets.local.pieces import Chunk, Flavour, Parsed
 from kbsync.targets.local.preparation import Preparation

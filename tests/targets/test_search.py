@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kbsync.contract import Hit, Query
+from kbsync.contract.searching import Hit, Query
 from kbsync.errors import UsageError
 from kbsync.targets.local.chunk import chunk
 from kbsync.targets.local.encoder import Encoder
@@ -79,6 +79,43 @@ def test_the_right_document_is_first(searcher: Searcher, question: str, path: st
     assert searcher.search(Query(question))[0].path == path
 
 
+@pytest.mark.parametrize(
+    ("typed", "path"),
+    [
+        ("sala", "hr/pay.txt"),
+        ("acco", "it/vpn.md"),
+        ("working day of the mon", "hr/pay.txt"),
+        ("the prin", "it/printer.md"),
+        ("PRINT", "it/printer.md"),
+        ("报", "zh/报销.md"),
+    ],
+)
+def test_a_word_that_is_being_typed_finds_those_it_begins(searcher: Searcher, typed: str, path: str) -> None:
+    assert searcher.search(Query(typed, unfinished=True))[0].path == path
+
+
+@pytest.mark.parametrize("typed", ["quetzalc", "sala ", "sala.", "sa", ""])
+def test_what_begins_no_word_finds_none(searcher: Searcher, typed: str) -> None:
+    assert "hr/pay.txt" not in paths(searcher.search(Query(typed, unfinished=True)))
+
+
+def test_a_whole_word_comes_before_those_it_begins(tmp_path: Path) -> None:
+    texts = [("word.md", "the password of the office"), ("pass.md", "the pass of the mountain")]
+    index = stored(tmp_path / "kb", texts)
+    searcher = Searcher(tmp_path / "kb", ENCODER)
+    assert paths(searcher.search(Query("pass", unfinished=True))) == ["pass.md", "word.md"]
+    searcher.close()
+    index.close()
+
+
+def test_a_snippet_marks_what_the_last_word_begins() -> None:
+    text = "The printer prints. Sprint! Printing salaries"
+    begun = ["printer", "prints", "Printing"]
+    for unfinished, marked in ((True, [*begun, "salaries"]), (False, ["salaries"])):
+        found = snippet(text, "salary prin", 90, unfinished=unfinished)
+        assert [found.text[start:end] for start, end in found.spans] == marked
+
+
 def test_a_hit_says_where_it_is(searcher: Searcher) -> None:
     hit = searcher.search(Query("thirty days of paid leave"))[0]
     assert (hit.title, hit.modified, hit.remote_id) == ("Leave", 1.0, "1")
@@ -98,6 +135,11 @@ def test_documents_are_counted_and_best_comes_first(searcher: Searcher) -> None:
 def test_what_has_nothing_to_do_with_it_is_left_out(searcher: Searcher) -> None:
     assert searcher.search(Query("quetzalcoatlus")) == []
     assert searcher.search(Query("leave", top_k=0)) == []
+
+
+def test_what_is_merely_similar_is_left_out_where_a_document_has_the_very_word(searcher: Searcher) -> None:
+    assert paths(searcher.search(Query("month"))) == ["hr/pay.txt"]
+    assert paths(searcher.search(Query("working"))) == ["hr/pay.txt"]
 
 
 @pytest.mark.parametrize(

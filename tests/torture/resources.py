@@ -11,7 +11,7 @@ from tests.resources import embedded
 from tests.resources.disks import play_full_state, play_full_state_of_service
 from tests.resources.spoiling import LOST, SPOILT
 from tests.resources.test_corruption import play_spoilt_base, play_spoilt_service
-from tests.resources.test_descriptors import allow
+from tests.resources.test_descriptors import with_few
 from tests.torture.exercise import Exercise, Tally
 
 ROUND = 8
@@ -50,7 +50,7 @@ def few_descriptors(seed: int, place: Path) -> Tally:
         for n in range(20):
             desk.write(f"f{n}.md", f"text {n}")
         descriptors = random.Random(seed).randrange(10, 26)
-        process = desk.begin("--once", preexec_fn=lambda: allow(descriptors))
+        process = with_few(desk, descriptors, "--once")
         _, err = process.communicate(timeout=100)
         assert process.returncode in (0, 4), (descriptors, err)
         assert process.returncode == 0 or b"open files" in err, (descriptors, err)

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import Hit, Query
+from kbsync.contract.mirroring import Target
+from kbsync.contract.searching import Hit, Query
 from kbsync.engine.once import run_once
 from kbsync.errors import StateError
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store
+from kbsync.targets.memory import MemoryTarget
 from kbsync.web import api, orders
 from tests.engine.test_renewals import set_to
+from tests.engine.viewing import open_target
 from tests.web.client import TOKEN
 from tests.web.scene import Scene, renewed, scene
 
@@ -96,13 +99,29 @@ async def test_only_the_failed_ones_are_asked_for(one: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=1001", "limit=x", "limit=-1", "state=ready", "state=<b>", "after=%25"]
+    "query", ["limit=0", "limit=1001", "limit=x", "limit=-1", "state=ready", "state=<b>"]
 )
 async def test_a_question_that_makes_no_sense_is_told_so(one: Scene, query: str) -> None:
     async with one.open():
         answer = await one.get(f"/api/status?documents=1&{query}")
     assert answer.status_code == 400
     assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("after", ["%25", "zzz", "%C3%A4", "a=b"])
+async def test_a_page_after_nothing_says_which_parameter_is_wrong(one: Scene, after: str) -> None:
+    async with one.open():
+        answer = await one.get(f"/api/status?documents=1&after={after}")
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "after is what the page before gave as next"}
+
+
+async def test_a_mirror_that_is_not_there_is_not_found(one: Scene) -> None:
+    async with one.open():
+        for path in ("/api/search?q=text&mirror=no", "/api/held?mirror=no"):
+            answer = await one.get(path)
+            assert answer.status_code == 404
+            assert answer.json() == {"error": "there is no mirror of this name"}
 
 
 async def test_names_that_are_no_unicode_are_told_everywhere(one: Scene) -> None:
@@ -348,6 +367,31 @@ async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None
     assert "f1" in hit["passages"][0]["text"]
 
 
+async def test_without_its_folder_a_mirror_is_searched_through_a_target_of_its_own(one: Scene) -> None:
+    opened: list[MemoryTarget] = []
+
+    async def reading(name: str) -> Target:
+        assert name == "docs"
+        target = open_target(one.world)
+        opened.append(target)
+        return target
+
+    one.listening._reading = reading
+    async with one.open():
+        await mirrored(one, 3)
+        run = one.runs["docs"]
+        away = one.world.root.rename(one.world.root.parent / "away")
+        assert not await run.begin()
+        told = await one.json("/api/search?q=f1&k=1")
+        assert [hit["path"] for hit in told["hits"]] == ["f1.md"] and run.parts is None
+        await run.set_halt(Halt("credentials", "refused", ""))
+        told = await one.json("/api/search?q=f1&k=1")
+        assert told["silent"] == {"docs": "its target is not open; see what halts it"}
+        away.rename(one.world.root)
+    [target] = opened
+    assert target._closed
+
+
 async def test_better_hits_of_others_hide_none_of_a_mirror_whose_base_is_shared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,6 +411,24 @@ async def test_better_hits_of_others_hide_none_of_a_mirror_whose_base_is_shared(
         told = await shared.json("/api/search?q=f0&k=2")
         await run.end()
     assert [hit["path"] for hit in told["hits"]] == ["f0.md"]
+
+
+async def test_a_target_is_told_what_is_being_typed(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def search(query: Query) -> list[Hit]:
+        asked.append((query.text, query.unfinished))
+        return []
+
+    async with one.open():
+        await mirrored(one, 1)
+        run = one.runs["docs"]
+        assert await run.begin()
+        monkeypatch.setattr(run.parts.target, "search", search)
+        for end in ("&unfinished=1", "", "&unfinished=0"):
+            await one.json(f"/api/search?q=har{end}")
+        await run.end()
+    assert asked == [("har", True), ("har", False), ("har", False)]
 
 
 @pytest.mark.parametrize("query", ["q=", "q=%20", f"q={'a' * 1001}", "q=a&k=0", "q=a&k=51", "q=a&k=%C2%B2"])

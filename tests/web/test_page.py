@@ -38,6 +38,33 @@ HOSTILE = (
 TEXT = "harvest <img src=x onerror=document.title='broken'> & <b>bold</b>"
 
 
+FAINT = """(() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return Array.from(canvas.getImageData(0, 0, 1, 1).data, (one, at) => at < 3 ? one : one / 255);
+  };
+  const over = (top, below) => [0, 1, 2].map((at) => top[at] * top[3] + below[at] * (1 - top[3]));
+  const ground = (node) => {
+    const own = rgba(getComputedStyle(node).backgroundColor);
+    return own[3] == 1 || !node.parentElement ? own.slice(0, 3) : over(own, ground(node.parentElement));
+  };
+  const light = (colour) => colour
+    .map((one) => one / 255).map((one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, one, at) => sum + one * [0.2126, 0.7152, 0.0722][at], 0);
+  const faint = [];
+  for (const node of document.body.querySelectorAll("*")) {
+    const says = Array.from(node.childNodes).some((one) => one.nodeType == 3 && one.data.trim());
+    if (!says || !node.checkVisibility() || node.disabled || node.namespaceURI.endsWith("svg")) continue;
+    const below = ground(node), shades = [over(rgba(getComputedStyle(node).color), below), below].map(light);
+    const ratio = (Math.max(...shades) + 0.05) / (Math.min(...shades) + 0.05);
+    if (ratio < 4.5) faint.push(`${node.className || node.tagName} ${ratio.toFixed(2)}: ${node.innerText}`);
+  }
+  return faint;
+})()"""
+"""Texts whose colour is too near to that of their ground: WCAG 2, 1.4.3, level AA."""
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with browsing(tmp_path_factory.mktemp("browser")) as one:
@@ -74,6 +101,17 @@ class Shown:
 
     async def text(self, place: str = "body") -> str:
         return str(await self.run(f"document.querySelector({place!r}).innerText"))
+
+    async def reads(self, tone: str) -> None:
+        """The mirror has this tone, and no text of the page is faint, in light nor in dark."""
+        await self.until(f"document.querySelector('.mirror')?.dataset.tone == '{tone}'")
+        papers = set()
+        for dark in (True, False):
+            await self.do(self._page.size, 1280, 800, dark=dark, still=True)
+            papers.add(await self.run("getComputedStyle(document.documentElement).backgroundColor"))
+            assert await self.run(FAINT) == [], (tone, "dark" if dark else "light")
+        assert len(papers) == 2
+        await self.do(self._page.size, 1280, 800)
 
     async def mirrored(self) -> None:
         await run_once(self.scene.runs["docs"])
@@ -114,6 +152,19 @@ async def test_what_happens_is_seen_without_a_reload(tmp_path: Path, page: Page)
         assert one._page.messages == []
 
 
+@pytest.mark.parametrize(
+    ("running", "since"), [(7190, "since kbsync began"), (7210, "in the last two hours")]
+)
+async def test_nothing_is_said_of_the_time_before_it_began(
+    tmp_path: Path, page: Page, running: float, since: str
+) -> None:
+    made = scene(tmp_path)
+    made.listening._outlook._began -= running
+    async with shown(made, page) as one:
+        await one.until("document.querySelector('#chart .empty')")
+        assert await one.text("#chart") == f"No document became searchable {since}."
+
+
 async def test_a_halt_comes_first_with_its_cure(tmp_path: Path, page: Page) -> None:
     async with shown(scene(tmp_path), page) as one:
         await one.mirrored()
@@ -124,6 +175,66 @@ async def test_a_halt_comes_first_with_its_cure(tmp_path: Path, page: Page) -> N
         assert told.startswith("docs is halted")
         assert "the key is refused" in told
         assert "kbsync retry --mirror docs" in told
+
+
+def told(name: str, halt: str = "", *, held: int = 0, **documents: int) -> dict[str, Any]:
+    """A mirror as the page is told of it."""
+    counts = dict.fromkeys(("ready", "indexing", "pending", "failed", "held", "skipped"), 0)
+    return {
+        "name": name,
+        "folder": f"/srv/{name}",
+        "target": "local",
+        "documents": {**counts, **documents, "held": held},
+        "last_pass": "2026-01-01T00:00:00Z",
+        "halt": {"reason": halt, "detail": "something", "cure": ""} if halt else None,
+        "failed": [],
+        "moving": [],
+        "held": held,
+        "renewals": None,
+    }
+
+
+MIRRORS = (
+    told("well", ready=1),
+    told("moving", pending=1),
+    told("failed", failed=1),
+    told("down", "target-down", pending=1),
+    told("held", "deletions-held", held=40),
+    told("refused", "credentials", pending=1),
+    told("unread", "config"),
+)
+
+
+@pytest.mark.parametrize(
+    ("mirrors", "sentence"),
+    [
+        (MIRRORS, "3 mirrors are halted"),
+        (MIRRORS[:-2], "40 deletions wait for your word"),
+        (MIRRORS[:-3], "down is halted"),
+        (MIRRORS[:-4], "1 document failed"),
+        (MIRRORS[:-5], "1 document on the way"),
+        (MIRRORS[:-6], "The one document is searchable"),
+    ],
+)
+async def test_the_worst_comes_first_and_is_what_the_page_begins_with(
+    tmp_path: Path, page: Page, mirrors: tuple[dict[str, Any], ...], sentence: str
+) -> None:
+    """In the order of exit codes, 2, 3, 4, 1; what moves beside a running kbsync is no trouble."""
+    one = scene(tmp_path)
+    frame = one.listening._outlook.frame
+
+    async def with_others() -> dict[str, Any]:
+        return {**await frame(), "mirrors": list(mirrors)}
+
+    one.listening._outlook.frame = with_others  # type: ignore[method-assign]
+    async with shown(one, page) as seen:
+        await seen.until("document.querySelector('.mirror')")
+        names = "[...document.querySelectorAll('.mirror h2')].map((each) => each.textContent).join(' ')"
+        assert await seen.run(names) == " ".join(each["name"] for each in reversed(mirrors))
+        assert await seen.text("#sentence") == sentence
+        if len(mirrors) == 5:
+            assert "down is halted · 1 failed" in await seen.text("#beneath")
+        assert seen._page.messages == []
 
 
 async def test_settings_that_ask_are_approved_by_keyboard_after_they_were_shown(
@@ -264,6 +375,8 @@ async def test_names_and_texts_of_strangers_stay_text(tmp_path: Path, page: Page
         await one.press("Enter")
         await one.until("document.querySelectorAll('.hit').length >= 5")
         assert await one.run("document.querySelectorAll('.hit mark').length") >= 5
+        await one.run("document.getElementById('query').dispatchEvent(new Event('input'))")
+        await one.until("performance.getEntries().some((one) => one.name.endsWith('q=harvest&unfinished=1'))")
         whole = await one.run("document.body.textContent")
         for name in (HOSTILE[0], HOSTILE[2], "evil\\u202etxt.md"):
             assert name in whole
@@ -310,6 +423,24 @@ async def test_nothing_is_wider_than_the_window(tmp_path: Path, page: Page, widt
         assert await one.run("document.documentElement.scrollWidth") <= width
         assert await one.run("getComputedStyle(document.querySelector('.bar i')).transitionDuration") == "0s"
         await one.do(page.size, 1280, 800)
+
+
+@pytest.mark.parametrize("tone", ["ready", "held", "failed"])
+async def test_every_text_can_be_read_in_light_and_in_dark(tmp_path: Path, page: Page, tone: str) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        world = one.scene.world
+        world.write_many(12)
+        await one.mirrored()
+        if tone == "failed":
+            world.write("huge.md", "x" * (world.limits.max_bytes + 1))
+        elif tone == "held":
+            for i in range(12):
+                world.delete(f"f{i}.md")
+        await one.mirrored()
+        await one.reads(tone)
+        await one.scene.runs["docs"].set_halt(Halt("credentials", "the key is refused", "kbsync retry"))
+        await one.until("document.querySelector('.notice .cure')")
+        await one.reads("failed")
 
 
 def test_the_page_weighs_little_and_names_no_other_host() -> None:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from kbsync import __version__
+from kbsync import version_and_revision
 from kbsync.cli.checkup.finding import Finding, warning, wrong
 from kbsync.cli.exits import Code
+from kbsync.core.printable import shell_word
 from kbsync.core.sizes import sized
 
 LIBRARIES = ("apsw", "click", "httpx", "kreuzberg", "numpy", "tokenizers", "uvicorn", "watchdog")
@@ -24,8 +25,8 @@ def versions() -> Iterator[Finding]:
 
     yield Finding(
         "versions",
-        f"kbsync {__version__}, Python {platform.python_version()}, SQLite {apsw.sqlitelibversion()}, "
-        f"{platform.system()} {platform.release()}",
+        f"kbsync {version_and_revision()}, Python {platform.python_version()}, "
+        f"SQLite {apsw.sqlitelibversion()}, {platform.system()} {platform.release()}",
     )
     found = {name: _version(name) for name in LIBRARIES}
     missing = [name for name, version in found.items() if version is None]
@@ -49,14 +50,14 @@ def disk(place: Path) -> Iterator[Finding]:
     stat = os.statvfs(there)
     free, inodes = stat.f_bavail * stat.f_frsize, stat.f_favail
     detail = f"{sized(free)} free at {place}"
-    cure = f"df -h {there}"
+    cure = f"df -h {shell_word(str(there))}"
     if free < NO_SPACE:
         yield wrong("disk", f"only {detail}", cure, Code.PASSING)
     else:
         yield warning("disk", f"only {detail}", cure) if free < LITTLE_SPACE else Finding("disk", detail)
     if stat.f_files == 0:  # btrfs and the like have as many as there is space for
         return
-    detail, cure = f"{inodes:,} inodes free at {place}", f"df -i {there}"
+    detail, cure = f"{inodes:,} inodes free at {place}", f"df -i {shell_word(str(there))}"
     if inodes < NO_INODES:
         yield wrong("inodes", f"only {detail}", cure, Code.PASSING)
     else:
@@ -67,7 +68,6 @@ def credentials(environ: Mapping[str, str]) -> Iterator[Finding]:
     """What systemd hands over (`LoadCredential=`), by name; nothing where it hands over nothing."""
     place = environ.get("CREDENTIALS_DIRECTORY")
     if place is None:
-        yield Finding("credentials", "not started by systemd with LoadCredential=")
         return
     unreadable = [name for name in _names(place) if not os.access(f"{place}/{name}", os.R_OK)]
     if unreadable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -78,7 +77,7 @@ def state(installation: Installation) -> Iterator[Finding]:
     """The state directory can be used, and what is in it is sound as far as a look tells."""
     from kbsync.cli.choosing import look_at
     from kbsync.config.places import check_state_dir
-    from kbsync.state import lock
+    from kbsync.state import lock, owners
 
     place = installation.state_dir
     check_state_dir(place, [mirror.folder for mirror in installation.config.mirrors], create=False)
@@ -92,11 +91,23 @@ def state(installation: Installation) -> Iterator[Finding]:
     if place.stat().st_mode & 0o077:
         cure = f"chmod go-rwx {shell_word(str(place))}"
         yield warning("state", f"other users may look into {place}", cure)
+    astray = list(owners.strange(place))
+    if astray:
+        yield _astray(place, astray)
+        return
     found = look_at(installation)
     if found is not None:
         found.close()
     running = "; a kbsync works on it now" if lock.is_held(place) else ""
     yield Finding("state", f"{place}{running}" if found else f"{place}, nothing mirrored yet{running}")
+
+
+def _astray(place: Path, found: Sequence[Path]) -> Finding:
+    """What one command as another user leaves: the next pass would fail over it."""
+    from kbsync.state.owners import cure_of, fault_of
+
+    more = f"; so it is with {len(found) - 1:,} more" if len(found) > 1 else ""
+    return wrong("state", f"{fault_of(place, found[0])}{more}", cure_of(place, found[0]), Code.USAGE)
 
 
 def _to_be_made(place: Path) -> Finding:
@@ -109,10 +120,9 @@ def _to_be_made(place: Path) -> Finding:
 
 def user() -> str:
     """Who runs this."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
+    from kbsync.state.owners import user_name
+
+    return user_name(os.geteuid())
 
 
 def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[Finding]:

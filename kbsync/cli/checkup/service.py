@@ -11,10 +11,14 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from kbsync.cli.checkup.finding import Finding, Grade, troubled, warning, wrong
+from kbsync.cli.checkup.keys import key_setting
+from kbsync.cli.choosing import unmade
 from kbsync.cli.exits import Code
 from kbsync.cli.paper import counted
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
-from kbsync.contract import Base, ManagesBases, Target, TellsTime
+from kbsync.contract.managing import ManagesBases
+from kbsync.contract.mirroring import Base, Target, TellsTime
+from kbsync.core.printable import shell_word
 from kbsync.core.sizes import sized
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.installation import Installation
@@ -71,7 +75,8 @@ def _named(mirror: MirrorConfig, host: str, port: int | None) -> Finding:
         found = socket.getaddrinfo(host.strip("[]"), port or 443, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        return wrong(subject, f"{host} has no address ({why.lower()})", f"getent ahosts {host}", Code.PASSING)
+        cure = f"getent ahosts {shell_word(host)}"
+        return wrong(subject, f"{host} has no address ({why.lower()})", cure, Code.PASSING)
     addresses = sorted({str(address[0]) for *_, address in found})
     return Finding(subject, f"{host} is {', '.join(addresses[:3])}")
 
@@ -109,7 +114,7 @@ def _unreached(subject: str, endpoint: Endpoint, error: OSError) -> Finding:
         detail = f"the certificate of {endpoint.base_url} is not trusted ({error.verify_message})"
         return wrong(subject, detail, cure, Code.PASSING)
     why = (error.strerror or str(error) or f"no answer within {ANSWER_WITHIN:g} s").lower()
-    cure = f"curl -sSI {endpoint.base_url}"
+    cure = f"curl -sSI {shell_word(endpoint.base_url)}"
     return wrong(subject, f"{endpoint.base_url} cannot be reached ({why})", cure, Code.PASSING)
 
 
@@ -130,26 +135,30 @@ def _told(installation: Installation, mirror: MirrorConfig) -> Iterator[Finding]
     """In the target's own words."""
 
     async def look() -> list[Finding]:
-        target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
+        with unmade(installation):
+            target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
         async with aclosing(target):
-            found = [finding async for finding in _looked_at(mirror, target)]
+            found = [finding async for finding in _looked_at(installation, mirror, target)]
             return [*found, *_clock(mirror, target)]
 
     try:
         yield from asyncio.run(look())
+    except Halted as error:
+        yield _halted(installation, mirror, error)
     except Exception as error:
         yield troubled(f"{mirror.name}: knowledge base", error)
 
 
-async def _looked_at(mirror: MirrorConfig, target: Target) -> AsyncIterator[Finding]:
+async def _looked_at(
+    installation: Installation, mirror: MirrorConfig, target: Target
+) -> AsyncIterator[Finding]:
     subject, is_remote = f"{mirror.name}: knowledge base", not target.limits.embedded
     try:
         base = await target.base()
     except Halted as error:
         if is_remote and error.halt != "credentials":
             yield Finding(f"{mirror.name}: key", "taken")
-        what = "key" if error.halt == "credentials" else "knowledge base"
-        yield wrong(f"{mirror.name}: {what}", error.reason, error.cure, Code.PERSON)
+        yield _halted(installation, mirror, error)
         return
     except TargetError as error:
         yield troubled(subject, error)
@@ -160,6 +169,23 @@ async def _looked_at(mirror: MirrorConfig, target: Target) -> AsyncIterator[Find
     if isinstance(target, ManagesBases):
         async for finding in _room(mirror, target):
             yield finding
+
+
+def _halted(installation: Installation, mirror: MirrorConfig, error: Halted) -> Finding:
+    """With a cure as a pass tells it, and of a key also where it comes from."""
+    from kbsync.engine.terms import as_halt
+
+    cure = as_halt(error, lambda command: _pasted(installation, mirror, command)).cure
+    if error.halt != "credentials":
+        return wrong(f"{mirror.name}: knowledge base", error.reason, cure, Code.PERSON)
+    said = "; ".join(filter(None, (error.reason, key_setting(installation.config.path, mirror.name))))
+    return wrong(f"{mirror.name}: key", said, cure, Code.PERSON)
+
+
+def _pasted(installation: Installation, mirror: MirrorConfig, command: str) -> str:
+    """Before anything was mirrored the first pass is all there is to ask for."""
+    is_first = not installation.state_file.exists()
+    return installation.cure(f"--once --mirror {mirror.name}" if is_first else command)
 
 
 def _described(mirror: MirrorConfig, base: Base) -> str:

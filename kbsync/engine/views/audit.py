@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
-from kbsync.contract import DocState, DocStatus, Listed, Reads, Target
+from kbsync.contract.mirroring import DocState, DocStatus, Listed, Reads, Target
 from kbsync.core.lifecycle import RETIRE_TRIES
 from kbsync.core.model import SERVING, TAG, Upload, UploadState
 from kbsync.core.planner import tells

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kbsync.contract import DocState, DocStatus, Explains, Target
+from kbsync.contract.mirroring import DocState, DocStatus, Target
+from kbsync.contract.searching import Explains
 from kbsync.core.model import Choice, Kind, Upload, UploadState, Verdict
 from kbsync.core.settle import is_old_enough, quiet_time
+from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.terms import Terms
-from kbsync.engine.views.footing import Footing
+from kbsync.engine.views.footing import Footing, look_at_root
 from kbsync.errors import TargetError
 from kbsync.source.lists import is_list
 from kbsync.source.looker import Look, RulesUnknown, look, rules_at
@@ -19,7 +21,7 @@ from kbsync.source.roots import trouble
 from kbsync.state.entries import Entry
 from kbsync.state.folders import split
 from kbsync.state.holds import HoldItem
-from kbsync.state.mirrors import Halt
+from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.store import Tx
 
 
@@ -141,10 +143,18 @@ def gather(tx: Tx, footing: Footing, path: str, now: float) -> Evidence:
         entry=tx.entries.get(record.id, path),
         uploads=tuple(tx.uploads.at(record.id, terms.binding, path)),
         held=_held(tx, record.id, path),
-        halt=record.halt,
+        halt=_halt(footing, record),
         folder_problem=_folder_problem(tx, record.id, path),
         was_scanned=record.last_pass is not None,
     )
+
+
+def _halt(footing: Footing, record: MirrorRecord) -> Halt | None:
+    """What halts the mirror; of the root, as it is now, and not as it was when a pass met it."""
+    ground = look_at_root(footing)
+    if isinstance(ground, Halt):
+        return ground
+    return None if record.halt is not None and record.halt.reason == FOLDER_MISSING else record.halt
 
 
 def _selection(terms: Terms, path: str, seen: Look) -> Selection | None:
@@ -156,7 +166,8 @@ def _selection(terms: Terms, path: str, seen: Look) -> Selection | None:
     except RulesUnknown as error:
         return Selection(Verdict(Choice.SELECTED), problem=str(error))
     except OSError as error:
-        return Selection(Verdict(Choice.SELECTED), problem=f"a directory above it {trouble(error)}")
+        problem = f"a directory above it cannot be entered: {trouble(error)}"
+        return Selection(Verdict(Choice.SELECTED), problem=problem)
     if entered.choice is not Choice.SELECTED:
         return Selection(entered, closed=True)
     return Selection(rules.verdict(path, seen.stamp.size, seen.kind))

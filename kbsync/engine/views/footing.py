@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kbsync.contract import Base, Listed, Target
+from kbsync.contract.mirroring import Base, Listed, Target
 from kbsync.core.model import Abilities, Limits, Upload, UploadState
 from kbsync.core.select import Rules
 from kbsync.engine import attach
@@ -43,10 +43,14 @@ def service_of(target: Target, plan: Plan) -> Service:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What a view knows of its surroundings: the config's mirror names, and how cures are written."""
+    """What a view knows of its surroundings: the config's mirror names, and how cures are written.
+
+    `at_work`: another process holds the state, and makes passes of its own.
+    """
 
     configured: Sequence[str] = ()
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
+    at_work: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from kbsync.contract import Base
+from kbsync.contract.mirroring import Base
 from kbsync.errors import Halted, Unavailable, Unsure
 from kbsync.targets.gptbots import wire
 from kbsync.targets.gptbots.codes import Op

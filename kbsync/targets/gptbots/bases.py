@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kbsync.contract import BaseCard, BaseWish, Model, Room
+from kbsync.contract.managing import BaseCard, BaseWish, Model, Room
 from kbsync.errors import Halted, NotOffered, Rejected, Unsure
 from kbsync.targets.gptbots.api import Api
 from kbsync.targets.gptbots.settings import GptbotsSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kbsync.contract import DeleteOutcome
+from kbsync.contract.mirroring import DeleteOutcome
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.gptbots.api import Api
 from kbsync.targets.gptbots.waiting import MOST, Waiting

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync.contract import Body, Outgoing
+from kbsync.contract.mirroring import Body, Outgoing
 from kbsync.targets.gptbots.formats import Cutting
 from kbsync.targets.http.streaming import JsonStream, base64_size
 

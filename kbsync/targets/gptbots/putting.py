@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from kbsync.contract import Accepted, Outgoing, PutOutcome
+from kbsync.contract.mirroring import Accepted, Outgoing, PutOutcome
 from kbsync.core.links import Link, NoLink, is_link, link_from
 from kbsync.core.names import Naming
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from kbsync.contract import Accepted, PutOutcome
+from kbsync.contract.mirroring import Accepted, PutOutcome
 from kbsync.errors import Rejected, Unsure
 from kbsync.targets.gptbots.parcels import Item
 from kbsync.targets.gptbots.wire import Receipt, Stored

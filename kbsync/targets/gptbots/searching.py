@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kbsync.contract import Hit, Passage, Query
+from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.targets.gptbots.settings import SearchWish
 from kbsync.targets.gptbots.wire import Match
 

@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from kbsync.contract import Base, DeleteOutcome, DocStatus, Hit, Listed, Outgoing, PutOutcome, Query
+from kbsync.contract.mirroring import Base, DeleteOutcome, DocStatus, Listed, Outgoing, PutOutcome
+from kbsync.contract.searching import Hit, Query
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming

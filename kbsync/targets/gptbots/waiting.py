@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from kbsync.contract import DocState, DocStatus
+from kbsync.contract.mirroring import DocState, DocStatus
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.gptbots.api import Api
 from kbsync.targets.gptbots.sightings import Seen, Sightings

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from kbsync.core.debugging import tell
 from kbsync.core.headers import fits_header
 from kbsync.errors import Halted, TargetError, Unavailable, Unsure
 from kbsync.targets.http import reading, wire
@@ -83,11 +84,22 @@ class Exchange:
         """Send it, wait for the answer, read it. Errors of `headers` and of `judge` pass through."""
         headers = _fit(asked.op, self.headers())
         outflow = asked.body() if asked.body is not None else None
+        began = self.wall()
         try:
-            return Ending(await self._outcome(asked, headers, outflow), outflow.sent if outflow else 0)
+            ending = Ending(await self._outcome(asked, headers, outflow), outflow.sent if outflow else 0)
+            self._tell(asked, ending, self.wall() - began)
+            return ending
         finally:
             if outflow is not None:
                 outflow.close()
+
+    def _tell(self, asked: Asked, ending: Ending, seconds: float) -> None:
+        """Without the path and its parameters, which may hold what is private."""
+        outcome = ending.outcome
+        error = outcome.error.reason if isinstance(outcome, Failure) else ""
+        status = None if isinstance(outcome, Failure) else outcome.status
+        told = {"sent_bytes": ending.sent_bytes, "seconds": round(seconds, 3), "error": error}
+        tell("request.ended", call=asked.op, host=self.host, method=asked.method, status=status, **told)
 
     async def _outcome(
         self, asked: Asked, headers: Mapping[str, str], outflow: Outflow | None

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import httpx
 
-from kbsync.contract import Body
+from kbsync.contract.mirroring import Body
 from kbsync.targets.http.failures import BodyChangedError, BodyMissingError
 
 CHUNK = 64 * 1024

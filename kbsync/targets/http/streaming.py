@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import BinaryIO
 
-from kbsync.contract import Body
+from kbsync.contract.mirroring import Body
 from kbsync.targets.http.failures import BodyMissingError
 from kbsync.targets.http.multipart import CHUNK, Outflow, Take, exactly, joined
 

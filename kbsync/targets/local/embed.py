@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from kbsync.errors import UsageError
 
@@ -87,6 +89,21 @@ class BuiltinEmbedder:
 
         if self._table.dtype != np.float32:
             self._table = self._table.astype(np.float32)
+
+
+_loading = threading.Lock()
+_loaded: WeakSet[BuiltinEmbedder] = WeakSet()
+
+
+def builtin() -> BuiltinEmbedder:
+    """The embedder of the installed package: one for all mirrors, for as long as any of them has it.
+
+    Raises `UsageError` where its files are missing or not those that are expected.
+    """
+    with _loading:
+        embedder = next(iter(_loaded), None) or BuiltinEmbedder()
+        _loaded.add(embedder)
+        return embedder
 
 
 def _package_folder() -> Path:

@@ -152,7 +152,7 @@ class Encoder:
     def _load(self) -> Embedder:
         """Read the model's files."""
         if self._path is None:
-            return embed.BuiltinEmbedder()
+            return embed.builtin()
         from kbsync.targets.local.onnx import OnnxEmbedder
 
         return OnnxEmbedder(self._path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import apsw
 
-from kbsync.contract import Query
+from kbsync.contract.searching import Query
 from kbsync.errors import UsageError
 from kbsync.state.connection import unbind
 

@@ -8,27 +8,34 @@ in the tables (`secure_delete`), in the full-text index (`secure-delete`) and in
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import apsw
 
 from kbsync.errors import Rejected, StateError
-from kbsync.secrecy import make_private_folder
-from kbsync.state.connection import BUSY_MS, bind
-from kbsync.targets.local import slots
-from kbsync.targets.local.pieces import Chunk
+from kbsync.secrecy import make_private_folder, open_private
+from kbsync.state.connection import BUSY_MS
+from kbsync.targets.local import runs
+from kbsync.targets.local.changes import Change, Renaming, Storing, Vectors
+from kbsync.targets.local.contents import (
+    STEP,
+    begin_marking,
+    begin_merging,
+    is_marked,
+    merge,
+    put_in,
+    take_out,
+)
 from kbsync.targets.local.rows import Entry
-from kbsync.targets.local.schema import FILE, forget_set_aside, identity, open_index, set_aside
-from kbsync.targets.local.tokens import TOKENISER, words
+from kbsync.targets.local.runs import Fresh, Kept, Part, Run
+from kbsync.targets.local.schema import FILE, INCREMENTAL, forget_set_aside, identity, open_index, set_aside
+from kbsync.targets.local.tokens import TOKENISER
 from kbsync.targets.local.trouble import trouble_with
+from kbsync.targets.local.turns import Turns
 
 LOCK = "index.lock"
 
@@ -37,22 +44,16 @@ _UNSTORABLE = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, Value
 
 _SCRUB_MS = 200
 _CACHE_KIB = 32_000
+_SPARE_PAGES = 1_024
+"""Free pages (4 MB) that are kept for what comes next, and that are given back in one step."""
+
+_FEW = 8
+"""An eighth of the chunks is too much to take the words of each out of the full-text index on its own."""
+
+_TOGETHER = 2_048
+"""Chunks of short documents that are committed together: each commit waits for the disk."""
+
 _WAL_PAGES = 4_000  # 16 MB between checkpoints: a first index of many files syncs less often
-
-
-class Vectors(Protocol):
-    """Makes vectors of one model. `kbsync.targets.local.encoder` has the one that is used."""
-
-    @property
-    def model(self) -> str:
-        """Names the model."""
-
-    @property
-    def dimensions(self) -> int:
-        """Length of a vector."""
-
-    def of(self, chunks: Sequence[Chunk]) -> Mapping[str, bytes]:
-        """The float16 bytes of each chunk's vector, by key."""
 
 
 class Index:
@@ -63,7 +64,7 @@ class Index:
         `TargetError` where the folder cannot be written.
         """
         self._folder, self._clock = folder, clock
-        self._guard = threading.RLock()
+        self._guard = Turns()
         self._lock = _locked(folder)
         try:
             self._connection = open_index(folder)
@@ -73,10 +74,11 @@ class Index:
                 raise trouble_with(folder, error) from error
             raise
         self._connection.pragma("cache_size", -_CACHE_KIB)
-        self._connection.pragma("temp_store", 2)  # a temporary file would hold text outside of the folder
         self._connection.wal_autocheckpoint(_WAL_PAGES)
         self._identity = identity(folder)
-        self._is_open = True
+        self._is_open, self._is_closing = True, False
+        self._is_merging = False
+        self._staged = set[int]()
         self.uuid: str = self._connection.execute("SELECT value FROM meta WHERE key = 'uuid'").get
         self.scrub()
 
@@ -86,35 +88,57 @@ class Index:
         return self._is_open and identity(self._folder) == self._identity
 
     def store(self, entries: Sequence[Entry], vectors: Vectors) -> list[int | Rejected]:
-        """Store each document; its id, or why not. `vectors` makes what went away meanwhile."""
-        try:
-            with self._transaction() as version:
-                return [self._store(entry, vectors, version) for entry in entries]
-        except _UNSTORABLE:  # which one? A savepoint for each would cost a third more time in good batches
-            with self._transaction() as version:
-                return [self._try_store(entry, vectors, version) for entry in entries]
+        """Store each document; its id, or why not. `vectors` makes what went away meanwhile.
+
+        Small ones are committed together. A long one is put in step by step, and shown in the last; others
+        get in between.
+        """
+        left, outcomes = list[int](), dict[int, int | Rejected]()
+        made = (self._connection, self._guard)
+        changes = [Storing(*made, entry, vectors, self._clock()) for entry in entries]
+        order = sorted(range(len(changes)), key=lambda at: changes[at].chunks > STEP)  # short ones first
+        for group in _groups(changes[at] for at in order):
+            for done in self._carried_out(group, left):
+                outcomes[order[len(outcomes)]] = done
+        self._clear(left)
+        return [outcomes[at] for at in range(len(changes))]
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time; the words of the file's stem where they differ."""
-        with self._transaction():
-            row = self._row(document)
-            if row is None:
-                raise Rejected(f"the index holds no document {document}", code="unknown-document")
-            self._connection.execute(
-                "UPDATE document SET path = ?, name = ?, modified = ? WHERE id = ?",
-                (bind(path), bind(name), modified, document),
-            )
-            named = _named(row.title, row.tags, path)
-            if named != row.words:
-                self._reword(document, row, named)
+        """Change path, name and time; the words of the file's stem where they differ. Raises `Rejected`."""
+        left = list[int]()
+        with self._open():
+            change = Renaming(self._connection, document, path, name, modified)
+        if change.chunks > STEP:
+            self._in_steps(change, left)
+        else:
+            with self._transaction() as version:
+                self._put(change, version, left)
+                self._clear_some(left, version)
+        self._clear(left)
 
     def delete(self, documents: Sequence[int]) -> bool:
         """Remove those that are there; False where `scrub` has yet to take the text out of the WAL."""
         with self._transaction() as version:
+            left = [run.first for each in documents for run in runs.runs_of(self._connection, each)]
             for document in documents:
-                slots.release(self._connection, self._remove(document), version)
+                self._connection.execute("UPDATE run SET document = NULL WHERE document = ?", (document,))
+                self._connection.execute("DELETE FROM document WHERE id = ?", (document,))
+            self._clear_some(left, version)
+        is_clear = self._clear(left)
         forget_set_aside(self._folder / FILE)
-        return self.scrub()
+        return self.scrub() and is_clear
+
+    def tidy(self) -> bool:
+        """One step of what a change that was broken off left to be done; whether there is more to do."""
+        with self._guard:
+            if not self._is_open or self._is_closing:
+                return False
+            left = self._left()
+            if not left:
+                return self._merge() or self._shrink()
+            with self._transaction() as version:
+                self._clear_some(left, version)
+            return True
 
     def scrub(self) -> bool:
         """Copy the WAL into the database and empty it; False where a reader or a full disk is in the way."""
@@ -138,8 +162,13 @@ class Index:
                 set_aside(self._folder / FILE, reason)
             self._let_go()
 
+    def stop(self) -> None:
+        """Begin no further step; what is put in and not shown yet is taken out another time."""
+        self._is_closing = True
+
     def close(self) -> None:
         """Empty the WAL and let go of file and lock, whatever the disk says; repeatable."""
+        self.stop()
         with self._guard:
             if self._is_open:
                 self.scrub()
@@ -149,15 +178,13 @@ class Index:
 
     def _let_go(self) -> None:
         """Give up the lock."""
-        self._is_open = False
+        self._is_open, self._is_closing = False, True
         os.close(self._lock)
 
     @contextmanager
     def _transaction(self) -> Iterator[int]:
         """All or nothing; gives the number of this change."""
-        with self._guard:
-            if not self._is_open:
-                raise StateError(f"{self._folder / FILE} is closed")
+        with self._open():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection.execute(
@@ -169,161 +196,188 @@ class Index:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def _try_store(self, entry: Entry, vectors: Vectors, version: int) -> int | Rejected:
-        """Store one document, or leave everything as it was before it."""
-        self._connection.execute("SAVEPOINT one")
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """The connection belongs to the caller."""
+        with self._guard:
+            if not self._is_open:
+                raise StateError(f"{self._folder / FILE} is closed")
+            yield
+
+    def _carried_out(self, group: Sequence[Change], left: list[int]) -> list[int | Rejected]:
+        """Carry out changes together, or a long one in steps."""
         try:
-            document = self._store(entry, vectors, version)
+            if group[0].chunks > STEP:
+                return [self._in_steps(each, left) for each in group]
+            with self._transaction() as version:
+                done = [self._put(each, version, left) for each in group]
+                self._clear_some(left, version)
+                return list(done)
+        except _UNSTORABLE:  # which one? A savepoint for each would cost a third more time in good batches
+            return [self._alone(each, left) for each in group]
+
+    def _alone(self, change: Change, left: list[int]) -> int | Rejected:
+        """Carry out one change of a group that failed, or leave everything as it was before it."""
+        try:
+            return self._in_steps(change, left)
         except _UNSTORABLE as error:
-            self._connection.execute("ROLLBACK TO one; RELEASE one")
             return Rejected(f"it cannot be stored in the index: {error}", code="unstorable")
-        self._connection.execute("RELEASE one")
-        return document
 
-    def _store(self, entry: Entry, vectors: Vectors, version: int) -> int:
-        """Take out what the document replaces and put it in; vectors of both stay where they are."""
-        document = self._own_earlier(entry)
-        released = [
-            slot for old in {entry.replaces, document} if old is not None for slot in self._remove(old)
-        ]
-        taken = self._slots(entry, vectors, version)
-        first = self._connection.execute("SELECT coalesce(max(id), 0) + 1 FROM chunk").get
-        document = self._insert_document(entry, document, first)
-        self._connection.executemany(
-            "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                (first + at, document, taken[each.key], each.text, _dump(each.headings), each.page, each.line)
-                for at, each in enumerate(entry.chunks)
-            ),
-        )
-        named = words(_named(entry.title, entry.tags, entry.path))
-        self._connection.executemany(
-            "INSERT INTO words(rowid, name, headings, body) VALUES (?, ?, ?, ?)",
-            (
-                (first + at, named, words("\n".join(each.headings)), words(each.text))
-                for at, each in enumerate(entry.chunks)
-            ),
-        )
-        slots.release(self._connection, released, version)
-        return document
+    def _put(self, change: Change, version: int, left: list[int]) -> int:
+        """Carry out a change as a whole in the open transaction; `left` gets what is to be taken out."""
+        old = change.runs()
+        return self._show(change, old, change.parts(old), {}, version, left)
 
-    def _own_earlier(self, entry: Entry) -> int | None:
-        """The document an earlier try of the same upload left.
+    def _in_steps(self, change: Change, left: list[int]) -> int:
+        """Carry out a change in as many transactions as it takes; nobody sees any of it before the last."""
+        while True:
+            with self._open():
+                old = change.runs()
+            parts = change.parts(old)
+            with self._ahead(change, parts, left) as ready, self._transaction() as version:
+                if change.runs() == old:  # nobody has changed the document meanwhile
+                    document = self._show(change, old, parts, ready, version, left)
+                    self._clear_some(left, version)
+                    return document
 
-        A number alone does not prove that: with a new state file the numbers start again. A document of a
-        former state with the same number keeps its place and loses the number.
+    @contextmanager
+    def _ahead(self, change: Change, parts: Sequence[Part], left: list[int]) -> Iterator[dict[int, int]]:
+        """Put in all but the last step of what has to be, a transaction for each; gives the runs by place.
+
+        Those that get no document inside are to be taken out.
         """
-        row = self._connection.execute(
-            "SELECT id, digest, label FROM document WHERE upload_id = ?", (entry.upload_id,)
-        ).get
-        if row is None:
-            return None
-        if row[1:] == (entry.digest, bind(entry.path)):
-            return row[0]  # type: ignore[no-any-return]
-        self._connection.execute("UPDATE document SET upload_id = NULL WHERE id = ?", (row[0],))
-        return None
+        ready = dict[int, int]()
+        try:
+            for step in _steps(parts)[:-1]:
+                if self._is_closing:
+                    raise StateError(f"{self._folder / FILE} is being closed")
+                with self._guard:
+                    with self._transaction() as version:
+                        placed = self._put_in(change, step, version)
+                    ready |= placed
+                    self._staged.update(placed.values())
+            yield ready
+        finally:
+            self._staged.difference_update(ready.values())
+            left += ready.values()
 
-    def _insert_document(self, entry: Entry, document: int | None, first: int) -> int:
-        """The row of a document; its id."""
-        path = bind(entry.path)
-        self._connection.execute(
-            "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(document, entry.upload_id, path, path, bind(entry.name), entry.digest, entry.size),
-                *(entry.recipe, entry.title, _dump(entry.tags), entry.modified, self._clock()),
-                *(_named(entry.title, entry.tags, entry.path), TOKENISER, first, len(entry.chunks)),
-            ),
-        )
-        return self._connection.last_insert_rowid()
+    def _put_in(self, change: Change, step: Iterable[tuple[int, Part]], version: int) -> dict[int, int]:
+        """Put in parts; the first chunk of each, by place."""
+        return {
+            place: put_in(self._connection, change.rows(part, version), change.named).first
+            for place, part in step
+        }
 
-    def _slots(self, entry: Entry, vectors: Vectors, version: int) -> dict[str, int]:
-        """A slot for the key of every chunk."""
-        model = slots.ensure_model(self._connection, vectors.model, vectors.dimensions)
-        keys = {each.key: bytes.fromhex(each.key) for each in entry.chunks}
-        found = slots.find_slots(self._connection, model, keys.values())
-        absent = {key for key, raw in keys.items() if raw not in found}
-        made = {**entry.vectors}
-        if lost := [each for each in entry.chunks if each.key in absent and each.key not in made]:
-            made.update(vectors.of(lost))
-        found |= slots.fill(
-            self._connection, model, {keys[key]: made[key] for key in sorted(absent)}, version
-        )
-        return {key: found[raw] for key, raw in keys.items()}
+    def _show(
+        self,
+        change: Change,
+        old: Sequence[Run],
+        parts: Sequence[Part],
+        ready: Mapping[int, int],
+        version: int,
+        left: list[int],
+    ) -> int:
+        """Let a document have its parts in the place of `old`; `left` gets what it has no more."""
+        missing = [(place, part) for place, part in _to_put_in(parts) if place not in ready]
+        firsts = {**ready, **self._put_in(change, missing, version)}
+        left += [run.first for run in runs.disown(self._connection, old, parts)]
+        document = change.settle()
+        for place, part in enumerate(parts):
+            if isinstance(part, Kept):
+                run = Run(part.first, part.chunks, part.lines, part.pages, change.named, TOKENISER)
+                runs.add(self._connection, run, document, place)
+            else:
+                runs.own(self._connection, firsts[place], document, place)
+        return document
 
-    def _row(self, document: int) -> _Row | None:
-        """What is needed to take a document's words out again."""
-        row = self._connection.execute(
-            "SELECT title, tags, words, tokeniser, first, chunks FROM document WHERE id = ?", (document,)
-        ).get
-        return _Row(*row) if row else None
+    def _clear(self, left: list[int]) -> bool:
+        """Take out all that is left, step by step, and give its space back; False where it has to wait."""
+        while left and not self._is_closing:
+            with self._transaction() as version:
+                self._clear_some(left, version)
+        while not self._is_closing and (self._merge() or self._shrink()):
+            pass
+        with self._guard:
+            return not left and self._is_open and not is_marked(self._connection)
 
-    def _reword(self, document: int, row: _Row, named: str) -> None:
-        """Index a document's chunks under another name."""
-        chunks = list(self._indexed(row))
-        self._unindex(chunks)
-        name = words(named, row.tokeniser)
-        self._connection.executemany(
-            "INSERT INTO words(rowid, name, headings, body) VALUES (?, ?, ?, ?)",
-            ((rowid, name, headings, body) for rowid, _, headings, body in chunks),
-        )
-        self._connection.execute("UPDATE document SET words = ? WHERE id = ?", (named, document))
+    def _clear_some(self, left: list[int], version: int) -> None:
+        """One step of taking out what is left and nobody's; what is done with is gone from `left`."""
+        if self._is_much(left):
+            begin_marking(self._connection)
+            self._is_merging = False
+        most = STEP
+        while left and most:
+            run = None if left[-1] in self._staged else runs.nobodys(self._connection, left[-1])
+            if run is None:
+                left.pop()
+            else:
+                most -= take_out(self._connection, run, most, version)
 
-    def _remove(self, document: int) -> list[int]:
-        """Take a document out, if it is there; the slots it had, which are still to be released."""
-        row = self._row(document)
-        if row is None:
-            return []
-        own = (row.first, row.first + row.chunks - 1)
-        used = [
-            slot
-            for (slot,) in self._connection.execute(
-                "SELECT DISTINCT slot FROM chunk WHERE id BETWEEN ? AND ? AND slot NOTNULL", own
-            )
-        ]
-        self._unindex(self._indexed(row))
-        self._connection.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", own)
-        self._connection.execute("DELETE FROM document WHERE id = ?", (document,))
-        return used
+    def _is_much(self, left: Iterable[int]) -> bool:
+        """Whether what is left to be taken out is a good part of the index."""
+        found = (runs.nobodys(self._connection, first) for first in left)
+        chunks = sum(run.chunks for run in found if run is not None and run.first not in self._staged)
+        if chunks <= STEP:
+            return False
+        return chunks * _FEW > self._connection.execute("SELECT sum(chunks) FROM run").get  # type: ignore[no-any-return]
 
-    def _indexed(self, row: _Row) -> Iterator[tuple[int, str, str, str]]:
-        """The words of a document's chunks exactly as they went in: (rowid, name, headings, body)."""
-        name = words(row.words, row.tokeniser)
-        own = (row.first, row.first + row.chunks - 1)
-        for rowid, headings, text in self._connection.execute(
-            "SELECT id, headings, text FROM chunk WHERE id BETWEEN ? AND ?", own
-        ):
-            joined = "\n".join(json.loads(headings))
-            yield rowid, name, words(joined, row.tokeniser), words(text, row.tokeniser)
+    def _merge(self) -> bool:
+        """One step of taking out words that are only marked as gone; whether there was one to do."""
+        with self._guard:
+            if not self._is_open or not is_marked(self._connection):
+                return False
+            if not self._is_merging and self._left():
+                return False  # whoever takes that out does this as well
+            with self._transaction():
+                (merge if self._is_merging else begin_merging)(self._connection)
+            self._is_merging = True
+            return True
 
-    def _unindex(self, chunks: Iterable[tuple[int, str, str, str]]) -> None:
-        """Take words out of the full-text index."""
-        self._connection.executemany(
-            "INSERT INTO words(words, rowid, name, headings, body) VALUES ('delete', ?, ?, ?, ?)", chunks
-        )
+    def _left(self) -> list[int]:
+        """The runs that nobody has and nobody is putting in."""
+        return [run.first for run in runs.ownerless(self._connection) if run.first not in self._staged]
 
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """Columns of `document`."""
-
-    title: str | None
-    tags: str
-    words: str
-    tokeniser: int
-    first: int
-    chunks: int
-
-
-def _named(title: str | None, tags: Sequence[str] | str, path: str) -> str:
-    """What a document is found by besides its text: title, tags and the stem of its file name."""
-    listed = json.loads(tags) if isinstance(tags, str) else tags
-    stem = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
-    return "\n".join([title or "", *listed, stem.encode("utf-8", "replace").decode()]).strip()
+    def _shrink(self) -> bool:
+        """Give back one step of the space that is free, if that is much; whether some was."""
+        with self._guard:
+            if not self._is_open or self._connection.pragma("auto_vacuum") != INCREMENTAL:
+                return False
+            free = self._connection.pragma("freelist_count")
+            if free <= max(_SPARE_PAGES, self._connection.pragma("page_count") // 4):
+                return False
+            self._connection.execute(f"PRAGMA incremental_vacuum({_SPARE_PAGES})").fetchall()
+            return True
 
 
-def _dump(texts: Sequence[str]) -> str:
-    """A list of texts as JSON, readable as it stands."""
-    return json.dumps(texts, ensure_ascii=False)
+def _groups(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    """Short ones that are committed together; a long one alone."""
+    group, chunks = list[Change](), 0
+    for each in changes:
+        if group and (each.chunks > STEP or chunks + each.chunks > _TOGETHER):
+            yield group
+            group, chunks = [], 0
+        group.append(each)
+        chunks += each.chunks
+    if group:
+        yield group
+
+
+def _steps(parts: Iterable[Part]) -> list[list[tuple[int, Part]]]:
+    """The parts that have to be put in, with their places, in steps."""
+    steps, chunks = list[list[tuple[int, Part]]](), STEP
+    for place, part in _to_put_in(parts):
+        count = len(part.chunks) if isinstance(part, Fresh) else part.chunks
+        if chunks + count > STEP:
+            steps.append([])
+            chunks = 0
+        steps[-1].append((place, part))
+        chunks += count
+    return steps
+
+
+def _to_put_in(parts: Iterable[Part]) -> Iterator[tuple[int, Part]]:
+    """The parts that are not there already, with their places."""
+    return ((place, part) for place, part in enumerate(parts) if not isinstance(part, Kept))
 
 
 def _locked(folder: Path) -> int:
@@ -331,7 +385,7 @@ def _locked(folder: Path) -> int:
     path = folder / LOCK
     try:
         make_private_folder(folder)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = open_private(path, os.O_RDWR | os.O_NOFOLLOW)
     except OSError as error:
         raise trouble_with(folder, error) from error
     try:

@@ -39,6 +39,7 @@ _BLANK = (
     b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 )
 _EMPTY_ROW = re.compile(r"^\|(?: *\|)+\n(?!\| *---)", re.MULTILINE)  # a sheet's gaps; never its header
+_NAME_OF_ERROR = re.compile(r"\w+Error")
 _IMAGE = re.compile(rb"/Subtype\s*/Image")
 
 # Stand-ins for characters that XML writes as entities: the last code points of the private planes.
@@ -137,13 +138,25 @@ def _rejected(message: str) -> Rejected:
     if "password" in words or "encrypt" in words:
         return encrypted()
     if "limit" in words or "bomb" in words or "exceed" in words:
-        return Rejected(f"the parser refuses it: {_first_line(message)}", code="bomb")
-    return damaged(f"the parser says {_first_line(message)!r}")
+        return Rejected(f"the parser refuses it: {_said_once(message)}", code="bomb")
+    for word, detail in _OF_PDFIUM.items():
+        if word in message:
+            return damaged(detail)
+    return damaged(f"the parser says {_said_once(message)!r}")
 
 
-def _first_line(message: str) -> str:
-    line = message.strip().split("\n")[0]
-    return line.removeprefix("ParsingError: ").removeprefix("ValidationError: ")[:200]
+_OF_PDFIUM = {
+    "PdfiumLibraryInternalError: FormatError": "the PDF is damaged",
+    "PdfiumLibraryInternalError: PageError": "a page of the PDF is damaged",
+    "PdfiumLibraryInternalError: SecurityError": "the PDF is protected in a way the parser does not know",
+}
+
+
+def _said_once(message: str) -> str:
+    """The first line without the names of errors; each that wrapped another had its words repeated."""
+    parts = message.strip().split("\n")[0].split(": ")
+    said = [part for part in dict.fromkeys(parts) if not _NAME_OF_ERROR.fullmatch(part)]
+    return ": ".join(said or parts[-1:])[:200]
 
 
 def _title(result: Any, text: str) -> str | None:

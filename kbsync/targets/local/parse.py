@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kbsync.contract import Body
+from kbsync.contract.mirroring import Body
 from kbsync.errors import Rejected, Unavailable
 from kbsync.targets.local.extracted import Answer, Extracted, Refused
 from kbsync.targets.local.formats import extension_of, flavour_of, needs_worker

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kbsync.errors import TargetError, Unavailable
-from kbsync.secrecy import make_private_folder
+from kbsync.secrecy import make_passing_folder, make_private_folder
 from kbsync.targets.local.parse_worker import CHILD, Bounds, Ended, Overstayed, Worker
 from kbsync.targets.local.trouble import trouble_with_scratch
 
@@ -244,7 +244,7 @@ class Home:
         if self._path is None:
             make_private_folder(self._spool)
             self._sweep()
-            made = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=self._spool)).resolve()
+            made = make_passing_folder(_HOME_PREFIX, self._spool).resolve()
             self._lock = _locked_or_removed(made)
             self._path = made
         return self._path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from kbsync.contract import Outgoing
+from kbsync.contract.mirroring import Outgoing
 from kbsync.errors import Rejected
 from kbsync.targets.local.formats import extension_of
 from kbsync.targets.local.pieces import Chunk, Picture

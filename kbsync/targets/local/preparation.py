@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from kbsync.contract import Body, Outgoing
+from kbsync.contract.mirroring import Body, Outgoing
 from kbsync.errors import Rejected, TargetError
 from kbsync.targets.local.chunk import chunk, encodable
 from kbsync.targets.local.encoder import Encoder, Making

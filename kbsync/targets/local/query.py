@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from kbsync.targets.local.tokens import SQLITE_TOKENISER, words
+from kbsync.targets.local.tokens import CJK, SQLITE_TOKENISER, words
 
 LONGEST = 4_000
 """Characters of a question that are read; a whole pasted document finds nothing better than its beginning."""
@@ -30,14 +30,24 @@ STOP_WORDS = frozenset(_ENGLISH.split()) | frozenset(_CHINESE.split())
 
 _FTS = apsw.FTS5_TOKENIZE_QUERY
 _WORD = re.compile(r"\w")
+_AT_THE_END = re.compile(rf"[^\W_{CJK}]{{3,}}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A word as it is written (`surface`, case and accents folded) and as the index has it (`stem`)."""
+    """A word as it is written (`surface`, case and accents folded) and as the index has it (`stem`).
+
+    `goes_on`: any word that begins so.
+    """
 
     surface: str
     stem: str
+    goes_on: bool = False
+
+    @property
+    def match(self) -> str:
+        """The term in a full-text query of SQLite."""
+        return f'"{self.surface}"*' if self.goes_on else f'"{self.surface}"'
 
 
 class QueryWords:
@@ -56,10 +66,25 @@ class QueryWords:
         telling = [each for each in every.values() if each.surface not in STOP_WORDS]
         return (telling or list(every.values()))[: 2 * MOST_TERMS]
 
+    def beginnings(self, question: str) -> list[Term]:
+        """The words that the last word of `question`, which may not be finished, begins."""
+        begun = _tokens(self._surfaces, words(last_word(question)).encode())
+        stems = _tokens(self._stems, words(last_word(question)).encode())
+        return [Term(surface, stem, goes_on=True) for surface, stem in zip(begun, stems, strict=True)]
+
 
 def _tokens(tokenizer: apsw.FTS5Tokenizer, text: bytes) -> list[str]:
     """The tokens of `text`."""
     return [str(each) for each in tokenizer(text, _FTS, None, include_offsets=False, include_colocated=False)]
+
+
+def last_word(question: str) -> str:
+    """The word at the very end of `question`, if it may be the beginning of one; "" otherwise.
+
+    Words of fewer than three characters begin too many; what is written without spaces needs no end.
+    """
+    found = _AT_THE_END.search(readable(question))
+    return found[0] if found else ""
 
 
 def readable(question: str) -> str:

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.errors import StateError, UsageError
+from kbsync.errors import StateError, UnmadeError
 from kbsync.state.connection import open_reader, told, unbind
 from kbsync.targets.local import slots
 from kbsync.targets.local.rows import Stored
-from kbsync.targets.local.schema import APPLICATION_ID, FILE, VERSION, identity
+from kbsync.targets.local.schema import APPLICATION_ID, FILE, VERSION, identity, is_empty
 
 _COLUMNS = "id, upload_id, path, name, digest, size, recipe, created"
+_TEXTS = """
+SELECT text FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
+  WHERE document = ? ORDER BY place, chunk.id
+"""
 
 
 class Reading:
@@ -25,7 +29,7 @@ class Reading:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises `UsageError` where nothing was mirrored yet, `StateError` where it cannot be read."""
+        """Raises `UnmadeError` where nothing was mirrored yet, `StateError` where it cannot be read."""
         self._folder = folder
         self._guard = threading.Lock()
         self._is_closed = False
@@ -93,12 +97,9 @@ class Reader(Reading):
     def texts(self, document: int) -> Sequence[str] | None:
         """The texts of a document's chunks in order; None for an unknown one."""
         with self._snapshot() as connection:
-            row = connection.execute("SELECT first, chunks FROM document WHERE id = ?", (document,)).get
-            if row is None:
+            if connection.execute("SELECT 1 FROM document WHERE id = ?", (document,)).get is None:
                 return None
-            own = (row[0], row[0] + row[1] - 1)
-            found = connection.execute("SELECT text FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id", own)
-            return [text for (text,) in found]
+            return [text for (text,) in connection.execute(_TEXTS, (document,))]
 
 
 @contextmanager
@@ -115,16 +116,15 @@ def _connect(folder: Path) -> apsw.Connection:
     """A reading connection to the index in `folder`."""
     path = folder / FILE
     if not path.exists():
-        raise UsageError(f"nothing has been mirrored yet: there is no {path}; run kbsync --once first")
+        raise UnmadeError(f"nothing has been mirrored yet: there is no {path}")
     with told(path):
         connection = open_reader(path)
-        connection.pragma("temp_store", 2)
-        if (connection.pragma("application_id"), connection.pragma("user_version")) != (
-            APPLICATION_ID,
-            VERSION,
-        ):
-            connection.close()
-            raise UsageError(
-                f"{path} is not an index of this kbsync; run kbsync --once, which makes a new one"
-            )
-    return connection
+        with connection:  # all as of one moment: it may be being made just now
+            marks = connection.pragma("application_id"), connection.pragma("user_version")
+            nothing_yet = is_empty(connection)
+    if marks == (APPLICATION_ID, VERSION):
+        return connection
+    connection.close()
+    if nothing_yet:
+        raise UnmadeError(f"nothing has been mirrored yet: {path} is empty")
+    raise UnmadeError(f"{path} is not an index of this kbsync, and the next pass makes a new one")

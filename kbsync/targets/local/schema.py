@@ -20,7 +20,10 @@ from kbsync.targets.local.tokens import SQLITE_TOKENISER
 
 FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
-VERSION = 1
+VERSION = 2
+INCREMENTAL = 2
+"""SQLite's number for an `auto_vacuum` that is asked for."""
+
 
 _log = logging.getLogger(__name__)
 
@@ -33,16 +36,14 @@ CREATE TABLE document (
   path ANY NOT NULL, name ANY NOT NULL,  -- BLOB where the bytes are not UTF-8
   digest TEXT NOT NULL, size INTEGER NOT NULL, recipe TEXT NOT NULL,
   title TEXT, tags TEXT NOT NULL,
-  modified REAL NOT NULL, created REAL NOT NULL,
-  words TEXT NOT NULL,                   -- title, tags and file stem as they were indexed
-  tokeniser INTEGER NOT NULL,
-  first INTEGER NOT NULL, chunks INTEGER NOT NULL  -- its chunks: first, first + 1, …
+  modified REAL NOT NULL, created REAL NOT NULL
 ) STRICT;
 CREATE TABLE chunk (
-  id INTEGER PRIMARY KEY, document INTEGER NOT NULL, slot INTEGER,
+  id INTEGER PRIMARY KEY, slot INTEGER,
   text TEXT NOT NULL, headings TEXT NOT NULL, page INTEGER, line INTEGER
 ) STRICT;
 CREATE INDEX chunk_slot ON chunk(slot);
+@runs
 CREATE VIRTUAL TABLE words USING fts5(
   name, headings, body, content='', tokenize='@tokeniser');
 INSERT INTO words(words, rank) VALUES ('secure-delete', 1);
@@ -52,6 +53,26 @@ CREATE TABLE block (id INTEGER PRIMARY KEY, vectors BLOB NOT NULL) STRICT;
 CREATE TABLE slot (id INTEGER PRIMARY KEY, model INTEGER NOT NULL, key BLOB) STRICT;  -- no key: free
 CREATE UNIQUE INDEX slot_key ON slot(model, key);
 """
+
+_RUNS = """
+CREATE TABLE run (
+  first INTEGER PRIMARY KEY, chunks INTEGER NOT NULL,  -- chunks first, first + 1, …
+  document INTEGER, place INTEGER,                -- whose they are, in which order; or nobody's
+  lines INTEGER NOT NULL, pages INTEGER NOT NULL,  -- to be added to what its chunks say
+  named TEXT NOT NULL, tokeniser INTEGER NOT NULL  -- title, tags and file stem as they were indexed
+) STRICT;
+CREATE INDEX run_document ON run(document, place);
+"""
+
+_FROM_1 = """
+INSERT INTO run SELECT first, chunks, id, 0, 0, 0, words, tokeniser FROM document WHERE chunks > 0;
+ALTER TABLE document DROP COLUMN words;
+ALTER TABLE document DROP COLUMN tokeniser;
+ALTER TABLE document DROP COLUMN first;
+ALTER TABLE document DROP COLUMN chunks;
+ALTER TABLE chunk DROP COLUMN document;
+"""
+"""What became of layout 1, in which the chunks of a document followed each other, and said whose they are."""
 
 
 def identity(folder: Path) -> tuple[int, int] | None:
@@ -72,8 +93,10 @@ def open_index(folder: Path) -> apsw.Connection:
     path = folder / FILE
     with told(path):
         connection = _sound(path) or open_writer(path)
-        if _is_empty(connection):
+        if is_empty(connection):
             _create(connection)
+        elif connection.pragma("user_version") == 1:
+            _bring_up(connection)
         return connection
 
 
@@ -98,7 +121,7 @@ def _sound(path: Path) -> apsw.Connection | None:
 
 def _objection(connection: apsw.Connection, path: Path) -> str:
     """Why the open file cannot be used as the index; "" where it can. Raises `StateError`."""
-    if _is_empty(connection):  # killed while it was made
+    if is_empty(connection):  # killed while it was made
         return ""
     if connection.pragma("application_id") != APPLICATION_ID:
         return "it is not an index of kbsync"
@@ -107,12 +130,19 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
         raise StateError(
             f"{path} was written by a newer kbsync (layout {version}, this one knows {VERSION}); upgrade"
         )
-    if version < VERSION:
+    if version < 1:
         return f"its layout {version} is from an older kbsync"
     connection.execute("SELECT value FROM meta WHERE key = 'uuid'").fetchall()
     connection.execute("SELECT rowid FROM words WHERE words MATCH 'a' LIMIT 1").fetchall()
     connection.execute("SELECT max(id) FROM chunk").fetchall()
     return ""
+
+
+def _bring_up(connection: apsw.Connection) -> None:
+    """Bring layout 1 up to this one, without reading or indexing anything anew."""
+    with connection:
+        connection.execute(_RUNS + _FROM_1)
+        connection.pragma("user_version", VERSION)
 
 
 def set_aside(path: Path, reason: str) -> None:
@@ -128,15 +158,18 @@ def forget_set_aside(path: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _is_empty(connection: apsw.Connection) -> bool:
+def is_empty(connection: apsw.Connection) -> bool:
     """Nothing was ever put into this file."""
     return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get is None
 
 
 def _create(connection: apsw.Connection) -> None:
-    """Make the tables of a new index, all of them or none."""
+    """Make the tables of a new index, all of them or none; what it frees one day can be given back."""
+    connection.pragma("auto_vacuum", INCREMENTAL)
+    connection.execute("VACUUM")  # the file has its first page already, and would stay as it is
     with connection:
-        connection.execute(_TABLES.replace("@tokeniser", " ".join(SQLITE_TOKENISER)))
+        tables = _TABLES.replace("@runs", _RUNS)
+        connection.execute(tables.replace("@tokeniser", " ".join(SQLITE_TOKENISER)))
         connection.execute("INSERT INTO meta VALUES ('uuid', ?), ('changes', 0)", (str(uuid.uuid4()),))
         connection.pragma("application_id", APPLICATION_ID)
         connection.pragma("user_version", VERSION)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from kbsync.contract import Hit, Passage, Query
+from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.core.printable import printable
 from kbsync.errors import TargetError
 from kbsync.state.connection import unbind
@@ -46,6 +46,7 @@ _MOST_ROWS = 6_000  # rows the full-text index may have to weigh; beyond, the co
 _PASSAGES = 3
 _NEAR = 0.6  # a further passage has at least this share of the best one's score
 _LEAST = 0.2  # cosine a chunk without any of the words must have; unrelated English has 0.1
+_FAR = 0.2  # and this share of the best score: what has a rare word exactly leaves the merely similar out
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,9 @@ class Searcher(Reading):
             return []
         with self._snapshot():
             self._refresh()
-            ranked = self._reranked(text, self._ranked(text, allowed(self._connection, query), query.top_k))
+            wanted = self._wanted(text, unfinished=query.unfinished)
+            ranked = self._ranked(text, wanted, allowed(self._connection, query), query.top_k)
+            ranked = self._reranked(text, ranked)
             return [self._hit(group) for group in _gathered(ranked)[: query.top_k]]
 
     def _open(self) -> None:
@@ -89,7 +92,7 @@ class Searcher(Reading):
         self._words = QueryWords(self._connection)
         self._matrix = Matrix(self._connection)
         self._connection.execute(_VOCABULARY)
-        self._frequencies: dict[str, int] = {}
+        self._frequencies: dict[Term, int] = {}
         self._chunks = 0
         self._seen = -1
 
@@ -98,12 +101,11 @@ class Searcher(Reading):
         version = self._connection.pragma("data_version")
         if version != self._seen:
             self._frequencies.clear()
-            self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM document").get
+            self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
             self._seen = version
 
-    def _ranked(self, text: str, admitted: set[int] | None, top_k: int) -> list[_Candidate]:
+    def _ranked(self, text: str, wanted: _Words, admitted: set[int] | None, top_k: int) -> list[_Candidate]:
         """Chunks by score, best first."""
-        wanted = self._wanted(text)
         cosines = self._cosines(text)
         lexical = self._lexical(wanted, admitted, top_k)
         found = {chunk: (document, slot) for chunk, document, slot, _ in lexical}
@@ -117,7 +119,8 @@ class Searcher(Reading):
             if share > 0 or meaning >= _LEAST:
                 score = LEXICAL * share + (1 - LEXICAL) * max(0.0, meaning)
                 candidates.append(_Candidate(chunk, document, score))
-        return sorted(candidates, key=lambda each: (-each.score, each.chunk))
+        ranked = sorted(candidates, key=lambda each: (-each.score, each.chunk))
+        return [each for each in ranked if each.chunk in points or each.score >= _FAR * ranked[0].score]
 
     def _reranked(self, question: str, ranked: list[_Candidate]) -> list[_Candidate]:
         """The best texts in the order of the rerank service, where there is one and it answers.
@@ -155,35 +158,43 @@ class Searcher(Reading):
         ).get
         return "\n".join([*json.loads(headings), text])
 
-    def _wanted(self, text: str) -> _Words:
+    def _wanted(self, text: str, *, unfinished: bool = False) -> _Words:
         """The rarest terms, as many as may be weighed in good time."""
-        terms = sorted(self._words.terms(text), key=lambda term: self._frequency(term.stem))[:MOST_TERMS]
-        total = sum(self._idf(term.stem) for term in terms)
+        terms = self._begun(text) if unfinished else self._words.terms(text)
+        terms = sorted(terms, key=self._frequency)[:MOST_TERMS]
+        total = sum(map(self._idf, terms))
         kept, rows = list[Term](), 0
         for term in terms:
-            rows += self._frequency(term.stem)
+            rows += self._frequency(term)
             if kept and rows > _MOST_ROWS:
                 break
             kept.append(term)
         return _Words(tuple(kept), total)
 
-    def _frequency(self, stem: str) -> int:
-        """Number of chunks that have a term."""
-        if stem not in self._frequencies:
-            row = self._connection.execute("SELECT doc FROM temp.vocabulary WHERE term = ?", (stem,)).get
-            self._frequencies[stem] = row or 0
-        return self._frequencies[stem]
+    def _begun(self, text: str) -> list[Term]:
+        """The terms of a text whose last word may go on; as it stands it counts only where it is known."""
+        beginnings = self._words.beginnings(text)
+        begun = {term.stem for term in beginnings}
+        terms = (term for term in self._words.terms(text) if term.stem not in begun or self._frequency(term))
+        return [*terms, *beginnings]
 
-    def _idf(self, stem: str) -> float:
+    def _frequency(self, term: Term) -> int:
+        """Number of chunks that have a term; at most, where it goes on."""
+        if term not in self._frequencies:
+            sought = (term.stem, f"{term.stem}{_BEYOND}" if term.goes_on else term.stem)
+            self._frequencies[term] = self._connection.execute(_CHUNKS_WITH, sought).get
+        return min(self._frequencies[term], self._chunks)
+
+    def _idf(self, term: Term) -> float:
         """How telling a term is, as SQLite's bm25() has it."""
-        count = self._frequency(stem)
+        count = self._frequency(term)
         return max(1e-6, math.log((self._chunks - count + 0.5) / (count + 0.5)))
 
     def _lexical(
         self, wanted: _Words, admitted: set[int] | None, top_k: int
     ) -> list[tuple[int, int, int | None, float]]:
         """The best chunks by BM25: (chunk, document, slot, score)."""
-        expression = " OR ".join(f'"{term.surface}"' for term in wanted.terms)
+        expression = " OR ".join(term.match for term in wanted.terms)
         if not expression:
             return []
         rows = self._connection.execute(_MATCH, (expression,))
@@ -230,9 +241,7 @@ class Searcher(Reading):
 
     def _passage(self, candidate: _Candidate) -> Passage:
         """A chunk as it is shown."""
-        text, headings, page, line = self._connection.execute(
-            "SELECT text, headings, page, line FROM chunk WHERE id = ?", (candidate.chunk,)
-        ).get
+        text, headings, page, line = self._connection.execute(_SHOWN, (candidate.chunk,)).get
         return Passage(text, tuple(json.loads(headings)), page, line, candidate.score)
 
 
@@ -241,11 +250,24 @@ PRAGMA query_only = 0;  -- it forbids temporary tables as well; the file itself 
 CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, words, row);
 PRAGMA query_only = 1;
 """
+_OWN = (
+    "run.first = (SELECT max(first) FROM run WHERE first <= chunk.id)"
+    " AND chunk.id < run.first + run.chunks AND run.document NOTNULL"
+)
 _MATCH = (
-    "SELECT chunk.id, chunk.document, chunk.slot, -words.rank FROM words JOIN chunk ON chunk.id = words.rowid"  # noqa: S608
+    "SELECT chunk.id, run.document, chunk.slot, -words.rank"  # noqa: S608
+    f" FROM words CROSS JOIN chunk ON chunk.id = words.rowid CROSS JOIN run ON {_OWN}"
     f" WHERE words MATCH ? AND rank MATCH 'bm25{FIELDS}' ORDER BY rank"
 )
-_IN_SLOT = "SELECT id, document, slot FROM chunk WHERE slot = ?"
+_BEYOND = "\U0010ffff"
+_CHUNKS_WITH = "SELECT coalesce(sum(doc), 0) FROM temp.vocabulary WHERE term BETWEEN ? AND ?"
+_IN_SLOT = (
+    f"SELECT chunk.id, run.document, chunk.slot FROM chunk CROSS JOIN run ON {_OWN} WHERE chunk.slot = ?"  # noqa: S608
+)
+_SHOWN = (
+    "SELECT text, headings, page + pages, line + lines"  # noqa: S608
+    f" FROM chunk CROSS JOIN run ON {_OWN} WHERE chunk.id = ?"
+)
 
 
 def _enough(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kbsync.targets.local.query import STOP_WORDS, readable
+from kbsync.targets.local.query import STOP_WORDS, last_word, readable
 from kbsync.targets.local.tokens import CJK
 
 _WORD = re.compile(rf"[{CJK}]+|[^\W_{CJK}]+")
@@ -43,10 +43,13 @@ class Snippet:
     ends_early: bool = False
 
 
-def snippet(text: str, query: str, width: int) -> Snippet:
-    """The window of at most `width` characters with the most, and most different, words of `query`."""
+def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> Snippet:
+    """The window of at most `width` characters with the most, and most different, words of `query`.
+
+    `unfinished`: words that begin with the last one of `query` count too.
+    """
     line = " ".join(text.split())
-    matches = _matches(line, _wanted(query))
+    matches = _matches(line, _wanted(query), last_word(query).casefold() if unfinished else "")
     start, end = _window(line, matches, width)
     spans = tuple(
         (left - start, right - start) for left, right, _ in matches if start <= left and right <= end
@@ -84,13 +87,16 @@ def _stem(word: str) -> str:
     return folded
 
 
-def _matches(line: str, wanted: frozenset[str]) -> list[tuple[int, int, str]]:
-    """Where the wanted words are in `line`: (start, end, what matched), in order, never overlapping."""
+def _matches(line: str, wanted: frozenset[str], beginning: str) -> list[tuple[int, int, str]]:
+    """Where the wanted words, and those with the beginning, are in `line`.
+
+    (start, end, what matched), in order, never overlapping.
+    """
     found = list[tuple[int, int, str]]()
     for word in _WORD.finditer(line):
         if not _is_cjk(word[0]):
             stem = _parts(word[0])[0]
-            if stem in wanted:
+            if stem in wanted or (beginning and word[0].casefold().startswith(beginning)):
                 found.append((word.start(), word.end(), stem))
         else:
             found.extend(_cjk_matches(word[0], word.start(), wanted))

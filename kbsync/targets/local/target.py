@@ -16,21 +16,19 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from kbsync.contract import (
+from kbsync.contract.mirroring import (
     Accepted,
     Base,
     Body,
     DeleteOutcome,
     DocState,
     DocStatus,
-    Explanation,
-    Hit,
     Listed,
     Outgoing,
     PutOutcome,
-    Query,
     Surroundings,
 )
+from kbsync.contract.searching import Explanation, Hit, Query
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable
 from kbsync.targets.local import formats
@@ -146,7 +144,11 @@ class LocalTarget:
 
     async def base(self) -> Base:
         """The index; one that was removed or found damaged is made anew, with a new id."""
-        return await asyncio.to_thread(self._base)
+        found = await asyncio.to_thread(self._base)
+        with contextlib.suppress(TargetError), self._translated():
+            if self._index is not None and await asyncio.to_thread(self._index.tidy):
+                self._scrub_soon()
+        return found
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Store each document; what is accepted is searchable. An old version serves until then."""
@@ -221,6 +223,8 @@ class LocalTarget:
         """Let go of files and workers; the WAL is emptied."""
         if self._scrubbing:
             self._scrubbing.cancel()
+        if self._index is not None:
+            self._index.stop()
         await asyncio.gather(*self._scrubs)
         await asyncio.to_thread(self._close)
 
@@ -313,10 +317,20 @@ class LocalTarget:
         task.add_done_callback(self._scrubs.discard)
 
     async def _scrub(self) -> None:
-        """Empty the WAL, later again where a reader is in the way; a failing disk shows at the next put."""
+        """Do what was left undone, step by step, and empty the WAL, later again where a reader is in the way.
+
+        A failing disk shows at the next put.
+        """
         with contextlib.suppress(TargetError), self._translated():
-            if self._index is not None and not await asyncio.to_thread(self._index.scrub):
+            if self._index is not None and not await asyncio.to_thread(_scrubbed, self._index):
                 self._scrub_soon()
+
+
+def _scrubbed(index: Index) -> bool:
+    """Whether nothing that was deleted is in any file any more."""
+    while index.tidy():
+        pass
+    return index.scrub()
 
 
 @functools.lru_cache(maxsize=1024)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from kbsync.contract import Base, Listed
+from kbsync.contract.mirroring import Base, Listed
 from kbsync.targets.local.encoder import Encoder
 from kbsync.targets.local.target import Embedding, LocalTarget, limits_of
 from kbsync.targets.vectors.settings import ServiceSettings

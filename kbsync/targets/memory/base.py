@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, assert_never
 
-from kbsync.contract import Base, DocState, DocStatus, Outgoing
+from kbsync.contract.mirroring import Base, DocState, DocStatus, Outgoing
 from kbsync.errors import Halted, NameTaken
 from kbsync.targets.memory.agenda import Agenda
 from kbsync.targets.memory.behaviour import Behaviour, Subject

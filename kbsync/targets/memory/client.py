@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from kbsync.contract import Outgoing
+from kbsync.contract.mirroring import Outgoing
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, TargetError
 from kbsync.targets.memory.base import MemoryBase

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kbsync.contract import DocState, DocStatus, Listed
+from kbsync.contract.mirroring import DocState, DocStatus, Listed
 from kbsync.targets.memory.behaviour import Subject
 
 

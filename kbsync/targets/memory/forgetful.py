@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kbsync.contract import Hit, Query
+from kbsync.contract.searching import Hit, Query
 from kbsync.core.model import Limits
 from kbsync.targets.memory.base import MemoryBase
 from kbsync.targets.memory.client import DEFAULT_LIMITS

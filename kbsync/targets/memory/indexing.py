@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from kbsync.contract import DocState, DocStatus
+from kbsync.contract.mirroring import DocState, DocStatus
 from kbsync.targets.memory.agenda import Agenda
 from kbsync.targets.memory.behaviour import Behaviour, Failure
 from kbsync.targets.memory.documents import Document

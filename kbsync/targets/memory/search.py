@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kbsync.contract import Hit, Passage, Query
+from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.targets.memory.documents import Content, Document
 from kbsync.targets.memory.strict import extension
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kbsync.contract import Outgoing
+from kbsync.contract.mirroring import Outgoing
 from kbsync.core.model import Limits
 
 MAX_NAME_BYTES = 255

@@ -9,18 +9,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync.contract import (
+from kbsync.contract.mirroring import (
     Accepted,
     Base,
     DeleteOutcome,
     DocState,
     DocStatus,
-    Hit,
     Listed,
     Outgoing,
     PutOutcome,
-    Query,
 )
+from kbsync.contract.searching import Hit, Query
 from kbsync.core.model import Limits
 from kbsync.errors import Rejected, TargetError
 from kbsync.targets.memory.behaviour import Subject

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kbsync.contract import DocState, Outgoing, PutOutcome
+from kbsync.contract.mirroring import DocState, Outgoing, PutOutcome
 from kbsync.errors import Rejected
 from kbsync.targets.memory.documents import Document
 from kbsync.targets.memory.faults import Phase

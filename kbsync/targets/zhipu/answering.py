@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from kbsync.contract import Hit, Passage, Sources, Turn
+from kbsync.contract.answering import Sources, Turn
+from kbsync.contract.searching import Hit, Passage
 from kbsync.errors import NotOffered, TargetError, Unavailable
 from kbsync.targets.http import Answer, Client
 from kbsync.targets.http.events import Event, EventReader

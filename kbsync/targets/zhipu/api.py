@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from kbsync.contract import Outgoing
+from kbsync.contract.mirroring import Outgoing
 from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.http import Answer, Client, Judge, Part
 from kbsync.targets.zhipu import words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kbsync.contract import Application, ApplicationWish
+from kbsync.contract.answering import Application, ApplicationWish
 from kbsync.errors import NotOffered, Rejected, Unsure
 from kbsync.targets.http import Client
 from kbsync.targets.http.namesakes import check_unused, made_after_all

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
-from kbsync.contract import Answerer, Sources, Turn
+from kbsync.contract.answering import Answerer, Sources, Turn
 from kbsync.errors import NotOffered
 from kbsync.targets.zhipu.answering import Answering
 from kbsync.targets.zhipu.applications import ZhipuApplications

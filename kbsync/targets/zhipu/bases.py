@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kbsync.contract import BaseCard, BaseWish, Model, Room
+from kbsync.contract.managing import BaseCard, BaseWish, Model, Room
 from kbsync.errors import Halted, NotOffered, Rejected, Unsure
 from kbsync.targets.http import Client
 from kbsync.targets.http.namesakes import check_unused, made_after_all

@@ -9,7 +9,7 @@ import json
 from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any
 
-from kbsync.contract import Callback
+from kbsync.contract.managing import Callback
 from kbsync.errors import NotOffered, TargetError
 from kbsync.targets.http import Answer, Client
 from kbsync.targets.zhipu.codes import NotFound, Op

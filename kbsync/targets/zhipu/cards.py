@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kbsync.contract import BaseCard, Model
+from kbsync.contract.managing import BaseCard, Model
 from kbsync.targets.http.wishes import told_wishes
 from kbsync.targets.zhipu.ids import id_of
 from kbsync.targets.zhipu.models import MODELS

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kbsync.contract import Hit, Passage, Turn
+from kbsync.contract.answering import Turn
+from kbsync.contract.searching import Hit, Passage
 from kbsync.errors import TargetError, Unavailable
 from kbsync.targets.http import Answer
 from kbsync.targets.zhipu.codes import judge

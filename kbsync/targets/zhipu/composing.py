@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from typing import Any
 
-from kbsync.contract import Hit, Query, Sources, Turn
+from kbsync.contract.answering import Sources, Turn
+from kbsync.contract.searching import Hit, Query
 from kbsync.errors import Unavailable
 from kbsync.targets.http import Answer, Client, Judge
 from kbsync.targets.http.events import EventReader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kbsync.contract import Turn
+from kbsync.contract.answering import Turn
 
 MOST_MESSAGES = 15
 """An odd number of them; the manual speaks of 15 turns, and one message each is the narrower reading."""

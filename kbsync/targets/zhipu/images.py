@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from kbsync.contract import Hit, Image, Passage
+from kbsync.contract.searching import Hit, Image, Passage
 from kbsync.errors import NotOffered, Unavailable
 from kbsync.targets.http.lacking import Lacking
 from kbsync.targets.zhipu.api import Api

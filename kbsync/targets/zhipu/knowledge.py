@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kbsync.contract import Base
+from kbsync.contract.mirroring import Base
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError
 from kbsync.targets.zhipu.api import Api
 from kbsync.targets.zhipu.codes import NotFound

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kbsync.contract import Accepted, Outgoing, PutOutcome
+from kbsync.contract.mirroring import Accepted, Outgoing, PutOutcome
 from kbsync.core.links import Link, NoLink, link_from
 from kbsync.errors import NotOffered, Rejected, Unfit
 from kbsync.targets.http.lacking import Lacking

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kbsync.contract import Model
+from kbsync.contract.managing import Model
 from kbsync.errors import Rejected
 
 MODELS = (Model("3", "Embedding-2"), Model("11", "Embedding-3"), Model("12", "Embedding-3-pro"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kbsync.contract import Accepted, PutOutcome
+from kbsync.contract.mirroring import Accepted, PutOutcome
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu import words
 from kbsync.targets.zhipu.wire import Failure, Receipt, Stored

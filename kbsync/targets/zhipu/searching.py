@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kbsync.contract import Hit, Passage, Query
+from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.targets.zhipu.wire import Found
 
 LONGEST_QUERY = 1000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kbsync.contract import DocState, DocStatus
+from kbsync.contract.mirroring import DocState, DocStatus
 from kbsync.targets.zhipu import words
 from kbsync.targets.zhipu.codes import SPACE_ADVICE
 from kbsync.targets.zhipu.wire import Failure, Row

@@ -15,19 +15,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from kbsync.contract import (
-    Answerer,
-    Base,
-    DeleteOutcome,
-    DocStatus,
-    Hit,
-    Listed,
-    Outgoing,
-    PutOutcome,
-    Query,
-    Sources,
-    Turn,
-)
+from kbsync.contract.answering import Answerer, Sources, Turn
+from kbsync.contract.mirroring import Base, DeleteOutcome, DocStatus, Listed, Outgoing, PutOutcome
+from kbsync.contract.searching import Hit, Query
 from kbsync.core.links import is_address
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kbsync.contract import Outgoing, PutOutcome
+from kbsync.contract.mirroring import Outgoing, PutOutcome
 from kbsync.core.links import is_link
 from kbsync.errors import NotOffered, Rejected, TargetError, Unsure
 from kbsync.targets.http.lacking import Lacking

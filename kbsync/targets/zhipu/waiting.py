@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from kbsync.contract import DocState, DocStatus
+from kbsync.contract.mirroring import DocState, DocStatus
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.zhipu.api import Api
 from kbsync.targets.zhipu.each import ask_each

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kbsync.contract import ApplicationWish, BaseWish
+from kbsync.contract.answering import ApplicationWish
+from kbsync.contract.managing import BaseWish
 from kbsync.errors import Rejected
 from kbsync.targets.http.wishes import Setting, choice, decimal, flag, read_wishes, sentence, truth, whole
 from kbsync.targets.zhipu.models import MODELS, model_among

@@ -200,13 +200,15 @@ function show(told) {
   if ($("version").textContent !== version) $("version").textContent = version;
   showSummary(told.mirrors);
   showMirrors(told.mirrors);
-  showChart(told.freshness);
+  showChart(told);
   showChanges(told.changes);
   tick();
 }
 
 const total = (mirrors, state) => mirrors.reduce((sum, one) => sum + one.documents[state], 0);
 const isHalted = (one) => one.halt && !["deletions-held", "recipe-held"].includes(one.halt.reason);
+const PASSING = ["target-down", "failing"];
+const needsPerson = (one) => isHalted(one) && !PASSING.includes(one.halt.reason);
 const isAsked = (one) => one.renewals != null;
 
 function tone(one) {
@@ -218,21 +220,23 @@ function tone(one) {
 
 function showSummary(mirrors) {
   const halted = mirrors.filter(isHalted), asked = mirrors.filter(isAsked), failed = total(mirrors, "failed");
-  const held = mirrors.reduce((sum, one) => sum + one.held, 0);
+  const held = mirrors.reduce((sum, one) => sum + one.held, 0), stopped = mirrors.some(needsPerson);
+  const halts = halted.length === 1 ? `${halted[0].name} is halted` : `${halted.length} mirrors are halted`;
   const moving = total(mirrors, "pending") + total(mirrors, "indexing"), ready = total(mirrors, "ready") + total(mirrors, "held");
   let sentence = ready ? `All ${counted(ready, "document")} are searchable` : "Nothing to mirror yet";
   if (ready === 1) sentence = "The one document is searchable";
   if (moving) sentence = `${counted(moving, "document")} on the way`;
   if (failed) sentence = `${counted(failed, "document")} failed`;
+  if (halted.length) sentence = halts;
   if (asked.length === 1) sentence = `${asked[0].name} waits for your word`;
   if (asked.length > 1) sentence = `${asked.length} mirrors wait for your word`;
   if (held) sentence = `${counted(held, "deletion")} ${held === 1 ? "waits" : "wait"} for your word`;
-  if (halted.length === 1) sentence = `${halted[0].name} is halted`;
-  if (halted.length > 1) sentence = `${halted.length} mirrors are halted`;
+  if (stopped) sentence = halts;
   if (!mirrors.length) sentence = "There is no mirror";
   const parts = [
     (halted.length || failed || asked.length || held || moving) && `${number(ready)} searchable`,
-    halted.length && held && `${number(held)} held`,
+    halted.length && sentence !== halts && halts,
+    halted.length && held && sentence === halts && `${number(held)} held`,
     (halted.length || asked.length || held) && failed && `${number(failed)} failed`,
     (halted.length || asked.length || held || failed) && moving && `${number(moving)} on the way`,
     counted(mirrors.length, "mirror"),
@@ -246,11 +250,22 @@ function showSummary(mirrors) {
   if ($("beneath").textContent !== beneath) $("beneath").textContent = beneath;
 }
 
-const ORDER = ["failed", "held", "moving", "none", "ready"];
+// The order of the exit codes: 2, 3, 4, 1. What moves is no trouble here: a kbsync runs, or there were no page.
+const RANKS = [
+  (one) => needsPerson(one) && one.halt.reason === "config",
+  needsPerson,
+  (one) => one.held,
+  (one) => isAsked(one) || one.documents.held,
+  isHalted,
+  (one) => one.documents.failed,
+  (one) => one.documents.pending || one.documents.indexing,
+  (one) => !one.last_pass,
+  () => true,
+];
 const shown = new Map(); // by mirror: what it was made of, and the element
 
 function showMirrors(mirrors) {
-  const rank = (one) => (isHalted(one) ? -1 : ORDER.indexOf(tone(one)));
+  const rank = (one) => RANKS.findIndex((is) => is(one));
   const sorted = mirrors.map((one, at) => [rank(one), at, one]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
   const cards = sorted.map(([, , one]) => card(one));
   const place = $("mirrors"), focus = document.activeElement?.dataset?.key;
@@ -398,8 +413,8 @@ function retryButton(one, paths, text, key) {
 function auditButton(one) {
   const audit = (event) => act(event.currentTarget, "verify", { mirror: one.name },
     "The audit has begun. It goes slowly; what it finds is shown here and in the log");
-  return el("button", { class: "quiet", "data-key": `audit ${one.name}`, on: audit, "aria-label": `Audit ${one.name}`,
-    title: "Compares the knowledge base's own list with what should be in it" }, "Audit");
+  return el("button", { class: "quiet", "data-key": `audit ${one.name}`, on: audit, "aria-label": `Verify ${one.name}`,
+    title: "Compares the knowledge base's own list with what should be in it" }, "Verify");
 }
 
 // -- what is held -------------------------------------------------------------------------------------
@@ -451,16 +466,17 @@ const WINDOW = 7200;
 const STEPS = [[0.1, "0.1 s"], [1, "1 s"], [10, "10 s"], [60, "1 min"], [600, "10 min"], [3600, "1 h"], [36000, "10 h"]];
 let charted = "";
 
-function showChart(minutes, again = false) {
-  const start = Math.floor(now() / 60) * 60 - WINDOW, recent = minutes.filter(([at]) => at >= start);
-  const told = JSON.stringify([recent, start, $("chart").clientWidth]);
+function showChart({ freshness, running }, again = false) {
+  const start = Math.floor(now() / 60) * 60 - WINDOW, recent = freshness.filter(([at]) => at >= start);
+  const since = running < WINDOW ? "since kbsync began" : "in the last two hours";
+  const told = JSON.stringify([recent, start, since, $("chart").clientWidth]);
   if (told === charted && !again) return;
   charted = told;
   const last = recent.slice(-5);
   const middle = last.map((one) => one[2]).sort((a, b) => a - b)[Math.floor(last.length / 2)];
   $("fresh-now").replaceChildren(...(middle == null ? [] : [span(middle), el("small", {}, " lately")]));
   if (!recent.length) {
-    $("chart").replaceChildren(el("p", { class: "empty" }, "No document became searchable in the last two hours."));
+    $("chart").replaceChildren(el("p", { class: "empty" }, `No document became searchable ${since}.`));
     return;
   }
   $("chart").replaceChildren(drawn(recent, start),
@@ -492,7 +508,7 @@ function drawn(recent, start) {
   }
   return made;
 }
-new ResizeObserver(() => frame && showChart(frame.freshness)).observe($("chart"));
+new ResizeObserver(() => frame && showChart(frame)).observe($("chart"));
 
 // -- the last changes ---------------------------------------------------------------------------------
 
@@ -516,7 +532,7 @@ function showChanges(changes) {
 // -- search -------------------------------------------------------------------------------------------
 
 let asking = null, typing = 0;
-$("query").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(seek, 300); });
+$("query").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => seek(true), 300); });
 $("search").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); seek(); });
 $("leave").addEventListener("click", leave);
 document.addEventListener("keydown", (event) => {
@@ -530,18 +546,20 @@ function leave() {
   $("query").value = "";
   $("results").hidden = true;
   $("overview").hidden = !$("login").hidden;
-  if (frame) showChart(frame.freshness, true);
+  if (frame) showChart(frame, true);
 }
 
-async function seek() {
+// While a question is being typed, its last word may be the beginning of one.
+async function seek(unfinished = false) {
   const query = $("query").value.trim();
   asking?.abort();
   if (!query) return leave();
   const control = (asking = new AbortController());
   try {
-    const answer = await fetch(`/api/search?q=${encodeURIComponent(query)}`, { headers: headers(), signal: control.signal });
+    const asked = `/api/search?q=${encodeURIComponent(query)}${unfinished ? "&unfinished=1" : ""}`;
+    const answer = await fetch(asked, { headers: headers(), signal: control.signal });
     if (answer.status === 401) return login("");
-    if (answer.status === 503) { typing = setTimeout(seek, 500); return null; }
+    if (answer.status === 503) { typing = setTimeout(() => seek(unfinished), 500); return null; }
     const told = await answer.json();
     if (control.signal.aborted) return null;
     showHits(query, answer.ok ? told : { hits: [], silent: { search: told.error } });
@@ -607,5 +625,5 @@ function highlighted(text, pattern) {
 }
 
 setInterval(tick, 1000);
-setInterval(() => frame && !document.hidden && showChart(frame.freshness), 30_000);
+setInterval(() => frame && !document.hidden && showChart(frame), 30_000);
 stream();

@@ -13,19 +13,17 @@ from urllib.parse import quote
 
 import httpx
 
-from kbsync.contract import (
+from kbsync.contract.mirroring import (
     Accepted,
     Base,
     DeleteOutcome,
     DocState,
     DocStatus,
-    Hit,
     Listed,
     Outgoing,
-    Passage,
     PutOutcome,
-    Query,
 )
+from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, TargetError, Unsure
 from kbsync.targets.http import Answer, Client, Part, by_status

@@ -9,7 +9,7 @@ import pytest
 
 from kbsync.config import loader, model
 from kbsync.config.problems import ConfigError
-from kbsync.contract import Surroundings, Target
+from kbsync.contract.mirroring import Surroundings, Target
 from kbsync.core.names import Naming
 from kbsync.errors import Halted, Rejected
 from kbsync.targets import registry

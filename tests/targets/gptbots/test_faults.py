@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract import Query
+from kbsync.contract.searching import Query
 from kbsync.standin.gptbots.faults import KINDS
 from kbsync.standin.kinds import TRANSPORT
 from tests.remote.ordeal import Trial, stand, stand_pair, stand_with

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import Accepted, DocState, Target
+from kbsync.contract.mirroring import Accepted, DocState, Target
 from kbsync.targets.gptbots.settings import GptbotsSettings
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync.targets.http.lacking import REMEMBERED

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract import Query
+from kbsync.contract.searching import Query
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.gptbots.settings import GptbotsSettings, SearchWish
 from kbsync.targets.gptbots.target import GptbotsTarget

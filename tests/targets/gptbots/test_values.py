@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbsync.contract import Accepted, Outgoing
+from kbsync.contract.mirroring import Accepted, Outgoing
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots import marker
 from kbsync.targets.gptbots.codes import judge_for

@@ -372,3 +372,17 @@ async def test_a_connection_is_used_again() -> None:
         for _ in range(5):
             await http.send("upload", "/", fields={}, file=part())
         assert (server.met, len(server.seen)) == (1, 5)
+
+
+async def test_at_debug_each_request_is_told_without_what_is_private(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(exchange, "tell", lambda event, **fields: told.append({"event": event, **fields}))
+    async with answering(answer()) as server, client(server.url) as http:
+        await http.ask("documents", "GET", "/private/path", params={"key": "private"})
+    [line] = told
+    told_of = line["event"], line["call"], line["status"], line["error"]
+    assert told_of == ("request.ended", "documents", 200, "")
+    assert line["seconds"] >= 0
+    assert "private" not in str(line)

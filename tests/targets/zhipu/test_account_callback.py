@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import Callback
+from kbsync.contract.managing import Callback
 from kbsync.errors import NotOffered, Rejected
 from tests.targets.zhipu.vendor import Vendor, failed, ok, target
 

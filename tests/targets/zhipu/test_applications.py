@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import ApplicationWish
+from kbsync.contract.answering import ApplicationWish
 from kbsync.errors import Rejected
 from kbsync.targets.zhipu.applications import RECALL
 from kbsync.targets.zhipu.wishes import OF_ITS_RECALL

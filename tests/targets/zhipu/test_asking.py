@@ -9,17 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract import (
-    Base,
-    Confirms,
-    DocState,
-    Query,
-    Reads,
-    Reembeds,
-    Reslices,
-    Searches,
-    Target,
-)
+from kbsync.contract.mirroring import Base, Confirms, DocState, Reads, Reembeds, Reslices, Target
+from kbsync.contract.searching import Query, Searches
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu.codes import NotFound
 from kbsync.targets.zhipu.searching import USUAL, Recall

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kbsync.contract import Outgoing
+from kbsync.contract.mirroring import Outgoing
 from kbsync.errors import Rejected
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, ok, row, settings, stored, target
 

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract import Answerer, Query, Sources, Turn
+from kbsync.contract.answering import Answerer, Sources, Turn
+from kbsync.contract.searching import Query
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu.chatting import MOST_CHARACTERS, MOST_PASSAGES
 from kbsync.targets.zhipu.target import ZhipuTarget

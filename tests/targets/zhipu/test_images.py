@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract import Hit, Illustrates, Image, Passage
+from kbsync.contract.searching import Hit, Illustrates, Image, Passage
 from kbsync.targets.zhipu import images
 from kbsync.targets.zhipu.answering import sources_of
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, by_id, failed, ok, target

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract import Accepted
+from kbsync.contract.mirroring import Accepted
 from kbsync.errors import Halted, Unavailable, UsageError
 from kbsync.standin.faults import Fault
 from kbsync.standin.server import Server

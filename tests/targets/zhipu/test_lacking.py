@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import Hit, Outgoing, Passage, Query
+from kbsync.contract.mirroring import Outgoing
+from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.errors import Halted, NotOffered, TargetError, Unfit
 from kbsync.targets.http import Account
 from kbsync.targets.zhipu.target import ZhipuTarget

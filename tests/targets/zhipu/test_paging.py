@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import Listed
+from kbsync.contract.mirroring import Listed
 from kbsync.errors import Halted, Unavailable
 from kbsync.targets.zhipu.paging import Order, Sweep, look_for, order_of, real_size
 from kbsync.targets.zhipu.wire import Page, Row

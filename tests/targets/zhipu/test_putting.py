@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract import Accepted, PutOutcome
+from kbsync.contract.mirroring import Accepted, PutOutcome
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from tests.targets.zhipu.vendor import FIRST_ID, Clock, Vendor, document, failed, ok, stored, target
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import Accepted, DocState, Listed, PutOutcome, Query
+from kbsync.contract.mirroring import Accepted, DocState, Listed, PutOutcome
+from kbsync.contract.searching import Query
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, Unavailable, Unsure
 from kbsync.standin.faults import Fault
 from kbsync.standin.server import Server

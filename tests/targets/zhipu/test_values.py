@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract import DocState
+from kbsync.contract.mirroring import DocState
 from kbsync.targets.zhipu import words
 from kbsync.targets.zhipu.ids import created_of, id_of, number_of, path_part
 from kbsync.targets.zhipu.sizes import sized

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from kbsync.contract import Outgoing
+from kbsync.contract.mirroring import Outgoing
 from kbsync.targets.http import Account
 from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
 from tests.targets.bodies import BytesBody

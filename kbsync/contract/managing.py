@@ -1,0 +1,163 @@
+"""What is asked of an account: its knowledge bases, and whom it calls back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that makes the vectors of a knowledge base."""
+
+    id: str
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseCard:
+    """A knowledge base as its account shows it. `size` in bytes; None: the target does not say.
+
+    `settings`: the service's own, as far as it tells them, in the form in which a wish has them.
+    """
+
+    id: str
+    name: str
+    description: str = ""
+    model: str = ""
+    documents: int | None = None
+    size: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseWish:
+    """What is wanted of a knowledge base; None: as it is, or the target's choice. `model`: its id or name.
+
+    `settings`: further ones, by the service's names for them; the target reads the texts.
+    """
+
+    name: str | None = None
+    description: str | None = None
+    model: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes of the whole account."""
+
+    used: int
+    total: int
+
+
+@runtime_checkable
+class RetriesAll(Protocol):
+    """Can be asked to index all that failed again, not only what this mirror put there."""
+
+    @property
+    def retry_reach(self) -> str:
+        """Where that is, in words that follow "every failed document of": `the whole bot, …`."""
+
+    async def retry_all(self) -> int | None:
+        """How many documents were taken up, None where that is not told. Sent once; repeatable.
+
+        Accepted is not done. Raises `NotOffered` where the target has no such call.
+        """
+
+
+class Bases(Protocol):
+    """The knowledge bases of an account. Every call raises `TargetError`; `Rejected` says what to correct.
+
+    An id that is not there raises `Halted("knowledge-base-missing")`.
+    """
+
+    @property
+    def setting(self) -> str:
+        """The key of a target's config that takes the id of a base."""
+
+    @property
+    def address(self) -> str:
+        """Their canonical address, as in `Base`."""
+
+    @property
+    def own(self) -> str:
+        """The id that the config names."""
+
+    def check_changeable(self) -> None:
+        """Raises `NotOffered` where bases cannot be changed and removed, before anybody is asked."""
+
+    def check(self, wish: BaseWish) -> None:
+        """Raises `Rejected` for settings that the service has not, or values that it does not take.
+
+        Nobody is asked; `create` and `update` do so by themselves, before anything else.
+        """
+
+    async def models(self) -> Sequence[Model]:
+        """What can be chosen for a base. Raises `NotOffered` where nothing can."""
+
+    async def all(self) -> Sequence[BaseCard]:
+        """Every base of the account."""
+
+    async def look(self, base_id: str) -> BaseCard:
+        """One of them."""
+
+    async def create(self, wish: BaseWish) -> BaseCard:
+        """Make one; a lost answer is looked for. Raises `NameTaken` where there is one of this name."""
+
+    async def update(self, base_id: str, wish: BaseWish) -> None:
+        """Change what is wanted. Another model makes all vectors anew."""
+
+    async def delete(self, base_id: str) -> None:
+        """Remove a base with everything in it."""
+
+    async def room(self) -> Room | None:
+        """The account's space; None where it is not told. Raises `NotOffered` where there is no such call."""
+
+
+@runtime_checkable
+class ManagesBases(Protocol):
+    """Has knowledge bases that can be listed and made, and with some services changed and removed."""
+
+    @property
+    def bases(self) -> Bases:
+        """Those of the account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """An address that a service calls. `headers`: names of what it sends along; their values are secrets.
+
+    `in_use` None: not told.
+    """
+
+    url: str
+    headers: tuple[str, ...] = ()
+    in_use: bool | None = None
+
+
+class Callbacks(Protocol):
+    """The one address for the events of a whole account. Every call raises `TargetError`.
+
+    `NotOffered`: the service has no such thing, or no longer.
+    """
+
+    async def look(self) -> Callback | None:
+        """What is set now; None: nothing is."""
+
+    async def aim(self, url: str, headers: Mapping[str, str]) -> None:
+        """Have events go to `url` from now on, with these headers; repeatable."""
+
+    async def remove(self) -> None:
+        """Have them go nowhere; repeatable."""
+
+
+@runtime_checkable
+class CallsBack(Protocol):
+    """Has one address for the events of a whole account, shared by all who use that account."""
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """Those of the account."""

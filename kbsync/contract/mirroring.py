@@ -1,0 +1,275 @@
+"""What the engine asks of a target: documents that are kept there."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, runtime_checkable
+
+from kbsync.core.meter import Meter
+from kbsync.core.model import Limits
+from kbsync.errors import TargetError
+
+
+class Body(Protocol):
+    """The bytes of one document: what was hashed is what `open` gives, each time from the start."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+
+    def open(self) -> BinaryIO:
+        """A fresh binary stream at position 0; the caller closes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One document to put. `upload_id` is stable over retries and unique in one state file.
+
+    `replaces` is the remote id of the version it takes the place of, for targets that update in place.
+    """
+
+    upload_id: int
+    path: str
+    name: str
+    digest: str
+    size: int
+    mtime: float
+    recipe: str
+    body: Body
+    replaces: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The target has it. `ready`: already searchable. `replaced`: `replaces` no longer exists.
+
+    `name`: the name the target gave it, where that is not the one that was sent.
+    """
+
+    remote_id: str
+    ready: bool = False
+    replaced: bool = False
+    name: str = ""
+
+
+class DocState(enum.Enum):
+    """What a target says of one of its documents."""
+
+    INDEXING = "indexing"
+    READY = "ready"
+    FAILED = "failed"
+    MISSING = "missing"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class DocStatus:
+    """A document's state with the target's own words on a failure.
+
+    `halt` is the contract's word (`quota`) when the account is to blame and not the document.
+    """
+
+    state: DocState
+    reason: str = ""
+    code: str = ""
+    halt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One row of a target's list. None: the target does not say. `created`: seconds since the epoch.
+
+    `path`, `digest`, `upload_id` and `recipe` come back only from targets that keep our marker.
+    `addresses`: what may be the address of the page that it was made from.
+    """
+
+    remote_id: str
+    name: str
+    size: int | None = None
+    created: float | None = None
+    state: DocState = DocState.UNKNOWN
+    path: str | None = None
+    digest: str | None = None
+    upload_id: int | None = None
+    recipe: str | None = None
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The knowledge base itself: a new `id` means another base, nothing of the old one is in it.
+
+    `address` is the canonical base URL, empty for an embedded one.
+    """
+
+    id: str
+    documents: int | None = None
+    address: str = ""
+
+
+PutOutcome = Accepted | TargetError
+DeleteOutcome = TargetError | None
+"""None: the document is not there any more (deleting what is unknown counts as done)."""
+
+
+@runtime_checkable
+class Target(Protocol):
+    """A knowledge base that documents can be put into. Calls raise `TargetError` when all of it failed."""
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes."""
+
+    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
+        """A short hash of everything but the bytes that decides how `path` is indexed. Pure."""
+
+    async def base(self) -> Base:
+        """Look at the knowledge base. Raises `Halted("knowledge-base-missing")` where there is none."""
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        """Store each document; outcomes in the order given. An old version serves until the new does."""
+
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """The state of each remote id."""
+
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """Remove each remote id; repeatable."""
+
+    def list(self) -> AsyncIterator[Listed]:
+        """Every document of the base."""
+
+    async def aclose(self) -> None:
+        """Let go of connections, processes and files."""
+
+
+@runtime_checkable
+class Renames(Protocol):
+    """Can change a document's path without indexing it again; repeatable."""
+
+    async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
+        """Afterwards the document is known under `path`."""
+
+
+@runtime_checkable
+class Updates(Protocol):
+    """`put` with `replaces` changes the document in place."""
+
+    @property
+    def keeps_old_on_failure(self) -> bool:
+        """The old content goes on serving when an update fails."""
+
+
+@runtime_checkable
+class Reembeds(Protocol):
+    """Can be asked to index a failed document again."""
+
+    async def reembed(self, remote_id: str) -> None:
+        """Accepted is not done: `status` says. Raises `NotOffered` where the target has no such call."""
+
+
+@runtime_checkable
+class Refreshes(Protocol):
+    """Can fetch the page of a link document anew, the document keeping its id."""
+
+    async def refresh(self, document: Outgoing) -> None:
+        """Fetch the page of the document `replaces`; repeatable. Accepted is not done: `status` says."""
+
+
+@runtime_checkable
+class Unhurried(Protocol):
+    """Can be asked slowly, for what nobody waits for."""
+
+    def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Target:
+        """The same target, which waits for `pace` before every request, repeated ones too.
+
+        It has nothing of its own to let go of.
+        """
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """Counts its requests."""
+
+    @property
+    def meter(self) -> Meter:
+        """The counts since it was opened."""
+
+
+@runtime_checkable
+class TellsTime(Protocol):
+    """Learns from its answers how far the two clocks are apart."""
+
+    @property
+    def clock_apart(self) -> float | None:
+        """Seconds by which its service's clock is ahead of ours, by its last answer; None: not known."""
+
+
+@runtime_checkable
+class TellsRoom(Protocol):
+    """Knows how much still fits into its account, as far as it was told."""
+
+    @property
+    def bytes_left(self) -> int | None:
+        """By its service's last word and what was sent since; None: not known. Nobody is asked."""
+
+
+@runtime_checkable
+class Reslices(Protocol):
+    """Can cut a document anew under other settings, its bytes unchanged.
+
+    What stands behind a `!` in a recipe is not changed by that: where it differs, a new upload is made.
+    """
+
+    async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
+        """Accepted is not done: `status` says. Raises `NotOffered` where the target has no such call."""
+
+
+@runtime_checkable
+class Recuts(Reslices, Protocol):
+    """May be told by its config to cut also a document that serves anew, where it lies."""
+
+    @property
+    def recuts(self) -> bool:
+        """It is told so. Nobody promises that the old slices are found until the new ones are."""
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """Can say what its recipes mean."""
+
+    def describe(self, recipe: str) -> str:
+        """The settings that a recipe stands for, as the config calls them; '' for one of another's."""
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """Can give back the bytes of a document, so that they prove what it is."""
+
+    async def digest(self, remote_id: str) -> str | None:
+        """The SHA-256 (lower-case hex) of a document's own bytes; None where they cannot be had."""
+
+
+@runtime_checkable
+class Confirms(Protocol):
+    """Can find out by a search whether a document is searchable, when its status never says."""
+
+    async def is_searchable(self, remote_id: str, name: str) -> bool:
+        """A search limited to this document finds something; `name` gives words to look for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a target is given besides its own settings: folders it may write in, and whether it may.
+
+    `hears`: somebody listens to what the service calls back.
+    """
+
+    mirror: str
+    state_dir: Path
+    spool_dir: Path
+    read_only: bool = False
+    hears: bool = False

@@ -1,0 +1,68 @@
+"""Mounts of which nobody knows whether events tell of their changes; root only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kbsync.source.watchreport import Mode
+from tests.cli.test_mounts import can_mount, mounted
+from tests.engine.test_watching import Daemon, until
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount"
+)
+
+
+@contextmanager
+def overlaid(layers: Path, place: Path) -> Iterator[Path]:
+    """`place` shows what is in the folder that this gives, whose changes no watch at `place` hears of."""
+    with mounted(layers, "10m"):
+        lower, upper, work = (layers / name for name in ("lower", "upper", "work"))
+        for each in (lower, upper, work):
+            each.mkdir()
+        options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", place], check=True)
+        try:
+            yield lower
+        finally:
+            subprocess.run(["umount", place], check=True)
+
+
+async def test_a_folder_whose_events_do_not_arrive_is_polled_until_one_does(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    daemon.plan = replace(daemon.plan, rescan=1.0)
+    with overlaid(tmp_path / "layers", daemon.root) as behind:
+        (behind / "a.md").write_text("first")
+        async with daemon.kept():
+            watching = daemon.watching
+            assert watching is not None and watching._mode is Mode.NATIVE
+            (behind / "a.md").write_text("changed from behind")
+            await until(lambda: watching._mode is Mode.POLLING)
+            await until(daemon.mirrors_disk)
+            daemon.write("b.md", "written here")
+            await until(lambda: watching._mode is Mode.NATIVE)
+            await until(daemon.mirrors_disk)
+
+
+async def test_a_bind_mount_is_polled_until_an_event_has_come(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    behind = tmp_path / "volume"
+    behind.mkdir()
+    (behind / "a.md").write_text("first")
+    subprocess.run(["mount", "--bind", behind, daemon.root], check=True)
+    try:
+        async with daemon.kept():
+            watching = daemon.watching
+            assert watching is not None and watching._mode is Mode.POLLING
+            (behind / "b.md").write_text("written by the other path")
+            await until(lambda: watching._mode is Mode.NATIVE)
+            await until(daemon.mirrors_disk)
+    finally:
+        subprocess.run(["umount", daemon.root], check=True)

@@ -1,0 +1,160 @@
+"""A command as root leaves a service's state the service's own; what is shut to it comes with a cure."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.place import Place, Ran
+
+SERVICE = 10001
+"""A user that needs no name."""
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files in the place of others")
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """Where every user may go, which pytest's own folders are not; the folder is mirrored by root."""
+    root = Path(tempfile.mkdtemp(prefix="kbsync-owners-"))
+    root.chmod(0o755)
+    place = Place(root)
+    place.write("a.md", "words of a page\n")
+    place.configure()
+    assert place.run("--once").code == 0
+    yield place
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def served(place: Place) -> Place:
+    """The same, with a state that the service made."""
+    give(place.home, SERVICE)
+    return place
+
+
+def give(place: Path, user: int) -> None:
+    for each in (place, *place.rglob("*")):
+        os.chown(each, user, user)
+
+
+def owners(place: Place) -> dict[str, int]:
+    """By path, of everything in the state."""
+    return {str(p.relative_to(place.state)): p.lstat().st_uid for p in place.state.rglob("*")}
+
+
+def as_service(place: Place, *words: str) -> Ran:
+    """Run kbsync as the service's user, in a child of this process; what it loads was loaded before."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _become_service_and_run(place, words, writer)
+    os.close(writer)
+    with open(reader, "rb") as answer:
+        ran = pickle.loads(answer.read())
+    os.waitpid(child, 0)
+    assert isinstance(ran, Ran)
+    return ran
+
+
+def _become_service_and_run(place: Place, words: tuple[str, ...], writer: int) -> None:
+    try:
+        os.setgroups([])
+        os.setresgid(SERVICE, SERVICE, SERVICE)
+        os.setresuid(SERVICE, SERVICE, SERVICE)
+        with open(writer, "wb") as answer:
+            answer.write(pickle.dumps(place.run(*words)))
+    finally:
+        os._exit(0)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--once",
+        "forget handbook --yes",
+        "retry --mirror handbook",
+        "verify --repair",
+        "search words",
+        "status",
+    ],
+)
+def test_what_root_makes_in_a_services_state_is_the_services_own(served: Place, command: str) -> None:
+    shutil.rmtree(served.state / "kb")  # made anew, and found missing by those who look
+    shutil.rmtree(served.state / "spool")
+    served.run(*command.split())
+    assert set(owners(served).values()) == {SERVICE}
+    again = as_service(served, "--once")
+    assert again.code == 0, again.err
+
+
+def test_what_reaches_a_daemon_is_the_services_own(served: Place) -> None:
+    from kbsync.source.canary import wake
+
+    (served.state / "wake").unlink(missing_ok=True)
+    wake(served.state)
+    assert owners(served)["wake"] == SERVICE
+
+
+def test_a_state_that_root_makes_in_the_home_of_a_user_is_that_users(served: Place) -> None:
+    shutil.rmtree(served.home / ".local")
+    assert served.run("--once").code == 0
+    assert {(served.home / ".local").stat().st_uid, *owners(served).values()} == {SERVICE}
+    assert as_service(served, "--once").code == 0
+
+
+def test_a_backup_is_of_whoever_asked_but_for_one_inside_the_state(served: Place) -> None:
+    for file in (served.state / "copy.db", served.home / "copy.db"):
+        assert served.run("state", "backup", file).code == 0
+    assert owners(served)["copy.db"] == SERVICE
+    assert (served.home / "copy.db").stat().st_uid == 0
+
+
+def test_an_empty_spool_that_root_left_is_made_anew(served: Place) -> None:
+    os.chown(served.state / "spool", 0, 0)
+    assert as_service(served, "--once").code == 0
+    assert owners(served)["spool"] == SERVICE
+
+
+def test_a_spool_that_root_filled_is_told_with_its_cure_before_anything_is_attempted(served: Place) -> None:
+    (served.state / "spool" / "parser-left").mkdir(mode=0o700)
+    os.chown(served.state / "spool", 0, 0)
+    before = served.run("status", "--json").json
+    ran = as_service(served, "--once")
+    assert ran.code == 2
+    assert f"{served.state}/spool belongs to root" in ran.err
+    assert f"sudo chown -R {SERVICE} {served.state}" in ran.err
+    assert served.run("status", "--json").json == before
+    give(served.state, SERVICE)  # as the cure does
+    assert as_service(served, "--once").code == 0
+
+
+@pytest.mark.parametrize(("name", "command"), [("wake", "retry"), ("lock", "--once")])
+def test_a_file_that_root_left_is_told_with_its_cure(served: Place, name: str, command: str) -> None:
+    served.write("blank.md", " ")
+    assert as_service(served, "--once").code == 1
+    (served.state / name).touch(mode=0o600)
+    os.chown(served.state / name, 0, 0)
+    ran = as_service(served, command)
+    assert ran.code == 2
+    assert f"{name}: permission denied; give it back: sudo chown -R {SERVICE} {served.state}" in ran.err
+
+
+@pytest.mark.parametrize("left", ["spool", "kb/handbook/index.db", "wake"])
+def test_doctor_names_what_does_not_belong_there(served: Place, left: str) -> None:
+    file = served.state / left
+    if not file.exists():
+        file.touch(mode=0o600)
+    os.chown(file, 0, 0)
+    for ran in (served.run("doctor", "--json"), as_service(served, "doctor", "--json")):
+        state: dict[str, Any] = next(one for one in ran.json["checks"] if one["name"] == "state")
+        assert (ran.code, state["result"]) == (2, "wrong")
+        assert f"{file} belongs to root" in state["detail"]
+        assert state["cure"] == f"sudo chown -R {SERVICE} {served.state}"

@@ -1,0 +1,88 @@
+"""What the log has at level debug: why a file is read, what is decided about it, what a service answers."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.core.debugging import LOGGER
+from tests.cli.place import Place
+from tests.engine.world import World
+
+
+class Kept(logging.Handler):
+    """The lines that were told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((record.event, record.fields))  # type: ignore[attr-defined]
+
+    def take(self, event: str) -> list[dict[str, Any]]:
+        told = [fields for name, fields in self.lines if name == event]
+        self.lines.clear()
+        return told
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    kept, logger = Kept(), logging.getLogger(LOGGER)
+    monkeypatch.setattr(logger, "handlers", [kept])
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    logger.manager._clear_cache()  # type: ignore[attr-defined]
+    return kept
+
+
+async def test_each_look_at_a_file_says_what_differs_and_what_it_is_taken_for(
+    tmp_path: Path, kept: Kept
+) -> None:
+    world = World(tmp_path)
+    told = []
+    file = world.write("a.md", "alpha")
+    for change in (
+        lambda: None,
+        lambda: os.utime(file, (1e9, 1e9)),
+        lambda: world.write("a.md", "other"),
+        lambda: world.move("a.md", "b.md"),
+        lambda: world.write("b.md", ""),
+    ):
+        change()
+        await world.once()
+        told += [(one["path"], one["outcome"], one["differs"]) for one in kept.take("file.judged")]
+    outcomes = [(path, outcome) for path, outcome, _ in told]
+    assert outcomes == [
+        ("a.md", "new"),
+        ("a.md", "same content"),
+        ("a.md", "other content"),
+        ("b.md", "renamed, from a.md"),
+        ("b.md", "not mirrored: empty"),
+    ]
+    assert told[0][2] == []
+    assert told[1][2] == ["mtime", "ctime"]
+    assert {"mtime", "ctime"} <= set(told[2][2])
+
+
+async def test_what_is_decided_about_a_document_is_told(tmp_path: Path, kept: Kept) -> None:
+    world = World(tmp_path)
+    world.write("a.md", "alpha")
+    await world.once()
+    assert kept.take("action.decided")[0] == {"mirror": "docs", "path": "a.md", "action": "send"}
+    await world.once()
+    assert kept.take("action.decided") == []
+
+
+def test_debug_is_asked_for_and_nothing_of_it_is_told_otherwise(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.write("a.md", "alpha")
+    place.configure()
+    told = place.run("--once", "--log-level", "debug").err
+    assert '"outcome": "new"' in told
+    assert '"event": "file.judged"' in told
+    place.write("a.md", "other")
+    assert "file.judged" not in place.run("--once").err

@@ -1,0 +1,242 @@
+"""kbsync as a process of its own that need not load itself first: a fork of one that has loaded everything.
+
+Most of the time of a short command goes into loading it, and the tests run many. A `Warm` is a `Popen`: it
+has its own id, ends by signals, and has only the descriptors, folder and environment that it is given. Not
+for tests of what a start reads or loads, or of what `ps` shows.
+
+How it goes: each process of pytest starts one `python -m tests.warm` at its first use and tells it over a
+socket what to run. That forks a keeper, which forks the program, tells its id, waits for it, tells its end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+KBSYNC = "kbsync.__main__"
+STANDIN = "kbsync.standin.__main__"
+_LONGEST = 200_000  # bytes of one message, which a socket takes as a whole
+_NUMBER = struct.Struct("i")
+
+
+def run(words: Sequence[Any], *, timeout: float = 120.0, **options: Any) -> subprocess.CompletedProcess[Any]:
+    """`kbsync` with these words, to its end; what it says is kept. `options`: those of `Warm`."""
+    with Warm(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+class Warm(subprocess.Popen[Any]):
+    """A module run as a program, by default kbsync; `options`: those of `Popen`, but not all."""
+
+    def __init__(self, words: Sequence[Any], *, module: str = KBSYNC, **options: Any) -> None:
+        super().__init__([module, *map(os.fspath, words)], **options)
+
+    def _execute_child(  # type: ignore[no-untyped-def] # as Popen calls it
+        self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell,
+        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, *others,
+    ) -> None:  # fmt: skip
+        assert not (executable or preexec_fn or pass_fds or shell), "this needs a program that is started"
+        assert not any(other not in (None, True, False, -1) for other in others)
+        told, telling = os.pipe()
+        wanted = {"words": args, "cwd": os.fspath(cwd or os.getcwd()), "env": dict(env or os.environ)}
+        files = [own if own != -1 else number for number, own in enumerate((p2cread, c2pwrite, errwrite))]
+        _ask(wanted, [*files, telling])
+        os.close(telling)
+        self._told = os.fdopen(told, "rb", buffering=0)
+        (self.pid,) = _NUMBER.unpack(self._told.read(_NUMBER.size))
+        self._child_created = True
+        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
+
+    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+        """As `os.waitpid`, of which only the keeper is capable."""
+        os.set_blocking(self._told.fileno(), not wait_flags & os.WNOHANG)
+        told = self._told.read(_NUMBER.size)
+        if told is None:
+            return 0, 0
+        self._told.close()
+        return self.pid, _NUMBER.unpack(told)[0]
+
+    def _internal_poll(self, *_: Any, **__: Any) -> int | None:
+        if self.returncode is None and self._child_created:
+            pid, status = self._try_wait(os.WNOHANG)
+            if pid:
+                self._handle_exitstatus(status)
+        return self.returncode
+
+
+def programs() -> str:
+    """A folder to put on the PATH of a shell: the `kbsync` in it starts warm."""
+    program = Path(_house().folder.name, "kbsync")
+    if not program.exists():
+        program.write_text(_PROGRAM.format(python=sys.executable, address=_house().address, module=KBSYNC))
+        program.chmod(0o755)
+    return str(program.parent)
+
+
+_PROGRAM = """\
+#!{python} -ISs
+import json, os, signal, socket, sys
+ending, told = os.pipe()
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+    door.connect({address!r})
+    wanted = dict(words=[{module!r}, *sys.argv[1:]], cwd=os.getcwd(), env=dict(os.environ))
+    socket.send_fds(door, [json.dumps(wanted).encode()], [0, 1, 2, told])
+os.close(told)
+program = int.from_bytes(os.read(ending, 4), sys.byteorder)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, _: os.kill(program, number))
+code = os.waitstatus_to_exitcode(int.from_bytes(os.read(ending, 4), sys.byteorder))
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
+
+
+class _House:
+    """The one that has loaded everything; it ends with this process or by `close`."""
+
+    def __init__(self) -> None:
+        self.address = f"\0kbsync-warm-{os.getpid()}"
+        self.folder = tempfile.TemporaryDirectory()
+        ending, self._lifeline = os.pipe()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+            door.bind(self.address)
+            door.listen()
+            command = [sys.executable, "-m", __name__, str(door.fileno()), str(ending)]
+            self._process = subprocess.Popen(command, pass_fds=[door.fileno(), ending])
+        os.close(ending)
+
+    def close(self) -> None:
+        os.close(self._lifeline)
+        self._process.wait()
+        self.folder.cleanup()
+
+
+_houses: list[_House] = []
+
+
+def _house() -> _House:
+    if not _houses:
+        _houses.append(_House())
+    return _houses[0]
+
+
+def _ask(wanted: dict[str, Any], files: Sequence[int]) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        door.connect(_house().address)
+        socket.send_fds(door, [json.dumps(wanted).encode()], files)
+
+
+def end() -> None:
+    """End what the others were forked from, if there is one."""
+    while _houses:
+        _houses.pop().close()
+
+
+def serve(door: socket.socket, ending: int) -> None:
+    """Fork what is asked for, until the other end of `ending` is closed."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
+    while ending not in select.select([door, ending], [], [])[0]:
+        caller, _ = door.accept()
+        with caller:
+            message, files, _, _ = socket.recv_fds(caller, _LONGEST, 4)
+        if os.fork() == 0:
+            door.close()
+            os.close(ending)
+            keep(json.loads(message), *files)
+            return
+        for file in files:
+            os.close(file)
+
+
+def keep(wanted: dict[str, Any], *files: int) -> None:
+    """The keeper of one program; returns in the program, at its end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    *own, telling = files
+    pid = os.fork()
+    if pid == 0:
+        os.close(telling)
+        become(wanted, own)
+        return
+    for file in (*own, *range(3)):
+        os.close(file)
+    os.write(telling, _NUMBER.pack(pid))
+    os.write(telling, _NUMBER.pack(os.waitpid(pid, 0)[1]))
+    os._exit(0)
+
+
+def become(wanted: dict[str, Any], files: Sequence[int]) -> None:
+    """Run what is wanted in this process, with these as standard input, output and error."""
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+    for file in files:
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(wanted["env"])
+    os.chdir(wanted["cwd"])
+    sys.stdout = sys.__stdout__ = _writer(1)
+    sys.stderr = sys.__stderr__ = _writer(2, errors="backslashreplace")
+    module, *sys.argv[1:] = wanted["words"]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        leave(end.code)
+
+
+def leave(code: object) -> None:
+    """End the process as Python does, but without taking down everything that was loaded."""
+    if isinstance(code, str):
+        sys.exit(code)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code if isinstance(code, int) else 0)
+
+
+def _writer(number: int, errors: str = "strict") -> io.TextIOWrapper:
+    file = io.FileIO(number, "wb", closefd=False)
+    in_lines = number == 2 or os.isatty(number)
+    return io.TextIOWrapper(io.BufferedWriter(file), "utf-8", errors, line_buffering=in_lines)
+
+
+def load() -> None:
+    """Everything that commands load when they need it, for good."""
+    import kbsync
+    from kbsync.targets.local import embed
+
+    for found in pkgutil.walk_packages(kbsync.__path__, "kbsync."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
+    model = embed.BuiltinEmbedder()
+    model.embed([])
+    embed._loaded = {model}  # type: ignore[assignment]
+    gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    load()
+    serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

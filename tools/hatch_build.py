@@ -1,0 +1,45 @@
+"""What a build adds to the package: `kbsync/REVISION`, the commit that it was made from."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+REVISION = "kbsync/REVISION"
+
+
+def revision(root: Path) -> str:
+    """`KBSYNC_REVISION`, or what git says of the checkout `root`; "" where neither tells."""
+    if told := os.environ.get("KBSYNC_REVISION", "").strip():
+        return told
+    if not (root / ".git").exists():  # a checkout around it is another's
+        return ""
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(words, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+class Revised(BuildHookInterface):
+    """Adds the revision to what is built; an sdist hands it on to the wheel that is made of it."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called before each build. `version` is "editable" for one that only points here."""
+        root = Path(self.root)
+        if version == "editable" or (root / REVISION).exists() or not (found := revision(root)):
+            return
+        self._folder = tempfile.TemporaryDirectory()
+        file = Path(self._folder.name, "REVISION")
+        file.write_text(f"{found}\n")
+        build_data["force_include"][str(file)] = REVISION
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Called after each build."""
+        if hasattr(self, "_folder"):
+            self._folder.cleanup()
