@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.test_mounts import can_mount, kbsync, mounted
+from tests.cli.test_mounts import can_mount, kbsync, mounted, remount
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount"
@@ -16,10 +15,6 @@ pytestmark = pytest.mark.skipif(
 
 STAGES = {6: (4, "no free inode is left"), 16: (3, "df -i")}
 """Inodes: enough for the lock but not for the state; for the index but not for the parser's scratch."""
-
-
-def remount(place: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", place], check=True)
 
 
 def write(folder: Path) -> None:
