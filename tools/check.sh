@@ -46,10 +46,18 @@ shape() { openly "shape" "$VENV/bin/python" tools/check_shape.py; }
 
 size() { openly "size" "$VENV/bin/python" tools/check_size.py; }
 
+# pytest rewrites the assertions of each test once and keeps that, but processes that start together would each
+# rewrite all of them.
+rewrite_assertions() {
+    find tests -name 'test_*.py' | sort |
+        xargs -P "$1" -n 130 "$VENV/bin/python" -m pytest --collect-only >/dev/null 2>&1 || true # the tests will tell
+}
+
 # Leftovers of other runs, or of another user, must not get in the way: hence a basetemp of our own. Two processes
 # more than there are cores, since many tests wait for a daemon.
 tests() {
     cores=$(nproc)
+    rewrite_assertions "$cores"
     workers=$((cores < 7 ? cores + 2 : 8))
     openly "pytest" "$VENV/bin/python" -m pytest -n "$workers" --dist worksteal --basetemp "$scratch/tests"
 }

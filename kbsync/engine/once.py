@@ -11,7 +11,8 @@ from kbsync.engine.halts import TARGET_DOWN
 from kbsync.engine.mirror import MirrorRun
 
 DOWN_BUDGET = 60.0
-SHORTEST, LONGEST = 0.02, 0.2
+SHORTEST, LONGEST = 0.02, 1.0
+"""Seconds between two looks whether all is done; within these, a fifth of what the pass took until then."""
 PATIENCE = 60.0
 """What pauses for longer than this is left to a later pass."""
 
@@ -77,7 +78,7 @@ async def _begin(run: MirrorRun, budget: float) -> bool:
 
 async def _drain(run: MirrorRun, budget: float) -> str:
     """Until nothing is left to do; '' or why it was given up."""
-    pause = SHORTEST
+    begun = run.clock.steady()
     while run.halt is None:
         await run.tend(weigh_now=True)
         parts = run.parts
@@ -91,8 +92,8 @@ async def _drain(run: MirrorRun, budget: float) -> str:
         if await is_done(run):
             return await _left_over(run)
         parts.worker.rested.clear()
-        await rest(run.clock, pause, parts.worker.rested)
-        pause = min(LONGEST, pause * 1.2)
+        pause = (run.clock.steady() - begun) / 5
+        await rest(run.clock, min(LONGEST, max(SHORTEST, pause)), parts.worker.rested)
     return ""
 
 
