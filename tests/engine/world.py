@@ -49,8 +49,9 @@ class CountingExecutor(ThreadPoolExecutor):
         """Count down once the result has been handed to the loop: registered last, so called last."""
         self.loop.call_soon(future.add_done_callback, self._done)
 
-    def write_within(self, store: Store) -> None:
-        """Writes of the state are counted as well."""
+    def take_over_state(self, store: Store) -> None:
+        """Reads and writes of the state are counted as well."""
+        store.readers = Lent(self)
         submit = store.submit
 
         def counted(work: Any) -> Any:
@@ -81,18 +82,16 @@ class CountingExecutor(ThreadPoolExecutor):
 class Inline(CountingExecutor):
     """Does each call at once, in the loop's own thread: the same life runs the same way every time."""
 
-    def follow(self, future: Any) -> None:
-        """It is under way until the loop's next turn, lest the clock takes a chain of calls for rest."""
-        self.under_way += 1
-        self.loop.call_soon(self._count_down)
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self.clock = clock
 
     def take_over(self) -> None:
-        """What the loop is to do in its own threads, or in those lent to the state, is done here."""
+        """What the loop is to do in its own threads is done here."""
         in_threads = self.loop.run_in_executor
 
         def run(executor: Executor | None, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-            is_ours = executor is None or isinstance(executor, Lent)
-            return self._run(work, args) if is_ours else in_threads(executor, work, *args)
+            return self._run(work, args) if executor is None else in_threads(executor, work, *args)
 
         self.loop.run_in_executor = run  # type: ignore[method-assign,assignment]
 
@@ -102,11 +101,11 @@ class Inline(CountingExecutor):
             self.loop.call_soon(_give, future.set_result, work(*args))
         except BaseException as error:  # as a thread would hand it over
             self.loop.call_soon(_give, future.set_exception, error)
-        self.follow(future)
+        self.clock.stir()
         return future
 
-    def write_within(self, store: Store) -> None:
-        """Commits are made here as well, each write with one of its own."""
+    def take_over_state(self, store: Store) -> None:
+        """It is read here as well, and written, each time with a commit of its own."""
 
         def submit(work: Callable[[Tx], Any]) -> Future[Any]:
             job = _Job(work, Future())
@@ -114,10 +113,21 @@ class Inline(CountingExecutor):
                 job.done.set_exception(store._broken)
             else:
                 store._commit_group([job])
-            self.follow(job.done)
+            self.clock.stir()
             return job.done
 
-        store.submit = submit  # type: ignore[method-assign]
+        async def write(work: Callable[[Tx], Any]) -> Any:
+            done = submit(work)
+            await asyncio.sleep(0)
+            return done.result()
+
+        async def read(work: Callable[[Tx], Any]) -> Any:
+            answer = store.read_now(work)
+            self.clock.stir()
+            await asyncio.sleep(0)  # what others do now is not in the answer
+            return answer
+
+        store.submit, store.write, store.read = submit, write, read  # type: ignore[method-assign]
 
 
 def _give(give: Callable[[Any], None], what: Any) -> None:
@@ -151,6 +161,7 @@ class VirtualClock:
         self._heap: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
         self._random = random.Random(7)
+        self._quiet = 0
         self.busy: Callable[[], bool] = lambda: False
         self.rest: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0.0003)
 
@@ -174,17 +185,21 @@ class VirtualClock:
         future.add_done_callback(lambda _: work())
         heapq.heappush(self._heap, (self.now + seconds + EXACTLY, next(self._numbers), future))
 
+    def stir(self) -> None:
+        """Something has just been done, of which more may come: no chain of calls is taken for rest."""
+        self._quiet = 0
+
     async def drive(self) -> None:
         waiting = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
-        quiet = 0
         while True:
             await asyncio.sleep(0)
-            quiet = 0 if self.busy() else quiet + (1 if waiting else STILL)
-            if quiet == 0:
+            self._quiet += 1 if waiting else STILL
+            if self.busy():
+                self.stir()
                 await self.rest()
-            if quiet < TURNS:
+            if self._quiet < TURNS:
                 continue
-            quiet = 0
+            self.stir()
             while self._heap and self._heap[0][2].done():
                 heapq.heappop(self._heap)
             if not self._heap:
@@ -242,11 +257,10 @@ class World:
     async def running(self) -> AsyncIterator[Store]:
         if self._executor is not None:
             self._executor.shutdown(wait=False)
-        executor = self._executor = CountingExecutor() if self.in_threads else Inline()
+        executor = self._executor = CountingExecutor() if self.in_threads else Inline(self.clock)
         executor.take_over()
         store = self.store = Store(self.state / "state.db", on_commit=self.on_commit)
-        executor.write_within(store)
-        store.readers = Lent(executor)
+        executor.take_over_state(store)
         self.clock.busy, self.clock.rest = (lambda: executor.under_way > 0), executor.rest
         driver = asyncio.create_task(self.clock.drive())
         try:
