@@ -7,6 +7,7 @@ state and at the target, before it is reported.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from kbsync.contract.mirroring import Target
-from kbsync.core.model import Presence, Upload
+from kbsync.core.model import Presence, Upload, UploadState
 from kbsync.engine.clock import Clock
 from kbsync.engine.repairs import stray_json
 from kbsync.engine.status import halt_json
@@ -156,6 +157,7 @@ async def verify_mirror(
         audit = await auditor.read_list()
         lost = await auditor.lost(audit)
         folder = await asyncio.to_thread(_look_at_folder, footing, seen, clock, watched)
+        await _let_list_catch_up(audit.strays, footing.terms.limits.list_lag, clock)
         strays = await auditor.read_into(audit, await auditor.still_stray(audit.strays))
         placed = seen.read(lambda tx: Placing(tx, footing, folder.is_compared).sorted(strays))
         return Verification(
@@ -167,6 +169,15 @@ async def verify_mirror(
             foreign=await auditor.count_foreign(audit),
             halt=folder.halt,
         )
+
+
+async def _let_list_catch_up(strays: Iterable[Stray], lag: float, clock: Clock) -> None:
+    """What was deleted a moment ago may be listed for as long as the list lags (seconds)."""
+    rows = [stray.row for stray in strays if stray.row is not None]
+    graves = [row.looked_at or 0.0 for row in rows if row.state is UploadState.TOMBSTONE]
+    left = max(graves, default=-math.inf) + lag - clock.wall()
+    if left > 0.0:
+        await clock.sleep(min(left, lag))  # no longer, where the clock was set back
 
 
 async def _glanced(glance: Glance, work: Callable[[Tx], T], /) -> T:

@@ -111,6 +111,16 @@ async def test_another_document_of_our_name_and_length_is_not_ours(named: Remote
     assert named.keeps_foreign()
 
 
+async def test_what_was_just_deleted_is_no_orphan_where_the_list_lags(named: RemoteWorld) -> None:
+    await mirrored(named, 20)
+    named.turn(list_lag=0.9)
+    for n in range(3):  # as many as are asked for by the list
+        named.delete(f"f{n}.md")
+    await named.once()
+    assert (await verify(named)).ok
+    assert named.bytes_by_path() == sha_of_folder(named)
+
+
 async def test_an_equal_twin_is_told_and_only_a_repair_removes_it(named: RemoteWorld) -> None:
     await mirrored(named)
     twin = named.plant(str(ours(named, "f2.md")["sent_name"]), "text of f2")
