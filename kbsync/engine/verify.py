@@ -7,7 +7,6 @@ state and at the target, before it is reported.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -175,7 +174,7 @@ async def _let_list_catch_up(strays: Iterable[Stray], lag: float, clock: Clock) 
     """What was deleted a moment ago may be listed for as long as the list lags (seconds)."""
     rows = [stray.row for stray in strays if stray.row is not None]
     graves = [row.looked_at or 0.0 for row in rows if row.state is UploadState.TOMBSTONE]
-    left = max(graves, default=-math.inf) + lag - clock.wall()
+    left = max(graves, default=0.0) + lag - clock.wall()
     if left > 0.0:
         await clock.sleep(min(left, lag))  # no longer, where the clock was set back
 
