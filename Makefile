@@ -23,10 +23,10 @@ try: $(if $(filter no,$(SETUP)),,$(VENV)/.kbsync)
 	@tools/try.sh
 
 test: setup
-	@tools/check.sh lint shape size tests
+	@tools/check.sh lint size tests
 
 lint: setup
-	@tools/check.sh lint shape
+	@tools/check.sh lint
 
 torture: setup
 	@tools/torture.sh

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs checks by name and stops at the first that fails: check.sh lint shape size tests
+# Runs checks by name and stops at the first that fails: check.sh lint size tests
 set -eu
 
 # The tests make many small files and let go of them again: in memory, where there is room for them.
@@ -41,8 +41,6 @@ lint() {
     quietly "mypy" "$VENV/bin/mypy"
     quietly "lint-imports" "$VENV/bin/lint-imports"
 }
-
-shape() { openly "shape" "$VENV/bin/python" tools/check_shape.py; }
 
 size() { openly "size" "$VENV/bin/python" tools/check_size.py; }
 
