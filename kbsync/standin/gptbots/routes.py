@@ -82,12 +82,17 @@ def _ordered(bot: Bot, rows: list[Document]) -> list[Document]:
     return rows if bot.behaviour.order == "oldest" else rows[::-1]
 
 
+def _called(name: str, form: str) -> str:
+    stem = name.rpartition(".")[0]
+    return stem if form == "bare" and stem else name
+
+
 def _row(bot: Bot, one: Document, fault: Fault | None) -> dict[str, Any]:
-    stem, _, extension = one.name.rpartition(".")
+    extension = one.name.rpartition(".")[2]
     unit = 1000 if bot.behaviour.times == "ms" else 1
     row = {
         "id": one.id,
-        "name": stem if bot.behaviour.names == "bare" and stem else one.name,
+        "name": _called(one.name, bot.behaviour.names),
         "format": extension,
         "source_url": one.source_url,
         "status": "ACTIVE",
@@ -149,7 +154,7 @@ def _receipt(
     failed: Sequence[tuple[Sent, str]],
     fault: Fault | None,
 ) -> Response:
-    docs = [{"doc_id": one.id, "doc_name": one.name} for _, one in made]
+    docs = [{"doc_id": one.id, "doc_name": _called(one.name, bot.behaviour.receipts)} for _, one in made]
     failed = [
         *failed,
         *((sent, sent.doc_id) for sent, _ in made if hits(fault, "both-lists", sent.name)),
@@ -166,9 +171,10 @@ def _receipt(
 
 
 def _told(bot: Bot, sent: Sent, doc_id: str) -> Any:
+    name = _called(sent.name, bot.behaviour.receipts)
     if bot.behaviour.failed == "objects":
-        return {"doc_id": doc_id or None, "file_name": sent.name}
-    return doc_id or sent.name
+        return {"doc_id": doc_id or None, "file_name": name}
+    return doc_id or name
 
 
 def _status(bot: Bot, request: Request, fault: Fault | None) -> Response:

@@ -37,7 +37,11 @@ class Item:
 
 
 def packed(items: Iterable[Item], most_files: int) -> Iterator[tuple[Item, ...]]:
-    """Requests: equally cut, all new or all changed, no name and no document twice, not too large."""
+    """Requests: equally cut, all new or all changed, no name and no document twice, not too large.
+
+    `notes.md` and `notes.md.txt` do not go together: an answer that tells names without their extensions
+    would call the second as the first is called in full.
+    """
     open_parcels: dict[tuple[Cutting, bool], list[Item]] = {}
     for item in items:
         parcel = open_parcels.setdefault((item.cutting, bool(item.doc_id)), [])
@@ -50,10 +54,18 @@ def packed(items: Iterable[Item], most_files: int) -> Iterator[tuple[Item, ...]]
 
 def _has_room(parcel: list[Item], item: Item, most_files: int) -> bool:
     is_namesake = any(
-        one.file_name == item.file_name or (item.doc_id and one.doc_id == item.doc_id) for one in parcel
+        item.file_name in _names(one)
+        or one.file_name in _names(item)
+        or (item.doc_id and one.doc_id == item.doc_id)
+        for one in parcel
     )
     size = sum(one.size for one in parcel) + item.size
     return not is_namesake and len(parcel) < most_files and size <= MOST_BYTES
+
+
+def _names(item: Item) -> tuple[str, str]:
+    """In full, and without its extension."""
+    return item.file_name, item.file_name.rpartition(".")[0]
 
 
 def stream_of(parcel: tuple[Item, ...], base: str) -> JsonStream:

@@ -112,6 +112,27 @@ def test_an_answer_counts_for_what_it_says_of_a_document(body: Any, expected: ty
     assert isinstance(outcomes[1], Unsure)
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"notes.md": "1", "notes.md.txt": "2"}, ["1", "2", None]),
+        ({"notes.md": "1"}, ["1", None, None]),
+        ({"notes.md": "1", "notes.md.txt": "1"}, [None, None, None]),
+        ({"notes": "1"}, [None, None, None]),
+        ({"notes.md.txt": "2", "notes.txt": "3", "notes": "1"}, ["1", "2", "3"]),
+    ],
+)
+def test_whole_names_count_first_and_no_id_counts_twice(
+    told: dict[str, str], expected: list[str | None]
+) -> None:
+    names = ("notes.md", "notes.md.txt", "notes.txt")
+    rows = [{"doc_id": one_id, "doc_name": name} for name, one_id in told.items()]
+    outcomes = outcomes_of(receipt(doc=rows), [item(name, place) for place, name in enumerate(names)])
+    for place, wanted in enumerate(expected):
+        is_right = outcomes[place] == Accepted(wanted) if wanted else isinstance(outcomes[place], Unsure)
+        assert is_right, outcomes[place]
+
+
 def test_updates_are_told_by_id() -> None:
     parcel = [item("a.md", 0, "7"), item("b.md", 1, "8")]
     outcomes = outcomes_of(receipt(doc=[{"doc_id": "8", "doc_name": "other"}], failed=["7"]), parcel)
