@@ -89,26 +89,25 @@ class Judge:
             return self._unselected(sight, verdict, known, awaited)
         if known is not None and known.digest and known.stamp == sight.stamp and not (deep or known.racy):
             return Seen(sight.path, sight.stamp, verdict, digest=known.digest, fresh=sight.fresh)
-        if not self._is_quiet(sight):
+        if not (self._is_quiet(sight) or sight.forced):
             return Wait(sight.path, sight.stamp)
         return self._read(sight, verdict, known)
 
     def _unselected(self, sight: Sight, verdict: Verdict, known: Entry | None, awaited: bool) -> Judgement:
         had_content = awaited or (known is not None and known.digest is not None)
         emptied = had_content and sight.kind is Kind.FILE and sight.stamp.size == 0
-        if emptied and not self._is_quiet(sight):
+        if emptied and not (self._is_quiet(sight) or sight.forced):
             return Wait(sight.path, sight.stamp, wanted=False)
         return Seen(sight.path, sight.stamp, verdict, by_person=by_person(sight, known), fresh=sight.fresh)
 
     def _is_quiet(self, sight: Sight) -> bool:
-        if sight.quiet or sight.forced:
-            return True
-        return is_old_enough(sight.stamp, self._clock.wall(), self._terms.plan.settle)
+        return sight.quiet or is_old_enough(sight.stamp, self._clock.wall(), self._terms.plan.settle)
 
     def _read(self, sight: Sight, verdict: Verdict, known: Entry | None) -> Judgement:
-        taken = (
-            self._forced(sight) if sight.forced else digest(self._terms.plan.root, sight.path, sight.stamp)
-        )
+        if self._is_quiet(sight):
+            taken = digest(self._terms.plan.root, sight.path, sight.stamp)
+        else:
+            taken = self._forced(sight)
         match taken:
             case Taken():
                 return self._taken(sight, verdict, taken, known)

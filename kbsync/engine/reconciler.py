@@ -38,6 +38,9 @@ PAGE_BYTES = 64 * 1024 * 1024
 BURST = 64
 """So many files at one look were not saved by a person who waits for each: they are backlog."""
 
+FORCED = 4
+"""Files that never get quiet are read twice, with a pause between: a fresh hint waits for so many at most."""
+
 IGNORE_FILE = ".kbsyncignore"
 
 Looked = tuple[str, Look, Rules | None]
@@ -217,7 +220,8 @@ class Reconciler:
             if not ripe:
                 return
             tried.update(ripe)  # each once: what cannot be read now is no reason to stay here
-            await self._look_and_take(ripe, quiet=True)
+            # Not as quiet ones: their old stamp says nothing of who writes to them now (promise 8).
+            await self._look_and_take(ripe)
 
     # -- hints -----------------------------------------------------------------------------------------
 
@@ -250,14 +254,14 @@ class Reconciler:
         if gone and tx.folders.get(self._mirror, path) is not None:
             self._miss_tree(tx, path, self._clock.steady())
 
-    async def _look_and_take(self, paths: Sequence[str], *, fresh: bool = False, quiet: bool = False) -> None:
+    async def _look_and_take(self, paths: Sequence[str], *, fresh: bool = False) -> None:
         ignores = [path for path in paths if split(path)[1] == IGNORE_FILE]
         for start in range(0, len(paths), PAGE):
-            await self._take_looks(paths[start : start + PAGE], fresh, quiet)
+            await self._take_looks(paths[start : start + PAGE], fresh)
         for path in ignores:
             await self.scan(split(path)[0])
 
-    async def _take_looks(self, paths: Sequence[str], fresh: bool, quiet: bool) -> None:
+    async def _take_looks(self, paths: Sequence[str], fresh: bool) -> None:
         looked = await asyncio.to_thread(self._looks, paths)
         sights = []
         folders = []
@@ -265,9 +269,7 @@ class Reconciler:
             if found.kind is Kind.FOLDER:
                 folders.append(path)
             elif found.stamp is not None and found.kind is not None and rules is not None:
-                sights.append(
-                    Sight(path, found.stamp, found.kind, found.links, rules, "", quiet, fresh=fresh)
-                )
+                sights.append(Sight(path, found.stamp, found.kind, found.links, rules, fresh=fresh))
         await self._take(sights)
         await self._note_absent(looked)
         for path in folders:
@@ -327,7 +329,8 @@ class Reconciler:
         due = self.settling.due(self._clock.steady(), PAGE)
         if not due:
             return
-        forced = {d.path for d in due if d.forced}
+        forced = set(itertools.islice((d.path for d in due if d.forced), FORCED))
+        due = [d for d in due if not d.forced or d.path in forced]
         stamps = {d.path: d.stamp for d in due}
         looked = await asyncio.to_thread(self._looks, [d.path for d in due])
         sights = []
@@ -338,9 +341,10 @@ class Reconciler:
             if found.stamp is None or found.kind in (None, Kind.FOLDER) or rules is None:
                 self.settling.forget(path)
                 continue
-            same = found.stamp == stamps[path]
-            sight = Sight(path, found.stamp, found.kind, found.links, rules, quiet=same, fresh=True)
-            if path in forced and not same:
+            is_quiet = found.stamp == stamps[path] and path not in forced
+            sight = Sight(path, found.stamp, found.kind, found.links, rules, quiet=is_quiet, fresh=True)
+            if path in forced:
+                # The stamp of the last look may be a moment old: it proves no quiet (promise 8).
                 sight = replace(sight, forced=True, sample=self._samples.get(path))
             sights.append(sight)
         await self._take(sights)
@@ -350,7 +354,7 @@ class Reconciler:
 
     async def _settle_list(self, path: str, before: Stamp, now: Stamp | None, *, is_forced: bool) -> None:
         """A list of pages counts when it has been quiet, and never before."""
-        if now is not None and now != before:
+        if now is not None and (is_forced or now != before):
             self.settling.touch(path, now, self._clock.steady())
             if is_forced:
                 self.busy.add(path)
