@@ -62,7 +62,15 @@ class Unsure(TargetError):
 
 
 class Rejected(TargetError):
-    """The document is to blame; wait for an edit or `retry`."""
+    """The document is to blame; wait for an edit or `retry`.
+
+    `may_pass`: what refused it may let it through another time, so it is sent again first, a bounded number
+    of times with growing pauses (promise 9).
+    """
+
+    def __init__(self, reason: str, *, code: str = "", may_pass: bool = False) -> None:
+        super().__init__(reason, code=code)
+        self.may_pass = may_pass
 
 
 class NameTaken(Rejected):

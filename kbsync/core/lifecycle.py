@@ -138,6 +138,15 @@ def reject(upload: Upload, reason: str, code: str) -> Upload:
     return replace(upload, state=UploadState.FAILED, reason=reason, code=code, next_look_at=None)
 
 
+def send_once_more(upload: Upload, reason: str, code: str, rhythm: Rhythm) -> Upload:
+    """It was refused, and may not be the next time: sent again, a bounded number of times, then rejected."""
+    if upload.purpose is Purpose.RETIRE or upload.repairs >= rhythm.limits.reembed_tries:
+        return reject(upload, reason, code)
+    tries = upload.repairs + 1
+    again = put_off(upload, reason, pause(tries, rhythm.chance), rhythm)
+    return replace(again, repairs=tries)
+
+
 def put_off(upload: Upload, reason: str, wait: float | None, rhythm: Rhythm) -> Upload:
     """Nothing was stored and the document is not to blame: INTENDED again, after a pause."""
     if upload.purpose is Purpose.RETIRE:

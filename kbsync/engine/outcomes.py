@@ -93,6 +93,8 @@ def put_ended(ledger: Ledger, tx: Tx, number: int, outcome: PutOutcome) -> Happe
         case NameTaken() if upload.looks < NAME_TRIES and upload.path is not None:
             name = ledger.next_name(tx, upload)
             changed = lifecycle.rename_intent(upload, name, outcome.reason, ledger.rhythm)
+        case Rejected(may_pass=True):
+            changed = lifecycle.send_once_more(upload, outcome.reason, outcome.code, ledger.rhythm)
         case Rejected():
             changed = lifecycle.reject(upload, outcome.reason, outcome.code)
         case Unavailable(untried=True):

@@ -91,6 +91,16 @@ def test_a_key_of_another_region_is_told_and_never_shown(place: Place) -> None:
     assert KEY not in ended.stdout + ended.stderr
 
 
+def test_a_page_that_refuses_one_request_halts_nothing(place: Place) -> None:
+    page = {"status": 403, "body": "<html><title>Request blocked</title></html>"}
+    for op in ("base", "add", "status", "list"):
+        place.server.faults.add(Fault("status", op=op, effect=False, args=page))
+    place.write("bees.md", "bees")
+    ended = place.go("--once")
+    assert ended.returncode == 0, ended.stderr
+    assert set(place.documents()) == {"bees.md"}
+
+
 def bases(place: Place) -> dict[str, str]:
     """Name by id of everything that is there."""
     listed = json.loads(place.go("kb", "list", "--json").stdout)["knowledge_bases"]

@@ -153,6 +153,30 @@ def test_a_model_that_is_not_served_halts_and_spends_no_document(place: Place) -
     assert (status["halt"]["reason"], status["documents"]["failed"]) == ("embedding-missing", 0)
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "status", "args": {"status": 403, "body": "<html><title>Request blocked</title></html>"}},
+        {"kind": "bad-item", "times": 0, "args": {"word": "wax", "status": 403}},
+    ],
+    ids=["page once", "one text each time"],
+)
+def test_a_text_that_is_forbidden_halts_nothing_and_holds_no_other_back(
+    place: Place, fault: dict[str, Any]
+) -> None:
+    place.configure(place.service("openai"))
+    for name in ("bees", "honey", "wax"):
+        place.write(f"{name}.md", f"all about {name}")
+    urllib.request.urlopen(f"{place.url}/_standin/faults", json.dumps(fault).encode()).close()
+    time.sleep(0.15)
+    done = place.go("--once")
+    status = json.loads(place.go("status", "--json").stdout)["mirrors"][0]
+    assert status["halt"] is None
+    failed = 1 if fault["kind"] == "bad-item" else 0
+    assert (done.returncode, status["documents"]["ready"]) == (failed, 3 - failed)
+    assert "wax.md" in done.stderr or not failed
+
+
 def test_a_refused_key_halts_and_says_which(place: Place) -> None:
     place.configure(place.service("openai", api_key="wrong"))
     place.write("bees.md", "bees make honey in a beehive")

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,6 +151,58 @@ async def test_an_upload_that_is_lost_each_time_is_sent_ever_more_seldom(tmp_pat
         world.clock.now += 1000
         await world.once()
     assert world.statuses() == {"ready": 1}
+
+
+# -- what stands on the way and is not the vendor ----------------------------------------------------------
+
+PAGE = "<html><head><title>Request blocked</title></head><body>Your request was blocked.</body></html>"
+"""What a firewall or a gateway on the way says."""
+
+
+def blocked(status: int) -> dict[str, Any]:
+    return {"effect": False, "args": {"status": status, "body": PAGE}}
+
+
+def test_a_page_that_refuses_one_upload_costs_that_document_a_pause_and_nobody_else_anything(
+    desk: Desk,
+) -> None:
+    desk.vendor.play("status", op="upload", match="a*", **blocked(403))
+    assert desk.go("--once").code == 0
+    assert desk.status()["halt"] is None
+    assert desk.vendor.digests() == digests_in(desk.docs)
+    assert desk.vendor.asked("upload") == 3
+
+
+def test_a_document_that_a_page_refuses_each_time_is_quarantined_with_its_words(desk: Desk) -> None:
+    desk.vendor.play("status", op="upload", match="a*", times=0, **blocked(403))
+    ran = desk.go("--once")
+    assert ran.code == 1, ran.err
+    assert desk.status()["halt"] is None
+    told = desk.state_of("a.md")
+    assert told["state"] == "failed"
+    assert "403" in told["reason"]
+    assert "Request blocked" in told["reason"]
+    assert desk.state_of("b.md")["state"] == "ready"
+    assert desk.vendor.asked("upload") == 3  # b.md, and a.md with the one more try that the config allows
+    desk.vendor.server.faults.clear()
+    assert desk.go("retry", "a.md").code == 0
+    goes_on(desk)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_page_in_place_of_any_answer_is_passing_trouble_and_no_refused_key(desk: Desk, status: int) -> None:
+    for op in ("base", "capacity", "list", "detail", "delete"):
+        desk.vendor.play("status", op=op, **blocked(status))
+    desk.once()
+    (desk.docs / "b.md").unlink()
+    desk.once()
+    assert desk.status()["halt"] is None
+    assert desk.vendor.digests() == digests_in(desk.docs)
+    desk.write("b.md", "beta")
+    desk.vendor.play("status", op="*", times=0, **blocked(status))
+    ran = desk.go("--once", hurried=True)
+    assert ran.code == 4, ran.err
+    assert "Request blocked" in ran.err
 
 
 # -- without the key -------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def passing(calls: Calls) -> Iterator[Trial]:
     """2: what HTTP says of trouble that passes."""
     for status in (500, 502, 503, 504):
         yield from calls.each({"status": {"status": status}}, calls.all)
-    for status, op in itertools.product((408, 425), calls.all):
+    for status, op in itertools.product((403, 408, 425), calls.all):
         yield Trial("status", op, {"status": status}, effect=False)
 
 

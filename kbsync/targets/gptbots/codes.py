@@ -45,6 +45,10 @@ class Op(enum.StrEnum):
     RETRY = "retry"
 
 
+_OF_DOCUMENTS = frozenset({Op.ADD, Op.UPDATE, Op.DELETE})
+"""Calls that a 403 may be said of without a word about the key."""
+
+
 def judge_for(address: str, cure: str) -> Judge:
     """The reading of answers from `address`; `cure`: the command for when a person has acted."""
 
@@ -60,7 +64,7 @@ def judge_for(address: str, cure: str) -> Judge:
 def _judged(answer: Answer, address: str) -> TargetError | None:
     code, said = _told(answer.body)
     if code in _SUCCESS:
-        return by_status(answer)
+        return by_status(answer, of_item=answer.op in _OF_DOCUMENTS)
     reason = f"{SENTENCES.get(code, 'the vendor refused the request')} (code {code}{_after(said)})"
     if code == _WRONG_KEY:
         advice = f"check api_key, and that base_url is its region: {address} was asked (sg, jp and th differ)"
@@ -88,6 +92,8 @@ def _unknown(answer: Answer, reason: str, code: str, said: str) -> TargetError:
         return Halted("quota", f"{reason}; see to the account's credits in the vendor's console", code=code)
     if answer.status in _NO_CALL and number_in(code) in (None, answer.status):
         return NotOffered(reason, code=str(answer.status))
+    if answer.status == 403 and answer.op in _OF_DOCUMENTS:
+        return Rejected(reason, code=code, may_pass=True)
     if answer.status in (401, 403):
         return Halted("credentials", f"{reason}; check api_key and its rights", code=code)
     if answer.status >= 500 or _is_open(code):

@@ -75,15 +75,23 @@ Judge = Callable[[Answer], TargetError | None]
 """A vendor's reading of an answer: None is success; what cannot be told is `Unsure`."""
 
 
-def by_status(answer: Answer) -> TargetError | None:
-    """The reading of an answer that says nothing but its status. None: 2xx with JSON."""
+def by_status(answer: Answer, *, of_item: bool = True) -> TargetError | None:
+    """The reading of an answer that says nothing but its status. None: 2xx with JSON.
+
+    `of_item`: it was asked for the sake of one document, which a 403 then blames.
+    """
     status, code = answer.status, str(answer.status)
     if 200 <= status < 300:
         return None if answer.body is not None else Unsure(_no_json(answer), code=code)
     said = _said(answer)
     match status:
-        case 401 | 403:
+        case 401 if not answer.is_page:
             return Halted("credentials", f"{said}; check the API key", code=code)
+        case 403 if of_item:
+            # firewalls refuse a text that looks like an attack to them, and let the next one through
+            return Rejected(said, code=code, may_pass=True)
+        case 401 | 403:
+            return Unavailable(f"{said}; a firewall or gateway on the way may say so", code=code)
         case 404 | 405 | 501:
             return NotOffered(said, code=code)
         case 407:

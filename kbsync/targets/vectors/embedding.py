@@ -123,7 +123,7 @@ class EmbeddingService:
         if len(items) > 1:
             half = -(-len(items) // 2)
             made = await self._part(items[:half], is_query) + await self._part(items[half:], is_query)
-            if not any(isinstance(each, Rejected) for each in made):
+            if not error.may_pass and not any(isinstance(each, Rejected) for each in made):
                 self._most_items = min(self._most_items, half)  # it was their number
             return made
         if is_too_long(error) and len(items[0].text) > SHORTEST:

@@ -24,6 +24,9 @@ NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
 OF_THE_CONFIG = frozenset({"model", "dimensions", "encoding_format"})
 """What OpenAI's `param` may name that is the same in every request."""
 
+FORBIDDEN = "forbidden"
+"""Stands for HTTP 403 in the service's own words, which may concern one text or the key."""
+
 BAD_ITEM = frozenset({"1210", "1213", "1214", "1261", "1301", "400", "413", "422"})
 _TOO_LONG = (
     "too long",
@@ -74,8 +77,10 @@ class ServiceJudge:
 
     def _by_status(self, answer: Answer, said: str) -> TargetError:
         match answer.status:
-            case 401 | 403:
+            case 401 if not answer.is_page:
                 return self._refused(said)
+            case 403 if not answer.is_page:
+                return Rejected(said, code=FORBIDDEN, may_pass=True)
             case 402:
                 cure = f"top up the account behind {self._kind}.api_key"
                 return Halted("quota", f"the {self._kind} service wants money: {said}", cure=cure)
@@ -103,8 +108,13 @@ def _param(body: object) -> str:
     return str(inner.get("param")) if isinstance(inner, Mapping) else ""
 
 
-def refuses_everything(error: Rejected) -> Halted:
+def refuses_everything(error: Rejected) -> TargetError:
     """What `error` means where it was said of a text that nothing can be wrong with."""
+    if error.code == FORBIDDEN:
+        cure = "put an embedding.api_key that may use the model into the config"
+        return Halted("credentials", f"the embedding service refuses the key: {error.reason}", cure=cure)
+    if error.may_pass:  # a page of a gateway or firewall, which is not the service
+        return Unavailable(error.reason, code=error.code)
     return Halted(
         "embedding-missing",
         f"the embedding service refuses every text: {error.reason}",

@@ -83,6 +83,11 @@ OPTIONAL = _OF_APPLICATIONS | {
 }
 """Calls that are missing from some of the vendor's installations and can be done without."""
 
+_OF_ONE_DOCUMENT = frozenset(
+    {Op.UPLOAD, Op.UPLOAD_URL, Op.DETAIL, Op.DELETE, Op.REEMBED, Op.RESLICE, Op.IMAGES}
+)
+"""Calls that a 403 may be said of without a word about the key."""
+
 
 _ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
 """HTTP statuses under which "does not exist" is said of a key or an account."""
@@ -102,11 +107,15 @@ def judge(answer: Answer) -> TargetError | None:
     if envelope is None or not (envelope.code or envelope.failed):
         return _without_code(answer, envelope)
     if envelope.is_success:
-        return None if _is_2xx(answer) else by_status(answer)
+        return None if _is_2xx(answer) else _by_status(answer)
     meaning = _meaning(answer, envelope)
     if meaning is None:
         return _by_status_or_refused(answer, envelope)
     return _ERRORS[meaning.blame](answer, envelope, meaning.sentence)
+
+
+def _by_status(answer: Answer) -> TargetError | None:
+    return by_status(answer, of_item=answer.op in _OF_ONE_DOCUMENT)
 
 
 def _is_2xx(answer: Answer) -> bool:
@@ -124,7 +133,7 @@ def _without_code(answer: Answer, envelope: Envelope | None) -> TargetError | No
         return _money(answer, Envelope(str(answer.status), text), "the account is at its limit")
     if _is_2xx(answer):
         return Unsure(f"{answer.op}: the vendor's answer does not say whether it was done", code="no-code")
-    return by_status(answer)
+    return _by_status(answer)
 
 
 def _meaning(answer: Answer, envelope: Envelope) -> Meaning | None:
@@ -158,7 +167,7 @@ def _by_status_or_refused(answer: Answer, envelope: Envelope) -> TargetError | N
     """A code that nobody knows: a failure all the same."""
     if _is_2xx(answer):
         return _request(answer, envelope, "the vendor refused the request")
-    return by_status(answer)
+    return _by_status(answer)
 
 
 def _reason(envelope: Envelope, sentence: str) -> str:
@@ -179,6 +188,15 @@ def _later(answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
 def _credentials(_answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
     advice = KEY_ADVICE if envelope.code in KEY_CODES else ACCOUNT_ADVICE
     return Halted("credentials", f"{_reason(envelope, sentence)}; {advice}", code=envelope.code)
+
+
+def _forbidden(answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
+    """No code for a bad key: it halts where no document is asked about, and the call is needed."""
+    if answer.op in _OF_ONE_DOCUMENT:
+        return Rejected(_reason(envelope, sentence), code=envelope.code, may_pass=True)
+    if answer.op in OPTIONAL:
+        return NotOffered(_reason(envelope, sentence), code=envelope.code)
+    return _credentials(answer, envelope, sentence)
 
 
 def _money(_answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
@@ -210,6 +228,7 @@ _ERRORS: dict[Blame, Callable[[Answer, Envelope, str], TargetError]] = {
     Blame.OUTCOME: _outcome,
     Blame.LATER: _later,
     Blame.CREDENTIALS: _credentials,
+    Blame.FORBIDDEN: _forbidden,
     Blame.MONEY: _money,
     Blame.SPACE: _space,
     Blame.REQUEST: _request,

@@ -21,6 +21,7 @@ class Blame(enum.Enum):
     OUTCOME = "outcome unknown"
     LATER = "not stored, later"
     CREDENTIALS = "a person: key or account"
+    FORBIDDEN = "the document, or a person where none is asked about"
     MONEY = "a person: money or plan"
     SPACE = "a person: space"
     REQUEST = "the document or a setting"
@@ -58,7 +59,6 @@ _SENTENCES: dict[Blame, dict[str, str]] = {
     },
     Blame.CREDENTIALS: {
         "401": "the vendor refuses the api_key",
-        "403": "the vendor refuses this account",
         "434": "this account has no right to the knowledge API",
         "1000": "the vendor refuses the api_key",
         "1001": "the vendor saw no api_key",
@@ -71,6 +71,7 @@ _SENTENCES: dict[Blame, dict[str, str]] = {
         "1112": "the account is locked",
         "1121": "the account is locked for a violation of the vendor's rules",
     },
+    Blame.FORBIDDEN: {"403": "the vendor forbids it"},
     Blame.MONEY: {
         "1113": "the account has no money left",
         "1304": "the quota of the day is used up",
@@ -110,7 +111,7 @@ CODES: dict[str, Meaning] = {
 
 KINDS = {
     "authentication_error": Blame.CREDENTIALS,
-    "permission_error": Blame.CREDENTIALS,
+    "permission_error": Blame.FORBIDDEN,
     "rate_limit_error": Blame.LATER,
     "overloaded_error": Blame.LATER,
     "not_found_error": Blame.MISSING,

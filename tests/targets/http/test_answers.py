@@ -93,12 +93,25 @@ def test_a_status_alone_has_one_reading(status: int, kind: type[TargetError]) ->
     assert error.reason.startswith("upload: kb.example ")
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_refused_credentials_halt(status: int) -> None:
-    error = by_status(answered(status))
+def test_refused_credentials_halt() -> None:
+    error = by_status(answered(401))
     assert isinstance(error, Halted)
-    assert (error.halt, error.code) == ("credentials", str(status))
+    assert (error.halt, error.code) == ("credentials", "401")
     assert "API key" in error.reason
+
+
+def test_what_is_forbidden_is_one_document_for_now_and_no_key() -> None:
+    error = by_status(answered(403))
+    assert isinstance(error, Rejected)
+    assert error.may_pass
+    assert isinstance(by_status(answered(403), of_item=False), Unavailable)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_page_for_people_is_nobodys_word_about_a_key(status: int) -> None:
+    error = by_status(answered(status, text="<html><title>Sign in</title>"), of_item=False)
+    assert isinstance(error, Unavailable)
+    assert "Sign in" in error.reason
 
 
 def test_success_needs_json() -> None:

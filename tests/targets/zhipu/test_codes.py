@@ -33,9 +33,12 @@ OUTCOMES: dict[type[TargetError], str] = {
     NotOffered: "405 501 1221 1222",
 }
 PERSON = {
-    "credentials": "401 403 434 1000 1001 1002 1003 1004 1100 1110 1111 1112 1121 1220",
+    "credentials": "401 434 1000 1001 1002 1003 1004 1100 1110 1111 1112 1121 1220",
     "quota": "1113 1304 1308 1309 1310 1311 1313",
 }
+FORBIDDEN = ("403",)
+"""By whom depends on what was asked."""
+
 CALLING = [(code, halt) for halt, codes in PERSON.items() for code in codes.split()]
 BY_CODE = [(code, kind) for kind, codes in OUTCOMES.items() for code in codes.split()]
 
@@ -47,7 +50,35 @@ def answer(body: Any, status: int = 200, op: str = Op.UPLOAD, **headers: str) ->
 
 
 def test_every_code_of_the_table_is_tried_here() -> None:
-    assert {code for code, _ in [*BY_CODE, *CALLING]} == set(CODES)
+    assert {code for code, _ in [*BY_CODE, *CALLING]} | set(FORBIDDEN) == set(CODES)
+
+
+@pytest.mark.parametrize("shape", ["flat", "inside error", "typed", "page"])
+@pytest.mark.parametrize(
+    ("op", "kind"),
+    [
+        (Op.UPLOAD, Rejected),
+        (Op.DETAIL, Rejected),
+        (Op.DELETE, Rejected),
+        (Op.REEMBED, Rejected),
+        (Op.CAPACITY, NotOffered),
+        (Op.RETRIEVE, NotOffered),
+        (Op.BASE, Halted),
+        (Op.LIST, Halted),
+    ],
+)
+def test_what_is_forbidden_is_the_documents_where_one_is_asked_about(op: Op, kind: type, shape: str) -> None:
+    bodies: dict[str, Any] = {
+        "flat": failed(403, "禁止"),
+        "inside error": {"error": {"code": "403", "message": "禁止"}},
+        "typed": {"error": {"type": "permission_error", "message": "禁止"}},
+        "page": "<html>no</html>",
+    }
+    error = judge(answer(bodies[shape], 403, op=op))
+    if shape == "page" and kind is not Rejected:
+        kind = Unavailable  # it is not the vendor who speaks
+    assert type(error) is kind
+    assert isinstance(error, Halted | NotOffered | Unavailable) or error.may_pass
 
 
 @pytest.mark.parametrize(("code", "kind"), BY_CODE)
@@ -97,7 +128,8 @@ def test_success_is_what_the_body_says(code: Any) -> None:
         ("", 502, Unsure),
         ("<html>", 503, Unsure),
         ("", 401, Halted),
-        ("", 403, Halted),
+        ("", 403, Rejected),
+        ("<html>sign in</html>", 401, Unavailable),
         ("", 434, Halted),
         ("", 404, NotOffered),
         ("", 405, NotOffered),
@@ -208,7 +240,7 @@ async def test_a_clock_seen_to_be_off_is_remembered_for_later_refusals() -> None
 def test_a_clock_that_is_off_is_told_by_the_date_of_a_refusal_without_a_timestamp() -> None:
     clock = Clock()
     date = formatdate(NOW - 7_200, usegmt=True)
-    error = MirrorJudge(settings(), Skew(clock))(answer("<h1>no</h1>", 401, date=date))
+    error = MirrorJudge(settings(), Skew(clock))(answer("", 401, date=date))
     assert error is not None
     assert "2 h 0 min ahead of the vendor's" in error.reason
     near = MirrorJudge(settings(), Skew(clock))(answer("", 401, date=formatdate(NOW - 1, usegmt=True)))
