@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,4 +164,51 @@ def test_a_folder_is_watched_without_a_config(place: Place, watch: Callable[...,
     ):
         time.sleep(0.1)
     assert place.run("status", "--json", cwd=place.docs).json["mirrors"][0]["name"] == "docs"
+    assert daemon.end() == 0
+
+
+def test_deleted_and_replaced_text_is_gone_within_five_seconds_while_files_keep_coming(
+    place: Place, watch: Callable[..., Watched]
+) -> None:
+    secrets = (b"zqdeleted", b"zqreplaced")
+    deleted = place.write("deleted.md", f"the word {secrets[0].decode()}")
+    place.write("replaced.md", f"the word {secrets[1].decode()}")
+    for number in range(8):
+        place.write(f"staying-{number}.md", f"number {number} stays")
+    place.configure()
+    assert place.run("--once").code == 0
+    daemon = watch()
+    daemon.until("watch.started")
+    is_over = threading.Event()
+
+    def keep_writing() -> None:
+        for number in itertools.count():
+            place.write(f"coming-{number}.md", f"number {number} of those that keep coming")
+            if is_over.wait(0.2):
+                return
+
+    def traces(secret: bytes) -> list[str]:
+        return [
+            each.name for each in place.state.rglob("*") if each.is_file() and secret in each.read_bytes()
+        ]
+
+    def is_gone_soon(secret: bytes) -> None:
+        deadline = time.monotonic() + 5
+        while left := traces(secret):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.1)
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    try:
+        place.write("replaced.md", "another word")
+        while daemon.until("document.ready")["path"] != "replaced.md":
+            pass
+        is_gone_soon(secrets[1])
+        deleted.unlink()
+        daemon.until("document.deleted")
+        is_gone_soon(secrets[0])
+    finally:
+        is_over.set()
+        writer.join()
     assert daemon.end() == 0

@@ -28,8 +28,6 @@ from kbsync.targets.local.slots import SLOTS
 class Fake:
     """Vectors of four numbers made of the key."""
 
-    dimensions = 4
-
     def __init__(self, model: str = "fake") -> None:
         self.model = model
         self.made: list[str] = []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import apsw
@@ -26,12 +27,19 @@ class Vectors(Protocol):
     def model(self) -> str:
         """Names the model."""
 
-    @property
-    def dimensions(self) -> int:
-        """Length of a vector."""
-
     def of(self, chunks: Sequence[Chunk]) -> Mapping[str, bytes]:
         """The float16 bytes of each chunk's vector, by key."""
+
+
+class VectorsLackingError(Exception):
+    """Vectors that a change counted on went away. `make` them, and carry the change out once more.
+
+    Not inside of a transaction: a service may be asked, and all writes would wait for its answer.
+    """
+
+    def __init__(self, make: Callable[[], None]) -> None:
+        super().__init__("vectors went away")
+        self.make = make
 
 
 class Change(Protocol):
@@ -52,7 +60,7 @@ class Change(Protocol):
         """All of it in order; none of more than `STEP` chunks has to be put in."""
 
     def rows(self, part: Part, version: int) -> Iterator[Row]:
-        """What has to be put in of a part. Call inside a transaction."""
+        """What has to be put in of a part. Call inside a transaction. Raises `VectorsLackingError`."""
 
     def settle(self) -> int:
         """Write the row of the document; its id. Call inside a transaction."""
@@ -67,6 +75,7 @@ class Storing:
         """`vectors` makes what went away since the entry was made."""
         self._connection, self._turns = connection, turns
         self._entry, self._vectors, self._now = entry, vectors, now
+        self._made = dict(entry.vectors)
         self.named = _named(entry.title, entry.tags, entry.path)
         self.chunks = len(entry.chunks)
 
@@ -120,17 +129,22 @@ class Storing:
 
     def _slots(self, chunks: Sequence[Chunk], version: int) -> dict[str, int]:
         """A slot for the key of every chunk."""
-        model = slots.ensure_model(self._connection, self._vectors.model, self._vectors.dimensions)
         keys = {each.key: bytes.fromhex(each.key) for each in chunks}
-        found = slots.find_slots(self._connection, model, keys.values())
-        absent = {key for key, raw in keys.items() if raw not in found}
-        made = {key: self._entry.vectors[key] for key in absent if key in self._entry.vectors}
-        if lost := [each for each in chunks if each.key in absent and each.key not in made]:
-            made.update(self._vectors.of(lost))
-        found |= slots.fill(
-            self._connection, model, {keys[key]: made[key] for key in sorted(absent)}, version
-        )
+        model = slots.find_model(self._connection, self._vectors.model)
+        found = slots.find_slots(self._connection, model, keys.values()) if model else {}
+        absent = sorted(key for key, raw in keys.items() if raw not in found)
+        if lost := [each for each in chunks if each.key in absent and each.key not in self._made]:
+            raise VectorsLackingError(partial(self._make, lost))
+        if absent:
+            model = slots.ensure_model(
+                self._connection, self._vectors.model, len(self._made[absent[0]]) // slots.NUMBER_BYTES
+            )
+            fresh = {keys[key]: self._made[key] for key in absent}
+            found |= slots.fill(self._connection, model, fresh, version)
         return {key: found[raw] for key, raw in keys.items()}
+
+    def _make(self, lost: Sequence[Chunk]) -> None:
+        self._made.update(self._vectors.of(lost))
 
 
 class Renaming:

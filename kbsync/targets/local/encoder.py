@@ -87,11 +87,6 @@ class Encoder:
         return self._name
 
     @property
-    def dimensions(self) -> int:
-        """Length of a vector."""
-        return self._loaded().dimensions
-
-    @property
     def takes_pictures(self) -> bool:
         """Pictures have vectors too."""
         return self._service is not None and self._service.takes_pictures

@@ -12,7 +12,9 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
@@ -20,7 +22,7 @@ from kbsync.errors import Rejected, StateError
 from kbsync.secrecy import make_private_folder, open_private
 from kbsync.state.connection import BUSY_MS
 from kbsync.targets.local import runs
-from kbsync.targets.local.changes import Change, Renaming, Storing, Vectors
+from kbsync.targets.local.changes import Change, Renaming, Storing, Vectors, VectorsLackingError
 from kbsync.targets.local.contents import (
     STEP,
     begin_marking,
@@ -38,11 +40,14 @@ from kbsync.targets.local.trouble import trouble_with
 from kbsync.targets.local.turns import Turns
 
 LOCK = "index.lock"
+T = TypeVar("T")
 
 _UNSTORABLE = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, ValueError, OverflowError)
 """What SQLite and its binding raise over a value; anything else is trouble with the disk."""
 
-_SCRUB_MS = 200
+_SCRUB_MS = 500
+"""How long readers are waited for, and writes wait with us: longer than a search reads on a slow machine."""
+
 _CACHE_KIB = 32_000
 _SPARE_PAGES = 1_024
 """Free pages (4 MB) that are kept for what comes next, and that are given back in one step."""
@@ -209,17 +214,31 @@ class Index:
         try:
             if group[0].chunks > STEP:
                 return [self._in_steps(each, left) for each in group]
-            with self._transaction() as version:
-                done = [self._put(each, version, left) for each in group]
-                self._clear_some(left, version)
-                return list(done)
-        except _UNSTORABLE:  # which one? A savepoint for each would cost a third more time in good batches
+            return self._equipped(partial(self._together, group, left))
+        except (*_UNSTORABLE, Rejected):  # which one? A savepoint for each costs good batches a third more
             return [self._alone(each, left) for each in group]
+
+    def _together(self, group: Sequence[Change], left: list[int]) -> list[int | Rejected]:
+        """Carry out changes in one transaction."""
+        with self._transaction() as version:
+            done = [self._put(each, version, left) for each in group]
+            self._clear_some(left, version)
+            return list(done)
+
+    def _equipped(self, work: Callable[[], T]) -> T:
+        """Do work of one transaction; where vectors turn out to lack, again once they were made."""
+        while True:
+            try:
+                return work()
+            except VectorsLackingError as lacking:
+                lacking.make()
 
     def _alone(self, change: Change, left: list[int]) -> int | Rejected:
         """Carry out one change of a group that failed, or leave everything as it was before it."""
         try:
             return self._in_steps(change, left)
+        except Rejected as error:
+            return error
         except _UNSTORABLE as error:
             return Rejected(f"it cannot be stored in the index: {error}", code="unstorable")
 
@@ -234,11 +253,26 @@ class Index:
             with self._open():
                 old = change.runs()
             parts = change.parts(old)
-            with self._ahead(change, parts, left) as ready, self._transaction() as version:
-                if change.runs() == old:  # nobody has changed the document meanwhile
-                    document = self._show(change, old, parts, ready, version, left)
-                    self._clear_some(left, version)
+            with self._ahead(change, parts, left) as ready:
+                last = partial(self._last_step, change, old, parts, ready, left)
+                if (document := self._equipped(last)) is not None:
                     return document
+
+    def _last_step(
+        self,
+        change: Change,
+        old: Sequence[Run],
+        parts: Sequence[Part],
+        ready: Mapping[int, int],
+        left: list[int],
+    ) -> int | None:
+        """Put in the rest and show all of it; None where somebody has changed the document meanwhile."""
+        with self._transaction() as version:
+            if change.runs() != old:
+                return None
+            document = self._show(change, old, parts, ready, version, left)
+            self._clear_some(left, version)
+            return document
 
     @contextmanager
     def _ahead(self, change: Change, parts: Sequence[Part], left: list[int]) -> Iterator[dict[int, int]]:
@@ -251,15 +285,19 @@ class Index:
             for step in _steps(parts)[:-1]:
                 if self._is_closing:
                     raise StateError(f"{self._folder / FILE} is being closed")
-                with self._guard:
-                    with self._transaction() as version:
-                        placed = self._put_in(change, step, version)
-                    ready |= placed
-                    self._staged.update(placed.values())
+                ready |= self._equipped(partial(self._staged_step, change, step))
             yield ready
         finally:
             self._staged.difference_update(ready.values())
             left += ready.values()
+
+    def _staged_step(self, change: Change, step: Iterable[tuple[int, Part]]) -> dict[int, int]:
+        """Put in parts that nobody takes out while the document is on its way; the runs by place."""
+        with self._guard:
+            with self._transaction() as version:
+                placed = self._put_in(change, step, version)
+            self._staged.update(placed.values())
+            return placed
 
     def _put_in(self, change: Change, step: Iterable[tuple[int, Part]], version: int) -> dict[int, int]:
         """Put in parts; the first chunk of each, by place."""

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.core.printable import printable
@@ -34,6 +35,10 @@ from kbsync.targets.local.pictures import is_picture
 from kbsync.targets.local.query import MOST_TERMS, QueryWords, Term, readable
 from kbsync.targets.local.ranking import Ranker, behind, seated, spread
 from kbsync.targets.local.reader import Reading
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 LEXICAL = 0.5
 FIELDS = (2.0, 1.5, 1.0)
@@ -79,12 +84,19 @@ class Searcher(Reading):
         text = readable(query.text)
         if not text or query.top_k < 1:
             return []
+        # Services are asked between snapshots: an open one keeps what is deleted in the WAL (promise 11).
+        vector = self._vector(text)
         with self._snapshot():
             self._refresh()
             wanted = self._wanted(text, unfinished=query.unfinished)
-            ranked = self._ranked(text, wanted, allowed(self._connection, query), query.top_k)
-            ranked = self._reranked(text, ranked)
-            return [self._hit(group) for group in _gathered(ranked)[: query.top_k]]
+            ranked = self._ranked(vector, wanted, allowed(self._connection, query), query.top_k)
+            seats = self._texts_among(ranked, self._ranker.most_texts) if self._ranker is not None else []
+            texts = [self._text(ranked[seat].chunk) for seat in seats]
+            if self._ranker is None or not seats:
+                return self._hits(ranked, query.top_k)
+        ranked = _reranked(self._ranker, text, ranked, seats, texts)
+        with self._snapshot():
+            return self._hits([each for each in ranked if self._is_there(each)], query.top_k)
 
     def _open(self) -> None:
         """Open the file that is there now, with nothing remembered of an earlier one."""
@@ -104,9 +116,11 @@ class Searcher(Reading):
             self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
             self._seen = version
 
-    def _ranked(self, text: str, wanted: _Words, admitted: set[int] | None, top_k: int) -> list[_Candidate]:
+    def _ranked(
+        self, vector: NDArray[np.float32] | None, wanted: _Words, admitted: set[int] | None, top_k: int
+    ) -> list[_Candidate]:
         """Chunks by score, best first."""
-        cosines = self._cosines(text)
+        cosines = None if vector is None else self._cosines(vector)
         lexical = self._lexical(wanted, admitted, top_k)
         found = {chunk: (document, slot) for chunk, document, slot, _ in lexical}
         if cosines:
@@ -121,25 +135,6 @@ class Searcher(Reading):
                 candidates.append(_Candidate(chunk, document, score))
         ranked = sorted(candidates, key=lambda each: (-each.score, each.chunk))
         return [each for each in ranked if each.chunk in points or each.score >= _FAR * ranked[0].score]
-
-    def _reranked(self, question: str, ranked: list[_Candidate]) -> list[_Candidate]:
-        """The best texts in the order of the rerank service, where there is one and it answers.
-
-        Pictures stay in their places: of them the service would see nothing but the name.
-        """
-        seats = self._texts_among(ranked, self._ranker.most_texts) if self._ranker is not None else []
-        if self._ranker is None or not seats:
-            return ranked
-        try:
-            order = spread(self._ranker.order(question, [self._text(ranked[seat].chunk) for seat in seats]))
-        except TargetError as error:
-            _log.warning("in the order kbsync finds by itself: %s", printable(error.reason))
-            return ranked
-        head, rest = seated(order, seats), ranked[seats[-1] + 1 :]
-        lower = behind([each.score for each in rest], head[-1][1])
-        return [replace(ranked[place], score=score) for place, score in head] + [
-            replace(each, score=score) for each, score in zip(rest, lower, strict=True)
-        ]
 
     def _texts_among(self, ranked: Sequence[_Candidate], most: int) -> list[int]:
         """The places of the first of them that are no pictures."""
@@ -200,17 +195,23 @@ class Searcher(Reading):
         rows = self._connection.execute(_MATCH, (expression,))
         return _enough(rows, admitted, top_k)
 
-    def _cosines(self, text: str) -> Cosines | None:
-        """The question's cosine with every vector of its model, where the index has any."""
-        model = slots.find_model(self._connection, self._encoder.model)
-        if model is None:
-            return None
+    def _vector(self, text: str) -> NDArray[np.float32] | None:
+        """The vector of the question, where the index has any it can be compared with."""
+        with self._snapshot() as connection:
+            if slots.find_model(connection, self._encoder.model) is None:
+                return None
         try:
-            vector = self._encoder.query(text)
+            return self._encoder.query(text)
         except TargetError as error:
             _log.warning("searched by words alone: %s", printable(error.reason))
             return None
-        return self._matrix.cosines(model, vector) if len(vector) == model.dimensions else None
+
+    def _cosines(self, vector: NDArray[np.float32]) -> Cosines | None:
+        """The question's cosine with every vector of its model."""
+        model = slots.find_model(self._connection, self._encoder.model)
+        if model is None or len(vector) != model.dimensions:
+            return None
+        return self._matrix.cosines(model, vector)
 
     def _semantic(
         self, cosines: Cosines, admitted: set[int] | None, top_k: int
@@ -227,6 +228,14 @@ class Searcher(Reading):
                 for chunk, document, _ in self._connection.execute(_IN_SLOT, (slot,)):
                     yield chunk, document, slot, cosines.of(slot)
             start, stop = stop, stop * 4
+
+    def _is_there(self, candidate: _Candidate) -> bool:
+        """The document may have been deleted or replaced since it was found."""
+        row = self._connection.execute(_WHOSE, (candidate.chunk,)).get
+        return row is not None and row == candidate.document
+
+    def _hits(self, ranked: Sequence[_Candidate], top_k: int) -> list[Hit]:
+        return [self._hit(group) for group in _gathered(ranked)[:top_k]]
 
     def _hit(self, group: Sequence[_Candidate]) -> Hit:
         """A document with its passages."""
@@ -268,6 +277,28 @@ _SHOWN = (
     "SELECT text, headings, page + pages, line + lines"  # noqa: S608
     f" FROM chunk CROSS JOIN run ON {_OWN} WHERE chunk.id = ?"
 )
+
+
+_WHOSE = f"SELECT run.document FROM chunk CROSS JOIN run ON {_OWN} WHERE chunk.id = ?"  # noqa: S608
+
+
+def _reranked(
+    ranker: Ranker, question: str, ranked: list[_Candidate], seats: Sequence[int], texts: Sequence[str]
+) -> list[_Candidate]:
+    """Those at `seats`, which have these texts, in the order of the rerank service, where it answers.
+
+    Pictures stay in their places: of them the service would see nothing but the name.
+    """
+    try:
+        order = spread(ranker.order(question, texts))
+    except TargetError as error:
+        _log.warning("in the order kbsync finds by itself: %s", printable(error.reason))
+        return ranked
+    head, rest = seated(order, seats), ranked[seats[-1] + 1 :]
+    lower = behind([each.score for each in rest], head[-1][1])
+    return [replace(ranked[place], score=score) for place, score in head] + [
+        replace(each, score=score) for each, score in zip(rest, lower, strict=True)
+    ]
 
 
 def _enough(

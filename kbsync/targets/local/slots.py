@@ -15,6 +15,8 @@ import apsw
 from kbsync.errors import Halted
 
 SLOTS = 256
+NUMBER_BYTES = 2
+"""Of a vector: float16."""
 
 _ASKED = 64
 _FIND_SLOTS = f"SELECT key, id FROM slot WHERE model = ? AND key IN ({', '.join('?' * _ASKED)})"  # noqa: S608
@@ -31,7 +33,7 @@ class Model:
     @property
     def width(self) -> int:
         """Bytes of a vector."""
-        return self.dimensions * 2
+        return self.dimensions * NUMBER_BYTES
 
 
 def find_model(connection: apsw.Connection, name: str) -> Model | None:

@@ -49,7 +49,7 @@ from kbsync.targets.vectors.settings import ServiceSettings
 BATCH = 64
 CONCURRENCY = 2  # one put writes while the other parses and makes vectors
 SCRUB_AFTER = 1.0
-"""Seconds after the last change when the WAL is emptied, so that no old text stays in it."""
+"""Seconds after a change when the WAL is emptied, whatever else comes (promise 11)."""
 
 _PAGE = 500
 
@@ -104,8 +104,8 @@ class LocalTarget:
         self._searcher: Searcher | None = None
         self._opening = threading.Lock()
         self._damage = ""
-        self._scrubbing: asyncio.TimerHandle | None = None
-        self._scrubs = set[asyncio.Task[None]]()
+        self._is_to_scrub = False
+        self._scrubbing: asyncio.Task[None] | None = None
 
     @classmethod
     def open(
@@ -221,11 +221,11 @@ class LocalTarget:
 
     async def aclose(self) -> None:
         """Let go of files and workers; the WAL is emptied."""
-        if self._scrubbing:
-            self._scrubbing.cancel()
         if self._index is not None:
             self._index.stop()
-        await asyncio.gather(*self._scrubs)
+        if self._scrubbing is not None:
+            self._scrubbing.cancel()
+            await asyncio.wait([self._scrubbing])
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
@@ -305,29 +305,32 @@ class LocalTarget:
                 raise error
 
     def _scrub_soon(self) -> None:
-        """Empty the WAL when no change came for `SCRUB_AFTER`."""
-        if self._scrubbing:
-            self._scrubbing.cancel()
-        self._scrubbing = asyncio.get_running_loop().call_later(SCRUB_AFTER, self._start_scrub)
-
-    def _start_scrub(self) -> None:
-        """Called by the loop."""
-        task = asyncio.create_task(self._scrub())
-        self._scrubs.add(task)
-        task.add_done_callback(self._scrubs.discard)
+        """Empty the WAL in `SCRUB_AFTER`. A later change never puts off what an earlier one asked for."""
+        self._is_to_scrub = True
+        if self._scrubbing is None or self._scrubbing.done():
+            self._scrubbing = asyncio.create_task(self._scrub())
 
     async def _scrub(self) -> None:
-        """Do what was left undone, step by step, and empty the WAL, later again where a reader is in the way.
+        """Do what was left undone and empty the WAL, as often as it takes where a reader is in the way.
 
         A failing disk shows at the next put.
         """
         with contextlib.suppress(TargetError), self._translated():
-            if self._index is not None and not await asyncio.to_thread(_scrubbed, self._index):
-                self._scrub_soon()
+            while self._is_to_scrub and self._index is not None:
+                await asyncio.sleep(SCRUB_AFTER)
+                self._is_to_scrub = False
+                if not await asyncio.to_thread(_scrubbed, self._index):
+                    self._is_to_scrub = True
 
 
 def _scrubbed(index: Index) -> bool:
-    """Whether nothing that was deleted is in any file any more."""
+    """Whether nothing that was deleted is in any file any more.
+
+    Taking words out of a large index takes long: the texts are taken out of the WAL before that as well.
+    """
+    is_clear = index.scrub()
+    if not index.tidy():
+        return is_clear
     while index.tidy():
         pass
     return index.scrub()

@@ -1,0 +1,147 @@
+"""Gone is gone, whatever else goes on: what a deletion or a replacement took out is in no file soon after."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import apsw
+import numpy as np
+import pytest
+
+from kbsync.contract.searching import Query
+from kbsync.targets.local.encoder import Encoder
+from kbsync.targets.local.index import Index
+from kbsync.targets.local.pieces import Chunk
+from kbsync.targets.local.search import Searcher
+from kbsync.targets.local.target import LocalTarget
+from tests.targets.test_index import Fake, entry, found
+from tests.targets.test_local_target import document, opened, put
+
+SECRET = "zqsecret"
+SOON = 5.0
+"""Seconds after the deletion when nothing of the text may be left."""
+PACE = 0.2
+"""Seconds between files: so slow that the write-ahead log does not begin anew by itself."""
+
+
+def traces(folder: Path) -> list[str]:
+    return [
+        each.name for each in folder.rglob("*") if each.is_file() and SECRET.encode() in each.read_bytes()
+    ]
+
+
+@contextlib.contextmanager
+def reader_at_work(folder: Path) -> Iterator[None]:
+    """Somebody is in the middle of reading, as a search on a slow machine may be."""
+    with contextlib.closing(apsw.Connection(str(folder / "kb" / "index.db"))) as reader:
+        reader.execute("BEGIN; SELECT count(*) FROM document")
+        yield
+        reader.execute("COMMIT")
+
+
+async def replace(target: LocalTarget, old: str, _folder: Path) -> None:
+    await put(target, document(2, "other", "folder/1.md", old))
+
+
+async def delete(target: LocalTarget, old: str, folder: Path) -> None:
+    with reader_at_work(folder):
+        await target.delete([old])
+
+
+@pytest.mark.parametrize("take_out", [replace, delete])
+async def test_what_is_taken_out_is_in_no_file_soon_after_while_files_keep_coming(
+    tmp_path: Path, take_out: Callable[[LocalTarget, str, Path], object]
+) -> None:
+    async with contextlib.aclosing(opened(tmp_path)) as target:
+        (old,) = await put(target, document(1, f"the {SECRET} of the house", "folder/1.md"))
+        await take_out(target, old, tmp_path)  # type: ignore[misc]
+        assert traces(tmp_path)
+        end = asyncio.get_running_loop().time() + SOON
+        for number in itertools.count(10):
+            if not traces(tmp_path):
+                break
+            assert asyncio.get_running_loop().time() < end, traces(tmp_path)
+            await put(target, document(number, f"file {number} of those that keep coming"))
+            await asyncio.sleep(PACE)
+
+
+class Slow(Fake):
+    """Each question to the service lasts until another document was stored meanwhile, or 10 s went by."""
+
+    def __init__(self, index: Index) -> None:
+        super().__init__()
+        self._index = index
+        self._numbers = itertools.count(100)
+        self.waited: list[bool] = []
+
+    def of(self, chunks: Sequence[Chunk]) -> Mapping[str, bytes]:
+        self._store_another()
+        return super().of(chunks)
+
+    def _store_another(self) -> None:
+        number = next(self._numbers)
+        other = threading.Thread(
+            target=self._index.store, args=([entry(number, f"other {number}")], Fake()), daemon=True
+        )
+        other.start()
+        other.join(10)
+        self.waited.append(other.is_alive())
+
+
+@pytest.mark.parametrize("count", [1, 1200])
+def test_no_write_waits_for_a_vector_that_has_to_be_made_once_more(tmp_path: Path, count: int) -> None:
+    """Its text had one when it was cut; the document that had it was deleted since."""
+    index = Index(tmp_path / "kb")
+    vectors = Slow(index)
+    (stored,) = index.store([entry(1, *(f"text{number}" for number in range(count)))], vectors)
+    assert vectors.waited and not any(vectors.waited)
+    assert len(vectors.made) == count == len(set(vectors.made))
+    assert found(index, "text0") == [stored]
+    index.close()
+
+
+class Services:
+    """The services of a search. The index must be able to empty its write-ahead log while they are asked."""
+
+    most_texts = 10
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self.asked: list[tuple[str, bool]] = []
+
+    def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
+        self._take_out("ranking")
+        return [(index, 1.0 - index / 10) for index in reversed(range(len(texts)))]
+
+    def query(self, text: str) -> np.ndarray:
+        self._take_out("vector")
+        return np.ones(4, np.float32) / 2
+
+    def close(self) -> None:
+        pass
+
+    def _take_out(self, what: str) -> None:
+        self.asked.append((what, self._index.delete([1 + len(self.asked)])))
+
+
+def test_a_search_that_waits_for_a_service_keeps_nothing_that_is_deleted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index(tmp_path / "kb")
+    index.store([entry(number, f"words of {number} {SECRET}{number}") for number in range(1, 6)], Fake())
+    services = Services(index)
+    encoder = Encoder("builtin")
+    monkeypatch.setattr(Encoder, "model", "fake")
+    monkeypatch.setattr(encoder, "query", services.query)
+    searcher = Searcher(tmp_path / "kb", encoder, services)
+    hits = searcher.search(Query("words"))
+    assert services.asked == [("vector", True), ("ranking", True)]
+    assert sorted(hit.remote_id for hit in hits) == ["3", "4", "5"]
+    assert all(hit.passages for hit in hits)
+    searcher.close()
+    index.close()
