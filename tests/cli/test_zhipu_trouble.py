@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,17 @@ def test_a_page_in_place_of_any_answer_is_passing_trouble_and_no_refused_key(des
     ran = desk.go("--once", hurried=True)
     assert ran.code == 4, ran.err
     assert "Request blocked" in ran.err
+
+
+def test_uploads_and_plans_wait_for_no_capacity_that_is_not_told(desk: Desk) -> None:
+    desk.vendor.play("hang", op="capacity", times=0)
+    began = time.monotonic()
+    assert "2 new" in desk.run("plan").out
+    planned = time.monotonic()
+    assert desk.once()["uploaded"] == 2
+    ended = time.monotonic()
+    assert (planned - began) < 15.0  # 5 s each, and what a busy machine adds
+    assert (ended - planned) < 15.0
 
 
 # -- without the key -------------------------------------------------------------------------------------

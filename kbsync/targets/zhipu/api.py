@@ -38,6 +38,9 @@ ROOT = "/llm-application/open"
 
 _SHORTEST_SECRET = 6
 
+FORECAST = 5.0
+"""Seconds in which the account's space is told, all tries among them; who asked goes on without it then."""
+
 
 class MirrorJudge:
     """Judges the answers: learns the vendor's clock from them, and words errors for the mirror's people.
@@ -92,6 +95,16 @@ class MirrorJudge:
         return f"{reason}; {self._skew.sentence}" if tells_time else reason
 
 
+async def ask_capacity(client: Client) -> Capacity | None:
+    """Space of the account; None where it is not told. Raises `TargetError`, `Unavailable` after `FORECAST`.
+
+    It is a forecast only, and uploads, plans and people wait for it.
+    """
+    async with client.soon(Op.CAPACITY, FORECAST):
+        answer = await client.ask(Op.CAPACITY, "GET", "/knowledge/capacity")
+    return capacity_of(answer.body)
+
+
 class Api:
     """One knowledge base behind one key. Every call raises `TargetError`."""
 
@@ -107,9 +120,8 @@ class Api:
         return base_of(answer.body)
 
     async def capacity(self) -> Capacity | None:
-        """Space of the account; None where it is not told."""
-        answer = await self._client.ask(Op.CAPACITY, "GET", "/knowledge/capacity")
-        return capacity_of(answer.body)
+        """Space of the account; None where it is not told. Errors as `ask_capacity`."""
+        return await ask_capacity(self._client)
 
     async def upload(self, document: Outgoing, slicing: Slicing) -> Receipt:
         """Send one document, once. Raises `Unsure` where it may have been stored."""

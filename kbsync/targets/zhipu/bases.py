@@ -10,12 +10,12 @@ from kbsync.targets.http import Client
 from kbsync.targets.http.namesakes import check_unused, made_after_all
 from kbsync.targets.http.wishes import told_wishes
 from kbsync.targets.zhipu import catalogue, wishes
+from kbsync.targets.zhipu.api import ask_capacity
 from kbsync.targets.zhipu.cards import card_of, cards_of, models_of
 from kbsync.targets.zhipu.codes import NotFound, Op
 from kbsync.targets.zhipu.ids import number_of, path_part
 from kbsync.targets.zhipu.models import MODELS, chosen_model
 from kbsync.targets.zhipu.settings import ZhipuSettings
-from kbsync.targets.zhipu.wire import capacity_of
 
 _ADVICE = "the knowledge base may have been made or not: look with kbsync kb list before another try"
 
@@ -104,8 +104,7 @@ class ZhipuBases:
 
     async def room(self) -> Room | None:
         """The account's space."""
-        answer = await self._client.ask(Op.CAPACITY, "GET", "/knowledge/capacity")
-        told = capacity_of(answer.body)
+        told = await ask_capacity(self._client)
         return Room(told.used, told.total) if told is not None else None
 
     def _missing(self, base_id: str, words: str) -> Halted:
