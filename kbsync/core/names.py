@@ -50,6 +50,8 @@ _UNSAFE = re.compile(
 _KEPT = frozenset("\u3000\u200c\u200d")  # not printable for Python, but parts of ordinary words and emoji
 _PIECE = re.compile(r"~[0-9A-F]{2}|__|.", re.DOTALL)
 _WRITTEN = re.compile(r"(?:[^~]|~[0-9A-F]{2})*")
+_BYTE, _PERCENT = re.compile(rb"~([0-9A-F]{2})"), re.compile(rb"%([0-9A-Fa-f]{2})")
+_SLASH = re.compile(r"[/\\]")
 _LOST = re.compile("[?_\ufffd]")
 _ILLEGIBLE = re.compile("[?\ufffd\x00-\x1f\x7f-\x9f]")
 _MISREAD_AS = ("latin-1", "cp1252", "gbk", "gb18030")
@@ -278,13 +280,12 @@ def _unescaped(flat: str) -> str | None:
         raw = flat.replace("__", "/").encode()
     except UnicodeEncodeError:
         return None
-    unsafe = re.sub(rb"~([0-9A-F]{2})", lambda match: bytes.fromhex(match[1].decode()), raw)
-    return unsafe.decode("utf-8", "surrogateescape")
+    return _BYTE.sub(lambda match: bytes.fromhex(match[1].decode()), raw).decode("utf-8", "surrogateescape")
 
 
 def _undone(name: str) -> str:
     """`name` without a folder before it, not percent-encoded, in normal form C: none of it is ever ours."""
-    bare = re.split(r"[/\\]", name)[-1]
+    bare = _SLASH.split(name)[-1]
     if "%" in bare:
         spaced = bare if "%20" in bare else bare.replace("+", " ")  # as forms encode it
         bare = _unquoted(spaced)
@@ -293,8 +294,7 @@ def _undone(name: str) -> str:
 
 def _unquoted(name: str) -> str:
     raw = name.encode("utf-8", "replace")
-    plain = re.sub(rb"%([0-9A-Fa-f]{2})", lambda match: bytes.fromhex(match[1].decode()), raw)
-    return plain.decode("utf-8", "replace")
+    return _PERCENT.sub(lambda match: bytes.fromhex(match[1].decode()), raw).decode("utf-8", "replace")
 
 
 def _without_added(name: str) -> str:

@@ -116,21 +116,24 @@ class _Grammar:
     table: re.Pattern[str] | None = None
 
 
+# None of these may try a stretch of a line again from another place: lines of strangers are as long as they
+# like, and an expression that is at work lets no other thread do anything.
 _GRAMMARS = {
     Flavour.MARKDOWN: _Grammar(
-        heading=re.compile(r" {0,3}(?P<mark>#{1,6})[ \t]+(?P<title>.*?)[ \t]*#*[ \t]*$"),
+        heading=re.compile(r" {0,3}(?P<mark>#{1,6})[ \t]+(?P<title>.*)"),
         underlines="=-",
         fence=re.compile(r"[ \t]*(?P<mark>```+|~~~+)"),
         table=re.compile(r"[ \t]*\|"),
     ),
     Flavour.RST: _Grammar(underlines="=-`:'\"~^_*+#<>.", table=re.compile(r"[ \t]*[|+].*[|+][ \t]*$")),
     Flavour.ASCIIDOC: _Grammar(
-        heading=re.compile(r"(?P<mark>={1,6})[ \t]+(?P<title>.+?)[ \t]*$"),
+        heading=re.compile(r"(?P<mark>={1,6})[ \t]+(?P<title>\S.*)"),
         fence=re.compile(r"(?P<mark>-{4,}|\.{4,}|\+{4,}|/{4,}|\|={3,})[ \t]*$"),
     ),
     Flavour.ORG: _Grammar(
-        heading=re.compile(r"(?P<mark>\*+)[ \t]+(?P<title>.+?)[ \t]*$"),
-        fence=re.compile(r"[ \t]*#\+begin_(?P<mark>\w+)", re.IGNORECASE),
+        heading=re.compile(r"(?P<mark>\*+)[ \t]+(?P<title>\S.*)"),
+        # the mark is compared with every line to come, so it is not as long as somebody likes
+        fence=re.compile(r"[ \t]*#\+begin_(?P<mark>\w{1,40})", re.IGNORECASE),
         table=re.compile(r"[ \t]*\|"),
     ),
     Flavour.TEX: _Grammar(
@@ -141,6 +144,13 @@ _GRAMMARS = {
         fence=re.compile(r"[ \t]*\\begin\{(?P<mark>verbatim|lstlisting|minted|tabular|longtable|table)\*?\}"),
     ),
 }
+
+
+def without_closing(title: str) -> str:
+    """`title` of a heading in Markdown without the `#` that may stand behind it; those of `C#` stay."""
+    title = title.rstrip(" \t")
+    bare = title.rstrip("#")
+    return bare.rstrip(" \t") if not bare or bare[-1] in " \t" else title
 
 
 class _Marked:
@@ -199,7 +209,9 @@ class _Marked:
             return None
         mark, levels = found["mark"], self._grammar.levels
         level = levels.index(mark) + 1 if levels else len(mark)
-        return Block(line.start, line.end, Shape.HEADING, level, found["title"].strip())
+        title = found["title"].strip()
+        title = without_closing(title) if mark[0] == "#" else title
+        return Block(line.start, line.end, Shape.HEADING, level, title)
 
     def _underlined(self, line: _Line) -> Block | None:
         """The heading that `line` makes of the one line above it (and of an overline before that)."""

@@ -19,11 +19,18 @@ from kbsync.targets.local.blocks import Block, Shape, blocks
 from kbsync.targets.local.pieces import Chunk, Parsed
 from kbsync.targets.local.tokens import weight
 
-CHUNKER = "blocks-1"
+CHUNKER = "blocks-2"
 """Names what `chunk` makes; another name is another recipe."""
 
 LONGEST = 400
 """Tokens after which a block is divided, and beyond which no block is added to a chunk."""
+
+_LONGEST_HEADING = 200
+_MOST_HEADINGS = 8
+"""Characters of a heading above a chunk, and how many: each goes into every chunk below it."""
+
+_WIDEST_GAP = LONGEST * 4
+"""Characters of white space after which a chunk ends."""
 
 _OPENING = 32
 """Characters of a block that decide whether a chunk may end before it."""
@@ -140,7 +147,8 @@ class _Cutter:
         """Go on below `heading`."""
         while self._trail and self._trail[-1][0] >= heading.level:
             self._trail.pop()
-        self._trail.append((heading.level, heading.title))
+        self._trail.append((heading.level, heading.title[:_LONGEST_HEADING]))
+        del self._trail[:-_MOST_HEADINGS]
 
     def _titles(self) -> tuple[str, ...]:
         """The headings that hold now, outermost first."""
@@ -163,8 +171,9 @@ def _groups(pieces: Iterable[_Piece], text: str) -> Iterator[list[_Piece]]:
     group: list[_Piece] = []
     size = headings = 0  # so many headings stand last in the group
     for piece in pieces:
-        if group and _ends_before(piece, size, text):
-            kept = _kept(len(group), headings, size)
+        is_far = bool(group) and piece.start - group[-1].end > _WIDEST_GAP
+        if group and (is_far or _ends_before(piece, size, text)):
+            kept = len(group) if is_far else _kept(len(group), headings, size)
             if kept:
                 yield group[:kept]
                 group = group[kept:]
@@ -193,20 +202,21 @@ def _kept(count: int, headings: int, size: int) -> int:
 
 def _pieces(parsed: Parsed) -> Iterator[_Piece]:
     """The blocks of the text, each as one piece or, where it is too large, as several."""
+    columns = _columns(parsed)
     for block in blocks(parsed.text, parsed.flavour):
         whole = parsed.text[block.start : block.end]
         size = _coarse(weight(whole))
         if size <= LONGEST:
             is_row = block.shape is Shape.ROW
-            grain, lead = (_PART, _columns(parsed)) if is_row else (_WHOLE, "")
+            grain, lead = (_PART, columns) if is_row else (_WHOLE, "")
             yield _Piece(block.start, block.end, size, block.shape, grain, block.level, block.title, lead)
         else:
-            yield from _divided(block, whole, parsed)
+            yield from _divided(block, whole, columns)
 
 
-def _divided(block: Block, whole: str, parsed: Parsed) -> Iterator[_Piece]:
+def _divided(block: Block, whole: str, columns: str) -> Iterator[_Piece]:
     """A block that is too large, as lines or sentences, and those again where they are too long."""
-    lead = _columns(parsed) if block.shape is Shape.ROW else ""
+    lead = columns if block.shape is Shape.ROW else ""
     if block.shape is Shape.TABLE:
         lead = _table_head(whole)
     ends = (found.end() for found in (_SENTENCE if block.shape is Shape.TEXT else _NEWLINE).finditer(whole))
@@ -225,7 +235,8 @@ def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
     for end in ends:
         while _is_long(whole, start, end):
             cut = _hard_cut(whole, start, end)
-            yield start, cut
+            if not whole[start:cut].isspace():
+                yield start, cut
             start = cut
         if whole[start:end].strip():
             yield start, end
@@ -254,7 +265,7 @@ def _columns(parsed: Parsed) -> str:
 def _table_head(table: str) -> str:
     """The header and rule of a pipe table, to be repeated; "" where it has none."""
     lines = table.split("\n", 2)
-    is_rule = len(lines) > 1 and re.fullmatch(r"[\s|:+=-]*[-=][\s|:+=-]*", lines[1])
+    is_rule = len(lines) > 1 and set("-=") & set(lines[1]) and not lines[1].strip(" \t|:+=-")
     head = "\n".join(lines[:2])
     return head if is_rule and weight(head) <= LONGEST // 2 else ""
 

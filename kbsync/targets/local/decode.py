@@ -32,9 +32,10 @@ _MAGIC = (
 _BINARY = "looks like a binary file, not text; give it the extension of its format or exclude it"
 _NOISE_SHARE = 0.02  # random bytes have ten per cent control characters, text with stray ones far less
 _HARMLESS = frozenset("\t\n\r\f\b\x1b")  # back-space and escape: manual pages and coloured logs
+_FOREIGN = re.compile(rb"[\x80-\xff][^\n]*\n?")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _DECLARED = re.compile(rb"""<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{2,30})["']""", re.IGNORECASE)
-_META = re.compile(rb"""<meta\b[^>]{0,200}?\bcharset\s*=\s*["']?\s*([\w.:-]{2,30})""", re.IGNORECASE)
+_META = re.compile(rb"""<meta\b[^>]{0,200}?\bcharset\s*=\s*(?:["']\s*)?([\w.:-]{2,30})""", re.IGNORECASE)
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "shift_jis": "cp932", "x-sjis": "cp932",
           "iso-8859-1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "ks_c_5601-1987": "cp949",
           "euc-kr": "cp949", "big5": "big5hkscs"}  # fmt: skip
@@ -150,7 +151,7 @@ def _telling_lines(raw: bytes) -> bytes:
     if len(raw) <= _JUDGED:
         return raw
     kept, size = [], 0
-    for line in re.finditer(rb"[\x80-\xff][^\n]*\n?", raw):
+    for line in _FOREIGN.finditer(raw):
         kept.append(line[0][:_JUDGED])
         size += len(kept[-1])
         if size >= _JUDGED:

@@ -1,4 +1,9 @@
-"""The metadata block that notes and blog posts begin with: YAML between ---, TOML between +++."""
+"""The metadata block that notes and blog posts begin with: YAML between ---, TOML between +++.
+
+Read in the program itself, so nothing in it may cost more than its length: it has a bound, YAML's merge keys
+(each line of which can double all before it) are not followed, and TOML's dotted keys, which cost the cube
+of their parts, may have only so many.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,10 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from kbsync.targets.local.pieces import LONGEST_TITLE
+
 _LONGEST = 64 * 1024
+_MOST_DOTS = 100  # on one line of TOML, where a key with so many parts would be
 _BLOCK = {
     "---": re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE),
     "+++": re.compile(r"\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE),
@@ -31,38 +39,44 @@ def split(text: str) -> FrontMatter:
     found = pattern.match(text, 0, _LONGEST) if pattern else None
     if found is None:
         return FrontMatter(text)
-    fields = _fields(text[:3], found[1])
-    if fields is None:
-        return FrontMatter(text)
-    return FrontMatter(
-        text=text[found.end() :],
-        title=_title(fields.get("title")),
-        tags=tuple(dict.fromkeys(t for key in _TAG_KEYS for t in _words(fields.get(key)))),
-        lines=found[0].count("\n"),
-    )
-
-
-def _fields(fence: str, block: str) -> Mapping[str, object] | None:
     try:
-        parsed = tomllib.loads(block) if fence == "+++" else _yaml(block)
-    except (ValueError, RecursionError):
-        return None
+        fields = _fields(text[:3], found[1])
+        title = _scalar(fields.get("title"))
+        tags = tuple(dict.fromkeys(t for key in _TAG_KEYS for t in _words(fields.get(key))))
+    except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError only when it is written
+        return FrontMatter(text)
+    return FrontMatter(text[found.end() :], title, tags, lines=found[0].count("\n"))
+
+
+def _fields(fence: str, block: str) -> Mapping[str, object]:
+    """Raises ValueError or RecursionError for what is no mapping."""
+    parsed = _toml(block) if fence == "+++" else _yaml(block)
     if parsed is None and not block.strip():
         return {}
-    return {str(k).lower(): v for k, v in parsed.items()} if isinstance(parsed, dict) else None
+    if not isinstance(parsed, dict):
+        raise ValueError("no mapping")
+    return {str(k).lower(): v for k, v in parsed.items()}
+
+
+def _toml(block: str) -> object:
+    if any(line.count(".") > _MOST_DOTS for line in block.split("\n")):
+        raise ValueError("a key of too many parts")
+    return tomllib.loads(block)
 
 
 def _yaml(block: str) -> object:
     import yaml  # not needed for files that have no front matter
 
+    class Loader(yaml.SafeLoader):
+        """Leaves merge keys (`<<`) as they stand, and then has no value to make of them: YAMLError."""
+
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            """Nothing is merged."""
+
     try:
-        return yaml.safe_load(block)
+        return yaml.load(block, Loader)  # noqa: S506 # a SafeLoader all the same
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
-
-
-def _title(value: object) -> str | None:
-    return _scalar(value) if value is not None else None
 
 
 def _words(value: object) -> Iterable[str]:
@@ -77,4 +91,4 @@ def _words(value: object) -> Iterable[str]:
 def _scalar(value: object) -> str | None:
     if value is None or isinstance(value, (dict, list, set, bytes)):
         return None
-    return " ".join(str(value).split()) or None
+    return " ".join(str(value)[:_LONGEST].split())[:LONGEST_TITLE] or None

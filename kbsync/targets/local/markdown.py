@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
+from kbsync.targets.local import titles
+from kbsync.targets.local.pieces import Flavour
+
 _FENCE = re.compile(r"^(`{3,}|~{3,}).*?(?:^\1|\Z)", re.DOTALL | re.MULTILINE)
+_TICKS = re.compile("`{3,}")
 _NO_TITLE = re.compile(
     r"(?:untitled|unbenannt|sans titre|document\d*|(?:powerpoint[- ])?pr[eäé]senta\w+|slide \d+|sheet\d+"
     r"|无标题|演示文稿\d*)?$",
@@ -33,15 +36,9 @@ def _cell(text: str) -> str:
 
 def fenced(code: str, language: str = "") -> str:
     """A code block whose fence is longer than any in the code."""
-    longest = max((len(run) for run in re.findall("`{3,}", code)), default=2)
+    longest = max(map(len, _TICKS.findall(code)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}{language}\n{code.rstrip()}\n{fence}"
-
-
-def first_heading(text: str) -> str | None:
-    """The first heading among the first lines of a markdown text."""
-    found = _HEADING.search(_FENCE.sub("", text[:16_384]))
-    return found[1].strip() if found else None
 
 
 def title_of(stated: str | None, text: str) -> str | None:
@@ -49,7 +46,7 @@ def title_of(stated: str | None, text: str) -> str | None:
     title = " ".join((stated or "").split()).removeprefix("Microsoft Word - ")
     if not _NO_TITLE.match(title):
         return title
-    heading = first_heading(text)
+    heading = titles.title_of(text, Flavour.MARKDOWN)
     return None if heading is None or _NO_TITLE.match(heading) else heading
 
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+LONGEST_TITLE = 500
+"""Characters of a title and of a tag. A title goes into every chunk, so its length is paid as often."""
+
+
 class Flavour(enum.Enum):
     """How a text is structured, for the chunker."""
 

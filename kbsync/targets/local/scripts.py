@@ -39,6 +39,7 @@ _HANGUL = frozenset(
     "이다는의에을를가고하은한로지도사자기어시인들대리니라그아해서정수나일안있보게주부장만전여오우상원구제스으면것과와"
     "동성비공신조세음였했습까요적국개문생중명방학소용요물경실회위무산관내화분업양품교년월일입출금선건당단체통"
 )
+_FOREIGN = re.compile(r"[^\x00-\x7f]+")
 _KANA = re.compile("[ぁ-んァ-ヶー]")
 _LATIN_LETTERS = frozenset("àâäáãåæçéèêëíìîïñóòôöõøœúùûüýÿßÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒÚÙÛÜÝšžŠŽ")
 _LATIN_MARKS = frozenset("’‘“”„–—…€«»°§©®™·£¡¿ºª²³½¼×±µ•\xa0\xad¹¾´¨¢¥¶†‡‰‹›‚")
@@ -84,7 +85,7 @@ def mean_weight(weigh: Weight) -> Callable[[str], float]:
 
 def latin_score(text: str) -> float:
     """Accented letters stand among letters, seldom three together; other signs are few."""
-    runs = re.findall(r"[^\x00-\x7f]+", text)
+    runs = _FOREIGN.findall(text)
     total = sum(len(run) for run in runs)
     if not total:
         return -2.0
@@ -102,7 +103,7 @@ _RUSSIAN_WORD = re.compile("^(?:[А-ЯЁ]?[а-яё]+|[А-ЯЁ]+)$")
 
 def cyrillic_score(text: str) -> float:
     """Words all of Russian letters, small after the first or all capital."""
-    words = re.findall(r"[^\x00-\x7f]+", text)
+    words = _FOREIGN.findall(text)
     total = sum(len(word) for word in words)
     if not total:
         return -2.0

@@ -10,6 +10,8 @@ from kbsync.targets.local.query import STOP_WORDS, last_word, readable
 from kbsync.targets.local.tokens import CJK
 
 _WORD = re.compile(rf"[{CJK}]+|[^\W_{CJK}]+")
+_CJK = re.compile(f"[{CJK}]")
+_ONES = re.compile("1+")
 _ENDINGS = (
     "ations",
     "ation",
@@ -74,7 +76,7 @@ def _parts(word: str) -> Sequence[str]:
 
 def _is_cjk(word: str) -> bool:
     """Whether a match of `_WORD` is a CJK run."""
-    return re.match(f"[{CJK}]", word) is not None
+    return _CJK.match(word) is not None
 
 
 def _stem(word: str) -> str:
@@ -111,7 +113,7 @@ def _cjk_matches(run: str, offset: int, wanted: frozenset[str]) -> list[tuple[in
             if run[at : at + length] in wanted:
                 hit[at : at + length] = [True] * len(run[at : at + length])
     stretches = list[tuple[int, int, str]]()
-    for found in re.finditer("1+", "".join("1" if each else "0" for each in hit)):
+    for found in _ONES.finditer("".join("1" if each else "0" for each in hit)):
         start, end = found.span()
         stretches.append((offset + start, offset + end, run[start:end]))
     return stretches

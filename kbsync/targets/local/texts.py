@@ -14,8 +14,8 @@ from kbsync.targets.local.titles import title_of
 _DELIMITERS = {"tsv": "\t"}
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?$")
 _CUE_TIME = re.compile(r"^[ \t]*(?:\d+:)?\d+:\d\d[.,]\d{3}[ \t]+-->.*$")
-_VOICE = re.compile(r"<v(?:\.[^ >]*)?[ \t]+([^>]+)>")
-_CUE_TAG = re.compile(r"</?(?:[a-zA-Z][^>]{0,80}|\d[\d:.]*)>")
+_MARK = re.compile(r"<([^<>]*)>")  # no `<` in it: each is looked at from one place only
+_CUE_TAG = re.compile(r"/?(?:[a-zA-Z][^>]{0,80}|\d[\d:.]*)")
 
 
 def parse_text(path: str, raw: bytes) -> Parsed:
@@ -69,4 +69,12 @@ def _spoken(line: str, following: str) -> str:
     is_label = _CUE_TIME.match(following) is not None  # the number or name above a cue's times
     if is_label or _CUE_TIME.match(line) or line.startswith("WEBVTT"):
         return ""
-    return _CUE_TAG.sub("", _VOICE.sub(r"\1: ", line)).rstrip()
+    return _MARK.sub(_unmarked, line).rstrip()
+
+
+def _unmarked(mark: re.Match[str]) -> str:
+    """Who speaks, of `<v.loud Ada>`; nothing of other marks; what is none stays."""
+    kind, *name = mark[1].split(None, 1)[:2] or [""]
+    if name and (kind == "v" or kind.startswith("v.")):
+        return f"{name[0]}: "
+    return "" if _CUE_TAG.fullmatch(mark[1]) else mark[0]

@@ -1,0 +1,147 @@
+"""Texts are read in the program itself, so no stranger's text may keep it busy: 1 MB takes seconds at most.
+
+An expression at work lets no other thread run, so one that tries a long line again and again stops every
+mirror. Each one that sees a document is tried here with 1 MB of what costs it most.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import pkgutil
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kbsync.targets.local
+from kbsync.core import headers, links, names, printable
+from kbsync.targets.local.chunk import chunk
+from kbsync.targets.local.parse import Parser
+from tests.cli.place import Place
+from tests.security.worst import EXPRESSIONS, TEXTS
+from tests.targets.bodies import BytesBody
+
+TEXT_SECONDS = 15.0
+"""Of computing, for 1 MB read and cut; the slowest takes two."""
+
+EXPRESSION_SECONDS = 3.0
+LONGEST_CHUNK = 20_000
+"""Characters with title and headings, however the text was made."""
+
+
+class TooSlow(BaseException):
+    """Not to be caught by what is tested."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Cut off after so much computing of this process, whatever else the machine does meanwhile."""
+
+    def cut(*_: object) -> None:
+        raise TooSlow
+
+    before = signal.signal(signal.SIGVTALRM, cut)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+@pytest.mark.parametrize("worst", TEXTS)
+def test_a_text_made_to_be_slow_is_read_and_cut_in_time(worst: str, tmp_path: Path) -> None:
+    path, text = TEXTS[worst]
+    parser = Parser(tmp_path / "spool")
+    with within(TEXT_SECONDS):
+        parsed = parser.parse(path, BytesBody(text.encode()))
+        chunks = chunk(parsed, path)
+    assert parser.pids() == []
+    assert max(len(each.embed_text) for each in chunks) < LONGEST_CHUNK
+    assert sum(len(each.embed_text) for each in chunks) < 20 * len(text)
+
+
+def test_texts_made_to_be_slow_hold_up_no_other_file(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for number, (path, text) in enumerate(TEXTS.values()):
+        if text.startswith(("---", "+++", "# a ", "WEBVTT")):
+            place.write(f"{number}-{path}", text[:66_000])
+    place.write("plain.md", "the lantern is in the shed")
+    running = place.start("--once", "--folder", "docs", "--json")
+    try:
+        out, err = running.communicate(timeout=100)
+    except subprocess.TimeoutExpired:
+        running.kill()
+        raise
+    assert running.returncode == 0, err.decode()
+    assert b'"failed": 0' in out
+    found = place.run("search", "lantern", "--folder", "docs", "--files")
+    assert "plain.md" in found.out
+
+
+ROOMS = [
+    names,
+    printable,
+    links,
+    headers,
+    *(
+        importlib.import_module(f"{kbsync.targets.local.__name__}.{room.name}")
+        for room in pkgutil.iter_modules(kbsync.targets.local.__path__)
+    ),
+]
+"""Where texts, paths and names of strangers are read."""
+
+
+def _expressions(value: Any, label: str) -> Iterator[tuple[str, re.Pattern[Any]]]:
+    if isinstance(value, re.Pattern):
+        yield label, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _expressions(inner, f"{label}[{getattr(key, 'name', key)}]")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _expressions(getattr(value, field.name), f"{label}.{field.name}")
+
+
+COMPILED = {
+    label: expression
+    for room in ROOMS
+    for name, value in vars(room).items()
+    for label, expression in _expressions(value, f"{room.__name__.rpartition('.')[2]}.{name}")
+}
+
+
+def test_every_expression_that_sees_a_document_has_its_worst_cases_here() -> None:
+    assert set(COMPILED) == set(EXPRESSIONS)
+
+
+def test_no_expression_is_written_where_it_is_used() -> None:
+    """There it would not be found by the test above."""
+    inline = [
+        f"{room.__name__}:{node.lineno}"
+        for room in ROOMS
+        for node in ast.walk(ast.parse(Path(str(room.__file__)).read_text()))
+        if isinstance(node, ast.FunctionDef)
+        for call in ast.walk(node)
+        if isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name) and call.value.id == "re"
+        if call.attr not in ("Match", "Pattern")
+    ]
+    assert inline == []
+
+
+@pytest.mark.parametrize("label", sorted(COMPILED))
+def test_an_expression_takes_its_worst_megabyte_in_time(label: str) -> None:
+    expression, (how, texts) = COMPILED[label], EXPRESSIONS[label]
+    for text in texts:
+        subject = text.encode() if isinstance(expression.pattern, bytes) else text
+        with within(EXPRESSION_SECONDS):
+            found = getattr(expression, how)(subject)
+            for _ in found if how == "finditer" else ():
+                pass
