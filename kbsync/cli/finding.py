@@ -17,7 +17,8 @@ from kbsync.cli.locating import located, narrowed
 from kbsync.cli.narrowing import anchored
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.mirroring import Target
-from kbsync.contract.searching import Hit, Illustrates, Image, Query, Reranks, Searches
+from kbsync.contract.searching import Hit, Illustrates, Image, Query, Reranks, Searches, scale_of
+from kbsync.core.merging import merged
 from kbsync.errors import UsageError
 from kbsync.installation import Installation
 from kbsync.state.mirrors import MirrorRecord
@@ -84,11 +85,13 @@ async def _search(
         )
     )
     found = [
-        Found(mirror, path, hit)
-        for (mirror, _), each, hits in zip(searchable, queries, answers, strict=True)
-        for path, hit in located(installation, mirror, hits, each)
+        (
+            scale_of(target),
+            [Found(mirror, path, hit) for path, hit in located(installation, mirror, hits, each)],
+        )
+        for (mirror, target), each, hits in zip(searchable, queries, answers, strict=True)
     ]
-    best = sorted(found, key=lambda each: -each.hit.score)[: query.top_k]
+    best = merged(found, lambda each: each.hit.score)[: query.top_k]
     return await _with_images(best, searchable) if images else best
 
 

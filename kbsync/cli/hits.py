@@ -18,9 +18,13 @@ LINES = 2
 INDENT = "    "
 
 
-def print_hits(paper: Paper, hits: Sequence[Found], query: str, *, numbered: bool = False) -> None:
-    """Each document with its best passage; best first, `numbered` for `kbsync open`."""
-    several = len({found.mirror.name for found in hits}) > 1
+def print_hits(
+    paper: Paper, hits: Sequence[Found], query: str, *, several: bool, numbered: bool = False
+) -> None:
+    """Each document with its best passage; best first, `numbered` for `kbsync open`.
+
+    `several`: more than one mirror was searched, so each hit tells its own, whichever were found in.
+    """
     for number, found in enumerate(hits):
         if number:
             paper.line()

@@ -46,7 +46,8 @@ def live(installation: Installation, query: Query) -> tuple[list[Path], Path | N
 async def _live(installation: Installation, query: Query) -> tuple[list[Path], Path | None]:
     async with searching(installation) as search:
         with _keys_at_once(sys.stdin.fileno()) as keyboard, second_screen() as screen:
-            session = Session(search, query, screen.show, pause_for(installation.mirrors))
+            several = len(installation.mirrors) > 1
+            session = Session(search, query, screen.show, pause_for(installation.mirrors), several=several)
             chosen = await _keep(session, keyboard)
             return [found.absolute for found in session.found], chosen
 
@@ -124,11 +125,14 @@ async def _typed(session: Session, pressed: asyncio.Queue[bytes | int]) -> Path 
 class Session:
     """One conversation: a line, what was found for it, and frames of both. `query` is the first one.
 
-    `pause`: seconds of rest before a search.
+    `pause`: seconds of rest before a search. `several`: of several mirrors, so each hit tells its own.
     """
 
-    def __init__(self, search: Search, query: Query, draw: Draw, pause: float = PAUSE) -> None:
+    def __init__(
+        self, search: Search, query: Query, draw: Draw, pause: float = PAUSE, *, several: bool = False
+    ) -> None:
         self._search, self._query, self._show, self._pause = search, query, draw, pause
+        self._several = several
         self._line = Line(query.text)
         self._typed = asyncio.Event()
         self._typed.set()
@@ -190,7 +194,8 @@ class Session:
     def _hit(self, paper: Paper, found: Found, *, is_chosen: bool) -> Iterator[str]:
         passage = found.hit.passages[0] if found.hit.passages else None
         trail = printable(trail_of(found, passage))
-        heading = clipped("  ".join(filter(None, [printable(found.path), trail])), paper.columns - 2)
+        name = f"{found.mirror.name}: " if self._several else ""
+        heading = clipped("  ".join(filter(None, [name + printable(found.path), trail])), paper.columns - 2)
         yield f"{paper.cyan('❯')} {paper.bold(heading)}" if is_chosen else f"  {heading}"
         if passage is not None:
             yield INDENT + next(excerpt(paper, passage.text, self._line.text, unfinished=True), "")

@@ -74,13 +74,21 @@ def command(
         return Code.MIRRORED
     installation = choose(choices, here=True)
     hits = find(installation, asked, images=not files)
-    _show(Paper(), hits, asked, choices, files=files, null=null, as_json=as_json)
+    several = len(installation.mirrors) > 1
+    _show(Paper(), hits, asked, choices, several=several, files=files, null=null, as_json=as_json)
     if not hits and asked.selects and not choices.quiet:
         from kbsync.cli.narrowing import unmatched
 
         for option in unmatched(installation, asked):
             tell(f"no document matches {option}")
     return Code.MIRRORED
+
+
+def _is_for_a_person(paper: Paper) -> bool:
+    """Somebody looks on, also where what is found goes into a pipe: `open` is about their last search."""
+    import sys
+
+    return paper.is_terminal or sys.stderr.isatty()
 
 
 def _remembered(hits: list[Found]) -> bool:
@@ -118,10 +126,12 @@ def _show(
     query: Query,
     choices: Choices,
     *,
+    several: bool,
     files: bool,
     null: bool,
     as_json: bool,
 ) -> None:
+    is_remembered = _is_for_a_person(paper) and _remembered(hits)
     if as_json:
         from kbsync.cli.finding import to_json
 
@@ -132,6 +142,7 @@ def _show(
     else:
         from kbsync.cli.hits import print_hits
 
-        print_hits(paper, hits, query.text, numbered=paper.is_terminal and _remembered(hits))
+        numbered = paper.is_terminal and is_remembered
+        print_hits(paper, hits, query.text, several=several, numbered=numbered)
         if not hits and not choices.quiet:
             tell(f"nothing found for: {query.text}")

@@ -73,6 +73,20 @@ class Searches(Protocol):
 
 
 @runtime_checkable
+class Comparable(Protocol):
+    """Scores as every other target of the same scale does."""
+
+    @property
+    def scale(self) -> str:
+        """Names what a score means."""
+
+
+def scale_of(target: object) -> str | int:
+    """Equal only for targets whose scores can be compared."""
+    return target.scale if isinstance(target, Comparable) else id(target)
+
+
+@runtime_checkable
 class Reranks(Protocol):
     """May have a ranking model."""
 

@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from kbsync.contract.mirroring import Target
-from kbsync.contract.searching import Hit, Passage, Query, Searches
+from kbsync.contract.searching import Hit, Passage, Query, Searches, scale_of
+from kbsync.core.merging import merged
 from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.located import Located, looked_up, once
 from kbsync.engine.mirror import MirrorRun
@@ -38,14 +39,15 @@ async def search(
     """
     wanted = [run for name, run in list(runs.items()) if mirror in ("", name)]
     answers = await asyncio.gather(*(_found(run, query, reading) for run in wanted), return_exceptions=True)
-    hits: list[tuple[str, Located]] = []
+    found: list[tuple[str | int, list[tuple[str, Located]]]] = []
     silent: dict[str, str] = {}
     for run, answer in zip(wanted, answers, strict=True):
         if isinstance(answer, BaseException):
             silent[run.plan.name] = str(answer) or type(answer).__name__
         else:
-            hits += [(run.plan.name, each) for each in answer]
-    best = sorted(hits, key=lambda each: -each[1][1].score)[: query.top_k]
+            scale, hits = answer
+            found.append((scale, [(run.plan.name, each) for each in hits]))
+    best = merged(found, lambda each: each[1][1].score)[: query.top_k]
     return {"hits": [_hit_json(name, path, hit) for name, (path, hit) in best], "silent": silent}
 
 
@@ -61,10 +63,12 @@ async def _opened(run: MirrorRun, reading: Reading | None) -> AsyncIterator[Targ
         raise LookupError("its target is not open; see what halts it")
 
 
-async def _found(run: MirrorRun, query: Query, reading: Reading | None) -> Sequence[Located]:
-    """Raises `KbsyncError` or `LookupError`."""
+async def _found(
+    run: MirrorRun, query: Query, reading: Reading | None
+) -> tuple[str | int, Sequence[Located]]:
+    """What is found, and the scale of its scores. Raises `KbsyncError` or `LookupError`."""
     async with _opened(run, reading) as target:
-        return await _found_in(target, run, query)
+        return scale_of(target), await _found_in(target, run, query)
 
 
 async def _found_in(target: Target, run: MirrorRun, query: Query) -> Sequence[Located]:

@@ -119,10 +119,11 @@ class Place:
         *words: str | Path,
         cwd: Path | None = None,
         tty: bool = False,
+        piped: bool = False,
         env: dict[str, str] | None = None,
     ) -> Ran:
-        """Run kbsync in this process."""
-        out, err = Stream(tty), Stream(tty)
+        """Run kbsync in this process; `tty`: at a terminal, `piped`: with another program behind it."""
+        out, err = Stream(tty and not piped), Stream(tty)
         inside = self._inside(cwd or self.root, env or {})
         with inside, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main([os.fspath(word) for word in words])

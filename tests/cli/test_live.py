@@ -98,10 +98,10 @@ def test_what_is_cut_fits(room: int) -> None:
 class Stage:
     """A session whose searches end when the test says so."""
 
-    def __init__(self, text: str = "") -> None:
+    def __init__(self, text: str = "", *, several: bool = False) -> None:
         self.asked: list[tuple[str, asyncio.Future[list[Found]]]] = []
         self.frames: list[Sequence[str]] = []
-        self.session = Session(self._search, Query(text), self.frames.append, pause=0)
+        self.session = Session(self._search, Query(text), self.frames.append, pause=0, several=several)
 
     async def _search(self, query: Query, _images: bool) -> list[Found]:
         answer = asyncio.get_running_loop().create_future()
@@ -138,6 +138,16 @@ async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
     assert "\x1b[31m" not in stage.shown
     stage.session.press(Key.DOWN)
     assert stage.session.chosen == Path("/srv/docs/second.md")
+    working.cancel()
+
+
+async def test_among_several_mirrors_each_hit_tells_its_own() -> None:
+    stage = Stage("a", several=True)
+    working = asyncio.create_task(stage.session.keep_searching())
+    await stage.turn()
+    stage.asked[0][1].set_result([hit("new.md")])
+    await stage.turn()
+    assert f"{MIRROR.name}: new.md" in stage.shown
     working.cancel()
 
 
@@ -200,6 +210,19 @@ def test_a_search_on_a_terminal_numbers_its_hits_and_open_finds_them(mirrored: P
     [kept] = (tmp_path / "kbsync").iterdir()
     assert kept.stat().st_mode & 0o777 == 0o600
     assert b"installer" not in kept.read_bytes()
+
+
+@pytest.mark.parametrize("more", [("--files",), ("--files", "-0"), ("--json",)])
+@pytest.mark.parametrize("piped", [False, True])
+def test_open_takes_a_hit_of_the_last_search_however_that_was_printed(
+    mirrored: Place, tmp_path: Path, more: tuple[str, ...], piped: bool
+) -> None:
+    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    assert mirrored.run("search", "password", "--folder", "docs", tty=True, env=env).code == 0
+    assert mirrored.run("open", env=env).out == f"{mirrored.docs}/install.md\n"
+    last = mirrored.run("search", "office", "--folder", "docs", *more, tty=True, piped=piped, env=env)
+    assert "hours.txt" in last.out
+    assert mirrored.run("open", env=env).out == f"{mirrored.docs}/guides/hours.txt\n"
 
 
 def test_what_a_program_searches_for_leaves_no_trace(mirrored: Place, tmp_path: Path) -> None:

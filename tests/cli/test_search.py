@@ -263,10 +263,16 @@ def test_an_index_that_is_gone_is_told_with_what_helps(place: Place, command: st
     assert place.run(*command.split(), *options).code == 0
 
 
-def test_several_mirrors_are_merged_by_score(place: Place) -> None:
-    for name, text in (("one", "The walrus sleeps on the ice."), ("two", "A walrus. Walrus facts.")):
+@pytest.fixture
+def two(place: Place) -> Place:
+    """Two mirrors, `one` with two documents about walruses and `two` with one."""
+    for name, texts in (
+        ("one", ("The walrus sleeps on the ice.", "Walrus, walrus.")),
+        ("two", ("A word about a walrus among many other words about this and that and other animals.",)),
+    ):
         (place.root / name).mkdir()
-        (place.root / name / "a.md").write_text(text)
+        for number, text in enumerate(texts):
+            (place.root / name / f"{number}.md").write_text(text)
     place.config.parent.mkdir(parents=True)
     place.config.write_text(
         "mirrors:\n"
@@ -274,15 +280,26 @@ def test_several_mirrors_are_merged_by_score(place: Place) -> None:
         f"  - {{name: two, folder: {place.root}/two, settle: 100ms}}\n"
     )
     assert place.run("--once").code == 0
-    hits = place.run("search", "walrus", "--json").json["hits"]
+    return place
+
+
+def test_mirrors_whose_scores_mean_the_same_are_merged_by_score(two: Place) -> None:
+    hits = two.run("search", "walrus", "--json").json["hits"]
     assert {(hit["mirror"], hit["abs_path"]) for hit in hits} == {
-        ("one", f"{place.root}/one/a.md"),
-        ("two", f"{place.root}/two/a.md"),
+        ("one", f"{two.root}/one/0.md"),
+        ("one", f"{two.root}/one/1.md"),
+        ("two", f"{two.root}/two/0.md"),
     }
-    assert hits[0]["score"] >= hits[1]["score"]
-    narrowed = place.run("search", "walrus", "--json", "--mirror", "two").json["hits"]
+    scores = [hit["score"] for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+    narrowed = two.run("search", "walrus", "--json", "--mirror", "two").json["hits"]
     assert [hit["mirror"] for hit in narrowed] == ["two"]
-    assert "two: a.md" in place.run("search", "walrus").out
+
+
+def test_with_several_mirrors_each_hit_tells_its_mirror_also_where_all_are_of_one(two: Place) -> None:
+    shown = two.run("search", "walrus", "-k", "1").out
+    assert shown.startswith("one: 1.md")
+    assert "one:" not in two.run("search", "walrus", "--mirror", "one").out
 
 
 def test_search_loads_only_what_it_needs(mirrored: Place) -> None:

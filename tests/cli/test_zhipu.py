@@ -263,6 +263,28 @@ def test_files_prints_paths_that_can_be_opened(shelf: Desk) -> None:
     assert all(path.is_file() for path in found)
 
 
+def test_hits_of_a_service_and_of_the_embedded_base_are_merged_by_rank(desk: Desk) -> None:
+    """Their scores mean different things: the better one of each comes before the worse one of any."""
+    config = desk.aim()
+    folder = desk.root / "own"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.md").write_text("office " + "and other words " * 8 * number)
+        desk.write(f"{number}.md", "office " + "and other words " * 8 * number)
+    config.write_text(config.read_text() + f"  - {{name: own, folder: {folder}, settle: 100ms}}\n")
+    assert desk.go("--once").code == 0
+    alone = {
+        name: [hit["path"] for hit in desk.run("search", "office", "--mirror", name, "--json").json["hits"]]
+        for name in ("handbook", "own")
+    }
+    hits = desk.run("search", "office", "--json").json["hits"]
+    assert {name: [hit["path"] for hit in hits if hit["mirror"] == name] for name in alone} == alone
+    ranks = [alone[hit["mirror"]].index(hit["path"]) for hit in hits]
+    assert ranks == [0, 0, 1, 1, 2, 2]
+    best = desk.run("search", "office", "--json", "-k", "2").json["hits"]
+    assert {hit["mirror"] for hit in best} == {"handbook", "own"}
+
+
 def test_status_names_the_vendors_ids(shelf: Desk) -> None:
     items = {item["path"]: item for item in shelf.status()["items"]}
     assert {path for path, item in items.items() if item["state"] == "ready"} == set(shelf.vendor.by_path())

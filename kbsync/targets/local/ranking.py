@@ -11,6 +11,10 @@ class Ranker(Protocol):
     """Orders texts by how well they answer a question. `kbsync.targets.local.serving` has one."""
 
     @property
+    def model(self) -> str:
+        """Names the model."""
+
+    @property
     def most_texts(self) -> int:
         """More are not asked about in one question."""
 

@@ -72,6 +72,7 @@ class ServiceRanker:
         """Nobody is asked yet. Raises `UsageError` where the address cannot be used."""
         self._service = RerankService(settings)
         self._loop = OwnLoop("kbsync-rerank")
+        self.model = settings.identity
 
     @property
     def most_texts(self) -> int:

@@ -207,6 +207,11 @@ class LocalTarget:
         return await asyncio.to_thread(self._search, query)
 
     @property
+    def scale(self) -> str:
+        """Of scores: the same model, and the same service to order what is found, or none."""
+        return f"local {self._encoder.model} {self._ranker.model if self._ranker is not None else ''}"
+
+    @property
     def reranks(self) -> bool:
         """A rerank service is configured; it is asked in every search."""
         return self._ranker is not None
