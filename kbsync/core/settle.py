@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -112,9 +111,19 @@ class Settling:
         times += [self._due_time(wait) for wait in islice(self._ripe.values(), 1)]
         return min(times, default=None)
 
-    def stamps(self) -> Iterator[tuple[str, Stamp]]:
-        """The tracked paths with what the last look at each found."""
-        return ((wait.path, wait.stamp) for wait in self._waits.values())
+    def paths(self) -> list[str]:
+        """The tracked paths, the longest tracked first."""
+        return list(self._waits)
+
+    def stamp(self, path: str) -> Stamp | None:
+        """What the last look at `path` found; None if it is not tracked."""
+        wait = self._waits.get(path)
+        return None if wait is None else wait.stamp
+
+    def since(self, path: str) -> float | None:
+        """When the longest wait of `path` began; None if it is not tracked."""
+        wait = self._waits.get(path)
+        return None if wait is None else wait.since
 
     def oldest(self, now: float) -> float | None:
         """For how many seconds the longest waiting path has been tracked; None if none is."""

@@ -151,13 +151,23 @@ class Deletions:
             return now  # the clock was set back: nobody knows how long ago it was
         return min(last + max(plan.settle, QUIET_LEAST), first + plan.settle_longest)
 
+    async def are_open(self, until: float) -> bool:
+        """Something missed by `until` (steady seconds) waits for its second look, or for the brake."""
+        n, _, _ = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
+        return n > 0 or await self.are_missed(until)
+
+    async def are_missed(self, until: float) -> bool:
+        """Something missed by `until` (steady seconds) waits for its second look."""
+        missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
+        return missed is not None and missed <= until
+
     async def weigh(self, *, now: bool = False) -> Weighed:
         """Weigh the collected deletions once none came for a while (`now`: the collection is complete)."""
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         if not n or not (now or self._clock.wall() >= self._weigh_at(first, last)):
             return Weighed()
         longest = first + self._ledger.terms.plan.settle_longest
-        if self._clock.wall() < longest and await self._more_may_go():
+        if not now and self._clock.wall() < longest and await self._more_may_go():
             return Weighed()
         if await self._identity() is None:
             return Weighed()

@@ -25,6 +25,7 @@ from kbsync.engine.outcomes import Happened
 from kbsync.engine.reconciler import Reconciler
 from kbsync.engine.renewals import Renewals
 from kbsync.engine.sending import Bodies
+from kbsync.engine.snapshot import Snapshot
 from kbsync.engine.terms import Plan, as_halt
 from kbsync.engine.worker import Worker
 from kbsync.errors import Halted, ShortageError, TargetError, UsageError
@@ -87,7 +88,8 @@ class MirrorRun:
 
     `open_target` gives a fresh target. `on_event` gets a line for every finished document. `halt` is what the
     state says, `told` what this run has said of it in the log. `counted`: requests of targets that were let
-    go. `pass_seconds`: how long the last whole comparison took.
+    go. `pass_seconds`: how long the last whole comparison took. `snapshot`: what was being written then.
+    `is_pass`: the run ends with its first comparison, and takes care of its snapshot only.
     """
 
     plan: Plan
@@ -111,6 +113,8 @@ class MirrorRun:
     told_requests: int = 0
     counted: Meter = field(default_factory=Meter)
     pass_seconds: float | None = None
+    snapshot: Snapshot | None = None
+    is_pass: bool = False
 
     # -- beginning and ending --------------------------------------------------------------------------
 
@@ -201,7 +205,7 @@ class MirrorRun:
             on_proof=self.end_halt_if_proven,
         )
         reconciler = Reconciler(self.store, ledger, self.clock, on_work=self._rows_written, keep=bodies.keep)
-        deletions = Deletions(self.store, ledger, self.clock, self.trusted_identity, coming=reconciler.coming)
+        deletions = Deletions(self.store, ledger, self.clock, self.trusted_identity, coming=self._coming)
         renewals = Renewals(self.store, ledger, self.clock)
         inbox = Inbox(self.store, ledger, self.clock)
         auditing = self._auditing(target, ledger, worker)
@@ -238,7 +242,7 @@ class MirrorRun:
         """Stop the parts; the journal knows what was in flight. Repeatable."""
         self.tell_requests()
         self.told_requests = 0
-        parts, self.parts = self.parts, None
+        parts, self.parts, self.snapshot = self.parts, None, None
         if parts is None:
             return
         parts.reconciler.stop()
@@ -263,6 +267,7 @@ class MirrorRun:
         if await self.trusted_identity() is None:
             return None
         self.pass_seconds = self.clock.steady() - began
+        self.snapshot = Snapshot(self.parts.reconciler.settling, self.clock.steady())
         return summary
 
     async def deep_is_due(self) -> tuple[bool, bool]:
@@ -306,16 +311,20 @@ class MirrorRun:
         """Everything that was gone at the first pass has been weighed: later deletions need not ask."""
         await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.mirror, False))
 
-    async def tend(self, *, weigh_now: bool = False) -> None:
-        """Everything that is due besides scanning: messages, quiet files, second looks, the brake."""
+    async def tend(self) -> None:
+        """Everything that is due besides scanning: messages, quiet files, second looks, the brake.
+
+        In a pass deletions are weighed as soon as nothing of its snapshot may add to them.
+        """
         parts = self.parts
         assert parts is not None
         await self._read_inbox()
-        await self._look_again()
+        await self._look_again(self.snapshot if self.is_pass else None)
         await parts.reconciler.settle_due()
         self.doubted.update(await parts.deletions.second_looks())
-        settled = not len(parts.reconciler.settling) and not self.doubted
-        await parts.deletions.weigh(now=weigh_now and settled)
+        if self.snapshot is not None:
+            self.snapshot.update(self.clock.steady())
+        await parts.deletions.weigh(now=self.is_pass and await self._have_all_gone())
         await parts.deletions.run_approved()
         await parts.renewals.weigh()
         await parts.renewals.run_approved()
@@ -330,11 +339,23 @@ class MirrorRun:
         if answer.audits:
             self.parts.auditing.ask()
 
-    async def _look_again(self) -> None:
+    async def _have_all_gone(self) -> bool:
+        """Nothing that was found changing or missing by the last comparison can still turn out to be gone."""
         assert self.parts is not None
-        if self.doubted:
-            paths, self.doubted = self.doubted, set()
+        if self.snapshot is None or self.snapshot or self.doubted:
+            return False
+        return not await self.parts.deletions.are_missed(self.snapshot.missed_until)
+
+    async def _look_again(self, snapshot: Snapshot | None) -> None:
+        """At what is in doubt, as far as it belongs to the snapshot; the next scan looks at all of it."""
+        assert self.parts is not None
+        paths, self.doubted = self.doubted, set()
+        if snapshot is not None:
+            paths = snapshot.admit(paths)
+        if paths:
             await self.parts.reconciler.heed([Hint(path, HintKind.FILE) for path in sorted(paths)])
+            if snapshot is not None:
+                snapshot.looked_at(paths, self.clock.steady())
 
     async def hurry(self, ids: Collection[str]) -> None:
         """There may be news of these documents; those that are not ours, or wait for none, are ignored."""
@@ -462,6 +483,12 @@ class MirrorRun:
     def _doubt(self, path: str) -> None:
         self.doubted.add(path)
         self.on_doubt()
+
+    def _coming(self) -> Collection[int]:
+        """The inodes of files that will be taken when they are quiet."""
+        if self.is_pass and self.snapshot is not None:
+            return self.snapshot.inodes()
+        return () if self.parts is None else self.parts.reconciler.coming()
 
     def _rows_written(self) -> None:
         if self.parts is not None:

@@ -37,6 +37,7 @@ async def run_once(
     `on_scanned` gets the number of files once the folder was compared. Never raises for what the folder or
     the target does; leaves `run` ended.
     """
+    run.is_pass = True
     try:
         end = await _pass(run, budget, on_scanned)
         if end.trouble and run.parts is not None and await run.base_changed():
@@ -61,8 +62,11 @@ async def _pass(run: MirrorRun, budget: float, on_scanned: Callable[[int], None]
     if run.halt is None and not trouble:
         await run.compared(deep=deep or first)
         await run.first_pass_over()
-    busy = tuple(sorted(run.parts.reconciler.busy)) if run.parts else ()
-    return PassEnd(not trouble, trouble, busy)
+    return PassEnd(not trouble, trouble, _still_written(run) if run.halt is None and not trouble else ())
+
+
+def _still_written(run: MirrorRun) -> tuple[str, ...]:
+    return tuple(sorted(run.parts.reconciler.settling.paths())) if run.parts else ()
 
 
 async def _begin(run: MirrorRun, budget: float) -> bool:
@@ -80,7 +84,7 @@ async def _drain(run: MirrorRun, budget: float) -> str:
     """Until nothing is left to do; '' or why it was given up."""
     begun = run.clock.steady()
     while run.halt is None:
-        await run.tend(weigh_now=True)
+        await run.tend()
         parts = run.parts
         assert parts is not None
         down = parts.worker.pulse.down_since
@@ -98,13 +102,16 @@ async def _drain(run: MirrorRun, budget: float) -> str:
 
 
 async def is_done(run: MirrorRun) -> bool:
-    """Nothing is left to do that will not wait for longer than `PATIENCE`; `run` has its parts."""
-    parts = run.parts
+    """Nothing of the last comparison is left to do that will not wait for longer than `PATIENCE`.
+
+    `run` has its parts. What came after the comparison is not asked about.
+    """
+    parts, snapshot = run.parts, run.snapshot
     assert parts is not None
-    settling, busy = len(parts.reconciler.settling), len(parts.reconciler.busy)
-    if run.doubted or settling > busy:
+    if snapshot or run.doubted:
         return False
-    if await parts.deletions.next_due() is not None or await parts.renewals.is_due():
+    until = 0.0 if snapshot is None else snapshot.missed_until
+    if await parts.deletions.are_open(until) or await parts.renewals.is_due():
         return False
     return await parts.worker.is_idle(PATIENCE)
 

@@ -78,7 +78,7 @@ class Reconciler:
         self._taking = asyncio.Lock()
         self.settling = Settling(plan.settle, plan.settle_longest)
         self.busy: set[str] = set()
-        """Files that even the longest wait did not find quiet."""
+        """Files that even the longest wait did not find quiet, as long as they are waited for."""
 
     @property
     def _mirror(self) -> int:
@@ -306,13 +306,15 @@ class Reconciler:
         ]
         if absent:
             absent = await heed_mounts(self._store, self._ledger.terms, absent)
+            for path, found in absent:
+                if found.lacks_file:
+                    self._forget(path)
             await self._store.write(lambda tx: self._record_absent(tx, absent))
             self._on_work()
 
     def _record_absent(self, tx: Tx, absent: Sequence[tuple[str, Look]]) -> None:
         for path, found in absent:
             if found.lacks_file:
-                self.settling.forget(path)
                 folder, name = split(path)
                 tx.entries.miss(self._mirror, folder, [name], self._clock.steady())
             elif found.presence is Presence.UNKNOWN:
@@ -322,7 +324,14 @@ class Reconciler:
 
     def coming(self) -> set[int]:
         """The inodes of files that will be taken when they are quiet."""
-        return {stamp.ino for path, stamp in self.settling.stamps() if path not in self.busy}
+        paths = (path for path in self.settling.paths() if path not in self.busy)
+        return {stamp.ino for path in paths if (stamp := self.settling.stamp(path)) is not None}
+
+    def _forget(self, path: str) -> None:
+        """The file was taken, or there is none to be taken."""
+        self.settling.forget(path)
+        self._samples.pop(path, None)
+        self.busy.discard(path)
 
     async def settle_due(self) -> None:
         """Take the files that have been quiet for a settle, or whose longest wait is over."""
@@ -339,7 +348,7 @@ class Reconciler:
             if path in lists and found.kind is Kind.FILE:
                 continue
             if found.stamp is None or found.kind in (None, Kind.FOLDER) or rules is None:
-                self.settling.forget(path)
+                self._forget(path)
                 continue
             is_quiet = found.stamp == stamps[path] and path not in forced
             sight = Sight(path, found.stamp, found.kind, found.links, rules, quiet=is_quiet, fresh=True)
@@ -360,8 +369,7 @@ class Reconciler:
                 self.busy.add(path)
                 self.settling.restart(path, self._clock.steady())
             return
-        self.settling.forget(path)
-        self.busy.discard(path)
+        self._forget(path)
         if now is not None:
             self._quiet_lists[path] = now
             await self.scan(path)
@@ -418,9 +426,7 @@ class Reconciler:
     def _note(self, seen: Sequence[Seen], waits: Sequence[Wait]) -> None:
         now = self._clock.steady()
         for one in seen:
-            self.settling.forget(one.path)
-            self._samples.pop(one.path, None)
-            self.busy.discard(one.path)
+            self._forget(one.path)
         for wait in waits:
             self.settling.touch(wait.path, wait.stamp, now)
             if wait.sample is not None:

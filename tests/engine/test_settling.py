@@ -5,22 +5,26 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kbsync.contract.mirroring import Outgoing, PutOutcome
 from kbsync.core.brake import DeletionLimits
 from kbsync.engine import judge
 from kbsync.engine.judge import RACY_SECONDS
 from kbsync.engine.mirror import MirrorRun, Parts
+from kbsync.engine.once import run_once
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.looker import stamp_of
 from kbsync.source.reader import forced_take
 from kbsync.state.store import Tx
+from kbsync.targets.memory import MemoryTarget
 from tests.engine.world import World
 
 SETTLE, LONGEST = 2.0, 10.0
@@ -29,8 +33,8 @@ SETTLE, LONGEST = 2.0, 10.0
 class Writing(World):
     """Files are as young here as the clock says."""
 
-    def __init__(self, tmp_path: Path) -> None:
-        super().__init__(tmp_path)
+    def __init__(self, tmp_path: Path, target: type[MemoryTarget] = MemoryTarget) -> None:
+        super().__init__(tmp_path, target)
         limits = DeletionLimits(fraction=0.9)
         self.plan = replace(self.plan, settle=SETTLE, settle_longest=LONGEST, deletions=limits)
 
@@ -63,9 +67,10 @@ async def test_a_missed_file_waits_to_be_known_again_no_longer_than_a_file_is_wa
     world.delete("f1.md")
     async with world.compared() as (run, parts):
         parts.deletions._coming = lambda: {inode}
+        run.is_pass = True
         since = world.clock.now
         while "f1.md" in world.base.shown():
-            await run.tend(weigh_now=True)
+            await run.tend()
             await world.clock.sleep(SETTLE / 4)
         assert LONGEST <= world.clock.now - since < LONGEST + 3 * SETTLE
     assert world.served() == world.on_disk()
@@ -91,6 +96,135 @@ def sent(world: Writing, *texts: str) -> list[str]:
     """Which of these texts were sent, in order."""
     names = {hashlib.sha256(text.encode()).hexdigest(): text for text in texts}
     return [names.get(effect.digest, "something else") for effect in world.base.effects_of("put")]
+
+
+def churned(world: Writing, path: str, seconds: float) -> None:
+    """Somebody writes a file anew four times a second and removes it now and then, beginning at once."""
+    steps = int(seconds / CHURN)
+    for step in range(steps):
+        if step % 4 == 3:
+            world.clock.ring(step * CHURN, lambda: (world.root / path).unlink(missing_ok=True))
+        else:
+            world.clock.ring(step * CHURN, partial(world.write, path, f"{step} " * 1000))
+
+
+CHURN = 0.25
+
+
+async def test_a_pass_ends_while_files_come_and_go(world: Writing) -> None:
+    world.plan = replace(world.plan, settle=0.3, settle_longest=5.0)
+    world.write_many(10)
+    for number in range(5):
+        world.write(f"churn{number}.md", "at the scan")
+    async with world.running() as store:
+        for number in range(5):
+            churned(world, f"churn{number}.md", 100.0)
+        began = world.clock.now
+        await run_once(world.make_run(store))
+        assert world.clock.now - began < 10.0
+    assert world.breaches == []
+    assert set(world.served()) >= {f"f{number}.md" for number in range(10)}
+
+
+async def test_what_came_after_the_scan_is_not_waited_for_and_what_vanished_leaves_the_pass(
+    world: Writing,
+) -> None:
+    world.plan = replace(world.plan, settle=0.3, settle_longest=60.0)
+    world.write_many(10)
+    world.write("gone.md", "soon")
+    world.write("churn0.md", "at the scan")
+    async with world.running() as store:
+        churned(world, "churn0.md", 100.0)
+        churned(world, "churn1.md", 100.0)
+        world.clock.ring(0.2, partial(world.delete, "gone.md"))
+        began = world.clock.now
+        await run_once(world.make_run(store))
+        assert world.clock.now - began < 8.0
+    assert world.breaches == []
+    assert set(world.served()) >= {f"f{number}.md" for number in range(10)}
+    assert "gone.md" not in listed(world)
+
+
+async def test_files_that_come_and_go_do_not_keep_deletions_from_being_weighed_in_a_pass(
+    world: Writing,
+) -> None:
+    world.plan = replace(world.plan, settle=0.3, settle_longest=60.0)
+    world.write_many(10)
+    await world.once()
+    for number in range(3):
+        world.delete(f"f{number}.md")
+    world.write("churn.md", "at the scan")
+    async with world.running() as store:
+        churned(world, "churn.md", 100.0)
+        began = world.clock.now
+        await run_once(world.make_run(store))
+        assert world.clock.now - began < 8.0
+    assert {path for path in world.served() if path != "churn.md"} == {f"f{n}.md" for n in range(3, 10)}
+
+
+async def test_a_file_still_being_written_at_the_longest_wait_is_left_and_named(
+    world: Writing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = itertools.count()
+
+    def write_on(_seconds: float = 0.0) -> None:
+        world.write("log.md", f"version {next(numbers)}")
+
+    monkeypatch.setattr(judge, "forced_take", partial(forced_take, pause=write_on))
+    write_on()
+    world.write("b.md", "quiet soon")
+    async with world.running() as store:
+        for step in range(100):
+            world.clock.ring(step * 0.5, write_on)
+        end = await run_once(world.make_run(store))
+        assert LONGEST <= world.clock.now < LONGEST + SETTLE
+    assert end.complete and end.busy == ("log.md",)
+    assert world.served() == {"b.md": "quiet soon"}
+    assert world.statuses() == {"ready": 1, "pending": 1}
+
+
+async def test_a_file_that_is_waited_for_is_not_forgotten_for_a_busy_one_that_vanished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = itertools.count()
+    world = Writing(tmp_path, type("Slow", (SlowForOne,), {}))
+    world.limits = replace(world.limits, concurrency=1, batch=1)
+
+    def write_on(_seconds: float = 0.0) -> None:
+        world.write("log.md", f"version {next(numbers)}")
+
+    monkeypatch.setattr(judge, "forced_take", partial(forced_take, pause=write_on))
+    write_on()
+    world.write("sent-first.md", "x")
+    world.write("sent-second.md", "old, and long enough to go second")
+    world.clock.now += SETTLE
+    write_on()
+    async with world.running() as store:
+        run = world.make_run(store)
+        world.target_type.sleep = world.clock.sleep
+        for step in range(22):
+            world.clock.ring(step * 0.5, write_on)
+        world.clock.ring(11.0, partial(world.delete, "log.md"))  # when it was found busy
+        for step in range(10):  # after it was read, before it is sent, and until the busy one is surely gone
+            world.clock.ring(5.5 + step, partial(world.write, "sent-second.md", f"new {step}"))
+        await run_once(run)
+    assert world.served() == {"sent-first.md": "x", "sent-second.md": "new 9"}
+
+
+class SlowForOne(MemoryTarget):
+    """Takes its time for the first document."""
+
+    sleep: Any
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        if documents[0].path == "sent-first.md":
+            await self.sleep(7.0)
+        return await super().put(documents)
+
+
+def listed(world: Writing) -> list[str]:
+    """The files that the state knows of."""
+    return [entry.path for entry in world.glance(lambda tx: list(tx.entries.shown(world.run.mirror)))]
 
 
 @pytest.mark.parametrize("settle", [0.3, SETTLE, 5.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.once import run_once
 from kbsync.errors import StateError
+from kbsync.source.hints import Hint, HintKind
 from kbsync.web.readiness import Readiness
 from tests.engine.test_watching import PATIENCE, Daemon, until
 from tests.engine.world import World
@@ -53,6 +55,30 @@ async def test_a_mirror_is_not_ready_before_its_pass_and_then_it_is(tmp_path: Pa
         assert await reason(readiness) == ""
         await run.end()
         assert await reason(readiness) == ""
+
+
+async def test_a_file_that_is_written_to_without_end_after_the_first_pass_keeps_nothing_unready(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    world.write_many(3)
+    async with world.running() as store:
+        run = world.make_run(store)
+        readiness = Readiness({"docs": run})
+        assert await run.begin() and run.parts is not None
+        await run.compare()
+        await run.compared()
+        for number in range(100):
+            now = world.clock.wall()
+            os.utime(world.write("log.md", f"line {number}"), (now, now))
+            await run.parts.reconciler.heed([Hint("log.md", HintKind.FILE)])
+            await run.tend()
+            if await reason(readiness) == "":
+                break
+            await world.clock.sleep(0.2)
+        assert "log.md" in run.parts.reconciler.settling
+        assert await reason(readiness) == ""
+        await run.end()
 
 
 async def test_a_halt_is_told_as_status_tells_it_and_ends(daemon: Daemon) -> None:
