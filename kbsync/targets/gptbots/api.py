@@ -24,12 +24,15 @@ class Api:
     def __init__(self, settings: GptbotsSettings, client: Client) -> None:
         self._settings, self._client = settings, client
         self._base = settings.knowledge_base_id
+        self.count: int | None = None
+        """Documents of the base, by the last answer that told."""
 
     async def base(self) -> Base:
         """Look for the base in the list of all. Raises `Halted("knowledge-base-missing")`."""
         found = next((one for one in await self.bases() if one.id == self._base), None)
         if found is None:
             raise self._missing()
+        self.count = found.documents
         return Base(self._base, found.documents, self._settings.base_url)
 
     async def bases(self) -> tuple[wire.KnowledgeBase, ...]:
@@ -59,7 +62,9 @@ class Api:
         """One page of the list, from 1."""
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
         answer = await self._client.ask(Op.LIST, "GET", "/v1/bot/doc/query/page", params=params)
-        return _told(Op.LIST, wire.page_of(answer.body))
+        page = _told(Op.LIST, wire.page_of(answer.body))
+        self.count = self.count if page.total is None else page.total
+        return page
 
     async def deliver(self, parcel: tuple[Item, ...]) -> wire.Receipt:
         """Send documents, once. Raises `Unsure` where they may have been stored."""

@@ -7,21 +7,29 @@ from contextlib import aclosing
 
 from kbsync.errors import Rejected, Unavailable
 from kbsync.targets.gptbots.api import Api
+from kbsync.targets.gptbots.lookup import PAGE
 from kbsync.targets.gptbots.wire import Page, Row
-
-PAGE = 100
-"""Rows of a page; the vendor takes 10 to 100, and may give fewer than were asked for."""
 
 _SWEEPS = 2
 _ENOUGH = 0.8
 """Of the documents that the base counts: counts may be a little off."""
 
 
+async def page_of(api: Api, number: int) -> Page:
+    """One page. Raises `TargetError`: a refused list is no document's fault, while the base is there."""
+    try:
+        return await api.page(number, PAGE)
+    except Rejected as error:
+        await api.base()
+        raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
+
+
 class Sweep:
-    """One way through the list. `total`: what it says of its length, None where that does not count."""
+    """One way through the list. `number`: of the page whose rows come now."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self.number = 1
         self._seen: set[str] = set()
         self._total: int | None = None
 
@@ -36,15 +44,15 @@ class Sweep:
         await self._vouch()
 
     async def _once(self) -> AsyncGenerator[Row, None]:
-        number, gone_through = 1, set[str]()
+        self.number, gone_through = 1, set[str]()
         while True:
-            page = await self._page(number)
+            page = await page_of(self._api, self.number)
             ids = {row.id for row in page.rows}
             for row in self._fresh(page.rows):
                 yield row
             if ids <= gone_through or self._is_end(page):
                 return
-            number += 1
+            self.number += 1
             gone_through |= ids
 
     def _fresh(self, rows: Sequence[Row]) -> list[Row]:
@@ -56,13 +64,6 @@ class Sweep:
         """A short page is the last one if all that is counted was seen; pages may be cut shorter."""
         self._total = page.total
         return len(page.rows) < PAGE and 0 < (page.total or 0) <= len(self._seen)
-
-    async def _page(self, number: int) -> Page:
-        try:
-            return await self._api.page(number, PAGE)
-        except Rejected as error:
-            await self._api.base()
-            raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
 
     async def _vouch(self) -> None:
         """A list that is far shorter than the base says would make documents look gone."""

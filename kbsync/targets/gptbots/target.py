@@ -26,7 +26,6 @@ from kbsync.targets.gptbots.bases import GptbotsBases
 from kbsync.targets.gptbots.codes import judge_for
 from kbsync.targets.gptbots.deleting import delete_all
 from kbsync.targets.gptbots.formats import cutting_of, described
-from kbsync.targets.gptbots.paging import Sweep
 from kbsync.targets.gptbots.putting import Putting
 from kbsync.targets.gptbots.searching import OVERLOADED, Question, hits_of, question_of
 from kbsync.targets.gptbots.settings import GptbotsSettings
@@ -90,7 +89,7 @@ class GptbotsTarget(RemoteTarget):
     def _speak(self) -> None:
         settings = self._settings
         self._api = Api(settings, self._client)
-        self._sightings = Sightings(self._api, settings.source_url_prefix)
+        self._sightings = Sightings(self._api, settings.source_url_prefix, self._steady)
         self._waiting = Waiting(self._api, self._sightings, self._steady, settings.grace)
         lacking = self._client.lacking
         self._putting = Putting(settings, self._api, self._sightings, self._waiting, lacking)
@@ -131,12 +130,11 @@ class GptbotsTarget(RemoteTarget):
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each remote id."""
-        self._sightings.forget(ids)
         return await delete_all(self._api, self._waiting, tuple(dict.fromkeys(ids)))
 
     async def list(self) -> AsyncIterator[Listed]:
         """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
-        async with aclosing(Sweep(self._api).rows()) as rows:
+        async with aclosing(self._sightings.rows()) as rows:
             async for row in rows:
                 yield self._listed(row)
 

@@ -32,11 +32,11 @@ class Waiting:
         self._begun: dict[str, float] = {}
 
     def began(self, ids: Iterable[str]) -> None:
-        """These are about to be changed: nothing that was seen of them holds."""
+        """These are about to be changed: nothing that was said of them holds."""
         ids = list(ids)
         self._trusted.difference_update(ids)
         self._begun |= dict.fromkeys(ids, self._steady())
-        self._sightings.forget(ids)
+        self._sightings.changing(ids)
 
     def added(self, ids: Iterable[str]) -> None:
         """These are new: whatever is said of them is of their only version."""
@@ -52,7 +52,7 @@ class Waiting:
         absent = [one for one in ids if one not in shown and one not in unseen]
         doubtful = [one for one, word in shown.items() if word in _FINAL and one not in self._trusted]
         listed = await self._sightings.read([*absent, *doubtful]) if absent or doubtful else {}
-        self._sightings.forget(ids)
+        self._sightings.changing(ids)
         states = {one: self._state(one, word, listed) for one, word in shown.items()}
         states |= {one: _UNKNOWN if one in listed else DocStatus(DocState.MISSING) for one in absent}
         self._settle(states)

@@ -1,0 +1,136 @@
+"""What the list says of single documents: read anew for each change, and on as few pages as can be."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kbsync.contract.mirroring import DocState
+from kbsync.targets.gptbots.target import GptbotsTarget
+from tests.conformance.test_gptbots import GptbotsWorld as ConformanceWorld
+from tests.remote.world import sha_of_folder
+from tests.targets.gptbots.world import GptbotsWorld
+
+MANY = 5_000
+BESIDES = 5
+"""List requests that a change may cost besides those for the pages its own documents are on."""
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[ConformanceWorld]:
+    world = ConformanceWorld(vectorize=[20, 20], stale_status=60)
+    await world.server.start()
+    world.target = await world.open()
+    yield world
+    await world.target.aclose()
+    await world.server.stop()
+    assert world.app.violations == []
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
+    async with GptbotsWorld(tmp_path).serving() as world:
+        yield world
+
+
+async def test_what_another_client_changed_meanwhile_makes_no_change_of_ours_look_done(
+    served: ConformanceWorld,
+) -> None:
+    """Others' updates move `update_time`, too: one that was seen before them proves nothing after."""
+    mine, theirs = served.target, await served.open()
+    first, second = await served.make_ready(
+        served.document("a.md", "kestrel one"), served.document("b.md", "kestrel two")
+    )
+    await served.pass_time(100)
+    await served.bring(served.document("a.md", "kestrel three", replaces=first))  # all of the list is seen
+    await served.pass_time(100)
+    [_] = await theirs.put([served.document("b.md", "osprey", replaces=second)])
+    await served.pass_time(100)
+    await served.put(served.document("b.md", "merlin", replaces=second))
+    await served.pass_time(1)
+    assert (await mine.status([second]))[second].state is DocState.INDEXING
+    await served.until(DocState.READY, second)
+    assert await served.found("merlin") == {second}
+    await theirs.aclose()
+
+
+def plant_many(world: GptbotsWorld, n: int) -> None:
+    """Somebody else's documents, ten in a second."""
+    for number in range(n):
+        world.clock.now += number % 10 == 0
+        world.plant(f"theirs{world.clock.now:.0f}-{number}.md", "something of theirs")
+
+
+async def in_a_crowd(world: GptbotsWorld, order: str, before: float) -> None:
+    """Ours are mirrored in the midst of many others; `before`: the share of those that were there first."""
+    plant_many(world, round(MANY * before))
+    world.write_many(12)
+    await world.once()
+    plant_many(world, round(MANY * (1 - before)))
+    world.turn(order=order)
+    world.server.requests.clear()
+
+
+@pytest.mark.parametrize(("order", "before"), [("newest", 0.0), ("newest", 0.37), ("oldest", 0.81)])
+async def test_a_change_among_many_documents_costs_a_few_pages_of_the_list(
+    world: GptbotsWorld, order: str, before: float
+) -> None:
+    await in_a_crowd(world, order, before)
+    world.write("f3.md", "changed")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert 1 <= world.asked("list") <= BESIDES + 1
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+async def test_a_look_at_an_old_state_costs_the_documents_own_page(world: GptbotsWorld, order: str) -> None:
+    await in_a_crowd(world, order, 0.6)
+    world.turn(vectorize=[20, 20], stale_status=60)
+    begun = world.clock.now
+    world.write("f3.md", "changed")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.clock.now - begun >= 20
+    assert world.asked("status") >= 3
+    assert world.asked("list") <= BESIDES + 1 + world.asked("status")
+
+
+async def test_where_a_document_is_listed_is_remembered_where_the_list_has_no_order(
+    served: ConformanceWorld,
+) -> None:
+    served.app.set_behaviour({"order": "shuffled"})
+    for number in range(MANY // 2):
+        served.app.put_foreign({"name": f"theirs{number}.md", "text": "something"})
+    [remote_id] = await served.make_ready(served.document("a.md", "kestrel"))
+    [_] = await served.put(served.document("a.md", "osprey", replaces=remote_id))
+    await served.pass_time(100)
+    served.server.requests.clear()
+    await served.bring(served.document("a.md", "merlin", replaces=remote_id))
+    asked = served.server.requests.by_op
+    assert asked.get("list", 0) <= BESIDES + 1 + asked.get("status", 0)
+    assert await served.found("merlin") == {remote_id}
+
+
+@pytest.mark.parametrize("page_cap", [0, 10])
+@pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
+async def test_documents_that_moved_to_other_pages_are_found(
+    served: ConformanceWorld, order: str, page_cap: int
+) -> None:
+    """Others add and delete between two changes, and all of ours are of the same second."""
+    served.app.set_behaviour({"order": order, "page_cap": page_cap, "vectorize": [1, 1], "stale_status": 9})
+    ids = await served.fill(40)
+    for turn in range(3):
+        for number in range(70):
+            made = served.app.put_foreign({"name": f"theirs{turn}-{number}.md", "text": "something"})
+            if number % 3 == 0:
+                served.app.put_foreign({"delete": made["id"]})
+        for place in (0, 17, 39):
+            document = served.document(f"page{place}.md", f"turn {turn}", replaces=ids[place])
+            [accepted] = await served.bring(document)
+            assert accepted.remote_id == ids[place]
+        await served.pass_time(10)
+    assert isinstance(served.target, GptbotsTarget)
+    texts = {one["id"]: one["serving"] for one in served.app.snapshot()["documents"]}
+    assert len({texts[ids[place]] for place in (0, 17, 39)}) == 1
