@@ -6,6 +6,7 @@ Nothing here deletes a document. What may go is set to RETIRING in one transacti
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,6 +30,8 @@ log = structlog.get_logger("kbsync")
 
 PAGE = 500
 QUIET_LEAST = 3.0
+ROUNDING = 1e-6
+"""Seconds: what `next_due` calls due at this very moment is due, however the sum was rounded."""
 APPROVAL_KEPT = 7 * 86400.0
 
 
@@ -38,6 +41,25 @@ class Weighed:
 
     released: int = 0
     held: int = 0
+
+
+class Served:
+    """How many documents served at each moment of late; steady seconds."""
+
+    def __init__(self) -> None:
+        self._counts: deque[tuple[float, int]] = deque()
+
+    def note(self, now: float, count: int, kept: float) -> None:
+        """So many serve now. What was more than `kept` seconds ago is forgotten, but for the last of it."""
+        if not self._counts or self._counts[-1][1] != count:
+            self._counts.append((now, count))
+        while len(self._counts) > 1 and self._counts[1][0] < now - kept:
+            self._counts.popleft()
+
+    def at(self, moment: float) -> int | None:
+        """How many did just before then, or when it was counted first; None where it never was."""
+        before = [count for at, count in self._counts if at < moment]
+        return before[-1] if before else next((count for _, count in self._counts), None)
 
 
 class Deletions:
@@ -62,7 +84,9 @@ class Deletions:
         self._coming = coming
         self.may_wait = True
         """Something may wait for its second look or the brake; False only when surely nothing does."""
-        self._before: int | None = None
+        self._served = Served()
+        self._missed: dict[str, float] = {}
+        """Files that are gone and not weighed yet: when a look did not find them, steady seconds."""
         self._waiting: dict[str, float] = {}
         """Missed files that may have moved: since when they wait to be known again, steady seconds."""
 
@@ -72,19 +96,22 @@ class Deletions:
 
     async def second_looks(self) -> list[str]:
         """Look again at what one look, a settle ago, did not find. Returns paths that are back."""
-        then = self._clock.steady() - self._ledger.terms.plan.settle
+        then = self._clock.steady() - self._ledger.terms.plan.settle + ROUNDING
         back: list[str] = []
+        await self.count_served()
         while rows := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
+            for path, _, missed in rows:
+                self._missed.setdefault(path, missed)
             if moving := self._moving(rows):
                 await self._store.write(partial(self._miss_anew, moving))
-            looked = await self._looks(path for path, _ in rows if path not in moving)
+            looked = await self._looks(path for path, *_ in rows if path not in moving)
             if looked is None:
                 break
             await self._store.write(partial(self._record_looks, looked))
             back += [path for path, found in looked if found.kind not in (None, Kind.FOLDER)]
         return back
 
-    def _moving(self, rows: Iterable[tuple[str, int]]) -> set[str]:
+    def _moving(self, rows: Iterable[tuple[str, int, float]]) -> set[str]:
         """Those that may be known again by their inodes, when what is written to elsewhere is taken.
 
         Each waits for that as long as a file that is written to would at most, and no longer: it may be
@@ -92,7 +119,7 @@ class Deletions:
         """
         now, longest = self._clock.steady(), self._ledger.terms.plan.settle_longest
         coming = self._coming()
-        waiting = {path: self._waiting.setdefault(path, now) for path, inode in rows if inode in coming}
+        waiting = {path: self._waiting.setdefault(path, now) for path, inode, _ in rows if inode in coming}
         over = {path for path, since in waiting.items() if now - since >= longest}
         for path in over:
             del self._waiting[path]
@@ -135,15 +162,22 @@ class Deletions:
             self._waiting.clear()
         if not times:
             self.may_wait = False
-            await self.count_served()
+        await self.count_served()
         return min(times, default=None)
 
     async def count_served(self) -> None:
-        """While nothing goes: so many documents serve before the next deletions begin."""
-        terms = self._ledger.terms
-        self._before = await self._store.read(
-            lambda tx: tx.uploads.serving_count(self._mirror, terms.binding)
-        )
+        """So many documents serve at this moment: a batch that begins to go now is measured by that.
+
+        Not while a scan misses files: what it misses counts from its end, and began to go before.
+        """
+        plan = self._ledger.terms.plan
+        if (count := await self._store.read(self._count_served)) is not None:
+            self._served.note(self._clock.steady(), count, plan.settle + 2 * plan.settle_longest)
+
+    def _count_served(self, tx: Tx) -> int | None:
+        if tx.entries.is_missed_by_scan(self._mirror):
+            return None
+        return tx.uploads.serving_count(self._mirror, self._ledger.terms.binding)
 
     def _weigh_at(self, first: float, last: float) -> float:
         plan, now = self._ledger.terms.plan, self._clock.wall()
@@ -164,7 +198,10 @@ class Deletions:
     async def weigh(self, *, now: bool = False) -> Weighed:
         """Weigh the collected deletions once none came for a while (`now`: the collection is complete)."""
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
-        if not n or not (now or self._clock.wall() >= self._weigh_at(first, last)):
+        if not n:
+            self._forget_missed()
+            return Weighed()
+        if not (now or self._clock.wall() >= self._weigh_at(first, last)):
             return Weighed()
         longest = first + self._ledger.terms.plan.settle_longest
         if not now and self._clock.wall() < longest and await self._more_may_go():
@@ -172,10 +209,15 @@ class Deletions:
         if await self._identity() is None:
             return Weighed()
         weighed = await self._store.write(self._weigh)
+        self._forget_missed()
         if weighed.held:
             name = self._ledger.terms.plan.name
             log.warning("deletions.held", mirror=name, count=weighed.held, cure=self._cure())
         return weighed
+
+    def _forget_missed(self) -> None:
+        """Nothing is to be weighed; only what may have moved is still waited for."""
+        self._missed = {path: at for path, at in self._missed.items() if path in self._waiting}
 
     async def _more_may_go(self) -> bool:
         """Files wait for their second look: what goes together is weighed together."""
@@ -191,7 +233,7 @@ class Deletions:
         serving = tx.uploads.serving_count(self._mirror, terms.binding)
         executed = tx.holds.logged_since(self._mirror, now - terms.plan.deletions.window)
         ask = tx.mirrors.get(self._mirror).hold_all and bool(batch)
-        if ask or must_hold(len(batch), executed, serving, terms.plan.deletions, self._before):
+        if ask or must_hold(len(batch), executed, serving, terms.plan.deletions, self._served_before(batch)):
             self._hold(tx, batch)
             return Weighed(held=len(batch))
         for candidate in batch:
@@ -199,6 +241,12 @@ class Deletions:
         if batch:
             tx.holds.log(self._mirror, now, len(batch))
         return Weighed(released=len(batch))
+
+    def _served_before(self, batch: Iterable[Candidate]) -> int | None:
+        """How many documents served when the first file of this batch went; other files matter nothing."""
+        ahead = self._clock.wall() - self._clock.steady()
+        began = [self._missed.get(one.path, one.at - ahead) for one in batch]
+        return self._served.at(min(began)) if began else None
 
     def _counts(self, tx: Tx, candidate: Candidate) -> bool:
         """The path still has to part with exactly this upload; else the candidate is withdrawn."""

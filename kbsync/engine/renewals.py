@@ -39,6 +39,7 @@ class Renewals:
         self._clock = clock
         self.may_wait = True
         """Something may wait to be weighed; False only when surely nothing does."""
+        self._put_off_since: float | None = None
 
     @property
     def _mirror(self) -> int:
@@ -55,12 +56,13 @@ class Renewals:
     async def weigh(self) -> int:
         """Weigh what waits for it; returns for how many documents a person is asked now.
 
-        Not while deletions are still to be weighed: what goes is not in the scales.
+        Deletions are weighed before: what goes is not in the scales. They are waited for as long as a file
+        is that never gets quiet, and no longer: in some folders files go all the time.
         """
-        if not await self.is_due():
+        due = await self.next_due()
+        if due is None or due > self._clock.steady():
             return 0
-        if await self._store.read(self._some_may_go):
-            return 0
+        self._put_off_since = None
         held = await self._store.write(self._weigh)
         if held is not None:
             name, cure = self._ledger.terms.plan.name, self._cure()
@@ -68,9 +70,17 @@ class Renewals:
         await self._page(self._tell_page)
         return 0 if held is None else held.documents
 
-    async def may_weigh(self) -> bool:
-        """There is something for `weigh` to do at this moment."""
-        return await self.is_due() and not await self._store.read(self._some_may_go)
+    async def next_due(self) -> float | None:
+        """Steady time from which `weigh` has something to do; None where nothing waits."""
+        now = self._clock.steady()
+        if not await self.is_due():
+            self._put_off_since = None
+            return None
+        if not await self._store.read(self._some_may_go):
+            return now
+        if self._put_off_since is None:
+            self._put_off_since = now
+        return max(now, self._put_off_since + self._ledger.terms.plan.settle_longest)
 
     def _some_may_go(self, tx: Tx) -> bool:
         """Files wait for their second look, or their deletions for the brake."""

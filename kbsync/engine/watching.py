@@ -281,7 +281,7 @@ class Watching:
         assert self.run.parts is not None
         deletions, renewals = self.run.parts.deletions, self.run.parts.renewals
         times = [
-            self.run.clock.steady() if renewals.may_wait and await renewals.may_weigh() else None,
+            await renewals.next_due() if renewals.may_wait else None,
             self.run.parts.reconciler.settling.next_due(),
             await deletions.next_due() if deletions.may_wait else None,
         ]

@@ -180,15 +180,23 @@ class Entries:
         """The first look without a file that is missed counts from now on."""
         self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL)", (now,))
 
-    def missed_before(self, mirror: int, then: float, limit: int) -> list[tuple[str, int]]:
-        """Paths whose first look without them was at or before `then`, and the inodes they had."""
+    def missed_before(self, mirror: int, then: float, limit: int) -> list[tuple[str, int, float]]:
+        """Paths whose first look without them was at or before `then`, the inodes they had, and that look."""
         sql = (
-            "SELECT f.path, e.name, e.ino FROM entry e INDEXED BY entry_missing"
+            "SELECT f.path, e.name, e.ino, e.missed_at FROM entry e INDEXED BY entry_missing"
             " CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.presence = 1 AND e.missed_at <= ? AND f.mirror = ? LIMIT ?"
         )
         rows = self._db.execute(sql, (then, mirror, limit))
-        return [(join(unbind(folder), unbind(name)), ino) for folder, name, ino in rows]
+        return [(join(unbind(folder), unbind(name)), ino, missed) for folder, name, ino, missed in rows]
+
+    def is_missed_by_scan(self, mirror: int) -> bool:
+        """A scan under way did not find some file, and may yet find it elsewhere."""
+        sql = (
+            "SELECT 1 FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
+            " WHERE e.presence = 1 AND e.missed_at >= ? AND f.mirror = ? LIMIT 1"
+        )
+        return self._db.execute(sql, (UNTIL_SCANNED, mirror)).fetchone() is not None
 
     def first_missed(self, mirror: int) -> float | None:
         """When the earliest first look without a file was, of those that wait for the second.

@@ -147,7 +147,7 @@ def test_a_gone_tree_is_missed_whole_also_below_odd_names(store: Store) -> None:
         tx.entries.put(m, entry("top/b.md"))
         tx.entries.put(m, entry("topless.md"))
         tx.entries.miss_tree(m, "top", 7.0)
-        return sorted(path for path, _ in tx.entries.missed_before(m, 7.0, 10))
+        return sorted(path for path, *_ in tx.entries.missed_before(m, 7.0, 10))
 
     assert store.submit(work).result() == sorted([f"top/{ODD}", "top/b.md"])
 
@@ -165,7 +165,7 @@ def test_what_a_scan_missed_is_missed_since_its_end(store: Store) -> None:
         for name in ("seen.md", "second.md"):
             tx.entries.miss_anew(m, name, 8.0)
         assert before == []
-        return [[path for path, _ in tx.entries.missed_before(m, then, 10)] for then in (7.0, 8.0)]
+        return [[path for path, *_ in tx.entries.missed_before(m, then, 10)] for then in (7.0, 8.0)]
 
     assert store.submit(work).result() == [["first.md"], ["first.md", "second.md"]]
 
