@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -107,6 +108,7 @@ def _forget(installation: Installation, record: MirrorRecord, config: MirrorConf
 
     from kbsync.assembly import opened
     from kbsync.cli.choosing import prepare
+    from kbsync.state.connection import forget_set_aside
 
     prepare(installation)
     with opened(installation, tell) as store:
@@ -123,4 +125,9 @@ def _forget(installation: Installation, record: MirrorRecord, config: MirrorConf
                 finally:
                     await target.aclose()
 
-        return asyncio.run(work())
+        deleted = asyncio.run(work())
+        forget_set_aside(installation.state_file)  # its files are named in there
+        if config is not None and installation.is_for_one_folder:
+            # It is of this mirror alone, and as long as it is there the folder counts as known.
+            shutil.rmtree(installation.state_dir)
+        return deleted

@@ -18,6 +18,8 @@ from kbsync.errors import StateError
 from kbsync.secrecy import open_private
 
 BUSY_MS = 10_000
+_EMPTYING_MS = 500
+"""How long readers are waited for, and writes wait with us: longer than a search reads on a slow machine."""
 _NOT_FOR_ALL = 0o027
 
 
@@ -69,6 +71,21 @@ def _keep_wal_files(connection: apsw.Connection) -> None:
     """A reader of another user must never have to create -wal or -shm, so they stay when we close."""
     on = ctypes.c_int(1)
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(on))
+
+
+def empty_wal(connection: apsw.Connection) -> bool:
+    """Copy the WAL of a writer into the file and empty it; False where a reader or a full disk is in the way.
+
+    What was deleted is overwritten in the file at once (`secure_delete`), and in the WAL only so.
+    """
+    connection.set_busy_timeout(_EMPTYING_MS)
+    try:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError):
+        return False
+    finally:
+        connection.set_busy_timeout(BUSY_MS)
+    return True
 
 
 def open_reader(path: Path) -> apsw.Connection:
@@ -155,6 +172,12 @@ def set_aside(path: Path) -> Path:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     return aside
+
+
+def forget_set_aside(path: Path) -> None:
+    """Remove what was set aside of a database: it may hold what is to be kept nowhere any more."""
+    for aside in path.parent.glob(f"{path.name}.damaged-*"):
+        aside.unlink(missing_ok=True)
 
 
 class DamagedError(StateError):

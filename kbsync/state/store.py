@@ -13,7 +13,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import apsw
 
 from kbsync.state import schema, soundness
-from kbsync.state.connection import DamagedError, identity, open_reader, open_writer, told
+from kbsync.state.connection import DamagedError, empty_wal, identity, open_reader, open_writer, told
 from kbsync.state.glance import BlankGlance, Glance, Tx, copy_into, looking_at, within
 
 __all__ = ["BlankGlance", "Glance", "Store", "Tx", "copy_into", "looking_at"]
@@ -49,6 +49,7 @@ class Store:
         """Open or make the file. Raises `DamagedError`, `StateError`, or `UsageError` for a newer one."""
         self.path = path
         self._on_commit = on_commit
+        self._holds_lock = check
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._broken: BaseException | None = None
         self.damage = ""
@@ -120,12 +121,15 @@ class Store:
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """`aclose` for threads; repeatable."""
+        """`aclose` for threads; repeatable. Whoever holds the lock leaves nothing of what was deleted."""
         self._jobs.put(None)
         self._thread.join()
         self.readers.shutdown(wait=False, cancel_futures=True)
         with self._read_lock:  # a read whose caller was cut off may still be under way
             self._reader.close()
+        if self._holds_lock:
+            with suppress(apsw.Error):  # a damaged file, or one that is closed
+                empty_wal(self._writer)
         self._writer.close()
 
     def backup(self, destination: apsw.Connection) -> None:

@@ -248,6 +248,54 @@ def test_forget_deletes_our_documents_on_request(failed: Place) -> None:
     assert failed.run("search", "text", "--json").json["hits"] == []
 
 
+def naming(place: Place, *words: str) -> list[str]:
+    """Files under the state directory that hold one of these words, or have it in their path."""
+    return [
+        f"{file.relative_to(place.state)}: {word}"
+        for file in place.state.rglob("*")
+        for word in words
+        if file.is_file()
+        and (word.encode() in file.read_bytes() or word in str(file.relative_to(place.state)))
+    ]
+
+
+@pytest.mark.parametrize("more", [(), ("--delete-documents",)])
+def test_forget_leaves_no_name_of_a_file_in_the_state(place: Place, more: tuple[str, ...]) -> None:
+    names = ("zqfirst", "zqfailed", "zqskipped", "zqsub", "zqgone", str(place.docs))
+    for name in ("zqfirst.md", "zqfailed.pdf", "zqskipped.bin", "zqsub/zqgone.md"):
+        place.write(name, "\0" if "skipped" in name else "text")
+    place.configure()
+    assert place.run("--once").code == 1
+    (place.docs / "zqsub/zqgone.md").unlink()
+    assert place.run("--once").code == 1
+    shutil.copy(place.state / "state.db", place.state / "state.db.damaged-1")
+    assert naming(place, *names)
+    assert place.run("forget", "handbook", "--yes", *more).code == 0
+    left = naming(place, *names)
+    assert [each for each in left if more or not each.startswith("kb/")] == []
+    assert place.run("--once").code == 1
+
+
+def test_forget_of_a_folder_with_its_documents_leaves_nothing_and_no_known_folder(place: Place) -> None:
+    place.write("a.md", "alpha")
+    assert place.run("--once", "--folder", "docs").code == 0
+    ran = place.run("forget", "docs", "--delete-documents", "--yes", "--folder", "docs")
+    assert (ran.code, ran.out) == (0, "docs is forgotten; 1 document deleted\n")
+    assert [each for each in place.state.rglob("*") if each.is_file()] == []
+    assert "no folder is known" in place.run("status").err
+    assert place.run("--once", "--folder", "docs").code == 0
+
+
+def test_forget_of_a_folder_leaves_what_else_lies_in_a_state_directory_that_was_named(place: Place) -> None:
+    place.write("a.md", "alpha")
+    options = ("--folder", "docs", "--state-dir", "own")
+    assert place.run("--once", *options).code == 0
+    other = place.root / "own" / "notes.txt"
+    other.write_text("mine")
+    assert place.run("forget", "docs", "--delete-documents", "--yes", *options).code == 0
+    assert other.read_text() == "mine"
+
+
 def test_forget_needs_the_lock(failed: Place) -> None:
     with lock.held(failed.state):
         assert failed.run("forget", "handbook", "--yes").code == 4

@@ -20,7 +20,7 @@ import apsw
 
 from kbsync.errors import Rejected, StateError
 from kbsync.secrecy import make_private_folder, open_private
-from kbsync.state.connection import BUSY_MS
+from kbsync.state.connection import empty_wal, forget_set_aside
 from kbsync.targets.local import runs
 from kbsync.targets.local.changes import Change, Renaming, Storing, Vectors, VectorsLackingError
 from kbsync.targets.local.contents import (
@@ -34,7 +34,7 @@ from kbsync.targets.local.contents import (
 )
 from kbsync.targets.local.rows import Entry
 from kbsync.targets.local.runs import Fresh, Kept, Part, Run
-from kbsync.targets.local.schema import FILE, INCREMENTAL, forget_set_aside, identity, open_index, set_aside
+from kbsync.targets.local.schema import FILE, INCREMENTAL, identity, open_index, set_aside
 from kbsync.targets.local.tokens import TOKENISER
 from kbsync.targets.local.trouble import trouble_with
 from kbsync.targets.local.turns import Turns
@@ -44,9 +44,6 @@ T = TypeVar("T")
 
 _UNSTORABLE = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, ValueError, OverflowError)
 """What SQLite and its binding raise over a value; anything else is trouble with the disk."""
-
-_SCRUB_MS = 500
-"""How long readers are waited for, and writes wait with us: longer than a search reads on a slow machine."""
 
 _CACHE_KIB = 32_000
 _SPARE_PAGES = 1_024
@@ -150,14 +147,7 @@ class Index:
         with self._guard:
             if not self._is_open:
                 return True
-            self._connection.set_busy_timeout(_SCRUB_MS)
-            try:
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            except (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError):
-                return False
-            finally:
-                self._connection.set_busy_timeout(BUSY_MS)
-            return True
+            return empty_wal(self._connection)
 
     def discard(self, reason: str) -> None:
         """Close a damaged index and put its files aside; another `Index` starts anew."""

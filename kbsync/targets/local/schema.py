@@ -152,12 +152,6 @@ def set_aside(path: Path, reason: str) -> None:
     _log.error("index set aside as %s, a new one is built: %s", aside, reason, extra=told)
 
 
-def forget_set_aside(path: Path) -> None:
-    """Remove what was set aside: it may hold the text of a document that is deleted now."""
-    for aside in path.parent.glob(f"{path.name}.damaged-*"):
-        aside.unlink(missing_ok=True)
-
-
 def is_empty(connection: apsw.Connection) -> bool:
     """Nothing was ever put into this file."""
     return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get is None
