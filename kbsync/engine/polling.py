@@ -62,7 +62,6 @@ class Polls:
         self._store = store
         self._ledger = ledger
         self._target = target
-        self._can_reembed = isinstance(target, Reembeds)
         self._overdue: set[int] = set()
 
     async def ask(self, rows: Sequence[Upload], tries: int | None = None) -> Polled:
@@ -122,15 +121,13 @@ class Polls:
             return Repair.LATER
         if row.code in (lifecycle.RECUT, lifecycle.RECUTTING):
             return Repair.NONE  # a fresh upload is sooner found than what may fail again
-        if not self._can_reembed:
+        if not isinstance(self._target, Reembeds):
             return Repair.NOT_OFFERED
         if not status.halt and row.repairs >= self._ledger.terms.limits.reembed_tries:
             return Repair.NONE
-        assert isinstance(self._target, Reembeds)
         try:
             await self._target.reembed(row.remote_id or "")
-        except NotOffered:
-            self._can_reembed = False
+        except NotOffered:  # now: whether it is so for good is known to the target
             return Repair.NOT_OFFERED
         except Rejected:
             return Repair.NONE

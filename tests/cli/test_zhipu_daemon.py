@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -34,6 +36,27 @@ def started(desk: Desk, *, hurried: bool = False) -> Daemon:
     daemon.says("document.ready", path="f3.md")
     mirrors(desk)
     return daemon
+
+
+def connections(pid: int, port: int) -> int:
+    """How many sockets a process has to a port of this machine, in whatever state; Linux tells."""
+    held = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
+    table = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return sum(f"socket:[{row[9]}]" in held and int(row[2].partition(":")[2], 16) == port for row in table)
+
+
+def test_an_idle_daemon_holds_no_connection(desk: Desk) -> None:
+    for n in range(4, 20):
+        desk.write(f"f{n}.md", f"text of f{n}")
+    daemon = started(desk)
+    port = urlsplit(desk.vendor.url).port or 0
+    assert connections(daemon.process.pid, port)
+    eventually(lambda: not connections(daemon.process.pid, port), 20.0)
+    asked = desk.vendor.asked()
+    desk.write("late.md", "text of late")
+    mirrors(desk)
+    assert desk.vendor.asked() > asked
+    assert daemon.end() == 0
 
 
 def test_edits_are_searchable_and_an_idle_daemon_asks_nothing(desk: Desk) -> None:

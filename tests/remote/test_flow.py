@@ -93,3 +93,29 @@ async def waiting(run: MirrorRun) -> set[str]:
     states = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE)
     rows = await run.store.read(lambda tx: tx.uploads.in_states(run.mirror, binding, states))
     return {row.path or "" for row in rows}
+
+
+async def test_one_stray_405_takes_no_call_away_and_two_a_minute_apart_do(tmp_path: Path) -> None:
+    async with RemoteWorld(tmp_path).serving() as world, world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+
+        async def failing(name: str) -> int:
+            """A document that a re-embed would cure comes; how often that was asked for by its end."""
+            world.play("fails", op="upload", match=f"{name}*")
+            world.write(f"{name}.md", f"text of {name}")
+            world.clock.now += 10.0
+            await run.compare()
+            await world.clock.sleep(30.0)
+            assert f"{name}.md" in world.bytes_by_path(searchable=True)
+            return world.asked("reembed")
+
+        world.play("status", op="reembed", effect=False, args={"status": 405})
+        assert await failing("stray") == 1
+        assert await failing("after") == 2
+        world.play("status", op="reembed", times=0, effect=False, args={"status": 405})
+        assert await failing("first") == 3
+        await world.clock.sleep(60.0)
+        assert await failing("second") == 4
+        assert await failing("known") == 4
+        await run.end()

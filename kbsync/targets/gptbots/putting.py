@@ -139,6 +139,8 @@ class Putting:
             return await self._refused(parcel, error)
         except TargetError as error:
             return {one.place: error for one in parcel}
+        if parcel[0].doc_id and parcel[0].cutting.kind is Kind.QA:
+            self._lacking.works(QA_UPDATE)
         new = {one.place for one in parcel if not one.doc_id}
         self._waiting.added(
             [one.remote_id for place, one in outcomes.items() if place in new and isinstance(one, Accepted)]

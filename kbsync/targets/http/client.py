@@ -252,6 +252,8 @@ class Client:
         seconds = self._steady() - begun
         self._count(asked, ending, seconds)
         self._learn(ending.outcome, burst)
+        if isinstance(ending.outcome, Answer):
+            self.lacking.works(asked.op)
         if isinstance(ending.outcome, Answer) and ending.sent_bytes <= self._telling:
             self.gate.answered(burst, asked.op, seconds)
         return ending.outcome

@@ -47,7 +47,7 @@ def connections(
     return httpx.AsyncClient(
         headers={"User-Agent": f"kbsync/{__version__}", "Accept-Encoding": "gzip"},
         cookies=_NoJar(),
-        transport=transport or Lanes(partial(_lane, endpoint, trust)),
+        transport=transport or Lanes(partial(_lane, endpoint, trust), KEEP_ALIVE),
         timeout=httpx.Timeout(connect=times.connect, write=times.write, read=times.read, pool=times.pool),
         follow_redirects=False,
         trust_env=False,

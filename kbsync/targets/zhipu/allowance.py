@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from kbsync.errors import Halted, NotOffered, TargetError, Unavailable
+from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.zhipu.codes import SPACE_ADVICE
 from kbsync.targets.zhipu.sizes import sized
 from kbsync.targets.zhipu.wire import Capacity
@@ -22,7 +22,6 @@ class Allowance:
     """The rest of the account's space in bytes, as far as the vendor tells.
 
     `ask` raises `TargetError`: unless the key was refused, nothing is known then and nothing is checked.
-    Where there is no such call it raises `NotOffered`, and may be asked for every upload.
     `steady`: seconds that never go back. `cure`: the command for a halt.
     """
 
@@ -75,8 +74,6 @@ class Allowance:
         self._known = self._asked_at = None
         try:
             self._known = await self._ask()
-        except NotOffered:
-            return
         except TargetError as error:
             if isinstance(error, Halted) and error.halt == "credentials":
                 raise

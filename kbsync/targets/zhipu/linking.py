@@ -27,7 +27,9 @@ class Linking:
             slicing = slicing_of(document.path, {**document.settings, **link.settings})
             receipt = await self._sent(link.address, slicing)
         except (NotFound, NotOffered) as error:
-            raise Unfit(f"the vendor takes no addresses here: {error.reason}", code=error.code) from error
+            reason = f"the vendor takes no addresses here: {error.reason}"
+            is_proven = isinstance(error, NotFound) or self._lacking.lacks(Op.UPLOAD_URL)
+            raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
         return _of_page(outcome_of(receipt, link.address, self._cure))
 
     async def _sent(self, address: str, slicing: Slicing) -> Receipt:

@@ -76,4 +76,6 @@ class Uploading:
             await self._knowledge.look()
         except TargetError as missing:
             return missing
-        return Rejected(f"refused although the knowledge base is there: {error.reason}", code=error.code)
+        reason = f"refused although the knowledge base is there: {error.reason}"
+        # the call itself is not there: what answered was hardly the vendor
+        return Rejected(reason, code=error.code, may_pass=isinstance(error, NotOffered))

@@ -12,7 +12,7 @@ import pytest
 from kbsync.contract.mirroring import Accepted, DocState, Target
 from kbsync.targets.gptbots.settings import GptbotsSettings
 from kbsync.targets.gptbots.target import GptbotsTarget
-from kbsync.targets.http.lacking import REMEMBERED
+from kbsync.targets.http.lacking import APART, REMEMBERED
 from tests.conformance.test_gptbots import KEY
 from tests.conformance.test_gptbots import GptbotsWorld as ConformanceWorld
 from tests.remote.world import sha_of_folder
@@ -157,7 +157,7 @@ class QuestionsWorld(ConformanceWorld):
         return accepted
 
 
-@pytest.mark.parametrize(("pause", "asked"), [(10.0, 1), (REMEMBERED + 10.0, 2)], ids=["soon", "later"])
+@pytest.mark.parametrize(("pause", "asked"), [(10.0, 2), (REMEMBERED + 10.0, 3)], ids=["soon", "later"])
 async def test_a_missing_call_is_not_asked_for_again_within_the_hour(pause: float, asked: int) -> None:
     world = QuestionsWorld(qa_updates=False)
     await world.server.start()
@@ -168,7 +168,10 @@ async def test_a_missing_call_is_not_asked_for_again_within_the_hour(pause: floa
     for path, replaces in zip(FILES, (first, second), strict=True):
         accepted = await world.changed(path, "who,you", replaces)
         assert (accepted.replaced, accepted.remote_id == replaces) == (False, False)
-        await world.pass_time(pause)
+        await world.pass_time(APART)
+    await world.pass_time(pause)
+    accepted = await world.changed(path, "who,we", accepted.remote_id)
+    assert not accepted.replaced
     assert sum(one.path.endswith("qa/update") for one in world.server.requests.log) == asked
     world.app.set_behaviour({"qa_updates": True})
     await world.pass_time(REMEMBERED)

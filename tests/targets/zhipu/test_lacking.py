@@ -1,4 +1,4 @@
-"""Calls that the installation has not are asked for once an hour, and only they."""
+"""Calls that the installation has not are asked for once an hour, and only they; one 404 proves none."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.errors import Halted, NotOffered, TargetError, Unfit
 from kbsync.targets.http import Account
 from kbsync.targets.zhipu.target import ZhipuTarget
-from tests.targets.zhipu.vendor import FIRST_ID, Clock, Vendor, document, failed, ok, row, target
+from tests.targets.zhipu.vendor import FIRST_ID, Clock, Vendor, document, failed, is_stray, ok, row, target
 
 MISSING = [404, 405, 501, failed(1220), failed(1222)]
-HOUR = ((0.0, 1), (3599.0, 1), (1.0, 2))
-"""Seconds to wait, and how often the call was asked for by then."""
+HOUR = ((3599.0, 0), (1.0, 1))
+"""Seconds to wait, and how much more often the call was asked for by then."""
 
 
 def page(number: int = 0) -> Outgoing:
@@ -31,14 +31,21 @@ async def pace() -> None:
 async def test_a_search_that_is_not_there_confirms_nothing_and_costs_nothing(answer: Any) -> None:
     clock, vendor = Clock(), Vendor(retrieve=[answer])
     subject = target(vendor, clock)
-    for seconds, asked in HOUR:
+    for _ in range(2):
+        with pytest.raises(NotOffered, match="offers no search"):
+            await subject.search(Query("kestrel"))
+        clock.now += 60.0
+    proven = vendor.asked["retrieve"]
+    assert proven == 1 + is_stray(answer)
+    clock.now -= 60.0 if is_stray(answer) else 120.0
+    for seconds, more in HOUR:
         clock.now += seconds
         for _ in range(3):
             with pytest.raises(NotOffered, match="offers no search"):
                 await subject.is_searchable(FIRST_ID, "a.md")
             with pytest.raises(NotOffered, match="offers no search"):
                 await subject.search(Query("kestrel"))
-        assert (vendor.asked["retrieve"], vendor.asked["base"]) == (asked, asked)
+        assert (vendor.asked["retrieve"], vendor.asked["base"]) == (proven + more, proven + more)
 
 
 @pytest.mark.parametrize("answer", [failed(400, "知识不存在"), (404, failed(404, "知识不存在"))], ids=str)
@@ -74,12 +81,20 @@ async def test_a_ranking_model_that_is_not_there_does_not_take_the_search_away()
 async def test_pages_that_nobody_fetches_are_tried_once_an_hour(answer: Any) -> None:
     clock, vendor = Clock(), Vendor(upload_url=[answer])
     subject = target(vendor, clock)
-    for seconds, asked in HOUR:
+    [first] = await subject.put([page()])
+    assert isinstance(first, Unfit)
+    assert first.may_pass == is_stray(answer)
+    clock.now += 60.0 if is_stray(answer) else 0.0
+    await subject.put([page()])
+    proven = vendor.asked["upload_url"]
+    assert proven == 1 + is_stray(answer)
+    for seconds, more in HOUR:
         clock.now += seconds
         outcomes = [outcome for number in range(3) for outcome in await subject.put([page(number)])]
         assert {type(outcome) for outcome in outcomes} == {Unfit}
         assert all("takes no addresses" in str(outcome) for outcome in outcomes)
-        assert vendor.asked["upload_url"] == asked
+        assert not any(isinstance(outcome, Unfit) and outcome.may_pass for outcome in outcomes)
+        assert vendor.asked["upload_url"] == proven + more
 
 
 async def test_a_page_that_cannot_be_fetched_is_no_missing_call() -> None:
@@ -98,9 +113,9 @@ def drawn(number: int) -> Hit:
 @pytest.mark.parametrize(
     ("answer", "shown", "asked"),
     [
-        (405, 1, 1),
+        (405, 1, 2),
         (failed(1222), 1, 1),
-        (404, 3, 3),
+        (404, 3, 6),
         (404, 1, 2),  # it may be about the one document
         (failed(400, "知识不存在"), 3, 6),
         (failed(1113), 1, 2),
@@ -113,7 +128,11 @@ async def test_pictures_are_not_asked_for_where_there_are_none(answer: Any, show
     hits = [drawn(number) for number in range(shown)]
     for _ in range(2):
         assert list(await subject.illustrated(hits)) == hits
+        clock.now += 60.0
     assert vendor.asked["images"] == asked
+    if shown == 3 and answer == 404:
+        await subject.illustrated(hits)
+        assert vendor.asked["images"] == asked  # all of several, twice
     clock.now += 3600
     await subject.illustrated(hits)
     assert vendor.asked["images"] > asked
@@ -133,10 +152,13 @@ async def test_what_is_lacking_is_known_to_all_mirrors_of_the_account_and_to_who
     vendor = Vendor(reembed=[405], upload=[503], detail=[ok(row())])
     first, second = (target(vendor, clock, account, mirror=name) for name in "ab")
     other = target(vendor, clock)
-    await trouble(first)
+    for _ in range(2):
+        await trouble(first)
+        await first.put([document()])
+        clock.now += 180.0
     for subject in (first, second, first.unhurried(pace), second):
         await trouble(subject)
         await subject.put([document()])
-    assert (vendor.asked["reembed"], vendor.asked["capacity"]) == (1, 1)
+    assert (vendor.asked["reembed"], vendor.asked["capacity"]) == (2, 2)
     await trouble(other)
-    assert vendor.asked["reembed"] == 2
+    assert vendor.asked["reembed"] == 3

@@ -236,14 +236,18 @@ async def test_uploads_go_on_where_capacity_is_not_told(answer: Any) -> None:
 
 
 async def test_a_missing_capacity_route_is_asked_again_after_an_hour_and_a_failing_one_sooner() -> None:
-    for answer, pause in ((404, 3600.0), (failed(1220), 3600.0), (failed(1113), 180.0)):
+    for answer, pause, proof in ((404, 3600.0, 2), (failed(1220), 3600.0, 1), (failed(1113), 180.0, 1)):
         clock = Clock()
         vendor = Vendor(capacity=[answer], upload=[stored()])
         subject = target(vendor, clock)
-        for seconds, expected in ((0.0, 1), (pause - 1, 1), (1.0, 2)):
+        for number in range(proof):
+            clock.now += 180.0 * number
+            await subject.put([document()])
+            assert vendor.asked["capacity"] == number + 1
+        for seconds, more in ((pause - 1, 0), (181.0, 1)):
             clock.now += seconds
             await subject.put([document()])
-            assert vendor.asked["capacity"] == expected
+            assert vendor.asked["capacity"] == proof + more
 
 
 async def test_a_refused_key_at_the_capacity_stops_the_upload() -> None:

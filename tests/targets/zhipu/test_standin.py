@@ -369,8 +369,8 @@ async def test_calls_that_are_not_offered_are_done_without(scene: Scene) -> None
             await scene.target.search(Query("kestrel"))
     assert await scene.target.digest(remote_id) is None
     assert isinstance(await scene.put(b"more"), Accepted)
-    assert scene.server.requests.by_op["reembed"] == 1
-    assert scene.server.requests.by_op["reslice"] == 1
+    assert scene.server.requests.by_op["reembed"] == 2
+    assert scene.server.requests.by_op["reslice"] == 2
 
 
 @pytest.mark.parametrize("form", ["missing", "null", "expired", "wrong"])
