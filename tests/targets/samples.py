@@ -568,11 +568,11 @@ def encrypted_odt() -> bytes:
 
 
 def zip_bomb(build: bytes, part: str, size: int) -> bytes:
-    """The archive `build` with `part` swollen to `size` bytes of blanks inside its first element."""
+    """The archive `build` with `part` swollen to `size` bytes of blanks behind its declaration."""
     archive = zipfile.ZipFile(io.BytesIO(build))
     parts: dict[str, bytes] = {name: archive.read(name) for name in archive.namelist()}
-    parts[part] = parts[part].replace(b"?>", b"?><!--" + b" " * size + b"-->", 1)
-    return zipped(parts)
+    parts[part] = parts.get(part, b"<?xml?>").replace(b"?>", b"?><!--" + b" " * size + b"-->", 1)
+    return zipped(parts, stored=["mimetype"])
 
 
 def parts_of(archive: bytes) -> dict[str, bytes]:

@@ -222,6 +222,18 @@ HTML_CASES = [
         "# Layout\n\n| x | y |\n| --- | --- |",
     ),
     ("<nav>never closed <p>text</p>", "never closed\n\ntext"),
+    ("<div><nav>menu</div><main>text</main>", "text"),
+    ("<div><div><nav><ul><li>menu</div></div><p>text", "text"),
+    ("<nav>menu<main>text</main>", "text"),
+    ("<nav><div>menu</div><p>more</p></nav>text", "text"),
+    ("<nav><nav>menu</nav> more</nav>text", "text"),
+    ("<p>before<nav>never closed<p>text", "before\n\nnever closed\n\ntext"),
+    ("<section><template>form</section>text", "text"),
+    ("<p>before <object>never closed<p>text", "before never closed\n\ntext"),
+    ("<table><tr><td><nav>menu</td><td>text</td></tr></table>", "|  | text |\n| --- | --- |"),
+    ("<ul><li><nav>menu<li>text</ul>", "- text"),
+    ("<p>text</p><svg><g><text>label</text></svg><p>more", "text\n\nmore"),
+    ("<p>text</p><script>var a = '</div>' + '<p>'</script><p>more", "text\n\nmore"),
     ("before<script>if (a < b) {}</script>after", "beforeafter"),
     ("a &amp; b &lt;c&gt; &#228; &unknown;", "a & b <c> ä &unknown;"),
     ("plain words only", "plain words only"),
@@ -362,6 +374,31 @@ def test_a_cut_off_document_is_read_or_rejected(parser, extension, share):
         assert text_of(parser, extension, raw).strip()
     except Rejected as refusal:
         assert refusal.reason and refusal.code != "crash"
+
+
+MEDIA = [
+    ("docx", "word/media/image1.bmp"),
+    ("pptx", "ppt/media/image1.tiff"),
+    ("xlsx", "xl/media/image1.emf"),
+    ("odt", "Pictures/10000.bmp"),
+    ("epub", "OEBPS/film.mp4"),
+]
+
+
+@pytest.mark.parametrize(("extension", "part"), MEDIA)
+def test_a_picture_of_200_megabytes_is_not_read(parser, extension, part):
+    document = samples.zip_bomb(SAMPLES[extension], part, 200 << 20)
+    assert text_of(parser, extension, document) == text_of(parser, extension, SAMPLES[extension])
+
+
+def test_a_text_under_the_name_of_a_picture_is_no_way_around_the_limits(parser):
+    parts = samples.parts_of(SAMPLES["pptx"])
+    name = "ppt/_rels/presentation.xml.rels"
+    slides = {part for part in parts if part.startswith("ppt/slides/slide")}
+    aimed = {**parts, name: parts[name].replace(b"slides/slide1.xml", b"media/slide.png")}
+    assert slides and aimed[name] != parts[name]
+    bomb = samples.zip_bomb(samples.zipped(aimed), "ppt/media/slide.png", 200 << 20)
+    assert rejected(parser, "pptx", bomb).code == "bomb"
 
 
 @pytest.mark.parametrize(

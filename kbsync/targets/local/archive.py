@@ -1,4 +1,7 @@
-"""Documents that are zip archives: opened with bounds, their XML read without entities."""
+"""Documents that are zip archives: opened with bounds, their XML read without entities.
+
+Pictures, sound and films are not read, so they may be as large as they like and count for no bound.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import io
 import posixpath
 import zipfile
 import zlib
+from collections.abc import Callable
 from xml.etree import ElementTree
 from xml.parsers import expat
 
@@ -19,7 +23,15 @@ _MOST_PARTS = 20_000
 _HIGHEST_RATIO = 200  # deflate manages 1032:1; XML of real documents stays below 60:1
 _RATIO_FROM = 16 * 1024 * 1024
 _OLE = bytes.fromhex("D0CF11E0A1B11AE1")
-_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".emf", ".wmf", ".bmp", ".webp")
+_PICTURES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".tif", ".tiff", ".emf", ".emz", ".wmf", ".wmz", ".bmp",
+    ".dib", ".webp", ".heic", ".heif", ".avif", ".svg", ".ico", ".wdp", ".hdp", ".jxr", ".pict", ".eps",
+)  # fmt: skip
+_MEDIA = (
+    *_PICTURES, ".wav", ".mp3", ".m4a", ".aac", ".wma", ".ogg", ".oga", ".mid", ".aif", ".aiff", ".flac",
+    ".mp4", ".m4v", ".mov", ".avi", ".wmv", ".mpg", ".mpeg", ".mkv", ".webm", ".asf", ".glb",
+    ".ttf", ".otf", ".woff", ".woff2", ".odttf", ".fntdata",
+)  # fmt: skip
 
 Element = ElementTree.Element
 
@@ -55,12 +67,12 @@ class Archive:
             self._zip = zipfile.ZipFile(io.BytesIO(raw))
         except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OSError) as error:
             raise damaged("it is damaged or incomplete") from error
-        self._check()
-
-    def _check(self) -> None:
         parts = self._zip.infolist()
         if any(part.flag_bits & 1 for part in parts):
             raise encrypted()
+        self._check([part for part in parts if not _is_medium(part.filename)])
+
+    def _check(self, parts: list[zipfile.ZipInfo]) -> None:
         unpacked = sum(part.file_size for part in parts)
         packed = sum(part.compress_size for part in parts)
         swollen = unpacked > _RATIO_FROM and unpacked > packed * _HIGHEST_RATIO
@@ -83,10 +95,24 @@ class Archive:
             for name in self.names
         )
 
+    def for_parser(self, rewritten: Callable[[bytes], bytes] | None = None) -> bytes:
+        """The archive for a parser that unpacks whatever is in it: pictures, sounds and films are empty.
+
+        `rewritten` is applied to each part in XML.
+        """
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
+            for name in self.names:
+                part = b"" if _is_medium(name) else self.read(name)
+                target.writestr(name, rewritten(part) if rewritten and name.endswith(".xml") else part)
+        return out.getvalue()
+
     def read(self, name: str) -> bytes:
         """The bytes of a part; b"" where there is none."""
         try:
             part = self._zip.getinfo(name)
+            if _is_medium(name):
+                self._check([part])  # a text under the name of a picture
             with self._zip.open(part) as content:
                 return content.read(part.file_size + 1)  # one that is longer than it says is not unpacked
         except KeyError:
@@ -109,6 +135,10 @@ class Archive:
                 part = posixpath.normpath(posixpath.join("/" + folder, target)).lstrip("/")
                 found[row.get("Id", "")] = (row.get("Type", "").rpartition("/")[2], part)
         return found
+
+
+def _is_medium(name: str) -> bool:
+    return name.lower().endswith(_MEDIA)
 
 
 def parse_xml(raw: bytes) -> Element:

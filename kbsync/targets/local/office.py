@@ -7,11 +7,9 @@ document structure does), and a PDF of pictures is an empty text and no error.
 
 from __future__ import annotations
 
-import io
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from html import unescape
@@ -75,12 +73,13 @@ def read_pdf(raw: bytes) -> Extracted:
 def read_docx(raw: bytes) -> Extracted:
     """A Word document."""
     archive = _checked(raw, "word/document.xml", "Word document")
-    return _read(_without_entities(raw, archive), "docx", archive)
+    return _read(archive.for_parser(_plain), "docx", archive)
 
 
 def read_xlsx(raw: bytes) -> Extracted:
     """A workbook: each sheet as a heading and a table."""
-    workbook = _read(raw, "xlsx", _checked(raw, "xl/workbook.xml", "workbook"))
+    archive = _checked(raw, "xl/workbook.xml", "workbook")
+    workbook = _read(archive.for_parser(), "xlsx", archive)
     is_sheet_name = workbook.text.startswith(f"## {workbook.title}\n")  # "Sheet1" is nobody's title
     return replace(
         workbook,
@@ -94,7 +93,7 @@ def read_odt(raw: bytes) -> Extracted:
     archive = _checked(raw, "content.xml", "OpenDocument text")
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise encrypted()
-    return _read(raw, "odt", archive)
+    return _read(archive.for_parser(), "odt", archive)
 
 
 def read_rtf(raw: bytes) -> Extracted:
@@ -164,20 +163,8 @@ def _title(result: Any, text: str) -> str | None:
     return title_of(_with_entities(stated) if isinstance(stated, str) else None, text)
 
 
-def _without_entities(raw: bytes, archive: Archive) -> bytes:
-    """The Word document with entities and tabs written as plain characters, where it has any."""
-    parts = {name: archive.read(name) for name in archive.names if not name.endswith("/")}
-    written = {name: _plain(part) if name.endswith(".xml") else part for name, part in parts.items()}
-    if written == parts:
-        return raw
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
-        for name, part in written.items():
-            target.writestr(name, part)
-    return out.getvalue()
-
-
 def _plain(part: bytes) -> bytes:
+    """A part of a Word document with entities and tabs written as plain characters."""
     part = _TAB.sub(b'<w:t xml:space="preserve"> </w:t>', part)
     part = _HYPHEN.sub(b"<w:t>-</w:t>", part)
     return _ENTITY.sub(_stand_in, part) if b"&" in part else part

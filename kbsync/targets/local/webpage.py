@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -18,11 +19,18 @@ _UNSEEN = _tags("script style nav noscript template svg iframe object canvas aud
 _BLOCKS = _tags(
     """
     address article aside blockquote body center dd details dialog dir div dl dt fieldset figcaption figure
-    footer form header hgroup hr html legend li main menu ol option p pre section select summary ul
+    footer form header hgroup hr html legend li main menu nav ol option p pre section select summary ul
     """
 )
-_HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
+_RAW = _tags("script style")  # nothing in them is ever a text, closed or not
+_CONTAINERS = _UNSEEN | _BLOCKS - _tags("p option summary legend body html") | _tags("table tr td th")
+"""What stays open until its end or that of something around it. The body's end ends nothing else."""
+
 _LISTS = ("ul", "ol", "menu", "dir")
+_PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
+"""What begins anew within what is open around it, and so ends whatever was left open in the part before."""
+
+_HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 
 
 @dataclass(slots=True)
@@ -59,7 +67,10 @@ class _Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.title = ""
         self._unseen = unseen
-        self._skipping: list[str] = []
+        self._open: list[str] = []  # containers, the outermost first
+        self._count = Counter[str]()  # of each kind among them
+        self._around = Counter[str]()  # the same, for those around the unseen one
+        self._hidden: int | None = None  # where the outermost unseen one stands among them
         self._in_title = False
         self._sinks: list[list[str]] = [[]]  # the page, then the cells that are open
         self._tables: list[_Table] = []
@@ -77,11 +88,21 @@ class _Page(HTMLParser):
         self._flush()
         return "\n\n".join(block for block in self._sinks[0] if block.strip())
 
+    @property
+    def left_open(self) -> frozenset[str]:
+        """The unseen elements that nothing closed: the rest of the page went with them."""
+        return frozenset(self._open[self._hidden :] if self._hidden is not None else ()) & self._unseen - _RAW
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Open an element."""
-        if tag in self._unseen:
-            self._skipping.append(tag)
-        if self._skipping:
+        if self._hidden is not None and self._begins_anew(tag):
+            self._close(self._hidden)
+        if tag in _CONTAINERS:
+            if tag in self._unseen and self._hidden is None:
+                self._hidden, self._around = len(self._open), self._count.copy()
+            self._open.append(tag)
+            self._count[tag] += 1
+        if self._hidden is not None:
             return
         if tag == "title":
             self._in_title = True
@@ -94,12 +115,17 @@ class _Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         """Close an element."""
-        if tag in self._skipping:
-            while self._skipping.pop() != tag:
-                pass
-        elif self._skipping:
+        was_hidden = self._hidden
+        if self._count[tag]:  # as browsers do: an end closes all that was left open inside
+            at = len(self._open) - 1
+            while self._open[at] != tag:
+                at -= 1
+            self._close(at)
+            if at == was_hidden:
+                return
+        if self._hidden is not None:
             return
-        elif tag == "title":
+        if tag == "title":
             self._in_title = False
         elif tag in _BLOCKS or tag in _HEADINGS:
             self._end_block(tag)
@@ -114,8 +140,24 @@ class _Page(HTMLParser):
         """Text between tags."""
         if self._in_title:
             self.title += data
-        elif not self._skipping:
+        elif self._hidden is None:
             self._inline.append(data)
+
+    def _begins_anew(self, tag: str) -> bool:
+        """Whether `tag` can only belong to what is around the unseen element, which was left open."""
+        if tag == "main":  # never inside a navigation
+            return True
+        parents = _PARTS.get(tag, ())
+        return any(self._around[one] for one in parents) and not any(
+            self._count[one] - self._around[one] for one in parents
+        )
+
+    def _close(self, at: int) -> None:
+        """The container at `at`, with what is open in it."""
+        self._count.subtract(self._open[at:])
+        del self._open[at:]
+        if self._hidden is not None and at <= self._hidden:
+            self._hidden = None
 
     def _start_block(self, tag: str) -> None:
         self._flush()
@@ -213,11 +255,14 @@ def _is_item(block: str) -> bool:
 
 def read_html(text: str) -> Extracted:
     """The markdown of a page that was decoded already; its title is the page's own or the first heading."""
-    page = _read(text, _UNSEEN)
-    body = page.result()
-    if not body.strip():  # an unclosed <nav> swallows everything after it
-        page = _read(text, _UNSEEN - {"nav", "noscript"})
+    unseen = _UNSEEN
+    while True:
+        page = _read(text, unseen)
         body = page.result()
+        seen_after_all = page.left_open if body.strip() else page.left_open | {"nav", "noscript"}
+        if not seen_after_all & unseen:
+            break
+        unseen -= seen_after_all  # what nothing closes hides nothing, and a menu is better than an empty page
     body = tidied(body)
     return Extracted(body, title=title_of(page.title, body))
 
