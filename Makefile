@@ -1,5 +1,6 @@
 # make try [FOLDER=~/some/folder]   mirror a folder and search it (default: this project's docs/)
-# make test                         every check and every test
+# make test                         every check and every test; of long enumerations a sample
+# make test-rest KBSYNC_SEED=…      what that sample left out
 # make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over
 #
 # VENV=…    where the virtual environment lies (default: .venv)
@@ -12,7 +13,7 @@ export VENV PYTHON FOLDER QUERY ONLY TIME SEED
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup try test torture lint bench
+.PHONY: help setup try test test-rest torture lint bench
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -24,6 +25,9 @@ try: $(if $(filter no,$(SETUP)),,$(VENV)/.kbsync)
 
 test: setup
 	@tools/check.sh lint size tests
+
+test-rest: setup
+	@tools/check.sh rest
 
 lint: setup
 	@tools/check.sh lint

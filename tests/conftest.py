@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -13,16 +13,54 @@ import structlog
 
 from kbsync.core.debugging import LOGGER
 from kbsync.targets.local import embed
-from tests import programs, warm
+from tests import programs, share, warm
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if (
-        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    ):  # begun in the background, and handed on to children
+    # A run that is begun in the background ignores SIGINT, one under nohup SIGHUP, and children would, too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # a handler is not handed on, and this run stays
+        signal.signal(signal.SIGHUP, lambda *_: None)
+    share.choose_seed()
     embed._loaded = set()  # type: ignore[assignment] # the model stays for the tests to come
     config.addinivalue_line("markers", f"{programs.MARK}(*names): see tests/programs.py")
+    config.addinivalue_line("markers", f"{share.MARK}(*strata): see tests/share.py")
+
+
+AGAIN = 10.0
+"""Seconds after which what outlived its time limit is interrupted once more."""
+
+
+class OutOfTime(BaseException):
+    """A test has no end. Nothing that hypothesis would take for a failure of the example, and try again."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer(settings: Any) -> Generator[None, object, object]:
+    """The alarm rings until the test ends: the first may be swallowed by a task that nobody waits for."""
+    armed = yield
+    if signal.getitimer(signal.ITIMER_REAL)[0]:
+        tell: Any = signal.getsignal(signal.SIGALRM)
+
+        def ring(*about: Any) -> None:
+            try:
+                tell(*about)
+            except pytest.fail.Exception as failure:
+                raise OutOfTime(str(failure)) from None
+
+        signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, settings.timeout, AGAIN)
+    return armed
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if any("::" in str(word) for word in config.args):  # what is asked for by its name is run
+        return
+    left_out = share.left_out(items)
+    config.hook.pytest_deselected(items=left_out)
+    gone = set(left_out)
+    items[:] = [item for item in items if item not in gone]
 
 
 def pytest_collection_finish() -> None:
@@ -45,6 +83,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
     for line in programs.summary(reason.removeprefix("Skipped: ") for reason in reasons):
         terminalreporter.write_line(line)
+    terminalreporter.write_line(share.told())
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ from kbsync.targets.vectors.settings import Dialect
 from tests.conformance.suite import TargetSuite
 from tests.conformance.test_local import MAX_BYTES, LocalWorld
 from tests.conformance.world import World
-from tests.share import some_of
 from tests.targets.vectors.service import serving, settings_for
 
 
@@ -40,7 +39,7 @@ class LocalWorldAtServices(LocalWorld):
         )
 
 
-@pytest.fixture(params=some_of(get_args(Dialect), 2))
+@pytest.fixture(params=get_args(Dialect))
 def dialect(request: pytest.FixtureRequest) -> Dialect:
     return cast(Dialect, request.param)
 

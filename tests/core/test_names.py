@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbsync.core.names import LONGEST, Naming, Reading, tag_of
-from tests.share import SHARE
 
 ONE, OTHER = (sha256(content).hexdigest() for content in (b"one", b"other"))
 TAG = tag_of(ONE)
@@ -186,7 +185,7 @@ def test_different_documents_have_names_that_no_normal_form_makes_equal(
 @pytest.mark.parametrize("alphabet", ["a_/~.", "_~5Fd.", "ae\u0301\u00e9~/", ".~-2a_", "1_()a."])
 @pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
 def test_all_short_paths_have_names_of_their_own(naming: Naming, alphabet: str) -> None:
-    lengths = range(1, 6 if SHARE == 1 else 5)
+    lengths = range(1, 6)
     texts = ("".join(one) for length in lengths for one in itertools.product(alphabet, repeat=length))
     paths = [text for text in texts if is_path(text)]
     names = {nfd(naming.name(path, ONE, number)): (path, number) for path in paths for number in (0, 2)}

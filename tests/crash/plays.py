@@ -11,7 +11,14 @@ from tests.crash.house import STAGES, jobs_on
 from tests.crash.jobs import Job
 from tests.crash.stages import Stage
 from tests.crash.trial import Trial
+from tests.share import ONE_IN, boundaries
 from tests.torture.exercise import Tally
+
+FEWEST = 24
+"""Boundaries of the shortest job: a few less than it has today, since a commit may be saved."""
+
+FIRST = (2, 5, 8, 11, 14, 17, 20, 23)
+"""Boundaries of the first crash, one for each part: from the first look to the last record."""
 
 Play = Callable[[Stage, Job], Awaitable[Tally]]
 
@@ -50,6 +57,22 @@ async def cut_recovery(stage: Stage, job: Job, first: int, numbers: Iterable[int
         if trial.tally.crashes < 2:
             return tally
     raise AssertionError("the numbers came to an end")
+
+
+def cut_one_part(place: Path, stage: str, job: str, part: int) -> None:
+    """One part of the boundaries that a job has on a stage: no job has fewer than `FEWEST`."""
+    numbers = boundaries(part)
+    tally = play_job(lambda there, one: cut_everywhere(there, one, numbers), stage, job, place / "w")
+    assert tally.crashes >= FEWEST // ONE_IN
+
+
+def cut_recovery_of_one_part(place: Path, stage: str, job: str, part: int) -> None:
+    """The same for the recovery from a first crash, which is another one in each part."""
+    numbers = boundaries(part)
+    tally = play_job(
+        lambda there, one: cut_recovery(there, one, FIRST[part], numbers), stage, job, place / "w"
+    )
+    assert tally.crashes >= 4
 
 
 async def crash_at_random(stage: Stage, jobs: Sequence[Job], chance: random.Random, turns: int) -> Tally:

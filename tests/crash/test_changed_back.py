@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 from tests.crash.changes import EVERY, MOST, Wavering, changed_back
-from tests.share import SHARE, boundaries, some_of
+from tests.share import ONE_IN, boundaries, enumerated, in_parts
 
 
-@pytest.mark.parametrize("one", some_of(EVERY), ids=str)
-async def test_it_is_as_if_it_had_never_been_changed(tmp_path: Path, one: Wavering) -> None:
+@enumerated("one")
+@in_parts
+@pytest.mark.parametrize("one", EVERY, ids=str)
+async def test_it_is_as_if_it_had_never_been_changed(tmp_path: Path, one: Wavering, part: int) -> None:
     kills = 0
-    for at in boundaries(EVERY.index(one)):
-        assert at < MOST + SHARE
+    for at in boundaries(part):
+        assert at < MOST + ONE_IN
         if not await changed_back(tmp_path / str(at), one, at):
             break
         kills += 1

@@ -11,27 +11,25 @@ from kbsync.source.reader import Unreadable
 from kbsync.targets.memory import Behaviour
 from tests.crash.harness import Guillotine, run_until
 from tests.crash.house import MEMORY, jobs_on
-from tests.crash.plays import cut_everywhere, cut_recovery, play_job
+from tests.crash.plays import cut_one_part, cut_recovery_of_one_part
 from tests.engine.world import World
-from tests.share import SHARE, boundaries, share_of
+from tests.share import enumerated, in_parts
 
 CASES = [(stage, job) for stage in (*MEMORY, "local") for job in jobs_on(stage)]
-FIRST = (3, 9, 15, 21)
 
 
-@pytest.mark.parametrize(("stage", "job"), share_of(CASES))
-def test_a_crash_anywhere_leaves_one_document_a_file(tmp_path: Path, stage: str, job: str) -> None:
-    numbers = boundaries(CASES.index((stage, job)))
-    tally = play_job(lambda there, one: cut_everywhere(there, one, numbers), stage, job, tmp_path / "w")
-    assert tally.crashes >= max(1, 8 // SHARE)
+@enumerated("stage", "job")
+@in_parts
+@pytest.mark.parametrize(("stage", "job"), CASES)
+def test_a_crash_anywhere_leaves_one_document_a_file(tmp_path: Path, stage: str, job: str, part: int) -> None:
+    cut_one_part(tmp_path, stage, job, part)
 
 
-@pytest.mark.parametrize(("stage", "job"), share_of(CASES)[::SHARE])
-def test_a_crash_during_the_recovery_from_a_crash(tmp_path: Path, stage: str, job: str) -> None:
-    offset = CASES.index((stage, job))
-    first, numbers = FIRST[offset % len(FIRST)], boundaries(offset)
-    tally = play_job(lambda there, one: cut_recovery(there, one, first, numbers), stage, job, tmp_path / "w")
-    assert tally.crashes >= max(1, 8 // SHARE)
+@enumerated("stage", "job")
+@in_parts
+@pytest.mark.parametrize(("stage", "job"), CASES)
+def test_a_crash_during_the_recovery_from_a_crash(tmp_path: Path, stage: str, job: str, part: int) -> None:
+    cut_recovery_of_one_part(tmp_path, stage, job, part)
 
 
 async def test_a_file_that_is_back_after_a_crash_is_found_all_along(tmp_path: Path) -> None:
@@ -39,7 +37,7 @@ async def test_a_file_that_is_back_after_a_crash_is_found_all_along(tmp_path: Pa
     was_found, at = list[bool](), 0
     guillotine = Guillotine(1)
     while not at or guillotine.fallen:
-        at += 1 if SHARE == 1 else 2
+        at += 1
         guillotine, place = Guillotine(at), tmp_path / str(at)
         place.mkdir()
         was_found.append(await back_after_a_crash(World(place), guillotine))

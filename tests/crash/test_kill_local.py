@@ -6,16 +6,18 @@ import shutil
 from pathlib import Path
 
 from tests.crash.kills_local import Victim
-from tests.share import SHARE, boundaries
+from tests.share import ONE_IN, boundaries, enumerated, in_parts
 from tests.torture.exercise import Tally
 
 
-def test_killed_at_every_commit_each_file_ends_as_exactly_one_document(tmp_path: Path) -> None:
+@enumerated()
+@in_parts
+def test_killed_at_every_commit_each_file_ends_as_exactly_one_document(tmp_path: Path, part: int) -> None:
     first = Victim(tmp_path / "start")
     first.write_files()
     passed = first.run(0)
     assert passed >= 4
-    for at in range(1, passed + 1, 2 * SHARE):
+    for at in range(1 + part, passed + 1, ONE_IN):
         victim = Victim(tmp_path / f"a{at}")
         shutil.copytree(first.folder, victim.folder)
         if not victim.run(at):  # a quicker run may have fewer commits than the first
@@ -23,12 +25,16 @@ def test_killed_at_every_commit_each_file_ends_as_exactly_one_document(tmp_path:
         victim.judge(Tally())
 
 
-def test_killed_at_every_commit_while_files_change_each_ends_as_one_document(tmp_path: Path) -> None:
+@enumerated()
+@in_parts
+def test_killed_at_every_commit_while_files_change_each_ends_as_one_document(
+    tmp_path: Path, part: int
+) -> None:
     victim, tally = Victim(tmp_path), Tally()
     victim.write_files()
     victim.run(0)
     victim.edit(0)
-    for at in boundaries():  # the same folder and state, killed at one boundary after the other
+    for at in boundaries(part):  # the same folder and state, killed at one boundary after the other
         if victim.run(at):
             break
         victim.judge_kept(tally)

@@ -23,7 +23,7 @@ from kbsync.targets.memory import Crash, Fault, MemoryTarget
 from tests.crash.harness import Guillotine, end_tasks
 from tests.engine.auditing import audited, begun
 from tests.engine.world import World
-from tests.share import boundaries
+from tests.share import boundaries, enumerated, in_parts
 
 PERIOD = 1800.0
 
@@ -346,10 +346,12 @@ async def audit_and_work(world: World) -> None:
         await world.clock.sleep(1)
 
 
+@enumerated()
+@in_parts
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-async def test_a_crash_anywhere_in_an_audit_leaves_one_document_a_file(tmp_path: Path) -> None:
-    for number in boundaries():
+async def test_a_crash_anywhere_in_an_audit_leaves_one_document_a_file(tmp_path: Path, part: int) -> None:
+    for number in boundaries(part):
         place = tmp_path / str(number)
         place.mkdir()
         world = World(place)

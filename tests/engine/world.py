@@ -147,8 +147,18 @@ TURNS = 12
 STILL = 4
 """A turn counts for so many when nobody's next step waits; sockets are looked at in each."""
 
+MOST_WAKES = 100_000
+"""Times that the clock jumps in one life of a process; whoever needs more does not come to an end."""
+
+LONGEST_STILL = 20.0
+"""Seconds of real time in which nobody sleeps, works or is woken: what is waited for never comes."""
+
 EXACTLY = 1e-6
 """Seconds: more than a sum of times may be off."""
+
+
+class Endless(AssertionError):
+    """What runs does not come to an end: a name for what would hang."""
 
 
 class VirtualClock:
@@ -190,24 +200,50 @@ class VirtualClock:
         self._quiet = 0
 
     async def drive(self) -> None:
+        """Until it is cancelled. Raises `Endless`."""
         waiting = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+        wakes, still_since = 0, time.monotonic()
         while True:
             await asyncio.sleep(0)
             self._quiet += 1 if waiting else STILL
             if self.busy():
                 self.stir()
                 await self.rest()
+                still_since = time.monotonic()
             if self._quiet < TURNS:
                 continue
             self.stir()
             while self._heap and self._heap[0][2].done():
                 heapq.heappop(self._heap)
             if not self._heap:
+                if time.monotonic() - still_since > LONGEST_STILL:
+                    raise Endless("nobody sleeps and nothing is under way: what is waited for never comes")
                 await asyncio.sleep(0.0005)
                 continue
+            wakes, still_since = wakes + 1, time.monotonic()
+            if wakes > MOST_WAKES:
+                raise Endless(f"still not done after {wakes} pauses, {self.now:.0f} s by the virtual clock")
             due, _, future = heapq.heappop(self._heap)
             self.now = max(self.now, due)
             future.set_result(None)
+
+
+@asynccontextmanager
+async def driven(clock: VirtualClock) -> AsyncIterator[None]:
+    """The clock runs; what would never end in here is ended. Raises `Endless`."""
+    driver, inside = asyncio.create_task(clock.drive()), asyncio.current_task()
+    assert inside is not None
+    driver.add_done_callback(lambda _: None if driver.cancelled() else inside.cancel())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if driver.done() and not driver.cancelled():
+            inside.uncancel()
+            driver.result()
+        raise
+    finally:
+        driver.cancel()
+        await asyncio.gather(driver, return_exceptions=True)
 
 
 class World:
@@ -262,13 +298,10 @@ class World:
         store = self.store = Store(self.state / "state.db", on_commit=self.on_commit)
         executor.take_over_state(store)
         self.clock.busy, self.clock.rest = (lambda: executor.under_way > 0), executor.rest
-        driver = asyncio.create_task(self.clock.drive())
         try:
-            yield store
+            async with driven(self.clock):
+                yield store
         finally:
-            driver.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await driver
             store.close()
 
     def make_run(self, store: Store) -> MirrorRun:

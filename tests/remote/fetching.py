@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -14,7 +13,6 @@ from tests.crash.harness import Guillotine
 from tests.crash.stage_zhipu import ZhipuStage
 from tests.remote.test_links import items, shortcut
 from tests.remote.world import RemoteWorld
-from tests.share import SHARE
 
 HOUR, DAY = 3600.0, 86400.0
 LINKS = ("faq.url", "prices.url")
@@ -30,12 +28,6 @@ async def keep_watch(run: MirrorRun, seconds: float) -> None:
         await run.clock.sleep(seconds)
     finally:
         await run.end()
-
-
-def some_boundaries(offset: int) -> Iterator[int]:
-    """As `boundaries`, a third of them where not all are gone through: a turn has many processes."""
-    step = 1 if SHARE == 1 else 3 * SHARE
-    return itertools.count(1 + offset % step, step)
 
 
 CUT_WORK = partial(keep_watch, seconds=1.5 * PAUSE)

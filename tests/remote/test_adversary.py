@@ -19,7 +19,6 @@ from kbsync.state.mirrors import Halt
 from tests.crash.harness import end_tasks
 from tests.engine.auditing import audited, begun, paths, verified
 from tests.remote.world import RemoteWorld, sha_of_folder
-from tests.share import SHARE, share_of
 
 DAY = 86400.0
 
@@ -175,7 +174,7 @@ MESSES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("switches", share_of(MESSES), ids=str)
+@pytest.mark.parametrize("switches", MESSES, ids=str)
 async def test_a_messy_list_makes_nothing_wrong_and_hides_nothing(
     named: RemoteWorld, switches: dict[str, Any]
 ) -> None:
@@ -231,8 +230,8 @@ def taken_over(world: RemoteWorld, n: int) -> None:
         world.app.put_foreign({"name": name, "text": text})
 
 
-LONG = (2000, DAY) if SHARE == 1 else (300, 7200.0)
-"""Documents and seconds between audits: the whole takes half a minute on two cores."""
+LONG = (2000, DAY)
+"""Documents, and seconds between audits."""
 
 
 @pytest.mark.parametrize(("per_minute", "gap"), [(0, 10.0), (20, 30.0)])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.crash.house import jobs_on
-from tests.crash.plays import crash_at_random, cut_everywhere, play_job
-from tests.share import SHARE, boundaries, some_of
+from tests.crash.plays import crash_at_random, cut_one_part, cut_recovery_of_one_part, play_job
+from tests.share import enumerated, in_parts
 
 CASES = [(stage, job) for stage in ("zhipu", "zhipu-in-place") for job in jobs_on(stage)]
 
@@ -17,14 +17,21 @@ CASES = [(stage, job) for stage in ("zhipu", "zhipu-in-place") for job in jobs_o
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-@pytest.mark.parametrize(("stage", "job"), some_of(CASES))
-def test_a_crash_anywhere_leaves_one_document_a_file(tmp_path: Path, stage: str, job: str) -> None:
-    numbers = boundaries(CASES.index((stage, job)))
-    tally = play_job(lambda there, one: cut_everywhere(there, one, numbers), stage, job, tmp_path / "w")
-    assert tally.crashes >= max(1, 10 // SHARE)
+@enumerated("stage", "job")
+@in_parts
+@pytest.mark.parametrize(("stage", "job"), CASES)
+def test_a_crash_anywhere_leaves_one_document_a_file(tmp_path: Path, stage: str, job: str, part: int) -> None:
+    cut_one_part(tmp_path, stage, job, part)
 
 
-@pytest.mark.parametrize("seed", some_of(range(3)))
+@enumerated("stage", "job")
+@in_parts
+@pytest.mark.parametrize(("stage", "job"), CASES)
+def test_a_crash_during_the_recovery_from_a_crash(tmp_path: Path, stage: str, job: str, part: int) -> None:
+    cut_recovery_of_one_part(tmp_path, stage, job, part)
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_crashes_in_a_row_leave_one_document_a_file(tmp_path: Path, seed: int) -> None:
     chance, jobs = random.Random(seed), [job for job in jobs_on("zhipu").values() if not job.plan]
     tally = play_job(

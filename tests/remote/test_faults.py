@@ -13,7 +13,7 @@ import pytest
 from tests.remote.ordeal import Trial, ordeal, stand, stand_pair, stand_with
 from tests.remote.services import ZHIPU
 from tests.remote.world import RemoteWorld, sha_of_folder
-from tests.share import SHARE, one_of_each_kind, some_of
+from tests.share import enumerated
 from tests.torture.faults import AT_ZHIPU, calamity, pair
 
 PAIRS, CALAMITIES = 120, 80
@@ -29,19 +29,22 @@ def swept() -> Iterator[None]:
     gc.collect()
 
 
-@pytest.mark.parametrize("trial", some_of(one_of_each_kind(AT_ZHIPU.trials), 2), ids=str)
+@enumerated("trial.kind")
+@pytest.mark.parametrize("trial", AT_ZHIPU.trials, ids=str)
 async def test_a_lone_fault_is_overcome(tmp_path: Path, trial: Trial) -> None:
     one = await stand(ZHIPU, tmp_path, trial)
     assert one.stored() <= 3
 
 
-@pytest.mark.parametrize("seed", range(PAIRS // SHARE))
+@enumerated()
+@pytest.mark.parametrize("seed", range(PAIRS))
 async def test_a_pair_of_faults_is_overcome(tmp_path: Path, seed: int) -> None:
     first, second = pair(AT_ZHIPU, random.Random(seed))
     await stand_pair(ZHIPU, tmp_path, first, second)
 
 
-@pytest.mark.parametrize("seed", range(CALAMITIES // SHARE))
+@enumerated()
+@pytest.mark.parametrize("seed", range(CALAMITIES))
 async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     trial, (_, blow) = chance.choice(AT_ZHIPU.trials), calamity(chance)

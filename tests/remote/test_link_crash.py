@@ -11,10 +11,10 @@ import pytest
 from tests.crash.harness import Guillotine
 from tests.crash.stage_zhipu import ZhipuStage
 from tests.remote import fetching
-from tests.remote.fetching import EDITS, Fetched, cut_always, cut_fetches, some_boundaries
+from tests.remote.fetching import EDITS, Fetched, cut_always, cut_fetches
 from tests.remote.test_links import PAGE, pages, shortcut
 from tests.remote.world import RemoteWorld
-from tests.share import SHARE, boundaries, share_of, some_of
+from tests.share import boundaries, enumerated, in_parts
 
 # What a killed process leaves open is closed by its end; here the process goes on.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -62,17 +62,19 @@ def listed(stage: LinkStage, turn: int) -> list[str]:
     return [PAGE, f"{PAGE}/kept", f"{PAGE}/{turn}"]
 
 
+@enumerated("edit")
+@in_parts
 @pytest.mark.parametrize("edit", [create, replace, again, delete, listed])
-def test_a_crash_anywhere_leaves_one_page_a_link(tmp_path: Path, edit: Edit) -> None:
-    assert asyncio.run(cut_everywhere(tmp_path, edit)) >= 1
+def test_a_crash_anywhere_leaves_one_page_a_link(tmp_path: Path, edit: Edit, part: int) -> None:
+    assert asyncio.run(cut_everywhere(tmp_path, edit, part)) >= 1
 
 
-async def cut_everywhere(place: Path, edit: Edit) -> int:
+async def cut_everywhere(place: Path, edit: Edit, part: int) -> int:
     """Crashes at one boundary after the other, until one is past the last."""
     crashes = 0
     async with LinkStage(place).serving() as stage:
         stage.theirs()
-        for turn, number in enumerate(boundaries(len(edit.__name__))):
+        for turn, number in enumerate(boundaries(part)):
             for path in stage.world.root.rglob("*.url"):
                 path.unlink()
             stage.world.write("faq.url", shortcut())
@@ -108,22 +110,26 @@ FIRST = (5, 17, 23, 31)
 """Boundaries of the crash before the one that is enumerated: by edit, around the request and its record."""
 
 
-@pytest.mark.parametrize("then", some_of(EDITS))
+@enumerated("then")
+@in_parts
+@pytest.mark.parametrize("then", EDITS)
 def test_a_crash_anywhere_in_a_fetch_anew_costs_one_request_at_most(
-    tmp_path: Path, then: fetching.Edit
+    tmp_path: Path, then: fetching.Edit, part: int
 ) -> None:
-    numbers = some_boundaries(5 * EDITS.index(then))
+    numbers = boundaries(part)
     assert asyncio.run(cut_fetches(ZhipuStage(tmp_path), ANEW, numbers, then)) >= 1
 
 
-@pytest.mark.parametrize("then", EDITS if SHARE == 1 else EDITS[:1])
-def test_a_crash_in_the_recovery_of_a_fetch_anew(tmp_path: Path, then: fetching.Edit) -> None:
+@enumerated("then")
+@in_parts
+@pytest.mark.parametrize("then", EDITS)
+def test_a_crash_in_the_recovery_of_a_fetch_anew(tmp_path: Path, then: fetching.Edit, part: int) -> None:
     place = EDITS.index(then)
-    numbers = some_boundaries(7 + 5 * place)
+    numbers = boundaries(part)
     assert asyncio.run(cut_fetches(ZhipuStage(tmp_path), ANEW, numbers, then, FIRST[place])) >= 1
 
 
-@pytest.mark.parametrize("upon", share_of(["POST start", "reembed effect", "POST answer"]))
+@pytest.mark.parametrize("upon", ["POST start", "reembed effect", "POST answer"])
 def test_a_program_that_is_killed_at_each_fetch_asks_more_and_more_seldom(tmp_path: Path, upon: str) -> None:
     """Every hour for a day: each page after pauses of 15 minutes, doubled each time."""
     assert 4 <= asyncio.run(cut_always(ZhipuStage(tmp_path), ANEW, upon, 24)) <= 14

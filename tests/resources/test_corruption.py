@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -28,7 +27,7 @@ from tests.engine.test_watching import until
 from tests.engine.world import World
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.resources.spoiling import LOST, SPOILT, kept_copy, put_back
-from tests.share import SHARE, boundaries, share_of
+from tests.share import boundaries, enumerated, in_parts
 
 FILES = 12
 
@@ -74,14 +73,14 @@ async def play_spoilt_service(place: Path, kind: str) -> None:
         assert world.bytes_by_path() == sha_of_folder(world)
 
 
-@pytest.mark.parametrize("kind", share_of([*LOST, *SPOILT]))
+@pytest.mark.parametrize("kind", [*LOST, *SPOILT])
 async def test_nothing_is_sent_again_to_a_base_whatever_became_of_the_state(
     tmp_path: Path, kind: str
 ) -> None:
     await play_spoilt_base(tmp_path, kind)
 
 
-@pytest.mark.parametrize("kind", share_of([*SPOILT, *LOST]))
+@pytest.mark.parametrize("kind", [*SPOILT, *LOST])
 async def test_nothing_is_sent_again_to_a_service_whatever_became_of_the_state(
     tmp_path: Path, kind: str
 ) -> None:
@@ -119,9 +118,11 @@ async def test_uploads_after_a_state_was_put_back_have_numbers_never_given_befor
     assert world.puts() == 3
 
 
-async def test_damage_met_in_the_middle_of_a_pass_sends_nothing_twice(tmp_path: Path) -> None:
+@enumerated()
+@in_parts
+async def test_damage_met_in_the_middle_of_a_pass_sends_nothing_twice(tmp_path: Path, part: int) -> None:
     """The file is overwritten after each commit in turn."""
-    for number in itertools.islice(boundaries(3), None, None, SHARE):
+    for number in boundaries(part):
         place = tmp_path / str(number)
         place.mkdir()
         if await spoilt_after(World(place), number):

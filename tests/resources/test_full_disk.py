@@ -11,25 +11,29 @@ import pytest
 
 from tests.engine.world import World
 from tests.resources.disks import play_full_state, play_full_state_of_service
-from tests.share import SHARE
+from tests.share import boundaries, enumerated, in_parts
 
 # What fails while SQLite closes a file has nobody to tell but Python itself.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@enumerated()
+@in_parts
 async def test_a_disk_that_is_full_at_any_write_of_the_state_loses_and_doubles_nothing(
-    tmp_path: Path,
+    tmp_path: Path, part: int
 ) -> None:
-    for number in range(2, 10_000, 14 * SHARE):
+    for number in boundaries(part):
         if not await play_full_state(tmp_path / str(number), number):
             assert number > 8
             return
 
 
+@enumerated()
+@in_parts
 async def test_a_disk_that_is_full_at_any_write_of_a_first_pass_sends_no_copy_to_a_service(
-    tmp_path: Path,
+    tmp_path: Path, part: int
 ) -> None:
-    for number in range(1, 10_000, 20 * SHARE):
+    for number in boundaries(part):
         if not await play_full_state_of_service(tmp_path / str(number), number):
             assert number > 8
             return

@@ -15,7 +15,7 @@ import pytest
 from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.local.parse import Parser
 from tests.resources.embedded import begun, play_full_disk
-from tests.share import SHARE
+from tests.share import boundaries, enumerated, in_parts
 from tests.targets.bodies import BytesBody
 
 # What fails while SQLite closes a file has nobody to tell but Python itself.
@@ -29,9 +29,13 @@ CALLS = {
 PAGE = b"<p>words of a page</p>"
 
 
-def test_a_disk_that_is_full_at_any_write_of_the_index_loses_and_doubles_nothing(tmp_path: Path) -> None:
+@enumerated()
+@in_parts
+def test_a_disk_that_is_full_at_any_write_of_the_index_loses_and_doubles_nothing(
+    tmp_path: Path, part: int
+) -> None:
     shelf = begun(tmp_path / "shelf")
-    for number in range(3, 10_000, 9 * SHARE):
+    for number in boundaries(part):
         if not play_full_disk(shelf, number):
             assert number > 30
             return

@@ -15,21 +15,10 @@ from kbsync.targets.local.parse import Parser
 from kbsync.targets.local.texts import parse_text
 from tests.cli.place import Place
 from tests.security.attacks import ATTACKS
-from tests.share import share_of
 from tests.targets import samples
 from tests.targets.bodies import BytesBody
 
 MIB = 1024 * 1024
-SLOW = {
-    "a stream deflated again and again",
-    "a drawing that draws itself",
-    "open comments",
-    "open tags",
-    "open quotes",
-    "a table of products",
-}
-"""They use their time up; the test command goes through a share of them."""
-
 TIMEOUT = 2.0
 CODES = {"bomb", "damaged", "memory", "timeout", "output", "crash", "no-text", "scanned", "binary"}
 
@@ -42,7 +31,7 @@ def parser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parser]:
     parser.close()
 
 
-@pytest.mark.parametrize("name", [*(name for name in ATTACKS if name not in SLOW), *share_of(sorted(SLOW))])
+@pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_refused_or_read_within_its_bounds_and_the_next_document_is_read(parser, name):
     extension, build = ATTACKS[name]
     raw = build()
@@ -125,7 +114,7 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("name", ["one Chinese line", "headings", *share_of(sorted(TEXTS))])
+@pytest.mark.parametrize("name", TEXTS)
 def test_the_time_a_text_takes_grows_with_its_length_and_no_faster(name):
     path, unit = TEXTS[name]
 

@@ -11,7 +11,6 @@ import pytest
 from tests.cli.test_zhipu_trouble import bytes_kept
 from tests.cli.vendor import KEY, desk_in
 from tests.ports import free_port
-from tests.share import share_of
 
 PASSWORD = "pass/word+of=the?proxy"
 
@@ -24,7 +23,7 @@ def forms(secret: str) -> set[bytes]:
     return {one.encode() for one in shown}
 
 
-@pytest.mark.parametrize("way", share_of(["config", "environment"]))
+@pytest.mark.parametrize("way", ["config", "environment"])
 def test_the_password_of_a_proxy_is_seen_nowhere(tmp_path: Path, way: str) -> None:
     with desk_in(tmp_path) as desk:
         desk.write("a.md", "alpha")

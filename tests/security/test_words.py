@@ -18,7 +18,6 @@ from kbsync import logs
 from kbsync.core.printable import printable, printable_lines, shell_word
 from tests.cli.place import Place, Ran
 from tests.cli.vendor import Desk, desk_in
-from tests.share import share_of
 
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07",
@@ -170,7 +169,7 @@ def test_json_stays_one_document_and_gives_every_name_back(place: Place, words: 
 SAID = "".join(HOSTILE).replace("\ud800", "").replace("\udcff\udc9b", "") + "x" * 1_000_000
 
 
-@pytest.mark.parametrize("kind", share_of(["failed-info", "unauthorized"]))
+@pytest.mark.parametrize("kind", ["failed-info", "unauthorized"])
 def test_what_a_service_says_is_cut_and_made_harmless(tmp_path: Path, kind: str) -> None:
     with desk_in(tmp_path) as desk:
         desk.write("a.md", "alpha")

@@ -14,7 +14,7 @@ from kbsync.standin.gptbots.faults import KINDS
 from kbsync.standin.kinds import TRANSPORT
 from tests.remote.ordeal import Trial, stand, stand_pair, stand_with
 from tests.remote.services import GPTBOTS
-from tests.share import SHARE, one_of_each_kind, some_of
+from tests.share import enumerated
 from tests.targets.gptbots.world import GptbotsWorld
 from tests.torture.faults import AT_GPTBOTS, calamity, pair
 
@@ -31,18 +31,21 @@ def swept() -> Iterator[None]:
     gc.collect()
 
 
-@pytest.mark.parametrize("trial", some_of(one_of_each_kind(AT_GPTBOTS.trials), 2), ids=str)
+@enumerated("trial.kind")
+@pytest.mark.parametrize("trial", AT_GPTBOTS.trials, ids=str)
 async def test_a_lone_fault_is_overcome(tmp_path: Path, trial: Trial) -> None:
     one = await stand(GPTBOTS, tmp_path, trial)
     assert one.stored() <= 3
 
 
-@pytest.mark.parametrize("seed", range(PAIRS // SHARE))
+@enumerated()
+@pytest.mark.parametrize("seed", range(PAIRS))
 async def test_a_pair_of_faults_is_overcome(tmp_path: Path, seed: int) -> None:
     await stand_pair(GPTBOTS, tmp_path, *pair(AT_GPTBOTS, random.Random(seed)))
 
 
-@pytest.mark.parametrize("seed", range(CALAMITIES // SHARE))
+@enumerated()
+@pytest.mark.parametrize("seed", range(CALAMITIES))
 async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     trial, (_, blow) = chance.choice(AT_GPTBOTS.trials), calamity(chance)

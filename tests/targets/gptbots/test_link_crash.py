@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.remote import fetching
-from tests.remote.fetching import EDITS, Fetched, cut_always, cut_fetches, some_boundaries
+from tests.remote.fetching import EDITS, Fetched, cut_always, cut_fetches
 from tests.remote.world import RemoteWorld
-from tests.share import SHARE, share_of, some_of
+from tests.share import boundaries, enumerated, in_parts
 from tests.targets.gptbots.stage import GptbotsStage
 
 # What a killed process leaves open is closed by its end; here the process goes on.
@@ -35,22 +35,26 @@ def slow_stage(place: Path) -> GptbotsStage:
     return stage
 
 
-@pytest.mark.parametrize("then", some_of(EDITS))
+@enumerated("then")
+@in_parts
+@pytest.mark.parametrize("then", EDITS)
 def test_a_crash_anywhere_in_a_fetch_anew_costs_one_request_at_most(
-    tmp_path: Path, then: fetching.Edit
+    tmp_path: Path, then: fetching.Edit, part: int
 ) -> None:
-    numbers = some_boundaries(5 * EDITS.index(then) + 2)
+    numbers = boundaries(part)
     assert asyncio.run(cut_fetches(slow_stage(tmp_path), ANEW, numbers, then)) >= 1
 
 
-@pytest.mark.parametrize("then", EDITS if SHARE == 1 else EDITS[1:2])
-def test_a_crash_in_the_recovery_of_a_fetch_anew(tmp_path: Path, then: fetching.Edit) -> None:
+@enumerated("then")
+@in_parts
+@pytest.mark.parametrize("then", EDITS)
+def test_a_crash_in_the_recovery_of_a_fetch_anew(tmp_path: Path, then: fetching.Edit, part: int) -> None:
     place = EDITS.index(then)
-    numbers = some_boundaries(7 + 5 * place)
+    numbers = boundaries(part)
     assert asyncio.run(cut_fetches(slow_stage(tmp_path), ANEW, numbers, then, FIRST[place])) >= 1
 
 
-@pytest.mark.parametrize("upon", share_of(["PUT start", "put effect", "PUT answer"]))
+@pytest.mark.parametrize("upon", ["PUT start", "put effect", "PUT answer"])
 def test_a_program_that_is_killed_at_each_fetch_asks_more_and_more_seldom(tmp_path: Path, upon: str) -> None:
     """Every hour for a day: each page after pauses of 15 minutes, doubled each time."""
     assert 4 <= asyncio.run(cut_always(slow_stage(tmp_path), ANEW, upon, 24)) <= 14
