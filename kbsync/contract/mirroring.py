@@ -147,6 +147,17 @@ class Target(Protocol):
 
 
 @runtime_checkable
+class Finds(Protocol):
+    """Can look for documents by a name without listing all."""
+
+    async def find(self, name: str) -> Sequence[Listed]:
+        """Some of the documents that may have this name, as `list` has them.
+
+        What is in it is there. What is not may be there all the same: only `list` tells that it is not.
+        """
+
+
+@runtime_checkable
 class Renames(Protocol):
     """Can change a document's path without indexing it again; repeatable."""
 

@@ -1,5 +1,8 @@
 """Looking for uploads whose answer was lost: one complete list serves all of them.
 
+A few are asked for by name first, where the target can be: a list of thousands takes minutes and many
+requests. That one is found settles it; that it is not there takes the complete list.
+
 Where the target keeps our marker, the marker tells. Elsewhere a document is an upload's if its name is the
 one that was sent (as far as the service left it alone), its length is that of the bytes, it is not older
 than the request, and no other upload holds it. A name that does not prove the content is proven by reading.
@@ -11,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kbsync.contract.mirroring import Listed, Reads, Target
+from kbsync.contract.mirroring import Finds, Listed, Reads, Target
 from kbsync.core.links import is_address
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.ledger import Ledger
@@ -21,6 +24,9 @@ from kbsync.state.store import Store, Tx
 
 PAST = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
 MOST = 10_000
+
+FEW = 5
+"""So many are asked for by name; more are found by a list in fewer requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,14 @@ async def look_for(
 ) -> list[Sighting]:
     """Every unsure row, and every lost or deleted one that a later list may tell more about.
 
+    Those that are found by name, where all of `unsure` are: nothing was seen then that tells of the others.
     `on_answer` is called while the list comes in: it may take minutes, in which nothing else is asked.
     Raises `TargetError` when the list is incomplete.
     """
     terms = ledger.terms
+    named = await _found_by_name(store, terms, target, unsure)
+    if named is not None:
+        return named
     past = await store.read(lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, PAST, limit=MOST))
     numbers = {row.id for row in past}
     rows = [*past, *(row for row in unsure if row.id not in numbers)]
@@ -58,6 +68,25 @@ async def look_for(
             found[row.id] = seen
     pages = await store.read(lambda tx: _pages(tx, hunt.pages, found))
     return [pages.get(row.id) or Sighting(row, found.get(row.id)) for row in rows]
+
+
+async def _found_by_name(
+    store: Store, terms: Terms, target: Target, rows: Sequence[Upload]
+) -> list[Sighting] | None:
+    """All of the rows, each with its document; None where one of them is not found that way."""
+    if not isinstance(target, Finds) or terms.limits.marks or len(rows) > FEW:
+        return None
+    if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
+        return None  # where one that was lost or deleted is due, the list is read for all of these
+    hunt, found = _Hunt(terms, rows), dict[int, Listed]()
+    for row in rows:
+        for listed in await target.find(row.name):
+            hunt.see(listed)
+    for row, candidates in hunt.candidates():
+        seen = await _first_that_is(store, terms, target, row, candidates, found.values())
+        if seen is not None:
+            found[row.id] = seen
+    return [Sighting(row, found[row.id]) for row in rows] if len(found) == len(rows) else None
 
 
 Key = tuple[object, ...]

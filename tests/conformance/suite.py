@@ -14,6 +14,7 @@ from kbsync.contract.mirroring import (
     Confirms,
     Describes,
     DocState,
+    Finds,
     Outgoing,
     PutOutcome,
     Reads,
@@ -116,6 +117,19 @@ class TargetSuite(ExtraSuite):
                 assert row.recipe == document.recipe
             else:
                 assert marks == (None, None, None)
+
+    async def test_a_document_is_found_by_its_name_as_the_list_has_it(self, world: World) -> None:
+        target = world.require(Finds)
+        one, other = world.document("a.md", "kestrel"), world.document("b.md", "merlin")
+        [one_id, other_id] = await world.make_ready(one, other)
+        rows = await world.listed()
+        found = {row.remote_id: row for row in await target.find(rows[one_id].name)}
+        row = rows[one_id]
+        assert (found[one_id].name, found[one_id].size) == (row.name, row.size)
+        assert found.keys() <= {one_id, other_id}
+        await world.target.delete([one_id])
+        await world.pass_time(2 * world.target.limits.list_lag)
+        assert one_id not in {row.remote_id for row in await target.find(row.name)}
 
     async def test_list_tells_the_size_in_bytes(self, world: World) -> None:
         document = world.document("手册.md", "# 手册\n\nThe kestrel, 红隼.\n")

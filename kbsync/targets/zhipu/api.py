@@ -139,9 +139,10 @@ class Api:
         answer = await self._client.post(Op.UPLOAD_URL, "/document/upload_url", json=body)
         return receipt_of(answer.body, "url")
 
-    async def page(self, number: int, size: int) -> Page:
-        """One page of the list, from 1."""
+    async def page(self, number: int, size: int, word: str = "") -> Page:
+        """One page of the list, from 1; `word`: of documents whose names have to do with it."""
         params = {"knowledge_id": self._knowledge_id, "page": str(number), "size": str(size)}
+        params |= {"word": word} if word else {}
         answer = await self._client.ask(Op.LIST, "GET", "/document", params=params)
         return page_of(answer.body)
 

@@ -41,7 +41,7 @@ from kbsync.targets.zhipu.keys import TOLERANCE, keys_of
 from kbsync.targets.zhipu.knowledge import Knowledge, is_gone
 from kbsync.targets.zhipu.meanings import SLOW
 from kbsync.targets.zhipu.mending import Mending
-from kbsync.targets.zhipu.paging import Sweep
+from kbsync.targets.zhipu.paging import SIZE, Sweep
 from kbsync.targets.zhipu.retrieving import Retrieving
 from kbsync.targets.zhipu.searching import chosen, hits_of, question_of
 from kbsync.targets.zhipu.settings import ZhipuSettings
@@ -207,6 +207,10 @@ class ZhipuTarget(RemoteTarget):
         if sweep.is_doubtful:
             await self._vouch_for(sweep.shown)
 
+    async def find(self, name: str) -> Sequence[Listed]:
+        """By the list's own filter, of which is not documented how it compares: one page of what it shows."""
+        return [self._listed(row) for row in (await self._page(1, SIZE, name)).rows]
+
     async def reembed(self, remote_id: str) -> None:
         """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
         await self._mending.reembed(remote_id)
@@ -254,9 +258,9 @@ class ZhipuTarget(RemoteTarget):
         except Rejected as error:
             raise self._client.lacking.note(Op.CAPACITY, NotOffered(error.reason, code=error.code)) from error
 
-    async def _page(self, number: int, size: int) -> Page:
+    async def _page(self, number: int, size: int, word: str = "") -> Page:
         try:
-            return await self._api.page(number, size)
+            return await self._api.page(number, size, word)
         except Rejected as error:
             await self._knowledge.look()
             raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error

@@ -1,0 +1,75 @@
+"""A lost answer is looked for by its document's name; only that it is not there takes the whole list."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.remote.world import RemoteWorld, sha_of_folder
+
+MANY = 5_000
+WORDS = ["substring", "exact", "case_insensitive"]
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
+    async with RemoteWorld(tmp_path).serving() as world:
+        yield world
+
+
+async def in_a_crowd(world: RemoteWorld) -> None:
+    """A few of ours are mirrored beside many others."""
+    world.write_many(6)
+    await world.once()
+    for number in range(MANY):
+        world.plant(f"theirs{number}.md", "something of theirs")
+    world.clock.now += 10
+    world.server.requests.clear()
+
+
+@pytest.mark.parametrize("word", WORDS)
+async def test_an_upload_whose_answer_was_lost_is_found_without_reading_the_whole_list(
+    world: RemoteWorld, word: str
+) -> None:
+    await in_a_crowd(world)
+    world.turn(word=word, order="oldest")
+    world.play("lost-answer", op="upload")
+    world.write("f0.md", "changed")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.asked("upload") == 1
+    assert 1 <= world.asked("list") <= 2
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+@pytest.mark.parametrize("word", [*WORDS, "tokenised", "ignored"])
+async def test_a_filter_proves_nothing_that_it_does_not_show(
+    world: RemoteWorld, word: str, is_stored: bool
+) -> None:
+    """Only a whole list tells that a document is not there, and then it is sent once more."""
+    world.turn(word=word, order="oldest", page_cap=10, names="suffixed", list_lag=0.9)
+    world.write_many(30)
+    await world.once()
+    world.server.requests.clear()
+    world.play("lost-answer", op="upload", effect=is_stored)
+    world.clock.now += 10
+    world.write("f0.md", "changed")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.asked("upload") == (1 if is_stored else 2)
+
+
+async def test_many_lost_answers_are_looked_for_by_one_list(world: RemoteWorld) -> None:
+    world.write_many(6)
+    await world.once()
+    world.clock.now += 10
+    world.server.requests.clear()
+    world.play("lost-answer", op="upload", times=40)
+    for number in range(40):
+        world.write(f"new{number}.md", f"new {number}")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.asked("upload") == 40
+    assert world.asked("list") <= 20
