@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 STATE_FILE = "state.db"
 SPOOL = "spool"
+BASES = "kb"
+"""Below the state directory: an embedded knowledge base for each mirror that names no place of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,17 @@ class Installation:
 
     def mirror_renamed(self, old: str, new: str) -> None:
         """An embedded knowledge base without a path of its own lies under its mirror's name."""
-        source, target = (self.state_dir / "kb" / name for name in (old, new))
+        source, target = (self.state_dir / BASES / name for name in (old, new))
         if source.exists() and not target.exists():
             source.rename(target)
+
+    def embedded_base(self, mirror: MirrorConfig) -> Path | None:
+        """Where the embedded knowledge base of a mirror lies; None for a mirror of a service."""
+        from kbsync.config.model import LocalTargetConfig
+
+        if not isinstance(mirror.target, LocalTargetConfig):
+            return None
+        return mirror.target.path or self.state_dir / BASES / mirror.name
 
     def surroundings(self, mirror: MirrorConfig, *, read_only: bool, hears: bool = False) -> Surroundings:
         """What the mirror's target is told of its place."""

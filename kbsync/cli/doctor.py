@@ -78,13 +78,14 @@ def _problems(error: UsageError) -> list[str]:
 
 
 def _of(installation: Installation) -> list[Check]:
-    from kbsync.cli.checkup import machine, places, service
+    from kbsync.cli.checkup import copies, machine, places, service
     from kbsync.cli.checkup.finding import Check
 
     mirrors = installation.mirrors
     return [
         Check("config", partial(places.config, installation)),
         Check("state", partial(places.state, installation)),
+        Check("copies", partial(copies.copies, installation)),
         Check("disk", partial(machine.disk, installation.state_dir)),
         Check("listener", partial(places.listener, installation)),
         Check("inotify", partial(places.inotify, mirrors)),

@@ -21,6 +21,7 @@ from kbsync.errors import KbsyncError, UsageError
 if TYPE_CHECKING:
     from kbsync.config.model import Config
     from kbsync.config.target_block import KeyPlace
+    from kbsync.installation import Installation
 
 PLACEHOLDER = "not-the-key"
 """Stands for a key while a new config is checked: the environment may not have it yet."""
@@ -60,8 +61,10 @@ def command(
 
     It goes to --config FILE or $XDG_CONFIG_HOME/kbsync/config.yaml (~/.config/kbsync/config.yaml). A file
     that is there already is left alone. On a terminal what is not given is asked for. A key is never written
-    into it, only where the key is.
+    into it, only where the key is. What was mirrored with --folder before is taken over.
     """
+    from kbsync.cli.takeover import held_trial, take_over
+
     if choices.folder is not None:
         raise UsageError("init takes the folder as its argument: kbsync init DIR")
     place = choices.config or _usual_place()
@@ -69,9 +72,18 @@ def command(
     folder = _folder(directory)
     kind = _kind(target, asks=directory is None)
     block = None if kind is None else _block(kind, base, key_env, key_file)
-    config, key = _written(place, folder, block)
-    _say_what_next(place, choices, config, key)
+    with held_trial(folder) as trial:
+        config, key = _written(place, folder, block)
+        done = "" if trial is None else take_over(trial, _installed(config, choices))
+    _say_what_next(place, choices, config, key, done)
     return Code.MIRRORED
+
+
+def _installed(config: Config, choices: Choices) -> Installation:
+    from kbsync.config.places import state_dir
+    from kbsync.installation import Installation
+
+    return Installation(config, state_dir(os.environ, explicit=choices.state_dir, config=config))
 
 
 def _asks() -> bool:
@@ -220,13 +232,15 @@ def _write(place: Path, text: str) -> None:
         file.write(text)
 
 
-def _say_what_next(place: Path, choices: Choices, config: Config, key: KeyPlace | None) -> None:
+def _say_what_next(place: Path, choices: Choices, config: Config, key: KeyPlace | None, done: str) -> None:
     named = [] if choices.config is None else ["--config", str(place)]
     paper = Paper()
     paper.line(f"wrote {printable(str(place))}")
     if choices.quiet:
         return
-    for line in _found(config):
+    if done:
+        paper.line(done)
+    for line in _found(_installed(config, choices)):
         paper.line(line)
     if key is not None and key.env and not os.environ.get(key.env):
         paper.line(f"  export {key.env}=…  # the key, before anything else")
@@ -242,15 +256,13 @@ NEXT: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 
 
-def _found(config: Config) -> Iterator[str]:
+def _found(installation: Installation) -> Iterator[str]:
     """What is in the folder, as far as it can be looked at."""
     from kbsync.cli.census import limits_of, take_census, told
-    from kbsync.config.places import state_dir
-    from kbsync.installation import Installation
 
-    mirror = config.mirrors[0]
+    mirror = installation.config.mirrors[0]
     try:
-        limits = limits_of(Installation(config, state_dir(os.environ, config=config)), mirror)
+        limits = limits_of(installation, mirror)
         yield from told(mirror.name, take_census(mirror.folder, limits), is_paid=limits.paid)
     except (OSError, KbsyncError) as error:
         why = getattr(error, "strerror", None) or str(error)
