@@ -177,6 +177,57 @@ def test_a_text_that_is_forbidden_halts_nothing_and_holds_no_other_back(
     assert "wax.md" in done.stderr or not failed
 
 
+def stutter(place: Place, **args: Any) -> None:
+    """From now on the service gives no vector for a text the first times it is asked for."""
+    fault = json.dumps({"kind": "stutter", "op": "embed", "times": 0, "args": args}).encode()
+    urllib.request.urlopen(f"{place.url}/_standin/faults", fault).close()
+
+
+@pytest.mark.parametrize("dialect", ["openai", "jina", "newapi", "zhipu", "tei", "vllm"])
+def test_a_text_that_has_no_vector_at_first_is_asked_about_again(place: Place, dialect: str) -> None:
+    """NaN, null, zeros and no list at all, each for one document."""
+    place.configure(place.service(dialect))
+    for name in ("bees", "honey", "wax", "hive"):
+        place.write(f"{name}.md", f"all about {name}")
+    place.write("other.md", "something else")
+    stutter(place, word="about")
+    place.once()
+    status = json.loads(place.go("status", "--json").stdout)["mirrors"][0]
+    assert (status["documents"]["ready"], status["halt"]) == (5, None)
+
+
+def test_a_text_that_never_has_a_vector_is_quarantined_and_holds_no_other_back(place: Place) -> None:
+    place.configure(place.service("openai"))
+    for name in ("bees", "honey", "wax"):
+        place.write(f"{name}.md", f"all about {name}")
+    stutter(place, word="wax", n=1000)
+    time.sleep(0.15)
+    began = time.monotonic()
+    done = place.go("--once")
+    assert time.monotonic() - began < 30.0
+    assert done.returncode == 1, done.stderr
+    assert "wax.md" in done.stderr
+    with urllib.request.urlopen(f"{place.url}/_standin/journal") as answer:
+        asked = sum(entry["texts"] for entry in json.load(answer))
+    assert asked <= 9  # three texts, the one of them a few times more, and a harmless one
+    status = json.loads(place.go("status", "--json").stdout)["mirrors"][0]
+    assert (status["documents"]["ready"], status["documents"]["failed"]) == (2, 1)
+    again = place.go("--once")
+    assert again.returncode == 1
+    with urllib.request.urlopen(f"{place.url}/_standin/journal") as answer:
+        assert sum(entry["texts"] for entry in json.load(answer)) == asked
+
+
+def test_a_service_that_has_no_vector_for_anything_is_to_blame_and_no_document(place: Place) -> None:
+    place.configure(place.service("openai"))
+    for name in ("bees", "honey", "wax"):
+        place.write(f"{name}.md", f"all about {name}")
+    stutter(place, n=3)
+    place.once()
+    status = json.loads(place.go("status", "--json").stdout)["mirrors"][0]
+    assert (status["documents"]["ready"], status["documents"]["failed"]) == (3, 0)
+
+
 def test_a_refused_key_halts_and_says_which(place: Place) -> None:
     place.configure(place.service("openai", api_key="wrong"))
     place.write("bees.md", "bees make honey in a beehive")

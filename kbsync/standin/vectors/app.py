@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from kbsync.standin.faults import Fault
 from kbsync.standin.messages import Request, Response, StandInClock
 from kbsync.standin.vectors.dialects import EMBEDDINGS, RANKING, Breach, asked, wanted
-from kbsync.standin.vectors.faults import KINDS, reshaped_rows
+from kbsync.standin.vectors.faults import FORMS, KINDS, reshaped_rows, without_vector
 from kbsync.standin.vectors.words import packed, score, vector_of
 
 OVERLOADED = {"error": "Model is overloaded", "error_type": "Overloaded"}
@@ -47,6 +48,7 @@ class VectorsApplication:
         self.violations: list[str] = []
         self._key = key
         self._journal: list[dict[str, Any]] = []
+        self._stuttering: Counter[str] = Counter()
 
     def op(self, request: Request) -> str:
         """`embed` or `rerank`."""
@@ -145,6 +147,8 @@ class VectorsApplication:
         is_deaf = fault is not None and fault.kind == "own-length"
         length = (None if is_deaf else asked_for.dimensions) or self.behaviour.dimensions
         rows = reshaped_rows(_rows(asked_for.texts, length), fault)
+        if fault is not None and fault.kind == "stutter":
+            rows = self._stuttered(rows, asked_for.texts, fault.args)
         if asked_for.packed or (fault is not None and fault.kind == "as-base64"):
             rows = [row | {"embedding": _packed(row["embedding"])} for row in rows]
         if dialect == "tei":
@@ -154,6 +158,20 @@ class VectorsApplication:
         if dialect == "zhipu":
             usage["completion_tokens"] = 0
         return _json({"object": "list", "data": rows, "model": model, "usage": usage})
+
+    def _stuttered(
+        self, rows: list[dict[str, Any]], texts: Sequence[str], args: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Without the vectors of texts that were not asked for often enough yet."""
+        shown = []
+        for row, text in zip(rows, texts, strict=True):
+            if str(args.get("word", "")) in text:
+                self._stuttering[text] += 1
+                if self._stuttering[text] <= int(args.get("n", 1)):
+                    form = args.get("form") or FORMS[len(self._stuttering) % len(FORMS)]
+                    row = without_vector(row, str(form))
+            shown.append(row)
+        return shown
 
     def _ranked(self, dialect: str, body: object, fault: Fault | None) -> Response:
         question, texts, most = asked(dialect, body, self.behaviour.most_items)

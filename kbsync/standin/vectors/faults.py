@@ -18,6 +18,8 @@ KINDS: Mapping[str, str] = {
     "nan": "the first vector has a NaN",
     "null-number": "the first vector has a null",
     "zero-vector": "the first vector is all zeros",
+    "stutter": "a text has no vector the first times it is asked for [args: n: so often (1); word: only "
+    "texts with it; form: nan, null, zeros or none (each in turn)]",
     "several-vectors": "each row has a list of vectors",
     "as-base64": "vectors are base64 whether asked for or not",
     "refused": "every request is refused, with `status` (default 400), `code` and `param`",
@@ -48,6 +50,22 @@ def reshaped_rows(rows: list[Row], fault: Fault | None) -> list[Row]:
     """The rows of an answer, embeddings or scores, as the fault has them."""
     change = _ROWS.get(fault.kind) if fault is not None else None
     return change(rows) if change is not None else rows
+
+
+FORMS = ("nan", "null", "zeros", "none")
+"""How a vector is none."""
+
+
+def without_vector(row: Row, form: str) -> Row:
+    """A row whose vector is none, in one of `FORMS`."""
+    vector = row["embedding"]
+    forms: Mapping[str, list[Any] | None] = {
+        "nan": [math.nan, *vector[1:]],
+        "null": [None, *vector[1:]],
+        "zeros": [0.0] * len(vector),
+        "none": None,
+    }
+    return row | {"embedding": forms[form]}
 
 
 def _with(rows: list[Row], place: int, **news: Any) -> list[Row]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import random
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
+from kbsync.core.pauses import pause
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.targets.http import Answer, Client, Endpoint
 from kbsync.targets.vectors.dialects import EMBEDDINGS
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 
 PATIENCE = 5
 """How often a batch is sent again to a service that says it is busy; each time after a longer pause."""
+
+AGAIN = 4
+FIRST_PAUSE = 0.5
+"""How often a text without a vector is asked about once more, alone, and the seconds before the first time;
+they double. In all some seven, which its batch waits for."""
 
 HARMLESS = Item("dimensions")
 """A service that refuses this one refuses everything."""
@@ -74,13 +81,8 @@ class EmbeddingService:
         return await self._embedded(items, is_query)
 
     async def _embedded(self, items: Sequence[Item], is_query: bool) -> Vectors:
-        batches = list(self._batches(items))
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._batch(batch, is_query)) for batch in batches]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        return [vector for task in tasks for vector in task.result()]
+        made = await _together([self._batch(batch, is_query) for batch in self._batches(items)])
+        return [vector for vectors in made for vector in vectors]
 
     async def aclose(self) -> None:
         """Let go of the connections."""
@@ -131,6 +133,32 @@ class EmbeddingService:
         return [error]
 
     async def _asked(self, items: Sequence[Item], is_query: bool) -> Vectors:
+        """One request, and some more for texts that it brought no vector for: another answer may be right."""
+        made = await self._made(items, is_query)
+        lacking = [place for place, vector in enumerate(made) if vector is None]
+        if lacking and len(lacking) == len(items):
+            [harmless] = await self._made([HARMLESS], is_query)
+            if harmless is None:  # no document is to blame, and nothing is asked text by text
+                raise Unavailable("embed: the service gives no vector for any text", code="nonsense")
+        again = await _together([self._alone(items[place], is_query) for place in lacking])
+        found = dict(zip(lacking, again, strict=True))
+        return [found[place] if vector is None else vector for place, vector in enumerate(made)]
+
+    async def _alone(self, item: Item, is_query: bool) -> NDArray[np.float32] | Rejected:
+        """Once more, a bounded number of times with growing pauses (promise 9); a search waits for none."""
+        for tries in range(1, 2 if is_query else AGAIN + 1):
+            if not is_query:
+                await asyncio.sleep(pause(tries, random.random, first=FIRST_PAUSE))
+            try:
+                [vector] = await self._made([item], is_query)
+            except Rejected as error:
+                return error
+            if vector is not None:
+                return vector
+        return Rejected(_NO_DIRECTION, code="no-vector")
+
+    async def _made(self, items: Sequence[Item], is_query: bool) -> list[NDArray[np.float32] | None]:
+        """One request; None for a text that it brings no vector for."""
         patience = 0 if is_query else PATIENCE
         answer = await self._answer(self._dialect.body(self._settings, items, is_query), patience)
         try:
@@ -138,7 +166,7 @@ class EmbeddingService:
         except NonsenseError as error:
             raise Unavailable(f"embed: {answer.host} answered with {error}", code="nonsense") from None
         self._check(next((len(vector) for vector in vectors if vector is not None), None))
-        return [Rejected(_NO_DIRECTION, code="no-vector") if each is None else each for each in vectors]
+        return vectors
 
     async def _answer(self, body: dict[str, Any], patience: int) -> Answer:
         """A busy service is asked again, after the pause that it asked for; the client keeps it."""
@@ -163,7 +191,22 @@ class EmbeddingService:
         self._dimensions = length
 
 
-_NO_DIRECTION = "the embedding service gave a vector of zeros, or of something that is no number"
+_NO_DIRECTION = (
+    "the embedding service gave no vector for a text of it, or one of zeros or of something that is no "
+    f"number, also when it was asked {AGAIN} times more for that text alone"
+)
+
+T = TypeVar("T")
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results in order; the first error of one ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def service_client(

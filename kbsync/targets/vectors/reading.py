@@ -19,16 +19,17 @@ class NonsenseError(Exception):
 
 
 def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
-    """`count` vectors at length 1, in the order of the question; None for one that is no direction.
+    """`count` vectors at length 1, in the order of the question; None for one that is none or no direction.
 
     All have one length. Raises `NonsenseError` where they cannot be told apart or differ in length.
     """
     rows = _in_order(_list_of(body), count)
     vectors = [_vector(row) for row in rows]
-    lengths = {len(vector) for vector in vectors}
+    lengths = {len(vector) for vector in vectors if vector is not None}
     if len(lengths) > 1:
         raise NonsenseError(f"vectors of different lengths ({', '.join(map(str, sorted(lengths)))})")
-    return _units(vectors) if vectors else []
+    units = iter(_units([vector for vector in vectors if vector is not None]))
+    return [None if vector is None else next(units) for vector in vectors]
 
 
 def order_of(body: object, count: int) -> list[tuple[int, float]]:
@@ -72,10 +73,13 @@ def _is_index(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _vector(row: object) -> NDArray[np.float32]:
+def _vector(row: object) -> NDArray[np.float32] | None:
+    """None where the row says that there is none: null, or an empty list."""
     import numpy as np
 
-    value = row.get("embedding") if isinstance(row, Mapping) else row
+    value = row.get("embedding", ()) if isinstance(row, Mapping) else row
+    if value is None or value == []:
+        return None
     if isinstance(value, str):
         return _from_base64(value)
     if not isinstance(value, list) or not 0 < len(value) <= MOST_DIMENSIONS:
@@ -105,6 +109,8 @@ def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] |
     """At length 1; None for what has no direction: all zeros, or something that is no number."""
     import numpy as np
 
+    if not vectors:
+        return []
     wide = np.concatenate(vectors, dtype=np.float64).reshape(len(vectors), -1)
     lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     is_sound = np.isfinite(lengths) & (lengths > 0)

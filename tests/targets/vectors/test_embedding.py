@@ -130,16 +130,31 @@ async def test_an_answer_that_cannot_be_assigned_is_no_answer(server: Server, ki
 
 
 @pytest.mark.parametrize("kind", ["nan", "null-number", "zero-vector"])
-async def test_a_vector_without_a_direction_is_refused_and_the_others_are_kept(
-    server: Server, kind: str
-) -> None:
+async def test_a_vector_without_a_direction_is_asked_for_again_alone(server: Server, kind: str) -> None:
     play(server, kind)
     async with embedding(server, "newapi") as service:
+        vectors = await service.embed(items(TEXTS))
+    for vector, text in zip(vectors, TEXTS, strict=True):
+        np.testing.assert_allclose(vector, expected(text), atol=1e-6)
+    assert [entry["texts"] for entry in server.app.journal()] == [3, 1]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("form", ["nan", "null", "zeros", "none"])
+async def test_a_vector_that_never_has_a_direction_is_refused_and_the_others_are_kept(
+    server: Server, dialect: Dialect, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.001)
+    play(server, "stutter", times=0, args={"n": 1000, "word": TEXTS[0], "form": form})
+    async with embedding(server, dialect) as service:
         first, *others = await service.embed(items(TEXTS))
+        (question,) = await service.embed(items(TEXTS[:1]), is_query=True)
     assert isinstance(first, Rejected)
+    assert isinstance(question, Rejected)
     assert "no number" in first.reason
     for vector, text in zip(others, TEXTS[1:], strict=True):
         np.testing.assert_allclose(vector, expected(text), atol=1e-6)
+    assert server.requests.by_op["embed"] == 1 + module.AGAIN + 3
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
