@@ -17,6 +17,7 @@ from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.rotation import with_secrets_of
 from kbsync.contract.mirroring import Target
 from kbsync.engine.clock import SystemClock
+from kbsync.engine.lasting import keep_up
 from kbsync.engine.mending import Wish
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.outcomes import Happened
@@ -113,7 +114,8 @@ class Daemon:
         asyncio.get_running_loop().set_default_executor(Threads())
         with heeding(self._signals, self._receive):
             await asyncio.sleep(0)  # what came before there was a loop is received here
-            keeping = [asyncio.create_task(work) for work in (self._listening.keep(), self._teller.keep())]
+            lasting = {"listener": self._listening.keep, "notify": self._teller.keep}
+            keeping = [asyncio.create_task(keep_up(SystemClock(), lasting[name], name)) for name in lasting]
             try:
                 if not self._stop.is_set():
                     await self._work(self._introduce)
@@ -202,7 +204,8 @@ class Daemon:
         self._runs[mirror.name] = run
         watching = Watching(run, self._installation.state_dir, asyncio.Event())
         watching.on_wish = partial(self._wish, mirror.name)
-        task = asyncio.create_task(apart(mirror.name, watching.keep()))
+        kept = keep_up(run.clock, watching.keep, "mirror", mirror=mirror.name)
+        task = asyncio.create_task(apart(mirror.name, kept))
         return Kept(mirror, watching.stop, watching.begun, task)
 
     async def _opened_to_read(self, mirror: str) -> Target:

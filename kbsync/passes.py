@@ -20,7 +20,7 @@ from kbsync.engine.mirror import MirrorRun, Site
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.outcomes import Happened
 from kbsync.engine.threads import Threads, apart
-from kbsync.errors import StateError
+from kbsync.errors import KbsyncError, StateError
 from kbsync.installation import Installation
 from kbsync.signals import Signals, Tell
 from kbsync.state.store import Store
@@ -121,9 +121,15 @@ async def _pass(run: MirrorRun) -> PassEnd:
     try:
         return await run_once(run)
     except (StateError, OSError) as error:
-        with contextlib.suppress(StateError):
-            await run.leave_word(FAILING, str(error))
-        return PassEnd(False, str(error))
+        trouble = str(error)
+    except KbsyncError:
+        raise
+    except Exception as error:  # of one mirror: the others go on
+        log.exception("mirror.failed", mirror=run.plan.name)
+        trouble = f"an error of kbsync itself, shown in its log: {type(error).__name__}"
+    with contextlib.suppress(StateError):
+        await run.leave_word(FAILING, trouble)
+    return PassEnd(False, trouble)
 
 
 async def _shown(watch: Watcher | None, runs: Runs) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from kbsync.engine.clock import Clock, rest
+from kbsync.engine.lasting import keep_up
 from kbsync.engine.status import SHOWN, MirrorStatus, mirror_status
 from kbsync.errors import StateError
 from kbsync.sdnotify import Notifier
@@ -77,15 +79,18 @@ class Supervised:
         """While the state is open: signs of life, and the counts of the mirrors called `names`."""
         tasks = []
         if self.notifier.is_heard:
-            tasks.append(asyncio.create_task(self._report(store, names)))
+            tasks.append(self._kept("counts", partial(self._report, store, names)))
         if self.notifier.watchdog is not None:
-            tasks.append(asyncio.create_task(self._feed(store, self.notifier.watchdog / 2)))
+            tasks.append(self._kept("watchdog", partial(self._feed, store, self.notifier.watchdog / 2)))
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _kept(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return asyncio.create_task(keep_up(self.clock, work, name))
 
     def alive(self) -> None:
         """A sign of life of the loop."""

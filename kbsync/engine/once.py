@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kbsync.core.model import ON_THE_WAY
 from kbsync.engine.clock import rest
-from kbsync.engine.halts import TARGET_DOWN
+from kbsync.engine.halts import FAILING, TARGET_DOWN
 from kbsync.engine.mirror import MirrorRun
 
 DOWN_BUDGET = 60.0
@@ -93,6 +93,9 @@ async def _drain(run: MirrorRun, budget: float) -> str:
             return run.trouble
         if parts.worker.pulse.state_error:
             return parts.worker.pulse.state_error
+        if failing := parts.worker.pulse.failures.lasting:
+            await run.leave_word(FAILING, failing)
+            return failing
         if await is_done(run):
             return await _left_over(run)
         parts.worker.rested.clear()

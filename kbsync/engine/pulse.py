@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from kbsync.contract.mirroring import PutOutcome
 from kbsync.core.model import Upload
 from kbsync.engine.halts import TARGET_STUCK
+from kbsync.engine.lasting import pause_after
 from kbsync.engine.outcomes import Happened
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unfit, Unsure
 
@@ -15,6 +16,30 @@ BLAME_LIMIT = 5
 DONE = ("document.ready", "document.renamed")
 STATE_PAUSE = 5.0
 LONGEST_PAUSE = 60.0
+
+
+MANY_FAILURES = 3
+
+
+@dataclass
+class Failures:
+    """Errors of kbsync itself, in a row: of whole rounds, and of single jobs while others may go well."""
+
+    rounds: int = 0
+    jobs: int = 0
+    reason: str = ""
+
+    @property
+    def lasting(self) -> str:
+        """What to say of them once they do not pass by themselves; '' until then."""
+        return self.reason if max(self.rounds, self.jobs) >= MANY_FAILURES else ""
+
+    def note(self, error: Exception, *, of_round: bool) -> float:
+        """One more; returns seconds in which nothing is tried."""
+        self.rounds += of_round
+        self.jobs += not of_round
+        self.reason = f"an error of kbsync itself, shown in its log: {type(error).__name__}"
+        return pause_after(self.rounds if of_round else self.jobs)
 
 
 @dataclass
@@ -34,6 +59,7 @@ class Pulse:
     is_proven: bool = False
     is_full: bool = False
     is_stuck: bool = False
+    failures: Failures = field(default_factory=Failures)
     blamed: list[str] = field(default_factory=list)
     _blamed_code: str = ""
 

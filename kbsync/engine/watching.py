@@ -14,6 +14,7 @@ from kbsync.core.model import Choice
 from kbsync.engine.attach import EMPTIED
 from kbsync.engine.clock import rest
 from kbsync.engine.halts import CREDENTIALS, FOLDER_MISSING
+from kbsync.engine.lasting import keep_up
 from kbsync.engine.mending import Ask, Wish, nothing_to_read
 from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import StateError, TargetError
@@ -120,7 +121,8 @@ class Watching:
 
     async def _watch(self) -> None:
         assert self.run.parts is not None
-        auditing = asyncio.create_task(self.run.parts.auditing.keep())
+        audits, name = self.run.parts.auditing, self.run.plan.name
+        auditing = asyncio.create_task(keep_up(self.run.clock, audits.keep, "audits", mirror=name))
         try:
             await self._watch_folder()
         finally:
@@ -245,10 +247,15 @@ class Watching:
         return self.run.parts is not None and self.run.parts.worker.pulse.down_since is not None
 
     async def _tell_whether_down(self) -> None:
-        """A target that has been down for a while is a halt like any other, and ends by itself."""
+        """A target that has been down for a while is a halt like any other, and ends by itself.
+
+        So does an error of ours that comes again and again.
+        """
         assert self.run.parts is not None
         pulse = self.run.parts.worker.pulse
-        if pulse.down_since is None:
+        if pulse.failures.lasting:
+            await self.run.tell_failing(pulse.failures.lasting)
+        elif pulse.down_since is None:
             await self.run.tell_up()
         elif self.run.clock.steady() - pulse.down_since >= DOWN_AFTER:
             await self.run.tell_down(pulse.trouble)

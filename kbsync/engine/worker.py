@@ -93,16 +93,21 @@ class Worker:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until `stop`."""
-        await self._look_back()
+        """Work until `stop`; a round that fails is tried again after a pause, whatever the error is."""
+        is_begun = False
         while not self._stopping:
             self._wake.clear()
             try:
+                if not is_begun:
+                    await self._look_back()
+                    is_begun = True
                 seconds = await self._round()
                 self._has_looked = True
             except StateError as error:
                 self._state_failed(error)
                 seconds = STATE_PAUSE
+            except Exception as error:
+                seconds = self._failed(error, of_round=True)
             await rest(self._clock, seconds, self._wake)
 
     async def _look_back(self) -> None:
@@ -164,7 +169,9 @@ class Worker:
             self._start_refreshes(due.renames),
             self._start_sends(due.sends, tries),
         ]
-        return 0.0 if any(started) else await self._until_next(held_back=tries is not None)
+        seconds = 0.0 if any(started) else await self._until_next(held_back=tries is not None)
+        self.pulse.failures.rounds = 0
+        return seconds
 
     async def _catch_up(self) -> None:
         """What a task left behind, or a clock that was set back."""
@@ -239,13 +246,20 @@ class Worker:
         try:
             await work(rows)
             self.pulse.state_error = ""
+            self.pulse.failures.jobs = 0
             return True
         except StateError as error:
             self._state_failed(error)
-        except Exception:
-            self.pulse.not_before = self._clock.steady() + STATE_PAUSE
-            log.exception("worker.failed", mirror=self._ledger.terms.plan.name)
+        except Exception as error:
+            self._failed(error, of_round=False)
         return False
+
+    def _failed(self, error: Exception, *, of_round: bool) -> float:
+        """An error of ours: nothing is begun for a while, longer each time. Returns how long."""
+        seconds = self.pulse.failures.note(error, of_round=of_round)
+        self.pulse.not_before = self._clock.steady() + seconds
+        log.exception("worker.failed", mirror=self._ledger.terms.plan.name, again_in=seconds)
+        return seconds
 
     def _state_failed(self, error: StateError) -> None:
         """Nothing is sent until the journal can be written; said once, not at every try."""

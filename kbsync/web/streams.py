@@ -122,6 +122,9 @@ class Hub:
             return await self._news()
         except StateError as error:
             return str(error)
+        except Exception as error:  # whoever watches is told, and it is looked again
+            log.exception("page.failed")
+            return type(error).__name__
 
     async def _publish(self) -> None:
         try:

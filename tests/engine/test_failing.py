@@ -1,0 +1,160 @@
+"""An error of kbsync itself, in whatever goes on for as long as it runs: it is said, and the work goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from kbsync.engine import auditing
+from kbsync.engine import worker as worker_module
+from kbsync.engine.auditing import Auditing
+from kbsync.engine.mirror import MirrorRun
+from kbsync.targets.memory import MemoryTarget
+from tests.engine.test_review import halts, until, watched
+from tests.engine.world import World
+
+__all__ = ["halts"]
+
+
+class BugError(Exception):
+    """Nobody foresaw it."""
+
+
+class Bug:
+    """Breaks a function of kbsync, the next `left` times that it is called."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def put_into(self, monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
+        real = getattr(where, name)
+
+        def broken(*args: Any, **kwargs: Any) -> Any:
+            if self.left > 0:
+                self.left -= 1
+                raise BugError("a line that nobody tested")
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(where, name, broken)
+
+
+FOR_EVER = 10**9
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path)
+    world.write_many(3)
+    return world
+
+
+PLACES: dict[str, tuple[Any, str]] = {
+    "of a round": (worker_module, "find_due"),
+    "at the beginning": (worker_module, "find_room"),
+    "of a job": (worker_module.Worker, "_announce"),
+}
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> Iterator[tuple[Any, str]]:
+    yield PLACES[request.param]
+
+
+async def test_a_pass_outlives_an_error_that_passes(
+    world: World, place: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Bug(1).put_into(monkeypatch, *place)
+    end = await asyncio.wait_for(world.once(), 60)
+    assert end.complete and world.served() == world.on_disk()
+
+
+async def test_a_pass_ends_over_an_error_that_stays_and_says_so(
+    world: World, place: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Bug(FOR_EVER).put_into(monkeypatch, *place)
+    end = await asyncio.wait_for(world.once(), 60)
+    assert not end.complete and "error of kbsync itself" in end.trouble
+    assert world.run.halt is not None and world.run.halt.reason == "failing"
+
+
+async def test_a_daemon_says_that_it_fails_and_goes_on_when_that_is_over(
+    world: World, place: tuple[Any, str], monkeypatch: pytest.MonkeyPatch, halts: list[str]
+) -> None:
+    bug = Bug(FOR_EVER)
+    bug.put_into(monkeypatch, *place)
+    async with watched(world):
+        await until(world, lambda: halts, 300)
+        assert halts == ["failing"]
+        bug.left = 0
+        await until(world, lambda: len(world.served()) == 3 and len(halts) == 2, 300)
+    assert halts == ["failing", ""]
+    assert world.served() == world.on_disk()
+
+
+async def test_one_job_that_always_fails_keeps_no_other_document_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = MemoryTarget.put
+
+    async def put(target: MemoryTarget, documents: Any) -> Any:
+        answers = await real(target, documents)
+        return answers[:0] if any(one.path == "f1.md" for one in documents) else answers
+
+    monkeypatch.setattr(MemoryTarget, "put", put)  # an answer is missing, which no target may do
+    end = await asyncio.wait_for(world.once(), 60)
+    assert {"f0.md", "f2.md"} <= world.served().keys()
+    assert end.complete or "error of kbsync itself" in end.trouble
+
+
+async def test_audits_go_on_after_one_could_not_even_begin(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Bug(2).put_into(monkeypatch, auditing.findings, "recall")
+    audits = list[float]()
+    real = Auditing.audit
+
+    async def audit(self: Auditing) -> Any:
+        audits.append(world.clock.now)
+        return await real(self)
+
+    monkeypatch.setattr(Auditing, "audit", audit)
+    with capture_logs() as lines:
+        async with watched(world):
+            await until(world, lambda: audits, 3 * 86400.0)
+    assert audits
+    assert {line["task"] for line in lines if line["event"] == "task.failed"} == {"audits"}
+
+
+async def test_a_mirror_whose_end_fails_is_watched_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kbsync.engine.lasting import keep_up
+    from kbsync.engine.watching import Watching
+    from tests.engine.test_review import Still
+
+    def ending() -> Callable[..., Any]:
+        real, left = MirrorRun.end, [1]
+
+        async def end(run: MirrorRun, grace: float = 0.5) -> None:
+            await real(run, grace)
+            if left[0]:
+                left[0] = 0
+                raise BugError("at the end")
+
+        return end
+
+    monkeypatch.setattr(MirrorRun, "end", ending())
+    Bug(1).put_into(monkeypatch, MirrorRun, "_find_root")
+    async with world.running() as store:
+        stop = asyncio.Event()
+        watching = Watching(world.make_run(store), world.state, stop, make_watcher=Still)  # type: ignore[arg-type]
+        task = asyncio.create_task(keep_up(world.clock, watching.keep, "mirror"))
+        await until(world, lambda: len(world.served()) == 3, 300)
+        stop.set()
+        await asyncio.wait_for(task, 60)
+    assert world.served() == world.on_disk()
