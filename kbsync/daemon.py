@@ -16,6 +16,7 @@ from kbsync.assembly import opened
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.rotation import with_secrets_of
 from kbsync.contract.mirroring import Target
+from kbsync.core.model import Status
 from kbsync.engine.clock import SystemClock
 from kbsync.engine.lasting import keep_up
 from kbsync.engine.mending import Wish
@@ -30,7 +31,7 @@ from kbsync.passes import heeding, mirror_run, note, tell_damage
 from kbsync.sdnotify import Notifier
 from kbsync.signals import ENDING, Signals
 from kbsync.source.aside import aside
-from kbsync.state.store import Store
+from kbsync.state.store import Store, Tx
 from kbsync.supervised import Supervised
 from kbsync.web.listening import Listening
 
@@ -54,13 +55,26 @@ def _watched(installation: Installation) -> Config:
     return replace(installation.config, mirrors=tuple(installation.mirrors))
 
 
+COUNTED = (Status.READY, Status.INDEXING, Status.PENDING, Status.HELD)
+"""Files that have a document, or will have one."""
+
+
+def _documents(tx: Tx, mirror: int, quieting: Sequence[str]) -> int:
+    """How many a mirror has, or will have as soon as the files that are `quieting` are quiet."""
+    tally = tx.mirrors.tally(mirror)
+    return sum(tally.get(status, 0) for status in COUNTED) + sum(
+        tx.entries.get(mirror, path) is None for path in quieting
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A mirror that is watched: how to end it, and whether it has begun, or said why not."""
+    """A mirror that is watched: how to end it, and whether it has begun and looked, or said why not."""
 
     config: MirrorConfig
     stop: asyncio.Event
     begun: asyncio.Event
+    compared: asyncio.Event
     task: asyncio.Task[None]
 
 
@@ -171,6 +185,7 @@ class Daemon:
         self._adjust(store, self._installation.mirrors)
         begun = [kept.begun for kept in self._kept.values()]
         ready = asyncio.create_task(self._supervised.ready_after(begun))
+        telling = asyncio.create_task(self._tell_what_is_watched(store))
         while not self._stop.is_set() and not self._lost.is_set():
             events = (self._stop, self._hup, self._wished, self._lost)
             waiting = [asyncio.create_task(event.wait()) for event in events]
@@ -181,7 +196,22 @@ class Daemon:
             if not self._stop.is_set():
                 await self._read_what_is_wished(store)
         ready.cancel()
+        telling.cancel()
         await self._end(list(self._kept))
+
+    async def _tell_what_is_watched(self, store: Store) -> None:
+        """Once everything has been seen: before that nobody knows how many documents there are."""
+        for kept in list(self._kept.values()):
+            await kept.compared.wait()
+        http, runs = self._installation.config.http, list(self._runs.values())
+        quieting = {
+            run.mirror: [path for path, _ in run.parts.reconciler.settling.stamps()] if run.parts else []
+            for run in runs
+        }
+        with contextlib.suppress(StateError):
+            counts = await store.read(lambda tx: [_documents(tx, *each) for each in quieting.items()])
+            listen = "" if http is None else http.listen
+            log.info("daemon.watching", folders=len(runs), documents=sum(counts), listen=listen)
 
     def _look_at(self, store: Store) -> None:
         """Somebody may have deleted the state, or put another one there."""
@@ -206,7 +236,7 @@ class Daemon:
         watching.on_wish = partial(self._wish, mirror.name)
         kept = keep_up(run.clock, watching.keep, "mirror", mirror=mirror.name)
         task = asyncio.create_task(apart(mirror.name, kept))
-        return Kept(mirror, watching.stop, watching.begun, task)
+        return Kept(mirror, watching.stop, watching.begun, watching.compared, task)
 
     async def _opened_to_read(self, mirror: str) -> Target:
         config = self._kept[mirror].config

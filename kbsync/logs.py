@@ -1,5 +1,7 @@
 """Logs on stderr: for people on a terminal, one JSON object a line elsewhere, priorities under journald.
 
+A stream has one form: where the lines of a log are JSON, a report and a last error are, too (`say`).
+
 Secrets never reach a log line because no module is given one to log. What a folder or a target says is
 escaped, so that a file name cannot forge a line or move a terminal's cursor. A log that cannot be written
 stops no work. What libraries log comes in the same form.
@@ -11,7 +13,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, TextIO, cast
 
 import structlog
@@ -22,6 +24,8 @@ from kbsync.core.printable import printable, printable_lines
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 Fields = MutableMapping[str, Any]
+Wanted = Callable[[Fields], bool]
+Renderer = Callable[[Any, str, Fields], str]
 
 
 def configure(
@@ -30,21 +34,22 @@ def configure(
     level: str,
     environ: Mapping[str, str] | None = None,
     stream: TextIO | None = None,
-    without: Collection[str] = (),
+    wanted: Wanted = lambda _fields: True,
+    renderer: Renderer | None = None,
 ) -> None:
     """Set up logging once. `style`: console, json, or None to choose by where stderr goes.
 
-    `without`: events that are not logged.
+    `wanted`: whether an event whose level is logged is logged. `renderer`: makes its lines, in any style.
     """
     stream = stream or sys.stderr
     journald = is_journal(stream, os.environ if environ is None else environ)
-    style = style or ("console" if stream.isatty() else "json")
-    processors: list[Any] = [_Without(without), structlog.processors.add_log_level]
+    style = style_of(style, stream)
+    processors: list[Any] = [_Only(wanted), structlog.processors.add_log_level]
     if not journald:
         processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     processors += [structlog.processors.format_exc_info, _printable]
     processors += [] if style == "json" else [_without_empty]
-    processors.append(_renderer(style, stream))
+    processors.append(renderer or _renderer(style, stream))
     if journald:
         processors.append(_Prioritised())
     structlog.configure(
@@ -54,6 +59,27 @@ def configure(
         cache_logger_on_first_use=False,
     )
     _relay_libraries(level)
+
+
+def style_of(style: str | None, stream: TextIO) -> str:
+    """The style that is asked for, or the one that fits where `stream` goes."""
+    return style or ("console" if stream.isatty() else "json")
+
+
+def is_for_a_person(*asked: str | None) -> bool:
+    """Somebody reads stderr on a terminal, and none of these options asks for a log."""
+    return sys.stderr.isatty() and not any(asked)
+
+
+def say(level: str, event: str, **fields: Any) -> None:
+    """A line in the log's own form that neither a level nor `wanted` leaves out: the result of a run."""
+    config = structlog.get_config()
+    log = structlog.wrap_logger(
+        config["logger_factory"](),
+        processors=[each for each in config["processors"] if not isinstance(each, _Only)],
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+    )
+    getattr(log, level)(event, **fields)
 
 
 def _relay_libraries(level: str) -> None:
@@ -145,15 +171,15 @@ def _shown(value: Any) -> Any:
     return value
 
 
-class _Without:
-    """Drops some events."""
+class _Only:
+    """Drops the events that nobody wants."""
 
-    def __init__(self, events: Collection[str]) -> None:
-        self._events = frozenset(events)
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
 
     def __call__(self, _logger: Any, _method: str, fields: Fields) -> Fields:
-        """The fields of any other event."""
-        if fields.get("event") in self._events:
+        """The fields of an event that is wanted."""
+        if not self._wanted(fields):
             raise structlog.DropEvent
         return fields
 

@@ -83,6 +83,8 @@ def note(mirror: str, event: Happened) -> None:
     }
     if event.phases is not None:
         fields |= {f"{name}_seconds": round(seconds, 3) for name, seconds in event.phases.items()}
+    if event.replaced:
+        fields["replaced"] = True
     if event.event == "document.failed":
         log.warning(event.event, **fields, reason=event.reason, code=event.code)
     else:

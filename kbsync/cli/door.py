@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from kbsync.cli.exits import Code, code_of, sentence_of
-from kbsync.cli.paper import forgiving, tell
+from kbsync.cli.paper import forgiving, speak, tell
 from kbsync.cli.program import run
 
 
@@ -21,12 +21,13 @@ def enter(arguments: Sequence[str]) -> int:
     _bear_any_character()
     try:
         code = _run(arguments)
-    finally:
         failure = _flush()
-    if failure is not None:
-        tell(sentence_of(failure))
-        return Code.PASSING
-    return code
+        if failure is not None:
+            tell(sentence_of(failure))
+            return Code.PASSING
+        return code
+    finally:
+        speak(None)
 
 
 def _flush() -> OSError | None:
@@ -56,10 +57,7 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as error:
         code = code_of(error)
         if code is None:
-            import traceback
-
-            traceback.print_exc()
-            tell("this is an error of kbsync itself; the lines above say where")
+            tell("this is an error of kbsync itself; its traceback says where", error)
             return Code.BROKEN
         tell(sentence_of(error))
         return code

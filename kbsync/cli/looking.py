@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ from kbsync import logs
 from kbsync.cli.choosing import unmade
 from kbsync.cli.exits import concerning
 from kbsync.cli.options import Choices
+from kbsync.cli.paper import speak
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.mirroring import Target
 from kbsync.engine.plan import Site
@@ -18,9 +20,20 @@ from kbsync.state import lock
 
 
 def set_up_logs(choices: Choices) -> None:
-    """Only what is wrong is logged by a command that looks."""
+    """Only what is wrong is logged by a command that looks. What it says after JSON is JSON, too."""
     level = choices.log_level or ("error" if choices.quiet else "warning")
-    logs.configure(style=choices.log_format, level=level)
+    is_prose = logs.style_of(choices.log_format, sys.stderr) != "json"
+
+    def has_begun(_fields: logs.Fields) -> bool:
+        speak(None if is_prose else told_as_log)
+        return True
+
+    logs.configure(style=choices.log_format, level=level, wanted=has_begun)
+
+
+def told_as_log(text: str, error: BaseException | None = None) -> None:
+    """A word to people, as a line of the log."""
+    logs.say("error", "command.said", detail=text, exc_info=error)
 
 
 def site_of(installation: Installation) -> Site:

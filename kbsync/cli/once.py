@@ -13,8 +13,9 @@ from kbsync.cli import ending
 from kbsync.cli.choosing import choose, prepare
 from kbsync.cli.exits import Code, signalled
 from kbsync.cli.options import Choices
-from kbsync.cli.paper import Paper, tell
+from kbsync.cli.paper import Paper, speak, tell
 from kbsync.cli.progress import watcher
+from kbsync.cli.reported import Heard, report, say, told_as_log
 from kbsync.cli.standing import Standing, code_of_pass, standings
 from kbsync.errors import LockedError
 from kbsync.installation import Installation
@@ -30,25 +31,36 @@ def once(choices: Choices, *, as_json: bool) -> int:
     installation = choose(choices)
     prepare(installation)
     level = choices.log_level or ("error" if choices.quiet else "warning")
-    stderr, without = cast(TextIO, Stderr()), REPORTED if _reports_all(choices, as_json=as_json) else ()
-    logs.configure(style=choices.log_format, level=level, stream=stderr, without=without)
+    stderr = cast(TextIO, Stderr())
+    is_report_read = logs.is_for_a_person(choices.log_format, choices.log_level)
+    heard = None if is_report_read else Heard(has_report=not as_json)
+    if heard is not None:
+        logs.configure(style=choices.log_format, level=level, stream=stderr, wanted=heard.listen)
+        speak(told_as_log)
+    else:
+        logs.configure(style=None, level=level, stream=stderr, wanted=lambda one: as_json or _is_apart(one))
     with hard_end() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
         try:
-            return asyncio.run(_until_told(installation, choices, signals, hard, as_json=as_json))
+            return asyncio.run(_until_told(installation, choices, signals, hard, heard, as_json=as_json))
         except LockedError:
             if not choices.quiet:
                 raise
             return Code.PASSING  # it goes away by itself, and nobody is needed for that
 
 
-def _reports_all(choices: Choices, *, as_json: bool) -> bool:
-    """A person reads the report below the log, and has not asked for a log."""
-    is_asked = choices.log_format is not None or choices.log_level is not None
-    return sys.stderr.isatty() and not (is_asked or as_json or choices.quiet)
+def _is_apart(fields: logs.Fields) -> bool:
+    """An event that the report does not tell again."""
+    return fields.get("event") not in REPORTED
 
 
 async def _until_told(
-    installation: Installation, choices: Choices, signals: Signals, hard: HardEnd, *, as_json: bool
+    installation: Installation,
+    choices: Choices,
+    signals: Signals,
+    hard: HardEnd,
+    heard: Heard | None,
+    *,
+    as_json: bool,
 ) -> Code:
     """The pass and its results. One that was interrupted waits for no thread after that."""
     end = await passes.once(installation, watcher(quiet=choices.quiet), signals)
@@ -57,13 +69,18 @@ async def _until_told(
     if as_json:
         Paper().json(_to_json(installation, end, stand))
     else:
-        _say(installation, end, stand, code, choices)
+        _say(installation, end, stand, code, choices, heard)
     hard.now()
     return code
 
 
 class Stderr(io.TextIOBase):
     """Stderr as it is at the moment: while a bar is shown, lines have to go above it."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Of what is written: Chinese names are told as such where they can be."""
+        return getattr(sys.stderr, "encoding", None) or "ascii"
 
     def write(self, text: str) -> int:
         """To where stderr leads now."""
@@ -83,13 +100,25 @@ class Stderr(io.TextIOBase):
 
 
 def _say(
-    installation: Installation, end: OnceEnd, stand: Sequence[Standing], code: Code, choices: Choices
+    installation: Installation,
+    end: OnceEnd,
+    stand: Sequence[Standing],
+    code: Code,
+    choices: Choices,
+    heard: Heard | None = None,
 ) -> None:
-    if end.signal is None or _reports_all(choices, as_json=False):  # else the log has it
+    """The report in the form that stderr has, and the summary."""
+    if heard is not None:
+        report(installation, stand, heard, quiet=choices.quiet)
+    else:
         for line in ending.complaints(installation, stand, quiet=choices.quiet):
             tell(line)
     if end.signal is not None:
-        tell(f"interrupted; what was done is recorded, and {installation.cure('--once')} goes on from there")
+        again = installation.cure("--once")
+        if heard is not None:
+            say("pass.interrupted", detail="what was done is recorded", cure=again)
+        else:
+            tell(f"interrupted; what was done is recorded, and {again} goes on from there")
         return
     if not choices.quiet:
         paper = Paper()

@@ -112,9 +112,31 @@ def is_styled() -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def tell(text: str) -> None:
-    """Say something on stderr: each line with our name before it, so that it is known in a mixed log."""
+Saying = Callable[[str, BaseException | None], None]
+
+_as_log: list[Saying] = []
+"""Says on stderr what `tell` is given, where the lines of a log go there and are no prose."""
+
+
+def speak(as_log: Saying | None) -> None:
+    """From now on `tell` speaks through the log, or in prose again: a stream has one form."""
+    _as_log[:] = [] if as_log is None else [as_log]
+
+
+def tell(text: str, error: BaseException | None = None) -> None:
+    """Say something on stderr: each line with our name before it, so that it is known in a mixed log.
+
+    `error`: one of ours, shown with its traceback. Where a log in another form goes there, it is one line of
+    that (`speak`).
+    """
+    for say in _as_log:
+        say(text, error)
+        return
     with forgiving(sys.stderr):
+        if error is not None:
+            import traceback
+
+            traceback.print_exception(error)
         for line in text.splitlines():
             sys.stderr.write(f"kbsync: {printable(line)}\n")
         sys.stderr.flush()

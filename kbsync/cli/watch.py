@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kbsync import logs
 from kbsync.cli.exits import Code
 from kbsync.cli.options import Choices
+from kbsync.cli.paper import speak
 from kbsync.sdnotify import Notifier
 from kbsync.signals import ENDING, HardEnd, Signals, hard_end
 
@@ -35,13 +36,19 @@ def watch(choices: Choices) -> int:
 
 def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
     from kbsync.cli.choosing import again, choose, prepare  # signals are heard while all this is loaded
+    from kbsync.cli.foreground import Foreground
+    from kbsync.cli.reported import told_as_log
     from kbsync.daemon import Daemon
 
     installation = choose(choices)
     prepare(installation)
 
     def heed(config: Config) -> None:
-        logs.configure(style=choices.log_format, level=level_of(choices, config))
+        level, renderer = level_of(choices, config), None
+        if logs.is_for_a_person(choices.log_format, choices.log_level, config.log_level):
+            renderer = Foreground(len(config.mirrors))
+        logs.configure(style=choices.log_format, level=level, renderer=renderer)
+        speak(None if renderer else told_as_log)
 
     heed(installation.config)
     with closing(Notifier(os.environ)) as notifier:

@@ -44,6 +44,8 @@ class Watching:
     on_wish: Ask = nothing_to_read
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the folder is watched, or it was said why it is not."""
+    compared: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when all that is in the folder has been seen once, or it was said why it cannot be."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _asked: bool = True
     _scan: asyncio.Task[None] | None = None
@@ -77,6 +79,7 @@ class Watching:
                 await self._tell(f"an error of kbsync itself, shown in its log: {type(error).__name__}")
             finally:
                 self.begun.set()
+                self.compared.set()
                 await self.run.end()
             await self._rest_until_asked(wait, known)
             await self._read_what_was_mended(known)
@@ -331,6 +334,7 @@ class Watching:
             watcher.scan_ended(summary.directories, seconds, summary.changes)
             await self.run.compared(deep=deep or first)
             self._is_compared = True
+            self.compared.set()
             self.on_pass()
 
     def _scan_ended(self, task: asyncio.Task[None], watcher: Watcher) -> None:

@@ -166,6 +166,13 @@ EVENTS = {
     "notify.failed": "error",
     "listener.failed": "error",
     "callback.failed": "error",
+    "document.held": "warning",
+    "document.pending": "warning",
+    "documents.failed": "warning",
+    "list.shortened": "warning",
+    "pass.unfinished": "warning",
+    "pass.interrupted": "warning",
+    "run.failed": "error",
     "page.failed": "error",
 }
 """Every event that is logged as a warning or an error, with its level. docs/operations.md has them all."""

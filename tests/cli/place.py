@@ -78,8 +78,20 @@ class Ran:
         return self.raw.decode()
 
     @property
+    def words(self) -> str:
+        """Stderr; where it is a log in JSON, the same as a person is told it."""
+        lines = self.err.splitlines()
+        return "\n".join(map(_sentence, map(json.loads, lines))) if self.err.startswith("{") else self.err
+
+    @property
     def json(self) -> Any:
         return json.loads(self.raw)
+
+
+def _sentence(line: dict[str, Any]) -> str:
+    parts = (line.get(key) for key in ("mirror", "path", "reason", "detail"))
+    cure = f"; cure: {line['cure']}" if line.get("cure") else ""
+    return ": ".join(filter(None, parts)) + cure
 
 
 class Place:

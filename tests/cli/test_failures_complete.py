@@ -8,6 +8,7 @@ from pathlib import Path
 
 import kbsync
 from kbsync.cli.exits import Code
+from kbsync.cli.reported import LEVELS as LEVELS_OF_REPORT
 from tests.cli.catalogue import CODES, ELSEWHERE, EVENTS, MIRRORS
 
 PACKAGE = Path(kbsync.__file__).parent
@@ -106,7 +107,7 @@ def test_every_exit_code_is_in_the_catalogue() -> None:
 
 def test_every_event_a_person_may_have_to_act_on_is_in_the_catalogue() -> None:
     # document.failed is told by the name its event has; what libraries log goes through one relay
-    named = events() | dict.fromkeys(events_of_libraries(), "error")
+    named = LEVELS_OF_REPORT | events() | dict.fromkeys(events_of_libraries(), "error")
     assert named | {"document.failed": "warning", "library.logged": "warning"} == EVENTS
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_a_document_that_fails_is_listed_with_its_reason(place: Place) -> None:
     ran = place.run("--once")
     assert ran.code == 1
     assert "1 document searchable, 1 uploaded, 1 failed" in ran.out
-    assert "handbook: broken.pdf: " in ran.err
+    assert "handbook: broken.pdf: " in place.run("--once", tty=True).err
     shown = place.run("--once", "--json").json
     assert (shown["failed"], shown["mirrors"][0]["documents"]["failed"]) == (1, 1)
     quiet = place.run("--once", "-q")
@@ -105,9 +106,9 @@ def test_what_failed_for_one_reason_is_one_line_with_the_first_of_them(place: Pl
     for number in range(3):
         place.write(f"{number}.docx", f"this is no document {number}")
     place.configure()
-    ran = place.run("--once")
+    ran = place.run("--once", tty=True)
     assert ran.code == 1
-    told = [line for line in ran.err.splitlines() if not line.startswith("{")]
+    told = [line for line in ran.err.splitlines() if line.startswith("kbsync: ")]
     assert len(told) == 5
     assert told[0].startswith("kbsync: handbook: 25 documents failed: ")
     assert told[0].endswith("; run: kbsync status --documents")
@@ -151,7 +152,7 @@ def test_a_mass_deletion_is_held_and_the_cure_lets_exactly_it_go(place: Place) -
     held = place.run("--once")
     assert held.code == 3
     assert "7 held" in held.out
-    assert "3.md: its deletion is held" in held.err
+    assert "3.md: its deletion is held" in place.run("--once", tty=True).err
 
     shown = place.run("status", "--json").json["mirrors"][0]
     assert shown["halt"]["reason"] == "deletions-held"
@@ -300,3 +301,53 @@ def test_a_pass_that_is_interrupted_at_a_terminal_tells_what_failed_so_far(
     first, *_, last = capsys.readouterr().err.splitlines()
     assert first == "kbsync: handbook: 0.md: no text"
     assert last.startswith("kbsync: interrupted; ")
+
+
+def told_in(err: str) -> list[dict[str, Any]]:
+    """Every line of stderr, each a JSON object."""
+    return [json.loads(line) for line in err.splitlines()]
+
+
+@pytest.mark.parametrize("quiet", [(), ("-q",)])
+def test_off_a_terminal_stderr_is_json_and_tells_each_failure_once(
+    place: Place, quiet: tuple[str, ...]
+) -> None:
+    place.write("good.md", "text")
+    place.write("broken.pdf", "this is no pdf")
+    place.configure("include: ['*']")
+    place.write("odd.bin", bytes(range(256)))
+    for _ in range(2):  # what failed in an earlier pass is told as well
+        ran = place.run("--once", *quiet)
+        assert ran.code == 1
+        told = told_in(ran.err)
+        failed = {line["path"]: line for line in told if line["event"] == "document.failed"}
+        assert sorted(failed) == ["broken.pdf", "odd.bin"]
+        assert failed["broken.pdf"]["reason"].startswith("cannot be read: ")
+        assert (ran.err.count("broken.pdf"), ran.err.count("odd.bin")) == (1, 1)
+        [advice] = [line for line in told if line["event"] == "documents.failed"]
+        assert (advice["count"], advice["cure"]) == (2, "kbsync retry")
+
+
+def test_off_a_terminal_a_halt_and_what_is_held_are_told_once_in_json(place: Place) -> None:
+    fill(place)
+    for number in range(7):
+        (place.docs / f"{number}.md").unlink()
+    for _ in range(2):
+        ran = place.run("--once")
+        assert ran.code == 3
+        told = told_in(ran.err)
+        [held] = [line for line in told if line["event"] == "deletions.held"]
+        assert held["cure"] == "kbsync approve handbook"
+        assert [line["path"] for line in told if line["event"] == "document.held"] == [
+            f"{number}.md" for number in range(7)
+        ]
+    place.docs.rename(place.root / "away")
+    [halted] = [line for line in told_in(place.run("--once").err) if line["event"] == "mirror.halted"]
+    assert (halted["mirror"], halted["reason"]) == ("handbook", "folder-missing")
+
+
+def test_off_a_terminal_what_ends_a_pass_at_once_is_json_too(place: Place) -> None:
+    fill(place, 1)
+    with lock.held(place.state):
+        [said] = told_in(place.run("--once").err)
+    assert "another kbsync" in said["detail"]

@@ -34,11 +34,11 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def halted(desk: Desk, reason: str) -> Ran:
     """A pass that ends in a halt, which `status` knows as well."""
     ran = desk.go("--once")
-    assert ran.code == 3, ran.err
-    assert f"handbook: {reason}: " in ran.err
+    assert ran.code == 3, ran.words
+    assert f"handbook: {reason}: " in ran.words
     halt = desk.status()["halt"]
     assert halt["reason"] == reason
-    assert halt["detail"] in ran.err
+    assert halt["detail"] in ran.words
     assert desk.run("status", "--check").code == 3
     return ran
 
@@ -56,8 +56,8 @@ def goes_on(desk: Desk) -> None:
 def test_a_revoked_key_is_named_with_its_cure(desk: Desk) -> None:
     desk.vendor.turn(key_revoked=True)
     ran = halted(desk, "credentials")
-    assert "1004" in ran.err
-    assert "put a valid api_key (or api_key_file) into the config" in ran.err
+    assert "1004" in ran.words
+    assert "put a valid api_key (or api_key_file) into the config" in ran.words
     search = desk.go("search", "alpha")
     assert search.code == 3
     assert "api_key" in search.err
@@ -69,8 +69,8 @@ def test_a_revoked_key_is_named_with_its_cure(desk: Desk) -> None:
 def test_an_unknown_base_is_named_with_its_cure(desk: Desk) -> None:
     desk.aim(base="1999999999999999999")
     ran = halted(desk, "knowledge-base-missing")
-    assert "1999999999999999999" in ran.err
-    assert "correct knowledge_id" in ran.err
+    assert "1999999999999999999" in ran.words
+    assert "correct knowledge_id" in ran.words
     assert desk.vendor.asked("upload") == 0
     desk.aim()
     goes_on(desk)
@@ -79,8 +79,8 @@ def test_an_unknown_base_is_named_with_its_cure(desk: Desk) -> None:
 def test_an_account_without_money_spends_no_try(desk: Desk) -> None:
     desk.vendor.turn(money_gone=True)
     ran = halted(desk, "quota")
-    assert "余额不足" in ran.err
-    assert "top up the account" in ran.err
+    assert "余额不足" in ran.words
+    assert "top up the account" in ran.words
     desk.vendor.turn(money_gone=False)
     goes_on(desk)
 
@@ -89,8 +89,8 @@ def test_an_account_without_room_names_the_file_that_does_not_fit(desk: Desk) ->
     desk.write("b.md", "b" * 3000)
     desk.vendor.turn(capacity_bytes=1000)
     ran = halted(desk, "quota")
-    assert "b~" in ran.err or "b.md" in ran.err
-    assert "needs" in ran.err
+    assert "b~" in ran.words or "b.md" in ran.words
+    assert "needs" in ran.words
     assert {one["size"] for one in desk.vendor.ours()} <= {5}
     desk.vendor.turn(capacity_bytes=100_000)
     goes_on(desk)
@@ -116,15 +116,15 @@ def test_a_service_that_is_not_there_or_down_is_passing_trouble(desk: Desk) -> N
     desk.aim(url=nobody.removesuffix("/api"))
     ran = desk.go("--once", hurried=True)
     assert ran.code == 4
-    assert "handbook: " in ran.err
-    assert "the next pass goes on from there" in ran.err
+    assert "handbook: " in ran.words
+    assert "the next pass goes on from there" in ran.words
 
     desk.aim()
     desk.vendor.play("status", op="*", times=0, effect=False, args={"status": 503})
     ran = desk.go("--once", hurried=True)
     assert ran.code == 4
-    assert "503" in ran.err
-    assert len(ran.err.splitlines()) == 1
+    assert "503" in ran.words
+    assert len(ran.words.splitlines()) == 1
     assert desk.run("search", "alpha").code == 4
 
 
@@ -132,7 +132,7 @@ def test_a_service_that_is_down_is_worse_than_a_document_that_failed(desk: Desk)
     desk.vendor.play("failed-info", op="upload", match="a*", args={"reason": "不支持的文件类型"})
     ran = desk.go("--once")
     assert ran.code == 1
-    assert "不支持的文件类型" in ran.err
+    assert "不支持的文件类型" in ran.words
     assert desk.go("--once").code == 1
     desk.vendor.play("status", op="*", times=0, effect=False, args={"status": 503})
     assert desk.go("--once", hurried=True).code == 4
@@ -177,7 +177,7 @@ def test_a_page_that_refuses_one_upload_costs_that_document_a_pause_and_nobody_e
 def test_a_document_that_a_page_refuses_each_time_is_quarantined_with_its_words(desk: Desk) -> None:
     desk.vendor.play("status", op="upload", match="a*", times=0, **blocked(403))
     ran = desk.go("--once")
-    assert ran.code == 1, ran.err
+    assert ran.code == 1, ran.words
     assert desk.status()["halt"] is None
     told = desk.state_of("a.md")
     assert told["state"] == "failed"
@@ -202,8 +202,8 @@ def test_a_page_in_place_of_any_answer_is_passing_trouble_and_no_refused_key(des
     desk.write("b.md", "beta")
     desk.vendor.play("status", op="*", times=0, **blocked(status))
     ran = desk.go("--once", hurried=True)
-    assert ran.code == 4, ran.err
-    assert "Request blocked" in ran.err
+    assert ran.code == 4, ran.words
+    assert "Request blocked" in ran.words
 
 
 def test_uploads_and_plans_wait_for_no_capacity_that_is_not_told(desk: Desk) -> None:
@@ -237,7 +237,7 @@ def test_a_person_without_the_services_key_looks_and_decides(desk: Desk, key: st
     asked = desk.vendor.asked()
     for words in (("status",), ("status", "--documents"), ("approve", "handbook"), ("retry",)):
         ran = desk.run(*words)
-        assert (ran.code, ran.err) == (0, ""), words
+        assert (ran.code, ran.words) == (0, ""), words
     assert desk.vendor.asked() == asked
     ran = desk.run("doctor", "--json")
     assert ran.code == 2
@@ -246,7 +246,7 @@ def test_a_person_without_the_services_key_looks_and_decides(desk: Desk, key: st
     for words in (("--once",), ("search", "text"), ("explain", "7.md")):
         ran = desk.run(*words)
         assert ran.code == 2
-        assert "is not set in the environment" in ran.err
+        assert "is not set in the environment" in ran.words
     desk.aim()
     assert desk.once()["deleted"] == 6
 
@@ -283,10 +283,10 @@ def test_a_mistake_in_the_config_is_named_with_file_line_and_key(
     assert (ran.code, ran.out) == (2, "")
     lines = config.read_text().splitlines()
     line = next(n for n, one in enumerate(lines, 1) if (key if "missing" not in words else "target") in one)
-    assert f"{config}:{line}: " in ran.err
-    assert key in ran.err
-    assert words in ran.err
-    assert KEY not in ran.err
+    assert f"{config}:{line}: " in ran.words
+    assert key in ran.words
+    assert words in ran.words
+    assert KEY not in ran.words
     assert desk.vendor.asked() == 0
     assert not desk.state.exists()
 
@@ -386,7 +386,7 @@ def test_the_key_is_seen_nowhere(desk: Desk, way: str) -> None:
         desk.run(*words, env=env) for words in (["status", "--json", "--documents"], ["explain", "c.md"])
     ]
     shows_no_secret(daemon.log.read_bytes(), bytes_kept(desk))
-    shows_no_secret(*(text for ran in (passed, *shown) for text in (ran.raw, ran.err)))
+    shows_no_secret(*(text for ran in (passed, *shown) for text in (ran.raw, ran.words)))
 
 
 def test_a_refused_key_is_not_told(desk: Desk) -> None:
@@ -394,7 +394,7 @@ def test_a_refused_key_is_not_told(desk: Desk) -> None:
     desk.aim(key=f"api_key: {wrong}")
     ran = desk.go("--once", "--log-level", "debug")
     assert ran.code == 3
-    assert wrong not in ran.err + ran.out
+    assert wrong not in ran.words + ran.out
     assert wrong.encode() not in bytes_kept(desk)
 
 
@@ -403,8 +403,8 @@ def test_another_host_never_gets_the_key(desk: Desk) -> None:
         for op, status in (("base", 301), ("capacity", 302), ("upload", 307), ("list", 308), ("detail", 303)):
             desk.vendor.play("redirect", op=op, effect=False, args={"to": other.url, "status": status})
         ran = desk.go("--once", "--log-level", "debug")
-        assert ran.code in (0, 4), ran.err
-        shows_no_secret(ran.err, *other.heard)
+        assert ran.code in (0, 4), ran.words
+        shows_no_secret(ran.words, *other.heard)
         desk.vendor.server.faults.clear()
         goes_on(desk)
 
@@ -421,6 +421,6 @@ def test_the_host_of_the_files_never_gets_the_key(desk: Desk) -> None:
         assert len(other.heard) >= 2
         shows_no_secret(*other.heard)
         assert not any("authorization" in one.lower() for one in other.heard)
-        assert "xyz" not in ran.err
+        assert "xyz" not in ran.words
         assert b"xyz" not in bytes_kept(desk)
     assert desk.vendor.asked("upload") == 3  # what is behind b.md's address is not b.md

@@ -6,11 +6,15 @@ its own, until another one takes its port or the page ends. The port of the page
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import re
+import select
 import shutil
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -51,6 +55,7 @@ def environment(home: Path) -> dict[str, str]:
         "HOME": str(home),
         "PATH": os.pathsep.join(path),
         "LC_ALL": "C.UTF-8",
+        "TERM": "dumb",
         "VENV": sys.prefix,
         "SETUP": "no",
         "PYTHONUNBUFFERED": "1",
@@ -58,19 +63,47 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def run(command: str, cwd: Path, home: Path) -> str:
-    """What a shell prints for a command."""
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=cwd,
-        env=environment(home),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return done.stdout
+    """What a shell prints for a command, stderr being a terminal: there people read words, programs JSON."""
+    with contextlib.ExitStack() as undo:
+        mine, theirs = pty.openpty()
+        undo.callback(os.close, mine)
+        modes = termios.tcgetattr(theirs)
+        modes[1] &= ~termios.OPOST
+        termios.tcsetattr(theirs, termios.TCSANOW, modes)
+        printed, printing = os.pipe()
+        undo.callback(os.close, printed)
+        process = subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=cwd,
+            env=environment(home),
+            stdin=subprocess.DEVNULL,
+            stdout=printing,
+            stderr=theirs,
+        )
+        os.close(printing)
+        os.close(theirs)
+        too_long = threading.Timer(120, process.kill)
+        undo.callback(too_long.cancel)
+        too_long.start()
+        said = _both(mine, printed)
+        process.wait()
+    return said.decode()
+
+
+def _both(terminal: int, pipe: int) -> bytes:
+    """What came from either until both ended; where both have something, the terminal's first."""
+    said, open_ones = b"", [terminal, pipe]
+    while open_ones:
+        ready, _, _ = select.select(open_ones, [], [])
+        one = min(ready, key=open_ones.index)
+        try:
+            piece = os.read(one, 65536)
+        except OSError:  # EIO: nobody has the terminal any more
+            piece = b""
+        said += piece
+        if not piece:
+            open_ones.remove(one)
+    return said
 
 
 def without_measurements(text: str) -> str:
