@@ -264,7 +264,7 @@ class Auditing:
 
     async def _end(self, outcome: Outcome, began: float) -> None:
         terms, now = self.ledger.terms, self.clock.wall()
-        kept = findings.Findings(terms.binding, now, **outcome.left)
+        kept = findings.Findings(terms.binding, now, **outcome.left, mended=outcome.mended, is_audit=True)
         await self.store.write(partial(_kept, terms.mirror, kept))
         log.info(
             "audit.ended",

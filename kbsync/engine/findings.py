@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from kbsync.state.glance import Tx
 
@@ -12,13 +12,16 @@ from kbsync.state.glance import Tx
 class Findings:
     """`ended`: epoch seconds when the last audit of this binding ended, or when the first was set.
 
-    duplicate, orphaned: how many documents it found and left alone.
+    duplicate, orphaned: how many documents it found and left alone. mended: how many it saw to. is_audit: one
+    did end, and this is what it came to.
     """
 
     binding: int
     ended: float
     duplicate: int = 0
     orphaned: int = 0
+    mended: int = 0
+    is_audit: bool = False
 
     @property
     def sentence(self) -> str:
@@ -48,7 +51,7 @@ def forget(tx: Tx, mirror: int) -> None:
     """A person has seen to them; the time stays."""
     known = recall(tx, mirror)
     if known is not None:
-        keep(tx, mirror, replace(known, duplicate=0, orphaned=0))
+        keep(tx, mirror, Findings(known.binding, known.ended))
 
 
 def _key(mirror: int) -> str:

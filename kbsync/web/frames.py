@@ -12,6 +12,7 @@ from typing import Any
 from kbsync import __version__
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
+from kbsync.engine import findings
 from kbsync.engine.status import Items, MirrorStatus, mirror_status, never_ran, unapproved
 from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.store import Tx
@@ -116,14 +117,31 @@ def _framed(tx: Tx, sight: Sight, mirror: MirrorConfig) -> dict[str, Any]:
     record = tx.mirrors.named(mirror.name)
     status = _standing(tx, sight, mirror, record)
     if record is None:
-        return {**status.to_json(), "failed": [], "moving": [], "held": 0, "renewals": None}
+        return {
+            **status.to_json(),
+            "failed": [],
+            "moving": [],
+            "held": 0,
+            "renewals": None,
+            "audited": None,
+        }
     return {
         **status.to_json(),
         "failed": _wrong(tx, record, status, Status.FAILED, SHOWN_WRONG),
         "moving": _moving(tx, record, status),
         "held": sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id)),
         "renewals": renewals_json(tx, record.id),
+        "audited": _audited(tx, record),
     }
+
+
+def _audited(tx: Tx, record: MirrorRecord) -> dict[str, Any] | None:
+    """What the last audit of this base came to; None where there was none yet."""
+    known = findings.recall(tx, record.id)
+    if known is None or known.binding != record.binding or not known.is_audit:
+        return None
+    left = {"duplicate": known.duplicate, "orphaned": known.orphaned}
+    return {"at": known.ended, "mended": known.mended, **left}
 
 
 def _moving(tx: Tx, record: MirrorRecord, status: MirrorStatus) -> list[dict[str, Any]]:

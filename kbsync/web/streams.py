@@ -25,7 +25,9 @@ LOOK_EVERY = 1.0
 ANYWAY_EVERY = 30.0
 """Seconds after which a picture is sent though nothing is new: what is known otherwise is then repaired."""
 
-HEARTBEAT = 10.0
+HEARTBEAT = 1.0
+"""Seconds between two signs of life at most: a page that hears none for a while takes us to be gone."""
+
 SLOWEST = 10.0
 ABORT = "kbsync.abort"
 """Where a server puts, in a request's scope, what closes its connection at once."""

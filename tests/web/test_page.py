@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from kbsync.errors import Rejected
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store
 from kbsync.targets.memory import Fault
-from kbsync.web import assets
+from kbsync.web import assets, streams
 from kbsync.web.places import bound
 from kbsync.web.server import ServerThread
 from tests.web.browser import Page, browsing
@@ -335,6 +336,86 @@ async def test_an_audit_is_begun_by_a_button(tmp_path: Path, page: Page) -> None
         await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
         await one.until("document.getElementById('toast').classList.contains('shown')")
         assert [verb for verb, _ in one.scene.inbox(one.store)] == ["audit"]
+
+
+async def test_an_audit_that_was_asked_for_says_how_it_ended(tmp_path: Path, page: Page) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        base = one.scene.world.base
+        twin = base.add(
+            "f0.md", b"older", path="f0.md", upload_id=7, foreign=False
+        )  # of a state that was lost
+        one.scene.world.write_many(3)
+        await one.mirrored()
+        run = one.scene.runs["docs"]
+        assert await run.begin()
+        await run.compare()
+        await run.compared()
+        for found in ("1 duplicate", "all is well"):
+            await one.until("document.querySelector('[data-key=\"audit docs\"]:enabled')")
+            await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
+            await one.until("document.getElementById('toast').innerText.includes('The audit has begun')")
+            await run.parts.auditing.audit()
+            await one.until(f"document.getElementById('toast').innerText == 'docs is verified: {found}'")
+            assert f": {found}" in await one.text(".legend")
+            base._documents.pop(twin.remote_id, None)
+        assert one._page.messages == []
+        await run.end()
+
+
+LOST = "document.body.dataset.link == 'gone'"
+BUTTONS = "[...document.querySelectorAll('#overview button')].map((each) => each.disabled)"
+GREY = "getComputedStyle(document.getElementById('mirrors')).filter == 'grayscale(1)'"
+
+
+async def is_grey(seen: Shown, since: float) -> None:
+    """Within five seconds the page says that nobody answers, and nothing on it can be ordered."""
+    await seen.until(LOST)
+    assert time.monotonic() - since < 5.0
+    assert await seen.text("#sentence") == "kbsync does not answer"
+    assert await seen.run("document.title") == "! kbsync does not answer – kbsync"
+    assert set(await seen.run(BUTTONS)) == {True}
+    assert await seen.run(GREY)
+    assert await seen.run("document.getElementById('link').dataset.state") == "lost"
+    assert await seen.run(FAINT) == []
+
+
+async def test_within_five_seconds_after_the_daemon_is_gone_the_page_is_grey_and_orders_nothing(
+    tmp_path: Path, page: Page
+) -> None:
+    one = scene(tmp_path)
+    async with one.open() as store:
+        [listening] = bound("127.0.0.1", 0)
+        host, port = listening.getsockname()
+        assert one.listening._hub is not None
+        first = ServerThread(one.app, [listening], one.listening._hub.end)
+        first.start()
+        seen = Shown(one, page, port, store)
+        one.world.write_many(3)
+        await seen.mirrored()
+        await seen.open()
+        await seen.until("document.querySelector('[data-key=\"audit docs\"]')")
+        assert await seen.text("#sentence") == "All 3 documents are searchable"
+        await asyncio.to_thread(first.stop)
+        await is_grey(seen, time.monotonic())
+        second = ServerThread(one.app, bound(host, port), one.listening._hub.end)
+        second.start()
+        await seen.until(f"!({LOST})")
+        assert set(await seen.run(BUTTONS)) == {False}
+        assert await seen.text("#sentence") == "All 3 documents are searchable"
+        await seen.do(page.open, "about:blank")
+        await asyncio.to_thread(second.stop)
+
+
+async def test_a_daemon_that_hangs_is_as_good_as_gone(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        await one.mirrored()
+        await one.until("document.querySelector('[data-key=\"audit docs\"]')")
+        since = time.monotonic()
+        monkeypatch.setattr(streams, "HEARTBEAT", 3600.0)  # the connection stands, and nothing comes
+        await one.until(LOST)
+        assert time.monotonic() - since < 5.0
 
 
 async def test_a_listener_that_was_away_is_found_again(tmp_path: Path, page: Page) -> None:

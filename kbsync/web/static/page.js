@@ -7,7 +7,8 @@ const VERB_WORDS = {
   retired: "old version removed", refreshed: "fetched anew", failed: "failed",
 };
 const TOKEN = "kbsync-token";
-const SILENCE = 25_000, HIDDEN = 60_000;
+// The listener says something every second. A restart that is over within a while is not worth a word.
+const SILENCE = 3_500, RESTART = 2_000, HIDDEN = 60_000;
 
 const $ = (id) => document.getElementById(id);
 let word = "", frame = null;
@@ -97,7 +98,7 @@ async function act(button, name, told, done) {
   } catch (error) {
     toast(`Not done: ${plain(error.message)}`);
   }
-  setTimeout(() => { button.disabled = false; }, 1500);
+  setTimeout(() => { if (isGone()) button.dataset.off = ""; else button.disabled = false; }, 1500);
 }
 
 let fading = 0;
@@ -110,12 +111,40 @@ function toast(text) {
 
 // -- the stream ---------------------------------------------------------------------------------------
 
-let streaming = null, wait = 1000, resting = 0;
+let streaming = null, wait = 1000, resting = 0, losing = 0;
+
+// What is shown is what was: nothing of it can be ordered, and nobody may take it for what is.
+const isGone = () => document.body.dataset.link === "gone";
+
+function gone() {
+  if (isGone() || !$("login").hidden) return;
+  document.body.dataset.link = "gone";
+  for (const button of document.querySelectorAll("#overview button, #held button:not(#held-keep)")) {
+    if (!button.disabled) { button.disabled = true; button.dataset.off = ""; }
+  }
+  const sentence = "kbsync does not answer";
+  const before = frame ? ["This is how it was ", time(frame.at), "."] : ["Is it running?"];
+  $("sentence").textContent = sentence;
+  $("beneath").replaceChildren(...before, " See to it with: kbsync status");
+  $("said").textContent = sentence;
+  document.title = `! ${sentence} – kbsync`;
+}
+
+function back() {
+  clearTimeout(losing);
+  losing = 0;
+  if (!isGone()) return;
+  delete document.body.dataset.link;
+  for (const button of document.querySelectorAll("[data-off]")) {
+    button.disabled = false;
+    delete button.dataset.off;
+  }
+}
 
 async function stream() {
   const control = (streaming = new AbortController());
   let watchdog = 0;
-  const alive = () => { clearTimeout(watchdog); watchdog = setTimeout(() => control.abort(), SILENCE); };
+  const alive = () => { clearTimeout(watchdog); watchdog = setTimeout(() => { gone(); control.abort(); }, SILENCE); };
   try {
     alive();
     const answer = await fetch("/api/events", { headers: headers(), signal: control.signal, cache: "no-store" });
@@ -127,8 +156,10 @@ async function stream() {
     clearTimeout(watchdog);
     if (streaming === control) streaming = null;
   }
-  if (document.hidden || !$("login").hidden || streaming) return;
+  if (!$("login").hidden || streaming) return;
   linked("lost", "reconnecting");
+  if (document.hidden) return gone();
+  losing ||= setTimeout(gone, RESTART);
   resting = setTimeout(stream, wait);
   wait = Math.min(wait * 2, 15_000);
 }
@@ -192,6 +223,7 @@ $("login").querySelector("form").addEventListener("submit", (event) => {
 // -- the picture --------------------------------------------------------------------------------------
 
 function show(told) {
+  back();
   frame = told;
   skew = told.at - Date.now() / 1000;
   if (told.silence) linked("lost", `stalled for ${span(told.silence)}`);
@@ -200,6 +232,7 @@ function show(told) {
   if ($("version").textContent !== version) $("version").textContent = version;
   showSummary(told.mirrors);
   showMirrors(told.mirrors);
+  tellAudits(told.mirrors);
   showChart(told);
   showChanges(told.changes);
   tick();
@@ -326,6 +359,7 @@ function legend(one) {
     counts.map((state) => el("span", { class: state }, el("b", {}, number(one.documents[state])), ` ${state}`)),
     el("span", { class: "plain" }, `to ${plain(one.target)}`),
     one.last_pass && el("span", { class: "plain" }, "compared ", time(Date.parse(one.last_pass) / 1000)),
+    one.audited && el("span", { class: "plain" }, "verified ", time(one.audited.at), `: ${auditOf(one.audited)}`),
     one.last_pass && !isHalted(one) && auditButton(one));
 }
 
@@ -410,9 +444,31 @@ function retryButton(one, paths, text, key) {
   }, text);
 }
 
+const audits = new Map(); // by mirror whose audit was asked for: when the one before ended
+
+function auditOf({ duplicate, orphaned, mended }) {
+  const found = [
+    mended && `${counted(mended, "document")} mended`,
+    duplicate && counted(duplicate, "duplicate"),
+    orphaned && counted(orphaned, "orphaned document"),
+  ].filter(Boolean);
+  return found.length ? found.join(", ") : "all is well";
+}
+
+function tellAudits(mirrors) {
+  for (const one of mirrors) {
+    if (!audits.has(one.name) || !one.audited || one.audited.at === audits.get(one.name)) continue;
+    audits.delete(one.name);
+    toast(`${plain(one.name)} is verified: ${auditOf(one.audited)}`);
+  }
+}
+
 function auditButton(one) {
-  const audit = (event) => act(event.currentTarget, "verify", { mirror: one.name },
-    "The audit has begun. It goes slowly; what it finds is shown here and in the log");
+  const audit = (event) => {
+    audits.set(one.name, one.audited?.at);
+    act(event.currentTarget, "verify", { mirror: one.name },
+      "The audit has begun. It goes slowly; this page says how it ends");
+  };
   return el("button", { class: "quiet", "data-key": `audit ${one.name}`, on: audit, "aria-label": `Verify ${one.name}`,
     title: "Compares the knowledge base's own list with what should be in it" }, "Verify");
 }
