@@ -204,10 +204,7 @@ class Daemon:
         for kept in list(self._kept.values()):
             await kept.compared.wait()
         http, runs = self._installation.config.http, list(self._runs.values())
-        quieting = {
-            run.mirror: [path for path, _ in run.parts.reconciler.settling.stamps()] if run.parts else []
-            for run in runs
-        }
+        quieting = {run.mirror: run.parts.reconciler.settling.paths() if run.parts else [] for run in runs}
         with contextlib.suppress(StateError):
             counts = await store.read(lambda tx: [_documents(tx, *each) for each in quieting.items()])
             listen = "" if http is None else http.listen

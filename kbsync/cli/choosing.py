@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,30 +22,38 @@ if TYPE_CHECKING:
 
 
 def choose(
-    choices: Choices, *, here: bool = False, with_secrets: bool = True, mistyped: bool = False
+    choices: Choices,
+    *,
+    here: bool = False,
+    with_secrets: bool = True,
+    with_bases: bool = True,
+    mistyped: bool = False,
 ) -> Installation:
     """What the options, the environment and the usual places say. Nothing is created.
 
     `here`: without a config and `--folder`, the known folder around the working directory is meant.
     `with_secrets`: all keys have to be there; a command that asks no service does without.
+    `with_bases`: so do ids of knowledge bases; what lists or makes one does without.
     `mistyped`: also a `--folder` that is not there and never was. Raises `UsageError` where nothing says
     which folder is meant, for a bad config and for an unknown `--mirror`.
     """
     if choices.config is not None and choices.folder is not None:
         raise UsageError("--config and --folder exclude each other; --folder stands in for a config")
-    chosen = _chosen(choices, os.environ, here, with_secrets)
+    chosen = _chosen(choices, os.environ, here, with_secrets=with_secrets, with_bases=with_bases)
     _ = chosen.mirrors  # an unknown name is told before anything is attempted
     if choices.folder is not None and not mistyped:
         _refuse_mistyped(chosen)
     return chosen
 
 
-def _chosen(choices: Choices, environ: Mapping[str, str], here: bool, with_secrets: bool) -> Installation:
+def _chosen(
+    choices: Choices, environ: Mapping[str, str], here: bool, *, with_secrets: bool, with_bases: bool
+) -> Installation:
     if choices.folder is not None:
         return _of_folder(choices, choices.folder, environ)
     file = places.find_config(choices.config, environ)
     if file is not None:
-        return _of_config(choices, file, environ, with_secrets)
+        return _of_config(choices, file, environ, with_secrets=with_secrets, with_bases=with_bases)
     known = places.known_folder_for(Path.cwd(), places.state_home(environ)) if here else None
     if known is not None:
         return _of_folder(choices, known.folder, environ)
@@ -71,14 +80,35 @@ def _refuse_mistyped(chosen: Installation) -> None:
         raise UsageError(f"no such folder: {printable(str(folder))}")
 
 
-def _of_config(choices: Choices, file: Path, environ: Mapping[str, str], with_secrets: bool) -> Installation:
+def _of_config(
+    choices: Choices, file: Path, environ: Mapping[str, str], *, with_secrets: bool, with_bases: bool
+) -> Installation:
     from kbsync.config.loader import load
     from kbsync.installation import Installation
 
-    config = load(file, environ, with_secrets=with_secrets)
+    try:
+        config = load(file, environ, with_secrets=with_secrets, with_bases=with_bases)
+    except UsageError as error:
+        if not with_bases or not _lacks_only_bases(file, environ):
+            raise
+        named = ["--config", str(file)] if choices.config or environ.get("KBSYNC_CONFIG") else []
+        ways = [shlex.join(["kbsync", "kb", *words, *named]) for words in (["list"], ["create", "NAME"])]
+        raise UsageError(
+            f"{error}\nsee those of the account with: {ways[0]}\nor make one: {ways[1]}"
+        ) from error
     state_dir = places.state_dir(environ, explicit=choices.state_dir, config=config)
     flags = _config_flags(choices, config, environ, state_dir)
     return Installation(config, state_dir, flags, choices.mirrors)
+
+
+def _lacks_only_bases(file: Path, environ: Mapping[str, str]) -> bool:
+    from kbsync.config.loader import load
+
+    try:
+        load(file, environ, with_secrets=False, with_bases=False)
+    except UsageError:
+        return False
+    return True
 
 
 def _config_flags(

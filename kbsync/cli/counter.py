@@ -28,13 +28,18 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 
-def order(choices: Choices, work: Callable[[Bases, Installation], Awaitable[Value]]) -> Value:
-    """What `work` gives, with the knowledge bases of the one mirror that is meant."""
+def order(
+    choices: Choices, work: Callable[[Bases, Installation], Awaitable[Value]], *, needs_own: bool = False
+) -> Value:
+    """What `work` gives, with the knowledge bases of the one mirror that is meant.
+
+    `needs_own`: the config has to name the mirror's own. Else it need not: what makes an id cannot need it.
+    """
 
     async def served(target: Target, installation: Installation, mirror: MirrorConfig) -> Value:
         return await work(_bases_of(target, mirror), installation)
 
-    return _served(choices, served)
+    return _served(choices, served, with_bases=needs_own)
 
 
 def order_application(choices: Choices, work: Callable[[Applications, Bases], Awaitable[Value]]) -> Value:
@@ -56,7 +61,7 @@ def order_callback(choices: Choices, work: Callable[[Callbacks], Awaitable[Value
             raise UsageError(f"an account of type {mirror.target.type} has no address for its events")
         return await work(target.callbacks)
 
-    return _served(choices, served)
+    return _served(choices, served, with_bases=False)
 
 
 def order_retry(
@@ -84,10 +89,13 @@ def _bases_of(target: object, mirror: MirrorConfig) -> Bases:
 
 
 def _served(
-    choices: Choices, work: Callable[[Target, Installation, MirrorConfig], Awaitable[Value]]
+    choices: Choices,
+    work: Callable[[Target, Installation, MirrorConfig], Awaitable[Value]],
+    *,
+    with_bases: bool = True,
 ) -> Value:
     """What `work` gives, with the target of the one mirror that is meant."""
-    installation = choose(choices)
+    installation = choose(choices, with_bases=with_bases)
     mirror = one_remote(installation)
 
     async def served() -> Value:

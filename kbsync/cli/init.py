@@ -19,8 +19,9 @@ from kbsync.core.printable import printable, shell_word
 from kbsync.errors import KbsyncError, UsageError
 
 if TYPE_CHECKING:
+    from kbsync.cli.offering import Offer
     from kbsync.config.model import Config
-    from kbsync.config.target_block import KeyPlace
+    from kbsync.config.target_block import KeyPlace, Wanted
     from kbsync.installation import Installation
 
 PLACEHOLDER = "not-the-key"
@@ -35,16 +36,30 @@ class Block:
     key: KeyPlace | None
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What was given about a service on the command line."""
+
+    base: str | None
+    create: str | None
+    base_url: str | None
+    key_env: str | None
+    key_file: Path | None
+
+
 @click.command(
     epilog=examples(
         "kbsync init docs",
         "kbsync init docs --config ./kbsync.yaml",
         "kbsync init docs --target TYPE --base ID --key-file ~/.config/kbsync/key",
+        "kbsync init docs --target TYPE --create handbook",
     )
 )
 @click.argument("directory", metavar="[DIR]", required=False, type=FOLDER)
 @click.option("--target", metavar="TYPE", help="What kind of knowledge base; default: local.")
 @click.option("--base", metavar="ID", help="The knowledge base at a service.")
+@click.option("--create", metavar="NAME", help="Make a knowledge base of this name there, instead.")
+@click.option("--base-url", metavar="URL", help="The address of the service, where it is not the usual one.")
 @click.option("--key-env", metavar="NAME", help="The environment variable that holds the service's key.")
 @click.option("--key-file", metavar="FILE", type=FILE, help="The file that holds it, instead.")
 @shared_options
@@ -54,14 +69,17 @@ def command(
     directory: Path | None,
     target: str | None,
     base: str | None,
+    create: str | None,
+    base_url: str | None,
     key_env: str | None,
     key_file: Path | None,
 ) -> int:
     """Write a commented config that mirrors DIR (default: the working directory).
 
     It goes to --config FILE or $XDG_CONFIG_HOME/kbsync/config.yaml (~/.config/kbsync/config.yaml). A file
-    that is there already is left alone. On a terminal what is not given is asked for. A key is never written
-    into it, only where the key is. What was mirrored with --folder before is taken over.
+    that is there already is left alone. On a terminal what is not given is asked for: of a service the
+    knowledge bases of the account are listed, and a new one is offered. A key is never written into it, only
+    where the key is. What was mirrored with --folder before is taken over.
     """
     from kbsync.cli.takeover import held_trial, take_over
 
@@ -71,7 +89,10 @@ def command(
     _refuse_taken(place)
     folder = _folder(directory)
     kind = _kind(target, asks=directory is None)
-    block = None if kind is None else _block(kind, base, key_env, key_file)
+    if base is not None and create is not None:
+        raise UsageError("--base and --create exclude each other")
+    service = Service(base, create, base_url, key_env, key_file)
+    block = None if kind is None else _block(kind, service)
     with held_trial(folder) as trial:
         config, key = _written(place, folder, block)
         done = "" if trial is None else take_over(trial, _installed(config, choices))
@@ -143,20 +164,58 @@ def _kind(given: str | None, *, asks: bool) -> str | None:
     return None if said == DEFAULT_TARGET else said
 
 
-def _block(kind: str, base: str | None, key_env: str | None, key_file: Path | None) -> Block:
-    from kbsync.config.target_block import has_key, target_lines, wanted
+def _block(kind: str, given: Service) -> Block:
+    from kbsync.cli.offering import Offer
+    from kbsync.config.target_block import base_key, has_address, has_key, target_lines, wanted
 
-    key = _key(kind, key_env, key_file) if has_key(kind) else None
+    key = _key(kind, given.key_env, given.key_file) if has_key(kind) else None
     values = {}
+    if given.base_url is not None:
+        if not has_address(kind):
+            raise UsageError(f"--base-url: a target of type {kind} has no address")
+        values["base_url"] = _address(kind, given.base_url)
     for number, one in enumerate(wanted(kind)):
-        known = base if number == 0 else None
-        values[one.key] = known or _required(one.key, one.about, "--base ID" if number == 0 else "")
+        if one.key == base_key(kind) and key is not None and given.base is None:
+            values[one.key] = _base(Offer(kind, key, dict(values)), given.create, one)
+        else:
+            known = given.base if number == 0 else None
+            values[one.key] = known or _required(one.key, one.about)
     return Block(target_lines(kind, key, values), key)
 
 
-def _required(key: str, about: str, option: str) -> str:
+def _address(kind: str, given: str) -> str:
+    """As a config may have it. Raises `UsageError`."""
+    from kbsync.config.kinds import Kind, Refused, Whereabouts
+    from kbsync.config.model import TARGETS
+    from kbsync.config.shape import settings_of
+
+    mark = settings_of(TARGETS[kind])["base_url"].mark
+    assert isinstance(mark, Kind)
+    try:
+        return str(mark.read(given, Whereabouts(Path(), None)))
+    except Refused as error:
+        raise UsageError(f"--base-url: {error}") from None
+
+
+def _base(offer: Offer, create: str | None, one: Wanted) -> str:
+    """The id of the base: made, chosen among those of the account, or typed where those cannot be listed."""
+    from kbsync.cli.offering import chosen, show
+
+    if create is not None:
+        return offer.make(create)
     if not _asks():
-        raise UsageError(f"{key} ({about}) is not given; add {option or 'it'}, or run init on a terminal")
+        if (cards := offer.all()) is not None:
+            show(cards)
+        raise UsageError(
+            f"{one.key} ({one.about}) is not given; add --base ID, or --create NAME for a new one, "
+            "or run init on a terminal"
+        )
+    return chosen(offer, _ask) or _required(one.key, one.about)
+
+
+def _required(key: str, about: str) -> str:
+    if not _asks():
+        raise UsageError(f"{key} ({about}) is not given; add it, or run init on a terminal")
     return _ask(f"{key}: {about.removesuffix(', in quotes')}").strip("\"'")
 
 

@@ -86,7 +86,7 @@ def show(choices: Choices, base: str | None, as_json: bool) -> int:
         card = await bases.look(base or bases.own)
         return {**_json(card, bases, installation), "ours": ours_in(installation, bases.address, card.id)}
 
-    found = order(choices, work)
+    found = order(choices, work, needs_own=base is None)
     _print(found, as_json)
     return Code.MIRRORED
 

@@ -67,6 +67,11 @@ class Draft:
         self._spoiled.add(loc)
         self.put(loc, None)
 
+    def forgive(self, loc: Loc) -> None:
+        """What was wrong with the value at `loc` does not matter: another one takes its place."""
+        self._spoiled.discard(loc)
+        self._problems = {one: None for one in self._problems if one.key != key_of(loc)}
+
     def find(self, loc: Loc, message: str, rests_on: Iterable[Loc] = ()) -> None:
         """Note a problem between values, unless one it rests on was refused already."""
         if not any(self._is_spoiled(one) for one in (loc, *rests_on)):

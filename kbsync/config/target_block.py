@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kbsync.config.example import quoted
 from kbsync.config.kinds import Kind
 from kbsync.config.model import DEFAULT_TARGET, TARGETS
+from kbsync.config.remote import BaseId
 from kbsync.config.shape import Setting, settings_of
 
 KEY = "api_key"
@@ -33,6 +34,17 @@ class Wanted:
 
     key: str
     about: str
+
+
+def base_key(target: str) -> str | None:
+    """The key that takes the id of a knowledge base; None for a type without one."""
+    named = (name for name, one in settings_of(TARGETS[target]).items() if isinstance(one.mark, BaseId))
+    return next(named, None)
+
+
+def has_address(target: str) -> bool:
+    """The address of its service may be another one than the usual."""
+    return "base_url" in settings_of(TARGETS[target])
 
 
 def has_key(target: str) -> bool:
@@ -68,4 +80,13 @@ def _settings(target: str) -> Iterator[tuple[str, Setting, Kind]]:
             yield name, one, one.mark
 
 
-__all__ = ["DEFAULT_TARGET", "KeyPlace", "Wanted", "has_key", "target_lines", "wanted"]
+__all__ = [
+    "DEFAULT_TARGET",
+    "KeyPlace",
+    "Wanted",
+    "base_key",
+    "has_address",
+    "has_key",
+    "target_lines",
+    "wanted",
+]

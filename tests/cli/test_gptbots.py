@@ -67,6 +67,15 @@ def test_a_folder_is_mirrored_searched_and_verified(place: Place) -> None:
     assert place.go("verify").returncode == 0
 
 
+def test_what_makes_the_id_of_a_base_does_not_need_it(place: Place) -> None:
+    config = place.root / "kb.yaml"
+    config.write_text(config.read_text().replace(f"knowledge_base_id: {HOME_ID}, ", ""))
+    assert HOME_ID in place.go("kb", "list").stdout
+    made = place.go("kb", "create", "first")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.startswith('knowledge_base_id: "')
+
+
 @pytest.mark.parametrize("narrowing", [(), ("--type", "md")], ids=["all", "by-type"])
 def test_better_hits_that_are_not_of_the_mirror_hide_none_of_it(
     place: Place, narrowing: tuple[str, ...]

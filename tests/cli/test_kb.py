@@ -59,6 +59,49 @@ def test_a_base_can_be_made_before_the_config_names_one(desk: Desk) -> None:
     assert ran.json["config"] == f'knowledge_id: "{ran.json["knowledge_base"]["id"]}"'
 
 
+@pytest.mark.parametrize("left", ["missing", "null", "empty"])
+def test_what_makes_the_id_of_a_base_does_not_need_it(desk: Desk, left: str) -> None:
+    config = desk.aim()
+    text, line = config.read_text(), f'      knowledge_id: "{HOME_ID}"\n'
+    assert line in text
+    config.write_text(text.replace(line, LEFT_OUT[left]))
+    assert bases(desk) == {HOME_ID: "handbook"}
+    assert desk.run("kb", "models").code == desk.run("kb", "capacity").code == 0
+    assert desk.run("kb", "show", HOME_ID).code == 0
+    made = desk.run("kb", "create", "first", "--json")
+    assert made.code == 0, made.err
+    assert made.json["config"] == f'knowledge_id: "{made.json["knowledge_base"]["id"]}"'
+    assert desk.run("kb", "delete", made.json["knowledge_base"]["id"], "--yes", "first").code == 0
+    own = desk.run("kb", "show")
+    assert (own.code, own.out) == (2, "")
+    assert "knowledge_id" in own.err
+    for words in (["--once"], ["status"], ["doctor"]):
+        ran = desk.run(*words)
+        assert ran.code == 2
+        assert "mirrors[0].target.knowledge_id" in ran.err + ran.out
+        assert "kbsync kb list" in ran.err + ran.out
+        assert "kbsync kb create NAME" in ran.err + ran.out
+
+
+LEFT_OUT = {"missing": "", "null": "      knowledge_id:\n", "empty": '      knowledge_id: ""\n'}
+
+
+def test_two_mirrors_may_both_lack_their_base(desk: Desk) -> None:
+    config = desk.aim()
+    text = config.read_text().replace(f'      knowledge_id: "{HOME_ID}"\n', "")
+    _, _, mirror = text.partition("mirrors:\n")
+    config.write_text(text + mirror.replace("name: handbook", "name: other"))
+    assert HOME_ID in desk.run("kb", "list", "--mirror", "other").out
+
+
+def test_a_config_that_is_wrong_otherwise_is_refused_here_too(desk: Desk) -> None:
+    config = desk.aim(base="")
+    config.write_text(config.read_text().replace("settle: ", "settel: "))
+    ran = desk.run("kb", "list")
+    assert (ran.code, ran.out) == (2, "")
+    assert "did you mean settle?" in ran.err
+
+
 def test_a_second_base_of_one_name_is_refused(desk: Desk) -> None:
     ran = desk.run("kb", "create", "handbook")
     assert (ran.code, ran.out) == (2, "")

@@ -1,0 +1,105 @@
+"""`kbsync init` for a service: the bases of the account are listed, and a new one is offered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kbsync.cli import init, offering
+from kbsync.config.loader import load
+from kbsync.standin.zhipu import HOME_ID
+from tests.cli.vendor import KEY, Desk, desk_in
+
+ENV = {"ZHIPU_API_KEY": KEY}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_in(tmp_path) as desk:
+        desk.config.unlink()
+        yield desk
+        assert desk.vendor.violations() == []
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What a person types at a terminal; "" takes what is offered. All of it has to be asked for."""
+    typed: list[str] = []
+
+    def ask(_what: str, default: str | None = None) -> str:
+        return typed.pop(0) or default or ""
+
+    monkeypatch.setattr(init, "_asks", lambda: True)
+    monkeypatch.setattr(init, "_ask", ask)
+    monkeypatch.setattr(offering, "agreed", lambda _question: ask("") == "y")
+    yield typed
+    assert typed == []
+
+
+def begin(desk: Desk, *words: str, env: dict[str, str] = ENV) -> tuple[str, str]:
+    """What `init` said, and the base that the config names."""
+    ran = desk.run(
+        "init", "docs", "--target", "zhipu", "--base-url", f"{desk.vendor.url}/api", *words, env=env
+    )
+    assert ran.code == 0, ran.err
+    target = load(desk.config, ENV).mirrors[0].target
+    assert target.base_url == f"{desk.vendor.url}/api"  # type: ignore[union-attr]
+    return ran.err, target.knowledge_id  # type: ignore[union-attr]
+
+
+def names(desk: Desk) -> dict[str, str]:
+    found = desk.run("kb", "list", "--json", env=ENV).json["knowledge_bases"]
+    return {one["id"]: one["name"] for one in found}
+
+
+@pytest.mark.parametrize("chosen", ["1", HOME_ID, "handbook"])
+def test_a_base_is_chosen_among_those_of_the_account(desk: Desk, answers: list[str], chosen: str) -> None:
+    answers += ["", chosen]
+    said, base = begin(desk)
+    assert f"1  {HOME_ID}  handbook" in said
+    assert base == HOME_ID
+    assert desk.run("--once", env=ENV).code == 0
+
+
+def test_a_new_one_is_made_after_a_yes(desk: Desk, answers: list[str]) -> None:
+    answers += ["", "guides", "n", "guides", "y"]
+    said, base = begin(desk)
+    assert said.count("handbook") == 2  # whoever says no is shown them again
+    assert names(desk) == {HOME_ID: "handbook", base: "guides"}
+
+
+def test_a_new_one_is_made_off_a_terminal_where_that_is_ordered(desk: Desk) -> None:
+    _, base = begin(desk, "--create", "guides")
+    assert names(desk) == {HOME_ID: "handbook", base: "guides"}
+
+
+def test_off_a_terminal_those_there_are_are_named_and_nothing_is_written(desk: Desk) -> None:
+    url = f"{desk.vendor.url}/api"
+    ran = desk.run("init", "docs", "--target", "zhipu", "--base-url", url, env=ENV)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"1  {HOME_ID}  handbook" in ran.err
+    assert "add --base ID, or --create NAME" in ran.err
+    assert not desk.config.exists()
+
+
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [({}, "$ZHIPU_API_KEY is not set"), ({"ZHIPU_API_KEY": "kid-4711.another"}, "refuses the api_key")],
+)
+def test_where_the_account_cannot_be_asked_the_id_is(
+    desk: Desk, answers: list[str], env: dict[str, str], why: str
+) -> None:
+    answers += ["", HOME_ID]
+    said, base = begin(desk, env=env)
+    assert f"cannot be listed: {why}" in said or why in said
+    assert base == HOME_ID
+
+
+def test_nothing_is_made_for_a_config_that_cannot_be_written(desk: Desk) -> None:
+    desk.config.parent.mkdir(parents=True, exist_ok=True)
+    desk.config.write_text("")
+    ran = desk.run("init", "docs", "--target", "zhipu", "--create", "guides", env=ENV)
+    assert ran.code == 2
+    assert desk.vendor.effects("base-created") == []
