@@ -14,6 +14,7 @@ from kbsync.core.printable import printable, printable_lines
 if TYPE_CHECKING:
     from kbsync.engine.explain import PathExplanation
     from kbsync.installation import Installation
+    from kbsync.state.store import Glance, Tx
 
 
 @click.command(
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     """Tell why the file PATH is or is not found: rules, stability, state, document, extracted text.
 
-    PATH is relative to the mirror or to the working directory, or absolute.
+    PATH is relative to the mirror or to the working directory, or absolute. Of a folder it is told what
+    became of the files in it.
     """
     import asyncio
 
@@ -51,30 +53,43 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
 
 async def _explained(installation: Installation, path: str, text: bool) -> PathExplanation:
     from contextlib import ExitStack, closing
+    from functools import partial
     from pathlib import Path
 
     from kbsync.assembly import plan_of
     from kbsync.cli.choosing import look_at
     from kbsync.cli.looking import reading, site_of
     from kbsync.engine.clock import SystemClock
-    from kbsync.engine.explain import explain_path, locate, outside
+    from kbsync.engine.explain import explain_path, outside
     from kbsync.engine.plan import service_of
+    from kbsync.engine.views.paths import resolve
 
-    plans = {plan_of(mirror).root: mirror for mirror in installation.mirrors}
-    place = locate(path, Path.cwd(), list(plans))
-    if place is None:
-        return outside(path, list(plans))
-    mirror = plans[place[0]]
-    plan = plan_of(mirror)
+    plans = {mirror.name: plan_of(mirror) for mirror in installation.mirrors}
+    roots = {name: plan.root for name, plan in plans.items()}
     with ExitStack() as stack:
         state = look_at(installation)
         if state is not None:
             stack.enter_context(closing(state))
+        places = resolve(path, Path.cwd(), roots, partial(_is_known, state))
+        if not places:
+            return outside(path, list(roots.values()))
+        name, below = places[0]
+        mirror, plan = next(each for each in installation.mirrors if each.name == name), plans[name]
         async with reading(installation, mirror) as target:
             service, site = service_of(target, plan), site_of(installation)
             return await explain_path(
-                plan, service, state, SystemClock(), place[1], target=target, site=site, text=text
+                plan, service, state, SystemClock(), below, target=target, site=site, text=text
             )
+
+
+def _is_known(state: Glance | None, mirror: str, path: str) -> bool:
+    from kbsync.engine.views.paths import is_known
+
+    def look(tx: Tx) -> bool:
+        record = tx.mirrors.named(mirror)
+        return record is not None and is_known(tx, record.id, path)
+
+    return state is not None and state.read(look)
 
 
 def _print(paper: Paper, told: PathExplanation, *, text: bool) -> None:

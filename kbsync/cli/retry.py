@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -95,38 +96,17 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
 def _places(
     tx: Tx, records: Mapping[str, tuple[MirrorConfig, MirrorRecord]], typed: str
 ) -> list[tuple[str, str]]:
-    """The mirrors that know a path, and what they call it; as seen from the working directory first."""
-    for way in (_from_here, _from_root):
-        found = [
-            (name, path)
-            for name, (mirror, record) in records.items()
-            if (path := way(mirror, typed)) is not None and _is_known(tx, record.id, path)
-        ]
-        if found:
-            return found
-    raise UsageError(f"no mirror knows {typed}; name a mirrored file, relative to its mirror or to here")
+    """The mirrors that know a path, and what they call it."""
+    from kbsync.engine.views.paths import is_known, resolve
 
+    def known(name: str, path: str) -> bool:
+        return is_known(tx, records[name][1].id, path)
 
-def _from_here(mirror: MirrorConfig, typed: str) -> str | None:
-    """The path as seen from the working directory; the last part may be a symlink of its own."""
-    parent, name = os.path.split(os.path.abspath(typed))  # noqa: PTH100
-    return _below(os.path.realpath(mirror.folder), os.path.join(os.path.realpath(parent), name))
-
-
-def _from_root(mirror: MirrorConfig, typed: str) -> str | None:
-    root = os.path.realpath(mirror.folder)
-    return None if os.path.isabs(typed) else _below(root, os.path.normpath(os.path.join(root, typed)))  # noqa: PTH117
-
-
-def _below(root: str, path: str) -> str | None:
-    """`path` relative to `root`, '' for the root itself; None for one that lies elsewhere."""
-    if path == root:
-        return ""
-    return path[len(root) :].lstrip("/") if path.startswith(root.rstrip("/") + "/") else None
-
-
-def _is_known(tx: Tx, mirror: int, path: str) -> bool:
-    return tx.entries.get(mirror, path) is not None or tx.folders.get(mirror, path) is not None
+    roots = {name: Path(os.path.realpath(mirror.folder)) for name, (mirror, _) in records.items()}
+    found = [place for place in resolve(typed, Path.cwd(), roots, known) if known(*place)]
+    if not found:
+        raise UsageError(f"no mirror knows {typed}; name a mirrored file, relative to its mirror or to here")
+    return found
 
 
 def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:

@@ -17,12 +17,12 @@ from kbsync.engine.halts import FOLDER_MISSING, TARGET_DOWN
 from kbsync.engine.status import iso
 from kbsync.engine.terms import Plan
 from kbsync.engine.views.clauses import clause, decided_by, undo, why
-from kbsync.engine.views.evidence import Evidence, asked, gather, locate
+from kbsync.engine.views.evidence import Evidence, asked, gather
 from kbsync.engine.views.evidence_json import evidence_json, state_word
 from kbsync.engine.views.footing import Service, Site, find_footing
 from kbsync.state.store import Glance, looking_at
 
-__all__ = ["PathExplanation", "explain_path", "locate", "outside"]
+__all__ = ["PathExplanation", "explain_path", "outside"]
 
 WAITING = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
 
@@ -91,10 +91,17 @@ async def explain_path(
         path,
         told.answer(),
         tuple(told.sentences()),
-        evidence.server is not None and not (evidence.remote is not None and evidence.remote.is_missing),
+        _is_found(evidence),
         evidence,
         None if evidence.remote is None else evidence.remote.text,
     )
+
+
+def _is_found(evidence: Evidence) -> bool:
+    """A search finds it, or something in it."""
+    if evidence.below is not None:
+        return evidence.below.found > 0
+    return evidence.server is not None and not (evidence.remote is not None and evidence.remote.is_missing)
 
 
 class _Telling:
@@ -125,7 +132,7 @@ class _Telling:
 
     def answer(self) -> str:
         """One sentence: whether it is found, why not, and what to do."""
-        if self._e.seen.kind is Kind.FOLDER:
+        if self._e.seen.kind is Kind.FOLDER or self._e.below is not None:
             return self._of_folder()
         if self._e.server is None:
             return f"It is not found because {self._absence()}."
@@ -135,10 +142,19 @@ class _Telling:
         return self._of_served()
 
     def _of_folder(self) -> str:
-        chosen = self._e.selection
-        if chosen is None or chosen.verdict.choice is Choice.SELECTED:
-            return "It is a directory; the files in it are looked at one by one."
-        return f"It is a directory whose files are not found because {why(chosen)}; {undo(chosen)}."
+        """What becomes of the files in it: itself it is not a document."""
+        chosen, below = self._e.selection, self._e.below
+        if chosen is not None and chosen.verdict.choice is not Choice.SELECTED:
+            return f"It is a directory whose files are not found because {why(chosen)}; {undo(chosen)}."
+        if below is None or not self._e.was_scanned:
+            return f"It is a directory; the files in it wait for the first pass; {self._pass}."
+        is_gone = self._e.seen.presence is Presence.MISSING
+        what = "It is a directory that is gone" if is_gone else "It is a directory"
+        if not below.files:
+            return f"{what}; no file in it is mirrored."
+        files = "of the 1 file" if below.files == 1 else f"of the {below.files:,} files"
+        parts = [_standing(status, n) for status, n in below.counts.items() if n]
+        return f"{what}; {files} in it {', '.join(parts)}."
 
     def _of_served(self) -> str:
         if (unseen := self._unseen()) != "":
@@ -296,7 +312,13 @@ class _Telling:
             yield f"{what} {chosen.verdict.choice.name.lower()}: {chosen.verdict.reason}{decided_by(chosen)}."
 
     def _of_state(self) -> Iterator[str]:
-        entry = self._e.entry
+        entry, below = self._e.entry, self._e.below
+        if below is not None:
+            for item in below.failed:
+                yield f"{item.path} failed: {item.reason}."
+            if (more := below.counts[Status.FAILED] - len(below.failed)) > 0:
+                yield f"{more:,} more failed; {self._run('status --documents')}."
+            return
         if entry is None:
             yield "The state does not know it."
             return
@@ -331,6 +353,20 @@ class _Telling:
             yield f"The knowledge base says that the document is {remote.status.state.value}{words}."
         if remote.chunks is not None:
             yield f"It was cut into {remote.chunks} {'chunk' if remote.chunks == 1 else 'chunks'}."
+
+
+def _standing(status: Status, n: int) -> str:
+    """So many files are in a state."""
+    verb = "is" if n == 1 else "are"
+    match status:
+        case Status.READY:
+            return f"{n:,} {verb} searchable"
+        case Status.FAILED:
+            return f"{n:,} failed"
+        case Status.INDEXING:
+            return f"{n:,} {verb} being indexed"
+        case _:
+            return f"{n:,} {verb} {status.word}"
 
 
 def _ago(age: float) -> str:

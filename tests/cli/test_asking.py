@@ -220,6 +220,74 @@ def test_names_of_mirrors_are_completed(place: Place) -> None:
         assert f"plain,{expected}\n" in ran.stdout, ran.stderr
 
 
+# -- paths ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "where", "meant"),
+    [
+        ("broken.pdf", ".", "broken.pdf"),
+        ("docs/broken.pdf", ".", "broken.pdf"),
+        ("broken.pdf", "docs", "broken.pdf"),
+        ("scans/torn.pdf", "docs", "scans/torn.pdf"),
+        ("scans/torn.pdf", "docs/scans", "scans/torn.pdf"),
+        ("torn.pdf", "docs/scans", "scans/torn.pdf"),
+        ("../broken.pdf", "docs/scans", "broken.pdf"),
+        ("broken.pdf", "docs/scans", "broken.pdf"),
+        ("twice.pdf", "docs/scans", "scans/twice.pdf"),
+        ("lost.pdf", "docs/scans", "scans/lost.pdf"),
+        ("scans/lost.pdf", "docs/scans", "scans/lost.pdf"),
+        ("link/broken.pdf", ".", "broken.pdf"),
+    ],
+)
+def test_every_command_means_the_same_file_by_a_path(
+    failed: Place, typed: str, where: str, meant: str
+) -> None:
+    for path in ("twice.pdf", "scans/twice.pdf", "scans/lost.pdf"):
+        failed.write(path, "no pdf")
+    (failed.root / "link").symlink_to("docs")
+    assert failed.run("--once").code == 1
+    (failed.docs / "scans/lost.pdf").unlink()  # the state knows it, and no pass has missed it yet
+    explained = failed.run("explain", typed, "--json", cwd=failed.root / where).json
+    assert (explained["mirror"], explained["path"]) == ("handbook", meant)
+    retried = failed.run("retry", typed, cwd=failed.root / where)
+    assert retried.code == 0, retried.err
+    assert retried.out.splitlines()[1] == f"  {meant}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "where"), [("link", "."), ("docs", "."), (".", "docs"), ("..", "docs/scans")]
+)
+def test_every_command_means_the_whole_mirror_by_its_folder(failed: Place, typed: str, where: str) -> None:
+    (failed.root / "link").symlink_to("docs")
+    assert failed.run("explain", typed, "--json", cwd=failed.root / where).json["path"] == ""
+    assert "2 documents" in failed.run("retry", typed, cwd=failed.root / where).out
+
+
+def test_explain_of_a_folder_is_about_what_is_in_it(failed: Place) -> None:
+    failed.write("scans/good.md", "text")
+    failed.write("scans/deep/empty.md", "")
+    assert failed.run("--once").code == 1
+    told = failed.run("explain", "scans")
+    assert told.out.splitlines()[1] == (
+        "It is a directory; of the 3 files in it 1 is searchable, 1 failed, 1 is skipped."
+    )
+    assert "scans/torn.pdf failed: cannot be read" in told.out
+    assert "state does not know it" not in told.out
+    shown = failed.run("explain", "scans", "--json").json
+    assert shown["found"] is True
+    assert shown["below"] == {"ready": 1, "indexing": 0, "pending": 0, "failed": 1, "held": 0, "skipped": 1}
+    assert "below" not in failed.run("explain", "good.md", "--json").json
+    whole = failed.run("explain", "docs").out
+    assert "of the 5 files in it 2 are searchable, 2 failed, 1 is skipped." in whole
+    empty = failed.docs / "nothing"
+    empty.mkdir()
+    assert "no file in it is mirrored" in failed.run("explain", "nothing").out
+    shutil.rmtree(failed.docs / "scans")
+    gone = failed.run("explain", "scans").out
+    assert gone.splitlines()[1].startswith("It is a directory that is gone; of the 3 files")
+
+
 # -- forget ---------------------------------------------------------------------------------------------
 
 

@@ -12,9 +12,10 @@ from kbsync.contract.searching import Explanation
 from kbsync.core.model import Kind, Limits
 from kbsync.core.select import Rules
 from kbsync.engine import judge
-from kbsync.engine.explain import PathExplanation, explain_path, locate, outside
+from kbsync.engine.explain import PathExplanation, explain_path, outside
 from kbsync.engine.plan import Site, service_of
 from kbsync.engine.views.clauses import clause
+from kbsync.engine.views.paths import resolve
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.source.reader import Unreadable
 from kbsync.state.mirrors import RootRecord
@@ -384,13 +385,13 @@ def test_a_path_is_relative_to_the_working_directory_or_to_the_mirror(tmp_path: 
     other.mkdir()
     (root / "sub" / "a.md").write_text("x")
     (root / "link").symlink_to("sub")
-    roots = [other, root]
-    assert locate("a.md", root / "sub", roots) == (root, "sub/a.md")
-    assert locate("sub/a.md", tmp_path, roots) == (root, "sub/a.md")
-    assert locate("docs/sub/../sub/a.md", tmp_path.resolve(), roots) == (root, "sub/a.md")
-    assert locate(str(root), tmp_path, roots) == (root, "")
-    assert locate("link/a.md", root, roots) == (root, "sub/a.md")
-    assert locate("nowhere.md", tmp_path, roots) is None
-    assert locate("nowhere.md", tmp_path, [root]) == (root, "nowhere.md")
-    assert locate("../x.md", tmp_path, [root]) is None
-    assert locate("/etc/passwd", tmp_path, roots) is None
+    roots = {"other": other, "docs": root}
+    assert resolve("a.md", root / "sub", roots) == [("docs", "sub/a.md")]
+    assert resolve("sub/a.md", tmp_path, roots) == [("docs", "sub/a.md")]
+    assert resolve("docs/sub/../sub/a.md", tmp_path.resolve(), roots) == [("docs", "sub/a.md")]
+    assert resolve(str(root), tmp_path, roots) == [("docs", "")]
+    assert resolve("link/a.md", root, roots) == [("docs", "sub/a.md")]
+    assert resolve("nowhere.md", tmp_path, roots) == []
+    assert resolve("nowhere.md", tmp_path, {"docs": root}) == [("docs", "nowhere.md")]
+    assert resolve("../x.md", tmp_path, {"docs": root}) == []
+    assert resolve("/etc/passwd", tmp_path, roots) == []

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from kbsync.contract.mirroring import DocState, DocStatus, Target
 from kbsync.contract.searching import Explains
-from kbsync.core.model import Choice, Kind, Upload, UploadState, Verdict
+from kbsync.core.model import Choice, Kind, Status, Upload, UploadState, Verdict
 from kbsync.core.settle import is_old_enough, quiet_time
 from kbsync.engine.halts import FOLDER_MISSING
+from kbsync.engine.status import SHOWN, Item, Items
 from kbsync.engine.terms import Terms
 from kbsync.engine.views.footing import Footing, look_at_root
 from kbsync.errors import TargetError
@@ -23,6 +22,9 @@ from kbsync.state.folders import split
 from kbsync.state.holds import HoldItem
 from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.store import Tx
+
+NAMED = 5
+"""Files of a directory that are told one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,29 @@ class Remote:
 
 
 @dataclass(frozen=True, slots=True)
+class Below:
+    """What the state knows of the files in a directory: how many in each state, and the first that failed."""
+
+    counts: Mapping[Status, int]
+    failed: tuple[Item, ...]
+
+    @property
+    def files(self) -> int:
+        """How many they are."""
+        return sum(self.counts.values())
+
+    @property
+    def found(self) -> int:
+        """How many of them a search finds as they were indexed last."""
+        return self.counts[Status.READY] + self.counts[Status.HELD]
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
-    """All of it. `folder_problem`: its directory, or one above, could not be listed by the last scan."""
+    """All of it. `below`: of a directory.
+
+    `folder_problem`: its directory, or one above, could not be listed by the last scan.
+    """
 
     path: str
     seen: Look
@@ -88,6 +111,7 @@ class Evidence:
     folder_problem: str = ""
     was_scanned: bool = False
     remote: Remote | None = None
+    below: Below | None = None
 
     @property
     def server(self) -> Upload | None:
@@ -98,34 +122,6 @@ class Evidence:
     def is_changed(self) -> bool:
         """The file is not the one that the state knows."""
         return self.entry is None or self.seen.stamp != self.entry.stamp
-
-
-def locate(given: str, cwd: Path, roots: Sequence[Path]) -> tuple[Path, str] | None:
-    """The mirrored folder that a path lies in and the path below it, by the working directory or the mirror.
-
-    `roots` are real paths. None where it lies in none of them.
-    """
-    absolute = _real(cwd / given)
-    for root in roots:
-        if absolute == root or root in absolute.parents:
-            return root, _below(root, absolute)
-    if Path(given).is_absolute():
-        return None
-    inside = [root for root in roots if root in (place := _real(root / given)).parents or place == root]
-    there = [root for root in inside if os.path.lexists(root / given)]
-    chosen = there or (inside if len(roots) == 1 else [])
-    return (chosen[0], _below(chosen[0], _real(chosen[0] / given))) if chosen else None
-
-
-def _real(path: Path) -> Path:
-    """With the directories' symlinks followed and that of the file itself not."""
-    plain = os.path.normpath(path)
-    folder, name = os.path.split(plain)
-    return Path(os.path.realpath(folder), name)
-
-
-def _below(root: Path, absolute: Path) -> str:
-    return "" if absolute == root else str(absolute.relative_to(root))
 
 
 def gather(tx: Tx, footing: Footing, path: str, now: float) -> Evidence:
@@ -146,7 +142,23 @@ def gather(tx: Tx, footing: Footing, path: str, now: float) -> Evidence:
         halt=_halt(footing, record),
         folder_problem=_folder_problem(tx, record.id, path),
         was_scanned=record.last_pass is not None,
+        below=_below(tx, record, path, seen),
     )
+
+
+def _below(tx: Tx, record: MirrorRecord, path: str, seen: Look) -> Below | None:
+    """None for a file. A directory that is gone is one as long as the state knows it."""
+    is_known = tx.folders.get(record.id, path) is not None
+    if not (seen.kind is Kind.FOLDER or (seen.kind is None and is_known)):
+        return None
+    counts, failed = dict.fromkeys(SHOWN, 0), list[Item]()
+    items = Items(tx, record, None)
+    for entry in tx.entries.below(record.id, path):
+        if entry.status in counts:
+            counts[entry.status] += 1
+        if entry.status is Status.FAILED and len(failed) < NAMED:
+            failed.append(items.of(entry))
+    return Below(counts, tuple(failed))
 
 
 def _halt(footing: Footing, record: MirrorRecord) -> Halt | None:

@@ -18,7 +18,15 @@ def evidence_json(evidence: Evidence) -> dict[str, Any]:
         "uploads": [_upload_json(upload) for upload in evidence.uploads],
         "hold": _hold_json(evidence),
         "document": _document_json(evidence),
+        **_below_json(evidence),
     }
+
+
+def _below_json(evidence: Evidence) -> dict[str, Any]:
+    """Of a directory alone: how many files in it are in each state."""
+    if evidence.below is None:
+        return {}
+    return {"below": {status.word: n for status, n in evidence.below.counts.items()}}
 
 
 def _file_json(evidence: Evidence) -> dict[str, Any] | None:
