@@ -87,6 +87,8 @@ def note(mirror: str, event: Happened) -> None:
         fields["replaced"] = True
     if event.event == "document.failed":
         log.warning(event.event, **fields, reason=event.reason, code=event.code)
+    elif event.event == "document.skipped":
+        log.info(event.event, **fields, reason=event.reason, code=event.code)
     else:
         log.info(event.event, **fields)
 

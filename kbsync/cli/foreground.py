@@ -57,6 +57,8 @@ class Foreground:
                 return self._at(f"! {fields['mirror']}: {_held(fields)}; cure: {fields['cure']}")
             case "document.failed":
                 return self._document("!", fields, f": {fields.get('reason') or 'it failed'}")
+            case "document.skipped":
+                return self._document("·", fields, f": skipped, {fields.get('reason')}")
             case _ if event in MARKS:
                 seconds = fields.get("seconds") or 0.0
                 mark = "~" if fields.get("replaced") else MARKS[event]

@@ -15,7 +15,7 @@ import click
 from kbsync.cli.exits import Code
 from kbsync.cli.options import DOCUMENT, Choices, examples, pass_choices, shared_options
 from kbsync.cli.paper import Paper, counted
-from kbsync.core.model import Status
+from kbsync.core.model import Choice, Status
 from kbsync.core.printable import printable
 from kbsync.errors import UsageError
 
@@ -113,7 +113,8 @@ def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
     """The failed file at `path`, or what failed below it, directories that cannot be listed among it."""
     entry = tx.entries.get(record.id, path) if path else None
     if entry is not None:
-        return (path,) if entry.status is Status.FAILED else ()
+        has_no_text = entry.status is Status.SKIPPED and entry.verdict.choice is Choice.SELECTED
+        return (path,) if entry.status is Status.FAILED or has_no_text else ()
     inside = f"{path}/" if path else ""
     folders = [each.path for each in tx.folders.problems(record.id) if not each.shut]
     files = [each.path for each in tx.entries.of_status(record.id, Status.FAILED)]

@@ -153,6 +153,10 @@ def by_tag(tag: str) -> str:
     return TAG + tag if tag else ""
 
 
+SCANNED, NO_TEXT = "scanned", "no-text"
+"""Codes of a target that found no text in a document: pictures of pages, or nothing at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """One row of the journal: one remote object, or the intent to make one.
@@ -193,6 +197,11 @@ class Upload:
     code: str = ""
     asked: str = ""
     allowed: str = ""
+
+    @property
+    def is_without_text(self) -> bool:
+        """The target found nothing in it to search for, which is no fault of anybody's."""
+        return self.state is UploadState.FAILED and self.code in (SCANNED, NO_TEXT)
 
 
 @dataclass(frozen=True, slots=True)

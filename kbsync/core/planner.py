@@ -442,7 +442,15 @@ def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:
         return Status.FAILED if is_stuck_under_old_name(wish, server, uploads) else Status.READY
     if server is not None and server.digest == wish.digest and server.asked == wish.recipe:
         return Status.HELD
+    if server is None and is_without_text(wish, uploads):
+        return Status.SKIPPED  # while an older version is found, it is out of date, and has failed
     return _progress(wish, uploads)
+
+
+def is_without_text(wish: Wish, uploads: Iterable[Upload]) -> bool:
+    """These bytes were sent, and the last that was heard of them is that there is no text in them."""
+    fitting = [u for u in uploads if _same_content(u, wish)]
+    return bool(fitting) and fitting[-1].is_without_text
 
 
 def is_stuck_under_old_name(wish: Wish, server: Upload, uploads: Iterable[Upload]) -> bool:

@@ -14,7 +14,7 @@ from kbsync.core.model import Choice, Kind, Presence, Status, Upload, UploadStat
 from kbsync.core.spans import lasting
 from kbsync.engine.clock import Clock
 from kbsync.engine.halts import FOLDER_MISSING, TARGET_DOWN
-from kbsync.engine.status import iso
+from kbsync.engine.status import iso, refusal
 from kbsync.engine.terms import Plan
 from kbsync.engine.views.clauses import clause, decided_by, undo, why
 from kbsync.engine.views.evidence import Evidence, asked, gather
@@ -250,11 +250,13 @@ class _Telling:
     def _blame(self) -> str:
         """What went wrong with the file as it is now, in the words of whoever refused it."""
         entry = self._e.entry
-        if entry is None or entry.status is not Status.FAILED:
+        if entry is None or entry.status not in (Status.FAILED, Status.SKIPPED):
             return self._e.folder_problem
         if entry.verdict.choice is Choice.REFUSED:
             return clause(entry.verdict.reason)
-        words = next((u.reason for u in reversed(self._e.uploads) if u.state is UploadState.FAILED), "")
+        words = refusal(self._plan.root / self._e.path, self._e.uploads)
+        if entry.status is Status.SKIPPED:
+            return f"it is skipped: {words}"
         return f"the target refused it ({words}); edit it, leave it out in .kbsyncignore, or {self._retry}"
 
     def _progress(self) -> str:

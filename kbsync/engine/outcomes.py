@@ -111,6 +111,13 @@ def put_ended(ledger: Ledger, tx: Tx, number: int, outcome: PutOutcome) -> Happe
     return _event(ledger, changed) if changed.state is UploadState.FAILED else None
 
 
+def _ending(upload: Upload) -> str:
+    if upload.state is not UploadState.FAILED:
+        return "document.ready"
+    is_skipped = upload.is_without_text and upload.predecessor is None
+    return "document.skipped" if is_skipped else "document.failed"
+
+
 def _accepted(ledger: Ledger, tx: Tx, upload: Upload, answer: Accepted) -> Happened | None:
     if answer.replaced:  # the predecessor is no more: whatever was wished meanwhile, this one serves now
         upload = lifecycle.want(upload)
@@ -444,7 +451,7 @@ def _settle(ledger: Ledger, tx: Tx, upload: Upload) -> None:
 def _event(ledger: Ledger, upload: Upload) -> Happened:
     now = ledger.rhythm.now
     return Happened(
-        "document.failed" if upload.state is UploadState.FAILED else "document.ready",
+        _ending(upload),
         upload.path or upload.label,
         upload.remote_id,
         upload.attempts,

@@ -6,12 +6,15 @@ Everything here reads within a transaction that its caller opened; nothing is co
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from kbsync.core.model import Choice, Status, Upload, UploadState
+from kbsync.core.model import SCANNED, Choice, Status, Upload, UploadState
+from kbsync.core.printable import shell_word
 from kbsync.core.refreshing import words_of
 from kbsync.core.sizes import sized
 from kbsync.engine import findings
@@ -100,16 +103,16 @@ class Items:
         return Item(entry.path, entry.status, document, size, self._reason(entry, uploads, server))
 
     def _uploads(self, entry: Entry) -> list[Upload]:
-        if self._record.binding is None or entry.status is Status.SKIPPED:
+        if self._record.binding is None or entry.verdict.choice is Choice.SKIPPED:
             return []
         return self._tx.uploads.at(self._record.id, self._record.binding, entry.path)
 
     def _reason(self, entry: Entry, uploads: list[Upload], server: Upload | None) -> str:
         match entry.status:
             case Status.SKIPPED:
-                return entry.verdict.reason
+                return entry.verdict.reason or self._refusal(entry, uploads)
             case Status.FAILED:
-                return "; ".join(filter(None, (_failure(entry, uploads), _still_found(entry, server))))
+                return "; ".join(filter(None, (self._refusal(entry, uploads), _still_found(entry, server))))
             case Status.HELD if server is not None and server.asked:
                 return "settings changed; to be indexed anew under them, it waits for approval"
             case Status.HELD:
@@ -119,16 +122,26 @@ class Items:
             case _:
                 return "" if server is None else words_of(server)
 
+    def _refusal(self, entry: Entry, uploads: list[Upload]) -> str:
+        if entry.verdict.choice is Choice.REFUSED:
+            return entry.verdict.reason
+        return refusal(Path(self._record.folder, entry.path), uploads)
+
     def _waiting(self, uploads: list[Upload]) -> str:
         """The target's last word, or why the whole mirror waits."""
         words = next((u.reason for u in reversed(uploads) if u.reason and not u.state.serves), "")
         return words or (self._halt.detail if self._halt is not None else "")
 
 
-def _failure(entry: Entry, uploads: list[Upload]) -> str:
-    if entry.verdict.choice is Choice.REFUSED:
-        return entry.verdict.reason
-    return next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
+def refusal(path: Path, uploads: Sequence[Upload]) -> str:
+    """The target's last words about the file at `path`, and for a scan the command that would read it."""
+    last = next((u for u in reversed(uploads) if u.state is UploadState.FAILED), None)
+    if last is None:
+        return ""
+    if last.code == SCANNED and path.suffix.lower() == ".pdf":
+        file = shell_word(os.fspath(path))
+        return f"{last.reason}; `ocrmypdf --skip-text {file} {file}` makes it a text"
+    return last.reason
 
 
 def _still_found(entry: Entry, server: Upload | None) -> str:

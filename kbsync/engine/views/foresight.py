@@ -27,6 +27,7 @@ from kbsync.core.planner import (
     Weigh,
     decide,
     is_stuck_under_old_name,
+    is_without_text,
     parting_cause,
     proves,
 )
@@ -52,6 +53,7 @@ class Effect(enum.Enum):
     ASKED = "asked"  # the same, and it waits for a person
     INDEXING = "indexing"  # sent already; the target is at work
     FAILED = "failed"  # in quarantine
+    SKIPPED = "skipped"  # sent, and there is no text in it
     WEIGH = "weigh"  # a deletion for the brake to weigh
     HELD = "held"  # a deletion that waits for a person
     DELETE = "delete"  # a deletion that was let go already, or of what never served
@@ -242,4 +244,6 @@ def _resting(wish: Wish, course: Course) -> Effect:
     states = {row.state for row in course.rows if is_for(wish, row)}
     if UploadState.INDEXING in states:
         return Effect.REEMBED if course.reslices else Effect.INDEXING
+    if course.server is None and is_without_text(wish, course.rows):
+        return Effect.SKIPPED
     return Effect.FAILED if UploadState.FAILED in states else Effect.NOTHING

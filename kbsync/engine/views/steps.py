@@ -67,6 +67,9 @@ class Findings:
 
     def note(self, step: Step) -> None:
         """Remember what differs, count what does not."""
+        if step.effect is Effect.SKIPPED:
+            self.skipped.append(LeftOut(step.path, step.size, step.note))
+            return
         if step.effect is Effect.NOTHING:
             self.unchanged += step.is_ready
         elif step.effect is not Effect.INDEXING:
@@ -81,6 +84,9 @@ class Findings:
             self.skipped.append(left)
         elif wish.verdict.choice is Choice.REFUSED:
             self.failed.append(left if course.server is None else _outdated(left))
+
+
+_REFUSED = (Effect.FAILED, Effect.SKIPPED)
 
 
 def _outdated(left: LeftOut) -> LeftOut:
@@ -103,7 +109,7 @@ def step_of(wish: Wish, course: Course, known: Entry | None, moved_from: str | N
         cause=course.cause or parting_cause(wish),
         source=_source(effect, server, moved_from),
         sends=sends,
-        note=_remark(effect, wish, course) if sends or effect is Effect.FAILED else "",
+        note=_remark(effect, wish, course) if sends or effect in _REFUSED else "",
         recipe=wish.recipe,
         before=known,
         server=server,
@@ -127,7 +133,7 @@ def _source(effect: Effect, server: Upload | None, moved_from: str | None) -> st
 
 
 def _remark(effect: Effect, wish: Wish, course: Course) -> str:
-    if effect is Effect.FAILED:
+    if effect in _REFUSED:
         return next((row.reason for row in course.rows if _is_quarantined(row, wish)), "")
     sending = _sending(wish, course)
     if sending is not None and sending.state in (UploadState.UNSURE, UploadState.SENDING):
