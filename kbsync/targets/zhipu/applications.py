@@ -79,7 +79,8 @@ class ZhipuApplications:
 
     async def delete(self, application_id: str) -> None:
         """Remove it; one that is gone already is done."""
-        await catalogue.remove(self._client, Op.DELETE_APPLICATION, _path(application_id))
+        path = _path(application_id)
+        await catalogue.remove(self._client, Op.DELETE_APPLICATION, path, Op.APPLICATION)
 
     async def _shown(self, application_id: str) -> Mapping[str, Any]:
         """All that the vendor tells of one. Raises `Rejected` where there is none."""

@@ -100,7 +100,7 @@ class ZhipuBases:
 
     async def delete(self, base_id: str) -> None:
         """Remove it; one that is gone already is done."""
-        await catalogue.remove(self._client, Op.DELETE_BASE, _path(base_id))
+        await catalogue.remove(self._client, Op.DELETE_BASE, _path(base_id), Op.BASE)
 
     async def room(self) -> Room | None:
         """The account's space."""

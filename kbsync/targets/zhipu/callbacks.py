@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any
 
 from kbsync.contract.managing import Callback
-from kbsync.errors import NotOffered, TargetError
+from kbsync.errors import NotOffered, TargetError, Unsure
 from kbsync.targets.http import Answer, Client
 from kbsync.targets.zhipu.codes import NotFound, Op
 from kbsync.targets.zhipu.wire import data_of, flag_of, text_of
@@ -41,8 +41,10 @@ class AccountCallbacks:
             raise
 
     async def remove(self) -> None:
-        """None is set from now on; where none was, that is done."""
-        await _if_set(self._client.ask(Op.DELETE_CALLBACK, "DELETE", _PATH))
+        """None is set from now on; where none was, that is done, if a look agrees."""
+        removed = await _if_set(self._client.ask(Op.DELETE_CALLBACK, "DELETE", _PATH))
+        if removed is None and await self.look() is not None:
+            raise Unsure("the vendor says that no address is set, and still has one", code="still-there")
 
 
 def callback_of(body: Any) -> Callback | None:

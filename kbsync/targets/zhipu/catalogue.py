@@ -11,6 +11,7 @@ from kbsync.targets.http.namesakes import Named
 from kbsync.targets.zhipu.cards import created_id
 from kbsync.targets.zhipu.codes import Op
 from kbsync.targets.zhipu.knowledge import is_gone
+from kbsync.targets.zhipu.wire import data_of
 
 _PAGE, _MOST_PAGES = 100, 1000
 
@@ -43,10 +44,19 @@ async def make(client: Client, op: Op, path: str, body: Mapping[str, object]) ->
     return made
 
 
-async def remove(client: Client, op: Op, path: str) -> None:
-    """One that is gone already is done."""
+async def remove(client: Client, op: Op, path: str, look: Op) -> None:
+    """One that is gone already is done, if a `look` agrees: a 404 may be said of what stays."""
     try:
         await client.ask(op, "DELETE", path)
+        return
     except Rejected as error:
         if not is_gone(error):
             raise
+    try:
+        shown = data_of((await client.ask(look, "GET", path)).body)
+    except Rejected as error:
+        if is_gone(error):
+            return
+        raise
+    if shown:
+        raise Unsure("the vendor says that there is no such thing, and still has it", code="still-there")

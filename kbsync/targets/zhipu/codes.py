@@ -145,11 +145,16 @@ def _meaning(answer: Answer, envelope: Envelope) -> Meaning | None:
         return CODES["500"]  # whatever it says, the document may have been stored
     if known is not None and not _is_2xx(answer) and envelope.code != str(answer.status):
         known = None  # the HTTP status says more than a vague code
-    return _by_words(words.without_names(envelope.message), answer) or known or _by_kind(envelope)
+    return _by_words(words.without_names(envelope.message), answer, envelope) or known or _by_kind(envelope)
 
 
-def _by_words(text: str, answer: Answer) -> Meaning | None:
-    if words.says_not_found(text) and answer.status not in _ABOUT_THE_CALLER:
+def _by_words(text: str, answer: Answer, envelope: Envelope) -> Meaning | None:
+    """What is missing says so with 404, or with 400 for the id that came: 500 tells of the vendor's trouble.
+
+    Whoever took another code's words for it would call a document deleted that stays (promise 10).
+    """
+    is_of_the_id = envelope.code == "400" and answer.status not in _ABOUT_THE_CALLER
+    if is_of_the_id and words.says_not_found(text):
         return CODES["404"]
     if words.says_surely_full(text) or (answer.op == Op.UPLOAD and words.says_full(text)):
         return Meaning(Blame.SPACE, "the account is at its limit")

@@ -21,7 +21,7 @@ from kbsync.contract.searching import Hit, Query
 from kbsync.core.links import is_address
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
-from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
+from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import Account, Client, Endpoint, RemoteTarget
 from kbsync.targets.zhipu.allowance import Allowance
 from kbsync.targets.zhipu.answering import Answering
@@ -58,6 +58,8 @@ __all__ = ["ZhipuSettings", "ZhipuTarget"]
 
 _ENOUGH = 0.8
 """Of the documents that both the list and the base count: counts may be a little off."""
+
+_STILL_THERE = Unsure("the vendor says that there is no such document, and still has it", code="still-there")
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -188,12 +190,12 @@ class ZhipuTarget(RemoteTarget):
         return await self._waiting.states(tuple(dict.fromkeys(ids)))
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove each remote id. "Not found" counts as done where the base answers."""
+        """Remove each remote id. "Not found" counts as done where the base answers, and a look agrees."""
         answers = await ask_each(dict.fromkeys(ids), self._api.delete, self._settings.concurrency)
         outcomes: dict[str, DeleteOutcome] = {**answers.given, **answers.refused}
         gone = [remote_id for remote_id, error in answers.refused.items() if is_gone(error)]
         if gone:
-            outcomes |= dict.fromkeys(gone, await self._trouble())
+            outcomes |= await self._looked_at_again(gone)
         if answers.given:
             self._allowance.freed()
         return outcomes
@@ -290,6 +292,16 @@ class ZhipuTarget(RemoteTarget):
             async for piece in pieces:
                 digest.update(piece)
         return digest.hexdigest()
+
+    async def _looked_at_again(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """What the vendor calls missing at a DELETE may be there all the same (promise 10)."""
+        trouble = await self._trouble()
+        if trouble is not None:
+            return dict.fromkeys(ids, trouble)
+        seen = await ask_each(ids, self._api.detail, self._settings.concurrency)
+        there = {one: _STILL_THERE for one, row in seen.given.items() if row is not None}
+        unseen = {one: error for one, error in seen.refused.items() if not is_gone(error)}
+        return {one: there.get(one) or unseen.get(one) for one in ids}
 
     async def _trouble(self) -> TargetError | None:
         """None while the base answers."""

@@ -14,11 +14,15 @@ from kbsync.targets.zhipu.formats import EXTENSIONS, extension_of
 
 _LONGEST = 300
 _SIGNED = re.compile(r"(https?://[^\s?#\"']+)[?#][^\s\"']*")
+_THING = (
+    r"(?:知识库?|文档|文件|文章|页面|应用|回调地址|document|knowledge(?:[ _-]?base)?|file|page|application)"
+)
 _NOT_FOUND = re.compile(
-    r"不存在|未找到|找不到|没有找到|已(?:被)?删除|"
-    r"not[ _-]?found|(?:not|n't) exist|no such|unknown (?:document|knowledge)",
+    rf"{_THING}[^,，。;；:：]{{0,40}}(?:不存在|未找到|找不到|已(?:被)?删除|not[ _-]?found|(?:not|n't) exist)|"
+    rf"(?:未找到|找不到|没有找到|no such|unknown)\s?(?:该|此|这个|指定的?|对应的?)?{_THING}",
     re.IGNORECASE,
 )
+"""Of a document or a base, and of no parameter or resource that a request may be short of."""
 _NAME_TAKEN = re.compile(
     r"已存在|已经存在|重名|同名|重复|duplicate|already (?:exists?|used|taken)|\bexist(?:s|ed|ing)?\b",
     re.IGNORECASE,

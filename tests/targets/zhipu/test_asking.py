@@ -35,7 +35,7 @@ GONE = [
     404,
     (404, failed(404, "Not Found")),
     failed(400, "文档不存在"),
-    failed(500, "document not found"),
+    failed(400, "document not found"),
     ok(None),
 ]
 """The forms in which a document is said to be missing."""
@@ -188,7 +188,8 @@ async def test_a_list_that_is_refused_leaves_the_details() -> None:
 
 async def test_deleting_reports_each_document() -> None:
     vendor = Vendor(
-        delete=[by_id({"1": ok(), "2": failed(1301, "x"), "3": 404, "4": failed(400, "文档不存在")})]
+        delete=[by_id({"1": ok(), "2": failed(1301, "x"), "3": 404, "4": failed(400, "文档不存在")})],
+        detail=[404],
     )
     outcomes = dict(await target(vendor).delete(["1", "2", "3", "4", "1"]))
     assert type(outcomes.pop("2")) is Rejected
@@ -212,7 +213,7 @@ async def test_deletions_end_with_a_refused_key() -> None:
 
 
 async def test_a_lost_answer_to_a_deletion_is_asked_again() -> None:
-    vendor = Vendor(delete=[httpx.ReadError("reset"), 404])
+    vendor = Vendor(delete=[httpx.ReadError("reset"), 404], detail=[ok(None)])
     assert await target(vendor).delete(["1"]) == {"1": None}
 
 

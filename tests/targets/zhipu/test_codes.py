@@ -169,7 +169,11 @@ def test_bodies_without_a_known_code_are_read_by_what_they_have(body: Any, statu
     ("code", "message", "op", "kind"),
     [
         (400, "知识库不存在", Op.BASE, NotFound),
-        (500, "文档不存在", Op.DETAIL, NotFound),
+        (500, "文档不存在", Op.DETAIL, Unsure),
+        (500, "找不到指定的资源", Op.DELETE, Unsure),
+        (400, "找不到参数", Op.DELETE, Rejected),
+        (400, "找不到该文档", Op.DELETE, NotFound),
+        (10404, "文档不存在", Op.DELETE, Rejected),
         (500, "知识库不存在", Op.UPLOAD, Unsure),
         (400, "document not found", Op.DELETE, NotFound),
         (400, "文档名称已存在", Op.UPLOAD, NameTaken),

@@ -1,0 +1,102 @@
+"""That a document is gone is believed of the vendor's documented words alone, and of a second look."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.contract.answering import ApplicationWish
+from kbsync.contract.managing import BaseWish
+from kbsync.errors import TargetError
+from tests.remote.test_adversary import verify
+from tests.remote.world import RemoteWorld, sha_of_folder
+
+MISLEADING = [
+    {"code": 500, "message": "系统找不到指定的资源，请联系管理员"},
+    {"code": 500, "message": "文档不存在"},
+    {"code": 404, "message": "知识不存在"},
+    {"code": 400, "message": "文档不存在"},
+    {"code": 400, "message": "找不到参数"},
+    {"code": 10404, "message": "not found"},
+]
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
+    async with RemoteWorld(tmp_path).serving() as world:
+        world.write_many(6)
+        await world.once()
+        world.clock.now += 10
+        yield world
+
+
+@pytest.mark.parametrize("answer", MISLEADING, ids=str)
+async def test_a_deletion_that_was_not_done_is_never_reported_done(
+    world: RemoteWorld, answer: dict[str, Any]
+) -> None:
+    """The service answers as if there were no such document, and has it all the time."""
+    world.play("code-in-200", op="delete", effect=False, times=0, args=answer)
+    [document] = world.documents_of("f0.md")
+    async with world.running():
+        target = world.make_target()
+        [outcome] = (await target.delete([document["id"]])).values()
+        assert isinstance(outcome, TargetError)
+        world.server.faults.clear()
+        assert await target.delete([document["id"]]) == {document["id"]: None}
+        await target.aclose()
+    assert world.documents_of("f0.md") == []
+
+
+@pytest.mark.parametrize("answer", MISLEADING, ids=str)
+async def test_a_deletion_that_was_not_done_is_done_in_the_end(
+    world: RemoteWorld, answer: dict[str, Any]
+) -> None:
+    world.play("code-in-200", op="delete", effect=False, times=2, args=answer)
+    (world.root / "f0.md").unlink()
+    for _ in range(5):
+        world.clock.now += 600
+        await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert (await verify(world)).ok
+
+
+async def test_what_a_person_has_deleted_is_not_called_gone_while_it_stays(world: RemoteWorld) -> None:
+    async with world.running():
+        target = world.make_target()
+        base = await target.bases.create(BaseWish("second"))
+        application = await target.applications.create(ApplicationWish("helpdesk", bases=(base.id,)))
+        await target.callbacks.aim("https://events.example.org/kb", {})
+        for op in ("delete-base", "delete-application", "delete-callback"):
+            world.play("code-in-200", op=op, effect=False, args={"code": 400, "message": _GONE[op]})
+        for deed in (
+            target.bases.delete(base.id),
+            target.applications.delete(application.id),
+            target.callbacks.remove(),
+        ):
+            with pytest.raises(TargetError):
+                await deed
+        assert (await target.bases.look(base.id)).id == base.id
+        assert (await target.applications.look(application.id)).id == application.id
+        assert await target.callbacks.look() is not None
+        await target.aclose()
+
+
+_GONE = {
+    "delete-base": "知识库不存在",
+    "delete-application": "应用不存在",
+    "delete-callback": "回调地址不存在",
+}
+
+
+@pytest.mark.parametrize("form", ["404", "code", "null"])
+async def test_a_document_that_others_deleted_is_done_at_once(world: RemoteWorld, form: str) -> None:
+    world.turn(unknown_delete=form, deleted_detail=form)
+    world.lose("f0.md")
+    (world.root / "f0.md").unlink()
+    world.clock.now += 10
+    await world.once()
+    assert world.asked("delete") == 1
+    assert (await verify(world)).ok
