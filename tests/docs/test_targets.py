@@ -75,6 +75,7 @@ BLAMES = {
     "halt `credentials`": Blame.CREDENTIALS,
     "halt `quota`": Blame.MONEY,
     "the document is to blame": Blame.REQUEST,
+    "sent again a few times": Blame.FORBIDDEN,
     "no such thing": Blame.MISSING,
     "no such call": Blame.ROUTE,
 }
