@@ -15,6 +15,7 @@ from kbsync.errors import Rejected
 from kbsync.targets.local.parse import Parser
 from kbsync.targets.local.parse_pool import Pool
 from kbsync.targets.local.parse_worker import Bounds
+from tests.targets import samples
 from tests.targets.bodies import BytesBody
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,38 @@ def test_no_file_of_the_user_is_read(parser, own):
         attempt(lambda: open('etc/passwd').read())
         """,
     )
+
+
+def test_nothing_that_lies_beside_the_program_is_read(parser, tmp_path, monkeypatch):
+    """In a checkout, or where a folder of the user's is searched for packages, letters may lie beside."""
+    beside = tmp_path / "work"
+    (beside / "package").mkdir(parents=True)
+    (beside / "package" / "__init__.py").write_text("")
+    (beside / "letter.txt").write_text("a letter of the user's")
+    monkeypatch.syspath_prepend(beside)
+    other = Parser(tmp_path / "spool", timeout=20, memory_bytes=512 * MIB, child=TAKEN_OVER)
+    try:
+        for each, places in (
+            (other, [beside / "letter.txt", beside / "package" / "__init__.py"]),
+            (parser, [ROOT / "pyproject.toml", ROOT / "tests" / "ports.py", ROOT / ".git"]),
+        ):
+            tried = "\n".join(f"attempt(lambda: open({str(place)!r}).read())" for place in places)
+            assert all_refused(each, tried)
+            assert all_refused(each, f"attempt(lambda: os.listdir({str(places[0].parent)!r}))")
+    finally:
+        other.close()
+
+
+def test_the_readers_are_found_wherever_they_were_installed(tmp_path, monkeypatch):
+    """A folder of the user's own before all others, as PYTHONPATH makes one, hides no reader."""
+    (tmp_path / "own").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "own")
+    parser = Parser(tmp_path / "spool")
+    try:
+        assert "window" in parser.parse("x.html", BytesBody(b"<p>window")).text
+        assert "fire" in parser.parse("x.pdf", BytesBody(samples.pdf([["fire drill"]]))).text
+    finally:
+        parser.close()
 
 
 def test_neither_memory_nor_environment_of_another_process_is_read(parser):

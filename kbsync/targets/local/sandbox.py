@@ -7,11 +7,14 @@ kernel, a container that forbids namespaces) is left out, and `raise_fences` say
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import resource
 import signal
 import sys
-from collections.abc import Iterable
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from kbsync.secrecy import keep_memory_private
 from kbsync.targets.local.landlock import confine
@@ -25,6 +28,10 @@ _CLONE_NEWNET = 0x40000000
 _LIBRARIES = ("/usr", "/lib", "/lib64", "/nix/store", "/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types")
 _KERNEL = ("/dev/null", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat",
            "/sys/devices/system/cpu", "/sys/fs/cgroup")  # fmt: skip
+
+_FOR_PACKAGES = ("site-packages", "dist-packages", "lib-dynload")
+_NEEDED = ("kbsync", "kreuzberg")
+"""Packages that the readers import; each may lie in a folder of its own."""
 
 _IS_LINUX = sys.platform == "linux"
 
@@ -80,9 +87,28 @@ def raise_fences() -> tuple[str, ...]:
 
 
 def _code() -> Iterable[str]:
-    """Where the interpreter, the parsers and their libraries lie."""
+    """Where the interpreter, the parsers and their libraries lie, and nothing beside them.
+
+    A path of imports may be anything: a checkout, a home, the folder that somebody works in. Only folders
+    that are made for packages are opened whole; elsewhere each package that a parser needs, by itself.
+    To find one lists every folder before it, which is remembered: once the fences are up they are not listed.
+    """
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
-    return {*_LIBRARIES, *_KERNEL, *sys.path, sys.prefix, sys.base_prefix, *filter(None, libraries)}
+    installed = {path for path in sys.path if Path(path).name in _FOR_PACKAGES}
+    own = {sysconfig.get_path(each) for each in ("stdlib", "platstdlib", "purelib", "platlib")}
+    zipped = {path for path in sys.path if path.endswith(".zip")}
+    own.add(sysconfig.get_config_var("LIBDIR"))  # libpython, where it is a file of its own
+    code = {*installed, *own, *zipped, *libraries} - {None, ""}
+    return {*_LIBRARIES, *_KERNEL, *code, *_packages()}
+
+
+def _packages() -> Iterator[str]:
+    """The folders of what the readers import, found and not imported."""
+    for name in _NEEDED:
+        found = importlib.util.find_spec(name)
+        if found is not None:
+            for place in found.submodule_search_locations or ():
+                yield from (place, f"{place}.libs")  # where wheels put the libraries that they bring along
 
 
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:
