@@ -1,4 +1,4 @@
-"""Whose turn it is to be sent: lanes that share the time of the slots, and the order within a lane.
+"""Whose turn it is: lanes that share the time of the slots, and the order within a lane.
 
 One number for all cannot keep an order fair: what always goes first starves the rest, and what moves up
 as it ages ends by going before the file that somebody has just saved. So each kind of work has a lane, and
@@ -25,15 +25,28 @@ _WIDTH = 1e10
 
 
 class Lane(enum.IntEnum):
-    """What kind of work an upload is; kept in its rank."""
+    """What kind of work it is; of what is to be sent it is kept in the upload's rank."""
 
     FRESH = 0  # somebody has just saved it
     BACKLOG = 1
     LARGE = 2
     AGAIN = 3  # it was tried before, to no avail
+    DELETE = 4
+    RENAME = 5
+    PROVE = 6  # documents that were found at the target are read
 
 
-WEIGHTS = {Lane.FRESH: 8, Lane.BACKLOG: 4, Lane.LARGE: 2, Lane.AGAIN: 1}
+SENDS = (Lane.FRESH, Lane.BACKLOG, Lane.LARGE, Lane.AGAIN)
+
+WEIGHTS = {
+    Lane.FRESH: 8,
+    Lane.BACKLOG: 4,
+    Lane.LARGE: 2,
+    Lane.AGAIN: 1,
+    Lane.DELETE: 4,
+    Lane.RENAME: 4,
+    Lane.PROVE: 2,
+}
 """Shares of the time among the lanes in which something waits."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kbsync.core.lifecycle import QUOTA
 from kbsync.core.model import Upload, UploadState
-from kbsync.core.turns import Lane, reach_of
+from kbsync.core.turns import SENDS, Lane, reach_of
 from kbsync.engine.terms import Terms
 from kbsync.state.store import Tx
 
@@ -30,14 +30,14 @@ IN_FLIGHT = (UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far to look: wall seconds now, how many sends of a lane fit, seconds to look ahead for polls.
+    """How far to look: wall seconds now, how many documents of a lane fit, seconds to look ahead for polls.
 
     `polls` None: no poll may start now. `looks`: one for lost uploads may. `busy`: uploads that something is
     being done about already.
     """
 
     now: float
-    sends: int
+    requests: int
     polls: float | None
     looks: bool
     busy: Collection[int]
@@ -58,7 +58,7 @@ class Due:
 def find_due(tx: Tx, terms: Terms, reach: Reach) -> Due:
     """Everything that is due at this moment and not being done."""
     return Due(
-        deletes=_due(tx, terms, UploadState.RETIRING, reach, max(terms.limits.batch, 1)),
+        deletes=_due(tx, terms, UploadState.RETIRING, reach, reach.requests),
         looks=_looks(tx, terms, reach) if reach.looks else [],
         proofs=_due(tx, terms, UploadState.ADOPTING, reach, SMALL_BATCH),
         polls=_polls(tx, terms, reach),
@@ -86,7 +86,7 @@ def _due(
 
 
 def _sends(tx: Tx, terms: Terms, reach: Reach) -> dict[Lane, list[Upload]]:
-    lanes = {lane: _due(tx, terms, UploadState.INTENDED, reach, reach.sends, lane=lane) for lane in Lane}
+    lanes = {lane: _due(tx, terms, UploadState.INTENDED, reach, reach.requests, lane=lane) for lane in SENDS}
     return {lane: rows for lane, rows in lanes.items() if rows}
 
 

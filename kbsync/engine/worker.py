@@ -16,10 +16,10 @@ import structlog
 from kbsync.contract.mirroring import Accepted, Outgoing, PutOutcome, Refreshes, Renames, Target
 from kbsync.core.model import Upload
 from kbsync.core.pauses import look_pause
-from kbsync.core.turns import Lane, Turns
+from kbsync.core.turns import SENDS, Lane, Turns
 from kbsync.engine import deleting, looks, outcomes
 from kbsync.engine.clock import Clock, rest
-from kbsync.engine.due import NextDue, Reach, find_due, find_room, next_due
+from kbsync.engine.due import Due, NextDue, Reach, find_due, find_room, next_due
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.outcomes import Happened
 from kbsync.engine.polling import Polls
@@ -76,6 +76,7 @@ class Worker:
         self._refreshing = Refreshing(store, ledger, target, bodies, on_event)
         self._next_poll = self._next_look = self._next_refresh = 0.0
         self._is_looking = self._is_refreshing = False
+        self._polling = 0
         self._ahead = clock.wall() - clock.steady()
         self._begun = 0  # tasks
         self._lost = self._made_good = 0  # tasks that could not record what became of their rows
@@ -161,13 +162,10 @@ class Worker:
         due = await self._store.read(lambda tx: find_due(tx, self._ledger.terms, reach))
         tries = await self._tries()
         started = [
-            await self._start_deletes(due.deletes),
             self._start_look(due.looks),
-            self._start_if_free(due.proofs, self._prove),
             self._start_polls(due.polls, tries),
-            self._start_renames(due.renames),
             self._start_refreshes(due.renames),
-            self._start_sends(due.sends, tries),
+            self._start_turns(await self._waiting(due), tries),
         ]
         seconds = 0.0 if any(started) else await self._until_next(held_back=tries is not None)
         self.pulse.failures.rounds = 0
@@ -266,36 +264,61 @@ class Worker:
         if self.pulse.state_failed(str(error), self._clock.steady()):
             log.error("state.failed", mirror=self._ledger.terms.plan.name, reason=str(error))
 
-    # -- sending ---------------------------------------------------------------------------------------
+    # -- turns -----------------------------------------------------------------------------------------
 
-    def _start_sends(self, waiting: Mapping[Lane, Sequence[Upload]], tries: int | None) -> bool:
-        """Lane by lane as their turns come, while slots are free; at most `tries` documents, None: all."""
+    async def _waiting(self, due: Due) -> dict[Lane, list[Upload]]:
+        """What waits for its turn, by lane."""
+        waiting = dict(due.sends)
+        if isinstance(self._target, Renames):
+            waiting[Lane.RENAME] = due.renames
+        waiting[Lane.PROVE] = due.proofs
+        if due.deletes and (self._may_delete is None or await self._may_delete()):
+            waiting[Lane.DELETE] = due.deletes
+        return waiting
+
+    def _start_turns(self, waiting: Mapping[Lane, Sequence[Upload]], tries: int | None) -> bool:
+        """Lane by lane as their turns come, while slots are free; at most `tries` are sent, None: all.
+
+        Nothing goes before the lanes: 400 deletions would keep all slots from the file that was just saved.
+        """
         left = {lane: list(rows) for lane, rows in waiting.items()}
-        share = self._share(sum(map(len, left.values()))) if tries is None else tries
+        shares = {lane: self._share(lane, left) for lane in left}
         started = False
-        while share and self._slots and (lane := self._next_lane(left)) is not None:
+        while self._slots and (lane := self._next_lane(left, tries)) is not None:
+            share = shares[lane]
+            if lane in SENDS and tries is not None:
+                share = min(share, tries)
+                tries -= share
             rows, left[lane] = left[lane][:share], left[lane][share:]
-            share = share if tries is None else share - len(rows)
-            started = self._start(rows, partial(self._send_in, lane, self._turns.begin(lane))) or started
+            started = self._start(rows, partial(self._take_turn, lane, self._turns.begin(lane))) or started
         return started
 
-    def _share(self, rows: int) -> int:
-        """Documents of one request, where so many wait."""
-        return max(1, min(self._ledger.terms.limits.batch, -(-rows // max(1, self._slots))))
+    def _share(self, lane: Lane, waiting: Mapping[Lane, Sequence[Upload]]) -> int:
+        """Documents of one turn: those of one request."""
+        limits = self._ledger.terms.limits
+        if lane in (Lane.RENAME, Lane.PROVE) and not limits.embedded:
+            return 1
+        lanes = SENDS if lane in SENDS else (lane,)
+        rows = sum(len(waiting.get(each, ())) for each in lanes)
+        return max(1, min(limits.batch, -(-rows // max(1, self._slots))))
 
-    def _next_lane(self, left: Mapping[Lane, Sequence[Upload]]) -> Lane | None:
-        return self._turns.next([lane for lane, rows in left.items() if rows], self._concurrency)
+    def _next_lane(self, left: Mapping[Lane, Sequence[Upload]], tries: int | None) -> Lane | None:
+        able = [lane for lane, rows in left.items() if rows and (tries != 0 or lane not in SENDS)]
+        return self._turns.next(able, self._concurrency)
 
     @property
     def _concurrency(self) -> int:
         return self._ledger.terms.limits.concurrency
 
-    async def _send_in(self, lane: Lane, counted: float, rows: Sequence[Upload]) -> None:
+    async def _take_turn(self, lane: Lane, counted: float, rows: Sequence[Upload]) -> None:
         begun = self._clock.steady()
+        work = {Lane.DELETE: self._delete, Lane.RENAME: self._rename, Lane.PROVE: self._prove}
         try:
-            await self._send(rows)
+            await work.get(lane, self._send)(rows)
         finally:
             self._turns.end(lane, counted, self._clock.steady() - begun)
+
+    # -- sending ---------------------------------------------------------------------------------------
 
     async def _send(self, rows: Sequence[Upload]) -> None:
         async with self._bodies.opened(rows) as batch:
@@ -382,13 +405,27 @@ class Worker:
         )
 
     def _start_polls(self, rows: Sequence[Upload], tries: int | None) -> bool:
-        """Seldom enough that each poll tells of many."""
+        """Seldom enough that each poll tells of many, and never in all slots at a time."""
+        if self._polling >= max(1, self._concurrency - 1):
+            return False
         started = self._start_if_free(rows, partial(self._poll, tries=tries))
         if started:
+            self._polling += 1
             self._next_poll = self._clock.steady() + self._ledger.terms.limits.poll_first
         return started
 
     async def _poll(self, rows: Sequence[Upload], tries: int | None) -> None:
+        begun = self._clock.steady()
+        try:
+            await self._poll_all(rows, tries)
+        finally:
+            self._polling -= 1
+            # A slot is free for as long as the poll took: where there is one only, what is saved gets it.
+            now = self._clock.steady()
+            rest = min(now - begun, self._ledger.terms.limits.poll_first)
+            self._next_poll = max(self._next_poll, now + rest)
+
+    async def _poll_all(self, rows: Sequence[Upload], tries: int | None) -> None:
         try:
             polled = await self._polls.ask(rows, tries)
         except TargetError as error:
@@ -407,13 +444,6 @@ class Worker:
             await self._polls.prove(rows)
         except TargetError as error:
             await self._note_trouble([error], 1)
-
-    async def _start_deletes(self, rows: Sequence[Upload]) -> bool:
-        if not rows or not self._slots:
-            return False
-        if self._may_delete is not None and not await self._may_delete():
-            return False
-        return self._start(rows, self._delete)
 
     async def _delete(self, rows: Sequence[Upload]) -> None:
         kept = await deleting.returned(self._store, self._ledger, rows)
@@ -440,9 +470,6 @@ class Worker:
 
         self._tell(await self._store.write(record))
         await self._note_trouble([a for a in answers.values() if a is not None], len(answers))
-
-    def _start_renames(self, rows: Sequence[Upload]) -> bool:
-        return bool(rows) and isinstance(self._target, Renames) and self._start_if_free(rows, self._rename)
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
         """What was renamed is recorded at the end: a rename that is made twice is the same."""

@@ -7,7 +7,7 @@ import heapq
 import itertools
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbsync.contract.mirroring import Listed, Outgoing, PutOutcome
+from kbsync.contract.mirroring import DeleteOutcome, Listed, Outgoing, PutOutcome
+from kbsync.core.brake import DeletionLimits
 from kbsync.core.model import Upload
 from kbsync.core.turns import LARGE_BYTES, LONGEST_COST, WEIGHTS, Lane, Turns, lane_of, rank, rank_again
 from kbsync.engine import reconciler
@@ -28,7 +29,7 @@ from kbsync.engine.threads import Threads, apart
 from kbsync.errors import Unavailable, Unsure
 from kbsync.source.hints import Hint, HintKind
 from kbsync.state.store import Store
-from kbsync.targets.memory import MemoryBase, MemoryTarget
+from kbsync.targets.memory import MemoryBase, MemoryTarget, ReadingMemory, RenamingMemory
 from tests.engine.world import World
 
 # -- lanes and turns ----------------------------------------------------------------------------------
@@ -247,6 +248,101 @@ async def test_a_refusal_before_the_target_was_asked_is_no_try(tmp_path: Path) -
     assert len(world.sends) > 5
     assert row.attempts <= 1
     assert lane_of(row.rank) is Lane.BACKLOG
+
+
+class SlowAtAll(SlowTarget, RenamingMemory, ReadingMemory):
+    """Takes a second as well to delete, rename or read a document."""
+
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        for remote_id in ids:
+            await self.world.asked("delete", remote_id)
+        return await super().delete(ids)
+
+    async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
+        await self.world.asked("rename", path)
+        await super().rename(remote_id, path, name, mtime)
+
+    async def digest(self, remote_id: str) -> str | None:
+        await self.world.asked("read", remote_id)
+        return await super().digest(remote_id)
+
+
+class Housekeeping(Busy):
+    """Much is to be done besides sending, at a target that takes four requests at a time."""
+
+    def __init__(self, tmp_path: Path, concurrency: int) -> None:
+        super().__init__(tmp_path, concurrency)
+        self.target_type = type("Slow", (SlowAtAll,), {"world": self})
+        self.plan = replace(self.plan, deletions=DeletionLimits(fraction=1.0, count=10_000), settle=0.5)
+        self.asks: list[str] = []
+        self.is_slow = False
+
+    async def asked(self, op: str, about: str) -> None:
+        self.asks.append(op)
+        if self.is_slow:
+            await self.clock.sleep(1.0)
+
+    async def mirrored(self, files: int) -> None:
+        self.write_many(files)
+        self.seconds = lambda _path: 0.0
+        await self.once()
+        self.seconds = lambda _path: 1.0
+        self.is_slow = True
+
+    async def saved_amid(self, op: str) -> float:
+        """How long a file that is saved after a while waits before it is sent."""
+        async with self.working() as run:
+            for _ in range(40):
+                await run.tend()
+                await self.clock.sleep(0.25)
+            assert op in self.asks
+            done = self.asks.count(op)
+            saved = self.clock.now
+            await self.save(run, "fresh.md", "somebody waits for this")
+            while not self.sent_at("fresh.md") and self.clock.now < saved + 20.0:
+                await self.clock.sleep(0.05)
+            waited = min([*self.sent_at("fresh.md"), self.clock.now]) - saved
+            await self.clock.sleep(5.0)
+            assert self.asks.count(op) > done, "it was in the midst of it, and goes on"
+            return waited
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("op", ["delete", "rename", "read"])
+async def test_a_fresh_save_waits_for_one_slot_at_most_whatever_else_is_to_be_done(
+    tmp_path: Path, op: str, concurrency: int
+) -> None:
+    world = Housekeeping(tmp_path, concurrency)
+    if op == "read":
+        world.limits = replace(world.limits, marks=False)
+        world.plan = replace(world.plan, names="plain")
+    await world.mirrored(200)
+    match op:
+        case "delete":
+            for number in range(199):
+                world.delete(f"f{number}.md")
+        case "rename":
+            (world.root / "moved").mkdir()
+            for number in range(199):
+                world.move(f"f{number}.md", f"moved/f{number}.md")
+        case "read":
+            for file in world.state.glob("state.db*"):
+                file.unlink()  # all that is at the target has to be proven ours
+    assert await world.saved_amid(op) <= 1.1
+
+
+async def test_a_stream_of_fresh_edits_leaves_deletions_their_share(tmp_path: Path) -> None:
+    world = Housekeeping(tmp_path, 4)
+    await world.mirrored(100)
+    for number in range(99):
+        world.delete(f"f{number}.md")
+    async with world.working() as run:
+        for number in range(300):
+            await world.save(run, f"e{number}.md", f"edit {number}")
+            await run.tend()
+            await world.clock.sleep(0.125)  # twice as many as the target takes
+        edits = sum(path.startswith("e") for _, path in world.sends)
+        assert edits > 50 and world.asks.count("delete") >= edits / 4
 
 
 # -- two mirrors --------------------------------------------------------------------------------------
