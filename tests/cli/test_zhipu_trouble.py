@@ -424,3 +424,35 @@ def test_the_host_of_the_files_never_gets_the_key(desk: Desk) -> None:
         assert "xyz" not in ran.words
         assert b"xyz" not in bytes_kept(desk)
     assert desk.vendor.asked("upload") == 3  # what is behind b.md's address is not b.md
+
+
+# -- one document that is said to have no room -----------------------------------------------------------
+
+LENGTH = "字数超出限制"
+"""The words of the documents' own example, under 10002."""
+
+
+def blamed_alone(desk: Desk) -> None:
+    """The document has failed with the vendor's words; the other one is mirrored, and nobody is called."""
+    ran = desk.go("--once")
+    assert ran.code == 1, ran.err
+    assert LENGTH in ran.out + ran.err
+    status = desk.status()
+    assert status["halt"] is None
+    assert (status["documents"]["ready"], status["documents"]["failed"]) == (1, 1)
+
+
+def test_a_document_whose_text_is_too_long_fails_alone_where_the_account_has_room(desk: Desk) -> None:
+    fault = {"code": 10002, "text": LENGTH, "runs": 0}
+    desk.vendor.play("fails", op="upload", match="a*", times=99, args=fault)
+    blamed_alone(desk)
+
+
+def test_an_upload_that_is_refused_for_its_length_fails_alone_where_the_account_has_room(desk: Desk) -> None:
+    desk.vendor.play("failed-info", op="upload", match="a*", times=99, args={"reason": LENGTH})
+    blamed_alone(desk)
+
+
+def test_words_about_money_halt_whatever_room_there_is(desk: Desk) -> None:
+    desk.vendor.play("failed-info", op="upload", match="a*", times=99, args={"reason": "余额不足"})
+    halted(desk, "quota")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from kbsync.errors import Halted, TargetError, Unavailable
-from kbsync.targets.zhipu.codes import SPACE_ADVICE
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable
+from kbsync.targets.zhipu.codes import SPACE_ADVICE, NoRoom
 from kbsync.targets.zhipu.sizes import sized
 from kbsync.targets.zhipu.wire import Capacity
 
@@ -47,10 +47,25 @@ class Allowance:
         async with self._turn:
             if self._is_due(size):
                 await self._look()
+            elif self._known is not None and size > self._left + self._under_way:
+                await self._look()  # before anybody is called: others may have made room
             if self._known is not None and size > self._left:
                 raise self._refusal(name, size, self._known)
             self._left -= size
             self._under_way += size
+
+    async def measured(self) -> int | None:
+        """Bytes left by the vendor's word at this moment; None where it does not tell."""
+        async with self._turn:
+            await self._look()
+        return self.left
+
+    async def judged(self, error: NoRoom, size: int) -> TargetError:
+        """What a lack of room means: with room for `size` bytes in the account, the document is to blame."""
+        left = await self.measured()
+        if left is not None and left >= size:
+            return Rejected(error.said, code=error.code)
+        return Halted(error.halt, error.reason, cure=error.cure, code=error.code)
 
     def ended(self, size: int, *, stored: bool) -> None:
         """The upload of counted bytes is over; `stored`: they are, or may be, at the vendor."""

@@ -93,8 +93,22 @@ _ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
 """HTTP statuses under which "does not exist" is said of a key or an account."""
 
 
+class NoRoom(Halted):
+    """The vendor speaks of too little room, and may mean one document: the capacity is asked first.
+
+    `said`: its own words, without advice.
+    """
+
+    def __init__(self, said: str, *, code: str = "", cure: str = "") -> None:
+        super().__init__("quota", f"{said}; {SPACE_ADVICE}", code=code, cure=cure)
+        self.said = said
+
+
 class NotFound(Rejected):
     """The vendor knows no such document or base. Means "gone" only where the base itself still answers."""
+
+
+_AT_ITS_LIMIT = "the account is at its limit"
 
 
 def judge(answer: Answer) -> TargetError | None:
@@ -130,7 +144,7 @@ def _without_code(answer: Answer, envelope: Envelope | None) -> TargetError | No
         meaning = CODES[str(answer.status)]
         return _ERRORS[meaning.blame](answer, Envelope(str(answer.status), text), meaning.sentence)
     if answer.status >= 400 and words.says_surely_full(spoken):
-        return _money(answer, Envelope(str(answer.status), text), "the account is at its limit")
+        return _full(answer, Envelope(str(answer.status), text), spoken)
     if _is_2xx(answer):
         return Unsure(f"{answer.op}: the vendor's answer does not say whether it was done", code="no-code")
     return _by_status(answer)
@@ -157,7 +171,8 @@ def _by_words(text: str, answer: Answer, envelope: Envelope) -> Meaning | None:
     if is_of_the_id and words.says_not_found(text):
         return CODES["404"]
     if words.says_surely_full(text) or (answer.op == Op.UPLOAD and words.says_full(text)):
-        return Meaning(Blame.SPACE, "the account is at its limit")
+        blame = Blame.MONEY if words.says_money(text) else Blame.SPACE
+        return Meaning(blame, _AT_ITS_LIMIT)
     if words.says_busy(text):
         return Meaning(Blame.LATER, "the vendor is busy")
     return None
@@ -209,7 +224,11 @@ def _money(_answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
 
 
 def _space(_answer: Answer, envelope: Envelope, sentence: str) -> TargetError:
-    return Halted("quota", f"{_reason(envelope, sentence)}; {SPACE_ADVICE}", code=envelope.code)
+    return NoRoom(_reason(envelope, sentence), code=envelope.code)
+
+
+def _full(answer: Answer, envelope: Envelope, spoken: str) -> TargetError:
+    return (_money if words.says_money(spoken) else _space)(answer, envelope, _AT_ITS_LIMIT)
 
 
 def _request(answer: Answer, envelope: Envelope, sentence: str) -> TargetError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from kbsync.errors import NotOffered, Rejected
 from kbsync.targets.http.lacking import Lacking
+from kbsync.targets.zhipu.allowance import Allowance
 from kbsync.targets.zhipu.api import Api
-from kbsync.targets.zhipu.codes import NotFound, Op
+from kbsync.targets.zhipu.codes import NoRoom, NotFound, Op
 from kbsync.targets.zhipu.formats import Slicing
 from kbsync.targets.zhipu.knowledge import Knowledge, is_gone
 from kbsync.targets.zhipu.wire import Row
@@ -14,8 +15,9 @@ from kbsync.targets.zhipu.wire import Row
 class Mending:
     """Re-embeds and re-slices. `lacking` remembers calls that are missing."""
 
-    def __init__(self, api: Api, knowledge: Knowledge, lacking: Lacking) -> None:
+    def __init__(self, api: Api, knowledge: Knowledge, allowance: Allowance, lacking: Lacking) -> None:
         self._api, self._knowledge, self._lacking = api, knowledge, lacking
+        self._allowance = allowance
 
     async def reembed(self, remote_id: str) -> None:
         """Accepted is not done. Raises `NotOffered`, `NotFound` for a document that is gone, and the like."""
@@ -24,6 +26,8 @@ class Mending:
             await self._api.reembed(remote_id)
         except (NotFound, NotOffered) as error:
             raise await self._blamed(Op.REEMBED, remote_id, error) from error
+        except NoRoom as error:
+            raise await self._allowance.judged(error, 1) from error
 
     async def reslice(self, remote_id: str, slicing: Slicing) -> None:
         """Accepted is not done. Images are not among what this call can change; errors as `reembed`."""
@@ -37,6 +41,8 @@ class Mending:
             await self._api.reslice(remote_id, slicing)
         except (NotFound, NotOffered) as error:
             raise await self._blamed(Op.RESLICE, remote_id, error) from error
+        except NoRoom as error:
+            raise await self._allowance.judged(error, row.size or 1) from error
 
     async def _blamed(self, op: Op, remote_id: str, error: Rejected) -> Rejected:
         """A 404 is either the call's or the document's: the document's own page tells."""

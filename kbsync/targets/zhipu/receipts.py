@@ -5,6 +5,7 @@ from __future__ import annotations
 from kbsync.contract.mirroring import Accepted, PutOutcome
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu import words
+from kbsync.targets.zhipu.codes import NoRoom
 from kbsync.targets.zhipu.wire import Failure, Receipt, Stored
 
 CODE = "failedInfos"
@@ -47,7 +48,13 @@ def _refused(failure: Failure, name: str, cure: str) -> TargetError:
     said = words.quoted(failure.text) or "no reason is given"
     text = words.without_names(failure.text, name, failure.name)
     if words.says_full(text):
-        return Halted("quota", f"the account is at its limit ({said})", cure=cure, code=CODE)
+        reason = f"the account is at its limit ({said})"
+        is_money = words.says_money(text)
+        return (
+            Halted("quota", reason, cure=cure, code=CODE)
+            if is_money
+            else NoRoom(reason, cure=cure, code=CODE)
+        )
     if words.says_wrong_type(text):
         return Rejected(f"the vendor does not take this format ({said})", code=CODE)
     if words.says_name_taken(text):

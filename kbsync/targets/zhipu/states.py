@@ -17,21 +17,23 @@ _MEANINGS = {
 """As the manual has them; said only where the vendor adds no words."""
 
 
-def status_of(row: Row) -> DocStatus:
+def status_of(row: Row, *, has_room: bool = False) -> DocStatus:
     """`embedding_stat` as an integer 0, 1 or 2 counts; all else (text, fraction, null, 3) is UNKNOWN.
 
-    `failInfo` counts only with 2: it stays from before after a new start.
+    `failInfo` counts only with 2: it stays from before after a new start. `has_room`: the account has room
+    for the document, so that words about space and length are about the document alone.
     """
     state = _STATES.get(row.stat, DocState.UNKNOWN) if type(row.stat) is int else DocState.UNKNOWN
     if state is not DocState.FAILED:
         return DocStatus(state)
-    return _failed(row.failure or Failure(""), row.name)
+    return _failed(row.failure or Failure(""), row.name, has_room=has_room)
 
 
-def _failed(failure: Failure, name: str) -> DocStatus:
+def _failed(failure: Failure, name: str, *, has_room: bool) -> DocStatus:
     said = words.quoted(failure.text)
     reason = said or _MEANINGS.get(failure.code, "the vendor gives no reason")
-    if _is_full(failure, name):
+    is_money = words.says_money(words.without_names(failure.text, name))
+    if _is_full(failure, name) and (is_money or not has_room):
         return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {SPACE_ADVICE}", failure.code, "quota")
     return DocStatus(DocState.FAILED, reason, failure.code)
 

@@ -8,7 +8,7 @@ from kbsync.errors import NotOffered, Rejected, TargetError, Unsure
 from kbsync.targets.http.lacking import Lacking
 from kbsync.targets.zhipu.allowance import Allowance
 from kbsync.targets.zhipu.api import Api
-from kbsync.targets.zhipu.codes import NotFound
+from kbsync.targets.zhipu.codes import NoRoom, NotFound
 from kbsync.targets.zhipu.formats import EXTENSIONS, extension_of, slicing_of
 from kbsync.targets.zhipu.knowledge import Knowledge
 from kbsync.targets.zhipu.linking import Linking
@@ -33,7 +33,13 @@ class Uploading:
         self._linking = Linking(api, knowledge, lacking, settings.command("retry"))
 
     async def put(self, document: Outgoing) -> PutOutcome:
-        """One request, never repeated here."""
+        """One request, never repeated here. Where it lacks room the account is asked who is to blame."""
+        outcome = await self._put(document)
+        return (
+            await self._allowance.judged(outcome, document.size) if isinstance(outcome, NoRoom) else outcome
+        )
+
+    async def _put(self, document: Outgoing) -> PutOutcome:
         try:
             if is_link(document.path):
                 return await self._linking.put(document)

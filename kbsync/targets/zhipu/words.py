@@ -33,6 +33,7 @@ _ONE_THING = re.compile(
     r"length|\bpages?\b|parameter|range",
     re.IGNORECASE,
 )
+_MONEY = re.compile(r"余额|欠费|充值|资源包|arrears|recharge|balance", re.IGNORECASE)
 _SURELY_FULL = re.compile(
     r"空间(?:已)?(?:不足|满|用尽)|剩余空间|余额|欠费|充值|资源包|"
     r"no (?:space|storage) left|arrears|recharge|"
@@ -105,6 +106,11 @@ def says_full(text: str) -> bool:
 def says_surely_full(text: str) -> bool:
     """Of whatever was asked: the account is out of space or money."""
     return bool(_SURELY_FULL.search(text))
+
+
+def says_money(text: str) -> bool:
+    """It is about money, which no room for documents helps with."""
+    return bool(_MONEY.search(text))
 
 
 def says_busy(text: str) -> bool:

@@ -20,7 +20,7 @@ from kbsync.errors import (
 )
 from kbsync.targets.http import Answer
 from kbsync.targets.zhipu.api import MirrorJudge
-from kbsync.targets.zhipu.codes import NotFound, Op, judge
+from kbsync.targets.zhipu.codes import NoRoom, NotFound, Op, judge
 from kbsync.targets.zhipu.meanings import CODES
 from kbsync.targets.zhipu.skew import Skew
 from tests.targets.zhipu.vendor import BASE, KEY, NOW, Clock, Vendor, document, failed, ok, settings, target
@@ -155,7 +155,7 @@ def test_success_is_what_the_body_says(code: Any) -> None:
         ({"code": 99999, "message": "系统繁忙"}, 200, Unavailable),
         ({"code": 1302, "message": "系统繁忙"}, 503, Unavailable),
         ({"code": 400, "message": "token 不存在"}, 401, Halted),
-        ({"code": 99999, "message": "知识库空间不足"}, 400, Halted),
+        ({"code": 99999, "message": "知识库空间不足"}, 400, NoRoom),
         ({"message": "余额表.xlsx 太大"}, 400, Rejected),
         ({"code": 500, "message": "x"}, 429, Unsure),
         ({"code": 400, "message": "x"}, 401, Halted),
@@ -180,9 +180,9 @@ def test_bodies_without_a_known_code_are_read_by_what_they_have(body: Any, statu
         (400, "文档名称已存在", Op.RESLICE, Rejected),
         (400, "系统繁忙，请稍后再试", Op.UPLOAD, Unavailable),
         (500, "系统繁忙，请稍后再试", Op.UPLOAD, Unsure),
-        (400, "知识库空间不足", Op.UPLOAD, Halted),
+        (400, "知识库空间不足", Op.UPLOAD, NoRoom),
         (400, "文件大小超出限制", Op.UPLOAD, Rejected),
-        (400, "知识库文档数已达上限", Op.UPLOAD, Halted),
+        (400, "知识库文档数已达上限", Op.UPLOAD, NoRoom),
         (400, "知识库文档数已达上限", Op.RETRIEVE, Rejected),
         (400, "余额不足", Op.RETRIEVE, Halted),
         (400, "size 超出上限", Op.LIST, Rejected),

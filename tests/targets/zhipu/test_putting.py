@@ -270,25 +270,23 @@ async def test_what_was_sent_is_counted_and_the_account_asked_again_only_when_li
     assert vendor.asked["capacity"] == 2
 
 
-async def test_within_minutes_the_count_alone_decides() -> None:
-    clock = Clock()
-    full = ok({"used": {"length": 950}, "total": {"length": 1000}})
-    vendor = Vendor(
-        capacity=[full, ok({"used": {"length": 0}, "total": {"length": 1000}})], upload=[stored()]
-    )
-    subject = target(vendor, clock)
+async def test_before_anybody_is_called_for_want_of_room_the_vendor_is_asked() -> None:
+    full, more = ({"used": {"length": used}, "total": {"length": 1000}} for used in (950, 990))
+    empty = {"used": {"length": 0}, "total": {"length": 1000}}
+    vendor = Vendor(capacity=[ok(full), ok(more), ok(empty)], upload=[stored()])
+    subject = target(vendor, Clock())
     assert isinstance((await subject.put([document(text=b"x" * 40)]))[0], Accepted)
-    assert isinstance((await subject.put([document(text=b"x" * 40)]))[0], Halted)
     assert vendor.asked["capacity"] == 1
-    clock.now += 181.0
-    assert isinstance((await subject.put([document(text=b"x" * 40)]))[0], Accepted)
+    assert isinstance((await subject.put([document(text=b"x" * 40)]))[0], Halted)
     assert vendor.asked["capacity"] == 2
+    assert isinstance((await subject.put([document(text=b"x" * 40)]))[0], Accepted)
+    assert vendor.asked["capacity"] == 3
 
 
 async def test_refused_documents_take_no_space_but_unsure_ones_may() -> None:
     refused = infos([], [bad("不支持")])
     vendor = Vendor(
-        capacity=[ok({"used": {"length": 900}, "total": {"length": 1000}})],
+        capacity=[ok({"used": {"length": used}, "total": {"length": 1000}}) for used in (900, 960)],
         upload=[refused, refused, (502, ""), stored()],
     )
     subject = target(vendor)

@@ -110,7 +110,8 @@ async def scene() -> AsyncIterator[Scene]:
         ("status", {"status": 435}, False, Rejected),
         ("failed-info", {}, True, Rejected),
         ("failed-info", {"reason": "文档名称已存在"}, True, NameTaken),
-        ("failed-info", {"reason": "知识库空间不足"}, True, Halted),
+        ("failed-info", {"reason": "知识库空间不足"}, True, Rejected),  # the account has room
+        ("failed-info", {"reason": "账户余额不足"}, True, Halted),
         ("bom", {}, True, Accepted),
         ("wrong-type", {}, True, Accepted),
         ("gzip", {}, True, Accepted),
