@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -45,10 +46,15 @@ def look_for(names: Iterable[str]) -> None:
     """Skip or fail the test that is being set up when one is missing."""
     missing = [name for name in names if not is_there(name)]
     if missing:
-        reason = f"{', '.join(missing)} {ENDING}"
-        if os.environ.get("KBSYNC_NO_SKIP"):
-            pytest.fail(f"{reason}, and KBSYNC_NO_SKIP is set", pytrace=False)
-        pytest.skip(reason)
+        do_without(", ".join(missing))
+
+
+def do_without(what: str) -> NoReturn:
+    """Skip or fail the test that needs it."""
+    reason = f"{what} {ENDING}"
+    if os.environ.get("KBSYNC_NO_SKIP"):
+        pytest.fail(f"{reason}, and KBSYNC_NO_SKIP is set", pytrace=False)
+    pytest.skip(reason)
 
 
 def summary(reasons: Iterable[str]) -> list[str]:

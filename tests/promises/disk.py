@@ -1,0 +1,94 @@
+"""A disk that loses power: a program's files as they are when it has forgotten what was not synced.
+
+`forgetful.c` is preloaded into the program and writes down what is written and what is synced. From that and
+a copy of the files from before, `Memory.after` makes them as they are after a loss of power at any moment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests import programs
+
+SOURCE = Path(__file__).with_name("forgetful.c")
+_HEAD = struct.Struct("<cHQI")
+
+Keeps = Callable[[str], bool]
+"""Whether what was written to a file of this name, and not synced, is on the disk by chance."""
+
+
+def built(place: Path) -> Path:
+    """The library to preload. Skips or fails the test where it cannot be made."""
+    library = place / "forgetful.so"
+    command = ["gcc", "-O1", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl", "-lpthread"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ".h: No such file or directory" in done.stderr:
+        programs.do_without("what gcc includes")
+    assert done.returncode == 0, done.stderr
+    return library
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Something done to a file: `w` written at `offset`, `t` cut to `offset`, `s` synced, `d` removed."""
+
+    kind: str
+    path: Path
+    offset: int
+    content: bytes
+
+
+class Memory:
+    """What a disk remembers of the folder `place`, from now on."""
+
+    def __init__(self, place: Path, library: Path, scratch: Path) -> None:
+        self.place, self._library = place, library
+        self._before, self._log = scratch / "before", scratch / "log"
+        shutil.copytree(place, self._before)
+
+    def environ(self) -> Mapping[str, str]:
+        """For the program whose writes are remembered."""
+        names = {"LD_PRELOAD": self._library, "FORGETFUL_DISK": f"{self.place}/", "FORGETFUL_LOG": self._log}
+        return {name: os.fspath(value) for name, value in names.items()}
+
+    def records(self) -> list[Record]:
+        raw, at, found = self._log.read_bytes(), 0, list[Record]()
+        while at < len(raw):
+            kind, name, offset, length = _HEAD.unpack_from(raw, at)
+            path, content = at + _HEAD.size, at + _HEAD.size + name
+            at = content + length
+            found.append(Record(kind.decode(), Path(os.fsdecode(raw[path:content])), offset, raw[content:at]))
+        return found
+
+    def after(self, records: list[Record], place: Path, keeps: Keeps) -> None:
+        """Make `place` the folder after a loss of power when `records` had been done.
+
+        Of each file what was synced is there, and of the rest what `keeps` says. Shared memory is gone.
+        """
+        shutil.copytree(self._before, place)
+        last_sync = {record.path: number for number, record in enumerate(records) if record.kind == "s"}
+        for number, record in enumerate(records):
+            if record.kind != "s" and (number < last_sync.get(record.path, -1) or keeps(record.path.name)):
+                _do(record, place / record.path.relative_to(self.place))
+        for file in place.rglob("*-shm"):
+            file.unlink()
+
+
+def _do(record: Record, file: Path) -> None:
+    if record.kind == "d":
+        file.unlink(missing_ok=True)
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as opened:
+        match record.kind:
+            case "w":
+                opened.seek(record.offset)
+                opened.write(record.content)
+            case "t":
+                opened.truncate(record.offset)

@@ -1,0 +1,61 @@
+"""Promise 9, failures are seen and bounded: what a service is asked while it fails, told by the stand-in."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from kbsync.engine.mirror import MirrorRun
+from tests.remote.world import RemoteWorld
+
+LONG = 1200.0
+
+
+async def keep_working(run: MirrorRun) -> None:
+    """Twenty minutes of a daemon's life: the folder is compared once, and its deletions are weighed."""
+    try:
+        assert await run.begin(), run.halt
+        await run.compare()
+        until = run.clock.steady() + LONG
+        while run.clock.steady() < until:
+            await run.tend()
+            await run.clock.sleep(5.0)
+    finally:
+        await run.end()
+
+
+@pytest.mark.parametrize(
+    ("kind", "op", "more"),
+    [
+        ("status", "upload", {"effect": False, "args": {"status": 503}}),
+        ("rate-limited", "upload", {}),
+        ("code-in-200", "upload", {"effect": False, "args": {"code": 1302}}),
+        ("status", "delete", {"effect": False, "args": {"status": 503}}),
+    ],
+    ids=str,
+)
+async def test_pauses_grow_while_a_service_is_down(
+    tmp_path: Path, kind: str, op: str, more: dict[str, object]
+) -> None:
+    """In the second half of the time it is asked seldom."""
+    async with RemoteWorld(tmp_path).serving() as world:
+        world.write("gone.md", "one")
+        world.write("kept.md", "two")
+        await world.once()
+        world.delete("gone.md")
+        world.write("new.md", "three")
+        world.clock.now += 10
+        at: list[float] = []
+        method = {"upload": "POST", "delete": "DELETE"}[op]
+        world.at_request = lambda name: at.append(world.clock.now) if name == f"{method} start" else None
+        world.play(kind, op=op, times=0, **more)
+        begun = world.clock.now
+        await world.doing(keep_working)
+        world.at_request = None
+    times = [moment - begun for moment in at]
+    assert 5 <= len(times) <= 80, times  # a deletion is asked for three times in a row
+    late = [moment for moment in times if moment > LONG / 2]
+    assert 1 <= len(late) <= 30, times
+    assert max(after - before for before, after in itertools.pairwise(times)) > 50.0

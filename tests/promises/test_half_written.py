@@ -1,0 +1,66 @@
+"""Promise 8, a half-written file is never sent: seen from outside, with the program and the stand-in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kbsync.standin.faults import Fault
+from kbsync.standin.messages import Request, Response
+from tests.cli.vendor import Desk, desk_in
+
+SETTLE = 1.5
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """A mirror that takes a file when it was quiet for `SETTLE` seconds."""
+    with desk_in(tmp_path) as desk:
+        config = desk.config.read_text().replace("settle: 100ms", f"settle: {SETTLE}s")
+        desk.config.write_text(config)
+        yield desk
+
+
+def test_a_file_is_sent_when_it_was_quiet_for_as_long_as_settle_says(desk: Desk) -> None:
+    """Its time is in the future, so its age says nothing. The program first asks, then looks at files."""
+    arrived: dict[str, float] = {}
+    app = desk.vendor.server.app
+    answer = app.answer
+
+    def noting(request: Request, fault: Fault | None) -> Response:
+        arrived.setdefault(app.op(request), time.monotonic())
+        return answer(request, fault)
+
+    app.answer = noting  # type: ignore[method-assign]
+    in_a_year = time.time() + 31e6
+    os.utime(desk.write("note.md", "written a moment ago"), (in_a_year, in_a_year))
+    desk.once()
+    assert arrived["upload"] - min(arrived.values()) >= SETTLE
+
+
+def test_of_a_file_that_is_written_piece_by_piece_only_the_whole_is_sent(desk: Desk) -> None:
+    whole = "".join(f"piece {n}\n" for n in range(10))
+    file = desk.write("growing.md", "")
+
+    def write() -> None:
+        with file.open("a") as growing:
+            for line in whole.splitlines(keepends=True):
+                growing.write(line)
+                growing.flush()
+                os.fsync(growing.fileno())
+                time.sleep(SETTLE / 8)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        desk.once()
+    finally:
+        writer.join()
+    sent = {entry["sha256"] for entry in desk.vendor.effects("stored")}
+    assert sent == {hashlib.sha256(whole.encode()).hexdigest()}

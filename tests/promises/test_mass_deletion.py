@@ -1,0 +1,65 @@
+"""Promise 5, mass deletion asks; promise 1, a folder that is not there is not an empty one: from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kbsync.standin.faults import Fault
+from kbsync.standin.messages import Request, Response
+from tests.cli.vendor import Desk, desk_in
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """Thirty files that are mirrored."""
+    with desk_in(tmp_path) as desk:
+        for n in range(30):
+            desk.write(f"f{n:02}.md", f"text of {n}")
+        desk.once()
+        yield desk
+
+
+def remove(desk: Desk, *numbers: int) -> None:
+    for n in numbers:
+        (desk.docs / f"f{n:02}.md").unlink()
+
+
+def test_bursts_of_deletions_add_up(desk: Desk) -> None:
+    """Six of thirty may go without a question, and so might four; ten within the hour may not."""
+    remove(desk, *range(6))
+    assert desk.once()["deleted"] == 6
+    remove(desk, *range(6, 10))
+    ran = desk.go("--once", "--json")
+    assert (ran.code, ran.json["held"], ran.json["deleted"]) == (3, 4, 0)
+    assert len(desk.vendor.ours()) == 24
+
+
+BROKEN_OFF = 3
+"""Tries of one call; the worker takes the deletion up anew some time later."""
+
+
+def test_the_root_is_looked_at_before_a_deletion_is_sent(desk: Desk) -> None:
+    """The service is down for the first try, and before the next an empty folder is in the root's place."""
+    app = desk.vendor.server.app
+    answer = app.answer
+    asked = list[str]()
+
+    def down_at_first(request: Request, fault: Fault | None) -> Response:
+        if app.op(request) != "delete":
+            return answer(request, fault)
+        asked.append(request.path)
+        if len(asked) == 1:
+            desk.docs.rename(desk.root / "away")
+            desk.docs.mkdir()
+        return Response(503) if len(asked) <= BROKEN_OFF else answer(request, fault)
+
+    app.answer = down_at_first  # type: ignore[method-assign]
+    remove(desk, 0)
+    ran = desk.go("--once", "--json")
+    [mirror] = ran.json["mirrors"]
+    assert ran.code == 3 and mirror["halt"]["reason"] == "folder-missing", (ran.out, ran.err)
+    assert len(asked) == BROKEN_OFF
+    assert len(desk.vendor.ours()) == 30

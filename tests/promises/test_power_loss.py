@@ -1,0 +1,147 @@
+"""Promise 3, exactly once whatever happens: the power goes, and the disk forgets what was not synced."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests import warm
+from tests.cli.vendor import LONGEST, Desk, desk_in, digests_in, eventually
+from tests.programs import needs
+from tests.promises.disk import Keeps, Memory, Record, built
+from tests.share import ONE_IN, enumerated, in_parts
+
+pytestmark = needs("gcc")
+
+LATE = 6.0
+"""Seconds after which an upload arrives that was cut off."""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("forgetful"))
+
+
+# -- the journal of intents -----------------------------------------------------------------------------
+
+
+def test_an_upload_that_was_under_way_when_the_power_went_is_not_made_twice(
+    tmp_path: Path, library: Path
+) -> None:
+    """Nobody can see it at the service yet: only the journal knows of it."""
+    with desk_in(tmp_path) as desk:
+        desk.config.write_text(desk.config.read_text().replace("absent_after: 2s", "absent_after: 30s"))
+        desk.write("there.md", "mirrored before")
+        desk.once()
+        memory = Memory(desk.state, library, tmp_path)
+        desk.write("late.md", "on its way when the power goes")
+        desk.vendor.play("late-effect", op="upload", args={"after": LATE})
+        end_at_upload(desk, memory)
+        forget(desk, memory)
+        desk.once()
+        desk.vendor.server.advance(2 * LATE)
+        assert [entry["name"][:4] for entry in desk.vendor.effects("stored")] == ["ther", "late"]
+        assert desk.vendor.digests() == digests_in(desk.docs)
+
+
+def end_at_upload(desk: Desk, memory: Memory) -> None:
+    """A pass in a process of its own, killed once its upload is under way."""
+    sent = desk.vendor.asked("upload")
+    process = desk.keep(
+        subprocess.Popen(
+            [sys.executable, "-m", "kbsync", "--once", "--json"],
+            env=desk.environ(memory.environ()),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    )
+    eventually(lambda: desk.vendor.asked("upload") > sent, LONGEST)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(LONGEST) == -signal.SIGKILL
+
+
+def forget(desk: Desk, memory: Memory) -> None:
+    place = desk.state.with_name("after")
+    memory.after(memory.records(), place, lambda _name: False)
+    desk.state.rename(desk.state.with_name("lost"))
+    place.rename(desk.state)
+
+
+# -- the embedded knowledge base -----------------------------------------------------------------------
+
+FORGETS: dict[str, Keeps] = {
+    "everything": lambda _name: False,
+    "the journal": lambda name: not name.startswith("state.db"),
+    "the index": lambda name: not name.startswith("index.db"),
+}
+"""Which writes are forgotten that were not synced: a disk takes the files in an order of its own."""
+
+
+@enumerated("what")
+@in_parts
+@pytest.mark.parametrize("what", FORGETS)
+def test_each_file_is_one_document_after_a_loss_of_power_at_any_moment(
+    tmp_path: Path, library: Path, what: str, part: int
+) -> None:
+    docs, state = tmp_path / "docs", tmp_path / "state"
+    docs.mkdir()
+    for name in ("kept", "changed", "moved", "gone", "more", "most"):
+        (docs / f"{name}.md").write_text(f"the first text of {name}")
+    kbsync(docs, state, "--once", "--quiet")
+    memory = Memory(state, library, tmp_path)
+    edit(docs)
+    command = [sys.executable, "-m", "kbsync", "--once", "--quiet", "--folder", docs, "--state-dir", state]
+    subprocess.run(command, env=environ(tmp_path) | dict(memory.environ()), check=True, timeout=LONGEST)
+    records = memory.records()
+    moments = [*moments_in(records), len(records)]
+    assert len(moments) > 2 * ONE_IN
+    for moment in moments[part::ONE_IN]:
+        place = tmp_path / f"after-{moment}"
+        memory.after(records[:moment], place, FORGETS[what])
+        kbsync(docs, place, "--once", "--quiet")
+        judge(docs, place)
+
+
+def moments_in(records: Sequence[Record]) -> list[int]:
+    """Before each sync, and wherever another file is turned to: what lies between is as one of these."""
+    pairs = enumerate(itertools.pairwise(records), start=1)
+    return [n for n, (before, after) in pairs if after.kind == "s" or before.path != after.path]
+
+
+def edit(docs: Path) -> None:
+    """Some of everything."""
+    (docs / "changed.md").write_text("the second text of changed")
+    (docs / "moved.md").rename(docs / "elsewhere.md")
+    (docs / "gone.md").unlink()
+    (docs / "new.md").write_text("the first text of new")
+
+
+def judge(docs: Path, state: Path) -> None:
+    """Every file is found, once, with its text."""
+    for file in docs.iterdir():
+        hits = json.loads(kbsync(docs, state, "search", file.read_text(), "--json"))["hits"]
+        found = [hit["text"].strip() for hit in hits if hit["path"] == file.name]
+        assert found == [file.read_text()], (state.name, file.name, hits)
+    [mirror] = json.loads(kbsync(docs, state, "status", "--json"))["mirrors"]
+    assert mirror["documents"]["ready"] == len(list(docs.iterdir()))
+    assert json.loads(kbsync(docs, state, "verify", "--json"))["mirrors"][0]["ok"]
+
+
+def environ(home: Path) -> dict[str, str]:
+    return {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+
+
+def kbsync(docs: Path, state: Path, *words: str) -> str:
+    ran = warm.run(
+        [*words, "--folder", docs, "--state-dir", state],
+        cwd=docs.parent, env=environ(docs.parent), text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, (state.name, words, ran.stdout, ran.stderr)
+    return str(ran.stdout)
