@@ -1,0 +1,139 @@
+"""What is promised of a knowledge base at a service, from outside: the program, a folder, and a stand-in."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.vendor import Desk, desk_in, digests_in, eventually
+
+FILES = 6
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_in(tmp_path) as desk:
+        for n in range(FILES):
+            desk.write(f"f{n}.md", f"text of {n}")
+        yield desk
+        assert desk.vendor.violations() == []
+
+
+def stored(desk: Desk) -> int:
+    """How often the service was made to keep a document."""
+    return len(desk.vendor.effects("stored"))
+
+
+# -- 3: exactly once ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["lost-answer", "cut-headers", "cut-body", "truncated-json", "empty"])
+def test_an_upload_whose_answer_was_lost_is_not_sent_again(desk: Desk, kind: str) -> None:
+    desk.vendor.play(kind, op="upload", match="f2*")
+    desk.once()
+    assert (stored(desk), desk.vendor.asked("upload")) == (FILES, FILES)
+    assert desk.vendor.digests() == digests_in(desk.docs)
+
+
+def test_an_upload_that_was_under_way_when_the_program_was_killed_is_not_sent_again(desk: Desk) -> None:
+    desk.vendor.play("late-answer", op="upload", times=0, args={"seconds": 60.0})
+    process = desk.begin("--once")
+    eventually(lambda: stored(desk) == 4)
+    process.kill()
+    process.wait()
+    desk.vendor.server.faults.clear()
+    desk.once()
+    assert (stored(desk), desk.vendor.asked("upload")) == (FILES, FILES)
+    assert desk.vendor.digests() == digests_in(desk.docs)
+
+
+# -- 7: same bytes, no work --------------------------------------------------------------------------------
+
+
+def test_a_rename_that_is_kept_back_uploads_nothing(desk: Desk) -> None:
+    desk.aim("renames: keep")
+    desk.once()
+    (desk.docs / "f1.md").rename(desk.docs / "moved.md")
+    assert desk.once()["uploaded"] == 0
+    assert desk.vendor.asked("upload") == FILES
+    assert desk.found("text of 1")[0] == "moved.md"
+
+
+def test_a_rename_uploads_once_and_leaves_no_gap(desk: Desk) -> None:
+    desk.once()
+    (desk.docs / "f1.md").rename(desk.docs / "moved.md")
+    for _ in range(2):
+        desk.once()
+        assert desk.vendor.asked("upload") == FILES + 1
+    assert desk.vendor.digests() == digests_in(desk.docs)
+
+
+# -- 8: a half-written file is never sent ------------------------------------------------------------------
+
+
+def test_what_is_sent_is_what_was_looked_at(desk: Desk) -> None:
+    """A file that waits for its turn is rewritten, as long as before; its name tells the bytes it had."""
+    desk.aim(target="concurrency: 1")
+    desk.vendor.play("late-answer", op="upload", args={"seconds": 2.0})
+    process = desk.begin("--once")
+    eventually(lambda: stored(desk) == 1)
+    done = desk.vendor.effects("stored")[0]["sha256"]
+    for path in sorted(desk.docs.iterdir()):
+        if digests_in(desk.docs)[path.name] != [done]:
+            path.write_text(path.read_text().replace("text", "TEXT"))
+    process.communicate(timeout=60)
+    for one in desk.vendor.effects("stored"):
+        tag = base64.b32encode(bytes.fromhex(one["sha256"])).decode()[:8].lower()
+        assert f"~{tag}." in one["name"], one
+    desk.once()
+    assert desk.vendor.digests() == digests_in(desk.docs)
+
+
+# -- 9: failures are seen and bounded ----------------------------------------------------------------------
+
+
+def test_a_document_that_fails_to_index_is_embedded_again_and_not_sent_again(desk: Desk) -> None:
+    desk.vendor.play("fails", op="upload", match="f3*")  # cured by a re-embed
+    desk.once()
+    assert (desk.vendor.asked("reembed"), desk.vendor.asked("upload")) == (1, FILES)
+    assert desk.vendor.digests() == digests_in(desk.docs)
+
+
+# -- 10: HTTP 200 is not success ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [3, -1, "1", True, None, 1.0, [1]])
+def test_a_status_that_nobody_knows_is_not_ready(desk: Desk, value: object) -> None:
+    desk.vendor.play("stat", op="upload", match="f4*", args={"value": value, "seconds": 600.0})
+    process = desk.begin("--once")
+    eventually(lambda: desk.vendor.asked("detail") + desk.vendor.asked("list") >= 4)
+    eventually(lambda: desk.status()["documents"]["ready"] == FILES - 1)
+    assert desk.state_of("f4.md")["state"] == "indexing"
+    assert process.poll() is None
+    desk.vendor.server.advance(600)
+    assert process.wait(60) == 0
+    assert desk.state_of("f4.md")["state"] == "ready"
+
+
+# -- 11: gone is gone --------------------------------------------------------------------------------------
+
+
+def test_a_document_that_is_still_listed_after_its_deletion_is_deleted_again(desk: Desk) -> None:
+    """And never taken for the document of a file again."""
+    desk.once()
+    desk.vendor.play("keeps-document", op="delete")
+    (desk.docs / "f5.md").unlink()
+    assert desk.once()["deleted"] == 1
+    assert "f5.md" in desk.vendor.by_path()
+    time.sleep(2.5)  # the horizon: before it a list may still lag
+    desk.vendor.play("lost-answer", op="upload", match="new*", effect=False)
+    desk.write("new.md", "a text whose upload is lost, so that the whole list is read")
+    desk.once()
+    desk.once()  # the document that was found again is deleted by this pass at the latest
+    assert desk.vendor.asked("delete") == 2
+    assert "f5.md" not in desk.vendor.by_path()
+    assert desk.vendor.digests() == digests_in(desk.docs)

@@ -1,0 +1,62 @@
+"""Promise 1, unreadable is never deleted: from outside, by a user whom a folder's mode keeps out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli import plainly
+from tests.cli.vendor import Desk, Vendor, eventually
+
+
+class PlainDesk(Desk):
+    """Its kbsync has not root's right to read everything."""
+
+    modules = (plainly.__name__, plainly.__name__)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """Ten files, two of them in a folder that can be shut."""
+    vendor = Vendor()
+    vendor.arrive()
+    desk = PlainDesk(tmp_path, vendor)
+    desk.aim()
+    for n in range(8):
+        desk.write(f"f{n}.md", f"text of {n}")
+    for n in range(2):
+        desk.write(f"shut/g{n}.md", f"text of the folder {n}")
+    try:
+        yield desk
+    finally:
+        (desk.docs / "shut").chmod(0o700)
+        desk.close()
+        vendor.leave()
+
+
+def test_a_folder_that_cannot_be_listed_is_not_gone(desk: Desk) -> None:
+    desk.once()
+    (desk.docs / "shut").chmod(0)
+    for _ in range(2):  # what is gone at two looks is deleted, and so few go without a question
+        ran = desk.go("--once", "--json")
+        assert (ran.code, ran.json["deleted"], ran.json["held"]) == (1, 0, 0)
+        assert desk.vendor.asked("delete") == 0
+    assert set(desk.vendor.by_path()) >= {"shut/g0.md", "shut/g1.md"}
+    (desk.docs / "shut").chmod(0o700)
+    (desk.docs / "shut/g0.md").unlink()
+    last = desk.once()
+    assert (last["deleted"], last["uploaded"]) == (1, 0)
+
+
+def test_a_running_daemon_deletes_nothing_of_a_folder_that_is_shut(desk: Desk) -> None:
+    daemon = desk.watch()
+    eventually(lambda: len(desk.vendor.ours()) == 10)
+    (desk.docs / "shut").chmod(0)
+    desk.write("f0.md", "changed")
+    (desk.docs / "f1.md").unlink()
+    daemon.says("document.deleted", path="f1.md")
+    assert desk.vendor.asked("delete") <= 2  # f1.md, and the text that f0.md had
+    assert set(desk.vendor.by_path()) >= {"shut/g0.md", "shut/g1.md"}
+    assert daemon.end() == 0
