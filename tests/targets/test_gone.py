@@ -70,6 +70,22 @@ async def test_what_is_taken_out_is_in_no_file_soon_after_while_files_keep_comin
             await asyncio.sleep(PACE)
 
 
+async def test_threads_that_hang_keep_no_deleted_text(tmp_path: Path) -> None:
+    """A folder whose disk hangs holds as many threads of its mirror as there are."""
+    mended = threading.Event()
+    async with contextlib.aclosing(opened(tmp_path)) as target:
+        (old,) = await put(target, document(1, f"the {SECRET} of the house", "folder/1.md"))
+        await replace(target, old, tmp_path)
+        hanging = [asyncio.create_task(asyncio.to_thread(mended.wait)) for _ in range(64)]
+        try:
+            async with asyncio.timeout(SOON):
+                while traces(tmp_path):
+                    await asyncio.sleep(PACE)
+        finally:
+            mended.set()
+            await asyncio.gather(*hanging)
+
+
 class Slow(Fake):
     """Each question to the service lasts until another document was stored meanwhile, or 10 s went by."""
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -106,6 +107,8 @@ class LocalTarget:
         self._damage = ""
         self._is_to_scrub = False
         self._scrubbing: asyncio.Task[None] | None = None
+        # A thread of its own: those of the mirror may all hang with the disk of its folder.
+        self._scrubber = ThreadPoolExecutor(1, "kbsync-scrub")
 
     @classmethod
     def open(
@@ -232,6 +235,7 @@ class LocalTarget:
             self._scrubbing.cancel()
             await asyncio.wait([self._scrubbing])
         await asyncio.to_thread(self._close)
+        self._scrubber.shutdown(wait=False)
 
     def _close(self) -> None:
         """The blocking part of `aclose`. Readers first: they would be in the way of emptying the WAL."""
@@ -320,11 +324,12 @@ class LocalTarget:
 
         A failing disk shows at the next put.
         """
+        loop = asyncio.get_running_loop()
         with contextlib.suppress(TargetError), self._translated():
             while self._is_to_scrub and self._index is not None:
                 await asyncio.sleep(SCRUB_AFTER)
                 self._is_to_scrub = False
-                if not await asyncio.to_thread(_scrubbed, self._index):
+                if not await loop.run_in_executor(self._scrubber, _scrubbed, self._index):
                     self._is_to_scrub = True
 
 
