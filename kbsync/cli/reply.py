@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from kbsync.cli.finding import images_json
@@ -36,7 +37,8 @@ def print_reply(paper: Paper, reply: Reply) -> None:
 def _place(passage: Passage) -> str:
     if passage.page is not None:
         return f"p. {passage.page}"
-    return "" if passage.line is None else f"line {passage.line}"
+    sheet = f"{printable(passage.sheet)}, " if passage.sheet else ""
+    return "" if passage.line is None else f"{sheet}line {passage.line}"
 
 
 def to_json(reply: Reply) -> dict[str, Any]:
@@ -48,6 +50,8 @@ def to_json(reply: Reply) -> dict[str, Any]:
         "mirror": reply.mirror,
         **_way(reply.by),
         "request_id": sources.request_id if sources is not None else "",
+        "usage": None if sources is None or sources.usage is None else dict(sources.usage),
+        "has_old_document": None if sources is None else sources.has_old_document,
         "cites": sources is not None and sources.hits is not None,
         "citations": [
             {
@@ -55,11 +59,14 @@ def to_json(reply: Reply) -> dict[str, Any]:
                 "path": found.path,
                 "abs_path": str(found.absolute),
                 "document_id": found.hit.remote_id,
+                "hide_positions": found.hit.hides_positions,
                 "passages": [
                     {
                         "text": each.text,
                         "page": each.page,
                         "line": each.line,
+                        "sheet_name": each.sheet,
+                        "box": None if each.box is None else asdict(each.box),
                         **images_json(each.images),
                     }
                     for each in found.hit.passages

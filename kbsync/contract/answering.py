@@ -64,10 +64,16 @@ class Applications(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The end of an answer. `hits`: the passages it was made from; None where the target does not tell."""
+    """The end of an answer. `hits`: the passages it was made from; None where the target does not tell.
+
+    `usage`: tokens by the service's own words for what they went into; None: not told. `has_old_document`:
+    some of the documents are kept in a form from before, which tells less; None: not told.
+    """
 
     hits: tuple[Hit, ...] | None
     request_id: str = ""
+    usage: Mapping[str, int] | None = None
+    has_old_document: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

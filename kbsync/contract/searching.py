@@ -41,8 +41,23 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """Where a passage stands on its page, and that page's size, in the service's unit; None: not told."""
+
+    x0: float | None = None
+    x1: float | None = None
+    top: float | None = None
+    bottom: float | None = None
+    height: float | None = None
+    width: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of a document that matched. `page` is 1-based where known; `line` 1-based where known."""
+    """A piece of a document that matched. `page` is 1-based where known; `line` 1-based where known.
+
+    `sheet`: of a table, the name of the sheet that the line is in.
+    """
 
     text: str
     headings: tuple[str, ...] = ()
@@ -50,11 +65,16 @@ class Passage:
     line: int | None = None
     score: float = 0.0
     images: tuple[Image, ...] = ()
+    box: Box | None = None
+    sheet: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document that matched, best passage first. `path` is None where only the state knows it."""
+    """A document that matched, best passage first. `path` is None where only the state knows it.
+
+    `hides_positions`: the service knows no pages and lines of it until it is indexed again; None: not told.
+    """
 
     remote_id: str
     score: float
@@ -62,6 +82,7 @@ class Hit:
     path: str | None = None
     title: str | None = None
     modified: float | None = None
+    hides_positions: bool | None = None
 
 
 @runtime_checkable

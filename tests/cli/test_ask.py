@@ -25,6 +25,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     files = {
         "guides/hours.md": f"{HOURS}\n\nNothing else.\n",
         "prices.csv": "tea,3\n\ncoffee costs four,4\n",
+        "yard.pdf": "wheelbarrow schematic\n",
     }
     others = "The office opens at nine, says somebody else."
     with shelf_in(tmp_path_factory.mktemp("shelf"), files, others) as desk:
@@ -34,7 +35,9 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 @pytest.fixture
 def desk(shelf: Desk) -> Iterator[Desk]:
-    with tidied(shelf, not_offered=[], stream_form="quoted", key_revoked=False, money_gone=False) as desk:
+    with tidied(
+        shelf, not_offered=[], stream_form="quoted", without_positions="", key_revoked=False, money_gone=False
+    ) as desk:
         yield desk
 
 
@@ -70,7 +73,36 @@ def test_json_has_the_answer_and_its_slices(desk: Desk) -> None:
     assert found["answer"] == "coffee costs four,4"
     [cited] = found["citations"]
     assert (cited["path"], cited["abs_path"]) == ("prices.csv", str(desk.docs / "prices.csv"))
-    assert cited["passages"] == [{"text": "coffee costs four,4", "page": None, "line": 2}]
+    line = {"text": "coffee costs four,4", "page": None, "line": 2, "sheet_name": "Sheet1", "box": None}
+    assert cited["passages"] == [line]
+    assert (cited["hide_positions"], found["has_old_document"]) == (False, False)
+
+
+def test_json_tells_where_on_its_page_a_slice_stands(desk: Desk) -> None:
+    [cited] = desk.run("ask", "wheelbarrow schematic", "--json").json["citations"]
+    [slice_] = [one for one in cited["passages"] if "wheelbarrow" in one["text"]]
+    assert slice_["page"] == 1
+    assert slice_["box"] == {"x0": 1, "x1": 2, "top": 3, "bottom": 4, "height": 5, "width": 6}
+
+
+def test_json_tells_of_documents_whose_positions_are_not_known(desk: Desk) -> None:
+    """They come with the next indexing: such a document is an old one."""
+    [name] = [one["name"] for one in desk.vendor.documents() if one["name"].startswith("yard")]
+    desk.vendor.turn(without_positions=name)
+    found = desk.run("ask", "wheelbarrow schematic", "--json").json
+    assert found["has_old_document"] is True
+    assert [one["hide_positions"] for one in found["citations"]] == [True]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_json_tells_what_an_answer_took(desk: Desk, form: str) -> None:
+    """Whole, and where the stream tells it, which its plain form does not."""
+    desk.vendor.turn(stream_form=form)
+    for words in ([], ["--whole"], ["--model", "glm-4-flash"]):
+        found = desk.run("ask", "when does the office open", "--json", *words).json
+        tokens = {"prompt_tokens": 5, "completion_tokens": len(found["answer"])}
+        told = {**tokens, "total_tokens": sum(tokens.values())}
+        assert found["usage"] == (None if form == "plain" and not words else told)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -335,7 +367,7 @@ def test_only_documents_that_are_selected_answer(
 
 
 @EITHER
-@pytest.mark.parametrize("words", [("--path", "nowhere/**"), ("--after", "2199-01-01"), ("--type", "pdf")])
+@pytest.mark.parametrize("words", [("--path", "nowhere/**"), ("--after", "2199-01-01"), ("--type", "pptx")])
 def test_where_nothing_is_selected_nothing_is_sent(
     desk: Desk, by: tuple[str, ...], words: tuple[str, ...]
 ) -> None:

@@ -53,6 +53,21 @@ def test_the_model_may_be_named_twice_and_only_alike(desk: Desk) -> None:
     assert desk.run("kb", "show", base, "--json").json["knowledge_base"]["model"] == "Embedding-3-pro"
 
 
+def test_an_application_takes_all_that_the_manual_names(desk: Desk) -> None:
+    """Its own examples send `top_p` and `temperature` together."""
+    wanted = {
+        "top_p": "0.5",
+        "temperature": "0.4",
+        "slice_config_type": "customized",
+        "recall_slice_splicing_method": "{{切片内容}}",
+    }
+    words = [word for key, value in wanted.items() for word in ("--set", f"{key}={value}")]
+    ident = made(desk, "app", "create", "tuned", *words)
+    assert wanted.items() <= shown(desk, "app", "show", ident).items()
+    assert desk.run("kb", "app", "update", ident, "--set", "slice_config_type=plain").code == 0
+    assert {**wanted, "slice_config_type": "plain"}.items() <= shown(desk, "app", "show", ident).items()
+
+
 NEW_APPLICATION = ("app", "create", "desk")
 
 
@@ -72,7 +87,6 @@ NEW_APPLICATION = ("app", "create", "desk")
         ((*NEW_APPLICATION, "--set", "warmth=1"), "it has: top_p, temperature, max_token"),
         ((*NEW_APPLICATION, "--set", "top_p=1"), "above 0 and below 1"),
         ((*NEW_APPLICATION, "--set", "temperature=nan"), "above 0, at most 1"),
-        ((*NEW_APPLICATION, "--set", "top_p=0.5", "--set", "temperature=0.5"), "exclude each other"),
         ((*NEW_APPLICATION, "--set", "max_token=8193"), "a whole number, 1 to 8192"),
         (("app", "update", "1", "--set", "recall_method=fuzzy"), "allowed: embedding, keyword, mixed"),
         (("app", "update", "1", "--set", "slice_count=0"), "a whole number, 1 to"),

@@ -60,6 +60,7 @@ def _is_number(most: float, *, is_open: bool) -> Test:
 
 _TESTS_OF_RECALL: Mapping[str, Test] = {
     "slice_config_type": strict.is_text,
+    "recall_slice_splicing_method": strict.is_text,
     "recall_method": strict.one_of("embedding", "keyword", "mixed"),
     "rerank_status": strict.one_of(0, 1),
     "rerank_model_name": strict.is_text,
@@ -101,7 +102,6 @@ def create(call: Call) -> str | int:
 def _body(call: Call) -> dict[str, Any]:
     body = strict.json_body(call.request, _TESTS.keys(), call.rules)
     strict.check_values(body, _TESTS, call.rules)
-    call.rules.should(not {"top_p", "temperature"} <= body.keys(), "both top_p and temperature are set")
     for ident in _bases(body):
         call.known_base(ident)
     return body

@@ -89,7 +89,8 @@ def slice_info(call: Call) -> Json:
         sorted(found, key=lambda match: match.document.ordinal), lambda match: match.document
     )
     slices = [_slices(document, list(matches), call) for document, matches in by_document]
-    return {"document_slices": slices, "has_old_document": False}
+    is_old = any(one["hide_positions"] for one in slices)
+    return {"document_slices": slices, "has_old_document": is_old}
 
 
 def _answer(call: Call) -> tuple[str, str]:
@@ -168,7 +169,7 @@ def _slices(document: Document, found: list[Match], call: Call) -> Json:
         "document": about,
         "slice_info": [_slice(match, kind) for match in found],
         "images": images_of(document, call),
-        "hide_positions": False,
+        "hide_positions": document.name in call.behaviour.without_positions.split(),
     }
 
 

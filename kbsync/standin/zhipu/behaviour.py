@@ -51,6 +51,7 @@ class Behaviour:
     deleted_detail, deleted_base: the answer about what is not there. unknown_delete: to deleting it.
     missing_code: the business code of the form `code`.
     stream_form: how the events of an answer are written: as the manual prints them, as text, as objects.
+    without_positions: names of documents, with blanks between, whose slices tell none (`hide_positions`).
     not_offered: the optional routes that answer 404 (`url`: the signed addresses of files).
     capacity_bytes: what all documents together may have. full: what an upload beyond it meets: the
         failure 10001 or 10002 later, or a refusal. max_bytes: a larger file is refused with HTTP 435.
@@ -91,6 +92,7 @@ class Behaviour:
     unknown_delete: Literal["404", "code", "null", "ok"] = "404"
     missing_code: int = 400
     stream_form: Literal["quoted", "plain", "wrapped"] = "quoted"
+    without_positions: str = ""
     not_offered: tuple[str, ...] = ()
     capacity_bytes: int = 1_000_000_000
     full: Literal["10001", "10002", "refused"] = "10001"

@@ -6,10 +6,11 @@ import json
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import fields
 from typing import Any
 
 from kbsync.contract.answering import Sources, Turn
-from kbsync.contract.searching import Hit, Passage
+from kbsync.contract.searching import Box, Hit, Passage
 from kbsync.errors import NotOffered, TargetError, Unavailable
 from kbsync.targets.http import Answer, Client
 from kbsync.targets.http.events import Event, EventReader
@@ -17,7 +18,17 @@ from kbsync.targets.zhipu.codes import Op
 from kbsync.targets.zhipu.history import messages
 from kbsync.targets.zhipu.ids import id_of, number_of, path_part
 from kbsync.targets.zhipu.images import with_images
-from kbsync.targets.zhipu.wire import Images, data_of, images_in, integer, objects_in, text_of
+from kbsync.targets.zhipu.wire import (
+    Images,
+    data_of,
+    flag_of,
+    images_in,
+    integer,
+    number,
+    objects_in,
+    text_of,
+    usage_of,
+)
 from kbsync.targets.zhipu.words import quoted
 
 _ENDS_BADLY = ("errorhandle", "error", "interrupted")
@@ -50,14 +61,14 @@ class Answering:
                         if isinstance(piece, str):
                             yield piece
                         else:
-                            yield await self._sources(piece.id or request_id)
+                            yield await self._sources(piece.id or request_id, _usage_in(piece))
                 return
             except NotOffered:
                 asked["incremental"] = False
         answer = await self._client.post(Op.INVOKE, f"{path}/invoke", json=asked)
-        text, named = _whole(answer)
+        text, named, usage = _whole(answer)
         yield text
-        yield await self._sources(named or request_id)
+        yield await self._sources(named or request_id, usage)
 
     def _asked(
         self, question: str, turns: Sequence[Turn], among: Sequence[str], request_id: str
@@ -78,9 +89,9 @@ class Answering:
         async with aclosing(self._client.stream(Op.SSE_INVOKE, path, json=asked)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Answer):  # no stream after all
-                    text, named = _whole(piece)
+                    text, named, usage = _whole(piece)
                     yield text
-                    yield Event("finish", named)
+                    yield Event("finish", named, fields={"usage": json.dumps(usage)})
                     return
                 for event in reader.feed(piece):
                     for said in _said(event):
@@ -94,14 +105,16 @@ class Answering:
                     return
         raise Unavailable("the answer broke off before its end; ask again", code="no-finish")
 
-    async def _sources(self, request_id: str) -> Sources:
+    async def _sources(self, request_id: str, usage: Mapping[str, int] | None) -> Sources:
         """What the answer was made from, as far as the vendor tells; an answer is worth having without."""
         try:
             path = f"/v2/{path_part(request_id)}/slice_info"
             answer = await self._client.ask(Op.SLICE_INFO, "GET", path)
         except TargetError:
-            return Sources(None, request_id)
-        return Sources(sources_of(answer.body), request_id)
+            return Sources(None, request_id, usage)
+        content = data_of(answer.body)
+        is_old = flag_of(content.get("has_old_document")) if isinstance(content, dict) else None
+        return Sources(sources_of(answer.body), request_id, usage, is_old)
 
 
 def sources_of(body: Any) -> tuple[Hit, ...] | None:
@@ -125,23 +138,50 @@ def _hit(item: Mapping[str, Any], elsewhere: Images) -> Hit | None:
     images = {**elsewhere, **images_in(item.get("images"))}
     for one in slices:
         images |= images_in(one.get("images"))
-    return with_images(Hit(remote_id, 0.0, tuple(map(_passage, slices))), images)
+    hides = flag_of(item.get("hide_positions"))
+    return with_images(Hit(remote_id, 0.0, tuple(map(_passage, slices)), hides_positions=hides), images)
 
 
 def _passage(item: Mapping[str, Any]) -> Passage:
-    """Pages of PDFs and lines of tables are told, of other files neither."""
+    """Pages of PDFs, lines and sheets of tables are told, of other files none of them."""
     position = item.get("position")
-    page = integer(position.get("page")) if isinstance(position, dict) else None
-    line = integer(item.get("line"))
-    return Passage(text_of(item.get("text")), page=page or None, line=line or None)
+    place = position if isinstance(position, dict) else {}
+    page, line = integer(place.get("page")), integer(item.get("line"))
+    sheet = text_of(item.get("sheet_name"))
+    text = text_of(item.get("text"))
+    return Passage(text, page=page or None, line=line or None, box=_box(place), sheet=sheet or None)
 
 
-def _whole(answer: Answer) -> tuple[str, str]:
-    """Text and request id of an answer in one piece."""
+def _box(place: Mapping[str, Any]) -> Box | None:
+    """All but the page; None where there is nothing else."""
+    box = Box(**{side.name: number(place.get(side.name)) for side in fields(Box)})
+    return None if box == Box() else box
+
+
+def _whole(answer: Answer) -> tuple[str, str, Mapping[str, int] | None]:
+    """Text, request id and usage of an answer in one piece.
+
+    The manual's table has the usage under `token`, its example beside the text.
+    """
     content = data_of(answer.body)
     if not isinstance(content, dict) or not isinstance(content.get("content"), str):
         raise Unavailable("the vendor's answer has no text; ask again", code="no-content")
-    return content["content"], id_of(content.get("requestId")) or ""
+    token = content.get("token")
+    usage = content.get("usage") or (token.get("usage") if isinstance(token, dict) else None)
+    return content["content"], id_of(content.get("requestId")) or "", usage_of(usage)
+
+
+def _usage_in(event: Event) -> Mapping[str, int] | None:
+    """In a line of its own, as the manual prints it, or beside the text, as the newer stream has it."""
+    own, data = _json(event.fields.get("usage", "")), _json(event.data)
+    return usage_of(own) or usage_of(data.get("usage") if isinstance(data, dict) else None)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _said(event: Event) -> list[str | Event]:
@@ -160,10 +200,7 @@ def _text(data: str) -> str:
     """The text in the data: bare, or in an object beside what is none."""
     if not data.lstrip().startswith("{"):
         return data
-    try:
-        value = json.loads(data)
-    except ValueError:
-        return data
+    value = _json(data)
     if isinstance(value, dict) and _ENVELOPED & value.keys():
         return text_of(value.get("msg"))
     return data

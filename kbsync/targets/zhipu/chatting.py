@@ -17,7 +17,7 @@ from kbsync.errors import TargetError, Unavailable
 from kbsync.targets.http import Answer
 from kbsync.targets.zhipu.codes import judge
 from kbsync.targets.zhipu.history import messages
-from kbsync.targets.zhipu.wire import objects_in, text_of
+from kbsync.targets.zhipu.wire import objects_in, text_of, usage_of
 from kbsync.targets.zhipu.words import quoted
 
 PATH = "/paas/v4/chat/completions"
@@ -44,10 +44,11 @@ _BREAKS = {
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A piece of an answer. `finish`: why it is the last one, "" while it is not."""
+    """A piece of an answer. `finish`: why it is the last one, "" while it is not. `usage`: if it is told."""
 
     text: str
     finish: str = ""
+    usage: Mapping[str, int] | None = None
 
 
 def judge_chat(answer: Answer) -> TargetError | None:
@@ -92,7 +93,8 @@ def said_in(body: Any) -> Said:
     choice = next(iter(objects_in(listed if isinstance(listed, list) else [])), {})
     part = choice.get("delta") or choice.get("message")
     text = text_of(part.get("content")) if isinstance(part, Mapping) else ""
-    return Said(text, text_of(choice.get("finish_reason")))
+    usage = usage_of(body.get("usage")) if isinstance(body, dict) else None
+    return Said(text, text_of(choice.get("finish_reason")), usage)
 
 
 def event_of(data: str) -> Any:

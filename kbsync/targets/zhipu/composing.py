@@ -44,7 +44,7 @@ class Composing:
                     yield said.text
                 if said.finish:
                     chatting.check_end(said.finish)
-                    yield Sources(hits, request_id)
+                    yield Sources(hits, request_id, said.usage)
                     return
         chatting.check_end("")
 

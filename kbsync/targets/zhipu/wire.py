@@ -194,7 +194,7 @@ def capacity_of(body: Any) -> Capacity | None:
 def found_of(body: Any) -> tuple[Found, ...]:
     """The passages of `POST /knowledge/retrieve` that have a text, best first as they came."""
     return tuple(
-        Found(text, _doc_id(item.get("metadata")), _number(item.get("score")))
+        Found(text, _doc_id(item.get("metadata")), number(item.get("score")))
         for item in objects_in(data_of(body))
         if (text := text_of(item.get("text")))
     )
@@ -226,6 +226,12 @@ def integer(value: object) -> int | None:
 def flag_of(value: object) -> bool | None:
     """0, 1, false or true; None for everything else."""
     return bool(value) if isinstance(value, int) and value in (0, 1) else None
+
+
+def usage_of(value: object) -> Mapping[str, int] | None:
+    """Tokens by what they went into; None where it tells none."""
+    counts = {key: integer(count) for key, count in value.items()} if isinstance(value, dict) else {}
+    return {key: count for key, count in counts.items() if count is not None} or None
 
 
 def data_of(body: Any) -> Any:
@@ -296,7 +302,8 @@ def text_of(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
+    """A number that is one; None for everything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < _LARGEST_SCORE else None

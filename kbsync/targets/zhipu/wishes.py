@@ -43,12 +43,14 @@ OF_AN_APPLICATION: Mapping[str, Setting] = {
 }
 
 OF_ITS_RECALL: Mapping[str, Setting] = {
+    "slice_config_type": sentence(),  # the manual names no values; its example has customized
     "slice_count": whole(1, 1000),
     "recall_method": choice("embedding", "keyword", "mixed"),
     "rerank_status": flag(),
     "rerank_model_name": sentence(),
     "embedding_recall_ratio": whole(0, 100),
     "show_recall_result": truth(),
+    "recall_slice_splicing_method": sentence(),  # such as {{切片内容}}
 }
 """What `knowledge_info` has of it."""
 
@@ -72,7 +74,5 @@ def of_base(wish: BaseWish) -> dict[str, object]:
 def of_application(wish: ApplicationWish) -> tuple[dict[str, object], dict[str, object]]:
     """The fields to send, and those of how its passages are found. Raises `Rejected`."""
     fields = read_wishes(wish.settings, {**OF_AN_APPLICATION, **OF_ITS_RECALL}, "an application")
-    if "top_p" in fields and "temperature" in fields:
-        raise Rejected("top_p and temperature exclude each other; set one of them", code="setting")
     recall = {key: fields.pop(key) for key in OF_ITS_RECALL if key in fields}
     return fields, recall

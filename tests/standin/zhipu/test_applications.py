@@ -51,7 +51,6 @@ def test_the_bare_id_is_answered_and_bases_may_stand_in_either_place(vendor: Ven
         {"top_p": "1"},
         {"temperature": "0"},
         {"temperature": "warm"},
-        {"top_p": "0.5", "temperature": "0.5"},
         {"knowledge_info": {**RECALL, "recall_method": "fuzzy"}},
         {"knowledge_info": {**RECALL, "show_recall_result": 1}},
     ],
