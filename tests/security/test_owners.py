@@ -6,12 +6,14 @@ import os
 import pickle
 import shutil
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import warm
 from tests.cli.place import Place, Ran
 
 SERVICE = 10001
@@ -50,8 +52,14 @@ def owners(place: Place) -> dict[str, int]:
     return {str(p.relative_to(place.state)): p.lstat().st_uid for p in place.state.rglob("*")}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def everything_is_loaded() -> None:
+    """The service's user may not be able to enter the checkout, nor to read the Python that runs it."""
+    warm.load()
+
+
 def as_service(place: Place, *words: str) -> Ran:
-    """Run kbsync as the service's user, in a child of this process; what it loads was loaded before."""
+    """Run kbsync as the service's user, in a child of this process, which has loaded everything."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -60,17 +68,22 @@ def as_service(place: Place, *words: str) -> Ran:
     with open(reader, "rb") as answer:
         ran = pickle.loads(answer.read())
     os.waitpid(child, 0)
-    assert isinstance(ran, Ran)
+    assert isinstance(ran, Ran), ran
     return ran
 
 
 def _become_service_and_run(place: Place, words: tuple[str, ...], writer: int) -> None:
     try:
+        os.chdir(place.root)  # a run goes back to where it was begun, and that need not be open to others
         os.setgroups([])
         os.setresgid(SERVICE, SERVICE, SERVICE)
         os.setresuid(SERVICE, SERVICE, SERVICE)
+        try:
+            ran: Ran | str = place.run(*words)
+        except BaseException:
+            ran = traceback.format_exc()
         with open(writer, "wb") as answer:
-            answer.write(pickle.dumps(place.run(*words)))
+            answer.write(pickle.dumps(ran))
     finally:
         os._exit(0)
 
@@ -138,7 +151,7 @@ def test_a_spool_that_root_filled_is_told_with_its_cure_before_anything_is_attem
 
 @pytest.mark.parametrize(("name", "command"), [("wake", "retry"), ("lock", "--once")])
 def test_a_file_that_root_left_is_told_with_its_cure(served: Place, name: str, command: str) -> None:
-    served.write("blank.md", " ")
+    served.write("shut.md", "what the service may not read").chmod(0)
     assert as_service(served, "--once").code == 1
     (served.state / name).touch(mode=0o600)
     os.chown(served.state / name, 0, 0)
