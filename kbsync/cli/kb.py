@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 BASES = Listing(
     "knowledge_bases",
-    ("ID", "DOCUMENTS", "SIZE", "MODEL", "MIRRORS", "NAME"),
+    ("ID", "DOCUMENTS", "SIZE", "WORDS", "MODEL", "MIRRORS", "NAME"),
     "the account has no knowledge base; make one with: kbsync kb create NAME",
 )
 MODELS = Listing("models", ("ID", "NAME", "DESCRIPTION"))
@@ -260,14 +260,25 @@ def capacity(choices: Choices, as_json: bool) -> int:
 
     room = order(choices, work)
     if as_json:
-        used, total = (room.used, room.total) if room is not None else (None, None)
-        Paper().json({"used_bytes": used, "total_bytes": total})
+        keys = ("used_bytes", "total_bytes", "used_words", "total_words")
+        shown = dict[str, int | None].fromkeys(keys)
+        if room is not None:
+            told = (room.used, room.total, room.used_words, room.total_words)
+            shown = dict(zip(keys, told, strict=True))
+        Paper().json(shown)
     elif room is None:
         Paper().line("the service does not tell how much space the account has")
     else:
-        share = f"{room.used / room.total:.0%}" if room.total else "none free"
-        Paper().line(f"{sized(room.used)} of {sized(room.total)} are used ({share})")
+        used = f"{sized(room.used)} of {sized(room.total)}"
+        Paper().line(f"{used} are used ({_share(room.used, room.total)})")
+        if room.used_words is not None and room.total_words is not None:
+            used = f"{room.used_words:,} of {room.total_words:,} words"
+            Paper().line(f"{used} are used ({_share(room.used_words, room.total_words)})")
     return Code.MIRRORED
+
+
+def _share(used: int, total: int) -> str:
+    return f"{used / total:.0%}" if total else "none free"
 
 
 def _filled(what: str, text: str) -> str:
@@ -286,6 +297,7 @@ def _json(card: BaseCard, bases: Bases, installation: Installation) -> dict[str,
         "model": card.model,
         "documents": card.documents,
         "bytes": card.size,
+        "words": card.words,
         "settings": dict(card.settings),
         "mirrors": users(installation, bases.address, card.id),
     }
@@ -311,7 +323,7 @@ def _told(key: str, value: Any) -> str:
 
 
 def _row(found: dict[str, Any]) -> tuple[str, ...]:
-    keys = ("id", "documents", "bytes", "model", "mirrors", "name")
+    keys = ("id", "documents", "bytes", "words", "model", "mirrors", "name")
     return tuple(_told(key, found[key]) for key in keys)
 
 

@@ -30,6 +30,7 @@ class BaseCard:
     documents: int | None = None
     size: int | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    words: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,12 @@ class BaseWish:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Bytes of the whole account."""
+    """Bytes of the whole account, and words where the service counts these, too; None: it does not."""
 
     used: int
     total: int
+    used_words: int | None = None
+    total_words: int | None = None
 
 
 @runtime_checkable

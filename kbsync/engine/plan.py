@@ -158,8 +158,12 @@ async def _shortage(plan: MirrorPlan, target: Target | None) -> str:
         room = await target.bases.room()
     except TargetError:
         return ""
-    left = 0 if room is None else max(0, room.total - room.used)
-    if room is None or plan.bytes_to_send <= left:
+    if room is None:
+        return ""
+    if room.used_words is not None and room.total_words is not None and room.used_words >= room.total_words:
+        return f"the account has none left of {room.total_words:,} words: the pass stops (quota) at once"
+    left = max(0, room.total - room.used)
+    if plan.bytes_to_send <= left:
         return ""
     there = f"the account has {sized(left)} left of {sized(room.total)}"
     needed = f"{sized(plan.bytes_to_send)} would be sent"

@@ -147,7 +147,7 @@ def test_every_base_is_listed_however_many_there_are(desk: Desk) -> None:
     desk.vendor.turn(page_cap=2)
     assert set(bases(desk)) == {HOME_ID, *made}
     ran = desk.run("kb", "list")
-    assert ran.out.splitlines()[0].split() == ["ID", "DOCUMENTS", "SIZE", "MODEL", "MIRRORS", "NAME"]
+    assert ran.out.splitlines()[0].split() == ["ID", "DOCUMENTS", "SIZE", "WORDS", "MODEL", "MIRRORS", "NAME"]
     assert len(ran.out.splitlines()) == 5
 
 
@@ -162,12 +162,45 @@ def test_capacity_is_told(desk: Desk) -> None:
     desk.write("a.md", "x" * 1000)
     mirror(desk)
     desk.vendor.turn(capacity_bytes=4000)
-    assert desk.run("kb", "capacity", "--json").json == {"used_bytes": 1000, "total_bytes": 4000}
-    assert desk.run("kb", "capacity").out == "1.0 kB of 4.0 kB are used (25%)\n"
+    told = {"used_bytes": 1000, "total_bytes": 4000, "used_words": 333, "total_words": 1333}
+    assert desk.run("kb", "capacity", "--json").json == told
+    bytes_, words = "1.0 kB of 4.0 kB are used (25%)\n", "333 of 1,333 words are used (25%)\n"
+    assert desk.run("kb", "capacity").out == bytes_ + words
     desk.vendor.turn(not_offered=["capacity"])
     ran = desk.run("kb", "capacity")
     assert (ran.code, ran.out) == (2, "")
     assert "no such call" in ran.err
+
+
+def test_words_of_a_base_are_shown(desk: Desk) -> None:
+    desk.write("a.md", "x" * 3000)
+    mirror(desk)
+    assert desk.run("kb", "show", "--json").json["knowledge_base"]["words"] == 1000
+    assert "words:       1,000" in desk.run("kb", "show").out.splitlines()
+    head, row = desk.run("kb", "list").out.splitlines()
+    assert head.split()[:4] == ["ID", "DOCUMENTS", "SIZE", "WORDS"]
+    assert "1,000" in row
+
+
+def test_an_account_without_words_is_foreseen_and_told_before_anything_is_sent(desk: Desk) -> None:
+    """There are bytes left, and none of the words that the account may have."""
+    desk.write("a.md", "x" * 3000)
+    mirror(desk)
+    desk.vendor.turn(capacity_words=1000)
+    desk.write("b.md", "y" * 30)
+    assert "none left of 1,000 words" in desk.run("plan").out + desk.run("plan").err
+    doctor = desk.run("doctor")
+    assert doctor.code == 3
+    assert "1,000 of 1,000 words: full" in doctor.out
+    uploads = desk.vendor.server.requests.by_op["upload"]
+    ran = desk.run("--once")
+    assert ran.code == 3
+    assert "none left of 1,000 words" in ran.out + ran.err
+    assert desk.vendor.server.requests.by_op["upload"] == uploads
+    desk.vendor.turn(capacity_words=1040)
+    doctor = desk.run("doctor")
+    assert (doctor.code, "1,000 of 1,040 words" in doctor.out, "warning" in doctor.out) == (0, True, True)
+    assert desk.run("retry").code == desk.run("--once").code == 0
 
 
 def test_name_and_description_change_without_a_question(desk: Desk) -> None:

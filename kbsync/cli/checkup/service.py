@@ -209,10 +209,14 @@ async def _room(mirror: MirrorConfig, target: ManagesBases) -> AsyncIterator[Fin
     if room is None:
         return
     subject, detail = f"{mirror.name}: quota", f"{sized(room.used)} of {sized(room.total)} used"
+    parts = [(room.used, room.total)]
+    if room.used_words is not None and room.total_words is not None:
+        detail = f"{detail}, {room.used_words:,} of {room.total_words:,} words"
+        parts.append((room.used_words, room.total_words))
     cure = "delete documents there, or get more space"
-    if room.used >= room.total:
+    if any(used >= total for used, total in parts):
         yield wrong(subject, f"{detail}: full", cure, Code.PERSON)
-    elif room.used > NEARLY_FULL * room.total:
+    elif any(used > NEARLY_FULL * total for used, total in parts):
         yield warning(subject, detail, cure)
     else:
         yield Finding(subject, detail)

@@ -12,7 +12,7 @@ from kbsync.standin.messages import Letter, StandInClock
 from kbsync.standin.zhipu import ids, naming, vectorizing
 from kbsync.standin.zhipu.behaviour import Behaviour
 from kbsync.standin.zhipu.calling import Callback, letters
-from kbsync.standin.zhipu.documents import Base, Document, Entry, Slicing
+from kbsync.standin.zhipu.documents import BYTES_PER_WORD, Base, Document, Entry, Slicing
 from kbsync.standin.zhipu.searching import Match
 from kbsync.standin.zhipu.vectorizing import PLAIN, Script, Terms
 
@@ -153,7 +153,8 @@ class Account:
 
     def is_full_for(self, size: int) -> bool:
         """A document of `size` bytes goes beyond the capacity."""
-        return self.used_bytes + size > self.behaviour.capacity_bytes
+        used, words = self.used_bytes + size, self.behaviour.capacity_words
+        return used > self.behaviour.capacity_bytes or 0 < words < used // BYTES_PER_WORD
 
     def _count(self, document: Document) -> None:
         document.counts = not self.is_full_for(document.size)

@@ -10,8 +10,8 @@ from kbsync.standin.zhipu import strict
 from kbsync.standin.zhipu.account import Account
 from kbsync.standin.zhipu.answers import NO_DATA, Json, NoData
 from kbsync.standin.zhipu.calls import Call
-from kbsync.standin.zhipu.documents import Base
-from kbsync.standin.zhipu.shapes import BYTES_PER_WORD, base_item, extra
+from kbsync.standin.zhipu.documents import BYTES_PER_WORD, Base
+from kbsync.standin.zhipu.shapes import base_item, extra
 from kbsync.standin.zhipu.strict import Test
 
 HOME_ID = "1734786402936664064"
@@ -121,10 +121,12 @@ def delete(call: Call) -> NoData:
 
 def capacity(call: Call) -> Json:
     """What the account uses and may use."""
+    used, total = call.account.used_bytes, call.behaviour.capacity_bytes
+    words = call.behaviour.capacity_words or total // BYTES_PER_WORD
     return extra(
-        {"used": _measures(call.account.used_bytes), "total": _measures(call.behaviour.capacity_bytes)}, call
+        {
+            "used": {"word_num": used // BYTES_PER_WORD, "length": used},
+            "total": {"word_num": words, "length": total},
+        },
+        call,
     )
-
-
-def _measures(size: int) -> Json:
-    return {"word_num": size // BYTES_PER_WORD, "length": size}

@@ -53,7 +53,8 @@ class Behaviour:
     stream_form: how the events of an answer are written: as the manual prints them, as text, as objects.
     without_positions: names of documents, with blanks between, whose slices tell none (`hide_positions`).
     not_offered: the optional routes that answer 404 (`url`: the signed addresses of files).
-    capacity_bytes: what all documents together may have. full: what an upload beyond it meets: the
+    capacity_bytes, capacity_words: what all documents together may have (0: as many words as go into the
+        bytes). full: what an upload beyond it meets: the
         failure 10001 or 10002 later, or a refusal. max_bytes: a larger file is refused with HTTP 435.
     balance: so many more vectorizations are paid for, the rest stays at status 0; -1: endless.
     zero_balance: none is paid for. money_gone: what costs money is answered 1113 in HTTP 429.
@@ -95,6 +96,7 @@ class Behaviour:
     without_positions: str = ""
     not_offered: tuple[str, ...] = ()
     capacity_bytes: int = 1_000_000_000
+    capacity_words: int = 0
     full: Literal["10001", "10002", "refused"] = "10001"
     max_bytes: int = 100_000_000
     balance: int = -1

@@ -9,6 +9,9 @@ from typing import Any
 from kbsync.standin.zhipu.calling import Callback
 from kbsync.standin.zhipu.shelf import Shelf
 
+BYTES_PER_WORD = 3
+"""What a Chinese character takes; the vendor counts characters, nobody relies on it."""
+
 
 @dataclass(frozen=True, slots=True)
 class FailInfo:

@@ -8,10 +8,8 @@ from typing import Any
 from kbsync.standin.zhipu.answers import Json, dressed
 from kbsync.standin.zhipu.behaviour import Behaviour
 from kbsync.standin.zhipu.calls import Call
-from kbsync.standin.zhipu.documents import HONEST, Base, Disguise, Document, FailInfo, Phase
+from kbsync.standin.zhipu.documents import BYTES_PER_WORD, HONEST, Base, Disguise, Document, FailInfo, Phase
 from kbsync.standin.zhipu.scripts import disguise_of
-
-BYTES_PER_WORD = 3  # what a Chinese character takes; the vendor counts characters, nobody relies on it
 
 _CHUNKING = frozenset(
     {"min_chunk_size", "max_chunk_size", "chunk_overlap", "custom_separator", "sentence_size"}

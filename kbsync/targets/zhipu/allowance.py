@@ -19,7 +19,9 @@ _SMALL = 0.05  # of the account's space: less than this is asked again, since ot
 
 
 class Allowance:
-    """The rest of the account's space in bytes, as far as the vendor tells.
+    """The rest of the account's space in bytes, as far as the vendor tells, and whether words are left in it.
+
+    How many words a document has only the vendor knows: it is foreseen that none are left, and no more.
 
     `ask` raises `TargetError`: unless the key was refused, nothing is known then and nothing is checked.
     `steady`: seconds that never go back. `cure`: the command for a halt.
@@ -49,6 +51,10 @@ class Allowance:
                 await self._look()
             elif self._known is not None and size > self._left + self._under_way:
                 await self._look()  # before anybody is called: others may have made room
+            if self._known is not None and self._known.lacks_words:
+                await self._look()  # before anybody is called: others may have made room
+            if self._known is not None and self._known.lacks_words:
+                raise self._no_words(name, self._known)
             if self._known is not None and size > self._left:
                 raise self._refusal(name, size, self._known)
             self._left -= size
@@ -58,12 +64,12 @@ class Allowance:
         """Bytes left by the vendor's word at this moment; None where it does not tell."""
         async with self._turn:
             await self._look()
-        return self.left
+        return 0 if self._known is not None and self._known.lacks_words else self.left
 
     async def judged(self, error: NoRoom, size: int) -> TargetError:
         """What a lack of room means: with room for `size` bytes in the account, the document is to blame."""
         left = await self.measured()
-        if left is not None and left >= size:
+        if left is not None and left >= max(1, size):
             return Rejected(error.said, code=error.code)
         return Halted(error.halt, error.reason, cure=error.cure, code=error.code)
 
@@ -103,6 +109,10 @@ class Allowance:
             reason += "; it waits for the uploads under way"
             return Unavailable(reason, retry_after=_MOMENT, untried=True)
         self._asked_at = None  # whoever tries once more may have made room
+        return Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
+
+    def _no_words(self, name: str, known: Capacity) -> TargetError:
+        reason = f"the account has none left of {known.total_words:,} words; {name} needs some"
         return Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
 
     def _too_little(self, name: str, size: int, known: Capacity) -> str:

@@ -105,7 +105,9 @@ class ZhipuBases:
     async def room(self) -> Room | None:
         """The account's space."""
         told = await ask_capacity(self._client)
-        return Room(told.used, told.total) if told is not None else None
+        if told is None:
+            return None
+        return Room(told.used, told.total, told.used_words, told.total_words)
 
     def _missing(self, base_id: str, words: str) -> Halted:
         return Halted(

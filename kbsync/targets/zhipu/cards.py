@@ -57,6 +57,7 @@ def _card(item: dict[str, Any]) -> BaseCard | None:
         _count(item.get("document_size")),
         _count(item.get("length")),
         told_wishes(item, TOLD_OF_A_BASE),
+        _count(item.get("word_num")),
     )
 
 

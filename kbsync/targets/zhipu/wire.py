@@ -102,10 +102,17 @@ class KnowledgeBase:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Bytes of the whole account."""
+    """Bytes and words of the whole account; words are None where they are not told, or nought in all."""
 
     used: int
     total: int
+    used_words: int | None = None
+    total_words: int | None = None
+
+    @property
+    def lacks_words(self) -> bool:
+        """There are bytes left maybe, and no words."""
+        return self.used_words is not None and self.used_words >= (self.total_words or self.used_words + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +194,12 @@ def capacity_of(body: Any) -> Capacity | None:
     content = data_of(body)
     if not isinstance(content, dict):
         return None
-    used, total = (_length(content.get(part)) for part in ("used", "total"))
-    return Capacity(used, total) if used is not None and total else None
+    (used, total), (words, most) = (
+        [_measure(content.get(part), name) for part in ("used", "total")] for name in ("length", "word_num")
+    )
+    if used is None or not total:
+        return None
+    return Capacity(used, total, words, most) if words is not None and most else Capacity(used, total)
 
 
 def found_of(body: Any) -> tuple[Found, ...]:
@@ -289,8 +300,8 @@ def _doc_id(metadata: object) -> str | None:
     return id_of(metadata.get("doc_id")) if isinstance(metadata, dict) else None
 
 
-def _length(part: object) -> int | None:
-    return integer(part.get("length")) if isinstance(part, dict) else None
+def _measure(part: object, name: str) -> int | None:
+    return integer(part.get(name)) if isinstance(part, dict) else None
 
 
 def _code(value: object) -> str:
