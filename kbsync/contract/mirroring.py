@@ -47,13 +47,15 @@ class Outgoing:
 class Accepted:
     """The target has it. `ready`: already searchable. `replaced`: `replaces` no longer exists.
 
-    `name`: the name the target gave it, where that is not the one that was sent.
+    `name`: the name the target gave it, where that is not the one that was sent. `created`: as in `Listed`;
+    only what is told here and agrees with the moment of the answer lets `Listed.created` disprove anything.
     """
 
     remote_id: str
     ready: bool = False
     replaced: bool = False
     name: str = ""
+    created: float | None = None
 
 
 class DocState(enum.Enum):

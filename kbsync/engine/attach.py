@@ -194,6 +194,7 @@ async def prepare(store: Store, ledger: Ledger, target: Target, clock: Clock) ->
     await store.write(lambda tx: outcomes.recover(ledger, tx))
     await bring_forward(store, ledger)
     await store.read(ledger.recall_lag)
+    await store.read(ledger.recall_times)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(terms.binding)):
         await adopt(store, ledger, target)
     await _judge_everything(store, ledger)

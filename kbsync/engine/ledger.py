@@ -10,6 +10,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import structlog
+
 from kbsync.core import lifecycle
 from kbsync.core.debugging import tell
 from kbsync.core.lifecycle import Rhythm
@@ -54,8 +56,13 @@ from kbsync.engine.terms import Terms
 from kbsync.state.entries import Entry
 from kbsync.state.store import Tx
 
+log = structlog.get_logger("kbsync")
+
 ROUNDS = 8
 LONGEST_LAG = 600.0
+TIMES_AGREE = 120.0
+"""Seconds that a document's time may be beside its upload; what disproves is further off (`CLOCK_SLACK`)."""
+AGREE, DIFFER = "agree", "differ"
 LINGERING = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE, UploadState.ADOPTING)
 
 
@@ -88,6 +95,7 @@ class Ledger:
         self._clock = clock
         self._on_settled = on_settled
         self._lag = 0.0
+        self._times = ""
 
     @property
     def rhythm(self) -> Rhythm:
@@ -105,6 +113,41 @@ class Ledger:
         if seconds > self._lag:
             self._lag = seconds
             tx.meta.set(self._lag_key, f"{seconds:.1f}")
+
+    @property
+    def trusts_times(self) -> bool:
+        """When documents were made, by the target's word, may disprove that one is ours.
+
+        Times in ids are documented nowhere. They are evidence once ids of our own answered uploads to this
+        base have agreed with the clock, and not any more once one did not.
+        """
+        return self._times == AGREE
+
+    def recall_times(self, tx: Tx) -> None:
+        """Whether they agreed, in an earlier run."""
+        self._times = str(tx.meta.get(self._times_key) or "")
+
+    def note_time(self, tx: Tx, upload: Upload, created: float | None) -> None:
+        """An upload was answered just now, and the target says when its document was made."""
+        now = self._clock.wall()
+        if created is None or upload.sent_at is None or upload.sent_at > now or self._times == DIFFER:
+            return  # it says nothing, or a clock that was set back does
+        is_right = upload.sent_at - TIMES_AGREE <= created <= now + TIMES_AGREE
+        known = AGREE if is_right else DIFFER
+        if known == self._times:
+            return
+        self._times = known
+        tx.meta.set(self._times_key, known)
+        if known == DIFFER:
+            detail = (
+                "what the service says about when documents were made differs from the clock by "
+                f"{abs(created - now):.0f} s; it is not used as evidence"
+            )
+            log.warning("times.differ", mirror=self.terms.plan.name, detail=detail)
+
+    @property
+    def _times_key(self) -> str:
+        return f"times:{self.terms.binding}"
 
     @property
     def _lag_key(self) -> str:

@@ -5,7 +5,8 @@ requests. That one is found settles it; that it is not there takes the complete 
 
 Where the target keeps our marker, the marker tells. Elsewhere a document is an upload's if its name is the
 one that was sent (as far as the service left it alone), its length is that of the bytes, it is not older
-than the request, and no other upload holds it. A name that does not prove the content is proven by reading.
+than the request, as far as its time is evidence (`Ledger.trusts_times`), and no other upload holds it. A name
+that does not prove the content is proven by reading.
 """
 
 from __future__ import annotations
@@ -51,13 +52,13 @@ async def look_for(
     Raises `TargetError` when the list is incomplete.
     """
     terms = ledger.terms
-    named = await _found_by_name(store, terms, target, unsure)
+    named = await _found_by_name(store, ledger, target, unsure)
     if named is not None:
         return named
     past = await store.read(lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, PAST, limit=MOST))
     numbers = {row.id for row in past}
     rows = [*past, *(row for row in unsure if row.id not in numbers)]
-    hunt = _Hunt(terms, rows)
+    hunt = _Hunt(terms, rows, ledger.trusts_times)
     async for listed in target.list():
         on_answer()
         hunt.see(listed)
@@ -71,14 +72,15 @@ async def look_for(
 
 
 async def _found_by_name(
-    store: Store, terms: Terms, target: Target, rows: Sequence[Upload]
+    store: Store, ledger: Ledger, target: Target, rows: Sequence[Upload]
 ) -> list[Sighting] | None:
     """All of the rows, each with its document; None where one of them is not found that way."""
+    terms = ledger.terms
     if not isinstance(target, Finds) or terms.limits.marks or len(rows) > FEW:
         return None
     if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
         return None  # where one that was lost or deleted is due, the list is read for all of these
-    hunt, found = _Hunt(terms, rows), dict[int, Listed]()
+    hunt, found = _Hunt(terms, rows, ledger.trusts_times), dict[int, Listed]()
     for row in rows:
         for listed in await target.find(row.name):
             hunt.see(listed)
@@ -98,6 +100,7 @@ class _Hunt:
 
     terms: Terms
     rows: Sequence[Upload]
+    trusts_times: bool
     pages: list[Page] = field(default_factory=list)
     buried: dict[int, Listed] = field(default_factory=dict)
     _graves: dict[str | None, Upload] = field(default_factory=dict)
@@ -109,7 +112,7 @@ class _Hunt:
             if row.state is UploadState.TOMBSTONE:
                 self._graves[row.remote_id] = row
             elif is_address(row.name) and not self.terms.limits.marks:
-                self.pages.append(Page(self.terms, row))
+                self.pages.append(Page(self.terms, row, self.trusts_times))
             else:
                 key = self._key(row.name, row.id)
                 self._wanted[(*key, row.size)].append(row)
@@ -134,7 +137,8 @@ class _Hunt:
         if self.terms.limits.marks:
             return listed.digest in (None, row.digest)
         is_older = (
-            listed.created is not None
+            self.trusts_times
+            and listed.created is not None
             and row.sent_at is not None
             and listed.created < row.sent_at - CLOCK_SLACK
         )

@@ -119,6 +119,7 @@ def _ending(upload: Upload) -> str:
 
 
 def _accepted(ledger: Ledger, tx: Tx, upload: Upload, answer: Accepted) -> Happened | None:
+    ledger.note_time(tx, upload, answer.created)
     if answer.replaced:  # the predecessor is no more: whatever was wished meanwhile, this one serves now
         upload = lifecycle.want(upload)
     accepted = lifecycle.accept(upload, answer.remote_id, answer.ready, ledger.rhythm)

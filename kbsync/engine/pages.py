@@ -16,8 +16,8 @@ from kbsync.core.model import Upload
 from kbsync.core.select import extension_of
 from kbsync.engine.terms import Terms
 
-CLOCK_SLACK = 120.0
-"""Seconds by which the clocks of the target and this machine may differ after correction."""
+CLOCK_SLACK = 240.0
+"""Seconds by which the clocks of the target and this machine may differ after correction, at the most."""
 
 LATE = 900.0
 """Seconds after a request within which its document may have been made."""
@@ -28,10 +28,14 @@ EARLIEST, LATEST = 5.0, 120.0
 
 @dataclass(slots=True)
 class Page:
-    """The upload of a link file whose outcome is open, and the documents that are or may be it."""
+    """The upload of a link file whose outcome is open, and the documents that are or may be it.
+
+    `trusts_times`: that a document was made at another time disproves it; else such a time may only confirm.
+    """
 
     terms: Terms
     row: Upload
+    trusts_times: bool
     seen: list[Listed] = field(default_factory=list)
     doubts: list[Listed] = field(default_factory=list)
 
@@ -50,7 +54,7 @@ class Page:
 
     def _is_of_another_time(self, listed: Listed) -> bool:
         sent_at = self.row.sent_at
-        if listed.created is None or sent_at is None:
+        if listed.created is None or sent_at is None or not self.trusts_times:
             return False
         return not sent_at - CLOCK_SLACK <= listed.created <= sent_at + LATE
 

@@ -30,7 +30,7 @@ def judged(name: str, *addresses: str, at: float | None = 0.0, names: str = "tag
         spool_dir=Path("/tmp"),
     )
     row = Upload(1, 1, 1, "a.url", "a.url", ADDRESS, "", 9, "k1", UploadState.UNSURE, sent_at=SENT)
-    page = Page(terms, row)
+    page = Page(terms, row, trusts_times=True)
     page.see(Listed("7", name, created=None if at is None else SENT + at, addresses=addresses))
     return "seen" if page.seen else "doubt" if page.doubts else "neither"
 

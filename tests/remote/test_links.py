@@ -170,6 +170,9 @@ async def test_another_page_of_the_moment_is_not_taken_for_ours(world: RemoteWor
 
 
 async def test_a_page_made_before_the_request_is_not_taken_for_ours(world: RemoteWorld) -> None:
+    """The times in ids tell, since they were right for an upload of ours that was answered."""
+    world.write("a.md", "alpha")
+    await world.once()
     world.foreign.add(
         str(world.app.put_foreign({"name": PAGE, "text": "x", "url": PAGE, "base": BASE})["id"])
     )

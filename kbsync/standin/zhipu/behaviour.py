@@ -44,7 +44,8 @@ class Behaviour:
     name_bytes: longest name taken, in bytes of UTF-8; 0: no limit.
     page_names: what the list calls a page: its address, its title, or the last part of its path.
     page_urls: what `url` shows of a page: its address, or a signed one as of files.
-    ids: the form of document ids; skewed_ids: ids carry the skewed clock.
+    ids: the form of document ids (`other_epoch`: they count from another year). skewed_ids: ids carry the
+        skewed clock.
     clock_skew: added to `timestamp` and `Date`.
     extra_fields: unknown fields at all levels. sparse: optional fields are missing, or null.
     stat_form: the type of `embedding_stat`. sentence_size: the type of that field in a document.
@@ -81,7 +82,7 @@ class Behaviour:
     name_bytes: int = 0
     page_names: Literal["address", "title", "last"] = "address"
     page_urls: Literal["address", "signed"] = "signed"
-    ids: Literal["string", "number", "short", "uuid"] = "string"
+    ids: Literal["string", "number", "short", "uuid", "other_epoch"] = "string"
     skewed_ids: bool = True
     clock_skew: float = 0.0
     extra_fields: bool = False

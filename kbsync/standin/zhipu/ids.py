@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 EPOCH_MS = 1288834974657
+OTHER_EPOCH_MS = 1577836800000
 _SEQUENCE_BITS = 12
 _WORKER_BITS = 10
 
@@ -37,5 +38,7 @@ def written(number: int, ordinal: int, form: str) -> str:
             return str(1_000_000 + ordinal)
         case "uuid":
             return str(uuid.UUID(int=number << 64 | ordinal))
+        case "other_epoch":
+            return str(number - ((OTHER_EPOCH_MS - EPOCH_MS) << (_WORKER_BITS + _SEQUENCE_BITS)))
         case _:
             return str(number)

@@ -190,6 +190,7 @@ class MemoryTarget(Client):
             ready=self._base.behaviour.answers_ready and says_ready,
             replaced=self._is_replaced(sent.document.replaces, document),
             name=document.name if document.name != sent.document.name else "",
+            created=document.created if self._base.behaviour.tells_created else None,
         )
 
     def _made(self, sent: Sent) -> Document:

@@ -13,10 +13,11 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kbsync.contract.answering import Answerer, Sources, Turn
-from kbsync.contract.mirroring import Base, DeleteOutcome, DocStatus, Listed, Outgoing, PutOutcome
+from kbsync.contract.mirroring import Accepted, Base, DeleteOutcome, DocStatus, Listed, Outgoing, PutOutcome
 from kbsync.contract.searching import Hit, Query
 from kbsync.core.links import is_address
 from kbsync.core.meter import Meter
@@ -183,7 +184,12 @@ class ZhipuTarget(RemoteTarget):
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send each document in a request of its own, once; outcomes in the order given."""
-        return [await self._uploading.put(document) for document in documents]
+        return [self._dated(await self._uploading.put(document)) for document in documents]
+
+    def _dated(self, outcome: PutOutcome) -> PutOutcome:
+        if not isinstance(outcome, Accepted):
+            return outcome
+        return replace(outcome, created=self._skew.ours(created_of(outcome.remote_id)))
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """The state of each remote id, in no more requests than there are ids."""
