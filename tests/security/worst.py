@@ -233,7 +233,9 @@ EXPRESSIONS: dict[str, tuple[str, list[str]]] = {
     "query._AT_THE_END": (SEARCH, [("a" * 4_000) + "!"]),  # of a question, of which no more is read
     "scripts._FOREIGN": (SEARCH, [times("é"), times("éa"), _LETTERS]),
     "scripts._KANA": (LINE, [times("ア")]),
-    "scripts._RUSSIAN_WORD": (LINE, [times("б") + "!", times("Б") + "!", times("Бб")]),
+    "scripts._LETTERS": (SEARCH, [_LETTERS, times("é1"), times("é_")]),
+    "scripts._BETWEEN_LETTERS": (SEARCH, [times("§"), "é" + times("§"), times("é§"), times("é§ ")]),
+    "scripts._ASTRAY": (SEARCH, [times("\u0e31"), times("a\u0e31")]),
     "snippet._WORD": (SEARCH, [times("文"), _LETTERS, times("文a"), times("_")]),
     "snippet._CJK": (LINE, [times("文")]),
     "snippet._ONES": (SEARCH, [_DIGITS, times("10")]),

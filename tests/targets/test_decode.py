@@ -6,6 +6,7 @@ import pytest
 
 from kbsync.errors import Rejected
 from kbsync.targets.local.decode import decode, decode_declared
+from tests.targets.tongues import SAMPLES, SENTENCES
 
 SIMPLIFIED = [
     "名称,数量\n桌子,7\n",
@@ -61,6 +62,16 @@ WITH_BOM = ["utf-8-sig", "utf-16", "utf-32"]
 
 @pytest.mark.parametrize(("encoding", "text"), LEGACY)
 def test_legacy_text_is_recognised(encoding, text):
+    assert decode(text.encode(encoding)) == text
+
+
+@pytest.mark.parametrize(("encoding", "text"), [each[1:] for each in SAMPLES], ids=[s[0] for s in SAMPLES])
+def test_the_encodings_of_many_languages_are_told_apart(encoding, text):
+    assert decode(text.encode(encoding)) == text
+
+
+@pytest.mark.parametrize(("encoding", "text"), SENTENCES)
+def test_one_sentence_tells_its_encoding(encoding, text):
     assert decode(text.encode(encoding)) == text
 
 

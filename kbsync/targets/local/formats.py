@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kbsync.targets.local.pieces import Flavour
 
-PARSER = "2"
+PARSER = "3"
 """Raised whenever a document is read otherwise than before: it is part of every recipe."""
 
 
