@@ -81,7 +81,7 @@ class Installation:
         """What the mirror's target is told of its place."""
         from kbsync.contract.mirroring import Surroundings
 
-        return Surroundings(mirror.name, self.state_dir, self.spool_dir, read_only, hears)
+        return Surroundings(mirror.name, self.state_dir, self.spool_dir, read_only, hears, self.cure)
 
     def target(self, mirror: MirrorConfig, *, read_only: bool = False, hears: bool = False) -> Target:
         """The mirror's target, opened. `hears`: what its service calls back is listened to."""

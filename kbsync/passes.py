@@ -64,7 +64,7 @@ def mirror_run(
         return await asyncio.to_thread(installation.target, mirror, hears=hears)
 
     names = [m.name for m in installation.config.mirrors]
-    site = Site(installation.spool_dir, names, installation.cure, installation.mirror_renamed)
+    site = Site(installation.spool_dir, names, installation.cure, installation.mirror_renamed, at_work=hears)
     run = MirrorRun(plan_of(mirror), store, open_target, SystemClock(), site)
     run.on_event = lambda event: note(mirror.name, event)
     return run

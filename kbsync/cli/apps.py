@@ -17,7 +17,7 @@ from kbsync.cli.options import (
     shared_options,
 )
 from kbsync.cli.paper import Listing, Paper, tell, with_settings
-from kbsync.core.printable import printable
+from kbsync.core.printable import printable, shell_word
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LISTING = Listing(
     "applications",
     ("ID", "MODEL", "KNOWLEDGE BASES", "NAME"),
-    "the account has no application; make one with: kbsync kb app create NAME",
+    "the account has no application; make one with: {}",
 )
 KNOWLEDGE = "Id of a knowledge base it answers from; may be repeated."
 
@@ -56,7 +56,8 @@ def list_applications(choices: Choices, as_json: bool) -> int:
     async def work(applications: Applications, _bases: Bases) -> list[dict[str, Any]]:
         return [to_json(one) for one in await applications.all()]
 
-    LISTING.show(order_application(choices, work), _row, as_json=as_json, quiet=choices.quiet)
+    found, cure = order_application(choices, work)
+    LISTING.show(found, _row, as_json=as_json, quiet=choices.quiet, create=cure("kb app create NAME"))
     return Code.MIRRORED
 
 
@@ -72,7 +73,8 @@ def show(choices: Choices, application: str, as_json: bool) -> int:
     async def work(applications: Applications, _bases: Bases) -> Application:
         return await applications.look(application)
 
-    _print(order_application(choices, work), as_json)
+    found, _ = order_application(choices, work)
+    _print(found, as_json)
     return Code.MIRRORED
 
 
@@ -104,12 +106,13 @@ def create(
         wish = ApplicationWish(name, description, prompt, model, knowledge or (bases.own,), settings)
         return await applications.create(wish)
 
-    made = order_application(choices, work)
+    made, cure = order_application(choices, work)
     if as_json:
         Paper().json({"application": to_json(made)})
         return Code.MIRRORED
     if not choices.quiet:
-        tell(f"{printable(name)} is made; ask it with: kbsync ask QUESTION --app {made.id}")
+        ask_it = cure(f"ask QUESTION --app {shell_word(made.id)}")
+        tell(f"{printable(name)} is made; ask it with: {ask_it}")
     Paper().line(made.id)
     return Code.MIRRORED
 
@@ -150,7 +153,8 @@ def update(
         await applications.update(application, wish)
         return await applications.look(application)
 
-    _print(order_application(choices, work), as_json)
+    found, _ = order_application(choices, work)
+    _print(found, as_json)
     return Code.MIRRORED
 
 
@@ -170,7 +174,7 @@ def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -
         await applications.delete(application)
         return found
 
-    gone = order_application(choices, work)
+    gone, _ = order_application(choices, work)
     if as_json:
         Paper().json({"deleted": gone.id, "name": gone.name})
     elif not choices.quiet:

@@ -42,13 +42,20 @@ def order(
     return _served(choices, served, with_bases=needs_own)
 
 
-def order_application(choices: Choices, work: Callable[[Applications, Bases], Awaitable[Value]]) -> Value:
-    """What `work` gives, with the applications and knowledge bases of the one mirror that is meant."""
+def order_application(
+    choices: Choices, work: Callable[[Applications, Bases], Awaitable[Value]]
+) -> tuple[Value, Callable[[str], str]]:
+    """What `work` gives, with the applications and knowledge bases of the one mirror that is meant.
 
-    async def served(target: Target, _installation: Installation, mirror: MirrorConfig) -> Value:
+    With it what makes a command that can be pasted.
+    """
+
+    async def served(
+        target: Target, installation: Installation, mirror: MirrorConfig
+    ) -> tuple[Value, Callable[[str], str]]:
         if not isinstance(target, Answers) or not isinstance(target, ManagesBases):
             raise UsageError(f"a target of type {mirror.target.type} has no applications")
-        return await work(target.applications, target.bases)
+        return await work(target.applications, target.bases), installation.cure
 
     return _served(choices, served)
 

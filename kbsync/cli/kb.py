@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BASES = Listing(
     "knowledge_bases",
     ("ID", "DOCUMENTS", "SIZE", "WORDS", "MODEL", "MIRRORS", "NAME"),
-    "the account has no knowledge base; make one with: kbsync kb create NAME",
+    "the account has no knowledge base; make one with: {}",
 )
 MODELS = Listing("models", ("ID", "NAME", "DESCRIPTION"))
 YES = "The name of the knowledge base, instead of being asked for it."
@@ -66,10 +66,12 @@ def list_bases(choices: Choices, as_json: bool) -> int:
     """List every knowledge base of the account, and the mirrors that use it."""
     from kbsync.cli.counter import order
 
-    async def work(bases: Bases, installation: Installation) -> list[dict[str, Any]]:
-        return [_json(card, bases, installation) for card in await bases.all()]
+    async def work(bases: Bases, installation: Installation) -> tuple[list[dict[str, Any]], str]:
+        found = [_json(card, bases, installation) for card in await bases.all()]
+        return found, installation.cure("kb create NAME")
 
-    BASES.show(order(choices, work), _row, as_json=as_json, quiet=choices.quiet)
+    found, create = order(choices, work)
+    BASES.show(found, _row, as_json=as_json, quiet=choices.quiet, create=create)
     return Code.MIRRORED
 
 

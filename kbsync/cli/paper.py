@@ -202,14 +202,15 @@ class Listing:
         *,
         as_json: bool,
         quiet: bool,
+        create: str = "",
     ) -> None:
-        """All that was found, a line each; on stderr what to do where nothing was."""
+        """All that was found, a line each; on stderr what to do where nothing was: `create`."""
         if as_json:
             Paper().json({self.key: found})
         elif found or not self.empty:
             columns(Paper(), self.head, [row(one) for one in found])
         elif not quiet:
-            tell(self.empty)
+            tell(self.empty.format(create))
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

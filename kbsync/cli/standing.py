@@ -145,7 +145,14 @@ def status_in(
     record = tx.mirrors.named(mirror.name)
     if record is None:
         return never_ran(mirror.name, str(mirror.folder), mirror.target.type, documents=documents)
-    return mirror_status(tx, record, now=time.time(), documents=documents, cure=installation.cure)
+    return mirror_status(
+        tx,
+        record,
+        now=time.time(),
+        documents=documents,
+        cure=installation.cure,
+        at_work=lock.is_held(installation.state_dir),
+    )
 
 
 def _standing(tx: Tx, installation: Installation, mirror: MirrorConfig, end: PassEnd | None) -> Standing:

@@ -278,7 +278,7 @@ class Confirms(Protocol):
 class Surroundings:
     """What a target is given besides its own settings: folders it may write in, and whether it may.
 
-    `hears`: somebody listens to what the service calls back.
+    `hears`: somebody listens to what the service calls back. `cure`: makes a command that can be pasted.
     """
 
     mirror: str
@@ -286,3 +286,4 @@ class Surroundings:
     spool_dir: Path
     read_only: bool = False
     hears: bool = False
+    cure: Callable[[str], str] = lambda command: f"kbsync {command}"

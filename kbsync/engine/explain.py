@@ -13,7 +13,7 @@ from kbsync.contract.mirroring import Target
 from kbsync.core.model import Choice, Kind, Presence, Status, Upload, UploadState
 from kbsync.core.spans import lasting
 from kbsync.engine.clock import Clock
-from kbsync.engine.halts import FOLDER_MISSING, TARGET_DOWN
+from kbsync.engine.halts import FOLDER_MISSING, TARGET_DOWN, going_on
 from kbsync.engine.status import iso, refusal
 from kbsync.engine.terms import Plan
 from kbsync.engine.views.clauses import clause, decided_by, undo, why
@@ -226,6 +226,7 @@ class _Telling:
         """Of the halt, with its cure."""
         halt = self._e.halt
         assert halt is not None
+        halt = going_on(halt, self._plan.name, self._site.cure, at_work=self._site.at_work)
         return halt.detail + (f"; run `{halt.cure}`" if halt.cure else "")
 
     def _halted(self) -> str:

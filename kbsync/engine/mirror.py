@@ -18,7 +18,7 @@ from kbsync.engine.attach import EMPTIED
 from kbsync.engine.auditing import Auditing
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import Deletions
-from kbsync.engine.halts import BAD_CONFIG, FAILING, PASSING, TARGET_DOWN
+from kbsync.engine.halts import BAD_CONFIG, FAILING, PASSING, TARGET_DOWN, going_on
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.outcomes import Happened
@@ -47,13 +47,15 @@ PATIENCE = 60.0
 class Site:
     """Where a mirror runs: its place for spooled bytes, the config's names, and how cures are written.
 
-    `renamed(old, new)` is told before the target is opened that a mirror has another name now.
+    `renamed(old, new)` is told before the target is opened that a mirror has another name now. `at_work`: it
+    stays, as a daemon does.
     """
 
     spool_dir: Path
     configured: Sequence[str]
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
     renamed: Callable[[str, str], None] = lambda _old, _new: None
+    at_work: bool = True
 
 
 @dataclass(slots=True)
@@ -446,6 +448,8 @@ class MirrorRun:
 
     async def set_halt(self, halt: Halt | None) -> None:
         """Say, on disk and in the log, that the mirror waits for a person, or no longer does."""
+        if halt is not None:
+            halt = going_on(halt, self.plan.name, self.site.cure, at_work=self.site.at_work)
         if halt == self.halt == self.told:
             return
         before, self.halt, self.told, self.proving = self.halt, halt, halt, False

@@ -22,6 +22,7 @@ from kbsync.core.recipes import can_be_cut_to
 from kbsync.core.sizes import sized
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT
+from kbsync.engine.halts import going_on
 from kbsync.engine.terms import Plan, as_halt, changes_of
 from kbsync.engine.views.footing import (
     Footing,
@@ -139,14 +140,18 @@ async def plan_mirror(
     Raises StateError for a state that cannot be read. Trouble with root or target becomes the plan's `halt`
     where a pass would stop over it, else its `note`.
     """
+    site = site or Site()
     with looking_at(glance) as seen:
         try:
-            footing = await find_footing(plan, service, seen, site or Site(), target)
+            footing = await find_footing(plan, service, seen, site, target)
             await refuse_emptied(footing, target, seen)
             footing = await with_found(footing, target, seen)
+            found = await asyncio.to_thread(_plan, footing, seen, clock)
         except Halted as error:
-            return MirrorPlan(plan.name, halt=_halt(error, site or Site()))
-        found = await asyncio.to_thread(_plan, footing, seen, clock)
+            found = MirrorPlan(plan.name, halt=as_halt(error, site.cure))
+        if found.halt is not None:
+            halt = going_on(found.halt, plan.name, site.cure, at_work=site.at_work)
+            return replace(found, halt=halt)
         return replace(found, note="; ".join(filter(None, [found.note, await _shortage(found, target)])))
 
 
@@ -168,10 +173,6 @@ async def _shortage(plan: MirrorPlan, target: Target | None) -> str:
     there = f"the account has {sized(left)} left of {sized(room.total)}"
     needed = f"{sized(plan.bytes_to_send)} would be sent"
     return f"{there}, and {needed}: the pass stops (quota) at the first file that does not fit"
-
-
-def _halt(error: Halted, site: Site) -> Halt:
-    return as_halt(error, site.cure)
 
 
 def _plan(footing: Footing, glance: Glance, clock: Clock) -> MirrorPlan:

@@ -18,6 +18,7 @@ from kbsync.core.printable import shell_word
 from kbsync.core.refreshing import words_of
 from kbsync.core.sizes import sized
 from kbsync.engine import findings
+from kbsync.engine.halts import going_on
 from kbsync.state.entries import Entry
 from kbsync.state.folders import folder_label
 from kbsync.state.glance import Tx
@@ -214,10 +215,21 @@ def iso(moment: float) -> str:
 
 
 def mirror_status(
-    tx: Tx, record: MirrorRecord, *, now: float, documents: bool = False, cure: Cure
+    tx: Tx,
+    record: MirrorRecord,
+    *,
+    now: float,
+    documents: bool = False,
+    cure: Cure,
+    at_work: bool = True,
 ) -> MirrorStatus:
-    """The state of a mirror at `now` (epoch seconds); its `items` can be read while `tx` lasts."""
+    """The state of a mirror at `now` (epoch seconds); its `items` can be read while `tx` lasts.
+
+    `at_work`: a kbsync holds the state.
+    """
     halt = record.halt or _held(tx, record, cure)
+    if halt is not None:
+        halt = going_on(halt, record.name, cure, at_work=at_work)
     counts = _counts(tx, record.id)
     since = tx.entries.oldest_since(record.id) if counts.pending or counts.indexing else None
     return MirrorStatus(

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from kbsync.contract.mirroring import Target
 from kbsync.core.model import Presence, Upload, UploadState
 from kbsync.engine.clock import Clock
+from kbsync.engine.halts import going_on
 from kbsync.engine.repairs import stray_json
 from kbsync.engine.status import halt_json
 from kbsync.engine.terms import Plan
@@ -149,8 +150,9 @@ async def verify_mirror(
     `watched`: another kbsync is at work on it, so changes that are only seconds old are its business. Raises
     `TargetError` where the target does not answer, `StateError` where the state cannot be read.
     """
+    site = site or Site()
     with looking_at(glance) as seen:
-        footing = await find_footing(plan, service_of(target, plan), seen, site or Site(), target)
+        footing = await find_footing(plan, service_of(target, plan), seen, site, target)
         footing = await with_found(footing, target, seen)
         auditor = Auditor(footing.terms, target, partial(_glanced, seen))
         audit = await auditor.read_list()
@@ -166,7 +168,7 @@ async def verify_mirror(
             orphaned=_by_path([*folder.orphaned, *placed.orphaned]),
             duplicate=_by_path(placed.duplicate),
             foreign=await auditor.count_foreign(audit),
-            halt=folder.halt,
+            halt=folder.halt and going_on(folder.halt, plan.name, site.cure, at_work=site.at_work),
         )
 
 

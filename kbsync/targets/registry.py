@@ -107,6 +107,7 @@ def remote(config: RemoteTargetConfig, surroundings: Surroundings) -> dict[str, 
         "ca_file": config.ca_file,
         "proxy": config.proxy.reveal() if config.proxy else None,
         "mirror": surroundings.mirror,
+        "write": surroundings.cure,
         "is_first": surroundings.read_only,  # a command that somebody typed
     }
 

@@ -18,12 +18,12 @@ class Trouble:
     reason: str
     code: int
     says: tuple[str, ...]
-    cure: str = "kbsync retry --mirror {name}"
+    cure: str = "kbsync --once --mirror {name}"
     logged: str = ""
 
 
 def halt(
-    name: str, reason: str, *says: str, cure: str = "kbsync retry --mirror {name}", code: int = 3
+    name: str, reason: str, *says: str, cure: str = "kbsync --once --mirror {name}", code: int = 3
 ) -> Trouble:
     return Trouble(name, reason, code, says, cure, reason)
 
@@ -77,7 +77,6 @@ MIRRORS = (
         1,
         (
             "no.pdf: cannot be read: ",
-            "blank.md: no text in it: it is empty or only blanks",
             "odd.bin: explicitly included but not accepted",
             "large.md: 1,001 bytes, over the limit of 1,000 bytes",
             "grows.md: 1,200 bytes, over the limit of 1,000 bytes; an older version is still found",
@@ -108,8 +107,14 @@ MIRRORS = (
         "target-rejects",
         "5 documents in a row were refused for one reason: ",
         "does not take this format",
+        cure="kbsync retry --mirror rejecting",
     ),
-    halt("stuck", "target-stuck", "5 documents in a row were accepted and none was searchable after 2 s"),
+    halt(
+        "stuck",
+        "target-stuck",
+        "5 documents in a row were accepted and none was searchable after 2 s",
+        cure="kbsync retry --mirror stuck",
+    ),
     Trouble(
         "down",
         "target-down",
@@ -173,6 +178,7 @@ EVENTS = {
     "pass.unfinished": "warning",
     "pass.interrupted": "warning",
     "run.failed": "error",
+    "task.failed": "error",
     "page.failed": "error",
 }
 """Every event that is logged as a warning or an error, with its level. docs/operations.md has them all."""

@@ -246,7 +246,7 @@ async def test_a_halt_comes_before_a_change_that_no_pass_has_seen(world: World) 
     assert (await explained(world, "a.md")).answer == "It is searchable."
     world.write("a.md", "newer")
     found = await explained(world, "a.md")
-    assert "in an older version because the mirror is halted: no money; run `kbsync retry" in found.answer
+    assert "in an older version because the mirror is halted: no money; run `kbsync --once" in found.answer
     world.delete("a.md")
     found = await explained(world, "a.md")
     assert "although the file is gone: the mirror is halted: no money" in found.answer
@@ -262,8 +262,8 @@ async def test_a_folder_that_vanished_is_the_reason(world: World, is_told: bool)
     found = await explained(world, "a.md")
     assert found.found
     assert found.answer.startswith("It is found as it was when the folder was last seen: ")
-    assert "the folder is missing" in found.answer and "kbsync retry --mirror docs" in found.answer
-    assert "--once" not in found.answer and "older version" not in found.answer
+    assert "the folder is missing" in found.answer and "kbsync --once --mirror docs" in found.answer
+    assert "older version" not in found.answer
     found = await explained(world, "never.md")
     assert "not found because the mirror is halted" in found.answer and "is missing" in found.answer
     away.rename(world.root)

@@ -400,7 +400,7 @@ async def test_a_missing_root_plans_nothing_and_says_why(world: World) -> None:
     plan = await planned(world)
     assert is_halted(plan, "folder-missing")
     assert plan.halt is not None and str(world.root) in plan.halt.detail
-    assert plan.to_json()["halt"]["cure"] == "kbsync retry --mirror docs"
+    assert plan.to_json()["halt"]["cure"] == "kbsync --once --mirror docs"
 
 
 async def test_a_mount_that_vanished_plans_nothing(world: World) -> None:

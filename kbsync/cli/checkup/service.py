@@ -22,6 +22,7 @@ from kbsync.core.printable import shell_word
 from kbsync.core.sizes import sized
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.installation import Installation
+from kbsync.state import lock
 
 if TYPE_CHECKING:
     from kbsync.targets.http import Endpoint
@@ -183,9 +184,9 @@ def _halted(installation: Installation, mirror: MirrorConfig, error: Halted) -> 
 
 
 def _pasted(installation: Installation, mirror: MirrorConfig, command: str) -> str:
-    """Before anything was mirrored the first pass is all there is to ask for."""
-    is_first = not installation.state_file.exists()
-    return installation.cure(f"--once --mirror {mirror.name}" if is_first else command)
+    """Where no kbsync is at work a pass is all there is to ask for."""
+    is_retry = command == f"retry --mirror {mirror.name}" and not lock.is_held(installation.state_dir)
+    return installation.cure(f"--once --mirror {mirror.name}" if is_retry else command)
 
 
 def _described(mirror: MirrorConfig, base: Base) -> str:

@@ -13,4 +13,4 @@ def halt_shown(tx: Tx, run: MirrorRun) -> Halt | None:
     record = tx.mirrors.named(run.plan.name)
     if record is None or run.halt is not None:
         return run.halt
-    return mirror_status(tx, record, now=run.clock.wall(), cure=run.site.cure).halt
+    return mirror_status(tx, record, now=run.clock.wall(), cure=run.site.cure, at_work=run.site.at_work).halt

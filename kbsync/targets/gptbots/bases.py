@@ -12,7 +12,7 @@ from kbsync.targets.gptbots.wire import KnowledgeBase
 from kbsync.targets.http.namesakes import check_unused, made_after_all
 from kbsync.targets.http.wishes import Setting, read_wishes, sentence, told_wishes, truth
 
-_ADVICE = "the knowledge base may have been made or not: look with kbsync kb list before another try"
+_ADVICE = "the knowledge base may have been made or not: look with {} before another try"
 
 GRAPH, GRAPH_PROMPT = "graph_enable", "kg_ner_extraction_user_prompt"
 
@@ -75,7 +75,9 @@ class GptbotsBases:
         try:
             base_id = await self._api.make_base(name, description, settings)
         except Unsure as error:
-            return await made_after_all(name, self.all, error, _ADVICE)
+            return await made_after_all(
+                name, self.all, error, _ADVICE.format(self._settings.pasted("kb list"))
+            )
         told = told_wishes(settings, SETTINGS)
         return BaseCard(base_id, name, description, documents=0, settings=told)
 
@@ -95,7 +97,7 @@ class GptbotsBases:
         return Halted(
             "knowledge-base-missing",
             f"there is no knowledge base {base_id} at {self.address} for this api_key; "
-            f"those that are there: {self._settings.command('kb list')}",
+            f"those that are there: {self._settings.pasted('kb list')}",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 
@@ -18,8 +19,8 @@ _UNHURRIED, _SHARE = 10.0, 0.1
 class RemoteSettings:
     """Times in seconds, sizes in bytes, 0 for no limit of ours.
 
-    `mirror` is named in the commands that cure; `is_first`: see `Endpoint`. Raises `UsageError` for a key
-    that no header can carry.
+    `mirror` is named in the commands that cure, which `write` makes; `is_first`: see `Endpoint`.
+    Raises `UsageError` for a key that no header can carry.
     """
 
     base_url: str
@@ -36,6 +37,7 @@ class RemoteSettings:
     proxy: str | None = field(default=None, repr=False)
     mirror: str = ""
     is_first: bool = False
+    write: Callable[[str], str] = lambda command: f"kbsync {command}"
 
     def __post_init__(self) -> None:
         key = self.api_key
@@ -78,6 +80,10 @@ class RemoteSettings:
             proxy=self.proxy,
         )
 
+    def pasted(self, words: str) -> str:
+        """A command line about this mirror that can be pasted, for a sentence."""
+        return self.write(f"{words} --mirror {self.mirror}" if self.mirror else words)
+
     def command(self, words: str) -> str:
-        """A command line about this mirror: what to run once the cause of a halt is gone."""
+        """What to run once the cause of a halt is gone; the options in use are added where it is shown."""
         return f"kbsync {words} --mirror {self.mirror}" if self.mirror else f"kbsync {words}"

@@ -14,9 +14,10 @@ from kbsync.targets.zhipu import catalogue, wishes
 from kbsync.targets.zhipu.cards import objects_of
 from kbsync.targets.zhipu.codes import NotFound, Op
 from kbsync.targets.zhipu.ids import id_of, number_of, path_part
+from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.wire import data_of, integer, objects_in, text_of
 
-_ADVICE = "look with kbsync kb app list before another try"
+_ADVICE = "look with {} before another try"
 LONGEST_NAME, LONGEST_DESCRIPTION = 20, 100
 """Characters."""
 
@@ -37,8 +38,8 @@ _PLACES = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
 class ZhipuApplications:
     """Those behind one key. Every call raises `TargetError`."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, settings: ZhipuSettings) -> None:
+        self._client, self._settings = client, settings
 
     async def all(self) -> Sequence[Application]:
         """Every one. Raises `NotOffered`, and for an hour without a request, where there is no such call."""
@@ -66,7 +67,9 @@ class ZhipuApplications:
         try:
             made = await catalogue.make(self._client, Op.CREATE_APPLICATION, "/application", body)
         except Unsure as error:
-            return await made_after_all(name, self.all, error, _ADVICE)
+            return await made_after_all(
+                name, self.all, error, _ADVICE.format(self._settings.pasted("kb app list"))
+            )
         bases = wish.bases or ()
         return Application(made, name, body["desc"], wish.prompt or "", wish.model or "", bases, settings)
 

@@ -17,7 +17,7 @@ from kbsync.targets.zhipu.ids import number_of, path_part
 from kbsync.targets.zhipu.models import MODELS, chosen_model
 from kbsync.targets.zhipu.settings import ZhipuSettings
 
-_ADVICE = "the knowledge base may have been made or not: look with kbsync kb list before another try"
+_ADVICE = "the knowledge base may have been made or not: look with {} before another try"
 
 
 class ZhipuBases:
@@ -82,7 +82,9 @@ class ZhipuBases:
         try:
             base_id = await catalogue.make(self._client, Op.CREATE_BASE, "/knowledge", catalogue.given(body))
         except Unsure as error:
-            return await made_after_all(name, self.all, error, _ADVICE)
+            return await made_after_all(
+                name, self.all, error, _ADVICE.format(self._settings.pasted("kb list"))
+            )
         told = told_wishes(settings, wishes.TOLD_OF_A_BASE)
         return BaseCard(base_id, name, wish.description or "", model.name, 0, 0, told)
 
@@ -113,7 +115,7 @@ class ZhipuBases:
         return Halted(
             "knowledge-base-missing",
             f"there is no knowledge base {base_id} at {self.address} for this api_key: {words}; "
-            f"those that are there: {self._settings.command('kb list')}",
+            f"those that are there: {self._settings.pasted('kb list')}",
         )
 
 

@@ -117,7 +117,7 @@ class ZhipuTarget(RemoteTarget):
         self._waiting = Waiting(self._api, self._knowledge, self._allowance, settings.concurrency)
         self._mending = Mending(self._api, self._knowledge, self._allowance, lacking)
         self._retrieving = Retrieving(self._api, self._knowledge, lacking)
-        self._applications = ZhipuApplications(self._client)
+        self._applications = ZhipuApplications(self._client, settings)
         platform = self._client.at(settings.address, self._chat_judge)
         composing = Composing(platform, self._chat_judge, self.search)
         answering = Answering(self._client, settings.knowledge_id)

@@ -1,0 +1,262 @@
+"""Every cure that is printed is pasted in the state that prints it, and is the right thing there.
+
+`tests.cli.cure_cases` names, for each place in the source that makes a cure, the test that brings its state
+about and pastes it. A cure that is new fails until it has a case.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kbsync.standin.zhipu import HOME_ID
+from tests.cli.cure_cases import CASES, NEEDS_ROOT, NOT_YET, WORDS
+from tests.cli.cures import cures
+from tests.cli.place import Place, Ran, words_of
+from tests.cli.vendor import Desk, desk_in, eventually
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_in(tmp_path) as desk:
+        yield desk
+
+
+def paste(place: Place, command: str, **words: str) -> Ran:
+    """Run a command as it was printed, `words` in place of what stands for something."""
+    for stands_for, word in words.items():
+        assert stands_for in command
+        command = command.replace(stands_for, word)
+    return place.run(*words_of(command), cwd=place.root / "home")
+
+
+def elsewhere(place: Place) -> list[str]:
+    """The config is in no usual place, and so is the state: a cure has to lead back there."""
+    config = place.root / "an odd place" / "kb.yaml"
+    config.parent.mkdir()
+    place.config.rename(config)
+    return ["--config", str(config), "--state-dir", str(place.root / "odd state")]
+
+
+# -- halts, where no kbsync is at work -------------------------------------------------------------------
+
+Act = Callable[[Desk], object]
+
+
+def away(desk: Desk) -> object:
+    return desk.docs.rename(desk.root / "away")
+
+
+def back(desk: Desk) -> object:
+    return (desk.root / "away").rename(desk.docs)
+
+
+def to_unknown_base(desk: Desk) -> object:
+    config = desk.root / "an odd place" / "kb.yaml"
+    return config.write_text(config.read_text().replace(HOME_ID, "1999999999999999999"))
+
+
+def to_own_base(desk: Desk) -> object:
+    config = desk.root / "an odd place" / "kb.yaml"
+    return config.write_text(config.read_text().replace("1999999999999999999", HOME_ID))
+
+
+def down(desk: Desk) -> object:
+    return desk.vendor.play("status", op="*", times=0, effect=False, args={"status": 503})
+
+
+HALTS: dict[str, tuple[Act, Act]] = {
+    "folder-missing": (away, back),
+    "credentials": (
+        lambda desk: desk.vendor.turn(key_revoked=True),
+        lambda desk: desk.vendor.turn(key_revoked=False),
+    ),
+    "quota": (
+        lambda desk: desk.vendor.turn(money_gone=True),
+        lambda desk: desk.vendor.turn(money_gone=False),
+    ),
+    "knowledge-base-missing": (to_unknown_base, to_own_base),
+}
+
+
+@pytest.mark.parametrize("reason", HALTS)
+def test_once_the_cause_of_a_halt_is_gone_its_cure_goes_on_where_no_kbsync_runs(
+    desk: Desk, reason: str
+) -> None:
+    cause, end = HALTS[reason]
+    desk.write("a.md", "alpha")
+    flags = elsewhere(desk)
+    assert desk.run("--once", *flags).code == 0
+    cause(desk)
+    if reason != "folder-missing":
+        desk.write("b.md", "beta")
+    halted = desk.run("--once", *flags)
+    assert halted.code == 3
+    [told] = [json.loads(line) for line in halted.err.splitlines() if '"mirror.halted"' in line]
+    printed = {
+        "log": told["cure"],
+        "status": desk.run("status", "--json", *flags).json["mirrors"][0]["halt"]["cure"],
+        "terminal": desk.run("--once", *flags, tty=True).err.splitlines()[-1].rpartition("cure: ")[2],
+    }
+    if reason == "folder-missing":
+        printed["plan"] = desk.run("plan", "--json", *flags).json["mirrors"][0]["halt"]["cure"]
+        printed["verify"] = desk.run("verify", "--json", *flags).json["mirrors"][0]["halt"]["cure"]
+        explained = desk.run("explain", str(desk.docs / "a.md"), *flags).out
+        printed["explain"] = explained.partition("run `")[2].partition("`")[0]
+    assert set(printed.values()) == {told["cure"]}, printed
+    assert paste(desk, told["cure"]).code == 3  # as long as nobody did what the halt says, it is a halt
+    end(desk)
+    cured = paste(desk, told["cure"])
+    assert cured.code == 0, cured.err
+    [mirror] = desk.run("status", "--json", *flags).json["mirrors"]
+    assert (mirror["halt"], mirror["documents"]["pending"]) == (None, 0)
+
+
+def test_beside_a_running_kbsync_the_cure_of_the_same_halt_is_another(desk: Desk) -> None:
+    """A halt that a pass wrote down is cured by a daemon that came later, and the other way round."""
+    desk.write("a.md", "alpha")
+    assert desk.run("--once").code == 0
+    away(desk)
+    assert desk.run("--once").code == 3
+    daemon = desk.watch(hurried=True)
+    daemon.says("mirror.halted", reason="folder-missing")
+    [mirror] = desk.run("status", "--json").json["mirrors"]
+    assert mirror["halt"]["cure"] == "kbsync retry --mirror handbook"
+    back(desk)
+    assert "does it now" in paste(desk, mirror["halt"]["cure"]).out
+    daemon.says("mirror.resumed")
+    away(desk)
+    eventually(lambda: desk.run("status", "--json").json["mirrors"][0]["halt"])
+    assert daemon.end() == 0
+    back(desk)
+    [mirror] = desk.run("status", "--json").json["mirrors"]
+    assert mirror["halt"]["cure"] == "kbsync --once --mirror handbook"
+    assert paste(desk, mirror["halt"]["cure"]).code == 0
+    assert desk.run("status", "--json").json["mirrors"][0]["halt"] is None
+
+
+# -- what commands say -----------------------------------------------------------------------------------
+
+
+def test_what_to_do_about_a_document_that_failed(place: Place) -> None:
+    place.write("a b.pdf", "this is no pdf")
+    place.configure()
+    flags = elsewhere(place)
+    ran = place.run("--once", *flags, tty=True)
+    _, _, advice = ran.err.strip().splitlines()[-1].partition("what to do about one of them: ")
+    explain, _, retry = advice.partition("; to try all of them again: ")
+    in_json = json.loads(place.run("--once", *flags).err.splitlines()[-1])
+    assert (in_json["explain"], in_json["cure"]) == (explain, retry)
+    told = paste(place, explain, PATH=f"'{place.docs}/a b.pdf'")
+    assert told.code == 0
+    assert "cannot be read" in told.out
+    own = told.out.partition("run `")[2].partition("`")[0]
+    assert " retry " in own
+    for cure in (own, retry):
+        asked = paste(place, cure)
+        assert asked.code == 0
+        assert "1 document" in asked.out or "a b.pdf" in asked.out
+        again = asked.out.strip().rpartition(": ")[2]
+        assert paste(place, again).code == 1  # the file is what it was, and was tried again
+    place.write("a b.pdf", "")
+    assert paste(place, again).code == 0
+
+
+def test_a_pass_that_was_interrupted_is_gone_on_with(place: Place) -> None:
+    place.write("a.md", "alpha")
+    config = place.configure("settle_longest: 60s")
+    config.write_text(config.read_text().replace("settle: 100ms", "settle: 50s"))
+    process = place.start("--once", "--state-dir", place.root / "odd state")
+    time.sleep(1.0)  # until signals are heard; however far it is then
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    [told] = [json.loads(line) for line in err.splitlines() if b"pass.interrupted" in line]
+    place.configure()
+    gone_on = paste(place, told["cure"])
+    assert (gone_on.code, "1 uploaded" in gone_on.out) == (0, True)
+
+
+def test_what_was_mirrored_is_searched(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    ran = place.run("--once", *elsewhere(place), tty=True)
+    [search] = [line for line in ran.out.splitlines() if "search it: " in line]
+    command = re.sub(r"\x1b\[\d*m", "", search).partition("search it: ")[2]
+    assert "a.md" in paste(place, command, QUERY="alpha").out
+
+
+def test_without_a_config_one_is_begun(place: Place) -> None:
+    ran = place.run("status")
+    command = ran.err.strip().rpartition("with: ")[2]
+    assert paste(place, command, DIR=str(place.docs)).code == 0
+    assert place.run("--once").code == 0
+
+
+def test_bases_that_lack_are_listed_and_made(desk: Desk) -> None:
+    flags = elsewhere(desk)
+    to_unknown_base(desk)
+    shown = desk.run("kb", "show", *flags)
+    assert HOME_ID in paste(desk, shown.err.strip().rpartition("those that are there: ")[2]).out
+    desk.vendor.play("status", op="create-base", effect=False, args={"status": 503})
+    unsure = desk.run("kb", "create", "guides", *flags)
+    advice = re.search(r"look with (kbsync kb list .*) before another try", unsure.err)
+    assert advice is not None
+    assert HOME_ID in paste(desk, advice[1]).out
+    desk.vendor.server.faults.clear()
+    assert desk.run("kb", "delete", HOME_ID, "--yes", "handbook", *flags).code == 0
+    none = desk.run("kb", "list", *flags)
+    create = none.err.strip().rpartition("make one with: ")[2]
+    assert paste(desk, create, NAME="guides").code == 0
+
+
+def test_applications_that_lack_are_made_and_asked(desk: Desk) -> None:
+    flags = elsewhere(desk)
+    for one in desk.run("kb", "app", "list", "--json", *flags).json["applications"]:
+        assert desk.run("kb", "app", "delete", one["id"], "--yes", one["name"], *flags).code == 0
+    none = desk.run("kb", "app", "list", *flags)
+    made = paste(desk, none.err.strip().rpartition("make one with: ")[2], NAME="helpdesk")
+    assert made.code == 0, made.err
+    answer = paste(desk, made.err.strip().rpartition("ask it with: ")[2], QUESTION="'how do I'")
+    assert answer.code == 0, answer.err
+
+
+def test_rights_that_are_too_wide_are_taken_away(place: Place) -> None:
+    place.write("a.md", "alpha")
+    config = place.configure()
+    config.write_text(config.read_text() + "    target: {type: local}\n")
+    flags = elsewhere(place)
+    assert place.run("--once", *flags).code == 0
+    (place.root / "odd state").chmod(0o755)
+    checks = place.run("doctor", "--json", *flags).json["checks"]
+    [cure] = [one["cure"] for one in checks if one["name"] == "state" and one["cure"]]
+    subprocess.run(cure, shell=True, check=True)
+    checks = place.run("doctor", "--json", *flags).json["checks"]
+    assert [one["result"] for one in checks if one["name"] == "state"] == ["ok"]
+
+
+# -- all of them -----------------------------------------------------------------------------------------
+
+
+def test_every_cure_that_can_be_printed_has_a_case() -> None:
+    assert cures() == {*CASES, *NEEDS_ROOT, *WORDS, *NOT_YET}
+    assert len(CASES) + len(NEEDS_ROOT) + len(WORDS) + len(NOT_YET) == len(cures())
+
+
+def test_every_case_is_there() -> None:
+    for case in {*CASES.values(), *NEEDS_ROOT.values(), *WORDS.values()}:
+        file, _, name = case.partition("::")
+        tree = ast.parse((ROOT / file).read_bytes())
+        names = {
+            one.name for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        assert name in names, case
