@@ -11,6 +11,14 @@ trap 'exit 130' INT TERM
 # Else every program that a test starts would compile all of kbsync once more.
 unset PYTHONDONTWRITEBYTECODE
 
+# What the checks remember from one run to the next lies in the checkout, unless that is only to be read.
+imports_cache=
+if [ ! -w . ]; then
+    export RUFF_CACHE_DIR="$scratch/ruff" MYPY_CACHE_DIR="$scratch/mypy" PYTHONPYCACHEPREFIX="$scratch/bytecode"
+    export HYPOTHESIS_STORAGE_DIRECTORY="$scratch/hypothesis" PYTEST_ADDOPTS="-p no:cacheprovider ${PYTEST_ADDOPTS:-}"
+    imports_cache=--no-cache
+fi
+
 # One line for a check that passes; what it had to say only if it fails.
 quietly() {
     name=$1
@@ -39,7 +47,7 @@ lint() {
     quietly "ruff check" "$VENV/bin/ruff" check --quiet .
     quietly "ruff format" "$VENV/bin/ruff" format --check .
     quietly "mypy" "$VENV/bin/mypy"
-    quietly "lint-imports" "$VENV/bin/lint-imports"
+    quietly "lint-imports" "$VENV/bin/lint-imports" $imports_cache
 }
 
 size() { openly "size" "$VENV/bin/python" tools/check_size.py; }

@@ -32,5 +32,6 @@ if [ -z "${QUERY:-}" ]; then
 fi
 show "$kbsync" search "$QUERY" -k 3 --folder "$FOLDER"
 folder=$(quoted "$FOLDER")
-printf '\nYour turn:\n  %s search "…" --folder %s\n' "$kbsync" "$folder" >&2
-printf '  %s --folder %s     # keeps watching; Ctrl-C ends it\n' "$kbsync" "$folder" >&2
+program=$(quoted "$kbsync")
+printf '\nYour turn:\n  %s search "…" --folder %s\n' "$program" "$folder" >&2
+printf '  %s --folder %s     # keeps watching; Ctrl-C ends it\n' "$program" "$folder" >&2

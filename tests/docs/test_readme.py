@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -23,7 +25,7 @@ def test_the_console_prints_what_the_readme_says(tmp_path: Path) -> None:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """The files that a clone would have and `make try` needs."""
-    checkout = tmp_path / "kbsync"
+    checkout = tmp_path / "kbsync 副本"
     checkout.mkdir()
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, checkout)
@@ -70,6 +72,18 @@ def test_make_try_mirrors_a_folder_and_searches_it(clone: Path, tmp_path: Path) 
     assert "search 'opening hours'" in printed
     assert "On Sundays the lighthouse is closed." in printed
     assert "exit 0" in printed
+
+
+def test_what_make_try_names_at_the_end_can_be_pasted_wherever_it_lies(clone: Path, tmp_path: Path) -> None:
+    there = tmp_path / "an environment 环境"
+    there.symlink_to(sys.prefix)
+    folder = tmp_path / "my folder"
+    folder.mkdir()
+    (folder / "hours.md").write_text("On Sundays the lighthouse is closed.\n")
+    printed = run(f"make try FOLDER='{folder}' VENV='{there}'", clone, tmp_path)
+    turns = [shlex.split(line, comments=True) for line in printed.partition("Your turn:\n")[2].splitlines()]
+    program, given = str(there / "bin" / "kbsync"), ["--folder", str(folder)]
+    assert turns == [[program, "search", "…", *given], [program, *given]]
 
 
 def test_make_try_without_a_folder_takes_the_docs(clone: Path, tmp_path: Path) -> None:
