@@ -25,6 +25,9 @@ YES = "The address that is set now, instead of being asked for it."
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
+HEADER = "A header of each call, its value from a file, or as NAME=env:VARIABLE from the environment."
+
+
 @click.group(
     cls=Family,
     epilog=examples(
@@ -63,7 +66,7 @@ def show(choices: Choices, as_json: bool) -> int:
     "headers",
     multiple=True,
     metavar="NAME=@FILE",
-    help="A header of each call, its value from a file, or as NAME=env:VARIABLE from the environment.",
+    help=HEADER,
 )
 @click.option("--yes", metavar="URL", help=YES)
 @json_option
@@ -73,8 +76,8 @@ def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str |
     """Have the account's events go to URL. Where they go somewhere now, that address is asked for."""
     from kbsync.cli.counter import order_callback
 
-    values = _headers(headers)
-    _check(url, is_secret=bool(values))
+    values = read_headers(headers)
+    check_address(url, is_secret=bool(values))
 
     async def work(callbacks: Callbacks) -> Callback | None:
         _ask(await callbacks.look(), "the account's events go elsewhere", yes)
@@ -126,7 +129,7 @@ def _shown(callback: Callback) -> str:
     return f"{printable(callback.url)}{with_them}"
 
 
-def _check(url: str, *, is_secret: bool) -> None:
+def check_address(url: str, *, is_secret: bool) -> None:
     """Raises `UsageError` for what is no address, or one that would give the headers away."""
     from kbsync.config.remote import is_in_the_clear
 
@@ -143,7 +146,7 @@ def _check(url: str, *, is_secret: bool) -> None:
         raise UsageError("URL is not https: what --header gives would travel in the clear")
 
 
-def _headers(given: Iterable[str]) -> dict[str, str]:
+def read_headers(given: Iterable[str]) -> dict[str, str]:
     """Names and values. Raises `UsageError`, which repeats no value: it may be typed by mistake."""
     values = dict[str, str]()
     for text in given:

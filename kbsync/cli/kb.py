@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbsync.cli.apps import command as apps
-from kbsync.cli.callback import command as callback
+from kbsync.cli.callback import HEADER, check_address, read_headers
+from kbsync.cli.callback import command as callback_of_account
 from kbsync.cli.exits import Code
 from kbsync.cli.options import (
     Choices,
@@ -55,7 +56,7 @@ def command() -> None:
 
 
 command.add_command(apps, "app")
-command.add_command(callback, "callback")
+command.add_command(callback_of_account, "callback")
 
 
 @command.command("list")
@@ -134,6 +135,8 @@ def create(
 @click.option("--name", help="Another name.")
 @click.option("--description", help="Another description.")
 @click.option("--model", metavar="ID", help="Another model: makes all vectors anew, which costs.")
+@click.option("--callback", metavar="URL", help="With --model: told when a document has its new vectors.")
+@click.option("--header", "headers", multiple=True, metavar="NAME=@FILE", help=HEADER)
 @set_option
 @click.option("--yes", metavar="NAME", help=YES)
 @json_option
@@ -145,6 +148,8 @@ def update(
     name: str | None,
     description: str | None,
     model: str | None,
+    callback: str | None,
+    headers: tuple[str, ...],
     settings: dict[str, str],
     yes: str | None,
     as_json: bool,
@@ -153,7 +158,15 @@ def update(
     from kbsync.cli.counter import confirm, name_of, order, warn
     from kbsync.contract.managing import BaseWish
 
-    wish = BaseWish(None if name is None else _filled("--name", name), description, model, settings)
+    if callback is None and headers:
+        raise UsageError("--header goes with --callback; give that, too")
+    if callback is not None and model is None:
+        raise UsageError("--callback goes with --model, which makes all vectors anew; give that, too")
+    secrets = read_headers(headers)
+    if callback is not None:
+        check_address(callback, is_secret=bool(secrets))
+    called = None if name is None else _filled("--name", name)
+    wish = BaseWish(called, description, model, settings, callback, secrets)
     if wish == BaseWish():
         raise UsageError("nothing to change; give --name, --description, --model or --set")
 

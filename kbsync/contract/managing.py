@@ -37,13 +37,16 @@ class BaseCard:
 class BaseWish:
     """What is wanted of a knowledge base; None: as it is, or the target's choice. `model`: its id or name.
 
-    `settings`: further ones, by the service's names for them; the target reads the texts.
+    `callback`: the address that is told when all of it has been made anew, and what is sent along, which is
+    secret. `settings`: further ones, by the service's names for them; the target reads the texts.
     """
 
     name: str | None = None
     description: str | None = None
     model: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    callback: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,23 @@ def test_another_model_asks_first_since_it_costs(desk: Desk) -> None:
     assert desk.run("kb", "show", "--json").json["knowledge_base"]["model"] == "Embedding-3-pro"
 
 
+def test_another_model_tells_an_address_of_each_document_that_is_done(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.write("a.md", "alpha")
+    mirror(desk)
+    monkeypatch.setenv("TOKEN", "hush-hush-hush")
+    url = "https://events.example.org/kb"
+    words = ["kb", "update", HOME_ID, "--callback", url, "--header", "X-Token=env:TOKEN", "--yes", "handbook"]
+    assert desk.run(*words).code == 2
+    assert desk.run("kb", "update", HOME_ID, "--model", "12", "--header", "X-Token=env:TOKEN").code == 2
+    ran = desk.run(*words, "--model", "12")
+    assert ran.code == 0, ran.err
+    assert "hush" not in ran.out + ran.err
+    [document] = desk.vendor.server.app._account.documents.values()
+    assert (document.callback.url, dict(document.callback.headers)) == (url, {"X-Token": "hush-hush-hush"})
+
+
 def test_deletion_shows_what_is_in_it_and_wants_its_name(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.write("a.md", "alpha")
     mirror(desk)

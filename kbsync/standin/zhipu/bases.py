@@ -11,6 +11,7 @@ from kbsync.standin.zhipu.account import Account
 from kbsync.standin.zhipu.answers import NO_DATA, Json, NoData
 from kbsync.standin.zhipu.calls import Call
 from kbsync.standin.zhipu.documents import BYTES_PER_WORD, Base
+from kbsync.standin.zhipu.forms import callback_of
 from kbsync.standin.zhipu.shapes import base_item, extra
 from kbsync.standin.zhipu.strict import Test
 
@@ -83,6 +84,9 @@ def edit(call: Call) -> NoData:
     body = strict.json_body(call.request, _EDIT_TESTS.keys(), call.rules)
     _check(body, _EDIT_TESTS, call)
     if call.play.effect:
+        called = callback_of(body)
+        for document in base.documents.values():
+            document.callback = called or document.callback
         _edit(base, {name: value for name, value in body.items() if name in _TESTS}, call.account)
     return NO_DATA
 

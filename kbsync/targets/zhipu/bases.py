@@ -11,6 +11,7 @@ from kbsync.targets.http.namesakes import check_unused, made_after_all
 from kbsync.targets.http.wishes import told_wishes
 from kbsync.targets.zhipu import catalogue, wishes
 from kbsync.targets.zhipu.api import ask_capacity
+from kbsync.targets.zhipu.callbacks import unsaid
 from kbsync.targets.zhipu.cards import card_of, cards_of, models_of
 from kbsync.targets.zhipu.codes import NotFound, Op
 from kbsync.targets.zhipu.ids import number_of, path_part
@@ -96,9 +97,12 @@ class ZhipuBases:
             "name": wish.name,
             "description": wish.description,
             "embedding_id": number_of(model.id) if model is not None else None,
+            "callback_url": wish.callback,
+            "callback_header": dict(wish.headers) or None,
             **settings,
         }
-        await self._client.ask(Op.EDIT_BASE, "PUT", _path(base_id), json=catalogue.given(body))
+        with unsaid(wish.headers.values()):
+            await self._client.ask(Op.EDIT_BASE, "PUT", _path(base_id), json=catalogue.given(body))
 
     async def delete(self, base_id: str) -> None:
         """Remove it; one that is gone already is done."""

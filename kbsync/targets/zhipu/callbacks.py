@@ -5,8 +5,9 @@ Source: the vendor's manual of the knowledge API, 3.9. It is gone from the vendo
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from kbsync.contract.managing import Callback
@@ -33,18 +34,25 @@ class AccountCallbacks:
     async def aim(self, url: str, headers: Mapping[str, str]) -> None:
         """Send the address, and the headers where there are any. No error repeats their values."""
         body = {"url": url, **({"callback_header": dict(headers)} if headers else {})}
-        try:
+        with unsaid(headers.values()):
             await _if_offered(self._client.ask(Op.SET_CALLBACK, "PUT", _PATH, json=body))
-        except TargetError as error:
-            error.reason = _without(headers.values(), error.reason)
-            error.args = (error.reason,)
-            raise
 
     async def remove(self) -> None:
         """None is set from now on; where none was, that is done, if a look agrees."""
         removed = await _if_set(self._client.ask(Op.DELETE_CALLBACK, "DELETE", _PATH))
         if removed is None and await self.look() is not None:
             raise Unsure("the vendor says that no address is set, and still has one", code="still-there")
+
+
+@contextlib.contextmanager
+def unsaid(secrets: Collection[str]) -> Iterator[None]:
+    """No error that comes out of it repeats one of `secrets`, whatever the vendor echoes."""
+    try:
+        yield
+    except TargetError as error:
+        error.reason = _without(secrets, error.reason)
+        error.args = (error.reason,)
+        raise
 
 
 def callback_of(body: Any) -> Callback | None:
