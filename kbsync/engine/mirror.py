@@ -122,7 +122,8 @@ class MirrorRun:
 
     async def begin(self) -> bool:
         """Look at root and base and set the parts to work; False with `halt` or `trouble` set."""
-        self.plan = self.plan.resolved()
+        # In a thread of this mirror's own: on a dead mount it never ends, and all others go on.
+        self.plan = await asyncio.to_thread(self.plan.resolved)
         if not await self._find_root():
             return False
         target = None
@@ -396,8 +397,8 @@ class MirrorRun:
         """For `status`, until the next beginning: a pass could not end. Who ran it is told anyway."""
         if self.halt is None:
             cure = self.site.cure(f"--once --mirror {self.plan.name}")
-            self.halt = Halt(reason, f"{trouble}; the next pass goes on from there", cure)
-            await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, self.halt))
+            self.halt = halt = Halt(reason, f"{trouble}; the next pass goes on from there", cure)
+            await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
 
     async def tell_up(self) -> None:
         """The target answers again."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -98,15 +99,15 @@ class Reconciler:
         terms = self._ledger.terms
         tree = StateTree(self._store.path, self._mirror)
         listings = scan(terms.plan.root, tree, terms.rules, start=start, deep=deep)
+        pull = _Pull(partial(self._pulled, listings), listings, tree)
         moment = UNTIL_SCANNED + next(self._numbers)
         self._scanning.add(moment)
         try:
-            while page := await asyncio.to_thread(self._pulled, listings):
+            while page := await asyncio.to_thread(pull.next):
                 for listing in page:
                     await self._take_listing(listing, deep, moment)
         finally:
-            listings.close()
-            tree.close()
+            pull.close()
             self._scanning.remove(moment)
             await self._count_missed()
         return listings.summary
@@ -382,7 +383,8 @@ class Reconciler:
         if not sights:
             return
         async with self._taking:  # a judgement is recorded before the next one about the same file begins
-            judged = await asyncio.to_thread(self._judge_all, sights, deep, known_new)
+            awaited = {sight.path for sight in sights if sight.path in self.settling}
+            judged = await asyncio.to_thread(self._judge_all, sights, deep, known_new, awaited)
             seen = [j for j in judged if isinstance(j, Seen)]
             waits = [j for j in judged if isinstance(j, Wait)]
             if len(seen) > BURST:
@@ -392,17 +394,19 @@ class Reconciler:
                 self._note(seen, waits)
                 self._on_work()
 
-    def _judge_all(self, sights: Sequence[Sight], deep: bool, known_new: bool) -> list[Judgement]:
+    def _judge_all(
+        self, sights: Sequence[Sight], deep: bool, known_new: bool, awaited: Collection[str]
+    ) -> list[Judgement]:
         paths = [] if known_new else [sight.path for sight in sights]
         known = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
         return [
-            self._judged(sight, known.get(sight.path), deep)
+            self._judged(sight, known.get(sight.path), deep, sight.path in awaited)
             for sight in sights
             if not self._is_noise(sight, known.get(sight.path))
         ]
 
-    def _judged(self, sight: Sight, known: Entry | None, deep: bool) -> Judgement:
-        judgement = self._judge.judge(sight, known, deep=deep, awaited=sight.path in self.settling)
+    def _judged(self, sight: Sight, known: Entry | None, deep: bool, awaited: bool) -> Judgement:
+        judgement = self._judge.judge(sight, known, deep=deep, awaited=awaited)
         tell_judged(self._ledger.terms.plan.name, sight, known, judgement)
         return judgement
 
@@ -434,6 +438,39 @@ class Reconciler:
             if wait.busy:
                 self.busy.add(wait.path)
                 self.settling.restart(wait.path, now)
+
+
+class _Pull:
+    """A scan that is pulled in threads and ended by the loop, at any time.
+
+    A scan that is cut off leaves a thread behind, which may hang in a mount for long: whoever comes last
+    lets go of what it uses.
+    """
+
+    def __init__(self, pull: Callable[[], list[Listing]], listings: Scan, tree: StateTree) -> None:
+        self._pull = pull
+        self._listings = listings
+        self._tree = tree
+        self._pulling = threading.Lock()
+        self._is_over = False
+
+    def next(self) -> list[Listing]:
+        """In a thread: a few listings; none at the end."""
+        with self._pulling:
+            page = [] if self._is_over else self._pull()
+        if self._is_over:
+            self.close()
+        return page
+
+    def close(self) -> None:
+        """No more of it; never waits. Repeatable."""
+        self._is_over = True
+        if self._pulling.acquire(blocking=False):
+            try:
+                self._listings.close()
+                self._tree.close()
+            finally:
+                self._pulling.release()
 
 
 def _names(mirror: int, folder: str, tx: Tx) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from kbsync.contract.mirroring import Outgoing
@@ -61,34 +63,48 @@ class Batch:
 
 
 class Bodies:
-    """Opens the bytes of uploads of one mirror; keeps those of files that are never quiet until sent."""
+    """Opens the bytes of uploads of one mirror; keeps those of files that are never quiet until sent.
+
+    Judgements keep bodies and sends take them, each in a thread of its own, while the loop may close all.
+    """
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._kept: OrderedDict[str, Spooled] = OrderedDict()
+        self._keeping = threading.Lock()
+        self._is_closed = False
 
     def keep(self, path: str, body: Spooled) -> None:
         """Send these bytes for this path; the oldest go when there are too many."""
-        self._drop(path)
-        self._kept[path] = body
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)[1].close()
+        with self._keeping:
+            let_go = [self._kept.pop(path, None)]
+            self._kept[path] = body
+            while len(self._kept) > (0 if self._is_closed else KEPT):
+                let_go.append(self._kept.popitem(last=False)[1])
+        for old in let_go:
+            if old is not None:
+                old.close()
 
     def close(self) -> None:
-        """Let go of everything kept."""
-        for path in list(self._kept):
-            self._drop(path)
-
-    def _drop(self, path: str) -> None:
-        body = self._kept.pop(path, None)
-        if body is not None:
+        """Let go of everything kept, and of what a thread that was cut off still wants to keep."""
+        with self._keeping:
+            let_go, self._is_closed = list(self._kept.values()), True
+            self._kept.clear()
+        for body in let_go:
             body.close()
 
     @asynccontextmanager
     async def opened(self, rows: Sequence[Upload]) -> AsyncIterator[Batch]:
         """Read the bytes of each row, let go at the end. Raises `StateError` when the spool is full."""
-        with ExitStack() as stack:
-            yield await asyncio.to_thread(self._read, rows, stack)
+        stack = ExitStack()
+        reading = asyncio.ensure_future(asyncio.to_thread(self._read, rows, stack))
+        try:
+            yield await asyncio.shield(reading)
+        finally:
+            if reading.done():
+                stack.close()
+            else:  # cut off: the thread goes on, and what it opens is let go when it ends
+                reading.add_done_callback(partial(_let_go, stack))
 
     def _read(self, rows: Sequence[Upload], stack: ExitStack) -> Batch:
         bodies: dict[int, Spooled] = {}
@@ -108,13 +124,20 @@ class Bodies:
     def _take(self, row: Upload) -> Spooled | None:
         if row.path is None:
             return None
-        kept = self._kept.pop(row.path, None)
+        with self._keeping:
+            kept = self._kept.pop(row.path, None)
         if kept is not None:
             if kept.digest == row.digest:
                 return kept
             kept.close()
         taken = take(self._terms.plan.root, row.path, self._terms.spool_dir, row.digest)
         return taken if isinstance(taken, Spooled) else None
+
+
+def _let_go(stack: ExitStack, ended: asyncio.Future[Batch]) -> None:
+    stack.close()
+    if not ended.cancelled():
+        ended.exception()  # nobody waits for it any more
 
 
 def _link(row: Upload, body: Spooled) -> Link | None:

@@ -232,7 +232,7 @@ class Watching:
             await self.run.trusted_identity()
         if watcher.mode is not self._mode:
             self._tell_how("watch.changed", watcher.report)
-        if self.run.plan.resolved().root != self.run.plan.root:
+        if (await asyncio.to_thread(self.run.plan.resolved)).root != self.run.plan.root:
             log.warning("folder.moved", mirror=self.run.plan.name, folder=str(self.run.plan.given))
             self._begin_anew = True
         now = self.run.clock.steady()

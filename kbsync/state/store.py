@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import apsw
 
+from kbsync.errors import StateError
 from kbsync.state import schema, soundness
 from kbsync.state.connection import DamagedError, empty_wal, identity, open_reader, open_writer, told
 from kbsync.state.glance import BlankGlance, Glance, Tx, copy_into, looking_at, within
@@ -52,6 +53,8 @@ class Store:
         self._holds_lock = check
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._broken: BaseException | None = None
+        self._is_closed = False
+        self._asking = threading.Lock()
         self.damage = ""
         self._on_damage: Callable[[], object] = lambda: None
         with told(path):
@@ -81,19 +84,28 @@ class Store:
     def submit(self, work: Callable[[Tx], T]) -> Future[T]:
         """`write` for threads: the future ends after the commit."""
         done: Future[T] = Future()
-        if self._broken is not None:
-            done.set_exception(self._broken)
-        else:
-            self._jobs.put(_Job(work, done))
+        with self._asking:  # nothing is put behind the end, where nobody would take it
+            end = self._broken or (self._closed() if self._is_closed else None)
+            if end is None:
+                self._jobs.put(_Job(work, done))
+        if end is not None:
+            done.set_exception(end)
         return done
 
+    def _closed(self) -> StateError:
+        return StateError(f"{self.path} is closed; what was not recorded is found again at the next start")
+
     async def read(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` on the reading connection, off the loop."""
+        """Run `work` on the reading connection, off the loop. Raises `StateError`."""
+        if self._is_closed:
+            raise self._closed()
         return await asyncio.get_running_loop().run_in_executor(self.readers, self.read_now, work)
 
     def read_now(self, work: Callable[[Tx], T]) -> T:
         """`read` for threads. The result must not be a lazy iterator."""
         with self._read_lock, self.telling():
+            if self._is_closed:
+                raise self._closed()
             return within(self._reader, work)
 
     @contextmanager
@@ -122,7 +134,9 @@ class Store:
 
     def close(self) -> None:
         """`aclose` for threads; repeatable. Whoever holds the lock leaves nothing of what was deleted."""
-        self._jobs.put(None)
+        with self._asking:
+            self._is_closed = True
+            self._jobs.put(None)
         self._thread.join()
         self.readers.shutdown(wait=False, cancel_futures=True)
         with self._read_lock:  # a read whose caller was cut off may still be under way
@@ -206,7 +220,8 @@ class Store:
             self._on_commit(moment)
 
     def _break(self, stop: BaseException, jobs: list[_Job]) -> None:
-        self._broken = stop
+        with self._asking:
+            self._broken = stop
         for job in jobs:
             job.done.set_exception(stop)
         while True:

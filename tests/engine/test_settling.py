@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 
 from kbsync.contract.mirroring import Outgoing, PutOutcome
 from kbsync.core.brake import DeletionLimits
+from kbsync.core.settle import Settling
 from kbsync.engine import judge
 from kbsync.engine.judge import RACY_SECONDS
 from kbsync.engine.mirror import MirrorRun, Parts
@@ -220,6 +222,49 @@ class SlowForOne(MemoryTarget):
         if documents[0].path == "sent-first.md":
             await self.sleep(7.0)
         return await super().put(documents)
+
+
+class OfOneThread(Settling):
+    """What is being written, known to the thread that made it only."""
+
+    def __init__(self, settle: float, longest: float) -> None:
+        object.__setattr__(self, "owner", threading.get_ident())
+        super().__init__(settle, longest)
+
+    def __getattribute__(self, name: str) -> Any:
+        if threading.get_ident() != object.__getattribute__(self, "owner"):
+            FOREIGN.append(name)
+        return super().__getattribute__(name)
+
+    def __contains__(self, path: object) -> bool:
+        if threading.get_ident() != object.__getattribute__(self, "owner"):
+            FOREIGN.append("in")
+        return super().__contains__(path)
+
+
+FOREIGN: list[str] = []
+
+
+async def test_what_is_being_written_is_known_to_the_loop_alone(world: Writing) -> None:
+    FOREIGN.clear()
+    world.in_threads = True
+    world.write_many(5)
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin() and run.parts is not None
+        run.parts.reconciler.settling = OfOneThread(SETTLE, LONGEST)
+        await run.compare()
+        assert len(run.parts.reconciler.settling) == 5
+        world.delete("f0.md")
+        world.write("f1.md", "written on")
+        hints = [Hint(f"f{number}.md", HintKind.FILE) for number in range(5)]
+        await run.parts.reconciler.heed(hints)
+        for _ in range(5):
+            await run.tend()
+            await world.clock.sleep(SETTLE / 2)
+        assert len(run.parts.reconciler.settling) == 0
+        await run.end()
+    assert FOREIGN == []
 
 
 def listed(world: Writing) -> list[str]:

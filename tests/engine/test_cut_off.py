@@ -1,0 +1,156 @@
+"""A thread that hangs in a dead mount, or is left behind, keeps nothing else from going on or ending."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.engine import sending
+from kbsync.errors import StateError
+from kbsync.source.scanner import Scan
+from kbsync.state.store import Store
+from tests.engine.test_watching import Daemon, until
+from tests.engine.world import World
+
+
+@pytest.fixture
+def hang() -> Iterator[threading.Event]:
+    released = threading.Event()
+    yield released
+    released.set()
+
+
+async def test_a_folder_whose_place_cannot_be_found_out_holds_up_no_other_mirror(
+    tmp_path: Path, hang: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = Daemon(tmp_path)
+    link = tmp_path / "link"
+    link.symlink_to(daemon.root)
+    daemon.plan = replace(daemon.plan, given=link)
+    real, loops = os.path.realpath, threading.get_ident()
+    in_loop: list[Any] = []
+
+    def realpath(path: Any, **kwargs: Any) -> Any:
+        if Path(path) == link and threading.get_ident() == loops:
+            in_loop.append(path)  # a dead mount would hold all mirrors here
+        return real(path, **kwargs)
+
+    monkeypatch.setattr(os.path, "realpath", realpath)
+    daemon.write("a.md")
+    async with daemon.kept():
+        assert daemon.watching is not None
+        daemon.watching._next_check = 0.0
+        daemon.watching._wake.set()
+        await until(lambda: daemon.watching is not None and daemon.watching._next_check > 0.0)
+    assert in_loop == []
+
+
+async def test_a_closed_state_says_so_to_whoever_still_writes_or_reads(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    await store.aclose()
+    with pytest.raises(StateError, match="closed"):
+        async with asyncio.timeout(10):
+            await store.write(lambda tx: tx.mirrors.named("docs"))
+    with pytest.raises(StateError, match="closed"):
+        async with asyncio.timeout(10):
+            await store.read(lambda tx: tx.mirrors.named("docs"))
+    store.close()
+
+
+async def test_what_is_asked_of_the_state_while_it_is_closed_is_done_or_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(_tx: object) -> str:
+        begun.set()
+        go_on.wait(10)
+        return "done"
+
+    first = asyncio.create_task(store.write(slowly))
+    await asyncio.to_thread(begun.wait, 10)
+    closing = asyncio.create_task(store.aclose())
+    late = [asyncio.create_task(store.write(lambda tx: "done")) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    late += [asyncio.create_task(store.write(lambda tx: "done")) for _ in range(20)]
+    go_on.set()
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(first, *late, return_exceptions=True)
+        await closing
+    assert answers[0] == "done"
+    assert all(answer == "done" or isinstance(answer, StateError) for answer in answers)
+
+
+async def test_a_scan_that_is_cut_off_while_a_folder_is_listed_ends_at_once_and_lets_go_later(
+    tmp_path: Path, hang: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    world.in_threads = True
+    world.write_many(3)
+    entered = threading.Event()
+    closed: list[str] = []
+    following, closing = Scan.__next__, Scan.close
+
+    def slow(scan: Scan) -> Any:
+        entered.set()
+        hang.wait(20)
+        return following(scan)
+
+    def close(scan: Scan) -> None:
+        closing(scan)
+        closed.append(threading.current_thread().name)
+
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin() and run.parts is not None
+        monkeypatch.setattr(Scan, "__next__", slow)
+        monkeypatch.setattr(Scan, "close", close)
+        scanning = asyncio.create_task(run.parts.reconciler.scan())
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
+        run.parts.reconciler.stop()
+        scanning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await scanning
+        assert closed == []
+        hang.set()
+        while not closed:
+            await asyncio.sleep(0.001)
+        await run.end()
+
+
+async def test_bytes_that_are_read_when_a_send_is_cut_off_are_let_go(
+    tmp_path: Path, hang: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    world.in_threads = True
+    world.write("a.md", "text")
+    entered, taken = threading.Event(), list[Any]()
+    take = sending.take
+
+    def slow(*args: Any) -> Any:
+        entered.set()
+        hang.wait(20)
+        taken.append(take(*args))
+        return taken[-1]
+
+    monkeypatch.setattr(sending, "take", slow)
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+        await run.compare()
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
+        ended = asyncio.create_task(run.end(grace=0.0))
+        while not ended.done():
+            await asyncio.sleep(0.001)
+        hang.set()
+        while not taken:
+            await asyncio.sleep(0.001)
+        await until(lambda: taken[0]._content == b"")  # closed
