@@ -162,7 +162,8 @@ class Auditing:
         await self._rest_for_horizon()
         await self._weigh(auditor, audit, began)
         async for page in auditor.unseen(audit, began):
-            await self._mend_missing(await auditor.confirmed(page), outcome)
+            lost = await auditor.confirmed(page)
+            await self._mend_missing(lost, await self._twins(auditor, audit, lost), outcome)
         await self._see_to_strays(auditor, audit, outcome)
         outcome.foreign, outcome.beyond = await auditor.count_foreign(audit), audit.beyond
         await self._end(outcome, began)
@@ -202,18 +203,27 @@ class Auditing:
             await self.on_halt(_emptied(terms.plan.name, count, serving))
             raise PutOffError(f"{count} of {serving} documents are missing")
 
-    async def _mend_missing(self, lost: Sequence[Upload], outcome: Outcome) -> None:
+    async def _twins(self, auditor: Auditor, audit: Audit, lost: Sequence[Upload]) -> list[Stray]:
+        """Documents that may take the place of lost ones; each is there at a second look."""
+        paths = {row.path for row in lost}
+        twins = [stray for stray in audit.strays if stray.path in paths and stray.row is None]
+        return await auditor.read_into(audit, await auditor.still_stray(twins)) if twins else []
+
+    async def _mend_missing(self, lost: Sequence[Upload], twins: Sequence[Stray], outcome: Outcome) -> None:
         self._go_on()
-        sent = await self.store.write(partial(self._send_again, lost))
+        sent = await self.store.write(partial(self._send_again, lost, twins))
         outcome.missing += len(lost)
         outcome.mended += sent
         for row in lost:
-            self._tell(outcome, "missing", row.path or row.label, row.remote_id, "it is sent again")
+            why = "a twin takes its place, or it is sent again"
+            self._tell(outcome, "missing", row.path or row.label, row.remote_id, why)
         if lost:
             self.on_work()
 
-    def _send_again(self, lost: Sequence[Upload], tx: Tx) -> int:
-        repairs = Repairs(self.ledger)
+    def _send_again(self, lost: Sequence[Upload], twins: Sequence[Stray], tx: Tx) -> int:
+        repairs, missing = Repairs(self.ledger), {row.remote_id or "" for row in lost}
+        for twin in twins:
+            repairs.adopt(tx, stray_json(twin), missing)
         return sum(repairs.send_again(tx, row.remote_id or "") for row in lost)
 
     # -- documents that serve nothing ------------------------------------------------------------------

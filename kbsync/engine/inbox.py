@@ -87,7 +87,12 @@ class Inbox:
             self._ledger.settle(tx, upload.path, fresh=True)
 
     def _repair(self, tx: Tx, message: Message, answer: Answer) -> None:
-        """`missing` ones are sent again, `surplus` ones and `strays` deleted, `stale` files looked at."""
+        """`missing` ones are sent again, `surplus` ones and `strays` deleted, `stale` files looked at.
+
+        Where a stray is the twin of a missing one, it takes its place and nothing is sent.
+        """
+        for stray in message.args.get("strays", ()):
+            self._repairs.adopt(tx, stray, message.args.get("missing", ()))
         for remote_id in message.args.get("missing", ()):
             self._repairs.send_again(tx, remote_id)
         for remote_id in message.args.get("surplus", ()):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from kbsync.contract.mirroring import DocState, Listed
 from kbsync.core import lifecycle
 from kbsync.core.model import Purpose, Upload, UploadState
 from kbsync.core.planner import tells
+from kbsync.engine.adoption import adopting
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.views.audit import Stray
 from kbsync.state.store import Tx
@@ -31,6 +33,28 @@ class Repairs:
             self._ledger.settle(tx, row.path or "", fresh=True)
         tx.holds.end_empty(self._ledger.terms.mirror, self._ledger.rhythm.now)
         return bool(serving)
+
+    def adopt(self, tx: Tx, stray: Mapping[str, Any], missing: Collection[str]) -> bool:
+        """A twin of a document that is `missing` (remote ids) takes its place, rather than a new one.
+
+        To be told before `send_again`: the planner takes a document that is proven by its bytes.
+        """
+        terms, path = self._ledger.terms, str(stray["path"])
+        server = next((row for row in self._ledger.uploads(tx, path) if row.state.serves), None)
+        if server is None or server.remote_id not in missing or not self._is_twin(tx, stray):
+            return False
+        if tx.uploads.by_remote(terms.binding, str(stray["remote_id"])):
+            return False
+        listed = Listed(
+            str(stray["remote_id"]),
+            str(stray["name"]),
+            size=stray["size"],
+            state=DocState.READY if stray.get("is_ready") else DocState.UNKNOWN,
+            digest=str(stray["digest"]),
+            recipe=stray.get("recipe"),
+        )
+        tx.uploads.add(adopting(terms, listed, path, self._ledger.rhythm.now))
+        return True
 
     def retire_surplus(self, tx: Tx, remote_id: str) -> bool:
         """A document proven ours that nothing needs: it never serves, so no path loses anything."""
@@ -87,7 +111,7 @@ class Repairs:
 
 
 def stray_json(stray: Stray) -> dict[str, Any]:
-    """As `Repairs.retire_stray` takes it."""
+    """As `Repairs` takes it."""
     return {
         "remote_id": stray.remote_id,
         "path": stray.path,
@@ -95,4 +119,6 @@ def stray_json(stray: Stray) -> dict[str, Any]:
         "digest": stray.digest,
         "size": stray.size,
         "upload": None if stray.row is None else stray.row.id,
+        "recipe": stray.recipe,
+        "is_ready": stray.is_ready,
     }

@@ -273,7 +273,7 @@ async def test_a_document_no_row_knows_is_a_stray_of_an_embedded_base(tmp_path: 
     wanted = repair_messages(found)
     assert {stray.remote_id for stray in wanted.strays} == {second, lonely} and wanted.surplus == ()
     told = wanted.to_json()["strays"][0]
-    assert set(told) == {"remote_id", "path", "name", "digest", "size", "upload"}
+    assert set(told) == {"remote_id", "path", "name", "digest", "size", "upload", "recipe", "is_ready"}
 
 
 async def test_elsewhere_a_document_no_row_knows_is_foreign(world: World) -> None:

@@ -45,7 +45,7 @@ class Proof(enum.Enum):
 class Stray:
     """A document at the target that serves nothing, though it is ours or may be.
 
-    `reason`: the target's own words, where it refuses to delete it.
+    `reason`: the target's own words, where it refuses to delete it. `recipe` and `is_ready`: as in the list.
     """
 
     remote_id: str
@@ -56,6 +56,8 @@ class Stray:
     proof: Proof
     row: Upload | None = None
     reason: str = ""
+    recipe: str | None = None
+    is_ready: bool = False
 
 
 @dataclass(slots=True)
@@ -156,6 +158,8 @@ class Auditor:
                 listed.size or 0,
                 proof,
                 marked,
+                recipe=listed.recipe,
+                is_ready=listed.state is DocState.READY,
             )
         )
 
