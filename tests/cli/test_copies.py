@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ def tried(place: Place) -> Place:
     for number in range(8):
         place.write(f"{number}.md", f"document {number}")
     place.write("secret.md", f"the {SECRET} of the house")
+    place.write("sub/deep/secret.md", f"another {SECRET}")
     assert place.run("--once", "--folder", "docs").code == 0
     return place
 
@@ -60,11 +62,12 @@ def test_init_takes_over_what_was_mirrored_with_folder(tried: Place) -> None:
     assert indexes(tried) == ["kb/docs/index.db"]
     assert not trial(tried).exists()
     found = tried.run("search", SECRET, "--json").json["hits"]
-    assert [hit["path"] for hit in found][:1] == ["secret.md"]
+    assert {hit["path"] for hit in found} >= {"secret.md", "sub/deep/secret.md"}
     again = tried.run("--once", "--json").json
-    assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 9)
+    assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 10)
     (tried.docs / "secret.md").unlink()
-    assert tried.run("--once", "--json").json["deleted"] == 1
+    shutil.rmtree(tried.docs / "sub")
+    assert tried.run("--once", "--json").json["deleted"] == 2
     assert traces(tried) == []
     assert copies(tried) == []
 
@@ -80,10 +83,11 @@ def test_init_takes_it_over_beside_mirrors_that_the_state_knows_already(tried: P
     both = tried.config.read_text() + second.read_text().partition("mirrors:\n")[2]
     tried.config.write_text(both)
     counts = {one["name"]: one["documents"]["ready"] for one in tried.run("status", "--json").json["mirrors"]}
-    assert counts == {"other": 1, "docs": 9}
+    assert counts == {"other": 1, "docs": 10}
     (tried.docs / "secret.md").unlink()
+    shutil.rmtree(tried.docs / "sub")
     ran = tried.run("--once", "--json").json
-    assert (ran["uploaded"], ran["deleted"]) == (0, 1)
+    assert (ran["uploaded"], ran["deleted"]) == (0, 2)
     assert indexes(tried) == ["kb/docs/index.db", "kb/other/index.db"]
     assert traces(tried) == []
 
@@ -115,6 +119,7 @@ def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that
     paste(tried, found["cure"])
     assert copies(tried) == []
     (tried.docs / "secret.md").unlink()
+    shutil.rmtree(tried.docs / "sub")
     assert tried.run("--once").code == 0
     assert traces(tried) == []
 

@@ -267,7 +267,7 @@ def test_an_index_that_is_gone_is_told_with_what_helps(place: Place, command: st
 def two(place: Place) -> Place:
     """Two mirrors, `one` with two documents about walruses and `two` with one."""
     for name, texts in (
-        ("one", ("The walrus sleeps on the ice.", "Walrus, walrus.")),
+        ("one", ("The walrus sleeps on the ice.", "Walrus, ice, walrus.")),
         ("two", ("A word about a walrus among many other words about this and that and other animals.",)),
     ):
         (place.root / name).mkdir()
@@ -284,7 +284,8 @@ def two(place: Place) -> Place:
 
 
 def test_mirrors_whose_scores_mean_the_same_are_merged_by_score(two: Place) -> None:
-    hits = two.run("search", "walrus", "--json").json["hits"]
+    hits = two.run("search", "walrus ice", "--json").json["hits"]
+    assert [hit["mirror"] for hit in hits] == ["one", "one", "two"]
     assert {(hit["mirror"], hit["abs_path"]) for hit in hits} == {
         ("one", f"{two.root}/one/0.md"),
         ("one", f"{two.root}/one/1.md"),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from kbsync.contract.searching import Query
+from kbsync.targets.local import target as module
 from kbsync.targets.local.encoder import Encoder
 from kbsync.targets.local.index import Index
 from kbsync.targets.local.pieces import Chunk
@@ -68,6 +69,22 @@ async def test_what_is_taken_out_is_in_no_file_soon_after_while_files_keep_comin
             assert asyncio.get_running_loop().time() < end, traces(tmp_path)
             await put(target, document(number, f"file {number} of those that keep coming"))
             await asyncio.sleep(PACE)
+
+
+async def test_a_reader_in_the_way_is_waited_for_also_when_nothing_else_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SCRUB_AFTER", 0.0)
+    async with contextlib.aclosing(opened(tmp_path)) as target:
+        (old,) = await put(target, document(1, f"the {SECRET} of the house", "folder/1.md"))
+        with reader_at_work(tmp_path):
+            await replace(target, old, tmp_path)
+            assert target._index is not None
+            assert not await asyncio.to_thread(target._index.scrub)
+            assert not await asyncio.to_thread(target._index.scrub)  # by now the target has tried as well
+        async with asyncio.timeout(SOON):
+            while traces(tmp_path):
+                await asyncio.sleep(PACE)
 
 
 async def test_threads_that_hang_keep_no_deleted_text(tmp_path: Path) -> None:
