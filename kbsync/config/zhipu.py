@@ -140,6 +140,14 @@ class ZhipuTargetConfig:
         str | None,
         BaseUrl("where the service reaches the listener from outside; {callback_base}/callback/… is called"),
     ] = None
+    callback_authorization: Annotated[
+        Secret | None,
+        Confidential(
+            "sent along as the header Authorization when the service calls, for a gateway in between",
+            r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?",
+            "the whole value of the header, such as Bearer …",
+        ),
+    ] = None
 
     shares_base: ClassVar[bool] = True
     """Several mirrors may put their documents into one knowledge base of this type."""

@@ -13,6 +13,7 @@ from kbsync.config.callbacks import callback_url
 from kbsync.config.gptbots import GptbotsTargetConfig
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
 from kbsync.config.remote import RemoteTargetConfig
+from kbsync.config.secret import Secret
 from kbsync.config.vectors import EmbeddingConfig, RerankConfig
 from kbsync.config.zhipu import ZhipuTargetConfig
 from kbsync.contract.mirroring import Surroundings, Target
@@ -52,6 +53,7 @@ def _open_zhipu(config: ZhipuTargetConfig, mirror: MirrorConfig, surroundings: S
         chat_model=config.chat_model,
         auth=config.auth,
         callback_url=(callback_url(mirror) if surroundings.hears else None) or "",
+        callback_authorization=_revealed(config.callback_authorization),
         reslice=config.reslice,
         recall=Recall(
             config.search.recall_method,
@@ -63,6 +65,10 @@ def _open_zhipu(config: ZhipuTargetConfig, mirror: MirrorConfig, surroundings: S
         **remote(config, surroundings),
     )
     return ZhipuTarget(settings, account=account_of(settings.address, settings.api_key))
+
+
+def _revealed(secret: Secret | None) -> str:
+    return "" if secret is None else secret.reveal()
 
 
 def _open_gptbots(config: GptbotsTargetConfig, mirror: MirrorConfig, surroundings: Surroundings) -> Target:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from kbsync.contract.mirroring import Outgoing
 from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.http import Answer, Client, Judge, Part
 from kbsync.targets.zhipu import words
 from kbsync.targets.zhipu.codes import EXPIRED, Op, judge
-from kbsync.targets.zhipu.formats import Slicing, link_body, media_type, reslice_body, upload_fields
+from kbsync.targets.zhipu.formats import Slicing, form_of, link_body, media_type, reslice_body, upload_fields
 from kbsync.targets.zhipu.ids import path_part
 from kbsync.targets.zhipu.keys import Keys, PlainKey
 from kbsync.targets.zhipu.searching import Question
@@ -55,7 +56,7 @@ class MirrorJudge:
         self._settings, self._skew, self._read = settings, skew, read
         self._keys = keys or PlainKey(settings.api_key)
         called = settings.callback_url.rpartition("/")[2]
-        parts = (settings.api_key, *settings.api_key.split("."), called)
+        parts = (settings.api_key, *settings.api_key.split("."), called, settings.callback_authorization)
         self._secrets = [part for part in parts if len(part) >= _SHORTEST_SECRET]
 
     def __call__(self, answer: Answer) -> TargetError | None:
@@ -112,7 +113,11 @@ class Api:
         self._client = client
         self._base = path_part(settings.knowledge_id)
         self._knowledge_id = settings.knowledge_id
-        self._callback = {"callback_url": settings.callback_url} if settings.callback_url else {}
+        self._callback: dict[str, Any] = {}
+        if settings.callback_url:
+            self._callback["callback_url"] = settings.callback_url
+            if settings.callback_authorization:
+                self._callback["callback_header"] = {"Authorization": settings.callback_authorization}
 
     async def base(self) -> KnowledgeBase | None:
         """The base; None where the answer has no data."""
@@ -128,7 +133,7 @@ class Api:
         answer = await self._client.send(
             Op.UPLOAD,
             f"/document/upload_document/{self._base}",
-            fields={**upload_fields(slicing, document.upload_id), **self._callback},
+            fields={**upload_fields(slicing, document.upload_id), **form_of(self._callback)},
             file=Part("files", document.name, document.body, media_type(document.name)),
         )
         return receipt_of(answer.body)

@@ -21,7 +21,8 @@ class ZhipuSettings(RemoteSettings):
     """`base_url` ends in `/api`. `chat_model` answers where there are no applications; empty: none does.
     `recall`: of every search but those that confirm a document.
 
-    `callback_url`: where the vendor calls, a secret; empty: nowhere. `reslice` is `upload` or `in_place`.
+    `callback_url`: where the vendor calls, a secret; empty: nowhere. `callback_authorization`:
+    sent along as that header, a secret; empty: none is. `reslice` is `upload` or `in_place`.
     With `auth` `jwt` a key that signs no tokens is a `UsageError`, too.
     """
 
@@ -30,6 +31,7 @@ class ZhipuSettings(RemoteSettings):
     chat_model: str = "glm-4-flash"
     auth: str = "key"
     callback_url: str = field(default="", repr=False)
+    callback_authorization: str = field(default="", repr=False)
     reslice: str = "upload"
     recall: Recall = USUAL
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from kbsync.contract.mirroring import Outgoing
 from kbsync.errors import Rejected
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, ok, row, settings, stored, target
@@ -19,6 +21,21 @@ async def test_an_upload_tells_where_to_call() -> None:
     await target(vendor, callback_url=URL).put([document()])
     assert field(vendor, "callback_url")
     assert URL.encode() in vendor.requests[-1].content
+
+
+async def test_a_gateway_before_the_listener_is_shown_its_header() -> None:
+    header = {"Authorization": "Bearer of-the-gateway"}
+    told = {"callback_url": URL, "callback_header": header}
+    vendor = Vendor(upload=[stored()], reembed=[ok()], reslice=[ok()], detail=[ok(row())])
+    one = target(vendor, callback_url=URL, callback_authorization=header["Authorization"])
+    await one.put([document()])
+    assert field(vendor, "callback_header")
+    assert json.dumps(header).encode() in vendor.requests[-1].content
+    await one.reembed(FIRST_ID)
+    assert vendor.body("reembed") == told
+    await one.reslice(FIRST_ID, "a.md", {})
+    assert vendor.body("reslice") == {"knowledge_type": 1, **told}
+    assert header["Authorization"] not in repr(settings(callback_authorization=header["Authorization"]))
 
 
 async def test_without_an_address_nothing_is_told() -> None:
