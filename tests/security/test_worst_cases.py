@@ -28,7 +28,7 @@ from tests.cli.place import Place
 from tests.security.worst import EXPRESSIONS, TEXTS
 from tests.targets.bodies import BytesBody
 
-TEXT_SECONDS = 15.0
+TEXT_SECONDS = 8.0
 """Of computing, for 1 MB read and cut; the slowest takes two."""
 
 EXPRESSION_SECONDS = 3.0

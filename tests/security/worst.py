@@ -49,7 +49,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "front matter of an endless number": ("x.md", "---\ntitle: " + times("1:", 60_000) + "1\n---\nbody\n"),
     "front matter that is nested": ("x.md", "---\na: " + times("[", 60_000) + "\n---\nbody\n"),
-    "front matter in TOML with one long key": ("x.md", "+++\n" + times("a.", 60_000) + "a = 1\n+++\nbody\n"),
+    "front matter in TOML with one long key": ("x.md", "+++\n" + times("a.", 65_000) + "a = 1\n+++\nbody\n"),
     "front matter in TOML with a long key in a table": (
         "x.md",
         "+++\nx = {" + times('"".', 60_000) + "a = 1}\n+++\nbody\n",
