@@ -180,6 +180,17 @@ async def test_an_account_that_turns_out_full_is_to_blame(scene: Scene, full: st
         assert outcome.halt == "quota"
 
 
+@pytest.mark.parametrize(("room", "halt"), [(10, "quota"), (100_000, "")])
+async def test_a_full_account_is_what_the_capacity_call_says(scene: Scene, room: int, halt: str) -> None:
+    scene.fault("fails", "upload", code=10002, text="字数超出限制")
+    outcome = await scene.put()
+    assert isinstance(outcome, Accepted)
+    scene.app.set_behaviour({"capacity_bytes": room})
+    status = (await scene.target.status([outcome.remote_id]))[outcome.remote_id]
+    assert (status.state, status.halt) == (DocState.FAILED, halt)
+    assert "字数超出限制" in status.reason
+
+
 # ---- lists and statuses
 
 LISTS: list[dict[str, Any]] = [
