@@ -55,7 +55,7 @@ class Accepted:
     ready: bool = False
     replaced: bool = False
     name: str = ""
-    created: float | None = None
+    created: float | None = field(default=None, compare=False)
 
 
 class DocState(enum.Enum):

@@ -87,24 +87,20 @@ class Hit:
 
 @runtime_checkable
 class Searches(Protocol):
-    """Can be searched."""
+    """Can be searched.
+
+    Scores are compared with those of another target only where both have a `scale`, a text that says what a
+    score means, and it is the same.
+    """
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first; never more than `top_k` documents."""
 
 
-@runtime_checkable
-class Comparable(Protocol):
-    """Scores as every other target of the same scale does."""
-
-    @property
-    def scale(self) -> str:
-        """Names what a score means."""
-
-
 def scale_of(target: object) -> str | int:
     """Equal only for targets whose scores can be compared."""
-    return target.scale if isinstance(target, Comparable) else id(target)
+    scale: str | None = getattr(target, "scale", None)
+    return id(target) if scale is None else scale
 
 
 @runtime_checkable

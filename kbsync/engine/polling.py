@@ -63,6 +63,8 @@ class Polls:
         self._ledger = ledger
         self._target = target
         self._overdue: set[int] = set()
+        self._can_reembed = isinstance(target, Reembeds)
+        """As the last answer had it: an upload stands for it within the same number of tries (promise 9)."""
 
     async def ask(self, rows: Sequence[Upload], tries: int | None = None) -> Polled:
         """Look at these documents and record what was seen. Raises `TargetError` where nothing was.
@@ -124,10 +126,12 @@ class Polls:
         if not isinstance(self._target, Reembeds):
             return Repair.NOT_OFFERED
         if not status.halt and row.repairs >= self._ledger.terms.limits.reembed_tries:
-            return Repair.NONE
+            return Repair.NONE if self._can_reembed else Repair.NOT_OFFERED
         try:
             await self._target.reembed(row.remote_id or "")
+            self._can_reembed = True
         except NotOffered:  # now: whether it is so for good is known to the target
+            self._can_reembed = False
             return Repair.NOT_OFFERED
         except Rejected:
             return Repair.NONE

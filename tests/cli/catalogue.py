@@ -168,6 +168,7 @@ EVENTS = {
     "watch.troubled": "warning",
     "folder.moved": "warning",
     "base.changed": "warning",
+    "times.differ": "warning",
     "notify.failed": "error",
     "listener.failed": "error",
     "callback.failed": "error",

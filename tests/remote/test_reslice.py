@@ -153,7 +153,7 @@ async def test_a_failure_afterwards_has_a_fresh_upload_take_its_place(world: Rem
 
 
 @pytest.mark.parametrize("cut", ["404", "405"])
-async def test_where_there_is_no_such_call_uploads_do_it_and_it_is_not_asked_again(
+async def test_where_there_is_no_such_call_each_document_is_asked_for_once_and_uploads_do_it(
     world: RemoteWorld, cut: str
 ) -> None:
     if cut == "404":
@@ -163,7 +163,8 @@ async def test_where_there_is_no_such_call_uploads_do_it_and_it_is_not_asked_aga
     await let_go(world, knowledge_type=2)
     await world.once()
     assert world.statuses() == {"ready": FILES} and types(world) == {2}
-    assert world.asked("reslice") == 1 and world.asked("upload") == FILES
+    assert world.asked("reslice") == FILES  # within a minute one such answer proves nothing
+    assert world.asked("upload") == FILES
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
