@@ -121,9 +121,9 @@ class Turns:
 
     def _has_room(self, lane: Lane, slots: int) -> bool:
         """One slot is kept from what takes long, and half of them from what may do so in vain."""
-        slow = self._under_way[Lane.LARGE] + self._under_way[Lane.AGAIN]
+        slow = sum(self._under_way[each] for each in (Lane.LARGE, Lane.AGAIN, Lane.PROVE))
         match lane:
-            case Lane.LARGE:
+            case Lane.LARGE | Lane.PROVE:
                 return slow < max(1, slots - 1)
             case Lane.AGAIN:
                 return slow < max(1, slots - 1) and self._under_way[lane] < max(1, slots // 2)

@@ -157,7 +157,9 @@ class Deletions:
         times = [] if missed is None else [missed + self._ledger.terms.plan.settle]
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         if n:
-            times.append(self._clock.steady() + self._weigh_at(first, last) - self._clock.wall())
+            waits = missed is not None and missed < UNTIL_SCANNED  # for the second look, see `weigh`
+            at = first + self._ledger.terms.plan.settle_longest if waits else self._weigh_at(first, last)
+            times.append(self._clock.steady() + at - self._clock.wall())
         if missed is None:
             self._waiting.clear()
         if not times:

@@ -96,8 +96,9 @@ class Judge:
     def _unselected(self, sight: Sight, verdict: Verdict, known: Entry | None, awaited: bool) -> Judgement:
         had_content = awaited or (known is not None and known.digest is not None)
         emptied = had_content and sight.kind is Kind.FILE and sight.stamp.size == 0
-        if emptied and not (self._is_quiet(sight) or sight.forced):
-            return Wait(sight.path, sight.stamp, wanted=False)
+        if emptied and not self._is_quiet(sight):
+            # Also when its longest wait is over: a moment without bytes tells nothing of what is written.
+            return Wait(sight.path, sight.stamp, busy=sight.forced, wanted=False)
         return Seen(sight.path, sight.stamp, verdict, by_person=by_person(sight, known), fresh=sight.fresh)
 
     def _is_quiet(self, sight: Sight) -> bool:

@@ -21,6 +21,7 @@ from kbsync.core.model import Upload, UploadState
 from kbsync.engine.ledger import Ledger
 from kbsync.engine.pages import CLOCK_SLACK, Page
 from kbsync.engine.terms import Terms
+from kbsync.errors import TargetError
 from kbsync.state.store import Store, Tx
 
 PAST = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
@@ -81,9 +82,12 @@ async def _found_by_name(
     if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
         return None  # where one that was lost or deleted is due, the list is read for all of these
     hunt, found = _Hunt(terms, rows, ledger.trusts_times), dict[int, Listed]()
-    for row in rows:
-        for listed in await target.find(row.name):
-            hunt.see(listed)
+    try:
+        for row in rows:
+            for listed in await target.find(row.name):
+                hunt.see(listed)
+    except TargetError:
+        return None  # a short cut that is not to be had now: the whole list tells, and what is wrong
     for row, candidates in hunt.candidates():
         seen = await _first_that_is(store, terms, target, row, candidates, found.values())
         if seen is not None:

@@ -39,7 +39,8 @@ class Failures:
         self.rounds += of_round
         self.jobs += not of_round
         self.reason = f"an error of kbsync itself, shown in its log: {type(error).__name__}"
-        return pause_after(self.rounds if of_round else self.jobs)
+        # One document that always fails holds the others up for no longer than that (promise 9).
+        return pause_after(self.rounds) if of_round else min(STATE_PAUSE, pause_after(self.jobs))
 
 
 @dataclass

@@ -456,11 +456,12 @@ class _Pull:
 
     def next(self) -> list[Listing]:
         """In a thread: a few listings; none at the end."""
-        with self._pulling:
-            page = [] if self._is_over else self._pull()
-        if self._is_over:
-            self.close()
-        return page
+        try:
+            with self._pulling:
+                return [] if self._is_over else self._pull()
+        finally:
+            if self._is_over:
+                self.close()
 
     def close(self) -> None:
         """No more of it; never waits. Repeatable."""

@@ -189,7 +189,8 @@ class Worker:
 
     def _reach(self, now: float) -> Reach:
         limits = self._ledger.terms.limits
-        polls = limits.poll_first if self._slots and now >= self._next_poll else None
+        may_poll = self._slots and self._polling < self._most_polls and now >= self._next_poll
+        polls = limits.poll_first if may_poll else None
         looks = not self._is_looking and now >= self._next_look
         return Reach(self._clock.wall(), limits.batch * self._slots, polls, looks, frozenset(self._busy))
 
@@ -200,6 +201,8 @@ class Worker:
         due = (await self._read_next()).paced(
             self._next_look + ahead, self._next_poll + ahead, self._next_refresh + ahead
         )
+        if not self._busy and (due is None or due > self._clock.wall() + LONGEST_REST):
+            self.pulse.failures.jobs = 0  # what failed is not there any more
         if due is None:
             return LONGEST_REST
         # a busy row may be due, and its task wakes us; one that is held back may be due all the time
@@ -254,8 +257,10 @@ class Worker:
 
     def _failed(self, error: Exception, *, of_round: bool) -> float:
         """An error of ours: nothing is begun for a while, longer each time. Returns how long."""
-        seconds = self.pulse.failures.note(error, of_round=of_round)
-        self.pulse.not_before = self._clock.steady() + seconds
+        now = self._clock.steady()
+        if of_round or now >= self.pulse.not_before:
+            self.pulse.not_before = now + self.pulse.failures.note(error, of_round=of_round)
+        seconds = self.pulse.not_before - now  # of jobs that fail together one counts
         log.exception("worker.failed", mirror=self._ledger.terms.plan.name, again_in=seconds)
         return seconds
 
@@ -309,6 +314,11 @@ class Worker:
     @property
     def _concurrency(self) -> int:
         return self._ledger.terms.limits.concurrency
+
+    @property
+    def _most_polls(self) -> int:
+        """One slot is kept from them, where there are more."""
+        return max(1, self._concurrency - 1)
 
     async def _take_turn(self, lane: Lane, counted: float, rows: Sequence[Upload]) -> None:
         begun = self._clock.steady()
@@ -406,7 +416,7 @@ class Worker:
 
     def _start_polls(self, rows: Sequence[Upload], tries: int | None) -> bool:
         """Seldom enough that each poll tells of many, and never in all slots at a time."""
-        if self._polling >= max(1, self._concurrency - 1):
+        if self._polling >= self._most_polls:
             return False
         started = self._start_if_free(rows, partial(self._poll, tries=tries))
         if started:

@@ -94,6 +94,22 @@ async def test_a_file_emptied_and_filled_without_end_is_taken_in_the_end(world: 
     assert world.base.shown()["new.md"] == ["text"]
 
 
+async def test_a_file_that_is_empty_whenever_it_is_looked_at_keeps_its_document(world: Writing) -> None:
+    """It is written anew without end, and each look falls between its emptying and its filling."""
+    world.write_many(3)
+    await world.once()
+    async with world.compared() as (run, _):
+        run.is_pass = True
+        since = world.clock.now
+        while world.clock.now - since < 2 * LONGEST:
+            world.write("f0.md", "")
+            await run.compare()
+            await run.tend()
+            world.write("f0.md", f"filled at {world.clock.now}")
+            await world.clock.sleep(SETTLE / 4)
+            assert "f0.md" in world.base.shown()
+
+
 def sent(world: Writing, *texts: str) -> list[str]:
     """Which of these texts were sent, in order."""
     names = {hashlib.sha256(text.encode()).hexdigest(): text for text in texts}

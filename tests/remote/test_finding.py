@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.contract.mirroring import Listed
+from kbsync.errors import Halted, TargetError, Unavailable
+from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 MANY = 5_000
@@ -73,3 +76,21 @@ async def test_many_lost_answers_are_looked_for_by_one_list(world: RemoteWorld) 
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.asked("upload") == 40
     assert world.asked("list") <= 20
+
+
+@pytest.mark.parametrize("error", [Unavailable("busy"), Halted("credentials", "forbidden")])
+async def test_where_nothing_can_be_looked_for_by_name_the_list_tells(
+    world: RemoteWorld, monkeypatch: pytest.MonkeyPatch, error: TargetError
+) -> None:
+    async def refusing(_target: ZhipuTarget, _name: str) -> list[Listed]:
+        raise error
+
+    monkeypatch.setattr(ZhipuTarget, "find", refusing)
+    world.write_many(6)
+    await world.once()
+    world.clock.now += 10
+    world.play("lost-answer", op="upload")
+    world.write("f0.md", "changed")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.statuses() == {"ready": 6}
