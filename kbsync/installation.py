@@ -63,6 +63,10 @@ class Installation:
         """A command line that can be pasted."""
         return shlex.join(["kbsync", *shlex.split(command), *self.flags])
 
+    def cure_for_mirrors(self, command: str) -> str:
+        """The same, about the mirrors asked for: where there are several it would not be clear which."""
+        return self.cure(" ".join([command, *(f"--mirror {name}" for name in self.only)]))
+
     def mirror_renamed(self, old: str, new: str) -> None:
         """An embedded knowledge base without a path of its own lies under its mirror's name."""
         source, target = (self.state_dir / BASES / name for name in (old, new))

@@ -69,7 +69,7 @@ def command(
 
         return converse(choices, text, terms, as_json=as_json)
     if not text:
-        raise UsageError("the question is empty; say what to ask, or type it: kbsync ask -i")
+        raise UsageError(f"the question is empty; say what to ask, or type it: {choices.typed('ask -i')}")
     import asyncio
 
     asyncio.run(_ask(choices, text, terms, as_json=as_json))

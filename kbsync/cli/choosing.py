@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,10 +90,9 @@ def _of_config(
     except UsageError as error:
         if not with_bases or not _lacks_only_bases(file, environ):
             raise
-        named = ["--config", str(file)] if choices.config or environ.get("KBSYNC_CONFIG") else []
-        ways = [shlex.join(["kbsync", "kb", *words, *named]) for words in (["list"], ["create", "NAME"])]
         raise UsageError(
-            f"{error}\nsee those of the account with: {ways[0]}\nor make one: {ways[1]}"
+            f"{error}\nsee those of the account with: {choices.typed('kb list')}"
+            f"\nor make one: {choices.typed('kb create NAME')}"
         ) from error
     state_dir = places.state_dir(environ, explicit=choices.state_dir, config=config)
     flags = _config_flags(choices, config, environ, state_dir)

@@ -55,7 +55,7 @@ def order_application(
     ) -> tuple[Value, Callable[[str], str]]:
         if not isinstance(target, Answers) or not isinstance(target, ManagesBases):
             raise UsageError(f"a target of type {mirror.target.type} has no applications")
-        return await work(target.applications, target.bases), installation.cure
+        return await work(target.applications, target.bases), installation.cure_for_mirrors
 
     return _served(choices, served)
 

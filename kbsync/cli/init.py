@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,8 @@ def command(
     from kbsync.cli.takeover import held_trial, take_over
 
     if choices.folder is not None:
-        raise UsageError("init takes the folder as its argument: kbsync init DIR")
+        own = replace(choices, folder=None).typed(f"init {shell_word(str(choices.folder))}")
+        raise UsageError(f"init takes the folder as its argument: {own}")
     place = choices.config or _usual_place()
     _refuse_taken(place)
     folder = _folder(directory)

@@ -11,8 +11,7 @@ from kbsync.cli.locating import MOST_NAMED, located, selected
 from kbsync.cli.narrowing import anchored, unmatched
 from kbsync.cli.paper import Paper, tell
 from kbsync.config.model import MirrorConfig
-from kbsync.contract.answering import Answerer, Answers, Sources, Turn
-from kbsync.contract.managing import Bases
+from kbsync.contract.answering import Answerer, Sources, Turn
 from kbsync.contract.mirroring import Target
 from kbsync.contract.searching import Query
 from kbsync.core.printable import printable, printable_lines
@@ -98,7 +97,7 @@ class Inquiry:
     async def _who(self) -> Answerer:
         """The one application that answers from the mirror's base, or the model where there are none."""
         try:
-            return Answerer(application=await _only(self._answering, self._bases))
+            return Answerer(application=await self._only())
         except NotOffered as error:
             if self._answering.model:
                 return Answerer(model=self._answering.model)
@@ -139,24 +138,24 @@ class Inquiry:
         ]
         return found if paper is not None else await illustrated(self._target, found)
 
+    async def _only(self) -> str:
+        """The one application that answers from the mirror's base."""
+        own, model = self._bases.own, self._answering.model or "NAME"
+        found = [one for one in await self._answering.applications.all() if own in one.bases]
+        if not found:
+            create = self._installation.cure(f"kb app create NAME --mirror {self._mirror.name}")
+            raise UsageError(
+                f"no application answers from {own}; make one with: {create}\n"
+                f"or do without one: --model {model} asks a model, with the passages that a search finds"
+            )
+        if len(found) > 1:
+            names = ", ".join(f"{one.id} ({printable(one.name)})" for one in found)
+            raise UsageError(f"several applications answer from {own}; name one with --app: {names}")
+        return found[0].id
+
     def _tell(self, sentence: str) -> None:
         if not self._terms.quiet:
             tell(sentence)
-
-
-async def _only(answering: Answers, bases: Bases) -> str:
-    """The one application that answers from the mirror's base."""
-    found = [one for one in await answering.applications.all() if bases.own in one.bases]
-    if not found:
-        model = answering.model or "NAME"
-        raise UsageError(
-            f"no application answers from {bases.own}; make one with: kbsync kb app create NAME\n"
-            f"or do without one: --model {model} asks a model, with the passages that a search finds"
-        )
-    if len(found) > 1:
-        names = ", ".join(f"{one.id} ({printable(one.name)})" for one in found)
-        raise UsageError(f"several applications answer from {bases.own}; name one with --app: {names}")
-    return found[0].id
 
 
 async def _written(pieces: AsyncIterator[str | Sources], paper: Paper | None) -> tuple[str, Sources | None]:

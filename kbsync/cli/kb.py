@@ -69,7 +69,7 @@ def list_bases(choices: Choices, as_json: bool) -> int:
 
     async def work(bases: Bases, installation: Installation) -> tuple[list[dict[str, Any]], str]:
         found = [_json(card, bases, installation) for card in await bases.all()]
-        return found, installation.cure("kb create NAME")
+        return found, installation.cure_for_mirrors("kb create NAME")
 
     found, create = order(choices, work)
     BASES.show(found, _row, as_json=as_json, quiet=choices.quiet, create=create)

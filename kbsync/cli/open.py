@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from kbsync.cli.exits import Code
-from kbsync.cli.options import examples, shared_options
+from kbsync.cli.options import Choices, examples, pass_choices, shared_options
 from kbsync.cli.paper import Paper, counted
 from kbsync.core.printable import printable
 from kbsync.errors import UsageError
@@ -25,14 +25,13 @@ from kbsync.errors import UsageError
 @click.argument("number", metavar="[N]", default=1, type=click.IntRange(min=1))
 @click.option("--print", "only_print", is_flag=True, help="Print its path, open nothing.")
 @shared_options
-def command(number: int, only_print: bool) -> int:
+@pass_choices
+def command(choices: Choices, number: int, only_print: bool) -> int:
     """Open the N-th hit of your last search on a terminal (default: the first).
 
     With a display by xdg-open; on a terminal without one by $VISUAL or $EDITOR; else its path is printed.
     """
-    path = _remembered(number)
-    if not path.exists():
-        raise UsageError(f"{printable(str(path))} is not there any more; search again: kbsync search QUERY")
+    path = _remembered(choices, number)
     if only_print:
         Paper().path(str(path))
     else:
@@ -43,18 +42,21 @@ def command(number: int, only_print: bool) -> int:
 _NO_PLACE = "neither $XDG_RUNTIME_DIR nor /dev/shm has a place that is yours alone"
 
 
-def _remembered(number: int) -> Path:
+def _remembered(choices: Choices, number: int) -> Path:
     from kbsync.cli.remembered import has_place, recall
 
-    paths = recall(os.environ)
-    if paths is None:
+    last = recall(os.environ)
+    if last is None:
         why = "none was made on a terminal" if has_place(os.environ) else _NO_PLACE
-        raise UsageError(f"no search is remembered: {why}; print paths with: kbsync search QUERY --files")
-    if number > len(paths):
-        raise UsageError(
-            f"the last search has {counted(len(paths), 'hit')}; search again: kbsync search QUERY"
-        )
-    return paths[number - 1]
+        files = choices.typed("search QUERY --files")
+        raise UsageError(f"no search is remembered: {why}; print paths with: {files}")
+    again = f"search again: {printable(last.again)}"
+    if number > len(last.paths):
+        raise UsageError(f"the last search has {counted(len(last.paths), 'hit')}; {again}")
+    path = last.paths[number - 1]
+    if not path.exists():
+        raise UsageError(f"{printable(str(path))} is not there any more; {again}")
+    return path
 
 
 def open_or_print(path: Path, environ: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,15 @@ class Choices:
     log_format: str | None = None
     log_level: str | None = None
     quiet: bool = False
+
+    def typed(self, command: str) -> str:
+        """A command line that can be pasted, for what is said before any config is read."""
+        options = {"--config": self.config, "--folder": self.folder, "--state-dir": self.state_dir}
+        words = ["kbsync", *shlex.split(command)]
+        for name, place in options.items():
+            if place is not None:
+                words += [name, os.path.abspath(place.expanduser())]  # noqa: PTH100 (symlinks stay as typed)
+        return shlex.join(words)
 
 
 class Place(click.Path):

@@ -78,7 +78,10 @@ class Program(click.Group):
             args = [*args[1:], "--help"]
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
             raise _unknown(ctx, args[0])
-        return super().resolve_command(ctx, args)
+        name, found, rest = super().resolve_command(ctx, args)
+        if any(ctx.params.get(flag) for flag in ("once", "as_json", "dry_run")) and found is not None:
+            found.make_context(name, list(rest), parent=ctx, resilient_parsing=True)  # its options count
+        return name, found, rest
 
 
 def _unknown(ctx: click.Context, name: str) -> click.UsageError:
@@ -145,14 +148,17 @@ def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
     """Raise `click.UsageError` for the first of the options of a pass that was given without one."""
     given = [name for name, is_set in flags.items() if is_set]
     if given:
-        raise click.UsageError(f"{given[0]} {_MISPLACED[given[0]].format(command)}", ctx)
+        raise click.UsageError(f"{given[0]} {_placed(ctx.ensure_object(Choices), given[0], command)}", ctx)
 
 
-_MISPLACED = {
-    "--once": "takes no command: run `kbsync --once`, then `kbsync {} …`",
-    "--json": "goes with --once, or after a command: kbsync {} … --json",
-    "--dry-run": "goes with --once and without a command; or run: kbsync plan",
-}
+def _placed(choices: Choices, flag: str, command: str) -> str:
+    match flag:
+        case "--once":
+            return f"takes no command: run `{choices.typed('--once')}`, then `kbsync {command} …`"
+        case "--json":
+            return f"goes with --once, or after a command: kbsync {command} … --json"
+        case _:
+            return f"goes with --once and without a command; or run: {choices.typed('plan')}"
 
 
 def run(arguments: Sequence[str]) -> Any:

@@ -1,8 +1,8 @@
-"""The paths of the last search of a person, for `kbsync open`: in memory, gone with the session or machine.
+"""The last search of a person, for `kbsync open`: in memory, gone with the session or machine.
 
-They lie in `$XDG_RUNTIME_DIR`, or where that is not set or another's in `/dev/shm`, in a folder that only its
-owner may enter. Where there is neither nothing is remembered: a search writes neither into the state nor into
-a home.
+Its paths, and the command that searches there again, lie in `$XDG_RUNTIME_DIR`, or where that is not set or
+another's in `/dev/shm`, in a folder that only its owner may enter. Where there is neither nothing is
+remembered: a search writes neither into the state nor into a home.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 MOST = 100
@@ -18,17 +19,26 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is believed only on
 _FILE = "last-search"
 
 
-def remember(paths: Sequence[Path], environ: Mapping[str, str]) -> bool:
-    """Keep them, best first, instead of those before; False where there is no place for it."""
-    content = b"\0".join(os.fsencode(path) for path in paths[:MOST])
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A search. `again`: the command that searches there once more; `paths`, best first."""
+
+    again: str
+    paths: Sequence[Path]
+
+
+def remember(paths: Sequence[Path], again: str, environ: Mapping[str, str]) -> bool:
+    """Keep a search instead of the one before; False where there is no place for it."""
+    content = b"\0".join([os.fsencode(again), *map(os.fsencode, paths[:MOST])])
     return any(_is_kept(content, folder) for folder in _folders(environ))
 
 
-def recall(environ: Mapping[str, str]) -> list[Path] | None:
-    """Those of the last search; None where none is remembered."""
+def recall(environ: Mapping[str, str]) -> Remembered | None:
+    """The last search; None where none is remembered."""
     for folder in _folders(environ):
         with contextlib.suppress(OSError):
-            return [Path(os.fsdecode(path)) for path in _content(folder).split(b"\0") if path]
+            again, *paths = map(os.fsdecode, _content(folder).split(b"\0"))
+            return Remembered(again, [Path(path) for path in paths])
     return None
 
 

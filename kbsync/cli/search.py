@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -67,15 +69,20 @@ def command(
     from kbsync.cli.finding import find
     from kbsync.contract.searching import Query
 
-    text = _text(query, may_be_empty=interactive)
+    text = " ".join(query).strip()
+    if not text and not interactive:
+        typed = choices.typed("search -i")
+        raise UsageError(f"the query is empty; say what to look for, or type it: {typed}")
     asked = Query(text, top_k, path, extensions(types), after, rerank=rerank)
     if interactive:
         _converse(choose(choices, here=True), asked)
         return Code.MIRRORED
     installation = choose(choices, here=True)
     hits = find(installation, asked, images=not files)
-    several = len(installation.mirrors) > 1
-    _show(Paper(), hits, asked, choices, several=several, files=files, null=null, as_json=as_json)
+    paper, several = Paper(), len(installation.mirrors) > 1
+    is_remembered = _is_for_a_person(paper) and _remembered(installation, [each.absolute for each in hits])
+    form = {"files": files, "null": null, "as_json": as_json}
+    _show(paper, hits, asked, choices, numbered=paper.is_terminal and is_remembered, several=several, **form)
     if not hits and asked.selects and not choices.quiet:
         from kbsync.cli.narrowing import unmatched
 
@@ -91,13 +98,13 @@ def _is_for_a_person(paper: Paper) -> bool:
     return paper.is_terminal or sys.stderr.isatty()
 
 
-def _remembered(hits: list[Found]) -> bool:
+def _remembered(installation: Installation, paths: Sequence[Path]) -> bool:
     """For a person only: what a program asks for leaves no trace."""
     import os
 
     from kbsync.cli.remembered import remember
 
-    return remember([each.absolute for each in hits], os.environ)
+    return remember(paths, installation.cure("search QUERY"), os.environ)
 
 
 def _converse(installation: Installation, asked: Query) -> None:
@@ -105,19 +112,11 @@ def _converse(installation: Installation, asked: Query) -> None:
 
     from kbsync.cli.live import live
     from kbsync.cli.open import open_or_print
-    from kbsync.cli.remembered import remember
 
     found, chosen = live(installation, asked)
-    remember(found, os.environ)
+    _remembered(installation, found)
     if chosen is not None:
         open_or_print(chosen, os.environ)
-
-
-def _text(words: tuple[str, ...], *, may_be_empty: bool) -> str:
-    text = " ".join(words).strip()
-    if not text and not may_be_empty:
-        raise UsageError("the query is empty; say what to look for, or type it: kbsync search -i")
-    return text
 
 
 def _show(
@@ -126,12 +125,12 @@ def _show(
     query: Query,
     choices: Choices,
     *,
+    numbered: bool,
     several: bool,
     files: bool,
     null: bool,
     as_json: bool,
 ) -> None:
-    is_remembered = _is_for_a_person(paper) and _remembered(hits)
     if as_json:
         from kbsync.cli.finding import to_json
 
@@ -142,7 +141,6 @@ def _show(
     else:
         from kbsync.cli.hits import print_hits
 
-        numbered = paper.is_terminal and is_remembered
         print_hits(paper, hits, query.text, several=several, numbered=numbered)
         if not hits and not choices.quiet:
             tell(f"nothing found for: {query.text}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import resource
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +13,10 @@ from kbsync.source.roots import trouble
 
 ObserverChoice = Literal["auto", "native", "polling"]
 """The setting `observer` of a mirror."""
+
+
+DESCRIPTORS = 65_536
+"""So many a process is to have that has used up its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +82,16 @@ def advice_on_queue(directories: int, limits: InotifyLimits) -> str:
     )
 
 
+def _cure_of_descriptors() -> str:
+    """For the process as it runs: `ulimit` would reach those only that a shell starts later."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    is_enough = most == resource.RLIM_INFINITY or most >= DESCRIPTORS
+    return f"sudo prlimit --pid {os.getpid()} --nofile={DESCRIPTORS}:{'' if is_enough else DESCRIPTORS}"
+
+
 def _too_many_instances(limits: InotifyLimits) -> Obstacle:
     if descriptors_used_up():
-        return Obstacle("this process has used up its file descriptors", "ulimit -n 65536")
+        return Obstacle("this process has used up its file descriptors", _cure_of_descriptors())
     allowed = "" if limits.instances is None else f" ({limits.instances})"
     return Obstacle(
         f"all inotify instances that a user's programs may have{allowed} are in use",

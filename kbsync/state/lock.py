@@ -38,15 +38,23 @@ def _acquire(fd: int, state_dir: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(fd, 32, 0).decode(errors="replace").partition("\n")[0]
+        process = _noted(state_dir / "lock")[2]
         raise LockedError(
-            f"another kbsync{f' (process {holder})' if holder else ''} works on {state_dir}; stop it first"
+            f"another kbsync{f' (process {process})' if process else ''} works on {state_dir}; stop it first"
         ) from None
 
 
 def is_held(state_dir: Path) -> bool:
     """Whether some process is seen to hold the lock now."""
     return bool(holding(state_dir))
+
+
+def holder(state_dir: Path) -> str:
+    """The id of the process that took the lock last; '' where it is none of ours, or none noted it."""
+    with contextlib.suppress(OSError):
+        *_, process, namespace = _noted(state_dir / "lock")
+        return process if namespace == _namespace() else ""
+    return ""
 
 
 def holding(state_dir: Path) -> bool | None:

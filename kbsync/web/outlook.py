@@ -71,6 +71,11 @@ class Outlook:
             "running": round(self._steady() - self._began, 1),
             "silence": round(self._heart.silence, 1) if not self._heart.is_beating else 0.0,
             "mirrors": mirrors,
+            "commands": {
+                "status": self._cure("status"),
+                "status --documents": self._cure("status --documents"),
+                "plan": self._cure("plan"),
+            },
             "changes": counted.changes,
             "freshness": counted.minutes,
         }

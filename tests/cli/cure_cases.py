@@ -4,119 +4,172 @@
 from __future__ import annotations
 
 HERE = "tests/cli/test_cures.py::"
+DOCTOR = "tests/cli/test_cures_of_doctor.py::"
+COMMANDS = "tests/cli/test_cures_of_commands.py::"
+MIRRORS = "tests/cli/test_cures_of_mirrors.py::"
+IN_WORDS = "tests/cli/test_cures_in_words.py::"
+OWNERS = "tests/security/test_owners.py::"
+
 GOES_ON = f"{HERE}test_once_the_cause_of_a_halt_is_gone_its_cure_goes_on_where_no_kbsync_runs"
 HOUSE = "tests/cli/test_failures.py::test_the_cures_that_are_pasted_cure"
 WRONG = "tests/cli/test_failures.py::test_a_command_says_what_it_cannot_do_and_what_to_do"
+DISK = "tests/cli/test_failures.py::test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure"
 ABOUT_ONE = f"{HERE}test_what_to_do_about_a_document_that_failed"
 BASES = f"{HERE}test_bases_that_lack_are_listed_and_made"
 APPS = f"{HERE}test_applications_that_lack_are_made_and_asked"
-APPROVED = "tests/cli/test_once.py::test_a_mass_deletion_is_held_and_the_cure_lets_exactly_it_go"
-LISTED = "tests/cli/test_once.py::test_what_failed_for_one_reason_is_one_line_with_the_first_of_them"
+RIGHTS = f"{DOCTOR}test_rights_are_given_and_taken_away"
+FULL = f"{DOCTOR}test_how_full_a_disk_is_is_shown"
+LIMITS = f"{DOCTOR}test_limits_of_the_kernel_are_raised"
+WATCHED = f"{DOCTOR}test_what_cannot_be_watched_can_be_once_its_cure_was_pasted"
+NO_BASE = f"{COMMANDS}test_without_a_base_in_the_config_those_of_the_account_are_listed_or_one_is_made"
+TYPED = f"{COMMANDS}test_another_command_is_named_with_the_options_in_use"
+HELD = f"{MIRRORS}test_what_is_held_is_listed_and_let_go_also_where_the_mirror_halts_for_something_else"
+DAEMON = f"{MIRRORS}test_beside_a_daemon_what_it_held_is_let_go_as_its_log_says"
+EXPLAINED = f"{MIRRORS}test_what_explain_says_to_run_is_the_right_thing"
+AUDITED = f"{MIRRORS}test_what_an_audit_of_the_daemon_found_is_shown_and_mended_with_what_it_says"
+PAGE = f"{MIRRORS}test_the_page_has_its_commands_from_the_daemon_with_the_options_in_use"
+AT_GPTBOTS = f"{MIRRORS}test_a_base_and_a_key_of_another_service_are_tried_again"
+VECTORS = f"{IN_WORDS}test_what_is_wrong_with_a_service_of_vectors_names_the_key_of_the_config"
+SYSTEM = f"{IN_WORDS}test_an_error_of_the_system_names_the_place"
+CLOSED = f"{IN_WORDS}test_a_state_that_cannot_be_opened_names_its_file"
+ADDRESS = f"{IN_WORDS}test_an_address_that_cannot_be_had_names_the_key"
 
 CASES = {
     "cli/apps.py: ask QUESTION --app {}": APPS,
     "cli/apps.py: kb app create NAME": APPS,
+    "cli/ask.py: ask -i": f"{COMMANDS}test_a_question_is_typed_where_none_was_given",
     "cli/asking.py: --once": ABOUT_ONE,
-    "cli/checkup/places.py: chmod go-rwx {}": f"{HERE}test_rights_that_are_too_wide_are_taken_away",
-    "cli/checkup/service.py: --once --mirror {} | {}": "tests/cli/test_doctor.py::test_a_refused_key_is_told_with_its_setting_and_a_cure_to_paste",
+    "cli/checkup/copies.py: forget {} --yes": "tests/cli/test_copies.py::test_doctor_names_the_copy_of_a_mirror_that_left_the_config",
+    "cli/checkup/copies.py: rm -r {}": "tests/cli/test_copies.py::test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that_removes_it",
+    "cli/checkup/copies.py: rm {}*": "tests/cli/test_copies.py::test_doctor_names_what_was_set_aside_damaged",
+    "cli/checkup/machine.py: df -h {}": FULL,
+    "cli/checkup/machine.py: df -i {}": FULL,
+    "cli/checkup/machine.py: install *missing": f"{DOCTOR}test_a_library_that_lacks_is_installed",
+    "cli/checkup/machine.py: sudo systemctl restart {}": f"{DOCTOR}test_credentials_that_cannot_be_read_are_handed_over_anew",
+    "cli/checkup/machine.py: systemctl --user restart {}": f"{DOCTOR}test_credentials_that_cannot_be_read_are_handed_over_anew",
+    "cli/checkup/places.py: chmod -R u+rX {}": RIGHTS,
+    "cli/checkup/places.py: chmod go-rwx {}": RIGHTS,
+    "cli/checkup/places.py: chmod o-rwx {}": RIGHTS,
+    "cli/checkup/places.py: if process {} is the daemon, have it read its config again: kill -HUP {}": f"{DOCTOR}test_a_daemon_that_listens_on_nothing_reads_its_config_again",
+    "cli/checkup/places.py: max_user_instances": LIMITS,
+    "cli/checkup/places.py: max_user_watches": LIMITS,
+    "cli/checkup/places.py: sudo chown -R {} {}": RIGHTS,
+    "cli/checkup/places.py: sudo install -d -m 700 -o {} {}": RIGHTS,
+    "cli/checkup/places.py: sudo setfacl --recursive --modify u:{}:rX {}": RIGHTS,
+    "cli/checkup/service.py: --once --mirror {}": f"{DOCTOR}test_a_corrected_key_is_tried_with_the_cure_of_a_refused_one",
+    "cli/checkup/service.py: curl -sSI {}": f"{DOCTOR}test_a_service_that_is_away_is_asked_by_another_program",
+    "cli/checkup/service.py: getent ahosts {}": f"{DOCTOR}test_a_host_without_an_address_is_looked_up_by_another_program",
+    "cli/checkup/service.py: sudo timedatectl set-ntp true": f"{DOCTOR}test_a_clock_that_is_wrong_is_set_by_the_network",
     "cli/choosing.py: --once": WRONG,
+    "cli/choosing.py: kb create NAME": NO_BASE,
+    "cli/choosing.py: kb list": NO_BASE,
     "cli/choosing.py: name a folder with --folder DIR, or write a config with: kbsync init DIR": f"{HERE}test_without_a_config_one_is_begun",
+    "cli/choosing.py: status": f"{COMMANDS}test_who_searches_during_the_first_pass_is_told_how_to_see_it_go",
     "cli/choosing.py: to set it aside and make it anew, run: {}": WRONG,
+    "cli/counter.py: retry --mirror {}": f"{COMMANDS}test_who_would_retry_all_at_a_service_that_cannot_is_told_how_to_retry_the_mirrors",
+    "cli/counter.py: search {} {}": TYPED,
+    "cli/ending.py: approve {}": HELD,
     "cli/ending.py: explain PATH": ABOUT_ONE,
     "cli/ending.py: retry": ABOUT_ONE,
-    "cli/ending.py: status --documents": LISTED,
+    "cli/ending.py: status --documents": HELD,
+    "cli/following.py: status": f"{COMMANDS}test_a_screen_too_small_for_all_names_the_command_that_tells_it",
+    "cli/init.py: init {}": f"{COMMANDS}test_init_with_an_option_for_the_folder_is_told_as_it_is_meant",
+    "cli/inquiry.py: kb app create NAME --mirror {}": f"{COMMANDS}test_a_question_without_an_application_names_how_to_make_one",
     "cli/kb.py: kb create NAME": BASES,
     "cli/once.py: --once": f"{HERE}test_a_pass_that_was_interrupted_is_gone_on_with",
     "cli/once.py: search QUERY": f"{HERE}test_what_was_mirrored_is_searched",
+    "cli/open.py: search QUERY --files": TYPED,
+    "cli/program.py: --once": TYPED,
+    "cli/program.py: plan": TYPED,
+    "cli/reported.py: approve {}": HELD,
     "cli/reported.py: explain PATH": ABOUT_ONE,
     "cli/reported.py: retry": ABOUT_ONE,
+    "cli/reported.py: status --documents": HELD,
+    "cli/search.py: search -i": f"{COMMANDS}test_a_query_is_typed_where_none_was_given",
+    "cli/search.py: search QUERY": f"{COMMANDS}test_a_search_is_made_again_where_the_last_one_was",
     "cli/unfinished.py: --once": "tests/cli/test_unfinished.py::test_the_command_has_the_options_in_use_and_helps",
     "engine/attach.py: approve {}": HOUSE,
     "engine/attach.py: kbsync verify --repair --mirror {}": HOUSE,
     "engine/attach.py: retry --mirror {}": GOES_ON,
+    "engine/auditing.py: kbsync verify --repair --mirror {}": AUDITED,
+    "engine/deletions.py: approve {}": DAEMON,
+    "engine/explain.py: --once": EXPLAINED,
+    "engine/explain.py: approve {}": EXPLAINED,
     "engine/explain.py: retry {}": ABOUT_ONE,
+    "engine/explain.py: status --documents": f"{MIRRORS}test_explain_of_a_folder_says_how_all_that_failed_in_it_is_listed",
+    "engine/explain.py: verify --repair --mirror {}": EXPLAINED,
+    "engine/halts.py: --once --mirror {}": GOES_ON,
+    "engine/halts.py: retry --mirror {}": f"{HERE}test_beside_a_running_kbsync_the_cure_of_the_same_halt_is_another",
     "engine/mirror.py: --once --mirror {}": HOUSE,
     "engine/mirror.py: retry --mirror {}": HOUSE,
     "engine/polling.py: kbsync retry --mirror {}": HOUSE,
-    "engine/status.py: approve {}": APPROVED,
+    "engine/renewals.py: approve {}": DAEMON,
+    "engine/status.py: approve {}": HOUSE,
+    "engine/status.py: verify --mirror {}": AUDITED,
+    "engine/views/footing.py: kbsync verify --repair --mirror {}": f"{MIRRORS}test_a_plan_over_a_base_that_was_emptied_says_how_it_is_filled_again",
     "engine/worker.py: kbsync retry --mirror {}": HOUSE,
+    "notify/teller.py: retry --mirror {}": f"{MIRRORS}test_who_is_told_of_a_failure_is_told_how_it_is_tried_again",
+    "source/inotify.py: echo {} | sudo tee /etc/sysctl.d/60-kbsync-{}.conf && sudo sysctl -w {}": WATCHED,
+    "source/obstacles.py: max_queued_events": WATCHED,
+    "source/obstacles.py: max_user_instances": WATCHED,
+    "source/obstacles.py: max_user_watches": WATCHED,
+    "source/obstacles.py: sudo prlimit --pid {} --nofile={}:{}": f"{DOCTOR}test_a_process_that_used_up_its_descriptors_gets_more_while_it_runs",
+    "state/owners.py: chmod -R u+rwX {}": f"{OWNERS}test_what_is_shut_to_its_own_user_is_opened_again",
+    "state/owners.py: sudo chown -R {} {}": f"{OWNERS}test_a_file_that_root_left_is_told_with_its_cure",
+    "targets/gptbots/api.py: retry": AT_GPTBOTS,
+    "targets/gptbots/bases.py: kb list": f"{MIRRORS}test_bases_of_another_service_are_listed",
+    "targets/gptbots/target.py: retry": AT_GPTBOTS,
+    "targets/local/embed.py: install 'wordllama'": f"{DOCTOR}test_a_model_that_lacks_a_file_is_installed_anew",
+    "targets/local/parse_pool.py: install 'kreuzberg'": f"{DOCTOR}test_a_parser_that_does_not_start_is_installed_anew",
+    "targets/local/trouble.py: df {} {}": DISK,
+    "targets/local/trouble.py: ls -ld {}": DISK,
     "targets/zhipu/api.py: retry": GOES_ON,
+    "targets/zhipu/applications.py: kb app list": f"{COMMANDS}test_an_application_that_may_have_been_made_is_looked_for",
     "targets/zhipu/bases.py: kb list": BASES,
     "targets/zhipu/knowledge.py: retry": GOES_ON,
     "targets/zhipu/target.py: retry": HOUSE,
     "targets/zhipu/uploading.py: retry": GOES_ON,
+    "web/outlook.py: plan": PAGE,
+    "web/outlook.py: status": PAGE,
+    "web/outlook.py: status --documents": PAGE,
+    "web/places.py: is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names": f"{DOCTOR}test_a_port_in_use_names_who_uses_it",
+    "web/places.py: is no address of this machine; choose one that ip addr shows, or 127.0.0.1": f"{DOCTOR}test_an_address_of_another_machine_names_what_shows_those_of_this_one",
 }
 """The test that pastes each."""
 
-NEEDS_ROOT = {
-    "cli/checkup/places.py: max_user_watches": "tests/cli/test_doctor.py::test_the_kernels_limit_comes_with_the_command_that_raises_it",
-    "source/obstacles.py: max_queued_events": "tests/source/test_watch_limits.py::test_each_error_at_start_names_its_cure",
-    "source/obstacles.py: max_user_instances": "tests/source/test_watch_limits.py::test_each_error_at_start_names_its_cure",
-    "source/obstacles.py: max_user_watches": "tests/source/test_watch_limits.py::test_each_error_at_start_names_its_cure",
-}
-"""Commands that change the machine: the test that holds their words to the state that prints them."""
-
 WORDS = {
-    "cli/init.py: init takes the folder as its argument: kbsync init DIR": WRONG,
-    "cli/open.py: no search is remembered: {}; print paths with: kbsync search QUERY --files": WRONG,
-    "cli/open.py: the last search has {}; search again: kbsync search QUERY": "tests/cli/test_live.py::test_a_search_on_a_terminal_numbers_its_hits_and_open_finds_them",
-    "cli/program.py: goes with --once and without a command; or run: kbsync plan": "tests/cli/test_choosing.py::test_options_of_a_pass_go_with_a_pass",
-    "cli/program.py: takes no command: run `kbsync --once`, then `kbsync {} …`": "tests/cli/test_choosing.py::test_once_with_a_command_is_told_as_two_commands",
-    "cli/search.py: the query is empty; say what to look for, or type it: kbsync search -i": WRONG,
-    "targets/local/slots.py: set embedding.dimensions in the config: documents are then indexed anew": "tests/cli/test_failures.py::test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure",
-    "targets/vectors/judging.py: correct embedding.model, embedding.dimensions or embedding.type in the config": "tests/cli/test_failures.py::test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure",
+    "cli/checkup/finding.py: look whether a disk or a network hangs": "tests/cli/test_doctor.py::test_a_check_that_hangs_or_breaks_costs_no_other_its_turn",
+    "cli/checkup/places.py: mount it, or correct folder: in the config": "tests/cli/test_doctor.py::test_people_read_a_line_each_and_quietly_only_what_is_not_well",
+    "cli/checkup/places.py: restart the daemon that holds the state": f"{DOCTOR}test_of_a_holder_that_cannot_be_named_it_is_told_what_to_restart",
+    "cli/checkup/service.py: delete documents at {}, or get more space for the account": f"{DOCTOR}test_an_account_that_is_full_names_where_documents_are_deleted",
+    "cli/checkup/service.py: name the authority with ca_file: in the config, or correct base_url": "tests/cli/test_doctor_tls.py::test_one_that_is_not_trusted_comes_with_the_cure",
+    "cli/checkup/service.py: tell whoever runs it": "tests/cli/test_doctor_tls.py::test_a_certificate_that_ends_soon_is_a_warning",
+    "cli/exits.py: ; free some inodes (df -i)": f"{IN_WORDS}test_a_disk_without_inodes_is_told_with_what_shows_them",
+    "cli/exits.py: ; free some space": SYSTEM,
+    "cli/exits.py: ; look at the disk and its kernel log": SYSTEM,
+    "cli/exits.py: ; name a place that can be written": SYSTEM,
+    "cli/exits.py: ; raise the limit of open files (ulimit -n)": SYSTEM,
+    "cli/exits.py: ; run as the user it belongs to": SYSTEM,
+    "source/roots.py: give this machine more memory or less to do": SYSTEM,
+    "source/roots.py: let the user that runs kbsync read it": SYSTEM,
+    "source/roots.py: look at the disk and its kernel log": SYSTEM,
+    "source/roots.py: look at the network and the file server": SYSTEM,
+    "source/roots.py: mount its file system again": SYSTEM,
+    "source/roots.py: raise the limit of open files (ulimit -n, LimitNOFILE=)": SYSTEM,
+    "source/roots.py: raise the system's limit of open files (fs.file-max)": SYSTEM,
+    "source/spool.py: ; free space there or move state_dir": "tests/source/test_read.py::test_a_full_disk_is_told_with_the_folder_and_a_cure",
+    "state/connection.py: check its owner and mode": CLOSED,
+    "state/connection.py: no free inode is left there (df -i); free some, the work goes on by itself": CLOSED,
+    "state/connection.py: too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)": CLOSED,
+    "targets/local/slots.py: set embedding.dimensions in the config: documents are then indexed anew": DISK,
+    "targets/vectors/embedding.py: correct embedding.dimensions or embedding.model in the config": VECTORS,
+    "targets/vectors/judging.py: correct embedding.model, embedding.dimensions or embedding.type in the config": VECTORS,
+    "targets/vectors/judging.py: correct {}.base_url (it is what comes before {}) or {}.model": VECTORS,
+    "targets/vectors/judging.py: put a valid {}.api_key (or api_key_file) into the config": VECTORS,
+    "targets/vectors/judging.py: put an embedding.api_key that may use the model into the config": VECTORS,
+    "targets/vectors/judging.py: top up the account behind {}.api_key": VECTORS,
+    "web/places.py: cannot be listened on ({}); choose another": ADDRESS,
+    "web/places.py: may not be used by this user; choose a port from 1024 on": ADDRESS,
+    "web/static/page.html: kbsync status": f"{IN_WORDS}test_who_sees_the_page_without_its_script_is_told_which_options_to_add",
 }
-"""What no command can do, or a command whose words depend on the person: the test that shows it said."""
-
-NOT_YET = (
-    "cli/ask.py: the question is empty; say what to ask, or type it: kbsync ask -i",
-    "cli/checkup/copies.py: forget {} --yes",
-    "cli/checkup/copies.py: rm -r {}",
-    "cli/checkup/copies.py: rm {}*",
-    "cli/checkup/machine.py: df -h {}",
-    "cli/checkup/machine.py: pip install {}",
-    "cli/checkup/machine.py: systemctl --user daemon-reload | sudo systemctl daemon-reload",
-    "cli/checkup/places.py: chmod o-rwx {}",
-    "cli/checkup/places.py: max_user_instances",
-    "cli/checkup/places.py: mount it, or correct folder: in the config",
-    "cli/checkup/places.py: restart the daemon that holds the state",
-    "cli/checkup/places.py: sudo chown -R {} {}",
-    "cli/checkup/places.py: sudo install -d -m 700 -o {} {}",
-    "cli/checkup/service.py: curl -sSI {}",
-    "cli/checkup/service.py: delete documents there, or get more space",
-    "cli/checkup/service.py: getent ahosts {}",
-    "cli/checkup/service.py: name the authority with ca_file: in the config, or correct base_url",
-    "cli/choosing.py: status",
-    "cli/counter.py: retry --mirror {}",
-    "cli/ending.py: approve {}",
-    "cli/following.py: status",
-    "cli/inquiry.py: no application answers from {}; make one with: kbsync kb app create NAME\nor do without one: --model {} asks a model, with the passages that a search finds",
-    "cli/reported.py: approve {}",
-    "cli/reported.py: status --documents",
-    "engine/auditing.py: kbsync verify --repair --mirror {}",
-    "engine/deletions.py: approve {}",
-    "engine/explain.py: --once",
-    "engine/explain.py: approve {}",
-    "engine/explain.py: status --documents",
-    "engine/explain.py: verify --repair --mirror {}",
-    "engine/renewals.py: approve {}",
-    "engine/status.py: verify --mirror {}",
-    "engine/views/footing.py: kbsync verify --repair --mirror {}",
-    "notify/teller.py: retry --mirror {}",
-    "targets/gptbots/api.py: retry",
-    "targets/gptbots/bases.py: kb list",
-    "targets/gptbots/target.py: retry",
-    "targets/local/embed.py: reinstall it: pip install --force-reinstall --no-deps 'wordllama>=0.2.2.post0,<0.2.3'",
-    "targets/local/parse_pool.py: the parser does not start ({}); run `kbsync doctor`",
-    "targets/vectors/embedding.py: correct embedding.dimensions or embedding.model in the config",
-    "targets/vectors/judging.py: correct {}.base_url (it is what comes before {}) or {}.model",
-    "targets/vectors/judging.py: put a valid {}.api_key (or api_key_file) into the config",
-    "targets/vectors/judging.py: put an embedding.api_key that may use the model into the config",
-    "targets/vectors/judging.py: top up the account behind {}.api_key",
-    "targets/zhipu/applications.py: kb app list",
-    "web/places.py: cannot be listened on ({}); choose another",
-    "web/places.py: is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names",
-    "web/places.py: is no address of this machine; choose one that ip addr shows, or 127.0.0.1",
-    "web/places.py: may not be used by this user; choose a port from 1024 on",
-)
-"""Those that no test pastes yet in the state that prints them. The list may only become shorter."""
+"""What no command can do: the test that shows that the words name the key, the file or the place."""

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from kbsync.standin.zhipu import HOME_ID
 from kbsync.targets.local.index import LOCK
 from tests.cli import plainly
 from tests.cli.catalogue import MIRRORS
-from tests.cli.place import Ran, words_of
+from tests.cli.pasting import paste
 from tests.cli.vendor import KEY, Daemon, Desk, Vendor, eventually
 
 SERVED = ("recut", "refused", "unpaid", "full", "unknown", "emptied", "rejecting", "stuck", "down")
@@ -221,18 +220,10 @@ class Evidence:
         daemon.tell(signal.SIGHUP)
         cures = {name: one["halt"]["cure"] for name, one in self.watched.items() if one["halt"]}
         cures["broken"] = "kbsync retry"
-        self.pasted = {name: self._paste(cure) for name, cure in cures.items()}
+        self.pasted = {name: paste(self.house, cure) for name, cure in cures.items() if cure}
         self.left = self._when_all_is_well(daemon)
         assert daemon.end() == 0, daemon.log.read_text()
         self.log = daemon.lines()
-
-    def _paste(self, cure: str) -> Ran | None:
-        """Run a command as it stands; one of ours in this process."""
-        if cure.startswith("kbsync "):
-            return self.house.run(*words_of(cure))
-        if cure:
-            subprocess.run(cure, shell=True, capture_output=True, check=True)
-        return None
 
     def _when_all_is_well(self, daemon: Daemon) -> dict[str, Any]:
         try:

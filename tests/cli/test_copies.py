@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import pytest
 
 from kbsync.config.places import folder_state_dir
 from kbsync.state import lock
-from tests.cli.place import Place, words_of
+from tests.cli.pasting import paste
+from tests.cli.place import Place
 
 SECRET = "zqsecret"
 
@@ -43,16 +43,6 @@ def traces(place: Place) -> list[str]:
 def copies(place: Place, *options: str) -> list[dict[str, Any]]:
     ran = place.run("doctor", "--json", *options)
     return [one for one in ran.json["checks"] if one["name"] == "copies" and one["result"] == "warning"]
-
-
-def paste(place: Place, line: str) -> None:
-    """What a person would do with a cure."""
-    for command in line.split(" && "):
-        if command.startswith("kbsync"):
-            ran = place.run(*words_of(command))
-            assert ran.code == 0, ran.err
-        else:
-            subprocess.run(command, shell=True, check=True)
 
 
 def test_init_takes_over_what_was_mirrored_with_folder(tried: Place) -> None:
@@ -105,7 +95,7 @@ def test_a_config_for_a_service_leaves_the_copy_and_tells_how_to_remove_it(tried
     ran = tried.run("init", "docs", "--target", "zhipu", "--base", "1")
     assert ran.code == 0
     [line] = [line for line in ran.out.splitlines() if "rm -r" in line]
-    paste(tried, line[line.index("rm -r") :])
+    assert paste(tried, line[line.index("rm -r") :]).code == 0
     assert traces(tried) == []
 
 
@@ -116,7 +106,7 @@ def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that
     assert tried.run("--once").code == 0
     [found] = copies(tried)
     assert str(trial(tried)) in found["detail"]
-    paste(tried, found["cure"])
+    assert paste(tried, found["cure"]).code == 0
     assert copies(tried) == []
     (tried.docs / "secret.md").unlink()
     shutil.rmtree(tried.docs / "sub")
@@ -132,7 +122,7 @@ def test_doctor_names_the_copy_of_a_mirror_that_left_the_config(tried: Place) ->
     (tried.root / "elsewhere").mkdir()
     [found] = copies(tried)
     assert "kb/docs" in found["detail"]
-    paste(tried, found["cure"])
+    assert paste(tried, found["cure"]).code == 0
     assert copies(tried) == []
     assert traces(tried) == []
 
@@ -149,7 +139,7 @@ def test_doctor_names_the_copy_of_a_folder_that_is_gone_and_of_one_that_is_not_k
     assert tried.run("init", "other").code == 0
     [found] = copies(tried)
     assert str(trial(tried)) in found["detail"]
-    paste(tried, found["cure"])
+    assert paste(tried, found["cure"]).code == 0
     assert copies(tried) == [] and traces(tried) == []
 
 
@@ -158,7 +148,7 @@ def test_doctor_names_what_was_set_aside_damaged(tried: Place) -> None:
     aside.write_bytes(f"some {SECRET}".encode())
     [found] = copies(tried, "--folder", "docs")
     assert str(aside) in found["detail"]
-    paste(tried, found["cure"])
+    assert paste(tried, found["cure"]).code == 0
     assert copies(tried, "--folder", "docs") == []
 
 

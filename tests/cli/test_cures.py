@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from kbsync.standin.zhipu import HOME_ID
-from tests.cli.cure_cases import CASES, NEEDS_ROOT, NOT_YET, WORDS
+from tests.cli.cure_cases import CASES, WORDS
 from tests.cli.cures import cures
-from tests.cli.place import Place, Ran, words_of
-from tests.cli.vendor import Desk, desk_in, eventually
+from tests.cli.pasting import paste
+from tests.cli.place import Place
+from tests.cli.vendor import Desk, desk_in
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,14 +29,6 @@ ROOT = Path(__file__).parents[2]
 def desk(tmp_path: Path) -> Iterator[Desk]:
     with desk_in(tmp_path) as desk:
         yield desk
-
-
-def paste(place: Place, command: str, **words: str) -> Ran:
-    """Run a command as it was printed, `words` in place of what stands for something."""
-    for stands_for, word in words.items():
-        assert stands_for in command
-        command = command.replace(stands_for, word)
-    return place.run(*words_of(command), cwd=place.root / "home")
 
 
 def elsewhere(place: Place) -> list[str]:
@@ -135,7 +127,7 @@ def test_beside_a_running_kbsync_the_cure_of_the_same_halt_is_another(desk: Desk
     assert "does it now" in paste(desk, mirror["halt"]["cure"]).out
     daemon.says("mirror.resumed")
     away(desk)
-    eventually(lambda: desk.run("status", "--json").json["mirrors"][0]["halt"])
+    daemon.says("mirror.halted", times=2, reason="folder-missing")
     assert daemon.end() == 0
     back(desk)
     [mirror] = desk.run("status", "--json").json["mirrors"]
@@ -230,33 +222,25 @@ def test_applications_that_lack_are_made_and_asked(desk: Desk) -> None:
     assert answer.code == 0, answer.err
 
 
-def test_rights_that_are_too_wide_are_taken_away(place: Place) -> None:
-    place.write("a.md", "alpha")
-    config = place.configure()
-    config.write_text(config.read_text() + "    target: {type: local}\n")
-    flags = elsewhere(place)
-    assert place.run("--once", *flags).code == 0
-    (place.root / "odd state").chmod(0o755)
-    checks = place.run("doctor", "--json", *flags).json["checks"]
-    [cure] = [one["cure"] for one in checks if one["name"] == "state" and one["cure"]]
-    subprocess.run(cure, shell=True, check=True)
-    checks = place.run("doctor", "--json", *flags).json["checks"]
-    assert [one["result"] for one in checks if one["name"] == "state"] == ["ok"]
-
-
 # -- all of them -----------------------------------------------------------------------------------------
 
 
 def test_every_cure_that_can_be_printed_has_a_case() -> None:
-    assert cures() == {*CASES, *NEEDS_ROOT, *WORDS, *NOT_YET}
-    assert len(CASES) + len(NEEDS_ROOT) + len(WORDS) + len(NOT_YET) == len(cures())
+    assert cures() == {*CASES, *WORDS}
+    assert len(CASES) + len(WORDS) == len(cures())
 
 
-def test_every_case_is_there() -> None:
-    for case in {*CASES.values(), *NEEDS_ROOT.values(), *WORDS.values()}:
+PASTES = {"paste", "is_cured", "pasted"}
+"""What pastes, or what a fixture has that did (`tests.cli.house.Evidence.pasted`)."""
+
+
+def test_every_case_is_there_and_pastes() -> None:
+    for case in {*CASES.values(), *WORDS.values()}:
         file, _, name = case.partition("::")
         tree = ast.parse((ROOT / file).read_bytes())
-        names = {
-            one.name for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+        tests = {
+            one.name: one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
         }
-        assert name in names, case
+        assert name in tests, case
+        words = {getattr(one, "id", getattr(one, "attr", "")) for one in ast.walk(tests[name])}
+        assert case not in CASES.values() or words & PASTES, f"{case} pastes nothing"

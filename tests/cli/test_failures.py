@@ -27,7 +27,8 @@ from kbsync.targets.local.trouble import translated
 from kbsync.targets.vectors.judging import refuses_everything
 from tests.cli.catalogue import ELSEWHERE, MIRRORS, Trouble
 from tests.cli.house import Evidence, house_in
-from tests.cli.place import Place, words_of
+from tests.cli.pasting import paste
+from tests.cli.place import Place
 from tests.cli.wrong import WRONG, Wrong, places
 
 NAMES = [row.name for row in MIRRORS]
@@ -101,7 +102,7 @@ def test_the_log_says_it_once_with_mirror_place_and_cure(row: Trouble, evidence:
 
 def test_the_cures_that_are_pasted_cure(evidence: Evidence) -> None:
     """With the causes gone: each command ends well (an audit that found something exits 1, as it says)."""
-    codes = {name: ran.code for name, ran in evidence.pasted.items() if ran is not None}
+    codes = {name: ran.code for name, ran in evidence.pasted.items()}
     assert codes == dict.fromkeys(codes, 0) | {"emptied": 1}
     assert evidence.left["shrunk"]["documents"]["ready"] == 1
     assert evidence.left["emptied"]["documents"]["ready"] == 8
@@ -136,7 +137,7 @@ def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Pla
     assert [words for words in case.says if words.format(**places(place)) not in ran.err] == []
     assert (quiet.code, quiet.err) == (ran.code, "" if is_passing_by else ran.err)
     _, _, cure = ran.err.strip().partition(" run: ")
-    assert not cure or place.run(*words_of(cure)).code == 0
+    assert not cure or paste(place, cure).code == 0
 
 
 # -- what no mirror of the house can be in ----------------------------------------------------------------
@@ -148,8 +149,8 @@ def halt_of(folder: Path, error: Exception) -> Halted:
     return caught.value
 
 
-def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(tmp_path: Path) -> None:
-    folder = tmp_path / "a base"
+def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(place: Place) -> None:
+    folder = place.root / "a base"
     folder.mkdir()
     told = [
         halt_of(folder, apsw.FullError("database or disk is full")),
@@ -165,7 +166,7 @@ def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(tmp_path: Path) ->
     assert {halt.halt for halt in told} == set(ELSEWHERE)
     assert f"no space is left for the index in {folder}; free some" in told[0].reason
     for halt in told[: len(by_files)]:
-        subprocess.run(halt.cure or "true", shell=True, check=True, capture_output=True)
+        assert not halt.cure or paste(place, halt.cure).code == 0
 
 
 def dimensions_changed() -> Halted:

@@ -237,7 +237,7 @@ def test_what_a_program_searches_for_leaves_no_trace(mirrored: Place, tmp_path: 
 
 def test_a_file_that_has_gone_is_told(place: Place) -> None:
     env = {"XDG_RUNTIME_DIR": str(place.root)}
-    assert remembered.remember([place.docs / "gone.md"], env)
+    assert remembered.remember([place.docs / "gone.md"], "kbsync search QUERY", env)
     ran = place.run("open", env=env)
     assert ran.code == 2
     assert "gone.md is not there any more; search again" in ran.err
@@ -252,7 +252,7 @@ def test_a_folder_that_others_may_write_in_is_not_trusted(
     (tmp_path / "kbsync" / "last-search").write_bytes(b"/etc/passwd")
     monkeypatch.setattr(remembered, "MEMORY", tmp_path / "nowhere")
     assert remembered.recall(env) is None
-    assert not remembered.remember([Path("/a")], env)
+    assert not remembered.remember([Path("/a")], "kbsync search QUERY", env)
     (tmp_path / "kbsync").rename(tmp_path / "other")
     (tmp_path / "other").chmod(0o700)
     (tmp_path / "kbsync").symlink_to("other")
@@ -325,16 +325,16 @@ def test_nothing_is_left_in_the_runtime_directory_of_another_user(tmp_path: Path
     theirs.mkdir(mode=0o700)
     os.chown(theirs, 12345, -1)
     env = {"XDG_RUNTIME_DIR": str(theirs)}
-    assert remembered.remember([Path("/a")], env)
+    assert remembered.remember([Path("/a")], "kbsync search QUERY", env)
     assert list(theirs.iterdir()) == []
-    assert remembered.recall(env) == [Path("/a")]
+    assert remembered.recall(env) == remembered.Remembered("kbsync search QUERY", [Path("/a")])
 
 
 def test_names_that_are_no_unicode_are_remembered(tmp_path: Path) -> None:
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
     odd = Path(os.fsdecode(b"/srv/caf\xe9\n.md"))
-    assert remembered.remember([odd], env)
-    assert remembered.recall(env) == [odd]
+    assert remembered.remember([odd], "kbsync search QUERY", env)
+    assert remembered.recall(env) == remembered.Remembered("kbsync search QUERY", [odd])
 
 
 class Tty:

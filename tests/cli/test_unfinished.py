@@ -22,7 +22,8 @@ from kbsync.engine.status import Counts, MirrorStatus
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store
-from tests.cli.place import Place, words_of
+from tests.cli.pasting import paste
+from tests.cli.place import Place
 
 NOW = 1_000_000.0
 RUN = "run: kbsync --once"
@@ -80,7 +81,7 @@ def test_the_command_has_the_options_in_use_and_helps(place: Place) -> None:
     assert line.startswith("docs: last pass 24 h ago and no kbsync is running; run: kbsync --once ")
     cure = line.partition("run: ")[2]
     assert shlex.split(cure)[2:] == [*options]
-    assert place.run(*words_of(cure)).code == 0
+    assert paste(place, cure).code == 0
     assert wrong(place, *options) == []
 
 

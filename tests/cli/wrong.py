@@ -100,7 +100,7 @@ WRONG = (
     wrong("exists", "init docs", "{config} exists; edit it, or name another file with --config FILE"),
     wrong("init file", "init docs/a.md", "docs/a.md is a file; name a folder", before=bare),
     wrong("init gone", "init 'no way'", "no way is not there; make it with: mkdir -p 'no way'", before=bare),
-    wrong("init folder", "init --folder docs", "init takes the folder as its argument: kbsync init DIR"),
+    wrong("init folder", "init --folder docs", "init takes the folder as its argument: kbsync init docs"),
     wrong(
         "init nowhere", "init docs --config docs/a.md/x", "x cannot be made (", "another file with --config"
     ),

@@ -32,6 +32,7 @@ esac
 verb=$1
 shift
 [ "$1" = --now ] && shift
+[ "$verb" = restart ] && [ -n "$CREDENTIALS_DIRECTORY" ] && chmod -R u+rwX "$CREDENTIALS_DIRECTORY"
 case $verb in daemon-reload) ;; enable|disable|reload|restart|status|list-timers) ;; *) exit 1 ;; esac
 for name in "$@"; do
     case $name in *.timer) file=$name ;; *@*) file=${name%@*}@.service ;; *) file=$name.service ;; esac
@@ -64,13 +65,32 @@ STAND_INS = {
     "systemd-sysusers": '[ -f "$MACHINE/etc/sysusers.d/kbsync.conf" ]',
     "journalctl": '[ "$1 $2" = "-u kbsync" ]',
     "chgrp": '[ "$1" = kbsync ] && [ -f "$2" ]',
-    "setfacl": 'for last; do :; done; [ -d "$last" ]',
+    "setfacl": 'for last; do :; done; [ -d "$last" ] && chmod -R o+rX "$last"',
+    "timedatectl": '[ "$*" = "set-ntp true" ]',
     "pipx": PIPX,
     "uv": PIPX,
     "docker": f'exec "$INTERPRETER" "{Path(__file__).with_name("engine.py")}" "$@"',
-    "sysctl": '[ "$1" = -w ] && [ -e "/proc/sys/$(echo "${2%%=*}" | tr . /)" ] && [ "${2#*=}" -gt 0 ]',
+    "sysctl": """\
+[ "$1" = -w ] && [ -e "/proc/sys/$(echo "${2%%=*}" | tr . /)" ] && [ "${2#*=}" -gt 0 ] || exit 1
+echo "$2" >>"$MACHINE/sysctl"
+""",
     "userdel": '[ "$1" = kbsync ]',
 }
+
+
+def stand_ins(root: Path) -> Path:
+    """A folder to put on the PATH of a shell: the stand-ins of a machine that is made of `root`."""
+    folder = root / "stand-ins"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, script in STAND_INS.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def moved(root: Path, commands: str) -> str:
+    """`commands` with the machine's places below `root`."""
+    return re.sub(PLACES, rf"{root}/\1", commands)
 
 
 class Machine:
@@ -78,11 +98,7 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        stand_ins = root / "stand-ins"
-        stand_ins.mkdir()
-        for name, script in STAND_INS.items():
-            (stand_ins / name).write_text(f"#!/bin/sh\n{script}\n")
-            (stand_ins / name).chmod(0o755)
+        programs = stand_ins(root)
         for name in ("srv/handbook", "srv/team", "var/backups", "usr/local/bin", "home/notes"):
             (root / name).mkdir(parents=True)
         for folder in ("srv/handbook", "srv/team"):
@@ -95,18 +111,17 @@ class Machine:
         self.environ = {
             "HOME": str(root / "home"),
             "MACHINE": str(root),
-            "STAND_INS": str(stand_ins),
+            "STAND_INS": str(programs),
             "INTERPRETER": sys.executable,
             "PYTHONPATH": str(ROOT),
-            "PATH": f"{stand_ins}:{root}/usr/local/bin:{root}/home/.local/bin:/usr/bin:/bin",
+            "PATH": f"{programs}:{root}/usr/local/bin:{root}/home/.local/bin:/usr/bin:/bin",
             "KBSYNC_CONFIG": str(root / "etc" / "kbsync" / "config.yaml"),
             "STATE_DIRECTORY": str(root / "var" / "lib" / "kbsync"),
         }
 
     def do(self, commands: str) -> subprocess.CompletedProcess[str]:
-        moved = re.sub(PLACES, rf"{self.root}/\1", commands)
         return subprocess.run(
-            ["bash", "-e", "-c", moved],
+            ["bash", "-e", "-c", moved(self.root, commands)],
             cwd=self.source,
             env=self.environ,
             capture_output=True,

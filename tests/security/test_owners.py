@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests import warm
+from tests.cli.pasting import after, paste
 from tests.cli.place import Place, Ran
 
 SERVICE = 10001
@@ -145,7 +146,7 @@ def test_a_spool_that_root_filled_is_told_with_its_cure_before_anything_is_attem
     assert f"{served.state}/spool belongs to root" in ran.err
     assert f"sudo chown -R {SERVICE} {served.state}" in ran.err
     assert served.run("status", "--json").json == before
-    give(served.state, SERVICE)  # as the cure does
+    assert paste(served, after(ran.words, "; run: ")).code == 0
     assert as_service(served, "--once").code == 0
 
 
@@ -158,6 +159,17 @@ def test_a_file_that_root_left_is_told_with_its_cure(served: Place, name: str, c
     ran = as_service(served, command)
     assert ran.code == 2
     assert f"{name}: permission denied; give it back: sudo chown -R {SERVICE} {served.state}" in ran.err
+    assert paste(served, after(ran.words, "give it back: ")).code == 0
+    assert as_service(served, command).code == (1 if command == "--once" else 0)
+
+
+def test_what_is_shut_to_its_own_user_is_opened_again(served: Place) -> None:
+    (served.state / "spool").chmod(0)
+    checks = as_service(served, "doctor", "--json").json["checks"]
+    [cure] = [one["cure"] for one in checks if one["name"] == "state"]
+    assert cure == f"chmod -R u+rwX {served.state}"
+    assert paste(served, cure).code == 0
+    assert as_service(served, "--once").code == 0
 
 
 @pytest.mark.parametrize("left", ["spool", "kb/handbook/index.db", "wake"])
@@ -171,3 +183,5 @@ def test_doctor_names_what_does_not_belong_there(served: Place, left: str) -> No
         assert (ran.code, state["result"]) == (2, "wrong")
         assert f"{file} belongs to root" in state["detail"]
         assert state["cure"] == f"sudo chown -R {SERVICE} {served.state}"
+    assert paste(served, state["cure"]).code == 0
+    assert as_service(served, "doctor").code == 0

@@ -23,6 +23,11 @@ from tests.engine.world import World
 from tests.web.client import request
 
 
+def as_pasted(command: str) -> str:
+    """A command with the options in use."""
+    return f"kbsync {command} --config '/srv/my kb.yaml'"
+
+
 class Scene:
     """`app`: the listener's application, asked without a network. `posted`: what reached the inbox."""
 
@@ -30,7 +35,7 @@ class Scene:
         self.world = world
         self.token = token
         self.runs: dict[str, Any] = {}
-        self.listening = Listening(self.runs, world.state / "state.db")
+        self.listening = Listening(self.runs, world.state / "state.db", as_pasted)
         self.listening._outlook._wall = world.clock.wall
         self.word = ""
 

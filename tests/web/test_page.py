@@ -373,6 +373,7 @@ async def is_grey(seen: Shown, since: float) -> None:
     assert time.monotonic() - since < 5.0
     assert await seen.text("#sentence") == "kbsync does not answer"
     assert await seen.run("document.title") == "! kbsync does not answer – kbsync"
+    assert (await seen.text("#beneath")).endswith("See to it with: kbsync status --config '/srv/my kb.yaml'")
     assert set(await seen.run(BUTTONS)) == {True}
     assert await seen.run(GREY)
     assert await seen.run("document.getElementById('link').dataset.state") == "lost"

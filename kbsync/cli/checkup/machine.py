@@ -13,6 +13,7 @@ from kbsync.cli.checkup.finding import Finding, warning, wrong
 from kbsync.cli.exits import Code
 from kbsync.core.printable import shell_word
 from kbsync.core.sizes import sized
+from kbsync.packages import installing
 
 LIBRARIES = ("apsw", "click", "httpx", "kreuzberg", "numpy", "tokenizers", "uvicorn", "watchdog")
 LITTLE_SPACE, NO_SPACE = 500_000_000, 20_000_000
@@ -31,7 +32,7 @@ def versions() -> Iterator[Finding]:
     found = {name: _version(name) for name in LIBRARIES}
     missing = [name for name, version in found.items() if version is None]
     if missing:
-        cure = f"pip install {' '.join(missing)}"
+        cure = installing(*missing)
         yield wrong("libraries", f"not installed: {', '.join(missing)}", cure, Code.USAGE)
     else:
         yield Finding("libraries", ", ".join(f"{name} {version}" for name, version in found.items()))
@@ -71,7 +72,9 @@ def credentials(environ: Mapping[str, str]) -> Iterator[Finding]:
         return
     unreadable = [name for name in _names(place) if not os.access(f"{place}/{name}", os.R_OK)]
     if unreadable:
-        cure = "systemctl --user daemon-reload" if "/user/" in place else "sudo systemctl daemon-reload"
+        # it hands them over when it starts a service, to the user of that service alone
+        unit = shell_word(Path(place).name.removesuffix(".service"))
+        cure = f"systemctl --user restart {unit}" if "/user/" in place else f"sudo systemctl restart {unit}"
         yield wrong("credentials", f"cannot be read: {', '.join(unreadable)}", cure, Code.USAGE)
     else:
         yield Finding("credentials", f"{place}: {', '.join(_names(place)) or 'none'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -127,7 +128,7 @@ def user() -> str:
 
 def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[Finding]:
     """It is there, and what is to be mirrored of it can be read by whoever runs this."""
-    subject, place = f"{mirror.name}: folder", shell_word(str(mirror.folder))
+    subject = f"{mirror.name}: folder"
     try:
         walked = walk(mirror, _limits(installation, mirror))
     except FileNotFoundError:
@@ -136,12 +137,13 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[Finding
         return
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        yield wrong(subject, f"{mirror.folder} cannot be listed: {why}", _let_read(place), Code.PERSON)
+        cure = _cure_of_rights(mirror.folder, mirror.folder)
+        yield wrong(subject, f"{mirror.folder} cannot be listed: {why}", cure, Code.PERSON)
         return
     more = "" if walked.is_whole else " at least"
     if walked.shut:
         detail = f"{walked.shut:,}{more} of it cannot be read by {user()}, first {walked.first_shut}"
-        yield wrong(subject, detail, _let_read(place), Code.FAILED)
+        yield wrong(subject, detail, _cure_of_rights(mirror.folder, Path(walked.first_shut)), Code.FAILED)
         return
     content = f"{counted(walked.files, 'file')} in {counted(walked.folders, 'folder')}"
     yield Finding(subject, f"{mirror.folder}: {content}{more}")
@@ -157,7 +159,12 @@ def _limits(installation: Installation, mirror: MirrorConfig) -> Limits | None:
         return None
 
 
-def _let_read(place: str) -> str:
+def _cure_of_rights(folder: Path, shut: Path) -> str:
+    """To the owner of a file an access control list gives nothing."""
+    place = shell_word(str(folder))
+    with contextlib.suppress(OSError):
+        if shut.stat().st_uid == os.geteuid():
+            return f"chmod -R u+rX {place}"
     return f"sudo setfacl --recursive --modify u:{user()}:rX {place}"
 
 
@@ -194,14 +201,14 @@ def listener(installation: Installation) -> Iterator[Finding]:
     if http is None:
         yield Finding("listener", "none asked for")
     elif lock.is_held(installation.state_dir):
-        yield from _answers(http.host, http.port)
+        yield from _answers(http.host, http.port, lock.holder(installation.state_dir))
     else:
         for socket in bound(http.host, http.port):
             socket.close()
         yield Finding("listener", f"{http.listen} is free")
 
 
-def _answers(host: str, port: int) -> Iterator[Finding]:
+def _answers(host: str, port: int, process: str) -> Iterator[Finding]:
     import socket
 
     shown = printable(f"{host}:{port}")
@@ -211,6 +218,8 @@ def _answers(host: str, port: int) -> Iterator[Finding]:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         cure = "restart the daemon that holds the state"
+        if process:  # a daemon listens as its config says, once it reads that again; a pass never does
+            cure = f"if process {process} is the daemon, have it read its config again: kill -HUP {process}"
         yield warning("listener", f"kbsync runs and does not listen on {shown} ({why})", cure)
     else:
         yield Finding("listener", f"{shown} answers")

@@ -214,7 +214,7 @@ async def _room(mirror: MirrorConfig, target: ManagesBases) -> AsyncIterator[Fin
     if room.used_words is not None and room.total_words is not None:
         detail = f"{detail}, {room.used_words:,} of {room.total_words:,} words"
         parts.append((room.used_words, room.total_words))
-    cure = "delete documents there, or get more space"
+    cure = f"delete documents at {target.bases.address}, or get more space for the account"
     if any(used >= total for used, total in parts):
         yield wrong(subject, f"{detail}: full", cure, Code.PERSON)
     elif any(used > NEARLY_FULL * total for used, total in parts):

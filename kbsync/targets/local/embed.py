@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from kbsync.errors import UsageError
+from kbsync.packages import installing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +35,6 @@ DIMENSIONS = 256
 MOST_TOKENS = 1024
 """What a text has beyond this many tokens is left out of its vector."""
 
-_CURE = "reinstall it: pip install --force-reinstall --no-deps 'wordllama>=0.2.2.post0,<0.2.3'"
 _BATCH = 64  # texts whose token vectors are in memory at one time
 
 
@@ -110,7 +110,7 @@ def _package_folder() -> Path:
     """Where wordllama is installed."""
     spec = importlib.util.find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError(f"the builtin embedding needs the package wordllama, which is missing; {_CURE}")
+        raise UsageError(f"the builtin embedding needs the package wordllama, which is missing; {_cure()}")
     return Path(next(iter(spec.submodule_search_locations)))
 
 
@@ -151,7 +151,7 @@ def _read(path: Path) -> bytes:
 def _unreadable(path: Path, error: OSError) -> UsageError:
     """What to say of a data file that cannot be read."""
     return UsageError(
-        f"the builtin embedding cannot read {path}: {error.strerror}; wordllama is incomplete, {_CURE}"
+        f"the builtin embedding cannot read {path}: {error.strerror}; wordllama is incomplete; {_cure()}"
     )
 
 
@@ -159,5 +159,9 @@ def _check(path: Path, digest: str, expected: str) -> None:
     """Raise `UsageError` where a file is not the one whose vectors the index holds."""
     if digest != expected:
         raise UsageError(
-            f"{path} is not the file the builtin embedding was made for (SHA-256 {digest}); {_CURE}"
+            f"{path} is not the file the builtin embedding was made for (SHA-256 {digest}); {_cure()}"
         )
+
+
+def _cure() -> str:
+    return f"reinstall it: {installing('wordllama', anew=True)}"

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kbsync.errors import TargetError, Unavailable
+from kbsync.packages import installing
 from kbsync.secrecy import make_passing_folder, make_private_folder
 from kbsync.targets.local.parse_worker import CHILD, Bounds, Ended, Overstayed, Worker
 from kbsync.targets.local.trouble import trouble_with_scratch
@@ -126,7 +127,7 @@ class Pool:
             if trouble is not None:
                 raise trouble from error
             raise Unavailable(
-                f"the parser does not start ({error}); run `kbsync doctor`", code="parser-start"
+                f"the parser does not start ({error}){_cure(error)}", code="parser-start"
             ) from error
         except OSError as error:
             self._retire(worker)
@@ -222,6 +223,12 @@ class Keeper:
             if job is None:
                 return
             job()
+
+
+def _cure(error: Ended | Overstayed) -> str:
+    """Where it ran out of time or memory there is none, but to try again."""
+    is_broken = isinstance(error, Ended) and not error.by_memory
+    return f"; reinstall what it reads with: {installing('kreuzberg', anew=True)}" if is_broken else ""
 
 
 def _nothing() -> None:

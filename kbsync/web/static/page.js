@@ -116,6 +116,9 @@ let streaming = null, wait = 1000, resting = 0, losing = 0;
 // What is shown is what was: nothing of it can be ordered, and nobody may take it for what is.
 const isGone = () => document.body.dataset.link === "gone";
 
+// With the options in use, once something is known.
+const commandOf = (command) => plain(frame ? frame.commands[command] : `kbsync ${command}`);
+
 function gone() {
   if (isGone() || !$("login").hidden) return;
   document.body.dataset.link = "gone";
@@ -125,7 +128,7 @@ function gone() {
   const sentence = "kbsync does not answer";
   const before = frame ? ["This is how it was ", time(frame.at), "."] : ["Is it running?"];
   $("sentence").textContent = sentence;
-  $("beneath").replaceChildren(...before, " See to it with: kbsync status");
+  $("beneath").replaceChildren(...before, ` See to it with: ${commandOf("status")}`);
   $("said").textContent = sentence;
   document.title = `! ${sentence} – kbsync`;
 }
@@ -433,7 +436,7 @@ function failures(one) {
       path(item.path),
       retryButton(one, [item.path.replace(/\/$/, "")], "Try again", `retry ${one.name} ${item.path}`),
       el("span", { class: "why" }, plain(item.reason))))),
-    more > 0 && el("p", { class: "empty" }, `and ${number(more)} more: kbsync status --documents`));
+    more > 0 && el("p", { class: "empty" }, `and ${number(more)} more: ${commandOf("status --documents")}`));
 }
 
 function retryButton(one, paths, text, key) {
@@ -502,7 +505,7 @@ async function review(name, kind) {
   $("held-told").textContent = words.tell(held);
   $("held-list").replaceChildren(...held.paths.map((one) => el("li", {}, path(one))));
   const more = held.count - held.paths.length;
-  $("held-more").textContent = more ? `and ${number(more)} more, which kbsync plan lists` : "";
+  $("held-more").textContent = more ? `and ${number(more)} more; to list them: ${commandOf("plan")}` : "";
   $("held-keep").textContent = words.no;
   $("held-yes").textContent = words.yes(held);
   $("held-yes").className = words.button;

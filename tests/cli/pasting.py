@@ -1,0 +1,52 @@
+"""A cure as a person pastes it: the printed line goes into a shell as it stands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests import warm
+from tests.cli.place import UNSET, Place, Ran
+from tests.docs.machine import moved, stand_ins
+
+LONGEST = 60.0
+
+
+def paste(place: Place, command: str, *, env: dict[str, str] | None = None, **words: str) -> Ran:
+    """What a shell in the home makes of a line, `words` in place of what stands for something in it.
+
+    What only root or systemd could do is a stand-in that checks what it is asked (`tests.docs.machine`); the
+    places of the machine are below `machine(place)`.
+    """
+    assert command.strip(), "nothing was printed that could be pasted"
+    for stands_for, word in words.items():
+        assert stands_for in command, command
+        command = command.replace(stands_for, word)
+    root = machine(place)
+    kept = {name: value for name, value in os.environ.items() if name not in UNSET}
+    path = f"{stand_ins(root)}:{warm.programs()}:{os.environ['PATH']}:/usr/sbin:/sbin"
+    ours = {"HOME": str(place.home), "COLUMNS": "80", "PATH": path, "MACHINE": str(root)}
+    process = subprocess.run(
+        ["bash", "-e", "-c", moved(root, command)],
+        cwd=place.home,
+        env={**kept, **ours, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LONGEST,
+        check=False,
+    )
+    return Ran(process.returncode, process.stdout, process.stderr.decode())
+
+
+def machine(place: Place) -> Path:
+    """The folder that stands for the machine."""
+    root = place.root / "machine"
+    (root / "etc" / "sysctl.d").mkdir(parents=True, exist_ok=True)
+    return root
+
+
+def after(text: str, words: str) -> str:
+    """The rest of the line that has `words` in it: a command at the end of a sentence."""
+    [line] = [line for line in text.splitlines() if words in line]
+    return line.partition(words)[2]

@@ -1,0 +1,410 @@
+"""Every cure of `kbsync doctor` is pasted in the state that prints it, and then nothing is wrong any more."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import socket
+import zipfile
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.cli.checkup import machine as stands_on
+from kbsync.errors import Unavailable, UsageError
+from kbsync.source import inotify, obstacles
+from kbsync.state import lock
+from kbsync.targets.local import embed
+from kbsync.targets.local.parse import Parser
+from tests import warm
+from tests.cli import plainly
+from tests.cli.pasting import machine, paste
+from tests.cli.place import Place
+from tests.cli.vendor import Desk, desk_in, eventually
+from tests.ports import free_port
+
+OTHER = 10001
+"""A user that needs no name."""
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files in the place of others")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_in(tmp_path) as desk:
+        yield desk
+
+
+Look = Callable[[], list[dict[str, Any]]]
+
+
+def looks(place: Place, check: str, env: dict[str, str] | None = None) -> Look:
+    """Looks at what one check finds, without the rights of root."""
+
+    def look() -> list[dict[str, Any]]:
+        whole = {**os.environ, "HOME": str(place.home), **(env or {})}
+        ran = warm.run(["doctor", "--json"], module=plainly.__name__, cwd=place.root, env=whole)
+        return [one for one in json.loads(ran.stdout)["checks"] if one["name"] == check]
+
+    return look
+
+
+def cure_of(found: list[dict[str, Any]]) -> str:
+    [cure] = [one["cure"] for one in found if one["cure"]]
+    return str(cure)
+
+
+def is_cured(place: Place, look: Look, **options: Any) -> str:
+    """What was pasted, after which all is well."""
+    cure = cure_of(look())
+    pasted = paste(place, cure, **options)
+    assert pasted.code == 0, (cure, pasted.err)
+    assert {one["result"] for one in look()} == {"ok"}, cure
+    return cure
+
+
+# -- rights ----------------------------------------------------------------------------------------------
+
+
+def too_open_config(place: Place) -> str:
+    config = place.configure()
+    config.write_text(f"{config.read_text()}notify: {{url: 'http://127.0.0.1:1/secret'}}\n")
+    config.chmod(0o604)
+    return "config"
+
+
+def too_open_state(place: Place) -> str:
+    place.configure()
+    place.state.mkdir(parents=True)
+    place.state.chmod(0o755)
+    return "state"
+
+
+def shut_document(place: Place) -> str:
+    place.configure()
+    place.write("it's shut.md", "beta").chmod(0)
+    return "handbook: folder"
+
+
+def others_document(place: Place) -> str:
+    place.configure()
+    os.chown(place.write("theirs.md", "beta"), OTHER, OTHER)
+    (place.docs / "theirs.md").chmod(0o600)
+    return "handbook: folder"
+
+
+def others_state(place: Place) -> str:
+    place.configure()
+    place.state.mkdir(parents=True, mode=0o700)
+    os.chown(place.state, OTHER, OTHER)
+    return "state"
+
+
+def others_home(place: Place) -> str:
+    place.configure()
+    place.state.parent.mkdir(parents=True)
+    os.chown(place.state.parent, OTHER, OTHER)
+    return "state"
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        too_open_config,
+        too_open_state,
+        shut_document,
+        *(pytest.param(one, marks=only_root) for one in (others_document, others_state, others_home)),
+    ],
+    ids=lambda one: one.__name__,
+)
+def test_rights_are_given_and_taken_away(place: Place, arrange: Callable[[Place], str]) -> None:
+    place.write("a.md", "alpha")
+    is_cured(place, looks(place, arrange(place)))
+
+
+@only_root
+def test_what_another_user_left_in_the_state_is_given_back(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    assert place.run("--once").code == 0
+    os.chown(place.state, OTHER, OTHER)
+    [found] = [one for one in place.run("doctor", "--json").json["checks"] if one["name"] == "state"]
+    assert paste(place, found["cure"]).code == 0
+    assert {file.lstat().st_uid for file in place.state.rglob("*")} == {OTHER}
+    assert [
+        one["cure"] for one in place.run("doctor", "--json").json["checks"] if one["name"] == "state"
+    ] == [""]
+
+
+# -- the machine -----------------------------------------------------------------------------------------
+
+
+def found_by(place: Place, check: str, *flags: str) -> dict[str, Any]:
+    """What the only check of this name, or of an end of it, finds; in this process."""
+    checks = place.run("doctor", "--json", *flags).json["checks"]
+    [found] = [one for one in checks if one["name"].endswith(check)]
+    return dict(found)
+
+
+def in_this_process(place: Place, check: str) -> Look:
+    def look() -> list[dict[str, Any]]:
+        checks = place.run("doctor", "--folder", str(place.docs), "--json").json["checks"]
+        return [one for one in checks if one["name"] == check]
+
+    return look
+
+
+def set_to(place: Place, name: str) -> int | None:
+    """A limit of the machine as it is, and as it will be after the next start."""
+    made = machine(place) / "sysctl"
+    now = dict(line.split("=") for line in made.read_text().splitlines()) if made.exists() else {}
+    kept = machine(place) / "etc" / "sysctl.d" / f"60-kbsync-{name}.conf"
+    number = now.get(f"fs.inotify.{name}")
+    assert number is None or kept.read_text() == f"fs.inotify.{name}={number}\n"
+    return None if number is None else int(number)
+
+
+@pytest.fixture
+def small(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A machine with small limits, that are what a command makes of them."""
+
+    def limits() -> inotify.InotifyLimits:
+        return inotify.InotifyLimits(
+            watches=set_to(place, "max_user_watches") or 2,
+            queued=set_to(place, "max_queued_events") or 2,
+            instances=set_to(place, "max_user_instances") or 8,
+        )
+
+    monkeypatch.setattr(inotify, "read_limits", limits)
+    return place
+
+
+def test_limits_of_the_kernel_are_raised(small: Place) -> None:
+    small.write("a/b/c.md", "alpha")
+    look = in_this_process(small, "inotify")
+    few_watches, few_instances = (one["cure"] for one in look())
+    assert [paste(small, cure).code for cure in (few_watches, few_instances)] == [0, 0]
+    assert [one["result"] for one in look()] == ["ok"]
+
+
+def test_what_cannot_be_watched_can_be_once_its_cure_was_pasted(
+    small: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def foreseen() -> obstacles.Obstacle | None:
+        return obstacles.foreseen("auto", "", 9, inotify.read_limits())
+
+    few = foreseen()
+    assert few is not None and paste(small, few.cure).code == 0
+    assert foreseen() is None
+    advice = obstacles.advice_on_queue(9, inotify.read_limits()).partition("To avoid it: ")[2]
+    assert paste(small, advice).code == 0
+    assert obstacles.advice_on_queue(9, inotify.read_limits()) == ""
+    monkeypatch.setattr(obstacles, "descriptors_used_up", lambda: False)
+    before = inotify.read_limits().instances or 0
+    many = obstacles.met(OSError(24, "too many open files"), inotify.read_limits(), 9)
+    assert paste(small, many.cure).code == 0
+    assert (inotify.read_limits().instances or 0) > before
+
+
+def test_a_process_that_used_up_its_descriptors_gets_more_while_it_runs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(obstacles, "descriptors_used_up", lambda: True)
+    monkeypatch.setattr(obstacles, "DESCRIPTORS", 600)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        cure = obstacles.met(OSError(24, "too many open files"), inotify.read_limits(), 9).cure
+        assert paste(place, cure).code == 0
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (600, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(("little", "check"), [("LITTLE_SPACE", "disk"), ("FEW_INODES", "inodes")])
+def test_how_full_a_disk_is_is_shown(
+    place: Place, little: str, check: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stands_on, little, 10**18)
+    shown = paste(place, cure_of(in_this_process(place, check)()))
+    assert (shown.code, len(shown.out.splitlines())) == (0, 2)
+    assert ("IFree" if check == "inodes" else "Avail") in shown.out
+
+
+@pytest.mark.parametrize(
+    ("place_of_units", "handed_below", "command"),
+    [
+        ("home/.config/systemd/user", "home/user", "systemctl --user restart kbsync"),
+        ("machine/etc/systemd/system", "credentials", "sudo systemctl restart kbsync"),
+    ],
+)
+def test_credentials_that_cannot_be_read_are_handed_over_anew(
+    place: Place, place_of_units: str, handed_below: str, command: str
+) -> None:
+    handed, units = place.root / handed_below / "kbsync.service", place.root / place_of_units
+    handed.mkdir(parents=True)
+    units.mkdir(parents=True)
+    (handed / "zhipu").write_text("a key")
+    (handed / "zhipu").chmod(0)
+    (units / "kbsync.service").touch()
+    place.configure()
+    env = {"CREDENTIALS_DIRECTORY": str(handed)}
+    assert is_cured(place, looks(place, "credentials", env=env), env=env) == command
+
+
+# -- packages --------------------------------------------------------------------------------------------
+
+
+def wheel(folder: Path, name: str, version: str, files: dict[str, Path]) -> dict[str, str]:
+    """A package that pip finds and installs beside the others; the environment for that."""
+    folder.mkdir(exist_ok=True)
+    about = f"{name}-{version}.dist-info"
+    texts = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        "WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    names = [*files, *(f"{about}/{one}" for one in (*texts, "RECORD"))]
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        for path, file in files.items():
+            archive.write(file, path)
+        for path, text in texts.items():
+            archive.writestr(f"{about}/{path}", text)
+        archive.writestr(f"{about}/RECORD", "".join(f"{path},,\n" for path in names))
+    return {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(folder),
+        "PIP_TARGET": str(folder / "installed"),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+
+
+def test_a_library_that_lacks_is_installed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stands_on, "LIBRARIES", ("needed-by-kbsync",))
+    env = wheel(place.root / "wheels", "needed_by_kbsync", "1.0", {})
+    monkeypatch.syspath_prepend(env["PIP_TARGET"])
+    is_cured(place, in_this_process(place, "libraries"), env=env)
+
+
+def test_a_model_that_lacks_a_file_is_installed_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = embed._package_folder()
+    files = {f"wordllama/{path}": whole / path for path in (embed.WEIGHTS, embed.TOKENIZER)}
+    env = wheel(place.root / "wheels", "wordllama", metadata.version("wordllama"), files)
+    there = Path(env["PIP_TARGET"], "wordllama")
+    monkeypatch.setattr(embed, "_package_folder", lambda: there)
+    with pytest.raises(UsageError) as told:
+        embed.BuiltinEmbedder()
+    pasted = paste(place, str(told.value).partition("reinstall it: ")[2], env=env)
+    assert pasted.code == 0, pasted.err
+    assert embed.BuiltinEmbedder().embed(["a word"]).any()
+
+
+def test_a_parser_that_does_not_start_is_installed_anew(place: Place, tmp_path: Path) -> None:
+    env = wheel(tmp_path / "wheels", "kreuzberg", metadata.version("kreuzberg"), {})
+    child = tmp_path / "child.py"
+    child.write_text(
+        "import os, runpy, sys\n"
+        f"assert os.path.isdir({env['PIP_TARGET']!r}), 'kreuzberg is broken'\n"
+        f"runpy.run_path({str(Path(embed.__file__).with_name('parse_child.py'))!r}, run_name='__main__')\n"
+    )
+    with contextlib.closing(Parser(tmp_path, child=child)) as parser:
+        with pytest.raises(Unavailable) as told:
+            parser._pool.lend().__enter__()
+        pasted = paste(place, str(told.value).partition("reinstall what it reads with: ")[2], env=env)
+        assert pasted.code == 0, pasted.err
+        with parser._pool.lend() as worker:
+            assert worker.is_running()
+
+
+# -- services --------------------------------------------------------------------------------------------
+
+
+def test_a_service_that_is_away_is_asked_by_another_program(desk: Desk) -> None:
+    desk.vendor.leave()
+    [cure] = [
+        one["cure"] for one in desk.run("doctor", "--json").json["checks"] if "connection" in one["name"]
+    ]
+    assert paste(desk, cure).code == 7  # it could not connect either
+    desk.vendor.arrive()
+    answered = paste(desk, cure)
+    assert (answered.code, answered.out.startswith("HTTP/")) == (0, True)
+
+
+def test_a_host_without_an_address_is_looked_up_by_another_program(desk: Desk) -> None:
+    desk.aim(url="https://nowhere.invalid:1")
+    cure = found_by(desk, "DNS")["cure"]
+    assert paste(desk, cure).code == 2  # no such name for anybody on this machine
+    assert "127.0.0.1" in paste(desk, cure, **{"nowhere.invalid": "127.0.0.1"}).out
+
+
+def test_a_corrected_key_is_tried_with_the_cure_of_a_refused_one(desk: Desk) -> None:
+    desk.write("a.md", "alpha")
+    desk.vendor.turn(key_revoked=True)
+    cure = found_by(desk, "key")["cure"]
+    assert paste(desk, cure).code == 3
+    desk.vendor.turn(key_revoked=False)
+    assert paste(desk, cure).code == 0
+
+
+def test_a_clock_that_is_wrong_is_set_by_the_network(desk: Desk) -> None:
+    desk.vendor.turn(clock_skew=7200)
+    found = found_by(desk, "clock")
+    assert paste(desk, found["cure"]).code == 0
+
+
+def test_an_account_that_is_full_names_where_documents_are_deleted(desk: Desk) -> None:
+    desk.vendor.plant("theirs.md", "somebody else's")
+    desk.vendor.turn(capacity_bytes=1)
+    found = found_by(desk, "quota")
+    assert found["cure"].startswith(f"delete documents at {desk.vendor.url}")
+
+
+# -- the listener ----------------------------------------------------------------------------------------
+
+
+def listen(place: Place, address: str) -> None:
+    place.config.write_text(f"{place.config.read_text()}http: {{listen: '{address}', token: {'t' * 32}}}\n")
+
+
+def test_a_port_in_use_names_who_uses_it(place: Place) -> None:
+    place.configure()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        listen(place, f"127.0.0.1:{port}")
+        command = found_by(place, "listener")["detail"].partition("end the program that ")[2]
+        named = paste(place, command.removesuffix(" names"))
+    assert (named.code, f"pid={os.getpid()}" in named.out) == (0, True)
+    assert found_by(place, "listener")["result"] == "ok"
+
+
+def test_an_address_of_another_machine_names_what_shows_those_of_this_one(place: Place) -> None:
+    place.configure()
+    listen(place, "192.0.2.1:9753")
+    command = found_by(place, "listener")["detail"].partition("choose one that ")[2].partition(" shows")[0]
+    assert "127.0.0.1" in paste(place, command).out
+
+
+def test_a_daemon_that_listens_on_nothing_reads_its_config_again(desk: Desk) -> None:
+    daemon = desk.watch()
+    daemon.says("daemon.started")
+    listen(desk, f"127.0.0.1:{free_port()}")
+    command = found_by(desk, "listener")["cure"].partition(" read its config again: ")[2]
+    assert paste(desk, command).code == 0
+    eventually(lambda: found_by(desk, "listener")["result"] == "ok")
+    assert daemon.end() == 0
+
+
+def test_of_a_holder_that_cannot_be_named_it_is_told_what_to_restart(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.configure()
+    listen(place, f"127.0.0.1:{free_port()}")
+    place.state.mkdir(parents=True, mode=0o700)
+    monkeypatch.setattr(lock, "holder", lambda _state: "")
+    with lock.held(place.state):
+        assert found_by(place, "listener")["cure"] == "restart the daemon that holds the state"

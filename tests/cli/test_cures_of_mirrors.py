@@ -1,0 +1,268 @@
+"""What is printed about a mirror, its documents and its knowledge base is pasted and is the right thing."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.cli.asking import Request, post
+from kbsync.cli.choosing import choose
+from kbsync.cli.options import Choices
+from kbsync.standin.faults import Fault
+from kbsync.standin.gptbots import HOME_ID as HOME_AT_GPTBOTS
+from kbsync.standin.gptbots import application as gptbots
+from kbsync.standin.server import Server
+from tests.cli.house import RECUT
+from tests.cli.pasting import after, paste
+from tests.cli.place import Place
+from tests.cli.test_cures import elsewhere
+from tests.cli.vendor import Desk, desk_in, eventually
+from tests.ports import free_port
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_in(tmp_path) as desk:
+        yield desk
+
+
+def mirror(desk: Place, flags: list[str]) -> dict[str, Any]:
+    [one] = desk.run("status", "--json", *flags).json["mirrors"]
+    return dict(one)
+
+
+def filled(desk: Place, count: int = 8) -> list[str]:
+    """So many documents mirrored by a config in no usual place; the options that lead there."""
+    for number in range(count):
+        desk.write(f"{number}.md", f"document {number}")
+    flags = elsewhere(desk)
+    assert desk.run("--once", *flags).code == 0
+    return flags
+
+
+def delete(desk: Place, count: int) -> None:
+    for number in range(count):
+        (desk.docs / f"{number}.md").unlink()
+
+
+# -- held ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_what_is_held_is_listed_and_let_go_also_where_the_mirror_halts_for_something_else(
+    desk: Desk, tty: bool
+) -> None:
+    flags = filled(desk, 24)
+    delete(desk, 23)
+    assert desk.run("--once", *flags).code == 3
+    desk.vendor.turn(key_revoked=True)
+    desk.write("new.md", "new")
+    ran = desk.run("--once", *flags, tty=tty)
+    assert ran.code == 3
+    if tty:
+        whole, approve = after(ran.err, "and 3 more: "), after(ran.err, "to let go what is held: ")
+    else:
+        told = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
+        whole, approve = told["list.shortened"]["cure"], told["deletions.held"]["cure"]
+    assert paste(desk, whole).out.count("waits for approval") == 23
+    assert "23 held deletions approved" in paste(desk, approve).out
+    desk.vendor.turn(key_revoked=False)
+    assert desk.run("--once", "--json", *flags).json["deleted"] == 23
+
+
+def test_beside_a_daemon_what_it_held_is_let_go_as_its_log_says(desk: Desk) -> None:
+    filled_by = [desk.write(f"{number}.md", f"document {number}") for number in range(8)]
+    daemon = desk.watch()
+    eventually(lambda: len(desk.vendor.ours()) == len(filled_by))
+    eventually(lambda: desk.status()["documents"]["ready"] == 8)
+    desk.aim(f"documents: {json.dumps(RECUT['documents'])}")
+    paste(desk, f"kill -HUP {daemon.process.pid}")
+    renewals = daemon.says("recipe.held")
+    assert "8 documents to be indexed anew" in paste(desk, renewals["cure"]).out
+    eventually(lambda: desk.status()["halt"] is None and desk.status()["documents"]["ready"] == 8)
+    delete(desk, 7)
+    held = daemon.says("deletions.held")
+    assert "7 held deletions approved" in paste(desk, held["cure"]).out
+    eventually(lambda: desk.status()["documents"]["ready"] == 1)
+    assert daemon.end() == 0
+
+
+# -- explained -------------------------------------------------------------------------------------------
+
+
+def explained(desk: Place, path: str, flags: list[str]) -> tuple[str, str]:
+    """What is said of a path, and the command in it."""
+    told = desk.run("explain", str(desk.docs / path), *flags).out
+    found = re.search(r"run `([^`]*)`", told)
+    return told, found[1] if found else ""
+
+
+def test_what_explain_says_to_run_is_the_right_thing(desk: Desk) -> None:
+    flags = filled(desk)
+    desk.write("new.md", "new")
+    once = eventually(lambda: explained(desk, "new.md", flags)[1])  # before, it is too fresh
+    assert paste(desk, once).code == 0
+    assert "It is searchable" in explained(desk, "new.md", flags)[0]
+
+    desk.vendor.take_away(desk.vendor.document("0.md")["id"])
+    lost, repair = explained(desk, "0.md", flags)
+    assert "no longer has its document" in lost
+    repaired = paste(desk, repair)
+    assert (repaired.code, "the next pass does it" in repaired.out + repaired.err) == (1, True)
+    assert desk.run("--once", *flags).code == 0
+    assert "It is searchable" in explained(desk, "0.md", flags)[0]
+
+    delete(desk, 8)
+    assert desk.run("--once", *flags).code == 3
+    assert "8 held deletions approved" in paste(desk, explained(desk, "3.md", flags)[1]).out
+    assert desk.run("--once", "--json", *flags).json["deleted"] == 8
+
+
+def test_explain_says_how_settings_that_changed_are_let_have_their_way(desk: Desk) -> None:
+    flags = filled(desk)
+    config = Path(flags[1])
+    config.write_text(config.read_text() + f"    documents: {json.dumps(RECUT['documents'])}\n")
+    assert desk.run("--once", *flags).code == 3
+    held, approve = explained(desk, "0.md", flags)
+    assert "to be indexed anew it waits for you" in held
+    assert "8 documents to be indexed anew" in paste(desk, approve).out
+    assert desk.run("--once", *flags).code == 0
+    assert explained(desk, "0.md", flags)[1] == ""
+
+
+def test_explain_of_a_folder_says_how_all_that_failed_in_it_is_listed(place: Place) -> None:
+    for number in range(7):
+        place.write(f"sub/{number}.pdf", f"no pdf {number}")
+    place.configure()
+    flags = elsewhere(place)
+    assert place.run("--once", *flags).code == 1
+    told, documents = explained(place, "sub", flags)
+    assert "more failed" in told
+    assert len(re.findall("(?m)^failed ", paste(place, documents).out)) == 7
+
+
+# -- the knowledge base ----------------------------------------------------------------------------------
+
+
+def test_a_plan_over_a_base_that_was_emptied_says_how_it_is_filled_again(desk: Desk) -> None:
+    flags = filled(desk)
+    desk.vendor.turn(base="emptied")
+    halt = desk.run("plan", "--json", *flags).json["mirrors"][0]["halt"]
+    assert halt["reason"] == "knowledge-base-emptied"
+    assert paste(desk, halt["cure"]).code == 1
+    assert desk.run("--once", "--json", *flags).json["uploaded"] == 8
+
+
+def test_what_an_audit_of_the_daemon_found_is_shown_and_mended_with_what_it_says(desk: Desk) -> None:
+    for number in range(8):
+        desk.write(f"{number}.md", f"document {number}")
+    daemon = desk.watch(hurried=True)
+    eventually(lambda: desk.status()["documents"]["ready"] == 8)
+
+    def audit() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HOME", str(desk.home))
+            post(choose(Choices(config=desk.config)), [Request("audit", "handbook", {})])
+
+    desk.vendor.plant(desk.vendor.document("0.md")["sent_name"], "document 0")
+    audit()
+    daemon.says("audit.found")
+    note = eventually(lambda: desk.status().get("note"))
+    verified = paste(desk, note.rpartition(": ")[2])
+    assert (verified.code, "0.md" in verified.out) == (1, True)
+
+    for one in desk.vendor.ours():
+        desk.vendor.take_away(one["id"])
+    audit()
+    halted = daemon.says("mirror.halted", reason="knowledge-base-emptied")
+    assert paste(desk, halted["cure"]).code == 1
+    eventually(lambda: desk.status()["halt"] is None and len(desk.vendor.documents()) == 8)
+    assert daemon.end() == 0
+
+
+# -- told by others --------------------------------------------------------------------------------------
+
+
+def test_who_is_told_of_a_failure_is_told_how_it_is_tried_again(desk: Desk) -> None:
+    told = desk.root / "told"
+    command = ["sh", "-c", f"cat >>{told}; echo >>{told}"]
+    desk.config.write_text(f"{desk.config.read_text()}notify: {{command: {json.dumps(command)}}}\n")
+    flags = elsewhere(desk)
+    desk.vendor.play("fails", op="upload", times=0, args={"runs": 0, "text": "无法解析"})
+    desk.write("a.md", "alpha")
+    daemon = desk.watch(*flags, hurried=True)
+    notice = json.loads(eventually(lambda: told.exists() and told.read_text().strip()))
+    assert (notice["event"], notice["count"]) == ("quarantined", 1)
+    desk.vendor.server.faults.clear()
+    assert "a.md" in paste(desk, notice["cure"]).out
+    daemon.says("document.ready", path="a.md")
+    assert daemon.end() == 0
+
+
+def test_the_page_has_its_commands_from_the_daemon_with_the_options_in_use(desk: Desk) -> None:
+    desk.write("a.md", "alpha")
+    port = free_port()
+    desk.config.write_text(f"{desk.config.read_text()}http: {{listen: 127.0.0.1:{port}}}\n")
+    flags = elsewhere(desk)
+    daemon = desk.watch(*flags)
+    daemon.says("listener.started")
+    eventually(lambda: mirror(desk, flags)["documents"]["ready"] == 1)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/events", timeout=60) as stream:
+        line = next(line for line in stream if line.startswith(b"data: ") and b'"commands"' in line)
+    commands = json.loads(line.removeprefix(b"data: "))["commands"]
+    assert set(commands) == {"status", "status --documents", "plan"}
+    for command in commands.values():
+        shown = paste(desk, command)
+        assert (shown.code, "handbook" in shown.out) == (0, True), shown
+    assert daemon.end() == 0
+
+
+# -- another service -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server(gptbots("app-secret-for-tests"))
+    with server.in_thread():
+        yield server
+
+
+@pytest.fixture
+def flags(place: Place, server: Server) -> list[str]:
+    place.write("a.md", "alpha")
+    place.configure(
+        f"target: {{type: gptbots, base_url: '{server.url}', api_key: app-secret-for-tests, "
+        f"knowledge_base_id: {HOME_AT_GPTBOTS}, vectorization: {{poll_first: 100ms}}}}"
+    )
+    return elsewhere(place)
+
+
+def test_a_base_and_a_key_of_another_service_are_tried_again(
+    place: Place, server: Server, flags: list[str]
+) -> None:
+    for wrong, right in (
+        ({"key_revoked": True}, {"key_revoked": False}),
+        ({"base": "deleted"}, {"base": "present"}),
+    ):
+        server.app.set_behaviour(wrong)
+        place.write("a.md", f"alpha {wrong}")
+        assert place.run("--once", *flags).code == 3
+        cure = mirror(place, flags)["halt"]["cure"]
+        assert paste(place, cure).code == 3
+        server.app.set_behaviour(right)
+        assert paste(place, cure).code == 0
+
+
+def test_bases_of_another_service_are_listed(place: Place, server: Server, flags: list[str]) -> None:
+    unknown = place.run("kb", "show", "4711", *flags)
+    assert HOME_AT_GPTBOTS in paste(place, after(unknown.err, "those that are there: ")).out
+    server.faults.add(Fault("code", op="create-base"))
+    unsure = place.run("kb", "create", "guides", *flags)
+    look = after(unsure.err, "look with ").partition(" before")[0]
+    assert HOME_AT_GPTBOTS in paste(place, look).out
