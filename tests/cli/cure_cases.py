@@ -120,6 +120,7 @@ CASES = {
     "targets/gptbots/bases.py: kb list": f"{MIRRORS}test_bases_of_another_service_are_listed",
     "targets/gptbots/target.py: retry": AT_GPTBOTS,
     "targets/local/embed.py: install 'wordllama'": f"{DOCTOR}test_a_model_that_lacks_a_file_is_installed_anew",
+    "targets/local/onnx.py: install 'onnxruntime'": f"{DOCTOR}test_a_package_that_onnx_needs_is_installed",
     "targets/local/parse_pool.py: install 'kreuzberg'": f"{DOCTOR}test_a_parser_that_does_not_start_is_installed_anew",
     "targets/local/trouble.py: df {} {}": DISK,
     "targets/local/trouble.py: ls -ld {}": DISK,

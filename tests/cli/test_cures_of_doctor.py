@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import socket
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -19,7 +20,7 @@ from kbsync.cli.checkup import machine as stands_on
 from kbsync.errors import Unavailable, UsageError
 from kbsync.source import inotify, obstacles
 from kbsync.state import lock
-from kbsync.targets.local import embed
+from kbsync.targets.local import embed, onnx
 from kbsync.targets.local.parse import Parser
 from tests import warm
 from tests.cli import plainly
@@ -302,6 +303,16 @@ def test_a_model_that_lacks_a_file_is_installed_anew(place: Place, monkeypatch: 
     pasted = paste(place, str(told.value).partition("reinstall it: ")[2], env=env)
     assert pasted.code == 0, pasted.err
     assert embed.BuiltinEmbedder().embed(["a word"]).any()
+
+
+def test_a_package_that_onnx_needs_is_installed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = wheel(place.root / "wheels", "onnxruntime", "1.20.0", {"onnxruntime.py": Path(os.devnull)})
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UsageError) as told:
+        onnx._session(place.root / "model.onnx")
+    pasted = paste(place, str(told.value).partition("install it beside kbsync: ")[2], env=env)
+    assert pasted.code == 0, pasted.err
+    assert Path(env["PIP_TARGET"], "onnxruntime.py").exists()
 
 
 def test_a_parser_that_does_not_start_is_installed_anew(place: Place, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbsync.errors import UsageError
+from kbsync.packages import installing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,8 +116,8 @@ def _session(graph: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise UsageError(
-            "embedding.type: onnx needs the package onnxruntime; install it beside kbsync:"
-            " pip install 'onnxruntime>=1.20,<2', or in a checkout: pip install '.[onnx]'"
+            "embedding.type: onnx needs the package onnxruntime; install it beside kbsync: "
+            + installing("onnxruntime")
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _THREADS
