@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,9 +79,10 @@ def command(
     It goes to --config FILE or $XDG_CONFIG_HOME/kbsync/config.yaml (~/.config/kbsync/config.yaml). A file
     that is there already is left alone. On a terminal what is not given is asked for: of a service the
     knowledge bases of the account are listed, and a new one is offered. A key is never written into it, only
-    where the key is. What was mirrored with --folder before is taken over.
+    where the key is. What was mirrored with --folder before is taken over. A --state-dir is written into it.
     """
     from kbsync.cli.takeover import held_trial, take_over
+    from kbsync.installation import Installation
 
     if choices.folder is not None:
         own = replace(choices, folder=None).typed(f"init {shell_word(str(choices.folder))}")
@@ -93,19 +94,39 @@ def command(
     if base is not None and create is not None:
         raise UsageError("--base and --create exclude each other")
     service = Service(base, create, base_url, key_env, key_file)
-    block = None if kind is None else _block(kind, service)
-    with held_trial(folder) as trial:
-        config, key = _written(place, folder, block)
-        done = "" if trial is None else take_over(trial, _installed(config, choices))
-    _say_what_next(place, choices, config, key, done)
+    state_dir = _state_dir(place, choices, os.environ)
+    # Held before a service is asked to make anything: one that is made twice has its name taken.
+    with held_trial(folder, state_dir, is_embedded=kind is None) as trial:
+        block = None if kind is None else _block(kind, service)
+        moves = trial is not None and trial.into is not None
+        is_told = choices.state_dir is not None or (moves and _is_only_here(place, state_dir))
+        config, key = _written(place, folder, block, state_dir if is_told else None)
+        installation = Installation(config, state_dir)
+        done = "" if trial is None else take_over(trial, installation)
+    _say_what_next(place, choices, installation, key, done)
     return Code.MIRRORED
 
 
-def _installed(config: Config, choices: Choices) -> Installation:
+def _state_dir(place: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
+    """That of a config at `place`. Raises `UsageError` where no home is known and none is named."""
+    from kbsync.config.model import Config
     from kbsync.config.places import state_dir
-    from kbsync.installation import Installation
 
-    return Installation(config, state_dir(os.environ, explicit=choices.state_dir, config=config))
+    config = Config(mirrors=(), path=Path(os.path.abspath(place)))  # noqa: PTH100
+    return state_dir(environ, explicit=choices.state_dir, config=config)
+
+
+def _is_only_here(place: Path, state_dir: Path) -> bool:
+    """Without the $STATE_DIRECTORY of this moment, the config at `place` would lead to another one.
+
+    A service gets its own from systemd each time, which a config need not say; what is moved there by hand
+    has to be found by every command.
+    """
+    usual = {name: value for name, value in os.environ.items() if name != "STATE_DIRECTORY"}
+    try:
+        return _state_dir(place, Choices(), usual) != state_dir
+    except UsageError:  # no home is known
+        return True
 
 
 def _asks() -> bool:
@@ -264,12 +285,15 @@ def _refuse_taken(place: Path) -> None:
         raise UsageError(f"{place} exists; edit it, or name another file with --config FILE")
 
 
-def _written(place: Path, folder: Path, block: Block | None) -> tuple[Config, KeyPlace | None]:
+def _written(
+    place: Path, folder: Path, block: Block | None, state_dir: Path | None
+) -> tuple[Config, KeyPlace | None]:
     """The new config, read back; one that would not do is not left there."""
     from kbsync.config.example import commented_config
     from kbsync.config.loader import load
 
-    _write(place, commented_config(folder, target=None if block is None else block.lines))
+    target = None if block is None else block.lines
+    _write(place, commented_config(folder, target=target, state_dir=state_dir))
     key = None if block is None else block.key
     environ = {**os.environ, **({key.env: os.environ.get(key.env) or PLACEHOLDER} if key and key.env else {})}
     try:
@@ -292,7 +316,9 @@ def _write(place: Path, text: str) -> None:
         file.write(text)
 
 
-def _say_what_next(place: Path, choices: Choices, config: Config, key: KeyPlace | None, done: str) -> None:
+def _say_what_next(
+    place: Path, choices: Choices, installation: Installation, key: KeyPlace | None, done: str
+) -> None:
     named = [] if choices.config is None else ["--config", str(place)]
     paper = Paper()
     paper.line(f"wrote {printable(str(place))}")
@@ -300,7 +326,7 @@ def _say_what_next(place: Path, choices: Choices, config: Config, key: KeyPlace 
         return
     if done:
         paper.line(done)
-    for line in _found(_installed(config, choices)):
+    for line in _found(installation):
         paper.line(line)
     if key is not None and key.env and not os.environ.get(key.env):
         paper.line(f"  export {key.env}=…  # the key, before anything else")

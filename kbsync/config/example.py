@@ -18,7 +18,7 @@ _TEMPLATE = """\
 # Commented lines show the defaults. Times are 500ms, 2s, 15m, 1h. Paths are relative to this file's
 # directory, ~ is your home. ${{NAME}} is taken from the environment.
 
-# state_dir: /var/lib/kbsync          # local file system, outside of every mirrored folder
+{state_dir:<37} # local file system, outside of every mirrored folder
 # log_level: info                     # debug, info, warning, error; SIGHUP takes a new one
 # http: {{listen: 127.0.0.1:9753}}      # health, metrics, a page; absent: no listener
 # notify: {{command: [/usr/local/bin/tell], on: [halted, recovered, quarantined]}}   # JSON on stdin
@@ -61,16 +61,23 @@ _SERVICE = """\
 
 
 def commented_config(
-    folder: Path, schema: str = SHIPPED_SCHEMA.as_uri(), target: Sequence[str] | None = None
+    folder: Path,
+    schema: str = SHIPPED_SCHEMA.as_uri(),
+    target: Sequence[str] | None = None,
+    state_dir: Path | None = None,
 ) -> str:
     """A config that mirrors `folder`, with every default shown. `schema`: the address editors look at.
 
     `target`: the lines of its target's block (see `target_block`); None: the embedded knowledge base.
-    Raises UsageError for a folder whose name is not UTF-8, which no YAML file can hold.
+    `state_dir`: where the state lies, absolute; None: in the usual place. Raises UsageError for a path that
+    is not UTF-8, which no YAML file can hold.
     """
     absolute = os.path.abspath(folder)  # noqa: PTH100 (Path.absolute keeps `..`)
     block = _LOCAL if target is None else _SERVICE + "".join(f"{line}\n" for line in target)
-    return _TEMPLATE.format(schema=schema, name=folder_name(folder), folder=quoted(absolute), target=block)
+    state = "# state_dir: /var/lib/kbsync" if state_dir is None else f"state_dir: {quoted(str(state_dir))}"
+    return _TEMPLATE.format(
+        schema=schema, state_dir=state, name=folder_name(folder), folder=quoted(absolute), target=block
+    )
 
 
 def quoted(text: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import apsw
@@ -33,22 +34,26 @@ are counted by triggers.
 """
 
 
-def move_mirror(source: Path, state: Path) -> bool:
-    """Copy the only mirror of the state `source` into `state`; False where it has another, or that one.
+def obstacle(source: Path, state: Path, name: str) -> str:
+    """Why the mirror of the state `source`, to be called `name`, cannot move into `state`; '' where it can.
 
     The caller holds the locks of both. Raises `StateError`.
     """
-    for path in (source, state):
-        Store(path).close()  # both have the tables of today
-    with told(state), closing(open_writer(state)) as connection:
-        connection.execute("ATTACH ? AS source", (str(source),))
-        if (
-            connection.execute("SELECT count(*) FROM source.mirror").get != 1
-            or connection.execute(
-                "SELECT 1 FROM main.mirror m JOIN source.mirror s ON m.name = s.name OR m.folder = s.folder"
-            ).get
-        ):
-            return False
+    with _both(source, state) as connection:
+        known = connection.execute(
+            "SELECT m.name FROM main.mirror m LEFT JOIN source.mirror s"
+            " ON m.name = s.name OR m.folder = s.folder WHERE m.name = ? OR s.id IS NOT NULL",
+            (name,),
+        ).get
+    return "" if known is None else f"the state in {state.parent} has a mirror {known} of it already"
+
+
+def move_mirror(source: Path, state: Path) -> None:
+    """Copy what the state `source` knows into `state`, which knows none of its mirrors (see `obstacle`).
+
+    The caller holds the locks of both. Raises `StateError`.
+    """
+    with _both(source, state) as connection:
         highest = {
             table: connection.execute(f"SELECT coalesce(max(id), 0) FROM main.{table}").get  # noqa: S608
             for table in _NUMBERED
@@ -56,7 +61,16 @@ def move_mirror(source: Path, state: Path) -> bool:
         with connection:
             for table, changed in _MOVED.items():
                 _copy(connection, table, changed, highest)
-    return True
+
+
+@contextmanager
+def _both(source: Path, state: Path) -> Iterator[apsw.Connection]:
+    """One connection to both, `source` under that name."""
+    for path in (source, state):
+        Store(path).close()  # both have the tables of today
+    with told(state), closing(open_writer(state)) as connection:
+        connection.execute("ATTACH ? AS source", (str(source),))
+        yield connection
 
 
 def _copy(connection: apsw.Connection, table: str, changed: dict[str, str], highest: dict[str, int]) -> None:

@@ -39,7 +39,7 @@ CASES = {
     "cli/apps.py: kb app create NAME": APPS,
     "cli/ask.py: ask -i": f"{COMMANDS}test_a_question_is_typed_where_none_was_given",
     "cli/asking.py: --once": ABOUT_ONE,
-    "cli/checkup/copies.py: forget {} --yes": "tests/cli/test_copies.py::test_doctor_names_the_copy_of_a_mirror_that_left_the_config",
+    "cli/checkup/copies.py: forget {}": "tests/cli/test_copies.py::test_doctor_names_the_copy_of_a_mirror_that_left_the_config",
     "cli/checkup/copies.py: rm -r {}": "tests/cli/test_copies.py::test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that_removes_it",
     "cli/checkup/copies.py: rm {}*": "tests/cli/test_copies.py::test_doctor_names_what_was_set_aside_damaged",
     "cli/checkup/machine.py: df -h {}": FULL,

@@ -11,7 +11,7 @@ import pytest
 from kbsync.config.places import folder_state_dir
 from kbsync.state import lock
 from tests.cli.pasting import paste
-from tests.cli.place import Place
+from tests.cli.place import Place, words_of
 
 SECRET = "zqsecret"
 
@@ -115,14 +115,21 @@ def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that
 
 
 def test_doctor_names_the_copy_of_a_mirror_that_left_the_config(tried: Place) -> None:
+    """It is offered for removal once its mirror is ended, which a person is asked about."""
     tried.run("init", "docs")
     tried.run("--once")
     tried.config.write_text(tried.config.read_text().replace('name: "docs"', 'name: "new"\n    prefix: "x"'))
     tried.config.write_text(tried.config.read_text().replace(f"{tried.docs}", f"{tried.root}/elsewhere"))
     (tried.root / "elsewhere").mkdir()
+    assert tried.run("--once").code == 0
     [found] = copies(tried)
     assert "kb/docs" in found["detail"]
-    assert paste(tried, found["cure"]).code == 0
+    assert found["cure"] == ""
+    command = words_of(found["detail"].partition("end it with: ")[2])
+    assert tried.run(*command).code == 2  # there is no terminal to ask on
+    assert tried.run(*command, "--yes").code == 0
+    [found] = copies(tried)
+    paste(tried, found["cure"])
     assert copies(tried) == []
     assert traces(tried) == []
 
@@ -157,3 +164,201 @@ def test_doctor_leaves_alone_what_is_served(tried: Place) -> None:
     (tried.root / "other").mkdir()
     assert tried.run("init", "other").code == 0
     assert copies(tried) == []  # the folder is there, and searched with --folder
+
+
+# -- what doctor offers to remove --------------------------------------------------------------------------
+
+
+def offers(place: Place, *options: str) -> str:
+    """Every word of `doctor` about copies: what a person may take for an order."""
+    return "\n".join(f"{one['detail']} {one['cure']}" for one in copies(place, *options))
+
+
+def beside(place: Place, name: str) -> tuple[str, ...]:
+    """Another config for another folder, with the usual state directory."""
+    (place.root / name).mkdir()
+    (place.root / name / "a.md").write_text(f"of {name}")
+    file = place.root / f"{name}.yaml"
+    assert place.run("init", name, "--config", file).code == 0
+    return ("--config", str(file))
+
+
+def test_doctor_takes_no_base_for_a_copy_whatever_symlink_leads_to_it(tried: Place) -> None:
+    real, link = tried.root / "real", tried.root / "link"
+    real.mkdir()
+    link.symlink_to(real)
+    assert tried.run("init", "docs").code == 0
+    shutil.move(tried.state / "kb", real / "kb")
+    shutil.move(tried.state / "state.db", real / "state.db")
+    text = tried.config.read_text().replace("# path: /srv/kb", f"path: {real}/kb/docs")
+    tried.config.write_text(f"state_dir: {link}\n{text}")
+    assert tried.run("--once").code == 0
+    assert copies(tried) == []
+    assert tried.run("search", SECRET, "--json").json["hits"]
+
+
+def test_doctor_takes_no_state_of_a_config_for_what_folder_made(tried: Place) -> None:
+    """A config may point at what `--folder` made, or keep only its knowledge base in there."""
+    link = tried.root / "link"
+    link.symlink_to(trial(tried))
+    tried.configure()
+    text = tried.config.read_text()
+    tried.config.write_text(f"state_dir: {link}\n{text}")
+    assert copies(tried) == []
+    tried.config.write_text(f"{text}    target: {{type: local, path: {link}/kb/docs}}\n")
+    assert copies(tried) == []
+
+
+def test_doctor_leaves_alone_what_a_new_name_of_a_mirror_would_carry(tried: Place) -> None:
+    tried.run("init", "docs")
+    tried.run("--once")
+    tried.config.write_text(tried.config.read_text().replace('name: "docs"', 'name: "new"'))
+    assert copies(tried) == []
+    ran = tried.run("--once", "--json").json
+    assert ran["uploaded"] == 0
+    assert indexes(tried) == ["kb/new/index.db"]
+    assert copies(tried) == []
+
+
+def test_doctor_offers_to_remove_nothing_of_a_mirror_in_another_config(tried: Place) -> None:
+    tried.run("init", "docs")
+    tried.run("--once")
+    other = beside(tried, "other")
+    for _ in range(2):
+        told = offers(tried, *other)
+        assert "docs is not in this config" in told
+        assert "rm " not in told
+        assert "--yes" not in told
+        assert tried.run("--once", *other).code == 0
+    ran = tried.run("--once", "--json").json
+    assert (ran["uploaded"], ran["mirrors"][0]["documents"]["ready"]) == (0, 10)
+
+
+def test_doctor_offers_no_removal_of_a_base_while_no_state_tells_whose_it_is(tried: Place) -> None:
+    tried.run("init", "docs")
+    tried.run("--once")
+    other = beside(tried, "other")
+    for file in tried.state.glob("state.db*"):
+        file.unlink()
+    assert "rm " not in offers(tried, *other)
+
+
+def test_doctor_offers_no_removal_of_the_base_a_mirror_had_before_as_long_as_the_state_knows_it(
+    tried: Place,
+) -> None:
+    tried.run("init", "docs")
+    tried.run("--once")
+    text = tried.config.read_text()
+    tried.config.write_text(text.replace("# path: /srv/kb", f"path: {tried.root}/kb"))
+    told = offers(tried)
+    assert f"docs is mirrored into {tried.root}/kb" in told
+    assert "rm " not in told
+    tried.config.write_text(text)
+    assert copies(tried) == []
+
+
+# -- what init does whole or not at all --------------------------------------------------------------------
+
+
+def is_taken_over(place: Place, *options: str) -> bool:
+    """By a pass with the config that was written, and with no more options than lead to that."""
+    found = place.run("search", SECRET, "--json", *options).json["hits"]
+    again = place.run("--once", "--json", *options).json
+    counts = again["mirrors"][0]["documents"]["ready"]
+    return bool(found) and not trial(place).exists() and (again["uploaded"], counts) == (0, 10)
+
+
+def test_a_state_directory_named_to_init_is_found_by_all_commands_after_it(tried: Place) -> None:
+    ran = tried.run("init", "docs", "--state-dir", "a state")
+    assert ran.code == 0, ran.err
+    assert "taken over" in ran.out
+    assert (tried.root / "a state" / "kb" / "docs" / "index.db").exists()
+    for line in [line.partition("  #")[0].strip() for line in ran.out.splitlines() if "# mirror now" in line]:
+        assert tried.run(*words_of(line), cwd=tried.home).code == 0
+    assert is_taken_over(tried)
+    assert not (tried.state / "state.db").exists()
+
+
+def test_a_state_directory_of_the_environment_is_found_without_it(tried: Place) -> None:
+    env = {"STATE_DIRECTORY": str(tried.root / "given")}
+    assert "taken over" in tried.run("init", "docs", env=env).out
+    assert is_taken_over(tried)
+
+
+def test_init_writes_nothing_while_a_kbsync_holds_where_it_would_take_it_to(tried: Place) -> None:
+    with lock.held(tried.state):
+        ran = tried.run("init", "docs")
+    assert (ran.code, ran.out) == (4, "")
+    assert "stop it first" in ran.err
+    assert not tried.config.exists()
+    assert "taken over" in tried.run("init", "docs").out
+    assert is_taken_over(tried)
+
+
+def test_init_writes_nothing_for_a_state_directory_that_cannot_be(tried: Place) -> None:
+    ran = tried.run("init", "docs", "--state-dir", "docs/state")
+    assert ran.code == 2
+    assert not tried.config.exists()
+    assert not (tried.docs / "state").exists()
+    (tried.root / "file").write_text("")
+    assert tried.run("init", "docs", "--state-dir", "file/state").code == 2
+    assert not tried.config.exists()
+    assert trial(tried).exists()
+
+
+def test_a_config_for_the_state_that_folder_made_takes_it_as_it_is(tried: Place) -> None:
+    ran = tried.run("init", "docs", "--state-dir", str(trial(tried)))
+    assert ran.code == 0, ran.err
+    assert "rm -r" not in ran.out
+    again = tried.run("--once", "--json").json
+    assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 10)
+
+
+def test_init_keeps_a_state_directory_that_lies_in_what_it_would_take_over(tried: Place) -> None:
+    inner = trial(tried) / "inner"
+    ran = tried.run("init", "docs", "--state-dir", str(inner))
+    assert ran.code == 0, ran.err
+    assert "rm -r" not in ran.out
+    assert tried.run("--once").code == 0
+    assert (inner / "state.db").exists()
+    assert "rm -r" not in offers(tried)
+
+
+def test_init_through_a_symlink_takes_over_what_was_mirrored_through_it(tried: Place) -> None:
+    (tried.root / "way").symlink_to("docs")
+    assert "taken over" in tried.run("init", "way").out
+    assert is_taken_over(tried)
+    assert indexes(tried) == ["kb/way/index.db"]
+
+
+@pytest.mark.parametrize("known", ["name", "folder"])
+def test_what_the_state_knows_already_is_not_taken_over_and_nothing_is_lost(tried: Place, known: str) -> None:
+    if known == "name":
+        tried.configure()
+        text = tried.config.read_text().replace("handbook", "docs").replace("/docs", "/elsewhere")
+        (tried.root / "elsewhere").mkdir()
+        (tried.root / "elsewhere" / "a.md").write_text("alpha")
+    else:
+        text = tried.configure().read_text()
+    tried.config.write_text(text)
+    assert tried.run("--once").code == 0
+    shutil.rmtree(tried.state / "kb")
+    tried.config.unlink()
+    ran = tried.run("init", "docs")
+    assert ran.code == 0
+    assert "taken over" not in ran.out
+    assert "already" in ran.out
+    assert (trial(tried) / "state.db").exists()
+    assert (trial(tried) / "kb" / "docs" / "index.db").exists()
+    found = tried.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
+    assert found
+
+
+def test_init_leaves_a_state_alone_in_which_a_config_has_mirrors_too(tried: Place) -> None:
+    other = beside(tried, "other")
+    assert tried.run("--once", *other, "--state-dir", trial(tried)).code == 0
+    ran = tried.run("init", "docs")
+    assert ran.code == 0
+    assert "taken over" not in ran.out
+    assert "rm -r" not in ran.out
+    assert tried.run("search", "other", *other, "--state-dir", trial(tried), "--json").json["hits"]

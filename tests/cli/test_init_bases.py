@@ -9,7 +9,9 @@ import pytest
 
 from kbsync.cli import init, offering
 from kbsync.config.loader import load
+from kbsync.config.places import folder_state_dir
 from kbsync.standin.zhipu import HOME_ID
+from kbsync.state import lock
 from tests.cli.vendor import KEY, Desk, desk_in
 
 ENV = {"ZHIPU_API_KEY": KEY}
@@ -103,3 +105,16 @@ def test_nothing_is_made_for_a_config_that_cannot_be_written(desk: Desk) -> None
     ran = desk.run("init", "docs", "--target", "zhipu", "--create", "guides", env=ENV)
     assert ran.code == 2
     assert desk.vendor.effects("base-created") == []
+
+
+def test_nothing_is_made_while_a_kbsync_works_on_what_was_tried_with_the_folder(desk: Desk) -> None:
+    desk.write("a.md", "alpha")
+    assert desk.run("--once", "--folder", "docs").code == 0
+    url = ("--base-url", f"{desk.vendor.url}/api")
+    with lock.held(folder_state_dir(desk.docs, desk.state)):
+        ran = desk.run("init", "docs", "--target", "zhipu", *url, "--create", "guides", env=ENV)
+    assert (ran.code, ran.out) == (4, "")
+    assert desk.vendor.effects("base-created") == []
+    assert not desk.config.exists()
+    _, base = begin(desk, "--create", "guides")
+    assert names(desk) == {HOME_ID: "handbook", base: "guides"}

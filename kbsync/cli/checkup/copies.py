@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from kbsync.cli.checkup.finding import Finding, warning
 from kbsync.config import places
@@ -14,7 +15,7 @@ from kbsync.state import lock
 
 
 def copies(installation: Installation) -> Iterator[Finding]:
-    """Each with the command that removes it."""
+    """Each with the command that removes it, where nobody else can have it."""
     found = [
         *_of_folders(installation),
         *_of_former_mirrors(installation),
@@ -32,10 +33,11 @@ def _of_folders(installation: Installation) -> Iterator[Finding]:
     except UsageError:
         return
     known = {each.state_dir: each.folder for each in places.known_folders(below)}
-    mirrored = {os.path.realpath(mirror.folder) for mirror in installation.config.mirrors}
+    mirrored = _folders(installation)
+    used = [installation.state_dir, *_served(installation)]
     for place in sorted((below / "folders").glob("*/")):
         folder = known.get(place)
-        if place == installation.state_dir or lock.is_held(place):
+        if any(places.is_inside(each, place) for each in used) or lock.is_held(place):
             continue
         if folder is None:
             why = "of a folder that is not known any more"
@@ -49,34 +51,62 @@ def _of_folders(installation: Installation) -> Iterator[Finding]:
 
 
 def _of_former_mirrors(installation: Installation) -> Iterator[Finding]:
-    """Embedded knowledge bases of mirrors that left the config, or have another target now."""
-    served = {installation.embedded_base(mirror) for mirror in installation.config.mirrors}
-    for base in sorted((installation.state_dir / BASES).glob("*/")):
-        if base not in served:
+    """Embedded knowledge bases that no mirror of this config has.
+
+    One of a mirror that the state records is not offered for removal: another config may have it, and a
+    mirror that is back in its config goes on with it.
+    """
+    served = _served(installation)
+    bases = sorted((installation.state_dir / BASES).glob("*/"))
+    left = [base for base in bases if not any(places.is_inside(each, base) for each in served)]
+    if not left:
+        return
+    folders = _recorded(installation)
+    targets = {mirror.name: installation.embedded_base(mirror) for mirror in installation.config.mirrors}
+    for base in left:
+        name = base.name
+        if folders is None:
+            yield warning("copies", f"{base} is a knowledge base, and there is no state that tells whose")
+        elif name not in folders:
+            detail = f"{base} is the knowledge base of no mirror that the config or the state knows"
             cure = f"rm -r {shell_word(str(base))}"
-            if base.name in _recorded(installation):
-                cure = f"{installation.cure(f'forget {base.name} --yes')} && {cure}"
-            yield warning("copies", f"{base} is the knowledge base of no mirror that is in the config", cure)
+            yield warning("copies", detail, cure)
+        elif name in targets:
+            now = targets[name] or "a service"
+            yield warning("copies", f"{name} is mirrored into {now}; {base} is what it had before")
+        elif os.path.realpath(folders[name]) not in _folders(installation):  # else it gets a new name
+            detail = f"{base} is the knowledge base of {name}, and {name} is not in this config"
+            end = installation.cure(f"forget {name}")
+            yield warning("copies", f"{detail}; if it is in no other either, end it with: {end}")
 
 
-def _recorded(installation: Installation) -> set[str]:
-    """Mirrors that the state knows and the config does not."""
+def _folders(installation: Installation) -> set[str]:
+    """Real paths of the folders that the config mirrors."""
+    return {os.path.realpath(mirror.folder) for mirror in installation.config.mirrors}
+
+
+def _served(installation: Installation) -> list[Path]:
+    """The embedded knowledge bases of the config."""
+    bases = map(installation.embedded_base, installation.config.mirrors)
+    return [base for base in bases if base is not None]
+
+
+def _recorded(installation: Installation) -> dict[str, str] | None:
+    """The mirrors that the state knows, each with its folder; None where there is no state."""
     from kbsync.cli.choosing import look_at
 
     state = look_at(installation)
     if state is None:
-        return set()
+        return None
     try:
-        names = state.read(lambda tx: {record.name for record in tx.mirrors.all()})
+        return state.read(lambda tx: {record.name: record.folder for record in tx.mirrors.all()})
     finally:
         state.close()
-    return names - {mirror.name for mirror in installation.config.mirrors}
 
 
 def _damaged(installation: Installation) -> Iterator[Finding]:
     """What was set aside may hold what was deleted since."""
-    bases = [installation.embedded_base(mirror) for mirror in installation.config.mirrors]
-    for place in (installation.state_dir, *(base for base in bases if base is not None)):
+    for place in (installation.state_dir, *_served(installation)):
         for file in sorted(place.glob("*.db.damaged-*")):
             if not file.name.endswith(("-wal", "-shm")):
                 cure = f"rm {shell_word(str(file))}*"
