@@ -2,6 +2,7 @@
 # make test                         every check and every test; of long enumerations a sample
 # make test-rest KBSYNC_SEED=…      what that sample left out
 # make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over
+# make mistakes [ONLY=word]         mistakes made on purpose: which test notices each
 #
 # VENV=…    where the virtual environment lies (default: .venv)
 # PYTHON=…  the Python it is made from (default: the newest of 3.14 … 3.11 that works)
@@ -13,7 +14,7 @@ export VENV PYTHON FOLDER QUERY ONLY TIME SEED
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup try test test-rest torture lint bench
+.PHONY: help setup try test test-rest torture mistakes lint bench
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -34,6 +35,9 @@ lint: setup
 
 torture: setup
 	@tools/torture.sh
+
+mistakes: setup
+	@$(VENV)/bin/python -m tests.mistakes --only "$(ONLY)"
 
 bench: setup
 	@tools/bench.sh

@@ -4,14 +4,17 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kbsync.contract.mirroring import Reembeds
 from kbsync.core import lifecycle
 from kbsync.core.model import Presence, UploadState
+from kbsync.engine import deletions
 from kbsync.engine.once import run_once
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+from kbsync.source.looker import Look
 from kbsync.state.store import Tx
 from kbsync.targets.memory import (
     FOREVER,
@@ -506,6 +509,29 @@ async def only_approved(world: World) -> None:
         await run.end()
 
 
+async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) -> None:
+    """Also where nothing has told of it yet: each file is looked for before its deletion is let go."""
+    world.write_many(10)
+    await world.once()
+    for number in range(6):
+        world.delete(f"f{number}.md")
+    await world.once()
+    world.approve()
+    world.write("f0.md", "back")
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin()
+        assert run.parts is not None
+        terms = run.parts.ledger.terms
+        await run.parts.inbox.carry_out()
+        assert await run.parts.deletions.run_approved() == 5
+        rows = await store.read(lambda tx: tx.uploads.at(terms.mirror, terms.binding, "f0.md"))
+        assert [row.state for row in rows] == [UploadState.HELD]
+        await run.end()
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
 async def test_what_is_held_and_gone_from_the_base_anyway_is_asked_about_no_more(world: World) -> None:
     world.write_many(20)
     await world.once()
@@ -544,3 +570,28 @@ async def test_an_emptied_file_that_is_filled_again_keeps_its_document(world: Wo
 
 def weighed(world: World) -> list[str]:
     return [one.path for one in world.glance(lambda tx: list(tx.holds.candidates(world.run.mirror)))]
+
+
+async def test_a_folder_that_is_exchanged_between_two_looks_proves_nothing_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second look at a file meets another folder at the root, which is put back after."""
+    world.write_many(20)
+    await world.once()
+    world.delete("f0.md")
+    away, real = world.root.with_name("away"), deletions.look
+
+    def look_into_another(root: Path, path: str, *of: Any, **how: Any) -> Look:
+        root.rename(away)
+        root.mkdir()
+        found = real(root, path, *of, **how)
+        root.rmdir()
+        away.rename(root)
+        return found
+
+    monkeypatch.setattr(deletions, "look", look_into_another)
+    await world.once()
+    assert "f0.md" in world.served()
+    monkeypatch.undo()
+    await world.once()
+    assert world.served() == world.on_disk()

@@ -1,0 +1,125 @@
+"""Makes each mistake of the catalogue in a copy of the project and runs the tests that have to notice it.
+
+Usage: python -m tests.mistakes [--only WORD[,WORD…]] [--workers 2] [--list]
+
+A mistake is *noticed* when a test fails that passes without it, and *missed* when all pass. Ends with 1 when
+one was missed, or when the code reads otherwise by now and the catalogue is to be brought up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.mistakes.catalogue import MISTAKES, Mistake
+
+PROJECT = Path(__file__).parents[2]
+LIMIT = 1200.0
+"""Seconds for the tests of one mistake: whatever takes longer hangs, and is noticed by that."""
+
+_NOT_COPIED = (".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "dist", "build", "benchmarks")
+_FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+)", re.MULTILINE)  # without the values of its parameters
+
+
+@contextmanager
+def copy_of_project() -> Iterator[Path]:
+    """A copy of the checkout, with an environment in which `kbsync` is that copy."""
+    with tempfile.TemporaryDirectory(prefix="kbsync-mistakes.") as folder:
+        copy = Path(folder, "project")
+        shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns(*_NOT_COPIED), symlinks=True)
+        environment = copy / ".venv"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+        packages = Path(sysconfig.get_path("purelib", vars={"base": os.fspath(environment)}))
+        # Of a folder named in a .pth its own .pth files are not read: the checkout stays out of the way.
+        packages.joinpath("copy.pth").write_text(f"{copy}\n{sysconfig.get_path('purelib')}\n")
+        program = environment / "bin" / "kbsync"
+        program.write_text(f"#!{environment}/bin/python\nfrom kbsync.__main__ import main\n\nmain()\n")
+        program.chmod(0o755)
+        yield copy
+
+
+def verdict(mistake: Mistake, copy: Path) -> str:
+    """`noticed by …`, `missed`, or why nothing can be said. The copy is afterwards as it was."""
+    source = copy / mistake.file
+    before = source.read_text()
+    if before.count(mistake.right) != 1:
+        return f"out of date: {mistake.file} has its text {before.count(mistake.right)} times"
+    source.write_text(before.replace(mistake.right, mistake.wrong))
+    try:
+        failed = first_to_fail(mistake.tests, copy)
+    except subprocess.TimeoutExpired:
+        return f"hangs for more than {LIMIT:.0f} s: no test fails with its name"
+    finally:
+        source.write_text(before)
+    if not failed:
+        return "missed"
+    if first_to_fail([failed], copy):
+        return f"nothing can be said: {failed} fails without the mistake too"
+    return f"noticed by {failed}"
+
+
+def first_to_fail(tests: Sequence[str], copy: Path) -> str:
+    """The first test that fails, '' where all pass."""
+    scratch = copy.parent / "scratch"
+    command = [copy / ".venv/bin/python", "-m", "pytest", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command += [f"--basetemp={scratch}", *tests]
+    still = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    try:
+        ran = subprocess.run(command, cwd=copy, timeout=LIMIT, check=False, **still)  # type: ignore[call-overload]
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    found = _FAILED.search(ran.stdout)
+    if ran.returncode == 0 or found is not None:
+        return "" if found is None else found[1]
+    raise RuntimeError(f"pytest ended with {ran.returncode}:\n{ran.stdout[-2000:]}{ran.stderr[-500:]}")
+
+
+def play(mistakes: Sequence[Mistake], workers: int) -> int:
+    """How many were not noticed; a line for each as it ends."""
+    not_noticed = 0
+    telling = threading.Lock()
+
+    def take_turns(share: Sequence[Mistake]) -> None:
+        nonlocal not_noticed
+        with copy_of_project() as copy:
+            for mistake in share:
+                told = verdict(mistake, copy)
+                with telling:
+                    not_noticed += not told.startswith("noticed")
+                    print(f"{mistake.name:<34} {told}", flush=True)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(take_turns, [mistakes[start::workers] for start in range(workers)]))
+    return not_noticed
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mistakes")
+    parser.add_argument("--only", default="", help="mistakes whose name has one of these words in it")
+    parser.add_argument("--workers", type=int, default=2, help="copies of the project at a time (2)")
+    parser.add_argument("--list", action="store_true", help="name the mistakes and end")
+    args = parser.parse_args(words)
+    asked = args.only.replace(",", " ").split()
+    mistakes = [each for each in MISTAKES if not asked or any(word in each.name for word in asked)]
+    if args.list:
+        print("\n".join(f"{each.name:<34} {each.breaks}" for each in mistakes))
+        return 0
+    missed = play(mistakes, args.workers)
+    print(f"{len(mistakes)} mistakes, {missed} not noticed")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

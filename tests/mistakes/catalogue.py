@@ -1,0 +1,438 @@
+"""The mistakes: each a change of a line or two that breaks a promise, with the tests that have to notice it.
+
+`tests` are where to look, widest last; pytest stops at the first that fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """`right` stands once in `file` and is replaced by `wrong`; `breaks` is what a person would see."""
+
+    name: str
+    breaks: str
+    file: str
+    right: str
+    wrong: str
+    tests: tuple[str, ...]
+
+
+MISTAKES = (
+    # 1. Unreadable is never deleted.
+    Mistake(
+        "unknown-is-gone",
+        "a file that cannot be looked at loses its document",
+        "kbsync/core/planner.py",
+        "    if wish.presence is Presence.UNKNOWN:\n        return parting_cause(wish) != DESELECTED\n",
+        "",
+        ("tests/core", "tests/engine/test_watching.py"),
+    ),
+    Mistake(
+        "unreadable-read-as-missing",
+        "a file whose permissions were taken away is taken for deleted",
+        "kbsync/source/reader.py",
+        "        case errno.ENOENT | errno.ENOTDIR:\n            return Vanished()",
+        "        case errno.ENOENT | errno.ENOTDIR | errno.EACCES:\n            return Vanished()",
+        ("tests/source/test_read.py",),
+    ),
+    Mistake(
+        "looked-for-in-another-root",
+        "a file is gone when another folder lay at the root while it was looked for",
+        "kbsync/engine/deletions.py",
+        "look(root, path, before, lists=lists)",
+        "look(root, path, lists=lists)",
+        ("tests/engine/test_once.py",),
+    ),
+    Mistake(
+        "lost-mount-is-another-folder",
+        "a file system that is not mounted any more does not halt the mirror",
+        "kbsync/engine/attach.py",
+        "    return difference, bool(difference) and stored.is_mount and not now.is_mount",
+        "    return difference, False",
+        ("tests/engine/test_explain.py",),
+    ),
+    # 2. Never absent while replaced.
+    Mistake(
+        "accepted-is-ready",
+        "the old document goes when the new one was taken and is not searchable yet",
+        "kbsync/engine/outcomes.py",
+        "    accepted = lifecycle.accept(upload, answer.remote_id, answer.ready, ledger.rhythm)",
+        "    accepted = lifecycle.accept(upload, answer.remote_id, True, ledger.rhythm)",
+        ("tests/remote/test_life.py", "tests/targets/zhipu"),
+    ),
+    Mistake(
+        "old-version-before-successor",
+        "a document whose file changed is deleted before its successor is sent",
+        "kbsync/core/planner.py",
+        "    return Send(server.id)\n\n\ndef _can_return",
+        "    return Retire(server.id)\n\n\ndef _can_return",
+        ("tests/core", "tests/engine/test_once.py"),
+    ),
+    # 3. Exactly once.
+    Mistake(
+        "doubt-is-failure",
+        "an upload whose answer was lost is sent again without a look",
+        "kbsync/core/lifecycle.py",
+        "        state=UploadState.UNSURE,\n        reason=reason,",
+        "        state=UploadState.INTENDED,\n        reason=reason,",
+        ("tests/core", "tests/remote/test_life.py", "tests/crash"),
+    ),
+    Mistake(
+        "one-list-is-absence",
+        "a lost upload is sent again after the first list without it, however late lists are",
+        "kbsync/core/lifecycle.py",
+        "looked.elapsed >= rhythm.horizon:\n        return _presume_lost",
+        "looked.absences >= 1:\n        return _presume_lost",
+        ("tests/core", "tests/engine/test_lagging.py"),
+    ),
+    Mistake(
+        "no-recovery",
+        "what was being sent when the program died stays so for ever",
+        "kbsync/engine/outcomes.py",
+        "    rows = [upload for upload in sending if upload.id not in busy]",
+        "    rows = [upload for upload in sending if upload.id in busy]",
+        ("tests/promises/test_at_a_service.py", "tests/crash/test_changed_back.py"),
+    ),
+    Mistake(
+        "two-programs-one-state",
+        "a second kbsync works on a state that another one holds",
+        "kbsync/state/lock.py",
+        "        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        ("tests/state", "tests/cli/test_once.py"),
+    ),
+    Mistake(
+        "told-before-it-is-on-disk",
+        "the answer of a write is given before it is on disk",
+        "kbsync/state/store.py",
+        '            db.execute("COMMIT")\n',
+        '            self._told("after")\n            db.execute("COMMIT")\n',
+        ("tests/state", "tests/crash"),
+    ),
+    # 4. The daemon never wakes itself.
+    Mistake(
+        "hears-its-own-reads",
+        "the daemon's own reads are events",
+        "kbsync/source/observer.py",
+        "    DirMovedEvent,\n]",
+        "    DirMovedEvent,\n    __import__('watchdog.events').events.FileOpenedEvent,\n]",
+        ("tests/source", "tests/engine/test_watching.py"),
+    ),
+    # 5. Mass deletion asks.
+    Mistake(
+        "all-of-few-go",
+        "the last documents of a small mirror are deleted unasked",
+        "kbsync/core/brake.py",
+        "    if batch >= min(serving, before or serving):\n        return True\n",
+        "",
+        ("tests/core", "tests/engine"),
+    ),
+    Mistake(
+        "approval-of-what-came-back",
+        "an approved deletion runs though the file is back",
+        "kbsync/engine/deletions.py",
+        "        if wish.presence is Presence.GONE and not is_lacking:",
+        "        if False:",
+        ("tests/engine/test_once.py", "tests/cli/test_asking.py"),
+    ),
+    Mistake(
+        "held-by-halves",
+        "of deletions that are held the documents are deleted all the same",
+        "kbsync/engine/deletions.py",
+        "            self._hold(tx, batch)\n            return Weighed(held=len(batch))",
+        "            self._hold(tx, batch)\n            batch = batch[1:]",
+        ("tests/engine/test_flow.py", "tests/cli/test_asking.py"),
+    ),
+    # 6. Others' documents are untouched.
+    Mistake(
+        "a-name-proves-it",
+        "a document of somebody else with a name like ours is taken over and replaced",
+        "kbsync/core/planner.py",
+        "    if known == digest or not known.startswith(TAG):\n        return known == digest",
+        "    if known == digest or not known.startswith(TAG):\n        return True",
+        ("tests/core", "tests/engine/test_verify.py"),
+    ),
+    Mistake(
+        "repair-takes-strays",
+        "verify --repair deletes documents that nothing proves to be ours",
+        "kbsync/engine/verify.py",
+        "if one.stray is not None and one.proof is not Proof.NONE]",
+        "if one.stray is not None]",
+        ("tests/engine/test_verify.py", "tests/engine/test_audit.py", "tests/remote"),
+    ),
+    # 7. Same bytes, no work.
+    Mistake(
+        "another-time-another-version",
+        "touch uploads",
+        "kbsync/core/planner.py",
+        "    return upload.digest == wish.digest and upload.recipe == wish.recipe",
+        "    return False",
+        ("tests/core", "tests/engine/test_once.py"),
+    ),
+    Mistake(
+        "rename-is-new",
+        "a renamed file is uploaded anew",
+        "kbsync/engine/judge.py",
+        "            renamed_from = former[0].path if former else None",
+        "            renamed_from = None",
+        ("tests/engine/test_once.py",),
+    ),
+    # 8. A half-written file is never sent.
+    Mistake(
+        "read-without-second-look",
+        "a file that changed while it was read is sent",
+        "kbsync/source/reader.py",
+        "        return total == self.before.size and self._is_unchanged()",
+        "        return True",
+        ("tests/source",),
+    ),
+    Mistake(
+        "forced-without-proof",
+        "a file that never gets quiet is sent as it is at that moment",
+        "kbsync/source/reader.py",
+        '    return "" if is_grown else "still being written"',
+        '    return ""',
+        ("tests/source/test_read.py", "tests/engine/test_settling.py"),
+    ),
+    # 9. Failures are seen and bounded.
+    Mistake(
+        "tries-without-end",
+        "a document that cannot be indexed is sent for ever",
+        "kbsync/engine/outcomes.py",
+        "    if why.halt or upload.repairs < tries:",
+        "    if True:",
+        ("tests/engine/test_flow.py", "tests/engine/test_once.py", "tests/remote/test_life.py"),
+    ),
+    Mistake(
+        "nobody-to-blame",
+        "a service that refuses everything quarantines every document",
+        "kbsync/engine/pulse.py",
+        "                if len(self.blamed) >= BLAME_LIMIT:",
+        "                if False:",
+        ("tests/engine/test_pulse.py",),
+    ),
+    Mistake(
+        "wish-for-rest-ignored",
+        "a service that asks for a pause is asked again at once",
+        "kbsync/targets/http/gate.py",
+        "            self._account.be_quiet(wish or self._pause)",
+        "            self._account.be_quiet(self._pause)",
+        ("tests/targets/http", "tests/remote"),
+    ),
+    # 10. An answer is not success.
+    Mistake(
+        "200-is-success",
+        "an answer without a code counts as done",
+        "kbsync/targets/zhipu/codes.py",
+        "    if _is_2xx(answer):\n        return Unsure(",
+        "    if _is_2xx(answer):\n        return None\n    if False:\n        return Unsure(",
+        ("tests/targets/zhipu",),
+    ),
+    # 11. Gone is gone.
+    Mistake(
+        "deleted-text-stays-in-pages",
+        "deleted text can be read in the file of the index",
+        "kbsync/state/connection.py",
+        '    connection.pragma("secure_delete", True)\n',
+        "",
+        ("tests/targets/test_gone.py", "tests/targets/test_index.py", "tests/engine/test_local_life.py"),
+    ),
+    Mistake(
+        "vectors-stay",
+        "the vector of a deleted text stays in the index",
+        "kbsync/targets/local/slots.py",
+        "    _write(connection, width, {slot: bytes(width)}, version)\n",
+        "",
+        ("tests/targets/test_index.py", "tests/targets/test_gone.py"),
+    ),
+    # Held by tests of the whole program.
+    Mistake(
+        "shut-folder-is-gone",
+        "what lies in a folder that cannot be listed loses its documents",
+        "kbsync/source/scanner.py",
+        'raise _Blocked(path, f"cannot be listed: {trouble_there(error)}") from error\n        except RulesUnknown',
+        "raise _RacedAway() from None\n        except RulesUnknown",
+        ("tests/promises/test_unreadable.py",),
+    ),
+    Mistake(
+        "sent-without-intent",
+        "nothing on disk says what was being sent when the program died",
+        "kbsync/engine/outcomes.py",
+        "        tx.uploads.save(sending)\n        claimed.append(sending)",
+        "        claimed.append(sending)",
+        (
+            "tests/crash/test_kill_zhipu.py",
+            "tests/crash/test_enumeration.py",
+            "tests/targets/gptbots/test_crash.py",
+        ),
+    ),
+    Mistake(
+        "lost-answer-is-no-answer",
+        "an upload whose answer was lost is sent again, at the program's outside",
+        "kbsync/engine/outcomes.py",
+        "            changed = lifecycle.doubt(upload, outcome.reason, ledger.rhythm)\n    tx.uploads",
+        "            changed = lifecycle.put_off(upload, outcome.reason, None, ledger.rhythm)\n    tx.uploads",
+        ("tests/promises/test_at_a_service.py",),
+    ),
+    Mistake(
+        "not-synced",
+        "what was recorded is lost with the power",
+        "kbsync/state/connection.py",
+        'connection.pragma("synchronous", "full")',
+        'connection.pragma("synchronous", "off")',
+        ("tests/promises/test_power_loss.py",),
+    ),
+    Mistake(
+        "bursts-apart",
+        "a folder is emptied unasked, a few files at a time",
+        "kbsync/engine/deletions.py",
+        "        executed = tx.holds.logged_since(self._mirror, now - terms.plan.deletions.window)",
+        "        executed = 0",
+        ("tests/promises/test_mass_deletion.py",),
+    ),
+    Mistake(
+        "root-not-looked-at",
+        "deletions are sent while the folder is away",
+        "kbsync/engine/worker.py",
+        "        if due.deletes and (self._may_delete is None or await self._may_delete()):",
+        "        if due.deletes:",
+        ("tests/promises/test_mass_deletion.py",),
+    ),
+    Mistake(
+        "settle-ignored",
+        "a file is sent while it is being written",
+        "kbsync/core/settle.py",
+        "    return settle * EMPTY_FACTOR if stamp.size == 0 else settle",
+        "    return 0.0",
+        ("tests/promises/test_half_written.py",),
+    ),
+    Mistake(
+        "digest-unchecked",
+        "what is sent is not what was looked at",
+        "kbsync/source/reader.py",
+        '        return "" if expected_digest in (None, hashed.digest) else "changed since it was hashed"',
+        '        return ""',
+        ("tests/promises/test_at_a_service.py", "tests/source"),
+    ),
+    Mistake(
+        "kept-rename-uploads",
+        "a rename uploads although renames are to be kept",
+        "kbsync/core/planner.py",
+        '    if server.label == wish.path or (not abilities.renames and abilities.rename_policy == "keep"):',
+        "    if server.label == wish.path:",
+        ("tests/promises/test_at_a_service.py",),
+    ),
+    Mistake(
+        "never-embedded-again",
+        "a document that failed to index is sent again instead of being embedded again",
+        "kbsync/engine/polling.py",
+        "        if not isinstance(self._target, Reembeds):\n            return Repair.NOT_OFFERED",
+        "        if True:\n            return Repair.NOT_OFFERED",
+        ("tests/promises/test_at_a_service.py",),
+    ),
+    Mistake(
+        "pauses-do-not-grow",
+        "a service that is down is asked every second",
+        "kbsync/core/pauses.py",
+        "first * 2.0 ** max(0, min(tries - 1, 30))",
+        "first",
+        ("tests/core", "tests/promises/test_bounded_failures.py"),
+    ),
+    Mistake(
+        "unknown-status-is-ready",
+        "a status that nobody knows counts as searchable",
+        "kbsync/targets/zhipu/states.py",
+        "_STATES.get(row.stat, DocState.UNKNOWN)",
+        "_STATES.get(row.stat, DocState.READY)",
+        ("tests/promises/test_at_a_service.py",),
+    ),
+    Mistake(
+        "no-tombstone",
+        "a document that a service still lists after its deletion stays",
+        "kbsync/core/lifecycle.py",
+        "    if rhythm.limits.list_lag == 0:\n        return replace(upload, state=UploadState.GONE, next_look_at=None)",
+        "    if True:\n        return replace(upload, state=UploadState.GONE, next_look_at=None)",
+        ("tests/promises/test_at_a_service.py",),
+    ),
+    # The contract: exit codes, secrets, the listener, the config.
+    Mistake(
+        "failed-before-person",
+        "a pass that waits for a person exits with 1",
+        "kbsync/cli/exits.py",
+        "ORDER = (Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED)",
+        "ORDER = (Code.USAGE, Code.FAILED, Code.PERSON, Code.PASSING)",
+        ("tests/cli/test_once.py", "tests/cli/test_failures.py"),
+    ),
+    Mistake(
+        "secret-in-words",
+        "a secret that is formatted into a message shows",
+        "kbsync/config/secret.py",
+        '    def __format__(self, spec: str) -> str:\n        return "***"',
+        "    def __format__(self, spec: str) -> str:\n        return self._text",
+        ("tests/config/test_secrets.py",),
+    ),
+    Mistake(
+        "key-follows-redirects",
+        "a redirect to another host gets the key",
+        "kbsync/targets/http/exchange.py",
+        "            if not wire.is_same_origin(onward, request.url):\n                return answer\n",
+        "",
+        ("tests/targets/http",),
+    ),
+    Mistake(
+        "any-host-may-ask",
+        "a page of a stranger reaches the listener by DNS rebinding",
+        "kbsync/web/door.py",
+        '        if is_loopback(host_of(headers.get("host", ""))):',
+        "        if True:",
+        (
+            "tests/web/test_listening.py",
+            "tests/web/test_server.py",
+            "tests/web/test_api.py",
+            "tests/security",
+        ),
+    ),
+    Mistake(
+        "parser-may-go-anywhere",
+        "a document can make its parser open connections",
+        "kbsync/targets/local/sandbox.py",
+        "    sys.addaudithook(_refuse)\n",
+        "",
+        ("tests/security/test_fence.py", "tests/targets/test_parse_workers.py"),
+    ),
+    Mistake(
+        "unknown-key-passes",
+        "a key of the config that nobody knows is ignored",
+        "kbsync/config/reading.py",
+        "                self._draft.refuse((*loc, key), unknown(key, known))",
+        "                pass",
+        ("tests/config/test_loader.py", "tests/config"),
+    ),
+    Mistake(
+        "filter-after-the-fact",
+        "search --path shows documents of other folders",
+        "kbsync/targets/local/search.py",
+        "        if admitted is None or row[1] in admitted:",
+        "        if True:",
+        ("tests/targets/test_search.py", "tests/cli/test_search.py"),
+    ),
+    Mistake(
+        "meaning-ignored",
+        "search finds words and no meaning",
+        "kbsync/targets/local/search.py",
+        "                score = LEXICAL * share + (1 - LEXICAL) * max(0.0, meaning)",
+        "                score = LEXICAL * share",
+        ("tests/targets/test_search.py", "tests/targets/test_local_target.py"),
+    ),
+    Mistake(
+        "upgrade-deletes",
+        "what a newer program does not select any more is deleted",
+        "kbsync/engine/judge.py",
+        "    return before == now or not before or person_part(before) != person_part(now)",
+        "    return True",
+        ("tests/engine/test_once.py", "tests/engine/test_watching.py"),
+    ),
+)
