@@ -456,3 +456,23 @@ def test_an_upload_that_is_refused_for_its_length_fails_alone_where_the_account_
 def test_words_about_money_halt_whatever_room_there_is(desk: Desk) -> None:
     desk.vendor.play("failed-info", op="upload", match="a*", times=99, args={"reason": "余额不足"})
     halted(desk, "quota")
+
+
+def test_a_document_that_is_counted_already_has_not_to_fit_a_second_time(desk: Desk) -> None:
+    """It was accepted, so its own bytes are among those the account uses: any room left is room enough."""
+    desk.write("a.md", "a" * 800)
+    desk.vendor.turn(capacity_bytes=1000)
+    fault = {"code": 10002, "text": LENGTH, "runs": 0}
+    desk.vendor.play("fails", op="upload", match="a*", times=99, args=fault)
+    blamed_alone(desk)
+
+
+@pytest.mark.parametrize("room", [{"capacity_bytes": 804}, {"capacity_bytes": 2000, "capacity_words": 268}])
+def test_a_document_that_failed_where_bytes_or_words_are_used_up_halts(
+    desk: Desk, room: dict[str, int]
+) -> None:
+    desk.write("a.md", "a" * 800)
+    desk.vendor.turn(**room)
+    fault = {"code": 10002, "text": LENGTH, "runs": 0}
+    desk.vendor.play("fails", op="upload", match="a*", times=99, args=fault)
+    halted(desk, "quota")

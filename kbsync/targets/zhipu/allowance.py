@@ -66,10 +66,17 @@ class Allowance:
             await self._look()
         return 0 if self._known is not None and self._known.lacks_words else self.left
 
-    async def judged(self, error: NoRoom, size: int) -> TargetError:
-        """What a lack of room means: with room for `size` bytes in the account, the document is to blame."""
+    async def has_room(self, size: int = 1) -> bool:
+        """Whether `size` bytes, and words at all, are left by the vendor's word at this moment.
+
+        A document that was accepted is among what is used already: for it any room is room enough.
+        """
         left = await self.measured()
-        if left is not None and left >= max(1, size):
+        return left is not None and left >= max(1, size)
+
+    async def judged(self, error: NoRoom, size: int = 1) -> TargetError:
+        """What a lack of room means: where there is room (see `has_room`), the document is to blame."""
+        if await self.has_room(size):
             return Rejected(error.said, code=error.code)
         return Halted(error.halt, error.reason, cure=error.cure, code=error.code)
 

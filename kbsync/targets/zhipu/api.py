@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -56,8 +57,10 @@ class MirrorJudge:
         self._settings, self._skew, self._read = settings, skew, read
         self._keys = keys or PlainKey(settings.api_key)
         called = settings.callback_url.rpartition("/")[2]
-        parts = (settings.api_key, *settings.api_key.split("."), called, settings.callback_authorization)
-        self._secrets = [part for part in parts if len(part) >= _SHORTEST_SECRET]
+        gateway = settings.callback_authorization
+        parts = {settings.api_key, *settings.api_key.split("."), called, gateway, *_shown(gateway)}
+        # The longest first: what a part leaves of the whole would still be told.
+        self._secrets = sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len)[::-1]
 
     def __call__(self, answer: Answer) -> TargetError | None:
         """None is success."""
@@ -94,6 +97,12 @@ class MirrorJudge:
         error.cure = self._settings.command("retry")
         tells_time = error.halt == "credentials" and self._skew.sentence
         return f"{reason}; {self._skew.sentence}" if tells_time else reason
+
+
+def _shown(authorization: str) -> list[str]:
+    """What is secret in the value of such a header: its words, but for the scheme in front of them."""
+    scheme, _, rest = authorization.strip().partition(" ")
+    return re.split(r"""[\s,;:="']+""", rest or scheme)
 
 
 async def ask_capacity(client: Client) -> Capacity | None:

@@ -27,7 +27,7 @@ class Mending:
         except (NotFound, NotOffered) as error:
             raise await self._blamed(Op.REEMBED, remote_id, error) from error
         except NoRoom as error:
-            raise await self._allowance.judged(error, 1) from error
+            raise await self._allowance.judged(error) from error
 
     async def reslice(self, remote_id: str, slicing: Slicing) -> None:
         """Accepted is not done. Images are not among what this call can change; errors as `reembed`."""
@@ -42,7 +42,7 @@ class Mending:
         except (NotFound, NotOffered) as error:
             raise await self._blamed(Op.RESLICE, remote_id, error) from error
         except NoRoom as error:
-            raise await self._allowance.judged(error, row.size or 1) from error
+            raise await self._allowance.judged(error) from error
 
     async def _blamed(self, op: Op, remote_id: str, error: Rejected) -> Rejected:
         """A 404 is either the call's or the document's: the document's own page tells."""

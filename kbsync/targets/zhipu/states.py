@@ -21,7 +21,7 @@ def status_of(row: Row, *, has_room: bool = False) -> DocStatus:
     """`embedding_stat` as an integer 0, 1 or 2 counts; all else (text, fraction, null, 3) is UNKNOWN.
 
     `failInfo` counts only with 2: it stays from before after a new start. `has_room`: the account has room
-    for the document, so that words about space and length are about the document alone.
+    left, so that words about space and length are about the document alone.
     """
     state = _STATES.get(row.stat, DocState.UNKNOWN) if type(row.stat) is int else DocState.UNKNOWN
     if state is not DocState.FAILED:

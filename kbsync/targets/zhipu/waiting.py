@@ -45,10 +45,9 @@ class Waiting:
 
     async def _to_blame(self, full: Mapping[str, Row]) -> dict[str, DocStatus]:
         """What is said to lack room: the account, or where that has room the document, which halts nobody."""
-        left = await self._allowance.measured() if full else None
-        if left is None:
+        if not full or not await self._allowance.has_room():
             return {}
-        return {one: status_of(row, has_room=left >= (row.size or 1)) for one, row in full.items()}
+        return {one: status_of(row, has_room=True) for one, row in full.items()}
 
     async def _on_pages(self, ids: Sequence[str]) -> Sightings:
         try:

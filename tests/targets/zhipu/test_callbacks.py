@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from kbsync.contract.mirroring import Outgoing
 from kbsync.errors import Rejected
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, ok, row, settings, stored, target
@@ -69,3 +71,21 @@ async def test_the_secret_is_in_no_message_and_no_repr() -> None:
     [outcome] = await target(vendor, callback_url=URL).put([sent])
     assert isinstance(outcome, Rejected)
     assert SECRET not in outcome.reason + str(outcome)
+
+
+@pytest.mark.parametrize(
+    ("header", "echo"),
+    [
+        ("Bearer of-the-gateway", "of-the-gateway"),
+        ("Bearer of-the-gateway", "bearer of-the-gateway"),
+        ("of-the-gateway", "of-the-gateway"),
+        ('Token token="of-the-gateway", user="us"', "token of-the-gateway"),
+        ("Basic of-the-gateway==", "of-the-gateway"),
+    ],
+)
+async def test_no_part_of_the_gateways_header_is_repeated(header: str, echo: str) -> None:
+    vendor = Vendor(upload=[failed(1214, f"Bearer of {echo} is refused: {header}")])
+    [outcome] = await target(vendor, callback_url=URL, callback_authorization=header).put([document()])
+    assert isinstance(outcome, Rejected)
+    assert "of-the-gateway" not in outcome.reason + str(outcome)
+    assert "Bearer of" in outcome.reason

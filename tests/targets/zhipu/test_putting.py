@@ -10,7 +10,7 @@ import pytest
 
 from kbsync.contract.mirroring import Accepted, PutOutcome
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from tests.targets.zhipu.vendor import FIRST_ID, Clock, Vendor, document, failed, ok, stored, target
+from tests.targets.zhipu.vendor import FIRST_ID, Clock, Vendor, document, failed, ok, row, stored, target
 
 CAPACITY = {"used": {"length": 987_700_000}, "total": {"length": 1_000_000_000}}
 
@@ -216,6 +216,18 @@ async def test_a_document_that_does_not_fit_is_not_sent() -> None:
     assert outcome.reason.startswith("the account has 12.3 MB left of 1.0 GB; guide.md needs 15.0 MB; ")
     assert outcome.cure == "kbsync retry --mirror handbook"
     assert vendor.asked == {"capacity": 1}
+
+
+@pytest.mark.parametrize(("left", "error"), [(1, Rejected), (0, Halted)])
+@pytest.mark.parametrize("op", ["reembed", "reslice"])
+async def test_what_was_accepted_has_not_to_fit_a_second_time(op: str, left: int, error: type) -> None:
+    """A document of 128 bytes, which the account counts already."""
+    full = ok({"used": {"length": 1000 - left}, "total": {"length": 1000}})
+    refused = failed(99999, "知识库空间不足")
+    vendor = Vendor(capacity=[full], detail=[ok(row())], **{op: [refused]})
+    subject = target(vendor)
+    with pytest.raises(error):
+        await (subject.reembed(FIRST_ID) if op == "reembed" else subject.reslice(FIRST_ID, "a.md", {}))
 
 
 @pytest.mark.parametrize(
