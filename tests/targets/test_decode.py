@@ -6,7 +6,7 @@ import pytest
 
 from kbsync.errors import Rejected
 from kbsync.targets.local.decode import decode, decode_declared
-from tests.targets.tongues import SAMPLES, SENTENCES
+from tests.targets.tongues import ACCENTED, NAMES, SAMPLES, SENTENCES, SIGNS
 
 SIMPLIFIED = [
     "名称,数量\n桌子,7\n",
@@ -73,6 +73,63 @@ def test_the_encodings_of_many_languages_are_told_apart(encoding, text):
 @pytest.mark.parametrize(("encoding", "text"), SENTENCES)
 def test_one_sentence_tells_its_encoding(encoding, text):
     assert decode(text.encode(encoding)) == text
+
+
+@pytest.mark.parametrize("text", SIGNS)
+def test_a_sign_in_an_english_text_is_no_letter_of_another_language(text):
+    assert decode(text.encode("cp1252")) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "We met at the {} and talked about work.",
+        "item,qty\n{},5\nbread,2\n",
+        "Name: {}\nCity: London\n",
+        "The {0} of last year. Another {0}.\n",
+        "# Notes\n\nThis file lists what we found near the {} last year.\n",
+    ],
+)
+@pytest.mark.parametrize("word", ACCENTED.split())
+def test_an_accented_word_in_an_english_text_is_western(word, text):
+    written = text.format(word)
+    assert decode(written.encode("cp1252")) == written
+
+
+def tables_with_names(encoding: str, count: int) -> list[str]:
+    """Tables that are all ASCII but for one to five names."""
+    chance = random.Random(7)
+    first, second = (half.split() for half in NAMES[encoding])
+    tables = []
+    for _ in range(count):
+        names = [chance.choice(first) + chance.choice(second) for _ in range(chance.randint(1, 5))]
+        rows = [
+            f"{chance.randint(1, 999)},{name},user@example.com,{chance.randint(1, 99)}.50" for name in names
+        ]
+        rows += [f"{n},nobody,server{n}.example.org,0" for n in range(chance.choice((0, 0, 20)))]
+        tables.append("\n".join(["id,name,address,amount", *rows, ""]))
+    return tables
+
+
+@pytest.mark.parametrize("encoding", NAMES)
+def test_a_few_names_in_a_table_tell_its_encoding(encoding):
+    tables = tables_with_names(encoding, 300)
+    wrong = [table for table in tables if decode(table.encode(encoding)) != table]
+    assert len(wrong) <= 9, wrong  # the bytes of a single name may be good letters of another language too
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_signs_accents_and_names_in_unicode_are_read_as_they_are(encoding):
+    tables = [table for each in NAMES for table in tables_with_names(each, 20)]
+    for text in (*SIGNS, *ACCENTED.split(), *tables):
+        assert decode(text.encode(encoding)) == text
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_table_with_names_in_utf16_needs_no_bom(encoding):
+    for text in (table for each in NAMES for table in tables_with_names(each, 20)):
+        assert decode(text.encode(encoding)) == text
 
 
 @pytest.mark.parametrize("text", [*UNICODE, *SIMPLIFIED, *TRADITIONAL, *JAPANESE, *LATIN, *KOREAN, *RUSSIAN])

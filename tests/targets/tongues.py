@@ -214,3 +214,77 @@ SENTENCES = [
     ("cp1252", "Preis: 5 € für alle"),
 ]
 """More of them, by encoding, which nothing was tuned by when they were first tried."""
+
+SIGNS = [
+    "Copyright © 2020 Foo",
+    "# Copyright © 1999-2004 The Regents\nkey = value\n",
+    "© 2001 A\n© 2002 B\n© 2003 C\n",
+    "Foo©",
+    "Acme® is a registered trademark",
+    "Total: £10",
+    "Loss of £5m and £10m",
+    "name,price\napple,£1\npear,£2\nplum,£3\n",
+    "¥500 per night",
+    "price 5 ¢ each",
+    "20 € per day",
+    "100 ± 5 g",
+    "37.5°C ± 0.2°C",
+    "Turn 90° left",
+    "area of 30 m² per room",
+    "x² + y² = z²",
+    "§ 1 Scope\n§ 2 Terms\n",
+    "10 µm filter",
+    "Add 1½ cups of flour",
+    "¾ of all users",
+    "3 × 4 matrix",
+    "10 ÷ 2 = 5",
+    "A1\xa0100",
+    "5\xa0000 units",
+    "Hello\xa0world",
+    "¶ end of paragraph",
+    "Nº 5",
+    "it’s a test",
+    "“quoted” – and ‘single’…",
+    "• first item\n• second item\n",
+]
+"""English with one kind of sign outside ASCII, in Latin-1 or Windows-1252."""
+
+ACCENTED = """
+château crêpe naïve façade résumé Zürich café cliché déjà protégé soufflé née señor piñata
+Málaga São Köln Nîmes Düsseldorf Göteborg Århus Øresund smörgåsbord doppelgänger Citroën
+Chloë André François Müller Núñez Håkan Strauß vis-à-vis maître pâté rôle hôtel île
+tête-à-tête fête Québec ångström brûlée façades
+"""
+"""Western words that English has taken in."""
+
+NAMES = {
+    "gb18030": (
+        "胡 张 王 李 刘 陈 杨 赵 黄 周 吴 徐 孙 朱 马 郭 林 何 高 梁 郑 罗 宋 谢 唐 韩 冯 于 董 萧 程 "
+        "曹 袁 邓 许 欧阳 诸葛",
+        "晨婷 伟 芳 娜 洋 静 磊 敏 强 丽 琳 涛 峰 雪 翔 燕 凯 斌 佳 莹 欣怡 梅 建国 晓东 洁 思远 雨薇 "
+        "志强 浩然 宇航 秀英 子轩",
+    ),
+    "big5": (
+        "陳 林 黃 張 李 王 吳 劉 蔡 楊 許 鄭 謝 洪 郭 邱 曾 廖 賴 徐 周 葉 蘇 莊 江 呂 何 羅 高 蕭 潘 "
+        "簡 朱 鍾 彭 游 詹 胡 施 沈",
+        "怡君 志明 淑芬 家豪 美玲 建宏 雅婷 俊傑 佩珊 宗翰 文雄 麗華 欣怡 啟文 國城 若瑄 冠宇 詩涵 "
+        "承恩 宜蓁 秀蓮 志祥 瑋柏 靜茹",
+    ),
+    "cp932": (
+        "佐藤 鈴木 高橋 田中 伊藤 渡辺 山本 中村 小林 加藤 吉田 山田 佐々木 山口 松本 井上 木村 斎藤 "
+        "清水 山崎 森 池田 橋本 阿部 菊地",
+        "健 一郎 花子 陽菜 翔太 美咲 さくら 大輔 直樹 由美子 恵子 拓也 葵 蓮 健太 愛 和子 誠 真理 "
+        "裕子 浩 明美 学 達也 ひなた 遼 茂",
+    ),
+    "euc_kr": (
+        "김 이 박 최 정 강 조 윤 장 임 한 오 서 신 권 황 안 송 류 홍 전 고 문 양 손 배 백 허 남궁 심",
+        "민준 서연 지훈 수빈 예은 동원 현우 아름 미란 영웅 가인 세훈 태희 상우 정민 재욱 강호 지현 "
+        "길동 석진 소영 성민 은지 하늘",
+    ),
+    "cp1251": (
+        "Иван Петр Сидор Кузнец Поп Василь Соколь Михайл Новик Фёдор Мороз Волк Алексе Лебед Семён "
+        "Егор Павл Козл Степан Орл",
+        "ов ова ев ева ин ина ский ская енко",
+    ),
+}
+"""By encoding, halves that names of people are made of."""
