@@ -321,6 +321,7 @@ def test_init_keeps_a_state_directory_that_lies_in_what_it_would_take_over(tried
     assert "rm -r" not in ran.out
     assert tried.run("--once").code == 0
     assert (inner / "state.db").exists()
+    assert tried.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
     assert "rm -r" not in offers(tried)
 
 
