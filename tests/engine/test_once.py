@@ -509,6 +509,17 @@ async def only_approved(world: World) -> None:
         await run.end()
 
 
+async def test_what_a_newer_program_takes_no_more_keeps_its_document(world: World) -> None:
+    world.write_many(10)
+    world.write("old.txt", "taken once")
+    await world.once()
+    world.limits = replace(world.limits, extensions=world.limits.extensions - {"txt"})
+    await world.once()
+    await world.once()
+    assert world.served()["old.txt"] == "taken once"
+    assert world.base.effects_of("delete") == []
+
+
 async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) -> None:
     """Also where nothing has told of it yet: each file is looked for before its deletion is let go."""
     world.write_many(10)
