@@ -16,6 +16,7 @@ from kbsync.config.model import MirrorConfig
 from kbsync.contract.mirroring import Target
 from kbsync.engine.clock import SystemClock
 from kbsync.engine.halts import FAILING
+from kbsync.engine.lasting import told
 from kbsync.engine.mirror import MirrorRun, Site
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.outcomes import Happened
@@ -130,7 +131,7 @@ async def _pass(run: MirrorRun) -> PassEnd:
         raise
     except Exception as error:  # of one mirror: the others go on
         log.exception("mirror.failed", mirror=run.plan.name)
-        trouble = f"an error of kbsync itself, shown in its log: {type(error).__name__}"
+        trouble = told(error)
     with contextlib.suppress(StateError):
         await run.leave_word(FAILING, trouble)
     return PassEnd(False, trouble)

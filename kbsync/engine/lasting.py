@@ -14,6 +14,11 @@ log = structlog.get_logger("kbsync")
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
+def told(error: Exception) -> str:
+    """An error that nobody foresaw, in words for a person."""
+    return f"an error of kbsync itself, shown in its log: {type(error).__name__}"
+
+
 def pause_after(failures: int) -> float:
     """Seconds until it is tried again, after so many failures in a row (from 1 on)."""
     return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from kbsync.contract.mirroring import PutOutcome
 from kbsync.core.model import Upload
 from kbsync.engine.halts import TARGET_STUCK
-from kbsync.engine.lasting import pause_after
+from kbsync.engine.lasting import pause_after, told
 from kbsync.engine.outcomes import Happened
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unfit, Unsure
 
@@ -38,7 +38,7 @@ class Failures:
         """One more; returns seconds in which nothing is tried."""
         self.rounds += of_round
         self.jobs += not of_round
-        self.reason = f"an error of kbsync itself, shown in its log: {type(error).__name__}"
+        self.reason = told(error)
         # One document that always fails holds the others up for no longer than that (promise 9).
         return pause_after(self.rounds) if of_round else min(STATE_PAUSE, pause_after(self.jobs))
 

@@ -14,7 +14,7 @@ from kbsync.core.model import Choice
 from kbsync.engine.attach import EMPTIED
 from kbsync.engine.clock import rest
 from kbsync.engine.halts import CREDENTIALS, FOLDER_MISSING
-from kbsync.engine.lasting import keep_up
+from kbsync.engine.lasting import keep_up, told
 from kbsync.engine.mending import Ask, Wish, nothing_to_read
 from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import StateError, TargetError
@@ -76,7 +76,7 @@ class Watching:
                 await self._tell(str(error))
             except Exception as error:
                 log.exception("mirror.failed", mirror=self.run.plan.name)
-                await self._tell(f"an error of kbsync itself, shown in its log: {type(error).__name__}")
+                await self._tell(told(error))
             finally:
                 self.begun.set()
                 self.compared.set()
