@@ -1,4 +1,5 @@
 # make try [FOLDER=~/some/folder]   mirror a folder and search it (default: this project's docs/)
+# make standin ARGS='zhipu'         serve a stand-in for a vendor, to try kbsync without an account
 # make test                         every check and every test; of long enumerations a sample
 # make test-rest KBSYNC_SEED=…      what that sample left out
 # make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over
@@ -14,7 +15,7 @@ export VENV PYTHON FOLDER QUERY ONLY TIME SEED
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup try test test-rest torture mistakes lint bench
+.PHONY: help setup try standin test test-rest torture mistakes lint bench
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -23,6 +24,10 @@ setup: $(if $(filter no,$(SETUP)),,$(VENV)/.kbsync-dev)
 
 try: $(if $(filter no,$(SETUP)),,$(VENV)/.kbsync)
 	@tools/try.sh
+
+# `exec`, so that what ends make ends the server.
+standin: $(if $(filter no,$(SETUP)),,$(VENV)/.kbsync-standin)
+	@exec "$(VENV)/bin/python" -m kbsync_standin $(ARGS)
 
 test: setup
 	@tools/check.sh lint size tests
@@ -46,5 +51,8 @@ bench: setup
 $(VENV)/.kbsync: pyproject.toml
 	@tools/setup.sh .
 
-$(VENV)/.kbsync-dev: pyproject.toml
+$(VENV)/.kbsync-standin: pyproject.toml standin/pyproject.toml
+	@tools/setup.sh . standin
+
+$(VENV)/.kbsync-dev: pyproject.toml standin/pyproject.toml
 	@tools/setup.sh '.[dev]'

@@ -37,12 +37,12 @@ from kbsync.engine.terms import Terms
 from kbsync.engine.tree import StateTree
 from kbsync.installation import Installation
 from kbsync.source.scanner import Listing, scan
-from kbsync.standin.server import Server
-from kbsync.standin.zhipu import application
-from kbsync.standin.zhipu.app import ZhipuApplication
 from kbsync.state.entries import Entry
 from kbsync.state.folders import join
 from kbsync.state.store import Store, Tx
+from kbsync_standin.server import Server
+from kbsync_standin.zhipu import application
+from kbsync_standin.zhipu.app import ZhipuApplication
 
 FILES = 100_000
 EACH = 200

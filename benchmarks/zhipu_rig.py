@@ -75,8 +75,8 @@ class StandIn:
 
 @contextmanager
 def standin(*options: str, vendor: str = "zhipu") -> Iterator[StandIn]:
-    """One of its own; `options` as `python -m kbsync.standin --help` names them."""
-    command = [sys.executable, "-m", "kbsync.standin", vendor, "--port", "0", "--key", KEY, "--quiet"]
+    """One of its own; `options` as `python -m kbsync_standin --help` names them."""
+    command = [sys.executable, "-m", "kbsync_standin", vendor, "--port", "0", "--key", KEY, "--quiet"]
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import logging
 import signal
 from collections.abc import Generator, Iterator
@@ -17,6 +18,8 @@ from tests import programs, share, warm
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if importlib.util.find_spec("kbsync_standin") is None:
+        pytest.exit("the stand-in servers are not installed: tools/setup.sh '.[dev]' does it", returncode=4)
     # A run that is begun in the background ignores SIGINT, one under nohup SIGHUP, and children would, too.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

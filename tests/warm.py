@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 KBSYNC = "kbsync.__main__"
-STANDIN = "kbsync.standin.__main__"
+STANDIN = "kbsync_standin.__main__"
 _LONGEST = 200_000  # bytes of one message, which a socket takes as a whole
 _NUMBER = struct.Struct("i")
 
@@ -225,11 +225,13 @@ def _writer(number: int, errors: str = "strict") -> io.TextIOWrapper:
 def load() -> None:
     """Everything that commands load when they need it, for good."""
     import kbsync
+    import kbsync_standin
     from kbsync.targets.local import embed
 
-    for found in pkgutil.walk_packages(kbsync.__path__, "kbsync."):
-        if not found.name.endswith("__main__"):
-            importlib.import_module(found.name)
+    for package in (kbsync, kbsync_standin):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not found.name.endswith("__main__"):
+                importlib.import_module(found.name)
     model = embed.BuiltinEmbedder()
     model.embed([])
     embed._loaded = {model}  # type: ignore[assignment]

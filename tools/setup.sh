@@ -1,8 +1,11 @@
 #!/bin/sh
-# Makes the virtual environment $VENV, if there is none, and installs kbsync into it: setup.sh '.[dev]'
+# Makes the virtual environment $VENV, if there is none, and installs kbsync into it: setup.sh . for those who use it,
+# setup.sh . standin with the stand-in servers, setup.sh '.[dev]' with these and all that the checks and tests need
 set -eu
 
-what=$1
+case "$*" in
+*dev*) set -- "$@" standin ;;
+esac
 fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))'
 
 fail() {
@@ -43,10 +46,10 @@ make_with_python() {
 
 install_with_pip() {
     if "$VENV/bin/python" -c 'import pip' 2>/dev/null; then
-        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$what"
+        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
     else
         python=$(find_python) && "$python" -m pip --python "$VENV/bin/python" \
-            install --quiet --disable-pip-version-check --editable "$what"
+            install --quiet --disable-pip-version-check "$@"
     fi
 }
 
@@ -59,10 +62,17 @@ fi
     fail "$VENV holds no Python 3.11 to 3.14; remove it (rm -r $VENV) and try again."
 
 echo "installing kbsync into $VENV (about 90 MB, more for the tests; once) …" >&2
+what=$*
+# Each path becomes `--editable PATH`.
+for path in "$@"; do
+    set -- "$@" --editable "$path"
+    shift
+done
 if has_uv; then
-    uv pip install --quiet --python "$VENV/bin/python" --editable "$what"
+    uv pip install --quiet --python "$VENV/bin/python" "$@"
 else
-    install_with_pip
+    install_with_pip "$@"
 fi
 touch "$VENV/.kbsync"
-if [ "$what" != . ]; then touch "$VENV/.kbsync-dev"; fi
+case $what in *standin*) touch "$VENV/.kbsync-standin" ;; esac
+case $what in *dev*) touch "$VENV/.kbsync-dev" ;; esac

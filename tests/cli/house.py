@@ -13,8 +13,8 @@ from typing import Any
 
 import apsw
 
-from kbsync.standin.zhipu import HOME_ID
 from kbsync.targets.local.index import LOCK
+from kbsync_standin.zhipu import HOME_ID
 from tests.cli import plainly
 from tests.cli.catalogue import MIRRORS
 from tests.cli.pasting import paste

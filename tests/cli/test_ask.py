@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.faults import Fault
-from kbsync.standin.zhipu import HOME_ID
+from kbsync_standin.faults import Fault
+from kbsync_standin.zhipu import HOME_ID
 from tests.cli.vendor import LONGEST, Desk, desk_in, shelf_in, tidied
 
 HOURS = 'The "office" opens at nine. 周末不开门。'

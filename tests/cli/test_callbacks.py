@@ -13,7 +13,7 @@ import pytest
 
 from kbsync.config.callbacks import callback_url
 from kbsync.config.loader import load
-from kbsync.standin.faults import Fault
+from kbsync_standin.faults import Fault
 from tests.cli.test_listener import listen
 from tests.cli.vendor import Desk, desk_in, digests_in, eventually
 from tests.ports import free_port

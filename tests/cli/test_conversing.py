@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.faults import Fault
-from kbsync.standin.messages import Request, Response
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import Request, Response
 from tests.cli.terminal import Terminal
 from tests.cli.vendor import LONGEST, Desk, desk_in, shelf_in, tidied
 

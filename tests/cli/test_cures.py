@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.standin.zhipu import HOME_ID
+from kbsync_standin.zhipu import HOME_ID
 from tests.cli.cure_cases import CASES, WORDS
 from tests.cli.cures import cures
 from tests.cli.pasting import paste

@@ -16,13 +16,13 @@ import pytest
 from kbsync.cli.exits import _CURES, sentence_of
 from kbsync.errors import StateError, UsageError
 from kbsync.source import roots
-from kbsync.standin.faults import Fault
-from kbsync.standin.server import Server
-from kbsync.standin.vectors import application
 from kbsync.state import connection
 from kbsync.targets.local.trouble import trouble_with_scratch
 from kbsync.web import assets
 from kbsync.web.places import bound
+from kbsync_standin.faults import Fault
+from kbsync_standin.server import Server
+from kbsync_standin.vectors import application
 from tests.cli.place import Place
 
 KEY = "id.secret-for-tests"

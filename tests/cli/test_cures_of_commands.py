@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.standin.zhipu import HOME_ID
 from kbsync.state import lock
+from kbsync_standin.zhipu import HOME_ID
 from tests.cli.pasting import after, paste
 from tests.cli.place import Place, words_of
 from tests.cli.terminal import Terminal

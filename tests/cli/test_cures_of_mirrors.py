@@ -14,10 +14,10 @@ import pytest
 from kbsync.cli.asking import Request, post
 from kbsync.cli.choosing import choose
 from kbsync.cli.options import Choices
-from kbsync.standin.faults import Fault
-from kbsync.standin.gptbots import HOME_ID as HOME_AT_GPTBOTS
-from kbsync.standin.gptbots import application as gptbots
-from kbsync.standin.server import Server
+from kbsync_standin.faults import Fault
+from kbsync_standin.gptbots import HOME_ID as HOME_AT_GPTBOTS
+from kbsync_standin.gptbots import application as gptbots
+from kbsync_standin.server import Server
 from tests.cli.house import RECUT
 from tests.cli.pasting import after, paste
 from tests.cli.place import Place

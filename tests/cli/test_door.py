@@ -15,7 +15,7 @@ import pytest
 
 from kbsync.cli.program import kbsync
 from kbsync.cli.prompting import interruptible
-from kbsync.standin.zhipu import HOME_ID
+from kbsync_standin.zhipu import HOME_ID
 from tests import warm
 from tests.cli import plainly
 from tests.cli.place import Place

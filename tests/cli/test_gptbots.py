@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.faults import Fault
-from kbsync.standin.gptbots import HOME_ID, application
-from kbsync.standin.server import Server
+from kbsync_standin.faults import Fault
+from kbsync_standin.gptbots import HOME_ID, application
+from kbsync_standin.server import Server
 from tests import warm
 
 KEY = "app-secret-for-tests"

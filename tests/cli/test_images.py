@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.faults import Fault
+from kbsync_standin.faults import Fault
 from tests.cli.vendor import Desk, shelf_in, tidied
 
 PLACEHOLDER = "【示意图序号_1829473032620613632_103】"

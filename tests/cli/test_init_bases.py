@@ -10,8 +10,8 @@ import pytest
 from kbsync.cli import init, offering
 from kbsync.config.loader import load
 from kbsync.config.places import folder_state_dir
-from kbsync.standin.zhipu import HOME_ID
 from kbsync.state import lock
+from kbsync_standin.zhipu import HOME_ID
 from tests.cli.vendor import KEY, Desk, desk_in
 
 ENV = {"ZHIPU_API_KEY": KEY}

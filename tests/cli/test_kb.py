@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.standin.zhipu import HOME_ID
+from kbsync_standin.zhipu import HOME_ID
 from tests.cli.vendor import Desk, desk_in
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.zhipu import HOME_ID
+from kbsync_standin.zhipu import HOME_ID
 from tests.cli.vendor import Desk, desk_in
 
 

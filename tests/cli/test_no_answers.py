@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kbsync.standin.gptbots import HOME_ID
+from kbsync_standin.gptbots import HOME_ID
 from tests.cli.place import Place, words_of
 
 QUESTION = "what's a badge?"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.zhipu import HOME_ID
+from kbsync_standin.zhipu import HOME_ID
 from tests.cli.place import Ran, words_of
 from tests.cli.vendor import KEY, Desk, desk_in, digests_in
 from tests.ports import free_port

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kbsync.core.names import Naming
-from kbsync.standin.faults import Fault
-from kbsync.standin.server import Server
-from kbsync.standin.zhipu import HOME_ID, application
+from kbsync_standin.faults import Fault
+from kbsync_standin.server import Server
+from kbsync_standin.zhipu import HOME_ID, application
 from tests.cli import hasty
 from tests.cli.place import PIPES, UNSET, Place, Ran
 from tests.warm import KBSYNC, Warm

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from kbsync.standin.server import Server
+from kbsync_standin.server import Server
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import World
 

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from kbsync.contract.mirroring import Target
 from kbsync.core.names import Naming
-from kbsync.standin.faults import Fault
-from kbsync.standin.gptbots import HOME_ID, application
-from kbsync.standin.messages import StandInClock
 from kbsync.targets.gptbots.settings import GptbotsSettings
 from kbsync.targets.gptbots.target import GptbotsTarget
+from kbsync_standin.faults import Fault
+from kbsync_standin.gptbots import HOME_ID, application
+from kbsync_standin.messages import StandInClock
 from tests.conformance.served import ServedSuite, ServedWorld
 
 KEY = "app-secret-for-tests"

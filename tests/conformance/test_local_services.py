@@ -10,9 +10,9 @@ from typing import cast, get_args
 import pytest
 
 from kbsync.contract.mirroring import Surroundings, Target
-from kbsync.standin.server import Server
 from kbsync.targets.local.target import LocalTarget
 from kbsync.targets.vectors.settings import Dialect
+from kbsync_standin.server import Server
 from tests.conformance.suite import TargetSuite
 from tests.conformance.test_local import MAX_BYTES, LocalWorld
 from tests.conformance.world import World

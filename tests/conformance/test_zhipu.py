@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from kbsync.contract.mirroring import Target
 from kbsync.core.names import Naming
-from kbsync.standin.faults import Fault
-from kbsync.standin.messages import StandInClock
-from kbsync.standin.zhipu import HOME_ID, application
 from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.target import ZhipuTarget
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import StandInClock
+from kbsync_standin.zhipu import HOME_ID, application
 from tests.conformance.served import ServedSuite, ServedWorld
 
 KEY = "id.secret-for-tests"

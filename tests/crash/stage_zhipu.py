@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from kbsync.core.names import Naming
-from kbsync.standin.faults import Fault
-from kbsync.standin.messages import Request, Response
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import Request, Response
 from tests.crash.harness import Guillotine
 from tests.crash.stages import SharedStage
 from tests.remote.world import RemoteWorld

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests import warm
-from tests.docs.pages import Block, Step, steps
+from tests.docs.pages import ROOT, Block, Step, steps
 from tests.ports import free_port
 
 HOME = "/home/ada"
@@ -30,7 +30,7 @@ PORT = "8787"
 """The port at which the pages have their stand-in."""
 
 PATIENCE = 60.0
-_SERVES = re.compile(r"python -m kbsync\.standin (?!.*--(?:help|list-faults))")
+_SERVES = re.compile(r"make standin ARGS=")
 _FILE_NAME = re.compile(r"# (\S+\.yaml)\n")
 
 _CURL = """#!{python}
@@ -149,7 +149,7 @@ class Console:
         self.close()
         self._standin = subprocess.Popen(
             ["bash", "-c", f"exec {command}"],
-            cwd=self._home,
+            cwd=ROOT,
             env=environment(self._home),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

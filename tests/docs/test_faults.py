@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from kbsync.standin.gptbots.faults import KINDS as AT_GPTBOTS
-from kbsync.standin.kinds import TRANSPORT
-from kbsync.standin.vectors.faults import KINDS as OF_VECTORS
-from kbsync.standin.zhipu.faults import KINDS as AT_ZHIPU
+from kbsync_standin.gptbots.faults import KINDS as AT_GPTBOTS
+from kbsync_standin.kinds import TRANSPORT
+from kbsync_standin.vectors.faults import KINDS as OF_VECTORS
+from kbsync_standin.zhipu.faults import KINDS as AT_ZHIPU
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs" / "faults.md"

@@ -14,9 +14,6 @@ from kbsync.config.kinds import Whole
 from kbsync.config.zhipu import ZhipuSearchConfig
 from kbsync.core.names import LONGEST
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.standin.gptbots.routes import ROUTES as GPTBOTS_ROUTES
-from kbsync.standin.gptbots.searching import RANKING_MODELS as TAKEN_MODELS
-from kbsync.standin.zhipu.routes import ROUTES as ZHIPU_ROUTES
 from kbsync.targets.gptbots import bases, formats, paging, parcels, searching, waiting
 from kbsync.targets.gptbots.codes import SENTENCES, TOO_MANY, judge_for
 from kbsync.targets.gptbots.settings import MOST_FILES, GptbotsSettings
@@ -24,6 +21,9 @@ from kbsync.targets.http import Answer
 from kbsync.targets.http.wishes import Setting
 from kbsync.targets.vectors.dialects import EMBEDDINGS, RERANK
 from kbsync.targets.zhipu import wishes as zhipu
+from kbsync_standin.gptbots.routes import ROUTES as GPTBOTS_ROUTES
+from kbsync_standin.gptbots.searching import RANKING_MODELS as TAKEN_MODELS
+from kbsync_standin.zhipu.routes import ROUTES as ZHIPU_ROUTES
 from tests.docs.pages import ROOT
 from tests.docs.test_targets import ZHIPU, table
 

@@ -14,12 +14,12 @@ import pytest
 from kbsync.config.zhipu import SLICES
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.names import Naming
-from kbsync.standin.control import PREFIX, ROUTES
-from kbsync.standin.options import read_options
-from kbsync.standin.zhipu import Behaviour
-from kbsync.standin.zhipu.faults import CATALOGUE
 from kbsync.targets.zhipu.formats import EXTENSIONS
 from kbsync.targets.zhipu.meanings import CODES, Blame
+from kbsync_standin.control import PREFIX, ROUTES
+from kbsync_standin.options import read_options
+from kbsync_standin.zhipu import Behaviour
+from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements
 from tests.docs.pages import ROOT, blocks
 
@@ -107,7 +107,7 @@ def test_commands_of_the_stand_in_are_taken() -> None:
     kinds = set()
     for line in lines:
         words = shlex.split(line)
-        assert words[:3] == ["python", "-m", "kbsync.standin"]
+        assert words[:3] == ["python", "-m", "kbsync_standin"]
         options = read_options(words[3:])
         for fault in options.faults:
             kinds.add(fault.kind)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.standin.faults import Fault
-from kbsync.standin.messages import Request, Response
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import Request, Response
 from tests.cli.vendor import Desk, desk_in
 
 

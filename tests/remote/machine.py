@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
-from kbsync.standin.faults import Fault
+from kbsync_standin.faults import Fault
 from tests.engine.machine import PREFIXES, MirrorMachine
 from tests.remote.side import SteadyWorld, ZhipuSide
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kbsync.core.names import Naming
-from kbsync.standin.faults import Fault
-from kbsync.standin.late import Work
-from kbsync.standin.messages import Request, Response, StandInClock
-from kbsync.standin.server import Server
-from kbsync.standin.zhipu import application
-from kbsync.standin.zhipu.documents import Document, Entry
+from kbsync_standin.faults import Fault
+from kbsync_standin.late import Work
+from kbsync_standin.messages import Request, Response, StandInClock
+from kbsync_standin.server import Server
+from kbsync_standin.zhipu import application
+from kbsync_standin.zhipu.documents import Document, Entry
 from tests.crash.harness import Guillotine, run_to
 from tests.engine.side import STRANGE, Change, Kept, Listener, Side
 from tests.remote.world import BASE, KEY, RemoteWorld

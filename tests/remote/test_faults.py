@@ -52,8 +52,8 @@ async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, se
 
 
 def test_every_kind_of_fault_of_the_stand_in_is_played() -> None:
-    from kbsync.standin.kinds import TRANSPORT
-    from kbsync.standin.zhipu.faults import KINDS
+    from kbsync_standin.kinds import TRANSPORT
+    from kbsync_standin.zhipu.faults import KINDS
 
     # No part of what the faults of a pass are: played in tests/cli, test_ask, test_images and test_callbacks.
     answers = {"stream", "pictures", "callback"}

@@ -14,13 +14,13 @@ from kbsync.core.names import Naming
 from kbsync.engine.mirror import MirrorRun, Site
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.terms import Plan
-from kbsync.standin.faults import Fault
-from kbsync.standin.messages import StandInClock
-from kbsync.standin.server import Server
-from kbsync.standin.zhipu import application
 from kbsync.state.store import Store
 from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.target import ZhipuTarget
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import StandInClock
+from kbsync_standin.server import Server
+from kbsync_standin.zhipu import application
 from tests.engine.world import World
 
 KEY = "id.secret-for-tests"

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from kbsync.standin.messages import StandInClock
-from kbsync.standin.server import Server
+from kbsync_standin.messages import StandInClock
+from kbsync_standin.server import Server
 from tests.standin.echo import NOON, Echo
 
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kbsync.standin.faults import Fault
-from kbsync.standin.messages import Request, Response, StandInClock
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import Request, Response, StandInClock
 
 NOON = 1_700_000_000.0
 

@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.standin import __main__ as command
-from kbsync.standin.faults import Fault
-from kbsync.standin.options import read_options
-from kbsync.standin.server import Server
+from kbsync_standin import __main__ as command
+from kbsync_standin.faults import Fault
+from kbsync_standin.options import read_options
+from kbsync_standin.server import Server
 from tests.standin import echo
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -26,15 +26,15 @@ IMPATIENT = httpx.Timeout(5, read=0.1)
 PROGRAM = """
 import sys
 from tests.standin import echo
-sys.modules["kbsync.standin.zhipu"] = echo
-from kbsync.standin.__main__ import main
+sys.modules["kbsync_standin.zhipu"] = echo
+from kbsync_standin.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
 
 
 @pytest.fixture(autouse=True)
 def _echo_for_zhipu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "kbsync.standin.zhipu", echo)
+    monkeypatch.setitem(sys.modules, "kbsync_standin.zhipu", echo)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def get(url: str) -> httpx.Response:
 
 
 def test_the_vendor_it_is_shipped_with_is_served() -> None:
-    line = [sys.executable, "-m", "kbsync.standin", "zhipu", "--vectorize", "1s-2s"]
+    line = [sys.executable, "-m", "kbsync_standin", "zhipu", "--vectorize", "1s-2s"]
     with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
         url = url_of(program)
         assert get(url + "/_standin").json()["app"] == "zhipu"
@@ -126,7 +126,7 @@ def test_a_reader_who_has_seen_enough_of_the_list_causes_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as out:
-        listing = [sys.executable, "-m", "kbsync.standin", "zhipu", "--list-faults"]
+        listing = [sys.executable, "-m", "kbsync_standin", "zhipu", "--list-faults"]
         ended = subprocess.run(listing, stdout=out, stderr=subprocess.PIPE, cwd=ROOT, check=False)
     assert (ended.returncode, ended.stderr) == (0, b"")
 

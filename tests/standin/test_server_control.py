@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.standin.faults import Fault
-from kbsync.standin.server import Server
+from kbsync_standin.faults import Fault
+from kbsync_standin.server import Server
 from tests.standin.echo import NOON, spoken, upload
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.faults import Fault, Faults, parsed
-from kbsync.standin.kinds import TRANSPORT
+from kbsync_standin.faults import Fault, Faults, parsed
+from kbsync_standin.kinds import TRANSPORT
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from kbsync.standin import exchange, wire
-from kbsync.standin.messages import Response
-from kbsync.standin.server import Server
+from kbsync_standin import exchange, wire
+from kbsync_standin.messages import Response
+from kbsync_standin.server import Server
 from tests.standin.echo import CLOSE, Echo, spoken, upload
 
 READ = b"GET /documents/a.md HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.standin.faults import Fault
-from kbsync.standin.kinds import TRANSPORT
-from kbsync.standin.server import Server
+from kbsync_standin.faults import Fault
+from kbsync_standin.kinds import TRANSPORT
+from kbsync_standin.server import Server
 from tests.standin.echo import CLOSE, Echo, spoken, upload
 
 READ = b"GET /documents/a.md HTTP/1.1\r\nhost: x\r\n\r\n"

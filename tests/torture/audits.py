@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.core.names import Naming
-from kbsync.standin.zhipu.behaviour import Behaviour
+from kbsync_standin.zhipu.behaviour import Behaviour
 from tests.engine.auditing import begun
 from tests.remote.services import ZHIPU
 from tests.remote.world import RemoteWorld

@@ -18,9 +18,9 @@ from typing import Any
 
 from kbsync.engine.verify import Verification, repair_messages
 from kbsync.errors import TargetError
-from kbsync.standin.gptbots.behaviour import Behaviour
-from kbsync.standin.gptbots.shelf import Document
 from kbsync.targets.gptbots.settings import MARKER_BASE
+from kbsync_standin.gptbots.behaviour import Behaviour
+from kbsync_standin.gptbots.shelf import Document
 from tests.remote.services import GPTBOTS
 from tests.remote.test_adversary import verify
 from tests.targets.gptbots.world import GptbotsWorld

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync.standin.messages import Request, Response
+from kbsync_standin.messages import Request, Response
 from tests.remote.ordeal import Service
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.torture.exercise import Broken, Tally

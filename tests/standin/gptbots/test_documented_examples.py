@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
-from kbsync.standin.faults import Fault
-from kbsync.standin.gptbots import HOME_ID, application
-from kbsync.standin.messages import Request, StandInClock
+from kbsync_standin.faults import Fault
+from kbsync_standin.gptbots import HOME_ID, application
+from kbsync_standin.messages import Request, StandInClock
 
 KEY = "app-secret-for-tests"
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.faults import Fault
-from kbsync.standin.messages import Request
-from kbsync.standin.vectors import application
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import Request
+from kbsync_standin.vectors import application
 
 KEY = "id.secret-for-tests"
 EMBED = {

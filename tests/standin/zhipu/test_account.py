@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.messages import StandInClock
-from kbsync.standin.zhipu import HOME_ID, Behaviour
-from kbsync.standin.zhipu.documents import Slicing
-from kbsync.standin.zhipu.ids import EPOCH_MS, Snowflakes
-from kbsync.standin.zhipu.multipart import parse
-from kbsync.standin.zhipu.searching import words_of
+from kbsync_standin.messages import StandInClock
+from kbsync_standin.zhipu import HOME_ID, Behaviour
+from kbsync_standin.zhipu.documents import Slicing
+from kbsync_standin.zhipu.ids import EPOCH_MS, Snowflakes
+from kbsync_standin.zhipu.multipart import parse
+from kbsync_standin.zhipu.searching import words_of
 from tests.standin.zhipu.vendor import START, Vendor
 
 

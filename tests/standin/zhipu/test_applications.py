@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kbsync.standin.zhipu import HOME_ID
+from kbsync_standin.zhipu import HOME_ID
 from tests.standin.zhipu.vendor import Vendor
 
 RECALL = {"recall_method": "embedding", "rerank_status": 0, "slice_count": 3}

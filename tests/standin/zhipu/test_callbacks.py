@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.messages import Letter
-from kbsync.standin.zhipu import HOME_ID
+from kbsync_standin.messages import Letter
+from kbsync_standin.zhipu import HOME_ID
 from tests.standin.zhipu.vendor import START, Vendor
 
 URL = "http://127.0.0.1:9753/callback/x"

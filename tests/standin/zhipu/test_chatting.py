@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.messages import Response
+from kbsync_standin.messages import Response
 from tests.standin.zhipu.vendor import Vendor
 
 PATH = "/api/paas/v4/chat/completions"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.zhipu import HOME_ID
+from kbsync_standin.zhipu import HOME_ID
 from tests.standin.zhipu.vendor import OPEN, START, Vendor
 
 ENVELOPE = {"code": 200, "message": "请求成功", "timestamp": 1}

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.faults import Fault, Faults
-from kbsync.standin.kinds import TRANSPORT
-from kbsync.standin.zhipu import HOME_ID, KINDS
+from kbsync_standin.faults import Fault, Faults
+from kbsync_standin.kinds import TRANSPORT
+from kbsync_standin.zhipu import HOME_ID, KINDS
 from tests.standin.zhipu.vendor import Vendor
 
 

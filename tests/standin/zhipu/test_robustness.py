@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbsync.standin.faults import Fault
-from kbsync.standin.messages import Request
-from kbsync.standin.zhipu import HOME_ID, KINDS
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import Request
+from kbsync_standin.zhipu import HOME_ID, KINDS
 from tests.standin.zhipu.vendor import HOST, KEY, OPEN, Vendor
 
 TEXT = st.text(max_size=12) | st.sampled_from([HOME_ID, "1", "9" * 5000, "²", "\ud800", ""])

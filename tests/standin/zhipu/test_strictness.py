@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.messages import Response
-from kbsync.standin.zhipu import HOME_ID
+from kbsync_standin.messages import Response
+from kbsync_standin.zhipu import HOME_ID
 from tests.standin.zhipu.vendor import KEY, OPEN, START, Vendor
 
 UPLOAD = f"{OPEN}/document/upload_document/{HOME_ID}"

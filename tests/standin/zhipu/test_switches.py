@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.standin.zhipu import HOME_ID, Behaviour
+from kbsync_standin.zhipu import HOME_ID, Behaviour
 from tests.standin.zhipu.vendor import START, Vendor
 
 EPOCH_MS = 1288834974657

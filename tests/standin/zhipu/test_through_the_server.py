@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from kbsync.standin.faults import Fault
-from kbsync.standin.server import Server
-from kbsync.standin.zhipu import HOME_ID, application
+from kbsync_standin.faults import Fault
+from kbsync_standin.server import Server
+from kbsync_standin.zhipu import HOME_ID, application
 from tests.standin.zhipu.vendor import KEY, OPEN
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 
-from kbsync.standin.faults import Fault
-from kbsync.standin.messages import Request, Response, StandInClock
-from kbsync.standin.zhipu import HOME_ID, ZhipuApplication, application
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import Request, Response, StandInClock
+from kbsync_standin.zhipu import HOME_ID, ZhipuApplication, application
 
 KEY = "id.secret-for-tests"
 START = 1_791_565_590.351

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kbsync.standin.gptbots import application
-from kbsync.standin.gptbots.shelf import Document, Version
-from kbsync.standin.messages import StandInClock
-from kbsync.standin.server import Server
 from kbsync.targets.gptbots import marker
 from kbsync.targets.gptbots.settings import MARKER_BASE
+from kbsync_standin.gptbots import application
+from kbsync_standin.gptbots.shelf import Document, Version
+from kbsync_standin.messages import StandInClock
+from kbsync_standin.server import Server
 from tests.engine.side import STRANGE, Change, Kept
 from tests.remote.side import ZhipuSide
 from tests.targets.gptbots.world import KEY, GptbotsWorld

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.standin.gptbots.faults import KINDS
-from kbsync.standin.kinds import TRANSPORT
+from kbsync_standin.gptbots.faults import KINDS
+from kbsync_standin.kinds import TRANSPORT
 from tests.remote.ordeal import Trial, stand, stand_pair, stand_with
 from tests.remote.services import GPTBOTS
 from tests.share import enumerated

@@ -7,11 +7,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kbsync.engine.terms import Plan
-from kbsync.standin.gptbots import HOME_ID, application
-from kbsync.standin.messages import StandInClock
-from kbsync.standin.server import Server
 from kbsync.targets.gptbots.settings import MARKER_BASE, GptbotsSettings
 from kbsync.targets.gptbots.target import GptbotsTarget
+from kbsync_standin.gptbots import HOME_ID, application
+from kbsync_standin.messages import StandInClock
+from kbsync_standin.server import Server
 from tests.remote.world import RemoteWorld, Tapped
 
 KEY = "app-secret-for-tests"

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kbsync.standin.server import Server
 from kbsync.targets.http import client, gate
+from kbsync_standin.server import Server
 from tests.targets.vectors.service import serving
 
 

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, get_args
 
-from kbsync.standin.faults import Fault
-from kbsync.standin.server import Server
-from kbsync.standin.vectors import application
 from kbsync.targets.vectors.embedding import EmbeddingService
 from kbsync.targets.vectors.reranking import RerankService
 from kbsync.targets.vectors.settings import Dialect, ServiceSettings
+from kbsync_standin.faults import Fault
+from kbsync_standin.server import Server
+from kbsync_standin.vectors import application
 
 KEY = "id.secret-for-tests"
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from kbsync.errors import Halted, Rejected, Unavailable
-from kbsync.standin.server import Server
-from kbsync.standin.vectors.words import vector_of
 from kbsync.targets.vectors import embedding as module
 from kbsync.targets.vectors.items import Item
 from kbsync.targets.vectors.settings import Dialect
+from kbsync_standin.server import Server
+from kbsync_standin.vectors.words import vector_of
 from tests.targets.vectors.service import DIALECTS, embedding, play, serving
 
 TEXTS = [f"text number {n} about {topic}" for n, topic in enumerate(("bees", "honey", "wax"))]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kbsync.errors import Halted, Unavailable
-from kbsync.standin.server import Server
 from kbsync.targets.vectors import embedding
 from kbsync.targets.vectors.settings import Dialect
+from kbsync_standin.server import Server
 from tests.targets.vectors.service import DIALECTS, play, reranking
 
 QUESTION = "bees make honey"

@@ -12,11 +12,11 @@ import pytest
 
 from kbsync.contract.mirroring import Accepted
 from kbsync.errors import Halted, Unavailable, UsageError
-from kbsync.standin.faults import Fault
-from kbsync.standin.server import Server
-from kbsync.standin.zhipu import HOME_ID, application
 from kbsync.targets.zhipu.keys import signed
 from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
+from kbsync_standin.faults import Fault
+from kbsync_standin.server import Server
+from kbsync_standin.zhipu import HOME_ID, application
 from tests.targets.zhipu.vendor import document
 
 KEY = "id.secret-for-tests"

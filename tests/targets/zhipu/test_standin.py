@@ -10,10 +10,10 @@ import pytest
 from kbsync.contract.mirroring import Accepted, DocState, Listed, PutOutcome
 from kbsync.contract.searching import Query
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, Unavailable, Unsure
-from kbsync.standin.faults import Fault
-from kbsync.standin.server import Server
-from kbsync.standin.zhipu import HOME_ID, application
 from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
+from kbsync_standin.faults import Fault
+from kbsync_standin.server import Server
+from kbsync_standin.zhipu import HOME_ID, application
 from tests.targets.zhipu.vendor import document
 
 NAME = "guide.md"

@@ -1,0 +1,64 @@
+"""The switches of the stand-in: how the vendor is taken to behave where the documents leave it open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kbsync_standin import switches as switching
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How the vendor always is. Durations are seconds of the stand-in's clock.
+
+    strict: requests against the documented rules are refused; false: only what cannot be understood is.
+    vectorize: least and most seconds until a document's status is final.
+    stale_status: so long after an update the status is still the one of the old version.
+    marked_at: when an update's `source_url` is shown: as soon as it is accepted, or when it is swapped in.
+    list_lag: so long the list lacks a new document and still has a deleted one (set before the change).
+    page_cap: a larger `page_size` is silently cut to it; 0: no cap.
+    page_beyond: what a page after the last shows: nothing, or the last page again.
+    order: of the list. total: its form in the list.
+    names: of documents in the list: as sent, or without the extension. receipts: of those in the answers to
+        adding and updating.
+    times: the unit of times in the list. working: the status of a document that is being worked on.
+    failed: how `failed` is told: names (ids of updates), objects, or always ids; and null or absent where
+        nothing failed.
+    most_files: more files in one request are refused.
+    bases: the form of the list of knowledge bases.
+    unknown_ids: what deleting ids that are not there meets: ok, or a refusal.
+    extra_fields: unknown fields in every object.
+    qa_updates: there is a call that changes questions and answers; else it is a 404.
+    key_revoked: every request is answered 40127.
+    base: the knowledge base that is there from the start is `present`; `deleted` with all in it (and back
+        with `present`); `recreated` by others under another id, empty; or `emptied` by others.
+    """
+
+    strict: bool = True
+    vectorize: tuple[float, float] = (0.0, 0.0)
+    stale_status: float = 0.0
+    marked_at: Literal["accept", "swap"] = "accept"
+    list_lag: float = 0.0
+    page_cap: int = 0
+    page_beyond: Literal["empty", "repeats"] = "empty"
+    order: Literal["newest", "oldest", "shuffled"] = "newest"
+    total: Literal["right", "zero", "string", "missing"] = "right"
+    names: Literal["as_sent", "bare"] = "as_sent"
+    receipts: Literal["as_sent", "bare"] = "as_sent"
+    times: Literal["s", "ms"] = "s"
+    working: str = "EMBEDDING"
+    failed: Literal["list", "objects", "ids", "null", "absent"] = "list"
+    most_files: int = 10
+    bases: Literal["knowledge_base", "data", "data_list"] = "knowledge_base"
+    unknown_ids: Literal["ok", "refused"] = "ok"
+    extra_fields: bool = False
+    qa_updates: bool = True
+    key_revoked: bool = False
+    base: Literal["present", "deleted", "recreated", "emptied"] = "present"
+
+
+def changed(behaviour: Behaviour, switches: Mapping[str, Any]) -> Behaviour:
+    """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
+    return switching.changed(behaviour, switches, {"vectorize": switching.span})

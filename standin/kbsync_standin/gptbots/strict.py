@@ -1,0 +1,216 @@
+"""What a request has to be, by the documents: refused as the vendor would, and told to tests."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fnmatch
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from kbsync_standin.messages import Request
+
+TEXTS = ("pdf", "txt", "md", "doc", "docx")
+SHEETS = ("csv", "xls", "xlsx")
+FORMATS: Mapping[str, tuple[str, ...]] = {"text": TEXTS, "spreadsheet": SHEETS, "qa": SHEETS}
+LARGEST, LARGEST_PDF = 10_000_000, 30_000_000
+LONGEST_NAME = 200
+MOST_ASKED = 50
+
+
+class Breach(Exception):
+    """A refusal; `code` as the vendor's. `is_ours`: the request broke a rule."""
+
+    def __init__(self, words: str, code: int = 40000, *, is_ours: bool = True) -> None:
+        super().__init__(words)
+        self.code, self.is_ours = code, is_ours
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One file of a request."""
+
+    name: str
+    content: bytes
+    source_url: str | None
+    doc_id: str = ""
+    file_url: str = ""
+
+    def is_called(self, glob: str) -> bool:
+        """Its name fits."""
+        return fnmatch.fnmatchcase(self.name, glob)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A request to add or update, understood."""
+
+    base: str
+    files: tuple[Sent, ...]
+    rules: Mapping[str, Any]
+
+
+def body_of(request: Request) -> dict[str, Any]:
+    """The JSON object. Raises `Breach`."""
+    try:
+        body = json.loads(request.body)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Breach("the body is no JSON object")
+    return body
+
+
+_OF_A_BASE: Mapping[str, type] = {
+    "name": str,
+    "desc": str,
+    "graph_enable": bool,
+    "access_control_enabled": bool,
+    "kg_ner_extraction_user_prompt": str,
+}
+
+
+def base_wish_of(body: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]]:
+    """Name, description and settings of a base to be made. Raises `Breach`."""
+    for key, value in body.items():
+        if not isinstance(value, _OF_A_BASE.get(key, ())):
+            raise Breach(f"{key} is {value!r}")
+    if "kg_ner_extraction_user_prompt" in body and not body.get("graph_enable"):
+        raise Breach("kg_ner_extraction_user_prompt without graph_enable")
+    settings = {key: value for key, value in body.items() if key not in ("name", "desc")}
+    return text_of(body, "name"), text_of(body, "desc"), settings
+
+
+def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: bool, strict: bool) -> Delivery:
+    """Raises `Breach`."""
+    if is_update and kind == "qa":
+        body = _questions(body, strict)
+    else:
+        _check_rules(body, kind, strict)
+    files = body.get("files")
+    if not isinstance(files, list) or not files:
+        raise Breach("files is missing or empty")
+    if len(files) > most:
+        raise Breach(f"{len(files)} files in one request; {most} are taken")
+    taken = tuple(_file(one, kind, is_update, strict) for one in files)
+    if len({one.name for one in taken}) < len(taken):
+        raise Breach("two files of one name in one request cannot be told apart")
+    rules = {key: body[key] for key in ("chunk_token", "splitter", "header_row", "purpose") if key in body}
+    return Delivery(text_of(body, "knowledge_base_id"), taken, rules)
+
+
+_OF_QUESTIONS = ("knowledge_base_id", "files", "doc_id", "qaList")
+
+
+def _questions(body: Mapping[str, Any], strict: bool) -> Mapping[str, Any]:
+    """Of an update of questions and answers: `files`, made of `qaList` where that came instead."""
+    unknown = body.keys() - set(_OF_QUESTIONS)
+    if strict and unknown:
+        raise Breach(f"{', '.join(sorted(unknown))} in an update of questions and answers")
+    if "qaList" not in body:
+        if strict and "doc_id" in body:
+            raise Breach("doc_id beside files, which have their own")
+        return body
+    pairs = body["qaList"]
+    if "files" in body or not isinstance(pairs, list) or not pairs:
+        raise Breach("qaList beside files, or empty")
+    if not all(isinstance(one, dict) for one in pairs):
+        raise Breach("a pair is no object")
+    rows = "".join(f"{text_of(one, 'question')},{text_of(one, 'answer')}\n" for one in pairs)
+    content = base64.b64encode(rows.encode()).decode()
+    file = {"doc_id": text_of(body, "doc_id"), "file_name": "questions.csv", "file_base64": content}
+    return {**body, "files": [file]}
+
+
+def _check_rules(body: Mapping[str, Any], kind: str, strict: bool) -> None:
+    has = [key for key in ("chunk_token", "splitter") if key in body]
+    if not has:
+        raise Breach("neither chunk_token nor splitter")
+    if strict and len(has) == 2:
+        raise Breach("chunk_token beside splitter, which wins")
+    if "chunk_token" in body and not is_within(body["chunk_token"], 1, 1000):
+        raise Breach(f"chunk_token is {body['chunk_token']!r}")
+    if "splitter" in body and (kind == "spreadsheet" or not isinstance(body["splitter"], str)):
+        raise Breach("splitter has no place here")
+    if "header_row" in body and (kind == "text" or not is_within(body["header_row"], 1, 5)):
+        raise Breach(f"header_row is {body['header_row']!r}")
+    if kind == "qa" and body.get("purpose") not in ("QA_FILE", "FILE_2_QA"):
+        raise Breach(f"purpose is {body.get('purpose')!r}")
+
+
+def is_within(value: Any, least: int, most: int) -> bool:
+    """A whole number from `least` to `most`."""
+    return type(value) is int and least <= value <= most
+
+
+def _file(one: Any, kind: str, is_update: bool, strict: bool) -> Sent:
+    if not isinstance(one, dict):
+        raise Breach("a file is no object")
+    name = text_of(one, "file_name")
+    if not 1 <= len(name) <= LONGEST_NAME:
+        raise Breach(f"a file_name of {len(name)} characters")
+    _check_format(name, kind)
+    address = _address(one, name, strict)
+    content = b"" if address else _content(one)
+    if len(content) > (LARGEST_PDF if name.lower().endswith(".pdf") else LARGEST):
+        raise Breach(f"{name} has {len(content)} bytes")
+    url = one.get("source_url")
+    if strict and url not in (None, "", "NULL") and not _is_url(url):
+        raise Breach(f"source_url is no URL: {url!r}")
+    return Sent(name, content, url, text_of(one, "doc_id") if is_update else "", address)
+
+
+def _check_format(name: str, kind: str) -> None:
+    extension = name.rpartition(".")[2].lower()
+    if extension not in FORMATS[kind] or any(char in name for char in "/\\\0\r\n"):
+        raise Breach(f"{name!r} is no name of a {kind} document")
+
+
+def _address(one: Mapping[str, Any], name: str, strict: bool) -> str:
+    """Where the file is to be fetched; "" where its bytes came, which count before any address."""
+    address = one.get("file_url", "")
+    if one.get("file_base64") or not address:
+        return ""
+    if not _is_url(address):
+        raise Breach(f"file_url is no URL: {address!r}")
+    if strict and urlsplit(address).path.lower().rpartition(".")[2] != name.lower().rpartition(".")[2]:
+        raise Breach(f"{name!r} has another format than {address!r}")
+    return str(address)
+
+
+def _content(one: Mapping[str, Any]) -> bytes:
+    text = one.get("file_base64")
+    if not isinstance(text, str) or not text:
+        raise Breach("file_base64 is missing or empty")
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise Breach("file_base64 is no base64") from None
+
+
+def _is_url(url: Any) -> bool:
+    if not isinstance(url, str) or not url.isascii() or any(char <= " " for char in url):
+        return False
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def text_of(body: Mapping[str, Any], key: str) -> str:
+    """A text that is not empty. Raises `Breach`."""
+    value = body.get(key)
+    if not isinstance(value, str) or not value:
+        raise Breach(f"{key} is missing or no text")
+    return value
+
+
+def page_of(query: Mapping[str, str]) -> tuple[int, int]:
+    """Number and size of a page. Raises `Breach`."""
+    number, size = query.get("page", ""), query.get("page_size", "")
+    if not number.isdecimal() or int(number) < 1:
+        raise Breach(f"page is {number!r}")
+    if not size.isdecimal() or not 10 <= int(size) <= 100:
+        raise Breach(f"page_size is {size!r}")
+    return int(number), int(size)

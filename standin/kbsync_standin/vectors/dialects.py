@@ -1,0 +1,231 @@
+"""What each dialect takes, as its documents say; `Breach` is answered as that service would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kbsync_standin.vectors.words import seen_in
+
+LONGEST_TEXT = 24_000
+"""Characters of one text, about 8192 tokens; zhipu takes 3072."""
+
+_ENCODINGS = ("float", "base64")
+
+
+class Breach(Exception):
+    """A request against the rules. `status`: what it is answered with; `str()` says which rule."""
+
+    def __init__(self, sentence: str, status: int = 400, code: str = "") -> None:
+        super().__init__(sentence)
+        self.status, self.code = status, code
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be made into vectors: texts, in order. `dimensions` None: the model's own."""
+
+    texts: list[str]
+    dimensions: int | None = None
+    packed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The route and rules of one dialect. `most`: items of a request; `too_many`: the status for more."""
+
+    route: str
+    most: int
+    known: frozenset[str]
+    read: Callable[[dict[str, Any]], Wanted]
+    needs_model: bool = True
+    too_many: int = 400
+    longest: int = LONGEST_TEXT
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The same for ranking. `texts`: the key of the texts; `shape`: of the answer."""
+
+    route: str
+    most: int
+    known: frozenset[str]
+    texts: str = "documents"
+    shape: str = "results"
+    needs_model: bool = True
+    too_many: int = 400
+
+
+def _must(is_kept: bool, sentence: str, status: int = 400, code: str = "") -> None:
+    if not is_kept:
+        raise Breach(sentence, status, code)
+
+
+def _keys(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _plain(body: dict[str, Any]) -> Wanted:
+    given = body.get("input")
+    texts = [given] if isinstance(given, str) else given
+    _must(isinstance(texts, list) and bool(texts), "input is a string or a list of strings")
+    assert isinstance(texts, list)
+    _must(
+        all(isinstance(text, str) and text for text in texts), "input has something that is no text, or empty"
+    )
+    encoding = body.get("encoding_format", "float")
+    _must(encoding in _ENCODINGS, "encoding_format is float or base64")
+    return Wanted(texts, _dimensions(body), encoding == "base64")
+
+
+def _jina(body: dict[str, Any]) -> Wanted:
+    _must(isinstance(body.get("normalized", False), bool), "normalized is true or false", 422)
+    encoding = body.get("embedding_type", "float")
+    _must(encoding in _ENCODINGS, "embedding_type is float, base64, binary, ubinary or int8", 422)
+    return Wanted(_objects(body, 422, may_be_plain=True), _dimensions(body), encoding == "base64")
+
+
+def _newapi(body: dict[str, Any]) -> Wanted:
+    _must(isinstance(body.get("normalized"), bool), "normalized is required")
+    _must(body.get("embedding_type") == "float", "embedding_type is required, and float")
+    return Wanted(_objects(body, 400, may_be_plain=False), _dimensions(body))
+
+
+def _objects(body: dict[str, Any], status: int, *, may_be_plain: bool) -> list[str]:
+    given = body.get("input")
+    _must(isinstance(given, list) and bool(given), "input is a list", status)
+    assert isinstance(given, list)
+    return [_seen(item, status, may_be_plain) for item in given]
+
+
+def _seen(item: object, status: int, may_be_plain: bool) -> str:
+    if isinstance(item, str) and may_be_plain:
+        _must(bool(item), "an empty text", status)
+        return item
+    _must(isinstance(item, dict) and len(item) == 1, "an item has exactly one of text and image", status)
+    assert isinstance(item, dict)
+    if isinstance(item.get("text"), str) and item["text"]:
+        return str(item["text"])
+    words = seen_in(item["image"]) if isinstance(item.get("image"), str) else None
+    _must(words is not None, "an item has neither a text nor a picture that can be read", status)
+    return words or ""
+
+
+def _zhipu(body: dict[str, Any]) -> Wanted:
+    wanted = _plain(body)
+    _must(wanted.dimensions in (None, 256, 512, 1024, 2048), "dimensions: 256, 512, 1024, 2048", 400, "1214")
+    return wanted
+
+
+def _tei(body: dict[str, Any]) -> Wanted:
+    given = body.get("inputs")
+    texts = [given] if isinstance(given, str) else given
+    _must(isinstance(texts, list) and bool(texts), "`inputs` cannot be empty", 413)
+    assert isinstance(texts, list)
+    _must(all(isinstance(text, str) and text for text in texts), "`inputs` cannot be empty", 413)
+    if body.get("truncate") is not True:
+        _must(all(len(text) <= 1536 for text in texts), "`inputs` must have less than 512 tokens", 413)
+    return Wanted([text[:1536] for text in texts], _dimensions(body))
+
+
+def _dimensions(body: dict[str, Any]) -> int | None:
+    given = body.get("dimensions")
+    is_number = isinstance(given, int) and not isinstance(given, bool) and 0 < given <= 4096
+    _must(given is None or is_number, "dimensions is a number from 1 to 4096")
+    return given
+
+
+_OPENAI = _keys("model input dimensions encoding_format user")
+
+EMBEDDINGS: Mapping[str, Embeddings] = {
+    "openai": Embeddings("/embeddings", 2048, _OPENAI, _plain),
+    "jina": Embeddings(
+        "/embeddings",
+        2048,
+        _keys("model input dimensions normalized embedding_type task late_chunking truncate"),
+        _jina,
+        too_many=422,
+    ),
+    "newapi": Embeddings(
+        "/embeddings", 256, _keys("model input dimensions normalized embedding_type"), _newapi
+    ),
+    "zhipu": Embeddings(
+        "/embeddings", 64, _keys("model input dimensions request_id user_id"), _zhipu, longest=9216
+    ),
+    "tei": Embeddings(
+        "/embed",
+        32,
+        _keys("inputs normalize truncate dimensions prompt_name"),
+        _tei,
+        needs_model=False,
+        too_many=413,
+    ),
+    "vllm": Embeddings("/embeddings", 1024, _OPENAI | {"truncate_prompt_tokens"}, _plain, needs_model=False),
+}
+
+_RERANK = _keys("model query documents top_n return_documents")
+
+RANKING: Mapping[str, Ranking] = {
+    "openai": Ranking("/rerank", 1000, _RERANK),
+    "jina": Ranking("/rerank", 2048, _RERANK, too_many=422),
+    "newapi": Ranking("/rerank", 1000, _RERANK | {"max_chunk_per_doc", "overlap_tokens"}),
+    "zhipu": Ranking("/rerank", 128, _RERANK | {"return_raw_scores", "request_id", "user_id"}),
+    "tei": Ranking(
+        "/rerank",
+        32,
+        _keys("query texts raw_scores return_text truncate"),
+        texts="texts",
+        shape="bare",
+        needs_model=False,
+        too_many=413,
+    ),
+    "vllm": Ranking(
+        "/rerank", 1000, _RERANK | {"truncate_prompt_tokens", "use_activation"}, needs_model=False
+    ),
+}
+
+
+def wanted(dialect: str, body: object, most: int = 0) -> Wanted:
+    """What an embedding request asks for. `most` items; 0: as many as the dialect takes. Raises `Breach`."""
+    rules = EMBEDDINGS[dialect]
+    most = most or rules.most
+    body = _object(body, rules.known, rules.needs_model)
+    read = rules.read(body)
+    _must(len(read.texts) <= most, f"batch size {len(read.texts)} > {most}", rules.too_many)
+    too_long = any(len(text) > rules.longest for text in read.texts)
+    _must(
+        not too_long, f"maximum context length is {rules.longest // 3} tokens", code="context_length_exceeded"
+    )
+    return read
+
+
+def asked(dialect: str, body: object, most_texts: int = 0) -> tuple[str, list[str], int]:
+    """Question, texts and how many of them. `most_texts` as in `wanted`. Raises `Breach`."""
+    rules = RANKING[dialect]
+    most_texts = most_texts or rules.most
+    body = _object(body, rules.known, rules.needs_model)
+    question, texts, most = body.get("query"), body.get(rules.texts), body.get("top_n", 0)
+    _must(
+        isinstance(question, str) and 0 < len(question) <= 4096, "query is a text of at most 4096 characters"
+    )
+    _must(isinstance(texts, list) and bool(texts), f"{rules.texts} is a list of texts")
+    assert isinstance(texts, list) and isinstance(question, str)
+    _must(len(texts) <= most_texts, f"batch size {len(texts)} > {most_texts}", rules.too_many)
+    _must(all(isinstance(text, str) for text in texts), f"{rules.texts} are texts")
+    if dialect == "zhipu":
+        _must(
+            all(len(text) <= 4096 for text in texts), "a document has more than 4096 characters", code="1214"
+        )
+    _must(isinstance(most, int) and most >= 0, "top_n is a number")
+    return question, texts, most or len(texts)
+
+
+def _object(body: object, known: Collection[str], needs_model: bool) -> dict[str, Any]:
+    _must(isinstance(body, dict), "the body is no JSON object")
+    assert isinstance(body, dict)
+    unknown = sorted(set(body) - set(known))
+    _must(not unknown, f"unknown: {', '.join(unknown)}")
+    has_model = isinstance(body.get("model"), str) and bool(body["model"])
+    _must(has_model or not needs_model, "you must provide a model")
+    return body

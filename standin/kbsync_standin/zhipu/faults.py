@@ -1,0 +1,223 @@
+"""The fault kinds that the vendor's side plays itself, with their arguments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kbsync_standin.zhipu.calling import FORMS as CALLS
+from kbsync_standin.zhipu.naming import FORMS
+from kbsync_standin.zhipu.strict import is_object, is_string, is_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """An argument: what it means, and the test its value passes."""
+
+    meaning: str
+    takes: Callable[[Any], bool] = lambda value: True
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of fault: what happens, the operations it has a meaning for (none: all), its arguments."""
+
+    what: str
+    ops: tuple[str, ...] = ()
+    args: Mapping[str, Arg] = field(default_factory=dict)
+
+    @property
+    def line(self) -> str:
+        """One line of explanation."""
+        ops = f" ({', '.join(self.ops)})" if self.ops else ""
+        told = "; ".join(f"{name}: {arg.meaning}" for name, arg in self.args.items())
+        return f"{self.what}{ops}" + (f" [args: {told}]" if told else "")
+
+
+def word(value: Any) -> str:
+    """A value as a word: null and 404 are natural to write without quotes."""
+    return "null" if value is None else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    is_finite = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return is_finite and value >= 0
+
+
+def _are_strings(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(is_string(item) for item in value)
+
+
+def _number(meaning: str) -> Arg:
+    return Arg(meaning, _is_number)
+
+
+def _status(default: int) -> Arg:
+    return Arg(f"of HTTP ({default})", lambda value: is_whole(value) and 200 <= value <= 599)
+
+
+def _flag(meaning: str) -> Arg:
+    return Arg(meaning, lambda value: isinstance(value, bool))
+
+
+def _form(*forms: str, default: str) -> Arg:
+    return Arg(f"{', '.join(forms)} ({default})", lambda value: word(value) in forms)
+
+
+_RUNS = ("upload", "upload-url", "reembed", "reslice")
+_READS = ("detail", "list")
+_MISSING = ("404", "code", "null")
+
+_FIELDS = {"set": Arg("{…}", is_object), "missing": Arg("[…]", _are_strings)}
+_VALUE = {"value": Arg("anything"), "missing": _flag("true: no such field")}
+_SHOWN = {
+    "name": Arg("only items of this name in a list", is_string),
+    "seconds": _number("how long, after an upload or re-embed (for ever)"),
+}
+_INFO = {"code": _number("of failInfo (10001)"), "text": Arg("of failInfo (document corrupt)", is_string)}
+_CODE = {"code": Arg("of the business"), "message": Arg("in place of the vendor's", is_string)}
+
+_REFUSALS: Mapping[str, Kind] = {
+    # These refuse a request before anything is done, whatever `effect` says.
+    "rate-limited": Kind(
+        "HTTP 429 with a code such as 1302 (default), 1303, 1113, 1304 or 1308; nothing is done",
+        args={**_CODE, "retry_after": Arg("the header: seconds or a date")},
+    ),
+    "unauthorized": Kind("HTTP 401 with a code from 1000 (default) to 1004; nothing is done", args=_CODE),
+    "no-right": Kind("HTTP 434, no right to the API; nothing is done", args={"status": _status(434)}),
+    "base-gone": Kind(
+        "as if the knowledge base were gone", args={"form": _form(*_MISSING, default="as deleted_base")}
+    ),
+}
+
+_BODIES: Mapping[str, Kind] = {
+    "code-in-200": Kind(
+        "a business code (500) inside HTTP 200; with 200 or `missing` the answer is otherwise as usual",
+        args={**_CODE, "as_string": _flag("true: a string"), "missing": _flag("true: no code")},
+    ),
+    "error-shapes": Kind(
+        "a failure in another shape",
+        args={
+            "shape": _form(
+                *("flat", "error-object", "error-int", "no-message", "detail-list", "typed", "string"),
+                default="error-object",
+            ),
+            "code": _number("(500)"),
+            "status": _status(500),
+        },
+    ),
+    "envelope": Kind("fields of the envelope are set or missing", args=_FIELDS),
+}
+
+_UPLOADS: Mapping[str, Kind] = {
+    "failed-info": Kind(
+        "the file stands in failedInfos and is not stored",
+        ("upload", "upload-url"),
+        {"reason": Arg("(unsupported type)", is_string), "stored": _flag("true: it is stored all the same")},
+    ),
+    "both-lists": Kind("the file stands in both lists", ("upload", "upload-url")),
+    "neither-list": Kind("the file stands in neither list", ("upload", "upload-url")),
+    "success-null": Kind("successInfos is null", ("upload", "upload-url")),
+    "other-name": Kind(
+        "the file is kept under another name",
+        ("upload",),
+        {
+            "form": _form(*FORMS, default="suffixed"),
+            "answer": Arg("this name in the answer to the upload alone", is_string),
+        },
+    ),
+    "unlisted": Kind(
+        "the list lacks the new document", ("upload", "upload-url"), {"seconds": _number("how long (15)")}
+    ),
+}
+
+_STATUSES: Mapping[str, Kind] = {
+    "stuck": Kind("the status stays 0", _RUNS, {"searchable": _flag("true: searches find it all the same")}),
+    "polls": Kind("so many looks show status 0 first", _RUNS, {"n": _number("(3)")}),
+    "fails": Kind(
+        "vectorizing fails: status 2",
+        _RUNS,
+        _INFO
+        | {"runs": _number("so many fail, 0: all (1, cured by a re-embed)"), "silent": _flag("no failInfo")},
+    ),
+    "relapse": Kind(
+        "1, then 0, then 1 again",
+        _RUNS,
+        {"after": _number("seconds at 1 (5)"), "back": _number("seconds at 0 (1)")},
+    ),
+    "fails-later": Kind("1, then 2", _RUNS, {**_INFO, "after": _number("seconds at 1 (5)")}),
+    "stat": Kind("embedding_stat is shown as something else", (*_RUNS, *_READS), {**_SHOWN, **_VALUE}),
+    "fail-info": Kind("failInfo is shown as something else", (*_RUNS, *_READS), {**_SHOWN, **_VALUE}),
+    "callback": Kind(
+        "the callback is not as documented: never, twice, of another document, with a wrong status, …",
+        _RUNS,
+        {"form": _form(*CALLS, default="never"), "seconds": _number("how late or slowly (5)")},
+    ),
+    "url": Kind(
+        "the signed address is not good",
+        (*_RUNS, *_READS),
+        {
+            **_SHOWN,
+            "form": _form("missing", "null", "expired", "wrong", default="missing"),
+            "to": Arg("another address", is_string),
+        },
+    ),
+    "fields": Kind("fields of a document are set or missing", (*_RUNS, *_READS), {**_SHOWN, **_FIELDS}),
+}
+
+_REST: Mapping[str, Kind] = {
+    "detail-missing": Kind(
+        "the document has no detail",
+        ("upload", "detail"),
+        {
+            "seconds": _number("how long after an upload (15)"),
+            "form": _form(*_MISSING, default="as deleted_detail"),
+        },
+    ),
+    "still-listed": Kind(
+        "the list still has the deleted document", ("delete",), {"seconds": _number("how long (for ever)")}
+    ),
+    "keeps-document": Kind("the answer is ok, the document stays", ("delete",)),
+    "delete-unknown": Kind(
+        "as if the id were unknown", ("delete",), {"form": _form(*_MISSING, "ok", default="404")}
+    ),
+    "duplicates": Kind(
+        "a page repeats the end of the page before", ("list",), {"n": _number("how many (1)")}
+    ),
+    "left-out": Kind("the list lacks the documents of a name", ("list",), {"name": Arg("(all)", is_string)}),
+    "list-null": Kind(
+        "the list is null or missing", ("list",), {"form": _form("null", "missing", default="null")}
+    ),
+    "total": Kind("total is something else (0)", ("list",), _VALUE),
+    "stream": Kind(
+        "the events of an answer are written or end in another way",
+        ("sse-invoke", "chat"),
+        {
+            "end": _form("finish", "no-blank", "no-finish", "error", "interrupted", default="finish"),
+            "reason": Arg("chat: finish_reason, such as length or sensitive (stop)", is_string),
+            "reasoning": _flag("chat: true: the model thinks first"),
+            "crlf": _flag("true: lines end in CR LF"),
+            "comments": _flag("true: comments in between"),
+            "every": _number("seconds between events (0)"),
+        },
+    ),
+    "pictures": Kind(
+        "the images of a document are something else: none, null, those of another, or no images at all",
+        ("images",),
+        {"form": _form("none", "null", "missing", "others", "malformed", default="none")},
+    ),
+    "retrieve-empty": Kind("nothing is found", ("retrieve",)),
+    "retrieve-null": Kind("data is null", ("retrieve",)),
+    "retrieve-no-scores": Kind("scores are missing", ("retrieve",)),
+    "retrieve-no-metadata": Kind("metadata is missing", ("retrieve",)),
+    "retrieve-deleted": Kind(
+        "a passage of a deleted document comes first", ("retrieve",), {"id": Arg("its id", is_string)}
+    ),
+}
+
+CATALOGUE: Mapping[str, Kind] = {**_REFUSALS, **_BODIES, **_UPLOADS, **_STATUSES, **_REST}
+
+KINDS: Mapping[str, str] = {name: kind.line for name, kind in CATALOGUE.items()}
+"""Every kind with one line of explanation."""
