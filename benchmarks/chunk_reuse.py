@@ -11,8 +11,8 @@ import statistics
 from collections.abc import Callable, Iterator
 from itertools import product
 
-from kbsync.targets.local.chunk import chunk
-from kbsync.targets.local.pieces import Flavour, Parsed
+from kbsync.index.chunk import chunk
+from kbsync.index.document import Flavour, Parsed
 
 PARAGRAPHS = 200
 Write = Callable[[random.Random, int], str]

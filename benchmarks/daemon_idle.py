@@ -17,7 +17,7 @@ from whole_pass import fill
 from kbsync import logs
 from kbsync.config.model import folder_config
 from kbsync.installation import STATE_FILE, Installation
-from kbsync.state.store import Glance
+from kbsync.state.glance import Glance
 
 
 def last_pass(state: Path) -> float:

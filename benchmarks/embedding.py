@@ -26,12 +26,11 @@ from urllib.request import urlopen
 
 from first_index import WORDS
 
-from kbsync import logs, passes
-from kbsync.config.loader import load
+from kbsync import logs, once
+from kbsync.config.reader import load
 from kbsync.installation import Installation
-from kbsync.targets.vectors.embedding import EmbeddingService
-from kbsync.targets.vectors.items import Item
-from kbsync.targets.vectors.settings import ServiceSettings
+from kbsync.targets.services.dialects import EmbeddingItem, ServiceSettings
+from kbsync.targets.services.embedding import EmbeddingService
 
 CHUNKS = 10_000
 CHUNKS_A_FILE = 25
@@ -116,13 +115,13 @@ def first_pass(folder: Path, state: Path, latency: float, concurrency: int) -> P
 
 
 async def _is_complete(installation: Installation) -> bool:
-    end = await passes.once(installation)
+    end = await once.once(installation)
     return all(each.complete for each in end.ends.values())
 
 
 async def bare_loop(texts: int, concurrency: int) -> float:
     """Seconds to send so many texts through the same client and drop the vectors."""
-    items = [Item(f"{number} " * 80) for number in range(texts)]
+    items = [EmbeddingItem(f"{number} " * 80) for number in range(texts)]
     with canned(LATENCY) as service:
         settings = ServiceSettings("vllm", service.url, model="canned", concurrency=concurrency)
         client = EmbeddingService(settings)

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kbsync import logs, passes
+from kbsync import logs, once
 from kbsync.config.model import folder_config
 from kbsync.installation import Installation
 
@@ -42,9 +42,9 @@ def write_files(folder: Path, count: int) -> None:
 
 def bare_loop(folder: Path) -> float:
     """Seconds to load the model and decode, chunk and embed every file in turn, and keep nothing."""
-    from kbsync.targets.local.chunk import chunk
-    from kbsync.targets.local.embed import BuiltinEmbedder
-    from kbsync.targets.local.texts import parse_text
+    from kbsync.index.chunk import chunk
+    from kbsync.index.embed.builtin import BuiltinEmbedder
+    from kbsync.index.read.text import parse_text
 
     began = time.perf_counter()
     embedder = BuiltinEmbedder()
@@ -59,7 +59,7 @@ def whole_program(folder: Path, state: Path) -> float:
     state.mkdir()
     installation = Installation(folder_config(folder), state)
     began = time.perf_counter()
-    end = asyncio.run(passes.once(installation))
+    end = asyncio.run(once.once(installation))
     seconds = time.perf_counter() - began
     assert all(e.complete for e in end.ends.values())
     return seconds

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kbsync.source.watcher import Watcher
+from kbsync.source.watch import Watcher
 
 
 def plant(root: Path, directories: int) -> None:

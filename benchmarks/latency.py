@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from statistics import median, quantiles
 
-from kbsync.state.connection import open_reader
+from kbsync.state.db import open_reader
 
 SETTLE = 2.0
 CONFIG = "mirrors:\n  - name: docs\n    folder: {folder}\n    settle: 2s\n"

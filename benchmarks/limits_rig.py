@@ -27,7 +27,7 @@ from kbsync.config.model import folder_config
 from kbsync.daemon import Daemon
 from kbsync.installation import Installation
 from kbsync.signals import ENDING, Signals
-from kbsync.state.connection import open_reader, unbind
+from kbsync.state.db import open_reader, unbind
 
 EVERY = 0.1
 BEAT = 0.005

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kbsync.state.connection import open_reader
+from kbsync.state.db import open_reader
 
 SETTLE = 2.0
 CONFIG = "mirrors:\n  - name: docs\n    folder: {folder}\n    settle: 2s\n"

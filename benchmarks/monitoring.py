@@ -19,12 +19,12 @@ from pathlib import Path
 import apsw
 import httpx
 
-from kbsync.cli.choosing import choose
+from kbsync.cli.commands.status import statuses
+from kbsync.cli.context import choose
 from kbsync.cli.options import Choices
-from kbsync.cli.status import statuses
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
+from kbsync.server.listener import HttpListener
 from kbsync.state.store import Store
-from kbsync.web.listening import Listening
 
 DOCUMENTS = int(os.environ.get("DOCUMENTS", "1000000"))
 ROUNDS = 30
@@ -56,7 +56,7 @@ def fill(state: Path, folder: Path) -> None:
 
 async def metrics(state: Path, folder: Path) -> list[float]:
     """Seconds of each request."""
-    listening = Listening({}, state)
+    listening = HttpListener({}, state)
     listening._outlook.mirrors = Config(mirrors=(MirrorConfig("big", folder),)).mirrors
     door = listening._make_door(HttpConfig("127.0.0.1:1"))
     seconds = []

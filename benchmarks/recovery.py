@@ -29,17 +29,17 @@ from typing import Any
 from tree import build
 from zhipu_rig import KEY, KNOWLEDGE_ID, Mirror, _watched
 
-from kbsync import logs, passes
-from kbsync.assembly import opened
-from kbsync.config.loader import load
-from kbsync.core.model import SELECTED, Kind, Presence, Purpose, Status, Upload, UploadState
+from kbsync import logs, once
+from kbsync.config.reader import load
+from kbsync.core.model import SELECTED, FileKind, Presence, Purpose, Status, Upload, UploadState
+from kbsync.engine.reconcile import StateTree
 from kbsync.engine.terms import Terms
-from kbsync.engine.tree import StateTree
 from kbsync.installation import Installation
-from kbsync.source.scanner import Listing, scan
-from kbsync.state.entries import Entry
-from kbsync.state.folders import join
-from kbsync.state.store import Store, Tx
+from kbsync.once import open_state
+from kbsync.source.scan import FolderListing, scan
+from kbsync.state.files import Entry, join
+from kbsync.state.glance import Tx
+from kbsync.state.store import Store
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import application
 from kbsync_standin.zhipu.app import ZhipuApplication
@@ -60,7 +60,7 @@ MOST_MIB = 200.0
 LISTS = 10
 """Times that the list is read at most: five or six looks for what is unsure, the rest for what indexes."""
 
-MODULES = "import kbsync.cli.door, kbsync.daemon, kbsync.targets.zhipu.target"
+MODULES = "import kbsync.cli.main, kbsync.daemon, kbsync.targets.zhipu.target"
 
 
 @dataclass(slots=True)
@@ -71,11 +71,11 @@ class Filler:
     app: ZhipuApplication
     numbers: Iterator[int]
 
-    def listing(self, tx: Tx, listing: Listing) -> None:
+    def listing(self, tx: Tx, listing: FolderListing) -> None:
         """One directory: its files and their uploads."""
         tx.folders.seen(self.terms.mirror, listing.path, listing.version, listing.is_mount)
         for found in listing.changed:
-            if found.kind is Kind.FILE:
+            if found.kind is FileKind.FILE:
                 self.file(tx, join(listing.path, found.name), found.stamp)
 
     def file(self, tx: Tx, path: str, stamp: Any) -> None:
@@ -157,8 +157,8 @@ def under_way(row: Upload, now: float) -> Upload:
 
 def fill(installation: Installation, app: ZhipuApplication) -> None:
     """The state and the base as they are at the kill."""
-    with opened(installation, print) as store:
-        run = passes.mirror_run(installation, installation.mirrors[0], store)
+    with open_state(installation, print) as store:
+        run = once.mirror_run(installation, installation.mirrors[0], store)
         terms = asyncio.run(bound(run))
         filler = Filler(terms, app, itertools.count())
         with closing(StateTree(store.path, terms.mirror)) as known:
@@ -168,7 +168,7 @@ def fill(installation: Installation, app: ZhipuApplication) -> None:
         store.submit(lambda tx: tx.mirrors.pass_ended(terms.mirror, time.time(), True)).result()
 
 
-def record(store: Store, filler: Filler, page: list[Listing]) -> None:
+def record(store: Store, filler: Filler, page: list[FolderListing]) -> None:
     """Some directories in one transaction."""
 
     def work(tx: Tx) -> None:

@@ -18,8 +18,8 @@ import apsw
 from tree import ensure
 
 from kbsync.core.model import Limits
-from kbsync.core.select import Rules
-from kbsync.source.scanner import KnownFolder, Row, scan
+from kbsync.core.selection import Rules
+from kbsync.source.scan import EntryRow, StoredFolder, scan
 
 ROUNDS = 5
 RULES = Rules(None, (), Limits(extensions=frozenset({"md"})))
@@ -55,7 +55,7 @@ class Table:
         if setting:
             self._db.execute(setting)
 
-    def rows(self, directory: str) -> set[Row]:
+    def rows(self, directory: str) -> set[EntryRow]:
         """One indexed query; whole rows, as SQLite gives them."""
         return set(
             self._db.execute(
@@ -65,18 +65,18 @@ class Table:
             )
         )
 
-    def folders(self, directory: str) -> dict[str, KnownFolder]:
+    def folders(self, directory: str) -> dict[str, StoredFolder]:
         """One indexed query."""
         found = self._db.execute(
             "SELECT name, version FROM folder WHERE parent = (SELECT id FROM folder WHERE path = ?)",
             (directory,),
         )
-        return {name: KnownFolder(version, False, "") for name, version in found}
+        return {name: StoredFolder(version, False, "") for name, version in found}
 
-    def folder(self, directory: str) -> KnownFolder | None:
+    def folder(self, directory: str) -> StoredFolder | None:
         """The folder's own row."""
         row = self._db.execute("SELECT version FROM folder WHERE path = ?", (directory,)).fetchone()
-        return KnownFolder(row[0], False, "") if row else None
+        return StoredFolder(row[0], False, "") if row else None
 
     def fill(self, root: Path) -> None:
         """Store what a first scan finds."""

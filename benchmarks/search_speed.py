@@ -24,13 +24,13 @@ from pathlib import Path
 
 from bodies import Text
 
-from kbsync.config.model import EmbeddingConfig
-from kbsync.contract.mirroring import Body, Outgoing, Surroundings
+from kbsync.config.vectors import EmbeddingConfig
 from kbsync.contract.searching import Query
-from kbsync.targets.local.chunk import chunk
-from kbsync.targets.local.embed import BuiltinEmbedder
-from kbsync.targets.local.pieces import Flavour, Parsed
-from kbsync.targets.local.query import STOP_WORDS
+from kbsync.contract.target import Body, Outgoing, Surroundings
+from kbsync.index.chunk import chunk
+from kbsync.index.document import Flavour, Parsed
+from kbsync.index.embed.builtin import BuiltinEmbedder
+from kbsync.index.query import STOP_WORDS
 from kbsync.targets.local.target import LocalTarget
 
 COLD = """

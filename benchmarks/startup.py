@@ -21,7 +21,7 @@ from pathlib import Path
 import apsw
 
 import kbsync
-from kbsync.cli.standing import standings
+from kbsync.cli.mirror_report import mirror_reports
 from kbsync.config.model import folder_config
 from kbsync.installation import Installation
 from kbsync.state.store import Store
@@ -110,8 +110,8 @@ def looks(root: Path, documents: int) -> float:
     state.mkdir(mode=0o700)
     fill(state / "state.db", root / "docs", documents)
     installation = Installation(folder_config(root / "docs"), state)
-    cpu, wall = least(lambda: standings(installation))
-    [stand] = standings(installation)
+    cpu, wall = least(lambda: mirror_reports(installation))
+    [stand] = mirror_reports(installation)
     counts = stand.status.documents
     assert counts.ready + counts.failed + counts.indexing == documents
     print(f"status of {documents:9,} documents  {1e3 * cpu:5.1f} ms CPU  {1e3 * wall:5.1f} ms wall", end="")

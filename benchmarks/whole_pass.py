@@ -17,29 +17,30 @@ import time
 from pathlib import Path
 from statistics import median
 
-from kbsync import logs, passes
-from kbsync.assembly import opened
+from kbsync import logs
+from kbsync import once as passes
 from kbsync.config.model import folder_config
-from kbsync.core.model import SELECTED, Kind, Presence, Status
-from kbsync.core.select import Rules
+from kbsync.core.model import SELECTED, FileKind, Presence, Status
+from kbsync.core.selection import Rules
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.tree import StateTree
+from kbsync.engine.reconcile import StateTree
 from kbsync.installation import Installation
-from kbsync.source.scanner import Listing, scan
-from kbsync.state.entries import Entry
-from kbsync.state.folders import join
-from kbsync.state.store import Store, Tx
+from kbsync.once import open_state
+from kbsync.source.scan import FolderListing, scan
+from kbsync.state.files import Entry, join
+from kbsync.state.glance import Tx
+from kbsync.state.store import Store
 
 FIND = ["find", "{}", "-printf", "%p %s %T@ %C@ %i %y %n\\n"]
 
 
 def fill(installation: Installation) -> None:
     """Rows of a mirror whose files are all ready."""
-    with opened(installation, print) as store:
+    with open_state(installation, print) as store:
         run = passes.mirror_run(installation, installation.mirrors[0], store)
         rules = asyncio.run(bound(run))
         tree = StateTree(store.path, run.mirror)
-        page: list[Listing] = []
+        page: list[FolderListing] = []
         for listing in scan(run.plan.root, tree, rules):
             page.append(listing)
             if len(page) == 200:
@@ -59,14 +60,14 @@ async def bound(run: MirrorRun) -> Rules:
     return rules
 
 
-def record(store: Store, mirror: int, page: list[Listing]) -> None:
+def record(store: Store, mirror: int, page: list[FolderListing]) -> None:
     """The rows of some directories in one transaction."""
 
     def work(tx: Tx) -> None:
         for listing in page:
             tx.folders.seen(mirror, listing.path, listing.version, listing.is_mount)
             for found in listing.changed:
-                if found.kind is Kind.FILE:
+                if found.kind is FileKind.FILE:
                     path = join(listing.path, found.name)
                     tx.entries.put(
                         mirror,

@@ -22,8 +22,9 @@ from bodies import Text
 from tree import build
 from zhipu_rig import KEY, KNOWLEDGE_ID, Mirror, Pass, StandIn, standin
 
-from kbsync.contract.mirroring import Accepted, Outgoing
-from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
+from kbsync.contract.target import Accepted, Outgoing
+from kbsync.targets.zhipu.settings import ZhipuSettings
+from kbsync.targets.zhipu.target import ZhipuTarget
 
 FILES = 2_000
 MANY = 100_000

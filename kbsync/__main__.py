@@ -15,12 +15,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"kbsync {version_and_revision()}\n")
         return 0
     if arguments is None:  # the process is ours alone, and will hold keys
-        from kbsync.secrecy import keep_memory_private
+        from kbsync.permissions import keep_memory_private
 
         keep_memory_private()
-    from kbsync.cli.door import enter
+    from kbsync.cli.main import run_cli
 
-    return enter(given)
+    return run_cli(given)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The daemon: every mirror is watched until it is told to stop."""
+"""What the service manager is told of a daemon: ready, reloading, stopping, its state, signs of life.
+
+The daemon: every mirror is watched until it is told to stop.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +9,154 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
 
-from kbsync.assembly import opened
 from kbsync.config.model import Config, MirrorConfig
-from kbsync.config.rotation import with_secrets_of
-from kbsync.contract.mirroring import Target
+from kbsync.config.reader import with_secrets_of
+from kbsync.contract.target import Target
 from kbsync.core.model import Status
-from kbsync.engine.clock import SystemClock
-from kbsync.engine.lasting import keep_up
-from kbsync.engine.mending import Wish
+from kbsync.engine.clock import Clock, SystemClock, Threads, apart, keep_up, rest
+from kbsync.engine.journal import Happened
+from kbsync.engine.loop import MirrorLoop, Reread
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.outcomes import Happened
-from kbsync.engine.threads import Threads, apart
-from kbsync.engine.watching import Watching
+from kbsync.engine.status import SHOWN, MirrorStatus, mirror_status
 from kbsync.errors import KbsyncError, StateError, UsageError
 from kbsync.installation import Installation
-from kbsync.notify.teller import Teller
-from kbsync.passes import heeding, mirror_run, note, tell_damage
-from kbsync.sdnotify import Notifier
+from kbsync.once import log_finished, mirror_run, open_state, receiving, tell_damage
+from kbsync.server.listener import HttpListener
+from kbsync.server.notify import Notifications
 from kbsync.signals import ENDING, Signals
-from kbsync.source.aside import aside
-from kbsync.state.store import Store, Tx
-from kbsync.supervised import Supervised
-from kbsync.web.listening import Listening
+from kbsync.source.blocking import run_detached
+from kbsync.state.glance import Tx
+from kbsync.state.store import Store
+from kbsync.systemd import ServiceManager
+
+READY_LATEST = 30.0
+"""Seconds after which a mirror that still begins, such as one whose service is slow, holds nobody back."""
+
+CALM, LONGEST_SILENCE = 1.0, 10.0
+"""Seconds at least and at most between two looks at the counts."""
+
+
+@dataclass
+class ServiceReports:
+    """Speaks for one daemon. What it says is lost where no manager listens."""
+
+    notifier: ServiceManager
+    clock: Clock
+    is_ready: bool = False
+    is_stopping: bool = False
+    complaint: str = ""
+    """Put before the counts, until it is taken away."""
+
+    def __post_init__(self) -> None:
+        self._news = asyncio.Event()
+        self._said = ""
+
+    def nudge(self) -> None:
+        """Something happened that the counts tell of."""
+        self._news.set()
+
+    async def ready_after(self, begun: Collection[asyncio.Event]) -> None:
+        """READY, once, when all of these are set, or after `READY_LATEST` seconds."""
+        all_begun = asyncio.Event()
+        waiting = asyncio.create_task(_all_set(begun))
+        waiting.add_done_callback(lambda _: all_begun.set())
+        try:
+            await rest(self.clock, READY_LATEST, all_begun)
+        finally:
+            waiting.cancel()
+        if not self.is_stopping:
+            self.is_ready = True
+            self.notifier.tell("READY=1")
+
+    @contextlib.contextmanager
+    def reloading(self) -> Iterator[None]:
+        """Around the reading of a new config; before READY there is nothing to tell."""
+        if not self.is_ready:
+            yield
+            return
+        self.notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            yield
+        finally:
+            if not self.is_stopping:
+                self.notifier.tell("READY=1")
+
+    def stopping(self) -> None:
+        """STOPPING; nothing is told after it."""
+        if not self.is_stopping:
+            self.is_stopping = True
+            self.notifier.tell("STOPPING=1", "STATUS=stopping")
+
+    @contextlib.asynccontextmanager
+    async def over(self, store: Store, names: Callable[[], Sequence[str]]) -> AsyncIterator[None]:
+        """While the state is open: signs of life, and the counts of the mirrors called `names`."""
+        tasks = []
+        if self.notifier.is_heard:
+            tasks.append(self._kept("counts", partial(self._report, store, names)))
+        if self.notifier.watchdog is not None:
+            tasks.append(self._kept("watchdog", partial(self._feed, store, self.notifier.watchdog / 2)))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _kept(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return asyncio.create_task(keep_up(self.clock, work, name))
+
+    def alive(self) -> None:
+        """A sign of life of the loop."""
+        if self.notifier.watchdog is not None:
+            self.notifier.tell("WATCHDOG=1", patience=0.0)
+
+    async def _feed(self, store: Store, every: float) -> None:
+        """The loop turns, since this runs; the writer lives when it answers, be it that the disk is full."""
+        while True:
+            began = self.clock.steady()
+            with contextlib.suppress(StateError):
+                await store.write(lambda _tx: None)
+            self.alive()
+            await self.clock.sleep(max(0.0, began + every - self.clock.steady()))
+
+    async def _report(self, store: Store, names: Callable[[], Sequence[str]]) -> None:
+        while True:
+            self._news.clear()
+            with contextlib.suppress(StateError):
+                self._say(await store.read(lambda tx: status_sentence(_statuses(tx, names()))))
+            await self.clock.sleep(CALM)
+            await rest(self.clock, LONGEST_SILENCE - CALM, self._news)
+
+    def _say(self, counts: str) -> None:
+        text = "; ".join(filter(None, (self.complaint, counts)))
+        if text != self._said and not self.is_stopping:
+            self._said = text
+            self.notifier.tell(f"STATUS={text}", patience=0.0)
+
+
+async def _all_set(events: Collection[asyncio.Event]) -> None:
+    for event in events:
+        await event.wait()
+
+
+def _statuses(tx: Tx, names: Collection[str]) -> list[MirrorStatus]:
+    found = [tx.mirrors.named(name) for name in names]
+    return [mirror_status(tx, record, now=0.0, cure=str) for record in found if record is not None]
+
+
+def status_sentence(mirrors: Sequence[MirrorStatus]) -> str:
+    """Such as `120 ready, 1 pending, 2 failed; handbook: credentials`, on one line."""
+    totals = {status.word: sum(getattr(m.documents, status.word) for m in mirrors) for status in SHOWN}
+    counts = [f"{n:,} {word}" for word, n in totals.items() if n or word in ("ready", "pending", "failed")]
+    halts = [f"{mirror.name}: {mirror.halt.reason}" for mirror in mirrors if mirror.halt is not None]
+    return "; ".join([", ".join(counts), *halts])
+
 
 log = structlog.get_logger("kbsync")
 
@@ -68,7 +191,7 @@ def _documents(tx: Tx, mirror: int, quieting: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class WatchedMirror:
     """A mirror that is watched: how to end it, and whether it has begun and looked, or said why not."""
 
     config: MirrorConfig
@@ -79,11 +202,11 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Wished:
+class ReloadRequest:
     """What a halted mirror wants to have read; `read` is set when it was."""
 
     mirror: str
-    what: Wish
+    what: Reread
     read: asyncio.Event
 
 
@@ -100,33 +223,33 @@ class Daemon:
         reload: Reload,
         signals: Signals | None = None,
         on_config: Callable[[Config], None] = lambda _config: None,
-        notifier: Notifier | None = None,
+        notifier: ServiceManager | None = None,
     ) -> None:
         """`on_config` gets each new config that is taken; `notifier` tells the service manager."""
         self._installation = installation
         self._reload = reload
         self._signals = signals
         self._on_config = on_config
-        self._supervised = Supervised(notifier or Notifier({}), SystemClock())
+        self._supervised = ServiceReports(notifier or ServiceManager({}), SystemClock())
         self._stop = asyncio.Event()
         self._ended_by = ""
         self._hup = asyncio.Event()
         self._lost = asyncio.Event()
-        self._wishes: list[Wished] = []
+        self._wishes: list[ReloadRequest] = []
         self._wished = asyncio.Event()
         self._reading: asyncio.Task[Installation] | None = None
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, WatchedMirror] = {}
         self._runs: dict[str, MirrorRun] = {}
-        self._listening = Listening(
+        self._listening = HttpListener(
             self._runs, installation.state_file, installation.cure, self._opened_to_read
         )
-        self._teller = Teller(self._runs)
+        self._teller = Notifications(self._runs)
 
     async def run(self) -> None:
         """Until told to stop. Raises `LockedError`, `UsageError` or `StateError` at the start only."""
         began = time.monotonic()
         asyncio.get_running_loop().set_default_executor(Threads())
-        with heeding(self._signals, self._receive):
+        with receiving(self._signals, self._receive):
             await asyncio.sleep(0)  # what came before there was a loop is received here
             lasting = {"listener": self._listening.keep, "notify": self._teller.keep}
             keeping = [asyncio.create_task(keep_up(SystemClock(), lasting[name], name)) for name in lasting]
@@ -162,7 +285,7 @@ class Daemon:
         `begun` is called when state and listener are had.
         """
         self._lost.clear()
-        with opened(self._installation, tell_damage) as store:
+        with open_state(self._installation, tell_damage) as store:
             loop = asyncio.get_running_loop()
             store.when_damaged(lambda: loop.call_soon_threadsafe(self._lost.set))
             await self._listening.turn_to(_watched(self._installation))
@@ -224,35 +347,35 @@ class Daemon:
             if mirror.name not in self._kept:
                 self._kept[mirror.name] = self._begun(mirror, store)
 
-    def _begun(self, mirror: MirrorConfig, store: Store) -> Kept:
+    def _begun(self, mirror: MirrorConfig, store: Store) -> WatchedMirror:
         run = mirror_run(self._installation, mirror, store, hears=True)
         run.on_event = partial(self._happened, mirror.name)
         self._listening.counting.attend(run)
         self._runs[mirror.name] = run
-        watching = Watching(run, self._installation.state_dir, asyncio.Event())
+        watching = MirrorLoop(run, self._installation.state_dir, asyncio.Event())
         watching.on_wish = partial(self._wish, mirror.name)
         kept = keep_up(run.clock, watching.keep, "mirror", mirror=mirror.name)
         task = asyncio.create_task(apart(mirror.name, kept))
-        return Kept(mirror, watching.stop, watching.begun, watching.compared, task)
+        return WatchedMirror(mirror, watching.stop, watching.begun, watching.compared, task)
 
     async def _opened_to_read(self, mirror: str) -> Target:
         config = self._kept[mirror].config
         return await asyncio.to_thread(self._installation.target, config, read_only=True)
 
     def _happened(self, mirror: str, event: Happened) -> None:
-        note(mirror, event)
+        log_finished(mirror, event)
         self._teller.heard(mirror, event)
         self._supervised.nudge()
 
-    def _wish(self, mirror: str, what: Wish, read: asyncio.Event) -> None:
-        self._wishes.append(Wished(mirror, what, read))
+    def _wish(self, mirror: str, what: Reread, read: asyncio.Event) -> None:
+        self._wishes.append(ReloadRequest(mirror, what, read))
         self._wished.set()
 
     async def _read_what_is_wished(self, store: Store) -> None:
         """By a signal, or by mirrors that are halted."""
         wishes, self._wishes = self._wishes, []
         self._wished.clear()
-        if self._hup.is_set() or any(each.what is Wish.CONFIG for each in wishes):
+        if self._hup.is_set() or any(each.what is Reread.CONFIG for each in wishes):
             self._hup.clear()
             with self._supervised.reloading():
                 await self._read_again(store)
@@ -279,7 +402,7 @@ class Daemon:
 
     async def _read(self) -> Installation:
         """Raises `UsageError` or `OSError`."""
-        self._reading = asyncio.create_task(aside(self._reload))
+        self._reading = asyncio.create_task(run_detached(self._reload))
         try:
             async with asyncio.timeout(RELOAD_SECONDS):
                 return await asyncio.shield(self._reading)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.problems import nearest
 from kbsync.errors import UsageError
-from kbsync.source.canary import wake
+from kbsync.source.wake import wake
 from kbsync.state.glance import Glance
 
 if TYPE_CHECKING:
-    from kbsync.contract.mirroring import Surroundings, Target
+    from kbsync.contract.target import Surroundings, Target
     from kbsync.state.store import Store
 
 STATE_FILE = "state.db"
@@ -83,7 +83,7 @@ class Installation:
 
     def surroundings(self, mirror: MirrorConfig, *, read_only: bool, hears: bool = False) -> Surroundings:
         """What the mirror's target is told of its place."""
-        from kbsync.contract.mirroring import Surroundings
+        from kbsync.contract.target import Surroundings
 
         return Surroundings(mirror.name, self.state_dir, self.spool_dir, read_only, hears, self.cure)
 

@@ -19,7 +19,7 @@ from typing import Any, TextIO, cast
 import structlog
 
 from kbsync.core.debugging import LOGGER
-from kbsync.core.printable import printable, printable_lines
+from kbsync.core.text import printable, printable_lines
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}

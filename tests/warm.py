@@ -226,15 +226,15 @@ def load() -> None:
     """Everything that commands load when they need it, for good."""
     import kbsync
     import kbsync_standin
-    from kbsync.targets.local import embed
+    from kbsync.index.embed import builtin
 
     for package in (kbsync, kbsync_standin):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not found.name.endswith("__main__"):
                 importlib.import_module(found.name)
-    model = embed.BuiltinEmbedder()
+    model = builtin.BuiltinEmbedder()
     model.embed([])
-    embed._loaded = {model}  # type: ignore[assignment]
+    builtin._loaded = {model}  # type: ignore[assignment]
     gc.collect()
     gc.freeze()
 

@@ -1,10 +1,14 @@
-"""The options every command takes, before or after its name."""
+"""The options every command takes, before or after its name.
+
+The options that select among the mirrored documents: by path, by type, by date.
+"""
 
 from __future__ import annotations
 
+import datetime
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,7 +43,7 @@ class Choices:
         return shlex.join(words)
 
 
-class Place(click.Path):
+class PathArgument(click.Path):
     """A path. An empty one, such as that of an unset variable, is an error and not the working directory."""
 
     def __init__(self, *, is_folder: bool) -> None:
@@ -53,7 +57,7 @@ class Place(click.Path):
         return Path(text)
 
 
-FOLDER, FILE = Place(is_folder=True), Place(is_folder=False)
+FOLDER, FILE = PathArgument(is_folder=True), PathArgument(is_folder=False)
 DOCUMENT = click.Path(readable=False)
 """A file in a mirror, as typed: whether it can be read is what a person wants to be told."""
 
@@ -78,7 +82,7 @@ def _tell_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
 
 def complete_mirror(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """Names of mirrors, as far as the config can be read."""
-    from kbsync.cli.choosing import mirror_names
+    from kbsync.cli.context import mirror_names
 
     return [name for name in mirror_names(ctx.ensure_object(Choices)) if name.startswith(begun)]
 
@@ -87,7 +91,7 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, expose_value=False, callback=_keep, **settings)
 
 
-class Family(click.Group):
+class CommandGroup(click.Group):
     """A command that does nothing by itself: one of those below it has to be named."""
 
     def __init__(self, *names: Any, **settings: Any) -> None:
@@ -172,3 +176,39 @@ set_option = click.option(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+
+
+class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+    """A date or a date with a time, in local time where no zone is given."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds since the epoch."""
+        if isinstance(value, float):
+            return value
+        try:
+            return datetime.datetime.fromisoformat(value).timestamp()
+        except (ValueError, OverflowError, OSError):
+            self.fail(f"{value!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z", param, ctx)
+
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--path", metavar="GLOB", help="Only documents whose path matches (gitignore syntax)."),
+    click.option(
+        "--type", "types", multiple=True, metavar="EXT", help="Only this extension; may be repeated."
+    ),
+    click.option("--after", type=Moment(), metavar="DATE", help="Only files changed at or after this date."),
+)
+
+
+def selection_options(function: F) -> F:
+    """Give a command `--path`, `--type` and `--after`, as `path`, `types` and `after`."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def extensions(types: Iterable[str]) -> tuple[str, ...]:
+    """What `--type` names, also where several stand in one value."""
+    return tuple(part for each in types for part in each.split(","))

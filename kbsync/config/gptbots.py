@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from kbsync.config.blocks import About
 from kbsync.config.kinds import (
+    About,
     Choice,
     Confidential,
     Fraction,
-    Kind,
-    Refused,
+    RefusedValue,
+    ValueKind,
     Whereabouts,
     Whole,
     value_shown,
@@ -119,13 +119,13 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 """The extensions that each kind of document takes (the vendor's pages on adding documents)."""
 
 
-class Splitter(Kind):
+class Splitter(ValueKind):
     """A text that ends a piece of a document."""
 
     def read(self, value: object, where: Whereabouts) -> str:
         """The text."""
         if not isinstance(value, str) or not value:
-            raise Refused(f'{value_shown(value)} is not taken; allowed: a text, such as "\\n\\n"')
+            raise RefusedValue(f'{value_shown(value)} is not taken; allowed: a text, such as "\\n\\n"')
         return value
 
     def json(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Splitter(Kind):
         return {"type": "string", "minLength": 1}
 
 
-CUTTING: Mapping[str, Kind] = {
+CUTTING: Mapping[str, ValueKind] = {
     "kind": Choice("what the document is: texts are text, tables spreadsheet or qa", tuple(KINDS)),
     "chunk_token": Whole("tokens in a piece at most", least=1, most=1000),
     "splitter": Splitter("where a piece ends, instead of chunk_token; not for spreadsheets"),

@@ -1,24 +1,54 @@
-"""What a single setting may be: read from the file, refused in plain words, described for editors.
+"""Durations as people write them: `500ms`, `2s`, `15m`, `1h`, `1d`.
+
+What a single setting may be: read from the file, refused in plain words, described for editors.
 
 Each kind stands in an annotation of the model (`Annotated[float, Duration("…")]`) and is the one place
 where that setting is described.
+
+Marks for settings that are not a single value: lists, blocks, and a block that is one of several.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbsync.config.durations import FORMS, PATTERN, read_duration, write_duration
 from kbsync.config.problems import nearest, shown
 from kbsync.config.secret import Secret
 
+DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+DURATION_FORMS = "a number and a unit, such as 500ms, 2s, 15m, 1h or 1d"
+DURATION_PATTERN = r"^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)$"
 
-class Refused(ValueError):
+
+def read_duration(text: str) -> float | None:
+    """Seconds of `text`; None where it is no duration."""
+    match = re.fullmatch(DURATION_PATTERN, text)
+    return float(match[1]) * DURATION_UNITS[match[2]] if match else None
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `text`. Raises ValueError, with the forms there are, for anything else."""
+    seconds = read_duration(text)
+    if seconds is None:
+        raise ValueError(f"{text!r} is not a duration; allowed: {DURATION_FORMS}")
+    return seconds
+
+
+def write_duration(seconds: float) -> str:
+    """The shortest form that `parse_duration` reads back, such as `15m` for 900.0."""
+    for unit in ("d", "h", "m", "s"):
+        if seconds and seconds % DURATION_UNITS[unit] == 0:
+            return f"{seconds / DURATION_UNITS[unit]:.0f}{unit}"
+    milliseconds = round(seconds * 1000)
+    return f"{milliseconds}ms" if milliseconds else "0s"
+
+
+class RefusedValue(ValueError):
     """A value that is not taken; `str()` says why and what is allowed."""
 
 
@@ -49,7 +79,7 @@ class Whereabouts:
         elif first.startswith("~"):
             text = os.path.expanduser(text)  # noqa: PTH111 (Path.expanduser raises where the user is unknown)
             if text.startswith("~"):
-                raise Refused(f"no home directory is known for {shown(first)!r}; write the path in full")
+                raise RefusedValue(f"no home directory is known for {shown(first)!r}; write the path in full")
         return Path(os.path.abspath(self.base / text))  # noqa: PTH100 (Path.absolute keeps `..`)
 
 
@@ -81,7 +111,7 @@ def not_among(value: object, words: Iterable[str], what: str = "") -> str:
     return f"{reason}; allowed: {', '.join(words)}" + (f"; did you mean {close}?" if close else "")
 
 
-class Kind:
+class ValueKind:
     """Base of all kinds. `about` is the sentence editors show for the key."""
 
     def __init__(self, about: str = "") -> None:
@@ -104,7 +134,7 @@ class Kind:
         return {**({"description": self.about} if self.about else {}), **self.json()}
 
 
-class Duration(Kind):
+class Duration(ValueKind):
     """A time with a unit, kept as seconds between `least` and `most`."""
 
     def __init__(self, about: str, *, least: float = 0.0, most: float = 365 * 86400.0) -> None:
@@ -115,18 +145,18 @@ class Duration(Kind):
     def read(self, value: object, where: Whereabouts) -> float:
         """Seconds."""
         if isinstance(value, int | float) and not isinstance(value, bool):
-            raise Refused(f"{value_shown(value)} has no unit; allowed: {FORMS}")
+            raise RefusedValue(f"{value_shown(value)} has no unit; allowed: {DURATION_FORMS}")
         seconds = read_duration(value) if isinstance(value, str) else None
         if seconds is None:
-            raise Refused(f"{value_shown(value)} is not a duration; allowed: {FORMS}")
+            raise RefusedValue(f"{value_shown(value)} is not a duration; allowed: {DURATION_FORMS}")
         if not self.least <= seconds <= self.most:
             bounds = f"{write_duration(self.least)} to {write_duration(self.most)}"
-            raise Refused(f"{value_shown(value)} is out of bounds; allowed: {bounds}")
+            raise RefusedValue(f"{value_shown(value)} is out of bounds; allowed: {bounds}")
         return seconds
 
     def json(self) -> dict[str, Any]:
         """A text with a unit."""
-        return {"type": "string", "pattern": PATTERN, "examples": ["500ms", "2s", "15m", "1h"]}
+        return {"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "2s", "15m", "1h"]}
 
     def written(self, value: float) -> str:
         """`15m` for 900.0."""
@@ -136,7 +166,7 @@ class Duration(Kind):
 _MOST = 10**15  # far below what SQLite and JSON readers can hold
 
 
-class Whole(Kind):
+class Whole(ValueKind):
     """A whole number from `least` to `most`."""
 
     def __init__(self, about: str, *, least: int = 0, most: int = _MOST) -> None:
@@ -148,7 +178,7 @@ class Whole(Kind):
         """The number."""
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
             bounds = f"at least {self.least}" if self.most == _MOST else f"{self.least} to {self.most}"
-            raise Refused(f"{value_shown(value)} is not taken; allowed: a whole number, {bounds}")
+            raise RefusedValue(f"{value_shown(value)} is not taken; allowed: a whole number, {bounds}")
         return value
 
     def json(self) -> dict[str, Any]:
@@ -156,7 +186,7 @@ class Whole(Kind):
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
 
-class Fraction(Kind):
+class Fraction(ValueKind):
     """A share, `least` to `most`."""
 
     def __init__(self, about: str = "", *, least: float = 0, most: float = 1) -> None:
@@ -173,14 +203,14 @@ class Fraction(Kind):
         ):
             return float(value)
         bounds = f"{self.least:g} to {self.most:g}"
-        raise Refused(f"{value_shown(value)} is not taken; allowed: a number from {bounds}, such as 0.2")
+        raise RefusedValue(f"{value_shown(value)} is not taken; allowed: a number from {bounds}, such as 0.2")
 
     def json(self) -> dict[str, Any]:
         """A number."""
         return {"type": "number", "minimum": self.least, "maximum": self.most}
 
 
-class Choice(Kind):
+class Choice(ValueKind):
     """One of `words`. `what` names the thing chosen where the key alone would not say it."""
 
     def __init__(self, about: str, words: tuple[str, ...], what: str = "") -> None:
@@ -191,7 +221,7 @@ class Choice(Kind):
     def read(self, value: object, where: Whereabouts) -> str:
         """The word."""
         if value not in self.words:
-            raise Refused(not_among(value, self.words, self.what))
+            raise RefusedValue(not_among(value, self.words, self.what))
         return str(value)
 
     def json(self) -> dict[str, Any]:
@@ -199,7 +229,7 @@ class Choice(Kind):
         return {"type": "string", "enum": list(self.words)}
 
 
-class Text(Kind):
+class Text(ValueKind):
     """A text of at most `longest` characters; `pattern` (anchored) and `allowed` say which."""
 
     def __init__(
@@ -217,11 +247,13 @@ class Text(Kind):
     def read(self, value: object, where: Whereabouts) -> str:
         """The text."""
         if not isinstance(value, str):
-            raise Refused(f"{value_shown(value)} is not a text; allowed: {self.allowed}, in quotes")
+            raise RefusedValue(f"{value_shown(value)} is not a text; allowed: {self.allowed}, in quotes")
         if len(value) > self.longest:
-            raise Refused(f"the text is too long; allowed: {self.allowed}, at most {self.longest} characters")
+            raise RefusedValue(
+                f"the text is too long; allowed: {self.allowed}, at most {self.longest} characters"
+            )
         if re.fullmatch(self.pattern, value) is None:
-            raise Refused(f"{value_shown(value)} is not taken; allowed: {self.allowed}")
+            raise RefusedValue(f"{value_shown(value)} is not taken; allowed: {self.allowed}")
         return str(value)
 
     def json(self) -> dict[str, Any]:
@@ -229,13 +261,13 @@ class Text(Kind):
         return {"type": "string", "pattern": f"^{self.pattern}$", "maxLength": self.longest}
 
 
-class Location(Kind):
+class Location(ValueKind):
     """A path: absolute, below `~`, or relative to the config's directory. Symlinks are kept."""
 
     def read(self, value: object, where: Whereabouts) -> Path:
         """The absolute path."""
         if not isinstance(value, str) or not value.strip():
-            raise Refused(f"{value_shown(value)} is not a path; allowed: a path, such as /srv/handbook")
+            raise RefusedValue(f"{value_shown(value)} is not a path; allowed: a path, such as /srv/handbook")
         return where.absolute(value)
 
     def json(self) -> dict[str, Any]:
@@ -247,7 +279,7 @@ class Location(Kind):
         return str(value)
 
 
-class Pattern(Kind):
+class Pattern(ValueKind):
     """One gitignore pattern that can match something; `positive` refuses a leading `!`."""
 
     def __init__(self, about: str = "", *, positive: bool = False) -> None:
@@ -257,13 +289,15 @@ class Pattern(Kind):
     def read(self, value: object, where: Whereabouts) -> str:
         """The pattern."""
         if not isinstance(value, str):
-            raise Refused(
+            raise RefusedValue(
                 f'{value_shown(value)} is not a pattern; allowed: a text in quotes, such as "**/*.md"'
             )
         if self.positive and value.startswith("!"):
-            raise Refused(f"{value_shown(value)} matches nothing; allowed: a pattern without a leading !")
+            raise RefusedValue(
+                f"{value_shown(value)} matches nothing; allowed: a pattern without a leading !"
+            )
         if not _can_match(value):
-            raise Refused(f"{value_shown(value)} matches nothing; {_why_nothing(value)}")
+            raise RefusedValue(f"{value_shown(value)} matches nothing; {_why_nothing(value)}")
         return str(value)
 
     def json(self) -> dict[str, Any]:
@@ -287,14 +321,16 @@ def _why_nothing(pattern: str) -> str:
     return 'allowed: a gitignore pattern, such as "**/*.md" or "drafts/"'
 
 
-class Address(Kind):
+class Address(ValueKind):
     """Where to listen: `host:port`, an IPv6 host in brackets."""
 
     def read(self, value: object, where: Whereabouts) -> str:
         """The address as it was written."""
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+):([0-9]{1,5})", str(value), re.ASCII)
         if not isinstance(value, str) or match is None or not 1 <= int(match[2]) <= 65535:
-            raise Refused(f"{value_shown(value)} is not taken; allowed: host:port, such as 127.0.0.1:9753")
+            raise RefusedValue(
+                f"{value_shown(value)} is not taken; allowed: host:port, such as 127.0.0.1:9753"
+            )
         return str(value)
 
     def json(self) -> dict[str, Any]:
@@ -302,7 +338,7 @@ class Address(Kind):
         return {"type": "string", "pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:9753"]}
 
 
-class Confidential(Kind):
+class Confidential(ValueKind):
     """A text held as `Secret`; the key with `_file` behind it reads the text from a file instead."""
 
     def __init__(self, about: str, pattern: str, allowed: str) -> None:
@@ -315,7 +351,7 @@ class Confidential(Kind):
         if isinstance(value, Absent):
             return Secret("", absent=str(value))
         if not isinstance(value, str) or re.fullmatch(self.pattern, value) is None:
-            raise Refused(f"the value is not taken; allowed: {self.allowed}")
+            raise RefusedValue(f"the value is not taken; allowed: {self.allowed}")
         return Secret(str(value))
 
     def json(self) -> dict[str, Any]:
@@ -325,3 +361,48 @@ class Confidential(Kind):
     def written(self, value: Secret) -> object:
         """Nothing: a secret has no default."""
         return None
+
+
+class About:
+    """Describes a key whose value is a list or a block; `empty` says why an empty list is refused."""
+
+    def __init__(self, about: str, *, empty: str = "") -> None:
+        self.about = about
+        self.empty = empty
+
+
+class OneOf:
+    """A block whose key `type` says which of `choices` it is; `default` where the key is absent."""
+
+    def __init__(self, about: str, what: str, default: str, choices: Mapping[str, type]) -> None:
+        self.about = about
+        self.what = what
+        self.default = default
+        self.choices = choices
+
+    def chosen(self, value: object) -> type | None:
+        """The class that the block `value` is to be read as; None where there is none."""
+        if not isinstance(value, dict):
+            return None
+        tag = value.get("type", self.default)
+        return self.choices.get(tag if isinstance(tag, str) else value_shown(tag))
+
+
+class Others:
+    """A field that holds what a block's other keys say: by each of them, the settings it may have.
+
+    `about` describes the block, `what` names the things that the keys stand for.
+    """
+
+    def __init__(self, about: str, what: str, known: Mapping[str, Mapping[str, ValueKind]]) -> None:
+        self.about = about
+        self.what = what
+        self.known = known
+
+
+class NotAKey:
+    """A field of the model that cannot be set in a file."""
+
+
+Mark = ValueKind | About | OneOf | Others
+"""What stands in the annotation of every setting."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.config.gptbots import CUTTING, cutting_problems
-from kbsync.config.kinds import Kind, Refused, Whereabouts
+from kbsync.config.kinds import RefusedValue, ValueKind, Whereabouts
 from kbsync.config.problems import nearest, shown
-from kbsync.config.tree import Tree, Unreadable, Value, grow
+from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
 from kbsync.config.zhipu import SLICING, slicing_problems
 from kbsync.core.links import Link, NoLink, checked, write_link
 
@@ -19,7 +19,7 @@ NAME = "urls.yaml"
 LARGEST = 1_000_000
 """Bytes; what is larger is no list that a person keeps."""
 
-SETTINGS: Mapping[str, Kind] = {**CUTTING, **SLICING}
+SETTINGS: Mapping[str, ValueKind] = {**CUTTING, **SLICING}
 """What an entry may set besides; a target takes its own of them."""
 
 _NAMELESS = {"kind", "header_row", "parse_image", "word_num_limit"}  # of files alone
@@ -59,10 +59,10 @@ def read_list(content: bytes) -> dict[str, bytes]:
 
 def _tree(content: bytes) -> Tree:
     try:
-        tree = grow(content.decode("utf-8-sig"))
+        tree = read_yaml(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise Unusable(None, "is no text in UTF-8") from None
-    except Unreadable as reason:
+    except UnreadableConfig as reason:
         raise Unusable(reason.line, str(reason)) from None
     for loc, words in tree.refused:
         raise Unusable(tree.lines.get(loc), f"{'.'.join(map(str, loc[1:]))} {words}".strip())
@@ -101,7 +101,7 @@ def _settings(block: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if key in SETTINGS:
             try:
                 SETTINGS[key].read(value, _NOWHERE)
-            except Refused as reason:
+            except RefusedValue as reason:
                 raise ValueError(f"{key}: {reason}") from None
             yield key, value
 

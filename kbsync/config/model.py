@@ -15,18 +15,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from kbsync.config.blocks import About, NotAKey, OneOf, Others
 from kbsync.config.gptbots import CUTTING, GptbotsTargetConfig
 from kbsync.config.kinds import (
+    About,
     Address,
     Choice,
     Confidential,
     Duration,
     Fraction,
-    Kind,
     Location,
+    NotAKey,
+    OneOf,
+    Others,
     Pattern,
     Text,
+    ValueKind,
     Whole,
 )
 from kbsync.config.secret import Secret
@@ -90,7 +93,7 @@ TARGETS: Mapping[str, type] = {
 DEFAULT_TARGET = "local"
 """The type of a target that names none."""
 
-DOCUMENT_SETTINGS: Mapping[str, Mapping[str, Kind]] = {
+DOCUMENT_SETTINGS: Mapping[str, Mapping[str, ValueKind]] = {
     "local": {},
     "zhipu": SLICING,
     "gptbots": CUTTING,

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 from urllib.parse import SplitResult, urlsplit
 
-from kbsync.config.blocks import About
 from kbsync.config.kinds import (
+    About,
     Confidential,
     Duration,
-    Kind,
     Location,
-    Refused,
+    RefusedValue,
+    ValueKind,
     Whereabouts,
     Whole,
     value_shown,
@@ -26,18 +26,20 @@ _PORTS = {"http": 80, "https": 443}
 _PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 
-class BaseUrl(Kind):
+class BaseUrl(ValueKind):
     """What comes before the paths of an API: http or https, host, perhaps a port and a path."""
 
     def read(self, value: object, where: Whereabouts) -> str:
         """The address in its canonical form; no message repeats it, a key may stand in it by mistake."""
         if not isinstance(value, str):
-            raise Refused(f"{value_shown(value)} is not a text; allowed: {_ALLOWED}")
+            raise RefusedValue(f"{value_shown(value)} is not a text; allowed: {_ALLOWED}")
         parts = _parts(value)
         if parts.username is not None or parts.password is not None:
-            raise Refused("has a user or password in it; write it without, keys have settings of their own")
+            raise RefusedValue(
+                "has a user or password in it; write it without, keys have settings of their own"
+            )
         if "?" in value or "#" in value:
-            raise Refused("has a ? or # in it; write what comes before")
+            raise RefusedValue("has a ? or # in it; write what comes before")
         return canonical(value)
 
     def json(self) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def _parts(url: str) -> SplitResult:
     except ValueError:  # a port beyond 65535, a bracket that is not closed
         is_address = False
     if not is_address or re.search(r"[\s\x00-\x1f\x7f\\]", url):
-        raise Refused(f"the value is not taken; allowed: {_ALLOWED}")
+        raise RefusedValue(f"the value is not taken; allowed: {_ALLOWED}")
     return parts
 
 
@@ -109,7 +111,7 @@ def _is_private(host: str) -> bool:
         return "." not in host or host.endswith(_PRIVATE_DOMAINS)
 
 
-class BaseId(Kind):
+class BaseId(ValueKind):
     """The id of a knowledge base; each service has an `example` of its own."""
 
     example: ClassVar[str]
@@ -117,7 +119,7 @@ class BaseId(Kind):
     def read(self, value: object, where: Whereabouts) -> str:
         """The id."""
         if not isinstance(value, str) or re.fullmatch(_AN_ID, value) is None:
-            raise Refused(
+            raise RefusedValue(
                 f'{value_shown(value)} is not taken; allowed: an id in quotes, such as "{self.example}"'
             )
         return str(value)

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from dataclasses import MISSING
 from typing import Any, get_args, get_origin
 
-from kbsync.config.blocks import About, OneOf, Others
-from kbsync.config.kinds import Kind
+from kbsync.config.kinds import About, OneOf, Others, ValueKind
 from kbsync.config.model import DEFAULT_TARGET, TARGETS, Config
-from kbsync.config.shape import Setting, bare, secret_keys, settings_of
+from kbsync.config.reader import Field, bare, secret_keys, settings_of
 
 Schema = dict[str, Any]
 
@@ -76,11 +75,11 @@ def _others(others: Others) -> Iterator[tuple[str, Schema]]:
         yield key, {**_object(f"settings of {others.what} {key}", settings), "type": "object"}
 
 
-def _property(setting: Setting) -> Schema:
+def _property(setting: Field) -> Schema:
     match setting.mark:
-        case Kind() as kind if setting.default is not MISSING and setting.default is not None:
+        case ValueKind() as kind if setting.default is not MISSING and setting.default is not None:
             return {**_single(kind), "default": kind.written(setting.default)}
-        case Kind() as kind:
+        case ValueKind() as kind:
             return _single(kind)
         case OneOf() as union:
             return {"description": union.about, "oneOf": [_block(one) for one in union.choices.values()]}
@@ -89,7 +88,7 @@ def _property(setting: Setting) -> Schema:
     return _block(setting.hint, setting.mark.about)
 
 
-def _list(setting: Setting) -> Schema:
+def _list(setting: Field) -> Schema:
     hint, mark = bare(get_args(setting.hint)[0])
     items = _block(hint) if mark is None else _single(mark)
     rules: Schema = {"items": items, "type": "array", "description": setting.mark.about}
@@ -99,7 +98,7 @@ def _list(setting: Setting) -> Schema:
     return rules if setting.default is None else dict(sorted(rules.items()))
 
 
-def _single(kind: Kind) -> Schema:
+def _single(kind: ValueKind) -> Schema:
     described: Schema = _open(kind.described())
     return described
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from kbsync.config.blocks import About
 from kbsync.config.kinds import (
+    About,
     Choice,
     Confidential,
-    Kind,
-    Refused,
+    RefusedValue,
     Text,
+    ValueKind,
     Whereabouts,
     Whole,
     value_shown,
@@ -54,17 +54,19 @@ class KnowledgeId(BaseId):
     def read(self, value: object, where: Whereabouts) -> str:
         """The id."""
         if isinstance(value, int | float) and not isinstance(value, bool):
-            raise Refused(f"{value_shown(value)} is a number, which loses digits; put quotes around it")
+            raise RefusedValue(f"{value_shown(value)} is a number, which loses digits; put quotes around it")
         return super().read(value, where)
 
 
-class Between(Kind):
+class Between(ValueKind):
     """A number above 0 and below 1."""
 
     def read(self, value: object, where: Whereabouts) -> float:
         """The number."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-            raise Refused(f"{value_shown(value)} is not taken; allowed: above 0 and below 1, such as 0.3")
+            raise RefusedValue(
+                f"{value_shown(value)} is not taken; allowed: above 0 and below 1, such as 0.3"
+            )
         return float(value)
 
     def json(self) -> dict[str, Any]:
@@ -172,13 +174,13 @@ SLICES: Mapping[int, tuple[str, ...]] = {
 _CUSTOM = 5
 
 
-class KnowledgeType(Kind):
+class KnowledgeType(ValueKind):
     """A way of slicing, by the vendor's number."""
 
     def read(self, value: object, where: Whereabouts) -> int:
         """The number."""
         if type(value) is not int or value not in SLICES:
-            raise Refused(f"{value_shown(value)} is not taken; allowed: {_listed(SLICES)}")
+            raise RefusedValue(f"{value_shown(value)} is not taken; allowed: {_listed(SLICES)}")
         return value
 
     def json(self) -> dict[str, Any]:
@@ -186,13 +188,15 @@ class KnowledgeType(Kind):
         return {"type": "integer", "enum": list(SLICES)}
 
 
-class Separators(Kind):
+class Separators(ValueKind):
     """Texts that end a piece of a document."""
 
     def read(self, value: object, where: Whereabouts) -> list[str]:
         """The texts."""
         if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
-            raise Refused(f'{value_shown(value)} is not taken; allowed: a list of texts, such as ["\\n\\n"]')
+            raise RefusedValue(
+                f'{value_shown(value)} is not taken; allowed: a list of texts, such as ["\\n\\n"]'
+            )
         return value
 
     def json(self) -> dict[str, Any]:
@@ -200,13 +204,13 @@ class Separators(Kind):
         return {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
 
 
-class Flag(Kind):
+class Flag(ValueKind):
     """Yes or no."""
 
     def read(self, value: object, where: Whereabouts) -> bool:
         """The answer."""
         if not isinstance(value, bool):
-            raise Refused(f"{value_shown(value)} is not taken; allowed: true, false")
+            raise RefusedValue(f"{value_shown(value)} is not taken; allowed: true, false")
         return value
 
     def json(self) -> dict[str, Any]:
@@ -214,7 +218,7 @@ class Flag(Kind):
         return {"type": "boolean"}
 
 
-SLICING: Mapping[str, Kind] = {
+SLICING: Mapping[str, ValueKind] = {
     "knowledge_type": KnowledgeType(
         "how the document is cut: 1 titles and paragraphs, 2 questions and answers, 3 rows, "
         "5 separators of yours, 6 pages, 7 single items"

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class EmbeddingModel:
     """A model that makes the vectors of a knowledge base."""
 
     id: str
@@ -101,7 +101,7 @@ class Bases(Protocol):
         Nobody is asked; `create` and `update` do so by themselves, before anything else.
         """
 
-    async def models(self) -> Sequence[Model]:
+    async def models(self) -> Sequence[EmbeddingModel]:
         """What can be chosen for a base. Raises `NotOffered` where nothing can."""
 
     async def all(self) -> Sequence[BaseCard]:

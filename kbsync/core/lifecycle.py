@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kbsync.core.backoff import look_pause, pause
+from kbsync.core.fairness import rank_again
 from kbsync.core.model import FOUND_READY, Limits, Purpose, Upload, UploadState
-from kbsync.core.pauses import look_pause, pause
-from kbsync.core.turns import rank_again
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
 LATER_LOOKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
@@ -47,7 +47,7 @@ REJECTED_DELETE_PAUSE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class Timing:
     """What steps need besides the row: the moment, chance (0..1), the target's limits.
 
     `absent_after` and `lag`, the largest lag of its list seen so far, make the horizon; all in seconds.
@@ -72,7 +72,7 @@ class Rhythm:
         return max(self.absent_after, 2 * max(self.limits.list_lag, self.lag))
 
 
-def send(upload: Upload, rhythm: Rhythm) -> Upload:
+def send(upload: Upload, rhythm: Timing) -> Upload:
     """INTENDED → SENDING, the attempt counted before the first byte leaves."""
     return replace(
         upload,
@@ -85,7 +85,7 @@ def send(upload: Upload, rhythm: Rhythm) -> Upload:
     )
 
 
-def accept(upload: Upload, remote_id: str, ready: bool, rhythm: Rhythm) -> Upload:
+def accept(upload: Upload, remote_id: str, ready: bool, rhythm: Timing) -> Upload:
     """The target has it."""
     if ready and upload.purpose is Purpose.SERVE:
         return serve(upload, remote_id=remote_id, accepted_at=rhythm.now)
@@ -106,7 +106,7 @@ def accept(upload: Upload, remote_id: str, ready: bool, rhythm: Rhythm) -> Uploa
     return replace(accepted, state=UploadState.INDEXING, next_look_at=due)
 
 
-def take_over(upload: Upload, rhythm: Rhythm) -> Upload:
+def take_over(upload: Upload, rhythm: Timing) -> Upload:
     """A document found at the target is proven ours: it serves if it is searchable, else it is polled."""
     if upload.state is not UploadState.ADOPTING or upload.code == FOUND_READY:
         return serve(upload)
@@ -138,7 +138,7 @@ def reject(upload: Upload, reason: str, code: str) -> Upload:
     return replace(upload, state=UploadState.FAILED, reason=reason, code=code, next_look_at=None)
 
 
-def send_once_more(upload: Upload, reason: str, code: str, rhythm: Rhythm) -> Upload:
+def send_once_more(upload: Upload, reason: str, code: str, rhythm: Timing) -> Upload:
     """It was refused, and may not be the next time: sent again, a bounded number of times, then rejected."""
     if upload.purpose is Purpose.RETIRE or upload.repairs >= rhythm.limits.reembed_tries:
         return reject(upload, reason, code)
@@ -147,7 +147,7 @@ def send_once_more(upload: Upload, reason: str, code: str, rhythm: Rhythm) -> Up
     return replace(again, repairs=tries)
 
 
-def put_off(upload: Upload, reason: str, wait: float | None, rhythm: Rhythm) -> Upload:
+def put_off(upload: Upload, reason: str, wait: float | None, rhythm: Timing) -> Upload:
     """Nothing was stored and the document is not to blame: INTENDED again, after a pause."""
     if upload.purpose is Purpose.RETIRE:
         return drop(upload)
@@ -157,13 +157,13 @@ def put_off(upload: Upload, reason: str, wait: float | None, rhythm: Rhythm) -> 
     return replace(upload, state=UploadState.INTENDED, reason=reason, next_look_at=due, rank=rank)
 
 
-def refund(upload: Upload, reason: str, rhythm: Rhythm, wait: float = 0.0) -> Upload:
+def refund(upload: Upload, reason: str, rhythm: Timing, wait: float = 0.0) -> Upload:
     """The mirror halts, or the target is left alone: as if it had not been tried."""
     spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
     return put_off(spent, reason, wait, rhythm)
 
 
-def doubt(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
+def doubt(upload: Upload, reason: str, rhythm: Timing) -> Upload:
     """The answer was lost: look before anything is sent again."""
     wait = look_pause(0) if rhythm.limits.list_lag > 0 else 0.0
     return replace(
@@ -179,7 +179,7 @@ def doubt(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
     )
 
 
-def not_found(upload: Upload, rhythm: Rhythm, began: float) -> Upload:
+def not_found(upload: Upload, rhythm: Timing, began: float) -> Upload:
     """A complete list did not have an unsure upload. Past the horizon, absent means absent.
 
     Its first page is as old as the list is long: it tells of the moment when it `began`.
@@ -193,7 +193,7 @@ def not_found(upload: Upload, rhythm: Rhythm, began: float) -> Upload:
     return replace(looked, next_look_at=rhythm.now + wait)
 
 
-def _aged(upload: Upload, rhythm: Rhythm) -> Upload:
+def _aged(upload: Upload, rhythm: Timing) -> Upload:
     """Elapsed time grows by what passed since the last look; a clock stepped back adds nothing.
 
     When it was sent is then told by the clock as it is now, as the target's times are.
@@ -203,7 +203,7 @@ def _aged(upload: Upload, rhythm: Rhythm) -> Upload:
     return replace(upload, elapsed=upload.elapsed + max(0.0, passed), looked_at=rhythm.now, sent_at=sent_at)
 
 
-def _watched(upload: Upload, rhythm: Rhythm) -> Upload:
+def _watched(upload: Upload, rhythm: Timing) -> Upload:
     """As `_aged`, but only time in which it was looked at counts.
 
     A machine that slept, a halt, or a clock that was set forward is no patience with the target.
@@ -213,14 +213,14 @@ def _watched(upload: Upload, rhythm: Rhythm) -> Upload:
     return replace(aged, elapsed=min(aged.elapsed, most))
 
 
-def _presume_lost(upload: Upload, rhythm: Rhythm) -> Upload:
+def _presume_lost(upload: Upload, rhythm: Timing) -> Upload:
     if rhythm.limits.list_lag == 0:
         return drop(upload)
     due = rhythm.now + LATER_LOOKS[0]
     return replace(upload, state=UploadState.PRESUMED_LOST, looks=0, elapsed=0.0, next_look_at=due)
 
 
-def still_lost(upload: Upload, rhythm: Rhythm) -> Upload:
+def still_lost(upload: Upload, rhythm: Timing) -> Upload:
     """A later list does not have it either: looked for ever more seldom, for a week.
 
     A list that was asked for on behalf of others, before its turn, changes nothing.
@@ -234,7 +234,7 @@ def still_lost(upload: Upload, rhythm: Rhythm) -> Upload:
     return replace(aged, looks=aged.looks + 1, next_look_at=rhythm.now + wait)
 
 
-def send_after_loss(fresh: Upload, lost: Upload, rhythm: Rhythm) -> Upload:
+def send_after_loss(fresh: Upload, lost: Upload, rhythm: Timing) -> Upload:
     """A new intent in place of an upload that was given up: the tries so far count, and pauses grow."""
     wait = pause(lost.attempts, rhythm.chance, longest=LONGEST_AFTER_LOSS)
     return replace(
@@ -254,7 +254,7 @@ def lag_seen(upload: Upload) -> float:
     return max(0.0, upload.looked_at - upload.sent_at)
 
 
-def wait_on(upload: Upload, rhythm: Rhythm, *, is_working: bool = False) -> Upload:
+def wait_on(upload: Upload, rhythm: Timing, *, is_working: bool = False) -> Upload:
     """Still indexing: look again later, with growing pauses. `is_working`: the target says so itself."""
     aged = _watched(upload, rhythm)
     limits = rhythm.limits
@@ -268,7 +268,7 @@ def may_be_hurried(upload: Upload) -> bool:
     return upload.state is UploadState.INDEXING and upload.code not in (QUOTA, RESLICE)
 
 
-def hurried(upload: Upload, rhythm: Rhythm) -> Upload:
+def hurried(upload: Upload, rhythm: Timing) -> Upload:
     """There may be news of it: look soon. However often that is said, `poll_first` lies between two looks."""
     since = rhythm.now if upload.looked_at is None else upload.looked_at
     soon = max(rhythm.now, min(since, rhythm.now) + rhythm.limits.poll_first)
@@ -279,7 +279,7 @@ def hurried(upload: Upload, rhythm: Rhythm) -> Upload:
 _AT_WORK = {REEMBEDDING: "", RECUT: RECUTTING}
 
 
-def may_be_stale(upload: Upload, rhythm: Rhythm, *, is_failure: bool = True) -> bool:
+def may_be_stale(upload: Upload, rhythm: Timing, *, is_failure: bool = True) -> bool:
     """What the target shows may be from before it was asked to index again: a failure, or, of a document
     that served before, anything.
     """
@@ -287,12 +287,12 @@ def may_be_stale(upload: Upload, rhythm: Rhythm, *, is_failure: bool = True) -> 
     return is_asked and _aged(upload, rhythm).elapsed < rhythm.limits.reembed_grace
 
 
-def is_overdue(upload: Upload, rhythm: Rhythm, *, times: float = 1.0) -> bool:
+def is_overdue(upload: Upload, rhythm: Timing, *, times: float = 1.0) -> bool:
     """It has been indexing for longer than the target is given, so many times over."""
     return _watched(upload, rhythm).elapsed >= times * rhythm.limits.give_up
 
 
-def repair(upload: Upload, reason: str, rhythm: Rhythm, *, spent: bool = True) -> Upload:
+def repair(upload: Upload, reason: str, rhythm: Timing, *, spent: bool = True) -> Upload:
     """Indexing failed; it was asked to index again. `spent`: the document was to blame."""
     tries = upload.repairs + 1 if spent else upload.repairs
     wait = pause(max(1, tries), rhythm.chance)
@@ -313,12 +313,12 @@ def forgive(upload: Upload) -> Upload:
     return replace(upload, repairs=0)
 
 
-def await_room(upload: Upload, reason: str, rhythm: Rhythm) -> Upload:
+def await_room(upload: Upload, reason: str, rhythm: Timing) -> Upload:
     """The account has no room to index it: no try is spent, and it is asked again once there is room."""
     return replace(upload, reason=reason, code=QUOTA, next_look_at=rhythm.now)
 
 
-def reslice(upload: Upload, rhythm: Rhythm) -> Upload:
+def reslice(upload: Upload, rhythm: Timing) -> Upload:
     """FAILED → INDEXING: the target is to cut it anew, its bytes unchanged."""
     return replace(
         upload,
@@ -335,7 +335,7 @@ def reslice(upload: Upload, rhythm: Rhythm) -> Upload:
     )
 
 
-def recut(server: Upload, recipe: str, rank: float, rhythm: Rhythm) -> Upload:
+def recut(server: Upload, recipe: str, rank: float, rhythm: Timing) -> Upload:
     """The successor of a document that is to be cut anew where it lies: both rows are one document."""
     now = rhythm.now
     return replace(
@@ -357,12 +357,12 @@ def begin_recut(upload: Upload) -> Upload:
     return replace(upload, attempts=upload.attempts + 1)
 
 
-def recutting(upload: Upload, rhythm: Rhythm) -> Upload:
+def recutting(upload: Upload, rhythm: Timing) -> Upload:
     """The target accepted: its old slices, and its old status, may be shown for a while."""
     return replace(repair(upload, "", rhythm, spent=False), code=RECUT)
 
 
-def send_instead(upload: Upload, name: str, reason: str, rhythm: Rhythm, *, spent: bool) -> Upload:
+def send_instead(upload: Upload, name: str, reason: str, rhythm: Timing, *, spent: bool) -> Upload:
     """INDEXING → INTENDED: a document that could not be cut anew where it lies is sent as a new one."""
     return replace(again(upload, reason, rhythm, spent=spent), id=upload.id, name=name)
 
@@ -382,7 +382,7 @@ def forgo(upload: Upload) -> Upload:
     return replace(upload, asked="", allowed="")
 
 
-def rename_intent(upload: Upload, name: str, reason: str, rhythm: Rhythm) -> Upload:
+def rename_intent(upload: Upload, name: str, reason: str, rhythm: Timing) -> Upload:
     """The name it was sent under is taken: intended again under another. `looks` counts the names."""
     return replace(
         upload,
@@ -394,7 +394,7 @@ def rename_intent(upload: Upload, name: str, reason: str, rhythm: Rhythm) -> Upl
     )
 
 
-def again(upload: Upload, reason: str, rhythm: Rhythm, *, spent: bool = True) -> Upload:
+def again(upload: Upload, reason: str, rhythm: Timing, *, spent: bool = True) -> Upload:
     """A fresh intent in place of an upload that failed to index; the tries so far go along.
 
     `spent`: the document was to blame.
@@ -421,7 +421,7 @@ def again(upload: Upload, reason: str, rhythm: Rhythm, *, spent: bool = True) ->
     )
 
 
-def vanished(upload: Upload, rhythm: Rhythm) -> Upload:
+def vanished(upload: Upload, rhythm: Timing) -> Upload:
     """A document that was indexing is not there: twice in a row, a horizon apart, means it is gone.
 
     Where the list may lag it may come back, and is then deleted as one of ours.
@@ -433,7 +433,7 @@ def vanished(upload: Upload, rhythm: Rhythm) -> Upload:
     return replace(looked, next_look_at=rhythm.now + max(rhythm.horizon, look_pause(looked.looks)))
 
 
-def retire(upload: Upload, rhythm: Rhythm) -> Upload:
+def retire(upload: Upload, rhythm: Timing) -> Upload:
     """Its document is to be deleted; no request was made yet.
 
     `purpose` stays SERVE on a row that used to serve: until the request it can serve again.
@@ -459,7 +459,7 @@ def begin_delete(upload: Upload) -> Upload:
     return replace(upload, attempts=upload.attempts + 1)
 
 
-def deleted(upload: Upload, rhythm: Rhythm) -> Upload:
+def deleted(upload: Upload, rhythm: Timing) -> Upload:
     """The target says it is gone; where its list may lag, a tombstone stays until a list confirms it."""
     if rhythm.limits.list_lag == 0:
         return replace(upload, state=UploadState.GONE, next_look_at=None)
@@ -467,7 +467,7 @@ def deleted(upload: Upload, rhythm: Rhythm) -> Upload:
     return replace(upload, state=UploadState.TOMBSTONE, looked_at=rhythm.now, next_look_at=look_at)
 
 
-def still_there(upload: Upload, rhythm: Rhythm) -> Upload:
+def still_there(upload: Upload, rhythm: Timing) -> Upload:
     """A list past the horizon still has a document that was deleted: deleted again, a few times."""
     age = rhythm.now - (upload.looked_at if upload.looked_at is not None else rhythm.now)
     if age < rhythm.horizon:
@@ -477,25 +477,25 @@ def still_there(upload: Upload, rhythm: Rhythm) -> Upload:
     return replace(retire(upload, rhythm), repairs=upload.repairs + 1)
 
 
-def delete_refused(upload: Upload, reason: str, code: str, rhythm: Rhythm) -> Upload:
+def delete_refused(upload: Upload, reason: str, code: str, rhythm: Timing) -> Upload:
     """The target will not delete it: tried a few times, then seldom, the reason kept for a person."""
     rare = upload.attempts >= RETIRE_TRIES
     wait = REJECTED_DELETE_PAUSE if rare else pause(upload.attempts, rhythm.chance)
     return replace(upload, reason=reason, code=code, next_look_at=rhythm.now + wait)
 
 
-def delete_put_off(upload: Upload, reason: str, wait: float | None, rhythm: Rhythm) -> Upload:
+def delete_put_off(upload: Upload, reason: str, wait: float | None, rhythm: Timing) -> Upload:
     """The delete may or may not have happened; it is repeatable."""
     seconds = pause(upload.attempts, rhythm.chance) if wait is None else wait
     return replace(upload, reason=reason, next_look_at=rhythm.now + seconds)
 
 
-def await_successor(upload: Upload, rhythm: Rhythm) -> Upload:
+def await_successor(upload: Upload, rhythm: Timing) -> Upload:
     """Its delete is not sent again before another document serves, or has failed."""
     return replace(upload, next_look_at=rhythm.now + rhythm.limits.poll_first)
 
 
-def await_word(upload: Upload, rhythm: Rhythm) -> Upload:
+def await_word(upload: Upload, rhythm: Timing) -> Upload:
     """Its delete is not sent while nobody knows whether the file is back; that may take long."""
     looks = upload.looks + 1
     return replace(upload, looks=looks, next_look_at=rhythm.now + pause(looks, rhythm.chance))
@@ -506,7 +506,7 @@ def awaits_word(upload: Upload) -> bool:
     return upload.state is UploadState.RETIRING and upload.looks > 0
 
 
-def go_on(upload: Upload, rhythm: Rhythm) -> Upload:
+def go_on(upload: Upload, rhythm: Timing) -> Upload:
     """There is word: something else serves."""
     return replace(upload, looks=0, next_look_at=rhythm.now)
 

@@ -35,7 +35,7 @@ NO_STAMP = Stamp(-1, 0, 0, 0)
 """Equals no file's stamp: a row that carries it is looked at again by the next scan."""
 
 
-class Kind(enum.Enum):
+class FileKind(enum.Enum):
     """What kind of thing a directory entry is."""
 
     FILE = "file"

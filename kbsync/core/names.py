@@ -67,7 +67,7 @@ def _base32(digest: bytes, length: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedName:
     """What a name says. `path` is None where it was shortened; `short` then is the hash of the path."""
 
     path: str | None
@@ -98,7 +98,7 @@ class Naming:
             return self.prefix + path
         return self._written(path, tag_of(digest) if self.style == "tagged" else "", number)
 
-    def read(self, name: str) -> Reading | None:
+    def read(self, name: str) -> ParsedName | None:
         """What `name` says; None for a name that is none of ours.
 
         A folder before it, percent-encoding and another normal form are undone; a name with anything
@@ -106,7 +106,7 @@ class Naming:
         """
         if self.style == "marked":
             mine = name.startswith(self.prefix) and name != self.prefix
-            return Reading(name.removeprefix(self.prefix)) if mine else None
+            return ParsedName(name.removeprefix(self.prefix)) if mine else None
         text = _undone(name)
         match = self._matched(text)
         if match is None:
@@ -115,13 +115,13 @@ class Naming:
         number = int(match["number"] or 0)
         if shortened := _SHORTENED.fullmatch(body):
             mine = self._begins(shortened["head"]) and len(text.encode()) <= LONGEST
-            return Reading(None, tag, number, shortened["short"]) if mine else None
+            return ParsedName(None, tag, number, shortened["short"]) if mine else None
         path = self._path(body, ext)
         if path is None or self._written(path, tag, number) != text:
             return None
-        return Reading(path, tag, number)
+        return ParsedName(path, tag, number)
 
-    def read_mangled(self, name: str) -> Reading | None:
+    def read_mangled(self, name: str) -> ParsedName | None:
         """As `read`, also of a name that a service added a number to, or read as another encoding."""
         bare = _undone(name)
         guesses = (name, _without_added(bare), *_repaired(bare))

@@ -1,4 +1,6 @@
-"""What to do about one path: a pure decision, made again after every change of file or upload.
+"""Recipes, as far as anybody but their target may read them. Pure.
+
+What to do about one path: a pure decision, made again after every change of file or upload.
 
 Each rule is a sentence here and a row in `tests/core/test_planner.py`:
 
@@ -43,8 +45,13 @@ from kbsync.core.model import (
     by_tag,
 )
 from kbsync.core.names import tag_of
-from kbsync.core.recipes import can_be_cut_to
 from kbsync.core.refreshing import is_under_way
+
+
+def can_be_cut_to(before: str, after: str) -> bool:
+    """A document of the one recipe can be cut anew to the other: what stands behind a `!` is the same."""
+    return before.partition("!")[2] == after.partition("!")[2]
+
 
 GONE, DESELECTED, EMPTIED = "gone", "deselected", "emptied"
 UNKNOWN_SIZE = -1

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kbsync.core.lifecycle import Rhythm
+from kbsync.core.lifecycle import Timing
 from kbsync.core.model import Upload, UploadState
 
 ASKING, ASKED, AGAIN = "refresh-asking", "refreshing", "refresh-failed"
@@ -36,7 +36,7 @@ def is_due(upload: Upload, interval: float, now: float) -> bool:
     return upload.code == AGAIN or now >= _last(upload, now) + interval
 
 
-def put_off(upload: Upload, interval: float, rhythm: Rhythm) -> Upload:
+def put_off(upload: Upload, interval: float, rhythm: Timing) -> Upload:
     """Not due: looked at again when it is."""
     last = _last(upload, rhythm.now)
     wait = last + interval * (1 + SPREAD * rhythm.chance()) - rhythm.now
@@ -48,39 +48,39 @@ def never(upload: Upload) -> Upload:
     return replace(upload, next_look_at=None, code=WEIGHED, reason="", looks=0)
 
 
-def later(upload: Upload, rhythm: Rhythm) -> Upload:
+def later(upload: Upload, rhythm: Timing) -> Upload:
     """It is about to be replaced: looked at again in a while, should that come to nothing."""
     return replace(upload, next_look_at=rhythm.now + PAUSE)
 
 
-def ask(upload: Upload, rhythm: Rhythm) -> Upload:
+def ask(upload: Upload, rhythm: Timing) -> Upload:
     """On disk before the request: one that was cut off is looked for."""
     return replace(upload, code=ASKING, elapsed=0.0, next_look_at=rhythm.now + _first_look(rhythm))
 
 
-def asked(upload: Upload, rhythm: Rhythm) -> Upload:
+def asked(upload: Upload, rhythm: Timing) -> Upload:
     """The request was accepted, or may have been."""
     now = rhythm.now
     return replace(upload, code=ASKED, looked_at=now, elapsed=0.0, next_look_at=now + _first_look(rhythm))
 
 
-def wait_on(upload: Upload, rhythm: Rhythm) -> Upload:
+def wait_on(upload: Upload, rhythm: Timing) -> Upload:
     """It is being fetched."""
     wait = max(rhythm.limits.poll_longest, 1.0)
     return replace(upload, elapsed=upload.elapsed + wait, next_look_at=rhythm.now + wait)
 
 
-def is_overdue(upload: Upload, rhythm: Rhythm) -> bool:
+def is_overdue(upload: Upload, rhythm: Timing) -> bool:
     """It has been fetched for longer than the target is given."""
     return upload.elapsed >= rhythm.limits.give_up
 
 
-def fetched(upload: Upload, rhythm: Rhythm) -> Upload:
+def fetched(upload: Upload, rhythm: Timing) -> Upload:
     """The page as it is now is searchable; weighed next, to find its due time."""
     return replace(upload, code=WEIGHED, reason="", looks=0, elapsed=0.0, next_look_at=rhythm.now)
 
 
-def failed(upload: Upload, reason: str, rhythm: Rhythm, wait: float | None = None) -> Upload:
+def failed(upload: Upload, reason: str, rhythm: Timing, wait: float | None = None) -> Upload:
     """It was not fetched: repeated after pauses that grow to a day. `wait`: the target's wish in seconds."""
     pause = min(LONGEST_PAUSE, PAUSE * 2.0 ** min(upload.looks, 10))
     due = rhythm.now + max(pause, wait or 0.0)
@@ -97,7 +97,7 @@ def words_of(upload: Upload) -> str:
     return upload.reason if upload.code in (ASKING, ASKED, AGAIN) else ""
 
 
-def _first_look(rhythm: Rhythm) -> float:
+def _first_look(rhythm: Timing) -> float:
     """Seconds after a request; a state that is shown earlier may be the old one."""
     return max(rhythm.limits.poll_first, rhythm.limits.reembed_grace)
 

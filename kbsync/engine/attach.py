@@ -1,27 +1,111 @@
-"""Begins the work on one mirror: which rows it has, which base it is bound to, and what changed meanwhile."""
+"""State lost, documents there: what the base already holds is taken over instead of being sent again.
+
+Begins the work on one mirror: which rows it has, which base it is bound to, and what changed meanwhile.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from kbsync.contract.mirroring import Base, Target
-from kbsync.core.model import ON_THE_WAY, SERVING, Abilities, Upload
-from kbsync.core.select import Rules
-from kbsync.engine import outcomes
-from kbsync.engine.adoption import adopt
+from kbsync.contract.target import Base, DocState, Listed, Target
+from kbsync.core.model import FOUND_READY, ON_THE_WAY, SERVING, Abilities, Upload, UploadState
+from kbsync.core.planner import UNKNOWN_SIZE
+from kbsync.core.selection import Rules
+from kbsync.engine import journal
 from kbsync.engine.clock import Clock
 from kbsync.engine.halts import FOLDER_MISSING
-from kbsync.engine.ledger import Ledger
-from kbsync.engine.recovery import bring_forward
+from kbsync.engine.journal import Journal, bring_forward
 from kbsync.engine.terms import Plan, Terms, abilities_of, describe_of, recipe_of
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
+from kbsync.state.glance import Tx
 from kbsync.state.mirrors import BindingRecord, Halt, MirrorRecord, RootRecord
-from kbsync.state.store import Store, Tx
+from kbsync.state.store import Store
+
+ADOPT_PAGE = 200
+
+
+async def adopt(store: Store, ledger: Journal, target: Target) -> int:
+    """List a base this state has never seen; returns how many documents may be ours.
+
+    Each becomes an ADOPTING row at its path. Proof is the file's own digest, once it is known, against the
+    marker, the tag in the name, or the document's bytes: it then serves, or is looked after until it does
+    where the target does not call it searchable. What is never proven is left alone and reported by
+    `verify`. Repeatable: rows that are known already are passed over, so a crash in the middle costs a
+    second listing.
+    """
+    page: list[Listed] = []
+    found = 0
+    async for listed in ours(ledger.terms, target):
+        page.append(listed)
+        if len(page) == ADOPT_PAGE:
+            found += await store.write(_recorder(ledger, page))
+            page = []
+    found += await store.write(_recorder(ledger, page))
+    await store.write(lambda tx: tx.mirrors.set_adopted(ledger.terms.binding))
+    return found
+
+
+async def ours(terms: Terms, target: Target) -> AsyncIterator[Listed]:
+    """Every listed document whose marker or name tells a path of this mirror, with that path."""
+    shortened: Mapping[str, str] | None = None
+    async for listed in target.list():
+        read = terms.read(listed)
+        if read.path is None and (short := terms.short_of(listed)):
+            shortened = await asyncio.to_thread(_shortened, terms) if shortened is None else shortened
+            read = replace(read, path=shortened.get(short))
+        if read.path is not None:
+            yield read
+
+
+def _shortened(terms: Terms) -> Mapping[str, str]:
+    """Paths in the folder that are too long for a name, by the hash that stands for them there."""
+    root = os.fspath(terms.plan.root)
+    found: dict[str, str] = {}
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = os.path.relpath(os.path.join(folder, name), root)
+            if short := terms.naming.short_of(path):
+                found[short] = path
+    return found
+
+
+def _recorder(ledger: Journal, page: Sequence[Listed]) -> Callable[[Tx], int]:
+    return lambda tx: sum(_record(ledger, tx, listed) for listed in page)
+
+
+def _record(ledger: Journal, tx: Tx, listed: Listed) -> int:
+    if listed.path is None or tx.uploads.by_remote(ledger.terms.binding, listed.remote_id):
+        return 0
+    tx.uploads.add(adopting(ledger.terms, listed, listed.path, ledger.rhythm.now))
+    ledger.settle(tx, listed.path)
+    return 1
+
+
+def adopting(terms: Terms, listed: Listed, path: str, now: float, number: int = 0) -> Upload:
+    """The row of a document found at the base that may be ours."""
+    return Upload(
+        id=number,
+        mirror=terms.mirror,
+        binding=terms.binding,
+        path=path,
+        label=path,
+        name=listed.name,
+        digest=listed.digest or "",
+        size=UNKNOWN_SIZE if listed.size is None else listed.size,
+        recipe=terms.recipe(path) if listed.recipe is None else listed.recipe,
+        state=UploadState.ADOPTING,
+        remote_id=listed.remote_id,
+        created_at=now,
+        code=FOUND_READY if listed.state is DocState.READY else "",
+    )
+
 
 PAGE = 256
 EMPTIED = "knowledge-base-emptied"
@@ -187,11 +271,11 @@ def is_emptied(serving: int, documents: int) -> bool:
     return serving - documents > max(EMPTIED_LEAST, EMPTIED_SHARE * serving)
 
 
-async def prepare(store: Store, ledger: Ledger, target: Target, clock: Clock) -> None:
+async def prepare(store: Store, ledger: Journal, target: Target, clock: Clock) -> None:
     """Recover from the last stop, take over what the base holds, and renew what the config changed."""
     terms = ledger.terms
     await store.write(lambda tx: tx.entries.forget_first_looks(terms.mirror))
-    await store.write(lambda tx: outcomes.recover(ledger, tx))
+    await store.write(lambda tx: journal.recover(ledger, tx))
     await bring_forward(store, ledger)
     await store.read(ledger.recall_lag)
     await store.read(ledger.recall_times)
@@ -201,7 +285,7 @@ async def prepare(store: Store, ledger: Ledger, target: Target, clock: Clock) ->
     await store.write(lambda tx: tx.uploads.prune(clock.wall() - 30 * 86400.0))
 
 
-async def _judge_everything(store: Store, ledger: Ledger) -> None:
+async def _judge_everything(store: Store, ledger: Journal) -> None:
     """Where the terms are not those by which every file was judged last."""
     terms = ledger.terms
     if await store.read(lambda tx: is_judged(tx, terms)):
@@ -264,7 +348,7 @@ def is_upgraded(tx: Tx, terms: Terms) -> bool:
     return terms.abilities.weighs and tx.meta.get(_settings_key(terms.mirror)) == _settings_print(terms)
 
 
-async def _keep_recipes(store: Store, ledger: Ledger) -> None:
+async def _keep_recipes(store: Store, ledger: Journal) -> None:
     """What serves counts as made by today's recipe, but for what a person's change is still to reach."""
     after = 0
     while rows := await store.read(partial(_serving, ledger.terms, after)):
@@ -276,7 +360,7 @@ def _serving(terms: Terms, after: int, tx: Tx) -> list[Upload]:
     return tx.uploads.in_states(terms.mirror, terms.binding, SERVING, after, PAGE)
 
 
-def _keep_page(ledger: Ledger, rows: Sequence[Upload], tx: Tx) -> None:
+def _keep_page(ledger: Journal, rows: Sequence[Upload], tx: Tx) -> None:
     for row in rows:
         if row.path is not None and (recipe := kept_recipe(tx, ledger.terms, row)) != row.recipe:
             tx.uploads.recast(row.id, recipe=recipe)
@@ -290,7 +374,7 @@ def kept_recipe(tx: Tx, terms: Terms, row: Upload) -> str:
     return terms.recipe(row.path)
 
 
-async def _look_for_files(store: Store, ledger: Ledger) -> None:
+async def _look_for_files(store: Store, ledger: Journal) -> None:
     """Documents of a base that was used before: files may have gone that nothing is known of any more.
 
     A scan finds each, or misses it like any other.
@@ -311,12 +395,12 @@ def _without_file(terms: Terms, rows: Sequence[Upload], tx: Tx) -> list[str]:
     return sorted(path for path in paths if tx.entries.get(terms.mirror, path) is None)
 
 
-def _expect(ledger: Ledger, paths: Sequence[str], tx: Tx) -> None:
+def _expect(ledger: Journal, paths: Sequence[str], tx: Tx) -> None:
     for path in paths:
         ledger.expect(tx, path)
 
 
-async def _settle_everything(store: Store, ledger: Ledger) -> None:
+async def _settle_everything(store: Store, ledger: Journal) -> None:
     """Let the planner judge every file again, a page a transaction."""
     mirror = ledger.terms.mirror
     for folder in await store.read(lambda tx: [path for _, path in tx.folders.tree(mirror, "")]):
@@ -329,6 +413,6 @@ def _names(mirror: int, folder: str, tx: Tx) -> list[str]:
     return tx.entries.names(mirror, folder)
 
 
-def _settle_page(ledger: Ledger, paths: Sequence[str], tx: Tx) -> None:
+def _settle_page(ledger: Journal, paths: Sequence[str], tx: Tx) -> None:
     for path in paths:
         ledger.settle(tx, path)

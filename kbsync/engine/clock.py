@@ -1,11 +1,21 @@
-"""Time and chance, given to everything that needs them so that tests hold them in their hands."""
+"""Time and chance, given to everything that needs them so that tests hold them in their hands.
+
+What is to go on for as long as the program does: a task that fails is said to have, and begun again.
+
+Threads by mirror: one whose disk is slow, or hangs, takes none of another's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import Any, Literal, Protocol, TypeVar
+
+import structlog
 
 
 class Clock(Protocol):
@@ -61,3 +71,66 @@ async def rest(clock: Clock, seconds: float, *events: asyncio.Event) -> None:
 async def _slept(clock: Clock, seconds: float) -> Literal[True]:
     await clock.sleep(seconds)
     return True
+
+
+log = structlog.get_logger("kbsync")
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+
+
+def told(error: Exception) -> str:
+    """An error that nobody foresaw, in words for a person."""
+    return f"an error of kbsync itself, shown in its log: {type(error).__name__}"
+
+
+def pause_after(failures: int) -> float:
+    """Seconds until it is tried again, after so many failures in a row (from 1 on)."""
+    return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10)))
+
+
+async def keep_up(clock: Clock, work: Callable[[], Awaitable[None]], name: str, **shown: Any) -> None:
+    """Until `work` ends by itself; where it fails the log says so, and it is begun again after a pause."""
+    failures = 0
+    while True:
+        began = clock.steady()
+        try:
+            return await work()
+        except Exception:
+            failures = 1 if clock.steady() - began > LONGEST_PAUSE else failures + 1
+            seconds = pause_after(failures)
+            log.exception("task.failed", task=name, again_in=seconds, **shown)
+        await clock.sleep(seconds)
+
+
+T = TypeVar("T")
+
+_whose: ContextVar[str] = ContextVar("whose", default="")
+
+
+class Threads(ThreadPoolExecutor):
+    """To be the loop's default: a call made within `apart` runs in threads of that name's own."""
+
+    def __init__(self) -> None:
+        super().__init__(thread_name_prefix="kbsync")
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run it in a thread of whoever asks."""
+        whose = _whose.get()
+        if not whose:
+            return super().submit(fn, *args, **kwargs)
+        if whose not in self._pools:
+            self._pools[whose] = ThreadPoolExecutor(thread_name_prefix=f"kbsync-{whose}")
+        return self._pools[whose].submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """No more calls, by anybody."""
+        for pool in self._pools.values():
+            pool.shutdown(wait, cancel_futures=cancel_futures)
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+async def apart(name: str, work: Awaitable[T]) -> T:
+    """What runs in a task of its own, and all tasks that it makes, uses threads of `name`."""
+    _whose.set(name)
+    return await work

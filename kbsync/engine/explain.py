@@ -1,28 +1,392 @@
-"""Why a file is found, or is not: one answer, what to do about it, and everything it rests on."""
+"""Everything that is known of one path: on disk, by the rules, in the state and at the target.
+
+Why a file is left out, as a clause that may follow "because", and what undoes it.
+
+Evidence as JSON.
+
+Why a file is found, or is not: one answer, what to do about it, and everything it rests on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kbsync.contract.mirroring import Target
-from kbsync.core.model import Choice, Kind, Presence, Status, Upload, UploadState
-from kbsync.core.spans import lasting
+from kbsync.contract.searching import Explains
+from kbsync.contract.target import DocState, DocStatus, Target
+from kbsync.core.model import Choice, FileKind, Presence, Status, Upload, UploadState, Verdict
+from kbsync.core.quiet import is_old_enough, quiet_time
+from kbsync.core.text import lasting
 from kbsync.engine.clock import Clock
 from kbsync.engine.halts import FOLDER_MISSING, TARGET_DOWN, going_on
-from kbsync.engine.status import iso, refusal
-from kbsync.engine.terms import Plan
-from kbsync.engine.views.clauses import clause, decided_by, undo, why
-from kbsync.engine.views.evidence import Evidence, asked, gather
-from kbsync.engine.views.evidence_json import evidence_json, state_word
-from kbsync.engine.views.footing import Service, Site, find_footing
-from kbsync.state.store import Glance, looking_at
+from kbsync.engine.plan import CommandContext, Footing, Service, find_footing, look_at_root
+from kbsync.engine.status import SHOWN, FileStatus, Items, iso, refusal
+from kbsync.engine.terms import Plan, Terms
+from kbsync.errors import TargetError
+from kbsync.source.lists import is_list
+from kbsync.source.look import Look, RulesUnknown, look, rules_at
+from kbsync.source.roots import error_words
+from kbsync.state.approvals import HoldItem
+from kbsync.state.files import Entry, split
+from kbsync.state.glance import Glance, Tx, looking_at
+from kbsync.state.mirrors import Halt, MirrorRecord
 
-__all__ = ["PathExplanation", "explain_path", "outside"]
+NAMED = 5
+"""Files of a directory that are told one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the rules say. `closed`: not of the file itself, a directory above it is not entered.
+
+    `problem`: the rules of its directory cannot be known, and why.
+    """
+
+    verdict: Verdict
+    closed: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stability:
+    """Seconds since the last change, and how long the file must still be quiet (0.0: it is)."""
+
+    age: float
+    left: float
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDeletion:
+    """The hold a deletion is in."""
+
+    item: HoldItem
+    approved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """What the target says of the document that serves. `trouble`: it could not be asked, and why."""
+
+    status: DocStatus | None = None
+    chunks: int | None = None
+    text: str | None = None
+    trouble: str = ""
+
+    @property
+    def is_missing(self) -> bool:
+        """The target does not know the document."""
+        return self.status is not None and self.status.state is DocState.MISSING
+
+    @property
+    def is_ready(self) -> bool:
+        """The target says that it is searchable."""
+        return self.status is not None and self.status.state is DocState.READY
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """What the state knows of the files in a directory: how many in each state, and the first that failed."""
+
+    counts: Mapping[Status, int]
+    failed: tuple[FileStatus, ...]
+
+    @property
+    def files(self) -> int:
+        """How many they are."""
+        return sum(self.counts.values())
+
+    @property
+    def found(self) -> int:
+        """How many of them a search finds as they were indexed last."""
+        return self.counts[Status.READY] + self.counts[Status.HELD]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All of it. `below`: of a directory.
+
+    `folder_problem`: its directory, or one above, could not be listed by the last scan.
+    """
+
+    path: str
+    seen: Look
+    selection: Selection | None
+    stability: Stability | None
+    entry: Entry | None = None
+    uploads: tuple[Upload, ...] = ()
+    held: HeldDeletion | None = None
+    halt: Halt | None = None
+    folder_problem: str = ""
+    was_scanned: bool = False
+    remote: Remote | None = None
+    below: Below | None = None
+
+    @property
+    def server(self) -> Upload | None:
+        """The upload that is found in searches."""
+        return next((upload for upload in self.uploads if upload.state.serves), None)
+
+    @property
+    def is_changed(self) -> bool:
+        """The file is not the one that the state knows."""
+        return self.entry is None or self.seen.stamp != self.entry.stamp
+
+
+def gather(tx: Tx, footing: Footing, path: str, now: float) -> Evidence:
+    """Look at disk, rules and state; `now` is epoch seconds."""
+    terms = footing.terms
+    seen = look(terms.plan.root, path)
+    if terms.rules.takes_links and is_list(path) and seen.kind is FileKind.FILE:
+        seen = replace(seen, kind=FileKind.FOLDER)
+    found = Evidence(path, seen, _selection(terms, path, seen), _stability(terms, seen, now))
+    record = footing.record
+    if record is None:
+        return found
+    return replace(
+        found,
+        entry=tx.entries.get(record.id, path),
+        uploads=tuple(tx.uploads.at(record.id, terms.binding, path)),
+        held=_held(tx, record.id, path),
+        halt=_halt(footing, record),
+        folder_problem=_folder_problem(tx, record.id, path),
+        was_scanned=record.last_pass is not None,
+        below=_below(tx, record, path, seen),
+    )
+
+
+def _below(tx: Tx, record: MirrorRecord, path: str, seen: Look) -> Below | None:
+    """None for a file. A directory that is gone is one as long as the state knows it."""
+    is_known = tx.folders.get(record.id, path) is not None
+    if not (seen.kind is FileKind.FOLDER or (seen.kind is None and is_known)):
+        return None
+    counts, failed = dict.fromkeys(SHOWN, 0), list[FileStatus]()
+    items = Items(tx, record, None)
+    for entry in tx.entries.below(record.id, path):
+        if entry.status in counts:
+            counts[entry.status] += 1
+        if entry.status is Status.FAILED and len(failed) < NAMED:
+            failed.append(items.of(entry))
+    return Below(counts, tuple(failed))
+
+
+def _halt(footing: Footing, record: MirrorRecord) -> Halt | None:
+    """What halts the mirror; of the root, as it is now, and not as it was when a pass met it."""
+    ground = look_at_root(footing)
+    if isinstance(ground, Halt):
+        return ground
+    return None if record.halt is not None and record.halt.reason == FOLDER_MISSING else record.halt
+
+
+def _selection(terms: Terms, path: str, seen: Look) -> Selection | None:
+    """None where nothing is there to be judged."""
+    if seen.kind is None or seen.stamp is None or not path:
+        return None
+    try:
+        rules, entered = rules_at(terms.plan.root, terms.rules, split(path)[0])
+    except RulesUnknown as error:
+        return Selection(Verdict(Choice.SELECTED), problem=str(error))
+    except OSError as error:
+        problem = f"a directory above it cannot be entered: {error_words(error)}"
+        return Selection(Verdict(Choice.SELECTED), problem=problem)
+    if entered.choice is not Choice.SELECTED:
+        return Selection(entered, closed=True)
+    return Selection(rules.verdict(path, seen.stamp.size, seen.kind))
+
+
+def _stability(terms: Terms, seen: Look, now: float) -> Stability | None:
+    if seen.stamp is None or seen.kind is not FileKind.FILE:
+        return None
+    age, settle = now - seen.stamp.newest, terms.plan.settle
+    if is_old_enough(seen.stamp, now, settle):
+        return Stability(age, 0.0)
+    return Stability(age, quiet_time(seen.stamp, settle) - max(age, 0.0))
+
+
+def _held(tx: Tx, mirror: int, path: str) -> HeldDeletion | None:
+    for hold in tx.holds.current(mirror):
+        for item in tx.holds.items(hold.id):
+            if item.path == path:
+                return HeldDeletion(item, hold.approved_at is not None)
+    return None
+
+
+def _folder_problem(tx: Tx, mirror: int, path: str) -> str:
+    while path:
+        path = split(path)[0]
+        row = tx.folders.get(mirror, path)
+        if row is not None and row.problem:
+            return f"{path or 'the folder'} {row.problem}"
+    return ""
+
+
+async def ask_target(target: Target, evidence: Evidence, *, text: bool) -> Evidence:
+    """The evidence with what the target says of the document that serves, else of one that may."""
+    late = [row for row in evidence.uploads if row.state is UploadState.INDEXING]
+    upload = evidence.server or (late[-1] if late else None)
+    if upload is None or upload.remote_id is None:
+        return evidence
+    return replace(evidence, remote=await _remote(target, upload.remote_id, text))
+
+
+async def _remote(target: Target, remote_id: str, text: bool) -> Remote:
+    try:
+        status = (await target.status([remote_id])).get(remote_id)
+        if status is None or status.state is DocState.MISSING or not isinstance(target, Explains):
+            return Remote(status)
+        made = await target.explain(remote_id)
+    except TargetError as error:
+        return Remote(trouble=error.reason)
+    return Remote(status, made.chunks, made.text if text else None)
+
+
+_BEGINNINGS = (
+    (r"symlink|socket", "it is a"),
+    (r"empty|excluded by|explicitly included", "it is"),
+    (r"[\d,]+ bytes", "it has"),
+    (r"holds|matches|cannot be", "it"),
+)
+"""How reasons begin that are told in a row with the file's name, and what makes them a clause."""
+
+
+def clause(reason: str) -> str:
+    """A reason with its file as the subject, where it names none."""
+    for beginning, subject in _BEGINNINGS:
+        if re.match(rf"(?:{beginning})\b", reason):
+            return f"{subject} {reason}"
+    return reason
+
+
+def why(chosen: Selection) -> str:
+    """Why it is left out, with the rule."""
+    reason = chosen.verdict.reason
+    told = f"a directory above it is not entered: {reason}" if chosen.closed else clause(reason)
+    return f"{told}{decided_by(chosen)}"
+
+
+def decided_by(chosen: Selection) -> str:
+    """Where it was decided, in brackets, where a person can change it."""
+    rule = chosen.verdict.rule
+    return f" ({rule})" if rule and chosen.verdict.choice is not Choice.SKIPPED else ""
+
+
+def undo(chosen: Selection) -> str:
+    """What to do to have it found."""
+    rule = chosen.verdict.rule
+    match chosen.verdict.choice:
+        case Choice.EXCLUDED if rule == "default":
+            return "take it back with a negated pattern in `exclude`, or name it in `include`"
+        case Choice.EXCLUDED if rule == "include":
+            return "add a pattern for it to `include`"
+        case Choice.EXCLUDED:
+            return f"change {rule}" + (
+                "" if chosen.closed else ", or take it back with a negated pattern below it"
+            )
+        case Choice.REFUSED if rule == "max_bytes":
+            return "make it smaller, or raise the limit if it is yours"
+        case Choice.REFUSED:
+            return "convert it to a format that the target takes, or leave it out"
+        case _:
+            return "that needs no action unless you want it found"
+
+
+def evidence_json(evidence: Evidence) -> dict[str, Any]:
+    """The parts of an explanation that come from looking; each may be null."""
+    return {
+        "file": _file_json(evidence),
+        "selection": _selection_json(evidence.selection),
+        "state": _state_json(evidence),
+        "uploads": [_upload_json(upload) for upload in evidence.uploads],
+        "hold": _hold_json(evidence),
+        "document": _document_json(evidence),
+        **_below_json(evidence),
+    }
+
+
+def _below_json(evidence: Evidence) -> dict[str, Any]:
+    """Of a directory alone: how many files in it are in each state."""
+    if evidence.below is None:
+        return {}
+    return {"below": {status.word: n for status, n in evidence.below.counts.items()}}
+
+
+def _file_json(evidence: Evidence) -> dict[str, Any] | None:
+    stamp, stability = evidence.seen.stamp, evidence.stability
+    if stamp is None:
+        return None
+    return {
+        "kind": None if evidence.seen.kind is None else evidence.seen.kind.value,
+        "size": stamp.size,
+        "age_s": None if stability is None else round(stability.age, 3),
+        "settle_left_s": None if stability is None else round(stability.left, 3),
+    }
+
+
+def _selection_json(chosen: Selection | None) -> dict[str, Any] | None:
+    if chosen is None:
+        return None
+    return {
+        "choice": chosen.verdict.choice.name.lower(),
+        "reason": chosen.verdict.reason or chosen.problem,
+        "rule": chosen.verdict.rule,
+        "by_directory": chosen.closed,
+    }
+
+
+def _state_json(evidence: Evidence) -> dict[str, Any] | None:
+    entry = evidence.entry
+    if entry is None:
+        return None
+    return {
+        "state": entry.status.word,
+        "since": iso(entry.since),
+        "digest": entry.digest,
+        "racy": entry.racy,
+        "changed_since": evidence.is_changed,
+    }
+
+
+def _upload_json(upload: Upload) -> dict[str, Any]:
+    return {
+        "id": upload.id,
+        "state": state_word(upload),
+        "document_id": upload.remote_id,
+        "label": upload.label,
+        "attempts": upload.attempts,
+        "reason": upload.reason,
+        "code": upload.code,
+        "next_look": None if upload.next_look_at is None else iso(upload.next_look_at),
+    }
+
+
+def _hold_json(evidence: Evidence) -> dict[str, Any] | None:
+    held, server = evidence.held, evidence.server
+    if held is None and server is not None and server.asked:
+        return {"cause": "recipe", "approved": False}
+    return None if held is None else {"cause": held.item.cause, "approved": held.approved}
+
+
+def _document_json(evidence: Evidence) -> dict[str, Any] | None:
+    remote, server = evidence.remote, evidence.server
+    if server is None:
+        return None
+    known = None if remote is None or remote.status is None else remote.status.state.value
+    return {
+        "document_id": server.remote_id,
+        "known_as": known,
+        "chunks": None if remote is None else remote.chunks,
+        "trouble": "" if remote is None else remote.trouble,
+    }
+
+
+def state_word(upload: Upload) -> str:
+    """An upload's state as people read it."""
+    return upload.state.name.lower().replace("_", " ")
+
 
 WAITING = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
 
@@ -70,7 +434,7 @@ async def explain_path(
     path: str,
     *,
     target: Target | None = None,
-    site: Site | None = None,
+    site: CommandContext | None = None,
     text: bool = False,
 ) -> PathExplanation:
     """Explain the file at `path`, relative to the mirror's root ('' is the root itself).
@@ -78,13 +442,13 @@ async def explain_path(
     `target` None: what it has is not asked for. Its trouble becomes a sentence. `text`: with the extracted
     text. Raises `StateError` where the state cannot be read.
     """
-    site = site or Site()
+    site = site or CommandContext()
     with looking_at(glance) as seen:
         footing = await find_footing(plan, service, seen, site)
         now = clock.wall()
         evidence = await asyncio.to_thread(seen.read, lambda tx: gather(tx, footing, path, now))
     if target is not None:
-        evidence = await asked(target, evidence, text=text)
+        evidence = await ask_target(target, evidence, text=text)
     told = _Telling(plan, evidence, site, now)
     return PathExplanation(
         plan.name,
@@ -107,7 +471,7 @@ def _is_found(evidence: Evidence) -> bool:
 class _Telling:
     """Puts evidence into sentences."""
 
-    def __init__(self, plan: Plan, evidence: Evidence, site: Site, now: float) -> None:
+    def __init__(self, plan: Plan, evidence: Evidence, site: CommandContext, now: float) -> None:
         self._plan = plan
         self._e = evidence
         self._site = site
@@ -132,7 +496,7 @@ class _Telling:
 
     def answer(self) -> str:
         """One sentence: whether it is found, why not, and what to do."""
-        if self._e.seen.kind is Kind.FOLDER or self._e.below is not None:
+        if self._e.seen.kind is FileKind.FOLDER or self._e.below is not None:
             return self._of_folder()
         if self._e.server is None:
             return f"It is not found because {self._absence()}."

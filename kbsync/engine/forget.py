@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kbsync.contract.mirroring import DeleteOutcome, Target
+from kbsync.contract.target import DeleteOutcome, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.attach import unjudge
 from kbsync.errors import KbsyncError, TargetError, Unsure
+from kbsync.state.glance import Tx
 from kbsync.state.mirrors import BindingRecord, MirrorRecord
-from kbsync.state.store import Store, Tx
+from kbsync.state.store import Store
 
 PAGE = 500
 NAMED = 3

@@ -7,18 +7,19 @@ from functools import partial
 
 from kbsync.core import lifecycle
 from kbsync.core.model import Upload, UploadState
-from kbsync.engine import findings
+from kbsync.engine import status
+from kbsync.engine.audit import Repairs
 from kbsync.engine.clock import Clock
-from kbsync.engine.ledger import Ledger
-from kbsync.engine.repairs import Repairs
+from kbsync.engine.journal import Journal
+from kbsync.state.glance import Tx
 from kbsync.state.inbox import Message
-from kbsync.state.store import Store, Tx
+from kbsync.state.store import Store
 
 PAGE = 500
 
 
 @dataclass(slots=True)
-class Answer:
+class InboxResult:
     """What follows for the run: files to look at again, whether a halt may be over, whether to audit now."""
 
     look_at: set[str] = field(default_factory=set)
@@ -29,22 +30,22 @@ class Answer:
 class Inbox:
     """The messages of one mirror."""
 
-    def __init__(self, store: Store, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, store: Store, ledger: Journal, clock: Clock) -> None:
         self._store = store
         self._ledger = ledger
         self._clock = clock
         self._repairs = Repairs(ledger)
 
-    async def carry_out(self) -> Answer:
+    async def carry_out(self) -> InboxResult:
         """Do what was asked, oldest first, each message with its effect in one transaction."""
         name = self._ledger.terms.plan.name
         messages = await self._store.read(lambda tx: tx.inbox.waiting(name))
-        answer = Answer()
+        answer = InboxResult()
         for message in messages:
             await self._store.write(partial(self._carry_out, message, answer))
         return answer
 
-    def _carry_out(self, message: Message, answer: Answer, tx: Tx) -> None:
+    def _carry_out(self, message: Message, answer: InboxResult, tx: Tx) -> None:
         match message.verb:
             case "approve":
                 for hold in message.args.get("holds", ()):
@@ -57,7 +58,7 @@ class Inbox:
                 answer.audits = True
         tx.inbox.done(message.id)
 
-    def _retry(self, tx: Tx, paths: list[str] | None, answer: Answer) -> None:
+    def _retry(self, tx: Tx, paths: list[str] | None, answer: InboxResult) -> None:
         """Release failed documents: all, or those of these paths; what is unreadable is looked at again.
 
         Those on their way begin anew to count: one that the trouble caught too must not fail right after.
@@ -86,7 +87,7 @@ class Inbox:
         if upload.path is not None:
             self._ledger.settle(tx, upload.path, fresh=True)
 
-    def _repair(self, tx: Tx, message: Message, answer: Answer) -> None:
+    def _repair(self, tx: Tx, message: Message, answer: InboxResult) -> None:
         """`missing` ones are sent again, `surplus` ones and `strays` deleted, `stale` files looked at.
 
         Where a stray is the twin of a missing one, it takes its place and nothing is sent.
@@ -100,4 +101,4 @@ class Inbox:
         for stray in message.args.get("strays", ()):
             self._repairs.retire_stray(tx, stray)
         answer.look_at.update(message.args.get("stale", ()))
-        findings.forget(tx, self._ledger.terms.mirror)
+        status.clear_last_audit(tx, self._ledger.terms.mirror)

@@ -1,39 +1,94 @@
-"""One mirror at work: its parts, how they begin and end, and what `--once` and the daemon share."""
+"""What one pass waits for: the files that were being written when its scan ended, and nothing later.
+
+Without it files that come and go would be waited for in turns, without end, since each of them is a new one
+whenever it comes back.
+
+One mirror at work: its parts, how they begin and end, and what `--once` and the daemon share.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
-from kbsync.contract.mirroring import Measured, Target
+from kbsync.contract.target import Measured, Target
 from kbsync.core.meter import Meter
-from kbsync.core.select import Rules
-from kbsync.engine import attach, outcomes
+from kbsync.core.quiet import Settling
+from kbsync.core.selection import Rules
+from kbsync.engine import attach, journal
 from kbsync.engine.attach import EMPTIED
-from kbsync.engine.auditing import Auditing
+from kbsync.engine.audit import BackgroundAudit
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import Deletions
 from kbsync.engine.halts import BAD_CONFIG, FAILING, PASSING, TARGET_DOWN, going_on
 from kbsync.engine.inbox import Inbox
-from kbsync.engine.ledger import Ledger
-from kbsync.engine.outcomes import Happened
-from kbsync.engine.reconciler import Reconciler
-from kbsync.engine.renewals import Renewals
+from kbsync.engine.journal import Happened, Journal
+from kbsync.engine.recipe_changes import RecipeChanges
+from kbsync.engine.reconcile import Reconciler
 from kbsync.engine.sending import Bodies
-from kbsync.engine.snapshot import Snapshot
 from kbsync.engine.terms import Plan, as_halt
 from kbsync.engine.worker import Worker
 from kbsync.errors import Halted, ShortageError, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
-from kbsync.source.scanner import ScanSummary
+from kbsync.source.scan import ScanSummary
+from kbsync.state.glance import Tx
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import Store, Tx
+from kbsync.state.store import Store
+
+
+class Snapshot:
+    """The files of one pass that are not quiet yet.
+
+    A file is waited for once: until it is taken, vanishes, or was being written for the longest wait. One
+    that changed behind the pass's back is waited for a second time, and then belongs to the next pass.
+    """
+
+    def __init__(self, settling: Settling, now: float) -> None:
+        """`now`: the moment when the scan ended, steady seconds."""
+        self._settling = settling
+        self._since = {path: settling.since(path) for path in settling.paths()}
+        self._second_time: set[str] = set()
+        self.missed_until = now
+        """What was missed later than this came and went while the pass was under way."""
+
+    def __bool__(self) -> bool:
+        """Files are waited for."""
+        return bool(self._since)
+
+    def inodes(self) -> set[int]:
+        """Of the files that are waited for."""
+        stamps = (self._settling.stamp(path) for path in self._since)
+        return {stamp.ino for stamp in stamps if stamp is not None}
+
+    def admit(self, paths: Iterable[str]) -> set[str]:
+        """Of files that changed, or are back, those that this pass still takes care of."""
+        admitted = set(paths) - self._second_time
+        self._second_time |= admitted
+        return admitted
+
+    def looked_at(self, paths: Iterable[str], now: float) -> None:
+        """What `admit` gave was looked at: wait for what is being written, and be sure of what is missed."""
+        self._since |= {path: self._settling.since(path) for path in paths if path in self._settling}
+        self.missed_until = now
+
+    def update(self, now: float) -> None:
+        """A round of looks at quiet files ended.
+
+        Another start of the wait than ours means that the file was taken, vanished and came back, or was
+        found being written when the longest wait was over.
+        """
+        if self._since:
+            self.missed_until = now
+        self._since = {
+            path: since for path, since in self._since.items() if self._settling.since(path) == since
+        }
+
 
 log = structlog.get_logger("kbsync")
 
@@ -44,7 +99,7 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class RunContext:
     """Where a mirror runs: its place for spooled bytes, the config's names, and how cures are written.
 
     `renamed(old, new)` is told before the target is opened that a mirror has another name now. `at_work`: it
@@ -59,7 +114,7 @@ class Site:
 
 
 @dataclass(slots=True)
-class Counts:
+class PassCounts:
     """What was done since the run began."""
 
     uploaded: int = 0
@@ -73,14 +128,14 @@ class Parts:
     """What exists only while the mirror is bound to its base."""
 
     target: Target
-    ledger: Ledger
+    ledger: Journal
     bodies: Bodies
     worker: Worker
     reconciler: Reconciler
     deletions: Deletions
-    renewals: Renewals
+    renewals: RecipeChanges
     inbox: Inbox
-    auditing: Auditing
+    auditing: BackgroundAudit
     working: asyncio.Task[None]
 
 
@@ -98,14 +153,14 @@ class MirrorRun:
     store: Store
     open_target: Callable[[], Awaitable[Target]]
     clock: Clock
-    site: Site
+    site: RunContext
     on_event: Callable[[Happened], None] = lambda _event: None
     on_settled: Callable[[Tx, str], None] | None = None
     mirror: int = 0
     halt: Halt | None = None
     told: Halt | None = None
     trouble: str = ""
-    counts: Counts = field(default_factory=Counts)
+    counts: PassCounts = field(default_factory=PassCounts)
     proving: bool = False
     doubted: set[str] = field(default_factory=set)
     parts: Parts | None = None
@@ -188,12 +243,12 @@ class MirrorRun:
     async def _bind(self, target: Target) -> None:
         record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
         terms = await attach.bind(self.store, self.plan, record, target, self.site.spool_dir, self.site.cure)
-        ledger = Ledger(terms, self.clock, self.on_settled)
+        ledger = Journal(terms, self.clock, self.on_settled)
         await attach.prepare(self.store, ledger, target, self.clock)
         self.parts = self._build(target, ledger)
         await self.parts.deletions.count_served()
 
-    def _build(self, target: Target, ledger: Ledger) -> Parts:
+    def _build(self, target: Target, ledger: Journal) -> Parts:
         bodies = Bodies(ledger.terms)
         worker = Worker(
             self.store,
@@ -209,7 +264,7 @@ class MirrorRun:
         )
         reconciler = Reconciler(self.store, ledger, self.clock, on_work=self._rows_written, keep=bodies.keep)
         deletions = Deletions(self.store, ledger, self.clock, self.trusted_identity, coming=self._coming)
-        renewals = Renewals(self.store, ledger, self.clock)
+        renewals = RecipeChanges(self.store, ledger, self.clock)
         inbox = Inbox(self.store, ledger, self.clock)
         auditing = self._auditing(target, ledger, worker)
         working = asyncio.create_task(worker.run())
@@ -217,8 +272,8 @@ class MirrorRun:
             target, ledger, bodies, worker, reconciler, deletions, renewals, inbox, auditing, working
         )
 
-    def _auditing(self, target: Target, ledger: Ledger, worker: Worker) -> Auditing:
-        return Auditing(
+    def _auditing(self, target: Target, ledger: Journal, worker: Worker) -> BackgroundAudit:
+        return BackgroundAudit(
             self.store,
             ledger,
             target,
@@ -363,7 +418,7 @@ class MirrorRun:
     async def hurry(self, ids: Collection[str]) -> None:
         """There may be news of these documents; those that are not ours, or wait for none, are ignored."""
         parts = self.parts
-        if parts is not None and await self.store.write(lambda tx: outcomes.hurry(parts.ledger, tx, ids)):
+        if parts is not None and await self.store.write(lambda tx: journal.hurry(parts.ledger, tx, ids)):
             parts.worker.wake()
 
     async def resume(self) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from kbsync.contract.mirroring import Listed
+from kbsync.contract.target import Listed
 from kbsync.core.links import is_address, same_address
 from kbsync.core.model import Upload
-from kbsync.core.select import extension_of
+from kbsync.core.selection import extension_of
 from kbsync.engine.terms import Terms
 
 CLOCK_SLACK = 240.0

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from kbsync.contract.mirroring import Confirms, DocState, DocStatus, Reads, Reembeds, Reslices, Target
+from kbsync.contract.target import Confirms, DocState, DocStatus, Reads, Reembeds, Reslices, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import Upload
-from kbsync.engine import outcomes
+from kbsync.engine import journal
 from kbsync.engine.halts import TARGET_STUCK
-from kbsync.engine.ledger import Ledger
-from kbsync.engine.outcomes import Happened, Repair
+from kbsync.engine.journal import Happened, IndexRetry, Journal
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.state.store import Store, Tx
+from kbsync.state.glance import Tx
+from kbsync.state.store import Store
 
 BLAME_LIMIT = 5
 """Documents in a row that never get done before the target is to blame."""
@@ -27,7 +27,7 @@ BLAME_LIMIT = 5
 CUT_AT_ONCE = 20
 """Documents that are asked to be cut anew before those that wait are looked at again."""
 
-Judged = tuple[Upload, DocStatus, Repair]
+Judged = tuple[Upload, DocStatus, IndexRetry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class _Turn:
 class Polls:
     """What concerns documents the target has and that do not serve yet."""
 
-    def __init__(self, store: Store, ledger: Ledger, target: Target) -> None:
+    def __init__(self, store: Store, ledger: Journal, target: Target) -> None:
         self._store = store
         self._ledger = ledger
         self._target = target
@@ -94,52 +94,54 @@ class Polls:
 
     def _full(self, judged: Sequence[Judged]) -> Halted | None:
         for _, status, repair in judged:
-            if repair is Repair.AWAITED:
+            if repair is IndexRetry.AWAITED:
                 cure = f"kbsync retry --mirror {self._ledger.terms.plan.name}"
                 return Halted(status.halt, status.reason, cure=cure, code=status.code)
         return None
 
     def _record(self, tx: Tx, judged: Sequence[Judged]) -> list[Happened | None]:
         return [
-            outcomes.status_known(self._ledger, tx, row.id, status, repair) for row, status, repair in judged
+            journal.status_known(self._ledger, tx, row.id, status, repair) for row, status, repair in judged
         ]
 
     async def _judged(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
         rhythm = self._ledger.rhythm
         is_failure = status.state is DocState.FAILED
         if status.state in _SETTLED and lifecycle.may_be_stale(row, rhythm, is_failure=is_failure):
-            return row, _UNKNOWN, Repair.NONE
+            return row, _UNKNOWN, IndexRetry.NONE
         if is_failure:
             repair = await self._mended(row, status, turn)
-            return row, _UNKNOWN if repair is Repair.LATER else status, repair
+            return row, _UNKNOWN if repair is IndexRetry.LATER else status, repair
         if status.state in _UNDECIDED and lifecycle.is_overdue(row, rhythm):
-            return (row, status, Repair.LATER) if turn.halted else await self._confirmed(row, status, turn)
-        return row, status, Repair.NONE
+            return (
+                (row, status, IndexRetry.LATER) if turn.halted else await self._confirmed(row, status, turn)
+            )
+        return row, status, IndexRetry.NONE
 
-    async def _mended(self, row: Upload, status: DocStatus, turn: _Turn) -> Repair:
+    async def _mended(self, row: Upload, status: DocStatus, turn: _Turn) -> IndexRetry:
         if status.halt and row.code != lifecycle.QUOTA:
-            return Repair.AWAITED
+            return IndexRetry.AWAITED
         if turn.halted is not None or (row.code == lifecycle.QUOTA and not turn.may_try()):
-            return Repair.LATER
+            return IndexRetry.LATER
         if row.code in (lifecycle.RECUT, lifecycle.RECUTTING):
-            return Repair.NONE  # a fresh upload is sooner found than what may fail again
+            return IndexRetry.NONE  # a fresh upload is sooner found than what may fail again
         if not isinstance(self._target, Reembeds):
-            return Repair.NOT_OFFERED
+            return IndexRetry.NOT_OFFERED
         if not status.halt and row.repairs >= self._ledger.terms.limits.reembed_tries:
-            return Repair.NONE if self._can_reembed else Repair.NOT_OFFERED
+            return IndexRetry.NONE if self._can_reembed else IndexRetry.NOT_OFFERED
         try:
             await self._target.reembed(row.remote_id or "")
             self._can_reembed = True
         except NotOffered:  # now: whether it is so for good is known to the target
             self._can_reembed = False
-            return Repair.NOT_OFFERED
+            return IndexRetry.NOT_OFFERED
         except Rejected:
-            return Repair.NONE
+            return IndexRetry.NONE
         except Unavailable:
-            return Repair.NONE if lifecycle.is_overdue(row, self._ledger.rhythm) else Repair.LATER
+            return IndexRetry.NONE if lifecycle.is_overdue(row, self._ledger.rhythm) else IndexRetry.LATER
         except Unsure:
-            return Repair.ASKED  # it costs money: rather waited for than asked twice
-        return Repair.ASKED
+            return IndexRetry.ASKED  # it costs money: rather waited for than asked twice
+        return IndexRetry.ASKED
 
     async def _confirmed(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
         """It never said that it is done; a search that finds it decides."""
@@ -151,9 +153,9 @@ class Polls:
             is_there = False
         except (Unavailable, Unsure):
             if not lifecycle.is_overdue(row, self._ledger.rhythm, times=2):
-                return row, status, Repair.LATER
+                return row, status, IndexRetry.LATER
             is_there = False
-        return (row, _READY, Repair.NONE) if is_there else await self._given_up(row, turn)
+        return (row, _READY, IndexRetry.NONE) if is_there else await self._given_up(row, turn)
 
     async def _given_up(self, row: Upload, turn: _Turn) -> Judged:
         """It failed, unless nothing that the target accepts ever gets done: then the target is to blame."""
@@ -180,32 +182,32 @@ class Polls:
             try:
                 repair = await self._resliced(row)
             except (Unavailable, Unsure) as error:
-                repair, down = Repair.LATER, error
+                repair, down = IndexRetry.LATER, error
             await self._store.write(
-                lambda tx, row=row, repair=repair: outcomes.resliced(self._ledger, tx, row.id, repair)  # type: ignore[misc]
+                lambda tx, row=row, repair=repair: journal.resliced(self._ledger, tx, row.id, repair)  # type: ignore[misc]
             )
         if down is not None and is_alone:
             raise down
 
     def _begin_reslice(self, number: int, tx: Tx) -> bool:
-        return outcomes.begin_reslice(self._ledger, tx, number)
+        return journal.begin_reslice(self._ledger, tx, number)
 
-    async def _resliced(self, row: Upload) -> Repair:
+    async def _resliced(self, row: Upload) -> IndexRetry:
         if not isinstance(self._target, Reslices) or row.remote_id is None:
-            return Repair.NOT_OFFERED
+            return IndexRetry.NOT_OFFERED
         path = row.path or row.label
         try:
             await self._target.reslice(row.remote_id, path, self._ledger.terms.plan.settings(path))
         except Rejected:
-            return Repair.NOT_OFFERED
-        return Repair.ASKED
+            return IndexRetry.NOT_OFFERED
+        return IndexRetry.ASKED
 
     async def prove(self, rows: Sequence[Upload]) -> None:
         """Read documents found at the target. Raises `TargetError` when it is down, rows untouched."""
         for row in rows:
             digest = await self._digest(row)
             await self._store.write(
-                lambda tx, row=row, digest=digest: outcomes.proof_ended(self._ledger, tx, row.id, digest)  # type: ignore[misc]
+                lambda tx, row=row, digest=digest: journal.proof_ended(self._ledger, tx, row.id, digest)  # type: ignore[misc]
             )
 
     async def _digest(self, row: Upload) -> str | None:

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kbsync.config.durations import read_duration
-from kbsync.contract.mirroring import DocState, DocStatus, Outgoing, Refreshes, Target
+from kbsync.config.kinds import read_duration
+from kbsync.contract.target import DocState, DocStatus, Outgoing, Refreshes, Target
 from kbsync.core import refreshing as steps
 from kbsync.core.model import ON_THE_WAY, Upload, UploadState
-from kbsync.engine.ledger import Ledger
-from kbsync.engine.outcomes import Happened
+from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.sending import Bodies
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.state.store import Store, Tx
+from kbsync.state.glance import Tx
+from kbsync.state.store import Store
 
 Step = Callable[[Upload], Upload]
 
@@ -32,7 +32,7 @@ class Refreshing:
     def __init__(
         self,
         store: Store,
-        ledger: Ledger,
+        ledger: Journal,
         target: Target,
         bodies: Bodies,
         on_event: Callable[[Happened], None],

@@ -10,14 +10,13 @@ from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
-from kbsync.contract.mirroring import Outgoing
+from kbsync.contract.target import Outgoing
 from kbsync.core.links import Link, NoLink, is_link, link_from
 from kbsync.core.model import Upload
-from kbsync.engine.ledger import Ledger
+from kbsync.engine.journal import Journal
 from kbsync.engine.terms import Terms
-from kbsync.source.reader import take
-from kbsync.source.spool import Spooled
-from kbsync.state.store import Tx
+from kbsync.source.read import Spooled, copy_stable
+from kbsync.state.glance import Tx
 
 KEPT = 64
 """Bodies kept for files that are never quiet; each may hold a descriptor."""
@@ -130,7 +129,7 @@ class Bodies:
             if kept.digest == row.digest:
                 return kept
             kept.close()
-        taken = take(self._terms.plan.root, row.path, self._terms.spool_dir, row.digest)
+        taken = copy_stable(self._terms.plan.root, row.path, self._terms.spool_dir, row.digest)
         return taken if isinstance(taken, Spooled) else None
 
 
@@ -149,7 +148,7 @@ def _link(row: Upload, body: Spooled) -> Link | None:
         return None
 
 
-def replaced_by(ledger: Ledger, tx: Tx, upload: Upload) -> str | None:
+def replaced_by(ledger: Journal, tx: Tx, upload: Upload) -> str | None:
     """The remote id that an in-place update of this upload's path would change."""
     if not ledger.terms.abilities.updates or upload.path is None or upload.predecessor is None:
         return None

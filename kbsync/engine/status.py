@@ -1,4 +1,6 @@
-"""The state of a mirror as people see it: counts in constant time, and every file when asked.
+"""What the last audit of a mirror left for people to see, and when it ended; durable.
+
+The state of a mirror as people see it: counts in constant time, and every file when asked.
 
 Everything here reads within a transaction that its caller opened; nothing is computed from the folder.
 """
@@ -8,22 +10,70 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kbsync.core.model import SCANNED, Choice, Status, Upload, UploadState
-from kbsync.core.printable import shell_word
 from kbsync.core.refreshing import words_of
-from kbsync.core.sizes import sized
-from kbsync.engine import findings
+from kbsync.core.text import shell_word, sized
 from kbsync.engine.halts import going_on
-from kbsync.state.entries import Entry
-from kbsync.state.folders import folder_label
+from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
+from kbsync.state.files import Entry, folder_label
 from kbsync.state.glance import Tx
-from kbsync.state.holds import DELETIONS, RENEWALS, Hold
 from kbsync.state.mirrors import Halt, MirrorRecord
+
+
+@dataclass(frozen=True, slots=True)
+class LastAudit:
+    """`ended`: epoch seconds when the last audit of this binding ended, or when the first was set.
+
+    duplicate, orphaned: how many documents it found and left alone. mended: how many it saw to. is_audit: one
+    did end, and this is what it came to.
+    """
+
+    binding: int
+    ended: float
+    duplicate: int = 0
+    orphaned: int = 0
+    mended: int = 0
+    is_audit: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """What a person should know; '' for nothing."""
+        counts = (counted(self.duplicate, "duplicate"), counted(self.orphaned, "orphaned document"))
+        found = " and ".join(filter(None, counts))
+        return f"the last audit found {found}" if found else ""
+
+
+def counted(n: int, what: str) -> str:
+    """`1 duplicate`, `2 duplicates`; '' for none."""
+    return f"{n} {what}{'s' if n > 1 else ''}" if n else ""
+
+
+def last_audit(tx: Tx, mirror: int) -> LastAudit | None:
+    """None where there was no audit yet."""
+    known = tx.meta.get(_last_audit_key(mirror))
+    return LastAudit(**json.loads(known)) if known else None
+
+
+def keep_last_audit(tx: Tx, mirror: int, findings: LastAudit) -> None:
+    """In place of those before."""
+    tx.meta.set(_last_audit_key(mirror), json.dumps(asdict(findings)))
+
+
+def clear_last_audit(tx: Tx, mirror: int) -> None:
+    """A person has seen to them; the time stays."""
+    known = last_audit(tx, mirror)
+    if known is not None:
+        keep_last_audit(tx, mirror, LastAudit(known.binding, known.ended))
+
+
+def _last_audit_key(mirror: int) -> str:
+    return f"audit:{mirror}"
+
 
 SHOWN = (Status.READY, Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD, Status.SKIPPED)
 DELETIONS_HELD = "deletions-held"
@@ -35,7 +85,7 @@ Cure = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class DocumentCounts:
     """How many files are in each state; `failed` includes directories that cannot be listed."""
 
     ready: int = 0
@@ -51,7 +101,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class FileStatus:
     """One file, or a directory that cannot be listed (its path ends in `/`).
 
     `document_id`: what serves the file now, which may be an older version. `size`: bytes; None while it is
@@ -83,25 +133,25 @@ class Items:
         self._record = record
         self._halt = halt
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[FileStatus]:
         """Directories that cannot be listed, then the files by directory and name."""
         yield from self.unlisted()
         for entry in self._tx.entries.shown(self._record.id):
             yield self.of(entry)
 
-    def unlisted(self) -> Iterator[Item]:
+    def unlisted(self) -> Iterator[FileStatus]:
         """Directories that cannot be listed."""
         for folder in self._tx.folders.problems(self._record.id):
             if not folder.shut:
-                yield Item(folder_label(folder.path), Status.FAILED, None, None, folder.problem)
+                yield FileStatus(folder_label(folder.path), Status.FAILED, None, None, folder.problem)
 
-    def of(self, entry: Entry) -> Item:
+    def of(self, entry: Entry) -> FileStatus:
         """One file of this mirror."""
         uploads = self._uploads(entry)
         server = next((u for u in uploads if u.state.serves), None)
         size = entry.stamp.size if entry.stamp.size >= 0 else (server.size if server else None)
         document = None if server is None else server.remote_id
-        return Item(entry.path, entry.status, document, size, self._reason(entry, uploads, server))
+        return FileStatus(entry.path, entry.status, document, size, self._reason(entry, uploads, server))
 
     def _uploads(self, entry: Entry) -> list[Upload]:
         if self._record.binding is None or entry.verdict.choice is Choice.SKIPPED:
@@ -164,12 +214,12 @@ class MirrorStatus:
     name: str
     folder: str
     target: str
-    documents: Counts
+    documents: DocumentCounts
     oldest_pending_s: float = 0.0
     last_pass: float | None = None
     halt: Halt | None = None
     note: str = ""
-    items: Iterable[Item] | None = None
+    items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The contract's mirror, with `items` as a list; `note` is there only when it says something."""
@@ -247,14 +297,14 @@ def mirror_status(
 
 def never_ran(name: str, folder: str, target: str, *, documents: bool = False) -> MirrorStatus:
     """The state of a mirror that the state file knows nothing of."""
-    return MirrorStatus(name, folder, target, Counts(), items=() if documents else None)
+    return MirrorStatus(name, folder, target, DocumentCounts(), items=() if documents else None)
 
 
-def _counts(tx: Tx, mirror: int) -> Counts:
+def _counts(tx: Tx, mirror: int) -> DocumentCounts:
     tally = tx.mirrors.tally(mirror)
     unlisted = sum(1 for folder in tx.folders.problems(mirror) if not folder.shut)
     numbers = {status.word: tally.get(status, 0) for status in SHOWN}
-    return Counts(**{**numbers, "failed": numbers["failed"] + unlisted})
+    return DocumentCounts(**{**numbers, "failed": numbers["failed"] + unlisted})
 
 
 def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
@@ -274,7 +324,7 @@ def _held_deletions(tx: Tx, record: MirrorRecord) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingRenewals:
     """Documents that wait to be indexed anew, their bytes, and which settings changed."""
 
     documents: int
@@ -282,12 +332,12 @@ class Waiting:
     changes: str
 
 
-def waiting_renewals(tx: Tx, mirror: int) -> Waiting:
+def waiting_renewals(tx: Tx, mirror: int) -> WaitingRenewals:
     """What of a mirror nobody has said yes to."""
     holds = unapproved(tx, mirror, RENEWALS)
     extents = [tx.renewals.extent(mirror, hold.id) for hold in holds]
     changes = ", ".join(dict.fromkeys(hold.detail for hold in holds if hold.detail))
-    return Waiting(sum(one.documents for one in extents), sum(one.size for one in extents), changes)
+    return WaitingRenewals(sum(one.documents for one in extents), sum(one.size for one in extents), changes)
 
 
 def _held_renewals(tx: Tx, record: MirrorRecord) -> str:
@@ -306,7 +356,7 @@ def _serving(tx: Tx, record: MirrorRecord) -> int:
 
 def _audited(tx: Tx, record: MirrorRecord, cure: Cure) -> str:
     """What the last audit of this base left for a person."""
-    known = findings.recall(tx, record.id)
+    known = last_audit(tx, record.id)
     if known is None or known.binding != record.binding or not known.sentence:
         return ""
     return f"{known.sentence}: {cure(f'verify --mirror {record.name}')}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kbsync.contract.mirroring import (
+from kbsync.contract.target import (
     Describes,
     Listed,
     Reads,
@@ -23,7 +23,7 @@ from kbsync.contract.mirroring import (
 from kbsync.core.brake import DeletionLimits
 from kbsync.core.model import Abilities, Limits, by_tag
 from kbsync.core.names import Naming
-from kbsync.core.select import Rules
+from kbsync.core.selection import Rules
 from kbsync.errors import Halted
 from kbsync.state.mirrors import Halt
 

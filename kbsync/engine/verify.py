@@ -13,18 +13,18 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from kbsync.contract.mirroring import Target
+from kbsync.contract.target import Target
 from kbsync.core.model import Presence, Upload, UploadState
+from kbsync.engine.audit import Auditor, Discrepancy, Placing, Proof, Stray, stray_json
 from kbsync.engine.clock import Clock
 from kbsync.engine.halts import going_on
-from kbsync.engine.repairs import stray_json
-from kbsync.engine.status import halt_json
-from kbsync.engine.terms import Plan
-from kbsync.engine.views.audit import Auditor, Proof, Stray
-from kbsync.engine.views.footing import (
+from kbsync.engine.plan import (
+    CommandContext,
+    Effect,
     Footing,
     Ground,
-    Site,
+    Step,
+    Survey,
     changed_root,
     find_footing,
     is_same_root,
@@ -32,17 +32,12 @@ from kbsync.engine.views.footing import (
     service_of,
     with_found,
 )
-from kbsync.engine.views.foresight import Effect
-from kbsync.engine.views.placing import Finding, Placing
-from kbsync.engine.views.steps import Step
-from kbsync.engine.views.survey import Survey
-from kbsync.source.looker import look
-from kbsync.state.entries import Entry
-from kbsync.state.folders import split
+from kbsync.engine.status import halt_json
+from kbsync.engine.terms import Plan
+from kbsync.source.look import look
+from kbsync.state.files import Entry, split
+from kbsync.state.glance import Glance, Tx, looking_at
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import Glance, Tx, looking_at
-
-__all__ = ["Finding", "Repair", "Verification", "repair_messages", "verify_mirror"]
 
 T = TypeVar("T")
 
@@ -62,10 +57,10 @@ class Verification:
     """
 
     name: str
-    missing: tuple[Finding, ...] = ()
-    stale: tuple[Finding, ...] = ()
-    orphaned: tuple[Finding, ...] = ()
-    duplicate: tuple[Finding, ...] = ()
+    missing: tuple[Discrepancy, ...] = ()
+    stale: tuple[Discrepancy, ...] = ()
+    orphaned: tuple[Discrepancy, ...] = ()
+    duplicate: tuple[Discrepancy, ...] = ()
     foreign: int = 0
     halt: Halt | None = None
 
@@ -89,7 +84,7 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
+class RepairRequest:
     """What the inbox message `repair` asks for; `to_json` gives its arguments.
 
     `missing`: ids of documents to be sent again. `surplus`: ids of documents that rows of ours prove ours and
@@ -115,7 +110,7 @@ class Repair:
         }
 
 
-def repair_messages(verification: Verification) -> Repair:
+def repair_messages(verification: Verification) -> RepairRequest:
     """What can be mended of what was found.
 
     Documents that are not proven ours are left alone. A served document whose file is gone is looked at
@@ -124,7 +119,7 @@ def repair_messages(verification: Verification) -> Repair:
     left = [*verification.orphaned, *verification.duplicate]
     strays = [one.stray for one in left if one.stray is not None and one.proof is not Proof.NONE]
     served = [one.path for one in verification.orphaned if one.stray is None]
-    return Repair(
+    return RepairRequest(
         missing=tuple(one.remote_id for one in verification.missing if one.remote_id is not None),
         surplus=tuple(stray.remote_id for stray in strays if _has_row(stray)),
         strays=tuple(stray for stray in strays if not _has_row(stray)),
@@ -142,7 +137,7 @@ async def verify_mirror(
     glance: Glance | None,
     clock: Clock,
     *,
-    site: Site | None = None,
+    site: CommandContext | None = None,
     watched: bool = False,
 ) -> Verification:
     """Audit a mirror. `glance` is None where no state exists yet.
@@ -150,7 +145,7 @@ async def verify_mirror(
     `watched`: another kbsync is at work on it, so changes that are only seconds old are its business. Raises
     `TargetError` where the target does not answer, `StateError` where the state cannot be read.
     """
-    site = site or Site()
+    site = site or CommandContext()
     with looking_at(glance) as seen:
         footing = await find_footing(plan, service_of(target, plan), seen, site, target)
         footing = await with_found(footing, target, seen)
@@ -185,13 +180,13 @@ async def _glanced(glance: Glance, work: Callable[[Tx], T], /) -> T:
     return glance.read(work)
 
 
-def _by_path(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
     return tuple(sorted(findings, key=attrgetter("path")))
 
 
-def _missing(upload: Upload) -> Finding:
+def _missing(upload: Upload) -> Discrepancy:
     why = f"document {upload.remote_id} is recorded and the knowledge base does not have it"
-    return Finding(upload.path or upload.label, upload.remote_id, why)
+    return Discrepancy(upload.path or upload.label, upload.remote_id, why)
 
 
 # -- the folder ----------------------------------------------------------------------------------------
@@ -199,8 +194,8 @@ def _missing(upload: Upload) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    stale: tuple[Finding, ...] = ()
-    orphaned: tuple[Finding, ...] = ()
+    stale: tuple[Discrepancy, ...] = ()
+    orphaned: tuple[Discrepancy, ...] = ()
     halt: Halt | None = None
 
     @property
@@ -283,8 +278,8 @@ def _is_wrong(step: Step) -> bool:
     return step.effect in CHANGED or step.effect is Effect.WEIGH
 
 
-def _stale(step: Step) -> Finding:
-    return Finding(step.path, _id(step.server), _stale_why(step))
+def _stale(step: Step) -> Discrepancy:
+    return Discrepancy(step.path, _id(step.server), _stale_why(step))
 
 
 def _stale_why(step: Step) -> str:
@@ -301,7 +296,7 @@ def _stale_why(step: Step) -> str:
             return "the file is newer than its document, and nothing is pending for it"
 
 
-def _orphaned(step: Step) -> Finding:
+def _orphaned(step: Step) -> Discrepancy:
     words = {"gone": "the file is gone", "deselected": "the file is no longer selected"}
     cause = words.get(step.cause, "the file is empty now")
-    return Finding(step.path, _id(step.server), f"{cause}, its document is still found")
+    return Discrepancy(step.path, _id(step.server), f"{cause}, its document is still found")

@@ -1,4 +1,6 @@
-"""Carries out what the journal says: sends, looks, polls, renames and deletes.
+"""What the worker finds to do: everything that is due, in one look at the state.
+
+Carries out what the journal says: sends, looks, polls, renames and deletes.
 
 The worker decides nothing. It takes due rows by rank, announces an effect on disk, makes it, and records the
 answer. It can be cut anywhere: the next start finds every announced effect in the journal.
@@ -8,27 +10,176 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
-from kbsync.contract.mirroring import Accepted, Outgoing, PutOutcome, Refreshes, Renames, Target
-from kbsync.core.model import Upload
-from kbsync.core.pauses import look_pause
-from kbsync.core.turns import SENDS, Lane, Turns
-from kbsync.engine import deleting, looks, outcomes
+from kbsync.contract.target import Accepted, Outgoing, PutOutcome, Refreshes, Renames, Target
+from kbsync.core.backoff import look_pause
+from kbsync.core.fairness import SENDS, FairTurns, Lane, reach_of
+from kbsync.core.lifecycle import QUOTA
+from kbsync.core.model import Upload, UploadState
+from kbsync.engine import deletions, journal, lost_uploads
 from kbsync.engine.clock import Clock, rest
-from kbsync.engine.due import Due, NextDue, Reach, find_due, find_room, next_due
-from kbsync.engine.ledger import Ledger
-from kbsync.engine.outcomes import Happened
+from kbsync.engine.journal import Happened, Journal, bring_forward
 from kbsync.engine.polling import Polls
-from kbsync.engine.pulse import STATE_PAUSE, Pulse
-from kbsync.engine.recovery import bring_forward
 from kbsync.engine.refreshing import Refreshing
 from kbsync.engine.sending import Batch, Bodies, replaced_by
+from kbsync.engine.target_health import STATE_PAUSE, TargetHealth
+from kbsync.engine.terms import Terms
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
-from kbsync.state.store import Store, Tx
+from kbsync.state.glance import Tx
+from kbsync.state.store import Store
+
+POLL_BATCH = 1000
+LOOK_BATCH = 10_000
+SMALL_BATCH = 100
+PAGE = 1000
+
+WAITING = (
+    UploadState.INTENDED,
+    UploadState.SENDING,
+    UploadState.RETIRING,
+    UploadState.ADOPTING,  # one may wait to be read
+)
+"""States that something is still to be done about when `next_look_at` is set; others are asked for apart."""
+
+IN_FLIGHT = (UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far to look: wall seconds now, how many documents of a lane fit, seconds to look ahead for polls.
+
+    `polls` None: no poll may start now. `looks`: one for lost uploads may. `busy`: uploads that something is
+    being done about already.
+    """
+
+    now: float
+    requests: int
+    polls: float | None
+    looks: bool
+    busy: Collection[int]
+
+
+@dataclass(frozen=True, slots=True)
+class DueWork:
+    """Rows by what they wait for, each by rank; sends by lane, those in which something waits."""
+
+    deletes: list[Upload]
+    looks: list[Upload]
+    proofs: list[Upload]
+    polls: list[Upload]
+    renames: list[Upload]
+    sends: Mapping[Lane, list[Upload]]
+
+
+def find_due(tx: Tx, terms: Terms, reach: Reach) -> DueWork:
+    """Everything that is due at this moment and not being done."""
+    return DueWork(
+        deletes=_due(tx, terms, UploadState.RETIRING, reach, reach.requests),
+        looks=_looks(tx, terms, reach) if reach.looks else [],
+        proofs=_due(tx, terms, UploadState.ADOPTING, reach, SMALL_BATCH),
+        polls=_polls(tx, terms, reach),
+        renames=_due(tx, terms, UploadState.SERVING, reach, SMALL_BATCH),
+        sends=_sends(tx, terms, reach),
+    )
+
+
+def _due(
+    tx: Tx,
+    terms: Terms,
+    state: UploadState,
+    reach: Reach,
+    limit: int,
+    *,
+    ahead: float = 0.0,
+    lane: Lane | None = None,
+) -> list[Upload]:
+    if limit <= 0:
+        return []
+    many = limit + len(reach.busy)
+    ranks = (0.0, math.inf) if lane is None else reach_of(lane)
+    rows = tx.uploads.due(terms.mirror, terms.binding, state, reach.now + ahead, many, ranks)
+    return [row for row in rows if row.id not in reach.busy][:limit]
+
+
+def _sends(tx: Tx, terms: Terms, reach: Reach) -> dict[Lane, list[Upload]]:
+    lanes = {lane: _due(tx, terms, UploadState.INTENDED, reach, reach.requests, lane=lane) for lane in SENDS}
+    return {lane: rows for lane, rows in lanes.items() if rows}
+
+
+def _looks(tx: Tx, terms: Terms, reach: Reach) -> list[Upload]:
+    """One list tells of all: where one unsure upload is due, every other one is looked for as well.
+
+    Those that were lost or deleted long ago are looked for by every look anyway.
+    """
+    if _due(tx, terms, UploadState.UNSURE, reach, 1):
+        unsure = tx.uploads.in_states(terms.mirror, terms.binding, (UploadState.UNSURE,), limit=LOOK_BATCH)
+        return [row for row in unsure if row.id not in reach.busy]
+    lost = _due(tx, terms, UploadState.PRESUMED_LOST, reach, 1)
+    return lost or _due(tx, terms, UploadState.TOMBSTONE, reach, 1)
+
+
+def _polls(tx: Tx, terms: Terms, reach: Reach) -> list[Upload]:
+    """One request can tell of many: where one is due, those that will soon be are asked about as well."""
+    if reach.polls is None or not _due(tx, terms, UploadState.INDEXING, reach, 1):
+        return []
+    return _due(tx, terms, UploadState.INDEXING, reach, POLL_BATCH, ahead=reach.polls)
+
+
+def find_room(tx: Tx, terms: Terms) -> tuple[bool, bool]:
+    """(some documents found no room in the account, whether there is room is being tried just now)."""
+    found_none = is_trying = False
+    after = 0
+    while rows := tx.uploads.in_states(terms.mirror, terms.binding, IN_FLIGHT, after, PAGE):
+        after = rows[-1].id
+        codes = {row.code == QUOTA and row.state is UploadState.INDEXING for row in rows}
+        found_none, is_trying = found_none or True in codes, is_trying or False in codes
+    return found_none, is_trying
+
+
+@dataclass(frozen=True, slots=True)
+class NextDue:
+    """Wall seconds when the next row is due; None: nothing waits.
+
+    Unsure, indexing, serving (to be renamed or refreshed), and all others.
+    """
+
+    looks: float | None
+    polls: float | None
+    serving: float | None
+    others: float | None
+
+    @property
+    def first(self) -> float | None:
+        """Of all."""
+        return earliest(self.looks, self.polls, self.serving, self.others)
+
+    def paced(self, look: float, poll: float, refresh: float) -> float | None:
+        """The first, where no look, poll or refresh may start before these moments."""
+        serving = None if self.serving is None else max(self.serving, refresh)
+        looks = None if self.looks is None else max(self.looks, look)
+        polls = None if self.polls is None else max(self.polls, poll)
+        return earliest(looks, polls, serving, self.others)
+
+
+def earliest(*times: float | None) -> float | None:
+    """The first of these that are known."""
+    return min((time for time in times if time is not None), default=None)
+
+
+def next_due(tx: Tx, terms: Terms) -> NextDue:
+    """When there will be something to do."""
+
+    def of(*states: UploadState) -> float | None:
+        return tx.uploads.next_due(terms.mirror, terms.binding, states)
+
+    return NextDue(of(UploadState.UNSURE), of(UploadState.INDEXING), of(UploadState.SERVING), of(*WAITING))
+
 
 log = structlog.get_logger("kbsync")
 
@@ -50,7 +201,7 @@ class Worker:
     def __init__(
         self,
         store: Store,
-        ledger: Ledger,
+        ledger: Journal,
         target: Target,
         clock: Clock,
         bodies: Bodies,
@@ -72,7 +223,7 @@ class Worker:
         self._on_proof = on_proof
         self._bodies = bodies
         self._polls = Polls(store, ledger, target)
-        self._turns = Turns()
+        self._turns = FairTurns()
         self._refreshing = Refreshing(store, ledger, target, bodies, on_event)
         self._next_poll = self._next_look = self._next_refresh = 0.0
         self._is_looking = self._is_refreshing = False
@@ -85,7 +236,7 @@ class Worker:
         self._tasks: set[asyncio.Task[bool]] = set()
         self._stopping = False
         self._has_looked = False
-        self.pulse = Pulse()
+        self.pulse = TargetHealth()
         self.rested = asyncio.Event()
         """Set whenever the last task under way has ended."""
 
@@ -142,7 +293,7 @@ class Worker:
 
     def resume(self) -> None:
         """The cause of a halt is gone."""
-        self.pulse = Pulse(is_full=self.pulse.is_full)
+        self.pulse = TargetHealth(is_full=self.pulse.is_full)
         self.wake()
 
     def try_again(self) -> None:
@@ -176,7 +327,7 @@ class Worker:
         ahead, lost = self._clock.wall() - self._clock.steady(), self._lost
         if lost != self._made_good or ahead < self._ahead - CLOCK_STEP:
             busy = frozenset(self._busy)
-            await self._store.write(lambda tx: outcomes.recover(self._ledger, tx, busy))
+            await self._store.write(lambda tx: journal.recover(self._ledger, tx, busy))
             await bring_forward(self._store, self._ledger)
         self._made_good, self._ahead = lost, ahead
 
@@ -271,7 +422,7 @@ class Worker:
 
     # -- turns -----------------------------------------------------------------------------------------
 
-    async def _waiting(self, due: Due) -> dict[Lane, list[Upload]]:
+    async def _waiting(self, due: DueWork) -> dict[Lane, list[Upload]]:
         """What waits for its turn, by lane."""
         waiting = dict(due.sends)
         if isinstance(self._target, Renames):
@@ -344,8 +495,8 @@ class Worker:
     def _announce(self, tx: Tx, batch: Batch) -> list[tuple[Upload, str | None]]:
         """On disk before the first byte leaves: what is sent, each with the remote id it replaces."""
         for number in batch.unsendable:
-            outcomes.unsendable(self._ledger, tx, number)
-        claimed = outcomes.claim(self._ledger, tx, batch.sendable, batch.addresses)
+            journal.unsendable(self._ledger, tx, number)
+        claimed = journal.claim(self._ledger, tx, batch.sendable, batch.addresses)
         return [(upload, replaced_by(self._ledger, tx, upload)) for upload in claimed]
 
     async def _put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
@@ -364,7 +515,7 @@ class Worker:
 
         def record(tx: Tx) -> list[Happened | None]:
             return [
-                outcomes.put_ended(self._ledger, tx, u.id, _or_halt(answer, halted)) for u, answer in pairs
+                journal.put_ended(self._ledger, tx, u.id, _or_halt(answer, halted)) for u, answer in pairs
             ]
 
         happened = await self._store.write(record)
@@ -381,9 +532,7 @@ class Worker:
         halted = None if terms.limits.embedded else self.pulse.blame(pairs, cure)
         if halted is not None:
             blamed, code, reason = tuple(self.pulse.blamed), halted.code, halted.reason
-            await self._store.write(
-                lambda tx: outcomes.release_blamed(self._ledger, tx, blamed, code, reason)
-            )
+            await self._store.write(lambda tx: journal.release_blamed(self._ledger, tx, blamed, code, reason))
             await self._halt(halted)
 
     # -- looking for lost answers, waiting, deleting, renaming ------------------------------------------
@@ -397,7 +546,9 @@ class Worker:
     async def _look(self, rows: Sequence[Upload]) -> None:
         begun, began = self._clock.steady(), self._clock.wall()
         try:
-            seen = await looks.look_for(self._store, self._ledger, self._target, rows, self.pulse.answers)
+            seen = await lost_uploads.look_for(
+                self._store, self._ledger, self._target, rows, self.pulse.answers
+            )
         except TargetError as error:
             await self._note_trouble([error], 1)
             return
@@ -409,7 +560,7 @@ class Worker:
         self._tell(
             await self._store.write(
                 lambda tx: [
-                    outcomes.look_ended(self._ledger, tx, s.row.id, s.listed, began, s.doubt) for s in seen
+                    journal.look_ended(self._ledger, tx, s.row.id, s.listed, began, s.doubt) for s in seen
                 ]
             )
         )
@@ -456,13 +607,13 @@ class Worker:
             await self._note_trouble([error], 1)
 
     async def _delete(self, rows: Sequence[Upload]) -> None:
-        kept = await deleting.returned(self._store, self._ledger, rows)
+        kept = await deletions.returned(self._store, self._ledger, rows)
         for row in rows:
             if row.path is not None and kept.get(row.id):
                 self._on_doubt(row.path)
         numbers, is_full = [row.id for row in rows], self.pulse.is_full
         begun = await self._store.write(
-            lambda tx: deleting.begin(self._ledger, tx, numbers, kept, is_full=is_full)
+            lambda tx: deletions.begin(self._ledger, tx, numbers, kept, is_full=is_full)
         )
         ids = [row.remote_id for row in begun if row.remote_id is not None]
         if not ids:
@@ -474,7 +625,7 @@ class Worker:
 
         def record(tx: Tx) -> list[Happened | None]:
             return [
-                outcomes.delete_ended(self._ledger, tx, row.id, answers.get(row.remote_id or "", _SILENT))
+                journal.delete_ended(self._ledger, tx, row.id, answers.get(row.remote_id or "", _SILENT))
                 for row in begun
             ]
 
@@ -520,12 +671,12 @@ class Worker:
         return self._clock.wall() if entry is None else entry.stamp.mtime_ns / 1e9
 
     def _record_renames(self, tx: Tx, done: Sequence[tuple[int, str]]) -> list[Happened | None]:
-        return [outcomes.renamed(self._ledger, tx, number, path) for number, path in done]
+        return [journal.renamed(self._ledger, tx, number, path) for number, path in done]
 
     async def _rename_failed(self, row: Upload, error: TargetError) -> None:
         wait = error.retry_after if isinstance(error, Unavailable) else None
         await self._store.write(
-            lambda tx: outcomes.rename_failed(self._ledger, tx, row.id, error.reason, wait)
+            lambda tx: journal.rename_failed(self._ledger, tx, row.id, error.reason, wait)
         )
         await self._note_trouble([error], 1)
 

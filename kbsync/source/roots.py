@@ -124,7 +124,7 @@ def descend(root_fd: int, folder: str) -> int:
     return fd
 
 
-class Ladder:
+class FolderStack:
     """Open folders from a root down to one place, a bounded number of them however deep that is.
 
     Moved by `enter`, depth first. A folder that was let go on the way down is opened again on the way
@@ -221,21 +221,21 @@ def mount_of(fd: int) -> Mount | None:
     return next((mount for mount in mounts() if mount.id == number), None)
 
 
-def trouble(error: OSError) -> str:
+def error_words(error: OSError) -> str:
     """An error in words for a person, with the cure where one is known."""
     words = (error.strerror or str(error)).lower()
     cure = _CURES.get(error.errno or 0)
     return f"{words}; {cure}" if cure else words
 
 
-def trouble_there(error: OSError) -> str:
+def error_words_at(error: OSError) -> str:
     """`trouble` with the place that was looked at.
 
     Raises ShortageError where no place is to blame: then nothing is known of it, and nothing may follow.
     """
     if error.errno in SHORTAGES:
-        raise ShortageError(f"nothing can be looked at just now: {trouble(error)}") from error
-    return trouble(error)
+        raise ShortageError(f"nothing can be looked at just now: {error_words(error)}") from error
+    return error_words(error)
 
 
 def _mount(line: bytes) -> Mount:
@@ -278,4 +278,4 @@ def _root_problem(error: OSError) -> str:
         case errno.ENOTDIR:
             return "is not a directory; correct `folder` in the config or --folder"
         case _:
-            return f"the folder is unreadable: {trouble_there(error)}"
+            return f"the folder is unreadable: {error_words_at(error)}"

@@ -9,14 +9,13 @@ from typing import TypeVar
 
 import apsw
 
-from kbsync.state import schema, soundness
-from kbsync.state.connection import identity, open_reader, told
-from kbsync.state.entries import Entries
-from kbsync.state.folders import Folders
-from kbsync.state.holds import Holds
-from kbsync.state.inbox import Audit, Inbox, Meta
+from kbsync.state import schema
+from kbsync.state import schema as soundness
+from kbsync.state.approvals import Holds, Renewals
+from kbsync.state.db import identity, open_reader, told
+from kbsync.state.files import Entries, Folders
+from kbsync.state.inbox import AuditTrail, Messages, Meta
 from kbsync.state.mirrors import Mirrors
-from kbsync.state.renewals import Renewals
 from kbsync.state.uploads import Uploads
 
 T = TypeVar("T")
@@ -32,8 +31,8 @@ class Tx:
         self.mirrors = Mirrors(connection)
         self.holds = Holds(connection)
         self.renewals = Renewals(connection)
-        self.inbox = Inbox(connection)
-        self.audit = Audit(connection)
+        self.inbox = Messages(connection)
+        self.audit = AuditTrail(connection)
         self.meta = Meta(connection)
 
 

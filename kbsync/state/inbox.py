@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 
-from kbsync.state.connection import bind
+from kbsync.state.db import bind
 
 AUDIT_ROWS = 10_000
 
@@ -24,7 +24,7 @@ class Message:
     args: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Inbox:
+class Messages:
     """Messages of one connection."""
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -66,7 +66,7 @@ class Meta:
         self._db.execute("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", (key, value))
 
 
-class Audit:
+class AuditTrail:
     """What was done, for a person who asks later; the oldest rows go."""
 
     def __init__(self, connection: apsw.Connection) -> None:

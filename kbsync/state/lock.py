@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kbsync.errors import LockedError
-from kbsync.secrecy import open_private
+from kbsync.permissions import open_private
 
 LOCKS = Path("/proc/locks")
 NAMESPACE = Path("/proc/self/ns/pid")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import apsw
 
 from kbsync.core.model import Status
-from kbsync.state.connection import bind, unbind
+from kbsync.state.db import bind, unbind
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 import apsw
 
 from kbsync.errors import StateError
-from kbsync.state import schema, soundness
-from kbsync.state.connection import DamagedError, empty_wal, identity, open_reader, open_writer, told
+from kbsync.state import schema
+from kbsync.state import schema as soundness
+from kbsync.state.db import DamagedError, empty_wal, identity, open_reader, open_writer, told
 from kbsync.state.glance import BlankGlance, Glance, Tx, copy_into, looking_at, within
 
 __all__ = ["BlankGlance", "Glance", "Store", "Tx", "copy_into", "looking_at"]

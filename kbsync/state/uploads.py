@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 
 from kbsync.core.model import ON_THE_WAY, Purpose, Upload, UploadState
-from kbsync.state.connection import bind, unbind
+from kbsync.state.db import bind, unbind
 
 COLUMNS = tuple(f.name for f in fields(Upload))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own

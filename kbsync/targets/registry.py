@@ -16,11 +16,11 @@ from kbsync.config.remote import RemoteTargetConfig
 from kbsync.config.secret import Secret
 from kbsync.config.vectors import EmbeddingConfig, RerankConfig
 from kbsync.config.zhipu import ZhipuTargetConfig
-from kbsync.contract.mirroring import Surroundings, Target
-from kbsync.targets.vectors.settings import ServiceSettings
+from kbsync.contract.target import Surroundings, Target
+from kbsync.targets.services.dialects import ServiceSettings
 
 if TYPE_CHECKING:
-    from kbsync.targets.http import Account
+    from kbsync.targets.http.limits import Account
 
 
 def open_target(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
@@ -42,8 +42,9 @@ def _open_local(config: LocalTargetConfig, _mirror: MirrorConfig, surroundings: 
 
 
 def _open_zhipu(config: ZhipuTargetConfig, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
-    from kbsync.targets.zhipu.searching import Recall
-    from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
+    from kbsync.targets.zhipu.settings import ZhipuSettings
+    from kbsync.targets.zhipu.shapes import Recall
+    from kbsync.targets.zhipu.target import ZhipuTarget
 
     settings = ZhipuSettings(
         base_url=config.base_url,
@@ -72,8 +73,8 @@ def _revealed(secret: Secret | None) -> str:
 
 
 def _open_gptbots(config: GptbotsTargetConfig, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
-    from kbsync.targets.gptbots.settings import SearchWish
-    from kbsync.targets.gptbots.target import GptbotsSettings, GptbotsTarget
+    from kbsync.targets.gptbots.settings import GptbotsSettings, SearchWish
+    from kbsync.targets.gptbots.target import GptbotsTarget
 
     settings = GptbotsSettings(
         base_url=config.base_url,
@@ -120,7 +121,7 @@ def remote(config: RemoteTargetConfig, surroundings: Surroundings) -> dict[str, 
 
 def account_of(address: str, key: str) -> Account:
     """What the mirrors in this process that use one account know of it together."""
-    from kbsync.targets.http import Account
+    from kbsync.targets.http.limits import Account
 
     who = address, hashlib.sha256(key.encode()).hexdigest()
     account = _accounts.get(who)
@@ -152,7 +153,7 @@ def open_or_stand_in(mirror: MirrorConfig, surroundings: Surroundings) -> Target
     match mirror.target:
         case LocalTargetConfig() as local:
             if not local_folder(local, surroundings).exists():
-                from kbsync.targets.local.unmade import Unmade
+                from kbsync.targets.local.target import Unmade
 
                 return Unmade(local.embedding, local.max_bytes, _service(local.embedding))
     return open_target(mirror, surroundings)

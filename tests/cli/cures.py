@@ -8,16 +8,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import kbsync
-from kbsync.cli.program import COMMANDS
+from kbsync.cli.main import COMMANDS
 
 PACKAGE = Path(kbsync.__file__).parent
-NOT_OURS = ("standin", "targets/memory")
+NOT_OURS = "standin"
 """What is no part of the program."""
 
 WRITERS = ("cure", "_cure", "command", "pasted", "_run", "write", "typed", "cure_for_mirrors")
 """Methods and functions that make a command of ours one that can be pasted."""
 
-PLACES = {"warning": 2, "wrong": 2, "Finding": 3, "Obstacle": 1, "Halt": 2}
+PLACES = {"warning": 2, "wrong": 2, "CheckResult": 3, "Obstacle": 1, "Halt": 2}
 """Calls that take a cure by its place among their arguments."""
 
 _COMMAND = re.compile(rf"\bkbsync (?:--once|{'|'.join(COMMANDS)})\b|`[a-z]+ -")
@@ -29,7 +29,7 @@ _HANDED_ON = re.compile(
 )
 """Texts that show a cure made elsewhere, the config that `init` writes, and JSON."""
 
-_NOT_TOLD = ("examples", "Family")
+_NOT_TOLD = ("examples", "CommandGroup")
 """Calls whose texts are help, which `tests/docs/test_commands.py` runs."""
 
 _ON_THE_PAGE = re.compile(r"kbsync [a-z-]+[^\n\"<`,]*(?=[\"<`,])")
@@ -46,10 +46,10 @@ def cures() -> set[str]:
         if not module.startswith(NOT_OURS):
             texts = set(_in(ast.parse(file.read_bytes()), {}))
             found |= {f"{module}: {text}" for text in texts if text and not _HANDED_ON.match(text)}
-    for file in sorted((PACKAGE / "web" / "static").iterdir()):
+    for file in sorted((PACKAGE / "server" / "static").iterdir()):
         commands = _ON_THE_PAGE.findall(file.read_text()) if file.suffix in (".js", ".html") else []
         known = [command for command in commands if command.split()[1] in (*COMMANDS, "--once")]
-        found |= {f"web/static/{file.name}: {command}" for command in known}
+        found |= {f"server/static/{file.name}: {command}" for command in known}
     return found
 
 

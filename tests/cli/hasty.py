@@ -8,17 +8,17 @@ from __future__ import annotations
 import sys
 
 from kbsync.__main__ import main
-from kbsync.engine import once, watching
-from kbsync.notify import digest, teller
-from kbsync.targets.http import remote
+from kbsync.engine import loop, once
+from kbsync.server import notify
+from kbsync.targets.http import target
 
 
 def hurry() -> None:
     assert once.run_once.__kwdefaults__["budget"] == once.DOWN_BUDGET
     once.run_once.__kwdefaults__["budget"] = 2.5
-    watching.PROBE_EVERY = 1.0
-    remote._UNHURRIED = 0.1
-    digest.GATHER = teller.LOOK_EVERY = 0.2
+    loop.PROBE_EVERY = 1.0
+    target._UNHURRIED = 0.1
+    notify.GATHER = notify.LOOK_EVERY = 0.2
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import apsw
 
-from kbsync.targets.local.index import LOCK
+from kbsync.index.sqlite.writer import LOCK
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli import plainly
 from tests.cli.catalogue import MIRRORS

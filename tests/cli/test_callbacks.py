@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.config.callbacks import callback_url
-from kbsync.config.loader import load
+from kbsync.config.reader import load
 from kbsync_standin.faults import Fault
 from tests.cli.test_listener import listen
 from tests.cli.vendor import Desk, desk_in, digests_in, eventually

@@ -13,13 +13,13 @@ from typing import Any
 import apsw
 import pytest
 
-from kbsync.cli.exits import _CURES, sentence_of
+from kbsync.cli.exit_codes import _CURES, sentence_of
 from kbsync.errors import StateError, UsageError
+from kbsync.index.errors import trouble_with_scratch
+from kbsync.server import page
+from kbsync.server.listener import bind_sockets
 from kbsync.source import roots
-from kbsync.state import connection
-from kbsync.targets.local.trouble import trouble_with_scratch
-from kbsync.web import assets
-from kbsync.web.places import bound
+from kbsync.state import db
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from kbsync_standin.vectors import application
@@ -87,7 +87,7 @@ def test_an_error_of_the_system_names_the_place(tmp_path: Path, number: int) -> 
 def test_a_disk_without_inodes_is_told_with_what_shows_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "lacks_inodes", lambda _place: True)
+    monkeypatch.setattr(db, "lacks_inodes", lambda _place: True)
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "it"))
     assert sentence_of(error) == f"{tmp_path}/it: no space left on device; free some inodes (df -i)"
 
@@ -103,15 +103,15 @@ def test_a_disk_without_inodes_is_told_with_what_shows_them(
 def test_a_state_that_cannot_be_opened_names_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str, says: str
 ) -> None:
-    monkeypatch.setattr(connection, "lacks_inodes", lambda _place: lacking == "inodes")
+    monkeypatch.setattr(db, "lacks_inodes", lambda _place: lacking == "inodes")
 
     def dup(_number: int) -> int:
         raise OSError(errno.EMFILE, "too many open files")
 
     with pytest.raises(StateError) as told, pytest.MonkeyPatch.context() as patch:
         if lacking == "descriptors":
-            patch.setattr(connection.os, "dup", dup)
-        with connection.told(tmp_path / "state.db"):
+            patch.setattr(db.os, "dup", dup)
+        with db.told(tmp_path / "state.db"):
             raise apsw.CantOpenError("unable to open database file")
     assert str(told.value).startswith(f"{tmp_path}/state.db cannot be opened (")
     assert says in str(told.value)
@@ -132,11 +132,11 @@ def test_an_address_that_cannot_be_had_names_the_key(
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(UsageError) as told:
-        bound("127.0.0.1", 80)
+        bind_sockets("127.0.0.1", 80)
     assert str(told.value) == f"http.listen: 127.0.0.1:80 {says}"
 
 
 def test_who_sees_the_page_without_its_script_is_told_which_options_to_add() -> None:
     """The page is shown to strangers, too: it cannot have them."""
-    said = assets.content("page.html").decode().partition("<noscript>")[2].partition("</noscript>")[0]
+    said = page.content("page.html").decode().partition("<noscript>")[2].partition("</noscript>")[0]
     assert "<code>kbsync status</code>, with the options that kbsync was started with" in said

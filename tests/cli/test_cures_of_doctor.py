@@ -16,12 +16,14 @@ from typing import Any
 
 import pytest
 
-from kbsync.cli.checkup import machine as stands_on
+from kbsync.cli.commands.doctor import machine as stands_on
 from kbsync.errors import Unavailable, UsageError
-from kbsync.source import inotify, obstacles
+from kbsync.index.embed import builtin, onnx
+from kbsync.index.fence import parse_child
+from kbsync.index.read.parser import Parser
+from kbsync.source import limits as inotify
+from kbsync.source import limits as obstacles
 from kbsync.state import lock
-from kbsync.targets.local import embed, onnx
-from kbsync.targets.local.parse import Parser
 from tests import warm
 from tests.cli import plainly
 from tests.cli.pasting import machine, paste
@@ -293,16 +295,16 @@ def test_a_library_that_lacks_is_installed(place: Place, monkeypatch: pytest.Mon
 
 
 def test_a_model_that_lacks_a_file_is_installed_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = embed._package_folder()
-    files = {f"wordllama/{path}": whole / path for path in (embed.WEIGHTS, embed.TOKENIZER)}
+    whole = builtin._package_folder()
+    files = {f"wordllama/{path}": whole / path for path in (builtin.WEIGHTS, builtin.TOKENIZER)}
     env = wheel(place.root / "wheels", "wordllama", metadata.version("wordllama"), files)
     there = Path(env["PIP_TARGET"], "wordllama")
-    monkeypatch.setattr(embed, "_package_folder", lambda: there)
+    monkeypatch.setattr(builtin, "_package_folder", lambda: there)
     with pytest.raises(UsageError) as told:
-        embed.BuiltinEmbedder()
+        builtin.BuiltinEmbedder()
     pasted = paste(place, str(told.value).partition("reinstall it: ")[2], env=env)
     assert pasted.code == 0, pasted.err
-    assert embed.BuiltinEmbedder().embed(["a word"]).any()
+    assert builtin.BuiltinEmbedder().embed(["a word"]).any()
 
 
 def test_a_package_that_onnx_needs_is_installed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +323,7 @@ def test_a_parser_that_does_not_start_is_installed_anew(place: Place, tmp_path: 
     child.write_text(
         "import os, runpy, sys\n"
         f"assert os.path.isdir({env['PIP_TARGET']!r}), 'kreuzberg is broken'\n"
-        f"runpy.run_path({str(Path(embed.__file__).with_name('parse_child.py'))!r}, run_name='__main__')\n"
+        f"runpy.run_path({str(Path(parse_child.__file__))!r}, run_name='__main__')\n"
     )
     with contextlib.closing(Parser(tmp_path, child=child)) as parser:
         with pytest.raises(Unavailable) as told:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from kbsync.cli.checkup import machine, service, walking
-from kbsync.cli.checkup.finding import Check, Finding, Grade, findings_of
+from kbsync.cli import folder_contents
+from kbsync.cli.commands.doctor import machine, service
+from kbsync.cli.commands.doctor.command import Check, CheckResult, Grade, run_checks
 from kbsync.config.model import folder_config
 from kbsync.state import lock
 from tests.cli.place import Place, Ran, words_of
@@ -207,7 +208,9 @@ def test_what_cannot_be_read_is_named_with_a_command(place: Place, monkeypatch: 
     place.write("a.md", "alpha")
     shut = place.write("it's shut.md", "beta")
     access = os.access
-    monkeypatch.setattr(walking.os, "access", lambda path, mode: path != str(shut) and access(path, mode))
+    monkeypatch.setattr(
+        folder_contents.os, "access", lambda path, mode: path != str(shut) and access(path, mode)
+    )
     found = results(place.run("doctor", "--folder", "docs", "--json"))["docs: folder"]
     assert found["result"] == "wrong"
     assert str(shut) in found["detail"]
@@ -223,7 +226,9 @@ def test_what_is_left_out_may_be_as_shut_as_it_likes(place: Place, monkeypatch: 
     place.write(".kbsyncignore", "ignored/\n")
     place.configure('exclude: ["private/", "drafts/b.md"]')
     access = os.access
-    monkeypatch.setattr(walking.os, "access", lambda path, mode: path not in shut and access(path, mode))
+    monkeypatch.setattr(
+        folder_contents.os, "access", lambda path, mode: path not in shut and access(path, mode)
+    )
     ran = place.run("doctor", "--json")
     assert results(ran)["handbook: folder"]["result"] == "ok", ran.out
     assert "2 folders" in results(ran)["handbook: folder"]["detail"]
@@ -233,10 +238,10 @@ def test_what_is_left_out_may_be_as_shut_as_it_likes(place: Place, monkeypatch: 
 def test_the_kernels_limit_comes_with_the_command_that_raises_it(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kbsync.source import inotify
+    from kbsync.source import limits
 
     place.write("a/b/c.md", "alpha")
-    monkeypatch.setattr(inotify, "read_limits", lambda: inotify.InotifyLimits(2, 16384, 128))
+    monkeypatch.setattr(limits, "read_limits", lambda: limits.InotifyLimits(2, 16384, 128))
     found = results(place.run("doctor", "--folder", "docs", "--json"))["inotify"]
     assert found["result"] == "warning"
     assert "sudo sysctl -w fs.inotify.max_user_watches=" in found["cure"]
@@ -256,16 +261,16 @@ def test_credentials_of_systemd_are_told_by_name_only(place: Place) -> None:
 def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:
     never = threading.Event()
 
-    def hangs() -> Iterator[Finding]:
-        yield Finding("a", "so far")
+    def hangs() -> Iterator[CheckResult]:
+        yield CheckResult("a", "so far")
         never.wait()
 
-    def breaks() -> Iterator[Finding]:
+    def breaks() -> Iterator[CheckResult]:
         raise RuntimeError("ours")
         yield
 
-    checks = [Check("a", hangs), Check("b", breaks), Check("c", lambda: [Finding("c", "well")])]
-    found = findings_of(checks, limit=0.1)
+    checks = [Check("a", hangs), Check("b", breaks), Check("c", lambda: [CheckResult("c", "well")])]
+    found = run_checks(checks, limit=0.1)
     assert [(one.subject, one.grade.value) for one in found] == [
         ("a", "ok"),
         ("a", "wrong"),

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.cli.checkup import service
-from kbsync.cli.checkup.finding import Finding, Grade
+from kbsync.cli.commands.doctor import service
+from kbsync.cli.commands.doctor.command import CheckResult, Grade
 from kbsync.config.model import folder_config
-from kbsync.targets.http import Endpoint, wire
+from kbsync.targets.http import connection as wire
+from kbsync.targets.http.connection import Endpoint
 from tests.targets.http.authorities import Authority, authority
 
 MIRROR = folder_config(Path("/srv/docs")).mirrors[0]
@@ -41,7 +42,7 @@ def shaking_hands(context: ssl.SSLContext) -> Iterator[int]:
         thread.join()
 
 
-def reached(host: str, port: int, ca_file: Path | None) -> Finding:
+def reached(host: str, port: int, ca_file: Path | None) -> CheckResult:
     endpoint = Endpoint(f"https://{host}:{port}", ca_file=ca_file)
     [found] = service._reached(endpoint, wire.trusted(endpoint), MIRROR)
     return found

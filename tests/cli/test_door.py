@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
-from kbsync.cli.program import kbsync
-from kbsync.cli.prompting import interruptible
+from kbsync.cli.main import kbsync
+from kbsync.cli.prompts import interruptible
 from kbsync_standin.zhipu import HOME_ID
 from tests import warm
 from tests.cli import plainly

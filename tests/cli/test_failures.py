@@ -19,12 +19,12 @@ import apsw
 import pytest
 
 from kbsync import logs
-from kbsync.cli import choosing
-from kbsync.cli.exits import Code, worst
+from kbsync.cli import context
+from kbsync.cli.exit_codes import Code, worst
 from kbsync.errors import Halted, Rejected, UsageError
-from kbsync.targets.local import slots
-from kbsync.targets.local.trouble import translated
-from kbsync.targets.vectors.judging import refuses_everything
+from kbsync.index.errors import translated
+from kbsync.index.sqlite import vectors
+from kbsync.targets.services.answers import refuses_everything
 from tests.cli.catalogue import ELSEWHERE, MIRRORS, Trouble
 from tests.cli.house import Evidence, house_in
 from tests.cli.pasting import paste
@@ -172,15 +172,15 @@ def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(place: Place) -> N
 def dimensions_changed() -> Halted:
     connection = apsw.Connection(":memory:")
     connection.execute("CREATE TABLE model (id INTEGER PRIMARY KEY, name UNIQUE, dimensions)")
-    slots.ensure_model(connection, "words", 64)
+    vectors.ensure_model(connection, "words", 64)
     with pytest.raises(Halted) as halted:
-        slots.ensure_model(connection, "words", 128)
+        vectors.ensure_model(connection, "words", 128)
     assert "set embedding.dimensions in the config" in halted.value.cure
     return halted.value
 
 
 def test_an_error_of_our_own_is_told_as_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "choose", lambda *_, **__: 1 // 0)
+    monkeypatch.setattr(context, "choose", lambda *_, **__: 1 // 0)
     ran = place.run("status")
     assert ran.code == Code.BROKEN
     assert "ZeroDivisionError" in ran.err

@@ -7,13 +7,13 @@ import functools
 from pathlib import Path
 
 import kbsync
-from kbsync.cli.exits import Code
-from kbsync.cli.reported import LEVELS as LEVELS_OF_REPORT
+from kbsync.cli.exit_codes import Code
+from kbsync.cli.problems_log import LEVELS as LEVELS_OF_REPORT
 from tests.cli.catalogue import CODES, ELSEWHERE, EVENTS, MIRRORS
 
 PACKAGE = Path(kbsync.__file__).parent
 DOCS = PACKAGE.parent / "docs"
-NOT_OURS = ("standin", "targets/memory")
+NOT_OURS = "standin"
 """What is no part of the program."""
 
 LEVELS = {"warning": "warning", "error": "error", "exception": "error", "critical": "critical"}

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.cli import init
-from kbsync.cli.census import take_census, told
-from kbsync.config.loader import load
+from kbsync.cli.commands import init
+from kbsync.cli.folder_contents import count_contents, describe_contents
 from kbsync.config.model import TARGETS
-from kbsync.config.target_block import has_key, wanted
+from kbsync.config.reader import load
+from kbsync.config.template import has_key, required_keys
 from kbsync.core.model import Limits
 from tests.cli.place import Place
 
@@ -44,7 +44,7 @@ def test_every_type_of_service_gets_a_config_that_is_good(place: Place, kind: st
     assert "kbsync doctor" in ran.out
     target = load(place.config, {**os.environ, name: "id.secret-of-mine"}).mirrors[0].target
     assert target.type == kind
-    assert getattr(target, wanted(kind)[0].key) == BASE
+    assert getattr(target, required_keys(kind)[0].key) == BASE
 
 
 def test_the_defaults_in_the_comments_are_good_when_they_are_taken(place: Place) -> None:
@@ -165,7 +165,7 @@ def test_the_census_keeps_the_rules_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "b.md").write_text("beta")
     (tmp_path / "link.md").symlink_to("b.md")
     (tmp_path / ".kbsyncignore").write_text("drafts/\n")
-    census = take_census(tmp_path, MARKDOWN)
+    census = count_contents(tmp_path, MARKDOWN)
     assert census.files == {"md": 1}
     assert census.first["folders that are left out"] == "drafts/"
 
@@ -174,19 +174,19 @@ def test_ignore_files_of_git_that_are_not_read_are_told(tmp_path: Path) -> None:
     for name in ("both/.gitignore", "both/.kbsyncignore", "git/.gitignore", "none/a.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("*.log\n")
-    lines = told("docs", take_census(tmp_path, MARKDOWN), is_paid=False)
+    lines = describe_contents("docs", count_contents(tmp_path, MARKDOWN), is_paid=False)
     [line] = [line for line in lines if "not read" in line]
     assert line == "  not read: git/.gitignore; to leave out what it names, copy it to .kbsyncignore"
 
 
 def test_a_folder_beyond_a_quick_look_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("alpha")
-    census = take_census(tmp_path, MARKDOWN, seconds=-1)
+    census = count_contents(tmp_path, MARKDOWN, seconds=-1)
     assert not census.is_whole
-    assert "so far" in next(told("docs", census, is_paid=False))
+    assert "so far" in next(describe_contents("docs", census, is_paid=False))
 
 
 def test_odd_names_move_no_cursor(tmp_path: Path) -> None:
     (tmp_path / "a.\x1b[2J").write_text("alpha")
-    lines = told("docs", take_census(tmp_path, MARKDOWN), is_paid=True)
+    lines = describe_contents("docs", count_contents(tmp_path, MARKDOWN), is_paid=True)
     assert not any("\x1b" in line for line in lines)

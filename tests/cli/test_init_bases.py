@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.cli import init, offering
-from kbsync.config.loader import load
+from kbsync.cli.commands import init, init_bases
 from kbsync.config.places import folder_state_dir
+from kbsync.config.reader import load
 from kbsync.state import lock
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.vendor import KEY, Desk, desk_in
@@ -35,7 +35,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     monkeypatch.setattr(init, "_asks", lambda: True)
     monkeypatch.setattr(init, "_ask", ask)
-    monkeypatch.setattr(offering, "agreed", lambda _question: ask("") == "y")
+    monkeypatch.setattr(init_bases, "agreed", lambda _question: ask("") == "y")
     yield typed
     assert typed == []
 

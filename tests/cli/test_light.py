@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kbsync import __version__
-from kbsync.cli.program import COMMANDS, SECTIONS
+from kbsync.cli.main import COMMANDS, SECTIONS
 from tests.cli.place import Place
 
 HEAVY = (
@@ -33,7 +33,7 @@ HEAVY = (
 )
 
 
-LISTENING = ("kbsync.web", "kbsync.notify", "kbsync.daemon", "uvicorn", "starlette", "prometheus_client")
+LISTENING = ("kbsync.server", "kbsync.daemon", "uvicorn", "starlette", "prometheus_client")
 
 
 def loaded(*commands: list[str], among: Sequence[str] = (*HEAVY, "click")) -> list[str]:
@@ -119,4 +119,4 @@ def test_no_command_with_a_config_loads_pydantic(tmp_path: Path) -> None:
 def test_a_single_pass_loads_nothing_that_listens_or_notifies(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     words = ["--once", "--folder", str(tmp_path / "docs"), "--state-dir", str(tmp_path / "state")]
-    assert loaded(words, among=(*LISTENING, "kbsync.passes")) == ["kbsync.passes"]
+    assert loaded(words, among=(*LISTENING, "kbsync.once")) == ["kbsync.once"]

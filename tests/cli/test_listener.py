@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.web.places import bound
+from kbsync.server.listener import bind_sockets
 from tests.cli.place import Place
 from tests.cli.vendor import Desk, desk_in, eventually
 from tests.ports import free_port
@@ -88,7 +88,7 @@ def test_health_readiness_halts_and_a_changed_config(desk: Desk) -> None:
     assert asked(port, "/healthz") == (0, None)
     assert asked(other, "/readyz")[0] == 401
     assert asked(other, "/readyz", TOKEN)[0] == 503
-    [holder] = bound("127.0.0.1", port)
+    [holder] = bind_sockets("127.0.0.1", port)
     with holder:
         listen(desk, f"{{listen: 127.0.0.1:{port}}}")
         daemon.tell(signal.SIGHUP)
@@ -121,7 +121,7 @@ def test_a_mirror_without_its_folder_is_searched_all_the_same(desk: Desk, target
 
 def test_a_port_in_use_ends_the_start_with_a_cure(place: Place) -> None:
     place.configure()
-    [holder] = bound("127.0.0.1", 0)
+    [holder] = bind_sockets("127.0.0.1", 0)
     port = holder.getsockname()[1]
     with holder:
         listen(place, f"{{listen: 127.0.0.1:{port}}}")

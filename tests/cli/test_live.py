@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
-from kbsync.cli import remembered
-from kbsync.cli.finding import Found
-from kbsync.cli.live import PAUSE, PAUSE_AT_SERVICES, Session, pause_for
-from kbsync.cli.open import open_or_print
-from kbsync.cli.paper import cells
-from kbsync.cli.screen import ENTER, LEAVE, Screen, clipped
-from kbsync.cli.typing_line import Key, Keyboard, Line
+from kbsync.cli import last_search
+from kbsync.cli.commands.open import open_or_print
+from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, Key, Keyboard, Line, Session, pause_for
+from kbsync.cli.output import cells
+from kbsync.cli.searching import FoundDocument
+from kbsync.cli.terminal import ENTER, LEAVE, Screen, clipped
 from kbsync.config.gptbots import GptbotsTargetConfig
 from kbsync.config.model import LocalTargetConfig, folder_config
 from kbsync.config.secret import Secret
@@ -99,14 +98,14 @@ class Stage:
     """A session whose searches end when the test says so."""
 
     def __init__(self, text: str = "", *, several: bool = False) -> None:
-        self.asked: list[tuple[str, asyncio.Future[list[Found]]]] = []
+        self.asked: list[tuple[str, asyncio.Future[list[FoundDocument]]]] = []
         self.frames: list[Sequence[str]] = []
         self.session = Session(self._search, Query(text), self.frames.append, pause=0, several=several)
 
-    async def _search(self, query: Query, _images: bool) -> list[Found]:
+    async def _search(self, query: Query, _images: bool) -> list[FoundDocument]:
         answer = asyncio.get_running_loop().create_future()
         self.asked.append((query.text, answer))
-        found: list[Found] = await answer
+        found: list[FoundDocument] = await answer
         return found
 
     async def turn(self) -> None:
@@ -118,8 +117,8 @@ class Stage:
         return "\n".join(self.frames[-1])
 
 
-def hit(path: str) -> Found:
-    return Found(MIRROR, path, Hit("1", 0.5, (Passage("the text of it\x1b[31m"),)))
+def hit(path: str) -> FoundDocument:
+    return FoundDocument(MIRROR, path, Hit("1", 0.5, (Passage("the text of it\x1b[31m"),)))
 
 
 async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
@@ -237,7 +236,7 @@ def test_what_a_program_searches_for_leaves_no_trace(mirrored: Place, tmp_path: 
 
 def test_a_file_that_has_gone_is_told(place: Place) -> None:
     env = {"XDG_RUNTIME_DIR": str(place.root)}
-    assert remembered.remember([place.docs / "gone.md"], "kbsync search QUERY", env)
+    assert last_search.remember([place.docs / "gone.md"], "kbsync search QUERY", env)
     ran = place.run("open", env=env)
     assert ran.code == 2
     assert "gone.md is not there any more; search again" in ran.err
@@ -250,13 +249,13 @@ def test_a_folder_that_others_may_write_in_is_not_trusted(
     (tmp_path / "kbsync").mkdir()
     (tmp_path / "kbsync").chmod(0o777)
     (tmp_path / "kbsync" / "last-search").write_bytes(b"/etc/passwd")
-    monkeypatch.setattr(remembered, "MEMORY", tmp_path / "nowhere")
-    assert remembered.recall(env) is None
-    assert not remembered.remember([Path("/a")], "kbsync search QUERY", env)
+    monkeypatch.setattr(last_search, "MEMORY", tmp_path / "nowhere")
+    assert last_search.recall(env) is None
+    assert not last_search.remember([Path("/a")], "kbsync search QUERY", env)
     (tmp_path / "kbsync").rename(tmp_path / "other")
     (tmp_path / "other").chmod(0o700)
     (tmp_path / "kbsync").symlink_to("other")
-    assert remembered.recall(env) is None
+    assert last_search.recall(env) is None
 
 
 @pytest.fixture
@@ -265,7 +264,7 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     memory = tmp_path / "memory"
     memory.mkdir()
     memory.chmod(0o1777)
-    monkeypatch.setattr(remembered, "MEMORY", memory)
+    monkeypatch.setattr(last_search, "MEMORY", memory)
     return memory
 
 
@@ -325,16 +324,16 @@ def test_nothing_is_left_in_the_runtime_directory_of_another_user(tmp_path: Path
     theirs.mkdir(mode=0o700)
     os.chown(theirs, 12345, -1)
     env = {"XDG_RUNTIME_DIR": str(theirs)}
-    assert remembered.remember([Path("/a")], "kbsync search QUERY", env)
+    assert last_search.remember([Path("/a")], "kbsync search QUERY", env)
     assert list(theirs.iterdir()) == []
-    assert remembered.recall(env) == remembered.Remembered("kbsync search QUERY", [Path("/a")])
+    assert last_search.recall(env) == last_search.Remembered("kbsync search QUERY", [Path("/a")])
 
 
 def test_names_that_are_no_unicode_are_remembered(tmp_path: Path) -> None:
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
     odd = Path(os.fsdecode(b"/srv/caf\xe9\n.md"))
-    assert remembered.remember([odd], "kbsync search QUERY", env)
-    assert remembered.recall(env) == remembered.Remembered("kbsync search QUERY", [odd])
+    assert last_search.remember([odd], "kbsync search QUERY", env)
+    assert last_search.recall(env) == last_search.Remembered("kbsync search QUERY", [odd])
 
 
 class Tty:
@@ -350,7 +349,7 @@ def test_a_display_opens_an_editor_edits(tmp_path: Path, monkeypatch: pytest.Mon
         )
         (tmp_path / name).chmod(0o700)
     monkeypatch.setattr("sys.stdin", Tty())
-    monkeypatch.setattr("kbsync.cli.open.sys.stdout", Tty())
+    monkeypatch.setattr("kbsync.cli.commands.open.sys.stdout", Tty())
     open_or_print(Path("/srv/a b"), {"VISUAL": f"{tmp_path}/my-editor -f", "PATH": "/usr/bin:/bin"})
     assert (tmp_path / "said").read_text() == "my-editor\n-f\n/srv/a b\n"
     (tmp_path / "said").unlink()

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from kbsync.cli import ending
-from kbsync.cli.choosing import choose
-from kbsync.cli.exits import Code
-from kbsync.cli.once import _say
+from kbsync.cli import problems
+from kbsync.cli.commands.once import _say
+from kbsync.cli.context import choose
+from kbsync.cli.exit_codes import Code
+from kbsync.cli.mirror_report import FailedPath, MirrorReport
 from kbsync.cli.options import Choices
-from kbsync.cli.standing import Standing, Trouble
-from kbsync.engine.status import Counts, MirrorStatus
-from kbsync.passes import OnceEnd
+from kbsync.engine.status import DocumentCounts, MirrorStatus
+from kbsync.once import OnceEnd
 from kbsync.state import lock
 from tests.cli.place import Place, words_of
 
@@ -121,19 +121,19 @@ def test_what_failed_for_one_reason_is_one_line_with_the_first_of_them(place: Pl
     assert place.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 28
 
 
-def failing(total: int, reasons: list[str]) -> Standing:
-    failed = tuple(Trouble(f"{number}.md", reason) for number, reason in enumerate(reasons))
-    return Standing(MirrorStatus("handbook", "/", "local", Counts(failed=total), 0.0), failed)
+def failing(total: int, reasons: list[str]) -> MirrorReport:
+    failed = tuple(FailedPath(f"{number}.md", reason) for number, reason in enumerate(reasons))
+    return MirrorReport(MirrorStatus("handbook", "/", "local", DocumentCounts(failed=total), 0.0), failed)
 
 
 def test_many_failures_are_counted_not_listed(place: Place) -> None:
     installation = choose(Choices(folder=place.docs))
     all_of_them = installation.cure("status --documents")
     reasons = [f"damaged at {number}" for number in range(25)]
-    *named, more, _ = ending.failures(installation, [failing(25, reasons)])
+    *named, more, _ = problems.failures(installation, [failing(25, reasons)])
     assert named == [f"handbook: {number}.md: damaged at {number}" for number in range(20)]
     assert more == f"handbook: … and 5 more: {all_of_them}"
-    *named, more, _ = ending.failures(installation, [failing(5000, ["no text"] * 1000)])
+    *named, more, _ = problems.failures(installation, [failing(5000, ["no text"] * 1000)])
     assert [line.partition(":")[2].split()[0] for line in named] == ["1,000"]
     assert more == f"handbook: … and 4,000 more: {all_of_them}"
 

@@ -9,20 +9,10 @@ import subprocess
 
 import pytest
 
-from kbsync.cli.exits import Code, code_of, worst
-from kbsync.cli.paper import Paper, cells, counted, forgiving
-from kbsync.core.printable import printable, printable_lines, shell_word
-from kbsync.core.sizes import sized
-from kbsync.core.spans import lasting
-from kbsync.errors import (
-    Halted,
-    KbsyncError,
-    LockedError,
-    Rejected,
-    StateError,
-    Unavailable,
-    UsageError,
-)
+from kbsync.cli.exit_codes import Code, code_of, worst
+from kbsync.cli.output import Output, cells, counted, forgiving
+from kbsync.core.text import lasting, printable, printable_lines, shell_word, sized
+from kbsync.errors import Halted, KbsyncError, LockedError, Rejected, StateError, Unavailable, UsageError
 
 
 @pytest.mark.parametrize(
@@ -61,7 +51,7 @@ def test_a_quoted_word_is_given_back_by_a_shell(word: str) -> None:
 def test_json_is_read_back_as_it_was_and_harmless() -> None:
     stream = io.StringIO()
     odd = {"path": os.fsdecode(b"caf\xe9"), "text": "\x1b\x9b\u202e 配置"}
-    Paper(stream).json(odd)
+    Output(stream).json(odd)
     stream.getvalue().encode()  # any encoder takes it
     assert json.loads(stream.getvalue()) == odd
     assert "\x9b" not in stream.getvalue()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.cli import progress
+from kbsync.cli.commands import once
 from tests.cli.vendor import desk_in
 
 
@@ -15,7 +15,7 @@ def test_a_pass_shows_how_much_space_is_left(
     tty: bool, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PATIENCE", "OFTEN", "SELDOM"):
-        monkeypatch.setattr(progress, name, 0.05)
+        monkeypatch.setattr(once, name, 0.05)
     with desk_in(tmp_path, latency=0.03) as desk:
         desk.vendor.turn(capacity_bytes=100_000)
         for number in range(10):

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 import apsw
 import pytest
 
-from kbsync.cli.choosing import choose
-from kbsync.cli.following import Rates, framed, told
+from kbsync.cli.commands.status_table import speed
+from kbsync.cli.commands.status_watch import Rates, framed, told
+from kbsync.cli.context import choose
+from kbsync.cli.mirror_report import FailedPath, MirrorReport
 from kbsync.cli.options import Choices
-from kbsync.cli.standing import Standing, Trouble
-from kbsync.cli.table import speed
-from kbsync.cli.unfinished import Demand, unfinished
+from kbsync.cli.problems import Demand, unfinished
 from kbsync.core.model import Status
-from kbsync.engine.status import Counts, MirrorStatus
+from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store
@@ -143,10 +143,10 @@ def standing(
     for_s: float = 0.0,
     runs: bool | None = True,
     halt: Halt | None = None,
-) -> Standing:
-    counts = Counts(ready=3, pending=pending)
+) -> MirrorReport:
+    counts = DocumentCounts(ready=3, pending=pending)
     status = MirrorStatus("docs", "/docs", "local", counts, for_s, last, halt)
-    return Standing(status, rescan=900.0, is_worked_on=runs, at=NOW)
+    return MirrorReport(status, rescan=900.0, is_worked_on=runs, at=NOW)
 
 
 @pytest.mark.parametrize("runs", [True, False, None])
@@ -157,7 +157,7 @@ def standing(
 def test_a_check_that_fails_always_says_why(
     place: Place, runs: bool | None, max_age: float | None, last: float | None, pending: int, for_s: float
 ) -> None:
-    from kbsync.cli.status import _checked
+    from kbsync.cli.commands.status import _checked
 
     stand = standing(last=last, pending=pending, for_s=for_s if pending else 0.0, runs=runs)
     said = list(unfinished(choose(Choices(folder=place.docs)), stand, Demand(max_age)))
@@ -240,10 +240,12 @@ def test_the_worst_comes_first_in_the_order_of_exit_codes(
 ) -> None:
     """2, 3, 4, 1: what is held goes before what failed, and what passes in between."""
 
-    def named(name: str, halt: str = "", **counts: int) -> Standing:
+    def named(name: str, halt: str = "", **counts: int) -> MirrorReport:
         halted = Halt(halt, "something", "") if halt else None
-        trouble = (Trouble("bad.md", "no text in it"),) if counts.get("failed") else ()
-        return Standing(MirrorStatus(name, "/", "local", Counts(**counts), 0.0, NOW, halted), trouble, at=NOW)
+        trouble = (FailedPath("bad.md", "no text in it"),) if counts.get("failed") else ()
+        return MirrorReport(
+            MirrorStatus(name, "/", "local", DocumentCounts(**counts), 0.0, NOW, halted), trouble, at=NOW
+        )
 
     stand = [
         named("well", ready=1),

@@ -10,15 +10,14 @@ from dataclasses import replace
 import apsw
 import pytest
 
-from kbsync.cli.choosing import choose
-from kbsync.cli.following import Rates, changes, framed
-from kbsync.cli.layout import Column, elided, lines
+from kbsync.cli.commands.status_watch import Rates, changes, framed
+from kbsync.cli.context import choose
+from kbsync.cli.mirror_report import FailedPath, MirrorReport
 from kbsync.cli.options import Choices
-from kbsync.cli.paper import cells
-from kbsync.cli.screen import ENTER, HOME, LEAVE, Screen, unstyled
-from kbsync.cli.standing import Standing, Trouble
+from kbsync.cli.output import Column, cells, elided, lines
+from kbsync.cli.terminal import ENTER, HOME, LEAVE, Screen, unstyled
 from kbsync.core.model import Status
-from kbsync.engine.status import Counts, MirrorStatus
+from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store
@@ -28,9 +27,9 @@ from tests.cli.terminal import Begin, Terminal
 WIDE = "/srv/手册/部门/" + "long-name/" * 6 + "配置"
 
 
-def standing(ready: int = 0, pending: int = 0, halt: Halt | None = None) -> Standing:
-    counts = Counts(ready=ready, pending=pending)
-    return Standing(MirrorStatus("handbook", "/srv/handbook", "local", counts, last_pass=0.0, halt=halt))
+def standing(ready: int = 0, pending: int = 0, halt: Halt | None = None) -> MirrorReport:
+    counts = DocumentCounts(ready=ready, pending=pending)
+    return MirrorReport(MirrorStatus("handbook", "/srv/handbook", "local", counts, last_pass=0.0, halt=halt))
 
 
 def columns() -> list[Column]:
@@ -81,7 +80,7 @@ def test_without_a_terminal_each_change_is_a_line() -> None:
     looks = [standing(1, 1), standing(1, 1), standing(2), standing(2, halt=halt), standing(2, halt=halt)]
     sights = iter([[each] for each in looks])
 
-    def look() -> list[Standing]:
+    def look() -> list[MirrorReport]:
         with contextlib.suppress(StopIteration):
             return next(sights)
         raise KeyboardInterrupt
@@ -117,10 +116,10 @@ def test_colour_is_on_terminals_only_and_not_where_it_is_unwanted(mirrored: Plac
     assert "\x1b[" not in mirrored.run(*words, tty=True, env={"NO_COLOR": "1"}).out
 
 
-def failing(count: int) -> Standing:
+def failing(count: int) -> MirrorReport:
     whole = standing(3, halt=Halt("credentials", "the key is refused", "put another one there"))
-    documents = Counts(ready=3, failed=count)
-    failed = tuple(Trouble(f"{number}.md", f"damaged at byte {number}") for number in range(count))
+    documents = DocumentCounts(ready=3, failed=count)
+    failed = tuple(FailedPath(f"{number}.md", f"damaged at byte {number}") for number in range(count))
     return replace(whole, status=replace(whole.status, documents=documents), failed=failed)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from kbsync.config.loader import load
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.problems import ConfigError, Problem
+from kbsync.config.reader import load
 
 HOME = "/home/someone"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbsync.config.durations import parse_duration, write_duration
+from kbsync.config.kinds import parse_duration, write_duration
 
 
 @pytest.mark.parametrize(

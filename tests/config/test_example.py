@@ -9,10 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbsync.config.example import SHIPPED_SCHEMA, commented_config
-from kbsync.config.loader import load
 from kbsync.config.model import folder_config
-from kbsync.config.shape import blocks, known_keys
+from kbsync.config.reader import blocks, known_keys, load
+from kbsync.config.template import SHIPPED_SCHEMA, commented_config
 from kbsync.errors import UsageError
 
 from .reading import HOME, read

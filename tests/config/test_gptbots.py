@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kbsync.config.gptbots import RANKING_MODELS, GptbotsSearchConfig, GptbotsTargetConfig
-from kbsync.contract.mirroring import Surroundings
-from kbsync.targets.gptbots.searching import RANKING
+from kbsync.contract.target import Surroundings
+from kbsync.targets.gptbots.api import RANKING
 from kbsync.targets.gptbots.settings import SearchWish
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync.targets.registry import open_target

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.loader import load
 from kbsync.config.model import (
     DeletionRules,
     DocumentRule,
-    EmbeddingConfig,
     HttpConfig,
     LocalTargetConfig,
     MirrorConfig,
     NotifyConfig,
 )
 from kbsync.config.problems import ConfigError
+from kbsync.config.reader import load
+from kbsync.config.vectors import EmbeddingConfig
 from kbsync.errors import UsageError
 
 from .reading import HOME, mirror, problems, read, told, with_settings

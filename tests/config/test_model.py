@@ -94,7 +94,7 @@ def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_commands_without_a_config_import_nothing_heavy() -> None:
     program = (
-        "import sys; import kbsync.config.model, kbsync.config.places, kbsync.config.example; "
+        "import sys; import kbsync.config.model, kbsync.config.places, kbsync.config.template; "
         "from pathlib import Path; kbsync.config.model.folder_config(Path('/srv')); "
         "heavy = {'pydantic', 'pydantic_core', 'yaml', 'tqdm', 'pathspec', 'httpx', 'structlog', 'numpy'}; "
         "print(*heavy & set(sys.modules))"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.mounts import network_file_system
+from kbsync.config.places import network_file_system
 
 MOUNTS = """\
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.loader import load
 from kbsync.config.model import Config
-from kbsync.config.rotation import with_secrets_of
+from kbsync.config.reader import load, with_secrets_of
 
 CONFIG = """\
 mirrors:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.loader import load
 from kbsync.config.problems import ConfigError
+from kbsync.config.reader import load
 from kbsync.config.secret import Secret
 from kbsync.errors import UsageError
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.assembly import plan_of
 from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.config.remote import VectorizationConfig, is_in_the_clear
 from kbsync.config.secret import Secret
 from kbsync.config.zhipu import SLICES, ZhipuSearchConfig, ZhipuTargetConfig
-from kbsync.contract.mirroring import Recuts, Surroundings, Target
-from kbsync.targets.http.breaker import Breaker
+from kbsync.contract.target import Recuts, Surroundings, Target
+from kbsync.once import plan_of
+from kbsync.targets.http.limits import Breaker
 from kbsync.targets.registry import open_or_stand_in, open_target
 from kbsync.targets.zhipu.target import ZhipuTarget
 

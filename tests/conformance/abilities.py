@@ -17,8 +17,9 @@ from kbsync.config.gptbots import GptbotsTargetConfig
 from kbsync.config.model import LocalTargetConfig, MirrorConfig
 from kbsync.config.secret import Secret
 from kbsync.config.zhipu import ZhipuTargetConfig
-from kbsync.contract import answering, managing, mirroring, searching
-from kbsync.contract.mirroring import Surroundings, Target
+from kbsync.contract import answering, managing, searching
+from kbsync.contract import target as mirroring
+from kbsync.contract.target import Surroundings, Target
 from kbsync.targets.registry import open_target
 from tests.conformance.suite import TargetSuite
 

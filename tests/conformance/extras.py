@@ -9,8 +9,8 @@ import pytest
 
 from kbsync.contract.answering import Answerer, Answers, ApplicationWish, Sources
 from kbsync.contract.managing import Bases, BaseWish, CallsBack, ManagesBases, RetriesAll
-from kbsync.contract.mirroring import DocState, Measured, TellsRoom, TellsTime, Unhurried
 from kbsync.contract.searching import Explains, Illustrates, Query, Reranks, Searches
+from kbsync.contract.target import DocState, Measured, TellsRoom, TellsTime, Unhurried
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
 from tests.conformance.world import World, texts
 

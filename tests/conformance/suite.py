@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from kbsync.contract.mirroring import (
+from kbsync.contract.searching import Query, Searches
+from kbsync.contract.target import (
     Accepted,
     Confirms,
     Describes,
@@ -26,7 +27,6 @@ from kbsync.contract.mirroring import (
     Target,
     Updates,
 )
-from kbsync.contract.searching import Query, Searches
 from kbsync.core.links import Link, write_link
 from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unfit
 from tests.conformance.extras import ExtraSuite

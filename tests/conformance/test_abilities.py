@@ -38,7 +38,8 @@ def test_every_ability_is_demanded_by_a_row_of_the_suite() -> None:
 
 
 def test_every_ability_is_had_by_a_target_that_passes_the_suite() -> None:
-    from kbsync.targets.memory import AbleMemory, ForgetfulMemory, MemoryBase
+    from tests.memory.base import MemoryBase
+    from tests.memory.variants import AbleMemory, ForgetfulMemory
 
     with abilities.targets() as known:
         memory = [AbleMemory(MemoryBase()), ForgetfulMemory(MemoryBase())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from kbsync.contract.mirroring import Target
+from kbsync.contract.target import Target
 from kbsync.core.names import Naming
 from kbsync.targets.gptbots.settings import GptbotsSettings
 from kbsync.targets.gptbots.target import GptbotsTarget

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kbsync.contract.mirroring import Surroundings, Target
+from kbsync.contract.target import Surroundings, Target
 from kbsync.targets.local.target import LocalTarget
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import World

@@ -9,9 +9,9 @@ from typing import cast, get_args
 
 import pytest
 
-from kbsync.contract.mirroring import Surroundings, Target
+from kbsync.contract.target import Surroundings, Target
 from kbsync.targets.local.target import LocalTarget
-from kbsync.targets.vectors.settings import Dialect
+from kbsync.targets.services.dialects import Dialect
 from kbsync_standin.server import Server
 from tests.conformance.suite import TargetSuite
 from tests.conformance.test_local import MAX_BYTES, LocalWorld

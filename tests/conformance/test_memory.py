@@ -7,19 +7,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kbsync.contract.mirroring import Target
+from kbsync.contract.target import Target
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming
-from kbsync.targets.memory import (
-    DEFAULT_LIMITS,
-    FOREVER,
+from tests.conformance.suite import TargetSuite
+from tests.conformance.world import World, texts
+from tests.memory.base import MemoryBase
+from tests.memory.behaviour import FOREVER, Behaviour, Failure, ManualClock
+from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
+from tests.memory.variants import (
     AbleMemory,
-    Behaviour,
-    Failure,
     ForgetfulMemory,
-    ManualClock,
-    MemoryBase,
-    MemoryTarget,
     ReembeddingMemory,
     RenamingMemory,
     RenamingReembeddingMemory,
@@ -27,8 +25,6 @@ from kbsync.targets.memory import (
     UpdatingMemory,
     UpdatingReembeddingMemory,
 )
-from tests.conformance.suite import TargetSuite
-from tests.conformance.world import World, texts
 
 MARKING = dataclasses.replace(DEFAULT_LIMITS, marks=True, list_lag=0.0, batch=8)
 TAGGED = Naming(style="tagged")

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, cast
 
 import pytest
 
-from kbsync.contract.mirroring import Accepted, DocState, Listed, Outgoing, Target
 from kbsync.contract.searching import Query, Searches
+from kbsync.contract.target import Accepted, DocState, Listed, Outgoing, Target
 
 LARGEST_READ = 1024 * 1024
 

@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbsync.core import lifecycle
+from kbsync.core.backoff import look_pause, pause
 from kbsync.core.brake import DeletionLimits, must_hold
-from kbsync.core.invariants import breaches
-from kbsync.core.lifecycle import Rhythm
+from kbsync.core.lifecycle import Timing
 from kbsync.core.model import Limits, Purpose, Upload, UploadState
-from kbsync.core.pauses import look_pause, pause
+from tests.core.invariants import breaches
 
 S = UploadState
 LAGGING, EXACT = Limits(list_lag=5.0), Limits(list_lag=0.0)
 
 
-def rhythm(now: float, limits: Limits = LAGGING) -> Rhythm:
-    return Rhythm(now, lambda: 0.5, limits, absent_after=15.0)
+def rhythm(now: float, limits: Limits = LAGGING) -> Timing:
+    return Timing(now, lambda: 0.5, limits, absent_after=15.0)
 
 
 SENT = lifecycle.send(Upload(1, 1, 1, "a", "a", "a", "d", 1, "r", S.INTENDED, next_look_at=0.0), rhythm(0.0))

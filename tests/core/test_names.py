@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbsync.core.names import LONGEST, Naming, Reading, tag_of
+from kbsync.core.names import LONGEST, Naming, ParsedName, tag_of
 
 ONE, OTHER = (sha256(content).hexdigest() for content in (b"one", b"other"))
 TAG = tag_of(ONE)
@@ -112,8 +112,8 @@ ASCII_PATHS = (
 def test_a_name_reads_like_the_path(path: str, tagged: str, plain: str) -> None:
     assert TAGGED.name(path, ONE) == tagged.replace("T", TAG) == tagged.replace("~T", f"~{TAG}")
     assert PLAIN.name(path, ONE) == plain
-    assert TAGGED.read(TAGGED.name(path, ONE)) == Reading(path, TAG)
-    assert PLAIN.read(plain) == Reading(path)
+    assert TAGGED.read(TAGGED.name(path, ONE)) == ParsedName(path, TAG)
+    assert PLAIN.read(plain) == ParsedName(path)
 
 
 def test_a_number_stands_where_a_name_is_taken() -> None:
@@ -131,7 +131,7 @@ def test_a_tag_is_the_beginning_of_the_digest() -> None:
 def test_a_target_that_keeps_our_marker_gets_the_path_itself() -> None:
     naming = Naming("guides/", "marked")
     assert naming.name("a/ü~.md", ONE, 3) == "guides/a/ü~.md" == naming.key("guides/a/ü~.md")
-    assert naming.read("guides/a/b.md") == Reading("a/b.md")
+    assert naming.read("guides/a/b.md") == ParsedName("a/b.md")
     assert naming.read("a/b.md") is None
     assert naming.recognises("guides/a.md", "guides/a.md")
     assert not naming.recognises("guides/a.md", "a.md")
@@ -147,7 +147,7 @@ def test_there_are_three_styles() -> None:
 def test_a_name_says_path_tag_and_number(prefix: str, path: str, number: int, style: str) -> None:
     naming = Naming(prefix, style)
     name, short = naming.name(path, ONE, number), naming.short_of(path)
-    expected = Reading(None if short else path, TAG if style == "tagged" else "", number, short)
+    expected = ParsedName(None if short else path, TAG if style == "tagged" else "", number, short)
     for seen in (name, nfd(name), quote(name), form(name), f"/uploads/{name}", f"C:\\x\\{name}"):
         assert naming.read(seen) == expected
         assert naming.key(seen) == naming.key(name) == expected.tag
@@ -202,7 +202,7 @@ def test_a_path_that_is_too_long_keeps_its_head_and_its_hash() -> None:
     assert name.endswith(f"~~{TAGGED.short_of(one)}~{TAG}.docx")
     assert len(name.encode()) > LONGEST - 15
     assert TAGGED.name(other, ONE) != name
-    assert TAGGED.read(name) == Reading(None, TAG, 0, TAGGED.short_of(one))
+    assert TAGGED.read(name) == ParsedName(None, TAG, 0, TAGGED.short_of(one))
     assert TAGGED.short_of(one) != TAGGED.short_of(other)
 
 
@@ -224,7 +224,9 @@ def test_a_name_of_another_prefix_is_not_ours() -> None:
         assert guides.name(path, ONE).startswith("guides__")
         assert faq.read(guides.name(path, ONE)) is None
     assert guides.read(TAGGED.name("a.md", ONE)) is None
-    assert guides.read(TAGGED.name("guides/a.md", ONE)) == Reading("a.md", TAG)  # why prefixes must not clash
+    assert guides.read(TAGGED.name("guides/a.md", ONE)) == ParsedName(
+        "a.md", TAG
+    )  # why prefixes must not clash
 
 
 @pytest.mark.parametrize("prefix", ["手" * 60, "_" * 200])
@@ -232,7 +234,7 @@ def test_a_prefix_that_leaves_no_room_is_shortened_too(prefix: str) -> None:
     naming = Naming(prefix)
     name = naming.name("a.md", ONE)
     assert len(name.encode()) <= LONGEST
-    assert naming.read(name) == Reading(None, TAG, 0, naming.short_of("a.md"))
+    assert naming.read(name) == ParsedName(None, TAG, 0, naming.short_of("a.md"))
 
 
 @pytest.mark.parametrize(

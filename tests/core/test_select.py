@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from kbsync.core.model import Choice, Kind, Limits
-from kbsync.core.select import Rules, extension_of, person_part
+from kbsync.core.model import Choice, FileKind, Limits
+from kbsync.core.selection import Rules, extension_of, person_part
 
 LIMITS = Limits(
     extensions=frozenset({"md", "pdf", "txt", "csv", "py"}),
@@ -18,7 +18,7 @@ def rules(include: list[str] | None = None, exclude: list[str] | None = None, **
     return made.below("", ignore["root"]) if "root" in ignore else made
 
 
-def choice(made: Rules, path: str, size: int = 10, kind: Kind = Kind.FILE) -> Choice:
+def choice(made: Rules, path: str, size: int = 10, kind: FileKind = FileKind.FILE) -> Choice:
     return made.verdict(path, size, kind).choice
 
 
@@ -26,7 +26,7 @@ def is_mirrored(made: Rules, path: str) -> bool:
     """As a scan finds it: every folder on the way must be entered."""
     parts = path.split("/")
     folders = ["/".join(parts[:n]) for n in range(1, len(parts))]
-    return all(choice(made, f, kind=Kind.FOLDER) is Choice.SELECTED for f in folders) and (
+    return all(choice(made, f, kind=FileKind.FOLDER) is Choice.SELECTED for f in folders) and (
         choice(made, path) is Choice.SELECTED
     )
 
@@ -110,12 +110,12 @@ def test_traces_of_programs_are_left_out_by_default(path: str) -> None:
 
 
 def test_what_the_defaults_leave_out_is_excluded_and_names_the_default() -> None:
-    verdict = rules().verdict("notes/a.md~", 3, Kind.FILE)
+    verdict = rules().verdict("notes/a.md~", 3, FileKind.FILE)
     assert (verdict.choice, verdict.reason, verdict.rule) == (Choice.EXCLUDED, "excluded by *~", "default")
 
 
 def test_an_editors_lock_is_excluded_even_as_a_symlink() -> None:
-    assert choice(rules(), ".#a.md", kind=Kind.SYMLINK) is Choice.EXCLUDED
+    assert choice(rules(), ".#a.md", kind=FileKind.SYMLINK) is Choice.EXCLUDED
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_an_include_that_names_a_default_brings_it_back(include: list[str], path
     made = Rules(tuple(include), (), limits)
     parts = path.split("/")
     assert all(made.enters("/".join(parts[:n])).choice is Choice.SELECTED for n in range(len(parts)))
-    assert made.verdict(path, 5, Kind.FILE).choice is Choice.SELECTED
+    assert made.verdict(path, 5, FileKind.FILE).choice is Choice.SELECTED
 
 
 @pytest.mark.parametrize("include", [["*"], ["**"], ["**/*"], ["*.md"], ["/sub/"]])
@@ -149,28 +149,28 @@ def test_a_negation_in_exclude_or_ignore_file_brings_a_default_back() -> None:
 def test_the_ignore_file_is_never_mirrored_whatever_is_included() -> None:
     limits = Limits(names=frozenset({".kbsyncignore"}))
     made = Rules((".kbsyncignore",), ("!.kbsyncignore",), limits)
-    assert made.verdict(".kbsyncignore", 5, Kind.FILE).choice is Choice.EXCLUDED
+    assert made.verdict(".kbsyncignore", 5, FileKind.FILE).choice is Choice.EXCLUDED
 
 
 @pytest.mark.parametrize(
     ("size", "kind", "reason"),
     [
-        (0, Kind.FILE, "empty"),
-        (9, Kind.SYMLINK, "symlink (not followed)"),
-        (0, Kind.SPECIAL, "socket, fifo or device"),
+        (0, FileKind.FILE, "empty"),
+        (9, FileKind.SYMLINK, "symlink (not followed)"),
+        (0, FileKind.SPECIAL, "socket, fifo or device"),
     ],
 )
-def test_empty_files_symlinks_and_special_files_are_skipped(size: int, kind: Kind, reason: str) -> None:
+def test_empty_files_symlinks_and_special_files_are_skipped(size: int, kind: FileKind, reason: str) -> None:
     for made in (rules(), rules(["*.md"])):
         verdict = made.verdict("a.md", size, kind)
         assert (verdict.choice, verdict.reason) == (Choice.SKIPPED, reason)
 
 
 def test_a_format_that_is_not_taken_is_skipped_unless_it_was_asked_for() -> None:
-    assert rules().verdict("a.exe", 5, Kind.FILE).reason == "the target does not take .exe files"
+    assert rules().verdict("a.exe", 5, FileKind.FILE).reason == "the target does not take .exe files"
     assert choice(rules(), "a.exe") is Choice.SKIPPED
     assert choice(rules(), "Makefile") is Choice.SKIPPED
-    refused = rules(["*.md", "*.exe"]).verdict("a.exe", 5, Kind.FILE)
+    refused = rules(["*.md", "*.exe"]).verdict("a.exe", 5, FileKind.FILE)
     assert refused.choice is Choice.REFUSED
     assert refused.reason.startswith("explicitly included but not accepted")
     assert refused.rule == "include[1]"
@@ -178,7 +178,7 @@ def test_a_format_that_is_not_taken_is_skipped_unless_it_was_asked_for() -> None
 
 
 def test_a_file_over_the_limit_is_refused_with_both_sizes() -> None:
-    verdict = rules().verdict("a.md", 12_345, Kind.FILE)
+    verdict = rules().verdict("a.md", 12_345, FileKind.FILE)
     assert (verdict.choice, verdict.rule) == (Choice.REFUSED, "max_bytes")
     assert verdict.reason == "12,345 bytes, over the limit of 1,000 bytes"
     assert choice(rules(), "a.md", 1_000) is Choice.SELECTED
@@ -188,12 +188,12 @@ def test_a_file_over_the_limit_is_refused_with_both_sizes() -> None:
 
 def test_rules_name_file_and_line_or_config_key() -> None:
     made = rules(exclude=["x/", "*.txt"]).below("docs", "# comment\n\n*.md\n!keep.md\n")
-    assert made.verdict("docs/a.md", 5, Kind.FILE).rule == "docs/.kbsyncignore:3"
-    assert made.verdict("docs/keep.md", 5, Kind.FILE).rule == "docs/.kbsyncignore:4"
-    assert made.verdict("docs/a.txt", 5, Kind.FILE).rule == "exclude[1]"
+    assert made.verdict("docs/a.md", 5, FileKind.FILE).rule == "docs/.kbsyncignore:3"
+    assert made.verdict("docs/keep.md", 5, FileKind.FILE).rule == "docs/.kbsyncignore:4"
+    assert made.verdict("docs/a.txt", 5, FileKind.FILE).rule == "exclude[1]"
     assert made.enters("docs/x").rule == "exclude[0]"
-    assert rules(["*.md"]).verdict("a.md", 5, Kind.FILE).rule == "include[0]"
-    assert rules(["*.md"]).verdict("a.txt", 5, Kind.FILE).rule == "include"
+    assert rules(["*.md"]).verdict("a.md", 5, FileKind.FILE).rule == "include[0]"
+    assert rules(["*.md"]).verdict("a.txt", 5, FileKind.FILE).rule == "include"
 
 
 def test_the_config_outranks_ignore_files_and_the_nearest_ignore_file_those_above() -> None:

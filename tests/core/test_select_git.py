@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kbsync.core.model import Choice, Kind, Limits
-from kbsync.core.select import Rules
+from kbsync.core.model import Choice, FileKind, Limits
+from kbsync.core.selection import Rules
 from tests.programs import needs
 
 pytestmark = needs("git")
@@ -90,7 +90,7 @@ def excluded_by_us(rules: Rules, ignores: dict[str, str], path: str) -> bool:
         if rules.enters(folder).choice is Choice.EXCLUDED:
             return True
         rules = rules.below(folder, ignores[folder]) if folder in ignores else rules
-    return rules.verdict(path, 1, Kind.FILE).choice is Choice.EXCLUDED
+    return rules.verdict(path, 1, FileKind.FILE).choice is Choice.EXCLUDED
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
@@ -135,7 +135,7 @@ def test_long_lines_and_ranges_that_span_a_slash_mean_what_they_mean_to_git(
 @given(include=st.lists(LINES, min_size=1, max_size=4), path=PATHS)
 def test_a_file_that_is_included_lies_in_folders_that_are_entered(include: list[str], path: str) -> None:
     rules = Rules(tuple(include), (), Limits())
-    if rules.verdict(path, 1, Kind.FILE).choice is not Choice.EXCLUDED:
+    if rules.verdict(path, 1, FileKind.FILE).choice is not Choice.EXCLUDED:
         parts = path.split("/")
         for length in range(1, len(parts)):
             assert rules.enters("/".join(parts[:length])).choice is Choice.SELECTED

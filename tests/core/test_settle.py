@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbsync.core.model import Stamp
-from kbsync.core.settle import Due, Settling, is_old_enough
+from kbsync.core.quiet import QuietFile, Settling, is_old_enough
 
 SETTLE = 2.0
 LONGEST = 60.0
@@ -29,7 +29,7 @@ def test_a_path_is_due_one_settle_after_the_first_look() -> None:
     s = settling()
     s.touch("a", stamp(1), 100.0)
     assert s.due(101.999) == []
-    assert s.due(102.0) == [Due("a", stamp(1), forced=False)]
+    assert s.due(102.0) == [QuietFile("a", stamp(1), forced=False)]
 
 
 def test_another_stamp_restarts_the_quiet_time_and_an_equal_one_does_not() -> None:
@@ -39,7 +39,7 @@ def test_another_stamp_restarts_the_quiet_time_and_an_equal_one_does_not() -> No
     s.touch("changed", stamp(2), 1.5)
     s.touch("same", stamp(1), 1.5)
     assert paths(s, 2.0) == ["same"]
-    assert s.due(3.5) == [Due("same", stamp(1), False), Due("changed", stamp(2), False)]
+    assert s.due(3.5) == [QuietFile("same", stamp(1), False), QuietFile("changed", stamp(2), False)]
 
 
 @pytest.mark.parametrize("change", [{"size": 11}, {"mtime_ns": 2}, {"ctime_ns": 2}, {"ino": 2}])
@@ -57,7 +57,7 @@ def test_a_path_that_is_never_quiet_is_forced_at_the_longest_wait() -> None:
     for second in range(61):
         s.touch("log", stamp(second), float(second))
         assert (s.due(float(second)) == []) is (second < 60)
-    assert s.due(60.0) == [Due("log", stamp(60), forced=True)]
+    assert s.due(60.0) == [QuietFile("log", stamp(60), forced=True)]
 
 
 def test_a_forced_path_that_falls_quiet_is_no_longer_forced() -> None:
@@ -132,7 +132,7 @@ def test_a_due_path_that_changes_again_waits_again() -> None:
     assert paths(s, 2.0) == ["a"]
     s.touch("a", stamp(2), 2.5)
     assert paths(s, 3.0) == []
-    assert s.due(4.5) == [Due("a", stamp(2), forced=False)]
+    assert s.due(4.5) == [QuietFile("a", stamp(2), forced=False)]
 
 
 def test_a_forgotten_path_starts_a_new_clock() -> None:

@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kbsync.errors import Unavailable
-from kbsync.targets.memory import AbleMemory, Fault, MemoryBase, MemoryTarget, RenamingMemory
 from tests.crash.harness import Guillotine, run_until
 from tests.engine.world import World
+from tests.memory.base import MemoryBase
+from tests.memory.behaviour import Fault
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import AbleMemory, RenamingMemory
 
 KINDS: tuple[type[MemoryTarget], ...] = (MemoryTarget, AbleMemory, RenamingMemory)
 MOST = 120

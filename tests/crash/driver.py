@@ -16,11 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kbsync import assembly, logs, passes
+from kbsync import logs, once
 from kbsync.config.model import DeletionRules, folder_config
+from kbsync.index.sqlite.writer import Index
 from kbsync.installation import Installation
 from kbsync.state.store import Store
-from kbsync.targets.local.index import Index
 
 
 class Executioner:
@@ -64,10 +64,10 @@ def main(folder: str, state: str, at: str) -> None:
     def open_store(path: Path, **options: Any) -> Store:
         return Store(path, on_commit=executioner.boundary, **options)
 
-    assembly.Store = open_store  # type: ignore[misc,assignment]
+    once.Store = open_store  # type: ignore[misc,assignment]
     Path(state).mkdir(exist_ok=True)
     logs.configure(style="json", level="error")
-    end = asyncio.run(passes.once(installation(Path(folder), Path(state))))
+    end = asyncio.run(once.once(installation(Path(folder), Path(state))))
     assert all(e.complete for e in end.ends.values()), end.ends
     print(executioner.passed)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from kbsync.engine.mirror import PATIENCE, MirrorRun
 from kbsync.engine.once import run_once
-from kbsync.targets.memory import Crash
 from tests.engine.world import World
+from tests.memory.behaviour import Crash
 
 Work = Callable[[MirrorRun], Awaitable[Any]]
 """What a process does with its mirror, from beginning to end."""

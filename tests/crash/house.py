@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from kbsync.targets.memory import (
-    AbleMemory,
-    ForgetfulMemory,
-    MemoryTarget,
-    RenamingMemory,
-    UpdatingMemory,
-)
 from tests.crash.jobs import IN_PLACE_JOBS, JOBS, RECIPE_JOBS, REMOTE_JOBS, Job
 from tests.crash.stage_local import LocalStage
 from tests.crash.stage_zhipu import InPlaceStage, ZhipuStage
 from tests.crash.stages import MemoryStage, Stage
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import AbleMemory, ForgetfulMemory, RenamingMemory, UpdatingMemory
 from tests.targets.gptbots.stage import GptbotsStage
 
 MEMORY: Mapping[str, Callable[[Path], Stage]] = {

@@ -11,16 +11,15 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.contract.mirroring import Body
-from kbsync.engine.mirror import MirrorRun, Site
+from kbsync.contract.target import Body
+from kbsync.engine.mirror import MirrorRun, RunContext
 from kbsync.engine.terms import Plan
 from kbsync.errors import Rejected
+from kbsync.index.document import Entry, Flavour, Parsed
+from kbsync.index.embed.encoder import Encoder
+from kbsync.index.sqlite.schema import FILE
+from kbsync.index.sqlite.writer import Index, Vectors
 from kbsync.state.store import Store
-from kbsync.targets.local.encoder import Encoder
-from kbsync.targets.local.index import Index, Vectors
-from kbsync.targets.local.pieces import Flavour, Parsed
-from kbsync.targets.local.rows import Entry
-from kbsync.targets.local.schema import FILE
 from kbsync.targets.local.target import LocalTarget, limits_of
 from tests.crash.harness import Guillotine
 from tests.crash.stages import Stage
@@ -93,7 +92,7 @@ class LocalWorld(World):
         async def open_target() -> LocalTarget:
             return await asyncio.to_thread(self.open)
 
-        site = Site(self.state, self.configured)
+        site = RunContext(self.state, self.configured)
         run = MirrorRun(self.plan, store, open_target, self.clock, site, on_settled=self._check)
         self.runs.append(run)
         return run

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from kbsync.engine.once import run_once
-from kbsync.targets.memory import Behaviour, Failure, Fault, MemoryTarget
 from tests.crash.harness import Guillotine, Work, run_to
 from tests.engine.world import World
+from tests.memory.behaviour import Behaviour, Failure, Fault
+from tests.memory.target import MemoryTarget
 
 KEPT = "kept.md"
 FILES = 5

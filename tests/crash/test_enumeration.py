@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.engine import judge
-from kbsync.source.reader import Unreadable
-from kbsync.targets.memory import Behaviour
+from kbsync.engine import reconcile
+from kbsync.source.read import UnreadableFile
 from tests.crash.harness import Guillotine, run_until
 from tests.crash.house import MEMORY, jobs_on
 from tests.crash.plays import cut_one_part, cut_recovery_of_one_part
 from tests.engine.world import World
+from tests.memory.behaviour import Behaviour
 from tests.share import enumerated, in_parts
 
 CASES = [(stage, job) for stage in (*MEMORY, "local") for job in jobs_on(stage)]
@@ -71,7 +71,7 @@ async def test_a_file_that_is_back_and_cannot_be_read_keeps_its_document(
     await run_until(world, Guillotine(upon=["delete start"]))
     world.write("f1.md", "text of f1")
     with monkeypatch.context() as reading:
-        reading.setattr(judge, "digest", lambda *_: Unreadable("denied"))
+        reading.setattr(reconcile, "digest", lambda *_: UnreadableFile("denied"))
         await world.once()
         assert len(world.served()) == 8
     world.write("f1.md", "another text")

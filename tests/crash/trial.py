@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from kbsync.core.model import UploadState
 from kbsync.engine.once import run_once
-from kbsync.state.store import Tx
+from kbsync.state.glance import Tx
 from tests.crash.harness import Guillotine
 from tests.crash.jobs import Edit, Job
 from tests.crash.stages import Stage

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kbsync.web.counting import Figures
-from kbsync.web.metrics import rendered
+from kbsync.server.counters import MetricFigures
+from kbsync.server.metrics import rendered
 from tests.docs.pages import ROOT
 from tests.programs import needs
 from tests.web.test_metrics import figures
@@ -36,7 +36,7 @@ def labels(name: str) -> set[str]:
 
 
 def families() -> set[str]:
-    lines = rendered(Figures()).decode().splitlines()
+    lines = rendered(MetricFigures()).decode().splitlines()
     return {line.split()[2] for line in lines if line.startswith("# TYPE ")}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from kbsync.cli.program import COMMANDS, kbsync
-from kbsync.config.loader import load
+from kbsync.cli.main import COMMANDS, kbsync
+from kbsync.config.reader import load
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, inline_code, kbsync_lines, name_of, prose
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -66,7 +65,7 @@ def test_commands_and_options_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_can_be_loaded_and_is_named_in_the_docs(name: str) -> None:
-    assert isinstance(importlib.import_module(f"kbsync.cli.{name}").command, click.Command)
+    assert isinstance(kbsync.get_command(click.Context(kbsync), name), click.Command)
     assert any(words[1:2] == [name] for page in PAGES for words in kbsync_lines(page))
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.loader import load
-from kbsync.config.model import ZhipuTargetConfig
+from kbsync.config.reader import load
+from kbsync.config.zhipu import ZhipuTargetConfig
 from tests.docs.machine import Machine
 from tests.docs.pages import ROOT, blocks
 from tests.programs import needs
@@ -123,4 +123,4 @@ def test_every_block_of_the_page_is_followed() -> None:
 @pytest.mark.parametrize("word", ["READY=1", "STATUS=", "RELOADING=1", "WATCHDOG=1", "STOPPING=1"])
 def test_every_word_to_systemd_is_explained(word: str) -> None:
     assert f"`{word}`" in PAGE.read_text()
-    assert word in (ROOT / "kbsync" / "supervised.py").read_text()
+    assert word in (ROOT / "kbsync" / "daemon.py").read_text()

@@ -14,13 +14,13 @@ from kbsync.config.kinds import Whole
 from kbsync.config.zhipu import ZhipuSearchConfig
 from kbsync.core.names import LONGEST
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.gptbots import bases, formats, paging, parcels, searching, waiting
-from kbsync.targets.gptbots.codes import SENTENCES, TOO_MANY, judge_for
+from kbsync.targets.gptbots import api, listing, manage, settings, target
+from kbsync.targets.gptbots.errors import SENTENCES, TOO_MANY, judge_for
 from kbsync.targets.gptbots.settings import MOST_FILES, GptbotsSettings
-from kbsync.targets.http import Answer
-from kbsync.targets.http.wishes import Setting
-from kbsync.targets.vectors.dialects import EMBEDDINGS, RERANK
-from kbsync.targets.zhipu import wishes as zhipu
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.managing import OfferedSetting
+from kbsync.targets.services.dialects import EMBEDDINGS, RERANK
+from kbsync.targets.zhipu import manage as zhipu
 from kbsync_standin.gptbots.routes import ROUTES as GPTBOTS_ROUTES
 from kbsync_standin.gptbots.searching import RANKING_MODELS as TAKEN_MODELS
 from kbsync_standin.zhipu.routes import ROUTES as ZHIPU_ROUTES
@@ -39,7 +39,7 @@ def test_kinds_are_those_that_are_taken() -> None:
     assert {kind: set(files) for kind, files in told.items()} == {
         kind: set(files) for kind, files in KINDS.items()
     }
-    assert {one for files in told.values() for one in files} == formats.EXTENSIONS
+    assert {one for files in told.values() for one in files} == settings.EXTENSIONS
 
 
 def test_limits_are_those_that_are_kept() -> None:
@@ -51,10 +51,10 @@ def test_limits_are_those_that_are_kept() -> None:
         ["`chunk_token`", f"{most['chunk_token']:,}"],
         ["`header_row`", f"{most['header_row']}"],
         ["documents in a request", f"{limits.batch}"],
-        ["bytes of documents in a request", f"{parcels.MOST_BYTES // 10**6} MB"],
-        ["ids in a question for states, or in a deletion", f"{waiting.MOST}"],
-        ["rows of a page of the list", f"{paging.PAGE}"],
-        ["passages that a search finds", f"{searching.MOST_PASSAGES}"],
+        ["bytes of documents in a request", f"{api.MOST_BYTES // 10**6} MB"],
+        ["ids in a question for states, or in a deletion", f"{target.MOST_IDS}"],
+        ["rows of a page of the list", f"{listing.PAGE}"],
+        ["passages that a search finds", f"{api.MOST_PASSAGES}"],
         ["a document's name", f"{LONGEST} bytes"],
     ]
     assert limits.batch == MOST_FILES
@@ -62,8 +62,8 @@ def test_limits_are_those_that_are_kept() -> None:
 
 def test_defaults_of_cutting_are_told() -> None:
     cells = {each[0]: " ".join(each[2:]) for each in table(GPTBOTS, "what | at most")}
-    assert f"{formats.CHUNK_TOKEN} if nothing is said" in cells["`chunk_token`"]
-    assert f"{formats.HEADER_ROW} if nothing is said" in cells["`header_row`"]
+    assert f"{settings.CHUNK_TOKEN} if nothing is said" in cells["`chunk_token`"]
+    assert f"{settings.HEADER_ROW} if nothing is said" in cells["`header_row`"]
 
 
 def test_settings_of_searches_are_told_and_the_models_those_that_the_stand_in_takes() -> None:
@@ -96,7 +96,7 @@ def test_codes_are_told_with_what_is_done() -> None:
 def judged(code: str) -> TargetError | None:
     """What an answer of this code under HTTP 200 is taken for."""
     body = {"code": int(code), "message": "no more words"}
-    return judge_for("https://example.invalid", "")(Answer("add", 200, {}, body, "", 0.0))
+    return judge_for("https://example.invalid", "")(HttpAnswer("add", 200, {}, body, "", 0.0))
 
 
 # -- vectors
@@ -130,12 +130,12 @@ def test_calls_of_every_dialect_are_told() -> None:
     [
         (ZHIPU, "`kb create`, `kb update` `--set`", zhipu.OF_A_BASE),
         (ZHIPU, "`--set` | may be", {**zhipu.OF_AN_APPLICATION, **zhipu.OF_ITS_RECALL}),
-        (GPTBOTS, "`kb create --set`", bases.SETTINGS),
+        (GPTBOTS, "`kb create --set`", manage.SETTINGS),
     ],
     ids=["base", "application", "gptbots"],
 )
 def test_what_can_be_set_is_told_with_every_value(
-    page: Path, heading: str, known: Mapping[str, Setting]
+    page: Path, heading: str, known: Mapping[str, OfferedSetting]
 ) -> None:
     told = {cells[0]: cells[1] for cells in table(page, heading)}
     assert sorted(re.findall(r"`(\w+)`", " ".join(told))) == sorted(known)

@@ -14,8 +14,8 @@ import pytest
 from kbsync.config.zhipu import SLICES
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.names import Naming
+from kbsync.targets.zhipu.errors import CODES, Blame
 from kbsync.targets.zhipu.formats import EXTENSIONS
-from kbsync.targets.zhipu.meanings import CODES, Blame
 from kbsync_standin.control import PREFIX, ROUTES
 from kbsync_standin.options import read_options
 from kbsync_standin.zhipu import Behaviour

@@ -24,8 +24,8 @@ MOST_EXPOSED = 2.0
 FENCES = """
 import sys
 from pathlib import Path
-from kbsync.targets.local.parse_pool import Pool
-from kbsync.targets.local.parse_worker import Bounds
+from kbsync.index.fence.workers import Pool
+from kbsync.index.fence.workers import Bounds
 pool = Pool(Path(sys.argv[1]), Bounds(20, 2**29, 2**20))
 worker = pool._make()
 print(*worker.wait_until_ready())

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from kbsync.engine.auditing import Auditing, Outcome
+from kbsync.engine.audit import AuditResult, BackgroundAudit
 from kbsync.engine.verify import Verification, verify_mirror
-from tests.engine.viewing import Site, glancing
+from tests.engine.viewing import CommandContext, glancing
 from tests.engine.world import World
 
 
 @asynccontextmanager
-async def begun(world: World) -> AsyncIterator[Auditing]:
+async def begun(world: World) -> AsyncIterator[BackgroundAudit]:
     """A mirror at work whose folder was compared, and its audits."""
     async with world.running() as store:
         run = world.make_run(store)
@@ -25,7 +25,7 @@ async def begun(world: World) -> AsyncIterator[Auditing]:
             await run.end()
 
 
-async def audited(world: World) -> Outcome:
+async def audited(world: World) -> AuditResult:
     """One audit, and the pass that does what it asks for."""
     async with begun(world) as auditing:
         outcome = await auditing.audit()
@@ -41,7 +41,7 @@ async def verified(world: World, target: object) -> Verification:
             target,  # type: ignore[arg-type]
             glance,
             world.clock,
-            site=Site(world.configured),
+            site=CommandContext(world.configured),
         )
 
 

@@ -24,21 +24,21 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from kbsync.core.model import UploadState
 from kbsync.engine.verify import Verification, repair_messages, verify_mirror
 from kbsync.errors import TargetError
-from kbsync.state.store import Glance
-from kbsync.targets.memory import (
-    AbleMemory,
-    Behaviour,
-    ForgetfulMemory,
-    MemoryBase,
-    MemoryTarget,
-    ReembeddingMemory,
-    RenamingMemory,
-    UpdatingMemory,
-)
+from kbsync.state.glance import Glance
 from tests.crash.harness import Guillotine
 from tests.engine.oracle import Oracle
 from tests.engine.side import Change, MemorySide, Side
 from tests.engine.world import World
+from tests.memory.base import MemoryBase
+from tests.memory.behaviour import Behaviour
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import (
+    AbleMemory,
+    ForgetfulMemory,
+    ReembeddingMemory,
+    RenamingMemory,
+    UpdatingMemory,
+)
 
 SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where a commit costs nothing."""

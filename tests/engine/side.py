@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from kbsync.contract.mirroring import DocState, Target
+from kbsync.contract.target import DocState, Target
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.memory import Behaviour, Failure, Fault, MemoryTarget
-from kbsync.targets.memory.documents import Document
 from tests.crash.harness import Guillotine, run_until
 from tests.engine.world import World
+from tests.memory.base import Document
+from tests.memory.behaviour import Behaviour, Failure, Fault
+from tests.memory.target import MemoryTarget
 
 STRANGE = "somebody else's, and longer than any text of ours"
 """What others put there."""

@@ -12,17 +12,19 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from kbsync.contract.mirroring import Listed
+from kbsync.contract.target import Listed
 from kbsync.core.model import UploadState
-from kbsync.engine import findings
-from kbsync.engine.auditing import MOST_STRAYS, PUT_OFF
+from kbsync.engine import status
+from kbsync.engine.audit import MOST_STRAYS, PUT_OFF
 from kbsync.engine.status import mirror_status
 from kbsync.errors import Unavailable
-from kbsync.state.store import Store, Tx
-from kbsync.targets.memory import Crash, Fault, MemoryTarget
+from kbsync.state.glance import Tx
+from kbsync.state.store import Store
 from tests.crash.harness import Guillotine, end_tasks
 from tests.engine.auditing import audited, begun
 from tests.engine.world import World
+from tests.memory.behaviour import Crash, Fault
+from tests.memory.target import MemoryTarget
 from tests.share import boundaries, enumerated, in_parts
 
 PERIOD = 1800.0
@@ -242,7 +244,7 @@ def leave_behind(world: World, n: int) -> None:
 
 
 def ended(world: World) -> float:
-    found = world.glance(lambda tx: findings.recall(tx, world.run.mirror))
+    found = world.glance(lambda tx: status.last_audit(tx, world.run.mirror))
     assert found is not None
     return float(found.ended)
 

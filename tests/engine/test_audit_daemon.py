@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from kbsync.source.canary import wake
+from kbsync.source.wake import wake
 from tests.engine.test_watching import Daemon, until
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.targets.memory import MemoryBase
 from tests.engine.world import World
+from tests.memory.base import MemoryBase
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from kbsync.engine.mirror import MirrorRun
 from kbsync.source.hints import Hint, HintKind
-from kbsync.state.holds import RENEWALS
+from kbsync.state.approvals import RENEWALS
 from tests.engine.world import World
 
 TICK, SETTLE, LONGEST = 0.5, 2.0, 20.0

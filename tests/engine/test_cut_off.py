@@ -14,7 +14,7 @@ import pytest
 
 from kbsync.engine import sending
 from kbsync.errors import StateError
-from kbsync.source.scanner import Scan
+from kbsync.source.scan import Scan
 from kbsync.state.store import Store
 from tests.engine.test_watching import Daemon, until
 from tests.engine.world import World
@@ -132,7 +132,7 @@ async def test_bytes_that_are_read_when_a_send_is_cut_off_are_let_go(
     world.in_threads = True
     world.write("a.md", "text")
     entered, taken = threading.Event(), list[Any]()
-    take = sending.take
+    take = sending.copy_stable
 
     def slow(*args: Any) -> Any:
         entered.set()
@@ -140,7 +140,7 @@ async def test_bytes_that_are_read_when_a_send_is_cut_off_are_let_go(
         taken.append(take(*args))
         return taken[-1]
 
-    monkeypatch.setattr(sending, "take", slow)
+    monkeypatch.setattr(sending, "copy_stable", slow)
     async with world.running() as store:
         run = world.make_run(store)
         assert await run.begin()

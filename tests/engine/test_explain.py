@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Explanation
-from kbsync.core.model import Kind, Limits
-from kbsync.core.select import Rules
-from kbsync.engine import judge
-from kbsync.engine.explain import PathExplanation, explain_path, outside
-from kbsync.engine.plan import Site, service_of
-from kbsync.engine.views.clauses import clause
-from kbsync.engine.views.paths import resolve
+from kbsync.core.model import FileKind, Limits
+from kbsync.core.selection import Rules
+from kbsync.engine import reconcile
+from kbsync.engine.explain import PathExplanation, clause, explain_path, outside
+from kbsync.engine.paths import resolve
+from kbsync.engine.plan import CommandContext, service_of
 from kbsync.errors import Halted, Rejected, Unavailable
-from kbsync.source.reader import Unreadable
+from kbsync.source.read import UnreadableFile
 from kbsync.state.mirrors import RootRecord
 from kbsync.state.store import Store
-from kbsync.targets.memory import Behaviour, Failure, Fault, MemoryTarget
 from tests.engine.viewing import everything_below, glancing, open_target
 from tests.engine.world import World
+from tests.memory.behaviour import Behaviour, Failure, Fault
+from tests.memory.target import MemoryTarget
 
 
 class ExplainingMemory(MemoryTarget):
@@ -52,7 +52,7 @@ async def explained(
             world.clock,
             path,
             target=target if ask else None,
-            site=Site(world.configured, lambda command: f"kbsync {command} --folder docs", at_work),
+            site=CommandContext(world.configured, lambda command: f"kbsync {command} --folder docs", at_work),
             text=text,
         )
 
@@ -298,7 +298,7 @@ async def test_where_a_daemon_is_at_work_no_pass_is_advised(world: World, text: 
 async def test_an_unreadable_file_is_the_subject_of_its_reason(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judge, "digest", lambda *_: Unreadable("cannot be read: input/output error"))
+    monkeypatch.setattr(reconcile, "digest", lambda *_: UnreadableFile("cannot be read: input/output error"))
     world.write("a.md")
     await world.once()
     found = await explained(world, "a.md")
@@ -308,17 +308,17 @@ async def test_an_unreadable_file_is_the_subject_of_its_reason(
 @pytest.mark.parametrize(
     ("path", "size", "kind", "told"),
     [
-        ("a.md", 0, Kind.FILE, "it is empty"),
-        ("a.md", 5, Kind.SYMLINK, "it is a symlink (not followed)"),
-        ("a.md", 5, Kind.SPECIAL, "it is a socket, fifo or device"),
-        ("a.md", 2000, Kind.FILE, "it has 2,000 bytes, over the limit"),
-        ("b.md", 5, Kind.FILE, "it is excluded by b.md"),
-        ("a.txt", 5, Kind.FILE, "it matches nothing in include"),
-        ("a.png", 5, Kind.FILE, "it is explicitly included but not accepted: the target"),
-        (".kbsyncignore", 5, Kind.FILE, "it holds patterns for kbsync"),
+        ("a.md", 0, FileKind.FILE, "it is empty"),
+        ("a.md", 5, FileKind.SYMLINK, "it is a symlink (not followed)"),
+        ("a.md", 5, FileKind.SPECIAL, "it is a socket, fifo or device"),
+        ("a.md", 2000, FileKind.FILE, "it has 2,000 bytes, over the limit"),
+        ("b.md", 5, FileKind.FILE, "it is excluded by b.md"),
+        ("a.txt", 5, FileKind.FILE, "it matches nothing in include"),
+        ("a.png", 5, FileKind.FILE, "it is explicitly included but not accepted: the target"),
+        (".kbsyncignore", 5, FileKind.FILE, "it holds patterns for kbsync"),
     ],
 )
-def test_every_reason_of_the_rules_is_a_clause(path: str, size: int, kind: Kind, told: str) -> None:
+def test_every_reason_of_the_rules_is_a_clause(path: str, size: int, kind: FileKind, told: str) -> None:
     rules = Rules(("*.md", "*.png"), ("b.md",), Limits(extensions=frozenset({"md"}), max_bytes=1000))
     assert clause(rules.verdict(path, size, kind).reason).startswith(told)
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from kbsync.engine import auditing
+from kbsync.engine import audit as auditing
 from kbsync.engine import worker as worker_module
-from kbsync.engine.auditing import Auditing
+from kbsync.engine.audit import BackgroundAudit
 from kbsync.engine.mirror import MirrorRun
-from kbsync.targets.memory import MemoryTarget
 from tests.engine.test_review import halts, until, watched
 from tests.engine.world import World
+from tests.memory.target import MemoryTarget
 
 __all__ = ["halts"]
 
@@ -114,15 +114,15 @@ async def test_one_job_that_always_fails_keeps_no_other_document_waiting(
 async def test_audits_go_on_after_one_could_not_even_begin(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Bug(2).put_into(monkeypatch, auditing.findings, "recall")
+    Bug(2).put_into(monkeypatch, auditing.status, "last_audit")
     audits = list[float]()
-    real = Auditing.audit
+    real = BackgroundAudit.audit
 
-    async def audit(self: Auditing) -> Any:
+    async def audit(self: BackgroundAudit) -> Any:
         audits.append(world.clock.now)
         return await real(self)
 
-    monkeypatch.setattr(Auditing, "audit", audit)
+    monkeypatch.setattr(BackgroundAudit, "audit", audit)
     with capture_logs() as lines:
         async with watched(world):
             await until(world, lambda: audits, 3 * 86400.0)
@@ -133,8 +133,8 @@ async def test_audits_go_on_after_one_could_not_even_begin(
 async def test_a_mirror_whose_end_fails_is_watched_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kbsync.engine.lasting import keep_up
-    from kbsync.engine.watching import Watching
+    from kbsync.engine.clock import keep_up
+    from kbsync.engine.loop import MirrorLoop
     from tests.engine.test_review import Still
 
     def ending() -> Callable[..., Any]:
@@ -152,7 +152,7 @@ async def test_a_mirror_whose_end_fails_is_watched_again(
     Bug(1).put_into(monkeypatch, MirrorRun, "_find_root")
     async with world.running() as store:
         stop = asyncio.Event()
-        watching = Watching(world.make_run(store), world.state, stop, make_watcher=Still)  # type: ignore[arg-type]
+        watching = MirrorLoop(world.make_run(store), world.state, stop, make_watcher=Still)  # type: ignore[arg-type]
         task = asyncio.create_task(keep_up(world.clock, watching.keep, "mirror"))
         await until(world, lambda: len(world.served()) == 3, 300)
         stop.set()

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import Unavailable
-from kbsync.targets.memory import Behaviour, Failure, Fault, MemoryTarget
 from tests.crash.harness import Guillotine, run_until
 from tests.engine.world import World
+from tests.memory.behaviour import Behaviour, Failure, Fault
+from tests.memory.target import MemoryTarget
 
 ACCEPTED = ("put effect", "put answer", "commit after")
 

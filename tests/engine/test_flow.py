@@ -17,20 +17,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbsync.contract.mirroring import DeleteOutcome, Listed, Outgoing, PutOutcome
+from kbsync.contract.target import DeleteOutcome, Listed, Outgoing, PutOutcome
 from kbsync.core.brake import DeletionLimits
+from kbsync.core.fairness import (
+    LARGE_BYTES,
+    LONGEST_COST,
+    WEIGHTS,
+    FairTurns,
+    Lane,
+    lane_of,
+    rank,
+    rank_again,
+)
 from kbsync.core.model import Upload
-from kbsync.core.turns import LARGE_BYTES, LONGEST_COST, WEIGHTS, Lane, Turns, lane_of, rank, rank_again
-from kbsync.engine import reconciler
-from kbsync.engine.ledger import Ledger
+from kbsync.engine import reconcile
+from kbsync.engine.clock import Threads, apart
+from kbsync.engine.journal import Journal
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.reconciler import BURST
-from kbsync.engine.threads import Threads, apart
+from kbsync.engine.reconcile import BURST
 from kbsync.errors import Unavailable, Unsure
 from kbsync.source.hints import Hint, HintKind
 from kbsync.state.store import Store
-from kbsync.targets.memory import MemoryBase, MemoryTarget, ReadingMemory, RenamingMemory
 from tests.engine.world import World
+from tests.memory.base import MemoryBase
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import ReadingMemory, RenamingMemory
 
 # -- lanes and turns ----------------------------------------------------------------------------------
 
@@ -50,7 +61,7 @@ class Slots:
     """So many slots that carry out what `Turns` chooses, in virtual time."""
 
     def __init__(self, slots: int, cost: Callable[[Lane], float]) -> None:
-        self.turns, self.slots, self.cost = Turns(), slots, cost
+        self.turns, self.slots, self.cost = FairTurns(), slots, cost
         self.now = 0.0
         self.time: Counter[Lane] = Counter()
         self.begun: list[tuple[float, Lane]] = []
@@ -410,14 +421,14 @@ async def test_a_large_folder_that_is_excluded_does_not_hold_the_journal_for_lon
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path)
-    monkeypatch.setattr(reconciler, "PAGE", 20)
+    monkeypatch.setattr(reconcile, "PAGE", 20)
     for number in range(60):
         world.write(f"big/f{number}.md", f"text {number}")
     world.write("kept.md")
     await world.once()
     one_commit, most = Counter[str](), Counter[str]()
 
-    def deselect(self: Ledger, tx: Any, *args: Any) -> None:
+    def deselect(self: Journal, tx: Any, *args: Any) -> None:
         one_commit["files"] += 1
         ledger_deselect(self, tx, *args)
 
@@ -425,8 +436,8 @@ async def test_a_large_folder_that_is_excluded_does_not_hold_the_journal_for_lon
         most["files"] = max(most["files"], one_commit["files"])
         one_commit.clear()
 
-    ledger_deselect = Ledger.deselect
-    monkeypatch.setattr(Ledger, "deselect", deselect)
+    ledger_deselect = Journal.deselect
+    monkeypatch.setattr(Journal, "deselect", deselect)
     world.on_commit = committed
     world.write(".kbsyncignore", "big/\n")
     await world.once()

@@ -10,11 +10,12 @@ import pytest
 from kbsync.core.model import UploadState
 from kbsync.engine.forget import Belongings, StillThere, counts, forget
 from kbsync.errors import KbsyncError, Rejected, Unavailable, Unsure
+from kbsync.state.glance import Tx
 from kbsync.state.mirrors import MirrorRecord
-from kbsync.state.store import Store, Tx
-from kbsync.targets.memory import Fault
+from kbsync.state.store import Store
 from tests.engine.viewing import open_target
 from tests.engine.world import World
+from tests.memory.behaviour import Fault
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ import pytest
 from kbsync.core.lifecycle import LATER_LOOKS
 from kbsync.core.model import UploadState
 from kbsync.core.names import Naming
-from kbsync.engine.verify import Repair, Verification, repair_messages, verify_mirror
+from kbsync.engine.verify import RepairRequest, Verification, repair_messages, verify_mirror
 from kbsync.errors import Unsure
-from kbsync.state.store import Glance
-from kbsync.targets.memory import FOREVER, Behaviour, Failure, Fault, ForgetfulMemory
+from kbsync.state.glance import Glance
 from tests.engine.world import World
+from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
+from tests.memory.variants import ForgetfulMemory
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ async def audit(world: World) -> Verification:
         glance.close()
 
 
-async def mend(world: World, repair: Repair) -> None:
+async def mend(world: World, repair: RepairRequest) -> None:
     world.tell("repair", **repair.to_json())
     await world.once()
 

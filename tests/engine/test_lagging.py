@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract.mirroring import Listed
+from kbsync.contract.target import Listed
 from kbsync.core.model import UploadState
 from kbsync.errors import Unsure
-from kbsync.targets.memory import Behaviour, Fault, MemoryTarget
 from tests.engine.world import World
+from tests.memory.behaviour import Behaviour, Fault
+from tests.memory.target import MemoryTarget
 
 LAG = 5.0
 

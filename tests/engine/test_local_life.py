@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from kbsync import passes
+from kbsync import once
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.contract.searching import Query
 from kbsync.core.model import Status
 from kbsync.installation import Installation, ask
-from kbsync.passes import OnceEnd
+from kbsync.once import OnceEnd
 from kbsync.state.store import Store
 from kbsync.targets.local.target import LocalTarget
 
@@ -34,7 +34,7 @@ class Place:
         return Installation(Config(mirrors=(mirror,)), self.state)
 
     def once(self) -> OnceEnd:
-        return asyncio.run(passes.once(self.installation))
+        return asyncio.run(once.once(self.installation))
 
     def search(self, text: str) -> list[str | None]:
         async def find() -> list[str | None]:
@@ -167,6 +167,6 @@ def test_the_size_limit_fails_new_files_and_keeps_old_documents(place: Place) ->
     small = replace(mirror, target=replace(mirror.target, max_bytes=200))
     (place.folder / "f1.md").write_text("grown " * 100)
     (place.folder / "new.md").write_text("large from the start " * 100)
-    asyncio.run(passes.once(Installation(Config(mirrors=(small,)), place.state)))
+    asyncio.run(once.once(Installation(Config(mirrors=(small,)), place.state)))
     assert place.statuses() == {"ready": 5, "failed": 2}
     assert place.search("number1")[0] == "f1.md"

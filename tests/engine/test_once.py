@@ -8,28 +8,19 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import Reembeds
+from kbsync.contract.target import Reembeds
 from kbsync.core import lifecycle
 from kbsync.core.model import Presence, UploadState
 from kbsync.engine import deletions
 from kbsync.engine.once import run_once
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
-from kbsync.source.looker import Look
-from kbsync.state.store import Tx
-from kbsync.targets.memory import (
-    FOREVER,
-    AbleMemory,
-    Behaviour,
-    Failure,
-    Fault,
-    MemoryTarget,
-    ReembeddingMemory,
-    RenamingMemory,
-    UpdatingMemory,
-)
-from kbsync.targets.memory.faults import Phase
+from kbsync.source.look import Look
+from kbsync.state.glance import Tx
 from tests.crash.harness import Guillotine, run_until
 from tests.engine.world import World
+from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault, Phase
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import AbleMemory, ReembeddingMemory, RenamingMemory, UpdatingMemory
 
 VARIANTS = [MemoryTarget, RenamingMemory, UpdatingMemory, ReembeddingMemory, AbleMemory]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract.mirroring import Listed
+from kbsync.contract.target import Listed
 from kbsync.core.model import Abilities, Limits, Upload, UploadState
-from kbsync.core.select import Rules
+from kbsync.core.selection import Rules
 from kbsync.engine.pages import Page
 from kbsync.engine.terms import Plan, Terms
 

@@ -11,11 +11,14 @@ from kbsync.core.brake import DeletionLimits
 from kbsync.engine.plan import MirrorPlan, Planned, plan_mirror, service_of
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.source.roots import identify
+from kbsync.state.glance import Tx
 from kbsync.state.mirrors import RootRecord
-from kbsync.state.store import Store, Tx
-from kbsync.targets.memory import AbleMemory, Behaviour, Fault, MemoryTarget, RenamingMemory, UpdatingMemory
+from kbsync.state.store import Store
 from tests.engine.viewing import everything_below, glancing, once_for, open_target, planned
 from tests.engine.world import World
+from tests.memory.behaviour import Behaviour, Fault
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import AbleMemory, RenamingMemory, UpdatingMemory
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from kbsync.engine.plan import MirrorPlan, Planned
-from kbsync.targets.memory import AbleMemory, Behaviour, MemoryTarget, RenamingMemory, UpdatingMemory
 from tests.engine.viewing import planned
 from tests.engine.world import World
+from tests.memory.behaviour import Behaviour
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import AbleMemory, RenamingMemory, UpdatingMemory
 
 NAMES = ["a.md", "b.md", "c.txt", "d.md", "sub/e.md", "sub/f.md", "sub/deep/g.md", "other/h.txt"]
 

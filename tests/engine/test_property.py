@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from kbsync.targets.memory import AbleMemory, MemoryTarget, RenamingMemory, UpdatingMemory
 from tests.engine.machine import MirrorMachine
 from tests.engine.oracle import Oracle
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import AbleMemory, RenamingMemory, UpdatingMemory
 
 
 def test_through_any_life_every_promise_is_kept_and_then_the_base_equals_the_folder() -> None:

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kbsync.contract.mirroring import Accepted, PutOutcome
+from kbsync.contract.target import Accepted, PutOutcome
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.halts import TARGET_STUCK
-from kbsync.engine.outcomes import Happened
-from kbsync.engine.pulse import Pulse
+from kbsync.engine.journal import Happened
+from kbsync.engine.target_health import TargetHealth
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
-from kbsync.targets.memory import Fault
 from tests.engine.world import World
+from tests.memory.behaviour import Fault
 
 
 def row(path: str) -> Upload:
@@ -21,7 +21,7 @@ def refused(count: int, code: str = "7", start: int = 0) -> list[tuple[Upload, P
 
 
 def test_five_documents_refused_with_one_code_halt_the_mirror() -> None:
-    pulse = Pulse()
+    pulse = TargetHealth()
     assert pulse.blame(refused(4), "") is None
     halted = pulse.blame(refused(1, start=4), "kbsync retry")
     assert halted is not None and (halted.halt, halted.cure) == ("target-rejects", "kbsync retry")
@@ -29,13 +29,13 @@ def test_five_documents_refused_with_one_code_halt_the_mirror() -> None:
 
 def test_a_success_another_code_or_the_same_document_starts_anew() -> None:
     accepted = (row("x"), Accepted("id"))
-    assert Pulse().blame([*refused(4), accepted, *refused(4, start=9)], "") is None
-    assert Pulse().blame([*refused(4, "7"), *refused(4, "8")], "") is None
-    assert Pulse().blame([refused(1)[0]] * 20, "") is None
+    assert TargetHealth().blame([*refused(4), accepted, *refused(4, start=9)], "") is None
+    assert TargetHealth().blame([*refused(4, "7"), *refused(4, "8")], "") is None
+    assert TargetHealth().blame([refused(1)[0]] * 20, "") is None
 
 
 def test_a_target_that_is_down_is_left_alone_longer_each_time_and_as_long_as_it_wishes() -> None:
-    pulse = Pulse()
+    pulse = TargetHealth()
     pulse.answered([Unavailable("busy")], 1, now=100.0)
     assert 100.0 < pulse.not_before < 101.0
     pulse.answered([Unsure("reset")], 1, now=140.0)
@@ -47,12 +47,12 @@ def test_a_target_that_is_down_is_left_alone_longer_each_time_and_as_long_as_it_
 
 
 def test_only_what_a_person_can_mend_is_returned() -> None:
-    assert Pulse().answered([Unsure("x"), Halted("quota", "full")], 2, now=0.0) is not None
-    assert Pulse().answered([Rejected("x")], 1, now=0.0) is None
+    assert TargetHealth().answered([Unsure("x"), Halted("quota", "full")], 2, now=0.0) is not None
+    assert TargetHealth().answered([Rejected("x")], 1, now=0.0) is None
 
 
 def test_that_documents_are_accepted_proves_nothing_where_none_got_done() -> None:
-    pulse = Pulse(halted=Halted(TARGET_STUCK, "none was searchable")).taken_up()
+    pulse = TargetHealth(halted=Halted(TARGET_STUCK, "none was searchable")).taken_up()
     pulse.accepted()
     assert not pulse.is_proven
     pulse = pulse.taken_up()  # halted again over something else meanwhile

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from kbsync.engine.explain import explain_path
-from kbsync.engine.plan import Site, service_of
+from kbsync.engine.plan import CommandContext, service_of
 from kbsync.engine.status import mirror_status
 from kbsync.engine.verify import verify_mirror
 from kbsync.errors import Rejected
-from kbsync.state.store import Tx
-from kbsync.targets.memory import Fault
+from kbsync.state.glance import Tx
 from tests.engine.viewing import glancing, open_target, planned
 from tests.engine.world import World
+from tests.memory.behaviour import Fault
 
 OLD, NEW = "old.md", "sub/new.md"
 
@@ -81,9 +81,16 @@ async def test_where_old_names_are_kept_it_is_none_either(world: World) -> None:
 async def test_verify_plan_and_explain_say_the_same(world: World) -> None:
     target = open_target(world)
     with glancing(world) as glance:
-        found = await verify_mirror(world.plan, target, glance, world.clock, site=Site(world.configured))
+        found = await verify_mirror(
+            world.plan, target, glance, world.clock, site=CommandContext(world.configured)
+        )
         told = await explain_path(
-            world.plan, service_of(target, world.plan), glance, world.clock, NEW, site=Site(world.configured)
+            world.plan,
+            service_of(target, world.plan),
+            glance,
+            world.clock,
+            NEW,
+            site=CommandContext(world.configured),
         )
     [stale] = found.stale
     assert stale.path == NEW and f"was {OLD} when" in stale.why and "too large" in stale.why

@@ -13,11 +13,14 @@ import pytest
 from kbsync.engine.plan import Planned
 from kbsync.engine.status import MirrorStatus, mirror_status
 from kbsync.errors import Unsure
-from kbsync.state.holds import RENEWALS
-from kbsync.state.store import Tx
-from kbsync.targets.memory import Failure, Fault, MemoryBase, MemoryTarget, RenamingMemory
+from kbsync.state.approvals import RENEWALS
+from kbsync.state.glance import Tx
 from tests.engine.viewing import planned
 from tests.engine.world import World
+from tests.memory.base import MemoryBase
+from tests.memory.behaviour import Failure, Fault
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import RenamingMemory
 
 MANY = 10
 

@@ -12,16 +12,17 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import DocState, DocStatus
+from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.model import Purpose, Upload, UploadState
 from kbsync.engine import worker as worker_module
+from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.once import run_once
-from kbsync.engine.watching import Watching
 from kbsync.errors import Halted, NameTaken, Rejected, StateError, Unavailable, Unsure
 from kbsync.source.hints import HintSet
-from kbsync.targets.memory import FOREVER, Behaviour, Failure, Fault, ForgetfulMemory
 from tests.engine.world import World
+from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
+from tests.memory.variants import ForgetfulMemory
 
 
 @pytest.fixture
@@ -446,10 +447,10 @@ def halts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @asynccontextmanager
-async def watched(world: World) -> AsyncIterator[Watching]:
+async def watched(world: World) -> AsyncIterator[MirrorLoop]:
     async with world.running() as store:
         stop = asyncio.Event()
-        watching = Watching(world.make_run(store), world.state, stop, make_watcher=Still)  # type: ignore[arg-type]
+        watching = MirrorLoop(world.make_run(store), world.state, stop, make_watcher=Still)  # type: ignore[arg-type]
         task = asyncio.create_task(watching.keep())
         try:
             yield watching

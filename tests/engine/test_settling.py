@@ -15,19 +15,19 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import Outgoing, PutOutcome
+from kbsync.contract.target import Outgoing, PutOutcome
 from kbsync.core.brake import DeletionLimits
-from kbsync.core.settle import Settling
-from kbsync.engine import judge
-from kbsync.engine.judge import RACY_SECONDS
+from kbsync.core.quiet import Settling
+from kbsync.engine import reconcile
 from kbsync.engine.mirror import MirrorRun, Parts
 from kbsync.engine.once import run_once
+from kbsync.engine.reconcile import RACY_SECONDS
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.looker import stamp_of
-from kbsync.source.reader import forced_take
-from kbsync.state.store import Tx
-from kbsync.targets.memory import MemoryTarget
+from kbsync.source.look import stamp_of
+from kbsync.source.read import copy_growing
+from kbsync.state.glance import Tx
 from tests.engine.world import World
+from tests.memory.target import MemoryTarget
 
 SETTLE, LONGEST = 2.0, 10.0
 
@@ -188,7 +188,7 @@ async def test_a_file_still_being_written_at_the_longest_wait_is_left_and_named(
     def write_on(_seconds: float = 0.0) -> None:
         world.write("log.md", f"version {next(numbers)}")
 
-    monkeypatch.setattr(judge, "forced_take", partial(forced_take, pause=write_on))
+    monkeypatch.setattr(reconcile, "copy_growing", partial(copy_growing, pause=write_on))
     write_on()
     world.write("b.md", "quiet soon")
     async with world.running() as store:
@@ -211,7 +211,7 @@ async def test_a_file_that_is_waited_for_is_not_forgotten_for_a_busy_one_that_va
     def write_on(_seconds: float = 0.0) -> None:
         world.write("log.md", f"version {next(numbers)}")
 
-    monkeypatch.setattr(judge, "forced_take", partial(forced_take, pause=write_on))
+    monkeypatch.setattr(reconcile, "copy_growing", partial(copy_growing, pause=write_on))
     write_on()
     world.write("sent-first.md", "x")
     world.write("sent-second.md", "old, and long enough to go second")
@@ -336,7 +336,7 @@ async def test_what_was_written_a_moment_before_the_longest_wait_ended_is_not_qu
     def write_on(_seconds: float = 0.0) -> None:
         world.write("a.md", f"version {next(numbers)}")
 
-    monkeypatch.setattr(judge, "forced_take", partial(forced_take, pause=write_on))
+    monkeypatch.setattr(reconcile, "copy_growing", partial(copy_growing, pause=write_on))
     write_on()
     async with world.compared() as (run, parts):
         while world.clock.now < LONGEST + SETTLE:

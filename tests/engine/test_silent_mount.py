@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.source.watchreport import Mode
+from kbsync.source.watch import Mode
 from tests.cli.test_mounts import can_mount, mounted
 from tests.engine.test_watching import Daemon, until
 

@@ -10,20 +10,17 @@ from typing import Any
 import pytest
 
 from kbsync.core.model import SELECTED, Presence, Stamp, Status
-from kbsync.engine.status import (
-    Counts,
-    MirrorStatus,
-    is_fresh,
-    mirror_status,
-    never_ran,
-)
+from kbsync.engine.status import DocumentCounts, MirrorStatus, is_fresh, mirror_status, never_ran
 from kbsync.errors import Halted, Rejected
-from kbsync.state.entries import Entry
+from kbsync.state.files import Entry
+from kbsync.state.glance import Tx
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import Store, Tx
-from kbsync.targets.memory import Behaviour, Failure, Fault, MemoryTarget, UpdatingMemory
+from kbsync.state.store import Store
 from tests.engine.viewing import everything_below, glancing
 from tests.engine.world import World
+from tests.memory.behaviour import Behaviour, Failure, Fault
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import UpdatingMemory
 
 
 def cure(command: str) -> str:
@@ -278,13 +275,15 @@ def test_very_many_files_need_little_memory(tmp_path: Path) -> None:
 
 
 def one(halt: Halt | None = None, **counts: int) -> MirrorStatus:
-    return MirrorStatus("m", "/m", "local", Counts(**counts), halt=halt, last_pass=1000.0)
+    return MirrorStatus("m", "/m", "local", DocumentCounts(**counts), halt=halt, last_pass=1000.0)
 
 
 def test_freshness_looks_at_the_last_pass_and_at_what_waits() -> None:
     fresh = one(ready=1)
     assert is_fresh(fresh, 60.0, 1050.0)
     assert not is_fresh(fresh, 60.0, 1061.0)
-    waiting = MirrorStatus("m", "/m", "local", Counts(pending=1), oldest_pending_s=61.0, last_pass=1050.0)
+    waiting = MirrorStatus(
+        "m", "/m", "local", DocumentCounts(pending=1), oldest_pending_s=61.0, last_pass=1050.0
+    )
     assert not is_fresh(waiting, 60.0, 1051.0)
     assert not is_fresh(never_ran("m", "/m", "local"), 1e9, 0.0)

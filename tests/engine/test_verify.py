@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from kbsync.core.model import UploadState
-from kbsync.engine.verify import Repair, Verification, repair_messages, verify_mirror
+from kbsync.engine.verify import RepairRequest, Verification, repair_messages, verify_mirror
 from kbsync.errors import Rejected, Unavailable
-from kbsync.state.store import Store, Tx
-from kbsync.targets.memory import AbleMemory, Behaviour, Failure, Fault, MemoryTarget, UpdatingMemory
-from tests.engine.viewing import Site, everything_below, glancing, open_target
+from kbsync.state.glance import Tx
+from kbsync.state.store import Store
+from tests.engine.viewing import CommandContext, everything_below, glancing, open_target
 from tests.engine.world import World
+from tests.memory.behaviour import Behaviour, Failure, Fault
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import AbleMemory, UpdatingMemory
 
 
 @pytest.fixture
@@ -31,12 +34,12 @@ async def verified(
             target or open_target(world),
             glance,
             world.clock,
-            site=Site(world.configured),
+            site=CommandContext(world.configured),
             watched=watched,
         )
 
 
-async def repair(world: World) -> Repair:
+async def repair(world: World) -> RepairRequest:
     """Ask for what `verify --repair` asks for, and let a pass carry it out."""
     wanted = repair_messages(await verified(world))
     world.tell("repair", **wanted.to_json())

@@ -20,20 +20,21 @@ from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyObserver
 
 from kbsync.core.brake import DeletionLimits
-from kbsync.engine import deletions, judge
+from kbsync.engine import deletions, reconcile
 from kbsync.engine.clock import SystemClock
-from kbsync.engine.mending import Wish
+from kbsync.engine.loop import MirrorLoop, Reread
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.watching import Watching
 from kbsync.errors import Halted, StateError
-from kbsync.source.canary import wake
-from kbsync.source.reader import Taken, Trouble
-from kbsync.source.watch import Machine
-from kbsync.source.watcher import TRY_AGAIN, Watcher
-from kbsync.state.holds import RENEWALS
+from kbsync.source.read import ReadProblem, StableDigest
+from kbsync.source.wake import wake
+from kbsync.source.watch import TRY_AGAIN, Machine, Watcher
+from kbsync.state.approvals import RENEWALS
 from kbsync.state.store import Store
-from kbsync.targets.memory import Behaviour, Fault, MemoryBase, MemoryTarget, RenamingMemory
 from tests.engine.world import World
+from tests.memory.base import MemoryBase
+from tests.memory.behaviour import Behaviour, Fault
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import RenamingMemory
 
 PATIENCE = 60.0
 
@@ -52,7 +53,7 @@ class Daemon(World):
         self.base = MemoryBase(clock=self.clock.wall)
         self.plan = replace(self.plan, settle=0.2, settle_longest=2.0)
         self.passes = 0
-        self.watching: Watching | None = None
+        self.watching: MirrorLoop | None = None
 
     @asynccontextmanager
     async def kept(self, make_watcher: Callable[..., Watcher] = Watcher) -> AsyncIterator[Store]:
@@ -62,7 +63,7 @@ class Daemon(World):
         def passed() -> None:
             self.passes += 1
 
-        self.watching = Watching(self.make_run(store), self.state, stop, passed, make_watcher)
+        self.watching = MirrorLoop(self.make_run(store), self.state, stop, passed, make_watcher)
         task = asyncio.create_task(self.watching.keep())
         try:
             await until(lambda: self.passes)
@@ -134,13 +135,13 @@ async def test_what_moved_meanwhile_is_known_again_however_long_the_scan_takes(
     hasty.move("old", "z-moved")
     hasty.write_many(200, "new/")
     await asyncio.sleep(hasty.plan.settle)  # old enough to be read as soon as they are seen
-    read = judge.digest
+    read = reconcile.digest
 
-    def slowly(*args: Any) -> Taken | Trouble:
+    def slowly(*args: Any) -> StableDigest | ReadProblem:
         time.sleep(0.01)
         return read(*args)
 
-    monkeypatch.setattr(judge, "digest", slowly)
+    monkeypatch.setattr(reconcile, "digest", slowly)
     async with hasty.kept():
         await until(lambda: hasty.tally() == {"ready": 215})
     assert hasty.puts() == sent + 200
@@ -247,7 +248,7 @@ async def test_its_own_reads_wake_nothing(daemon: Daemon) -> None:
 async def test_a_halted_target_is_probed_and_work_goes_on(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbsync.engine.watching.PROBE_EVERY", 0.1)
+    monkeypatch.setattr("kbsync.engine.loop.PROBE_EVERY", 0.1)
     daemon.base.faults.append(Fault("put", error=lambda: Halted("credentials", "refused"), times=3))
     async with daemon.kept():
         await until(daemon.mirrors_disk)
@@ -255,11 +256,11 @@ async def test_a_halted_target_is_probed_and_work_goes_on(
 
 
 async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon: Daemon) -> None:
-    wishes: list[Wish] = []
+    wishes: list[Reread] = []
 
     async with daemon.kept() as store:
 
-        def read(wish: Wish, over: asyncio.Event) -> None:
+        def read(wish: Reread, over: asyncio.Event) -> None:
             assert asked(store)  # it is not carried out yet
             wishes.append(wish)
             over.set()
@@ -272,7 +273,7 @@ async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon
         daemon.write("f1.md", "changed")
         await until(lambda: daemon.run.halt)
         await ask(daemon, store)
-        assert wishes == [Wish.CONFIG]
+        assert wishes == [Reread.CONFIG]
         await until(daemon.mirrors_disk)
 
 
@@ -290,12 +291,12 @@ def asked(store: Store) -> bool:
 async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbsync.engine.watching.PROBE_EVERY", 0.1)
-    wishes: list[Wish] = []
+    monkeypatch.setattr("kbsync.engine.loop.PROBE_EVERY", 0.1)
+    wishes: list[Reread] = []
     async with daemon.kept():
         assert daemon.watching is not None
         daemon.watching.on_wish = lambda wish, over: (wishes.append(wish), over.set())
-        for reason, wished in (("quota", []), ("credentials", [Wish.SECRETS])):
+        for reason, wished in (("quota", []), ("credentials", [Reread.SECRETS])):
             daemon.base.faults.append(Fault("put", error=partial(Halted, reason, "refused")))
             daemon.write("f1.md", f"changed, and there is {reason}")
             await until(daemon.mirrors_disk)
@@ -329,7 +330,7 @@ async def test_a_tree_that_is_replaced_at_once_ends_right(daemon: Daemon) -> Non
 async def test_without_events_the_folder_is_looked_through_more_often(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbsync.source.watcher.POLL_SHORTEST", 0.3)
+    monkeypatch.setattr("kbsync.source.watch.POLL_SHORTEST", 0.3)
     daemon.plan = replace(daemon.plan, observer="polling")
     async with daemon.kept():
         daemon.write("f1.md", "noticed without an event")
@@ -411,7 +412,7 @@ async def test_a_halt_that_was_known_before_is_told_again_by_the_next_run(daemon
     with capture_logs() as lines:
         stop = asyncio.Event()
         store = daemon.store = Store(daemon.state / "state.db")
-        task = asyncio.create_task(Watching(daemon.make_run(store), daemon.state, stop).keep())
+        task = asyncio.create_task(MirrorLoop(daemon.make_run(store), daemon.state, stop).keep())
         await until(lambda: lines)
         stop.set()
         await task
@@ -476,7 +477,7 @@ async def test_deletions_in_another_folder_ask_until_it_was_looked_through(
     monkeypatch.setattr(MirrorRun, "deep_is_due", failing)
     stop, store = asyncio.Event(), Store(daemon.state / "state.db")
     daemon.store = store
-    task = asyncio.create_task(Watching(daemon.make_run(store), daemon.state, stop).keep())
+    task = asyncio.create_task(MirrorLoop(daemon.make_run(store), daemon.state, stop).keep())
     await failed.wait()
     await asyncio.sleep(4 * daemon.plan.settle)
     assert is_all_held(daemon)

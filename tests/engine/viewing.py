@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kbsync.engine.once import run_once
-from kbsync.engine.plan import MirrorPlan, Site, plan_mirror, service_of
-from kbsync.state.store import Glance
-from kbsync.targets.memory import MemoryTarget
+from kbsync.engine.plan import CommandContext, MirrorPlan, plan_mirror, service_of
+from kbsync.state.glance import Glance
 from tests.engine.world import World
+from tests.memory.target import MemoryTarget
 
 
 def open_target(world: World) -> MemoryTarget:
@@ -42,7 +42,7 @@ async def planned(world: World, *, ask: bool = True) -> MirrorPlan:
             glance,
             world.clock,
             target=target if ask else None,
-            site=Site(world.configured),
+            site=CommandContext(world.configured),
         )
 
 

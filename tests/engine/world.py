@@ -16,14 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kbsync.core.invariants import breaches
 from kbsync.core.model import Limits
-from kbsync.engine.mirror import MirrorRun, Site
+from kbsync.engine.mirror import MirrorRun, RunContext
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.terms import Plan
-from kbsync.state.holds import DELETIONS, RENEWALS
-from kbsync.state.store import Store, Tx, _Job
-from kbsync.targets.memory import DEFAULT_LIMITS, MemoryBase, MemoryTarget
+from kbsync.state.approvals import DELETIONS, RENEWALS
+from kbsync.state.glance import Tx
+from kbsync.state.store import Store, _Job
+from tests.core.invariants import breaches
+from tests.memory.base import MemoryBase
+from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
 
 
 class CountingExecutor(ThreadPoolExecutor):
@@ -313,7 +315,7 @@ class World:
             store,
             open_target,
             self.clock,
-            Site(self.state, self.configured),
+            RunContext(self.state, self.configured),
             on_settled=self._check,
         )
         self.runs.append(run)

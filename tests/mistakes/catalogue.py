@@ -33,7 +33,7 @@ MISTAKES = (
     Mistake(
         "unreadable-read-as-missing",
         "a file whose permissions were taken away is taken for deleted",
-        "kbsync/source/reader.py",
+        "kbsync/source/read.py",
         "        case errno.ENOENT | errno.ENOTDIR:\n            return Vanished()",
         "        case errno.ENOENT | errno.ENOTDIR | errno.EACCES:\n            return Vanished()",
         ("tests/source/test_read.py",),
@@ -58,7 +58,7 @@ MISTAKES = (
     Mistake(
         "accepted-is-ready",
         "the old document goes when the new one was taken and is not searchable yet",
-        "kbsync/engine/outcomes.py",
+        "kbsync/engine/journal.py",
         "    accepted = lifecycle.accept(upload, answer.remote_id, answer.ready, ledger.rhythm)",
         "    accepted = lifecycle.accept(upload, answer.remote_id, True, ledger.rhythm)",
         ("tests/remote/test_life.py", "tests/targets/zhipu"),
@@ -91,7 +91,7 @@ MISTAKES = (
     Mistake(
         "no-recovery",
         "what was being sent when the program died stays so for ever",
-        "kbsync/engine/outcomes.py",
+        "kbsync/engine/journal.py",
         "    rows = [upload for upload in sending if upload.id not in busy]",
         "    rows = [upload for upload in sending if upload.id in busy]",
         ("tests/promises/test_at_a_service.py", "tests/crash/test_changed_back.py"),
@@ -175,7 +175,7 @@ MISTAKES = (
     Mistake(
         "rename-is-new",
         "a renamed file is uploaded anew",
-        "kbsync/engine/judge.py",
+        "kbsync/engine/reconcile.py",
         "            renamed_from = former[0].path if former else None",
         "            renamed_from = None",
         ("tests/engine/test_once.py",),
@@ -184,7 +184,7 @@ MISTAKES = (
     Mistake(
         "read-without-second-look",
         "a file that changed while it was read is sent",
-        "kbsync/source/reader.py",
+        "kbsync/source/read.py",
         "        return total == self.before.size and self._is_unchanged()",
         "        return True",
         ("tests/source",),
@@ -192,7 +192,7 @@ MISTAKES = (
     Mistake(
         "forced-without-proof",
         "a file that never gets quiet is sent as it is at that moment",
-        "kbsync/source/reader.py",
+        "kbsync/source/read.py",
         '    return "" if is_grown else "still being written"',
         '    return ""',
         ("tests/source/test_read.py", "tests/engine/test_settling.py"),
@@ -201,7 +201,7 @@ MISTAKES = (
     Mistake(
         "tries-without-end",
         "a document that cannot be indexed is sent for ever",
-        "kbsync/engine/outcomes.py",
+        "kbsync/engine/journal.py",
         "    if why.halt or upload.repairs < tries:",
         "    if True:",
         ("tests/engine/test_flow.py", "tests/engine/test_once.py", "tests/remote/test_life.py"),
@@ -209,7 +209,7 @@ MISTAKES = (
     Mistake(
         "nobody-to-blame",
         "a service that refuses everything quarantines every document",
-        "kbsync/engine/pulse.py",
+        "kbsync/engine/target_health.py",
         "                if len(self.blamed) >= BLAME_LIMIT:",
         "                if False:",
         ("tests/engine/test_pulse.py",),
@@ -217,7 +217,7 @@ MISTAKES = (
     Mistake(
         "wish-for-rest-ignored",
         "a service that asks for a pause is asked again at once",
-        "kbsync/targets/http/gate.py",
+        "kbsync/targets/http/limits.py",
         "            self._account.be_quiet(wish or self._pause)",
         "            self._account.be_quiet(self._pause)",
         ("tests/targets/http", "tests/remote"),
@@ -226,7 +226,7 @@ MISTAKES = (
     Mistake(
         "200-is-success",
         "an answer without a code counts as done",
-        "kbsync/targets/zhipu/codes.py",
+        "kbsync/targets/zhipu/errors.py",
         "    if _is_2xx(answer):\n        return Unsure(",
         "    if _is_2xx(answer):\n        return None\n    if False:\n        return Unsure(",
         ("tests/targets/zhipu",),
@@ -235,7 +235,7 @@ MISTAKES = (
     Mistake(
         "deleted-text-stays-in-pages",
         "deleted text can be read in the file of the index",
-        "kbsync/state/connection.py",
+        "kbsync/state/db.py",
         '    connection.pragma("secure_delete", True)\n',
         "",
         ("tests/targets/test_gone.py", "tests/targets/test_index.py", "tests/engine/test_local_life.py"),
@@ -243,7 +243,7 @@ MISTAKES = (
     Mistake(
         "vectors-stay",
         "the vector of a deleted text stays in the index",
-        "kbsync/targets/local/slots.py",
+        "kbsync/index/sqlite/vectors.py",
         "    _write(connection, width, {slot: bytes(width)}, version)\n",
         "",
         ("tests/targets/test_index.py", "tests/targets/test_gone.py"),
@@ -252,7 +252,7 @@ MISTAKES = (
     Mistake(
         "shut-folder-is-gone",
         "what lies in a folder that cannot be listed loses its documents",
-        "kbsync/source/scanner.py",
+        "kbsync/source/scan.py",
         'raise _Blocked(path, f"cannot be listed: {trouble_there(error)}") from error\n        except RulesUnknown',
         "raise _RacedAway() from None\n        except RulesUnknown",
         ("tests/promises/test_unreadable.py",),
@@ -260,7 +260,7 @@ MISTAKES = (
     Mistake(
         "sent-without-intent",
         "nothing on disk says what was being sent when the program died",
-        "kbsync/engine/outcomes.py",
+        "kbsync/engine/journal.py",
         "        tx.uploads.save(sending)\n        claimed.append(sending)",
         "        claimed.append(sending)",
         (
@@ -272,7 +272,7 @@ MISTAKES = (
     Mistake(
         "lost-answer-is-no-answer",
         "an upload whose answer was lost is sent again, at the program's outside",
-        "kbsync/engine/outcomes.py",
+        "kbsync/engine/journal.py",
         "            changed = lifecycle.doubt(upload, outcome.reason, ledger.rhythm)\n    tx.uploads",
         "            changed = lifecycle.put_off(upload, outcome.reason, None, ledger.rhythm)\n    tx.uploads",
         ("tests/promises/test_at_a_service.py",),
@@ -280,7 +280,7 @@ MISTAKES = (
     Mistake(
         "not-synced",
         "what was recorded is lost with the power",
-        "kbsync/state/connection.py",
+        "kbsync/state/db.py",
         'connection.pragma("synchronous", "full")',
         'connection.pragma("synchronous", "off")',
         ("tests/promises/test_power_loss.py",),
@@ -304,7 +304,7 @@ MISTAKES = (
     Mistake(
         "settle-ignored",
         "a file is sent while it is being written",
-        "kbsync/core/settle.py",
+        "kbsync/core/quiet.py",
         "    return settle * EMPTY_FACTOR if stamp.size == 0 else settle",
         "    return 0.0",
         ("tests/promises/test_half_written.py",),
@@ -312,7 +312,7 @@ MISTAKES = (
     Mistake(
         "digest-unchecked",
         "what is sent is not what was looked at",
-        "kbsync/source/reader.py",
+        "kbsync/source/read.py",
         '        return "" if expected_digest in (None, hashed.digest) else "changed since it was hashed"',
         '        return ""',
         ("tests/promises/test_at_a_service.py", "tests/source"),
@@ -336,7 +336,7 @@ MISTAKES = (
     Mistake(
         "pauses-do-not-grow",
         "a service that is down is asked every second",
-        "kbsync/core/pauses.py",
+        "kbsync/core/backoff.py",
         "first * 2.0 ** max(0, min(tries - 1, 30))",
         "first",
         ("tests/core", "tests/promises/test_bounded_failures.py"),
@@ -344,7 +344,7 @@ MISTAKES = (
     Mistake(
         "unknown-status-is-ready",
         "a status that nobody knows counts as searchable",
-        "kbsync/targets/zhipu/states.py",
+        "kbsync/targets/zhipu/indexing.py",
         "_STATES.get(row.stat, DocState.UNKNOWN)",
         "_STATES.get(row.stat, DocState.READY)",
         ("tests/promises/test_at_a_service.py",),
@@ -361,7 +361,7 @@ MISTAKES = (
     Mistake(
         "failed-before-person",
         "a pass that waits for a person exits with 1",
-        "kbsync/cli/exits.py",
+        "kbsync/cli/exit_codes.py",
         "ORDER = (Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED)",
         "ORDER = (Code.USAGE, Code.FAILED, Code.PERSON, Code.PASSING)",
         ("tests/cli/test_once.py", "tests/cli/test_failures.py"),
@@ -377,7 +377,7 @@ MISTAKES = (
     Mistake(
         "key-follows-redirects",
         "a redirect to another host gets the key",
-        "kbsync/targets/http/exchange.py",
+        "kbsync/targets/http/client.py",
         "            if not wire.is_same_origin(onward, request.url):\n                return answer\n",
         "",
         ("tests/targets/http",),
@@ -385,7 +385,7 @@ MISTAKES = (
     Mistake(
         "any-host-may-ask",
         "a page of a stranger reaches the listener by DNS rebinding",
-        "kbsync/web/door.py",
+        "kbsync/server/auth.py",
         '        if is_loopback(host_of(headers.get("host", ""))):',
         "        if True:",
         ("tests/web/test_pages.py",),
@@ -393,7 +393,7 @@ MISTAKES = (
     Mistake(
         "parser-reads-anything",
         "a document can make its parser read any file",
-        "kbsync/targets/local/sandbox.py",
+        "kbsync/index/fence/sandbox.py",
         '        if confine(_code(), [os.environ["HOME"]]):',
         "        if False:",
         ("tests/security/test_fence.py", "tests/targets/test_parse_workers.py"),
@@ -401,7 +401,7 @@ MISTAKES = (
     Mistake(
         "unknown-key-passes",
         "a key of the config that nobody knows is ignored",
-        "kbsync/config/reading.py",
+        "kbsync/config/reader.py",
         "                self._draft.refuse((*loc, key), unknown(key, known))",
         "                pass",
         ("tests/config/test_loader.py", "tests/config"),
@@ -409,7 +409,7 @@ MISTAKES = (
     Mistake(
         "filter-after-the-fact",
         "search --path shows documents of other folders",
-        "kbsync/targets/local/search.py",
+        "kbsync/index/search.py",
         "        if admitted is None or row[1] in admitted:",
         "        if True:",
         ("tests/targets/test_search.py", "tests/cli/test_search.py"),
@@ -417,7 +417,7 @@ MISTAKES = (
     Mistake(
         "meaning-ignored",
         "search finds words and no meaning",
-        "kbsync/targets/local/search.py",
+        "kbsync/index/search.py",
         "                score = LEXICAL * share + (1 - LEXICAL) * max(0.0, meaning)",
         "                score = LEXICAL * share",
         ("tests/targets/test_search.py", "tests/targets/test_local_target.py"),
@@ -425,7 +425,7 @@ MISTAKES = (
     Mistake(
         "upgrade-deletes",
         "what a newer program does not select any more is deleted",
-        "kbsync/engine/judge.py",
+        "kbsync/engine/reconcile.py",
         "    return before == now or not before or person_part(before) != person_part(now)",
         "    return True",
         ("tests/engine/test_once.py",),

@@ -15,12 +15,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from kbsync.notify import delivery
-from kbsync.notify.delivery import Undelivered
-from kbsync.notify.notice import Mishap, Notice
+from kbsync.server import notify
+from kbsync.server.notify import FailedDocument, Notice, Undelivered
 
 HALTED = Notice("halted", "handbook", 1_763_632_800.0, "quota", "no money\x1b[31m", "kbsync retry")
-BODY = delivery.body_of(HALTED)
+BODY = notify.body_of(HALTED)
 
 
 class Heard(http.server.BaseHTTPRequestHandler):
@@ -68,13 +67,13 @@ def test_a_notice_is_one_line_of_json_that_moves_no_cursor() -> None:
     assert b"\x1b" not in BODY
     assert json.loads(BODY)["at"] == "2025-11-20T10:00:00Z"
     assert json.loads(BODY)["text"].startswith("handbook: quota: no money")
-    odd = Notice("quarantined", "a", 0.0, count=1, documents=(Mishap("\udcff.md", "no text"),))
-    assert json.loads(delivery.body_of(odd))["count"] == 1
+    odd = Notice("quarantined", "a", 0.0, count=1, documents=(FailedDocument("\udcff.md", "no text"),))
+    assert json.loads(notify.body_of(odd))["count"] == 1
 
 
 async def test_a_command_gets_the_notice_on_stdin(tmp_path: Path) -> None:
     told = tmp_path / "told"
-    await delivery.run(["/bin/sh", "-c", 'cat >"$0"', str(told)], BODY)
+    await notify.run_command(["/bin/sh", "-c", 'cat >"$0"', str(told)], BODY)
     assert told.read_bytes() == BODY
 
 
@@ -88,14 +87,14 @@ async def test_a_command_gets_the_notice_on_stdin(tmp_path: Path) -> None:
 )
 async def test_a_command_that_fails_is_told_without_its_words(command: list[str], why: str) -> None:
     with pytest.raises(Undelivered) as caught:
-        await delivery.run(command, BODY * 10_000)  # more than a pipe holds, and nobody reads it
+        await notify.run_command(command, BODY * 10_000)  # more than a pipe holds, and nobody reads it
     assert str(caught.value) == why
 
 
 async def test_a_command_that_hangs_is_given_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(Undelivered, match=r"longer than 0\.2 s and was ended"):
-        await delivery.run(["/bin/cat", str(tmp_path / "fifo")], BODY, limit=0.2)
+        await notify.run_command(["/bin/cat", str(tmp_path / "fifo")], BODY, limit=0.2)
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ async def child_of(parent: list[str]) -> int:
 
 
 async def test_a_command_is_ended_with_all_it_began(parent: list[str]) -> None:
-    running = asyncio.create_task(delivery.run(parent, BODY))
+    running = asyncio.create_task(notify.run_command(parent, BODY))
     child = await child_of(parent)
     assert _lives(child)
     running.cancel()
@@ -136,7 +135,7 @@ async def test_a_command_that_is_given_up_while_it_begins_is_ended_with_all_it_b
         return process
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", slowly)
-    running = asyncio.create_task(delivery.run(parent, BODY))
+    running = asyncio.create_task(notify.run_command(parent, BODY))
     await is_begun.wait()
     child = await child_of(parent)
     running.cancel()
@@ -157,13 +156,13 @@ async def test_a_command_that_became_another_users_is_not_waited_for(monkeypatch
         begun.append(await begin(*words, **options))
         return begun[-1]
 
-    monkeypatch.setattr(delivery, "AT_ONCE", 0.1)
+    monkeypatch.setattr(notify, "AT_ONCE", 0.1)
     monkeypatch.setattr(os, "killpg", refused)
     monkeypatch.setattr(asyncio, "create_subprocess_exec", kept)
     try:
         async with asyncio.timeout(30):
             with pytest.raises(Undelivered, match="was ended"):
-                await delivery.run(["/bin/sleep", "3600"], BODY, limit=2)
+                await notify.run_command(["/bin/sleep", "3600"], BODY, limit=2)
     finally:
         [process] = begun
         killpg(process.pid, signal.SIGKILL)
@@ -184,7 +183,7 @@ def _lives(pid: int) -> bool:
 
 
 async def test_an_address_gets_the_notice_by_post(server: http.server.ThreadingHTTPServer) -> None:
-    await delivery.post(at(server, "204"), BODY)
+    await notify.post_notice(at(server, "204"), BODY)
     assert bodies(server) == [BODY]
 
 
@@ -196,7 +195,7 @@ async def test_an_address_that_does_not_take_it_is_told_without_the_address(
     server: http.server.ThreadingHTTPServer, path: str, why: str
 ) -> None:
     with pytest.raises(Undelivered) as caught:
-        await delivery.post(at(server, path), BODY, limit=0.5 if path == "hangs" else 10)
+        await notify.post_notice(at(server, path), BODY, limit=0.5 if path == "hangs" else 10)
     assert str(caught.value) == why
     assert len(bodies(server)) == 1
 
@@ -204,7 +203,7 @@ async def test_an_address_that_does_not_take_it_is_told_without_the_address(
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/sesame", "http://[sesame", "gopher://sesame/"])
 async def test_an_address_that_is_none_is_told_without_it(url: str) -> None:
     with pytest.raises(Undelivered, match="cannot be reached") as caught:
-        await delivery.post(url, BODY)
+        await notify.post_notice(url, BODY)
     assert "sesame" not in str(caught.value)
 
 
@@ -214,5 +213,5 @@ async def test_a_proxy_that_cannot_be_used_is_told_without_it(
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(Undelivered, match="proxy of the environment") as caught:
-        await delivery.post("https://kb.example/", BODY)
+        await notify.post_notice("https://kb.example/", BODY)
     assert "sesame" not in str(caught.value)

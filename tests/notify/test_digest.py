@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from kbsync.notify.digest import EVERY, GATHER, NAMED, SELDOM, Digest
-from kbsync.notify.notice import Mishap, Notice
+from kbsync.server.notify import EVERY, GATHER, NAMED, SELDOM, FailedDocument, Notice, PendingNotices
 from kbsync.state.mirrors import Halt
 
 ALL = ("halted", "recovered", "quarantined")
@@ -14,7 +13,7 @@ EPOCH = 1_000_000.0
 MISSING = Halt("folder-missing", "not there", "kbsync approve")
 
 
-def told(digest: Digest, now: float, *, well: bool = True, on: tuple[str, ...] = ALL) -> list[Notice]:
+def told(digest: PendingNotices, now: float, *, well: bool = True, on: tuple[str, ...] = ALL) -> list[Notice]:
     """What is due, told."""
     due = digest.due(now, on)  # type: ignore[arg-type]
     for notice in due:
@@ -22,13 +21,13 @@ def told(digest: Digest, now: float, *, well: bool = True, on: tuple[str, ...] =
     return due
 
 
-def fail(digest: Digest, count: int, now: float) -> None:
+def fail(digest: PendingNotices, count: int, now: float) -> None:
     for number in range(count):
-        digest.failed("a", Mishap(f"{number}.md", "no text"), "kbsync retry", now, EPOCH + now)
+        digest.failed("a", FailedDocument(f"{number}.md", "no text"), "kbsync retry", now, EPOCH + now)
 
 
 def test_a_halt_is_told_once_and_its_end_too() -> None:
-    digest = Digest()
+    digest = PendingNotices()
     digest.halt_seen("a", QUOTA, EPOCH)
     [notice] = told(digest, 0.0)
     assert (notice.event, notice.reason, notice.cure) == ("halted", "quota", "kbsync retry")
@@ -40,7 +39,7 @@ def test_a_halt_is_told_once_and_its_end_too() -> None:
 
 
 def test_a_notice_has_the_time_of_what_happened_and_not_of_its_telling() -> None:
-    digest = Digest()
+    digest = PendingNotices()
     digest.halt_seen("a", QUOTA, EPOCH)
     digest.halt_seen("a", Halt("quota", "still no money", ""), EPOCH + 2)
     [halted] = told(digest, 4.0)
@@ -55,7 +54,7 @@ def test_a_notice_has_the_time_of_what_happened_and_not_of_its_telling() -> None
 
 
 def test_a_recovery_tells_no_cure_for_what_is_over() -> None:
-    digest = Digest()
+    digest = PendingNotices()
     digest.halt_seen("a", MISSING, EPOCH)
     told(digest, 0.0)
     digest.halt_seen("a", None, EPOCH)
@@ -66,13 +65,13 @@ def test_a_recovery_tells_no_cure_for_what_is_over() -> None:
 
 
 def test_a_mirror_that_is_well_from_the_start_is_not_told_of() -> None:
-    digest = Digest()
+    digest = PendingNotices()
     digest.halt_seen("a", None, EPOCH)
     assert told(digest, 0.0) == []
 
 
 def test_flapping_is_told_once_a_minute_with_the_last_word() -> None:
-    digest = Digest()
+    digest = PendingNotices()
     digest.halt_seen("a", QUOTA, EPOCH)
     told(digest, 0.0)
     for second in range(1, int(EVERY)):
@@ -83,7 +82,7 @@ def test_flapping_is_told_once_a_minute_with_the_last_word() -> None:
 
 
 def test_a_halt_that_came_back_as_it_was_told_is_no_news() -> None:
-    digest = Digest()
+    digest = PendingNotices()
     digest.halt_seen("a", QUOTA, EPOCH)
     told(digest, 0.0)
     digest.halt_seen("a", None, EPOCH)
@@ -92,7 +91,7 @@ def test_a_halt_that_came_back_as_it_was_told_is_no_news() -> None:
 
 
 def test_many_failures_are_one_notice_that_names_the_first() -> None:
-    digest = Digest()
+    digest = PendingNotices()
     fail(digest, NAMED + 5, 0.0)
     assert told(digest, GATHER - 0.1) == []
     [notice] = told(digest, GATHER)
@@ -104,7 +103,7 @@ def test_many_failures_are_one_notice_that_names_the_first() -> None:
 
 
 def test_what_failed_while_a_notice_was_on_its_way_is_in_the_next() -> None:
-    digest = Digest()
+    digest = PendingNotices()
     fail(digest, NAMED, 0.0)
     [notice] = digest.due(GATHER, ALL)  # type: ignore[arg-type]
     fail(digest, 2, GATHER)
@@ -115,7 +114,7 @@ def test_what_failed_while_a_notice_was_on_its_way_is_in_the_next() -> None:
 
 
 def test_what_nobody_took_is_told_again_ever_later() -> None:
-    digest = Digest()
+    digest = PendingNotices()
     digest.halt_seen("a", QUOTA, EPOCH)
     tries, now = [], 0.0
     while now < 6 * SELDOM:
@@ -130,14 +129,14 @@ def test_what_nobody_took_is_told_again_ever_later() -> None:
 
 
 def test_only_what_was_asked_for_is_told() -> None:
-    digest = Digest()
+    digest = PendingNotices()
     digest.halt_seen("a", QUOTA, EPOCH)
     fail(digest, 1, 0.0)
     assert [one.event for one in told(digest, GATHER, on=("quarantined",))] == ["quarantined"]
 
 
 def test_mirrors_that_left_are_told_of_no_more() -> None:
-    digest = Digest()
+    digest = PendingNotices()
     digest.halt_seen("a", QUOTA, EPOCH)
     digest.halt_seen("b", QUOTA, EPOCH)
     digest.keep_only(["b"])

@@ -15,10 +15,9 @@ from structlog.testing import capture_logs
 
 from kbsync.config.model import NotifyConfig
 from kbsync.config.secret import Secret
-from kbsync.engine.outcomes import Happened
-from kbsync.notify import teller as telling
-from kbsync.notify.digest import EVERY, GATHER
-from kbsync.notify.teller import Teller
+from kbsync.engine.journal import Happened
+from kbsync.server import notify as telling
+from kbsync.server.notify import EVERY, GATHER, Notifications
 from kbsync.state.mirrors import Halt
 from tests.engine.test_watching import Daemon, until
 
@@ -58,7 +57,7 @@ class Stage:
 
     def __init__(self, place: Path, command: str = 'cat >>"$0"') -> None:
         self.run, self.now, self.told = Run(), 0.0, place / "told"
-        self.teller = Teller({"a": self.run}, steady=lambda: self.now, wall=lambda: 1e9)  # type: ignore[dict-item]
+        self.teller = Notifications({"a": self.run}, steady=lambda: self.now, wall=lambda: 1e9)  # type: ignore[dict-item]
         self.teller.turn_to(NotifyConfig(command=("/bin/sh", "-c", command, str(self.told))))
 
     async def look(self, after: float = 0.0) -> None:
@@ -167,7 +166,7 @@ async def test_held_deletions_of_a_real_mirror_are_told_and_their_end(tmp_path: 
     told = tmp_path / "told"
     async with world.kept():
         now = 0.0
-        teller = Teller({"docs": world.run}, steady=lambda: now, wall=lambda: 1e9)
+        teller = Notifications({"docs": world.run}, steady=lambda: now, wall=lambda: 1e9)
         teller.turn_to(NotifyConfig(command=("/bin/sh", "-c", 'cat >>"$0"', str(told))))
         await until(lambda: world.tally().get("ready") == 10)
         await teller.look()

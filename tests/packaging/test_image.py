@@ -15,9 +15,9 @@ import click
 import pytest
 import yaml
 
-from kbsync.cli.program import kbsync
-from kbsync.config.loader import load
+from kbsync.cli.main import kbsync
 from kbsync.config.model import Config
+from kbsync.config.reader import load
 from tests.docs.pages import ROOT
 from tests.programs import found, needs
 from tools.image_steps import Instruction, instructions

@@ -16,7 +16,7 @@ from unittest import mock
 import apsw
 
 from kbsync.errors import StateError
-from kbsync.targets.http import Timeouts
+from kbsync.targets.http.connection import Timeouts
 from kbsync_standin.messages import Request, Response
 from tests.crash.harness import Guillotine, run_to
 from tests.remote.world import RemoteWorld, sha_of_folder

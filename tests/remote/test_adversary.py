@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kbsync.core.names import Naming
-from kbsync.engine.auditing import PutOffError
+from kbsync.engine.audit import PutOffError
 from kbsync.engine.verify import Verification, repair_messages
 from kbsync.state.mirrors import Halt
 from tests.crash.harness import end_tasks

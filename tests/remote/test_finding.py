@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract.mirroring import Listed
+from kbsync.contract.target import Listed
 from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.remote.world import RemoteWorld, sha_of_folder

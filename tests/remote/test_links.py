@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract.mirroring import Outgoing, PutOutcome
-from kbsync.engine.status import Item, Items
+from kbsync.contract.target import Outgoing, PutOutcome
+from kbsync.engine.status import FileStatus, Items
 from kbsync.errors import Unsure
-from kbsync.state.store import Tx
+from kbsync.state.glance import Tx
 from kbsync.targets.zhipu.formats import link_body, slicing_of
 from tests.remote.test_adversary import verify
 from tests.remote.world import BASE, CountedTarget, RemoteWorld
@@ -42,13 +42,13 @@ def pages(world: RemoteWorld) -> list[str]:
     return sorted(one["address"] for one in ours if one["address"])
 
 
-def items(world: RemoteWorld) -> dict[str, Item]:
-    def read(tx: Tx) -> dict[str, Item]:
+def items(world: RemoteWorld) -> dict[str, FileStatus]:
+    def read(tx: Tx) -> dict[str, FileStatus]:
         record = tx.mirrors.named("docs")
         assert record is not None
         return {one.path: one for one in Items(tx, record, record.halt)}
 
-    found: dict[str, Item] = world.glance(read)
+    found: dict[str, FileStatus] = world.glance(read)
     return found
 
 

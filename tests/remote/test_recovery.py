@@ -11,8 +11,8 @@ import pytest
 
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.mirror import MirrorRun
-from kbsync.source.scanner import ScanSummary
-from kbsync.state.store import Tx
+from kbsync.source.scan import ScanSummary
+from kbsync.state.glance import Tx
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 LOOKS = 6

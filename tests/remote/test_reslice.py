@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kbsync.core.model import UploadState
-from kbsync.state.store import Tx
+from kbsync.state.glance import Tx
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 FILES = 6

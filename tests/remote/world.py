@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from kbsync.core.names import Naming
-from kbsync.engine.mirror import MirrorRun, Site
+from kbsync.engine.mirror import MirrorRun, RunContext
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.terms import Plan
 from kbsync.state.store import Store
@@ -123,7 +123,7 @@ class RemoteWorld(World):
         async def open_target() -> CountedTarget:
             return self.make_target()
 
-        site = Site(self.state, self.configured)
+        site = RunContext(self.state, self.configured)
         run = MirrorRun(self.plan, store, open_target, self.clock, site, on_settled=self._check)
         self.runs.append(run)
         return run

@@ -6,11 +6,11 @@ import asyncio
 import hashlib
 from pathlib import Path
 
-from kbsync import passes
+from kbsync import once
 from kbsync.config.model import Config, DeletionRules, MirrorConfig
 from kbsync.engine.once import PassEnd
 from kbsync.installation import Installation
-from kbsync.state.connection import open_reader, unbind
+from kbsync.state.db import open_reader, unbind
 from kbsync.state.store import Store
 from tests.resources.shortage import Disk, every_file_on
 
@@ -31,7 +31,7 @@ class Shelf:
     def pass_over(self) -> str:
         """One pass; the sentence about what is wrong, or ''."""
         mirror = MirrorConfig(name="docs", folder=self.folder, settle=0.02, deletions=NEVER)
-        end = asyncio.run(passes.once(Installation(Config(mirrors=(mirror,)), self.state)))
+        end = asyncio.run(once.once(Installation(Config(mirrors=(mirror,)), self.state)))
         passed: PassEnd = end.ends["docs"]
         halt = end.runs["docs"].halt
         return f"{halt.reason}: {halt.detail}; {halt.cure}" if halt else passed.trouble

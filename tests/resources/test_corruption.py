@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from kbsync import assembly, daemon, passes
-from kbsync.assembly import _open_or_set_aside
-from kbsync.cli.choosing import prepare
+from kbsync import daemon, once
+from kbsync.cli.context import prepare
 from kbsync.config.model import folder_config
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.errors import StateError
 from kbsync.installation import Installation
-from kbsync.state.connection import set_aside
+from kbsync.once import _open_or_set_aside
+from kbsync.state.db import set_aside
 from kbsync.state.store import Store
 from tests.cli.place import Place
 from tests.cli.vendor import Desk, desk_in, digests_in, eventually
@@ -219,7 +219,7 @@ async def test_a_damaged_state_that_cannot_be_set_aside_is_told_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusing, told, opened = Refusing(), list[str](), list[Store]()
-    monkeypatch.setattr(assembly, "set_aside", refusing)
+    monkeypatch.setattr(once, "set_aside", refusing)
     monkeypatch.setattr(daemon, "LOOK_AT_STATE", 0.05)
     monkeypatch.setattr(daemon, "tell_damage", told.append)
     monkeypatch.setattr(daemon.Daemon, "_look_at", lambda _self, store: opened.append(store))
@@ -252,8 +252,8 @@ def test_a_pass_says_so_of_a_damaged_state_that_cannot_be_set_aside(
     place = Place(tmp_path)
     place.write("a.md", "alpha")
     place.configure()
-    monkeypatch.setattr(assembly, "set_aside", Refusing())
-    monkeypatch.setattr(passes, "run_once", spoilt)
+    monkeypatch.setattr(once, "set_aside", Refusing())
+    monkeypatch.setattr(once, "run_once", spoilt)
     for _ in ("met on the way", "met at the start"):
         ran = place.run("--once")
         assert ran.code == 4

@@ -6,8 +6,7 @@ import os
 import tracemalloc
 from pathlib import Path
 
-from kbsync.source.reader import take
-from kbsync.source.spool import Spooled
+from kbsync.source.read import Spooled, copy_stable
 from tests.resources.embedded import Shelf
 
 HUGE = 5 * 2**30
@@ -34,7 +33,7 @@ def test_a_large_file_streams_through_hash_and_copy(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     tracemalloc.start()
     try:
-        taken = take(tmp_path, "large.md", tmp_path / "spool")
+        taken = copy_stable(tmp_path, "large.md", tmp_path / "spool")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -12,21 +12,22 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from kbsync.core.model import Kind, Limits
+from kbsync.core.model import FileKind, Limits
 from kbsync.core.names import Naming, tag_of
-from kbsync.core.select import Rules
+from kbsync.core.selection import Rules
 from kbsync.errors import Rejected, TargetError
-from kbsync.targets.http.answers import Answer, by_status
-from kbsync.targets.http.reading import excerpt, parsed
-from kbsync.targets.local import book, mail, notebook, parse_child, slides, webpage
-from kbsync.targets.local.chunk import LONGEST, chunk
-from kbsync.targets.local.decode import decode, decode_declared
-from kbsync.targets.local.extracted import Extracted, Refused, unpack_answer, unpack_ready
-from kbsync.targets.local.texts import parse_text
-from kbsync.targets.local.tokens import weight
-from kbsync.targets.zhipu import wire
-from kbsync.targets.zhipu.codes import judge
-from kbsync.targets.zhipu.states import status_of
+from kbsync.index.chunk import LONGEST, chunk
+from kbsync.index.fence import parse_child
+from kbsync.index.fence.messages import Extracted, Refused, unpack_answer, unpack_ready
+from kbsync.index.read import epub, html, mail, notebook, slides
+from kbsync.index.read.encoding import decode, decode_declared
+from kbsync.index.read.text import parse_text
+from kbsync.index.tokens import weight
+from kbsync.targets.http.bodies import excerpt, parsed
+from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.zhipu import shapes
+from kbsync.targets.zhipu.errors import judge
+from kbsync.targets.zhipu.indexing import status_of
 from tests.targets import samples
 
 # -- answers of a service ---------------------------------------------------------------------------------
@@ -102,19 +103,19 @@ def answer_is_judged(given: tuple[str, int, dict[str, str], bytes]) -> None:
     """A value, or an error that says what is to be done; never anything else."""
     op, status, headers, content = given
     body = parsed(content)
-    answer = Answer(op, status, headers, body, excerpt(content), 1e9)
+    answer = HttpAnswer(op, status, headers, body, excerpt(content), 1e9)
     assert answer.retry_after is None or answer.retry_after >= 0
     for verdict in (judge(answer), by_status(answer)):
         assert verdict is None or isinstance(verdict, TargetError)
         assert verdict is None or len(verdict.reason) < 5000
-    wire.envelope_of(body)
-    for row in wire.page_of(body).rows:
+    shapes.envelope_of(body)
+    for row in shapes.page_of(body).rows:
         status_of(row)
-    wire.row_of(body, "1")
-    wire.receipt_of(body)
-    wire.base_of(body)
-    wire.capacity_of(body)
-    wire.found_of(body)
+    shapes.row_of(body, "1")
+    shapes.receipt_of(body)
+    shapes.base_of(body)
+    shapes.capacity_of(body)
+    shapes.found_of(body)
 
 
 # -- texts ------------------------------------------------------------------------------------------------
@@ -327,10 +328,10 @@ DOCUMENTS = st.one_of(
 )
 
 _READERS: dict[str, Callable[[bytes], Extracted]] = {
-    "html": lambda raw: webpage.read_html(decode_declared(raw)),
+    "html": lambda raw: html.read_html(decode_declared(raw)),
     "eml": mail.read_eml,
     "ipynb": notebook.read_ipynb,
-    "epub": book.read_epub,
+    "epub": epub.read_epub,
     "pptx": slides.read_pptx,
 }
 
@@ -403,7 +404,7 @@ def pattern_is_matched(given: tuple[str, str]) -> None:
     except ValueError:
         return
     for tried in (path, "a" * 60 + "b", "a/" * 40 + "b", "aab" * 20 + "/" + "ab" * 30):
-        rules.verdict(tried, 1, Kind.FILE)
+        rules.verdict(tried, 1, FileKind.FILE)
         rules.enters(tried)
 
 

@@ -8,8 +8,8 @@ import sys
 sys.path.clear()
 sys.path.extend(json.loads(sys.argv[4]))
 
-from kbsync.targets.local import parse_child
-from kbsync.targets.local.extracted import Extracted
+from kbsync.index.fence import parse_child
+from kbsync.index.fence.messages import Extracted
 
 
 def obey(document: bytes) -> Extracted:

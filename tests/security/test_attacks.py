@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from kbsync.core.printable import printable
+from kbsync.core.text import printable
 from kbsync.errors import Rejected
-from kbsync.targets.local.chunk import chunk
-from kbsync.targets.local.parse import Parser
-from kbsync.targets.local.texts import parse_text
+from kbsync.index.chunk import chunk
+from kbsync.index.read.parser import Parser
+from kbsync.index.read.text import parse_text
 from tests.cli.place import Place
 from tests.security.attacks import ATTACKS
 from tests.targets import samples

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import Rejected
-from kbsync.targets.local.parse import Parser
-from kbsync.targets.local.parse_pool import Pool
-from kbsync.targets.local.parse_worker import Bounds
+from kbsync.index.fence.workers import Bounds, Pool
+from kbsync.index.read.parser import Parser
 from tests.targets import samples
 from tests.targets.bodies import BytesBody
 
@@ -307,7 +306,7 @@ def test_a_refusal_that_a_document_dictates_is_short_and_printable_where_it_is_s
 PRIVATE = """
 import os, subprocess, sys
 from pathlib import Path
-from kbsync.secrecy import keep_memory_private
+from kbsync.permissions import keep_memory_private
 from kbsync.source.roots import identify
 
 def is_shown():

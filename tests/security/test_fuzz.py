@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
-from kbsync.targets.local.decode import decode_declared
-from kbsync.targets.local.extracted import unpack_answer
-from kbsync.targets.local.texts import parse_text
+from kbsync.index.fence.messages import unpack_answer
+from kbsync.index.read.encoding import decode_declared
+from kbsync.index.read.text import parse_text
 from tests.security.inputs import FIELDS
 
 

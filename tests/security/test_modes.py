@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.source.canary import wake
+from kbsync.source.wake import wake
 from tests.cli.place import Place
 from tests.targets import samples
 

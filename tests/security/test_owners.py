@@ -110,7 +110,7 @@ def test_what_root_makes_in_a_services_state_is_the_services_own(served: Place, 
 
 
 def test_what_reaches_a_daemon_is_the_services_own(served: Place) -> None:
-    from kbsync.source.canary import wake
+    from kbsync.source.wake import wake
 
     (served.state / "wake").unlink(missing_ok=True)
     wake(served.state)

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import Kind, Limits
-from kbsync.core.select import Rules
-from kbsync.source.looker import RulesUnknown, look, rules_at
-from kbsync.source.reader import Taken, digest, forced_take, take
-from kbsync.source.scanner import scan
-from kbsync.source.spool import Spooled
+from kbsync.core.model import FileKind, Limits
+from kbsync.core.selection import Rules
+from kbsync.source.look import RulesUnknown, look, rules_at
+from kbsync.source.read import Spooled, StableDigest, copy_growing, copy_stable, digest
+from kbsync.source.scan import scan
 from tests.security.swapping import SECRET, SWAPS, Place, swapped_at
 
 PATH = "sub/file.txt"
@@ -42,11 +41,11 @@ def _digest(place: Place, spool: Path) -> object:
 
 
 def _take(place: Place, spool: Path) -> object:
-    return take(place.root, PATH, spool)
+    return copy_stable(place.root, PATH, spool)
 
 
 def _forced(place: Place, spool: Path) -> object:
-    return forced_take(place.root, PATH, spool, pause=lambda seconds: None)
+    return copy_growing(place.root, PATH, spool, pause=lambda seconds: None)
 
 
 def _scanned(place: Place, spool: Path) -> object:
@@ -80,7 +79,7 @@ def tells(outcome: object, place: Place) -> bool:
         case Spooled():
             with outcome, outcome.open() as stream:
                 return b"outside" in stream.read()
-        case Taken():
+        case StableDigest():
             return outcome.digest == hashlib.sha256(SECRET).hexdigest()
         case list():
             return any(stamp.ino == place.bait.stat().st_ino for _, stamp in outcome)
@@ -116,14 +115,14 @@ def test_a_swap_between_any_two_system_calls_shows_nothing_from_outside(tmp_path
 def test_a_path_that_leads_up_is_not_read(tmp_path, path):
     place = Place(tmp_path)
     place.lay()
-    assert not isinstance(take(place.root, path, tmp_path), Spooled)
-    assert look(place.root, path).kind is not Kind.FILE
+    assert not isinstance(copy_stable(place.root, path, tmp_path), Spooled)
+    assert look(place.root, path).kind is not FileKind.FILE
 
 
 def test_a_lay_that_is_never_swapped_is_read(tmp_path):
     """Without this the test above could pass by reading nothing at all."""
     place = Place(tmp_path)
     place.lay()
-    with take(place.root, PATH, tmp_path) as spooled, spooled.open() as stream:
+    with copy_stable(place.root, PATH, tmp_path) as spooled, spooled.open() as stream:
         assert stream.read() == b"x" * len(SECRET)
     assert [name for name, _ in _scanned(place, tmp_path)] == ["file.txt"]

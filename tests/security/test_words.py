@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbsync import logs
-from kbsync.core.printable import printable, printable_lines, shell_word
+from kbsync.core.text import printable, printable_lines, shell_word
 from tests.cli.place import Place, Ran
 from tests.cli.vendor import Desk, desk_in
 

@@ -20,10 +20,12 @@ from typing import Any
 
 import pytest
 
+import kbsync.index
 import kbsync.targets.local
-from kbsync.core import headers, links, names, printable
-from kbsync.targets.local.chunk import chunk
-from kbsync.targets.local.parse import Parser
+from kbsync.core import links, names
+from kbsync.core import text as core_text
+from kbsync.index.chunk import chunk
+from kbsync.index.read.parser import Parser
 from tests.cli.place import Place
 from tests.security.worst import EXPRESSIONS, TEXTS
 from tests.targets.bodies import BytesBody
@@ -88,12 +90,13 @@ def test_texts_made_to_be_slow_hold_up_no_other_file(tmp_path: Path) -> None:
 
 ROOMS = [
     names,
-    printable,
+    core_text,
     links,
-    headers,
     *(
-        importlib.import_module(f"{kbsync.targets.local.__name__}.{room.name}")
-        for room in pkgutil.iter_modules(kbsync.targets.local.__path__)
+        importlib.import_module(room.name)
+        for package in (kbsync.index, kbsync.targets.local)
+        for room in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        if not room.ispkg
     ),
 ]
 """Where texts, paths and names of strangers are read."""
@@ -114,7 +117,7 @@ COMPILED = {
     label: expression
     for room in ROOMS
     for name, value in vars(room).items()
-    for label, expression in _expressions(value, f"{room.__name__.rpartition('.')[2]}.{name}")
+    for label, expression in _expressions(value, f"{room.__name__.removeprefix('kbsync.')}.{name}")
 }
 
 

@@ -120,63 +120,69 @@ _BLANKS, _TABS, _LETTERS, _DIGITS = times(" "), times("\t"), times("a"), times("
 _BYTES = [times("\x80"), times("\x80\n"), times("a")]
 
 EXPRESSIONS: dict[str, tuple[str, list[str]]] = {
-    "names._AT_END": (SEARCH, [times("."), times(".a"), "." + _LETTERS]),
-    "names._ADDED_AT_END": (SEARCH, [times("("), times(" (1"), times("_1"), times("_1111")]),
-    "names._TAGGED": (
+    "core.names._AT_END": (SEARCH, [times("."), times(".a"), "." + _LETTERS]),
+    "core.names._ADDED_AT_END": (SEARCH, [times("("), times(" (1"), times("_1"), times("_1111")]),
+    "core.names._TAGGED": (
         WHOLE,
         [times("~"), times("~aaaaaaaa"), times("~aaaaaaaa-1.") + "/", times("~aaaaaaaa.a")],
     ),
-    "names._PLAIN": (WHOLE, [times("~"), times("~-1"), _LETTERS]),
-    "names._SHORTENED": (WHOLE, [times("~"), times("~~aaaaaaaaaaaa") + "!"]),
-    "names._KEY": (SEARCH, [_LETTERS, "aaaaaaaa-" + _DIGITS + "!", times("aaaaaaaa-1"), times("aaaaaaaa_1")]),
-    "names._UNSAFE": (SEARCH, [times("_"), _BLANKS, times("_/"), times("é")]),
-    "names._PIECE": (SEARCH, [times("~"), times("~0"), times("_")]),
-    "names._WRITTEN": (WHOLE, [_LETTERS + "~", times("~00") + "~", times("a~00") + "~"]),
-    "names._BYTE": (SEARCH, [times("~"), times("~0")]),
-    "names._PERCENT": (SEARCH, [times("%"), times("%0")]),
-    "names._SLASH": (SEARCH, [times("/"), times("\\")]),
-    "names._LOST": (SEARCH, [times("?"), _LETTERS]),
-    "names._ILLEGIBLE": (SEARCH, [times("\x80"), _LETTERS]),
-    "printable._HARMFUL": (SEARCH, [times("\x1b"), _LETTERS]),
-    "printable._HARMFUL_IN_LINES": (SEARCH, [times("\n"), times("\x1b"), _LETTERS]),
-    "links._FORBIDDEN": (SEARCH, [_BLANKS, _LETTERS]),
-    "headers._FIT": (WHOLE, [_BLANKS, _LETTERS + "\n", "a" + _BLANKS]),
-    "blocks._PARAGRAPH": (
+    "core.names._PLAIN": (WHOLE, [times("~"), times("~-1"), _LETTERS]),
+    "core.names._SHORTENED": (WHOLE, [times("~"), times("~~aaaaaaaaaaaa") + "!"]),
+    "core.names._KEY": (
+        SEARCH,
+        [_LETTERS, "aaaaaaaa-" + _DIGITS + "!", times("aaaaaaaa-1"), times("aaaaaaaa_1")],
+    ),
+    "core.names._UNSAFE": (SEARCH, [times("_"), _BLANKS, times("_/"), times("é")]),
+    "core.names._PIECE": (SEARCH, [times("~"), times("~0"), times("_")]),
+    "core.names._WRITTEN": (WHOLE, [_LETTERS + "~", times("~00") + "~", times("a~00") + "~"]),
+    "core.names._BYTE": (SEARCH, [times("~"), times("~0")]),
+    "core.names._PERCENT": (SEARCH, [times("%"), times("%0")]),
+    "core.names._SLASH": (SEARCH, [times("/"), times("\\")]),
+    "core.names._LOST": (SEARCH, [times("?"), _LETTERS]),
+    "core.names._ILLEGIBLE": (SEARCH, [times("\x80"), _LETTERS]),
+    "core.text._HARMFUL": (SEARCH, [times("\x1b"), _LETTERS]),
+    "core.text._HARMFUL_IN_LINES": (SEARCH, [times("\n"), times("\x1b"), _LETTERS]),
+    "core.links._FORBIDDEN": (SEARCH, [_BLANKS, _LETTERS]),
+    "core.text._FIT": (WHOLE, [_BLANKS, _LETTERS + "\n", "a" + _BLANKS]),
+    "index.chunk._PARAGRAPH": (
         SEARCH,
         [times("a\n"), times("a\n "), "a\n" + _BLANKS, _BLANKS, times("\n"), times("a \n \n")],
     ),
-    "blocks._GRAMMARS[MARKDOWN].heading": (
+    "index.chunk._GRAMMARS[MARKDOWN].heading": (
         LINE,
         ["# a" + _BLANKS + "b", "#" + _BLANKS, "# " + times("#") + "a", times("#")],
     ),
-    "blocks._GRAMMARS[MARKDOWN].fence": (LINE, [_BLANKS, times("`"), _TABS + "~~"]),
-    "blocks._GRAMMARS[MARKDOWN].table": (LINE, [_BLANKS, times("|")]),
-    "blocks._GRAMMARS[RST].table": (
+    "index.chunk._GRAMMARS[MARKDOWN].fence": (LINE, [_BLANKS, times("`"), _TABS + "~~"]),
+    "index.chunk._GRAMMARS[MARKDOWN].table": (LINE, [_BLANKS, times("|")]),
+    "index.chunk._GRAMMARS[RST].table": (
         LINE,
         [times("|") + "a", times("| ") + "a", "|" + _BLANKS + "a", times("|+")],
     ),
-    "blocks._GRAMMARS[ASCIIDOC].heading": (LINE, ["= a" + _BLANKS + "b", "=" + _BLANKS, times("= ")]),
-    "blocks._GRAMMARS[ASCIIDOC].fence": (
+    "index.chunk._GRAMMARS[ASCIIDOC].heading": (LINE, ["= a" + _BLANKS + "b", "=" + _BLANKS, times("= ")]),
+    "index.chunk._GRAMMARS[ASCIIDOC].fence": (
         LINE,
         [times("-") + "a", "----" + _BLANKS + "a", times("/") + "a", "|" + times("=") + "a"],
     ),
-    "blocks._GRAMMARS[ORG].heading": (LINE, ["* a" + _BLANKS + "b", times("*"), "*" + _BLANKS]),
-    "blocks._GRAMMARS[ORG].fence": (LINE, [_BLANKS, "#+begin_" + _LETTERS]),
-    "blocks._GRAMMARS[ORG].table": (LINE, [_BLANKS, times("|")]),
-    "blocks._GRAMMARS[TEX].heading": (LINE, ["\\section{" + _LETTERS, "\\section{" + times("}"), _BLANKS]),
-    "blocks._GRAMMARS[TEX].fence": (LINE, [_BLANKS, times("\\begin{table")]),
-    "chunk._SENTENCE": (
+    "index.chunk._GRAMMARS[ORG].heading": (LINE, ["* a" + _BLANKS + "b", times("*"), "*" + _BLANKS]),
+    "index.chunk._GRAMMARS[ORG].fence": (LINE, [_BLANKS, "#+begin_" + _LETTERS]),
+    "index.chunk._GRAMMARS[ORG].table": (LINE, [_BLANKS, times("|")]),
+    "index.chunk._GRAMMARS[TEX].heading": (
+        LINE,
+        ["\\section{" + _LETTERS, "\\section{" + times("}"), _BLANKS],
+    ),
+    "index.chunk._GRAMMARS[TEX].fence": (LINE, [_BLANKS, times("\\begin{table")]),
+    "index.chunk._SENTENCE": (
         SEARCH,
         ["." + times('"'), times("."), "." + _BLANKS, times('."'), times(". "), times("。"), times("。」")],
     ),
-    "chunk._NEWLINE": (SEARCH, [times("\n"), _LETTERS]),
-    "decode._FOREIGN": (SEARCH, _BYTES),
-    "decode._CONTROL": (SEARCH, [times("\x01"), _LETTERS]),
-    "decode._DECLARED": (
+    "index.chunk._NEWLINE": (SEARCH, [times("\n"), _LETTERS]),
+    "index.read.encoding._FOREIGN_of_decode": (SEARCH, _BYTES),
+    "index.read.encoding._CONTROL": (SEARCH, [times("\x01"), _LETTERS]),
+    "index.read.encoding._DECLARED": (
         SEARCH,
         [times("<?xml"), "<?xml encoding" + _BLANKS, times("<?xml encoding="), "<?xml encoding='" + _LETTERS],
     ),
-    "decode._META": (
+    "index.read.encoding._META": (
         SEARCH,
         [
             times("<meta "),
@@ -185,16 +191,16 @@ EXPRESSIONS: dict[str, tuple[str, list[str]]] = {
             times("<meta charset="),
         ],
     ),
-    "decode._SUSPICIOUS": (SEARCH, [times("\x80"), _LETTERS]),
-    "frontmatter._BLOCK[---]": (
+    "index.read.encoding._SUSPICIOUS": (SEARCH, [times("\x80"), _LETTERS]),
+    "index.read.text._BLOCK[---]": (
         LINE,
         ["---" + _BLANKS, "---\n" + times("--- "), "---\n" + times("---x\n"), "---\n" + _LETTERS],
     ),
-    "frontmatter._BLOCK[+++]": (
+    "index.read.text._BLOCK[+++]": (
         LINE,
         ["+++" + _BLANKS, "+++\n" + times("+++ "), "+++\n" + times("+++x\n"), "+++\n" + _LETTERS],
     ),
-    "markdown._FENCE": (
+    "index.read.markdown._FENCE": (
         SEARCH,
         [
             times("`"),
@@ -203,51 +209,57 @@ EXPRESSIONS: dict[str, tuple[str, list[str]]] = {
             "".join("`" * n + "\n" for n in range(1_400, 3, -1)),
         ],
     ),
-    "markdown._TICKS": (SEARCH, [times("`"), times("``a")]),
-    "markdown._NO_TITLE": (
+    "index.read.markdown._TICKS": (SEARCH, [times("`"), times("``a")]),
+    "index.read.markdown._NO_TITLE": (
         LINE,
         ["document" + _DIGITS + "x", "präsenta" + _LETTERS + "!", "演示文稿" + _DIGITS + "x"],
     ),
-    "markdown._ESCAPE": (SEARCH, [times("\\"), times("\\a")]),
-    "markdown._BLANK_LINES": (
+    "index.read.markdown._ESCAPE": (SEARCH, [times("\\"), times("\\a")]),
+    "index.read.markdown._BLANK_LINES": (
         SEARCH,
         [times("\n"), "\n" + _BLANKS, times("\n \n "), times("\n  a"), "\n" + _BLANKS + "\n" + _BLANKS],
     ),
-    "markdown._CONTROL": (SEARCH, [times("\x01"), _LETTERS]),
-    "markdown._LINE_START": (LINE, [_DIGITS, _DIGITS + "\\x"]),
-    "notebook._COLOUR": (SEARCH, [times("\x1b["), "\x1b[" + times("1;"), times("\x1b[1")]),
-    "office._EMPTY_ROW": (
+    "index.read.markdown._CONTROL": (SEARCH, [times("\x01"), _LETTERS]),
+    "index.read.markdown._LINE_START": (LINE, [_DIGITS, _DIGITS + "\\x"]),
+    "index.read.notebook._COLOUR": (SEARCH, [times("\x1b["), "\x1b[" + times("1;"), times("\x1b[1")]),
+    "index.read.office._EMPTY_ROW": (
         SEARCH,
         ["|" + _BLANKS, times("|") + "\n| ---", times("| ") + "a", times("||\n| ---\n")],
     ),
-    "office._NAME_OF_ERROR": (WHOLE, [times("Error") + "!", _LETTERS]),
-    "office._IMAGE": (SEARCH, ["/Subtype" + _BLANKS, times("/Subtype ")]),
-    "office._ENTITY": (SEARCH, [times("&"), times("&#1"), times("&#x")]),
-    "office._TAB": (SEARCH, ["<w:tab" + _BLANKS, times("<w:tab ")]),
-    "office._HYPHEN": (SEARCH, ["<w:noBreakHyphen" + _BLANKS, times("<w:noBreakHyphen ")]),
-    "office._CJK_BREAK": (
+    "index.read.office._NAME_OF_ERROR": (WHOLE, [times("Error") + "!", _LETTERS]),
+    "index.read.office._IMAGE": (SEARCH, ["/Subtype" + _BLANKS, times("/Subtype ")]),
+    "index.read.office._ENTITY": (SEARCH, [times("&"), times("&#1"), times("&#x")]),
+    "index.read.office._TAB": (SEARCH, ["<w:tab" + _BLANKS, times("<w:tab ")]),
+    "index.read.office._HYPHEN": (SEARCH, ["<w:noBreakHyphen" + _BLANKS, times("<w:noBreakHyphen ")]),
+    "index.read.office._CJK_BREAK": (
         SEARCH,
         ["文" + _BLANKS, "文" + _BLANKS + "\n" + _BLANKS, times("文 \n "), times("文\n")],
     ),
-    "query._WORD": (SEARCH, [_LETTERS, _BLANKS]),
-    "query._AT_THE_END": (SEARCH, [("a" * 4_000) + "!"]),  # of a question, of which no more is read
-    "scripts._FOREIGN": (SEARCH, [times("é"), times("éa"), _LETTERS]),
-    "scripts._KANA": (LINE, [times("ア")]),
-    "scripts._LETTERS": (SEARCH, [_LETTERS, times("é1"), times("é_")]),
-    "scripts._BETWEEN_LETTERS": (SEARCH, [times("§"), "é" + times("§"), times("é§"), times("é§ ")]),
-    "scripts._ASTRAY": (SEARCH, [times("\u0e31"), times("a\u0e31"), times("א\u05b0")]),
-    "scripts._SIGN_IN_PLACE": (LINE, [times("§"), "¿" + _LETTERS, "¡" + times("!"), "§" + _BLANKS]),
-    "scripts._TOUCHING": (SEARCH, [times("§"), times("é§"), times("§a")]),
-    "scripts._UNWESTERN": (SEARCH, [times("é"), times("éê"), times("ïa"), _LETTERS]),
-    "scripts._ENGLISH": (SEARCH, [times("the"), _LETTERS, times("th ")]),
-    "snippet._WORD": (SEARCH, [times("文"), _LETTERS, times("文a"), times("_")]),
-    "snippet._CJK": (LINE, [times("文")]),
-    "snippet._ONES": (SEARCH, [_DIGITS, times("10")]),
-    "texts._NUMBER": (LINE, [_DIGITS + "x", times("1.") + "x", times(","), times("1%")]),
-    "texts._CUE_TIME": (LINE, [_DIGITS, _BLANKS, "1:" + _DIGITS, "00:00:00.000" + _BLANKS + "x"]),
-    "texts._MARK": (SEARCH, [times("<"), times("<v "), times(">"), "<" + _BLANKS, times("<>")]),
-    "texts._CUE_TAG": (WHOLE, [_LETTERS, "1" + times(":") + "x", "/" + _LETTERS]),
-    "titles._PATTERNS[MARKDOWN]": (
+    "index.query._WORD": (SEARCH, [_LETTERS, _BLANKS]),
+    "index.query._AT_THE_END": (SEARCH, [("a" * 4_000) + "!"]),  # of a question, of which no more is read
+    "index.read.encoding._FOREIGN": (SEARCH, [times("é"), times("éa"), _LETTERS]),
+    "index.read.encoding._KANA": (LINE, [times("ア")]),
+    "index.read.encoding._LETTERS": (SEARCH, [_LETTERS, times("é1"), times("é_")]),
+    "index.read.encoding._BETWEEN_LETTERS": (
+        SEARCH,
+        [times("§"), "é" + times("§"), times("é§"), times("é§ ")],
+    ),
+    "index.read.encoding._ASTRAY": (SEARCH, [times("\u0e31"), times("a\u0e31"), times("א\u05b0")]),
+    "index.read.encoding._SIGN_IN_PLACE": (
+        LINE,
+        [times("§"), "¿" + _LETTERS, "¡" + times("!"), "§" + _BLANKS],
+    ),
+    "index.read.encoding._TOUCHING": (SEARCH, [times("§"), times("é§"), times("§a")]),
+    "index.read.encoding._UNWESTERN": (SEARCH, [times("é"), times("éê"), times("ïa"), _LETTERS]),
+    "index.read.encoding._ENGLISH": (SEARCH, [times("the"), _LETTERS, times("th ")]),
+    "index.snippet._WORD": (SEARCH, [times("文"), _LETTERS, times("文a"), times("_")]),
+    "index.snippet._CJK": (LINE, [times("文")]),
+    "index.snippet._ONES": (SEARCH, [_DIGITS, times("10")]),
+    "index.read.text._NUMBER": (LINE, [_DIGITS + "x", times("1.") + "x", times(","), times("1%")]),
+    "index.read.text._CUE_TIME": (LINE, [_DIGITS, _BLANKS, "1:" + _DIGITS, "00:00:00.000" + _BLANKS + "x"]),
+    "index.read.text._MARK": (SEARCH, [times("<"), times("<v "), times(">"), "<" + _BLANKS, times("<>")]),
+    "index.read.text._CUE_TAG": (WHOLE, [_LETTERS, "1" + times(":") + "x", "/" + _LETTERS]),
+    "index.read.markdown._PATTERNS[MARKDOWN]": (
         SEARCH,
         [
             "# a" + _BLANKS + "b",
@@ -257,18 +269,24 @@ EXPRESSIONS: dict[str, tuple[str, list[str]]] = {
             times("a\n=x\n"),
         ],
     ),
-    "titles._PATTERNS[RST]": (
+    "index.read.markdown._PATTERNS[RST]": (
         SEARCH,
         ["a\n" + times("=") + "x", "a\n===" + _BLANKS + "x", times("=\n"), times("a\n==x\n")],
     ),
-    "titles._PATTERNS[ASCIIDOC]": (SEARCH, ["= a" + _BLANKS + "b", "=" + _BLANKS, times("= \n")]),
-    "titles._PATTERNS[ORG]": (
+    "index.read.markdown._PATTERNS[ASCIIDOC]": (
+        SEARCH,
+        ["= a" + _BLANKS + "b", "=" + _BLANKS, times("= \n")],
+    ),
+    "index.read.markdown._PATTERNS[ORG]": (
         SEARCH,
         ["* a" + _BLANKS + "b", times("*"), "#+title:" + _BLANKS, times("*\n")],
     ),
-    "titles._PATTERNS[TEX]": (SEARCH, [times("\\title{"), "\\title{" + _LETTERS, times("\\title{}")]),
-    "titles._FENCED": (SEARCH, ["```\n" + times("~~\n"), times("```\n~~~\n")]),
-    "tokens._RUN": (SEARCH, [times("文"), times("文a")]),
-    "tokens._WIDE": (SEARCH, [times("文"), _LETTERS]),
+    "index.read.markdown._PATTERNS[TEX]": (
+        SEARCH,
+        [times("\\title{"), "\\title{" + _LETTERS, times("\\title{}")],
+    ),
+    "index.read.markdown._FENCED": (SEARCH, ["```\n" + times("~~\n"), times("```\n~~~\n")]),
+    "index.tokens._RUN": (SEARCH, [times("文"), times("文a")]),
+    "index.tokens._WIDE": (SEARCH, [times("文"), _LETTERS]),
 }
 """Each expression by the module and the name it is found under: how it is used, and what costs it most."""

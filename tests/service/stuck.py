@@ -8,17 +8,17 @@ import threading
 
 from kbsync import signals
 from kbsync.__main__ import main
-from kbsync.engine.watching import Watching
+from kbsync.engine.loop import MirrorLoop
 
-watch_folder = Watching._watch_folder
+watch_folder = MirrorLoop._watch_folder
 
 
-async def with_a_stuck_thread(self: Watching) -> None:
+async def with_a_stuck_thread(self: MirrorLoop) -> None:
     asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
     await watch_folder(self)
 
 
 if __name__ == "__main__":
     signals.STOP_LATEST = 3600.0
-    Watching._watch_folder = with_a_stuck_thread  # type: ignore[method-assign]
+    MirrorLoop._watch_folder = with_a_stuck_thread  # type: ignore[method-assign]
     sys.exit(main(sys.argv[1:]))

@@ -12,9 +12,9 @@ import structlog
 from structlog.testing import capture_logs
 
 from kbsync import logs
-from kbsync.passes import note
-from kbsync.targets.memory import Behaviour, Failure
+from kbsync.once import log_finished
 from tests.engine.world import World
+from tests.memory.behaviour import Behaviour, Failure
 
 KEYS = {"mirror", "path", "document_id", "upload_id", "size", "attempt", "seconds"}
 PHASES = ("waiting_seconds", "sending_seconds", "indexing_seconds")
@@ -26,7 +26,7 @@ async def lines_of(world: World, **kwargs: Any) -> list[dict[str, Any]]:
     async def work(run: Any) -> None:
         from kbsync.engine.once import run_once
 
-        run.on_event = lambda event: note("docs", event)
+        run.on_event = lambda event: log_finished("docs", event)
         await run_once(run)
 
     with capture_logs() as lines:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.sdnotify import Notifier
+from kbsync.systemd import ServiceManager
 from tests.service.manager import Manager, manager_in
 
 
 def test_words_arrive_in_one_datagram(tmp_path: Path) -> None:
     with manager_in(tmp_path) as manager:
-        notifier = Notifier({"NOTIFY_SOCKET": manager.address})
+        notifier = ServiceManager({"NOTIFY_SOCKET": manager.address})
         notifier.tell("RELOADING=1", "MONOTONIC_USEC=5")
         assert manager.until("RELOADING") == "RELOADING=1"
         assert manager.heard == ["RELOADING=1", "MONOTONIC_USEC=5"]
@@ -25,7 +25,7 @@ def test_words_arrive_in_one_datagram(tmp_path: Path) -> None:
 
 def test_a_name_in_the_abstract_namespace_is_understood(tmp_path: Path) -> None:
     manager = Manager(f"@kbsync-test-{os.getpid()}")
-    notifier = Notifier({"NOTIFY_SOCKET": manager.address})
+    notifier = ServiceManager({"NOTIFY_SOCKET": manager.address})
     notifier.tell("READY=1")
     assert manager.until("READY") == "READY=1"
     notifier.close()
@@ -34,7 +34,7 @@ def test_a_name_in_the_abstract_namespace_is_understood(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "relative/socket", "vsock:2:1234", "/nowhere/notify"])
 def test_where_nobody_listens_words_are_lost_and_nothing_else(name: str) -> None:
-    notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "60000000"})
+    notifier = ServiceManager({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "60000000"})
     notifier.tell("READY=1")
     assert notifier.is_heard is (name == "/nowhere/notify")
     assert (notifier.watchdog is None) is not notifier.is_heard
@@ -43,7 +43,7 @@ def test_where_nobody_listens_words_are_lost_and_nothing_else(name: str) -> None
 
 def test_a_manager_that_reads_nothing_holds_nobody_up(tmp_path: Path) -> None:
     with manager_in(tmp_path) as manager:
-        notifier = Notifier({"NOTIFY_SOCKET": manager.address})
+        notifier = ServiceManager({"NOTIFY_SOCKET": manager.address})
         full = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         full.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -69,6 +69,6 @@ def test_a_manager_that_reads_nothing_holds_nobody_up(tmp_path: Path) -> None:
     ],
 )
 def test_a_watchdog_is_served_by_whom_it_is_meant_for(environ: dict[str, str], seconds: float | None) -> None:
-    notifier = Notifier({"NOTIFY_SOCKET": "/nowhere/notify", **environ})
+    notifier = ServiceManager({"NOTIFY_SOCKET": "/nowhere/notify", **environ})
     assert notifier.watchdog == seconds
     notifier.close()

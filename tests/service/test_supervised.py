@@ -14,19 +14,19 @@ import pytest
 
 from kbsync import daemon
 from kbsync.config.model import folder_config
+from kbsync.daemon import CALM, READY_LATEST, ServiceReports, status_sentence
 from kbsync.engine.clock import Clock
-from kbsync.engine.status import Counts, MirrorStatus
+from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.installation import Installation
-from kbsync.sdnotify import Notifier
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store
-from kbsync.supervised import CALM, READY_LATEST, Supervised, sentence
+from kbsync.systemd import ServiceManager
 from tests.engine.world import VirtualClock, World
 
 WATCHDOG = 60.0
 
 
-class Heard(Notifier):
+class Heard(ServiceManager):
     """Keeps each word with the moment it was said at."""
 
     def __init__(self, clock: Clock) -> None:
@@ -43,16 +43,16 @@ class Heard(Notifier):
 
 
 @asynccontextmanager
-async def driven(clock: VirtualClock) -> AsyncIterator[Supervised]:
+async def driven(clock: VirtualClock) -> AsyncIterator[ServiceReports]:
     driver = asyncio.create_task(clock.drive())
-    supervised = Supervised(Heard(clock), clock)
+    supervised = ServiceReports(Heard(clock), clock)
     yield supervised
     driver.cancel()
     await asyncio.gather(driver, return_exceptions=True)
     supervised.notifier.close()
 
 
-def heard(supervised: Supervised) -> Heard:
+def heard(supervised: ServiceReports) -> Heard:
     assert isinstance(supervised.notifier, Heard)
     return supervised.notifier
 
@@ -104,7 +104,7 @@ async def test_what_is_told_when_keeps_its_order() -> None:
 async def test_a_sign_of_life_comes_at_half_of_what_is_allowed(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with world.running() as store:
-        supervised = Supervised(Heard(world.clock), world.clock)
+        supervised = ServiceReports(Heard(world.clock), world.clock)
         async with supervised.over(store, list):
             await world.clock.sleep(10 * WATCHDOG)
         signs = heard(supervised).times("WATCHDOG=1")
@@ -119,7 +119,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "state.db")
 
 
-async def until_heard(supervised: Supervised, word: str) -> None:
+async def until_heard(supervised: ServiceReports, word: str) -> None:
     while not heard(supervised).times(word):
         await asyncio.sleep(0)
 
@@ -172,7 +172,7 @@ async def test_counts_are_told_when_they_change_and_not_too_often(tmp_path: Path
     world.write_many(3)
     await world.once()
     async with world.running() as store:
-        supervised = Supervised(Heard(world.clock), world.clock)
+        supervised = ServiceReports(Heard(world.clock), world.clock)
         async with supervised.over(store, lambda: ["docs"]):
             for _ in range(100):
                 supervised.nudge()
@@ -212,7 +212,9 @@ async def test_a_config_whose_folder_does_not_answer_is_refused_and_holds_up_nob
 
 
 def test_the_sentence_sums_up_and_names_halts() -> None:
-    well = MirrorStatus("a", "/a", "local", Counts(ready=1200, pending=1, skipped=4))
-    halted = MirrorStatus("b", "/b", "zhipu", Counts(ready=1, failed=2), halt=Halt("credentials", "…", "…"))
-    assert sentence([well, halted]) == "1,201 ready, 1 pending, 2 failed, 4 skipped; b: credentials"
-    assert sentence([]) == "0 ready, 0 pending, 0 failed"
+    well = MirrorStatus("a", "/a", "local", DocumentCounts(ready=1200, pending=1, skipped=4))
+    halted = MirrorStatus(
+        "b", "/b", "zhipu", DocumentCounts(ready=1, failed=2), halt=Halt("credentials", "…", "…")
+    )
+    assert status_sentence([well, halted]) == "1,201 ready, 1 pending, 2 failed, 4 skipped; b: credentials"
+    assert status_sentence([]) == "0 ready, 0 pending, 0 failed"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import SELECTED, Choice, Kind, Limits, Presence, Stamp
-from kbsync.core.select import Rules
+from kbsync.core.model import SELECTED, Choice, FileKind, Limits, Presence, Stamp
+from kbsync.core.selection import Rules
 from kbsync.errors import ShortageError
-from kbsync.source import looker
-from kbsync.source.looker import Look, RulesUnknown, look, look_in_mounts, rules_at
+from kbsync.source import look as looker
+from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
 from kbsync.source.roots import SHORTAGES, RootIdentity, identify
 
 RULES = Rules(None, ("shut/",), Limits(extensions=frozenset({"md"})))
@@ -41,14 +41,14 @@ def test_what_is_there_is_described(tmp_path: Path) -> None:
     os.link(file, tmp_path / "twin.md")
     s = file.stat()
     stamp = Stamp(s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
-    assert look(tmp_path, "docs/a.md") == Look(Presence.PRESENT, stamp, Kind.FILE, 2)
-    assert look(tmp_path, "docs").kind is Kind.FOLDER
-    assert look(tmp_path, "").kind is Kind.FOLDER
+    assert look(tmp_path, "docs/a.md") == Look(Presence.PRESENT, stamp, FileKind.FILE, 2)
+    assert look(tmp_path, "docs").kind is FileKind.FOLDER
+    assert look(tmp_path, "").kind is FileKind.FOLDER
     (tmp_path / "link.md").symlink_to(file)
     (tmp_path / "dangling.md").symlink_to("nowhere")
-    assert look(tmp_path, "link.md").kind is look(tmp_path, "dangling.md").kind is Kind.SYMLINK
+    assert look(tmp_path, "link.md").kind is look(tmp_path, "dangling.md").kind is FileKind.SYMLINK
     os.mkfifo(tmp_path / "pipe")
-    assert look(tmp_path, "pipe").kind is Kind.SPECIAL
+    assert look(tmp_path, "pipe").kind is FileKind.SPECIAL
 
 
 def test_a_path_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_path_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
 def test_symlinks_in_a_circle_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
-    assert look(tmp_path, "a").kind is Kind.SYMLINK
+    assert look(tmp_path, "a").kind is FileKind.SYMLINK
     assert look(tmp_path, "a/x.md") == MISSING
 
 
@@ -106,7 +106,7 @@ def test_a_path_longer_than_path_max_is_looked_at(tmp_path: Path) -> None:
     os.close(os.open("a.md", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
     os.close(fd)
     path = "/".join(["d" * 200] * 30)
-    assert look(tmp_path, f"{path}/a.md").kind is Kind.FILE
+    assert look(tmp_path, f"{path}/a.md").kind is FileKind.FILE
     assert look(tmp_path, f"{path}/b.md") == MISSING
 
 
@@ -162,9 +162,9 @@ def test_rules_of_a_folder_come_from_all_ignore_files_on_the_way(tmp_path: Path)
     (tmp_path / "docs/deep").mkdir()
     rules, entered = rules_at(tmp_path, RULES, "docs/deep")
     assert entered is SELECTED
-    assert rules.verdict("docs/deep/x.txt", 1, Kind.FILE).rule == ".kbsyncignore:1"
-    assert rules.verdict("docs/deep/keep.txt", 1, Kind.FILE).choice is not Choice.EXCLUDED
-    assert rules.verdict("docs/a.md", 1, Kind.FILE).rule == "docs/.kbsyncignore:2"
+    assert rules.verdict("docs/deep/x.txt", 1, FileKind.FILE).rule == ".kbsyncignore:1"
+    assert rules.verdict("docs/deep/keep.txt", 1, FileKind.FILE).choice is not Choice.EXCLUDED
+    assert rules.verdict("docs/a.md", 1, FileKind.FILE).rule == "docs/.kbsyncignore:2"
     assert rules_at(tmp_path, RULES, "")[0].person_version != RULES.person_version
 
 

@@ -11,14 +11,25 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import Body
+from kbsync.contract.target import Body
 from kbsync.core.model import Stamp
 from kbsync.errors import ShortageError, StateError
-from kbsync.source import reader, spool
-from kbsync.source.looker import look
-from kbsync.source.reader import Sample, Taken, Unreadable, Unstable, Vanished, digest, forced_take, take
+from kbsync.source import read as reader
+from kbsync.source import read as spool
+from kbsync.source.look import look
+from kbsync.source.read import (
+    IN_MEMORY,
+    Sample,
+    Spooled,
+    StableDigest,
+    UnreadableFile,
+    Unstable,
+    Vanished,
+    copy_growing,
+    copy_stable,
+    digest,
+)
 from kbsync.source.roots import SHORTAGES
-from kbsync.source.spool import IN_MEMORY, Spooled
 
 LARGE = os.urandom(IN_MEMORY) + b"and more"
 
@@ -85,7 +96,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, call: str, name: object, number: int
 def test_a_quiet_file_gives_its_digest(root: Path, content: bytes) -> None:
     (root / "docs/a.md").write_bytes(content)
     expected = stamp(root, "docs/a.md")
-    assert digest(root, "docs/a.md", expected) == Taken(hexed(content), expected)
+    assert digest(root, "docs/a.md", expected) == StableDigest(hexed(content), expected)
 
 
 def test_a_file_with_another_stamp_than_expected_is_not_read(
@@ -129,7 +140,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken(
     outcome = Vanished() if change in ("remove", "move") else Unstable("changed while it was read")
     for read in (
         lambda: digest(root, "docs/a.md", stamp(root, "docs/a.md")),
-        lambda: take(root, "docs/a.md", spool_dir),
+        lambda: copy_stable(root, "docs/a.md", spool_dir),
     ):
         if not file.exists():
             file.write_bytes(content)
@@ -197,7 +208,7 @@ def test_something_else_in_place_of_the_file_is_not_read(root: Path, spool_dir: 
                 pytest.skip("device nodes are not allowed here")
     expected = stamp(root, "docs/a.md")
     assert digest(root, "docs/a.md", expected) == Unstable("is no regular file any more")
-    assert take(root, "docs/a.md", spool_dir) == Unstable("is no regular file any more")
+    assert copy_stable(root, "docs/a.md", spool_dir) == Unstable("is no regular file any more")
 
 
 def test_a_socket_in_place_of_the_file_is_not_read(root: Path) -> None:
@@ -212,19 +223,19 @@ def test_nothing_is_read_through_a_symlinked_folder(root: Path, spool_dir: Path)
     (root / "real").mkdir()
     (root / "real/a.md").write_bytes(b"x")
     (root / "linked").symlink_to("real")
-    assert take(root, "linked/a.md", spool_dir) == Vanished()
+    assert copy_stable(root, "linked/a.md", spool_dir) == Vanished()
 
 
 @pytest.mark.parametrize("path", ["a.md", "nowhere/a.md", "file/a.md"])
 def test_a_file_that_is_not_there_has_vanished(root: Path, spool_dir: Path, path: str) -> None:
     (root / "file").touch()
     assert digest(root, path, Stamp(1, 1, 1, 1)) == Vanished()
-    assert take(root, path, spool_dir) == Vanished()
+    assert copy_stable(root, path, spool_dir) == Vanished()
 
 
 def test_a_missing_root_does_not_make_its_files_vanish(root: Path, spool_dir: Path) -> None:
-    outcome = take(root / "nowhere", "a.md", spool_dir)
-    assert isinstance(outcome, Unreadable) and str(root / "nowhere") in outcome.reason
+    outcome = copy_stable(root / "nowhere", "a.md", spool_dir)
+    assert isinstance(outcome, UnreadableFile) and str(root / "nowhere") in outcome.reason
 
 
 @pytest.mark.parametrize(("call", "name"), [("open", "a.md"), ("readv", "anything")])
@@ -235,8 +246,8 @@ def test_an_unreadable_file_says_why(
     (root / "a.md").write_bytes(b"words")
     expected = stamp(root, "a.md")
     refuse(monkeypatch, call, name, number)
-    for outcome in (digest(root, "a.md", expected), take(root, "a.md", spool_dir)):
-        assert isinstance(outcome, Unreadable)
+    for outcome in (digest(root, "a.md", expected), copy_stable(root, "a.md", spool_dir)):
+        assert isinstance(outcome, UnreadableFile)
         assert outcome.reason.startswith(f"cannot be read: {os.strerror(number).lower()}; ")
 
 
@@ -247,7 +258,7 @@ def test_no_file_is_to_blame_for_a_shortage(
     (root / "a.md").write_bytes(b"words")
     expected = stamp(root, "a.md")
     refuse(monkeypatch, "open", "a.md", number)
-    for read in (lambda: digest(root, "a.md", expected), lambda: take(root, "a.md", spool_dir)):
+    for read in (lambda: digest(root, "a.md", expected), lambda: copy_stable(root, "a.md", spool_dir)):
         with pytest.raises(ShortageError, match=os.strerror(number).lower()):
             read()
 
@@ -268,7 +279,7 @@ def test_what_is_taken_is_what_was_hashed_whatever_becomes_of_the_file(
     file = root / "docs/a.md"
     file.write_bytes(content)
     expected = stamp(root, "docs/a.md")
-    with taken(take(root, "docs/a.md", spool_dir, hexed(content))) as body:
+    with taken(copy_stable(root, "docs/a.md", spool_dir, hexed(content))) as body:
         file.write_bytes(b"something else")
         assert (body.size, body.digest, body.stamp) == (len(content), hexed(content), expected)
         with body.open() as one, body.open() as two:
@@ -289,7 +300,7 @@ def test_a_spooled_file_is_a_body() -> None:
 
 def test_a_copy_has_no_name_and_is_closed_once(root: Path, spool_dir: Path) -> None:
     (root / "a.md").write_bytes(LARGE)
-    body = taken(take(root, "a.md", spool_dir))
+    body = taken(copy_stable(root, "a.md", spool_dir))
     assert os.listdir(spool_dir) == []
     with body.open() as stream:
         body.close()
@@ -302,7 +313,7 @@ def test_a_spool_folder_without_nameless_files_keeps_none_either(
 ) -> None:
     (root / "a.md").write_bytes(LARGE)
     refuse(monkeypatch, "open", spool_dir, errno.EOPNOTSUPP)
-    with taken(take(root, "a.md", spool_dir)) as body, body.open() as stream:
+    with taken(copy_stable(root, "a.md", spool_dir)) as body, body.open() as stream:
         assert os.listdir(spool_dir) == []
         assert stat.S_IMODE(os.fstat(stream.fileno()).st_mode) == 0o600
         assert stream.read() == LARGE
@@ -310,7 +321,7 @@ def test_a_spool_folder_without_nameless_files_keeps_none_either(
 
 def test_other_bytes_than_were_planned_are_not_sent(root: Path, spool_dir: Path) -> None:
     (root / "a.md").write_bytes(LARGE)
-    outcome = take(root, "a.md", spool_dir, hexed(b"before"))
+    outcome = copy_stable(root, "a.md", spool_dir, hexed(b"before"))
     assert isinstance(outcome, Unstable) and outcome.reason == "changed since it was hashed"
 
 
@@ -322,7 +333,7 @@ def test_a_full_disk_is_told_with_the_folder_and_a_cure(
     (root / "a.md").write_bytes(LARGE)
     refuse(monkeypatch, call, spool_dir if call == "open" else "anything", number)
     with pytest.raises(StateError) as caught:
-        take(root, "a.md", spool_dir)
+        copy_stable(root, "a.md", spool_dir)
     for words in (
         str(spool_dir),
         "'a.md'",
@@ -338,7 +349,7 @@ def test_a_short_write_to_the_spool_loses_nothing(
     (root / "a.md").write_bytes(LARGE)
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, piece: real(fd, piece[:100_000]))
-    with taken(take(root, "a.md", spool_dir)) as body, body.open() as stream:
+    with taken(copy_stable(root, "a.md", spool_dir)) as body, body.open() as stream:
         assert stream.read() == LARGE
 
 
@@ -348,7 +359,7 @@ def test_a_huge_file_is_never_held_in_memory(root: Path, spool_dir: Path) -> Non
         file.truncate(size)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     outcome = digest(root, "a.md", stamp(root, "a.md"))
-    assert isinstance(outcome, Taken)
+    assert isinstance(outcome, StableDigest)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
 
 
@@ -369,7 +380,7 @@ def test_a_file_that_holds_still_between_two_reads_is_taken(root: Path, spool_di
     file = root / "a.md"
     file.write_bytes(b"words")
     pause = Writer(lambda: os.utime(file))
-    with taken(forced_take(root, "a.md", spool_dir, pause=pause)) as body:
+    with taken(copy_growing(root, "a.md", spool_dir, pause=pause)) as body:
         assert body.digest == hexed(b"words")
         assert body.stamp == stamp(root, "a.md")
     assert pause.pauses == [0.25]
@@ -379,7 +390,7 @@ def test_a_log_that_only_grows_is_taken(root: Path, spool_dir: Path) -> None:
     file = root / "a.log"
     file.write_bytes(b"one\n")
     pause = Writer(lambda: file.write_bytes(b"one\ntwo\n"))
-    with taken(forced_take(root, "a.log", spool_dir, pause=pause)) as body:
+    with taken(copy_growing(root, "a.log", spool_dir, pause=pause)) as body:
         assert body.open().read() == b"one\ntwo\n"
 
 
@@ -387,7 +398,7 @@ def test_a_log_that_grew_since_an_earlier_sample_is_taken_at_once(root: Path, sp
     (root / "a.log").write_bytes(b"one\n" + LARGE)
     pause = Writer()
     sample = Sample(4, hexed(b"one\n"))
-    with taken(forced_take(root, "a.log", spool_dir, sample, pause)) as body:
+    with taken(copy_growing(root, "a.log", spool_dir, sample, pause)) as body:
         assert body.size == 4 + len(LARGE)
     assert pause.pauses == []
 
@@ -397,7 +408,7 @@ def test_a_file_that_is_rewritten_all_the_time_is_not_taken(root: Path, spool_di
     file.write_bytes(b"one")
     versions = (b"two!", b"three", b"four", b"five")
     steps = [lambda text=text: file.write_bytes(text) for text in versions]
-    outcome = forced_take(root, "a.md", spool_dir, pause=Writer(*steps))
+    outcome = copy_growing(root, "a.md", spool_dir, pause=Writer(*steps))
     assert isinstance(outcome, Unstable) and outcome.reason == "still being written"
     assert outcome.sample and outcome.sample.digest in {hexed(text) for text in versions}
 
@@ -407,7 +418,7 @@ def test_a_file_that_shrank_or_was_empty_is_not_taken_for_a_growing_one(root: Pa
     file.write_bytes(b"shorter")
     steps = [lambda text=text: file.write_bytes(text) for text in (b"other", b"third")]
     for sample in (Sample(100, hexed(b"x" * 100)), Sample(0, hexed(b""))):
-        outcome = forced_take(root, "a.md", spool_dir, sample, Writer(*steps))
+        outcome = copy_growing(root, "a.md", spool_dir, sample, Writer(*steps))
         assert isinstance(outcome, Unstable)
 
 
@@ -418,18 +429,18 @@ def test_a_file_that_changes_during_each_read_is_not_taken(
     file.write_bytes(b"words")
     for at in range(12):
         during(monkeypatch, lambda: append(file), at=at)
-    outcome = forced_take(root, "a.md", spool_dir, pause=Writer())
+    outcome = copy_growing(root, "a.md", spool_dir, pause=Writer())
     assert outcome == Unstable("still being written")
 
 
 def test_a_file_that_vanishes_meanwhile_has_vanished(root: Path, spool_dir: Path) -> None:
     file = root / "a.md"
     file.write_bytes(b"words")
-    assert forced_take(root, "a.md", spool_dir, pause=Writer(file.unlink)) == Vanished()
+    assert copy_growing(root, "a.md", spool_dir, pause=Writer(file.unlink)) == Vanished()
 
 
 def test_small_files_stay_in_memory(root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "a.md").write_bytes(b"x" * IN_MEMORY)
     monkeypatch.setattr(spool, "_nameless_file", lambda folder: pytest.fail("a file was made"))
-    with taken(take(root, "a.md", spool_dir)) as body:
+    with taken(copy_stable(root, "a.md", spool_dir)) as body:
         assert body.size == IN_MEMORY

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import Presence
-from kbsync.core.select import Limits, Rules
+from kbsync.core.model import Limits, Presence
+from kbsync.core.selection import Rules
 from kbsync.source import roots
-from kbsync.source.looker import look, look_in_mounts
+from kbsync.source.look import look, look_in_mounts
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, descend, identify, mounts, mounts_below
-from kbsync.source.scanner import scan
+from kbsync.source.scan import scan
 from tests.source.test_scan import Tree
 
 INFO = (

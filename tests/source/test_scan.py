@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import NO_STAMP, Choice, Kind, Limits, Stamp
-from kbsync.core.select import Rules
+from kbsync.core.model import NO_STAMP, Choice, FileKind, Limits, Stamp
+from kbsync.core.selection import Rules
 from kbsync.errors import ShortageError
-from kbsync.source import scanner
-from kbsync.source.roots import SHORTAGES, Ladder, Mount
-from kbsync.source.scanner import KnownFolder, Listing, Row, scan
+from kbsync.source import scan as scanner
+from kbsync.source.roots import SHORTAGES, FolderStack, Mount
+from kbsync.source.scan import EntryRow, FolderListing, StoredFolder, scan
 
 RULES = Rules(None, (), Limits(extensions=frozenset({"md"})))
 
@@ -24,15 +24,15 @@ class Tree:
     """A `KnownTree` that learns from listings what a state would store."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, dict[str, Row]] = {}
-        self.stored: dict[str, KnownFolder] = {}
+        self.entries: dict[str, dict[str, EntryRow]] = {}
+        self.stored: dict[str, StoredFolder] = {}
         self.asked: list[str] = []
 
-    def rows(self, directory: str) -> set[Row]:
+    def rows(self, directory: str) -> set[EntryRow]:
         self.asked.append(directory)
         return set(self.entries.get(directory, {}).values())
 
-    def folders(self, directory: str) -> dict[str, KnownFolder]:
+    def folders(self, directory: str) -> dict[str, StoredFolder]:
         if not self.stored:
             return {}
         return {
@@ -41,11 +41,11 @@ class Tree:
             if path and path.rpartition("/")[0] == directory
         }
 
-    def folder(self, directory: str) -> KnownFolder | None:
+    def folder(self, directory: str) -> StoredFolder | None:
         return self.stored.get(directory)
 
-    def learn(self, listing: Listing) -> None:
-        self.stored[listing.path] = KnownFolder(listing.version, listing.is_mount, listing.problem)
+    def learn(self, listing: FolderListing) -> None:
+        self.stored[listing.path] = StoredFolder(listing.version, listing.is_mount, listing.problem)
         rows = self.entries.setdefault(listing.path, {})
         for found in listing.changed:
             s = found.stamp
@@ -72,14 +72,14 @@ def tree() -> Tree:
     return Tree()
 
 
-def listed(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, Listing]:
+def listed(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, FolderListing]:
     """A scan's listings by path, not learnt."""
     found = list(scan(root, tree, rules, **how))
     assert len({listing.path for listing in found}) == len(found)
     return {listing.path: listing for listing in found}
 
 
-def learnt(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, Listing]:
+def learnt(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, FolderListing]:
     found = listed(root, tree, rules, **how)
     for listing in found.values():
         tree.learn(listing)
@@ -93,7 +93,7 @@ def write(root: Path, path: str, text: str = "words\n") -> Path:
     return file
 
 
-def names(listing: Listing) -> list[str]:
+def names(listing: FolderListing) -> list[str]:
     return [found.name for found in listing.changed]
 
 
@@ -122,7 +122,7 @@ def test_a_first_scan_reports_every_folder_and_every_file_in_it(root: Path, tree
     assert all(listing.new and not listing.problem for listing in found.values())
     status = file.stat()
     stamp = Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    assert found[""].changed == (scanner.Found("a.md", stamp, Kind.FILE, 1),)
+    assert found[""].changed == (scanner.FoundEntry("a.md", stamp, FileKind.FILE, 1),)
     assert names(found["docs/deep"]) == ["b.md"]
     assert found["docs"].version == RULES.version
 
@@ -207,11 +207,11 @@ def test_what_is_excluded_or_odd_is_reported_once_with_its_kind(root: Path, tree
         found = learnt(root, tree)
     kinds = {entry.name: entry.kind for entry in found[""].changed}
     assert kinds == {
-        "a.md~": Kind.FILE,
-        "loop": Kind.SYMLINK,
-        "link.md": Kind.SYMLINK,
-        "pipe.md": Kind.SPECIAL,
-        "socket.md": Kind.SPECIAL,
+        "a.md~": FileKind.FILE,
+        "loop": FileKind.SYMLINK,
+        "link.md": FileKind.SYMLINK,
+        "pipe.md": FileKind.SPECIAL,
+        "socket.md": FileKind.SPECIAL,
     }
     assert listed(root, tree) == {}
 
@@ -260,7 +260,7 @@ def test_a_changed_ignore_file_selects_anew_where_it_applies(root: Path, tree: T
     assert all(listing.reselect and not listing.new for listing in found.values())
     assert names(found["docs"]) == [".kbsyncignore", "b.md"]
     assert names(found["docs/deep"]) == ["c.md"]
-    assert found["docs/deep"].rules.verdict("docs/deep/x.txt", 1, Kind.FILE).choice is Choice.EXCLUDED
+    assert found["docs/deep"].rules.verdict("docs/deep/x.txt", 1, FileKind.FILE).choice is Choice.EXCLUDED
     assert listed(root, tree) == {}
 
 
@@ -326,7 +326,7 @@ def test_all_below_a_folder_that_had_a_problem_is_reported_again(root: Path, tre
     write(root, "other/b.md")
     learnt(root, tree)
     known = tree.stored["docs"]
-    tree.stored["docs"] = KnownFolder(known.version, False, "cannot be listed: input/output error")
+    tree.stored["docs"] = StoredFolder(known.version, False, "cannot be listed: input/output error")
     found = listed(root, tree)
     assert list(found) == ["docs", "docs/deep"]
     assert names(found["docs/deep"]) == ["a.md"]
@@ -449,7 +449,7 @@ def test_a_file_that_cannot_be_looked_at_is_there_without_a_stamp(
     refuse(monkeypatch, "stat", "a.md", errno.EIO)
     passing = scan(root, tree, RULES)
     (listing,) = passing
-    assert listing.changed == (scanner.Found("a.md", NO_STAMP, Kind.FILE, 0),)
+    assert listing.changed == (scanner.FoundEntry("a.md", NO_STAMP, FileKind.FILE, 0),)
     assert (listing.missing, listing.problem, passing.summary.errors) == ((), "", 1)
 
 
@@ -498,7 +498,7 @@ def test_a_scan_can_start_in_the_middle_with_the_rules_from_above(root: Path, tr
     write(root, "other/c.md")
     found = listed(root, tree, start="docs/deep")
     assert list(found) == ["docs/deep", "docs/deep/er"]
-    assert found["docs/deep"].rules.verdict("docs/deep/a.txt", 1, Kind.FILE).rule == ".kbsyncignore:1"
+    assert found["docs/deep"].rules.verdict("docs/deep/a.txt", 1, FileKind.FILE).rule == ".kbsyncignore:1"
     learnt(root, tree)
     assert listed(root, tree, start="docs/deep") == {}
 
@@ -562,7 +562,7 @@ def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(deep_root: 
         if folders % 500 == 0:
             most = max(most, descriptors())
     assert (folders, leaves) == (depth + aside + 1, 1)
-    assert most - before <= Ladder.HELD + 5
+    assert most - before <= FolderStack.HELD + 5
     assert descriptors() == before
 
 
@@ -570,7 +570,7 @@ def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(deep_root: 
 def test_folders_let_go_on_the_way_down_are_found_again_on_the_way_up(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
-    monkeypatch.setattr(Ladder, "HELD", held)
+    monkeypatch.setattr(FolderStack, "HELD", held)
     chain = ["d/" * depth for depth in range(8)]
     for folder in chain:
         write(root, folder + "e/f/a.md")
@@ -597,7 +597,7 @@ def _remove_deep(root: Path) -> None:
 def test_a_folder_that_was_moved_while_it_was_closed_is_not_mistaken(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Ladder, "HELD", 1)
+    monkeypatch.setattr(FolderStack, "HELD", 1)
     for path in ("a/b/c/one.md", "a/z/two.md"):
         write(root, path)
     listings = scan(root, tree, RULES)

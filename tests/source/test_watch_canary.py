@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.source.canary import (
+from kbsync.source.wake import (
     ANSWER_WITHIN,
     LONGEST_DETOUR,
     TOUCH_EVERY,
     WAKE,
-    Canary,
+    LivenessProbe,
     WakeFile,
     touch,
     wake,
 )
 
 
-def canary(asked: list[str]) -> Canary:
-    return Canary("/state/canary", 100.0, asked.append)
+def canary(asked: list[str]) -> LivenessProbe:
+    return LivenessProbe("/state/canary", 100.0, asked.append)
 
 
 def test_the_canary_is_asked_now_and_then() -> None:
@@ -70,7 +70,7 @@ def test_a_canary_that_cannot_be_asked_is_not_waited_for() -> None:
     def fail(file: str) -> None:
         raise PermissionError(file)
 
-    bird = Canary("/state/canary", 100.0, fail)
+    bird = LivenessProbe("/state/canary", 100.0, fail)
     with pytest.raises(PermissionError):
         bird.ask(100.0, 0)
     assert not bird.is_silent(200.0, 0)

@@ -11,7 +11,7 @@ import pytest
 from watchdog import events as ev
 
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.inotify import inotify_fds
+from kbsync.source.limits import inotify_fds
 from kbsync.source.observer import Listener, NameListener, hints_of
 from tests.source.watching import Hearing, eventually, listening
 

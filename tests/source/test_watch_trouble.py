@@ -15,13 +15,12 @@ from watchdog.events import FileSystemEvent
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyObserver
 
-from kbsync.source import canary
-from kbsync.source.health import FREE_FAILURES, Patience, TroubleKind
+from kbsync.source import wake
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.inotify import InotifyLimits, inotify_fds
+from kbsync.source.limits import InotifyLimits, inotify_fds
+from kbsync.source.observer import FREE_FAILURES, RestartBackoff, TroubleKind
 from kbsync.source.roots import UNKNOWN, Mount, RootIdentity, identify
-from kbsync.source.watcher import ON_THE_WAY, TRY_AGAIN, Watcher
-from kbsync.source.watchreport import Mode
+from kbsync.source.watch import ON_THE_WAY, TRY_AGAIN, Mode, Watcher
 from tests.source.watching import Clock, Hearing, eventually, library_threads, listening, machine, open_files
 
 
@@ -230,7 +229,7 @@ async def test_a_root_that_cannot_be_read_is_never_taken_for_missing(root: Path,
 async def test_a_dead_network_mount_holds_nothing_up(
     root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbsync.source.rootlook.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("kbsync.source.watch.LOOK_SECONDS", 0.05)
     release, looks = threading.Event(), []
 
     def look(folder: Path) -> tuple[int, int]:
@@ -247,7 +246,7 @@ async def test_a_dead_network_mount_holds_nothing_up(
         assert "nfs4" in hearing.watcher.report.why
         try:
             assert await kinds(hearing.watcher) == [TroubleKind.ROOT_SILENT]
-            monkeypatch.setattr("kbsync.source.rootlook.LOOK_SECONDS", 3600.0)
+            monkeypatch.setattr("kbsync.source.watch.LOOK_SECONDS", 3600.0)
             again = asyncio.wait_for(kinds(hearing.watcher), 5.0)
             assert await again == [TroubleKind.ROOT_SILENT], "without waiting a second time"
             assert len(looks) == 1, "one open question is enough"
@@ -366,12 +365,12 @@ async def test_a_canary_that_is_answered_is_no_trouble(root: Path, state: Path) 
         clock.now += 10.0
         assert await hearing.watcher.check() == []
         assert [file.name for file in state.iterdir() if file.stat().st_size] == [], "nothing is written"
-    assert [file.name for file in state.iterdir()] == [canary.WAKE]
+    assert [file.name for file in state.iterdir()] == [wake.WAKE]
 
 
 async def test_wake_reaches_the_watcher_by_its_event(root: Path, state: Path) -> None:
     async with listening(root, state) as hearing:
-        canary.wake(state)
+        wake.wake(state)
         await eventually(lambda: hearing.wakes)
 
 
@@ -379,7 +378,7 @@ async def test_wake_reaches_a_polling_watcher_at_its_next_check(root: Path, stat
     async with listening(root, state, observer="polling") as hearing:
         await hearing.watcher.check()
         assert hearing.wakes == 0
-        canary.wake(state)
+        wake.wake(state)
         await hearing.watcher.check()
         assert hearing.wakes == 1
         hearing.watcher.look_for_wake()
@@ -601,7 +600,7 @@ async def test_what_fails_again_and_again_is_polled_for_a_while(root: Path, stat
 
 
 def test_pauses_grow_and_are_forgotten() -> None:
-    patience = Patience()
+    patience = RestartBackoff()
     assert [patience.pause_after_failure(now) for now in range(9)] == [0, 0, 0, 16, 32, 64, 128, 256, 512]
     assert patience.pause_after_failure(10.0) == 600
     assert patience.pause_after_failure(700.0) == 0
@@ -676,7 +675,7 @@ async def test_an_event_after_the_loop_closed_ends_no_thread(root: Path, state: 
     watcher = await asyncio.to_thread(run_and_close)
     observation = watcher._watch._observation  # type: ignore[union-attr]
     (root / "a.md").write_text("x")
-    canary.wake(state)
+    wake.wake(state)
     await eventually(lambda: observation.listener.heard)
     assert observation.dead_threads() == []
     await asyncio.to_thread(observation.stop)

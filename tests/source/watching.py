@@ -14,9 +14,8 @@ from pathlib import Path
 from watchdog.utils import BaseThread
 
 from kbsync.source.hints import Hint, HintKind, ancestors
-from kbsync.source.inotify import inotify_fds
-from kbsync.source.watch import Machine
-from kbsync.source.watcher import Watcher
+from kbsync.source.limits import inotify_fds
+from kbsync.source.watch import Machine, Watcher
 
 PATIENCE = 60.0
 

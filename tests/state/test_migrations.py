@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from kbsync.state import schema
-from kbsync.state.connection import open_writer
+from kbsync.state.db import open_writer
 from tests.engine.world import World
 
 FIRST_STATE = Path(__file__).with_name("schema1.sql")

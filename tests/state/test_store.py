@@ -16,11 +16,11 @@ import pytest
 from kbsync.core.model import NO_STAMP, SELECTED, Presence, Stamp, Status, Upload, UploadState
 from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
-from kbsync.state.connection import DamagedError, bind, open_reader, open_writer, unbind
-from kbsync.state.entries import UNTIL_SCANNED, Entry
-from kbsync.state.holds import RENEWALS
-from kbsync.state.renewals import Extent
-from kbsync.state.store import Glance, Store, Tx
+from kbsync.state.approvals import RENEWALS, Extent
+from kbsync.state.db import DamagedError, bind, open_reader, open_writer, unbind
+from kbsync.state.files import UNTIL_SCANNED, Entry
+from kbsync.state.glance import Glance, Tx
+from kbsync.state.store import Store
 
 ODD = "caf\udce9/na\nme \udcff.md"
 

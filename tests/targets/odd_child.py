@@ -13,8 +13,8 @@ from pathlib import Path
 sys.path.clear()
 sys.path.extend(json.loads(sys.argv[4]))
 
-from kbsync.targets.local import parse_child
-from kbsync.targets.local.extracted import Extracted
+from kbsync.index.fence import parse_child
+from kbsync.index.fence.messages import Extracted
 
 documents: list[bytes] = []
 

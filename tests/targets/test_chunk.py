@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbsync.targets.local.blocks import Shape, blocks
-from kbsync.targets.local.chunk import LONGEST, chunk
-from kbsync.targets.local.pieces import Chunk, Flavour, Parsed
-from kbsync.targets.local.tokens import weight
+from kbsync.index.chunk import LONGEST, Shape, blocks, chunk
+from kbsync.index.document import Chunk, Flavour, Parsed
+from kbsync.index.tokens import weight
 
 
 def cut(text: str, flavour: Flavour = Flavour.MARKDOWN, **more: object) -> list[Chunk]:

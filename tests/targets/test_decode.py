@@ -5,7 +5,7 @@ import random
 import pytest
 
 from kbsync.errors import Rejected
-from kbsync.targets.local.decode import decode, decode_declared
+from kbsync.index.read.encoding import decode, decode_declared
 from tests.targets.tongues import ACCENTED, NAMES, SAMPLES, SENTENCES, SIGNS
 
 SIMPLIFIED = [

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from kbsync.errors import UsageError
-from kbsync.targets.local import embed
-from kbsync.targets.local.embed import MODEL, TOKENIZER, WEIGHTS, WEIGHTS_SHA256, BuiltinEmbedder
-from kbsync.targets.local.encoder import Encoder
-from kbsync.targets.local.onnx import OnnxEmbedder, model_name
+from kbsync.index.embed import builtin as embed
+from kbsync.index.embed.builtin import MODEL, TOKENIZER, WEIGHTS, WEIGHTS_SHA256, BuiltinEmbedder
+from kbsync.index.embed.encoder import Encoder
+from kbsync.index.embed.onnx import OnnxEmbedder, model_name
 
 TEXTS = [
     "Employees get thirty days of leave.",

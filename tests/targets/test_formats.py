@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from kbsync.targets.local.formats import EXTENSIONS, NAMES, extension_of, flavour_of, needs_worker
-from kbsync.targets.local.pieces import Flavour
+from kbsync.index.document import Flavour
+from kbsync.index.read.formats import EXTENSIONS, NAMES, extension_of, flavour_of, needs_worker
 
 PROMISED = (
     "pdf docx pptx xlsx odt epub html htm rtf eml ipynb md markdown mdx txt rst org adoc asciidoc tex csv "
@@ -73,7 +73,7 @@ def test_only_documents_need_a_worker():
 
 def test_formats_and_texts_load_nothing_heavy():
     code = (
-        "import sys, kbsync.targets.local.formats, kbsync.targets.local.parse\n"
+        "import sys, kbsync.index.read.formats, kbsync.index.read.parser\n"
         "heavy = ('numpy', 'kreuzberg', 'yaml', 'structlog', 'httpx', 'pydantic')\n"
         "print([m for m in heavy if m in sys.modules])"
     )

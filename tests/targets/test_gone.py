@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from kbsync.contract.searching import Query
+from kbsync.index.document import Chunk
+from kbsync.index.embed.encoder import Encoder
+from kbsync.index.search import Searcher
+from kbsync.index.sqlite.writer import Index
 from kbsync.targets.local import target as module
-from kbsync.targets.local.encoder import Encoder
-from kbsync.targets.local.index import Index
-from kbsync.targets.local.pieces import Chunk
-from kbsync.targets.local.search import Searcher
 from kbsync.targets.local.target import LocalTarget
 from tests.targets.test_index import Fake, entry, found
 from tests.targets.test_local_target import document, opened, put

@@ -17,12 +17,11 @@ import apsw
 import pytest
 
 from kbsync.errors import Rejected, StateError, UsageError
-from kbsync.state.connection import open_writer
-from kbsync.targets.local.index import Index
-from kbsync.targets.local.pieces import Chunk
-from kbsync.targets.local.reader import Reader
-from kbsync.targets.local.rows import Entry
-from kbsync.targets.local.slots import SLOTS
+from kbsync.index.document import Chunk, Entry
+from kbsync.index.sqlite.reader import Reader
+from kbsync.index.sqlite.vectors import SLOTS
+from kbsync.index.sqlite.writer import Index
+from kbsync.state.db import open_writer
 
 
 class Fake:

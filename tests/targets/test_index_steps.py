@@ -15,11 +15,9 @@ import apsw
 import pytest
 
 from kbsync.errors import Rejected, StateError
-from kbsync.targets.local.contents import STEP
-from kbsync.targets.local.index import Index
-from kbsync.targets.local.reader import Reader
-from kbsync.targets.local.rows import Entry
-from kbsync.targets.local.turns import Turns
+from kbsync.index.document import Entry
+from kbsync.index.sqlite.reader import Reader
+from kbsync.index.sqlite.writer import STEP, Index, Turns
 from tests.targets.test_index import Fake, entry, found, slots_in_use, traces
 
 

@@ -17,20 +17,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from kbsync.contract.mirroring import (
-    Accepted,
-    Body,
-    DocState,
-    Outgoing,
-    Renames,
-    Surroundings,
-    Target,
-    Updates,
-)
 from kbsync.contract.searching import Explains, Query, Searches
+from kbsync.contract.target import Accepted, Body, DocState, Outgoing, Renames, Surroundings, Target, Updates
 from kbsync.errors import Halted, Rejected, StateError, Unavailable, UsageError
+from kbsync.index.document import Flavour, Parsed
 from kbsync.targets.local import target as module
-from kbsync.targets.local.pieces import Flavour, Parsed
 from kbsync.targets.local.target import LocalTarget
 
 

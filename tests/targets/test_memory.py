@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import (
+from kbsync.contract.searching import Query, Searches
+from kbsync.contract.target import (
     Accepted,
     Confirms,
     DocState,
@@ -24,27 +25,20 @@ from kbsync.contract.mirroring import (
     Reslices,
     Updates,
 )
-from kbsync.contract.searching import Query, Searches
 from kbsync.errors import Halted, NameTaken, Rejected
-from kbsync.targets.memory import (
-    DEFAULT_LIMITS,
-    FOREVER,
+from tests.memory.base import MemoryBase, keeps_serving
+from tests.memory.behaviour import FOREVER, Behaviour, Failure, Flicker, ManualClock
+from tests.memory.rules import ProtocolViolation
+from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
+from tests.memory.variants import (
     AbleMemory,
-    Behaviour,
     ConfirmingMemory,
-    Failure,
-    Flicker,
     ForgetfulMemory,
-    ManualClock,
-    MemoryBase,
-    MemoryTarget,
-    ProtocolViolation,
     ReadingMemory,
     ReembeddingMemory,
     RenamingMemory,
     ReslicingMemory,
     UpdatingMemory,
-    keeps_serving,
 )
 
 

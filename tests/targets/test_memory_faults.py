@@ -9,21 +9,14 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import Accepted, DocState, Outgoing
 from kbsync.contract.searching import Query
+from kbsync.contract.target import Accepted, DocState, Outgoing
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.memory import (
-    DEFAULT_LIMITS,
-    FOREVER,
-    AbleMemory,
-    Crash,
-    Fault,
-    ManualClock,
-    MemoryBase,
-    MemoryTarget,
-    Phase,
-    ProtocolViolation,
-)
+from tests.memory.base import MemoryBase
+from tests.memory.behaviour import FOREVER, Crash, Fault, ManualClock, Phase
+from tests.memory.rules import ProtocolViolation
+from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
+from tests.memory.variants import AbleMemory
 from tests.targets.test_memory import Bytes, base, clock, outgoing, put, rows, state, target
 
 __all__ = ["base", "clock", "target"]

@@ -9,24 +9,14 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import Accepted, DocState, DocStatus, Outgoing
 from kbsync.contract.searching import Query
+from kbsync.contract.target import Accepted, DocState, DocStatus, Outgoing
 from kbsync.errors import Halted, NotOffered, Rejected, Unsure
-from kbsync.targets.memory import (
-    DEFAULT_LIMITS,
-    FOREVER,
-    Behaviour,
-    ConfirmingMemory,
-    Crash,
-    Failure,
-    Fault,
-    ForgetfulMemory,
-    ManualClock,
-    MemoryBase,
-    Phase,
-    ProtocolViolation,
-    UpdatingMemory,
-)
+from tests.memory.base import MemoryBase
+from tests.memory.behaviour import FOREVER, Behaviour, Crash, Failure, Fault, ManualClock, Phase
+from tests.memory.rules import ProtocolViolation
+from tests.memory.target import DEFAULT_LIMITS
+from tests.memory.variants import ConfirmingMemory, ForgetfulMemory, UpdatingMemory
 from tests.targets.test_memory import base, clock, ops, outgoing, put, rows, state
 
 __all__ = ["base", "clock"]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import Rejected
-from kbsync.targets.local.formats import DOCUMENTS, EXTENSIONS
-from kbsync.targets.local.parse import Parser
-from kbsync.targets.local.pieces import Flavour
+from kbsync.index.document import Flavour
+from kbsync.index.read.formats import DOCUMENTS, EXTENSIONS
+from kbsync.index.read.parser import Parser
 from tests.targets import samples
 from tests.targets.bodies import BytesBody
 
@@ -359,7 +359,7 @@ def test_a_damaged_pdf_is_told_once_in_plain_words(parser):
 
 
 def test_what_a_parser_says_is_told_once_without_the_names_of_its_errors():
-    from kbsync.targets.local.office import _rejected  # loads the parser
+    from kbsync.index.read.office import _rejected  # loads the parser
 
     said = _rejected("ParsingError: Invalid X: ZipError: no end: Invalid X: ZipError: no end\nmore").reason
     assert said.startswith("cannot be read: the parser says 'Invalid X: no end'; ")

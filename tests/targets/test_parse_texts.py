@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import Rejected
-from kbsync.targets.local import frontmatter, parse
-from kbsync.targets.local.formats import EXTENSIONS, needs_worker
-from kbsync.targets.local.parse import Parser
-from kbsync.targets.local.pieces import Flavour
-from kbsync.targets.local.texts import parse_text
+from kbsync.index.document import Flavour
+from kbsync.index.read import parser as parse
+from kbsync.index.read import text as frontmatter
+from kbsync.index.read.formats import EXTENSIONS, needs_worker
+from kbsync.index.read.parser import Parser
+from kbsync.index.read.text import parse_text
 from tests.targets.bodies import BytesBody
 
 TEXTS = sorted(e for e in EXTENSIONS if not needs_worker(f"x.{e}"))
@@ -90,7 +91,7 @@ def test_an_alias_bomb_in_front_matter_is_harmless():
     ],
 )
 def test_tags_come_in_many_shapes(value, tags):
-    assert frontmatter.split(f"---\ntags: {value}\n---\nbody").tags == tags
+    assert frontmatter.split_front_matter(f"---\ntags: {value}\n---\nbody").tags == tags
 
 
 def test_a_note_of_nothing_but_metadata_keeps_it_as_text():

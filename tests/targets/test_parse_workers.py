@@ -17,11 +17,10 @@ from typing import BinaryIO
 import pytest
 
 from kbsync.errors import Rejected, Unavailable
-from kbsync.targets.local import parse_pool
-from kbsync.targets.local.extracted import unpack_answer, unpack_ready
-from kbsync.targets.local.parse import Parser
-from kbsync.targets.local.parse_pool import Home, Pool
-from kbsync.targets.local.parse_worker import Bounds
+from kbsync.index.fence import workers
+from kbsync.index.fence.messages import unpack_answer, unpack_ready
+from kbsync.index.fence.workers import Bounds, Home, Pool
+from kbsync.index.read.parser import Parser
 from tests.targets import samples
 from tests.targets.bodies import BytesBody
 
@@ -191,7 +190,7 @@ def test_a_worn_parser_is_replaced(tmp_path):
 
 
 def test_a_grown_parser_is_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr(parse_pool, "RESIDENT_EACH", 1)
+    monkeypatch.setattr(workers, "RESIDENT_EACH", 1)
     parser = Parser(tmp_path, child=ODD)
     told(parser, "x")
     assert parser.pids() == []

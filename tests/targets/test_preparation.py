@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import Outgoing
+from kbsync.contract.target import Outgoing
 from kbsync.errors import Rejected, StateError
-from kbsync.targets.local.pieces import Chunk, Flavour, Parsed
-from kbsync.targets.local.preparation import Preparation
-from kbsync.targets.local.rows import Entry
+from kbsync.index.document import Chunk, Entry, Flavour, Parsed
+from kbsync.index.pipeline import Preparation
 from tests.targets.bodies import BytesBody
 
 VECTOR = b"\0\0"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbsync.targets.local.ranking import behind, seated, spread
+from kbsync.index.search import behind, seated, spread
 
 SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=20).map(lambda each: sorted(each, reverse=True))
 

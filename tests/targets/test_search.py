@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 
 from kbsync.contract.searching import Hit, Query
 from kbsync.errors import UsageError
-from kbsync.targets.local.chunk import chunk
-from kbsync.targets.local.encoder import Encoder
-from kbsync.targets.local.index import Index
-from kbsync.targets.local.pieces import Flavour, Parsed
-from kbsync.targets.local.rows import Entry
-from kbsync.targets.local.search import Searcher
-from kbsync.targets.local.slots import SLOTS
-from kbsync.targets.local.snippet import snippet
+from kbsync.index.chunk import chunk
+from kbsync.index.document import Entry, Flavour, Parsed
+from kbsync.index.embed.encoder import Encoder
+from kbsync.index.search import Searcher
+from kbsync.index.snippet import snippet
+from kbsync.index.sqlite.vectors import SLOTS
+from kbsync.index.sqlite.writer import Index
 
 ENCODER = Encoder("builtin")
 

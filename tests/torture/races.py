@@ -7,10 +7,9 @@ import random
 import threading
 from pathlib import Path
 
-from kbsync.source.looker import look
-from kbsync.source.reader import digest, take
-from kbsync.source.scanner import scan
-from kbsync.source.spool import Spooled
+from kbsync.source.look import look
+from kbsync.source.read import Spooled, copy_stable, digest
+from kbsync.source.scan import scan
 from tests.security.swapping import Place
 from tests.security.test_races import PATH, RULES, NothingKnown
 from tests.torture.exercise import Exercise, Tally
@@ -40,7 +39,7 @@ def _read(place: Place, spool: Path) -> None:
     seen = look(place.root, PATH)
     if seen.stamp:
         digest(place.root, PATH, seen.stamp)
-    outcome = take(place.root, PATH, spool)
+    outcome = copy_stable(place.root, PATH, spool)
     if isinstance(outcome, Spooled):
         with outcome, outcome.open() as stream:
             assert b"outside" not in stream.read(), "a file outside of the folder was read"

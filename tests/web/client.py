@@ -9,10 +9,8 @@ from typing import Any
 import httpx
 
 from kbsync.config.secret import Secret
-from kbsync.web.door import Door
-from kbsync.web.heart import Heart
-from kbsync.web.pages import Look, Pages
-from kbsync.web.readiness import Standing
+from kbsync.server.auth import AccessControl
+from kbsync.server.health import HealthRoutes, Look, LoopMonitor, MirrorReadiness
 
 TOKEN = "a-token-of-the-tests"
 
@@ -30,15 +28,15 @@ class Clock:
 class Listened:
     """The application of a listener with mirrors by word; counts how often they were asked."""
 
-    def __init__(self, *standings: Standing, token: str = "", look: Look | None = None) -> None:
+    def __init__(self, *standings: MirrorReadiness, token: str = "", look: Look | None = None) -> None:
         self.clock = Clock()
-        self.standings: Sequence[Standing] = standings
+        self.standings: Sequence[MirrorReadiness] = standings
         self.asked = 0
-        self.heart = Heart(self.clock)
-        self.pages = Pages(self.heart, look or self._look, self.clock)
-        self.door = Door(self.pages.app(), Secret(token) if token else None)
+        self.heart = LoopMonitor(self.clock)
+        self.pages = HealthRoutes(self.heart, look or self._look, self.clock)
+        self.door = AccessControl(self.pages.app(), Secret(token) if token else None)
 
-    async def _look(self) -> Sequence[Standing]:
+    async def _look(self) -> Sequence[MirrorReadiness]:
         self.asked += 1
         return self.standings
 

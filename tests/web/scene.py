@@ -14,10 +14,10 @@ import httpx
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.config.secret import Secret
 from kbsync.engine.once import run_once
+from kbsync.server.api import WORD_HEADER
+from kbsync.server.auth import AccessControl
+from kbsync.server.listener import HttpListener
 from kbsync.state.store import Store
-from kbsync.web.door import Door
-from kbsync.web.listening import Listening
-from kbsync.web.orders import WORD_HEADER
 from tests.engine.test_renewals import set_to
 from tests.engine.world import World
 from tests.web.client import request
@@ -35,12 +35,12 @@ class Scene:
         self.world = world
         self.token = token
         self.runs: dict[str, Any] = {}
-        self.listening = Listening(self.runs, world.state / "state.db", as_pasted)
+        self.listening = HttpListener(self.runs, world.state / "state.db", as_pasted)
         self.listening._outlook._wall = world.clock.wall
         self.word = ""
 
     @property
-    def app(self) -> Door:
+    def app(self) -> AccessControl:
         assert self.listening._door is not None
         return self.listening._door
 

@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import Target
 from kbsync.contract.searching import Hit, Query
+from kbsync.contract.target import Target
 from kbsync.engine.once import run_once
 from kbsync.errors import StateError
+from kbsync.server import api
+from kbsync.server import api as orders
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store
-from kbsync.targets.memory import MemoryTarget
-from kbsync.web import api, orders
 from tests.engine.test_renewals import set_to
 from tests.engine.viewing import open_target
+from tests.memory.target import MemoryTarget
 from tests.web.client import TOKEN
 from tests.web.scene import Scene, renewed, scene
 

@@ -12,9 +12,9 @@ import pytest
 from starlette.applications import Starlette
 
 from kbsync.config.secret import Secret
-from kbsync.web import callbacks
-from kbsync.web.callbacks import Callbacks, Hearsay, document_in
-from kbsync.web.door import Door
+from kbsync.server import callbacks
+from kbsync.server.auth import AccessControl
+from kbsync.server.callbacks import CallbackQueue, CallbackRoute, document_in
 from tests.web.client import TOKEN, request
 
 ID = "1734816157446680576"
@@ -34,8 +34,8 @@ class Called:
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, str]] = []
-        self.route = Callbacks(lambda *news: self.heard.append(news), SECRETS)
-        self.door = Door(Starlette(routes=[self.route.route()]), Secret(TOKEN))
+        self.route = CallbackRoute(lambda *news: self.heard.append(news), SECRETS)
+        self.door = AccessControl(Starlette(routes=[self.route.route()]), Secret(TOKEN))
 
     async def post(self, content: bytes, secret: str = "secret-of-handbook") -> httpx.Response:
         return await request(self.door, "POST", f"/callback/{secret}", content, host="kb.example")
@@ -134,7 +134,7 @@ class Rounds:
     def __init__(self) -> None:
         self.taken: list[tuple[str, set[str]]] = []
         self.pauses = asyncio.Semaphore(0)
-        self.hearsay = Hearsay(asyncio.get_running_loop(), self._take, self._pause)
+        self.hearsay = CallbackQueue(asyncio.get_running_loop(), self._take, self._pause)
 
     async def _take(self, mirror: str, ids: Collection[str]) -> None:
         self.taken.append((mirror, set(ids)))

@@ -16,11 +16,10 @@ from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.config.secret import Secret
 from kbsync.config.zhipu import ZhipuTargetConfig
 from kbsync.errors import UsageError
-from kbsync.web import callbacks, pages, places
-from kbsync.web.heart import STALLED_AFTER
-from kbsync.web.listening import Listening
-from kbsync.web.places import bound
-from kbsync.web.server import ServerThread
+from kbsync.server import callbacks, health, listener
+from kbsync.server.connections import ServerThread
+from kbsync.server.health import STALLED_AFTER
+from kbsync.server.listener import HttpListener, bind_sockets
 from tests.engine.test_watching import until
 from tests.ports import free_address
 from tests.web.client import TOKEN
@@ -31,8 +30,8 @@ def config(listen: str | None, token: Secret | None = None) -> Config:
 
 
 @pytest.fixture
-async def listening() -> AsyncIterator[Listening]:
-    one = Listening({})
+async def listening() -> AsyncIterator[HttpListener]:
+    one = HttpListener({})
     yield one
     await one.end()
 
@@ -51,7 +50,7 @@ async def is_gone(listen: str) -> bool:
     return False
 
 
-async def test_it_listens_where_the_config_says_and_only_then(listening: Listening) -> None:
+async def test_it_listens_where_the_config_says_and_only_then(listening: HttpListener) -> None:
     listen = free_address()
     await listening.turn_to(config(None))
     assert await is_gone(listen)
@@ -62,9 +61,9 @@ async def test_it_listens_where_the_config_says_and_only_then(listening: Listeni
 
 
 async def test_while_the_loop_of_the_mirrors_stands_still_it_answers_and_says_so(
-    listening: Listening, monkeypatch: pytest.MonkeyPatch
+    listening: HttpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "PATIENCE", 0.05)
+    monkeypatch.setattr(health, "PATIENCE", 0.05)
     listen = free_address()
     await listening.turn_to(config(listen))
     assert httpx.get(f"http://{listen}/healthz").status_code == 200  # this very loop stands still now
@@ -74,7 +73,7 @@ async def test_while_the_loop_of_the_mirrors_stands_still_it_answers_and_says_so
     assert httpx.get(f"http://{listen}/healthz").status_code == 503
 
 
-async def test_a_new_address_takes_the_place_of_the_old(listening: Listening) -> None:
+async def test_a_new_address_takes_the_place_of_the_old(listening: HttpListener) -> None:
     old, new = free_address(), free_address()
     await listening.turn_to(config(old))
     await listening.turn_to(config(new))
@@ -82,16 +81,18 @@ async def test_a_new_address_takes_the_place_of_the_old(listening: Listening) ->
     assert await is_gone(old)
 
 
-async def test_an_address_that_is_taken_leaves_the_old_one(listening: Listening) -> None:
+async def test_an_address_that_is_taken_leaves_the_old_one(listening: HttpListener) -> None:
     old, taken = free_address(), free_address()
     await listening.turn_to(config(old))
-    [holder] = bound("127.0.0.1", int(taken.rpartition(":")[2]))
+    [holder] = bind_sockets("127.0.0.1", int(taken.rpartition(":")[2]))
     with holder, pytest.raises(UsageError, match="is in use"):
         await listening.turn_to(config(taken))
     assert await status(old) == 200
 
 
-async def test_another_address_with_the_same_port_is_taken_or_the_old_one_again(listening: Listening) -> None:
+async def test_another_address_with_the_same_port_is_taken_or_the_old_one_again(
+    listening: HttpListener,
+) -> None:
     old = free_address()
     port = old.rpartition(":")[2]
     await listening.turn_to(config(old))
@@ -103,7 +104,7 @@ async def test_another_address_with_the_same_port_is_taken_or_the_old_one_again(
     assert await is_gone(old)
 
 
-async def test_a_token_comes_and_goes_without_a_gap(listening: Listening) -> None:
+async def test_a_token_comes_and_goes_without_a_gap(listening: HttpListener) -> None:
     listen = free_address()
     await listening.turn_to(config(listen))
     await listening.turn_to(config(listen, Secret(TOKEN)))
@@ -120,7 +121,7 @@ async def test_a_token_comes_and_goes_without_a_gap(listening: Listening) -> Non
     assert await status(listen) == 200
 
 
-async def test_one_that_ended_by_itself_is_begun_anew(listening: Listening) -> None:
+async def test_one_that_ended_by_itself_is_begun_anew(listening: HttpListener) -> None:
     listen = free_address()
     await listening.turn_to(config(listen))
     assert listening._thread is not None
@@ -131,7 +132,7 @@ async def test_one_that_ended_by_itself_is_begun_anew(listening: Listening) -> N
 
 
 async def test_where_neither_address_can_be_had_the_old_one_is_tried_again(
-    listening: Listening, monkeypatch: pytest.MonkeyPatch
+    listening: HttpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(host: str, _port: int) -> NoReturn:
         raise UsageError(f"{host} is taken")
@@ -140,7 +141,7 @@ async def test_where_neither_address_can_be_had_the_old_one_is_tried_again(
     moved = f"127.0.0.2:{old.rpartition(':')[2]}"
     await listening.turn_to(config(old))
     with monkeypatch.context() as patch:
-        patch.setattr(places, "bound", refused)
+        patch.setattr(listener, "bind_sockets", refused)
         with pytest.raises(UsageError, match=r"127\.0\.0\.2 is taken"):
             await listening.turn_to(config(moved))
         with pytest.raises(UsageError, match=r"127\.0\.0\.1 is taken"):
@@ -152,7 +153,7 @@ async def test_where_neither_address_can_be_had_the_old_one_is_tried_again(
 
 
 async def test_a_listener_whose_beginning_is_cut_short_is_ended(
-    listening: Listening, monkeypatch: pytest.MonkeyPatch
+    listening: HttpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts, begun, goes_on = ServerThread.start, asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
@@ -193,7 +194,7 @@ async def test_what_is_called_back_reaches_its_mirror_and_no_other(
 ) -> None:
     monkeypatch.setattr(callbacks, "EVERY", 0.0)
     runs = {"handbook": Run(), "faq": Run()}
-    listening, listen = Listening(cast(Any, runs)), free_address()
+    listening, listen = HttpListener(cast(Any, runs)), free_address()
     target = ZhipuTargetConfig(api_key=Secret("a.b"), knowledge_id="1", callback_base="https://kb.example")
     mirrors = tuple(MirrorConfig(name, Path("/srv") / name, target=target) for name in (*runs, "gone"))
     await listening.turn_to(Config(mirrors=mirrors, http=HttpConfig(listen)))

@@ -10,11 +10,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kbsync.core.meter import Histogram, Meter, Outcome
 from kbsync.engine.once import run_once
-from kbsync.engine.status import Counts, MirrorStatus
+from kbsync.engine.status import DocumentCounts, MirrorStatus
+from kbsync.server import views
+from kbsync.server.counters import CounterSnapshot, MetricFigures
+from kbsync.server.metrics import rendered
 from kbsync.state.mirrors import Halt
-from kbsync.web import outlook
-from kbsync.web.counting import Counted, Figures
-from kbsync.web.metrics import rendered
 from tests.web.scene import samples, scene
 
 CONTRACT = (
@@ -28,17 +28,17 @@ CONTRACT = (
 )
 
 
-def figures() -> Figures:
+def figures() -> MetricFigures:
     meter, times = Meter(), Histogram((1.0, 10.0))
     meter.answered("upload", Outcome.OK, 0.3, 10)
     meter.answered("upload", Outcome.UNSURE, 61.0, 5)
     times.observe(2.0)
     halt = Halt("credentials", "the key is refused", "kbsync retry")
     mirrors = [
-        MirrorStatus("a", "/a", "zhipu", Counts(ready=3, failed=1), 7.5, 1000.0, halt),
-        MirrorStatus("b", "/b", "local", Counts()),
+        MirrorStatus("a", "/a", "zhipu", DocumentCounts(ready=3, failed=1), 7.5, 1000.0, halt),
+        MirrorStatus("b", "/b", "local", DocumentCounts()),
     ]
-    return Figures(mirrors, Counted({"zhipu": meter}, {"a": times}, {"a": 1.5}, 15), 0.25)
+    return MetricFigures(mirrors, CounterSnapshot({"zhipu": meter}, {"a": times}, {"a": 1.5}, 15), 0.25)
 
 
 def test_every_metric_of_the_contract_is_there_and_well_formed() -> None:
@@ -103,12 +103,12 @@ async def test_with_a_loop_that_stands_still_what_was_known_is_told(
         one.runs["docs"].counted.answered("list", Outcome.OK, 0.1)
         await one.get("/metrics")
 
-        async def never() -> Counted:
+        async def never() -> CounterSnapshot:
             await asyncio.Event().wait()
-            return Counted()
+            return CounterSnapshot()
 
         monkeypatch.setattr(one.listening._outlook, "_count", never)
-        monkeypatch.setattr(outlook, "PATIENCE", 0.0)
+        monkeypatch.setattr(views, "PATIENCE", 0.0)
         told = samples((await one.get("/metrics")).text)
     assert told['kbsync_requests_total{op="list",outcome="ok",target="memory"}'] == 1
     assert told["kbsync_loop_silence_seconds"] >= 0

@@ -15,12 +15,13 @@ import pytest
 
 from kbsync.engine.once import run_once
 from kbsync.errors import Rejected
+from kbsync.server import events
+from kbsync.server import page as assets
+from kbsync.server.connections import ServerThread
+from kbsync.server.listener import bind_sockets
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store
-from kbsync.targets.memory import Fault
-from kbsync.web import assets, streams
-from kbsync.web.places import bound
-from kbsync.web.server import ServerThread
+from tests.memory.behaviour import Fault
 from tests.web.browser import Page, browsing
 from tests.web.client import TOKEN, Listened
 from tests.web.scene import Scene, renewed, scene
@@ -124,7 +125,7 @@ class Shown:
 @asynccontextmanager
 async def shown(one: Scene, page: Page) -> AsyncIterator[Shown]:
     async with one.open() as store:
-        [listening] = bound("127.0.0.1", 0)
+        [listening] = bind_sockets("127.0.0.1", 0)
         port = listening.getsockname()[1]
         assert one.listening._hub is not None
         thread = ServerThread(one.app, [listening], one.listening._hub.end)
@@ -385,7 +386,7 @@ async def test_within_five_seconds_after_the_daemon_is_gone_the_page_is_grey_and
 ) -> None:
     one = scene(tmp_path)
     async with one.open() as store:
-        [listening] = bound("127.0.0.1", 0)
+        [listening] = bind_sockets("127.0.0.1", 0)
         host, port = listening.getsockname()
         assert one.listening._hub is not None
         first = ServerThread(one.app, [listening], one.listening._hub.end)
@@ -398,7 +399,7 @@ async def test_within_five_seconds_after_the_daemon_is_gone_the_page_is_grey_and
         assert await seen.text("#sentence") == "All 3 documents are searchable"
         await asyncio.to_thread(first.stop)
         await is_grey(seen, time.monotonic())
-        second = ServerThread(one.app, bound(host, port), one.listening._hub.end)
+        second = ServerThread(one.app, bind_sockets(host, port), one.listening._hub.end)
         second.start()
         await seen.until(f"!({LOST})")
         assert set(await seen.run(BUTTONS)) == {False}
@@ -414,7 +415,7 @@ async def test_a_daemon_that_hangs_is_as_good_as_gone(
         await one.mirrored()
         await one.until("document.querySelector('[data-key=\"audit docs\"]')")
         since = time.monotonic()
-        monkeypatch.setattr(streams, "HEARTBEAT", 3600.0)  # the connection stands, and nothing comes
+        monkeypatch.setattr(events, "HEARTBEAT", 3600.0)  # the connection stands, and nothing comes
         await one.until(LOST)
         assert time.monotonic() - since < 5.0
 
@@ -422,7 +423,7 @@ async def test_a_daemon_that_hangs_is_as_good_as_gone(
 async def test_a_listener_that_was_away_is_found_again(tmp_path: Path, page: Page) -> None:
     one = scene(tmp_path)
     async with one.open() as store:
-        [listening] = bound("127.0.0.1", 0)
+        [listening] = bind_sockets("127.0.0.1", 0)
         host, port = listening.getsockname()
         assert one.listening._hub is not None
         end = one.listening._hub.end
@@ -433,7 +434,7 @@ async def test_a_listener_that_was_away_is_found_again(tmp_path: Path, page: Pag
         await seen.until("document.getElementById('link').dataset.state == 'live'")
         await asyncio.to_thread(first.stop)
         await seen.until("document.getElementById('link').innerText.includes('reconnecting')")
-        second = ServerThread(one.app, bound(host, port), end)
+        second = ServerThread(one.app, bind_sockets(host, port), end)
         second.start()
         one.world.write("seen.md")
         await run_once(one.runs["docs"])

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 import pytest
 
 from kbsync.config.secret import Secret
-from kbsync.web import pages
-from kbsync.web.heart import STALLED_AFTER
-from kbsync.web.readiness import Standing
+from kbsync.server import health
+from kbsync.server.health import STALLED_AFTER, MirrorReadiness
 from tests.web.client import TOKEN, Listened, request
 
-READY = Standing("handbook")
-HALTED = Standing("faq", "credentials", "the vendor refuses the api_key", "kbsync retry --mirror faq")
+READY = MirrorReadiness("handbook")
+HALTED = MirrorReadiness("faq", "credentials", "the vendor refuses the api_key", "kbsync retry --mirror faq")
 
 
 async def test_it_is_healthy_while_the_loop_turns_and_no_longer() -> None:
@@ -30,7 +29,7 @@ async def test_it_is_healthy_while_the_loop_turns_and_no_longer() -> None:
 
 
 async def test_it_is_ready_when_every_mirror_is() -> None:
-    answer = await Listened(READY, Standing("faq")).get("/readyz")
+    answer = await Listened(READY, MirrorReadiness("faq")).get("/readyz")
     assert answer.status_code == 200
     assert answer.json() == {
         "ready": True,
@@ -59,15 +58,15 @@ async def test_a_crowd_asks_the_mirrors_once_in_a_while() -> None:
     assert {answer.status_code for answer in answers} == {200}
     assert listened.asked == 1
     listened.standings = [HALTED]
-    listened.clock.now += pages.FRESH
+    listened.clock.now += health.FRESH
     assert (await listened.get("/readyz")).status_code == 503
     assert listened.asked == 2
 
 
 async def test_mirrors_that_do_not_answer_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "PATIENCE", 0.0)
+    monkeypatch.setattr(health, "PATIENCE", 0.0)
 
-    async def never() -> Sequence[Standing]:
+    async def never() -> Sequence[MirrorReadiness]:
         await asyncio.Event().wait()
         return ()
 

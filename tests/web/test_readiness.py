@@ -12,8 +12,8 @@ import pytest
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.once import run_once
 from kbsync.errors import StateError
+from kbsync.server.health import Readiness
 from kbsync.source.hints import Hint, HintKind
-from kbsync.web.readiness import Readiness
 from tests.engine.test_watching import PATIENCE, Daemon, until
 from tests.engine.world import World
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from kbsync.errors import UsageError
-from kbsync.web import server
-from kbsync.web.places import bound
-from kbsync.web.server import ServerThread
+from kbsync.server import connections
+from kbsync.server.connections import ServerThread
+from kbsync.server.listener import bind_sockets
 from tests.web.client import Listened, said
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -20,7 +20,7 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    [one] = bound("127.0.0.1", 0)
+    [one] = bind_sockets("127.0.0.1", 0)
     thread = ServerThread(Listened().door, [one])
     thread.start()
     yield one.getsockname()[1]
@@ -36,7 +36,7 @@ def test_it_answers_once_and_closes(port: int) -> None:
 
 
 def test_a_head_that_does_not_end_is_refused(port: int) -> None:
-    endless = GET[:-2] + b"x-filler: " + b"a" * (2 * server.LARGEST_HEAD)
+    endless = GET[:-2] + b"x-filler: " + b"a" * (2 * connections.LARGEST_HEAD)
     assert said(port, endless).startswith(b"HTTP/1.1 400 ")
     assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
 
@@ -67,8 +67,8 @@ def is_closed(connection: socket.socket) -> bool:
 
 @pytest.mark.parametrize("begun", [b"", GET[:20], GET[:-2]], ids=repr)
 def test_who_does_not_end_a_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
-    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.01)
-    [one] = bound("127.0.0.1", 0)
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.01)
+    [one] = bind_sockets("127.0.0.1", 0)
     thread = ServerThread(Listened().door, [one])
     thread.start()
     with socket.create_connection(one.getsockname(), timeout=20) as silent:
@@ -78,7 +78,7 @@ def test_who_does_not_end_a_request_is_not_waited_for(monkeypatch: pytest.Monkey
 
 
 def test_more_connections_than_are_kept_are_told_so(port: int) -> None:
-    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(server.MOST_CONNECTIONS)]
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections.MOST_CONNECTIONS)]
     try:
         assert said(port, GET).startswith(b"HTTP/1.1 503 ")
     finally:
@@ -87,20 +87,20 @@ def test_more_connections_than_are_kept_are_told_so(port: int) -> None:
 
 
 def test_stopping_frees_the_port_and_may_be_repeated() -> None:
-    [one] = bound("127.0.0.1", 0)
+    [one] = bind_sockets("127.0.0.1", 0)
     port = one.getsockname()[1]
     thread = ServerThread(Listened().door, [one])
     thread.start()
     with pytest.raises(UsageError, match=r"http\.listen: 127\.0\.0\.1:\d+ is in use; choose another port"):
-        bound("127.0.0.1", port)
+        bind_sockets("127.0.0.1", port)
     thread.stop()
     thread.stop()
-    for again in bound("127.0.0.1", port):
+    for again in bind_sockets("127.0.0.1", port):
         again.close()
 
 
 def test_an_open_connection_does_not_keep_it_from_stopping() -> None:
-    [one] = bound("127.0.0.1", 0)
+    [one] = bind_sockets("127.0.0.1", 0)
     thread = ServerThread(Listened().door, [one])
     thread.start()
     with socket.create_connection(one.getsockname()):
@@ -117,4 +117,4 @@ def test_an_open_connection_does_not_keep_it_from_stopping() -> None:
 )
 def test_an_address_that_cannot_be_had_is_told_with_a_cure(host: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        bound(host, 0)
+        bind_sockets(host, 0)

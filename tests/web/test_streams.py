@@ -14,10 +14,10 @@ import pytest
 
 from kbsync.engine.once import run_once
 from kbsync.errors import StateError
-from kbsync.web import streams
-from kbsync.web.places import bound
-from kbsync.web.server import ServerThread
-from kbsync.web.streams import ABORT, Hub, Stream
+from kbsync.server import events
+from kbsync.server.connections import ServerThread
+from kbsync.server.events import ABORT, EventHub, EventStream
+from kbsync.server.listener import bind_sockets
 from tests.web.scene import eventually, scene
 
 
@@ -50,7 +50,7 @@ class Watched:
         self.told: object = 1
         self.error: Exception | None = None
         self.made = 0
-        self.hub = Hub(self._frame, self._news, self.turns.sleep)
+        self.hub = EventHub(self._frame, self._news, self.turns.sleep)
 
     async def _frame(self) -> Mapping[str, Any]:
         if self.error is not None:
@@ -65,7 +65,7 @@ class Watched:
 class Reader:
     """One client: what was sent to it. It takes nothing more while `stuck`."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: EventHub) -> None:
         self.events: list[str] = []
         self.stuck = False
         self.aborted = False
@@ -73,7 +73,9 @@ class Reader:
         client = hub.join()
         assert client is not None
         scope = {ABORT: self._abort}
-        self.task = asyncio.create_task(Stream(hub, client, {"x": "y"})(scope, self._receive, self._send))
+        self.task = asyncio.create_task(
+            EventStream(hub, client, {"x": "y"})(scope, self._receive, self._send)
+        )
 
     def _abort(self) -> None:
         self.aborted = True
@@ -138,7 +140,7 @@ async def test_who_is_late_gets_the_newest_only() -> None:
 async def test_who_takes_nothing_is_cut_off_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched()
     async with reading(watched, 2) as (slow, quick):
-        monkeypatch.setattr(streams, "SLOWEST", 0.0)
+        monkeypatch.setattr(events, "SLOWEST", 0.0)
         slow.stuck = True
         watched.told = 2
         await watched.turns.turn()
@@ -150,7 +152,7 @@ async def test_who_takes_nothing_is_cut_off_and_the_others_are_not(monkeypatch: 
 
 async def test_more_than_are_kept_are_told_so() -> None:
     watched = Watched()
-    clients = [watched.hub.join() for _ in range(streams.MOST_CLIENTS)]
+    clients = [watched.hub.join() for _ in range(events.MOST_CLIENTS)]
     assert all(clients)
     assert watched.hub.join() is None
     for client in clients:
@@ -159,7 +161,7 @@ async def test_more_than_are_kept_are_told_so() -> None:
 
 
 async def test_silence_is_broken_by_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "HEARTBEAT", 0.0)
+    monkeypatch.setattr(events, "HEARTBEAT", 0.0)
     watched = Watched()
     async with reading(watched) as [reader]:
         await eventually(lambda: reader.events.count(": still here\n\n") > 2)
@@ -206,7 +208,7 @@ async def heard(one: socket.socket, until: Callable[[bytes], object]) -> bytes:
 async def test_over_a_real_connection_edits_show_and_stopping_takes_no_time(tmp_path: Path) -> None:
     one = scene(tmp_path)
     async with one.open():
-        [listening] = bound("127.0.0.1", 0)
+        [listening] = bind_sockets("127.0.0.1", 0)
         assert one.listening._hub is not None
         thread = ServerThread(one.app, [listening], one.listening._hub.end)
         await asyncio.to_thread(thread.start)
@@ -228,7 +230,7 @@ async def test_over_a_real_connection_edits_show_and_stopping_takes_no_time(tmp_
 
 
 async def test_a_connection_on_which_nothing_is_taken_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "SLOWEST", 0.2)
+    monkeypatch.setattr(events, "SLOWEST", 0.2)
     frames = iter(range(10**6))
 
     async def frame() -> Mapping[str, Any]:
@@ -240,14 +242,14 @@ async def test_a_connection_on_which_nothing_is_taken_is_closed(monkeypatch: pyt
     async def at_once(_seconds: float) -> None:
         await asyncio.sleep(0)
 
-    hub = Hub(frame, news, at_once)
+    hub = EventHub(frame, news, at_once)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         client = hub.join()
         assert client is not None
-        await Stream(hub, client, {})(scope, receive, send)
+        await EventStream(hub, client, {})(scope, receive, send)
 
-    [listening] = bound("127.0.0.1", 0)
+    [listening] = bind_sockets("127.0.0.1", 0)
     thread = ServerThread(app, [listening], hub.end)
     await asyncio.to_thread(thread.start)
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.status import mirror_status
+from kbsync.state.glance import Tx
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import Tx
 
 
 def halt_shown(tx: Tx, run: MirrorRun) -> Halt | None:

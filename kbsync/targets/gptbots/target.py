@@ -1,4 +1,19 @@
-"""The knowledge API of GPTBots as a target of the mirror.
+"""What an answer says of each document that was sent. Pure.
+
+The vendor's pages tell a document by the name that was sent, some versions by that without its extension; an
+update is told by its id, which stays.
+
+Finding out what became of documents, fifty to a request.
+
+After an update the vendor may go on telling the state of the old version. A final state counts for the new
+one when another state was seen in between, or when the document's `update_time` is not the one that the
+update's marker remembers. So it can be told after a restart as well.
+
+Removing documents, fifty to a request: the answer tells of none of them, so each is looked for after.
+
+Sending documents, several to a request, and what became of each.
+
+The knowledge API of GPTBots as a target of the mirror.
 
 The vendor keeps our marker, takes several documents in a request, and changes a document in place under its
 id with the old text serving meanwhile. It gives no reasons, so success is what its answers say of each
@@ -10,35 +25,470 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from kbsync.contract.mirroring import Base, DeleteOutcome, DocStatus, Listed, Outgoing, PutOutcome
 from kbsync.contract.searching import Hit, Query
+from kbsync.contract.target import (
+    Accepted,
+    Base,
+    DeleteOutcome,
+    DocState,
+    DocStatus,
+    Listed,
+    Outgoing,
+    PutOutcome,
+)
+from kbsync.core.links import Link, NoLink, is_link, link_from
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming
-from kbsync.errors import Unsure
-from kbsync.targets.gptbots import marker
-from kbsync.targets.gptbots.api import Api
-from kbsync.targets.gptbots.bases import GptbotsBases
-from kbsync.targets.gptbots.codes import judge_for
-from kbsync.targets.gptbots.deleting import delete_all
-from kbsync.targets.gptbots.formats import cutting_of, described
-from kbsync.targets.gptbots.putting import Putting
-from kbsync.targets.gptbots.searching import OVERLOADED, Question, hits_of, question_of
-from kbsync.targets.gptbots.settings import GptbotsSettings
-from kbsync.targets.gptbots.sightings import Sightings
-from kbsync.targets.gptbots.waiting import Waiting
-from kbsync.targets.gptbots.wire import Match, Row
-from kbsync.targets.http import Account, Client, Endpoint, RemoteTarget
-from kbsync.targets.http.ranking import ranked
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
+from kbsync.targets.gptbots import shapes
+from kbsync.targets.gptbots.api import (
+    OVERLOADED,
+    GptbotsApi,
+    SearchRequest,
+    UploadItem,
+    hits_of,
+    packed,
+    search_request,
+)
+from kbsync.targets.gptbots.errors import TOO_MANY, judge_for
+from kbsync.targets.gptbots.listing import DocumentList, ListedVersion
+from kbsync.targets.gptbots.manage import GptbotsBases
+from kbsync.targets.gptbots.settings import (
+    EXTENSIONS,
+    FETCHED,
+    MOST_FILES,
+    Cutting,
+    DocumentKind,
+    GptbotsSettings,
+    cutting_of,
+    described,
+    extension_of,
+)
+from kbsync.targets.gptbots.shapes import DocumentRow, FoundPassage, StoredDocument, UploadReceipt
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.connection import Endpoint
+from kbsync.targets.http.limits import Account, MissingCalls
+from kbsync.targets.http.target import RemoteTarget, search_ranked
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["GptbotsSettings", "GptbotsTarget"]
+
+FAILED = "failed"
+
+
+def outcomes_of(receipt: UploadReceipt, parcel: Sequence[UploadItem]) -> Mapping[int, PutOutcome]:
+    """By place, never by position. In both lists or in neither: nobody knows.
+
+    An id that would be that of two documents is told of neither: one of them would never be found, and
+    nothing would say so (promise 10).
+    """
+    told = [*(_words_of(one, parcel) for one in receipt.stored), *receipt.failed]
+    meant = _meant(told, parcel)
+    stored = {
+        item.place: [receipt.stored[n] for n in meant[item.place] if n < len(receipt.stored)]
+        for item in parcel
+    }
+    failed = {item.place for item in parcel if any(n >= len(receipt.stored) for n in meant[item.place])}
+    if len(parcel) == 1 and not meant[parcel[0].place]:  # whatever it calls the only one
+        stored = {parcel[0].place: list(receipt.stored)}
+        failed = {parcel[0].place} if receipt.failed else set()
+    holders = Counter(one_id for some in stored.values() for one_id in {one.id for one in some} if one_id)
+    return {
+        item.place: _outcome(item, stored[item.place], holders, is_failed=item.place in failed)
+        for item in parcel
+    }
+
+
+def _outcome(
+    item: UploadItem, stored: Sequence[StoredDocument], holders: Mapping[str, int], *, is_failed: bool
+) -> PutOutcome:
+    name = item.document.path
+    if is_failed and not stored:
+        return Rejected("the vendor refused the document and gives no reason", code=FAILED)
+    ids = {one.id for one in stored}
+    if is_failed or len(ids) > 1 or any(holders.get(one, 0) > 1 for one in ids):
+        return Unsure(f"the vendor's answer contradicts itself about {name}", code="contradiction")
+    if not stored:
+        return Unsure(f"the vendor's answer names {name} neither as stored nor as failed", code="no-receipt")
+    remote_id = stored[0].id or item.doc_id
+    if not remote_id:
+        return Unsure(f"the vendor's answer gives {name} no id", code="no-id")
+    return Accepted(remote_id, replaced=bool(item.doc_id) and remote_id == item.doc_id)
+
+
+def _meant(told: Sequence[frozenset[str]], parcel: Sequence[UploadItem]) -> Mapping[int, list[int]]:
+    """By place: which of what is told may be of that document.
+
+    Whole names and ids first; a name without its extension is only one of what these left over.
+    """
+    whole = {item.place: _which(told, {_plain(item.file_name), item.doc_id}) for item in parcel}
+    taken = {number for numbers in whole.values() for number in numbers}
+    return {
+        item.place: whole[item.place]
+        or [n for n in _which(told, {_plain(item.file_name).rpartition(".")[0]}) if n not in taken]
+        for item in parcel
+    }
+
+
+def _which(told: Sequence[frozenset[str]], words: set[str]) -> list[int]:
+    wanted = words - {""}
+    return [number for number, one in enumerate(told) if not wanted.isdisjoint(map(_plain, one))]
+
+
+def _words_of(stored: StoredDocument, parcel: Sequence[UploadItem]) -> frozenset[str]:
+    """An update's id tells more than any name that stands beside it; that of a new document tells nothing."""
+    is_update = bool(parcel[0].doc_id and stored.id)
+    return frozenset({stored.id if is_update else stored.name} - {""})
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+MOST_IDS = 50
+"""Ids of one request."""
+
+_FINAL = {"AVAILABLE": DocState.READY, "FAILED": DocState.FAILED, "FAILURE": DocState.FAILED}
+_NO_REASON = "the vendor could not index it and gives no reason; see its console"
+_UNKNOWN, _INDEXING = DocStatus(DocState.UNKNOWN), DocStatus(DocState.INDEXING)
+
+
+class StatusReader:
+    """Looks at documents. `grace`: seconds after an update in which a failure may be an old one."""
+
+    def __init__(
+        self, api: GptbotsApi, sightings: DocumentList, steady: Callable[[], float], grace: float
+    ) -> None:
+        self._api, self._sightings = api, sightings
+        self._steady, self._grace = steady, grace
+        self._trusted: set[str] = set()
+        self._begun: dict[str, float] = {}
+
+    def began(self, ids: Iterable[str]) -> None:
+        """These are about to be changed: nothing that was said of them holds."""
+        ids = list(ids)
+        self._trusted.difference_update(ids)
+        self._begun |= dict.fromkeys(ids, self._steady())
+        self._sightings.changing(ids)
+
+    def added(self, ids: Iterable[str]) -> None:
+        """These are new: whatever is said of them is of their only version."""
+        self._trusted.update(ids)
+
+    async def states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """The state of each; UNKNOWN where it could not be had, MISSING where the list lacks it as well.
+
+        Raises `Halted`, and `TargetError` where nothing could be seen at all.
+        """
+        shown, unseen = await self._asked(ids)
+        self._trusted.update(one for one, word in shown.items() if word and word not in _FINAL)
+        absent = [one for one in ids if one not in shown and one not in unseen]
+        doubtful = [one for one, word in shown.items() if word in _FINAL and one not in self._trusted]
+        listed = await self._sightings.read([*absent, *doubtful]) if absent or doubtful else {}
+        self._sightings.changing(ids)
+        states = {one: self._state(one, word, listed) for one, word in shown.items()}
+        states |= {one: _UNKNOWN if one in listed else DocStatus(DocState.MISSING) for one in absent}
+        self._settle(states)
+        return {one: states.get(one, _UNKNOWN) for one in ids}
+
+    async def shown(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """`data_status` of those that are told of at all; a request that is refused is asked in halves."""
+        try:
+            return await self._api.states(ids)
+        except Rejected:
+            if len(ids) == 1:
+                return {}
+        middle = len(ids) // 2
+        return {**await self.shown(ids[:middle]), **await self.shown(ids[middle:])}
+
+    async def _asked(self, ids: Sequence[str]) -> tuple[dict[str, str], set[str]]:
+        """What is told, and which could not be asked about."""
+        told: dict[str, str] = {}
+        unseen: set[str] = set()
+        for start in range(0, len(ids), MOST_IDS):
+            part = ids[start : start + MOST_IDS]
+            try:
+                told |= {one: word for one, word in (await self.shown(part)).items() if one in part}
+            except Halted:
+                raise
+            except TargetError:
+                if not told:
+                    raise
+                unseen.update(part)
+        return told, unseen
+
+    def _state(self, remote_id: str, word: str, listed: Mapping[str, ListedVersion]) -> DocStatus:
+        state = _FINAL.get(word)
+        if state is None:
+            return _INDEXING if word else _UNKNOWN
+        if remote_id not in self._trusted:
+            seen = listed.get(remote_id)
+            if seen is None:
+                return _UNKNOWN
+            if not seen.is_through and not (state is DocState.FAILED and self._is_late(remote_id)):
+                return _INDEXING
+        return DocStatus(state, _NO_REASON, "FAILED") if state is DocState.FAILED else DocStatus(state)
+
+    def _is_late(self, remote_id: str) -> bool:
+        """A failure is shown for so long that it must be the new one."""
+        begun = self._begun.get(remote_id)
+        return begun is None or self._steady() >= begun + self._grace
+
+    def _settle(self, states: Mapping[str, DocStatus]) -> None:
+        """What is over need not be remembered."""
+        over = [one for one, status in states.items() if status.state in _OVER]
+        self._trusted.difference_update(over)
+        for one in over:
+            self._begun.pop(one, None)
+
+
+_OVER = (DocState.READY, DocState.FAILED, DocState.MISSING)
+
+
+_STILL_THERE = "the vendor says that it is deleted, and still has it"
+
+
+async def delete_all(api: GptbotsApi, waiting: StatusReader, ids: Sequence[str]) -> dict[str, DeleteOutcome]:
+    """The outcome of each id. After a `Halted` no more are asked for; it is the answer of the rest."""
+    outcomes: dict[str, DeleteOutcome] = {}
+    halted: Halted | None = None
+    for start in range(0, len(ids), MOST_IDS):
+        part = ids[start : start + MOST_IDS]
+        try:
+            outcomes |= dict.fromkeys(part, halted) if halted else await _delete(api, waiting, part)
+        except TargetError as error:
+            halted = error if isinstance(error, Halted) else None
+            outcomes |= dict.fromkeys(part, error)
+    return outcomes
+
+
+async def _delete(api: GptbotsApi, waiting: StatusReader, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+    try:
+        await api.delete(ids)
+    except Rejected as error:
+        return await _refused(api, waiting, ids, error)
+    left = await _left(api, waiting, ids)
+    return {one: Unavailable(_STILL_THERE, code="still-there") if one in left else None for one in ids}
+
+
+async def _refused(
+    api: GptbotsApi, waiting: StatusReader, ids: Sequence[str], error: Rejected
+) -> Mapping[str, DeleteOutcome]:
+    """Ids that are not there may have been refused with the rest."""
+    left = await _left(api, waiting, ids)
+    outcomes: dict[str, DeleteOutcome] = {one: None for one in ids if one not in left}
+    if len(ids) == 1:
+        return outcomes | dict.fromkeys(left, error)
+    for one in left:
+        outcomes |= await _delete(api, waiting, [one])
+    return outcomes
+
+
+async def _left(api: GptbotsApi, waiting: StatusReader, ids: Sequence[str]) -> list[str]:
+    """Those that the vendor still tells of. Nothing at all counts only while the base is there."""
+    shown = await waiting.shown(ids)
+    if not shown:
+        await api.base()
+    return [one for one in ids if one in shown]
+
+
+_FLAT = Naming(style="plain")
+"""Names of files: no slash, at most 200 bytes, and they tell the path where the marker is lost."""
+
+QA_UPDATE = "update of questions and answers"
+"""The call that some installations may lack."""
+
+
+class Uploader:
+    """Sends documents; every outcome is returned, none raised."""
+
+    def __init__(
+        self,
+        settings: GptbotsSettings,
+        api: GptbotsApi,
+        sightings: DocumentList,
+        waiting: StatusReader,
+        lacking: MissingCalls,
+    ) -> None:
+        self._settings, self._api = settings, api
+        self._sightings, self._waiting = sightings, waiting
+        self._lacking = lacking
+        self._most = MOST_FILES
+
+    async def put(self, documents: Sequence[Outgoing]) -> list[PutOutcome]:
+        """In the order given."""
+        outcomes = {place: error for place, one in enumerate(documents) if (error := self._refusal(one))}
+        sendable = {place: one for place, one in enumerate(documents) if place not in outcomes}
+        results: dict[int, PutOutcome] = {**outcomes}
+        try:
+            items = await self._items(sendable)
+        except TargetError as error:
+            results |= dict.fromkeys(sendable, error)
+            items = []
+        for parcel in packed(items, self._most):
+            results |= await self._deliver(parcel)
+        gone = await self._gone([one for one in items if isinstance(results[one.place], Rejected)])
+        for parcel in packed((self._item(one.place, one.document, {}) for one in gone), self._most):
+            results |= await self._deliver(parcel)
+        return [results[place] for place in range(len(documents))]
+
+    def _refusal(self, document: Outgoing) -> Rejected | None:
+        """What the vendor would refuse after all of it was sent, is refused here."""
+        if extension_of(document.path) not in EXTENSIONS:
+            known = " ".join(sorted(EXTENSIONS))
+            return Rejected(f"the vendor does not take this format; it takes {known}", code="format")
+        limits = self._settings.limits
+        most = limits.max_bytes_by_extension.get(extension_of(document.path), limits.max_bytes or 0)
+        if document.size > most:
+            return Rejected(f"{document.size:,} bytes are over the limit of {most:,}", code="too-large")
+        if not document.size:
+            return Rejected("the file is empty", code="empty")
+        return _link_refusal(document) if is_link(document.path) else None
+
+    async def _items(self, documents: Mapping[int, Outgoing]) -> list[UploadItem]:
+        known = await self._known({one.replaces for one in documents.values() if one.replaces is not None})
+        return [self._item(place, one, known) for place, one in documents.items()]
+
+    async def _known(self, ids: Collection[str]) -> Mapping[str, ListedVersion]:
+        """Of the documents to be changed. Raises `Unavailable` for one that is there but not listed."""
+        if not ids:
+            return {}
+        known = await self._sightings.known(ids)
+        unlisted = [one for one in ids if one not in known]
+        if unlisted and (shown := await self._waiting.shown(unlisted)):
+            raise Unavailable(
+                f"document {next(iter(shown))} is there and not in the list yet", code="list-lag"
+            )
+        return known
+
+    async def refresh(self, document: Outgoing) -> None:
+        """Have a link document fetched anew under its id. Raises `TargetError`."""
+        [item] = await self._items({0: document})
+        if not item.doc_id:
+            raise Rejected("the document is no longer in the knowledge base", code="missing")
+        outcome = (await self._deliver((item,)))[0]
+        if isinstance(outcome, TargetError):
+            raise outcome
+
+    def _item(self, place: int, document: Outgoing, known: Mapping[str, ListedVersion]) -> UploadItem:
+        link = _link_in(document) if is_link(document.path) else None
+        own = {} if link is None else link.settings
+        cutting = cutting_of(document.path, {**document.settings, **own})
+        seen = known.get(document.replaces or "")
+        changed = seen if seen is not None and self._can_change(seen, cutting) else None
+        return UploadItem(
+            place,
+            document,
+            cutting,
+            _FLAT.name(document.name + ("" if link is None else f".{_format(link)}"), document.digest),
+            self._marked(document, cutting, changed),
+            (document.replaces or "") if changed is not None else "",
+            "" if link is None else link.address,
+        )
+
+    def _can_change(self, seen: ListedVersion, cutting: Cutting) -> bool:
+        """In place only within a kind. Questions and answers where the config says so and the cutting stays
+        what it was: the call has no fields for it.
+        """
+        if cutting.kind is not DocumentKind.QA:
+            return seen.kind in (None, cutting.kind)
+        is_wanted = self._settings.qa_update == "in_place" and not self._lacking.lacks(QA_UPDATE)
+        return is_wanted and cutting.is_usual and seen.recipe == cutting.recipe
+
+    def _marked(self, document: Outgoing, cutting: Cutting, changed: ListedVersion | None) -> str:
+        was = None if changed is None else changed.updated or 0
+        path = self._settings.prefix + document.path
+        told = shapes.Marker(path, document.digest, document.upload_id, cutting.recipe, was)
+        return shapes.write_marker(self._settings.source_url_prefix, told)
+
+    async def _deliver(self, parcel: tuple[UploadItem, ...]) -> dict[int, PutOutcome]:
+        """One request; where it is refused as a whole, each half by itself."""
+        changed = [one.doc_id for one in parcel if one.doc_id]
+        self._waiting.began(changed)
+        try:
+            outcomes = outcomes_of(await self._api.deliver(parcel), parcel)
+        except Rejected as error:
+            return await self._refused(parcel, error)
+        except TargetError as error:
+            return {one.place: error for one in parcel}
+        if parcel[0].doc_id and parcel[0].cutting.kind is DocumentKind.QA:
+            self._lacking.works(QA_UPDATE)
+        new = {one.place for one in parcel if not one.doc_id}
+        self._waiting.added(
+            [one.remote_id for place, one in outcomes.items() if place in new and isinstance(one, Accepted)]
+        )
+        return dict(outcomes)
+
+    async def _refused(self, parcel: tuple[UploadItem, ...], error: Rejected) -> dict[int, PutOutcome]:
+        missing = await self._missing()
+        if missing is not None:
+            return {one.place: missing for one in parcel}
+        if isinstance(error, NotOffered):
+            return await self._not_offered(parcel, error)
+        if len(parcel) == 1:
+            return {parcel[0].place: error}
+        if error.code == TOO_MANY:
+            self._most = min(self._most, max(1, len(parcel) // 2))
+        middle = len(parcel) // 2
+        return await self._deliver(parcel[:middle]) | await self._deliver(parcel[middle:])
+
+    async def _gone(self, refused: Sequence[UploadItem]) -> list[UploadItem]:
+        """Changes that were refused because the document is not there any more: it is to be made anew."""
+        changes = [one for one in refused if one.doc_id]
+        if not changes:
+            return []
+        try:
+            shown = await self._waiting.shown([one.doc_id for one in changes])
+        except TargetError:
+            return []
+        return [one for one in changes if one.doc_id not in shown]
+
+    async def _missing(self) -> TargetError | None:
+        """The base may be gone, which is no fault of any document."""
+        try:
+            await self._api.base()
+        except TargetError as missing:
+            return missing
+        return None
+
+    async def _not_offered(self, parcel: tuple[UploadItem, ...], error: NotOffered) -> dict[int, PutOutcome]:
+        """No fault of any document either. What cannot be changed where it lies is made anew."""
+        if not (parcel[0].doc_id and parcel[0].cutting.kind is DocumentKind.QA):
+            return {one.place: Unavailable(error.reason, code=error.code) for one in parcel}
+        self._lacking.note(QA_UPDATE, error)
+        return await self._deliver(tuple(self._item(one.place, one.document, {}) for one in parcel))
+
+
+def _link_refusal(document: Outgoing) -> Rejected | None:
+    try:
+        link = _link_in(document)
+    except NoLink as reason:
+        return Unfit(str(reason), code="link")
+    if _format(link) in FETCHED:
+        return None
+    known = ", ".join(f".{one}" for one in sorted(FETCHED))
+    return Unfit(f"the vendor fetches files and no pages: its address has to end in {known}", code="link")
+
+
+def _link_in(document: Outgoing) -> Link:
+    """Raises NoLink."""
+    with document.body.open() as stream:
+        return link_from(document.path, stream)
+
+
+def _format(link: Link) -> str:
+    """Of the file that an address leads to, by its name."""
+    return extension_of(urlsplit(link.address).path)
+
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -88,11 +538,11 @@ class GptbotsTarget(RemoteTarget):
 
     def _speak(self) -> None:
         settings = self._settings
-        self._api = Api(settings, self._client)
-        self._sightings = Sightings(self._api, settings.source_url_prefix, self._steady)
-        self._waiting = Waiting(self._api, self._sightings, self._steady, settings.grace)
+        self._api = GptbotsApi(settings, self._client)
+        self._sightings = DocumentList(self._api, settings.source_url_prefix, self._steady)
+        self._waiting = StatusReader(self._api, self._sightings, self._steady, settings.grace)
         lacking = self._client.lacking
-        self._putting = Putting(settings, self._api, self._sightings, self._waiting, lacking)
+        self._putting = Uploader(settings, self._api, self._sightings, self._waiting, lacking)
 
     @property
     def limits(self) -> Limits:
@@ -145,14 +595,14 @@ class GptbotsTarget(RemoteTarget):
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
-        question = question_of(query, self._settings.search)
+        question = search_request(query, self._settings.search)
         return () if question is None else hits_of(await self._found(question), query)
 
-    async def _found(self, question: Question) -> Sequence[Match]:
+    async def _found(self, question: SearchRequest) -> Sequence[FoundPassage]:
         if question.wish.rerank_version is None:
             return await self._api.search(question)
         search = self._api.search
-        return await ranked(lambda: search(question), lambda: search(question.unranked), OVERLOADED)
+        return await search_ranked(lambda: search(question), lambda: search(question.unranked), OVERLOADED)
 
     async def retry_all(self) -> int | None:
         """The vendor's own retry, which takes no ids."""
@@ -162,13 +612,13 @@ class GptbotsTarget(RemoteTarget):
             reason = f"{error.reason}; they may be tried again by now, and asking once more does no harm"
             raise Unsure(reason, code=error.code) from error
 
-    def _listed(self, row: Row) -> Listed:
+    def _listed(self, row: DocumentRow) -> Listed:
         """By its marker; one without is read by its name.
 
         Under another prefix or address it is no file of this mirror, but may be an upload of it from before.
         """
         prefix = self._settings.prefix
-        told = marker.read(self._settings.source_url_prefix, row.source_url)
+        told = shapes.read_marker(self._settings.source_url_prefix, row.source_url)
         if told is None:
             return Listed(row.id, row.name, created=row.created, path=self._path_in_name(row))
         is_here = told.path.startswith(prefix) and told.path != prefix
@@ -182,7 +632,7 @@ class GptbotsTarget(RemoteTarget):
             recipe=told.recipe,
         )
 
-    def _path_in_name(self, row: Row) -> str | None:
+    def _path_in_name(self, row: DocumentRow) -> str | None:
         """A document that has another address is not ours, whatever its name."""
         if row.source_url:
             return None

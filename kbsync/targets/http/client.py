@@ -1,34 +1,324 @@
-"""Asks a target over HTTP: carefully, not too much at a time, and with one clear outcome for each call."""
+"""How far a target's clock is from ours, by the `Date` of its answers.
+
+One request and its answer: what was asked goes out once, and comes back as an answer or a failure.
+
+Asks a target over HTTP: carefully, not too much at a time, and with one clear outcome for each call.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json as json_text
 import math
 import random
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 
+from kbsync.core.backoff import pause
+from kbsync.core.debugging import tell
 from kbsync.core.meter import Meter, Outcome
-from kbsync.core.pauses import pause
-from kbsync.errors import Halted, Rejected, Unavailable, Unsure
-from kbsync.targets.http import wire
-from kbsync.targets.http.account import Account
-from kbsync.targets.http.answers import Answer, Judge
-from kbsync.targets.http.endpoint import Endpoint
-from kbsync.targets.http.exchange import Asked, Ending, Exchange
-from kbsync.targets.http.failures import Failure, Sign
-from kbsync.targets.http.foreign import ForeignRead
-from kbsync.targets.http.gate import Gate, Pace, Sleep
-from kbsync.targets.http.multipart import Outflow, Part, form
+from kbsync.core.text import fits_header
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http import bodies, connection
+from kbsync.targets.http.bodies import CHUNK, FilePart, RequestBody, form
+from kbsync.targets.http.connection import SLOW_LINE, Endpoint, Timeouts
+from kbsync.targets.http.download import Download
+from kbsync.targets.http.errors import (
+    ON_THE_WAY,
+    FailedRequest,
+    HttpAnswer,
+    Judge,
+    SendTrace,
+    Sign,
+    by_status,
+    lost,
+)
+from kbsync.targets.http.limits import Account, Gate, Pace, Sleep
+
+SECOND = 1.0
+"""What a `Date` (RFC 9110, 6.6.1) leaves out."""
+
+
+@dataclass(slots=True)
+class Timepiece:
+    """`apart`: seconds by which the target was ahead at its last dated answer; None before one."""
+
+    apart: float | None = None
+
+    def learn(self, date: float | None, sent_at: float, heard_at: float) -> None:
+        """An answer was made at `date`, between sending and hearing: only what lies outside counts.
+
+        All in seconds since the epoch.
+        """
+        if date is not None:
+            self.apart = max(0.0, date - heard_at) + min(0.0, date + SECOND - sent_at)
+
+
+LARGEST_ANSWER = 32 * 1024 * 1024
+"""Bytes of an answer that are read, unpacked."""
+
+REDIRECTS = 3
+
+PATIENCE = 2.0
+"""Seconds: a target that wants to be left alone for longer is not asked again at once."""
+
+_STREAMED = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+_NAME_OF_SECRET = re.compile("auth|key|token|secret", re.IGNORECASE)
+_SHORTEST_SECRET = 8
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCall:
+    """One call. `body` makes the bytes to send, anew for each try. `is_repeatable`: twice does no harm."""
+
+    op: str
+    method: str
+    path: str
+    body: Callable[[], RequestBody] | None = field(default=None, repr=False)
+    params: Mapping[str, str] | None = field(default=None, repr=False)
+    is_repeatable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one request ended, and how many bytes of its body went out."""
+
+    outcome: HttpAnswer | FailedRequest
+    sent_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Carries requests to one target. `base`: its address; `headers` gives the key, asked for each time.
+
+    `judge` is the vendor's reading; `slow_codes` are its codes that mean "too many requests". `proxy`: the
+    one on the way, for messages; "" for none.
+    """
+
+    http: httpx.AsyncClient
+    base: httpx.URL
+    timeouts: Timeouts
+    headers: Callable[[], Mapping[str, str]] = field(repr=False)
+    judge: Judge
+    slow_codes: frozenset[str]
+    pace: Pace
+    wall: Callable[[], float]
+    sleep: Sleep
+    proxy: str = ""
+    timepiece: Timepiece = field(default_factory=Timepiece)
+
+    @property
+    def host(self) -> str:
+        """The target's name for messages, with its port where that is not the usual one."""
+        return self.base.netloc.decode("ascii")
+
+    async def carry_out(self, asked: HttpCall) -> Ending:
+        """Send it, wait for the answer, read it. Errors of `headers` and of `judge` pass through."""
+        headers = _fit(asked.op, self.headers())
+        outflow = asked.body() if asked.body is not None else None
+        began = self.wall()
+        try:
+            ending = Ending(await self._outcome(asked, headers, outflow), outflow.sent if outflow else 0)
+            self._tell(asked, ending, self.wall() - began)
+            return ending
+        finally:
+            if outflow is not None:
+                outflow.close()
+
+    def _tell(self, asked: HttpCall, ending: Ending, seconds: float) -> None:
+        """Without the path and its parameters, which may hold what is private."""
+        outcome = ending.outcome
+        error = outcome.error.reason if isinstance(outcome, FailedRequest) else ""
+        status = None if isinstance(outcome, FailedRequest) else outcome.status
+        told = {"sent_bytes": ending.sent_bytes, "seconds": round(seconds, 3), "error": error}
+        tell("request.ended", call=asked.op, host=self.host, method=asked.method, status=status, **told)
+
+    async def _outcome(
+        self, asked: HttpCall, headers: Mapping[str, str], outflow: RequestBody | None
+    ) -> HttpAnswer | FailedRequest:
+        """The outcome is a value so that no error of the wire, with its request, is tied to ours."""
+        journey = SendTrace()
+        try:
+            async with asyncio.timeout(self._budget(outflow)) as deadline:
+                if outflow is not None:
+                    outflow.open(lambda size: self._take(size, deadline), self.pace.chunk(CHUNK))
+                answer = await self._answer(asked, headers, outflow, journey)
+        except ON_THE_WAY as error:
+            may_have_arrived = not asked.is_repeatable and journey.may_have_arrived(error)
+            through = f" (through the proxy {self.proxy})" if self.proxy else ""
+            beginning = f"{asked.op}: {self.host}{through}"
+            return lost(beginning, error, self.timeouts, may_have_arrived=may_have_arrived)
+        return self._judged(asked, answer)
+
+    async def stream(self, asked: HttpCall) -> AsyncGenerator[bytes | HttpAnswer | FailedRequest, None]:
+        """Send it once; its bytes as they come. What is no stream of events comes whole, and judged.
+
+        A way that breaks off ends in a `Failure`. Each wait for bytes is bounded, their number too.
+        """
+        outflow = asked.body() if asked.body is not None else RequestBody("application/json", b"{}")
+        headers = {**_fit(asked.op, self.headers()), **_STREAMED}
+        journey = SendTrace()
+        outflow.open(_at_once)
+        try:
+            request = self._request(asked, headers, outflow, journey)
+            async with aclosing(self._streamed(asked, request)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except ON_THE_WAY as error:
+            beginning = f"{asked.op}: {self.host}"
+            may_have_arrived = journey.may_have_arrived(error)
+            yield lost(beginning, error, self.timeouts, may_have_arrived=may_have_arrived)
+
+    async def _streamed(
+        self, asked: HttpCall, request: httpx.Request
+    ) -> AsyncGenerator[bytes | HttpAnswer | FailedRequest, None]:
+        """The first bytes tell what it is: no line of an event begins as JSON and pages do."""
+        sent_at = self.wall()
+        response = await self.http.send(request, stream=True, auth=connection.NO_AUTH)
+        held, is_stream = b"", False
+        try:
+            async with aclosing(bodies.pieces(response, LARGEST_ANSWER)) as pieces:
+                async for piece in pieces:
+                    held += piece
+                    is_stream = is_stream or (response.is_success and _begins_event(held))
+                    if is_stream:
+                        yield held
+                        held = b""
+        finally:
+            await response.aclose()
+        if not is_stream:
+            yield self._judged(asked, self._read(asked, response, held, sent_at))
+
+    def _budget(self, outflow: RequestBody | None) -> float:
+        return self.timeouts.whole + (outflow.size / SLOW_LINE if outflow is not None else 0.0)
+
+    async def _take(self, size: int, deadline: asyncio.Timeout) -> None:
+        """Wait for our own limit on bytes a second, which is no fault of the target's."""
+        rest = self.pace.claim(size)
+        if rest > 0:
+            deadline.reschedule((deadline.when() or 0.0) + rest)
+            await self.sleep(rest)
+
+    async def _answer(
+        self, asked: HttpCall, headers: Mapping[str, str], outflow: RequestBody | None, journey: SendTrace
+    ) -> HttpAnswer:
+        """The answer, redirects within the target's own origin followed where nothing but a look is asked."""
+        request = self._request(asked, headers, outflow, journey)
+        for _ in range(REDIRECTS):
+            answer, onward = await self._round(asked, request)
+            if onward is None or not asked.is_repeatable or asked.method != "GET":
+                return answer
+            if not connection.is_same_origin(onward, request.url):
+                return answer
+            request = self.http.build_request("GET", onward, headers=headers, extensions=request.extensions)
+        return (await self._round(asked, request))[0]
+
+    def _request(
+        self, asked: HttpCall, headers: Mapping[str, str], outflow: RequestBody | None, journey: SendTrace
+    ) -> httpx.Request:
+        url = httpx.URL(f"{str(self.base).rstrip('/')}/{asked.path.lstrip('/')}")
+        if asked.params:
+            url = url.copy_merge_params({name: _utf8(text) for name, text in asked.params.items()})
+        all_headers = {**headers, **(outflow.headers if outflow is not None else {})}
+        return self.http.build_request(
+            asked.method, url, content=outflow, headers=all_headers, extensions={"trace": journey}
+        )
+
+    async def _round(self, asked: HttpCall, request: httpx.Request) -> tuple[HttpAnswer, httpx.URL | None]:
+        """One answer, and where it redirects to."""
+        sent_at = self.wall()
+        response = await self.http.send(request, stream=True, auth=connection.NO_AUTH)
+        try:
+            content = await bodies.whole(response, LARGEST_ANSWER)
+        finally:
+            await response.aclose()
+        answer = self._read(asked, response, content, sent_at)
+        return answer, response.next_request.url if response.next_request is not None else None
+
+    def _read(self, asked: HttpCall, response: httpx.Response, content: bytes, sent_at: float) -> HttpAnswer:
+        content = _without_secrets(content, response.request.headers)
+        answer = HttpAnswer(
+            op=asked.op,
+            status=response.status_code,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            body=bodies.parsed(content),
+            text=bodies.excerpt(content),
+            sent_at=sent_at,
+            host=self.host,
+        )
+        self.timepiece.learn(answer.date, sent_at, self.wall())
+        return answer
+
+    def _judged(self, asked: HttpCall, answer: HttpAnswer) -> HttpAnswer | FailedRequest:
+        is_redirect = 300 <= answer.status < 400
+        error = by_status(answer) if is_redirect else self.judge(answer)
+        if error is None:
+            return answer
+        error = _with_wish(error, answer, asked)
+        is_passing = isinstance(error, Unavailable | Unsure)
+        sign = self._sign(answer, error) if is_passing else Sign.UP
+        wish = error.retry_after or 0.0 if isinstance(error, Unavailable) else 0.0
+        again = is_passing and not is_redirect and sign is not Sign.BUSY and wish <= PATIENCE
+        return FailedRequest(error, sign, again, answer.retry_after)
+
+    def _sign(self, answer: HttpAnswer, error: TargetError) -> Sign:
+        if isinstance(error, Unavailable) and (answer.status == 429 or error.code in self.slow_codes):
+            return Sign.BUSY
+        return Sign.DOWN if answer.status >= 500 or answer.is_page else Sign.UP
+
+
+async def _at_once(_size: int) -> None:
+    """A question is short: our own limit on bytes a second is for documents."""
+
+
+def _begins_event(content: bytes) -> bool:
+    beginning = content.removeprefix(codecs.BOM_UTF8).lstrip()
+    return bool(beginning) and beginning[:1] not in (b"{", b"[", b"<")
+
+
+def _with_wish(error: TargetError, answer: HttpAnswer, asked: HttpCall) -> TargetError:
+    """Where asking again does no harm nothing is unsure; and the target's wish is kept with the error."""
+    if isinstance(error, Unsure) and asked.is_repeatable:
+        return Unavailable(error.reason, code=error.code, retry_after=answer.retry_after)
+    if isinstance(error, Unavailable) and error.retry_after is None:
+        error.retry_after = answer.retry_after
+    return error
+
+
+def _fit(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers, if they can be sent; the errors of httpx and h11 would quote the key."""
+    for name, value in headers.items():
+        if not fits_header(value):
+            raise Halted(
+                "credentials",
+                f"{op}: the header {name} cannot be sent: the API key is empty or has characters "
+                "(a line end, a blank at an end, non-ASCII) that no key has; check it",
+            )
+    return headers
+
+
+def _without_secrets(content: bytes, headers: Mapping[str, str]) -> bytes:
+    """An answer that quotes the request's key, as some proxies do, must not carry it into a message."""
+    for name, value in headers.items():
+        secret = value.rpartition(" ")[2].encode()
+        if _NAME_OF_SECRET.search(name) and len(secret) >= _SHORTEST_SECRET:
+            content = content.replace(secret, b"***")
+    return content
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
 
 TRIES = 3
 FIRST_PAUSE, LONGEST_PAUSE = 0.4, 2.0
@@ -80,9 +370,9 @@ class Client:
         self._pace: Callable[[], Awaitable[None]] | None = None
         self._timeouts = endpoint.timeouts
         self._steady, self._sleep, self._chance = steady, sleep, chance
-        base, trust = wire.origin(endpoint), wire.trusted(endpoint)
-        wire.check_proxy(endpoint, trust)
-        self._connect = partial(wire.connections, endpoint, trust, transport)
+        base, trust = connection.origin(endpoint), connection.trusted(endpoint)
+        connection.check_proxy(endpoint, trust)
+        self._connect = partial(connection.connections, endpoint, trust, transport)
         self._http = self._connect()
         self._foreign: httpx.AsyncClient | None = None
         self._foreign_slots = asyncio.Semaphore(max(1, endpoint.concurrency))
@@ -96,7 +386,7 @@ class Client:
             pace=Pace(endpoint.upload_bytes_per_second, steady),
             wall=wall,
             sleep=sleep,
-            proxy=wire.proxy_host(endpoint, trust) if transport is None else "",
+            proxy=connection.proxy_host(endpoint, trust) if transport is None else "",
         )
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Client:
@@ -129,11 +419,11 @@ class Client:
 
     async def ask(
         self, op: str, method: str, path: str, *, params: Mapping[str, str] | None = None, json: Any = None
-    ) -> Answer:
+    ) -> HttpAnswer:
         """An idempotent call, tried `TRIES` times at most. Raises `Unavailable`, `Rejected` or `Halted`."""
         text = None if json is None else _text(json)  # before its turn comes, once for all tries
-        body = None if text is None else partial(Outflow, JSON, text)
-        asked = Asked(op, method, path, body, params, is_repeatable=True)
+        body = None if text is None else partial(RequestBody, JSON, text)
+        asked = HttpCall(op, method, path, body, params, is_repeatable=True)
         retrying = AsyncRetrying(
             sleep=self._wait,
             stop=stop_after_attempt(TRIES),
@@ -159,7 +449,7 @@ class Client:
             reason = f"{op}: {self._exchange.host} did not answer within {seconds:g} s"
             raise Unavailable(reason, code="late") from None
 
-    async def send(self, op: str, path: str, *, fields: Mapping[str, str], file: Part) -> Answer:
+    async def send(self, op: str, path: str, *, fields: Mapping[str, str], file: FilePart) -> HttpAnswer:
         """POST a form with one file, once, never repeated.
 
         Raises `Unavailable` only where nothing can have been stored, else `Unsure`; `Rejected`, `Halted`
@@ -171,13 +461,13 @@ class Client:
             body = None
         if body is None:
             raise Rejected(f"{op}: a name with bytes that are not UTF-8 cannot be sent; rename the file")
-        return _answer(await self._turn(Asked(op, "POST", path, lambda: body)))
+        return _answer(await self._turn(HttpCall(op, "POST", path, lambda: body)))
 
-    async def post(self, op: str, path: str, *, json: Any) -> Answer:
+    async def post(self, op: str, path: str, *, json: Any) -> HttpAnswer:
         """POST JSON with an effect that is not repeatable, once; errors as `send`."""
-        return _answer(await self._turn(Asked(op, "POST", path, partial(_json, json))))
+        return _answer(await self._turn(HttpCall(op, "POST", path, partial(_json, json))))
 
-    async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | Answer, None]:
+    async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | HttpAnswer, None]:
         """POST JSON once; the bytes of a stream of events as they come, or one whole answer that is none.
 
         Close it if left early. Errors as `send`, also when the way breaks off in the middle.
@@ -187,7 +477,7 @@ class Client:
         burst = await self.gate.enter()
         begun, outcome = self._steady(), Outcome.OK
         try:
-            asked = Asked(op, "POST", path, partial(_json, json))
+            asked = HttpCall(op, "POST", path, partial(_json, json))
             async with aclosing(self._exchange.stream(asked)) as pieces:
                 async for piece in pieces:
                     if not isinstance(piece, bytes):
@@ -200,9 +490,9 @@ class Client:
             self.meter.answered(op, outcome, self._steady() - begun)
             self.gate.leave()
 
-    async def deliver(self, op: str, method: str, path: str, body: Outflow) -> Answer:
+    async def deliver(self, op: str, method: str, path: str, body: RequestBody) -> HttpAnswer:
         """Send a body as it is, once; errors as `send`."""
-        return _answer(await self._turn(Asked(op, method, path, lambda: body)))
+        return _answer(await self._turn(HttpCall(op, method, path, lambda: body)))
 
     async def read(self, url: str, *, most: int) -> AsyncGenerator[bytes, None]:
         """Bytes of a foreign http(s) address, without credentials, at most `most`; close it if left early.
@@ -215,7 +505,7 @@ class Client:
         async with self._foreign_slots:
             if self._foreign is None:
                 self._foreign = self._connect()
-            reading = ForeignRead(self._foreign, "read", self._timeouts, most, self._steady)
+            reading = Download(self._foreign, "read", self._timeouts, most, self._steady)
             try:
                 async with aclosing(reading.pieces(url)) as pieces:
                     async for piece in pieces:
@@ -229,7 +519,7 @@ class Client:
         if self._foreign is not None:
             await self._foreign.aclose()
 
-    async def _turn(self, asked: Asked) -> Answer | Failure:
+    async def _turn(self, asked: HttpCall) -> HttpAnswer | FailedRequest:
         """One request when its turn has come, or a refusal while the target is left alone."""
         if self._pace is not None:
             await self._pace()
@@ -242,7 +532,7 @@ class Client:
         finally:
             self.gate.leave()
 
-    async def _measured(self, asked: Asked, burst: int) -> Answer | Failure:
+    async def _measured(self, asked: HttpCall, burst: int) -> HttpAnswer | FailedRequest:
         begun = self._steady()
         try:
             ending = await self._exchange.carry_out(asked)
@@ -252,33 +542,33 @@ class Client:
         seconds = self._steady() - begun
         self._count(asked, ending, seconds)
         self._learn(ending.outcome, burst)
-        if isinstance(ending.outcome, Answer):
+        if isinstance(ending.outcome, HttpAnswer):
             self.lacking.works(asked.op)
-        if isinstance(ending.outcome, Answer) and ending.sent_bytes <= self._telling:
+        if isinstance(ending.outcome, HttpAnswer) and ending.sent_bytes <= self._telling:
             self.gate.answered(burst, asked.op, seconds)
         return ending.outcome
 
-    def _count(self, asked: Asked, ending: Ending, seconds: float) -> None:
+    def _count(self, asked: HttpCall, ending: Ending, seconds: float) -> None:
         uploaded = 0 if asked.is_repeatable else ending.sent_bytes
         self.meter.answered(asked.op, _outcome(ending.outcome), seconds, uploaded)
 
-    def _learn(self, outcome: Answer | Failure, burst: int) -> None:
+    def _learn(self, outcome: HttpAnswer | FailedRequest, burst: int) -> None:
         """What a request's end says of the target changes how the next ones go."""
         match outcome:
-            case Failure(error=error, sign=Sign.DOWN, wish=wish):
+            case FailedRequest(error=error, sign=Sign.DOWN, wish=wish):
                 self.breaker.failed(error.reason, wish)
-            case Failure(sign=Sign.NONE):
+            case FailedRequest(sign=Sign.NONE):
                 self.breaker.withdraw()
-            case Failure(error=Unavailable(retry_after=wish), sign=Sign.BUSY):
+            case FailedRequest(error=Unavailable(retry_after=wish), sign=Sign.BUSY):
                 self.breaker.succeeded()
                 self.gate.slowed(burst, wish)
             case _:
                 self.breaker.succeeded()
                 self.gate.succeeded(burst)
 
-    def _refusal(self, op: str, rest: float) -> Failure:
+    def _refusal(self, op: str, rest: float) -> FailedRequest:
         reason = f"{op}: the target is left alone for {math.ceil(rest)} s after: {self.breaker.cause}"
-        return Failure(Unavailable(reason, retry_after=rest, untried=True), Sign.NONE)
+        return FailedRequest(Unavailable(reason, retry_after=rest, untried=True), Sign.NONE)
 
     async def _wait(self, seconds: float) -> None:
         await self._sleep(seconds)
@@ -287,8 +577,8 @@ class Client:
         return pause(state.attempt_number, self._chance, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
 
 
-def _json(json: Any) -> Outflow:
-    return Outflow(JSON, _text(json))
+def _json(json: Any) -> RequestBody:
+    return RequestBody(JSON, _text(json))
 
 
 def _text(json: Any) -> bytes:
@@ -296,28 +586,28 @@ def _text(json: Any) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def _may_go_well(outcome: Answer | Failure) -> bool:
-    return isinstance(outcome, Failure) and outcome.again
+def _may_go_well(outcome: HttpAnswer | FailedRequest) -> bool:
+    return isinstance(outcome, FailedRequest) and outcome.again
 
 
 def _last(state: RetryCallState) -> Any:
     return state.outcome.result() if state.outcome is not None else None
 
 
-def _answer(outcome: Answer | Failure) -> Answer:
-    if isinstance(outcome, Failure):
+def _answer(outcome: HttpAnswer | FailedRequest) -> HttpAnswer:
+    if isinstance(outcome, FailedRequest):
         raise outcome.error
     return outcome
 
 
-def _outcome(outcome: Answer | Failure) -> Outcome:
+def _outcome(outcome: HttpAnswer | FailedRequest) -> Outcome:
     match outcome:
-        case Answer():
+        case HttpAnswer():
             return Outcome.OK
-        case Failure(error=Unavailable()):
+        case FailedRequest(error=Unavailable()):
             return Outcome.UNAVAILABLE
-        case Failure(error=Unsure()):
+        case FailedRequest(error=Unsure()):
             return Outcome.UNSURE
-        case Failure(error=Halted()):
+        case FailedRequest(error=Halted()):
             return Outcome.HALTED
     return Outcome.REJECTED

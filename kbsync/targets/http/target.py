@@ -1,14 +1,135 @@
-"""What is the same for all targets that speak through one client."""
+"""What a mirror's config says of any target at a service.
+
+A search that goes on without the vendor's ranking model where it is that model that fails.
+
+What is the same for all targets that speak through one client.
+"""
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from copy import copy
-from typing import Self
+from dataclasses import KW_ONLY, dataclass, field, replace
+from pathlib import Path
+from typing import Self, TypeVar
 
 from kbsync.core.meter import Meter
+from kbsync.core.model import Limits
+from kbsync.errors import Halted, Rejected, TargetError, UsageError
 from kbsync.targets.http.client import Client
+from kbsync.targets.http.connection import Endpoint
+
+_GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
+_UNHURRIED, _SHARE = 10.0, 0.1
+"""Seconds between requests that nobody waits for, and their share of `requests_per_minute`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSettings:
+    """Times in seconds, sizes in bytes, 0 for no limit of ours.
+
+    `mirror` is named in the commands that cure, which `write` makes; `is_first`: see `Endpoint`.
+    Raises `UsageError` for a key that no header can carry.
+    """
+
+    base_url: str
+    api_key: str = field(repr=False)
+    _: KW_ONLY
+    concurrency: int = 4
+    requests_per_minute: int = 0
+    upload_bytes_per_second: int = 0
+    poll_first: float = 1.0
+    poll_longest: float = 15.0
+    give_up: float = 1800.0
+    reembed_tries: int = 3
+    ca_file: Path | None = None
+    proxy: str | None = field(default=None, repr=False)
+    mirror: str = ""
+    is_first: bool = False
+    write: Callable[[str], str] = lambda command: f"kbsync {command}"
+
+    def __post_init__(self) -> None:
+        key = self.api_key
+        if not (key and key.isascii() and key.isprintable() and " " not in key):
+            raise UsageError("api_key is empty or has characters that no key has; copy it anew")
+
+    @property
+    def grace(self) -> float:
+        """Seconds after a document was to be indexed again in which a failure may be one from before."""
+        return min(_LONGEST_GRACE, _GRACE_POLLS * self.poll_first)
+
+    @property
+    def unhurried(self) -> float:
+        """Seconds between requests that nobody waits for."""
+        if self.requests_per_minute <= 0:
+            return _UNHURRIED
+        return max(_UNHURRIED, 60.0 / (_SHARE * self.requests_per_minute))
+
+    def limited(self, limits: Limits) -> Limits:
+        """What the vendor takes, with what the config says of asking and waiting."""
+        return replace(
+            limits,
+            concurrency=self.concurrency,
+            reembed_tries=self.reembed_tries,
+            give_up=self.give_up,
+            poll_first=self.poll_first,
+            poll_longest=self.poll_longest,
+            unhurried=self.unhurried,
+        )
+
+    def endpoint(self, address: str) -> Endpoint:
+        """The way to `address`, under these limits."""
+        return Endpoint(
+            address,
+            concurrency=self.concurrency,
+            requests_per_minute=self.requests_per_minute,
+            upload_bytes_per_second=self.upload_bytes_per_second,
+            is_first=self.is_first,
+            ca_file=self.ca_file,
+            proxy=self.proxy,
+        )
+
+    def pasted(self, words: str) -> str:
+        """A command line about this mirror that can be pasted, for a sentence."""
+        return self.write(f"{words} --mirror {self.mirror}" if self.mirror else words)
+
+    def command(self, words: str) -> str:
+        """What to run once the cause of a halt is gone; the options in use are added where it is shown."""
+        return f"kbsync {words} --mirror {self.mirror}" if self.mirror else f"kbsync {words}"
+
+
+Found = TypeVar("Found")
+
+_log = logging.getLogger(__name__)
+
+
+async def search_ranked(
+    ask: Callable[[], Awaitable[Found]], without: Callable[[], Awaitable[Found]], overloaded: Collection[str]
+) -> Found:
+    """What `ask` finds with the ranking model; where that may be what failed, what is found `without`, and
+    that is said. `overloaded`: see `may_be_the_ranking`. Raises `TargetError`.
+    """
+    try:
+        return await ask()
+    except TargetError as error:
+        if not may_be_the_ranking(error, overloaded):
+            raise
+        found = await without()
+        _log.warning("in the order the service finds without its ranking model: %s", error.reason)
+        return found
+
+
+def may_be_the_ranking(error: TargetError, overloaded: Collection[str]) -> bool:
+    """A search with the ranking model failed in a way in which one without it may not.
+
+    No such model, no money or plan for it, too much work for it, which the codes `overloaded` tell. Not: a
+    refused key, no answer.
+    """
+    if isinstance(error, Halted):
+        return error.halt == "quota"
+    return isinstance(error, Rejected) or error.code in overloaded
 
 
 class RemoteTarget(ABC):

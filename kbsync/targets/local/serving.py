@@ -7,18 +7,16 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from kbsync.errors import Rejected
-from kbsync.targets.local.pieces import Chunk
-from kbsync.targets.vectors.embedding import EmbeddingService
-from kbsync.targets.vectors.items import Item
-from kbsync.targets.vectors.reranking import RerankService
-from kbsync.targets.vectors.settings import ServiceSettings
-from kbsync.targets.vectors.threaded import OwnLoop
+from kbsync.index.document import Chunk
+from kbsync.targets.services.dialects import EmbeddingItem, ServiceSettings
+from kbsync.targets.services.embedding import EmbeddingService, OwnLoop
+from kbsync.targets.services.rerank import RerankService
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kbsync.targets.vectors.embedding import Vectors
+    from kbsync.targets.services.embedding import Vectors
 
 
 class ServiceEmbedder:
@@ -44,12 +42,12 @@ class ServiceEmbedder:
         """Shape (len(texts), dimensions), rows of length 1. Raises `TargetError`."""
         import numpy as np
 
-        made = self._loop.run(self._service.embed([Item(text) for text in texts]))
+        made = self._loop.run(self._service.embed([EmbeddingItem(text) for text in texts]))
         return np.array([_given(each) for each in made], np.float32)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """Shape (dimensions,), length 1. Raises `TargetError`."""
-        return _given(self._loop.run(self._service.embed([Item(text)], is_query=True))[0])
+        return _given(self._loop.run(self._service.embed([EmbeddingItem(text)], is_query=True))[0])
 
     @property
     def most_items(self) -> int:
@@ -88,10 +86,10 @@ class ServiceRanker:
         self._loop.close(self._service.aclose())
 
 
-def _item(chunk: Chunk) -> Item:
+def _item(chunk: Chunk) -> EmbeddingItem:
     if chunk.picture is None:
-        return Item(chunk.embed_text)
-    return Item(picture=chunk.picture.content, media_type=chunk.picture.media_type)
+        return EmbeddingItem(chunk.embed_text)
+    return EmbeddingItem(picture=chunk.picture.content, media_type=chunk.picture.media_type)
 
 
 def _given(vector: NDArray[np.float32] | Rejected) -> NDArray[np.float32]:

@@ -1,6 +1,8 @@
 """The embedded knowledge base: one folder, searchable the moment a put returns.
 
 Heavy parts (parser, numpy, tokenizer, weights) are loaded when the first document or question needs them.
+
+The embedded knowledge base before the first pass has made it: for `plan`, which makes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from kbsync.contract.mirroring import (
+from kbsync.contract.searching import Explanation, Hit, Query
+from kbsync.contract.target import (
     Accepted,
     Base,
     Body,
@@ -29,23 +32,20 @@ from kbsync.contract.mirroring import (
     PutOutcome,
     Surroundings,
 )
-from kbsync.contract.searching import Explanation, Hit, Query
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable
-from kbsync.targets.local import formats
-from kbsync.targets.local.chunk import CHUNKER
-from kbsync.targets.local.encoder import Encoder
-from kbsync.targets.local.index import Index
-from kbsync.targets.local.pictures import MEDIA_TYPES
-from kbsync.targets.local.pieces import Parsed
-from kbsync.targets.local.preparation import Parse, Preparation, Prepared, remote
-from kbsync.targets.local.ranking import Ranker
-from kbsync.targets.local.reader import Reader
-from kbsync.targets.local.rows import Entry
-from kbsync.targets.local.search import Searcher
-from kbsync.targets.local.tokens import TOKENISER
-from kbsync.targets.local.trouble import translated
-from kbsync.targets.vectors.settings import ServiceSettings
+from kbsync.index.chunk import CHUNKER
+from kbsync.index.document import Entry, Parsed
+from kbsync.index.embed.encoder import Encoder
+from kbsync.index.errors import translated
+from kbsync.index.pipeline import Parse, Preparation, Prepared, remote
+from kbsync.index.read import formats
+from kbsync.index.read.formats import MEDIA_TYPES
+from kbsync.index.search import Ranker, Searcher
+from kbsync.index.sqlite.reader import Reader
+from kbsync.index.sqlite.writer import Index
+from kbsync.index.tokens import TOKENISER
+from kbsync.targets.services.dialects import ServiceSettings
 
 BATCH = 64
 CONCURRENCY = 2  # one put writes while the other parses and makes vectors
@@ -372,7 +372,7 @@ class _LazyParser:
         """The text of a document. Raises `Rejected`."""
         with self._starting:
             if self._parse is None:
-                from kbsync.targets.local.parse import Parser
+                from kbsync.index.read.parser import Parser
 
                 self._parser = Parser(self._spool)
                 self._parse = self._parser.parse
@@ -395,3 +395,24 @@ def _row(remote_id: str) -> int:
 def _unknown(remote_id: str) -> Rejected:
     """Nothing has that id."""
     return Rejected(f"the index holds no document {remote_id}", code="unknown-document")
+
+
+class Unmade(LocalTarget):
+    """Empty, and of an id that no state knows."""
+
+    def __init__(self, embedding: Embedding, max_bytes: int, service: ServiceSettings | None = None) -> None:
+        """Only what `limits` and `recipe` need: there is no index to open."""
+        self._encoder = Encoder(embedding.type, embedding.path, service)
+        self._limits = limits_of(max_bytes, pictures=self._encoder.takes_pictures)
+
+    async def base(self) -> Base:
+        """One that no state knows."""
+        return Base("", 0)
+
+    async def list(self) -> AsyncIterator[Listed]:
+        """Nothing."""
+        for row in list[Listed]():
+            yield row
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kbsync.core.links import EXTENSIONS as LINKS
-from kbsync.targets.zhipu.wire import Row
+from kbsync.targets.zhipu.shapes import ZhipuDocument
 
 _TEXTS = frozenset({"txt", "doc", "pdf", "docx", "ppt", "pptx", "md"}) | LINKS
 _TABLES = frozenset({"xls", "xlsx", "csv"})
@@ -96,7 +96,7 @@ def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:
     return Slicing(CUSTOM, _separators(settings), _sentence_size(settings), images, limit)
 
 
-def recipe_of(row: Row) -> str | None:
+def recipe_of(row: ZhipuDocument) -> str | None:
     """The recipe of a listed document; None where the list does not say enough.
 
     A limit of words is not listed: who has lost his state sends such a document again.

@@ -11,19 +11,18 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Seq
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from kbsync.targets.zhipu.ids import created_of
-from kbsync.targets.zhipu.wire import Page, Row
+from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage, created_of
 
 SIZE = 100
 SWEEPS = 3
 _SMALLEST_CAP = 10  # the default page size; less is a page cut short for another reason
 _WORTH_A_PAGE = 3  # fewer ids are asked for one by one
 
-AskPage = Callable[[int, int], Awaitable[Page]]
+AskPage = Callable[[int, int], Awaitable[ZhipuPage]]
 """(page number from 1, size) → that page."""
 
 
-class Order(enum.Enum):
+class ListOrder(enum.Enum):
     """How a list is sorted, as far as its ids show."""
 
     NEWEST_FIRST = "newest first"
@@ -31,17 +30,17 @@ class Order(enum.Enum):
     UNKNOWN = "unknown"
 
 
-def order_of(rows: Sequence[Row]) -> Order:
+def order_of(rows: Sequence[ZhipuDocument]) -> ListOrder:
     """The order in which the ids of one page were made."""
     times = [made for row in rows if (made := created_of(row.id)) is not None]
     if len(times) < max(2, len(rows)):
-        return Order.UNKNOWN
+        return ListOrder.UNKNOWN
     if times == sorted(times, reverse=True):
-        return Order.NEWEST_FIRST
-    return Order.OLDEST_FIRST if times == sorted(times) else Order.UNKNOWN
+        return ListOrder.NEWEST_FIRST
+    return ListOrder.OLDEST_FIRST if times == sorted(times) else ListOrder.UNKNOWN
 
 
-def real_size(page: Page, size: int) -> int:
+def real_size(page: ZhipuPage, size: int) -> int:
     """The size the server really gives, shown by a first page that is shorter than asked and not all.
 
     To ask for no more from then on reads every row, whichever of the two sizes the server counts with.
@@ -50,7 +49,7 @@ def real_size(page: Page, size: int) -> int:
     return size if count == page.total or not _SMALLEST_CAP <= count < size else count
 
 
-class Sweep:
+class ZhipuSweep:
     """One reading of the whole list, as often as it takes to trust it, at most `SWEEPS` times.
 
     Memory: the ids. `shown` counts them.
@@ -74,7 +73,7 @@ class Sweep:
         claimed = min(self._last.totals, default=0)
         return self.shown < claimed or not (self._seen or self._is_vouched)
 
-    async def rows(self) -> AsyncGenerator[Row, None]:
+    async def rows(self) -> AsyncGenerator[ZhipuDocument, None]:
         """Every row once. Raises what asking for a page raises."""
         for turn in range(1, SWEEPS + 1):
             async with aclosing(self._turn(turn)) as rows:
@@ -83,7 +82,7 @@ class Sweep:
             if self._last.is_complete:
                 return
 
-    async def _turn(self, mark: int) -> AsyncGenerator[Row, None]:
+    async def _turn(self, mark: int) -> AsyncGenerator[ZhipuDocument, None]:
         turn = _Turn(mark, size=_shifted(self._size, mark))
         while True:
             page = await self._ask(turn.number, turn.size)
@@ -114,7 +113,7 @@ class _Turn:
     gained: int = 0
     totals: set[int] = field(default_factory=set)
 
-    def take(self, page: Page, seen: dict[str, int]) -> list[Row]:
+    def take(self, page: ZhipuPage, seen: dict[str, int]) -> list[ZhipuDocument]:
         """Count a page; the rows that no turn showed before."""
         if self.number == 1:
             self.size = real_size(page, self.size)
@@ -127,7 +126,7 @@ class _Turn:
         self.distinct += len(mine)
         return fresh
 
-    def is_over(self, page: Page) -> bool:
+    def is_over(self, page: ZhipuPage) -> bool:
         """The page was empty, brought nothing new, or is the last by its length and by the count.
 
         A count that is lower than what was seen is disproved, and says nothing of the end.
@@ -143,10 +142,10 @@ class _Turn:
 
 
 @dataclass(slots=True)
-class Sightings:
+class SeenOnPages:
     """What some pages of the list showed of the documents looked for. `requests`: pages asked for."""
 
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, ZhipuDocument] = field(default_factory=dict)
     requests: int = 0
 
 
@@ -160,13 +159,13 @@ class _Course:
     misses: int = 0
     shown: set[str] = field(default_factory=set)
 
-    def next_after(self, page: Page, missing: Collection[str]) -> bool:
+    def next_after(self, page: ZhipuPage, missing: Collection[str]) -> bool:
         """Move on; False where no further page is worth a request."""
         order = order_of(page.rows)
         if self.number == 1 and self.step == 1:
             self.size = real_size(page, self.size)
             last = _last_page(page, self.size)
-            if order is Order.OLDEST_FIRST and last is not None and last > 1:
+            if order is ListOrder.OLDEST_FIRST and last is not None and last > 1:
                 self.number, self.step = last, -1
                 return True
         if not self._is_worth_it(page, order, missing) or self._is_end(page):
@@ -174,11 +173,11 @@ class _Course:
         self.number += self.step
         return True
 
-    def _is_worth_it(self, page: Page, order: Order, missing: Collection[str]) -> bool:
-        expected = _older_than_all(page, missing) if order is not Order.UNKNOWN else missing
+    def _is_worth_it(self, page: ZhipuPage, order: ListOrder, missing: Collection[str]) -> bool:
+        expected = _older_than_all(page, missing) if order is not ListOrder.UNKNOWN else missing
         return len(expected) >= _WORTH_A_PAGE and self.misses * 10 <= len(expected)
 
-    def _is_end(self, page: Page) -> bool:
+    def _is_end(self, page: ZhipuPage) -> bool:
         ids = {row.id for row in page.rows}
         repeats = ids <= self.shown
         self.shown |= ids
@@ -188,12 +187,12 @@ class _Course:
         return repeats or (last is not None and self.number >= last)
 
 
-async def look_for(ask: AskPage, ids: Collection[str]) -> Sightings:
+async def look_for(ask: AskPage, ids: Collection[str]) -> SeenOnPages:
     """Find `ids` on as few pages as can be; those that the list does not show soon are left to the caller.
 
     Never more pages than ids. Nothing is remembered from one look to the next.
     """
-    seen, missing, course = Sightings(), set(ids), _Course()
+    seen, missing, course = SeenOnPages(), set(ids), _Course()
     while seen.requests < len(ids):
         page = await ask(course.number, course.size)
         seen.requests += 1
@@ -206,14 +205,14 @@ async def look_for(ask: AskPage, ids: Collection[str]) -> Sightings:
     return seen
 
 
-def _last_page(page: Page, size: int) -> int | None:
+def _last_page(page: ZhipuPage, size: int) -> int | None:
     """By `total`, where it is not disproved by the page itself."""
     if page.total is None or page.total < len(page.rows):
         return None
     return max(1, -(-page.total // size))
 
 
-def _older_than_all(page: Page, ids: Collection[str]) -> list[str]:
+def _older_than_all(page: ZhipuPage, ids: Collection[str]) -> list[str]:
     """The ids that lie beyond this page: with the newest first, or walking back from the end."""
     oldest = min((created_of(row.id) or 0.0 for row in page.rows), default=0.0)
     return [one for one in ids if (created_of(one) or 0.0) <= oldest]

@@ -9,9 +9,9 @@ from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST
 from kbsync.core.model import Limits
 from kbsync.errors import UsageError
-from kbsync.targets.http.remote import RemoteSettings
+from kbsync.targets.http.target import RemoteSettings
 from kbsync.targets.zhipu.formats import EXTENSIONS
-from kbsync.targets.zhipu.searching import USUAL, Recall
+from kbsync.targets.zhipu.shapes import USUAL, Recall
 
 _PORTS = {"http": 80, "https": 443}
 

@@ -17,40 +17,46 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kbsync.contract.answering import Answerer, Sources, Turn
-from kbsync.contract.mirroring import Accepted, Base, DeleteOutcome, DocStatus, Listed, Outgoing, PutOutcome
 from kbsync.contract.searching import Hit, Query
+from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Listed, Outgoing, PutOutcome
 from kbsync.core.links import is_address
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http import Account, Client, Endpoint, RemoteTarget
-from kbsync.targets.zhipu.allowance import Allowance
-from kbsync.targets.zhipu.answering import Answering
-from kbsync.targets.zhipu.api import ROOT, Api, MirrorJudge
-from kbsync.targets.zhipu.applications import ZhipuApplications
-from kbsync.targets.zhipu.asking import Asking
-from kbsync.targets.zhipu.bases import ZhipuBases
-from kbsync.targets.zhipu.callbacks import AccountCallbacks
-from kbsync.targets.zhipu.chatting import judge_chat
-from kbsync.targets.zhipu.codes import Op
-from kbsync.targets.zhipu.composing import Composing
-from kbsync.targets.zhipu.each import ask_each
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.connection import Endpoint
+from kbsync.targets.http.limits import Account
+from kbsync.targets.http.target import RemoteTarget
+from kbsync.targets.zhipu.api import (
+    ALARMING,
+    ROOT,
+    TOLERANCE,
+    Knowledge,
+    MirrorJudge,
+    Skew,
+    ZhipuApi,
+    ask_each,
+    is_gone,
+    keys_of,
+)
+from kbsync.targets.zhipu.ask import Answering, Asking, Composing, judge_chat
+from kbsync.targets.zhipu.errors import SLOW, ZhipuCall
 from kbsync.targets.zhipu.formats import described, recipe_of, slicing_of
-from kbsync.targets.zhipu.ids import created_of
-from kbsync.targets.zhipu.images import Illustrating
-from kbsync.targets.zhipu.keys import TOLERANCE, keys_of
-from kbsync.targets.zhipu.knowledge import Knowledge, is_gone
-from kbsync.targets.zhipu.meanings import SLOW
-from kbsync.targets.zhipu.mending import Mending
-from kbsync.targets.zhipu.paging import SIZE, Sweep
-from kbsync.targets.zhipu.retrieving import Retrieving
-from kbsync.targets.zhipu.searching import chosen, hits_of, question_of
+from kbsync.targets.zhipu.indexing import Mending, Waiting, status_of
+from kbsync.targets.zhipu.manage import AccountCallbacks, ZhipuApplications, ZhipuBases
+from kbsync.targets.zhipu.paging import SIZE, ZhipuSweep
+from kbsync.targets.zhipu.search import Illustrating, Retrieving
 from kbsync.targets.zhipu.settings import ZhipuSettings
-from kbsync.targets.zhipu.skew import ALARMING, Skew
-from kbsync.targets.zhipu.states import status_of
-from kbsync.targets.zhipu.uploading import Uploading
-from kbsync.targets.zhipu.waiting import Waiting
-from kbsync.targets.zhipu.wire import Capacity, Page, Row
+from kbsync.targets.zhipu.shapes import (
+    Capacity,
+    ZhipuDocument,
+    ZhipuPage,
+    chosen,
+    created_of,
+    hits_of,
+    question_of,
+)
+from kbsync.targets.zhipu.upload import AccountSpace, Uploading
 
 if TYPE_CHECKING:
     import httpx
@@ -108,10 +114,10 @@ class ZhipuTarget(RemoteTarget):
 
     def _speak(self) -> None:
         settings = self._settings
-        self._api = Api(settings, self._client)
+        self._api = ZhipuApi(settings, self._client)
         self._knowledge = Knowledge(settings, self._api)
         lacking = self._client.lacking
-        self._allowance = Allowance(self._capacity, self._steady, settings.command("retry"))
+        self._allowance = AccountSpace(self._capacity, self._steady, settings.command("retry"))
         self._uploading = Uploading(settings, self._api, self._knowledge, self._allowance, lacking)
         self._illustrating = Illustrating(self._api, lacking, settings.concurrency)
         self._waiting = Waiting(self._api, self._knowledge, self._allowance, settings.concurrency)
@@ -208,7 +214,7 @@ class ZhipuTarget(RemoteTarget):
 
     async def list(self) -> AsyncIterator[Listed]:
         """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
-        sweep = Sweep(self._page)
+        sweep = ZhipuSweep(self._page)
         async with aclosing(sweep.rows()) as rows:
             async for row in rows:
                 yield self._listed(row)
@@ -260,20 +266,22 @@ class ZhipuTarget(RemoteTarget):
 
     async def _capacity(self) -> Capacity | None:
         """Where it is refused, whatever the words, it is not told here."""
-        self._client.lacking.check(Op.CAPACITY)
+        self._client.lacking.check(ZhipuCall.CAPACITY)
         try:
             return await self._api.capacity()
         except Rejected as error:
-            raise self._client.lacking.note(Op.CAPACITY, NotOffered(error.reason, code=error.code)) from error
+            raise self._client.lacking.note(
+                ZhipuCall.CAPACITY, NotOffered(error.reason, code=error.code)
+            ) from error
 
-    async def _page(self, number: int, size: int, word: str = "") -> Page:
+    async def _page(self, number: int, size: int, word: str = "") -> ZhipuPage:
         try:
             return await self._api.page(number, size, word)
         except Rejected as error:
             await self._knowledge.look()
             raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
 
-    def _listed(self, row: Row) -> Listed:
+    def _listed(self, row: ZhipuDocument) -> Listed:
         return Listed(
             row.id,
             row.name,

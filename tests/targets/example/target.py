@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 import httpx
 
-from kbsync.contract.mirroring import (
+from kbsync.contract.searching import Hit, Passage, Query
+from kbsync.contract.target import (
     Accepted,
     Base,
     DeleteOutcome,
@@ -23,12 +24,12 @@ from kbsync.contract.mirroring import (
     Outgoing,
     PutOutcome,
 )
-from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, TargetError, Unsure
-from kbsync.targets.http import Answer, Client, Part, by_status
-from kbsync.targets.http.multipart import Outflow
-from kbsync.targets.http.remote import RemoteSettings
+from kbsync.targets.http.bodies import FilePart, RequestBody
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.target import RemoteSettings
 
 GONE = "no_such_document"
 _STATES = {"indexing": DocState.INDEXING, "ready": DocState.READY, "failed": DocState.FAILED}
@@ -49,7 +50,7 @@ class ExampleSettings(RemoteSettings):
 
 
 # -- errors
-def judge(answer: Answer) -> TargetError | None:
+def judge(answer: HttpAnswer) -> TargetError | None:
     """The service's words as errors; what it has no word for is told by the HTTP status."""
     match answer.body:
         case {"error": "no_such_base"}:
@@ -104,7 +105,7 @@ class ExampleTarget:
     async def _put(self, document: Outgoing) -> PutOutcome:
         mark = [document.name, document.path, document.digest, document.upload_id, document.recipe]
         path = f"{self._documents}?mark={quote(json.dumps(mark))}"
-        body = Outflow("application/octet-stream", b"", Part("", "", document.body))
+        body = RequestBody("application/octet-stream", b"", FilePart("", "", document.body))
         try:
             answer = await self._client.deliver("upload", "POST", path, body)
         except TargetError as error:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config import loader, model
+from kbsync.config import model, reader
 from kbsync.config.problems import ConfigError
-from kbsync.contract.mirroring import Surroundings, Target
+from kbsync.contract.target import Surroundings, Target
 from kbsync.core.names import Naming
 from kbsync.errors import Halted, Rejected
 from kbsync.targets import registry
@@ -91,7 +91,7 @@ mirrors:
 def test_the_registry_opens_what_a_config_names(registered: None, tmp_path: Path) -> None:
     path = tmp_path / "kb.yaml"
     path.write_text(CONFIG.format(url="https://example.invalid", base="handbook"))
-    [mirror] = loader.load(path, {}).mirrors
+    [mirror] = reader.load(path, {}).mirrors
     assert isinstance(mirror.target, ExampleTargetConfig)
     assert mirror.target.base_key("handbook") == ("example", "https://example.invalid", "handbook")
     opened = registry.open_target(mirror, Surroundings("handbook", tmp_path, tmp_path))
@@ -112,7 +112,7 @@ def test_what_cannot_be_is_refused_with_its_line(
     path = tmp_path / "kb.yaml"
     path.write_text(CONFIG.format(url=url, base=base))
     with pytest.raises(ConfigError, match=words):
-        loader.load(path, {})
+        reader.load(path, {})
 
 
 # -- errors

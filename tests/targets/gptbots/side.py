@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kbsync.targets.gptbots import marker
+from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.settings import MARKER_BASE
 from kbsync_standin.gptbots import application
 from kbsync_standin.gptbots.shelf import Document, Version
@@ -62,7 +62,7 @@ class GptbotsSide(ZhipuSide):
 
     def _path_in(self, url: str) -> str:
         """Of the file, whatever prefix was before it."""
-        told = marker.read(MARKER_BASE, url)
+        told = shapes.read_marker(MARKER_BASE, url)
         path = url if told is None else told.path
         begun = [naming.prefix for naming in self._namings if path.startswith(naming.prefix)]
         return path.removeprefix(begun[0])

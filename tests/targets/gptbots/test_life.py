@@ -12,8 +12,8 @@ import pytest
 
 from kbsync.engine.once import run_once
 from kbsync.engine.verify import repair_messages
-from kbsync.targets.memory import Crash
 from tests.crash.harness import Guillotine, run_to
+from tests.memory.behaviour import Crash
 from tests.remote.test_adversary import verify
 from tests.remote.world import sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract.mirroring import DocState
+from kbsync.contract.target import DocState
 from kbsync.targets.gptbots.target import GptbotsTarget
 from tests.conformance.test_gptbots import GptbotsWorld as ConformanceWorld
 from tests.remote.world import sha_of_folder

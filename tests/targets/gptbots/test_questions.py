@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import Accepted, DocState, Target
+from kbsync.contract.target import Accepted, DocState, Target
 from kbsync.targets.gptbots.settings import GptbotsSettings
 from kbsync.targets.gptbots.target import GptbotsTarget
-from kbsync.targets.http.lacking import APART, REMEMBERED
+from kbsync.targets.http.limits import APART, REMEMBERED
 from tests.conformance.test_gptbots import KEY
 from tests.conformance.test_gptbots import GptbotsWorld as ConformanceWorld
 from tests.remote.world import sha_of_folder

@@ -11,16 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbsync.contract.mirroring import Accepted, Outgoing
+from kbsync.contract.target import Accepted, Outgoing
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.gptbots import marker
-from kbsync.targets.gptbots.codes import judge_for
-from kbsync.targets.gptbots.formats import Kind, cutting_of, described, kind_of_recipe
-from kbsync.targets.gptbots.marker import Marker
-from kbsync.targets.gptbots.parcels import Item, packed, stream_of
-from kbsync.targets.gptbots.receipts import outcomes_of
-from kbsync.targets.gptbots.wire import Receipt, bases_of, page_of, receipt_of, seconds_of, states_of
-from kbsync.targets.http.answers import Answer
+from kbsync.targets.gptbots import shapes
+from kbsync.targets.gptbots.api import UploadItem, packed, stream_of
+from kbsync.targets.gptbots.errors import judge_for
+from kbsync.targets.gptbots.settings import DocumentKind, cutting_of, described, kind_of_recipe
+from kbsync.targets.gptbots.shapes import (
+    Marker,
+    UploadReceipt,
+    bases_of,
+    page_of,
+    receipt_of,
+    seconds_of,
+    states_of,
+)
+from kbsync.targets.gptbots.target import outcomes_of
+from kbsync.targets.http.errors import HttpAnswer
 from tests.targets.bodies import BytesBody
 
 BASE = "https://kbsync.invalid"
@@ -31,20 +38,20 @@ DIGEST = hashlib.sha256(b"hello").hexdigest()
 def test_a_marker_is_ascii_and_comes_back(path: str, number: int) -> None:
     for was in (None, 1_699_843_200):
         written = Marker(path, DIGEST, number, "t600", was)
-        url = marker.write(BASE, written)
+        url = shapes.write_marker(BASE, written)
         assert url.isascii()
         assert " " not in url
-        assert marker.read(BASE, url) == written
+        assert shapes.read_marker(BASE, url) == written
 
 
 def test_a_damaged_marker_leaves_the_path_and_anothers_address_has_none() -> None:
-    url = marker.write(BASE, Marker("a b.md", DIGEST, 7, "t600"))
-    assert marker.read(BASE, url.partition("#")[0]) == Marker("a b.md")
-    assert marker.read(BASE, url[:-8]) == Marker("a b.md")
-    assert marker.read("https://docs.example", url) == Marker("", DIGEST, 7, "t600")
-    assert marker.read("https://docs.example", url[:-8]) is None
-    assert marker.read(BASE, f"{BASE}/%zz#x") is None
-    assert marker.read(BASE, f"{BASE}/") is None
+    url = shapes.write_marker(BASE, Marker("a b.md", DIGEST, 7, "t600"))
+    assert shapes.read_marker(BASE, url.partition("#")[0]) == Marker("a b.md")
+    assert shapes.read_marker(BASE, url[:-8]) == Marker("a b.md")
+    assert shapes.read_marker("https://docs.example", url) == Marker("", DIGEST, 7, "t600")
+    assert shapes.read_marker("https://docs.example", url[:-8]) is None
+    assert shapes.read_marker(BASE, f"{BASE}/%zz#x") is None
+    assert shapes.read_marker(BASE, f"{BASE}/") is None
 
 
 @pytest.mark.parametrize(
@@ -77,13 +84,13 @@ def test_a_change_of_questions_and_answers_says_nothing_of_cutting() -> None:
     assert usual == [True, False]
 
 
-def item(name: str, place: int = 0, doc_id: str = "", text: bytes = b"hello") -> Item:
+def item(name: str, place: int = 0, doc_id: str = "", text: bytes = b"hello") -> UploadItem:
     digest = hashlib.sha256(text).hexdigest()
     document = Outgoing(place + 1, name, name, digest, len(text), 0.0, "t600", BytesBody(text))
-    return Item(place, document, cutting_of(name, {}), name, f"{BASE}/{name}", doc_id)
+    return UploadItem(place, document, cutting_of(name, {}), name, f"{BASE}/{name}", doc_id)
 
 
-def receipt(**body: Any) -> Receipt:
+def receipt(**body: Any) -> UploadReceipt:
     read = receipt_of(body)
     assert read is not None
     return read
@@ -170,7 +177,7 @@ async def test_a_body_is_json_made_while_it_is_sent_and_as_long_as_it_says(chunk
 
 
 def judged(body: Any, status: int = 200, op: str = "add") -> TargetError | None:
-    return judge_for("https://api-sg.gptbots.ai", "kbsync retry")(Answer(op, status, {}, body, "", 0.0))
+    return judge_for("https://api-sg.gptbots.ai", "kbsync retry")(HttpAnswer(op, status, {}, body, "", 0.0))
 
 
 @pytest.mark.parametrize("status", [200, 400, 500])
@@ -256,7 +263,7 @@ def test_times_are_seconds_or_milliseconds() -> None:
 
 def test_kinds_are_those_of_the_config() -> None:
     from kbsync.config.gptbots import KINDS
-    from kbsync.targets.gptbots.formats import EXTENSIONS
+    from kbsync.targets.gptbots.settings import EXTENSIONS
 
-    assert set(KINDS) == set(Kind)
+    assert set(KINDS) == set(DocumentKind)
     assert {one for extensions in KINDS.values() for one in extensions} == EXTENSIONS

@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from kbsync.targets.http import Part
+from kbsync.targets.http.bodies import FilePart
 
 
 @dataclass
@@ -39,5 +39,5 @@ class Vanished:
         raise FileNotFoundError(2, "No such file or directory")
 
 
-def part(body: Bytes | Vanished | None = None, filename: str = "a.txt") -> Part:
-    return Part("files", filename, body or Bytes(b"some text"))
+def part(body: Bytes | Vanished | None = None, filename: str = "a.txt") -> FilePart:
+    return FilePart("files", filename, body or Bytes(b"some text"))

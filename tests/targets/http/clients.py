@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from kbsync.targets.http import Client, Endpoint, Timeouts, by_status
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.connection import Endpoint, Timeouts
+from kbsync.targets.http.errors import by_status
 
 KEY = "Bearer secret-key-0123456789"
 PATIENT = Timeouts(connect=5.0, write=5.0, read=5.0, pool=5.0, whole=10.0)

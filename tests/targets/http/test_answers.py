@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http import Answer, by_status
+from kbsync.targets.http.errors import HttpAnswer, by_status
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
 
-def answered(status: int = 200, body: Any = None, text: str = "", **headers: str) -> Answer:
+def answered(status: int = 200, body: Any = None, text: str = "", **headers: str) -> HttpAnswer:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer("upload", status, names, body, text, NOW, "kb.example")
+    return HttpAnswer("upload", status, names, body, text, NOW, "kb.example")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kbsync.targets.http.breaker import Breaker
+from kbsync.targets.http.limits import Breaker
 from tests.targets.http.clocks import Clock
 
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kbsync.targets.http.account import Account
-from kbsync.targets.http.gate import Gate, Pace
+from kbsync.targets.http.limits import Account, Gate, Pace
 from tests.targets.http.clocks import Clock, settled
 
 

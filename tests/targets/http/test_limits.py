@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from kbsync.errors import Halted, TargetError, Unavailable, Unsure
-from kbsync.targets.http import Answer, Client, Timeouts
-from kbsync.targets.http.endpoint import SLOW_LINE
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.connection import SLOW_LINE, Timeouts
+from kbsync.targets.http.errors import HttpAnswer
 from tests.targets.http.bodies import Bytes, part
 from tests.targets.http.clients import client
 from tests.targets.http.clocks import Clock, settled
@@ -132,7 +133,7 @@ def slow_for(times: int, status: int = 429, code: int = 0) -> httpx.MockTranspor
     return httpx.MockTransport(answered)
 
 
-def by_code(answered: Answer) -> TargetError | None:
+def by_code(answered: HttpAnswer) -> TargetError | None:
     assert isinstance(answered.body, dict)
     code = str(answered.body["code"])
     match code:

@@ -4,8 +4,8 @@ from email import message_from_bytes
 
 import pytest
 
-from kbsync.targets.http.failures import BodyChangedError
-from kbsync.targets.http.multipart import CHUNK, Outflow, form
+from kbsync.targets.http.bodies import CHUNK, RequestBody, form
+from kbsync.targets.http.errors import BodyChangedError
 from tests.targets.http.bodies import Bytes, Vanished, part
 
 
@@ -13,7 +13,7 @@ async def no_wait(_size: int) -> None:
     """Every byte may go at once."""
 
 
-async def pieces_of(outflow: Outflow, chunk: int = CHUNK) -> list[bytes]:
+async def pieces_of(outflow: RequestBody, chunk: int = CHUNK) -> list[bytes]:
     outflow.open(no_wait, chunk)
     try:
         return [piece async for piece in outflow]

@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http import Answer, Timeouts, by_status, exchange
+from kbsync.targets.http import client as exchange
+from kbsync.targets.http.connection import Timeouts
+from kbsync.targets.http.errors import HttpAnswer, by_status
 from tests.ports import free_port
 from tests.targets.http.bodies import Bytes, Vanished, part
 from tests.targets.http.clients import PATIENT, client
@@ -312,7 +314,7 @@ async def test_a_target_that_wants_time_gets_it() -> None:
 
 
 async def test_the_vendors_reading_decides_over_the_status() -> None:
-    def judge(answered: Answer) -> TargetError | None:
+    def judge(answered: HttpAnswer) -> TargetError | None:
         assert isinstance(answered.body, dict)
         code = answered.body["code"]
         return None if code == 200 else Unsure(answered.text, code=str(code))

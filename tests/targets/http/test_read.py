@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import Rejected, TargetError, Unavailable
-from kbsync.targets.http import Client, Timeouts
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.connection import Timeouts
 from tests.targets.http.authorities import authority
 from tests.targets.http.clients import client
 from tests.targets.http.servers import Reader, Writer, answer, answering, seen, serving

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.targets.http import reading
-from kbsync.targets.http.failures import AnswerLostError, TooLargeError
+from kbsync.targets.http import bodies
+from kbsync.targets.http.errors import AnswerLostError, TooLargeError
 
 MIB = 1024 * 1024
 
@@ -36,7 +36,7 @@ def packed(content: bytes, encoding: str, chunk: int = 65536) -> httpx.Response:
 )
 async def test_what_was_packed_is_unpacked(pack: Any, encoding: str, chunk: int) -> None:
     content = b"0123456789" * 300
-    assert await reading.whole(packed(pack(content), encoding, chunk), MIB) == content
+    assert await bodies.whole(packed(pack(content), encoding, chunk), MIB) == content
 
 
 async def test_a_small_answer_that_unpacks_to_a_huge_one_is_left_at_the_limit() -> None:
@@ -45,7 +45,7 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one_is_left_at_the_limit() 
     tracemalloc.start()
     try:
         with pytest.raises(TooLargeError):
-            await reading.whole(packed(bomb, "gzip"), MIB)
+            await bodies.whole(packed(bomb, "gzip"), MIB)
         assert tracemalloc.get_traced_memory()[1] < 4 * MIB
     finally:
         tracemalloc.stop()
@@ -54,20 +54,20 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one_is_left_at_the_limit() 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "gzip\x1b[2J"])
 async def test_packing_that_was_not_asked_for_is_not_read(encoding: str) -> None:
     with pytest.raises(AnswerLostError, match="not asked for") as caught:
-        await reading.whole(packed(gzip.compress(gzip.compress(b"a")), encoding), MIB)
+        await bodies.whole(packed(gzip.compress(gzip.compress(b"a")), encoding), MIB)
     assert str(caught.value).isprintable()
 
 
 async def test_packed_bytes_that_are_cut_off_or_damaged_are_lost() -> None:
     content = gzip.compress(b"text" * 1000)
     with pytest.raises(AnswerLostError, match="cut off"):
-        await reading.whole(packed(content[:-9], "gzip"), MIB)
+        await bodies.whole(packed(content[:-9], "gzip"), MIB)
     with pytest.raises(AnswerLostError, match="damaged"):
-        await reading.whole(packed(content[:9] + b"rubbish" + content[20:], "gzip"), MIB)
+        await bodies.whole(packed(content[:9] + b"rubbish" + content[20:], "gzip"), MIB)
 
 
 async def test_an_empty_answer_is_whole_whatever_its_packing() -> None:
-    assert await reading.whole(packed(b"", "gzip"), MIB) == b""
+    assert await bodies.whole(packed(b"", "gzip"), MIB) == b""
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ async def test_an_empty_answer_is_whole_whatever_its_packing() -> None:
     ],
 )
 def test_json_is_read_or_there_is_none(content: bytes, value: Any) -> None:
-    assert reading.parsed(content) == value
+    assert bodies.parsed(content) == value
 
 
 def test_an_excerpt_is_short_and_printable() -> None:
-    text = reading.excerpt(b"\x1b[31m\r\n  \xff " + "文".encode() * 1000)
+    text = bodies.excerpt(b"\x1b[31m\r\n  \xff " + "文".encode() * 1000)
     assert text.isprintable()
     assert len(text) == 300
 
 
 def test_an_excerpt_does_not_parse() -> None:
-    assert reading.excerpt(json.dumps({"a": "b\nc"}).encode()) == '{"a": "b\\nc"}'
+    assert bodies.excerpt(json.dumps({"a": "b\nc"}).encode()) == '{"a": "b\\nc"}'

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import pytest
 
 from kbsync.errors import Halted, TargetError
-from kbsync.targets.http import Answer
+from kbsync.targets.http.errors import HttpAnswer
 from tests.targets.http.bodies import part
 from tests.targets.http.clients import KEY, client
 from tests.targets.http.servers import Reader, Writer, answer, answering, reset, seen, serving
@@ -95,7 +95,7 @@ async def test_the_vendors_reading_does_not_get_the_key_either(name: str) -> Non
     def headers() -> Mapping[str, str]:
         return {name: KEY, "Accept": "application/json"}
 
-    def judge(answered: Answer) -> TargetError | None:
+    def judge(answered: HttpAnswer) -> TargetError | None:
         bodies.append(answered.body)
         return None
 
@@ -107,7 +107,7 @@ async def test_the_vendors_reading_does_not_get_the_key_either(name: str) -> Non
 
 def test_the_rest_of_kbsync_does_not_pay_for_httpx() -> None:
     script = (
-        "import sys, kbsync.cli.program, kbsync.contract.mirroring, kbsync.core.meter;"
+        "import sys, kbsync.cli.main, kbsync.contract.target, kbsync.core.meter;"
         "assert not {'httpx', 'tenacity'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

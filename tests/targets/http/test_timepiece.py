@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kbsync.targets.http.timepiece import Timepiece
+from kbsync.targets.http.client import Timepiece
 
 
 @pytest.mark.parametrize(

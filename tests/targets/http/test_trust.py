@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import Unavailable, Unsure, UsageError
-from kbsync.targets.http import Client, Endpoint, Timeouts, by_status
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.connection import Endpoint, Timeouts
+from kbsync.targets.http.errors import by_status
 from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.bodies import part
 from tests.targets.http.clients import client
@@ -281,8 +283,8 @@ async def test_a_proxy_that_never_answers_has_stored_nothing() -> None:
 
 
 def test_tls_is_checked_by_default() -> None:
-    from kbsync.targets.http import wire
+    from kbsync.targets.http import connection
 
-    context = wire.trusted(Endpoint("https://kb.example"))
+    context = connection.trusted(Endpoint("https://kb.example"))
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kbsync.targets.http import client, gate
+from kbsync.targets.http import client, limits
 from kbsync_standin.server import Server
 from tests.targets.vectors.service import serving
 
@@ -12,6 +12,6 @@ from tests.targets.vectors.service import serving
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     monkeypatch.setattr(client, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(gate, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(limits, "FIRST_PAUSE", 0.001)
     async with serving() as server:
         yield server

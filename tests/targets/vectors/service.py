@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, get_args
 
-from kbsync.targets.vectors.embedding import EmbeddingService
-from kbsync.targets.vectors.reranking import RerankService
-from kbsync.targets.vectors.settings import Dialect, ServiceSettings
+from kbsync.targets.services.dialects import Dialect, ServiceSettings
+from kbsync.targets.services.embedding import EmbeddingService
+from kbsync.targets.services.rerank import RerankService
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from kbsync_standin.vectors import application

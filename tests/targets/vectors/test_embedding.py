@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from kbsync.errors import Halted, Rejected, Unavailable
-from kbsync.targets.vectors import embedding as module
-from kbsync.targets.vectors.items import Item
-from kbsync.targets.vectors.settings import Dialect
+from kbsync.targets.services import embedding as module
+from kbsync.targets.services.dialects import Dialect, EmbeddingItem
 from kbsync_standin.server import Server
 from kbsync_standin.vectors.words import vector_of
 from tests.targets.vectors.service import DIALECTS, embedding, play, serving
@@ -16,8 +15,8 @@ from tests.targets.vectors.service import DIALECTS, embedding, play, serving
 TEXTS = [f"text number {n} about {topic}" for n, topic in enumerate(("bees", "honey", "wax"))]
 
 
-def items(texts: list[str]) -> list[Item]:
-    return [Item(text) for text in texts]
+def items(texts: list[str]) -> list[EmbeddingItem]:
+    return [EmbeddingItem(text) for text in texts]
 
 
 def expected(text: str, dimensions: int = 64) -> np.ndarray:
@@ -305,9 +304,13 @@ async def test_a_wrong_address_says_what_base_url_is(server: Server) -> None:
 
 @pytest.mark.parametrize("dialect", ["jina", "newapi"])
 async def test_pictures_and_texts_have_vectors_in_one_space(server: Server, dialect: Dialect) -> None:
-    picture = Item(picture=b"\x89PNG\r\n\x1a\n\x00a beehive in the garden\x00\xff", media_type="image/png")
+    picture = EmbeddingItem(
+        picture=b"\x89PNG\r\n\x1a\n\x00a beehive in the garden\x00\xff", media_type="image/png"
+    )
     async with embedding(server, dialect, model="clip-v2") as service:
-        seen, near, far = await service.embed([picture, Item("beehive garden"), Item("tax return")])
+        seen, near, far = await service.embed(
+            [picture, EmbeddingItem("beehive garden"), EmbeddingItem("tax return")]
+        )
     assert server.app.violations == []
     assert not any(isinstance(each, Rejected) for each in (seen, near, far))
     assert float(seen @ near) > 0.5 > float(seen @ far)  # type: ignore[operator]
@@ -321,6 +324,6 @@ async def test_requests_go_side_by_side_and_never_more_than_allowed() -> None:
 
 async def test_a_question_may_have_another_vector_than_a_passage(server: Server) -> None:
     async with embedding(server, "jina") as service:
-        await service.embed([Item("bees")], is_query=True)
-        await service.embed([Item("bees")])
+        await service.embed([EmbeddingItem("bees")], is_query=True)
+        await service.embed([EmbeddingItem("bees")])
     assert server.app.violations == []

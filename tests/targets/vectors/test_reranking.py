@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kbsync.errors import Halted, Unavailable
-from kbsync.targets.vectors import embedding
-from kbsync.targets.vectors.settings import Dialect
+from kbsync.targets.services import embedding
+from kbsync.targets.services.dialects import Dialect
 from kbsync_standin.server import Server
 from tests.targets.vectors.service import DIALECTS, play, reranking
 

@@ -13,5 +13,5 @@ def authorities_read_once() -> Iterator[None]:
     """Reading the certificates costs 30 ms, hundreds of clients are made here, and none uses TLS."""
     context = httpx.create_ssl_context()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kbsync.targets.http.wire.trusted", lambda endpoint: context)
+        patch.setattr("kbsync.targets.http.connection.trusted", lambda endpoint: context)
         yield

@@ -8,8 +8,8 @@ import random
 import pytest
 
 from kbsync.errors import Halted, TargetError, Unavailable
-from kbsync.targets.zhipu.allowance import INTERVAL, Allowance
-from kbsync.targets.zhipu.wire import Capacity
+from kbsync.targets.zhipu.shapes import Capacity
+from kbsync.targets.zhipu.upload import INTERVAL, AccountSpace
 
 
 class Account:
@@ -17,7 +17,7 @@ class Account:
 
     def __init__(self, used: int = 0) -> None:
         self.used, self.now, self.asked = used, 0.0, 0
-        self.allowance = Allowance(self._capacity, lambda: self.now, "kbsync retry")
+        self.allowance = AccountSpace(self._capacity, lambda: self.now, "kbsync retry")
 
     async def _capacity(self) -> Capacity:
         self.asked += 1

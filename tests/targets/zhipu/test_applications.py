@@ -8,8 +8,7 @@ import pytest
 
 from kbsync.contract.answering import ApplicationWish
 from kbsync.errors import Rejected
-from kbsync.targets.zhipu.applications import RECALL
-from kbsync.targets.zhipu.wishes import OF_ITS_RECALL
+from kbsync.targets.zhipu.manage import OF_ITS_RECALL, RECALL
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, snowflake, target
 
 OLD, NEW = snowflake(1_700_000_000), snowflake(1_700_000_001)

@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract.mirroring import Base, Confirms, DocState, Reads, Reembeds, Reslices, Target
 from kbsync.contract.searching import Query, Searches
+from kbsync.contract.target import Base, Confirms, DocState, Reads, Reembeds, Reslices, Target
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.zhipu.codes import NotFound
-from kbsync.targets.zhipu.searching import USUAL, Recall
+from kbsync.targets.zhipu.errors import NotFound
+from kbsync.targets.zhipu.shapes import USUAL, Recall
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.targets.zhipu.vendor import (
     BASE,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kbsync.contract.mirroring import Outgoing
+from kbsync.contract.target import Outgoing
 from kbsync.errors import Rejected
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, ok, row, settings, stored, target
 

@@ -18,11 +18,9 @@ from kbsync.errors import (
     Unsure,
     UsageError,
 )
-from kbsync.targets.http import Answer
-from kbsync.targets.zhipu.api import MirrorJudge
-from kbsync.targets.zhipu.codes import NoRoom, NotFound, Op, judge
-from kbsync.targets.zhipu.meanings import CODES
-from kbsync.targets.zhipu.skew import Skew
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.zhipu.api import MirrorJudge, Skew
+from kbsync.targets.zhipu.errors import CODES, NoRoom, NotFound, ZhipuCall, judge
 from tests.targets.zhipu.vendor import BASE, KEY, NOW, Clock, Vendor, document, failed, ok, settings, target
 
 OUTCOMES: dict[type[TargetError], str] = {
@@ -43,10 +41,10 @@ CALLING = [(code, halt) for halt, codes in PERSON.items() for code in codes.spli
 BY_CODE = [(code, kind) for kind, codes in OUTCOMES.items() for code in codes.split()]
 
 
-def answer(body: Any, status: int = 200, op: str = Op.UPLOAD, **headers: str) -> Answer:
+def answer(body: Any, status: int = 200, op: str = ZhipuCall.UPLOAD, **headers: str) -> HttpAnswer:
     text = body if isinstance(body, str) else json.dumps(body)
     parsed = None if isinstance(body, str) else body
-    return Answer(op, status, headers, parsed, text[:300], NOW)
+    return HttpAnswer(op, status, headers, parsed, text[:300], NOW)
 
 
 def test_every_code_of_the_table_is_tried_here() -> None:
@@ -57,17 +55,19 @@ def test_every_code_of_the_table_is_tried_here() -> None:
 @pytest.mark.parametrize(
     ("op", "kind"),
     [
-        (Op.UPLOAD, Rejected),
-        (Op.DETAIL, Rejected),
-        (Op.DELETE, Rejected),
-        (Op.REEMBED, Rejected),
-        (Op.CAPACITY, NotOffered),
-        (Op.RETRIEVE, NotOffered),
-        (Op.BASE, Halted),
-        (Op.LIST, Halted),
+        (ZhipuCall.UPLOAD, Rejected),
+        (ZhipuCall.DETAIL, Rejected),
+        (ZhipuCall.DELETE, Rejected),
+        (ZhipuCall.REEMBED, Rejected),
+        (ZhipuCall.CAPACITY, NotOffered),
+        (ZhipuCall.RETRIEVE, NotOffered),
+        (ZhipuCall.BASE, Halted),
+        (ZhipuCall.LIST, Halted),
     ],
 )
-def test_what_is_forbidden_is_the_documents_where_one_is_asked_about(op: Op, kind: type, shape: str) -> None:
+def test_what_is_forbidden_is_the_documents_where_one_is_asked_about(
+    op: ZhipuCall, kind: type, shape: str
+) -> None:
     bodies: dict[str, Any] = {
         "flat": failed(403, "禁止"),
         "inside error": {"error": {"code": "403", "message": "禁止"}},
@@ -168,41 +168,41 @@ def test_bodies_without_a_known_code_are_read_by_what_they_have(body: Any, statu
 @pytest.mark.parametrize(
     ("code", "message", "op", "kind"),
     [
-        (400, "知识库不存在", Op.BASE, NotFound),
-        (500, "文档不存在", Op.DETAIL, Unsure),
-        (500, "找不到指定的资源", Op.DELETE, Unsure),
-        (400, "找不到参数", Op.DELETE, Rejected),
-        (400, "找不到该文档", Op.DELETE, NotFound),
-        (10404, "文档不存在", Op.DELETE, Rejected),
-        (500, "知识库不存在", Op.UPLOAD, Unsure),
-        (400, "document not found", Op.DELETE, NotFound),
-        (400, "文档名称已存在", Op.UPLOAD, NameTaken),
-        (400, "文档名称已存在", Op.RESLICE, Rejected),
-        (400, "系统繁忙，请稍后再试", Op.UPLOAD, Unavailable),
-        (500, "系统繁忙，请稍后再试", Op.UPLOAD, Unsure),
-        (400, "知识库空间不足", Op.UPLOAD, NoRoom),
-        (400, "文件大小超出限制", Op.UPLOAD, Rejected),
-        (400, "知识库文档数已达上限", Op.UPLOAD, NoRoom),
-        (400, "知识库文档数已达上限", Op.RETRIEVE, Rejected),
-        (400, "余额不足", Op.RETRIEVE, Halted),
-        (400, "size 超出上限", Op.LIST, Rejected),
-        (400, "缺少参数 knowledge_type", Op.UPLOAD, Rejected),
-        (1220, "无权访问", Op.REEMBED, NotOffered),
-        (1220, "无权访问", Op.UPLOAD, Halted),
-        (1231, "请求已存在", Op.UPLOAD, Unsure),
-        (400, "额度说明.pdf 上传失败", Op.UPLOAD, Rejected),
-        (400, "文件余额表.xlsx损坏", Op.UPLOAD, Rejected),
-        (400, "上传“storage and balance.PDF”失败", Op.UPLOAD, Rejected),
-        (400, "balance.pdf upload failed", Op.UPLOAD, Rejected),
-        (400, "已存在的规则.md 解析失败", Op.UPLOAD, Rejected),
-        (99999, "余额表.xlsx error", Op.DETAIL, Rejected),
-        (400, "账户余额不足，文件a.pdf上传失败", Op.UPLOAD, Halted),
-        (400, "余额0.00元", Op.UPLOAD, Halted),
-        (400, "Insufficient balance.Try later", Op.UPLOAD, Halted),
-        (400, "a.pdf 已存在", Op.UPLOAD, NameTaken),
+        (400, "知识库不存在", ZhipuCall.BASE, NotFound),
+        (500, "文档不存在", ZhipuCall.DETAIL, Unsure),
+        (500, "找不到指定的资源", ZhipuCall.DELETE, Unsure),
+        (400, "找不到参数", ZhipuCall.DELETE, Rejected),
+        (400, "找不到该文档", ZhipuCall.DELETE, NotFound),
+        (10404, "文档不存在", ZhipuCall.DELETE, Rejected),
+        (500, "知识库不存在", ZhipuCall.UPLOAD, Unsure),
+        (400, "document not found", ZhipuCall.DELETE, NotFound),
+        (400, "文档名称已存在", ZhipuCall.UPLOAD, NameTaken),
+        (400, "文档名称已存在", ZhipuCall.RESLICE, Rejected),
+        (400, "系统繁忙，请稍后再试", ZhipuCall.UPLOAD, Unavailable),
+        (500, "系统繁忙，请稍后再试", ZhipuCall.UPLOAD, Unsure),
+        (400, "知识库空间不足", ZhipuCall.UPLOAD, NoRoom),
+        (400, "文件大小超出限制", ZhipuCall.UPLOAD, Rejected),
+        (400, "知识库文档数已达上限", ZhipuCall.UPLOAD, NoRoom),
+        (400, "知识库文档数已达上限", ZhipuCall.RETRIEVE, Rejected),
+        (400, "余额不足", ZhipuCall.RETRIEVE, Halted),
+        (400, "size 超出上限", ZhipuCall.LIST, Rejected),
+        (400, "缺少参数 knowledge_type", ZhipuCall.UPLOAD, Rejected),
+        (1220, "无权访问", ZhipuCall.REEMBED, NotOffered),
+        (1220, "无权访问", ZhipuCall.UPLOAD, Halted),
+        (1231, "请求已存在", ZhipuCall.UPLOAD, Unsure),
+        (400, "额度说明.pdf 上传失败", ZhipuCall.UPLOAD, Rejected),
+        (400, "文件余额表.xlsx损坏", ZhipuCall.UPLOAD, Rejected),
+        (400, "上传“storage and balance.PDF”失败", ZhipuCall.UPLOAD, Rejected),
+        (400, "balance.pdf upload failed", ZhipuCall.UPLOAD, Rejected),
+        (400, "已存在的规则.md 解析失败", ZhipuCall.UPLOAD, Rejected),
+        (99999, "余额表.xlsx error", ZhipuCall.DETAIL, Rejected),
+        (400, "账户余额不足，文件a.pdf上传失败", ZhipuCall.UPLOAD, Halted),
+        (400, "余额0.00元", ZhipuCall.UPLOAD, Halted),
+        (400, "Insufficient balance.Try later", ZhipuCall.UPLOAD, Halted),
+        (400, "a.pdf 已存在", ZhipuCall.UPLOAD, NameTaken),
     ],
 )
-def test_words_tell_what_a_vague_code_does_not(code: int, message: str, op: Op, kind: type) -> None:
+def test_words_tell_what_a_vague_code_does_not(code: int, message: str, op: ZhipuCall, kind: type) -> None:
     assert type(judge(answer(failed(code, message), op=op))) is kind
 
 

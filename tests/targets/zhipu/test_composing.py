@@ -12,7 +12,7 @@ import pytest
 from kbsync.contract.answering import Answerer, Sources, Turn
 from kbsync.contract.searching import Query
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.zhipu.chatting import MOST_CHARACTERS, MOST_PASSAGES
+from kbsync.targets.zhipu.ask import MOST_CHARACTERS, MOST_PASSAGES
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.targets.zhipu.vendor import BASE, KEY, Clock, Vendor, failed, ok, target
 

@@ -19,7 +19,7 @@ from kbsync.targets.zhipu.formats import (
     slicing_of,
     upload_fields,
 )
-from kbsync.targets.zhipu.wire import row_of
+from kbsync.targets.zhipu.shapes import row_of
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, row, settings, target
 
 CUSTOM = {"knowledge_type": 5, "custom_separator": ["\n\n", "。"], "sentence_size": 500}

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from kbsync.contract.searching import Hit, Illustrates, Image, Passage
-from kbsync.targets.zhipu import images
-from kbsync.targets.zhipu.answering import sources_of
+from kbsync.targets.zhipu import search
+from kbsync.targets.zhipu.ask import sources_of
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, by_id, failed, ok, target
 
 FIRST, SECOND = "【示意图序号_1829473032620613632_103】", "【示意图序号_1829473032620613632_104】"
@@ -78,7 +78,7 @@ async def test_a_failure_costs_the_pictures_of_its_document_alone(answer: Any) -
 
 async def test_what_does_not_come_in_time_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are shown; nothing waits longer than all may take together."""
-    monkeypatch.setattr(images, "PATIENCE", 0.0)
+    monkeypatch.setattr(search, "PATIENCE", 0.0)
     never = asyncio.Event()
 
     class Silent(Vendor):
@@ -108,9 +108,9 @@ async def test_the_questions_are_bounded_in_number_and_asked_side_by_side() -> N
     vendor = Counting(images=[pictures(first=URL)])
     many = [hit(FIRST, remote_id=str(int(FIRST_ID) + number)) for number in range(30)]
     found = await target(vendor, concurrency=2).illustrated(many)
-    assert vendor.asked["images"] == images.MOST_DOCUMENTS
+    assert vendor.asked["images"] == search.MOST_DOCUMENTS
     assert most == 2
-    assert sum(bool(each.passages[0].images) for each in found) == images.MOST_DOCUMENTS
+    assert sum(bool(each.passages[0].images) for each in found) == search.MOST_DOCUMENTS
 
 
 @pytest.mark.parametrize("place", ["slice", "document", "top"])

@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract.mirroring import Accepted
+from kbsync.contract.target import Accepted
 from kbsync.errors import Halted, Unavailable, UsageError
-from kbsync.targets.zhipu.keys import signed
-from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
+from kbsync.targets.zhipu.api import signed
+from kbsync.targets.zhipu.settings import ZhipuSettings
+from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import HOME_ID, application

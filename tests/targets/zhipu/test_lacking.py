@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import Outgoing
 from kbsync.contract.searching import Hit, Passage, Query
+from kbsync.contract.target import Outgoing
 from kbsync.errors import Halted, NotOffered, TargetError, Unfit
-from kbsync.targets.http import Account
+from kbsync.targets.http.limits import Account
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.targets.zhipu.vendor import FIRST_ID, Clock, Vendor, document, failed, is_stray, ok, row, target
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import Listed
+from kbsync.contract.target import Listed
 from kbsync.errors import Halted, Unavailable
-from kbsync.targets.zhipu.paging import Order, Sweep, look_for, order_of, real_size
-from kbsync.targets.zhipu.wire import Page, Row
+from kbsync.targets.zhipu.paging import ListOrder, ZhipuSweep, look_for, order_of, real_size
+from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
 from tests.targets.zhipu.vendor import NOW, Vendor, failed, ok, row, snowflake, target
 
 
-def rows(count: int, since: float = NOW) -> list[Row]:
+def rows(count: int, since: float = NOW) -> list[ZhipuDocument]:
     """Documents made one a second, the oldest first."""
-    return [Row(snowflake(since + n), f"{n}.md", stat=1) for n in range(count)]
+    return [ZhipuDocument(snowflake(since + n), f"{n}.md", stat=1) for n in range(count)]
 
 
 class Shelf:
@@ -25,12 +25,12 @@ class Shelf:
 
     def __init__(
         self,
-        documents: Sequence[Row],
+        documents: Sequence[ZhipuDocument],
         *,
         cap: int = 100,
         beyond_repeats: bool = False,
         offset_by_asked: bool = False,
-        lie: Callable[[int, Page], Page] = lambda _, page: page,
+        lie: Callable[[int, ZhipuPage], ZhipuPage] = lambda _, page: page,
     ) -> None:
         self.documents = list(documents)
         self.cap, self.beyond_repeats, self.offset_by_asked, self.lie = (
@@ -41,22 +41,22 @@ class Shelf:
         )
         self.asked: list[tuple[int, int]] = []
 
-    async def __call__(self, number: int, size: int) -> Page:
+    async def __call__(self, number: int, size: int) -> ZhipuPage:
         self.asked.append((number, size))
         real = min(size, self.cap)
         step = size if self.offset_by_asked else real
         last = max(1, -(-len(self.documents) // step))
         at = (min(number, last) if self.beyond_repeats else number) - 1
         shown = tuple(self.documents[at * step : at * step + real])
-        return self.lie(len(self.asked), Page(shown, len(self.documents)))
+        return self.lie(len(self.asked), ZhipuPage(shown, len(self.documents)))
 
     async def swept(self) -> list[str]:
-        return [one.id async for one in Sweep(self).rows()]
+        return [one.id async for one in ZhipuSweep(self).rows()]
 
 
-def with_total(total: Callable[[int, int], int | None]) -> Callable[[int, Page], Page]:
+def with_total(total: Callable[[int, int], int | None]) -> Callable[[int, ZhipuPage], ZhipuPage]:
     """`total` of (request, true total)."""
-    return lambda n, page: Page(page.rows, total(n, page.total or 0), page.is_null)
+    return lambda n, page: ZhipuPage(page.rows, total(n, page.total or 0), page.is_null)
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250, 1000])
@@ -104,7 +104,7 @@ async def test_a_page_that_shifted_is_read_again() -> None:
     shelf = Shelf(rows(250))
     slipped = shelf.documents[100].id
 
-    def lie(number: int, page: Page) -> Page:
+    def lie(number: int, page: ZhipuPage) -> ZhipuPage:
         if number == 1:
             del shelf.documents[0]
         return page
@@ -115,9 +115,9 @@ async def test_a_page_that_shifted_is_read_again() -> None:
 
 async def test_documents_added_while_the_list_is_read_are_listed() -> None:
     shelf = Shelf(list(reversed(rows(250))))
-    new = Row(snowflake(NOW + 9_999), "new.md")
+    new = ZhipuDocument(snowflake(NOW + 9_999), "new.md")
 
-    def lie(number: int, page: Page) -> Page:
+    def lie(number: int, page: ZhipuPage) -> ZhipuPage:
         if number == 2:
             shelf.documents.insert(0, new)
         return page
@@ -136,7 +136,7 @@ async def test_doubles_within_and_across_pages_are_listed_once() -> None:
 
 
 async def test_a_null_page_in_the_middle_is_made_up_for_by_another_sweep() -> None:
-    shelf = Shelf(rows(250), lie=lambda n, page: Page((), page.total, True) if n == 2 else page)
+    shelf = Shelf(rows(250), lie=lambda n, page: ZhipuPage((), page.total, True) if n == 2 else page)
     assert len(await shelf.swept()) == 250
 
 
@@ -160,21 +160,21 @@ async def test_three_sweeps_are_the_most() -> None:
     ],
 )
 def test_a_cap_is_seen_where_a_page_is_short_of_the_count(count: int, total: int | None, size: int) -> None:
-    assert real_size(Page(tuple(rows(count)), total), 100) == size
+    assert real_size(ZhipuPage(tuple(rows(count)), total), 100) == size
 
 
 @pytest.mark.parametrize(
     ("shown", "order"),
     [
-        (rows(5), Order.OLDEST_FIRST),
-        (rows(5)[::-1], Order.NEWEST_FIRST),
-        ([*rows(5)[2:], *rows(5)[:2]], Order.UNKNOWN),
-        (rows(1), Order.UNKNOWN),
-        ([], Order.UNKNOWN),
-        ([*rows(3), Row("a-uuid", "x")], Order.UNKNOWN),
+        (rows(5), ListOrder.OLDEST_FIRST),
+        (rows(5)[::-1], ListOrder.NEWEST_FIRST),
+        ([*rows(5)[2:], *rows(5)[:2]], ListOrder.UNKNOWN),
+        (rows(1), ListOrder.UNKNOWN),
+        ([], ListOrder.UNKNOWN),
+        ([*rows(3), ZhipuDocument("a-uuid", "x")], ListOrder.UNKNOWN),
     ],
 )
-def test_ids_show_the_order_of_a_list(shown: list[Row], order: Order) -> None:
+def test_ids_show_the_order_of_a_list(shown: list[ZhipuDocument], order: ListOrder) -> None:
     assert order_of(shown) is order
 
 
@@ -248,7 +248,7 @@ async def test_a_refused_list_is_never_an_empty_one(answer: Any) -> None:
 # ---- statuses
 
 
-def shown_ids(found: list[Row]) -> set[str]:
+def shown_ids(found: list[ZhipuDocument]) -> set[str]:
     return {one.id for one in found}
 
 

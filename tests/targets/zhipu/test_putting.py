@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract.mirroring import Accepted, PutOutcome
+from kbsync.contract.target import Accepted, PutOutcome
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from tests.targets.zhipu.vendor import FIRST_ID, Clock, Vendor, document, failed, ok, row, stored, target
 

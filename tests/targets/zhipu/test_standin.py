@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import Accepted, DocState, Listed, PutOutcome
 from kbsync.contract.searching import Query
+from kbsync.contract.target import Accepted, DocState, Listed, PutOutcome
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, Unavailable, Unsure
-from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
+from kbsync.targets.zhipu.settings import ZhipuSettings
+from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import HOME_ID, application

@@ -6,13 +6,22 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.mirroring import DocState
-from kbsync.targets.zhipu import words
-from kbsync.targets.zhipu.ids import created_of, id_of, number_of, path_part
-from kbsync.targets.zhipu.sizes import sized
-from kbsync.targets.zhipu.skew import Skew
-from kbsync.targets.zhipu.states import status_of
-from kbsync.targets.zhipu.wire import base_of, capacity_of, found_of, page_of, row_of
+from kbsync.contract.target import DocState
+from kbsync.targets.zhipu import errors
+from kbsync.targets.zhipu.api import Skew
+from kbsync.targets.zhipu.indexing import status_of
+from kbsync.targets.zhipu.shapes import (
+    base_of,
+    capacity_of,
+    created_of,
+    found_of,
+    id_of,
+    number_of,
+    page_of,
+    path_part,
+    row_of,
+)
+from kbsync.targets.zhipu.upload import sized
 from tests.targets.zhipu.vendor import FIRST_ID, NOW, Clock, ok, row, snowflake
 
 
@@ -153,7 +162,7 @@ def test_a_failure_without_a_reason_says_so(info: Any) -> None:
 
 
 def test_the_vendors_words_cannot_forge_a_line_or_carry_a_signature() -> None:
-    said = words.quoted("bad\n2026 all is well https://cdn.example/a.md?q-signature=abc end" + "x" * 500)
+    said = errors.quoted("bad\n2026 all is well https://cdn.example/a.md?q-signature=abc end" + "x" * 500)
     assert "\n" not in said
     assert "q-signature" not in said
     assert "https://cdn.example/a.md end" in said
@@ -175,7 +184,7 @@ def test_the_vendors_words_cannot_forge_a_line_or_carry_a_signature() -> None:
     ],
 )
 def test_a_name_that_is_taken_is_told_from_one_that_is_missing(text: str, taken: bool) -> None:
-    assert words.says_name_taken(text) is taken
+    assert errors.says_name_taken(text) is taken
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from typing import Any
 
 import httpx
 
-from kbsync.contract.mirroring import Outgoing
-from kbsync.targets.http import Account
-from kbsync.targets.zhipu.target import ZhipuSettings, ZhipuTarget
+from kbsync.contract.target import Outgoing
+from kbsync.targets.http.limits import Account
+from kbsync.targets.zhipu.settings import ZhipuSettings
+from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.targets.bodies import BytesBody
 
 KEY = "0123456789abcdef.s3cr3t-of-the-tests"

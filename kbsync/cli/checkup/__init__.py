@@ -1,1 +1,0 @@
-"""What `kbsync doctor` looks at: each check by itself, bounded in time."""

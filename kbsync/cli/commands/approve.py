@@ -1,0 +1,119 @@
+"""`kbsync approve`: a person lets exactly that go which is held at this moment."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from kbsync.cli.exit_codes import Code
+from kbsync.cli.options import Choices, complete_mirror, examples, pass_choices, shared_options
+from kbsync.cli.output import Output, counted
+from kbsync.core.text import printable
+
+if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
+    from kbsync.installation import Installation
+    from kbsync.state.glance import Tx
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HeldDocuments:
+    """What waits in one mirror: holds with the paths to be deleted, and `renewed`, those to be made anew.
+
+    `folder`: where a changed root is to be taken.
+    """
+
+    mirror: str
+    holds: tuple[int, ...]
+    paths: tuple[str, ...]
+    renewed: tuple[str, ...] = ()
+    folder: str = ""
+
+
+@click.command(epilog=examples("kbsync approve", "kbsync approve handbook"))
+@click.argument("mirror", required=False, shell_complete=complete_mirror)
+@shared_options
+@pass_choices
+def command(choices: Choices, mirror: str | None) -> int:
+    """Let go what is held now, of MIRROR or of all mirrors, and print it.
+
+    That is deletions, and documents to be indexed anew because settings changed. What is held later asks
+    again. Of a mirror that halted because its folder is another one than
+    before, the folder as it is now is accepted.
+    """
+    from kbsync.cli.context import choose, glanced
+
+    if mirror is not None:
+        choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, mirror))
+    installation = choose(choices, here=True, with_secrets=False)
+    with closing(glanced(installation)) as state:
+        held = [state.read(partial(find_held, each)) for each in installation.mirrors]
+    waiting = [each for each in held if each.holds or each.folder]
+    if waiting:
+        _approve(installation, waiting)
+    _tell(Output(), installation, waiting, choices)
+    return Code.MIRRORED
+
+
+def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
+    """What waits for a person in this mirror."""
+    from kbsync.state.approvals import RENEWALS
+
+    record = tx.mirrors.named(mirror.name)
+    if record is None:
+        return HeldDocuments(mirror.name, (), ())
+    holds = [hold.id for hold in tx.holds.current(record.id)]
+    paths = sorted({item.path for hold in holds for item in tx.holds.items(hold)})
+    renewals = [hold.id for hold in tx.holds.current(record.id, RENEWALS)]
+    renewed = tx.renewals.paths_in(record.id, renewals)
+    is_moved = record.halt is not None and record.halt.reason == "folder-missing" and _is_there(mirror)
+    folder = str(mirror.folder) if is_moved else ""
+    return HeldDocuments(mirror.name, (*holds, *renewals), tuple(paths), tuple(renewed), folder)
+
+
+def _is_there(mirror: MirrorConfig) -> bool:
+    """A folder that is missing cannot be accepted: whatever comes in its place later would be."""
+    from kbsync.source.roots import RootTrouble, identify
+
+    try:
+        identify(mirror.folder.resolve())
+    except RootTrouble:
+        return False
+    return True
+
+
+def _approve(installation: Installation, waiting: list[HeldDocuments]) -> None:
+    from kbsync.cli.inbox import InboxMessage, post
+
+    requests = list[InboxMessage]()
+    for each in waiting:
+        args = {"holds": list(each.holds), **({"root": True} if each.folder else {})}
+        requests.append(InboxMessage("approve", each.mirror, args))
+    post(installation, requests)
+
+
+def _tell(paper: Output, installation: Installation, waiting: list[HeldDocuments], choices: Choices) -> None:
+    if not waiting:
+        if not choices.quiet:
+            paper.line("nothing is held")
+        return
+    from kbsync.cli.inbox import when
+
+    for each in waiting:
+        if each.folder:
+            paper.line(f"{each.mirror}: {printable(each.folder)} is accepted as it is now")
+        if each.paths:
+            paper.line(f"{each.mirror}: {counted(len(each.paths), 'held deletion')} approved")
+        for path in each.paths:
+            paper.line(f"  {paper.red('-')} {printable(path)}")
+        if each.renewed:
+            which = counted(len(each.renewed), "document")
+            paper.line(f"{each.mirror}: {which} to be indexed anew as settings changed, approved")
+        for path in each.renewed:
+            paper.line(f"  {paper.yellow('~')} {printable(path)}")
+    if not choices.quiet:
+        paper.line(when(installation))

@@ -1,0 +1,33 @@
+"""`kbsync completion`: what a shell sources to complete commands, options and names of mirrors."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from kbsync.cli.exit_codes import Code
+from kbsync.cli.options import examples, shared_options
+from kbsync.cli.output import Output
+
+
+@click.command(
+    epilog=examples(
+        "kbsync completion bash > ~/.local/share/bash-completion/completions/kbsync",
+        "echo 'eval \"$(kbsync completion zsh)\"' >> ~/.zshrc",
+        "kbsync completion fish > ~/.config/fish/completions/kbsync.fish",
+    )
+)
+@click.argument("shell", metavar="SHELL", type=click.Choice(("bash", "zsh", "fish")))
+@shared_options
+def command(shell: str) -> int:
+    """Print a script that completes commands, options and names of mirrors in SHELL: bash, zsh or fish.
+
+    Where zsh says `command not found: compdef`, this has to come before it in ~/.zshrc:
+    autoload -Uz compinit && compinit
+    """
+    from kbsync.cli.main import kbsync
+
+    made = get_completion_class(shell)
+    assert made is not None
+    Output().line(made(kbsync, {}, "kbsync", "_KBSYNC_COMPLETE").source())
+    return Code.MIRRORED

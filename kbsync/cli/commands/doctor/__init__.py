@@ -1,0 +1,1 @@
+"""`kbsync doctor`: the checks, by what they look at."""

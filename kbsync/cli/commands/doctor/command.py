@@ -1,0 +1,210 @@
+"""What a check found, and how checks are run.
+
+`kbsync doctor`: a line for everything that has to be right, with the cure where it is not.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kbsync import __version__
+from kbsync.cli.exit_codes import Code, code_of, sentence_of
+from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.output import Output, cells
+
+if TYPE_CHECKING:
+    from kbsync.errors import UsageError
+    from kbsync.installation import Installation
+
+
+LIMIT = 10.0
+"""Seconds for all checks together: they run side by side."""
+
+
+class Grade(enum.Enum):
+    """How it stands."""
+
+    OK = "ok"
+    WARNING = "warning"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One line. `cure`: a command to paste, or what to change; `code`: the exit code it stands for."""
+
+    subject: str
+    detail: str
+    grade: Grade = Grade.OK
+    cure: str = ""
+    code: Code = Code.MIRRORED
+
+
+def warning(subject: str, detail: str, cure: str = "") -> CheckResult:
+    """Works for now."""
+    return CheckResult(subject, detail, Grade.WARNING, cure)
+
+
+def wrong(subject: str, detail: str, cure: str, code: Code) -> CheckResult:
+    """Keeps documents from being mirrored."""
+    return CheckResult(subject, detail, Grade.WRONG, cure, code)
+
+
+def troubled(subject: str, error: Exception) -> CheckResult:
+    """What a check ran into; an error that no person can cause is ours."""
+    code = code_of(error)
+    if code is None:
+        return wrong(subject, f"could not be checked ({type(error).__name__}: {error})", "", Code.BROKEN)
+    return wrong(subject, sentence_of(error), "", code)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`look` gives findings one by one; what it gave before it failed or took too long counts."""
+
+    subject: str
+    look: Callable[[], Iterable[CheckResult]]
+
+
+@dataclass(slots=True)
+class _Running:
+    check: Check
+    found: list[CheckResult] = field(default_factory=list)
+    is_over: bool = False
+
+    def run(self) -> None:
+        try:
+            for finding in self.check.look():
+                self.found.append(finding)
+        except Exception as error:
+            self.found.append(troubled(self.check.subject, error))
+        self.is_over = True
+
+    def findings(self, limit: float) -> Iterator[CheckResult]:
+        found, is_over = list(self.found), self.is_over
+        yield from found
+        if not is_over:
+            detail = f"no answer within {limit:g} s"
+            yield wrong(self.check.subject, detail, "look whether a disk or a network hangs", Code.PASSING)
+
+
+def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResult]:
+    """All findings in the order of the checks, after `limit` seconds at the latest.
+
+    Each check has a thread of its own, which nobody waits for longer: a disk that hangs cannot be cut off.
+    """
+    running = [_Running(check) for check in checks]
+    threads = [threading.Thread(target=one.run, daemon=True) for one in running]
+    until = time.monotonic() + limit
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return [finding for one in running for finding in one.findings(limit)]
+
+
+@click.command(
+    epilog=examples("kbsync doctor", "kbsync doctor --json | jq '.checks[] | select(.result != \"ok\")'")
+)
+@json_option
+@shared_options
+@pass_choices
+def command(choices: Choices, as_json: bool) -> int:
+    """Check everything kbsync needs: config, rights, disk, kernel limits, network, clock, key, quota.
+
+    One line each: ok, warning or wrong, with the cure. Nothing is changed anywhere. Exits 0 when nothing is
+    wrong, else as a pass would.
+    """
+    from kbsync.cli.exit_codes import worst
+    from kbsync.cli.reading import set_up_logs
+
+    set_up_logs(choices)
+    found = run_checks(_checks(choices))
+    if as_json:
+        Output().json({"version": __version__, "checks": [_to_json(one) for one in found]})
+    else:
+        _print(Output(), found, quiet=choices.quiet)
+    broken = any(one.code is Code.BROKEN for one in found)
+    return Code.BROKEN if broken else worst(one.code for one in found)
+
+
+def _checks(choices: Choices) -> list[Check]:
+    """Without a config that can be read, what can be checked all the same."""
+    from kbsync.cli.commands.doctor import machine
+    from kbsync.cli.context import choose
+    from kbsync.errors import UsageError
+
+    general = [
+        Check("versions", machine.versions),
+        Check("credentials", partial(machine.credentials, os.environ)),
+    ]
+    try:
+        return [*_of(choose(choices, here=True, mistyped=True)), *general]
+    except UsageError as error:
+        unread = [troubled("config", UsageError(line)) for line in _problems(error)]
+    refused = Check("config", lambda: unread)
+    try:
+        rest = _of(choose(choices, here=True, with_secrets=False, mistyped=True))
+    except UsageError:
+        return [refused, *general]
+    return [refused, *(one for one in rest if one.subject != refused.subject), *general]
+
+
+def _problems(error: UsageError) -> list[str]:
+    """A config tells each of its problems on a line; any other error is one."""
+    from kbsync.config.problems import ConfigError
+
+    lines = str(error).splitlines()
+    return lines if isinstance(error, ConfigError) else ["; ".join(lines)]
+
+
+def _of(installation: Installation) -> list[Check]:
+    from kbsync.cli.commands.doctor import leftovers, machine, places, service
+
+    mirrors = installation.mirrors
+    return [
+        Check("config", partial(places.config, installation)),
+        Check("state", partial(places.state, installation)),
+        Check("copies", partial(leftovers.copies, installation)),
+        Check("disk", partial(machine.disk, installation.state_dir)),
+        Check("listener", partial(places.listener, installation)),
+        Check("inotify", partial(places.inotify, mirrors)),
+        *(
+            Check(f"{mirror.name}: folder", partial(places.folder, installation, mirror))
+            for mirror in mirrors
+        ),
+        *(Check(f"{each.name}: service", partial(service.service, installation, each)) for each in mirrors),
+    ]
+
+
+def _to_json(finding: CheckResult) -> dict[str, Any]:
+    return {
+        "name": finding.subject,
+        "result": finding.grade.value,
+        "detail": finding.detail,
+        "cure": finding.cure,
+    }
+
+
+def _print(paper: Output, found: Sequence[CheckResult], *, quiet: bool) -> None:
+    """Each on a line of its own; with `quiet` only what is not ok."""
+    from kbsync.core.text import printable
+
+    styles = {Grade.OK: paper.green, Grade.WARNING: paper.yellow, Grade.WRONG: paper.red}
+    width = max(cells(one.subject) for one in found)
+    for one in found:
+        if quiet and one.grade is Grade.OK:
+            continue
+        room = " " * (width - cells(one.subject))
+        cure = f"; cure: {one.cure}" if one.cure else ""
+        grade = styles[one.grade](f"{one.grade.value:7}")
+        paper.line(f"{grade}  {one.subject}{room}  {printable(one.detail + cure)}")

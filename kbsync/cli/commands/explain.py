@@ -1,0 +1,105 @@
+"""`kbsync explain`: why a file is, or is not, found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from kbsync.cli.exit_codes import Code
+from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.output import Output
+from kbsync.core.text import printable, printable_lines
+
+if TYPE_CHECKING:
+    from kbsync.engine.explain import PathExplanation
+    from kbsync.installation import Installation
+    from kbsync.state.glance import Glance, Tx
+
+
+@click.command(
+    epilog=examples(
+        "kbsync explain reports/scan.pdf",
+        "kbsync explain reports/scan.pdf --text | less",
+        "kbsync explain notes.md --json | jq .selection.rule",
+    )
+)
+@click.argument("path", type=DOCUMENT)
+@click.option("--text", is_flag=True, help="Also print the text that was extracted.")
+@json_option
+@shared_options
+@pass_choices
+def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
+    """Tell why the file PATH is or is not found: rules, stability, state, document, extracted text.
+
+    PATH is relative to the mirror or to the working directory, or absolute. Of a folder it is told what
+    became of the files in it.
+    """
+    import asyncio
+
+    from kbsync.cli.context import choose
+    from kbsync.cli.reading import set_up_logs
+
+    installation = choose(choices, here=True)
+    set_up_logs(choices)
+    told = asyncio.run(_explained(installation, path, text))
+    paper = Output()
+    if as_json:
+        paper.json({**told.to_json(), **({"text": told.text} if text else {})})
+    else:
+        _print(paper, told, text=text)
+    return Code.MIRRORED
+
+
+async def _explained(installation: Installation, path: str, text: bool) -> PathExplanation:
+    from contextlib import ExitStack, closing
+    from functools import partial
+    from pathlib import Path
+
+    from kbsync.cli.context import look_at
+    from kbsync.cli.reading import reading, site_of
+    from kbsync.engine.clock import SystemClock
+    from kbsync.engine.explain import explain_path, outside
+    from kbsync.engine.paths import resolve
+    from kbsync.engine.plan import service_of
+    from kbsync.once import plan_of
+
+    plans = {mirror.name: plan_of(mirror) for mirror in installation.mirrors}
+    roots = {name: plan.root for name, plan in plans.items()}
+    with ExitStack() as stack:
+        state = look_at(installation)
+        if state is not None:
+            stack.enter_context(closing(state))
+        places = resolve(path, Path.cwd(), roots, partial(_is_known, state))
+        if not places:
+            return outside(path, list(roots.values()))
+        name, below = places[0]
+        mirror, plan = next(each for each in installation.mirrors if each.name == name), plans[name]
+        async with reading(installation, mirror) as target:
+            service, site = service_of(target, plan), site_of(installation)
+            return await explain_path(
+                plan, service, state, SystemClock(), below, target=target, site=site, text=text
+            )
+
+
+def _is_known(state: Glance | None, mirror: str, path: str) -> bool:
+    from kbsync.engine.paths import is_known
+
+    def look(tx: Tx) -> bool:
+        record = tx.mirrors.named(mirror)
+        return record is not None and is_known(tx, record.id, path)
+
+    return state is not None and state.read(look)
+
+
+def _print(paper: Output, told: PathExplanation, *, text: bool) -> None:
+    where = f"{told.mirror}: " if told.mirror is not None else ""
+    paper.line(paper.bold(printable(f"{where}{told.path or '.'}")))
+    paper.line(printable(told.answer))
+    if told.sentences:
+        paper.line()
+    for sentence in told.sentences:
+        paper.line(f"  {printable(sentence)}")
+    if text and told.text is not None:
+        paper.line()
+        paper.line(printable_lines(told.text))

@@ -1,0 +1,133 @@
+"""`kbsync forget`: the end of a mirror."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from kbsync.cli.exit_codes import Code, concerning
+from kbsync.cli.options import Choices, complete_mirror, examples, pass_choices, shared_options
+from kbsync.cli.output import Output, counted, tell
+from kbsync.core.text import printable
+from kbsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
+    from kbsync.engine.forget import Belongings
+    from kbsync.installation import Installation
+    from kbsync.state.glance import Glance
+    from kbsync.state.mirrors import MirrorRecord
+
+
+@click.command(
+    epilog=examples(
+        "kbsync forget handbook                             its documents stay where they are",
+        "kbsync forget handbook --delete-documents          exactly ours are deleted",
+        "kbsync forget handbook --delete-documents --yes    in a script",
+    )
+)
+@click.argument("mirror", shell_complete=complete_mirror)
+@click.option("--delete-documents", is_flag=True, help="Delete the documents we own, and no others.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@shared_options
+@pass_choices
+def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) -> int:
+    """Forget everything about MIRROR, after showing what that is. No other kbsync may run on this state.
+
+    A mirror that is still in the config begins anew with the next pass.
+    """
+    from contextlib import closing
+
+    from kbsync.cli.context import choose, glanced
+
+    all_of_it = dataclasses.replace(choices, mirrors=())
+    installation = choose(all_of_it, here=True, with_secrets=delete_documents)
+    with closing(glanced(installation)) as state:
+        record, owned = _look(state, mirror)
+    config = next((each for each in installation.config.mirrors if each.name == mirror), None)
+    if delete_documents and config is None:
+        raise UsageError(
+            f"{mirror} is not in the config, so its knowledge base cannot be reached; put it back, "
+            "or forget it without --delete-documents"
+        )
+    _show(record, owned, delete_documents)
+    if not yes and not _is_wanted(record.name):
+        tell("nothing was forgotten")
+        return Code.MIRRORED
+    deleted = _forget(installation, record, config if delete_documents else None)
+    if not choices.quiet:
+        done = f"; {counted(deleted, 'document')} deleted" if delete_documents else ""
+        Output().line(f"{record.name} is forgotten{done}")
+    return Code.MIRRORED
+
+
+def _look(state: Glance, name: str) -> tuple[MirrorRecord, Belongings]:
+    from kbsync.engine.forget import counts
+    from kbsync.state.glance import Tx
+
+    def look(tx: Tx) -> tuple[MirrorRecord, Belongings]:
+        record = tx.mirrors.named(name)
+        if record is None:
+            known = ", ".join(each.name for each in tx.mirrors.all()) or "none"
+            raise UsageError(f"the state knows no mirror {name!r}; known are: {known}")
+        return record, counts(tx, record)
+
+    return state.read(look)
+
+
+def _show(record: MirrorRecord, owned: Belongings, delete_documents: bool) -> None:
+    """What is at stake, on stderr as the question is."""
+    staying = "that stays where it is" if owned.documents == 1 else "that stay where they are"
+    fate = "to be deleted" if delete_documents else staying
+    ours = counted(owned.documents, "document")
+    tell(f"{record.name}: {printable(record.folder)} in {record.target}: {ours} {fate}")
+    if owned.left_behind:
+        left = counted(owned.left_behind, "document")
+        tell(f"{record.name}: {left} in knowledge bases used before stay there")
+    if owned.unsure:
+        tell(f"{record.name}: {counted(owned.unsure, 'upload')} of unsure outcome may be left at the target")
+
+
+def _is_wanted(name: str) -> bool:
+    from kbsync.cli.prompts import agreed
+
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{name} is forgotten only after a yes; there is no terminal to ask on, so add --yes"
+        )
+    return agreed(f"Forget {name}?")
+
+
+def _forget(installation: Installation, record: MirrorRecord, config: MirrorConfig | None) -> int:
+    """Under the lock; with `config` the documents are deleted at its target."""
+    import asyncio
+
+    from kbsync.cli.context import prepare
+    from kbsync.once import open_state
+    from kbsync.state.db import forget_set_aside
+
+    prepare(installation)
+    with open_state(installation, tell) as store:
+
+        async def work() -> int:
+            from kbsync.engine.forget import forget
+
+            if config is None:
+                return await forget(store, record)
+            with concerning(config.name):
+                target = await asyncio.to_thread(installation.target, config)
+                try:
+                    return await forget(store, record, target, delete_documents=True)
+                finally:
+                    await target.aclose()
+
+        deleted = asyncio.run(work())
+        forget_set_aside(installation.state_file)  # its files are named in there
+        if config is not None and installation.is_for_one_folder:
+            # It is of this mirror alone, and as long as it is there the folder counts as known.
+            shutil.rmtree(installation.state_dir)
+        return deleted

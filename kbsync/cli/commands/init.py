@@ -1,0 +1,356 @@
+"""`kbsync init`: a commented config for a folder, and what is in that folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kbsync.cli.exit_codes import Code
+from kbsync.cli.options import FILE, FOLDER, Choices, examples, pass_choices, shared_options
+from kbsync.cli.output import Output, tell
+from kbsync.core.text import printable, shell_word
+from kbsync.errors import KbsyncError, UsageError
+
+if TYPE_CHECKING:
+    from kbsync.cli.commands.init_bases import AccountBases
+    from kbsync.config.model import Config
+    from kbsync.config.template import KeyPlace, RequiredKey
+    from kbsync.installation import Installation
+
+
+PLACEHOLDER = "not-the-key"
+"""Stands for a key while a new config is checked: the environment may not have it yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLines:
+    """The lines of a target, and where its key is."""
+
+    lines: list[str]
+    key: KeyPlace | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """What was given about a service on the command line."""
+
+    base: str | None
+    create: str | None
+    base_url: str | None
+    key_env: str | None
+    key_file: Path | None
+
+
+@click.command(
+    epilog=examples(
+        "kbsync init docs",
+        "kbsync init docs --config ./kbsync.yaml",
+        "kbsync init docs --target TYPE --base ID --key-file ~/.config/kbsync/key",
+        "kbsync init docs --target TYPE --create handbook",
+    )
+)
+@click.argument("directory", metavar="[DIR]", required=False, type=FOLDER)
+@click.option("--target", metavar="TYPE", help="What kind of knowledge base; default: local.")
+@click.option("--base", metavar="ID", help="The knowledge base at a service.")
+@click.option("--create", metavar="NAME", help="Make a knowledge base of this name there, instead.")
+@click.option("--base-url", metavar="URL", help="The address of the service, where it is not the usual one.")
+@click.option("--key-env", metavar="NAME", help="The environment variable that holds the service's key.")
+@click.option("--key-file", metavar="FILE", type=FILE, help="The file that holds it, instead.")
+@shared_options
+@pass_choices
+def command(
+    choices: Choices,
+    directory: Path | None,
+    target: str | None,
+    base: str | None,
+    create: str | None,
+    base_url: str | None,
+    key_env: str | None,
+    key_file: Path | None,
+) -> int:
+    """Write a commented config that mirrors DIR (default: the working directory).
+
+    It goes to --config FILE or $XDG_CONFIG_HOME/kbsync/config.yaml (~/.config/kbsync/config.yaml). A file
+    that is there already is left alone. On a terminal what is not given is asked for: of a service the
+    knowledge bases of the account are listed, and a new one is offered. A key is never written into it, only
+    where the key is. What was mirrored with --folder before is taken over. A --state-dir is written into it.
+    """
+    from kbsync.cli.commands.init_takeover import held_trial, take_over
+    from kbsync.installation import Installation
+
+    if choices.folder is not None:
+        own = replace(choices, folder=None).typed(f"init {shell_word(str(choices.folder))}")
+        raise UsageError(f"init takes the folder as its argument: {own}")
+    place = choices.config or _usual_place()
+    _refuse_taken(place)
+    folder = _folder(directory)
+    kind = _kind(target, asks=directory is None)
+    if base is not None and create is not None:
+        raise UsageError("--base and --create exclude each other")
+    service = ServiceOptions(base, create, base_url, key_env, key_file)
+    state_dir = _state_dir(place, choices, os.environ)
+    # Held before a service is asked to make anything: one that is made twice has its name taken.
+    with held_trial(folder, state_dir, is_embedded=kind is None) as trial:
+        block = None if kind is None else _block(kind, service)
+        moves = trial is not None and trial.into is not None
+        is_told = choices.state_dir is not None or (moves and _is_only_here(place, state_dir))
+        config, key = _written(place, folder, block, state_dir if is_told else None)
+        installation = Installation(config, state_dir)
+        done = "" if trial is None else take_over(trial, installation)
+    _say_what_next(place, choices, installation, key, done)
+    return Code.MIRRORED
+
+
+def _state_dir(place: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
+    """That of a config at `place`. Raises `UsageError` where no home is known and none is named."""
+    from kbsync.config.model import Config
+    from kbsync.config.places import state_dir
+
+    config = Config(mirrors=(), path=Path(os.path.abspath(place)))  # noqa: PTH100
+    return state_dir(environ, explicit=choices.state_dir, config=config)
+
+
+def _is_only_here(place: Path, state_dir: Path) -> bool:
+    """Without the $STATE_DIRECTORY of this moment, the config at `place` would lead to another one.
+
+    A service gets its own from systemd each time, which a config need not say; what is moved there by hand
+    has to be found by every command.
+    """
+    usual = {name: value for name, value in os.environ.items() if name != "STATE_DIRECTORY"}
+    try:
+        return _state_dir(place, Choices(), usual) != state_dir
+    except UsageError:  # no home is known
+        return True
+
+
+def _asks() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _ask(what: str, default: str | None = None) -> str:
+    from kbsync.cli.prompts import NoAnswer, typed
+
+    try:
+        return typed(what, default).strip()
+    except NoAnswer:
+        raise UsageError("nothing was written: the input ended before the last question") from None
+
+
+def _until_right(said: str, fault: Callable[[str], str], ask: Callable[[], str]) -> str:
+    """What is said, asked for anew while it has a fault. Raises `UsageError` where nobody can be asked."""
+    while wrong := fault(said):
+        if not _asks():
+            raise UsageError(wrong)
+        tell(wrong)
+        said = ask()
+    return said
+
+
+def _folder(given: Path | None) -> Path:
+    """One that is there. The working directory is offered to whoever named none."""
+
+    def ask(default: str | None = None) -> str:
+        return os.path.expanduser(_ask("Folder to mirror", default))  # noqa: PTH111
+
+    said = str(given) if given is not None else ask(".") if _asks() else "."
+    return Path(_until_right(said, _fault_of_folder, ask))
+
+
+def _fault_of_folder(said: str) -> str:
+    if os.path.isdir(said):  # noqa: PTH112
+        return ""
+    if os.path.lexists(said):
+        return f"{said} is a file; name a folder"
+    return f"{said} is not there; make it with: mkdir -p {shell_word(said)}"
+
+
+def _kind(given: str | None, *, asks: bool) -> str | None:
+    """The target's type; None for the embedded one."""
+    from kbsync.config.kinds import not_among
+    from kbsync.config.model import DEFAULT_TARGET, TARGETS
+
+    def fault(said: str) -> str:
+        return "" if said in TARGETS else f"--target: {not_among(said, TARGETS, 'target type')}"
+
+    def ask() -> str:
+        return _ask(f"Knowledge base ({', '.join(TARGETS)})", DEFAULT_TARGET)
+
+    said = given if given is not None else ask() if asks and _asks() else DEFAULT_TARGET
+    said = _until_right(said, fault, ask)
+    return None if said == DEFAULT_TARGET else said
+
+
+def _block(kind: str, given: ServiceOptions) -> TargetLines:
+    from kbsync.cli.commands.init_bases import AccountBases
+    from kbsync.config.template import base_key, has_address, has_key, required_keys, target_lines
+
+    key = _key(kind, given.key_env, given.key_file) if has_key(kind) else None
+    values = {}
+    if given.base_url is not None:
+        if not has_address(kind):
+            raise UsageError(f"--base-url: a target of type {kind} has no address")
+        values["base_url"] = _address(kind, given.base_url)
+    for number, one in enumerate(required_keys(kind)):
+        if one.key == base_key(kind) and key is not None and given.base is None:
+            values[one.key] = _base(AccountBases(kind, key, dict(values)), given.create, one)
+        else:
+            known = given.base if number == 0 else None
+            values[one.key] = known or _required(one.key, one.about)
+    return TargetLines(target_lines(kind, key, values), key)
+
+
+def _address(kind: str, given: str) -> str:
+    """As a config may have it. Raises `UsageError`."""
+    from kbsync.config.kinds import RefusedValue, ValueKind, Whereabouts
+    from kbsync.config.model import TARGETS
+    from kbsync.config.reader import settings_of
+
+    mark = settings_of(TARGETS[kind])["base_url"].mark
+    assert isinstance(mark, ValueKind)
+    try:
+        return str(mark.read(given, Whereabouts(Path(), None)))
+    except RefusedValue as error:
+        raise UsageError(f"--base-url: {error}") from None
+
+
+def _base(offer: AccountBases, create: str | None, one: RequiredKey) -> str:
+    """The id of the base: made, chosen among those of the account, or typed where those cannot be listed."""
+    from kbsync.cli.commands.init_bases import chosen, show
+
+    if create is not None:
+        return offer.make(create)
+    if not _asks():
+        if (cards := offer.all()) is not None:
+            show(cards)
+        raise UsageError(
+            f"{one.key} ({one.about}) is not given; add --base ID, or --create NAME for a new one, "
+            "or run init on a terminal"
+        )
+    return chosen(offer, _ask) or _required(one.key, one.about)
+
+
+def _required(key: str, about: str) -> str:
+    if not _asks():
+        raise UsageError(f"{key} ({about}) is not given; add it, or run init on a terminal")
+    return _ask(f"{key}: {about.removesuffix(', in quotes')}").strip("\"'")
+
+
+def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace:
+    from kbsync.config.template import KeyPlace
+
+    if env is not None and file is not None:
+        raise UsageError("--key-env and --key-file exclude each other")
+    if file is not None:
+        return KeyPlace(file=os.path.abspath(file))  # noqa: PTH100
+    usual = f"{kind.upper()}_API_KEY"
+
+    def ask() -> str:
+        return _ask("Environment variable that holds the key, or path of a file", usual)
+
+    said = env if env is not None else ask() if _asks() else usual
+    said = _until_right(said, _fault_of_key, ask)
+    if "/" in said:
+        return KeyPlace(file=os.path.abspath(os.path.expanduser(said)))  # noqa: PTH100, PTH111
+    return KeyPlace(env=said)
+
+
+def _fault_of_key(said: str) -> str:
+    """Not with what was said: it may be the key."""
+    if "/" in said:
+        file = os.path.expanduser(said)  # noqa: PTH111
+        return "" if os.path.isfile(file) else "there is no such file; it holds the key and nothing else"  # noqa: PTH113
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", said):
+        return ""
+    return "that is no name of an environment variable; the key itself is not written down"
+
+
+def _usual_place() -> Path:
+    """The first place where a config is looked for."""
+    from kbsync.config.places import SYSTEM_CONFIG, config_places
+
+    place = config_places(os.environ)[0]
+    if place == SYSTEM_CONFIG:
+        raise UsageError("no home directory is known; name the file to write with --config FILE")
+    return place
+
+
+def _refuse_taken(place: Path) -> None:
+    if os.path.lexists(place):
+        raise UsageError(f"{place} exists; edit it, or name another file with --config FILE")
+
+
+def _written(
+    place: Path, folder: Path, block: TargetLines | None, state_dir: Path | None
+) -> tuple[Config, KeyPlace | None]:
+    """The new config, read back; one that would not do is not left there."""
+    from kbsync.config.reader import load
+    from kbsync.config.template import commented_config
+
+    target = None if block is None else block.lines
+    _write(place, commented_config(folder, target=target, state_dir=state_dir))
+    key = None if block is None else block.key
+    environ = {**os.environ, **({key.env: os.environ.get(key.env) or PLACEHOLDER} if key and key.env else {})}
+    try:
+        return load(place, environ), key
+    except UsageError as error:
+        place.unlink()
+        raise UsageError(f"nothing was written: {error}") from error
+
+
+def _write(place: Path, text: str) -> None:
+    """A new file, 0600 as it may come to hold keys."""
+    _refuse_taken(place)
+    try:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise UsageError(f"{place} cannot be made ({why}); name another file with --config FILE") from None
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _say_what_next(
+    place: Path, choices: Choices, installation: Installation, key: KeyPlace | None, done: str
+) -> None:
+    named = [] if choices.config is None else ["--config", str(place)]
+    paper = Output()
+    paper.line(f"wrote {printable(str(place))}")
+    if choices.quiet:
+        return
+    if done:
+        paper.line(done)
+    for line in _found(installation):
+        paper.line(line)
+    if key is not None and key.env and not os.environ.get(key.env):
+        paper.line(f"  export {key.env}=…  # the key, before anything else")
+    for words, what in NEXT if key is None else (DOCTOR, *NEXT):
+        command = " ".join(map(shell_word, ["kbsync", *words, *named]))
+        paper.line(f"  {command}  # {what}")
+
+
+DOCTOR = (("doctor",), "is everything there?")
+NEXT: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("--once",), "mirror now"),
+    ((), "mirror, and keep watching"),
+)
+
+
+def _found(installation: Installation) -> Iterator[str]:
+    """What is in the folder, as far as it can be looked at."""
+    from kbsync.cli.folder_contents import count_contents, describe_contents, limits_of
+
+    mirror = installation.config.mirrors[0]
+    try:
+        limits = limits_of(installation, mirror)
+        yield from describe_contents(mirror.name, count_contents(mirror.folder, limits), is_paid=limits.paid)
+    except (OSError, KbsyncError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        tell(f"{mirror.folder} could not be looked at: {why.lower()}")

@@ -1,0 +1,1 @@
+"""`kbsync kb`: knowledge bases, applications and the account at a service."""

@@ -1,0 +1,204 @@
+"""`kbsync kb callback`: where a service tells the events of a whole account."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from kbsync.cli.exit_codes import Code
+from kbsync.cli.options import Choices, CommandGroup, examples, json_option, pass_choices, shared_options
+from kbsync.cli.output import Output, tell
+from kbsync.core.text import fits_header, printable
+from kbsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from kbsync.contract.managing import Callback, Callbacks
+
+
+YES = "The address that is set now, instead of being asked for it."
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+
+
+HEADER = "A header of each call, its value from a file, or as NAME=env:VARIABLE from the environment."
+
+
+@click.group(
+    cls=CommandGroup,
+    epilog=examples(
+        "kbsync kb callback show",
+        "kbsync kb callback set https://events.example.org/kb --header X-Token=@/run/secrets/token",
+        "kbsync kb callback delete --yes https://events.example.org/kb",
+    ),
+)
+@shared_options
+def command() -> None:
+    """Manage the one address that the service calls for the whole account.
+
+    It is that of everybody who uses the account. Mirrors do not need it: what they send says where to call.
+    """
+
+
+@command.command()
+@json_option
+@shared_options
+@pass_choices
+def show(choices: Choices, as_json: bool) -> int:
+    """Show where the account's events go, and the names of the headers that go with them."""
+    from kbsync.cli.commands.kb.account import order_callback
+
+    async def work(callbacks: Callbacks) -> Callback | None:
+        return await callbacks.look()
+
+    _print(order_callback(choices, work), as_json)
+    return Code.MIRRORED
+
+
+@command.command("set")
+@click.argument("url", metavar="URL")
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="NAME=@FILE",
+    help=HEADER,
+)
+@click.option("--yes", metavar="URL", help=YES)
+@json_option
+@shared_options
+@pass_choices
+def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str | None, as_json: bool) -> int:
+    """Have the account's events go to URL. Where they go somewhere now, that address is asked for."""
+    from kbsync.cli.commands.kb.account import order_callback
+
+    values = read_headers(headers)
+    check_address(url, is_secret=bool(values))
+
+    async def work(callbacks: Callbacks) -> Callback | None:
+        _ask(await callbacks.look(), "the account's events go elsewhere", yes)
+        await callbacks.aim(url, values)
+        return await callbacks.look()
+
+    _print(order_callback(choices, work), as_json)
+    return Code.MIRRORED
+
+
+@command.command()
+@click.option("--yes", metavar="URL", help=YES)
+@json_option
+@shared_options
+@pass_choices
+def delete(choices: Choices, yes: str | None, as_json: bool) -> int:
+    """Have the account's events go nowhere, after the address that is set was typed."""
+    from kbsync.cli.commands.kb.account import order_callback
+
+    async def work(callbacks: Callbacks) -> Callback | None:
+        now = await callbacks.look()
+        _ask(now, "the account's events go nowhere", yes)
+        if now is not None:
+            await callbacks.remove()
+        return now
+
+    gone = order_callback(choices, work)
+    if as_json:
+        Output().json({"deleted": None if gone is None else gone.url})
+    elif not choices.quiet:
+        Output().line(_NONE if gone is None else f"{printable(gone.url)} is no longer called")
+    return Code.MIRRORED
+
+
+_NONE = "the account has no address for its events"
+
+
+def _ask(now: Callback | None, what: str, yes: str | None) -> None:
+    from kbsync.cli.commands.kb.account import confirm
+
+    if now is None:
+        return
+    tell(f"the events of the whole account, others' too, go to {_shown(now)}")
+    confirm(what, now.url, yes, "present address", "URL")
+
+
+def _shown(callback: Callback) -> str:
+    with_them = f" with {', '.join(map(printable, callback.headers))}" if callback.headers else ""
+    return f"{printable(callback.url)}{with_them}"
+
+
+def check_address(url: str, *, is_secret: bool) -> None:
+    """Raises `UsageError` for what is no address, or one that would give the headers away."""
+    from kbsync.config.remote import is_in_the_clear
+
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or not fits_header(url) or " " in url:
+        raise UsageError("URL is no address; give one such as https://events.example.org/kb")
+    if parts.username is not None or parts.password is not None:
+        raise UsageError("URL has a user or password in it, which ps shows; use --header")
+    if is_secret and is_in_the_clear(url):
+        raise UsageError("URL is not https: what --header gives would travel in the clear")
+
+
+def read_headers(given: Iterable[str]) -> dict[str, str]:
+    """Names and values. Raises `UsageError`, which repeats no value: it may be typed by mistake."""
+    values = dict[str, str]()
+    for text in given:
+        name, equals, source = text.partition("=")
+        if not equals or not _NAME.fullmatch(name):
+            raise UsageError("--header takes NAME=@FILE or NAME=env:VARIABLE")
+        if name.lower() in map(str.lower, values):
+            raise UsageError(f"--header {name} is given twice")
+        values[name] = _value(name, source)
+    return values
+
+
+def _value(name: str, source: str) -> str:
+    if source.startswith("@"):
+        value = _from_file(name, source[1:])
+    elif source.startswith("env:"):
+        value = os.environ.get(source[4:], "")
+    else:
+        raise UsageError(
+            f"--header {name}: its value is not taken from the command line, which ps shows; "
+            f"write {name}=@FILE or {name}=env:VARIABLE"
+        )
+    if not fits_header(value):
+        raise UsageError(f"--header {name}: what it names is empty, or has characters that no header has")
+    return value
+
+
+def _from_file(name: str, path: str) -> str:
+    from kbsync.config.kinds import RefusedValue, Whereabouts
+    from kbsync.config.reader import read_secret
+
+    try:
+        return read_secret(path, Whereabouts(Path.cwd(), None))
+    except RefusedValue as reason:
+        raise UsageError(f"--header {name}: {reason}") from None
+
+
+def _print(found: Callback | None, as_json: bool) -> None:
+    paper = Output()
+    if as_json:
+        paper.json({"callback": None if found is None else _json(found)})
+    elif found is None:
+        paper.line(_NONE)
+    else:
+        names = ", ".join(map(printable, found.headers))
+        paper.line(f"url:      {printable(found.url)}")
+        paper.line(f"headers:  {f'{names} (their values are not shown)' if names else '-'}")
+        paper.line(f"in use:   {_IN_USE[found.in_use]}")
+
+
+_IN_USE = {True: "yes", False: "no", None: "?"}
+
+
+def _json(found: Callback) -> dict[str, Any]:
+    return {"url": found.url, "headers": list(found.headers), "in_use": found.in_use}

@@ -1,0 +1,261 @@
+"""What is seen of a pass while it runs: a bar on a terminal, a line now and then elsewhere.
+
+`kbsync --once`: one pass with its progress, and what there is to say at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
+
+import structlog
+
+from kbsync import logs
+from kbsync import once as once_of_kbsync
+from kbsync.cli import problems
+from kbsync.cli.context import choose, prepare
+from kbsync.cli.exit_codes import Code, signalled
+from kbsync.cli.mirror_report import MirrorReport, code_of_pass, mirror_reports
+from kbsync.cli.options import Choices
+from kbsync.cli.output import Output, is_styled, speak, tell
+from kbsync.cli.problems_log import Heard, report, say, told_as_log
+from kbsync.contract.target import TellsRoom
+from kbsync.core.model import Status
+from kbsync.core.text import sized
+from kbsync.errors import LockedError
+from kbsync.installation import Installation
+from kbsync.once import OnceEnd
+from kbsync.signals import ENDING, HardEnd, Signals, hard_end
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from kbsync.once import ActiveMirrors, ShowProgress
+    from kbsync.state.glance import Tx
+
+
+PATIENCE = 0.4
+"""Seconds a pass may take without a bar: most take less, and a bar that only flickers tells nothing."""
+
+OFTEN, SELDOM = 0.25, 15.0
+"""Seconds between two looks, for a terminal and for a log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far all mirrors are: files that are settled (searchable or failed), of those that are wanted.
+
+    `left`: bytes that the account with the least room still takes, where one tells.
+    """
+
+    settled: int
+    wanted: int
+    left: int | None = None
+
+
+def watcher(*, quiet: bool) -> ShowProgress | None:
+    """What shows progress on stderr; None where nobody wants to see it."""
+    if quiet:
+        return None
+    return _bar if sys.stderr.isatty() and is_styled() else _lines
+
+
+async def _look(runs: ActiveMirrors) -> Reached:
+    numbers = [run.mirror for run in runs.runs.values() if run.mirror]
+    reached = await runs.store.read(lambda tx: _reached(tx, numbers))
+    return replace(reached, left=min(_rooms(runs), default=None))
+
+
+def _rooms(runs: ActiveMirrors) -> Iterator[int]:
+    for run in runs.runs.values():
+        target = run.parts.target if run.parts is not None else None
+        if isinstance(target, TellsRoom) and target.bytes_left is not None:
+            yield target.bytes_left
+
+
+def _reached(tx: Tx, mirrors: Iterable[int]) -> Reached:
+    settled = open_ones = 0
+    for mirror in mirrors:
+        tally = tx.mirrors.tally(mirror)
+        settled += sum(tally.get(status, 0) for status in (Status.READY, Status.FAILED, Status.HELD))
+        open_ones += sum(tally.get(status, 0) for status in (Status.PENDING, Status.INDEXING))
+    return Reached(settled, settled + open_ones)
+
+
+async def _bar(runs: ActiveMirrors) -> None:
+    """A bar with rate and time left, gone when the pass is over."""
+    await asyncio.sleep(PATIENCE)
+    first = await _look(runs)
+    with _drawn(", ".join(runs.runs), first) as bar:
+        while True:
+            now = await _look(runs)
+            bar.total, bar.n = now.wanted or None, now.settled
+            bar.set_postfix_str("" if now.left is None else f"{sized(now.left)} of space left", refresh=False)
+            bar.refresh()
+            await asyncio.sleep(OFTEN)
+
+
+def _drawn(name: str, first: Reached) -> tqdm[NoReturn]:
+    """A bar that is drawn when it is told to, by whoever tells it: it needs no thread and no lock."""
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0
+    tqdm.set_lock(threading.RLock())
+    return tqdm(
+        desc=name,
+        total=first.wanted or None,
+        initial=first.settled,
+        unit="",
+        leave=False,
+        bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]",
+        dynamic_ncols=True,
+        nrows=2,  # one is needed; a terminal that does not tell has 0
+        file=sys.stderr,
+    )
+
+
+async def _lines(runs: ActiveMirrors) -> None:
+    """A line in the log's own format now and then; a short pass has none."""
+    log = structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logs.LEVELS["info"]),
+    )
+    began, first = time.monotonic(), await _look(runs)
+    while True:
+        await asyncio.sleep(SELDOM)
+        now = await _look(runs)
+        rate = _rate(now.settled - first.settled, time.monotonic() - began)
+        room = {} if now.left is None else {"bytes_left": now.left}
+        log.info("pass.progressed", settled=now.settled, wanted=now.wanted, rate=rate, **room)
+
+
+def _rate(done: int, seconds: float) -> str:
+    return f"{done / seconds:.1f}/s" if done > 0 and seconds > 0 else ""
+
+
+REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
+"""Events of which the report at the end tells a person all there is to know."""
+
+
+def once(choices: Choices, *, as_json: bool) -> int:
+    """One full pass of every mirror asked for; the exit code tells how it ended."""
+    installation = choose(choices)
+    prepare(installation)
+    level = choices.log_level or ("error" if choices.quiet else "warning")
+    stderr = cast(TextIO, Stderr())
+    is_report_read = logs.is_for_a_person(choices.log_format, choices.log_level)
+    heard = None if is_report_read else Heard(has_report=not as_json)
+    if heard is not None:
+        logs.configure(style=choices.log_format, level=level, stream=stderr, wanted=heard.listen)
+        speak(told_as_log)
+    else:
+        logs.configure(style=None, level=level, stream=stderr, wanted=lambda one: as_json or _is_apart(one))
+    with hard_end() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
+        try:
+            return asyncio.run(_until_told(installation, choices, signals, hard, heard, as_json=as_json))
+        except LockedError:
+            if not choices.quiet:
+                raise
+            return Code.PASSING  # it goes away by itself, and nobody is needed for that
+
+
+def _is_apart(fields: logs.Fields) -> bool:
+    """An event that the report does not tell again."""
+    return fields.get("event") not in REPORTED
+
+
+async def _until_told(
+    installation: Installation,
+    choices: Choices,
+    signals: Signals,
+    hard: HardEnd,
+    heard: Heard | None,
+    *,
+    as_json: bool,
+) -> Code:
+    """The pass and its results. One that was interrupted waits for no thread after that."""
+    end = await once_of_kbsync.once(installation, watcher(quiet=choices.quiet), signals)
+    stand = mirror_reports(installation, end.ends)
+    code = signalled(end.signal) if end.signal is not None else code_of_pass(stand)
+    if as_json:
+        Output().json(_to_json(installation, end, stand))
+    else:
+        _say(installation, end, stand, code, choices, heard)
+    hard.now()
+    return code
+
+
+class Stderr(io.TextIOBase):
+    """Stderr as it is at the moment: while a bar is shown, lines have to go above it."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Of what is written: Chinese names are told as such where they can be."""
+        return getattr(sys.stderr, "encoding", None) or "ascii"
+
+    def write(self, text: str) -> int:
+        """To where stderr leads now."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """At once."""
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        """Whether a person reads."""
+        return sys.stderr.isatty()
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return sys.stderr.fileno()
+
+
+def _say(
+    installation: Installation,
+    end: OnceEnd,
+    stand: Sequence[MirrorReport],
+    code: Code,
+    choices: Choices,
+    heard: Heard | None = None,
+) -> None:
+    """The report in the form that stderr has, and the summary."""
+    if heard is not None:
+        report(installation, stand, heard, quiet=choices.quiet)
+    else:
+        for line in problems.complaints(installation, stand, quiet=choices.quiet):
+            tell(line)
+    if end.signal is not None:
+        again = installation.cure("--once")
+        if heard is not None:
+            say("pass.interrupted", detail="what was done is recorded", cure=again)
+        else:
+            tell(f"interrupted; what was done is recorded, and {again} goes on from there")
+        return
+    if not choices.quiet:
+        paper = Output()
+        for line in problems.summary(end, stand, apart=paper.is_terminal):
+            paper.line(line)
+        if paper.is_terminal and code is Code.MIRRORED:
+            paper.line(paper.dim(f"search it: {installation.cure('search QUERY')}"))
+
+
+def _to_json(installation: Installation, end: OnceEnd, stand: Sequence[MirrorReport]) -> dict[str, Any]:
+    from kbsync.cli.commands.status import statuses
+
+    counts = [run.counts for run in end.runs.values()]
+    return {
+        **statuses(installation),
+        "uploaded": sum(count.uploaded for count in counts),
+        "replaced": sum(count.replaced for count in counts),
+        "renamed": sum(count.renamed for count in counts),
+        "deleted": sum(count.deleted for count in counts),
+        "held": sum(each.status.documents.held for each in stand),
+        "failed": sum(each.status.documents.failed for each in stand),
+        "seconds": round(end.seconds, 3),
+    }

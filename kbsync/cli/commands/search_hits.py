@@ -1,0 +1,118 @@
+"""How search results are shown to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from kbsync.cli.output import Output, cells, counted
+from kbsync.core.text import printable
+from kbsync.index.snippet import Snippet, snippet
+
+if TYPE_CHECKING:
+    from kbsync.cli.searching import FoundDocument
+    from kbsync.contract.searching import Passage
+
+
+LINES = 2
+INDENT = "    "
+
+
+def print_hits(
+    paper: Output, hits: Sequence[FoundDocument], query: str, *, several: bool, numbered: bool = False
+) -> None:
+    """Each document with its best passage; best first, `numbered` for `kbsync open`.
+
+    `several`: more than one mirror was searched, so each hit tells its own, whichever were found in.
+    """
+    for number, found in enumerate(hits):
+        if number:
+            paper.line()
+        count = paper.dim(f"{number + 1:>2}  ") if numbered else ""
+        paper.line(count + _heading(paper, found, several))
+        if found.hit.passages:
+            for line in excerpt(paper, found.hit.passages[0].text, query):
+                paper.line(INDENT + line)
+            if images := found.hit.passages[0].images:
+                paper.line(INDENT + paper.dim(f"{counted(len(images), 'image')}; --json tells where"))
+
+
+def _heading(paper: Output, found: FoundDocument, several: bool) -> str:
+    """Path, way through the headings, place, score."""
+    path = paper.link(paper.bold(printable(found.path)), found.absolute)
+    parts = [paper.dim(f"{found.mirror.name}: ") + path if several else path]
+    passage = found.hit.passages[0] if found.hit.passages else None
+    if trail := trail_of(found, passage):
+        parts.append(printable(trail))
+    if place := _place(passage):
+        parts.append(place)
+    return "  ".join([*parts, paper.dim(f"{found.hit.score:.2f}")])
+
+
+def trail_of(found: FoundDocument, passage: Passage | None) -> str:
+    """The way through the headings to a passage, or the document's title; "" where it has neither."""
+    headings = passage.headings if passage else ()
+    return " › ".join(headings) or found.hit.title or ""
+
+
+def _place(passage: Passage | None) -> str:
+    if passage is None:
+        return ""
+    if passage.page is not None:
+        return f"p. {passage.page}"
+    return "" if passage.line is None else f"line {passage.line}"
+
+
+def excerpt(paper: Output, text: str, query: str, *, unfinished: bool = False) -> Iterator[str]:
+    """The snippet on at most two lines, the words that were found in bold.
+
+    `unfinished`: the query is still being typed.
+    """
+    room = max(20, paper.columns - len(INDENT) - 1)
+    look = partial(snippet, printable(" ".join(text.split())), query, unfinished=unfinished)
+    shown = _fitting(look, LINES * room - 6)
+    for start, end in _broken(shown.text, room):
+        line = _marked(paper, shown, start, end)
+        before = "…" if start == 0 and shown.starts_late else ""
+        yield before + line + ("…" if end == len(shown.text) and shown.ends_early else "")
+
+
+def _fitting(look: Callable[[int], Snippet], room: int) -> Snippet:
+    """A snippet of at most `room` cells; wide characters take two."""
+    shown = look(room)
+    taken = cells(shown.text)
+    return shown if taken <= room else look(room * len(shown.text) // taken)
+
+
+def _broken(text: str, room: int) -> list[tuple[int, int]]:
+    """Where each line starts and ends; broken at a space where one is near enough."""
+    lines, start = list[tuple[int, int]](), 0
+    while start < len(text) and len(lines) < LINES:
+        end = start + _fits(text[start:], room)
+        if end < len(text) and (space := text.rfind(" ", start, end + 1)) > start + (end - start) // 2:
+            end = space
+        lines.append((start, end))
+        start = end + (text[end : end + 1] == " ")
+    return lines
+
+
+def _fits(text: str, room: int) -> int:
+    """How many characters fit."""
+    taken = 0
+    for number, character in enumerate(text):
+        taken += cells(character)
+        if taken > room:
+            return number
+    return len(text)
+
+
+def _marked(paper: Output, shown: Snippet, start: int, end: int) -> str:
+    """The stretch of the snippet with its matches in bold."""
+    parts, at = list[str](), start
+    for left, right in shown.spans:
+        left, right = max(left, start), min(right, end)
+        if left < right:
+            parts += [shown.text[at:left], paper.bold(shown.text[left:right])]
+            at = right
+    return "".join([*parts, shown.text[at:end]])

@@ -1,0 +1,150 @@
+"""`kbsync status`: the state of every mirror and document, what is wrong first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kbsync import __version__
+from kbsync.cli.exit_codes import Code
+from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kbsync.cli.mirror_report import MirrorReport
+    from kbsync.cli.problems import Demand
+    from kbsync.config.model import MirrorConfig
+    from kbsync.installation import Installation
+    from kbsync.state.glance import Tx
+
+
+class Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+    """A span of time as in a config: `30s`, `15m`, `1h`."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        from kbsync.config.kinds import parse_duration
+
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command(
+    epilog=examples(
+        "kbsync status",
+        "kbsync status --watch",
+        "kbsync status --documents",
+        "kbsync status --json | jq '.mirrors[].documents'",
+        "kbsync status --check --max-age 1h -q     for a health check",
+    )
+)
+@click.option("--documents", is_flag=True, help="Every document with its state and reason.")
+@click.option("--check", is_flag=True, help="Exit with the code a pass would give for the present state.")
+@click.option(
+    "--max-age",
+    type=Age(),
+    metavar="TIME",
+    help="With --check: a last pass or a waiting file older than this is trouble, a younger one is none.",
+)
+@click.option("-w", "--watch", is_flag=True, help="Keep it up to date until Ctrl-C.")
+@json_option
+@shared_options
+@pass_choices
+def command(
+    choices: Choices, documents: bool, check: bool, max_age: float | None, watch: bool, as_json: bool
+) -> int:
+    """Show the state of every mirror, what is wrong first. Answers while kbsync runs."""
+    from kbsync.cli.context import choose
+    from kbsync.cli.mirror_report import mirror_reports
+    from kbsync.cli.problems import Demand
+
+    if max_age is not None and not check:
+        raise click.UsageError("--max-age goes with --check")
+    if watch and (documents or check or as_json):
+        raise click.UsageError("--watch goes without --documents, --check and --json")
+    installation = choose(choices, here=True, with_secrets=False)
+    if watch:
+        from kbsync.cli.commands.status_watch import follow
+
+        follow(installation)
+    stand = mirror_reports(installation)
+    if as_json:
+        print_json(Output(), installation, documents=documents)
+    else:
+        demand = Demand(max_age) if check else None
+        _print(Output(), installation, stand, demand, documents=documents, quiet=choices.quiet)
+    return _checked(stand, max_age) if check else Code.MIRRORED
+
+
+def _checked(stand: Sequence[MirrorReport], max_age: float | None) -> Code:
+    """As a pass would exit; a mirror that never had one is not there yet, and time may excuse what waits.
+
+    What decides is told by `print_wrong`, given the same demand.
+    """
+    from kbsync.cli.exit_codes import worst
+    from kbsync.engine.status import is_fresh
+
+    if max_age is None:
+        return worst(each.checked_code for each in stand)
+    codes = [each.settled_code for each in stand]
+    if not all(is_fresh(each.status, max_age, each.at) for each in stand):
+        codes.append(Code.PASSING)
+    return worst(codes)
+
+
+def print_json(paper: Output, installation: Installation, *, documents: bool) -> None:
+    """The contract's document, piece by piece: there may be very many documents."""
+    from kbsync.cli.mirror_report import read, status_in
+
+    def write(tx: Tx, mirror: MirrorConfig) -> None:
+        for piece in status_in(tx, installation, mirror, documents=documents).json_pieces():
+            paper.write(piece)
+
+    paper.write(f'{{"version": "{__version__}", "mirrors": [')
+    for number, mirror in enumerate(installation.mirrors):
+        paper.write(", " if number else "")
+        read(installation, mirror, write)
+    paper.line("]}")
+
+
+def statuses(installation: Installation) -> dict[str, Any]:
+    """The same without documents, as a value."""
+    from kbsync.cli.mirror_report import read, status_in
+
+    def look(tx: Tx, mirror: MirrorConfig) -> dict[str, Any]:
+        return status_in(tx, installation, mirror).to_json()
+
+    return {
+        "version": __version__,
+        "mirrors": [read(installation, mirror, look) for mirror in installation.mirrors],
+    }
+
+
+def _print(
+    paper: Output,
+    installation: Installation,
+    stand: Sequence[MirrorReport],
+    demand: Demand | None,
+    *,
+    documents: bool,
+    quiet: bool,
+) -> None:
+    from kbsync.cli.commands.status_table import print_documents, print_rates, print_table, print_wrong
+
+    print_wrong(paper, installation, stand, demand)
+    if quiet:
+        return
+    print_table(paper, stand)
+    print_rates(paper, stand)
+    if documents:
+        for mirror in installation.mirrors:
+            print_documents(paper, installation, mirror)

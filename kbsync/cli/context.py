@@ -1,0 +1,221 @@
+"""Which config, folder and state a command is about, and the options that lead back there."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kbsync.cli.options import Choices
+from kbsync.config import places
+from kbsync.config.model import Config, folder_config
+from kbsync.core.text import printable
+from kbsync.errors import StateError, UnmadeError, UsageError
+
+if TYPE_CHECKING:
+    from kbsync.installation import Installation
+    from kbsync.state.glance import Glance
+
+
+def choose(
+    choices: Choices,
+    *,
+    here: bool = False,
+    with_secrets: bool = True,
+    with_bases: bool = True,
+    mistyped: bool = False,
+) -> Installation:
+    """What the options, the environment and the usual places say. Nothing is created.
+
+    `here`: without a config and `--folder`, the known folder around the working directory is meant.
+    `with_secrets`: all keys have to be there; a command that asks no service does without.
+    `with_bases`: so do ids of knowledge bases; what lists or makes one does without.
+    `mistyped`: also a `--folder` that is not there and never was. Raises `UsageError` where nothing says
+    which folder is meant, for a bad config and for an unknown `--mirror`.
+    """
+    if choices.config is not None and choices.folder is not None:
+        raise UsageError("--config and --folder exclude each other; --folder stands in for a config")
+    chosen = _chosen(choices, os.environ, here, with_secrets=with_secrets, with_bases=with_bases)
+    _ = chosen.mirrors  # an unknown name is told before anything is attempted
+    if choices.folder is not None and not mistyped:
+        _refuse_mistyped(chosen)
+    return chosen
+
+
+def _chosen(
+    choices: Choices, environ: Mapping[str, str], here: bool, *, with_secrets: bool, with_bases: bool
+) -> Installation:
+    if choices.folder is not None:
+        return _of_folder(choices, choices.folder, environ)
+    file = places.find_config(choices.config, environ)
+    if file is not None:
+        return _of_config(choices, file, environ, with_secrets=with_secrets, with_bases=with_bases)
+    known = places.known_folder_for(Path.cwd(), places.state_home(environ)) if here else None
+    if known is not None:
+        return _of_folder(choices, known.folder, environ)
+    raise UsageError(_nothing_found(environ, here))
+
+
+def _of_folder(choices: Choices, folder: Path, environ: Mapping[str, str]) -> Installation:
+    """One folder is one mirror, whichever symlink led there: it goes by its real name."""
+    from kbsync.installation import Installation
+
+    real = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
+    if real.exists() and not real.is_dir():
+        raise UsageError(f"--folder: {folder} is a file; name a folder")
+    config = folder_config(real)
+    state_dir = places.state_dir(environ, explicit=choices.state_dir, folder=real)
+    flags = ("--folder", str(real), *_state_flags(choices.state_dir))
+    return Installation(config, state_dir, flags, choices.mirrors)
+
+
+def _refuse_mistyped(chosen: Installation) -> None:
+    """A folder that was mirrored before may be back any moment: its mirror halts. Any other is an error."""
+    folder = chosen.config.mirrors[0].folder
+    if not chosen.state_file.exists() and not os.path.lexists(folder):
+        raise UsageError(f"no such folder: {printable(str(folder))}")
+
+
+def _of_config(
+    choices: Choices, file: Path, environ: Mapping[str, str], *, with_secrets: bool, with_bases: bool
+) -> Installation:
+    from kbsync.config.reader import load
+    from kbsync.installation import Installation
+
+    try:
+        config = load(file, environ, with_secrets=with_secrets, with_bases=with_bases)
+    except UsageError as error:
+        if not with_bases or not _lacks_only_bases(file, environ):
+            raise
+        raise UsageError(
+            f"{error}\nsee those of the account with: {choices.typed('kb list')}"
+            f"\nor make one: {choices.typed('kb create NAME')}"
+        ) from error
+    state_dir = places.state_dir(environ, explicit=choices.state_dir, config=config)
+    flags = _config_flags(choices, config, environ, state_dir)
+    return Installation(config, state_dir, flags, choices.mirrors)
+
+
+def _lacks_only_bases(file: Path, environ: Mapping[str, str]) -> bool:
+    from kbsync.config.reader import load
+
+    try:
+        load(file, environ, with_secrets=False, with_bases=False)
+    except UsageError:
+        return False
+    return True
+
+
+def _config_flags(
+    choices: Choices, config: Config, environ: Mapping[str, str], state_dir: Path
+) -> tuple[str, ...]:
+    """Named are a config that is in none of the usual places, and a state that is not where it would be."""
+    named = choices.config is not None or environ.get("KBSYNC_CONFIG")
+    elsewhere = choices.state_dir
+    if elsewhere is None and environ.get("STATE_DIRECTORY"):
+        usual = {name: value for name, value in environ.items() if name != "STATE_DIRECTORY"}
+        elsewhere = state_dir if places.state_dir(usual, config=config) != state_dir else None
+    return (*(("--config", str(config.path)) if named else ()), *_state_flags(elsewhere))
+
+
+def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
+    return () if state_dir is None else ("--state-dir", os.path.abspath(state_dir))  # noqa: PTH100
+
+
+def _nothing_found(environ: Mapping[str, str], here: bool) -> str:
+    """What was looked for, where, and what to type instead."""
+    searched = ", ".join(str(place) for place in places.config_places(environ))
+    lines = [f"no config and no --folder; searched: --config, $KBSYNC_CONFIG, {searched}"]
+    if here:
+        lines.append(_known(places.known_folders(places.state_home(environ))))
+    lines.append("name a folder with --folder DIR, or write a config with: kbsync init DIR")
+    return "\n".join(lines)
+
+
+def _known(folders: list[places.KnownFolder]) -> str:
+    if not folders:
+        return "no folder is known from an earlier run with --folder"
+    names = ", ".join(printable(str(known.folder)) for known in folders)
+    return f"{Path.cwd()} is in none of the known folders: {names}"
+
+
+def again(installation: Installation) -> Installation:
+    """The same installation with its config read anew. Raises `UsageError`."""
+    path = installation.config.path
+    if path is None:
+        return installation
+    from kbsync.config.reader import load
+
+    fresh = dataclasses.replace(installation, config=load(path, os.environ))
+    moved = fresh.config.state_dir
+    if moved is not None and moved != installation.config.state_dir:
+        return dataclasses.replace(fresh, state_dir=moved)
+    _refuse_bad_places(fresh)
+    return fresh
+
+
+def prepare(installation: Installation) -> None:
+    """Make the state directory ready for a pass. Raises `UsageError` where it cannot hold a state."""
+    _refuse_bad_places(installation)
+    if "--folder" in installation.flags:
+        places.note_folder(installation.state_dir, installation.config.mirrors[0].folder)
+
+
+def _refuse_bad_places(installation: Installation) -> None:
+    folders = [mirror.folder for mirror in installation.config.mirrors]
+    places.check_state_dir(installation.state_dir, folders)
+
+
+def glanced(installation: Installation) -> Glance:
+    """The state, for looking only. Raises `UsageError` with what to run before anything was mirrored."""
+    found = look_at(installation)
+    if found is None:
+        raise not_yet(installation)
+    return found
+
+
+def look_at(installation: Installation) -> Glance | None:
+    """The state, for looking only; None where there is none yet. Raises `StateError` with what to run."""
+    from kbsync.installation import glance
+    from kbsync.state.db import DamagedError
+
+    try:
+        return glance(installation)
+    except DamagedError as error:
+        cure = f"to set it aside and make it anew, run: {installation.cure('--once')}"
+        raise StateError(f"{error.what}; {cure}") from error
+
+
+def not_yet(installation: Installation) -> UsageError:
+    """Nothing was mirrored yet, and what to run: beside a running kbsync no pass."""
+    names = " and ".join(printable(str(mirror.folder)) for mirror in installation.mirrors)
+    return UsageError(f"{names} was not mirrored yet; {_pass(installation, 'the first pass is under way')}")
+
+
+@contextmanager
+def unmade(installation: Installation) -> Iterator[None]:
+    """What a pass has yet to make is told with what to run."""
+    try:
+        yield
+    except UnmadeError as error:
+        raise UsageError(f"{error}; {_pass(installation, 'a kbsync works on it')}") from error
+
+
+def _pass(installation: Installation, under_way: str) -> str:
+    from kbsync.state import lock
+
+    if lock.is_held(installation.state_dir):
+        return f"{under_way}; see how far it is: {installation.cure('status')}"
+    return f"run: {installation.cure('--once')}"
+
+
+def mirror_names(choices: Choices) -> list[str]:
+    """The names a config gives, for completion; none where it cannot be read."""
+    try:
+        chosen = choose(dataclasses.replace(choices, mirrors=()), here=True, with_secrets=False)
+    except (UsageError, OSError):
+        return []
+    return [mirror.name for mirror in chosen.config.mirrors]

@@ -1,0 +1,139 @@
+"""Exit codes: what each means, which one wins where several apply, and which one an error has."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kbsync.errors import (
+    ForeignError,
+    Halted,
+    KbsyncError,
+    LockedError,
+    NotOffered,
+    StateError,
+    TargetError,
+    UsageError,
+)
+
+
+class Code(enum.IntEnum):
+    """What the program says with its exit status."""
+
+    MIRRORED = 0
+    FAILED = 1  # some documents failed or are quarantined
+    USAGE = 2  # wrong usage or config; nothing was attempted
+    PERSON = 3  # waits for a person
+    PASSING = 4  # trouble that goes away by itself
+    BROKEN = 70  # an error of ours, with a traceback (sysexits.h: EX_SOFTWARE)
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+ORDER = (Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED)
+"""Where several apply, the first of these wins."""
+
+
+def worst(codes: Iterable[Code]) -> Code:
+    """The one code for all of them; MIRRORED where there are none."""
+    found = set(codes)
+    return next((code for code in ORDER if code in found), Code.MIRRORED)
+
+
+def rank(code: Code) -> int:
+    """Sorts codes, the worst first."""
+    return ORDER.index(code) if code in ORDER else len(ORDER)
+
+
+def signalled(number: int) -> Code:
+    """The code of a pass that a signal cut short."""
+    return Code(128 + number)
+
+
+class OfMirror(KbsyncError):
+    """What went wrong with one mirror: `str()` names it, `code` is that of the cause."""
+
+    def __init__(self, mirror: str, cause: Exception, code: Code) -> None:
+        said = sentence_of(cause)
+        super().__init__(said if said.startswith(f"{mirror}: ") else f"{mirror}: {said}")
+        self.code = code
+
+
+@contextmanager
+def concerning(mirror: str) -> Iterator[None]:
+    """What a person can cause within is told with the name of this mirror."""
+    try:
+        yield
+    except OfMirror:
+        raise
+    except Exception as error:
+        code = code_of(error)
+        if code is None:
+            raise
+        raise OfMirror(mirror, error, code) from error
+
+
+def sentence_of(error: Exception) -> str:
+    """The error in words for a person: what happened, to which file, and what to do."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        cure = _cure(error)
+        return f"{where}{error.strerror.lower()}{cure}"
+    return str(error)
+
+
+def _cure(error: OSError) -> str:
+    from kbsync.state.db import lacks_inodes
+
+    place = Path(os.fsdecode(error.filename)) if error.filename else None
+    if error.errno == errno.ENOSPC and place is not None and lacks_inodes(place):
+        return "; free some inodes (df -i)"
+    if error.errno in (errno.EACCES, errno.EPERM) and place is not None and (command := _giving_back(place)):
+        return f"; give it back: {command}"
+    return _CURES.get(error.errno or 0, "")
+
+
+def _giving_back(place: Path) -> str:
+    """The command for another user's file in a folder of ours; '' for any other."""
+    from kbsync.state.ownership import cure_of
+
+    try:
+        is_astray = place.parent.stat().st_uid == os.geteuid() != place.lstat().st_uid
+        return cure_of(place.parent, place) if is_astray else ""
+    except OSError:
+        return ""
+
+
+_CURES = {
+    errno.EACCES: "; run as the user it belongs to",
+    errno.EPERM: "; run as the user it belongs to",
+    errno.ENOSPC: "; free some space",
+    errno.EDQUOT: "; free some space",
+    errno.EROFS: "; name a place that can be written",
+    errno.EMFILE: "; raise the limit of open files (ulimit -n)",
+    errno.EIO: "; look at the disk and its kernel log",
+}
+
+
+def code_of(error: Exception) -> Code | None:
+    """The code of an error that a person can cause; None for one that is ours."""
+    match error:
+        case OfMirror():
+            return error.code
+        case UsageError() | ForeignError() | PermissionError():
+            return Code.USAGE
+        case LockedError() | StateError() | OSError():
+            return Code.PASSING
+        case Halted():
+            return Code.PERSON
+        case NotOffered():
+            return Code.USAGE  # it will not pass
+        case TargetError():
+            return Code.PASSING
+        case KbsyncError():
+            return Code.PERSON
+    return None

@@ -1,0 +1,249 @@
+"""The program as a tree of commands. A command's module is imported when the command is run.
+
+Runs a command line and turns whatever goes wrong into a sentence on stderr and an exit code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from kbsync.cli.exit_codes import Code, code_of, sentence_of
+from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.output import forgiving, speak, tell
+from kbsync.config.problems import nearest
+from kbsync.core.text import printable, shell_word
+
+COMMANDS = {
+    "init": "Write a commented config for a folder.",
+    "plan": "Show what a pass would do; change nothing.",
+    "status": "Show the state of every mirror, or document.",
+    "search": "Search the mirrored documents.",
+    "open": "Open a hit of the last search.",
+    "ask": "Ask a question, and see what it was answered from.",
+    "explain": "Tell why a file is or is not found.",
+    "verify": "Compare folder, state and knowledge base.",
+    "retry": "Try failed documents again.",
+    "approve": "Let held deletions go.",
+    "forget": "End a mirror.",
+    "kb": "Manage knowledge bases at a target.",
+    "state": "Back the state up.",
+    "doctor": "Check what kbsync needs, with the cures.",
+    "completion": "Print a script for your shell.",
+}
+"""Every command with its one line, in the order people meet them; `kbsync.cli.<name>.command` is its code."""
+
+SECTIONS = {
+    "To begin": ("init", "plan", "doctor"),
+    "Every day": ("status", "search", "open", "ask"),
+    "When something is odd": ("explain", "verify", "retry", "approve"),
+    "Now and then": ("forget", "kb", "state", "completion"),
+}
+"""How `--help` has them."""
+
+
+NEAR_MISS = 0.75
+"""How alike a mistyped command is: `serch` and `search` are, `version` and `verify` are not."""
+
+
+MODULES = {"kb": "kb.bases", "doctor": "doctor.command"}
+"""Commands whose module has another name than they."""
+
+
+class LazyCommands(click.Group):
+    """Commands by name, loaded one at a time: `search` must not wait for what only the daemon needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"kbsync.cli.commands.{MODULES.get(cmd_name, cmd_name)}")
+        found: click.Command = module.command
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands in `--help`, without loading any, their explanations below each other."""
+        width = max(map(len, COMMANDS))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), COMMANDS[name]) for name in names])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that was typed; `help` shows what `--help` does."""
+        if args[0] == "help" and not ctx.resilient_parsing:
+            if not args[1:]:
+                click.echo(ctx.get_help(), color=ctx.color)
+                ctx.exit()
+            args = [*args[1:], "--help"]
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
+            raise _unknown(ctx, args[0])
+        name, found, rest = super().resolve_command(ctx, args)
+        if any(ctx.params.get(flag) for flag in ("once", "as_json", "dry_run")) and found is not None:
+            found.make_context(name, list(rest), parent=ctx, resilient_parsing=True)  # its options count
+        return name, found, rest
+
+
+def _unknown(ctx: click.Context, name: str) -> click.UsageError:
+    """No such command: told with the nearest or, for a folder, with what mirrors it."""
+    if os.path.isdir(name):  # noqa: PTH112 (pathlib takes long to load)
+        once = "--once " if ctx.params.get("once") else ""
+        return click.UsageError(
+            f"{printable(name)} is a folder, and no command; to mirror it: "
+            f"kbsync {once}--folder {shell_word(name)}"
+        )
+    near = nearest(name, COMMANDS, alike=NEAR_MISS)
+    hint = f"Did you mean {near!r}?" if near else f"Commands are: {', '.join(COMMANDS)}."
+    return click.UsageError(f"No such command {name!r}. {hint}", ctx)
+
+
+@click.group(
+    cls=LazyCommands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    subcommand_metavar="[COMMAND] [ARGS]…",
+    epilog=examples(
+        "kbsync --once --folder docs           mirror a folder now, without any config",
+        "kbsync search 'how do I …' --folder docs",
+        "kbsync init docs && kbsync            write a config, then keep watching",
+        "kbsync status --watch                 see it work",
+        "kbsync doctor                         is everything there?",
+        "kbsync search --help                  every command has examples",
+    ),
+)
+@click.option("--once", is_flag=True, help="One full pass, then exit.")
+@json_option
+@click.option("--dry-run", is_flag=True, help="With --once: show what would be done, as `plan` does.")
+@shared_options
+@pass_choices
+@click.pass_context
+def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_run: bool) -> int | None:
+    """Keep a folder of documents mirrored into a knowledge base.
+
+    Without a command and without --once, kbsync watches every mirror until it is told to stop.
+
+    \b
+    Exit codes: 0 mirrored · 1 some documents failed · 2 wrong usage or config ·
+    3 waits for a person · 4 trouble that passes · 130, 143 interrupted
+    """
+    flags = {"--once": once, "--json": as_json, "--dry-run": dry_run}
+    if ctx.invoked_subcommand is not None:
+        _refuse(ctx, flags, ctx.invoked_subcommand)
+        return None
+    if not once:
+        _refuse(ctx, flags, "COMMAND")
+        from kbsync.cli.commands.watch import watch
+
+        return watch(choices)
+    if dry_run:
+        from kbsync.cli.commands.plan import plan
+
+        return plan(choices, as_json=as_json, limit=None)
+    from kbsync.cli.commands.once import once as one_pass
+
+    return one_pass(choices, as_json=as_json)
+
+
+def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
+    """Raise `click.UsageError` for the first of the options of a pass that was given without one."""
+    given = [name for name, is_set in flags.items() if is_set]
+    if given:
+        raise click.UsageError(f"{given[0]} {_placed(ctx.ensure_object(Choices), given[0], command)}", ctx)
+
+
+def _placed(choices: Choices, flag: str, command: str) -> str:
+    match flag:
+        case "--once":
+            return f"takes no command: run `{choices.typed('--once')}`, then `kbsync {command} …`"
+        case "--json":
+            return f"goes with --once, or after a command: kbsync {command} … --json"
+        case _:
+            return f"goes with --once and without a command; or run: {choices.typed('plan')}"
+
+
+def run(arguments: Sequence[str]) -> Any:
+    """Run the command line; what the command returns, or the code click ended it with."""
+    return kbsync.main(
+        list(arguments), prog_name="kbsync", complete_var="_KBSYNC_COMPLETE", standalone_mode=False
+    )
+
+
+def run_cli(arguments: Sequence[str]) -> int:
+    """The exit code. Nothing is raised but `SystemExit` of click's completion."""
+    _have_all_streams()
+    _bear_any_character()
+    try:
+        code = _run(arguments)
+        failure = _flush()
+        if failure is not None:
+            tell(sentence_of(failure))
+            return Code.PASSING
+        return code
+    finally:
+        speak(None)
+
+
+def _flush() -> OSError | None:
+    """Everything is written, or the reason why results are not."""
+    try:
+        with forgiving(sys.stdout):
+            sys.stdout.flush()
+    except OSError as error:
+        return error
+    finally:
+        with forgiving(sys.stderr):
+            sys.stderr.flush()
+    return None
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        return int(run(arguments) or 0)
+    except click.UsageError as error:
+        tell(_with_hint(error))
+        return Code.USAGE
+    except click.ClickException as error:
+        tell(error.format_message())
+        return Code.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return Code.INTERRUPTED
+    except Exception as error:
+        code = code_of(error)
+        if code is None:
+            tell("this is an error of kbsync itself; its traceback says where", error)
+            return Code.BROKEN
+        tell(sentence_of(error))
+        return code
+
+
+def _with_hint(error: click.UsageError) -> str:
+    """On one line, also where click would set a list below it."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help"
+
+
+def _have_all_streams() -> None:
+    """One that was closed (`2>&-`) leads nowhere, and not into the next file that is opened."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (for the process's life)
+
+
+def _bear_any_character() -> None:
+    """A locale without a character a document has must not end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError):
+                stream.reconfigure(errors="backslashreplace")

@@ -1,0 +1,207 @@
+"""How the mirrors stand: what exit codes and closing words are made of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+from kbsync.cli.context import look_at
+from kbsync.cli.exit_codes import Code, rank, worst
+from kbsync.config.model import MirrorConfig
+from kbsync.core.model import Choice, Status, UploadState
+from kbsync.engine.halts import BAD_CONFIG, PASSING
+from kbsync.engine.status import OUT_OF_DATE, MirrorStatus, mirror_status, never_ran
+from kbsync.installation import Installation
+from kbsync.state import lock
+from kbsync.state.files import Entry
+from kbsync.state.glance import Tx, looking_at
+from kbsync.state.mirrors import MirrorRecord
+
+if TYPE_CHECKING:
+    from kbsync.engine.once import PassEnd
+
+
+LISTED = 20
+"""How many documents of one kind are named; `status --documents` names all."""
+
+LOOKED_AT = 1000
+"""How many failed documents are looked at to see which have one reason: a look has to stay quick."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class FailedPath:
+    """A file or folder (`/` at its end) that failed, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorReport:
+    """One mirror with the first of what failed and what is held, each with what about it; of the former many.
+
+    `trouble`: why its pass could not end; `busy`: files that were still being written. `rate`: documents a
+    second that became searchable of late. `rescan`: seconds after which a running kbsync compares
+    the folder again. `is_worked_on`: some kbsync holds the state; None where that cannot be told. `at`: epoch
+    seconds of this look.
+    """
+
+    status: MirrorStatus
+    failed: tuple[FailedPath, ...] = ()
+    held: tuple[tuple[str, str], ...] = ()
+    trouble: str = ""
+    busy: tuple[str, ...] = ()
+    rate: float = 0.0
+    rescan: float = 0.0
+    is_worked_on: bool | None = None
+    at: float = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Documents that are not as searchable as they will be."""
+        return self.status.documents.pending + self.status.documents.indexing
+
+    @property
+    def has_passed(self) -> bool:
+        """The folder was compared as a whole at least once."""
+        return self.status.last_pass is not None
+
+    @property
+    def since_pass(self) -> float:
+        """Seconds since the folder was last compared as a whole; 0.0 before the first time."""
+        last = self.status.last_pass
+        return 0.0 if last is None else max(0.0, self.at - last)
+
+    @property
+    def is_in_first_pass(self) -> bool:
+        """No pass has ended, and nothing but time is needed."""
+        return bool(self.is_worked_on) and not self.has_passed and self.status.halt is None
+
+    @property
+    def is_forsaken(self) -> bool:
+        """Nobody works on it, which is sure."""
+        return self.is_worked_on is False
+
+    @property
+    def code(self) -> Code:
+        """The exit code of a pass that left this mirror so."""
+        waits = self.trouble or self.busy or self.waiting or self.is_troubled
+        return worst([self.settled_code, Code.PASSING if waits else Code.MIRRORED])
+
+    @property
+    def checked_code(self) -> Code:
+        """The same; a mirror that never had a pass is not there yet."""
+        return worst([self.code, Code.MIRRORED if self.has_passed else Code.PASSING])
+
+    @property
+    def is_troubled(self) -> bool:
+        """It halted over what passes: its target does not answer, and the like."""
+        return self.status.halt is not None and self.status.halt.reason in PASSING
+
+    @property
+    def settled_code(self) -> Code:
+        """The same, leaving aside what still waits for its turn."""
+        documents, halt = self.status.documents, self.status.halt
+        needs_person = (halt is not None and not self.is_troubled) or documents.held
+        return worst(
+            [
+                Code.USAGE if halt is not None and halt.reason == BAD_CONFIG else Code.MIRRORED,
+                Code.PERSON if needs_person else Code.MIRRORED,
+                Code.FAILED if documents.failed else Code.MIRRORED,
+            ]
+        )
+
+
+def mirror_reports(
+    installation: Installation, ends: Mapping[str, PassEnd] | None = None
+) -> list[MirrorReport]:
+    """How every mirror asked for stands, `ends` telling how its pass ended."""
+    is_worked_on = lock.holding(installation.state_dir)  # before what it does is seen: it may end meanwhile
+
+    def stand(tx: Tx, mirror: MirrorConfig) -> MirrorReport:
+        found = _mirror_report(tx, installation, mirror, (ends or {}).get(mirror.name))
+        return replace(found, rescan=mirror.rescan, is_worked_on=is_worked_on, at=time.time())
+
+    return [read(installation, mirror, stand) for mirror in installation.mirrors]
+
+
+def read(installation: Installation, mirror: MirrorConfig, look: Callable[[Tx, MirrorConfig], T]) -> T:
+    """`look` at the state with a mirror; at an empty one where nothing was mirrored yet."""
+    state = look_at(installation)
+    if state is None:
+        with looking_at(None) as blank:
+            return blank.read(lambda tx: look(tx, mirror))
+    with closing(state):
+        return state.read(lambda tx: look(tx, mirror))
+
+
+def status_in(
+    tx: Tx, installation: Installation, mirror: MirrorConfig, *, documents: bool = False
+) -> MirrorStatus:
+    """The mirror's status; its `items` may be read while `tx` lasts."""
+    record = tx.mirrors.named(mirror.name)
+    if record is None:
+        return never_ran(mirror.name, str(mirror.folder), mirror.target.type, documents=documents)
+    return mirror_status(
+        tx,
+        record,
+        now=time.time(),
+        documents=documents,
+        cure=installation.cure,
+        at_work=lock.is_held(installation.state_dir),
+    )
+
+
+def _mirror_report(
+    tx: Tx, installation: Installation, mirror: MirrorConfig, end: PassEnd | None
+) -> MirrorReport:
+    record = tx.mirrors.named(mirror.name)
+    failed = islice(_failed(tx, record), LOOKED_AT) if record else ()
+    held = islice(_held(tx, record), LISTED) if record else ()
+    status = status_in(tx, installation, mirror)
+    trouble, busy = ("", ()) if end is None else (end.trouble, end.busy)
+    return MirrorReport(status, tuple(failed), tuple(held), trouble, busy, _rate(tx, record, status))
+
+
+def _rate(tx: Tx, record: MirrorRecord | None, status: MirrorStatus) -> float:
+    is_working = status.documents.pending or status.documents.indexing
+    return tx.uploads.rate(record.id, record.binding or 0, time.time()) if record and is_working else 0.0
+
+
+def _held(tx: Tx, record: MirrorRecord) -> Iterator[tuple[str, str]]:
+    for entry in tx.entries.of_status(record.id, Status.HELD):
+        uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
+        is_asked = any(u.asked for u in uploads)
+        yield entry.path, "held as it is, though settings changed" if is_asked else "its deletion is held"
+
+
+def _failed(tx: Tx, record: MirrorRecord) -> Iterator[FailedPath]:
+    for folder in tx.folders.problems(record.id):
+        if not folder.shut:
+            yield FailedPath(f"{folder.path}/", folder.problem)
+    for entry in tx.entries.of_status(record.id, Status.FAILED):
+        yield FailedPath(entry.path, _reason(tx, record, entry))
+
+
+def _reason(tx: Tx, record: MirrorRecord, entry: Entry) -> str:
+    """Why the file was refused, or the target's own words."""
+    uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
+    words = next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
+    reason = entry.verdict.reason if entry.verdict.choice is Choice.REFUSED else words
+    return f"{reason}; {OUT_OF_DATE}" if any(u.state.serves for u in uploads) else reason
+
+
+def worst_first(stand: Sequence[MirrorReport]) -> list[MirrorReport]:
+    """In the order of their exit codes; those of one code as they were."""
+    return sorted(stand, key=lambda each: rank(each.checked_code))
+
+
+def code_of_pass(stand: Sequence[MirrorReport]) -> Code:
+    """The exit code of a pass over these mirrors."""
+    return worst(each.code for each in stand)

@@ -1,0 +1,186 @@
+"""The commented config that `kbsync init` writes.
+
+A target's block in a new config, made from what the model says of its keys: for every type there is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kbsync.config.kinds import ValueKind
+from kbsync.config.model import TARGETS, folder_name
+from kbsync.config.remote import BaseId
+from kbsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from kbsync.config.reader import Field
+
+SHIPPED_SCHEMA = Path(__file__).with_name("schema.json")
+"""The JSON schema as it is installed, so that editors complete a config without any network."""
+
+_TEMPLATE = """\
+# yaml-language-server: $schema={schema}
+# kbsync: which folders are mirrored, and into which knowledge bases.
+# Commented lines show the defaults. Times are 500ms, 2s, 15m, 1h. Paths are relative to this file's
+# directory, ~ is your home. ${{NAME}} is taken from the environment.
+
+{state_dir:<37} # local file system, outside of every mirrored folder
+# log_level: info                     # debug, info, warning, error; SIGHUP takes a new one
+# http: {{listen: 127.0.0.1:9753}}      # health, metrics, a page; absent: no listener
+# notify: {{command: [/usr/local/bin/tell], on: [halted, recovered, quarantined]}}   # JSON on stdin
+
+mirrors:
+  - name: "{name}"
+    folder: {folder}
+
+    # Which files, in gitignore syntax. Without include: every format the target takes.
+    # .kbsyncignore files in the folder count too.
+    # include: ["**/*.md", "**/*.pdf"]
+    # exclude: ["drafts/"]
+
+    # settle: 2s                      # a file is taken when it has been quiet this long ...
+    # settle_longest: 60s             # ... and at the latest after this, if a stable read can be had
+    # rescan: 15m                     # full reconcile; repairs whatever events missed
+    # deep_rescan: 24h                # full reconcile that also hashes every file
+    # observer: auto                  # auto | native | polling (network and bind mounts)
+
+    # More deletions than both, within the window, wait for `kbsync approve`.
+    # deletions: {{hold_fraction: 0.2, hold_count: 5, hold_window: 1h}}
+
+    # adopt: content                  # content | name: what proves a document ours when the state was lost
+
+{target}"""
+
+_LOCAL = """\
+    # The knowledge base: here an embedded one, under the state directory.
+    target:
+      type: local
+      # path: /srv/kb                 # another place for it; not inside a mirrored folder
+      # max_bytes: 100000000          # larger files are refused
+      # embedding: {type: builtin}    # or {type: onnx, path: /srv/models/mine}
+"""
+
+_SERVICE = """\
+    # The knowledge base, at a service. The key itself does not belong in here.
+    target:
+"""
+
+
+def commented_config(
+    folder: Path,
+    schema: str = SHIPPED_SCHEMA.as_uri(),
+    target: Sequence[str] | None = None,
+    state_dir: Path | None = None,
+) -> str:
+    """A config that mirrors `folder`, with every default shown. `schema`: the address editors look at.
+
+    `target`: the lines of its target's block (see `target_block`); None: the embedded knowledge base.
+    `state_dir`: where the state lies, absolute; None: in the usual place. Raises UsageError for a path that
+    is not UTF-8, which no YAML file can hold.
+    """
+    absolute = os.path.abspath(folder)  # noqa: PTH100 (Path.absolute keeps `..`)
+    block = _LOCAL if target is None else _SERVICE + "".join(f"{line}\n" for line in target)
+    state = "# state_dir: /var/lib/kbsync" if state_dir is None else f"state_dir: {quoted(str(state_dir))}"
+    return _TEMPLATE.format(
+        schema=schema, state_dir=state, name=folder_name(folder), folder=quoted(absolute), target=block
+    )
+
+
+def quoted(text: str) -> str:
+    """`text` as a YAML text that gives it back, references kept from being filled in."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the name of {os.fsencode(text)!r} is not UTF-8, so no config can hold it; use --folder instead"
+        ) from None
+    return '"' + "".join(map(_escaped, text.replace("${", "$${"))) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    return character if character.isprintable() else f"\\U{ord(character):08X}"
+
+
+KEY = "api_key"
+_INDENT, _COMMENT = " " * 6, 38
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPlace:
+    """Where a key is taken from: an environment variable or a file, never the config itself."""
+
+    env: str = ""
+    file: str = ""
+
+    @property
+    def line(self) -> str:
+        """The setting, as it is written."""
+        return f"{KEY}_file: {quoted(self.file)}" if self.file else f"{KEY}: ${{{self.env}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class RequiredKey:
+    """A key that has to be set. `about`: what it is, in a sentence."""
+
+    key: str
+    about: str
+
+
+def base_key(target: str) -> str | None:
+    """The key that takes the id of a knowledge base; None for a type without one."""
+    from kbsync.config.reader import settings_of  # it loads yaml, which nobody without a config needs
+
+    named = (name for name, one in settings_of(TARGETS[target]).items() if isinstance(one.mark, BaseId))
+    return next(named, None)
+
+
+def has_address(target: str) -> bool:
+    """The address of its service may be another one than the usual."""
+    from kbsync.config.reader import settings_of  # it loads yaml, which nobody without a config needs
+
+    return "base_url" in settings_of(TARGETS[target])
+
+
+def has_key(target: str) -> bool:
+    """The type is one of a service, with a key."""
+    from kbsync.config.reader import settings_of  # it loads yaml, which nobody without a config needs
+
+    return KEY in settings_of(TARGETS[target])
+
+
+def required_keys(target: str) -> list[RequiredKey]:
+    """What has to be known of a target of this type, the key of its service aside."""
+    return [
+        RequiredKey(name, kind.about)
+        for name, one, kind in _settings(target)
+        if one.is_required and name != KEY
+    ]
+
+
+def target_lines(target: str, key: KeyPlace | None, values: Mapping[str, str]) -> list[str]:
+    """The block's lines below `target:`: what is set, then what else could be, with the defaults."""
+    set_now = [f"type: {target}", *([key.line] if key else [])]
+    set_now += [f"{name}: {quoted(value)}" for name, value in values.items()]
+    return [_INDENT + line for line in (*set_now, *_defaults(target, values))]
+
+
+def _defaults(target: str, values: Mapping[str, str]) -> Iterator[str]:
+    for name, one, kind in _settings(target):
+        if name not in values and isinstance(one.default, int | float | str):
+            setting = f"# {name}: {kind.written(one.default)}"
+            yield f"{setting:{_COMMENT}} # {kind.about}" if kind.about else setting
+
+
+def _settings(target: str) -> Iterator[tuple[str, Field, ValueKind]]:
+    """Single values only; blocks have a page of their own in the docs."""
+    from kbsync.config.reader import settings_of  # it loads yaml, which nobody without a config needs
+
+    for name, one in settings_of(TARGETS[target]).items():
+        if isinstance(one.mark, ValueKind) and name != "type":
+            yield name, one, one.mark

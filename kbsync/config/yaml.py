@@ -1,0 +1,255 @@
+"""YAML text as plain values, each with the line it stands on.
+
+Plain scalars are read as YAML 1.2 reads them (`on`, `no` and dates are texts), the way editors do.
+Anchors, aliases and merges (`<<`) work; what would grow beyond bounds is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import yaml
+
+from kbsync.config.problems import Loc, shown
+
+Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
+
+_MOST_VALUES = 20_000  # aliases counted each time they are used
+_DEEPEST = 30
+_TAG = "tag:yaml.org,2002:"
+
+
+@dataclass(slots=True)
+class Tree:
+    """`value` is the document; `refused` are values that cannot be used, `notes` other problems, by line."""
+
+    value: Value = None
+    lines: dict[Loc, int] = field(default_factory=dict)
+    refused: list[tuple[Loc, str]] = field(default_factory=list)
+    notes: list[tuple[Loc, int, str]] = field(default_factory=list)
+
+
+class UnreadableConfig(ValueError):
+    """The text is no YAML that can be used at all; `line` is 1-based, None for the whole file."""
+
+    def __init__(self, line: int | None, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (as the base)
+
+
+for _name, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+):
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def read_yaml(text: str) -> Tree:
+    """The tree of `text`. Raises Unreadable where there is none; other problems are in the tree."""
+    grower = _Grower()
+    root = _compose(text)
+    if root is not None:
+        grower.tree.value = grower.grow(root, ())
+    return grower.tree
+
+
+def _compose(text: str) -> yaml.Node | None:
+    try:
+        root: yaml.Node | None = yaml.compose(text, _Loader)
+    except RecursionError:
+        raise UnreadableConfig(None, "is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter two: escapes beyond Unicode
+        raise _sentence(error, text) from None
+    return root
+
+
+def _sentence(error: Exception, text: str) -> UnreadableConfig:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        return UnreadableConfig(line, f"holds the character U+{code:04X}, which no YAML file may; remove it")
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        return UnreadableConfig(mark.line + 1 if mark else None, _cause(error, text, mark))
+    return UnreadableConfig(None, "holds an escape (\\x, \\u or \\U) that is no character")
+
+
+_CAUSES = (
+    (r"could not find expected ':'", "a `:` is missing behind a key, or a quote is not closed"),
+    (
+        r"mapping values are not allowed",
+        "`: ` cannot stand here; is a `:` missing in the line above, or quotes around the text?",
+    ),
+    (r"expected a single document", "holds a second document (`---`); keep one"),
+    (
+        r"undefined alias|while scanning an? (alias|anchor)",
+        '`*` and `&` have a meaning in YAML; put quotes around a pattern, such as "*.md"',
+    ),
+    (r"^end of stream|unexpected end of stream", "a quote is not closed"),
+    (r"expected <block end>", "the line does not fit its neighbours; check the indentation and the quotes"),
+    (r"expected ',' or|while parsing a flow", "a `]` or `}` or a comma is missing"),
+    (
+        r"undefined tag|while scanning a (tag|directive)|undefined.*handle",
+        "`!` and `%` have a meaning in YAML; put quotes around the text",
+    ),
+    (r"cannot start any token", "a text cannot begin like this; put quotes around it"),
+)
+
+
+_VARIABLE = re.compile(r"\$\{\w{0,60}\}?", re.ASCII)
+"""As far as YAML lets one begin in a list or block within brackets, where `{` begins another block."""
+
+
+def _cause(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> str:
+    if mark is not None and text[mark.index : mark.index + 1] == "\t":
+        return "a tab stands here; YAML is indented with spaces only"
+    if mark is not None and (variable := _VARIABLE.match(text, max(0, mark.index - 1))):
+        return f'not valid YAML: inside {{ }} and [ ] a variable needs quotes; put "{variable[0]}" in quotes'
+    words = f"{error.problem or ''} {error.context or ''}".strip()
+    for pattern, sentence in _CAUSES:
+        if re.search(pattern, words):
+            return f"not valid YAML: {sentence}"
+    return f"not valid YAML: {shown(words)}"
+
+
+class _Grower:
+    """Builds one tree; counts what it builds, so that aliases of aliases come to an end."""
+
+    def __init__(self) -> None:
+        self.tree = Tree()
+        self._count = 0
+
+    def grow(self, node: yaml.Node, loc: Loc) -> Value:
+        """The value of `node`, which stands at `loc`."""
+        self._count += 1
+        line = node.start_mark.line + 1
+        self.tree.lines.setdefault(loc, line)
+        if self._count > _MOST_VALUES:
+            raise UnreadableConfig(
+                line, f"holds more than {_MOST_VALUES} values, aliases counted; that is no config"
+            )
+        if len(loc) > _DEEPEST:
+            raise UnreadableConfig(
+                line, "is nested too deeply, or an alias (`*`) stands inside its own anchor (`&`)"
+            )
+        reason = _why_unusable(node)
+        if reason is not None:
+            self.tree.refused.append((loc, reason))
+            return None
+        match node:
+            case yaml.MappingNode():
+                return self._mapping(node, loc)
+            case yaml.SequenceNode():
+                return [self.grow(item, (*loc, index)) for index, item in enumerate(node.value)]
+            case _:
+                return _scalar_value(node)
+
+    def _mapping(self, node: yaml.MappingNode, loc: Loc) -> Value:
+        value: dict[str, Value] = {}
+        merged: list[tuple[yaml.ScalarNode, yaml.Node]] = []
+        for key, child in self._named(node, loc):
+            if key.value == "<<" and key.style is None:
+                self.tree.lines[(*loc, "<<")] = key.start_mark.line + 1
+                merged.extend(self._merged(child, loc))
+            elif key.value in value:
+                self._note_double((*loc, key.value), key)
+            else:
+                value[key.value] = self._entry(key, child, loc)
+        for key, child in merged:
+            if key.value not in value:
+                value[key.value] = self._entry(key, child, loc)
+        return value
+
+    def _note_double(self, loc: Loc, key: yaml.Node) -> None:
+        first = self.tree.lines[loc]
+        message = f"is written twice, first in line {first}; keep one"
+        self.tree.notes.append((loc, key.start_mark.line + 1, message))
+
+    def _entry(self, key: yaml.Node, child: yaml.Node, loc: Loc) -> Value:
+        self.tree.lines[(*loc, key.value)] = key.start_mark.line + 1
+        return self.grow(child, (*loc, key.value))
+
+    def _named(self, node: yaml.MappingNode, loc: Loc) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
+        """The entries whose keys are words."""
+        for key, child in node.value:
+            if isinstance(key, yaml.ScalarNode) and _is_text(key.value):
+                yield key, child
+            else:
+                self.tree.notes.append((loc, key.start_mark.line + 1, "holds a key that is not a word"))
+
+    def _merged(
+        self, child: yaml.Node, loc: Loc, depth: int = 0
+    ) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
+        """The entries that `<<: child` brings in, nearer ones first."""
+        self._count += 1
+        if depth > _DEEPEST or self._count > _MOST_VALUES:
+            raise UnreadableConfig(child.start_mark.line + 1, "`<<` merges too much")
+        if isinstance(child, yaml.SequenceNode):
+            for item in child.value:
+                yield from self._merged(item, loc, depth + 1)
+        elif isinstance(child, yaml.MappingNode):
+            for key, value in self._named(child, loc):
+                if key.value == "<<" and key.style is None:
+                    yield from self._merged(value, loc, depth + 1)
+                else:
+                    yield key, value
+        else:
+            self.tree.refused.append(((*loc, "<<"), "merges blocks of keys only, such as `<<: *shared`"))
+
+
+_KNOWN_TAGS = frozenset(_TAG + name for name in ("null", "bool", "int", "float", "str", "map", "seq"))
+
+
+def _why_unusable(node: yaml.Node) -> str | None:
+    if node.tag not in _KNOWN_TAGS:
+        return f"has the tag {shown(node.tag)!r}, which means nothing here; put quotes around the text"
+    if not isinstance(node, yaml.ScalarNode):
+        return None
+    if node.tag == _TAG + "null":
+        return "has no value; write one or remove the key"
+    if not _is_text(node.value):
+        return "holds a character that no text may hold (NUL or half of a pair)"
+    try:
+        _scalar_value(node)
+    except ValueError:
+        return f"{shown(node.value)!r} is no {node.tag.removeprefix(_TAG)} that can be used"
+    return None
+
+
+def _is_text(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _scalar_value(node: yaml.Node) -> Value:
+    match node.tag.removeprefix(_TAG):
+        case "bool":
+            return _boolean(node.value)
+        case "int":
+            return _integer(node.value)
+        case "float":
+            return float(node.value.replace(".inf", "inf").replace(".nan", "nan").lower())
+        case _:
+            return str(node.value)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):  # an explicit !!bool
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def _integer(text: str) -> int:
+    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    return int(text[2:] if base != 10 else text, base)

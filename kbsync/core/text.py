@@ -1,0 +1,89 @@
+"""Texts of strangers made fit for terminal and log: they cannot move a cursor or forge a line. Pure.
+
+Numbers of bytes as people read them.
+
+Spans of time, told to people.
+
+Numbers that strangers write in digits. Pure.
+
+What an HTTP header may hold. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+_HARMFUL = re.compile(
+    "["
+    "\x00-\x1f\x7f-\x9f"  # C0 and C1 controls, line ends among them
+    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # direction, line ends, unseen
+    "\ud800-\udfff"  # bytes that are not UTF-8, as surrogate escapes
+    "\U000e0000-\U000e007f"  # tags: unseen
+    "]"
+)
+_HARMFUL_IN_LINES = re.compile(f"(?![\n\t]){_HARMFUL.pattern}")
+
+
+def printable(text: str) -> str:
+    """`text` on one line: controls and unseen characters as escapes, bytes that are not UTF-8 as `\\xff`."""
+    return text if text.isprintable() else _HARMFUL.sub(_escaped, text)
+
+
+def printable_lines(text: str) -> str:
+    """`text` with its line ends and tabs kept, all else as in `printable`."""
+    return _HARMFUL_IN_LINES.sub(_escaped, text)
+
+
+def shell_word(word: str) -> str:
+    """`word` quoted so that a shell gives it back; where it is not printable, in the form of bash and zsh."""
+    if printable(word) == word:
+        return shlex.quote(word)
+    plain = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{_HARMFUL.sub(_escaped, plain)}'"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """As C and shells write it: `\\x` is a byte and `\\u` a character."""
+    number = ord(found[0])
+    if 0xDC80 <= number <= 0xDCFF:
+        return f"\\x{number - 0xDC00:02x}"
+    if 0x80 <= number <= 0x9F:
+        return f"\\u{number:04x}"
+    return found[0].encode("unicode_escape").decode()
+
+
+def sized(size: int) -> str:
+    """A number of bytes for people: `812 B`, `4.1 kB`, `12 MB`."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 999.5 or unit == "GB":
+            break
+        amount /= 1000
+    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 9.95 else f"{amount:.1f} {unit}"
+
+
+def lasting(seconds: float) -> str:
+    """A span of time for people: `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    for limit, unit, name in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86400:.0f} d"
+
+
+_LONGEST = 20
+
+
+def number_in(text: str) -> int | None:
+    """The number; None for what is none, and for more digits than anything that is counted has."""
+    return int(text) if text.isdecimal() and len(text) <= _LONGEST else None
+
+
+_FIT = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+
+
+def fits_header(value: str) -> bool:
+    """Printable ASCII, not empty, without blanks at its ends."""
+    return _FIT.fullmatch(value) is not None

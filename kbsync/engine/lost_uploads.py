@@ -1,0 +1,202 @@
+"""Looking for uploads whose answer was lost: one complete list serves all of them.
+
+A few are asked for by name first, where the target can be: a list of thousands takes minutes and many
+requests. That one is found settles it; that it is not there takes the complete list.
+
+Where the target keeps our marker, the marker tells. Elsewhere a document is an upload's if its name is the
+one that was sent (as far as the service left it alone), its length is that of the bytes, it is not older
+than the request, as far as its time is evidence (`Ledger.trusts_times`), and no other upload holds it. A name
+that does not prove the content is proven by reading.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kbsync.contract.target import Finds, Listed, Reads, Target
+from kbsync.core.links import is_address
+from kbsync.core.model import Upload, UploadState
+from kbsync.engine.journal import Journal
+from kbsync.engine.pages import CLOCK_SLACK, Page
+from kbsync.engine.terms import Terms
+from kbsync.errors import TargetError
+from kbsync.state.glance import Tx
+from kbsync.state.store import Store
+
+PAST = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
+MOST = 10_000
+
+FEW = 5
+"""So many are asked for by name; more are found by a list in fewer requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundUpload:
+    """A row and the listed document that is it; None when a complete list did not have it.
+
+    `doubt`: a document that may be it, where the list shows nothing that could prove it.
+    """
+
+    row: Upload
+    listed: Listed | None
+    doubt: Listed | None = None
+
+
+async def look_for(
+    store: Store, ledger: Journal, target: Target, unsure: Sequence[Upload], on_answer: Callable[[], None]
+) -> list[FoundUpload]:
+    """Every unsure row, and every lost or deleted one that a later list may tell more about.
+
+    Those that are found by name, where all of `unsure` are: nothing was seen then that tells of the others.
+    `on_answer` is called while the list comes in: it may take minutes, in which nothing else is asked.
+    Raises `TargetError` when the list is incomplete.
+    """
+    terms = ledger.terms
+    named = await _found_by_name(store, ledger, target, unsure)
+    if named is not None:
+        return named
+    past = await store.read(lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, PAST, limit=MOST))
+    numbers = {row.id for row in past}
+    rows = [*past, *(row for row in unsure if row.id not in numbers)]
+    hunt = _ListMatcher(terms, rows, ledger.trusts_times)
+    async for listed in target.list():
+        on_answer()
+        hunt.see(listed)
+    found = dict(hunt.buried)
+    for row, candidates in hunt.candidates():
+        seen = await _first_that_is(store, terms, target, row, candidates, found.values())
+        if seen is not None:
+            found[row.id] = seen
+    pages = await store.read(lambda tx: _pages(tx, hunt.pages, found))
+    return [pages.get(row.id) or FoundUpload(row, found.get(row.id)) for row in rows]
+
+
+async def _found_by_name(
+    store: Store, ledger: Journal, target: Target, rows: Sequence[Upload]
+) -> list[FoundUpload] | None:
+    """All of the rows, each with its document; None where one of them is not found that way."""
+    terms = ledger.terms
+    if not isinstance(target, Finds) or terms.limits.marks or len(rows) > FEW:
+        return None
+    if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
+        return None  # where one that was lost or deleted is due, the list is read for all of these
+    hunt, found = _ListMatcher(terms, rows, ledger.trusts_times), dict[int, Listed]()
+    try:
+        for row in rows:
+            for listed in await target.find(row.name):
+                hunt.see(listed)
+    except TargetError:
+        return None  # a short cut that is not to be had now: the whole list tells, and what is wrong
+    for row, candidates in hunt.candidates():
+        seen = await _first_that_is(store, terms, target, row, candidates, found.values())
+        if seen is not None:
+            found[row.id] = seen
+    return [FoundUpload(row, found[row.id]) for row in rows] if len(found) == len(rows) else None
+
+
+Key = tuple[object, ...]
+
+
+@dataclass(slots=True)
+class _ListMatcher:
+    """Sorts listed documents to the rows they may be. `pages`: rows whose documents have no name of ours."""
+
+    terms: Terms
+    rows: Sequence[Upload]
+    trusts_times: bool
+    pages: list[Page] = field(default_factory=list)
+    buried: dict[int, Listed] = field(default_factory=dict)
+    _graves: dict[str | None, Upload] = field(default_factory=dict)
+    _wanted: dict[Key, list[Upload]] = field(default_factory=lambda: defaultdict(list))
+    _seen: dict[int, list[Listed]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if row.state is UploadState.TOMBSTONE:
+                self._graves[row.remote_id] = row
+            elif is_address(row.name) and not self.terms.limits.marks:
+                self.pages.append(Page(self.terms, row, self.trusts_times))
+            else:
+                key = self._key(row.name, row.id)
+                self._wanted[(*key, row.size)].append(row)
+                self._wanted[(*key, None)].append(row)  # for a list that tells no length
+
+    def _key(self, name: str, number: int | None) -> Key:
+        return (number,) if self.terms.limits.marks else (self.terms.naming.key(name),)
+
+    def see(self, listed: Listed) -> None:
+        """One document of the list."""
+        grave = self._graves.get(listed.remote_id)
+        if grave is not None:
+            self.buried[grave.id] = listed
+            return
+        for page in self.pages:
+            page.see(listed)
+        for row in self._wanted.get((*self._key(listed.name, listed.upload_id), listed.size), ()):
+            if self._may_be(row, listed):
+                self._seen[row.id].append(listed)
+
+    def _may_be(self, row: Upload, listed: Listed) -> bool:
+        if self.terms.limits.marks:
+            return listed.digest in (None, row.digest)
+        is_older = (
+            self.trusts_times
+            and listed.created is not None
+            and row.sent_at is not None
+            and listed.created < row.sent_at - CLOCK_SLACK
+        )
+        return not is_older and self.terms.naming.recognises(row.name, listed.name)
+
+    def candidates(self) -> Iterable[tuple[Upload, list[Listed]]]:
+        """Rows with the documents they may be, the newest first."""
+        for row in self.rows:
+            if seen := self._seen.get(row.id):
+                yield row, sorted(seen, key=lambda listed: -(listed.created or 0.0))
+
+
+def _pages(tx: Tx, pages: Sequence[Page], taken: Mapping[int, Listed]) -> dict[int, FoundUpload]:
+    """What the list showed of pages, each document given to one of them at most."""
+    others = {listed.remote_id for listed in taken.values()}
+    sightings = {}
+    for page in pages:
+        free = [one for one in page.seen if not tx.uploads.holders(one.remote_id)]
+        doubts = [one for one in page.doubts if not tx.uploads.holders(one.remote_id)]
+        mine = next((one for one in free if one.remote_id not in others), None)
+        if mine is not None:
+            others.add(mine.remote_id)
+        sightings[page.row.id] = FoundUpload(page.row, mine, doubts[0] if doubts and mine is None else None)
+    return sightings
+
+
+async def _first_that_is(
+    store: Store,
+    terms: Terms,
+    target: Target,
+    row: Upload,
+    candidates: Sequence[Listed],
+    taken: Iterable[Listed],
+) -> Listed | None:
+    others = {listed.remote_id for listed in taken}
+    for listed in candidates:
+        if listed.remote_id in others or not await _is_unclaimed(store, terms, row, listed):
+            continue
+        if await _has_its_bytes(terms, target, row, listed):
+            return listed
+    return None
+
+
+async def _is_unclaimed(store: Store, terms: Terms, row: Upload, listed: Listed) -> bool:
+    """Documents that another row holds, alive or deleted, are not this one, unless they carry its mark."""
+    if listed.upload_id == row.id:
+        return True
+    known = await store.read(lambda tx: tx.uploads.by_remote(terms.binding, listed.remote_id))
+    return all(other.id == row.id for other in known)
+
+
+async def _has_its_bytes(terms: Terms, target: Target, row: Upload, listed: Listed) -> bool:
+    """The marker or the tag in the name proves it; else the bytes do, where they can be had."""
+    if terms.limits.marks or terms.plan.names == "tagged" or not isinstance(target, Reads):
+        return True
+    return await target.digest(listed.remote_id) in (None, row.digest)

@@ -1,0 +1,771 @@
+"""Files in disks that are mounted below the folder: while a disk is away, nothing in it is missing.
+
+What a look at one file means: skip it, wait for it, or read it. Runs in threads; touches no rows.
+
+What files are taken for, for the log at level debug.
+
+What the state knows of a tree, as the scanner asks for it: on a connection of its own.
+
+Brings the state up to date with the disk: scans, hints, and files that are being written.
+
+Every way leads through the same steps: a sight of a file, a judgement (in a thread), a row and its
+consequences (one transaction for a page of files).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kbsync.core.debugging import is_debugging, tell
+from kbsync.core.model import NO_STAMP, Choice, FileKind, Presence, Stamp, Verdict
+from kbsync.core.quiet import Settling, is_old_enough
+from kbsync.core.selection import Rules, person_part
+from kbsync.engine.clock import Clock
+from kbsync.engine.journal import FileSeen, Journal
+from kbsync.engine.terms import Terms
+from kbsync.source.hints import Hint, HintKind
+from kbsync.source.lists import is_list
+from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
+from kbsync.source.read import (
+    ReadProblem,
+    Sample,
+    Spooled,
+    StableDigest,
+    UnreadableFile,
+    Unstable,
+    copy_growing,
+    digest,
+)
+from kbsync.source.roots import error_words_at
+from kbsync.source.scan import FolderListing, Scan, ScanSummary, StoredFolder, scan
+from kbsync.state.db import open_reader, told, unbind
+from kbsync.state.files import UNTIL_SCANNED, Entries, Entry, FolderRow, Folders, join, split
+from kbsync.state.glance import Tx
+from kbsync.state.store import Store
+
+
+async def heed_mounts(
+    store: Store, terms: Terms, looked: Sequence[tuple[str, Look]]
+) -> list[tuple[str, Look]]:
+    """The same looks; those that found nothing where a disk used to be mounted are taken once more."""
+    missed = [path for path, seen in looked if seen.lacks_file]
+    mounts = await store.read(partial(_mounts, terms, missed)) if missed else {}
+    anew = await asyncio.to_thread(_look_again, terms, mounts) if mounts else {}
+    return [(path, anew.get(path, seen)) for path, seen in looked]
+
+
+def former_files(
+    read: Callable[[Callable[[Tx], Any]], Any], terms: Terms, ino: int, digest: str
+) -> list[Entry]:
+    """Stored files with this inode and these bytes that are surely not at their places any more. Blocks."""
+    found: list[Entry] = read(lambda tx: tx.entries.with_ino(terms.mirror, ino, digest))
+    mounts = read(partial(_mounts, terms, [entry.path for entry in found])) if found else {}
+    return [entry for entry in found if _is_missing(terms, entry.path, mounts.get(entry.path, ()))]
+
+
+def _is_missing(terms: Terms, path: str, mounts: Collection[str]) -> bool:
+    seen = look_in_mounts(terms.plan.root, path, mounts) if mounts else look(terms.plan.root, path)
+    return seen.lacks_file
+
+
+def _mounts(terms: Terms, paths: Iterable[str], tx: Tx) -> dict[str, list[str]]:
+    """Where something was mounted at or above a path, for the paths where anything was."""
+    return {path: over for path in paths if (over := tx.folders.mounts_over(terms.mirror, path))}
+
+
+def _look_again(terms: Terms, mounts: Mapping[str, Collection[str]]) -> dict[str, Look]:
+    root, lists = terms.plan.root, terms.rules.takes_links
+    return {path: look_in_mounts(root, path, over, lists=lists) for path, over in mounts.items()}
+
+
+RACY_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """One file as a scan or a look found it, with the rules of its directory.
+
+    `version`: under which rules its directory was stored before ('' for a new one). `quiet`: it was
+    watched for a settle and did not change. `forced`: it never got quiet and the longest wait is over.
+    """
+
+    path: str
+    stamp: Stamp
+    kind: FileKind
+    links: int
+    rules: Rules
+    version: str = ""
+    quiet: bool = False
+    forced: bool = False
+    fresh: bool = False
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not now: it is being written, or may be. `busy`: even the longest wait did not help.
+
+    `wanted`: the rules take it as it is now.
+    """
+
+    path: str
+    stamp: Stamp
+    busy: bool = False
+    sample: Sample | None = None
+    wanted: bool = True
+
+
+Judgement = FileSeen | Wait | None
+"""None: nothing is there any more; the next look finds that out properly."""
+
+
+class Judge:
+    """Judges files of one mirror.
+
+    `former(ino, digest)` gives stored files that this one may be renamed. `keep` gets the bytes of a
+    file that never gets quiet: by the time they are sent the file holds others.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        clock: Clock,
+        former: Callable[[int, str], list[Entry]],
+        keep: Callable[[str, Spooled], None],
+    ) -> None:
+        self._terms = terms
+        self._clock = clock
+        self._former = former
+        self._keep = keep
+
+    def judge(
+        self, sight: FoundFile, known: Entry | None, *, deep: bool = False, awaited: bool = False
+    ) -> Judgement:
+        """What this sight of a file means, given what is known of it.
+
+        `deep`: read it in any case. `awaited`: its quiet is waited for already.
+        """
+        if sight.stamp == NO_STAMP:
+            return FileSeen(sight.path, sight.stamp, problem="cannot be looked at; check its permissions")
+        verdict = sight.rules.verdict(sight.path, sight.stamp.size, sight.kind)
+        if verdict.choice is not Choice.SELECTED:
+            return self._unselected(sight, verdict, known, awaited)
+        if known is not None and known.digest and known.stamp == sight.stamp and not (deep or known.racy):
+            return FileSeen(sight.path, sight.stamp, verdict, digest=known.digest, fresh=sight.fresh)
+        if not (self._is_quiet(sight) or sight.forced):
+            return Wait(sight.path, sight.stamp)
+        return self._read(sight, verdict, known)
+
+    def _unselected(
+        self, sight: FoundFile, verdict: Verdict, known: Entry | None, awaited: bool
+    ) -> Judgement:
+        had_content = awaited or (known is not None and known.digest is not None)
+        emptied = had_content and sight.kind is FileKind.FILE and sight.stamp.size == 0
+        if emptied and not self._is_quiet(sight):
+            # Also when its longest wait is over: a moment without bytes tells nothing of what is written.
+            return Wait(sight.path, sight.stamp, busy=sight.forced, wanted=False)
+        return FileSeen(
+            sight.path, sight.stamp, verdict, by_person=by_person(sight, known), fresh=sight.fresh
+        )
+
+    def _is_quiet(self, sight: FoundFile) -> bool:
+        return sight.quiet or is_old_enough(sight.stamp, self._clock.wall(), self._terms.plan.settle)
+
+    def _read(self, sight: FoundFile, verdict: Verdict, known: Entry | None) -> Judgement:
+        if self._is_quiet(sight):
+            taken = digest(self._terms.plan.root, sight.path, sight.stamp)
+        else:
+            taken = self._forced(sight)
+        match taken:
+            case StableDigest():
+                return self._taken(sight, verdict, taken, known)
+            case UnreadableFile(reason):
+                return FileSeen(sight.path, sight.stamp, problem=reason)
+            case Unstable():
+                return Wait(sight.path, sight.stamp, busy=sight.forced, sample=taken.sample)
+            case _:
+                return None
+
+    def _forced(self, sight: FoundFile) -> StableDigest | ReadProblem:
+        terms = self._terms
+        copy = copy_growing(terms.plan.root, sight.path, terms.spool_dir, sight.sample)
+        if not isinstance(copy, Spooled):
+            return copy
+        self._keep(sight.path, copy)
+        return StableDigest(copy.digest, copy.stamp)
+
+    def _taken(
+        self, sight: FoundFile, verdict: Verdict, taken: StableDigest, known: Entry | None
+    ) -> FileSeen:
+        renamed_from = None
+        if (known is None or known.digest is None) and sight.links == 1:
+            former = self._former(taken.stamp.ino, taken.digest)
+            renamed_from = former[0].path if former else None
+        return FileSeen(
+            sight.path,
+            taken.stamp,
+            verdict,
+            digest=taken.digest,
+            racy=taken.stamp.newest >= self._clock.wall() - RACY_SECONDS,
+            fresh=sight.fresh,
+            renamed_from=renamed_from,
+        )
+
+
+def by_person(sight: FoundFile, known: Entry | None) -> bool:
+    """Whether this deselection counts as a person's."""
+    if known is None or not sight.version:
+        return True
+    if known.verdict.choice is not Choice.SELECTED:
+        return known.by_person
+    return is_by_person(sight.version, sight.rules.version)
+
+
+def is_by_person(before: str, now: str) -> bool:
+    """A change of rules is a person's unless only the program's own part of them differs."""
+    return before == now or not before or person_part(before) != person_part(now)
+
+
+_PARTS = {"size": "size", "mtime_ns": "mtime", "ctime_ns": "ctime", "ino": "inode"}
+
+
+def tell_judged(mirror: str, sight: FoundFile, known: Entry | None, judgement: Judgement) -> None:
+    """A file was looked at: what of its stamp is not as it was, and what it is taken for."""
+    if is_debugging():
+        outcome = _outcome(known, judgement)
+        differs = _differs(sight.stamp, known)
+        tell("file.judged", mirror=mirror, path=sight.path, outcome=outcome, differs=differs)
+
+
+def _differs(now: Stamp, known: Entry | None) -> list[str]:
+    """What of the stamp is not as it is known; nothing where none is."""
+    if known is None or known.stamp == NO_STAMP:
+        return []
+    return [name for part, name in _PARTS.items() if getattr(now, part) != getattr(known.stamp, part)]
+
+
+def _outcome(known: Entry | None, judgement: Judgement) -> str:
+    if judgement is None:
+        return "gone"
+    if isinstance(judgement, Wait):
+        return "being written"
+    if judgement.problem:
+        return f"unreadable: {judgement.problem}"
+    if judgement.verdict.choice is not Choice.SELECTED:
+        return f"not mirrored: {judgement.verdict.reason}"
+    if judgement.renamed_from is not None:
+        return f"renamed, from {judgement.renamed_from}"
+    if known is None or known.digest is None:
+        return "new"
+    return "same content" if judgement.digest == known.digest else "other content"
+
+
+class StateTree:
+    """A `scanner.KnownTree` over one mirror. Used by one thread at a time; `close` it.
+
+    Raises `StateError`.
+    """
+
+    def __init__(self, path: Path, mirror: int) -> None:
+        self._path = path
+        with told(path):
+            self._reader = open_reader(path)
+        self._folders = Folders(self._reader)
+        self._entries = Entries(self._reader, self._folders)
+        self._mirror = mirror
+
+    def rows(self, directory: str) -> set[tuple[str, int, int, int, int]]:
+        """(name, size, mtime_ns, ctime_ns, ino) of every file stored directly in it.
+
+        Names that are not UTF-8 come from SQLite as bytes; they are few, so only then is the set rebuilt.
+        """
+        with told(self._path):
+            rows = set(self._entries.rows(self._mirror, directory))
+        if any(type(row[0]) is bytes for row in rows):
+            return {(unbind(row[0]), *row[1:]) for row in rows}
+        return rows
+
+    def folders(self, directory: str) -> dict[str, StoredFolder]:
+        """Stored sub-directories by name."""
+        with told(self._path):
+            return {row.path: _known(row) for row in self._folders.below(self._mirror, directory)}
+
+    def folder(self, directory: str) -> StoredFolder | None:
+        """The stored directory itself."""
+        with told(self._path):
+            row = self._folders.get(self._mirror, directory)
+        return None if row is None else _known(row)
+
+    def close(self) -> None:
+        """Let go of the state file."""
+        self._reader.close()
+
+
+def _known(row: FolderRow) -> StoredFolder:
+    return StoredFolder(row.version, row.is_mount, row.problem)
+
+
+PAGE = 256
+PAGE_BYTES = 64 * 1024 * 1024
+"""A page of files is read under the lock: a fresh hint waits for no more than this."""
+BURST = 64
+"""So many files at one look were not saved by a person who waits for each: they are backlog."""
+
+FORCED = 4
+"""Files that never get quiet are read twice, with a pause between: a fresh hint waits for so many at most."""
+
+IGNORE_FILE = ".kbsyncignore"
+
+Looked = tuple[str, Look, Rules | None]
+"""A path, what a look found, and the rules of its directory (None: not entered, or not known)."""
+
+
+class Reconciler:
+    """The disk side of one mirror.
+
+    `on_work`: rows were written that the worker may care about. `keep`: bytes of a file that never gets
+    quiet, to be sent as they were read.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Journal,
+        clock: Clock,
+        *,
+        on_work: Callable[[], None],
+        keep: Callable[[str, Spooled], None],
+    ) -> None:
+        plan = ledger.terms.plan
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._on_work = on_work
+        self._judge = Judge(ledger.terms, clock, partial(former_files, store.read_now, ledger.terms), keep)
+        self._samples: dict[str, Sample] = {}
+        self._quiet_lists: dict[str, Stamp] = {}
+        self._stopping = False
+        self._numbers = itertools.count(1)
+        self._scanning: set[float] = set()
+        self._missing_to: set[float] = set()  # scans that missed something, which is not counted yet
+        self._taking = asyncio.Lock()
+        self.settling = Settling(plan.settle, plan.settle_longest)
+        self.busy: set[str] = set()
+        """Files that even the longest wait did not find quiet, as long as they are waited for."""
+
+    @property
+    def _mirror(self) -> int:
+        return self._ledger.terms.mirror
+
+    def stop(self) -> None:
+        """Let a running scan end at its next directory."""
+        self._stopping = True
+
+    # -- whole trees -----------------------------------------------------------------------------------
+
+    async def scan(self, start: str = "", *, deep: bool = False) -> ScanSummary:
+        """Compare a tree with the state. `deep`: read every file, whatever its stamp.
+
+        What is missed counts as missed when the end is reached: it may have moved to where no look was yet.
+        """
+        terms = self._ledger.terms
+        tree = StateTree(self._store.path, self._mirror)
+        listings = scan(terms.plan.root, tree, terms.rules, start=start, deep=deep)
+        pull = _ScanPages(partial(self._pulled, listings), listings, tree)
+        moment = UNTIL_SCANNED + next(self._numbers)
+        self._scanning.add(moment)
+        try:
+            while page := await asyncio.to_thread(pull.next):
+                for listing in page:
+                    await self._take_listing(listing, deep, moment)
+        finally:
+            pull.close()
+            self._scanning.remove(moment)
+            await self._count_missed()
+        return listings.summary
+
+    async def _count_missed(self) -> None:
+        """Of scans that ended, this one and any whose end could not be recorded."""
+        ended, now = self._missing_to - self._scanning, self._clock.steady()
+        if ended and not self._stopping:  # a new process counts both looks itself
+            await self._store.write(lambda tx: tx.entries.scans_ended(self._mirror, ended, now))
+            self._missing_to -= ended
+            self._on_work()
+
+    def _pulled(self, listings: Scan) -> list[FolderListing]:
+        with self._store.telling():
+            return self._pull(listings)
+
+    def _pull(self, listings: Scan) -> list[FolderListing]:
+        """A few listings, or less when one is large; empty at the end."""
+        page: list[FolderListing] = []
+        size = 0
+        while size < PAGE and not self._stopping:
+            listing = next(listings, None)
+            if listing is None:
+                break
+            page.append(listing)
+            size += 1 + len(listing.changed)
+        return page
+
+    async def _take_listing(self, listing: FolderListing, deep: bool, moment: float) -> None:
+        if listing.problem:
+            await self._store.write(
+                lambda tx: tx.folders.trouble(self._mirror, listing.path, listing.problem)
+            )
+            return
+        if listing.stamp is not None and not self._is_quiet(listing.path, listing.stamp):
+            self.settling.touch(listing.path, listing.stamp, self._clock.steady())
+            return
+        sights = self._sights(listing, await self._stored_version(listing))
+        if listing.reselect or listing.shut_folders:
+            await self._store.write(lambda tx: self._unsettle(tx, listing))
+        while page := _page(sights):
+            if self._stopping:
+                return  # the directory is not marked as seen: the next scan finds the rest
+            await self._take(page, deep=deep, known_new=listing.new)
+        for name, verdict in listing.shut_folders:
+            await self._deselect_below(listing, join(listing.path, name), verdict)
+        if listing.missing or listing.gone_folders:
+            self._missing_to.add(moment)
+        await self._store.write(lambda tx: self._record_listing(tx, listing, moment))
+        self._on_work()
+
+    def _is_quiet(self, path: str, stamp: Stamp) -> bool:
+        """A list of pages was not changed just now: what is not in it yet, may be about to come."""
+        plan = self._ledger.terms.plan
+        return self._quiet_lists.get(path) == stamp or is_old_enough(stamp, self._clock.wall(), plan.settle)
+
+    async def _stored_version(self, listing: FolderListing) -> str:
+        """The selection version its files were judged under before; '' where that does not matter."""
+        if not listing.reselect:
+            return ""
+        row = await self._store.read(lambda tx: tx.folders.get(self._mirror, listing.path))
+        return "" if row is None else row.version
+
+    def _sights(self, listing: FolderListing, version: str) -> Iterator[FoundFile]:
+        for found in listing.changed:
+            path = join(listing.path, found.name)
+            yield FoundFile(path, found.stamp, found.kind, found.links, listing.rules, version)
+
+    def _unsettle(self, tx: Tx, listing: FolderListing) -> None:
+        if listing.reselect:
+            tx.folders.unsettle(self._mirror, listing.path)
+        for name, _ in listing.shut_folders:
+            tx.folders.unsettle_tree(self._mirror, join(listing.path, name))
+
+    def _record_listing(self, tx: Tx, listing: FolderListing, moment: float) -> None:
+        mirror = self._mirror
+        tx.folders.seen(mirror, listing.path, listing.version, listing.is_mount)
+        tx.entries.miss(mirror, listing.path, listing.missing, moment)
+        for name in listing.gone_folders:
+            self._miss_tree(tx, join(listing.path, name), moment)
+        for name, _ in listing.shut_folders:
+            tx.folders.shut(mirror, join(listing.path, name))
+
+    def _miss_tree(self, tx: Tx, folder: str, moment: float) -> None:
+        tx.entries.miss_tree(self._mirror, folder, moment)
+        tx.folders.gone(self._mirror, folder)
+
+    async def _deselect_below(self, listing: FolderListing, folder: str, verdict: Verdict) -> None:
+        """Selection does not enter a directory any more: all files in it are deselected, a page a commit."""
+        before = await self._store.read(lambda tx: tx.folders.get(self._mirror, listing.path))
+        person = before is None or is_by_person(before.version, listing.version)
+        for below in await self._store.read(
+            lambda tx: [path for _, path in tx.folders.tree(self._mirror, folder)]
+        ):
+            paths = await self._store.read(partial(_names, self._mirror, below))
+            for start in range(0, len(paths), PAGE):
+                page = paths[start : start + PAGE]
+                await self._store.write(partial(self._deselect, page, verdict, person))
+
+    def _deselect(self, paths: Sequence[str], verdict: Verdict, by_person: bool, tx: Tx) -> None:
+        for path in paths:
+            self._ledger.deselect(tx, path, verdict, by_person)
+
+    async def recheck_racy(self) -> None:
+        """Read again what was read so soon after a change that another may hide behind the same stamp."""
+        before = self._clock.wall() - RACY_SECONDS
+        tried: set[str] = set()
+        while not self._stopping:
+            rows = await self._store.read(lambda tx: tx.entries.racy(self._mirror, PAGE + len(tried)))
+            ripe = [row.path for row in rows if row.stamp.newest < before and row.path not in tried]
+            if not ripe:
+                return
+            tried.update(ripe)  # each once: what cannot be read now is no reason to stay here
+            # Not as quiet ones: their old stamp says nothing of who writes to them now (promise 8).
+            await self._look_and_take(ripe)
+
+    # -- hints -----------------------------------------------------------------------------------------
+
+    async def heed(self, hints: Sequence[Hint]) -> None:
+        """Look where hints point."""
+        trees = [hint for hint in hints if hint.kind is not HintKind.FILE or self._is_list(hint.path)]
+        files = [hint.path for hint in hints if hint not in trees]
+        await self._look_and_take(files, fresh=True)
+        for hint in trees:
+            await self._heed_tree(hint.path)
+
+    def _is_list(self, path: str) -> bool:
+        return self._ledger.terms.rules.takes_links and is_list(path)
+
+    async def _heed_tree(self, path: str) -> None:
+        found = await asyncio.to_thread(look, self._ledger.terms.plan.root, path)
+        [(_, found)] = await heed_mounts(self._store, self._ledger.terms, [(path, found)])
+        if self._is_list(path) and found.kind is FileKind.FILE and found.stamp is not None:
+            self.settling.touch(path, found.stamp, self._clock.steady())
+        elif found.kind is FileKind.FOLDER or path == "":
+            await self._note_absent([(path, found, None)])
+            await self.scan(path)
+        else:
+            await self._look_and_take([path], fresh=True)
+            await self._store.write(lambda tx: self._miss_folder(tx, path, found))
+            self._on_work()
+
+    def _miss_folder(self, tx: Tx, path: str, found: Look) -> None:
+        gone = found.presence is Presence.MISSING or found.kind not in (None, FileKind.FOLDER)
+        if gone and tx.folders.get(self._mirror, path) is not None:
+            self._miss_tree(tx, path, self._clock.steady())
+
+    async def _look_and_take(self, paths: Sequence[str], *, fresh: bool = False) -> None:
+        ignores = [path for path in paths if split(path)[1] == IGNORE_FILE]
+        for start in range(0, len(paths), PAGE):
+            await self._take_looks(paths[start : start + PAGE], fresh)
+        for path in ignores:
+            await self.scan(split(path)[0])
+
+    async def _take_looks(self, paths: Sequence[str], fresh: bool) -> None:
+        looked = await asyncio.to_thread(self._looks, paths)
+        sights = []
+        folders = []
+        for path, found, rules in looked:
+            if found.kind is FileKind.FOLDER:
+                folders.append(path)
+            elif found.stamp is not None and found.kind is not None and rules is not None:
+                sights.append(FoundFile(path, found.stamp, found.kind, found.links, rules, fresh=fresh))
+        await self._take(sights)
+        await self._note_absent(looked)
+        for path in folders:
+            await self.scan(path)
+
+    def _looks(self, paths: Sequence[str]) -> list[Looked]:
+        terms = self._ledger.terms
+        chains: dict[str, Rules | None] = {}
+        looked = []
+        for path in paths:
+            folder = split(path)[0]
+            if folder not in chains:
+                chains[folder] = self._rules(folder)
+            looked.append((path, look(terms.plan.root, path), chains[folder]))
+        return looked
+
+    def _rules(self, folder: str) -> Rules | None:
+        """The rules of a directory; None where selection does not enter it or they cannot be known."""
+        terms = self._ledger.terms
+        try:
+            rules, entered = rules_at(terms.plan.root, terms.rules, folder)
+        except RulesUnknown:
+            return None
+        except OSError as error:
+            error_words_at(error)
+            return None
+        return rules if entered.choice is Choice.SELECTED else None
+
+    async def _note_absent(self, looked: Sequence[Looked]) -> None:
+        absent = [
+            (path, found)
+            for path, found, _ in looked
+            if found.presence is not Presence.PRESENT or found.lacks_file
+        ]
+        if absent:
+            absent = await heed_mounts(self._store, self._ledger.terms, absent)
+            for path, found in absent:
+                if found.lacks_file:
+                    self._forget(path)
+            await self._store.write(lambda tx: self._record_absent(tx, absent))
+            self._on_work()
+
+    def _record_absent(self, tx: Tx, absent: Sequence[tuple[str, Look]]) -> None:
+        for path, found in absent:
+            if found.lacks_file:
+                folder, name = split(path)
+                tx.entries.miss(self._mirror, folder, [name], self._clock.steady())
+            elif found.presence is Presence.UNKNOWN:
+                tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
+
+    # -- files being written ---------------------------------------------------------------------------
+
+    def coming(self) -> set[int]:
+        """The inodes of files that will be taken when they are quiet."""
+        paths = (path for path in self.settling.paths() if path not in self.busy)
+        return {stamp.ino for path in paths if (stamp := self.settling.stamp(path)) is not None}
+
+    def _forget(self, path: str) -> None:
+        """The file was taken, or there is none to be taken."""
+        self.settling.forget(path)
+        self._samples.pop(path, None)
+        self.busy.discard(path)
+
+    async def settle_due(self) -> None:
+        """Take the files that have been quiet for a settle, or whose longest wait is over."""
+        due = self.settling.due(self._clock.steady(), PAGE)
+        if not due:
+            return
+        forced = set(itertools.islice((d.path for d in due if d.forced), FORCED))
+        due = [d for d in due if not d.forced or d.path in forced]
+        stamps = {d.path: d.stamp for d in due}
+        looked = await asyncio.to_thread(self._looks, [d.path for d in due])
+        sights = []
+        lists = {path: found.stamp for path, found, _ in looked if self._is_list(path)}
+        for path, found, rules in looked:
+            if path in lists and found.kind is FileKind.FILE:
+                continue
+            if found.stamp is None or found.kind in (None, FileKind.FOLDER) or rules is None:
+                self._forget(path)
+                continue
+            is_quiet = found.stamp == stamps[path] and path not in forced
+            sight = FoundFile(path, found.stamp, found.kind, found.links, rules, quiet=is_quiet, fresh=True)
+            if path in forced:
+                # The stamp of the last look may be a moment old: it proves no quiet (promise 8).
+                sight = replace(sight, forced=True, sample=self._samples.get(path))
+            sights.append(sight)
+        await self._take(sights)
+        await self._note_absent(looked)
+        for path, stamp in lists.items():
+            await self._settle_list(path, stamps[path], stamp, is_forced=path in forced)
+
+    async def _settle_list(self, path: str, before: Stamp, now: Stamp | None, *, is_forced: bool) -> None:
+        """A list of pages counts when it has been quiet, and never before."""
+        if now is not None and (is_forced or now != before):
+            self.settling.touch(path, now, self._clock.steady())
+            if is_forced:
+                self.busy.add(path)
+                self.settling.restart(path, self._clock.steady())
+            return
+        self._forget(path)
+        if now is not None:
+            self._quiet_lists[path] = now
+            await self.scan(path)
+            del self._quiet_lists[path]
+
+    # -- the common end --------------------------------------------------------------------------------
+
+    async def _take(
+        self, sights: Sequence[FoundFile], *, deep: bool = False, known_new: bool = False
+    ) -> None:
+        """Judge a page of sights and record what follows."""
+        if not sights:
+            return
+        async with self._taking:  # a judgement is recorded before the next one about the same file begins
+            awaited = {sight.path for sight in sights if sight.path in self.settling}
+            judged = await asyncio.to_thread(self._judge_all, sights, deep, known_new, awaited)
+            seen = [j for j in judged if isinstance(j, FileSeen)]
+            waits = [j for j in judged if isinstance(j, Wait)]
+            if len(seen) > BURST:
+                seen = [replace(one, fresh=False) for one in seen]
+            if seen or waits:
+                await self._store.write(lambda tx: self._record(tx, seen, waits))
+                self._note(seen, waits)
+                self._on_work()
+
+    def _judge_all(
+        self, sights: Sequence[FoundFile], deep: bool, known_new: bool, awaited: Collection[str]
+    ) -> list[Judgement]:
+        paths = [] if known_new else [sight.path for sight in sights]
+        known = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
+        return [
+            self._judged(sight, known.get(sight.path), deep, sight.path in awaited)
+            for sight in sights
+            if not self._is_noise(sight, known.get(sight.path))
+        ]
+
+    def _judged(self, sight: FoundFile, known: Entry | None, deep: bool, awaited: bool) -> Judgement:
+        judgement = self._judge.judge(sight, known, deep=deep, awaited=awaited)
+        tell_judged(self._ledger.terms.plan.name, sight, known, judgement)
+        return judgement
+
+    def _is_noise(self, sight: FoundFile, known: Entry | None) -> bool:
+        """A hint about a file that is stored as it is: nothing to do, not even a write."""
+        return (
+            sight.fresh
+            and not sight.quiet
+            and known is not None
+            and known.presence is Presence.PRESENT
+            and known.stamp == sight.stamp
+            and not known.racy
+        )
+
+    def _record(self, tx: Tx, seen: Sequence[FileSeen], waits: Sequence[Wait]) -> None:
+        for one in seen:
+            self._ledger.observe(tx, one)
+        for wait in waits:
+            self._ledger.await_quiet(tx, wait.path, wanted=wait.wanted)
+
+    def _note(self, seen: Sequence[FileSeen], waits: Sequence[Wait]) -> None:
+        now = self._clock.steady()
+        for one in seen:
+            self._forget(one.path)
+        for wait in waits:
+            self.settling.touch(wait.path, wait.stamp, now)
+            if wait.sample is not None:
+                self._samples[wait.path] = wait.sample
+            if wait.busy:
+                self.busy.add(wait.path)
+                self.settling.restart(wait.path, now)
+
+
+class _ScanPages:
+    """A scan that is pulled in threads and ended by the loop, at any time.
+
+    A scan that is cut off leaves a thread behind, which may hang in a mount for long: whoever comes last
+    lets go of what it uses.
+    """
+
+    def __init__(self, pull: Callable[[], list[FolderListing]], listings: Scan, tree: StateTree) -> None:
+        self._pull = pull
+        self._listings = listings
+        self._tree = tree
+        self._pulling = threading.Lock()
+        self._is_over = False
+
+    def next(self) -> list[FolderListing]:
+        """In a thread: a few listings; none at the end."""
+        try:
+            with self._pulling:
+                return [] if self._is_over else self._pull()
+        finally:
+            if self._is_over:
+                self.close()
+
+    def close(self) -> None:
+        """No more of it; never waits. Repeatable."""
+        self._is_over = True
+        if self._pulling.acquire(blocking=False):
+            try:
+                self._listings.close()
+                self._tree.close()
+            finally:
+                self._pulling.release()
+
+
+def _names(mirror: int, folder: str, tx: Tx) -> list[str]:
+    return tx.entries.names(mirror, folder)
+
+
+def _page(sights: Iterator[FoundFile]) -> list[FoundFile]:
+    """The next files, as many as are read in one go; empty at the end."""
+    page: list[FoundFile] = []
+    size = 0
+    for sight in sights:
+        page.append(sight)
+        size += sight.stamp.size
+        if len(page) >= PAGE or size >= PAGE_BYTES:
+            break
+    return page

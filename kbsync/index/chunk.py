@@ -1,0 +1,526 @@
+"""Splits a text into blocks: headings, paragraphs, fences, tables, rows. Pure.
+
+A block is a stretch of the text that a reader sees as one thing. Blocks follow each other, cover every
+character that is not white space, and never overlap.
+
+Cuts a text into chunks by what it says, so that an edit changes the chunks around it and no others. Pure.
+
+Where a chunk may end is decided by a hash of the opening of the block that follows, never by counting
+from the top. The sizes that are weighed against the limits are taken in coarse steps. So a paragraph that
+is edited in its middle and keeps about its length leaves every cut of the file where it was; one that is
+rewritten moves at most the cuts next to it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import enum
+import hashlib
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from kbsync.index.document import Chunk, Flavour, Parsed
+from kbsync.index.tokens import weight
+
+
+class Shape(enum.Enum):
+    """What a block is."""
+
+    TEXT = "text"
+    HEADING = "heading"
+    FENCE = "fence"  # code and whatever else is kept as it stands
+    TABLE = "table"
+    ROW = "row"  # one record of many
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`text[start:end]`; `level` (1 = outermost) and `title` of a heading."""
+
+    start: int
+    end: int
+    shape: Shape
+    level: int = 0
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line without its end, at `start` in the text."""
+
+    start: int
+    text: str
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
+
+
+def blocks(text: str, flavour: Flavour) -> Iterator[Block]:
+    """The blocks of `text` in order."""
+    match flavour:
+        case Flavour.ROWS:
+            return _rows(text)
+        case Flavour.CODE:
+            return _code(text)
+        case Flavour.PLAIN:
+            return _paragraphs(text)
+        case _:
+            return _Marked(text, _GRAMMARS[flavour]).blocks()
+
+
+def _lines(text: str) -> Iterator[_Line]:
+    """The lines of `text`."""
+    start = 0
+    for line in text.split("\n"):
+        yield _Line(start, line)
+        start += len(line) + 1
+
+
+def _rows(text: str) -> Iterator[Block]:
+    """A block for each line that is not blank."""
+    for line in _lines(text):
+        if line.text and not line.text.isspace():
+            yield Block(line.start, line.end, Shape.ROW)
+
+
+_PARAGRAPH = re.compile(r"\S[^\n]*(?:\n[^\S\n]*\S[^\n]*)*")
+
+
+def _paragraphs(text: str) -> Iterator[Block]:
+    """A block for each run of lines that are not blank."""
+    return (Block(found.start(), found.end(), Shape.TEXT) for found in _PARAGRAPH.finditer(text))
+
+
+def _code(text: str) -> Iterator[Block]:
+    """A block from each unindented line that follows a blank line up to the next such line."""
+    start: int | None = None
+    end, is_after_blank = 0, True
+    for line in _lines(text):
+        if not line.text or line.text.isspace():
+            is_after_blank = True
+            continue
+        if start is not None and is_after_blank and not line.text[0].isspace():
+            yield Block(start, end, Shape.FENCE)
+            start = None
+        start = line.start if start is None else start
+        end, is_after_blank = line.end, False
+    if start is not None:
+        yield Block(start, end, Shape.FENCE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Grammar:
+    """How a flavour marks headings, fences and tables.
+
+    `heading` has the groups `mark` and `title`; `levels` says how deep a mark is, else its length does.
+    `underlines` are the characters that make a heading of the line above. `fence` opens one; `_closes`
+    decides where it ends.
+    """
+
+    heading: re.Pattern[str] | None = None
+    levels: tuple[str, ...] = ()
+    underlines: str = ""
+    fence: re.Pattern[str] | None = None
+    table: re.Pattern[str] | None = None
+
+
+# None of these may try a stretch of a line again from another place: lines of strangers are as long as they
+# like, and an expression that is at work lets no other thread do anything.
+_GRAMMARS = {
+    Flavour.MARKDOWN: _Grammar(
+        heading=re.compile(r" {0,3}(?P<mark>#{1,6})[ \t]+(?P<title>.*)"),
+        underlines="=-",
+        fence=re.compile(r"[ \t]*(?P<mark>```+|~~~+)"),
+        table=re.compile(r"[ \t]*\|"),
+    ),
+    Flavour.RST: _Grammar(underlines="=-`:'\"~^_*+#<>.", table=re.compile(r"[ \t]*[|+].*[|+][ \t]*$")),
+    Flavour.ASCIIDOC: _Grammar(
+        heading=re.compile(r"(?P<mark>={1,6})[ \t]+(?P<title>\S.*)"),
+        fence=re.compile(r"(?P<mark>-{4,}|\.{4,}|\+{4,}|/{4,}|\|={3,})[ \t]*$"),
+    ),
+    Flavour.ORG: _Grammar(
+        heading=re.compile(r"(?P<mark>\*+)[ \t]+(?P<title>\S.*)"),
+        # the mark is compared with every line to come, so it is not as long as somebody likes
+        fence=re.compile(r"[ \t]*#\+begin_(?P<mark>\w{1,40})", re.IGNORECASE),
+        table=re.compile(r"[ \t]*\|"),
+    ),
+    Flavour.TEX: _Grammar(
+        heading=re.compile(
+            r"[ \t]*\\(?P<mark>part|chapter|section|subsection|subsubsection|paragraph)\*?\{(?P<title>.*)\}"
+        ),
+        levels=("part", "chapter", "section", "subsection", "subsubsection", "paragraph"),
+        fence=re.compile(r"[ \t]*\\begin\{(?P<mark>verbatim|lstlisting|minted|tabular|longtable|table)\*?\}"),
+    ),
+}
+
+
+def without_closing(title: str) -> str:
+    """`title` of a heading in Markdown without the `#` that may stand behind it; those of `C#` stay."""
+    title = title.rstrip(" \t")
+    bare = title.rstrip("#")
+    return bare.rstrip(" \t") if not bare or bare[-1] in " \t" else title
+
+
+class _Marked:
+    """Reads a marked-up text line by line, gathering lines into the open block."""
+
+    def __init__(self, text: str, grammar: _Grammar) -> None:
+        self._lines = list(_lines(text))
+        self._grammar = grammar
+        self._underlines_seen = ""  # in the order they were met: reStructuredText's levels
+        self._open: list[_Line] = []
+        self._is_table = False
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks in order."""
+        at = 0
+        while at < len(self._lines):
+            line = self._lines[at]
+            if fence_end := self._fence_end(at):
+                yield from self._closed()
+                yield Block(line.start, self._lines[fence_end - 1].end, Shape.FENCE)
+                at = fence_end
+                continue
+            yield from self._read(line)
+            at += 1
+        yield from self._closed()
+
+    def _read(self, line: _Line) -> Iterator[Block]:
+        """Blocks that end because of a line outside of any fence."""
+        if not line.text or line.text.isspace():
+            yield from self._closed()
+        elif heading := self._heading(line):
+            yield from self._closed()
+            yield heading
+        elif heading := self._underlined(line):
+            self._open.clear()
+            yield heading
+        else:
+            is_table = bool(self._grammar.table and self._grammar.table.match(line.text))
+            if is_table != self._is_table:
+                yield from self._closed()
+            self._open.append(line)
+            self._is_table = is_table
+
+    def _closed(self) -> Iterator[Block]:
+        """The open block, if there is one."""
+        if self._open:
+            shape = Shape.TABLE if self._is_table else Shape.TEXT
+            yield Block(self._open[0].start, self._open[-1].end, shape)
+        self._open.clear()
+        self._is_table = False
+
+    def _heading(self, line: _Line) -> Block | None:
+        """The heading that `line` is by itself."""
+        found = self._grammar.heading and self._grammar.heading.match(line.text)
+        if not found:
+            return None
+        mark, levels = found["mark"], self._grammar.levels
+        level = levels.index(mark) + 1 if levels else len(mark)
+        title = found["title"].strip()
+        title = without_closing(title) if mark[0] == "#" else title
+        return Block(line.start, line.end, Shape.HEADING, level, title)
+
+    def _underlined(self, line: _Line) -> Block | None:
+        """The heading that `line` makes of the one line above it (and of an overline before that)."""
+        if not self._open or not self._is_rule(line) or self._is_rule(self._open[-1]):
+            return None
+        title, rule = self._open[-1].text.strip(), line.text.rstrip()
+        is_overlined = len(self._open) == 2 and self._open[0].text.rstrip() == rule
+        fits = self._grammar.heading is not None or len(rule) >= len(title)
+        if not fits or not (len(self._open) == 1 or is_overlined):
+            return None
+        return Block(self._open[0].start, line.end, Shape.HEADING, self._level(rule[0]), title)
+
+    def _is_rule(self, line: _Line) -> bool:
+        """`line` is nothing but one of the underlining characters, repeated."""
+        bare = line.text.rstrip()
+        return len(bare) >= 2 and bare[0] in self._grammar.underlines and bare == bare[0] * len(bare)
+
+    def _level(self, underline: str) -> int:
+        """How deep a heading with this underline is."""
+        if self._grammar.heading is not None:
+            return self._grammar.underlines.index(underline) + 1
+        if underline not in self._underlines_seen:
+            self._underlines_seen += underline
+        return self._underlines_seen.index(underline) + 1
+
+    def _fence_end(self, at: int) -> int:
+        """The line after the fence that opens at line `at`; 0 where none opens."""
+        opened = self._grammar.fence and self._grammar.fence.match(self._lines[at].text)
+        if not opened:
+            return 0
+        for end in range(at + 1, len(self._lines)):
+            if _closes(self._lines[end].text, opened["mark"]):
+                return end + 1
+        return len(self._lines)
+
+
+def _closes(line: str, mark: str) -> bool:
+    """Whether `line` ends the fence that `mark` opened."""
+    bare = line.strip()
+    if mark[0].isalnum():
+        return bare.lower().startswith((f"#+end_{mark.lower()}", f"\\end{{{mark.lower()}"))
+    if mark[0] == "|":
+        return bare == mark
+    return bare.startswith(mark) and bare == bare[0] * len(bare)
+
+
+CHUNKER = "blocks-2"
+"""Names what `chunk` makes; another name is another recipe."""
+
+LONGEST = 400
+"""Tokens after which a block is divided, and beyond which no block is added to a chunk."""
+
+_LONGEST_HEADING = 200
+_MOST_HEADINGS = 8
+"""Characters of a heading above a chunk, and how many: each goes into every chunk below it."""
+
+_WIDEST_GAP = LONGEST * 4
+"""Characters of white space after which a chunk ends."""
+
+_OPENING = 32
+"""Characters of a block that decide whether a chunk may end before it."""
+
+_SENTENCE = re.compile(r"[。！？；…]+[”’」』）】]*|(?<=[.!?;])[\"')\]]*\s+|\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Grain:
+    """When a chunk of these pieces may end: `(size, share)`, the largest size reached first.
+
+    `share` of 256 is how often the opening of the next piece allows a cut from that size (tokens) on.
+    """
+
+    steps: tuple[tuple[int, int], ...]
+
+    def allows(self, size: int, opening: str) -> bool:
+        """Whether a chunk of `size` tokens may end before a piece that opens with `opening`."""
+        share = next((share for least, share in self.steps if size >= least), 0)
+        return zlib.crc32(opening.encode("utf-8", "replace")) >> 12 & 255 < share
+
+
+_WHOLE = _Grain(((160, 224), (32, 128)))  # paragraphs, fences, tables
+_PART = _Grain(((288, 192), (128, 64)))  # rows, lines and sentences: many of them make a readable chunk
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A stretch of the text that stays in one chunk. `lead` is repeated where a chunk begins with it."""
+
+    start: int
+    end: int
+    size: int
+    shape: Shape
+    grain: _Grain = _WHOLE
+    level: int = 0
+    title: str = ""
+    lead: str = ""
+
+    @property
+    def is_heading(self) -> bool:
+        return self.shape is Shape.HEADING
+
+
+def chunk(parsed: Parsed, path: str) -> list[Chunk]:
+    """The chunks of `parsed` in order; together they hold every character that is not white space.
+
+    A chunk is at most about twice `LONGEST` tokens. `path` is not part of any key: a rename changes none.
+    """
+    del path
+    return list(_Cutter(encodable(parsed)).chunks())
+
+
+def encodable(parsed: Parsed) -> Parsed:
+    """`parsed` without lone surrogates, which neither a hash nor a database takes; lengths stay."""
+    title = None if parsed.title is None else _encodable(parsed.title)
+    return replace(
+        parsed,
+        text=_encodable(parsed.text),
+        title=title,
+        tags=tuple(map(_encodable, parsed.tags)),
+        columns=_encodable(parsed.columns),
+    )
+
+
+def _encodable(text: str) -> str:
+    """`text` with U+FFFD for lone surrogates."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+class _Cutter:
+    """Makes the chunks of one text, keeping count of its lines and headings on the way."""
+
+    def __init__(self, parsed: Parsed) -> None:
+        self._parsed = parsed
+        self._text = parsed.text
+        self._trail: list[tuple[int, str]] = []
+        self._counted = 0
+        self._line = parsed.line_offset + 1
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The chunks in order."""
+        for group in _groups(_pieces(self._parsed), self._text):
+            yield self._chunk(group)
+
+    def _chunk(self, group: Sequence[_Piece]) -> Chunk:
+        """The chunk that `group` makes."""
+        headings, parents = self._headings(group)
+        start = group[0].start
+        body = self._text[start : group[-1].end].rstrip()
+        start += len(body) - len(body.lstrip())
+        lead = group[0].lead
+        if lead and not body.lstrip().startswith(lead.strip()):
+            body = f"{lead}\n{body}"
+        body = body.strip("\n")
+        embed_text = "\n".join([*parents, body])
+        key = hashlib.sha256(embed_text.encode()).hexdigest()
+        return Chunk(body, embed_text, key, headings, self._page(start), self._line_at(start))
+
+    def _headings(self, group: Sequence[_Piece]) -> tuple[tuple[str, ...], list[str]]:
+        """The trail at the first piece under a heading, and what of title and trail `group` lacks."""
+        trail: tuple[str, ...] | None = None
+        own = {piece.title for piece in group if piece.is_heading}
+        for piece in group:
+            if piece.is_heading:
+                self._enter(piece)
+            elif trail is None:
+                trail = self._titles()
+        trail = self._titles() if trail is None else trail
+        above = dict.fromkeys([self._parsed.title or "", *trail])
+        return trail, [title for title in above if title and title not in own]
+
+    def _enter(self, heading: _Piece) -> None:
+        """Go on below `heading`."""
+        while self._trail and self._trail[-1][0] >= heading.level:
+            self._trail.pop()
+        self._trail.append((heading.level, heading.title[:_LONGEST_HEADING]))
+        del self._trail[:-_MOST_HEADINGS]
+
+    def _titles(self) -> tuple[str, ...]:
+        """The headings that hold now, outermost first."""
+        return tuple(title for _, title in self._trail if title)
+
+    def _line_at(self, offset: int) -> int | None:
+        """The line of the file at `offset`, which never goes back."""
+        self._line += self._text.count("\n", self._counted, offset)
+        self._counted = offset
+        return self._line if self._parsed.has_lines else None
+
+    def _page(self, offset: int) -> int | None:
+        """The page at `offset`, where there are pages."""
+        starts = self._parsed.page_starts
+        return max(1, bisect.bisect_right(starts, offset)) if starts else None
+
+
+def _groups(pieces: Iterable[_Piece], text: str) -> Iterator[list[_Piece]]:
+    """Pieces gathered into chunks. No group ends with a heading unless it is all headings."""
+    group: list[_Piece] = []
+    size = headings = 0  # so many headings stand last in the group
+    for piece in pieces:
+        is_far = bool(group) and piece.start - group[-1].end > _WIDEST_GAP
+        if group and (is_far or _ends_before(piece, size, text)):
+            kept = len(group) if is_far else _kept(len(group), headings, size)
+            if kept:
+                yield group[:kept]
+                group = group[kept:]
+                size = sum(each.size for each in group)
+                headings = len(group)
+        group.append(piece)
+        size += piece.size
+        headings = headings + 1 if piece.is_heading else 0
+    if group:
+        yield group
+
+
+def _ends_before(piece: _Piece, size: int, text: str) -> bool:
+    """Whether a chunk of `size` tokens ends before `piece`."""
+    if size + piece.size > LONGEST:
+        return True
+    if piece.is_heading:
+        return size >= 32
+    return piece.grain.allows(size, text[piece.start : min(piece.end, piece.start + _OPENING)])
+
+
+def _kept(count: int, headings: int, size: int) -> int:
+    """How many pieces of a group end their chunk here; 0: wait for what the headings stand above."""
+    return count if headings == count and size > LONGEST else count - headings
+
+
+def _pieces(parsed: Parsed) -> Iterator[_Piece]:
+    """The blocks of the text, each as one piece or, where it is too large, as several."""
+    columns = _columns(parsed)
+    for block in blocks(parsed.text, parsed.flavour):
+        whole = parsed.text[block.start : block.end]
+        size = _coarse(weight(whole))
+        if size <= LONGEST:
+            is_row = block.shape is Shape.ROW
+            grain, lead = (_PART, columns) if is_row else (_WHOLE, "")
+            yield _Piece(block.start, block.end, size, block.shape, grain, block.level, block.title, lead)
+        else:
+            yield from _divided(block, whole, columns)
+
+
+def _divided(block: Block, whole: str, columns: str) -> Iterator[_Piece]:
+    """A block that is too large, as lines or sentences, and those again where they are too long."""
+    lead = columns if block.shape is Shape.ROW else ""
+    if block.shape is Shape.TABLE:
+        lead = _table_head(whole)
+    ends = (found.end() for found in (_SENTENCE if block.shape is Shape.TEXT else _NEWLINE).finditer(whole))
+    for start, end in _spans(whole, [*ends, len(whole)]):
+        size = _coarse(weight(whole[start:end]))
+        shape = Shape.TEXT if block.shape is Shape.HEADING else block.shape
+        yield _Piece(block.start + start, block.start + end, size, shape, _PART, lead=lead)
+
+
+_NEWLINE = re.compile(r"\n")
+
+
+def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """The stretches between `ends` that are not blank, none longer than `LONGEST` tokens."""
+    start = 0
+    for end in ends:
+        while _is_long(whole, start, end):
+            cut = _hard_cut(whole, start, end)
+            if not whole[start:cut].isspace():
+                yield start, cut
+            start = cut
+        if whole[start:end].strip():
+            yield start, end
+        start = end
+
+
+def _is_long(whole: str, start: int, end: int) -> bool:
+    """Whether a stretch weighs more than `LONGEST`; a very long one is not weighed to say so."""
+    return end - start > LONGEST * 4 or weight(whole[start:end]) > LONGEST
+
+
+def _hard_cut(whole: str, start: int, end: int) -> int:
+    """Where to cut a stretch that has no mark to cut at: at a space if one is near, else by length."""
+    at = min(end, start + LONGEST * 3)
+    if weight(whole[start:at]) > LONGEST:
+        at = start + LONGEST - 1
+    space = whole.rfind(" ", start + (at - start) // 2, at)
+    return space + 1 if space > start else at
+
+
+def _columns(parsed: Parsed) -> str:
+    """The columns to be repeated with rows; "" where they are longer than rows should be."""
+    return parsed.columns if weight(parsed.columns) <= LONGEST // 2 else ""
+
+
+def _table_head(table: str) -> str:
+    """The header and rule of a pipe table, to be repeated; "" where it has none."""
+    lines = table.split("\n", 2)
+    is_rule = len(lines) > 1 and set("-=") & set(lines[1]) and not lines[1].strip(" \t|:+=-")
+    head = "\n".join(lines[:2])
+    return head if is_rule and weight(head) <= LONGEST // 2 else ""
+
+
+def _coarse(size: int) -> int:
+    """`size` rounded up to steps of a quarter of its power of two, so that a small edit keeps it."""
+    step = max(1, 1 << max(0, size.bit_length() - 3))
+    return -(-size // step) * step

@@ -1,0 +1,128 @@
+"""The values that pass between parsing, chunking, embedding and the index.
+
+The values that go into the index and come out of it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+LONGEST_TITLE = 500
+"""Characters of a title and of a tag. A title goes into every chunk, so its length is paid as often."""
+
+
+class Flavour(enum.Enum):
+    """How a text is structured, for the chunker."""
+
+    MARKDOWN = "markdown"  # ATX headings, fences, pipe tables; what documents are parsed into as well
+    PLAIN = "plain"  # paragraphs between blank lines
+    RST = "rst"  # underlined headings
+    ASCIIDOC = "asciidoc"  # = headings
+    ORG = "org"  # * headings
+    TEX = "tex"  # \section{…}
+    CODE = "code"  # top-level blocks
+    ROWS = "rows"  # one record a line (csv, tsv, jsonl, log); `columns` is repeated with each chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """The text of one document. `page_starts[i]` is the offset in `text` where page i+1 begins.
+
+    `text` is Unicode without BOM, with `\n` line ends. `columns`: the header line of ROWS, else "".
+    `line_offset`: how many lines of the file come before `text` (front matter that was taken off).
+    """
+
+    text: str
+    flavour: Flavour
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    page_starts: tuple[int, ...] = ()
+    columns: str = ""
+    line_offset: int = 0
+    has_lines: bool = True  # lines of `text` are lines of the file (false for pdf, docx, …)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The bytes of a picture and their media type."""
+
+    content: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A searchable piece. `text` is what is shown; `embed_text` adds title and headings for the vector.
+
+    `key` is the hex SHA-256 of what the vector is made of, `embed_text` or a `picture`: equal keys share one
+    vector. `line` and `page` are 1-based.
+    """
+
+    text: str
+    embed_text: str
+    key: str
+    headings: tuple[str, ...] = ()
+    page: int | None = None
+    line: int | None = None
+    picture: Picture | None = None
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors. `model` names weights and version: another name, another recipe."""
+
+    @property
+    def model(self) -> str:
+        """Identity of the vectors it makes."""
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Shape (len(texts), dimensions), rows of length 1 (a zero row for a text without tokens)."""
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Shape (dimensions,), length 1, comparable with `embed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A document ready to be stored. `vectors`: float16 bytes by key, for the keys that need one.
+
+    `replaces` is the id of the document whose place it takes, in the same transaction.
+    """
+
+    upload_id: int
+    path: str
+    name: str
+    digest: str
+    size: int
+    recipe: str
+    modified: float
+    title: str | None
+    tags: tuple[str, ...]
+    chunks: tuple[Chunk, ...]
+    vectors: Mapping[str, bytes]
+    replaces: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A document of the index, without its chunks."""
+
+    id: int
+    upload_id: int | None
+    path: str
+    name: str
+    digest: str
+    size: int
+    recipe: str
+    created: float

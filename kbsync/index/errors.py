@@ -1,0 +1,81 @@
+"""What SQLite and the disk report, as what has to be done about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from kbsync.errors import Halted, KbsyncError, StateError, TargetError, Unavailable, UsageError
+from kbsync.source.roots import error_words
+from kbsync.state.db import DamagedError, lacks_inodes
+
+
+@contextmanager
+def translated(folder: Path, damaged: Callable[[str], None]) -> Iterator[None]:
+    """Turn trouble with the index in `folder` into a `TargetError`; `damaged` is told of a broken file."""
+    try:
+        yield
+    except TargetError:
+        raise
+    except (apsw.CorruptError, apsw.NotADBError, DamagedError) as error:
+        what = error.what if isinstance(error, DamagedError) else str(error)
+        damaged(what)
+        raise Unavailable(
+            f"the index in {folder} is damaged ({what}); it is put aside and made anew", code="index-damaged"
+        ) from error
+    except UsageError as error:
+        raise Halted("embedding", str(error)) from error
+    except (apsw.Error, OSError, StateError) as error:
+        raise trouble_with(folder, error) from error
+
+
+def no_space(what: str, place: Path | str) -> Halted:
+    """The disk that has `place` is full, or can hold no more files however small."""
+    lacking, option = ("free inode", "-i") if lacks_inodes(Path(place)) else ("space", "-h")
+    return Halted(
+        "disk-full",
+        f"no {lacking} is left for {what} in {place}; free some, the work goes on by itself",
+        cure=shlex.join(["df", option, str(place)]),
+    )
+
+
+def trouble_with_scratch(error: OSError, spool: Path | None = None, failed: str = "") -> TargetError:
+    """What to do about a file or scratch folder that cannot be read or written; `failed`: the work."""
+    place = os.fsdecode(error.filename) if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        from tempfile import gettempdir
+
+        return no_space("what is taken out of documents", spool or place or gettempdir())
+    words = f"{place}: {error_words(error)}" if place else error_words(error)
+    reason = f"{failed}: {words}" if failed else words
+    return Unavailable(reason, code=errno.errorcode.get(error.errno or 0, ""))
+
+
+def trouble_with(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetError:
+    """What to do about a disk that does not take what is written."""
+    number = getattr(error, "errno", None)
+    if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):
+        return no_space("the index", folder)
+    if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)) or number in (
+        errno.EROFS,
+        errno.EACCES,
+    ):
+        return Halted(
+            "index-read-only",
+            f"the index in {folder} cannot be written ({_said(error)}); check owner, mode and mount of "
+            "that folder",
+            cure=shlex.join(["ls", "-ld", str(folder)]),
+        )
+    reason = f"the index in {folder} cannot be used just now ({_said(error)})"
+    return Unavailable(reason, code=type(error).__name__)
+
+
+def _said(error: Exception) -> str:
+    """The system's own words without its number."""
+    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)

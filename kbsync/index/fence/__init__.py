@@ -1,0 +1,1 @@
+"""Parsers in processes of their own, which may neither open files nor talk to anyone."""

@@ -1,0 +1,387 @@
+"""Refuses system calls to this process for good: seccomp(2) with classic BPF.
+
+The numbers are those of the syscall tables, x86_64 first, aarch64 second; None: not there.
+
+Leaves a process a few places of the file system and none else: Landlock (landlock(7), Linux 5.13).
+
+What a parser may not do, set by the worker on itself before it loads any parser.
+
+Linux only; elsewhere nothing but the refusal inside Python is in force. What cannot be had (an old
+kernel, a container that forbids namespaces) is left out, and `raise_fences` says what was.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import platform
+import resource
+import signal
+import struct
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from kbsync.permissions import keep_memory_private
+
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # include/uapi/linux/audit.h
+_MACHINES = tuple(_AUDIT_ARCH)
+_SECCOMP = (317, 277)
+_SET_MODE_FILTER, _ALL_THREADS = 1, 1
+_X32_BIT = 0x40000000
+_ALLOW = 0x7FFF0000
+_REFUSE = 0x00050000 | 13  # SECCOMP_RET_ERRNO | EACCES
+_UNKNOWN = 0x00050000 | 38  # ENOSYS: glibc then takes the older call, whose arguments a filter can see
+
+Numbers = Sequence[tuple[int | None, int | None]]
+Step = tuple[int, int, int, int]
+_LOAD, _EQUAL, _AT_LEAST, _HAS, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
+
+_OUTSIDE: Numbers = (
+    (41, 198),  # socket
+    (425, 425),  # io_uring_setup: it has sockets of its own
+    (59, 221),  # execve
+    (322, 281),  # execveat
+    (57, None),  # fork
+    (58, None),  # vfork
+    (101, 117),  # ptrace
+    (310, 270),  # process_vm_readv
+    (311, 271),  # process_vm_writev
+    (312, 272),  # kcmp
+    (440, 440),  # process_madvise
+    (434, 434),  # pidfd_open
+    (424, 424),  # pidfd_send_signal
+    (438, 438),  # pidfd_getfd
+    (200, 130),  # tkill
+    (129, 138),  # rt_sigqueueinfo
+    (297, 240),  # rt_tgsigqueueinfo
+    (272, 97),  # unshare
+    (308, 268),  # setns
+    (165, 40),  # mount
+    (166, 39),  # umount2
+    (155, 41),  # pivot_root
+    (161, 51),  # chroot
+    (428, 428),  # open_tree
+    (429, 429),  # move_mount
+    (430, 430),  # fsopen
+    (304, 265),  # open_by_handle_at
+    (321, 280),  # bpf
+    (298, 241),  # perf_event_open
+    (323, 282),  # userfaultfd
+    (248, 217),  # add_key
+    (249, 218),  # request_key
+    (250, 219),  # keyctl
+    (141, 140),  # setpriority
+    (29, 194),  # shmget
+    (68, 186),  # msgget
+    (64, 190),  # semget
+    (240, 180),  # mq_open
+)
+_CLONE, _CLONE3, _CLONE_THREAD = (56, 220), (435, 435), 0x10000
+_KILL, _TGKILL, _PRLIMIT = (62, 129), (234, 131), (302, 261)
+
+_CHANGES: Numbers = (
+    (85, None),  # creat
+    (76, 45),  # truncate
+    (77, 46),  # ftruncate
+    (285, 47),  # fallocate
+    (87, None),  # unlink
+    (263, 35),  # unlinkat
+    (84, None),  # rmdir
+    (82, None),  # rename
+    (264, 38),  # renameat
+    (316, 276),  # renameat2
+    (86, None),  # link
+    (265, 37),  # linkat
+    (88, None),  # symlink
+    (266, 36),  # symlinkat
+    (83, None),  # mkdir
+    (258, 34),  # mkdirat
+    (133, None),  # mknod
+    (259, 33),  # mknodat
+    (90, None),  # chmod
+    (91, 52),  # fchmod
+    (268, 53),  # fchmodat
+    (452, 452),  # fchmodat2
+    (92, None),  # chown
+    (93, 55),  # fchown
+    (94, None),  # lchown
+    (260, 54),  # fchownat
+    (132, None),  # utime
+    (235, None),  # utimes
+    (261, None),  # futimesat
+    (280, 88),  # utimensat
+    (188, 5),  # setxattr
+    (189, 6),  # lsetxattr
+    (190, 7),  # fsetxattr
+    (197, 14),  # removexattr
+    (198, 15),  # lremovexattr
+    (199, 16),  # fremovexattr
+)
+_OPEN, _OPENAT, _OPENAT2 = (2, None), (257, 56), (437, 437)
+_CHANGING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+def refuse_outside() -> bool:
+    """No socket, no program or process, no signal to others, no look into them, no door to the kernel."""
+    own = os.getpid()
+    rules = (
+        *_refused(_OUTSIDE),
+        *_only(_CLONE, 0, (_HAS, _CLONE_THREAD)),
+        *_only(_KILL, 0, (_EQUAL, own)),
+        *_only(_TGKILL, 0, (_EQUAL, own)),
+        *_only(_PRLIMIT, 0, (_EQUAL, 0)),
+        *_refused((_CLONE3,), _UNKNOWN),
+    )
+    return _install(rules)
+
+
+def refuse_changes() -> bool:
+    """No file or folder can be made, changed, moved or removed any more; what is open stays open."""
+    rules = (
+        *_refused(_CHANGES),
+        *_never(_OPEN, 1, _CHANGING_FLAGS),
+        *_never(_OPENAT, 2, _CHANGING_FLAGS),
+        *_refused((_OPENAT2,), _UNKNOWN),
+    )
+    return _install(rules)
+
+
+def _number(numbers: tuple[int | None, int | None]) -> int | None:
+    machine = platform.machine()
+    return numbers[_MACHINES.index(machine)] if machine in _MACHINES else None
+
+
+def _refused(calls: Numbers, answer: int = _REFUSE) -> tuple[Step, ...]:
+    known = (number for call in calls if (number := _number(call)) is not None)
+    return tuple(step for n in known for step in ((_EQUAL, 0, 1, n), (_ANSWER, 0, 0, answer)))
+
+
+def _only(
+    call: tuple[int | None, int | None],
+    argument: int,
+    test: tuple[int, int],
+    yes: int = _ALLOW,
+    no: int = _REFUSE,
+) -> tuple[Step, ...]:
+    """`yes` where the low half of an argument passes the test, else `no`; other calls go on."""
+    number = _number(call)
+    if number is None:
+        return ()
+    how, value = test
+    return (
+        (_EQUAL, 0, 4, number),
+        (_LOAD, 0, 0, 16 + 8 * argument),  # seccomp_data.args, little-endian
+        (how, 0, 1, value),
+        (_ANSWER, 0, 0, yes),
+        (_ANSWER, 0, 0, no),
+    )
+
+
+def _never(call: tuple[int | None, int | None], argument: int, flags: int) -> tuple[Step, ...]:
+    """Refused where any of `flags` is set."""
+    return _only(call, argument, (_HAS, flags), yes=_REFUSE, no=_ALLOW)
+
+
+def _install(rules: Sequence[Step]) -> bool:
+    """For all threads; needs PR_SET_NO_NEW_PRIVS. False where the kernel or the machine has no filters."""
+    machine = platform.machine()
+    if machine not in _MACHINES:
+        return False
+    code = _program(_AUDIT_ARCH[machine], rules)
+    program = _Program(len(code) // 8, code)
+    seccomp = _SECCOMP[_MACHINES.index(machine)]
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.syscall(seccomp, _SET_MODE_FILTER, _ALL_THREADS, ctypes.byref(program)) == 0)
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+
+def _program(architecture: int, rules: Sequence[Step]) -> bytes:
+    """Another architecture's calls are refused, then come the rules, and the rest is allowed."""
+    steps = (
+        (_LOAD, 0, 0, 4),  # seccomp_data.arch
+        (_EQUAL, 1, 0, architecture),
+        (_ANSWER, 0, 0, _REFUSE),
+        (_LOAD, 0, 0, 0),  # seccomp_data.nr
+        (_AT_LEAST, 0, 1, _X32_BIT),
+        (_ANSWER, 0, 0, _REFUSE),
+        *rules,
+        (_ANSWER, 0, 0, _ALLOW),
+    )
+    return b"".join(struct.pack("<HBBI", *step) for step in steps)
+
+
+_CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same number on every architecture
+_ASK_VERSION = 1
+_PATH_BENEATH = 1
+
+_READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
+_READ = _READ_FILE | _READ_FOLDER
+_OF_FILES = 1 << 0 | 1 << 1 | _READ_FILE | 1 << 14  # execute, write, read, truncate
+_OF_FIRST = (1 << 13) - 1
+_SINCE = ((2, 1 << 13), (3, 1 << 14), (5, 1 << 15))  # moving to another folder, truncating, ioctl of devices
+_TCP = 0b11  # bind, connect: since version 4
+_SCOPED = 0b11  # abstract sockets and signals end at the fence: since version 6
+
+
+def confine(readable: Iterable[str], writable: Iterable[str]) -> bool:
+    """Leave this thread, and those it starts, nothing but these files and folders and what is below them.
+
+    Needs PR_SET_NO_NEW_PRIVS. False, and nothing is changed, where the kernel cannot do it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    version = libc.syscall(_CREATE, None, ctypes.c_size_t(0), _ASK_VERSION)
+    if version < 1:
+        return False
+    handled = _handled(version)
+    rules = _ruleset(libc, version, handled)
+    if rules < 0:
+        return False
+    try:
+        for places, access in ((readable, _READ), (writable, handled)):
+            for place in places:
+                _allow(libc, rules, place, access)
+        return bool(libc.syscall(_RESTRICT, rules, 0) == 0)
+    finally:
+        os.close(rules)
+
+
+def _handled(version: int) -> int:
+    return _OF_FIRST | sum(bit for since, bit in _SINCE if version >= since)
+
+
+def _ruleset(libc: ctypes.CDLL, version: int, handled: int) -> int:
+    """A descriptor; the attributes grew with the versions."""
+    attributes = struct.pack("=QQQ", handled, _TCP, _SCOPED)
+    attributes = attributes[: 24 if version >= 6 else 16 if version >= 4 else 8]
+    return int(libc.syscall(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
+
+
+def _allow(libc: ctypes.CDLL, rules: int, place: str, access: int) -> None:
+    """What is not there, or of a file system without paths, is left out."""
+    try:
+        descriptor = os.open(place, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fitting = access if Path(place).is_dir() else access & _OF_FILES
+        libc.syscall(_ADD, rules, _PATH_BENEATH, struct.pack("=Qi", fitting, descriptor), 0)
+    finally:
+        os.close(descriptor)
+
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
+
+_LIBRARIES = ("/usr", "/lib", "/lib64", "/nix/store", "/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types")
+_KERNEL = ("/dev/null", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat",
+           "/sys/devices/system/cpu", "/sys/fs/cgroup")  # fmt: skip
+
+_FOR_PACKAGES = ("site-packages", "dist-packages", "lib-dynload")
+_NEEDED = ("kbsync", "kreuzberg")
+"""Packages that the readers import; each may lie in a folder of its own."""
+
+_IS_LINUX = sys.platform == "linux"
+
+
+def die_with(parent: int) -> None:
+    """End this process when the thread that started it ends; at once if `parent` is gone already."""
+    if _IS_LINUX:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def limit(memory_bytes: int) -> None:
+    """Bound address space and descriptors; allow no core dump."""
+    if _IS_LINUX:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = 64 if allowed < 0 else min(64, allowed)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    keep_memory_private()
+
+
+def forbid_writing() -> None:
+    """From now on no file can grow or be touched: what is read of a document stays in memory."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    if _IS_LINUX:
+        refuse_changes()
+
+
+def limit_cpu(seconds: float) -> None:
+    """Bound the CPU time from now on; SIGXCPU ends the process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    soft = int(used.ru_utime + used.ru_stime + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard < 0 else min(soft, hard), hard))
+
+
+def raise_fences() -> tuple[str, ...]:
+    """Cut this process off the network, from other processes and from all files but its code and its home.
+
+    Says by which of "namespace", "landlock", "seccomp" and "python".
+    """
+    fences = []
+    if _IS_LINUX and _prctl(_PR_SET_NO_NEW_PRIVS, 1):
+        if _unshare():
+            fences.append("namespace")
+        if confine(_code(), [os.environ["HOME"]]):
+            fences.append("landlock")
+        if refuse_outside():
+            fences.append("seccomp")
+    sys.addaudithook(_refuse)
+    return (*fences, "python")
+
+
+def _code() -> Iterable[str]:
+    """Where the interpreter, the parsers and their libraries lie, and nothing beside them.
+
+    A path of imports may be anything: a checkout, a home, the folder that somebody works in. Only folders
+    that are made for packages are opened whole; elsewhere each package that a parser needs, by itself.
+    To find one lists every folder before it, which is remembered: once the fences are up they are not listed.
+    """
+    libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    installed = {path for path in sys.path if Path(path).name in _FOR_PACKAGES}
+    own = {sysconfig.get_path(each) for each in ("stdlib", "platstdlib", "purelib", "platlib")}
+    zipped = {path for path in sys.path if path.endswith(".zip")}
+    own.add(sysconfig.get_config_var("LIBDIR"))  # libpython, where it is a file of its own
+    code = {*installed, *own, *zipped, *libraries} - {None, ""}
+    return {*_LIBRARIES, *_KERNEL, *code, *_packages()}
+
+
+def _packages() -> Iterator[str]:
+    """The folders of what the readers import, found and not imported."""
+    for name in _NEEDED:
+        found = importlib.util.find_spec(name)
+        if found is not None:
+            for place in found.submodule_search_locations or ():
+                yield from (place, f"{place}.libs")  # where wheels put the libraries that they bring along
+
+
+def _refuse(event: str, arguments: tuple[object, ...]) -> None:
+    if event.startswith("socket.") or event in ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork"):
+        raise PermissionError(f"a parser may not use {event}")
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, value: int) -> bool:
+    return bool(_libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
+
+
+def _unshare() -> bool:
+    """An empty network namespace: root may have one as it is, others inside a user namespace."""
+    libc = _libc()
+    return bool(libc.unshare(_CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0)

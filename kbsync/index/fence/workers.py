@@ -1,0 +1,539 @@
+"""One parser process, seen from its parent: started by exec, fed over pipes, killed when it overstays.
+
+The parser processes: made when first needed, lent one at a time, replaced when worn, ended when idle.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import queue
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from kbsync.errors import TargetError, Unavailable
+from kbsync.index.errors import trouble_with_scratch
+from kbsync.index.fence.messages import LENGTH, Answer, Request, pack_request, unpack_answer, unpack_ready
+from kbsync.packages import installing
+from kbsync.permissions import make_passing_folder, make_private_folder
+
+CHILD = Path(__file__).with_name("parse_child.py")
+_PIECE = 256 * 1024
+_ERROR_TAIL = 4096
+_START_SECONDS = 60.0
+_OUT_OF_MEMORY = (b"memory allocation of", b"MemoryError", b"bad_alloc", b"out of memory", b"Out of memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one document may cost: wall and CPU time, address space, and the answer's length."""
+
+    seconds: float
+    memory_bytes: int
+    output_bytes: int
+
+
+class Ended(Exception):
+    """The process ended instead of answering. `by_memory`: it had reached its memory limit."""
+
+    def __init__(self, detail: str, *, by_memory: bool = False) -> None:
+        super().__init__(detail)
+        self.by_memory = by_memory
+
+
+class Overstayed(Exception):
+    """No answer in time; the process was killed."""
+
+
+class Overflowed(Exception):
+    """The answer is longer than allowed; the process was killed."""
+
+
+class Worker:
+    """A running parser. Not thread-safe; whoever borrowed it from the pool has it alone.
+
+    The kernel ends the process with the *thread* that made it, so the pool makes all of them in one.
+    """
+
+    def __init__(self, home: Path, bounds: Bounds, child: Path = CHILD) -> None:
+        self._bounds = bounds
+        self._home = Path(tempfile.mkdtemp(prefix="worker-", dir=home))
+        self._errors = bytearray()
+        self.documents = 0
+        self.resident = 0
+        self.idle_since = 0.0
+        try:
+            self._process = _started(child, bounds, self._home)
+        except OSError:
+            shutil.rmtree(self._home, ignore_errors=True)
+            raise
+        for stream in self._streams():
+            os.set_blocking(stream.fileno(), False)
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is also its group's."""
+        return self._process.pid
+
+    def wait_until_ready(self) -> tuple[str, ...]:
+        """The fences it raised. Raises `Ended` or `Overstayed` where it cannot start."""
+        try:
+            ready = unpack_ready(self._exchange(iter(()), time.monotonic() + _START_SECONDS))
+        except ValueError as error:
+            raise Ended(str(error)) from error
+        self.resident = ready.resident
+        return ready.fences
+
+    def read(self, extension: str, document: BinaryIO, size: int) -> Answer:
+        """Have a document read. Raises `Ended`, `Overstayed`, `Overflowed`; after any exception: `end` it."""
+        self.documents += 1
+        pieces = _request(extension, document, size)
+        try:
+            answer = unpack_answer(self._exchange(pieces, time.monotonic() + self._bounds.seconds))
+        except ValueError as error:
+            raise Ended(str(error)) from error
+        self.resident = answer.resident
+        return answer
+
+    def is_running(self) -> bool:
+        """Whether the process is there to take a request."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End the process and whatever it started, without waiting. Another thread may be reading from it."""
+        if self._process.returncode is None:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                self._process.kill()  # it has not made its own group yet
+
+    def end(self) -> None:
+        """Kill it, wait for it, close the pipes, remove its folder."""
+        self.kill()
+        self._process.wait()
+        for stream in self._streams():
+            stream.close()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _streams(self) -> Iterator[IO[bytes]]:
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert stream is not None
+            yield stream
+
+    def _exchange(self, pieces: Iterator[bytes], deadline: float) -> bytes:
+        """Send the pieces and receive one frame, both at the same time, so that neither side can block."""
+        stdin, stdout, stderr = self._streams()
+        pending = memoryview(next(pieces, b""))
+        received = bytearray()
+        with selectors.DefaultSelector() as ready:
+            ready.register(stdout, selectors.EVENT_READ)
+            ready.register(stderr, selectors.EVENT_READ)
+            if pending:
+                ready.register(stdin, selectors.EVENT_WRITE)
+            while not self._is_whole(received):
+                events = ready.select(max(0.0, deadline - time.monotonic()))
+                if not events:
+                    raise Overstayed
+                for key, _ in events:
+                    if key.fileobj is stdin:
+                        pending = self._send(pending, pieces)
+                        if not pending:
+                            ready.unregister(stdin)
+                    elif key.fileobj is stderr:
+                        self._keep_error(ready, stderr)
+                    else:
+                        received += self._receive(stdout)
+        if pending:
+            raise Ended("it answered before it had the whole document")
+        return bytes(received[LENGTH.size :])
+
+    def _is_whole(self, received: bytearray) -> bool:
+        if len(received) < LENGTH.size:
+            return False
+        length = LENGTH.unpack_from(received)[0]
+        # JSON writes a control character in six bytes at worst; the reader has none left but line ends.
+        if length > 2 * self._bounds.output_bytes + _PIECE:
+            raise Overflowed
+        return len(received) >= LENGTH.size + int(length)
+
+    def _send(self, pending: memoryview, pieces: Iterator[bytes]) -> memoryview:
+        stdin, *_ = self._streams()
+        try:
+            written = os.write(stdin.fileno(), pending[:_PIECE])
+        except BlockingIOError:
+            return pending
+        except BrokenPipeError:
+            raise self._ended() from None
+        pending = pending[written:]
+        return pending or memoryview(next(pieces, b""))
+
+    def _receive(self, stdout: IO[bytes]) -> bytes:
+        piece = os.read(stdout.fileno(), _PIECE)
+        if not piece:
+            raise self._ended()
+        return piece
+
+    def _keep_error(self, ready: selectors.BaseSelector, stderr: IO[bytes]) -> None:
+        piece = os.read(stderr.fileno(), _PIECE)
+        self._errors += piece
+        del self._errors[:-_ERROR_TAIL]
+        if not piece:
+            ready.unregister(stderr)
+
+    def _ended(self) -> Ended:
+        """How it ended: with its pipes closed it is dying or dead, or it is made to be."""
+        try:
+            self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()
+        self._errors += _rest(self._process.stderr)
+        code = self._process.returncode
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        last = bytes(self._errors).decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+        by_memory = any(sign in self._errors for sign in _OUT_OF_MEMORY)
+        return Ended(f"{how}: {last}" if last else how, by_memory=by_memory)
+
+
+def _started(child: Path, bounds: Bounds, home: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        _command(child, bounds),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(home),
+        cwd=home,
+        close_fds=True,
+        start_new_session=True,
+        bufsize=0,
+    )
+
+
+def _rest(stderr: object) -> bytes:
+    try:
+        return os.read(stderr.fileno(), _ERROR_TAIL)  # type: ignore[attr-defined]
+    except (BlockingIOError, ValueError):
+        return b""
+
+
+def _request(extension: str, document: BinaryIO, size: int) -> Iterator[bytes]:
+    yield pack_request(Request(extension, size))
+    left = size
+    while left:
+        piece = document.read(min(_PIECE, left))
+        if not piece:
+            raise OSError(f"the document ended {left} bytes early")
+        left -= len(piece)
+        yield piece
+
+
+def _command(child: Path, bounds: Bounds) -> list[str]:
+    """-I: nothing from the environment or the working directory is imported; -B: no byte code is written."""
+    paths = json.dumps([str(Path(path).resolve()) for path in sys.path if path])
+    limits = [str(os.getpid()), str(bounds.memory_bytes), str(bounds.seconds)]
+    return [sys.executable, "-I", "-B", "-X", "utf8", str(child), *limits, paths]
+
+
+def _environment(home: Path) -> Mapping[str, str]:
+    """Nothing of ours but the loader's path: a parser has no use for credentials, and no other home."""
+    folders = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
+               "XDG_RUNTIME_DIR", "KREUZBERG_CACHE_DIR")  # fmt: skip
+    loader = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    threads = {"TOKIO_WORKER_THREADS": "1", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+    return {**dict.fromkeys(folders, str(home)), "LANG": "C.UTF-8", **threads, **loader}
+
+
+DOCUMENTS_EACH = 200
+RESIDENT_EACH = 400 * 1024 * 1024
+IDLE_SECONDS = 60.0
+_HOME_PREFIX = "parser-"
+
+
+class Pool:
+    """At most `size` workers. Thread-safe."""
+
+    def __init__(
+        self,
+        spool_dir: Path,
+        bounds: Bounds,
+        *,
+        size: int = 1,
+        documents_each: int = DOCUMENTS_EACH,
+        idle_seconds: float = IDLE_SECONDS,
+        child: Path = CHILD,
+    ) -> None:
+        self._home = Home(spool_dir)
+        self._bounds = bounds
+        self._documents_each = documents_each
+        self._idle_seconds = idle_seconds
+        self._child = child
+        self._size = size
+        self._slots = threading.BoundedSemaphore(size)
+        self._lock = threading.Lock()
+        self._idle: list[Worker] = []
+        self._busy: list[Worker] = []
+        self._keeper: Keeper | None = None
+        self._closed = False
+
+    @contextmanager
+    def lend(self, *, fresh: bool = False) -> Iterator[Worker]:
+        """A worker for one document; `fresh`: one that has read nothing yet.
+
+        Ended when the block raises. Raises `TargetError` where no worker can be had just now.
+        """
+        with self._slots:
+            worker = self._take(fresh)
+            try:
+                yield worker
+            except BaseException:
+                self._retire(worker)
+                raise
+            self._put_back(worker)
+
+    def pids(self) -> list[int]:
+        """The processes that run now."""
+        with self._lock:
+            return [worker.pid for worker in (*self._idle, *self._busy)]
+
+    @property
+    def is_closed(self) -> bool:
+        """No worker will be lent any more."""
+        return self._closed
+
+    def close(self) -> None:
+        """Kill all workers, also those at work, wait until they are gone, remove what they had as a home."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            for worker in self._busy:
+                worker.kill()  # its borrower sees it end, reaps it and gives back the slot
+            keeper, self._keeper = self._keeper, None
+        for worker in idle:
+            worker.end()
+        for _ in range(self._size):
+            self._slots.acquire()
+        if keeper is not None:
+            keeper.stop()
+        self._home.remove()
+        self._slots.release(self._size)
+
+    def _take(self, fresh: bool) -> Worker:
+        with self._lock:
+            self._refuse_if_closed()
+            spare = self._idle.pop() if self._idle else None
+            if spare is not None and spare.is_running() and not (fresh and spare.documents):
+                self._busy.append(spare)
+                return spare
+        if spare is not None:
+            spare.end()
+        return self._start()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise Unavailable("the parser was stopped", code="parser-closed")
+
+    def _start(self) -> Worker:
+        try:
+            worker = self._keep().run(self._make)
+        except OSError as error:
+            raise self._home.judged(error) from error
+        with self._lock:
+            self._busy.append(worker)
+            if self._closed:
+                worker.kill()
+        try:
+            worker.wait_until_ready()
+        except (Ended, Overstayed) as error:
+            trouble = self._home.trouble()
+            self._retire(worker)
+            self._refuse_if_closed()
+            if trouble is not None:
+                raise trouble from error
+            raise Unavailable(
+                f"the parser does not start ({error}){_cure(error)}", code="parser-start"
+            ) from error
+        except OSError as error:
+            self._retire(worker)
+            raise self._home.judged(error) from error
+        return worker
+
+    def _make(self) -> Worker:
+        return Worker(self._home.path(), self._bounds, self._child)
+
+    def _keep(self) -> Keeper:
+        with self._lock:
+            self._refuse_if_closed()
+            if self._keeper is None:
+                self._keeper = Keeper(self._end_idle)
+            return self._keeper
+
+    def _put_back(self, worker: Worker) -> None:
+        worn = worker.documents >= self._documents_each or worker.resident > RESIDENT_EACH
+        with self._lock:
+            if not (worn or self._closed):
+                self._busy.remove(worker)
+                worker.idle_since = time.monotonic()
+                self._idle.append(worker)
+                if self._keeper is not None:
+                    self._keeper.wake()
+                return
+        self._retire(worker)
+
+    def _retire(self, worker: Worker) -> None:
+        worker.end()
+        with self._lock:
+            self._busy.remove(worker)
+
+    def _end_idle(self) -> float | None:
+        """End the workers nobody needed for a while; seconds until the next is due, None for never."""
+        now = time.monotonic()
+        with self._lock:
+            due = [w for w in self._idle if now - w.idle_since >= self._idle_seconds]
+            self._idle = [w for w in self._idle if w not in due]
+            ages = [now - w.idle_since for w in self._idle]
+        for worker in due:
+            worker.end()
+        return self._idle_seconds - max(ages) if ages else None
+
+
+class Keeper:
+    """The one thread in which workers are made, and ended when idle.
+
+    It lives as long as they do: the kernel kills a worker whose making thread ends.
+    """
+
+    def __init__(self, tend: Callable[[], float | None]) -> None:
+        self._tend = tend
+        self._gate = threading.Lock()
+        self._stopped = False
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._live, name="parser-keeper", daemon=True)
+        self._thread.start()
+
+    def run(self, make: Callable[[], Worker]) -> Worker:
+        """Do `make` in the keeper's thread. Raises what it raises, and OSError after `stop`."""
+        made: Future[Worker] = Future()
+
+        def job() -> None:
+            try:
+                made.set_result(make())
+            except BaseException as error:
+                made.set_exception(error)
+
+        with self._gate:  # a job behind the last one would be waited for without end
+            if self._stopped:
+                raise OSError("it was stopped")
+            self._jobs.put(job)
+        return made.result()
+
+    def wake(self) -> None:
+        """Have it look at the idle workers again."""
+        self._jobs.put(_nothing)
+
+    def stop(self) -> None:
+        """End the thread; workers still alive go with it."""
+        with self._gate:
+            self._stopped = True
+            self._jobs.put(None)
+        self._thread.join()
+
+    def _live(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=self._tend())
+            except queue.Empty:
+                continue
+            if job is None:
+                return
+            job()
+
+
+def _cure(error: Ended | Overstayed) -> str:
+    """Where it ran out of time or memory there is none, but to try again."""
+    is_broken = isinstance(error, Ended) and not error.by_memory
+    return f"; reinstall what it reads with: {installing('kreuzberg', anew=True)}" if is_broken else ""
+
+
+def _nothing() -> None:
+    """Only wakes the keeper."""
+
+
+class Home:
+    """The folder that workers have for home, cache and temporary files; nothing is ever left in it.
+
+    It is locked while in use, so that the next run can tell a dead program's folder from a live one's.
+    """
+
+    def __init__(self, spool_dir: Path) -> None:
+        self._spool = spool_dir
+        self._path: Path | None = None
+        self._lock = -1
+
+    def path(self) -> Path:
+        """The folder, made when first asked for; folders that dead programs left are removed then."""
+        if self._path is None:
+            make_private_folder(self._spool)
+            self._sweep()
+            made = make_passing_folder(_HOME_PREFIX, self._spool).resolve()
+            self._lock = _locked_or_removed(made)
+            self._path = made
+        return self._path
+
+    def trouble(self) -> TargetError | None:
+        """Why no file can be made in it, which a worker at its start needs; None where one can."""
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.path()):
+                return None
+        except OSError as error:
+            return self.judged(error)
+
+    def judged(self, error: OSError) -> TargetError:
+        """What to do when a worker could not be started for it."""
+        return trouble_with_scratch(error, self._spool, "the parser cannot be started")
+
+    def remove(self) -> None:
+        """Remove it with everything in it."""
+        if self._path is not None:
+            shutil.rmtree(self._path, ignore_errors=True)
+            os.close(self._lock)
+            self._path = None
+
+    def _sweep(self) -> None:
+        for left in self._spool.glob(f"{_HOME_PREFIX}*"):
+            with suppress(OSError):
+                lock = _locked(left)
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+
+
+def _locked_or_removed(folder: Path) -> int:
+    """What `_locked` gives; where it raises, the folder is not left behind."""
+    try:
+        return _locked(folder)
+    except OSError:
+        folder.rmdir()
+        raise
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor that holds the folder's lock. Raises OSError where another process has it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,1 @@
+"""Readers of formats: bytes in, Markdown and pieces out."""

@@ -1,0 +1,114 @@
+"""Which files the embedded knowledge base takes, and how each is read.
+
+Pictures as documents: found by what they show, where the embedding service has vectors for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from kbsync.contract.target import Outgoing
+from kbsync.errors import Rejected
+from kbsync.index.document import Chunk, Flavour, Picture
+
+PARSER = "3"
+"""Raised whenever a document is read otherwise than before: it is part of every recipe."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+DOCUMENTS = _words("pdf docx pptx xlsx odt epub html htm xhtml rtf eml ipynb")
+"""Read by a parser in a worker of its own; everything else is text and decoded by ourselves."""
+
+_CODE = _words(
+    """
+    json yaml yml toml xml xsd xsl ini cfg conf properties editorconfig py pyi js mjs cjs ts mts cts jsx
+    tsx vue svelte java kt kts scala groovy gradle c h cc cpp cxx hh hpp hxx cs fs vb go rs rb php swift
+    m mm dart ex exs erl hrl hs ml mli clj cljs edn elm nim zig jl r lua pl pm sh bash zsh fish ps1 bat
+    cmd sql proto graphql gql thrift tf tfvars hcl css scss sass less cmake mk nix sol asm s f90 f95 pas
+    d v sv vhd vhdl tcl awk vim el lisp scm rkt
+    """
+)
+
+_FLAVOURS: Mapping[str, Flavour] = {
+    **dict.fromkeys(DOCUMENTS, Flavour.MARKDOWN),
+    **dict.fromkeys(_CODE, Flavour.CODE),
+    **dict.fromkeys(("md", "markdown", "mdx"), Flavour.MARKDOWN),
+    **dict.fromkeys(("txt", "text", "vtt", "srt"), Flavour.PLAIN),
+    **dict.fromkeys(("csv", "tsv", "jsonl", "ndjson", "log"), Flavour.ROWS),
+    **dict.fromkeys(("adoc", "asciidoc"), Flavour.ASCIIDOC),
+    **dict.fromkeys(("tex", "latex"), Flavour.TEX),
+    "rst": Flavour.RST,
+    "org": Flavour.ORG,
+}
+
+_PROSE_NAMES = _words(
+    """
+    README Readme readme LICENSE LICENCE License license LICENSE-MIT LICENSE-APACHE UNLICENSE COPYING
+    COPYRIGHT NOTICE AUTHORS CONTRIBUTORS CONTRIBUTING MAINTAINERS CREDITS THANKS CHANGELOG ChangeLog
+    CHANGES HISTORY NEWS RELEASES TODO INSTALL FAQ SECURITY CODEOWNERS
+    """
+)
+_CODE_NAMES = _words(
+    """
+    Makefile makefile GNUmakefile Dockerfile Containerfile Jenkinsfile Vagrantfile Gemfile Rakefile
+    Procfile Justfile justfile Brewfile Caddyfile
+    """
+)
+
+EXTENSIONS: frozenset[str] = frozenset(_FLAVOURS)
+"""Lower-case, without the dot."""
+
+NAMES: frozenset[str] = _PROSE_NAMES | _CODE_NAMES
+"""Exact file names taken although they have no extension."""
+
+
+def extension_of(path: str) -> str:
+    """The lower-case extension of the last part of `path`, without the dot; "" where there is none."""
+    stem, dot, extension = path.rpartition("/")[2].rpartition(".")
+    return extension.lower() if stem and dot else ""
+
+
+def flavour_of(path: str) -> Flavour:
+    """How the text of `path` will be structured; PLAIN for what is not known."""
+    if path.rpartition("/")[2] in _CODE_NAMES:
+        return Flavour.CODE
+    return _FLAVOURS.get(extension_of(path), Flavour.PLAIN)
+
+
+def needs_worker(path: str) -> bool:
+    """Whether `path` is a document that a parser in a worker reads, not a text."""
+    return extension_of(path) in DOCUMENTS
+
+
+MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"}
+"""By extension."""
+
+LARGEST = 10_000_000
+"""Bytes; a request holds it a third larger, and in memory."""
+
+_BEGINNINGS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/webp": b"RIFF"}
+_PIECE = 65_536
+
+
+def is_picture(path: str) -> bool:
+    """By its extension."""
+    return extension_of(path) in MEDIA_TYPES
+
+
+def picture_chunk(document: Outgoing) -> Chunk:
+    """The one chunk of a picture, shown by its name. Raises `Rejected` for what is none, or is too large."""
+    media_type = MEDIA_TYPES[extension_of(document.path)]
+    if document.body.size > LARGEST:
+        raise Rejected(
+            f"{document.body.size} bytes, over the limit for pictures of {LARGEST}", code="too-large"
+        )
+    with document.body.open() as body:
+        content = b"".join(iter(lambda: body.read(_PIECE), b""))
+    if not content.startswith(_BEGINNINGS[media_type]):
+        raise Rejected(f"the bytes are not those of a picture ({media_type})", code="no-picture")
+    name = document.path.rpartition("/")[2]
+    return Chunk(name, "", hashlib.sha256(content).hexdigest(), picture=Picture(content, media_type))

@@ -1,0 +1,273 @@
+"""HTML as markdown: headings, lists, tables, code; navigation, scripts and styles left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+from kbsync.index.fence.messages import Extracted
+from kbsync.index.read.markdown import document_title, fenced, pipe_table, tidied
+
+
+def _tags(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_UNSEEN = _tags("script style nav noscript template svg iframe object canvas audio video datalist map")
+_BLOCKS = _tags(
+    """
+    address article aside blockquote body center dd details dialog dir div dl dt fieldset figcaption figure
+    footer form header hgroup hr html legend li main menu nav ol option p pre section select summary ul
+    """
+)
+_RAW = _tags("script style")  # nothing in them is ever a text, closed or not
+_CONTAINERS = _UNSEEN | _BLOCKS - _tags("p option summary legend body html") | _tags("table tr td th")
+"""What stays open until its end or that of something around it. The body's end ends nothing else."""
+
+_LISTS = ("ul", "ol", "menu", "dir")
+_PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
+"""What begins anew within what is open around it, and so ends whatever was left open in the part before."""
+
+_HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
+
+
+@dataclass(slots=True)
+class _List:
+    ordered: bool
+    number: int = 0
+
+
+@dataclass(slots=True)
+class _Table:
+    """A table being read; `cells` are lists of blocks."""
+
+    rows: list[list[list[str]]] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)  # a caption, and text that stands in no cell
+    nested: bool = False
+
+    def blocks(self) -> list[str]:
+        """One pipe table; the cells one after another where the table only laid out the page."""
+        rows = [row for row in self.rows if any(row)]
+        columns = max((len(row) for row in rows), default=0)
+        if self.nested or columns < 2 or any(_is_long(cell) for row in rows for cell in row):
+            return [block for row in rows for cell in row for block in cell]
+        return [pipe_table([[" ".join(cell) for cell in row] for row in rows])]
+
+
+def _is_long(cell: Sequence[str]) -> bool:
+    return sum(map(len, cell)) > 1500 or any(block.startswith(("#", "```")) for block in cell)
+
+
+class _Page(HTMLParser):
+    """Collects blocks of markdown while the parser walks through the tags."""
+
+    def __init__(self, unseen: frozenset[str]) -> None:
+        super().__init__(convert_charrefs=True)
+        self.title = ""
+        self._unseen = unseen
+        self._open: list[str] = []  # containers, the outermost first
+        self._count = Counter[str]()  # of each kind among them
+        self._around = Counter[str]()  # the same, for those around the unseen one
+        self._hidden: int | None = None  # where the outermost unseen one stands among them
+        self._in_title = False
+        self._sinks: list[list[str]] = [[]]  # the page, then the cells that are open
+        self._tables: list[_Table] = []
+        self._lists: list[_List] = []
+        self._inline: list[str] = []
+        self._prefix = ""
+        self._pre = 0
+        self._links: list[tuple[str, int]] = []
+
+    def result(self) -> str:
+        """All blocks read."""
+        self.close()
+        while self._tables:
+            self._end_table()
+        self._flush()
+        return "\n\n".join(block for block in self._sinks[0] if block.strip())
+
+    @property
+    def left_open(self) -> frozenset[str]:
+        """The unseen elements that nothing closed: the rest of the page went with them."""
+        return frozenset(self._open[self._hidden :] if self._hidden is not None else ()) & self._unseen - _RAW
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Open an element."""
+        if self._hidden is not None and self._begins_anew(tag):
+            self._close(self._hidden)
+        if tag in _CONTAINERS:
+            if tag in self._unseen and self._hidden is None:
+                self._hidden, self._around = len(self._open), self._count.copy()
+            self._open.append(tag)
+            self._count[tag] += 1
+        if self._hidden is not None:
+            return
+        if tag == "title":
+            self._in_title = True
+        elif tag in _BLOCKS or tag in _HEADINGS:
+            self._start_block(tag)
+        elif tag in ("table", "tr", "td", "th", "caption"):
+            self._start_table_part(tag)
+        else:
+            self._start_inline(tag, {name: value or "" for name, value in attrs})
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close an element."""
+        was_hidden = self._hidden
+        if self._count[tag]:  # as browsers do: an end closes all that was left open inside
+            at = len(self._open) - 1
+            while self._open[at] != tag:
+                at -= 1
+            self._close(at)
+            if at == was_hidden:
+                return
+        if self._hidden is not None:
+            return
+        if tag == "title":
+            self._in_title = False
+        elif tag in _BLOCKS or tag in _HEADINGS:
+            self._end_block(tag)
+        elif tag == "table" and self._tables:
+            self._end_table()
+        elif tag in ("td", "th", "tr", "caption"):
+            self._flush()
+        elif tag == "a":
+            self._end_link()
+
+    def handle_data(self, data: str) -> None:
+        """Text between tags."""
+        if self._in_title:
+            self.title += data
+        elif self._hidden is None:
+            self._inline.append(data)
+
+    def _begins_anew(self, tag: str) -> bool:
+        """Whether `tag` can only belong to what is around the unseen element, which was left open."""
+        if tag == "main":  # never inside a navigation
+            return True
+        parents = _PARTS.get(tag, ())
+        return any(self._around[one] for one in parents) and not any(
+            self._count[one] - self._around[one] for one in parents
+        )
+
+    def _close(self, at: int) -> None:
+        """The container at `at`, with what is open in it."""
+        self._count.subtract(self._open[at:])
+        del self._open[at:]
+        if self._hidden is not None and at <= self._hidden:
+            self._hidden = None
+
+    def _start_block(self, tag: str) -> None:
+        self._flush()
+        if tag in _LISTS:
+            self._lists.append(_List(tag == "ol"))
+        elif tag == "li":
+            self._prefix = self._bullet()
+        elif tag == "pre":
+            self._pre += 1
+        elif tag in _HEADINGS:
+            self._prefix = _HEADINGS[tag]
+
+    def _end_block(self, tag: str) -> None:
+        self._flush()
+        if tag in _LISTS and self._lists:
+            self._lists.pop()
+        elif tag == "pre" and self._pre:
+            self._pre -= 1
+        if tag in _HEADINGS or tag == "li":
+            self._prefix = ""
+
+    def _bullet(self) -> str:
+        if not self._lists:
+            return "- "
+        indent = "  " * min(len(self._lists) - 1, 8)
+        innermost = self._lists[-1]
+        innermost.number += 1
+        return f"{indent}{innermost.number}. " if innermost.ordered else f"{indent}- "
+
+    def _start_table_part(self, tag: str) -> None:
+        self._flush()
+        if tag == "table":
+            for table in self._tables[-1:]:
+                table.nested = True
+            self._tables.append(_Table())
+            self._sinks.append(self._tables[-1].outside)
+        elif tag == "tr" and self._tables:
+            self._tables[-1].rows.append([])
+        elif tag in ("td", "th") and self._tables:
+            self._start_cell(self._tables[-1])
+
+    def _start_cell(self, table: _Table) -> None:
+        if not table.rows:
+            table.rows.append([])
+        table.rows[-1].append([])
+        self._sinks[-1] = table.rows[-1][-1]
+
+    def _end_table(self) -> None:
+        self._flush()
+        self._sinks.pop()
+        table = self._tables.pop()
+        self._sinks[-1] += table.outside + table.blocks()
+
+    def _start_inline(self, tag: str, attributes: dict[str, str]) -> None:
+        match tag:
+            case "br":
+                self._inline.append("\n" if self._pre else " ")
+            case "img" if attributes.get("alt", "").strip():
+                self._inline.append(f" {attributes['alt']} ")
+            case "a":
+                self._links.append((attributes.get("href", ""), len(self._inline)))
+            case "input" if attributes.get("type", "").lower() in ("submit", "button"):
+                self._inline.append(" " + attributes.get("value", ""))
+
+    def _end_link(self) -> None:
+        """An address that leads elsewhere may be the very answer; one within the page or site is noise."""
+        if not self._links:
+            return
+        target, start = self._links.pop()
+        text = " ".join("".join(self._inline[start:]).split())
+        if text and target.startswith(("http://", "https://", "mailto:")) and len(target) < 300:
+            self._inline[start:] = [text if target in text else f"[{text}]({target.strip()})"]
+
+    def _flush(self) -> None:
+        text, self._inline = "".join(self._inline), []
+        self._links.clear()
+        block = fenced(text.strip("\n")) if self._pre and text.strip() else " ".join(text.split())
+        if block:
+            self._emit(block)
+
+    def _emit(self, block: str) -> None:
+        prefix, self._prefix = self._prefix, ""
+        sink = self._sinks[-1]
+        is_item = prefix.lstrip().startswith("- ") or prefix.rstrip().endswith(".")
+        if is_item and sink and self._lists and _is_item(sink[-1]):
+            sink[-1] += f"\n{prefix}{block}"
+        else:
+            sink.append(prefix + block)
+
+
+def _is_item(block: str) -> bool:
+    last = block.rpartition("\n")[2].lstrip()
+    return last.startswith("- ") or last.partition(". ")[0].isdigit()
+
+
+def read_html(text: str) -> Extracted:
+    """The markdown of a page that was decoded already; its title is the page's own or the first heading."""
+    unseen = _UNSEEN
+    while True:
+        page = _read(text, unseen)
+        body = page.result()
+        seen_after_all = page.left_open if body.strip() else page.left_open | {"nav", "noscript"}
+        if not seen_after_all & unseen:
+            break
+        unseen -= seen_after_all  # what nothing closes hides nothing, and a menu is better than an empty page
+    body = tidied(body)
+    return Extracted(body, title=document_title(page.title, body))
+
+
+def _read(text: str, unseen: frozenset[str]) -> _Page:
+    page = _Page(unseen)
+    page.feed(text)
+    return page

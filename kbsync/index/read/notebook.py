@@ -1,0 +1,69 @@
+"""Jupyter notebooks: prose, code, and the text of the outputs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from kbsync.index.fence.messages import Extracted
+from kbsync.index.read.encoding import decode
+from kbsync.index.read.markdown import document_title, fenced, tidied
+from kbsync.index.read.zip import damaged
+
+LONGEST_OUTPUT = 4000
+"""Characters of one cell's output that are kept: a printed table may have a million lines."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def read_ipynb(raw: bytes) -> Extracted:
+    """The cells as markdown. Raises `Rejected` where it is no notebook."""
+    try:
+        notebook = json.loads(decode(raw))
+        cells = list(_cells(notebook))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged("it is not a notebook, or incomplete") from error
+    metadata = _mapping(notebook.get("metadata"))
+    language = str(_mapping(metadata.get("language_info")).get("name") or "")
+    text = tidied("\n\n".join(part for cell in cells for part in _parts(cell, language)))
+    return Extracted(text, title=document_title(str(metadata.get("title") or ""), text))
+
+
+def _cells(notebook: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Of format 4, and of 3, where they lie in worksheets."""
+    if "cells" not in notebook and "worksheets" not in notebook:
+        raise ValueError("no cells")
+    yield from notebook.get("cells", ())
+    for sheet in notebook.get("worksheets", ()):
+        yield from sheet.get("cells", ())
+
+
+def _parts(cell: Mapping[str, Any], language: str) -> Iterator[str]:
+    source = _joined(cell.get("source", cell.get("input", "")))
+    if cell.get("cell_type") == "heading":
+        yield "#" * int(cell.get("level") or 1) + " " + source
+    elif cell.get("cell_type") != "code":
+        yield source
+    elif source.strip():
+        yield fenced(source, language)
+    printed = "\n".join(_printed(output) for output in cell.get("outputs") or ()).strip()
+    if printed:
+        yield fenced(printed[:LONGEST_OUTPUT] + (" …" if len(printed) > LONGEST_OUTPUT else ""))
+
+
+def _printed(output: Mapping[str, Any]) -> str:
+    if output.get("output_type") in ("error", "pyerr"):
+        return f"{output.get('ename', '')}: {output.get('evalue', '')}"
+    shown = _mapping(output.get("data"))
+    text = output.get("text", shown.get("text/plain", shown.get("text/markdown", "")))
+    return _COLOUR.sub("", _joined(text)).rstrip()
+
+
+def _joined(lines: str | Iterable[str]) -> str:
+    return lines if isinstance(lines, str) else "".join(str(line) for line in lines)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

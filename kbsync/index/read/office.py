@@ -1,0 +1,236 @@
+"""PDF and office documents through kreuzberg, with what it loses put right.
+
+Measured with kreuzberg 4.10.4: its Word reader drops every XML entity (`R&amp;D` becomes `RD`) and
+every tab, its markdown hides `snake_case` behind backslashes, its PDF markdown knows no pages (the
+document structure does), and a PDF of pictures is an empty text and no error.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import kreuzberg
+
+from kbsync.errors import Rejected
+from kbsync.index.fence.messages import Extracted
+from kbsync.index.read.markdown import document_title, fenced, pipe_table, tidied, unescaped
+from kbsync.index.read.zip import Archive, damaged, encrypted, without_text
+
+_OOXML = "application/vnd.openxmlformats-officedocument"
+_TYPES = {
+    "pdf": "application/pdf",
+    "docx": f"{_OOXML}.wordprocessingml.document",
+    "xlsx": f"{_OOXML}.spreadsheetml.sheet",
+    "odt": "application/vnd.oasis.opendocument.text",
+    "rtf": "application/rtf",
+}
+_BLANK = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+    b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
+)
+_EMPTY_ROW = re.compile(r"^\|(?: *\|)+\n(?!\| *---)", re.MULTILINE)  # a sheet's gaps; never its header
+_NAME_OF_ERROR = re.compile(r"\w+Error")
+_IMAGE = re.compile(rb"/Subtype\s*/Image")
+
+# Stand-ins for characters that XML writes as entities: the last code points of the private planes.
+_STAND_INS = {c: chr(0x10FF00 + n) for n, c in enumerate("&<>\"'")}
+_ENTITY = re.compile(rb"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|amp|lt|gt|quot|apos);")
+_TAB = re.compile(rb"<w:tab\s*/>")
+_HYPHEN = re.compile(rb"<w:noBreakHyphen\s*/>")
+
+
+def warm_up() -> None:
+    """Load the PDF library, which kreuzberg unpacks into the temporary folder, and remove that file again.
+
+    Once loaded it needs no file, so the process can then be forbidden to write any.
+    """
+    _extract(_BLANK, "pdf")
+    shutil.rmtree(Path(tempfile.gettempdir()) / "kreuzberg-pdfium", ignore_errors=True)
+
+
+def read_pdf(raw: bytes) -> Extracted:
+    """The pages as markdown; headings are guessed from sizes of letters."""
+    if b"%PDF-" not in raw[:1024]:
+        raise damaged("it is not a PDF")
+    result = _extract(raw, "pdf", include_document_structure=True)
+    nodes = (result.document or {}).get("nodes", ())
+    text, starts = _paged((int(node.get("page") or 1), _block(node["content"])) for node in nodes)
+    if not text and (content := tidied(unescaped(result.content))):
+        text, starts = content, ()
+    if not text:
+        raise without_text(pictures=_IMAGE.search(raw) is not None)
+    return Extracted(text, title=_title(result, text), page_starts=starts)
+
+
+def read_docx(raw: bytes) -> Extracted:
+    """A Word document."""
+    archive = _checked(raw, "word/document.xml", "Word document")
+    return _read(archive.for_parser(_plain), "docx", archive)
+
+
+def read_xlsx(raw: bytes) -> Extracted:
+    """A workbook: each sheet as a heading and a table."""
+    archive = _checked(raw, "xl/workbook.xml", "workbook")
+    workbook = _read(archive.for_parser(), "xlsx", archive)
+    is_sheet_name = workbook.text.startswith(f"## {workbook.title}\n")  # "Sheet1" is nobody's title
+    return replace(
+        workbook,
+        text=_EMPTY_ROW.sub("", workbook.text + "\n").rstrip(),
+        title=None if is_sheet_name else workbook.title,
+    )
+
+
+def read_odt(raw: bytes) -> Extracted:
+    """An OpenDocument text."""
+    archive = _checked(raw, "content.xml", "OpenDocument text")
+    if b"encryption-data" in archive.read("META-INF/manifest.xml"):
+        raise encrypted()
+    return _read(archive.for_parser(), "odt", archive)
+
+
+def read_rtf(raw: bytes) -> Extracted:
+    """A rich text."""
+    if not raw.lstrip().startswith(b"{\\rtf"):
+        raise damaged("it is not a rich text")
+    return _read(raw, "rtf", None)
+
+
+def _checked(raw: bytes, part: str, kind: str) -> Archive:
+    archive = Archive(raw)
+    if part not in archive.names:
+        raise damaged(f"the archive holds no {kind}, or its main part is missing")
+    return archive
+
+
+def _read(raw: bytes, extension: str, archive: Archive | None) -> Extracted:
+    result = _extract(raw, extension)
+    text = tidied(_with_entities(unescaped(result.content)))
+    if not text:
+        raise without_text(pictures=archive is not None and archive.has_pictures())
+    return Extracted(text, title=_title(result, text))
+
+
+def _extract(raw: bytes, extension: str, **options: Any) -> Any:
+    config = kreuzberg.ExtractionConfig(  # type: ignore[call-arg]  # its stub lacks disable_ocr
+        use_cache=False,
+        disable_ocr=True,  # its OCR asks the network for language data
+        output_format="markdown",
+        concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),
+        **options,
+    )
+    try:
+        return kreuzberg.extract_bytes_sync(raw, _TYPES[extension], config)
+    except kreuzberg.KreuzbergError as error:
+        raise _rejected(str(error)) from error
+
+
+def _rejected(message: str) -> Rejected:
+    words = message.lower()
+    if "password" in words or "encrypt" in words:
+        return encrypted()
+    if "limit" in words or "bomb" in words or "exceed" in words:
+        return Rejected(f"the parser refuses it: {_said_once(message)}", code="bomb")
+    for word, detail in _OF_PDFIUM.items():
+        if word in message:
+            return damaged(detail)
+    return damaged(f"the parser says {_said_once(message)!r}")
+
+
+_OF_PDFIUM = {
+    "PdfiumLibraryInternalError: FormatError": "the PDF is damaged",
+    "PdfiumLibraryInternalError: PageError": "a page of the PDF is damaged",
+    "PdfiumLibraryInternalError: SecurityError": "the PDF is protected in a way the parser does not know",
+}
+
+
+def _said_once(message: str) -> str:
+    """The first line without the names of errors; each that wrapped another had its words repeated."""
+    parts = message.strip().split("\n")[0].split(": ")
+    said = [part for part in dict.fromkeys(parts) if not _NAME_OF_ERROR.fullmatch(part)]
+    return ": ".join(said or parts[-1:])[:200]
+
+
+def _title(result: Any, text: str) -> str | None:
+    stated = result.metadata.get("title")
+    return document_title(_with_entities(stated) if isinstance(stated, str) else None, text)
+
+
+def _plain(part: bytes) -> bytes:
+    """A part of a Word document with entities and tabs written as plain characters."""
+    part = _TAB.sub(b'<w:t xml:space="preserve"> </w:t>', part)
+    part = _HYPHEN.sub(b"<w:t>-</w:t>", part)
+    return _ENTITY.sub(_stand_in, part) if b"&" in part else part
+
+
+def _stand_in(entity: re.Match[bytes]) -> bytes:
+    character = unescape(entity[0].decode("ascii"))
+    return _STAND_INS.get(character, character).encode("utf-8", "replace")
+
+
+def _with_entities(text: str) -> str:
+    for character, stand_in in _STAND_INS.items():
+        text = text.replace(stand_in, character)
+    return text
+
+
+def _paged(blocks: Iterable[tuple[int, str]]) -> tuple[str, tuple[int, ...]]:
+    """Blocks as one text, and where each page begins in it (one without text: where the next does)."""
+    pieces: list[str] = []
+    starts: list[int] = []
+    offset = 0
+    for page, block in blocks:
+        if not (block := tidied(block)):
+            continue
+        if pieces:
+            pieces.append("\n" if _follows(pieces[-1], block) else "\n\n")
+            offset += len(pieces[-1])
+        starts += [offset] * (page - len(starts))
+        pieces.append(block)
+        offset += len(block)
+    return "".join(pieces), tuple(starts)
+
+
+def _follows(before: str, block: str) -> bool:
+    return block.startswith("- ") and before.startswith("- ")
+
+
+def _block(content: Mapping[str, Any]) -> str:
+    """One node of the document structure as markdown."""
+    text = str(content.get("text") or "")
+    match content["node_type"]:
+        case "group" | "list" | "page_break" | "image":
+            return ""  # what is in them comes as nodes of its own
+        case "title" | "heading":
+            return "#" * min(6, int(content.get("level") or 1)) + " " + _joined(text)
+        case "list_item":
+            return "- " + _joined(text).lstrip("•◦▪‣·-– ")
+        case "code":
+            return fenced(text)
+        case "table":
+            return pipe_table(list(_rows(content.get("grid") or {})))
+    return _joined(text)
+
+
+def _rows(grid: Mapping[str, Any]) -> Iterator[list[str]]:
+    rows: dict[int, dict[int, str]] = {}
+    for cell in grid.get("cells", ()):
+        rows.setdefault(int(cell["row"]), {})[int(cell["col"])] = str(cell.get("content") or "")
+    for _, row in sorted(rows.items()):
+        yield [row.get(column, "") for column in range(max(row) + 1)]
+
+
+_CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
+_CJK_BREAK = re.compile(f"(?<=[{_CJK}])[ \t]*\n[ \t]*(?=[{_CJK}])")
+
+
+def _joined(text: str) -> str:
+    """The lines of a paragraph as one: Chinese and Japanese have no blank between them."""
+    return " ".join(_CJK_BREAK.sub("", text.replace("\r\n", "\n")).split("\n")).strip()

@@ -1,0 +1,149 @@
+"""From a file's bytes to its text: the one door to decoding and parsing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kbsync.contract.target import Body
+from kbsync.errors import Rejected, Unavailable
+from kbsync.index.document import Parsed
+from kbsync.index.fence.messages import Answer, Extracted, Refused
+from kbsync.index.fence.workers import CHILD, IDLE_SECONDS, Bounds, Ended, Overflowed, Overstayed, Pool
+from kbsync.index.read.formats import extension_of, flavour_of, needs_worker
+from kbsync.index.read.text import parse_text
+
+LARGEST_TEXT = 64 * 1024 * 1024
+"""Bytes of a file that is text; as `str` it takes up to four times as much."""
+
+_MIB = 1024 * 1024
+
+
+class Parser:
+    """Makes `Parsed` of documents. Thread-safe and synchronous.
+
+    Documents (pdf, docx, …) are read by at most `workers` processes of their own, each document within
+    `timeout` seconds, `memory_bytes` of address space and `output_bytes` of text. Texts are decoded here.
+    Nothing is written to disk but an empty home for the workers below `spool_dir`.
+    """
+
+    def __init__(
+        self,
+        spool_dir: Path,
+        *,
+        workers: int = 1,
+        timeout: float = 60.0,
+        memory_bytes: int = 1024 * _MIB,
+        output_bytes: int = 64 * _MIB,
+        idle_seconds: float = IDLE_SECONDS,
+        child: Path = CHILD,
+    ) -> None:
+        self._bounds = Bounds(timeout, memory_bytes, output_bytes)
+        self._pool = Pool(spool_dir, self._bounds, size=workers, idle_seconds=idle_seconds, child=child)
+
+    def parse(self, path: str, body: Body) -> Parsed:
+        """The text of the document known as `path`.
+
+        Raises `Rejected` where the document is to blame (its `code`: no-text, scanned, encrypted, damaged,
+        binary, bomb, too-large, timeout, memory, output, crash), `Unavailable` where the parser cannot be
+        started or was closed, and OSError where the body cannot be read.
+        """
+        if not body.size:
+            raise Rejected("no text in it: it is empty", code="no-text")
+        if not needs_worker(path):
+            return parse_text(path, _whole(body))
+        extracted = self._extracted(extension_of(path), body)
+        return Parsed(
+            text=extracted.text,
+            flavour=flavour_of(path),
+            title=extracted.title,
+            tags=extracted.tags,
+            page_starts=extracted.page_starts,
+            has_lines=False,
+        )
+
+    def pids(self) -> list[int]:
+        """The worker processes that run now."""
+        return self._pool.pids()
+
+    def close(self) -> None:
+        """End all workers; a document being read is given up with `Unavailable`."""
+        self._pool.close()
+
+    def _extracted(self, extension: str, body: Body) -> Extracted:
+        most = self._bounds.memory_bytes // 2
+        if body.size > most:
+            raise _too_large(body.size, most)
+        try:
+            return self._accepted(self._answer(extension, body, fresh=False))
+        except Ended:
+            # Another document, or the worker's age, may have been the cause: once more, in a new one.
+            return self._second_try(extension, body)
+
+    def _second_try(self, extension: str, body: Body) -> Extracted:
+        try:
+            return self._accepted(self._answer(extension, body, fresh=True))
+        except Ended as error:
+            raise self._rejected(error) from error
+
+    def _answer(self, extension: str, body: Body, *, fresh: bool) -> Answer:
+        try:
+            with self._pool.lend(fresh=fresh) as worker, body.open() as document:
+                return worker.read(extension, document, body.size)
+        except Ended as error:
+            if self._pool.is_closed:
+                raise Unavailable("the parser was stopped", code="parser-closed") from error
+            raise
+        except Overstayed as error:
+            raise Rejected(
+                f"could not be read within {self._bounds.seconds:g} s, the limit for one document; "
+                "split it or save it in a simpler format",
+                code="timeout",
+            ) from error
+        except Overflowed as error:
+            raise self._too_long() from error
+
+    def _accepted(self, answer: Answer) -> Extracted:
+        match answer.outcome:
+            case Refused(code="memory"):
+                raise Ended("MemoryError", by_memory=True)
+            case Refused(reason=reason, code=code):
+                raise Rejected(reason, code=code)
+            case Extracted() as extracted:
+                if len(extracted.text.encode("utf-8", "replace")) > self._bounds.output_bytes:
+                    raise self._too_long()
+                return extracted
+
+    def _too_long(self) -> Rejected:
+        limit = f"{_size(self._bounds.output_bytes)}, the limit for one document"
+        return Rejected(f"its text is longer than {limit}; split it", code="output")
+
+    def _rejected(self, ended: Ended) -> Rejected:
+        if ended.by_memory:
+            limit = f"{_size(self._bounds.memory_bytes)} of memory, the limit for one document"
+            return Rejected(
+                f"reading it takes more than {limit}; split it or save it in a simpler format", code="memory"
+            )
+        if "SIGXCPU" in str(ended):
+            limit = f"{self._bounds.seconds:g} s of computing, the limit for one document"
+            return Rejected(f"reading it takes more than {limit}; split it", code="timeout")
+        return Rejected(
+            f"the parser crashed on it twice ({ended}); open it in its own program and save it again",
+            code="crash",
+        )
+
+
+def _whole(body: Body) -> bytes:
+    if body.size > LARGEST_TEXT:
+        raise _too_large(body.size, LARGEST_TEXT)
+    with body.open() as stream:
+        return stream.read()
+
+
+def _too_large(size: int, most: int) -> Rejected:
+    return Rejected(
+        f"too large to be read: {_size(size)}, the limit is {_size(most)}; split it", code="too-large"
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / _MIB:.0f} MiB" if count >= _MIB else f"{count} bytes"

@@ -1,0 +1,169 @@
+"""The metadata block that notes and blog posts begin with: YAML between ---, TOML between +++.
+
+Read in the program itself, so nothing in it may cost more than its length: it has a bound, YAML's merge keys
+(each line of which can double all before it) are not followed, and TOML's dotted keys, which cost the cube
+of their parts, may have only so many.
+
+Files that are text already: decoded, with their metadata and noise taken off.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kbsync.errors import Rejected
+from kbsync.index.document import LONGEST_TITLE, Flavour, Parsed
+from kbsync.index.read.encoding import decode, decode_declared
+from kbsync.index.read.formats import extension_of, flavour_of
+from kbsync.index.read.markdown import first_heading
+
+_LONGEST = 64 * 1024
+_MOST_DOTS = 100  # on one line of TOML, where a key with so many parts would be
+_BLOCK = {
+    "---": re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE),
+    "+++": re.compile(r"\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE),
+}
+_TAG_KEYS = ("tags", "tag", "keywords", "categories", "category")
+
+
+@dataclass(frozen=True, slots=True)
+class FrontMatter:
+    """What the block said, the text after it, and how many lines were taken off."""
+
+    text: str
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    lines: int = 0
+
+
+def split_front_matter(text: str) -> FrontMatter:
+    """Take the front matter off `text`. What cannot be read as such stays in the text, so nothing is lost."""
+    pattern = _BLOCK.get(text[:3])
+    found = pattern.match(text, 0, _LONGEST) if pattern else None
+    if found is None:
+        return FrontMatter(text)
+    try:
+        fields = _fields(text[:3], found[1])
+        title = _scalar(fields.get("title"))
+        tags = tuple(dict.fromkeys(t for key in _TAG_KEYS for t in _words(fields.get(key))))
+    except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError only when it is written
+        return FrontMatter(text)
+    return FrontMatter(text[found.end() :], title, tags, lines=found[0].count("\n"))
+
+
+def _fields(fence: str, block: str) -> Mapping[str, object]:
+    """Raises ValueError or RecursionError for what is no mapping."""
+    parsed = _toml(block) if fence == "+++" else _yaml(block)
+    if parsed is None and not block.strip():
+        return {}
+    if not isinstance(parsed, dict):
+        raise ValueError("no mapping")
+    return {str(k).lower(): v for k, v in parsed.items()}
+
+
+def _toml(block: str) -> object:
+    if any(line.count(".") > _MOST_DOTS for line in block.split("\n")):
+        raise ValueError("a key of too many parts")
+    return tomllib.loads(block)
+
+
+def _yaml(block: str) -> object:
+    import yaml  # not needed for files that have no front matter
+
+    class Loader(yaml.SafeLoader):
+        """Leaves merge keys (`<<`) as they stand, and then has no value to make of them: YAMLError."""
+
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            """Nothing is merged."""
+
+    try:
+        return yaml.load(block, Loader)  # noqa: S506 # a SafeLoader all the same
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def _words(value: object) -> Iterable[str]:
+    """Tags come as a list, as "a, b", or as one word."""
+    if isinstance(value, list):
+        return [word for item in value if (word := _scalar(item))]
+    if isinstance(value, str):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    return [word] if (word := _scalar(value)) else []
+
+
+def _scalar(value: object) -> str | None:
+    if value is None or isinstance(value, (dict, list, set, bytes)):
+        return None
+    return " ".join(str(value)[:_LONGEST].split())[:LONGEST_TITLE] or None
+
+
+_DELIMITERS = {"tsv": "\t"}
+_NUMBER = re.compile(r"[-+]?[\d.,]*\d%?$")
+_CUE_TIME = re.compile(r"^[ \t]*(?:\d+:)?\d+:\d\d[.,]\d{3}[ \t]+-->.*$")
+_MARK = re.compile(r"<([^<>]*)>")  # no `<` in it: each is looked at from one place only
+_CUE_TAG = re.compile(r"/?(?:[a-zA-Z][^>]{0,80}|\d[\d:.]*)")
+
+
+def parse_text(path: str, raw: bytes) -> Parsed:
+    """The text of a file that needs no parser. Raises `Rejected` for binaries and for what holds no text."""
+    extension = extension_of(path)
+    flavour = flavour_of(path)
+    text = decode_declared(raw) if extension == "xml" else decode(raw)
+    if not text.strip():
+        raise Rejected("no text in it: it is empty or only blanks", code="no-text")
+    if flavour is Flavour.MARKDOWN:
+        return _markdown(text)
+    if extension in ("vtt", "srt"):
+        return _subtitles(text)
+    if extension in ("csv", "tsv"):
+        return Parsed(text, flavour, columns=_columns(text, extension))
+    return Parsed(text, flavour, title=first_heading(text, flavour))
+
+
+def _markdown(text: str) -> Parsed:
+    matter = split_front_matter(text)
+    if not matter.text.strip():  # nothing but metadata: that is then its text
+        return Parsed(text, Flavour.MARKDOWN, title=matter.title, tags=matter.tags)
+    return Parsed(
+        matter.text,
+        Flavour.MARKDOWN,
+        title=matter.title or first_heading(matter.text, Flavour.MARKDOWN),
+        tags=matter.tags,
+        line_offset=matter.lines,
+    )
+
+
+def _columns(text: str, extension: str) -> str:
+    """The header line; "" where the first line is a record: it holds a number, or is one cell."""
+    line = text.split("\n", 1)[0]
+    delimiter = _DELIMITERS.get(extension) or max(",;\t|", key=line.count)
+    cells = [cell.strip().strip('"') for cell in line.split(delimiter)]
+    is_record = any(_NUMBER.match(cell) for cell in cells) or not any(cells)
+    return "" if is_record or line.count('"') % 2 else line
+
+
+def _subtitles(text: str) -> Parsed:
+    """What is said, each cue on its own line of the file; times, numbers and marks become blank."""
+    lines = text.split("\n")
+    spoken = [_spoken(line, lines[n + 1] if n + 1 < len(lines) else "") for n, line in enumerate(lines)]
+    if not any(spoken):
+        raise Rejected("no text in it: it has no cues", code="no-text")
+    return Parsed("\n".join(spoken), Flavour.PLAIN)
+
+
+def _spoken(line: str, following: str) -> str:
+    is_label = _CUE_TIME.match(following) is not None  # the number or name above a cue's times
+    if is_label or _CUE_TIME.match(line) or line.startswith("WEBVTT"):
+        return ""
+    return _MARK.sub(_unmarked, line).rstrip()
+
+
+def _unmarked(mark: re.Match[str]) -> str:
+    """Who speaks, of `<v.loud Ada>`; nothing of other marks; what is none stays."""
+    kind, *name = mark[1].split(None, 1)[:2] or [""]
+    if name and (kind == "v" or kind.startswith("v.")):
+        return f"{name[0]}: "
+    return "" if _CUE_TAG.fullmatch(mark[1]) else mark[0]

@@ -1,0 +1,113 @@
+"""Who may ask the listener: hosts, the token, and what holds for every answer."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from typing import TYPE_CHECKING
+
+from kbsync.config.callbacks import PATH
+from kbsync.config.remote import is_loopback
+from kbsync.config.secret import Secret
+from kbsync.server.page import PREFIX, refusal
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+OPEN = ("/healthz", PATH)
+"""Paths that need no token: a word for load balancers, and addresses that are secrets themselves."""
+
+API = "/api/"
+
+_OWN = ("same-origin", "none")
+"""What a browser says of our page or a person. A picture on another page could have it search, at a cost."""
+
+CONTENT_SECURITY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""The page runs its own script and asks this listener; nothing of a name or a text becomes markup."""
+
+_ALWAYS = (
+    (b"connection", b"close"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", CONTENT_SECURITY.encode()),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+"""One request for each connection: nobody keeps one, and nothing is left over to be taken for a request."""
+
+
+class AccessControl:
+    """Lets requests in. `token` may be changed at any time; None: only this machine reaches the listener.
+
+    Without a token a request has to name this machine: a page of somebody else's that a browser is made to
+    take for this machine (DNS rebinding) names its own host.
+    """
+
+    def __init__(self, app: ASGIApp, token: Secret | None = None) -> None:
+        self._app = app
+        self.token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [pair for pair in message["headers"] if pair[0].lower() not in dict(_ALWAYS)]
+                message = {**message, "headers": [*kept, *_ALWAYS]}
+            await send(message)
+
+        app = self._refused(scope) or self._app
+        await app(scope, receive, send_with_headers)
+
+    def _refused(self, scope: Scope) -> ASGIApp | None:
+        """The answer to who is not let in; None for who is."""
+        from starlette.responses import PlainTextResponse
+
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if scope["path"].startswith(OPEN):
+            return None
+        if scope["path"].startswith(API) and headers.get("sec-fetch-site", "none") not in _OWN:
+            return refusal("it comes from another site", 403)
+        if self.token is not None:
+            if _is_page(scope["path"]) or _shows(headers.get("authorization", ""), self.token):
+                return None
+            asks = {"www-authenticate": _challenge(scope["path"])}
+            return PlainTextResponse("a token is needed: http.token in the config\n", 401, asks)
+        if is_loopback(host_of(headers.get("host", ""))):
+            return None
+        return PlainTextResponse("this listener answers to names of this machine only\n", 403)
+
+
+def _is_page(path: str) -> bool:
+    """The page itself holds nothing; what it shows it has to ask for."""
+    return path == "/" or path.startswith(PREFIX)
+
+
+def _challenge(path: str) -> str:
+    """Asked by the page, a browser shall not put a window of its own before it."""
+    return 'Bearer realm="kbsync"' if path.startswith(API) else 'Basic realm="kbsync", charset="UTF-8"'
+
+
+def _shows(authorization: str, token: Secret) -> bool:
+    """The token as `Bearer`, or as the password of anybody: browsers know no other way."""
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            value = base64.b64decode(value, validate=True).decode().partition(":")[2]
+        except ValueError:
+            return False
+    elif scheme.lower() != "bearer":
+        return False
+    return hmac.compare_digest(value.strip().encode(), token.reveal().encode())
+
+
+def host_of(authority: str) -> str:
+    """The host of a `Host` header or a `listen`, without port and brackets."""
+    host, colon, port = authority.rpartition(":")
+    return (host if colon and port.isdecimal() else authority).strip("[]").lower()

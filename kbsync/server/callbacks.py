@@ -1,0 +1,142 @@
+"""What services call back: a document may be done. Believed is none of it, it only says where to look.
+
+Source: the vendor's manual of the knowledge API, 3.9: JSON by POST, to be answered `code` 200 within two
+seconds, without a signature. Calls may come twice, late, early or never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import threading
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import TYPE_CHECKING
+
+from kbsync.config.callbacks import PATH
+from kbsync.config.secret import Secret
+from kbsync.server.page import TooMuchError, body_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+
+LARGEST_BODY = 16 * 1024
+PATIENCE = 1.0
+"""Seconds for a body to come: the caller waits for two."""
+
+MOST_WAITING = 1000
+"""Documents of one mirror that wait to be looked at; what comes on top is looked at in its own time."""
+
+EVERY = 1.0
+"""Seconds between two rounds of passing on."""
+
+_EVENT = "knowledge_construction"
+_LONGEST_ID = 64
+
+Deliver = Callable[[str, Collection[str]], Awaitable[None]]
+"""Takes a mirror's name and document ids, in the loop of the mirrors."""
+
+
+class CallbackQueue:
+    """Passes on, to `loop`, of which documents something was heard: once in `EVERY` seconds at most."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        deliver: Deliver,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._loop, self._deliver, self._sleep = loop, deliver, sleep
+        self._lock = threading.Lock()
+        self._waiting: dict[str, set[str]] = {}
+        self._is_passing = False
+        self._task: asyncio.Task[None] | None = None
+
+    def hear(self, mirror: str, remote_id: str) -> None:
+        """There may be news of a document. From any thread; returns at once."""
+        with self._lock:
+            ids = self._waiting.setdefault(mirror, set())
+            if len(ids) < MOST_WAITING:
+                ids.add(remote_id)
+            if self._is_passing:
+                return
+            self._is_passing = True
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(self._pass_on())
+
+    async def _pass_on(self) -> None:
+        while batch := self._taken():
+            for mirror, ids in batch.items():
+                await self._deliver(mirror, ids)
+            await self._sleep(EVERY)
+
+    def _taken(self) -> Mapping[str, Collection[str]]:
+        """What waits; where nothing does, the next one heard begins anew."""
+        with self._lock:
+            batch, self._waiting = self._waiting, {}
+            self._is_passing = bool(batch)
+        return batch
+
+
+class CallbackRoute:
+    """The route. `secrets`, by mirror, may be replaced at any time."""
+
+    def __init__(self, hear: Callable[[str, str], None], secrets: Mapping[str, Secret]) -> None:
+        self._hear = hear
+        self.secrets = secrets
+
+    def route(self) -> BaseRoute:
+        """For the application."""
+        from starlette.routing import Route
+
+        return Route(f"{PATH}{{secret}}", self.called, methods=["POST"])
+
+    async def called(self, request: Request) -> Response:
+        """200 whatever it holds, so that nobody calls again; 404 for a path that is nobody's."""
+        from starlette.responses import JSONResponse, PlainTextResponse
+
+        mirror = self._whose(request.path_params["secret"])
+        if mirror is None:
+            return PlainTextResponse("not found\n", 404)
+        remote_id = document_in(await _body(request))
+        if remote_id is not None:
+            self._hear(mirror, remote_id)
+        return JSONResponse({"code": 200, "message": "success"})
+
+    def _whose(self, shown: str) -> str | None:
+        """The mirror whose secret this is; as long for a wrong one as for a right one."""
+        found = None
+        for mirror, secret in self.secrets.items():
+            if hmac.compare_digest(shown.encode(), secret.reveal().encode()):
+                found = mirror
+        return found
+
+
+def document_in(body: bytes) -> str | None:
+    """The id of the document that an event is about; None for everything else. Its status is not read."""
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    event = told.get("event") if isinstance(told, dict) and told.get("eventId") == _EVENT else None
+    match event.get("documentId") if isinstance(event, dict) else None:
+        case str() as found if found.isascii() and 0 < len(found) <= _LONGEST_ID:
+            return found
+        case bool():
+            return None
+        case int() as number:
+            return str(number)
+    return None
+
+
+async def _body(request: Request) -> bytes:
+    """What came in time; nothing where that is too much, or not all of it came."""
+    try:
+        return await body_of(request, LARGEST_BODY, PATIENCE)
+    except TooMuchError:
+        return b""

@@ -1,0 +1,167 @@
+"""What has happened since the daemon began, counted for monitoring and shown as the last changes.
+
+Lives in the loop of the mirrors and nowhere on disk. A document that ends costs a few additions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
+
+from kbsync.contract.target import Measured
+from kbsync.core.meter import Histogram, Meter
+from kbsync.engine.journal import Happened
+from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.status import MirrorStatus
+
+FRESHNESS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0)
+"""Seconds: an edit is searchable after one or two where nothing else waits, a backlog after hours."""
+
+LAST_CHANGES = 30
+MINUTES = 120
+SAMPLE = 60
+"""Documents of one minute of which the median is made; of those beyond only the slowest counts."""
+
+
+@dataclass(slots=True)
+class Minute:
+    """What became searchable in one minute. `at`: epoch seconds of its beginning."""
+
+    at: float
+    n: int = 0
+    worst: float = 0.0
+    sample: list[float] = field(default_factory=list)
+
+    def add(self, seconds: float) -> None:
+        """One more document."""
+        self.n, self.worst = self.n + 1, max(self.worst, seconds)
+        if len(self.sample) < SAMPLE:
+            self.sample.append(seconds)
+
+    def to_json(self) -> list[float]:
+        """When, how many, median and longest seconds."""
+        return [self.at, self.n, round(median(self.sample), 3), round(self.worst, 3)]
+
+
+@dataclass(frozen=True, slots=True)
+class RecentChange:
+    """A document that ended. `at`: epoch seconds."""
+
+    at: float
+    mirror: str
+    event: Happened
+
+    def to_json(self) -> dict[str, object]:
+        """For the page."""
+        one = self.event
+        word = one.event.partition(".")[2]
+        return {
+            "at": self.at,
+            "mirror": self.mirror,
+            "path": one.path,
+            "event": "replaced" if one.replaced and word == "ready" else word,
+            "seconds": round(one.seconds, 3),
+            "reason": one.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CounterSnapshot:
+    """What was counted up to one moment. By target: requests; by mirror: all else.
+
+    `uploaded`: bytes of documents. `minutes`, `changes`: as the page shows them, oldest first.
+    """
+
+    requests: Mapping[str, Meter] = field(default_factory=dict)
+    freshness: Mapping[str, Histogram] = field(default_factory=dict)
+    pass_seconds: Mapping[str, float] = field(default_factory=dict)
+    uploaded: int = 0
+    minutes: tuple[list[float], ...] = ()
+    changes: tuple[dict[str, object], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricFigures:
+    """What monitoring is told. `silence`: seconds since the loop of the mirrors came round."""
+
+    mirrors: Sequence[MirrorStatus] = ()
+    counted: CounterSnapshot = field(default_factory=CounterSnapshot)
+    silence: float = 0.0
+
+
+class Counters:
+    """Counts of every mirror that was attended to, those that have left too: nothing ever counts down.
+
+    `current`: the mirrors at work by name, as they come and go.
+    """
+
+    def __init__(self, current: Mapping[str, MirrorRun]) -> None:
+        self._current = current
+        self._runs: set[MirrorRun] = set()
+        self._left: dict[str, Meter] = {}
+        self._freshness: dict[str, Histogram] = {}
+        self._embedded_bytes = 0
+        self._minutes: deque[Minute] = deque(maxlen=MINUTES)
+        self._changes: deque[RecentChange] = deque(maxlen=LAST_CHANGES)
+
+    def attend(self, run: MirrorRun) -> None:
+        """From now on this mirror counts."""
+        self._runs.add(run)
+        self._freshness.setdefault(run.plan.name, Histogram(FRESHNESS))
+        run.on_event = partial(self._note, run, run.on_event)
+
+    def _note(self, run: MirrorRun, then: Callable[[Happened], None], event: Happened) -> None:
+        self._changes.append(RecentChange(run.clock.wall(), run.plan.name, event))
+        if event.event == "document.ready":
+            self._became_searchable(run, event)
+        then(event)
+
+    def _became_searchable(self, run: MirrorRun, event: Happened) -> None:
+        self._freshness[run.plan.name].observe(event.seconds)
+        self._minute(run.clock.wall()).add(event.seconds)
+        if run.parts is None or not isinstance(run.parts.target, Measured):
+            self._embedded_bytes += event.size
+
+    def _minute(self, now: float) -> Minute:
+        at = math.floor(now / 60) * 60.0
+        if not self._minutes or self._minutes[-1].at < at:
+            self._minutes.append(Minute(at))
+        return self._minutes[-1]
+
+    async def look(self) -> CounterSnapshot:
+        """A copy, for another thread."""
+        self._let_go()
+        requests = self._requests()
+        return CounterSnapshot(
+            requests=requests,
+            freshness={name: _copied(one) for name, one in self._freshness.items()},
+            pass_seconds={r.plan.name: r.pass_seconds for r in self._runs if r.pass_seconds is not None},
+            uploaded=self._embedded_bytes + sum(meter.sent_bytes for meter in requests.values()),
+            minutes=tuple(minute.to_json() for minute in self._minutes),
+            changes=tuple(change.to_json() for change in self._changes),
+        )
+
+    def _requests(self) -> dict[str, Meter]:
+        found: dict[str, Meter] = {}
+        for target, left in self._left.items():
+            found.setdefault(target, Meter()).add(left)
+        for run in self._runs:
+            found.setdefault(run.plan.target_type, Meter()).add(run.requests())
+        return found
+
+    def _let_go(self) -> None:
+        """Of mirrors that have ended for good only the counts are kept."""
+        current = set(self._current.values())
+        for run in [run for run in self._runs if run not in current and run.parts is None]:
+            self._runs.discard(run)
+            self._left.setdefault(run.plan.target_type, Meter()).add(run.requests())
+
+
+def _copied(one: Histogram) -> Histogram:
+    copy = Histogram(one.bounds)
+    copy.add(one)
+    return copy

@@ -1,0 +1,166 @@
+"""Whether the loop of the mirrors turns.
+
+Which mirrors are ready: their first pass ended, and nothing halts them.
+
+What the listener answers. Nothing here waits for a mirror for longer than `PATIENCE`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kbsync.engine.halts import FAILING
+from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.once import is_done
+from kbsync.engine.views.halting import halt_shown
+from kbsync.errors import StateError
+from kbsync.server.page import json_answer
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+
+EVERY = 1.0
+STALLED_AFTER = 10.0
+"""Seconds without a beat; a long step of the loop, such as opening a large state, is no stall yet."""
+
+
+class LoopMonitor:
+    """Beats in the loop of the mirrors, is listened to from another thread. `steady` gives seconds."""
+
+    def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
+        self._steady = steady
+        self._last = steady()
+
+    def beat(self) -> None:
+        """The loop has come round."""
+        self._last = self._steady()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last beat."""
+        return self._steady() - self._last
+
+    @property
+    def is_beating(self) -> bool:
+        """The loop turns."""
+        return self.silence < STALLED_AFTER
+
+    async def keep_beating(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Until cancelled."""
+        while True:
+            self.beat()
+            await sleep(EVERY)
+
+
+UNFINISHED = "first-pass"
+_NOT_ENDED = "the first pass has not ended yet"
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorReadiness:
+    """How a mirror stands. `reason` "" where it is ready, `first-pass`, or that of its halt."""
+
+    name: str
+    reason: str = ""
+    detail: str = ""
+    cure: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        """For `/readyz`."""
+        if not self.reason:
+            return {"name": self.name, "ready": True}
+        why = {"reason": self.reason, "detail": self.detail, "cure": self.cure}
+        return {"name": self.name, "ready": False, **why}
+
+
+class Readiness:
+    """Looks at the mirrors of a daemon, in their loop. `runs`: those at work, by name."""
+
+    def __init__(self, runs: Mapping[str, MirrorRun]) -> None:
+        self._runs = runs
+        self._passed: set[MirrorRun] = set()
+
+    async def look(self) -> tuple[MirrorReadiness, ...]:
+        """Every mirror, in the order of the config. Constant time for each, however many files it has."""
+        runs = list(self._runs.values())
+        self._passed.intersection_update(runs)
+        return tuple([await self._standing(run) for run in runs])
+
+    async def _standing(self, run: MirrorRun) -> MirrorReadiness:
+        name = run.plan.name
+        try:
+            halt = await run.store.read(lambda tx: halt_shown(tx, run))
+            has_passed = halt is None and await self._has_passed(run)
+        except StateError as error:
+            return MirrorReadiness(name, FAILING, str(error))
+        if halt is not None:
+            return MirrorReadiness(name, halt.reason, halt.detail, halt.cure)
+        return MirrorReadiness(name) if has_passed else MirrorReadiness(name, UNFINISHED, _NOT_ENDED)
+
+    async def _has_passed(self, run: MirrorRun) -> bool:
+        """Compared as a whole and carried out, once; what changes later does not make it unready."""
+        if run not in self._passed and run.has_compared and run.parts is not None and await is_done(run):
+            self._passed.add(run)
+        return run in self._passed
+
+
+PATIENCE = 2.0
+FRESH = 1.0
+"""Seconds for which an answer of the mirrors is good: so often they are asked at most, by whoever many."""
+
+Look = Callable[[], Awaitable[Sequence[MirrorReadiness]]]
+
+
+class HealthRoutes:
+    """The routes. `look` asks the loop of the mirrors, from this thread's."""
+
+    def __init__(self, heart: LoopMonitor, look: Look, steady: Callable[[], float] = time.monotonic) -> None:
+        self._heart, self._look, self._steady = heart, look, steady
+        self._asked: asyncio.Task[Sequence[MirrorReadiness]] | None = None
+        self._asked_at = 0.0
+
+    def app(self, more: Sequence[BaseRoute] = ()) -> Starlette:
+        """The application; `more`: further routes."""
+        from starlette.applications import Starlette
+        from starlette.routing import Route
+
+        routes = [Route("/healthz", self.health), Route("/readyz", self.readiness), *more]
+        return Starlette(routes=routes)
+
+    async def health(self, _request: Request) -> Response:
+        """200 while the loop of the mirrors turns."""
+        from starlette.responses import PlainTextResponse
+
+        if self._heart.is_beating:
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse(f"the loop has stood still for {self._heart.silence:.0f} s\n", 503)
+
+    async def readiness(self, _request: Request) -> Response:
+        """200 once every mirror's first pass ended and none is halted; else which are not, and why."""
+        try:
+            standings = await self._standings()
+        except TimeoutError:
+            why = f"the loop of the mirrors did not answer within {PATIENCE:.0f} s"
+            return json_answer({"ready": False, "detail": why, "mirrors": []}, 503)
+        is_ready = not any(one.reason for one in standings)
+        told = {"ready": is_ready, "mirrors": [one.to_json() for one in standings]}
+        return json_answer(told, 200 if is_ready else 503)
+
+    async def _standings(self) -> Sequence[MirrorReadiness]:
+        """Raises `TimeoutError`. One question serves all who ask meanwhile and for a moment after."""
+        now = self._steady()
+        if self._asked is None or (self._asked.done() and now - self._asked_at >= FRESH):
+            self._asked, self._asked_at = asyncio.ensure_future(self._in_time()), now
+        return await asyncio.shield(self._asked)
+
+    async def _in_time(self) -> Sequence[MirrorReadiness]:
+        async with asyncio.timeout(PATIENCE):
+            return await self._look()

@@ -1,0 +1,375 @@
+"""What pages read of the state: on a connection and a thread of their own, so that no mirror waits.
+
+What waits for a person, as the page shows it: lists, each with a version for exactly its members.
+
+How the mirrors stand, as values and JSON for metrics, pages and the API. Each look takes constant time.
+
+Everything the pages show, gathered: from the state by a look of our own, from the mirrors by asking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kbsync import __version__
+from kbsync.config.model import MirrorConfig
+from kbsync.core.model import Status
+from kbsync.engine import status as findings
+from kbsync.engine.status import Items, MirrorStatus, mirror_status, never_ran, unapproved, waiting_renewals
+from kbsync.server.counters import CounterSnapshot, MetricFigures
+from kbsync.server.health import LoopMonitor
+from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
+from kbsync.state.glance import BlankGlance, Glance, Tx
+from kbsync.state.mirrors import MirrorRecord
+
+T = TypeVar("T")
+
+
+class StateReader:
+    """The state file as it is; an empty state where there is none yet, or it is being made anew."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._glance: Glance | None = None
+        self._opened = 0
+        self._thread = ThreadPoolExecutor(1, "kbsync-http-read")
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """`work` on one consistent state, off the loop. Raises `StateError`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, work)
+
+    async def version(self) -> tuple[int, int]:
+        """Differs from what it was when the state was written since. Raises `StateError`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._version)
+
+    def close(self) -> None:
+        """Let go of the file, once a read under way has ended; the next read opens it again."""
+        self._thread.submit(self._let_go).result()
+
+    def _read(self, work: Callable[[Tx], T]) -> T:
+        return self._current().read(work)
+
+    def _version(self) -> tuple[int, int]:
+        glance = self._current()
+        return self._opened, glance.version
+
+    def _current(self) -> Glance:
+        if self._glance is not None and self._glance.is_there:
+            return self._glance
+        self._let_go()
+        self._glance, self._opened = self._open(), self._opened + 1
+        return self._glance
+
+    def _open(self) -> Glance:
+        if self._file.exists():
+            glance = Glance(self._file)
+            if glance.is_made:
+                return glance
+            glance.close()
+        return BlankGlance()
+
+    def _let_go(self) -> None:
+        if self._glance is not None:
+            self._glance.close()
+            self._glance = None
+
+
+KINDS = (DELETIONS, RENEWALS)
+MOST_HELD = 500
+
+
+@dataclass(frozen=True, slots=True)
+class HeldList:
+    """Documents to be deleted, or to be indexed anew. `paths` are the first of them.
+
+    `size` in bytes and `changes` of the settings are told of renewals.
+    """
+
+    kind: str = DELETIONS
+    holds: tuple[int, ...] = ()
+    version: str = ""
+    count: int = 0
+    paths: tuple[str, ...] = ()
+    size: int = 0
+    changes: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """For the page."""
+        told = {"kind": self.kind, "version": self.version, "count": self.count, "paths": list(self.paths)}
+        return told | ({"size": self.size, "changes": self.changes} if self.kind == RENEWALS else {})
+
+
+def held_list(tx: Tx, name: str, kind: str = DELETIONS, most: int = MOST_HELD) -> HeldList:
+    """What is held of a mirror and not approved. Goes through all of it: for when a person asks."""
+    record = tx.mirrors.named(name)
+    holds = [] if record is None else unapproved(tx, record.id, kind)
+    digest, count, paths = hashlib.sha256(kind.encode()), 0, list[str]()
+    for path, *proof in _members(tx, holds):
+        digest.update(json.dumps([path, *proof]).encode())
+        count += 1
+        if len(paths) < most:
+            paths.append(path)
+    numbers, version = tuple(hold.id for hold in holds), digest.hexdigest()[:32]
+    held = HeldList(kind, numbers, version, count, tuple(paths))
+    if kind == DELETIONS or record is None:
+        return held
+    waiting = waiting_renewals(tx, record.id)
+    return replace(held, size=waiting.size, changes=waiting.changes)
+
+
+def kind_of(told: str) -> str:
+    """The kind of hold that somebody names. Raises `ValueError`."""
+    if told not in KINDS:
+        raise ValueError(f"kind is one of {', '.join(KINDS)}")
+    return told
+
+
+def renewals_json(tx: Tx, mirror: int) -> dict[str, Any] | None:
+    """How many documents wait to be indexed anew, and why; None where none does."""
+    waiting = waiting_renewals(tx, mirror)
+    told = {"count": waiting.documents, "size": waiting.size, "changes": waiting.changes}
+    return told if waiting.documents else None
+
+
+def _members(tx: Tx, holds: Sequence[Hold]) -> Iterable[tuple[str, int, int, str]]:
+    """Each member's path, hold and upload, and what is held about it: its digest or its wanted recipe."""
+    for hold in holds:
+        if hold.kind == DELETIONS:
+            for item in tx.holds.items(hold.id):
+                yield item.path, hold.id, item.upload, item.digest
+        else:
+            for path, row in tx.renewals.members(hold.mirror, hold.id):
+                yield path, hold.id, row.upload, row.recipe
+
+
+SHOWN_MOVING = 12
+SHOWN_WRONG = 50
+MOST_ITEMS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StatusScope:
+    """What is looked at: the mirrors of the config, and how cures are written. `now`: epoch seconds."""
+
+    mirrors: Sequence[MirrorConfig]
+    cure: Callable[[str], str]
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPage:
+    """A page of documents. `state`: of this one only; `after`: the path that ended the page before."""
+
+    limit: int = 100
+    state: Status | None = None
+    after: str = ""
+
+
+def status_of_mirror(tx: Tx, sight: StatusScope, mirror: MirrorConfig) -> MirrorStatus:
+    """One mirror as `status` has it."""
+    return _status_of_record(tx, sight, mirror, tx.mirrors.named(mirror.name))
+
+
+def _status_of_record(
+    tx: Tx, sight: StatusScope, mirror: MirrorConfig, record: MirrorRecord | None
+) -> MirrorStatus:
+    if record is None:
+        return never_ran(mirror.name, str(mirror.folder), mirror.target.type)
+    return mirror_status(tx, record, now=sight.now, cure=sight.cure)
+
+
+def status_json(tx: Tx, sight: StatusScope, asked: DocumentPage | None = None) -> dict[str, Any]:
+    """`kbsync status --json`; with `asked` each mirror has a page of its `items`.
+
+    Where there are more, `next` is what the next page is `after`.
+    """
+    return {"version": __version__, "mirrors": [_told(tx, sight, mirror, asked) for mirror in sight.mirrors]}
+
+
+def _told(tx: Tx, sight: StatusScope, mirror: MirrorConfig, asked: DocumentPage | None) -> dict[str, Any]:
+    record = tx.mirrors.named(mirror.name)
+    status = _status_of_record(tx, sight, mirror, record)
+    if asked is None:
+        return status.to_json()
+    page = {"items": []} if record is None else _page(tx, record, status, asked)
+    return {**status.to_json(), **page}
+
+
+def _page(tx: Tx, record: MirrorRecord, status: MirrorStatus, asked: DocumentPage) -> dict[str, Any]:
+    if asked.state is not None:
+        return {"items": _wrong(tx, record, status, asked.state, asked.limit)}
+    items = Items(tx, record, status.halt)
+    entries = tx.entries.page(record.id, asked.after, asked.limit)
+    found = [items.of(entry).to_json() for entry in entries]
+    if not asked.after:
+        found = [*_unlisted(items), *found]
+    more = {"next": cursor(entries[-1].path)} if len(entries) == asked.limit else {}
+    return {"items": found, **more}
+
+
+def cursor(path: str) -> str:
+    """A path as a query can carry it: it may be no Unicode."""
+    return base64.urlsafe_b64encode(os.fsencode(path)).decode()
+
+
+def path_at(given: str) -> str:
+    """The inverse of `cursor`. Raises `ValueError`."""
+    try:
+        return os.fsdecode(base64.b64decode(given.encode("ascii"), altchars=b"-_", validate=True))
+    except ValueError as error:
+        raise ValueError("after is what the page before gave as next") from error
+
+
+def _wrong(tx: Tx, record: MirrorRecord, status: MirrorStatus, wanted: Status, limit: int) -> list[Any]:
+    """Files in one status, directories that cannot be listed among those that failed."""
+    items = Items(tx, record, status.halt)
+    entries: Iterable[Any] = (
+        tx.entries.some(record.id, wanted, limit) if getattr(status.documents, wanted.word) else ()
+    )
+    folders = _unlisted(items) if wanted is Status.FAILED else []
+    return [*folders, *(items.of(entry).to_json() for entry in entries)][:limit]
+
+
+def _unlisted(items: Items) -> list[dict[str, Any]]:
+    return [folder.to_json() for folder in islice(items.unlisted(), SHOWN_WRONG)]
+
+
+def frame_json(tx: Tx, sight: StatusScope) -> list[dict[str, Any]]:
+    """Every mirror as the page shows it: besides its status what is wrong, and what moves."""
+    return [_framed(tx, sight, mirror) for mirror in sight.mirrors]
+
+
+def _framed(tx: Tx, sight: StatusScope, mirror: MirrorConfig) -> dict[str, Any]:
+    record = tx.mirrors.named(mirror.name)
+    status = _status_of_record(tx, sight, mirror, record)
+    if record is None:
+        return {
+            **status.to_json(),
+            "failed": [],
+            "moving": [],
+            "held": 0,
+            "renewals": None,
+            "audited": None,
+        }
+    return {
+        **status.to_json(),
+        "failed": _wrong(tx, record, status, Status.FAILED, SHOWN_WRONG),
+        "moving": _moving(tx, record, status),
+        "held": sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id)),
+        "renewals": renewals_json(tx, record.id),
+        "audited": _audited(tx, record),
+    }
+
+
+def _audited(tx: Tx, record: MirrorRecord) -> dict[str, Any] | None:
+    """What the last audit of this base came to; None where there was none yet."""
+    known = findings.last_audit(tx, record.id)
+    if known is None or known.binding != record.binding or not known.is_audit:
+        return None
+    left = {"duplicate": known.duplicate, "orphaned": known.orphaned}
+    return {"at": known.ended, "mended": known.mended, **left}
+
+
+def _moving(tx: Tx, record: MirrorRecord, status: MirrorStatus) -> list[dict[str, Any]]:
+    if not status.documents.pending and not status.documents.indexing:
+        return []
+    items = Items(tx, record, status.halt)
+    waiting = tx.entries.waiting(record.id, SHOWN_MOVING)
+    return [{**items.of(entry).to_json(), "since": entry.since} for entry in waiting]
+
+
+PATIENCE = 1.0
+"""Seconds that the mirrors have to give their counts; then those known before are told."""
+
+Count = Callable[[], Awaitable[CounterSnapshot]]
+
+
+class Views:
+    """What is to be seen. `mirrors` may be replaced at any time; `count` asks the loop of the mirrors.
+
+    Made when kbsync begins, as the counts are. `wall`: epoch seconds, `steady`: monotonic ones.
+    """
+
+    def __init__(
+        self,
+        view: StateReader,
+        heart: LoopMonitor,
+        count: Count,
+        cure: Callable[[str], str],
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.mirrors: Sequence[MirrorConfig] = ()
+        self._view, self._heart, self._count, self._cure, self._wall = view, heart, count, cure, wall
+        self._steady, self._began = steady, steady()
+        self._known = CounterSnapshot()
+
+    async def counted(self) -> CounterSnapshot:
+        """What was counted; a loop that stands still is not waited for."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                self._known = await self._count()
+        except TimeoutError:
+            pass  # kbsync_loop_silence_seconds tells
+        return self._known
+
+    async def figures(self) -> MetricFigures:
+        """For monitoring. Raises `StateError`."""
+        sight = self._sight()
+        mirrors = await self._view.read(
+            lambda tx: [status_of_mirror(tx, sight, one) for one in sight.mirrors]
+        )
+        return MetricFigures(mirrors, await self.counted(), self._heart.silence)
+
+    async def status(self, asked: DocumentPage | None = None, name: str | None = None) -> dict[str, Any]:
+        """As `kbsync status --json`, of all mirrors or one of them. Raises `StateError`."""
+        sight = self._sight(name)
+        return await self._view.read(lambda tx: status_json(tx, sight, asked))
+
+    async def frame(self) -> dict[str, Any]:
+        """One picture of all there is to see; `running`: seconds since kbsync began. Raises `StateError`."""
+        sight = self._sight()
+        mirrors, counted = await self._view.read(lambda tx: frame_json(tx, sight)), await self.counted()
+        return {
+            "version": __version__,
+            "at": sight.now,
+            "running": round(self._steady() - self._began, 1),
+            "silence": round(self._heart.silence, 1) if not self._heart.is_beating else 0.0,
+            "mirrors": mirrors,
+            "commands": {
+                "status": self._cure("status"),
+                "status --documents": self._cure("status --documents"),
+                "plan": self._cure("plan"),
+            },
+            "changes": counted.changes,
+            "freshness": counted.minutes,
+        }
+
+    async def news(self) -> object:
+        """Equal to what it was before where nothing is new. Raises `StateError`."""
+        counted = await self.counted()
+        last = counted.changes[-1]["at"] if counted.changes else None
+        return await self._view.version(), last, self._heart.is_beating, self.mirrors
+
+    async def held(self, name: str, kind: str) -> HeldList:
+        """The deletions, or the documents to be indexed anew, that wait for a person. Raises `StateError`."""
+        return await self._view.read(lambda tx: held_list(tx, name, kind))
+
+    def knows(self, name: str) -> bool:
+        """The config has a mirror of this name."""
+        return any(one.name == name for one in self.mirrors)
+
+    def _sight(self, name: str | None = None) -> StatusScope:
+        mirrors = [one for one in self.mirrors if name in (None, one.name)]
+        return StatusScope(mirrors, self._cure, self._wall())

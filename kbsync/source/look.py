@@ -1,0 +1,189 @@
+"""Looks at one place: is it there, gone, or can that not be said? Which rules apply in a folder?"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Collection
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.core.model import SELECTED, Choice, FileKind, Presence, Stamp, Verdict
+from kbsync.core.selection import IGNORE_FILE, Rules
+from kbsync.errors import KbsyncError
+from kbsync.source.lists import ListUnknown, is_list, pages_at
+from kbsync.source.roots import FolderStack, RootIdentity, descend, error_words_at, mounts_below, opened_root
+
+_LONGEST_IGNORE_FILE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look saw. `stamp` and `kind` are None unless PRESENT; `problem` says why it is UNKNOWN."""
+
+    presence: Presence
+    stamp: Stamp | None = None
+    kind: FileKind | None = None
+    links: int = 0
+    problem: str = ""
+
+    @property
+    def lacks_file(self) -> bool:
+        """Surely no file is there: nothing at all, or a folder in its place."""
+        return self.presence is Presence.MISSING or self.kind is FileKind.FOLDER
+
+
+_MISSING = Look(Presence.MISSING)
+
+
+def look(
+    root: Path,
+    path: str,
+    identity: RootIdentity | None = None,
+    *,
+    lists: bool = True,
+) -> Look:
+    """Look at `path` below `root` without following any symlink in it. Raises ShortageError, never OSError.
+
+    MISSING: the root could be entered and the path leads nowhere (a name is not there, or what should be
+    a folder is a file or a symlink). Whatever else stands in the way makes it UNKNOWN: an error, and a root
+    that is not the one of `identity` (taken in this run). `look_in_mounts` knows of disks that are missing.
+    `lists`: entries in lists of pages are files.
+    """
+    try:
+        with opened_root(root) as root_fd:
+            if identity and not _is_root(root_fd, identity):
+                return _unknown(f"{root} is not the folder it was when watching began")
+            return _below(root_fd, path, lists)
+    except OSError as error:
+        return _unknown(f"{root}: {error_words_at(error)}")
+
+
+def look_in_mounts(root: Path, path: str, mount_points: Collection[str], *, lists: bool = True) -> Look:
+    """Look at a path that lies in disks that used to be mounted at `mount_points` (relative, at or above it).
+
+    It is there or not only while all of them are mounted, before and after the look; else UNKNOWN. Raises
+    ShortageError, never OSError.
+    """
+    try:
+        seen = _diskless(root, mount_points) or look(root, path, lists=lists)
+        return _diskless(root, mount_points) or seen
+    except OSError as error:
+        return _unknown(f"{root}: {error_words_at(error)}")
+
+
+def _diskless(root: Path, mount_points: Collection[str]) -> Look | None:
+    lost = set(mount_points) - mounts_below(root)
+    return _unknown(f"{min(lost)} was a mount point and is not mounted") if lost else None
+
+
+class RulesUnknown(KbsyncError):
+    """An ignore file cannot be used: what it would leave out is not known, so its folder stays as it is."""
+
+
+def narrowed(rules: Rules, folder: str, fd: int) -> Rules:
+    """The rules in `folder`, open as `fd`: those from above and its ignore file, if it has one.
+
+    Raises RulesUnknown where that file cannot be read or has a line without sense.
+    """
+    place = f"{folder}/{IGNORE_FILE}" if folder else IGNORE_FILE
+    try:
+        content = _ignore_file(fd)
+        return rules if content is None else rules.below(folder, os.fsdecode(content))
+    except OSError as error:
+        raise RulesUnknown(f"{place} cannot be read: {error_words_at(error)}") from error
+    except ValueError as error:
+        raise RulesUnknown(f"{error}; correct that line") from error
+
+
+def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
+    """The rules that apply in `folder` below `root`, and SELECTED or why it is not entered.
+
+    In the second case the rules are those of the nearest folder that is entered. Raises RulesUnknown,
+    and OSError when a folder on the way cannot be opened.
+    """
+    with opened_root(root) as root_fd, closing(FolderStack(os.dup(root_fd))) as ladder:
+        rules = narrowed(rules, "", ladder.enter(0, ""))
+        for depth, name in enumerate(folder.split("/") if folder else (), 1):
+            place = ladder.path_to(depth, name)
+            verdict = rules.enters(place)
+            if verdict.choice is not Choice.SELECTED:
+                return rules, verdict
+            try:
+                fd = ladder.enter(depth, name)
+            except NotADirectoryError:
+                if rules.takes_links and is_list(name):
+                    return rules, SELECTED
+                raise
+            rules = narrowed(rules, place, fd)
+    return rules, SELECTED
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """The part of a stat that tells contents apart."""
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def kind_of(mode: int) -> FileKind:
+    """What a stat's mode says the entry is."""
+    if stat.S_ISREG(mode):
+        return FileKind.FILE
+    if stat.S_ISDIR(mode):
+        return FileKind.FOLDER
+    return FileKind.SYMLINK if stat.S_ISLNK(mode) else FileKind.SPECIAL
+
+
+def _ignore_file(folder_fd: int) -> bytes | None:
+    """The bytes of the ignore file in an open folder; None where there is none. Raises OSError."""
+    try:
+        fd = os.open(IGNORE_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder_fd)
+    except FileNotFoundError:
+        return None
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        content = file.read(_LONGEST_IGNORE_FILE + 1)
+    if len(content) > _LONGEST_IGNORE_FILE:
+        raise OSError(errno.EFBIG, f"it is longer than {_LONGEST_IGNORE_FILE:,} bytes")
+    return content
+
+
+def _is_root(root_fd: int, identity: RootIdentity) -> bool:
+    status = os.fstat(root_fd)
+    return (status.st_dev, status.st_ino) == (identity.dev, identity.ino)
+
+
+def _below(root_fd: int, path: str, lists: bool) -> Look:
+    folder, _, name = path.rpartition("/")
+    try:
+        fd = descend(root_fd, folder)
+        try:
+            status = os.stat(name or ".", dir_fd=fd, follow_symlinks=False)
+        finally:
+            os.close(fd)
+    except NotADirectoryError:
+        return _entry(root_fd, folder, name) if lists and is_list(folder) else _MISSING
+    except FileNotFoundError:
+        return _MISSING
+    except OSError as error:
+        return _unknown(error_words_at(error))
+    return Look(Presence.PRESENT, stamp_of(status), kind_of(status.st_mode), status.st_nlink)
+
+
+def _entry(root_fd: int, path: str, name: str) -> Look:
+    """An entry in a list of pages. Raises OSError."""
+    try:
+        pages = pages_at(root_fd, path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return _MISSING
+    except ListUnknown as error:
+        return _unknown(str(error))
+    if name not in pages.entries:
+        return _MISSING
+    return Look(Presence.PRESENT, pages.stamp_of(name), FileKind.FILE, 1)
+
+
+def _unknown(problem: str) -> Look:
+    return Look(Presence.UNKNOWN, problem=problem)

@@ -1,0 +1,475 @@
+"""The directories of a mirror, as a tree of rows.
+
+Subtrees are walked by `parent`, not by path prefix: a path that is not UTF-8 is a BLOB, and BLOBs do not sort
+among TEXT.
+
+The files of a mirror, one row each, skipped and excluded ones included.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from kbsync.core.model import SELECTED, Choice, Presence, Stamp, Status, Verdict
+from kbsync.state.db import bind, unbind
+
+SUBTREE = (
+    "WITH RECURSIVE tree(id) AS (SELECT id FROM folder WHERE mirror = ? AND path = ?"
+    " UNION ALL SELECT folder.id FROM folder JOIN tree ON folder.parent = tree.id) "
+)
+"""Begins a statement that may use `tree(id)`; binds (mirror, path)."""
+_UNSETTLED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')) WHERE "
+
+
+@dataclass(frozen=True, slots=True)
+class FolderRow:
+    """One stored directory. `shut`: selection no longer enters it."""
+
+    id: int
+    path: str
+    version: str
+    is_mount: bool
+    problem: str
+    shut: bool
+
+
+def split(path: str) -> tuple[str, str]:
+    """Directory and name of a path; the directory of a top-level name is ''."""
+    folder, _, name = path.rpartition("/")
+    return folder, name
+
+
+def join(folder: str, name: str) -> str:
+    """The inverse of `split`."""
+    return f"{folder}/{name}" if folder else name
+
+
+class Folders:
+    """Folder rows of one connection."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._db = connection
+        self._ids: dict[tuple[int, str], int] = {}
+
+    def id(self, mirror: int, path: str) -> int | None:
+        """The row's id; asked once for each directory in a transaction."""
+        known = self._ids.get((mirror, path))
+        if known is None:
+            row = self._db.execute(
+                "SELECT id FROM folder WHERE mirror = ? AND path = ?", (mirror, bind(path))
+            ).fetchone()
+            if row is None:
+                return None
+            known = self._ids[mirror, path] = int(row[0])
+        return known
+
+    def get(self, mirror: int, path: str) -> FolderRow | None:
+        """The stored directory at this path."""
+        row = self._db.execute(
+            "SELECT id, path, version, is_mount, problem, shut FROM folder WHERE mirror = ? AND path = ?",
+            (mirror, bind(path)),
+        ).fetchone()
+        return None if row is None else _read_folder(row)
+
+    def ensure(self, mirror: int, path: str) -> int:
+        """The row's id, made with its ancestors when it is new."""
+        known = self.id(mirror, path)
+        if known is not None:
+            return known
+        above, name = split(path)
+        parent = self.ensure(mirror, above) if path else None
+        self._db.execute(
+            "INSERT INTO folder(mirror, parent, path, name) VALUES(?, ?, ?, ?)",
+            (mirror, parent, bind(path), bind(name)),
+        )
+        return self._db.last_insert_rowid()
+
+    def seen(self, mirror: int, path: str, version: str, is_mount: bool) -> int:
+        """The directory was listed under these rules."""
+        number = self.ensure(mirror, path)
+        self._db.execute(
+            "UPDATE folder SET version = ?, is_mount = ?, problem = '', shut = 0, gone = 0 WHERE id = ?",
+            (version, is_mount, number),
+        )
+        return number
+
+    def trouble(self, mirror: int, path: str, problem: str) -> None:
+        """The directory could not be listed: what is below it is unknown."""
+        self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (problem, self.ensure(mirror, path)))
+
+    def unsettle(self, mirror: int, path: str) -> None:
+        """Its files are about to be judged by other rules: who is cut off half way judges all of them anew.
+
+        Of the version, the person's part stays, for what it says of who changed the rules.
+        """
+        self._db.execute(_UNSETTLED + "mirror = ? AND path = ?", (mirror, bind(path)))
+
+    def unsettle_tree(self, mirror: int, path: str) -> None:
+        """The same of a directory and everything below it."""
+        sql = SUBTREE + _UNSETTLED + "id IN (SELECT id FROM tree)"  # noqa: S608
+        self._db.execute(sql, (mirror, bind(path)))
+
+    def shut(self, mirror: int, path: str) -> None:
+        """Selection does not enter it any more; entered again, everything in it is judged anew."""
+        sql = "UPDATE folder SET shut = 1, version = '' WHERE id IN (SELECT id FROM tree)"
+        self._db.execute(SUBTREE + sql, (mirror, bind(path)))
+
+    def mounts_over(self, mirror: int, path: str) -> list[str]:
+        """Directories at or above a path in which something was mounted when they were listed last."""
+        above = itertools.accumulate(path.split("/"), join)
+        known = (self.get(mirror, place) for place in above)
+        return [row.path for row in known if row is not None and row.is_mount]
+
+    def below(self, mirror: int, path: str) -> list[FolderRow]:
+        """The stored directories directly below one, without the shut ones."""
+        sql = (
+            "SELECT c.id, c.name, c.version, c.is_mount, c.problem, c.shut FROM folder c"
+            " JOIN folder p ON c.parent = p.id WHERE p.mirror = ? AND p.path = ? AND c.shut = 0"
+        )
+        return [_read_folder(row) for row in self._db.execute(sql, (mirror, bind(path)))]
+
+    def problems(self, mirror: int) -> list[FolderRow]:
+        """Directories that could not be listed."""
+        sql = (
+            "SELECT id, path, version, is_mount, problem, shut FROM folder"
+            " WHERE mirror = ? AND problem <> '' ORDER BY path"
+        )
+        return [_read_folder(row) for row in self._db.execute(sql, (mirror,))]
+
+    def tree(self, mirror: int, path: str) -> Iterator[tuple[int, str]]:
+        """(id, path) of a directory and everything below it."""
+        sql = "SELECT id, path FROM folder WHERE id IN (SELECT id FROM tree)"
+        for number, found in list(self._db.execute(SUBTREE + sql, (mirror, bind(path)))):
+            yield number, unbind(found)
+
+    def gone(self, mirror: int, path: str) -> None:
+        """A look did not find the directory: it is forgotten once nothing in it is known any more."""
+        sql = "UPDATE folder SET gone = 1, problem = '' WHERE id IN (SELECT id FROM tree)"
+        self._db.execute(SUBTREE + sql, (mirror, bind(path)))
+
+    def remove_gone(self, mirror: int) -> None:
+        """Forget directories that are gone and hold nothing that is still known."""
+        sql = (
+            "DELETE FROM folder WHERE mirror = ? AND gone = 1 AND parent IS NOT NULL"
+            " AND NOT EXISTS(SELECT 1 FROM entry WHERE folder = folder.id)"
+            " AND NOT EXISTS(SELECT 1 FROM folder c WHERE c.parent = folder.id)"
+        )
+        self._ids.clear()
+        self._db.execute(sql, (mirror,))
+        while self._db.changes():
+            self._db.execute(sql, (mirror,))
+
+
+def _read_folder(row: tuple[object, ...]) -> FolderRow:
+    number, path, version, mount, problem, shut = row
+    return FolderRow(number, unbind(path), str(version), bool(mount), str(problem), bool(shut))  # type: ignore[arg-type]
+
+
+def folder_label(path: str) -> str:
+    """How a directory is told from a file in a list of paths."""
+    return f"{path}/" if path else "./"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of one file. `digest` belongs to `stamp`; `since` is when `status` last changed.
+
+    `racy`: the stamp was so fresh when the bytes were read that a later change may hide behind it.
+    """
+
+    path: str
+    stamp: Stamp
+    digest: str | None
+    verdict: Verdict
+    by_person: bool
+    presence: Presence
+    status: Status
+    since: float
+    racy: bool = False
+
+
+_FIELDS = (
+    "e.name, e.size, e.mtime_ns, e.ctime_ns, e.ino, e.digest, e.choice, e.reason, e.rule, e.by_person,"
+    " e.presence, e.status, e.since, e.racy"
+)
+_UPSERT = (
+    "INSERT INTO entry(folder, name, size, mtime_ns, ctime_ns, ino, digest, choice, reason, rule, by_person,"
+    " presence, status, since, racy) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,"
+    " ctime_ns = excluded.ctime_ns, ino = excluded.ino, digest = excluded.digest, choice = excluded.choice,"
+    " reason = excluded.reason, rule = excluded.rule, by_person = excluded.by_person,"
+    " presence = excluded.presence, status = excluded.status, since = excluded.since, racy = excluded.racy,"
+    " missed_at = NULL"
+)
+
+UNTIL_SCANNED = 1e12
+"""Beyond any monotonic clock. Plus its number: the first look of a scan, which counts when the scan ends."""
+
+NOTED = (Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD)
+"""Statuses of files that somebody may want to list; there are few of them."""
+
+_PRESENCES = {int(presence): presence for presence in Presence}
+_STATUSES = {int(status): status for status in Status}
+
+
+def _read_entry(folder: str, row: tuple[Any, ...]) -> Entry:
+    name, size, mtime, ctime, ino, digest, choice, reason, rule, person, presence, status, since, racy = row
+    return Entry(
+        path=join(folder, unbind(name)),
+        stamp=Stamp(size, mtime, ctime, ino),
+        digest=None if digest is None else digest.hex(),
+        verdict=SELECTED if not choice and not rule else Verdict(Choice(choice), reason or "", rule or ""),
+        by_person=bool(person),
+        presence=_PRESENCES[presence],
+        status=_STATUSES[status],
+        since=since,
+        racy=bool(racy),
+    )
+
+
+class Entries:
+    """Entry rows of one connection."""
+
+    def __init__(self, connection: apsw.Connection, folders: Folders) -> None:
+        self._db = connection
+        self._folders = folders
+
+    def get(self, mirror: int, path: str) -> Entry | None:
+        """The row of a file."""
+        folder, name = split(path)
+        number = self._folders.id(mirror, folder)
+        if number is None:
+            return None
+        sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? AND e.name = ?"  # noqa: S608
+        row = self._db.execute(sql, (number, bind(name))).fetchone()
+        return None if row is None else _read_entry(folder, row)
+
+    def put(self, mirror: int, entry: Entry) -> None:
+        """Write the whole row."""
+        folder, name = split(entry.path)
+        s = entry.stamp
+        values = (
+            self._folders.ensure(mirror, folder),
+            bind(name),
+            s.size,
+            s.mtime_ns,
+            s.ctime_ns,
+            s.ino,
+            None if entry.digest is None else bytes.fromhex(entry.digest),
+            int(entry.verdict.choice),
+            entry.verdict.reason or None,
+            entry.verdict.rule or None,
+            entry.by_person,
+            int(entry.presence),
+            int(entry.status),
+            entry.since,
+            entry.racy,
+        )
+        self._db.execute(_UPSERT, values)
+
+    def set_status(self, mirror: int, path: str, status: Status, now: float) -> None:
+        """The file's status changed."""
+        self._update(mirror, path, "status = ?, since = ?", (int(status), now))
+
+    def set_presence(self, mirror: int, path: str, presence: Presence) -> None:
+        """A look at the disk ended so."""
+        self._update(mirror, path, "presence = ?, missed_at = NULL", (int(presence),))
+
+    def doubt(self, mirror: int, path: str) -> None:
+        """The next scan shall look at this file again, whatever its stamp."""
+        self._update(mirror, path, "size = -1, presence = 0, missed_at = NULL", ())
+
+    def _update(self, mirror: int, path: str, what: str, values: tuple[object, ...]) -> None:
+        folder, name = split(path)
+        self._db.execute(
+            f"UPDATE entry SET {what} WHERE folder = ? AND name = ?",  # noqa: S608
+            (*values, self._folders.id(mirror, folder), bind(name)),
+        )
+
+    def remove(self, mirror: int, path: str) -> None:
+        """The file is gone and so is its document."""
+        folder, name = split(path)
+        self._db.execute(
+            "DELETE FROM entry WHERE folder = ? AND name = ?", (self._folders.id(mirror, folder), bind(name))
+        )
+
+    def miss(self, mirror: int, folder: str, names: Iterable[str], now: float) -> None:
+        """The first look that did not find these names; `now` is monotonic and means this process only.
+
+        Of a scan it is `UNTIL_SCANNED` and its number.
+        """
+        row = self._folders.get(mirror, folder)
+        if row is not None:
+            self._db.executemany(
+                "UPDATE entry SET presence = 1, missed_at = ?"
+                " WHERE folder = ? AND name = ? AND presence IN (0, 3)",
+                ((now, row.id, bind(name)) for name in names),
+            )
+
+    def miss_tree(self, mirror: int, folder: str, now: float) -> None:
+        """The first look that did not find this directory."""
+        self._db.execute(
+            SUBTREE + "UPDATE entry SET presence = 1, missed_at = ? WHERE presence IN (0, 3)"  # noqa: S608
+            " AND folder IN (SELECT id FROM tree)",
+            (mirror, bind(folder), now),
+        )
+
+    def forget_first_looks(self, mirror: int) -> None:
+        """A new process counts both looks itself.
+
+        What is pending is looked at again whatever its stamp: while a file is missed nothing is begun for it.
+        """
+        self._db.execute(
+            "UPDATE entry SET presence = 0, missed_at = NULL, size = iif(status = ?, -1, size)"
+            " WHERE presence = 1 AND folder IN (SELECT id FROM folder WHERE mirror = ?)",
+            (int(Status.PENDING), mirror),
+        )
+
+    def scans_ended(self, mirror: int, scans: Iterable[float], now: float) -> None:
+        """What these scans did not find, they did not find anywhere: it has been missed since now."""
+        self._db.executemany(
+            "UPDATE entry INDEXED BY entry_missing SET missed_at = ?"
+            " WHERE presence = 1 AND missed_at = ? AND folder IN (SELECT id FROM folder WHERE mirror = ?)",
+            ((now, scan, mirror) for scan in scans),
+        )
+
+    def miss_anew(self, mirror: int, path: str, now: float) -> None:
+        """The first look without a file that is missed counts from now on."""
+        self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL)", (now,))
+
+    def missed_before(self, mirror: int, then: float, limit: int) -> list[tuple[str, int, float]]:
+        """Paths whose first look without them was at or before `then`, the inodes they had, and that look."""
+        sql = (
+            "SELECT f.path, e.name, e.ino, e.missed_at FROM entry e INDEXED BY entry_missing"
+            " CROSS JOIN folder f ON e.folder = f.id"
+            " WHERE e.presence = 1 AND e.missed_at <= ? AND f.mirror = ? LIMIT ?"
+        )
+        rows = self._db.execute(sql, (then, mirror, limit))
+        return [(join(unbind(folder), unbind(name)), ino, missed) for folder, name, ino, missed in rows]
+
+    def is_missed_by_scan(self, mirror: int) -> bool:
+        """A scan under way did not find some file, and may yet find it elsewhere."""
+        sql = (
+            "SELECT 1 FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
+            " WHERE e.presence = 1 AND e.missed_at >= ? AND f.mirror = ? LIMIT 1"
+        )
+        return self._db.execute(sql, (UNTIL_SCANNED, mirror)).fetchone() is not None
+
+    def first_missed(self, mirror: int) -> float | None:
+        """When the earliest first look without a file was, of those that wait for the second.
+
+        Not before `UNTIL_SCANNED` where scans under way missed them all.
+        """
+        sql = (
+            "SELECT e.missed_at FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
+            " WHERE e.presence = 1 AND f.mirror = ? ORDER BY e.missed_at LIMIT 1"
+        )
+        row = self._db.execute(sql, (mirror,)).fetchone()
+        return None if row is None else row[0]
+
+    def waiting(self, mirror: int, limit: int) -> list[Entry]:
+        """Files that are pending or indexing, those first that have waited longest."""
+        source = "entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
+        return self._limited(source, "e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since", (mirror,), limit)
+
+    def some(self, mirror: int, status: Status, limit: int) -> list[Entry]:
+        """Files in one of the `NOTED` statuses, in no order."""
+        source = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
+        where = f"e.status IN (1, 2, 3, 4) AND e.status = {int(status)} AND f.mirror = ?"
+        return self._limited(source, where, (mirror,), limit)
+
+    def page(self, mirror: int, after: str, limit: int) -> list[Entry]:
+        """Files as `shown` gives them, from the one after this path on ('': from the first)."""
+        folder, name = split(after)
+        where = (
+            "f.mirror = ? AND f.path >= ? AND (f.path > ? OR e.name > ?) AND e.status <> 6"
+            " ORDER BY f.path, e.name"
+        )
+        values = (mirror, bind(folder), bind(folder), bind(name))
+        return self._limited("folder f CROSS JOIN entry e ON e.folder = f.id", where, values, limit)
+
+    def _limited(self, source: str, where: str, values: tuple[object, ...], limit: int) -> list[Entry]:
+        sql = f"SELECT f.path, {_FIELDS} FROM {source} WHERE {where} LIMIT ?"  # noqa: S608
+        return [_read_entry(unbind(row[0]), row[1:]) for row in self._db.execute(sql, (*values, limit))]
+
+    def racy(self, mirror: int, limit: int) -> list[Entry]:
+        """Files that are there and whose stamp proves nothing yet."""
+        return self._page("e.racy = 1 AND e.presence = 0", mirror, limit)
+
+    def with_ino(self, mirror: int, ino: int, digest: str) -> list[Entry]:
+        """Files last seen with this inode and these bytes."""
+        sql = (
+            f"SELECT f.path, {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
+            " WHERE e.ino = ? AND e.digest = ? AND f.mirror = ?"
+        )
+        rows = self._db.execute(sql, (ino, bytes.fromhex(digest), mirror))
+        return [_read_entry(unbind(row[0]), row[1:]) for row in rows]
+
+    def unread(self, mirror: int) -> list[Entry]:
+        """Files that could not be read at the last look."""
+        return [e for e in self.of_status(mirror, Status.FAILED) if e.stamp.size < 0]
+
+    def of_status(self, mirror: int, status: Status) -> Iterator[Entry]:
+        """Every file in a status, by directory."""
+        if status in NOTED:  # the index's own condition, word for word, lets SQLite use it
+            source = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
+            return self._each(source, f"e.status IN (1, 2, 3, 4) AND e.status = {int(status)}", mirror)
+        return self._each("entry e JOIN folder f ON e.folder = f.id", f"e.status = {int(status)}", mirror)
+
+    def below(self, mirror: int, folder: str) -> Iterator[Entry]:
+        """Every file in a directory and below."""
+        for number, path in self._folders.tree(mirror, folder):
+            sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? ORDER BY e.name"  # noqa: S608
+            for row in list(self._db.execute(sql, (number,))):
+                yield _read_entry(path, row)
+
+    def shown(self, mirror: int) -> Iterator[Entry]:
+        """Every file but the excluded ones, by directory and name, one row in memory at a time."""
+        sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? AND e.status <> 6 ORDER BY e.name"  # noqa: S608
+        for number, path in sorted(self._folders.tree(mirror, ""), key=lambda row: row[1]):
+            for row in self._db.execute(sql, (number,)):
+                yield _read_entry(path, row)
+
+    def rows(self, mirror: int, folder: str) -> Iterator[tuple[Any, ...]]:
+        """(name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, as SQLite gives it.
+
+        Without those that are gone: one that comes back as it was, say with its mount, is news.
+        """
+        return self._db.execute(
+            "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry WHERE presence <> 2"
+            " AND folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
+            (mirror, bind(folder)),
+        )
+
+    def names(self, mirror: int, folder: str) -> list[str]:
+        """Paths of the files directly in a directory."""
+        sql = "SELECT name FROM entry WHERE folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)"
+        return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
+
+    def oldest_since(self, mirror: int) -> float | None:
+        """Since when the longest waiting file has been pending or indexing."""
+        sql = (
+            "SELECT e.since FROM entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
+            " WHERE e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since LIMIT 1"
+        )
+        row = self._db.execute(sql, (mirror,)).fetchone()
+        return None if row is None else float(row[0])
+
+    def _page(self, where: str, mirror: int, limit: int) -> list[Entry]:
+        sql = (
+            f"SELECT f.path, {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
+            f" WHERE {where} AND f.mirror = ? LIMIT ?"
+        )
+        return [_read_entry(unbind(row[0]), row[1:]) for row in self._db.execute(sql, (mirror, limit))]
+
+    def _each(self, source: str, where: str, mirror: int) -> Iterator[Entry]:
+        sql = (
+            f"SELECT f.path, {_FIELDS} FROM {source}"  # noqa: S608
+            f" WHERE {where} AND f.mirror = ? ORDER BY f.path, e.name"
+        )
+        return (_read_entry(unbind(row[0]), row[1:]) for row in self._db.execute(sql, (mirror,)))

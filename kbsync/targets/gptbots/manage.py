@@ -1,0 +1,119 @@
+"""The knowledge bases of a bot: listed, and made on a person's order. The vendor has no call for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kbsync.contract.managing import BaseCard, BaseWish, EmbeddingModel, Room
+from kbsync.errors import Halted, NotOffered, Rejected, Unsure
+from kbsync.targets.gptbots.api import GptbotsApi
+from kbsync.targets.gptbots.settings import GptbotsSettings
+from kbsync.targets.gptbots.shapes import BaseRow
+from kbsync.targets.http.managing import (
+    OfferedSetting,
+    check_name_unused,
+    find_made,
+    parse_settings,
+    sentence,
+    shown_settings,
+    truth,
+)
+
+_ADVICE = "the knowledge base may have been made or not: look with {} before another try"
+
+GRAPH, GRAPH_PROMPT = "graph_enable", "kg_ner_extraction_user_prompt"
+
+SETTINGS: Mapping[str, OfferedSetting] = {
+    GRAPH: truth(),
+    "access_control_enabled": truth(),
+    GRAPH_PROMPT: sentence(),
+}
+"""What can be set of a base that is made; the vendor shows none of it later."""
+
+
+class GptbotsBases:
+    """Those of the bot behind one key. Every call raises `TargetError`."""
+
+    setting = "knowledge_base_id"
+
+    def __init__(self, settings: GptbotsSettings, api: GptbotsApi) -> None:
+        self._settings, self._api = settings, api
+
+    @property
+    def address(self) -> str:
+        """`base_url` in its one form."""
+        return self._settings.base_url
+
+    @property
+    def own(self) -> str:
+        """The id that the config names."""
+        return self._settings.knowledge_base_id
+
+    def check_changeable(self) -> None:
+        """Raises `NotOffered`."""
+        raise NotOffered("knowledge bases of GPTBots are changed and deleted in its console")
+
+    def check(self, wish: BaseWish) -> None:
+        """Raises `Rejected`."""
+        _fields(wish)
+
+    async def models(self) -> Sequence[EmbeddingModel]:
+        """Raises `NotOffered`."""
+        raise NotOffered("GPTBots lists no models and chooses that of a knowledge base by itself")
+
+    async def all(self) -> Sequence[BaseCard]:
+        """Every base."""
+        return tuple(map(_card, await self._api.bases()))
+
+    async def look(self, base_id: str) -> BaseCard:
+        """One of them, from the list: there is no call for one."""
+        found = next((card for card in await self.all() if card.id == base_id), None)
+        if found is None:
+            raise self._missing(base_id)
+        return found
+
+    async def create(self, wish: BaseWish) -> BaseCard:
+        """Make a base whose name is not in use yet. Sent once; without a description its name is sent."""
+        if wish.model is not None:
+            raise Rejected("GPTBots chooses the model of a knowledge base by itself; leave --model out")
+        name, settings = wish.name or "", _fields(wish)
+        description = (wish.description or "").strip() or name
+        await check_name_unused(name, self.all, "a knowledge base")
+        try:
+            base_id = await self._api.make_base(name, description, settings)
+        except Unsure as error:
+            return await find_made(name, self.all, error, _ADVICE.format(self._settings.pasted("kb list")))
+        told = shown_settings(settings, SETTINGS)
+        return BaseCard(base_id, name, description, documents=0, settings=told)
+
+    async def update(self, base_id: str, wish: BaseWish) -> None:
+        """Raises `NotOffered`."""
+        self.check_changeable()
+
+    async def delete(self, base_id: str) -> None:
+        """Raises `NotOffered`."""
+        self.check_changeable()
+
+    async def room(self) -> Room | None:
+        """Raises `NotOffered`."""
+        raise NotOffered("GPTBots does not tell how much space the account has; see its console")
+
+    def _missing(self, base_id: str) -> Halted:
+        return Halted(
+            "knowledge-base-missing",
+            f"there is no knowledge base {base_id} at {self.address} for this api_key; "
+            f"those that are there: {self._settings.pasted('kb list')}",
+        )
+
+
+def _fields(wish: BaseWish) -> dict[str, object]:
+    fields = parse_settings(wish.settings, SETTINGS, "a new knowledge base")
+    if GRAPH_PROMPT in fields and fields.get(GRAPH) is not True:
+        raise Rejected(
+            f"{GRAPH_PROMPT} goes with {GRAPH}=true; set that, too, or leave it out", code="setting"
+        )
+    return fields
+
+
+def _card(one: BaseRow) -> BaseCard:
+    return BaseCard(one.id, one.name, one.description, documents=one.documents)

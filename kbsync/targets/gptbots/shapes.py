@@ -1,0 +1,274 @@
+"""The vendor's answers as values. Unknown fields are ignored; what has another shape is None. Pure.
+
+Our marker in `source_url`, the one field of a document that is ours and comes back in lists. Pure.
+
+`https://kbsync.invalid/guides/intro.md#sha256=…&u=12&r=t600&w=1699843200`: where the file is, which bytes,
+which upload, by which recipe, and for an update the document's `update_time` from before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from kbsync.core.text import number_in
+
+_LATEST_SECONDS = 100_000_000_000
+"""A larger number counts milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRow:
+    """A row of the list of bases; `documents` None: not told."""
+
+    id: str
+    documents: int | None
+    name: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A row of the list of documents; times in seconds since the epoch."""
+
+    id: str
+    name: str
+    source_url: str
+    created: float | None
+    updated: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """One page of that list; `total` None: not told in a way that counts."""
+
+    rows: tuple[DocumentRow, ...]
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """A document that an answer tells as taken; "" for what it leaves out."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadReceipt:
+    """The answer to an add or update. Each failure is a set of words, a name or an id among them."""
+
+    stored: tuple[StoredDocument, ...]
+    failed: tuple[frozenset[str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPassage:
+    """A passage that was found."""
+
+    document_id: str
+    text: str
+    score: float
+
+
+def id_of(value: object) -> str:
+    """An id as text; "" for what is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value.strip() if isinstance(value, str) else ""
+
+
+def bases_of(body: Any) -> tuple[BaseRow, ...] | None:
+    """From `knowledge_base`, `data` or `data.list`, as different versions have it."""
+    rows = _first_list(body, "knowledge_base", "data", "list")
+    if rows is None:
+        return None
+    return tuple(
+        BaseRow(id_of(one.get("id")), _count(one.get("doc")), _text(one.get("name")), _text(one.get("desc")))
+        for one in _objects(rows)
+        if id_of(one.get("id"))
+    )
+
+
+def made_base_of(body: Any) -> str:
+    """The id of a base that was made; "" where the answer has none."""
+    return id_of(body.get("knowledge_base_id")) if isinstance(body, dict) else ""
+
+
+def affected_of(body: Any) -> int | None:
+    """How many documents a retry concerns; None: not told in a way that counts."""
+    return _count(body.get("affectCount")) if isinstance(body, dict) else None
+
+
+def page_of(body: Any) -> ListPage | None:
+    """A page of documents."""
+    rows = _first_list(body, "list", "data")
+    if rows is None:
+        return None
+    total = _count(body.get("total")) if isinstance(body, dict) else None
+    return ListPage(tuple(_row(one) for one in _objects(rows) if id_of(one.get("id"))), total)
+
+
+def _row(one: Mapping[str, Any]) -> DocumentRow:
+    return DocumentRow(
+        id_of(one.get("id")),
+        _full_name(_text(one.get("name")), _text(one.get("format"))),
+        _text(one.get("source_url")),
+        seconds_of(one.get("create_time")),
+        seconds_of(one.get("update_time")),
+    )
+
+
+def _full_name(name: str, extension: str) -> str:
+    """Some versions tell the name without its extension, which stands in `format`."""
+    if not extension or name.lower().endswith(f".{extension.lower()}"):
+        return name
+    return f"{name}.{extension}"
+
+
+def receipt_of(body: Any) -> UploadReceipt | None:
+    """What became of the files of a request; None where the answer does not say."""
+    if not isinstance(body, dict) or not (isinstance(body.get("doc"), list) or body.get("failed")):
+        return None
+    stored = tuple(StoredDocument(_doc_id(one), _doc_name(one)) for one in _objects(body.get("doc") or []))
+    failed = body.get("failed")
+    told = map(_words, failed) if isinstance(failed, list) else ()
+    return UploadReceipt(stored, tuple(words for words in told if words))
+
+
+_IDS, _NAMES = ("doc_id", "data_id", "id"), ("doc_name", "file_name", "name")
+
+
+def _doc_id(one: Mapping[str, Any]) -> str:
+    return next((found for key in _IDS if (found := id_of(one.get(key)))), "")
+
+
+def _doc_name(one: Mapping[str, Any]) -> str:
+    return next((found for key in _NAMES if (found := _text(one.get(key)))), "")
+
+
+def _words(failure: object) -> frozenset[str]:
+    """Adds tell names, updates ids, some versions objects with either."""
+    if isinstance(failure, dict):
+        return frozenset({_doc_id(failure), _doc_name(failure)} - {""})
+    return frozenset({id_of(failure)} - {""})
+
+
+def states_of(body: Any) -> Mapping[str, str] | None:
+    """`data_status` by id, in upper case; "" where it is none."""
+    rows = _first_list(body, "data", "list", "doc")
+    if rows is None:
+        return None
+    return {
+        id_of(one.get("data_id")): _text(one.get("data_status")).strip().upper()
+        for one in _objects(rows)
+        if id_of(one.get("data_id"))
+    }
+
+
+def matches_of(body: Any) -> tuple[FoundPassage, ...] | None:
+    """What a search found."""
+    rows = _first_list(body, "list", "data")
+    if rows is None:
+        return None
+    return tuple(
+        FoundPassage(id_of(one.get("data_id")), _text(one.get("content")), _score(one.get("score")))
+        for one in _objects(rows)
+        if id_of(one.get("data_id"))
+    )
+
+
+def seconds_of(value: object) -> float | None:
+    """A time in seconds, from seconds or milliseconds, number or digits."""
+    if isinstance(value, str):
+        value = number_in(value.strip())
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
+        return None
+    return value / 1000 if value > _LATEST_SECONDS else float(value)
+
+
+def _first_list(body: Any, *keys: str) -> list[Any] | None:
+    """The list itself, or the first list under one of `keys`, looked for one level deeper as well."""
+    if isinstance(body, list):
+        return body
+    if not isinstance(body, dict):
+        return None
+    for key in keys:
+        found = body.get(key)
+        if isinstance(found, list):
+            return found
+        if isinstance(found, dict) and isinstance(found.get("list"), list):
+            return list(found["list"])
+    return None
+
+
+def _objects(rows: object) -> Iterator[Mapping[str, Any]]:
+    return (one for one in rows if isinstance(one, dict)) if isinstance(rows, list) else iter(())
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, str):
+        return number_in(value.strip())
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and isinstance(value, int) and value >= 0 else None
+
+
+def _score(value: object) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and isinstance(value, int | float) and abs(value) < 1e9 else 0.0
+
+
+_FRAGMENT = re.compile(
+    r"sha256=(?P<digest>[0-9a-f]{64})&u=(?P<upload>[0-9]{1,18})&r=(?P<recipe>[A-Za-z0-9]{1,40})"
+    r"(?:&w=(?P<was>[0-9]{1,12}))?"
+)
+_ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What a marker says. `path` has the mirror's prefix before it; without `digest` the rest is lost.
+
+    Without `path` it is one under another address: of another mirror, or of ours before its settings changed.
+
+    `was`: `update_time` (whole seconds) before the update that wrote it; None: it came with the document.
+    """
+
+    path: str
+    digest: str | None = None
+    upload_id: int | None = None
+    recipe: str | None = None
+    was: int | None = None
+
+
+def write_marker(base: str, marker: Marker) -> str:
+    """The URL: ASCII, well formed, whatever the path."""
+    was = "" if marker.was is None else f"&w={marker.was}"
+    rest = f"sha256={marker.digest}&u={marker.upload_id}&r={marker.recipe}{was}"
+    return f"{base.rstrip('/')}/{quote(marker.path.encode('utf-8', 'surrogateescape'))}#{rest}"
+
+
+def read_marker(base: str, url: str) -> Marker | None:
+    """What `url` says; None where it is none of ours. A damaged fragment leaves the path."""
+    where, _, rest = url.partition("#")
+    path = _path(base, where)
+    told = _FRAGMENT.fullmatch(rest)
+    if told is None:
+        return Marker(path) if path else None
+    was = None if told["was"] is None else int(told["was"])
+    return Marker(path, told["digest"], int(told["upload"]), told["recipe"], was)
+
+
+def _path(base: str, where: str) -> str:
+    """Empty where the address is under another base."""
+    written = where.removeprefix(base.rstrip("/") + "/")
+    if written == where or not _ESCAPES.fullmatch(written):
+        return ""
+    return unquote_to_bytes(written).decode("utf-8", "surrogateescape")

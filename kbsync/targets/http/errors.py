@@ -1,0 +1,310 @@
+"""A complete HTTP answer, and how one without a usable body is read.
+
+What went wrong on the way of a request, in plain words and by what has to be done about it.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from kbsync.core.text import printable
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.connection import Timeouts
+
+LONGEST_WISH = 300.0
+"""Seconds: a longer Retry-After counts as this."""
+
+EXCERPT = 300
+"""Characters of an answer that are kept for messages."""
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
+
+_TITLE = re.compile(r"<title>\s*([^<]{1,100})", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An answer that arrived in full. `op`: what was asked, such as `upload`. `host`: of whom.
+
+    `headers` have lower-case names. `body` is the parsed JSON whatever the content type says, None where
+    it is none. `text` is the printable beginning of the body. `sent_at`: seconds since the epoch.
+    """
+
+    op: str
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: Any | None = field(repr=False)
+    text: str = field(repr=False)
+    sent_at: float
+    host: str = "the target"
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds the target wants to be left alone, 0 to `LONGEST_WISH`; None where it says nothing clear.
+
+        RFC 9110, 10.2.3: seconds or a date. A date is read against the answer's own, where it has one.
+        """
+        wish = self.headers.get("retry-after", "").strip()
+        if _SECONDS.fullmatch(wish):
+            return min(float(wish), LONGEST_WISH)
+        until = _date(wish)
+        if until is None:
+            return None
+        return min(max(0.0, until - (self.sent_at if self.date is None else self.date)), LONGEST_WISH)
+
+    @property
+    def date(self) -> float | None:
+        """When it was made by the target's clock, to the second; None where it does not say."""
+        return _date(self.headers.get("date", ""))
+
+    @property
+    def is_page(self) -> bool:
+        """A page for people where JSON is due, as proxies and maintenance signs give."""
+        return self.body is None and self.text.lstrip().startswith("<")
+
+    @property
+    def excerpt(self) -> str:
+        """What a message quotes of the body; of a page only its title."""
+        if not self.is_page:
+            return self.text
+        title = _TITLE.search(self.text)
+        return f"a web page, {' '.join(title[1].split())}" if title else "a web page"
+
+
+Judge = Callable[[HttpAnswer], TargetError | None]
+"""A vendor's reading of an answer: None is success; what cannot be told is `Unsure`."""
+
+
+def by_status(answer: HttpAnswer, *, of_item: bool = True) -> TargetError | None:
+    """The reading of an answer that says nothing but its status. None: 2xx with JSON.
+
+    `of_item`: it was asked for the sake of one document, which a 403 then blames.
+    """
+    status, code = answer.status, str(answer.status)
+    if 200 <= status < 300:
+        return None if answer.body is not None else Unsure(_no_json(answer), code=code)
+    said = _said(answer)
+    match status:
+        case 401 if not answer.is_page:
+            return Halted("credentials", f"{said}; check the API key", code=code)
+        case 403 if of_item:
+            # firewalls refuse a text that looks like an attack to them, and let the next one through
+            return Rejected(said, code=code, may_pass=True)
+        case 401 | 403:
+            return Unavailable(f"{said}; a firewall or gateway on the way may say so", code=code)
+        case 404 | 405 | 501:
+            return NotOffered(said, code=code)
+        case 407:
+            return Unavailable(f"{said}; the proxy wants a name and password", code=code)
+        case 408 | 425 | 429:
+            return Unavailable(said, code=code, retry_after=answer.retry_after)
+        case 413:
+            return Rejected(f"{said}: the document is too large", code=code)
+    return _by_class(answer, said, code)
+
+
+def _by_class(answer: HttpAnswer, said: str, code: str) -> TargetError:
+    if 300 <= answer.status < 400:
+        return Unsure(_elsewhere(answer), code=code)  # 303 says that the work was done, the others do not say
+    if 400 <= answer.status < 500:
+        return Rejected(said, code=code)
+    return Unsure(said, code=code)
+
+
+def _said(answer: HttpAnswer) -> str:
+    excerpt = f": {answer.excerpt}" if answer.text else ""
+    return f"{answer.op}: {answer.host} answered {answer.status}{excerpt}"
+
+
+def _no_json(answer: HttpAnswer) -> str:
+    what = f"something that is no JSON: {answer.excerpt}" if answer.text else "nothing"
+    return f"{answer.op}: {answer.host} answered {answer.status} with {what}"
+
+
+def _elsewhere(answer: HttpAnswer) -> str:
+    """The query is left out: it may be a secret, and no base_url has one."""
+    address = re.split(r"[?#]", answer.headers.get("location", ""))[0]
+    where = f"to {_without_user(address)}" if address else "without an address"
+    return (
+        f"{answer.op}: {answer.host} redirects ({answer.status}) {where}; "
+        "set base_url to the address that answers itself"
+    )
+
+
+def _without_user(address: str) -> str:
+    return re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/]*@", r"\1//", address)
+
+
+def _date(text: str) -> float | None:
+    try:
+        said = parsedate_to_datetime(text)
+        return (said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError, OSError):
+        return None
+
+
+class AnswerLostError(Exception):
+    """An answer that cannot be read to its end; `str()` says why."""
+
+
+class TooLargeError(AnswerLostError):
+    """An answer of more bytes than are taken."""
+
+
+class BodyChangedError(Exception):
+    """A file that is to be sent cannot be read as it was measured; `str()` says how."""
+
+
+class BodyMissingError(BodyChangedError):
+    """A file that is to be sent cannot be opened, so nothing of it went."""
+
+
+ON_THE_WAY = (httpx.HTTPError, httpx.InvalidURL, AnswerLostError, BodyChangedError, OSError)
+"""What can come out of a request instead of an answer."""
+
+_NEVER_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+    BodyMissingError,
+)
+
+_NO_SIGN = (httpx.UnsupportedProtocol, httpx.InvalidURL, AnswerLostError, BodyChangedError)
+
+
+class Sign(enum.Enum):
+    """What a request's end says of the target itself."""
+
+    UP = "up"
+    DOWN = "down"
+    BUSY = "busy"  # it asks for fewer requests
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRequest:
+    """A request that did not end well. `again`: the same could go well in a moment.
+
+    `wish`: seconds the target wants to be left alone, where it said so.
+    """
+
+    error: TargetError
+    sign: Sign
+    again: bool = False
+    wish: float | None = None
+
+
+class SendTrace:
+    """What httpcore reports of one request: whether a byte of it can have left for the target.
+
+    A call of it is a `trace` extension; source: httpcore 1.0, docs/extensions.md. The tunnel's CONNECT
+    goes to the proxy and does not count.
+    """
+
+    def __init__(self) -> None:
+        self._is_traced = False
+        self._has_left = False
+
+    async def __call__(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Note one step."""
+        self._is_traced = True
+        if event == "http11.send_request_headers.started":
+            self._has_left = self._has_left or facts["request"].method != b"CONNECT"
+
+    def may_have_arrived(self, error: Exception) -> bool:
+        """False only where it is certain that the target got nothing."""
+        if isinstance(error, _NEVER_SENT):
+            return False
+        return self._has_left or not self._is_traced
+
+
+def lost(beginning: str, error: Exception, timeouts: Timeouts, *, may_have_arrived: bool) -> FailedRequest:
+    """A request without an answer. `beginning`: of the sentence, up to the host."""
+    kind = Unsure if may_have_arrived else Unavailable
+    sign = Sign.NONE if isinstance(error, _NO_SIGN) else Sign.DOWN
+    return FailedRequest(kind(f"{beginning} {words(error, timeouts)}"), sign, again=not _is_lasting(error))
+
+
+def _is_lasting(error: Exception) -> bool:
+    """No second try changes it: the certificate is not trusted, or the address is none."""
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
+        return True
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
+
+
+def words(error: Exception, timeouts: Timeouts) -> str:
+    """What happened, as the rest of a sentence that begins with the host."""
+    match error:
+        case TimeoutError():
+            return f"did not finish within {timeouts.whole:g} s"
+        case httpx.ConnectTimeout():
+            return f"did not take a connection within {timeouts.connect:g} s"
+        case httpx.PoolTimeout():
+            return f"had no free connection within {timeouts.pool:g} s"
+        case httpx.ReadTimeout():
+            return f"did not answer within {timeouts.read:g} s"
+        case httpx.WriteTimeout():
+            return f"did not take the request within {timeouts.write:g} s"
+        case httpx.ProxyError():
+            return f"was not reached: the proxy answered {_plain(error)}"
+        case httpx.ConnectError():
+            return _unreached(error)
+        case httpx.UnsupportedProtocol() | httpx.InvalidURL():
+            return "was not reached: the address is not one of http or https"
+        case BodyChangedError():
+            return f"did not get the whole document: {error}"
+        case AnswerLostError():
+            return f"answered, but the answer was lost: {error}"
+    return "did not answer in full; the answer was lost: the connection was closed or reset"
+
+
+def _plain(error: Exception) -> str:
+    """A proxy's own status line, such as `407 Proxy Authentication Required`."""
+    return printable(str(error))[:100]
+
+
+def _unreached(error: Exception) -> str:
+    for cause in _causes(error):
+        match cause:
+            case ssl.SSLCertVerificationError():
+                return (
+                    f"was not trusted: {cause.verify_message}; if its certificate comes from an authority "
+                    "of your own, set ca_file to that"
+                )
+            case ssl.SSLError():
+                return f"was not reached: TLS failed ({cause.reason or 'no reason given'})"
+            case socket.gaierror():
+                return "was not found: its name does not resolve; check base_url and the DNS"
+            case ConnectionRefusedError():
+                return "refused the connection"
+    return "could not be reached"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and everything that led to it, with no step taken twice.
+
+    httpcore raises `from None` after it noted the cause as context and as argument.
+    """
+    seen: set[int] = set()
+    todo: list[BaseException] = [error]
+    while todo:
+        one = todo.pop(0)
+        if id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            inner = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+            linked = (one.__cause__, one.__context__, *one.args, *inner)
+            todo += [link for link in linked if isinstance(link, BaseException)]

@@ -1,0 +1,372 @@
+"""Leaves a target that is down alone, for longer each time; one call then probes it.
+
+Calls that a service turned out not to have, so that nobody asks for them again and again.
+
+What all mirrors of one account at a service know of it together.
+
+Tells whether answers take ever longer because so many are asked for at a time.
+
+How many requests go at a time, and how soon: fewer and later when the target asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from kbsync.errors import NotOffered
+
+IN_A_ROW = 5
+FIRST_REST, LONGEST_REST = 1.0, 60.0
+PROBE_PATIENCE = 10.0
+"""Seconds: a probe that takes longer, a large upload or one that hangs, keeps nobody else from probing."""
+
+
+class Breaker:
+    """Opens after `IN_A_ROW` failures in a row, for 1 s, doubled with each probe that fails, up to 60 s.
+
+    `steady`: a clock in seconds that never steps back. Nothing is awaited in here.
+    """
+
+    def __init__(self, steady: Callable[[], float]) -> None:
+        self._steady = steady
+        self._failures = 0
+        self._pause = FIRST_REST
+        self._until: float | None = None
+        self._is_probing = False
+        self._probed_at = 0.0
+        self.cause = ""
+
+    @property
+    def rest(self) -> float | None:
+        """Seconds the target is still left alone; None where a call may go."""
+        if self._until is None:
+            return None
+        rest = self._until - self._steady()
+        if rest > 0:
+            return rest
+        is_awaited = self._is_probing and self._steady() - self._probed_at < PROBE_PATIENCE
+        return FIRST_REST if is_awaited else None
+
+    def admit(self) -> float | None:
+        """As `rest`; where it gives None the caller goes, and says how it went or calls `withdraw`."""
+        rest = self.rest
+        if rest is None and self._until is not None:
+            self._is_probing, self._probed_at = True, self._steady()
+        return rest
+
+    def succeeded(self) -> None:
+        """The target answers: everything may go."""
+        self._failures, self._pause = 0, FIRST_REST
+        self._until, self._is_probing = None, False
+
+    def failed(self, cause: str, wish: float | None = None) -> None:
+        """The target is down, as far as a call could tell; `cause` in words, `wish` its Retry-After.
+
+        Calls that began before it opened say nothing new and do not make the pause longer.
+        """
+        self.cause = cause
+        self._failures += 1
+        if self._is_probing:
+            self._pause = min(self._pause * 2, LONGEST_REST)
+            self._open(wish)
+        elif self._until is None and self._failures >= IN_A_ROW:
+            self._open(wish)
+
+    def withdraw(self) -> None:
+        """A call ended without a word about the target; if it was the probe, the next one is."""
+        self._is_probing = False
+
+    def _open(self, wish: float | None) -> None:
+        self._until = self._steady() + max(self._pause, wish or 0.0)
+        self._is_probing = False
+
+
+REMEMBERED = 3600.0
+"""Seconds for which a missing call is not asked for again."""
+
+APART = 60.0
+"""Seconds between two answers that prove it: one alone, or several of one moment, may be a gateway's."""
+
+
+STRAY = ("404", "405", "501")
+"""What gateways and servers say of a call for reasons of their own, too."""
+
+
+class MissingCalls:
+    """Those that are missing now, for all mirrors of one account. `steady`: seconds that never go back."""
+
+    def __init__(self, steady: Callable[[], float]) -> None:
+        self._steady = steady
+        self._doubted: dict[str, float] = {}  # when it was missing for the first time since it last worked
+        self._missing: dict[str, tuple[float, NotOffered]] = {}
+
+    def check(self, op: str) -> None:
+        """Raises the `NotOffered` that was proven within the last hour."""
+        if self.lacks(op):
+            error = self._missing[op][1]
+            raise NotOffered(error.reason, code=error.code)
+
+    def lacks(self, op: str) -> bool:
+        """It was proven within the last hour."""
+        return op in self._missing and self._steady() - self._missing[op][0] < REMEMBERED
+
+    def note(self, op: str, error: NotOffered) -> NotOffered:
+        """The whole call was missing, which is not the fault of a document; `error` is given back.
+
+        The vendor's own code proves it. Of HTTP's the second one does, `APART` from the first; once it was
+        proven, each does.
+        """
+        now = self._steady()
+        first = self._doubted.setdefault(op, now)
+        is_plain = error.code not in STRAY
+        if is_plain or op in self._missing or APART <= now - first < REMEMBERED:
+            self._missing[op] = (now, error)
+        elif now - first >= REMEMBERED:
+            self._doubted[op] = now
+        return error
+
+    def works(self, op: str) -> None:
+        """It was answered: what was missing before was not the call."""
+        self._doubted.pop(op, None)
+        self._missing.pop(op, None)
+
+
+class Account:
+    """Whether the service is down, until when it wants to be left alone, and what it lacks: for everybody.
+
+    How much each mirror asks is its own affair. `steady`: a clock in seconds that never steps back.
+    """
+
+    def __init__(self, steady: Callable[[], float]) -> None:
+        self._steady = steady
+        self.breaker = Breaker(steady)
+        self.lacking = MissingCalls(steady)
+        self.quiet_until = float("-inf")
+        """No request begins before."""
+
+    def be_quiet(self, seconds: float) -> None:
+        """The service asked for it; the longest wish counts."""
+        self.quiet_until = max(self.quiet_until, self._steady() + seconds)
+
+
+SLOWER, LATER = 2.0, 0.5
+"""An answer is slow that takes so many times, and so many seconds more than, the quickest of its kind."""
+
+FORGET = 300.0
+"""Seconds after which the quickest counts twice: a service may have become another one."""
+
+SAMPLES, ROUNDS = 8, 2
+"""Answers of one look, at least; and looks in a row that have to agree."""
+
+
+class Latency:
+    """Compares answers with the quickest of their kind. `steady`: seconds that never go back.
+
+    One slow answer, or a service that is always slow, shows nothing; more than half of the answers to
+    comparable requests, in two looks in a row, do.
+    """
+
+    def __init__(self, steady: Callable[[], float]) -> None:
+        self._steady = steady
+        self._quickest: dict[str, tuple[float, float]] = {}
+        self._slow = self._all = self._looks = 0
+
+    @property
+    def is_rising(self) -> bool:
+        """The last look found answers slow."""
+        return self._looks > 0
+
+    def saw(self, kind: str, seconds: float, at_once: int) -> bool:
+        """An answer took so long while `at_once` requests might be under way; True: fewer should be."""
+        quickest = self._learn(kind, seconds)
+        self._all += 1
+        self._slow += seconds > max(quickest * SLOWER, quickest + LATER)
+        if self._all < max(SAMPLES, 2 * at_once):
+            return False
+        self._looks = self._looks + 1 if self._slow * 2 > self._all else 0
+        self._slow = self._all = 0
+        return self._looks >= ROUNDS
+
+    def learn(self, kind: str, seconds: float) -> None:
+        """An answer that came while little was asked: it shows how quick the service can be."""
+        self._learn(kind, seconds)
+
+    def begin_anew(self) -> None:
+        """The number of requests has changed: what was counted so far is of another time."""
+        self._slow = self._all = self._looks = 0
+
+    def _learn(self, kind: str, seconds: float) -> float:
+        now = self._steady()
+        known, at = self._quickest.get(kind, (seconds, now))
+        quickest = min(seconds, known * 2 ** min((now - at) / FORGET, 10.0))
+        self._quickest[kind] = quickest, now
+        return quickest
+
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+ROUNDS_TO_RISE = 4
+"""The limit rises by one after this many times itself of successes."""
+
+MINUTE = 60.0
+
+Sleep = Callable[[float], Awaitable[object]]
+
+
+class Gate:
+    """Lets callers in, first come first served, at most `limit` at a time.
+
+    `concurrency`: the limit it begins at and never passes. `requests_per_minute`: 0 for no limit, else
+    never more in any minute, nor in one that an earlier process or gate began, unless this `is_first`.
+    `steady`: a clock in seconds that never steps back; `sleep` waits by it.
+    """
+
+    def __init__(
+        self,
+        concurrency: int,
+        requests_per_minute: int,
+        steady: Callable[[], float],
+        sleep: Sleep,
+        *,
+        account: Account | None = None,
+        is_first: bool = False,
+    ) -> None:
+        self._most = max(1, concurrency)
+        self._spacing = Spacing(requests_per_minute, None if is_first else steady())
+        self._steady, self._sleep = steady, sleep
+        self._account = account or Account(steady)
+        self._latency = Latency(steady)
+        self._turnstile = asyncio.Lock()
+        self._freed = asyncio.Event()
+        self._limit, self._in_flight = self._most, 0
+        self._pause = FIRST_PAUSE
+        self._burst, self._successes = 0, 0
+
+    @property
+    def limit(self) -> int:
+        """How many may be in flight now."""
+        return self._limit
+
+    @property
+    def in_flight(self) -> int:
+        """How many are."""
+        return self._in_flight
+
+    @property
+    def rest(self) -> float:
+        """Seconds for which no request begins, because the target wants it or our own limit does; 0: none."""
+        return max(0.0, self._account.quiet_until - self._steady(), self._spacing.free_at - self._steady())
+
+    async def enter(self) -> int:
+        """Wait for a slot; `leave` gives it back. The number says to which burst the caller belongs."""
+        async with self._turnstile:  # fair: whoever holds it is the first in line
+            while not await self._is_open():
+                pass
+            self._in_flight += 1
+            self._spacing.count(self._steady())
+        return self._burst
+
+    def leave(self) -> None:
+        """Give a slot back."""
+        self._in_flight -= 1
+        self._freed.set()
+
+    def slowed(self, burst: int, wish: float | None) -> None:
+        """The target said "too many": half as many, and a pause of `wish` seconds or of our own.
+
+        Answers of one burst halve once; a longer wish among them still counts.
+        """
+        if burst == self._burst:
+            self._halve()
+            self._account.be_quiet(wish or self._pause)
+            self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        elif wish:
+            self._account.be_quiet(wish)
+
+    def answered(self, burst: int, kind: str, seconds: float) -> None:
+        """A request took so long; to be told of those only that can be compared within their `kind`.
+
+        Half as many go at a time where answers take ever longer and it is our requests that queue up.
+        """
+        is_full = burst == self._burst and self._in_flight * 2 >= self._limit
+        if not is_full:
+            self._latency.learn(kind, seconds)
+        elif self._latency.saw(kind, seconds, self._limit) and self._limit > 1:
+            self._halve()
+
+    def succeeded(self, burst: int) -> None:
+        """A request of `burst` went well; old ones say nothing about the pace since."""
+        if burst != self._burst:
+            return
+        self._pause = FIRST_PAUSE
+        if self._latency.is_rising:
+            return
+        self._successes += 1
+        if self._successes >= self._limit * ROUNDS_TO_RISE:
+            self._successes = 0
+            self._limit = min(self._limit + 1, self._most)
+
+    async def _is_open(self) -> bool:
+        """True when the first in line may go now; else something was waited for, and it asks again."""
+        if self._in_flight >= self._limit:
+            self._freed.clear()
+            await self._freed.wait()
+            return False
+        now = self._steady()
+        rest = max(self._account.quiet_until, self._spacing.free_at) - now
+        if rest > 0:
+            await self._sleep(rest)
+            return False
+        return True
+
+    def _halve(self) -> None:
+        self._burst += 1
+        self._limit = max(1, self._limit // 2)
+        self._successes = 0
+        self._latency.begin_anew()
+
+
+class Spacing:
+    """Evenly spaced starts with a small burst, never more than `per_minute` in any minute; 0: no limit.
+
+    A virtual schedule (GCRA): each start moves it on by one interval, and it may run ahead of the clock
+    by the burst. `since`: before that moment the limit may have been used up by an earlier schedule, which
+    this one continues.
+    """
+
+    def __init__(self, per_minute: int, since: float | None = None) -> None:
+        burst = min(5, 1 + per_minute // 30)
+        self._interval = MINUTE / (per_minute - burst + 1) if per_minute else 0.0
+        self._ahead = (burst - 1) * self._interval
+        self._due = float("-inf") if since is None else since + self._ahead + self._interval
+
+    @property
+    def free_at(self) -> float:
+        """When the next may start, by the same clock as `count`."""
+        return self._due - self._ahead
+
+    def count(self, now: float) -> None:
+        """One starts."""
+        self._due = max(self._due, now) + self._interval
+
+
+class Pace:
+    """At most `per_second` bytes a second for all who claim from it together; 0: no limit."""
+
+    def __init__(self, per_second: int, steady: Callable[[], float]) -> None:
+        self._per_second = per_second
+        self._steady = steady
+        self._free_at = 0.0
+
+    def chunk(self, most: int) -> int:
+        """Bytes to claim at a time: less than `most` at a slow pace, lest a line is silent for long."""
+        return min(most, max(1024, self._per_second // 4)) if self._per_second else most
+
+    def claim(self, size: int) -> float:
+        """Seconds to wait before `size` bytes may go; whoever claims waits, then sends."""
+        if not self._per_second:
+            return 0.0
+        now = self._steady()
+        begin = max(now, self._free_at)
+        self._free_at = begin + size / self._per_second
+        return begin - now

@@ -1,0 +1,277 @@
+"""The services for callers in threads: a loop of its own runs the requests, the caller waits.
+
+Vectors from a service: batches of what fits, several at a time, a bad item isolated from the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+
+from kbsync.core.backoff import pause
+from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.connection import Endpoint
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.services.answers import (
+    BUSY_CODES,
+    NonsenseError,
+    ServiceJudge,
+    is_too_long,
+    refuses_everything,
+    vectors_of,
+)
+from kbsync.targets.services.dialects import EMBEDDINGS, EmbeddingItem, ServiceSettings
+
+T = TypeVar("T")
+
+
+class OwnLoop:
+    """An event loop in a daemon thread, started by the first call. Safe to use from several threads."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting = threading.Lock()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, or what it raised."""
+        return self.begin(work).result()
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """`work` is under way; cancelling it ends it."""
+        return asyncio.run_coroutine_threadsafe(work, self._running())
+
+    def close(self, last: Coroutine[Any, Any, None]) -> None:
+        """Run `last`, then end the loop; without a loop nothing is run."""
+        with self._starting:
+            loop, self._loop = self._loop, None
+        if loop is None:
+            last.close()
+            return
+        asyncio.run_coroutine_threadsafe(last, loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True).start()
+            return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = list[NDArray[np.float32] | Rejected]
+
+PATIENCE = 5
+"""How often a batch is sent again to a service that says it is busy; each time after a longer pause."""
+
+AGAIN = 4
+FIRST_PAUSE = 0.5
+"""How often a text without a vector is asked about once more, alone, and the seconds before the first time;
+they double. In all some seven, which its batch waits for."""
+
+HARMLESS = EmbeddingItem("dimensions")
+"""A service that refuses this one refuses everything."""
+
+SOON = 5.0
+"""Seconds in which a search has its vector, and then its order, or does without: whoever searches waits."""
+
+SHORTEST = 200
+"""Characters below which a text is not shortened any more to make it fit."""
+
+
+class EmbeddingService:
+    """Turns items into vectors of length 1.
+
+    `transport` stands in for the network. Raises `UsageError` where the address cannot be used.
+    """
+
+    def __init__(
+        self, settings: ServiceSettings, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._settings = settings
+        self._dialect = EMBEDDINGS[settings.dialect]
+        self._dimensions = settings.dimensions
+        self._most_items = settings.batch or self._dialect.most_items
+        self._client = service_client(settings, "embedding", self._dialect.path, transport)
+
+    @property
+    def most_items(self) -> int:
+        """More are not sent in one request: as configured or documented, fewer where that was refused."""
+        return self._most_items
+
+    async def dimensions(self) -> int:
+        """Length of a vector; asked of the service where neither config nor an answer told it yet."""
+        if self._dimensions is None:
+            await self.embed([HARMLESS])
+        assert self._dimensions is not None
+        return self._dimensions
+
+    async def embed(self, items: Sequence[EmbeddingItem], *, is_query: bool = False) -> Vectors:
+        """A vector for each item, in order; `Rejected` in the place of one that the service will not take.
+
+        A query has its vector soon or not at all; a busy service is asked once. Raises `Unavailable` or
+        `Halted` where the service itself is to blame.
+        """
+        if is_query:
+            async with self._client.soon("embed", SOON):
+                return await self._embedded(items, is_query)
+        return await self._embedded(items, is_query)
+
+    async def _embedded(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
+        made = await _together([self._batch(batch, is_query) for batch in self._batches(items)])
+        return [vector for vectors in made for vector in vectors]
+
+    async def aclose(self) -> None:
+        """Let go of the connections."""
+        await self._client.aclose()
+
+    def _batches(self, items: Sequence[EmbeddingItem]) -> Iterator[Sequence[EmbeddingItem]]:
+        """In order, each as large as one request may be."""
+        start, weight = 0, 0
+        for place, item in enumerate(items):
+            is_full = place - start >= self._most_items
+            if place > start and (is_full or weight + item.weight > self._dialect.most_weight):
+                yield items[start:place]
+                start, weight = place, 0
+            weight += item.weight
+        if start < len(items):
+            yield items[start:]
+
+    async def _batch(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
+        """One request. Raises `Halted` where it is not an item that the service refuses."""
+        try:
+            return await self._asked(items, is_query)
+        except Rejected as error:
+            await self._try_harmless(is_query)
+            return await self._parts(items, is_query, error)
+
+    async def _try_harmless(self, is_query: bool) -> None:
+        try:
+            await self._asked([HARMLESS], is_query)
+        except Rejected as error:
+            raise refuses_everything(error) from None
+
+    async def _part(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
+        try:
+            return await self._asked(items, is_query)
+        except Rejected as error:
+            return await self._parts(items, is_query, error)
+
+    async def _parts(self, items: Sequence[EmbeddingItem], is_query: bool, error: Rejected) -> Vectors:
+        """What was refused with `error`, in halves until the item to blame is alone."""
+        if len(items) > 1:
+            half = -(-len(items) // 2)
+            made = await self._part(items[:half], is_query) + await self._part(items[half:], is_query)
+            if not error.may_pass and not any(isinstance(each, Rejected) for each in made):
+                self._most_items = min(self._most_items, half)  # it was their number
+            return made
+        if is_too_long(error) and len(items[0].text) > SHORTEST:
+            return await self._part([items[0].shortened()], is_query)
+        return [error]
+
+    async def _asked(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
+        """One request, and some more for texts that it brought no vector for: another answer may be right."""
+        made = await self._made(items, is_query)
+        lacking = [place for place, vector in enumerate(made) if vector is None]
+        if lacking and len(lacking) == len(items):
+            [harmless] = await self._made([HARMLESS], is_query)
+            if harmless is None:  # no document is to blame, and nothing is asked text by text
+                raise Unavailable("embed: the service gives no vector for any text", code="nonsense")
+        again = await _together([self._alone(items[place], is_query) for place in lacking])
+        found = dict(zip(lacking, again, strict=True))
+        return [found[place] if vector is None else vector for place, vector in enumerate(made)]
+
+    async def _alone(self, item: EmbeddingItem, is_query: bool) -> NDArray[np.float32] | Rejected:
+        """Once more, a bounded number of times with growing pauses (promise 9); a search waits for none."""
+        for tries in range(1, 2 if is_query else AGAIN + 1):
+            if not is_query:
+                await asyncio.sleep(pause(tries, random.random, first=FIRST_PAUSE))
+            try:
+                [vector] = await self._made([item], is_query)
+            except Rejected as error:
+                return error
+            if vector is not None:
+                return vector
+        return Rejected(_NO_DIRECTION, code="no-vector")
+
+    async def _made(self, items: Sequence[EmbeddingItem], is_query: bool) -> list[NDArray[np.float32] | None]:
+        """One request; None for a text that it brings no vector for."""
+        patience = 0 if is_query else PATIENCE
+        answer = await self._answer(self._dialect.body(self._settings, items, is_query), patience)
+        try:
+            vectors = vectors_of(answer.body, len(items))
+        except NonsenseError as error:
+            raise Unavailable(f"embed: {answer.host} answered with {error}", code="nonsense") from None
+        self._check(next((len(vector) for vector in vectors if vector is not None), None))
+        return vectors
+
+    async def _answer(self, body: dict[str, Any], patience: int) -> HttpAnswer:
+        """A busy service is asked again, after the pause that it asked for; the client keeps it."""
+        for _ in range(patience):
+            try:
+                return await self._client.ask("embed", "POST", self._dialect.path, json=body)
+            except Unavailable as error:
+                if error.code not in BUSY_CODES:
+                    raise
+        return await self._client.ask("embed", "POST", self._dialect.path, json=body)
+
+    def _check(self, length: int | None) -> None:
+        """All vectors of a service have one length, the one that is configured."""
+        if length is None:
+            return
+        if self._dimensions is not None and length != self._dimensions:
+            raise Halted(
+                "embedding-dimensions",
+                f"the embedding service gives vectors of {length} numbers, not of {self._dimensions}",
+                cure="correct embedding.dimensions or embedding.model in the config",
+            )
+        self._dimensions = length
+
+
+_NO_DIRECTION = (
+    "the embedding service gave no vector for a text of it, or one of zeros or of something that is no "
+    f"number, also when it was asked {AGAIN} times more for that text alone"
+)
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results in order; the first error of one ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def service_client(
+    settings: ServiceSettings, kind: str, path: str, transport: httpx.AsyncBaseTransport | None
+) -> Client:
+    """The way to a service; `kind` names its config block."""
+    headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+    return Client(
+        Endpoint(settings.base_url, concurrency=settings.concurrency),
+        target=kind,
+        headers=lambda: headers,
+        judge=ServiceJudge(kind, path),
+        transport=transport,
+    )

@@ -1,1 +1,0 @@
-"""Clients of services that make vectors and put texts in order, whatever dialect they speak."""

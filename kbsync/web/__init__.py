@@ -1,1 +1,0 @@
-"""The listener: what kbsync answers over HTTP, in a thread of its own."""
