@@ -10,7 +10,7 @@ from kbsync_standin.vectors.faults import KINDS as OF_VECTORS
 from kbsync_standin.zhipu.faults import KINDS as AT_ZHIPU
 from tests.docs.pages import ROOT
 
-PAGE = ROOT / "docs" / "faults.md"
+PAGE = ROOT / "docs" / "internals" / "faults.md"
 
 
 def test_the_tests_that_the_page_names_exist() -> None:

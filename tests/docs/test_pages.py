@@ -141,7 +141,7 @@ def test_every_dependency_is_explained_with_its_bound() -> None:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    text = (ROOT / "docs" / "dependencies.md").read_text()
+    text = (ROOT / "docs" / "internals" / "dependencies.md").read_text()
     rows = dict(re.findall(r"^\| ([\w-]+) \| ([≥<][^|]*) \|", text, re.MULTILINE))
     written = {name: re.sub(r"[\s≥>=]", "", bound) for name, bound in rows.items()}
     split = (re.match(r"([\w-]+)(.*)", text) for text in project["dependencies"])
@@ -149,6 +149,6 @@ def test_every_dependency_is_explained_with_its_bound() -> None:
 
 
 def test_every_decision_is_in_the_list() -> None:
-    folder = ROOT / "docs" / "adr"
+    folder = ROOT / "docs" / "internals" / "adr"
     listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text())
     assert listed == sorted(page.name for page in folder.glob("0*.md"))

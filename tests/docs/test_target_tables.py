@@ -28,7 +28,7 @@ from tests.docs.pages import ROOT
 from tests.docs.test_targets import ZHIPU, table
 
 FOLDER = ROOT / "docs" / "targets"
-GPTBOTS, VECTORS, CALLS = FOLDER / "gptbots.md", FOLDER / "vectors.md", FOLDER / "calls.md"
+GPTBOTS, VECTORS, CALLS = FOLDER / "gptbots.md", FOLDER / "vectors.md", ROOT / "docs" / "internals" / "calls.md"
 
 
 # -- GPTBots

@@ -24,7 +24,7 @@ from tests.docs.console import Console, without_measurements
 from tests.docs.pages import ROOT, blocks
 
 FOLDER = ROOT / "docs" / "targets"
-ZHIPU, STAND_IN = FOLDER / "zhipu.md", FOLDER / "stand-in.md"
+ZHIPU, STAND_IN = FOLDER / "zhipu.md", ROOT / "docs" / "internals" / "stand-in.md"
 GPTBOTS, VECTORS = FOLDER / "gptbots.md", FOLDER / "vectors.md"
 PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "csv", *sorted(LINKS))
 
