@@ -28,7 +28,8 @@ from tests.docs.pages import ROOT
 from tests.docs.test_targets import ZHIPU, table
 
 FOLDER = ROOT / "docs" / "targets"
-GPTBOTS, VECTORS, CALLS = FOLDER / "gptbots.md", FOLDER / "vectors.md", ROOT / "docs" / "internals" / "calls.md"
+GPTBOTS, VECTORS = FOLDER / "gptbots.md", FOLDER / "vectors.md"
+CALLS = ROOT / "docs" / "internals" / "calls.md"
 
 
 # -- GPTBots
