@@ -25,14 +25,12 @@ from kbsync.config.remote import (
     LINKS,
     PER_MINUTE,
     PROXY,
-    REFRESH,
     UPLOAD_SPEED,
     WAITING,
     BaseId,
     BaseUrl,
     VectorizationConfig,
     canonical,
-    refresh_problem,
 )
 from kbsync.config.secret import Secret
 
@@ -138,7 +136,6 @@ CUTTING: Mapping[str, ValueKind] = {
     "chunk_token": Whole("tokens in a piece at most", least=1, most=1000),
     "splitter": Splitter("where a piece ends, instead of chunk_token; not for spreadsheets"),
     "header_row": Whole("the row of a table that has its headings", least=1, most=5),
-    "refresh": REFRESH,
 }
 """What a document rule may set for this target."""
 
@@ -149,7 +146,6 @@ def cutting_problems(match: str, settings: Mapping[str, Any]) -> Iterator[tuple[
         yield "splitter", "excludes chunk_token; remove one of them"
     extension = match.rpartition("/")[2].rpartition(".")[2].lower()
     legal = [kind for kind, extensions in KINDS.items() if extension in extensions]
-    yield from refresh_problem(extension if legal else "", settings)
     kind = settings.get("kind", legal[0] if legal else None)
     if kind == "spreadsheet" and "splitter" in settings:
         yield "splitter", "has no meaning for spreadsheets; remove it"

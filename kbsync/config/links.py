@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.config.gptbots import CUTTING, cutting_problems
-from kbsync.config.kinds import RefusedValue, ValueKind, Whereabouts
+from kbsync.config.kinds import Duration, RefusedValue, ValueKind, Whereabouts
 from kbsync.config.problems import nearest, shown
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
 from kbsync.config.zhipu import SLICING, slicing_problems
@@ -19,7 +19,7 @@ NAME = "urls.yaml"
 LARGEST = 1_000_000
 """Bytes; what is larger is no list that a person keeps."""
 
-SETTINGS: Mapping[str, ValueKind] = {**CUTTING, **SLICING}
+SETTINGS: Mapping[str, ValueKind] = {**CUTTING, **SLICING, "refresh": Duration("", least=600.0)}
 """What an entry may set besides; a target takes its own of them."""
 
 _NAMELESS = {"kind", "header_row", "parse_image", "word_num_limit"}  # of files alone

@@ -49,6 +49,7 @@ from kbsync.config.model import TARGETS, Config, DocumentRule, MirrorConfig
 from kbsync.config.places import home
 from kbsync.config.problems import ConfigError, Loc, Problem, key_of, nearest, path_shown, shown
 from kbsync.config.remote import BaseId
+from kbsync.config.retired import retired
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
 
 
@@ -444,15 +445,16 @@ class _Reader:
             self._refuse_form(value, "a block of keys", loc)
             return {}
         self._refuse_unknown(value, known, loc)
-        names = [key for key in value if key in known]
         return {
-            key: value[key] for key in names if self._single(value[key], known[key], (*loc, key)) is not None
+            key: one
+            for key, one in value.items()
+            if key in known and self._single(one, known[key], (*loc, key)) is not None
         }
 
     def _refuse_unknown(self, value: dict[str, Value], known: Collection[str], loc: Loc) -> None:
         for key in value:
-            if key not in known:
-                self._draft.refuse((*loc, key), unknown_key(key, known))
+            if (message := retired((*loc, key))) or key not in known:
+                self._draft.refuse((*loc, key), message or unknown_key(key, known))
 
     def _refuse_form(self, value: Value, allowed: str, loc: Loc) -> None:
         """Not with the text of `value`: where a block is expected, it may hold a secret."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
@@ -73,14 +72,6 @@ def canonical(url: str) -> str:
 
 LINKS = ("url", "webloc", "desktop")
 """Extensions of files that hold the address of a page."""
-
-REFRESH = Duration("how often the page of a link file is fetched anew; absent: never", least=600.0)
-
-
-def refresh_problem(extension: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """A refresh of files that lead to no page."""
-    if "refresh" in settings and extension and extension not in LINKS:
-        yield "refresh", f"is for link files ({', '.join(LINKS)}); a {extension} file is sent when it changes"
 
 
 def is_in_the_clear(url: str) -> bool:

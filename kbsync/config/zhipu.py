@@ -25,14 +25,12 @@ from kbsync.config.remote import (
     LINKS,
     PER_MINUTE,
     PROXY,
-    REFRESH,
     UPLOAD_SPEED,
     WAITING,
     BaseId,
     BaseUrl,
     VectorizationConfig,
     canonical,
-    refresh_problem,
 )
 from kbsync.config.secret import Secret
 
@@ -227,7 +225,6 @@ SLICING: Mapping[str, ValueKind] = {
     "sentence_size": Whole("characters in a piece; with knowledge_type 5 only", least=20, most=2000),
     "parse_image": Flag("whether images in the document are looked at"),
     "word_num_limit": Whole("words of the document that are indexed, the rest is left out", least=1),
-    "refresh": REFRESH,
 }
 """What a document rule may set for this target."""
 
@@ -239,7 +236,6 @@ def slicing_problems(match: str, settings: Mapping[str, Any]) -> Iterator[tuple[
         if key in settings and number != _CUSTOM:
             yield key, f"has a meaning with knowledge_type {_CUSTOM} only; set that beside it, or remove it"
     extension = _extension(match)
-    yield from refresh_problem(extension, settings)
     if extension in LINKS and "word_num_limit" in settings:
         yield "word_num_limit", f"is not taken for pages; remove it from what is for {extension} files"
     taken = SLICES.get(number) if isinstance(number, int) else None

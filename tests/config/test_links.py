@@ -6,9 +6,7 @@ import json
 
 import pytest
 
-from kbsync.config.gptbots import cutting_problems
 from kbsync.config.links import Unusable, read_list
-from kbsync.config.zhipu import slicing_problems
 from kbsync.core.links import Link, read_link
 
 
@@ -79,12 +77,3 @@ def test_a_mistake_is_named_with_its_line(text: str, words: str) -> None:
 def test_other_encodings_are_refused() -> None:
     with pytest.raises(Unusable, match="UTF-8"):
         read_list("- https://a.org/ä".encode("latin-1"))
-
-
-@pytest.mark.parametrize("problems", [slicing_problems, cutting_problems])
-@pytest.mark.parametrize(
-    ("match", "is_fine"), [("*.url", True), ("web/", True), ("urls.yaml/x.url", True), ("*.md", False)]
-)
-def test_only_links_are_fetched_anew(problems, match: str, is_fine: bool) -> None:  # type: ignore[no-untyped-def]
-    keys = [key for key, _ in problems(match, {"refresh": "1d"})]
-    assert keys == ([] if is_fine else ["refresh"])

@@ -14,6 +14,7 @@ from kbsync.config.model import (
 )
 from kbsync.config.problems import ConfigError
 from kbsync.config.reader import load
+from kbsync.config.retired import RETIRED
 from kbsync.config.vectors import EmbeddingConfig
 from kbsync.errors import UsageError
 
@@ -288,6 +289,18 @@ def test_wrong_settings_outside_of_mirrors_are_told(tmp_path: Path, text: str, e
 def test_wrong_mirrors_are_told(tmp_path: Path, text: str, expected: str) -> None:
     [told_problem] = told(tmp_path, text)
     assert told_problem.removeprefix("1 ").startswith(expected.removeprefix("1 ").removeprefix("None "))
+
+
+@pytest.mark.parametrize("place", RETIRED)
+def test_a_key_that_is_gone_is_told_what_to_write_instead(tmp_path: Path, place: str) -> None:
+    *blocks, key = place.removeprefix("mirrors[].").split(".")
+    text = f"{{{key}: 1}}"
+    for block in reversed(blocks):
+        is_list = block.endswith("[]")
+        text = f"{{{block.removesuffix('[]')}: {'[' if is_list else ''}{text}{']' if is_list else ''}}}"
+    found = told(tmp_path, with_settings(text[1:-1]))
+    assert f"{key}: is gone: {RETIRED[place]}" in "".join(found)
+    assert "unknown key" not in "".join(found)
 
 
 def test_what_depends_on_an_unknown_type_is_not_told_as_well(tmp_path: Path) -> None:
