@@ -1,4 +1,4 @@
-# make try [FOLDER=~/some/folder]   mirror a folder and search it (default: this project's docs/)
+# make try [FOLDER=~/some/folder]   mirror a folder and search it (default: examples/handbook)
 # make standin ARGS='zhipu'         serve a stand-in for a vendor, to try kbsync without an account
 # make test                         every check and every test; of long enumerations a sample
 # make test-rest KBSYNC_SEED=…      what that sample left out
@@ -10,7 +10,7 @@
 # SETUP=no  take the environment as it is
 
 VENV ?= .venv
-FOLDER ?= docs
+FOLDER ?= examples/handbook
 export VENV PYTHON FOLDER QUERY ONLY TIME SEED
 
 MAKEFLAGS += --no-print-directory

@@ -1,7 +1,7 @@
 """A question to try a freshly mirrored folder with: `python tools/sample_query.py KBSYNC FOLDER`.
 
-Prints a question about these docs for the project's own docs/, for any other folder the words of some
-document's name.
+Prints a question for the example that comes with kbsync, for any other folder the words of some document's
+name.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path, PurePosixPath
 
-OWN = Path(__file__).resolve().parent.parent / "docs"
-QUESTION = "what happens when many files are deleted at once"
+EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "handbook"
+QUESTION = "how do I get an old version of a document back"
 
 
 def words_of(path: str) -> str:
@@ -23,7 +23,7 @@ def words_of(path: str) -> str:
 
 def sample(kbsync: str, folder: Path) -> str:
     """A question that the documents of `folder` should answer."""
-    if folder.resolve() == OWN:
+    if folder.resolve() == EXAMPLE:
         return QUESTION
     command = [kbsync, "status", "--json", "--documents", "--folder", str(folder)]
     status = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
