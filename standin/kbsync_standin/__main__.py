@@ -2,15 +2,149 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import importlib
+import json
 import os
+import re
 import signal
 import sys
+from dataclasses import dataclass
+from typing import Any
 
-from kbsync_standin.options import Options, kinds_table, read_options
+from kbsync_standin.faults import Fault, Faults, parsed
+from kbsync_standin.kinds import TRANSPORT
+from kbsync_standin.messages import StandInClock, Vendor
 from kbsync_standin.server import Server
 
 ADDRESS_TAKEN = 1
+VENDORS = ("gptbots", "vectors", "zhipu")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for; the application has its switches, the faults can be played."""
+
+    app: Vendor
+    host: str
+    port: int
+    latency: float
+    faults: tuple[Fault, ...]
+    list_faults: bool
+    quiet: bool
+
+
+def read_options(arguments: list[str] | None = None) -> Options:
+    """Options from the command line. Raises `SystemExit(2)` after a sentence on stderr."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        return _options(given)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _options(given: argparse.Namespace) -> Options:
+    app = application(given.vendor, given.key, given.seed, given.vectorize)
+    if given.behaviour:
+        app.set_behaviour(dict(given.behaviour))
+    return Options(
+        app=app,
+        host=given.host,
+        port=given.port,
+        latency=given.latency,
+        faults=tuple(Faults(app.kinds).checked(fault) for fault in given.fault),
+        list_faults=given.list_faults,
+        quiet=given.quiet,
+    )
+
+
+def application(vendor: str, key: str | None, seed: int, vectorize: tuple[float, float] | None) -> Vendor:
+    """The stand-in for a vendor; what is None is left to it."""
+    module = importlib.import_module(f"kbsync_standin.{vendor}")
+    chosen = {"key": key, "vectorize": vectorize}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    app: Vendor = module.application(seed=seed, clock=StandInClock(), **given)
+    return app
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kbsync_standin",
+        description="Serve a stand-in for a vendor on this machine; documents are kept in memory only.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("vendor", choices=VENDORS, help="whom to stand in for")
+    parser.add_argument("--port", type=_port, default=0, metavar="N", help="0, the default: any free one")
+    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (%(default)s)")
+    parser.add_argument("--key", metavar="KEY", help="the API key it takes")
+    parser.add_argument("--latency", type=_duration, default=0.0, metavar="50ms", help="added to each answer")
+    parser.add_argument(
+        "--vectorize", type=_span, metavar="1s-5s", help="from an upload until it can be searched"
+    )
+    parser.add_argument(
+        "--fault", type=_fault, action="append", default=[], metavar="JSON", help="a fault; repeatable"
+    )
+    parser.add_argument(
+        "--behaviour", type=_switch, action="append", default=[], metavar="KEY=VALUE", help="repeatable"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything left to chance")
+    parser.add_argument("--list-faults", action="store_true", help="print the kinds of fault and end")
+    parser.add_argument("--quiet", action="store_true", help="print the address and nothing else")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _duration(text: str) -> float:
+    """Seconds. Raises `ArgumentTypeError`."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"a time is written like 500ms, 2s or 15m, not {text!r}")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _span(text: str) -> tuple[float, float]:
+    """Least and most seconds; one time is both. Raises `ArgumentTypeError`."""
+    least, _, most = text.partition("-")
+    span = _duration(least), _duration(most or least)
+    if span[0] > span[1]:
+        raise argparse.ArgumentTypeError(f"the shorter time comes first, not {text!r}")
+    return span
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return parsed(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _switch(text: str) -> tuple[str, Any]:
+    """Key and value; a value that is no JSON is a string."""
+    key, sign, value = text.partition("=")
+    if not key or not sign:
+        raise argparse.ArgumentTypeError(f"a switch is written KEY=VALUE, not {text!r}")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def kinds_table(app: Vendor) -> str:
+    """Every fault kind with its explanation, the vendor's own first."""
+    own = [f"  {name}: {line}" for name, line in app.kinds.items()]
+    transport = [f"  {name}: {kind.line}" for name, kind in TRANSPORT.items()]
+    return "\n".join([f"{app.name}:", *own, "on the way:", *transport])
 
 
 def main(arguments: list[str] | None = None) -> int:

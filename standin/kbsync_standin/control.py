@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-import sys
-import traceback
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from kbsync_standin.application import Application
-from kbsync_standin.faults import Faults, parsed
-from kbsync_standin.late import LateWork
-from kbsync_standin.messages import Request, Response
-from kbsync_standin.requests import Requests
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from kbsync_standin.faults import parsed
+
+if TYPE_CHECKING:
+    from kbsync_standin.server import Server
 
 PREFIX = "/_standin"
 ROUTES = {
@@ -29,7 +32,13 @@ ROUTES = {
     "/reset": "POST: nothing held, counted or waiting",
 }
 
-Call = Callable[[Request], Response]
+
+class Shown(JSONResponse):
+    """JSON for people to read; values that JSON has no word for are shown as text."""
+
+    def render(self, content: Any) -> bytes:
+        """With blanks after commas and colons."""
+        return json.dumps(content, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass")
 
 
 def is_control(path: str) -> bool:
@@ -37,143 +46,129 @@ def is_control(path: str) -> bool:
     return path == PREFIX or path.startswith(PREFIX + "/")
 
 
-class Control:
-    """Answers the control API of one server. What makes no sense is answered 400 with a sentence."""
+def control(server: Server) -> Starlette:
+    """The control API of one server. What makes no sense is answered 400 with a sentence."""
+    app, faults, requests = server.app, server.faults, server.requests
 
-    def __init__(self, app: Application, faults: Faults, requests: Requests, late: LateWork) -> None:
-        self._app = app
-        self._faults = faults
-        self._requests = requests
-        self._late = late
-        self._calls: Mapping[str, Mapping[str, Call]] = {
-            "": {"GET": self._overview},
-            "/requests": {"GET": self._show_requests, "DELETE": self._clear_requests},
-            "/documents": {"GET": self._documents, "POST": self._put_foreign},
-            "/journal": {"GET": lambda request: _answer(self._app.journal())},
-            "/violations": {"GET": lambda request: _answer(self._app.violations)},
-            "/faults": {"GET": self._show_faults, "POST": self._add_faults, "DELETE": self._clear_faults},
-            "/behaviour": {"GET": self._show_behaviour, "PUT": self._set_behaviour},
-            "/time": {"GET": self._time, "POST": self._advance},
-            "/reset": {"POST": self._reset},
+    def waiting() -> list[dict[str, Any]]:
+        return [asdict(fault) for fault in faults.all]
+
+    def overview() -> dict[str, Any]:
+        return {
+            "app": app.name,
+            "now": app.clock.now(),
+            "total": requests.total,
+            "by_op": dict(requests.by_op),
+            "in_flight": requests.in_flight,
+            "in_flight_max": requests.in_flight_max,
+            "violations": len(app.violations),
+            "late": len(server.late),
+            "faults": waiting(),
+            "kinds": faults.kinds,
+            "routes": {PREFIX + route: line for route, line in ROUTES.items()},
         }
 
-    def answer(self, request: Request) -> Response:
-        """Do what is asked."""
-        calls = self._calls.get(request.path.removeprefix(PREFIX).rstrip("/"))
-        if calls is None:
-            known = ", ".join(PREFIX + route for route in ROUTES)
-            return _refusal(404, f"there is no {request.path}; there are {known}")
-        call = calls.get(request.method)
-        if call is None:
-            sentence = f"{request.path} takes {' and '.join(calls)}, not {request.method}"
-            return _refusal(405, sentence).having(allow=", ".join(calls))
-        try:
-            return call(request)
-        except ValueError as error:
-            return _refusal(400, str(error))
-        except Exception as error:
-            traceback.print_exc(file=sys.stderr)
-            return _refusal(500, f"the stand-in broke down: {error!r}")
+    async def show(request: Request) -> Shown:
+        shows: dict[str, Callable[[], Any]] = {
+            "": overview,
+            "/requests": requests.snapshot,
+            "/documents": app.snapshot,
+            "/journal": app.journal,
+            "/violations": lambda: app.violations,
+            "/faults": lambda: {"faults": waiting()},
+            "/behaviour": lambda: asdict(app.behaviour),
+            "/time": lambda: {"now": app.clock.now()},
+        }
+        return Shown(shows[request.url.path.removeprefix(PREFIX)]())
 
-    def _overview(self, request: Request) -> Response:
-        return _answer(
-            {
-                "app": self._app.name,
-                "now": self._app.clock.now(),
-                "total": self._requests.total,
-                "by_op": dict(self._requests.by_op),
-                "in_flight": self._requests.in_flight,
-                "in_flight_max": self._requests.in_flight_max,
-                "violations": len(self._app.violations),
-                "late": len(self._late),
-                "faults": self._waiting(),
-                "kinds": self._faults.kinds,
-                "routes": {PREFIX + route: line for route, line in ROUTES.items()},
-            }
-        )
+    async def clear_requests(request: Request) -> Shown:
+        requests.clear()
+        return await show(request)
 
-    def _waiting(self) -> list[dict[str, Any]]:
-        return [dataclasses.asdict(fault) for fault in self._faults.all]
+    async def put_foreign(request: Request) -> Shown:
+        return Shown(app.put_foreign(await _object(request)), 201)
 
-    def _show_requests(self, request: Request) -> Response:
-        return _answer(self._requests.snapshot())
-
-    def _clear_requests(self, request: Request) -> Response:
-        self._requests.clear()
-        return self._show_requests(request)
-
-    def _documents(self, request: Request) -> Response:
-        return _answer(self._app.snapshot())
-
-    def _put_foreign(self, request: Request) -> Response:
-        return _answer(self._app.put_foreign(_object(request)), 201)
-
-    def _show_faults(self, request: Request) -> Response:
-        return _answer({"faults": self._waiting()})
-
-    def _add_faults(self, request: Request) -> Response:
-        given = _value(request)
+    async def add_faults(request: Request) -> Shown:
+        given = await _value(request)
         # All are read before one is added: a list with a mistake in it changes nothing.
-        faults = [
-            self._faults.checked(parsed(one)) for one in (given if isinstance(given, list) else [given])
-        ]
-        for fault in faults:
-            self._faults.add(fault)
-        return _answer({"faults": self._waiting()}, 201)
+        for fault in [faults.checked(parsed(one)) for one in (given if isinstance(given, list) else [given])]:
+            faults.add(fault)
+        return Shown({"faults": waiting()}, 201)
 
-    def _clear_faults(self, request: Request) -> Response:
-        self._faults.clear()
-        return self._show_faults(request)
+    async def clear_faults(request: Request) -> Shown:
+        faults.clear()
+        return await show(request)
 
-    def _show_behaviour(self, request: Request) -> Response:
-        return _answer(dataclasses.asdict(self._app.behaviour))
+    async def set_behaviour(request: Request) -> Shown:
+        app.set_behaviour(await _object(request))
+        return await show(request)
 
-    def _set_behaviour(self, request: Request) -> Response:
-        self._app.set_behaviour(_object(request))
-        return self._show_behaviour(request)
-
-    def _time(self, request: Request) -> Response:
-        return _answer({"now": self._app.clock.now()})
-
-    def _advance(self, request: Request) -> Response:
-        given = _object(request)
-        if given.keys() != {"advance"} or not _is_finite(given["advance"]):
+    async def advance(request: Request) -> Shown:
+        given = await _object(request)
+        seconds = given.get("advance")
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if given.keys() != {"advance"} or not is_number or not math.isfinite(seconds or 0):
             raise ValueError('the time is advanced by {"advance": seconds}')
-        self._app.clock.advance(given["advance"])
-        self._late.catch_up()
-        return self._time(request)
+        app.clock.advance(seconds or 0)
+        server.late.catch_up()
+        return await show(request)
 
-    def _reset(self, request: Request) -> Response:
-        self._late.clear()
-        self._faults.clear()
-        self._requests.clear()
-        self._app.reset()
-        self._app.violations.clear()
-        return self._overview(request)
+    async def reset(request: Request) -> Shown:
+        server.late.clear()
+        faults.clear()
+        requests.clear()
+        app.reset()
+        app.violations.clear()
+        return Shown(overview())
+
+    calls: dict[tuple[str, str], Callable[[Request], Awaitable[Shown]]] = {
+        ("DELETE", "/requests"): clear_requests,
+        ("POST", "/documents"): put_foreign,
+        ("POST", "/faults"): add_faults,
+        ("DELETE", "/faults"): clear_faults,
+        ("PUT", "/behaviour"): set_behaviour,
+        ("POST", "/time"): advance,
+        ("POST", "/reset"): reset,
+    }
+
+    def route(path: str) -> Route:
+        methods = {method: call for (method, at), call in calls.items() if at == path}
+        if path != "/reset":
+            methods["GET"] = show
+
+        async def call(request: Request) -> Shown:
+            return await methods[request.method if request.method != "HEAD" else "GET"](request)
+
+        return Route(PREFIX + path, call, methods=list(methods))
+
+    async def refuse(request: Request, error: Exception) -> Shown:
+        return Shown({"error": str(error)}, 400)
+
+    async def unknown(request: Request, error: Exception) -> Shown:
+        known = ", ".join(PREFIX + path for path in ROUTES)
+        return Shown({"error": f"there is no {request.url.path}; there are {known}"}, 404)
+
+    async def wrong_method(request: Request, error: Exception) -> Shown:
+        headers = error.headers if isinstance(error, HTTPException) else None
+        sentence = f"{request.url.path} does not take {request.method}"
+        return Shown({"error": sentence}, 405, headers)
+
+    async def broken(request: Request, error: Exception) -> Shown:
+        return Shown({"error": f"the stand-in broke down: {error!r}"}, 500)
+
+    handlers = {ValueError: refuse, 404: unknown, 405: wrong_method, Exception: broken}
+    return Starlette(routes=[route(path) for path in ROUTES], exception_handlers=handlers)
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _answer(value: Any, status: int = 200) -> Response:
-    # What an application holds may have values that JSON has no word for: they are shown as text.
-    return Response.json(json.loads(json.dumps(value, default=str)), status)
-
-
-def _refusal(status: int, sentence: str) -> Response:
-    return Response.json({"error": sentence}, status)
-
-
-def _value(request: Request) -> Any:
+async def _value(request: Request) -> Any:
     try:
-        return json.loads(request.body)
+        return json.loads(await request.body())
     except ValueError as error:
         raise ValueError(f"the body is no JSON: {error}") from None
 
 
-def _object(request: Request) -> dict[str, Any]:
-    value = _value(request)
+async def _object(request: Request) -> dict[str, Any]:
+    value = await _value(request)
     if not isinstance(value, dict):
         raise ValueError("the body has to be a JSON object")
     return value

@@ -1,194 +1,301 @@
-"""One request of a vendor's client, from its headers to the end of its answer."""
+"""One request of a vendor's client, from its headers to the end of its answer, as the faults have it."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import traceback
-from collections.abc import Callable
+import gzip
+import http
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import replace
 from email.utils import formatdate
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
-from kbsync_standin.application import Application
-from kbsync_standin.faults import Fault, Faults
+from kbsync_standin.faults import Fault
 from kbsync_standin.kinds import BEFORE_BODY, TRANSPORT
-from kbsync_standin.late import LateWork
-from kbsync_standin.messages import Request, Response, StandInClock
-from kbsync_standin.requests import Logged
-from kbsync_standin.reshaping import reshaped, undone
-from kbsync_standin.sending import WITHOUT_ANSWER, sender
-from kbsync_standin.wire import MAX_BODY_BYTES, TooLarge, Wire, announced_bytes
+from kbsync_standin.line import Line
+from kbsync_standin.messages import Request, Response
 
+if TYPE_CHECKING:
+    from kbsync_standin.server import Logged, Server
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MAX_BODY_BYTES = 120_000_000
 PEEK_BYTES = 64 << 10
 """How much of a body is read to find its subject when a fault must be known before the rest."""
 
-Answer = TypeVar("Answer")
+_PIECE_BYTES = 256 << 10
+_BLANKS = b" " * _PIECE_BYTES
+_NO_BODY = frozenset({204, 304})
+_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
+_WITHOUT_ANSWER = frozenset({"lost-answer", "hang", "late-effect", "cut-headers"})
+_NEVER_WHOLE = frozenset(
+    {"cut-headers", "cut-body", "reset-reading", "headers-then-silence", "truncated-json"}
+)
 
 
-class HttpDate:
-    """The `Date` of an answer by the stand-in's clock, made once a second."""
-
-    def __init__(self, clock: StandInClock) -> None:
-        self._clock = clock
-        self._second = -1
-        self._text = ""
-
-    def __call__(self) -> str:
-        """The time now, as HTTP writes it."""
-        second = int(self._clock.now())
-        if second != self._second:
-            self._second, self._text = second, formatdate(second, usegmt=True)
-        return self._text
+class TooLarge(Exception):
+    """A request's body is above `MAX_BODY_BYTES`."""
 
 
-class Desk:
-    """The application with its faults: what every exchange of one server needs."""
-
-    def __init__(self, app: Application, faults: Faults, late: LateWork, latency: float) -> None:
-        """`latency`: seconds added to each answer."""
-        self.app = app
-        self.faults = faults
-        self.late = late
-        self.latency = latency
-        self.date = HttpDate(app.clock)
-
-    def op(self, head: Request) -> str:
-        """The operation asked for."""
-        return self._asked(lambda: self.app.op(head), "")
-
-    def subject(self, request: Request) -> str:
-        """What the request is about."""
-        return self._asked(lambda: self.app.subject(request), "")
-
-    def subject_of_beginning(self, request: Request) -> str:
-        """What a request is about whose body is cut off; "" where that cannot be made out."""
-        try:
-            return self.app.subject(request)
-        except Exception:
-            return ""
-
-    def answer(self, request: Request, fault: Fault | None) -> Response:
-        """The application's answer, 500 where it broke down."""
-        broken = Response.json({"message": "the stand-in broke down; its terminal says where"}, 500)
-        return self._asked(lambda: self.app.answer(request, fault), broken)
-
-    def _asked(self, question: Callable[[], Answer], otherwise: Answer) -> Answer:
-        try:
-            return question()
-        except Exception as error:
-            self.broke_down(error)
-            return otherwise
-
-    def broke_down(self, error: Exception) -> None:
-        """Show a mistake of the stand-in's own: on the terminal, and among the violations."""
-        traceback.print_exception(error, file=sys.stderr)
-        self.app.violations.append(f"the stand-in itself broke down: {error!r}")
+class Gone(Exception):
+    """The client has gone in the middle of its request."""
 
 
 class Exchange:
     """One request and what becomes of it."""
 
-    def __init__(self, desk: Desk, wire: Wire, head: Request, entry: Logged) -> None:
-        self._desk = desk
-        self._wire = wire
-        self._head = head
-        self._entry = entry
+    def __init__(
+        self, server: Server, line: Line, head: Request, entry: Logged, receive: Receive, send: Send
+    ) -> None:
+        self._server, self._line, self._head, self._entry = server, line, head, entry
+        self._receive, self._send = receive, send
+        self._body = bytearray()
+        self._is_whole = False
         self._fault: Fault | None = None
 
-    async def run(self) -> bool:
-        """Read, do, answer, as the faults have it. True: another request may follow.
-
-        Raises `Gone` or `OSError` when the client goes.
-        """
+    async def run(self) -> None:
+        """Read, do, answer, as the faults have it. Raises `Gone` when the client goes."""
         try:
-            return await self._run()
+            await self._run()
         except TooLarge:
-            return await self._too_large()
+            sentence = {"message": f"a request has at most {MAX_BODY_BYTES} bytes"}
+            await self._send_whole(Response.json(sentence, 413).having(connection="close"))
 
-    async def stays_open(self) -> bool:
-        """After the answer: False once the connection is to be closed without a word."""
-        fault = self._fault
-        if fault is None or fault.kind != "keepalive-close":
-            return True
-        if fault.args["on_next"]:
-            await self._wire.next_bytes()
-        await asyncio.sleep(fault.args["after"])
-        return False
-
-    async def _run(self) -> bool:
-        if announced_bytes(self._head) > MAX_BODY_BYTES:
+    async def _run(self) -> None:
+        server, entry = self._server, self._entry
+        announced = int(self._head.headers.get("content-length", 0))
+        if announced > MAX_BODY_BYTES:
             raise TooLarge
-        if early := self._desk.faults.any_of(BEFORE_BODY, self._entry.op):
-            await self._take_early()
-            if await self._broken_off():
-                return False
-        request = await self._whole_request()
+        # What strikes while the request arrives is taken with as little of the request as tells whom it hits.
+        if early := server.faults.any_of(BEFORE_BODY, entry.op):
+            if server.faults.asks_for_subject(entry.op):
+                await self._read(PEEK_BYTES)
+            self._head.body = bytes(self._body)
+            entry.subject = server.subject_of_beginning(self._head)
+            self._take_fault()
+            match entry.fault:
+                case "close-before":
+                    self._line.close()
+                    return
+                case "reset-connect":
+                    self._line.reset()
+                    return
+                case "reset-sending":
+                    await self._read(announced // 2)
+                    self._line.reset()
+                    return
+        slowly = self._fault is not None and self._fault.kind == "slow-reading"
+        await self._read(rate=self._fault.args["bytes_per_second"] if self._fault and slowly else None)
+        request = self._head
+        request.number, request.body = entry.n, bytes(self._body)
+        entry.subject = server.subject(request)
         if not early:
-            self._take(self._entry.subject)
-        return await self._answer(request)
+            self._take_fault()
+        response = self._response(request)
+        if server.latency:
+            await asyncio.sleep(server.latency)
+        await self._answer(response)
 
-    def _take(self, subject: str) -> None:
-        self._fault = self._desk.faults.take(self._entry.op, subject)
+    def _take_fault(self) -> None:
+        self._fault = self._server.faults.take(self._entry.op, self._entry.subject)
         self._entry.fault = "" if self._fault is None else self._fault.kind
 
-    async def _take_early(self) -> None:
-        """Take the fault with as little of the body as it needs to be known."""
-        beginning = b""
-        if self._desk.faults.asks_for_subject(self._entry.op):
-            beginning = await self._wire.read(PEEK_BYTES)
-        subject = self._desk.subject_of_beginning(self._head.with_body(beginning))
-        self._entry.subject = subject
-        self._take(subject)
-
-    async def _broken_off(self) -> bool:
-        """Play what ends the connection before the request is read."""
-        match self._entry.fault:
-            case "close-before":
-                pass
-            case "reset-connect":
-                self._wire.reset()
-            case "reset-sending":
-                await self._wire.read(announced_bytes(self._head) // 2)
-                self._wire.reset()
-            case _:
-                return False
-        return True
-
-    async def _whole_request(self) -> Request:
-        slowly = self._fault if self._entry.fault == "slow-reading" else None
-        body = await self._wire.read(bytes_per_second=slowly.args["bytes_per_second"] if slowly else None)
-        request = self._head.with_body(body, self._entry.n)
-        self._entry.subject = self._desk.subject(request)
-        return request
-
-    async def _answer(self, request: Request) -> bool:
-        response = self._response(request)
-        if self._desk.latency:
-            await asyncio.sleep(self._desk.latency)
-        if self._fault is None:
-            return await self._send(response)
-        return await self._send(reshaped(response, self._fault, self._desk.app.clock.now()))
+    async def _read(self, enough: float = float("inf"), rate: float | None = None) -> None:
+        """The request's body, or at least `enough` bytes of it; `rate` in bytes a second."""
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        while not self._is_whole and len(self._body) < enough:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            self._body += message["body"]
+            self._is_whole = not message["more_body"]
+            if len(self._body) > MAX_BODY_BYTES:
+                raise TooLarge
+            if rate is not None:
+                await asyncio.sleep(begun + len(self._body) / rate - clock())
 
     def _response(self, request: Request) -> Response:
         """The answer that would be right; a fault on the way may come before or after the work."""
         fault = self._fault
         if fault is None or fault.kind not in TRANSPORT:
-            return self._desk.answer(request, fault)
-        if not fault.effect:
-            return undone(fault)
-        if fault.kind == "late-effect":
-            self._desk.late.owe(fault.args["after"], lambda: self._desk.answer(request, None))
-            return undone(fault)
-        return self._desk.answer(request, None)
+            return self._server.answer(request, fault)
+        if fault.kind == "late-effect" and fault.effect:
+            self._server.late.owe(fault.args["after"], lambda: self._server.answer(request, None))
+        elif fault.effect:
+            return self._server.answer(request, None)
+        # The work is not done; what damages an answer has one to damage.
+        sentence = {"message": "the stand-in has not done the work", "code": 503}
+        return Response.json(sentence, 200 if fault.kind in _NEVER_WHOLE else 503)
 
-    async def _send(self, response: Response) -> bool:
-        kind = self._entry.fault
-        self._entry.status = 0 if kind in WITHOUT_ANSWER else response.status
-        args = {} if self._fault is None else self._fault.args
-        return await sender(kind)(self._wire, response, self._desk.date(), args)
+    async def _answer(self, response: Response) -> None:
+        """Send the answer, or what the fault makes of it."""
+        line, kind, args = self._line, self._entry.fault, self._fault.args if self._fault else {}
+        if self._fault is not None:
+            response = _changed(response, self._fault, self._server.app.clock.now())
+        self._entry.status = 0 if kind in _WITHOUT_ANSWER else response.status
+        # There is always something left to be missed of a body that is cut.
+        promised = max(2, len(response.body))
+        match kind:
+            case "lost-answer":
+                line.close()
+            case "hang":
+                await line.silence(args["seconds"])
+                line.close()
+            case "late-effect":
+                if args["hang"]:
+                    await line.silence(None)
+                line.close()
+            case "cut-headers":
+                head = self._by_hand(response, b"HTTP/1.1")
+                line.write(head[: len(head) // 2])
+                line.close()
+            case "cut-body" | "reset-reading":
+                await self._send_head(response.having(content_length=str(promised)))
+                await self._send_body(response.body[: promised // 2], more=True)
+                line.close() if kind == "cut-body" else line.reset()
+            case "headers-then-silence":
+                await self._send_head(response.having(content_length=str(promised)))
+                await line.silence(args["seconds"])
+                line.close()
+            case "very-large-body":
+                length = max(args["bytes"], len(response.body))
+                await self._send_head(response.having(content_length=str(length), connection="close"))
+                await self._send_body(response.body, more=length > len(response.body))
+                for left in range(length - len(response.body), 0, -_PIECE_BYTES):
+                    if line.gone.is_set():
+                        raise Gone
+                    await self._send_body(_BLANKS[: min(left, _PIECE_BYTES)], more=left > _PIECE_BYTES)
+            case "http10":
+                bare = response.having(content_length="", connection="")
+                line.write(self._by_hand(bare, b"HTTP/1.0") + response.body)
+                line.close()
+            case "late-answer":
+                if await line.silence(args["seconds"]):
+                    await self._send_whole(response)
+            case "drip":
+                line.hold()
+                await self._send_whole(response)
+                await line.drip(args["every"])
+            case _ if response.every:
+                await self._send_whole(response)
+            case _:
+                with line.together():
+                    await self._send_whole(response)
 
-    async def _too_large(self) -> bool:
-        refusal = Response.json({"message": f"a request has at most {MAX_BODY_BYTES} bytes"}, 413)
-        self._entry.status = refusal.status
-        await self._wire.write(*self._wire.rendered(refusal.having(connection="close"), self._desk.date()))
-        return False
+    async def stay_open(self) -> None:
+        """After the answer: close the connection without a word, where the fault says so."""
+        fault = self._fault
+        if fault is None or fault.kind != "keepalive-close":
+            return
+        if fault.args["on_next"]:
+            self._line.closes_on_next = True
+        else:
+            self._line.is_deaf = True
+            await asyncio.sleep(fault.args["after"])
+            self._line.close()
+
+    async def _send_whole(self, response: Response) -> None:
+        """All at once, or in its parts."""
+        self._entry.status = response.status
+        await self._send_head(response)
+        body = b"" if response.status in _NO_BODY else response.body
+        for length in response.parts if response.every else ():
+            if not await self._line.silence(response.every):
+                return
+            await self._send_body(body[:length], more=True)
+            body = body[length:]
+        await self._send_body(body)
+
+    async def _send_head(self, response: Response) -> None:
+        start = {"type": "http.response.start", "status": response.status, "headers": self._fields(response)}
+        await self._send(start)
+
+    async def _send_body(self, body: bytes, more: bool = False) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    def _fields(self, response: Response) -> list[tuple[bytes, bytes]]:
+        """The header fields of an answer; `Date` and `Content-Length` are added, empty ones left out."""
+        fields = {name.lower(): value for name, value in response.headers.items()}
+        if "date" not in fields:
+            fields["date"] = formatdate(self._server.app.clock.now(), usegmt=True)
+        if response.status not in _NO_BODY:
+            fields.setdefault("content-length", str(len(response.body)))
+        return [
+            (name.encode(), value.encode("latin-1", "replace")) for name, value in fields.items() if value
+        ]
+
+    def _by_hand(self, response: Response, version: bytes) -> bytes:
+        """The head of an answer as it is written past uvicorn, which would insist that it be right."""
+        line = b"%s %d %s\r\n" % (version, response.status, _PHRASES.get(response.status, "").encode())
+        return line + b"".join(b"%s: %s\r\n" % field for field in self._fields(response)) + b"\r\n"
+
+
+def request_of(scope: MutableMapping[str, Any]) -> Request:
+    """A request without its body, its number 0."""
+    target = scope["raw_path"].decode("latin-1")
+    path = scope["path"]
+    if target.startswith(("http://", "https://")):  # as clients write it who take the server for a proxy
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    query = scope["query_string"].decode("latin-1")
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return Request(
+        number=0,
+        method=scope["method"],
+        path=path,
+        raw_target=f"{target}?{query}" if query else target,
+        query=dict(parse_qsl(query, keep_blank_values=True)) if query else {},
+        headers=headers,
+    )
+
+
+def _changed(response: Response, fault: Fault, now: float) -> Response:
+    """The answer as the fault has it; the same where it concerns the sending only."""
+    args = fault.args
+    match fault.kind:
+        case "status":
+            status, body = args["status"], args["body"]
+            if body is None:
+                answer = _page(status, f"{status} {_PHRASES.get(status, '')}".strip())
+            elif isinstance(body, str):
+                answer = Response(status, body.encode(), {"content-type": "text/plain; charset=utf-8"})
+            else:
+                answer = Response.json(body, status)
+            after = args["retry_after"]
+            if after == "date":
+                after = formatdate(now + 30, usegmt=True)
+            elif after == "huge":
+                after = 10**9
+            return answer if after is None else answer.having(retry_after=str(after))
+        case "redirect":
+            return _page(args["status"], _PHRASES[args["status"]]).having(location=args["to"])
+        case "truncated-json":
+            whole = response.body if len(response.body) > 1 else b'{"code":'
+            return replace(response, body=whole[: len(whole) // 2])
+        case "html":
+            return _page(200, "502 Bad Gateway")
+        case "gzip":
+            return replace(response, body=gzip.compress(response.body)).having(content_encoding="gzip")
+        case "empty":
+            return replace(response, status=200, body=b"")
+        case "bom":
+            return replace(response, body=b"\xef\xbb\xbf" + response.body)
+        case "wrong-type":
+            return response.having(content_type="text/plain")
+        case "no-date":
+            return response.having(date="")
+        case "connection-close":
+            return response.having(connection="close")
+        case _:
+            return response
+
+
+def _page(status: int, title: str) -> Response:
+    body = f"<html>\r\n<head><title>{title}</title></head>\r\n<body><h1>{title}</h1></body>\r\n</html>\r\n"
+    return Response(status, body.encode(), {"content-type": "text/html; charset=utf-8"})

@@ -1,4 +1,4 @@
-"""Faults to be played, each for certain requests and a certain number of times."""
+"""Faults that wait for the requests that they are meant for, each a certain number of times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from kbsync_standin.kinds import TRANSPORT, with_defaults
+from kbsync_standin.kinds import TRANSPORT
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Faults:
     """The faults of one server. May be used from several threads."""
 
     def __init__(self, own_kinds: Mapping[str, str]) -> None:
-        """`own_kinds`: what the application plays. Raises `ValueError` where one is the server's too."""
+        """`own_kinds`: what the vendor plays. Raises `ValueError` where one is the server's too."""
         if both := own_kinds.keys() & TRANSPORT.keys():
             raise ValueError(f"these fault kinds are the server's own: {', '.join(sorted(both))}")
         self._own_kinds = own_kinds
@@ -91,23 +91,28 @@ class Faults:
             due = next((fault for fault in fitting if fault.skip == 0), None)
             for fault in fitting:
                 fault.skip = max(0, fault.skip - 1)
-            if due is not None:
-                self._spend(due)
+            if due is not None and due.times == 1:
+                self._waiting = [other for other in self._waiting if other is not due]
+            elif due is not None and due.times:
+                due.times -= 1
             return due
-
-    def _spend(self, fault: Fault) -> None:
-        if fault.times == 1:
-            self._waiting = [other for other in self._waiting if other is not fault]
-        elif fault.times:
-            fault.times -= 1
 
     def checked(self, fault: Fault) -> Fault:
         """A copy with all arguments of its kind. Raises `ValueError` where it cannot be played."""
-        if fault.kind in TRANSPORT:
-            return replace(fault, args=with_defaults(fault.kind, fault.args))
-        if fault.kind in self._own_kinds:
+        kind = TRANSPORT.get(fault.kind)
+        if kind is None:
+            if fault.kind not in self._own_kinds:
+                there_are = ", ".join(sorted(self.kinds))
+                raise ValueError(f"there is no fault kind {fault.kind!r}; there are {there_are}")
             return replace(fault, args=dict(fault.args))
-        raise ValueError(f"there is no fault kind {fault.kind!r}; there are {', '.join(sorted(self.kinds))}")
+        if unknown := fault.args.keys() - kind.args.keys():
+            known = f"it has {', '.join(kind.args)}" if kind.args else "it has none"
+            raise ValueError(f"the fault {fault.kind} has no argument {', '.join(sorted(unknown))}; {known}")
+        args = {name: fault.args.get(name, arg.default) for name, arg in kind.args.items()}
+        for name, arg in kind.args.items():
+            if not arg.takes(args[name]):
+                raise ValueError(f"the fault {fault.kind} cannot have {name}={args[name]!r}: {arg.meaning}")
+        return replace(fault, args=args)
 
 
 _TYPES: dict[str, type] = {
@@ -134,12 +139,8 @@ def parsed(value: Any) -> Fault:
     if "kind" not in value:
         raise ValueError("a fault needs a kind")
     for key, given in value.items():
-        _check(key, given)
+        wanted = _TYPES[key]
+        fits = isinstance(given, wanted) and (wanted is bool or not isinstance(given, bool))
+        if not fits or (wanted is int and given < 0):
+            raise ValueError(f"a fault's {key} is {_WORDS[wanted]}, not {given!r}")
     return Fault(**value)
-
-
-def _check(key: str, given: Any) -> None:
-    wanted = _TYPES[key]
-    fits = isinstance(given, wanted) and (wanted is bool or not isinstance(given, bool))
-    if not fits or (wanted is int and given < 0):
-        raise ValueError(f"a fault's {key} is {_WORDS[wanted]}, not {given!r}")

@@ -1,55 +1,65 @@
-"""The kinds of fault that the server plays itself: what can go wrong on the way, whatever the vendor."""
+"""The kinds of fault: how one is described, and those that the server plays itself, whatever the vendor."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-NUMBER = (int, float)
-FOR_EVER = None
-MAX_ANSWER_BYTES = 16 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Arg:
-    """An argument of a kind: the types it may have, its value when not given, and what it means."""
+    """An argument of a kind: what it means, the test its value passes, its value when it is not given."""
 
-    types: tuple[type, ...]
-    default: Any
     meaning: str
-    required: bool = False
-
-    def takes(self, value: Any) -> bool:
-        """`value` can be used; numbers are finite and not negative."""
-        if value is None:
-            return self.default is None and not self.required
-        if isinstance(value, bool):
-            return bool in self.types
-        return isinstance(value, self.types) and _is_measure(value)
-
-
-def _is_measure(value: Any) -> bool:
-    return not isinstance(value, NUMBER) or (math.isfinite(value) and value >= 0)
+    takes: Callable[[Any], bool] = lambda value: True
+    default: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault: what happens, and its arguments."""
+    """A kind of fault: what happens, the operations it has a meaning for (none: all), its arguments."""
 
     what: str
+    ops: tuple[str, ...] = ()
     args: Mapping[str, Arg] = field(default_factory=dict)
 
     @property
     def line(self) -> str:
         """One line of explanation."""
-        if not self.args:
-            return self.what
-        return f"{self.what} [args: {'; '.join(f'{name}: {arg.meaning}' for name, arg in self.args.items())}]"
+        ops = f" ({', '.join(self.ops)})" if self.ops else ""
+        told = "; ".join(f"{name}: {arg.meaning}" for name, arg in self.args.items())
+        return f"{self.what}{ops}" + (f" [args: {told}]" if told else "")
 
 
-_SILENCE = {"seconds": Arg(NUMBER, FOR_EVER, "closed after so long (default: when the server stops)")}
+def is_measure(value: Any) -> bool:
+    """A finite number from 0 on; JSON's true and false are none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value >= 0
+
+
+def is_flag(value: Any) -> bool:
+    """True or false."""
+    return isinstance(value, bool)
+
+
+def is_status(value: Any) -> bool:
+    """A status of HTTP that an answer can have."""
+    return isinstance(value, int) and 200 <= value <= 599
+
+
+def _or_none(takes: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or takes(value)
+
+
+def _is_amount(value: Any) -> bool:
+    return is_measure(value) and value > 0
+
+
+_MOST_BYTES = 16 << 30
+_REDIRECTS = (301, 302, 303, 307, 308)
+_SILENCE = {"seconds": Arg("closed after so long (default: when the server stops)", _or_none(is_measure))}
 
 TRANSPORT: Mapping[str, Kind] = {
     "close-before": Kind("the connection is closed, the request unread; nothing is done"),
@@ -59,42 +69,46 @@ TRANSPORT: Mapping[str, Kind] = {
     "reset-connect": Kind("a TCP reset as soon as the request begins to arrive; nothing is done"),
     "reset-sending": Kind("half of the request's body is read, then comes a TCP reset; nothing is done"),
     "reset-reading": Kind("a TCP reset in the middle of the answer"),
-    "hang": Kind("the request is read and never answered", _SILENCE),
+    "hang": Kind("the request is read and never answered", args=_SILENCE),
     "drip": Kind(
         "the answer comes one byte at a time",
-        {"every": Arg(NUMBER, 1.0, "seconds between two bytes (1)")},
+        args={"every": Arg("seconds between two bytes (1)", is_measure, 1.0)},
     ),
-    "headers-then-silence": Kind("the headers of the answer come, its body does not", _SILENCE),
+    "headers-then-silence": Kind("the headers of the answer come, its body does not", args=_SILENCE),
     "late-answer": Kind(
         "the work is done at once, the answer comes late",
-        {"seconds": Arg(NUMBER, 30.0, "until the answer (30)")},
+        args={"seconds": Arg("until the answer (30)", is_measure, 30.0)},
     ),
     "late-effect": Kind(
         "no answer; the work is done later, on the stand-in's clock",
-        {
-            "after": Arg(NUMBER, 20.0, "seconds until the work is done (20)"),
-            "hang": Arg((bool,), False, "true: silence instead of a closed connection"),
+        args={
+            "after": Arg("seconds until the work is done (20)", is_measure, 20.0),
+            "hang": Arg("true: silence instead of a closed connection", is_flag, False),
         },
     ),
     "slow-reading": Kind(
         "the request's body is read slowly",
-        {"bytes_per_second": Arg(NUMBER, 1000.0, "how slowly (1000)")},
+        args={"bytes_per_second": Arg("how slowly, above 0 (1000)", _is_amount, 1000.0)},
     ),
     "status": Kind(
         "an HTTP status instead of the answer",
-        {
-            "status": Arg((int,), 500, "which (500)"),
-            "body": Arg((str, dict, list), None, "text, or a value to be sent as JSON"),
+        args={
+            "status": Arg("which, from 200 to 599 (500)", is_status, 500),
+            "body": Arg(
+                "text, or a value to be sent as JSON",
+                lambda value: isinstance(value, str | dict | list | None),
+            ),
             "retry_after": Arg(
-                (int, float, str), None, '`Retry-After`: seconds, "date" (30 s ahead), "huge", any text'
+                '`Retry-After`: seconds, "date" (30 s ahead), "huge", any text',
+                lambda value: value is None or isinstance(value, str) or is_measure(value),
             ),
         },
     ),
     "redirect": Kind(
         "a redirection instead of the answer",
-        {
-            "to": Arg((str,), None, "the `Location` (needed)", required=True),
-            "status": Arg((int,), 307, "301, 302, 303, 307 or 308 (307)"),
+        args={
+            "to": Arg("the `Location` (needed)", lambda value: isinstance(value, str)),
+            "status": Arg("301, 302, 303, 307 or 308 (307)", lambda value: value in _REDIRECTS, 307),
         },
     ),
     "truncated-json": Kind("half of the answer's body, complete as far as HTTP can tell"),
@@ -106,43 +120,24 @@ TRANSPORT: Mapping[str, Kind] = {
     "no-date": Kind("the answer lacks its `Date`"),
     "very-large-body": Kind(
         "the answer is padded with blanks",
-        {"bytes": Arg((int,), 64 << 20, "to this length (64 MiB)")},
+        args={
+            "bytes": Arg(
+                "to this length, at most 16 GiB (64 MiB)",
+                lambda value: isinstance(value, int) and is_measure(value) and value <= _MOST_BYTES,
+                64 << 20,
+            )
+        },
     ),
     "http10": Kind("an HTTP/1.0 answer without a length, ended by closing the connection"),
     "connection-close": Kind("the answer says `Connection: close`, and the connection is closed"),
     "keepalive-close": Kind(
         "after the answer the connection is closed without a word",
-        {
-            "on_next": Arg((bool,), False, "true: only when the next request begins to arrive"),
-            "after": Arg(NUMBER, 0.0, "seconds until then (0)"),
+        args={
+            "on_next": Arg("true: only when the next request begins to arrive", is_flag, False),
+            "after": Arg("seconds until then (0)", is_measure, 0.0),
         },
     ),
 }
 
 BEFORE_BODY = frozenset({"close-before", "reset-connect", "reset-sending", "slow-reading"})
 """Kinds that have to be known before the request's body is read."""
-
-
-def with_defaults(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a transport kind, complete. Raises `ValueError` where `given` does not fit."""
-    args = TRANSPORT[kind].args
-    if unknown := given.keys() - args.keys():
-        known = f"it has {', '.join(args)}" if args else "it has none"
-        raise ValueError(f"the fault {kind} has no argument {', '.join(sorted(unknown))}; {known}")
-    complete = {name: given.get(name, arg.default) for name, arg in args.items()}
-    for name, arg in args.items():
-        if not arg.takes(complete[name]):
-            raise ValueError(f"the fault {kind} cannot have {name}={complete[name]!r}: {arg.meaning}")
-    _check_meaning(kind, complete)
-    return complete
-
-
-def _check_meaning(kind: str, args: Mapping[str, Any]) -> None:
-    if kind == "status" and not 200 <= args["status"] <= 599:
-        raise ValueError(f"the fault status has a status from 200 to 599, not {args['status']}")
-    if kind == "redirect" and args["status"] not in (301, 302, 303, 307, 308):
-        raise ValueError(f"the fault redirect has a status 301, 302, 303, 307 or 308, not {args['status']}")
-    if kind == "slow-reading" and args["bytes_per_second"] <= 0:
-        raise ValueError("the fault slow-reading needs bytes_per_second above 0")
-    if kind == "very-large-body" and args["bytes"] > MAX_ANSWER_BYTES:
-        raise ValueError(f"the fault very-large-body sends at most {MAX_ANSWER_BYTES} bytes")

@@ -1,49 +1,125 @@
-"""The stand-in's server: it listens, converses with clients, and plays what goes wrong on the way."""
+"""The stand-in's server: it listens, and hands requests to the vendor's side."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
-from collections.abc import Coroutine, Iterator
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, TypeVar
 
-import h11
+from starlette.applications import Starlette
+from uvicorn import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
-from kbsync_standin.application import Application
-from kbsync_standin.control import Control, is_control
-from kbsync_standin.exchange import Desk, Exchange
-from kbsync_standin.faults import Faults
-from kbsync_standin.late import LateWork
-from kbsync_standin.messages import Request, Response
-from kbsync_standin.outbox import Outbox
-from kbsync_standin.requests import Requests
-from kbsync_standin.wire import CHUNK_BYTES, Gone, TooLarge, Wire
+from kbsync_standin.control import control, is_control
+from kbsync_standin.exchange import Exchange, Gone, Receive, Send, request_of
+from kbsync_standin.faults import Fault, Faults
+from kbsync_standin.late import LateWork, Outbox
+from kbsync_standin.line import Conversation, Line
+from kbsync_standin.messages import Request, Response, Vendor
 
 PATIENCE_SECONDS = 10.0
+LOGGED = 1000
+MAX_HEAD_BYTES = 64 << 10
+NEVER = 1_000_000  # seconds until an idle connection is closed
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True)
+class Logged:
+    """One request. `status` is 0 as long as (or where) no answer began; `fault` is the kind played."""
+
+    n: int
+    op: str
+    method: str
+    path: str
+    subject: str = ""
+    status: int = 0
+    fault: str = ""
+
+
+class Requests:
+    """What was asked of the vendor: counts and the last requests."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.by_op: Counter[str] = Counter()
+        self.in_flight = 0
+        self.in_flight_max = 0
+        self.log: deque[Logged] = deque(maxlen=LOGGED)
+        self._number = 0
+
+    def begin(self, op: str, method: str, path: str) -> Logged:
+        """A request's headers have been read: its entry, to be filled in. Numbers are never given twice."""
+        self._number += 1
+        self.total += 1
+        self.by_op[op] += 1
+        self.in_flight += 1
+        self.in_flight_max = max(self.in_flight_max, self.in_flight)
+        entry = Logged(self._number, op, method, path)
+        self.log.append(entry)
+        return entry
+
+    def end(self) -> None:
+        """A request's answer has ended, or its connection has."""
+        self.in_flight -= 1
+
+    def clear(self) -> None:
+        """Count from nothing; those in flight stay in flight."""
+        self.total = 0
+        self.by_op.clear()
+        self.log.clear()
+        self.in_flight_max = self.in_flight
+
+    def snapshot(self) -> dict[str, Any]:
+        """The counts and the log, for JSON."""
+        return {
+            "total": self.total,
+            "by_op": dict(self.by_op),
+            "in_flight": self.in_flight,
+            "in_flight_max": self.in_flight_max,
+            "log": [asdict(entry) for entry in self.log],
+        }
 
 
 class Server:
-    """Serves one application on one address.
+    """Serves one vendor's side on one address.
 
     `port` 0 takes a free one, which is kept when the server is started again. `latency` is seconds added
-    to each answer. The application is called in the loop's thread only, one request at a time.
+    to each answer. The vendor's side is called in the loop's thread only, one request at a time.
     """
 
-    def __init__(
-        self, app: Application, host: str = "127.0.0.1", port: int = 0, latency: float = 0.0
-    ) -> None:
+    def __init__(self, app: Vendor, host: str = "127.0.0.1", port: int = 0, latency: float = 0.0) -> None:
         self.app = app
         self.host = host
         self.port = port
+        self.latency = latency
         self.faults = Faults(app.kinds)
         self.requests = Requests()
-        self._late = LateWork(app.clock)
-        self._desk = Desk(app, self.faults, self._late, latency)
-        self._control = Control(app, self.faults, self.requests, self._late)
-        self.outbox = Outbox(getattr(app, "letters", []), self._late, app.clock)
+        self.late = LateWork(app.clock)
+        self.outbox = Outbox(app.letters, self.late, app.clock)
+        self._config = Config(
+            self._asgi,
+            http=H11Protocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            proxy_headers=False,
+            timeout_keep_alive=NEVER,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        )
+        self._state = ServerState()
         self._listener: asyncio.Server | None = None
         self._beside: asyncio.AbstractEventLoop | None = None
-        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def url(self) -> str:
@@ -53,8 +129,10 @@ class Server:
 
     async def start(self) -> None:
         """Listen. Raises `OSError` when the address is taken."""
-        self._listener = await asyncio.start_server(
-            self._welcome, self.host, self.port, limit=CHUNK_BYTES, backlog=1024
+        loop = asyncio.get_running_loop()
+        # Without `uvicorn.Server`, which would take the signals and look at them ten times a second.
+        self._listener = await loop.create_server(
+            lambda: Conversation(self._config, self._state, loop), self.host, self.port, backlog=1024
         )
         self.port = self._listener.sockets[0].getsockname()[1]
 
@@ -64,33 +142,33 @@ class Server:
             return
         listener, self._listener = self._listener, None
         listener.close()
-        self._late.clear()
+        self.late.clear()
         self.outbox.stop()
-        for task, writer in self._open.items():
-            writer.transport.abort()
+        for connection in list(self._state.connections):
+            connection.line.abort()  # type: ignore[union-attr]
+        for task in self._state.tasks:
             task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.gather(*self._state.tasks, return_exceptions=True)
         await listener.wait_closed()
 
     def advance(self, seconds: float) -> None:
         """Move the stand-in's clock, and do the late work that becomes due."""
-        if self._beside is None:
-            self._advance(seconds)
+
+        async def advance() -> None:
+            self.app.clock.advance(seconds)
+            self.late.catch_up()
+
+        if self._beside is not None:
+            _wait_in(self._beside, advance())
         else:
-            _wait_in(self._beside, self._advance_there(seconds))
-
-    def _advance(self, seconds: float) -> None:
-        self.app.clock.advance(seconds)
-        self._late.catch_up()
-
-    async def _advance_there(self, seconds: float) -> None:
-        self._advance(seconds)
+            self.app.clock.advance(seconds)
+            self.late.catch_up()
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[Server]:
         """Serve from a thread of its own, for synchronous tests.
 
-        Meanwhile `faults`, `url` and `advance` may be used; the application is better asked by way of
+        Meanwhile `faults`, `url` and `advance` may be used; the vendor's side is better asked by way of
         the control API, since it may be at work.
         """
         loop = asyncio.new_event_loop()
@@ -109,64 +187,67 @@ class Server:
             thread.join()
             loop.close()
 
-    def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._listener is None:
-            writer.transport.abort()
-            return
-        task = asyncio.get_running_loop().create_task(self._converse(Wire(reader, writer)))
-        self._open[task] = writer
-        task.add_done_callback(self._open.pop)
+    @cached_property
+    def _control(self) -> Starlette:
+        """Made when somebody asks for it: most servers of tests never are."""
+        return control(self)
 
-    async def _converse(self, wire: Wire) -> None:
-        """Answer one connection's requests until it ends."""
+    # -- one request
+
+    async def _asgi(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """What uvicorn calls for each request."""
+        line: Line = scope["state"]["line"]
+        self.late.catch_up()
         try:
-            while await self._one(wire):
-                pass
-        except (OSError, Gone):
+            if is_control(scope["path"]):
+                await self._control(scope, receive, send)
+                self.outbox.empty()  # what others do is told as well
+            else:
+                await self._serve(scope, receive, send, line)
+        except Gone:
             pass
         except Exception as error:
-            self._desk.broke_down(error)
-        finally:
-            await wire.close()
+            self._broke_down(error)
+            line.close()
 
-    async def _one(self, wire: Wire) -> bool:
-        """Answer one request; True when another may follow."""
+    async def _serve(self, scope: dict[str, Any], receive: Receive, send: Send, line: Line) -> None:
+        head = request_of(scope)
+        entry = self.requests.begin(self._asked(lambda: self.app.op(head), ""), head.method, head.path)
+        exchange = Exchange(self, line, head, entry, receive, send)
         try:
-            head = await wire.head()
-            if head is None:
-                return False
-            return await (self._steer(wire, head) if is_control(head.path) else self._serve(wire, head))
-        except h11.RemoteProtocolError as error:
-            await self._refuse(wire, error.error_status_hint, f"this is no HTTP that can be read: {error}")
-            return False
-
-    async def _serve(self, wire: Wire, head: Request) -> bool:
-        self._late.catch_up()
-        entry = self.requests.begin(self._desk.op(head), head.method, head.path)
-        exchange = Exchange(self._desk, wire, head, entry)
-        try:
-            goes_on = await exchange.run()
+            await exchange.run()
         finally:
             self.outbox.empty()
             self.requests.end()
-        return goes_on and await exchange.stays_open()
+        await exchange.stay_open()
 
-    async def _steer(self, wire: Wire, head: Request) -> bool:
-        self._late.catch_up()
+    def subject(self, request: Request) -> str:
+        """What the request is about."""
+        return self._asked(lambda: self.app.subject(request), "")
+
+    def subject_of_beginning(self, request: Request) -> str:
+        """What a request is about whose body is cut off; "" where that cannot be made out."""
         try:
-            body = await wire.read()
-        except TooLarge:
-            await self._refuse(wire, 413, "this is too large")
-            return False
-        response = self._control.answer(head.with_body(body))
-        self.outbox.empty()  # what others do is told as well
-        await wire.write(*wire.rendered(response, self._desk.date()))
-        return wire.goes_on()
+            return self.app.subject(request)
+        except Exception:
+            return ""
 
-    async def _refuse(self, wire: Wire, status: int, sentence: str) -> None:
-        refusal = Response.json({"error": sentence}, status).having(connection="close")
-        with contextlib.suppress(h11.LocalProtocolError):
-            await wire.write(*wire.rendered(refusal, self._desk.date()))
+    def answer(self, request: Request, fault: Fault | None) -> Response:
+        """The vendor's answer, 500 where its side broke down."""
+        broken = Response.json({"message": "the stand-in broke down; its terminal says where"}, 500)
+        return self._asked(lambda: self.app.answer(request, fault), broken)
+
+    def _asked(self, question: Callable[[], Answer], otherwise: Answer) -> Answer:
+        try:
+            return question()
+        except Exception as error:
+            self._broke_down(error)
+            return otherwise
+
+    def _broke_down(self, error: Exception) -> None:
+        """Show a mistake of the stand-in's own: on the terminal, and among the violations."""
+        traceback.print_exception(error, file=sys.stderr)
+        self.app.violations.append(f"the stand-in itself broke down: {error!r}")
 
 
 def _wait_in(loop: asyncio.AbstractEventLoop, work: Coroutine[None, None, None]) -> None:

@@ -16,8 +16,8 @@ from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.names import Naming
 from kbsync.targets.zhipu.errors import CODES, Blame
 from kbsync.targets.zhipu.formats import EXTENSIONS
+from kbsync_standin.__main__ import read_options
 from kbsync_standin.control import PREFIX, ROUTES
-from kbsync_standin.options import read_options
 from kbsync_standin.zhipu import Behaviour
 from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements

@@ -70,7 +70,7 @@ class ZhipuSide(Side):
         self._guillotine: Guillotine | None = None
         self._answer = world.app.answer
         world.app.answer = self._answered  # type: ignore[method-assign]
-        self._late = world.server._late
+        self._late = world.server.late
         self._owe = self._late.owe
         self._late.owe = self._owed  # type: ignore[method-assign]
         self._told = 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kbsync_standin.faults import Fault
-from kbsync_standin.messages import Request, Response, StandInClock
+from kbsync_standin.messages import Letter, Request, Response, StandInClock
 
 NOON = 1_700_000_000.0
 
@@ -33,6 +33,7 @@ class Echo:
         self.behaviour = Switches()
         self.clock = clock or StandInClock()
         self.violations: list[str] = []
+        self.letters: list[Letter] = []
         self.documents: dict[str, bytes] = {}
         self.effects: list[dict[str, Any]] = []
         self.requests: list[Request] = []

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from kbsync_standin import __main__ as command
+from kbsync_standin.__main__ import read_options
 from kbsync_standin.faults import Fault
-from kbsync_standin.options import read_options
 from kbsync_standin.server import Server
 from tests.standin import echo
 

@@ -181,7 +181,8 @@ async def test_an_unknown_route_and_a_wrong_method_name_the_right_ones(client: h
     assert unknown.status_code == 404
     assert "/_standin/faults" in unknown.json()["error"]
     wrong = await client.post("/_standin/violations")
-    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
+    assert wrong.status_code == 405
+    assert "GET" in wrong.headers["allow"].split(", ")
 
 
 async def test_a_vendors_path_that_only_begins_alike_is_the_vendors(client: httpx.AsyncClient) -> None:

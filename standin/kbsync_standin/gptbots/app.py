@@ -15,7 +15,7 @@ from kbsync_standin.gptbots.playing import early_answer, ids_in, refusal
 from kbsync_standin.gptbots.routes import ANSWERS, QA_UPDATE, ROUTES
 from kbsync_standin.gptbots.shelf import HOME_ID
 from kbsync_standin.gptbots.strict import Breach, Sent
-from kbsync_standin.messages import Request, Response, StandInClock
+from kbsync_standin.messages import Letter, Request, Response, StandInClock
 
 _NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 
@@ -31,6 +31,7 @@ class GptbotsApplication:
     def __init__(self, key: str, seed: int, vectorize: tuple[float, float], clock: StandInClock) -> None:
         self.clock = clock
         self._key = key
+        self.letters: list[Letter] = []
         self._bot = Bot(seed, Behaviour(vectorize=vectorize), clock)
 
     @property

@@ -7,8 +7,7 @@ its bytes.
 
 from __future__ import annotations
 
-from kbsync_standin.application import Application
-from kbsync_standin.messages import StandInClock
+from kbsync_standin.messages import StandInClock, Vendor
 from kbsync_standin.vectors.app import VectorsApplication
 
 __all__ = ["VectorsApplication", "application"]
@@ -19,6 +18,6 @@ def application(
     seed: int = 0,
     vectorize: tuple[float, float] = (0.0, 0.0),
     clock: StandInClock | None = None,
-) -> Application:
+) -> Vendor:
     """`key`: the only API key it takes. Nothing is left to chance and nothing takes time."""
     return VectorsApplication(key, clock or StandInClock())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kbsync_standin.faults import Fault
-from kbsync_standin.messages import Request, Response, StandInClock
+from kbsync_standin.messages import Letter, Request, Response, StandInClock
 from kbsync_standin.vectors.dialects import EMBEDDINGS, RANKING, Breach, asked, wanted
 from kbsync_standin.vectors.faults import FORMS, KINDS, reshaped_rows, without_vector
 from kbsync_standin.vectors.words import packed, score, vector_of
@@ -46,6 +46,7 @@ class VectorsApplication:
         self.behaviour = Behaviour()
         self.clock = clock
         self.violations: list[str] = []
+        self.letters: list[Letter] = []
         self._key = key
         self._journal: list[dict[str, Any]] = []
         self._stuttering: Counter[str] = Counter()

@@ -5,8 +5,7 @@ Switches (`Behaviour`) say how it always is, fault kinds (`KINDS`) what goes wro
 
 from __future__ import annotations
 
-from kbsync_standin.application import Application
-from kbsync_standin.messages import StandInClock
+from kbsync_standin.messages import StandInClock, Vendor
 from kbsync_standin.zhipu.app import ZhipuApplication
 from kbsync_standin.zhipu.bases import HOME_ID
 from kbsync_standin.zhipu.behaviour import Behaviour
@@ -20,7 +19,7 @@ def application(
     seed: int = 0,
     vectorize: tuple[float, float] = (0.0, 0.0),
     clock: StandInClock | None = None,
-) -> Application:
+) -> Vendor:
     """The vendor's side, holding one empty knowledge base, `HOME_ID`.
 
     `key`: the only API key it knows. `seed`: of everything left to chance. `vectorize`: least and most

@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
+from kbsync_standin.kinds import Arg, Kind, is_flag, is_measure, is_status
 from kbsync_standin.zhipu.calling import FORMS as CALLS
 from kbsync_standin.zhipu.naming import FORMS
-from kbsync_standin.zhipu.strict import is_object, is_string, is_whole
-
-
-@dataclass(frozen=True, slots=True)
-class Arg:
-    """An argument: what it means, and the test its value passes."""
-
-    meaning: str
-    takes: Callable[[Any], bool] = lambda value: True
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of fault: what happens, the operations it has a meaning for (none: all), its arguments."""
-
-    what: str
-    ops: tuple[str, ...] = ()
-    args: Mapping[str, Arg] = field(default_factory=dict)
-
-    @property
-    def line(self) -> str:
-        """One line of explanation."""
-        ops = f" ({', '.join(self.ops)})" if self.ops else ""
-        told = "; ".join(f"{name}: {arg.meaning}" for name, arg in self.args.items())
-        return f"{self.what}{ops}" + (f" [args: {told}]" if told else "")
+from kbsync_standin.zhipu.strict import is_object, is_string
 
 
 def word(value: Any) -> str:
@@ -41,25 +16,20 @@ def word(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _is_number(value: Any) -> bool:
-    is_finite = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return is_finite and value >= 0
-
-
 def _are_strings(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(is_string(item) for item in value)
 
 
 def _number(meaning: str) -> Arg:
-    return Arg(meaning, _is_number)
+    return Arg(meaning, is_measure)
 
 
 def _status(default: int) -> Arg:
-    return Arg(f"of HTTP ({default})", lambda value: is_whole(value) and 200 <= value <= 599)
+    return Arg(f"of HTTP ({default})", is_status)
 
 
 def _flag(meaning: str) -> Arg:
-    return Arg(meaning, lambda value: isinstance(value, bool))
+    return Arg(meaning, is_flag)
 
 
 def _form(*forms: str, default: str) -> Arg:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 API = "/api"
 PREFIX = f"{API}/llm-application/open"
@@ -65,6 +66,7 @@ _COMPILED = tuple((method, _compiled(path), op) for method, path, op in ROUTES)
 _FILE = re.compile(re.escape(FILES) + "([^/]+)")
 
 
+@lru_cache(maxsize=4096)  # asked three times for each request
 def route(method: str, path: str) -> Route:
     """What `method` on `path` (percent-decoded, without query) asks for."""
     if method == "GET" and (found := _FILE.fullmatch(path)):
