@@ -185,14 +185,6 @@ class Reembeds(Protocol):
 
 
 @runtime_checkable
-class Refreshes(Protocol):
-    """Can fetch the page of a link document anew, the document keeping its id."""
-
-    async def refresh(self, document: Outgoing) -> None:
-        """Fetch the page of the document `replaces`; repeatable. Accepted is not done: `status` says."""
-
-
-@runtime_checkable
 class Unhurried(Protocol):
     """Can be asked slowly, for what nobody waits for."""
 

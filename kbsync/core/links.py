@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import json
 import plistlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import SplitResult, quote, urlsplit
 
 EXTENSIONS = frozenset({"url", "webloc", "desktop"})
@@ -20,9 +18,6 @@ LARGEST = 64 * 1024
 
 LONGEST = 2048
 """Characters of an address; no service says its limit, browsers and proxies take about so many."""
-
-OWN_SECTION = "kbsync"
-"""Of a `.url` file: `settings=` and a JSON object, where an entry of a list has settings of its own."""
 
 _PORTS = {"http": 80, "https": 443}
 _FORBIDDEN = re.compile("[\x00-\x20\x7f\ud800-\udfff]")
@@ -35,14 +30,6 @@ class NoLink(ValueError):
     """It holds no address that a service could fetch; `str()` says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A page's address, in ASCII, and the settings of its own that the file has for it."""
-
-    address: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-
 def is_link(path: str) -> bool:
     """By its extension."""
     return path.rpartition(".")[2].lower() in EXTENSIONS
@@ -53,30 +40,22 @@ def is_address(text: str) -> bool:
     return text[:8].lower().startswith(("http://", "https://"))
 
 
-def link_from(path: str, stream: BinaryIO) -> Link:
-    """What the link file `path` holds that is open here. Raises NoLink."""
-    return read_link(path, stream.read(LARGEST + 1))
+def address_from(path: str, stream: BinaryIO) -> str:
+    """The address in the link file `path` that is open here. Raises NoLink."""
+    return read_address(path, stream.read(LARGEST + 1))
 
 
-def read_link(path: str, content: bytes) -> Link:
-    """What the link file `path` holds. Raises NoLink."""
+def read_address(path: str, content: bytes) -> str:
+    """The address in the link file `path`, in ASCII. Raises NoLink."""
     if len(content) > LARGEST:
         raise NoLink(f"is over {LARGEST:,} bytes, which no link file is")
     match path.rpartition(".")[2].lower():
         case "webloc":
-            return Link(checked(_from_plist(content)))
+            return checked(_from_plist(content))
         case "desktop":
-            return Link(checked(_from_desktop(_sections(content))))
+            return checked(_from_desktop(_sections(content)))
         case _:
-            sections = _sections(content)
-            return Link(checked(_from_shortcut(sections)), _own_settings(sections))
-
-
-def write_link(link: Link) -> bytes:
-    """The one `.url` file that stands for `link`."""
-    own = json.dumps(dict(link.settings), sort_keys=True, ensure_ascii=True)
-    settings = f"[{OWN_SECTION}]\nsettings={own}\n" if link.settings else ""
-    return f"[InternetShortcut]\nURL={link.address}\n{settings}".encode("ascii")
+            return checked(_from_shortcut(_sections(content)))
 
 
 def checked(text: str) -> str:
@@ -162,19 +141,6 @@ def _from_plist(content: bytes) -> str:
     if not isinstance(address, str):
         raise NoLink("has no URL in its property list")
     return address
-
-
-def _own_settings(sections: Sections) -> Mapping[str, Any]:
-    text = sections.get(OWN_SECTION, {}).get("settings", "")
-    if not text:
-        return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise NoLink(f"its section [{OWN_SECTION}] has settings that are no JSON object")
-    return value
 
 
 def _sections(content: bytes) -> Sections:

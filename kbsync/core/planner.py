@@ -14,10 +14,9 @@ Each rule is a sentence here and a row in `tests/core/test_planner.py`:
 - Where indexing costs money, another recipe for the same bytes is weighed first: what serves goes on serving
   until the change is let go. What has to be sent anyway, for its bytes or its name, goes at once.
 - Newer work supersedes: an older version on its way is retired, never waited for, except where the target
-  updates in place, since there a single document must not be written to twice at once, nor while its page
-  is being fetched anew. While nothing serves the path it is left: it may be searchable already, and serves
-  until the newer one is. The same version under a name that is not wished any more is waited for, since
-  nothing is sent twice at once.
+  updates in place, since there a single document must not be written to twice at once. While nothing serves
+  the path it is left: it may be searchable already, and serves until the newer one is. The same version under
+  a name that is not wished any more is waited for, since nothing is sent twice at once.
 - A quarantined version is not sent again; an edit or `retry` makes another one. Under another recipe it is
   cut anew where it lies, if the target can do that: it serves nothing.
 - A renamed file that was refused has failed, though its bytes are still found by its old name.
@@ -45,7 +44,6 @@ from kbsync.core.model import (
     by_tag,
 )
 from kbsync.core.names import tag_of
-from kbsync.core.refreshing import is_under_way
 
 
 def can_be_cut_to(before: str, after: str) -> bool:
@@ -426,7 +424,7 @@ def must_stay(retiring: Upload, wish: Wish, uploads: Iterable[Upload]) -> bool:
 
 def _must_wait(wish: Wish, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities) -> bool:
     """The one document is being written to, or what may serve has the wished content under another name."""
-    if abilities.updates and any(u.state.in_flight or is_under_way(u) for u in uploads):
+    if abilities.updates and any(u.state.in_flight for u in uploads):
         return True
     return server is None and any(_may_serve(u) and _same_content(u, wish) for u in uploads)
 

@@ -173,11 +173,6 @@ class Rules:
         """Equal versions give equal verdicts in a folder; both parts in one string."""
         return f"{self.person_version}.{self.program_version}"
 
-    @property
-    def takes_links(self) -> bool:
-        """The target takes link files, and so lists of pages."""
-        return bool(self._limits.links)
-
     def below(self, folder: str, content: str) -> Rules:
         """The rules in `folder` and below, whose ignore file holds `content`.
 

@@ -137,10 +137,8 @@ class Deletions:
         before = await self._identity()
         if before is None:
             return None
-        root, lists = self._ledger.terms.plan.root, self._ledger.terms.rules.takes_links
-        found = await asyncio.to_thread(
-            lambda: [(path, look(root, path, before, lists=lists)) for path in paths]
-        )
+        root = self._ledger.terms.plan.root
+        found = await asyncio.to_thread(lambda: [(path, look(root, path, before)) for path in paths])
         found = await heed_mounts(self._store, self._ledger.terms, found)
         return found if await self._identity() == before else None
 
@@ -347,10 +345,8 @@ async def returned(store: Store, ledger: Journal, rows: Sequence[Upload]) -> Map
     paths = await store.read(lambda tx: _gone_paths(ledger, tx, rows))
     if not paths:
         return {}
-    root, lists = ledger.terms.plan.root, ledger.terms.rules.takes_links
-    found = await asyncio.to_thread(
-        lambda: [(path, look(root, path, lists=lists)) for path in set(paths.values())]
-    )
+    root = ledger.terms.plan.root
+    found = await asyncio.to_thread(lambda: [(path, look(root, path)) for path in set(paths.values())])
     seen = dict(await heed_mounts(store, ledger.terms, found))
     return {
         number: seen[path].presence is Presence.PRESENT

@@ -28,7 +28,6 @@ from kbsync.engine.plan import CommandContext, Footing, Service, find_footing, l
 from kbsync.engine.status import SHOWN, FileStatus, Items, iso, refusal
 from kbsync.engine.terms import Plan, Terms
 from kbsync.errors import TargetError
-from kbsync.source.lists import is_list
 from kbsync.source.look import Look, RulesUnknown, look, rules_at
 from kbsync.source.roots import error_words
 from kbsync.state.approvals import HoldItem
@@ -141,8 +140,6 @@ def gather(tx: Tx, footing: Footing, path: str, now: float) -> Evidence:
     """Look at disk, rules and state; `now` is epoch seconds."""
     terms = footing.terms
     seen = look(terms.plan.root, path)
-    if terms.rules.takes_links and is_list(path) and seen.kind is FileKind.FILE:
-        seen = replace(seen, kind=FileKind.FOLDER)
     found = Evidence(path, seen, _selection(terms, path, seen), _stability(terms, seen, now))
     record = footing.record
     if record is None:

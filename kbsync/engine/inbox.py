@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from kbsync.core import lifecycle
+from kbsync.core.links import is_link
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine import status
 from kbsync.engine.audit import Repairs
@@ -65,6 +66,9 @@ class Inbox:
         """
         answer.resumed = True
         terms = self._ledger.terms
+        for path in paths or ():
+            if is_link(path):
+                self._fetch_again(tx, path)
         for upload in self._failed(tx):
             if paths is None or upload.path in paths:
                 self._release(tx, upload)
@@ -74,6 +78,16 @@ class Inbox:
         troubled = [entry.path for entry in tx.entries.unread(terms.mirror)]
         troubled += [folder.path for folder in tx.folders.problems(terms.mirror) if not folder.shut]
         answer.look_at.update(path for path in troubled if paths is None or path in paths)
+
+    def _fetch_again(self, tx: Tx, path: str) -> None:
+        """A page changes without its link file: who names that file wants the page as it is now.
+
+        What is known of the page's bytes is forgotten, so it is sent and replaced like an edited file.
+        """
+        for upload in self._ledger.uploads(tx, path):
+            if upload.state is UploadState.SERVING:
+                tx.uploads.recast(upload.id, digest="")
+                self._ledger.settle(tx, path, fresh=True)
 
     def _failed(self, tx: Tx) -> list[Upload]:
         terms = self._ledger.terms

@@ -62,7 +62,6 @@ from kbsync.core.planner import (
     proves,
     status_of,
 )
-from kbsync.core.refreshing import LONGEST_PAUSE, wakened
 from kbsync.core.text import printable
 from kbsync.engine.clock import Clock
 from kbsync.engine.terms import Terms
@@ -287,15 +286,11 @@ class Journal:
             self._on_settled(tx, entry.path)
 
     def _conclude_link(self, tx: Tx, path: str, uploads: list[Upload]) -> None:
-        """What serves is weighed whether its page is to be fetched anew, and goes by its file's name here."""
+        """The target knows a page by its address, so a renamed link file only gets its new name here."""
         for upload in uploads:
-            if upload.state is not UploadState.SERVING:
-                continue
-            if is_address(upload.name) and upload.label != path:
-                upload = replace(upload, label=path)
-                tx.uploads.save(upload)
-            if self.terms.abilities.refreshes and upload.next_look_at is None:
-                tx.uploads.save(wakened(upload, self._clock.wall()))
+            is_page = upload.state is UploadState.SERVING and is_address(upload.name)
+            if is_page and upload.label != path:
+                tx.uploads.save(replace(upload, label=path))
 
     def _apply(
         self, tx: Tx, wish: Wish, rows: dict[int, Upload], actions: tuple[Action, ...], fresh: bool
@@ -961,10 +956,6 @@ LONGEST_BY_STATE = {
 async def bring_forward(store: Store, ledger: Journal) -> int:
     """Rows due later than any pause explains become due; returns how many were."""
     terms, after, found = ledger.terms, 0, 0
-    if terms.abilities.refreshes:
-        await store.write(
-            lambda tx: tx.uploads.weigh_again(terms.mirror, terms.binding, ledger.rhythm.now, LONGEST_PAUSE)
-        )
     while rows := await store.read(
         lambda tx, after=after: tx.uploads.in_states(  # type: ignore[misc]
             terms.mirror, terms.binding, tuple(LONGEST_BY_STATE), after, PAGE

@@ -76,7 +76,6 @@ from kbsync.core.planner import (
     proves,
 )
 from kbsync.core.quiet import is_old_enough
-from kbsync.core.refreshing import is_under_way
 from kbsync.core.selection import Rules
 from kbsync.core.text import sized
 from kbsync.engine import attach
@@ -422,10 +421,9 @@ def follow(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> Cours
 
 def _arrived(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> list[Upload]:
     """Where a target updates in place the planner waits for what is on its way: here it has arrived."""
-    uploads = [replace(u, code="") if is_under_way(u) else u for u in uploads]
     late = [u for u in uploads if abilities.updates and _is_late(wish, u)]
     if not late:
-        return uploads
+        return list(uploads)
     rest = [u for u in uploads if u not in late and not u.state.serves]
     return [*rest, replace(late[-1], state=UploadState.SERVING, purpose=Purpose.SERVE)]
 

@@ -31,7 +31,6 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.journal import FileSeen, Journal
 from kbsync.engine.terms import Terms
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.lists import is_list
 from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
 from kbsync.source.read import (
     ReadProblem,
@@ -81,8 +80,7 @@ def _mounts(terms: Terms, paths: Iterable[str], tx: Tx) -> dict[str, list[str]]:
 
 
 def _look_again(terms: Terms, mounts: Mapping[str, Collection[str]]) -> dict[str, Look]:
-    root, lists = terms.plan.root, terms.rules.takes_links
-    return {path: look_in_mounts(root, path, over, lists=lists) for path, over in mounts.items()}
+    return {path: look_in_mounts(terms.plan.root, path, over) for path, over in mounts.items()}
 
 
 RACY_SECONDS = 2.0
@@ -350,7 +348,6 @@ class Reconciler:
         self._on_work = on_work
         self._judge = Judge(ledger.terms, clock, partial(former_files, store.read_now, ledger.terms), keep)
         self._samples: dict[str, Sample] = {}
-        self._quiet_lists: dict[str, Stamp] = {}
         self._stopping = False
         self._numbers = itertools.count(1)
         self._scanning: set[float] = set()
@@ -421,9 +418,6 @@ class Reconciler:
                 lambda tx: tx.folders.trouble(self._mirror, listing.path, listing.problem)
             )
             return
-        if listing.stamp is not None and not self._is_quiet(listing.path, listing.stamp):
-            self.settling.touch(listing.path, listing.stamp, self._clock.steady())
-            return
         sights = self._sights(listing, await self._stored_version(listing))
         if listing.reselect or listing.shut_folders:
             await self._store.write(lambda tx: self._unsettle(tx, listing))
@@ -437,11 +431,6 @@ class Reconciler:
             self._missing_to.add(moment)
         await self._store.write(lambda tx: self._record_listing(tx, listing, moment))
         self._on_work()
-
-    def _is_quiet(self, path: str, stamp: Stamp) -> bool:
-        """A list of pages was not changed just now: what is not in it yet, may be about to come."""
-        plan = self._ledger.terms.plan
-        return self._quiet_lists.get(path) == stamp or is_old_enough(stamp, self._clock.wall(), plan.settle)
 
     async def _stored_version(self, listing: FolderListing) -> str:
         """The selection version its files were judged under before; '' where that does not matter."""
@@ -507,21 +496,16 @@ class Reconciler:
 
     async def heed(self, hints: Sequence[Hint]) -> None:
         """Look where hints point."""
-        trees = [hint for hint in hints if hint.kind is not HintKind.FILE or self._is_list(hint.path)]
+        trees = [hint for hint in hints if hint.kind is not HintKind.FILE]
         files = [hint.path for hint in hints if hint not in trees]
         await self._look_and_take(files, fresh=True)
         for hint in trees:
             await self._heed_tree(hint.path)
 
-    def _is_list(self, path: str) -> bool:
-        return self._ledger.terms.rules.takes_links and is_list(path)
-
     async def _heed_tree(self, path: str) -> None:
         found = await asyncio.to_thread(look, self._ledger.terms.plan.root, path)
         [(_, found)] = await heed_mounts(self._store, self._ledger.terms, [(path, found)])
-        if self._is_list(path) and found.kind is FileKind.FILE and found.stamp is not None:
-            self.settling.touch(path, found.stamp, self._clock.steady())
-        elif found.kind is FileKind.FOLDER or path == "":
+        if found.kind is FileKind.FOLDER or path == "":
             await self._note_absent([(path, found, None)])
             await self.scan(path)
         else:
@@ -623,10 +607,7 @@ class Reconciler:
         stamps = {d.path: d.stamp for d in due}
         looked = await asyncio.to_thread(self._looks, [d.path for d in due])
         sights = []
-        lists = {path: found.stamp for path, found, _ in looked if self._is_list(path)}
         for path, found, rules in looked:
-            if path in lists and found.kind is FileKind.FILE:
-                continue
             if found.stamp is None or found.kind in (None, FileKind.FOLDER) or rules is None:
                 self._forget(path)
                 continue
@@ -638,24 +619,6 @@ class Reconciler:
             sights.append(sight)
         await self._take(sights)
         await self._note_absent(looked)
-        for path, stamp in lists.items():
-            await self._settle_list(path, stamps[path], stamp, is_forced=path in forced)
-
-    async def _settle_list(self, path: str, before: Stamp, now: Stamp | None, *, is_forced: bool) -> None:
-        """A list of pages counts when it has been quiet, and never before."""
-        if now is not None and (is_forced or now != before):
-            self.settling.touch(path, now, self._clock.steady())
-            if is_forced:
-                self.busy.add(path)
-                self.settling.restart(path, self._clock.steady())
-            return
-        self._forget(path)
-        if now is not None:
-            self._quiet_lists[path] = now
-            await self.scan(path)
-            del self._quiet_lists[path]
-
-    # -- the common end --------------------------------------------------------------------------------
 
     async def _take(
         self, sights: Sequence[FoundFile], *, deep: bool = False, known_new: bool = False

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
 
 from kbsync.contract.target import Outgoing
-from kbsync.core.links import Link, NoLink, is_link, link_from
+from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.model import Upload
 from kbsync.engine.journal import Journal
 from kbsync.engine.terms import Terms
@@ -33,11 +32,6 @@ class Batch:
         self._bodies = bodies
         self.unsendable = unsendable
         self.addresses: dict[int, str] = {}
-
-    def settings_of(self, upload: Upload) -> Mapping[str, Any]:
-        """What a link file says of its page besides the address."""
-        link = _link(upload, self._bodies[upload.id])
-        return {} if link is None else link.settings
 
     @property
     def sendable(self) -> Sequence[int]:
@@ -117,7 +111,8 @@ class Bodies:
         batch = Batch(self._terms, bodies, unsendable)
         if self._terms.limits.links and not self._terms.limits.marks:
             links = [row for row in rows if row.id in bodies and is_link(row.path or "")]
-            batch.addresses = {row.id: link.address for row in links if (link := _link(row, bodies[row.id]))}
+            found = {row.id: _address_in(row, bodies[row.id]) for row in links}
+            batch.addresses = {number: address for number, address in found.items() if address}
         return batch
 
     def _take(self, row: Upload) -> Spooled | None:
@@ -139,11 +134,11 @@ def _let_go(stack: ExitStack, ended: asyncio.Future[Batch]) -> None:
         ended.exception()  # nobody waits for it any more
 
 
-def _link(row: Upload, body: Spooled) -> Link | None:
+def _address_in(row: Upload, body: Spooled) -> str | None:
     """None for a file that holds no address: the target says why when it gets it."""
     try:
         with body.open() as stream:
-            return link_from(row.path or "", stream)
+            return address_from(row.path or "", stream)
     except NoLink:
         return None
 

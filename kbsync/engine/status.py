@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.core.model import SCANNED, Choice, Status, Upload, UploadState
-from kbsync.core.refreshing import words_of
 from kbsync.core.text import shell_word, sized
 from kbsync.engine.halts import going_on
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
@@ -171,7 +170,7 @@ class Items:
             case Status.PENDING:
                 return self._waiting(uploads)
             case _:
-                return "" if server is None else words_of(server)
+                return ""
 
     def _refusal(self, entry: Entry, uploads: list[Upload]) -> str:
         if entry.verdict.choice is Choice.REFUSED:

@@ -17,7 +17,7 @@ from functools import partial
 
 import structlog
 
-from kbsync.contract.target import Accepted, Outgoing, PutOutcome, Refreshes, Renames, Target
+from kbsync.contract.target import Accepted, Outgoing, PutOutcome, Renames, Target
 from kbsync.core.backoff import look_pause
 from kbsync.core.fairness import SENDS, FairTurns, Lane, reach_of
 from kbsync.core.lifecycle import QUOTA
@@ -26,7 +26,6 @@ from kbsync.engine import deletions, journal, lost_uploads
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Happened, Journal, bring_forward
 from kbsync.engine.polling import Polls
-from kbsync.engine.refreshing import Refreshing
 from kbsync.engine.sending import Batch, Bodies, replaced_by
 from kbsync.engine.target_health import STATE_PAUSE, TargetHealth
 from kbsync.engine.terms import Terms
@@ -146,7 +145,7 @@ def find_room(tx: Tx, terms: Terms) -> tuple[bool, bool]:
 class NextDue:
     """Wall seconds when the next row is due; None: nothing waits.
 
-    Unsure, indexing, serving (to be renamed or refreshed), and all others.
+    Unsure, indexing, serving (to be renamed), and all others.
     """
 
     looks: float | None
@@ -159,12 +158,11 @@ class NextDue:
         """Of all."""
         return earliest(self.looks, self.polls, self.serving, self.others)
 
-    def paced(self, look: float, poll: float, refresh: float) -> float | None:
-        """The first, where no look, poll or refresh may start before these moments."""
-        serving = None if self.serving is None else max(self.serving, refresh)
+    def paced(self, look: float, poll: float) -> float | None:
+        """The first, where no look and no poll may start before these moments."""
         looks = None if self.looks is None else max(self.looks, look)
         polls = None if self.polls is None else max(self.polls, poll)
-        return earliest(looks, polls, serving, self.others)
+        return earliest(looks, polls, self.serving, self.others)
 
 
 def earliest(*times: float | None) -> float | None:
@@ -224,9 +222,8 @@ class Worker:
         self._bodies = bodies
         self._polls = Polls(store, ledger, target)
         self._turns = FairTurns()
-        self._refreshing = Refreshing(store, ledger, target, bodies, on_event)
-        self._next_poll = self._next_look = self._next_refresh = 0.0
-        self._is_looking = self._is_refreshing = False
+        self._next_poll = self._next_look = 0.0
+        self._is_looking = False
         self._polling = 0
         self._ahead = clock.wall() - clock.steady()
         self._begun = 0  # tasks
@@ -315,7 +312,6 @@ class Worker:
         started = [
             self._start_look(due.looks),
             self._start_polls(due.polls, tries),
-            self._start_refreshes(due.renames),
             self._start_turns(await self._waiting(due), tries),
         ]
         seconds = 0.0 if any(started) else await self._until_next(held_back=tries is not None)
@@ -349,9 +345,7 @@ class Worker:
         if not self._slots:
             return LONGEST_REST  # a task that ends wakes us
         ahead = self._clock.wall() - self._clock.steady()
-        due = (await self._read_next()).paced(
-            self._next_look + ahead, self._next_poll + ahead, self._next_refresh + ahead
-        )
+        due = (await self._read_next()).paced(self._next_look + ahead, self._next_poll + ahead)
         if not self._busy and (due is None or due > self._clock.wall() + LONGEST_REST):
             self.pulse.failures.jobs = 0  # what failed is not there any more
         if due is None:
@@ -647,24 +641,6 @@ class Worker:
             else:
                 done.append((row.id, path))
         self._tell(await self._store.write(lambda tx: self._record_renames(tx, done)))
-
-    def _start_refreshes(self, rows: Sequence[Upload]) -> bool:
-        """One at a time, each with a rest after it: nobody waits for them."""
-        if not rows or self._is_refreshing or not isinstance(self._target, Refreshes):
-            return False
-        if self._clock.steady() < self._next_refresh:
-            return False
-        self._is_refreshing = self._start_if_free(rows, self._refresh)
-        return self._is_refreshing
-
-    async def _refresh(self, rows: Sequence[Upload]) -> None:
-        try:
-            await self._refreshing.take(rows)
-        except TargetError as error:
-            await self._note_trouble([error], 1)
-        finally:
-            self._is_refreshing = False
-            self._next_refresh = self._clock.steady() + max(self._ledger.terms.limits.unhurried, 0.1)
 
     def _mtime(self, tx: Tx, path: str) -> float:
         entry = tx.entries.get(self._ledger.terms.mirror, path)

@@ -13,7 +13,6 @@ from pathlib import Path
 from kbsync.core.model import SELECTED, Choice, FileKind, Presence, Stamp, Verdict
 from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.errors import KbsyncError
-from kbsync.source.lists import ListUnknown, is_list, pages_at
 from kbsync.source.roots import FolderStack, RootIdentity, descend, error_words_at, mounts_below, opened_root
 
 _LONGEST_IGNORE_FILE = 1024 * 1024
@@ -38,37 +37,30 @@ class Look:
 _MISSING = Look(Presence.MISSING)
 
 
-def look(
-    root: Path,
-    path: str,
-    identity: RootIdentity | None = None,
-    *,
-    lists: bool = True,
-) -> Look:
+def look(root: Path, path: str, identity: RootIdentity | None = None) -> Look:
     """Look at `path` below `root` without following any symlink in it. Raises ShortageError, never OSError.
 
     MISSING: the root could be entered and the path leads nowhere (a name is not there, or what should be
     a folder is a file or a symlink). Whatever else stands in the way makes it UNKNOWN: an error, and a root
     that is not the one of `identity` (taken in this run). `look_in_mounts` knows of disks that are missing.
-    `lists`: entries in lists of pages are files.
     """
     try:
         with opened_root(root) as root_fd:
             if identity and not _is_root(root_fd, identity):
                 return _unknown(f"{root} is not the folder it was when watching began")
-            return _below(root_fd, path, lists)
+            return _below(root_fd, path)
     except OSError as error:
         return _unknown(f"{root}: {error_words_at(error)}")
 
 
-def look_in_mounts(root: Path, path: str, mount_points: Collection[str], *, lists: bool = True) -> Look:
+def look_in_mounts(root: Path, path: str, mount_points: Collection[str]) -> Look:
     """Look at a path that lies in disks that used to be mounted at `mount_points` (relative, at or above it).
 
     It is there or not only while all of them are mounted, before and after the look; else UNKNOWN. Raises
     ShortageError, never OSError.
     """
     try:
-        seen = _diskless(root, mount_points) or look(root, path, lists=lists)
+        seen = _diskless(root, mount_points) or look(root, path)
         return _diskless(root, mount_points) or seen
     except OSError as error:
         return _unknown(f"{root}: {error_words_at(error)}")
@@ -111,13 +103,7 @@ def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
             verdict = rules.enters(place)
             if verdict.choice is not Choice.SELECTED:
                 return rules, verdict
-            try:
-                fd = ladder.enter(depth, name)
-            except NotADirectoryError:
-                if rules.takes_links and is_list(name):
-                    return rules, SELECTED
-                raise
-            rules = narrowed(rules, place, fd)
+            rules = narrowed(rules, place, ladder.enter(depth, name))
     return rules, SELECTED
 
 
@@ -155,7 +141,7 @@ def _is_root(root_fd: int, identity: RootIdentity) -> bool:
     return (status.st_dev, status.st_ino) == (identity.dev, identity.ino)
 
 
-def _below(root_fd: int, path: str, lists: bool) -> Look:
+def _below(root_fd: int, path: str) -> Look:
     folder, _, name = path.rpartition("/")
     try:
         fd = descend(root_fd, folder)
@@ -163,26 +149,11 @@ def _below(root_fd: int, path: str, lists: bool) -> Look:
             status = os.stat(name or ".", dir_fd=fd, follow_symlinks=False)
         finally:
             os.close(fd)
-    except NotADirectoryError:
-        return _entry(root_fd, folder, name) if lists and is_list(folder) else _MISSING
-    except FileNotFoundError:
+    except (NotADirectoryError, FileNotFoundError):
         return _MISSING
     except OSError as error:
         return _unknown(error_words_at(error))
     return Look(Presence.PRESENT, stamp_of(status), kind_of(status.st_mode), status.st_nlink)
-
-
-def _entry(root_fd: int, path: str, name: str) -> Look:
-    """An entry in a list of pages. Raises OSError."""
-    try:
-        pages = pages_at(root_fd, path)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return _MISSING
-    except ListUnknown as error:
-        return _unknown(str(error))
-    if name not in pages.entries:
-        return _MISSING
-    return Look(Presence.PRESENT, pages.stamp_of(name), FileKind.FILE, 1)
 
 
 def _unknown(problem: str) -> Look:

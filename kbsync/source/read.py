@@ -22,9 +22,8 @@ from typing import BinaryIO, Protocol, Self, TypeVar
 
 from kbsync.core.model import Stamp
 from kbsync.errors import StateError
-from kbsync.source.lists import ListUnknown, in_list, pages_at
 from kbsync.source.look import stamp_of
-from kbsync.source.roots import SHORTAGES, descend, error_words, error_words_at, opened_root
+from kbsync.source.roots import SHORTAGES, descend, error_words, error_words_at
 
 IN_MEMORY = 256 * 1024
 """Files of up to this many bytes are kept in memory, larger ones in the spool folder."""
@@ -194,8 +193,6 @@ def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem
         hashed = _Hash()
         return StableDigest(hashed.digest, file.before) if file.read(hashed) else _CHANGED
 
-    if in_list(path) and (entry := _entry(root, path)) is not None:
-        return _digest_of(entry, expected) if isinstance(entry, Spooled) else entry
     return _reading(root, path, read)
 
 
@@ -207,10 +204,6 @@ def copy_stable(
     Unstable where the digest is not `expected_digest`. Raises StateError when `spool_dir` is full or
     cannot be written, ShortageError; never OSError.
     """
-
-    if in_list(path) and (entry := _entry(root, path)) is not None:
-        is_other = isinstance(entry, Spooled) and expected_digest not in (None, entry.digest)
-        return Unstable("changed since it was hashed") if is_other else entry
 
     def judge(hashed: _Hash) -> str:
         return "" if expected_digest in (None, hashed.digest) else "changed since it was hashed"
@@ -231,8 +224,6 @@ def copy_growing(
     `BETWEEN_READS` before, whose digest is the same when nothing was written in between. Otherwise
     Unstable, with a sample for the next time. Raises StateError as `take` does.
     """
-    if in_list(path) and (entry := _entry(root, path)) is not None:
-        return entry
     sample = previous
     for attempt in range(_TRIES):
         if attempt:
@@ -337,29 +328,6 @@ def _reading(root: Path, path: str, use: Callable[[_File], T | ReadProblem]) -> 
         return _below(root_fd, path, use)
     finally:
         os.close(root_fd)
-
-
-def _entry(root: Path, path: str) -> Spooled | ReadProblem | None:
-    """A link file that stands in a list of pages; None for a file in a folder that is called like one."""
-    folder, _, name = path.rpartition("/")
-    try:
-        with opened_root(root) as root_fd:
-            pages = pages_at(root_fd, folder)
-    except IsADirectoryError:
-        return None
-    except ListUnknown as error:
-        return UnreadableFile(str(error))
-    except OSError as error:
-        return _outcome(error)
-    if name not in pages.entries:
-        return Vanished()
-    content = pages.entries[name]
-    return Spooled(content, len(content), hashlib.sha256(content).hexdigest(), pages.stamp_of(name))
-
-
-def _digest_of(entry: Spooled, expected: Stamp) -> StableDigest | ReadProblem:
-    is_same = entry.stamp == expected
-    return StableDigest(entry.digest, expected) if is_same else Unstable("changed since it was looked at")
 
 
 def _below(root_fd: int, path: str, use: Callable[[_File], T | ReadProblem]) -> T | ReadProblem:

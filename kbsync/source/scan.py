@@ -8,7 +8,6 @@ only contend.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -18,7 +17,6 @@ from typing import Protocol, Self
 
 from kbsync.core.model import NO_STAMP, Choice, FileKind, Limits, Stamp, Verdict
 from kbsync.core.selection import Rules
-from kbsync.source.lists import ListUnknown, PageList, is_list, read_pages
 from kbsync.source.look import RulesUnknown, kind_of, narrowed, stamp_of
 from kbsync.source.roots import FolderStack, error_words_at, mount_of, mounts_below
 
@@ -27,6 +25,11 @@ EntryRow = tuple[str, int, int, int, int]
 
 _NO_RULES = Rules(None, (), Limits())
 _UNMOUNTED = "was a mount point and is not mounted; mount it again"
+_PAGE_LIST = "urls.yaml"
+_RETIRED_PAGE_LIST = (
+    "lists of pages are not read any more, and their pages are kept;"
+    " write a .url file for each page you want, then delete this file"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,6 @@ class FolderListing:
     `changed`: new, or with another stamp, or every entry when the directory is `new`, stored under
     another version (`reselect`), or lies at or below one that had a problem before. `gone_folders`: not
     there any more. `shut_folders`: there, but the rules do not enter them now. `rules` apply in it.
-    `stamp`: of a list of pages, whose entries are the files.
     """
 
     path: str
@@ -80,7 +82,6 @@ class FolderListing:
     missing: tuple[str, ...] = ()
     gone_folders: tuple[str, ...] = ()
     shut_folders: tuple[tuple[str, Verdict], ...] = ()
-    stamp: Stamp | None = None
     new: bool = False
     reselect: bool = False
     rules: Rules = field(default=_NO_RULES, repr=False, compare=False)
@@ -230,9 +231,6 @@ class Scan(Iterator[FolderListing]):
     def _visit(self, visit: _Visit, pending: list[_Visit]) -> FolderListing | None:
         """List one folder, note the folders in it as `pending`, and say what differs, if anything."""
         try:
-            if self._rules.takes_links and visit.depth and is_list(visit.name):
-                with contextlib.suppress(IsADirectoryError):
-                    return self._visit_list(visit)
             place = self._enter(visit)
             content = self._content(place)
         except _RacedAway:
@@ -244,44 +242,6 @@ class Scan(Iterator[FolderListing]):
         self.summary.errors += len(content.unclear)
         return self._compare(visit, place, content, pending)
 
-    def _visit_list(self, visit: _Visit) -> FolderListing | None:
-        """As `_visit`, of the entries in a list. Raises IsADirectoryError for a folder of that name."""
-        path = self._ladder.path_to(visit.depth, visit.name)
-        try:
-            pages = read_pages(self._ladder.above(visit.depth), path)
-        except IsADirectoryError:
-            raise
-        except (FileNotFoundError, NotADirectoryError):
-            raise _RacedAway from None
-        except OSError as error:
-            raise _Blocked(path, f"cannot be read: {error_words_at(error)}") from error
-        except ListUnknown as error:
-            raise _Blocked(path, str(error)) from error
-        self.summary.files += len(pages.entries)  # but it is no directory, which the watch would miss
-        return self._compare_list(visit, path, pages)
-
-    def _compare_list(self, visit: _Visit, path: str, pages: PageList) -> FolderListing | None:
-        found = {name: FoundEntry(name, pages.stamp_of(name), FileKind.FILE, 1) for name in pages.entries}
-        rows, known = {_row(one) for one in found.values()}, self._known.rows(path)
-        folders = tuple(sorted(self._known.folders(path)))
-        is_new = visit.known is None
-        is_reselected = visit.known is not None and visit.known.version != visit.rules.version
-        whole = visit.everything or visit.had_problem or is_new or is_reselected or self._deep
-        if not (whole or folders) and rows == known:
-            return None
-        names = found if whole else {row[0] for row in rows - known}
-        return FolderListing(
-            path=path,
-            version=visit.rules.version,
-            changed=tuple(found[name] for name in sorted(names)),
-            missing=tuple(sorted({row[0] for row in known} - found.keys())),
-            gone_folders=folders,
-            stamp=pages.stamp,
-            new=is_new,
-            reselect=is_reselected,
-            rules=visit.rules,
-        )
-
     def _enter(self, visit: _Visit) -> _Place:
         path = self._ladder.path_to(visit.depth, visit.name)
         try:
@@ -289,7 +249,11 @@ class Scan(Iterator[FolderListing]):
             is_mount = self._is_mounted(path, fd, visit)
             return _Place(fd, path, narrowed(visit.rules, path, fd), is_mount)
         except (FileNotFoundError, NotADirectoryError):
-            raise (_Blocked(path, _UNMOUNTED) if visit.was_mounted else _RacedAway()) from None
+            if visit.was_mounted:
+                raise _Blocked(path, _UNMOUNTED) from None
+            if visit.name == _PAGE_LIST and visit.known:
+                raise _Blocked(path, _RETIRED_PAGE_LIST) from None
+            raise _RacedAway from None
         except OSError as error:
             raise _Blocked(path, f"cannot be listed: {error_words_at(error)}") from error
         except RulesUnknown as error:
@@ -307,7 +271,7 @@ class Scan(Iterator[FolderListing]):
 
     def _content(self, place: _Place) -> _Content:
         try:
-            return _content(place.fd, lists=self._rules.takes_links)
+            return _content(place.fd)
         except OSError as error:
             raise _Blocked(place.path, f"cannot be listed: {error_words_at(error)}") from error
 
@@ -326,6 +290,12 @@ class Scan(Iterator[FolderListing]):
         version = place.rules.version
         known_folders = self._known.folders(place.path)
         shut = self._plan(visit, place, content, known_folders, pending)
+        if _is_page_list(content, known_folders):
+            # Its pages must not count as deleted because a newer kbsync reads the list no more (promise 5).
+            pending.append(
+                _Visit(visit.depth + 1, _PAGE_LIST, place.rules, known_folders[_PAGE_LIST], visit.everything)
+            )
+            content.folders.append(_PAGE_LIST)
         gone = _gone(content, known_folders)
         is_new = visit.known is None
         is_reselected = visit.known is not None and visit.known.version != version
@@ -385,17 +355,13 @@ class Scan(Iterator[FolderListing]):
         return tuple(found for found in every if found.kind is FileKind.FILE or found.name in differing)
 
 
-def _content(fd: int, *, lists: bool) -> _Content:
-    """List an open folder. Raises OSError; also where its entries may be named but not looked at.
-
-    `lists`: lists of pages count as folders.
-    """
+def _content(fd: int) -> _Content:
+    """List an open folder. Raises OSError; also where its entries may be named but not looked at."""
     rows: set[EntryRow] = set()
     content = _Content(rows, [], [], [])
     with os.scandir(fd) as entries:
         for entry in entries:
-            is_pages = lists and is_list(entry.name) and entry.is_file(follow_symlinks=False)
-            if is_pages or entry.is_dir(follow_symlinks=False):
+            if entry.is_dir(follow_symlinks=False):
                 content.folders.append(entry.name)
                 continue
             try:
@@ -405,11 +371,6 @@ def _content(fd: int, *, lists: bool) -> _Content:
                 continue
             rows.add((entry.name, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino))
     return content
-
-
-def _row(found: FoundEntry) -> EntryRow:
-    stamp = found.stamp
-    return (found.name, stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.ino)
 
 
 def _note(error: OSError, name: str, content: _Content) -> None:
@@ -441,6 +402,11 @@ def _differing(content: _Content, rows: set[EntryRow]) -> set[str]:
 def _missing(content: _Content, rows: set[EntryRow]) -> tuple[str, ...]:
     present = {row[0] for row in content.rows}.union(content.unclear, content.raced)
     return tuple(sorted({row[0] for row in rows} - present))
+
+
+def _is_page_list(content: _Content, known_folders: dict[str, StoredFolder]) -> bool:
+    """An older kbsync took this file for a folder of link files, and its pages are still known."""
+    return _PAGE_LIST in known_folders and any(row[0] == _PAGE_LIST for row in content.rows)
 
 
 def _gone(content: _Content, known_folders: dict[str, StoredFolder]) -> tuple[str, ...]:

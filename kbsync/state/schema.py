@@ -133,7 +133,14 @@ CREATE INDEX renewal_hold ON renewal(mirror, hold, told);
 `told`: the document's row says so as well.
 """
 
-MIGRATIONS: tuple[str, ...] = (FIRST, NAMED, RENEWALS)
+NO_REFRESHES = """
+UPDATE upload SET next_look_at = NULL, code = '', reason = '', looks = 0, elapsed = 0
+  WHERE state = 5 AND next_look_at IS NOT NULL
+  AND binding IN (SELECT id FROM binding WHERE target IN ('zhipu', 'gptbots'));
+"""
+"""No page is fetched again by time: what serves at a service waits for nothing."""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, NAMED, RENEWALS, NO_REFRESHES)
 """Script i turns schema i into schema i+1; never edited once released, only added to."""
 
 VERSION = len(MIGRATIONS)

@@ -164,17 +164,6 @@ class Uploads:
         )
         return self._db.execute(sql, (binding, bind(name))).fetchone() is not None
 
-    def weigh_again(self, mirror: int, binding: int, now: float, longest: float) -> None:
-        """What serves and is due some day is due now; what waits for an end or a repetition keeps its time.
-
-        Unless that is more than `longest` seconds away, which no such pause is.
-        """
-        self._db.execute(
-            "UPDATE upload SET next_look_at = ? WHERE mirror = ? AND binding = ? AND state = 5"
-            " AND next_look_at IS NOT NULL AND (code = '' OR next_look_at > ?)",
-            (now, mirror, binding, now + longest),
-        )
-
     def is_in_doubt(self, name: str) -> bool:
         """Of an upload of this name, in any base, nobody knows yet whether it is there."""
         sql = (

@@ -21,13 +21,11 @@ from kbsync.contract.target import (
     Reads,
     Recuts,
     Reembeds,
-    Refreshes,
     Renames,
     Reslices,
     Target,
     Updates,
 )
-from kbsync.core.links import Link, write_link
 from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unfit
 from tests.conformance.extras import ExtraSuite
 from tests.conformance.world import Bytes, World, texts
@@ -45,6 +43,7 @@ WILD = {
     "trailing space": "end .md",
 }
 LINKED = "https://example.org/files/prices.pdf"
+LINK_FILE = f"[InternetShortcut]\nURL={LINKED}\n".encode()
 """What a page may lead to at any target."""
 
 MANY_IDS = 150
@@ -493,37 +492,25 @@ class TargetSuite(ExtraSuite):
         await world.until(DocState.READY, accepted.remote_id, patience=target.limits.reembed_grace)
         assert list(await world.listed()) == [accepted.remote_id]
 
-    async def test_a_link_becomes_what_it_leads_to_and_is_fetched_anew_under_its_id(
-        self, world: World
-    ) -> None:
-        target = world.require(Refreshes)
-        document = world.document("deep/prices.url", write_link(Link(LINKED)))
-        [remote_id] = await world.make_ready(document)
-        await world.pass_time(5.0)
-        with _if_offered():
-            await target.refresh(replace(document, replaces=remote_id))
-        await world.until(DocState.READY, remote_id, patience=target.limits.reembed_grace)
+    async def test_a_link_becomes_what_it_leads_to(self, world: World) -> None:
+        if not world.target.limits.links:
+            pytest.skip("this target takes no links")
+        [remote_id] = await world.make_ready(world.document("deep/prices.url", LINK_FILE))
         [row] = await world.rows()
         assert row.remote_id == remote_id
-        assert target.limits.marks or LINKED in row.addresses
-        assert await target.delete([remote_id]) == {remote_id: None}
+        assert world.target.limits.marks or LINKED in row.addresses
+        assert await world.target.delete([remote_id]) == {remote_id: None}
         assert await world.rows() == []
 
     async def test_a_link_to_nowhere_is_refused_alone(self, world: World) -> None:
-        world.require(Refreshes)
-        files = {"bad.url": b"no link", "good.url": write_link(Link(LINKED))}
+        if not world.target.limits.links:
+            pytest.skip("this target takes no links")
+        files = {"bad.url": b"no link", "good.url": LINK_FILE}
         bad, good = [
             (await world.target.put([world.document(path, content)]))[0] for path, content in files.items()
         ]
         assert isinstance(bad, Unfit)
         assert isinstance(good, Accepted)
-
-    async def test_a_fetch_of_an_unknown_document_makes_none(self, world: World) -> None:
-        target = world.require(Refreshes)
-        document = world.document("prices.url", write_link(Link(LINKED)))
-        with suppress(Rejected):
-            await target.refresh(replace(document, replaces=world.unknown_id))
-        assert await world.rows() == []
 
     async def test_reembed_of_an_unknown_document_is_rejected_or_harmless(self, world: World) -> None:
         target = world.require(Reembeds)

@@ -6,7 +6,7 @@ import plistlib
 
 import pytest
 
-from kbsync.core.links import LARGEST, Link, NoLink, read_link, same_address, write_link
+from kbsync.core.links import LARGEST, NoLink, read_address, same_address
 
 PAGE = "https://example.org/faq?a=1#/top"
 
@@ -26,7 +26,7 @@ PAGE = "https://example.org/faq?a=1#/top"
     ],
 )
 def test_the_address_is_read(path: str, content: bytes) -> None:
-    assert read_link(path, content) == Link(PAGE)
+    assert read_address(path, content) == PAGE
 
 
 ENTITIES = (
@@ -49,7 +49,6 @@ ENTITIES = (
         ("a.url", b"[InternetShortcut]\nURL=https://a.org:99999/\n", "malformed"),
         ("a.url", b"[InternetShortcut]\nURL=https://a.org/" + b"x" * 2048, "2048"),
         ("a.url", b"[InternetShortcut]\nURL=https://a.org/\n" + b"#" * LARGEST, "65,536"),
-        ("a.url", b"[InternetShortcut]\nURL=https://a.org/\n[kbsync]\nsettings=[1]\n", "JSON"),
         ("a.desktop", b"[Desktop Entry]\nType=Application\nURL=https://a.org/\n", "Application"),
         ("a.desktop", b"[InternetShortcut]\nURL=https://a.org/\n", "Desktop Entry"),
         ("a.webloc", b"bplist00 and then nothing", "property list"),
@@ -60,17 +59,12 @@ ENTITIES = (
 )
 def test_what_is_no_link_says_why(path: str, content: bytes, words: str) -> None:
     with pytest.raises(NoLink, match=words):
-        read_link(path, content)
+        read_address(path, content)
 
 
 def test_addresses_are_sent_in_ascii() -> None:
     content = "[InternetShortcut]\nURL=https://exämple.org/ä b".replace(" b", "|?q=ö").encode()
-    assert read_link("a.url", content).address == "https://xn--exmple-cua.org/%C3%A4%7C?q=%C3%B6"
-
-
-def test_a_written_link_is_read_back() -> None:
-    link = Link(PAGE, {"knowledge_type": 5, "custom_separator": ["\n", "ä"]})
-    assert read_link("a.url", write_link(link)) == link
+    assert read_address("a.url", content) == "https://xn--exmple-cua.org/%C3%A4%7C?q=%C3%B6"
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,6 @@ from kbsync.core.planner import (
     must_stay,
     status_of,
 )
-from kbsync.core.refreshing import AGAIN, ASKING
-from kbsync.core.refreshing import ASKED as ASKED_FOR
 
 S = UploadState
 PLAIN, RENAMES = Abilities(), Abilities(renames=True)
@@ -295,24 +293,6 @@ ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
     ("an intent for what is gone is dropped", GONE, [up(1, S.INTENDED)], PLAIN, [Drop(1)]),
     ("what indexes for nobody is retired", GONE, [up(1, S.INDEXING)], PLAIN, [Retire(1)]),
     ("an update in place is waited for", GONE, [up(1, S.INDEXING)], UPDATES, []),
-    *(
-        (
-            f"a fetch ({code}) is waited for in place",
-            WANTED,
-            [up(1, S.SERVING, "old", code=code)],
-            UPDATES,
-            [Keep(1)],
-        )
-        for code in (ASKING, ASKED_FOR)
-    ),
-    (
-        "a fetch is not waited for",
-        WANTED,
-        [up(1, S.SERVING, "old", code=ASKED_FOR)],
-        PLAIN,
-        [Keep(1), Send(1)],
-    ),
-    ("nor one that failed", WANTED, [up(1, S.SERVING, "old", code=AGAIN)], UPDATES, [Keep(1), Send(1)]),
     ("a deselected file is weighed", EXCLUDED, [up(1, S.SERVING)], PLAIN, [Weigh(1, "deselected")]),
     ("an upgrade deselects nothing", UPGRADED, [up(1, S.SERVING)], PLAIN, []),
     ("an emptied file is weighed", EMPTY, [up(1, S.SERVING)], PLAIN, [Weigh(1, "emptied")]),

@@ -73,6 +73,22 @@ async def test_a_link_file_becomes_the_page_it_leads_to(world: RemoteWorld, name
     assert world.statuses() == {"ready": 1}
 
 
+async def test_a_page_is_fetched_again_when_a_person_asks_and_never_by_itself(world: RemoteWorld) -> None:
+    world.write("faq.url", shortcut())
+    await world.once()
+    world.clock.now += 30 * 86400.0
+    await world.once()
+    assert world.asked("upload-url") == 1
+    world.tell("retry")
+    await world.once()
+    assert world.asked("upload-url") == 1, "nothing had failed"
+    world.tell("retry", paths=["faq.url"])
+    await world.once()
+    assert world.asked("upload-url") == 2
+    assert pages(world) == [PAGE]
+    assert world.statuses() == {"ready": 1}
+
+
 async def test_an_edit_takes_the_place_of_a_page_that_serves_until_then(world: RemoteWorld) -> None:
     world.write("faq.url", shortcut())
     await world.once()

@@ -141,7 +141,7 @@ def test_many_hints_cost_no_quadratic_work() -> None:
 
 def test_hints_and_settle_load_without_the_watching_library() -> None:
     code = (
-        "import sys, kbsync.source.hints, kbsync.core.settle, kbsync.source.canary\n"
+        "import sys, kbsync.source.hints, kbsync.core.quiet, kbsync.source.wake\n"
         "heavy = {'watchdog', 'structlog', 'asyncio', 'logging'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

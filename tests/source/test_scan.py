@@ -127,6 +127,23 @@ def test_a_first_scan_reports_every_folder_and_every_file_in_it(root: Path, tree
     assert found["docs"].version == RULES.version
 
 
+def test_a_list_of_pages_of_an_older_version_keeps_its_pages_until_it_is_deleted(
+    root: Path, tree: Tree
+) -> None:
+    write(root, "urls.yaml/faq.url")
+    learnt(root, tree)
+    (root / "urls.yaml/faq.url").unlink()
+    (root / "urls.yaml").rmdir()
+    write(root, "urls.yaml", "- https://example.org/faq\n")
+    found = learnt(root, tree)
+    assert "write a .url file for each page" in found["urls.yaml"].problem
+    assert found["urls.yaml"].missing == ()
+    assert found[""].gone_folders == ()
+    assert list(scan(root, tree, RULES)) == []
+    (root / "urls.yaml").unlink()
+    assert learnt(root, tree)[""].gone_folders == ("urls.yaml",)
+
+
 def test_an_unchanged_tree_gives_nothing_and_is_counted(root: Path, tree: Tree) -> None:
     for path in ("a.md", "docs/b.md", "docs/c.md"):
         write(root, path)
@@ -672,7 +689,7 @@ def test_scanning_imports_nothing_heavy() -> None:
     import sys
 
     code = (
-        "import sys, kbsync.source.scanner, kbsync.source.reader\n"
+        "import sys, kbsync.source.scan, kbsync.source.read\n"
         "print([m for m in ('numpy', 'pydantic', 'structlog', 'pathspec', 'asyncio') if m in sys.modules])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

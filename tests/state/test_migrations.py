@@ -22,7 +22,7 @@ SERVED = {
 }
 """What the knowledge base of the first state holds: remote ids with path, text and upload id."""
 
-RELEASED = ("e6b8074f50fc", "182ca8491902", "e875b178e416")
+RELEASED = ("e6b8074f50fc", "182ca8491902", "e875b178e416", "87b0c531dc2e")
 """How the digests of the scripts begin; a script that states were made with is never changed."""
 
 
@@ -78,6 +78,23 @@ def test_every_older_schema_becomes_the_one_of_a_new_state(tmp_path: Path, numbe
         schema.migrate(old)
         assert schema.version_of(old) == schema.VERSION
         assert kinds_of(old) == kinds_of(new)
+
+
+def test_what_serves_at_a_service_waits_for_no_refresh_any_more(tmp_path: Path) -> None:
+    upload = (
+        "INSERT INTO upload(mirror, binding, label, name, digest, size, recipe, state, created_at,"
+        " next_look_at, looks, code) VALUES(1, ?, 'a.url', 'a.url', '', 1, '', ?, 0, 9, 2, ?)"
+    )
+    with closing(open_writer(tmp_path / "old.db")) as db:
+        for script in schema.MIGRATIONS[:3]:
+            db.execute(script)
+        db.pragma("user_version", 3)
+        db.execute("INSERT INTO binding VALUES(1, 'zhipu', 'a', 'b', '', 0), (2, 'local', 'a', 'b', '', 0)")
+        for binding, state, code in ((1, 5, "refreshing"), (1, 4, "quota"), (2, 5, "")):
+            db.execute(upload, (binding, state, code))
+        schema.migrate(db)
+        found = db.execute("SELECT next_look_at, looks, code FROM upload ORDER BY id").fetchall()
+    assert found == [(None, 0, ""), (9, 2, "quota"), (9, 2, "")]
 
 
 def test_the_frozen_state_has_the_first_schema(tmp_path: Path) -> None:

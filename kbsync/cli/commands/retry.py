@@ -15,6 +15,7 @@ import click
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import DOCUMENT, Choices, examples, pass_choices, shared_options
 from kbsync.cli.output import Output, counted
+from kbsync.core.links import is_link
 from kbsync.core.model import Choice, Status
 from kbsync.core.text import printable
 from kbsync.errors import UsageError
@@ -115,7 +116,8 @@ def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
     entry = tx.entries.get(record.id, path) if path else None
     if entry is not None:
         has_no_text = entry.status is Status.SKIPPED and entry.verdict.choice is Choice.SELECTED
-        return (path,) if entry.status is Status.FAILED or has_no_text else ()
+        is_page = entry.status is Status.READY and is_link(path)  # it is fetched again
+        return (path,) if entry.status is Status.FAILED or has_no_text or is_page else ()
     inside = f"{path}/" if path else ""
     folders = [each.path for each in tx.folders.problems(record.id) if not each.shut]
     files = [each.path for each in tx.entries.of_status(record.id, Status.FAILED)]

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 MARKS = {
     "document.ready": "+",
-    "document.refreshed": "~",
     "document.renamed": ">",
     "document.deleted": "-",
 }

@@ -1,10 +1,10 @@
 // Shows what /api/events tells. Names and texts come from strangers: they become text nodes and nothing else.
 
 const STATES = ["ready", "indexing", "pending", "failed", "held", "skipped"];
-const VERBS = { ready: "+", replaced: "~", renamed: ">", deleted: "−", retired: "·", refreshed: "~", failed: "!" };
+const VERBS = { ready: "+", replaced: "~", renamed: ">", deleted: "−", retired: "·", failed: "!" };
 const VERB_WORDS = {
   ready: "now searchable", replaced: "new version searchable", renamed: "renamed", deleted: "deleted",
-  retired: "old version removed", refreshed: "fetched anew", failed: "failed",
+  retired: "old version removed", failed: "failed",
 };
 const TOKEN = "kbsync-token";
 // The listener says something every second. A restart that is over within a while is not worth a word.

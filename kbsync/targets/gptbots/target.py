@@ -43,7 +43,7 @@ from kbsync.contract.target import (
     Outgoing,
     PutOutcome,
 )
-from kbsync.core.links import Link, NoLink, is_link, link_from
+from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming
@@ -370,29 +370,19 @@ class Uploader:
             )
         return known
 
-    async def refresh(self, document: Outgoing) -> None:
-        """Have a link document fetched anew under its id. Raises `TargetError`."""
-        [item] = await self._items({0: document})
-        if not item.doc_id:
-            raise Rejected("the document is no longer in the knowledge base", code="missing")
-        outcome = (await self._deliver((item,)))[0]
-        if isinstance(outcome, TargetError):
-            raise outcome
-
     def _item(self, place: int, document: Outgoing, known: Mapping[str, ListedVersion]) -> UploadItem:
-        link = _link_in(document) if is_link(document.path) else None
-        own = {} if link is None else link.settings
-        cutting = cutting_of(document.path, {**document.settings, **own})
+        address = _address_in(document) if is_link(document.path) else ""
+        cutting = cutting_of(document.path, document.settings)
         seen = known.get(document.replaces or "")
         changed = seen if seen is not None and self._can_change(seen, cutting) else None
         return UploadItem(
             place,
             document,
             cutting,
-            _FLAT.name(document.name + ("" if link is None else f".{_format(link)}"), document.digest),
+            _FLAT.name(document.name + (f".{_format(address)}" if address else ""), document.digest),
             self._marked(document, cutting, changed),
             (document.replaces or "") if changed is not None else "",
-            "" if link is None else link.address,
+            address,
         )
 
     def _can_change(self, seen: ListedVersion, cutting: Cutting) -> bool:
@@ -470,24 +460,24 @@ class Uploader:
 
 def _link_refusal(document: Outgoing) -> Rejected | None:
     try:
-        link = _link_in(document)
+        address = _address_in(document)
     except NoLink as reason:
         return Unfit(str(reason), code="link")
-    if _format(link) in FETCHED:
+    if _format(address) in FETCHED:
         return None
     known = ", ".join(f".{one}" for one in sorted(FETCHED))
     return Unfit(f"the vendor fetches files and no pages: its address has to end in {known}", code="link")
 
 
-def _link_in(document: Outgoing) -> Link:
+def _address_in(document: Outgoing) -> str:
     """Raises NoLink."""
     with document.body.open() as stream:
-        return link_from(document.path, stream)
+        return address_from(document.path, stream)
 
 
-def _format(link: Link) -> str:
+def _format(address: str) -> str:
     """Of the file that an address leads to, by its name."""
-    return extension_of(urlsplit(link.address).path)
+    return extension_of(urlsplit(address).path)
 
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -569,10 +559,6 @@ class GptbotsTarget(RemoteTarget):
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send documents, several to a request; those that replace one change it in place."""
         return await self._putting.put(documents)
-
-    async def refresh(self, document: Outgoing) -> None:
-        """An update with the same address: the vendor fetches it, and swaps it in at the end."""
-        await self._putting.refresh(document)
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """The state of each remote id, of the version that was sent last."""

@@ -229,10 +229,6 @@ class ZhipuTarget(RemoteTarget):
         """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
         await self._mending.reembed(remote_id)
 
-    async def refresh(self, document: Outgoing) -> None:
-        """A page is fetched anew when it is vectorized again, as the vendor's page on that call says."""
-        await self._mending.reembed(document.replaces or "")
-
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
         """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
         await self._mending.reslice(remote_id, slicing_of(path, settings))

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from kbsync.contract.target import Accepted, Outgoing, PutOutcome
-from kbsync.core.links import Link, NoLink, is_link, link_from
+from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.limits import MissingCalls
 from kbsync.targets.zhipu import errors
@@ -217,15 +217,14 @@ class Linking:
 
     async def put(self, document: Outgoing) -> PutOutcome:
         """The page of a link file. Raises `TargetError`; `Unfit` for a file that holds no address."""
-        link = link_in(document)
+        address = _address_in(document)
         try:
-            slicing = slicing_of(document.path, {**document.settings, **link.settings})
-            receipt = await self._sent(link.address, slicing)
+            receipt = await self._sent(address, slicing_of(document.path, document.settings))
         except (NotFound, NotOffered) as error:
             reason = f"the vendor takes no addresses here: {error.reason}"
             is_proven = isinstance(error, NotFound) or self._lacking.lacks(ZhipuCall.UPLOAD_URL)
             raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
-        return _of_page(outcome_of(receipt, link.address, self._cure))
+        return _of_page(outcome_of(receipt, address, self._cure))
 
     async def _sent(self, address: str, slicing: Slicing) -> ZhipuReceipt:
         """Raises `NotOffered` where there is no such call, without asking once that is known."""
@@ -239,11 +238,11 @@ class Linking:
             raise
 
 
-def link_in(document: Outgoing) -> Link:
+def _address_in(document: Outgoing) -> str:
     """What a link file holds. Raises `Unfit`."""
     try:
         with document.body.open() as stream:
-            return link_from(document.path, stream)
+            return address_from(document.path, stream)
     except NoLink as reason:
         raise Unfit(str(reason), code="link") from None
 
