@@ -58,7 +58,7 @@ def test_no_block_of_a_page_is_left_out() -> None:
     assert shown - followed == set()
 
 
-SLOW = {"promises.md"}
+SLOW = {"testing.md"}
 """Half an hour of trials."""
 
 FOLLOWED = {

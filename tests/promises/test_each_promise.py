@@ -1,0 +1,165 @@
+"""Each promise in one short test: the program as people run it, a folder, and a knowledge base.
+
+A service (its stand-in) where the promise needs one that can fail, the built-in knowledge base for what is on the
+disk. The other tests here, and those that docs/promises.md names, try the same promises in every corner.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.place import Place
+from tests.cli.vendor import Desk, desk_in, digests_in, eventually
+
+FILES = [f"f{n}.md" for n in range(10)]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """Ten files that are mirrored into a knowledge base at a service."""
+    with desk_in(tmp_path) as desk:
+        for name in FILES:
+            desk.write(name, f"the text of {name}")
+        desk.once()
+        yield desk
+
+
+def test_1_unreadable_is_never_deleted(desk: Desk) -> None:
+    desk.docs.rename(desk.root / "unmounted")
+    ran = desk.go("--once", "--json")
+    assert ran.code == 3
+    assert ran.json["mirrors"][0]["halt"]["reason"] == "folder-missing"
+    assert desk.vendor.asked("delete") == 0
+
+
+def test_2_a_document_is_never_absent_while_it_is_replaced(desk: Desk) -> None:
+    desk.vendor.play("fails", op="upload", args={"runs": 0}, times=0)  # no new version gets searchable
+    desk.write("f3.md", "an edited text of f3.md")
+    assert desk.go("--once").code == 1
+    assert desk.found("text of f3.md")[0] == "f3.md"
+    desk.vendor.server.faults.clear()
+    desk.write("f3.md", "another edit of f3.md")
+    desk.once()
+    assert desk.vendor.digests() == digests_in(desk.docs)
+
+
+def test_3_each_file_is_one_document_after_a_kill_and_a_lost_answer(desk: Desk) -> None:
+    desk.vendor.play("late-answer", op="upload", args={"seconds": 60.0})
+    desk.write("new.md", "a new text")
+    process = desk.begin("--once")
+    eventually(lambda: desk.vendor.effects("stored")[len(FILES) :])  # it arrived, and nobody was told
+    process.kill()
+    process.wait()
+    desk.once()
+    assert desk.vendor.asked("upload") == len(FILES) + 1
+    assert desk.vendor.digests() == digests_in(desk.docs)
+
+
+def test_4_the_daemon_never_wakes_itself(desk: Desk) -> None:
+    daemon = desk.watch()
+    daemon.says("daemon.watching")
+    asked = desk.vendor.asked()
+    for file in desk.docs.iterdir():
+        file.read_bytes()
+        assert file.stat().st_size > 0
+    assert desk.vendor.asked() == asked
+    desk.write("new.md", "a new text")  # what is heard of after the reads
+    daemon.says("document.ready", path="new.md")
+    assert [line["path"] for line in daemon.lines("document.ready")] == ["new.md"]
+    assert desk.vendor.asked("upload") == len(FILES) + 1
+
+
+def test_5_mass_deletion_asks(desk: Desk) -> None:
+    for name in FILES[:6]:
+        (desk.docs / name).unlink()
+    ran = desk.go("--once", "--json")
+    assert (ran.code, ran.json["held"], ran.json["deleted"]) == (3, 6, 0)
+    assert len(desk.vendor.ours()) == len(FILES)
+    assert desk.run("approve").code == 0
+    assert desk.once()["deleted"] == 6
+    assert desk.vendor.digests() == digests_in(desk.docs)
+
+
+def test_6_documents_of_others_are_untouched(desk: Desk) -> None:
+    desk.vendor.plant("theirs.md", "a text of somebody else")
+    for name in FILES:
+        (desk.docs / name).unlink()
+    desk.go("--once")
+    desk.run("approve")
+    desk.once()
+    assert desk.run("verify", "--repair").code == 0
+    desk.once()
+    assert [one["name"] for one in desk.vendor.documents()] == ["theirs.md"]
+
+
+def test_7_same_bytes_are_no_work(desk: Desk) -> None:
+    for name in FILES:
+        file = desk.docs / name
+        file.write_bytes(file.read_bytes())
+        file.chmod(0o600)
+        os.utime(file)
+    assert desk.once()["uploaded"] == 0
+    assert desk.vendor.asked("upload") == len(FILES)
+
+
+def test_8_a_half_written_file_is_never_sent(desk: Desk) -> None:
+    """The writer pauses for less than `settle` between its pieces."""
+    desk.config.write_text(desk.config.read_text().replace("settle: 100ms", "settle: 1500ms"))
+    pieces = [f"piece {n}\n" for n in range(40)]
+    rest = threading.Event()
+
+    def write() -> None:
+        with (desk.docs / "growing.md").open("w") as growing:
+            for piece in pieces:
+                growing.write(piece)
+                growing.flush()
+                rest.wait(0.02)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    desk.once()
+    writer.join()
+    desk.once()
+    whole = hashlib.sha256("".join(pieces).encode()).hexdigest()
+    sent = [one["sha256"] for one in desk.vendor.effects("stored") if one["name"].startswith("growing")]
+    assert sent == [whole]
+
+
+def test_9_failures_are_seen_and_bounded(desk: Desk) -> None:
+    desk.vendor.play(
+        "fails", op="upload", match="bad*", args={"runs": 0, "text": "document damaged"}, times=0
+    )
+    desk.write("bad.md", "a text that cannot be indexed")
+    desk.write("good.md", "a text that can")
+    ran = desk.go("--once", "--json")
+    assert (ran.code, ran.json["failed"], ran.json["uploaded"]) == (1, 1, 1)
+    assert "document damaged" in desk.state_of("bad.md")["reason"]
+    asked = desk.vendor.asked("upload")
+    desk.go("--once")  # in quarantine: nothing more is tried
+    assert desk.vendor.asked("upload") == asked
+
+
+def test_10_http_200_is_not_success(desk: Desk) -> None:
+    desk.vendor.play("fails", op="upload", match="new*", args={"runs": 0}, times=0)
+    desk.write("new.md", "accepted with HTTP 200, and never searchable")
+    assert desk.go("--once").code == 1
+    assert desk.state_of("new.md")["state"] == "failed"
+
+
+def test_11_gone_is_gone(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.configure()
+    secret = place.write("secret.md", "The password is xylophone-4711.")
+    place.write("other.md", "Lunch is at noon.")
+    assert place.run("--once").code == 0
+    secret.unlink()
+    assert place.run("--once").code == 0
+    kept = [path for path in place.home.rglob("*") if path.is_file()]
+    assert kept
+    assert [path for path in kept if b"xylophone" in path.read_bytes()] == []
