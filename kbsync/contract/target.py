@@ -234,15 +234,6 @@ class Reslices(Protocol):
 
 
 @runtime_checkable
-class Recuts(Reslices, Protocol):
-    """May be told by its config to cut also a document that serves anew, where it lies."""
-
-    @property
-    def recuts(self) -> bool:
-        """It is told so. Nobody promises that the old slices are found until the new ones are."""
-
-
-@runtime_checkable
 class Describes(Protocol):
     """Can say what its recipes mean."""
 

@@ -33,8 +33,6 @@ POLL_SHARE = 0.25
 REEMBEDDING, QUOTA, RESLICE = "reembedding", "quota", "reslice"
 """Codes of rows that are indexing: asked for again, waiting for room in the account, slices to be cut."""
 
-RECUT, RECUTTING = "recut", "recutting"
-"""Codes of rows whose document served before and is being cut anew: asked for, and seen to be at work."""
 
 CONFIRMED_AFTER = 86400.0
 """Seconds after a deletion when a list is asked for whether it was true, unless one came by before."""
@@ -259,7 +257,7 @@ def wait_on(upload: Upload, rhythm: Timing, *, is_working: bool = False) -> Uplo
     aged = _watched(upload, rhythm)
     limits = rhythm.limits
     wait = min(limits.poll_longest, max(limits.poll_first, POLL_SHARE * aged.elapsed))
-    code = _AT_WORK.get(aged.code, aged.code) if is_working else aged.code
+    code = "" if is_working and aged.code == REEMBEDDING else aged.code
     return replace(aged, looks=aged.looks + 1, absences=0, next_look_at=rhythm.now + wait, code=code)
 
 
@@ -276,15 +274,9 @@ def hurried(upload: Upload, rhythm: Timing) -> Upload:
     return replace(upload, next_look_at=due)
 
 
-_AT_WORK = {REEMBEDDING: "", RECUT: RECUTTING}
-
-
-def may_be_stale(upload: Upload, rhythm: Timing, *, is_failure: bool = True) -> bool:
-    """What the target shows may be from before it was asked to index again: a failure, or, of a document
-    that served before, anything.
-    """
-    is_asked = upload.code == RECUT or (is_failure and upload.code == REEMBEDDING)
-    return is_asked and _aged(upload, rhythm).elapsed < rhythm.limits.reembed_grace
+def may_be_stale(upload: Upload, rhythm: Timing) -> bool:
+    """A failure that the target shows may be from before it was asked to index again."""
+    return upload.code == REEMBEDDING and _aged(upload, rhythm).elapsed < rhythm.limits.reembed_grace
 
 
 def is_overdue(upload: Upload, rhythm: Timing, *, times: float = 1.0) -> bool:
@@ -333,38 +325,6 @@ def reslice(upload: Upload, rhythm: Timing) -> Upload:
         reason="",
         code=RESLICE,
     )
-
-
-def recut(server: Upload, recipe: str, rank: float, rhythm: Timing) -> Upload:
-    """The successor of a document that is to be cut anew where it lies: both rows are one document."""
-    now = rhythm.now
-    return replace(
-        reslice(server, rhythm),
-        id=0,
-        recipe=recipe,
-        predecessor=server.id,
-        attempts=0,
-        created_at=now,
-        accepted_at=now,
-        rank=rank,
-        asked="",
-        allowed="",
-    )
-
-
-def begin_recut(upload: Upload) -> Upload:
-    """The attempt is counted before the request: from here on nobody knows how the document is cut."""
-    return replace(upload, attempts=upload.attempts + 1)
-
-
-def recutting(upload: Upload, rhythm: Timing) -> Upload:
-    """The target accepted: its old slices, and its old status, may be shown for a while."""
-    return replace(repair(upload, "", rhythm, spent=False), code=RECUT)
-
-
-def send_instead(upload: Upload, name: str, reason: str, rhythm: Timing, *, spent: bool) -> Upload:
-    """INDEXING → INTENDED: a document that could not be cut anew where it lies is sent as a new one."""
-    return replace(again(upload, reason, rhythm, spent=spent), id=upload.id, name=name)
 
 
 def ask(upload: Upload, recipe: str) -> Upload:

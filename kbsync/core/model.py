@@ -229,7 +229,6 @@ class Abilities:
     reembeds: bool = False
     reslices: bool = False
     reads: bool = False
-    recuts: bool = False  # also a document that serves may be cut anew where it lies
     weighs: bool = False  # another recipe costs money: it is weighed how many documents it touches
     rename_policy: str = "replace"  # replace | keep
     adopt: str = "content"  # content | name

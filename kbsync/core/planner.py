@@ -148,28 +148,8 @@ class Forgo:
     upload: int
 
 
-@dataclass(frozen=True, slots=True)
-class Recut:
-    """Have the target cut the document that serves anew under the wished recipe, where it lies."""
-
-    upload: int
-
-
 Action = (
-    Send
-    | Drop
-    | Retire
-    | Unwant
-    | Want
-    | Serve
-    | Weigh
-    | Keep
-    | Relabel
-    | Prove
-    | Reslice
-    | Renew
-    | Forgo
-    | Recut
+    Send | Drop | Retire | Unwant | Want | Serve | Weigh | Keep | Relabel | Prove | Reslice | Renew | Forgo
 )
 
 
@@ -250,7 +230,7 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
         return (*pause, *_supersede(wish, uploads, None, abilities))
     if failed := next((u for u in uploads if _can_be_cut_anew(u, wish, abilities)), None):
         return (*back, *_supersede(wish, uploads, failed, abilities), Reslice(failed.id))
-    return (*back, *_supersede(wish, uploads, None, abilities), _made_anew(server, wish, abilities))
+    return (*back, *_supersede(wish, uploads, None, abilities), Send(server.id if server else None))
 
 
 def _pause(server: Upload, wish: Wish, abilities: Abilities) -> tuple[Action, ...] | None:
@@ -281,16 +261,6 @@ def _forgone(server: Upload, wish: Wish) -> tuple[Action, ...]:
     ):
         return ()
     return (Forgo(server.id),)
-
-
-def _made_anew(server: Upload | None, wish: Wish, abilities: Abilities) -> Action:
-    if server is None:
-        return Send(None)
-    can_recut = abilities.recuts and server.state is UploadState.SERVING and server.remote_id is not None
-    can_recut = can_recut and can_be_cut_to(server.recipe, wish.recipe)
-    if can_recut and _only_recipe_differs(server, wish, abilities):
-        return Recut(server.id)
-    return Send(server.id)
 
 
 def _can_return(upload: Upload) -> bool:

@@ -47,7 +47,6 @@ from kbsync.core.planner import (
     Forgo,
     Keep,
     Prove,
-    Recut,
     Relabel,
     Renew,
     Reslice,
@@ -309,16 +308,11 @@ class Journal:
                 rows[added.id] = added
                 return False  # by itself it calls for nothing more
             case Drop() | Retire() | Unwant() | Want():
-                self._part(tx, rows[action.upload], action, list(rows.values()))
+                tx.uploads.save(self._stepped(rows[action.upload], action))
             case Serve(number):
                 self._serve_again(tx, rows[number], wish)
             case Weigh() | Keep() | Renew() | Forgo():
                 self._mark(tx, wish, rows, action)
-                return False
-            case Recut(number):
-                start = rank(now, wish.size, fresh=fresh)
-                added = tx.uploads.add(lifecycle.recut(rows[number], wish.recipe, start, self.rhythm))
-                rows[added.id] = added
                 return False
             case Relabel(number):
                 if rows[number].next_look_at is not None:
@@ -361,25 +355,6 @@ class Journal:
                 tx.renewals.nominate(mirror, number, wish.recipe)
             case Keep():
                 self._withdraw(tx, rows[number])
-
-    def _part(
-        self, tx: Tx, row: Upload, action: Drop | Retire | Unwant | Want, others: Sequence[Upload]
-    ) -> None:
-        if isinstance(action, Retire) and row.attempts and (server := self.original(row, others)):
-            self.forget_recipe(tx, server)
-        tx.uploads.save(self._stepped(row, action))
-
-    def original(self, row: Upload, others: Sequence[Upload]) -> Upload | None:
-        """The upload that serves and whose document this one cuts anew, if it is one that does."""
-        is_update = self.terms.abilities.updates  # there a successor always is its predecessor's document
-        if is_update or row.state is not UploadState.INDEXING or row.predecessor is None:
-            return None
-        shared = (u for u in others if u.id == row.predecessor and u.remote_id == row.remote_id)
-        return next((u for u in shared if u.state.serves), None)
-
-    def forget_recipe(self, tx: Tx, server: Upload) -> None:
-        """Nobody knows any more how this document is cut: no recipe is as good as it."""
-        tx.uploads.recast(server.id, recipe="")
 
     def _forgo(self, tx: Tx, row: Upload) -> Upload:
         self._withdraw(tx, row)
@@ -648,47 +623,21 @@ def resliced(ledger: Journal, tx: Tx, number: int, repair: IndexRetry) -> None:
     upload = tx.uploads.get(number)
     if upload is None or upload.state is not UploadState.INDEXING or upload.code != lifecycle.RESLICE:
         return
-    rhythm, server = ledger.rhythm, _original(ledger, tx, upload)
+    rhythm = ledger.rhythm
     match repair:
-        case IndexRetry.ASKED if server is not None:
-            tx.uploads.save(lifecycle.recutting(upload, rhythm))
         case IndexRetry.ASKED:
             tx.uploads.save(lifecycle.repair(upload, "", rhythm, spent=False))
         case IndexRetry.LATER if not lifecycle.is_overdue(upload, rhythm):
             tx.uploads.save(lifecycle.wait_on(upload, rhythm))
-        case _ if server is not None:
-            refused = DocStatus(DocState.FAILED, "it could not be cut anew where it lies")
-            is_untouched = repair is IndexRetry.NOT_OFFERED and upload.attempts <= 1
-            _send_instead(ledger, tx, upload, refused, None if is_untouched else server)
         case _:
             tx.uploads.save(lifecycle.retire(upload, rhythm))
     _settle(ledger, tx, upload)
 
 
-def begin_reslice(ledger: Journal, tx: Tx, number: int) -> bool:
-    """On disk before the target is asked to cut a document anew; False where that is not wanted any more."""
+def is_to_be_resliced(tx: Tx, number: int) -> bool:
+    """The target is still to cut this document anew."""
     upload = tx.uploads.get(number)
-    if upload is None or upload.state is not UploadState.INDEXING or upload.code != lifecycle.RESLICE:
-        return False
-    if _original(ledger, tx, upload) is not None:
-        tx.uploads.save(lifecycle.begin_recut(upload))
-    return True
-
-
-def _original(ledger: Journal, tx: Tx, upload: Upload) -> Upload | None:
-    """The upload that serves and whose document this one cuts anew, if it is one that does."""
-    return None if upload.path is None else ledger.original(upload, ledger.uploads(tx, upload.path))
-
-
-def _send_instead(
-    ledger: Journal, tx: Tx, upload: Upload, why: DocStatus, touched: Upload | None, *, spent: bool = False
-) -> None:
-    """A fresh upload stands for a document that could not be cut anew; `touched` may not be as it was."""
-    if touched is not None:
-        ledger.forget_recipe(tx, touched)
-    name = ledger.next_name(tx, upload)
-    tx.uploads.save(lifecycle.send_instead(upload, name, why.reason, ledger.rhythm, spent=spent))
-    _settle(ledger, tx, upload)
+    return upload is not None and upload.state is UploadState.INDEXING and upload.code == lifecycle.RESLICE
 
 
 def proof_ended(ledger: Journal, tx: Tx, number: int, digest: str | None) -> None:
@@ -725,9 +674,6 @@ def failed_to_index(
     A fresh upload comes after the target was asked to index again, or in place of that where it cannot be
     asked. Where the account is to blame it costs the document no try.
     """
-    if (server := _original(ledger, tx, upload)) is not None:
-        _send_instead(ledger, tx, upload, why, server, spent=not why.halt)
-        return None
     offered = ledger.terms.abilities.reembeds and repair is not IndexRetry.NOT_OFFERED
     tries = ledger.terms.limits.reembed_tries + (1 if offered else 0)
     if why.halt or upload.repairs < tries:

@@ -58,7 +58,6 @@ from kbsync.core.planner import (
     Forgo,
     Keep,
     Prove,
-    Recut,
     Relabel,
     Renew,
     Reslice,
@@ -68,7 +67,6 @@ from kbsync.core.planner import (
     Unwant,
     Want,
     Weigh,
-    can_be_cut_to,
     decide,
     is_stuck_under_old_name,
     is_without_text,
@@ -462,10 +460,6 @@ class _Played:
             case Forgo(number):
                 self._put(lifecycle.forgo(self.rows[number]))
                 return False
-            case Recut(number):
-                self.reslices = True
-                recut = lifecycle.recut(self.rows[number], self._wish.recipe, 0.0, _STILL)
-                self._put(replace(recut, id=FRESH))
             case Relabel():
                 changed, self.relabels = not self.relabels, True
                 return changed
@@ -1149,7 +1143,7 @@ class _Brake:
         self._serving = tx.uploads.serving_count(terms.mirror, terms.binding)
         self._executed = tx.holds.executed_since(terms.mirror, now - self._limits.window)
         self._approved = _approved(tx, footing, now - APPROVAL_KEPT)
-        self._describe, self._recuts = terms.describe, terms.abilities.recuts
+        self._describe = terms.describe
 
     def holds(self, batch: int) -> bool:
         """Whether so many deletions wait for a person."""
@@ -1174,8 +1168,7 @@ class _Brake:
     def _described(self, step: Step) -> Step:
         before = "" if step.server is None else step.server.recipe
         change = changes_of(self._describe, [(before, step.recipe)]) if before else ""
-        sends = step.sends and not (self._recuts and can_be_cut_to(before, step.recipe))
-        return replace(step, note=", ".join(filter(None, [change, step.note])), sends=sends, cause="")
+        return replace(step, note=", ".join(filter(None, [change, step.note])), cause="")
 
 
 def _approved(tx: Tx, footing: Footing, oldest: float) -> frozenset[int]:

@@ -107,7 +107,7 @@ class Polls:
     async def _judged(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
         rhythm = self._ledger.rhythm
         is_failure = status.state is DocState.FAILED
-        if status.state in _SETTLED and lifecycle.may_be_stale(row, rhythm, is_failure=is_failure):
+        if is_failure and lifecycle.may_be_stale(row, rhythm):
             return row, _UNKNOWN, IndexRetry.NONE
         if is_failure:
             repair = await self._mended(row, status, turn)
@@ -123,8 +123,6 @@ class Polls:
             return IndexRetry.AWAITED
         if turn.halted is not None or (row.code == lifecycle.QUOTA and not turn.may_try()):
             return IndexRetry.LATER
-        if row.code in (lifecycle.RECUT, lifecycle.RECUTTING):
-            return IndexRetry.NONE  # a fresh upload is sooner found than what may fail again
         if not isinstance(self._target, Reembeds):
             return IndexRetry.NOT_OFFERED
         if not status.halt and row.repairs >= self._ledger.terms.limits.reembed_tries:
@@ -177,7 +175,7 @@ class Polls:
         """One that cannot be cut now keeps no other waiting; `is_alone`: nothing else tells of the target."""
         down: TargetError | None = None
         for row in rows:
-            if not await self._store.write(partial(self._begin_reslice, row.id)):
+            if not await self._store.read(partial(journal.is_to_be_resliced, number=row.id)):
                 continue
             try:
                 repair = await self._resliced(row)
@@ -188,9 +186,6 @@ class Polls:
             )
         if down is not None and is_alone:
             raise down
-
-    def _begin_reslice(self, number: int, tx: Tx) -> bool:
-        return journal.begin_reslice(self._ledger, tx, number)
 
     async def _resliced(self, row: Upload) -> IndexRetry:
         if not isinstance(self._target, Reslices) or row.remote_id is None:
@@ -224,4 +219,3 @@ class Polls:
 
 _UNKNOWN, _READY = DocStatus(DocState.UNKNOWN), DocStatus(DocState.READY)
 _UNDECIDED = (DocState.UNKNOWN, DocState.INDEXING)
-_SETTLED = (DocState.FAILED, DocState.READY)

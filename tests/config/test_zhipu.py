@@ -12,7 +12,7 @@ from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.config.remote import VectorizationConfig, is_in_the_clear
 from kbsync.config.secret import Secret
 from kbsync.config.zhipu import SLICES, ZhipuSearchConfig, ZhipuTargetConfig
-from kbsync.contract.target import Recuts, Surroundings, Target
+from kbsync.contract.target import Surroundings, Target
 from kbsync.once import plan_of
 from kbsync.targets.http.limits import Breaker
 from kbsync.targets.registry import open_or_stand_in, open_target
@@ -435,14 +435,6 @@ def test_slicing_in_place_is_asked_for_and_never_the_default(tmp_path: Path) -> 
     assert zhipu(tmp_path, "reslice: in_place").reslice == "in_place"
     problem = refused(tmp_path, "reslice: true")
     assert problem.startswith("reslice: true is not taken; allowed: upload, in_place")
-
-
-@pytest.mark.parametrize("reslice", ["upload", "in_place"])
-def test_the_target_is_told_how_to_slice_anew(tmp_path: Path, reslice: str) -> None:
-    told_so = mirror(tmp_path, f"target: {{{LEAST}, reslice: {reslice}}}")
-    target = open_target(told_so, Surroundings("m", tmp_path, tmp_path))
-    assert isinstance(target, Recuts) and target.recuts is (reslice == "in_place")
-    assert target.limits.paid
 
 
 @pytest.mark.parametrize(

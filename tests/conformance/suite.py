@@ -19,7 +19,6 @@ from kbsync.contract.target import (
     Outgoing,
     PutOutcome,
     Reads,
-    Recuts,
     Reembeds,
     Renames,
     Reslices,
@@ -534,15 +533,6 @@ class TargetSuite(ExtraSuite):
         assert row.size in (None, document.size)
         if isinstance(target, Reads):
             assert await target.digest(accepted.remote_id) in (None, document.digest)
-
-    async def test_a_document_that_serves_is_cut_anew_and_keeps_its_id(self, world: World) -> None:
-        target = world.require(Recuts)
-        [remote_id] = await world.make_ready(document := world.document("a.md", *texts(["kestrel"])))
-        with _if_offered():
-            await target.reslice(remote_id, document.path, world.matter or {})
-        await world.until(DocState.READY, remote_id, patience=target.limits.reembed_grace)
-        assert await world.found("kestrel") == {remote_id}
-        assert isinstance(target.recuts, bool)
 
     # ---- recipe, base, closing
 

@@ -26,7 +26,6 @@ from kbsync.core.planner import (
     Drop,
     Forgo,
     Keep,
-    Recut,
     Relabel,
     Renew,
     Reslice,
@@ -44,7 +43,6 @@ from kbsync.core.planner import (
 S = UploadState
 PLAIN, RENAMES = Abilities(), Abilities(renames=True)
 PAID, PAID_RENAMES = Abilities(weighs=True), Abilities(weighs=True, renames=True)
-RECUTS, PAID_RECUTS = Abilities(recuts=True), Abilities(weighs=True, recuts=True)
 UPDATES, KEEPS = Abilities(updates=True), Abilities(rename_policy="keep")
 
 WANTED = Wish("a.md", Presence.PRESENT, SELECTED, "new", 3, "r1")
@@ -135,42 +133,11 @@ RENEWALS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
     ),
     ("a file without a document is sent", OTHER, [], PAID, [Send(None)]),
     (
-        "where nothing costs it is cut anew where it lies",
-        OTHER,
-        [up(1, S.SERVING)],
-        RECUTS,
-        [Keep(1), Recut(1)],
-    ),
-    (
         "what cutting cannot change is sent",
-        replace(WANTED, recipe="r2!w5"),
-        [up(1, S.SERVING)],
-        RECUTS,
-        [Keep(1), Send(1)],
-    ),
-    (
-        "also where it serves nothing",
         OTHER,
         [up(1, S.FAILED, recipe="r1!w5")],
         Abilities(reslices=True, weighs=True),
         [Retire(1), Send(None)],
-    ),
-    (
-        "what is no different does not matter",
-        replace(WANTED, recipe="r2!w5"),
-        [up(1, S.SERVING, recipe="r1!w5")],
-        RECUTS,
-        [Keep(1), Recut(1)],
-    ),
-    ("where it costs it is weighed before", OTHER, [up(1, S.SERVING)], PAID_RECUTS, [Renew(1)]),
-    ("and cut when it is let go", OTHER, [up(1, S.SERVING, **ALLOWED)], PAID_RECUTS, [Keep(1), Recut(1)]),
-    ("other bytes cannot be cut", OTHER, [up(1, S.SERVING, "old")], PAID_RECUTS, [Keep(1), Send(1)]),
-    (
-        "what nobody knows how it is cut is cut",
-        WANTED,
-        [up(1, S.SERVING, recipe="", allowed="r1")],
-        PAID_RECUTS,
-        [Keep(1), Recut(1)],
     ),
 ]
 
@@ -358,7 +325,6 @@ ABILITIES = st.builds(
     renames=st.booleans(),
     updates=st.booleans(),
     reslices=st.booleans(),
-    recuts=st.booleans(),
     weighs=st.booleans(),
     rename_policy=st.sampled_from(["replace", "keep"]),
 )
@@ -399,7 +365,7 @@ def test_what_only_settings_want_is_never_sent_before_it_is_let_go(
     actions = decide(WANTED, rows, replace(abilities, weighs=True))
     if server is None or (server.digest, server.label) != (WANTED.digest, WANTED.path):
         return
-    if any(isinstance(action, Send | Recut) for action in actions):
+    if any(isinstance(action, Send) for action in actions):
         assert server.recipe != WANTED.recipe and server.allowed == WANTED.recipe
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.crash.jobs import IN_PLACE_JOBS, JOBS, RECIPE_JOBS, REMOTE_JOBS, Job
+from tests.crash.jobs import JOBS, RECIPE_JOBS, REMOTE_JOBS, Job
 from tests.crash.stage_local import LocalStage
-from tests.crash.stage_zhipu import InPlaceStage, ZhipuStage
+from tests.crash.stage_zhipu import ZhipuStage
 from tests.crash.stages import MemoryStage, Stage
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, ForgetfulMemory, RenamingMemory, UpdatingMemory
@@ -28,7 +28,6 @@ STAGES: Mapping[str, Callable[[Path], Stage]] = {
     **MEMORY,
     "local": LocalStage,
     "zhipu": ZhipuStage,
-    "zhipu-in-place": InPlaceStage,
     "gptbots": GptbotsStage,
 }
 
@@ -44,8 +43,6 @@ def jobs_on(stage: str) -> Mapping[str, Job]:
             }
         case "zhipu":
             return {**REMOTE_JOBS, **RECIPE_JOBS}
-        case "zhipu-in-place":
-            return IN_PLACE_JOBS
         case "paid" | "paid-updating":
             return RECIPE_JOBS
     return REMOTE_JOBS if stage == "forgetful" else JOBS

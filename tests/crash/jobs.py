@@ -172,24 +172,6 @@ def _held_recipes(stage: Stage) -> list[int]:
     return held
 
 
-async def cut_in_place(stage: Stage, turn: int) -> Edit:
-    """Nothing is sent, and no document is promised to be found while it is cut anew."""
-    await set_recipe(stage, turn)
-    await stage.world.once()
-    stage.world.tell("approve", holds=_held_recipes(stage))
-    return Edit(set(stage.world.on_disk()))
-
-
-async def turn_back_in_place(stage: Stage, turn: int) -> Edit:
-    """The setting is turned back when some documents may have been cut already."""
-    plan = stage.world.plan
-    edit = await cut_in_place(stage, turn)
-    await stage.crash(Guillotine(upon=("reslice effect", "reslice effect")))
-    stage.world.plan = plan
-    stage.recipes_set -= 1
-    return edit
-
-
 async def everything(stage: Stage, turn: int) -> Edit:
     edit = await delete(stage, turn)
     await create(stage, turn)
@@ -229,9 +211,3 @@ RECIPE_JOBS = {
     "recipe-approved": Job(let_recipe_go),
 }
 """Where it costs money to make documents anew."""
-
-IN_PLACE_JOBS = {
-    "cut-in-place": Job(cut_in_place),
-    "cut-and-back": Job(turn_back_in_place, finish=say_yes_if_asked),
-}
-"""Where documents that serve are cut anew."""

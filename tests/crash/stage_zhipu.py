@@ -119,14 +119,3 @@ class ZhipuStage(SharedStage):
 
     def violations(self) -> list[str]:
         return self.world.app.violations
-
-
-class InPlaceStage(ZhipuStage):
-    """Documents are cut anew where they lie, and their old status is shown for a while."""
-
-    settings: ClassVar[Mapping[str, Any]] = {"reembed_tries": 1, "reslice": "in_place"}
-
-    def make_world(self, place: Path) -> RemoteWorld:
-        world = super().make_world(place)
-        world.turn(stale_stat=2)
-        return world

@@ -179,11 +179,6 @@ class ZhipuTarget(RemoteTarget):
         """Of the account's space."""
         return self._allowance.left
 
-    @property
-    def recuts(self) -> bool:
-        """A document that serves may be sliced anew where it lies."""
-        return self._settings.reslice == "in_place"
-
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
         return await self._knowledge.look()
