@@ -13,7 +13,10 @@ _FETCH_AGAIN = (
     "pages are not fetched by time any more; remove the key, and run kbsync retry PATH to fetch one again"
 )
 
+_SENT_AGAIN = "a document whose settings changed is sent again and never cut where it serves; remove the key"
+
 RETIRED: Mapping[str, str] = {
+    "mirrors[].target.reslice": _SENT_AGAIN,
     "mirrors[].documents[].zhipu.refresh": _FETCH_AGAIN,
     "mirrors[].documents[].gptbots.refresh": _FETCH_AGAIN,
 }

@@ -122,14 +122,6 @@ class ZhipuTargetConfig:
     requests_per_minute: Annotated[int, PER_MINUTE] = 0
     upload_bytes_per_second: Annotated[int, UPLOAD_SPEED] = 0
     vectorization: Annotated[VectorizationConfig, WAITING] = field(default_factory=VectorizationConfig)
-    reslice: Annotated[
-        Literal["upload", "in_place"],
-        Choice(
-            "how a document is sliced anew when its settings change: by a new upload, or where it lies, "
-            "when it may not be found meanwhile",
-            ("upload", "in_place"),
-        ),
-    ] = "upload"
     search: Annotated[ZhipuSearchConfig, About("how passages are looked for")] = field(
         default_factory=ZhipuSearchConfig
     )

@@ -111,7 +111,6 @@ class Settling:
         wait = self._waits.get(path)
         return None if wait is None else wait.since
 
-
     def __len__(self) -> int:
         return len(self._waits)
 

@@ -55,7 +55,6 @@ def _open_zhipu(config: ZhipuTargetConfig, mirror: MirrorConfig, surroundings: S
         auth=config.auth,
         callback_url=(callback_url(mirror) if surroundings.hears else None) or "",
         callback_authorization=_revealed(config.callback_authorization),
-        reslice=config.reslice,
         recall=Recall(
             config.search.recall_method,
             config.search.recall_ratio,

@@ -430,13 +430,6 @@ def test_tokens_are_signed_where_the_config_says_so(tmp_path: Path) -> None:
     assert "nopoint" not in problem
 
 
-def test_slicing_in_place_is_asked_for_and_never_the_default(tmp_path: Path) -> None:
-    assert zhipu(tmp_path).reslice == "upload"
-    assert zhipu(tmp_path, "reslice: in_place").reslice == "in_place"
-    problem = refused(tmp_path, "reslice: true")
-    assert problem.startswith("reslice: true is not taken; allowed: upload, in_place")
-
-
 @pytest.mark.parametrize(
     ("line", "model"),
     [

@@ -22,7 +22,7 @@ class ZhipuSettings(RemoteSettings):
     `recall`: of every search but those that confirm a document.
 
     `callback_url`: where the vendor calls, a secret; empty: nowhere. `callback_authorization`:
-    sent along as that header, a secret; empty: none is. `reslice` is `upload` or `in_place`.
+    sent along as that header, a secret; empty: none is.
     With `auth` `jwt` a key that signs no tokens is a `UsageError`, too.
     """
 
@@ -32,7 +32,6 @@ class ZhipuSettings(RemoteSettings):
     auth: str = "key"
     callback_url: str = field(default="", repr=False)
     callback_authorization: str = field(default="", repr=False)
-    reslice: str = "upload"
     recall: Recall = USUAL
 
     def __post_init__(self) -> None:
