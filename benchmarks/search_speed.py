@@ -31,7 +31,7 @@ from kbsync.index.chunk import chunk
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.embed.builtin import BuiltinEmbedder
 from kbsync.index.query import STOP_WORDS
-from kbsync.targets.local.target import LocalTarget
+from kbsync.targets.local import LocalTarget
 
 COLD = """
 import asyncio, sys
@@ -39,7 +39,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from kbsync.contract.mirroring import Surroundings
 from kbsync.contract.searching import Query
-from kbsync.targets.local.target import LocalTarget
+from kbsync.targets.local import LocalTarget
 
 async def search(folder, question):
     surroundings = Surroundings("bench", folder, folder, read_only=True)

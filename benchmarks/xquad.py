@@ -31,7 +31,7 @@ from kbsync.contract.target import Accepted, Body, Outgoing, Surroundings
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.query import STOP_WORDS
 from kbsync.index.tokens import words
-from kbsync.targets.local.target import LocalTarget
+from kbsync.targets.local import LocalTarget
 
 LANGUAGES = ("en", "zh")
 

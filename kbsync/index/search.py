@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 class Ranker(Protocol):
-    """Orders texts by how well they answer a question. `kbsync.targets.local.serving` has one."""
+    """Orders texts by how well they answer a question. `kbsync.targets.services.blocking` has one."""
 
     @property
     def model(self) -> str:

@@ -29,7 +29,7 @@ def open_target(mirror: MirrorConfig, surroundings: Surroundings) -> Target:
 
 
 def _open_local(config: LocalTargetConfig, _mirror: MirrorConfig, surroundings: Surroundings) -> Target:
-    from kbsync.targets.local.target import LocalTarget
+    from kbsync.targets.local import LocalTarget
 
     return LocalTarget.open(
         local_folder(config, surroundings),
@@ -152,7 +152,7 @@ def open_or_stand_in(mirror: MirrorConfig, surroundings: Surroundings) -> Target
     match mirror.target:
         case LocalTargetConfig() as local:
             if not local_folder(local, surroundings).exists():
-                from kbsync.targets.local.target import Unmade
+                from kbsync.targets.local import Unmade
 
                 return Unmade(local.embedding, local.max_bytes, _service(local.embedding))
     return open_target(mirror, surroundings)

@@ -18,7 +18,7 @@ from typing import Any
 
 from kbsync import logs, once
 from kbsync.config.model import DeletionRules, folder_config
-from kbsync.index.sqlite.writer import Index
+from kbsync.index.sqlite.writer import Writer
 from kbsync.installation import Installation
 from kbsync.state.store import Store
 
@@ -36,17 +36,17 @@ class Executioner:
 
 
 def watch_index(executioner: Executioner) -> None:
-    transaction = Index._transaction
+    transaction = Writer._transaction
 
     @contextlib.contextmanager
-    def watched(self: Index) -> Iterator[int]:
+    def watched(self: Writer) -> Iterator[int]:
         executioner.boundary()
         with transaction(self) as version:
             yield version
             executioner.boundary()
         executioner.boundary()
 
-    Index._transaction = watched  # type: ignore[method-assign]
+    Writer._transaction = watched  # type: ignore[method-assign]
 
 
 def installation(folder: Path, state: Path) -> Installation:

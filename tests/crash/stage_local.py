@@ -18,9 +18,10 @@ from kbsync.errors import Rejected
 from kbsync.index.document import Entry, Flavour, Parsed
 from kbsync.index.embed.encoder import Encoder
 from kbsync.index.sqlite.schema import FILE
-from kbsync.index.sqlite.writer import Index, Vectors
+from kbsync.index.sqlite.writer import Encoder as Vectors
+from kbsync.index.sqlite.writer import Writer
 from kbsync.state.store import Store
-from kbsync.targets.local.target import LocalTarget, limits_of
+from kbsync.targets.local import LocalTarget, limits_of
 from tests.crash.harness import Guillotine
 from tests.crash.stages import Stage
 from tests.engine.world import World
@@ -29,7 +30,7 @@ ENCODER = Encoder("builtin")
 """One for all, since it takes long to load."""
 
 
-class ToldIndex(Index):
+class ToldIndex(Writer):
     """Tells `at` where each transaction is, and remembers which documents were committed."""
 
     def __init__(self, folder: Path, at: Callable[[str], None], stored: list[tuple[str, str]]) -> None:
@@ -46,11 +47,11 @@ class ToldIndex(Index):
         self._stored += self._under_way
         self._at("index after")
 
-    def store(self, entries: Sequence[Entry], vectors: Vectors) -> list[int | Rejected]:
+    def put(self, entries: Sequence[Entry], vectors: Vectors) -> list[int | Rejected]:
         with self._guard:
             self._under_way = [(entry.path, entry.digest) for entry in entries]
             try:
-                return super().store(entries, vectors)
+                return super().put(entries, vectors)
             finally:
                 self._under_way = []
 

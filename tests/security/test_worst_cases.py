@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 
 import kbsync.index
-import kbsync.targets.local
 from kbsync.core import links, names
 from kbsync.core import text as core_text
 from kbsync.index.chunk import chunk
@@ -94,8 +93,7 @@ ROOMS = [
     links,
     *(
         importlib.import_module(room.name)
-        for package in (kbsync.index, kbsync.targets.local)
-        for room in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        for room in pkgutil.walk_packages(kbsync.index.__path__, "kbsync.index.")
         if not room.ispkg
     ),
 ]

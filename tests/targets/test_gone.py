@@ -17,9 +17,9 @@ from kbsync.contract.searching import Query
 from kbsync.index.document import Chunk
 from kbsync.index.embed.encoder import Encoder
 from kbsync.index.search import Searcher
-from kbsync.index.sqlite.writer import Index
-from kbsync.targets.local import target as module
-from kbsync.targets.local.target import LocalTarget
+from kbsync.index.sqlite.writer import Writer
+from kbsync.targets import local as module
+from kbsync.targets.local import LocalTarget
 from tests.targets.test_index import Fake, entry, found
 from tests.targets.test_local_target import document, opened, put
 
@@ -106,7 +106,7 @@ async def test_threads_that_hang_keep_no_deleted_text(tmp_path: Path) -> None:
 class Slow(Fake):
     """Each question to the service lasts until another document was stored meanwhile, or 10 s went by."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Writer) -> None:
         super().__init__()
         self._index = index
         self._numbers = itertools.count(100)
@@ -119,7 +119,7 @@ class Slow(Fake):
     def _store_another(self) -> None:
         number = next(self._numbers)
         other = threading.Thread(
-            target=self._index.store, args=([entry(number, f"other {number}")], Fake()), daemon=True
+            target=self._index.put, args=([entry(number, f"other {number}")], Fake()), daemon=True
         )
         other.start()
         other.join(10)
@@ -129,9 +129,9 @@ class Slow(Fake):
 @pytest.mark.parametrize("count", [1, 1200])
 def test_no_write_waits_for_a_vector_that_has_to_be_made_once_more(tmp_path: Path, count: int) -> None:
     """Its text had one when it was cut; the document that had it was deleted since."""
-    index = Index(tmp_path / "kb")
+    index = Writer(tmp_path / "kb")
     vectors = Slow(index)
-    (stored,) = index.store([entry(1, *(f"text{number}" for number in range(count)))], vectors)
+    (stored,) = index.put([entry(1, *(f"text{number}" for number in range(count)))], vectors)
     assert vectors.waited and not any(vectors.waited)
     assert len(vectors.made) == count == len(set(vectors.made))
     assert found(index, "text0") == [stored]
@@ -143,7 +143,7 @@ class Services:
 
     most_texts = 10
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Writer) -> None:
         self._index = index
         self.asked: list[tuple[str, bool]] = []
 
@@ -165,8 +165,8 @@ class Services:
 def test_a_search_that_waits_for_a_service_keeps_nothing_that_is_deleted_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    index = Index(tmp_path / "kb")
-    index.store([entry(number, f"words of {number} {SECRET}{number}") for number in range(1, 6)], Fake())
+    index = Writer(tmp_path / "kb")
+    index.put([entry(number, f"words of {number} {SECRET}{number}") for number in range(1, 6)], Fake())
     services = Services(index)
     encoder = Encoder("builtin")
     monkeypatch.setattr(Encoder, "model", "fake")

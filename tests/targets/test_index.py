@@ -20,7 +20,7 @@ from kbsync.errors import Rejected, StateError, UsageError
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.sqlite.reader import Reader
 from kbsync.index.sqlite.vectors import SLOTS
-from kbsync.index.sqlite.writer import Index
+from kbsync.index.sqlite.writer import Writer
 from kbsync.state.db import open_writer
 
 
@@ -65,13 +65,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(folder: Path) -> Iterator[Index]:
-    index = Index(folder, clock=lambda: 5.0)
+def index(folder: Path) -> Iterator[Writer]:
+    index = Writer(folder, clock=lambda: 5.0)
     yield index
     index.close()
 
 
-def found(index: Index, word: str) -> list[int]:
+def found(index: Writer, word: str) -> list[int]:
     query = """
         SELECT DISTINCT document FROM words JOIN run ON words.rowid BETWEEN first AND first + chunks - 1
         WHERE words MATCH ? AND document NOTNULL
@@ -79,7 +79,7 @@ def found(index: Index, word: str) -> list[int]:
     return sorted(row[0] for row in index._connection.execute(query, (word,)))
 
 
-def slots_in_use(index: Index) -> int:
+def slots_in_use(index: Writer) -> int:
     return index._connection.execute("SELECT count(*) FROM slot WHERE key NOTNULL").get  # type: ignore[no-any-return]
 
 
@@ -91,60 +91,60 @@ def traces(folder: Path, *words: str) -> list[tuple[str, str]]:
     ]
 
 
-def test_a_document_is_found_by_text_title_heading_tag_and_file_name(index: Index) -> None:
-    index.store([entry(1, "thirty days 年假", title="Handbook", path="a/leave-rules.md")], Fake())
+def test_a_document_is_found_by_text_title_heading_tag_and_file_name(index: Writer) -> None:
+    index.put([entry(1, "thirty days 年假", title="Handbook", path="a/leave-rules.md")], Fake())
     for word in ("days", "day", "年假", "handbook", "part", "tag", "leave", "rules"):
         assert found(index, word) == [1], word
     assert found(index, "folder") == found(index, "md") == []
 
 
-def test_files_are_of_the_owner_alone(index: Index, folder: Path) -> None:
-    index.store([entry(1, "text")], Fake())
+def test_files_are_of_the_owner_alone(index: Writer, folder: Path) -> None:
+    index.put([entry(1, "text")], Fake())
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()} == {0o600}
     assert len(list(folder.iterdir())) == 4
 
 
-def test_a_second_writer_is_told_who_holds_it(index: Index, folder: Path) -> None:
+def test_a_second_writer_is_told_who_holds_it(index: Writer, folder: Path) -> None:
     with pytest.raises(StateError, match="in use by another kbsync"):
-        Index(folder)
+        Writer(folder)
 
 
-def test_the_index_is_the_same_after_a_restart(index: Index, folder: Path) -> None:
-    index.store([entry(1, "text")], Fake())
+def test_the_index_is_the_same_after_a_restart(index: Writer, folder: Path) -> None:
+    index.put([entry(1, "text")], Fake())
     index.close()
-    again = Index(folder)
+    again = Writer(folder)
     assert again.uuid == index.uuid
     assert found(again, "text") == [1]
     again.close()
 
 
-def test_replacing_takes_the_old_version_out_in_the_same_commit(index: Index) -> None:
-    (old,) = index.store([entry(1, "alpha beta")], Fake())
-    (new,) = index.store([entry(2, "beta gamma", replaces=old)], Fake())  # type: ignore[arg-type]
+def test_replacing_takes_the_old_version_out_in_the_same_commit(index: Writer) -> None:
+    (old,) = index.put([entry(1, "alpha beta")], Fake())
+    (new,) = index.put([entry(2, "beta gamma", replaces=old)], Fake())  # type: ignore[arg-type]
     assert new != old
     assert (found(index, "alpha"), found(index, "beta"), found(index, "gamma")) == ([], [new], [new])
 
 
-def test_the_same_upload_again_is_the_same_document(index: Index) -> None:
-    assert index.store([entry(1, "alpha")], Fake()) == index.store([entry(1, "alpha")], Fake()) == [1]
+def test_the_same_upload_again_is_the_same_document(index: Writer) -> None:
+    assert index.put([entry(1, "alpha")], Fake()) == index.put([entry(1, "alpha")], Fake()) == [1]
     assert found(index, "alpha") == [1]
 
 
-def test_an_upload_number_of_a_lost_state_takes_nothing_away(index: Index, folder: Path) -> None:
-    index.store([entry(1, "alpha", path="a.md")], Fake())
-    assert index.store([entry(1, "beta", path="b.md")], Fake()) == [2]
+def test_an_upload_number_of_a_lost_state_takes_nothing_away(index: Writer, folder: Path) -> None:
+    index.put([entry(1, "alpha", path="a.md")], Fake())
+    assert index.put([entry(1, "beta", path="b.md")], Fake()) == [2]
     assert (found(index, "alpha"), found(index, "beta")) == ([1], [2])
     reader = Reader(folder)
     assert [(row.id, row.upload_id) for row in reader.page(0, 9)] == [(1, None), (2, 1)]
     reader.close()
 
 
-def test_equal_texts_share_a_vector_until_the_last_is_gone(index: Index) -> None:
+def test_equal_texts_share_a_vector_until_the_last_is_gone(index: Writer) -> None:
     fake = Fake()
-    index.store([entry(1, "same", "one"), entry(2, "same", "two")], fake)
+    index.put([entry(1, "same", "one"), entry(2, "same", "two")], fake)
     assert sorted(fake.made) == ["one", "same", "two"]
-    index.store([entry(3, "same", "three", replaces=1)], fake)
+    index.put([entry(3, "same", "three", replaces=1)], fake)
     assert fake.made[3:] == ["three"]
     index.delete([2])
     assert slots_in_use(index) == 2
@@ -153,11 +153,11 @@ def test_equal_texts_share_a_vector_until_the_last_is_gone(index: Index) -> None
     assert index._connection.execute("SELECT count(*) FROM block").get == 0
 
 
-def test_a_free_slot_is_used_again(index: Index) -> None:
-    index.store([entry(1, *(f"text {at}" for at in range(SLOTS)))], Fake())
-    index.store([entry(2, "more")], Fake())
+def test_a_free_slot_is_used_again(index: Writer) -> None:
+    index.put([entry(1, *(f"text {at}" for at in range(SLOTS)))], Fake())
+    index.put([entry(2, "more")], Fake())
     index.delete([1])
-    index.store([entry(3, *(f"other {at}" for at in range(SLOTS - 1)))], Fake())
+    index.put([entry(3, *(f"other {at}" for at in range(SLOTS - 1)))], Fake())
     assert index._connection.execute("SELECT count(*) FROM block").get == 1
     rows = index._connection.execute("SELECT slot.id, key FROM slot WHERE key NOTNULL").fetchall()
     assert len(rows) == SLOTS
@@ -168,23 +168,23 @@ def test_a_free_slot_is_used_again(index: Index) -> None:
         assert raw[slot % SLOTS * 8 : slot % SLOTS * 8 + 8] == key[:8]
 
 
-def test_one_document_that_cannot_be_stored_leaves_the_others(index: Index) -> None:
+def test_one_document_that_cannot_be_stored_leaves_the_others(index: Writer) -> None:
     bad = entry(2, "fine", "lone \ud800 surrogate".encode("utf-8", "replace").decode(), title="\ud800")
-    outcomes = index.store([entry(1, "alpha"), bad, entry(3, "gamma")], Fake())
+    outcomes = index.put([entry(1, "alpha"), bad, entry(3, "gamma")], Fake())
     assert isinstance(outcomes[1], Rejected)
     assert (found(index, "alpha"), found(index, "fine"), found(index, "gamma")) == ([1], [], [outcomes[2]])
 
 
-def test_a_failed_replacement_leaves_the_old_version(index: Index) -> None:
-    index.store([entry(1, "alpha")], Fake())
-    (outcome,) = index.store([entry(2, "beta", title="\ud800", replaces=1)], Fake())
+def test_a_failed_replacement_leaves_the_old_version(index: Writer) -> None:
+    index.put([entry(1, "alpha")], Fake())
+    (outcome,) = index.put([entry(2, "beta", title="\ud800", replaces=1)], Fake())
     assert isinstance(outcome, Rejected)
     assert (found(index, "alpha"), found(index, "beta")) == ([1], [])
 
 
-def test_a_rename_embeds_nothing_and_is_found_by_the_new_name(index: Index, folder: Path) -> None:
+def test_a_rename_embeds_nothing_and_is_found_by_the_new_name(index: Writer, folder: Path) -> None:
     fake = Fake()
-    index.store([entry(1, "alpha", "beta", path="old-place/zqfirst.md")], fake)
+    index.put([entry(1, "alpha", "beta", path="old-place/zqfirst.md")], fake)
     for _ in range(2):
         index.rename(1, "new/第二.md", "第二.md", 7.0)
     assert len(fake.made) == 2
@@ -195,17 +195,17 @@ def test_a_rename_embeds_nothing_and_is_found_by_the_new_name(index: Index, fold
     assert not traces(folder, "alpha", "zqfirst", "第二")
 
 
-def test_paths_that_are_not_utf8_come_back(index: Index, folder: Path) -> None:
+def test_paths_that_are_not_utf8_come_back(index: Writer, folder: Path) -> None:
     path = os.fsdecode(b"caf\xe9/x\xff.md")
-    index.store([entry(1, "alpha", path=path)], Fake())
+    index.put([entry(1, "alpha", path=path)], Fake())
     reader = Reader(folder)
     assert [row.path for row in reader.page(0, 9)] == [path]
     reader.close()
 
 
-def test_old_vectors_stay_when_the_model_changes(index: Index, folder: Path) -> None:
-    index.store([entry(1, "alpha"), entry(2, "beta")], Fake("one"))
-    index.store([entry(3, "alpha", replaces=1)], Fake("two"))
+def test_old_vectors_stay_when_the_model_changes(index: Writer, folder: Path) -> None:
+    index.put([entry(1, "alpha"), entry(2, "beta")], Fake("one"))
+    index.put([entry(3, "alpha", replaces=1)], Fake("two"))
     reader = Reader(folder)
     key = {text: piece(text).key for text in ("alpha", "beta")}
     assert reader.known("one", key.values()) == {key["beta"]}
@@ -214,15 +214,15 @@ def test_old_vectors_stay_when_the_model_changes(index: Index, folder: Path) -> 
     reader.close()
 
 
-def test_after_a_deletion_no_file_holds_a_word_of_it(index: Index, folder: Path) -> None:
+def test_after_a_deletion_no_file_holds_a_word_of_it(index: Writer, folder: Path) -> None:
     rng = random.Random(1)
     common = ["".join(rng.choices("abcdefghij", k=7)) for _ in range(3_000)]
     secrets = [f"zq{''.join(rng.choices('klmnoprstuv', k=9))}" for _ in range(40)] + ["机密文件在此"]
     texts = [" ".join(rng.choices(common, k=60)) for _ in range(300)]
-    index.store([entry(at, text) for at, text in enumerate(texts[:150], 1)], Fake())
+    index.put([entry(at, text) for at, text in enumerate(texts[:150], 1)], Fake())
     secret = [f"{' '.join(rng.choices(common, k=9))} {each} {each}x" for each in secrets]
-    (document,) = index.store([entry(500, *secret, title="zqtitle", path="x/zqfile.md")], Fake())
-    index.store([entry(at, text) for at, text in enumerate(texts[150:], 151)], Fake())
+    (document,) = index.put([entry(500, *secret, title="zqtitle", path="x/zqfile.md")], Fake())
+    index.put([entry(at, text) for at, text in enumerate(texts[150:], 151)], Fake())
     searched = [*(each[:8] for each in secrets[:40]), "机密", "密文", "zqtitle", "zqfile"]
     assert len(traces(folder, *searched)) >= 44
     assert isinstance(document, int)
@@ -232,15 +232,15 @@ def test_after_a_deletion_no_file_holds_a_word_of_it(index: Index, folder: Path)
     assert not [each.name for each in folder.iterdir() if vector in each.read_bytes()]
 
 
-def test_a_replaced_text_is_gone_once_the_wal_is_scrubbed(index: Index, folder: Path) -> None:
-    index.store([entry(1, "zqsecret")], Fake())
-    index.store([entry(2, "harmless", replaces=1)], Fake())
+def test_a_replaced_text_is_gone_once_the_wal_is_scrubbed(index: Writer, folder: Path) -> None:
+    index.put([entry(1, "zqsecret")], Fake())
+    index.put([entry(2, "harmless", replaces=1)], Fake())
     assert index.scrub()
     assert traces(folder, "zqsecret") == []
 
 
-def test_a_reader_in_the_way_puts_the_scrubbing_off(index: Index, folder: Path) -> None:
-    index.store([entry(1, "zqsecret")], Fake())
+def test_a_reader_in_the_way_puts_the_scrubbing_off(index: Writer, folder: Path) -> None:
+    index.put([entry(1, "zqsecret")], Fake())
     reader = Reader(folder)
     with reader._snapshot() as connection:
         connection.execute("SELECT count(*) FROM document").fetchall()
@@ -250,7 +250,7 @@ def test_a_reader_in_the_way_puts_the_scrubbing_off(index: Index, folder: Path) 
     reader.close()
 
 
-def test_everything_is_gone_after_any_order_of_changes(index: Index) -> None:
+def test_everything_is_gone_after_any_order_of_changes(index: Writer) -> None:
     rng = random.Random(4)
     live: list[int] = []
     for number in range(1, 120):
@@ -265,7 +265,7 @@ def test_everything_is_gone_after_any_order_of_changes(index: Index) -> None:
                     f"{rng.choice(['red', '蓝色的', 'blue'])} {rng.randrange(30)}"
                     for _ in range(rng.randrange(1, 9))
                 ]
-                live += index.store([entry(number, *texts, replaces=old)], Fake())  # type: ignore[arg-type]
+                live += index.put([entry(number, *texts, replaces=old)], Fake())  # type: ignore[arg-type]
     index._connection.execute("INSERT INTO words(words) VALUES ('integrity-check')")
     assert index._connection.pragma("integrity_check") == "ok"
     index.delete(live)
@@ -279,8 +279,8 @@ def test_everything_is_gone_after_any_order_of_changes(index: Index) -> None:
 def test_a_file_that_is_no_index_is_set_aside_with_a_reason(
     folder: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    index = Index(folder)
-    index.store([entry(at, f"alpha {at} " * 50) for at in range(1, 200)], Fake())
+    index = Writer(folder)
+    index.put([entry(at, f"alpha {at} " * 50) for at in range(1, 200)], Fake())
     index.close()
     file = folder / "index.db"
     match damage:
@@ -298,7 +298,7 @@ def test_a_file_that_is_no_index_is_set_aside_with_a_reason(
             connection.pragma("user_version", 0)
             connection.close()
     size = file.stat().st_size
-    again = Index(folder)
+    again = Writer(folder)
     assert again.uuid != index.uuid
     assert again._connection.execute("SELECT count(*) FROM document").get == 0
     assert (folder / "index.db.damaged-1").stat().st_size == size
@@ -307,12 +307,12 @@ def test_a_file_that_is_no_index_is_set_aside_with_a_reason(
 
 
 def test_an_index_of_a_newer_kbsync_is_left_alone(folder: Path) -> None:
-    Index(folder).close()
+    Writer(folder).close()
     connection = apsw.Connection(str(folder / "index.db"))
     connection.pragma("user_version", 99)
     connection.close()
     with pytest.raises(StateError, match="newer kbsync"):
-        Index(folder)
+        Writer(folder)
     assert not list(folder.glob("*damaged*"))
 
 
@@ -325,8 +325,8 @@ def test_an_index_that_was_killed_while_it_was_made_is_finished(folder: Path, co
         connection.close()
     else:
         (folder / "index.db").write_bytes(content)
-    index = Index(folder)
-    assert index.store([entry(1, "alpha")], Fake()) == [1]
+    index = Writer(folder)
+    assert index.put([entry(1, "alpha")], Fake()) == [1]
     assert not list(folder.glob("*damaged*"))
     index.close()
 
@@ -352,8 +352,8 @@ def test_another_programs_file_is_no_index_for_a_reader(folder: Path) -> None:
         Reader(folder)
 
 
-def test_a_reader_changes_and_creates_nothing(index: Index, folder: Path) -> None:
-    index.store([entry(1, "alpha")], Fake())
+def test_a_reader_changes_and_creates_nothing(index: Writer, folder: Path) -> None:
+    index.put([entry(1, "alpha")], Fake())
     for _ in range(2):
         before = {each.name: each.read_bytes() for each in folder.iterdir() if each.suffix != ".db-shm"}
         names = sorted(os.listdir(folder))
@@ -365,11 +365,11 @@ def test_a_reader_changes_and_creates_nothing(index: Index, folder: Path) -> Non
         index.close()
 
 
-def test_a_reader_follows_a_new_index(index: Index, folder: Path) -> None:
+def test_a_reader_follows_a_new_index(index: Writer, folder: Path) -> None:
     reader = Reader(folder)
     first = reader.uuid()
     index.discard("a test")
-    again = Index(folder)
+    again = Writer(folder)
     assert reader.uuid() == again.uuid != first
     reader.close()
     again.close()
@@ -378,16 +378,16 @@ def test_a_reader_follows_a_new_index(index: Index, folder: Path) -> None:
 REPLACING = """
     import sys
     from pathlib import Path
-    from kbsync.targets.local.index import Index
+    from kbsync.index.sqlite.writer import Writer
     from tests.targets.test_index import Fake, entry
 
-    index = Index(Path(sys.argv[1]))
+    index = Writer(Path(sys.argv[1]))
     texts = lambda version: [f"version{version} part {part}" for part in range(20)]
     number = int(sys.argv[2])
     live = [row[0] for row in index._connection.execute("SELECT id FROM document ORDER BY path")]
     while True:
         old = live or [None] * 3
-        live = index.store(
+        live = index.put(
             [entry(number + at, *texts(number), path=f"{at}.md", replaces=old[at]) for at in range(3)], Fake()
         )
         number += 3
@@ -418,7 +418,7 @@ def test_a_killed_writer_leaves_every_document_whole_and_in_one_version(folder: 
             assert texts == [f"{next(iter(versions))} part {part}" for part in range(20)]
         reader.close()
         number = str(int(rest[-1] if rest else number) + 30)
-    index = Index(folder)
+    index = Writer(folder)
     assert index._connection.pragma("integrity_check") == "ok"
     index._connection.execute("INSERT INTO words(words) VALUES ('integrity-check')")
     assert len(found(index, next(iter(versions)))) == 3

@@ -21,8 +21,8 @@ from kbsync.contract.searching import Explains, Query, Searches
 from kbsync.contract.target import Accepted, Body, DocState, Outgoing, Renames, Surroundings, Target, Updates
 from kbsync.errors import Halted, Rejected, StateError, Unavailable, UsageError
 from kbsync.index.document import Flavour, Parsed
-from kbsync.targets.local import target as module
-from kbsync.targets.local.target import LocalTarget
+from kbsync.targets import local as module
+from kbsync.targets.local import LocalTarget
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ import asyncio, sys
 from pathlib import Path
 from types import SimpleNamespace
 from kbsync.contract.mirroring import Surroundings
-from kbsync.targets.local.target import LocalTarget
+from kbsync.targets.local import LocalTarget
 folder = Path(sys.argv[1])
 target = LocalTarget.open(folder / "kb", embedding=SimpleNamespace(type="builtin", path=None), max_bytes=1,
                           surroundings=Surroundings("m", folder, folder))
@@ -275,7 +275,7 @@ async def test_trouble_with_the_disk_never_blames_a_document(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(target._index, "store", fail)
+    monkeypatch.setattr(target._index, "put", fail)
     with pytest.raises(Halted if expected else Unavailable) as raised:
         await target.put([document(1, "alpha")])
     assert getattr(raised.value, "halt", None) == expected

@@ -15,7 +15,7 @@ from kbsync.index.embed.encoder import Encoder
 from kbsync.index.search import Searcher
 from kbsync.index.snippet import snippet
 from kbsync.index.sqlite.vectors import SLOTS
-from kbsync.index.sqlite.writer import Index
+from kbsync.index.sqlite.writer import Writer
 
 ENCODER = Encoder("builtin")
 
@@ -36,21 +36,21 @@ def entry(number: int, path: str, text: str, modified: float = 1.0) -> Entry:
     return Entry(number, path, "n", f"{number:064}", 1, "r", modified, parsed.title, (), chunks, {})
 
 
-def stored(folder: Path, texts: Sequence[tuple[str, str]]) -> Index:
-    index = Index(folder)
-    index.store([entry(at, path, text, float(at)) for at, (path, text) in enumerate(texts, 1)], ENCODER)
+def stored(folder: Path, texts: Sequence[tuple[str, str]]) -> Writer:
+    index = Writer(folder)
+    index.put([entry(at, path, text, float(at)) for at, (path, text) in enumerate(texts, 1)], ENCODER)
     return index
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writer]:
     index = stored(tmp_path_factory.mktemp("search") / "kb", list(TEXTS.items()))
     yield index
     index.close()
 
 
 @pytest.fixture(scope="module")
-def searcher(index: Index) -> Iterator[Searcher]:
+def searcher(index: Writer) -> Iterator[Searcher]:
     searcher = Searcher(index._folder, ENCODER)
     yield searcher
     searcher.close()
@@ -228,9 +228,9 @@ def test_a_warm_searcher_sees_every_change(tmp_path: Path) -> None:
     searcher = Searcher(tmp_path / "kb", ENCODER)
     for _ in range(3):
         assert paths(searcher.search(Query("alcoholic drinks made of grapes", top_k=1))) == ["a.md"]
-    index.store([entry(3, "c.md", "alcoholic drinks are made of grapes")], ENCODER)
+    index.put([entry(3, "c.md", "alcoholic drinks are made of grapes")], ENCODER)
     assert paths(searcher.search(Query("alcoholic drinks made of grapes", top_k=1))) == ["c.md"]
-    index.store([entry(9 + at, f"{at}.md", f"filler {at}") for at in range(SLOTS * 2)], ENCODER)
+    index.put([entry(9 + at, f"{at}.md", f"filler {at}") for at in range(SLOTS * 2)], ENCODER)
     index.delete([3])
     assert paths(searcher.search(Query("alcoholic drinks made of grapes", top_k=1))) == ["a.md"]
     index.delete(list(range(4, 4 + SLOTS * 2)))
@@ -241,7 +241,7 @@ def test_a_warm_searcher_sees_every_change(tmp_path: Path) -> None:
     index.close()
 
 
-def test_cold_and_warm_scans_agree(index: Index) -> None:
+def test_cold_and_warm_scans_agree(index: Writer) -> None:
     searcher = Searcher(index._folder, ENCODER)
     cold = searcher.search(Query("holidays"))
     warm = searcher.search(Query("holidays"))
@@ -257,7 +257,7 @@ def test_documents_without_vectors_of_the_model_answer_by_their_words(tmp_path: 
     searcher = Searcher(tmp_path / "kb", other)
     assert paths(searcher.search(Query("wine"))) == ["a.md"]
     assert searcher.search(Query("alcoholic drinks")) == []
-    index.store([entry(7, "c.md", "beer")], other)
+    index.put([entry(7, "c.md", "beer")], other)
     assert paths(searcher.search(Query("wine")))[0] == "a.md"
     assert "c.md" in paths(searcher.search(Query("beer brewery")))
     searcher.close()

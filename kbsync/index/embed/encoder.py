@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kbsync.targets.local.serving import ServiceEmbedder
+    from kbsync.targets.services.blocking import ServiceEmbedder
     from kbsync.targets.services.embedding import Vectors
 
 
@@ -53,7 +53,7 @@ class _Asked:
         self._keys, self._answer = keys, answer
 
     def result(self) -> Mapping[str, bytes | Rejected]:
-        from kbsync.targets.local.serving import packed
+        from kbsync.targets.services.blocking import packed
 
         return dict(zip(self._keys, packed(self._answer.result()), strict=True))
 
@@ -138,7 +138,7 @@ class Encoder:
     def _served(self) -> ServiceEmbedder:
         with self._loading:
             if self._serving is None:
-                from kbsync.targets.local.serving import ServiceEmbedder
+                from kbsync.targets.services.blocking import ServiceEmbedder
 
                 assert self._service is not None
                 self._serving = ServiceEmbedder(self._service)

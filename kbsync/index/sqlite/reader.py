@@ -12,7 +12,7 @@ import apsw
 from kbsync.errors import StateError, UnmadeError
 from kbsync.index.document import Stored
 from kbsync.index.sqlite import vectors
-from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, VERSION, identity, is_empty
+from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, READABLE, identity, is_empty
 from kbsync.state.db import open_reader, told, unbind
 
 _COLUMNS = "id, upload_id, path, name, digest, size, recipe, created"
@@ -122,7 +122,7 @@ def _connect(folder: Path) -> apsw.Connection:
         with connection:  # all as of one moment: it may be being made just now
             marks = connection.pragma("application_id"), connection.pragma("user_version")
             nothing_yet = is_empty(connection)
-    if marks == (APPLICATION_ID, VERSION):
+    if marks[0] == APPLICATION_ID and marks[1] in READABLE:
         return connection
     connection.close()
     if nothing_yet:

@@ -20,7 +20,8 @@ from kbsync.state.db import open_writer, told
 
 FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
-VERSION = 2
+VERSION = 3
+READABLE = (2, VERSION)  # layout 2 lacks `run.digest`, which only writing needs
 INCREMENTAL = 2
 """SQLite's number for an `auto_vacuum` that is asked for."""
 
@@ -57,22 +58,25 @@ CREATE UNIQUE INDEX slot_key ON slot(model, key);
 _RUNS = """
 CREATE TABLE run (
   first INTEGER PRIMARY KEY, chunks INTEGER NOT NULL,  -- chunks first, first + 1, …
-  document INTEGER, place INTEGER,                -- whose they are, in which order; or nobody's
-  lines INTEGER NOT NULL, pages INTEGER NOT NULL,  -- to be added to what its chunks say
-  named TEXT NOT NULL, tokeniser INTEGER NOT NULL  -- title, tags and file stem as they were indexed
+  document INTEGER, place INTEGER,                  -- whose they are, in which order; or nobody's
+  lines INTEGER NOT NULL, pages INTEGER NOT NULL,   -- to be added to what its chunks say
+  named TEXT NOT NULL, tokeniser INTEGER NOT NULL,  -- title, tags and file stem as they were indexed
+  digest BLOB                                       -- of its chunks; NULL where layout 1 or 2 made it
 ) STRICT;
 CREATE INDEX run_document ON run(document, place);
 """
 
+# In layout 1 the chunks of a document followed each other, and each said whose it was.
 _FROM_1 = """
-INSERT INTO run SELECT first, chunks, id, 0, 0, 0, words, tokeniser FROM document WHERE chunks > 0;
+INSERT INTO run SELECT first, chunks, id, 0, 0, 0, words, tokeniser, NULL FROM document WHERE chunks > 0;
 ALTER TABLE document DROP COLUMN words;
 ALTER TABLE document DROP COLUMN tokeniser;
 ALTER TABLE document DROP COLUMN first;
 ALTER TABLE document DROP COLUMN chunks;
 ALTER TABLE chunk DROP COLUMN document;
 """
-"""What became of layout 1, in which the chunks of a document followed each other, and said whose they are."""
+
+_FROM_2 = "ALTER TABLE run ADD COLUMN digest BLOB"
 
 
 def identity(folder: Path) -> tuple[int, int] | None:
@@ -95,8 +99,10 @@ def open_index(folder: Path) -> apsw.Connection:
         connection = _sound(path) or open_writer(path)
         if is_empty(connection):
             _create(connection)
-        elif connection.pragma("user_version") == 1:
-            _bring_up(connection)
+        elif (version := connection.pragma("user_version")) < VERSION:
+            with connection:  # nothing is read or indexed again
+                connection.execute(_RUNS + _FROM_1 if version == 1 else _FROM_2)
+                connection.pragma("user_version", VERSION)
         return connection
 
 
@@ -136,13 +142,6 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
     connection.execute("SELECT rowid FROM words WHERE words MATCH 'a' LIMIT 1").fetchall()
     connection.execute("SELECT max(id) FROM chunk").fetchall()
     return ""
-
-
-def _bring_up(connection: apsw.Connection) -> None:
-    """Bring layout 1 up to this one, without reading or indexing anything anew."""
-    with connection:
-        connection.execute(_RUNS + _FROM_1)
-        connection.pragma("user_version", VERSION)
 
 
 def set_aside(path: Path, reason: str) -> None:

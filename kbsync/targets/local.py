@@ -43,7 +43,7 @@ from kbsync.index.read import formats
 from kbsync.index.read.formats import MEDIA_TYPES
 from kbsync.index.search import Ranker, Searcher
 from kbsync.index.sqlite.reader import Reader
-from kbsync.index.sqlite.writer import Index
+from kbsync.index.sqlite.writer import Writer
 from kbsync.index.tokens import TOKENISER
 from kbsync.targets.services.dialects import ServiceSettings
 
@@ -91,7 +91,7 @@ class LocalTarget:
         folder: Path,
         encoder: Encoder,
         limits: Limits,
-        index: Index | None,
+        index: Writer | None,
         parse: Parse | None,
         spool: Path,
         ranker: Ranker | None = None,
@@ -131,7 +131,7 @@ class LocalTarget:
         """
         encoder = Encoder(embedding.type, embedding.path, service)
         ranker = _ranker(rerank) if rerank else None
-        index = None if surroundings.read_only else Index(path)
+        index = None if surroundings.read_only else Writer(path)
         limits = limits_of(max_bytes, pictures=encoder.takes_pictures)
         return cls(path, encoder, limits, index, parse, surroundings.spool_dir, ranker)
 
@@ -251,7 +251,7 @@ class LocalTarget:
         """Remember that the file must be put aside at the next `base`."""
         self._damage = reason
 
-    def _writable(self) -> Index:
+    def _writable(self) -> Writer:
         """The index, if it may be written and is still the one in the folder."""
         if self._index is None:
             raise Halted("read-only", f"{self._folder} was opened for reading only")
@@ -266,13 +266,13 @@ class LocalTarget:
                 self._index = self._renewed(self._index)
             return Base(self._reader.uuid(), self._reader.count())
 
-    def _renewed(self, index: Index) -> Index:
+    def _renewed(self, index: Writer) -> Writer:
         """A new index in the place of one that is damaged or gone."""
         if self._damage:
             index.discard(self._damage)
         else:
             index.close()
-        fresh = Index(self._folder)
+        fresh = Writer(self._folder)
         self._damage = ""
         return fresh
 
@@ -287,11 +287,11 @@ class LocalTarget:
         return [outcomes[place] for place in range(len(documents))]
 
     def _stored(
-        self, index: Index, batch: Sequence[Prepared], documents: Sequence[Outgoing]
+        self, index: Writer, batch: Sequence[Prepared], documents: Sequence[Outgoing]
     ) -> dict[int, PutOutcome]:
         """Store a batch in one commit; the outcomes by place."""
         entries = {each.place: each.outcome for each in batch if isinstance(each.outcome, Entry)}
-        ids = index.store(list(entries.values()), self._encoder) if entries else []
+        ids = index.put(list(entries.values()), self._encoder) if entries else []
         outcomes: dict[int, PutOutcome] = {
             each.place: each.outcome for each in batch if isinstance(each.outcome, TargetError)
         }
@@ -333,7 +333,7 @@ class LocalTarget:
                     self._is_to_scrub = True
 
 
-def _scrubbed(index: Index) -> bool:
+def _scrubbed(index: Writer) -> bool:
     """Whether nothing that was deleted is in any file any more.
 
     Taking words out of a large index takes long: the texts are taken out of the WAL before that as well.
@@ -354,7 +354,7 @@ def _recipe(model: str, kind: str, settings: str) -> str:
 
 def _ranker(settings: ServiceSettings) -> Ranker:
     """Imported only here: a search without a service does without its client."""
-    from kbsync.targets.local.serving import ServiceRanker
+    from kbsync.targets.services.blocking import ServiceRanker
 
     return ServiceRanker(settings)
 

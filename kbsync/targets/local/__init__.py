@@ -1,1 +1,0 @@
-"""The embedded knowledge base. `kbsync.targets.local.target.LocalTarget` is its door."""
