@@ -1,19 +1,10 @@
-"""The values that pass between parsing, chunking, embedding and the index.
-
-The values that go into the index and come out of it.
-"""
+"""What a document is on its way into the index: its text, its chunks, and the entry that is stored."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 
 LONGEST_TITLE = 500
 """Characters of a title and of a tag. A title goes into every chunk, so its length is paid as often."""
@@ -73,24 +64,6 @@ class Chunk:
     page: int | None = None
     line: int | None = None
     picture: Picture | None = None
-
-
-class Embedder(Protocol):
-    """Turns texts into unit vectors. `model` names weights and version: another name, another recipe."""
-
-    @property
-    def model(self) -> str:
-        """Identity of the vectors it makes."""
-
-    @property
-    def dimensions(self) -> int:
-        """Length of a vector."""
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Shape (len(texts), dimensions), rows of length 1 (a zero row for a text without tokens)."""
-
-    def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Shape (dimensions,), length 1, comparable with `embed`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,7 +13,7 @@ from kbsync.contract.target import Body, Outgoing
 from kbsync.errors import Rejected, TargetError
 from kbsync.index.chunk import chunk, encodable
 from kbsync.index.document import Chunk, Entry, Parsed
-from kbsync.index.embed.encoder import Encoder, Making
+from kbsync.index.embed.encoder import Encoder, Vectors
 from kbsync.index.errors import trouble_with_scratch
 from kbsync.index.read.formats import is_picture, picture_chunk
 
@@ -119,7 +120,7 @@ class _Vectors:
         self._seen = set[str]()
         self._unsorted = dict[str, Chunk]()
         self._lacking = dict[str, Chunk]()
-        self._begun = list[Making]()
+        self._begun = list[Future[Vectors]]()
 
     def want(self, chunks: Sequence[Chunk]) -> None:
         """Also those of these chunks."""
@@ -130,16 +131,16 @@ class _Vectors:
             while len(self._lacking) >= self._encoder.at_once:
                 self._begin(self._encoder.at_once)
 
-    def made(self) -> Mapping[str, bytes | Rejected]:
+    def made(self) -> Vectors:
         """All of them, by key. Raises `TargetError`."""
         self._sort()
         self._begin(len(self._lacking))
-        return {key: vector for making in self._begun for key, vector in making.result().items()}
+        return {key: vector for each in self._begun for key, vector in each.result().items()}
 
     def close(self) -> None:
         """Nobody wants them any more."""
-        for making in self._begun:
-            making.close()
+        for each in self._begun:
+            each.cancel()
 
     def _sort(self) -> None:
         if self._unsorted:
@@ -150,14 +151,14 @@ class _Vectors:
     def _begin(self, count: int) -> None:
         if count:
             keys = list(islice(self._lacking, count))
-            self._begun.append(self._encoder.begin({key: self._lacking.pop(key) for key in keys}))
+            self._begun.append(self._encoder.begin([self._lacking.pop(key) for key in keys]))
 
 
 def _weight(piece: Chunk) -> int:
     return len(piece.text) + (len(piece.picture.content) if piece.picture else 0)
 
 
-def _equipped(outcome: Entry | TargetError, made: Mapping[str, bytes | Rejected]) -> Entry | TargetError:
+def _equipped(outcome: Entry | TargetError, made: Vectors) -> Entry | TargetError:
     """An entry with those of its vectors that were made; refused with the first of its texts that is."""
     if isinstance(outcome, TargetError):
         return outcome

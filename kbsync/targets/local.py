@@ -36,7 +36,7 @@ from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable
 from kbsync.index.chunk import CHUNKER
 from kbsync.index.document import Entry, Parsed
-from kbsync.index.embed.encoder import Encoder
+from kbsync.index.embed.encoder import Encoder, LocalEncoder
 from kbsync.index.errors import translated
 from kbsync.index.pipeline import Parse, Preparation, Prepared, remote
 from kbsync.index.read import formats
@@ -45,6 +45,7 @@ from kbsync.index.search import Ranker, Searcher
 from kbsync.index.sqlite.reader import Reader
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.tokens import TOKENISER
+from kbsync.targets.services.blocking import ServiceEncoder, ServiceRanker
 from kbsync.targets.services.dialects import ServiceSettings
 
 BATCH = 64
@@ -79,6 +80,13 @@ def limits_of(max_bytes: int, *, pictures: bool = False) -> Limits:
         marks=True,
         embedded=True,
     )
+
+
+def encoder_of(embedding: Embedding, service: ServiceSettings | None) -> Encoder:
+    """What makes the vectors. Loads nothing and asks nobody."""
+    if service is not None:
+        return ServiceEncoder(service)
+    return LocalEncoder(embedding.path if embedding.type == "onnx" else None)
 
 
 class LocalTarget:
@@ -129,8 +137,8 @@ class LocalTarget:
         `UsageError` is raised where nothing was mirrored yet; otherwise `StateError` where another process
         writes or the folder cannot be written.
         """
-        encoder = Encoder(embedding.type, embedding.path, service)
-        ranker = _ranker(rerank) if rerank else None
+        encoder = encoder_of(embedding, service)
+        ranker = ServiceRanker(rerank) if rerank else None
         index = None if surroundings.read_only else Writer(path)
         limits = limits_of(max_bytes, pictures=encoder.takes_pictures)
         return cls(path, encoder, limits, index, parse, surroundings.spool_dir, ranker)
@@ -352,13 +360,6 @@ def _recipe(model: str, kind: str, settings: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _ranker(settings: ServiceSettings) -> Ranker:
-    """Imported only here: a search without a service does without its client."""
-    from kbsync.targets.services.blocking import ServiceRanker
-
-    return ServiceRanker(settings)
-
-
 class _LazyParser:
     """The parser, started when the first document comes."""
 
@@ -402,7 +403,7 @@ class Unmade(LocalTarget):
 
     def __init__(self, embedding: Embedding, max_bytes: int, service: ServiceSettings | None = None) -> None:
         """Only what `limits` and `recipe` need: there is no index to open."""
-        self._encoder = Encoder(embedding.type, embedding.path, service)
+        self._encoder = encoder_of(embedding, service)
         self._limits = limits_of(max_bytes, pictures=self._encoder.takes_pictures)
 
     async def base(self) -> Base:

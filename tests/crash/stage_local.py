@@ -16,9 +16,8 @@ from kbsync.engine.mirror import MirrorRun, RunContext
 from kbsync.engine.terms import Plan
 from kbsync.errors import Rejected
 from kbsync.index.document import Entry, Flavour, Parsed
-from kbsync.index.embed.encoder import Encoder
+from kbsync.index.embed.encoder import Encoder, LocalEncoder
 from kbsync.index.sqlite.schema import FILE
-from kbsync.index.sqlite.writer import Encoder as Vectors
 from kbsync.index.sqlite.writer import Writer
 from kbsync.state.store import Store
 from kbsync.targets.local import LocalTarget, limits_of
@@ -26,7 +25,7 @@ from tests.crash.harness import Guillotine
 from tests.crash.stages import Stage
 from tests.engine.world import World
 
-ENCODER = Encoder("builtin")
+ENCODER = LocalEncoder()
 """One for all, since it takes long to load."""
 
 
@@ -47,11 +46,11 @@ class ToldIndex(Writer):
         self._stored += self._under_way
         self._at("index after")
 
-    def put(self, entries: Sequence[Entry], vectors: Vectors) -> list[int | Rejected]:
+    def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
         with self._guard:
             self._under_way = [(entry.path, entry.digest) for entry in entries]
             try:
-                return super().put(entries, vectors)
+                return super().put(entries, encoder)
             finally:
                 self._under_way = []
 

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from kbsync.errors import UsageError
 from kbsync.index.embed import builtin as embed
 from kbsync.index.embed.builtin import MODEL, TOKENIZER, WEIGHTS, WEIGHTS_SHA256, BuiltinEmbedder
-from kbsync.index.embed.encoder import Encoder
+from kbsync.index.embed.encoder import LocalEncoder
 from kbsync.index.embed.onnx import OnnxEmbedder, model_name
 
 TEXTS = [
@@ -115,7 +115,7 @@ def test_a_missing_package_is_told_with_the_cure(monkeypatch: pytest.MonkeyPatch
 
 def test_mirrors_share_one_model_until_the_last_lets_go_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embed, "_loaded", WeakSet())
-    encoders = [Encoder("builtin"), Encoder("builtin")]
+    encoders = [LocalEncoder(), LocalEncoder()]
     model = weakref.ref(encoders[0]._loaded())
     assert encoders.pop()._loaded() is model()
     encoders.pop()
@@ -123,17 +123,10 @@ def test_mirrors_share_one_model_until_the_last_lets_go_of_it(monkeypatch: pytes
 
 
 def test_the_model_is_named_by_its_weights_without_loading_them() -> None:
-    encoder = Encoder("builtin")
+    encoder = LocalEncoder()
     assert encoder.model == MODEL
     assert WEIGHTS_SHA256[:12] in MODEL
-    assert encoder._embedder is None
-
-
-def test_an_unknown_type_and_a_missing_path_are_usage_errors() -> None:
-    with pytest.raises(UsageError, match="'openai' is not known"):
-        Encoder("openai")
-    with pytest.raises(UsageError, match=r"embedding\.path is missing"):
-        Encoder("onnx")
+    assert encoder._model is None
 
 
 def graph(folder: Path, *, pooled: bool) -> Path:
@@ -194,7 +187,7 @@ def test_a_graph_that_pools_by_itself_is_taken_at_its_word(tmp_path: Path) -> No
 
 def test_the_model_is_named_by_its_files(tmp_path: Path) -> None:
     folder, other = graph(tmp_path / "m", pooled=False), graph(tmp_path / "n", pooled=True)
-    assert Encoder("onnx", folder).model == OnnxEmbedder(folder).model == model_name(folder)
+    assert LocalEncoder(folder).model == OnnxEmbedder(folder).model == model_name(folder)
     assert model_name(folder) == model_name(folder / "model.onnx") != model_name(other)
     (other / "onnx").mkdir()
     (other / "model.onnx").rename(other / "onnx" / "model.onnx")

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import apsw
@@ -15,7 +16,7 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.index.document import Chunk
-from kbsync.index.embed.encoder import Encoder
+from kbsync.index.embed.encoder import LocalEncoder, Vectors
 from kbsync.index.search import Searcher
 from kbsync.index.sqlite.writer import Writer
 from kbsync.targets import local as module
@@ -112,9 +113,9 @@ class Slow(Fake):
         self._numbers = itertools.count(100)
         self.waited: list[bool] = []
 
-    def of(self, chunks: Sequence[Chunk]) -> Mapping[str, bytes]:
+    def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         self._store_another()
-        return super().of(chunks)
+        return super().begin(chunks)
 
     def _store_another(self) -> None:
         number = next(self._numbers)
@@ -168,8 +169,8 @@ def test_a_search_that_waits_for_a_service_keeps_nothing_that_is_deleted_meanwhi
     index = Writer(tmp_path / "kb")
     index.put([entry(number, f"words of {number} {SECRET}{number}") for number in range(1, 6)], Fake())
     services = Services(index)
-    encoder = Encoder("builtin")
-    monkeypatch.setattr(Encoder, "model", "fake")
+    encoder = LocalEncoder()
+    monkeypatch.setattr(LocalEncoder, "model", "fake")
     monkeypatch.setattr(encoder, "query", services.query)
     searcher = Searcher(tmp_path / "kb", encoder, services)
     hits = searcher.search(Query("words"))

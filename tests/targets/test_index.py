@@ -9,15 +9,18 @@ import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 from kbsync.errors import Rejected, StateError, UsageError
 from kbsync.index.document import Chunk, Entry
+from kbsync.index.embed.encoder import Vectors
 from kbsync.index.sqlite.reader import Reader
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
@@ -31,9 +34,19 @@ class Fake:
         self.model = model
         self.made: list[str] = []
 
-    def of(self, chunks: Sequence[Chunk]) -> Mapping[str, bytes]:
+    takes_pictures, at_once = False, 2**31
+
+    def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         self.made += [each.text for each in chunks]
-        return {each.key: bytes.fromhex(each.key)[:8] for each in chunks}
+        made = Future[Vectors]()
+        made.set_result({each.key: bytes.fromhex(each.key)[:8] for each in chunks})
+        return made
+
+    def query(self, text: str) -> Any:
+        raise AssertionError(text)
+
+    def close(self) -> None:
+        pass
 
 
 def piece(text: str) -> Chunk:

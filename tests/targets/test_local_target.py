@@ -103,7 +103,7 @@ def test_opening_and_looking_loads_nothing_heavy(tmp_path: Path) -> None:
 import asyncio, sys
 from pathlib import Path
 from types import SimpleNamespace
-from kbsync.contract.mirroring import Surroundings
+from kbsync.contract.target import Surroundings
 from kbsync.targets.local import LocalTarget
 folder = Path(sys.argv[1])
 target = LocalTarget.open(folder / "kb", embedding=SimpleNamespace(type="builtin", path=None), max_bytes=1,

@@ -283,7 +283,7 @@ def test_a_parser_that_does_not_start_blames_no_document(tmp_path):
 PARENT = """
 import sys
 from pathlib import Path
-from kbsync.targets.local.parse import Parser
+from kbsync.index.read.parser import Parser
 from tests.targets.bodies import BytesBody
 parser = Parser(Path(sys.argv[1]), timeout=600, child=Path(sys.argv[2]))
 parser.parse("x.html", BytesBody(b"start"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -10,28 +11,25 @@ import pytest
 from kbsync.contract.target import Outgoing
 from kbsync.errors import Rejected, StateError
 from kbsync.index.document import Chunk, Entry, Flavour, Parsed
+from kbsync.index.embed.encoder import Vectors
 from kbsync.index.pipeline import Preparation
 from tests.targets.bodies import BytesBody
 
 VECTOR = b"\0\0"
 
 
-class Making:
+class Making(Future[Vectors]):
     """Vectors under way at `Service`; `refused`: a word whose texts get none."""
 
-    def __init__(self, chunks: Mapping[str, Chunk], refused: str) -> None:
-        self.texts = [each.text for each in chunks.values()]
-        self.is_closed = False
-        self._made = {
-            key: Rejected("no") if refused and refused in each.text else VECTOR
-            for key, each in chunks.items()
+    def __init__(self, chunks: Sequence[Chunk], refused: str) -> None:
+        super().__init__()
+        self.texts = [each.text for each in chunks]
+        self.made = {
+            each.key: Rejected("no") if refused and refused in each.text else VECTOR for each in chunks
         }
 
-    def result(self) -> Mapping[str, bytes | Rejected]:
-        return self._made
-
-    def close(self) -> None:
-        self.is_closed = True
+    def result(self, timeout: float | None = None) -> Vectors:
+        return self.made
 
 
 class Service:
@@ -43,7 +41,7 @@ class Service:
         self.begun: list[Making] = []
         self._refused = refused
 
-    def begin(self, chunks: Mapping[str, Chunk]) -> Making:
+    def begin(self, chunks: Sequence[Chunk]) -> Making:
         self.begun.append(Making(chunks, self._refused))
         return self.begun[-1]
 
@@ -113,4 +111,4 @@ def test_what_is_under_way_is_given_up_where_the_rest_cannot_be_had() -> None:
 
     with pytest.raises(StateError):
         list(preparation(service, known=known).batches(documents(4)))
-    assert [each.is_closed for each in service.begun] == [True]
+    assert [each.cancelled() for each in service.begun] == [True]

@@ -11,13 +11,13 @@ from kbsync.contract.searching import Hit, Query
 from kbsync.errors import UsageError
 from kbsync.index.chunk import chunk
 from kbsync.index.document import Entry, Flavour, Parsed
-from kbsync.index.embed.encoder import Encoder
+from kbsync.index.embed.encoder import LocalEncoder
 from kbsync.index.search import Searcher
 from kbsync.index.snippet import snippet
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
 
-ENCODER = Encoder("builtin")
+ENCODER = LocalEncoder()
 
 TEXTS = {
     "hr/leave.md": "# Leave\n\nEveryone gets thirty days of paid leave a year.\n\n## Abroad\n\n"
@@ -252,7 +252,7 @@ def test_cold_and_warm_scans_agree(index: Writer) -> None:
 
 def test_documents_without_vectors_of_the_model_answer_by_their_words(tmp_path: Path) -> None:
     index = stored(tmp_path / "kb", [("a.md", "red wine"), ("b.md", "cheese")])
-    other = Encoder("builtin")
+    other = LocalEncoder()
     other._name = "another model"
     searcher = Searcher(tmp_path / "kb", other)
     assert paths(searcher.search(Query("wine"))) == ["a.md"]

@@ -96,7 +96,7 @@ _loading = threading.Lock()
 _loaded: WeakSet[BuiltinEmbedder] = WeakSet()
 
 
-def builtin() -> BuiltinEmbedder:
+def shared() -> BuiltinEmbedder:
     """The embedder of the installed package: one for all mirrors, for as long as any of them has it.
 
     Raises `UsageError` where its files are missing or not those that are expected.

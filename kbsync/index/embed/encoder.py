@@ -1,4 +1,4 @@
-"""Vectors on demand: the embedder is loaded when the first text needs it, not when the target is opened."""
+"""Vectors of one model, whoever makes them: a model on this machine, or a service that the caller brings."""
 
 from __future__ import annotations
 
@@ -6,148 +6,101 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from kbsync.errors import Rejected, UsageError
-from kbsync.index.document import Chunk, Embedder
+from kbsync.errors import Rejected
+from kbsync.index.document import Chunk
 from kbsync.index.embed import builtin
-from kbsync.targets.services.dialects import ServiceSettings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kbsync.targets.services.blocking import ServiceEmbedder
-    from kbsync.targets.services.embedding import Vectors
+Vectors = Mapping[str, bytes | Rejected]
+"""The float16 bytes of vectors by the key of their chunk, or why a chunk can have none."""
 
 
-class Making(Protocol):
-    """Vectors under way."""
-
-    def result(self) -> Mapping[str, bytes | Rejected]:
-        """The float16 bytes by key, or why there are none. Raises `TargetError` for the service itself."""
-
-    def close(self) -> None:
-        """Nobody wants them any more."""
-
-
-class _Made:
-    """Vectors that are there."""
-
-    def __init__(self, vectors: Mapping[str, bytes]) -> None:
-        self._vectors = vectors
-
-    def result(self) -> Mapping[str, bytes | Rejected]:
-        return self._vectors
-
-    def close(self) -> None:
-        pass
-
-
-class _Asked:
-    """Vectors that a service is asked for."""
-
-    def __init__(self, keys: Sequence[str], answer: Future[Vectors]) -> None:
-        self._keys, self._answer = keys, answer
-
-    def result(self) -> Mapping[str, bytes | Rejected]:
-        from kbsync.targets.services.blocking import packed
-
-        return dict(zip(self._keys, packed(self._answer.result()), strict=True))
-
-    def close(self) -> None:
-        self._answer.cancel()
-
-
-class Encoder:
-    """Makes vectors with the embedder of `type`: "builtin", "onnx" with the folder `path`, or a `service`."""
-
-    def __init__(self, type: str, path: Path | None = None, service: ServiceSettings | None = None) -> None:
-        """Raises `UsageError` for a type that is not known. Loads nothing and asks nobody."""
-        if service is None and type not in ("builtin", "onnx"):
-            raise UsageError(f"embedding.type: {type!r} is not known here; take builtin or onnx")
-        if type == "onnx" and path is None:
-            raise UsageError("embedding.path is missing: type onnx needs the folder of the model")
-        self._path = path if type == "onnx" else None
-        self._service = service
-        self._serving: ServiceEmbedder | None = None
-        self._embedder: Embedder | None = None
-        self._name = service.identity if service else "" if self._path else builtin.MODEL
-        self._loading = threading.Lock()
+class Encoder(Protocol):
+    """Makes vectors of one model. `LocalEncoder` is one; those over a service live with their clients."""
 
     @property
     def model(self) -> str:
-        """Names the model, without loading it."""
-        if not self._name and self._path:
-            from kbsync.index.embed.onnx import model_name
-
-            self._name = model_name(self._path)
-        return self._name
+        """Names weights and version, without loading them: another name, another recipe."""
 
     @property
     def takes_pictures(self) -> bool:
         """Pictures have vectors too."""
-        return self._service is not None and self._service.takes_pictures
 
     @property
     def at_once(self) -> int:
-        """So many chunks are one request to a service; without one, any number is."""
-        return self._served().most_items if self._service is not None else sys.maxsize
+        """So many chunks are one request; more are begun in several."""
 
-    def of(self, chunks: Sequence[Chunk]) -> Mapping[str, bytes]:
-        """The float16 bytes of each chunk's vector, by key. Raises `Rejected` where one cannot be had."""
-        with closing(self.begin({chunk.key: chunk for chunk in chunks})) as making:
-            made = making.result()
-        for vector in made.values():
-            if isinstance(vector, Rejected):
-                raise vector
-        return {key: vector for key, vector in made.items() if isinstance(vector, bytes)}
-
-    def begin(self, chunks: Mapping[str, Chunk]) -> Making:
-        """As `of`, with the reason in the place of a vector that cannot be had; a service is asked by now."""
-        if self._service is not None:
-            return _Asked(list(chunks), self._served().begin(list(chunks.values())))
-        return _Made(self._made({key: chunk.embed_text for key, chunk in chunks.items()}))
+    def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
+        """Vectors under way. The result raises `TargetError` where the service itself is to blame."""
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a question, at length 1. Raises `TargetError` where a service does not give it."""
+        """The vector of a question, of length 1. Raises `TargetError` where a service does not give it."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
+class Model(Protocol):
+    """A model whose files were read."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Shape (len(texts), dimensions), rows of length 1; a zero row for a text without tokens."""
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Shape (dimensions,), length 1."""
+
+
+class LocalEncoder:
+    """The built-in model, or the user's own in ONNX form; read when the first text needs it."""
+
+    takes_pictures = False
+    at_once = sys.maxsize
+
+    def __init__(self, onnx: Path | None = None) -> None:
+        """`onnx` is the folder of the user's own model."""
+        self._onnx = onnx
+        self._name = "" if onnx else builtin.MODEL
+        self._model: Model | None = None
+        self._loading = threading.Lock()
+
+    @property
+    def model(self) -> str:
+        """Of the user's own model the name is a digest of its files, read when it is first asked for."""
+        if not self._name and self._onnx:
+            from kbsync.index.embed.onnx import model_name
+
+            self._name = model_name(self._onnx)
+        return self._name
+
+    def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
+        """Vectors that are there when this returns. Raises `UsageError` where the model cannot be read."""
+        import numpy as np
+
+        vectors = self._loaded().embed([each.embed_text for each in chunks]).astype(np.float16)
+        made = Future[Vectors]()
+        made.set_result({each.key: row.tobytes() for each, row in zip(chunks, vectors, strict=True)})
+        return made
+
+    def query(self, text: str) -> NDArray[np.float32]:
+        """The vector of a question, of length 1."""
         return self._loaded().embed_query(text)
 
     def close(self) -> None:
-        """Let go of the connections to a service."""
-        if self._serving is not None:
-            self._serving.close()
+        """There is nothing to let go of."""
 
-    def _made(self, texts: Mapping[str, str]) -> Mapping[str, bytes]:
-        import numpy as np
-
-        vectors = self._loaded().embed(list(texts.values())).astype(np.float16)
-        return {key: vector.tobytes() for key, vector in zip(texts, vectors, strict=True)}
-
-    def _loaded(self) -> Embedder:
-        """The embedder, loaded once."""
-        if self._service is not None:
-            return self._served()
+    def _loaded(self) -> Model:
         with self._loading:
-            if self._embedder is None:
-                self._embedder = self._load()
-            return self._embedder
+            if self._model is None:
+                if self._onnx is None:
+                    self._model = builtin.shared()
+                else:
+                    from kbsync.index.embed.onnx import OnnxEmbedder
 
-    def _served(self) -> ServiceEmbedder:
-        with self._loading:
-            if self._serving is None:
-                from kbsync.targets.services.blocking import ServiceEmbedder
-
-                assert self._service is not None
-                self._serving = ServiceEmbedder(self._service)
-            return self._serving
-
-    def _load(self) -> Embedder:
-        """Read the model's files."""
-        if self._path is None:
-            return builtin.builtin()
-        from kbsync.index.embed.onnx import OnnxEmbedder
-
-        return OnnxEmbedder(self._path)
+                    self._model = OnnxEmbedder(self._onnx)
+            return self._model

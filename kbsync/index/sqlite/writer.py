@@ -17,17 +17,18 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import apsw
 
 from kbsync.errors import Rejected, StateError
 from kbsync.index.document import Chunk, Entry
+from kbsync.index.embed.encoder import Encoder
 from kbsync.index.errors import trouble_with
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import FILE, INCREMENTAL, identity, open_index, set_aside
@@ -57,17 +58,6 @@ _MERGED_PAGES = 1_000  # pages (4 KB) of the full-text index written in one tran
 # Beyond an eighth of all chunks it is a tenth of the work to mark words as gone and write the full-text index
 # again without them, instead of taking the words of each chunk out of it.
 _FEW = 8
-
-
-class Encoder(Protocol):
-    """Makes the vectors of one model."""
-
-    @property
-    def model(self) -> str:
-        """Names the model."""
-
-    def of(self, chunks: Sequence[Chunk]) -> Mapping[str, bytes]:
-        """The float16 bytes of each chunk's vector, by key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +321,10 @@ class Writer:
                     self._refuse_if_closing()
                 except _VectorsLackingError as lacking:
                     # Outside of the transaction: a service may be asked, and all writes would wait for it.
-                    lacking.document.vectors.update(encoder.of(lacking.chunks))
+                    for key, vector in encoder.begin(lacking.chunks).result().items():
+                        if isinstance(vector, Rejected):
+                            raise vector from None
+                        lacking.document.vectors[key] = vector
         finally:
             for document in group:
                 firsts = [run.first for run in document.ready.values()]

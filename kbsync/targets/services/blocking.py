@@ -1,66 +1,129 @@
-"""Services for vectors and ranking, as the index asks them: from threads, which wait for the answer."""
+"""The services as the index asks them: from threads, which wait for the answer.
+
+Their clients, and the HTTP library, are loaded when the first text or question needs them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync.errors import Rejected
 from kbsync.index.document import Chunk
+from kbsync.index.embed.encoder import Vectors
 from kbsync.targets.services.dialects import EmbeddingItem, ServiceSettings
-from kbsync.targets.services.embedding import EmbeddingService, OwnLoop
-from kbsync.targets.services.rerank import RerankService
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kbsync.targets.services.embedding import Vectors
+    from kbsync.targets.services.embedding import EmbeddingService
+    from kbsync.targets.services.rerank import RerankService
+
+T = TypeVar("T")
 
 
-class ServiceEmbedder:
-    """`Embedder` over a service. Safe to use from several threads."""
+class OwnLoop:
+    """An event loop in a daemon thread, started by the first call. Safe to use from several threads."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting = threading.Lock()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, or what it raised."""
+        return self.begin(work).result()
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """`work` is under way; cancelling it ends it."""
+        return asyncio.run_coroutine_threadsafe(work, self._running())
+
+    def close(self, last: Coroutine[Any, Any, None]) -> None:
+        """Run `last`, then end the loop; without a loop nothing is run."""
+        with self._starting:
+            loop, self._loop = self._loop, None
+        if loop is None:
+            last.close()
+            return
+        asyncio.run_coroutine_threadsafe(last, loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True).start()
+            return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+class ServiceEncoder:
+    """`Encoder` over a service. Safe to use from several threads."""
 
     def __init__(self, settings: ServiceSettings) -> None:
-        """Nobody is asked yet. Raises `UsageError` where the address cannot be used."""
+        """Nobody is asked yet."""
         self._settings = settings
-        self._service = EmbeddingService(settings)
+        self.model = settings.identity
+        self.takes_pictures = settings.takes_pictures
+        self._made: EmbeddingService | None = None
+        self._making = threading.Lock()
         self._loop = OwnLoop("kbsync-embedding")
 
     @property
-    def model(self) -> str:
-        """Names dialect, model and length."""
-        return self._settings.identity
-
-    @property
-    def dimensions(self) -> int:
-        """Length of a vector; asked of the service where nothing tells it."""
-        return self._loop.run(self._service.dimensions())
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Shape (len(texts), dimensions), rows of length 1. Raises `TargetError`."""
-        import numpy as np
-
-        made = self._loop.run(self._service.embed([EmbeddingItem(text) for text in texts]))
-        return np.array([_given(each) for each in made], np.float32)
-
-    def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Shape (dimensions,), length 1. Raises `TargetError`."""
-        return _given(self._loop.run(self._service.embed([EmbeddingItem(text)], is_query=True))[0])
-
-    @property
-    def most_items(self) -> int:
-        """More are not sent in one request."""
-        return self._service.most_items
+    def at_once(self) -> int:
+        """So many chunks are one request."""
+        return self._service().most_items
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """A vector for each chunk is asked for, or why the service will not give it; `packed` takes them."""
-        return self._loop.begin(self._service.embed([_item(chunk) for chunk in chunks]))
+        """The service is asked by now. Raises `UsageError` where its address cannot be used."""
+        return self._loop.begin(_vectors(self._service(), chunks))
+
+    def query(self, text: str) -> NDArray[np.float32]:
+        """The vector of a question, of length 1. Raises `TargetError`."""
+        vector = self._loop.run(self._service().embed([EmbeddingItem(text)], is_query=True))[0]
+        if isinstance(vector, Rejected):
+            raise vector
+        return vector
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._loop.close(self._service.aclose())
+        if self._made is not None:
+            self._loop.close(self._made.aclose())
+
+    def _service(self) -> EmbeddingService:
+        from kbsync.targets.services.embedding import EmbeddingService
+
+        with self._making:
+            if self._made is None:
+                self._made = EmbeddingService(self._settings)
+            return self._made
+
+
+async def _vectors(service: EmbeddingService, chunks: Sequence[Chunk]) -> Vectors:
+    import numpy as np
+
+    items = [
+        EmbeddingItem(each.embed_text)
+        if each.picture is None
+        else EmbeddingItem(picture=each.picture.content, media_type=each.picture.media_type)
+        for each in chunks
+    ]
+    made = await service.embed(items)
+    return {
+        each.key: vector if isinstance(vector, Rejected) else vector.astype(np.float16).tobytes()
+        for each, vector in zip(chunks, made, strict=True)
+    }
 
 
 class ServiceRanker:
@@ -68,7 +131,9 @@ class ServiceRanker:
 
     def __init__(self, settings: ServiceSettings) -> None:
         """Nobody is asked yet. Raises `UsageError` where the address cannot be used."""
-        self._service = RerankService(settings)
+        from kbsync.targets.services.rerank import RerankService
+
+        self._service: RerankService = RerankService(settings)
         self._loop = OwnLoop("kbsync-rerank")
         self.model = settings.identity
 
@@ -84,22 +149,3 @@ class ServiceRanker:
     def close(self) -> None:
         """Let go of the connections."""
         self._loop.close(self._service.aclose())
-
-
-def _item(chunk: Chunk) -> EmbeddingItem:
-    if chunk.picture is None:
-        return EmbeddingItem(chunk.embed_text)
-    return EmbeddingItem(picture=chunk.picture.content, media_type=chunk.picture.media_type)
-
-
-def _given(vector: NDArray[np.float32] | Rejected) -> NDArray[np.float32]:
-    if isinstance(vector, Rejected):
-        raise vector
-    return vector
-
-
-def packed(vectors: Vectors) -> list[bytes | Rejected]:
-    """Their float16 bytes."""
-    import numpy as np
-
-    return [each if isinstance(each, Rejected) else each.astype(np.float16).tobytes() for each in vectors]
