@@ -161,7 +161,7 @@ def fill(installation: Installation, app: ZhipuApplication) -> None:
         run = once.mirror_run(installation, installation.mirrors[0], store)
         terms = asyncio.run(bound(run))
         filler = Filler(terms, app, itertools.count())
-        with closing(StateTree(store.path, terms.mirror)) as known:
+        with closing(StateTree(store, terms.mirror)) as known:
             every = scan(terms.plan.root, known, terms.rules)
             for page in iter(lambda: list(itertools.islice(every, 20)), []):
                 record(store, filler, page)

@@ -118,14 +118,21 @@ def enroll(tx: Tx, plan: Plan, configured: Sequence[str]) -> tuple[MirrorRecord,
     Found by name, or taken over from a mirror of the same folder that has left the config.
     """
     folder = str(plan.root)
-    record = tx.mirrors.named(plan.name)
+    record = find_record(tx, plan, configured)
     if record is None:
-        left = [m for m in tx.mirrors.in_folder(folder) if m.name not in configured]
-        record = left[0] if left else tx.mirrors.add(plan.name, folder, plan.target_type)
+        record = tx.mirrors.add(plan.name, folder, plan.target_type)
     elif record.folder != folder:
         tx.mirrors.set_hold_all(record.id, True)
     tx.mirrors.attach(record.id, plan.name, folder, plan.target_type)
     return tx.mirrors.get(record.id), record.name
+
+
+def find_record(tx: Tx, plan: Plan, configured: Sequence[str]) -> MirrorRecord | None:
+    """The mirror's row, by name or as a mirror of the same folder whose name left the config."""
+    record = tx.mirrors.named(plan.name)
+    if record is not None:
+        return record
+    return next((m for m in tx.mirrors.in_folder(str(plan.root)) if m.name not in configured), None)
 
 
 def check_root(tx: Tx, record: MirrorRecord, now: RootIdentity, *, accepted: bool) -> str:
@@ -169,11 +176,12 @@ async def bind(
     plan: Plan,
     record: MirrorRecord,
     target: Target,
+    base: Base,
     spool_dir: Path,
     cure: Callable[[str], str],
 ) -> Terms:
-    """Look at the base and bind the mirror to it. Raises `TargetError`."""
-    base = await _counted(store, plan, record, target, await target.base())
+    """Bind the mirror to the base. Raises `TargetError`."""
+    base = await _counted(store, plan, record, target, base)
     repair = f"kbsync verify --repair --mirror {plan.name}"
     binding = await store.write(lambda tx: _rebind(tx, plan, record, base, target, repair))
     return Terms(

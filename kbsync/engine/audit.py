@@ -44,7 +44,6 @@ from kbsync.engine import status
 from kbsync.engine.attach import adopting, is_emptied
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Journal
-from kbsync.engine.plan import Footing
 from kbsync.engine.terms import Terms
 from kbsync.errors import Halted, StateError, TargetError
 from kbsync.source.look import look
@@ -467,10 +466,9 @@ class Placed:
 class Placing:
     """Says what each stray document is beside the file it belongs to."""
 
-    def __init__(self, tx: Tx, footing: Footing, is_compared: bool) -> None:
+    def __init__(self, tx: Tx, terms: Terms, is_compared: bool) -> None:
         self._tx = tx
-        self._footing = footing
-        self._terms = footing.terms
+        self._terms = terms
         self._is_compared = is_compared
 
     def sorted(self, strays: Sequence[Stray]) -> Placed:
@@ -478,7 +476,8 @@ class Placing:
         placed = Placed([], [])
         for stray in strays:
             entry = self._tx.entries.get(self._terms.mirror, stray.path)
-            server = next((r for r in self._footing.rows(self._tx, stray.path) if r.state.serves), None)
+            rows = self._tx.uploads.at(self._terms.mirror, self._terms.binding, stray.path)
+            server = next((row for row in rows if row.state.serves), None)
             if server is not None:
                 placed.duplicate.append(self._finding(stray, entry, self._twin(stray, server)))
             elif self._has_no_file(stray, entry):
@@ -738,8 +737,7 @@ class BackgroundAudit:
             await self._see_to(outcome, "orphaned", finding)
 
     def _placed(self, strays: Sequence[Stray], tx: Tx) -> Placed:
-        footing = Footing(self.ledger.terms, tx.mirrors.get(self.ledger.terms.mirror))
-        return Placing(tx, footing, is_compared=True).sorted(strays)
+        return Placing(tx, self.ledger.terms, is_compared=True).sorted(strays)
 
     async def _see_to(self, outcome: AuditResult, kind: str, finding: Discrepancy) -> None:
         if await self.store.write(partial(self._retire, kind, finding)):

@@ -213,9 +213,6 @@ class Deletions:
             return Weighed()
         weighed = await self._store.write(self._weigh)
         self._forget_missed()
-        if weighed.held:
-            name = self._ledger.terms.plan.name
-            log.warning("deletions.held", mirror=name, count=weighed.held, cure=self._cure())
         return weighed
 
     def _forget_missed(self) -> None:
@@ -226,9 +223,6 @@ class Deletions:
         """Files wait for their second look: what goes together is weighed together."""
         missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
         return missed is not None and missed < UNTIL_SCANNED
-
-    def _cure(self) -> str:
-        return self._ledger.terms.cure(f"approve {self._ledger.terms.plan.name}")
 
     def _weigh(self, tx: Tx) -> Weighed:
         terms, now = self._ledger.terms, self._clock.wall()

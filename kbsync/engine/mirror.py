@@ -242,7 +242,9 @@ class MirrorRun:
 
     async def _bind(self, target: Target) -> None:
         record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
-        terms = await attach.bind(self.store, self.plan, record, target, self.site.spool_dir, self.site.cure)
+        base = await target.base()
+        spool_dir, cure = self.site.spool_dir, self.site.cure
+        terms = await attach.bind(self.store, self.plan, record, target, base, spool_dir, cure)
         ledger = Journal(terms, self.clock, self.on_settled)
         await attach.prepare(self.store, ledger, target, self.clock)
         self.parts = self._build(target, ledger)
@@ -382,9 +384,15 @@ class MirrorRun:
         self.doubted.update(await parts.deletions.second_looks())
         if self.snapshot is not None:
             self.snapshot.update(self.clock.steady())
-        await parts.deletions.weigh(now=self.is_pass and await self._have_all_gone())
+        approve = self.site.cure(f"approve {self.plan.name}")
+        weighed = await parts.deletions.weigh(now=self.is_pass and await self._have_all_gone())
+        if weighed.held:
+            log.warning("deletions.held", mirror=self.plan.name, count=weighed.held, cure=approve)
         await parts.deletions.run_approved()
-        await parts.renewals.weigh()
+        if (asked := await parts.renewals.weigh()) is not None:
+            log.warning(
+                "recipe.held", mirror=self.plan.name, count=asked.documents, bytes=asked.size, cure=approve
+            )
         await parts.renewals.run_approved()
         parts.worker.wake()
 

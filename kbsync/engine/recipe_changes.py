@@ -53,22 +53,19 @@ class RecipeChanges:
         self.may_wait = await self._store.read(lambda tx: tx.renewals.is_busy(self._mirror))
         return self.may_wait
 
-    async def weigh(self) -> int:
-        """Weigh what waits for it; returns for how many documents a person is asked now.
+    async def weigh(self) -> Extent | None:
+        """Weigh what waits for it; returns what a person is asked about now.
 
         Deletions are weighed before: what goes is not in the scales. They are waited for as long as a file
         is that never gets quiet, and no longer: in some folders files go all the time.
         """
         due = await self.next_due()
         if due is None or due > self._clock.steady():
-            return 0
+            return None
         self._put_off_since = None
         held = await self._store.write(self._weigh)
-        if held is not None:
-            name, cure = self._ledger.terms.plan.name, self._cure()
-            log.warning("recipe.held", mirror=name, count=held.documents, bytes=held.size, cure=cure)
         await self._page(self._tell_page)
-        return 0 if held is None else held.documents
+        return held
 
     async def next_due(self) -> float | None:
         """Steady time from which `weigh` has something to do; None where nothing waits."""
@@ -86,9 +83,6 @@ class RecipeChanges:
         """Files wait for their second look, or their deletions for the brake."""
         is_missed = tx.entries.first_missed(self._mirror) is not None
         return is_missed or tx.holds.candidate_times(self._mirror)[0] > 0
-
-    def _cure(self) -> str:
-        return self._ledger.terms.cure(f"approve {self._ledger.terms.plan.name}")
 
     def _weigh(self, tx: Tx) -> Extent | None:
         """What waits is let go or held as a whole, with what is held already in the scales."""

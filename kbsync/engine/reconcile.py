@@ -20,7 +20,6 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from kbsync.core.debugging import is_debugging, tell
@@ -44,7 +43,7 @@ from kbsync.source.read import (
 )
 from kbsync.source.roots import error_words_at
 from kbsync.source.scan import FolderListing, Scan, ScanSummary, StoredFolder, scan
-from kbsync.state.db import open_reader, told, unbind
+from kbsync.state.db import told, unbind
 from kbsync.state.files import UNTIL_SCANNED, Entries, Entry, FolderRow, Folders, join, split
 from kbsync.state.glance import Tx
 from kbsync.state.store import Store
@@ -271,12 +270,12 @@ class StateTree:
     Raises `StateError`.
     """
 
-    def __init__(self, path: Path, mirror: int) -> None:
-        self._path = path
-        with told(path):
-            self._reader = open_reader(path)
-        self._folders = Folders(self._reader)
-        self._entries = Entries(self._reader, self._folders)
+    def __init__(self, store: Store, mirror: int) -> None:
+        self._path = store.path
+        self._lending = store.lend_reader()
+        reader = self._lending.__enter__()
+        self._folders = Folders(reader)
+        self._entries = Entries(reader, self._folders)
         self._mirror = mirror
 
     def rows(self, directory: str) -> set[tuple[str, int, int, int, int]]:
@@ -303,7 +302,7 @@ class StateTree:
 
     def close(self) -> None:
         """Let go of the state file."""
-        self._reader.close()
+        self._lending.__exit__(None, None, None)
 
 
 def _known(row: FolderRow) -> StoredFolder:
@@ -373,7 +372,7 @@ class Reconciler:
         What is missed counts as missed when the end is reached: it may have moved to where no look was yet.
         """
         terms = self._ledger.terms
-        tree = StateTree(self._store.path, self._mirror)
+        tree = StateTree(self._store, self._mirror)
         listings = scan(terms.plan.root, tree, terms.rules, start=start, deep=deep)
         pull = _ScanPages(partial(self._pulled, listings), listings, tree)
         moment = UNTIL_SCANNED + next(self._numbers)

@@ -8,34 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from kbsync.contract.target import Target
-from kbsync.core.model import Presence, Upload, UploadState
+from kbsync.core.model import Presence, Status, Upload, UploadState
 from kbsync.engine.audit import Auditor, Discrepancy, Placing, Proof, Stray, stray_json
 from kbsync.engine.clock import Clock
 from kbsync.engine.halts import going_on
-from kbsync.engine.plan import (
-    CommandContext,
-    Effect,
-    Footing,
-    Ground,
-    Step,
-    Survey,
-    changed_root,
-    find_footing,
-    is_same_root,
-    look_at_root,
-    service_of,
-    with_found,
-)
+from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, LeftOut, Planned, PrivatePass
 from kbsync.engine.status import halt_json
-from kbsync.engine.terms import Plan
+from kbsync.engine.terms import Plan, as_halt
+from kbsync.errors import Halted
 from kbsync.source.look import look
-from kbsync.state.files import Entry, split
+from kbsync.state.files import split
 from kbsync.state.glance import Glance, Tx, looking_at
 from kbsync.state.mirrors import Halt
 
@@ -43,8 +32,6 @@ T = TypeVar("T")
 
 GRACE = 5.0
 """Seconds beyond `settle` in which a running kbsync may not have got to a change yet."""
-
-CHANGED = (Effect.UPLOAD, Effect.REPLACE, Effect.RENAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,34 +123,37 @@ async def verify_mirror(
     target: Target,
     glance: Glance | None,
     clock: Clock,
-    *,
-    site: CommandContext | None = None,
-    watched: bool = False,
+    context: CommandContext = NO_CONTEXT,
 ) -> Verification:
     """Audit a mirror. `glance` is None where no state exists yet.
 
-    `watched`: another kbsync is at work on it, so changes that are only seconds old are its business. Raises
-    `TargetError` where the target does not answer, `StateError` where the state cannot be read.
+    While another kbsync is at work, changes that are only seconds old are its business. Raises `TargetError`
+    where the target does not answer, `StateError` where the state cannot be read.
     """
-    site = site or CommandContext()
-    with looking_at(glance) as seen:
-        footing = await find_footing(plan, service_of(target, plan), seen, site, target)
-        footing = await with_found(footing, target, seen)
-        auditor = Auditor(footing.terms, target, partial(_glanced, seen))
-        audit = await auditor.read_list()
-        lost = await auditor.lost(audit)
-        folder = await asyncio.to_thread(_look_at_folder, footing, seen, clock, watched)
-        await _let_list_catch_up(audit.strays, footing.terms.limits.list_lag, clock)
-        strays = await auditor.read_into(audit, await auditor.still_stray(audit.strays))
-        placed = seen.read(lambda tx: Placing(tx, footing, folder.is_compared).sorted(strays))
+    with looking_at(glance) as state, closing(PrivatePass(plan, target, glance, clock, context)) as private:
+        await private.attach(may_be_emptied=True)
+        auditor = Auditor(private.terms, target, partial(_glanced, state))
+        inventory = await auditor.read_list()
+        lost = await auditor.lost(inventory)
+        halt, folder = None, _Folder()
+        try:
+            await private.compare()
+        except Halted as error:
+            halt = as_halt(error, context.cure)
+            halt = going_on(halt, plan.name, context.cure, at_work=context.at_work)
+        else:
+            folder = await asyncio.to_thread(_check_folder, private, state, clock.wall(), context.at_work)
+        await _let_list_catch_up(inventory.strays, private.terms.limits.list_lag, clock)
+        strays = await auditor.read_into(inventory, await auditor.still_stray(inventory.strays))
+        placed = state.read(lambda tx: Placing(tx, private.terms, halt is None).sorted(strays))
         return Verification(
             plan.name,
             missing=_by_path(_missing(upload) for upload in lost),
-            stale=folder.stale,
+            stale=_by_path(folder.stale),
             orphaned=_by_path([*folder.orphaned, *placed.orphaned]),
             duplicate=_by_path(placed.duplicate),
-            foreign=await auditor.count_foreign(audit),
-            halt=folder.halt and going_on(folder.halt, plan.name, site.cure, at_work=site.at_work),
+            foreign=await auditor.count_foreign(inventory),
+            halt=halt,
         )
 
 
@@ -192,111 +182,90 @@ def _missing(upload: Upload) -> Discrepancy:
 # -- the folder ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Folder:
-    stale: tuple[Discrepancy, ...] = ()
-    orphaned: tuple[Discrepancy, ...] = ()
-    halt: Halt | None = None
+    """Where the folder is ahead of its documents."""
 
-    @property
-    def is_compared(self) -> bool:
-        return self.halt is None
+    stale: list[Discrepancy] = field(default_factory=list)
+    orphaned: list[Discrepancy] = field(default_factory=list)
 
 
-def _look_at_folder(footing: Footing, glance: Glance, clock: Clock, watched: bool) -> _Folder:
-    ground = look_at_root(footing)
-    if isinstance(ground, Halt):
-        return _Folder(halt=ground)
-    steps = Survey(footing, ground, glance, clock).run().steps
-    if not is_same_root(footing.terms, ground):
-        return _Folder(halt=changed_root(footing.terms))
-    doubts = _Doubts(footing, ground, clock.wall(), watched)
-    certain = [step for step in steps if glance.read(partial(doubts.is_certain, step))]
-    return _Folder(
-        stale=_by_path(_stale(step) for step in certain if step.effect is not Effect.WEIGH),
-        orphaned=_by_path(_orphaned(step) for step in certain if step.effect is Effect.WEIGH),
-    )
+def _check_folder(private: PrivatePass, state: Glance, now: float, is_watched: bool) -> _Folder:
+    """What a pass would do to the documents, and nobody is about to do already."""
+    plan, found = private.list_changes(), _Folder()
+    check = _SecondLook(private, now, is_watched)
+    for kind, planned in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
+        for one in planned:
+            if state.read(partial(check.is_stale, one.path)):
+                found.stale.append(_stale(kind, one, private.server(one.path)))
+    for one in [*plan.delete, *plan.held]:
+        if one.cause != RECIPE and (server := state.read(partial(check.orphan, one))) is not None:
+            why = _CAUSES.get(one.cause, "the file is empty now")
+            why += ", its document is still found"
+            found.orphaned.append(Discrepancy(one.path, server.remote_id, why))
+    for left in plan.failed:
+        if left.refused is not None and check.is_there(left.path):
+            found.stale.append(Discrepancy(left.path, left.refused.remote_id, _refused_why(left)))
+    return found
 
 
-class _Doubts:
-    """Drops what is being dealt with, or changed while it was looked at."""
+_CAUSES = {"gone": "the file is gone", "deselected": "the file is no longer selected"}
 
-    def __init__(self, footing: Footing, ground: Ground, now: float, watched: bool) -> None:
-        self._footing = footing
-        self._terms = footing.terms
-        self._identity = ground.identity
-        self._watched = watched
-        self._young = now - footing.terms.plan.settle - GRACE
 
-    def is_certain(self, step: Step, tx: Tx) -> bool:
-        """A second look at file and rows confirms it, and nothing is pending."""
-        if not _is_wrong(step) or not self._is_as_it_was(step, tx):
+def _stale(kind: str, planned: Planned, server: Upload | None) -> Discrepancy:
+    why = "the file is newer than its document, and nothing is pending for it"
+    if kind == "upload":
+        why = "the file is new, has no document yet, and nothing is pending for it"
+    elif kind == "rename":
+        why = f"the file was {planned.source} when its document was made"
+    return Discrepancy(planned.path, None if server is None else server.remote_id, why)
+
+
+def _refused_why(left: LeftOut) -> str:
+    if left.refused is not None and left.refused.label != left.path:
+        return f"the file was {left.refused.label} when its document was made and was refused: {left.reason}"
+    return f"the file is newer than its document and was refused: {left.reason}"
+
+
+class _SecondLook:
+    """Drops what somebody deals with, or has dealt with since the private pass began."""
+
+    def __init__(self, private: PrivatePass, now: float, is_watched: bool) -> None:
+        self._private = private
+        self._terms = private.terms
+        self._is_watched = is_watched
+        self._young = now - self._terms.plan.settle - GRACE
+
+    def is_stale(self, path: str, tx: Tx) -> bool:
+        """The state neither knows these bytes nor that something is to be done."""
+        known, seen = tx.entries.get(self._terms.mirror, path), self._private.entry(path)
+        if known is not None and known.status in (Status.PENDING, Status.INDEXING):
             return False
-        if step.effect is Effect.WEIGH:
-            return self._is_still_gone(step, tx)
-        found = look(self._terms.plan.root, step.path, self._identity)
-        return found.stamp is not None and not (self._watched and found.stamp.newest > self._young)
+        # With equal bytes it is the base or the recipe that is another one, not the file.
+        is_news = known is None or seen is None or known.digest is None or known.digest != seen.digest
+        return is_news and self.is_there(path)
 
-    def _is_as_it_was(self, step: Step, tx: Tx) -> bool:
-        entry = tx.entries.get(self._terms.mirror, step.path)
-        if not _is_same(entry, step.before):
-            return False
-        server = next((row for row in self._footing.rows(tx, step.path) if row.state.serves), None)
-        return step.source is not None or _id(server) == _id(step.server)
+    def is_there(self, path: str) -> bool:
+        """A second look finds the file, and a kbsync at work had the time to see it."""
+        found = look(self._terms.plan.root, path, self._private.root)
+        return found.stamp is not None and not (self._is_watched and found.stamp.newest > self._young)
 
-    def _is_still_gone(self, step: Step, tx: Tx) -> bool:
-        """Also deselected files are; those are there, and the parent is as old as it likes."""
-        if any(c.path == step.path for c in tx.holds.candidates(self._terms.mirror)):
-            return False
-        if step.cause != "gone":
-            return True
-        if not look(self._terms.plan.root, step.path, self._identity).lacks_file:
-            return False
-        if not self._watched:
-            return True
-        parent = look(self._terms.plan.root, split(step.path)[0], self._identity)
-        known_missing = step.before is not None and step.before.presence is Presence.MISSING
-        return not known_missing and parent.stamp is not None and parent.stamp.newest <= self._young
-
-
-def _id(upload: Upload | None) -> str | None:
-    return None if upload is None else upload.remote_id
-
-
-def _is_same(now: Entry | None, before: Entry | None) -> bool:
-    """`before` may carry what a survey supposed: presence and verdict are not compared."""
-    if now is None or before is None:
-        return now is before
-    return (now.stamp, now.digest, now.status) == (before.stamp, before.digest, before.status)
-
-
-def _is_wrong(step: Step) -> bool:
-    if step.effect is Effect.FAILED:
-        return step.server is not None
-    if step.is_known:
-        return False
-    return step.effect in CHANGED or step.effect is Effect.WEIGH
-
-
-def _stale(step: Step) -> Discrepancy:
-    return Discrepancy(step.path, _id(step.server), _stale_why(step))
-
-
-def _stale_why(step: Step) -> str:
-    match step.effect:
-        case Effect.UPLOAD:
-            return "the file is new, has no document yet, and nothing is pending for it"
-        case Effect.RENAME:
-            return f"the file was {step.source} when its document was made"
-        case Effect.FAILED if step.server is not None and step.server.label != step.path:
-            return f"the file was {step.server.label} when its document was made and was refused: {step.note}"
-        case Effect.FAILED:
-            return f"the file is newer than its document and was refused: {step.note}"
-        case _:
-            return "the file is newer than its document, and nothing is pending for it"
-
-
-def _orphaned(step: Step) -> Discrepancy:
-    words = {"gone": "the file is gone", "deselected": "the file is no longer selected"}
-    cause = words.get(step.cause, "the file is empty now")
-    return Discrepancy(step.path, _id(step.server), f"{cause}, its document is still found")
+    def orphan(self, planned: Planned, tx: Tx) -> Upload | None:
+        """The document of a file that is gone, if nothing has been begun about it."""
+        mirror, path = self._terms.mirror, planned.path
+        rows = tx.uploads.at(mirror, self._terms.binding, path)
+        server = next((row for row in rows if row.state is UploadState.SERVING), None)
+        known = tx.entries.get(mirror, path)
+        if server is None or known is None or known.status in (Status.PENDING, Status.INDEXING):
+            return None
+        if any(candidate.path == path for candidate in tx.holds.candidates(mirror)):
+            return None
+        if planned.cause != "gone":
+            return server
+        if not look(self._terms.plan.root, path, self._private.root).lacks_file:
+            return None
+        if self._is_watched:  # when a file went, only its directory can tell
+            parent = look(self._terms.plan.root, split(path)[0], self._private.root)
+            is_young = parent.stamp is None or parent.stamp.newest > self._young
+            return None if is_young or known.presence is Presence.MISSING else server
+        return server

@@ -18,6 +18,7 @@ from kbsync.errors import StateError
 from kbsync.permissions import open_private
 
 BUSY_MS = 10_000
+TEMPORARY_CACHE_KIB = 32 * 1024
 _EMPTYING_MS = 500
 """How long readers are waited for, and writes wait with us: longer than a search reads on a slow machine."""
 _NOT_FOR_ALL = 0o027
@@ -94,6 +95,22 @@ def open_reader(path: Path) -> apsw.Connection:
     connection.set_busy_timeout(BUSY_MS)
     _set_up(connection)
     connection.pragma("query_only", True)
+    return connection
+
+
+def open_temporary() -> apsw.Connection:
+    """A database of this process alone that is gone with it; small ones stay in memory.
+
+    SQLite unlinks the file as it makes it. Where no directory takes one, all of it stays in memory.
+    """
+    # The places where SQLite puts temporary files, in its order.
+    places = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108
+    has_place = any(place and os.access(place, os.W_OK | os.X_OK) for place in places)
+    connection = apsw.Connection("" if has_place else ":memory:")
+    _set_up(connection)
+    connection.pragma("cache_size", -TEMPORARY_CACHE_KIB)
+    connection.pragma("journal_mode", "memory")
+    connection.pragma("synchronous", "off")
     return connection
 
 

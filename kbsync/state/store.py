@@ -23,7 +23,7 @@ import apsw
 from kbsync.errors import StateError
 from kbsync.state import schema
 from kbsync.state import schema as soundness
-from kbsync.state.db import DamagedError, empty_wal, identity, open_reader, open_writer, told
+from kbsync.state.db import DamagedError, empty_wal, identity, open_reader, open_temporary, open_writer, told
 from kbsync.state.glance import BlankGlance, Glance, Tx, copy_into, looking_at, within
 
 __all__ = ["BlankGlance", "Glance", "Store", "Tx", "copy_into", "looking_at"]
@@ -147,6 +147,16 @@ class Store:
                 empty_wal(self._writer)
         self._writer.close()
 
+    @contextmanager
+    def lend_reader(self) -> Iterator[apsw.Connection]:
+        """A connection for one long reading beside all others. Raises `StateError`."""
+        with told(self.path):
+            reader = open_reader(self.path)
+        try:
+            yield reader
+        finally:
+            reader.close()
+
     def backup(self, destination: apsw.Connection) -> None:
         """Copy a consistent state into an open, empty database."""
         copy_into(self._reader, destination)
@@ -232,3 +242,56 @@ class Store:
                 return
             if left is not None and left.done.set_running_or_notify_cancel():
                 left.done.set_exception(stop)
+
+
+class StateCopy(Store):
+    """A private copy of a state, to be written to and thrown away. One call at a time; no lock, no thread.
+
+    It is SQLite's own temporary database: in memory while it is small, else in a file that has no name from
+    the moment it is made, so nothing is left of it however the process ends.
+    """
+
+    def __init__(self, original: Glance | None) -> None:
+        """Copy what a command looks at, or begin with empty tables. Raises `StateError`."""
+        self.path = Path("the temporary copy of the state") if original is None else original.path
+        with told(self.path):
+            self._db = open_temporary()
+            if original is not None:
+                original.backup(self._db)
+            schema.migrate(self._db)
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` in a transaction. What it raises undoes it."""
+        with told(self.path):
+            self._db.execute("BEGIN")
+            try:
+                result = work(Tx(self._db))
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+            return result
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` on the copy."""
+        return self.read_now(work)
+
+    def read_now(self, work: Callable[[Tx], T]) -> T:
+        """`read` for threads."""
+        with told(self.path):
+            return work(Tx(self._db))
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Within, trouble with the copy becomes a `StateError`."""
+        with told(self.path):
+            yield
+
+    @contextmanager
+    def lend_reader(self) -> Iterator[apsw.Connection]:
+        """There is only the one connection."""
+        yield self._db
+
+    def close(self) -> None:
+        """Throw it away."""
+        self._db.close()

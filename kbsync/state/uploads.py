@@ -192,6 +192,12 @@ class Uploads:
         dropped = f"UPDATE upload SET state = 11, next_look_at = NULL {where} = 0"  # noqa: S608
         self._db.execute(dropped, (mirror, binding))
 
+    def relabelled(self, mirror: int, binding: int) -> Iterator[Upload]:
+        """Documents that serve a file by another path than the target knows."""
+        return self._select(
+            "WHERE mirror = ? AND binding = ? AND state = 5 AND label <> path", (mirror, binding)
+        )
+
     def serving_among(self, binding: int, ids: Iterable[str]) -> int:
         """How many of these documents serve."""
         sql = "SELECT 1 FROM upload WHERE binding = ? AND remote_id = ? AND state IN (5, 6) LIMIT 1"

@@ -273,7 +273,7 @@ def test_explain_of_a_folder_is_about_what_is_in_it(failed: Place) -> None:
         "It is a directory; of the 3 files in it 1 is searchable, 1 failed, 1 is skipped."
     )
     assert "scans/torn.pdf failed: cannot be read" in told.out
-    assert "state does not know it" not in told.out
+    assert "not known yet" not in told.out
     shown = failed.run("explain", "scans", "--json").json
     assert shown["found"] is True
     assert shown["below"] == {"ready": 1, "indexing": 0, "pending": 0, "failed": 1, "held": 0, "skipped": 1}

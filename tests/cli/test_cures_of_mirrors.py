@@ -130,7 +130,7 @@ def test_explain_says_how_settings_that_changed_are_let_have_their_way(desk: Des
     config.write_text(config.read_text() + f"    documents: {json.dumps(RECUT['documents'])}\n")
     assert desk.run("--once", *flags).code == 3
     held, approve = explained(desk, "0.md", flags)
-    assert "to be indexed anew it waits for you" in held
+    assert "indexing it with the new settings waits for your approval" in held
     assert "8 documents to be indexed anew" in paste(desk, approve).out
     assert desk.run("--once", *flags).code == 0
     assert explained(desk, "0.md", flags)[1] == ""

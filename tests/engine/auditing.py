@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from kbsync.engine.audit import AuditResult, BackgroundAudit
+from kbsync.engine.plan import CommandContext
 from kbsync.engine.verify import Verification, verify_mirror
-from tests.engine.viewing import CommandContext, glancing
+from tests.engine.viewing import glancing
 from tests.engine.world import World
 
 
@@ -41,7 +42,7 @@ async def verified(world: World, target: object) -> Verification:
             target,  # type: ignore[arg-type]
             glance,
             world.clock,
-            site=CommandContext(world.configured),
+            CommandContext(world.configured),
         )
 
 

@@ -14,7 +14,7 @@ from kbsync.core.selection import Rules
 from kbsync.engine import reconcile
 from kbsync.engine.explain import PathExplanation, clause, explain_path, outside
 from kbsync.engine.paths import resolve
-from kbsync.engine.plan import CommandContext, service_of
+from kbsync.engine.plan import CommandContext
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.source.read import UnreadableFile
 from kbsync.state.mirrors import RootRecord
@@ -40,19 +40,17 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path, ExplainingMemory)
 
 
-async def explained(
-    world: World, path: str, *, text: bool = False, ask: bool = True, at_work: bool = False
-) -> PathExplanation:
-    target = open_target(world)
+async def explained(world: World, path: str, *, text: bool = False, at_work: bool = False) -> PathExplanation:
     with glancing(world) as glance:
         return await explain_path(
             world.plan,
-            service_of(target, world.plan),
+            open_target(world),
             glance,
             world.clock,
             path,
-            target=target if ask else None,
-            site=CommandContext(world.configured, lambda command: f"kbsync {command} --folder docs", at_work),
+            context=CommandContext(
+                world.configured, lambda command: f"kbsync {command} --folder docs", at_work
+            ),
             text=text,
         )
 
@@ -347,14 +345,6 @@ async def test_a_target_that_is_down_is_one_sentence_of_several(world: World) ->
     found = await explained(world, "a.md")
     assert found.answer == "It is searchable." and "could not be asked: no route" in told(found)
     assert found.to_json()["document"]["trouble"] == "no route"
-
-
-async def test_the_target_need_not_be_asked(world: World) -> None:
-    world.write("a.md")
-    await world.once()
-    requests = len(world.base.requests)
-    assert (await explained(world, "a.md", ask=False)).found
-    assert len(world.base.requests) == requests
 
 
 async def test_a_directory_says_whether_it_is_entered(world: World) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from kbsync.core.brake import DeletionLimits
-from kbsync.engine.plan import MirrorPlan, Planned, plan_mirror, service_of
+from kbsync.engine.plan import MirrorPlan, Planned, plan_mirror
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.source.roots import identify
 from kbsync.state.glance import Tx
@@ -26,7 +27,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def paths(listed: tuple[Planned, ...]) -> list[str]:
+def paths(listed: list[Planned]) -> list[str]:
     return [one.path for one in listed]
 
 
@@ -45,7 +46,6 @@ async def test_a_first_plan_needs_no_state_and_makes_none(world: World) -> None:
     world.write("picture.png", "x")
     plan = await planned(world)
     assert paths(plan.upload) == ["a.md", "sub/b.md"] and plan.bytes_to_send == 8
-    assert [(one.path, "png" in one.reason) for one in plan.skipped] == [("picture.png", True)]
     assert list(world.state.iterdir()) == []
 
 
@@ -134,7 +134,7 @@ async def test_another_knowledge_base_means_that_everything_is_sent(world: World
     await world.once()
     world.base.recreate()
     plan = await planned(world)
-    assert len(plan.upload) == 3 and plan.unchanged == 0 and plan.delete == ()
+    assert len(plan.upload) == 3 and plan.unchanged == 0 and plan.delete == []
 
 
 async def test_after_a_lost_state_equal_documents_are_adopted(world: World) -> None:
@@ -190,7 +190,7 @@ async def test_a_file_that_goes_before_it_ever_served_is_deleted_unweighed(world
     await once_for(world, 20)
     world.delete("a.md")
     plan = await planned(world)
-    assert paths(plan.delete) == ["a.md"] and plan.held == ()
+    assert paths(plan.delete) == ["a.md"] and plan.held == []
 
 
 async def test_quarantined_files_are_not_sent_and_give_their_reason(world: World) -> None:
@@ -198,7 +198,7 @@ async def test_quarantined_files_are_not_sent_and_give_their_reason(world: World
     world.write("a.md")
     await world.once()
     plan = await planned(world)
-    assert plan.upload == () and [(f.path, f.reason) for f in plan.failed] == [("a.md", "too ugly")]
+    assert plan.upload == [] and [(f.path, f.reason) for f in plan.failed] == [("a.md", "too ugly")]
     world.tell("retry")
     assert paths((await planned(world)).upload) == ["a.md"]
     world.write("a.md", "edited")
@@ -219,7 +219,7 @@ async def test_an_old_version_that_stays_is_named_out_of_date(tmp_path: Path) ->
     await world.once()
     world.write("a.md", "much too large")
     plan = await planned(world)
-    assert plan.delete == () and "out of date" in plan.failed[0].reason
+    assert plan.delete == [] and "out of date" in plan.failed[0].reason
 
 
 async def test_names_that_are_not_utf8_are_planned(world: World) -> None:
@@ -253,7 +253,7 @@ async def test_a_rename_is_listed_as_one_and_says_whether_it_sends(
     world.move("f0.md", "sub/g.md")
     plan = await planned(world)
     assert [(r.source, r.path, r.sends) for r in plan.rename] == [("f0.md", "sub/g.md", sends)]
-    assert (plan.upload, plan.delete, plan.held, plan.unchanged) == ((), (), (), 2)
+    assert (plan.upload, plan.delete, plan.held, plan.unchanged) == ([], [], [], 2)
     puts = world.puts() + len(world.base.effects_of("update"))
     await world.once()
     assert world.puts() + len(world.base.effects_of("update")) - puts == sends
@@ -267,7 +267,7 @@ async def test_a_moved_directory_is_renames_and_no_deletion(tmp_path: Path) -> N
     await world.once()
     world.move("old", "new")
     plan = await planned(world)
-    assert len(plan.rename) == 8 and plan.delete == plan.held == ()
+    assert len(plan.rename) == 8 and plan.delete == plan.held == []
 
 
 async def test_a_hard_link_or_a_copy_is_no_rename(world: World) -> None:
@@ -278,7 +278,7 @@ async def test_a_hard_link_or_a_copy_is_no_rename(world: World) -> None:
     world.write("g.md", "text of f1")
     world.delete("f1.md")
     plan = await planned(world)
-    assert plan.rename == () or [r.path for r in plan.rename] == ["linked.md"]
+    assert plan.rename == [] or [r.path for r in plan.rename] == ["linked.md"]
     assert "g.md" in paths(plan.upload)
 
 
@@ -289,7 +289,7 @@ async def test_a_renamed_and_edited_file_is_an_upload_and_a_deletion(tmp_path: P
     world.move("f0.md", "g.md")
     world.write("g.md", "edited")
     plan = await planned(world)
-    assert paths(plan.upload) == ["g.md"] and paths(plan.delete) == ["f0.md"] and plan.rename == ()
+    assert paths(plan.upload) == ["g.md"] and paths(plan.delete) == ["f0.md"] and plan.rename == []
 
 
 # -- deletions -----------------------------------------------------------------------------------------
@@ -301,11 +301,11 @@ async def test_many_deletions_would_be_held(world: World) -> None:
     for i in range(6):
         world.delete(f"f{i}.md")
     plan = await planned(world)
-    assert plan.delete == () and len(plan.held) == 6
+    assert plan.delete == [] and len(plan.held) == 6
     assert {one.cause for one in plan.held} == {"gone"}
     await world.once()
     again = await planned(world)
-    assert paths(again.held) == paths(plan.held) and again.delete == ()
+    assert paths(again.held) == paths(plan.held) and again.delete == []
 
 
 async def test_what_was_approved_would_go(world: World) -> None:
@@ -317,7 +317,7 @@ async def test_what_was_approved_would_go(world: World) -> None:
     holds = world.glance(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
     world.tell("approve", holds=holds)
     plan = await planned(world)
-    assert len(plan.delete) == 6 and plan.held == ()
+    assert len(plan.delete) == 6 and plan.held == []
     with_store(world, lambda tx: tx.inbox.done(tx.inbox.waiting("docs")[0].id))
     with_store(world, lambda tx: tx.holds.approve(holds[0], world.clock.wall()))
     assert len((await planned(world)).delete) == 6
@@ -373,7 +373,7 @@ async def test_another_folder_under_the_same_name_holds_every_deletion(world: Wo
         (other / f"f{i}.md").write_text(f"text of f{i}")
     world.plan = replace(world.plan, root=other)
     plan = await planned(world)
-    assert paths(plan.held) == ["f9.md"] and plan.delete == ()
+    assert paths(plan.held) == ["f9.md"] and plan.delete == []
     await world.once()
     assert world.statuses()["held"] == 1
 
@@ -452,16 +452,6 @@ async def test_a_target_that_is_down_leaves_a_note_and_the_plan_stands(world: Wo
     assert paths(plan.upload) == ["new.md"] and plan.unchanged == 3 and "no route" in plan.note
 
 
-async def test_a_plan_can_be_had_without_asking_the_target(world: World) -> None:
-    world.write_many(3)
-    await world.once()
-    requests = len(world.base.requests)
-    world.write("new.md")
-    plan = await planned(world, ask=False)
-    assert paths(plan.upload) == ["new.md"] and plan.unchanged == 3
-    assert len(world.base.requests) == requests
-
-
 async def test_an_ignore_file_without_sense_leaves_its_directory_alone(world: World) -> None:
     world.write_many(10, "sub/f")
     await world.once()
@@ -489,14 +479,14 @@ async def test_a_root_that_changes_while_it_is_looked_at_plans_nothing(world: Wo
     await world.once()
     world.write("f0.md", "changed")
     target = open_target(world)
-    service = service_of(target, world.plan)
+    recipe = target.recipe
 
-    def recipe(path: str) -> str:
+    def meddling(path: str, settings: Mapping[str, Any]) -> str:
         if world.root.exists():
             world.root.rename(world.root.parent / "away")
-        return service.recipe(path)
+        return recipe(path, settings)
 
+    target.recipe = meddling  # type: ignore[method-assign]
     with glancing(world) as glance:
-        broken = replace(service, recipe=recipe)
-        plan = await plan_mirror(world.plan, broken, glance, world.clock)
+        plan = await plan_mirror(world.plan, target, glance, world.clock)
     assert is_halted(plan, "folder-missing")

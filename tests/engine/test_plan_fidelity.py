@@ -54,7 +54,7 @@ def random_edit(world: World, chance: random.Random) -> None:
             world.write(".kbsyncignore", chance.choice(["", "other/\n", "b.md\n", "sub/deep/\n", "*.txt\n"]))
 
 
-def paths(planned: tuple[Planned, ...]) -> list[str]:
+def paths(planned: list[Planned]) -> list[str]:
     return [one.path for one in planned]
 
 
@@ -63,7 +63,7 @@ def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) 
     done = world.base.effects[effects:]
     sent = sorted(e.path for e in done if e.op in ("put", "update"))
     to_send = [p for p in (*plan.upload, *plan.replace, *plan.rename, *plan.reembed) if p.sends]
-    assert sorted(paths(tuple(to_send))) == sent
+    assert sorted(paths(to_send)) == sent
     renamed = sorted(e.path for e in done if e.op == "rename")
     assert sorted(p.path for p in plan.rename if not p.sends) == renamed
     after = world.served()

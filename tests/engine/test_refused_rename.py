@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kbsync.engine.explain import explain_path
-from kbsync.engine.plan import CommandContext, service_of
+from kbsync.engine.plan import CommandContext
 from kbsync.engine.status import mirror_status
 from kbsync.engine.verify import verify_mirror
 from kbsync.errors import Rejected
@@ -81,20 +81,18 @@ async def test_where_old_names_are_kept_it_is_none_either(world: World) -> None:
 async def test_verify_plan_and_explain_say_the_same(world: World) -> None:
     target = open_target(world)
     with glancing(world) as glance:
-        found = await verify_mirror(
-            world.plan, target, glance, world.clock, site=CommandContext(world.configured)
-        )
+        found = await verify_mirror(world.plan, target, glance, world.clock, CommandContext(world.configured))
         told = await explain_path(
             world.plan,
-            service_of(target, world.plan),
+            target,
             glance,
             world.clock,
             NEW,
-            site=CommandContext(world.configured),
+            context=CommandContext(world.configured),
         )
     [stale] = found.stale
     assert stale.path == NEW and f"was {OLD} when" in stale.why and "too large" in stale.why
     assert f"found by its old name, {OLD}, because the target refused it (too large)" in told.answer
     plan = await planned(world)
     assert [one.path for one in plan.failed] == [NEW]
-    assert plan.rename == ()
+    assert plan.rename == []

@@ -126,7 +126,7 @@ async def test_an_upgrade_of_the_program_makes_no_document_anew(world: World) ->
     set_to(world, 2)
     world.plan = replace(world.plan, fingerprint=plan.fingerprint)  # nobody changed the config
     shown = await planned(world)
-    assert shown.reembed == () and shown.held == () and shown.unchanged == MANY
+    assert shown.reembed == [] and shown.held == [] and shown.unchanged == MANY
     await world.once()
     assert world.statuses() == {"ready": MANY} and world.puts() == MANY
     for path in world.root.iterdir():
@@ -322,14 +322,14 @@ def with_store(world: World, work: Any) -> None:
 async def test_a_plan_says_what_a_pass_will_hold(world: World) -> None:
     set_to(world, 2)
     before = await planned(world)
-    assert len(before.held) == MANY and before.reembed == () and before.bytes_to_send == 0
+    assert len(before.held) == MANY and before.reembed == [] and before.bytes_to_send == 0
     assert {one.cause for one in before.held} == {"recipe"} and sum(one.size for one in before.held) == 100
     await world.once()
     held = await planned(world)
     assert paths(held.held) == paths(before.held) and held.unchanged == 0
     world.approve()
     approved = await planned(world)
-    assert paths(approved.reembed) == paths(before.held) and approved.held == ()
+    assert paths(approved.reembed) == paths(before.held) and approved.held == []
     assert approved.bytes_to_send == 100
     await world.once()
     assert (await planned(world)).is_empty
@@ -338,7 +338,7 @@ async def test_a_plan_says_what_a_pass_will_hold(world: World) -> None:
 async def test_a_plan_says_what_goes_at_once(world: World) -> None:
     set_to(world, 2, "f0.md")
     plan = await planned(world)
-    assert paths(plan.reembed) == ["f0.md"] and plan.held == () and plan.unchanged == MANY - 1
+    assert paths(plan.reembed) == ["f0.md"] and plan.held == [] and plan.unchanged == MANY - 1
 
 
 async def test_after_a_lost_state_what_is_taken_over_is_not_made_anew_unasked(world: World) -> None:

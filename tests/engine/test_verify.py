@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from kbsync.core.model import UploadState
+from kbsync.engine.plan import CommandContext
 from kbsync.engine.verify import RepairRequest, Verification, repair_messages, verify_mirror
 from kbsync.errors import Rejected, Unavailable
 from kbsync.state.glance import Tx
 from kbsync.state.store import Store
-from tests.engine.viewing import CommandContext, everything_below, glancing, open_target
+from tests.engine.viewing import everything_below, glancing, open_target
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
@@ -34,8 +35,7 @@ async def verified(
             target or open_target(world),
             glance,
             world.clock,
-            site=CommandContext(world.configured),
-            watched=watched,
+            CommandContext(world.configured, at_work=watched),
         )
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kbsync.engine.once import run_once
-from kbsync.engine.plan import CommandContext, MirrorPlan, plan_mirror, service_of
+from kbsync.engine.plan import CommandContext, MirrorPlan, plan_mirror
 from kbsync.state.glance import Glance
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
@@ -33,17 +33,10 @@ def glancing(world: World) -> Iterator[Glance | None]:
         glance.close()
 
 
-async def planned(world: World, *, ask: bool = True) -> MirrorPlan:
-    target = open_target(world)
+async def planned(world: World) -> MirrorPlan:
     with glancing(world) as glance:
-        return await plan_mirror(
-            world.plan,
-            service_of(target, world.plan),
-            glance,
-            world.clock,
-            target=target if ask else None,
-            site=CommandContext(world.configured),
-        )
+        context = CommandContext(world.configured)
+        return await plan_mirror(world.plan, open_target(world), glance, world.clock, context)
 
 
 def everything_below(folder: Path) -> dict[str, bytes]:

@@ -61,7 +61,6 @@ async def _explained(installation: Installation, path: str, text: bool) -> PathE
     from kbsync.engine.clock import SystemClock
     from kbsync.engine.explain import explain_path, outside
     from kbsync.engine.paths import resolve
-    from kbsync.engine.plan import service_of
     from kbsync.once import plan_of
 
     plans = {mirror.name: plan_of(mirror) for mirror in installation.mirrors}
@@ -76,10 +75,8 @@ async def _explained(installation: Installation, path: str, text: bool) -> PathE
         name, below = places[0]
         mirror, plan = next(each for each in installation.mirrors if each.name == name), plans[name]
         async with reading(installation, mirror) as target:
-            service, site = service_of(target, plan), site_of(installation)
-            return await explain_path(
-                plan, service, state, SystemClock(), below, target=target, site=site, text=text
-            )
+            context = site_of(installation)
+            return await explain_path(plan, target, state, SystemClock(), below, context=context, text=text)
 
 
 def _is_known(state: Glance | None, mirror: str, path: str) -> bool:

@@ -68,12 +68,8 @@ async def _plans(installation: Installation) -> list[MirrorPlan]:
 async def _plan(installation: Installation, mirror: MirrorConfig, state: Glance | None) -> MirrorPlan:
     from kbsync.cli.reading import reading, site_of
     from kbsync.engine.clock import SystemClock
-    from kbsync.engine.plan import plan_mirror, service_of
+    from kbsync.engine.plan import plan_mirror
     from kbsync.once import plan_of
 
-    described = plan_of(mirror)
     async with reading(installation, mirror) as target:
-        service = service_of(target, described)
-        return await plan_mirror(
-            described, service, state, SystemClock(), target=target, site=site_of(installation)
-        )
+        return await plan_mirror(plan_of(mirror), target, state, SystemClock(), site_of(installation))

@@ -86,15 +86,11 @@ async def _verify(installation: Installation, mirror: MirrorConfig, state: Glanc
     from kbsync.engine.clock import SystemClock
     from kbsync.engine.verify import verify_mirror
     from kbsync.once import plan_of
-    from kbsync.state import lock
 
-    watched = lock.is_held(installation.state_dir)
     async with reading(installation, mirror) as target:
         if state is None and not (await target.base()).id:
             raise not_yet(installation)
-        return await verify_mirror(
-            plan_of(mirror), target, state, SystemClock(), site=site_of(installation), watched=watched
-        )
+        return await verify_mirror(plan_of(mirror), target, state, SystemClock(), site_of(installation))
 
 
 def _repair(installation: Installation, found: Sequence[Verification]) -> list[str]:
