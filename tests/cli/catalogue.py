@@ -182,4 +182,4 @@ EVENTS = {
     "task.failed": "error",
     "page.failed": "error",
 }
-"""Every event that is logged as a warning or an error, with its level. docs/operations.md has them all."""
+"""Every event that is logged as a warning or an error, with its level. docs/logs.md has them all."""

@@ -15,6 +15,7 @@ from tests.targets.samples import pdf
 DOCS = ROOT / "docs"
 PAGES = {
     DOCS / "getting-started.md": "notes",
+    DOCS / "commands.md": "handbook",
     DOCS / "operations.md": "handbook",
     DOCS / "troubleshooting.md": "handbook",
     DOCS / "targets" / "local.md": "handbook",

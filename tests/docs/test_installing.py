@@ -12,7 +12,7 @@ from tests.docs.pages import ROOT, blocks
 DOCS = ROOT / "docs"
 ON_A_MACHINE = {
     DOCS / "getting-started.md": ("pipx ", "uv "),
-    DOCS / "operations.md": ("echo fs.", "sudo "),
+    DOCS / "troubleshooting.md": ("echo fs.", "sudo "),
     DOCS / "upgrading.md": ("kbsync ", "pipx ", "systemctl "),
     DOCS / "docker.md": ("docker ",),
     ROOT / "README.md": ("pipx ", "uv "),
@@ -63,7 +63,8 @@ SLOW = {"testing.md"}
 
 FOLLOWED = {
     "service.md",
-    "troubleshooting.md",
+    "commands.md",
+    "operations.md",
     "zhipu.md",
     "gptbots.md",
     "vectors.md",
