@@ -24,7 +24,6 @@ from pathlib import Path
 
 from bodies import Text
 
-from kbsync.config.vectors import EmbeddingConfig
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Body, Outgoing, Surroundings
 from kbsync.index.chunk import chunk
@@ -32,6 +31,7 @@ from kbsync.index.document import Flavour, Parsed
 from kbsync.index.embed.builtin import BuiltinEmbedder
 from kbsync.index.query import STOP_WORDS
 from kbsync.targets.local import LocalTarget
+from kbsync.targets.services.config import EmbeddingConfig
 
 COLD = """
 import asyncio, sys

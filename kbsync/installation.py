@@ -75,11 +75,7 @@ class Installation:
 
     def embedded_base(self, mirror: MirrorConfig) -> Path | None:
         """Where the embedded knowledge base of a mirror lies; None for a mirror of a service."""
-        from kbsync.config.model import LocalTargetConfig
-
-        if not isinstance(mirror.target, LocalTargetConfig):
-            return None
-        return mirror.target.path or self.state_dir / BASES / mirror.name
+        return mirror.target.folder(self.state_dir, mirror.name)
 
     def surroundings(self, mirror: MirrorConfig, *, read_only: bool, hears: bool = False) -> Surroundings:
         """What the mirror's target is told of its place."""
@@ -89,15 +85,11 @@ class Installation:
 
     def target(self, mirror: MirrorConfig, *, read_only: bool = False, hears: bool = False) -> Target:
         """The mirror's target, opened. `hears`: what its service calls back is listened to."""
-        from kbsync.targets.registry import open_target
-
-        return open_target(mirror, self.surroundings(mirror, read_only=read_only, hears=hears))
+        return mirror.target.open(mirror, self.surroundings(mirror, read_only=read_only, hears=hears))
 
     def target_or_stand_in(self, mirror: MirrorConfig) -> Target:
         """The mirror's target for looking, or an empty one where the first pass has yet to make it."""
-        from kbsync.targets.registry import open_or_stand_in
-
-        return open_or_stand_in(mirror, self.surroundings(mirror, read_only=True))
+        return mirror.target.open_for_plan(mirror, self.surroundings(mirror, read_only=True))
 
 
 def glance(installation: Installation) -> Glance | None:

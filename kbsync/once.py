@@ -18,8 +18,7 @@ from typing import Any
 
 import structlog
 
-from kbsync.config.model import LocalTargetConfig, MirrorConfig, settings_for
-from kbsync.config.remote import VectorizationConfig
+from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.contract.target import Target
 from kbsync.core.brake import DeletionLimits
 from kbsync.engine.clock import SystemClock, Threads, apart, told
@@ -39,8 +38,7 @@ from kbsync.state.store import Store
 
 def plan_of(mirror: MirrorConfig) -> Plan:
     """The mirror as the engine takes it."""
-    target, kind = mirror.target, mirror.target.type
-    waiting = VectorizationConfig() if isinstance(target, LocalTargetConfig) else target.vectorization
+    kind = mirror.target.type
     return Plan(
         name=mirror.name,
         root=Path(os.path.realpath(mirror.folder)),
@@ -56,7 +54,7 @@ def plan_of(mirror: MirrorConfig) -> Plan:
         names=mirror.names,
         adopt=mirror.adopt,
         observer=mirror.observer,
-        absent_after=waiting.absent_after,
+        absent_after=mirror.target.vectorization.absent_after,
         deletions=DeletionLimits(
             mirror.deletions.hold_fraction, mirror.deletions.hold_count, mirror.deletions.hold_window
         ),

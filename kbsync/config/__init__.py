@@ -1,1 +1,1 @@
-"""Settings: what they may be (`model`), how they are read (`loader`), where things lie (`places`)."""
+"""Settings: what they may be (`model`), how they are read (`reader`), where things lie (`places`)."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from kbsync.config.model import MirrorConfig
 from kbsync.config.secret import Secret
-from kbsync.config.zhipu import ZhipuTargetConfig
+from kbsync.config.target import RemoteTargetConfig
 
 PATH = "/callback/"
 _DIGITS = 40
@@ -21,18 +21,15 @@ _DIGITS = 40
 def callback_url(mirror: MirrorConfig) -> str | None:
     """Where the mirror's service is to call; None where it is not. Never to be shown."""
     target = mirror.target
-    if not isinstance(target, ZhipuTargetConfig) or target.callback_base is None:
+    if not isinstance(target, RemoteTargetConfig) or target.callback_base is None:
         return None
-    return f"{target.callback_base}{PATH}{_secret(target, mirror.name)}"
+    _, *base = target.base_key(mirror.name)
+    about = "\0".join(("kbsync callback", mirror.name, *base))
+    secret = hmac.digest(target.api_key.reveal().encode(), about.encode(), hashlib.sha256).hex()[:_DIGITS]
+    return f"{target.callback_base}{PATH}{secret}"
 
 
 def callback_secrets(mirrors: Iterable[MirrorConfig]) -> Mapping[str, Secret]:
     """What stands behind `PATH` for each mirror that is called back."""
     urls = {mirror.name: callback_url(mirror) for mirror in mirrors}
     return {name: Secret(url.rpartition("/")[2]) for name, url in urls.items() if url is not None}
-
-
-def _secret(target: ZhipuTargetConfig, mirror: str) -> str:
-    about = "\0".join(("kbsync callback", mirror, target.base_url, target.knowledge_id))
-    key = target.api_key.reveal().encode()
-    return hmac.digest(key, about.encode(), hashlib.sha256).hex()[:_DIGITS]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -389,14 +389,21 @@ class OneOf:
 
 
 class Others:
-    """A field that holds what a block's other keys say: by each of them, the settings it may have.
+    """A field that holds what a block's other keys say: by each of `names`, the settings `known` for it.
 
     `about` describes the block, `what` names the things that the keys stand for.
     """
 
-    def __init__(self, about: str, what: str, known: Mapping[str, Mapping[str, ValueKind]]) -> None:
+    def __init__(
+        self,
+        about: str,
+        what: str,
+        names: Collection[str],
+        known: Callable[[str], Mapping[str, ValueKind]],
+    ) -> None:
         self.about = about
         self.what = what
+        self.names = names
         self.known = known
 
 

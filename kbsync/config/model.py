@@ -13,9 +13,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from kbsync.config.gptbots import CUTTING, GptbotsTargetConfig
 from kbsync.config.kinds import (
     About,
     Address,
@@ -33,8 +32,8 @@ from kbsync.config.kinds import (
     Whole,
 )
 from kbsync.config.secret import Secret
-from kbsync.config.vectors import EmbeddingConfig, RerankConfig
-from kbsync.config.zhipu import SLICING, ZhipuTargetConfig
+from kbsync.config.target import TargetConfig
+from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -51,54 +50,9 @@ LONGEST_NAME = 100
 """It names a directory, with a hash behind it; file systems take 255 bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class LocalTargetConfig:
-    """The embedded knowledge base. `path` None: `kb/<mirror>` under the state directory."""
-
-    type: Annotated[
-        Literal["local"], Choice("local: a knowledge base of files on this machine", ("local",))
-    ] = "local"
-    path: Annotated[
-        Path | None,
-        Location("where the knowledge base lies; default: kb/<mirror> under the state directory"),
-    ] = None
-    max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1)] = 100_000_000
-    embedding: Annotated[EmbeddingConfig, About("how vectors are made")] = field(
-        default_factory=EmbeddingConfig
-    )
-    rerank: Annotated[RerankConfig, About("how results are put in order")] = field(
-        default_factory=RerankConfig
-    )
-
-    shares_base: ClassVar[bool] = False
-    """Several mirrors may put their documents into one knowledge base of this type."""
-
-    def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly when they would use one knowledge base."""
-        if self.path is None:
-            return ("local", "default", mirror)
-        return ("local", "path", os.path.realpath(self.path))
-
-
-TargetConfig = LocalTargetConfig | ZhipuTargetConfig | GptbotsTargetConfig
-"""The union of all target types."""
-
-TARGETS: Mapping[str, type] = {
-    "local": LocalTargetConfig,
-    "zhipu": ZhipuTargetConfig,
-    "gptbots": GptbotsTargetConfig,
-}
-"""Every target type of this version: a new one is an entry here and in `TargetConfig`."""
-
-DEFAULT_TARGET = "local"
-"""The type of a target that names none."""
-
-DOCUMENT_SETTINGS: Mapping[str, Mapping[str, ValueKind]] = {
-    "local": {},
-    "zhipu": SLICING,
-    "gptbots": CUTTING,
-}
-"""The keys a document rule may set for each target type."""
+def _document_settings(target: str) -> Mapping[str, ValueKind]:
+    settings: Mapping[str, ValueKind] = TARGETS[target].document_settings
+    return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +65,12 @@ class DocumentRule:
     match: Annotated[str, Pattern("gitignore pattern of the documents this is for", positive=True)]
     settings: Annotated[
         Mapping[str, Mapping[str, Any]],
-        Others("settings for the documents that match", "target type", DOCUMENT_SETTINGS),
+        Others(
+            "settings for the documents that match",
+            "target type",
+            TARGETS.keys(),
+            _document_settings,
+        ),
     ] = field(default_factory=dict)
 
 
@@ -126,6 +85,11 @@ class DeletionRules:
     hold_window: Annotated[
         float, Duration("deletions of this long ago still count, so that bursts add up", most=30 * 86400.0)
     ] = 3600.0
+
+
+def _default_target() -> TargetConfig:
+    block: TargetConfig = TARGETS[DEFAULT_TARGET]()
+    return block
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +160,7 @@ class MirrorConfig:
     target: Annotated[
         TargetConfig,
         OneOf("the knowledge base; absent means {type: local}", "target type", DEFAULT_TARGET, TARGETS),
-    ] = field(default_factory=LocalTargetConfig)
+    ] = field(default_factory=_default_target)
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,14 @@ def is_inside(inner: Path, outer: Path) -> bool:
     return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
 
 
+def is_no_directory(path: Path) -> bool:
+    """Something else than a directory lies there for certain; what cannot be looked at is not judged."""
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False
+
+
 def note_folder(state_dir: Path, folder: Path) -> None:
     """Remember in `state_dir`, which exists, that it belongs to `folder`."""
     content = os.fsencode(os.path.realpath(folder))

@@ -62,3 +62,12 @@ class ConfigError(UsageError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Settings that are each fine and do not go together, told at `loc`. `rests_on`: the others."""
+
+    loc: Loc
+    message: str
+    rests_on: tuple[Loc, ...] = ()

@@ -45,12 +45,13 @@ from kbsync.config.kinds import (
     not_among,
     value_shown,
 )
-from kbsync.config.model import TARGETS, Config, DocumentRule, MirrorConfig
+from kbsync.config.model import Config, DocumentRule, MirrorConfig
 from kbsync.config.places import home
 from kbsync.config.problems import ConfigError, Loc, Problem, key_of, nearest, path_shown, shown
-from kbsync.config.remote import BaseId
 from kbsync.config.retired import retired
+from kbsync.config.target import BaseId
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
+from kbsync.targets.registry import TARGETS
 
 
 class Draft:
@@ -175,7 +176,7 @@ def known_keys(block: type) -> tuple[str, ...]:
     """Every key that `block` may have in a file, in the order of the model."""
     keys: list[str] = []
     for name, setting in settings_of(block).items():
-        keys += setting.mark.known if isinstance(setting.mark, Others) else [name]
+        keys += setting.mark.names if isinstance(setting.mark, Others) else [name]
     return (*keys, *(f"{key}_file" for key in secret_keys(block)))
 
 
@@ -436,8 +437,8 @@ class _Reader:
         return None if None in items else items
 
     def _others(self, value: dict[str, Value], others: Others, loc: Loc) -> dict[str, Any]:
-        named = [(key, known) for key, known in others.known.items() if value.get(key) is not None]
-        return {key: self._checked(value[key], known, (*loc, key)) for key, known in named}
+        named = [key for key in others.names if value.get(key) is not None]
+        return {key: self._checked(value[key], others.known(key), (*loc, key)) for key in named}
 
     def _checked(self, value: Value, known: Mapping[str, ValueKind], loc: Loc) -> dict[str, Value]:
         """What `value` says, as it is written."""

@@ -1,4 +1,4 @@
-"""The JSON schema of a config, for editors. `python -m kbsync.config.schema` prints it."""
+"""The JSON schema of a config, for editors. `python -m kbsync.config.schema FILE…` writes it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import MISSING
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from kbsync.config.kinds import About, OneOf, Others, ValueKind
-from kbsync.config.model import DEFAULT_TARGET, TARGETS, Config
+from kbsync.config.model import Config
 from kbsync.config.reader import Field, bare, secret_keys, settings_of
+from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
 Schema = dict[str, Any]
 
@@ -70,8 +72,8 @@ def _properties(block: type) -> Iterator[tuple[str, Schema]]:
 
 
 def _others(others: Others) -> Iterator[tuple[str, Schema]]:
-    for key, kinds in others.known.items():
-        settings = ((name, _single(kind)) for name, kind in kinds.items())
+    for key in others.names:
+        settings = ((name, _single(kind)) for name, kind in others.known(key).items())
         yield key, {**_object(f"settings of {others.what} {key}", settings), "type": "object"}
 
 
@@ -117,4 +119,5 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(text())
+    for place in sys.argv[1:] or ["/dev/stdout"]:
+        Path(place).write_text(text())

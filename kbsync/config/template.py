@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.config.kinds import ValueKind
-from kbsync.config.model import TARGETS, folder_name
-from kbsync.config.remote import BaseId
+from kbsync.config.model import folder_name
+from kbsync.config.target import BaseId
 from kbsync.errors import UsageError
+from kbsync.targets.registry import TARGETS
 
 if TYPE_CHECKING:
     from kbsync.config.reader import Field

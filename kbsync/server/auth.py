@@ -7,8 +7,8 @@ import hmac
 from typing import TYPE_CHECKING
 
 from kbsync.config.callbacks import PATH
-from kbsync.config.remote import is_loopback
 from kbsync.config.secret import Secret
+from kbsync.config.target import is_loopback
 from kbsync.server.page import PREFIX, refusal
 
 if TYPE_CHECKING:

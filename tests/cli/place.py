@@ -16,7 +16,7 @@ import pytest
 
 from kbsync.__main__ import main
 from kbsync.cli import last_search
-from kbsync.targets import registry
+from kbsync.targets.http import target as http_target
 from tests.warm import Warm
 
 MEMORY = last_search.MEMORY
@@ -151,7 +151,7 @@ class Place:
     @contextlib.contextmanager
     def _inside(self, cwd: Path, env: dict[str, str]) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(registry, "_accounts", {})  # what another process found out is not known
+            patch.setattr(http_target, "_accounts", {})  # what another process found out is not known
             if last_search.MEMORY == MEMORY:  # the machine's, in which somebody's last search may be
                 patch.setattr(last_search, "MEMORY", self.root / "no memory")
             for name in UNSET:

@@ -10,10 +10,10 @@ import pytest
 
 from kbsync.cli.commands import init
 from kbsync.cli.folder_contents import count_contents, describe_contents
-from kbsync.config.model import TARGETS
 from kbsync.config.reader import load
 from kbsync.config.template import has_key, required_keys
 from kbsync.core.model import Limits
+from kbsync.targets.registry import TARGETS
 from tests.cli.place import Place
 
 SERVICES = [kind for kind in TARGETS if has_key(kind)]

@@ -19,12 +19,13 @@ from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, Key, Keybo
 from kbsync.cli.output import cells
 from kbsync.cli.searching import FoundDocument
 from kbsync.cli.terminal import ENTER, LEAVE, Screen, clipped
-from kbsync.config.gptbots import GptbotsTargetConfig
-from kbsync.config.model import LocalTargetConfig, folder_config
+from kbsync.config.model import folder_config
 from kbsync.config.secret import Secret
-from kbsync.config.vectors import EmbeddingConfig, RerankConfig
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.errors import Unavailable
+from kbsync.targets.gptbots.config import GptbotsTargetConfig
+from kbsync.targets.local_config import LocalTargetConfig
+from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
 

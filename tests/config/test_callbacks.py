@@ -10,7 +10,7 @@ import pytest
 from kbsync.config.callbacks import callback_secrets, callback_url
 from kbsync.config.model import MirrorConfig
 from kbsync.config.secret import Secret
-from kbsync.config.zhipu import ZhipuTargetConfig
+from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.config.reading import told
 
 KEY = "0123456789abcdef.s3cr3t-of-the-tests"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.config.checks import base_findings, overlap, prefixes_clash
+from kbsync.config.checks import base_conflicts, overlap, prefixes_clash
 from kbsync.config.model import MirrorConfig
 
 from .reading import problems, read, told
@@ -97,7 +97,7 @@ def test_what_we_write_lies_outside_of_what_we_mirror(tmp_path: Path, text: str,
 def test_a_local_knowledge_base_on_a_network_file_system_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbsync.config.checks.network_file_system", lambda path: "nfs4")
+    monkeypatch.setattr("kbsync.targets.local_config.network_file_system", lambda path: "nfs4")
     [problem] = told(tmp_path, "mirrors: [{name: a, folder: /srv/a, target: {path: /mnt/kb}}]")
     assert problem.startswith("1 mirrors[0].target.path: lies on a network file system (nfs4)")
 
@@ -122,7 +122,7 @@ def mirrors(*rows: tuple[str, str, str]) -> list[MirrorConfig]:
 
 def test_prefixes_of_one_base_that_begin_each_other_are_told() -> None:
     rows = mirrors(("/a", "guides/", "1"), ("/b", "guides/faq/", "1"), ("/c", "faq/", "1"), ("/d", "", "2"))
-    [finding] = base_findings(rows)
+    [finding] = base_conflicts(rows)
     assert finding.loc == ("mirrors", 1, "prefix")
     assert "'guides/faq/' and 'guides/' of mirror m0 begin each other" in finding.message
 
@@ -134,5 +134,5 @@ def test_no_prefix_begins_every_prefix() -> None:
 
 
 def test_overlapping_folders_into_one_shared_base_are_told() -> None:
-    [finding] = base_findings(mirrors(("/a", "x/", "1"), ("/a/b", "y/", "1"), ("/a/b", "z/", "2")))
+    [finding] = base_conflicts(mirrors(("/a", "x/", "1"), ("/a/b", "y/", "1"), ("/a/b", "z/", "2")))
     assert finding.loc == ("mirrors", 1, "folder")

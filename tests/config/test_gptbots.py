@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.gptbots import RANKING_MODELS, GptbotsSearchConfig, GptbotsTargetConfig
 from kbsync.contract.target import Surroundings
 from kbsync.targets.gptbots.api import RANKING
+from kbsync.targets.gptbots.config import RANKING_MODELS, GptbotsSearchConfig, GptbotsTargetConfig
 from kbsync.targets.gptbots.settings import SearchWish
 from kbsync.targets.gptbots.target import GptbotsTarget
-from kbsync.targets.registry import open_target
 
 from .reading import mirror, told, with_settings
 
@@ -32,7 +31,7 @@ def test_what_is_said_of_searches_reaches_the_target(tmp_path: Path) -> None:
     one = mirror(tmp_path, f"target: {{{LEAST}, {search}, qa_update: in_place}}")
 
     async def opened() -> GptbotsTarget:
-        async with aclosing(open_target(one, Surroundings("docs", tmp_path, tmp_path))) as target:
+        async with aclosing(one.target.open(one, Surroundings("docs", tmp_path, tmp_path))) as target:
             assert isinstance(target, GptbotsTarget)
             return target
 

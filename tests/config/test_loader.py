@@ -8,15 +8,15 @@ from kbsync.config.model import (
     DeletionRules,
     DocumentRule,
     HttpConfig,
-    LocalTargetConfig,
     MirrorConfig,
     NotifyConfig,
 )
 from kbsync.config.problems import ConfigError
 from kbsync.config.reader import load
 from kbsync.config.retired import RETIRED
-from kbsync.config.vectors import EmbeddingConfig
 from kbsync.errors import UsageError
+from kbsync.targets.local_config import LocalTargetConfig
+from kbsync.targets.services.config import EmbeddingConfig
 
 from .reading import HOME, mirror, problems, read, told, with_settings
 

@@ -12,12 +12,12 @@ from kbsync.config.model import (
     LONGEST_NAME,
     Config,
     DocumentRule,
-    LocalTargetConfig,
     MirrorConfig,
     folder_config,
     folder_name,
     settings_for,
 )
+from kbsync.targets.local_config import LocalTargetConfig
 
 RULES = (
     DocumentRule("faq/old/", {"local": {"kind": 1}}),

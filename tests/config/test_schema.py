@@ -14,10 +14,7 @@ from kbsync.config.yaml import read_yaml
 from .reading import problems
 
 ROOT = Path(__file__).parents[2]
-RENEW = (
-    "renew it: python -m kbsync.config.schema > config.schema.json "
-    "&& cp config.schema.json kbsync/config/schema.json"
-)
+RENEW = "renew it: python -m kbsync.config.schema config.schema.json kbsync/config/schema.json"
 TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
     "array": list,

@@ -178,8 +178,8 @@ def test_what_a_target_lacks_besides_is_told_at_once(tmp_path: Path) -> None:
     text = f"mirrors: [{{name: a, folder: /srv/a, target: {target}}}]\n"
     assert [one.key.rpartition(".")[2] for one in problems(tmp_path, text)] == [
         "api_key",
-        "knowledge_base_id",
         "concurrency",
+        "knowledge_base_id",
     ]
 
 

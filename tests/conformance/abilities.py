@@ -13,14 +13,14 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from kbsync.config.gptbots import GptbotsTargetConfig
-from kbsync.config.model import LocalTargetConfig, MirrorConfig
+from kbsync.config.model import MirrorConfig
 from kbsync.config.secret import Secret
-from kbsync.config.zhipu import ZhipuTargetConfig
 from kbsync.contract import answering, managing, searching
 from kbsync.contract import target as mirroring
 from kbsync.contract.target import Surroundings, Target
-from kbsync.targets.registry import open_target
+from kbsync.targets.gptbots.config import GptbotsTargetConfig
+from kbsync.targets.local_config import LocalTargetConfig
+from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.conformance.suite import TargetSuite
 
 DEMANDS = "| of | each row demands |"
@@ -67,7 +67,7 @@ def targets() -> Iterator[Mapping[str, Target]]:
         folder = Path(place)
         surroundings = Surroundings("docs", folder, folder)
         known = {
-            name: open_target(MirrorConfig(name="docs", folder=folder, target=config), surroundings)
+            name: config.open(MirrorConfig(name="docs", folder=folder, target=config), surroundings)
             for name, config in CONFIGS.items()
         }
         yield known

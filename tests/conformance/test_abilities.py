@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.model import TARGETS
+from kbsync.targets.registry import TARGETS
 from tests.conformance import abilities
 from tests.docs.pages import ROOT
 

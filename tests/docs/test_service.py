@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.config.reader import load
-from kbsync.config.zhipu import ZhipuTargetConfig
+from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.docs.machine import Machine
 from tests.docs.pages import ROOT, blocks
 from tests.programs import needs

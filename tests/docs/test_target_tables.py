@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.gptbots import CUTTING, KINDS, RANKING_MODELS, GptbotsSearchConfig
 from kbsync.config.kinds import Whole
-from kbsync.config.zhipu import ZhipuSearchConfig
 from kbsync.core.names import LONGEST
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots import api, listing, manage, settings, target
+from kbsync.targets.gptbots.config import CUTTING, KINDS, RANKING_MODELS, GptbotsSearchConfig
 from kbsync.targets.gptbots.errors import SENTENCES, TOO_MANY, judge_for
 from kbsync.targets.gptbots.settings import MOST_FILES, GptbotsSettings
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.managing import OfferedSetting
 from kbsync.targets.services.dialects import EMBEDDINGS, RERANK
 from kbsync.targets.zhipu import manage as zhipu
-from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
-from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
-from kbsync_standin.zhipu.rules import ROUTES as ZHIPU_ROUTES
+from kbsync.targets.zhipu.config import ZhipuSearchConfig
+from kbsync_standin.gptbots.routes import ROUTES as GPTBOTS_ROUTES
+from kbsync_standin.gptbots.searching import RANKING_MODELS as TAKEN_MODELS
+from kbsync_standin.zhipu.routes import ROUTES as ZHIPU_ROUTES
 from tests.docs.pages import ROOT
 from tests.docs.test_targets import ZHIPU, table
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.zhipu import SLICES
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.names import Naming
+from kbsync.targets.zhipu.config import SLICES
 from kbsync.targets.zhipu.errors import CODES, Blame
 from kbsync.targets.zhipu.formats import EXTENSIONS
 from kbsync_standin.__main__ import read_options

@@ -14,12 +14,12 @@ import pytest
 from kbsync.config.callbacks import callback_secrets
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.config.secret import Secret
-from kbsync.config.zhipu import ZhipuTargetConfig
 from kbsync.errors import UsageError
 from kbsync.server import callbacks, health, listener
 from kbsync.server.connections import ServerThread
 from kbsync.server.health import STALLED_AFTER
 from kbsync.server.listener import HttpListener, bind_sockets
+from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.engine.test_watching import until
 from tests.ports import free_address
 from tests.web.client import TOKEN

@@ -174,7 +174,7 @@ def _fault_of_folder(said: str) -> str:
 def _kind(given: str | None, *, asks: bool) -> str | None:
     """The target's type; None for the embedded one."""
     from kbsync.config.kinds import not_among
-    from kbsync.config.model import DEFAULT_TARGET, TARGETS
+    from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
     def fault(said: str) -> str:
         return "" if said in TARGETS else f"--target: {not_among(said, TARGETS, 'target type')}"
@@ -209,8 +209,8 @@ def _block(kind: str, given: ServiceOptions) -> TargetLines:
 def _address(kind: str, given: str) -> str:
     """As a config may have it. Raises `UsageError`."""
     from kbsync.config.kinds import RefusedValue, ValueKind, Whereabouts
-    from kbsync.config.model import TARGETS
     from kbsync.config.reader import settings_of
+    from kbsync.targets.registry import TARGETS
 
     mark = settings_of(TARGETS[kind])["base_url"].mark
     assert isinstance(mark, ValueKind)

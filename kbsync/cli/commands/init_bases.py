@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.output import counted, tell
@@ -17,6 +17,7 @@ from kbsync.core.text import printable
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
+    from kbsync.config.target import TargetConfig
     from kbsync.config.template import KeyPlace
     from kbsync.contract.managing import BaseCard, Bases
 
@@ -59,11 +60,11 @@ class AccountBases:
         from kbsync.config.model import MirrorConfig
         from kbsync.contract.managing import ManagesBases
         from kbsync.contract.target import Surroundings
-        from kbsync.targets.registry import open_target
 
         nowhere = Path(os.devnull)  # a service needs no place on disk
-        target = open_target(
-            MirrorConfig("", nowhere, target=self._config()), Surroundings("", nowhere, nowhere, True)
+        config = self._config()
+        target = config.open(
+            MirrorConfig("", nowhere, target=config), Surroundings("", nowhere, nowhere, True)
         )
 
         async def asked() -> Value:
@@ -74,14 +75,17 @@ class AccountBases:
 
         return asyncio.run(asked())
 
-    def _config(self) -> Any:
-        from kbsync.config.model import TARGETS
+    def _config(self) -> TargetConfig:
         from kbsync.config.secret import Secret
         from kbsync.config.template import KEY, base_key
+        from kbsync.targets.registry import TARGETS
 
         base = base_key(self.kind)
         assert base is not None
-        return TARGETS[self.kind](**{KEY: Secret(self._key()), base: UNNAMED, **self.settings})
+        config: TargetConfig = TARGETS[self.kind](
+            **{KEY: Secret(self._key()), base: UNNAMED, **self.settings}
+        )
+        return config
 
     def _key(self) -> str:
         try:

@@ -23,7 +23,7 @@ from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.output import Output
 from kbsync.cli.searching import FoundDocument, Search, searching
 from kbsync.cli.terminal import ENDING, clipped, second_screen
-from kbsync.config.model import LocalTargetConfig, MirrorConfig
+from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Query
 from kbsync.core.text import printable
 from kbsync.errors import UsageError
@@ -157,15 +157,7 @@ async def _live(installation: Installation, query: Query) -> tuple[list[Path], P
 
 def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
     """Seconds of rest before a search of all of them."""
-    return PAUSE_AT_SERVICES if any(map(_asks_a_service, mirrors)) else PAUSE
-
-
-def _asks_a_service(mirror: MirrorConfig) -> bool:
-    """For vectors, for an order, or for everything."""
-    target = mirror.target
-    if not isinstance(target, LocalTargetConfig):
-        return True
-    return target.embedding.base_url is not None or target.rerank.base_url is not None
+    return PAUSE_AT_SERVICES if any(mirror.target.addresses for mirror in mirrors) else PAUSE
 
 
 @contextlib.contextmanager

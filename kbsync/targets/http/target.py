@@ -7,19 +7,25 @@ What is the same for all targets that speak through one client.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection
 from copy import copy
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
+from weakref import WeakValueDictionary
 
+from kbsync.config.target import RemoteTargetConfig
+from kbsync.contract.target import Surroundings
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, TargetError, UsageError
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
+from kbsync.targets.http.limits import Account
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
@@ -130,6 +136,37 @@ def may_be_the_ranking(error: TargetError, overloaded: Collection[str]) -> bool:
     if isinstance(error, Halted):
         return error.halt == "quota"
     return isinstance(error, Rejected) or error.code in overloaded
+
+
+def remote_settings(config: RemoteTargetConfig, surroundings: Surroundings) -> dict[str, Any]:
+    """What every `RemoteSettings` takes from a config block, but for address and key."""
+    waiting = config.vectorization
+    return {
+        "concurrency": config.concurrency,
+        "requests_per_minute": config.requests_per_minute,
+        "upload_bytes_per_second": config.upload_bytes_per_second,
+        "poll_first": waiting.poll_first,
+        "poll_longest": waiting.poll_longest,
+        "give_up": waiting.give_up,
+        "reembed_tries": waiting.reembed_tries,
+        "ca_file": config.ca_file,
+        "proxy": config.proxy.reveal() if config.proxy else None,
+        "mirror": surroundings.mirror,
+        "write": surroundings.cure,
+        "is_first": surroundings.read_only,  # a command that somebody typed
+    }
+
+
+_accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
+
+
+def account_of(address: str, key: str) -> Account:
+    """What the mirrors in this process that use one account know of it together."""
+    who = address, hashlib.sha256(key.encode()).hexdigest()
+    account = _accounts.get(who)
+    if account is None:
+        account = _accounts[who] = Account(time.monotonic)
+    return account
 
 
 class RemoteTarget(ABC):

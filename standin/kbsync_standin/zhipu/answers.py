@@ -1,20 +1,12 @@
-"""How the vendor answers: the envelope, failures, signed addresses, documents and bases as JSON."""
+"""The forms of answers: the envelope, failures, and what the switches do to them."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import itertools
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
 from typing import Any, Final
 
-from kbsync_standin.messages import Request, Response
-from kbsync_standin.zhipu.account import Account
+from kbsync_standin.messages import Response
 from kbsync_standin.zhipu.behaviour import Behaviour
-from kbsync_standin.zhipu.documents import BYTES_PER_WORD, HONEST, Base, Disguise, Document, FailInfo, Phase
-from kbsync_standin.zhipu.faults import Play, disguise_of
-from kbsync_standin.zhipu.rules import FILES, Rules
 
 Json = dict[str, Any]
 
@@ -54,7 +46,7 @@ class Refusal(Exception):
         self.violation = violation
 
 
-def words_for(code: object) -> str:
+def text_of(code: object) -> str:
     """The vendor's words for a business code."""
     return _MESSAGES.get(str(code), "调用失败")
 
@@ -82,15 +74,15 @@ def envelope(data: object, behaviour: Behaviour, now: float, code: object = 200,
 
 def failure(code: int, behaviour: Behaviour, now: float, message: str = "", status: int = 200) -> Response:
     """A failure as the knowledge API tells it."""
-    return Response.json(envelope(NO_DATA, behaviour, now, code, message or words_for(code)), status)
+    return Response.json(envelope(NO_DATA, behaviour, now, code, message or text_of(code)), status)
 
 
 def gateway(code: object, status: int, message: str = "") -> Response:
     """A failure as the platform's gateway tells it: the code is a string."""
-    return Response.json({"error": {"code": str(code), "message": message or words_for(code)}}, status)
+    return Response.json({"error": {"code": str(code), "message": message or text_of(code)}}, status)
 
 
-def missing_answer(form: str, what: str, behaviour: Behaviour, now: float) -> Response:
+def missing(form: str, what: str, behaviour: Behaviour, now: float) -> Response:
     """The answer about what is not there, in the form `404`, `code`, `null` or `ok`."""
     match form:
         case "null":
@@ -118,7 +110,7 @@ def storage(code: str, status: int) -> Response:
 
 def misshapen(shape: str, code: int, status: int) -> Response:
     """A failure in one of the shapes seen here and there."""
-    message = words_for(code)
+    message = text_of(code)
     shapes: dict[str, object] = {
         "flat": {"code": code, "message": message},
         "error-object": {"error": {"code": str(code), "message": message}},
@@ -129,213 +121,3 @@ def misshapen(shape: str, code: int, status: int) -> Response:
         "string": message,
     }
     return Response.json(shapes.get(shape, shapes["flat"]), status)
-
-
-VALID_SECONDS = 36_000
-
-
-class Signer:
-    """Makes and checks the addresses under which documents can be read."""
-
-    def __init__(self, secret: str) -> None:
-        """`secret`: known to the vendor alone."""
-        self._secret = secret.encode()
-        self._nonces = itertools.count(1)
-
-    def url(self, origin: str, ident: str, start: float, form: str = "") -> str:
-        """The address of document `ident`, good from `start`. `form` `expired` or `wrong`: not good."""
-        begin = int(start) - (2 * VALID_SECONDS if form == "expired" else 0)
-        span = f"{begin};{begin + VALID_SECONDS}"
-        nonce = f"{next(self._nonces):08x}"
-        signature = "0" * 32 if form == "wrong" else self._signature(ident, span, nonce)
-        escaped = span.replace(";", "%3B")
-        return f"{origin}{FILES}{ident}?q-sign-time={escaped}&q-signature={nonce}{signature}"
-
-    def allows(self, ident: str, query: Mapping[str, str], now: float) -> bool:
-        """`query` of an address for `ident` is ours, and good at `now`."""
-        span, signature = query.get("q-sign-time", ""), query.get("q-signature", "")
-        expected = signature[:8] + self._signature(ident, span, signature[:8])
-        if not hmac.compare_digest(_utf8(expected), _utf8(signature)):
-            return False
-        begin, _, end = span.partition(";")
-        return int(begin) - 1 <= now < int(end)
-
-    def _signature(self, ident: str, span: str, nonce: str) -> str:
-        message = _utf8(f"{ident} {span} {nonce}")
-        return hmac.digest(self._secret, message, hashlib.sha256).hex()[:32]
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request that was let in: its operation, the id in its path, and the fault that is played in it."""
-
-    request: Request
-    op: str
-    ident: str
-    account: Account
-    signer: Signer
-    play: Play
-
-    @property
-    def behaviour(self) -> Behaviour:
-        """The switches."""
-        return self.account.behaviour
-
-    @property
-    def now(self) -> float:
-        """Seconds since the epoch by the stand-in's clock."""
-        return self.account.now
-
-    @property
-    def rules(self) -> Rules:
-        """How closely it is looked at."""
-        return Rules(self.behaviour.strict)
-
-    @property
-    def origin(self) -> str:
-        """Where the client reaches us, such as `http://127.0.0.1:8080`."""
-        return f"http://{self.request.headers.get('host', '127.0.0.1')}"
-
-    def written(self, ident: str) -> str | int:
-        """An id in the form of the switch `ids`."""
-        is_number = self.behaviour.ids == "number" and ident.isdigit()
-        return int(ident) if is_number else ident
-
-    def missing(self, form: str, what: str) -> Response:
-        """The answer about what is not there."""
-        return missing_answer(form, what, self.behaviour, self.now)
-
-    def known_base(self, ident: str) -> Base:
-        """The base with this id. Raises `Refusal` where there is none."""
-        base = self.account.base(ident)
-        if base is None:
-            raise Refusal(self.missing(self.behaviour.deleted_base, "知识库"))
-        return base
-
-    def known_document(self, ident: str) -> Document:
-        """The document with this id. Raises `Refusal` where there is none."""
-        document = self.account.document(ident)
-        if document is None:
-            raise Refusal(self.missing(self.behaviour.deleted_detail, "知识"))
-        return document
-
-
-_CHUNKING = frozenset(
-    {"min_chunk_size", "max_chunk_size", "chunk_overlap", "custom_separator", "sentence_size"}
-)
-_OPTIONAL = _CHUNKING | {"url", "length", "knowledge_type", "word_num", "parse_image"}
-_OPTIONAL_OF_BASE = frozenset({"word_num", "length", "contextual", "embedding_model", "description"})
-
-
-def item(document: Document, call: Call) -> Json:
-    """A document as list and detail show it; the look is counted, lies are told as faults want them."""
-    phase = document.phase(call.now)
-    document.count_look()
-    disguise = _play_for(document, call).over(document.disguise_at(call.now))
-    fields = _honest(document, phase, call)
-    if document.address and call.behaviour.page_urls == "address":
-        fields["url"] = document.address
-    else:
-        fields["url"] = call.signer.url(call.origin, document.id, call.now, disguise.url)
-    return _disguised(dressed(fields, call.behaviour, _OPTIONAL), disguise)
-
-
-def _honest(document: Document, phase: Phase, call: Call) -> Json:
-    slicing = document.slicing
-    fields: Json = {
-        "id": call.written(document.id),
-        "name": document.name,
-        "url": "",
-        "length": document.size,
-        "min_chunk_size": 1,
-        "max_chunk_size": 500,
-        "chunk_overlap": 50,
-        "knowledge_type": slicing.knowledge_type,
-        "custom_separator": list(slicing.separators) or ["\n"],
-        "embedding_stat": _stat(phase.stat, call.behaviour),
-        "word_num": 0,
-        "parse_image": int(document.parse_image),
-    }
-    return fields | _sentence_size(document, call.behaviour) | _fail_info(phase.info)
-
-
-def _stat(stat: int, behaviour: Behaviour) -> Any:
-    return {"int": stat, "string": str(stat), "float": float(stat)}[behaviour.stat_form]
-
-
-def _sentence_size(document: Document, behaviour: Behaviour) -> Json:
-    size = document.slicing.sentence_size
-    match behaviour.sentence_size:
-        case "int":
-            return {"sentence_size": size}
-        case "string":
-            return {"sentence_size": str(size)}
-        case _:
-            return {}
-
-
-def _fail_info(info: FailInfo | None) -> Json:
-    return {"failInfo": {"embedding_code": info.code, "embedding_msg": info.text}} if info else {}
-
-
-def _play_for(document: Document, call: Call) -> Disguise:
-    if call.op not in ("detail", "list"):
-        return HONEST
-    name = call.play.arg("name", document.name)
-    return disguise_of(call.play) if name in (document.name, document.sent_name) else HONEST
-
-
-def _disguised(fields: Json, disguise: Disguise) -> Json:
-    fields |= disguise.changes
-    if disguise.url == "null":
-        fields["url"] = None
-    gone = (*disguise.without, "url") if disguise.url == "missing" else disguise.without
-    return {name: value for name, value in fields.items() if name not in gone} if gone else fields
-
-
-def shown(document: Document, now: float) -> Json:
-    """A document as tests see it: what is really there, whatever clients are told."""
-    phase = document.phase(now)
-    return {
-        "id": document.id,
-        "name": document.name,
-        "sent_name": document.sent_name,
-        "base": document.base.id,
-        "size": document.size,
-        "sha256": document.sha256,
-        "stat": phase.stat,
-        "fail_info": asdict(phase.info) if phase.info else None,
-        "knowledge_type": document.slicing.knowledge_type,
-        "created_ms": int(document.created * 1000),
-        "foreign": document.is_foreign,
-        "deleted": document.deleted is not None,
-        "address": document.address,
-        "visits": document.visits,
-    }
-
-
-def base_item(base: Base, call: Call) -> Json:
-    """A knowledge base as list and detail show it."""
-    fields: Json = {
-        "id": call.written(base.id),
-        "embedding_id": base.embedding_id,
-        "embedding_model": base.embedding_model,
-        "name": base.name,
-        "description": base.description,
-        "background": base.background,
-        "icon": base.icon,
-        "contextual": base.contextual,
-        "word_num": base.size // BYTES_PER_WORD,
-        "length": base.size,
-        "document_size": len(base.documents),
-    }
-    return dressed(fields, call.behaviour, _OPTIONAL_OF_BASE)
-
-
-def extra(fields: Json, call: Call) -> Json:
-    """`fields` with unknown ones added where the switch says so."""
-    return dressed(fields, call.behaviour)

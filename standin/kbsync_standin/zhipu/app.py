@@ -1,12 +1,7 @@
-"""The vendor's application: which call is asked for, who may ask, what is done, how it is answered."""
+"""The vendor's application: who may ask, what is done, how it is answered."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from email.utils import formatdate
@@ -14,188 +9,66 @@ from typing import Any
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
-from kbsync_standin.zhipu.account import HOME_ID, Account, add_home, change_by_others, turn_home
-from kbsync_standin.zhipu.answers import (
-    NO_DATA,
-    OK,
-    Call,
-    Refusal,
-    Signer,
-    envelope,
-    failure,
-    gateway,
-    misshapen,
-    no_route,
-    shown,
-    words_for,
+from kbsync_standin.zhipu import (
+    answers,
+    applications,
+    asking,
+    auth,
+    bases,
+    callbacks,
+    changing,
+    chatting,
+    foreign,
+    linking,
+    pictures,
+    reading,
+    retrieving,
+    strict,
+    uploading,
 )
-from kbsync_standin.zhipu.asking_calls import (
-    chat,
-    create_application,
-    delete_application,
-    edit_application,
-    invoke,
-    list_applications,
-    show_application,
-    slice_info,
-    sse_invoke,
-)
-from kbsync_standin.zhipu.base_calls import (
-    create_base,
-    delete_base,
-    edit_base,
-    list_bases,
-    list_models,
-    remove_callback,
-    set_callback,
-    show_base,
-    show_callback,
-    show_capacity,
-)
+from kbsync_standin.zhipu.account import Account
+from kbsync_standin.zhipu.answers import Refusal
 from kbsync_standin.zhipu.behaviour import Behaviour, changed
-from kbsync_standin.zhipu.document_calls import (
-    address_in,
-    delete_document,
-    list_documents,
-    list_images,
-    read_file,
-    reembed,
-    reslice,
-    retrieve,
-    show_document,
-    upload,
-    upload_url,
-)
-from kbsync_standin.zhipu.faults import KINDS, Play, misuse, play_of
-from kbsync_standin.zhipu.rules import DOCUMENT_OPS, Breach, check_head, filename_in, methods, route
-
-_TOLERANCE_MS = 300_000
-
-
-def objection(header: str | None, key: str, now: float) -> int:
-    """The business code (1000 to 1003) that an `Authorization` header meets; 0: it is good.
-
-    `now`: seconds since the epoch by the vendor's clock.
-    """
-    if not header:
-        return 1001
-    scheme, _, credential = header.partition(" ")
-    if scheme != "Bearer" or not credential or credential != credential.strip():
-        return 1002
-    if credential.count(".") == 2 and key.count(".") == 1:
-        return _objection_to_token(credential, key, now)
-    return 0 if hmac.compare_digest(_utf8(credential), _utf8(key)) else 1000
-
-
-def _objection_to_token(token: str, key: str, now: float) -> int:
-    ident, _, secret = key.partition(".")
-    signed, _, signature = token.rpartition(".")
-    header, _, payload = (_read_piece(piece) for piece in signed.partition("."))
-    if header is None or payload is None or (header.get("alg"), header.get("sign_type")) != ("HS256", "SIGN"):
-        return 1002
-    digest = hmac.digest(_utf8(secret), _utf8(signed), hashlib.sha256)
-    good = base64.urlsafe_b64encode(digest).rstrip(b"=")
-    if payload.get("api_key") != ident or not hmac.compare_digest(good, _utf8(signature.rstrip("="))):
-        return 1000
-    return _objection_to_times(payload, now * 1000)
-
-
-def _objection_to_times(payload: dict[str, Any], now_ms: float) -> int:
-    """`exp` and `timestamp` are milliseconds: seconds look long expired."""
-    expires, made = payload.get("exp"), payload.get("timestamp")
-    if not isinstance(expires, int) or not isinstance(made, int):
-        return 1002
-    return 1003 if expires <= now_ms or made > now_ms + _TOLERANCE_MS else 0
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _read_piece(piece: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(base64.urlsafe_b64decode(piece + "=" * (-len(piece) % 4)))
-    except (ValueError, binascii.Error):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def refuse_by_fault(call: Call) -> None:
-    """Raises `Refusal` where the fault is one that lets nothing be done."""
-    play = call.play
-    match play.kind:
-        case "rate-limited":
-            raise Refusal(_rate_limited(play))
-        case "unauthorized":
-            raise Refusal(gateway(play.arg("code", 1000), 401, play.word("message", "")))
-        case "no-right":
-            raise Refusal(gateway(434, play.whole("status", 434)))
-        case "base-gone":
-            raise Refusal(call.missing(play.word("form", call.behaviour.deleted_base), "知识库"))
-
-
-def _rate_limited(play: Play) -> Response:
-    response = gateway(play.arg("code", 1302), 429, play.word("message", ""))
-    after = {"retry-after": play.word("retry_after", "")} if "retry_after" in play.args else {}
-    return replace(response, headers={**response.headers, **after})
-
-
-def wrapped(data: object, call: Call) -> Response:
-    """`data` in its envelope, spoilt where the fault says so."""
-    play = call.play
-    if play.kind == "error-shapes":
-        shape = play.word("shape", "error-object")
-        return misshapen(shape, play.whole("code", 500), play.whole("status", 500))
-    if play.kind == "code-in-200":
-        return _with_code(data, call)
-    fields = envelope(data, call.behaviour, call.now)
-    if play.kind == "envelope":
-        fields |= play.arg("set", {})
-        fields = {name: value for name, value in fields.items() if name not in play.names("missing")}
-    return Response.json(fields)
-
-
-def _with_code(data: object, call: Call) -> Response:
-    play = call.play
-    is_missing = bool(play.arg("missing", False))
-    code = play.arg("code", 200 if is_missing else 500)
-    is_good = str(code) == "200"
-    message = play.word("message", OK if is_good else words_for(code))
-    written = str(code) if play.arg("as_string", False) else code
-    fields = envelope(data if is_good else NO_DATA, call.behaviour, call.now, written, message)
-    return Response.json({name: value for name, value in fields.items() if name != "code" or not is_missing})
-
+from kbsync_standin.zhipu.calls import Call
+from kbsync_standin.zhipu.faults import KINDS
+from kbsync_standin.zhipu.multipart import filename_in
+from kbsync_standin.zhipu.playing import refuse_by_fault, wrapped
+from kbsync_standin.zhipu.plays import misuse, play_of
+from kbsync_standin.zhipu.routes import DOCUMENT_OPS, methods, route
+from kbsync_standin.zhipu.shapes import shown
+from kbsync_standin.zhipu.signing import Signer
+from kbsync_standin.zhipu.strict import Breach
 
 _OPERATIONS: Mapping[str, Callable[[Call], object]] = {
-    "upload": upload,
-    "upload-url": upload_url,
-    "list": list_documents,
-    "detail": show_document,
-    "file": read_file,
-    "delete": delete_document,
-    "reembed": reembed,
-    "reslice": reslice,
-    "retrieve": retrieve,
-    "chat": chat,
-    "images": list_images,
-    "capacity": show_capacity,
-    "models": list_models,
-    "applications": list_applications,
-    "application": show_application,
-    "create-application": create_application,
-    "edit-application": edit_application,
-    "delete-application": delete_application,
-    "invoke": invoke,
-    "sse-invoke": sse_invoke,
-    "slice-info": slice_info,
-    "callback": show_callback,
-    "set-callback": set_callback,
-    "delete-callback": remove_callback,
-    "bases": list_bases,
-    "base": show_base,
-    "create-base": create_base,
-    "edit-base": edit_base,
-    "delete-base": delete_base,
+    "upload": uploading.upload,
+    "upload-url": linking.upload_url,
+    "list": reading.listing,
+    "detail": reading.detail,
+    "file": reading.file,
+    "delete": changing.delete,
+    "reembed": changing.reembed,
+    "reslice": changing.reslice,
+    "retrieve": retrieving.retrieve,
+    "chat": chatting.chat,
+    "images": pictures.images,
+    "capacity": bases.capacity,
+    "models": bases.models,
+    "applications": applications.listing,
+    "application": applications.detail,
+    "create-application": applications.create,
+    "edit-application": applications.edit,
+    "delete-application": applications.delete,
+    "invoke": asking.invoke,
+    "sse-invoke": asking.sse_invoke,
+    "slice-info": asking.slice_info,
+    "callback": callbacks.look,
+    "set-callback": callbacks.aim,
+    "delete-callback": callbacks.remove,
+    "bases": bases.listing,
+    "base": bases.detail,
+    "create-base": bases.create,
+    "edit-base": bases.edit,
+    "delete-base": bases.delete,
 }
 _PAID = frozenset({"upload", "upload-url", "reembed", "reslice", "retrieve", "invoke", "sse-invoke", "chat"})
 _SWITCHED = (
@@ -226,7 +99,7 @@ class ZhipuApplication:
     def _opened(self) -> Account:
         self.letters.clear()
         account = Account(self._first, self.clock, self._seed, self.letters)
-        add_home(account)
+        bases.add_home(account)
         account.entries.clear()
         return account
 
@@ -240,7 +113,7 @@ class ZhipuApplication:
         before = self.behaviour
         self._account.turn(behaviour)
         if behaviour.base != before.base:
-            turn_home(self._account, behaviour.base)
+            bases.turn_home(self._account, behaviour.base)
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
         """Change switches. Raises `ValueError` for an unknown one or a wrong value; then none is changed."""
@@ -256,7 +129,7 @@ class ZhipuApplication:
         if asked.op == "upload":
             return filename_in(request.body)
         if asked.op == "upload-url":
-            return address_in(request.body)
+            return linking.address_in(request.body)
         if asked.op == "list":
             return request.query.get("knowledge_id", "")
         if asked.op in DOCUMENT_OPS:
@@ -292,7 +165,7 @@ class ZhipuApplication:
         if call.op != "file":
             self._check_access(call)
         refuse_by_fault(call)
-        check_head(call.request, call.op, call.rules)
+        strict.check_head(call.request, call.op, call.rules)
         data = _OPERATIONS[call.op](call)
         is_whole = isinstance(data, Response) and call.play.kind not in ("error-shapes", "code-in-200")
         return data if isinstance(data, Response) and is_whole else wrapped(data, call)
@@ -303,17 +176,17 @@ class ZhipuApplication:
         if is_off or not call.op:
             status = 405 if not call.op and methods(path) else 404
             sentence = "" if is_off else "there is no such route"
-            raise Refusal(no_route(path, behaviour, call.now, status), sentence)
+            raise Refusal(answers.no_route(path, behaviour, call.now, status), sentence)
 
     def _check_access(self, call: Call) -> None:
         vendor_now = call.now + call.behaviour.clock_skew
-        code = objection(call.request.headers.get("authorization"), self._key, vendor_now)
+        code = auth.objection(call.request.headers.get("authorization"), self._key, vendor_now)
         if call.behaviour.key_revoked:
             code = code or 1004
         if code:
-            raise Refusal(gateway(code, 401))
+            raise Refusal(answers.gateway(code, 401))
         if call.behaviour.money_gone and call.op in _PAID:
-            raise Refusal(gateway(1113, 429))
+            raise Refusal(answers.gateway(1113, 429))
 
     def snapshot(self) -> dict[str, Any]:
         """Every base, and every document that ever was, oldest first."""
@@ -340,20 +213,20 @@ class ZhipuApplication:
 
         `base` is a base's id, `knowledge_type` what fits the name by default. Raises `ValueError`.
         """
-        return shown(change_by_others(self._account, args), self.clock.now())
+        return shown(foreign.change(self._account, args), self.clock.now())
 
     def config_hint(self, url: str) -> str:
         """A config that mirrors a folder into the stand-in under `url`."""
         return (
             "mirrors:\n  - name: handbook\n    folder: ./handbook\n    target:\n      type: zhipu\n"
             f"      base_url: {url}/api\n      api_key: {self._key}\n"
-            f'      knowledge_id: "{HOME_ID}"\n'
+            f'      knowledge_id: "{bases.HOME_ID}"\n'
         )
 
 
 def _told_of(breach: Breach, call: Call) -> Response:
     """The platform has codes of its own for it, the knowledge API says 400 in 200."""
-    message = f"{words_for(400)}: {breach}"
+    message = f"{answers.text_of(400)}: {breach}"
     if call.op == "chat":
-        return gateway(1214, 400, message)
-    return failure(400, call.behaviour, call.now, message)
+        return answers.gateway(1214, 400, message)
+    return answers.failure(400, call.behaviour, call.now, message)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config import model, reader
+from kbsync.config import reader
 from kbsync.config.problems import ConfigError
 from kbsync.contract.target import Surroundings, Target
 from kbsync.core.names import Naming
@@ -63,21 +63,9 @@ class TestExample(TargetSuite):
         await world.target.aclose()
 
 
-# -- registered
-def open_example(
-    config: ExampleTargetConfig, mirror: model.MirrorConfig, surroundings: Surroundings
-) -> Target:
-    settings = ExampleSettings(
-        config.base_url, config.api_key.reveal(), base=config.base, **registry.remote(config, surroundings)
-    )
-    return ExampleTarget(settings)
-
-
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(model.TARGETS, "example", ExampleTargetConfig)  # type: ignore[arg-type]
-    monkeypatch.setitem(model.DOCUMENT_SETTINGS, "example", {})  # type: ignore[arg-type]
-    monkeypatch.setitem(registry.OPENERS, "example", open_example)
+    monkeypatch.setitem(registry.ROWS, "example", "tests.targets.example.config:ExampleTargetConfig")
 
 
 CONFIG = """\
@@ -94,7 +82,7 @@ def test_the_registry_opens_what_a_config_names(registered: None, tmp_path: Path
     [mirror] = reader.load(path, {}).mirrors
     assert isinstance(mirror.target, ExampleTargetConfig)
     assert mirror.target.base_key("handbook") == ("example", "https://example.invalid", "handbook")
-    opened = registry.open_target(mirror, Surroundings("handbook", tmp_path, tmp_path))
+    opened = mirror.target.open(mirror, Surroundings("handbook", tmp_path, tmp_path))
     assert isinstance(opened, ExampleTarget)
     assert opened.limits.poll_longest == mirror.target.vectorization.poll_longest
 

@@ -262,7 +262,7 @@ def test_times_are_seconds_or_milliseconds() -> None:
 
 
 def test_kinds_are_those_of_the_config() -> None:
-    from kbsync.config.gptbots import KINDS
+    from kbsync.targets.gptbots.config import KINDS
     from kbsync.targets.gptbots.settings import EXTENSIONS
 
     assert set(KINDS) == set(DocumentKind)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.config.zhipu import SLICES
 from kbsync.errors import UsageError
+from kbsync.targets.zhipu.config import SLICES
 from kbsync.targets.zhipu.formats import (
     EXTENSIONS,
     LEGAL,

@@ -19,7 +19,8 @@ from kbsync.cli.commands.doctor.command import CheckResult, Grade, troubled, war
 from kbsync.cli.context import unmade
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.output import counted
-from kbsync.config.model import LocalTargetConfig, MirrorConfig
+from kbsync.config.model import MirrorConfig
+from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.managing import ManagesBases
 from kbsync.contract.target import Base, Target, TellsTime
 from kbsync.core.text import printable, shell_word, sized
@@ -76,11 +77,10 @@ def services(mirror: MirrorConfig) -> list[Endpoint]:
     from kbsync.targets.http.connection import Endpoint
 
     target = mirror.target
-    if not isinstance(target, LocalTargetConfig):
-        proxy = target.proxy.reveal() if target.proxy else None
-        return [Endpoint(target.base_url, ca_file=target.ca_file, proxy=proxy)]
-    addresses = (target.embedding.base_url, target.rerank.base_url)
-    return [Endpoint(address) for address in dict.fromkeys(addresses) if address]
+    if not isinstance(target, RemoteTargetConfig):
+        return [Endpoint(address) for address in target.addresses]
+    proxy = target.proxy.reveal() if target.proxy else None
+    return [Endpoint(target.base_url, ca_file=target.ca_file, proxy=proxy)]
 
 
 def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckResult]:

@@ -13,7 +13,8 @@ from kbsync.cli.context import choose, look_at, unmade
 from kbsync.cli.exit_codes import Code, OfMirror, concerning
 from kbsync.cli.options import Choices
 from kbsync.cli.output import counted, tell
-from kbsync.config.model import LocalTargetConfig, MirrorConfig
+from kbsync.config.model import MirrorConfig
+from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.answering import Answers, Applications
 from kbsync.contract.managing import BaseCard, Bases, Callbacks, CallsBack, ManagesBases, RetriesAll
 from kbsync.contract.target import Target
@@ -152,7 +153,7 @@ def one_remote(installation: Installation) -> MirrorConfig:
 
 
 def _is_remote(mirror: MirrorConfig) -> bool:
-    return not isinstance(mirror.target, LocalTargetConfig)
+    return isinstance(mirror.target, RemoteTargetConfig)
 
 
 def _names(mirrors: Sequence[MirrorConfig]) -> str:

@@ -131,7 +131,7 @@ def _shown(callback: Callback) -> str:
 
 def check_address(url: str, *, is_secret: bool) -> None:
     """Raises `UsageError` for what is no address, or one that would give the headers away."""
-    from kbsync.config.remote import is_in_the_clear
+    from kbsync.config.target import is_in_the_clear
 
     try:
         parts = urlsplit(url)

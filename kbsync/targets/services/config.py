@@ -1,14 +1,16 @@
-"""How the embedded knowledge base makes vectors and orders what it finds: by itself, or through a service."""
+"""The config blocks `embedding` and `rerank`: kbsync makes vectors and order by itself, or asks a service."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from kbsync.config.kinds import Choice, Confidential, Location, Text, Whole
-from kbsync.config.remote import CONCURRENCY, KEY_ALLOWED, BaseUrl
+from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secret import Secret
+from kbsync.config.target import CONCURRENCY, IN_THE_CLEAR, KEY_ALLOWED, BaseUrl, is_in_the_clear
 
 Service = Literal["openai", "jina", "newapi", "zhipu", "tei", "vllm"]
 EmbeddingType = Literal["builtin", "onnx", "openai", "jina", "newapi", "zhipu", "tei", "vllm"]
@@ -64,3 +66,27 @@ class RerankConfig:
     model: Annotated[str, _MODEL] = ""
     concurrency: Annotated[int, CONCURRENCY] = 4
     batch: Annotated[int | None, _BATCH] = None
+
+
+def service_conflicts(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iterator[Conflict]:
+    """What does not hold within one of the blocks, which stands at `loc`."""
+    rests_on = ((*loc, "type"),)
+    if isinstance(service, EmbeddingConfig):
+        if service.type == "onnx" and service.path is None:
+            yield Conflict((*loc, "path"), "is missing; type onnx needs the path of the model", rests_on)
+        if service.type != "onnx" and service.path is not None:
+            message = f"has no meaning with type {service.type}; remove it"
+            yield Conflict((*loc, "path"), message, rests_on)
+    if service.type not in SERVICES:
+        default = type(service)()
+        for one in fields(service):
+            if one.name not in ("type", "path") and getattr(service, one.name) != getattr(default, one.name):
+                message = f"has no meaning with type {service.type}; remove it"
+                yield Conflict((*loc, one.name), message, rests_on)
+        return
+    if service.base_url is None:
+        yield Conflict((*loc, "base_url"), f"is missing; type {service.type} needs its address", rests_on)
+    elif service.api_key is not None and is_in_the_clear(service.base_url):
+        yield Conflict((*loc, "base_url"), IN_THE_CLEAR)
+    if not service.model and service.type != "tei":
+        yield Conflict((*loc, "model"), f"is missing; type {service.type} needs its name", rests_on)

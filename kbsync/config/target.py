@@ -1,0 +1,277 @@
+"""The config block of a target: what every type has, and what all of those at a service have besides."""
+
+from __future__ import annotations
+
+import re
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from urllib.parse import SplitResult, urlsplit
+
+from kbsync.config.kinds import (
+    About,
+    Choice,
+    Confidential,
+    Duration,
+    Location,
+    RefusedValue,
+    ValueKind,
+    Whereabouts,
+    Whole,
+    value_shown,
+    write_duration,
+)
+from kbsync.config.problems import Conflict, Loc, path_shown
+from kbsync.config.secret import Secret
+
+if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
+    from kbsync.contract.target import Surroundings, Target
+
+_PORTS = {"http": 80, "https": 443}
+_PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+
+IN_THE_CLEAR = (
+    "is not https, so the API key would travel in the clear; write https://, "
+    "plain http:// is for hosts of your own network"
+)
+
+
+class BaseUrl(ValueKind):
+    """What comes before the paths of an API: http or https, host, perhaps a port and a path."""
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The address in its canonical form; no message repeats it, a key may stand in it by mistake."""
+        if not isinstance(value, str):
+            raise RefusedValue(f"{value_shown(value)} is not a text; allowed: {_ALLOWED}")
+        parts = _parts(value)
+        if parts.username is not None or parts.password is not None:
+            raise RefusedValue(
+                "has a user or password in it; write it without, keys have settings of their own"
+            )
+        if "?" in value or "#" in value:
+            raise RefusedValue("has a ? or # in it; write what comes before")
+        return canonical(value)
+
+    def json(self) -> dict[str, Any]:
+        """A string."""
+        return {"type": "string", "pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}
+
+
+_ALLOWED = "an address that begins with https:// or http://, such as https://open.bigmodel.cn/api"
+
+
+def _parts(url: str) -> SplitResult:
+    """Raises Refused for what is no address of the web."""
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port beyond 65535, a bracket that is not closed
+        is_address = False
+    if not is_address or re.search(r"[\s\x00-\x1f\x7f\\]", url):
+        raise RefusedValue(f"the value is not taken; allowed: {_ALLOWED}")
+    return parts
+
+
+def canonical(url: str) -> str:
+    """`url` in its one form: lower-case scheme and host, no default port, no slash at the end."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, _PORTS.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+def is_in_the_clear(url: str) -> bool:
+    """What is sent to `url` can be read on its way: it is not https, and leaves the private network."""
+    parts = urlsplit(url)
+    return parts.scheme != "https" and not _is_private(parts.hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """A name or an address (without brackets) that leads to this machine wherever it is used."""
+    import ipaddress
+
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_private(host: str) -> bool:
+    """A loopback or private address, or a name that only a private network knows."""
+    import ipaddress
+
+    try:
+        return not ipaddress.ip_address(host.partition("%")[0]).is_global
+    except ValueError:
+        return "." not in host or host.endswith(_PRIVATE_DOMAINS)
+
+
+class BaseId(ValueKind):
+    """The id of a knowledge base; each service has an `example` of its own."""
+
+    example: ClassVar[str]
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The id."""
+        if not isinstance(value, str) or re.fullmatch(_AN_ID, value) is None:
+            raise RefusedValue(
+                f'{value_shown(value)} is not taken; allowed: an id in quotes, such as "{self.example}"'
+            )
+        return str(value)
+
+    def json(self) -> dict[str, Any]:
+        """A string."""
+        return {"type": "string", "pattern": f"^{_AN_ID}$", "examples": [self.example]}
+
+
+_AN_ID = "[A-Za-z0-9_-]{1,64}"
+
+KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
+"""What a key may be, and how that is told."""
+
+CONCURRENCY = Whole("requests in flight", least=1, most=64)
+"""For targets and for services alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorizationConfig:
+    """How a remote target's own work on a document is waited for."""
+
+    poll_first: Annotated[
+        float, Duration("first look at a document, this long after it was sent …", least=0.01, most=3600.0)
+    ] = 1.0
+    poll_longest: Annotated[
+        float, Duration("… and then less and less often, up to this", least=0.01, most=3600.0)
+    ] = 15.0
+    give_up: Annotated[
+        float, Duration("a document that is not searchable by then has failed", least=0.1, most=7 * 86400.0)
+    ] = 1800.0
+    reembed_tries: Annotated[
+        int, Whole("how often a failed document is tried again before it is quarantined", most=10)
+    ] = 3
+    absent_after: Annotated[
+        float, Duration("how long a lost upload is looked for before it is sent again", most=86400.0)
+    ] = 15.0
+
+
+class TargetConfig(ABC):
+    """What kbsync asks of the config block of every target type; each folder in `kbsync/targets/` has one."""
+
+    __slots__ = ()
+
+    type: str
+    shares_base: ClassVar[bool] = False
+    """Several mirrors may put their documents into one knowledge base of this type."""
+
+    document_settings: ClassVar[Mapping[str, ValueKind]] = {}
+    """What a rule under `documents` may set for this type."""
+
+    @abstractmethod
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        """Equal for two mirrors exactly when they would use one knowledge base."""
+
+    @abstractmethod
+    def open(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+        """The target of a mirror. Raises `TargetError`, `UsageError` or `StateError` where it cannot be had.
+
+        What is heavy is imported in here: every command reads configs, few of them open a target.
+        """
+
+    def open_for_plan(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+        """The target for looking only; where it was not made yet, one that is empty and makes nothing."""
+        return self.open(mirror, surroundings)
+
+    def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
+        """What does not hold between settings that are each fine; the block stands at `loc`."""
+        yield from ()
+
+    @classmethod
+    def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """The same for the settings of a rule for the documents that `match`: key and sentence."""
+        yield from ()
+
+    def folder(self, state_dir: Path, mirror: str) -> Path | None:
+        """Where the knowledge base lies on this machine; None for one at a service."""
+        return None
+
+    @property
+    def path(self) -> Path | None:
+        """The place on this machine that the config names for it."""
+        return None
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """The services that a search of this target asks."""
+        return ()
+
+    @property
+    def callback_base(self) -> str | None:
+        """Where the service reaches our listener from outside; None where it calls nobody."""
+        return None
+
+    @property
+    def vectorization(self) -> VectorizationConfig:
+        """How the target's own work on a document is waited for."""
+        return VectorizationConfig()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteTargetConfig(TargetConfig):
+    """What the block of every target at a service has. Sizes are bytes; 0 is no limit of ours."""
+
+    type: Annotated[str, Choice("the type of the target", ())]
+    base_url: Annotated[str, BaseUrl("the API's address")]
+    api_key: Annotated[Secret, Confidential("the key of the account", *KEY_ALLOWED)]
+    concurrency: Annotated[int, CONCURRENCY] = 4
+    requests_per_minute: Annotated[int, Whole("requests in a minute at most; 0: no limit of ours")] = 0
+    upload_bytes_per_second: Annotated[int, Whole("speed of uploads at most; 0: no limit of ours")] = 0
+    vectorization: Annotated[
+        VectorizationConfig, About("how long the target's own work on a document is waited for")
+    ] = field(default_factory=VectorizationConfig)
+    ca_file: Annotated[Path | None, Location("certificates to trust besides the usual ones, PEM")] = None
+    proxy: Annotated[
+        Secret | None,
+        Confidential(
+            "the proxy to go through; default: HTTPS_PROXY and the like",
+            r"https?://[^\s/?#]+/?",
+            "an address such as http://proxy:3128 or http://user:password@proxy:3128",
+        ),
+    ] = None
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """The one service."""
+        return (self.base_url,)
+
+    def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
+        """A type with checks of its own yields these as well."""
+        if is_in_the_clear(self.base_url):
+            yield Conflict((*loc, "base_url"), IN_THE_CLEAR)
+        if self.ca_file is not None and not _may_be_file(self.ca_file):
+            message = f"{path_shown(self.ca_file)} is no file; name one of certificates"
+            yield Conflict((*loc, "ca_file"), message)
+        waiting = self.vectorization
+        if waiting.poll_longest < waiting.poll_first:
+            message = (
+                f"{write_duration(waiting.poll_longest)} is shorter than poll_first; "
+                f"allowed: at least {write_duration(waiting.poll_first)}"
+            )
+            first = (*loc, "vectorization", "poll_first")
+            yield Conflict((*loc, "vectorization", "poll_longest"), message, (first,))
+
+
+def _may_be_file(path: Path) -> bool:
+    """A file lies there, or it cannot be looked at."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True

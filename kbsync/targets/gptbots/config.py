@@ -1,0 +1,161 @@
+"""The config block of `type: gptbots`: the knowledge API of GPTBots, and how it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from kbsync.config.kinds import (
+    About,
+    Choice,
+    Confidential,
+    Fraction,
+    RefusedValue,
+    ValueKind,
+    Whereabouts,
+    Whole,
+    value_shown,
+)
+from kbsync.config.secret import Secret
+from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
+from kbsync.core.links import EXTENSIONS as LINKS
+
+if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
+    from kbsync.contract.target import Surroundings, Target
+
+BASE_URL = "https://api-sg.gptbots.ai"
+MARKER_BASE = "https://kbsync.invalid"
+
+
+class GptbotsBaseId(BaseId):
+    """The id of a knowledge base."""
+
+    example = "67457fea6f658672d6482542"
+
+
+RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
+"""Those of the vendor's page on searches ("vector match", `rerank_version`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GptbotsSearchConfig:
+    """How searches are asked for; None: left to the service."""
+
+    embedding_rate: Annotated[
+        float | None, Fraction("how much meaning counts: from 0, words alone, to 1, meaning alone")
+    ] = None
+    doc_correlation: Annotated[
+        float | None, Fraction("passages with a lower score are left out", least=0.1, most=0.95)
+    ] = None
+    rerank_version: Annotated[
+        str | None,
+        Choice("the ranking model of every search; absent: none, or BGE-Rerank on request", RANKING_MODELS),
+    ] = None
+
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "text": ("pdf", "txt", "md", "doc", "docx", *sorted(LINKS)),
+    "spreadsheet": ("csv", "xls", "xlsx"),
+    "qa": ("csv", "xls", "xlsx"),
+}
+"""The extensions that each kind of document takes (the vendor's pages on adding documents)."""
+
+
+class Splitter(ValueKind):
+    """A text that ends a piece of a document."""
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The text."""
+        if not isinstance(value, str) or not value:
+            raise RefusedValue(f'{value_shown(value)} is not taken; allowed: a text, such as "\\n\\n"')
+        return value
+
+    def json(self) -> dict[str, Any]:
+        """A string."""
+        return {"type": "string", "minLength": 1}
+
+
+CUTTING: Mapping[str, ValueKind] = {
+    "kind": Choice("what the document is: texts are text, tables spreadsheet or qa", tuple(KINDS)),
+    "chunk_token": Whole("tokens in a piece at most", least=1, most=1000),
+    "splitter": Splitter("where a piece ends, instead of chunk_token; not for spreadsheets"),
+    "header_row": Whole("the row of a table that has its headings", least=1, most=5),
+}
+"""What a document rule may set for this target."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GptbotsTargetConfig(RemoteTargetConfig):
+    """A knowledge base at GPTBots. Sizes are bytes; 0 is no limit of ours."""
+
+    type: Annotated[Literal["gptbots"], Choice("gptbots: a knowledge base at GPTBots", ("gptbots",))] = (
+        "gptbots"
+    )
+    base_url: Annotated[str, BaseUrl("the API's address, in the region of the key: sg, jp or th")] = BASE_URL
+    api_key: Annotated[Secret, Confidential("the key of the bot", *KEY_ALLOWED)]
+    knowledge_base_id: Annotated[str, GptbotsBaseId("the id of the knowledge base, in quotes")]
+    source_url_prefix: Annotated[
+        str, BaseUrl("what the address of a document begins with, which answers cite as a link")
+    ] = MARKER_BASE
+    qa_update: Annotated[
+        Literal["replace", "in_place"],
+        Choice(
+            "how a document of questions and answers is changed: by a new one, or where it lies",
+            ("replace", "in_place"),
+        ),
+    ] = "replace"
+    search: Annotated[GptbotsSearchConfig, About("how searches are asked for")] = field(
+        default_factory=GptbotsSearchConfig
+    )
+    max_bytes: Annotated[
+        int,
+        Whole("larger files are refused, in bytes; over 10 MB only pdf", least=1, most=30_000_000),
+    ] = 30_000_000
+
+    shares_base: ClassVar[bool] = True
+    document_settings: ClassVar[Mapping[str, ValueKind]] = CUTTING
+
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        """Equal for two mirrors exactly when they would use one knowledge base."""
+        return ("gptbots", canonical(self.base_url), self.knowledge_base_id)
+
+    @classmethod
+    def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """What does not hold between settings of a rule for the documents that `match`."""
+        if "splitter" in settings and "chunk_token" in settings:
+            yield "splitter", "excludes chunk_token; remove one of them"
+        extension = match.rpartition("/")[2].rpartition(".")[2].lower()
+        legal = [kind for kind, extensions in KINDS.items() if extension in extensions]
+        kind = settings.get("kind", legal[0] if legal else None)
+        if kind == "spreadsheet" and "splitter" in settings:
+            yield "splitter", "has no meaning for spreadsheets; remove it"
+        if kind == "text" and "header_row" in settings:
+            yield "header_row", "has no meaning for texts; remove it"
+        if legal and "kind" in settings and settings["kind"] not in legal:
+            yield (
+                "kind",
+                f"{kind} does not take {extension} files; allowed for it: {', '.join(legal)}",
+            )
+
+    def open(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+        """The knowledge base at the service; nobody is asked yet."""
+        from kbsync.targets.gptbots.settings import GptbotsSettings, SearchWish
+        from kbsync.targets.gptbots.target import GptbotsTarget
+        from kbsync.targets.http.target import account_of, remote_settings
+
+        settings = GptbotsSettings(
+            base_url=self.base_url,
+            api_key=self.api_key.reveal(),
+            knowledge_base_id=self.knowledge_base_id,
+            max_bytes=self.max_bytes,
+            source_url_prefix=self.source_url_prefix,
+            prefix=mirror.prefix,
+            qa_update=self.qa_update,
+            search=SearchWish(
+                self.search.embedding_rate, self.search.doc_correlation, self.search.rerank_version
+            ),
+            **remote_settings(self, surroundings),
+        )
+        return GptbotsTarget(settings, account=account_of(settings.base_url, settings.api_key))

@@ -1,0 +1,111 @@
+"""The config block of `type: local`, the built-in knowledge base, and how it is opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from kbsync.config.kinds import About, Choice, Location, Whole
+from kbsync.config.places import is_no_directory, network_file_system
+from kbsync.config.problems import Conflict, Loc, path_shown
+from kbsync.config.target import TargetConfig
+from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, service_conflicts
+
+if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
+    from kbsync.contract.target import Surroundings, Target
+    from kbsync.targets.services.dialects import ServiceSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalTargetConfig(TargetConfig):
+    """The built-in knowledge base. `path` None: `kb/<mirror>` under the state directory."""
+
+    type: Annotated[
+        Literal["local"], Choice("local: a knowledge base of files on this machine", ("local",))
+    ] = "local"
+    path: Annotated[
+        Path | None,
+        Location("where the knowledge base lies; default: kb/<mirror> under the state directory"),
+    ] = None
+    max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1)] = 100_000_000
+    embedding: Annotated[EmbeddingConfig, About("how vectors are made")] = field(
+        default_factory=EmbeddingConfig
+    )
+    rerank: Annotated[RerankConfig, About("how results are put in order")] = field(
+        default_factory=RerankConfig
+    )
+
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        """Equal for two mirrors exactly when they would use one knowledge base."""
+        if self.path is None:
+            return ("local", "default", mirror)
+        return ("local", "path", os.path.realpath(self.path))
+
+    def folder(self, state_dir: Path, mirror: str) -> Path:
+        """Where the knowledge base lies."""
+        return self.path or state_dir / "kb" / mirror
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """The services for vectors and for the order, if any."""
+        both = (self.embedding.base_url, self.rerank.base_url)
+        return tuple(dict.fromkeys(address for address in both if address))
+
+    def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
+        """What does not hold within the block, which stands at `loc`."""
+        if self.path is not None:
+            if is_no_directory(self.path):
+                yield Conflict((*loc, "path"), f"{path_shown(self.path)} is a file; name a folder")
+            if kind := network_file_system(self.path):
+                message = (
+                    f"lies on a network file system ({kind}), where locks do not hold; "
+                    "name a place on a local disk"
+                )
+                yield Conflict((*loc, "path"), message)
+        yield from service_conflicts(self.embedding, (*loc, "embedding"))
+        yield from service_conflicts(self.rerank, (*loc, "rerank"))
+
+    def open(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+        """The knowledge base, made where there is none."""
+        from kbsync.targets.local import LocalTarget
+
+        return LocalTarget.open(
+            self.folder(surroundings.state_dir, surroundings.mirror),
+            embedding=self.embedding,
+            max_bytes=self.max_bytes,
+            surroundings=surroundings,
+            service=_service(self.embedding),
+            rerank=_service(self.rerank),
+        )
+
+    def open_for_plan(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+        """The knowledge base, or an empty one where the first pass has yet to make it."""
+        if self.folder(surroundings.state_dir, surroundings.mirror).exists():
+            return self.open(mirror, surroundings)
+        from kbsync.targets.local import Unmade
+
+        return Unmade(self.embedding, self.max_bytes, _service(self.embedding))
+
+
+def _service(block: EmbeddingConfig | RerankConfig) -> ServiceSettings | None:
+    """The service that the block names; None for what kbsync does by itself."""
+    if block.type == "builtin" or block.type == "onnx" or block.base_url is None:
+        return None
+    from kbsync.targets.services.dialects import ServiceSettings
+
+    only_for_vectors: dict[str, Any] = (
+        {"dimensions": block.dimensions} if isinstance(block, EmbeddingConfig) else {}
+    )
+    return ServiceSettings(
+        dialect=block.type,
+        base_url=block.base_url,
+        api_key=block.api_key.reveal() if block.api_key else "",
+        model=block.model,
+        concurrency=block.concurrency,
+        batch=block.batch,
+        **only_for_vectors,
+    )

@@ -1,0 +1,289 @@
+"""The config block of `type: zhipu`: the knowledge API of Zhipu BigModel, and how it is opened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from kbsync.config.kinds import (
+    About,
+    Choice,
+    Confidential,
+    RefusedValue,
+    Text,
+    ValueKind,
+    Whereabouts,
+    Whole,
+    value_shown,
+)
+from kbsync.config.problems import Conflict, Loc
+from kbsync.config.secret import Secret
+from kbsync.config.target import BaseId, BaseUrl, RemoteTargetConfig, canonical
+from kbsync.core.links import EXTENSIONS as LINKS
+
+if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
+    from kbsync.contract.target import Surroundings, Target
+
+BASE_URL = "https://open.bigmodel.cn/api"
+_ID_AND_SECRET = re.compile(r"[^.]+\.[^.]+")
+_SHORTEST_ROOM = 60
+"""Bytes that a prefix has to leave to the paths in document names."""
+
+
+class ModelName(Text):
+    """A model of the platform by its name; an empty text is none."""
+
+    def __init__(self, about: str) -> None:
+        super().__init__(about, r"[!-~]*", 'the name of a model, such as glm-4-flash, or ""', 200)
+
+
+class KnowledgeId(BaseId):
+    """The id of a knowledge base: a text, because numbers of 19 digits lose some on their way."""
+
+    example = "1734786402936664064"
+
+    def read(self, value: object, where: Whereabouts) -> str:
+        """The id."""
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            raise RefusedValue(f"{value_shown(value)} is a number, which loses digits; put quotes around it")
+        return super().read(value, where)
+
+
+class Between(ValueKind):
+    """A number above 0 and below 1."""
+
+    def read(self, value: object, where: Whereabouts) -> float:
+        """The number."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+            raise RefusedValue(
+                f"{value_shown(value)} is not taken; allowed: above 0 and below 1, such as 0.3"
+            )
+        return float(value)
+
+    def json(self) -> dict[str, Any]:
+        """A number."""
+        return {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+
+
+_RECALL_METHODS, _RANKING = ("embedding", "keyword", "mixed"), ("rerank", "rerank-pro")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZhipuSearchConfig:
+    """How passages are looked for. None: left to the service."""
+
+    recall_method: Annotated[
+        Literal["embedding", "keyword", "mixed"],
+        Choice("by vectors, by words, or by both", _RECALL_METHODS),
+    ] = "mixed"
+    recall_ratio: Annotated[
+        int | None,
+        Whole("the weight of vectors in per cent; with recall_method mixed only", least=1, most=99),
+    ] = None
+    top_n: Annotated[int, Whole("passages among which the best are chosen", least=1, most=100)] = 100
+    rerank_model: Annotated[
+        Literal["rerank", "rerank-pro"], Choice("the ranking model that --rerank asks", _RANKING)
+    ] = "rerank"
+    fractional_threshold: Annotated[
+        float | None, Between("passages of a lower score are not found; default: none is too low")
+    ] = None
+
+
+_TEXTS = ("txt", "doc", "pdf", "docx", "ppt", "pptx", "md", *sorted(LINKS))
+_TABLES = ("xls", "xlsx", "csv")
+SLICES: Mapping[int, tuple[str, ...]] = {
+    1: _TEXTS,
+    2: _TEXTS,
+    3: _TABLES,
+    5: _TEXTS,
+    6: ("pdf", "ppt", "pptx"),
+    7: _TABLES,
+}
+"""The extensions that each `knowledge_type` can cut (the vendor's manual, "knowledge_type"; 4 is gone)."""
+
+_CUSTOM = 5
+
+
+class KnowledgeType(ValueKind):
+    """A way of slicing, by the vendor's number."""
+
+    def read(self, value: object, where: Whereabouts) -> int:
+        """The number."""
+        if type(value) is not int or value not in SLICES:
+            raise RefusedValue(f"{value_shown(value)} is not taken; allowed: {_listed(SLICES)}")
+        return value
+
+    def json(self) -> dict[str, Any]:
+        """The numbers."""
+        return {"type": "integer", "enum": list(SLICES)}
+
+
+class Separators(ValueKind):
+    """Texts that end a piece of a document."""
+
+    def read(self, value: object, where: Whereabouts) -> list[str]:
+        """The texts."""
+        if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
+            raise RefusedValue(
+                f'{value_shown(value)} is not taken; allowed: a list of texts, such as ["\\n\\n"]'
+            )
+        return value
+
+    def json(self) -> dict[str, Any]:
+        """A list of strings."""
+        return {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
+
+
+class Flag(ValueKind):
+    """Yes or no."""
+
+    def read(self, value: object, where: Whereabouts) -> bool:
+        """The answer."""
+        if not isinstance(value, bool):
+            raise RefusedValue(f"{value_shown(value)} is not taken; allowed: true, false")
+        return value
+
+    def json(self) -> dict[str, Any]:
+        """A boolean."""
+        return {"type": "boolean"}
+
+
+SLICING: Mapping[str, ValueKind] = {
+    "knowledge_type": KnowledgeType(
+        "how the document is cut: 1 titles and paragraphs, 2 questions and answers, 3 rows, "
+        "5 separators of yours, 6 pages, 7 single items"
+    ),
+    "custom_separator": Separators("where a piece ends; with knowledge_type 5 only"),
+    "sentence_size": Whole("characters in a piece; with knowledge_type 5 only", least=20, most=2000),
+    "parse_image": Flag("whether images in the document are looked at"),
+    "word_num_limit": Whole("words of the document that are indexed, the rest is left out", least=1),
+}
+"""What a document rule may set for this target."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZhipuTargetConfig(RemoteTargetConfig):
+    """A knowledge base at Zhipu BigModel. Sizes are bytes; 0 is no limit of ours."""
+
+    type: Annotated[Literal["zhipu"], Choice("zhipu: a knowledge base at Zhipu BigModel", ("zhipu",))] = (
+        "zhipu"
+    )
+    base_url: Annotated[
+        str, BaseUrl("the API's address; requests go to {base_url}/llm-application/open/…")
+    ] = BASE_URL
+    auth: Annotated[
+        Literal["key", "jwt"],
+        Choice("how requests show the key: itself, or a token of short life that it signs", ("key", "jwt")),
+    ] = "key"
+    knowledge_id: Annotated[str, KnowledgeId("the id of the knowledge base, in quotes")]
+    chat_model: Annotated[
+        str, ModelName("the model that answers questions where there are no applications; empty: none")
+    ] = "glm-4-flash"
+    search: Annotated[ZhipuSearchConfig, About("how passages are looked for")] = field(
+        default_factory=ZhipuSearchConfig
+    )
+    max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1)] = 100_000_000
+    callback_base: Annotated[
+        str | None,
+        BaseUrl("where the service reaches the listener from outside; {callback_base}/callback/… is called"),
+    ] = None
+    callback_authorization: Annotated[
+        Secret | None,
+        Confidential(
+            "sent along as the header Authorization when the service calls, for a gateway in between",
+            r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?",
+            "the whole value of the header, such as Bearer …",
+        ),
+    ] = None
+
+    shares_base: ClassVar[bool] = True
+    document_settings: ClassVar[Mapping[str, ValueKind]] = SLICING
+
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        """Equal for two mirrors exactly when they would use one knowledge base."""
+        return ("zhipu", canonical(self.base_url), self.knowledge_id)
+
+    def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
+        """What does not hold within the block, which stands at `loc`."""
+        from kbsync.core.names import Naming
+
+        yield from RemoteTargetConfig.conflicts(self, mirror, loc)
+        if (
+            self.auth == "jwt"
+            and not self.api_key.absent
+            and not _ID_AND_SECRET.fullmatch(self.api_key.reveal())
+        ):
+            message = "jwt needs an api_key of the form id.secret, to sign with the secret; set auth: key"
+            yield Conflict((*loc, "auth"), message, ((*loc, "api_key"),))
+        if self.search.recall_ratio is not None and self.search.recall_method != "mixed":
+            message = f"has no meaning with recall_method {self.search.recall_method}; remove it"
+            method = (*loc, "search", "recall_method")
+            yield Conflict((*loc, "search", "recall_ratio"), message, (method,))
+        # The service keeps nothing of ours but the name, so the path has to have room in it.
+        if Naming(mirror.prefix, mirror.names).short_of("x" * _SHORTEST_ROOM):
+            message = "is so long that no room is left for paths in document names; choose a shorter one"
+            yield Conflict((*loc[:-1], "prefix"), message)
+
+    @classmethod
+    def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """What does not hold between settings of a rule for the documents that `match`."""
+        number = settings.get("knowledge_type")
+        for key in ("custom_separator", "sentence_size"):
+            if key in settings and number != _CUSTOM:
+                yield (
+                    key,
+                    f"has a meaning with knowledge_type {_CUSTOM} only; set that beside it, or remove it",
+                )
+        extension = _extension(match)
+        if extension in LINKS and "word_num_limit" in settings:
+            yield "word_num_limit", f"is not taken for pages; remove it from what is for {extension} files"
+        taken = SLICES.get(number) if isinstance(number, int) else None
+        if taken and extension and extension not in taken:
+            legal = [one for one, extensions in SLICES.items() if extension in extensions]
+            allowed = f"allowed for it: {_listed(legal)}" if legal else "this target takes no such files"
+            yield "knowledge_type", f"{number} does not take {extension} files; {allowed}"
+
+    def open(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+        """The knowledge base at the service; nobody is asked yet."""
+        from kbsync.config.callbacks import callback_url
+        from kbsync.targets.http.target import account_of, remote_settings
+        from kbsync.targets.zhipu.settings import ZhipuSettings
+        from kbsync.targets.zhipu.shapes import Recall
+        from kbsync.targets.zhipu.target import ZhipuTarget
+
+        search, authorization = self.search, self.callback_authorization
+        settings = ZhipuSettings(
+            base_url=self.base_url,
+            api_key=self.api_key.reveal(),
+            knowledge_id=self.knowledge_id,
+            max_bytes=self.max_bytes,
+            chat_model=self.chat_model,
+            auth=self.auth,
+            callback_url=(callback_url(mirror) if surroundings.hears else None) or "",
+            callback_authorization=authorization.reveal() if authorization else "",
+            recall=Recall(
+                search.recall_method,
+                search.recall_ratio,
+                search.top_n,
+                search.rerank_model,
+                search.fractional_threshold,
+            ),
+            **remote_settings(self, surroundings),
+        )
+        return ZhipuTarget(settings, account=account_of(settings.address, settings.api_key))
+
+
+def _extension(match: str) -> str:
+    """The extension of all the files a pattern is for; "" where it may be for others, such as a folder's."""
+    last = match.rpartition("/")[2]
+    stem, _, extension = last.rpartition(".")
+    known = any(extension.lower() in extensions for extensions in SLICES.values())
+    is_surely_one = stem and extension.isalnum() and (known or stem.endswith("*"))
+    return extension.lower() if is_surely_one else ""
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
