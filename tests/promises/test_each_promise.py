@@ -1,7 +1,7 @@
 """Each promise in one short test: the program as people run it, a folder, and a knowledge base.
 
-A service (its stand-in) where the promise needs one that can fail, the built-in knowledge base for what is on the
-disk. The other tests here, and those that docs/promises.md names, try the same promises in every corner.
+A service (its stand-in) where the promise needs one that can fail, the built-in knowledge base for what is
+kept on this disk. The other tests, and those that docs/promises.md names, try the promises in every corner.
 """
 
 from __future__ import annotations
