@@ -57,7 +57,7 @@ class MirrorLoop:
     """Keeps one mirror true until `stop` is set."""
 
     run: MirrorRun
-    canary_dir: Path
+    state_dir: Path
     stop: asyncio.Event
     on_pass: Callable[[], None] = lambda: None
     make_watcher: Callable[..., Watcher] = Watcher
@@ -184,14 +184,13 @@ class MirrorLoop:
             mode=str(report.mode),
             why=report.why,
             cure=report.cure,
-            advice=report.advice,
         )
 
     def _watcher(self) -> Watcher:
         plan = self.run.plan
         return self.make_watcher(
             plan.root,
-            self.canary_dir,
+            self.state_dir,
             on_hint=self._wake.set,
             on_wake=self.wake,
             ignores=self._ignores,

@@ -5,11 +5,9 @@ Why a folder cannot be watched by events, in words for a person.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import resource
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,47 +15,25 @@ from typing import Literal
 from kbsync.source.roots import error_words
 
 _SYSCTL = Path("/proc/sys/fs/inotify")
-_LINK = "anon_inode:inotify"
 
 
 @dataclass(frozen=True, slots=True)
 class InotifyLimits:
     """The kernel's limits (inotify(7), "/proc interfaces"); None where they cannot be read.
 
-    `watches` and `instances` count for all processes of the user together, `queued` for one observer.
+    Both count for all processes of the user together.
     """
 
     watches: int | None = None
-    queued: int | None = None
     instances: int | None = None
 
 
 def read_limits(folder: Path = _SYSCTL) -> InotifyLimits:
-    """The limits in force now. `queued` binds an observer at its start, later changes do not."""
+    """The limits in force now."""
     return InotifyLimits(
         watches=_number(folder / "max_user_watches"),
-        queued=_number(folder / "max_queued_events"),
         instances=_number(folder / "max_user_instances"),
     )
-
-
-def inotify_fds() -> frozenset[int]:
-    """The descriptors of this process that are inotify instances; empty where /proc is missing."""
-    found: set[int] = set()
-    with contextlib.suppress(OSError):
-        for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):  # closed meanwhile
-                if str(Path("/proc/self/fd", name).readlink()) == _LINK:
-                    found.add(int(name))
-    return frozenset(found)
-
-
-def count_watches(fds: Iterable[int]) -> int | None:
-    """How many directories these instances watch; None if the kernel does not say. 41 ms for 10,000."""
-    try:
-        return sum(_watches_of(fd) for fd in fds)
-    except OSError:
-        return None
 
 
 def descriptors_used_up() -> bool:
@@ -85,11 +61,6 @@ def _number(file: Path) -> int | None:
         return int(file.read_text())
     except (OSError, ValueError):
         return None
-
-
-def _watches_of(fd: int) -> int:
-    with open(f"/proc/self/fdinfo/{fd}", "rb") as lines:
-        return sum(1 for line in lines if line.startswith(b"inotify wd"))
 
 
 ObserverChoice = Literal["auto", "native", "polling"]
@@ -146,21 +117,6 @@ def met(error: OSError, limits: InotifyLimits, directories: int) -> Obstacle:
     if error.errno == errno.EMFILE:
         return _too_many_instances(limits)
     return Obstacle(f"starting to watch failed: {error_words(error)}")
-
-
-def advice_on_queue(directories: int, limits: InotifyLimits) -> str:
-    """A sentence with a command if one overflow of the kernel's queue would lead to the next; or empty.
-
-    After an overflow the watching library sets every watch anew, which queues one event for each: with
-    more directories than places it never ends. The watcher notices and starts anew, so this is no obstacle.
-    """
-    if limits.queued is None or directories < limits.queued:
-        return ""
-    command = cure("max_queued_events", max(65_536, 1 << (2 * directories).bit_length()))
-    return (
-        f"The kernel queues {limits.queued} events and the folder has {directories} directories:"
-        f" a burst of changes can cost a full rescan. To avoid it: {command}"
-    )
 
 
 def _cure_of_descriptors() -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 from kbsync.core.model import SELECTED, Choice, FileKind, Presence, Stamp, Verdict
 from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.errors import KbsyncError
-from kbsync.source.roots import FolderStack, RootIdentity, descend, error_words_at, mounts_below, opened_root
+from kbsync.source.mounts import mounts_below
+from kbsync.source.roots import FolderStack, RootIdentity, descend, error_words_at, opened_root
 
 _LONGEST_IGNORE_FILE = 1024 * 1024
 

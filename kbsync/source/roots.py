@@ -1,21 +1,20 @@
-"""The root of a mirror: what it is now, whether it is still the one it was, and what is mounted below it."""
+"""The root of a mirror: what it is, whether it is still the one it was, and how folders below open."""
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kbsync.errors import KbsyncError, ShortageError
+from kbsync.source.mounts import mount_of
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """How a folder below the root is opened: never through a symlink."""
 
-_MOUNTINFO = "/proc/self/mountinfo"
 UNKNOWN = "unknown"
 """The file system of a folder that no listed mount holds."""
 
@@ -49,21 +48,6 @@ class RootIdentity:
     ino: int
     fs_type: str
     is_mount: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One line of `/proc/self/mountinfo` (proc(5)): its id, where it is, and the file system's type.
-
-    `part` is the folder of its file system, or of its subvolume, that is seen at `point`; `device` tells
-    file systems apart.
-    """
-
-    id: int
-    point: str
-    fs_type: str
-    part: str = "/"
-    device: str = ""
 
 
 def identify(root: Path) -> RootIdentity:
@@ -202,25 +186,6 @@ class FolderStack:
         self._fds[depth] = fd
 
 
-def mounts() -> tuple[Mount, ...]:
-    """All that is mounted now, as this process sees it, in the order of mounting."""
-    text = Path(_MOUNTINFO).read_bytes()
-    return tuple(map(_mount, text.splitlines()))
-
-
-def mounts_below(root: Path) -> frozenset[str]:
-    """The mount points below `root`, bind mounts included, as paths relative to it."""
-    top = os.path.realpath(root).rstrip("/") + "/"
-    return frozenset(m.point[len(top) :] for m in mounts() if m.point.startswith(top) and m.point != top)
-
-
-def mount_of(fd: int) -> Mount | None:
-    """The mount that `fd` was opened through: right also where one lies over another."""
-    found = re.search(r"^mnt_id:\s*(\d+)", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.MULTILINE)
-    number = int(found[1]) if found else -1
-    return next((mount for mount in mounts() if mount.id == number), None)
-
-
 def error_words(error: OSError) -> str:
     """An error in words for a person, with the cure where one is known."""
     words = (error.strerror or str(error)).lower()
@@ -236,32 +201,6 @@ def error_words_at(error: OSError) -> str:
     if error.errno in SHORTAGES:
         raise ShortageError(f"nothing can be looked at just now: {error_words(error)}") from error
     return error_words(error)
-
-
-def _mount(line: bytes) -> Mount:
-    fields, _, rest = line.partition(b" - ")
-    number, _, device, part, point = fields.split(b" ", 5)[:5]
-    fs_type, _, options = rest.partition(b" ")
-    return Mount(
-        int(number),
-        os.fsdecode(_unescaped(point)),
-        os.fsdecode(fs_type),
-        os.fsdecode(_unescaped(_within_subvolume(part, options))),
-        os.fsdecode(device),
-    )
-
-
-def _within_subvolume(part: bytes, options: bytes) -> bytes:
-    """`part` as its subvolume has it (btrfs), which is mounted as if it were a file system of its own."""
-    found = re.search(rb"(?:^|[ ,])subvol=(/[^ ,]+)", options)
-    if found is None or not (part + b"/").startswith(found[1] + b"/"):
-        return part
-    return part[len(found[1]) :] or b"/"
-
-
-def _unescaped(field: bytes) -> bytes:
-    """Spaces, tabs, newlines and backslashes stand as three octal digits after a backslash."""
-    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), field)
 
 
 def _identity(root: Path, fd: int) -> RootIdentity:

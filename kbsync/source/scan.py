@@ -18,7 +18,8 @@ from typing import Protocol, Self
 from kbsync.core.model import NO_STAMP, Choice, FileKind, Limits, Stamp, Verdict
 from kbsync.core.selection import Rules
 from kbsync.source.look import RulesUnknown, kind_of, narrowed, stamp_of
-from kbsync.source.roots import FolderStack, error_words_at, mount_of, mounts_below
+from kbsync.source.mounts import mount_of, mounts_below
+from kbsync.source.roots import FolderStack, error_words_at
 
 EntryRow = tuple[str, int, int, int, int]
 """(name, size, mtime_ns, ctime_ns, ino) of an entry that is no folder."""

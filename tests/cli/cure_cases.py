@@ -110,7 +110,6 @@ CASES = {
     "engine/worker.py: kbsync retry --mirror {}": HOUSE,
     "server/notify.py: retry --mirror {}": f"{MIRRORS}test_who_is_told_of_a_failure_is_told_how_it_is_tried_again",
     "source/limits.py: echo {} | sudo tee /etc/sysctl.d/60-kbsync-{}.conf && sudo sysctl -w {}": WATCHED,
-    "source/limits.py: max_queued_events": WATCHED,
     "source/limits.py: max_user_instances": WATCHED,
     "source/limits.py: max_user_watches": WATCHED,
     "source/limits.py: sudo prlimit --pid {} --nofile={}:{}": f"{DOCTOR}test_a_process_that_used_up_its_descriptors_gets_more_while_it_runs",

@@ -74,7 +74,7 @@ def test_a_state_directory_that_everybody_may_write_is_refused(place):
     assert list(place.state.iterdir()) == []
 
 
-def test_nothing_follows_a_link_that_lies_where_the_lock_or_a_canary_should(place):
+def test_nothing_follows_a_link_that_lies_where_the_lock_or_a_wake_file_should(place):
     place.configure()
     assert place.run("--once").code == 0
     victim = place.root / "victim"

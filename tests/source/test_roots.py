@@ -11,9 +11,10 @@ import pytest
 
 from kbsync.core.model import Limits, Presence
 from kbsync.core.selection import Rules
-from kbsync.source import roots
+from kbsync.source import mounts as mount_table
 from kbsync.source.look import look, look_in_mounts
-from kbsync.source.roots import RootIdentity, RootTrouble, compare, descend, identify, mounts, mounts_below
+from kbsync.source.mounts import mounts, mounts_below
+from kbsync.source.roots import RootIdentity, RootTrouble, compare, descend, identify
 from kbsync.source.scan import scan
 from tests.source.test_scan import Tree
 
@@ -30,7 +31,7 @@ INFO = (
 def mountinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mountinfo"
     file.write_bytes(INFO)
-    monkeypatch.setattr(roots, "_MOUNTINFO", str(file))
+    monkeypatch.setattr(mount_table, "_MOUNTINFO", str(file))
 
 
 def test_a_root_is_told_by_inode_file_system_and_mount(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_a_mount_tells_which_part_of_a_file_system_it_shows(mountinfo: None) -> 
 )
 def test_a_subvolume_is_mounted_as_a_file_system_of_its_own(root: bytes, options: bytes, part: str) -> None:
     line = b"40 21 0:33 %s /home rw - btrfs /dev/sda2 %s" % (root, options)
-    assert roots._mount(line).part == part
+    assert mount_table._mount(line).part == part
 
 
 def test_mounts_below_a_root_are_relative_to_it(mountinfo: None) -> None:

@@ -14,7 +14,8 @@ from kbsync.core.model import NO_STAMP, Choice, FileKind, Limits, Stamp
 from kbsync.core.selection import Rules
 from kbsync.errors import ShortageError
 from kbsync.source import scan as scanner
-from kbsync.source.roots import SHORTAGES, FolderStack, Mount
+from kbsync.source.mounts import Mount
+from kbsync.source.roots import SHORTAGES, FolderStack
 from kbsync.source.scan import EntryRow, FolderListing, StoredFolder, scan
 
 RULES = Rules(None, (), Limits(extensions=frozenset({"md"})))

@@ -11,9 +11,8 @@ import pytest
 from watchdog import events as ev
 
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.limits import inotify_fds
-from kbsync.source.observer import Listener, NameListener, hints_of
-from tests.source.watching import Hearing, eventually, listening
+from kbsync.source.observer import OwnFileEvents, TreeEvents, hints_of
+from tests.source.watching import Hearing, eventually, inotify_fds, listening
 
 FILE, TREE, GONE = HintKind.FILE, HintKind.TREE, HintKind.GONE_TREE
 
@@ -79,10 +78,10 @@ def test_listeners_never_raise_in_the_librarys_thread() -> None:
     def closed(*arguments: object) -> None:
         raise RuntimeError("Event loop is closed")
 
-    listener = Listener("/r", lambda path: False, closed)
+    listener = TreeEvents("/r", lambda path: False, closed)
     listener.dispatch(ev.FileClosedEvent("/r/a"))
     assert (listener.heard, listener.fault) == (1, "RuntimeError: Event loop is closed")
-    NameListener({"wake": closed}).dispatch(ev.FileClosedEvent("/state/wake"))
+    OwnFileEvents({"wake": closed}).dispatch(ev.FileClosedEvent("/state/wake"))
 
 
 async def test_a_new_file_and_a_rewritten_file_are_heard(hearing: Hearing, root: Path) -> None:

@@ -13,30 +13,18 @@ from kbsync.source.limits import (
     InotifyLimits,
     ObserverChoice,
     Obstacle,
-    count_watches,
-    inotify_fds,
     read_limits,
     roomy,
 )
-from kbsync.source.mounts import bound, deaf_below, is_deaf, magic_of, name_of
-from kbsync.source.roots import Mount
+from kbsync.source.mounts import Mount, bound, deaf_below, is_deaf, magic_of, name_of
 
-LIMITS = InotifyLimits(watches=8192, queued=16384, instances=128)
+LIMITS = InotifyLimits(watches=8192, instances=128)
 
 
 def test_limits_are_read_from_the_kernel(tmp_path: Path) -> None:
     (tmp_path / "max_user_watches").write_text("8192\n")
-    (tmp_path / "max_queued_events").write_text("16384\n")
-    assert read_limits(tmp_path) == InotifyLimits(watches=8192, queued=16384, instances=None)
+    assert read_limits(tmp_path) == InotifyLimits(watches=8192, instances=None)
     assert (read_limits().watches or 0) > 0
-
-
-def test_watches_of_unknown_descriptors_are_unknown(tmp_path: Path) -> None:
-    assert count_watches([]) == 0
-    assert count_watches([987654]) is None
-    with open(tmp_path / "plain", "w") as file:
-        assert count_watches([file.fileno()]) == 0
-        assert file.fileno() not in inotify_fds()
 
 
 @pytest.mark.parametrize(("count", "limit"), [(0, 524_288), (100_000, 524_288), (500_000, 1_048_576)])
@@ -67,7 +55,6 @@ def test_what_can_be_foreseen(choice: ObserverChoice, deaf: str, directories: in
 
 def test_a_limit_that_cannot_be_read_is_no_obstacle() -> None:
     assert limits.foreseen("auto", "", 1_000_000, InotifyLimits()) is None
-    assert limits.advice_on_queue(1_000_000, InotifyLimits()) == ""
 
 
 def test_only_what_can_change_is_tried_again() -> None:

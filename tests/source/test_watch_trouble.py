@@ -2,26 +2,35 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from watchdog.events import FileSystemEvent
-from watchdog.observers.api import BaseObserver
-from watchdog.observers.inotify import InotifyObserver
+from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD, WatchDescriptor
 
 from kbsync.source import wake
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.limits import InotifyLimits, inotify_fds
-from kbsync.source.observer import FREE_FAILURES, RestartBackoff, TroubleKind
-from kbsync.source.roots import UNKNOWN, Mount, RootIdentity, identify
+from kbsync.source.limits import InotifyLimits
+from kbsync.source.mounts import Mount
+from kbsync.source.observer import KernelReader, TreeObserver
+from kbsync.source.roots import UNKNOWN, RootIdentity, identify
+from kbsync.source.trust import FREE_FAILURES, RestartBackoff, TroubleKind
 from kbsync.source.watch import ON_THE_WAY, TRY_AGAIN, Mode, Watcher
-from tests.source.watching import Clock, Hearing, eventually, library_threads, listening, machine, open_files
+from tests.source.watching import (
+    Clock,
+    Hearing,
+    eventually,
+    inotify_fds,
+    library_threads,
+    listening,
+    machine,
+    open_files,
+)
 
 
 @pytest.fixture
@@ -42,6 +51,16 @@ async def kinds(watcher: Watcher) -> list[TroubleKind]:
     return [trouble.kind for trouble in await watcher.check()]
 
 
+OVERFLOW = InotifyEvent(WatchDescriptor(-1), InotifyConstants.IN_Q_OVERFLOW, 0, b"")
+"""What the kernel tells when it dropped events (inotify(7))."""
+
+
+def reader_of(hearing: Hearing) -> KernelReader:
+    watch = hearing.watcher._watch
+    assert watch is not None and watch._observer is not None
+    return watch._observer.reader
+
+
 async def still_hears(hearing: Hearing, root: Path, name: str) -> None:
     (root / name).write_text("x")
     await hearing.hears(Hint(name, HintKind.FILE))
@@ -56,15 +75,13 @@ async def test_a_healthy_watch_has_no_trouble_and_wants_nothing(root: Path, stat
         assert not watcher.rescan_wanted
         assert watcher.rescan_every == 900
         report = watcher.report
-        assert (report.mode, report.why, report.cure, report.watches) == (Mode.NATIVE, "", "", 2)
+        assert (report.mode, report.why, report.cure) == (Mode.NATIVE, "", "")
 
 
 async def test_an_overflow_means_a_new_observer_and_a_rescan(root: Path, state: Path) -> None:
     async with listening(root, state) as hearing:
         before = library_threads()
-        logging.getLogger("watchdog.observers.inotify_c").warning(
-            "Inotify queue overflowed; filesystem events were lost"
-        )
+        reader_of(hearing).handle_event(OVERFLOW)
         assert await kinds(hearing.watcher) == [TroubleKind.OVERFLOW]
         assert not before & library_threads()
         assert hearing.watcher.rescan_wanted
@@ -76,39 +93,21 @@ async def test_an_overflow_means_a_new_observer_and_a_rescan(root: Path, state: 
         await still_hears(hearing, root, "a.md")
 
 
-async def test_an_overflow_is_seen_even_if_the_program_logs_errors_only(root: Path, state: Path) -> None:
-    logging.getLogger().setLevel(logging.ERROR)
-    try:
-        async with listening(root, state) as hearing:
-            logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed")
-            assert await kinds(hearing.watcher) == [TroubleKind.OVERFLOW]
-    finally:
-        logging.getLogger().setLevel(logging.WARNING)
-
-
-async def test_an_overflow_belongs_to_the_observer_whose_thread_tells(root: Path, state: Path) -> None:
-    def tell() -> None:
-        logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed")
-
+async def test_an_overflow_belongs_to_the_observer_that_met_it(root: Path, state: Path) -> None:
     async with listening(root / "sub", state) as one, listening(state, root) as other:
-        observation = one.watcher._watch._observation  # type: ignore[union-attr]
-        teller = threading.Thread(target=tell)
-        observation.alarm.threads = {*observation.alarm.threads, teller}
-        teller.start()
-        teller.join()
+        reader_of(one).handle_event(OVERFLOW)
         assert await other.watcher.check() == []
-        assert TroubleKind.OVERFLOW in await kinds(one.watcher)
+        assert await kinds(one.watcher) == [TroubleKind.OVERFLOW]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_a_thread_that_dies_of_an_exception_is_replaced(root: Path, state: Path) -> None:
     async with listening(root, state) as hearing:
-        reader = next(thread for thread in library_threads() if type(thread).__name__ == "InotifyFD")
+        reader = reader_of(hearing)
 
         def fail(event: object) -> None:
             raise ValueError("no such watch")
 
-        reader.handle_event = fail  # type: ignore[attr-defined]
+        reader.handle_event = fail  # type: ignore[method-assign]
         (root / "a.md").write_text("x")
         await eventually(lambda: not reader.is_alive())
         troubles = await hearing.watcher.check()
@@ -229,7 +228,7 @@ async def test_a_root_that_cannot_be_read_is_never_taken_for_missing(root: Path,
 async def test_a_dead_network_mount_holds_nothing_up(
     root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbsync.source.watch.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("kbsync.source.trust.LOOK_SECONDS", 0.05)
     release, looks = threading.Event(), []
 
     def look(folder: Path) -> tuple[int, int]:
@@ -246,14 +245,14 @@ async def test_a_dead_network_mount_holds_nothing_up(
         assert "nfs4" in hearing.watcher.report.why
         try:
             assert await kinds(hearing.watcher) == [TroubleKind.ROOT_SILENT]
-            monkeypatch.setattr("kbsync.source.watch.LOOK_SECONDS", 3600.0)
+            monkeypatch.setattr("kbsync.source.trust.LOOK_SECONDS", 3600.0)
             again = asyncio.wait_for(kinds(hearing.watcher), 5.0)
             assert await again == [TroubleKind.ROOT_SILENT], "without waiting a second time"
             assert len(looks) == 1, "one open question is enough"
             assert hearing.watcher.identity is not None
         finally:
             release.set()
-        await eventually(hearing.watcher._look._asked.done)  # type: ignore[union-attr]
+        await eventually(hearing.watcher._root_check._asked.done)  # type: ignore[union-attr]
         assert await hearing.watcher.check() == []
 
 
@@ -337,9 +336,9 @@ async def test_polling_has_no_observer_and_rescans_as_often_as_it_can_afford(roo
         assert watcher.rescan_every == 900
 
 
-async def test_a_canary_that_is_not_answered_means_a_new_observer(root: Path, state: Path) -> None:
+async def test_a_probe_that_is_not_answered_means_a_new_observer(root: Path, state: Path) -> None:
     clock, asked = Clock(), []
-    quiet = machine(clock=clock, sing=asked.append)
+    quiet = machine(clock=clock, touch=asked.append)
     async with listening(root, state, machine=quiet) as hearing:
         assert await hearing.watcher.check() == []
         assert len(asked) == 1
@@ -348,20 +347,20 @@ async def test_a_canary_that_is_not_answered_means_a_new_observer(root: Path, st
         clock.now += 1.0
         assert await hearing.watcher.check() == []  # late, but a second look decides
         clock.now += 1.0
-        assert await kinds(hearing.watcher) == [TroubleKind.CANARY_SILENT]
+        assert await kinds(hearing.watcher) == [TroubleKind.EVENTS_STOPPED]
         assert hearing.watcher.rescan_wanted
         await still_hears(hearing, root, "a.md")
 
 
-async def test_a_canary_that_is_answered_is_no_trouble(root: Path, state: Path) -> None:
+async def test_a_probe_that_is_answered_is_no_trouble(root: Path, state: Path) -> None:
     clock = Clock()
     async with listening(root, state, machine=machine(clock=clock)) as hearing:
-        bird = hearing.watcher._watch._canary  # type: ignore[union-attr]
+        probe = hearing.watcher._watch._probe  # type: ignore[union-attr]
         for _ in range(3):
             clock.now += 25.0
             assert await hearing.watcher.check() == []
-            assert bird._asked is not None
-            await eventually(lambda: bird._asked is None)
+            assert probe._asked is not None
+            await eventually(lambda: probe._asked is None)
         clock.now += 10.0
         assert await hearing.watcher.check() == []
         assert [file.name for file in state.iterdir() if file.stat().st_size] == [], "nothing is written"
@@ -385,49 +384,31 @@ async def test_wake_reaches_a_polling_watcher_at_its_next_check(root: Path, stat
         assert hearing.wakes == 1
 
 
-async def test_fewer_watches_than_directories_mean_a_new_observer_and_then_polling(
-    root: Path, state: Path
+async def test_directories_that_cannot_be_watched_any_more_mean_polling(
+    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with listening(root, state) as hearing:
+    add = InotifyFD.add_callback
+
+    def add_few(self: InotifyFD, path: bytes, *rest: Any) -> WatchDescriptor:
+        if path.endswith(b"/new"):
+            raise OSError(errno.ENOSPC, "inotify watch limit reached")
+        return add(self, path, *rest)
+
+    clock = Clock()
+    async with listening(root, state, machine=machine(clock=clock)) as hearing:
         watcher = hearing.watcher
-        watcher.scan_started()
-        watcher.scan_ended(directories=500, seconds=0.1)
-        troubles = await watcher.check()
-        assert [trouble.kind for trouble in troubles] == [TroubleKind.WATCHES_MISSING]
-        assert "2 of 500" in troubles[0].text
-        assert watcher.mode is Mode.NATIVE
         assert await watcher.check() == []
-        watcher.scan_started()
-        watcher.scan_ended(directories=500, seconds=0.1)
-        assert await kinds(watcher) == [TroubleKind.WATCHES_MISSING]
+        monkeypatch.setattr(InotifyFD, "add_callback", add_few)
+        (root / "sub" / "new").mkdir()
+        await eventually(lambda: reader_of(hearing).reached_watch_limit)
+        assert await kinds(watcher) == [TroubleKind.WATCH_LIMIT]
         assert watcher.mode is Mode.POLLING
         assert "max_user_watches=" in watcher.report.cure
-
-
-async def test_directories_that_vanish_after_the_scan_are_not_missed(root: Path, state: Path) -> None:
-    async with listening(root, state) as hearing:
-        hearing.watcher.scan_started()
-        (root / "sub").rmdir()
-        await hearing.hears(Hint("sub", HintKind.GONE_TREE))
-        hearing.watcher.scan_ended(directories=2, seconds=0.1)
-        assert await hearing.watcher.check() == []
-
-
-async def test_directories_that_vanished_before_the_scan_excuse_nothing(root: Path, state: Path) -> None:
-    async with listening(root, state) as hearing:
-        (root / "sub").rmdir()
-        await hearing.hears(Hint("sub", HintKind.GONE_TREE))
-        hearing.watcher.scan_started()
-        hearing.watcher.scan_ended(directories=2, seconds=0.1)
-        assert await kinds(hearing.watcher) == [TroubleKind.WATCHES_MISSING]
-
-
-async def test_watches_are_compared_with_a_finished_scan_only(root: Path, state: Path) -> None:
-    async with listening(root, state) as hearing:
-        hearing.watcher.scan_started()
-        hearing.watcher.scan_ended(directories=500, seconds=0.1)
-        hearing.watcher.scan_started()
-        assert await hearing.watcher.check() == []
+        assert watcher.rescan_wanted
+        monkeypatch.undo()
+        clock.now += TRY_AGAIN
+        assert await watcher.check() == []
+        assert watcher.mode is Mode.NATIVE
 
 
 class Scans:
@@ -443,8 +424,8 @@ class Scans:
         return await self.mode_later(seconds)
 
     async def mode_later(self, seconds: float = ON_THE_WAY) -> Mode:
-        bird = self.watcher._watch._canary  # type: ignore[union-attr]
-        await eventually(lambda: bird._asked is None)  # its event takes real time
+        probe = self.watcher._watch._probe  # type: ignore[union-attr]
+        await eventually(lambda: probe._asked is None)  # its event takes real time
         self.clock.now += seconds
         assert await self.watcher.check() == []
         return self.watcher.mode
@@ -489,7 +470,7 @@ async def test_who_chose_events_is_not_polled_for_their_silence(root: Path, stat
 
 
 async def test_too_low_a_watch_limit_is_seen_before_starting(root: Path, state: Path) -> None:
-    limits = InotifyLimits(watches=8192, queued=16384, instances=128)
+    limits = InotifyLimits(watches=8192, instances=128)
     hearing = Hearing(root, state, machine=machine(limits=lambda: limits))
     report = await hearing.watcher.start(directories=10_000)
     assert report.mode is Mode.POLLING
@@ -503,20 +484,7 @@ async def test_too_low_a_watch_limit_is_seen_before_starting(root: Path, state: 
     await hearing.watcher.stop()
 
 
-async def test_more_directories_than_queue_places_are_advised_on(root: Path, state: Path) -> None:
-    limits = InotifyLimits(watches=1_000_000, queued=16384)
-    hearing = Hearing(root, state, machine=machine(limits=lambda: limits))
-    await hearing.watcher.start(directories=20_000)
-    assert hearing.watcher.report.advice == "", "what the kernel says counts more than the last scan"
-    await hearing.watcher.stop()
-    limits = InotifyLimits(watches=1_000_000, queued=2)
-    report = await hearing.watcher.start()
-    assert report.mode is Mode.NATIVE
-    assert "max_queued_events=65536" in report.advice
-    await hearing.watcher.stop()
-
-
-class Refusing(InotifyObserver):
+class Refusing(TreeObserver):
     """An observer whose start meets a limit, after its threads and descriptors have been made."""
 
     error = OSError(errno.ENOSPC, "inotify watch limit reached")
@@ -525,7 +493,7 @@ class Refusing(InotifyObserver):
         raise self.error
 
 
-def refuse_instance() -> BaseObserver:
+def refuse_instance() -> TreeObserver:
     raise OSError(errno.EMFILE, "inotify instance limit reached")
 
 
@@ -537,8 +505,8 @@ async def test_a_limit_met_at_start_means_polling_until_it_is_raised(
 ) -> None:
     clock, makers = Clock(), [make]
 
-    def make_observer() -> BaseObserver:
-        made: BaseObserver = makers[0]()
+    def make_observer() -> TreeObserver:
+        made: TreeObserver = makers[0]()
         return made
 
     here = machine(clock=clock, make_observer=make_observer)
@@ -550,7 +518,7 @@ async def test_a_limit_met_at_start_means_polling_until_it_is_raised(
             clock.now += 30.0
             assert await watcher.check() == [], "nothing is asked of an observer that is not there"
         assert not watcher.rescan_wanted
-        makers[0] = InotifyObserver
+        makers[0] = TreeObserver
         assert await watcher.check() == []
         assert watcher.mode is Mode.POLLING
         clock.now += TRY_AGAIN
@@ -609,7 +577,7 @@ def test_pauses_grow_and_are_forgotten() -> None:
 async def test_a_start_that_is_cut_off_is_still_ended_by_stop(root: Path, state: Path) -> None:
     entered, release = threading.Event(), threading.Event()
 
-    class Slow(InotifyObserver):
+    class Slow(TreeObserver):
         def start(self) -> None:
             entered.set()
             release.wait(30)
@@ -628,40 +596,6 @@ async def test_a_start_that_is_cut_off_is_still_ended_by_stop(root: Path, state:
     assert inotify_fds() == fds
 
 
-@pytest.fixture
-def untouched_process() -> Iterator[None]:
-    logger = logging.getLogger("watchdog")
-    before = (logger.level, logger.propagate, list(logger.handlers), threading.excepthook)
-    yield
-    assert (logger.level, logger.propagate, list(logger.handlers), threading.excepthook) == before
-
-
-@pytest.mark.usefixtures("untouched_process")
-async def test_the_hooks_of_the_process_are_given_back(root: Path, state: Path) -> None:
-    hook = threading.excepthook
-    async with listening(root, state), listening(state, root):
-        assert threading.excepthook is not hook
-    assert threading.excepthook is hook
-
-
-async def test_the_earlier_thread_hook_is_still_called(
-    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[BaseException | None] = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_value))
-    async with listening(root, state) as hearing:
-        error = ValueError("of another thread")
-
-        def fail() -> None:
-            raise error
-
-        thread = threading.Thread(target=fail)
-        thread.start()
-        thread.join()
-        assert told == [error]
-        assert await hearing.watcher.check() == []
-
-
 async def test_an_event_after_the_loop_closed_ends_no_thread(root: Path, state: Path) -> None:
     heard: list[FileSystemEvent] = []
 
@@ -673,12 +607,13 @@ async def test_an_event_after_the_loop_closed_ends_no_thread(root: Path, state: 
         return hearing.watcher
 
     watcher = await asyncio.to_thread(run_and_close)
-    observation = watcher._watch._observation  # type: ignore[union-attr]
+    watch = watcher._watch
+    assert watch is not None and watch._observer is not None
     (root / "a.md").write_text("x")
     wake.wake(state)
-    await eventually(lambda: observation.listener.heard)
-    assert observation.dead_threads() == []
-    await asyncio.to_thread(observation.stop)
+    await eventually(lambda: watch.heard)
+    assert watch._observer.dead_threads() == []
+    await asyncio.to_thread(watch._close)
     assert heard == []
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from watchdog.utils import BaseThread
 
 from kbsync.source.hints import Hint, HintKind, ancestors
-from kbsync.source.limits import inotify_fds
 from kbsync.source.watch import Machine, Watcher
 
 PATIENCE = 60.0
@@ -45,11 +44,11 @@ async def eventually(condition: Callable[[], object]) -> None:
 class Hearing:
     """A watcher and the hints it gave so far."""
 
-    def __init__(self, root: Path, canary_dir: Path, **settings: object) -> None:
+    def __init__(self, root: Path, state_dir: Path, **settings: object) -> None:
         self.calls = 0
         self.wakes = 0
         self.seen: list[Hint] = []
-        self.watcher = Watcher(root, canary_dir, on_hint=self._hinted, on_wake=self._woken, **settings)  # type: ignore[arg-type]
+        self.watcher = Watcher(root, state_dir, on_hint=self._hinted, on_wake=self._woken, **settings)  # type: ignore[arg-type]
 
     def _hinted(self) -> None:
         self.calls += 1
@@ -72,10 +71,10 @@ class Hearing:
 
 
 @contextlib.asynccontextmanager
-async def listening(root: Path, canary_dir: Path, **settings: object) -> AsyncIterator[Hearing]:
+async def listening(root: Path, state_dir: Path, **settings: object) -> AsyncIterator[Hearing]:
     """A started watcher; afterwards none of its threads and descriptors is left."""
     threads, fds = len(library_threads()), len(inotify_fds())
-    hearing = Hearing(root, canary_dir, **{"machine": machine(), **settings})
+    hearing = Hearing(root, state_dir, **{"machine": machine(), **settings})
     await hearing.watcher.start()
     try:
         yield hearing
@@ -87,6 +86,16 @@ async def listening(root: Path, canary_dir: Path, **settings: object) -> AsyncIt
 
 def library_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if isinstance(thread, BaseThread)}
+
+
+def inotify_fds() -> frozenset[int]:
+    """The descriptors of this process that are inotify instances."""
+    found: set[int] = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:inotify":
+                found.add(int(name))
+    return frozenset(found)
 
 
 def open_files() -> int:

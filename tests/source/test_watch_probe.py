@@ -6,79 +6,71 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.source.wake import (
-    ANSWER_WITHIN,
-    LONGEST_DETOUR,
-    TOUCH_EVERY,
-    WAKE,
-    LivenessProbe,
-    WakeFile,
-    touch,
-    wake,
-)
+from kbsync.source.trust import ANSWER_WITHIN, LONGEST_DETOUR, PROBE_EVERY, LivenessProbe
+from kbsync.source.wake import WAKE, WakeFile, touch, wake
 
 
-def canary(asked: list[str]) -> LivenessProbe:
-    return LivenessProbe("/state/canary", 100.0, asked.append)
+def a_probe(asked: list[str]) -> LivenessProbe:
+    return LivenessProbe("/state/probe", 100.0, asked.append)
 
 
-def test_the_canary_is_asked_now_and_then() -> None:
+def test_the_probe_is_asked_now_and_then() -> None:
     asked: list[str] = []
-    bird = canary(asked)
-    bird.ask(100.0, 0)
-    assert asked == ["/state/canary"]
-    bird.answer()
-    bird.ask(100.0 + TOUCH_EVERY - 0.1, 0)
+    probe = a_probe(asked)
+    probe.ask(100.0, 0)
+    assert asked == ["/state/probe"]
+    probe.answer()
+    probe.ask(100.0 + PROBE_EVERY - 0.1, 0)
     assert len(asked) == 1
-    bird.ask(100.0 + TOUCH_EVERY, 0)
+    probe.ask(100.0 + PROBE_EVERY, 0)
     assert len(asked) == 2
-    bird.ask(100.0 + 3 * TOUCH_EVERY, 0)
+    probe.ask(100.0 + 3 * PROBE_EVERY, 0)
     assert len(asked) == 2, "it is not asked again before it has answered"
 
 
 def test_silence_is_believed_at_the_second_look_only() -> None:
-    bird = canary([])
-    assert not bird.is_silent(100.0, 0)
-    bird.ask(100.0, 0)
-    assert not bird.is_silent(100.0 + ANSWER_WITHIN - 0.1, 0)
-    assert not bird.is_silent(100.0 + ANSWER_WITHIN, 0)
-    assert bird.is_silent(100.0 + ANSWER_WITHIN + 0.1, 0)
+    probe = a_probe([])
+    assert not probe.is_silent(100.0, 0)
+    probe.ask(100.0, 0)
+    assert not probe.is_silent(100.0 + ANSWER_WITHIN - 0.1, 0)
+    assert not probe.is_silent(100.0 + ANSWER_WITHIN, 0)
+    assert probe.is_silent(100.0 + ANSWER_WITHIN + 0.1, 0)
 
 
 def test_an_answer_that_was_late_once_counts() -> None:
-    bird = canary([])
-    bird.ask(100.0, 0)
-    assert not bird.is_silent(150.0, 0)
-    bird.answer()
-    assert not bird.is_silent(151.0, 0)
-    bird.ask(152.0, 0)
-    assert not bird.is_silent(155.0, 0)
+    probe = a_probe([])
+    probe.ask(100.0, 0)
+    assert not probe.is_silent(150.0, 0)
+    probe.answer()
+    assert not probe.is_silent(151.0, 0)
+    probe.ask(152.0, 0)
+    assert not probe.is_silent(155.0, 0)
 
 
-def test_other_events_excuse_a_canary_for_a_while() -> None:
-    bird = canary([])
-    bird.ask(100.0, 0)
+def test_other_events_excuse_a_probe_for_a_while() -> None:
+    probe = a_probe([])
+    probe.ask(100.0, 0)
     now, heard = 100.0, 0
     while now < 100.0 + LONGEST_DETOUR:
-        assert not bird.is_silent(now, heard)
+        assert not probe.is_silent(now, heard)
         now, heard = now + 1.0, heard + 1000
-    answers = [bird.is_silent(now + step, heard + int(step)) for step in (0.0, 1.0, 2.0, 3.0, 4.0)]
+    answers = [probe.is_silent(now + step, heard + int(step)) for step in (0.0, 1.0, 2.0, 3.0, 4.0)]
     assert answers[-1], "not for ever"
 
 
-def test_a_canary_that_cannot_be_asked_is_not_waited_for() -> None:
+def test_a_probe_that_cannot_be_asked_is_not_waited_for() -> None:
     def fail(file: str) -> None:
         raise PermissionError(file)
 
-    bird = LivenessProbe("/state/canary", 100.0, fail)
+    probe = LivenessProbe("/state/probe", 100.0, fail)
     with pytest.raises(PermissionError):
-        bird.ask(100.0, 0)
-    assert not bird.is_silent(200.0, 0)
-    assert not bird.is_silent(201.0, 0)
+        probe.ask(100.0, 0)
+    assert not probe.is_silent(200.0, 0)
+    assert not probe.is_silent(201.0, 0)
 
 
 def test_touching_makes_a_private_file_and_changes_nothing_in_it(tmp_path: Path) -> None:
-    file = tmp_path / "canary"
+    file = tmp_path / "probe"
     touch(str(file))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     before = file.stat()
