@@ -20,7 +20,7 @@ from typing import Any
 from kbsync.cli.context import look_at, not_yet, unmade
 from kbsync.cli.exit_codes import Code, OfMirror, concerning
 from kbsync.config.model import MirrorConfig
-from kbsync.contract.searching import Hit, Illustrates, Image, Query, Reranks, Searches, scale_of
+from kbsync.contract.searching import Hit, Image, Query
 from kbsync.contract.target import Target
 from kbsync.core.merging import merged
 from kbsync.core.model import Status, Upload
@@ -226,7 +226,7 @@ async def searching(installation: Installation) -> AsyncIterator[Search]:
 
 async def _search(
     installation: Installation,
-    searchable: Sequence[tuple[MirrorConfig, Searches]],
+    searchable: Sequence[tuple[MirrorConfig, Target]],
     query: Query,
     images: bool,
 ) -> list[FoundDocument]:
@@ -241,7 +241,7 @@ async def _search(
     )
     found = [
         (
-            scale_of(target),
+            target.scale,
             [FoundDocument(mirror, path, hit) for path, hit in located(installation, mirror, hits, each)],
         )
         for (mirror, target), each, hits in zip(searchable, queries, answers, strict=True)
@@ -251,7 +251,7 @@ async def _search(
 
 
 async def _with_images(
-    found: list[FoundDocument], targets: Sequence[tuple[MirrorConfig, object]]
+    found: list[FoundDocument], targets: Sequence[tuple[MirrorConfig, Target]]
 ) -> list[FoundDocument]:
     """Only of what is shown, and all mirrors at once."""
     by_mirror = {mirror.name: target for mirror, target in targets}
@@ -261,38 +261,38 @@ async def _with_images(
     return [next(again[each.mirror.name]) for each in found]
 
 
-async def illustrated(target: object, found: list[FoundDocument]) -> list[FoundDocument]:
+async def illustrated(target: Target, found: list[FoundDocument]) -> list[FoundDocument]:
     """What one target found, in its order, with the pictures in it."""
-    if not found or not isinstance(target, Illustrates):
+    if not found:
         return found
     hits = await target.illustrated([each.hit for each in found])
     return [replace(each, hit=hit) for each, hit in zip(found, hits, strict=True)]
 
 
 async def _answer(
-    installation: Installation, mirror: MirrorConfig, target: Searches, query: Query
+    installation: Installation, mirror: MirrorConfig, target: Target, query: Query
 ) -> Sequence[Hit]:
     with concerning(mirror.name):
         return await target.search(_asked(installation, mirror, target, query))
 
 
-def _check_rank(searchable: Sequence[tuple[MirrorConfig, object]]) -> None:
+def _check_rank(searchable: Sequence[tuple[MirrorConfig, Target]]) -> None:
     for mirror, target in searchable:
-        if not isinstance(target, Reranks) or not target.reranks:
+        if not target.reranks:
             raise UsageError(
                 f"--rerank: mirror {mirror.name} has no ranking model; "
                 "name a service under target.rerank in its config, or search without --rerank"
             )
 
 
-def _asked(installation: Installation, mirror: MirrorConfig, target: object, query: Query) -> Query:
+def _asked(installation: Installation, mirror: MirrorConfig, target: Target, query: Query) -> Query:
     """A base that others may use too is told which documents are meant, and gives all that it finds."""
-    if not isinstance(target, Target) or target.limits.embedded:
+    if target.limits.embedded:
         return query
     return replace(narrowed(installation, mirror, query), top_k=MOST_FOUND)
 
 
-async def _opened(installation: Installation, mirror: MirrorConfig, stack: AsyncExitStack) -> Searches | None:
+async def _opened(installation: Installation, mirror: MirrorConfig, stack: AsyncExitStack) -> Target | None:
     """The mirror's target; None where nothing was mirrored into it yet."""
     try:
         with unmade(installation):
@@ -302,10 +302,8 @@ async def _opened(installation: Installation, mirror: MirrorConfig, stack: Async
             raise OfMirror(mirror.name, error, Code.USAGE) from error
         return None
     await stack.enter_async_context(aclosing(target))
-    if isinstance(target, Target) and not target.limits.embedded and _record(installation, mirror) is None:
+    if not target.limits.embedded and _record(installation, mirror) is None:
         return None
-    if not isinstance(target, Searches):
-        raise UsageError(f"mirror {mirror.name}: a target of type {mirror.target.type} cannot be searched")
     return target
 
 

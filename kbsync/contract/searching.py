@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -12,7 +11,7 @@ class Query:
     """A search. `path` is a gitignore pattern, `types` extensions without dot, `after` epoch seconds.
 
     `among`: remote ids of the documents that these select, for a target that knows no paths; empty: unknown.
-    `rerank`: a ranking model puts what was found into order, which costs; see `Reranks`.
+    `rerank`: a ranking model puts what was found into order, which costs; see `Target.reranks`.
     `unfinished`: it is still being typed, so its last word may be the beginning of one, where a target can
     tell; the others take it as it is.
     """
@@ -83,44 +82,6 @@ class Hit:
     title: str | None = None
     modified: float | None = None
     hides_positions: bool | None = None
-
-
-@runtime_checkable
-class Searches(Protocol):
-    """Can be searched.
-
-    Scores are compared with those of another target only where both have a `scale`, a text that says what a
-    score means, and it is the same.
-    """
-
-    async def search(self, query: Query) -> Sequence[Hit]:
-        """Best first; never more than `top_k` documents."""
-
-
-def scale_of(target: object) -> str | int:
-    """Equal only for targets whose scores can be compared."""
-    scale: str | None = getattr(target, "scale", None)
-    return id(target) if scale is None else scale
-
-
-@runtime_checkable
-class Reranks(Protocol):
-    """May have a ranking model."""
-
-    @property
-    def reranks(self) -> bool:
-        """It has one, so `Query.rerank` can be kept."""
-
-
-@runtime_checkable
-class Illustrates(Protocol):
-    """Has pictures behind placeholders in the text of passages, and is asked for them apart."""
-
-    async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
-        """The hits in their order, with the images that their passages name, as far as they can be had.
-
-        One request at most for each document. Raises no `TargetError`.
-        """
 
 
 @dataclass(frozen=True, slots=True)

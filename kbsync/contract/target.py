@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
 
+from kbsync.contract.searching import Hit, Query
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
-from kbsync.errors import TargetError
+from kbsync.errors import NotOffered, TargetError
 
 
 class Body(Protocol):
@@ -118,34 +120,101 @@ DeleteOutcome = TargetError | None
 """None: the document is not there any more (deleting what is unknown counts as done)."""
 
 
-@runtime_checkable
-class Target(Protocol):
-    """A knowledge base that documents can be put into. Calls raise `TargetError` when all of it failed."""
+class Target(ABC):
+    """A knowledge base that documents can be put into. Calls raise `TargetError` when all of it failed.
+
+    Every target has what is abstract. The rest has a default, right for a target that has nothing to tell.
+    What only some can do is a Protocol of its own, below.
+    """
+
+    updates_in_place: bool = False
+    """`put` with `replaces` changes the document where it lies."""
+
+    keeps_old_on_failure: bool = True
+    """The old content goes on serving when such an update fails."""
 
     @property
+    @abstractmethod
     def limits(self) -> Limits:
         """What it takes."""
 
+    @abstractmethod
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """A short hash of everything but the bytes that decides how `path` is indexed. Pure."""
 
+    @abstractmethod
     async def base(self) -> Base:
         """Look at the knowledge base. Raises `Halted("knowledge-base-missing")` where there is none."""
 
+    @abstractmethod
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Store each document; outcomes in the order given. An old version serves until the new does."""
 
+    @abstractmethod
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """The state of each remote id."""
 
+    @abstractmethod
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each remote id; repeatable."""
 
+    @abstractmethod
     def list(self) -> AsyncIterator[Listed]:
         """Every document of the base."""
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Let go of connections, processes and files."""
+
+    async def search(self, query: Query) -> Sequence[Hit]:
+        """Best first; never more than `top_k` documents. Raises `NotOffered` where it cannot be searched."""
+        raise NotOffered("its target cannot be searched")
+
+    @property
+    def scale(self) -> str | int:
+        """Equal only for two targets whose scores mean the same, so that they can be compared."""
+        return id(self)
+
+    @property
+    def reranks(self) -> bool:
+        """It has a ranking model, so `Query.rerank` can be kept."""
+        return False
+
+    def describe(self, recipe: str) -> str:
+        """The settings that a recipe stands for, as the config calls them; "" for one of another's."""
+        return ""
+
+    def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
+        """The same target, in which every request, repeated ones too, waits for `pace` first.
+
+        For what nobody waits for. It has nothing of its own to let go of.
+        """
+        return self
+
+    async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
+        """The hits in their order, with the images that their passages name, as far as they can be had.
+
+        One request at most for each document. Raises no `TargetError`.
+        """
+        return hits
+
+    @property
+    def meter(self) -> Meter | None:
+        """The counts of its requests since it was opened; None where it makes none."""
+        return None
+
+    @property
+    def clock_apart(self) -> float | None:
+        """Seconds by which its service's clock is ahead of ours, by its last answer; None: not known."""
+        return None
+
+    @property
+    def bytes_left(self) -> int | None:
+        """Room in the account by its service's last word and what was sent since; None: not known.
+
+        Nobody is asked.
+        """
+        return None
 
 
 @runtime_checkable
@@ -168,58 +237,11 @@ class Renames(Protocol):
 
 
 @runtime_checkable
-class Updates(Protocol):
-    """`put` with `replaces` changes the document in place."""
-
-    @property
-    def keeps_old_on_failure(self) -> bool:
-        """The old content goes on serving when an update fails."""
-
-
-@runtime_checkable
 class Reembeds(Protocol):
     """Can be asked to index a failed document again."""
 
     async def reembed(self, remote_id: str) -> None:
         """Accepted is not done: `status` says. Raises `NotOffered` where the target has no such call."""
-
-
-@runtime_checkable
-class Unhurried(Protocol):
-    """Can be asked slowly, for what nobody waits for."""
-
-    def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Target:
-        """The same target, which waits for `pace` before every request, repeated ones too.
-
-        It has nothing of its own to let go of.
-        """
-
-
-@runtime_checkable
-class Measured(Protocol):
-    """Counts its requests."""
-
-    @property
-    def meter(self) -> Meter:
-        """The counts since it was opened."""
-
-
-@runtime_checkable
-class TellsTime(Protocol):
-    """Learns from its answers how far the two clocks are apart."""
-
-    @property
-    def clock_apart(self) -> float | None:
-        """Seconds by which its service's clock is ahead of ours, by its last answer; None: not known."""
-
-
-@runtime_checkable
-class TellsRoom(Protocol):
-    """Knows how much still fits into its account, as far as it was told."""
-
-    @property
-    def bytes_left(self) -> int | None:
-        """By its service's last word and what was sent since; None: not known. Nobody is asked."""
 
 
 @runtime_checkable
@@ -231,14 +253,6 @@ class Reslices(Protocol):
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
         """Accepted is not done: `status` says. Raises `NotOffered` where the target has no such call."""
-
-
-@runtime_checkable
-class Describes(Protocol):
-    """Can say what its recipes mean."""
-
-    def describe(self, recipe: str) -> str:
-        """The settings that a recipe stands for, as the config calls them; '' for one of another's."""
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ from kbsync.engine import journal
 from kbsync.engine.clock import Clock
 from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.journal import Journal, bring_forward
-from kbsync.engine.terms import Plan, Terms, abilities_of, describe_of, recipe_of
+from kbsync.engine.terms import Plan, Terms, abilities_of, recipe_of
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
 from kbsync.state.glance import Tx
@@ -195,7 +195,7 @@ async def bind(
         rules=Rules(plan.include, plan.exclude, target.limits),
         spool_dir=spool_dir,
         cure=cure,
-        describe=describe_of(target),
+        describe=target.describe,
     )
 
 

@@ -35,7 +35,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from kbsync.contract.target import DocState, DocStatus, Listed, Reads, Target, Unhurried
+from kbsync.contract.target import DocState, DocStatus, Listed, Reads, Target
 from kbsync.core import lifecycle
 from kbsync.core.lifecycle import RETIRE_TRIES
 from kbsync.core.model import SERVING, TAG, UNREADABLE, Choice, Presence, Purpose, Status, Upload, UploadState
@@ -665,7 +665,7 @@ class BackgroundAudit:
         return outcome
 
     def _slow(self) -> Target:
-        return self.target.unhurried(self.pace) if isinstance(self.target, Unhurried) else self.target
+        return self.target.unhurried(self.pace)
 
     async def pace(self) -> None:
         """Returns when one more request may be made, one caller after the other.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from kbsync.contract.target import Measured, Target
+from kbsync.contract.target import Target
 from kbsync.core.meter import Meter
 from kbsync.core.quiet import Settling
 from kbsync.core.selection import Rules
@@ -207,7 +207,7 @@ class MirrorRun:
 
     async def _let_go(self, target: Target) -> None:
         """Its counts stay."""
-        if isinstance(target, Measured):
+        if target.meter is not None:
             self.counted.add(target.meter)
         await target.aclose()
 
@@ -341,21 +341,21 @@ class MirrorRun:
         """All requests of this run, those of earlier beginnings too."""
         every = Meter()
         every.add(self.counted)
-        if self.parts is not None and isinstance(self.parts.target, Measured):
-            every.add(self.parts.target.meter)
+        if self.parts is not None and (meter := self.parts.target.meter) is not None:
+            every.add(meter)
         return every
 
     def tell_requests(self) -> None:
         """How many requests there were, by kind and outcome, where there are any to count."""
-        target = self.parts.target if self.parts else None
-        if isinstance(target, Measured) and target.meter.total > self.told_requests:
-            self.told_requests = target.meter.total
-            counts = {f"{op} {outcome}": n for (op, outcome), n in sorted(target.meter.requests.items())}
+        meter = self.parts.target.meter if self.parts else None
+        if meter is not None and meter.total > self.told_requests:
+            self.told_requests = meter.total
+            counts = {f"{op} {outcome}": n for (op, outcome), n in sorted(meter.requests.items())}
             log.info(
                 "requests.counted",
                 mirror=self.plan.name,
-                total=target.meter.total,
-                sent_bytes=target.meter.sent_bytes,
+                total=meter.total,
+                sent_bytes=meter.sent_bytes,
                 requests=counts,
             )
 

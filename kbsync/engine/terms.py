@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.contract.target import (
-    Describes,
     Listed,
     Reads,
     Reembeds,
     Renames,
     Reslices,
     Target,
-    Updates,
 )
 from kbsync.core.brake import DeletionLimits
 from kbsync.core.model import Abilities, Limits, by_tag
@@ -107,7 +105,7 @@ def abilities_of(target: Target, plan: Plan) -> Abilities:
     """What the target can do and what the config says about it."""
     return Abilities(
         renames=isinstance(target, Renames),
-        updates=isinstance(target, Updates),
+        updates=target.updates_in_place,
         reembeds=isinstance(target, Reembeds),
         reslices=isinstance(target, Reslices),
         reads=isinstance(target, Reads),
@@ -120,11 +118,6 @@ def abilities_of(target: Target, plan: Plan) -> Abilities:
 def recipe_of(target: Target, plan: Plan) -> Callable[[str], str]:
     """The recipe of a path at this target."""
     return lambda path: target.recipe(path, plan.settings(path))
-
-
-def describe_of(target: Target) -> Callable[[str], str]:
-    """What recipes of this target mean to people."""
-    return target.describe if isinstance(target, Describes) else lambda _recipe: ""
 
 
 OTHER_SETTINGS = "other settings"

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
 
-from kbsync.contract.target import Measured
 from kbsync.core.meter import Histogram, Meter
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import MirrorRun
@@ -123,7 +122,7 @@ class Counters:
     def _became_searchable(self, run: MirrorRun, event: Happened) -> None:
         self._freshness[run.plan.name].observe(event.seconds)
         self._minute(run.clock.wall()).add(event.seconds)
-        if run.parts is None or not isinstance(run.parts.target, Measured):
+        if run.parts is None or run.parts.target.meter is None:
             self._embedded_bytes += event.size
 
     def _minute(self, now: float) -> Minute:

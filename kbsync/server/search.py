@@ -12,7 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from kbsync.contract.searching import Hit, Passage, Query, Searches, scale_of
+from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.contract.target import Target
 from kbsync.core.merging import merged
 from kbsync.engine.halts import FOLDER_MISSING
@@ -68,14 +68,11 @@ async def _found(
 ) -> tuple[str | int, Sequence[Located]]:
     """What is found, and the scale of its scores. Raises `KbsyncError` or `LookupError`."""
     async with _opened(run, reading) as target:
-        return scale_of(target), await _found_in(target, run, query)
+        return target.scale, await _found_in(target, run, query)
 
 
 async def _found_in(target: Target, run: MirrorRun, query: Query) -> Sequence[Located]:
-    if not isinstance(target, Searches):
-        raise LookupError("its target cannot be searched")
-    is_alone = not isinstance(target, Target) or target.limits.embedded
-    found = await target.search(query if is_alone else replace(query, top_k=MOST_FOUND))
+    found = await target.search(query if target.limits.embedded else replace(query, top_k=MOST_FOUND))
     told = [(hit.path, hit) for hit in found if hit.path is not None]
     if len(told) == len(found):
         return told

@@ -31,6 +31,7 @@ from kbsync.contract.target import (
     Outgoing,
     PutOutcome,
     Surroundings,
+    Target,
 )
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable
@@ -89,10 +90,10 @@ def encoder_of(embedding: Embedding, service: ServiceSettings | None) -> Encoder
     return LocalEncoder(embedding.path if embedding.type == "onnx" else None)
 
 
-class LocalTarget:
+class LocalTarget(Target):
     """The knowledge base in one folder. Open it with `LocalTarget.open`."""
 
-    keeps_old_on_failure = True
+    updates_in_place = True
 
     def __init__(
         self,

@@ -13,14 +13,15 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from kbsync.config.kinds import Confidential
 from kbsync.config.model import MirrorConfig
+from kbsync.config.reader import settings_of
 from kbsync.config.secret import Secret
+from kbsync.config.target import BaseId, TargetConfig
 from kbsync.contract import answering, managing, searching
 from kbsync.contract import target as mirroring
 from kbsync.contract.target import Surroundings, Target
-from kbsync.targets.gptbots.config import GptbotsTargetConfig
-from kbsync.targets.local_config import LocalTargetConfig
-from kbsync.targets.zhipu.config import ZhipuTargetConfig
+from kbsync.targets.registry import TARGETS
 from tests.conformance.suite import TargetSuite
 
 DEMANDS = "| of | each row demands |"
@@ -52,12 +53,17 @@ def demands() -> str:
     return "\n".join([DEMANDS, "|---|---|", *lines])
 
 
-CONFIGS = {
-    "local": LocalTargetConfig(),
-    "zhipu": ZhipuTargetConfig(api_key=Secret("id.secret"), knowledge_id="1"),
-    "gptbots": GptbotsTargetConfig(api_key=Secret("secret"), knowledge_base_id="1"),
-}
-"""One of each type, with nothing behind it."""
+def sample(target: str) -> TargetConfig:
+    """A config block of this type, with nothing behind it."""
+    block = TARGETS[target]
+    samples: dict[str, object] = {}
+    for key, setting in settings_of(block).items():
+        if setting.is_required and isinstance(setting.mark, Confidential):
+            samples[key] = Secret("id.secret")
+        elif setting.is_required and isinstance(setting.mark, BaseId):
+            samples[key] = setting.mark.example
+    config: TargetConfig = block(**samples)
+    return config
 
 
 @contextlib.contextmanager
@@ -68,7 +74,7 @@ def targets() -> Iterator[Mapping[str, Target]]:
         surroundings = Surroundings("docs", folder, folder)
         known = {
             name: config.open(MirrorConfig(name="docs", folder=folder, target=config), surroundings)
-            for name, config in CONFIGS.items()
+            for name, config in ((name, sample(name)) for name in TARGETS)
         }
         yield known
         asyncio.run(_close(known.values()))
@@ -91,8 +97,10 @@ def table() -> str:
         for name, ability in abilities().items():
             cells = " | ".join("yes" if isinstance(one, ability) else "–" for one in known.values())
             lines.append(f"| `{name}` | {_about(ability)} | {counted[name]} | {cells} |")
+        in_place = " | ".join("yes" if one.updates_in_place else "–" for one in known.values())
         batches = " | ".join(f"{one.limits.batch:,}" for one in known.values())
         marks = " | ".join("path and bytes" if one.limits.marks else "its name" for one in known.values())
+    lines.append(f"| | Changes a document where it lies. | | {in_place} |")
     return "\n".join([*lines, f"| | Documents in one `put`. | | {batches} |", f"| | Keeps. | | {marks} |"])
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from kbsync.contract.answering import Answerer, Answers, ApplicationWish, Sources
 from kbsync.contract.managing import Bases, BaseWish, CallsBack, ManagesBases, RetriesAll
-from kbsync.contract.searching import Explains, Illustrates, Query, Reranks, Searches
-from kbsync.contract.target import DocState, Measured, TellsRoom, TellsTime, Unhurried
+from kbsync.contract.searching import Explains, Query
+from kbsync.contract.target import DocState
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
 from tests.conformance.world import World, texts
 
@@ -21,39 +21,42 @@ class ExtraSuite:
     # ---- counting and waiting
 
     async def test_requests_are_counted(self, world: World) -> None:
-        meter = world.require(Measured).meter
+        meter = world.meter()
         await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         before = meter.total
         await world.target.base()
         assert meter.total > before > 0
 
     async def test_an_answer_tells_how_far_the_clocks_are_apart(self, world: World) -> None:
-        target = world.require(TellsTime)
+        world.meter()
+        if not world.tells_time:
+            pytest.skip("the service of this world tells no time")
         await world.target.base()
-        assert isinstance(target.clock_apart, float)
+        assert isinstance(world.target.clock_apart, float)
 
     async def test_the_room_that_is_left_is_known_after_an_upload_and_costs_no_request(
         self, world: World
     ) -> None:
-        target = world.require(TellsRoom)
+        target = world.target
         first, second = (world.document(f"{name}.md", *texts(["kestrel"])) for name in "ab")
         await world.make_ready(first)
         before = target.bytes_left
+        if before is None:
+            pytest.skip("this target does not know how much room is left")
         await world.make_ready(second)
-        meter = world.require(Measured).meter
+        meter = world.meter()
         asked = meter.total
-        assert before is not None
         assert target.bytes_left == before - second.size
         assert meter.total == asked
 
     async def test_what_nobody_waits_for_waits_before_each_request(self, world: World) -> None:
         waits: list[int] = []
-        meter = world.require(Measured).meter
+        meter = world.meter()
 
         async def pace() -> None:
             waits.append(meter.total)
 
-        slow = world.require(Unhurried).unhurried(pace)
+        slow = world.target.unhurried(pace)
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         assert waits == []
         before = meter.total
@@ -68,14 +71,13 @@ class ExtraSuite:
     # ---- more of a search
 
     async def test_ranking_orders_documents_and_loses_none(self, world: World) -> None:
-        target = world.require(Reranks)
-        if not target.reranks:
+        if not world.target.reranks:
             pytest.skip("no ranking model is configured")
         await world.make_ready(
             *(world.document(f"{n}.md", f"# Page {n}\n\nThe kestrel of page {n}.\n") for n in range(3))
         )
         plain, ranked = [
-            {hit.remote_id for hit in await world.target.search(Query("kestrel", rerank=rerank))}  # type: ignore[attr-defined]
+            {hit.remote_id for hit in await world.target.search(Query("kestrel", rerank=rerank))}
             for rerank in (False, True)
         ]
         assert ranked == plain
@@ -91,12 +93,12 @@ class ExtraSuite:
             await target.explain(world.unknown_id)
 
     async def test_hits_without_pictures_stay_as_they_are_and_cost_nothing(self, world: World) -> None:
-        target = world.require(Illustrates)
         await world.make_ready(world.document("a.md", *texts(["kestrel"])))
-        hits = list(await world.require(Searches).search(Query("kestrel")))
-        before = world.require(Measured).meter.total
-        assert list(await target.illustrated(hits)) == hits != []
-        assert world.require(Measured).meter.total == before
+        hits = list(await world.target.search(Query("kestrel")))
+        meter = world.meter()
+        before = meter.total
+        assert list(await world.target.illustrated(hits)) == hits != []
+        assert meter.total == before
 
     # ---- answers
 

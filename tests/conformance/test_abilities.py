@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.targets.registry import TARGETS
 from tests.conformance import abilities
 from tests.docs.pages import ROOT
 
@@ -25,11 +24,6 @@ def test_the_tables_of_the_docs_are_those_that_are_made(
     """To make them anew: python -m tests.conformance.abilities."""
     told = page.read_text().partition(head)
     assert (told[1] + told[2]).rstrip("\n").partition("\n\n")[0] == made()
-
-
-def test_every_type_of_target_is_in_it() -> None:
-    assert abilities.CONFIGS.keys() == TARGETS.keys()
-    assert all(config.type == name for name, config in abilities.CONFIGS.items())
 
 
 def test_every_ability_is_demanded_by_a_row_of_the_suite() -> None:

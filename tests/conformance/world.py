@@ -14,8 +14,9 @@ from typing import Any, BinaryIO, cast
 
 import pytest
 
-from kbsync.contract.searching import Query, Searches
+from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState, Listed, Outgoing, Target
+from kbsync.core.meter import Meter
 
 LARGEST_READ = 1024 * 1024
 
@@ -91,6 +92,8 @@ class World(abc.ABC):
     """Names come back as they were sent."""
     repeats_puts = True
     """A second put of the same upload is recognised by the target itself; else the journal looks for it."""
+    tells_time = True
+    """Answers of the service carry its time."""
     unknown_id = "2108699999999999999"
     """An id in the form of the target's own that no document has."""
 
@@ -234,11 +237,15 @@ class World(abc.ABC):
         return by_id
 
     async def found(self, word: str) -> set[str]:
-        """The remote ids of documents in whose passages `word` is found; None of it: no search."""
-        if not isinstance(self.target, Searches):
-            pytest.skip("this target cannot be searched")
+        """The remote ids of documents in whose passages `word` is found."""
         hits = await self.target.search(Query(word, top_k=50))
         return {hit.remote_id for hit in hits if any(word in p.text for p in hit.passages)}
+
+    def meter(self) -> Meter:
+        """What counts the target's requests; where it makes none, the test is skipped."""
+        if self.target.meter is None:
+            pytest.skip("this target makes no requests")
+        return self.target.meter
 
     def require(self, ability: type) -> Any:
         """The target, if it has `ability`; else the test is skipped."""

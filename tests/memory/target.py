@@ -25,6 +25,7 @@ from kbsync.contract.target import (
     Listed,
     Outgoing,
     PutOutcome,
+    Target,
 )
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError
@@ -206,7 +207,7 @@ class Sent:
     remote_id: str
 
 
-class MemoryTarget(Client):
+class MemoryTarget(Client, Target):
     """A target that puts, tells, deletes, lists and searches; it ignores `replaces`.
 
     Where `limits.marks` is set the list gives our marks back, and a put is repeatable by its upload id.

@@ -49,6 +49,8 @@ class UpdatingMemory(MemoryTarget):
     document by itself as soon as the new one is searchable.
     """
 
+    updates_in_place = True
+
     @property
     def keeps_old_on_failure(self) -> bool:
         """The old content goes on serving when an update fails."""

@@ -17,8 +17,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from kbsync.contract.searching import Explains, Query, Searches
-from kbsync.contract.target import Accepted, Body, DocState, Outgoing, Renames, Surroundings, Target, Updates
+from kbsync.contract.searching import Explains, Query
+from kbsync.contract.target import Accepted, Body, DocState, Outgoing, Renames, Surroundings, Target
 from kbsync.errors import Halted, Rejected, StateError, Unavailable, UsageError
 from kbsync.index.document import Flavour, Parsed
 from kbsync.targets import local as module
@@ -91,9 +91,9 @@ async def found(target: LocalTarget, text: str) -> set[str | None]:
 
 
 async def test_it_can_what_it_says(target: LocalTarget) -> None:
-    for each in (Target, Renames, Updates, Searches, Explains):
+    for each in (Target, Renames, Explains):
         assert isinstance(target, each)
-    assert target.keeps_old_on_failure
+    assert target.updates_in_place and target.keeps_old_on_failure
     assert target.limits.marks
     assert (target.limits.list_lag, target.limits.max_bytes) == (0.0, 10_000)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.searching import Query, Searches
+from kbsync.contract.searching import Query
 from kbsync.contract.target import (
     Accepted,
     Confirms,
@@ -23,7 +23,6 @@ from kbsync.contract.target import (
     Reembeds,
     Renames,
     Reslices,
-    Updates,
 )
 from kbsync.errors import Halted, NameTaken, Rejected
 from tests.memory.base import MemoryBase, keeps_serving
@@ -102,9 +101,9 @@ def ops(base: MemoryBase) -> list[str]:
     [
         (MemoryTarget, set()),
         (RenamingMemory, {Renames}),
-        (UpdatingMemory, {Updates}),
+        (UpdatingMemory, set()),
         (ReembeddingMemory, {Reembeds}),
-        (AbleMemory, {Renames, Updates, Reembeds}),
+        (AbleMemory, {Renames, Reembeds}),
         (ReadingMemory, {Reads}),
         (ConfirmingMemory, {Confirms}),
         (ReslicingMemory, {Reslices}),
@@ -115,9 +114,9 @@ def test_each_kind_offers_its_abilities_alone(
     kind: type[MemoryTarget], abilities: set[type], base: MemoryBase
 ) -> None:
     target = kind(base)
-    known = (Renames, Updates, Reembeds, Reslices, Reads, Confirms)
+    known = (Renames, Reembeds, Reslices, Reads, Confirms)
     assert {one for one in known if isinstance(target, one)} == abilities
-    assert isinstance(target, Searches)
+    assert target.updates_in_place is issubclass(kind, UpdatingMemory)
 
 
 def test_ids_are_strings_that_no_float_can_carry(base: MemoryBase) -> None:

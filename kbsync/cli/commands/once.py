@@ -25,7 +25,6 @@ from kbsync.cli.mirror_report import MirrorReport, code_of_pass, mirror_reports
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, is_styled, speak, tell
 from kbsync.cli.problems_log import Heard, report, say, told_as_log
-from kbsync.contract.target import TellsRoom
 from kbsync.core.model import Status
 from kbsync.core.text import sized
 from kbsync.errors import LockedError
@@ -74,9 +73,9 @@ async def _look(runs: ActiveMirrors) -> Reached:
 
 def _rooms(runs: ActiveMirrors) -> Iterator[int]:
     for run in runs.runs.values():
-        target = run.parts.target if run.parts is not None else None
-        if isinstance(target, TellsRoom) and target.bytes_left is not None:
-            yield target.bytes_left
+        left = run.parts.target.bytes_left if run.parts is not None else None
+        if left is not None:
+            yield left
 
 
 def _reached(tx: Tx, mirrors: Iterable[int]) -> Reached:

@@ -491,6 +491,7 @@ class GptbotsTarget(RemoteTarget):
     Raises `UsageError` where the settings cannot be used.
     """
 
+    updates_in_place = True
     keeps_old_on_failure = True
     """Its page says that new content is swapped in at the end."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection
 from copy import copy
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -19,7 +18,7 @@ from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from kbsync.config.target import RemoteTargetConfig
-from kbsync.contract.target import Surroundings
+from kbsync.contract.target import Surroundings, Target
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, TargetError, UsageError
@@ -169,16 +168,15 @@ def account_of(address: str, key: str) -> Account:
     return account
 
 
-class RemoteTarget(ABC):
+class RemoteTarget(Target):
     """A target behind `client`. What holds the client is made in `_speak`, so that it can be made anew."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._speak()
 
-    @abstractmethod
     def _speak(self) -> None:
-        """Everything that is said goes through the client at hand."""
+        """Make what holds the client at hand; a target that asks `_client` alone has nothing to make."""
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
         """The same base through the same gate; every request waits for `pace` first."""

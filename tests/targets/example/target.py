@@ -29,7 +29,7 @@ from kbsync.errors import Halted, Rejected, TargetError, Unsure
 from kbsync.targets.http.bodies import FilePart, RequestBody
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer, by_status
-from kbsync.targets.http.target import RemoteSettings
+from kbsync.targets.http.target import RemoteSettings, RemoteTarget
 
 GONE = "no_such_document"
 _STATES = {"indexing": DocState.INDEXING, "ready": DocState.READY, "failed": DocState.FAILED}
@@ -63,7 +63,7 @@ def judge(answer: HttpAnswer) -> TargetError | None:
 
 
 # -- target
-class ExampleTarget:
+class ExampleTarget(RemoteTarget):
     """One knowledge base. `clock` gives seconds, `transport` stands in for the network."""
 
     def __init__(
@@ -74,7 +74,7 @@ class ExampleTarget:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._settings = settings
-        self._client = Client(
+        client = Client(
             settings.endpoint(settings.base_url),
             target="example",
             headers=lambda: {"Authorization": f"Bearer {settings.api_key}"},
@@ -82,6 +82,7 @@ class ExampleTarget:
             steady=clock,
             transport=transport,
         )
+        super().__init__(client)
         self._documents = f"/v1/bases/{settings.base}/documents"
 
     @property
@@ -158,10 +159,6 @@ class ExampleTarget:
                 found.setdefault(row["document"], []).append(Passage(row["text"], score=row["score"]))
         hits = [Hit(key, passages[0].score, tuple(passages)) for key, passages in found.items()]
         return hits if query.selects and not query.among else hits[: query.top_k]
-
-    async def aclose(self) -> None:
-        """Let go of the connections; repeatable."""
-        await self._client.aclose()
 
 
 def _state(row: Mapping[str, Any]) -> DocState:

@@ -27,6 +27,7 @@ class ExampleWorld(World):
     """The service in memory, whose clock moves only when it is told to."""
 
     repeats_puts = False
+    tells_time = False
     unknown_id = "d999999"
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract.searching import Query, Searches
+from kbsync.contract.searching import Query
 from kbsync.contract.target import Base, Confirms, DocState, Reads, Reembeds, Reslices, Target
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu.errors import NotFound
@@ -42,7 +42,7 @@ GONE = [
 
 
 def test_it_can_all_that_it_says() -> None:
-    for ability in (Target, Reembeds, Reslices, Reads, Confirms, Searches):
+    for ability in (Target, Reembeds, Reslices, Reads, Confirms):
         assert isinstance(target(Vendor()), ability)
 
 

@@ -22,7 +22,7 @@ from kbsync.cli.output import counted
 from kbsync.config.model import MirrorConfig
 from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.managing import ManagesBases
-from kbsync.contract.target import Base, Target, TellsTime
+from kbsync.contract.target import Base, Target
 from kbsync.core.text import printable, shell_word, sized
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.installation import Installation
@@ -155,9 +155,9 @@ def _unreached(subject: str, endpoint: Endpoint, error: OSError) -> CheckResult:
     return wrong(subject, f"{endpoint.base_url} cannot be reached ({why})", cure, Code.PASSING)
 
 
-def _clock(mirror: MirrorConfig, target: object) -> Iterator[CheckResult]:
+def _clock(mirror: MirrorConfig, target: Target) -> Iterator[CheckResult]:
     """By the service's own `Date`."""
-    if not isinstance(target, TellsTime) or target.clock_apart is None:
+    if target.clock_apart is None:
         return
     subject, apart = f"{mirror.name}: clock", target.clock_apart
     if abs(apart) <= CLOCK_APART:
