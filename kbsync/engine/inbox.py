@@ -9,7 +9,7 @@ from kbsync.core import lifecycle
 from kbsync.core.links import is_link
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine import status
-from kbsync.engine.audit import Repairs
+from kbsync.engine.audit import Repairs, Stray
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
 from kbsync.state.glance import Tx
@@ -106,13 +106,14 @@ class Inbox:
 
         Where a stray is the twin of a missing one, it takes its place and nothing is sent.
         """
-        for stray in message.args.get("strays", ()):
+        strays = [Stray.from_json(tx, told) for told in message.args.get("strays", ())]
+        for stray in strays:
             self._repairs.adopt(tx, stray, message.args.get("missing", ()))
         for remote_id in message.args.get("missing", ()):
             self._repairs.send_again(tx, remote_id)
         for remote_id in message.args.get("surplus", ()):
             self._repairs.retire_surplus(tx, remote_id)
-        for stray in message.args.get("strays", ()):
+        for stray in strays:
             self._repairs.retire_stray(tx, stray)
         answer.look_at.update(message.args.get("stale", ()))
         status.clear_last_audit(tx, self._ledger.terms.mirror)

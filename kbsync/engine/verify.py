@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from kbsync.contract.target import Target
 from kbsync.core.model import Presence, Status, Upload, UploadState
-from kbsync.engine.audit import Auditor, Discrepancy, Placing, Proof, Stray, stray_json
+from kbsync.engine.audit import Audit, Discrepancy, Proof, Stray
 from kbsync.engine.clock import Clock
 from kbsync.engine.halts import going_on
 from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, LeftOut, Planned, PrivatePass
@@ -92,7 +92,7 @@ class RepairRequest:
         return {
             "missing": list(self.missing),
             "surplus": list(self.surplus),
-            "strays": [stray_json(stray) for stray in self.strays],
+            "strays": [stray.to_json() for stray in self.strays],
             "stale": list(self.stale),
         }
 
@@ -104,7 +104,7 @@ def repair_messages(verification: Verification) -> RepairRequest:
     again, so that its deletion is weighed with the others.
     """
     left = [*verification.orphaned, *verification.duplicate]
-    strays = [one.stray for one in left if one.stray is not None and one.proof is not Proof.NONE]
+    strays = [one.stray for one in left if one.stray is not None and one.stray.proof is not Proof.NONE]
     served = [one.path for one in verification.orphaned if one.stray is None]
     return RepairRequest(
         missing=tuple(one.remote_id for one in verification.missing if one.remote_id is not None),
@@ -132,9 +132,9 @@ async def verify_mirror(
     """
     with looking_at(glance) as state, closing(PrivatePass(plan, target, glance, clock, context)) as private:
         await private.attach(may_be_emptied=True)
-        auditor = Auditor(private.terms, target, partial(_glanced, state))
-        inventory = await auditor.read_list()
-        lost = await auditor.lost(inventory)
+        audit = Audit(private.terms, target, partial(_glanced, state))
+        await audit.read_list()
+        lost = [row async for page in audit.unseen() for row in await audit.confirmed(page)]
         halt, folder = None, _Folder()
         try:
             await private.compare()
@@ -143,16 +143,16 @@ async def verify_mirror(
             halt = going_on(halt, plan.name, context.cure, at_work=context.at_work)
         else:
             folder = await asyncio.to_thread(_check_folder, private, state, clock.wall(), context.at_work)
-        await _let_list_catch_up(inventory.strays, private.terms.limits.list_lag, clock)
-        strays = await auditor.read_into(inventory, await auditor.still_stray(inventory.strays))
-        placed = state.read(lambda tx: Placing(tx, private.terms, halt is None).sorted(strays))
+        await _let_list_catch_up(audit.strays, private.terms.limits.list_lag, clock)
+        strays = await audit.still_strays(audit.strays)
+        orphaned, duplicate = await audit.compare(strays, with_folder=halt is None)
         return Verification(
             plan.name,
             missing=_by_path(_missing(upload) for upload in lost),
             stale=_by_path(folder.stale),
-            orphaned=_by_path([*folder.orphaned, *placed.orphaned]),
-            duplicate=_by_path(placed.duplicate),
-            foreign=await auditor.count_foreign(inventory),
+            orphaned=_by_path([*folder.orphaned, *orphaned]),
+            duplicate=_by_path(duplicate),
+            foreign=await audit.count_foreign(),
             halt=halt,
         )
 

@@ -114,7 +114,7 @@ async def test_one_job_that_always_fails_keeps_no_other_document_waiting(
 async def test_audits_go_on_after_one_could_not_even_begin(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Bug(2).put_into(monkeypatch, auditing.status, "last_audit")
+    Bug(2).put_into(monkeypatch, auditing, "last_audit")
     audits = list[float]()
     real = BackgroundAudit.audit
 

@@ -159,7 +159,7 @@ MISTAKES = (
         "repair-takes-strays",
         "verify --repair deletes documents that nothing proves to be ours",
         "kbsync/engine/verify.py",
-        "if one.stray is not None and one.proof is not Proof.NONE]",
+        "if one.stray is not None and one.stray.proof is not Proof.NONE]",
         "if one.stray is not None]",
         ("tests/engine/test_verify.py", "tests/engine/test_audit.py", "tests/remote"),
     ),
