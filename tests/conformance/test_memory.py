@@ -18,12 +18,7 @@ from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
 from tests.memory.variants import (
     AbleMemory,
     ForgetfulMemory,
-    ReembeddingMemory,
-    RenamingMemory,
-    RenamingReembeddingMemory,
-    RenamingUpdatingMemory,
     UpdatingMemory,
-    UpdatingReembeddingMemory,
 )
 
 MARKING = dataclasses.replace(DEFAULT_LIMITS, marks=True, list_lag=0.0, batch=8)
@@ -96,26 +91,19 @@ class SlowSuite(MemorySuite):
 
 
 class TestPlain(MemorySuite):
-    pass
+    """Nothing but what every target can do, at once."""
 
 
-class TestMarking(MemorySuite):
-    limits = MARKING
+class TestAble(SlowSuite):
+    """Renames, updates in place, indexes again, keeps marks; takes its time for all of it."""
 
-
-class TestSlow(SlowSuite):
-    pass
-
-
-class TestRenaming(MemorySuite):
-    kind = RenamingMemory
-
-
-class TestUpdating(MemorySuite):
-    kind = UpdatingMemory
+    kind = AbleMemory
+    limits = dataclasses.replace(MARKING, list_lag=5.0)
 
 
 class TestUpdatingWithLoss(SlowSuite):
+    """An update that fails takes the old content with it."""
+
     kind = UpdatingMemory
 
     def behaviour(self) -> Behaviour:
@@ -123,36 +111,12 @@ class TestUpdatingWithLoss(SlowSuite):
 
 
 class TestUpdatingWithNewIds(SlowSuite):
+    """An update gets an id of its own and drops the old document by itself."""
+
     kind = UpdatingMemory
 
     def behaviour(self) -> Behaviour:
         return Behaviour(updates_make_new_ids=True, indexing_seconds=3.0)
-
-
-class TestReembedding(SlowSuite):
-    kind = ReembeddingMemory
-
-
-class TestRenamingUpdating(SlowSuite):
-    kind = RenamingUpdatingMemory
-
-
-class TestRenamingReembedding(MemorySuite):
-    kind = RenamingReembeddingMemory
-
-
-class TestUpdatingReembedding(SlowSuite):
-    kind = UpdatingReembeddingMemory
-
-
-class TestAble(MemorySuite):
-    kind = AbleMemory
-    limits = MARKING
-
-
-class TestAbleSlow(SlowSuite):
-    kind = AbleMemory
-    limits = dataclasses.replace(MARKING, list_lag=5.0)
 
 
 class TestForgetful(SlowSuite):
@@ -166,41 +130,17 @@ class TestForgetful(SlowSuite):
         return Behaviour(indexing_seconds=3.0, indexing_polls=2, list_lag=5.0, stale_after_reembed=5.0)
 
 
-class TestForgetfulWithoutSecondChances(MemorySuite):
-    kind = ForgetfulMemory
+class TestNamesOfItsOwn(SlowSuite):
+    """A vendor that changes names, refuses equal ones and gives no second chance."""
 
-    def behaviour(self) -> Behaviour:
-        return Behaviour(not_offered={"reembed", "reslice"})
-
-
-class TestRefusingEqualNames(MemorySuite):
     kind = ForgetfulMemory
     world_type = TaggedWorld
 
     def behaviour(self) -> Behaviour:
-        return Behaviour(equal_names="refuse", answers_ready=False)
-
-
-class TestComposingNames(MemorySuite):
-    kind = ForgetfulMemory
-
-    def behaviour(self) -> Behaviour:
-        return Behaviour(names="nfc")
-
-
-class TestDecomposingTaggedNames(SlowSuite):
-    kind = ForgetfulMemory
-    world_type = TaggedWorld
-
-    def behaviour(self) -> Behaviour:
-        return Behaviour(names="nfd", equal_names="refuse", list_lag=5.0)
-
-
-class TestSuffixingNames(MemorySuite):
-    def behaviour(self) -> Behaviour:
-        return Behaviour(names="suffixed", equal_names="refuse")
-
-
-class TestQuestioningNames(MemorySuite):
-    def behaviour(self) -> Behaviour:
-        return Behaviour(names="question_marks")
+        return Behaviour(
+            names="nfd",
+            equal_names="refuse",
+            list_lag=5.0,
+            answers_ready=False,
+            not_offered={"reembed", "reslice"},
+        )

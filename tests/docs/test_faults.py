@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from kbsync_standin.gptbots.faults import KINDS as AT_GPTBOTS
+from kbsync_standin.gptbots.behaviour import KINDS as AT_GPTBOTS
 from kbsync_standin.kinds import TRANSPORT
-from kbsync_standin.vectors.faults import KINDS as OF_VECTORS
+from kbsync_standin.vectors.app import KINDS as OF_VECTORS
 from kbsync_standin.zhipu.faults import KINDS as AT_ZHIPU
 from tests.docs.pages import ROOT
 

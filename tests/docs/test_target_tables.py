@@ -21,9 +21,9 @@ from kbsync.targets.http.managing import OfferedSetting
 from kbsync.targets.services.dialects import EMBEDDINGS, RERANK
 from kbsync.targets.zhipu import manage as zhipu
 from kbsync.targets.zhipu.config import ZhipuSearchConfig
-from kbsync_standin.gptbots.routes import ROUTES as GPTBOTS_ROUTES
-from kbsync_standin.gptbots.searching import RANKING_MODELS as TAKEN_MODELS
-from kbsync_standin.zhipu.routes import ROUTES as ZHIPU_ROUTES
+from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
+from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
+from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
 from tests.docs.pages import ROOT
 from tests.docs.test_targets import ZHIPU, table
 

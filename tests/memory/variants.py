@@ -113,18 +113,6 @@ class ReembeddingMemory(MemoryTarget):
         self._base.at("reembed", Phase.EFFECT, (remote_id,))
 
 
-class RenamingUpdatingMemory(RenamingMemory, UpdatingMemory):
-    """Renames, and updates in place."""
-
-
-class RenamingReembeddingMemory(RenamingMemory, ReembeddingMemory):
-    """Renames, and indexes failed documents again."""
-
-
-class UpdatingReembeddingMemory(UpdatingMemory, ReembeddingMemory):
-    """Updates in place, and indexes failed documents again."""
-
-
 class AbleMemory(RenamingMemory, UpdatingMemory, ReembeddingMemory):
     """Renames, updates in place, and indexes failed documents again."""
 

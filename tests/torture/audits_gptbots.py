@@ -20,7 +20,7 @@ from kbsync.engine.verify import Verification, repair_messages
 from kbsync.errors import TargetError
 from kbsync.targets.gptbots.settings import MARKER_BASE
 from kbsync_standin.gptbots.behaviour import Behaviour
-from kbsync_standin.gptbots.shelf import Document
+from kbsync_standin.gptbots.bot import Document
 from tests.remote.services import GPTBOTS
 from tests.remote.test_adversary import verify
 from tests.targets.gptbots.world import GptbotsWorld

@@ -6,9 +6,8 @@ Switches (`Behaviour`) say how it always is, fault kinds (`KINDS`) what goes wro
 from __future__ import annotations
 
 from kbsync_standin.gptbots.app import GptbotsApplication
-from kbsync_standin.gptbots.behaviour import Behaviour
-from kbsync_standin.gptbots.faults import KINDS
-from kbsync_standin.gptbots.shelf import HOME_ID
+from kbsync_standin.gptbots.behaviour import KINDS, Behaviour
+from kbsync_standin.gptbots.bot import HOME_ID
 from kbsync_standin.messages import StandInClock, Vendor
 
 __all__ = ["HOME_ID", "KINDS", "Behaviour", "GptbotsApplication", "application"]

@@ -1,21 +1,260 @@
-"""The vendor's side as the server asks it: the key is checked, a route answers, a fault is played."""
+"""The vendor's application: each route checks its request, does its work on the bot, and answers."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kbsync_standin.faults import Fault
-from kbsync_standin.gptbots.behaviour import Behaviour
-from kbsync_standin.gptbots.bot import Bot
-from kbsync_standin.gptbots.faults import KINDS
-from kbsync_standin.gptbots.playing import early_answer, ids_in, refusal
-from kbsync_standin.gptbots.routes import ANSWERS, QA_UPDATE, ROUTES
-from kbsync_standin.gptbots.shelf import HOME_ID
-from kbsync_standin.gptbots.strict import Breach, Sent
+from kbsync_standin.gptbots.behaviour import KINDS, Behaviour
+from kbsync_standin.gptbots.bot import (
+    HOME_ID,
+    Bot,
+    Document,
+    Refused,
+    arg_of,
+    early_answer,
+    hits,
+    ids_in,
+    refusal,
+    shown_status,
+)
+from kbsync_standin.gptbots.rules import (
+    MOST_ASKED,
+    Breach,
+    Delivery,
+    Sent,
+    base_wish_of,
+    body_of,
+    delivery_of,
+    page_of,
+    question_of,
+    ranked,
+)
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
+
+QA_UPDATE = "/v1/bot/doc/qa/update"
+
+ROUTES: Mapping[tuple[str, str], str] = {
+    ("GET", "/v1/bot/knowledge/base/page"): "base",
+    ("POST", "/v1/bot/knowledge/base/create"): "create-base",
+    ("GET", "/v1/bot/doc/query/page"): "list",
+    ("POST", "/v1/bot/doc/text/add"): "add",
+    ("POST", "/v1/bot/doc/spreadsheet/add"): "add",
+    ("POST", "/v1/bot/doc/qa/add"): "add",
+    ("PUT", "/v1/bot/doc/text/update"): "update",
+    ("PUT", "/v1/bot/doc/spreadsheet/update"): "update",
+    ("PUT", QA_UPDATE): "update",
+    ("GET", "/v1/bot/data/detail/list"): "status",
+    ("DELETE", "/v1/bot/doc/batch/delete"): "delete",
+    ("POST", "/v1/bot/data/retry/batch"): "retry",
+    ("POST", "/v1/vector/match"): "match",
+}
+"""The operation of each method and path."""
+
+_OK = {"code": 0, "message": "OK"}
+
+
+def _list_bases(bot: Bot, request: Request, fault: Fault | None) -> Response:
+    rows = []
+    for key, base in bot.bases().items():
+        documents = len(list(bot.shelf.alive(key)))
+        told = {"name": base.name, "desc": base.description}
+        rows.append({"id": key, **told, "doc": documents, "chunk": 0, "token": 0})
+    forms = {"knowledge_base": {"knowledge_base": rows}, "data": {"data": rows}}
+    return _json(bot, forms.get(bot.behaviour.bases, {"data": {"list": rows}}), fault)
+
+
+def _create_base(bot: Bot, request: Request, fault: Fault | None) -> Response:
+    wish = base_wish_of(body_of(request))
+    return _json(bot, {"knowledge_base_id": bot.make_base(*wish)}, fault)
+
+
+def _list(bot: Bot, request: Request, fault: Fault | None) -> Response:
+    number, size = page_of(request.query)
+    base = request.query.get("knowledge_base_id", "")
+    bot.check_base(base)
+    rows = _ordered(bot, bot.shelf.listed(base, bot.clock.now(), bot.behaviour.list_lag))
+    rows = [one for one in rows if not hits(fault, "left-out", one.name)]
+    size = min(size, bot.behaviour.page_cap or size)
+    if bot.behaviour.page_beyond == "repeats":
+        number = min(number, max(1, -(-len(rows) // size)))
+    page = [_row(bot, one, fault) for one in rows[(number - 1) * size : number * size]]
+    totals = {"zero": 0, "string": str(len(rows)), "missing": None}
+    body: dict[str, Any] = {"list": page, "total": totals.get(bot.behaviour.total, len(rows))}
+    if bot.behaviour.total == "missing":
+        del body["total"]
+    return _json(bot, body, fault)
+
+
+def _ordered(bot: Bot, rows: list[Document]) -> list[Document]:
+    if bot.behaviour.order == "shuffled":
+        return bot.shelf.shuffled(rows)
+    return rows if bot.behaviour.order == "oldest" else rows[::-1]
+
+
+def _called(name: str, form: str) -> str:
+    stem = name.rpartition(".")[0]
+    return stem if form == "bare" and stem else name
+
+
+def _row(bot: Bot, one: Document, fault: Fault | None) -> dict[str, Any]:
+    extension = one.name.rpartition(".")[2]
+    unit = 1000 if bot.behaviour.times == "ms" else 1
+    row = {
+        "id": one.id,
+        "name": _called(one.name, bot.behaviour.names),
+        "format": extension,
+        "source_url": one.source_url,
+        "status": "ACTIVE",
+        "chunk": 1,
+        "create_time": int(one.created) * unit,
+        "update_time": int(one.updated) * unit,
+    }
+    if hits(fault, "unmarked", one.name):
+        cut = fault is not None and fault.args.get("cut")
+        row["source_url"] = one.source_url.partition("#")[0] if cut else ""
+    return row | ({"surprise": {"a": [1]}} if bot.behaviour.extra_fields else {})
+
+
+def _add(bot: Bot, request: Request, fault: Fault | None) -> Response:
+    kind, delivery = _delivered(bot, request, fault, is_update=False)
+    made, failed = [], []
+    for sent in delivery.files:
+        if hits(fault, "failed-item", sent.name):
+            failed.append((sent, ""))
+            continue
+        if hits(fault, "neither-list", sent.name) and not arg_of(fault, "stored"):
+            continue
+        stored = bot.store(sent, delivery.base, kind, delivery.rules, fault)
+        if not hits(fault, "neither-list", sent.name):
+            made.append((sent, stored))
+    return _receipt(bot, made, failed, fault)
+
+
+def _update(bot: Bot, request: Request, fault: Fault | None) -> Response:
+    kind, delivery = _delivered(bot, request, fault, is_update=True)
+    made, failed = [], []
+    for sent in delivery.files:
+        old = bot.shelf.documents.get(sent.doc_id)
+        is_there = old is not None and old.deleted_at is None and old.kind == kind
+        if old is None or not is_there or hits(fault, "failed-item", sent.name):
+            failed.append((sent, sent.doc_id))
+            continue
+        if hits(fault, "neither-list", sent.name) and not arg_of(fault, "stored"):
+            continue
+        bot.change(old, sent, delivery.rules, fault)
+        if not hits(fault, "neither-list", sent.name):
+            made.append((sent, old))
+    return _receipt(bot, made, failed, fault)
+
+
+def _delivered(bot: Bot, request: Request, fault: Fault | None, *, is_update: bool) -> tuple[str, Delivery]:
+    kind = request.path.split("/")[-2]
+    most, strict = bot.behaviour.most_files, bot.behaviour.strict
+    delivery = delivery_of(body_of(request), kind, most, is_update=is_update, strict=strict)
+    bot.check_base(delivery.base)
+    if any(hits(fault, "refused-item", sent.name) for sent in delivery.files):
+        raise Refused("invalid parameter")
+    return kind, delivery
+
+
+def _receipt(
+    bot: Bot,
+    made: Sequence[tuple[Sent, Document]],
+    failed: Sequence[tuple[Sent, str]],
+    fault: Fault | None,
+) -> Response:
+    docs = [{"doc_id": one.id, "doc_name": _called(one.name, bot.behaviour.receipts)} for _, one in made]
+    failed = [
+        *failed,
+        *((sent, sent.doc_id) for sent, _ in made if hits(fault, "both-lists", sent.name)),
+    ]
+    if fault is not None and fault.kind == "no-doc-id":
+        docs = [{"doc_name": one["doc_name"]} for one in docs]
+    body: dict[str, Any] = {"doc": docs}
+    told = [_told(bot, sent, doc_id) for sent, doc_id in failed]
+    if told or bot.behaviour.failed not in ("null", "absent"):
+        body["failed"] = told
+    elif bot.behaviour.failed == "null":
+        body["failed"] = None
+    return _json(bot, body, fault)
+
+
+def _told(bot: Bot, sent: Sent, doc_id: str) -> Any:
+    name = _called(sent.name, bot.behaviour.receipts)
+    if bot.behaviour.failed == "objects":
+        return {"doc_id": doc_id or None, "file_name": name}
+    return doc_id or name
+
+
+def _status(bot: Bot, request: Request, fault: Fault | None) -> Response:
+    ids, now = ids_in(request), bot.clock.now()
+    if len(ids) > MOST_ASKED:
+        raise Breach(f"{len(ids)} ids asked for at once", 40332)
+    rows: list[dict[str, Any]] = []
+    for key in ids:
+        one = bot.shelf.documents.get(key)
+        if one is None or one.deleted_at is not None or hits(fault, "left-out", one.name):
+            continue
+        status = one.status(now, bot.behaviour.working, bot.behaviour.stale_status)
+        rows.append({"data_id": key, **shown_status(status, fault)})
+    return _json(bot, rows, fault)
+
+
+def _delete(bot: Bot, request: Request, fault: Fault | None) -> Response:
+    ids = ids_in(request)
+    if not ids or len(ids) > MOST_ASKED or len(request.raw_target) > 4096:
+        raise Breach(f"{len(ids)} ids to delete at once")
+    alive = {one.id for one in bot.shelf.alive()}
+    if bot.behaviour.unknown_ids == "refused" and not alive.issuperset(ids):
+        raise Refused("no such document")
+    if fault is None or fault.kind != "keeps-documents":
+        bot.delete(key for key in ids if key in alive)
+    return _json(bot, dict(_OK), fault)
+
+
+def _retry(bot: Bot, request: Request, fault: Fault | None) -> Response:
+    if body_of(request):
+        raise Breach("a retry takes no fields")
+    return _json(bot, {"affectCount": bot.retry(fault)}, fault)
+
+
+def _match(bot: Bot, request: Request, fault: Fault | None) -> Response:
+    asked = question_of(body_of(request))
+    rows = bot.shelf.found(asked.prompt, asked.bases, asked.ids, bot.clock.now())
+    rows = ranked(rows, asked)[: asked.top_k]
+    if fault is not None and fault.kind == "nothing-found":
+        rows = []
+    return _json(bot, {"total": len(rows), "list": rows}, fault)
+
+
+def _json(bot: Bot, value: Any, fault: Fault | None) -> Response:
+    if fault is not None and fault.kind == "shape":
+        value = {
+            "object": {},
+            "nulls": {key: [None] for key in value} if isinstance(value, dict) else [None],
+        }.get(str(fault.args.get("form", "object")))
+    elif bot.behaviour.extra_fields and isinstance(value, dict) and "code" not in value:
+        value = value | {"surprise": None}
+    return Response.json(value)
+
+
+ANSWERS: Mapping[str, Callable[[Bot, Request, Fault | None], Response]] = {
+    "base": _list_bases,
+    "create-base": _create_base,
+    "list": _list,
+    "add": _add,
+    "update": _update,
+    "status": _status,
+    "delete": _delete,
+    "retry": _retry,
+    "match": _match,
+}
+"""What answers each operation. Raises `Breach` for what the vendor refuses."""
+
 
 _NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 

@@ -6,8 +6,8 @@ Switches (`Behaviour`) say how it always is, fault kinds (`KINDS`) what goes wro
 from __future__ import annotations
 
 from kbsync_standin.messages import StandInClock, Vendor
+from kbsync_standin.zhipu.account import HOME_ID
 from kbsync_standin.zhipu.app import ZhipuApplication
-from kbsync_standin.zhipu.bases import HOME_ID
 from kbsync_standin.zhipu.behaviour import Behaviour
 from kbsync_standin.zhipu.faults import KINDS
 

@@ -1,26 +1,113 @@
-"""The vendor's side of one account: what is in it, and the ways in which that changes."""
+"""One account at the vendor: what is in it, how that changes, what a search finds, what others do."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
+import heapq
 import itertools
 import random
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from kbsync_standin.messages import Letter, StandInClock
-from kbsync_standin.zhipu import ids, naming, vectorizing
 from kbsync_standin.zhipu.behaviour import Behaviour
-from kbsync_standin.zhipu.calling import Callback, letters
-from kbsync_standin.zhipu.documents import BYTES_PER_WORD, Base, Document, Entry, Slicing
-from kbsync_standin.zhipu.searching import Match
-from kbsync_standin.zhipu.vectorizing import PLAIN, Script, Terms
+from kbsync_standin.zhipu.documents import (
+    BYTES_PER_WORD,
+    FULL_CHARACTERS,
+    FULL_SPACE,
+    HONEST,
+    PLAIN,
+    Base,
+    Callback,
+    Document,
+    Entry,
+    Failing,
+    Passage,
+    Phase,
+    Script,
+    Slicing,
+    Snowflakes,
+    extension,
+    letters,
+    stored_name,
+    trouble,
+    written_id,
+)
+from kbsync_standin.zhipu.rules import LEGAL, is_whole
 
 if TYPE_CHECKING:
-    from kbsync_standin.zhipu.applications import Application
+    from kbsync_standin.zhipu.asking_calls import Application
+
+
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+_WORDS = re.compile(f"[{_CJK}]+|[^\\W_{_CJK}]+")
+_COUNTED = re.compile(f"[{_CJK}]|[^\\W_{_CJK}]+")
+_FIRST_CJK = "\u3040"
+_PARAGRAPHS = re.compile(r"\n[ \t\r]*\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A passage found: `index` is its place in the document, `score` above 0 and at most 1."""
+
+    document: Document
+    index: int
+    passage: Passage
+    score: float
+
+
+def words_of(text: str) -> frozenset[str]:
+    """The lower-case words of `text`; of Chinese, Japanese and Korean every two neighbouring characters."""
+    words: set[str] = set()
+    for run in _WORDS.findall(text.lower()):
+        if run[0] < _FIRST_CJK or len(run) == 1:
+            words.add(run)
+        else:
+            words.update(run[at : at + 2] for at in range(len(run) - 1))
+    return frozenset(words)
+
+
+def passages_of(document: Document) -> tuple[Passage, ...]:
+    """Its paragraphs, read as UTF-8; kept with the document."""
+    if document.passages is None:
+        text = document.content.decode("utf-8", "replace").lstrip("\ufeff").replace("\r\n", "\n")
+        text = _shortened(text, document.word_limit)
+        pieces = (piece.strip() for piece in _PARAGRAPHS.split(text))
+        document.passages = tuple(Passage(piece, words_of(piece)) for piece in pieces if piece)
+    return document.passages
+
+
+def _shortened(text: str, limit: int) -> str:
+    """Its first `limit` words; 0: all of it."""
+    words = list(itertools.islice(_COUNTED.finditer(text), limit)) if limit else []
+    return text[: words[-1].end()] if words else text
+
+
+def search(query: str, documents: Iterable[Document], count: int, threshold: float) -> list[Match]:
+    """The `count` best passages with a score of at least `threshold`, best first."""
+    wanted = words_of(query)
+    found = (match for document in documents for match in _matches(wanted, document))
+    good = (match for match in found if match.score >= threshold)
+    return heapq.nsmallest(count, good, key=lambda match: (-match.score, match.document.ordinal, match.index))
+
+
+def _matches(wanted: frozenset[str], document: Document) -> Iterable[Match]:
+    for index, passage in enumerate(passages_of(document)):
+        if shared := len(wanted & passage.words):
+            yield Match(document, index, passage, round(shared / len(wanted), 4))
+
 
 _LOTS = (1 << 61) - 1  # prime, so that every document has a lot of its own
 _STRIDE = 1_518_500_249_988_025_601
+
+
+HOME_ID = "1734786402936664064"
+HOME_NAME = "handbook"
+MODELS: Mapping[int, str] = {3: "Embedding-2", 11: "Embedding-3", 12: "Embedding-3-pro"}
 
 
 class Account:
@@ -41,7 +128,7 @@ class Account:
         self.letters = [] if letters is None else letters
         self.callback: Callback | None = None
         self.used_bytes = 0
-        self._snowflakes = ids.Snowflakes(seed)
+        self._snowflakes = Snowflakes(seed)
         self._ordinals = itertools.count()
         self._paid = 0
 
@@ -103,11 +190,11 @@ class Account:
         number = self.new_number()
         form = form or self.behaviour.names
         return Document(
-            id=ids.written(number, ordinal, self.behaviour.ids),
+            id=written_id(number, ordinal, self.behaviour.ids),
             ordinal=ordinal,
             lot=(ordinal * _STRIDE) % _LOTS,
             base=base,
-            name=naming.stored(name, form, lambda taken: bool(self.namesakes(base, taken))),
+            name=stored_name(name, form, lambda taken: bool(self.namesakes(base, taken))),
             sent_name=name,
             content=content,
             sha256=hashlib.sha256(content).hexdigest(),
@@ -146,11 +233,6 @@ class Account:
         self.note(effect, document.id, document.name, document.sha256)
         self._vectorize(document, script)
 
-    def rebuild(self, documents: Iterable[Document]) -> None:
-        """Vectorize them all once more, as after a change of the model."""
-        for document in documents:
-            self.again(document, "rebuilt")
-
     def is_full_for(self, size: int) -> bool:
         """A document of `size` bytes goes beyond the capacity."""
         used, words = self.used_bytes + size, self.behaviour.capacity_words
@@ -168,23 +250,115 @@ class Account:
             document.base.size -= document.size
 
     def _vectorize(self, document: Document, script: Script) -> None:
-        terms = Terms(
-            now=self.now,
-            seconds=self.chance.uniform(*self.behaviour.vectorize),
-            stale=self.behaviour.stale_stat,
-            is_paid=self._pay(),
-            keeps_info=self.behaviour.keeps_fail_info,
-            full=self.behaviour.full,
-        )
-        vectorizing.start(document, terms, script)
-        begun = itertools.dropwhile(lambda phase: phase.stat, document.phases)
-        ends = next((phase for phase in begun if phase.stat), None)
-        callback = document.callback or self.callback
-        if ends is not None and callback is not None:
-            self.letters += letters(callback, document.id, ends.stat, ends.at, script.calling)
-
-    def _pay(self) -> bool:
-        balance = self.behaviour.balance
-        is_paid = not self.behaviour.zero_balance and (balance < 0 or self._paid < balance)
+        """Decide all phases of the run that begins now."""
+        behaviour, now, stale = self.behaviour, self.now, self.behaviour.stale_stat
+        before = document.phase(now) if document.phases else None
+        document.failing = script.failing or document.failing
+        document.polls = script.polls
+        if script.disguise is not HONEST:
+            document.disguise = script.disguise.over(document.disguise)
+            document.disguise_ends = now + script.disguised
+        ready = now + self.chance.uniform(*behaviour.vectorize)
+        phases = [Phase(now, 0)]
+        if before is not None:
+            ready = max(ready, now + stale)
+            under_way = Phase(now + stale, 0, before.info if behaviour.keeps_fail_info else None)
+            phases = [Phase(now, before.stat, before.info), under_way] if stale else [under_way]
+        is_paid = not behaviour.zero_balance and (behaviour.balance < 0 or self._paid < behaviour.balance)
         self._paid += is_paid
-        return is_paid
+        if is_paid and not script.stuck:
+            end = self._end(document, ready)
+            phases.append(end)
+            if end.stat == 1:
+                phases += [Phase(ready + late.at, late.stat, late.info) for late in script.tail]
+            if callback := document.callback or self.callback:
+                self.letters += letters(callback, document.id, end.stat, end.at, script.calling)
+        document.phases = tuple(phases)
+
+    def _end(self, document: Document, ready: float) -> Phase:
+        """How a run ends."""
+        failing = document.failing
+        if failing.runs:
+            document.failing = Failing(failing.runs - 1, failing.info)
+            return Phase(ready, 2, failing.info)
+        info = trouble(document)
+        if not document.counts:
+            info = FULL_CHARACTERS if self.behaviour.full == "10002" else FULL_SPACE
+        return Phase(ready, 2, info) if info else Phase(ready, 1)
+
+
+_ARGS = ("name", "text", "base64", "knowledge_type", "base", "delete", "url")
+
+
+def add_home(account: Account, ident: str = HOME_ID) -> Base:
+    """Put the base into the account that is there from the start."""
+    return account.add_base(Base(ident, HOME_NAME, 11, MODELS[11]))
+
+
+def turn_home(account: Account, state: str) -> None:
+    """Do to that base what the switch `base` says."""
+    home = account.bases.get(HOME_ID)
+    if state == "recreated":
+        if home is not None:
+            account.drop_base(home)
+        add_home(account, str(account.new_number()))
+        return
+    home = home or add_home(account)
+    home.is_hidden = state == "deleted"
+    if state == "emptied":
+        account.empty(home, "deleted-by-others")
+
+
+def change_by_others(account: Account, args: Mapping[str, Any]) -> Document:
+    """Upload `name` with `text` or `base64` into `base`, or delete what has the id or name `delete`.
+
+    `url`: it is the page of this address. Raises `ValueError` with a sentence for wrong arguments.
+    """
+    if unknown := sorted(set(args) - set(_ARGS)):
+        raise ValueError(f"there is no argument {', '.join(unknown)}; there are {', '.join(_ARGS)}")
+    if "delete" in args:
+        return _deleted(account, str(args["delete"]))
+    document = _draft(account, args)
+    document.is_foreign = True
+    document.address = str(args.get("url", ""))
+    account.store(document, effect="foreign-stored")
+    return document
+
+
+def _deleted(account: Account, wanted: str) -> Document:
+    for document in account.documents.values():
+        if document.deleted is None and wanted in (document.id, document.name, document.sent_name):
+            account.remove(document, "foreign-deleted")
+            return document
+    raise ValueError(f"there is no document {wanted!r}")
+
+
+def _draft(account: Account, args: Mapping[str, Any]) -> Document:
+    base = account.base(str(args.get("base", HOME_ID)))
+    if base is None:
+        raise ValueError("there is no such knowledge base")
+    name = args.get("name")
+    if not isinstance(name, str) or not name:
+        raise ValueError("name is missing: the name of the document")
+    return account.draft(base, name, _content(args), Slicing(_knowledge_type(args, name)), "as_sent")
+
+
+def _knowledge_type(args: Mapping[str, Any], name: str) -> int:
+    given = args.get("knowledge_type")
+    if given is None:
+        return next((number for number, kinds in LEGAL.items() if extension(name) in kinds), 1)
+    if not is_whole(given):
+        raise ValueError(f"knowledge_type is a whole number, not {given!r}")
+    return int(given)
+
+
+def _content(args: Mapping[str, Any]) -> bytes:
+    if ("text" in args) == ("base64" in args):
+        raise ValueError("either text or base64 is needed: what is in the document")
+    given = args.get("text", args.get("base64"))
+    if not isinstance(given, str):
+        raise ValueError("text and base64 are strings")
+    try:
+        return given.encode() if "text" in args else base64.b64decode(given, validate=True)
+    except (binascii.Error, UnicodeEncodeError) as wrong:
+        raise ValueError(f"the content cannot be read: {wrong}") from None

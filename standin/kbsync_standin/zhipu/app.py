@@ -1,75 +1,175 @@
-"""The vendor's application: who may ask, what is done, how it is answered."""
+"""The vendor's application: which call is asked for, who may ask, what is done, how it is answered."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
-from kbsync_standin.zhipu import (
-    answers,
-    applications,
-    asking,
-    auth,
-    bases,
-    callbacks,
-    changing,
-    chatting,
-    foreign,
-    linking,
-    pictures,
-    reading,
-    retrieving,
-    strict,
-    uploading,
+from kbsync_standin.zhipu import asking_calls as asking
+from kbsync_standin.zhipu import base_calls as bases
+from kbsync_standin.zhipu import document_calls as documents
+from kbsync_standin.zhipu.account import HOME_ID, Account, add_home, change_by_others, turn_home
+from kbsync_standin.zhipu.answers import (
+    NO_DATA,
+    OK,
+    Call,
+    Refusal,
+    Signer,
+    gateway,
+    misshapen,
+    shown,
+    words_for,
 )
-from kbsync_standin.zhipu.account import Account
-from kbsync_standin.zhipu.answers import Refusal
 from kbsync_standin.zhipu.behaviour import Behaviour, changed
-from kbsync_standin.zhipu.calls import Call
-from kbsync_standin.zhipu.faults import KINDS
-from kbsync_standin.zhipu.multipart import filename_in
-from kbsync_standin.zhipu.playing import refuse_by_fault, wrapped
-from kbsync_standin.zhipu.plays import misuse, play_of
-from kbsync_standin.zhipu.routes import DOCUMENT_OPS, methods, route
-from kbsync_standin.zhipu.shapes import shown
-from kbsync_standin.zhipu.signing import Signer
-from kbsync_standin.zhipu.strict import Breach
+from kbsync_standin.zhipu.faults import KINDS, misuse, play_of
+from kbsync_standin.zhipu.rules import FILES, Breach, check_head, filename_in
 
-_OPERATIONS: Mapping[str, Callable[[Call], object]] = {
-    "upload": uploading.upload,
-    "upload-url": linking.upload_url,
-    "list": reading.listing,
-    "detail": reading.detail,
-    "file": reading.file,
-    "delete": changing.delete,
-    "reembed": changing.reembed,
-    "reslice": changing.reslice,
-    "retrieve": retrieving.retrieve,
-    "chat": chatting.chat,
-    "images": pictures.images,
-    "capacity": bases.capacity,
-    "models": bases.models,
-    "applications": applications.listing,
-    "application": applications.detail,
-    "create-application": applications.create,
-    "edit-application": applications.edit,
-    "delete-application": applications.delete,
-    "invoke": asking.invoke,
-    "sse-invoke": asking.sse_invoke,
-    "slice-info": asking.slice_info,
-    "callback": callbacks.look,
-    "set-callback": callbacks.aim,
-    "delete-callback": callbacks.remove,
-    "bases": bases.listing,
-    "base": bases.detail,
-    "create-base": bases.create,
-    "edit-base": bases.edit,
-    "delete-base": bases.delete,
+API = "/api"
+PREFIX = f"{API}/llm-application/open"
+PLATFORM = "/paas/v4"
+"""Paths that begin so are of the platform and come behind `API`, the others behind `PREFIX`."""
+
+ROUTES = (
+    # Fixed paths come before `{id}`, with which they share their beginning.
+    ("POST", "/document/upload_document/{id}", "upload", documents.upload),
+    ("POST", "/document/upload_url", "upload-url", documents.upload_url),
+    ("POST", "/document/embedding/{id}", "reembed", documents.reembed),
+    ("POST", "/document/slice/image_list/{id}", "images", documents.list_images),
+    ("GET", "/document", "list", documents.list_documents),
+    ("GET", "/document/{id}", "detail", documents.show_document),
+    ("DELETE", "/document/{id}", "delete", documents.delete_document),
+    ("PUT", "/document/{id}", "reslice", documents.reslice),
+    ("POST", "/knowledge/retrieve", "retrieve", documents.retrieve),
+    ("POST", "/paas/v4/chat/completions", "chat", asking.chat),
+    ("GET", "/embedding", "models", bases.list_models),
+    ("GET", "/application", "applications", asking.list_applications),
+    ("POST", "/application", "create-application", asking.create_application),
+    ("GET", "/application/{id}", "application", asking.show_application),
+    ("PUT", "/application/{id}", "edit-application", asking.edit_application),
+    ("DELETE", "/application/{id}", "delete-application", asking.delete_application),
+    ("POST", "/model-api/{id}/invoke", "invoke", asking.invoke),
+    ("POST", "/model-api/{id}/sse-invoke", "sse-invoke", asking.sse_invoke),
+    ("GET", "/v2/{id}/slice_info", "slice-info", asking.slice_info),
+    ("GET", "/callback", "callback", bases.show_callback),
+    ("PUT", "/callback", "set-callback", bases.set_callback),
+    ("DELETE", "/callback", "delete-callback", bases.remove_callback),
+    ("GET", "/knowledge/capacity", "capacity", bases.show_capacity),
+    ("GET", "/knowledge", "bases", bases.list_bases),
+    ("POST", "/knowledge", "create-base", bases.create_base),
+    ("GET", "/knowledge/{id}", "base", bases.show_base),
+    ("PUT", "/knowledge/{id}", "edit-base", bases.edit_base),
+    ("DELETE", "/knowledge/{id}", "delete-base", bases.delete_base),
+)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    before = API if path.startswith(PLATFORM) else PREFIX
+    return re.compile(re.escape(before + path).replace(r"\{id\}", "([^/]+)"))
+
+
+_PATTERNS = (
+    ("GET", re.compile(re.escape(FILES) + "([^/]+)"), "file"),
+    *((method, _pattern(path), op) for method, path, op, _ in ROUTES),
+)
+_CALLS: Mapping[str, Callable[[Call], object]] = {
+    "file": documents.read_file,
+    **{op: call for _, _, op, call in ROUTES},
 }
+
+
+@lru_cache(maxsize=4096)  # asked three times for each request
+def _route(method: str, path: str) -> tuple[str, str]:
+    """The operation that `method` on `path` asks for ("": none), and the id in the path ("": none)."""
+    for wanted, pattern, op in _PATTERNS:
+        if wanted == method and (found := pattern.fullmatch(path)):
+            return op, found[1] if found.groups() else ""
+    return "", ""
+
+
+_TOLERANCE_MS = 300_000
+
+
+def _objection(header: str | None, key: str, now: float) -> int:
+    """The business code (1000 to 1003) that an `Authorization` header meets; 0: it is good.
+
+    `now`: seconds since the epoch by the vendor's clock.
+    """
+    if not header:
+        return 1001
+    scheme, _, credential = header.partition(" ")
+    if scheme != "Bearer" or not credential or credential != credential.strip():
+        return 1002
+    if credential.count(".") == 2 and key.count(".") == 1:
+        return _objection_to_token(credential, key, now)
+    return 0 if hmac.compare_digest(_utf8(credential), _utf8(key)) else 1000
+
+
+def _objection_to_token(token: str, key: str, now: float) -> int:
+    ident, _, secret = key.partition(".")
+    signed, _, signature = token.rpartition(".")
+    header, _, payload = (_read_piece(piece) for piece in signed.partition("."))
+    if header is None or payload is None or (header.get("alg"), header.get("sign_type")) != ("HS256", "SIGN"):
+        return 1002
+    digest = hmac.digest(_utf8(secret), _utf8(signed), hashlib.sha256)
+    good = base64.urlsafe_b64encode(digest).rstrip(b"=")
+    if payload.get("api_key") != ident or not hmac.compare_digest(good, _utf8(signature.rstrip("="))):
+        return 1000
+    expires, made = payload.get("exp"), payload.get("timestamp")
+    if not isinstance(expires, int) or not isinstance(made, int):
+        return 1002
+    # Both are milliseconds: seconds look long expired.
+    return 1003 if expires <= now * 1000 or made > now * 1000 + _TOLERANCE_MS else 0
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _read_piece(piece: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(base64.urlsafe_b64decode(piece + "=" * (-len(piece) % 4)))
+    except (ValueError, binascii.Error):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _wrapped(data: object, call: Call) -> Response:
+    """`data` in its envelope, spoilt where the fault says so."""
+    play = call.play
+    if play.kind == "error-shapes":
+        shape = play.word("shape", "error-object")
+        return misshapen(shape, play.whole("code", 500), play.whole("status", 500))
+    if play.kind == "code-in-200":
+        return _with_code(data, call)
+    fields = call.envelope(data)
+    if play.kind == "envelope":
+        fields |= play.arg("set", {})
+        fields = {name: value for name, value in fields.items() if name not in play.names("missing")}
+    return Response.json(fields)
+
+
+def _with_code(data: object, call: Call) -> Response:
+    play = call.play
+    is_missing = bool(play.arg("missing", False))
+    code = play.arg("code", 200 if is_missing else 500)
+    is_good = str(code) == "200"
+    message = play.word("message", OK if is_good else words_for(code))
+    written = str(code) if play.arg("as_string", False) else code
+    fields = call.envelope(data if is_good else NO_DATA, written, message)
+    return Response.json({name: value for name, value in fields.items() if name != "code" or not is_missing})
+
+
 _PAID = frozenset({"upload", "upload-url", "reembed", "reslice", "retrieve", "invoke", "sse-invoke", "chat"})
 _SWITCHED = (
     {"file": "url"}
@@ -99,7 +199,7 @@ class ZhipuApplication:
     def _opened(self) -> Account:
         self.letters.clear()
         account = Account(self._first, self.clock, self._seed, self.letters)
-        bases.add_home(account)
+        add_home(account)
         account.entries.clear()
         return account
 
@@ -113,7 +213,7 @@ class ZhipuApplication:
         before = self.behaviour
         self._account.turn(behaviour)
         if behaviour.base != before.base:
-            bases.turn_home(self._account, behaviour.base)
+            turn_home(self._account, behaviour.base)
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
         """Change switches. Raises `ValueError` for an unknown one or a wrong value; then none is changed."""
@@ -121,72 +221,79 @@ class ZhipuApplication:
 
     def op(self, request: Request) -> str:
         """The operation's name, "" for an unknown route."""
-        return route(request.method, request.path).op
+        return _route(request.method, request.path)[0]
 
     def subject(self, request: Request) -> str:
         """The name sent for a document, else the base's id, else ""."""
-        asked = route(request.method, request.path)
-        if asked.op == "upload":
-            return filename_in(request.body)
-        if asked.op == "upload-url":
-            return linking.address_in(request.body)
-        if asked.op == "list":
-            return request.query.get("knowledge_id", "")
-        if asked.op in DOCUMENT_OPS:
-            document = self._account.documents.get(asked.ident)
-            return document.sent_name if document else ""
-        return asked.ident
+        op, ident = _route(request.method, request.path)
+        match op:
+            case "upload":
+                return filename_in(request.body)
+            case "upload-url":
+                return documents.addresses_in(request.body)
+            case "list":
+                return request.query.get("knowledge_id", "")
+            case "detail" | "delete" | "reslice" | "reembed" | "images" | "file":
+                document = self._account.documents.get(ident)
+                return document.sent_name if document else ""
+        return ident
 
     def answer(self, request: Request, fault: Fault | None) -> Response:
         """Do the work and answer."""
-        asked = route(request.method, request.path)
-        if sentence := misuse(fault, asked.op):
+        op, ident = _route(request.method, request.path)
+        if sentence := misuse(fault, op):
             self.violations.append(sentence)
-        call = Call(request, asked.op, asked.ident, self._account, self._signer, play_of(fault))
+        call = Call(request, op, ident, self._account, self._signer, play_of(fault))
+        violation = ""
         try:
             response = self._answered(call)
         except Refusal as refusal:
-            self._note(refusal.violation, call)
-            response = refusal.response
+            violation, response = refusal.violation, refusal.response
         except Breach as breach:
-            self._note(str(breach), call)
-            response = _told_of(breach, call)
+            violation = str(breach)
+            message = f"{words_for(400)}: {breach}"
+            # The platform has codes of its own for it, the knowledge API says 400 in 200.
+            is_platform = op == "chat"
+            response = gateway(1214, 400, message) if is_platform else call.failure(400, message)
+        if violation:
+            name = self.subject(request)
+            about = f" ({name})" if name else ""
+            self.violations.append(f"{request.method} {request.path}{about}: {violation}")
         date = formatdate(call.now + call.behaviour.clock_skew, usegmt=True)
         return replace(response, headers={**response.headers, "date": date})
 
-    def _note(self, violation: str, call: Call) -> None:
-        if violation:
-            name = self.subject(call.request)
-            about = f" ({name})" if name else ""
-            self.violations.append(f"{call.request.method} {call.request.path}{about}: {violation}")
-
     def _answered(self, call: Call) -> Response:
-        self._check_route(call)
-        if call.op != "file":
-            self._check_access(call)
-        refuse_by_fault(call)
-        strict.check_head(call.request, call.op, call.rules)
-        data = _OPERATIONS[call.op](call)
-        is_whole = isinstance(data, Response) and call.play.kind not in ("error-shapes", "code-in-200")
-        return data if isinstance(data, Response) and is_whole else wrapped(data, call)
-
-    def _check_route(self, call: Call) -> None:
-        behaviour, path = call.behaviour, call.request.path
+        behaviour, play, path = call.behaviour, call.play, call.request.path
         is_off = _SWITCHED.get(call.op, call.op) in behaviour.not_offered
         if is_off or not call.op:
-            status = 405 if not call.op and methods(path) else 404
+            is_known = any(pattern.fullmatch(path) for _, pattern, _ in _PATTERNS[1:])
+            status = 405 if not call.op and is_known else 404
             sentence = "" if is_off else "there is no such route"
-            raise Refusal(answers.no_route(path, behaviour, call.now, status), sentence)
-
-    def _check_access(self, call: Call) -> None:
-        vendor_now = call.now + call.behaviour.clock_skew
-        code = auth.objection(call.request.headers.get("authorization"), self._key, vendor_now)
-        if call.behaviour.key_revoked:
-            code = code or 1004
-        if code:
-            raise Refusal(answers.gateway(code, 401))
-        if call.behaviour.money_gone and call.op in _PAID:
-            raise Refusal(answers.gateway(1113, 429))
+            raise Refusal(call.no_route(status), sentence)
+        if call.op != "file":
+            vendor_now = call.now + behaviour.clock_skew
+            code = _objection(call.request.headers.get("authorization"), self._key, vendor_now)
+            if code or behaviour.key_revoked:
+                raise Refusal(gateway(code or 1004, 401))
+            if behaviour.money_gone and call.op in _PAID:
+                raise Refusal(gateway(1113, 429))
+        # These faults let nothing be done, whatever their `effect` says.
+        match play.kind:
+            case "rate-limited":
+                refusal = gateway(play.arg("code", 1302), 429, play.word("message", ""))
+                after = {"retry_after": play.word("retry_after", "")} if "retry_after" in play.args else {}
+                raise Refusal(refusal.having(**after))
+            case "unauthorized":
+                raise Refusal(gateway(play.arg("code", 1000), 401, play.word("message", "")))
+            case "no-right":
+                raise Refusal(gateway(434, play.whole("status", 434)))
+            case "base-gone":
+                raise Refusal(call.missing(play.word("form", behaviour.deleted_base), "知识库"))
+        check_head(call.request, call.op, call.rules)
+        data = _CALLS[call.op](call)
+        if isinstance(data, Response) and play.kind not in ("error-shapes", "code-in-200"):
+            return data
+        return _wrapped(data, call)
 
     def snapshot(self) -> dict[str, Any]:
         """Every base, and every document that ever was, oldest first."""
@@ -213,20 +320,12 @@ class ZhipuApplication:
 
         `base` is a base's id, `knowledge_type` what fits the name by default. Raises `ValueError`.
         """
-        return shown(foreign.change(self._account, args), self.clock.now())
+        return shown(change_by_others(self._account, args), self.clock.now())
 
     def config_hint(self, url: str) -> str:
         """A config that mirrors a folder into the stand-in under `url`."""
         return (
             "mirrors:\n  - name: handbook\n    folder: ./handbook\n    target:\n      type: zhipu\n"
             f"      base_url: {url}/api\n      api_key: {self._key}\n"
-            f'      knowledge_id: "{bases.HOME_ID}"\n'
+            f'      knowledge_id: "{HOME_ID}"\n'
         )
-
-
-def _told_of(breach: Breach, call: Call) -> Response:
-    """The platform has codes of its own for it, the knowledge API says 400 in 200."""
-    message = f"{answers.text_of(400)}: {breach}"
-    if call.op == "chat":
-        return answers.gateway(1214, 400, message)
-    return answers.failure(400, call.behaviour, call.now, message)

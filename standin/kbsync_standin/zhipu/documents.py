@@ -1,13 +1,221 @@
-"""What the vendor keeps: documents, knowledge bases, and the journal of what was done."""
+"""What the vendor keeps: documents, how they become searchable, and the bases that they lie in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import bisect
+import heapq
+import json
+import math
+import operator
+import unicodedata
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync_standin.zhipu.calling import Callback
-from kbsync_standin.zhipu.shelf import Shelf
+from kbsync_standin.messages import Letter
+
+
+def extension(name: str) -> str:
+    """The lower-case extension without its dot; "" if there is none."""
+    stem, dot, last = name.rpartition("/")[2].rpartition(".")
+    return last.lower() if dot and stem else ""
+
+
+def suffixed(name: str, number: int = 1) -> str:
+    """`name` with "(1)" before its extension."""
+    kind = extension(name)
+    stem = name[: -len(kind) - 1] if kind else name
+    return f"{stem}({number}){name[len(stem) :]}"
+
+
+NAME_FORMS: Mapping[str, Callable[[str], str]] = {
+    "as_sent": str,
+    "nfc": lambda name: unicodedata.normalize("NFC", name),
+    "nfd": lambda name: unicodedata.normalize("NFD", name),
+    "mojibake": lambda name: name.encode("utf-8", "replace").decode("latin-1"),
+    "basename": lambda name: name.replace("\\", "/").rpartition("/")[2],
+    "suffixed": suffixed,
+    "question_marks": lambda name: name.encode("ascii", "replace").decode("ascii"),
+}
+"""The values of the switch `names`, each with what it makes of a name."""
+
+
+def stored_name(name: str, form: str, is_taken: Callable[[str], bool]) -> str:
+    """The name under which a document is kept; suffixes count up past what is taken."""
+    if form != "suffixed":
+        return NAME_FORMS[form](name)
+    number = 1
+    while is_taken(suffixed(name, number)):
+        number += 1
+    return suffixed(name, number)
+
+
+EPOCH_MS = 1288834974657
+OTHER_EPOCH_MS = 1577836800000
+_SEQUENCE_BITS = 12
+_WORKER_BITS = 10
+
+
+class Snowflakes:
+    """Numbers that grow, `(n >> 22) + EPOCH_MS` being the millisecond they were made in."""
+
+    def __init__(self, worker: int) -> None:
+        """`worker`: 0 to 1023, to tell two vendors apart."""
+        self._worker = worker % (1 << _WORKER_BITS)
+        self._last_ms = 0
+        self._sequence = 0
+
+    def make(self, now_ms: int) -> int:
+        """A new number; a millisecond that is used up (or past) lends from the one after the last."""
+        if now_ms > self._last_ms:
+            self._last_ms, self._sequence = now_ms, 0
+        else:
+            self._sequence += 1
+            if self._sequence >> _SEQUENCE_BITS:
+                self._last_ms, self._sequence = self._last_ms + 1, 0
+        stamp = (self._last_ms - EPOCH_MS) << (_WORKER_BITS + _SEQUENCE_BITS)
+        return stamp | self._worker << _SEQUENCE_BITS | self._sequence
+
+
+def written_id(number: int, ordinal: int, form: str) -> str:
+    """The id of the document number `ordinal` under the switch `ids`."""
+    match form:
+        case "short":
+            return str(1_000_000 + ordinal)
+        case "uuid":
+            return str(uuid.UUID(int=number << 64 | ordinal))
+        case "other_epoch":
+            return str(number - ((OTHER_EPOCH_MS - EPOCH_MS) << (_WORKER_BITS + _SEQUENCE_BITS)))
+        case _:
+            return str(number)
+
+
+CALLBACK_FORMS = ("never", "twice", "other", "status", "late", "slow", "malformed")
+EVENT = "knowledge_construction"
+_OTHER = "1000000000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """Where a document's end is told, and with which headers."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """How it is told: `form` "" as documented. `seconds`: how late, or how slowly."""
+
+    form: str = ""
+    seconds: float = 0.0
+
+
+PUNCTUAL = Calling()
+
+
+def letters(callback: Callback, ident: str, stat: int, at: float, calling: Calling) -> list[Letter]:
+    """What is sent about the document `ident`, whose status is `stat` from `at` on."""
+    about = _OTHER if calling.form == "other" else ident
+    stat = {1: 2, 2: 1}.get(stat, stat) if calling.form == "status" else stat
+    event = {"status": stat, "msg": "向量化完成" if stat == 1 else "向量化失败", "documentId": about}
+    body = json.dumps({"eventId": EVENT, "event": event}, ensure_ascii=False).encode()
+    body = body[: len(body) // 2] if calling.form == "malformed" else body
+    late = calling.seconds if calling.form == "late" else 0.0
+    slow = calling.seconds if calling.form == "slow" else 0.0
+    one = Letter(at + late, ident, callback.url, body, callback.headers, slow)
+    times = {"never": 0, "twice": 2}.get(calling.form, 1)
+    return [one] * times
+
+
+Order = Callable[["Document"], int]
+
+_FEW = 50  # more than so many are sorted in together
+_age: Order = operator.attrgetter("ordinal")
+_shuffle: Order = operator.attrgetter("lot")
+
+
+class Shelf:
+    """What the list shows. Kept in both orders, so that a page is a slice and never a sort."""
+
+    def __init__(self) -> None:
+        self._by_age: list[Document] = []
+        self._shuffled: list[Document] = []
+        self._coming: list[tuple[float, int, Document]] = []
+        self._going: list[tuple[float, int, Document]] = []
+
+    def add(self, document: Document, at: float) -> None:
+        """It is shown from `at` on."""
+        heapq.heappush(self._coming, (at, document.ordinal, document))
+
+    def remove(self, document: Document, at: float) -> None:
+        """It is shown until `at`."""
+        heapq.heappush(self._going, (at, document.ordinal, document))
+
+    def settle(self, now: float) -> None:
+        """Show and hide what is due at `now`."""
+        _put_in(self._by_age, due := _due(self._coming, now), _age)
+        _put_in(self._shuffled, due, _shuffle)
+        for document in _due(self._going, now):
+            if _out(self._by_age, document, _age):
+                _out(self._shuffled, document, _shuffle)
+            else:  # gone before it was ever shown
+                self._coming = [entry for entry in self._coming if entry[2] is not document]
+                heapq.heapify(self._coming)
+
+    def rows(self, order: str) -> Rows:
+        """What is shown, in the order of the switch `order`. `settle` comes first."""
+        return Rows(self._shuffled if order == "shuffled" else self._by_age, order == "newest")
+
+
+def _due(entries: list[tuple[float, int, Document]], now: float) -> list[Document]:
+    """Take from the heap `entries` what is due at `now`."""
+    due: list[Document] = []
+    while entries and entries[0][0] <= now:
+        due.append(heapq.heappop(entries)[2])
+    return due
+
+
+def _put_in(documents: list[Document], more: list[Document], order: Order) -> None:
+    if len(more) <= _FEW:
+        for document in more:
+            bisect.insort(documents, document, key=order)
+    else:
+        documents.extend(more)
+        documents.sort(key=order)
+
+
+def _out(documents: list[Document], document: Document, order: Order) -> bool:
+    at = bisect.bisect_left(documents, order(document), key=order)
+    found = at < len(documents) and documents[at] is document
+    if found:
+        del documents[at]
+    return found
+
+
+class Rows:
+    """Documents in order, of which slices are cut without copying the rest."""
+
+    def __init__(self, documents: list[Document], is_backwards: bool = False) -> None:
+        self._documents = documents
+        self._is_backwards = is_backwards
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def cut(self, start: int, count: int) -> list[Document]:
+        """`count` documents from position `start` (0-based), fewer at the end."""
+        start = max(0, start)
+        if not self._is_backwards:
+            return self._documents[start : start + count]
+        end = len(self._documents) - start
+        return self._documents[max(0, end - count) : max(0, end)][::-1]
+
+    def where(self, condition: Callable[[Document], bool]) -> Rows:
+        """Those that fulfil `condition`, in the same order."""
+        return Rows([document for document in self._documents if condition(document)], self._is_backwards)
+
 
 BYTES_PER_WORD = 3
 """What a Chinese character takes; the vendor counts characters, nobody relies on it."""
@@ -161,3 +369,43 @@ class Entry:
     id: str
     name: str
     sha256: str
+
+
+_TEXTS = frozenset({"txt", "md", "csv"})
+_BLANKS = b" \t\r\n\x0b\x0c\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a fault has in store for a document, at its upload or when it is vectorized again.
+
+    stuck: the status stays 0. polls: so many looks show 0 first. failing: this run and maybe more fail.
+    tail: phases after it was ready, as seconds since then and the status. disguise, disguised: lies in
+    answers, and for how many seconds. unlisted, undetailed: so long the list, the detail lacks it.
+    calling: how its end is told to the address that wants to know.
+    """
+
+    stuck: bool = False
+    polls: int = 0
+    failing: Failing | None = None
+    tail: tuple[Phase, ...] = ()
+    disguise: Disguise = HONEST
+    disguised: float = math.inf
+    unlisted: float = 0.0
+    undetailed: float = 0.0
+    calling: Calling = PUNCTUAL
+
+
+PLAIN = Script()
+
+
+def trouble(document: Document) -> FailInfo | None:
+    """Why this content cannot be vectorized: nothing in it, no text, or a `.md` without a type.
+
+    The last was seen live: 128 bytes of `.md` sent without `knowledge_type` ended as "corrupt".
+    """
+    kind = extension(document.sent_name)
+    is_blank = not document.content.strip(_BLANKS)
+    is_binary = kind in _TEXTS and b"\0" in document.content
+    is_untyped = kind == "md" and document.slicing.knowledge_type == 0
+    return CORRUPT if is_blank or is_binary or is_untyped else None

@@ -1,14 +1,28 @@
-"""The fault kinds that the vendor's side plays itself, with their arguments."""
+"""The fault kinds that the vendor's side plays itself, and what one means for a request and a document."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from kbsync_standin.faults import Fault
 from kbsync_standin.kinds import Arg, Kind, is_flag, is_measure, is_status
-from kbsync_standin.zhipu.calling import FORMS as CALLS
-from kbsync_standin.zhipu.naming import FORMS
-from kbsync_standin.zhipu.strict import is_object, is_string
+from kbsync_standin.zhipu.documents import (
+    CALLBACK_FORMS,
+    CORRUPT,
+    HONEST,
+    NAME_FORMS,
+    PLAIN,
+    Calling,
+    Disguise,
+    FailInfo,
+    Failing,
+    Phase,
+    Script,
+)
+from kbsync_standin.zhipu.rules import is_object, is_string
 
 
 def word(value: Any) -> str:
@@ -94,7 +108,7 @@ _UPLOADS: Mapping[str, Kind] = {
         "the file is kept under another name",
         ("upload",),
         {
-            "form": _form(*FORMS, default="suffixed"),
+            "form": _form(*NAME_FORMS, default="suffixed"),
             "answer": Arg("this name in the answer to the upload alone", is_string),
         },
     ),
@@ -123,7 +137,7 @@ _STATUSES: Mapping[str, Kind] = {
     "callback": Kind(
         "the callback is not as documented: never, twice, of another document, with a wrong status, …",
         _RUNS,
-        {"form": _form(*CALLS, default="never"), "seconds": _number("how late or slowly (5)")},
+        {"form": _form(*CALLBACK_FORMS, default="never"), "seconds": _number("how late or slowly (5)")},
     ),
     "url": Kind(
         "the signed address is not good",
@@ -191,3 +205,135 @@ CATALOGUE: Mapping[str, Kind] = {**_REFUSALS, **_BODIES, **_UPLOADS, **_STATUSES
 
 KINDS: Mapping[str, str] = {name: kind.line for name, kind in CATALOGUE.items()}
 """Every kind with one line of explanation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """The fault played in one request; `kind` "" for none. `effect`: the work is done.
+
+    `args` are of the types that the kind wants.
+    """
+
+    kind: str = ""
+    effect: bool = True
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+    def arg(self, name: str, default: Any) -> Any:
+        """An argument, or `default`."""
+        return self.args.get(name, default)
+
+    def word(self, name: str, default: str) -> str:
+        """An argument as a word, null as `null`."""
+        return word(self.args.get(name, default))
+
+    def seconds(self, name: str, default: float) -> float:
+        """An argument as a number of seconds."""
+        return float(self.args.get(name, default))
+
+    def whole(self, name: str, default: int) -> int:
+        """An argument as a whole number."""
+        return int(self.args.get(name, default))
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """An argument that is a list of words."""
+        return tuple(self.args.get(name, ()))
+
+
+NO_PLAY = Play()
+
+
+def play_of(fault: Fault | None) -> Play:
+    """What `fault` means; one that is not ours means nothing, and so do arguments it cannot have."""
+    kind = CATALOGUE.get(fault.kind) if fault else None
+    if fault is None or kind is None:
+        return NO_PLAY
+    known = kind.args
+    good = {name: value for name, value in fault.args.items() if name in known and known[name].takes(value)}
+    return Play(fault.kind, fault.effect, good)
+
+
+def misuse(fault: Fault | None, op: str) -> str:
+    """A sentence on a fault that cannot mean what its author thinks; "" if there is none."""
+    kind = CATALOGUE.get(fault.kind) if fault else None
+    if fault is None or kind is None:
+        return ""
+    if kind.ops and op not in kind.ops:
+        ops = ", ".join(kind.ops)
+        return f"fault {fault.kind}: was taken by {op or 'an unknown route'}, has a meaning for {ops}"
+    for name, value in fault.args.items():
+        if name not in kind.args:
+            return f"fault {fault.kind}: has no argument {name}; it has {', '.join(kind.args) or 'none'}"
+        if not kind.args[name].takes(value):
+            return f"fault {fault.kind}: {name} cannot be {value!r}: {kind.args[name].meaning}"
+    return ""
+
+
+_SHOWN_FIELDS = {"stat": "embedding_stat", "fail-info": "failInfo"}
+
+
+def script_of(play: Play) -> Script:
+    """What `play` decides when a document is stored or vectorized again."""
+    match play.kind:
+        case "stuck":
+            return _stuck(play)
+        case "polls":
+            return Script(polls=play.whole("n", 3))
+        case "fails":
+            return Script(failing=_failing(play))
+        case "relapse":
+            back = play.seconds("after", 5.0)
+            return Script(tail=(Phase(back, 0), Phase(back + play.seconds("back", 1.0), 1)))
+        case "fails-later":
+            return Script(tail=(Phase(play.seconds("after", 5.0), 2, _info(play)),))
+        case "unlisted":
+            return Script(unlisted=play.seconds("seconds", 15.0))
+        case "detail-missing":
+            return Script(undetailed=play.seconds("seconds", 15.0))
+        case "callback":
+            return Script(calling=Calling(play.word("form", "never"), play.seconds("seconds", 5.0)))
+        case _:
+            return _disguised_script(play)
+
+
+def disguise_of(play: Play) -> Disguise:
+    """What `play` makes an item show."""
+    match play.kind:
+        case "stat" | "fail-info":
+            return _shown(_SHOWN_FIELDS[play.kind], play)
+        case "url" if "to" in play.args:
+            return Disguise({"url": play.args["to"]})
+        case "url":
+            return Disguise(url=play.word("form", "missing"))
+        case "fields":
+            return Disguise(dict(play.arg("set", {})), play.names("missing"))
+        case _:
+            return HONEST
+
+
+def _shown(name: str, play: Play) -> Disguise:
+    if play.arg("missing", False):
+        return Disguise(without=(name,))
+    value: Any = play.arg("value", None)
+    return Disguise({name: value})
+
+
+def _stuck(play: Play) -> Script:
+    if play.arg("searchable", False):
+        return Script(disguise=Disguise({"embedding_stat": 0}))
+    return Script(stuck=True)
+
+
+def _failing(play: Play) -> Failing:
+    runs = play.whole("runs", 1) or -1
+    return Failing(runs, None if play.arg("silent", False) else _info(play))
+
+
+def _info(play: Play) -> FailInfo:
+    return FailInfo(play.whole("code", CORRUPT.code), str(play.arg("text", CORRUPT.text)))
+
+
+def _disguised_script(play: Play) -> Script:
+    disguise = disguise_of(play)
+    if disguise is HONEST:
+        return PLAIN
+    return Script(disguise=disguise, disguised=play.seconds("seconds", math.inf))

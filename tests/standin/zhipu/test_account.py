@@ -12,10 +12,9 @@ import pytest
 
 from kbsync_standin.messages import StandInClock
 from kbsync_standin.zhipu import HOME_ID, Behaviour
-from kbsync_standin.zhipu.documents import Slicing
-from kbsync_standin.zhipu.ids import EPOCH_MS, Snowflakes
-from kbsync_standin.zhipu.multipart import parse
-from kbsync_standin.zhipu.searching import words_of
+from kbsync_standin.zhipu.account import words_of
+from kbsync_standin.zhipu.documents import EPOCH_MS, Slicing, Snowflakes
+from kbsync_standin.zhipu.rules import parse_form as parse
 from tests.standin.zhipu.vendor import START, Vendor
 
 

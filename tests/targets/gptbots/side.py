@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.settings import MARKER_BASE
 from kbsync_standin.gptbots import application
-from kbsync_standin.gptbots.shelf import Document, Version
+from kbsync_standin.gptbots.bot import Document, Version
 from kbsync_standin.messages import StandInClock
 from kbsync_standin.server import Server
 from tests.engine.side import STRANGE, Change, Kept

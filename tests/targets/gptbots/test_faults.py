@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync_standin.gptbots.faults import KINDS
+from kbsync_standin.gptbots.behaviour import KINDS
 from kbsync_standin.kinds import TRANSPORT
 from tests.remote.ordeal import Trial, stand, stand_pair, stand_with
 from tests.remote.services import GPTBOTS

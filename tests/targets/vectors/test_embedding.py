@@ -9,7 +9,7 @@ from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.targets.services import embedding as module
 from kbsync.targets.services.dialects import Dialect, EmbeddingItem
 from kbsync_standin.server import Server
-from kbsync_standin.vectors.words import vector_of
+from kbsync_standin.vectors.dialects import vector_of
 from tests.targets.vectors.service import DIALECTS, embedding, play, serving
 
 TEXTS = [f"text number {n} about {topic}" for n, topic in enumerate(("bees", "honey", "wax"))]

@@ -16,8 +16,8 @@ from tests.memory.base import MemoryBase
 from tests.memory.behaviour import FOREVER, Crash, Fault, ManualClock, Phase
 from tests.memory.rules import ProtocolViolation
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
+from tests.memory.test_base import Bytes, base, clock, outgoing, put, rows, state, target
 from tests.memory.variants import AbleMemory
-from tests.targets.test_memory import Bytes, base, clock, outgoing, put, rows, state, target
 
 __all__ = ["base", "clock", "target"]
 

@@ -16,8 +16,8 @@ from tests.memory.base import MemoryBase
 from tests.memory.behaviour import FOREVER, Behaviour, Crash, Failure, Fault, ManualClock, Phase
 from tests.memory.rules import ProtocolViolation
 from tests.memory.target import DEFAULT_LIMITS
+from tests.memory.test_base import base, clock, ops, outgoing, put, rows, state
 from tests.memory.variants import ConfirmingMemory, ForgetfulMemory, UpdatingMemory
-from tests.targets.test_memory import base, clock, ops, outgoing, put, rows, state
 
 __all__ = ["base", "clock"]
 

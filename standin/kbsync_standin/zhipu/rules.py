@@ -1,0 +1,338 @@
+"""What the vendor takes: the documented rules, each broken one a sentence, and the forms of uploads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kbsync_standin.messages import Request
+from kbsync_standin.zhipu.documents import Callback, Slicing, extension
+
+FILES = "/files/"
+"""Where the signed addresses of files lie."""
+
+_PROSE = frozenset({"txt", "doc", "pdf", "url", "docx", "ppt", "pptx", "md"})
+_TABLES = frozenset({"xls", "xlsx", "csv"})
+_PAGES = frozenset({"pdf", "ppt", "pptx"})
+
+LEGAL: Mapping[int, frozenset[str]] = {1: _PROSE, 2: _PROSE, 3: _TABLES, 5: _PROSE, 6: _PAGES, 7: _TABLES}
+"""The extensions that each `knowledge_type` is for."""
+
+SUPPORTED = (_PROSE | _TABLES) - {"url"}
+"""Extensions of files that are taken at all."""
+
+OWN_SEPARATORS = 5
+_MOST_DIGITS = 18
+SENTENCE_SIZES = range(20, 2001)
+
+_QUERIES: Mapping[str, frozenset[str]] = {
+    "list": frozenset({"knowledge_id", "page", "size", "word"}),
+    "bases": frozenset({"page", "size"}),
+    "applications": frozenset({"page", "size"}),
+    "file": frozenset({"q-sign-time", "q-signature"}),
+}
+
+
+class Breach(Exception):
+    """A rule is broken; `str()` says which."""
+
+
+class Rules:
+    """How closely requests are looked at."""
+
+    def __init__(self, is_strict: bool) -> None:
+        """`is_strict`: also what could be understood has to be as documented."""
+        self._is_strict = is_strict
+
+    def must(self, is_kept: bool, sentence: str) -> None:
+        """Raises `Breach` where a request cannot be carried out."""
+        if not is_kept:
+            raise Breach(sentence)
+
+    def should(self, is_kept: bool, sentence: str) -> None:
+        """Raises `Breach` where a strict reader would."""
+        self.must(is_kept or not self._is_strict, sentence)
+
+    def only(self, given: Iterable[str], known: Collection[str], what: str) -> None:
+        """No names but known ones are there."""
+        unknown = sorted(set(given) - set(known))
+        self.should(not unknown, f"{what} {', '.join(unknown)} is not documented")
+
+
+def check_head(request: Request, op: str, rules: Rules) -> None:
+    """Cookies and query parameters. Raises `Breach`."""
+    rules.should("cookie" not in request.headers, "a cookie was sent")
+    rules.only(request.query, _QUERIES.get(op, frozenset()), "the query parameter")
+
+
+def check_slicing(slicing: Slicing, name: str, given: Collection[str], rules: Rules) -> None:
+    """`slicing` is legal for the file name; `given`: the fields that came. Raises `Breach`."""
+    kind = extension(name)
+    knowledge_type = slicing.knowledge_type
+    rules.should("knowledge_type" in given, "knowledge_type is missing")
+    is_known = knowledge_type in LEGAL or "knowledge_type" not in given
+    rules.must(is_known, f"knowledge_type is {knowledge_type}")
+    if kind in SUPPORTED and knowledge_type in LEGAL:
+        rules.should(kind in LEGAL[knowledge_type], f"knowledge_type {knowledge_type} is not for .{kind}")
+    for field in ("custom_separator", "sentence_size"):
+        is_due = knowledge_type == OWN_SEPARATORS or field not in given
+        rules.should(is_due, f"{field} goes with knowledge_type 5 only")
+    in_range = slicing.sentence_size in SENTENCE_SIZES
+    rules.must(in_range, f"sentence_size is {slicing.sentence_size}, not 20 to 2000")
+
+
+def json_body(request: Request, known: Collection[str], rules: Rules) -> dict[str, Any]:
+    """The body, a JSON object with known fields only. Raises `Breach`."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    rules.should(kind == "application/json", f"the content type is {kind or 'missing'}, not application/json")
+    rules.should(bool(request.body), "the body is missing; at least {} is wanted")
+    try:
+        value = json.loads(request.body or b"{}")
+    except ValueError:
+        raise Breach("the body is not JSON") from None
+    rules.must(isinstance(value, dict), "the body is not a JSON object")
+    rules.only(value, known, "the field")
+    return dict(value)
+
+
+Test = Callable[[Any], bool]
+
+
+def is_whole(value: Any) -> bool:
+    """An integer; JSON's true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def whole(least: int, most: int) -> Test:
+    """A test for integers in a range."""
+    return lambda value: is_whole(value) and least <= value <= most
+
+
+def one_of(*choices: Any) -> Test:
+    """A test for certain values."""
+    return lambda value: any(type(value) is type(choice) and value == choice for choice in choices)
+
+
+def is_text(value: Any) -> bool:
+    """A string that is not empty."""
+    return isinstance(value, str) and bool(value)
+
+
+def is_string(value: Any) -> bool:
+    """A string."""
+    return isinstance(value, str)
+
+
+def are_texts(value: Any) -> bool:
+    """A list of strings, neither list nor strings empty."""
+    return isinstance(value, list) and bool(value) and all(is_text(item) for item in value)
+
+
+def is_address(value: Any) -> bool:
+    """An HTTP address."""
+    return isinstance(value, str) and value.startswith(("http://", "https://"))
+
+
+def is_object(value: Any) -> bool:
+    """A JSON object."""
+    return isinstance(value, dict)
+
+
+CALLBACK_TESTS: Mapping[str, Test] = {"callback_url": is_address, "callback_header": is_object}
+
+
+def check_values(values: Mapping[str, Any], tests: Mapping[str, Test], rules: Rules) -> None:
+    """Each value present passes its test. Raises `Breach`."""
+    for name, test in tests.items():
+        if name in values:
+            rules.must(test(values[name]), f"{name} is {values[name]!r:.80}")
+
+
+def check_needed(values: Mapping[str, Any], needed: Iterable[str], rules: Rules) -> None:
+    """All needed names are there. Raises `Breach`."""
+    for name in needed:
+        rules.must(name in values, f"{name} is missing")
+
+
+def number_in_query(request: Request, name: str, default: int, rules: Rules) -> int:
+    """A query parameter from 1 on. Raises `Breach`."""
+    text = request.query.get(name, str(default))
+    rules.must(is_digits(text) and int(text) >= 1, f"{name} is {text!r:.80}")
+    return int(text)
+
+
+def is_digits(text: str) -> bool:
+    """A number of at most 18 ASCII digits."""
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+
+
+_PARAMETER = re.compile(r';\s*([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))')
+_ESCAPED = re.compile(r'\\(["\\])')
+_BOUNDARY = re.compile(r'boundary=(?:"([^"]{1,70})"|([^;,\s"]{1,70}))', re.IGNORECASE)
+_FILENAME = re.compile(rb'\bfilename="((?:[^"\\\r\n]|\\.)*)"', re.IGNORECASE)
+_BEGINNING_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One field. `filename` is None for a plain field.
+
+    `only_extended`: the name came as `filename*=` alone, which many servers drop.
+    """
+
+    name: str
+    content: bytes
+    filename: str | None = None
+    only_extended: bool = False
+
+    @property
+    def text(self) -> str:
+        """The content as UTF-8. Raises `Breach` where it is none."""
+        try:
+            return self.content.decode()
+        except UnicodeDecodeError:
+            raise Breach(f"the form field {self.name} is not UTF-8") from None
+
+
+def boundary_of(content_type: str) -> str | None:
+    """The boundary of a `multipart/form-data` content type; None for another type or without one."""
+    if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
+        return None
+    found = _BOUNDARY.search(content_type)
+    return (found[1] or found[2]) if found else None
+
+
+def parse_form(boundary: str, body: bytes) -> list[Part]:
+    """The parts in order. Raises `Breach`. The content of each is copied once."""
+    dashes = b"--" + boundary.encode()
+    if not body.startswith(dashes):
+        raise Breach("the form does not begin with its boundary")
+    parts: list[Part] = []
+    at = len(dashes)
+    while body[at : at + 2] == b"\r\n":
+        end = body.find(b"\r\n" + dashes, at)
+        if end < 0:
+            raise Breach("the form ends without its closing boundary")
+        parts.append(_part(body, at + 2, end))
+        at = end + 2 + len(dashes)
+    if body[at : at + 2] != b"--":
+        raise Breach("the form ends without its closing boundary")
+    return parts
+
+
+def _part(body: bytes, start: int, end: int) -> Part:
+    blank = body.find(b"\r\n\r\n", start, end + 2)
+    if blank < 0:
+        raise Breach("a part of the form has no blank line after its headers")
+    parameters = _disposition(body[start:blank].decode("utf-8", "replace"))
+    if "name" not in parameters:
+        raise Breach("a part of the form has no name")
+    filename = parameters.get("filename")
+    only_extended = filename is None and "filename*" in parameters
+    return Part(parameters["name"], body[blank + 4 : end], filename, only_extended)
+
+
+def _disposition(headers: str) -> dict[str, str]:
+    for line in headers.split("\r\n"):
+        name, _, value = line.partition(":")
+        if name.strip().lower() == "content-disposition":
+            return {found[1].lower(): _unquoted(found) for found in _PARAMETER.finditer(value)}
+    raise Breach("a part of the form has no Content-Disposition")
+
+
+def _unquoted(found: re.Match[str]) -> str:
+    return _ESCAPED.sub(r"\1", found[2]) if found[2] is not None else found[3]
+
+
+def filename_in(beginning: bytes) -> str:
+    """The first file name in the beginning of a form, as far as it is there; "" otherwise."""
+    found = _FILENAME.search(beginning[:_BEGINNING_BYTES])
+    return _ESCAPED.sub(r"\1", found[1].decode("utf-8", "replace")) if found else ""
+
+
+SLICING_TESTS: Mapping[str, Test] = {
+    **CALLBACK_TESTS,
+    "knowledge_type": is_whole,
+    "custom_separator": are_texts,
+    "sentence_size": is_whole,
+}
+_FIELDS = SLICING_TESTS.keys() | {"files", "parse_image", "word_num_limit", "req_id"}
+
+
+@dataclass(frozen=True, slots=True)
+class UploadForm:
+    """One file and how it is to be cut."""
+
+    name: str
+    content: bytes
+    slicing: Slicing
+    parse_image: bool
+    callback: Callback | None = None
+    word_limit: int = 0
+
+
+def upload_form(parts: list[Part], rules: Rules) -> UploadForm:
+    """What the parts of an upload say. Raises `Breach`."""
+    rules.only((part.name for part in parts), _FIELDS, "the form field")
+    files = [part for part in parts if part.name == "files"]
+    rules.must(bool(files), "the form field files is missing")
+    rules.should(len(files) == 1, f"{len(files)} files were sent in one request")
+    file = files[0]
+    name = file.filename or ""
+    rules.must(not file.only_extended, "the file's name came as filename* alone")
+    rules.must(bool(name), "the form field files has no file name")
+    plain = [part for part in parts if part.name not in ("files", "custom_separator")]
+    texts = {part.name: part.text for part in plain}
+    rules.should(len(plain) == len(texts), "a form field comes twice")
+    separators = _separators([part.text for part in parts if part.name == "custom_separator"], rules)
+    for field in ("knowledge_type", "sentence_size"):
+        text = texts.get(field, "0")
+        rules.must(is_digits(text), f"{field} is {text!r:.80}, not a whole number")
+    knowledge_type, size = int(texts.get("knowledge_type", 0)), int(texts.get("sentence_size", 300))
+    slicing = Slicing(knowledge_type, separators, size)
+    given = set(texts) | ({"custom_separator"} if separators else set())
+    check_slicing(slicing, name, given, rules)
+    parse_image, limit = texts.get("parse_image", "false"), texts.get("word_num_limit", "0")
+    rules.must(parse_image in ("true", "false"), f"parse_image is {parse_image!r:.80}, not true or false")
+    rules.must(is_digits(limit), f"word_num_limit is {limit!r:.80}, not digits")
+    rules.must(is_address(texts.get("callback_url", "http://")), "callback_url is not an address")
+    header = texts.get("callback_header", "{}")
+    try:
+        headers = json.loads(header)
+    except ValueError:
+        headers = None
+    rules.must(isinstance(headers, dict), f"callback_header is {header!r:.80}, not a JSON object")
+    callback = callback_of({**texts, "callback_header": headers})
+    return UploadForm(name, file.content, slicing, parse_image == "true", callback, int(limit))
+
+
+def callback_of(fields: Mapping[str, Any]) -> Callback | None:
+    """The address that wants to be called, where checked `fields` have one."""
+    url = fields.get("callback_url")
+    headers = {str(name): str(value) for name, value in fields.get("callback_header", {}).items()}
+    return Callback(url, headers) if url else None
+
+
+def _separators(texts: list[str], rules: Rules) -> tuple[str, ...]:
+    """One JSON text field, one plain field, or repeated fields."""
+    if len(texts) != 1:
+        return tuple(texts)
+    try:
+        value: Any = json.loads(texts[0])
+    except ValueError:
+        value = texts
+    if not isinstance(value, list):  # such as a plain 1
+        value = texts
+    rules.must(are_texts(value), f"custom_separator is {texts[0]!r:.80}")
+    return tuple(value)
+
+
+def slicing_of(fields: Mapping[str, Any], name: str, rules: Rules) -> Slicing:
+    """How a document called `name` is to be cut, where `fields` passed their tests. Raises `Breach`."""
+    separators = tuple(fields.get("custom_separator", ()))
+    slicing = Slicing(fields["knowledge_type"], separators, fields.get("sentence_size", 300))
+    check_slicing(slicing, name, fields.keys(), rules)
+    return slicing
