@@ -28,6 +28,7 @@ from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.zhipu import shapes
 from kbsync.targets.zhipu.errors import judge
 from kbsync.targets.zhipu.indexing import status_of
+from kbsync.targets.zhipu.upload import accepted
 from tests.targets import samples
 
 # -- answers of a service ---------------------------------------------------------------------------------
@@ -105,15 +106,14 @@ def answer_is_judged(given: tuple[str, int, dict[str, str], bytes]) -> None:
     body = parsed(content)
     answer = HttpAnswer(op, status, headers, body, excerpt(content), 1e9)
     assert answer.retry_after is None or answer.retry_after >= 0
-    for verdict in (judge(answer), by_status(answer)):
+    for verdict in (judge(answer, shapes.envelope_of(body)), by_status(answer)):
         assert verdict is None or isinstance(verdict, TargetError)
         assert verdict is None or len(verdict.reason) < 5000
-    shapes.envelope_of(body)
     for row in shapes.page_of(body).rows:
         status_of(row)
-    shapes.row_of(body, "1")
-    shapes.receipt_of(body)
-    shapes.base_of(body)
+    shapes.document_of(body, "1")
+    with suppress(TargetError):
+        accepted(body, "a.md", "kbsync retry")
     shapes.capacity_of(body)
     shapes.found_of(body)
 

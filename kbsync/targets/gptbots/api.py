@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -20,7 +21,7 @@ from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.errors import GptbotsCall
 from kbsync.targets.gptbots.settings import Cutting, GptbotsSettings, SearchWish
 from kbsync.targets.gptbots.shapes import FoundPassage
-from kbsync.targets.http.bodies import JsonWithFiles, base64_size
+from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
 from kbsync.targets.http.client import Client
 
 MOST_BYTES = 16_000_000
@@ -80,7 +81,7 @@ def _names(item: UploadItem) -> tuple[str, str]:
     return item.file_name, item.file_name.rpartition(".")[0]
 
 
-def stream_of(parcel: tuple[UploadItem, ...], base: str) -> JsonWithFiles:
+def stream_of(parcel: tuple[UploadItem, ...], base: str) -> RequestBody:
     """The body of the request."""
     first = parcel[0]
     beginning = {"knowledge_base_id": base, **first.cutting.fields(is_update=bool(first.doc_id))}
@@ -93,7 +94,7 @@ def stream_of(parcel: tuple[UploadItem, ...], base: str) -> JsonWithFiles:
             pieces.append(comma + _text(about | {"file_url": item.address}))
         else:
             pieces += [comma + _text(about)[:-1] + b',"file_base64":"', item.document.body, b'"}']
-    return JsonWithFiles([*pieces, b"]}"])
+    return json_with_files([*pieces, b"]}"])
 
 
 def _text(value: Any) -> bytes:
@@ -215,7 +216,7 @@ class GptbotsApi:
             (GptbotsCall.UPDATE, "PUT", "update") if is_update else (GptbotsCall.ADD, "POST", "add")
         )
         path = f"/v1/bot/doc/{parcel[0].cutting.kind}/{verb}"
-        answer = await self._client.deliver(op, method, path, stream_of(parcel, self._base))
+        answer = await self._client.deliver(op, method, path, partial(stream_of, parcel, self._base))
         receipt = shapes.receipt_of(answer.body)
         if receipt is None:
             raise Unsure(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kbsync.contract.managing import BaseCard, BaseWish, EmbeddingModel, Room
-from kbsync.errors import Halted, NotOffered, Rejected, Unsure
+from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.gptbots.api import GptbotsApi
 from kbsync.targets.gptbots.settings import GptbotsSettings
 from kbsync.targets.gptbots.shapes import BaseRow
 from kbsync.targets.http.managing import (
     OfferedSetting,
-    check_name_unused,
-    find_made,
+    make_once,
     parse_settings,
     sentence,
     shown_settings,
@@ -78,13 +77,14 @@ class GptbotsBases:
             raise Rejected("GPTBots chooses the model of a knowledge base by itself; leave --model out")
         name, settings = wish.name or "", _fields(wish)
         description = (wish.description or "").strip() or name
-        await check_name_unused(name, self.all, "a knowledge base")
-        try:
+
+        async def make() -> BaseCard:
             base_id = await self._api.make_base(name, description, settings)
-        except Unsure as error:
-            return await find_made(name, self.all, error, _ADVICE.format(self._settings.pasted("kb list")))
-        told = shown_settings(settings, SETTINGS)
-        return BaseCard(base_id, name, description, documents=0, settings=told)
+            told = shown_settings(settings, SETTINGS)
+            return BaseCard(base_id, name, description, documents=0, settings=told)
+
+        advice = _ADVICE.format(self._settings.pasted("kb list"))
+        return await make_once(name, "a knowledge base", self.all, make, advice)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Raises `NotOffered`."""

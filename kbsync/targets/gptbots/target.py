@@ -532,7 +532,7 @@ class GptbotsTarget(RemoteTarget):
         self._api = GptbotsApi(settings, self._client)
         self._sightings = DocumentList(self._api, settings.source_url_prefix, self._steady)
         self._waiting = StatusReader(self._api, self._sightings, self._steady, settings.grace)
-        lacking = self._client.lacking
+        lacking = self._client.missing
         self._putting = Uploader(settings, self._api, self._sightings, self._waiting, lacking)
 
     @property

@@ -1,21 +1,14 @@
-"""Bodies of requests as streams of known length: JSON, and multipart with one file.
-
-JSON that carries whole files in base64, made while it is sent: no file is held in memory.
-
-Reading an answer's bytes: bounded, whatever the sender says of their length or packs into them.
-"""
+"""Bodies of requests, sent in pieces without a file in memory, and bodies of answers, read up to a bound."""
 
 from __future__ import annotations
 
 import base64
 import json
-import re
-import secrets
-import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import httpx
 
@@ -23,19 +16,19 @@ from kbsync.contract.target import Body
 from kbsync.core.text import printable
 from kbsync.targets.http.errors import (
     EXCERPT,
-    AnswerLostError,
     BodyChangedError,
     BodyMissingError,
+    PackedError,
     TooLargeError,
 )
 
 CHUNK = 64 * 1024
 """Bytes that are read and sent at a time, at most."""
 
+JSON = "application/json"
+
 Take = Callable[[int], Awaitable[None]]
 """Waits until so many bytes may be sent."""
-
-_UNFIT = re.compile(r'[\x00-\x1f\x7f"]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,47 +42,26 @@ class FilePart:
 
 
 class RequestBody(httpx.AsyncByteStream):
-    """The bytes of a request's body, at most `chunk` at a time, each waited for with `take`.
+    """The bytes of one request, of a length that is known beforehand. `sent` counts bytes given away.
 
-    `open` before it is sent and `close` after it. `sent` counts bytes given away. Raises
-    `BodyChangedError` before the last byte where a file is not as long as it was said to be, so that the
-    receiver can never take a changed file for the whole one.
+    `start` it before it is sent and `close` it after. A file in it that is not as long as it was measured
+    raises `BodyChangedError` before the last byte: a changed file never arrives as a whole one (promise 8).
     """
 
-    def __init__(
-        self, content_type: str, head: bytes, part: FilePart | None = None, tail: bytes = b""
-    ) -> None:
-        self._head, self._part, self._tail = head, part, tail
-        self._content_type = content_type
-        self._file: BinaryIO | None = None
-        self._pieces: Iterator[bytes] = iter(())
+    def __init__(self, content_type: str, size: int, pieces: Iterable[bytes], files: ExitStack) -> None:
+        self.size, self.sent = size, 0
+        self.headers = {"Content-Type": content_type, "Content-Length": str(size)}
+        self._pieces = iter(pieces)
+        self._files = files
         self._take: Take | None = None
-        self.sent = 0
 
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        return len(self._head) + (self._part.body.size if self._part else 0) + len(self._tail)
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """What the receiver has to know of it."""
-        return {"Content-Type": self._content_type, "Content-Length": str(self.size)}
-
-    def open(self, take: Take, chunk: int = CHUNK) -> None:
-        """Begin; raises `BodyMissingError` where the file cannot be opened."""
-        self._take = take
-        if self._part is not None:
-            try:
-                self._file = self._part.body.open()
-            except OSError as error:
-                raise BodyMissingError(f"the file cannot be opened: {error.strerror or error}") from None
-        self._pieces = joined(self._read(chunk), chunk)
+    def start(self, take: Take, chunk: int = CHUNK) -> None:
+        """Give pieces of at most `chunk` bytes, each waited for with `take`."""
+        self._take, self._pieces = take, _joined(self._pieces, chunk)
 
     def close(self) -> None:
-        """Let go of the file."""
-        if self._file is not None:
-            self._file.close()
+        """Let go of the files."""
+        self._files.close()
 
     def __aiter__(self) -> RequestBody:
         return self
@@ -104,59 +76,119 @@ class RequestBody(httpx.AsyncByteStream):
         self.sent += len(piece)
         return piece
 
-    def _read(self, chunk: int) -> Iterator[bytes]:
-        yield self._head
-        if self._part is not None and self._file is not None:
-            yield from exactly(self._file, self._part.body.size, chunk)
-        yield self._tail
+
+def json_text(value: Any) -> bytes:
+    """JSON as it is sent. A lone surrogate, as odd file names have, becomes a question mark."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8", "replace")
 
 
-def form(fields: Mapping[str, str], part: FilePart, boundary: str = "") -> RequestBody:
-    """A multipart body: the fields in their order, then the file. Raises UnicodeEncodeError on odd names.
+def json_body(text: bytes) -> RequestBody:
+    """A body of JSON that is made already."""
+    return RequestBody(JSON, len(text), [text], ExitStack())
 
-    Names are raw UTF-8 in quotes with `"` and controls as `%22` and the like (WHATWG form encoding), and
-    never `filename*`, which many Java parsers drop.
+
+def form_body(fields: Mapping[str, str], part: FilePart) -> RequestBody:
+    """A multipart body: the fields in their order, then the file. Raises `BodyMissingError`.
+
+    httpx writes names as raw UTF-8 in quotes, as browsers do, and never `filename*`, which many Java
+    parsers drop.
     """
-    boundary = boundary or secrets.token_hex(16)
-    pieces = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n{text}\r\n'
-        for name, text in fields.items()
-    ]
-    pieces.append(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(part.name)}"; '
-        f'filename="{_quoted(part.filename)}"\r\nContent-Type: {part.content_type}\r\n\r\n'
-    )
-    tail = f"\r\n--{boundary}--\r\n".encode()
-    return RequestBody(f"multipart/form-data; boundary={boundary}", "".join(pieces).encode(), part, tail)
+    with ExitStack() as files:
+        file = files.enter_context(MeasuredFile(part.body))
+        sent_file = (part.filename, cast(BinaryIO, file), part.content_type)
+        form = httpx.Request("POST", "http://form", data=dict(fields), files={part.name: sent_file})
+        assert isinstance(form.stream, httpx.SyncByteStream)
+        size = int(form.headers["content-length"])
+        return RequestBody(form.headers["content-type"], size, form.stream, files.pop_all())
 
 
-def _quoted(name: str) -> str:
-    return _UNFIT.sub(lambda found: f"%{ord(found[0]):02X}", name)
+def file_body(body: Body, content_type: str = "application/octet-stream") -> RequestBody:
+    """The bytes of one file and nothing else. Raises `BodyMissingError`."""
+    with ExitStack() as files:
+        file = files.enter_context(MeasuredFile(body))
+        return RequestBody(content_type, file.size, iter(file.read, b""), files.pop_all())
 
 
-def exactly(file: BinaryIO, size: int, chunk: int) -> Iterator[bytes]:
-    """`size` bytes of a file, which has to end there."""
-    left = size
-    if not size and _read(file, 1):
-        raise BodyChangedError("the file is no longer empty")
-    while left:
-        piece = _read(file, min(chunk, left))
-        if not piece:
-            raise BodyChangedError(f"the file is {left} bytes shorter than it was")
-        left -= len(piece)
-        if not left and _read(file, 1):
-            raise BodyChangedError(f"the file is longer than the {size} bytes it had")
-        yield piece
+def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:
+    """A body of JSON in pieces: bytes as they are, a file as base64 (its quotes stand around it).
+
+    Raises `BodyMissingError` where a file cannot be opened.
+    """
+    with ExitStack() as files:
+        opened = [one if isinstance(one, bytes) else files.enter_context(MeasuredFile(one)) for one in pieces]
+        size = sum(len(one) if isinstance(one, bytes) else base64_size(one.size) for one in opened)
+        return RequestBody(JSON, size, _written(opened), files.pop_all())
 
 
-def _read(file: BinaryIO, size: int) -> bytes:
-    try:
-        return file.read(size)
-    except (OSError, ValueError) as error:
-        raise BodyChangedError(f"the file cannot be read: {error}") from None
+def base64_size(size: int) -> int:
+    """Bytes that `size` bytes have in base64."""
+    return 4 * -(-size // 3)
 
 
-def joined(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
+class MeasuredFile:
+    """A document as it is read for sending: exactly as long as it was measured, or an error (promise 8).
+
+    Raises `BodyMissingError` where it cannot be opened. `seek` and `tell` are there for httpx, which learns
+    the length of a file by them: not the length it has by now, but the one that was hashed.
+    """
+
+    def __init__(self, body: Body) -> None:
+        try:
+            self._file = body.open()
+        except OSError as error:
+            raise BodyMissingError(f"the file cannot be opened: {error.strerror or error}") from None
+        self.size = self._left = body.size
+
+    def __enter__(self) -> MeasuredFile:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._file.close()
+
+    def tell(self) -> int:
+        """Where reading goes on."""
+        return self.size - self._left
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Nothing moves: httpx only asks where the end is, and goes to the start before it reads."""
+        return self.size if whence == os.SEEK_END else offset
+
+    def read(self, most: int = CHUNK) -> bytes:
+        """The next bytes. Raises `BodyChangedError` with the last of them where the file goes on or ended."""
+        try:
+            piece = self._file.read(min(most, self._left))
+            self._left -= len(piece)
+            goes_on = not self._left and bool(self._file.read(1))
+        except (OSError, ValueError) as error:
+            raise BodyChangedError(f"the file cannot be read: {error}") from None
+        if self._left and not piece:
+            raise BodyChangedError(f"the file is {self._left} bytes shorter than it was")
+        if goes_on:
+            raise BodyChangedError(f"the file is longer than the {self.size} bytes it had")
+        return piece
+
+
+def _written(parts: Sequence[bytes | MeasuredFile]) -> Iterator[bytes]:
+    for part in parts:
+        if isinstance(part, bytes):
+            yield part
+        else:
+            yield from _base64(part)
+
+
+def _base64(file: MeasuredFile) -> Iterator[bytes]:
+    """Base64 of all of it; three bytes at a time make four, whatever the pieces are."""
+    rest = b""
+    while piece := file.read():
+        whole = rest + piece
+        end = len(whole) - len(whole) % 3
+        rest = whole[end:]
+        yield base64.b64encode(whole[:end])
+    yield base64.b64encode(rest)
+
+
+def _joined(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
     """The same bytes in pieces of `chunk` and a last one: each costs a write to the network."""
     rest = bytearray()
     for piece in pieces:
@@ -168,130 +200,25 @@ def joined(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
         yield bytes(rest)
 
 
-def base64_size(size: int) -> int:
-    """Bytes that `size` bytes have in base64."""
-    return 4 * -(-size // 3)
+async def answer_pieces(response: httpx.Response, most: int) -> AsyncGenerator[bytes, None]:
+    """The bytes of an answer. Raises `TooLargeError` where they are more than `most`.
 
-
-class JsonWithFiles(RequestBody):
-    """A body of JSON in pieces: bytes as they are, a file as base64 (its quotes stand around it)."""
-
-    def __init__(self, pieces: Sequence[bytes | Body]) -> None:
-        super().__init__("application/json", b"")
-        self._parts = pieces
-        self._files: dict[int, BinaryIO] = {}
-        self._open = ExitStack()
-
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        return sum(len(one) if isinstance(one, bytes) else base64_size(one.size) for one in self._parts)
-
-    def open(self, take: Take, chunk: int = CHUNK) -> None:
-        """Begin; raises `BodyMissingError` where a file cannot be opened."""
-        self._take = take
-        for place, part in enumerate(self._parts):
-            if not isinstance(part, bytes):
-                self._files[place] = self._opened(part)
-        self._pieces = joined(self._read(chunk), chunk)
-
-    def close(self) -> None:
-        """Let go of the files."""
-        self._open.close()
-
-    def _opened(self, body: Body) -> BinaryIO:
-        try:
-            return self._open.enter_context(body.open())
-        except OSError as error:
-            raise BodyMissingError(f"the file cannot be opened: {error.strerror or error}") from None
-
-    def _read(self, chunk: int) -> Iterator[bytes]:
-        for place, part in enumerate(self._parts):
-            if isinstance(part, bytes):
-                yield part
-            else:
-                yield from _encoded(exactly(self._files[place], part.size, chunk))
-
-
-def _encoded(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Base64 of all of it; three bytes at a time make four, whatever the pieces are."""
-    rest = b""
-    for piece in pieces:
-        whole = rest + piece
-        end = len(whole) - len(whole) % 3
-        rest = whole[end:]
-        yield base64.b64encode(whole[:end])
-    yield base64.b64encode(rest)
-
-
-STEP = 64 * 1024
-"""Bytes that are unpacked at a time."""
-
-_PACKED = {"gzip", "x-gzip", "deflate"}
-_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
-
-
-class Unpacking:
-    """Takes the packing off an answer a step at a time. Raises `AnswerLostError` on what cannot be unpacked.
-
-    httpx would unpack a whole chunk at once, several layers deep: 64 KiB can be many GiB.
+    Raises `PackedError` where they are packed: nobody asked for that, and a small pack may be a bomb.
     """
-
-    def __init__(self, encoding: str) -> None:
-        name = encoding.strip().lower()
-        if name not in _PACKED | {"", "identity"}:
-            raise AnswerLostError(f"it is packed as {printable(name)[:40]!r}, which was not asked for")
-        self._stream = zlib.decompressobj(_GZIP_OR_ZLIB) if name in _PACKED else None
-        self._is_empty = True
-
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """What a chunk unpacks to, in pieces of at most `STEP`."""
-        self._is_empty = False
-        if self._stream is None:
-            yield chunk
-            return
-        while chunk and not self._stream.eof:
-            if piece := self._unpack(chunk):
-                yield piece
-            chunk = self._stream.unconsumed_tail
-
-    def end(self) -> None:
-        """No more comes."""
-        if self._stream is not None and not (self._stream.eof or self._is_empty):
-            raise AnswerLostError("its packed bytes are cut off")
-
-    def _unpack(self, chunk: bytes) -> bytes:
-        assert self._stream is not None
-        try:
-            return self._stream.decompress(chunk, STEP)
-        except zlib.error:
-            raise AnswerLostError("its packed bytes are damaged") from None
-
-
-async def pieces(response: httpx.Response, most: int) -> AsyncGenerator[bytes, None]:
-    """The unpacked bytes of an answer. Raises `TooLargeError` where they are more than `most`."""
+    packing = response.headers.get("content-encoding", "").strip().lower()
+    if packing not in ("", "identity"):
+        raise PackedError(f"it is packed as {printable(packing)[:40]!r}, which was not asked for")
     count = 0
-    async for piece in _unpacked(response):
+    async for piece in response.aiter_bytes():
         count += len(piece)
         if count > most:
             raise TooLargeError(f"it is larger than {most:,} bytes")
         yield piece
 
 
-async def _unpacked(response: httpx.Response) -> AsyncIterator[bytes]:
-    if response.is_stream_consumed:  # a transport that held all of it has unpacked it as well
-        yield response.content
-        return
-    unpacking = Unpacking(response.headers.get("content-encoding", ""))
-    async for chunk in response.aiter_raw():
-        for piece in unpacking.feed(chunk):
-            yield piece
-    unpacking.end()
-
-
-async def whole(response: httpx.Response, most: int) -> bytes:
-    """All bytes of an answer, as `pieces` gives them."""
-    return b"".join([piece async for piece in pieces(response, most)])
+async def whole_answer(response: httpx.Response, most: int) -> bytes:
+    """All bytes of an answer, as `answer_pieces` gives them."""
+    return b"".join([piece async for piece in answer_pieces(response, most)])
 
 
 def parsed(content: bytes) -> Any | None:

@@ -9,9 +9,9 @@ from typing import TypeVar
 import httpx
 
 from kbsync.errors import Rejected, TargetError, Unavailable
-from kbsync.targets.http import bodies
+from kbsync.targets.http.bodies import answer_pieces
 from kbsync.targets.http.connection import NO_AUTH, SLOW_LINE, Timeouts
-from kbsync.targets.http.errors import ON_THE_WAY, TooLargeError, words
+from kbsync.targets.http.errors import ON_THE_WAY, PackedError, TooLargeError, in_words
 
 REDIRECTS = 5
 
@@ -37,8 +37,15 @@ class Download:
     async def pieces(self, address: str) -> AsyncGenerator[bytes, None]:
         """The bytes at `address`, in pieces."""
         response = await self._reach(address)
-        self._check(response)
-        pieces = bodies.pieces(response, self._most)
+        status = response.status_code
+        if 400 <= status < 500 and status not in _LATER:
+            raise Rejected(f"{self._op}: {self._host} answered {status}", code=str(status))
+        if status != httpx.codes.OK:
+            raise self._unavailable(f"answered {status}")
+        length = response.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._most:
+            raise self._too_large()
+        pieces = answer_pieces(response, self._most)
         while (piece := await self._within(anext(pieces, None))) is not None:
             yield piece
 
@@ -51,7 +58,9 @@ class Download:
         """Follow redirects to the answer that has the bytes."""
         url = self._url(httpx.URL(), address)
         for _ in range(REDIRECTS + 1):
-            response = await self._ask(url)
+            request = self._http.build_request("GET", url)
+            sending = self._http.send(request, auth=NO_AUTH, stream=True)
+            response = self._response = await self._within(sending)
             if not response.has_redirect_location:
                 return response
             await response.aclose()
@@ -70,21 +79,6 @@ class Download:
         self._host = url.host
         return url
 
-    async def _ask(self, url: httpx.URL) -> httpx.Response:
-        request = self._http.build_request("GET", url, headers={"Accept-Encoding": "identity"})
-        self._response = await self._within(self._http.send(request, auth=NO_AUTH, stream=True))
-        return self._response
-
-    def _check(self, response: httpx.Response) -> None:
-        status = response.status_code
-        if 400 <= status < 500 and status not in _LATER:
-            raise Rejected(f"{self._op}: {self._host} answered {status}", code=str(status))
-        if status != httpx.codes.OK:
-            raise self._unavailable(f"answered {status}")
-        length = response.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._most:
-            raise self._too_large()
-
     async def _within(self, waiting: Awaitable[T]) -> T:
         """What is waited for, within the time that is left."""
         begun = self._steady()
@@ -94,11 +88,14 @@ class Download:
                 return await waiting
         except TooLargeError:
             failure = self._too_large()
+        except PackedError as error:
+            # what is stored so is so each time, and proves nothing of the file's own bytes
+            failure = Rejected(f"{self._op}: {self._host} answered, but {error}", code="packed")
         except ON_THE_WAY as error:
-            failure = self._unavailable(words(error, self._timeouts))
+            failure = self._unavailable(in_words(error, self._timeouts))
         finally:
             self._left -= self._steady() - begun
-        raise failure
+        raise failure  # outside of the handler: the error of the wire has the address in it
 
     def _unavailable(self, what: str) -> Unavailable:
         return Unavailable(f"{self._op}: {self._host} {what}")

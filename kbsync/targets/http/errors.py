@@ -1,7 +1,4 @@
-"""A complete HTTP answer, and how one without a usable body is read.
-
-What went wrong on the way of a request, in plain words and by what has to be done about it.
-"""
+"""What came of a request: an answer that arrived, or what went wrong on the way, by what has to be done."""
 
 from __future__ import annotations
 
@@ -28,7 +25,6 @@ EXCERPT = 300
 """Characters of an answer that are kept for messages."""
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
-
 _TITLE = re.compile(r"<title>\s*([^<]{1,100})", re.IGNORECASE)
 
 
@@ -68,6 +64,11 @@ class HttpAnswer:
         return _date(self.headers.get("date", ""))
 
     @property
+    def is_success(self) -> bool:
+        """HTTP says so, which is not enough where the body says more (promise 10)."""
+        return 200 <= self.status < 300
+
+    @property
     def is_page(self) -> bool:
         """A page for people where JSON is due, as proxies and maintenance signs give."""
         return self.body is None and self.text.lstrip().startswith("<")
@@ -88,12 +89,16 @@ Judge = Callable[[HttpAnswer], TargetError | None]
 def by_status(answer: HttpAnswer, *, of_item: bool = True) -> TargetError | None:
     """The reading of an answer that says nothing but its status. None: 2xx with JSON.
 
-    `of_item`: it was asked for the sake of one document, which a 403 then blames.
+    `of_item`: one document was asked about, which a 403 then blames.
     """
     status, code = answer.status, str(answer.status)
-    if 200 <= status < 300:
-        return None if answer.body is not None else Unsure(_no_json(answer), code=code)
-    said = _said(answer)
+    said = f"{answer.op}: {answer.host} answered {status}"
+    if answer.is_success:
+        if answer.body is not None:
+            return None
+        what = f"something that is no JSON: {answer.excerpt}" if answer.text else "nothing"
+        return Unsure(f"{said} with {what}", code=code)
+    said += f": {answer.excerpt}" if answer.text else ""
     match status:
         case 401 if not answer.is_page:
             return Halted("credentials", f"{said}; check the API key", code=code)
@@ -110,39 +115,22 @@ def by_status(answer: HttpAnswer, *, of_item: bool = True) -> TargetError | None
             return Unavailable(said, code=code, retry_after=answer.retry_after)
         case 413:
             return Rejected(f"{said}: the document is too large", code=code)
-    return _by_class(answer, said, code)
-
-
-def _by_class(answer: HttpAnswer, said: str, code: str) -> TargetError:
-    if 300 <= answer.status < 400:
-        return Unsure(_elsewhere(answer), code=code)  # 303 says that the work was done, the others do not say
-    if 400 <= answer.status < 500:
+    if 300 <= status < 400:
+        return Unsure(_redirection(answer), code=code)  # only 303 says that the work was done
+    if 400 <= status < 500:
         return Rejected(said, code=code)
     return Unsure(said, code=code)
 
 
-def _said(answer: HttpAnswer) -> str:
-    excerpt = f": {answer.excerpt}" if answer.text else ""
-    return f"{answer.op}: {answer.host} answered {answer.status}{excerpt}"
-
-
-def _no_json(answer: HttpAnswer) -> str:
-    what = f"something that is no JSON: {answer.excerpt}" if answer.text else "nothing"
-    return f"{answer.op}: {answer.host} answered {answer.status} with {what}"
-
-
-def _elsewhere(answer: HttpAnswer) -> str:
-    """The query is left out: it may be a secret, and no base_url has one."""
+def _redirection(answer: HttpAnswer) -> str:
+    # The query is left out: it may be a secret, and no base_url has one. So is a name with its password.
     address = re.split(r"[?#]", answer.headers.get("location", ""))[0]
-    where = f"to {_without_user(address)}" if address else "without an address"
+    address = re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/]*@", r"\1//", address)
+    where = f"to {address}" if address else "without an address"
     return (
         f"{answer.op}: {answer.host} redirects ({answer.status}) {where}; "
         "set base_url to the address that answers itself"
     )
-
-
-def _without_user(address: str) -> str:
-    return re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/]*@", r"\1//", address)
 
 
 def _date(text: str) -> float | None:
@@ -159,6 +147,10 @@ class AnswerLostError(Exception):
 
 class TooLargeError(AnswerLostError):
     """An answer of more bytes than are taken."""
+
+
+class PackedError(AnswerLostError):
+    """An answer that is packed, though it was asked for as it is."""
 
 
 class BodyChangedError(Exception):
@@ -181,7 +173,6 @@ _NEVER_SENT = (
     httpx.InvalidURL,
     BodyMissingError,
 )
-
 _NO_SIGN = (httpx.UnsupportedProtocol, httpx.InvalidURL, AnswerLostError, BodyChangedError)
 
 
@@ -198,7 +189,8 @@ class Sign(enum.Enum):
 class FailedRequest:
     """A request that did not end well. `again`: the same could go well in a moment.
 
-    `wish`: seconds the target wants to be left alone, where it said so.
+    `wish`: seconds the target wants to be left alone, where it said so. It is a value and no exception, so
+    that no error of the wire, with the request and its key in it, is tied to `error`.
     """
 
     error: TargetError
@@ -231,21 +223,20 @@ class SendTrace:
         return self._has_left or not self._is_traced
 
 
-def lost(beginning: str, error: Exception, timeouts: Timeouts, *, may_have_arrived: bool) -> FailedRequest:
+def failed_on_the_way(
+    beginning: str, error: Exception, timeouts: Timeouts, *, may_have_arrived: bool
+) -> FailedRequest:
     """A request without an answer. `beginning`: of the sentence, up to the host."""
     kind = Unsure if may_have_arrived else Unavailable
     sign = Sign.NONE if isinstance(error, _NO_SIGN) else Sign.DOWN
-    return FailedRequest(kind(f"{beginning} {words(error, timeouts)}"), sign, again=not _is_lasting(error))
+    # no second try changes a certificate that is not trusted, or an address that is none
+    is_lasting = isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL) or any(
+        isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)
+    )
+    return FailedRequest(kind(f"{beginning} {in_words(error, timeouts)}"), sign, again=not is_lasting)
 
 
-def _is_lasting(error: Exception) -> bool:
-    """No second try changes it: the certificate is not trusted, or the address is none."""
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
-        return True
-    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
-
-
-def words(error: Exception, timeouts: Timeouts) -> str:
+def in_words(error: Exception, timeouts: Timeouts) -> str:
     """What happened, as the rest of a sentence that begins with the host."""
     match error:
         case TimeoutError():
@@ -258,8 +249,8 @@ def words(error: Exception, timeouts: Timeouts) -> str:
             return f"did not answer within {timeouts.read:g} s"
         case httpx.WriteTimeout():
             return f"did not take the request within {timeouts.write:g} s"
-        case httpx.ProxyError():
-            return f"was not reached: the proxy answered {_plain(error)}"
+        case httpx.ProxyError():  # its own status line, such as `407 Proxy Authentication Required`
+            return f"was not reached: the proxy answered {printable(str(error))[:100]}"
         case httpx.ConnectError():
             return _unreached(error)
         case httpx.UnsupportedProtocol() | httpx.InvalidURL():
@@ -269,11 +260,6 @@ def words(error: Exception, timeouts: Timeouts) -> str:
         case AnswerLostError():
             return f"answered, but the answer was lost: {error}"
     return "did not answer in full; the answer was lost: the connection was closed or reset"
-
-
-def _plain(error: Exception) -> str:
-    """A proxy's own status line, such as `407 Proxy Authentication Required`."""
-    return printable(str(error))[:100]
 
 
 def _unreached(error: Exception) -> str:

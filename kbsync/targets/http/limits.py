@@ -1,31 +1,45 @@
-"""Leaves a target that is down alone, for longer each time; one call then probes it.
+"""How hard a service is asked: how many requests at a time, how soon, and not at all while it is down.
 
-Calls that a service turned out not to have, so that nobody asks for them again and again.
-
-What all mirrors of one account at a service know of it together.
-
-Tells whether answers take ever longer because so many are asked for at a time.
-
-How many requests go at a time, and how soon: fewer and later when the target asks for it.
+What all mirrors of one account know together is in `Account`; how much each of them asks is its own affair.
+Nothing is awaited here but in `Gate`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from kbsync.errors import NotOffered
 
-IN_A_ROW = 5
+FAILURES_IN_A_ROW = 5
 FIRST_REST, LONGEST_REST = 1.0, 60.0
 PROBE_PATIENCE = 10.0
 """Seconds: a probe that takes longer, a large upload or one that hangs, keeps nobody else from probing."""
 
+REMEMBERED = 3600.0
+"""Seconds for which a missing call is not asked for again."""
+
+APART = 60.0
+"""Seconds between two answers that prove it: one alone, or several of one moment, may be a gateway's."""
+
+STRAY = ("404", "405", "501")
+"""What gateways and servers say of a call for reasons of their own, too."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+ROUNDS_TO_RISE = 4
+"""The limit rises by one after this many times itself of successes."""
+
+MINUTE = 60.0
+
+Sleep = Callable[[float], Awaitable[object]]
+
 
 class Breaker:
-    """Opens after `IN_A_ROW` failures in a row, for 1 s, doubled with each probe that fails, up to 60 s.
+    """Leaves a target that is down alone, for longer each time; one call then probes it.
 
-    `steady`: a clock in seconds that never steps back. Nothing is awaited in here.
+    Opens after `FAILURES_IN_A_ROW`, for 1 s, doubled with each probe that fails, up to 60 s. `steady`: a
+    clock in seconds that never steps back.
     """
 
     def __init__(self, steady: Callable[[], float]) -> None:
@@ -61,45 +75,41 @@ class Breaker:
         self._until, self._is_probing = None, False
 
     def failed(self, cause: str, wish: float | None = None) -> None:
-        """The target is down, as far as a call could tell; `cause` in words, `wish` its Retry-After.
-
-        Calls that began before it opened say nothing new and do not make the pause longer.
-        """
+        """The target is down, as far as a call could tell; `cause` in words, `wish` its Retry-After."""
         self.cause = cause
         self._failures += 1
         if self._is_probing:
             self._pause = min(self._pause * 2, LONGEST_REST)
-            self._open(wish)
-        elif self._until is None and self._failures >= IN_A_ROW:
-            self._open(wish)
+        elif self._until is not None or self._failures < FAILURES_IN_A_ROW:
+            return  # calls that began before it opened say nothing new and do not make the pause longer
+        self._until = self._steady() + max(self._pause, wish or 0.0)
+        self._is_probing = False
 
     def withdraw(self) -> None:
         """A call ended without a word about the target; if it was the probe, the next one is."""
         self._is_probing = False
 
-    def _open(self, wish: float | None) -> None:
-        self._until = self._steady() + max(self._pause, wish or 0.0)
-        self._is_probing = False
-
-
-REMEMBERED = 3600.0
-"""Seconds for which a missing call is not asked for again."""
-
-APART = 60.0
-"""Seconds between two answers that prove it: one alone, or several of one moment, may be a gateway's."""
-
-
-STRAY = ("404", "405", "501")
-"""What gateways and servers say of a call for reasons of their own, too."""
-
 
 class MissingCalls:
-    """Those that are missing now, for all mirrors of one account. `steady`: seconds that never go back."""
+    """Calls that a service turned out not to have, so that nobody asks for them again and again.
+
+    `steady`: seconds that never go back.
+    """
 
     def __init__(self, steady: Callable[[], float]) -> None:
         self._steady = steady
         self._doubted: dict[str, float] = {}  # when it was missing for the first time since it last worked
         self._missing: dict[str, tuple[float, NotOffered]] = {}
+
+    @contextmanager
+    def remembered(self, op: str) -> Iterator[None]:
+        """Ask for `op` within: a `NotOffered` is noted, and once proven raised without asking for an hour."""
+        self.check(op)
+        try:
+            yield
+        except NotOffered as error:
+            self.note(op, error)
+            raise
 
     def check(self, op: str) -> None:
         """Raises the `NotOffered` that was proven within the last hour."""
@@ -119,8 +129,8 @@ class MissingCalls:
         """
         now = self._steady()
         first = self._doubted.setdefault(op, now)
-        is_plain = error.code not in STRAY
-        if is_plain or op in self._missing or APART <= now - first < REMEMBERED:
+        is_vendors_word = error.code not in STRAY
+        if is_vendors_word or op in self._missing or APART <= now - first < REMEMBERED:
             self._missing[op] = (now, error)
         elif now - first >= REMEMBERED:
             self._doubted[op] = now
@@ -135,82 +145,19 @@ class MissingCalls:
 class Account:
     """Whether the service is down, until when it wants to be left alone, and what it lacks: for everybody.
 
-    How much each mirror asks is its own affair. `steady`: a clock in seconds that never steps back.
+    `steady`: a clock in seconds that never steps back.
     """
 
     def __init__(self, steady: Callable[[], float]) -> None:
         self._steady = steady
         self.breaker = Breaker(steady)
-        self.lacking = MissingCalls(steady)
+        self.missing = MissingCalls(steady)
         self.quiet_until = float("-inf")
         """No request begins before."""
 
     def be_quiet(self, seconds: float) -> None:
         """The service asked for it; the longest wish counts."""
         self.quiet_until = max(self.quiet_until, self._steady() + seconds)
-
-
-SLOWER, LATER = 2.0, 0.5
-"""An answer is slow that takes so many times, and so many seconds more than, the quickest of its kind."""
-
-FORGET = 300.0
-"""Seconds after which the quickest counts twice: a service may have become another one."""
-
-SAMPLES, ROUNDS = 8, 2
-"""Answers of one look, at least; and looks in a row that have to agree."""
-
-
-class Latency:
-    """Compares answers with the quickest of their kind. `steady`: seconds that never go back.
-
-    One slow answer, or a service that is always slow, shows nothing; more than half of the answers to
-    comparable requests, in two looks in a row, do.
-    """
-
-    def __init__(self, steady: Callable[[], float]) -> None:
-        self._steady = steady
-        self._quickest: dict[str, tuple[float, float]] = {}
-        self._slow = self._all = self._looks = 0
-
-    @property
-    def is_rising(self) -> bool:
-        """The last look found answers slow."""
-        return self._looks > 0
-
-    def saw(self, kind: str, seconds: float, at_once: int) -> bool:
-        """An answer took so long while `at_once` requests might be under way; True: fewer should be."""
-        quickest = self._learn(kind, seconds)
-        self._all += 1
-        self._slow += seconds > max(quickest * SLOWER, quickest + LATER)
-        if self._all < max(SAMPLES, 2 * at_once):
-            return False
-        self._looks = self._looks + 1 if self._slow * 2 > self._all else 0
-        self._slow = self._all = 0
-        return self._looks >= ROUNDS
-
-    def learn(self, kind: str, seconds: float) -> None:
-        """An answer that came while little was asked: it shows how quick the service can be."""
-        self._learn(kind, seconds)
-
-    def begin_anew(self) -> None:
-        """The number of requests has changed: what was counted so far is of another time."""
-        self._slow = self._all = self._looks = 0
-
-    def _learn(self, kind: str, seconds: float) -> float:
-        now = self._steady()
-        known, at = self._quickest.get(kind, (seconds, now))
-        quickest = min(seconds, known * 2 ** min((now - at) / FORGET, 10.0))
-        self._quickest[kind] = quickest, now
-        return quickest
-
-
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-ROUNDS_TO_RISE = 4
-"""The limit rises by one after this many times itself of successes."""
-
-MINUTE = 60.0
-
-Sleep = Callable[[float], Awaitable[object]]
 
 
 class Gate:
@@ -235,40 +182,33 @@ class Gate:
         self._spacing = Spacing(requests_per_minute, None if is_first else steady())
         self._steady, self._sleep = steady, sleep
         self._account = account or Account(steady)
-        self._latency = Latency(steady)
         self._turnstile = asyncio.Lock()
         self._freed = asyncio.Event()
-        self._limit, self._in_flight = self._most, 0
+        self.limit, self.in_flight = self._most, 0
         self._pause = FIRST_PAUSE
         self._burst, self._successes = 0, 0
 
     @property
-    def limit(self) -> int:
-        """How many may be in flight now."""
-        return self._limit
-
-    @property
-    def in_flight(self) -> int:
-        """How many are."""
-        return self._in_flight
-
-    @property
     def rest(self) -> float:
         """Seconds for which no request begins, because the target wants it or our own limit does; 0: none."""
-        return max(0.0, self._account.quiet_until - self._steady(), self._spacing.free_at - self._steady())
+        return max(0.0, max(self._account.quiet_until, self._spacing.free_at) - self._steady())
 
     async def enter(self) -> int:
         """Wait for a slot; `leave` gives it back. The number says to which burst the caller belongs."""
         async with self._turnstile:  # fair: whoever holds it is the first in line
-            while not await self._is_open():
-                pass
-            self._in_flight += 1
+            while self.in_flight >= self.limit or self.rest > 0:
+                if self.in_flight >= self.limit:
+                    self._freed.clear()
+                    await self._freed.wait()
+                else:
+                    await self._sleep(self.rest)
+            self.in_flight += 1
             self._spacing.count(self._steady())
         return self._burst
 
     def leave(self) -> None:
         """Give a slot back."""
-        self._in_flight -= 1
+        self.in_flight -= 1
         self._freed.set()
 
     def slowed(self, burst: int, wish: float | None) -> None:
@@ -277,53 +217,23 @@ class Gate:
         Answers of one burst halve once; a longer wish among them still counts.
         """
         if burst == self._burst:
-            self._halve()
+            self._burst += 1
+            self.limit = max(1, self.limit // 2)
+            self._successes = 0
             self._account.be_quiet(wish or self._pause)
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
         elif wish:
             self._account.be_quiet(wish)
-
-    def answered(self, burst: int, kind: str, seconds: float) -> None:
-        """A request took so long; to be told of those only that can be compared within their `kind`.
-
-        Half as many go at a time where answers take ever longer and it is our requests that queue up.
-        """
-        is_full = burst == self._burst and self._in_flight * 2 >= self._limit
-        if not is_full:
-            self._latency.learn(kind, seconds)
-        elif self._latency.saw(kind, seconds, self._limit) and self._limit > 1:
-            self._halve()
 
     def succeeded(self, burst: int) -> None:
         """A request of `burst` went well; old ones say nothing about the pace since."""
         if burst != self._burst:
             return
         self._pause = FIRST_PAUSE
-        if self._latency.is_rising:
-            return
         self._successes += 1
-        if self._successes >= self._limit * ROUNDS_TO_RISE:
+        if self._successes >= self.limit * ROUNDS_TO_RISE:
             self._successes = 0
-            self._limit = min(self._limit + 1, self._most)
-
-    async def _is_open(self) -> bool:
-        """True when the first in line may go now; else something was waited for, and it asks again."""
-        if self._in_flight >= self._limit:
-            self._freed.clear()
-            await self._freed.wait()
-            return False
-        now = self._steady()
-        rest = max(self._account.quiet_until, self._spacing.free_at) - now
-        if rest > 0:
-            await self._sleep(rest)
-            return False
-        return True
-
-    def _halve(self) -> None:
-        self._burst += 1
-        self._limit = max(1, self._limit // 2)
-        self._successes = 0
-        self._latency.begin_anew()
+            self.limit = min(self.limit + 1, self._most)
 
 
 class Spacing:

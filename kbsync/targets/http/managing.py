@@ -1,9 +1,4 @@
-"""Settings of a service that a person gives as text: read, refused with what is legal, told again. Pure.
-
-What is made once and found again by its name: making is not repeatable, and names need not be unique.
-
-So names are looked at before, and after an answer that was lost.
-"""
+"""What a person manages at a service: settings given as text, and things that are made once by their name."""
 
 from __future__ import annotations
 
@@ -74,17 +69,19 @@ def parse_settings(
 
     `what` has them: such as "a knowledge base".
     """
-    return {key: _read(key, text, known, what) for key, text in given.items()}
+    values: dict[str, object] = {}
+    for key, text in given.items():
+        setting = known.get(key)
+        if setting is None:
+            raise Rejected(f"{what} has no setting {_shown(key)}; it has: {', '.join(known)}", code="setting")
+        values[key] = setting.read(text)
+        if values[key] is None:
+            raise Rejected(f"{key} cannot be {_shown(text)}; allowed: {setting.allowed}", code="setting")
+    return values
 
 
-def _read(key: str, text: str, known: Mapping[str, OfferedSetting], what: str) -> object:
-    setting = known.get(key)
-    if setting is None:
-        raise Rejected(f"{what} has no setting {_shown(key)}; it has: {', '.join(known)}", code="setting")
-    value = setting.read(text)
-    if value is None:
-        raise Rejected(f"{key} cannot be {_shown(text)}; allowed: {setting.allowed}", code="setting")
-    return value
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…")
 
 
 def shown_settings(shown: Mapping[str, object], known: Mapping[str, OfferedSetting]) -> dict[str, str]:
@@ -103,12 +100,8 @@ def _text(value: object) -> str:
     return ""
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…")
-
-
 class Named(Protocol):
-    """A base or an application."""
+    """A knowledge base or an application."""
 
     @property
     def id(self) -> str:
@@ -122,22 +115,25 @@ class Named(Protocol):
 T = TypeVar("T", bound=Named)
 
 
-async def check_name_unused(name: str, those: Callable[[], Awaitable[Sequence[T]]], what: str) -> None:
-    """Raises `NameTaken` where one of `those` has the name; `what`: such as "a knowledge base"."""
-    if namesakes := _namesakes(name, await those()):
-        raise NameTaken(f"there is {what} {name!r} already: {namesakes[0].id}", code="name")
+async def make_once(
+    name: str,
+    what: str,
+    those: Callable[[], Awaitable[Sequence[T]]],
+    make: Callable[[], Awaitable[T]],
+    advice: str,
+) -> T:
+    """Make something whose name is not in use; `what`: such as "a knowledge base".
 
-
-async def find_made(name: str, those: Callable[[], Awaitable[Sequence[T]]], error: Unsure, advice: str) -> T:
-    """There was none of this name before: one that is there now was made by the lost request.
-
-    Raises `Unsure` with `advice` where there is not exactly one.
+    Making is not repeatable, and vendors take a name twice: so `those` there are looked through before, and
+    after an answer that was lost. Raises `NameTaken`, and `Unsure` with `advice` where there is not exactly
+    one of the name then.
     """
-    made = _namesakes(name, await those())
-    if len(made) != 1:
-        raise Unsure(f"{error.reason}; {advice}", code=error.code) from error
-    return made[0]
-
-
-def _namesakes(name: str, those: Sequence[T]) -> list[T]:
-    return [one for one in those if one.name == name]
+    if namesakes := [one for one in await those() if one.name == name]:
+        raise NameTaken(f"there is {what} {name!r} already: {namesakes[0].id}", code="name")
+    try:
+        return await make()
+    except Unsure as error:
+        made = [one for one in await those() if one.name == name]
+        if len(made) != 1:
+            raise Unsure(f"{error.reason}; {advice}", code=error.code) from error
+        return made[0]

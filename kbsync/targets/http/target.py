@@ -1,9 +1,4 @@
-"""What a mirror's config says of any target at a service.
-
-A search that goes on without the vendor's ranking model where it is that model that fails.
-
-What is the same for all targets that speak through one client.
-"""
+"""What is the same for all targets at a service: settings, the one client, a search without ranking."""
 
 from __future__ import annotations
 
@@ -113,28 +108,20 @@ _log = logging.getLogger(__name__)
 async def search_ranked(
     ask: Callable[[], Awaitable[Found]], without: Callable[[], Awaitable[Found]], overloaded: Collection[str]
 ) -> Found:
-    """What `ask` finds with the ranking model; where that may be what failed, what is found `without`, and
-    that is said. `overloaded`: see `may_be_the_ranking`. Raises `TargetError`.
+    """What `ask` finds with the vendor's ranking model, or what is found `without`, and that is said.
+
+    Without it where it may be what failed: no such model, no money or plan for it, too much work for it,
+    which the codes `overloaded` tell. Not for a refused key, nor for no answer. Raises `TargetError`.
     """
     try:
         return await ask()
     except TargetError as error:
-        if not may_be_the_ranking(error, overloaded):
+        is_refusal = error.halt == "quota" if isinstance(error, Halted) else isinstance(error, Rejected)
+        if not (is_refusal or error.code in overloaded):
             raise
         found = await without()
         _log.warning("in the order the service finds without its ranking model: %s", error.reason)
         return found
-
-
-def may_be_the_ranking(error: TargetError, overloaded: Collection[str]) -> bool:
-    """A search with the ranking model failed in a way in which one without it may not.
-
-    No such model, no money or plan for it, too much work for it, which the codes `overloaded` tell. Not: a
-    refused key, no answer.
-    """
-    if isinstance(error, Halted):
-        return error.halt == "quota"
-    return isinstance(error, Rejected) or error.code in overloaded
 
 
 def remote_settings(config: RemoteTargetConfig, surroundings: Surroundings) -> dict[str, Any]:
@@ -193,7 +180,7 @@ class RemoteTarget(Target):
     @property
     def clock_apart(self) -> float | None:
         """Seconds by which the vendor's clock is ahead of ours, by its last answer."""
-        return self._client.clock_apart
+        return self._client.skew.apart
 
     async def aclose(self) -> None:
         """Let go of the connections; repeatable."""

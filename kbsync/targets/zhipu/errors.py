@@ -1,141 +1,108 @@
-"""What the vendor's sentences speak of, where its numbers do not tell. Pure.
-
-Texts are Chinese as a rule, sometimes English, and one number stands for different causes (10001 is a full
-space in the manual and a damaged document in production), so the words decide. The names of documents in
-them are nobody's words: `without_names` comes first.
-
-What each of the vendor's codes means, in a sentence and for what has to be done. Pure.
-
-Source: the vendor's page of error codes, the knowledge API's manual, and bodies seen in production.
-
-The vendor's codes as errors: the one place where they are translated.
+"""The vendor's codes and sentences as errors: the one place where they are translated.
 
 Source: the vendor's page of error codes, the knowledge API's manual, and bodies seen in production. A code
-counts whether it comes as a string or a number, flat or inside `error`, under HTTP 200 or not.
+counts whether it comes as a string or a number, flat or inside `error`, under HTTP 200 or not. Texts are
+Chinese as a rule, sometimes English, and one number stands for different causes (10001 is a full space in
+the manual and a damaged document in production), so the words decide where a code is vague. The names of
+documents in them are nobody's words: `without_names` comes first.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.zhipu.formats import EXTENSIONS, extension_of
-from kbsync.targets.zhipu.shapes import Envelope, envelope_of
+from kbsync.targets.zhipu.shapes import Envelope
 
-_LONGEST = 300
-_SIGNED = re.compile(r"(https?://[^\s?#\"']+)[?#][^\s\"']*")
-_THING = (
-    r"(?:知识库?|文档|文件|文章|页面|应用|回调地址|document|knowledge(?:[ _-]?base)?|file|page|application)"
+KEY_ADVICE = "put a valid api_key (or api_key_file) into the config"
+ACCOUNT_ADVICE = "see to the account and its rights in the vendor's console"
+EXPIRED = "1003"
+KEY_CODES = frozenset({"401", "1000", "1001", "1002", EXPIRED, "1004"})
+MONEY_ADVICE = "top up the account or renew its plan in the vendor's console"
+SPACE_ADVICE = "delete documents there or get more space in the vendor's console"
+
+
+class ZhipuCall(enum.StrEnum):
+    """What is asked for; the word used in metrics and messages."""
+
+    BASE = "base"
+    CAPACITY = "capacity"
+    UPLOAD = "upload"
+    UPLOAD_URL = "upload-url"
+    DETAIL = "detail"
+    LIST = "list"
+    DELETE = "delete"
+    REEMBED = "reembed"
+    RESLICE = "reslice"
+    RETRIEVE = "retrieve"
+    CHAT = "chat"
+    IMAGES = "images"
+    MODELS = "models"
+    BASES = "bases"
+    CREATE_BASE = "create-base"
+    EDIT_BASE = "edit-base"
+    DELETE_BASE = "delete-base"
+    APPLICATIONS = "applications"
+    APPLICATION = "application"
+    CREATE_APPLICATION = "create-application"
+    EDIT_APPLICATION = "edit-application"
+    DELETE_APPLICATION = "delete-application"
+    INVOKE = "invoke"
+    SSE_INVOKE = "sse-invoke"
+    SLICE_INFO = "slice-info"
+    CALLBACK = "callback"
+    SET_CALLBACK = "set-callback"
+    DELETE_CALLBACK = "delete-callback"
+
+
+_OF_APPLICATIONS = frozenset(
+    {
+        ZhipuCall.APPLICATIONS,
+        ZhipuCall.APPLICATION,
+        ZhipuCall.CREATE_APPLICATION,
+        ZhipuCall.EDIT_APPLICATION,
+        ZhipuCall.DELETE_APPLICATION,
+        ZhipuCall.INVOKE,
+        ZhipuCall.SSE_INVOKE,
+        ZhipuCall.SLICE_INFO,
+    }
 )
-_NOT_FOUND = re.compile(
-    rf"{_THING}[^,，。;；:：]{{0,40}}(?:不存在|未找到|找不到|已(?:被)?删除|not[ _-]?found|(?:not|n't) exist)|"
-    rf"(?:未找到|找不到|没有找到|no such|unknown)\s?(?:该|此|这个|指定的?|对应的?)?{_THING}",
-    re.IGNORECASE,
+OPTIONAL = _OF_APPLICATIONS | {
+    ZhipuCall.UPLOAD_URL,
+    ZhipuCall.CHAT,
+    ZhipuCall.CAPACITY,
+    ZhipuCall.REEMBED,
+    ZhipuCall.RESLICE,
+    ZhipuCall.RETRIEVE,
+    ZhipuCall.IMAGES,
+    ZhipuCall.MODELS,
+    ZhipuCall.CALLBACK,
+    ZhipuCall.SET_CALLBACK,
+    ZhipuCall.DELETE_CALLBACK,
+}
+"""Calls that are missing from some of the vendor's installations and can be done without."""
+
+_OF_ONE_DOCUMENT = frozenset(
+    {
+        ZhipuCall.UPLOAD,
+        ZhipuCall.UPLOAD_URL,
+        ZhipuCall.DETAIL,
+        ZhipuCall.DELETE,
+        ZhipuCall.REEMBED,
+        ZhipuCall.RESLICE,
+        ZhipuCall.IMAGES,
+    }
 )
-"""Of a document or a base, and of no parameter or resource that a request may be short of."""
-_NAME_TAKEN = re.compile(
-    r"已存在|已经存在|重名|同名|重复|duplicate|already (?:exists?|used|taken)|\bexist(?:s|ed|ing)?\b",
-    re.IGNORECASE,
-)
-_ONE_THING = re.compile(
-    r"损坏|加密|解析|格式|类型|大小|过大|单个文件|单文件|内容为空|名称|文件名|长度|页数|参数|范围|"
-    r"corrupt|damaged|encrypt|pars(?:e|ing)|format|too (?:large|big|long)|\bsize\b|unsupported|\bname\b|"
-    r"length|\bpages?\b|parameter|range",
-    re.IGNORECASE,
-)
-_MONEY = re.compile(r"余额|欠费|充值|资源包|arrears|recharge|balance", re.IGNORECASE)
-_SURELY_FULL = re.compile(
-    r"空间(?:已)?(?:不足|满|用尽)|剩余空间|余额|欠费|充值|资源包|"
-    r"no (?:space|storage) left|arrears|recharge|"
-    r"(?:insufficient|not enough|out of) (?:space|storage|balance|quota)",
-    re.IGNORECASE,
-)
-_FULL = re.compile(
-    r"空间|容量|超出|已满|上限|配额|额度|quota|capacity|\bfull\b|storage|balance|insufficient",
-    re.IGNORECASE,
-)
-_BUSY = re.compile(
-    r"繁忙|稍后|频繁|限流|并发|\bbusy\b|try again|rate limit|too many requests|temporarily", re.IGNORECASE
-)
-_TYPE = re.compile(
-    r"不支持|文件类型|文档类型|unsupported|not supported|file type|document type", re.IGNORECASE
-)
-
-_VOCABULARY = (_NOT_FOUND, _NAME_TAKEN, _ONE_THING, _SURELY_FULL, _FULL, _BUSY, _TYPE)
-_OPEN, _CLOSE = r"\"'“‘《「『【(（\[", r"\"'”’》」』】)）\]"
-_APART = rf"\s，。；：、！？,;:!?<>|/\\{_OPEN}{_CLOSE}"
-_END = rf"\.(?:{'|'.join(sorted(EXTENSIONS))})(?![a-z0-9])"
-_FILE = re.compile(
-    rf"[{_OPEN}][^{_OPEN}{_CLOSE}]*{_END}[{_CLOSE}]|(?<![^{_APART}])[^{_APART}]*{_END}", re.IGNORECASE
-)
-"""What looks like a file that can be sent. Other endings are none: `余额0.00元`, `余额不足.Please pay`."""
+"""Calls that a 403 may be said of without a word about the key."""
 
 
-def quoted(text: str) -> str:
-    """The vendor's own words, fit to be shown: one line, not endless, without the signatures of URLs."""
-    return printable(unsigned(text.strip()))[:_LONGEST]
-
-
-def unsigned(text: str) -> str:
-    """`text` with the queries of its URLs left out: they open a document to whoever has them."""
-    return _SIGNED.sub(r"\1", text)
-
-
-def without_names(text: str, *names: str) -> str:
-    """`text` without the names of documents, which may say anything: `names`, and what looks like a file."""
-    for name in sorted(filter(None, names), key=len, reverse=True):
-        if extension_of(name):
-            text = text.replace(name, " ")
-        stem = name.rpartition(".")[0] or name
-        if _misleads(stem):
-            text = text.replace(stem, " ")
-    return _FILE.sub(" ", text)
-
-
-def _misleads(stem: str) -> bool:
-    """It speaks of something and is more than a word of the vendor's own, such as 余额."""
-    spoken = any(one.search(stem) for one in _VOCABULARY)
-    return spoken and not any(one.fullmatch(stem) for one in _VOCABULARY)
-
-
-def says_not_found(text: str) -> bool:
-    """What was asked for does not exist."""
-    return bool(_NOT_FOUND.search(text))
-
-
-def says_name_taken(text: str) -> bool:
-    """The base has a document of this name already."""
-    return bool(_NAME_TAKEN.search(text)) and not says_not_found(text)
-
-
-def says_full(text: str) -> bool:
-    """Of a document: the account is out of space or money. One file's size, name or damage is not that."""
-    return says_surely_full(text) or bool(_FULL.search(text) and not _ONE_THING.search(text))
-
-
-def says_surely_full(text: str) -> bool:
-    """Of whatever was asked: the account is out of space or money."""
-    return bool(_SURELY_FULL.search(text))
-
-
-def says_money(text: str) -> bool:
-    """It is about money, which no room for documents helps with."""
-    return bool(_MONEY.search(text))
-
-
-def says_busy(text: str) -> bool:
-    """The service has no time now."""
-    return bool(_BUSY.search(text))
-
-
-def says_wrong_type(text: str) -> bool:
-    """The format is not taken."""
-    return bool(_TYPE.search(text))
+_ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
+"""HTTP statuses under which "does not exist" is said of a key or an account."""
 
 
 SLOW = frozenset({"429", "1302", "1303", "1305", "1312"})
@@ -249,91 +216,115 @@ KINDS = {
 }
 """`error.type` of bodies that carry no code."""
 
-
-KEY_ADVICE = "put a valid api_key (or api_key_file) into the config"
-ACCOUNT_ADVICE = "see to the account and its rights in the vendor's console"
-EXPIRED = "1003"
-KEY_CODES = frozenset({"401", "1000", "1001", "1002", EXPIRED, "1004"})
-MONEY_ADVICE = "top up the account or renew its plan in the vendor's console"
-SPACE_ADVICE = "delete documents there or get more space in the vendor's console"
-
-
-class ZhipuCall(enum.StrEnum):
-    """What is asked for; the word used in metrics and messages."""
-
-    BASE = "base"
-    CAPACITY = "capacity"
-    UPLOAD = "upload"
-    UPLOAD_URL = "upload-url"
-    DETAIL = "detail"
-    LIST = "list"
-    DELETE = "delete"
-    REEMBED = "reembed"
-    RESLICE = "reslice"
-    RETRIEVE = "retrieve"
-    CHAT = "chat"
-    IMAGES = "images"
-    MODELS = "models"
-    BASES = "bases"
-    CREATE_BASE = "create-base"
-    EDIT_BASE = "edit-base"
-    DELETE_BASE = "delete-base"
-    APPLICATIONS = "applications"
-    APPLICATION = "application"
-    CREATE_APPLICATION = "create-application"
-    EDIT_APPLICATION = "edit-application"
-    DELETE_APPLICATION = "delete-application"
-    INVOKE = "invoke"
-    SSE_INVOKE = "sse-invoke"
-    SLICE_INFO = "slice-info"
-    CALLBACK = "callback"
-    SET_CALLBACK = "set-callback"
-    DELETE_CALLBACK = "delete-callback"
-
-
-_OF_APPLICATIONS = frozenset(
-    {
-        ZhipuCall.APPLICATIONS,
-        ZhipuCall.APPLICATION,
-        ZhipuCall.CREATE_APPLICATION,
-        ZhipuCall.EDIT_APPLICATION,
-        ZhipuCall.DELETE_APPLICATION,
-        ZhipuCall.INVOKE,
-        ZhipuCall.SSE_INVOKE,
-        ZhipuCall.SLICE_INFO,
-    }
+_LONGEST = 300
+_SIGNED = re.compile(r"(https?://[^\s?#\"']+)[?#][^\s\"']*")
+_THING = (
+    r"(?:知识库?|文档|文件|文章|页面|应用|回调地址|document|knowledge(?:[ _-]?base)?|file|page|application)"
 )
-OPTIONAL = _OF_APPLICATIONS | {
-    ZhipuCall.UPLOAD_URL,
-    ZhipuCall.CHAT,
-    ZhipuCall.CAPACITY,
-    ZhipuCall.REEMBED,
-    ZhipuCall.RESLICE,
-    ZhipuCall.RETRIEVE,
-    ZhipuCall.IMAGES,
-    ZhipuCall.MODELS,
-    ZhipuCall.CALLBACK,
-    ZhipuCall.SET_CALLBACK,
-    ZhipuCall.DELETE_CALLBACK,
-}
-"""Calls that are missing from some of the vendor's installations and can be done without."""
-
-_OF_ONE_DOCUMENT = frozenset(
-    {
-        ZhipuCall.UPLOAD,
-        ZhipuCall.UPLOAD_URL,
-        ZhipuCall.DETAIL,
-        ZhipuCall.DELETE,
-        ZhipuCall.REEMBED,
-        ZhipuCall.RESLICE,
-        ZhipuCall.IMAGES,
-    }
+_NOT_FOUND = re.compile(
+    rf"{_THING}[^,，。;；:：]{{0,40}}(?:不存在|未找到|找不到|已(?:被)?删除|not[ _-]?found|(?:not|n't) exist)|"
+    rf"(?:未找到|找不到|没有找到|no such|unknown)\s?(?:该|此|这个|指定的?|对应的?)?{_THING}",
+    re.IGNORECASE,
 )
-"""Calls that a 403 may be said of without a word about the key."""
+"""Of a document or a base, and of no parameter or resource that a request may be short of."""
+_NAME_TAKEN = re.compile(
+    r"已存在|已经存在|重名|同名|重复|duplicate|already (?:exists?|used|taken)|\bexist(?:s|ed|ing)?\b",
+    re.IGNORECASE,
+)
+_ONE_THING = re.compile(
+    r"损坏|加密|解析|格式|类型|大小|过大|单个文件|单文件|内容为空|名称|文件名|长度|页数|参数|范围|"
+    r"corrupt|damaged|encrypt|pars(?:e|ing)|format|too (?:large|big|long)|\bsize\b|unsupported|\bname\b|"
+    r"length|\bpages?\b|parameter|range",
+    re.IGNORECASE,
+)
+_MONEY = re.compile(r"余额|欠费|充值|资源包|arrears|recharge|balance", re.IGNORECASE)
+_SURELY_FULL = re.compile(
+    r"空间(?:已)?(?:不足|满|用尽)|剩余空间|余额|欠费|充值|资源包|"
+    r"no (?:space|storage) left|arrears|recharge|"
+    r"(?:insufficient|not enough|out of) (?:space|storage|balance|quota)",
+    re.IGNORECASE,
+)
+_FULL = re.compile(
+    r"空间|容量|超出|已满|上限|配额|额度|quota|capacity|\bfull\b|storage|balance|insufficient",
+    re.IGNORECASE,
+)
+_BUSY = re.compile(
+    r"繁忙|稍后|频繁|限流|并发|\bbusy\b|try again|rate limit|too many requests|temporarily", re.IGNORECASE
+)
+_TYPE = re.compile(
+    r"不支持|文件类型|文档类型|unsupported|not supported|file type|document type", re.IGNORECASE
+)
+
+_VOCABULARY = (_NOT_FOUND, _NAME_TAKEN, _ONE_THING, _SURELY_FULL, _FULL, _BUSY, _TYPE)
+_OPEN, _CLOSE = r"\"'“‘《「『【(（\[", r"\"'”’》」』】)）\]"
+_APART = rf"\s，。；：、！？,;:!?<>|/\\{_OPEN}{_CLOSE}"
+_END = rf"\.(?:{'|'.join(sorted(EXTENSIONS))})(?![a-z0-9])"
+_FILE = re.compile(
+    rf"[{_OPEN}][^{_OPEN}{_CLOSE}]*{_END}[{_CLOSE}]|(?<![^{_APART}])[^{_APART}]*{_END}", re.IGNORECASE
+)
+"""What looks like a file that can be sent. Other endings are none: `余额0.00元`, `余额不足.Please pay`."""
 
 
-_ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
-"""HTTP statuses under which "does not exist" is said of a key or an account."""
+def quoted(text: str) -> str:
+    """The vendor's own words, fit to be shown: one line, not endless, without the signatures of URLs."""
+    return printable(unsigned(text.strip()))[:_LONGEST]
+
+
+def unsigned(text: str) -> str:
+    """`text` with the queries of its URLs left out: they open a document to whoever has them."""
+    return _SIGNED.sub(r"\1", text)
+
+
+def without_names(text: str, *names: str) -> str:
+    """`text` without the names of documents, which may say anything: `names`, and what looks like a file."""
+    for name in sorted(filter(None, names), key=len, reverse=True):
+        if extension_of(name):
+            text = text.replace(name, " ")
+        stem = name.rpartition(".")[0] or name
+        if _misleads(stem):
+            text = text.replace(stem, " ")
+    return _FILE.sub(" ", text)
+
+
+def _misleads(stem: str) -> bool:
+    """It speaks of something and is more than a word of the vendor's own, such as 余额."""
+    spoken = any(one.search(stem) for one in _VOCABULARY)
+    return spoken and not any(one.fullmatch(stem) for one in _VOCABULARY)
+
+
+def says_not_found(text: str) -> bool:
+    """What was asked for does not exist."""
+    return bool(_NOT_FOUND.search(text))
+
+
+def says_name_taken(text: str) -> bool:
+    """The base has a document of this name already."""
+    return bool(_NAME_TAKEN.search(text)) and not says_not_found(text)
+
+
+def says_full(text: str) -> bool:
+    """Of a document: the account is out of space or money. One file's size, name or damage is not that."""
+    return says_surely_full(text) or bool(_FULL.search(text) and not _ONE_THING.search(text))
+
+
+def says_surely_full(text: str) -> bool:
+    """Of whatever was asked: the account is out of space or money."""
+    return bool(_SURELY_FULL.search(text))
+
+
+def says_money(text: str) -> bool:
+    """It is about money, which no room for documents helps with."""
+    return bool(_MONEY.search(text))
+
+
+def says_busy(text: str) -> bool:
+    """The service has no time now."""
+    return bool(_BUSY.search(text))
+
+
+def says_wrong_type(text: str) -> bool:
+    """The format is not taken."""
+    return bool(_TYPE.search(text))
 
 
 class NoRoom(Halted):
@@ -351,46 +342,50 @@ class NotFound(Rejected):
     """The vendor knows no such document or base. Means "gone" only where the base itself still answers."""
 
 
+def is_gone(error: TargetError) -> bool:
+    """The vendor has no such thing; true only while the base itself answers (`ZhipuApi.base`, promise 1)."""
+    return isinstance(error, NotFound) or (isinstance(error, NotOffered) and error.code == "404")
+
+
 _AT_ITS_LIMIT = "the account is at its limit"
 
 
-def judge(answer: HttpAnswer) -> TargetError | None:
+def judge(answer: HttpAnswer, envelope: Envelope | None) -> TargetError | None:
     """None where the body says success and the HTTP status agrees, else the error.
 
     A 2xx without a usable body is of unknown outcome; 429 is a rate limit or an empty account, which only
     the body tells.
     """
-    envelope = envelope_of(answer.body)
     if envelope is None or not (envelope.code or envelope.failed):
-        return _without_code(answer, envelope)
+        return _without_code(answer, envelope.message if envelope is not None else "")
     if envelope.is_success:
-        return None if _is_2xx(answer) else _by_status(answer)
+        return None if answer.is_success else _by_status(answer)
     meaning = _meaning(answer, envelope)
-    if meaning is None:
-        return _by_status_or_refused(answer, envelope)
-    return _ERRORS[meaning.blame](answer, envelope, meaning.sentence)
+    if meaning is None and not answer.is_success:
+        return _by_status(answer)
+    # a code that nobody knows is a failure all the same
+    meaning = meaning or Meaning(Blame.REQUEST, "the vendor refused the request")
+    return _error(answer, envelope, meaning)
 
 
 def _by_status(answer: HttpAnswer) -> TargetError | None:
     return by_status(answer, of_item=answer.op in _OF_ONE_DOCUMENT)
 
 
-def _is_2xx(answer: HttpAnswer) -> bool:
-    return 200 <= answer.status < 300
-
-
-def _without_code(answer: HttpAnswer, envelope: Envelope | None) -> TargetError | None:
+def _without_code(answer: HttpAnswer, message: str) -> TargetError | None:
     """No code: the HTTP status decides, and 2xx proves nothing."""
-    text = envelope.message if envelope is not None else ""
-    spoken = without_names(text)
-    if str(answer.status) in ("434", "435"):
-        meaning = CODES[str(answer.status)]
-        return _ERRORS[meaning.blame](answer, Envelope(str(answer.status), text), meaning.sentence)
-    if answer.status >= 400 and says_surely_full(spoken):
-        return _full(answer, Envelope(str(answer.status), text), spoken)
-    if _is_2xx(answer):
+    status, text = str(answer.status), without_names(message)
+    if status in ("434", "435"):
+        return _error(answer, Envelope(status, message), CODES[status])
+    if answer.status >= 400 and says_surely_full(text):
+        return _error(answer, Envelope(status, message), _limit(text))
+    if answer.is_success:
         return Unsure(f"{answer.op}: the vendor's answer does not say whether it was done", code="no-code")
     return _by_status(answer)
+
+
+def _limit(text: str) -> Meaning:
+    return Meaning(Blame.MONEY if says_money(text) else Blame.SPACE, _AT_ITS_LIMIT)
 
 
 def _meaning(answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
@@ -398,26 +393,23 @@ def _meaning(answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
     known = CODES.get(envelope.code)
     if known is not None and envelope.code not in VAGUE:
         return known
-    if answer.op in (ZhipuCall.UPLOAD, ZhipuCall.UPLOAD_URL) and (
-        envelope.code == "500" or answer.status >= 500
-    ):
+    is_upload = answer.op in (ZhipuCall.UPLOAD, ZhipuCall.UPLOAD_URL)
+    if is_upload and (envelope.code == "500" or answer.status >= 500):
         return CODES["500"]  # whatever it says, the document may have been stored
-    if known is not None and not _is_2xx(answer) and envelope.code != str(answer.status):
+    if known is not None and not answer.is_success and envelope.code != str(answer.status):
         known = None  # the HTTP status says more than a vague code
-    return _by_words(without_names(envelope.message), answer, envelope) or known or _by_kind(envelope)
+    return _by_words(answer, envelope) or known or _by_kind(envelope)
 
 
-def _by_words(text: str, answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
-    """What is missing says so with 404, or with 400 for the id that came: 500 tells of the vendor's trouble.
-
-    Whoever took another code's words for it would call a document deleted that stays (promise 10).
-    """
+def _by_words(answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
+    text = without_names(envelope.message)
+    # What is missing says so with 404, or with 400 for the id that came; 500 tells of the vendor's trouble.
+    # Whoever took another code's words for it would call a document deleted that stays (promise 10).
     is_of_the_id = envelope.code == "400" and answer.status not in _ABOUT_THE_CALLER
     if is_of_the_id and says_not_found(text):
         return CODES["404"]
     if says_surely_full(text) or (answer.op == ZhipuCall.UPLOAD and says_full(text)):
-        blame = Blame.MONEY if says_money(text) else Blame.SPACE
-        return Meaning(blame, _AT_ITS_LIMIT)
+        return _limit(text)
     if says_busy(text):
         return Meaning(Blame.LATER, "the vendor is busy")
     return None
@@ -428,79 +420,35 @@ def _by_kind(envelope: Envelope) -> Meaning | None:
     return Meaning(blame, "the vendor refused the request") if blame is not None else None
 
 
-def _by_status_or_refused(answer: HttpAnswer, envelope: Envelope) -> TargetError | None:
-    """A code that nobody knows: a failure all the same."""
-    if _is_2xx(answer):
-        return _request(answer, envelope, "the vendor refused the request")
-    return _by_status(answer)
-
-
-def _reason(envelope: Envelope, sentence: str) -> str:
-    said = quoted(envelope.message)
-    code = f"code {envelope.code}" if envelope.code else envelope.kind
-    inside = ": ".join(part for part in (code, said) if part)
-    return f"{sentence} ({inside})" if inside else sentence
-
-
-def _outcome(_answer: HttpAnswer, envelope: Envelope, sentence: str) -> TargetError:
-    return Unsure(_reason(envelope, sentence), code=envelope.code)
-
-
-def _later(answer: HttpAnswer, envelope: Envelope, sentence: str) -> TargetError:
-    return Unavailable(_reason(envelope, sentence), code=envelope.code, retry_after=answer.retry_after)
-
-
-def _credentials(_answer: HttpAnswer, envelope: Envelope, sentence: str) -> TargetError:
-    advice = KEY_ADVICE if envelope.code in KEY_CODES else ACCOUNT_ADVICE
-    return Halted("credentials", f"{_reason(envelope, sentence)}; {advice}", code=envelope.code)
-
-
-def _forbidden(answer: HttpAnswer, envelope: Envelope, sentence: str) -> TargetError:
-    """No code for a bad key: it halts where no document is asked about, and the call is needed."""
-    if answer.op in _OF_ONE_DOCUMENT:
-        return Rejected(_reason(envelope, sentence), code=envelope.code, may_pass=True)
-    if answer.op in OPTIONAL:
-        return NotOffered(_reason(envelope, sentence), code=envelope.code)
-    return _credentials(answer, envelope, sentence)
-
-
-def _money(_answer: HttpAnswer, envelope: Envelope, sentence: str) -> TargetError:
-    return Halted("quota", f"{_reason(envelope, sentence)}; {MONEY_ADVICE}", code=envelope.code)
-
-
-def _space(_answer: HttpAnswer, envelope: Envelope, sentence: str) -> TargetError:
-    return NoRoom(_reason(envelope, sentence), code=envelope.code)
-
-
-def _full(answer: HttpAnswer, envelope: Envelope, spoken: str) -> TargetError:
-    return (_money if says_money(spoken) else _space)(answer, envelope, _AT_ITS_LIMIT)
-
-
-def _request(answer: HttpAnswer, envelope: Envelope, sentence: str) -> TargetError:
-    is_taken = answer.op == ZhipuCall.UPLOAD and says_name_taken(without_names(envelope.message))
-    kind = NameTaken if is_taken else Rejected
-    return kind(_reason(envelope, sentence), code=envelope.code)
-
-
-def _missing(_answer: HttpAnswer, envelope: Envelope, sentence: str) -> TargetError:
-    return NotFound(_reason(envelope, sentence), code=envelope.code)
-
-
-def _route(answer: HttpAnswer, envelope: Envelope, sentence: str) -> TargetError:
-    """An optional call is done without; where a needed one is forbidden a person is asked for."""
-    if answer.op in OPTIONAL or envelope.code != "1220":
-        return NotOffered(_reason(envelope, sentence), code=envelope.code)
-    return _credentials(answer, envelope, sentence)
-
-
-_ERRORS: dict[Blame, Callable[[HttpAnswer, Envelope, str], TargetError]] = {
-    Blame.OUTCOME: _outcome,
-    Blame.LATER: _later,
-    Blame.CREDENTIALS: _credentials,
-    Blame.FORBIDDEN: _forbidden,
-    Blame.MONEY: _money,
-    Blame.SPACE: _space,
-    Blame.REQUEST: _request,
-    Blame.MISSING: _missing,
-    Blame.ROUTE: _route,
-}
+def _error(answer: HttpAnswer, envelope: Envelope, meaning: Meaning) -> TargetError:
+    """What a meaning is for the one who asked, in our sentence and the vendor's own words."""
+    code = envelope.code
+    named = f"code {code}" if code else envelope.kind
+    inside = ": ".join(part for part in (named, quoted(envelope.message)) if part)
+    reason = f"{meaning.sentence} ({inside})" if inside else meaning.sentence
+    advice = KEY_ADVICE if code in KEY_CODES else ACCOUNT_ADVICE
+    calls_a_person = Halted("credentials", f"{reason}; {advice}", code=code)
+    match meaning.blame:
+        case Blame.OUTCOME:
+            return Unsure(reason, code=code)
+        case Blame.LATER:
+            return Unavailable(reason, code=code, retry_after=answer.retry_after)
+        case Blame.CREDENTIALS:
+            return calls_a_person
+        case Blame.FORBIDDEN if answer.op in _OF_ONE_DOCUMENT:
+            return Rejected(reason, code=code, may_pass=True)  # it is not said of the key
+        case Blame.FORBIDDEN:
+            return NotOffered(reason, code=code) if answer.op in OPTIONAL else calls_a_person
+        case Blame.MONEY:
+            return Halted("quota", f"{reason}; {MONEY_ADVICE}", code=code)
+        case Blame.SPACE:
+            return NoRoom(reason, code=code)
+        case Blame.MISSING:
+            return NotFound(reason, code=code)
+        case Blame.ROUTE if answer.op in OPTIONAL or code != "1220":
+            return NotOffered(reason, code=code)
+        case Blame.ROUTE:  # a call that is needed is forbidden
+            return calls_a_person
+        case Blame.REQUEST:
+            is_taken = answer.op == ZhipuCall.UPLOAD and says_name_taken(without_names(envelope.message))
+            return (NameTaken if is_taken else Rejected)(reason, code=code)

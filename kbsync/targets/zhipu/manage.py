@@ -1,20 +1,7 @@
-"""The models that make the vectors of the vendor's knowledge bases. Pure.
+"""What is made, changed and removed in an account on a person's order only: bases, applications, callbacks.
 
-What can be set of the vendor's knowledge bases and applications beside what has an option of its own.
-
-Source: the vendor's manual of the knowledge API, 3.1 and 3.6, and its page on creating a knowledge base.
-
-What the vendor says of knowledge bases and of models, as values. Pure.
-
-What is the same for bases and applications: both are listed by pages, made once and removed by id.
-
-The one address that the vendor calls for a whole account, changed on a person's order only.
-
-Source: the vendor's manual of the knowledge API, 3.9. It is gone from the vendor's current pages.
-
-The knowledge bases of an account: listed, made, changed and removed on a person's order only.
-
-The vendor's applications: question answering over knowledge bases, made and removed on order only.
+Source: the vendor's manual of the knowledge API, 3.1, 3.6 and 3.9, and its page on creating a knowledge base.
+The calls about callbacks are gone from the vendor's current pages.
 """
 
 from __future__ import annotations
@@ -29,60 +16,45 @@ from kbsync.contract.managing import BaseCard, BaseWish, Callback, EmbeddingMode
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unsure
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.fields import count_of, flag_of, id_of, integer, object_of, objects_in, text_of
+from kbsync.targets.http.listing import ListPage, ListSweep
 from kbsync.targets.http.managing import (
     Named,
     OfferedSetting,
-    check_name_unused,
     choice,
     decimal,
-    find_made,
     flag,
+    make_once,
     parse_settings,
     sentence,
     shown_settings,
     truth,
     whole,
 )
-from kbsync.targets.zhipu.api import ask_capacity, is_gone
-from kbsync.targets.zhipu.errors import NotFound, ZhipuCall
+from kbsync.targets.zhipu.api import ask_capacity
+from kbsync.targets.zhipu.errors import NotFound, ZhipuCall, is_gone
 from kbsync.targets.zhipu.settings import ZhipuSettings
-from kbsync.targets.zhipu.shapes import (
-    data_of,
-    flag_of,
-    id_of,
-    integer,
-    number_of,
-    objects_in,
-    path_part,
-    text_of,
-)
+from kbsync.targets.zhipu.shapes import data_of, listed_in, number_of, path_part
 
 MODELS = (
     EmbeddingModel("3", "Embedding-2"),
     EmbeddingModel("11", "Embedding-3"),
     EmbeddingModel("12", "Embedding-3-pro"),
 )
-"""As documented, for installations that do not list them."""
+"""The models that make vectors, as documented, for installations that do not list them."""
 
-USUAL = "embedding-3"
+USUAL_MODEL = "embedding-3"
 
+LONGEST_NAME, LONGEST_DESCRIPTION = 20, 100
+"""Characters of an application's."""
 
-def model_among(models: Sequence[EmbeddingModel], wish: str) -> EmbeddingModel | None:
-    """The model of this id or name; None where there is none."""
-    wanted = wish.strip().lower()
-    return next((model for model in models if wanted in (model.id, model.name.lower())), None)
-
-
-def chosen_model(wish: str | None, models: Sequence[EmbeddingModel]) -> EmbeddingModel:
-    """The model of this id or name; without a wish the usual one. Raises `Rejected` with those there are."""
-    found = model_among(models, wish or USUAL)
-    if found is not None:
-        return found
-    if wish is None and models:
-        return models[-1]
-    known = ", ".join(f"{model.id} ({model.name})" for model in models) or "none"
-    raise Rejected(f"there is no model {wish}; there are: {known}", code="model")
-
+RECALL = {
+    "slice_config_type": "customized",
+    "recall_method": "embedding",
+    "rerank_status": 0,
+    "slice_count": 8,
+}
+"""How an application finds passages; without it an answer would be made of one passage."""
 
 _COLORS = choice("blue", "red", "orange", "purple", "sky", "green", "yellow")
 
@@ -125,123 +97,49 @@ OF_ITS_RECALL: Mapping[str, OfferedSetting] = {
 }
 """What `knowledge_info` has of it."""
 
+_BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
+"""Lists in `knowledge_info` that have a row for each knowledge base."""
 
-def of_base(wish: BaseWish) -> dict[str, object]:
-    """The fields to send. Raises `Rejected` for what is no setting, or contradicts the model."""
-    fields = parse_settings(wish.settings, OF_A_BASE, "a knowledge base")
-    named = fields.get("embedding_model")
-    if named is not None and wish.model is None:
-        raise Rejected(
-            "embedding_model goes with --model and names the same one; add --model", code="setting"
-        )
-    model = model_among(MODELS, wish.model or "")
-    if named is not None and model is not None and model.name != named:
-        raise Rejected(
-            f"embedding_model is {named}, --model is {model.name}; name one of them twice", code="setting"
-        )
-    return fields
-
-
-def of_application(wish: ApplicationWish) -> tuple[dict[str, object], dict[str, object]]:
-    """The fields to send, and those of how its passages are found. Raises `Rejected`."""
-    fields = parse_settings(wish.settings, {**OF_AN_APPLICATION, **OF_ITS_RECALL}, "an application")
-    recall = {key: fields.pop(key) for key in OF_ITS_RECALL if key in fields}
-    return fields, recall
-
-
-def cards_of(body: Any) -> tuple[BaseCard, ...]:
-    """A page of `GET /knowledge`; what has no id is none."""
-    return tuple(card for item in objects_of(body) if (card := _card(item)) is not None)
-
-
-def card_of(body: Any, base_id: str) -> BaseCard | None:
-    """The base of `GET /knowledge/{id}`, under the id that was asked for; None: no data."""
-    content = data_of(body)
-    return _card({**content, "id": base_id}) if isinstance(content, dict) and content else None
-
-
-def models_of(body: Any) -> tuple[EmbeddingModel, ...]:
-    """The answer to `GET /embedding`."""
-    return tuple(
-        EmbeddingModel(model_id, text_of(item.get("name")), text_of(item.get("description")))
-        for item in objects_of(body)
-        if (model_id := id_of(item.get("id"))) is not None
-    )
-
-
-def created_id(body: Any) -> str | None:
-    """The id of what was made: in an object, as documented, or bare, as the examples show."""
-    content = data_of(body)
-    return id_of(content.get("id") if isinstance(content, dict) else content)
-
-
-def objects_of(body: Any) -> Sequence[dict[str, Any]]:
-    """The objects of a list, which stands under `list` or bare."""
-    content = data_of(body)
-    return tuple(objects_in(content.get("list") if isinstance(content, dict) else content))
-
-
-def _card(item: dict[str, Any]) -> BaseCard | None:
-    base_id = id_of(item.get("id"))
-    if base_id is None:
-        return None
-    return BaseCard(
-        base_id,
-        text_of(item.get("name")),
-        text_of(item.get("description")),
-        text_of(item.get("embedding_model")) or _model_name(item.get("embedding_id")),
-        _count(item.get("document_size")),
-        _count(item.get("length")),
-        shown_settings(item, TOLD_OF_A_BASE),
-        _count(item.get("word_num")),
-    )
-
-
-def _model_name(value: object) -> str:
-    model_id = id_of(value) or ""
-    return next((model.name for model in MODELS if model.id == model_id), model_id)
-
-
-def _count(value: object) -> int | None:
-    number = integer(value)
-    return number if number is not None and number >= 0 else None
-
-
-_PAGE, _MOST_PAGES = 100, 1000
+_PLACES = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
+_SHORTEST_SECRET = 4
 
 T = TypeVar("T", bound=Named)
 
 
-def given(body: Mapping[str, object]) -> dict[str, object]:
+def _given(body: Mapping[str, object]) -> dict[str, object]:
     """A body without what is not set."""
     return {key: value for key, value in body.items() if value is not None}
 
 
-async def everything(
-    client: Client, op: ZhipuCall, path: str, read: Callable[[Any], Iterable[T]]
-) -> Sequence[T]:
-    """Every one. Pages are read until one has nothing new, whatever size they come in."""
-    found: dict[str, T] = {}
-    for number in range(1, _MOST_PAGES):
-        params = {"page": str(number), "size": str(_PAGE)}
-        answer = await client.ask(op, "GET", path, params=params)
-        fresh = {one.id: one for one in read(answer.body) if one.id not in found}
-        if not fresh:
-            break
-        found |= fresh
-    return tuple(found.values())
+async def _all(
+    client: Client, op: ZhipuCall, path: str, read: Callable[[Mapping[str, Any]], T | None]
+) -> tuple[T, ...]:
+    """Every base or application."""
+
+    async def page(number: int, size: int) -> ListPage[T]:
+        answer = await client.ask(op, "GET", path, params={"page": str(number), "size": str(size)})
+        listed = listed_in(answer.body)
+        rows = tuple(one for item in objects_in(listed) if (one := read(item)) is not None)
+        total = integer(object_of(data_of(answer.body)).get("total"))
+        return ListPage(rows, total, not isinstance(listed, list))
+
+    return tuple([one async for one in ListSweep(page).rows()])
 
 
-async def make(client: Client, op: ZhipuCall, path: str, body: Mapping[str, object]) -> str:
-    """Sent once; the id of what was made. Raises `Unsure` also where the answer has none."""
-    made = created_id((await client.post(op, path, json=body)).body)
+async def _made_id(client: Client, op: ZhipuCall, path: str, body: Mapping[str, object]) -> str:
+    """Sent once; the id of what was made: in an object, as documented, or bare, as the examples show.
+
+    Raises `Unsure` also where the answer has none.
+    """
+    content = data_of((await client.post(op, path, json=body)).body)
+    made = id_of(content.get("id") if isinstance(content, dict) else content)
     if made is None:
         raise Unsure("the vendor's answer has no id", code="no-id")
     return made
 
 
-async def remove(client: Client, op: ZhipuCall, path: str, look: ZhipuCall) -> None:
-    """One that is gone already is done, if a `look` agrees: a 404 may be said of what stays."""
+async def _remove(client: Client, op: ZhipuCall, path: str, look: ZhipuCall) -> None:
+    """One that is gone already is done, if a `look` agrees: a 404 may be said of what stays (promise 10)."""
     try:
         await client.ask(op, "DELETE", path)
         return
@@ -258,56 +156,346 @@ async def remove(client: Client, op: ZhipuCall, path: str, look: ZhipuCall) -> N
         raise Unsure("the vendor says that there is no such thing, and still has it", code="still-there")
 
 
-_PATH = "/callback"
-_SHORTEST_SECRET = 4
+class ZhipuBases:
+    """The knowledge bases behind one key. Every call raises `TargetError`."""
+
+    setting = "knowledge_id"
+
+    def __init__(self, settings: ZhipuSettings, client: Client) -> None:
+        self._settings, self._client = settings, client
+
+    @property
+    def address(self) -> str:
+        """`base_url` in its one form."""
+        return self._settings.address
+
+    @property
+    def own(self) -> str:
+        """The id that the config names."""
+        return self._settings.knowledge_id
+
+    def check_changeable(self) -> None:
+        """They are: nothing is raised."""
+
+    def check(self, wish: BaseWish) -> None:
+        """Raises `Rejected`."""
+        _base_fields(wish)
+
+    async def models(self) -> Sequence[EmbeddingModel]:
+        """As listed; as documented where the installation lists none."""
+        try:
+            answer = await self._client.ask(ZhipuCall.MODELS, "GET", "/embedding")
+        except (NotFound, NotOffered):
+            return MODELS
+        listed = tuple(
+            EmbeddingModel(model_id, text_of(item.get("name")), text_of(item.get("description")))
+            for item in objects_in(listed_in(answer.body))
+            if (model_id := id_of(item.get("id"))) is not None
+        )
+        return listed or MODELS
+
+    async def all(self) -> Sequence[BaseCard]:
+        """Every base."""
+        return await _all(self._client, ZhipuCall.BASES, "/knowledge", _card)
+
+    async def look(self, base_id: str) -> BaseCard:
+        """One base."""
+        try:
+            answer = await self._client.ask(ZhipuCall.BASE, "GET", _base_path(base_id))
+        except Rejected as error:
+            raise self._missing(base_id, error.reason) from error
+        content = object_of(data_of(answer.body))
+        card = _card({**content, "id": base_id}) if content else None
+        if card is None:
+            raise self._missing(base_id, "the vendor answers without any data")
+        return card
+
+    async def create(self, wish: BaseWish) -> BaseCard:
+        """Make a base whose name is not in use yet. Sent once."""
+        name, settings = wish.name or "", _base_fields(wish)
+
+        async def make() -> BaseCard:
+            model = _chosen_model(wish.model, await self.models())
+            fixed = {"name": name, "description": wish.description, "embedding_id": number_of(model.id)}
+            body = _given({**fixed, **settings})
+            base_id = await _made_id(self._client, ZhipuCall.CREATE_BASE, "/knowledge", body)
+            told = shown_settings(settings, TOLD_OF_A_BASE)
+            return BaseCard(base_id, name, wish.description or "", model.name, 0, 0, told)
+
+        look = self._settings.pasted("kb list")
+        advice = f"the knowledge base may have been made or not: look with {look} before another try"
+        return await make_once(name, "a knowledge base", self.all, make, advice)
+
+    async def update(self, base_id: str, wish: BaseWish) -> None:
+        """Send what changes and nothing else: another model makes all vectors again, which costs."""
+        settings = _base_fields(wish)
+        model = _chosen_model(wish.model, await self.models()) if wish.model is not None else None
+        body = {
+            "name": wish.name,
+            "description": wish.description,
+            "embedding_id": number_of(model.id) if model is not None else None,
+            "callback_url": wish.callback,
+            "callback_header": dict(wish.headers) or None,
+            **settings,
+        }
+        with _unsaid(wish.headers.values()):
+            await self._client.ask(ZhipuCall.EDIT_BASE, "PUT", _base_path(base_id), json=_given(body))
+
+    async def delete(self, base_id: str) -> None:
+        """Remove it; one that is gone already is done."""
+        await _remove(self._client, ZhipuCall.DELETE_BASE, _base_path(base_id), ZhipuCall.BASE)
+
+    async def room(self) -> Room | None:
+        """The account's space."""
+        told = await ask_capacity(self._client)
+        if told is None:
+            return None
+        return Room(told.used, told.total, told.used_words, told.total_words)
+
+    def _missing(self, base_id: str, words: str) -> Halted:
+        return Halted(
+            "knowledge-base-missing",
+            f"there is no knowledge base {base_id} at {self.address} for this api_key: {words}; "
+            f"those that are there: {self._settings.pasted('kb list')}",
+        )
+
+
+def _base_path(base_id: str) -> str:
+    return f"/knowledge/{path_part(base_id)}"
+
+
+def _card(item: Mapping[str, Any]) -> BaseCard | None:
+    """What has no id is none."""
+    base_id = id_of(item.get("id"))
+    if base_id is None:
+        return None
+    model_id = id_of(item.get("embedding_id")) or ""
+    known = next((model.name for model in MODELS if model.id == model_id), model_id)
+    return BaseCard(
+        base_id,
+        text_of(item.get("name")),
+        text_of(item.get("description")),
+        text_of(item.get("embedding_model")) or known,
+        count_of(item.get("document_size")),
+        count_of(item.get("length")),
+        shown_settings(item, TOLD_OF_A_BASE),
+        count_of(item.get("word_num")),
+    )
+
+
+def _base_fields(wish: BaseWish) -> dict[str, object]:
+    """The fields to send. Raises `Rejected` for what is no setting, or contradicts the model."""
+    fields = parse_settings(wish.settings, OF_A_BASE, "a knowledge base")
+    named = fields.get("embedding_model")
+    if named is not None and wish.model is None:
+        raise Rejected(
+            "embedding_model goes with --model and names the same one; add --model", code="setting"
+        )
+    model = _model_among(MODELS, wish.model or "")
+    if named is not None and model is not None and model.name != named:
+        raise Rejected(
+            f"embedding_model is {named}, --model is {model.name}; name one of them twice", code="setting"
+        )
+    return fields
+
+
+def _model_among(models: Sequence[EmbeddingModel], wish: str) -> EmbeddingModel | None:
+    """The model of this id or name; None where there is none."""
+    wanted = wish.strip().lower()
+    return next((model for model in models if wanted in (model.id, model.name.lower())), None)
+
+
+def _chosen_model(wish: str | None, models: Sequence[EmbeddingModel]) -> EmbeddingModel:
+    """The model of this id or name; without a wish the usual one. Raises `Rejected` with those there are."""
+    found = _model_among(models, wish or USUAL_MODEL)
+    if found is not None:
+        return found
+    if wish is None and models:
+        return models[-1]
+    known = ", ".join(f"{model.id} ({model.name})" for model in models) or "none"
+    raise Rejected(f"there is no model {wish}; there are: {known}", code="model")
+
+
+class ZhipuApplications:
+    """What answers questions over knowledge bases, behind one key. Every call raises `TargetError`."""
+
+    def __init__(self, client: Client, settings: ZhipuSettings) -> None:
+        self._client, self._settings = client, settings
+
+    async def all(self) -> Sequence[Application]:
+        """Every one. Raises `NotOffered`, and for an hour without a request, where there is no such call."""
+        with self._client.missing.remembered(ZhipuCall.APPLICATIONS):
+            try:
+                return await _all(self._client, ZhipuCall.APPLICATIONS, "/application", _application)
+            except NotFound as error:
+                raise NotOffered(error.reason, code=error.code) from error
+
+    async def look(self, application_id: str) -> Application:
+        """One of them."""
+        found = _application({**await self._shown(application_id), "id": application_id})
+        assert found is not None
+        return found
+
+    async def create(self, wish: ApplicationWish) -> Application:
+        """Make one whose name is not in use. Sent once."""
+        body = _application_body(wish, {}) | {"desc": wish.description or ""}
+        name = wish.name or ""
+
+        async def make() -> Application:
+            made = await _made_id(self._client, ZhipuCall.CREATE_APPLICATION, "/application", body)
+            return Application(
+                made,
+                name,
+                body["desc"],
+                wish.prompt or "",
+                wish.model or "",
+                wish.bases or (),
+                _application_settings(body),
+            )
+
+        advice = f"look with {self._settings.pasted('kb app list')} before another try"
+        return await make_once(name, "an application", self.all, make, advice)
+
+    async def update(self, application_id: str, wish: ApplicationWish) -> None:
+        """Send what changes. Bases and how passages are found in them go together, the rest as it is."""
+        _check_application(wish)
+        _, recall = _application_fields(wish)
+        shown = await self._shown(application_id) if wish.bases is not None or recall else {}
+        path, body = _application_path(application_id), _application_body(wish, shown)
+        await self._client.ask(ZhipuCall.EDIT_APPLICATION, "PUT", path, json=body)
+
+    async def delete(self, application_id: str) -> None:
+        """Remove it; one that is gone already is done."""
+        path = _application_path(application_id)
+        await _remove(self._client, ZhipuCall.DELETE_APPLICATION, path, ZhipuCall.APPLICATION)
+
+    async def _shown(self, application_id: str) -> Mapping[str, Any]:
+        """All that the vendor tells of one. Raises `Rejected` where there is none."""
+        answer = await self._client.ask(ZhipuCall.APPLICATION, "GET", _application_path(application_id))
+        content = object_of(data_of(answer.body))
+        if not content:
+            raise Rejected(f"there is no application {application_id}", code="404")
+        return content
+
+
+def _application_path(application_id: str) -> str:
+    return f"/application/{path_part(application_id)}"
+
+
+def _application_body(wish: ApplicationWish, shown: Mapping[str, Any]) -> dict[str, Any]:
+    """As the vendor takes it. Raises `Rejected` for what the vendor's manual forbids.
+
+    `shown`: what there is of it already.
+    """
+    _check_application(wish)
+    fields, recall = _application_fields(wish)
+    body = {"name": wish.name, "desc": wish.description, "prompt": wish.prompt, "model": wish.model, **fields}
+    bases = (_bases_in(shown) or None) if wish.bases is None and recall else wish.bases
+    if bases is not None:
+        body["knowledge_ids"] = [number_of(one) for one in bases]
+    if recall or bases is not None:
+        body["knowledge_info"] = {**_recall(bases, shown), **recall}
+    return _given(body)
+
+
+def _application_fields(wish: ApplicationWish) -> tuple[dict[str, object], dict[str, object]]:
+    """The fields to send, and those of how its passages are found. Raises `Rejected`."""
+    fields = parse_settings(wish.settings, {**OF_AN_APPLICATION, **OF_ITS_RECALL}, "an application")
+    recall = {key: fields.pop(key) for key in OF_ITS_RECALL if key in fields}
+    return fields, recall
+
+
+def _check_application(wish: ApplicationWish) -> None:
+    if wish.name is not None and not 1 <= len(wish.name) <= LONGEST_NAME:
+        raise Rejected(f"the name has {len(wish.name)} characters; the vendor takes 1 to {LONGEST_NAME}")
+    if wish.description is not None and len(wish.description) > LONGEST_DESCRIPTION:
+        raise Rejected(
+            f"the description has {len(wish.description)} characters; the vendor takes {LONGEST_DESCRIPTION}"
+        )
+    if wish.prompt is not None and any(
+        sum(wish.prompt.count(form) for form in forms) != 1 for forms in _PLACES
+    ):
+        raise Rejected("the prompt has to hold {{knowledge}} and {{user}}, each once")
+
+
+def _recall(bases: Sequence[str] | None, shown: Mapping[str, Any]) -> dict[str, Any]:
+    """How passages are found in `bases`: as before, without what was set for a base that is none of them.
+
+    None: they are not known, and nothing is said of them that the vendor did not say.
+    """
+    recall = {**RECALL, **_given(_shown_recall(shown))}
+    if bases is None:
+        return recall
+    for key in _BY_BASE & recall.keys():
+        recall[key] = [row for row in objects_in(recall[key]) if id_of(row.get("knowledge_id")) in bases]
+    return {**recall, "knowledge_ids": list(bases)}
+
+
+def _shown_recall(shown: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = shown.get("knowledge_info")
+    return inner if isinstance(inner, dict) else {"slice_count": integer(shown.get("slice_count"))}
+
+
+def _application(item: Mapping[str, Any]) -> Application | None:
+    application_id = id_of(item.get("id"))
+    if application_id is None:
+        return None
+    return Application(
+        application_id,
+        text_of(item.get("name")),
+        text_of(item.get("desc")),
+        text_of(item.get("prompt")),
+        text_of(item.get("model")),
+        _bases_in(item),
+        _application_settings(item),
+    )
+
+
+def _application_settings(item: Mapping[str, Any]) -> dict[str, str]:
+    """Those that it shows, or that were sent."""
+    own = shown_settings(item, OF_AN_APPLICATION)
+    return own | shown_settings(_shown_recall(item), OF_ITS_RECALL)
+
+
+def _bases_in(item: Mapping[str, Any]) -> tuple[str, ...]:
+    """The examples have the ids in `knowledge_info` and an empty list where they are documented."""
+    lists = [item.get("knowledge_ids"), object_of(item.get("knowledge_info")).get("knowledge_ids")]
+    ids = [id_of(one) for each in lists if isinstance(each, list) for one in each]
+    return tuple(dict.fromkeys(one for one in ids if one is not None))
 
 
 class AccountCallbacks:
-    """That of the account behind one key. Every call raises `TargetError`."""
+    """The one address that the vendor calls for a whole account. Every call raises `TargetError`."""
+
+    _PATH = "/callback"
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     async def look(self) -> Callback | None:
         """None where none is set: there are no data, no address in them, or words that say so."""
-        answer = await _if_set(self._client.ask(ZhipuCall.CALLBACK, "GET", _PATH))
-        return None if answer is None else callback_of(answer.body)
+        answer = await _if_set(self._client.ask(ZhipuCall.CALLBACK, "GET", self._PATH))
+        content = object_of(data_of(answer.body)) if answer is not None else {}
+        url = text_of(content.get("url")).strip()
+        if not url:
+            return None
+        return Callback(url, _header_names(content.get("callback_header")), flag_of(content.get("be_in_use")))
 
     async def aim(self, url: str, headers: Mapping[str, str]) -> None:
         """Send the address, and the headers where there are any. No error repeats their values."""
         body = {"url": url, **({"callback_header": dict(headers)} if headers else {})}
-        with unsaid(headers.values()):
-            await _if_offered(self._client.ask(ZhipuCall.SET_CALLBACK, "PUT", _PATH, json=body))
+        with _unsaid(headers.values()):
+            await _if_offered(self._client.ask(ZhipuCall.SET_CALLBACK, "PUT", self._PATH, json=body))
 
     async def remove(self) -> None:
         """None is set from now on; where none was, that is done, if a look agrees."""
-        removed = await _if_set(self._client.ask(ZhipuCall.DELETE_CALLBACK, "DELETE", _PATH))
+        removed = await _if_set(self._client.ask(ZhipuCall.DELETE_CALLBACK, "DELETE", self._PATH))
         if removed is None and await self.look() is not None:
             raise Unsure("the vendor says that no address is set, and still has one", code="still-there")
 
 
-@contextlib.contextmanager
-def unsaid(secrets: Collection[str]) -> Iterator[None]:
-    """No error that comes out of it repeats one of `secrets`, whatever the vendor echoes."""
-    try:
-        yield
-    except TargetError as error:
-        error.reason = _without(secrets, error.reason)
-        error.args = (error.reason,)
-        raise
-
-
-def callback_of(body: Any) -> Callback | None:
-    """The answer to `GET /callback`; of headers the names alone."""
-    content = data_of(body)
-    url = text_of(content.get("url")).strip() if isinstance(content, dict) else ""
-    if not url:
-        return None
-    return Callback(url, _names(content.get("callback_header")), flag_of(content.get("be_in_use")))
-
-
-def _names(headers: object) -> tuple[str, ...]:
-    """Of an object, or of one as JSON text."""
+def _header_names(headers: object) -> tuple[str, ...]:
+    """Of an object, or of one as JSON text; their values are secrets."""
     if isinstance(headers, str):
         try:
             headers = json.loads(headers)
@@ -334,284 +522,20 @@ async def _if_offered(asked: Awaitable[HttpAnswer]) -> HttpAnswer:
         raise NotOffered(error.reason, code=error.code) from error
 
 
+@contextlib.contextmanager
+def _unsaid(secrets: Collection[str]) -> Iterator[None]:
+    """No error that comes out of it repeats one of `secrets`, whatever the vendor echoes."""
+    try:
+        yield
+    except TargetError as error:
+        error.reason = _without(secrets, error.reason)
+        error.args = (error.reason,)
+        raise
+
+
 def _without(secrets: Iterable[str], reason: str) -> str:
     """Nor a beginning of one, where the vendor's words were cut off."""
     for secret in secrets:
         for length in range(len(secret), _SHORTEST_SECRET - 1, -1):
             reason = reason.replace(secret[:length], "***")
     return reason
-
-
-_ADVICE_ON_BASES = "the knowledge base may have been made or not: look with {} before another try"
-
-
-class ZhipuBases:
-    """Those behind one key. Every call raises `TargetError`."""
-
-    setting = "knowledge_id"
-
-    def __init__(self, settings: ZhipuSettings, client: Client) -> None:
-        self._settings, self._client = settings, client
-
-    @property
-    def address(self) -> str:
-        """`base_url` in its one form."""
-        return self._settings.address
-
-    @property
-    def own(self) -> str:
-        """The id that the config names."""
-        return self._settings.knowledge_id
-
-    def check_changeable(self) -> None:
-        """They are: nothing is raised."""
-
-    def check(self, wish: BaseWish) -> None:
-        """Raises `Rejected`."""
-        of_base(wish)
-
-    async def models(self) -> Sequence[EmbeddingModel]:
-        """As listed; as documented where the installation lists none."""
-        try:
-            answer = await self._client.ask(ZhipuCall.MODELS, "GET", "/embedding")
-        except (NotFound, NotOffered):
-            return MODELS
-        return models_of(answer.body) or MODELS
-
-    async def all(self) -> Sequence[BaseCard]:
-        """Every base."""
-        return await everything(self._client, ZhipuCall.BASES, "/knowledge", cards_of)
-
-    async def look(self, base_id: str) -> BaseCard:
-        """One base."""
-        try:
-            answer = await self._client.ask(ZhipuCall.BASE, "GET", _base_path(base_id))
-        except Rejected as error:
-            raise self._missing(base_id, error.reason) from error
-        card = card_of(answer.body, base_id)
-        if card is None:
-            raise self._missing(base_id, "the vendor answers without any data")
-        return card
-
-    async def create(self, wish: BaseWish) -> BaseCard:
-        """Make a base whose name is not in use yet. Sent once."""
-        name, settings = wish.name or "", of_base(wish)
-        await check_name_unused(name, self.all, "a knowledge base")
-        model = chosen_model(wish.model, await self.models())
-        body = {
-            "name": name,
-            "description": wish.description,
-            "embedding_id": number_of(model.id),
-            **settings,
-        }
-        try:
-            base_id = await make(self._client, ZhipuCall.CREATE_BASE, "/knowledge", given(body))
-        except Unsure as error:
-            return await find_made(
-                name, self.all, error, _ADVICE_ON_BASES.format(self._settings.pasted("kb list"))
-            )
-        told = shown_settings(settings, TOLD_OF_A_BASE)
-        return BaseCard(base_id, name, wish.description or "", model.name, 0, 0, told)
-
-    async def update(self, base_id: str, wish: BaseWish) -> None:
-        """Send what changes and nothing else: another model makes all vectors anew."""
-        settings = of_base(wish)
-        model = chosen_model(wish.model, await self.models()) if wish.model is not None else None
-        body = {
-            "name": wish.name,
-            "description": wish.description,
-            "embedding_id": number_of(model.id) if model is not None else None,
-            "callback_url": wish.callback,
-            "callback_header": dict(wish.headers) or None,
-            **settings,
-        }
-        with unsaid(wish.headers.values()):
-            await self._client.ask(ZhipuCall.EDIT_BASE, "PUT", _base_path(base_id), json=given(body))
-
-    async def delete(self, base_id: str) -> None:
-        """Remove it; one that is gone already is done."""
-        await remove(self._client, ZhipuCall.DELETE_BASE, _base_path(base_id), ZhipuCall.BASE)
-
-    async def room(self) -> Room | None:
-        """The account's space."""
-        told = await ask_capacity(self._client)
-        if told is None:
-            return None
-        return Room(told.used, told.total, told.used_words, told.total_words)
-
-    def _missing(self, base_id: str, words: str) -> Halted:
-        return Halted(
-            "knowledge-base-missing",
-            f"there is no knowledge base {base_id} at {self.address} for this api_key: {words}; "
-            f"those that are there: {self._settings.pasted('kb list')}",
-        )
-
-
-def _base_path(base_id: str) -> str:
-    return f"/knowledge/{path_part(base_id)}"
-
-
-_ADVICE_ON_APPLICATIONS = "look with {} before another try"
-LONGEST_NAME, LONGEST_DESCRIPTION = 20, 100
-"""Characters."""
-
-RECALL = {
-    "slice_config_type": "customized",
-    "recall_method": "embedding",
-    "rerank_status": 0,
-    "slice_count": 8,
-}
-"""How passages are found; without it an answer would be made of one passage."""
-
-_BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
-"""Lists in it that have a row for each knowledge base."""
-
-_PLACES = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
-
-
-class ZhipuApplications:
-    """Those behind one key. Every call raises `TargetError`."""
-
-    def __init__(self, client: Client, settings: ZhipuSettings) -> None:
-        self._client, self._settings = client, settings
-
-    async def all(self) -> Sequence[Application]:
-        """Every one. Raises `NotOffered`, and for an hour without a request, where there is no such call."""
-        self._client.lacking.check(ZhipuCall.APPLICATIONS)
-        try:
-            return await everything(self._client, ZhipuCall.APPLICATIONS, "/application", _applications)
-        except (NotFound, NotOffered) as error:
-            raise self.are_missing(NotOffered(error.reason, code=error.code)) from error
-
-    def are_missing(self, error: NotOffered) -> NotOffered:
-        """This account has none that can be asked; `error` is given back."""
-        return self._client.lacking.note(ZhipuCall.APPLICATIONS, error)
-
-    async def look(self, application_id: str) -> Application:
-        """One of them."""
-        found = _application({**await self._shown(application_id), "id": application_id})
-        assert found is not None
-        return found
-
-    async def create(self, wish: ApplicationWish) -> Application:
-        """Make one whose name is not in use. Sent once."""
-        body = _body(wish, {}) | {"desc": wish.description or ""}
-        name, settings = wish.name or "", _settings(body)
-        await check_name_unused(name, self.all, "an application")
-        try:
-            made = await make(self._client, ZhipuCall.CREATE_APPLICATION, "/application", body)
-        except Unsure as error:
-            return await find_made(
-                name, self.all, error, _ADVICE_ON_APPLICATIONS.format(self._settings.pasted("kb app list"))
-            )
-        bases = wish.bases or ()
-        return Application(made, name, body["desc"], wish.prompt or "", wish.model or "", bases, settings)
-
-    async def update(self, application_id: str, wish: ApplicationWish) -> None:
-        """Send what changes. Bases and how passages are found in them go together, the rest as it is."""
-        _check(wish)
-        _, recall = of_application(wish)
-        shown = await self._shown(application_id) if wish.bases is not None or recall else {}
-        await self._client.ask(
-            ZhipuCall.EDIT_APPLICATION, "PUT", _application_path(application_id), json=_body(wish, shown)
-        )
-
-    async def delete(self, application_id: str) -> None:
-        """Remove it; one that is gone already is done."""
-        path = _application_path(application_id)
-        await remove(self._client, ZhipuCall.DELETE_APPLICATION, path, ZhipuCall.APPLICATION)
-
-    async def _shown(self, application_id: str) -> Mapping[str, Any]:
-        """All that the vendor tells of one. Raises `Rejected` where there is none."""
-        answer = await self._client.ask(ZhipuCall.APPLICATION, "GET", _application_path(application_id))
-        content = data_of(answer.body)
-        if not isinstance(content, dict) or not content:
-            raise Rejected(f"there is no application {application_id}", code="404")
-        return content
-
-
-def _application_path(application_id: str) -> str:
-    return f"/application/{path_part(application_id)}"
-
-
-def _body(wish: ApplicationWish, shown: Mapping[str, Any]) -> dict[str, Any]:
-    """As the vendor takes it. Raises `Rejected` for what the vendor's manual forbids.
-
-    `shown`: what there is of it already.
-    """
-    _check(wish)
-    fields, recall = of_application(wish)
-    body = {"name": wish.name, "desc": wish.description, "prompt": wish.prompt, "model": wish.model, **fields}
-    bases = (_bases(shown) or None) if wish.bases is None and recall else wish.bases
-    if bases is not None:
-        body["knowledge_ids"] = [number_of(one) for one in bases]
-    if recall or bases is not None:
-        body["knowledge_info"] = {**_recall(bases, shown), **recall}
-    return given(body)
-
-
-def _recall(bases: Sequence[str] | None, shown: Mapping[str, Any]) -> dict[str, Any]:
-    """How passages are found in `bases`: as before, without what was set for a base that is none of them.
-
-    None: they are not known, and nothing is said of them that the vendor did not say.
-    """
-    recall = {**RECALL, **given(_shown_recall(shown))}
-    if bases is None:
-        return recall
-    kept = {key: _of_bases(bases, value) if key in _BY_BASE else value for key, value in recall.items()}
-    return {**kept, "knowledge_ids": list(bases)}
-
-
-def _shown_recall(shown: Mapping[str, Any]) -> Mapping[str, Any]:
-    inner = shown.get("knowledge_info")
-    return inner if isinstance(inner, dict) else {"slice_count": integer(shown.get("slice_count"))}
-
-
-def _of_bases(bases: Sequence[str], rows: Any) -> list[Mapping[str, Any]]:
-    return [row for row in objects_in(rows) if id_of(row.get("knowledge_id")) in bases]
-
-
-def _check(wish: ApplicationWish) -> None:
-    if wish.name is not None and not 1 <= len(wish.name) <= LONGEST_NAME:
-        raise Rejected(f"the name has {len(wish.name)} characters; the vendor takes 1 to {LONGEST_NAME}")
-    if wish.description is not None and len(wish.description) > LONGEST_DESCRIPTION:
-        raise Rejected(
-            f"the description has {len(wish.description)} characters; the vendor takes {LONGEST_DESCRIPTION}"
-        )
-    if wish.prompt is not None and any(
-        sum(wish.prompt.count(form) for form in forms) != 1 for forms in _PLACES
-    ):
-        raise Rejected("the prompt has to hold {{knowledge}} and {{user}}, each once")
-
-
-def _applications(body: Any) -> list[Application]:
-    return [one for item in objects_of(body) if (one := _application(item)) is not None]
-
-
-def _application(item: Mapping[str, Any]) -> Application | None:
-    application_id = id_of(item.get("id"))
-    if application_id is None:
-        return None
-    return Application(
-        application_id,
-        text_of(item.get("name")),
-        text_of(item.get("desc")),
-        text_of(item.get("prompt")),
-        text_of(item.get("model")),
-        _bases(item),
-        _settings(item),
-    )
-
-
-def _settings(item: Mapping[str, Any]) -> dict[str, str]:
-    """Those that it shows, or that were sent."""
-    own = shown_settings(item, OF_AN_APPLICATION)
-    return own | shown_settings(_shown_recall(item), OF_ITS_RECALL)
-
-
-def _bases(item: Mapping[str, Any]) -> tuple[str, ...]:
-    """The examples have the ids in `knowledge_info` and an empty list where they are documented."""
-    inner = item.get("knowledge_info")
-    lists = [item.get("knowledge_ids"), inner.get("knowledge_ids") if isinstance(inner, dict) else None]
-    ids = [id_of(one) for each in lists if isinstance(each, list) for one in each]
-    return tuple(dict.fromkeys(one for one in ids if one is not None))

@@ -1,9 +1,4 @@
-"""Asking the vendor's search, with its ranking model where that is wanted, and where there is such a call.
-
-The pictures in passages: placeholders in the text, and where the vendor keeps what they stand for.
-
-Source: the vendor's manual of the knowledge API, 3.2.9: `POST /document/slice/image_list/{id}`.
-"""
+"""The vendor's search: with its ranking model where that is wanted, and the pictures that passages name."""
 
 from __future__ import annotations
 
@@ -14,54 +9,15 @@ from dataclasses import replace
 
 from kbsync.contract.searching import Hit, Image, Passage
 from kbsync.errors import NotOffered, Rejected, Unavailable
-from kbsync.targets.http.limits import MissingCalls
 from kbsync.targets.http.target import search_ranked
-from kbsync.targets.zhipu.api import EachAnswered, Knowledge, ZhipuApi, ask_each
+from kbsync.targets.zhipu.api import ZhipuApi
 from kbsync.targets.zhipu.errors import NotFound, ZhipuCall
-from kbsync.targets.zhipu.shapes import OVERLOADED, FoundSlice, Images, RetrieveRequest, question_about
+from kbsync.targets.zhipu.shapes import FoundSlice, Images, RetrieveRequest, request_about
 
+OVERLOADED = frozenset({"1305", "1312"})
+"""Codes of a model that has too much work."""
 
-class Retrieving:
-    """Searches one knowledge base. `lacking` remembers that there is no search."""
-
-    def __init__(self, api: ZhipuApi, knowledge: Knowledge, lacking: MissingCalls) -> None:
-        self._api, self._knowledge, self._lacking = api, knowledge, lacking
-
-    async def ranked(self, question: RetrieveRequest) -> Sequence[FoundSlice]:
-        """What is found; in the order of the search itself where the ranking model does not give its own."""
-        if not question.rerank:
-            return await self._found(question)
-        without = replace(question, rerank=False)
-        return await search_ranked(lambda: self._found(question), lambda: self._found(without), OVERLOADED)
-
-    async def confirms(self, remote_id: str, name: str) -> bool:
-        """A search in this one document finds it. Raises `NotOffered` where there is no search."""
-        self._lacking.check(ZhipuCall.RETRIEVE)
-        try:
-            found = await self._api.retrieve(question_about(remote_id, name))
-        except NotFound:
-            await self._knowledge.look()
-            return False
-        except NotOffered as error:
-            raise await self._no_search(error) from error
-        return any(one.doc_id == remote_id for one in found)
-
-    async def _found(self, question: RetrieveRequest) -> Sequence[FoundSlice]:
-        self._lacking.check(ZhipuCall.RETRIEVE)
-        try:
-            return await self._api.retrieve(question)
-        except (NotFound, NotOffered) as error:
-            raise await self._no_search(error, is_plain=not question.rerank) from error
-
-    async def _no_search(self, error: Rejected, *, is_plain: bool = True) -> NotOffered:
-        """Raises `Halted` where it is the base that is missing. Remembered where only the call can be."""
-        await self._knowledge.look()
-        said = NotOffered(f"this knowledge base offers no search: {error.reason}", code=error.code)
-        is_the_call = is_plain and isinstance(error, NotOffered)
-        return self._lacking.note(ZhipuCall.RETRIEVE, said) if is_the_call else said
-
-
-PATIENCE = 5.0
+PICTURES_WITHIN = 5.0
 """Seconds that all questions of one search about pictures may take together."""
 
 MOST_DOCUMENTS = 20
@@ -70,25 +26,55 @@ MOST_DOCUMENTS = 20
 _PLACEHOLDER = re.compile("【示意图序号_[^【】]{1,100}】")
 
 
-class Illustrating:
-    """Asks for the pictures of one knowledge base, `at_once` documents at a time.
+class Searcher:
+    """Searches one knowledge base."""
 
-    `lacking` remembers that there is no such call.
-    """
+    def __init__(self, api: ZhipuApi) -> None:
+        self._api = api
 
-    def __init__(self, api: ZhipuApi, lacking: MissingCalls, at_once: int) -> None:
-        self._api, self._lacking, self._at_once = api, lacking, at_once
+    async def found(self, request: RetrieveRequest) -> Sequence[FoundSlice]:
+        """What is found; in the order of the search itself where the ranking model does not give its own."""
+        if not request.rerank:
+            return await self._search(request)
+        without = replace(request, rerank=False)
+        return await search_ranked(lambda: self._search(request), lambda: self._search(without), OVERLOADED)
+
+    async def confirms(self, remote_id: str, name: str) -> bool:
+        """A search in this one document finds it. Raises `NotOffered` where there is no search."""
+        try:
+            found = await self._retrieve(request_about(remote_id, name))
+        except NotFound:  # the base is there: it is said of the document
+            return False
+        return any(one.doc_id == remote_id for one in found)
+
+    async def _search(self, request: RetrieveRequest) -> Sequence[FoundSlice]:
+        try:
+            return await self._retrieve(request)
+        except NotFound as error:
+            raise _no_search(error) from error
+
+    async def _retrieve(self, request: RetrieveRequest) -> Sequence[FoundSlice]:
+        self._api.missing.check(ZhipuCall.RETRIEVE)
+        try:
+            return await self._api.retrieve(request)
+        except NotOffered as error:
+            said = _no_search(error)
+            # with a ranking model asked for, that may be what is missing
+            raise (said if request.rerank else self._api.missing.note(ZhipuCall.RETRIEVE, said)) from error
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
-        """The hits in their order; a failure or a slow answer costs pictures and nothing else."""
-        ids = dict.fromkeys(hit.remote_id for hit in hits if any(map(_lacks_images, hit.passages)))
-        found = await self._found(list(ids)[:MOST_DOCUMENTS])
-        return [with_images(hit, found.get(hit.remote_id, {})) for hit in hits]
+        """The hits in their order with their pictures; a failure or a slow answer costs pictures alone.
 
-    async def _found(self, ids: Iterable[str]) -> Mapping[str, Images]:
-        if self._lacking.lacks(ZhipuCall.IMAGES):
+        Source: the vendor's manual of the knowledge API, 3.2.9: `POST /document/slice/image_list/{id}`.
+        """
+        ids = dict.fromkeys(hit.remote_id for hit in hits if any(map(_lacks_images, hit.passages)))
+        images = await self._images(list(ids)[:MOST_DOCUMENTS])
+        return [with_images(hit, images.get(hit.remote_id, {})) for hit in hits]
+
+    async def _images(self, ids: Iterable[str]) -> Mapping[str, Images]:
+        if self._api.missing.lacks(ZhipuCall.IMAGES):
             return {}
-        deadline = asyncio.get_running_loop().time() + PATIENCE
+        deadline = asyncio.get_running_loop().time() + PICTURES_WITHIN
 
         async def in_time(remote_id: str) -> Images:
             try:
@@ -97,17 +83,18 @@ class Illustrating:
             except TimeoutError as error:
                 raise Unavailable("the pictures did not come in time") from error
 
-        answers = await ask_each(ids, in_time, self._at_once)
-        self._learn(answers)
-        return answers.given
-
-    def _learn(self, answers: EachAnswered[Images]) -> None:
-        """A bare 404 may be about the one document; about all of several it is not."""
+        answers = await self._api.each(ids, in_time)
         missing = [error for error in answers.refused.values() if isinstance(error, NotOffered)]
+        # a bare 404 may be about the one document; about all of several it is not
         is_of_all = len(missing) == len(answers.refused) > 1 and not answers.given
         sure = missing if is_of_all else [error for error in missing if error.code != "404"]
         if sure:
-            self._lacking.note(ZhipuCall.IMAGES, sure[0])
+            self._api.missing.note(ZhipuCall.IMAGES, sure[0])
+        return answers.given
+
+
+def _no_search(error: Rejected) -> NotOffered:
+    return NotOffered(f"this knowledge base offers no search: {error.reason}", code=error.code)
 
 
 def with_images(hit: Hit, images: Images) -> Hit:
@@ -118,14 +105,12 @@ def with_images(hit: Hit, images: Images) -> Hit:
 
 
 def _illustrated(passage: Passage, images: Images) -> Passage:
-    named = (Image(one, images[one]) for one in _placeholders(passage.text) if one in images)
-    return replace(passage, images=passage.images or tuple(named))
+    named = dict.fromkeys(_PLACEHOLDER.findall(passage.text))  # each once, in the order of the text
+    return replace(
+        passage,
+        images=passage.images or tuple(Image(one, images[one]) for one in named if one in images),
+    )
 
 
 def _lacks_images(passage: Passage) -> bool:
     return not passage.images and _PLACEHOLDER.search(passage.text) is not None
-
-
-def _placeholders(text: str) -> Iterable[str]:
-    """Each once, in the order of the text."""
-    return dict.fromkeys(_PLACEHOLDER.findall(text))

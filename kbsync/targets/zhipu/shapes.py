@@ -1,42 +1,37 @@
-"""Ids of the vendor: opaque strings for us, and snowflakes that tell when they were made. Pure.
-
-The vendor's answers as values. Nothing is believed: what is missing or of another type is None. Pure.
+"""The vendor's bodies as values: what it answers, and what its search is asked. Nothing is believed. Pure.
 
 Unknown fields are ignored; ids come as strings or integers; numbers may come as strings of digits. The one
-field that is read strictly is `embedding_stat` (see `states`).
-
-Questions to the vendor's search and what comes back, as the contract has it. Pure.
+field that is read strictly is `embedding_stat` (indexing.py).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.core.text import number_in
+from kbsync.targets.http.fields import flag_of, id_of, integer, number, object_of, objects_in, text_of
+from kbsync.targets.http.listing import ListPage
 
+LONGEST_QUERY = 1000
+"""Characters."""
+
+MOST_PASSAGES, MOST_RECALLED = 20, 100
+"""`top_k` and `top_n` at their most: what is filtered later must not be cut before."""
+
+_LATEST_MS = 4_102_444_800_000  # the year 2100
 _EPOCH_MS = 1_288_834_974_657
 _EARLIEST, _LATEST = 1_420_070_400.0, 4_102_444_800.0  # 2015 and 2100: outside it is no time of a document
+_WORD = re.compile(r"\w+")
+_ESCAPED = re.compile(r"~[0-9A-F]{2}")
 
-
-def id_of(value: object) -> str | None:
-    """An id as a string, from JSON text or a JSON integer; None for everything else.
-
-    A float is none: what has more than 53 bits has lost digits already.
-    """
-    match value:
-        case bool():
-            return None
-        case int():
-            return str(value)
-        case str():
-            return value.strip() or None
-    return None
+Images = Mapping[str, str]
+"""Addresses of pictures by the placeholders that stand for them in the text."""
 
 
 def number_of(some_id: str) -> int | str:
@@ -48,7 +43,8 @@ def number_of(some_id: str) -> int | str:
 def created_of(remote_id: str) -> float | None:
     """When an id was made, in seconds since the epoch by the vendor's clock; None for ids of another shape.
 
-    `(id >> 22) + 1288834974657` milliseconds, checked against ids and answer times of the service.
+    Ids are snowflakes: `(id >> 22) + 1288834974657` milliseconds, checked against ids and answer times of the
+    service. The vendor does not document it, so it may confirm and order, and disproves nothing by itself.
     """
     if not (remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= 20):
         return None
@@ -59,15 +55,6 @@ def created_of(remote_id: str) -> float | None:
 def path_part(value: str) -> str:
     """An id as one part of a URL path."""
     return quote(value, safe="")
-
-
-SUCCESS = "200"
-_LARGEST_SCORE = 1e9  # neither NaN nor infinity is below it
-_LATEST_MS = 4_102_444_800_000  # the year 2100
-
-
-Images = Mapping[str, str]
-"""Addresses of pictures by the placeholders that stand for them in the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +69,42 @@ class Envelope:
     kind: str = ""
     failed: bool = False
     at: float | None = None
-    data: Any = None
 
     @property
     def is_success(self) -> bool:
-        """The vendor's own word; the HTTP status has to agree."""
-        return self.code == SUCCESS and not self.failed
+        """The vendor's own word; the HTTP status has to agree (promise 10)."""
+        return self.code == "200" and not self.failed
+
+
+def envelope_of(body: Any) -> Envelope | None:
+    """The envelope of a parsed body; None where it is no JSON object.
+
+    Flat (`code`, `message`) and gateway (`error: {code, message}`) bodies are read; `error` goes first.
+    """
+    if not isinstance(body, dict):
+        return None
+    error = object_of(body.get("error"))
+    source = error or body
+    milliseconds = integer(body.get("timestamp"))
+    has_time = milliseconds is not None and 0 < milliseconds < _LATEST_MS
+    return Envelope(
+        code=id_of(source.get("code")) or "",
+        message=text_of(source.get("message")) or text_of(source.get("msg")),
+        kind=text_of(error.get("type")),
+        failed=bool(error),
+        at=milliseconds / 1000.0 if milliseconds is not None and has_time else None,
+    )
+
+
+def data_of(body: Any) -> Any:
+    """What is in the envelope; None where there is nothing."""
+    return object_of(body).get("data")
+
+
+def listed_in(body: Any) -> Any:
+    """The list in the envelope, which stands under `list` or bare."""
+    content = data_of(body)
+    return content.get("list") if isinstance(content, dict) else content
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,36 +132,56 @@ class ZhipuDocument:
     parse_image: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ZhipuPage:
-    """One page of the list. `is_null`: there is no list where one is due."""
-
-    rows: tuple[ZhipuDocument, ...]
-    total: int | None
-    is_null: bool = False
+ZhipuPage = ListPage[ZhipuDocument]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredDocument:
-    """One of `successInfos`."""
-
-    id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ZhipuReceipt:
-    """The answer to an upload: what was stored and what was not."""
-
-    stored: tuple[StoredDocument, ...]
-    failed: tuple[FailInfo, ...]
+def page_of(body: Any) -> ZhipuPage:
+    """A page of `GET /document`."""
+    listed = listed_in(body)
+    total = integer(object_of(data_of(body)).get("total"))
+    rows = tuple(row for item in objects_in(listed) if (row := _document(item)) is not None)
+    return ListPage(rows, total, not isinstance(listed, list))
 
 
-@dataclass(frozen=True, slots=True)
-class KnowledgeData:
-    """`knowledgeData`, as far as it matters here. `documents` counts documents."""
+def document_of(body: Any, remote_id: str) -> ZhipuDocument | None:
+    """The document of `GET /document/{id}`, under the id that was asked for; None: no data."""
+    content = object_of(data_of(body))
+    return _document({**content, "id": remote_id}) if content else None
 
-    documents: int | None
+
+def _document(item: Mapping[str, Any]) -> ZhipuDocument | None:
+    remote_id = id_of(item.get("id"))
+    if remote_id is None:
+        return None
+    told = item.get("failInfo")
+    failure = None
+    if isinstance(told, dict):
+        failure = FailInfo(text_of(told.get("embedding_msg")), id_of(told.get("embedding_code")) or "")
+    return ZhipuDocument(
+        id=remote_id,
+        name=text_of(item.get("name")),
+        stat=item.get("embedding_stat"),
+        failure=failure,
+        size=integer(item.get("length")),
+        url=text_of(item.get("url")),
+        knowledge_type=integer(item.get("knowledge_type")),
+        separators=_separators(item.get("custom_separator")),
+        sentence_size=integer(item.get("sentence_size")),
+        parse_image=flag_of(item.get("parse_image")),
+    )
+
+
+def _separators(value: object) -> tuple[str, ...] | None:
+    """A list, a list as JSON text, or one plain separator."""
+    if isinstance(value, str):
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = None
+        value = parsed if isinstance(parsed, list) else [value]
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return tuple(value)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +199,19 @@ class Capacity:
         return self.used_words is not None and self.used_words >= (self.total_words or self.used_words + 1)
 
 
+def capacity_of(body: Any) -> Capacity | None:
+    """The account's space from `GET /knowledge/capacity`; None where it does not say, or says nought."""
+    content = object_of(data_of(body))
+    used, total = object_of(content.get("used")), object_of(content.get("total"))
+    used_bytes, all_bytes = integer(used.get("length")), integer(total.get("length"))
+    used_words, all_words = integer(used.get("word_num")), integer(total.get("word_num"))
+    if used_bytes is None or not all_bytes:
+        return None
+    if used_words is None or not all_words:
+        return Capacity(used_bytes, all_bytes)
+    return Capacity(used_bytes, all_bytes, used_words, all_words)
+
+
 @dataclass(frozen=True, slots=True)
 class FoundSlice:
     """One passage that a search found. `doc_id` and `score` are None where the answer does not tell."""
@@ -171,97 +221,13 @@ class FoundSlice:
     score: float | None
 
 
-def envelope_of(body: Any) -> Envelope | None:
-    """The envelope of a parsed body; None where it is no JSON object.
-
-    Flat (`code`, `message`) and gateway (`error: {code, message}`) bodies are read; `error` goes first.
-    """
-    if not isinstance(body, dict):
-        return None
-    error = body.get("error")
-    inner = error if isinstance(error, dict) and error else None
-    source = body if inner is None else inner
-    return Envelope(
-        code=_code(source.get("code")),
-        message=text_of(source.get("message")) or text_of(source.get("msg")),
-        kind=text_of(source.get("type")) if inner is not None else "",
-        failed=inner is not None,
-        at=_seconds(body.get("timestamp")),
-        data=body.get("data"),
-    )
-
-
-def page_of(body: Any) -> ZhipuPage:
-    """A page of `GET /document`."""
-    content = data_of(body)
-    listed = content.get("list") if isinstance(content, dict) else content
-    total = integer(content.get("total")) if isinstance(content, dict) else None
-    rows = tuple(row for item in objects_in(listed) if (row := _row(item)) is not None)
-    return ZhipuPage(rows, total, not isinstance(listed, list))
-
-
-def row_of(body: Any, remote_id: str) -> ZhipuDocument | None:
-    """The document of `GET /document/{id}`, under the id that was asked for; None: no data."""
-    content = data_of(body)
-    if not isinstance(content, dict) or not content:
-        return None
-    return _row({**content, "id": remote_id})
-
-
-def receipt_of(body: Any, key: str = "fileName") -> ZhipuReceipt:
-    """The answer to an upload. Documents are told apart by id; a success without an id is none.
-
-    `key`: what tells of each what was sent, the name of a file or the `url` of a page.
-    """
-    content = data_of(body)
-    content = content if isinstance(content, dict) else {}
-    stored = {
-        remote_id: StoredDocument(remote_id, text_of(item.get(key)))
-        for item in objects_in(content.get("successInfos"))
-        if (remote_id := id_of(item.get("documentId"))) is not None
-    }
-    failed = tuple(
-        FailInfo(text_of(item.get("failReason")), name=text_of(item.get(key)))
-        for item in objects_in(content.get("failedInfos"))
-    )
-    return ZhipuReceipt(tuple(stored.values()), failed)
-
-
-def base_of(body: Any) -> KnowledgeData | None:
-    """The knowledge base of `GET /knowledge/{id}`; None where there is no data."""
-    content = data_of(body)
-    if not isinstance(content, dict) or not content:
-        return None
-    count = content.get("document_size")
-    return KnowledgeData(count if type(count) is int and count >= 0 else None)
-
-
-def capacity_of(body: Any) -> Capacity | None:
-    """The account's bytes from `GET /knowledge/capacity`; None where it does not say, or says nought."""
-    content = data_of(body)
-    if not isinstance(content, dict):
-        return None
-    (used, total), (words, most) = (
-        [_measure(content.get(part), name) for part in ("used", "total")] for name in ("length", "word_num")
-    )
-    if used is None or not total:
-        return None
-    return Capacity(used, total, words, most) if words is not None and most else Capacity(used, total)
-
-
 def found_of(body: Any) -> tuple[FoundSlice, ...]:
     """The passages of `POST /knowledge/retrieve` that have a text, best first as they came."""
     return tuple(
-        FoundSlice(text, _doc_id(item.get("metadata")), number(item.get("score")))
+        FoundSlice(text, id_of(object_of(item.get("metadata")).get("doc_id")), number(item.get("score")))
         for item in objects_in(data_of(body))
         if (text := text_of(item.get("text")))
     )
-
-
-def images_of(body: Any) -> Images:
-    """The pictures of `POST /document/slice/image_list/{id}`; empty where the answer has none."""
-    content = data_of(body)
-    return images_in(content.get("images") if isinstance(content, dict) else None)
 
 
 def images_in(listed: object) -> Images:
@@ -274,115 +240,10 @@ def images_in(listed: object) -> Images:
     }
 
 
-def integer(value: object) -> int | None:
-    """A number that is none of a bool or a fraction: an integer, or a string of digits."""
-    if isinstance(value, str):
-        return number_in(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def flag_of(value: object) -> bool | None:
-    """0, 1, false or true; None for everything else."""
-    return bool(value) if isinstance(value, int) and value in (0, 1) else None
-
-
 def usage_of(value: object) -> Mapping[str, int] | None:
     """Tokens by what they went into; None where it tells none."""
-    counts = {key: integer(count) for key, count in value.items()} if isinstance(value, dict) else {}
+    counts = {key: integer(count) for key, count in object_of(value).items()}
     return {key: count for key, count in counts.items() if count is not None} or None
-
-
-def data_of(body: Any) -> Any:
-    """What is in the envelope; None where there is nothing."""
-    return body.get("data") if isinstance(body, dict) else None
-
-
-def objects_in(value: object) -> Iterator[dict[str, Any]]:
-    """The objects of a list, whatever else is in it."""
-    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
-
-
-def _row(item: dict[str, Any]) -> ZhipuDocument | None:
-    remote_id = id_of(item.get("id"))
-    if remote_id is None:
-        return None
-    return ZhipuDocument(
-        id=remote_id,
-        name=text_of(item.get("name")),
-        stat=item.get("embedding_stat"),
-        failure=_failure(item.get("failInfo")),
-        size=integer(item.get("length")),
-        url=text_of(item.get("url")),
-        knowledge_type=integer(item.get("knowledge_type")),
-        separators=_separators(item.get("custom_separator")),
-        sentence_size=integer(item.get("sentence_size")),
-        parse_image=flag_of(item.get("parse_image")),
-    )
-
-
-def _failure(value: object) -> FailInfo | None:
-    if not isinstance(value, dict):
-        return None
-    return FailInfo(text_of(value.get("embedding_msg")), _code(value.get("embedding_code")))
-
-
-def _separators(value: object) -> tuple[str, ...] | None:
-    """A list, a list as JSON text, or one plain separator."""
-    if isinstance(value, str):
-        value = _listed(value)
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return tuple(value)
-    return None
-
-
-def _listed(text: str) -> object:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return [text]
-    return value if isinstance(value, list) else [text]
-
-
-def _doc_id(metadata: object) -> str | None:
-    return id_of(metadata.get("doc_id")) if isinstance(metadata, dict) else None
-
-
-def _measure(part: object, name: str) -> int | None:
-    return integer(part.get(name)) if isinstance(part, dict) else None
-
-
-def _code(value: object) -> str:
-    return id_of(value) or ""
-
-
-def text_of(value: object) -> str:
-    """A text; "" for everything else."""
-    return value if isinstance(value, str) else ""
-
-
-def number(value: object) -> float | None:
-    """A number that is one; None for everything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) < _LARGEST_SCORE else None
-
-
-def _seconds(value: object) -> float | None:
-    milliseconds = integer(value)
-    return milliseconds / 1000.0 if milliseconds is not None and 0 < milliseconds < _LATEST_MS else None
-
-
-LONGEST_QUERY = 1000
-"""Characters."""
-
-MOST_PASSAGES, MOST_RECALLED = 20, 100
-"""`top_k` and `top_n` at their most: what is filtered later must not be cut before."""
-
-OVERLOADED = frozenset({"1305", "1312"})
-"""Codes of a model that has too much work."""
-
-_WORD = re.compile(r"\w+")
-_ESCAPED = re.compile(r"~[0-9A-F]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,15 +258,6 @@ class Recall:
     top_n: int = MOST_RECALLED
     model: str = "rerank"
     threshold: float | None = None
-
-    def fields(self) -> dict[str, object]:
-        """What every search says, whatever it looks for."""
-        body: dict[str, object] = {"top_n": self.top_n, "recall_method": self.method}
-        if self.ratio is not None:
-            body["recall_ratio"] = self.ratio
-        if self.threshold is not None:
-            body["fractional_threshold"] = self.threshold
-        return body
 
 
 USUAL = Recall()
@@ -430,28 +282,35 @@ class RetrieveRequest:
             "query": self.text,
             "knowledge_ids": [knowledge_id],
             "top_k": self.top_k,
-            **self.recall.fields(),
+            "top_n": self.recall.top_n,
+            "recall_method": self.recall.method,
         }
+        if self.recall.ratio is not None:
+            body["recall_ratio"] = self.recall.ratio
+        if self.recall.threshold is not None:
+            body["fractional_threshold"] = self.recall.threshold
         if self.rerank:
             body |= {"rerank_status": 1, "rerank_model": self.recall.model}
-        return body | {"document_ids": list(self.document_ids)} if self.document_ids else body
+        if self.document_ids:
+            body["document_ids"] = list(self.document_ids)
+        return body
 
 
-def question_of(query: Query, recall: Recall = USUAL) -> RetrieveRequest | None:
+def request_for(query: Query, recall: Recall = USUAL) -> RetrieveRequest | None:
     """As much of a query as the vendor takes; None where there is nothing to look for."""
     text = shortened(query.text)
     return RetrieveRequest(text, MOST_PASSAGES, query.among, query.rerank, recall) if text else None
 
 
-def question_about(remote_id: str, name: str) -> RetrieveRequest:
+def request_about(remote_id: str, name: str) -> RetrieveRequest:
     """Looks in one document for the words of its name; tag and extension are none of them.
 
     Always in the usual way: whether a document can be found is no matter of taste.
     """
     stem = name.rpartition("/")[2].rpartition(".")[0] or name
     readable = _ESCAPED.sub(" ", stem.rpartition("~")[0] or stem)
-    spoken = " ".join(_WORD.findall(readable.replace("_", " ")))
-    return RetrieveRequest(shortened(spoken) or "document", 1, (remote_id,))
+    words = " ".join(_WORD.findall(readable.replace("_", " ")))
+    return RetrieveRequest(shortened(words) or "document", 1, (remote_id,))
 
 
 def shortened(text: str) -> str:
@@ -476,14 +335,8 @@ def hits_of(found: Sequence[FoundSlice]) -> tuple[Hit, ...]:
     for place, one in enumerate(named):
         score = one.score if scored and one.score is not None else 1.0 / (1 + place)
         passages.setdefault(one.doc_id or "", []).append(Passage(one.text, score=score))
-    return tuple(sorted((_hit(*item) for item in passages.items()), key=lambda hit: -hit.score))
-
-
-def chosen(hits: Sequence[Hit], query: Query) -> Sequence[Hit]:
-    """At most `top_k`, unless the caller has yet to select by what this target cannot be told."""
-    return hits if query.selects else hits[: query.top_k]
-
-
-def _hit(doc_id: str, passages: list[Passage]) -> Hit:
-    best_first = tuple(sorted(passages, key=lambda passage: -passage.score))
-    return Hit(doc_id, best_first[0].score, best_first)
+    hits = []
+    for doc_id, several in passages.items():
+        best_first = tuple(sorted(several, key=lambda passage: -passage.score))
+        hits.append(Hit(doc_id, best_first[0].score, best_first))
+    return tuple(sorted(hits, key=lambda hit: -hit.score))

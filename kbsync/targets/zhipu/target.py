@@ -22,49 +22,26 @@ from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Lis
 from kbsync.core.links import is_address
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
-from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.client import Client
-from kbsync.targets.http.connection import Endpoint
+from kbsync.errors import Rejected, Unavailable, Unsure
+from kbsync.targets.http.client import Client, ClockSkew
 from kbsync.targets.http.limits import Account
+from kbsync.targets.http.listing import PAGE_SIZE, ListSweep
 from kbsync.targets.http.target import RemoteTarget
-from kbsync.targets.zhipu.api import (
-    ALARMING,
-    ROOT,
-    TOLERANCE,
-    Knowledge,
-    MirrorJudge,
-    Skew,
-    ZhipuApi,
-    ask_each,
-    is_gone,
-    keys_of,
-)
-from kbsync.targets.zhipu.ask import Answering, Asking, Composing, judge_chat
-from kbsync.targets.zhipu.errors import SLOW, ZhipuCall
+from kbsync.targets.zhipu.api import ALARMING, ROOT, Keys, MirrorJudge, ZhipuApi
+from kbsync.targets.zhipu.ask import Asking, judge_chat
+from kbsync.targets.zhipu.errors import SLOW, is_gone
 from kbsync.targets.zhipu.formats import described, recipe_of, slicing_of
-from kbsync.targets.zhipu.indexing import Mending, Waiting, status_of
+from kbsync.targets.zhipu.indexing import Indexing, status_of
 from kbsync.targets.zhipu.manage import AccountCallbacks, ZhipuApplications, ZhipuBases
-from kbsync.targets.zhipu.paging import SIZE, ZhipuSweep
-from kbsync.targets.zhipu.search import Illustrating, Retrieving
+from kbsync.targets.zhipu.search import Searcher
 from kbsync.targets.zhipu.settings import ZhipuSettings
-from kbsync.targets.zhipu.shapes import (
-    Capacity,
-    ZhipuDocument,
-    ZhipuPage,
-    chosen,
-    created_of,
-    hits_of,
-    question_of,
-)
-from kbsync.targets.zhipu.upload import AccountSpace, Uploading
+from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage, created_of, hits_of, request_for
+from kbsync.targets.zhipu.upload import AccountSpace, Uploader
 
 if TYPE_CHECKING:
     import httpx
 
 __all__ = ["ZhipuSettings", "ZhipuTarget"]
-
-_ENOUGH = 0.8
-"""Of the documents that both the list and the base count: counts may be a little off."""
 
 _STILL_THERE = Unsure("the vendor says that there is no such document, and still has it", code="still-there")
 
@@ -91,16 +68,14 @@ class ZhipuTarget(RemoteTarget):
         transport: httpx.AsyncBaseTransport | None = None,
         account: Account | None = None,
     ) -> None:
-        keys = keys_of(settings, wall)
-        self._settings = settings
-        self._skew = Skew(wall, ALARMING if settings.auth == "key" else TOLERANCE)
-        self._steady = steady
-        self._chat_judge = MirrorJudge(settings, self._skew, keys, judge_chat)
+        self._settings, self._steady = settings, steady
+        keys, self._skew = Keys(settings, wall), ClockSkew()
+        self._chat_judge = MirrorJudge(settings, keys, self._skew, wall, judge_chat)
         client = Client(
-            _endpoint(settings),
+            settings.endpoint(settings.address + ROOT),
             target="zhipu",
             headers=keys.headers,
-            judge=MirrorJudge(settings, self._skew, keys),
+            judge=MirrorJudge(settings, keys, self._skew, wall),
             meter=meter,
             steady=steady,
             wall=wall,
@@ -109,57 +84,19 @@ class ZhipuTarget(RemoteTarget):
             transport=transport,
             slow_codes=SLOW,
             account=account,
+            skew=self._skew,
         )
         super().__init__(client)
 
     def _speak(self) -> None:
         settings = self._settings
         self._api = ZhipuApi(settings, self._client)
-        self._knowledge = Knowledge(settings, self._api)
-        lacking = self._client.lacking
-        self._allowance = AccountSpace(self._capacity, self._steady, settings.command("retry"))
-        self._uploading = Uploading(settings, self._api, self._knowledge, self._allowance, lacking)
-        self._illustrating = Illustrating(self._api, lacking, settings.concurrency)
-        self._waiting = Waiting(self._api, self._knowledge, self._allowance, settings.concurrency)
-        self._mending = Mending(self._api, self._knowledge, self._allowance, lacking)
-        self._retrieving = Retrieving(self._api, self._knowledge, lacking)
-        self._applications = ZhipuApplications(self._client, settings)
+        self._space = AccountSpace(self._api.capacity, self._steady, settings.command("retry"))
+        self._uploader = Uploader(settings, self._api, self._space)
+        self._indexing = Indexing(self._api, self._space)
+        self._searcher = Searcher(self._api)
         platform = self._client.at(settings.address, self._chat_judge)
-        composing = Composing(platform, self._chat_judge, self.search)
-        answering = Answering(self._client, settings.knowledge_id)
-        self._asking = Asking(self._applications, answering, composing)
-
-    @property
-    def bases(self) -> ZhipuBases:
-        """The knowledge bases of the account."""
-        return ZhipuBases(self._settings, self._client)
-
-    @property
-    def applications(self) -> ZhipuApplications:
-        """What answers questions in this account."""
-        return self._applications
-
-    @property
-    def model(self) -> str:
-        """It is given passages where the account has no applications."""
-        return self._settings.chat_model
-
-    @property
-    def callbacks(self) -> AccountCallbacks:
-        """The address that the account's events go to."""
-        return AccountCallbacks(self._client)
-
-    def answer(
-        self,
-        question: str,
-        by: Answerer,
-        *,
-        turns: Sequence[Turn] = (),
-        among: Sequence[str] = (),
-        streamed: bool = True,
-    ) -> AsyncIterator[str | Sources]:
-        """The answer from this base, piece by piece, and its sources."""
-        return self._asking.answer(question, by, turns=turns, among=among, streamed=streamed)
+        self._asking = Asking(self._client, platform, self._chat_judge, settings.knowledge_id, self.search)
 
     @property
     def limits(self) -> Limits:
@@ -177,69 +114,78 @@ class ZhipuTarget(RemoteTarget):
     @property
     def bytes_left(self) -> int | None:
         """Of the account's space."""
-        return self._allowance.left
+        return self._space.left
 
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
-        return await self._knowledge.look()
+        return await self._api.base()
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send each document in a request of its own, once; outcomes in the order given."""
-        return [self._dated(await self._uploading.put(document)) for document in documents]
-
-    def _dated(self, outcome: PutOutcome) -> PutOutcome:
-        if not isinstance(outcome, Accepted):
-            return outcome
-        return replace(outcome, created=self._skew.ours(created_of(outcome.remote_id)))
+        outcomes = []
+        for document in documents:
+            outcome = await self._uploader.put(document)
+            if isinstance(outcome, Accepted):
+                outcome = replace(outcome, created=self._created(outcome.remote_id))
+            outcomes.append(outcome)
+        return outcomes
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """The state of each remote id, in no more requests than there are ids."""
-        return await self._waiting.states(tuple(dict.fromkeys(ids)))
+        return await self._indexing.states(tuple(dict.fromkeys(ids)))
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove each remote id. "Not found" counts as done where the base answers, and a look agrees."""
-        answers = await ask_each(dict.fromkeys(ids), self._api.delete, self._settings.concurrency)
+        """Remove each remote id. "Not found" counts as done where a look agrees, and the base answers."""
+        answers = await self._api.each(dict.fromkeys(ids), self._api.delete)
         outcomes: dict[str, DeleteOutcome] = {**answers.given, **answers.refused}
         gone = [remote_id for remote_id, error in answers.refused.items() if is_gone(error)]
-        if gone:
-            outcomes |= await self._looked_at_again(gone)
+        if gone:  # what the vendor calls missing at a DELETE may be there all the same (promise 10)
+            seen = await self._api.documents(gone)
+            outcomes |= {one: _STILL_THERE if found else None for one, found in seen.given.items()}
+            outcomes |= seen.refused
         if answers.given:
-            self._allowance.freed()
+            self._space.freed()
         return outcomes
 
     async def list(self) -> AsyncIterator[Listed]:
         """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
-        sweep = ZhipuSweep(self._page)
+        sweep = ListSweep(self._page)
         async with aclosing(sweep.rows()) as rows:
             async for row in rows:
                 yield self._listed(row)
         if sweep.is_doubtful:
-            await self._vouch_for(sweep.shown)
+            base = await self._api.base()
+            sweep.check(base.documents, base.id)
 
     async def find(self, name: str) -> Sequence[Listed]:
         """By the list's own filter, of which is not documented how it compares: one page of what it shows."""
-        return [self._listed(row) for row in (await self._page(1, SIZE, name)).rows]
+        return [self._listed(row) for row in (await self._page(1, PAGE_SIZE, name)).rows]
 
     async def reembed(self, remote_id: str) -> None:
         """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
-        await self._mending.reembed(remote_id)
+        await self._indexing.reembed(remote_id)
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
         """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
-        await self._mending.reslice(remote_id, slicing_of(path, settings))
+        await self._indexing.reslice(remote_id, slicing_of(path, settings))
 
     async def digest(self, remote_id: str) -> str | None:
         """The SHA-256 of what the vendor stored, read through a fresh signed URL; None where it cannot be."""
+        digest = hashlib.sha256()
         try:
-            row = await self._api.detail(remote_id)
-            url = row.url if row is not None else ""
-            return await self._digest_of(url) if url.startswith(("http://", "https://")) else None
+            document = await self._api.document(remote_id)
+            if document is None or not document.url.startswith(("http://", "https://")):
+                return None
+            async with aclosing(self._api.read(document.url)) as pieces:
+                async for piece in pieces:
+                    digest.update(piece)
         except Rejected:
             return None
+        return digest.hexdigest()
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
         """A search in this one document finds it. Raises `NotOffered` where there is no search."""
-        return await self._retrieving.confirms(remote_id, name)
+        return await self._searcher.confirms(remote_id, name)
 
     @property
     def reranks(self) -> bool:
@@ -248,28 +194,52 @@ class ZhipuTarget(RemoteTarget):
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
-        question = question_of(query, self._settings.recall)
-        return chosen(hits_of(await self._retrieving.ranked(question)), query) if question is not None else ()
+        request = request_for(query, self._settings.recall)
+        if request is None:
+            return ()
+        hits = hits_of(await self._searcher.found(request))
+        return hits if query.selects else hits[: query.top_k]
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
         """The hits with the pictures that their passages name, as far as they come in time."""
-        return await self._illustrating.illustrated(hits)
+        return await self._searcher.illustrated(hits)
 
-    async def _capacity(self) -> Capacity | None:
-        """Where it is refused, whatever the words, it is not told here."""
-        self._client.lacking.check(ZhipuCall.CAPACITY)
-        try:
-            return await self._api.capacity()
-        except Rejected as error:
-            raise self._client.lacking.note(
-                ZhipuCall.CAPACITY, NotOffered(error.reason, code=error.code)
-            ) from error
+    @property
+    def bases(self) -> ZhipuBases:
+        """The knowledge bases of the account."""
+        return ZhipuBases(self._settings, self._client)
+
+    @property
+    def applications(self) -> ZhipuApplications:
+        """What answers questions in this account."""
+        return ZhipuApplications(self._client, self._settings)
+
+    @property
+    def callbacks(self) -> AccountCallbacks:
+        """The address that the account's events go to."""
+        return AccountCallbacks(self._client)
+
+    @property
+    def model(self) -> str:
+        """It is given passages where the account has no applications."""
+        return self._settings.chat_model
+
+    def answer(
+        self,
+        question: str,
+        by: Answerer,
+        *,
+        turns: Sequence[Turn] = (),
+        among: Sequence[str] = (),
+        streamed: bool = True,
+    ) -> AsyncIterator[str | Sources]:
+        """The answer from this base, piece by piece, and its sources."""
+        return self._asking.answer(question, by, turns=turns, among=among, streamed=streamed)
 
     async def _page(self, number: int, size: int, word: str = "") -> ZhipuPage:
         try:
             return await self._api.page(number, size, word)
-        except Rejected as error:
-            await self._knowledge.look()
+        except Rejected as error:  # the base is there: no refusal is an empty list
             raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
 
     def _listed(self, row: ZhipuDocument) -> Listed:
@@ -277,45 +247,13 @@ class ZhipuTarget(RemoteTarget):
             row.id,
             row.name,
             size=row.size,
-            created=self._skew.ours(created_of(row.id)),
+            created=self._created(row.id),
             state=status_of(row).state,
             recipe=recipe_of(row),
             addresses=tuple(text for text in (row.name, row.url) if is_address(text)),
         )
 
-    async def _vouch_for(self, shown: int) -> None:
-        """A list that is far shorter than the base says would make documents look gone."""
-        base = await self._knowledge.look()
-        if base.documents is not None and shown < base.documents * _ENOUGH:
-            raise Unavailable(
-                f"the list shows {shown} of {base.documents} documents of knowledge base {base.id}"
-            )
-
-    async def _digest_of(self, url: str) -> str:
-        digest = hashlib.sha256()
-        async with aclosing(self._api.read(url, self._settings.max_bytes)) as pieces:
-            async for piece in pieces:
-                digest.update(piece)
-        return digest.hexdigest()
-
-    async def _looked_at_again(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """What the vendor calls missing at a DELETE may be there all the same (promise 10)."""
-        trouble = await self._trouble()
-        if trouble is not None:
-            return dict.fromkeys(ids, trouble)
-        seen = await ask_each(ids, self._api.detail, self._settings.concurrency)
-        there = {one: _STILL_THERE for one, row in seen.given.items() if row is not None}
-        unseen = {one: error for one, error in seen.refused.items() if not is_gone(error)}
-        return {one: there.get(one) or unseen.get(one) for one in ids}
-
-    async def _trouble(self) -> TargetError | None:
-        """None while the base answers."""
-        try:
-            await self._knowledge.look()
-        except TargetError as error:
-            return error
-        return None
-
-
-def _endpoint(settings: ZhipuSettings) -> Endpoint:
-    return settings.endpoint(settings.address + ROOT)
+    def _created(self, remote_id: str) -> float | None:
+        """By our clock; None where the two are far apart: ids may tell another time than answers do."""
+        theirs, apart = created_of(remote_id), self._skew.apart or 0.0
+        return None if theirs is None or abs(apart) > ALARMING else theirs - apart

@@ -1,46 +1,29 @@
-"""Numbers of bytes as people read them. Pure.
-
-Whether a document still fits into the account, asked rarely and counted in between.
-
-What an upload's answer says of the one document that was sent: code 200 alone is no success. Pure.
-
-Sending the address of a page instead of a file, and what became of it.
-
-Sending one document, and what became of it.
-"""
+"""One document goes to the vendor: whether it has room, one request, and what the answer says of it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from kbsync.contract.target import Accepted, Outgoing, PutOutcome
 from kbsync.core.links import NoLink, address_from, is_link
+from kbsync.core.text import sized
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
-from kbsync.targets.http.limits import MissingCalls
+from kbsync.targets.http.fields import id_of, object_of, objects_in, text_of
 from kbsync.targets.zhipu import errors
-from kbsync.targets.zhipu.api import Knowledge, ZhipuApi
+from kbsync.targets.zhipu.api import ZhipuApi
 from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom, NotFound, ZhipuCall
-from kbsync.targets.zhipu.formats import EXTENSIONS, Slicing, extension_of, slicing_of
+from kbsync.targets.zhipu.formats import EXTENSIONS, extension_of, slicing_of
 from kbsync.targets.zhipu.settings import ZhipuSettings
-from kbsync.targets.zhipu.shapes import Capacity, FailInfo, StoredDocument, ZhipuReceipt
-
-
-def sized(count: int) -> str:
-    """`count` bytes in decimal units, such as `12.3 MB`."""
-    amount = float(count)
-    for unit in ("B", "kB", "MB"):
-        if round(amount, 1) < 1000:
-            return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"
-
+from kbsync.targets.zhipu.shapes import Capacity, FailInfo, data_of
 
 INTERVAL = 180.0
-"""Seconds between two questions, at the least."""
+"""Seconds between two questions about the account's space, at the least."""
+
+FAILED_INFOS = "failedInfos"
 
 _MOMENT = 5.0  # seconds until uploads under way may have ended
-
 _SMALL = 0.05  # of the account's space: less than this is asked again, since others use it too
 
 
@@ -48,8 +31,7 @@ class AccountSpace:
     """The rest of the account's space in bytes, as far as the vendor tells, and whether words are left in it.
 
     How many words a document has only the vendor knows: it is foreseen that none are left, and no more.
-
-    `ask` raises `TargetError`: unless the key was refused, nothing is known then and nothing is checked.
+    Where `ask` raises `TargetError` nothing is known and nothing is checked, unless the key was refused.
     `steady`: seconds that never go back. `cure`: the command for a halt.
     """
 
@@ -73,38 +55,18 @@ class AccountSpace:
         Raises `Halted("quota")` for too many, `Unavailable` where uploads under way may leave enough.
         """
         async with self._turn:
-            if self._is_due(size):
+            is_too_much = self._known is not None and size > self._left + self._under_way
+            if self._is_due(size) or is_too_much:
                 await self._look()
-            elif self._known is not None and size > self._left + self._under_way:
-                await self._look()  # before anybody is called: others may have made room
             if self._known is not None and self._known.lacks_words:
                 await self._look()  # before anybody is called: others may have made room
             if self._known is not None and self._known.lacks_words:
-                raise self._no_words(name, self._known)
+                reason = f"the account has none left of {self._known.total_words:,} words; {name} needs some"
+                raise Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
             if self._known is not None and size > self._left:
-                raise self._refusal(name, size, self._known)
+                raise self._too_little(name, size, self._known.total)
             self._left -= size
             self._under_way += size
-
-    async def measured(self) -> int | None:
-        """Bytes left by the vendor's word at this moment; None where it does not tell."""
-        async with self._turn:
-            await self._look()
-        return 0 if self._known is not None and self._known.lacks_words else self.left
-
-    async def has_room(self, size: int = 1) -> bool:
-        """Whether `size` bytes, and words at all, are left by the vendor's word at this moment.
-
-        A document that was accepted is among what is used already: for it any room is room enough.
-        """
-        left = await self.measured()
-        return left is not None and left >= max(1, size)
-
-    async def judged(self, error: NoRoom, size: int = 1) -> TargetError:
-        """What a lack of room means: where there is room (see `has_room`), the document is to blame."""
-        if await self.has_room(size):
-            return Rejected(error.said, code=error.code)
-        return Halted(error.halt, error.reason, cure=error.cure, code=error.code)
 
     def ended(self, size: int, *, stored: bool) -> None:
         """The upload of counted bytes is over; `stored`: they are, or may be, at the vendor."""
@@ -116,6 +78,23 @@ class AccountSpace:
         """Documents were deleted: the vendor is asked before the next upload is refused for want of space."""
         if self._known is not None and self._left < _SMALL * self._known.total:
             self._asked_at = None
+
+    async def has_room(self, size: int = 1) -> bool:
+        """Whether `size` bytes, and words at all, are left by the vendor's word at this moment.
+
+        A document that was accepted is among what is used already: for it any room is room enough.
+        """
+        async with self._turn:
+            await self._look()
+        if self._known is None or self._known.lacks_words:
+            return False
+        return self._left >= max(1, size)
+
+    async def blamed(self, error: NoRoom, size: int = 1) -> TargetError:
+        """What a lack of room means: where there is room (see `has_room`), the document is to blame."""
+        if await self.has_room(size):
+            return Rejected(error.said, code=error.code)
+        return Halted(error.halt, error.reason, cure=error.cure, code=error.code)
 
     def _is_due(self, size: int) -> bool:
         if self._asked_at is None:
@@ -136,192 +115,127 @@ class AccountSpace:
             # what is under way may not be counted there yet
             self._left = max(0, self._known.total - self._known.used - self._under_way)
 
-    def _refusal(self, name: str, size: int, known: Capacity) -> TargetError:
-        reason = self._too_little(name, size, known)
+    def _too_little(self, name: str, size: int, total: int) -> TargetError:
+        left = sized(max(0, self._left))
+        reason = f"the account has {left} left of {sized(total)}; {name} needs {sized(size)}"
         if size <= self._left + self._under_way:
             reason += "; it waits for the uploads under way"
             return Unavailable(reason, retry_after=_MOMENT, untried=True)
         self._asked_at = None  # whoever tries once more may have made room
         return Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
 
-    def _no_words(self, name: str, known: Capacity) -> TargetError:
-        reason = f"the account has none left of {known.total_words:,} words; {name} needs some"
-        return Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
 
-    def _too_little(self, name: str, size: int, known: Capacity) -> str:
-        left = sized(max(0, self._left))
-        return f"the account has {left} left of {sized(known.total)}; {name} needs {sized(size)}"
+class Uploader:
+    """Sends documents one by one, each in one request that is never repeated here."""
 
-
-CODE = "failedInfos"
-
-
-def outcome_of(receipt: ZhipuReceipt, name: str, cure: str) -> PutOutcome:
-    """The outcome of a document sent as `name`, alone in its request; `cure`: what to run then.
-
-    Exactly one success counts whatever name it has; in both lists or in neither: nobody knows.
-    """
-    stored = _stored(receipt, name)
-    if stored is not None:
-        return Accepted(stored.id, name="" if stored.name in ("", name) else stored.name)
-    if receipt.failed and not receipt.stored:
-        return _refused(_failure(receipt, name), name, cure)
-    if not receipt.stored:
-        return Unsure(f"the vendor's answer names {name} neither as stored nor as failed", code="no-receipt")
-    return Unsure(f"the vendor's answer contradicts itself about {name}", code="contradiction")
-
-
-def _stored(receipt: ZhipuReceipt, name: str) -> StoredDocument | None:
-    """The one success, unless it is named among the failures as well."""
-    exact = [one for one in receipt.stored if one.name == name]
-    [*candidates] = receipt.stored if len(receipt.stored) == 1 else exact
-    if len(candidates) != 1:
-        return None
-    [stored] = candidates
-    if not receipt.failed:
-        return stored
-    is_of_others = stored.name == name and all(one.name not in ("", name) for one in receipt.failed)
-    return stored if is_of_others else None
-
-
-def _failure(receipt: ZhipuReceipt, name: str) -> FailInfo:
-    return next((one for one in receipt.failed if one.name == name), receipt.failed[0])
-
-
-def _refused(failure: FailInfo, name: str, cure: str) -> TargetError:
-    """`failReason` is free text: its words decide who is to blame, and not those of the document's name."""
-    said = errors.quoted(failure.text) or "no reason is given"
-    text = errors.without_names(failure.text, name, failure.name)
-    if errors.says_full(text):
-        reason = f"the account is at its limit ({said})"
-        is_money = errors.says_money(text)
-        return (
-            Halted("quota", reason, cure=cure, code=CODE)
-            if is_money
-            else NoRoom(reason, cure=cure, code=CODE)
-        )
-    if errors.says_wrong_type(text):
-        return Rejected(f"the vendor does not take this format ({said})", code=CODE)
-    if errors.says_name_taken(text):
-        return NameTaken(f"the vendor has a document of this name already ({said})", code=CODE)
-    if errors.says_busy(text):
-        return Unavailable(f"the vendor is busy ({said})", code=CODE)
-    return Rejected(f"the vendor refused the document: {said}", code=CODE)
-
-
-class Linking:
-    """Has the vendor fetch pages, one to a request, never repeated here. `lacking`: whether it can."""
-
-    def __init__(self, api: ZhipuApi, knowledge: Knowledge, lacking: MissingCalls, cure: str) -> None:
-        self._api, self._knowledge, self._lacking, self._cure = api, knowledge, lacking, cure
+    def __init__(self, settings: ZhipuSettings, api: ZhipuApi, space: AccountSpace) -> None:
+        self._settings, self._api, self._space = settings, api, space
+        self._cure = settings.command("retry")
 
     async def put(self, document: Outgoing) -> PutOutcome:
-        """The page of a link file. Raises `TargetError`; `Unfit` for a file that holds no address."""
-        address = _address_in(document)
-        try:
-            receipt = await self._sent(address, slicing_of(document.path, document.settings))
-        except (NotFound, NotOffered) as error:
-            reason = f"the vendor takes no addresses here: {error.reason}"
-            is_proven = isinstance(error, NotFound) or self._lacking.lacks(ZhipuCall.UPLOAD_URL)
-            raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
-        return _of_page(outcome_of(receipt, address, self._cure))
-
-    async def _sent(self, address: str, slicing: Slicing) -> ZhipuReceipt:
-        """Raises `NotOffered` where there is no such call, without asking once that is known."""
-        self._lacking.check(ZhipuCall.UPLOAD_URL)
-        try:
-            return await self._api.upload_url(address, slicing)
-        except (NotFound, NotOffered) as error:
-            await self._knowledge.look()
-            if isinstance(error, NotOffered):
-                self._lacking.note(ZhipuCall.UPLOAD_URL, error)
-            raise
-
-
-def _address_in(document: Outgoing) -> str:
-    """What a link file holds. Raises `Unfit`."""
-    try:
-        with document.body.open() as stream:
-            return address_from(document.path, stream)
-    except NoLink as reason:
-        raise Unfit(str(reason), code="link") from None
-
-
-def _of_page(outcome: PutOutcome) -> PutOutcome:
-    """A page has no name of ours to be found by, and one that cannot be fetched says nothing of the rest."""
-    match outcome:
-        case Accepted():
-            return Accepted(outcome.remote_id)
-        case Rejected():
-            return Unfit(outcome.reason, code=outcome.code)
-    return outcome
-
-
-class Uploading:
-    """Sends documents one by one; every outcome is returned, none raised."""
-
-    def __init__(
-        self,
-        settings: ZhipuSettings,
-        api: ZhipuApi,
-        knowledge: Knowledge,
-        allowance: AccountSpace,
-        lacking: MissingCalls,
-    ) -> None:
-        self._settings, self._api = settings, api
-        self._knowledge, self._allowance = knowledge, allowance
-        self._linking = Linking(api, knowledge, lacking, settings.command("retry"))
-
-    async def put(self, document: Outgoing) -> PutOutcome:
-        """One request, never repeated here. Where it lacks room the account is asked who is to blame."""
-        outcome = await self._put(document)
-        return (
-            await self._allowance.judged(outcome, document.size) if isinstance(outcome, NoRoom) else outcome
-        )
-
-    async def _put(self, document: Outgoing) -> PutOutcome:
+        """What became of it. Where room was lacking the account is asked who is to blame."""
         try:
             if is_link(document.path):
-                return await self._linking.put(document)
-            self._check(document)
-            await self._allowance.take(document.name, document.size)
-            return await self._send(document)
+                return await self._put_page(document)
+            return await self._put_file(document)
+        except NoRoom as error:
+            try:
+                return await self._space.blamed(error, document.size)
+            except TargetError as trouble:
+                return trouble
         except TargetError as error:
             return error
 
-    def _check(self, document: Outgoing) -> None:
-        """Refuse here what the vendor would refuse after all of it was sent."""
+    async def _put_file(self, document: Outgoing) -> Accepted:
+        # What the vendor would refuse after all of it was sent is refused here.
         if extension_of(document.name) not in EXTENSIONS:
             known = " ".join(sorted(EXTENSIONS))
             raise Rejected(f"the vendor does not take this format; it takes {known}", code="format")
         most = self._settings.max_bytes
         if document.size > most:
             raise Rejected(f"{sized(document.size)} is over the limit of {sized(most)}", code="too-large")
-
-    async def _send(self, document: Outgoing) -> PutOutcome:
+        await self._space.take(document.name, document.size)
         stored = True
         try:
-            outcome = await self._sent(document)
-            stored = isinstance(outcome, Unsure) or not isinstance(outcome, TargetError)
-            return outcome
-        finally:
-            self._allowance.ended(document.size, stored=stored)
-
-    async def _sent(self, document: Outgoing) -> PutOutcome:
-        try:
-            receipt = await self._api.upload(document, slicing_of(document.name, document.settings))
+            slicing = slicing_of(document.name, document.settings)
+            answer = await self._api.upload(document, slicing)
+            return accepted(answer.body, document.name, self._cure)
         except (NotFound, NotOffered) as error:
-            return await self._without_base(error)
+            stored = False
+            # The base is there. Where the call itself is not, what answered was hardly the vendor.
+            reason = f"refused although the knowledge base is there: {error.reason}"
+            raise Rejected(reason, code=error.code, may_pass=isinstance(error, NotOffered)) from error
         except TargetError as error:
-            return error
-        return outcome_of(receipt, document.name, self._settings.command("retry"))
+            stored = isinstance(error, Unsure)
+            raise
+        finally:
+            self._space.ended(document.size, stored=stored)
 
-    async def _without_base(self, error: Rejected) -> TargetError:
-        """The base may be gone, which is no fault of the document."""
+    async def _put_page(self, document: Outgoing) -> Accepted:
+        """The address in a link file, which the vendor fetches. Raises `Unfit` for a file that holds none."""
         try:
-            await self._knowledge.look()
-        except TargetError as missing:
-            return missing
-        reason = f"refused although the knowledge base is there: {error.reason}"
-        # the call itself is not there: what answered was hardly the vendor
-        return Rejected(reason, code=error.code, may_pass=isinstance(error, NotOffered))
+            with document.body.open() as stream:
+                address = address_from(document.path, stream)
+        except NoLink as error:
+            raise Unfit(str(error), code="link") from None
+        slicing = slicing_of(document.path, document.settings)
+        try:
+            with self._api.missing.remembered(ZhipuCall.UPLOAD_URL):
+                answer = await self._api.upload_url(address, slicing)
+        except (NotFound, NotOffered) as error:
+            reason = f"the vendor takes no addresses here: {error.reason}"
+            is_proven = isinstance(error, NotFound) or self._api.missing.lacks(ZhipuCall.UPLOAD_URL)
+            raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
+        try:
+            page = accepted(answer.body, address, self._cure, key="url")
+        except Rejected as error:  # a page that cannot be fetched says nothing of other documents
+            raise Unfit(error.reason, code=error.code) from error
+        return Accepted(page.remote_id)  # it has no name of ours to be found by
+
+
+def accepted(body: Any, name: str, cure: str, key: str = "fileName") -> Accepted:
+    """What an upload's answer says of the one document in it: code 200 alone is no success (promise 10).
+
+    `name`: what was sent under `key`, the name of a file or the `url` of a page; `cure`: what to run after a
+    halt. Exactly one success counts, under whatever name. In both lists or in neither it is `Unsure`.
+    """
+    content = object_of(data_of(body))
+    stored = {
+        remote_id: text_of(one.get(key))
+        for one in objects_in(content.get("successInfos"))
+        if (remote_id := id_of(one.get("documentId"))) is not None
+    }
+    failed = [
+        FailInfo(text_of(one.get("failReason")), name=text_of(one.get(key)))
+        for one in objects_in(content.get(FAILED_INFOS))
+    ]
+    candidates = list(stored) if len(stored) == 1 else [one for one in stored if stored[one] == name]
+    if len(candidates) == 1:
+        told = stored[candidates[0]]
+        is_of_others = told == name and all(one.name not in ("", name) for one in failed)
+        if not failed or is_of_others:
+            return Accepted(candidates[0], name="" if told in ("", name) else told)
+    if stored:
+        raise Unsure(f"the vendor's answer contradicts itself about {name}", code="contradiction")
+    if failed:
+        own = next((one for one in failed if one.name == name), failed[0])
+        raise refused(own, name, cure)
+    raise Unsure(f"the vendor's answer names {name} neither as stored nor as failed", code="no-receipt")
+
+
+def refused(failure: FailInfo, name: str, cure: str) -> TargetError:
+    """`failReason` is free text: its words decide who is to blame, and not those of the document's name."""
+    said = errors.quoted(failure.text) or "no reason is given"
+    text = errors.without_names(failure.text, name, failure.name)
+    if errors.says_full(text):
+        reason = f"the account is at its limit ({said})"
+        if errors.says_money(text):
+            return Halted("quota", reason, cure=cure, code=FAILED_INFOS)
+        return NoRoom(reason, cure=cure, code=FAILED_INFOS)
+    if errors.says_wrong_type(text):
+        return Rejected(f"the vendor does not take this format ({said})", code=FAILED_INFOS)
+    if errors.says_name_taken(text):
+        return NameTaken(f"the vendor has a document of this name already ({said})", code=FAILED_INFOS)
+    if errors.says_busy(text):
+        return Unavailable(f"the vendor is busy ({said})", code=FAILED_INFOS)
+    return Rejected(f"the vendor refused the document: {said}", code=FAILED_INFOS)

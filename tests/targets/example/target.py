@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -26,7 +27,7 @@ from kbsync.contract.target import (
 )
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, TargetError, Unsure
-from kbsync.targets.http.bodies import FilePart, RequestBody
+from kbsync.targets.http.bodies import file_body
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.http.target import RemoteSettings, RemoteTarget
@@ -106,7 +107,7 @@ class ExampleTarget(RemoteTarget):
     async def _put(self, document: Outgoing) -> PutOutcome:
         mark = [document.name, document.path, document.digest, document.upload_id, document.recipe]
         path = f"{self._documents}?mark={quote(json.dumps(mark))}"
-        body = RequestBody("application/octet-stream", b"", FilePart("", "", document.body))
+        body = partial(file_body, document.body)
         try:
             answer = await self._client.deliver("upload", "POST", path, body)
         except TargetError as error:

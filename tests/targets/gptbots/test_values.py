@@ -169,7 +169,7 @@ async def test_a_body_is_json_made_while_it_is_sent_and_as_long_as_it_says(chunk
     async def at_once(_: int) -> None:
         pass
 
-    stream.open(at_once, chunk)
+    stream.start(at_once, chunk)
     sent = b"".join([piece async for piece in stream])
     stream.close()
     assert len(sent) == stream.size == int(stream.headers["Content-Length"])

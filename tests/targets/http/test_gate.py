@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import random
-from collections.abc import Callable
 
 import pytest
 
@@ -162,87 +159,6 @@ async def test_without_a_limit_nobody_waits(clock: Clock) -> None:
     assert [pace.claim(10**9), pace.claim(10**9)] == [0.0, 0.0]
     assert pace.chunk(65536) == 65536
     assert Pace(10_000, clock.steady).chunk(65536) == 2500
-
-
-class Service:
-    """Answers through a gate as many at a time as it lets in; `seconds(at_once)` says how long one takes."""
-
-    def __init__(self, concurrency: int, seconds: Callable[[int], float]) -> None:
-        self.now = 0.0
-        self.gate = Gate(concurrency, 0, lambda: self.now, asyncio.sleep)
-        self.seconds = seconds
-        self.chance = random.Random(11)
-        self._ends: list[tuple[float, int, str, float, int]] = []
-        self._numbers = itertools.count()
-
-    async def serve(self, count: int, kind: str = "upload", jitter: float = 0.0) -> None:
-        for _ in range(count):
-            while self.gate.in_flight < self.gate.limit:
-                burst = await self.gate.enter()
-                took = self.seconds(self.gate.in_flight) * (1 + jitter * self.chance.random())
-                heapq.heappush(self._ends, (self.now + took, next(self._numbers), kind, took, burst))
-            self.now, _, which, took, burst = heapq.heappop(self._ends)
-            self.gate.succeeded(burst)
-            self.gate.answered(burst, which, took)
-            self.gate.leave()
-
-
-@pytest.mark.parametrize("concurrency", [1, 4, 16, 64])
-@pytest.mark.parametrize("seconds", [0.001, 0.05, 3.0, 20.0])
-async def test_a_service_that_is_simply_slow_or_uneven_is_not_throttled(
-    concurrency: int, seconds: float
-) -> None:
-    service = Service(concurrency, lambda _at_once: seconds)
-    for _ in range(20):
-        await service.serve(50, jitter=0.8)
-        assert service.gate.limit == concurrency
-
-
-async def test_one_slow_answer_in_ten_throttles_nobody() -> None:
-    turns = itertools.cycle([0.1] * 9 + [20.0])
-    service = Service(8, lambda _at_once: next(turns))
-    await service.serve(2000)
-    assert service.gate.limit == 8
-
-
-async def test_answers_that_queue_up_are_asked_for_fewer_at_a_time() -> None:
-    service = Service(16, lambda at_once: 0.4 * at_once)
-    await service.serve(400)
-    assert service.gate.limit <= 4
-    await service.serve(4000)
-    assert service.gate.limit <= 8
-
-
-async def test_where_answers_are_quick_again_the_limit_rises_slowly_to_its_start() -> None:
-    pace = 1.0
-    service = Service(8, lambda at_once: 0.2 + pace * max(0, at_once - 1))
-    await service.serve(200)
-    assert service.gate.limit <= 4
-    pace = 0.0
-    await service.serve(10)
-    assert service.gate.limit < 8
-    await service.serve(400)
-    assert service.gate.limit == 8
-
-
-async def test_a_service_that_has_become_slow_for_good_is_not_kept_at_the_lowest_limit() -> None:
-    seconds = 0.1
-    service = Service(8, lambda _at_once: seconds)
-    await service.serve(200)
-    seconds = 2.0
-    await service.serve(200)
-    assert service.gate.limit < 8
-    await service.serve(4000)
-    assert service.gate.limit == 8
-
-
-async def test_kinds_of_requests_are_not_compared_with_each_other() -> None:
-    seconds = {"detail": 0.05, "upload": 5.0}
-    kind = "detail"
-    service = Service(8, lambda _at_once: seconds[kind])
-    for kind in ("detail", "upload") * 10:
-        await service.serve(40, kind)
-    assert service.gate.limit == 8
 
 
 @pytest.mark.parametrize("per_minute", [1, 2, 10, 30, 60, 600])

@@ -136,8 +136,8 @@ async def test_gone_is_missing_only_where_the_base_answers(answer: Any) -> None:
     with pytest.raises(Halted) as caught:
         await target(Vendor(detail=[answer], base=[404])).status(["5"])
     assert caught.value.halt == "knowledge-base-missing"
-    states = await target(Vendor(detail=[answer], base=[503])).status(["5"])
-    assert states["5"].state is DocState.UNKNOWN
+    with pytest.raises(Unavailable):
+        await target(Vendor(detail=[answer], base=[503])).status(["5"])
 
 
 async def test_the_base_is_asked_once_for_all_that_are_gone() -> None:
@@ -200,7 +200,7 @@ async def test_deleting_reports_each_document() -> None:
 
 @pytest.mark.parametrize(("base", "kind"), [(404, Halted), ((503, ""), Unavailable)])
 async def test_not_found_is_not_deleted_while_the_base_does_not_answer(base: Any, kind: type) -> None:
-    outcomes = await target(Vendor(delete=[404], base=[base])).delete(["1", "2"])
+    outcomes = await target(Vendor(delete=[404], detail=[404], base=[base])).delete(["1", "2"])
     assert {type(one) for one in outcomes.values()} == {kind}
 
 

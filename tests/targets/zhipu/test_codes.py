@@ -6,6 +6,7 @@ import json
 from email.utils import formatdate
 from typing import Any
 
+import httpx
 import pytest
 
 from kbsync.errors import (
@@ -19,8 +20,9 @@ from kbsync.errors import (
     UsageError,
 )
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.zhipu.api import MirrorJudge, Skew
-from kbsync.targets.zhipu.errors import CODES, NoRoom, NotFound, ZhipuCall, judge
+from kbsync.targets.zhipu.errors import CODES, NoRoom, NotFound, ZhipuCall
+from kbsync.targets.zhipu.errors import judge as judge_enveloped
+from kbsync.targets.zhipu.shapes import envelope_of
 from tests.targets.zhipu.vendor import BASE, KEY, NOW, Clock, Vendor, document, failed, ok, settings, target
 
 OUTCOMES: dict[type[TargetError], str] = {
@@ -45,6 +47,10 @@ def answer(body: Any, status: int = 200, op: str = ZhipuCall.UPLOAD, **headers: 
     text = body if isinstance(body, str) else json.dumps(body)
     parsed = None if isinstance(body, str) else body
     return HttpAnswer(op, status, headers, parsed, text[:300], NOW)
+
+
+def judge(answered: HttpAnswer) -> TargetError | None:
+    return judge_enveloped(answered, envelope_of(answered.body))
 
 
 def test_every_code_of_the_table_is_tried_here() -> None:
@@ -241,15 +247,15 @@ async def test_a_clock_seen_to_be_off_is_remembered_for_later_refusals() -> None
         await subject.base()
 
 
-def test_a_clock_that_is_off_is_told_by_the_date_of_a_refusal_without_a_timestamp() -> None:
-    clock = Clock()
-    date = formatdate(NOW - 7_200, usegmt=True)
-    error = MirrorJudge(settings(), Skew(clock))(answer("", 401, date=date))
-    assert error is not None
-    assert "2 h 0 min ahead of the vendor's" in error.reason
-    near = MirrorJudge(settings(), Skew(clock))(answer("", 401, date=formatdate(NOW - 1, usegmt=True)))
-    assert near is not None
-    assert "clock" not in near.reason
+async def test_a_clock_that_is_off_is_told_by_the_date_of_a_refusal_without_a_timestamp() -> None:
+    def refused(seconds: float) -> httpx.Response:
+        return httpx.Response(401, headers={"Date": formatdate(NOW + seconds, usegmt=True)})
+
+    with pytest.raises(Halted, match="2 h 0 min ahead of the vendor's"):
+        await target(Vendor(base=[lambda _request: refused(-7_200)])).base()
+    with pytest.raises(Halted) as caught:
+        await target(Vendor(base=[lambda _request: refused(-1)])).base()
+    assert "clock" not in caught.value.reason
 
 
 async def test_a_refused_key_with_right_clocks_says_nothing_of_them() -> None:

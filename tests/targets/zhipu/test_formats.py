@@ -19,7 +19,7 @@ from kbsync.targets.zhipu.formats import (
     slicing_of,
     upload_fields,
 )
-from kbsync.targets.zhipu.shapes import row_of
+from kbsync.targets.zhipu.shapes import document_of
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, row, settings, target
 
 CUSTOM = {"knowledge_type": 5, "custom_separator": ["\n\n", "。"], "sentence_size": 500}
@@ -148,7 +148,7 @@ def test_files_are_sent_with_a_content_type(name: str, kind: str) -> None:
 def test_a_listed_document_has_a_recipe_where_the_list_says_enough(
     fields: dict[str, Any], recipe: str | None
 ) -> None:
-    found = row_of(ok(row(**fields)), FIRST_ID)
+    found = document_of(ok(row(**fields)), FIRST_ID)
     assert found is not None
     assert recipe_of(found) == recipe
 
@@ -157,13 +157,13 @@ def test_a_listed_document_has_a_recipe_where_the_list_says_enough(
 @pytest.mark.parametrize("size", [500, "500"])
 def test_the_recipe_of_a_listed_document_is_the_one_it_was_sent_with(separators: Any, size: Any) -> None:
     fields = {"knowledge_type": 5, "custom_separator": separators, "sentence_size": size}
-    found = row_of(ok(row(**fields)), FIRST_ID)
+    found = document_of(ok(row(**fields)), FIRST_ID)
     assert found is not None
     assert recipe_of(found) == slicing_of("a.md", CUSTOM).recipe
 
 
 def test_one_separator_may_be_listed_as_plain_text() -> None:
-    found = row_of(ok(row(custom_separator="##")), FIRST_ID)
+    found = document_of(ok(row(custom_separator="##")), FIRST_ID)
     assert found is not None
     assert found.separators == ("##",)
 

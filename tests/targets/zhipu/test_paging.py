@@ -10,7 +10,8 @@ import pytest
 
 from kbsync.contract.target import Listed
 from kbsync.errors import Halted, Unavailable
-from kbsync.targets.zhipu.paging import ListOrder, ZhipuSweep, look_for, order_of, real_size
+from kbsync.targets.http.listing import ListPage, ListSweep, real_size
+from kbsync.targets.zhipu.paging import ListOrder, look_for, order_of
 from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
 from tests.targets.zhipu.vendor import NOW, Vendor, failed, ok, row, snowflake, target
 
@@ -48,15 +49,15 @@ class Shelf:
         last = max(1, -(-len(self.documents) // step))
         at = (min(number, last) if self.beyond_repeats else number) - 1
         shown = tuple(self.documents[at * step : at * step + real])
-        return self.lie(len(self.asked), ZhipuPage(shown, len(self.documents)))
+        return self.lie(len(self.asked), ListPage(shown, len(self.documents)))
 
     async def swept(self) -> list[str]:
-        return [one.id async for one in ZhipuSweep(self).rows()]
+        return [one.id async for one in ListSweep(self).rows()]
 
 
 def with_total(total: Callable[[int, int], int | None]) -> Callable[[int, ZhipuPage], ZhipuPage]:
     """`total` of (request, true total)."""
-    return lambda n, page: ZhipuPage(page.rows, total(n, page.total or 0), page.is_null)
+    return lambda n, page: ListPage(page.rows, total(n, page.total or 0), page.is_null)
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250, 1000])
@@ -136,7 +137,7 @@ async def test_doubles_within_and_across_pages_are_listed_once() -> None:
 
 
 async def test_a_null_page_in_the_middle_is_made_up_for_by_another_sweep() -> None:
-    shelf = Shelf(rows(250), lie=lambda n, page: ZhipuPage((), page.total, True) if n == 2 else page)
+    shelf = Shelf(rows(250), lie=lambda n, page: ListPage((), page.total, True) if n == 2 else page)
     assert len(await shelf.swept()) == 250
 
 
@@ -160,7 +161,7 @@ async def test_three_sweeps_are_the_most() -> None:
     ],
 )
 def test_a_cap_is_seen_where_a_page_is_short_of_the_count(count: int, total: int | None, size: int) -> None:
-    assert real_size(ZhipuPage(tuple(rows(count)), total), 100) == size
+    assert real_size(ListPage(tuple(rows(count)), total), 100) == size
 
 
 @pytest.mark.parametrize(

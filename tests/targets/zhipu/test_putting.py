@@ -213,7 +213,7 @@ async def test_a_document_that_does_not_fit_is_not_sent() -> None:
     [outcome] = await target(vendor).put([document(text=b"x" * 15_000_000)])
     assert isinstance(outcome, Halted)
     assert outcome.halt == "quota"
-    assert outcome.reason.startswith("the account has 12.3 MB left of 1.0 GB; guide.md needs 15.0 MB; ")
+    assert outcome.reason.startswith("the account has 12 MB left of 1.0 GB; guide.md needs 15 MB; ")
     assert outcome.cure == "kbsync retry --mirror handbook"
     assert vendor.asked == {"capacity": 1}
 

@@ -115,7 +115,7 @@ async def scene() -> AsyncIterator[Scene]:
         ("failed-info", {"reason": "账户余额不足"}, True, Halted),
         ("bom", {}, True, Accepted),
         ("wrong-type", {}, True, Accepted),
-        ("gzip", {}, True, Accepted),
+        ("gzip", {}, True, Unsure),
         ("http10", {}, True, Accepted),
         ("connection-close", {}, True, Accepted),
         ("code-in-200", {"code": 200, "as_string": True}, True, Accepted),

@@ -7,22 +7,20 @@ from typing import Any
 import pytest
 
 from kbsync.contract.target import DocState
+from kbsync.targets.http.fields import id_of
 from kbsync.targets.zhipu import errors
-from kbsync.targets.zhipu.api import Skew
+from kbsync.targets.zhipu.api import ALARMING, skew_sentence
 from kbsync.targets.zhipu.indexing import status_of
 from kbsync.targets.zhipu.shapes import (
-    base_of,
     capacity_of,
     created_of,
+    document_of,
     found_of,
-    id_of,
     number_of,
     page_of,
     path_part,
-    row_of,
 )
-from kbsync.targets.zhipu.upload import sized
-from tests.targets.zhipu.vendor import FIRST_ID, NOW, Clock, ok, row, snowflake
+from tests.targets.zhipu.vendor import FIRST_ID, NOW, Vendor, ok, row, snowflake, target
 
 
 def test_an_id_tells_when_it_was_made() -> None:
@@ -80,7 +78,7 @@ def test_ids_cannot_leave_their_place_in_a_path() -> None:
     ],
 )
 def test_only_an_integer_status_that_is_documented_counts(stat: Any, state: DocState) -> None:
-    found = row_of(ok(row(stat=stat)), FIRST_ID)
+    found = document_of(ok(row(stat=stat)), FIRST_ID)
     assert found is not None
     assert status_of(found).state is state
 
@@ -88,7 +86,7 @@ def test_only_an_integer_status_that_is_documented_counts(stat: Any, state: DocS
 @pytest.mark.parametrize("stat", [0, 1, "2", None])
 def test_a_failure_of_before_means_nothing_without_status_2(stat: Any) -> None:
     info = {"embedding_code": 10002, "embedding_msg": "知识库空间已满"}
-    found = row_of(ok(row(stat=stat, failInfo=info)), FIRST_ID)
+    found = document_of(ok(row(stat=stat, failInfo=info)), FIRST_ID)
     assert found is not None
     status = status_of(found)
     assert (status.reason, status.code, status.halt) == ("", "", "")
@@ -120,7 +118,7 @@ def test_a_failure_of_before_means_nothing_without_status_2(stat: Any) -> None:
 )
 def test_words_decide_whether_account_or_document_is_to_blame(code: Any, text: str, halt: str) -> None:
     info = {"embedding_code": code, "embedding_msg": text}
-    found = row_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
+    found = document_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
     assert found is not None
     status = status_of(found)
     assert (status.state, status.halt) == (DocState.FAILED, halt)
@@ -147,7 +145,7 @@ def test_words_decide_whether_account_or_document_is_to_blame(code: Any, text: s
 )
 def test_the_name_of_a_document_blames_nobody(name: str, text: str, halt: str) -> None:
     info = {"embedding_code": 10001, "embedding_msg": text}
-    found = row_of(ok(row(name=name, stat=2, failInfo=info)), FIRST_ID)
+    found = document_of(ok(row(name=name, stat=2, failInfo=info)), FIRST_ID)
     assert found is not None
     status = status_of(found)
     assert status.halt == halt
@@ -156,7 +154,7 @@ def test_the_name_of_a_document_blames_nobody(name: str, text: str, halt: str) -
 
 @pytest.mark.parametrize("info", [None, [], "文档损坏", {}, {"embedding_msg": None}])
 def test_a_failure_without_a_reason_says_so(info: Any) -> None:
-    found = row_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
+    found = document_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
     assert found is not None
     assert status_of(found).reason == "the vendor gives no reason"
 
@@ -188,50 +186,16 @@ def test_a_name_that_is_taken_is_told_from_one_that_is_missing(text: str, taken:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"),
+    ("apart", "sentence"),
     [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1_000, "1.0 kB"),
-        (12_345_678, "12.3 MB"),
-        (999_960, "1.0 MB"),
-        (1_000_000_000, "1.0 GB"),
-        (5 * 10**12, "5000.0 GB"),
+        (None, ""),
+        (299.0, ""),
+        (11_520.0, "the clock of this machine is 3 h 12 min behind the vendor's"),
+        (-600.0, "the clock of this machine is 10 min ahead of the vendor's"),
     ],
 )
-def test_sizes_are_read_by_people(count: int, text: str) -> None:
-    assert sized(count) == text
-
-
-@pytest.mark.parametrize(
-    ("at", "sent_at", "heard_at", "difference"),
-    [
-        (1_000.0, 1_000.0, 1_000.2, 0.0),
-        (1_050.0, 1_000.0, 1_100.0, 0.0),  # a slow upload is no difference of clocks
-        (4_600.0, 1_000.0, 1_000.0, 3_600.0),
-        (400.0, 1_000.0, 1_001.0, -600.0),
-    ],
-)
-def test_clocks_are_compared_beyond_the_time_a_request_took(
-    at: float, sent_at: float, heard_at: float, difference: float
-) -> None:
-    skew = Skew(Clock(heard_at))
-    skew.learn(at, sent_at)
-    assert skew.seconds == difference
-    assert skew.ours(5_000.0) == (5_000.0 - difference if abs(difference) < 300 else None)
-
-
-def test_a_clock_that_is_off_is_named_in_minutes_or_hours() -> None:
-    skew = Skew(Clock(10_000.0))
-    assert skew.sentence == ""
-    skew.learn(10_000.0 + 299, 10_000.0)
-    assert skew.sentence == ""
-    skew.learn(10_000.0 + 11_520, 10_000.0)
-    assert skew.sentence == "the clock of this machine is 3 h 12 min behind the vendor's"
-    skew.learn(None, 10_000.0)
-    assert "behind" in skew.sentence
-    skew.learn(10_000.0 - 600, 10_000.0)
-    assert skew.sentence == "the clock of this machine is 10 min ahead of the vendor's"
+def test_a_clock_that_is_off_is_named_in_minutes_or_hours(apart: float | None, sentence: str) -> None:
+    assert skew_sentence(apart, ALARMING) == sentence
 
 
 @pytest.mark.parametrize(
@@ -254,14 +218,14 @@ def test_a_page_is_read_in_all_its_shapes(data: Any, ids: list[str], total: Any,
 
 
 def test_a_document_is_read_without_its_optional_fields() -> None:
-    found = row_of(ok({"embedding_stat": 1, "new": {"field": [1]}}), "5")
+    found = document_of(ok({"embedding_stat": 1, "new": {"field": [1]}}), "5")
     assert found is not None
     assert (found.id, found.name, found.size, found.url) == ("5", "", None, "")
 
 
 @pytest.mark.parametrize("data", [None, [], {}, "x"])
 def test_a_detail_without_data_is_none(data: Any) -> None:
-    assert row_of(ok(data), "5") is None
+    assert document_of(ok(data), "5") is None
 
 
 @pytest.mark.parametrize(
@@ -283,9 +247,8 @@ def test_capacity_is_unknown_unless_both_numbers_are_there(data: Any, expected: 
 @pytest.mark.parametrize(
     ("count", "documents"), [(7, 7), (0, 0), ("7", None), (7.0, None), (None, None), (True, None), (-1, None)]
 )
-def test_documents_of_a_base_are_counted_only_by_an_integer(count: Any, documents: int | None) -> None:
-    found = base_of(ok({"id": "5", "document_size": count}))
-    assert found is not None
+async def test_documents_of_a_base_are_counted_only_by_an_integer(count: Any, documents: int | None) -> None:
+    found = await target(Vendor(base=[ok({"id": "5", "document_size": count})])).base()
     assert found.documents == documents
 
 

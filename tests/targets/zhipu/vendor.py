@@ -161,6 +161,8 @@ def answered(reply: Reply) -> httpx.Response:
     match reply:
         case Exception():
             raise reply
+        case httpx.Response():
+            return reply
         case int():
             return httpx.Response(reply)
         case (int() as status, body):

@@ -1,0 +1,136 @@
+"""Reading a service's list of things whole: pages that shift, repeat, are capped and count wrong.
+
+Such a list has no order that is told and no cursor; its `total` may be wrong, missing or text, a page beyond
+the end may repeat the last one, and while others add and delete, rows move from page to page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from kbsync.errors import Unavailable
+
+PAGE_SIZE = 100
+SWEEPS = 3
+_SMALLEST_CAP = 10  # the default page size of services; less is a page cut short for another reason
+_ENOUGH = 0.8
+"""Of the documents that both the list and the base count: counts may be a little off."""
+
+
+class Identified(Protocol):
+    """A row of a list."""
+
+    @property
+    def id(self) -> str:
+        """As the vendor has it."""
+
+
+T = TypeVar("T", bound=Identified)
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage(Generic[T]):
+    """One page of a list. `total`: what it counts in all. `is_null`: there is no list where one is due."""
+
+    rows: tuple[T, ...]
+    total: int | None
+    is_null: bool = False
+
+
+AskPage = Callable[[int, int], Awaitable[ListPage[T]]]
+"""(page number from 1, size) → that page."""
+
+
+def real_size(page: ListPage[T], size: int) -> int:
+    """The size the server really gives, shown by a first page that is shorter than asked and not all.
+
+    To ask for no more from then on reads every row, whichever of the two sizes the server counts with.
+    """
+    count = len(page.rows)
+    return size if count == page.total or not _SMALLEST_CAP <= count < size else count
+
+
+class ListSweep(Generic[T]):
+    """One reading of the whole list, as often as it takes to trust it, at most `SWEEPS` times.
+
+    Memory: the ids. `shown` counts them.
+    """
+
+    def __init__(self, ask: AskPage[T]) -> None:
+        self._ask = ask
+        self._size = PAGE_SIZE
+        self._seen: dict[str, int] = {}  # id → the last turn that showed it
+        self._last = _Turn(0)
+        self._is_vouched = False
+
+    @property
+    def shown(self) -> int:
+        """How many documents were listed."""
+        return len(self._seen)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Less was listed than the count said all the time, or nothing and no count of 0 vouches for that."""
+        claimed = min(self._last.totals, default=0)
+        return self.shown < claimed or not (self._seen or self._is_vouched)
+
+    async def rows(self) -> AsyncGenerator[T, None]:
+        """Every row once. Raises what asking for a page raises."""
+        for turn in range(1, SWEEPS + 1):
+            async with aclosing(self._turn(turn)) as rows:
+                async for row in rows:
+                    yield row
+            if self._last.is_complete:
+                return
+
+    def check(self, counted: int | None, base_id: str) -> None:
+        """Raises `Unavailable` where far less was listed than the base counts: documents would look gone."""
+        if counted is not None and self.shown < counted * _ENOUGH:
+            raise Unavailable(
+                f"the list shows {self.shown} of {counted} documents of knowledge base {base_id}"
+            )
+
+    async def _turn(self, mark: int) -> AsyncGenerator[T, None]:
+        # each further turn has smaller pages: a row that slipped past the end of one is now within another
+        turn = _Turn(mark, size=self._size - (mark - 1) * (self._size // 10))
+        while True:
+            page = await self._ask(turn.number, turn.size)
+            if turn.number == 1:
+                self._is_vouched = page.total == 0 and not page.is_null
+                turn.size = real_size(page, turn.size)
+            if page.total is not None:
+                turn.totals.add(page.total)
+            mine = {row.id: row for row in page.rows if self._seen.get(row.id) != mark}
+            fresh = [row for remote_id, row in mine.items() if remote_id not in self._seen]
+            self._seen.update(dict.fromkeys(mine, mark))
+            turn.distinct += len(mine)
+            for row in fresh:
+                yield row
+            if mark == 1:
+                self._size = min(self._size, turn.size)
+            # Over: the page brought nothing new, or is the last by its length and by the count. A count that
+            # is lower than what was seen is disproved, and says nothing of the end.
+            is_last = len(page.rows) < turn.size and turn.distinct == max(turn.totals, default=0)
+            if not mine or is_last:
+                break
+            turn.number += 1
+        self._last = turn
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One way through the list. `distinct` counts what it showed, `totals` are the counts that were told."""
+
+    mark: int
+    number: int = 1
+    size: int = PAGE_SIZE
+    distinct: int = 0
+    totals: set[int] = field(default_factory=set)
+
+    @property
+    def is_complete(self) -> bool:
+        """As many documents as the count said, which stayed the same all the way."""
+        return len(self.totals) < 2 and self.distinct >= max(self.totals, default=0)
