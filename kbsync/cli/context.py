@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kbsync.cli.options import Choices
 from kbsync.config import places
@@ -17,7 +17,9 @@ from kbsync.errors import StateError, UnmadeError, UsageError
 
 if TYPE_CHECKING:
     from kbsync.installation import Installation
-    from kbsync.state.glance import Glance
+    from kbsync.state.glance import Glance, Tx
+
+T = TypeVar("T")
 
 
 def choose(
@@ -167,6 +169,21 @@ def prepare(installation: Installation) -> None:
 def _refuse_bad_places(installation: Installation) -> None:
     folders = [mirror.folder for mirror in installation.config.mirrors]
     places.check_state_dir(installation.state_dir, folders)
+
+
+def read_state(installation: Installation, look: Callable[[Tx], T]) -> T:
+    """What `look` finds in the state, or in an empty one where nothing was mirrored yet.
+
+    Takes no lock and writes nothing. Raises `StateError` with what to run.
+    """
+    from kbsync.state.glance import looking_at
+
+    state = look_at(installation)
+    if state is None:
+        with looking_at(None) as empty:
+            return empty.read(look)
+    with closing(state):
+        return state.read(look)
 
 
 def glanced(installation: Installation) -> Glance:

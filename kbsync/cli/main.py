@@ -17,7 +17,7 @@ import click
 
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
-from kbsync.cli.output import forgiving, speak, tell
+from kbsync.cli.output import ignore_closed_pipe, tell, tell_through
 from kbsync.config.problems import nearest
 from kbsync.core.text import printable, shell_word
 
@@ -192,18 +192,18 @@ def run_cli(arguments: Sequence[str]) -> int:
             return Code.PASSING
         return code
     finally:
-        speak(None)
+        tell_through(None)
 
 
 def _flush() -> OSError | None:
     """Everything is written, or the reason why results are not."""
     try:
-        with forgiving(sys.stdout):
+        with ignore_closed_pipe(sys.stdout):
             sys.stdout.flush()
     except OSError as error:
         return error
     finally:
-        with forgiving(sys.stderr):
+        with ignore_closed_pipe(sys.stderr):
             sys.stderr.flush()
     return None
 

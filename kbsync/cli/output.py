@@ -1,7 +1,4 @@
-"""Where words go: results to stdout, all else to stderr; styled on a terminal, plain elsewhere.
-
-Tables that fit: what says nothing goes first, then long paths lose their beginning; nothing wraps.
-"""
+"""Results go to stdout, everything else to stderr; styled on a terminal, plain elsewhere."""
 
 from __future__ import annotations
 
@@ -20,11 +17,13 @@ from kbsync.core.text import printable
 
 PLAIN_COLUMNS = 100
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What JSON allows in a string and a terminal or an encoder does not bear."""
+"""Characters that JSON allows in a string and that a terminal or an encoder cannot take."""
+
+Style = Callable[[str], str]
 
 
 class Output:
-    """Stdout. A reader that went away (`… | head`) is no trouble: what is written then goes nowhere."""
+    """Stdout. Once its reader is gone (`… | head`), what is written goes nowhere."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -32,7 +31,7 @@ class Output:
         self._styled = self.is_terminal and is_styled()
 
     @property
-    def moves(self) -> bool:
+    def can_move_cursor(self) -> bool:
         """A terminal whose cursor can be moved; colours may be unwanted there all the same."""
         return self.is_terminal and os.environ.get("TERM") not in (None, "", "dumb")
 
@@ -46,32 +45,28 @@ class Output:
         return shutil.get_terminal_size().columns
 
     def line(self, text: str = "") -> None:
-        """One line that was made printable by whoever wrote it."""
+        """Write a line; the caller has made it printable."""
         self.write(f"{text}\n")
 
-    def write(self, text: str) -> None:
-        """A part of a line."""
-        with forgiving(self._stream):
+    def write(self, text: str, *, flush: bool = False) -> None:
+        """Write a part of a line; `flush`: somebody waits for it."""
+        with ignore_closed_pipe(self._stream):
             self._stream.write(text)
-
-    def show(self, text: str) -> None:
-        """A part of a line that somebody waits for."""
-        with forgiving(self._stream):
-            self._stream.write(text)
-            self._stream.flush()
+            if flush:
+                self._stream.flush()
 
     def json(self, value: Any, *, on_one_line: bool = False) -> None:
-        """One JSON document, for people on a terminal with indents unless it has to be `on_one_line`."""
+        """Write a JSON document, on a terminal with indents unless it has to be `on_one_line`."""
         indent = 2 if self.is_terminal and not on_one_line else None
         text = json.dumps(value, ensure_ascii=False, indent=indent)
         self.line(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
     def path(self, path: str, end: bytes = b"\n") -> None:
-        """A path's own bytes and `end`; on a terminal nothing that could move its cursor."""
+        """Write a path's own bytes and `end`; on a terminal nothing that could move its cursor."""
         if self.is_terminal and end == b"\n":
             self.line(printable(path))
             return
-        with forgiving(self._stream):
+        with ignore_closed_pipe(self._stream):
             self._stream.flush()
             self._stream.buffer.write(os.fsencode(path) + end)
 
@@ -100,42 +95,38 @@ class Output:
         return self._style(text, "36")
 
     def link(self, text: str, path: Path) -> str:
-        """`text` as a link to a file (OSC 8), where a terminal may follow it."""
+        """`text` as a link to a file (OSC 8), where the terminal is styled."""
         return f"\x1b]8;;{path.as_uri()}\x1b\\{text}\x1b]8;;\x1b\\" if self._styled else text
 
     def _style(self, text: str, number: str) -> str:
         return f"\x1b[{number}m{text}\x1b[0m" if self._styled and text else text
 
 
-Style = Callable[[str], str]
-
-
 def is_styled() -> bool:
-    """Colours are not unwanted (no-color.org) and not beyond the terminal."""
+    """Colours are not unwanted (no-color.org) and the terminal can show them."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-Saying = Callable[[str, BaseException | None], None]
+Say = Callable[[str, BaseException | None], None]
 
-_as_log: list[Saying] = []
-"""Says on stderr what `tell` is given, where the lines of a log go there and are no prose."""
+_log: Say | None = None
 
 
-def speak(as_log: Saying | None) -> None:
-    """From now on `tell` speaks through the log, or in prose again: a stream has one form."""
-    _as_log[:] = [] if as_log is None else [as_log]
+def tell_through(log: Say | None) -> None:
+    """From now on `tell` writes through the log, so that stderr has one form; None: prose again."""
+    global _log  # noqa: PLW0603 - there is one stderr
+    _log = log
 
 
 def tell(text: str, error: BaseException | None = None) -> None:
-    """Say something on stderr: each line with our name before it, so that it is known in a mixed log.
+    """Say something on stderr, each line with our name before it, or as one line of the log (`tell_through`).
 
-    `error`: one of ours, shown with its traceback. Where a log in another form goes there, it is one line of
-    that (`speak`).
+    `error`: a bug of ours, shown with its traceback.
     """
-    for say in _as_log:
-        say(text, error)
+    if _log is not None:
+        _log(text, error)
         return
-    with forgiving(sys.stderr):
+    with ignore_closed_pipe(sys.stderr):
         if error is not None:
             import traceback
 
@@ -146,74 +137,20 @@ def tell(text: str, error: BaseException | None = None) -> None:
 
 
 @contextlib.contextmanager
-def forgiving(stream: TextIO) -> Iterator[None]:
-    """Whoever read `stream` may have gone away; whatever is written afterwards goes nowhere.
+def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
+    """The reader of `stream` may be gone: what is written afterwards goes nowhere.
 
-    The same where messages cannot be written; results that cannot be are an error.
+    The same where messages cannot be written; results that cannot be written are an error.
     """
     try:
         yield
-    except BrokenPipeError:
-        _lead_nowhere(stream)
     except OSError as error:
-        _lead_nowhere(stream)
-        if stream is not sys.stderr:
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+        if not isinstance(error, BrokenPipeError) and stream is not sys.stderr:
             raise OSError(error.errno, error.strerror, "stdout") from error
-
-
-def _lead_nowhere(stream: TextIO) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-
-
-def cells(text: str) -> int:
-    """How many terminal cells `text` takes: two for a wide character, none for a combining one."""
-    if text.isascii():
-        return len(text)
-    return sum(_cells_of(character) for character in text)
-
-
-def _cells_of(character: str) -> int:
-    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
-
-
-def columns(paper: Output, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Lines in columns, the last one as long as it is."""
-    widths = [max(map(cells, column)) for column in zip(head, *rows, strict=True)]
-    for number, row in enumerate((head, *rows)):
-        padded = (text + " " * (width - cells(text)) for text, width in zip(row, widths, strict=True))
-        line = "  ".join(padded).rstrip()
-        paper.line(paper.dim(line) if number == 0 else line)
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectTable:
-    """Things of one kind in columns: `key` is theirs under `--json`, `empty` is told where there are none."""
-
-    key: str
-    head: tuple[str, ...]
-    empty: str = ""
-
-    def show(
-        self,
-        found: Sequence[dict[str, Any]],
-        row: Callable[[dict[str, Any]], tuple[str, ...]],
-        *,
-        as_json: bool,
-        quiet: bool,
-        create: str = "",
-    ) -> None:
-        """All that was found, a line each; on stderr what to do where nothing was: `create`."""
-        if as_json:
-            Output().json({self.key: found})
-        elif found or not self.empty:
-            columns(Output(), self.head, [row(one) for one in found])
-        elif not quiet:
-            tell(self.empty.format(create))
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -221,11 +158,17 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def with_settings(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The rows of what is shown; those of its `settings`, by the service's own names, at the end."""
-    settings = found.get("settings", {})
-    yield from ((key, value) for key, value in found.items() if key != "settings")
-    yield from settings.items()
+def cells(text: str) -> int:
+    """How many terminal cells `text` takes: two for a wide character, none for a combining one."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_cells_of, text))
+
+
+def _cells_of(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
 GAP = 2
@@ -235,9 +178,9 @@ SHORTEST_PATH = 12
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading and a text for each row. `is_number`: stands at the right; `is_path`: may be cut.
+    """A heading and a text for each row. `is_number`: aligned right; `is_path`: may be cut.
 
-    `blank` is what a row without anything to say has; `is_key`: never left out.
+    `blank` is the text of a row without anything to say; `is_key`: never left out.
     """
 
     head: str
@@ -252,44 +195,42 @@ class Column:
         """In cells."""
         return max(map(cells, (self.head, *self.texts)))
 
-    @property
-    def is_blank(self) -> bool:
-        """No row has anything to say here."""
-        return all(text == self.blank for text in self.texts)
+    def padded(self) -> list[str]:
+        """The heading and the texts, all of one width."""
+        found = []
+        for text in (self.head, *self.texts):
+            room = " " * (self.width - cells(text))
+            found.append(room + text if self.is_number else text + room)
+        return found
 
 
-def lines(columns: Sequence[Column], room: int | None) -> list[str]:
-    """The heading and the rows in at most `room` cells (None: as wide as they are).
+def table(columns: Sequence[Column], room: int | None = None) -> list[str]:
+    """The heading and the rows in at most `room` cells (None: as wide as they are); nothing wraps.
 
-    Where even the columns that stay are too wide, each row is told in lines of its own.
+    Columns that say nothing go first, then long paths lose their beginning. Where that is not enough each row
+    is a block of lines.
     """
-    fitting = list(columns) if room is None else _fitting(list(columns), room)
-    if room is not None and _width(fitting) > room:
-        return list(_blocks(columns))
-    rows = zip(*(_padded(column) for column in fitting), strict=True)
-    return ["".join(" " * GAP + text for text in row)[GAP:].rstrip() for row in rows]
+    fitting = list(columns)
+    if room is not None:
+        for column in [each for each in columns if set(each.texts) <= {each.blank} and not each.is_key][::-1]:
+            if _width(fitting) > room:
+                fitting.remove(column)
+        for column in [each for each in fitting if each.is_path]:
+            too_much = _width(fitting) - room
+            if too_much > 0:
+                place, left = fitting.index(column), column.width - too_much
+                del fitting[place]
+                if left >= SHORTEST_PATH:
+                    texts = tuple(elided(text, left) for text in column.texts)
+                    fitting.insert(place, replace(column, texts=texts))
+        if _width(fitting) > room:
+            return _blocks(columns)
+    rows = zip(*(column.padded() for column in fitting), strict=True)
+    return [(" " * GAP).join(row).rstrip() for row in rows]
 
 
 def _width(columns: Sequence[Column]) -> int:
     return sum(column.width + GAP for column in columns) - GAP
-
-
-def _fitting(columns: list[Column], room: int) -> list[Column]:
-    for column in [each for each in columns if each.is_blank and not each.is_key][::-1]:
-        if _width(columns) > room:
-            columns.remove(column)
-    for column in [each for each in columns if each.is_path]:
-        too_much = _width(columns) - room
-        if too_much > 0:
-            place = columns.index(column)
-            left = column.width - too_much
-            columns[place : place + 1] = [shortened(column, left)] if left >= SHORTEST_PATH else []
-    return columns
-
-
-def shortened(column: Column, room: int) -> Column:
-    """The same in at most `room` cells."""
-    return replace(column, texts=tuple(elided(text, room) for text in column.texts))
 
 
 def elided(path: str, room: int) -> str:
@@ -303,17 +244,39 @@ def elided(path: str, room: int) -> str:
     return "…" + (end[slash:] if 0 <= slash < len(end) - 1 else end)
 
 
-def _padded(column: Column) -> Iterator[str]:
-    for text in (column.head, *column.texts):
-        room = " " * (column.width - cells(text))
-        yield room + text if column.is_number else text + room
-
-
-def _blocks(columns: Sequence[Column]) -> Iterator[str]:
-    """`head text` in lines, what is blank left out."""
+def _blocks(columns: Sequence[Column]) -> list[str]:
+    """`head text` in lines below the key, what is blank left out."""
     key, *others = columns
+    lines = []
     for number, name in enumerate(key.texts):
-        yield name
+        lines.append(name)
         for column in others:
             if column.texts[number] != column.blank:
-                yield f"  {column.head.lower()} {column.texts[number]}"
+                lines.append(f"  {column.head.lower()} {column.texts[number]}")
+    return lines
+
+
+def print_objects(
+    key: str,
+    head: tuple[str, ...],
+    found: Sequence[dict[str, Any]],
+    row: Callable[[dict[str, Any]], tuple[str, ...]],
+    *,
+    as_json: bool,
+) -> None:
+    """Objects of one kind, a line each; with `as_json` all their fields under `key`."""
+    output = Output()
+    if as_json:
+        output.json({key: found})
+    elif found:
+        columns = zip(head, zip(*map(row, found), strict=True), strict=True)
+        first, *rest = table([Column(name, texts) for name, texts in columns])
+        output.line(output.dim(first))
+        for line in rest:
+            output.line(line)
+
+
+def with_settings(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields of an object; those of its `settings`, by the service's own names, at the end."""
+    yield from ((key, value) for key, value in found.items() if key != "settings")
+    yield from found.get("settings", {}).items()

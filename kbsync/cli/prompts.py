@@ -1,122 +1,67 @@
-"""Questions from a terminal or from lines, and signals that end even the wait for a key.
-
-What a person answers at a terminal. The questions go to stderr, as results go to stdout.
-"""
+"""Questions to a person at a terminal. They go to stderr, as results go to stdout."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import signal
-import socket
 import sys
-import threading
 from collections.abc import Iterator
 
 import click
 
+from kbsync.core.text import printable
+from kbsync.errors import UsageError
+
 PROMPT = "> "
 AGAIN = 0.05
-"""Seconds after which a signal that ended nothing is sent once more."""
-
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def questions(first: str, *, is_seen: bool) -> Iterator[str]:
-    """Those that are not empty, `first` before all. `is_seen`: the prompt may go where answers go.
-
-    Raises `KeyboardInterrupt` and `SystemExit` out of a wait for a key, the terminal as it was.
-    """
-    if first:
-        yield first
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")
-    lines = _typed(is_seen=is_seen) if sys.stdin.isatty() else sys.stdin
-    yield from filter(None, map(str.strip, lines))
-
-
-def _typed(*, is_seen: bool) -> Iterator[str]:
-    """Lines of a terminal, with its line editing where what is said goes to one too."""
-    try:
-        if is_seen and sys.stdout.isatty():
-            with contextlib.suppress(ImportError):
-                import readline  # noqa: F401 - input() edits with it
-            while True:
-                with interruptible():
-                    line = input(PROMPT)
-                yield line
-        while _prompted() and (line := sys.stdin.readline()):
-            yield line
-    except EOFError:
-        pass
-    finally:
-        sys.stderr.write("\n")
-
-
-def _prompted() -> bool:
-    sys.stderr.write(PROMPT)
-    sys.stderr.flush()
-    return True
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Within, a signal is sent again until it ended the wait.
-
-    readline looks for none between what it shows and the wait for the next key, so one could be lost; and
-    `input` forgets what was raised while it flushed what it shows.
-    """
-    over, main = threading.Event(), threading.get_ident()
-
-    def end(number: int, _frame: object) -> None:
-        if not over.is_set():
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-    def send_again(near: socket.socket) -> None:
-        number = near.recv(1)
-        while number and not over.wait(AGAIN):
-            signal.pthread_kill(main, number[0])
-
-    near, far = socket.socketpair()
-    far.setblocking(False)
-    sender = threading.Thread(target=send_again, args=(near,), name="kbsync-signals", daemon=True)
-    with contextlib.ExitStack() as undo:
-        undo.enter_context(near)
-        for number in _ENDING:
-            undo.callback(signal.signal, number, signal.signal(number, end))
-        undo.callback(sender.join)
-        undo.enter_context(far)
-        undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False))
-        undo.callback(over.set)
-        sender.start()
-        yield
+"""Seconds after which a signal that did not end the wait is raised once more."""
 
 
 class NoAnswer(Exception):
     """The input ended (Ctrl-D); nothing is agreed to by that."""
 
 
-def typed(question: str, default: str | None = None) -> str:
+def ask(question: str, default: str | None = None) -> str:
     """What is typed; "" is asked again or stands for the default. Raises `NoAnswer` at the end of input."""
-    with _telling_the_end():
+    with _end_of_input_is_no_answer():
         return str(click.prompt(question, default=default, err=True))
 
 
-def agreed(question: str) -> bool:
+def agrees(question: str) -> bool:
     """Whether a person said yes; no answer is a no."""
     try:
-        with _telling_the_end():
+        with _end_of_input_is_no_answer():
             return click.confirm(question, err=True)
     except NoAnswer:
         return False
 
 
-@contextlib.contextmanager
-def _telling_the_end() -> Iterator[None]:
-    """click has one error for an interrupt and for the end of the input: what came before it tells them.
+def confirm_by_typing(
+    what: str, name: str, given: str | None, called: str = "name", metavar: str = "NAME"
+) -> None:
+    """A person typed the name, now or with `--yes`. Raises `UsageError` for another, or where nobody can.
 
-    In a loop the first interrupt would be kept for later, and the question go on.
+    `called`: what it is, where it is no name; `metavar`: in the help of `--yes`.
     """
+    shown = printable(name)
+    if given is None:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"{what} only after its {called} is typed; there is no terminal to ask on, "
+                f"so add --yes {metavar}"
+            )
+        try:
+            given = ask(f"Type its {called}, {shown}")
+        except NoAnswer:
+            raise UsageError("the input ended; nothing was changed") from None
+    if given != name:
+        raise UsageError(f"its {called} is {shown!r}, not {printable(given)!r}; nothing was changed")
+
+
+@contextlib.contextmanager
+def _end_of_input_is_no_answer() -> Iterator[None]:
+    # click raises Abort for an interrupt and for the end of the input: what came before it tells them apart.
     try:
         with interruptible():
             yield
@@ -125,3 +70,71 @@ def _telling_the_end() -> Iterator[None]:
             raise
         sys.stderr.write("\n")
         raise NoAnswer from None
+
+
+def questions(first: str, *, on_stdout: bool) -> Iterator[str]:
+    """Questions that are not empty, `first` before all, then from the terminal or from the lines of stdin.
+
+    `on_stdout`: the prompt may go where answers go. Raises `KeyboardInterrupt` and `SystemExit` out of a wait
+    for a key.
+    """
+    if first:
+        yield first
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    lines = _typed_lines(on_stdout=on_stdout) if sys.stdin.isatty() else sys.stdin
+    yield from filter(None, map(str.strip, lines))
+
+
+def _typed_lines(*, on_stdout: bool) -> Iterator[str]:
+    try:
+        if on_stdout and sys.stdout.isatty():
+            with contextlib.suppress(ImportError):
+                import readline  # noqa: F401 - input() edits the line with it
+            while True:
+                with interruptible():
+                    line = input(PROMPT)
+                yield line
+        while True:
+            sys.stderr.write(PROMPT)
+            sys.stderr.flush()
+            line = sys.stdin.readline()
+            if not line:
+                return
+            yield line
+    except EOFError:
+        pass
+    finally:
+        sys.stderr.write("\n")
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, a signal ends the wait for a key, whenever it comes.
+
+    One that comes between the prompt and the wait for a key would be seen with the next key only, and `input`
+    forgets what was raised while it flushed its prompt. So a timer interrupts the wait again and again, and
+    raises what a signal has asked for.
+    """
+    caught: BaseException | None = None
+    is_over = False
+
+    def end(number: int, _frame: object) -> None:
+        nonlocal caught
+        if number != signal.SIGALRM:
+            caught = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+        if caught is not None and not is_over:
+            # The same exception again: `input` may call this while it is being raised, when nothing that
+            # makes an object is allowed.
+            raise caught
+
+    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    before = {number: signal.signal(number, end) for number in ending}
+    timer = signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
+    try:
+        yield
+    finally:
+        is_over = True
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -11,7 +11,7 @@ from kbsync import logs
 from kbsync.cli.context import unmade
 from kbsync.cli.exit_codes import concerning
 from kbsync.cli.options import Choices
-from kbsync.cli.output import speak
+from kbsync.cli.output import tell_through
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.target import Target
 from kbsync.engine.plan import CommandContext
@@ -25,7 +25,7 @@ def set_up_logs(choices: Choices) -> None:
     is_prose = logs.style_of(choices.log_format, sys.stderr) != "json"
 
     def has_begun(_fields: logs.Fields) -> bool:
-        speak(None if is_prose else told_as_log)
+        tell_through(None if is_prose else told_as_log)
         return True
 
     logs.configure(style=choices.log_format, level=level, wanted=has_begun)

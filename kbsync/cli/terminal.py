@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-from kbsync.cli.output import cells, forgiving
+from kbsync.cli.output import cells, ignore_closed_pipe
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 """Nothing wraps meanwhile, even where the terminal takes a character for wider than `cells` does."""
@@ -40,7 +40,7 @@ class Screen:
             raise SystemExit(128 + self._ended_by)
         size = shutil.get_terminal_size()
         rows = [_row(line, size.columns) for line in lines[: size.lines]]
-        with forgiving(sys.stdout):
+        with ignore_closed_pipe(sys.stdout):
             sys.stdout.write(HOME + "\r\n".join(rows) + (REST if len(rows) < size.lines else ""))
             sys.stdout.flush()
 
@@ -95,7 +95,7 @@ def second_screen() -> Iterator[Screen]:
 
 
 def _write(text: str) -> None:
-    with forgiving(sys.stdout):
+    with ignore_closed_pipe(sys.stdout):
         sys.stdout.write(text)
         sys.stdout.flush()
 

@@ -7,20 +7,15 @@ opened for one search, as the command does, for reading only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
-from kbsync.contract.searching import Hit, Passage, Query
+from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Target
-from kbsync.core.merging import merged
 from kbsync.engine.halts import FOLDER_MISSING
-from kbsync.engine.locate import Located, looked_up, once
 from kbsync.engine.mirror import MirrorRun
-
-MOST_FOUND = 1000
-"""Asked of a target whose hits have yet to be looked up: documents of others are among them."""
+from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirror
 
 LONGEST_TEXT = 2000
 """Characters of a passage."""
@@ -37,18 +32,21 @@ async def search(
 
     `silent` names mirrors that could not be asked, and why. Raises nothing.
     """
+
+    async def search_run(run: MirrorRun) -> tuple[SearchedMirror, list[FoundDocument]]:
+        async with _opened(run, reading) as target:
+            searched = SearchedMirror(run.plan.name, run.plan.root, target, run.store.read)
+            return searched, await search_mirror(searched, query)
+
     wanted = [run for name, run in list(runs.items()) if mirror in ("", name)]
-    answers = await asyncio.gather(*(_found(run, query, reading) for run in wanted), return_exceptions=True)
-    found: list[tuple[str | int, list[tuple[str, Located]]]] = []
-    silent: dict[str, str] = {}
-    for run, answer in zip(wanted, answers, strict=True):
-        if isinstance(answer, BaseException):
-            silent[run.plan.name] = str(answer) or type(answer).__name__
-        else:
-            scale, hits = answer
-            found.append((scale, [(run.plan.name, each) for each in hits]))
-    best = merged(found, lambda each: each[1][1].score)[: query.top_k]
-    return {"hits": [_hit_json(name, path, hit) for name, (path, hit) in best], "silent": silent}
+    answers = await asyncio.gather(*map(search_run, wanted), return_exceptions=True)
+    silent = {
+        run.plan.name: str(answer) or type(answer).__name__
+        for run, answer in zip(wanted, answers, strict=True)
+        if isinstance(answer, BaseException)
+    }
+    best = merge([each for each in answers if not isinstance(each, BaseException)], query)
+    return {"hits": [_hit_json(each) for each in best], "silent": silent}
 
 
 @asynccontextmanager
@@ -63,26 +61,11 @@ async def _opened(run: MirrorRun, reading: OpenForReading | None) -> AsyncIterat
         raise LookupError("its target is not open; see what halts it")
 
 
-async def _found(
-    run: MirrorRun, query: Query, reading: OpenForReading | None
-) -> tuple[str | int, Sequence[Located]]:
-    """What is found, and the scale of its scores. Raises `KbsyncError` or `LookupError`."""
-    async with _opened(run, reading) as target:
-        return target.scale, await _found_in(target, run, query)
-
-
-async def _found_in(target: Target, run: MirrorRun, query: Query) -> Sequence[Located]:
-    found = await target.search(query if target.limits.embedded else replace(query, top_k=MOST_FOUND))
-    told = [(hit.path, hit) for hit in found if hit.path is not None]
-    if len(told) == len(found):
-        return told
-    return once(await run.store.read(lambda tx: looked_up(tx, run.plan.name, found)))
-
-
-def _hit_json(mirror: str, path: str, hit: Hit) -> dict[str, Any]:
+def _hit_json(found: FoundDocument) -> dict[str, Any]:
+    hit = found.hit
     return {
-        "mirror": mirror,
-        "path": path,
+        "mirror": found.mirror,
+        "path": found.path,
         "score": round(hit.score, 4),
         "title": hit.title,
         "modified": hit.modified,

@@ -67,7 +67,7 @@ CASES = {
     "cli/context.py: status": f"{COMMANDS}test_who_searches_during_the_first_pass_is_told_how_to_see_it_go",
     "cli/context.py: to set it aside and make it anew, run: {}": WRONG,
     "cli/commands/kb/account.py: retry --mirror {}": f"{COMMANDS}test_who_would_retry_all_at_a_service_that_cannot_is_told_how_to_retry_the_mirrors",
-    "cli/commands/kb/account.py: search {} {}": TYPED,
+    "cli/commands/ask_conversation.py: search {} {}": TYPED,
     "cli/problems.py: approve {}": HELD,
     "cli/problems.py: explain PATH": ABOUT_ONE,
     "cli/problems.py: retry": ABOUT_ONE,

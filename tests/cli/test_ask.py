@@ -381,7 +381,7 @@ def test_where_nothing_is_selected_nothing_is_sent(
 
 
 def test_more_documents_than_can_be_named_are_not_asked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kbsync.cli.searching.MOST_NAMED", 1)
+    monkeypatch.setattr("kbsync.engine.search.MOST_NAMED", 1)
     ran = desk.run("ask", BOTH, "--type", "md,csv")
     assert (ran.code, ran.out) == (2, "")
     assert "narrow --path" in ran.err

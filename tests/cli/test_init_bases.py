@@ -35,7 +35,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     monkeypatch.setattr(init, "_asks", lambda: True)
     monkeypatch.setattr(init, "_ask", ask)
-    monkeypatch.setattr(init_bases, "agreed", lambda _question: ask("") == "y")
+    monkeypatch.setattr(init_bases, "agrees", lambda _question: ask("") == "y")
     yield typed
     assert typed == []
 

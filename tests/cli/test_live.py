@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ import pytest
 
 from kbsync.cli import last_search
 from kbsync.cli.commands.open import open_or_print
-from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, Key, Keyboard, Line, Session, pause_for
-from kbsync.cli.output import cells
-from kbsync.cli.searching import FoundDocument
-from kbsync.cli.terminal import ENTER, LEAVE, Screen, clipped
+from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, LiveSearch, pause_for
+from kbsync.cli.output import Output, cells
+from kbsync.cli.terminal import Screen, clipped
 from kbsync.config.model import folder_config
 from kbsync.config.secret import Secret
 from kbsync.contract.searching import Hit, Passage, Query
+from kbsync.engine.search import FoundDocument
 from kbsync.errors import Unavailable
 from kbsync.targets.gptbots.config import GptbotsTargetConfig
 from kbsync.targets.local_config import LocalTargetConfig
@@ -29,36 +29,8 @@ from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
 
+SECOND_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 MIRROR = folder_config(Path("/srv/docs")).mirrors[0]
-
-
-@pytest.mark.parametrize(
-    ("pieces", "keys"),
-    [
-        ([b"ab"], ["a", "b"]),
-        (["密".encode()[:1], "密".encode()[1:]], ["密"]),
-        ([b"\x1b[A\x1b[B\x1bOA"], [Key.UP, Key.DOWN, Key.UP]),
-        ([b"\x1b", b"[", b"A"], [Key.UP]),
-        ([b"\x1b[1;5C\x1b[3~x"], ["x"]),
-        ([b"\x1bqx"], ["x"]),
-        ([b"\r\x7f\x15\x17\x04"], [Key.ENTER, Key.BACKSPACE, Key.ERASE_LINE, Key.ERASE_WORD, Key.END]),
-        ([b"\x00\x07\xff"], ["\ufffd"]),
-    ],
-)
-def test_keys_are_read_out_of_what_a_terminal_sends(pieces: list[bytes], keys: list[Key | str]) -> None:
-    keyboard = Keyboard()
-    assert [key for piece in pieces for key in keyboard.keys(piece)] == keys
-    assert not keyboard.is_amid
-
-
-def test_an_escape_that_nothing_follows_is_the_key() -> None:
-    keyboard = Keyboard()
-    assert list(keyboard.keys(b"\x1b")) == []
-    assert keyboard.is_amid
-    assert list(keyboard.silence()) == [Key.ESCAPE]
-    assert list(keyboard.keys(b"\x1b[")) == []
-    assert list(keyboard.silence()) == []
-    assert list(keyboard.keys(b"a")) == ["a"]
 
 
 AT = "https://service.example/v1"
@@ -78,16 +50,14 @@ def test_requests_that_cost_wait_for_a_longer_rest(target: Any, pause: float) ->
     assert pause_for([MIRROR, replace(MIRROR, target=target)]) == pause
 
 
-def test_the_choice_stays_among_what_was_found() -> None:
-    line = Line("ab cd").with_found(2)
-    for key, chosen in ((Key.UP, 0), (Key.DOWN, 1), (Key.DOWN, 1), (Key.UP, 0)):
-        line = line.pressed(key)
-        assert line.chosen == chosen
-    assert line.pressed(Key.BACKSPACE).text == "ab c"
-    assert line.pressed(Key.ERASE_WORD).text == "ab"
-    assert line.pressed(Key.ERASE_LINE).text == ""
-    assert Line().pressed(Key.DOWN).chosen == 0
-    assert Line().pressed(Key.BACKSPACE).text == ""
+def test_the_mark_stays_among_what_was_found() -> None:
+    session = LiveSearch(None, Query("ab"))  # type: ignore[arg-type]
+    session.mark(1)
+    assert (session.marked, session.chosen) == (0, None)
+    session.found = [hit("a.md"), hit("b.md")]
+    for step, marked in ((-1, 0), (1, 1), (1, 1), (-1, 0)):
+        session.mark(step)
+        assert session.marked == marked
 
 
 @pytest.mark.parametrize("room", range(1, 12))
@@ -100,34 +70,34 @@ class Stage:
 
     def __init__(self, text: str = "", *, several: bool = False) -> None:
         self.asked: list[tuple[str, asyncio.Future[list[FoundDocument]]]] = []
-        self.frames: list[Sequence[str]] = []
-        self.session = Session(self._search, Query(text), self.frames.append, pause=0, several=several)
+        self.session = LiveSearch(self._search, Query(text), pause=0, several=several)
+        self.session.redraw = self._redraw
+        self.shown = ""
 
-    async def _search(self, query: Query, _images: bool) -> list[FoundDocument]:
+    async def _search(self, query: Query) -> list[FoundDocument]:
         answer = asyncio.get_running_loop().create_future()
         self.asked.append((query.text, answer))
         found: list[FoundDocument] = await answer
         return found
 
+    def _redraw(self) -> None:
+        self.shown = "\n".join(self.session.lines(Output()))
+
     async def turn(self) -> None:
         for _ in range(20):
             await asyncio.sleep(0)
 
-    @property
-    def shown(self) -> str:
-        return "\n".join(self.frames[-1])
-
 
 def hit(path: str) -> FoundDocument:
-    return FoundDocument(MIRROR, path, Hit("1", 0.5, (Passage("the text of it\x1b[31m"),)))
+    return FoundDocument("docs", Path("/srv/docs"), path, Hit("1", 0.5, (Passage("the text of it\x1b[31m"),)))
 
 
 async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
     stage = Stage()
     working = asyncio.create_task(stage.session.keep_searching())
-    stage.session.press("a")
+    stage.session.type("a")
     await stage.turn()
-    stage.session.press("b")
+    stage.session.type("ab")
     stage.asked[0][1].set_result([hit("old.md")])
     await stage.turn()
     assert stage.session.found == []
@@ -136,7 +106,7 @@ async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
     await stage.turn()
     assert "new.md" in stage.shown
     assert "\x1b[31m" not in stage.shown
-    stage.session.press(Key.DOWN)
+    stage.session.mark(1)
     assert stage.session.chosen == Path("/srv/docs/second.md")
     working.cancel()
 
@@ -147,7 +117,7 @@ async def test_among_several_mirrors_each_hit_tells_its_own() -> None:
     await stage.turn()
     stage.asked[0][1].set_result([hit("new.md")])
     await stage.turn()
-    assert f"{MIRROR.name}: new.md" in stage.shown
+    assert "docs: new.md" in stage.shown
     working.cancel()
 
 
@@ -158,7 +128,7 @@ async def test_a_service_that_fails_is_told_and_ends_nothing() -> None:
     stage.asked[0][1].set_exception(Unavailable("search answered 503"))
     await stage.turn()
     assert "search answered 503" in stage.shown
-    stage.session.press("b")
+    stage.session.type("ab")
     await stage.turn()
     stage.asked[1][1].set_result([hit("new.md")])
     await stage.turn()
@@ -169,13 +139,13 @@ async def test_a_service_that_fails_is_told_and_ends_nothing() -> None:
 def test_a_person_types_chooses_and_gets_the_path(terminal: Begin, mirrored: Place, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     typing = terminal("search", "-i", "--folder", "docs", XDG_RUNTIME_DIR=str(tmp_path))
-    typing.until(ENTER)
+    typing.until(SECOND_SCREEN)
     typing.type("passw")
     typing.until("install.md")
     typing.type("ords")
     typing.resize(10, 40)
     typing.type("\x7f\r")
-    typing.until(LEAVE)
+    typing.until(FIRST_SCREEN)
     assert typing.end() == 0
     assert str(mirrored.docs / "install.md") in typing.seen
     first = mirrored.run("open", env={"XDG_RUNTIME_DIR": str(tmp_path)})
@@ -185,13 +155,13 @@ def test_a_person_types_chooses_and_gets_the_path(terminal: Begin, mirrored: Pla
 @pytest.mark.parametrize(("ending", "code"), [("\x1b", 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_however_it_ends_the_terminal_is_as_before(terminal: Begin, ending: str | int, code: int) -> None:
     typing = terminal("search", "-i", "password", "--folder", "docs")
-    typing.until(ENTER)
+    typing.until(SECOND_SCREEN)
     typing.until("install.md")
     if isinstance(ending, str):
         typing.type(ending)
     else:
         typing.process.send_signal(ending)
-    typing.until(LEAVE)
+    typing.until(FIRST_SCREEN)
     assert typing.end() == code
     assert "Traceback" not in typing.seen
 

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from kbsync.cli.exit_codes import Code, code_of, worst
-from kbsync.cli.output import Output, cells, counted, forgiving
+from kbsync.cli.output import Output, cells, counted, ignore_closed_pipe
 from kbsync.core.text import lasting, printable, printable_lines, shell_word, sized
 from kbsync.errors import Halted, KbsyncError, LockedError, Rejected, StateError, Unavailable, UsageError
 
@@ -86,7 +86,7 @@ def test_a_reader_that_went_away_is_forgiven() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     stream = os.fdopen(writing, "w")
-    with forgiving(stream):
+    with ignore_closed_pipe(stream):
         stream.write("text\n")
         stream.flush()
     stream.write("more\n")

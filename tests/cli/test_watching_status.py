@@ -14,7 +14,7 @@ from kbsync.cli.commands.status_watch import Rates, changes, framed
 from kbsync.cli.context import choose
 from kbsync.cli.mirror_report import FailedPath, MirrorReport
 from kbsync.cli.options import Choices
-from kbsync.cli.output import Column, cells, elided, lines
+from kbsync.cli.output import Column, cells, elided, table
 from kbsync.cli.terminal import ENTER, HOME, LEAVE, Screen, unstyled
 from kbsync.core.model import Status
 from kbsync.engine.status import DocumentCounts, MirrorStatus
@@ -44,7 +44,7 @@ def columns() -> list[Column]:
 
 @pytest.mark.parametrize("room", range(1, 140))
 def test_no_line_of_a_table_is_wider_than_the_terminal(room: int) -> None:
-    found = lines(columns(), room)
+    found = table(columns(), room)
     if len(found) == 3:
         assert all(cells(line) <= room for line in found)
     else:
@@ -54,15 +54,15 @@ def test_no_line_of_a_table_is_wider_than_the_terminal(room: int) -> None:
 
 
 def test_what_says_nothing_goes_before_anything_is_cut() -> None:
-    whole = lines(columns(), None)
+    whole = table(columns(), None)
     room = max(map(cells, whole))
-    assert lines(columns(), room) == whole
-    assert "HELD" not in lines(columns(), room - 1)[0]
-    assert WIDE in lines(columns(), room - 1)[1]
+    assert table(columns(), room) == whole
+    assert "HELD" not in table(columns(), room - 1)[0]
+    assert WIDE in table(columns(), room - 1)[1]
 
 
 def test_columns_stand_below_each_other_with_wide_characters() -> None:
-    head, *rows = lines(columns(), None)
+    head, *rows = table(columns(), None)
     assert len({cells(row[: row.index("/srv")]) for row in rows}) == 1
     assert cells(head[: head.index("FOLDER")]) == cells(rows[0][: rows[0].index("/srv")])
 

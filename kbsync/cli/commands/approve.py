@@ -96,24 +96,24 @@ def _approve(installation: Installation, waiting: list[HeldDocuments]) -> None:
     post(installation, requests)
 
 
-def _tell(paper: Output, installation: Installation, waiting: list[HeldDocuments], choices: Choices) -> None:
+def _tell(output: Output, installation: Installation, waiting: list[HeldDocuments], choices: Choices) -> None:
     if not waiting:
         if not choices.quiet:
-            paper.line("nothing is held")
+            output.line("nothing is held")
         return
     from kbsync.cli.inbox import when
 
     for each in waiting:
         if each.folder:
-            paper.line(f"{each.mirror}: {printable(each.folder)} is accepted as it is now")
+            output.line(f"{each.mirror}: {printable(each.folder)} is accepted as it is now")
         if each.paths:
-            paper.line(f"{each.mirror}: {counted(len(each.paths), 'held deletion')} approved")
+            output.line(f"{each.mirror}: {counted(len(each.paths), 'held deletion')} approved")
         for path in each.paths:
-            paper.line(f"  {paper.red('-')} {printable(path)}")
+            output.line(f"  {output.red('-')} {printable(path)}")
         if each.renewed:
             which = counted(len(each.renewed), "document")
-            paper.line(f"{each.mirror}: {which} to be indexed anew as settings changed, approved")
+            output.line(f"{each.mirror}: {which} to be indexed anew as settings changed, approved")
         for path in each.renewed:
-            paper.line(f"  {paper.yellow('~')} {printable(path)}")
+            output.line(f"  {output.yellow('~')} {printable(path)}")
     if not choices.quiet:
-        paper.line(when(installation))
+        output.line(when(installation))

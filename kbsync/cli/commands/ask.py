@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import (
     Choices,
     examples,
@@ -16,11 +13,7 @@ from kbsync.cli.options import (
     selection_options,
     shared_options,
 )
-from kbsync.cli.output import Output
 from kbsync.errors import UsageError
-
-if TYPE_CHECKING:
-    from kbsync.cli.commands.ask_conversation import AskOptions
 
 
 @click.command(
@@ -61,7 +54,7 @@ def command(
     base, or, where the service has no applications, of a model that is given the passages of a search.
     With -i questions are read from the terminal, or from the lines of stdin; Ctrl-C stops an answer.
     """
-    from kbsync.cli.commands.ask_conversation import AskOptions
+    from kbsync.cli.commands.ask_conversation import AskOptions, ask_once, converse
     from kbsync.contract.answering import Answerer
     from kbsync.contract.searching import Query
 
@@ -69,31 +62,10 @@ def command(
         raise UsageError("--app and --model exclude each other")
     by = Answerer(app or "", model or "") if app or model else None
     selection = Query("", path=path, types=extensions(types), after=after)
-    terms = AskOptions(by, selection, streamed=not whole, quiet=choices.quiet)
+    options = AskOptions(by, selection, streamed=not whole, quiet=choices.quiet)
     text = " ".join(question).strip()
     if interactive:
-        from kbsync.cli.commands.ask_conversation import converse
-
-        return converse(choices, text, terms, as_json=as_json)
+        return converse(choices, text, options, as_json=as_json)
     if not text:
         raise UsageError(f"the question is empty; say what to ask, or type it: {choices.typed('ask -i')}")
-    import asyncio
-
-    asyncio.run(_ask(choices, text, terms, as_json=as_json))
-    return Code.MIRRORED
-
-
-async def _ask(choices: Choices, question: str, terms: AskOptions, *, as_json: bool) -> None:
-    from kbsync.cli.commands.ask_conversation import Asker, print_reply, to_json
-    from kbsync.cli.commands.kb.account import one_to_ask, opened
-    from kbsync.cli.context import choose
-
-    installation = choose(choices, here=True)
-    mirror = one_to_ask(installation, question)
-    async with opened(installation, mirror) as target:
-        inquiry = Asker(installation, mirror, target, terms, question)
-        reply = await inquiry.ask(question, paper=None if as_json else Output())
-    if as_json:
-        Output().json(to_json(reply))
-    else:
-        print_reply(Output(), reply)
+    return ask_once(choices, text, options, as_json=as_json)

@@ -1,40 +1,34 @@
-"""One question after the other to one mirror's target: who answers, from which documents, and the answer.
-
-What came of a question, for people and for programs.
-
-`kbsync ask -i`: question after question, each told with what was said before. Nothing of it is kept.
-"""
+"""Questions to the target of one mirror, one or many, and their answers for people and for programs."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import shlex
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from kbsync.cli.commands.kb.account import answers, one_to_ask, opened, served
+from kbsync.cli.commands.kb.account import (
+    OpenAccount,
+    as_usage_error,
+    is_remote,
+    only_remote,
+    open_target,
+)
 from kbsync.cli.context import choose
 from kbsync.cli.exit_codes import Code, OfMirror
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, counted, tell
 from kbsync.cli.prompts import questions
-from kbsync.cli.searching import (
-    MOST_NAMED,
-    FoundDocument,
-    anchored,
-    illustrated,
-    images_json,
-    located,
-    selected,
-    unmatched,
-)
+from kbsync.cli.searching import images_json, searched, unmatched_options
 from kbsync.config.model import MirrorConfig
-from kbsync.contract.answering import Answerer, Sources, Turn
+from kbsync.contract.answering import Answerer, Answers, Sources, Turn
+from kbsync.contract.managing import ManagesBases
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Target
 from kbsync.core.text import printable, printable_lines
+from kbsync.engine import search
+from kbsync.engine.search import FoundDocument, anchored, locate, selected_ids, with_images
 from kbsync.errors import Halted, NotOffered, UsageError
 from kbsync.installation import Installation
 
@@ -63,8 +57,9 @@ class Reply:
 
     @property
     def numbers(self) -> dict[str, int]:
-        """The number of each cited document, by its id: what a model was given has those that it was told."""
+        """The number of each cited document, by its id."""
         if self.by is not None and self.by.model and self.sources is not None:
+            # Those that the model was told: its text refers to them.
             return {hit.remote_id: number for number, hit in enumerate(self.sources.hits or (), 1)}
         return {found.hit.remote_id: number for number, found in enumerate(self.cited, 1)}
 
@@ -75,116 +70,97 @@ class Asker:
     `question` is what would be searched for instead.
     """
 
-    def __init__(
-        self,
-        installation: Installation,
-        mirror: MirrorConfig,
-        target: Target,
-        terms: AskOptions,
-        question: str,
-    ) -> None:
-        self._installation, self._mirror, self._target = installation, mirror, target
-        self._typed = terms.selection
-        self._terms = replace(terms, selection=anchored(mirror, terms.selection))
-        self._answering, self._bases = answers(target, installation, mirror, question)
-        self._told: Answerer | None = None
+    def __init__(self, account: OpenAccount, options: AskOptions, question: str) -> None:
+        self._installation, self._mirror, target = account.installation, account.mirror, account.target
+        if not isinstance(target, Answers) or not isinstance(target, ManagesBases):
+            instead = _search_instead(self._installation, question, self._mirror)
+            kind = self._mirror.target.type
+            raise UsageError(f"{self._mirror.name}: a target of type {kind} writes no answers; {instead}")
+        self._answering, self._bases = target, target.bases
+        self._searched = searched(self._installation, self._mirror, target)
+        self._typed = options.selection
+        self._options = replace(options, selection=anchored(self._mirror.folder, options.selection))
+        self._announced: Answerer | None = None
 
-    async def ask(self, question: str, turns: Sequence[Turn] = (), *, paper: Output | None) -> Reply:
-        """The reply, its text on `paper` as it comes; without one, with pictures for a program to show."""
-        ids = self._selected()
-        if ids is not None and not ids:
-            for option in unmatched(self._installation, self._typed):
+    async def ask(self, question: str, turns: Sequence[Turn] = (), *, output: Output | None) -> Reply:
+        """The reply, its text on `output` as it comes; without one, with pictures for a program to show."""
+        selection = self._options.selection
+        ids = await selected_ids(self._searched, selection) if selection.selects else ()
+        if ids is None:
+            raise UsageError(
+                f"more than {search.MOST_NAMED} documents are selected, and a question can name no more; "
+                "narrow --path, --type or --after, or ask without them"
+            )
+        if selection.selects and not ids:
+            for option in unmatched_options(self._installation, self._typed):
                 self._tell(f"no document matches {option}")
             self._tell(f"no document of {self._mirror.name} is selected; nothing was asked")
             return Reply(self._mirror.name, question)
-        by = self._terms.by or await self._who()
+        by = self._options.by or await self._choose_answerer()
         try:
-            text, sources = await self._answered(question, by, turns, ids, paper)
+            text, sources = await self._answer(question, by, turns, ids, output)
         except NotOffered:
-            if self._terms.by is not None or by.model or not self._answering.model:
+            if self._options.by is not None or by.model or not self._answering.model:
                 raise
             by = Answerer(model=self._answering.model)
-            text, sources = await self._answered(question, by, turns, ids, paper)
-        return Reply(self._mirror.name, question, text, by, sources, await self._cited(sources, paper))
-
-    def _selected(self) -> Sequence[str] | None:
-        """The documents that are meant; None: all."""
-        if not self._terms.selection.selects:
-            return None
-        ids = selected(self._installation, self._mirror, self._terms.selection)
-        if ids is None:
-            raise UsageError(
-                f"more than {MOST_NAMED} documents are selected, and a question can name no more; "
-                "narrow --path, --type or --after, or ask without them"
-            )
-        return ids
-
-    async def _who(self) -> Answerer:
-        """The one application that answers from the mirror's base, or the model where there are none."""
-        try:
-            return Answerer(application=await self._only())
-        except NotOffered as error:
-            if self._answering.model:
-                return Answerer(model=self._answering.model)
-            raise NotOffered(f"{error.reason}; --model NAME does without it", code=error.code) from error
-
-    async def _answered(
-        self,
-        question: str,
-        by: Answerer,
-        turns: Sequence[Turn],
-        ids: Sequence[str] | None,
-        paper: Output | None,
-    ) -> tuple[str, Sources | None]:
-        """What a model is given is ours, as in a search; an application looks into all of its base."""
-        if by.model and by != self._told:
-            self._tell(self._way(by))
-            self._told = by
-        if ids is None and by.model:
-            ids = selected(self._installation, self._mirror, self._terms.selection)
-        pieces = self._answering.answer(
-            question, by, turns=turns, among=ids or (), streamed=self._terms.streamed
-        )
-        text, sources = await _written(pieces, paper)
-        if not text and sources is not None and sources.hits == ():
-            self._tell(f"nothing found for: {question}; it was not asked")
-        return text, sources
-
-    def _way(self, by: Answerer) -> str:
-        why = "" if self._terms.by is not None else "this service has no applications; "
-        return f"{why}{by.model} answers from the passages that a search finds"
-
-    async def _cited(self, sources: Sources | None, paper: Output | None) -> list[FoundDocument]:
-        """The files, through the journal; documents of others are not among them."""
+            text, sources = await self._answer(question, by, turns, ids, output)
+        # Through the journal: documents of others are not among them.
         hits = sources.hits if sources is not None and sources.hits is not None else ()
-        found = [
-            FoundDocument(self._mirror, path, hit)
-            for path, hit in located(self._installation, self._mirror, hits, Query(""))
-        ]
-        return found if paper is not None else await illustrated(self._target, found)
+        cited = await locate(self._searched, hits, Query(""))
+        if output is None:
+            cited = await with_images(cited, [self._searched])
+        return Reply(self._mirror.name, question, text, by, sources, cited)
 
-    async def _only(self) -> str:
-        """The one application that answers from the mirror's base."""
-        own, model = self._bases.own, self._answering.model or "NAME"
-        found = [one for one in await self._answering.applications.all() if own in one.bases]
+    async def _choose_answerer(self) -> Answerer:
+        """The only application that answers from the mirror's base; a model where the service has none."""
+        own, model = self._bases.own, self._answering.model
+        try:
+            applications = await self._answering.applications.all()
+        except NotOffered as error:
+            if model:
+                return Answerer(model=model)
+            raise NotOffered(f"{error.reason}; --model NAME does without it", code=error.code) from error
+        found = [one for one in applications if own in one.bases]
         if not found:
             create = self._installation.cure(f"kb app create NAME --mirror {self._mirror.name}")
             raise UsageError(
                 f"no application answers from {own}; make one with: {create}\n"
-                f"or do without one: --model {model} asks a model, with the passages that a search finds"
+                f"or do without one: --model {model or 'NAME'} asks a model, "
+                "with the passages that a search finds"
             )
         if len(found) > 1:
             names = ", ".join(f"{one.id} ({printable(one.name)})" for one in found)
             raise UsageError(f"several applications answer from {own}; name one with --app: {names}")
-        return found[0].id
+        return Answerer(application=found[0].id)
+
+    async def _answer(
+        self,
+        question: str,
+        by: Answerer,
+        turns: Sequence[Turn],
+        ids: Sequence[str],
+        output: Output | None,
+    ) -> tuple[str, Sources | None]:
+        if by.model and by != self._announced:
+            why = "" if self._options.by is not None else "this service has no applications; "
+            self._tell(f"{why}{by.model} answers from the passages that a search finds")
+            self._announced = by
+        if by.model and not ids:
+            # A model gets documents of ours only, as in a search; an application looks into all of its base.
+            ids = await selected_ids(self._searched, self._options.selection) or ()
+        pieces = self._answering.answer(question, by, turns=turns, among=ids, streamed=self._options.streamed)
+        text, sources = await _write(pieces, output)
+        if not text and sources is not None and sources.hits == ():
+            self._tell(f"nothing found for: {question}; it was not asked")
+        return text, sources
 
     def _tell(self, sentence: str) -> None:
-        if not self._terms.quiet:
+        if not self._options.quiet:
             tell(sentence)
 
 
-async def _written(pieces: AsyncIterator[str | Sources], paper: Output | None) -> tuple[str, Sources | None]:
-    """The whole text and its sources; on `paper` each piece as it comes, and the end of its line anyhow."""
+async def _write(pieces: AsyncIterator[str | Sources], output: Output | None) -> tuple[str, Sources | None]:
+    """The whole text and its sources; on `output` each piece as it comes."""
     text, sources = "", None
     try:
         async for piece in pieces:
@@ -192,15 +168,77 @@ async def _written(pieces: AsyncIterator[str | Sources], paper: Output | None) -
                 sources = piece
             else:
                 text += piece
-                if paper is not None:
-                    paper.show(printable_lines(piece))
+                if output is not None:
+                    output.write(printable_lines(piece), flush=True)
     finally:
-        if paper is not None and text and not text.endswith("\n"):
-            paper.show("\n")
+        if output is not None and text and not text.endswith("\n"):
+            output.write("\n", flush=True)
     return text, sources
 
 
-def print_reply(paper: Output, reply: Reply) -> None:
+def ask_once(choices: Choices, question: str, options: AskOptions, *, as_json: bool) -> int:
+    """One question. Raises what keeps it from being answered."""
+    with _opened(choices, question) as account, as_usage_error(account.mirror):
+        asker = Asker(account, options, question)
+        reply = account.call(asker.ask(question, output=None if as_json else Output()))
+    if as_json:
+        Output().json(reply_json(reply))
+    else:
+        print_sources(Output(), reply)
+    return Code.MIRRORED
+
+
+def converse(choices: Choices, first: str, options: AskOptions, *, as_json: bool) -> int:
+    """Question after question, each told with what was said before, until they end. Nothing of it is kept.
+
+    Raises what no other question would change.
+    """
+    output, turns = Output(), list[Turn]()
+    with _opened(choices, first or "-i") as account:
+        with as_usage_error(account.mirror):
+            asker = Asker(account, options, first or "-i")
+        with contextlib.suppress(KeyboardInterrupt):
+            for question in questions(first, on_stdout=not as_json):
+                try:
+                    with as_usage_error(account.mirror):
+                        shown = None if as_json else output
+                        reply = account.call(asker.ask(question, turns, output=shown))
+                except KeyboardInterrupt:
+                    reply = Reply(account.mirror.name, question, error="it was stopped")
+                except OfMirror as error:
+                    if isinstance(error.__cause__, Halted | NotOffered | UsageError):
+                        raise
+                    tell(str(error))
+                    reply = Reply(account.mirror.name, question, error=str(error))
+                if reply.text.strip():  # only a whole answer counts for the questions that follow
+                    turns.append(Turn(question, reply.text))
+                if as_json:
+                    output.json(reply_json(reply), on_one_line=True)
+                elif not reply.error:
+                    print_sources(output, reply)
+                output.write("" if as_json else "\n", flush=True)
+    return Code.MIRRORED
+
+
+@contextmanager
+def _opened(choices: Choices, question: str) -> Iterator[OpenAccount]:
+    """The only mirror with a service. Where there is none its passages can still be searched."""
+    installation = choose(choices, here=True)
+    if not any(map(is_remote, installation.mirrors)):
+        names = ", ".join(each.name for each in installation.mirrors)
+        instead = _search_instead(installation, question, *installation.mirrors)
+        raise UsageError(f"{names}: an embedded knowledge base writes no answers; {instead}")
+    with open_target(installation, only_remote(installation)) as account:
+        yield account
+
+
+def _search_instead(installation: Installation, question: str, *mirrors: MirrorConfig) -> str:
+    chosen = [] if len(installation.config.mirrors) == 1 else [f"--mirror {one.name}" for one in mirrors]
+    command = " ".join(("search", *chosen, shlex.quote(question)))
+    return f"search its passages: {installation.cure(command)}"
+
+
+def print_sources(output: Output, reply: Reply) -> None:
     """The files, below the text that was shown as it came."""
     sources = reply.sources
     if reply.by is None:
@@ -209,12 +247,12 @@ def print_reply(paper: Output, reply: Reply) -> None:
         tell("the service does not tell which documents the answer is from")
         return
     if sources.hits:
-        paper.line()
+        output.line()
     numbers = reply.numbers
     for found in reply.cited:
-        path = paper.link(paper.bold(printable(found.path)), found.absolute)
+        path = output.link(output.bold(printable(found.path)), found.absolute)
         places = ", ".join(dict.fromkeys(filter(None, map(_place, found.hit.passages))))
-        paper.line(f"[{numbers[found.hit.remote_id]}] {path}" + (f"  {places}" if places else ""))
+        output.line(f"[{numbers[found.hit.remote_id]}] {path}" + (f"  {places}" if places else ""))
     others = len({hit.remote_id for hit in sources.hits} - {found.hit.remote_id for found in reply.cited})
     if others:
         verb = "is" if others == 1 else "are"
@@ -228,14 +266,18 @@ def _place(passage: Passage) -> str:
     return "" if passage.line is None else f"{sheet}line {passage.line}"
 
 
-def to_json(reply: Reply) -> dict[str, Any]:
+def reply_json(reply: Reply) -> dict[str, Any]:
     """One JSON document. `way` is null where nobody was asked."""
-    sources, numbers = reply.sources, reply.numbers
+    sources, numbers, way = reply.sources, reply.numbers, dict[str, str | None](way=None)
+    if reply.by is not None and reply.by.model:
+        way = {"way": "passages", "model": reply.by.model}
+    elif reply.by is not None:
+        way = {"way": "application", "application": reply.by.application}
     return {
         "question": reply.question,
         "answer": reply.text,
         "mirror": reply.mirror,
-        **_way(reply.by),
+        **way,
         "request_id": sources.request_id if sources is not None else "",
         "usage": None if sources is None or sources.usage is None else dict(sources.usage),
         "has_old_document": None if sources is None else sources.has_old_document,
@@ -263,76 +305,3 @@ def to_json(reply: Reply) -> dict[str, Any]:
         ],
         **({"error": reply.error} if reply.error else {}),
     }
-
-
-def _way(by: Answerer | None) -> dict[str, str | None]:
-    if by is None:
-        return {"way": None}
-    if by.model:
-        return {"way": "passages", "model": by.model}
-    return {"way": "application", "application": by.application}
-
-
-STOPPED = "it was stopped"
-
-
-def converse(choices: Choices, first: str, terms: AskOptions, *, as_json: bool) -> int:
-    """Until the questions end. Raises what no other question would change."""
-    installation = choose(choices, here=True)
-    mirror = one_to_ask(installation, first or "-i")
-    paper = Output()
-    with asyncio.Runner() as runner, _closing(runner) as stack:
-        target = runner.run(stack.enter_async_context(opened(installation, mirror)))
-        with served(mirror):
-            inquiry = Asker(installation, mirror, target, terms, first or "-i")
-        conversation = Conversation(runner, mirror, inquiry, paper, as_json)
-        with contextlib.suppress(KeyboardInterrupt):
-            for question in questions(first, is_seen=not as_json):
-                conversation.ask(question)
-    return Code.MIRRORED
-
-
-@contextmanager
-def _closing(runner: asyncio.Runner) -> Iterator[AsyncExitStack]:
-    stack = AsyncExitStack()
-    try:
-        yield stack
-    finally:
-        runner.run(stack.aclose())
-
-
-@dataclass(slots=True)
-class Conversation:
-    """What was said so far. Each question is a run of its own, which an interrupt ends."""
-
-    runner: asyncio.Runner
-    mirror: MirrorConfig
-    inquiry: Asker
-    paper: Output
-    as_json: bool
-    turns: list[Turn] = field(default_factory=list)
-
-    def ask(self, question: str) -> None:
-        """Show the answer; only a whole one counts for what comes. Raises what ends the conversation."""
-        try:
-            with served(self.mirror):
-                asked = self.inquiry.ask(question, self.turns, paper=None if self.as_json else self.paper)
-                reply = self.runner.run(asked)
-        except KeyboardInterrupt:
-            reply = Reply(self.mirror.name, question, error=STOPPED)
-        except OfMirror as error:
-            if isinstance(error.__cause__, Halted | NotOffered | UsageError):
-                raise
-            tell(str(error))
-            reply = Reply(self.mirror.name, question, error=str(error))
-        if reply.text.strip():
-            self.turns.append(Turn(question, reply.text))
-        self._show(reply)
-
-    def _show(self, reply: Reply) -> None:
-        """At once, though stdout may be a pipe."""
-        if self.as_json:
-            self.paper.json(to_json(reply), on_one_line=True)
-        elif not reply.error:
-            print_reply(self.paper, reply)
-        self.paper.show("" if self.as_json else "\n")

@@ -43,11 +43,11 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     installation = choose(choices, here=True)
     set_up_logs(choices)
     told = asyncio.run(_explained(installation, path, text))
-    paper = Output()
+    output = Output()
     if as_json:
-        paper.json({**told.to_json(), **({"text": told.text} if text else {})})
+        output.json({**told.to_json(), **({"text": told.text} if text else {})})
     else:
-        _print(paper, told, text=text)
+        _print(output, told, text=text)
     return Code.MIRRORED
 
 
@@ -89,14 +89,14 @@ def _is_known(state: Glance | None, mirror: str, path: str) -> bool:
     return state is not None and state.read(look)
 
 
-def _print(paper: Output, told: PathExplanation, *, text: bool) -> None:
+def _print(output: Output, told: PathExplanation, *, text: bool) -> None:
     where = f"{told.mirror}: " if told.mirror is not None else ""
-    paper.line(paper.bold(printable(f"{where}{told.path or '.'}")))
-    paper.line(printable(told.answer))
+    output.line(output.bold(printable(f"{where}{told.path or '.'}")))
+    output.line(printable(told.answer))
     if told.sentences:
-        paper.line()
+        output.line()
     for sentence in told.sentences:
-        paper.line(f"  {printable(sentence)}")
+        output.line(f"  {printable(sentence)}")
     if text and told.text is not None:
-        paper.line()
-        paper.line(printable_lines(told.text))
+        output.line()
+        output.line(printable_lines(told.text))

@@ -93,13 +93,13 @@ def _show(record: MirrorRecord, owned: Belongings, delete_documents: bool) -> No
 
 
 def _is_wanted(name: str) -> bool:
-    from kbsync.cli.prompts import agreed
+    from kbsync.cli.prompts import agrees
 
     if not sys.stdin.isatty():
         raise UsageError(
             f"{name} is forgotten only after a yes; there is no terminal to ask on, so add --yes"
         )
-    return agreed(f"Forget {name}?")
+    return agrees(f"Forget {name}?")
 
 
 def _forget(installation: Installation, record: MirrorRecord, config: MirrorConfig | None) -> int:

@@ -135,10 +135,10 @@ def _asks() -> bool:
 
 
 def _ask(what: str, default: str | None = None) -> str:
-    from kbsync.cli.prompts import NoAnswer, typed
+    from kbsync.cli.prompts import NoAnswer, ask
 
     try:
-        return typed(what, default).strip()
+        return ask(what, default).strip()
     except NoAnswer:
         raise UsageError("nothing was written: the input ended before the last question") from None
 
@@ -321,19 +321,19 @@ def _say_what_next(
     place: Path, choices: Choices, installation: Installation, key: KeyPlace | None, done: str
 ) -> None:
     named = [] if choices.config is None else ["--config", str(place)]
-    paper = Output()
-    paper.line(f"wrote {printable(str(place))}")
+    output = Output()
+    output.line(f"wrote {printable(str(place))}")
     if choices.quiet:
         return
     if done:
-        paper.line(done)
+        output.line(done)
     for line in _found(installation):
-        paper.line(line)
+        output.line(line)
     if key is not None and key.env and not os.environ.get(key.env):
-        paper.line(f"  export {key.env}=…  # the key, before anything else")
+        output.line(f"  export {key.env}=…  # the key, before anything else")
     for words, what in NEXT if key is None else (DOCTOR, *NEXT):
         command = " ".join(map(shell_word, ["kbsync", *words, *named]))
-        paper.line(f"  {command}  # {what}")
+        output.line(f"  {command}  # {what}")
 
 
 DOCTOR = (("doctor",), "is everything there?")

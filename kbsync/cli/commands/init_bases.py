@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.output import counted, tell
-from kbsync.cli.prompts import agreed
+from kbsync.cli.prompts import agrees
 from kbsync.core.text import printable
 from kbsync.errors import UsageError
 
@@ -106,7 +106,7 @@ def chosen(offer: AccountBases, ask: Callable[[str, str | None], str]) -> str | 
         said = ask("Knowledge base: its number or id, or a name for a new one", "1" if cards else None)
         if (known := _known(cards, said)) is not None:
             return known.id
-        if agreed(f"There is no {printable(said)}; make a new knowledge base of this name?"):
+        if agrees(f"There is no {printable(said)}; make a new knowledge base of this name?"):
             return offer.make(said)
     return None
 

@@ -23,7 +23,7 @@ from kbsync.cli.context import choose, prepare
 from kbsync.cli.exit_codes import Code, signalled
 from kbsync.cli.mirror_report import MirrorReport, code_of_pass, mirror_reports
 from kbsync.cli.options import Choices
-from kbsync.cli.output import Output, is_styled, speak, tell
+from kbsync.cli.output import Output, is_styled, tell, tell_through
 from kbsync.cli.problems_log import Heard, report, say, told_as_log
 from kbsync.core.model import Status
 from kbsync.core.text import sized
@@ -152,7 +152,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
     heard = None if is_report_read else Heard(has_report=not as_json)
     if heard is not None:
         logs.configure(style=choices.log_format, level=level, stream=stderr, wanted=heard.listen)
-        speak(told_as_log)
+        tell_through(told_as_log)
     else:
         logs.configure(style=None, level=level, stream=stderr, wanted=lambda one: as_json or _is_apart(one))
     with hard_end() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
@@ -237,11 +237,11 @@ def _say(
             tell(f"interrupted; what was done is recorded, and {again} goes on from there")
         return
     if not choices.quiet:
-        paper = Output()
-        for line in problems.summary(end, stand, apart=paper.is_terminal):
-            paper.line(line)
-        if paper.is_terminal and code is Code.MIRRORED:
-            paper.line(paper.dim(f"search it: {installation.cure('search QUERY')}"))
+        output = Output()
+        for line in problems.summary(end, stand, apart=output.is_terminal):
+            output.line(line)
+        if output.is_terminal and code is Code.MIRRORED:
+            output.line(output.dim(f"search it: {installation.cure('search QUERY')}"))
 
 
 def _to_json(installation: Installation, end: OnceEnd, stand: Sequence[MirrorReport]) -> dict[str, Any]:

@@ -24,47 +24,47 @@ class DiffSection:
     heading: str = ""
 
 
-def print_plans(paper: Output, plans: Sequence[MirrorPlan], limit: int | None) -> None:
+def print_plans(output: Output, plans: Sequence[MirrorPlan], limit: int | None) -> None:
     """Every plan, one below the other."""
     for number, plan in enumerate(plans):
         if number:
-            paper.line()
-        for line in _lines(paper, plan, limit):
-            paper.line(line)
+            output.line()
+        for line in _lines(output, plan, limit):
+            output.line(line)
 
 
-def _lines(paper: Output, plan: MirrorPlan, limit: int | None) -> Iterator[str]:
+def _lines(output: Output, plan: MirrorPlan, limit: int | None) -> Iterator[str]:
     if plan.halt is not None:
         cure = f"; then: {plan.halt.cure}" if plan.halt.cure else ""
-        yield paper.red(f"{plan.name}: nothing would be done ({plan.halt.reason})")
+        yield output.red(f"{plan.name}: nothing would be done ({plan.halt.reason})")
         yield f"  {printable(plan.halt.detail + cure)}"
         return
-    for kind in _kinds(paper, plan):
-        yield from _of_kind(paper, kind, limit)
-    yield from _left_out(paper, plan.failed, limit)
+    for kind in _kinds(output, plan):
+        yield from _of_kind(output, kind, limit)
+    yield from _left_out(output, plan.failed, limit)
     if plan.note:
         yield f"{plan.name}: {printable(plan.note)}"
-    yield paper.bold(_totals(plan))
+    yield output.bold(_totals(plan))
 
 
-def _kinds(paper: Output, plan: MirrorPlan) -> Iterator[DiffSection]:
-    yield DiffSection("+", paper.green, plan.upload, _with_size)
-    yield DiffSection("~", paper.yellow, plan.replace, _with_size)
-    yield DiffSection("~", paper.yellow, plan.reembed, _with_size, "indexed anew, as settings changed:")
-    yield DiffSection(">", paper.cyan, plan.rename, _renamed)
-    yield DiffSection("-", paper.red, _gone(plan.delete), _with_size)
-    yield DiffSection("-", paper.red, _deselected(plan.delete), _with_size, "no longer selected:")
-    yield DiffSection("!", paper.red, _gone(plan.held), _with_size, "deletions that wait for `approve`:")
+def _kinds(output: Output, plan: MirrorPlan) -> Iterator[DiffSection]:
+    yield DiffSection("+", output.green, plan.upload, _with_size)
+    yield DiffSection("~", output.yellow, plan.replace, _with_size)
+    yield DiffSection("~", output.yellow, plan.reembed, _with_size, "indexed anew, as settings changed:")
+    yield DiffSection(">", output.cyan, plan.rename, _renamed)
+    yield DiffSection("-", output.red, _gone(plan.delete), _with_size)
+    yield DiffSection("-", output.red, _deselected(plan.delete), _with_size, "no longer selected:")
+    yield DiffSection("!", output.red, _gone(plan.held), _with_size, "deletions that wait for `approve`:")
     why = "no longer selected, and waiting for `approve`:"
-    yield DiffSection("!", paper.red, _deselected(plan.held), _with_size, why)
+    yield DiffSection("!", output.red, _deselected(plan.held), _with_size, why)
     renewals = [item for item in plan.held if item.cause == RECIPE]
     why = f"to be indexed anew as settings changed ({_sized_all(renewals)}), waiting for `approve`:"
-    yield DiffSection("!", paper.red, renewals, _with_size, why)
+    yield DiffSection("!", output.red, renewals, _with_size, why)
 
 
-def _of_kind(paper: Output, kind: DiffSection, limit: int | None) -> Iterator[str]:
+def _of_kind(output: Output, kind: DiffSection, limit: int | None) -> Iterator[str]:
     if kind.items and kind.heading:
-        yield paper.dim(kind.heading)
+        yield output.dim(kind.heading)
     for item in kind.items[:limit]:
         yield f"{kind.style(kind.sign)} {kind.write(item)}"
     if limit is not None and len(kind.items) > limit:
@@ -96,13 +96,13 @@ def _sized_all(items: Sequence[Planned]) -> str:
     return f"{counted(len(items), 'document')}, {sized(sum(item.size for item in items))}"
 
 
-def _left_out(paper: Output, failed: Sequence[LeftOut], limit: int | None) -> Iterator[str]:
+def _left_out(output: Output, failed: Sequence[LeftOut], limit: int | None) -> Iterator[str]:
     if failed:
-        yield paper.dim("cannot be mirrored as they are:")
+        yield output.dim("cannot be mirrored as they are:")
     for item in failed[:limit]:
-        yield f"{paper.red('x')} {printable(item.path)}  ({printable(item.reason)})"
+        yield f"{output.red('x')} {printable(item.path)}  ({printable(item.reason)})"
     if limit is not None and len(failed) > limit:
-        yield f"{paper.red('x')} … and {len(failed) - limit:,} more"
+        yield f"{output.red('x')} … and {len(failed) - limit:,} more"
 
 
 def _totals(plan: MirrorPlan) -> str:

@@ -140,15 +140,15 @@ def _ask(installation: Installation, asked: Sequence[Failed]) -> None:
     )
 
 
-def _tell(paper: Output, installation: Installation, asked: Sequence[Failed]) -> None:
+def _tell(output: Output, installation: Installation, asked: Sequence[Failed]) -> None:
     if not asked:
-        paper.line("nothing has failed")
+        output.line("nothing has failed")
         return
     from kbsync.cli.inbox import when
 
     for line in _lines(asked):
-        paper.line(line)
-    paper.line(when(installation))
+        output.line(line)
+    output.line(when(installation))
 
 
 def _what(each: Failed) -> str:

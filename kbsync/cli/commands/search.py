@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +24,6 @@ from kbsync.cli.output import Output, tell
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.cli.searching import FoundDocument
     from kbsync.contract.searching import Query
     from kbsync.installation import Installation
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
         "kbsync search 'opening hours' --json | jq -r '.hits[0].text'",
     )
 )
-@click.argument("query", nargs=-1)
+@click.argument("words", metavar="[QUERY]...", nargs=-1)
 @click.option("-i", "--interactive", is_flag=True, help="Show results as you type; enter opens one.")
 @click.option(
     "-k", "--top-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many documents."
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 @pass_choices
 def command(
     choices: Choices,
-    query: tuple[str, ...],
+    words: tuple[str, ...],
     interactive: bool,
     top_k: int,
     path: str | None,
@@ -73,81 +74,54 @@ def command(
     if interactive and (files or as_json or rerank):
         raise UsageError("-i goes without --files, --json and --rerank")
     from kbsync.cli.context import choose
-    from kbsync.cli.searching import find
     from kbsync.contract.searching import Query
 
-    text = " ".join(query).strip()
+    text = " ".join(words).strip()
     if not text and not interactive:
         typed = choices.typed("search -i")
         raise UsageError(f"the query is empty; say what to look for, or type it: {typed}")
-    asked = Query(text, top_k, path, extensions(types), after, rerank=rerank)
-    if interactive:
-        _converse(choose(choices, here=True), asked)
-        return Code.MIRRORED
+    query = Query(text, top_k, path, extensions(types), after, rerank=rerank)
     installation = choose(choices, here=True)
-    hits = find(installation, asked, images=not files)
-    paper, several = Output(), len(installation.mirrors) > 1
-    is_remembered = _is_for_a_person(paper) and _remembered(installation, [each.absolute for each in hits])
-    form = {"files": files, "null": null, "as_json": as_json}
-    _show(paper, hits, asked, choices, numbered=paper.is_terminal and is_remembered, several=several, **form)
-    if not hits and asked.selects and not choices.quiet:
-        from kbsync.cli.searching import unmatched
+    if interactive:
+        _search_live(installation, query)
+        return Code.MIRRORED
 
-        for option in unmatched(installation, asked):
+    from kbsync.cli.searching import find, hit_json, unmatched_options
+
+    hits = find(installation, query, images=not files)
+    output = Output()
+    # Also where what is found goes into a pipe: `open` is about the last search of a person.
+    is_for_a_person = output.is_terminal or sys.stderr.isatty()
+    is_kept = is_for_a_person and _keep_for_open(installation, [each.absolute for each in hits])
+    if as_json:
+        output.json({"hits": [hit_json(each) for each in hits]})
+    elif files:
+        for each in hits:
+            output.path(str(each.absolute), b"\0" if null else b"\n")
+    else:
+        from kbsync.cli.commands.search_hits import print_hits
+
+        several = len(installation.mirrors) > 1
+        print_hits(output, hits, text, several=several, numbered=output.is_terminal and is_kept)
+        if not hits and not choices.quiet:
+            tell(f"nothing found for: {text}")
+    if not hits and query.selects and not choices.quiet:
+        for option in unmatched_options(installation, query):
             tell(f"no document matches {option}")
     return Code.MIRRORED
 
 
-def _is_for_a_person(paper: Output) -> bool:
-    """Somebody looks on, also where what is found goes into a pipe: `open` is about their last search."""
-    import sys
-
-    return paper.is_terminal or sys.stderr.isatty()
-
-
-def _remembered(installation: Installation, paths: Sequence[Path]) -> bool:
-    """For a person only: what a program asks for leaves no trace."""
-    import os
-
+def _keep_for_open(installation: Installation, paths: Sequence[Path]) -> bool:
     from kbsync.cli.last_search import remember
 
     return remember(paths, installation.cure("search QUERY"), os.environ)
 
 
-def _converse(installation: Installation, asked: Query) -> None:
-    import os
-
+def _search_live(installation: Installation, query: Query) -> None:
     from kbsync.cli.commands.open import open_or_print
-    from kbsync.cli.commands.search_live import live
+    from kbsync.cli.commands.search_live import search_live
 
-    found, chosen = live(installation, asked)
-    _remembered(installation, found)
+    found, chosen = search_live(installation, query)
+    _keep_for_open(installation, found)
     if chosen is not None:
         open_or_print(chosen, os.environ)
-
-
-def _show(
-    paper: Output,
-    hits: list[FoundDocument],
-    query: Query,
-    choices: Choices,
-    *,
-    numbered: bool,
-    several: bool,
-    files: bool,
-    null: bool,
-    as_json: bool,
-) -> None:
-    if as_json:
-        from kbsync.cli.searching import to_json
-
-        paper.json({"hits": [to_json(each) for each in hits]})
-    elif files:
-        for each in hits:
-            paper.path(str(each.absolute), b"\0" if null else b"\n")
-    else:
-        from kbsync.cli.commands.search_hits import print_hits
-
-        print_hits(paper, hits, query.text, several=several, numbered=numbered)
-        if not hits and not choices.quiet:
-            tell(f"nothing found for: {query.text}")

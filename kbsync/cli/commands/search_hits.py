@@ -11,8 +11,8 @@ from kbsync.core.text import printable
 from kbsync.index.snippet import Snippet, snippet
 
 if TYPE_CHECKING:
-    from kbsync.cli.searching import FoundDocument
     from kbsync.contract.searching import Passage
+    from kbsync.engine.search import FoundDocument
 
 
 LINES = 2
@@ -20,7 +20,7 @@ INDENT = "    "
 
 
 def print_hits(
-    paper: Output, hits: Sequence[FoundDocument], query: str, *, several: bool, numbered: bool = False
+    output: Output, hits: Sequence[FoundDocument], query: str, *, several: bool, numbered: bool = False
 ) -> None:
     """Each document with its best passage; best first, `numbered` for `kbsync open`.
 
@@ -28,29 +28,29 @@ def print_hits(
     """
     for number, found in enumerate(hits):
         if number:
-            paper.line()
-        count = paper.dim(f"{number + 1:>2}  ") if numbered else ""
-        paper.line(count + _heading(paper, found, several))
+            output.line()
+        count = output.dim(f"{number + 1:>2}  ") if numbered else ""
+        output.line(count + _heading(output, found, several))
         if found.hit.passages:
-            for line in excerpt(paper, found.hit.passages[0].text, query):
-                paper.line(INDENT + line)
+            for line in excerpt(output, found.hit.passages[0].text, query):
+                output.line(INDENT + line)
             if images := found.hit.passages[0].images:
-                paper.line(INDENT + paper.dim(f"{counted(len(images), 'image')}; --json tells where"))
+                output.line(INDENT + output.dim(f"{counted(len(images), 'image')}; --json tells where"))
 
 
-def _heading(paper: Output, found: FoundDocument, several: bool) -> str:
+def _heading(output: Output, found: FoundDocument, several: bool) -> str:
     """Path, way through the headings, place, score."""
-    path = paper.link(paper.bold(printable(found.path)), found.absolute)
-    parts = [paper.dim(f"{found.mirror.name}: ") + path if several else path]
+    path = output.link(output.bold(printable(found.path)), found.absolute)
+    parts = [output.dim(f"{found.mirror}: ") + path if several else path]
     passage = found.hit.passages[0] if found.hit.passages else None
-    if trail := trail_of(found, passage):
+    if trail := heading_trail(found, passage):
         parts.append(printable(trail))
     if place := _place(passage):
         parts.append(place)
-    return "  ".join([*parts, paper.dim(f"{found.hit.score:.2f}")])
+    return "  ".join([*parts, output.dim(f"{found.hit.score:.2f}")])
 
 
-def trail_of(found: FoundDocument, passage: Passage | None) -> str:
+def heading_trail(found: FoundDocument, passage: Passage | None) -> str:
     """The way through the headings to a passage, or the document's title; "" where it has neither."""
     headings = passage.headings if passage else ()
     return " › ".join(headings) or found.hit.title or ""
@@ -64,16 +64,16 @@ def _place(passage: Passage | None) -> str:
     return "" if passage.line is None else f"line {passage.line}"
 
 
-def excerpt(paper: Output, text: str, query: str, *, unfinished: bool = False) -> Iterator[str]:
+def excerpt(output: Output, text: str, query: str, *, unfinished: bool = False) -> Iterator[str]:
     """The snippet on at most two lines, the words that were found in bold.
 
     `unfinished`: the query is still being typed.
     """
-    room = max(20, paper.columns - len(INDENT) - 1)
+    room = max(20, output.columns - len(INDENT) - 1)
     look = partial(snippet, printable(" ".join(text.split())), query, unfinished=unfinished)
     shown = _fitting(look, LINES * room - 6)
     for start, end in _broken(shown.text, room):
-        line = _marked(paper, shown, start, end)
+        line = _marked(output, shown, start, end)
         before = "…" if start == 0 and shown.starts_late else ""
         yield before + line + ("…" if end == len(shown.text) and shown.ends_early else "")
 
@@ -107,12 +107,12 @@ def _fits(text: str, room: int) -> int:
     return len(text)
 
 
-def _marked(paper: Output, shown: Snippet, start: int, end: int) -> str:
+def _marked(output: Output, shown: Snippet, start: int, end: int) -> str:
     """The stretch of the snippet with its matches in bold."""
     parts, at = list[str](), start
     for left, right in shown.spans:
         left, right = max(left, start), min(right, end)
         if left < right:
-            parts += [shown.text[at:left], paper.bold(shown.text[left:right])]
+            parts += [shown.text[at:left], output.bold(shown.text[left:right])]
             at = right
     return "".join([*parts, shown.text[at:end]])

@@ -1,296 +1,194 @@
-"""What is typed at a terminal: bytes become keys, and keys a line of text with a choice below it. Pure.
+"""`kbsync search -i`: results as you type, on targets that stay open.
 
-`kbsync search -i`: results as you type, on targets that stay open.
+prompt_toolkit does the keys, the line and the screen; it is loaded for this alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import codecs
-import contextlib
-import enum
-import os
 import signal
 import sys
-import termios
-import tty
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from kbsync.cli.commands.search_hits import INDENT, excerpt, trail_of
+from prompt_toolkit.application import Application
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import ANSI
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.layout import BufferControl, FormattedTextControl, HSplit, Layout, Window
+from prompt_toolkit.layout.processors import BeforeInput
+
+from kbsync.cli.commands.search_hits import INDENT, excerpt, heading_trail
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.output import Output
-from kbsync.cli.searching import FoundDocument, Search, searching
-from kbsync.cli.terminal import ENDING, clipped, second_screen
+from kbsync.cli.searching import opened_for_search, search_all
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Query
 from kbsync.core.text import printable
+from kbsync.engine.search import FoundDocument
 from kbsync.errors import UsageError
 from kbsync.installation import Installation
-
-
-class Key(enum.Enum):
-    """A key that is no character."""
-
-    ENTER = enum.auto()
-    ESCAPE = enum.auto()
-    UP = enum.auto()
-    DOWN = enum.auto()
-    BACKSPACE = enum.auto()
-    ERASE_WORD = enum.auto()
-    ERASE_LINE = enum.auto()
-    END = enum.auto()  # Ctrl-D
-
-
-_CONTROLS = {
-    "\r": Key.ENTER,
-    "\n": Key.ENTER,
-    "\x7f": Key.BACKSPACE,
-    "\b": Key.BACKSPACE,
-    "\x04": Key.END,
-    "\x0e": Key.DOWN,
-    "\x10": Key.UP,
-    "\x15": Key.ERASE_LINE,
-    "\x17": Key.ERASE_WORD,
-}
-_SEQUENCES = {"[A": Key.UP, "[B": Key.DOWN, "OA": Key.UP, "OB": Key.DOWN}
-
-
-class Keyboard:
-    """Reads keys out of what a terminal sends, which may come in pieces."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._open = ""
-
-    @property
-    def is_amid(self) -> bool:
-        """An escape has come; if nothing follows soon, it was the key."""
-        return bool(self._open)
-
-    def keys(self, sent: bytes) -> Iterator[Key | str]:
-        """Characters, and keys that are none; a sequence of an unknown key is dropped."""
-        for character in self._decoder.decode(sent):
-            if self._open:
-                yield from self._within(character)
-            elif character == "\x1b":
-                self._open = character
-            elif (key := _CONTROLS.get(character)) is not None:
-                yield key
-            elif character.isprintable():
-                yield character
-
-    def _within(self, character: str) -> Iterator[Key | str]:
-        self._open += character
-        begun = self._open[1:]
-        if len(begun) == 1 and begun not in "[O":
-            self._open = ""
-        elif len(begun) > 1 and "@" <= character <= "~":  # ECMA-48: the final byte of a sequence
-            self._open = ""
-            if begun in _SEQUENCES:
-                yield _SEQUENCES[begun]
-
-    def silence(self) -> Iterator[Key]:
-        """Nothing followed."""
-        if self._open == "\x1b":
-            yield Key.ESCAPE
-        self._open = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """The text so far, and which of the `found` things is chosen."""
-
-    text: str = ""
-    chosen: int = 0
-    found: int = 0
-
-    def pressed(self, key: Key | str) -> Line:
-        """After a key; those that end the line change nothing."""
-        match key:
-            case str():
-                return replace(self, text=self.text + key)
-            case Key.BACKSPACE:
-                return replace(self, text=self.text[:-1])
-            case Key.ERASE_WORD:
-                return replace(self, text=self.text.rstrip().rpartition(" ")[0])
-            case Key.ERASE_LINE:
-                return replace(self, text="")
-            case Key.UP:
-                return replace(self, chosen=max(0, self.chosen - 1))
-            case Key.DOWN:
-                return replace(self, chosen=max(0, min(self.found - 1, self.chosen + 1)))
-        return self
-
-    def with_found(self, number: int) -> Line:
-        """So many were found for this text; the best is chosen."""
-        return replace(self, found=number, chosen=0)
-
 
 PAUSE, PAUSE_AT_SERVICES = 0.08, 0.5
 """Seconds without a key before a search: nobody wants the results for half a word, or to pay for them."""
 
 ESCAPE_WITHIN = 0.05
-"""Seconds within which the rest of a key's sequence comes."""
+"""Seconds within which the rest of a key's sequence comes; an escape alone is the key."""
+
+Search = Callable[[Query], Awaitable[list[FoundDocument]]]
 
 HELP = "enter opens · ↑ ↓ choose · esc ends"
 
-Draw = Callable[[Sequence[str]], None]
 
-
-def live(installation: Installation, query: Query) -> tuple[list[Path], Path | None]:
+def search_live(installation: Installation, query: Query) -> tuple[list[Path], Path | None]:
     """What was found last, and what was chosen. Raises `UsageError` without a terminal."""
-    if not (sys.stdin.isatty() and Output().moves):
+    if not (sys.stdin.isatty() and Output().can_move_cursor):
         raise UsageError("search -i needs a terminal; leave -i out, or add --json for a program")
-    return asyncio.run(_live(installation, query))
+    return asyncio.run(_run(installation, query))
 
 
-async def _live(installation: Installation, query: Query) -> tuple[list[Path], Path | None]:
-    async with searching(installation) as search:
-        with _keys_at_once(sys.stdin.fileno()) as keyboard, second_screen() as screen:
-            several = len(installation.mirrors) > 1
-            session = Session(search, query, screen.show, pause_for(installation.mirrors), several=several)
-            chosen = await _keep(session, keyboard)
-            return [found.absolute for found in session.found], chosen
+async def _run(installation: Installation, query: Query) -> tuple[list[Path], Path | None]:
+    async with opened_for_search(installation) as mirrors:
+        search, pause = partial(search_all, mirrors), pause_for(installation.mirrors)
+        session = LiveSearch(search, query, pause, several=len(installation.mirrors) > 1)
+        screen = _screen(session)
+        session.redraw = screen.invalidate
+        loop, searching = asyncio.get_running_loop(), asyncio.create_task(session.keep_searching())
+        # Ended by the screen, which leaves the terminal as it was.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, partial(screen.exit, result=128 + number))
+        try:
+            ended_by = await screen.run_async()
+        except EOFError:  # the terminal is gone
+            ended_by = None
+        finally:
+            searching.cancel()
+            await asyncio.gather(searching, return_exceptions=True)
+        if isinstance(ended_by, int):
+            raise SystemExit(ended_by)
+        return [found.absolute for found in session.found], ended_by
 
 
 def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
-    """Seconds of rest before a search of all of them."""
+    """Seconds of rest before a search: more where a service is asked for vectors, an order or all."""
     return PAUSE_AT_SERVICES if any(mirror.target.addresses for mirror in mirrors) else PAUSE
 
 
-@contextlib.contextmanager
-def _keys_at_once(descriptor: int) -> Iterator[int]:
-    """Keys come as they are pressed, unseen; Ctrl-C stays what it is."""
-    before = termios.tcgetattr(descriptor)
-    try:
-        tty.setcbreak(descriptor)
-        yield descriptor
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+class LiveSearch:
+    """A line of text, what was found for it, and which hit is marked. `query` is the first one.
 
-
-async def _keep(session: Session, descriptor: int) -> Path | None:
-    """Until a key ends it."""
-    loop, pressed = asyncio.get_running_loop(), asyncio.Queue[bytes | int]()
-    loop.add_reader(descriptor, lambda: pressed.put_nowait(_read(descriptor)))
-    for number in ENDING:  # told by the loop: what is raised just anywhere may be dropped
-        loop.add_signal_handler(number, pressed.put_nowait, int(number))
-    loop.add_signal_handler(signal.SIGWINCH, session.draw)
-    working = asyncio.create_task(session.keep_searching())
-    try:
-        return await _typed(session, pressed)
-    finally:
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
-        loop.remove_signal_handler(signal.SIGWINCH)
-        loop.remove_reader(descriptor)
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 1024)
-    except OSError:
-        return b""  # the terminal is gone
-
-
-async def _typed(session: Session, pressed: asyncio.Queue[bytes | int]) -> Path | None:
-    keyboard = Keyboard()
-    session.draw()
-    while True:
-        try:
-            async with asyncio.timeout(ESCAPE_WITHIN if keyboard.is_amid else None):
-                sent = await pressed.get()
-            if isinstance(sent, int):
-                raise SystemExit(128 + sent)
-            keys: list[Key | str] = [Key.END] if not sent else list(keyboard.keys(sent))
-        except TimeoutError:
-            keys = list(keyboard.silence())
-        for key in keys:
-            match key:
-                case Key.ENTER if session.chosen is not None:
-                    return session.chosen
-                case Key.ESCAPE | Key.END:
-                    return None
-            session.press(key)
-        session.draw()
-
-
-class Session:
-    """One conversation: a line, what was found for it, and frames of both. `query` is the first one.
-
-    `pause`: seconds of rest before a search. `several`: of several mirrors, so each hit tells its own.
+    `pause`: seconds of rest before a search. `several`: of several mirrors, so each hit names its own.
     """
 
-    def __init__(
-        self, search: Search, query: Query, draw: Draw, pause: float = PAUSE, *, several: bool = False
-    ) -> None:
-        self._search, self._query, self._show, self._pause = search, query, draw, pause
-        self._several = several
-        self._line = Line(query.text)
-        self._typed = asyncio.Event()
-        self._typed.set()
+    def __init__(self, search: Search, query: Query, pause: float = PAUSE, *, several: bool = False) -> None:
+        self._search, self._query, self._pause, self._several = search, query, pause, several
+        self._changed = asyncio.Event()
+        self._changed.set()
         self._trouble = ""
+        self.redraw: Callable[[], object] = lambda: None
+        self.text = query.text
         self.found: list[FoundDocument] = []
+        self.marked = 0
 
     @property
     def chosen(self) -> Path | None:
         """The file of the hit that is marked."""
-        return self.found[self._line.chosen].absolute if self.found else None
+        return self.found[self.marked].absolute if self.found else None
 
-    def press(self, key: Key | str) -> None:
-        """One key."""
-        before, self._line = self._line, self._line.pressed(key)
-        if self._line.text != before.text:
-            self._typed.set()
+    def type(self, text: str) -> None:
+        """The line is another now."""
+        if text != self.text:
+            self.text = text
+            self._changed.set()
+
+    def mark(self, step: int) -> None:
+        """Mark the next hit, or the one before."""
+        self.marked = max(0, min(len(self.found) - 1, self.marked + step))
 
     async def keep_searching(self) -> None:
         """Search whenever the text has changed and rested, until cancelled."""
         while True:
-            await self._typed.wait()
-            self._typed.clear()
+            await self._changed.wait()
+            self._changed.clear()
             await asyncio.sleep(self._pause)
-            if not self._typed.is_set():
+            if not self._changed.is_set():
                 await self._look()
 
     async def _look(self) -> None:
-        """What is found for a text that has changed meanwhile is not shown."""
-        text = self._line.text
+        text, trouble, found = self.text, "", list[FoundDocument]()
         try:
-            asked = replace(self._query, text=text, unfinished=True)
-            found = await self._search(asked, False) if text.strip() else []
-            self._trouble = ""
+            if text.strip():
+                found = await self._search(replace(self._query, text=text, unfinished=True))
         except Exception as error:
             if code_of(error) is None:
                 raise
-            found, self._trouble = [], sentence_of(error)
-        if text == self._line.text:
-            self.found, self._line = found, self._line.with_found(len(found))
-            self.draw()
+            trouble = sentence_of(error)
+        if text == self.text:  # else these are hits for something that is no longer typed
+            self.found, self.marked, self._trouble = found, 0, trouble
+            self.redraw()
 
-    def draw(self) -> None:
-        """Show it as it is."""
-        self._show(list(self._frame(Output())))
-
-    def _frame(self, paper: Output) -> Iterator[str]:
-        room = paper.columns
-        yield paper.bold("> ") + clipped(printable(self._line.text), room - 3) + "▏"
-        yield paper.dim(clipped(self._words(), room))
-        for number, found in enumerate(self.found):
-            yield from self._hit(paper, found, is_chosen=number == self._line.chosen)
-
-    def _words(self) -> str:
+    def lines(self, output: Output) -> Iterator[str]:
+        """What stands below the line that is typed."""
         if self._trouble:
-            return printable(self._trouble)
-        nothing = "nothing found; " if self._line.text.strip() and not self.found else ""
-        return nothing + HELP
+            yield output.dim(printable(self._trouble))
+        else:
+            nothing = "nothing found; " if self.text.strip() and not self.found else ""
+            yield output.dim(nothing + HELP)
+        for number, found in enumerate(self.found):
+            passage = found.hit.passages[0] if found.hit.passages else None
+            name = f"{found.mirror}: " if self._several else ""
+            trail = printable(heading_trail(found, passage))
+            heading = "  ".join(filter(None, [name + printable(found.path), trail]))
+            is_marked = number == self.marked
+            yield f"{output.cyan('❯')} {output.bold(heading)}" if is_marked else f"  {heading}"
+            if passage is not None:
+                yield INDENT + next(excerpt(output, passage.text, self.text, unfinished=True), "")
 
-    def _hit(self, paper: Output, found: FoundDocument, *, is_chosen: bool) -> Iterator[str]:
-        passage = found.hit.passages[0] if found.hit.passages else None
-        trail = printable(trail_of(found, passage))
-        name = f"{found.mirror.name}: " if self._several else ""
-        heading = clipped("  ".join(filter(None, [name + printable(found.path), trail])), paper.columns - 2)
-        yield f"{paper.cyan('❯')} {paper.bold(heading)}" if is_chosen else f"  {heading}"
-        if passage is not None:
-            yield INDENT + next(excerpt(paper, passage.text, self._line.text, unfinished=True), "")
+
+def _screen(session: LiveSearch) -> Application[Path | int | None]:
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def choose(event: KeyPressEvent) -> None:
+        if session.chosen is not None:
+            event.app.exit(result=session.chosen)
+
+    @keys.add("escape")
+    @keys.add("c-d")
+    def end(event: KeyPressEvent) -> None:
+        event.app.exit(result=None)
+
+    @keys.add("c-c")
+    @keys.add("<sigint>")
+    def interrupt(event: KeyPressEvent) -> None:
+        event.app.exit(exception=KeyboardInterrupt)
+
+    @keys.add("up")
+    @keys.add("c-p")
+    def up(_event: KeyPressEvent) -> None:
+        session.mark(-1)
+
+    @keys.add("down")
+    @keys.add("c-n")
+    def down(_event: KeyPressEvent) -> None:
+        session.mark(1)
+
+    def hits() -> ANSI:
+        return ANSI("\n".join(session.lines(Output())))
+
+    line = Buffer(
+        document=Document(session.text),
+        multiline=False,
+        on_text_changed=lambda buffer: session.type(buffer.text),
+    )
+    typed = BufferControl(line, input_processors=[BeforeInput("> ", style="bold")])
+    screen = Application[Path | int | None](
+        Layout(HSplit([Window(typed, height=1), Window(FormattedTextControl(hits))])),
+        key_bindings=keys,
+        full_screen=True,
+    )
+    screen.timeoutlen = screen.ttimeoutlen = ESCAPE_WITHIN
+    return screen

@@ -101,19 +101,19 @@ def _checked(stand: Sequence[MirrorReport], max_age: float | None) -> Code:
     return worst(codes)
 
 
-def print_json(paper: Output, installation: Installation, *, documents: bool) -> None:
+def print_json(output: Output, installation: Installation, *, documents: bool) -> None:
     """The contract's document, piece by piece: there may be very many documents."""
     from kbsync.cli.mirror_report import read, status_in
 
     def write(tx: Tx, mirror: MirrorConfig) -> None:
         for piece in status_in(tx, installation, mirror, documents=documents).json_pieces():
-            paper.write(piece)
+            output.write(piece)
 
-    paper.write(f'{{"version": "{__version__}", "mirrors": [')
+    output.write(f'{{"version": "{__version__}", "mirrors": [')
     for number, mirror in enumerate(installation.mirrors):
-        paper.write(", " if number else "")
+        output.write(", " if number else "")
         read(installation, mirror, write)
-    paper.line("]}")
+    output.line("]}")
 
 
 def statuses(installation: Installation) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def statuses(installation: Installation) -> dict[str, Any]:
 
 
 def _print(
-    paper: Output,
+    output: Output,
     installation: Installation,
     stand: Sequence[MirrorReport],
     demand: Demand | None,
@@ -140,11 +140,11 @@ def _print(
 ) -> None:
     from kbsync.cli.commands.status_table import print_documents, print_rates, print_table, print_wrong
 
-    print_wrong(paper, installation, stand, demand)
+    print_wrong(output, installation, stand, demand)
     if quiet:
         return
-    print_table(paper, stand)
-    print_rates(paper, stand)
+    print_table(output, stand)
+    print_rates(output, stand)
     if documents:
         for mirror in installation.mirrors:
-            print_documents(paper, installation, mirror)
+            print_documents(output, installation, mirror)

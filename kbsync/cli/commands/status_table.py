@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.mirror_report import MirrorReport, read, status_in, worst_first
-from kbsync.cli.output import Column, Output, Style, lines
+from kbsync.cli.output import Column, Output, Style, table
 from kbsync.cli.problems import Demand, failures, halts, unfinished
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
@@ -18,14 +18,14 @@ from kbsync.state.glance import Tx
 
 
 def print_wrong(
-    paper: Output, installation: Installation, stand: Sequence[MirrorReport], demand: Demand | None = None
+    output: Output, installation: Installation, stand: Sequence[MirrorReport], demand: Demand | None = None
 ) -> None:
     """Everything a person should know first, with what to do about it."""
-    wrong = [f"{paper.red('! ')}{line}" for line in troubles(installation, stand, demand)]
+    wrong = [f"{output.red('! ')}{line}" for line in troubles(installation, stand, demand)]
     for line in wrong:
-        paper.line(line)
+        output.line(line)
     if wrong:
-        paper.line()
+        output.line()
 
 
 def troubles(
@@ -41,11 +41,11 @@ def troubles(
             yield f"{each.status.name}: {printable(each.status.note)}"
 
 
-def print_rates(paper: Output, stand: Sequence[MirrorReport]) -> None:
+def print_rates(output: Output, stand: Sequence[MirrorReport]) -> None:
     """How fast the mirrors at work are, and when they will be done."""
     for each in stand:
         if line := speed(each, each.rate):
-            paper.line(line)
+            output.line(line)
 
 
 def speed(stand: MirrorReport, rate: float) -> str:
@@ -65,14 +65,14 @@ def _first_pass(status: MirrorStatus) -> str:
     return f"first pass under way, {found:,} found so far" if found else "the first pass is to come"
 
 
-def print_table(paper: Output, stand: Sequence[MirrorReport]) -> None:
+def print_table(output: Output, stand: Sequence[MirrorReport]) -> None:
     """One line for each mirror, the worst first; on a terminal as wide as that is at most."""
     ordered = worst_first(stand)
-    room = paper.columns if paper.is_terminal else None
-    head, *rows = lines(_columns([each.status for each in ordered]), room)
-    paper.line(paper.dim(head) if len(rows) == len(ordered) else head)
+    room = output.columns if output.is_terminal else None
+    head, *rows = table(_columns([each.status for each in ordered]), room)
+    output.line(output.dim(head) if len(rows) == len(ordered) else head)
     for number, row in enumerate(rows):
-        paper.line(_marked(paper, ordered[number], row) if len(rows) == len(ordered) else row)
+        output.line(_marked(output, ordered[number], row) if len(rows) == len(ordered) else row)
 
 
 def _columns(shown: Sequence[MirrorStatus]) -> list[Column]:
@@ -95,10 +95,10 @@ def _waiting(status: MirrorStatus) -> str:
     return lasting(status.oldest_pending_s) if status.oldest_pending_s else "-"
 
 
-def _marked(paper: Output, stand: MirrorReport, row: str) -> str:
+def _marked(output: Output, stand: MirrorReport, row: str) -> str:
     """The mirror's name in the colour of how it stands."""
     name = stand.status.name
-    style = {Code.MIRRORED: paper.green, Code.PASSING: paper.yellow}.get(stand.checked_code, paper.red)
+    style = {Code.MIRRORED: output.green, Code.PASSING: output.yellow}.get(stand.checked_code, output.red)
     return style(name) + row.removeprefix(name)
 
 
@@ -106,7 +106,7 @@ def _ago(moment: float | None) -> str:
     return "never" if moment is None else f"{lasting(max(0.0, time.time() - moment))} ago"
 
 
-def print_documents(paper: Output, installation: Installation, mirror: MirrorConfig) -> None:
+def print_documents(output: Output, installation: Installation, mirror: MirrorConfig) -> None:
     """A line for each document; first those that are not as they should be."""
 
     def write(tx: Tx, mirror: MirrorConfig) -> None:
@@ -114,28 +114,28 @@ def print_documents(paper: Output, installation: Installation, mirror: MirrorCon
         for are_fine in (False, True):
             for item in items:
                 if (item.state in FINE) is are_fine:
-                    paper.line(_document(paper, item))
+                    output.line(_document(output, item))
 
-    paper.line()
-    paper.line(paper.bold(mirror.name))
+    output.line()
+    output.line(output.bold(mirror.name))
     read(installation, mirror, write)
 
 
 FINE = (Status.READY, Status.SKIPPED)
 
 
-def _document(paper: Output, item: FileStatus) -> str:
+def _document(output: Output, item: FileStatus) -> str:
     size = "" if item.size is None else sized(item.size)
-    reason = paper.dim(f"  {printable(item.reason)}") if item.reason else ""
-    return f"{_style(paper, item.state)(f'{item.state.word:8}')}  {size:>7}  {printable(item.path)}{reason}"
+    reason = output.dim(f"  {printable(item.reason)}") if item.reason else ""
+    return f"{_style(output, item.state)(f'{item.state.word:8}')}  {size:>7}  {printable(item.path)}{reason}"
 
 
-def _style(paper: Output, state: Status) -> Style:
+def _style(output: Output, state: Status) -> Style:
     match state:
         case Status.READY:
-            return paper.green
+            return output.green
         case Status.SKIPPED:
-            return paper.dim
+            return output.dim
         case Status.FAILED | Status.HELD:
-            return paper.red
-    return paper.yellow
+            return output.red
+    return output.yellow

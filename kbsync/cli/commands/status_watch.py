@@ -27,16 +27,16 @@ Look = Callable[[], Sequence[MirrorReport]]
 
 def follow(installation: Installation, *, sleep: Sleep = time.sleep) -> None:
     """Until Ctrl-C."""
-    paper = Output()
+    output = Output()
 
     def look() -> Sequence[MirrorReport]:
         return mirror_reports(installation)
 
-    if paper.moves:
+    if output.can_move_cursor:
         _redraw(installation, look, sleep)
     else:
         for line in changes(look, sleep, time.time):
-            paper.show(f"{line}\n")
+            output.write(f"{line}\n", flush=True)
 
 
 def _redraw(installation: Installation, look: Look, sleep: Sleep) -> None:
@@ -89,10 +89,10 @@ class Frame:
 def framed(installation: Installation, stand: Sequence[MirrorReport], notes: Sequence[str]) -> Frame:
     """The table, what only watching shows, and what is wrong."""
     with closing(_Kept()) as kept:
-        paper = Output(kept)
-        print_table(paper, stand)
+        output = Output(kept)
+        print_table(output, stand)
         table = kept.getvalue().splitlines()
-        wrong = [f"{paper.red('! ')}{line}" for line in troubles(installation, stand)]
+        wrong = [f"{output.red('! ')}{line}" for line in troubles(installation, stand)]
     between = [""] if notes else []
     return Frame([*table, *between, *notes], wrong, installation.cure("status"))
 

@@ -111,21 +111,21 @@ def _tell_repairs(installation: Installation, asked: Sequence[str], *, quiet: bo
         tell(f"repair of {', '.join(asked)} is asked for; {when(installation)}")
 
 
-def _print(paper: Output, installation: Installation, found: Sequence[Verification], *, quiet: bool) -> None:
+def _print(output: Output, installation: Installation, found: Sequence[Verification], *, quiet: bool) -> None:
     for each in found:
-        for line in _lines(paper, each):
-            paper.line(line)
+        for line in _lines(output, each):
+            output.line(line)
         if not each.ok or not quiet:
-            paper.line(paper.bold(_totals(each)))
+            output.line(output.bold(_totals(each)))
 
 
-def _lines(paper: Output, found: Verification) -> Iterator[str]:
+def _lines(output: Output, found: Verification) -> Iterator[str]:
     if found.halt is not None:
         cure = f"; cure: {found.halt.cure}" if found.halt.cure else ""
-        yield paper.red("! ") + printable(f"{found.name}: {found.halt.detail}{cure}")
+        yield output.red("! ") + printable(f"{found.name}: {found.halt.detail}{cure}")
     for kind in ("missing", "stale", "orphaned", "duplicate"):
         for one in getattr(found, kind):
-            yield f"{paper.red(f'{kind:9}')}  {printable(one.path)}  {paper.dim(printable(one.why))}"
+            yield f"{output.red(f'{kind:9}')}  {printable(one.path)}  {output.dim(printable(one.why))}"
 
 
 def _totals(found: Verification) -> str:

@@ -21,7 +21,7 @@ import structlog
 from kbsync import logs
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices
-from kbsync.cli.output import counted, speak
+from kbsync.cli.output import counted, tell_through
 from kbsync.signals import ENDING, HardEnd, Signals, hard_end
 from kbsync.systemd import ServiceManager
 
@@ -141,7 +141,7 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
         if logs.is_for_a_person(choices.log_format, choices.log_level, config.log_level):
             renderer = Foreground(len(config.mirrors))
         logs.configure(style=choices.log_format, level=level, renderer=renderer)
-        speak(None if renderer else told_as_log)
+        tell_through(None if renderer else told_as_log)
 
     heed(installation.config)
     with closing(ServiceManager(os.environ)) as notifier:

@@ -195,11 +195,11 @@ def _to_json(finding: CheckResult) -> dict[str, Any]:
     }
 
 
-def _print(paper: Output, found: Sequence[CheckResult], *, quiet: bool) -> None:
+def _print(output: Output, found: Sequence[CheckResult], *, quiet: bool) -> None:
     """Each on a line of its own; with `quiet` only what is not ok."""
     from kbsync.core.text import printable
 
-    styles = {Grade.OK: paper.green, Grade.WARNING: paper.yellow, Grade.WRONG: paper.red}
+    styles = {Grade.OK: output.green, Grade.WARNING: output.yellow, Grade.WRONG: output.red}
     width = max(cells(one.subject) for one in found)
     for one in found:
         if quiet and one.grade is Grade.OK:
@@ -207,4 +207,4 @@ def _print(paper: Output, found: Sequence[CheckResult], *, quiet: bool) -> None:
         room = " " * (width - cells(one.subject))
         cure = f"; cure: {one.cure}" if one.cure else ""
         grade = styles[one.grade](f"{one.grade.value:7}")
-        paper.line(f"{grade}  {one.subject}{room}  {printable(one.detail + cure)}")
+        output.line(f"{grade}  {one.subject}{room}  {printable(one.detail + cure)}")

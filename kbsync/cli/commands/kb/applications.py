@@ -16,20 +16,14 @@ from kbsync.cli.options import (
     set_option,
     shared_options,
 )
-from kbsync.cli.output import ObjectTable, Output, tell, with_settings
+from kbsync.cli.output import Output, print_objects, tell, with_settings
 from kbsync.core.text import printable, shell_word
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.contract.answering import Application, Applications
-    from kbsync.contract.managing import Bases
+    from kbsync.contract.answering import Application
 
 
-LISTING = ObjectTable(
-    "applications",
-    ("ID", "MODEL", "KNOWLEDGE BASES", "NAME"),
-    "the account has no application; make one with: {}",
-)
 KNOWLEDGE = "Id of a knowledge base it answers from; may be repeated."
 
 
@@ -52,13 +46,15 @@ def command() -> None:
 @pass_choices
 def list_applications(choices: Choices, as_json: bool) -> int:
     """List every application of the account."""
-    from kbsync.cli.commands.kb.account import order_application
+    from kbsync.cli.commands.kb.account import open_account
 
-    async def work(applications: Applications, _bases: Bases) -> list[dict[str, Any]]:
-        return [to_json(one) for one in await applications.all()]
-
-    found, cure = order_application(choices, work)
-    LISTING.show(found, _row, as_json=as_json, quiet=choices.quiet, create=cure("kb app create NAME"))
+    with open_account(choices, needs_own=True) as account:
+        found = [to_json(one) for one in account.call(account.applications.all())]
+        create = account.installation.cure_for_mirrors("kb app create NAME")
+    head = ("ID", "MODEL", "KNOWLEDGE BASES", "NAME")
+    print_objects("applications", head, found, _row, as_json=as_json)
+    if not (found or as_json or choices.quiet):
+        tell(f"the account has no application; make one with: {create}")
     return Code.MIRRORED
 
 
@@ -69,12 +65,10 @@ def list_applications(choices: Choices, as_json: bool) -> int:
 @pass_choices
 def show(choices: Choices, application: str, as_json: bool) -> int:
     """Show the application ID."""
-    from kbsync.cli.commands.kb.account import order_application
+    from kbsync.cli.commands.kb.account import open_account
 
-    async def work(applications: Applications, _bases: Bases) -> Application:
-        return await applications.look(application)
-
-    found, _ = order_application(choices, work)
+    with open_account(choices, needs_own=True) as account:
+        found = account.call(account.applications.look(application))
     _print(found, as_json)
     return Code.MIRRORED
 
@@ -100,19 +94,18 @@ def create(
     as_json: bool,
 ) -> int:
     """Make an application called NAME that answers from the mirror's knowledge base."""
-    from kbsync.cli.commands.kb.account import order_application
+    from kbsync.cli.commands.kb.account import open_account
     from kbsync.contract.answering import ApplicationWish
 
-    async def work(applications: Applications, bases: Bases) -> Application:
-        wish = ApplicationWish(name, description, prompt, model, knowledge or (bases.own,), settings)
-        return await applications.create(wish)
-
-    made, cure = order_application(choices, work)
+    with open_account(choices, needs_own=True) as account:
+        bases = knowledge or (account.bases.own,)
+        wish = ApplicationWish(name, description, prompt, model, bases, settings)
+        made = account.call(account.applications.create(wish))
+        ask_it = account.installation.cure_for_mirrors(f"ask QUESTION --app {shell_word(made.id)}")
     if as_json:
         Output().json({"application": to_json(made)})
         return Code.MIRRORED
     if not choices.quiet:
-        ask_it = cure(f"ask QUESTION --app {shell_word(made.id)}")
         tell(f"{printable(name)} is made; ask it with: {ask_it}")
     Output().line(made.id)
     return Code.MIRRORED
@@ -141,7 +134,7 @@ def update(
     as_json: bool,
 ) -> int:
     """Change the application ID."""
-    from kbsync.cli.commands.kb.account import order_application
+    from kbsync.cli.commands.kb.account import open_account
     from kbsync.contract.answering import ApplicationWish
 
     wish = ApplicationWish(name, description, prompt, model, knowledge or None, settings)
@@ -149,12 +142,9 @@ def update(
         raise UsageError(
             "nothing to change; give --name, --description, --prompt, --model, --knowledge or --set"
         )
-
-    async def work(applications: Applications, _bases: Bases) -> Application:
-        await applications.update(application, wish)
-        return await applications.look(application)
-
-    found, _ = order_application(choices, work)
+    with open_account(choices, needs_own=True) as account:
+        account.call(account.applications.update(application, wish))
+        found = account.call(account.applications.look(application))
     _print(found, as_json)
     return Code.MIRRORED
 
@@ -167,19 +157,17 @@ def update(
 @pass_choices
 def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> int:
     """Delete the application ID, after its name was typed. Knowledge bases stay."""
-    from kbsync.cli.commands.kb.account import confirm, order_application
+    from kbsync.cli.commands.kb.account import open_account
+    from kbsync.cli.prompts import confirm_by_typing
 
-    async def work(applications: Applications, _bases: Bases) -> Application:
-        found = await applications.look(application)
-        confirm(f"{found.id} is deleted", found.name or found.id, yes)
-        await applications.delete(application)
-        return found
-
-    gone, _ = order_application(choices, work)
+    with open_account(choices, needs_own=True) as account:
+        found = account.call(account.applications.look(application))
+        confirm_by_typing(f"{found.id} is deleted", found.name or found.id, yes)
+        account.call(account.applications.delete(application))
     if as_json:
-        Output().json({"deleted": gone.id, "name": gone.name})
+        Output().json({"deleted": found.id, "name": found.name})
     elif not choices.quiet:
-        Output().line(f"{gone.id} {printable(gone.name)} is deleted")
+        Output().line(f"{found.id} {printable(found.name)} is deleted")
     return Code.MIRRORED
 
 
@@ -197,15 +185,15 @@ def to_json(application: Application) -> dict[str, Any]:
 
 
 def _print(application: Application, as_json: bool) -> None:
-    paper, found = Output(), to_json(application)
+    output, found = Output(), to_json(application)
     if as_json:
-        paper.json({"application": found})
+        output.json({"application": found})
         return
     found["knowledge bases"] = found.pop("knowledge_bases")
     rows = list(with_settings(found))
     width = max(17, *(len(key) + 2 for key, _ in rows))
     for key, value in rows:
-        paper.line(f"{key + ':':<{width}}{_told(value)}")
+        output.line(f"{key + ':':<{width}}{_told(value)}")
 
 
 def _row(found: dict[str, Any]) -> tuple[str, ...]:

@@ -19,21 +19,15 @@ from kbsync.cli.options import (
     set_option,
     shared_options,
 )
-from kbsync.cli.output import ObjectTable, Output, counted, tell, with_settings
+from kbsync.cli.output import Output, counted, print_objects, tell, with_settings
 from kbsync.core.text import printable, sized
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.contract.managing import BaseCard, Bases, RetriesAll, Room
-    from kbsync.installation import Installation
+    from kbsync.cli.commands.kb.account import OpenAccount
+    from kbsync.contract.managing import BaseCard
 
 
-BASES = ObjectTable(
-    "knowledge_bases",
-    ("ID", "DOCUMENTS", "SIZE", "WORDS", "MODEL", "MIRRORS", "NAME"),
-    "the account has no knowledge base; make one with: {}",
-)
-MODELS = ObjectTable("models", ("ID", "NAME", "DESCRIPTION"))
 YES = "The name of the knowledge base, instead of being asked for it."
 
 
@@ -65,14 +59,15 @@ command.add_command(callback_of_account, "callback")
 @pass_choices
 def list_bases(choices: Choices, as_json: bool) -> int:
     """List every knowledge base of the account, and the mirrors that use it."""
-    from kbsync.cli.commands.kb.account import order
+    from kbsync.cli.commands.kb.account import open_account
 
-    async def work(bases: Bases, installation: Installation) -> tuple[list[dict[str, Any]], str]:
-        found = [_json(card, bases, installation) for card in await bases.all()]
-        return found, installation.cure_for_mirrors("kb create NAME")
-
-    found, create = order(choices, work)
-    BASES.show(found, _row, as_json=as_json, quiet=choices.quiet, create=create)
+    with open_account(choices) as account:
+        found = [_json(card, account) for card in account.call(account.bases.all())]
+        create = account.installation.cure_for_mirrors("kb create NAME")
+    head = ("ID", "DOCUMENTS", "SIZE", "WORDS", "MODEL", "MIRRORS", "NAME")
+    print_objects("knowledge_bases", head, found, _row, as_json=as_json)
+    if not (found or as_json or choices.quiet):
+        tell(f"the account has no knowledge base; make one with: {create}")
     return Code.MIRRORED
 
 
@@ -83,13 +78,11 @@ def list_bases(choices: Choices, as_json: bool) -> int:
 @pass_choices
 def show(choices: Choices, base: str | None, as_json: bool) -> int:
     """Show the knowledge base ID; without it, the mirror's own."""
-    from kbsync.cli.commands.kb.account import order, ours_in
+    from kbsync.cli.commands.kb.account import open_account
 
-    async def work(bases: Bases, installation: Installation) -> dict[str, Any]:
-        card = await bases.look(base or bases.own)
-        return {**_json(card, bases, installation), "ours": ours_in(installation, bases.address, card.id)}
-
-    found = order(choices, work, needs_own=base is None)
+    with open_account(choices, needs_own=base is None) as account:
+        card = account.call(account.bases.look(base or account.bases.own))
+        found = {**_json(card, account), "ours": account.owned_in(card.id)}
     _print(found, as_json)
     return Code.MIRRORED
 
@@ -111,16 +104,13 @@ def create(
     as_json: bool,
 ) -> int:
     """Make a knowledge base called NAME, and print the line for the config."""
-    from kbsync.cli.commands.kb.account import order
+    from kbsync.cli.commands.kb.account import open_account
     from kbsync.contract.managing import BaseWish
 
     wish = BaseWish(_filled("NAME", name), description, model, settings)
-
-    async def work(bases: Bases, installation: Installation) -> tuple[dict[str, Any], str]:
-        card = await bases.create(wish)
-        return _json(card, bases, installation), f'{bases.setting}: "{card.id}"'
-
-    made, line = order(choices, work)
+    with open_account(choices) as account:
+        card = account.call(account.bases.create(wish))
+        made, line = _json(card, account), f'{account.bases.setting}: "{card.id}"'
     if as_json:
         Output().json({"knowledge_base": made, "config": line})
         return Code.MIRRORED
@@ -155,7 +145,8 @@ def update(
     as_json: bool,
 ) -> int:
     """Change the knowledge base ID. Another model asks first where there are documents."""
-    from kbsync.cli.commands.kb.account import confirm, name_of, order, warn
+    from kbsync.cli.commands.kb.account import open_account
+    from kbsync.cli.prompts import confirm_by_typing
     from kbsync.contract.managing import BaseWish
 
     if callback is None and headers:
@@ -170,18 +161,17 @@ def update(
     if wish == BaseWish():
         raise UsageError("nothing to change; give --name, --description, --model or --set")
 
-    async def work(bases: Bases, installation: Installation) -> dict[str, Any]:
+    with open_account(choices) as account:
+        bases = account.bases
         bases.check_changeable()
         bases.check(wish)
-        card = await bases.look(base)
+        card = account.call(bases.look(base))
         if model is not None and card.documents != 0:
-            fate = "all of them get new vectors, at your cost, and may not be found meanwhile"
-            warn(installation, bases, card, fate)
-            confirm(f"{card.id} gets another model", name_of(card), yes)
-        await bases.update(base, wish)
-        return _json(await bases.look(base), bases, installation)
-
-    _print(order(choices, work), as_json)
+            account.warn(card, "all of them get new vectors, at your cost, and may not be found meanwhile")
+            confirm_by_typing(f"{card.id} gets another model", card.name or card.id, yes)
+        account.call(bases.update(base, wish))
+        changed = _json(account.call(bases.look(base)), account)
+    _print(changed, as_json)
     return Code.MIRRORED
 
 
@@ -193,21 +183,19 @@ def update(
 @pass_choices
 def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
     """Delete the knowledge base ID with everything in it, after its name was typed."""
-    from kbsync.cli.commands.kb.account import confirm, name_of, order, warn
+    from kbsync.cli.commands.kb.account import open_account
+    from kbsync.cli.prompts import confirm_by_typing
 
-    async def work(bases: Bases, installation: Installation) -> BaseCard:
-        bases.check_changeable()
-        card = await bases.look(base)
-        warn(installation, bases, card, "all of it is to be deleted for good")
-        confirm(f"{card.id} is deleted", name_of(card), yes)
-        await bases.delete(base)
-        return card
-
-    gone = order(choices, work)
+    with open_account(choices) as account:
+        account.bases.check_changeable()
+        card = account.call(account.bases.look(base))
+        account.warn(card, "all of it is to be deleted for good")
+        confirm_by_typing(f"{card.id} is deleted", card.name or card.id, yes)
+        account.call(account.bases.delete(base))
     if as_json:
-        Output().json({"deleted": gone.id, "name": gone.name})
+        Output().json({"deleted": card.id, "name": card.name})
     elif not choices.quiet:
-        Output().line(f"{gone.id} {printable(gone.name)} is deleted")
+        Output().line(f"{card.id} {printable(card.name)} is deleted")
     return Code.MIRRORED
 
 
@@ -221,27 +209,27 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> int:
 
     For documents of a mirror there is `kbsync retry`.
     """
-    from kbsync.cli.commands.kb.account import confirm, name_of, order_retry, warn
+    from kbsync.cli.commands.kb.account import open_account
+    from kbsync.cli.prompts import confirm_by_typing
 
-    async def work(target: RetriesAll, bases: Bases, installation: Installation) -> int | None:
-        card = await bases.look(bases.own)
+    with open_account(choices, needs_own=True) as account:
+        target = account.retries_all
+        card = account.call(account.bases.look(account.bases.own))
         reach = f"every failed document of {target.retry_reach}"
-        warn(installation, bases, card, f"{reach}, is indexed again, at the account's cost")
-        confirm("all that failed is indexed again", name_of(card), yes)
-        return await target.retry_all()
-
-    taken = order_retry(choices, work)
+        account.warn(card, f"{reach}, is indexed again, at the account's cost")
+        confirm_by_typing("all that failed is indexed again", card.name or card.id, yes)
+        number = account.call(target.retry_all())
     if as_json:
-        Output().json({"retried": taken})
-    elif not choices.quiet:
-        Output().line(_taken(taken))
+        Output().json({"retried": number})
+    elif choices.quiet:
+        pass
+    elif number is None:
+        Output().line("what failed will be indexed again; the service does not tell how much that is")
+    elif number:
+        Output().line(f"{counted(number, 'document')} will be indexed again")
+    else:
+        Output().line("nothing has failed there")
     return Code.MIRRORED
-
-
-def _taken(number: int | None) -> str:
-    if number is None:
-        return "what failed will be indexed again; the service does not tell how much that is"
-    return f"{counted(number, 'document')} will be indexed again" if number else "nothing has failed there"
 
 
 @command.command()
@@ -250,15 +238,15 @@ def _taken(number: int | None) -> str:
 @pass_choices
 def models(choices: Choices, as_json: bool) -> int:
     """List the models a knowledge base can have."""
-    from kbsync.cli.commands.kb.account import order
+    from kbsync.cli.commands.kb.account import open_account
 
-    async def work(bases: Bases, _installation: Installation) -> list[dict[str, Any]]:
-        return [
-            {"id": each.id, "name": each.name, "description": each.description}
-            for each in await bases.models()
-        ]
+    def row(found: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(map(printable, found.values()))
 
-    MODELS.show(order(choices, work), _model_row, as_json=as_json, quiet=choices.quiet)
+    with open_account(choices) as account:
+        models = account.call(account.bases.models())
+    found = [{"id": each.id, "name": each.name, "description": each.description} for each in models]
+    print_objects("models", ("ID", "NAME", "DESCRIPTION"), found, row, as_json=as_json)
     return Code.MIRRORED
 
 
@@ -268,19 +256,14 @@ def models(choices: Choices, as_json: bool) -> int:
 @pass_choices
 def capacity(choices: Choices, as_json: bool) -> int:
     """Tell how much of the account's space is used."""
-    from kbsync.cli.commands.kb.account import order
+    from kbsync.cli.commands.kb.account import open_account
 
-    async def work(bases: Bases, _installation: Installation) -> Room | None:
-        return await bases.room()
-
-    room = order(choices, work)
+    with open_account(choices) as account:
+        room = account.call(account.bases.room())
     if as_json:
-        keys = ("used_bytes", "total_bytes", "used_words", "total_words")
-        shown = dict[str, int | None].fromkeys(keys)
-        if room is not None:
-            told = (room.used, room.total, room.used_words, room.total_words)
-            shown = dict(zip(keys, told, strict=True))
-        Output().json(shown)
+        fields = {"used_bytes": "used", "total_bytes": "total"}
+        fields |= {"used_words": "used_words", "total_words": "total_words"}
+        Output().json({key: getattr(room, name, None) for key, name in fields.items()})
     elif room is None:
         Output().line("the service does not tell how much space the account has")
     else:
@@ -302,9 +285,7 @@ def _filled(what: str, text: str) -> str:
     return text.strip()
 
 
-def _json(card: BaseCard, bases: Bases, installation: Installation) -> dict[str, Any]:
-    from kbsync.cli.commands.kb.account import users
-
+def _json(card: BaseCard, account: OpenAccount) -> dict[str, Any]:
     return {
         "id": card.id,
         "name": card.name,
@@ -314,17 +295,17 @@ def _json(card: BaseCard, bases: Bases, installation: Installation) -> dict[str,
         "bytes": card.size,
         "words": card.words,
         "settings": dict(card.settings),
-        "mirrors": users(installation, bases.address, card.id),
+        "mirrors": account.mirrors_of(card.id),
     }
 
 
 def _print(found: dict[str, Any], as_json: bool) -> None:
-    paper = Output()
+    output = Output()
     if as_json:
-        paper.json({"knowledge_base": found})
+        output.json({"knowledge_base": found})
         return
     for key, value in with_settings(found):
-        paper.line(f"{key + ':':<13}{_told(key, value)}")
+        output.line(f"{key + ':':<13}{_told(key, value)}")
 
 
 def _told(key: str, value: Any) -> str:
@@ -340,7 +321,3 @@ def _told(key: str, value: Any) -> str:
 def _row(found: dict[str, Any]) -> tuple[str, ...]:
     keys = ("id", "documents", "bytes", "words", "model", "mirrors", "name")
     return tuple(_told(key, found[key]) for key in keys)
-
-
-def _model_row(found: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(printable(found[key]) for key in ("id", "name", "description"))

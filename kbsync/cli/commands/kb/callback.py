@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
@@ -18,7 +18,7 @@ from kbsync.core.text import fits_header, printable
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.contract.managing import Callback, Callbacks
+    from kbsync.contract.managing import Callback
 
 
 YES = "The address that is set now, instead of being asked for it."
@@ -50,12 +50,11 @@ def command() -> None:
 @pass_choices
 def show(choices: Choices, as_json: bool) -> int:
     """Show where the account's events go, and the names of the headers that go with them."""
-    from kbsync.cli.commands.kb.account import order_callback
+    from kbsync.cli.commands.kb.account import open_account
 
-    async def work(callbacks: Callbacks) -> Callback | None:
-        return await callbacks.look()
-
-    _print(order_callback(choices, work), as_json)
+    with open_account(choices) as account:
+        found = account.call(account.callbacks.look())
+    _print(found, as_json)
     return Code.MIRRORED
 
 
@@ -74,17 +73,15 @@ def show(choices: Choices, as_json: bool) -> int:
 @pass_choices
 def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str | None, as_json: bool) -> int:
     """Have the account's events go to URL. Where they go somewhere now, that address is asked for."""
-    from kbsync.cli.commands.kb.account import order_callback
+    from kbsync.cli.commands.kb.account import open_account
 
     values = read_headers(headers)
     check_address(url, is_secret=bool(values))
-
-    async def work(callbacks: Callbacks) -> Callback | None:
-        _ask(await callbacks.look(), "the account's events go elsewhere", yes)
-        await callbacks.aim(url, values)
-        return await callbacks.look()
-
-    _print(order_callback(choices, work), as_json)
+    with open_account(choices) as account:
+        _confirm(account.call(account.callbacks.look()), "the account's events go elsewhere", yes)
+        account.call(account.callbacks.aim(url, values))
+        found = account.call(account.callbacks.look())
+    _print(found, as_json)
     return Code.MIRRORED
 
 
@@ -95,16 +92,13 @@ def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str |
 @pass_choices
 def delete(choices: Choices, yes: str | None, as_json: bool) -> int:
     """Have the account's events go nowhere, after the address that is set was typed."""
-    from kbsync.cli.commands.kb.account import order_callback
+    from kbsync.cli.commands.kb.account import open_account
 
-    async def work(callbacks: Callbacks) -> Callback | None:
-        now = await callbacks.look()
-        _ask(now, "the account's events go nowhere", yes)
-        if now is not None:
-            await callbacks.remove()
-        return now
-
-    gone = order_callback(choices, work)
+    with open_account(choices) as account:
+        gone = account.call(account.callbacks.look())
+        _confirm(gone, "the account's events go nowhere", yes)
+        if gone is not None:
+            account.call(account.callbacks.remove())
     if as_json:
         Output().json({"deleted": None if gone is None else gone.url})
     elif not choices.quiet:
@@ -115,18 +109,14 @@ def delete(choices: Choices, yes: str | None, as_json: bool) -> int:
 _NONE = "the account has no address for its events"
 
 
-def _ask(now: Callback | None, what: str, yes: str | None) -> None:
-    from kbsync.cli.commands.kb.account import confirm
+def _confirm(now: Callback | None, what: str, yes: str | None) -> None:
+    from kbsync.cli.prompts import confirm_by_typing
 
     if now is None:
         return
-    tell(f"the events of the whole account, others' too, go to {_shown(now)}")
-    confirm(what, now.url, yes, "present address", "URL")
-
-
-def _shown(callback: Callback) -> str:
-    with_them = f" with {', '.join(map(printable, callback.headers))}" if callback.headers else ""
-    return f"{printable(callback.url)}{with_them}"
+    headers = f" with {', '.join(map(printable, now.headers))}" if now.headers else ""
+    tell(f"the events of the whole account, others' too, go to {printable(now.url)}{headers}")
+    confirm_by_typing(what, now.url, yes, "present address", "URL")
 
 
 def check_address(url: str, *, is_secret: bool) -> None:
@@ -161,7 +151,13 @@ def read_headers(given: Iterable[str]) -> dict[str, str]:
 
 def _value(name: str, source: str) -> str:
     if source.startswith("@"):
-        value = _from_file(name, source[1:])
+        from kbsync.config.kinds import RefusedValue, Whereabouts
+        from kbsync.config.reader import read_secret
+
+        try:
+            value = read_secret(source[1:], Whereabouts(Path.cwd(), None))
+        except RefusedValue as reason:
+            raise UsageError(f"--header {name}: {reason}") from None
     elif source.startswith("env:"):
         value = os.environ.get(source[4:], "")
     else:
@@ -174,31 +170,20 @@ def _value(name: str, source: str) -> str:
     return value
 
 
-def _from_file(name: str, path: str) -> str:
-    from kbsync.config.kinds import RefusedValue, Whereabouts
-    from kbsync.config.reader import read_secret
-
-    try:
-        return read_secret(path, Whereabouts(Path.cwd(), None))
-    except RefusedValue as reason:
-        raise UsageError(f"--header {name}: {reason}") from None
-
-
 def _print(found: Callback | None, as_json: bool) -> None:
-    paper = Output()
+    output = Output()
     if as_json:
-        paper.json({"callback": None if found is None else _json(found)})
+        fields = None
+        if found is not None:
+            fields = {"url": found.url, "headers": list(found.headers), "in_use": found.in_use}
+        output.json({"callback": fields})
     elif found is None:
-        paper.line(_NONE)
+        output.line(_NONE)
     else:
         names = ", ".join(map(printable, found.headers))
-        paper.line(f"url:      {printable(found.url)}")
-        paper.line(f"headers:  {f'{names} (their values are not shown)' if names else '-'}")
-        paper.line(f"in use:   {_IN_USE[found.in_use]}")
+        output.line(f"url:      {printable(found.url)}")
+        output.line(f"headers:  {f'{names} (their values are not shown)' if names else '-'}")
+        output.line(f"in use:   {_IN_USE[found.in_use]}")
 
 
 _IN_USE = {True: "yes", False: "no", None: "?"}
-
-
-def _json(found: Callback) -> dict[str, Any]:
-    return {"url": found.url, "headers": list(found.headers), "in_use": found.in_use}

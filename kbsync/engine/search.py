@@ -1,0 +1,214 @@
+"""Searches mirrors: asks each target, finds the files of the hits, and merges the answers.
+
+`kbsync search`, `kbsync ask` and the listener call this. A target that takes documents of others, too (a
+service), keeps no paths: which document is which file is then looked up in the journal, and `--path`,
+`--type` and `--after` are decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from kbsync.contract.searching import Hit, Query
+from kbsync.contract.target import Target
+from kbsync.core.merging import merged
+from kbsync.core.model import Status, UploadState
+from kbsync.errors import UsageError
+from kbsync.state.glance import Tx
+
+T = TypeVar("T")
+
+MOST_FOUND = 1000
+"""Hits asked of a service: documents of others are among them and are dropped afterwards."""
+
+MOST_NAMED = 200
+"""Documents that a search can be limited to by their ids."""
+
+SEARCHABLE = (UploadState.SERVING, UploadState.HELD, UploadState.INDEXING)
+"""States of documents that stand for a file as it is, or is about to be."""
+
+Selector = Callable[[str, float | None], bool]
+"""Whether a path and the time its file was changed (epoch seconds) are selected."""
+
+
+class ReadsState(Protocol):
+    """Runs a function on one consistent state. Raises `StateError`."""
+
+    async def __call__(self, look: Callable[[Tx], T], /) -> T:
+        """What `look` returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchedMirror:
+    """A mirror with its open target. `folder`: as the config has it."""
+
+    name: str
+    folder: Path
+    target: Target
+    read: ReadsState
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDocument:
+    """A hit, the mirror it is from and its path in there."""
+
+    mirror: str
+    folder: Path
+    path: str
+    hit: Hit
+
+    @property
+    def absolute(self) -> Path:
+        """Where the file is."""
+        return self.folder / self.path
+
+
+async def search_mirror(mirror: SearchedMirror, query: Query) -> list[FoundDocument]:
+    """The best documents of one mirror.
+
+    Raises `TargetError`, `StateError`, and `UsageError` for a bad pattern.
+    """
+    query = anchored(mirror.folder, query)
+    if mirror.target.limits.embedded:
+        hits = await mirror.target.search(query)
+    else:
+        ids = await selected_ids(mirror, query)
+        hits = await mirror.target.search(replace(query, among=tuple(ids or ()), top_k=MOST_FOUND))
+    return await locate(mirror, hits, query)
+
+
+def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: Query) -> list[FoundDocument]:
+    """The best of what several mirrors found."""
+    scored = [(mirror.target.scale, found) for mirror, found in answers]
+    return merged(scored, lambda each: each.hit.score)[: query.top_k]
+
+
+async def with_images(
+    found: Sequence[FoundDocument], mirrors: Sequence[SearchedMirror]
+) -> list[FoundDocument]:
+    """The same documents in their order, with the pictures in their passages, where a target has such."""
+
+    async def illustrate(mirror: SearchedMirror) -> Sequence[Hit]:
+        hits = [each.hit for each in found if each.mirror == mirror.name]
+        return await mirror.target.illustrated(hits) if hits else hits
+
+    answers = await asyncio.gather(*map(illustrate, mirrors))
+    hits = {mirror.name: iter(answer) for mirror, answer in zip(mirrors, answers, strict=True)}
+    return [replace(each, hit=next(hits[each.mirror])) for each in found]
+
+
+async def locate(mirror: SearchedMirror, hits: Sequence[Hit], query: Query) -> list[FoundDocument]:
+    """The hits with their paths, one for each file, in their order. Documents that are not ours are left out.
+
+    Raises `UsageError` for a bad pattern.
+    """
+    if all(hit.path is not None for hit in hits):
+        found = [(hit.path, hit) for hit in hits if hit.path is not None]
+    else:
+        selects = selector(query)
+        known = await mirror.read(lambda tx: _look_up(tx, mirror.name, hits))
+        found = _one_per_file((path, hit) for path, hit in known if selects(path, hit.modified))
+    return [FoundDocument(mirror.name, mirror.folder, path, hit) for path, hit in found]
+
+
+def _look_up(tx: Tx, mirror: str, hits: Sequence[Hit]) -> list[tuple[str, Hit]]:
+    record = tx.mirrors.named(mirror)
+    if record is None or record.binding is None:
+        return []
+    found = []
+    for hit in hits:
+        rows = tx.uploads.by_remote(record.binding, hit.remote_id)
+        path = next((row.path for row in rows if row.path is not None and row.state in SEARCHABLE), None)
+        entry = None if path is None else tx.entries.get(record.id, path)
+        if path is not None and entry is not None:
+            found.append((path, replace(hit, path=path, modified=entry.stamp.mtime_ns / 1e9)))
+    return found
+
+
+def _one_per_file(found: Iterable[tuple[str, Hit]]) -> list[tuple[str, Hit]]:
+    # While a file is replaced both its versions may be found (promise 2): the better one stands for it.
+    best: dict[str, Hit] = {}
+    for path, hit in found:
+        if path not in best or hit.score > best[path].score:
+            best[path] = hit
+    return list(best.items())
+
+
+async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | None:
+    """The ids of our documents that path, types and date select; None where they are more than can be named.
+
+    Raises `UsageError` for a bad pattern.
+    """
+    selects = selector(query)
+
+    def look(tx: Tx) -> list[str]:
+        record = tx.mirrors.named(mirror.name)
+        ids: list[str] = []
+        after = 0
+        while record is not None and record.binding is not None and len(ids) <= MOST_NAMED:
+            rows = tx.uploads.in_states(record.id, record.binding, SEARCHABLE, after)
+            if not rows:
+                break
+            after = rows[-1].id
+            for row in rows:
+                entry = None if row.path is None else tx.entries.get(record.id, row.path)
+                if row.remote_id and entry is not None and selects(entry.path, entry.stamp.mtime_ns / 1e9):
+                    ids.append(row.remote_id)
+        return ids
+
+    ids = await mirror.read(look)
+    return ids if len(ids) <= MOST_NAMED else None
+
+
+def matches_any(tx: Tx, mirror: str, folder: Path, query: Query) -> bool:
+    """Whether path, types and date of the query select any document of the mirror."""
+    record, selects = tx.mirrors.named(mirror), selector(anchored(folder, query))
+    return record is not None and any(
+        entry.status is not Status.SKIPPED and selects(entry.path, entry.stamp.mtime_ns / 1e9)
+        for entry in tx.entries.shown(record.id)
+    )
+
+
+def anchored(folder: Path, query: Query) -> Query:
+    """The query with a `--path` that is absolute, or begins with `./`, as seen from the mirror's folder.
+
+    `./` is the working directory where that is in the mirror, else the mirror's folder.
+    """
+    typed = query.path
+    if typed is None or not typed.startswith(("/", "./")):
+        return query
+    place = os.path.abspath(typed)  # noqa: PTH100 (a pattern is no path that could be followed)
+    for root in (os.path.realpath(folder), os.path.abspath(folder)):  # noqa: PTH100
+        if place == root:
+            return replace(query, path=None)
+        if place.startswith(root.rstrip("/") + "/"):
+            end = "/" if typed.endswith("/") else ""
+            return replace(query, path=place.removeprefix(root.rstrip("/")) + end)
+    return replace(query, path=typed.removeprefix("."))
+
+
+def selector(query: Query) -> Selector:
+    """A test for the query's path, types and date. Raises `UsageError` for a bad pattern."""
+    spec = None
+    if query.path is not None:
+        import pathspec  # takes 20 ms to load, and most queries have no pattern
+
+        try:
+            spec = pathspec.GitIgnoreSpec.from_lines([query.path])
+        except ValueError as error:
+            raise UsageError(f"--path {query.path!r} is not a gitignore pattern: {error}") from error
+    endings = tuple(f".{each.lower().lstrip('.')}" for each in query.types)
+
+    def selects(path: str, modified: float | None) -> bool:
+        if spec is not None and not spec.match_file(path):
+            return False
+        if endings and not path.lower().endswith(endings):
+            return False
+        return query.after is None or (modified is not None and modified >= query.after)
+
+    return selects
