@@ -181,7 +181,7 @@ def record(store: Store, filler: Filler, page: list[FolderListing]) -> None:
 async def bound(run: Any) -> Terms:
     """Bind the mirror to its (empty) base."""
     assert await run.begin(), run.halt or run.trouble
-    terms: Terms = run.parts.ledger.terms
+    terms: Terms = run.parts.journal.terms
     await run.end()
     return terms
 

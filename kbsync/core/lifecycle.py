@@ -70,28 +70,28 @@ class Timing:
         return max(self.absent_after, 2 * max(self.limits.list_lag, self.lag))
 
 
-def send(upload: Upload, rhythm: Timing) -> Upload:
+def send(upload: Upload, timing: Timing) -> Upload:
     """INTENDED → SENDING, the attempt counted before the first byte leaves."""
     return replace(
         upload,
         state=UploadState.SENDING,
         attempts=upload.attempts + 1,
-        sent_at=rhythm.now,
+        sent_at=timing.now,
         next_look_at=None,
         reason="",
         code="",
     )
 
 
-def accept(upload: Upload, remote_id: str, ready: bool, rhythm: Timing) -> Upload:
+def accept(upload: Upload, remote_id: str, ready: bool, timing: Timing) -> Upload:
     """The target has it."""
     if ready and upload.purpose is Purpose.SERVE:
-        return serve(upload, remote_id=remote_id, accepted_at=rhythm.now)
+        return serve(upload, remote_id=remote_id, accepted_at=timing.now)
     accepted = replace(
         upload,
         remote_id=remote_id,
-        accepted_at=rhythm.now,
-        looked_at=rhythm.now,
+        accepted_at=timing.now,
+        looked_at=timing.now,
         looks=0,
         absences=0,
         elapsed=0.0,
@@ -99,17 +99,17 @@ def accept(upload: Upload, remote_id: str, ready: bool, rhythm: Timing) -> Uploa
         code="",
     )
     if upload.purpose is Purpose.RETIRE:
-        return retire(accepted, rhythm)
-    due = rhythm.now + rhythm.limits.poll_first
+        return retire(accepted, timing)
+    due = timing.now + timing.limits.poll_first
     return replace(accepted, state=UploadState.INDEXING, next_look_at=due)
 
 
-def take_over(upload: Upload, rhythm: Timing) -> Upload:
+def take_over(upload: Upload, timing: Timing) -> Upload:
     """A document found at the target is proven ours: it serves if it is searchable, else it is polled."""
     if upload.state is not UploadState.ADOPTING or upload.code == FOUND_READY:
         return serve(upload)
-    found = accept(upload, upload.remote_id or "", False, rhythm)
-    return replace(found, next_look_at=rhythm.now)
+    found = accept(upload, upload.remote_id or "", False, timing)
+    return replace(found, next_look_at=timing.now)
 
 
 def serve(upload: Upload, **news: Any) -> Upload:
@@ -136,34 +136,34 @@ def reject(upload: Upload, reason: str, code: str) -> Upload:
     return replace(upload, state=UploadState.FAILED, reason=reason, code=code, next_look_at=None)
 
 
-def send_once_more(upload: Upload, reason: str, code: str, rhythm: Timing) -> Upload:
+def send_once_more(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
     """It was refused, and may not be the next time: sent again, a bounded number of times, then rejected."""
-    if upload.purpose is Purpose.RETIRE or upload.repairs >= rhythm.limits.reembed_tries:
+    if upload.purpose is Purpose.RETIRE or upload.repairs >= timing.limits.reembed_tries:
         return reject(upload, reason, code)
     tries = upload.repairs + 1
-    again = put_off(upload, reason, pause(tries, rhythm.chance), rhythm)
+    again = put_off(upload, reason, pause(tries, timing.chance), timing)
     return replace(again, repairs=tries)
 
 
-def put_off(upload: Upload, reason: str, wait: float | None, rhythm: Timing) -> Upload:
+def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> Upload:
     """Nothing was stored and the document is not to blame: INTENDED again, after a pause."""
     if upload.purpose is Purpose.RETIRE:
         return drop(upload)
-    seconds = pause(upload.attempts, rhythm.chance) if wait is None else wait
+    seconds = pause(upload.attempts, timing.chance) if wait is None else wait
     rank = upload.rank if upload.attempts < PATIENT_TRIES else rank_again(upload.rank)
-    due = rhythm.now + seconds
+    due = timing.now + seconds
     return replace(upload, state=UploadState.INTENDED, reason=reason, next_look_at=due, rank=rank)
 
 
-def refund(upload: Upload, reason: str, rhythm: Timing, wait: float = 0.0) -> Upload:
+def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Upload:
     """The mirror halts, or the target is left alone: as if it had not been tried."""
     spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
-    return put_off(spent, reason, wait, rhythm)
+    return put_off(spent, reason, wait, timing)
 
 
-def doubt(upload: Upload, reason: str, rhythm: Timing) -> Upload:
+def doubt(upload: Upload, reason: str, timing: Timing) -> Upload:
     """The answer was lost: look before anything is sent again."""
-    wait = look_pause(0) if rhythm.limits.list_lag > 0 else 0.0
+    wait = look_pause(0) if timing.limits.list_lag > 0 else 0.0
     return replace(
         upload,
         state=UploadState.UNSURE,
@@ -171,76 +171,76 @@ def doubt(upload: Upload, reason: str, rhythm: Timing) -> Upload:
         looks=0,
         absences=0,
         elapsed=0.0,
-        sent_at=rhythm.now if upload.sent_at is None else min(upload.sent_at, rhythm.now),
-        looked_at=rhythm.now,
-        next_look_at=rhythm.now + wait,
+        sent_at=timing.now if upload.sent_at is None else min(upload.sent_at, timing.now),
+        looked_at=timing.now,
+        next_look_at=timing.now + wait,
     )
 
 
-def not_found(upload: Upload, rhythm: Timing, began: float) -> Upload:
+def not_found(upload: Upload, timing: Timing, began: float) -> Upload:
     """A complete list did not have an unsure upload. Past the horizon, absent means absent.
 
     Its first page is as old as the list is long: it tells of the moment when it `began`.
     """
-    looked = _aged(upload, replace(rhythm, now=min(began, rhythm.now)))
+    looked = _aged(upload, replace(timing, now=min(began, timing.now)))
     looked = replace(looked, looks=looked.looks + 1, absences=looked.absences + 1)
-    if looked.absences >= rhythm.looks_needed and looked.elapsed >= rhythm.horizon:
-        return _presume_lost(looked, rhythm)
-    left = rhythm.horizon - looked.elapsed
+    if looked.absences >= timing.looks_needed and looked.elapsed >= timing.horizon:
+        return _presume_lost(looked, timing)
+    left = timing.horizon - looked.elapsed
     wait = look_pause(looked.looks) if left <= 0 else min(look_pause(looked.looks), max(left, 1.0))
-    return replace(looked, next_look_at=rhythm.now + wait)
+    return replace(looked, next_look_at=timing.now + wait)
 
 
-def _aged(upload: Upload, rhythm: Timing) -> Upload:
+def _aged(upload: Upload, timing: Timing) -> Upload:
     """Elapsed time grows by what passed since the last look; a clock stepped back adds nothing.
 
     When it was sent is then told by the clock as it is now, as the target's times are.
     """
-    passed = rhythm.now - (upload.looked_at if upload.looked_at is not None else rhythm.now)
+    passed = timing.now - (upload.looked_at if upload.looked_at is not None else timing.now)
     sent_at = None if upload.sent_at is None else upload.sent_at + min(0.0, passed)
-    return replace(upload, elapsed=upload.elapsed + max(0.0, passed), looked_at=rhythm.now, sent_at=sent_at)
+    return replace(upload, elapsed=upload.elapsed + max(0.0, passed), looked_at=timing.now, sent_at=sent_at)
 
 
-def _watched(upload: Upload, rhythm: Timing) -> Upload:
+def _watched(upload: Upload, timing: Timing) -> Upload:
     """As `_aged`, but only time in which it was looked at counts.
 
     A machine that slept, a halt, or a clock that was set forward is no patience with the target.
     """
-    most = upload.elapsed + max(LONGEST_BLINK, 2 * rhythm.limits.poll_longest)
-    aged = _aged(upload, rhythm)
+    most = upload.elapsed + max(LONGEST_BLINK, 2 * timing.limits.poll_longest)
+    aged = _aged(upload, timing)
     return replace(aged, elapsed=min(aged.elapsed, most))
 
 
-def _presume_lost(upload: Upload, rhythm: Timing) -> Upload:
-    if rhythm.limits.list_lag == 0:
+def _presume_lost(upload: Upload, timing: Timing) -> Upload:
+    if timing.limits.list_lag == 0:
         return drop(upload)
-    due = rhythm.now + LATER_LOOKS[0]
+    due = timing.now + LATER_LOOKS[0]
     return replace(upload, state=UploadState.PRESUMED_LOST, looks=0, elapsed=0.0, next_look_at=due)
 
 
-def still_lost(upload: Upload, rhythm: Timing) -> Upload:
+def still_lost(upload: Upload, timing: Timing) -> Upload:
     """A later list does not have it either: looked for ever more seldom, for a week.
 
     A list that was asked for on behalf of others, before its turn, changes nothing.
     """
-    if upload.next_look_at is not None and rhythm.now < upload.next_look_at:
+    if upload.next_look_at is not None and timing.now < upload.next_look_at:
         return upload
-    aged = _aged(upload, rhythm)
+    aged = _aged(upload, timing)
     if aged.elapsed >= PRESUMED_LOST_KEPT:
         return drop(aged)
     wait = LATER_LOOKS[min(aged.looks + 1, len(LATER_LOOKS) - 1)]
-    return replace(aged, looks=aged.looks + 1, next_look_at=rhythm.now + wait)
+    return replace(aged, looks=aged.looks + 1, next_look_at=timing.now + wait)
 
 
-def send_after_loss(fresh: Upload, lost: Upload, rhythm: Timing) -> Upload:
+def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
     """A new intent in place of an upload that was given up: the tries so far count, and pauses grow."""
-    wait = pause(lost.attempts, rhythm.chance, longest=LONGEST_AFTER_LOSS)
+    wait = pause(lost.attempts, timing.chance, longest=LONGEST_AFTER_LOSS)
     return replace(
         fresh,
         attempts=lost.attempts,
         repairs=lost.repairs,
         reason=lost.reason,
-        next_look_at=rhythm.now + wait,
+        next_look_at=timing.now + wait,
         rank=rank_again(fresh.rank),
     )
 
@@ -252,13 +252,13 @@ def lag_seen(upload: Upload) -> float:
     return max(0.0, upload.looked_at - upload.sent_at)
 
 
-def wait_on(upload: Upload, rhythm: Timing, *, is_working: bool = False) -> Upload:
+def wait_on(upload: Upload, timing: Timing, *, is_working: bool = False) -> Upload:
     """Still indexing: look again later, with growing pauses. `is_working`: the target says so itself."""
-    aged = _watched(upload, rhythm)
-    limits = rhythm.limits
+    aged = _watched(upload, timing)
+    limits = timing.limits
     wait = min(limits.poll_longest, max(limits.poll_first, POLL_SHARE * aged.elapsed))
     code = "" if is_working and aged.code == REEMBEDDING else aged.code
-    return replace(aged, looks=aged.looks + 1, absences=0, next_look_at=rhythm.now + wait, code=code)
+    return replace(aged, looks=aged.looks + 1, absences=0, next_look_at=timing.now + wait, code=code)
 
 
 def may_be_hurried(upload: Upload) -> bool:
@@ -266,28 +266,28 @@ def may_be_hurried(upload: Upload) -> bool:
     return upload.state is UploadState.INDEXING and upload.code not in (QUOTA, RESLICE)
 
 
-def hurried(upload: Upload, rhythm: Timing) -> Upload:
+def hurried(upload: Upload, timing: Timing) -> Upload:
     """There may be news of it: look soon. However often that is said, `poll_first` lies between two looks."""
-    since = rhythm.now if upload.looked_at is None else upload.looked_at
-    soon = max(rhythm.now, min(since, rhythm.now) + rhythm.limits.poll_first)
+    since = timing.now if upload.looked_at is None else upload.looked_at
+    soon = max(timing.now, min(since, timing.now) + timing.limits.poll_first)
     due = soon if upload.next_look_at is None else min(upload.next_look_at, soon)
     return replace(upload, next_look_at=due)
 
 
-def may_be_stale(upload: Upload, rhythm: Timing) -> bool:
+def may_be_stale(upload: Upload, timing: Timing) -> bool:
     """A failure that the target shows may be from before it was asked to index again."""
-    return upload.code == REEMBEDDING and _aged(upload, rhythm).elapsed < rhythm.limits.reembed_grace
+    return upload.code == REEMBEDDING and _aged(upload, timing).elapsed < timing.limits.reembed_grace
 
 
-def is_overdue(upload: Upload, rhythm: Timing, *, times: float = 1.0) -> bool:
+def is_overdue(upload: Upload, timing: Timing, *, times: float = 1.0) -> bool:
     """It has been indexing for longer than the target is given, so many times over."""
-    return _watched(upload, rhythm).elapsed >= times * rhythm.limits.give_up
+    return _watched(upload, timing).elapsed >= times * timing.limits.give_up
 
 
-def repair(upload: Upload, reason: str, rhythm: Timing, *, spent: bool = True) -> Upload:
+def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
     """Indexing failed; it was asked to index again. `spent`: the document was to blame."""
     tries = upload.repairs + 1 if spent else upload.repairs
-    wait = pause(max(1, tries), rhythm.chance)
+    wait = pause(max(1, tries), timing.chance)
     return replace(
         upload,
         repairs=tries,
@@ -295,8 +295,8 @@ def repair(upload: Upload, reason: str, rhythm: Timing, *, spent: bool = True) -
         code=REEMBEDDING,
         looks=0,
         elapsed=0.0,
-        looked_at=rhythm.now,
-        next_look_at=rhythm.now + wait,
+        looked_at=timing.now,
+        next_look_at=timing.now + wait,
     )
 
 
@@ -305,12 +305,12 @@ def forgive(upload: Upload) -> Upload:
     return replace(upload, repairs=0)
 
 
-def await_room(upload: Upload, reason: str, rhythm: Timing) -> Upload:
+def await_room(upload: Upload, reason: str, timing: Timing) -> Upload:
     """The account has no room to index it: no try is spent, and it is asked again once there is room."""
-    return replace(upload, reason=reason, code=QUOTA, next_look_at=rhythm.now)
+    return replace(upload, reason=reason, code=QUOTA, next_look_at=timing.now)
 
 
-def reslice(upload: Upload, rhythm: Timing) -> Upload:
+def reslice(upload: Upload, timing: Timing) -> Upload:
     """FAILED → INDEXING: the target is to cut it anew, its bytes unchanged."""
     return replace(
         upload,
@@ -320,8 +320,8 @@ def reslice(upload: Upload, rhythm: Timing) -> Upload:
         looks=0,
         absences=0,
         elapsed=0.0,
-        looked_at=rhythm.now,
-        next_look_at=rhythm.now,
+        looked_at=timing.now,
+        next_look_at=timing.now,
         reason="",
         code=RESLICE,
     )
@@ -342,7 +342,7 @@ def forgo(upload: Upload) -> Upload:
     return replace(upload, asked="", allowed="")
 
 
-def rename_intent(upload: Upload, name: str, reason: str, rhythm: Timing) -> Upload:
+def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upload:
     """The name it was sent under is taken: intended again under another. `looks` counts the names."""
     return replace(
         upload,
@@ -350,11 +350,11 @@ def rename_intent(upload: Upload, name: str, reason: str, rhythm: Timing) -> Upl
         name=name,
         reason=reason,
         looks=upload.looks + 1,
-        next_look_at=rhythm.now,
+        next_look_at=timing.now,
     )
 
 
-def again(upload: Upload, reason: str, rhythm: Timing, *, spent: bool = True) -> Upload:
+def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
     """A fresh intent in place of an upload that failed to index; the tries so far go along.
 
     `spent`: the document was to blame.
@@ -370,30 +370,30 @@ def again(upload: Upload, reason: str, rhythm: Timing, *, spent: bool = True) ->
         looks=0,
         absences=0,
         elapsed=0.0,
-        created_at=rhythm.now,
+        created_at=timing.now,
         sent_at=None,
         accepted_at=None,
         looked_at=None,
-        next_look_at=rhythm.now + pause(tries, rhythm.chance),
+        next_look_at=timing.now + pause(tries, timing.chance),
         rank=rank_again(upload.rank),
         reason=reason,
         code="",
     )
 
 
-def vanished(upload: Upload, rhythm: Timing) -> Upload:
+def vanished(upload: Upload, timing: Timing) -> Upload:
     """A document that was indexing is not there: twice in a row, a horizon apart, means it is gone.
 
     Where the list may lag it may come back, and is then deleted as one of ours.
     """
-    looked = _aged(upload, rhythm)
+    looked = _aged(upload, timing)
     looked = replace(looked, absences=looked.absences + 1, looks=looked.looks + 1)
-    if looked.absences >= rhythm.looks_needed and looked.elapsed >= rhythm.horizon:
-        return deleted(looked, rhythm)
-    return replace(looked, next_look_at=rhythm.now + max(rhythm.horizon, look_pause(looked.looks)))
+    if looked.absences >= timing.looks_needed and looked.elapsed >= timing.horizon:
+        return deleted(looked, timing)
+    return replace(looked, next_look_at=timing.now + max(timing.horizon, look_pause(looked.looks)))
 
 
-def retire(upload: Upload, rhythm: Timing) -> Upload:
+def retire(upload: Upload, timing: Timing) -> Upload:
     """Its document is to be deleted; no request was made yet.
 
     `purpose` stays SERVE on a row that used to serve: until the request it can serve again.
@@ -408,7 +408,7 @@ def retire(upload: Upload, rhythm: Timing) -> Upload:
         attempts=0,
         repairs=0,
         looks=0,
-        next_look_at=rhythm.now,
+        next_look_at=timing.now,
         reason="",
         code="",
     )
@@ -419,46 +419,46 @@ def begin_delete(upload: Upload) -> Upload:
     return replace(upload, attempts=upload.attempts + 1)
 
 
-def deleted(upload: Upload, rhythm: Timing) -> Upload:
+def deleted(upload: Upload, timing: Timing) -> Upload:
     """The target says it is gone; where its list may lag, a tombstone stays until a list confirms it."""
-    if rhythm.limits.list_lag == 0:
+    if timing.limits.list_lag == 0:
         return replace(upload, state=UploadState.GONE, next_look_at=None)
-    look_at = rhythm.now + max(CONFIRMED_AFTER, rhythm.horizon)
-    return replace(upload, state=UploadState.TOMBSTONE, looked_at=rhythm.now, next_look_at=look_at)
+    look_at = timing.now + max(CONFIRMED_AFTER, timing.horizon)
+    return replace(upload, state=UploadState.TOMBSTONE, looked_at=timing.now, next_look_at=look_at)
 
 
-def still_there(upload: Upload, rhythm: Timing) -> Upload:
+def still_there(upload: Upload, timing: Timing) -> Upload:
     """A list past the horizon still has a document that was deleted: deleted again, a few times."""
-    age = rhythm.now - (upload.looked_at if upload.looked_at is not None else rhythm.now)
-    if age < rhythm.horizon:
+    age = timing.now - (upload.looked_at if upload.looked_at is not None else timing.now)
+    if age < timing.horizon:
         return upload
     if upload.repairs >= RETIRE_TRIES:
-        return replace(upload, next_look_at=rhythm.now + TOLD_IN_VAIN)
-    return replace(retire(upload, rhythm), repairs=upload.repairs + 1)
+        return replace(upload, next_look_at=timing.now + TOLD_IN_VAIN)
+    return replace(retire(upload, timing), repairs=upload.repairs + 1)
 
 
-def delete_refused(upload: Upload, reason: str, code: str, rhythm: Timing) -> Upload:
+def delete_refused(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
     """The target will not delete it: tried a few times, then seldom, the reason kept for a person."""
     rare = upload.attempts >= RETIRE_TRIES
-    wait = REJECTED_DELETE_PAUSE if rare else pause(upload.attempts, rhythm.chance)
-    return replace(upload, reason=reason, code=code, next_look_at=rhythm.now + wait)
+    wait = REJECTED_DELETE_PAUSE if rare else pause(upload.attempts, timing.chance)
+    return replace(upload, reason=reason, code=code, next_look_at=timing.now + wait)
 
 
-def delete_put_off(upload: Upload, reason: str, wait: float | None, rhythm: Timing) -> Upload:
+def delete_put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> Upload:
     """The delete may or may not have happened; it is repeatable."""
-    seconds = pause(upload.attempts, rhythm.chance) if wait is None else wait
-    return replace(upload, reason=reason, next_look_at=rhythm.now + seconds)
+    seconds = pause(upload.attempts, timing.chance) if wait is None else wait
+    return replace(upload, reason=reason, next_look_at=timing.now + seconds)
 
 
-def await_successor(upload: Upload, rhythm: Timing) -> Upload:
+def await_successor(upload: Upload, timing: Timing) -> Upload:
     """Its delete is not sent again before another document serves, or has failed."""
-    return replace(upload, next_look_at=rhythm.now + rhythm.limits.poll_first)
+    return replace(upload, next_look_at=timing.now + timing.limits.poll_first)
 
 
-def await_word(upload: Upload, rhythm: Timing) -> Upload:
+def await_word(upload: Upload, timing: Timing) -> Upload:
     """Its delete is not sent while nobody knows whether the file is back; that may take long."""
     looks = upload.looks + 1
-    return replace(upload, looks=looks, next_look_at=rhythm.now + pause(looks, rhythm.chance))
+    return replace(upload, looks=looks, next_look_at=timing.now + pause(looks, timing.chance))
 
 
 def awaits_word(upload: Upload) -> bool:
@@ -466,9 +466,9 @@ def awaits_word(upload: Upload) -> bool:
     return upload.state is UploadState.RETIRING and upload.looks > 0
 
 
-def go_on(upload: Upload, rhythm: Timing) -> Upload:
+def go_on(upload: Upload, timing: Timing) -> Upload:
     """There is word: something else serves."""
-    return replace(upload, looks=0, next_look_at=rhythm.now)
+    return replace(upload, looks=0, next_look_at=timing.now)
 
 
 def drop(upload: Upload) -> Upload:

@@ -17,10 +17,9 @@ from kbsync.contract.target import Base, DocState, Listed, Target
 from kbsync.core.model import FOUND_READY, ON_THE_WAY, SERVING, Abilities, Upload, UploadState
 from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.core.selection import Rules
-from kbsync.engine import journal
 from kbsync.engine.clock import Clock
 from kbsync.engine.halts import FOLDER_MISSING
-from kbsync.engine.journal import Journal, bring_forward
+from kbsync.engine.journal import Journal
 from kbsync.engine.terms import Plan, Terms, abilities_of, recipe_of
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
@@ -31,7 +30,7 @@ from kbsync.state.store import Store
 ADOPT_PAGE = 200
 
 
-async def adopt(store: Store, ledger: Journal, target: Target) -> int:
+async def adopt(store: Store, journal: Journal, target: Target) -> int:
     """List a base this state has never seen; returns how many documents may be ours.
 
     Each becomes an ADOPTING row at its path. Proof is the file's own digest, once it is known, against the
@@ -42,13 +41,13 @@ async def adopt(store: Store, ledger: Journal, target: Target) -> int:
     """
     page: list[Listed] = []
     found = 0
-    async for listed in ours(ledger.terms, target):
+    async for listed in ours(journal.terms, target):
         page.append(listed)
         if len(page) == ADOPT_PAGE:
-            found += await store.write(_recorder(ledger, page))
+            found += await store.write(_recorder(journal, page))
             page = []
-    found += await store.write(_recorder(ledger, page))
-    await store.write(lambda tx: tx.mirrors.set_adopted(ledger.terms.binding))
+    found += await store.write(_recorder(journal, page))
+    await store.write(lambda tx: tx.mirrors.set_adopted(journal.terms.binding))
     return found
 
 
@@ -76,15 +75,15 @@ def _shortened(terms: Terms) -> Mapping[str, str]:
     return found
 
 
-def _recorder(ledger: Journal, page: Sequence[Listed]) -> Callable[[Tx], int]:
-    return lambda tx: sum(_record(ledger, tx, listed) for listed in page)
+def _recorder(journal: Journal, page: Sequence[Listed]) -> Callable[[Tx], int]:
+    return lambda tx: sum(_record(journal, tx, listed) for listed in page)
 
 
-def _record(ledger: Journal, tx: Tx, listed: Listed) -> int:
-    if listed.path is None or tx.uploads.by_remote(ledger.terms.binding, listed.remote_id):
+def _record(journal: Journal, tx: Tx, listed: Listed) -> int:
+    if listed.path is None or tx.uploads.by_remote(journal.terms.binding, listed.remote_id):
         return 0
-    tx.uploads.add(adopting(ledger.terms, listed, listed.path, ledger.rhythm.now))
-    ledger.settle(tx, listed.path)
+    tx.uploads.add(adopting(journal.terms, listed, listed.path, journal.timing.now))
+    journal.settle(tx, listed.path)
     return 1
 
 
@@ -279,31 +278,31 @@ def is_emptied(serving: int, documents: int) -> bool:
     return serving - documents > max(EMPTIED_LEAST, EMPTIED_SHARE * serving)
 
 
-async def prepare(store: Store, ledger: Journal, target: Target, clock: Clock) -> None:
+async def prepare(store: Store, journal: Journal, target: Target, clock: Clock) -> None:
     """Recover from the last stop, take over what the base holds, and renew what the config changed."""
-    terms = ledger.terms
+    terms = journal.terms
     await store.write(lambda tx: tx.entries.forget_first_looks(terms.mirror))
-    await store.write(lambda tx: journal.recover(ledger, tx))
-    await bring_forward(store, ledger)
-    await store.read(ledger.recall_lag)
-    await store.read(ledger.recall_times)
+    await store.write(journal.recover)
+    await store.write(journal.bring_forward)
+    await store.read(journal.recall_lag)
+    await store.read(journal.recall_times)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(terms.binding)):
-        await adopt(store, ledger, target)
-    await _judge_everything(store, ledger)
+        await adopt(store, journal, target)
+    await _judge_everything(store, journal)
     await store.write(lambda tx: tx.uploads.prune(clock.wall() - 30 * 86400.0))
 
 
-async def _judge_everything(store: Store, ledger: Journal) -> None:
+async def _judge_everything(store: Store, journal: Journal) -> None:
     """Where the terms are not those by which every file was judged last."""
-    terms = ledger.terms
+    terms = journal.terms
     if await store.read(lambda tx: is_judged(tx, terms)):
         return
     upgraded = await store.read(lambda tx: is_upgraded(tx, terms))
     if upgraded:
-        await _keep_recipes(store, ledger)
+        await _keep_recipes(store, journal)
     await store.write(lambda tx: _begin_judging(tx, terms.mirror, upgraded=upgraded))
-    await _look_for_files(store, ledger)
-    await _settle_everything(store, ledger)
+    await _look_for_files(store, journal)
+    await _settle_everything(store, journal)
     await store.write(lambda tx: _judged(tx, terms))
 
 
@@ -356,21 +355,21 @@ def is_upgraded(tx: Tx, terms: Terms) -> bool:
     return terms.abilities.weighs and tx.meta.get(_settings_key(terms.mirror)) == _settings_print(terms)
 
 
-async def _keep_recipes(store: Store, ledger: Journal) -> None:
+async def _keep_recipes(store: Store, journal: Journal) -> None:
     """What serves counts as made by today's recipe, but for what a person's change is still to reach."""
     after = 0
-    while rows := await store.read(partial(_serving, ledger.terms, after)):
+    while rows := await store.read(partial(_serving, journal.terms, after)):
         after = rows[-1].id
-        await store.write(partial(_keep_page, ledger, rows))
+        await store.write(partial(_keep_page, journal, rows))
 
 
 def _serving(terms: Terms, after: int, tx: Tx) -> list[Upload]:
     return tx.uploads.in_states(terms.mirror, terms.binding, SERVING, after, PAGE)
 
 
-def _keep_page(ledger: Journal, rows: Sequence[Upload], tx: Tx) -> None:
+def _keep_page(journal: Journal, rows: Sequence[Upload], tx: Tx) -> None:
     for row in rows:
-        if row.path is not None and (recipe := kept_recipe(tx, ledger.terms, row)) != row.recipe:
+        if row.path is not None and (recipe := kept_recipe(tx, journal.terms, row)) != row.recipe:
             tx.uploads.recast(row.id, recipe=recipe)
 
 
@@ -382,16 +381,16 @@ def kept_recipe(tx: Tx, terms: Terms, row: Upload) -> str:
     return terms.recipe(row.path)
 
 
-async def _look_for_files(store: Store, ledger: Journal) -> None:
+async def _look_for_files(store: Store, journal: Journal) -> None:
     """Documents of a base that was used before: files may have gone that nothing is known of any more.
 
     A scan finds each, or misses it like any other.
     """
-    terms, after = ledger.terms, 0
+    terms, after = journal.terms, 0
     while rows := await store.read(partial(_wanted, terms, after)):
         after = rows[-1].id
         if lost := await store.read(partial(_without_file, terms, rows)):
-            await store.write(partial(_expect, ledger, lost))
+            await store.write(partial(_expect, journal, lost))
 
 
 def _wanted(terms: Terms, after: int, tx: Tx) -> list[Upload]:
@@ -403,24 +402,24 @@ def _without_file(terms: Terms, rows: Sequence[Upload], tx: Tx) -> list[str]:
     return sorted(path for path in paths if tx.entries.get(terms.mirror, path) is None)
 
 
-def _expect(ledger: Journal, paths: Sequence[str], tx: Tx) -> None:
+def _expect(journal: Journal, paths: Sequence[str], tx: Tx) -> None:
     for path in paths:
-        ledger.expect(tx, path)
+        journal.expect(tx, path)
 
 
-async def _settle_everything(store: Store, ledger: Journal) -> None:
+async def _settle_everything(store: Store, journal: Journal) -> None:
     """Let the planner judge every file again, a page a transaction."""
-    mirror = ledger.terms.mirror
+    mirror = journal.terms.mirror
     for folder in await store.read(lambda tx: [path for _, path in tx.folders.tree(mirror, "")]):
         paths = await store.read(partial(_names, mirror, folder))
         for start in range(0, len(paths), PAGE):
-            await store.write(partial(_settle_page, ledger, paths[start : start + PAGE]))
+            await store.write(partial(_settle_page, journal, paths[start : start + PAGE]))
 
 
 def _names(mirror: int, folder: str, tx: Tx) -> list[str]:
     return tx.entries.names(mirror, folder)
 
 
-def _settle_page(ledger: Journal, paths: Sequence[str], tx: Tx) -> None:
+def _settle_page(journal: Journal, paths: Sequence[str], tx: Tx) -> None:
     for path in paths:
-        ledger.settle(tx, path)
+        journal.settle(tx, path)

@@ -418,7 +418,7 @@ class Repairs:
             tx.holds.release(row.id)
             tx.renewals.drop(row.id)
             self._journal.settle(tx, row.path or "", fresh=True)
-        tx.holds.end_empty(self._journal.terms.mirror, self._journal.rhythm.now)
+        tx.holds.end_empty(self._journal.terms.mirror, self._journal.timing.now)
         return bool(serving)
 
     def adopt(self, tx: Tx, stray: Stray, missing: Collection[str]) -> None:
@@ -441,7 +441,7 @@ class Repairs:
             digest=stray.digest,
             recipe=stray.recipe,
         )
-        tx.uploads.add(adopting(terms, listed, stray.path, self._journal.rhythm.now))
+        tx.uploads.add(adopting(terms, listed, stray.path, self._journal.timing.now))
 
     def retire_surplus(self, tx: Tx, remote_id: str) -> bool:
         """A document proven ours that nothing needs: it never serves, so no path loses anything."""
@@ -449,12 +449,12 @@ class Repairs:
         if any(row.state.serves or row.state.in_flight for row in rows) or not rows:
             return False
         if rows[0].state is not UploadState.RETIRING:
-            tx.uploads.save(lifecycle.retire(rows[0], self._journal.rhythm))
+            tx.uploads.save(lifecycle.retire(rows[0], self._journal.timing))
         return True
 
     def retire_stray(self, tx: Tx, stray: Stray) -> bool:
         """A document no row holds: its row gets the id back; where it is proven ours it gets a row."""
-        terms, rhythm = self._journal.terms, self._journal.rhythm
+        terms, rhythm = self._journal.terms, self._journal.timing
         if tx.uploads.by_remote(terms.binding, stray.remote_id):
             return self.retire_surplus(tx, stray.remote_id)
         row = None if stray.row is None else tx.uploads.get(stray.row.id)
@@ -621,7 +621,7 @@ class BackgroundAudit:
         target = self.target.unhurried(self.pace)
         audit = Audit(self.journal.terms, target, self.store.read, MOST_STRAYS)
         await audit.read_list()
-        await self.clock.sleep(self.journal.rhythm.horizon)
+        await self.clock.sleep(self.journal.timing.horizon)
         self._go_on()
         await self._refuse_emptied(audit, began)
         async for page in audit.unseen(began):
@@ -703,7 +703,7 @@ class BackgroundAudit:
             return False
         row = tx.uploads.get(stray.row.id)
         if row is not None and row.state is UploadState.TOMBSTONE:
-            again = lifecycle.still_there(row, self.journal.rhythm)
+            again = lifecycle.still_there(row, self.journal.timing)
             tx.uploads.save(again)
             return again.state is UploadState.RETIRING
         return kind == "duplicate" and Repairs(self.journal).retire_stray(tx, stray)

@@ -75,13 +75,13 @@ class Deletions:
     def __init__(
         self,
         store: Store,
-        ledger: Journal,
+        journal: Journal,
         clock: Clock,
         identity: Callable[[], Awaitable[RootIdentity | None]],
         coming: Callable[[], Collection[int]],
     ) -> None:
         self._store = store
-        self._ledger = ledger
+        self._journal = journal
         self._clock = clock
         self._identity = identity
         self._coming = coming
@@ -95,11 +95,11 @@ class Deletions:
 
     @property
     def _mirror(self) -> int:
-        return self._ledger.terms.mirror
+        return self._journal.terms.mirror
 
     async def second_looks(self) -> list[str]:
         """Look again at what one look, a settle ago, did not find. Returns paths that are back."""
-        then = self._clock.steady() - self._ledger.terms.plan.settle + ROUNDING
+        then = self._clock.steady() - self._journal.terms.plan.settle + ROUNDING
         back: list[str] = []
         await self.count_served()
         while rows := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
@@ -120,7 +120,7 @@ class Deletions:
         Each waits for that as long as a file that is written to would at most, and no longer: it may be
         taken again and again, and be no renamed file.
         """
-        now, longest = self._clock.steady(), self._ledger.terms.plan.settle_longest
+        now, longest = self._clock.steady(), self._journal.terms.plan.settle_longest
         coming = self._coming()
         waiting = {path: self._waiting.setdefault(path, now) for path, inode, _ in rows if inode in coming}
         over = {path for path, since in waiting.items() if now - since >= longest}
@@ -137,16 +137,16 @@ class Deletions:
         before = await self._identity()
         if before is None:
             return None
-        root = self._ledger.terms.plan.root
+        root = self._journal.terms.plan.root
         found = await asyncio.to_thread(lambda: [(path, look(root, path, before)) for path in paths])
-        found = await heed_mounts(self._store, self._ledger.terms, found)
+        found = await heed_mounts(self._store, self._journal.terms, found)
         return found if await self._identity() == before else None
 
     def _record_looks(self, looked: Iterable[tuple[str, Look]], tx: Tx) -> None:
         for path, found in looked:
             match found.presence:
                 case _ if found.lacks_file:
-                    self._ledger.gone(tx, path)
+                    self._journal.gone(tx, path)
                 case Presence.PRESENT:
                     tx.entries.doubt(self._mirror, path)
                 case _:
@@ -155,11 +155,11 @@ class Deletions:
     async def next_due(self) -> float | None:
         """Steady time of the next second look or weighing; None when nothing waits."""
         missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
-        times = [] if missed is None else [missed + self._ledger.terms.plan.settle]
+        times = [] if missed is None else [missed + self._journal.terms.plan.settle]
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         if n:
             waits = missed is not None and missed < UNTIL_SCANNED  # for the second look, see `weigh`
-            at = first + self._ledger.terms.plan.settle_longest if waits else self._weigh_at(first, last)
+            at = first + self._journal.terms.plan.settle_longest if waits else self._weigh_at(first, last)
             times.append(self._clock.steady() + at - self._clock.wall())
         if missed is None:
             self._waiting.clear()
@@ -173,17 +173,17 @@ class Deletions:
 
         Not while a scan misses files: what it misses counts from its end, and began to go before.
         """
-        plan = self._ledger.terms.plan
+        plan = self._journal.terms.plan
         if (count := await self._store.read(self._count_served)) is not None:
             self._served.note(self._clock.steady(), count, plan.settle + 2 * plan.settle_longest)
 
     def _count_served(self, tx: Tx) -> int | None:
         if tx.entries.is_missed_by_scan(self._mirror):
             return None
-        return tx.uploads.serving_count(self._mirror, self._ledger.terms.binding)
+        return tx.uploads.serving_count(self._mirror, self._journal.terms.binding)
 
     def _weigh_at(self, first: float, last: float) -> float:
-        plan, now = self._ledger.terms.plan, self._clock.wall()
+        plan, now = self._journal.terms.plan, self._clock.wall()
         if last > now:
             return now  # the clock was set back: nobody knows how long ago it was
         return min(last + max(plan.settle, QUIET_LEAST), first + plan.settle_longest)
@@ -206,7 +206,7 @@ class Deletions:
             return Weighed()
         if not (now or self._clock.wall() >= self._weigh_at(first, last)):
             return Weighed()
-        longest = first + self._ledger.terms.plan.settle_longest
+        longest = first + self._journal.terms.plan.settle_longest
         if not now and self._clock.wall() < longest and await self._more_may_go():
             return Weighed()
         if await self._identity() is None:
@@ -225,7 +225,7 @@ class Deletions:
         return missed is not None and missed < UNTIL_SCANNED
 
     def _weigh(self, tx: Tx) -> Weighed:
-        terms, now = self._ledger.terms, self._clock.wall()
+        terms, now = self._journal.terms, self._clock.wall()
         batch = [c for c in tx.holds.candidates(self._mirror) if self._counts(tx, c)]
         serving = tx.uploads.serving_count(self._mirror, terms.binding)
         executed = tx.holds.logged_since(self._mirror, now - terms.plan.deletions.window)
@@ -254,7 +254,7 @@ class Deletions:
             and upload is not None
             and upload.state is UploadState.SERVING
             and upload.path == candidate.path
-            and bool(parting_cause(self._ledger.wish(entry)))
+            and bool(parting_cause(self._journal.wish(entry)))
         )
         if not good:
             tx.holds.withdraw(self._mirror, candidate.path)
@@ -270,16 +270,16 @@ class Deletions:
             tx.uploads.save(lifecycle.hold(upload))
             tx.holds.withdraw(self._mirror, candidate.path)
             tx.audit.add(self._clock.wall(), self._mirror, "deletion.held", candidate.path)
-            self._ledger.settle(tx, candidate.path)
+            self._journal.settle(tx, candidate.path)
 
     def _release(self, tx: Tx, number: int) -> None:
         upload = tx.uploads.get(number)
         if upload is None or not upload.state.serves or upload.path is None:
             return
         tx.holds.withdraw(self._mirror, upload.path)
-        tx.uploads.save(lifecycle.retire(upload, self._ledger.rhythm))
+        tx.uploads.save(lifecycle.retire(upload, self._journal.timing))
         tx.audit.add(self._clock.wall(), self._mirror, "deletion.released", upload.path)
-        self._ledger.settle(tx, upload.path)
+        self._journal.settle(tx, upload.path)
 
     async def run_approved(self) -> int:
         """Let go what a person approved and is still as it was then; returns how many deletions."""
@@ -314,7 +314,7 @@ class Deletions:
         if not held or entry is None:
             tx.holds.release(item.upload)
             return False
-        wish = self._ledger.wish(entry)
+        wish = self._journal.wish(entry)
         if wish.presence is Presence.GONE and not is_lacking:
             wish = replace(wish, presence=Presence.PRESENT)  # it is back, or cannot be looked at
         if not parting_cause(wish):
@@ -331,17 +331,17 @@ def _pages(items: list[HoldItem]) -> Iterator[list[HoldItem]]:
         yield items[start : start + PAGE]
 
 
-async def returned(store: Store, ledger: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:
+async def returned(store: Store, journal: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:
     """Those whose file used to be gone and is not now, by id; False where nobody can say.
 
     Days may lie between the decision and the delete: the target was down, or kbsync did not run.
     """
-    paths = await store.read(lambda tx: _gone_paths(ledger, tx, rows))
+    paths = await store.read(lambda tx: _gone_paths(journal, tx, rows))
     if not paths:
         return {}
-    root = ledger.terms.plan.root
+    root = journal.terms.plan.root
     found = await asyncio.to_thread(lambda: [(path, look(root, path)) for path in set(paths.values())])
-    seen = dict(await heed_mounts(store, ledger.terms, found))
+    seen = dict(await heed_mounts(store, journal.terms, found))
     return {
         number: seen[path].presence is Presence.PRESENT
         for number, path in paths.items()
@@ -349,9 +349,9 @@ async def returned(store: Store, ledger: Journal, rows: Sequence[Upload]) -> Map
     }
 
 
-def _gone_paths(ledger: Journal, tx: Tx, rows: Sequence[Upload]) -> dict[int, str]:
+def _gone_paths(journal: Journal, tx: Tx, rows: Sequence[Upload]) -> dict[int, str]:
     """The paths, by row, of what is deleted for being gone and would not be deleted if it were there."""
-    wishes = {row.id: _wish(ledger, tx, row) for row in rows}
+    wishes = {row.id: _wish(journal, tx, row) for row in rows}
     return {number: wish.path for number, wish in wishes.items() if wish is not None and _is_gone(wish)}
 
 
@@ -361,7 +361,7 @@ def _is_gone(wish: Wish) -> bool:
 
 
 def begin(
-    ledger: Journal, tx: Tx, numbers: Sequence[int], kept: Container[int], *, is_full: bool
+    journal: Journal, tx: Tx, numbers: Sequence[int], kept: Container[int], *, is_full: bool
 ) -> list[Upload]:
     """Count the attempt of those still retiring; only they may be deleted.
 
@@ -371,14 +371,14 @@ def begin(
     """
     begun = []
     for number in numbers:
-        upload = _settled(ledger, tx, number)
+        upload = _settled(journal, tx, number)
         if upload is None or upload.state is not UploadState.RETIRING:
             continue
-        if _is_shared(ledger, tx, upload):
+        if _is_shared(journal, tx, upload):
             tx.uploads.save(lifecycle.gone(upload))
         elif number in kept:
-            tx.uploads.save(lifecycle.await_word(upload, ledger.rhythm))
-        elif (waiting := _put_off(ledger, tx, upload, is_full=is_full)) is not None:
+            tx.uploads.save(lifecycle.await_word(upload, journal.timing))
+        elif (waiting := _put_off(journal, tx, upload, is_full=is_full)) is not None:
             tx.uploads.save(waiting)
         else:
             begun.append(lifecycle.begin_delete(upload))
@@ -386,35 +386,35 @@ def begin(
     return begun
 
 
-def _settled(ledger: Journal, tx: Tx, number: int) -> Upload | None:
+def _settled(journal: Journal, tx: Tx, number: int) -> Upload | None:
     """As it is once its path was decided about anew."""
     before = tx.uploads.get(number)
     if before is not None and before.path is not None:
-        ledger.settle(tx, before.path)
+        journal.settle(tx, before.path)
     return tx.uploads.get(number)
 
 
-def _put_off(ledger: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
+def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
     """The row, waiting: for its file to be read, or for a successor. None: its document may go."""
-    wish = _wish(ledger, tx, upload)
-    others = [] if wish is None else ledger.uploads(tx, wish.path)
+    wish = _wish(journal, tx, upload)
+    others = [] if wish is None else journal.uploads(tx, wish.path)
     if wish is None or any(other.state.serves for other in others):
         return None
     if is_undecided(wish):
-        return lifecycle.await_word(upload, ledger.rhythm)
+        return lifecycle.await_word(upload, journal.timing)
     if not is_full and must_stay(upload, wish, others):
-        return lifecycle.await_successor(upload, ledger.rhythm)
+        return lifecycle.await_successor(upload, journal.timing)
     return None
 
 
-def _wish(ledger: Journal, tx: Tx, upload: Upload) -> Wish | None:
+def _wish(journal: Journal, tx: Tx, upload: Upload) -> Wish | None:
     """What is wanted at the path that a document used to serve; None for one that never served any."""
     if upload.path is None or upload.purpose is not Purpose.SERVE:
         return None
-    entry = tx.entries.get(ledger.terms.mirror, upload.path)
-    return None if entry is None else ledger.wish(entry)
+    entry = tx.entries.get(journal.terms.mirror, upload.path)
+    return None if entry is None else journal.wish(entry)
 
 
-def _is_shared(ledger: Journal, tx: Tx, upload: Upload) -> bool:
-    rows = tx.uploads.by_remote(ledger.terms.binding, upload.remote_id or "")
+def _is_shared(journal: Journal, tx: Tx, upload: Upload) -> bool:
+    rows = tx.uploads.by_remote(journal.terms.binding, upload.remote_id or "")
     return any(u.id != upload.id and (u.state.serves or u.state.in_flight) for u in rows)

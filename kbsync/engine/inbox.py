@@ -31,15 +31,15 @@ class InboxResult:
 class Inbox:
     """The messages of one mirror."""
 
-    def __init__(self, store: Store, ledger: Journal, clock: Clock) -> None:
+    def __init__(self, store: Store, journal: Journal, clock: Clock) -> None:
         self._store = store
-        self._ledger = ledger
+        self._journal = journal
         self._clock = clock
-        self._repairs = Repairs(ledger)
+        self._repairs = Repairs(journal)
 
     async def carry_out(self) -> InboxResult:
         """Do what was asked, oldest first, each message with its effect in one transaction."""
-        name = self._ledger.terms.plan.name
+        name = self._journal.terms.plan.name
         messages = await self._store.read(lambda tx: tx.inbox.waiting(name))
         answer = InboxResult()
         for message in messages:
@@ -65,7 +65,7 @@ class Inbox:
         Those on their way begin anew to count: one that the trouble caught too must not fail right after.
         """
         answer.resumed = True
-        terms = self._ledger.terms
+        terms = self._journal.terms
         for path in paths or ():
             if is_link(path):
                 self._fetch_again(tx, path)
@@ -84,22 +84,22 @@ class Inbox:
 
         What is known of the page's bytes is forgotten, so it is sent and replaced like an edited file.
         """
-        for upload in self._ledger.uploads(tx, path):
+        for upload in self._journal.uploads(tx, path):
             if upload.state is UploadState.SERVING:
                 tx.uploads.recast(upload.id, digest="")
-                self._ledger.settle(tx, path, fresh=True)
+                self._journal.settle(tx, path, fresh=True)
 
     def _failed(self, tx: Tx) -> list[Upload]:
-        terms = self._ledger.terms
+        terms = self._journal.terms
         return tx.uploads.in_states(terms.mirror, terms.binding, (UploadState.FAILED,), limit=1_000_000)
 
     def _release(self, tx: Tx, upload: Upload) -> None:
         retired = (
-            lifecycle.retire(upload, self._ledger.rhythm) if upload.remote_id else lifecycle.drop(upload)
+            lifecycle.retire(upload, self._journal.timing) if upload.remote_id else lifecycle.drop(upload)
         )
         tx.uploads.save(retired)
         if upload.path is not None:
-            self._ledger.settle(tx, upload.path, fresh=True)
+            self._journal.settle(tx, upload.path, fresh=True)
 
     def _repair(self, tx: Tx, message: Message, answer: InboxResult) -> None:
         """`missing` ones are sent again, `surplus` ones and `strays` deleted, `stale` files looked at.
@@ -116,4 +116,4 @@ class Inbox:
         for stray in strays:
             self._repairs.retire_stray(tx, stray)
         answer.look_at.update(message.args.get("stale", ()))
-        status.clear_last_audit(tx, self._ledger.terms.mirror)
+        status.clear_last_audit(tx, self._journal.terms.mirror)

@@ -1,14 +1,9 @@
-"""Records what was seen and lets the planner draw the consequences, in one transaction.
+"""The rows of files and uploads of one mirror, and what is decided about them, in one transaction.
 
 Every method takes the transaction it runs in. Whatever changes a file's row or an upload's row ends with
-`settle`, so that rows and intentions never disagree on disk.
-
-What the target answered, written into the journal, and the planner's next word on it.
-
-Each function runs in a transaction, reads the row afresh (the planner may have changed its mind while the
-request was on its way) and returns what is worth a line in the log.
-
-After a clock was set back: what was to be looked at in a future that never was, is looked at now.
+`settle`, which asks the planner what follows, so that rows and intentions never disagree on disk. Those that
+take an upload's number read its row again: the planner may have decided otherwise while a request was on its
+way. They return what is worth a line in the log.
 """
 
 from __future__ import annotations
@@ -22,10 +17,10 @@ from types import MappingProxyType
 import structlog
 
 from kbsync.contract.target import Accepted, DeleteOutcome, DocState, DocStatus, Listed, PutOutcome
-from kbsync.core import backoff, lifecycle
+from kbsync.core import lifecycle
 from kbsync.core.debugging import tell
 from kbsync.core.fairness import rank
-from kbsync.core.lifecycle import LATER_LOOKS, LONGEST_AFTER_LOSS, REJECTED_DELETE_PAUSE, RETIRE_TRIES, Timing
+from kbsync.core.lifecycle import LATER_LOOKS, LONGEST_AFTER_LOSS, REJECTED_DELETE_PAUSE, Timing
 from kbsync.core.links import is_address, is_link
 from kbsync.core.model import (
     NO_STAMP,
@@ -67,16 +62,33 @@ from kbsync.engine.terms import Terms
 from kbsync.errors import Halted, NameTaken, Rejected, Unavailable
 from kbsync.state.files import Entry
 from kbsync.state.glance import Tx
-from kbsync.state.store import Store
 
 log = structlog.get_logger("kbsync")
 
 ROUNDS = 8
+"""Decisions about a path in a row: each may call for another, and none goes round for ever."""
+
+NAME_TRIES = 5
+SAME_ADDRESS_PAUSE = 2.0
+PROOF_TRIES = 4
 LONGEST_LAG = 600.0
 TIMES_AGREE = 120.0
 """Seconds that a document's time may be beside its upload; what disproves is further off (`CLOCK_SLACK`)."""
 AGREE, DIFFER = "agree", "differ"
 LINGERING = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE, UploadState.ADOPTING)
+"""States in which an upload keeps no file's row alive."""
+
+LONGEST_PAUSES = {
+    UploadState.INTENDED: LONGEST_AFTER_LOSS,
+    UploadState.UNSURE: LONGEST_AFTER_LOSS,
+    UploadState.PRESUMED_LOST: LATER_LOOKS[-1],
+    UploadState.INDEXING: 2 * LONGEST_LAG,
+    UploadState.RETIRING: REJECTED_DELETE_PAUSE,
+    UploadState.ADOPTING: REJECTED_DELETE_PAUSE,
+}
+"""Seconds: no pause of a state is longer, so what is due later was put off by a clock that ran ahead."""
+
+UNPROVEN = "unproven"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,36 @@ class FileSeen:
     renamed_from: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One canonical line: `event` is `noun.past_verb`, `seconds` from intent to end, `size` in bytes.
+
+    `phases`: these seconds by what they were spent with; None where nothing was sent.
+    """
+
+    event: str
+    path: str
+    document_id: str | None = None
+    attempt: int = 0
+    seconds: float = 0.0
+    phases: Mapping[str, float] | None = None
+    size: int = 0
+    upload: int = 0
+    reason: str = ""
+    code: str = ""
+    replaced: bool = False
+
+
+class IndexRetry(enum.Enum):
+    """What was done about a document that failed to index."""
+
+    NONE = enum.auto()
+    ASKED = enum.auto()  # the target was asked to index it again
+    AWAITED = enum.auto()  # the account is full: nothing is done until there is room
+    NOT_OFFERED = enum.auto()  # the target cannot be asked
+    LATER = enum.auto()  # the target could not be asked now, or it is not this document's turn
+
+
 class Journal:
     """The rows of one mirror in one binding."""
 
@@ -111,7 +153,7 @@ class Journal:
         self._times = ""
 
     @property
-    def rhythm(self) -> Timing:
+    def timing(self) -> Timing:
         """The moment, chance, limits and the lag known so far, for lifecycle steps."""
         after = self.terms.plan.absent_after
         return Timing(self._clock.wall(), self._clock.chance, self.terms.limits, after, self._lag)
@@ -212,7 +254,7 @@ class Journal:
         `wanted`: the rules take it as it is now; what was decided because they did not, counts no more.
         """
         now = self._clock.wall()
-        known = tx.entries.get(self.terms.mirror, path) or _unseen(path, now)
+        known = tx.entries.get(self.terms.mirror, path) or _not_seen_yet(path, now)
         since = known.since if known.status is Status.PENDING else now
         waiting = replace(
             known, stamp=NO_STAMP, presence=Presence.PRESENT, status=Status.PENDING, since=since
@@ -223,7 +265,7 @@ class Journal:
 
     def expect(self, tx: Tx, path: str) -> None:
         """There is a document for a file without an entry: a scan finds the file, or misses it."""
-        tx.entries.put(self.terms.mirror, _unseen(path, self._clock.wall()))
+        tx.entries.put(self.terms.mirror, _not_seen_yet(path, self._clock.wall()))
 
     def gone(self, tx: Tx, path: str) -> None:
         """Two looks did not find the file."""
@@ -248,7 +290,8 @@ class Journal:
         for _ in range(ROUNDS):
             rows = {upload.id: upload for upload in self.uploads(tx, entry.path)}
             actions = decide(wish, list(rows.values()), self.terms.abilities)
-            if not self._apply(tx, wish, rows, actions, fresh):
+            changed = [self._carry_out(tx, wish, rows, action, fresh) for action in actions]
+            if not any(changed):
                 break
         self._conclude(tx, entry, wish, list(rows.values()))
 
@@ -274,7 +317,7 @@ class Journal:
             self._conclude_link(tx, entry.path, uploads)
         if any(upload.state.serves for upload in uploads):
             for upload in filter(lifecycle.awaits_word, uploads):
-                tx.uploads.save(lifecycle.go_on(upload, self.rhythm))
+                tx.uploads.save(lifecycle.go_on(upload, self.timing))
         if entry.presence is Presence.GONE and all(u.state in LINGERING for u in uploads):
             tx.entries.remove(self.terms.mirror, entry.path)
         else:
@@ -291,28 +334,40 @@ class Journal:
             if is_page and upload.label != path:
                 tx.uploads.save(replace(upload, label=path))
 
-    def _apply(
-        self, tx: Tx, wish: Wish, rows: dict[int, Upload], actions: tuple[Action, ...], fresh: bool
-    ) -> bool:
-        """True when rows changed in a way that may call for more."""
-        changed = [self._carry_out(tx, wish, rows, action, fresh) for action in actions]
-        return any(changed)
-
     def _carry_out(self, tx: Tx, wish: Wish, rows: dict[int, Upload], action: Action, fresh: bool) -> bool:
-        now = self._clock.wall()
+        """True when rows changed in a way that may call for more."""
+        now, mirror = self._clock.wall(), self.terms.mirror
         name = type(action).__name__.lower()
         tell("action.decided", mirror=self.terms.plan.name, path=wish.path, action=name)
         match action:
             case Send(predecessor):
                 added = tx.uploads.add(self._intend(tx, wish, list(rows.values()), predecessor, fresh))
                 rows[added.id] = added
-                return False  # by itself it calls for nothing more
-            case Drop() | Retire() | Unwant() | Want():
-                tx.uploads.save(self._stepped(rows[action.upload], action))
+                return False
+            case Drop(number):
+                tx.uploads.save(lifecycle.drop(rows[number]))
+            case Retire(number):
+                tx.uploads.save(lifecycle.retire(rows[number], self.timing))
+            case Unwant(number):
+                tx.uploads.save(lifecycle.unwant(rows[number]))
+            case Want(number):
+                tx.uploads.save(lifecycle.want(rows[number]))
             case Serve(number):
                 self._serve_again(tx, rows[number], wish)
-            case Weigh() | Keep() | Renew() | Forgo():
-                self._mark(tx, wish, rows, action)
+            case Weigh(number, cause):
+                rows[number] = self._forgo(tx, rows[number])
+                tx.holds.nominate(mirror, wish.path, number, cause, now)
+                return False
+            case Keep(number):
+                tx.holds.withdraw(mirror, wish.path)
+                self._withdraw(tx, rows[number])
+                return False
+            case Renew(number):
+                tx.holds.withdraw(mirror, wish.path)
+                tx.renewals.nominate(mirror, number, wish.recipe)
+                return False
+            case Forgo(number):
+                rows[number] = self._forgo(tx, rows[number])
                 return False
             case Relabel(number):
                 if rows[number].next_look_at is not None:
@@ -324,37 +379,8 @@ class Journal:
                 return False
             case Reslice(number):
                 tx.uploads.recast(number, recipe=wish.recipe)
-                tx.uploads.save(lifecycle.reslice(rows[number], self.rhythm))
+                tx.uploads.save(lifecycle.reslice(rows[number], self.timing))
         return True
-
-    def _stepped(self, row: Upload, action: Drop | Retire | Unwant | Want) -> Upload:
-        match action:
-            case Drop():
-                return lifecycle.drop(row)
-            case Retire():
-                return lifecycle.retire(row, self.rhythm)
-            case Unwant():
-                return lifecycle.unwant(row)
-            case Want():
-                return lifecycle.want(row)
-
-    def _mark(
-        self, tx: Tx, wish: Wish, rows: dict[int, Upload], action: Weigh | Keep | Renew | Forgo
-    ) -> None:
-        """What is to be weighed, and what no longer is."""
-        mirror, number = self.terms.mirror, action.upload
-        if not isinstance(action, Weigh | Forgo):
-            tx.holds.withdraw(mirror, wish.path)
-        match action:
-            case Weigh(cause=cause):
-                rows[number] = self._forgo(tx, rows[number])
-                tx.holds.nominate(mirror, wish.path, number, cause, self._clock.wall())
-            case Forgo():
-                rows[number] = self._forgo(tx, rows[number])
-            case Renew():
-                tx.renewals.nominate(mirror, number, wish.recipe)
-            case Keep():
-                self._withdraw(tx, rows[number])
 
     def _forgo(self, tx: Tx, row: Upload) -> Upload:
         self._withdraw(tx, row)
@@ -418,7 +444,7 @@ class Journal:
         tx.holds.withdraw(self.terms.mirror, upload.path or "")
         tx.holds.release(upload.id)
         tx.holds.end_empty(self.terms.mirror, self._clock.wall())
-        tx.uploads.save(lifecycle.take_over(upload, self.rhythm))
+        tx.uploads.save(lifecycle.take_over(upload, self.timing))
 
     def enter_service(self, tx: Tx, upload: Upload, *, replaced: bool = False) -> None:
         """A row that is SERVING now is saved and its predecessor retired, in one transaction.
@@ -433,7 +459,7 @@ class Journal:
                 tx.holds.release(old.id)
                 self._withdraw(tx, old)
                 same = replaced or old.remote_id == upload.remote_id  # it was updated in place
-                tx.uploads.save(lifecycle.gone(old) if same else lifecycle.retire(old, self.rhythm))
+                tx.uploads.save(lifecycle.gone(old) if same else lifecycle.retire(old, self.timing))
         tx.uploads.save(upload)
 
     def _parts_with(self, tx: Tx, upload: Upload) -> bool:
@@ -441,494 +467,372 @@ class Journal:
         entry = tx.entries.get(self.terms.mirror, upload.path or "")
         return entry is not None and bool(parting_cause(self.wish(entry)))
 
+    def claim(
+        self, tx: Tx, numbers: Sequence[int], addresses: Mapping[int, str] = MappingProxyType({})
+    ) -> list[Upload]:
+        """INTENDED → SENDING for those still intended; only they may be sent.
 
-def _unseen(path: str, now: float) -> Entry:
-    return Entry(path, NO_STAMP, None, SELECTED, True, Presence.PRESENT, Status.PENDING, now)
+        A page is known at the target by its address, which becomes the name of its upload. Two of one address
+        are sent one after the other: of a document that nobody answered for it must be clear whose it is.
+        """
+        claimed = []
+        for number in numbers:
+            upload = tx.uploads.get(number)
+            if upload is None or upload.state is not UploadState.INTENDED:
+                continue
+            address = addresses.get(number)
+            if address is not None and tx.uploads.is_in_doubt(address):
+                reason = "waits for another document of the same address"
+                tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_ADDRESS_PAUSE))
+                continue
+            sending = lifecycle.send(
+                upload if address is None else replace(upload, name=address), self.timing
+            )
+            tx.uploads.save(sending)
+            claimed.append(sending)
+        return claimed
 
-
-NAME_TRIES = 5
-SAME_ADDRESS_PAUSE = 2.0
-PROOF_TRIES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Happened:
-    """One canonical line: `event` is `noun.past_verb`, `seconds` from intent to end, `size` in bytes.
-
-    `phases`: these seconds by what they were spent with; None where nothing was sent.
-    """
-
-    event: str
-    path: str
-    document_id: str | None = None
-    attempt: int = 0
-    seconds: float = 0.0
-    phases: Mapping[str, float] | None = None
-    size: int = 0
-    upload: int = 0
-    reason: str = ""
-    code: str = ""
-    replaced: bool = False
-
-
-def claim(
-    ledger: Journal, tx: Tx, numbers: Sequence[int], addresses: Mapping[int, str] = MappingProxyType({})
-) -> list[Upload]:
-    """INTENDED → SENDING for those still intended; only they may be sent.
-
-    A page is known at the target by its address, which becomes the name of its upload. Two of one address
-    are sent one after the other: of a document that nobody answered for it must be clear whose it is.
-    """
-    claimed = []
-    for number in numbers:
+    def unsendable(self, tx: Tx, number: int) -> None:
+        """The bytes that were intended are not in the file any more: the next look decides anew."""
         upload = tx.uploads.get(number)
-        if upload is None or upload.state is not UploadState.INTENDED:
-            continue
-        address = addresses.get(number)
-        if address is not None and tx.uploads.is_in_doubt(address):
-            waiting = lifecycle.refund(upload, _ONE_BY_ONE, ledger.rhythm, SAME_ADDRESS_PAUSE)
-            tx.uploads.save(waiting)
-            continue
-        sending = lifecycle.send(upload if address is None else replace(upload, name=address), ledger.rhythm)
-        tx.uploads.save(sending)
-        claimed.append(sending)
-    return claimed
+        if upload is not None and upload.state is UploadState.INTENDED:
+            tx.uploads.save(lifecycle.drop(upload))
+            if upload.path is not None:
+                tx.entries.doubt(self.terms.mirror, upload.path)
+                self.settle(tx, upload.path)
 
-
-_ONE_BY_ONE = "waits for another document of the same address"
-
-
-def unsendable(ledger: Journal, tx: Tx, number: int) -> None:
-    """The bytes that were intended are not in the file any more: the next look decides anew."""
-    upload = tx.uploads.get(number)
-    if upload is not None and upload.state is UploadState.INTENDED:
-        tx.uploads.save(lifecycle.drop(upload))
-        if upload.path is not None:
-            tx.entries.doubt(ledger.terms.mirror, upload.path)
-            ledger.settle(tx, upload.path)
-
-
-def put_ended(ledger: Journal, tx: Tx, number: int, outcome: PutOutcome) -> Happened | None:
-    """A put was answered, or its answer was lost."""
-    upload = tx.uploads.get(number)
-    if upload is None or upload.state is not UploadState.SENDING:
-        return None
-    match outcome:
-        case Accepted():
-            return _accepted(ledger, tx, upload, outcome)
-        case NameTaken() if upload.looks < NAME_TRIES and upload.path is not None:
-            name = ledger.next_name(tx, upload)
-            changed = lifecycle.rename_intent(upload, name, outcome.reason, ledger.rhythm)
-        case Rejected(may_pass=True):
-            changed = lifecycle.send_once_more(upload, outcome.reason, outcome.code, ledger.rhythm)
-        case Rejected():
-            changed = lifecycle.reject(upload, outcome.reason, outcome.code)
-        case Unavailable(untried=True):
-            wait = outcome.retry_after or 0.0
-            changed = lifecycle.refund(upload, outcome.reason, ledger.rhythm, wait)
-        case Unavailable():
-            changed = lifecycle.put_off(upload, outcome.reason, outcome.retry_after, ledger.rhythm)
-        case Halted():
-            changed = lifecycle.refund(upload, outcome.reason, ledger.rhythm)
-        case _:
-            changed = lifecycle.doubt(upload, outcome.reason, ledger.rhythm)
-    tx.uploads.save(changed)
-    _settle(ledger, tx, changed)
-    return _event(ledger, changed) if changed.state is UploadState.FAILED else None
-
-
-def _ending(upload: Upload) -> str:
-    if upload.state is not UploadState.FAILED:
-        return "document.ready"
-    is_skipped = upload.is_without_text and upload.predecessor is None
-    return "document.skipped" if is_skipped else "document.failed"
-
-
-def _accepted(ledger: Journal, tx: Tx, upload: Upload, answer: Accepted) -> Happened | None:
-    ledger.note_time(tx, upload, answer.created)
-    if answer.replaced:  # the predecessor is no more: whatever was wished meanwhile, this one serves now
-        upload = lifecycle.want(upload)
-    accepted = lifecycle.accept(upload, answer.remote_id, answer.ready, ledger.rhythm)
-    return _take_up(ledger, tx, _named_as(accepted, answer.name), answer.replaced)
-
-
-def _named_as(upload: Upload, name: str) -> Upload:
-    """The target may call it otherwise than it was sent."""
-    return replace(upload, name=name) if name else upload
-
-
-def _take_up(ledger: Journal, tx: Tx, upload: Upload, replaced: bool = False) -> Happened | None:
-    """Save a row that the target has; if it serves from now on, its predecessor makes way."""
-    is_renamed = _is_renaming(ledger, tx, upload)
-    if upload.state is UploadState.SERVING and upload.path is not None:
-        ledger.enter_service(tx, upload, replaced=replaced)
-    else:
-        tx.uploads.save(upload)
-    _settle(ledger, tx, upload)
-    if upload.state is not UploadState.SERVING:
-        return None
-    event = _event(ledger, upload)
-    return replace(event, event="document.renamed") if is_renamed else event
-
-
-def _is_renaming(ledger: Journal, tx: Tx, upload: Upload) -> bool:
-    """The same bytes served the file under another name until now."""
-    rows = [] if upload.path is None else ledger.uploads(tx, upload.path)
-    content = (upload.digest, upload.recipe)
-    return any(u.state.serves and u.id != upload.id and (u.digest, u.recipe) == content for u in rows)
-
-
-class IndexRetry(enum.Enum):
-    """What was done about a document that failed to index."""
-
-    NONE = enum.auto()
-    ASKED = enum.auto()  # the target was asked to index it again
-    AWAITED = enum.auto()  # the account is full: nothing is done until there is room
-    NOT_OFFERED = enum.auto()  # the target cannot be asked
-    LATER = enum.auto()  # the target could not be asked now, or it is not this document's turn
-
-
-def status_known(
-    ledger: Journal, tx: Tx, number: int, status: DocStatus, repair: IndexRetry = IndexRetry.NONE
-) -> Happened | None:
-    """A document that was indexing was looked at, and if it failed, something was done about it."""
-    upload = tx.uploads.get(number)
-    if upload is None or upload.state is not UploadState.INDEXING:
-        return None
-    rhythm = ledger.rhythm
-    match status.state:
-        case DocState.READY:
-            return _take_up(ledger, tx, lifecycle.serve(upload))
-        case DocState.FAILED if repair is IndexRetry.AWAITED:
-            changed = lifecycle.await_room(upload, status.reason, rhythm)
-        case DocState.FAILED if repair is IndexRetry.ASKED:
-            changed = lifecycle.repair(upload, status.reason, rhythm, spent=not status.halt)
-        case DocState.FAILED:
-            return failed_to_index(ledger, tx, upload, status, repair)
-        case DocState.MISSING:
-            changed = lifecycle.vanished(upload, rhythm)
-            if changed.state is not UploadState.INDEXING:
-                return failed_to_index(ledger, tx, changed, _VANISHED)
-        case _:
-            changed = lifecycle.wait_on(upload, rhythm, is_working=status.state is DocState.INDEXING)
-            tx.uploads.save(changed)
-            return None  # nothing follows from it
-    tx.uploads.save(changed)
-    _settle(ledger, tx, changed)
-    return None
-
-
-def resliced(ledger: Journal, tx: Tx, number: int, repair: IndexRetry) -> None:
-    """The target was asked to cut a document anew, or cannot be: then a fresh upload takes its place."""
-    upload = tx.uploads.get(number)
-    if upload is None or upload.state is not UploadState.INDEXING or upload.code != lifecycle.RESLICE:
-        return
-    rhythm = ledger.rhythm
-    match repair:
-        case IndexRetry.ASKED:
-            tx.uploads.save(lifecycle.repair(upload, "", rhythm, spent=False))
-        case IndexRetry.LATER if not lifecycle.is_overdue(upload, rhythm):
-            tx.uploads.save(lifecycle.wait_on(upload, rhythm))
-        case _:
-            tx.uploads.save(lifecycle.retire(upload, rhythm))
-    _settle(ledger, tx, upload)
-
-
-def is_to_be_resliced(tx: Tx, number: int) -> bool:
-    """The target is still to cut this document anew."""
-    upload = tx.uploads.get(number)
-    return upload is not None and upload.state is UploadState.INDEXING and upload.code == lifecycle.RESLICE
-
-
-def proof_ended(ledger: Journal, tx: Tx, number: int, digest: str | None) -> None:
-    """The bytes of a found document were read; None: they cannot be had now."""
-    upload = tx.uploads.get(number)
-    if upload is None or upload.state is not UploadState.ADOPTING:
-        return
-    tried = replace(upload, attempts=upload.attempts + 1, next_look_at=None)
-    if digest is None and tried.attempts < PROOF_TRIES:
-        tx.uploads.save(lifecycle.delete_put_off(tried, "its bytes could not be read", None, ledger.rhythm))
-        return
-    tx.uploads.save(tried)
-    tx.uploads.recast(number, digest=digest or UNREADABLE)
-    _settle(ledger, tx, upload)
-
-
-_VANISHED = DocStatus(DocState.MISSING, "accepted, and soon after no longer at the target", "vanished")
-
-
-def release_blamed(ledger: Journal, tx: Tx, paths: Collection[str], code: str, reason: str) -> None:
-    """The target was to blame for these rejections: as if the documents had not been tried."""
-    for path in paths:
-        for upload in ledger.uploads(tx, path):
-            if upload.state is UploadState.FAILED and upload.code == code and upload.remote_id is None:
-                tx.uploads.save(lifecycle.refund(upload, reason, ledger.rhythm))
-                ledger.settle(tx, path)
-
-
-def failed_to_index(
-    ledger: Journal, tx: Tx, upload: Upload, why: DocStatus, repair: IndexRetry = IndexRetry.NONE
-) -> Happened | None:
-    """Indexing failed for good this time: a fresh upload while tries are left, else quarantine.
-
-    A fresh upload comes after the target was asked to index again, or in place of that where it cannot be
-    asked. Where the account is to blame it costs the document no try.
-    """
-    offered = ledger.terms.abilities.reembeds and repair is not IndexRetry.NOT_OFFERED
-    tries = ledger.terms.limits.reembed_tries + (1 if offered else 0)
-    if why.halt or upload.repairs < tries:
-        fresh = lifecycle.again(upload, why.reason, ledger.rhythm, spent=not why.halt)
-        if not ledger.terms.limits.marks:
-            fresh = replace(fresh, name=ledger.next_name(tx, upload))
-        is_there = upload.state not in (UploadState.GONE, UploadState.TOMBSTONE)
-        tx.uploads.save(lifecycle.retire(upload, ledger.rhythm) if is_there else upload)
-        tx.uploads.add(fresh)
-        _settle(ledger, tx, fresh)
-        return None
-    failed = replace(lifecycle.reject(upload, why.reason, why.code), attempts=upload.repairs)
-    tx.uploads.save(failed)
-    _settle(ledger, tx, failed)
-    return _event(ledger, failed)
-
-
-def look_ended(
-    ledger: Journal,
-    tx: Tx,
-    number: int,
-    seen: Listed | None,
-    began: float,
-    doubt: Listed | None = None,
-) -> Happened | None:
-    """A complete list, asked for from `began` on, was gone through for this row: unsure, lost, or deleted.
-
-    `doubt`: a document that may be this page's, and that nothing proves to be.
-    """
-    upload = tx.uploads.get(number)
-    if upload is not None and seen is not None and is_address(upload.name) and _is_taken(tx, upload, seen):
-        seen = None
-    match upload:
-        case Upload(state=UploadState.UNSURE) if seen is None:
-            changed = lifecycle.not_found(upload, ledger.rhythm, began)
-            if doubt is not None and changed.state is UploadState.PRESUMED_LOST:
-                return _unproven(ledger, tx, upload, doubt)
-        case Upload(state=UploadState.TOMBSTONE) if seen is None:
-            changed = lifecycle.gone(upload)
-        case Upload(state=UploadState.PRESUMED_LOST) if seen is None:
-            changed = lifecycle.still_lost(upload, ledger.rhythm)
-        case Upload(state=UploadState.TOMBSTONE):
-            changed = lifecycle.still_there(upload, ledger.rhythm)
-        case Upload(state=UploadState.UNSURE | UploadState.PRESUMED_LOST) if seen is not None:
-            return _found_again(ledger, tx, upload, seen)
-        case _:
+    def put_ended(self, tx: Tx, number: int, outcome: PutOutcome) -> Happened | None:
+        """A put was answered, or its answer was lost."""
+        upload = tx.uploads.get(number)
+        if upload is None or upload.state is not UploadState.SENDING:
             return None
-    tx.uploads.save(changed)
-    _settle(ledger, tx, changed)
-    if upload.state is UploadState.UNSURE and changed.state is not UploadState.UNSURE:
-        _remember_tries(ledger, tx, changed)
-    return None
+        match outcome:
+            case Accepted():
+                return self._accepted(tx, upload, outcome)
+            case NameTaken() if upload.looks < NAME_TRIES and upload.path is not None:
+                name = self.next_name(tx, upload)
+                changed = lifecycle.rename_intent(upload, name, outcome.reason, self.timing)
+            case Rejected(may_pass=True):
+                changed = lifecycle.send_once_more(upload, outcome.reason, outcome.code, self.timing)
+            case Rejected():
+                changed = lifecycle.reject(upload, outcome.reason, outcome.code)
+            case Unavailable(untried=True):
+                wait = outcome.retry_after or 0.0
+                changed = lifecycle.refund(upload, outcome.reason, self.timing, wait)
+            case Unavailable():
+                changed = lifecycle.put_off(upload, outcome.reason, outcome.retry_after, self.timing)
+            case Halted():
+                changed = lifecycle.refund(upload, outcome.reason, self.timing)
+            case _:
+                changed = lifecycle.doubt(upload, outcome.reason, self.timing)
+        self._take_step(tx, changed)
+        return self._ended(changed) if changed.state is UploadState.FAILED else None
 
+    def _accepted(self, tx: Tx, upload: Upload, answer: Accepted) -> Happened | None:
+        self.note_time(tx, upload, answer.created)
+        if answer.replaced:  # the predecessor is no more: whatever was wished meanwhile, this one serves now
+            upload = lifecycle.want(upload)
+        accepted = lifecycle.accept(upload, answer.remote_id, answer.ready, self.timing)
+        # The target may call it otherwise than it was sent.
+        return self._take_up(tx, replace(accepted, name=answer.name or accepted.name), answer.replaced)
 
-def _is_taken(tx: Tx, upload: Upload, seen: Listed) -> bool:
-    """Another row holds it; addresses are no names of ours, so that many may have one."""
-    return any(other.id != upload.id for other in tx.uploads.holders(seen.remote_id))
-
-
-def _unproven(ledger: Journal, tx: Tx, upload: Upload, doubt: Listed) -> Happened | None:
-    """Sent again, it may be there twice; taken for ours, it may be another's: a person decides."""
-    if upload.purpose is Purpose.RETIRE:
-        tx.uploads.save(lifecycle.drop(upload))
-        return None
-    name = printable(doubt.name)[:100]
-    failed = lifecycle.reject(upload, f"{_NOT_ANSWERED} ({name}, {doubt.remote_id}); {_DECIDE}", UNPROVEN)
-    tx.uploads.save(failed)
-    _settle(ledger, tx, failed)
-    return _event(ledger, failed)
-
-
-UNPROVEN = "unproven"
-_NOT_ANSWERED = "its upload was not answered, and a document of that moment may be its page"
-_DECIDE = "delete that one at the service if it is, then retry this one"
-
-
-def _remember_tries(ledger: Journal, tx: Tx, lost: Upload) -> None:
-    """What is sent in place of a lost upload goes on counting: it must not go round for ever."""
-    for row in ledger.uploads(tx, lost.path or ""):
-        is_same = (row.digest, row.recipe) == (lost.digest, lost.recipe)
-        if row.state is UploadState.INTENDED and is_same:
-            tx.uploads.save(lifecycle.send_after_loss(row, lost, ledger.rhythm))
-
-
-def _found_again(ledger: Journal, tx: Tx, upload: Upload, seen: Listed) -> Happened | None:
-    """One that was given up serves only if nothing else does."""
-    ledger.note_lag(tx, lifecycle.lag_seen(upload))
-    ready = seen.state is DocState.READY
-    if upload.state is UploadState.PRESUMED_LOST and _is_served(ledger, tx, upload, ready):
-        upload = lifecycle.unwant(upload)
-    found = lifecycle.accept(upload, seen.remote_id, ready, ledger.rhythm)
-    return _take_up(ledger, tx, found if is_address(found.name) else _named_as(found, seen.name))
-
-
-def _is_served(ledger: Journal, tx: Tx, upload: Upload, ready: bool) -> bool:
-    """Something else serves this path, or brings the same version and this one is not `ready`.
-
-    So it is where nobody asks for it any more.
-    """
-    if upload.path is None or tx.entries.get(ledger.terms.mirror, upload.path) is None:
-        return True  # no file of ours wants it any more
-    version = (upload.digest, upload.recipe)
-    others = [u for u in ledger.uploads(tx, upload.path) if u.id != upload.id]
-    is_coming = any(u.state.in_flight and (u.digest, u.recipe) == version for u in others)
-    return any(u.state.serves for u in others) or (is_coming and not ready)
-
-
-def _made_way(ledger: Journal, tx: Tx, upload: Upload) -> bool:
-    """Another upload serves its path, or is about to."""
-    rows = [] if upload.path is None else ledger.uploads(tx, upload.path)
-    return any(u.id != upload.id and (u.state.serves or u.state.in_flight) for u in rows)
-
-
-def delete_ended(ledger: Journal, tx: Tx, number: int, outcome: DeleteOutcome) -> Happened | None:
-    """A delete was answered."""
-    upload = tx.uploads.get(number)
-    if upload is None or upload.state is not UploadState.RETIRING:
-        return None
-    rhythm = ledger.rhythm
-    event = "document.retired" if _made_way(ledger, tx, upload) else "document.deleted"
-    match outcome:
-        case None:
-            changed = lifecycle.deleted(upload, rhythm)
-        case Rejected():
-            changed = lifecycle.delete_refused(upload, outcome.reason, outcome.code, rhythm)
-        case Unavailable():
-            changed = lifecycle.delete_put_off(upload, outcome.reason, outcome.retry_after, rhythm)
-        case _:
-            changed = lifecycle.delete_put_off(upload, outcome.reason, None, rhythm)
-    tx.uploads.save(changed)
-    _settle(ledger, tx, changed)
-    if outcome is not None:
-        return None
-    return _told(event, upload, upload.path or upload.label)
-
-
-def renamed(ledger: Journal, tx: Tx, number: int, label: str) -> Happened | None:
-    """The target knows the document under its new path."""
-    upload = tx.uploads.get(number)
-    if upload is None or not upload.state.serves:
-        return None
-    name = ledger.terms.naming.name(label, upload.digest)
-    tx.uploads.save(lifecycle.relabelled(upload, label, name))
-    _settle(ledger, tx, upload)
-    return _told("document.renamed", upload, label)
-
-
-def rename_failed(ledger: Journal, tx: Tx, number: int, reason: str, wait: float | None) -> None:
-    """The rename was not answered; it is repeatable."""
-    upload = tx.uploads.get(number)
-    if upload is not None and upload.state.serves:
-        tried = lifecycle.begin_delete(upload)
-        tx.uploads.save(lifecycle.delete_put_off(tried, reason, wait, ledger.rhythm))
-
-
-def recover(ledger: Journal, tx: Tx, busy: Collection[int] = ()) -> int:
-    """Every upload that was being sent is unsure, but those that still are, `busy`. Returns how many."""
-    sending = tx.uploads.in_states(
-        ledger.terms.mirror, ledger.terms.binding, (UploadState.SENDING,), limit=1_000_000
-    )
-    rows = [upload for upload in sending if upload.id not in busy]
-    for upload in rows:
-        tx.uploads.save(lifecycle.doubt(upload, "interrupted while sending", ledger.rhythm))
-        _settle(ledger, tx, upload)
-    return len(rows)
-
-
-def _settle(ledger: Journal, tx: Tx, upload: Upload) -> None:
-    if upload.path is not None:
-        ledger.settle(tx, upload.path)
-
-
-def _event(ledger: Journal, upload: Upload) -> Happened:
-    now = ledger.rhythm.now
-    return Happened(
-        _ending(upload),
-        upload.path or upload.label,
-        upload.remote_id,
-        upload.attempts,
-        max(0.0, now - upload.created_at),
-        _phases(upload, now),
-        upload.size,
-        upload.id,
-        upload.reason,
-        upload.code,
-        upload.predecessor is not None,
-    )
-
-
-def hurry(ledger: Journal, tx: Tx, ids: Collection[str]) -> bool:
-    """Look soon at those of these remote ids that are being indexed; True where there are any."""
-    terms, found = ledger.terms, False
-    for remote_id in ids:
-        for row in tx.uploads.by_remote(terms.binding, remote_id):
-            if row.mirror == terms.mirror and lifecycle.may_be_hurried(row):
-                tx.uploads.save(lifecycle.hurried(row, ledger.rhythm))
-                found = True
-    return found
-
-
-def _told(event: str, upload: Upload, path: str) -> Happened:
-    return Happened(event, path, upload.remote_id, upload.attempts, size=upload.size, upload=upload.id)
-
-
-def _phases(upload: Upload, now: float) -> dict[str, float]:
-    """Until it was sent for the last time, until the target had it, and until the end."""
-    accepted = now if upload.accepted_at is None else upload.accepted_at
-    sent = accepted if upload.sent_at is None else min(upload.sent_at, accepted)
-    spans = {"waiting": sent - upload.created_at, "sending": accepted - sent, "indexing": now - accepted}
-    return {name: max(0.0, seconds) for name, seconds in spans.items()}
-
-
-PAGE = 1000
-
-LONGEST_BY_STATE = {
-    UploadState.INTENDED: LONGEST_AFTER_LOSS,
-    UploadState.UNSURE: LONGEST_AFTER_LOSS,
-    UploadState.PRESUMED_LOST: LATER_LOOKS[-1],
-    UploadState.INDEXING: 2 * LONGEST_LAG,
-    UploadState.RETIRING: REJECTED_DELETE_PAUSE,
-    UploadState.ADOPTING: REJECTED_DELETE_PAUSE,
-}
-"""Seconds: no pause of a state is longer."""
-
-
-async def bring_forward(store: Store, ledger: Journal) -> int:
-    """Rows due later than any pause explains become due; returns how many were."""
-    terms, after, found = ledger.terms, 0, 0
-    while rows := await store.read(
-        lambda tx, after=after: tx.uploads.in_states(  # type: ignore[misc]
-            terms.mirror, terms.binding, tuple(LONGEST_BY_STATE), after, PAGE
+    def _take_up(self, tx: Tx, upload: Upload, replaced: bool = False) -> Happened | None:
+        """Save a row that the target has; if it serves from now on, its predecessor makes way."""
+        # The same bytes served the file under another name until now: that was a rename.
+        others = [] if upload.path is None else self.uploads(tx, upload.path)
+        content = (upload.digest, upload.recipe)
+        is_renamed = any(
+            u.state.serves and u.id != upload.id and (u.digest, u.recipe) == content for u in others
         )
-    ):
-        after = rows[-1].id
-        late = [row.id for row in rows if _is_too_late(row, ledger.rhythm.now)]
-        found += len(late)
-        if late:
-            await store.write(lambda tx, late=late: _bring_forward(ledger, tx, late))  # type: ignore[misc]
-    return found
+        if upload.state is UploadState.SERVING and upload.path is not None:
+            self.enter_service(tx, upload, replaced=replaced)
+        else:
+            tx.uploads.save(upload)
+        self._settle_of(tx, upload)
+        if upload.state is not UploadState.SERVING:
+            return None
+        event = self._ended(upload)
+        return replace(event, event="document.renamed") if is_renamed else event
+
+    def status_known(
+        self, tx: Tx, number: int, status: DocStatus, repair: IndexRetry = IndexRetry.NONE
+    ) -> Happened | None:
+        """A document that was indexing was looked at, and if it failed, something was done about it."""
+        upload = tx.uploads.get(number)
+        if upload is None or upload.state is not UploadState.INDEXING:
+            return None
+        timing = self.timing
+        match status.state:
+            case DocState.READY:
+                return self._take_up(tx, lifecycle.serve(upload))
+            case DocState.FAILED if repair is IndexRetry.AWAITED:
+                changed = lifecycle.await_room(upload, status.reason, timing)
+            case DocState.FAILED if repair is IndexRetry.ASKED:
+                changed = lifecycle.repair(upload, status.reason, timing, spent=not status.halt)
+            case DocState.FAILED:
+                return self.failed_to_index(tx, upload, status, repair)
+            case DocState.MISSING:
+                changed = lifecycle.vanished(upload, timing)
+                if changed.state is not UploadState.INDEXING:
+                    reason = "accepted, and soon after no longer at the target"
+                    vanished = DocStatus(DocState.MISSING, reason, "vanished")
+                    return self.failed_to_index(tx, changed, vanished)
+            case _:
+                changed = lifecycle.wait_on(upload, timing, is_working=status.state is DocState.INDEXING)
+                tx.uploads.save(changed)
+                return None  # nothing follows from it
+        self._take_step(tx, changed)
+        return None
+
+    def is_to_be_resliced(self, tx: Tx, number: int) -> bool:
+        """The target is still to cut this document again."""
+        upload = tx.uploads.get(number)
+        is_indexing = upload is not None and upload.state is UploadState.INDEXING
+        return is_indexing and upload is not None and upload.code == lifecycle.RESLICE
+
+    def resliced(self, tx: Tx, number: int, repair: IndexRetry) -> None:
+        """The target was asked to cut a document anew, or cannot be: then a fresh upload takes its place."""
+        upload = tx.uploads.get(number)
+        if upload is None or upload.state is not UploadState.INDEXING or upload.code != lifecycle.RESLICE:
+            return
+        timing = self.timing
+        match repair:
+            case IndexRetry.ASKED:
+                tx.uploads.save(lifecycle.repair(upload, "", timing, spent=False))
+            case IndexRetry.LATER if not lifecycle.is_overdue(upload, timing):
+                tx.uploads.save(lifecycle.wait_on(upload, timing))
+            case _:
+                tx.uploads.save(lifecycle.retire(upload, timing))
+        self._settle_of(tx, upload)
+
+    def proof_ended(self, tx: Tx, number: int, digest: str | None) -> None:
+        """The bytes of a found document were read; None: they cannot be had now."""
+        upload = tx.uploads.get(number)
+        if upload is None or upload.state is not UploadState.ADOPTING:
+            return
+        tried = replace(upload, attempts=upload.attempts + 1, next_look_at=None)
+        if digest is None and tried.attempts < PROOF_TRIES:
+            tx.uploads.save(lifecycle.delete_put_off(tried, "its bytes could not be read", None, self.timing))
+            return
+        tx.uploads.save(tried)
+        tx.uploads.recast(number, digest=digest or UNREADABLE)
+        self._settle_of(tx, upload)
+
+    def release_blamed(self, tx: Tx, paths: Collection[str], code: str, reason: str) -> None:
+        """The target was to blame for these rejections: as if the documents had not been tried."""
+        for path in paths:
+            for upload in self.uploads(tx, path):
+                if upload.state is UploadState.FAILED and upload.code == code and upload.remote_id is None:
+                    tx.uploads.save(lifecycle.refund(upload, reason, self.timing))
+                    self.settle(tx, path)
+
+    def failed_to_index(
+        self, tx: Tx, upload: Upload, why: DocStatus, repair: IndexRetry = IndexRetry.NONE
+    ) -> Happened | None:
+        """Indexing failed for good this time: a fresh upload while tries are left, else quarantine.
+
+        A fresh upload comes after the target was asked to index again, or in place of that where it cannot be
+        asked. Where the account is to blame it costs the document no try.
+        """
+        offered = self.terms.abilities.reembeds and repair is not IndexRetry.NOT_OFFERED
+        tries = self.terms.limits.reembed_tries + (1 if offered else 0)
+        if why.halt or upload.repairs < tries:
+            fresh = lifecycle.again(upload, why.reason, self.timing, spent=not why.halt)
+            if not self.terms.limits.marks:
+                fresh = replace(fresh, name=self.next_name(tx, upload))
+            is_there = upload.state not in (UploadState.GONE, UploadState.TOMBSTONE)
+            tx.uploads.save(lifecycle.retire(upload, self.timing) if is_there else upload)
+            tx.uploads.add(fresh)
+            self._settle_of(tx, fresh)
+            return None
+        failed = replace(lifecycle.reject(upload, why.reason, why.code), attempts=upload.repairs)
+        self._take_step(tx, failed)
+        return self._ended(failed)
+
+    def look_ended(
+        self,
+        tx: Tx,
+        number: int,
+        seen: Listed | None,
+        began: float,
+        doubt: Listed | None = None,
+    ) -> Happened | None:
+        """A complete list, asked for from `began` on, was gone through for this unsure, lost or deleted row.
+
+        `doubt`: a document that may be this page's, and that nothing proves to be.
+        """
+        upload = tx.uploads.get(number)
+        if upload is not None and seen is not None and is_address(upload.name):
+            # Addresses are no names of ours, so that many may have one: another row may hold this document.
+            is_taken = any(other.id != upload.id for other in tx.uploads.holders(seen.remote_id))
+            seen = None if is_taken else seen
+        match upload:
+            case Upload(state=UploadState.UNSURE) if seen is None:
+                changed = lifecycle.not_found(upload, self.timing, began)
+                if doubt is not None and changed.state is UploadState.PRESUMED_LOST:
+                    return self._unproven(tx, upload, doubt)
+            case Upload(state=UploadState.TOMBSTONE) if seen is None:
+                changed = lifecycle.gone(upload)
+            case Upload(state=UploadState.PRESUMED_LOST) if seen is None:
+                changed = lifecycle.still_lost(upload, self.timing)
+            case Upload(state=UploadState.TOMBSTONE):
+                changed = lifecycle.still_there(upload, self.timing)
+            case Upload(state=UploadState.UNSURE | UploadState.PRESUMED_LOST) if seen is not None:
+                return self._found_again(tx, upload, seen)
+            case _:
+                return None
+        self._take_step(tx, changed)
+        if upload.state is UploadState.UNSURE and changed.state is not UploadState.UNSURE:
+            self._remember_tries(tx, changed)
+        return None
+
+    def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> Happened | None:
+        """Sent again, it may be there twice; taken for ours, it may be another's: a person decides."""
+        if upload.purpose is Purpose.RETIRE:
+            tx.uploads.save(lifecycle.drop(upload))
+            return None
+        name = printable(doubt.name)[:100]
+        reason = (
+            "its upload was not answered, and a document of that moment may be its page "
+            f"({name}, {doubt.remote_id}); delete that one at the service if it is, then retry this one"
+        )
+        failed = lifecycle.reject(upload, reason, UNPROVEN)
+        self._take_step(tx, failed)
+        return self._ended(failed)
+
+    def _remember_tries(self, tx: Tx, lost: Upload) -> None:
+        """What is sent in place of a lost upload goes on counting: it must not go round for ever."""
+        for row in self.uploads(tx, lost.path or ""):
+            is_same = (row.digest, row.recipe) == (lost.digest, lost.recipe)
+            if row.state is UploadState.INTENDED and is_same:
+                tx.uploads.save(lifecycle.send_after_loss(row, lost, self.timing))
+
+    def _found_again(self, tx: Tx, upload: Upload, seen: Listed) -> Happened | None:
+        """One that was given up serves only if nothing else does."""
+        self.note_lag(tx, lifecycle.lag_seen(upload))
+        ready = seen.state is DocState.READY
+        if upload.state is UploadState.PRESUMED_LOST and self._is_served(tx, upload, ready):
+            upload = lifecycle.unwant(upload)
+        found = lifecycle.accept(upload, seen.remote_id, ready, self.timing)
+        name = found.name if is_address(found.name) else seen.name or found.name
+        return self._take_up(tx, replace(found, name=name))
+
+    def _is_served(self, tx: Tx, upload: Upload, ready: bool) -> bool:
+        """Something else serves this path, or brings the same version and this one is not `ready`.
+
+        So it is where nobody asks for it any more.
+        """
+        if upload.path is None or tx.entries.get(self.terms.mirror, upload.path) is None:
+            return True  # no file of ours wants it any more
+        version = (upload.digest, upload.recipe)
+        others = [u for u in self.uploads(tx, upload.path) if u.id != upload.id]
+        is_coming = any(u.state.in_flight and (u.digest, u.recipe) == version for u in others)
+        return any(u.state.serves for u in others) or (is_coming and not ready)
+
+    def delete_ended(self, tx: Tx, number: int, outcome: DeleteOutcome) -> Happened | None:
+        """A delete was answered."""
+        upload = tx.uploads.get(number)
+        if upload is None or upload.state is not UploadState.RETIRING:
+            return None
+        timing = self.timing
+        rows = [] if upload.path is None else self.uploads(tx, upload.path)
+        made_way = any(u.id != upload.id and (u.state.serves or u.state.in_flight) for u in rows)
+        match outcome:
+            case None:
+                changed = lifecycle.deleted(upload, timing)
+            case Rejected():
+                changed = lifecycle.delete_refused(upload, outcome.reason, outcome.code, timing)
+            case Unavailable():
+                changed = lifecycle.delete_put_off(upload, outcome.reason, outcome.retry_after, timing)
+            case _:
+                changed = lifecycle.delete_put_off(upload, outcome.reason, None, timing)
+        self._take_step(tx, changed)
+        if outcome is not None:
+            return None
+        return Happened(
+            "document.retired" if made_way else "document.deleted",
+            upload.path or upload.label,
+            upload.remote_id,
+            upload.attempts,
+            size=upload.size,
+            upload=upload.id,
+        )
+
+    def renamed(self, tx: Tx, number: int, label: str) -> Happened | None:
+        """The target knows the document under its new path."""
+        upload = tx.uploads.get(number)
+        if upload is None or not upload.state.serves:
+            return None
+        name = self.terms.naming.name(label, upload.digest)
+        self._take_step(tx, lifecycle.relabelled(upload, label, name))
+        return Happened(
+            "document.renamed", label, upload.remote_id, upload.attempts, size=upload.size, upload=upload.id
+        )
+
+    def rename_failed(self, tx: Tx, number: int, reason: str, wait: float | None) -> None:
+        """The rename was not answered; it is repeatable."""
+        upload = tx.uploads.get(number)
+        if upload is not None and upload.state.serves:
+            tried = lifecycle.begin_delete(upload)
+            tx.uploads.save(lifecycle.delete_put_off(tried, reason, wait, self.timing))
+
+    def recover(self, tx: Tx, busy: Collection[int] = ()) -> int:
+        """Every upload that was being sent is unsure, but those that still are, `busy`. Returns how many."""
+        sending = tx.uploads.in_states(
+            self.terms.mirror, self.terms.binding, (UploadState.SENDING,), limit=1_000_000
+        )
+        rows = [upload for upload in sending if upload.id not in busy]
+        for upload in rows:
+            self._take_step(tx, lifecycle.doubt(upload, "interrupted while sending", self.timing))
+        return len(rows)
+
+    def _take_step(self, tx: Tx, changed: Upload) -> None:
+        """Save the row, then decide about its path again."""
+        tx.uploads.save(changed)
+        self._settle_of(tx, changed)
+
+    def _settle_of(self, tx: Tx, upload: Upload) -> None:
+        if upload.path is not None:
+            self.settle(tx, upload.path)
+
+    def _ended(self, upload: Upload) -> Happened:
+        """The line of a document that is ready, failed, or was skipped for having no text."""
+        now, word = self.timing.now, "document.ready"
+        if upload.state is UploadState.FAILED:
+            is_skipped = upload.is_without_text and upload.predecessor is None
+            word = "document.skipped" if is_skipped else "document.failed"
+        accepted = now if upload.accepted_at is None else upload.accepted_at
+        sent = accepted if upload.sent_at is None else min(upload.sent_at, accepted)
+        phases = {"waiting": sent - upload.created_at, "sending": accepted - sent, "indexing": now - accepted}
+        return Happened(
+            word,
+            upload.path or upload.label,
+            upload.remote_id,
+            upload.attempts,
+            max(0.0, now - upload.created_at),
+            {name: max(0.0, seconds) for name, seconds in phases.items()},
+            upload.size,
+            upload.id,
+            upload.reason,
+            upload.code,
+            upload.predecessor is not None,
+        )
+
+    def bring_forward(self, tx: Tx) -> None:
+        """After a clock was set back: rows due later than any pause explains become due now."""
+        terms = self.terms
+        tx.uploads.bring_forward(terms.mirror, terms.binding, self.timing.now, LONGEST_PAUSES)
+
+    def hurry(self, tx: Tx, ids: Collection[str]) -> bool:
+        """Look soon at those of these remote ids that are being indexed; True where there are any."""
+        terms, found = self.terms, False
+        for remote_id in ids:
+            for row in tx.uploads.by_remote(terms.binding, remote_id):
+                if row.mirror == terms.mirror and lifecycle.may_be_hurried(row):
+                    tx.uploads.save(lifecycle.hurried(row, self.timing))
+                    found = True
+        return found
 
 
-def _is_too_late(row: Upload, now: float) -> bool:
-    return row.next_look_at is not None and row.next_look_at > now + _longest(row)
-
-
-def _longest(row: Upload) -> float:
-    """A deletion that nobody answered yet waits for nothing, one that was put off now and then for little."""
-    if row.state is not UploadState.RETIRING or row.attempts >= RETIRE_TRIES:
-        return LONGEST_BY_STATE[row.state]
-    return backoff.LONGEST if row.reason else 0.0
-
-
-def _bring_forward(ledger: Journal, tx: Tx, numbers: Sequence[int]) -> None:
-    now = ledger.rhythm.now
-    for number in numbers:
-        row = tx.uploads.get(number)
-        if row is not None and row.state in LONGEST_BY_STATE and _is_too_late(row, now):
-            tx.uploads.save(replace(row, next_look_at=now))
+def _not_seen_yet(path: str, now: float) -> Entry:
+    return Entry(path, NO_STAMP, None, SELECTED, True, Presence.PRESENT, Status.PENDING, now)

@@ -45,7 +45,7 @@ class FoundUpload:
 
 
 async def look_for(
-    store: Store, ledger: Journal, target: Target, unsure: Sequence[Upload], on_answer: Callable[[], None]
+    store: Store, journal: Journal, target: Target, unsure: Sequence[Upload], on_answer: Callable[[], None]
 ) -> list[FoundUpload]:
     """Every unsure row, and every lost or deleted one that a later list may tell more about.
 
@@ -53,14 +53,14 @@ async def look_for(
     `on_answer` is called while the list comes in: it may take minutes, in which nothing else is asked.
     Raises `TargetError` when the list is incomplete.
     """
-    terms = ledger.terms
-    named = await _found_by_name(store, ledger, target, unsure)
+    terms = journal.terms
+    named = await _found_by_name(store, journal, target, unsure)
     if named is not None:
         return named
     past = await store.read(lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, PAST, limit=MOST))
     numbers = {row.id for row in past}
     rows = [*past, *(row for row in unsure if row.id not in numbers)]
-    hunt = _ListMatcher(terms, rows, ledger.trusts_times)
+    hunt = _ListMatcher(terms, rows, journal.trusts_times)
     async for listed in target.list():
         on_answer()
         hunt.see(listed)
@@ -74,15 +74,15 @@ async def look_for(
 
 
 async def _found_by_name(
-    store: Store, ledger: Journal, target: Target, rows: Sequence[Upload]
+    store: Store, journal: Journal, target: Target, rows: Sequence[Upload]
 ) -> list[FoundUpload] | None:
     """All of the rows, each with its document; None where one of them is not found that way."""
-    terms = ledger.terms
+    terms = journal.terms
     if not isinstance(target, Finds) or terms.limits.marks or len(rows) > FEW:
         return None
     if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
         return None  # where one that was lost or deleted is due, the list is read for all of these
-    hunt, found = _ListMatcher(terms, rows, ledger.trusts_times), dict[int, Listed]()
+    hunt, found = _ListMatcher(terms, rows, journal.trusts_times), dict[int, Listed]()
     try:
         for row in rows:
             for listed in await target.find(row.name):

@@ -20,7 +20,7 @@ from kbsync.contract.target import Target
 from kbsync.core.meter import Meter
 from kbsync.core.quiet import Settling
 from kbsync.core.selection import Rules
-from kbsync.engine import attach, journal
+from kbsync.engine import attach
 from kbsync.engine.attach import EMPTIED
 from kbsync.engine.audit import BackgroundAudit
 from kbsync.engine.clock import Clock
@@ -128,7 +128,7 @@ class Parts:
     """What exists only while the mirror is bound to its base."""
 
     target: Target
-    ledger: Journal
+    journal: Journal
     bodies: Bodies
     worker: Worker
     reconciler: Reconciler
@@ -245,16 +245,16 @@ class MirrorRun:
         base = await target.base()
         spool_dir, cure = self.site.spool_dir, self.site.cure
         terms = await attach.bind(self.store, self.plan, record, target, base, spool_dir, cure)
-        ledger = Journal(terms, self.clock, self.on_settled)
-        await attach.prepare(self.store, ledger, target, self.clock)
-        self.parts = self._build(target, ledger)
+        journal = Journal(terms, self.clock, self.on_settled)
+        await attach.prepare(self.store, journal, target, self.clock)
+        self.parts = self._build(target, journal)
         await self.parts.deletions.count_served()
 
-    def _build(self, target: Target, ledger: Journal) -> Parts:
-        bodies = Bodies(ledger.terms)
+    def _build(self, target: Target, journal: Journal) -> Parts:
+        bodies = Bodies(journal.terms)
         worker = Worker(
             self.store,
-            ledger,
+            journal,
             target,
             self.clock,
             bodies,
@@ -264,20 +264,20 @@ class MirrorRun:
             may_delete=self._may_delete,
             on_proof=self.end_halt_if_proven,
         )
-        reconciler = Reconciler(self.store, ledger, self.clock, on_work=self._rows_written, keep=bodies.keep)
-        deletions = Deletions(self.store, ledger, self.clock, self.trusted_identity, coming=self._coming)
-        renewals = RecipeChanges(self.store, ledger, self.clock)
-        inbox = Inbox(self.store, ledger, self.clock)
-        auditing = self._auditing(target, ledger, worker)
+        reconciler = Reconciler(self.store, journal, self.clock, on_work=self._rows_written, keep=bodies.keep)
+        deletions = Deletions(self.store, journal, self.clock, self.trusted_identity, coming=self._coming)
+        renewals = RecipeChanges(self.store, journal, self.clock)
+        inbox = Inbox(self.store, journal, self.clock)
+        auditing = self._auditing(target, journal, worker)
         working = asyncio.create_task(worker.run())
         return Parts(
-            target, ledger, bodies, worker, reconciler, deletions, renewals, inbox, auditing, working
+            target, journal, bodies, worker, reconciler, deletions, renewals, inbox, auditing, working
         )
 
-    def _auditing(self, target: Target, ledger: Journal, worker: Worker) -> BackgroundAudit:
+    def _auditing(self, target: Target, journal: Journal, worker: Worker) -> BackgroundAudit:
         return BackgroundAudit(
             self.store,
-            ledger,
+            journal,
             target,
             self.clock,
             may_work=lambda: self.has_compared and self.halt is None,
@@ -296,7 +296,7 @@ class MirrorRun:
             return False
         except TargetError:
             return False
-        return base.id != self.parts.ledger.terms.base
+        return base.id != self.parts.journal.terms.base
 
     async def end(self, grace: float = 0.5) -> None:
         """Stop the parts; the journal knows what was in flight. Repeatable."""
@@ -426,7 +426,7 @@ class MirrorRun:
     async def hurry(self, ids: Collection[str]) -> None:
         """There may be news of these documents; those that are not ours, or wait for none, are ignored."""
         parts = self.parts
-        if parts is not None and await self.store.write(lambda tx: journal.hurry(parts.ledger, tx, ids)):
+        if parts is not None and await self.store.write(lambda tx: parts.journal.hurry(tx, ids)):
             parts.worker.wake()
 
     async def resume(self) -> None:
@@ -579,4 +579,4 @@ class MirrorRun:
 
     def rules(self) -> Rules | None:
         """The selection rules at work."""
-        return None if self.parts is None else self.parts.ledger.terms.rules
+        return None if self.parts is None else self.parts.journal.terms.rules

@@ -122,7 +122,7 @@ async def is_done(run: MirrorRun) -> bool:
 async def _left_over(run: MirrorRun) -> str:
     """Why documents are still not sent although the pass is over; '' when all are."""
     assert run.parts is not None
-    terms = run.parts.ledger.terms
+    terms = run.parts.journal.terms
     rows = await run.store.read(
         lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, ON_THE_WAY, limit=1)
     )

@@ -14,7 +14,6 @@ from functools import partial
 from kbsync.contract.target import Confirms, DocState, DocStatus, Reads, Reembeds, Reslices, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import Upload
-from kbsync.engine import journal
 from kbsync.engine.halts import TARGET_STUCK
 from kbsync.engine.journal import Happened, IndexRetry, Journal
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
@@ -58,9 +57,9 @@ class _Turn:
 class Polls:
     """What concerns documents the target has and that do not serve yet."""
 
-    def __init__(self, store: Store, ledger: Journal, target: Target) -> None:
+    def __init__(self, store: Store, journal: Journal, target: Target) -> None:
         self._store = store
-        self._ledger = ledger
+        self._journal = journal
         self._target = target
         self._overdue: set[int] = set()
         self._can_reembed = isinstance(target, Reembeds)
@@ -95,24 +94,22 @@ class Polls:
     def _full(self, judged: Sequence[Judged]) -> Halted | None:
         for _, status, repair in judged:
             if repair is IndexRetry.AWAITED:
-                cure = f"kbsync retry --mirror {self._ledger.terms.plan.name}"
+                cure = f"kbsync retry --mirror {self._journal.terms.plan.name}"
                 return Halted(status.halt, status.reason, cure=cure, code=status.code)
         return None
 
     def _record(self, tx: Tx, judged: Sequence[Judged]) -> list[Happened | None]:
-        return [
-            journal.status_known(self._ledger, tx, row.id, status, repair) for row, status, repair in judged
-        ]
+        return [self._journal.status_known(tx, row.id, status, repair) for row, status, repair in judged]
 
     async def _judged(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
-        rhythm = self._ledger.rhythm
+        timing = self._journal.timing
         is_failure = status.state is DocState.FAILED
-        if is_failure and lifecycle.may_be_stale(row, rhythm):
+        if is_failure and lifecycle.may_be_stale(row, timing):
             return row, _UNKNOWN, IndexRetry.NONE
         if is_failure:
             repair = await self._mended(row, status, turn)
             return row, _UNKNOWN if repair is IndexRetry.LATER else status, repair
-        if status.state in _UNDECIDED and lifecycle.is_overdue(row, rhythm):
+        if status.state in _UNDECIDED and lifecycle.is_overdue(row, timing):
             return (
                 (row, status, IndexRetry.LATER) if turn.halted else await self._confirmed(row, status, turn)
             )
@@ -125,7 +122,7 @@ class Polls:
             return IndexRetry.LATER
         if not isinstance(self._target, Reembeds):
             return IndexRetry.NOT_OFFERED
-        if not status.halt and row.repairs >= self._ledger.terms.limits.reembed_tries:
+        if not status.halt and row.repairs >= self._journal.terms.limits.reembed_tries:
             return IndexRetry.NONE if self._can_reembed else IndexRetry.NOT_OFFERED
         try:
             await self._target.reembed(row.remote_id or "")
@@ -136,7 +133,7 @@ class Polls:
         except Rejected:
             return IndexRetry.NONE
         except Unavailable:
-            return IndexRetry.NONE if lifecycle.is_overdue(row, self._ledger.rhythm) else IndexRetry.LATER
+            return IndexRetry.NONE if lifecycle.is_overdue(row, self._journal.timing) else IndexRetry.LATER
         except Unsure:
             return IndexRetry.ASKED  # it costs money: rather waited for than asked twice
         return IndexRetry.ASKED
@@ -150,7 +147,7 @@ class Polls:
         except Rejected:
             is_there = False
         except (Unavailable, Unsure):
-            if not lifecycle.is_overdue(row, self._ledger.rhythm, times=2):
+            if not lifecycle.is_overdue(row, self._journal.timing, times=2):
                 return row, status, IndexRetry.LATER
             is_there = False
         return (row, _READY, IndexRetry.NONE) if is_there else await self._given_up(row, turn)
@@ -159,14 +156,14 @@ class Polls:
         """It failed, unless nothing that the target accepts ever gets done: then the target is to blame."""
         if not turn.gets_done:
             self._overdue.add(row.id)
-        seconds = self._ledger.rhythm.limits.give_up
+        seconds = self._journal.timing.limits.give_up
         if len(self._overdue) >= BLAME_LIMIT:
             self._overdue.clear()
             raise Halted(
                 TARGET_STUCK,
                 f"{BLAME_LIMIT} documents in a row were accepted and none was searchable after "
                 f"{seconds:.0f} s; the account may be out of money, or the service may be stuck",
-                cure=f"kbsync retry --mirror {self._ledger.terms.plan.name}",
+                cure=f"kbsync retry --mirror {self._journal.terms.plan.name}",
             )
         status = DocStatus(DocState.FAILED, f"not searchable after {seconds:.0f} s", "overdue")
         return row, status, await self._mended(row, status, turn)
@@ -175,14 +172,14 @@ class Polls:
         """One that cannot be cut now keeps no other waiting; `is_alone`: nothing else tells of the target."""
         down: TargetError | None = None
         for row in rows:
-            if not await self._store.read(partial(journal.is_to_be_resliced, number=row.id)):
+            if not await self._store.read(partial(self._journal.is_to_be_resliced, number=row.id)):
                 continue
             try:
                 repair = await self._resliced(row)
             except (Unavailable, Unsure) as error:
                 repair, down = IndexRetry.LATER, error
             await self._store.write(
-                lambda tx, row=row, repair=repair: journal.resliced(self._ledger, tx, row.id, repair)  # type: ignore[misc]
+                lambda tx, row=row, repair=repair: self._journal.resliced(tx, row.id, repair)  # type: ignore[misc]
             )
         if down is not None and is_alone:
             raise down
@@ -192,7 +189,7 @@ class Polls:
             return IndexRetry.NOT_OFFERED
         path = row.path or row.label
         try:
-            await self._target.reslice(row.remote_id, path, self._ledger.terms.plan.settings(path))
+            await self._target.reslice(row.remote_id, path, self._journal.terms.plan.settings(path))
         except Rejected:
             return IndexRetry.NOT_OFFERED
         return IndexRetry.ASKED
@@ -202,7 +199,7 @@ class Polls:
         for row in rows:
             digest = await self._digest(row)
             await self._store.write(
-                lambda tx, row=row, digest=digest: journal.proof_ended(self._ledger, tx, row.id, digest)  # type: ignore[misc]
+                lambda tx, row=row, digest=digest: self._journal.proof_ended(tx, row.id, digest)  # type: ignore[misc]
             )
 
     async def _digest(self, row: Upload) -> str | None:

@@ -33,9 +33,9 @@ class RecipeChanges:
     Cut anywhere it goes on: what was decided of all at once is in one commit, and rows are told page by page.
     """
 
-    def __init__(self, store: Store, ledger: Journal, clock: Clock) -> None:
+    def __init__(self, store: Store, journal: Journal, clock: Clock) -> None:
         self._store = store
-        self._ledger = ledger
+        self._journal = journal
         self._clock = clock
         self.may_wait = True
         """Something may wait to be weighed; False only when surely nothing does."""
@@ -43,11 +43,11 @@ class RecipeChanges:
 
     @property
     def _mirror(self) -> int:
-        return self._ledger.terms.mirror
+        return self._journal.terms.mirror
 
     async def is_due(self) -> bool:
         """Something is to be weighed, or was and its documents' rows do not say so yet."""
-        if not self._ledger.terms.abilities.weighs:
+        if not self._journal.terms.abilities.weighs:
             self.may_wait = False
             return False
         self.may_wait = await self._store.read(lambda tx: tx.renewals.is_busy(self._mirror))
@@ -77,7 +77,7 @@ class RecipeChanges:
             return now
         if self._put_off_since is None:
             self._put_off_since = now
-        return max(now, self._put_off_since + self._ledger.terms.plan.settle_longest)
+        return max(now, self._put_off_since + self._journal.terms.plan.settle_longest)
 
     def _some_may_go(self, tx: Tx) -> bool:
         """Files wait for their second look, or their deletions for the brake."""
@@ -86,7 +86,7 @@ class RecipeChanges:
 
     def _weigh(self, tx: Tx) -> Extent | None:
         """What waits is let go or held as a whole, with what is held already in the scales."""
-        terms, mirror = self._ledger.terms, self._mirror
+        terms, mirror = self._journal.terms, self._mirror
         waiting = tx.renewals.waiting(mirror)
         if not waiting:
             return None
@@ -121,7 +121,7 @@ class RecipeChanges:
             tx.uploads.save(lifecycle.ask(server, row.recipe))
             tx.renewals.tell(row.upload)
             tx.audit.add(self._clock.wall(), self._mirror, "recipe.held", server.path)
-            self._ledger.settle(tx, server.path or "")
+            self._journal.settle(tx, server.path or "")
 
     def _server(self, tx: Tx, row: Renewal) -> Upload | None:
         """The upload this is about, while it serves a file that wants this recipe."""
@@ -129,13 +129,13 @@ class RecipeChanges:
         if upload is None or upload.state is not UploadState.SERVING or upload.path is None:
             return None
         entry = tx.entries.get(self._mirror, upload.path)
-        is_wanted = entry is not None and self._ledger.wish(entry).recipe == row.recipe
+        is_wanted = entry is not None and self._journal.wish(entry).recipe == row.recipe
         return upload if is_wanted else None
 
     def _allow(self, tx: Tx, server: Upload, row: Renewal) -> None:
         tx.renewals.drop(row.upload)
         tx.uploads.save(lifecycle.allow(server, row.recipe))
-        self._ledger.settle(tx, server.path or "")
+        self._journal.settle(tx, server.path or "")
 
     async def run_approved(self) -> int:
         """Let go what a person approved and is still as it was then; returns how many documents."""

@@ -334,18 +334,18 @@ class Reconciler:
     def __init__(
         self,
         store: Store,
-        ledger: Journal,
+        journal: Journal,
         clock: Clock,
         *,
         on_work: Callable[[], None],
         keep: Callable[[str, Spooled], None],
     ) -> None:
-        plan = ledger.terms.plan
+        plan = journal.terms.plan
         self._store = store
-        self._ledger = ledger
+        self._journal = journal
         self._clock = clock
         self._on_work = on_work
-        self._judge = Judge(ledger.terms, clock, partial(former_files, store.read_now, ledger.terms), keep)
+        self._judge = Judge(journal.terms, clock, partial(former_files, store.read_now, journal.terms), keep)
         self._samples: dict[str, Sample] = {}
         self._stopping = False
         self._numbers = itertools.count(1)
@@ -358,7 +358,7 @@ class Reconciler:
 
     @property
     def _mirror(self) -> int:
-        return self._ledger.terms.mirror
+        return self._journal.terms.mirror
 
     def stop(self) -> None:
         """Let a running scan end at its next directory."""
@@ -371,7 +371,7 @@ class Reconciler:
 
         What is missed counts as missed when the end is reached: it may have moved to where no look was yet.
         """
-        terms = self._ledger.terms
+        terms = self._journal.terms
         tree = StateTree(self._store, self._mirror)
         listings = scan(terms.plan.root, tree, terms.rules, start=start, deep=deep)
         pull = _ScanPages(partial(self._pulled, listings), listings, tree)
@@ -476,7 +476,7 @@ class Reconciler:
 
     def _deselect(self, paths: Sequence[str], verdict: Verdict, by_person: bool, tx: Tx) -> None:
         for path in paths:
-            self._ledger.deselect(tx, path, verdict, by_person)
+            self._journal.deselect(tx, path, verdict, by_person)
 
     async def recheck_racy(self) -> None:
         """Read again what was read so soon after a change that another may hide behind the same stamp."""
@@ -502,8 +502,8 @@ class Reconciler:
             await self._heed_tree(hint.path)
 
     async def _heed_tree(self, path: str) -> None:
-        found = await asyncio.to_thread(look, self._ledger.terms.plan.root, path)
-        [(_, found)] = await heed_mounts(self._store, self._ledger.terms, [(path, found)])
+        found = await asyncio.to_thread(look, self._journal.terms.plan.root, path)
+        [(_, found)] = await heed_mounts(self._store, self._journal.terms, [(path, found)])
         if found.kind is FileKind.FOLDER or path == "":
             await self._note_absent([(path, found, None)])
             await self.scan(path)
@@ -539,7 +539,7 @@ class Reconciler:
             await self.scan(path)
 
     def _looks(self, paths: Sequence[str]) -> list[Looked]:
-        terms = self._ledger.terms
+        terms = self._journal.terms
         chains: dict[str, Rules | None] = {}
         looked = []
         for path in paths:
@@ -551,7 +551,7 @@ class Reconciler:
 
     def _rules(self, folder: str) -> Rules | None:
         """The rules of a directory; None where selection does not enter it or they cannot be known."""
-        terms = self._ledger.terms
+        terms = self._journal.terms
         try:
             rules, entered = rules_at(terms.plan.root, terms.rules, folder)
         except RulesUnknown:
@@ -568,7 +568,7 @@ class Reconciler:
             if found.presence is not Presence.PRESENT or found.lacks_file
         ]
         if absent:
-            absent = await heed_mounts(self._store, self._ledger.terms, absent)
+            absent = await heed_mounts(self._store, self._journal.terms, absent)
             for path, found in absent:
                 if found.lacks_file:
                     self._forget(path)
@@ -650,7 +650,7 @@ class Reconciler:
 
     def _judged(self, sight: FoundFile, known: Entry | None, deep: bool, awaited: bool) -> Judgement:
         judgement = self._judge.judge(sight, known, deep=deep, awaited=awaited)
-        tell_judged(self._ledger.terms.plan.name, sight, known, judgement)
+        tell_judged(self._journal.terms.plan.name, sight, known, judgement)
         return judgement
 
     def _is_noise(self, sight: FoundFile, known: Entry | None) -> bool:
@@ -666,9 +666,9 @@ class Reconciler:
 
     def _record(self, tx: Tx, seen: Sequence[FileSeen], waits: Sequence[Wait]) -> None:
         for one in seen:
-            self._ledger.observe(tx, one)
+            self._journal.observe(tx, one)
         for wait in waits:
-            self._ledger.await_quiet(tx, wait.path, wanted=wait.wanted)
+            self._journal.await_quiet(tx, wait.path, wanted=wait.wanted)
 
     def _note(self, seen: Sequence[FileSeen], waits: Sequence[Wait]) -> None:
         now = self._clock.steady()

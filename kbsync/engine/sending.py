@@ -143,9 +143,9 @@ def _address_in(row: Upload, body: Spooled) -> str | None:
         return None
 
 
-def replaced_by(ledger: Journal, tx: Tx, upload: Upload) -> str | None:
+def replaced_by(journal: Journal, tx: Tx, upload: Upload) -> str | None:
     """The remote id that an in-place update of this upload's path would change."""
-    if not ledger.terms.abilities.updates or upload.path is None or upload.predecessor is None:
+    if not journal.terms.abilities.updates or upload.path is None or upload.predecessor is None:
         return None
-    server = next((u for u in ledger.uploads(tx, upload.path) if u.state.serves), None)
+    server = next((u for u in journal.uploads(tx, upload.path) if u.state.serves), None)
     return None if server is None else server.remote_id

@@ -22,9 +22,9 @@ from kbsync.core.backoff import look_pause
 from kbsync.core.fairness import SENDS, FairTurns, Lane, reach_of
 from kbsync.core.lifecycle import QUOTA
 from kbsync.core.model import Upload, UploadState
-from kbsync.engine import deletions, journal, lost_uploads
+from kbsync.engine import deletions, lost_uploads
 from kbsync.engine.clock import Clock, rest
-from kbsync.engine.journal import Happened, Journal, bring_forward
+from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.polling import Polls
 from kbsync.engine.sending import Batch, Bodies, replaced_by
 from kbsync.engine.target_health import STATE_PAUSE, TargetHealth
@@ -199,7 +199,7 @@ class Worker:
     def __init__(
         self,
         store: Store,
-        ledger: Journal,
+        journal: Journal,
         target: Target,
         clock: Clock,
         bodies: Bodies,
@@ -211,7 +211,7 @@ class Worker:
         on_proof: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
-        self._ledger = ledger
+        self._journal = journal
         self._target = target
         self._clock = clock
         self._on_halt = on_halt
@@ -220,7 +220,7 @@ class Worker:
         self._may_delete = may_delete
         self._on_proof = on_proof
         self._bodies = bodies
-        self._polls = Polls(store, ledger, target)
+        self._polls = Polls(store, journal, target)
         self._turns = FairTurns()
         self._next_poll = self._next_look = 0.0
         self._is_looking = False
@@ -262,7 +262,7 @@ class Worker:
     async def _look_back(self) -> None:
         """An earlier run may have found the account full."""
         with contextlib.suppress(StateError):
-            found_none, _ = await self._store.read(lambda tx: find_room(tx, self._ledger.terms))
+            found_none, _ = await self._store.read(lambda tx: find_room(tx, self._journal.terms))
             self.pulse.is_full = found_none
 
     async def stop(self, grace: float = 0.5) -> None:
@@ -286,7 +286,7 @@ class Worker:
         return due is None or due > self._clock.wall() + patience
 
     async def _read_next(self) -> NextDue:
-        return await self._store.read(lambda tx: next_due(tx, self._ledger.terms))
+        return await self._store.read(lambda tx: next_due(tx, self._journal.terms))
 
     def resume(self) -> None:
         """The cause of a halt is gone."""
@@ -307,7 +307,7 @@ class Worker:
             return self.pulse.not_before - now
         await self._catch_up()
         reach = self._reach(now)
-        due = await self._store.read(lambda tx: find_due(tx, self._ledger.terms, reach))
+        due = await self._store.read(lambda tx: find_due(tx, self._journal.terms, reach))
         tries = await self._tries()
         started = [
             self._start_look(due.looks),
@@ -323,19 +323,19 @@ class Worker:
         ahead, lost = self._clock.wall() - self._clock.steady(), self._lost
         if lost != self._made_good or ahead < self._ahead - CLOCK_STEP:
             busy = frozenset(self._busy)
-            await self._store.write(lambda tx: journal.recover(self._ledger, tx, busy))
-            await bring_forward(self._store, self._ledger)
+            await self._store.write(lambda tx: self._journal.recover(tx, busy))
+            await self._store.write(self._journal.bring_forward)
         self._made_good, self._ahead = lost, ahead
 
     async def _tries(self) -> int | None:
         """How many documents may find out whether the account has room again; None: there is room."""
         if not self.pulse.is_full:
             return None
-        _, is_trying = await self._store.read(lambda tx: find_room(tx, self._ledger.terms))
+        _, is_trying = await self._store.read(lambda tx: find_room(tx, self._journal.terms))
         return 0 if is_trying else 1
 
     def _reach(self, now: float) -> Reach:
-        limits = self._ledger.terms.limits
+        limits = self._journal.terms.limits
         may_poll = self._slots and self._polling < self._most_polls and now >= self._next_poll
         polls = limits.poll_first if may_poll else None
         looks = not self._is_looking and now >= self._next_look
@@ -356,7 +356,7 @@ class Worker:
 
     @property
     def _slots(self) -> int:
-        limits = self._ledger.terms.limits
+        limits = self._journal.terms.limits
         return max(0, limits.concurrency + limits.ahead - len(self._tasks))
 
     def _start(self, rows: Sequence[Upload], work: Callable[[Sequence[Upload]], Awaitable[None]]) -> bool:
@@ -406,13 +406,13 @@ class Worker:
         if of_round or now >= self.pulse.not_before:
             self.pulse.not_before = now + self.pulse.failures.note(error, of_round=of_round)
         seconds = self.pulse.not_before - now  # of jobs that fail together one counts
-        log.exception("worker.failed", mirror=self._ledger.terms.plan.name, again_in=seconds)
+        log.exception("worker.failed", mirror=self._journal.terms.plan.name, again_in=seconds)
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
         """Nothing is sent until the journal can be written; said once, not at every try."""
         if self.pulse.state_failed(str(error), self._clock.steady()):
-            log.error("state.failed", mirror=self._ledger.terms.plan.name, reason=str(error))
+            log.error("state.failed", mirror=self._journal.terms.plan.name, reason=str(error))
 
     # -- turns -----------------------------------------------------------------------------------------
 
@@ -445,7 +445,7 @@ class Worker:
 
     def _share(self, lane: Lane, waiting: Mapping[Lane, Sequence[Upload]]) -> int:
         """Documents of one turn: those of one request."""
-        limits = self._ledger.terms.limits
+        limits = self._journal.terms.limits
         if lane in (Lane.RENAME, Lane.PROVE) and not limits.embedded:
             return 1
         lanes = SENDS if lane in SENDS else (lane,)
@@ -458,7 +458,7 @@ class Worker:
 
     @property
     def _concurrency(self) -> int:
-        return self._ledger.terms.limits.concurrency
+        return self._journal.terms.limits.concurrency
 
     @property
     def _most_polls(self) -> int:
@@ -489,9 +489,9 @@ class Worker:
     def _announce(self, tx: Tx, batch: Batch) -> list[tuple[Upload, str | None]]:
         """On disk before the first byte leaves: what is sent, each with the remote id it replaces."""
         for number in batch.unsendable:
-            journal.unsendable(self._ledger, tx, number)
-        claimed = journal.claim(self._ledger, tx, batch.sendable, batch.addresses)
-        return [(upload, replaced_by(self._ledger, tx, upload)) for upload in claimed]
+            self._journal.unsendable(tx, number)
+        claimed = self._journal.claim(tx, batch.sendable, batch.addresses)
+        return [(upload, replaced_by(self._journal, tx, upload)) for upload in claimed]
 
     async def _put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         try:
@@ -499,7 +499,7 @@ class Worker:
         except TargetError as error:
             return [error] * len(documents)
         except Exception as error:
-            log.exception("target.failed", mirror=self._ledger.terms.plan.name)
+            log.exception("target.failed", mirror=self._journal.terms.plan.name)
             return [Unsure(f"unexpected {type(error).__name__}: {error}")] * len(documents)
 
     async def _record_puts(self, claimed: Sequence[Upload], answers: Sequence[PutOutcome]) -> None:
@@ -508,9 +508,7 @@ class Worker:
         halted = self.pulse.halted
 
         def record(tx: Tx) -> list[Happened | None]:
-            return [
-                journal.put_ended(self._ledger, tx, u.id, _or_halt(answer, halted)) for u, answer in pairs
-            ]
+            return [self._journal.put_ended(tx, u.id, _or_halt(answer, halted)) for u, answer in pairs]
 
         happened = await self._store.write(record)
         self._tell(happened)
@@ -521,12 +519,12 @@ class Worker:
         await self._note_trouble([a for a in answers if isinstance(a, TargetError)], len(answers))
 
     async def _weigh_blame(self, pairs: Sequence[tuple[Upload, PutOutcome]]) -> None:
-        terms = self._ledger.terms
+        terms = self._journal.terms
         cure = f"kbsync retry --mirror {terms.plan.name}"
         halted = None if terms.limits.embedded else self.pulse.blame(pairs, cure)
         if halted is not None:
             blamed, code, reason = tuple(self.pulse.blamed), halted.code, halted.reason
-            await self._store.write(lambda tx: journal.release_blamed(self._ledger, tx, blamed, code, reason))
+            await self._store.write(lambda tx: self._journal.release_blamed(tx, blamed, code, reason))
             await self._halt(halted)
 
     # -- looking for lost answers, waiting, deleting, renaming ------------------------------------------
@@ -541,21 +539,19 @@ class Worker:
         begun, began = self._clock.steady(), self._clock.wall()
         try:
             seen = await lost_uploads.look_for(
-                self._store, self._ledger, self._target, rows, self.pulse.answers
+                self._store, self._journal, self._target, rows, self.pulse.answers
             )
         except TargetError as error:
             await self._note_trouble([error], 1)
             return
         finally:
             now, self._is_looking = self._clock.steady(), False
-            least = look_pause(0) if self._ledger.terms.limits.list_lag > 0 else 0.0
+            least = look_pause(0) if self._journal.terms.limits.list_lag > 0 else 0.0
             self._next_look = now + max(least, min(LONGEST_LOOK_REST, now - begun))
         self.pulse.answers()
         self._tell(
             await self._store.write(
-                lambda tx: [
-                    journal.look_ended(self._ledger, tx, s.row.id, s.listed, began, s.doubt) for s in seen
-                ]
+                lambda tx: [self._journal.look_ended(tx, s.row.id, s.listed, began, s.doubt) for s in seen]
             )
         )
 
@@ -566,7 +562,7 @@ class Worker:
         started = self._start_if_free(rows, partial(self._poll, tries=tries))
         if started:
             self._polling += 1
-            self._next_poll = self._clock.steady() + self._ledger.terms.limits.poll_first
+            self._next_poll = self._clock.steady() + self._journal.terms.limits.poll_first
         return started
 
     async def _poll(self, rows: Sequence[Upload], tries: int | None) -> None:
@@ -577,7 +573,7 @@ class Worker:
             self._polling -= 1
             # A slot is free for as long as the poll took: where there is one only, what is saved gets it.
             now = self._clock.steady()
-            rest = min(now - begun, self._ledger.terms.limits.poll_first)
+            rest = min(now - begun, self._journal.terms.limits.poll_first)
             self._next_poll = max(self._next_poll, now + rest)
 
     async def _poll_all(self, rows: Sequence[Upload], tries: int | None) -> None:
@@ -601,13 +597,13 @@ class Worker:
             await self._note_trouble([error], 1)
 
     async def _delete(self, rows: Sequence[Upload]) -> None:
-        kept = await deletions.returned(self._store, self._ledger, rows)
+        kept = await deletions.returned(self._store, self._journal, rows)
         for row in rows:
             if row.path is not None and kept.get(row.id):
                 self._on_doubt(row.path)
         numbers, is_full = [row.id for row in rows], self.pulse.is_full
         begun = await self._store.write(
-            lambda tx: deletions.begin(self._ledger, tx, numbers, kept, is_full=is_full)
+            lambda tx: deletions.begin(self._journal, tx, numbers, kept, is_full=is_full)
         )
         ids = [row.remote_id for row in begun if row.remote_id is not None]
         if not ids:
@@ -619,7 +615,7 @@ class Worker:
 
         def record(tx: Tx) -> list[Happened | None]:
             return [
-                journal.delete_ended(self._ledger, tx, row.id, answers.get(row.remote_id or "", _SILENT))
+                self._journal.delete_ended(tx, row.id, answers.get(row.remote_id or "", _SILENT))
                 for row in begun
             ]
 
@@ -634,7 +630,7 @@ class Worker:
         done = list[tuple[int, str]]()
         for row, path, mtime in zip(rows, paths, mtimes, strict=True):
             try:
-                name = self._ledger.terms.naming.name(path, row.digest)
+                name = self._journal.terms.naming.name(path, row.digest)
                 await self._target.rename(row.remote_id or "", path, name, mtime)
             except TargetError as error:
                 await self._rename_failed(row, error)
@@ -643,17 +639,15 @@ class Worker:
         self._tell(await self._store.write(lambda tx: self._record_renames(tx, done)))
 
     def _mtime(self, tx: Tx, path: str) -> float:
-        entry = tx.entries.get(self._ledger.terms.mirror, path)
+        entry = tx.entries.get(self._journal.terms.mirror, path)
         return self._clock.wall() if entry is None else entry.stamp.mtime_ns / 1e9
 
     def _record_renames(self, tx: Tx, done: Sequence[tuple[int, str]]) -> list[Happened | None]:
-        return [journal.renamed(self._ledger, tx, number, path) for number, path in done]
+        return [self._journal.renamed(tx, number, path) for number, path in done]
 
     async def _rename_failed(self, row: Upload, error: TargetError) -> None:
         wait = error.retry_after if isinstance(error, Unavailable) else None
-        await self._store.write(
-            lambda tx: journal.rename_failed(self._ledger, tx, row.id, error.reason, wait)
-        )
+        await self._store.write(lambda tx: self._journal.rename_failed(tx, row.id, error.reason, wait))
         await self._note_trouble([error], 1)
 
     # -- trouble ---------------------------------------------------------------------------------------

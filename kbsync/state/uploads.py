@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 import apsw
 
+from kbsync.core.backoff import LONGEST
+from kbsync.core.lifecycle import RETIRE_TRIES
 from kbsync.core.model import ON_THE_WAY, Purpose, Upload, UploadState
 from kbsync.state.db import bind, unbind
 
@@ -163,6 +165,22 @@ class Uploads:
             " AND state NOT IN (11, 12) LIMIT 1"
         )
         return self._db.execute(sql, (binding, bind(name))).fetchone() is not None
+
+    def bring_forward(
+        self, mirror: int, binding: int, now: float, longest: Mapping[UploadState, float]
+    ) -> None:
+        """Make due now what is due later than the longest pause (seconds) of its state."""
+        # A deletion that nobody answered yet waits for nothing, one that was put off now and then for little.
+        refused, little = longest[UploadState.RETIRING], f"iif(reason <> '', {LONGEST}, 0)"
+        pauses = {int(state): str(seconds) for state, seconds in longest.items()}
+        pauses[int(UploadState.RETIRING)] = f"iif(attempts >= {RETIRE_TRIES}, {refused}, {little})"
+        cases = " ".join(f"WHEN {state} THEN {seconds}" for state, seconds in pauses.items())
+        sql = (
+            "UPDATE upload SET next_look_at = :now WHERE mirror = :mirror AND binding = :binding"  # noqa: S608
+            f" AND next_look_at IS NOT NULL AND state IN ({', '.join(map(str, pauses))})"
+            f" AND next_look_at > :now + CASE state {cases} END"
+        )
+        self._db.execute(sql, {"now": now, "mirror": mirror, "binding": binding})
 
     def is_in_doubt(self, name: str) -> bool:
         """Of an upload of this name, in any base, nobody knows yet whether it is there."""

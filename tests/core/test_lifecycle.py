@@ -17,11 +17,11 @@ S = UploadState
 LAGGING, EXACT = Limits(list_lag=5.0), Limits(list_lag=0.0)
 
 
-def rhythm(now: float, limits: Limits = LAGGING) -> Timing:
+def timing(now: float, limits: Limits = LAGGING) -> Timing:
     return Timing(now, lambda: 0.5, limits, absent_after=15.0)
 
 
-SENT = lifecycle.send(Upload(1, 1, 1, "a", "a", "a", "d", 1, "r", S.INTENDED, next_look_at=0.0), rhythm(0.0))
+SENT = lifecycle.send(Upload(1, 1, 1, "a", "a", "a", "d", 1, "r", S.INTENDED, next_look_at=0.0), timing(0.0))
 
 
 def test_the_attempt_is_counted_before_the_first_byte_leaves() -> None:
@@ -29,76 +29,76 @@ def test_the_attempt_is_counted_before_the_first_byte_leaves() -> None:
 
 
 def test_absent_means_absent_only_after_two_lists_and_the_horizon() -> None:
-    unsure = lifecycle.doubt(SENT, "reset", rhythm(0.0))
+    unsure = lifecycle.doubt(SENT, "reset", timing(0.0))
     now, looks = 0.0, 0
     while unsure.state is S.UNSURE:
         assert unsure.next_look_at is not None and unsure.next_look_at > now
         now, looks = unsure.next_look_at, looks + 1
-        unsure = lifecycle.not_found(unsure, rhythm(now), now)
+        unsure = lifecycle.not_found(unsure, timing(now), now)
     assert unsure.state is S.PRESUMED_LOST
     assert now >= 15.0 and looks >= 2
 
 
 def test_a_list_that_took_long_tells_of_the_moment_it_began() -> None:
-    unsure = lifecycle.doubt(SENT, "reset", rhythm(0.0))
-    unsure = lifecycle.not_found(unsure, rhythm(2.0), 1.0)
-    unsure = lifecycle.not_found(unsure, rhythm(30.0), 4.0)
+    unsure = lifecycle.doubt(SENT, "reset", timing(0.0))
+    unsure = lifecycle.not_found(unsure, timing(2.0), 1.0)
+    unsure = lifecycle.not_found(unsure, timing(30.0), 4.0)
     assert (unsure.state, unsure.elapsed) == (S.UNSURE, 4.0)
     assert unsure.next_look_at is not None and unsure.next_look_at > 30.0
-    assert lifecycle.not_found(unsure, rhythm(50.0), 40.0).state is S.PRESUMED_LOST
+    assert lifecycle.not_found(unsure, timing(50.0), 40.0).state is S.PRESUMED_LOST
 
 
 def test_one_look_settles_it_where_the_list_is_the_truth() -> None:
-    unsure = lifecycle.doubt(SENT, "reset", rhythm(0.0, EXACT))
-    assert lifecycle.not_found(unsure, rhythm(0.0, EXACT), 0.0).state is S.DROPPED
+    unsure = lifecycle.doubt(SENT, "reset", timing(0.0, EXACT))
+    assert lifecycle.not_found(unsure, timing(0.0, EXACT), 0.0).state is S.DROPPED
 
 
 def test_a_clock_set_back_extends_the_horizon_and_never_ends_it() -> None:
-    unsure = lifecycle.doubt(SENT, "reset", rhythm(1000.0))
-    unsure = lifecycle.not_found(unsure, rhythm(1002.0), 1002.0)
-    unsure = lifecycle.not_found(unsure, rhythm(10.0), 10.0)
-    unsure = lifecycle.not_found(unsure, rhythm(20.0), 20.0)
+    unsure = lifecycle.doubt(SENT, "reset", timing(1000.0))
+    unsure = lifecycle.not_found(unsure, timing(1002.0), 1002.0)
+    unsure = lifecycle.not_found(unsure, timing(10.0), 10.0)
+    unsure = lifecycle.not_found(unsure, timing(20.0), 20.0)
     assert unsure.state is S.UNSURE and unsure.elapsed == 12.0
 
 
 def test_an_unwanted_upload_that_was_accepted_is_retired() -> None:
-    accepted = lifecycle.accept(lifecycle.unwant(SENT), "id", True, rhythm(1.0))
+    accepted = lifecycle.accept(lifecycle.unwant(SENT), "id", True, timing(1.0))
     assert (accepted.state, accepted.remote_id, accepted.purpose) == (S.RETIRING, "id", Purpose.RETIRE)
 
 
 def test_a_halt_spends_no_attempt() -> None:
-    assert lifecycle.refund(SENT, "no money", rhythm(1.0)).attempts == 0
+    assert lifecycle.refund(SENT, "no money", timing(1.0)).attempts == 0
 
 
 def test_a_document_that_used_to_serve_remembers_it_while_retiring() -> None:
     serving = lifecycle.serve(replace(SENT, remote_id="id"))
-    assert lifecycle.retire(serving, rhythm(0.0)).purpose is Purpose.SERVE
+    assert lifecycle.retire(serving, timing(0.0)).purpose is Purpose.SERVE
     indexing = replace(SENT, remote_id="id", state=S.INDEXING)
-    assert lifecycle.retire(indexing, rhythm(0.0)).purpose is Purpose.RETIRE
+    assert lifecycle.retire(indexing, timing(0.0)).purpose is Purpose.RETIRE
 
 
 def test_what_the_target_never_had_is_dropped_instead_of_retired() -> None:
-    assert lifecycle.retire(SENT, rhythm(0.0)).state is S.DROPPED
+    assert lifecycle.retire(SENT, timing(0.0)).state is S.DROPPED
 
 
 def test_a_deleted_document_leaves_a_tombstone_where_the_list_may_lag() -> None:
-    retiring = lifecycle.retire(lifecycle.serve(replace(SENT, remote_id="id")), rhythm(0.0))
-    assert lifecycle.deleted(retiring, rhythm(0.0)).state is S.TOMBSTONE
-    assert lifecycle.deleted(retiring, rhythm(0.0, EXACT)).state is S.GONE
+    retiring = lifecycle.retire(lifecycle.serve(replace(SENT, remote_id="id")), timing(0.0))
+    assert lifecycle.deleted(retiring, timing(0.0)).state is S.TOMBSTONE
+    assert lifecycle.deleted(retiring, timing(0.0, EXACT)).state is S.GONE
 
 
 def test_a_refused_delete_is_tried_a_few_times_and_then_seldom() -> None:
-    retiring = lifecycle.retire(lifecycle.serve(replace(SENT, remote_id="id")), rhythm(0.0))
+    retiring = lifecycle.retire(lifecycle.serve(replace(SENT, remote_id="id")), timing(0.0))
     waits = []
     for _ in range(4):
-        retiring = lifecycle.delete_refused(lifecycle.begin_delete(retiring), "no", "1", rhythm(0.0))
+        retiring = lifecycle.delete_refused(lifecycle.begin_delete(retiring), "no", "1", timing(0.0))
         waits.append(retiring.next_look_at)
     assert waits[0] < 2 and waits[-1] == 3600.0
 
 
 def test_fresh_uploads_carry_the_tries_along() -> None:
     failing = replace(SENT, remote_id="id", state=S.INDEXING, repairs=2)
-    fresh = lifecycle.again(failing, "no", rhythm(10.0))
+    fresh = lifecycle.again(failing, "no", timing(10.0))
     assert (fresh.id, fresh.remote_id, fresh.repairs, fresh.state) == (0, None, 3, S.INTENDED)
 
 
@@ -143,26 +143,26 @@ def test_invariants_notice_what_they_are_for() -> None:
 
 def test_a_deletion_is_confirmed_by_a_list_within_a_day() -> None:
     grave = lifecycle.deleted(
-        lifecycle.retire(replace(SENT, state=S.SERVING, remote_id="id"), rhythm(0.0)), rhythm(0.0)
+        lifecycle.retire(replace(SENT, state=S.SERVING, remote_id="id"), timing(0.0)), timing(0.0)
     )
     assert grave.next_look_at == 86_400.0
-    assert lifecycle.still_there(grave, rhythm(86_400.0)).state is S.RETIRING
+    assert lifecycle.still_there(grave, timing(86_400.0)).state is S.RETIRING
 
 
 def test_a_document_that_no_deletion_removes_is_deleted_three_times_and_then_looked_at_once_a_week() -> None:
-    now, grave = 0.0, lifecycle.deleted(replace(SENT, state=S.RETIRING, remote_id="id"), rhythm(0.0))
+    now, grave = 0.0, lifecycle.deleted(replace(SENT, state=S.RETIRING, remote_id="id"), timing(0.0))
     for _ in range(3):
         now += 90_000.0
-        again = lifecycle.still_there(grave, rhythm(now))
+        again = lifecycle.still_there(grave, timing(now))
         assert again.state is S.RETIRING
-        grave = lifecycle.deleted(again, rhythm(now))
-    left = lifecycle.still_there(grave, rhythm(now + 90_000.0))
+        grave = lifecycle.deleted(again, timing(now))
+    left = lifecycle.still_there(grave, timing(now + 90_000.0))
     assert (left.state, left.next_look_at) == (S.TOMBSTONE, now + 90_000.0 + 7 * 86_400.0)
 
 
 def test_a_document_that_vanished_while_it_was_indexed_is_ours_when_it_comes_back() -> None:
     indexing = replace(SENT, state=S.INDEXING, remote_id="id", looked_at=0.0)
-    once = lifecycle.vanished(indexing, rhythm(20.0))
-    gone = lifecycle.vanished(once, rhythm(60.0))
+    once = lifecycle.vanished(indexing, timing(20.0))
+    gone = lifecycle.vanished(once, timing(60.0))
     assert (once.state, gone.state) == (S.INDEXING, S.TOMBSTONE)
-    assert lifecycle.still_there(gone, rhythm(90_000.0)).state is S.RETIRING
+    assert lifecycle.still_there(gone, timing(90_000.0)).state is S.RETIRING

@@ -191,7 +191,7 @@ class Busy(World):
 
 async def rows_of(run: MirrorRun, path: str) -> list[Upload]:
     assert run.parts is not None
-    binding = run.parts.ledger.terms.binding
+    binding = run.parts.journal.terms.binding
     return await run.store.read(lambda tx: tx.uploads.at(run.mirror, binding, path))
 
 

@@ -14,7 +14,7 @@ from kbsync.core import lifecycle
 from kbsync.core.lifecycle import QUOTA, RESLICE
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.mirror import MirrorRun
-from tests.core.test_lifecycle import SENT, rhythm
+from tests.core.test_lifecycle import SENT, timing
 from tests.remote.world import RemoteWorld
 
 LONG = 300.0
@@ -45,7 +45,7 @@ async def indexing(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Remot
 async def rows_of(run: MirrorRun, state: UploadState) -> list[Upload]:
     parts = run.parts
     assert parts is not None
-    terms = parts.ledger.terms
+    terms = parts.journal.terms
     return await run.store.read(lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, (state,)))
 
 
@@ -103,8 +103,8 @@ async def test_news_for_a_mirror_that_is_not_at_work_is_ignored(tmp_path: Path) 
         await run.hurry([row.remote_id or ""])
 
 
-ROW = replace(lifecycle.accept(SENT, "id", False, rhythm(0.0)), looked_at=None, next_look_at=None)
-FIRST = rhythm(0.0).limits.poll_first
+ROW = replace(lifecycle.accept(SENT, "id", False, timing(0.0)), looked_at=None, next_look_at=None)
+FIRST = timing(0.0).limits.poll_first
 NOW = 1000.0
 
 
@@ -121,7 +121,7 @@ NOW = 1000.0
 def test_a_look_never_moves_back_and_never_comes_too_early(
     looked: float | None, due: float | None, expected: float
 ) -> None:
-    hurried = lifecycle.hurried(replace(ROW, looked_at=looked, next_look_at=due), rhythm(NOW))
+    hurried = lifecycle.hurried(replace(ROW, looked_at=looked, next_look_at=due), timing(NOW))
     assert hurried.next_look_at == pytest.approx(expected)
 
 

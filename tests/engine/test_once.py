@@ -524,7 +524,7 @@ async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) ->
         run = world.make_run(store)
         assert await run.begin()
         assert run.parts is not None
-        terms = run.parts.ledger.terms
+        terms = run.parts.journal.terms
         await run.parts.inbox.carry_out()
         assert await run.parts.deletions.run_approved() == 5
         rows = await store.read(lambda tx: tx.uploads.at(terms.mirror, terms.binding, "f0.md"))

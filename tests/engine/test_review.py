@@ -14,12 +14,12 @@ import pytest
 
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.model import Purpose, Upload, UploadState
-from kbsync.engine import worker as worker_module
 from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.once import run_once
 from kbsync.errors import Halted, NameTaken, Rejected, StateError, Unavailable, Unsure
 from kbsync.source.hints import HintSet
+from kbsync.state.glance import Tx
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import ForgetfulMemory
@@ -568,7 +568,7 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
 ) -> None:
     world.limits = replace(world.limits, batch=1)
     world.write_many(2)
-    hang, bring_forward = asyncio.Event(), worker_module.bring_forward
+    hang = asyncio.Event()
     world.base.faults.append(Fault("put", hang=hang, effect=True, nth=2))
     async with world.running() as store:
         run = world.make_run(store)
@@ -582,14 +582,17 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
                 raise failures.pop()
             await record(*args)
 
-        async def slowly(*args: Any) -> None:
-            hang.set()
-            while failures:
-                await asyncio.sleep(0)
-            await bring_forward(*args)
+        write = store.write
+
+        async def slowly(work: Callable[[Tx], Any]) -> Any:
+            if work == worker._journal.bring_forward:
+                hang.set()
+                while failures:
+                    await asyncio.sleep(0)
+            return await write(work)
 
         worker._record_puts = failing  # type: ignore[method-assign]
-        monkeypatch.setattr(worker_module, "bring_forward", slowly)
+        monkeypatch.setattr(store, "write", slowly)
         await run.compare()
         for _ in range(1000):
             await run.tend()

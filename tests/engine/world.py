@@ -324,7 +324,7 @@ class World:
     def _check(self, tx: Tx, path: str) -> None:
         run = self.runs[-1]
         if run.parts is not None:
-            terms = run.parts.ledger.terms
+            terms = run.parts.journal.terms
             found = breaches(tx.uploads.at(terms.mirror, terms.binding, path))
             self.breaches += [f"{path}: {sentence}" for sentence in found]
 

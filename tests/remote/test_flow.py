@@ -89,7 +89,7 @@ async def test_the_disk_is_followed_while_the_service_is_down(tmp_path: Path) ->
 async def waiting(run: MirrorRun) -> set[str]:
     """Paths of all uploads that are not done."""
     assert run.parts is not None
-    binding = run.parts.ledger.terms.binding
+    binding = run.parts.journal.terms.binding
     states = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE)
     rows = await run.store.read(lambda tx: tx.uploads.in_states(run.mirror, binding, states))
     return {row.path or "" for row in rows}
