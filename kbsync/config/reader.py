@@ -1,41 +1,26 @@
-"""A config while it is being read: its values, what is wrong with them, and what is left to look at.
+"""Reads a config file: YAML in, a `Config` out, or every problem at once.
 
-A refused value becomes None, which no file holds otherwise, so that the rest can still be checked and a
-person gets every problem at once.
-
-What the model says of each block of a config: its settings, its keys, and where it stands.
-
-`${NAME}` from the environment and `<key>_file` from a file, filled in before a config is checked.
-
-What is said of a key that is not known: which ones are, and where it may have been meant.
-
-Reads the values of a config into the classes of the model, and refuses every one that is not taken.
-
-Reads a config file: YAML in, a `Config` out, or every problem at once.
-
-Keys and tokens that were given anew, taken into a config of which nothing else is taken.
+The file becomes a `Draft`; `fill` puts in what the environment and secret files hold; `read` makes the
+classes of the model of it; `checks` looks at what must hold between settings. A refused value becomes
+None, which no file holds otherwise, so that the rest can still be checked and all problems are told at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import re
 import stat
-import types
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 from kbsync.config.checks import conflicts
+from kbsync.config.fields import bare, blocks, blocks_in, known_keys, secret_keys, settings_of
 from kbsync.config.kinds import (
     About,
     Absent,
-    Confidential,
     Mark,
-    NotAKey,
     OneOf,
     Others,
     RefusedValue,
@@ -134,92 +119,14 @@ class Draft:
         return any(loc[: len(one)] == one or one[: len(loc)] == loc for one in self._spoiled)
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field of a block. `hint` is its type without None, `default` is MISSING where it has no plain one."""
-
-    hint: Any
-    mark: Mark
-    default: object
-    is_required: bool
-
-
-@functools.cache
-def settings_of(block: type) -> Mapping[str, Field]:
-    """The settings of `block` by their names, in the order of the model."""
-    hints = get_type_hints(block, include_extras=True)
-    marked = [(one, *bare(hints[one.name])) for one in fields(block)]
-    return {
-        one.name: Field(hint, mark, one.default, one.default is MISSING and one.default_factory is MISSING)
-        for one, hint, mark in marked
-        if not isinstance(mark, NotAKey)
-    }
-
-
-def bare(hint: Any) -> tuple[Any, Any]:
-    """`hint` without Annotated and None, and the mark that it was annotated with, if it was."""
-    mark = None
-    if get_origin(hint) is Annotated:
-        hint, mark = get_args(hint)
-    if get_origin(hint) in (Union, types.UnionType):
-        hint = next(one for one in get_args(hint) if one is not type(None))
-    return hint, mark
-
-
-@functools.cache
-def secret_keys(block: type) -> tuple[str, ...]:
-    """The keys of `block` that hold a secret, each of which may instead be given with `_file`."""
-    return tuple(key for key, one in settings_of(block).items() if isinstance(one.mark, Confidential))
-
-
-def known_keys(block: type) -> tuple[str, ...]:
-    """Every key that `block` may have in a file, in the order of the model."""
-    keys: list[str] = []
-    for name, setting in settings_of(block).items():
-        keys += setting.mark.names if isinstance(setting.mark, Others) else [name]
-    return (*keys, *(f"{key}_file" for key in secret_keys(block)))
-
-
-def blocks_in(value: Value) -> dict[Loc, type]:
-    """The class of each block of a config, as far as blocks stand where they are expected."""
-    return dict(_traced(value, Config, None, ()))
-
-
-def _traced(value: Value, hint: Any, mark: object, loc: Loc) -> Iterator[tuple[Loc, type]]:
-    if isinstance(mark, OneOf):
-        hint = mark.chosen(value)
-    if isinstance(value, list) and get_origin(hint) is tuple:
-        for index, item in enumerate(value):
-            yield from _traced(item, *bare(get_args(hint)[0]), (*loc, index))
-    elif isinstance(value, dict) and isinstance(hint, type) and is_dataclass(hint):
-        yield loc, hint
-        for key, setting in settings_of(hint).items():
-            yield from _traced(value.get(key), setting.hint, setting.mark, (*loc, key))
-
-
-def blocks() -> Iterator[tuple[str, type]]:
-    """Every class of the model with the place it stands at, such as `mirrors[].deletions`."""
-    return _blocks(Config, None, "")
-
-
-def _blocks(hint: Any, mark: object, home: str) -> Iterator[tuple[str, type]]:
-    for one in mark.choices.values() if isinstance(mark, OneOf) else (hint,):
-        if get_origin(one) is tuple:
-            yield from _blocks(*bare(get_args(one)[0]), f"{home}[]")
-        elif is_dataclass(one):
-            yield home, one
-            for key, setting in settings_of(one).items():
-                yield from _blocks(setting.hint, setting.mark, f"{home}.{key}".removeprefix("."))
-
-
 _LARGEST_SECRET = 65_536
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
 
 
 def fill(draft: Draft, environ: Mapping[str, str], where: Whereabouts, *, with_secrets: bool = True) -> None:
-    """Replace what the draft refers to by what it stands for; what cannot be had is refused.
+    """Replace `${NAME}` by what the environment has and `<key>_file` by what is in the file.
 
-    `with_secrets`: else a secret that cannot be had is `Absent`.
+    What cannot be had is refused; without `with_secrets`, a secret that cannot be had is `Absent`.
     """
     for loc, text in list(_references(draft.value, ())):
         try:
@@ -231,7 +138,22 @@ def fill(draft: Draft, environ: Mapping[str, str], where: Whereabouts, *, with_s
                 draft.put(loc, Absent(draft.problem(loc, str(reason))))
     for loc, block in blocks_in(draft.value).items():
         for key in secret_keys(block):
-            _fill_from_file(draft, loc, key, where, with_secrets=with_secrets)
+            here, file = (*loc, key), (*loc, f"{key}_file")
+            value = draft.at(file)
+            if value is None:
+                continue
+            if draft.at(here) is not None:
+                draft.refuse(file, f"stands beside {key}; keep one of the two")
+            elif isinstance(value, Absent):
+                draft.move(file, here, value)
+            else:
+                try:
+                    draft.move(file, here, Substituted(read_secret(value, where)))
+                except RefusedValue as reason:
+                    if with_secrets:
+                        draft.refuse(file, str(reason))
+                    else:
+                        draft.move(file, here, Absent(draft.problem(file, str(reason))))
 
 
 def _is_secret(draft: Draft, loc: Loc) -> bool:
@@ -252,100 +174,63 @@ def _references(value: Value, loc: Loc) -> Iterator[tuple[Loc, str]]:
 
 
 def substitute(text: str, environ: Mapping[str, str]) -> str:
-    """`text` with each `${NAME}` replaced and `$${` made `${`. Raises Refused for what cannot be."""
-    return Substituted(_REFERENCE.sub(lambda match: _replacement(match, environ), text))
+    """`text` with each `${NAME}` replaced and `$${` made `${`. Raises `RefusedValue` for what cannot be."""
 
+    def replacement(match: re.Match[str]) -> str:
+        if match[0] == "$${":
+            return "${"
+        name = match[1]
+        if not match[2] or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+            raise RefusedValue(
+                f"{shown(match[0])!r} is no reference; allowed: ${{NAME}}, or $${{ for a plain ${{"
+            )
+        if name not in environ:
+            raise RefusedValue(
+                f"${{{name}}} is not set in the environment; set it, or write $${{ for a plain ${{"
+            )
+        return environ[name]
 
-def _replacement(match: re.Match[str], environ: Mapping[str, str]) -> str:
-    if match[0] == "$${":
-        return "${"
-    name = match[1]
-    if not match[2] or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
-        raise RefusedValue(
-            f"{shown(match[0])!r} is no reference; allowed: ${{NAME}}, or $${{ for a plain ${{"
-        )
-    if name not in environ:
-        raise RefusedValue(
-            f"${{{name}}} is not set in the environment; set it, or write $${{ for a plain ${{"
-        )
-    return environ[name]
-
-
-def _fill_from_file(draft: Draft, loc: Loc, key: str, where: Whereabouts, *, with_secrets: bool) -> None:
-    named = (*loc, f"{key}_file")
-    value = draft.at(named)
-    if value is None:
-        return
-    if draft.at((*loc, key)) is not None:
-        draft.refuse(named, f"stands beside {key}; keep one of the two")
-        return
-    if isinstance(value, Absent):
-        draft.move(named, (*loc, key), value)
-        return
-    try:
-        secret = read_secret(value, where)
-    except RefusedValue as reason:
-        if with_secrets:
-            draft.refuse(named, str(reason))
-        else:
-            draft.move(named, (*loc, key), Absent(draft.problem(named, str(reason))))
-    else:
-        draft.move(named, (*loc, key), Substituted(secret))
+    return Substituted(_REFERENCE.sub(replacement, text))
 
 
 def read_secret(value: Value, where: Whereabouts) -> str:
-    """The text of the file that `value` names, without one newline at its end. Raises Refused."""
+    """The text of the file that `value` names, without one newline at its end. Raises `RefusedValue`."""
     if not isinstance(value, str) or not value.strip():
         raise RefusedValue("is not a path; allowed: the path of a file that holds the text")
     path = where.absolute(value)
-    # What was filled in may be the secret itself, put here by mistake.
+    # What was filled in may be the secret itself, put here by mistake: no message repeats it.
     named = "the file that ${…} names" if isinstance(value, Substituted) else path_shown(path)
     try:
-        return _small_text(path)
+        # Without waiting: a FIFO at this place would hold up every command.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise RefusedValue(f"{named} is not a file")
+            content = file.read(_LARGEST_SECRET + 1)
     except OSError as error:
-        reason = (
-            f"cannot be read ({(error.strerror or str(error)).lower()}); check the path and who may read it"
-        )
-    except ValueError as error:
-        reason = str(error)
-    raise RefusedValue(f"{named} {reason}")
-
-
-def _small_text(path: Path) -> str:
-    """The text of a small file. Raises OSError, and ValueError with the reason for what is none."""
-    with open(path, "rb", opener=_open_at_once) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("is not a file")
-        content = file.read(_LARGEST_SECRET + 1)
+        why = (error.strerror or str(error)).lower()
+        raise RefusedValue(f"{named} cannot be read ({why}); check the path and who may read it") from None
     if len(content) > _LARGEST_SECRET:
-        raise ValueError(f"is too large for a secret; allowed: {_LARGEST_SECRET} bytes")
+        raise RefusedValue(f"{named} is too large for a secret; allowed: {_LARGEST_SECRET} bytes")
     try:
         text = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise ValueError("is not text (UTF-8)") from None
+        raise RefusedValue(f"{named} is not text (UTF-8)") from None
     if not text:
-        raise ValueError("is empty; write the text into it")
+        raise RefusedValue(f"{named} is empty; write the text into it")
     return text
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not make us wait
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """The sentence for a key that is not known, with those that are and where it may have been meant."""
     words = tuple(known)
-    return f"unknown key; allowed: {', '.join(words) or 'none in this version'}{_hint(key, words)}"
-
-
-def _hint(key: str, known: Iterable[str]) -> str:
+    sentence = f"unknown key; allowed: {', '.join(words) or 'none in this version'}"
     homes = list(dict.fromkeys((home, block) for home, block in blocks() if key in known_keys(block)))
     if len(homes) == 1:
         [(home, block)] = homes
         kind = next((f"target type {name}" for name, one in TARGETS.items() if one is block), "")
-        return f"; {key} belongs into {kind or home or 'the top of the file'}"
-    close = nearest(key, known)
-    return f"; did you mean {close}?" if close else ""
+        return f"{sentence}; {key} belongs into {kind or home or 'the top of the file'}"
+    close = nearest(key, words)
+    return f"{sentence}; did you mean {close}?" if close else sentence
 
 
 _STAND_INS: dict[type, dict[str, Any]] = {
@@ -481,7 +366,11 @@ def load(
     stand-ins: whoever makes a base cannot know its id yet.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
-    draft = Draft(file, _tree(file))
+    try:
+        tree = _read_file(file)
+    except UnreadableConfig as error:
+        raise ConfigError([Problem(file, error.line, "", str(error))]) from None
+    draft = Draft(file, tree)
     where = Whereabouts(file.parent, home(environ))
     if not isinstance(draft.value, dict):
         what = "is empty" if draft.value is None else "is no block of keys"
@@ -509,15 +398,8 @@ def _name_bases(draft: Draft) -> None:
                 written[key] = f"{_UNNAMED}{number}"
 
 
-def _tree(file: Path) -> Tree:
-    try:
-        return read_yaml(_text(file))
-    except UnreadableConfig as error:
-        problem = Problem(file, error.line, "", str(error))
-    raise ConfigError([problem])
-
-
-def _text(file: Path) -> str:
+def _read_file(file: Path) -> Tree:
+    """The YAML in `file`. Raises `UnreadableConfig`."""
     try:
         with file.open("rb") as stream:
             content = stream.read(_LARGEST_FILE + 1)
@@ -529,19 +411,19 @@ def _text(file: Path) -> str:
             None, f"is larger than {_LARGEST_FILE} bytes; that is no config; name another file"
         )
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UnreadableConfig(line, "is not UTF-8; save the file as UTF-8") from None
+    return read_yaml(text)
 
 
 def with_secrets_of(config: Config, fresh: Config, names: Collection[str]) -> Config:
-    """`config`, in which those of the named mirrors are as in `fresh` that differ in what is secret alone."""
+    """`config` with the named mirrors as they are in `fresh`, where they differ in nothing but secrets."""
     read = {mirror.name: mirror for mirror in fresh.mirrors if mirror.name in names}
-    mirrors = [_renewed(mirror, read.get(mirror.name, mirror)) for mirror in config.mirrors]
+    mirrors = []
+    for mirror in config.mirrors:
+        new = read.get(mirror.name, mirror)
+        # `repr` shows every secret as ***, so what is equal there differs in secrets alone.
+        mirrors.append(new if repr(new) == repr(mirror) else mirror)
     return dataclasses.replace(config, mirrors=tuple(mirrors))
-
-
-def _renewed(mirror: MirrorConfig, fresh: MirrorConfig) -> MirrorConfig:
-    """What is secret looks the same, whatever it is."""
-    return fresh if repr(fresh) == repr(mirror) else mirror

@@ -9,16 +9,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from kbsync.config.fields import Field, settings_of
 from kbsync.config.kinds import ValueKind
 from kbsync.config.model import folder_name
 from kbsync.config.target import BaseId
 from kbsync.errors import UsageError
 from kbsync.targets.registry import TARGETS
-
-if TYPE_CHECKING:
-    from kbsync.config.reader import Field
 
 SHIPPED_SCHEMA = Path(__file__).with_name("schema.json")
 """The JSON schema as it is installed, so that editors complete a config without any network."""
@@ -135,23 +132,17 @@ class RequiredKey:
 
 def base_key(target: str) -> str | None:
     """The key that takes the id of a knowledge base; None for a type without one."""
-    from kbsync.config.reader import settings_of  # it loads yaml, which nobody without a config needs
-
     named = (name for name, one in settings_of(TARGETS[target]).items() if isinstance(one.mark, BaseId))
     return next(named, None)
 
 
 def has_address(target: str) -> bool:
     """The address of its service may be another one than the usual."""
-    from kbsync.config.reader import settings_of  # it loads yaml, which nobody without a config needs
-
     return "base_url" in settings_of(TARGETS[target])
 
 
 def has_key(target: str) -> bool:
     """The type is one of a service, with a key."""
-    from kbsync.config.reader import settings_of  # it loads yaml, which nobody without a config needs
-
     return KEY in settings_of(TARGETS[target])
 
 
@@ -180,8 +171,6 @@ def _defaults(target: str, values: Mapping[str, str]) -> Iterator[str]:
 
 def _settings(target: str) -> Iterator[tuple[str, Field, ValueKind]]:
     """Single values only; blocks have a page of their own in the docs."""
-    from kbsync.config.reader import settings_of  # it loads yaml, which nobody without a config needs
-
     for name, one in settings_of(TARGETS[target]).items():
         if isinstance(one.mark, ValueKind) and name != "type":
             yield name, one, one.mark

@@ -10,9 +10,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kbsync.config.fields import blocks, known_keys
 from kbsync.config.model import Config
 from kbsync.config.problems import ConfigError
-from kbsync.config.reader import blocks, known_keys, load
+from kbsync.config.reader import load
 
 KEYS = [*sorted({key for _, block in blocks() for key in known_keys(block)}), "<<", "settings", ""]
 WORDS = [

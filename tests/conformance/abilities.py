@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from kbsync.config.fields import settings_of
 from kbsync.config.kinds import Confidential
 from kbsync.config.model import MirrorConfig
-from kbsync.config.reader import settings_of
 from kbsync.config.secret import Secret
 from kbsync.config.target import BaseId, TargetConfig
 from kbsync.contract import answering, managing, searching
