@@ -1,14 +1,30 @@
-"""Words to the service manager that started this process, as sd_notify(3) has them."""
+"""What systemd is told of a daemon (sd_notify(3)): ready, reloading, stopping, its state, signs of life."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from kbsync.engine.clock import Clock, keep_up, rest
+from kbsync.engine.status import SHOWN, MirrorStatus, mirror_status
+from kbsync.errors import StateError
+from kbsync.state.glance import Tx
+from kbsync.state.store import Store
 
 PATIENCE = 0.5
-"""Seconds that a word of weight waits for a manager whose queue is full."""
+"""Seconds that an important word waits for a manager whose queue is full."""
+
+READY_LATEST = 30.0
+"""Seconds after which a mirror that still begins, such as one whose service is slow, holds nobody back."""
+
+LEAST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
+"""Seconds at least and at most between two looks at the counts."""
 
 
 class ServiceManager:
@@ -55,3 +71,113 @@ def _watchdog(environ: Mapping[str, str]) -> float | None:
     if not microseconds.isdecimal() or meant != str(os.getpid()) or int(microseconds) == 0:
         return None
     return int(microseconds) / 1e6
+
+
+@dataclass
+class ServiceReports:
+    """Tells the service manager how one daemon is doing. Without a manager it tells nobody."""
+
+    manager: ServiceManager
+    clock: Clock
+    is_ready: bool = False
+    is_stopping: bool = False
+    complaint: str = ""
+    """Told before the counts, such as that a config was refused."""
+
+    def __post_init__(self) -> None:
+        self._news = asyncio.Event()
+        self._said = ""
+
+    def nudge(self) -> None:
+        """Something happened that the counts tell of."""
+        self._news.set()
+
+    async def ready_after(self, begun: Collection[asyncio.Event]) -> None:
+        """READY, once, when all of these are set, or after `READY_LATEST` seconds."""
+        all_begun = asyncio.Event()
+        waiting = asyncio.gather(*(one.wait() for one in begun))
+        waiting.add_done_callback(lambda _: all_begun.set())
+        try:
+            await rest(self.clock, READY_LATEST, all_begun)
+        finally:
+            waiting.cancel()
+        if not self.is_stopping:
+            self.is_ready = True
+            self.manager.tell("READY=1")
+
+    @contextlib.contextmanager
+    def reloading(self) -> Iterator[None]:
+        """Around the reading of a new config; before READY there is nothing to tell."""
+        if not self.is_ready:
+            yield
+            return
+        self.manager.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            yield
+        finally:
+            if not self.is_stopping:
+                self.manager.tell("READY=1")
+
+    def stopping(self) -> None:
+        """STOPPING; nothing is told after it."""
+        if not self.is_stopping:
+            self.is_stopping = True
+            self.manager.tell("STOPPING=1", "STATUS=stopping")
+
+    @contextlib.asynccontextmanager
+    async def over(self, store: Store, names: Callable[[], Sequence[str]]) -> AsyncIterator[None]:
+        """While the state is open: signs of life, and the counts of the mirrors called `names`."""
+        work: dict[str, Callable[[], Awaitable[None]]] = {}
+        if self.manager.is_heard:
+            work["counts"] = partial(self._report, store, names)
+        if self.manager.watchdog is not None:
+            work["watchdog"] = partial(self._feed, store, self.manager.watchdog / 2)
+        tasks = [asyncio.create_task(keep_up(self.clock, work[name], name)) for name in work]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def alive(self) -> None:
+        """A sign of life of the loop."""
+        if self.manager.watchdog is not None:
+            self.manager.tell("WATCHDOG=1", patience=0.0)
+
+    async def _feed(self, store: Store, every: float) -> None:
+        """Give signs of life while the loop turns and the writer answers, if only that the disk is full."""
+        while True:
+            began = self.clock.steady()
+            with contextlib.suppress(StateError):
+                await store.write(lambda _tx: None)
+            self.alive()
+            await self.clock.sleep(max(0.0, began + every - self.clock.steady()))
+
+    async def _report(self, store: Store, names: Callable[[], Sequence[str]]) -> None:
+        while True:
+            self._news.clear()
+            with contextlib.suppress(StateError):
+                self._say(await store.read(lambda tx: self._counts(tx, names())))
+            await self.clock.sleep(LEAST_PAUSE)
+            await rest(self.clock, LONGEST_PAUSE - LEAST_PAUSE, self._news)
+
+    def _counts(self, tx: Tx, names: Sequence[str]) -> str:
+        records = [tx.mirrors.named(name) for name in names]
+        return status_sentence(
+            [mirror_status(tx, one, now=0.0, cure=str) for one in records if one is not None]
+        )
+
+    def _say(self, counts: str) -> None:
+        text = "; ".join(filter(None, (self.complaint, counts)))
+        if text != self._said and not self.is_stopping:
+            self._said = text
+            self.manager.tell(f"STATUS={text}", patience=0.0)
+
+
+def status_sentence(mirrors: Sequence[MirrorStatus]) -> str:
+    """Such as `120 ready, 1 pending, 2 failed; handbook: credentials`, on one line."""
+    totals = {status.word: sum(getattr(m.documents, status.word) for m in mirrors) for status in SHOWN}
+    counts = [f"{n:,} {word}" for word, n in totals.items() if n or word in ("ready", "pending", "failed")]
+    halts = [f"{mirror.name}: {mirror.halt.reason}" for mirror in mirrors if mirror.halt is not None]
+    return "; ".join([", ".join(counts), *halts])

@@ -13,7 +13,7 @@ from typing import Any
 from kbsync.__main__ import main
 from kbsync.daemon import Daemon
 
-MOMENTS = ("__init__", "_introduce")
+MOMENTS = ("__init__", "_log_start")
 
 
 def interrupt_after(name: str) -> None:

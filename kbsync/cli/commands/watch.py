@@ -23,7 +23,6 @@ from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices
 from kbsync.cli.output import counted, tell_through
 from kbsync.signals import ENDING, HardEnd, Signals, hard_end
-from kbsync.systemd import ServiceManager
 
 if TYPE_CHECKING:
     from kbsync.config.model import Config
@@ -132,6 +131,7 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
     )
     from kbsync.cli.problems_log import told_as_log
     from kbsync.daemon import Daemon
+    from kbsync.systemd import ServiceManager
 
     installation = choose(choices)
     prepare(installation)
@@ -144,10 +144,10 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
         tell_through(None if renderer else told_as_log)
 
     heed(installation.config)
-    with closing(ServiceManager(os.environ)) as notifier:
-        if notifier.watchdog is not None:
+    with closing(ServiceManager(os.environ)) as manager:
+        if manager.watchdog is not None:
             faulthandler.enable()  # a watchdog ends what hangs with SIGABRT: say where it hung
-        daemon = Daemon(installation, lambda: again(installation), signals, heed, notifier)
+        daemon = Daemon(installation, lambda: again(installation), signals, heed, manager)
         asyncio.run(_until_told(daemon, end))
 
 

@@ -14,13 +14,12 @@ import pytest
 
 from kbsync import daemon
 from kbsync.config.model import folder_config
-from kbsync.daemon import CALM, READY_LATEST, ServiceReports, status_sentence
 from kbsync.engine.clock import Clock
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.installation import Installation
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store
-from kbsync.systemd import ServiceManager
+from kbsync.systemd import LEAST_PAUSE, READY_LATEST, ServiceManager, ServiceReports, status_sentence
 from tests.engine.world import VirtualClock, World
 
 WATCHDOG = 60.0
@@ -45,57 +44,57 @@ class Heard(ServiceManager):
 @asynccontextmanager
 async def driven(clock: VirtualClock) -> AsyncIterator[ServiceReports]:
     driver = asyncio.create_task(clock.drive())
-    supervised = ServiceReports(Heard(clock), clock)
-    yield supervised
+    reports = ServiceReports(Heard(clock), clock)
+    yield reports
     driver.cancel()
     await asyncio.gather(driver, return_exceptions=True)
-    supervised.notifier.close()
+    reports.manager.close()
 
 
-def heard(supervised: ServiceReports) -> Heard:
-    assert isinstance(supervised.notifier, Heard)
-    return supervised.notifier
+def heard(reports: ServiceReports) -> Heard:
+    assert isinstance(reports.manager, Heard)
+    return reports.manager
 
 
 async def test_ready_waits_for_every_mirror() -> None:
-    async with driven(VirtualClock()) as supervised:
+    async with driven(VirtualClock()) as reports:
         begun = [asyncio.Event(), asyncio.Event()]
-        ready = asyncio.create_task(supervised.ready_after(begun))
+        ready = asyncio.create_task(reports.ready_after(begun))
         begun[0].set()
-        await supervised.clock.sleep(READY_LATEST / 2)
-        assert heard(supervised).words == []
+        await reports.clock.sleep(READY_LATEST / 2)
+        assert heard(reports).words == []
         begun[1].set()
         await ready
-        assert heard(supervised).words == [(READY_LATEST / 2, "READY=1")]
+        assert heard(reports).words == [(READY_LATEST / 2, "READY=1")]
 
 
 async def test_a_mirror_that_takes_long_to_begin_holds_ready_back_only_so_long() -> None:
-    async with driven(VirtualClock()) as supervised:
-        await supervised.ready_after([asyncio.Event()])
-        assert heard(supervised).words == [(READY_LATEST, "READY=1")]
+    async with driven(VirtualClock()) as reports:
+        await reports.ready_after([asyncio.Event()])
+        assert heard(reports).words == [(READY_LATEST, "READY=1")]
 
 
 async def test_without_mirrors_there_is_nothing_to_wait_for() -> None:
-    async with driven(VirtualClock()) as supervised:
-        await supervised.ready_after([])
-        assert heard(supervised).times("READY=1") == [0.0]
+    async with driven(VirtualClock()) as reports:
+        await reports.ready_after([])
+        assert heard(reports).times("READY=1") == [0.0]
 
 
 async def test_what_is_told_when_keeps_its_order() -> None:
-    async with driven(VirtualClock()) as supervised:
-        with supervised.reloading():  # before READY the manager would take it for the end of the start
-            assert heard(supervised).words == []
-        await supervised.ready_after([])
-        with supervised.reloading():
-            assert [word.partition("=")[0] for _, word in heard(supervised).words[1:]] == [
+    async with driven(VirtualClock()) as reports:
+        with reports.reloading():  # before READY the manager would take it for the end of the start
+            assert heard(reports).words == []
+        await reports.ready_after([])
+        with reports.reloading():
+            assert [word.partition("=")[0] for _, word in heard(reports).words[1:]] == [
                 "RELOADING",
                 "MONOTONIC_USEC",
             ]
-        supervised.stopping()
-        with supervised.reloading():
+        reports.stopping()
+        with reports.reloading():
             pass
-        supervised.stopping()
-        words = [word for _, word in heard(supervised).words]
+        reports.stopping()
+        words = [word for _, word in heard(reports).words]
         assert words[3:5] == ["READY=1", "STOPPING=1"]
         assert "READY=1" not in words[4:]
         assert words.count("STOPPING=1") == 1
@@ -104,14 +103,14 @@ async def test_what_is_told_when_keeps_its_order() -> None:
 async def test_a_sign_of_life_comes_at_half_of_what_is_allowed(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with world.running() as store:
-        supervised = ServiceReports(Heard(world.clock), world.clock)
-        async with supervised.over(store, list):
+        reports = ServiceReports(Heard(world.clock), world.clock)
+        async with reports.over(store, list):
             await world.clock.sleep(10 * WATCHDOG)
-        signs = heard(supervised).times("WATCHDOG=1")
+        signs = heard(reports).times("WATCHDOG=1")
         gaps = [later - earlier for earlier, later in pairwise(signs)]
         assert len(signs) >= 20
         assert max(gaps) <= WATCHDOG / 2 + 0.001
-        supervised.notifier.close()
+        reports.manager.close()
 
 
 @pytest.fixture
@@ -119,14 +118,14 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "state.db")
 
 
-async def until_heard(supervised: ServiceReports, word: str) -> None:
-    while not heard(supervised).times(word):
+async def until_heard(reports: ServiceReports, word: str) -> None:
+    while not heard(reports).times(word):
         await asyncio.sleep(0)
 
 
 async def test_a_writer_that_hangs_ends_the_signs_of_life(store: Store) -> None:
-    async with driven(VirtualClock()) as supervised, supervised.over(store, list):
-        await until_heard(supervised, "WATCHDOG=1")
+    async with driven(VirtualClock()) as reports, reports.over(store, list):
+        await until_heard(reports, "WATCHDOG=1")
         hanging, end = threading.Event(), threading.Event()
 
         def hang(_tx: object) -> None:
@@ -135,13 +134,13 @@ async def test_a_writer_that_hangs_ends_the_signs_of_life(store: Store) -> None:
 
         done = store.submit(hang)
         await asyncio.to_thread(hanging.wait)
-        known = len(heard(supervised).times("WATCHDOG=1"))
-        await supervised.clock.sleep(20 * WATCHDOG)
-        assert len(heard(supervised).times("WATCHDOG=1")) <= known + 1  # one answer may have been on its way
+        known = len(heard(reports).times("WATCHDOG=1"))
+        await reports.clock.sleep(20 * WATCHDOG)
+        assert len(heard(reports).times("WATCHDOG=1")) <= known + 1  # one answer may have been on its way
         end.set()
         await asyncio.wrap_future(done)
-        heard(supervised).words.clear()
-        await until_heard(supervised, "WATCHDOG=1")
+        heard(reports).words.clear()
+        await until_heard(reports, "WATCHDOG=1")
     store.close()
 
 
@@ -149,10 +148,10 @@ async def test_long_work_in_threads_does_not_end_them(store: Store) -> None:
     threads, end = ThreadPoolExecutor(2), threading.Event()
     asyncio.get_running_loop().set_default_executor(threads)
     working = [asyncio.create_task(asyncio.to_thread(end.wait)) for _ in range(4)]
-    async with driven(VirtualClock()) as supervised, supervised.over(store, list):
+    async with driven(VirtualClock()) as reports, reports.over(store, list):
         for _ in range(5):
-            heard(supervised).words.clear()
-            await until_heard(supervised, "WATCHDOG=1")
+            heard(reports).words.clear()
+            await until_heard(reports, "WATCHDOG=1")
         end.set()
         await asyncio.gather(*working)
     store.close()
@@ -160,10 +159,10 @@ async def test_long_work_in_threads_does_not_end_them(store: Store) -> None:
 
 async def test_a_state_that_cannot_be_written_is_no_reason_to_be_ended(tmp_path: Path) -> None:
     store = Store(tmp_path / "state.db")
-    async with driven(VirtualClock()) as supervised, supervised.over(store, list):
+    async with driven(VirtualClock()) as reports, reports.over(store, list):
         store._writer.pragma("query_only", True)
-        heard(supervised).words.clear()
-        await until_heard(supervised, "WATCHDOG=1")
+        heard(reports).words.clear()
+        await until_heard(reports, "WATCHDOG=1")
     store.close()
 
 
@@ -172,23 +171,23 @@ async def test_counts_are_told_when_they_change_and_not_too_often(tmp_path: Path
     world.write_many(3)
     await world.once()
     async with world.running() as store:
-        supervised = ServiceReports(Heard(world.clock), world.clock)
-        async with supervised.over(store, lambda: ["docs"]):
+        reports = ServiceReports(Heard(world.clock), world.clock)
+        async with reports.over(store, lambda: ["docs"]):
             for _ in range(100):
-                supervised.nudge()
+                reports.nudge()
                 await world.clock.sleep(0.1)
-            assert [word for _, word in heard(supervised).words if "STATUS" in word] == [
+            assert [word for _, word in heard(reports).words if "STATUS" in word] == [
                 "STATUS=3 ready, 0 pending, 0 failed"
             ]
             for number in range(100):
-                supervised.complaint = f"complaint {number}"
-                supervised.nudge()
+                reports.complaint = f"complaint {number}"
+                reports.nudge()
                 await world.clock.sleep(0.1)
-        told = heard(supervised).times("STATUS")
+        told = heard(reports).times("STATUS")
         gaps = [later - earlier for earlier, later in pairwise(told)]
         assert 5 <= len(told) <= 12
-        assert min(gaps) >= CALM - 0.001
-        supervised.notifier.close()
+        assert min(gaps) >= LEAST_PAUSE - 0.001
+        reports.manager.close()
 
 
 async def test_a_config_whose_folder_does_not_answer_is_refused_and_holds_up_nobody(
@@ -203,11 +202,11 @@ async def test_a_config_whose_folder_does_not_answer_is_refused_and_holds_up_nob
 
     async with world.running() as store:
         kept = daemon.Daemon(Installation(folder_config(world.root), world.state), hangs)
-        reading = asyncio.create_task(kept._read_again(store))
+        reading = asyncio.create_task(kept._read_config(store))
         await asyncio.sleep(0)
         assert not reading.done()
         await reading
-        assert "refused" in kept._supervised.complaint
+        assert "refused" in kept._reports.complaint
     answers.set()
 
 
