@@ -95,8 +95,13 @@ class ServiceReports:
     async def ready_after(self, begun: Collection[asyncio.Event]) -> None:
         """READY, once, when all of these are set, or after `READY_LATEST` seconds."""
         all_begun = asyncio.Event()
-        waiting = asyncio.gather(*(one.wait() for one in begun))
-        waiting.add_done_callback(lambda _: all_begun.set())
+
+        async def wait_for_all() -> None:
+            for one in begun:
+                await one.wait()
+            all_begun.set()
+
+        waiting = asyncio.create_task(wait_for_all())
         try:
             await rest(self.clock, READY_LATEST, all_begun)
         finally:
