@@ -14,12 +14,8 @@ from kbsync_standin.gptbots.bot import (
     Bot,
     Document,
     Refused,
-    arg_of,
-    early_answer,
     hits,
     ids_in,
-    refusal,
-    shown_status,
 )
 from kbsync_standin.gptbots.rules import (
     MOST_ASKED,
@@ -57,7 +53,7 @@ ROUTES: Mapping[tuple[str, str], str] = {
 _OK = {"code": 0, "message": "OK"}
 
 
-def _list_bases(bot: Bot, request: Request, fault: Fault | None) -> Response:
+def _list_bases(bot: Bot, request: Request, fault: Fault) -> Response:
     rows = []
     for key, base in bot.bases().items():
         documents = len(list(bot.shelf.alive(key)))
@@ -67,12 +63,12 @@ def _list_bases(bot: Bot, request: Request, fault: Fault | None) -> Response:
     return _json(bot, forms.get(bot.behaviour.bases, {"data": {"list": rows}}), fault)
 
 
-def _create_base(bot: Bot, request: Request, fault: Fault | None) -> Response:
+def _create_base(bot: Bot, request: Request, fault: Fault) -> Response:
     wish = base_wish_of(body_of(request))
     return _json(bot, {"knowledge_base_id": bot.make_base(*wish)}, fault)
 
 
-def _list(bot: Bot, request: Request, fault: Fault | None) -> Response:
+def _list(bot: Bot, request: Request, fault: Fault) -> Response:
     number, size = page_of(request.query)
     base = request.query.get("knowledge_base_id", "")
     bot.check_base(base)
@@ -100,7 +96,7 @@ def _called(name: str, form: str) -> str:
     return stem if form == "bare" and stem else name
 
 
-def _row(bot: Bot, one: Document, fault: Fault | None) -> dict[str, Any]:
+def _row(bot: Bot, one: Document, fault: Fault) -> dict[str, Any]:
     extension = one.name.rpartition(".")[2]
     unit = 1000 if bot.behaviour.times == "ms" else 1
     row = {
@@ -114,19 +110,19 @@ def _row(bot: Bot, one: Document, fault: Fault | None) -> dict[str, Any]:
         "update_time": int(one.updated) * unit,
     }
     if hits(fault, "unmarked", one.name):
-        cut = fault is not None and fault.args.get("cut")
+        cut = fault.args.get("cut")
         row["source_url"] = one.source_url.partition("#")[0] if cut else ""
     return row | ({"surprise": {"a": [1]}} if bot.behaviour.extra_fields else {})
 
 
-def _add(bot: Bot, request: Request, fault: Fault | None) -> Response:
+def _add(bot: Bot, request: Request, fault: Fault) -> Response:
     kind, delivery = _delivered(bot, request, fault, is_update=False)
     made, failed = [], []
     for sent in delivery.files:
         if hits(fault, "failed-item", sent.name):
             failed.append((sent, ""))
             continue
-        if hits(fault, "neither-list", sent.name) and not arg_of(fault, "stored"):
+        if hits(fault, "neither-list", sent.name) and not fault.args.get("stored"):
             continue
         stored = bot.store(sent, delivery.base, kind, delivery.rules, fault)
         if not hits(fault, "neither-list", sent.name):
@@ -134,7 +130,7 @@ def _add(bot: Bot, request: Request, fault: Fault | None) -> Response:
     return _receipt(bot, made, failed, fault)
 
 
-def _update(bot: Bot, request: Request, fault: Fault | None) -> Response:
+def _update(bot: Bot, request: Request, fault: Fault) -> Response:
     kind, delivery = _delivered(bot, request, fault, is_update=True)
     made, failed = [], []
     for sent in delivery.files:
@@ -143,7 +139,7 @@ def _update(bot: Bot, request: Request, fault: Fault | None) -> Response:
         if old is None or not is_there or hits(fault, "failed-item", sent.name):
             failed.append((sent, sent.doc_id))
             continue
-        if hits(fault, "neither-list", sent.name) and not arg_of(fault, "stored"):
+        if hits(fault, "neither-list", sent.name) and not fault.args.get("stored"):
             continue
         bot.change(old, sent, delivery.rules, fault)
         if not hits(fault, "neither-list", sent.name):
@@ -151,7 +147,7 @@ def _update(bot: Bot, request: Request, fault: Fault | None) -> Response:
     return _receipt(bot, made, failed, fault)
 
 
-def _delivered(bot: Bot, request: Request, fault: Fault | None, *, is_update: bool) -> tuple[str, Delivery]:
+def _delivered(bot: Bot, request: Request, fault: Fault, *, is_update: bool) -> tuple[str, Delivery]:
     kind = request.path.split("/")[-2]
     most, strict = bot.behaviour.most_files, bot.behaviour.strict
     delivery = delivery_of(body_of(request), kind, most, is_update=is_update, strict=strict)
@@ -165,14 +161,14 @@ def _receipt(
     bot: Bot,
     made: Sequence[tuple[Sent, Document]],
     failed: Sequence[tuple[Sent, str]],
-    fault: Fault | None,
+    fault: Fault,
 ) -> Response:
     docs = [{"doc_id": one.id, "doc_name": _called(one.name, bot.behaviour.receipts)} for _, one in made]
     failed = [
         *failed,
         *((sent, sent.doc_id) for sent, _ in made if hits(fault, "both-lists", sent.name)),
     ]
-    if fault is not None and fault.kind == "no-doc-id":
+    if fault.kind == "no-doc-id":
         docs = [{"doc_name": one["doc_name"]} for one in docs]
     body: dict[str, Any] = {"doc": docs}
     told = [_told(bot, sent, doc_id) for sent, doc_id in failed]
@@ -190,7 +186,7 @@ def _told(bot: Bot, sent: Sent, doc_id: str) -> Any:
     return doc_id or name
 
 
-def _status(bot: Bot, request: Request, fault: Fault | None) -> Response:
+def _status(bot: Bot, request: Request, fault: Fault) -> Response:
     ids, now = ids_in(request), bot.clock.now()
     if len(ids) > MOST_ASKED:
         raise Breach(f"{len(ids)} ids asked for at once", 40332)
@@ -199,40 +195,47 @@ def _status(bot: Bot, request: Request, fault: Fault | None) -> Response:
         one = bot.shelf.documents.get(key)
         if one is None or one.deleted_at is not None or hits(fault, "left-out", one.name):
             continue
-        status = one.status(now, bot.behaviour.working, bot.behaviour.stale_status)
-        rows.append({"data_id": key, **shown_status(status, fault)})
+        row = {
+            "data_id": key,
+            "data_status": one.status(now, bot.behaviour.working, bot.behaviour.stale_status),
+        }
+        if fault.kind == "data-status":
+            row["data_status"] = fault.args.get("value")
+            if fault.args.get("missing"):
+                del row["data_status"]
+        rows.append(row)
     return _json(bot, rows, fault)
 
 
-def _delete(bot: Bot, request: Request, fault: Fault | None) -> Response:
+def _delete(bot: Bot, request: Request, fault: Fault) -> Response:
     ids = ids_in(request)
     if not ids or len(ids) > MOST_ASKED or len(request.raw_target) > 4096:
         raise Breach(f"{len(ids)} ids to delete at once")
     alive = {one.id for one in bot.shelf.alive()}
     if bot.behaviour.unknown_ids == "refused" and not alive.issuperset(ids):
         raise Refused("no such document")
-    if fault is None or fault.kind != "keeps-documents":
+    if fault.kind != "keeps-documents":
         bot.delete(key for key in ids if key in alive)
     return _json(bot, dict(_OK), fault)
 
 
-def _retry(bot: Bot, request: Request, fault: Fault | None) -> Response:
+def _retry(bot: Bot, request: Request, fault: Fault) -> Response:
     if body_of(request):
         raise Breach("a retry takes no fields")
     return _json(bot, {"affectCount": bot.retry(fault)}, fault)
 
 
-def _match(bot: Bot, request: Request, fault: Fault | None) -> Response:
+def _match(bot: Bot, request: Request, fault: Fault) -> Response:
     asked = question_of(body_of(request))
     rows = bot.shelf.found(asked.prompt, asked.bases, asked.ids, bot.clock.now())
     rows = ranked(rows, asked)[: asked.top_k]
-    if fault is not None and fault.kind == "nothing-found":
+    if fault.kind == "nothing-found":
         rows = []
     return _json(bot, {"total": len(rows), "list": rows}, fault)
 
 
-def _json(bot: Bot, value: Any, fault: Fault | None) -> Response:
-    if fault is not None and fault.kind == "shape":
+def _json(bot: Bot, value: Any, fault: Fault) -> Response:
+    if fault.kind == "shape":
         value = {
             "object": {},
             "nulls": {key: [None] for key in value} if isinstance(value, dict) else [None],
@@ -242,7 +245,7 @@ def _json(bot: Bot, value: Any, fault: Fault | None) -> Response:
     return Response.json(value)
 
 
-ANSWERS: Mapping[str, Callable[[Bot, Request, Fault | None], Response]] = {
+ANSWERS: Mapping[str, Callable[[Bot, Request, Fault], Response]] = {
     "base": _list_bases,
     "create-base": _create_base,
     "list": _list,
@@ -302,19 +305,30 @@ class GptbotsApplication:
 
     def answer(self, request: Request, fault: Fault | None) -> Response:
         """What the vendor would answer."""
-        op = self.op(request)
+        op, fault = self.op(request), fault or Fault("")
+        if "cookie" in request.headers:
+            self.violations.append("a cookie was sent")
         try:
-            self._check_key(request, fault)
+            is_known = request.headers.get("authorization") == f"Bearer {self._key}"
+            if not is_known or self.behaviour.key_revoked or fault.kind == "unauthorized":
+                raise Breach("authentication failed", 40127, is_ours=False)
             if not op:
                 return Response.json({"code": 404, "message": "no such route"}, 404)
-            if fault is not None and (early := early_answer(fault)):
-                return early
+            match fault.kind:
+                case "code":
+                    return _refusal(fault)
+                case "bot-deleted":
+                    return Response.json({"code": 20059, "message": "the bot was deleted"})
+                case "rate-limited":
+                    answer = Response.json({"code": 429, "message": "too many requests"}, 429)
+                    after = fault.args.get("retry_after")
+                    return answer if after is None else answer.having(retry_after=str(after))
             response = ANSWERS[op](self._bot, request, fault)
         except Breach as breach:
             if breach.is_ours:
                 self.violations.append(f"{op}: {breach}")
             return Response.json({"code": breach.code, "message": str(breach)})
-        return refusal(fault) if fault is not None and fault.kind == "code-after" else response
+        return _refusal(fault) if fault.kind == "code-after" else response
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
         """Raises `ValueError` for an unknown switch or a wrong value."""
@@ -344,7 +358,7 @@ class GptbotsApplication:
         if not isinstance(name, str) or not name or not isinstance(text, str):
             raise ValueError('somebody else stores {"name": "guide.md", "text": "…"}')
         sent = Sent(name, text.encode(), str(args.get("source_url", "")))
-        return {"id": self._bot.store(sent, HOME_ID, "text", {}, None).id}
+        return {"id": self._bot.store(sent, HOME_ID, "text", {}, Fault("")).id}
 
     def config_hint(self, url: str) -> str:
         """A mirror into the base that is here."""
@@ -353,10 +367,10 @@ class GptbotsApplication:
             f"      base_url: {url}\n      api_key: {self._key}\n      knowledge_base_id: {HOME_ID}\n"
         )
 
-    def _check_key(self, request: Request, fault: Fault | None) -> None:
-        is_known = request.headers.get("authorization") == f"Bearer {self._key}"
-        if "cookie" in request.headers:
-            self.violations.append("a cookie was sent")
-        is_played = fault is not None and fault.kind == "unauthorized"
-        if not is_known or self.behaviour.key_revoked or is_played:
-            raise Breach("authentication failed", 40127, is_ours=False)
+
+def _refusal(fault: Fault) -> Response:
+    """The code that a fault answers with."""
+    code = fault.args.get("code", 50000)
+    written = str(code) if fault.args.get("as_string") else code
+    body = {"code": written, "message": fault.args.get("message", "")}
+    return Response.json(body, int(fault.args.get("status", 200)))

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots.behaviour import Behaviour, changed
 from kbsync_standin.gptbots.rules import Breach, Sent
-from kbsync_standin.messages import Request, Response, StandInClock
+from kbsync_standin.messages import Request, StandInClock
 
 HOME_ID = "67457fea6f658672d6482542"
 """The knowledge base that is there from the start."""
@@ -183,10 +183,6 @@ class Refused(Breach):
         super().__init__(words, is_ours=False)
 
 
-class NoBase(Refused):
-    """The base is not there (any more)."""
-
-
 def ids_in(request: Request) -> list[str]:
     """Ids in the query, repeated or joined; one that was encoded together is one odd id."""
     pairs = parse_qsl(urlsplit(request.raw_target).query)
@@ -194,51 +190,9 @@ def ids_in(request: Request) -> list[str]:
     return repeated + [one for name, value in pairs if name == "doc" for one in value.split(",") if one]
 
 
-def arg_of(fault: Fault | None, name: str) -> Any:
-    """An argument of a fault that is played; None where there is none."""
-    return None if fault is None else fault.args.get(name)
-
-
-def hits(fault: Fault | None, kind: str, name: str) -> bool:
+def hits(fault: Fault, kind: str, name: str) -> bool:
     """A fault of this kind is played on a file of this name."""
-    return fault is not None and fault.kind == kind and fnmatchcase(name, str(fault.args.get("name", "*")))
-
-
-def renamed(name: str) -> str:
-    """As services call a name that they have already."""
-    stem, _, extension = name.rpartition(".")
-    return f"{stem} (1).{extension}"
-
-
-def shown_status(status: str, fault: Fault | None) -> dict[str, Any]:
-    """The field of the status."""
-    if fault is None or fault.kind != "data-status":
-        return {"data_status": status}
-    return {} if fault.args.get("missing") else {"data_status": fault.args.get("value")}
-
-
-def early_answer(fault: Fault) -> Response | None:
-    """Faults under which nothing is done."""
-    match fault.kind:
-        case "code":
-            return refusal(fault)
-        case "bot-deleted":
-            return Response.json({"code": 20059, "message": "the bot was deleted"})
-        case "rate-limited":
-            answer = Response.json({"code": 429, "message": "too many requests"}, 429)
-            wish = fault.args.get("retry_after")
-            return answer if wish is None else answer.having(retry_after=str(wish))
-    return None
-
-
-def refusal(fault: Fault) -> Response:
-    """The code that a fault answers with."""
-    code = fault.args.get("code", 50000)
-    body = {
-        "code": str(code) if fault.args.get("as_string") else code,
-        "message": fault.args.get("message", ""),
-    }
-    return Response.json(body, int(fault.args.get("status", 200)))
+    return fault.kind == kind and fnmatchcase(name, str(fault.args.get("name", "*")))
 
 
 class Bot:
@@ -256,15 +210,10 @@ class Bot:
         """Raises `ValueError` for an unknown switch or a wrong value."""
         before = self.behaviour.base
         self.behaviour = changed(self.behaviour, switches)
-        if self.behaviour.base != before:
-            self._set_base()
-
-    def _set_base(self) -> None:
-        match self.behaviour.base:
-            case "deleted" | "emptied":
-                self.shelf.drop(HOME_ID)
-            case "recreated":
-                self.shelf.drop(HOME_ID)
+        base = self.behaviour.base
+        if base != before and base != "present":
+            self.shelf.drop(HOME_ID)
+            if base == "recreated":
                 self.shelf.bases = {self.shelf.new_id(self.clock.now()): Base("Default")}
 
     def bases(self) -> Mapping[str, Base]:
@@ -280,38 +229,30 @@ class Bot:
         return made
 
     def check_base(self, base: str) -> None:
-        """Raises `NoBase`."""
+        """Raises `Refused`."""
         if base not in self.bases():
-            raise NoBase("the knowledge base does not exist")
+            raise Refused("the knowledge base does not exist")
 
     def reset(self) -> None:
         """One empty base again."""
         self.shelf = Shelf(self._seed)
         self.journal.clear()
 
-    def store(
-        self, sent: Sent, base: str, kind: str, rules: Mapping[str, Any], fault: Fault | None
-    ) -> Document:
+    def store(self, sent: Sent, base: str, kind: str, rules: Mapping[str, Any], fault: Fault) -> Document:
         """A new document, under the name that a fault makes of its own."""
         now = self.clock.now()
         version = self._version(sent, fault)
-        name = renamed(sent.name) if fault is not None and fault.kind == "other-name" else sent.name
-        one = Document(
-            self.shelf.new_id(now),
-            base,
-            kind,
-            name,
-            now,
-            now,
-            version,
-            version.source_url,
-            rules=dict(rules),
-        )
+        name = sent.name
+        if fault.kind == "other-name":  # as services call a name that they have already
+            stem, _, extension = name.rpartition(".")
+            name = f"{stem} (1).{extension}"
+        made, url = self.shelf.new_id(now), version.source_url
+        one = Document(made, base, kind, name, now, now, version, url, rules=dict(rules))
         self.shelf.documents[one.id] = one
         self._note("stored", one, version)
         return one
 
-    def change(self, old: Document, sent: Sent, rules: Mapping[str, Any], fault: Fault | None) -> None:
+    def change(self, old: Document, sent: Sent, rules: Mapping[str, Any], fault: Fault) -> None:
         """Another content for a document, whose old one serves until the new one is in."""
         now = self.clock.now()
         old.get_on(now)
@@ -326,7 +267,7 @@ class Bot:
         self._note("updated", old, old.coming)
         old.get_on(now)
 
-    def retry(self, fault: Fault | None) -> int:
+    def retry(self, fault: Fault) -> int:
         """What failed is indexed once more, in every base; how many documents. A fault lets it fail again."""
         now = self.clock.now()
         failed = [one for one in self.shelf.alive() if one.has_failed(now)]
@@ -352,7 +293,7 @@ class Bot:
                 return one
         raise ValueError(f"there is no document {wanted!r}")
 
-    def _version(self, sent: Sent, fault: Fault | None) -> Version:
+    def _version(self, sent: Sent, fault: Fault) -> Version:
         ready: float | None = self.clock.now() + self.shelf.span(self.behaviour.vectorize)
         if hits(fault, "stuck", sent.name):
             ready = None

@@ -6,11 +6,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
+from kbsync_standin.switches import changed
 from kbsync_standin.vectors.dialects import (
     EMBEDDINGS,
     RANKING,
@@ -60,39 +61,22 @@ KINDS: Mapping[str, str] = {
 Row = dict[str, Any]
 
 
-def reshaped_rows(rows: list[Row], fault: Fault | None) -> list[Row]:
-    """The rows of an answer, embeddings or scores, as the fault has them."""
-    change = _ROWS.get(fault.kind) if fault is not None else None
-    return change(rows) if change is not None else rows
+_NO_VECTOR: Mapping[str, Callable[[list[float]], list[Any] | None]] = {
+    "nan": lambda vector: [math.nan, *vector[1:]],
+    "null": lambda vector: [None, *vector[1:]],
+    "zeros": lambda vector: [0.0] * len(vector),
+    "none": lambda vector: None,
+}
+"""The forms in which a vector is none."""
 
 
-FORMS = ("nan", "null", "zeros", "none")
-"""How a vector is none."""
-
-
-def without_vector(row: Row, form: str) -> Row:
-    """A row whose vector is none, in one of `FORMS`."""
-    vector = row["embedding"]
-    forms: Mapping[str, list[Any] | None] = {
-        "nan": [math.nan, *vector[1:]],
-        "null": [None, *vector[1:]],
-        "zeros": [0.0] * len(vector),
-        "none": None,
-    }
-    return row | {"embedding": forms[form]}
-
-
-def _with(rows: list[Row], place: int, **news: Any) -> list[Row]:
-    changed = [dict(row) for row in rows]
-    changed[place] |= news
-    return changed
+def _first_without(form: str) -> Callable[[list[Row]], list[Row]]:
+    """A change of rows: the first has no vector."""
+    return lambda rows: [rows[0] | {"embedding": _NO_VECTOR[form](rows[0]["embedding"])}, *rows[1:]]
 
 
 def _scored(change: Callable[[float], float]) -> Callable[[list[Row]], list[Row]]:
-    def apply(rows: list[Row]) -> list[Row]:
-        return [row | {"relevance_score": change(row["relevance_score"])} for row in rows]
-
-    return apply
+    return lambda rows: [row | {"relevance_score": change(row["relevance_score"])} for row in rows]
 
 
 def _logit(share: float) -> float:
@@ -100,15 +84,15 @@ def _logit(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-_ROWS: Mapping[str, Callable[[list[Row]], list[Row]]] = {
+_CHANGES: Mapping[str, Callable[[list[Row]], list[Row]]] = {
     "out-of-order": lambda rows: rows[::-1],
     "constant-index": lambda rows: [row | {"index": 0} for row in rows],
     "one-too-few": lambda rows: rows[:-1],
     "one-too-many": lambda rows: rows + rows[-1:],
-    "wrong-dimension": lambda rows: _with(rows, -1, embedding=rows[-1]["embedding"][:-1]),
-    "nan": lambda rows: _with(rows, 0, embedding=[math.nan, *rows[0]["embedding"][1:]]),
-    "null-number": lambda rows: _with(rows, 0, embedding=[None, *rows[0]["embedding"][1:]]),
-    "zero-vector": lambda rows: _with(rows, 0, embedding=[0.0] * len(rows[0]["embedding"])),
+    "wrong-dimension": lambda rows: [*rows[:-1], rows[-1] | {"embedding": rows[-1]["embedding"][:-1]}],
+    "nan": _first_without("nan"),
+    "null-number": _first_without("null"),
+    "zero-vector": _first_without("zeros"),
     "several-vectors": lambda rows: [row | {"embedding": [row["embedding"]]} for row in rows],
     "unsorted": lambda rows: rows[::-1],
     "index-beyond": lambda rows: [*rows, rows[0] | {"index": 10_000}],
@@ -177,27 +161,23 @@ class VectorsApplication:
         dialect, op = self.subject(request), self.op(request)
         if not op:
             return _error(dialect, 404, "there is no such route")
-        if not self._knows(request):
+        if self.behaviour.key_refused or request.headers.get("authorization") != f"Bearer {self._key}":
             return _error(dialect, 401, "Incorrect API key provided", "invalid_api_key")
         try:
             body = json.loads(request.body)
         except ValueError:
             body = None
         try:
-            early = self._early(dialect, request, fault)
-            return early or (self._embedded if op == "embed" else self._ranked)(dialect, body, fault)
+            fault = fault or Fault("")
+            answer = self._embedded if op == "embed" else self._ranked
+            return self._refusal(dialect, request, fault) or answer(dialect, body, fault)
         except Breach as breach:
             self.violations.append(f"{dialect} {op}: {breach}")
             return _error(dialect, breach.status, str(breach), breach.code)
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
         """Raises `ValueError` for an unknown switch or a wrong value."""
-        kinds = {"dimensions": int, "key_refused": bool, "most_items": int}
-        for name, value in switches.items():
-            if name not in kinds or type(value) is not kinds[name]:
-                there_are = "dimensions=64, key_refused=false, most_items=0"
-                raise ValueError(f"{name}={value!r} is no switch; there are: {there_are}")
-        self.behaviour = replace(self.behaviour, **switches)
+        self.behaviour = changed(self.behaviour, switches)
 
     def snapshot(self) -> dict[str, Any]:
         """It holds no documents."""
@@ -224,79 +204,88 @@ class VectorsApplication:
             f"      rerank: {{type: jina, base_url: {url}/jina/v1, {rest}\n"
         )
 
-    def _knows(self, request: Request) -> bool:
-        return (
-            not self.behaviour.key_refused and request.headers.get("authorization") == f"Bearer {self._key}"
-        )
-
-    def _early(self, dialect: str, request: Request, fault: Fault | None) -> Response | None:
+    def _refusal(self, dialect: str, request: Request, fault: Fault) -> Response | None:
         """Faults that keep any work from being done."""
-        kind = fault.kind if fault is not None else ""
-        match kind:
+        args = fault.args
+        match fault.kind:
             case "overloaded":
                 return Response.json(OVERLOADED, 429)
             case "no-money":
                 return Response.json(NO_MONEY, 429)
+            case "not-found" if dialect == "zhipu":
+                return _error(dialect, 400, "模型不存在，请检查模型代码。", "1211")
             case "not-found":
-                return _unserved(dialect)
-            case "refused" if fault is not None:
-                args = fault.args
-                status, said = int(args.get("status", 400)), "this request is refused"
-                return _error(dialect, status, said, str(args.get("code", "")), args.get("param"))
-            case "bad-item" if fault is not None:
-                word = str(fault.args.get("word", "bad")).encode()
-                if word in request.body:
-                    return _error(dialect, int(fault.args.get("status", 422)), "an input was refused")
+                return _error(dialect, 404, "The model does not exist", "model_not_found")
+            case "refused":
+                code = str(args.get("code", ""))
+                said = "this request is refused"
+                return _error(dialect, int(args.get("status", 400)), said, code, args.get("param"))
+            case "bad-item" if str(args.get("word", "bad")).encode() in request.body:
+                return _error(dialect, int(args.get("status", 422)), "an input was refused")
         return None
 
-    def _embedded(self, dialect: str, body: object, fault: Fault | None) -> Response:
+    def _embedded(self, dialect: str, body: Any, fault: Fault) -> Response:
         asked_for = wanted(dialect, body, self.behaviour.most_items)
         self._journal.append({"effect": "embedded", "name": dialect, "texts": len(asked_for.texts)})
-        is_deaf = fault is not None and fault.kind == "own-length"
-        length = (None if is_deaf else asked_for.dimensions) or self.behaviour.dimensions
-        rows = reshaped_rows(_rows(asked_for.texts, length), fault)
-        if fault is not None and fault.kind == "stutter":
+        length = self.behaviour.dimensions
+        if asked_for.dimensions and fault.kind != "own-length":
+            length = asked_for.dimensions
+        rows: list[Row] = [
+            {"object": "embedding", "index": index, "embedding": vector_of(text, length)}
+            for index, text in enumerate(asked_for.texts)
+        ]
+        rows = _CHANGES.get(fault.kind, list)(rows)
+        if fault.kind == "stutter":
             rows = self._stuttered(rows, asked_for.texts, fault.args)
-        if asked_for.packed or (fault is not None and fault.kind == "as-base64"):
-            rows = [row | {"embedding": _packed(row["embedding"])} for row in rows]
+        for row in rows if asked_for.packed or fault.kind == "as-base64" else ():
+            vector = row["embedding"]
+            if isinstance(vector, list) and all(isinstance(number, float) for number in vector):
+                row["embedding"] = packed(vector)
         if dialect == "tei":
             return _json([row["embedding"] for row in rows])
-        model = "another" if fault is not None and fault.kind == "other-model" else _model(body)
+        model = "another" if fault.kind == "other-model" else str(body.get("model", ""))
         usage = {"prompt_tokens": 1, "total_tokens": 1}
         if dialect == "zhipu":
             usage["completion_tokens"] = 0
         return _json({"object": "list", "data": rows, "model": model, "usage": usage})
 
-    def _stuttered(
-        self, rows: list[dict[str, Any]], texts: Sequence[str], args: Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
+    def _stuttered(self, rows: list[Row], texts: Sequence[str], args: Mapping[str, Any]) -> list[Row]:
         """Without the vectors of texts that were not asked for often enough yet."""
         shown = []
         for row, text in zip(rows, texts, strict=True):
             if str(args.get("word", "")) in text:
                 self._stuttering[text] += 1
                 if self._stuttering[text] <= int(args.get("n", 1)):
-                    form = args.get("form") or FORMS[len(self._stuttering) % len(FORMS)]
-                    row = without_vector(row, str(form))
+                    forms = list(_NO_VECTOR)
+                    form = str(args.get("form") or forms[len(self._stuttering) % len(forms)])
+                    row = row | {"embedding": _NO_VECTOR[form](row["embedding"])}
             shown.append(row)
         return shown
 
-    def _ranked(self, dialect: str, body: object, fault: Fault | None) -> Response:
+    def _ranked(self, dialect: str, body: Any, fault: Fault) -> Response:
         question, texts, most = asked(dialect, body, self.behaviour.most_items)
         self._journal.append({"effect": "ranked", "name": dialect, "texts": len(texts)})
-        rows: list[dict[str, Any]] = [
+        rows: list[Row] = [
             {"index": index, "relevance_score": score(question, text)} for index, text in enumerate(texts)
         ]
         rows = sorted(rows, key=lambda row: (-row["relevance_score"], row["index"]))[:most]
-        rows = [row | _echo(dialect, body, texts[int(row["index"])]) for row in rows]
-        return _shaped(dialect, reshaped_rows(rows, fault), fault.kind if fault is not None else "")
-
-
-def _rows(texts: Sequence[str], length: int) -> list[dict[str, Any]]:
-    return [
-        {"object": "embedding", "index": index, "embedding": vector_of(text, length)}
-        for index, text in enumerate(texts)
-    ]
+        for row in rows:
+            # The text stands beside its score, always or on request.
+            text = texts[row["index"]]
+            if dialect in ("newapi", "vllm") or (dialect == "jina" and body.get("return_documents")):
+                row["document"] = {"text": text}
+            elif dialect == "zhipu" and body.get("return_documents"):
+                row["document"] = text
+            elif dialect == "tei" and body.get("return_text"):
+                row["text"] = text
+        rows = _CHANGES.get(fault.kind, list)(rows)
+        is_shape = fault.kind in ("bare", "data", "results")
+        shape = fault.kind if is_shape else RANKING[dialect].shape
+        if fault.kind == "score" or (shape == "bare" and not is_shape):
+            rows = [{"score" if key == "relevance_score" else key: row[key] for key in row} for row in rows]
+        if shape == "bare":
+            return _json(rows)
+        return _json({"model": "rank", shape: rows, "usage": {"total_tokens": 815, "prompt_tokens": 0}})
 
 
 def _place(path: str) -> tuple[str, str]:
@@ -305,53 +294,9 @@ def _place(path: str) -> tuple[str, str]:
     return dialect, f"/{rest.rpartition('/')[2]}"
 
 
-def _shaped(dialect: str, rows: list[dict[str, Any]], kind: str) -> Response:
-    shape = kind if kind in ("bare", "data", "results") else RANKING[dialect].shape
-    if kind == "score" or (shape == "bare" and kind != "bare"):
-        rows = [_renamed(row) for row in rows]
-    if shape == "bare":
-        return _json(rows)
-    return _json({"model": "rank", shape: rows, "usage": {"total_tokens": 815, "prompt_tokens": 0}})
-
-
-def _renamed(row: dict[str, Any]) -> dict[str, Any]:
-    return {"score" if key == "relevance_score" else key: value for key, value in row.items()}
-
-
-def _echo(dialect: str, body: object, text: str) -> dict[str, Any]:
-    """The text beside its score, where the dialect shows it, always or on request."""
-    wish = body if isinstance(body, dict) else {}
-    match dialect:
-        case "newapi" | "vllm":
-            return {"document": {"text": text}}
-        case "jina" if wish.get("return_documents"):
-            return {"document": {"text": text}}
-        case "zhipu" if wish.get("return_documents"):
-            return {"document": text}
-        case "tei" if wish.get("return_text"):
-            return {"text": text}
-    return {}
-
-
-def _packed(embedding: Any) -> Any:
-    is_vector = isinstance(embedding, list) and all(isinstance(number, float) for number in embedding)
-    return packed(embedding) if is_vector else embedding
-
-
-def _model(body: object) -> str:
-    return str(body.get("model", "")) if isinstance(body, dict) else ""
-
-
 def _json(value: Any) -> Response:
     """NaN included, as some servers write it."""
     return Response(200, json.dumps(value, ensure_ascii=False).encode(), {"content-type": "application/json"})
-
-
-def _unserved(dialect: str) -> Response:
-    """As it is said of a model that there is not."""
-    if dialect == "zhipu":
-        return _error(dialect, 400, "模型不存在，请检查模型代码。", "1211")
-    return _error(dialect, 404, "The model does not exist", "model_not_found")
 
 
 def _error(dialect: str, status: int, message: str, code: str = "", param: str | None = None) -> Response:
