@@ -31,7 +31,7 @@ from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Journal
 from kbsync.engine.recipe_changes import RecipeChanges
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
-from kbsync.engine.status import OUT_OF_DATE
+from kbsync.engine.status import OUT_OF_DATE, halt_json
 from kbsync.engine.terms import Plan, Terms, as_halt, changes_of
 from kbsync.errors import Halted, TargetError
 from kbsync.source.hints import Hint, HintKind
@@ -142,10 +142,7 @@ class MirrorPlan:
             "held": _paths(self.held),
             "unchanged": self.unchanged,
         }
-        if self.halt is not None:
-            halt = self.halt
-            plan["halt"] = {"reason": halt.reason, "detail": halt.detail, "cure": halt.cure}
-        return plan
+        return plan if self.halt is None else {**plan, "halt": halt_json(self.halt)}
 
 
 def _paths(planned: Iterable[Planned]) -> list[str]:

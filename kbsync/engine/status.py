@@ -1,6 +1,4 @@
-"""What the last audit of a mirror left for people to see, and when it ended; durable.
-
-The state of a mirror as people see it: counts in constant time, and every file when asked.
+"""The state of a mirror as people see it: counts in constant time, and every file when asked.
 
 Everything here reads within a transaction that its caller opened; nothing is computed from the folder.
 """
@@ -13,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kbsync.core.model import SCANNED, Choice, Status, Upload, UploadState
 from kbsync.core.text import shell_word, sized
@@ -23,55 +21,8 @@ from kbsync.state.files import Entry, folder_label
 from kbsync.state.glance import Tx
 from kbsync.state.mirrors import Halt, MirrorRecord
 
-
-@dataclass(frozen=True, slots=True)
-class LastAudit:
-    """`ended`: epoch seconds when the last audit of this binding ended, or when the first was set.
-
-    duplicate, orphaned: how many documents it found and left alone. mended: how many it saw to. is_audit: one
-    did end, and this is what it came to.
-    """
-
-    binding: int
-    ended: float
-    duplicate: int = 0
-    orphaned: int = 0
-    mended: int = 0
-    is_audit: bool = False
-
-    @property
-    def sentence(self) -> str:
-        """What a person should know; '' for nothing."""
-        counts = (counted(self.duplicate, "duplicate"), counted(self.orphaned, "orphaned document"))
-        found = " and ".join(filter(None, counts))
-        return f"the last audit found {found}" if found else ""
-
-
-def counted(n: int, what: str) -> str:
-    """`1 duplicate`, `2 duplicates`; '' for none."""
-    return f"{n} {what}{'s' if n > 1 else ''}" if n else ""
-
-
-def last_audit(tx: Tx, mirror: int) -> LastAudit | None:
-    """None where there was no audit yet."""
-    known = tx.meta.get(_last_audit_key(mirror))
-    return LastAudit(**json.loads(known)) if known else None
-
-
-def keep_last_audit(tx: Tx, mirror: int, findings: LastAudit) -> None:
-    """In place of those before."""
-    tx.meta.set(_last_audit_key(mirror), json.dumps(asdict(findings)))
-
-
-def clear_last_audit(tx: Tx, mirror: int) -> None:
-    """A person has seen to them; the time stays."""
-    known = last_audit(tx, mirror)
-    if known is not None:
-        keep_last_audit(tx, mirror, LastAudit(known.binding, known.ended))
-
-
-def _last_audit_key(mirror: int) -> str:
-    return f"audit:{mirror}"
+if TYPE_CHECKING:
+    from kbsync.engine.mirror import MirrorRun
 
 
 SHOWN = (Status.READY, Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD, Status.SKIPPED)
@@ -289,9 +240,17 @@ def mirror_status(
         oldest_pending_s=0.0 if since is None else max(0.0, now - since),
         last_pass=record.last_pass,
         halt=halt,
-        note="; ".join(filter(None, [record.note, _audited(tx, record, cure)])),
+        note="; ".join(filter(None, [record.note, _audit_note(tx, record, cure)])),
         items=Items(tx, record, halt) if documents else None,
     )
+
+
+def halt_shown(tx: Tx, run: MirrorRun) -> Halt | None:
+    """The halt of a mirror at work, or held deletions, which are one as well; None where it works."""
+    record = tx.mirrors.named(run.plan.name)
+    if record is None or run.halt is not None:
+        return run.halt
+    return mirror_status(tx, record, now=run.clock.wall(), cure=run.site.cure, at_work=run.site.at_work).halt
 
 
 def never_ran(name: str, folder: str, target: str, *, documents: bool = False) -> MirrorStatus:
@@ -353,7 +312,7 @@ def _serving(tx: Tx, record: MirrorRecord) -> int:
     return 0 if record.binding is None else tx.uploads.serving_count(record.id, record.binding)
 
 
-def _audited(tx: Tx, record: MirrorRecord, cure: Cure) -> str:
+def _audit_note(tx: Tx, record: MirrorRecord, cure: Cure) -> str:
     """What the last audit of this base left for a person."""
     known = last_audit(tx, record.id)
     if known is None or known.binding != record.binding or not known.sentence:
@@ -371,3 +330,51 @@ def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
     if status.last_pass is None:
         return False
     return now - status.last_pass <= max_age and status.oldest_pending_s <= max_age
+
+
+# -- what the last audit of a mirror left for people to see; durable -------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LastAudit:
+    """`ended`: epoch seconds when the last audit of this binding ended, or when the first was set.
+
+    duplicate, orphaned: how many documents it found and left alone. mended: how many it saw to. is_audit: one
+    did end, and this is what it came to.
+    """
+
+    binding: int
+    ended: float
+    duplicate: int = 0
+    orphaned: int = 0
+    mended: int = 0
+    is_audit: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """What a person should know; '' for nothing."""
+        counts = ((self.duplicate, "duplicate"), (self.orphaned, "orphaned document"))
+        found = " and ".join(f"{n} {what}{'s' if n > 1 else ''}" for n, what in counts if n)
+        return f"the last audit found {found}" if found else ""
+
+
+def last_audit(tx: Tx, mirror: int) -> LastAudit | None:
+    """None where there was no audit yet."""
+    known = tx.meta.get(_last_audit_key(mirror))
+    return LastAudit(**json.loads(known)) if known else None
+
+
+def keep_last_audit(tx: Tx, mirror: int, audit: LastAudit) -> None:
+    """In place of those before."""
+    tx.meta.set(_last_audit_key(mirror), json.dumps(asdict(audit)))
+
+
+def clear_last_audit(tx: Tx, mirror: int) -> None:
+    """A person has seen to them; the time stays."""
+    known = last_audit(tx, mirror)
+    if known is not None:
+        keep_last_audit(tx, mirror, LastAudit(known.binding, known.ended))
+
+
+def _last_audit_key(mirror: int) -> str:
+    return f"audit:{mirror}"

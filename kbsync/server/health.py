@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from kbsync.engine.halts import FAILING
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.once import is_done
-from kbsync.engine.views.halting import halt_shown
+from kbsync.engine.status import halt_shown
 from kbsync.errors import StateError
 from kbsync.server.page import json_answer
 

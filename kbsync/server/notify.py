@@ -28,8 +28,7 @@ from kbsync.config.model import NotifyConfig, Occasion
 from kbsync.core.text import printable
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.status import iso
-from kbsync.engine.views.halting import halt_shown
+from kbsync.engine.status import halt_shown, iso
 from kbsync.errors import StateError
 from kbsync.state.mirrors import Halt
 
