@@ -195,10 +195,8 @@ def _status(bot: Bot, request: Request, fault: Fault) -> Response:
         one = bot.shelf.documents.get(key)
         if one is None or one.deleted_at is not None or hits(fault, "left-out", one.name):
             continue
-        row = {
-            "data_id": key,
-            "data_status": one.status(now, bot.behaviour.working, bot.behaviour.stale_status),
-        }
+        status = one.status(now, bot.behaviour.working, bot.behaviour.stale_status)
+        row: dict[str, Any] = {"data_id": key, "data_status": status}
         if fault.kind == "data-status":
             row["data_status"] = fault.args.get("value")
             if fault.args.get("missing"):
