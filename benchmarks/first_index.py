@@ -50,7 +50,7 @@ def bare_loop(folder: Path) -> float:
     embedder = BuiltinEmbedder()
     for path in sorted(folder.rglob("*.md")):
         parsed = parse_text(path.name, path.read_bytes())
-        embedder.embed([c.embed_text for c in chunk(parsed, path.name)])
+        embedder.embed([c.embed_text for c in chunk(parsed)])
     return time.perf_counter() - began
 
 

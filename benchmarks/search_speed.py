@@ -29,7 +29,7 @@ from kbsync.contract.target import Body, Outgoing, Surroundings
 from kbsync.index.chunk import chunk
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.embed.builtin import BuiltinEmbedder
-from kbsync.index.query import STOP_WORDS
+from kbsync.index.words import STOP_WORDS
 from kbsync.targets.local import LocalTarget
 from kbsync.targets.services.config import EmbeddingConfig
 
@@ -156,7 +156,7 @@ def bare_cost(every: list[Outgoing]) -> Cost:
     embedder.embed(["warm"])
     start = Cost.now()
     for document in every:
-        chunks = chunk(parse(document.path, document.body), document.path)
+        chunks = chunk(parse(document.path, document.body))
         embedder.embed([each.embed_text for each in chunks])
     return Cost.since(start)
 

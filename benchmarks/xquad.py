@@ -28,8 +28,7 @@ from bodies import Text
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, Body, Outgoing, Surroundings
 from kbsync.index.document import Flavour, Parsed
-from kbsync.index.query import STOP_WORDS
-from kbsync.index.tokens import words
+from kbsync.index.words import STOP_WORDS, words
 from kbsync.targets.local import LocalTarget
 from kbsync.targets.services.config import EmbeddingConfig
 

@@ -22,7 +22,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from kbsync.index.document import Chunk, Flavour, Parsed
-from kbsync.index.tokens import weight
 
 
 class Shape(enum.Enum):
@@ -285,6 +284,7 @@ _WIDEST_GAP = LONGEST * 4
 _OPENING = 32
 """Characters of a block that decide whether a chunk may end before it."""
 
+_WIDE = re.compile("[⺀-\uffff\U00020000-\U0003ffff]")
 _SENTENCE = re.compile(r"[。！？；…]+[”’」』）】]*|(?<=[.!?;])[\"')\]]*\s+|\n")
 
 
@@ -325,12 +325,17 @@ class _Piece:
         return self.shape is Shape.HEADING
 
 
-def chunk(parsed: Parsed, path: str) -> list[Chunk]:
+def weight(text: str) -> int:
+    """About how many tokens of an embedding model `text` is: a CJK character 1, any other 1/4."""
+    wide = 0 if text.isascii() else len(_WIDE.findall(text))
+    return wide + (len(text) - wide + 3) // 4
+
+
+def chunk(parsed: Parsed) -> list[Chunk]:
     """The chunks of `parsed` in order; together they hold every character that is not white space.
 
-    A chunk is at most about twice `LONGEST` tokens. `path` is not part of any key: a rename changes none.
+    A chunk is at most about twice `LONGEST` tokens. No path is part of a key: a rename changes none.
     """
-    del path
     return list(_Cutter(encodable(parsed)).chunks())
 
 

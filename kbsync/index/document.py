@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 LONGEST_TITLE = 500
 """Characters of a title and of a tag. A title goes into every chunk, so its length is paid as often."""
@@ -68,7 +68,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A document ready to be stored. `vectors`: float16 bytes by key, for the keys that need one.
+    """A document to be stored. `vectors`: float16 bytes by key, for the keys that need one.
 
     `replaces` is the id of the document whose place it takes, in the same transaction.
     """
@@ -80,22 +80,8 @@ class Entry:
     size: int
     recipe: str
     modified: float
-    title: str | None
-    tags: tuple[str, ...]
-    chunks: tuple[Chunk, ...]
-    vectors: Mapping[str, bytes]
     replaces: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A document of the index, without its chunks."""
-
-    id: int
-    upload_id: int | None
-    path: str
-    name: str
-    digest: str
-    size: int
-    recipe: str
-    created: float
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    chunks: tuple[Chunk, ...] = ()
+    vectors: Mapping[str, bytes] = field(default_factory=dict)

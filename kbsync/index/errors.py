@@ -5,34 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 
-from kbsync.errors import Halted, KbsyncError, StateError, TargetError, Unavailable, UsageError
+from kbsync.errors import Halted, KbsyncError, TargetError, Unavailable
 from kbsync.source.roots import error_words
-from kbsync.state.db import DamagedError, lacks_inodes
-
-
-@contextmanager
-def translated(folder: Path, damaged: Callable[[str], None]) -> Iterator[None]:
-    """Turn trouble with the index in `folder` into a `TargetError`; `damaged` is told of a broken file."""
-    try:
-        yield
-    except TargetError:
-        raise
-    except (apsw.CorruptError, apsw.NotADBError, DamagedError) as error:
-        what = error.what if isinstance(error, DamagedError) else str(error)
-        damaged(what)
-        raise Unavailable(
-            f"the index in {folder} is damaged ({what}); it is put aside and made anew", code="index-damaged"
-        ) from error
-    except UsageError as error:
-        raise Halted("embedding", str(error)) from error
-    except (apsw.Error, OSError, StateError) as error:
-        raise trouble_with(folder, error) from error
+from kbsync.state.db import lacks_inodes
 
 
 def no_space(what: str, place: Path | str) -> Halted:

@@ -1,15 +1,15 @@
-"""From files to entries of the index: parse, cut into chunks, make the vectors that are missing."""
+"""From files to entries of the store: read, cut into chunks, and make the vectors that are missing."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
-from kbsync.contract.target import Body, Outgoing
+from kbsync.contract.target import Body
 from kbsync.errors import Rejected, TargetError
 from kbsync.index.chunk import chunk, encodable
 from kbsync.index.document import Chunk, Entry, Parsed
@@ -24,95 +24,68 @@ _MOST_CHARACTERS = 8_000_000  # of text in memory at one time, the last document
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A document of a put, by its place there, and what became of it."""
-
-    place: int
-    outcome: Entry | TargetError
-
-
-class Preparation:
-    """Makes entries. Safe to use from several threads."""
+class Pipeline:
+    """Fills entries. Safe to use from several threads."""
 
     def __init__(
         self,
         parse: Parse,
         encoder: Encoder,
         known: Callable[[str, Sequence[str]], set[str]],
-        max_bytes: int | None,
+        max_bytes: int,
     ) -> None:
         """`known(model, keys)` are the keys that have a vector already. Larger files are refused."""
         self._parse, self._encoder, self._known, self._max_bytes = parse, encoder, known, max_bytes
 
-    def batches(self, documents: Sequence[Outgoing]) -> Iterator[list[Prepared]]:
-        """All documents in order, in batches that fit into memory."""
-        numbered = enumerate(documents)
-        while batch := self._batch(numbered):
+    def batches(self, documents: Sequence[tuple[Entry, Body]]) -> Iterator[list[Entry | TargetError]]:
+        """The entries with title, tags, chunks and vectors, in order, in batches that fit into memory.
+
+        What is wrong with a document is its own outcome.
+        """
+        left = iter(documents)
+        while batch := self._batch(left):
             yield batch
 
-    def _batch(self, documents: Iterable[tuple[int, Outgoing]]) -> list[Prepared]:
+    def _batch(self, documents: Iterator[tuple[Entry, Body]]) -> list[Entry | TargetError]:
         """The next of them; a service makes the vectors of the first while the others are being cut."""
-        batch, characters = list[Prepared](), 0
-        with closing(_Vectors(self._encoder, self._known)) as vectors:
-            for place, document in documents:
-                outcome = self._prepare(document)
-                batch.append(Prepared(place, outcome))
+        batch, characters = list[Entry | TargetError](), 0
+        with closing(_VectorsOfBatch(self._encoder, self._known)) as vectors:
+            for entry, body in documents:
+                outcome = self._cut(entry, body)
+                batch.append(outcome)
                 if isinstance(outcome, Entry):
                     vectors.want(outcome.chunks)
-                    characters += sum(_weight(each) for each in outcome.chunks)
+                    for each in outcome.chunks:
+                        characters += len(each.text) + (len(each.picture.content) if each.picture else 0)
                 if characters > _MOST_CHARACTERS:
                     break
             made = vectors.made()
-        return [replace(each, outcome=_equipped(each.outcome, made)) for each in batch]
+        return [each if isinstance(each, TargetError) else _with_vectors(each, made) for each in batch]
 
-    def _prepare(self, document: Outgoing) -> Entry | TargetError:
-        """One document, without vectors. What is wrong with it is its own outcome."""
+    def _cut(self, entry: Entry, body: Body) -> Entry | TargetError:
+        """Read one document and cut it."""
         try:
-            return self._entry(document)
+            if body.size > self._max_bytes:
+                reason = f"larger than max_bytes ({body.size} > {self._max_bytes})"
+                return Rejected(reason, code="too-large")
+            if self._encoder.takes_pictures and is_picture(entry.path):
+                return replace(entry, chunks=(picture_chunk(entry.path, body),))
+            parsed = encodable(self._parse(entry.path, body))
+            chunks = tuple(chunk(parsed))
+            if not chunks:
+                return Rejected("no text in it", code="no-text")
+            return replace(entry, title=parsed.title, tags=parsed.tags, chunks=chunks)
         except TargetError as error:
             return error
         except OSError as error:
             return trouble_with_scratch(error)
         except Exception as error:  # a parser's surprise is the document's outcome, not the end of the others
             told = {"event": "document.unreadable"}
-            _log.exception("document could not be read: %s", document.path, extra=told)
+            _log.exception("document could not be read: %s", entry.path, extra=told)
             return Rejected(f"it could not be read ({type(error).__name__}: {error})", code="unreadable")
 
-    def _entry(self, document: Outgoing) -> Entry:
-        """Parse and cut."""
-        if self._max_bytes is not None and document.body.size > self._max_bytes:
-            raise Rejected(
-                f"larger than max_bytes ({document.body.size} > {self._max_bytes})", code="too-large"
-            )
-        title, tags, chunks = self._pieces(document)
-        return Entry(
-            upload_id=document.upload_id,
-            path=document.path,
-            name=document.name,
-            digest=document.digest,
-            size=document.size,
-            recipe=document.recipe,
-            modified=document.mtime,
-            title=title,
-            tags=tags,
-            chunks=chunks,
-            vectors={},
-            replaces=remote(document.replaces),
-        )
 
-    def _pieces(self, document: Outgoing) -> tuple[str | None, tuple[str, ...], tuple[Chunk, ...]]:
-        """Title, tags and chunks. Raises `Rejected`."""
-        if self._encoder.takes_pictures and is_picture(document.path):
-            return None, (), (picture_chunk(document),)
-        parsed = encodable(self._parse(document.path, document.body))
-        chunks = tuple(chunk(parsed, document.path))
-        if not chunks:
-            raise Rejected("no text in it", code="no-text")
-        return parsed.title, parsed.tags, chunks
-
-
-class _Vectors:
+class _VectorsOfBatch:
     """Those of one batch that the index lacks. A service is asked as soon as there is a full request."""
 
     def __init__(self, encoder: Encoder, known: Callable[[str, Sequence[str]], set[str]]) -> None:
@@ -154,24 +127,13 @@ class _Vectors:
             self._begun.append(self._encoder.begin([self._lacking.pop(key) for key in keys]))
 
 
-def _weight(piece: Chunk) -> int:
-    return len(piece.text) + (len(piece.picture.content) if piece.picture else 0)
-
-
-def _equipped(outcome: Entry | TargetError, made: Vectors) -> Entry | TargetError:
-    """An entry with those of its vectors that were made; refused with the first of its texts that is."""
-    if isinstance(outcome, TargetError):
-        return outcome
+def _with_vectors(entry: Entry, made: Vectors) -> Entry | Rejected:
+    """The entry with those of its vectors that were made; refused with the first of its texts that is."""
     own = dict[str, bytes]()
-    for each in outcome.chunks:
+    for each in entry.chunks:
         vector = made.get(each.key)
         if isinstance(vector, Rejected):
             return vector
         if vector is not None:
             own[each.key] = vector
-    return replace(outcome, vectors=own)
-
-
-def remote(identifier: str | None) -> int | None:
-    """The row that a remote id names; None for what never was an id of ours."""
-    return int(identifier) if identifier and identifier.isascii() and identifier.isdigit() else None
+    return replace(entry, vectors=own)

@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kbsync.index.query import STOP_WORDS, last_word, readable
-from kbsync.index.tokens import CJK
+from kbsync.index.words import CJK, STOP_WORDS, last_word, readable
 
 _WORD = re.compile(rf"[{CJK}]+|[^\W_{CJK}]+")
 _CJK = re.compile(f"[{CJK}]")

@@ -1,8 +1,6 @@
-"""The embedded knowledge base: one folder, searchable the moment a put returns.
+"""The embedded knowledge base as a target: an index in one folder, searchable the moment a put returns.
 
 Heavy parts (parser, numpy, tokenizer, weights) are loaded when the first document or question needs them.
-
-The embedded knowledge base before the first pass has made it: for `plan`, which makes nothing.
 """
 
 from __future__ import annotations
@@ -12,12 +10,12 @@ import contextlib
 import functools
 import hashlib
 import json
+import sys
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, MutableSequence, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kbsync.contract.searching import Explanation, Hit, Query
 from kbsync.contract.target import (
@@ -34,20 +32,22 @@ from kbsync.contract.target import (
     Target,
 )
 from kbsync.core.model import Limits
-from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable
+from kbsync.errors import Halted, Rejected, TargetError, UsageError
 from kbsync.index.chunk import CHUNKER
 from kbsync.index.document import Entry, Parsed
 from kbsync.index.embed.encoder import Encoder, LocalEncoder
-from kbsync.index.errors import translated
-from kbsync.index.pipeline import Parse, Preparation, Prepared, remote
+from kbsync.index.pipeline import Parse, Pipeline
 from kbsync.index.read import formats
-from kbsync.index.read.formats import MEDIA_TYPES
-from kbsync.index.search import Ranker, Searcher
-from kbsync.index.sqlite.reader import Reader
+from kbsync.index.search import Ranker, Search
+from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.tokens import TOKENISER
+from kbsync.index.store import Store
+from kbsync.index.words import TOKENISER
 from kbsync.targets.services.blocking import ServiceEncoder, ServiceRanker
 from kbsync.targets.services.dialects import ServiceSettings
+
+if TYPE_CHECKING:
+    from kbsync.index.read.parser import Parser
 
 BATCH = 64
 CONCURRENCY = 2  # one put writes while the other parses and makes vectors
@@ -72,7 +72,7 @@ class Embedding(Protocol):
 def limits_of(max_bytes: int, *, pictures: bool = False) -> Limits:
     """What the embedded knowledge base takes."""
     return Limits(
-        extensions=formats.EXTENSIONS | set(MEDIA_TYPES) if pictures else formats.EXTENSIONS,
+        extensions=formats.EXTENSIONS | set(formats.MEDIA_TYPES) if pictures else formats.EXTENSIONS,
         names=formats.NAMES,
         max_bytes=max_bytes,
         batch=BATCH,
@@ -97,23 +97,20 @@ class LocalTarget(Target):
 
     def __init__(
         self,
-        folder: Path,
+        store: Store,
         encoder: Encoder,
         limits: Limits,
-        index: Writer | None,
         parse: Parse | None,
         spool: Path,
         ranker: Ranker | None = None,
     ) -> None:
-        """`index` is None where nothing may be written."""
-        self._folder, self._encoder, self._limits, self._index = folder, encoder, limits, index
-        self._parsing = _LazyParser(spool, parse)
-        self._ranker = ranker
-        self._reader = Reader(folder)
-        self._preparation = Preparation(self._parsing.parse, encoder, self._reader.known, limits.max_bytes)
-        self._searcher: Searcher | None = None
-        self._opening = threading.Lock()
-        self._damage = ""
+        """`parse` stands in for the parser where it is given."""
+        self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
+        self._search = Search(store, encoder, ranker)
+        self._pipeline = Pipeline(parse or self._parse, encoder, store.known, limits.max_bytes or sys.maxsize)
+        self._spool = spool
+        self._parser: Parser | None = None
+        self._starting = threading.Lock()
         self._is_to_scrub = False
         self._scrubbing: asyncio.Task[None] | None = None
         # A thread of its own: those of the mirror may all hang with the disk of its folder.
@@ -133,16 +130,15 @@ class LocalTarget(Target):
     ) -> LocalTarget:
         """The knowledge base in the folder `path`, made where there is none. Loads no model.
 
-        `service` makes the vectors and `rerank` orders what is found, where they are given. `parse` stands in
-        for the parser. With `surroundings.read_only` nothing is locked or written and
-        `UsageError` is raised where nothing was mirrored yet; otherwise `StateError` where another process
-        writes or the folder cannot be written.
+        `service` makes the vectors and `rerank` orders what is found, where they are given. With
+        `surroundings.read_only` nothing is locked or written and `UsageError` is raised where nothing was
+        mirrored yet; otherwise `StateError` where another process writes or the folder cannot be written.
         """
         encoder = encoder_of(embedding, service)
         ranker = ServiceRanker(rerank) if rerank else None
-        index = None if surroundings.read_only else Writer(path)
+        store = SqliteStore(path, writer=None if surroundings.read_only else Writer)
         limits = limits_of(max_bytes, pictures=encoder.takes_pictures)
-        return cls(path, encoder, limits, index, parse, surroundings.spool_dir, ranker)
+        return cls(store, encoder, limits, parse, surroundings.spool_dir, ranker)
 
     @property
     def limits(self) -> Limits:
@@ -156,11 +152,11 @@ class LocalTarget(Target):
 
     async def base(self) -> Base:
         """The index; one that was removed or found damaged is made anew, with a new id."""
-        found = await asyncio.to_thread(self._base)
-        with contextlib.suppress(TargetError), self._translated():
-            if self._index is not None and await asyncio.to_thread(self._index.tidy):
+        base = Base(*await asyncio.to_thread(self._store.look))
+        with contextlib.suppress(TargetError):
+            if await asyncio.to_thread(self._store.tidy):
                 self._scrub_soon()
-        return found
+        return base
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Store each document; what is accepted is searchable. An old version serves until then."""
@@ -170,27 +166,23 @@ class LocalTarget(Target):
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """READY or MISSING."""
-        with self._translated():
-            rows = {each: remote(each) for each in ids}
-            wanted = [row for row in rows.values() if row is not None]
-            present = await asyncio.to_thread(self._reader.present, wanted)
+        numbers = {each: number_of(each) for each in ids}
+        wanted = [number for number in numbers.values() if number is not None]
+        present = await asyncio.to_thread(self._store.present, wanted)
         states = {True: DocStatus(DocState.READY), False: DocStatus(DocState.MISSING)}
-        return {each: states[row in present] for each, row in rows.items()}
+        return {each: states[number in present] for each, number in numbers.items()}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each document and every trace of its text."""
-        with self._translated():
-            rows = [row for each in ids if (row := remote(each)) is not None]
-            if not await asyncio.to_thread(self._writable().delete, rows):
-                self._scrub_soon()
+        numbers = [number for each in ids if (number := number_of(each)) is not None]
+        if not await asyncio.to_thread(self._store.delete, numbers):
+            self._scrub_soon()
         return dict.fromkeys(ids)
 
     async def list(self) -> AsyncIterator[Listed]:
         """Every document, in the order they were stored."""
         after = 0
-        while True:
-            with self._translated():
-                page = await asyncio.to_thread(self._reader.page, after, _PAGE)
+        while page := await asyncio.to_thread(self._store.page, after, _PAGE):
             for row in page:
                 yield Listed(
                     remote_id=str(row.id),
@@ -203,20 +195,16 @@ class LocalTarget(Target):
                     upload_id=row.upload_id,
                     recipe=row.recipe,
                 )
-            if len(page) < _PAGE:
-                return
             after = page[-1].id
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Change path, name and time. Raises `Rejected` for an unknown document."""
-        with self._translated():
-            row = _row(remote_id)
-            await asyncio.to_thread(self._writable().rename, row, path, name, mtime)
+        await asyncio.to_thread(self._store.rename, _known_number(remote_id), path, name, mtime)
         self._scrub_soon()
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """The best documents first. Raises `UsageError` for a path pattern that is none."""
-        return await asyncio.to_thread(self._search, query)
+        return await asyncio.to_thread(self._search.search, query)
 
     @property
     def scale(self) -> str:
@@ -230,16 +218,14 @@ class LocalTarget(Target):
 
     async def explain(self, remote_id: str) -> Explanation:
         """The document's chunks, one below the other. Raises `Rejected` for an unknown document."""
-        with self._translated():
-            texts = await asyncio.to_thread(self._reader.texts, _row(remote_id))
+        texts = await asyncio.to_thread(self._store.texts, _known_number(remote_id))
         if texts is None:
             raise _unknown(remote_id)
         return Explanation(len(texts), "\n\n".join(texts))
 
     async def aclose(self) -> None:
         """Let go of files and workers; the WAL is emptied."""
-        if self._index is not None:
-            self._index.stop()
+        self._store.stop()
         if self._scrubbing is not None:
             self._scrubbing.cancel()
             await asyncio.wait([self._scrubbing])
@@ -247,80 +233,36 @@ class LocalTarget(Target):
         self._scrubber.shutdown(wait=False)
 
     def _close(self) -> None:
-        """The blocking part of `aclose`. Readers first: they would be in the way of emptying the WAL."""
-        for each in (self._searcher, self._reader, self._index, self._parsing, self._encoder, self._ranker):
+        for each in (self._store, self._parser, self._encoder, self._ranker):
             if each is not None:
                 each.close()
 
-    def _translated(self) -> AbstractContextManager[None]:
-        """Trouble with the index as a `TargetError`."""
-        return translated(self._folder, self._note_damage)
-
-    def _note_damage(self, reason: str) -> None:
-        """Remember that the file must be put aside at the next `base`."""
-        self._damage = reason
-
-    def _writable(self) -> Writer:
-        """The index, if it may be written and is still the one in the folder."""
-        if self._index is None:
-            raise Halted("read-only", f"{self._folder} was opened for reading only")
-        if self._damage or not self._index.is_current:
-            raise Unavailable(f"the index in {self._folder} is gone; it is made anew", code="index-gone")
-        return self._index
-
-    def _base(self) -> Base:
-        """Look at the index; make a new one where it is gone."""
-        with self._translated():
-            if self._index is not None and (self._damage or not self._index.is_current):
-                self._index = self._renewed(self._index)
-            return Base(self._reader.uuid(), self._reader.count())
-
-    def _renewed(self, index: Writer) -> Writer:
-        """A new index in the place of one that is damaged or gone."""
-        if self._damage:
-            index.discard(self._damage)
-        else:
-            index.close()
-        fresh = Writer(self._folder)
-        self._damage = ""
-        return fresh
-
     def _put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """The blocking part of `put`."""
-        outcomes: dict[int, PutOutcome] = {}
-        with self._translated():
-            index = self._writable()
-            for batch in self._preparation.batches(documents):
-                outcomes |= self._stored(index, batch, documents)
-            self._writable()  # what went into a file that was removed meanwhile is not stored
-        return [outcomes[place] for place in range(len(documents))]
-
-    def _stored(
-        self, index: Writer, batch: Sequence[Prepared], documents: Sequence[Outgoing]
-    ) -> dict[int, PutOutcome]:
-        """Store a batch in one commit; the outcomes by place."""
-        entries = {each.place: each.outcome for each in batch if isinstance(each.outcome, Entry)}
-        ids = index.put(list(entries.values()), self._encoder) if entries else []
-        outcomes: dict[int, PutOutcome] = {
-            each.place: each.outcome for each in batch if isinstance(each.outcome, TargetError)
-        }
-        for place, stored in zip(entries, ids, strict=True):
-            replaced = documents[place].replaces is not None
-            outcomes[place] = (
-                Accepted(str(stored), ready=True, replaced=replaced) if isinstance(stored, int) else stored
-            )
+        outcomes: MutableSequence[PutOutcome] = []
+        try:
+            for batch in self._pipeline.batches([(_entry(each), each.body) for each in documents]):
+                stored = iter(
+                    self._store.put([each for each in batch if isinstance(each, Entry)], self._encoder)
+                )
+                for each in batch:
+                    outcome = each if isinstance(each, TargetError) else next(stored)
+                    if isinstance(outcome, int):
+                        replaced = documents[len(outcomes)].replaces is not None
+                        outcomes.append(Accepted(str(outcome), ready=True, replaced=replaced))
+                    else:
+                        outcomes.append(outcome)
+        except UsageError as error:  # the model cannot be read
+            raise Halted("embedding", str(error)) from error
         return outcomes
 
-    def _search(self, query: Query) -> Sequence[Hit]:
-        """The blocking part of `search`."""
-        with self._opening:
-            if self._searcher is None:
-                self._searcher = Searcher(self._folder, self._encoder, self._ranker)
-        try:
-            return self._searcher.search(query)
-        except StateError as error:
-            with self._translated():
-                raise error
+    def _parse(self, path: str, body: Body) -> Parsed:
+        """The text of a document; the parser is started when the first one comes."""
+        with self._starting:
+            if self._parser is None:
+                from kbsync.index.read.parser import Parser
+
+                self._parser = Parser(self._spool)
+        return self._parser.parse(path, body)
 
     def _scrub_soon(self) -> None:
         """Empty the WAL in `SCRUB_AFTER`. A later change never puts off what an earlier one asked for."""
@@ -334,25 +276,12 @@ class LocalTarget(Target):
         A failing disk shows at the next put.
         """
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(TargetError), self._translated():
-            while self._is_to_scrub and self._index is not None:
+        with contextlib.suppress(TargetError):
+            while self._is_to_scrub:
                 await asyncio.sleep(SCRUB_AFTER)
                 self._is_to_scrub = False
-                if not await loop.run_in_executor(self._scrubber, _scrubbed, self._index):
+                if not await loop.run_in_executor(self._scrubber, self._store.purge):
                     self._is_to_scrub = True
-
-
-def _scrubbed(index: Writer) -> bool:
-    """Whether nothing that was deleted is in any file any more.
-
-    Taking words out of a large index takes long: the texts are taken out of the WAL before that as well.
-    """
-    is_clear = index.scrub()
-    if not index.tidy():
-        return is_clear
-    while index.tidy():
-        pass
-    return index.scrub()
 
 
 @functools.lru_cache(maxsize=1024)
@@ -361,46 +290,37 @@ def _recipe(model: str, kind: str, settings: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-class _LazyParser:
-    """The parser, started when the first document comes."""
-
-    def __init__(self, spool: Path, parse: Parse | None) -> None:
-        """`parse` stands in for the parser where it is given."""
-        self._spool, self._parse = spool, parse
-        self._parser: Any = None
-        self._starting = threading.Lock()
-
-    def parse(self, path: str, body: Body) -> Parsed:
-        """The text of a document. Raises `Rejected`."""
-        with self._starting:
-            if self._parse is None:
-                from kbsync.index.read.parser import Parser
-
-                self._parser = Parser(self._spool)
-                self._parse = self._parser.parse
-        return self._parse(path, body)
-
-    def close(self) -> None:
-        """End the parser's workers."""
-        if self._parser is not None:
-            self._parser.close()
+def _entry(document: Outgoing) -> Entry:
+    return Entry(
+        upload_id=document.upload_id,
+        path=document.path,
+        name=document.name,
+        digest=document.digest,
+        size=document.size,
+        recipe=document.recipe,
+        modified=document.mtime,
+        replaces=None if document.replaces is None else number_of(document.replaces),
+    )
 
 
-def _row(remote_id: str) -> int:
-    """The row that `remote_id` names. Raises `Rejected`."""
-    row = remote(remote_id)
-    if row is None:
+def number_of(remote_id: str) -> int | None:
+    """The document that a remote id names; None for what never was an id of ours."""
+    return int(remote_id) if remote_id.isascii() and remote_id.isdigit() else None
+
+
+def _known_number(remote_id: str) -> int:
+    number = number_of(remote_id)
+    if number is None:
         raise _unknown(remote_id)
-    return row
+    return number
 
 
 def _unknown(remote_id: str) -> Rejected:
-    """Nothing has that id."""
     return Rejected(f"the index holds no document {remote_id}", code="unknown-document")
 
 
 class Unmade(LocalTarget):
-    """Empty, and of an id that no state knows."""
+    """The knowledge base before the first pass has made it, for `plan`, which makes nothing."""
 
     def __init__(self, embedding: Embedding, max_bytes: int, service: ServiceSettings | None = None) -> None:
         """Only what `limits` and `recipe` need: there is no index to open."""

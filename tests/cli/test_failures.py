@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import io
@@ -21,15 +22,22 @@ import pytest
 from kbsync import logs
 from kbsync.cli import context
 from kbsync.cli.exit_codes import Code, worst
-from kbsync.errors import Halted, Rejected, UsageError
-from kbsync.index.errors import translated
+from kbsync.contract.target import Outgoing
+from kbsync.errors import Halted, Rejected
+from kbsync.index.document import Flavour, Parsed
+from kbsync.index.embed.encoder import LocalEncoder
+from kbsync.index.errors import trouble_with
 from kbsync.index.sqlite import vectors
+from kbsync.index.sqlite.store import SqliteStore
+from kbsync.index.sqlite.writer import Writer
+from kbsync.targets.local import LocalTarget, limits_of
 from kbsync.targets.services.answers import refuses_everything
 from tests.cli.catalogue import ELSEWHERE, MIRRORS, Trouble
 from tests.cli.house import Evidence, house_in
 from tests.cli.pasting import paste
 from tests.cli.place import Place
 from tests.cli.wrong import WRONG, Wrong, places
+from tests.targets.bodies import BytesBody
 
 NAMES = [row.name for row in MIRRORS]
 
@@ -143,10 +151,10 @@ def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Pla
 # -- what no mirror of the house can be in ----------------------------------------------------------------
 
 
-def halt_of(folder: Path, error: Exception) -> Halted:
-    with pytest.raises(Halted) as caught, translated(folder, lambda _reason: None):
-        raise error
-    return caught.value
+def halt_of(folder: Path, error: apsw.Error | OSError) -> Halted:
+    found = trouble_with(folder, error)
+    assert isinstance(found, Halted)
+    return found
 
 
 def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(place: Place) -> None:
@@ -155,18 +163,43 @@ def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(place: Place) -> N
     told = [
         halt_of(folder, apsw.FullError("database or disk is full")),
         halt_of(folder, OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))),
-        halt_of(folder, UsageError("embedding.path: the model is gone")),
-        halt_of(folder, Halted("read-only", f"{folder} was opened for reading only")),
+        read_only(folder),
+        model_gone(folder),
         dimensions_changed(),
         refuses_everything(Rejected("no such model", code="400")),
     ]
-    by_files = ["disk-full", "disk-full", "embedding", "read-only"]
+    by_files = ["disk-full", "disk-full", "read-only", "embedding"]
     expected = [*by_files, "embedding-dimensions", "embedding-missing"]
     assert [halt.halt for halt in told] == expected
     assert {halt.halt for halt in told} == set(ELSEWHERE)
     assert f"no space is left for the index in {folder}; free some" in told[0].reason
     for halt in told[: len(by_files)]:
         assert not halt.cure or paste(place, halt.cure).code == 0
+
+
+def read_only(folder: Path) -> Halted:
+    Writer(folder).close()
+    store = SqliteStore(folder, writer=None)
+    with pytest.raises(Halted) as halted:
+        store.delete([1])
+    store.close()
+    return halted.value
+
+
+def model_gone(folder: Path) -> Halted:
+    """The files of the user's own model are read when the first text comes."""
+    target = LocalTarget(
+        SqliteStore(folder),
+        LocalEncoder(folder / "gone"),
+        limits_of(100),
+        lambda *_: Parsed("text", Flavour.PLAIN),
+        folder,
+    )
+    outgoing = Outgoing(1, "a.txt", "a.txt", "0" * 64, 1, 1.0, "r", BytesBody(b"?"))
+    with pytest.raises(Halted) as halted:
+        asyncio.run(target.put([outgoing]))
+    asyncio.run(target.aclose())
+    return halted.value
 
 
 def dimensions_changed() -> Halted:

@@ -18,6 +18,7 @@ from kbsync.errors import Rejected
 from kbsync.index.document import Entry, Flavour, Parsed
 from kbsync.index.embed.encoder import Encoder, LocalEncoder
 from kbsync.index.sqlite.schema import FILE
+from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.state.store import Store
 from kbsync.targets.local import LocalTarget, limits_of
@@ -84,8 +85,8 @@ class LocalWorld(World):
         self.parse = Reading()
 
     def open(self) -> LocalTarget:
-        index = ToldIndex(self.kb, self.at_index, self.stored)
-        self.opened.append(LocalTarget(self.kb, ENCODER, limits_of(100_000), index, self.parse, self.state))
+        store = SqliteStore(self.kb, writer=lambda folder: ToldIndex(folder, self.at_index, self.stored))
+        self.opened.append(LocalTarget(store, ENCODER, limits_of(100_000), self.parse, self.state))
         return self.opened[-1]
 
     def make_run(self, store: Store) -> MirrorRun:

@@ -409,7 +409,7 @@ MISTAKES = (
     Mistake(
         "filter-after-the-fact",
         "search --path shows documents of other folders",
-        "kbsync/index/search.py",
+        "kbsync/index/sqlite/finder.py",
         "        if admitted is None or row[1] in admitted:",
         "        if True:",
         ("tests/targets/test_search.py", "tests/cli/test_search.py"),
@@ -418,8 +418,8 @@ MISTAKES = (
         "meaning-ignored",
         "search finds words and no meaning",
         "kbsync/index/search.py",
-        "                score = LEXICAL * share + (1 - LEXICAL) * max(0.0, meaning)",
-        "                score = LEXICAL * share",
+        "            score = LEXICAL * each.words + (1 - LEXICAL) * max(0.0, each.meaning)\n",
+        "            score = LEXICAL * each.words\n",
         ("tests/targets/test_search.py", "tests/targets/test_local_target.py"),
     ),
     Mistake(

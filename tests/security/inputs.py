@@ -16,13 +16,12 @@ from kbsync.core.model import FileKind, Limits
 from kbsync.core.names import Naming, tag_of
 from kbsync.core.selection import Rules
 from kbsync.errors import Rejected, TargetError
-from kbsync.index.chunk import LONGEST, chunk
+from kbsync.index.chunk import LONGEST, chunk, weight
 from kbsync.index.fence import parse_child
 from kbsync.index.fence.messages import Extracted, Refused, unpack_answer, unpack_ready
 from kbsync.index.read import epub, html, mail, notebook, slides
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import parse_text
-from kbsync.index.tokens import weight
 from kbsync.targets.http.bodies import excerpt, parsed
 from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.zhipu import shapes
@@ -206,7 +205,7 @@ def text_is_covered(given: tuple[str, bytes]) -> None:
     except Rejected as refusal:
         assert refusal.reason and refusal.code
         return
-    chunks = chunk(read, path)
+    chunks = chunk(read)
     assert all(weight(one.text) <= 3 * LONGEST for one in chunks)
     shown = Counter("".join(one.text for one in chunks).replace("?", ""))
     wanted = Counter(c for c in read.text if c.isalnum())

@@ -121,7 +121,7 @@ def test_the_time_a_text_takes_grows_with_its_length_and_no_faster(name):
     def seconds(size: int) -> float:
         raw = (unit * (size // len(unit))).encode()
         began = time.process_time()
-        chunk(parse_text(path, raw), path)
+        chunk(parse_text(path, raw))
         return time.process_time() - began
 
     small = min(seconds(5_000) for _ in range(3))

@@ -63,7 +63,7 @@ def test_a_text_made_to_be_slow_is_read_and_cut_in_time(worst: str, tmp_path: Pa
     parser = Parser(tmp_path / "spool")
     with within(TEXT_SECONDS):
         parsed = parser.parse(path, BytesBody(text.encode()))
-        chunks = chunk(parsed, path)
+        chunks = chunk(parsed)
     assert parser.pids() == []
     assert max(len(each.embed_text) for each in chunks) < LONGEST_CHUNK
     assert sum(len(each.embed_text) for each in chunks) < 20 * len(text)

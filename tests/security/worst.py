@@ -235,8 +235,8 @@ EXPRESSIONS: dict[str, tuple[str, list[str]]] = {
         SEARCH,
         ["文" + _BLANKS, "文" + _BLANKS + "\n" + _BLANKS, times("文 \n "), times("文\n")],
     ),
-    "index.query._WORD": (SEARCH, [_LETTERS, _BLANKS]),
-    "index.query._AT_THE_END": (SEARCH, [("a" * 4_000) + "!"]),  # of a question, of which no more is read
+    "index.words._WORD": (SEARCH, [_LETTERS, _BLANKS]),
+    "index.words._AT_THE_END": (SEARCH, [("a" * 4_000) + "!"]),  # of a question, of which no more is read
     "index.read.encoding._FOREIGN": (SEARCH, [times("é"), times("éa"), _LETTERS]),
     "index.read.encoding._KANA": (LINE, [times("ア")]),
     "index.read.encoding._LETTERS": (SEARCH, [_LETTERS, times("é1"), times("é_")]),
@@ -286,7 +286,7 @@ EXPRESSIONS: dict[str, tuple[str, list[str]]] = {
         [times("\\title{"), "\\title{" + _LETTERS, times("\\title{}")],
     ),
     "index.read.markdown._FENCED": (SEARCH, ["```\n" + times("~~\n"), times("```\n~~~\n")]),
-    "index.tokens._RUN": (SEARCH, [times("文"), times("文a")]),
-    "index.tokens._WIDE": (SEARCH, [times("文"), _LETTERS]),
+    "index.words._RUN": (SEARCH, [times("文"), times("文a")]),
+    "index.chunk._WIDE": (SEARCH, [times("文"), _LETTERS]),
 }
 """Each expression by the module and the name it is found under: how it is used, and what costs it most."""

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbsync.index.chunk import LONGEST, Shape, blocks, chunk
+from kbsync.index.chunk import LONGEST, Shape, blocks, chunk, weight
 from kbsync.index.document import Chunk, Flavour, Parsed
-from kbsync.index.tokens import weight
 
 
 def cut(text: str, flavour: Flavour = Flavour.MARKDOWN, **more: object) -> list[Chunk]:
-    return chunk(dataclasses.replace(Parsed(text, flavour), **more), "folder/file.md")  # type: ignore[arg-type]
+    return chunk(dataclasses.replace(Parsed(text, flavour), **more))  # type: ignore[arg-type]
 
 
 def english(rng: random.Random, tokens: int) -> str:
@@ -134,10 +133,10 @@ def test_pages_are_those_where_chunks_begin() -> None:
 def test_the_vector_knows_title_and_headings_and_the_key_not_the_path() -> None:
     filler = english(random.Random(1), 200)
     parsed = Parsed(f"# A\n\n{filler}\n\n{filler}x", Flavour.MARKDOWN, title="Handbook")
-    first, second = chunk(parsed, "a.md")
+    first, second = chunk(parsed)
     assert first.embed_text == f"Handbook\n{first.text}"
     assert second.embed_text == f"Handbook\nA\n{second.text}"
-    assert [each.key for each in chunk(parsed, "elsewhere/b.txt")] == [first.key, second.key]
+    assert [each.key for each in chunk(parsed)] == [first.key, second.key]
 
 
 def test_a_fence_that_fits_is_whole_and_its_comments_are_no_headings() -> None:

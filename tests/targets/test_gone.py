@@ -17,7 +17,8 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync.index.document import Chunk
 from kbsync.index.embed.encoder import LocalEncoder, Vectors
-from kbsync.index.search import Searcher
+from kbsync.index.search import Search
+from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.targets import local as module
 from kbsync.targets.local import LocalTarget
@@ -80,9 +81,8 @@ async def test_a_reader_in_the_way_is_waited_for_also_when_nothing_else_comes(
         (old,) = await put(target, document(1, f"the {SECRET} of the house", "folder/1.md"))
         with reader_at_work(tmp_path):
             await replace(target, old, tmp_path)
-            assert target._index is not None
-            assert not await asyncio.to_thread(target._index.scrub)
-            assert not await asyncio.to_thread(target._index.scrub)  # by now the target has tried as well
+            assert not await asyncio.to_thread(target._store.purge)
+            assert not await asyncio.to_thread(target._store.purge)  # by now the target has tried as well
         async with asyncio.timeout(SOON):
             while traces(tmp_path):
                 await asyncio.sleep(PACE)
@@ -172,10 +172,10 @@ def test_a_search_that_waits_for_a_service_keeps_nothing_that_is_deleted_meanwhi
     encoder = LocalEncoder()
     monkeypatch.setattr(LocalEncoder, "model", "fake")
     monkeypatch.setattr(encoder, "query", services.query)
-    searcher = Searcher(tmp_path / "kb", encoder, services)
+    searcher = Search(SqliteStore(tmp_path / "kb", writer=None), encoder, services)
     hits = searcher.search(Query("words"))
     assert services.asked == [("vector", True), ("ranking", True)]
     assert sorted(hit.remote_id for hit in hits) == ["3", "4", "5"]
     assert all(hit.passages for hit in hits)
-    searcher.close()
+    searcher._store.close()
     index.close()

@@ -21,6 +21,7 @@ from kbsync.contract.searching import Explains, Query
 from kbsync.contract.target import Accepted, Body, DocState, Outgoing, Renames, Surroundings, Target
 from kbsync.errors import Halted, Rejected, StateError, Unavailable, UsageError
 from kbsync.index.document import Flavour, Parsed
+from kbsync.index.sqlite.store import SqliteStore
 from kbsync.targets import local as module
 from kbsync.targets.local import LocalTarget
 
@@ -244,13 +245,13 @@ async def test_an_index_that_was_removed_is_made_anew(target: LocalTarget, tmp_p
 async def test_a_damaged_index_is_put_aside_and_made_anew(target: LocalTarget, tmp_path: Path) -> None:
     await put(target, *(document(at, f"alpha {at} " * 200) for at in range(1, 30)))
     first = await target.base()
-    assert target._index is not None
-    target._index.scrub()
+    assert isinstance(target._store, SqliteStore) and target._store._writer is not None
+    target._store.purge()
     file = tmp_path / "kb" / "index.db"
     with file.open("r+b") as stream:
         stream.seek(8192)
         stream.write(os.urandom(file.stat().st_size - 8192))
-    target._index._connection.release_memory()
+    target._store._writer._connection.release_memory()
     with pytest.raises(Unavailable, match="damaged"):
         for at in range(1, 30):
             await target.put([document(100 + at, f"beta {at}", replaces=str(at))])
@@ -275,7 +276,7 @@ async def test_trouble_with_the_disk_never_blames_a_document(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(target._index, "put", fail)
+    monkeypatch.setattr(target._store._writer, "put", fail)
     with pytest.raises(Halted if expected else Unavailable) as raised:
         await target.put([document(1, "alpha")])
     assert getattr(raised.value, "halt", None) == expected
@@ -283,8 +284,8 @@ async def test_trouble_with_the_disk_never_blames_a_document(
 
 async def test_a_full_disk_leaves_the_old_version(target: LocalTarget) -> None:
     (old,) = await put(target, document(1, "alpha"))
-    assert target._index is not None
-    connection = target._index._connection
+    assert isinstance(target._store, SqliteStore) and target._store._writer is not None
+    connection = target._store._writer._connection
     pages = connection.pragma("page_count")
     connection.pragma("max_page_count", pages + 3)
     with pytest.raises(Halted, match="no space") as raised:

@@ -12,8 +12,9 @@ from kbsync.errors import UsageError
 from kbsync.index.chunk import chunk
 from kbsync.index.document import Entry, Flavour, Parsed
 from kbsync.index.embed.encoder import LocalEncoder
-from kbsync.index.search import Searcher
+from kbsync.index.search import Search
 from kbsync.index.snippet import snippet
+from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
 
@@ -32,8 +33,8 @@ TEXTS = {
 
 def entry(number: int, path: str, text: str, modified: float = 1.0) -> Entry:
     parsed = Parsed(text, Flavour.MARKDOWN, title=text[2:].split("\n")[0] if text.startswith("# ") else None)
-    chunks = tuple(chunk(parsed, path))
-    return Entry(number, path, "n", f"{number:064}", 1, "r", modified, parsed.title, (), chunks, {})
+    chunks = tuple(chunk(parsed))
+    return Entry(number, path, "n", f"{number:064}", 1, "r", modified, None, parsed.title, (), chunks)
 
 
 def stored(folder: Path, texts: Sequence[tuple[str, str]]) -> Writer:
@@ -50,10 +51,10 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writer]:
 
 
 @pytest.fixture(scope="module")
-def searcher(index: Writer) -> Iterator[Searcher]:
-    searcher = Searcher(index._folder, ENCODER)
+def searcher(index: Writer) -> Iterator[Search]:
+    searcher = Search(SqliteStore(index._folder, writer=None), ENCODER)
     yield searcher
-    searcher.close()
+    searcher._store.close()
 
 
 def paths(hits: Sequence[Hit]) -> list[str | None]:
@@ -74,7 +75,7 @@ def paths(hits: Sequence[Hit]) -> list[str | None]:
         ("报", "zh/报销.md"),
     ],
 )
-def test_the_right_document_is_first(searcher: Searcher, question: str, path: str) -> None:
+def test_the_right_document_is_first(searcher: Search, question: str, path: str) -> None:
     assert searcher.search(Query(question))[0].path == path
 
 
@@ -89,21 +90,21 @@ def test_the_right_document_is_first(searcher: Searcher, question: str, path: st
         ("报", "zh/报销.md"),
     ],
 )
-def test_a_word_that_is_being_typed_finds_those_it_begins(searcher: Searcher, typed: str, path: str) -> None:
+def test_a_word_that_is_being_typed_finds_those_it_begins(searcher: Search, typed: str, path: str) -> None:
     assert searcher.search(Query(typed, unfinished=True))[0].path == path
 
 
 @pytest.mark.parametrize("typed", ["quetzalc", "sala ", "sala.", "sa", ""])
-def test_what_begins_no_word_finds_none(searcher: Searcher, typed: str) -> None:
+def test_what_begins_no_word_finds_none(searcher: Search, typed: str) -> None:
     assert "hr/pay.txt" not in paths(searcher.search(Query(typed, unfinished=True)))
 
 
 def test_a_whole_word_comes_before_those_it_begins(tmp_path: Path) -> None:
     texts = [("word.md", "the password of the office"), ("pass.md", "the pass of the mountain")]
     index = stored(tmp_path / "kb", texts)
-    searcher = Searcher(tmp_path / "kb", ENCODER)
+    searcher = Search(SqliteStore(tmp_path / "kb", writer=None), ENCODER)
     assert paths(searcher.search(Query("pass", unfinished=True))) == ["pass.md", "word.md"]
-    searcher.close()
+    searcher._store.close()
     index.close()
 
 
@@ -115,7 +116,7 @@ def test_a_snippet_marks_what_the_last_word_begins() -> None:
         assert [found.text[start:end] for start, end in found.spans] == marked
 
 
-def test_a_hit_says_where_it_is(searcher: Searcher) -> None:
+def test_a_hit_says_where_it_is(searcher: Search) -> None:
     hit = searcher.search(Query("thirty days of paid leave"))[0]
     assert (hit.title, hit.modified, hit.remote_id) == ("Leave", 1.0, "1")
     best = hit.passages[0]
@@ -124,19 +125,19 @@ def test_a_hit_says_where_it_is(searcher: Searcher) -> None:
     assert hit.score == best.score > 0.5
 
 
-def test_documents_are_counted_and_best_comes_first(searcher: Searcher) -> None:
+def test_documents_are_counted_and_best_comes_first(searcher: Search) -> None:
     hits = searcher.search(Query("two weeks company 两周", top_k=3))
     assert len(hits) == 3
     assert len({each.remote_id for each in hits}) == 3
     assert [each.score for each in hits] == sorted((each.score for each in hits), reverse=True)
 
 
-def test_what_has_nothing_to_do_with_it_is_left_out(searcher: Searcher) -> None:
+def test_what_has_nothing_to_do_with_it_is_left_out(searcher: Search) -> None:
     assert searcher.search(Query("quetzalcoatlus")) == []
     assert searcher.search(Query("leave", top_k=0)) == []
 
 
-def test_what_is_merely_similar_is_left_out_where_a_document_has_the_very_word(searcher: Searcher) -> None:
+def test_what_is_merely_similar_is_left_out_where_a_document_has_the_very_word(searcher: Search) -> None:
     assert paths(searcher.search(Query("month"))) == ["hr/pay.txt"]
     assert paths(searcher.search(Query("working"))) == ["hr/pay.txt"]
 
@@ -153,7 +154,7 @@ def test_what_is_merely_similar_is_left_out_where_a_document_has_the_very_word(s
         (Query("paid", path="!hr/"), set()),
     ],
 )
-def test_filters(searcher: Searcher, query: Query, found: set[str]) -> None:
+def test_filters(searcher: Search, query: Query, found: set[str]) -> None:
     hits = paths(searcher.search(query))
     assert found <= set(hits)
     if query.path and found:
@@ -169,26 +170,26 @@ def test_a_filter_leaves_as_many_hits_as_there_are(tmp_path: Path) -> None:
         for at in range(12)
     ]
     index = stored(tmp_path / "kb", noise + wanted)
-    searcher = Searcher(tmp_path / "kb", ENCODER)
+    searcher = Search(SqliteStore(tmp_path / "kb", writer=None), ENCODER)
     for text in ("budget", "budgets of a team by number"):
         hits = searcher.search(Query(text, top_k=12, path="kept/"))
         assert {each.path for each in hits} == {path for path, _ in wanted}
-    searcher.close()
+    searcher._store.close()
     index.close()
 
 
 def test_a_large_document_does_not_crowd_out_the_others(tmp_path: Path) -> None:
     large = "\n\n".join(f"## Part {at}\n\n" + f"budget plan {at} " * 20 for at in range(400))
     index = stored(tmp_path / "kb", [("large.md", large), *((f"{at}.md", f"budget {at}") for at in range(9))])
-    searcher = Searcher(tmp_path / "kb", ENCODER)
+    searcher = Search(SqliteStore(tmp_path / "kb", writer=None), ENCODER)
     hits = searcher.search(Query("budget", top_k=10))
     assert len(hits) == 10
     assert max(len(each.passages) for each in hits) == 3
-    searcher.close()
+    searcher._store.close()
     index.close()
 
 
-def test_a_path_that_is_no_pattern_is_a_usage_error(searcher: Searcher) -> None:
+def test_a_path_that_is_no_pattern_is_a_usage_error(searcher: Search) -> None:
     with pytest.raises(UsageError, match="not a gitignore pattern"):
         searcher.search(Query("leave", path="!"))
 
@@ -211,13 +212,13 @@ AWKWARD = [
 @pytest.mark.parametrize(
     "text", [*AWKWARD, "leave " * 4_000, "字" * 12_000, "\ud800", "a\ud800b", "of the and", "的"]
 )
-def test_no_question_is_an_error(searcher: Searcher, text: str) -> None:
+def test_no_question_is_an_error(searcher: Search, text: str) -> None:
     assert len(searcher.search(Query(text))) <= 10
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=60))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_text_at_all_is_an_error(searcher: Searcher, text: str) -> None:
+def test_no_text_at_all_is_an_error(searcher: Search, text: str) -> None:
     for each in searcher.search(Query(text)):
         assert each.passages
     snippet(text, text[::-1], 20)
@@ -225,7 +226,7 @@ def test_no_text_at_all_is_an_error(searcher: Searcher, text: str) -> None:
 
 def test_a_warm_searcher_sees_every_change(tmp_path: Path) -> None:
     index = stored(tmp_path / "kb", [("a.md", "red wine from France"), ("b.md", "cheese from Holland")])
-    searcher = Searcher(tmp_path / "kb", ENCODER)
+    searcher = Search(SqliteStore(tmp_path / "kb", writer=None), ENCODER)
     for _ in range(3):
         assert paths(searcher.search(Query("alcoholic drinks made of grapes", top_k=1))) == ["a.md"]
     index.put([entry(3, "c.md", "alcoholic drinks are made of grapes")], ENCODER)
@@ -237,30 +238,30 @@ def test_a_warm_searcher_sees_every_change(tmp_path: Path) -> None:
     assert paths(searcher.search(Query("dutch cheese", top_k=1))) == ["b.md"]
     index.rename(2, "b/gouda.md", "gouda.md", 9.0)
     assert paths(searcher.search(Query("gouda", top_k=1))) == ["b/gouda.md"]
-    searcher.close()
+    searcher._store.close()
     index.close()
 
 
 def test_cold_and_warm_scans_agree(index: Writer) -> None:
-    searcher = Searcher(index._folder, ENCODER)
+    searcher = Search(SqliteStore(index._folder, writer=None), ENCODER)
     cold = searcher.search(Query("holidays"))
     warm = searcher.search(Query("holidays"))
     assert paths(cold) == paths(warm)
     assert [each.score for each in cold] == pytest.approx([each.score for each in warm], abs=1e-5)
-    searcher.close()
+    searcher._store.close()
 
 
 def test_documents_without_vectors_of_the_model_answer_by_their_words(tmp_path: Path) -> None:
     index = stored(tmp_path / "kb", [("a.md", "red wine"), ("b.md", "cheese")])
     other = LocalEncoder()
     other._name = "another model"
-    searcher = Searcher(tmp_path / "kb", other)
+    searcher = Search(SqliteStore(tmp_path / "kb", writer=None), other)
     assert paths(searcher.search(Query("wine"))) == ["a.md"]
     assert searcher.search(Query("alcoholic drinks")) == []
     index.put([entry(7, "c.md", "beer")], other)
     assert paths(searcher.search(Query("wine")))[0] == "a.md"
     assert "c.md" in paths(searcher.search(Query("beer brewery")))
-    searcher.close()
+    searcher._store.close()
     index.close()
 
 

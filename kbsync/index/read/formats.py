@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from kbsync.contract.target import Outgoing
+from kbsync.contract.target import Body
 from kbsync.errors import Rejected
 from kbsync.index.document import Chunk, Flavour, Picture
 
@@ -99,16 +99,14 @@ def is_picture(path: str) -> bool:
     return extension_of(path) in MEDIA_TYPES
 
 
-def picture_chunk(document: Outgoing) -> Chunk:
+def picture_chunk(path: str, body: Body) -> Chunk:
     """The one chunk of a picture, shown by its name. Raises `Rejected` for what is none, or is too large."""
-    media_type = MEDIA_TYPES[extension_of(document.path)]
-    if document.body.size > LARGEST:
-        raise Rejected(
-            f"{document.body.size} bytes, over the limit for pictures of {LARGEST}", code="too-large"
-        )
-    with document.body.open() as body:
-        content = b"".join(iter(lambda: body.read(_PIECE), b""))
+    media_type = MEDIA_TYPES[extension_of(path)]
+    if body.size > LARGEST:
+        raise Rejected(f"{body.size} bytes, over the limit for pictures of {LARGEST}", code="too-large")
+    with body.open() as stream:
+        content = b"".join(iter(lambda: stream.read(_PIECE), b""))
     if not content.startswith(_BEGINNINGS[media_type]):
         raise Rejected(f"the bytes are not those of a picture ({media_type})", code="no-picture")
-    name = document.path.rpartition("/")[2]
+    name = path.rpartition("/")[2]
     return Chunk(name, "", hashlib.sha256(content).hexdigest(), picture=Picture(content, media_type))

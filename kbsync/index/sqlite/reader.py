@@ -10,12 +10,13 @@ from pathlib import Path
 import apsw
 
 from kbsync.errors import StateError, UnmadeError
-from kbsync.index.document import Stored
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, READABLE, identity, is_empty
+from kbsync.index.store import Stored
 from kbsync.state.db import open_reader, told, unbind
 
 _COLUMNS = "id, upload_id, path, name, digest, size, recipe, created"
+_NO_FILE = (-1, -1)
 _TEXTS = """
 SELECT text FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
   WHERE document = ? ORDER BY place, chunk.id
@@ -27,6 +28,8 @@ class Reading:
 
     A file that was replaced since is opened anew, so every look is at the index that is there now.
     """
+
+    _identity: tuple[int, int]
 
     def __init__(self, folder: Path) -> None:
         """Raises `UnmadeError` where nothing was mirrored yet, `StateError` where it cannot be read."""
@@ -49,6 +52,7 @@ class Reading:
                 raise StateError(f"{self._folder / FILE} is closed")
             if identity(self._folder) != self._identity:
                 self._connection.close()
+                self._identity = _NO_FILE  # should opening fail: a new file may get the old one's number
                 self._open()
             with _transaction(self._connection):
                 yield self._connection
@@ -56,7 +60,7 @@ class Reading:
     def _open(self) -> None:
         """Open the file that is there now."""
         self._connection = _connect(self._folder)
-        self._identity = identity(self._folder)
+        self._identity = identity(self._folder) or _NO_FILE
 
 
 class Reader(Reading):

@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 
 from kbsync.errors import StateError
-from kbsync.index.tokens import SQLITE_TOKENISER
+from kbsync.index.words import SQLITE_TOKENISER
 from kbsync.state import db as files
 from kbsync.state.db import open_writer, told
 

@@ -32,7 +32,7 @@ from kbsync.index.embed.encoder import Encoder
 from kbsync.index.errors import trouble_with
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import FILE, INCREMENTAL, identity, open_index, set_aside
-from kbsync.index.tokens import TOKENISER, words
+from kbsync.index.words import TOKENISER, words
 from kbsync.permissions import make_private_folder, open_private
 from kbsync.state.db import bind, empty_wal, forget_set_aside
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.target import Outgoing
+from kbsync.contract.target import Body
 from kbsync.errors import Rejected, StateError
 from kbsync.index.document import Chunk, Entry, Flavour, Parsed
 from kbsync.index.embed.encoder import Vectors
-from kbsync.index.pipeline import Preparation
+from kbsync.index.pipeline import Pipeline
 from tests.targets.bodies import BytesBody
 
 VECTOR = b"\0\0"
@@ -50,14 +50,14 @@ class Service:
         return [len(each.texts) for each in self.begun]
 
 
-def preparation(service: Service, **parts: Any) -> Preparation:
+def preparation(service: Service, **parts: Any) -> Pipeline:
     given = {"parse": lambda path, _body: text(path), "known": lambda _model, _keys: set(), **parts}
-    return Preparation(given["parse"], service, given["known"], None)  # type: ignore[arg-type]
+    return Pipeline(given["parse"], service, given["known"], 10**9)  # type: ignore[arg-type]
 
 
-def documents(count: int) -> list[Outgoing]:
+def documents(count: int) -> list[tuple[Entry, Body]]:
     return [
-        Outgoing(number, f"{number}.txt", f"{number}.txt", f"{number:064}", 1, 1.0, "r", BytesBody(b"?"))
+        (Entry(number, f"{number}.txt", f"{number}.txt", f"{number:064}", 1, "r", 1.0), BytesBody(b"?"))
         for number in range(count)
     ]
 
@@ -76,7 +76,7 @@ def test_a_service_is_asked_while_documents_are_still_being_cut() -> None:
     (batch,) = preparation(service, parse=parse).batches(documents(5))
     assert seen == [[], [], [2], [2], [2, 2]]
     assert service.sizes == [2, 2, 1]
-    vectors = [each.outcome.vectors for each in batch if isinstance(each.outcome, Entry)]
+    vectors = [each.vectors for each in batch if isinstance(each, Entry)]
     assert [list(each.values()) for each in vectors] == [[VECTOR]] * 5
 
 
@@ -91,13 +91,13 @@ def test_each_text_is_asked_for_once_and_no_text_that_has_its_vector() -> None:
     (batch,) = preparation(service, parse=lambda *_: text(next(texts)), known=known).batches(documents(6))
     assert len(asked) == len(set(asked)) == 4
     assert sorted(text for each in service.begun for text in each.texts) == ["b", "d"]
-    assert all(isinstance(each.outcome, Entry) for each in batch)
+    assert all(isinstance(each, Entry) for each in batch)
 
 
 def test_a_text_that_is_refused_fails_every_document_that_has_it() -> None:
     texts = iter(["fine", "poison", "good", "poison"])
     made = preparation(Service("poison"), parse=lambda *_: text(next(texts))).batches(documents(4))
-    assert [isinstance(each.outcome, Rejected) for each in next(made)] == [False, True, False, True]
+    assert [isinstance(each, Rejected) for each in next(made)] == [False, True, False, True]
 
 
 def test_what_is_under_way_is_given_up_where_the_rest_cannot_be_had() -> None:

@@ -1,0 +1,203 @@
+"""The searching side of the index file: the best chunks by their words, and the best by their meaning."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from kbsync.contract.searching import Query
+from kbsync.errors import UsageError
+from kbsync.index.sqlite import vectors
+from kbsync.index.sqlite.reader import Reading
+from kbsync.index.sqlite.vectors import Cosines, Matrix
+from kbsync.index.store import Candidate, StoredPassage
+from kbsync.index.words import MOST_TERMS, Term
+from kbsync.state.db import unbind
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FIELDS = (2.0, 1.5, 1.0)
+"""How much a term counts in the name, in the headings and in the text of a chunk."""
+
+_DEPTH = 150  # chunks taken from each side; more where they are of few documents
+_MOST_ROWS = 6_000  # rows the full-text index may have to weigh; beyond, the commonest terms are left out
+
+_Row = tuple[int, int, int | None, float]
+"""A chunk, its document, its slot and its score."""
+
+
+class Finder(Reading):
+    """Finds candidates in `folder`. Calls may come from any thread; one runs at a time.
+
+    Raises `UnmadeError` where nothing was mirrored yet.
+    """
+
+    _chunks: int
+    _seen: int
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All calls inside see one commit."""
+        with self._snapshot():
+            version: int = self._connection.pragma("data_version")
+            if version != self._seen:  # a commit may have changed the counts
+                self._frequencies.clear()
+                self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
+                self._seen = version
+            yield
+
+    def _open(self) -> None:
+        """Open the file that is there now, with nothing remembered of an earlier one."""
+        super()._open()
+        self._matrix = Matrix(self._connection)
+        self._connection.execute(_VOCABULARY)
+        self._frequencies = dict[Term, int]()
+        self._chunks = 0
+        self._seen = -1
+
+    def has_vectors(self, model: str) -> bool:
+        """Any document has vectors of that model."""
+        return vectors.find_model(self._connection, model) is not None
+
+    def candidates(
+        self, terms: Sequence[Term], model: str, vector: NDArray[np.float32] | None, query: Query
+    ) -> list[Candidate]:
+        """The best chunks by words and the best by meaning, each with both scores."""
+        admitted = self._admitted(query)
+        chosen, total = self._chosen(terms)
+        lexical = self._lexical(chosen, admitted, query.top_k)
+        found = {chunk: (document, slot) for chunk, document, slot, _ in lexical}
+        points = {chunk: score / total for chunk, _, _, score in lexical}
+        cosines = None if vector is None else self._cosines(model, vector)
+        if cosines is not None:
+            near = _enough(self._nearest(cosines), admitted, query.top_k)
+            found |= {chunk: (document, slot) for chunk, document, slot, _ in near}
+        return [
+            Candidate(
+                chunk,
+                document,
+                points.get(chunk, 0.0),
+                cosines.of(slot) if cosines is not None and slot is not None else 0.0,
+            )
+            for chunk, (document, slot) in found.items()
+        ]
+
+    def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
+        """Those of the chunks that are there and belong to a document."""
+        found = dict[int, StoredPassage]()
+        for chunk in chunks:
+            for document, path, title, modified, text, headings, page, line in self._connection.execute(
+                _SHOWN, (chunk,)
+            ):
+                found[chunk] = StoredPassage(
+                    document, unbind(path), title, modified, text, tuple(json.loads(headings)), page, line
+                )
+        return found
+
+    def _admitted(self, query: Query) -> set[int] | None:
+        """The documents that the filters of `query` admit; None: all."""
+        if not query.selects:
+            return None
+        after = float("-inf") if query.after is None else query.after
+        rows = self._connection.execute("SELECT id, path FROM document WHERE modified >= ?", (after,))
+        paths = {document: unbind(path) for document, path in rows}
+        if query.path is not None:
+            import pathspec
+
+            try:
+                spec = pathspec.GitIgnoreSpec.from_lines([query.path])
+            except ValueError as error:
+                raise UsageError(f"--path {query.path!r} is not a gitignore pattern: {error}") from error
+            paths = {document: path for document, path in paths.items() if spec.match_file(path)}
+        endings = tuple(f".{each.lower().lstrip('.')}" for each in query.types)
+        return {document for document, path in paths.items() if not endings or path.lower().endswith(endings)}
+
+    def _chosen(self, terms: Sequence[Term]) -> tuple[list[Term], float]:
+        """The rarest terms, as many as can be weighed in good time, and the sum of the idf of all of them."""
+        begun = {term.stem for term in terms if term.goes_on}
+        # The last word of an unfinished question counts as it stands only where some chunk has it.
+        asked = [t for t in terms if t.goes_on or t.stem not in begun or self._frequency(t)]
+        asked = sorted(asked, key=self._frequency)[:MOST_TERMS]
+        kept, rows = list[Term](), 0
+        for term in asked:
+            rows += self._frequency(term)
+            if kept and rows > _MOST_ROWS:
+                break
+            kept.append(term)
+        return kept, sum(map(self._idf, asked))
+
+    def _frequency(self, term: Term) -> int:
+        """Number of chunks that have a term; at most, where it goes on."""
+        if term not in self._frequencies:
+            sought = (term.stem, f"{term.stem}{_BEYOND}" if term.goes_on else term.stem)
+            self._frequencies[term] = self._connection.execute(_CHUNKS_WITH, sought).get
+        return min(self._frequencies[term], self._chunks)
+
+    def _idf(self, term: Term) -> float:
+        """How telling a term is, as SQLite's bm25() has it."""
+        count = self._frequency(term)
+        return max(1e-6, math.log((self._chunks - count + 0.5) / (count + 0.5)))
+
+    def _lexical(self, terms: Sequence[Term], admitted: set[int] | None, top_k: int) -> list[_Row]:
+        """The best chunks by BM25."""
+        expression = " OR ".join(f'"{t.surface}"*' if t.goes_on else f'"{t.surface}"' for t in terms)
+        return _enough(self._connection.execute(_MATCH, (expression,)), admitted, top_k) if expression else []
+
+    def _cosines(self, model: str, vector: NDArray[np.float32]) -> Cosines | None:
+        """The question's cosine with every vector of its model."""
+        found = vectors.find_model(self._connection, model)
+        if found is None or len(vector) != found.dimensions:
+            return None
+        return self._matrix.cosines(found, vector)
+
+    def _nearest(self, cosines: Cosines) -> Iterator[_Row]:
+        """All chunks, nearest first."""
+        start, stop = 0, _DEPTH
+        while near := cosines.best(start, stop):
+            for slot in near:
+                for chunk, document in self._connection.execute(_IN_SLOT, (slot,)):
+                    yield chunk, document, slot, cosines.of(slot)
+            start, stop = stop, stop * 4
+
+
+_VOCABULARY = """
+PRAGMA query_only = 0;  -- it forbids temporary tables as well; the file itself is open for reading only
+CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, words, row);
+PRAGMA query_only = 1;
+"""
+_BEYOND = "\U0010ffff"
+_CHUNKS_WITH = "SELECT coalesce(sum(doc), 0) FROM temp.vocabulary WHERE term BETWEEN ? AND ?"
+
+# A chunk does not say whose it is: that is the run with the greatest `first` up to it.
+_OWN = (
+    "run.first = (SELECT max(first) FROM run WHERE first <= chunk.id)"
+    " AND chunk.id < run.first + run.chunks AND run.document NOTNULL"
+)
+_MATCH = (
+    "SELECT chunk.id, run.document, chunk.slot, -words.rank"  # noqa: S608
+    f" FROM words CROSS JOIN chunk ON chunk.id = words.rowid CROSS JOIN run ON {_OWN}"
+    f" WHERE words MATCH ? AND rank MATCH 'bm25{FIELDS}' ORDER BY rank"
+)
+_IN_SLOT = f"SELECT chunk.id, run.document FROM chunk CROSS JOIN run ON {_OWN} WHERE chunk.slot = ?"  # noqa: S608
+_SHOWN = (
+    "SELECT document.id, path, document.title, modified, text, headings, page + pages, line + lines"  # noqa: S608
+    f" FROM chunk CROSS JOIN run ON {_OWN} CROSS JOIN document ON document.id = run.document"
+    " WHERE chunk.id = ?"
+)
+
+
+def _enough(rows: Iterator[_Row], admitted: set[int] | None, top_k: int) -> list[_Row]:
+    """The first `_DEPTH` rows that are admitted, and more until they are of `top_k` documents."""
+    taken, documents = list[_Row](), set[int]()
+    for row in rows:
+        if admitted is None or row[1] in admitted:
+            taken.append(row)
+            documents.add(row[1])
+            if len(taken) >= _DEPTH and len(documents) >= top_k:
+                break
+    return taken

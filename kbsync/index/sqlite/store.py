@@ -1,0 +1,167 @@
+"""The store in one SQLite file: one connection writes, one looks documents up, one searches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from kbsync.errors import (
+    Halted,
+    Rejected,
+    StateError,
+    TargetError,
+    Unavailable,
+    UnmadeError,
+    UsageError,
+)
+from kbsync.index.document import Entry
+from kbsync.index.embed.encoder import Encoder
+from kbsync.index.errors import trouble_with
+from kbsync.index.sqlite.finder import Finder
+from kbsync.index.sqlite.reader import Reader
+from kbsync.index.sqlite.writer import Writer
+from kbsync.index.store import Stored
+from kbsync.state.db import DamagedError
+
+
+class SqliteStore:
+    """`Store` in `folder`."""
+
+    def __init__(self, folder: Path, *, writer: Callable[[Path], Writer] | None = Writer) -> None:
+        """Open it, or make it. Without a `writer` nothing is locked or written.
+
+        Raises `UnmadeError` where there is nothing to read yet, `StateError` where another process writes or
+        the file cannot be used, and `TargetError` where the folder cannot be written.
+        """
+        self._folder = folder
+        self._open_writer = writer
+        self._writer = None if writer is None else writer(folder)
+        self._reader = Reader(folder)
+        self._finder: Finder | None = None
+        self._opening = threading.Lock()
+        self._damage = ""  # what was found broken: the file is put aside by the next look
+
+    def look(self) -> tuple[str, int]:
+        """The id of the file and its number of documents."""
+        with self._translated():
+            if self._open_writer and self._writer and (self._damage or not self._writer.is_current):
+                if self._damage:
+                    self._writer.discard(self._damage)
+                else:
+                    self._writer.close()
+                self._writer = self._open_writer(self._folder)
+                self._damage = ""
+            return self._reader.uuid(), self._reader.count()
+
+    def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
+        """Store each document."""
+        with self._translated():
+            outcomes = self._current().put(entries, encoder)
+            self._current()  # what went into a file that was removed meanwhile is not stored
+            return outcomes
+
+    def delete(self, documents: Sequence[int]) -> bool:
+        """Remove those that are there."""
+        with self._translated():
+            return self._current().delete(documents)
+
+    def rename(self, document: int, path: str, name: str, modified: float) -> None:
+        """Change path, name and time."""
+        with self._translated():
+            self._current().rename(document, path, name, modified)
+
+    def page(self, after: int, limit: int) -> Sequence[Stored]:
+        """Documents in the order of their ids."""
+        with self._translated():
+            return self._reader.page(after, limit)
+
+    def present(self, documents: Iterable[int]) -> set[int]:
+        """Those that are there."""
+        with self._translated():
+            return self._reader.present(documents)
+
+    def known(self, model: str, keys: Iterable[str]) -> set[str]:
+        """Those keys that have a vector."""
+        with self._translated():
+            return self._reader.known(model, keys)
+
+    def texts(self, document: int) -> Sequence[str] | None:
+        """The texts of a document."""
+        with self._translated():
+            return self._reader.texts(document)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Finder]:
+        """The store as of one commit."""
+        with self._translated():
+            with self._opening:
+                if self._finder is None:
+                    self._finder = Finder(self._folder)
+            with self._finder.snapshot():
+                yield self._finder
+
+    def tidy(self) -> bool:
+        """One step of what is left to be done."""
+        with self._translated():
+            return self._writer is not None and self._writer.tidy()
+
+    def purge(self) -> bool:
+        """Take out all that is left, and empty the WAL.
+
+        Taking words out of a large index takes long: the texts are taken out of the WAL before that as well.
+        """
+        if self._writer is None:
+            return True
+        with self._translated():
+            is_clear = self._writer.scrub()
+            if not self._writer.tidy():
+                return is_clear
+            while self._writer.tidy():
+                pass
+            return self._writer.scrub()
+
+    def stop(self) -> None:
+        """Begin no further step."""
+        if self._writer is not None:
+            self._writer.stop()
+
+    def close(self) -> None:
+        """Readers go first: they would be in the way of emptying the WAL."""
+        for each in (self._finder, self._reader, self._writer):
+            if each is not None:
+                each.close()
+
+    def _current(self) -> Writer:
+        """What writes, if it may and its file is still the one in the folder."""
+        if self._writer is None:
+            raise Halted("read-only", f"{self._folder} was opened for reading only")
+        if self._damage or not self._writer.is_current:
+            raise self._gone()
+        return self._writer
+
+    def _gone(self) -> Unavailable:
+        return Unavailable(f"the index in {self._folder} is gone; it is made anew", code="index-gone")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Trouble with the file as a `TargetError`."""
+        try:
+            yield
+        except UnmadeError as error:
+            if self._writer is None:
+                raise
+            raise self._gone() from error
+        except (TargetError, UsageError):
+            raise
+        except (apsw.CorruptError, apsw.NotADBError, DamagedError) as error:
+            self._damage = error.what if isinstance(error, DamagedError) else str(error)
+            raise Unavailable(
+                f"the index in {self._folder} is damaged ({self._damage}); it is put aside and made anew",
+                code="index-damaged",
+            ) from error
+        except (apsw.Error, OSError, StateError) as error:
+            raise trouble_with(self._folder, error) from error

@@ -1,0 +1,128 @@
+"""What counts as a word: of a text that is indexed, and of a question.
+
+Chinese, Japanese and Korean are written without spaces between words, so each of their characters is a
+word here, and each pair of neighbours another; what is between them is left to SQLite's
+`porter unicode61`, which folds case and accents and stems English.
+
+The index keeps no copy of the words: to take a text out again it makes the same words once more. So a
+version of `words` is never changed, only followed by another one (`VERSIONS`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import apsw
+
+TOKENISER = 1
+"""The version of `words` that new documents are indexed with."""
+
+SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
+"""What SQLite makes of the words; part of the schema of the index."""
+
+CJK = "々〇ぁ-ゖゝ-ヿㄅ-ㄯ㐀-䶿一-鿿豈-龎가-힣\U00020000-\U0003ffff"
+"""Characters written without spaces, as the inside of a regular expression's brackets."""
+
+_RUN = re.compile(f"[{CJK}]+")
+_FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
+
+
+def words(text: str, version: int = TOKENISER) -> str:
+    """`text` as words divided by spaces, ready for SQLite's tokeniser. Raises KeyError: unknown version."""
+    return VERSIONS[version](text)
+
+
+def _words_1(text: str) -> str:
+    """Full-width letters narrowed; single characters and pairs of CJK runs."""
+    if text.isascii():
+        return text
+    return _RUN.sub(_grams, text.translate(_FULL_WIDTH))
+
+
+def _grams(run: re.Match[str]) -> str:
+    """A run's characters, then its pairs, with spaces on both sides."""
+    characters = run[0]
+    pairs = map("".join, itertools.pairwise(characters))
+    return f" {' '.join(characters)} {' '.join(pairs)} "
+
+
+VERSIONS: Mapping[int, Callable[[str], str]] = {1: _words_1}
+
+
+LONGEST = 4_000
+"""Characters of a question that are read; a whole pasted document finds nothing better than its beginning."""
+
+MOST_TERMS = 64
+
+_ENGLISH = """
+a about also am an and any are as at be been being but by can could did do does doing for from had has have
+having he her hers him his how i if in into is it its itself many me much my of on or our ours she should so
+some such than that the their theirs them then there these they this those to too us was we were what when
+where which while who whom whose why will with would you your yours
+"""
+_CHINESE = """
+的 了 是 在 和 与 及 或 有 被 把 对 从 到 为 以 于 之 其 这 那 哪 谁 何 吗 呢 吧 么 也 都 就 而 请 问 什 几
+个 些 我 你 他 她 它 们 什么 哪些 哪个 哪里 多少 怎么 怎样 如何 为什 为何 何时 是什 是谁
+谁是 几个 是否 有多 么是 么时 在哪 个是
+"""
+STOP_WORDS = frozenset(_ENGLISH.split()) | frozenset(_CHINESE.split())
+"""Words that questions are made of; they are looked for only when there are no others."""
+
+_WORD = re.compile(r"\w")
+_AT_THE_END = re.compile(rf"[^\W_{CJK}]{{3,}}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A word as it is written (`surface`, case and accents folded) and as the index has it (`stem`).
+
+    `goes_on`: any word that begins so.
+    """
+
+    surface: str
+    stem: str
+    goes_on: bool = False
+
+
+def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
+    """The distinct terms of `question`, without stop words unless there is nothing else.
+
+    `unfinished`: also what the last word begins.
+    """
+    every = {term.stem: term for term in _terms(readable(question))}
+    telling = [each for each in every.values() if each.surface not in STOP_WORDS]
+    terms = (telling or list(every.values()))[: 2 * MOST_TERMS]
+    if unfinished:
+        terms += [Term(each.surface, each.stem, goes_on=True) for each in _terms(last_word(question))]
+    return terms
+
+
+def _terms(text: str) -> list[Term]:
+    """The words of `text` as the tokeniser of the index makes them, which any connection lends."""
+    connection = apsw.Connection(":memory:")
+    raw = words(text).encode()
+    stems, surfaces = (
+        connection.fts5_tokenizer(name, list(arguments))(
+            raw, apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False, include_colocated=False
+        )
+        for name, *arguments in (SQLITE_TOKENISER, SQLITE_TOKENISER[1:])
+    )
+    return [Term(str(surface), str(stem)) for surface, stem in zip(surfaces, stems, strict=True)]
+
+
+def last_word(question: str) -> str:
+    """The word at the very end of `question`, if it may be the beginning of one; "" otherwise.
+
+    Words of fewer than three characters begin too many; what is written without spaces needs no end.
+    """
+    found = _AT_THE_END.search(readable(question))
+    return found[0] if found else ""
+
+
+def readable(question: str) -> str:
+    """The part of `question` that is read, without lone surrogates; "" where it holds no word at all."""
+    text = question[:LONGEST].encode("utf-8", "replace").decode()
+    return text if _WORD.search(text) else ""
