@@ -241,7 +241,7 @@ def test_the_kernels_limit_comes_with_the_command_that_raises_it(
     from kbsync.source import limits
 
     place.write("a/b/c.md", "alpha")
-    monkeypatch.setattr(limits, "read_limits", lambda: limits.InotifyLimits(2, 16384, 128))
+    monkeypatch.setattr(limits, "read_limits", lambda: limits.InotifyLimits(2, 128))
     found = results(place.run("doctor", "--folder", "docs", "--json"))["inotify"]
     assert found["result"] == "warning"
     assert "sudo sysctl -w fs.inotify.max_user_watches=" in found["cure"]

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from kbsync.cli.commands import init
-from kbsync.cli.folder_contents import count_contents, describe_contents
+from kbsync.cli.folder_contents import describe, look_through
 from kbsync.config.reader import load
 from kbsync.config.template import has_key, required_keys
 from kbsync.core.model import Limits
+from kbsync.core.selection import Rules
 from kbsync.targets.registry import TARGETS
 from tests.cli.place import Place
 
@@ -159,34 +160,34 @@ def test_it_is_told_what_is_in_the_folder(place: Place) -> None:
     assert "such as e.bin" in out
 
 
-def test_the_census_keeps_the_rules_of_the_folder(tmp_path: Path) -> None:
+def test_a_look_at_a_folder_keeps_the_rules_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "drafts").mkdir()
     (tmp_path / "drafts" / "a.md").write_text("alpha")
     (tmp_path / "b.md").write_text("beta")
     (tmp_path / "link.md").symlink_to("b.md")
     (tmp_path / ".kbsyncignore").write_text("drafts/\n")
-    census = count_contents(tmp_path, MARKDOWN)
-    assert census.files == {"md": 1}
-    assert census.first["folders that are left out"] == "drafts/"
+    contents = look_through(tmp_path, Rules(None, (), MARKDOWN))
+    assert contents.selected == {"md": 1}
+    assert contents.example["folders that are left out"] == "drafts/"
 
 
 def test_ignore_files_of_git_that_are_not_read_are_told(tmp_path: Path) -> None:
     for name in ("both/.gitignore", "both/.kbsyncignore", "git/.gitignore", "none/a.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("*.log\n")
-    lines = describe_contents("docs", count_contents(tmp_path, MARKDOWN), is_paid=False)
+    lines = describe("docs", look_through(tmp_path, Rules(None, (), MARKDOWN)), is_paid=False)
     [line] = [line for line in lines if "not read" in line]
     assert line == "  not read: git/.gitignore; to leave out what it names, copy it to .kbsyncignore"
 
 
 def test_a_folder_beyond_a_quick_look_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("alpha")
-    census = count_contents(tmp_path, MARKDOWN, seconds=-1)
-    assert not census.is_whole
-    assert "so far" in next(describe_contents("docs", census, is_paid=False))
+    contents = look_through(tmp_path, Rules(None, (), MARKDOWN), seconds=-1)
+    assert not contents.is_complete
+    assert "so far" in next(describe("docs", contents, is_paid=False))
 
 
 def test_odd_names_move_no_cursor(tmp_path: Path) -> None:
     (tmp_path / "a.\x1b[2J").write_text("alpha")
-    lines = describe_contents("docs", count_contents(tmp_path, MARKDOWN), is_paid=True)
+    lines = describe("docs", look_through(tmp_path, Rules(None, (), MARKDOWN)), is_paid=True)
     assert not any("\x1b" in line for line in lines)

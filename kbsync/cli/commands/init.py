@@ -345,12 +345,14 @@ NEXT: tuple[tuple[tuple[str, ...], str], ...] = (
 
 def _found(installation: Installation) -> Iterator[str]:
     """What is in the folder, as far as it can be looked at."""
-    from kbsync.cli.folder_contents import count_contents, describe_contents, limits_of
+    from kbsync.cli.folder_contents import describe, limits_of, look_through
+    from kbsync.core.selection import Rules
 
     mirror = installation.config.mirrors[0]
     try:
         limits = limits_of(installation, mirror)
-        yield from describe_contents(mirror.name, count_contents(mirror.folder, limits), is_paid=limits.paid)
+        contents = look_through(mirror.folder, Rules(None, (), limits))
+        yield from describe(mirror.name, contents, is_paid=limits.paid)
     except (OSError, KbsyncError) as error:
         why = getattr(error, "strerror", None) or str(error)
         tell(f"{mirror.folder} could not be looked at: {why.lower()}")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
-from kbsync.cli.output import Output
+from kbsync.cli.output import Output, Style, counted
+from kbsync.core.text import printable, sized
 
 if TYPE_CHECKING:
-    from kbsync.config.model import MirrorConfig
-    from kbsync.engine.plan import MirrorPlan
+    from kbsync.engine.plan import LeftOut, MirrorPlan, Planned
     from kbsync.installation import Installation
-    from kbsync.state.glance import Glance
 
 
 @click.command(
@@ -40,7 +41,6 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
     """Plan a pass of every mirror asked for; MIRRORED when all could be planned."""
     import asyncio
 
-    from kbsync.cli.commands.plan_diff import print_plans
     from kbsync.cli.context import choose
     from kbsync.cli.reading import set_up_logs
 
@@ -56,20 +56,124 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
 
 async def _plans(installation: Installation) -> list[MirrorPlan]:
     from kbsync.cli.context import look_at
-
-    state = look_at(installation)
-    try:
-        return [await _plan(installation, mirror, state) for mirror in installation.mirrors]
-    finally:
-        if state is not None:
-            state.close()
-
-
-async def _plan(installation: Installation, mirror: MirrorConfig, state: Glance | None) -> MirrorPlan:
     from kbsync.cli.reading import reading, site_of
     from kbsync.engine.clock import SystemClock
     from kbsync.engine.plan import plan_mirror
     from kbsync.once import plan_of
 
-    async with reading(installation, mirror) as target:
-        return await plan_mirror(plan_of(mirror), target, state, SystemClock(), site_of(installation))
+    plans, state = [], look_at(installation)
+    try:
+        for mirror in installation.mirrors:
+            async with reading(installation, mirror) as target:
+                context = site_of(installation)
+                plans.append(await plan_mirror(plan_of(mirror), target, state, SystemClock(), context))
+    finally:
+        if state is not None:
+            state.close()
+    return plans
+
+
+DESELECTED = "deselected"
+"""The cause of a deletion whose file is there, but no longer selected."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiffSection:
+    """Lines of one kind. `sign` comes first in each, `heading` before all of them where it is not ''."""
+
+    sign: str
+    style: Style
+    items: Sequence[Planned]
+    write: Callable[[Planned], str]
+    heading: str = ""
+
+
+def print_plans(output: Output, plans: Sequence[MirrorPlan], limit: int | None) -> None:
+    """Every plan, one below the other."""
+    for number, plan in enumerate(plans):
+        if number:
+            output.line()
+        for line in _lines(output, plan, limit):
+            output.line(line)
+
+
+def _lines(output: Output, plan: MirrorPlan, limit: int | None) -> Iterator[str]:
+    """A line for each path, what is deleted and held apart, totals last."""
+    if plan.halt is not None:
+        cure = f"; then: {plan.halt.cure}" if plan.halt.cure else ""
+        yield output.red(f"{plan.name}: nothing would be done ({plan.halt.reason})")
+        yield f"  {printable(plan.halt.detail + cure)}"
+        return
+    for section in _sections(output, plan):
+        if section.items and section.heading:
+            yield output.dim(section.heading)
+        for item in section.items[:limit]:
+            yield f"{section.style(section.sign)} {section.write(item)}"
+        if limit is not None and len(section.items) > limit:
+            yield f"{section.style(section.sign)} … and {len(section.items) - limit:,} more"
+    yield from _left_out(output, plan.failed, limit)
+    if plan.note:
+        yield f"{plan.name}: {printable(plan.note)}"
+    yield output.bold(_totals(plan))
+
+
+def _sections(output: Output, plan: MirrorPlan) -> Iterator[DiffSection]:
+    from kbsync.engine.plan import RECIPE
+
+    def gone(items: Sequence[Planned]) -> list[Planned]:
+        return [item for item in items if item.cause not in (DESELECTED, RECIPE)]
+
+    def deselected(items: Sequence[Planned]) -> list[Planned]:
+        return [item for item in items if item.cause == DESELECTED]
+
+    yield DiffSection("+", output.green, plan.upload, _with_size)
+    yield DiffSection("~", output.yellow, plan.replace, _with_size)
+    yield DiffSection("~", output.yellow, plan.reembed, _with_size, "indexed again, as settings changed:")
+    yield DiffSection(">", output.cyan, plan.rename, _renamed)
+    yield DiffSection("-", output.red, gone(plan.delete), _with_size)
+    yield DiffSection("-", output.red, deselected(plan.delete), _with_size, "no longer selected:")
+    why = "deletions that wait for `approve`:"
+    yield DiffSection("!", output.red, gone(plan.held), _with_size, why)
+    why = "no longer selected, and waiting for `approve`:"
+    yield DiffSection("!", output.red, deselected(plan.held), _with_size, why)
+    changed = [item for item in plan.held if item.cause == RECIPE]
+    size = f"{counted(len(changed), 'document')}, {sized(sum(item.size for item in changed))}"
+    why = f"to be indexed again as settings changed ({size}), waiting for `approve`:"
+    yield DiffSection("!", output.red, changed, _with_size, why)
+
+
+def _with_size(item: Planned) -> str:
+    remarks = [sized(item.size), *([item.cause] if item.cause == "emptied" else []), item.note]
+    return printable(f"{item.path}  ({', '.join(filter(None, remarks))})")
+
+
+def _renamed(item: Planned) -> str:
+    sent = f"{sized(item.size)} sent again" if item.sends else ""
+    remarks = ", ".join(filter(None, [sent, item.note]))
+    if item.source in (None, item.path):  # only the prefix before it is another
+        return printable(f"{item.path}  ({', '.join(filter(None, ['under another prefix', remarks]))})")
+    return printable(f"{item.source} → {item.path}" + (f"  ({remarks})" if remarks else ""))
+
+
+def _left_out(output: Output, failed: Sequence[LeftOut], limit: int | None) -> Iterator[str]:
+    if failed:
+        yield output.dim("cannot be mirrored as they are:")
+    for item in failed[:limit]:
+        yield f"{output.red('x')} {printable(item.path)}  ({printable(item.reason)})"
+    if limit is not None and len(failed) > limit:
+        yield f"{output.red('x')} … and {len(failed) - limit:,} more"
+
+
+def _totals(plan: MirrorPlan) -> str:
+    counts = (
+        (len(plan.upload), "new"),
+        (len(plan.replace), "changed"),
+        (len(plan.reembed), "indexed again"),
+        (len(plan.rename), "renamed"),
+        (len(plan.delete), "deleted"),
+        (len(plan.held), "held"),
+        (len(plan.failed), "failed"),
+    )
+    parts = [f"{number:,} {word}" for number, word in counts if number] or ["nothing to do"]
+    sent = f"; {sized(plan.bytes_to_send)} to send" if plan.bytes_to_send else ""
+    return f"{plan.name}: {', '.join(parts)}; {counted(plan.unchanged, 'document')} unchanged{sent}"

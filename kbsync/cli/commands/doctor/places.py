@@ -10,10 +10,11 @@ from pathlib import Path
 
 from kbsync.cli.commands.doctor.command import CheckResult, warning, wrong
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.folder_contents import walk
+from kbsync.cli.folder_contents import limits_of, look_through
 from kbsync.cli.output import counted
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Limits
+from kbsync.core.selection import Rules
 from kbsync.core.text import printable, shell_word
 from kbsync.errors import KbsyncError
 from kbsync.installation import Installation
@@ -130,7 +131,7 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
     """It is there, and what is to be mirrored of it can be read by whoever runs this."""
     subject = f"{mirror.name}: folder"
     try:
-        walked = walk(mirror, _limits(installation, mirror))
+        contents = look_through(mirror.folder, _rules(mirror, _limits(installation, mirror)))
     except FileNotFoundError:
         cure = "mount it, or correct folder: in the config"
         yield wrong(subject, f"{mirror.folder} is not there", cure, Code.PERSON)
@@ -140,23 +141,26 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
         cure = _cure_of_rights(mirror.folder, mirror.folder)
         yield wrong(subject, f"{mirror.folder} cannot be listed: {why}", cure, Code.PERSON)
         return
-    more = "" if walked.is_whole else " at least"
-    if walked.shut:
-        detail = f"{walked.shut:,}{more} of it cannot be read by {user()}, first {walked.first_shut}"
-        yield wrong(subject, detail, _cure_of_rights(mirror.folder, Path(walked.first_shut)), Code.FAILED)
+    more = "" if contents.is_complete else " at least"
+    if contents.unreadable:
+        first = contents.first_unreadable
+        detail = f"{contents.unreadable:,}{more} of it cannot be read by {user()}, first {first}"
+        yield wrong(subject, detail, _cure_of_rights(mirror.folder, Path(first)), Code.FAILED)
         return
-    content = f"{counted(walked.files, 'file')} in {counted(walked.folders, 'folder')}"
+    content = f"{counted(contents.files, 'file')} in {counted(contents.folders, 'folder')}"
     yield CheckResult(subject, f"{mirror.folder}: {content}{more}")
 
 
-def _limits(installation: Installation, mirror: MirrorConfig) -> Limits | None:
-    """None where the target cannot be opened, which another check tells."""
-    from kbsync.cli.folder_contents import limits_of
+def _rules(mirror: MirrorConfig, limits: Limits) -> Rules:
+    return Rules(mirror.include, mirror.exclude, limits)
 
+
+def _limits(installation: Installation, mirror: MirrorConfig) -> Limits:
+    """None known where the target cannot be opened, which another check tells."""
     try:
         return limits_of(installation, mirror)
     except (KbsyncError, OSError):
-        return None
+        return Limits()
 
 
 def _cure_of_rights(folder: Path, shut: Path) -> str:
@@ -181,7 +185,8 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
             yield CheckResult(
                 "inotify", f"{mirror.folder} is on {kind}, which tells of no changes; it is polled"
             )
-    limits, needed = read_limits(), sum(walk(mirror).folders for mirror in watched)
+    looks = (look_through(each.folder, _rules(each, Limits())) for each in watched)
+    limits, needed = read_limits(), sum(contents.folders for contents in looks)
     if limits.watches is None:
         yield warning("inotify", "its limits cannot be read; folders may be polled")
     elif needed * 1.2 >= limits.watches:
