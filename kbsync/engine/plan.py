@@ -45,7 +45,7 @@ PAGE = 500
 TO_BE_SENT = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE)
 
 RECIPE = "recipe"
-"""The cause of what is held because settings want it indexed anew."""
+"""The cause of what is held because settings want it indexed again."""
 
 BUSY = "it is being written now; it is sent once it is quiet"
 LOST = "its answer was lost; it is looked for before it is sent again"
@@ -72,7 +72,7 @@ class Planned:
     """One line of a plan.
 
     `size`: bytes of the file, for deletions those of the document. `cause`: gone, deselected or emptied, and
-    `recipe` for what waits to be indexed anew. `source`: the path before a rename. `sends`: the bytes go to
+    `recipe` for what waits to be indexed again. `source`: the path before a rename. `sends`: the bytes go to
     the target. `note`: what is special.
     """
 
@@ -103,7 +103,7 @@ class MirrorPlan:
 
     A rename is listed as one whether or not the target can rename: `sends` says which of them upload, each
     once. `reembed`: the same bytes again, under another recipe. `held`: deletions that wait for a person
-    after this pass, `delete` goes through; and what settings want indexed anew, where a person is asked.
+    after this pass, `delete` goes through; and what settings want indexed again, where a person is asked.
     `failed` stay without an up-to-date document.
     """
 

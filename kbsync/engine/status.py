@@ -115,7 +115,7 @@ class Items:
             case Status.FAILED:
                 return "; ".join(filter(None, (self._refusal(entry, uploads), _still_found(entry, server))))
             case Status.HELD if server is not None and server.asked:
-                return "settings changed; to be indexed anew under them, it waits for approval"
+                return "settings changed; indexing it with the new ones waits for approval"
             case Status.HELD:
                 return "its deletion waits for approval"
             case Status.PENDING:
@@ -283,7 +283,7 @@ def _held_deletions(tx: Tx, record: MirrorRecord) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRenewals:
-    """Documents that wait to be indexed anew, their bytes, and which settings changed."""
+    """Documents that wait to be indexed again, their bytes, and which settings changed."""
 
     documents: int
     size: int
@@ -304,7 +304,7 @@ def _held_renewals(tx: Tx, record: MirrorRecord) -> str:
         return ""
     return (
         f"{waiting.documents} of {_serving(tx, record)} documents ({sized(waiting.size)}) would be indexed "
-        f"anew, since settings changed ({waiting.changes}); until you say yes they are found as they are"
+        f"again, since settings changed ({waiting.changes}); until you say yes they are found as they are"
     )
 
 

@@ -211,7 +211,7 @@ class ApiRoutes:
     async def held(self, request: Request) -> Response:
         """What of `mirror` waits for a person, with the version that `approve` has to name.
 
-        Deletions, or with `kind=renewals` documents to be indexed anew.
+        Deletions, or with `kind=renewals` documents to be indexed again.
         """
         name = request.query_params.get("mirror", "")
         kind = kind_of(request.query_params.get("kind", DELETIONS))

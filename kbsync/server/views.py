@@ -91,7 +91,7 @@ MOST_HELD = 500
 
 @dataclass(frozen=True, slots=True)
 class HeldList:
-    """Documents to be deleted, or to be indexed anew. `paths` are the first of them.
+    """Documents to be deleted, or to be indexed again. `paths` are the first of them.
 
     `size` in bytes and `changes` of the settings are told of renewals.
     """
@@ -136,7 +136,7 @@ def kind_of(told: str) -> str:
 
 
 def renewals_json(tx: Tx, mirror: int) -> dict[str, Any] | None:
-    """How many documents wait to be indexed anew, and why; None where none does."""
+    """How many documents wait to be indexed again, and why; None where none does."""
     waiting = waiting_renewals(tx, mirror)
     told = {"count": waiting.documents, "size": waiting.size, "changes": waiting.changes}
     return told if waiting.documents else None
@@ -363,7 +363,7 @@ class Views:
         return await self._view.version(), last, self._heart.is_beating, self.mirrors
 
     async def held(self, name: str, kind: str) -> HeldList:
-        """The deletions, or the documents to be indexed anew, that wait for a person. Raises `StateError`."""
+        """Deletions, or documents to be indexed again, that wait for a person. Raises `StateError`."""
         return await self._view.read(lambda tx: held_list(tx, name, kind))
 
     def knows(self, name: str) -> bool:

@@ -49,7 +49,7 @@ MIRRORS = (
         "recipe-held",
         3,
         (
-            "8 of 8 documents (152 B) would be indexed anew, since settings changed "
+            "8 of 8 documents (152 B) would be indexed again, since settings changed "
             "(from knowledge_type 1 to knowledge_type 2)",
             "3.md: held as it is, though settings changed",
         ),

@@ -84,7 +84,7 @@ def test_beside_a_daemon_what_it_held_is_let_go_as_its_log_says(desk: Desk) -> N
     desk.aim(f"documents: {json.dumps(RECUT['documents'])}")
     paste(desk, f"kill -HUP {daemon.process.pid}")
     renewals = daemon.says("recipe.held")
-    assert "8 documents to be indexed anew" in paste(desk, renewals["cure"]).out
+    assert "8 documents to be indexed again" in paste(desk, renewals["cure"]).out
     eventually(lambda: desk.status()["halt"] is None and desk.status()["documents"]["ready"] == 8)
     delete(desk, 7)
     held = daemon.says("deletions.held")
@@ -131,7 +131,7 @@ def test_explain_says_how_settings_that_changed_are_let_have_their_way(desk: Des
     assert desk.run("--once", *flags).code == 3
     held, approve = explained(desk, "0.md", flags)
     assert "indexing it with the new settings waits for your approval" in held
-    assert "8 documents to be indexed anew" in paste(desk, approve).out
+    assert "8 documents to be indexed again" in paste(desk, approve).out
     assert desk.run("--once", *flags).code == 0
     assert explained(desk, "0.md", flags)[1] == ""
 

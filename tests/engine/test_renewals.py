@@ -82,7 +82,7 @@ async def test_settings_that_touch_many_documents_wait_for_a_person(world: World
     assert world.served() == served and made_as(world, 0) == set(served)
     halt = status(world).halt
     assert halt is not None and halt.reason == "recipe-held" and halt.cure == "kbsync approve docs"
-    assert halt.detail.startswith("10 of 10 documents (100 B) would be indexed anew")
+    assert halt.detail.startswith("10 of 10 documents (100 B) would be indexed again")
     await world.once()
     assert world.puts() == puts and len(holds(world)) == 1
 

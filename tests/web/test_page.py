@@ -247,7 +247,7 @@ async def test_settings_that_ask_are_approved_by_keyboard_after_they_were_shown(
         await one.until("document.querySelector('.notice.held button')")
         told = await one.text("main")
         assert told.startswith("docs waits for your word")
-        assert "12 documents (122 B) would be indexed anew" in told.replace("\n", " ")
+        assert "12 documents (122 B) would be indexed again" in told.replace("\n", " ")
         assert "Go on now" not in told
         assert "halted" not in told
         assert await one.run("document.querySelector('.mirror').dataset.tone") == "held"

@@ -41,7 +41,7 @@ class HeldDocuments:
 def command(choices: Choices, mirror: str | None) -> int:
     """Let go what is held now, of MIRROR or of all mirrors, and print it.
 
-    That is deletions, and documents to be indexed anew because settings changed. What is held later asks
+    That is deletions, and documents to be indexed again because settings changed. What is held later asks
     again. Of a mirror that halted because its folder is another one than
     before, the folder as it is now is accepted.
     """
@@ -112,7 +112,7 @@ def _tell(output: Output, installation: Installation, waiting: list[HeldDocument
             output.line(f"  {output.red('-')} {printable(path)}")
         if each.renewed:
             which = counted(len(each.renewed), "document")
-            output.line(f"{each.mirror}: {which} to be indexed anew as settings changed, approved")
+            output.line(f"{each.mirror}: {which} to be indexed again as settings changed, approved")
         for path in each.renewed:
             output.line(f"  {output.yellow('~')} {printable(path)}")
     if not choices.quiet:

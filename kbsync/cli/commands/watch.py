@@ -97,7 +97,7 @@ def _held(fields: logs.Fields) -> str:
     count = fields.get("count", 0)
     if fields["event"] == "deletions.held":
         return f"{counted(count, 'document')} would be deleted; they stay until you say yes"
-    return f"{counted(count, 'document')} would be indexed anew; they stay as they are until you say yes"
+    return f"{counted(count, 'document')} would be indexed again; they stay as they are until you say yes"
 
 
 def _trouble(fields: logs.Fields) -> str:

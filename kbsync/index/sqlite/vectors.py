@@ -67,7 +67,7 @@ def ensure_model(connection: apsw.Connection, name: str, dimensions: int) -> Mod
         raise Halted(
             "embedding-dimensions",
             f"the model {name} gave vectors of {model.dimensions} numbers until now, and gives {dimensions}",
-            cure="set embedding.dimensions in the config: documents are then indexed anew",
+            cure="set embedding.dimensions in the config: documents are then indexed again",
         )
     return model
 

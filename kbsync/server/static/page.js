@@ -375,7 +375,7 @@ function notices(one) {
   }
   if (isAsked(one)) {
     const { count, size, changes } = one.renewals;
-    made.push(waiting(one, "renewals", `${counted(count, "document")} (${bytes(size)}) would be indexed anew`,
+    made.push(waiting(one, "renewals", `${counted(count, "document")} (${bytes(size)}) would be indexed again`,
       `${because(changes)} Until you have looked at them they are found as they are.`));
   }
   if (one.held) {
@@ -491,7 +491,7 @@ const KINDS = {
     tell: (held) => `${because(held.changes)} To index these documents anew costs what the service takes for `
       + `${bytes(held.size)}. Until you agree they are found as they are. A file that is edited meanwhile is sent at once.`,
     yes: (held) => `Index ${counted(held.count, "document")} anew`, no: "Leave them as they are",
-    done: "They are being indexed anew", button: "strong",
+    done: "They are being indexed again", button: "strong",
   },
 };
 
