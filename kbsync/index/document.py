@@ -32,7 +32,7 @@ class Parsed:
     """
 
     text: str
-    flavour: Flavour
+    flavour: Flavour = Flavour.MARKDOWN
     title: str | None = None
     tags: tuple[str, ...] = ()
     page_starts: tuple[int, ...] = ()

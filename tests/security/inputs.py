@@ -17,8 +17,9 @@ from kbsync.core.names import Naming, tag_of
 from kbsync.core.selection import Rules
 from kbsync.errors import Rejected, TargetError
 from kbsync.index.chunk import LONGEST, chunk, weight
+from kbsync.index.document import Parsed
 from kbsync.index.fence import parse_child
-from kbsync.index.fence.messages import Extracted, Refused, unpack_answer, unpack_ready
+from kbsync.index.fence.messages import Refused, unpack_answer, unpack_ready
 from kbsync.index.read import epub, html, mail, notebook, slides
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import parse_text
@@ -326,7 +327,7 @@ DOCUMENTS = st.one_of(
     st.tuples(st.sampled_from(["html", "eml", "ipynb", "epub", "pptx"]), st.binary(max_size=100)),
 )
 
-_READERS: dict[str, Callable[[bytes], Extracted]] = {
+_READERS: dict[str, Callable[[bytes], Parsed]] = {
     "html": lambda raw: html.read_html(decode_declared(raw)),
     "eml": mail.read_eml,
     "ipynb": notebook.read_ipynb,
@@ -338,9 +339,7 @@ _READERS: dict[str, Callable[[bytes], Extracted]] = {
 def document_is_read(given: tuple[str, bytes]) -> None:
     """A text, or a refusal with a reason."""
     outcome = parse_child._outcome(_READERS, *given)
-    assert isinstance(outcome, Extracted) or (
-        isinstance(outcome, Refused) and outcome.reason and outcome.code
-    )
+    assert isinstance(outcome, Parsed) or (isinstance(outcome, Refused) and outcome.reason and outcome.code)
 
 
 FRAMES = (

@@ -8,14 +8,14 @@ import sys
 sys.path.clear()
 sys.path.extend(json.loads(sys.argv[4]))
 
+from kbsync.index.document import Parsed
 from kbsync.index.fence import parse_child
-from kbsync.index.fence.messages import Extracted
 
 
-def obey(document: bytes) -> Extracted:
+def obey(document: bytes) -> Parsed:
     said: list[str] = []
     exec(document.decode(), {"say": lambda *words: said.append(" ".join(map(str, words)))})
-    return Extracted("\n".join(said) or "nothing")
+    return Parsed("\n".join(said) or "nothing")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from pathlib import Path
 sys.path.clear()
 sys.path.extend(json.loads(sys.argv[4]))
 
+from kbsync.index.document import Parsed
 from kbsync.index.fence import parse_child
-from kbsync.index.fence.messages import Extracted
 
 documents: list[bytes] = []
 
@@ -102,10 +102,10 @@ BEHAVIOURS = {
 }
 
 
-def behave(document: bytes) -> Extracted:
+def behave(document: bytes) -> Parsed:
     documents.append(document)
     text = document.decode()
-    return Extracted(str(BEHAVIOURS.get(text, lambda: text)()))
+    return Parsed(str(BEHAVIOURS.get(text, lambda: text)()))
 
 
 if __name__ == "__main__":

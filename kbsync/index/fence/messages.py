@@ -1,8 +1,8 @@
-"""What a worker answers, and the frames it travels in.
+"""The frames that a parser process and its parent exchange.
 
 A frame is a length of eight bytes, big-endian, and that many bytes. A request is a frame of JSON with
 the format and the document's size, then the document. An answer is one frame of JSON. Nothing is
-ever unpickled: the worker has read a stranger's file and may not be itself any more.
+ever unpickled: the process has read a stranger's file and may not be itself any more.
 """
 
 from __future__ import annotations
@@ -11,23 +11,15 @@ import json
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from kbsync.index.document import Parsed
 
 LENGTH = struct.Struct(">Q")
 
+# Characters of a reason, a title or a tag, and the number of tags: a stranger's file may dictate them.
 _LONGEST_WORDS = 500
-"""Characters of a reason or a title: the worker may say what a stranger's file dictates."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extracted:
-    """The text of a document as markdown. `page_starts[i]` is the offset in `text` where page i+1 begins."""
-
-    text: str
-    title: str | None = None
-    tags: tuple[str, ...] = ()
-    page_starts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,92 +30,53 @@ class Refused:
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The worker's first words. `resident` is its memory in bytes; `fences` what holds it in."""
-
-    resident: int
-    fences: tuple[str, ...] = ()
+def pack(message: dict[str, Any]) -> bytes:
+    """A frame of JSON."""
+    text = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return LENGTH.pack(len(text)) + text
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One document to read: its format (an extension) and its size in bytes."""
-
-    extension: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of a request; `resident` is the worker's memory in bytes afterwards."""
-
-    outcome: Extracted | Refused
-    resident: int
+def pack_answer(outcome: Parsed | Refused, resident: int) -> bytes:
+    """What became of a document, and the memory of the process in bytes."""
+    if isinstance(outcome, Refused):
+        return pack({"refused": {"reason": outcome.reason, "code": outcome.code}, "resident": resident})
+    text = {
+        "text": outcome.text,
+        "title": outcome.title,
+        "tags": outcome.tags,
+        "page_starts": outcome.page_starts,
+    }
+    return pack({"text": text, "resident": resident})
 
 
-def frame(content: bytes) -> bytes:
-    """`content` with its length before it."""
-    return LENGTH.pack(len(content)) + content
-
-
-def pack_answer(answer: Answer) -> bytes:
-    """The frame of an answer."""
-    kind = "text" if isinstance(answer.outcome, Extracted) else "refused"
-    return _pack({kind: asdict(answer.outcome), "resident": answer.resident})
-
-
-def unpack_answer(content: bytes) -> Answer:
-    """The answer in a frame's content. Raises ValueError for anything else."""
+def unpack_answer(content: bytes) -> tuple[Parsed | Refused, int]:
+    """What became of a document, and the memory of the process. Raises ValueError for anything else."""
     with _strictly():
         message = json.loads(content)
         resident = int(message["resident"])
         if "refused" in message:
             refused = message["refused"]
-            return Answer(Refused(_words(refused["reason"]), _words(refused["code"])[:50]), resident)
-        return Answer(_extracted(message["text"]), resident)
+            return Refused(_words(refused["reason"]), _words(refused["code"])[:50]), resident
+        fields = message["text"]
+        parsed = Parsed(
+            text=str(fields["text"]),
+            title=None if fields["title"] is None else _words(fields["title"]),
+            tags=tuple(_words(tag) for tag in fields["tags"][:_LONGEST_WORDS]),
+            page_starts=tuple(int(start) for start in fields["page_starts"]),
+            has_lines=False,
+        )
+        return parsed, resident
 
 
-def _extracted(fields: dict[str, Any]) -> Extracted:
-    title = fields["title"]
-    return Extracted(
-        text=str(fields["text"]),
-        title=None if title is None else _words(title),
-        tags=tuple(_words(tag) for tag in fields["tags"][:_LONGEST_WORDS]),
-        page_starts=tuple(int(start) for start in fields["page_starts"]),
-    )
+def unpack_ready(content: bytes) -> tuple[int, tuple[str, ...]]:
+    """The first words of a process: its memory in bytes, and the fences that hold it in."""
+    with _strictly():
+        message = json.loads(content)
+        return int(message["resident"]), tuple(str(fence) for fence in message["fences"])
 
 
 def _words(said: object) -> str:
     return str(said)[:_LONGEST_WORDS]
-
-
-def pack_ready(ready: Ready) -> bytes:
-    """The frame of the first words."""
-    return _pack(asdict(ready))
-
-
-def unpack_ready(content: bytes) -> Ready:
-    """The first words in a frame's content. Raises ValueError for anything else."""
-    with _strictly():
-        message = json.loads(content)
-        return Ready(int(message["resident"]), tuple(str(f) for f in message["fences"]))
-
-
-def pack_request(request: Request) -> bytes:
-    """The frame of a request; the document's bytes follow it."""
-    return _pack(asdict(request))
-
-
-def unpack_request(content: bytes) -> Request:
-    """The request in a frame's content."""
-    message = json.loads(content)
-    return Request(str(message["extension"]), int(message["size"]))
-
-
-def _pack(message: dict[str, Any]) -> bytes:
-    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
-    return frame(text.encode("utf-8", "replace"))
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    from kbsync.index.fence.messages import Extracted, Refused
+    from kbsync.index.document import Parsed
+    from kbsync.index.fence.messages import Refused
 
-    Readers = dict[str, Callable[[bytes], Extracted]]
+    Readers = dict[str, Callable[[bytes], Parsed]]
 
 
 def readers() -> Readers:
@@ -26,7 +27,7 @@ def readers() -> Readers:
 
     office.warm_up()
 
-    def html(raw: bytes) -> Extracted:
+    def html(raw: bytes) -> Parsed:
         return webpage.read_html(decode_declared(raw))
 
     return {
@@ -50,7 +51,7 @@ def main(load: Callable[[], Readers] = readers) -> None:
     parent, memory, seconds, paths = sys.argv[1:5]
     sys.path[:] = json.loads(paths)  # as the parent's, in its order: the same kbsync is found first
     from kbsync.index.fence import sandbox
-    from kbsync.index.fence.messages import Ready, pack_ready
+    from kbsync.index.fence.messages import pack
 
     sandbox.die_with(int(parent))
     answers = _private_stdout()
@@ -60,7 +61,7 @@ def main(load: Callable[[], Readers] = readers) -> None:
     sandbox.die_with(int(parent))  # again: new credentials may have cleared it
     known = load()
     sandbox.forbid_writing()
-    answers.write(pack_ready(Ready(_resident(), fences)))
+    answers.write(pack({"resident": _resident(), "fences": fences}))
     while (request := _next(sys.stdin.buffer)) is not None:
         sandbox.limit_cpu(float(seconds))
         answers.write(_answer(known, *request))
@@ -89,31 +90,31 @@ class _Whole:
 
 def _next(stream: BinaryIO) -> tuple[str, bytes] | None:
     """The next request's format and document; None at the end."""
-    from kbsync.index.fence.messages import LENGTH, unpack_request
+    from kbsync.index.fence.messages import LENGTH
 
     length = stream.read(LENGTH.size)
     if len(length) < LENGTH.size:
         return None
-    request = unpack_request(stream.read(LENGTH.unpack(length)[0]))
-    document = stream.read(request.size)
-    return (request.extension, document) if len(document) == request.size else None
+    request = json.loads(stream.read(LENGTH.unpack(length)[0]))
+    document = stream.read(int(request["size"]))
+    return (str(request["extension"]), document) if len(document) == request["size"] else None
 
 
 def _answer(known: Readers, extension: str, document: bytes) -> bytes:
-    from kbsync.index.fence.messages import Answer, Refused, pack_answer
+    from kbsync.index.fence.messages import Refused, pack_answer
 
     try:
-        return pack_answer(Answer(_outcome(known, extension, document), _resident()))
+        return pack_answer(_outcome(known, extension, document), _resident())
     except MemoryError:
-        return pack_answer(Answer(Refused("", "memory"), _resident()))
+        return pack_answer(Refused("", "memory"), _resident())
 
 
-def _outcome(known: Readers, extension: str, document: bytes) -> Extracted | Refused:
+def _outcome(known: Readers, extension: str, document: bytes) -> Parsed | Refused:
     from kbsync.errors import Rejected
     from kbsync.index.fence.messages import Refused
 
     try:
-        extracted = known[extension](document)
+        parsed = known[extension](document)
     except Rejected as error:
         return Refused(error.reason, error.code)
     except RecursionError:
@@ -124,9 +125,7 @@ def _outcome(known: Readers, extension: str, document: bytes) -> Extracted | Ref
         return Refused(
             f"cannot be read: the parser failed with {type(error).__name__}: {error!s:.200}", "damaged"
         )
-    if not extracted.text.strip():
-        return Refused("no text in it", "no-text")
-    return extracted
+    return parsed if parsed.text.strip() else Refused("no text in it", "no-text")
 
 
 def _resident() -> int:

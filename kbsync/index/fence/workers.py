@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from kbsync.errors import TargetError, Unavailable
+from kbsync.index.document import Parsed
 from kbsync.index.errors import trouble_with_scratch
-from kbsync.index.fence.messages import LENGTH, Answer, Request, pack_request, unpack_answer, unpack_ready
+from kbsync.index.fence.messages import LENGTH, Refused, pack, unpack_answer, unpack_ready
 from kbsync.packages import installing
 from kbsync.permissions import make_passing_folder, make_private_folder
 
@@ -91,22 +92,22 @@ class Worker:
     def wait_until_ready(self) -> tuple[str, ...]:
         """The fences it raised. Raises `Ended` or `Overstayed` where it cannot start."""
         try:
-            ready = unpack_ready(self._exchange(iter(()), time.monotonic() + _START_SECONDS))
+            self.resident, fences = unpack_ready(self._exchange(iter(()), time.monotonic() + _START_SECONDS))
         except ValueError as error:
             raise Ended(str(error)) from error
-        self.resident = ready.resident
-        return ready.fences
+        return fences
 
-    def read(self, extension: str, document: BinaryIO, size: int) -> Answer:
+    def read(self, extension: str, document: BinaryIO, size: int) -> Parsed | Refused:
         """Have a document read. Raises `Ended`, `Overstayed`, `Overflowed`; after any exception: `end` it."""
         self.documents += 1
         pieces = _request(extension, document, size)
         try:
-            answer = unpack_answer(self._exchange(pieces, time.monotonic() + self._bounds.seconds))
+            outcome, self.resident = unpack_answer(
+                self._exchange(pieces, time.monotonic() + self._bounds.seconds)
+            )
         except ValueError as error:
             raise Ended(str(error)) from error
-        self.resident = answer.resident
-        return answer
+        return outcome
 
     def is_running(self) -> bool:
         """Whether the process is there to take a request."""
@@ -230,7 +231,7 @@ def _rest(stderr: object) -> bytes:
 
 
 def _request(extension: str, document: BinaryIO, size: int) -> Iterator[bytes]:
-    yield pack_request(Request(extension, size))
+    yield pack({"extension": extension, "size": size})
     left = size
     while left:
         piece = document.read(min(_PIECE, left))

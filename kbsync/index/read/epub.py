@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from kbsync.index.fence.messages import Extracted
+from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode_declared
 from kbsync.index.read.html import read_html
 from kbsync.index.read.markdown import document_title
@@ -18,7 +18,7 @@ from kbsync.index.read.zip import Archive, Element, damaged, encrypted, without_
 _PAGES = ("application/xhtml+xml", "text/html")
 
 
-def read_epub(raw: bytes) -> Extracted:
+def read_epub(raw: bytes) -> Parsed:
     """The book as markdown. Raises `Rejected` for one that is locked, damaged, or all pictures."""
     archive = Archive(raw)
     name = _package_name(archive)
@@ -32,7 +32,7 @@ def read_epub(raw: bytes) -> Extracted:
     text = "\n\n".join(filter(None, texts))
     if not text:
         raise without_text(pictures=archive.has_pictures())
-    return Extracted(text, title=document_title(package.findtext(".//title"), text))
+    return Parsed(text, title=document_title(package.findtext(".//title"), text))
 
 
 def _package_name(archive: Archive) -> str:

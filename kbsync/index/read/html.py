@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-from kbsync.index.fence.messages import Extracted
+from kbsync.index.document import Parsed
 from kbsync.index.read.markdown import document_title, fenced, pipe_table, tidied
 
 
@@ -253,7 +253,7 @@ def _is_item(block: str) -> bool:
     return last.startswith("- ") or last.partition(". ")[0].isdigit()
 
 
-def read_html(text: str) -> Extracted:
+def read_html(text: str) -> Parsed:
     """The markdown of a page that was decoded already; its title is the page's own or the first heading."""
     unseen = _UNSEEN
     while True:
@@ -264,7 +264,7 @@ def read_html(text: str) -> Extracted:
             break
         unseen -= seen_after_all  # what nothing closes hides nothing, and a menu is better than an empty page
     body = tidied(body)
-    return Extracted(body, title=document_title(page.title, body))
+    return Parsed(body, title=document_title(page.title, body))
 
 
 def _read(text: str, unseen: frozenset[str]) -> _Page:

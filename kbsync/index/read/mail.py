@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from email.header import decode_header
 from email.message import Message
 
-from kbsync.index.fence.messages import Extracted
+from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.html import read_html
 from kbsync.index.read.markdown import tidied
@@ -18,7 +18,7 @@ _SHOWN = ("From", "To", "Cc", "Date")
 _KNOWN = (*_SHOWN, "Subject", "Message-ID", "Received", "Return-Path")
 
 
-def read_eml(raw: bytes) -> Extracted:
+def read_eml(raw: bytes) -> Parsed:
     """The message as markdown. Raises `Rejected` for what has none of a mail's headers."""
     message = email.message_from_bytes(raw, policy=email.policy.compat32)
     if not any(message.get(name) for name in _KNOWN):
@@ -29,7 +29,7 @@ def read_eml(raw: bytes) -> Extracted:
     parts = [f"# {subject}" if subject else "", "\n".join(fields), *_bodies(message)]
     if attached:
         parts.append("Attachments: " + ", ".join(attached))
-    return Extracted(tidied("\n\n".join(part for part in parts if part)), title=subject or None)
+    return Parsed(tidied("\n\n".join(part for part in parts if part)), title=subject or None)
 
 
 def _header(message: Message, name: str) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from kbsync.index.fence.messages import Extracted
+from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode
 from kbsync.index.read.markdown import document_title, fenced, tidied
 from kbsync.index.read.zip import damaged
@@ -18,7 +18,7 @@ LONGEST_OUTPUT = 4000
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
-def read_ipynb(raw: bytes) -> Extracted:
+def read_ipynb(raw: bytes) -> Parsed:
     """The cells as markdown. Raises `Rejected` where it is no notebook."""
     try:
         notebook = json.loads(decode(raw))
@@ -28,7 +28,7 @@ def read_ipynb(raw: bytes) -> Extracted:
     metadata = _mapping(notebook.get("metadata"))
     language = str(_mapping(metadata.get("language_info")).get("name") or "")
     text = tidied("\n\n".join(part for cell in cells for part in _parts(cell, language)))
-    return Extracted(text, title=document_title(str(metadata.get("title") or ""), text))
+    return Parsed(text, title=document_title(str(metadata.get("title") or ""), text))
 
 
 def _cells(notebook: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -19,7 +19,7 @@ from typing import Any
 import kreuzberg
 
 from kbsync.errors import Rejected
-from kbsync.index.fence.messages import Extracted
+from kbsync.index.document import Parsed
 from kbsync.index.read.markdown import document_title, fenced, pipe_table, tidied, unescaped
 from kbsync.index.read.zip import Archive, damaged, encrypted, without_text
 
@@ -56,7 +56,7 @@ def warm_up() -> None:
     shutil.rmtree(Path(tempfile.gettempdir()) / "kreuzberg-pdfium", ignore_errors=True)
 
 
-def read_pdf(raw: bytes) -> Extracted:
+def read_pdf(raw: bytes) -> Parsed:
     """The pages as markdown; headings are guessed from sizes of letters."""
     if b"%PDF-" not in raw[:1024]:
         raise damaged("it is not a PDF")
@@ -67,16 +67,16 @@ def read_pdf(raw: bytes) -> Extracted:
         text, starts = content, ()
     if not text:
         raise without_text(pictures=_IMAGE.search(raw) is not None)
-    return Extracted(text, title=_title(result, text), page_starts=starts)
+    return Parsed(text, title=_title(result, text), page_starts=starts)
 
 
-def read_docx(raw: bytes) -> Extracted:
+def read_docx(raw: bytes) -> Parsed:
     """A Word document."""
     archive = _checked(raw, "word/document.xml", "Word document")
     return _read(archive.for_parser(_plain), "docx", archive)
 
 
-def read_xlsx(raw: bytes) -> Extracted:
+def read_xlsx(raw: bytes) -> Parsed:
     """A workbook: each sheet as a heading and a table."""
     archive = _checked(raw, "xl/workbook.xml", "workbook")
     workbook = _read(archive.for_parser(), "xlsx", archive)
@@ -88,7 +88,7 @@ def read_xlsx(raw: bytes) -> Extracted:
     )
 
 
-def read_odt(raw: bytes) -> Extracted:
+def read_odt(raw: bytes) -> Parsed:
     """An OpenDocument text."""
     archive = _checked(raw, "content.xml", "OpenDocument text")
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
@@ -96,7 +96,7 @@ def read_odt(raw: bytes) -> Extracted:
     return _read(archive.for_parser(), "odt", archive)
 
 
-def read_rtf(raw: bytes) -> Extracted:
+def read_rtf(raw: bytes) -> Parsed:
     """A rich text."""
     if not raw.lstrip().startswith(b"{\\rtf"):
         raise damaged("it is not a rich text")
@@ -110,12 +110,12 @@ def _checked(raw: bytes, part: str, kind: str) -> Archive:
     return archive
 
 
-def _read(raw: bytes, extension: str, archive: Archive | None) -> Extracted:
+def _read(raw: bytes, extension: str, archive: Archive | None) -> Parsed:
     result = _extract(raw, extension)
     text = tidied(_with_entities(unescaped(result.content)))
     if not text:
         raise without_text(pictures=archive is not None and archive.has_pictures())
-    return Extracted(text, title=_title(result, text))
+    return Parsed(text, title=_title(result, text))
 
 
 def _extract(raw: bytes, extension: str, **options: Any) -> Any:

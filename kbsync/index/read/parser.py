@@ -1,4 +1,4 @@
-"""From a file's bytes to its text: the one door to decoding and parsing."""
+"""From the bytes of a file to its text: texts are decoded here, documents read by a parser behind the fence."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from kbsync.contract.target import Body
 from kbsync.errors import Rejected, Unavailable
 from kbsync.index.document import Parsed
-from kbsync.index.fence.messages import Answer, Extracted, Refused
+from kbsync.index.fence.messages import Refused
 from kbsync.index.fence.workers import CHILD, IDLE_SECONDS, Bounds, Ended, Overflowed, Overstayed, Pool
-from kbsync.index.read.formats import extension_of, flavour_of, needs_worker
+from kbsync.index.read.formats import extension_of, needs_worker
 from kbsync.index.read.text import parse_text
 
 LARGEST_TEXT = 64 * 1024 * 1024
@@ -50,16 +50,20 @@ class Parser:
         if not body.size:
             raise Rejected("no text in it: it is empty", code="no-text")
         if not needs_worker(path):
-            return parse_text(path, _whole(body))
-        extracted = self._extracted(extension_of(path), body)
-        return Parsed(
-            text=extracted.text,
-            flavour=flavour_of(path),
-            title=extracted.title,
-            tags=extracted.tags,
-            page_starts=extracted.page_starts,
-            has_lines=False,
-        )
+            if body.size > LARGEST_TEXT:
+                raise _too_large(body.size, LARGEST_TEXT)
+            with body.open() as stream:
+                return parse_text(path, stream.read())
+        if body.size > self._bounds.memory_bytes // 2:
+            raise _too_large(body.size, self._bounds.memory_bytes // 2)
+        try:
+            try:
+                return self._read(extension_of(path), body, fresh=False)
+            except Ended:
+                # Another document, or the worker's age, may have been the cause: once more, in a new one.
+                return self._read(extension_of(path), body, fresh=True)
+        except Ended as error:
+            raise self._rejected(error) from error
 
     def pids(self) -> list[int]:
         """The worker processes that run now."""
@@ -69,26 +73,11 @@ class Parser:
         """End all workers; a document being read is given up with `Unavailable`."""
         self._pool.close()
 
-    def _extracted(self, extension: str, body: Body) -> Extracted:
-        most = self._bounds.memory_bytes // 2
-        if body.size > most:
-            raise _too_large(body.size, most)
-        try:
-            return self._accepted(self._answer(extension, body, fresh=False))
-        except Ended:
-            # Another document, or the worker's age, may have been the cause: once more, in a new one.
-            return self._second_try(extension, body)
-
-    def _second_try(self, extension: str, body: Body) -> Extracted:
-        try:
-            return self._accepted(self._answer(extension, body, fresh=True))
-        except Ended as error:
-            raise self._rejected(error) from error
-
-    def _answer(self, extension: str, body: Body, *, fresh: bool) -> Answer:
+    def _read(self, extension: str, body: Body, *, fresh: bool) -> Parsed:
+        """What a worker makes of the document. Raises `Ended` where it ended instead."""
         try:
             with self._pool.lend(fresh=fresh) as worker, body.open() as document:
-                return worker.read(extension, document, body.size)
+                outcome = worker.read(extension, document, body.size)
         except Ended as error:
             if self._pool.is_closed:
                 raise Unavailable("the parser was stopped", code="parser-closed") from error
@@ -101,17 +90,13 @@ class Parser:
             ) from error
         except Overflowed as error:
             raise self._too_long() from error
-
-    def _accepted(self, answer: Answer) -> Extracted:
-        match answer.outcome:
-            case Refused(code="memory"):
+        if isinstance(outcome, Refused):
+            if outcome.code == "memory":
                 raise Ended("MemoryError", by_memory=True)
-            case Refused(reason=reason, code=code):
-                raise Rejected(reason, code=code)
-            case Extracted() as extracted:
-                if len(extracted.text.encode("utf-8", "replace")) > self._bounds.output_bytes:
-                    raise self._too_long()
-                return extracted
+            raise Rejected(outcome.reason, code=outcome.code)
+        if len(outcome.text.encode("utf-8", "replace")) > self._bounds.output_bytes:
+            raise self._too_long()
+        return outcome
 
     def _too_long(self) -> Rejected:
         limit = f"{_size(self._bounds.output_bytes)}, the limit for one document"
@@ -130,13 +115,6 @@ class Parser:
             f"the parser crashed on it twice ({ended}); open it in its own program and save it again",
             code="crash",
         )
-
-
-def _whole(body: Body) -> bytes:
-    if body.size > LARGEST_TEXT:
-        raise _too_large(body.size, LARGEST_TEXT)
-    with body.open() as stream:
-        return stream.read()
 
 
 def _too_large(size: int, most: int) -> Rejected:

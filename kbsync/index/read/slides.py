@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kbsync.index.fence.messages import Extracted
+from kbsync.index.document import Parsed
 from kbsync.index.read.markdown import document_title, pipe_table, tidied
 from kbsync.index.read.zip import Archive, Element, damaged, without_text
 
@@ -17,7 +17,7 @@ _TITLES = ("title", "ctrTitle")
 _FURNITURE = ("sldNum", "dt", "ftr", "hdr", "sldImg")
 
 
-def read_pptx(raw: bytes) -> Extracted:
+def read_pptx(raw: bytes) -> Parsed:
     """The slides as markdown, a page each. Raises `Rejected` where no slide has a text."""
     archive = Archive(raw)
     pages = [_slide(archive, part, number) for number, part in enumerate(_slides(archive), 1)]
@@ -28,7 +28,7 @@ def read_pptx(raw: bytes) -> Extracted:
         starts.append(len(text))
         text += page + "\n\n" if page else ""
     text = text.rstrip()
-    return Extracted(
+    return Parsed(
         text,
         title=document_title(_stated_title(archive), text),
         page_starts=tuple(min(s, len(text)) for s in starts),
