@@ -1,4 +1,4 @@
-"""From the bytes of a file to its text: texts are decoded here, documents read by a parser behind the fence."""
+"""From the bytes of a file to its text: texts are decoded here, documents read behind the fence."""
 
 from __future__ import annotations
 
