@@ -221,8 +221,12 @@ class _ClockAhead:
 class PrivatePass:
     """A pass on a private copy of the state, up to where documents would be sent. Close it.
 
-    `attach`, then `compare`, then `list_changes`. `note`: what could not be found out.
+    `attach` (which gives it the `journal`), then `compare` (the `root`), then `list_changes`. `note`: what
+    could not be found out.
     """
+
+    journal: Journal
+    root: RootIdentity
 
     def __init__(
         self, plan: Plan, target: Target, glance: Glance | None, clock: Clock, context: CommandContext
@@ -235,9 +239,7 @@ class PrivatePass:
         self._now = clock.wall()
         self._context = context
         self._copy = StateCopy(glance)
-        self._journal: Journal | None = None
-        self._busy: dict[str, int] = {}
-        self._root: RootIdentity | None = None
+        self._busy: dict[str, int] = {}  # files that change at this moment, and their sizes
         self.note = ""
 
     def close(self) -> None:
@@ -247,13 +249,7 @@ class PrivatePass:
     @property
     def terms(self) -> Terms:
         """Those of the pass. The ids of a new mirror or binding are known to the copy alone."""
-        return self._attached.terms
-
-    @property
-    def root(self) -> RootIdentity:
-        """The folder's identity, once it was compared."""
-        assert self._root is not None
-        return self._root
+        return self.journal.terms
 
     def entry(self, path: str) -> Entry | None:
         """What the pass knows of a file."""
@@ -263,11 +259,6 @@ class PrivatePass:
         """The document that serves a file."""
         rows = self._copy.read_now(lambda tx: self._rows(tx, path))
         return next((row for row in rows if row.state.serves), None)
-
-    @property
-    def _attached(self) -> Journal:
-        assert self._journal is not None
-        return self._journal
 
     async def attach(self, *, may_be_emptied: bool = False) -> None:
         """Begin as a pass does. Raises `Halted`.
@@ -282,17 +273,17 @@ class PrivatePass:
             base, record = replace(base, documents=None), replace(record, halt=None)
         nowhere = Path("/nonexistent")  # nothing is copied: see `settle_longest`
         terms = await attach.bind(copy, plan, record, self._target, base, nowhere, context.cure)
-        self._journal = Journal(terms, self._clock)
-        if self.note:
+        self.journal = Journal(terms, self._clock)
+        if self.note:  # what is there cannot be listed either
             await copy.write(lambda tx: tx.mirrors.set_adopted(terms.binding))
         try:
-            await attach.prepare(copy, self._journal, self._target, self._clock)
+            await attach.prepare(copy, self.journal, self._target, self._clock)
         except Halted:
             raise
         except TargetError as error:
             self.note = f"what the knowledge base holds could not be listed ({error.reason})"
             await copy.write(lambda tx: tx.mirrors.set_adopted(terms.binding))
-            await attach.prepare(copy, self._journal, self._target, self._clock)
+            await attach.prepare(copy, self.journal, self._target, self._clock)
 
     async def _look_at_base(self, record: MirrorRecord) -> Base:
         try:
@@ -301,37 +292,31 @@ class PrivatePass:
             raise
         except TargetError as error:
             self.note = f"the knowledge base could not be looked at ({error.reason})"
-        last = (
-            None
-            if record.binding is None
-            else self._copy.read_now(lambda tx: tx.mirrors.binding(record.binding or 0))
-        )
+        last = self._copy.read_now(lambda tx: tx.mirrors.binding(record.binding or 0))
         if last is None or last.target != self._plan.target_type:
             return Base("")
         return Base(last.base, address=last.address)
 
     async def compare(self) -> None:
         """Compare the folder with the copy, and weigh what would go. Raises `Halted`."""
-        copy, journal, clock = self._copy, self._attached, self._clock
-        accepted = copy.read_now(self._is_root_accepted)
-        self._root = await asyncio.to_thread(self._identify)
-        root = self._root
-        difference = await copy.write(
-            lambda tx: attach.check_root(tx, tx.mirrors.get(journal.terms.mirror), root, accepted=accepted)
-        )
-        if difference:
+        copy, journal, clock = self._copy, self.journal, self._clock
+        try:
+            self.root = await asyncio.to_thread(identify, self._plan.root)
+        except RootTrouble as error:
+            raise _halted(attach.root_missing(self._plan, str(error), str)) from error
+        if difference := await copy.write(self._check_root):
             raise _halted(attach.root_differs(self._plan, difference, str))
         reconciler = Reconciler(copy, journal, clock, on_work=_nothing, keep=_nothing)
         deletions = Deletions(copy, journal, clock, self._identity, coming=lambda: ())
         await deletions.count_served()
         asked = await Inbox(copy, journal, clock).carry_out()
-        # Files are taken to stay as they are: by this clock even the youngest is old enough.
+        # Files are taken to stay as they are: by this clock even the youngest has been quiet (promise 8).
         await clock.sleep(EMPTY_FACTOR * self._plan.settle + RACY_SECONDS)
         await reconciler.scan()
         await reconciler.recheck_racy()
         await reconciler.heed([Hint(path, HintKind.FILE) for path in sorted(asked.look_at)])
         await self._wait_for_quiet(reconciler)
-        # Whoever was missed once is looked for a second time, one settle later.
+        # A file that was missed once is looked for a second time, one settle later (promise 1).
         await clock.sleep(self._plan.settle)
         back = await deletions.second_looks()
         await reconciler.heed([Hint(path, HintKind.FILE) for path in back])
@@ -340,33 +325,29 @@ class PrivatePass:
         recipes = RecipeChanges(copy, journal, clock)
         await recipes.weigh()
         await recipes.run_approved()
-        if await self._identity() is None:
+        if await self._identity() is None:  # then nothing that was seen can be trusted
             raise _halted(attach.root_differs(self._plan, "it changed while it was looked at", str))
 
-    def _is_root_accepted(self, tx: Tx) -> bool:
+    def _check_root(self, tx: Tx) -> str:
         messages = tx.inbox.waiting(self._plan.name)
-        return any(message.verb == "approve" and message.args.get("root") for message in messages)
-
-    def _identify(self) -> RootIdentity:
-        try:
-            return identify(self._plan.root)
-        except RootTrouble as error:
-            raise _halted(attach.root_missing(self._plan, str(error), str)) from error
+        accepted = any(one.verb == "approve" and one.args.get("root") for one in messages)
+        return attach.check_root(tx, tx.mirrors.get(self.terms.mirror), self.root, accepted=accepted)
 
     async def _identity(self) -> RootIdentity | None:
         """The root's, if it is still the one of the beginning."""
-        assert self._root is not None
         try:
             now = await asyncio.to_thread(identify, self._plan.root)
         except RootTrouble:
             return None
-        return None if compare(self._root, now, within_run=True) else now
+        return None if compare(self.root, now, within_run=True) else now
 
     async def _wait_for_quiet(self, reconciler: Reconciler) -> None:
         """Files whose stamps lie in the future, or that changed while they were read."""
         await self._clock.sleep(EMPTY_FACTOR * self._plan.settle)
         settling = reconciler.settling
-        while settling.due(self._clock.steady(), 1):
+        for _ in range(2 * len(settling.paths())):  # a file that reads otherwise each time is due for ever
+            if not settling.due(self._clock.steady(), 1):
+                break
             await reconciler.settle_due()
         # What changed again is being written at this moment.
         stamps = {path: settling.stamp(path) for path in settling.paths()}
@@ -412,7 +393,7 @@ class PrivatePass:
 
     def _add_unfinished(self, tx: Tx, entry: Entry, found: MirrorPlan) -> None:
         """A file whose document is not as wished: it is to be sent, or on its way."""
-        wish, rows = self._attached.wish(entry), self._rows(tx, entry.path)
+        wish, rows = self.journal.wish(entry), self._rows(tx, entry.path)
         server = next((row for row in rows if row.state.serves), None)
         if (size := self._busy.get(entry.path)) is not None:
             kind = found.upload if server is None else found.replace
@@ -453,7 +434,7 @@ class PrivatePass:
         server = next((row for row in self._rows(tx, entry.path) if row.state.serves), None)
         if server is None:
             return
-        wish = self._attached.wish(entry)
+        wish = self.journal.wish(entry)
         if cause := parting_cause(wish):
             found.held.append(Planned(entry.path, server.size, cause=cause))
         else:
@@ -467,14 +448,14 @@ class PrivatePass:
         if entry.verdict.choice is Choice.REFUSED:
             reason = entry.verdict.reason + (f"; {OUT_OF_DATE}" if server is not None else "")
             return LeftOut(entry.path, size, reason)
-        wish = self._attached.wish(entry)
+        wish = self.journal.wish(entry)
         failed = (row for row in rows if row.state is UploadState.FAILED and row.digest == wish.digest)
         return LeftOut(entry.path, size, next((row.reason for row in failed), ""), server)
 
     def _add_deletion(self, tx: Tx, row: Upload, found: MirrorPlan) -> None:
         """A document that goes for good; a predecessor only makes way."""
         entry = None if row.path is None else tx.entries.get(self.terms.mirror, row.path)
-        if entry is None or not (cause := parting_cause(self._attached.wish(entry))):
+        if entry is None or not (cause := parting_cause(self.journal.wish(entry))):
             return
         if not any(other.state.serves for other in self._rows(tx, entry.path)):
             found.delete.append(Planned(entry.path, row.size, cause=cause))
