@@ -72,8 +72,12 @@ def _list(bot: Bot, request: Request, fault: Fault) -> Response:
     number, size = page_of(request.query)
     base = request.query.get("knowledge_base_id", "")
     bot.check_base(base)
-    rows = _ordered(bot, bot.shelf.listed(base, bot.clock.now(), bot.behaviour.list_lag))
+    rows = bot.shelf.listed(base, bot.clock.now(), bot.behaviour.list_lag)
     rows = [one for one in rows if not hits(fault, "left-out", one.name)]
+    if bot.behaviour.order == "shuffled":
+        rows = bot.shelf.shuffled(rows)
+    elif bot.behaviour.order == "newest":
+        rows.reverse()
     size = min(size, bot.behaviour.page_cap or size)
     if bot.behaviour.page_beyond == "repeats":
         number = min(number, max(1, -(-len(rows) // size)))
@@ -83,12 +87,6 @@ def _list(bot: Bot, request: Request, fault: Fault) -> Response:
     if bot.behaviour.total == "missing":
         del body["total"]
     return _json(bot, body, fault)
-
-
-def _ordered(bot: Bot, rows: list[Document]) -> list[Document]:
-    if bot.behaviour.order == "shuffled":
-        return bot.shelf.shuffled(rows)
-    return rows if bot.behaviour.order == "oldest" else rows[::-1]
 
 
 def _called(name: str, form: str) -> str:

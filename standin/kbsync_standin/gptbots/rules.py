@@ -153,43 +153,29 @@ def _file(one: Any, kind: str, is_update: bool, strict: bool) -> Sent:
     name = text_of(one, "file_name")
     if not 1 <= len(name) <= LONGEST_NAME:
         raise Breach(f"a file_name of {len(name)} characters")
-    _check_format(name, kind)
-    address = _address(one, name, strict)
-    content = b"" if address else _content(one)
-    if len(content) > (LARGEST_PDF if name.lower().endswith(".pdf") else LARGEST):
+    extension = name.rpartition(".")[2].lower()
+    if extension not in FORMATS[kind] or any(char in name for char in "/\\\0\r\n"):
+        raise Breach(f"{name!r} is no name of a {kind} document")
+    text, address, content = one.get("file_base64"), one.get("file_url", ""), b""
+    if address and not text:  # bytes that came count before any address
+        if not _is_url(address):
+            raise Breach(f"file_url is no URL: {address!r}")
+        if strict and urlsplit(address).path.lower().rpartition(".")[2] != extension:
+            raise Breach(f"{name!r} has another format than {address!r}")
+    elif not isinstance(text, str) or not text:
+        raise Breach("file_base64 is missing or empty")
+    else:
+        address = ""
+        try:
+            content = base64.b64decode(text, validate=True)
+        except binascii.Error:
+            raise Breach("file_base64 is no base64") from None
+    if len(content) > (LARGEST_PDF if extension == "pdf" else LARGEST):
         raise Breach(f"{name} has {len(content)} bytes")
     url = one.get("source_url")
     if strict and url not in (None, "", "NULL") and not _is_url(url):
         raise Breach(f"source_url is no URL: {url!r}")
     return Sent(name, content, url, text_of(one, "doc_id") if is_update else "", address)
-
-
-def _check_format(name: str, kind: str) -> None:
-    extension = name.rpartition(".")[2].lower()
-    if extension not in FORMATS[kind] or any(char in name for char in "/\\\0\r\n"):
-        raise Breach(f"{name!r} is no name of a {kind} document")
-
-
-def _address(one: Mapping[str, Any], name: str, strict: bool) -> str:
-    """Where the file is to be fetched; "" where its bytes came, which count before any address."""
-    address = one.get("file_url", "")
-    if one.get("file_base64") or not address:
-        return ""
-    if not _is_url(address):
-        raise Breach(f"file_url is no URL: {address!r}")
-    if strict and urlsplit(address).path.lower().rpartition(".")[2] != name.lower().rpartition(".")[2]:
-        raise Breach(f"{name!r} has another format than {address!r}")
-    return str(address)
-
-
-def _content(one: Mapping[str, Any]) -> bytes:
-    text = one.get("file_base64")
-    if not isinstance(text, str) or not text:
-        raise Breach("file_base64 is missing or empty")
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise Breach("file_base64 is no base64") from None
 
 
 def _is_url(url: Any) -> bool:

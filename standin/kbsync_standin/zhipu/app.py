@@ -32,7 +32,7 @@ from kbsync_standin.zhipu.answers import (
     words_for,
 )
 from kbsync_standin.zhipu.behaviour import Behaviour, changed
-from kbsync_standin.zhipu.faults import KINDS, misuse, play_of
+from kbsync_standin.zhipu.faults import KINDS, play_of
 from kbsync_standin.zhipu.rules import FILES, Breach, check_head, filename_in
 
 API = "/api"
@@ -241,9 +241,10 @@ class ZhipuApplication:
     def answer(self, request: Request, fault: Fault | None) -> Response:
         """Do the work and answer."""
         op, ident = _route(request.method, request.path)
-        if sentence := misuse(fault, op):
-            self.violations.append(sentence)
-        call = Call(request, op, ident, self._account, self._signer, play_of(fault))
+        play, misuse = play_of(fault, op)
+        if misuse:
+            self.violations.append(misuse)
+        call = Call(request, op, ident, self._account, self._signer, play)
         violation = ""
         try:
             response = self._answered(call)

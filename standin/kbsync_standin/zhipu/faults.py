@@ -239,67 +239,66 @@ class Play:
         return tuple(self.args.get(name, ()))
 
 
-NO_PLAY = Play()
+def play_of(fault: Fault | None, op: str) -> tuple[Play, str]:
+    """What `fault` means, and a sentence where that is not what its author thinks ("": it is).
 
-
-def play_of(fault: Fault | None) -> Play:
-    """What `fault` means; one that is not ours means nothing, and so do arguments it cannot have."""
+    One that is not ours means nothing, and so do arguments it cannot have.
+    """
     kind = CATALOGUE.get(fault.kind) if fault else None
     if fault is None or kind is None:
-        return NO_PLAY
-    known = kind.args
-    good = {name: value for name, value in fault.args.items() if name in known and known[name].takes(value)}
-    return Play(fault.kind, fault.effect, good)
-
-
-def misuse(fault: Fault | None, op: str) -> str:
-    """A sentence on a fault that cannot mean what its author thinks; "" if there is none."""
-    kind = CATALOGUE.get(fault.kind) if fault else None
-    if fault is None or kind is None:
-        return ""
-    if kind.ops and op not in kind.ops:
-        ops = ", ".join(kind.ops)
-        return f"fault {fault.kind}: was taken by {op or 'an unknown route'}, has a meaning for {ops}"
+        return Play(), ""
+    misuse, good = "", {}
     for name, value in fault.args.items():
         if name not in kind.args:
-            return f"fault {fault.kind}: has no argument {name}; it has {', '.join(kind.args) or 'none'}"
-        if not kind.args[name].takes(value):
-            return f"fault {fault.kind}: {name} cannot be {value!r}: {kind.args[name].meaning}"
-    return ""
-
-
-_SHOWN_FIELDS = {"stat": "embedding_stat", "fail-info": "failInfo"}
+            misuse = f"has no argument {name}; it has {', '.join(kind.args) or 'none'}"
+        elif not kind.args[name].takes(value):
+            misuse = f"{name} cannot be {value!r}: {kind.args[name].meaning}"
+        else:
+            good[name] = value
+    if kind.ops and op not in kind.ops:
+        misuse = f"was taken by {op or 'an unknown route'}, has a meaning for {', '.join(kind.ops)}"
+    return Play(fault.kind, fault.effect, good), f"fault {fault.kind}: {misuse}" if misuse else ""
 
 
 def script_of(play: Play) -> Script:
     """What `play` decides when a document is stored or vectorized again."""
+    info = FailInfo(play.whole("code", CORRUPT.code), str(play.arg("text", CORRUPT.text)))
     match play.kind:
+        case "stuck" if play.arg("searchable", False):
+            return Script(disguise=Disguise({"embedding_stat": 0}))
         case "stuck":
-            return _stuck(play)
+            return Script(stuck=True)
         case "polls":
             return Script(polls=play.whole("n", 3))
         case "fails":
-            return Script(failing=_failing(play))
+            silent = play.arg("silent", False)
+            return Script(failing=Failing(play.whole("runs", 1) or -1, None if silent else info))
         case "relapse":
             back = play.seconds("after", 5.0)
             return Script(tail=(Phase(back, 0), Phase(back + play.seconds("back", 1.0), 1)))
         case "fails-later":
-            return Script(tail=(Phase(play.seconds("after", 5.0), 2, _info(play)),))
+            return Script(tail=(Phase(play.seconds("after", 5.0), 2, info),))
         case "unlisted":
             return Script(unlisted=play.seconds("seconds", 15.0))
         case "detail-missing":
             return Script(undetailed=play.seconds("seconds", 15.0))
         case "callback":
             return Script(calling=Calling(play.word("form", "never"), play.seconds("seconds", 5.0)))
-        case _:
-            return _disguised_script(play)
+    disguise = disguise_of(play)
+    return (
+        PLAIN
+        if disguise is HONEST
+        else Script(disguise=disguise, disguised=play.seconds("seconds", math.inf))
+    )
 
 
 def disguise_of(play: Play) -> Disguise:
     """What `play` makes an item show."""
     match play.kind:
         case "stat" | "fail-info":
-            return _shown(_SHOWN_FIELDS[play.kind], play)
+            name = "embedding_stat" if play.kind == "stat" else "failInfo"
+            is_missing = play.arg("missing", False)
+            return Disguise(without=(name,)) if is_missing else Disguise({name: play.arg("value", None)})
         case "url" if "to" in play.args:
             return Disguise({"url": play.args["to"]})
         case "url":
@@ -308,32 +307,3 @@ def disguise_of(play: Play) -> Disguise:
             return Disguise(dict(play.arg("set", {})), play.names("missing"))
         case _:
             return HONEST
-
-
-def _shown(name: str, play: Play) -> Disguise:
-    if play.arg("missing", False):
-        return Disguise(without=(name,))
-    value: Any = play.arg("value", None)
-    return Disguise({name: value})
-
-
-def _stuck(play: Play) -> Script:
-    if play.arg("searchable", False):
-        return Script(disguise=Disguise({"embedding_stat": 0}))
-    return Script(stuck=True)
-
-
-def _failing(play: Play) -> Failing:
-    runs = play.whole("runs", 1) or -1
-    return Failing(runs, None if play.arg("silent", False) else _info(play))
-
-
-def _info(play: Play) -> FailInfo:
-    return FailInfo(play.whole("code", CORRUPT.code), str(play.arg("text", CORRUPT.text)))
-
-
-def _disguised_script(play: Play) -> Script:
-    disguise = disguise_of(play)
-    if disguise is HONEST:
-        return PLAIN
-    return Script(disguise=disguise, disguised=play.seconds("seconds", math.inf))
