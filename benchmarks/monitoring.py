@@ -19,8 +19,8 @@ from pathlib import Path
 import apsw
 import httpx
 
-from kbsync.cli.commands.status import statuses
 from kbsync.cli.context import choose
+from kbsync.cli.mirror_report import status_json
 from kbsync.cli.options import Choices
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.server.listener import HttpListener
@@ -91,7 +91,7 @@ def looking(config: Path) -> list[float]:
     seconds = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
-        statuses(installation)
+        status_json(installation)
         seconds.append(time.perf_counter() - began)
     return seconds
 

@@ -1,23 +1,30 @@
-"""Which config, folder and state a command is about, and the options that lead back there."""
+"""What a command works on: its config, folder and state, targets for reading, and the engine's inbox."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from kbsync.cli.exit_codes import concerning
 from kbsync.cli.options import Choices
+from kbsync.cli.output import tell_through
 from kbsync.config import places
 from kbsync.config.model import Config, folder_config
 from kbsync.core.text import printable
 from kbsync.errors import StateError, UnmadeError, UsageError
 
 if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
+    from kbsync.contract.target import Target
+    from kbsync.engine.plan import CommandContext
     from kbsync.installation import Installation
     from kbsync.state.glance import Glance, Tx
+    from kbsync.state.store import Store
 
 T = TypeVar("T")
 
@@ -236,3 +243,77 @@ def mirror_names(choices: Choices) -> list[str]:
     except (UsageError, OSError):
         return []
     return [mirror.name for mirror in chosen.config.mirrors]
+
+
+def set_up_logs(choices: Choices) -> None:
+    """Log only what is wrong, for a command that looks. Where stderr is JSON, what is told is JSON, too."""
+    from kbsync import logs
+
+    level = choices.log_level or ("error" if choices.quiet else "warning")
+    is_prose = logs.style_of(choices.log_format, sys.stderr) != "json"
+
+    def say(text: str, error: BaseException | None) -> None:
+        logs.say("error", "command.said", detail=text, exc_info=error)
+
+    def has_begun(_fields: logs.Fields) -> bool:
+        tell_through(None if is_prose else say)
+        return True
+
+    logs.configure(style=choices.log_format, level=level, wanted=has_begun)
+
+
+def command_context(installation: Installation) -> CommandContext:
+    """The installation as the views of the engine take it."""
+    from kbsync.engine.plan import CommandContext
+    from kbsync.state import lock
+
+    names = [mirror.name for mirror in installation.config.mirrors]
+    return CommandContext(names, installation.cure, lock.is_held(installation.state_dir))
+
+
+@asynccontextmanager
+async def opened_for_reading(installation: Installation, mirror: MirrorConfig) -> AsyncIterator[Target]:
+    """The mirror's target; where it was not made yet, an empty one that stands in for it.
+
+    What goes wrong within names the mirror.
+    """
+    import asyncio
+
+    with concerning(mirror.name):
+        with unmade(installation):
+            target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
+        try:
+            yield target
+        finally:
+            await target.aclose()
+
+
+def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
+    """Leave messages for the process that holds the lock, or for the next pass: all of them or none.
+
+    Each is a verb (approve, retry or repair), the name of a mirror, and arguments as the engine's inbox reads
+    them. Raises `UsageError` where the state cannot be written.
+    """
+    import time
+
+    from kbsync.installation import ask
+
+    prepare(installation)
+
+    def leave(tx: Tx) -> None:
+        for verb, mirror, arguments in messages:
+            tx.inbox.post(verb, mirror, arguments, time.time())
+
+    def work(store: Store) -> None:
+        store.submit(leave).result()
+
+    ask(installation, work)
+
+
+def when_done(installation: Installation) -> str:
+    """When such messages are carried out, for a person."""
+    from kbsync.state import lock
+
+    if lock.is_held(installation.state_dir):
+        return "the running kbsync does it now"
+    return printable(f"the next pass does it: {installation.cure('--once')}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from kbsync.cli.context import look_at
+from kbsync import __version__
+from kbsync.cli.context import read_state
 from kbsync.cli.exit_codes import Code, rank, worst
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Choice, Status, UploadState
@@ -18,7 +18,7 @@ from kbsync.engine.status import OUT_OF_DATE, MirrorStatus, mirror_status, never
 from kbsync.installation import Installation
 from kbsync.state import lock
 from kbsync.state.files import Entry
-from kbsync.state.glance import Tx, looking_at
+from kbsync.state.glance import Tx
 from kbsync.state.mirrors import MirrorRecord
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ LISTED = 20
 
 LOOKED_AT = 1000
 """How many failed documents are looked at to see which have one reason: a look has to stay quick."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,24 +119,24 @@ class MirrorReport:
 def mirror_reports(
     installation: Installation, ends: Mapping[str, PassEnd] | None = None
 ) -> list[MirrorReport]:
-    """How every mirror asked for stands, `ends` telling how its pass ended."""
+    """How every mirror asked for stands; `ends`: how its pass ended."""
     is_worked_on = lock.holding(installation.state_dir)  # before what it does is seen: it may end meanwhile
 
-    def stand(tx: Tx, mirror: MirrorConfig) -> MirrorReport:
-        found = _mirror_report(tx, installation, mirror, (ends or {}).get(mirror.name))
+    def report(mirror: MirrorConfig) -> MirrorReport:
+        end = (ends or {}).get(mirror.name)
+        found = read_state(installation, lambda tx: _mirror_report(tx, installation, mirror, end))
         return replace(found, rescan=mirror.rescan, is_worked_on=is_worked_on, at=time.time())
 
-    return [read(installation, mirror, stand) for mirror in installation.mirrors]
+    return [report(mirror) for mirror in installation.mirrors]
 
 
-def read(installation: Installation, mirror: MirrorConfig, look: Callable[[Tx, MirrorConfig], T]) -> T:
-    """`look` at the state with a mirror; at an empty one where nothing was mirrored yet."""
-    state = look_at(installation)
-    if state is None:
-        with looking_at(None) as blank:
-            return blank.read(lambda tx: look(tx, mirror))
-    with closing(state):
-        return state.read(lambda tx: look(tx, mirror))
+def status_json(installation: Installation) -> dict[str, Any]:
+    """`status --json` without documents."""
+
+    def status(mirror: MirrorConfig) -> dict[str, Any]:
+        return read_state(installation, lambda tx: status_in(tx, installation, mirror).to_json())
+
+    return {"version": __version__, "mirrors": [status(mirror) for mirror in installation.mirrors]}
 
 
 def status_in(

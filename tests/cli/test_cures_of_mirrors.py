@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.cli.context import choose
-from kbsync.cli.inbox import InboxMessage, post
+from kbsync.cli.context import choose, post
 from kbsync.cli.options import Choices
 from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots import HOME_ID as HOME_AT_GPTBOTS
@@ -168,7 +167,7 @@ def test_what_an_audit_of_the_daemon_found_is_shown_and_mended_with_what_it_says
     def audit() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("HOME", str(desk.home))
-            post(choose(Choices(config=desk.config)), [InboxMessage("audit", "handbook", {})])
+            post(choose(Choices(config=desk.config)), [("audit", "handbook", {})])
 
     desk.vendor.plant(desk.vendor.document("0.md")["sent_name"], "document 0")
     audit()

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 import apsw
 import pytest
 
-from kbsync.cli.commands.status_table import speed
-from kbsync.cli.commands.status_watch import Rates, framed, told
+from kbsync.cli.commands.status_display import Rates, framed, speed, told
 from kbsync.cli.context import choose
 from kbsync.cli.mirror_report import FailedPath, MirrorReport
 from kbsync.cli.options import Choices

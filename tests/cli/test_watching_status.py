@@ -10,7 +10,7 @@ from dataclasses import replace
 import apsw
 import pytest
 
-from kbsync.cli.commands.status_watch import Rates, changes, framed
+from kbsync.cli.commands.status_display import Rates, changes, framed
 from kbsync.cli.context import choose
 from kbsync.cli.mirror_report import FailedPath, MirrorReport
 from kbsync.cli.options import Choices

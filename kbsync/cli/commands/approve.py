@@ -87,12 +87,12 @@ def _is_there(mirror: MirrorConfig) -> bool:
 
 
 def _approve(installation: Installation, waiting: list[HeldDocuments]) -> None:
-    from kbsync.cli.inbox import InboxMessage, post
+    from kbsync.cli.context import post
 
-    requests = list[InboxMessage]()
+    requests = list[tuple[str, str, dict[str, object]]]()
     for each in waiting:
         args = {"holds": list(each.holds), **({"root": True} if each.folder else {})}
-        requests.append(InboxMessage("approve", each.mirror, args))
+        requests.append(("approve", each.mirror, args))
     post(installation, requests)
 
 
@@ -101,7 +101,7 @@ def _tell(output: Output, installation: Installation, waiting: list[HeldDocument
         if not choices.quiet:
             output.line("nothing is held")
         return
-    from kbsync.cli.inbox import when
+    from kbsync.cli.context import when_done
 
     for each in waiting:
         if each.folder:
@@ -116,4 +116,4 @@ def _tell(output: Output, installation: Installation, waiting: list[HeldDocument
         for path in each.renewed:
             output.line(f"  {output.yellow('~')} {printable(path)}")
     if not choices.quiet:
-        output.line(when(installation))
+        output.line(when_done(installation))

@@ -37,8 +37,7 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     """
     import asyncio
 
-    from kbsync.cli.context import choose
-    from kbsync.cli.reading import set_up_logs
+    from kbsync.cli.context import choose, set_up_logs
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
@@ -56,8 +55,7 @@ async def _explained(installation: Installation, path: str, text: bool) -> PathE
     from functools import partial
     from pathlib import Path
 
-    from kbsync.cli.context import look_at
-    from kbsync.cli.reading import reading, site_of
+    from kbsync.cli.context import command_context, look_at, opened_for_reading
     from kbsync.engine.clock import SystemClock
     from kbsync.engine.explain import explain_path, outside
     from kbsync.engine.paths import resolve
@@ -74,8 +72,8 @@ async def _explained(installation: Installation, path: str, text: bool) -> PathE
             return outside(path, list(roots.values()))
         name, below = places[0]
         mirror, plan = next(each for each in installation.mirrors if each.name == name), plans[name]
-        async with reading(installation, mirror) as target:
-            context = site_of(installation)
+        async with opened_for_reading(installation, mirror) as target:
+            context = command_context(installation)
             return await explain_path(plan, target, state, SystemClock(), below, context=context, text=text)
 
 

@@ -21,7 +21,7 @@ from kbsync import once as once_of_kbsync
 from kbsync.cli import problems
 from kbsync.cli.context import choose, prepare
 from kbsync.cli.exit_codes import Code, signalled
-from kbsync.cli.mirror_report import MirrorReport, code_of_pass, mirror_reports
+from kbsync.cli.mirror_report import MirrorReport, code_of_pass, mirror_reports, status_json
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, is_styled, tell, tell_through
 from kbsync.cli.problems_log import Heard, report, say, told_as_log
@@ -245,11 +245,9 @@ def _say(
 
 
 def _to_json(installation: Installation, end: OnceEnd, stand: Sequence[MirrorReport]) -> dict[str, Any]:
-    from kbsync.cli.commands.status import statuses
-
     counts = [run.counts for run in end.runs.values()]
     return {
-        **statuses(installation),
+        **status_json(installation),
         "uploaded": sum(count.uploaded for count in counts),
         "replaced": sum(count.replaced for count in counts),
         "renamed": sum(count.renamed for count in counts),

@@ -41,8 +41,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
     """Plan a pass of every mirror asked for; MIRRORED when all could be planned."""
     import asyncio
 
-    from kbsync.cli.context import choose
-    from kbsync.cli.reading import set_up_logs
+    from kbsync.cli.context import choose, set_up_logs
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
@@ -55,8 +54,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
 
 
 async def _plans(installation: Installation) -> list[MirrorPlan]:
-    from kbsync.cli.context import look_at
-    from kbsync.cli.reading import reading, site_of
+    from kbsync.cli.context import command_context, look_at, opened_for_reading
     from kbsync.engine.clock import SystemClock
     from kbsync.engine.plan import plan_mirror
     from kbsync.once import plan_of
@@ -64,8 +62,8 @@ async def _plans(installation: Installation) -> list[MirrorPlan]:
     plans, state = [], look_at(installation)
     try:
         for mirror in installation.mirrors:
-            async with reading(installation, mirror) as target:
-                context = site_of(installation)
+            async with opened_for_reading(installation, mirror) as target:
+                context = command_context(installation)
                 plans.append(await plan_mirror(plan_of(mirror), target, state, SystemClock(), context))
     finally:
         if state is not None:

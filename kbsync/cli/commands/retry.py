@@ -129,12 +129,12 @@ def _under_way(tx: Tx, record: MirrorRecord) -> int:
 
 
 def _ask(installation: Installation, asked: Sequence[Failed]) -> None:
-    from kbsync.cli.inbox import InboxMessage, post
+    from kbsync.cli.context import post
 
     post(
         installation,
         [
-            InboxMessage("retry", each.record.name, {"paths": None if each.is_whole else list(each.paths)})
+            ("retry", each.record.name, {"paths": None if each.is_whole else list(each.paths)})
             for each in asked
         ],
     )
@@ -144,11 +144,11 @@ def _tell(output: Output, installation: Installation, asked: Sequence[Failed]) -
     if not asked:
         output.line("nothing has failed")
         return
-    from kbsync.cli.inbox import when
+    from kbsync.cli.context import when_done
 
     for line in _lines(asked):
         output.line(line)
-    output.line(when(installation))
+    output.line(when_done(installation))
 
 
 def _what(each: Failed) -> str:

@@ -73,7 +73,7 @@ def command(
         raise click.UsageError("--watch goes without --documents, --check and --json")
     installation = choose(choices, here=True, with_secrets=False)
     if watch:
-        from kbsync.cli.commands.status_watch import follow
+        from kbsync.cli.commands.status_display import follow
 
         follow(installation)
     stand = mirror_reports(installation)
@@ -103,30 +103,19 @@ def _checked(stand: Sequence[MirrorReport], max_age: float | None) -> Code:
 
 def print_json(output: Output, installation: Installation, *, documents: bool) -> None:
     """The contract's document, piece by piece: there may be very many documents."""
-    from kbsync.cli.mirror_report import read, status_in
-
-    def write(tx: Tx, mirror: MirrorConfig) -> None:
-        for piece in status_in(tx, installation, mirror, documents=documents).json_pieces():
-            output.write(piece)
+    from kbsync.cli.context import read_state
+    from kbsync.cli.mirror_report import status_in
 
     output.write(f'{{"version": "{__version__}", "mirrors": [')
     for number, mirror in enumerate(installation.mirrors):
         output.write(", " if number else "")
-        read(installation, mirror, write)
+
+        def write(tx: Tx, mirror: MirrorConfig = mirror) -> None:
+            for piece in status_in(tx, installation, mirror, documents=documents).json_pieces():
+                output.write(piece)
+
+        read_state(installation, write)
     output.line("]}")
-
-
-def statuses(installation: Installation) -> dict[str, Any]:
-    """The same without documents, as a value."""
-    from kbsync.cli.mirror_report import read, status_in
-
-    def look(tx: Tx, mirror: MirrorConfig) -> dict[str, Any]:
-        return status_in(tx, installation, mirror).to_json()
-
-    return {
-        "version": __version__,
-        "mirrors": [read(installation, mirror, look) for mirror in installation.mirrors],
-    }
 
 
 def _print(
@@ -138,7 +127,12 @@ def _print(
     documents: bool,
     quiet: bool,
 ) -> None:
-    from kbsync.cli.commands.status_table import print_documents, print_rates, print_table, print_wrong
+    from kbsync.cli.commands.status_display import (
+        print_documents,
+        print_rates,
+        print_table,
+        print_wrong,
+    )
 
     print_wrong(output, installation, stand, demand)
     if quiet:

@@ -45,8 +45,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     """
     import asyncio
 
-    from kbsync.cli.context import choose, not_yet
-    from kbsync.cli.reading import set_up_logs
+    from kbsync.cli.context import choose, not_yet, set_up_logs
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
@@ -81,34 +80,35 @@ async def _verified(installation: Installation) -> list[Verification]:
 
 
 async def _verify(installation: Installation, mirror: MirrorConfig, state: Glance | None) -> Verification:
-    from kbsync.cli.context import not_yet
-    from kbsync.cli.reading import reading, site_of
+    from kbsync.cli.context import command_context, not_yet, opened_for_reading
     from kbsync.engine.clock import SystemClock
     from kbsync.engine.verify import verify_mirror
     from kbsync.once import plan_of
 
-    async with reading(installation, mirror) as target:
+    async with opened_for_reading(installation, mirror) as target:
         if state is None and not (await target.base()).id:
             raise not_yet(installation)
-        return await verify_mirror(plan_of(mirror), target, state, SystemClock(), site_of(installation))
+        return await verify_mirror(
+            plan_of(mirror), target, state, SystemClock(), command_context(installation)
+        )
 
 
 def _repair(installation: Installation, found: Sequence[Verification]) -> list[str]:
     """Ask for what can be mended; the names of the mirrors where anything can be."""
-    from kbsync.cli.inbox import InboxMessage, post
+    from kbsync.cli.context import post
     from kbsync.engine.verify import repair_messages
 
     repairs = {each.name: repair for each in found if (repair := repair_messages(each))}
     if repairs:
-        post(installation, [InboxMessage("repair", name, each.to_json()) for name, each in repairs.items()])
+        post(installation, [("repair", name, each.to_json()) for name, each in repairs.items()])
     return list(repairs)
 
 
 def _tell_repairs(installation: Installation, asked: Sequence[str], *, quiet: bool) -> None:
     if asked and not quiet:
-        from kbsync.cli.inbox import when
+        from kbsync.cli.context import when_done
 
-        tell(f"repair of {', '.join(asked)} is asked for; {when(installation)}")
+        tell(f"repair of {', '.join(asked)} is asked for; {when_done(installation)}")
 
 
 def _print(output: Output, installation: Installation, found: Sequence[Verification], *, quiet: bool) -> None:

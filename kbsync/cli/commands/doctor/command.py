@@ -124,8 +124,8 @@ def command(choices: Choices, as_json: bool) -> int:
     One line each: ok, warning or wrong, with the cure. Nothing is changed anywhere. Exits 0 when nothing is
     wrong, else as a pass would.
     """
+    from kbsync.cli.context import set_up_logs
     from kbsync.cli.exit_codes import worst
-    from kbsync.cli.reading import set_up_logs
 
     set_up_logs(choices)
     found = run_checks(_checks(choices))

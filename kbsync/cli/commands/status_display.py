@@ -1,4 +1,4 @@
-"""`kbsync status --watch`: the table kept up to date on a terminal, a line for each change elsewhere."""
+"""`kbsync status` for people: what is wrong, then a line for each mirror and document; and `--watch`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,117 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from kbsync.cli.commands.status_table import print_table, speed, troubles
-from kbsync.cli.mirror_report import MirrorReport, mirror_reports
-from kbsync.cli.output import Output
+from kbsync.cli.context import read_state
+from kbsync.cli.exit_codes import Code
+from kbsync.cli.mirror_report import MirrorReport, mirror_reports, status_in, worst_first
+from kbsync.cli.output import Column, Output, table
+from kbsync.cli.problems import Demand, failures, halts, unfinished
 from kbsync.cli.terminal import is_wider, second_screen
-from kbsync.core.text import printable
-from kbsync.engine.status import iso
+from kbsync.config.model import MirrorConfig
+from kbsync.core.model import Status
+from kbsync.core.text import lasting, printable, sized
+from kbsync.engine.status import SHOWN, iso
 from kbsync.installation import Installation
+from kbsync.state.glance import Tx
+
+
+def print_wrong(
+    output: Output, installation: Installation, stand: Sequence[MirrorReport], demand: Demand | None = None
+) -> None:
+    """Everything a person should know first, with what to do about it."""
+    wrong = [f"{output.red('! ')}{line}" for line in troubles(installation, stand, demand)]
+    for line in wrong:
+        output.line(line)
+    if wrong:
+        output.line()
+
+
+def troubles(
+    installation: Installation, stand: Sequence[MirrorReport], demand: Demand | None = None
+) -> Iterator[str]:
+    """What is wrong, in the order of exit codes: 2 and 3, then 4, then 1."""
+    yield from halts(installation, stand, quiet=False)
+    for each in worst_first(stand):
+        yield from unfinished(installation, each, demand)
+    yield from failures(installation, stand)
+    for each in stand:
+        if each.status.note:
+            yield f"{each.status.name}: {printable(each.status.note)}"
+
+
+def print_rates(output: Output, stand: Sequence[MirrorReport]) -> None:
+    """How fast the mirrors at work are, and when they will be done."""
+    for each in stand:
+        if line := speed(each, each.rate):
+            output.line(line)
+
+
+def speed(report: MirrorReport, rate: float) -> str:
+    """For a mirror at work, with `rate` documents a second; '' for others."""
+    is_moving = report.waiting and rate > 0 and not report.is_forsaken
+    words = [f"{rate:.1f} documents/s"] if is_moving else []
+    if report.is_in_first_pass:
+        # With nothing found, the running kbsync may not have begun with this mirror, or not know of it.
+        found = sum(report.status.documents.to_json().values())
+        first = f"first pass under way, {found:,} found so far" if found else "the first pass is to come"
+        words.insert(0, first)
+    elif is_moving and report.has_passed:  # before that nobody knows how many there are
+        words.append(f"about {lasting(report.waiting / rate)} left")
+    return f"{report.status.name}: {', '.join(words)}" if words else ""
+
+
+def print_table(output: Output, reports: Sequence[MirrorReport]) -> None:
+    """One line for each mirror, the worst first; on a terminal no wider than that."""
+    ordered = worst_first(reports)
+    shown, now = [each.status for each in ordered], time.time()
+    waiting = tuple(lasting(each.oldest_pending_s) if each.oldest_pending_s else "-" for each in shown)
+    passed = [None if each.last_pass is None else max(0.0, now - each.last_pass) for each in shown]
+    ago = tuple("never" if seconds is None else f"{lasting(seconds)} ago" for seconds in passed)
+    columns = [Column("MIRROR", tuple(each.name for each in shown), is_key=True)]
+    for state in SHOWN:
+        counts = tuple(f"{getattr(each.documents, state.word):,}" for each in shown)
+        is_key = state is Status.READY
+        columns.append(Column(state.name, counts, is_number=True, is_key=is_key, blank="0"))
+    columns += [
+        Column("WAITING", waiting, is_number=True, blank="-"),
+        Column("LAST PASS", ago, is_key=True),
+        Column("FOLDER", tuple(printable(each.folder) for each in shown), is_path=True),
+    ]
+    head, *rows = table(columns, output.columns if output.is_terminal else None)
+    if len(rows) != len(ordered):  # too narrow for a table: a block for each mirror
+        for line in (head, *rows):
+            output.line(line)
+        return
+    output.line(output.dim(head))
+    styles = {Code.MIRRORED: output.green, Code.PASSING: output.yellow}
+    for report, row in zip(ordered, rows, strict=True):
+        name = report.status.name
+        output.line(styles.get(report.checked_code, output.red)(name) + row.removeprefix(name))
+
+
+def print_documents(output: Output, installation: Installation, mirror: MirrorConfig) -> None:
+    """A line for each document; first those that are not as they should be."""
+    styles = {
+        Status.READY: output.green,
+        Status.SKIPPED: output.dim,
+        Status.FAILED: output.red,
+        Status.HELD: output.red,
+    }
+
+    def write(tx: Tx) -> None:
+        items = status_in(tx, installation, mirror, documents=True).items or ()
+        for are_fine in (False, True):
+            for item in items:
+                if (item.state in (Status.READY, Status.SKIPPED)) is are_fine:
+                    state = styles.get(item.state, output.yellow)(f"{item.state.word:8}")
+                    size = "" if item.size is None else sized(item.size)
+                    reason = output.dim(f"  {printable(item.reason)}") if item.reason else ""
+                    output.line(f"{state}  {size:>7}  {printable(item.path)}{reason}")
+
+    output.line()
+    output.line(output.bold(mirror.name))
+    read_state(installation, write)
+
 
 EVERY = 1.0
 RATE_OVER = 30.0
