@@ -1,14 +1,13 @@
-"""Splits a text into blocks: headings, paragraphs, fences, tables, rows. Pure.
+"""Cuts a text into chunks by what it says, so that an edit changes the chunks around it and no others. Pure.
 
-A block is a stretch of the text that a reader sees as one thing. Blocks follow each other, cover every
-character that is not white space, and never overlap.
+First the text is split into blocks: headings, paragraphs, fences, tables, rows. A block is a stretch of the
+text that a reader sees as one thing. Blocks follow each other, cover every character that is not white space,
+and never overlap.
 
-Cuts a text into chunks by what it says, so that an edit changes the chunks around it and no others. Pure.
-
-Where a chunk may end is decided by a hash of the opening of the block that follows, never by counting
-from the top. The sizes that are weighed against the limits are taken in coarse steps. So a paragraph that
-is edited in its middle and keeps about its length leaves every cut of the file where it was; one that is
-rewritten moves at most the cuts next to it.
+Then blocks are gathered into chunks. Where a chunk may end is decided by a hash of the opening of the block
+that follows, never by counting from the top. The sizes that are weighed against the limits are taken in
+coarse steps. So a paragraph that is edited in its middle and keeps about its length leaves every cut of the
+file where it was; one that is rewritten moves at most the cuts next to it.
 """
 
 from __future__ import annotations
@@ -36,13 +35,25 @@ class Shape(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`text[start:end]`; `level` (1 = outermost) and `title` of a heading."""
+    """`text[start:end]`; `level` (1 = outermost) and `title` of a heading.
+
+    The chunker weighs it (`size`, in tokens), divides what is too large into parts, and has `lead` repeated
+    where a chunk begins with it.
+    """
 
     start: int
     end: int
     shape: Shape
     level: int = 0
     title: str = ""
+    size: int = 0
+    is_part: bool = False
+    lead: str = ""
+
+    @property
+    def is_heading(self) -> bool:
+        """It stands above what follows."""
+        return self.shape is Shape.HEADING
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,41 +299,10 @@ _WIDE = re.compile("[⺀-\uffff\U00020000-\U0003ffff]")
 _SENTENCE = re.compile(r"[。！？；…]+[”’」』）】]*|(?<=[.!?;])[\"')\]]*\s+|\n")
 
 
-@dataclass(frozen=True, slots=True)
-class _Grain:
-    """When a chunk of these pieces may end: `(size, share)`, the largest size reached first.
-
-    `share` of 256 is how often the opening of the next piece allows a cut from that size (tokens) on.
-    """
-
-    steps: tuple[tuple[int, int], ...]
-
-    def allows(self, size: int, opening: str) -> bool:
-        """Whether a chunk of `size` tokens may end before a piece that opens with `opening`."""
-        share = next((share for least, share in self.steps if size >= least), 0)
-        return zlib.crc32(opening.encode("utf-8", "replace")) >> 12 & 255 < share
-
-
-_WHOLE = _Grain(((160, 224), (32, 128)))  # paragraphs, fences, tables
-_PART = _Grain(((288, 192), (128, 64)))  # rows, lines and sentences: many of them make a readable chunk
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A stretch of the text that stays in one chunk. `lead` is repeated where a chunk begins with it."""
-
-    start: int
-    end: int
-    size: int
-    shape: Shape
-    grain: _Grain = _WHOLE
-    level: int = 0
-    title: str = ""
-    lead: str = ""
-
-    @property
-    def is_heading(self) -> bool:
-        return self.shape is Shape.HEADING
+# When a chunk may end, `(size, share)` with the largest size first: from that size (tokens) on, the opening
+# of the next block allows a cut in `share` of 256 cases.
+_AFTER_WHOLE = ((160, 224), (32, 128))  # paragraphs, fences, tables
+_AFTER_PART = ((288, 192), (128, 64))  # rows, lines and sentences: many of them make a readable chunk
 
 
 def weight(text: str) -> int:
@@ -371,7 +351,7 @@ class _Cutter:
         for group in _groups(_pieces(self._parsed), self._text):
             yield self._chunk(group)
 
-    def _chunk(self, group: Sequence[_Piece]) -> Chunk:
+    def _chunk(self, group: Sequence[Block]) -> Chunk:
         """The chunk that `group` makes."""
         headings, parents = self._headings(group)
         start = group[0].start
@@ -385,7 +365,7 @@ class _Cutter:
         key = hashlib.sha256(embed_text.encode()).hexdigest()
         return Chunk(body, embed_text, key, headings, self._page(start), self._line_at(start))
 
-    def _headings(self, group: Sequence[_Piece]) -> tuple[tuple[str, ...], list[str]]:
+    def _headings(self, group: Sequence[Block]) -> tuple[tuple[str, ...], list[str]]:
         """The trail at the first piece under a heading, and what of title and trail `group` lacks."""
         trail: tuple[str, ...] | None = None
         own = {piece.title for piece in group if piece.is_heading}
@@ -398,7 +378,7 @@ class _Cutter:
         above = dict.fromkeys([self._parsed.title or "", *trail])
         return trail, [title for title in above if title and title not in own]
 
-    def _enter(self, heading: _Piece) -> None:
+    def _enter(self, heading: Block) -> None:
         """Go on below `heading`."""
         while self._trail and self._trail[-1][0] >= heading.level:
             self._trail.pop()
@@ -421,9 +401,9 @@ class _Cutter:
         return max(1, bisect.bisect_right(starts, offset)) if starts else None
 
 
-def _groups(pieces: Iterable[_Piece], text: str) -> Iterator[list[_Piece]]:
+def _groups(pieces: Iterable[Block], text: str) -> Iterator[list[Block]]:
     """Pieces gathered into chunks. No group ends with a heading unless it is all headings."""
-    group: list[_Piece] = []
+    group: list[Block] = []
     size = headings = 0  # so many headings stand last in the group
     for piece in pieces:
         is_far = bool(group) and piece.start - group[-1].end > _WIDEST_GAP
@@ -441,13 +421,16 @@ def _groups(pieces: Iterable[_Piece], text: str) -> Iterator[list[_Piece]]:
         yield group
 
 
-def _ends_before(piece: _Piece, size: int, text: str) -> bool:
+def _ends_before(piece: Block, size: int, text: str) -> bool:
     """Whether a chunk of `size` tokens ends before `piece`."""
     if size + piece.size > LONGEST:
         return True
     if piece.is_heading:
         return size >= 32
-    return piece.grain.allows(size, text[piece.start : min(piece.end, piece.start + _OPENING)])
+    steps = _AFTER_PART if piece.is_part else _AFTER_WHOLE
+    share = next((share for least, share in steps if size >= least), 0)
+    opening = text[piece.start : min(piece.end, piece.start + _OPENING)]
+    return zlib.crc32(opening.encode("utf-8", "replace")) >> 12 & 255 < share
 
 
 def _kept(count: int, headings: int, size: int) -> int:
@@ -455,30 +438,22 @@ def _kept(count: int, headings: int, size: int) -> int:
     return count if headings == count and size > LONGEST else count - headings
 
 
-def _pieces(parsed: Parsed) -> Iterator[_Piece]:
-    """The blocks of the text, each as one piece or, where it is too large, as several."""
-    columns = _columns(parsed)
+def _pieces(parsed: Parsed) -> Iterator[Block]:
+    """The blocks of the text, those that are too large as lines or sentences."""
+    columns = parsed.columns if weight(parsed.columns) <= LONGEST // 2 else ""
     for block in blocks(parsed.text, parsed.flavour):
         whole = parsed.text[block.start : block.end]
         size = _coarse(weight(whole))
+        is_row = block.shape is Shape.ROW
         if size <= LONGEST:
-            is_row = block.shape is Shape.ROW
-            grain, lead = (_PART, columns) if is_row else (_WHOLE, "")
-            yield _Piece(block.start, block.end, size, block.shape, grain, block.level, block.title, lead)
-        else:
-            yield from _divided(block, whole, columns)
-
-
-def _divided(block: Block, whole: str, columns: str) -> Iterator[_Piece]:
-    """A block that is too large, as lines or sentences, and those again where they are too long."""
-    lead = columns if block.shape is Shape.ROW else ""
-    if block.shape is Shape.TABLE:
-        lead = _table_head(whole)
-    ends = (found.end() for found in (_SENTENCE if block.shape is Shape.TEXT else _NEWLINE).finditer(whole))
-    for start, end in _spans(whole, [*ends, len(whole)]):
-        size = _coarse(weight(whole[start:end]))
-        shape = Shape.TEXT if block.shape is Shape.HEADING else block.shape
-        yield _Piece(block.start + start, block.start + end, size, shape, _PART, lead=lead)
+            yield replace(block, size=size, is_part=is_row, lead=columns if is_row else "")
+            continue
+        lead = columns if is_row else _table_head(whole) if block.shape is Shape.TABLE else ""
+        shape = Shape.TEXT if block.is_heading else block.shape
+        marks = (_SENTENCE if block.shape is Shape.TEXT else _NEWLINE).finditer(whole)
+        for start, end in _spans(whole, [*(found.end() for found in marks), len(whole)]):
+            size = _coarse(weight(whole[start:end]))
+            yield Block(block.start + start, block.start + end, shape, size=size, is_part=True, lead=lead)
 
 
 _NEWLINE = re.compile(r"\n")
@@ -510,11 +485,6 @@ def _hard_cut(whole: str, start: int, end: int) -> int:
         at = start + LONGEST - 1
     space = whole.rfind(" ", start + (at - start) // 2, at)
     return space + 1 if space > start else at
-
-
-def _columns(parsed: Parsed) -> str:
-    """The columns to be repeated with rows; "" where they are longer than rows should be."""
-    return parsed.columns if weight(parsed.columns) <= LONGEST // 2 else ""
 
 
 def _table_head(table: str) -> str:

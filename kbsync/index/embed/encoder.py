@@ -46,7 +46,7 @@ class Encoder(Protocol):
         """Let go of connections."""
 
 
-class Model(Protocol):
+class Embedder(Protocol):
     """A model whose files were read."""
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -66,7 +66,7 @@ class LocalEncoder:
         """`onnx` is the folder of the user's own model."""
         self._onnx = onnx
         self._name = "" if onnx else builtin.MODEL
-        self._model: Model | None = None
+        self._model: Embedder | None = None
         self._loading = threading.Lock()
 
     @property
@@ -94,7 +94,7 @@ class LocalEncoder:
     def close(self) -> None:
         """There is nothing to let go of."""
 
-    def _loaded(self) -> Model:
+    def _loaded(self) -> Embedder:
         with self._loading:
             if self._model is None:
                 if self._onnx is None:
