@@ -57,17 +57,17 @@ def fill(state: Path, folder: Path) -> None:
 async def metrics(state: Path, folder: Path) -> list[float]:
     """Seconds of each request."""
     listening = HttpListener({}, state)
-    listening._outlook.mirrors = Config(mirrors=(MirrorConfig("big", folder),)).mirrors
-    door = listening._make_door(HttpConfig("127.0.0.1:1"))
+    listening._mirrors = Config(mirrors=(MirrorConfig("big", folder),)).mirrors
+    app = listening._make_app(HttpConfig("127.0.0.1:1"))
     seconds = []
-    transport = httpx.ASGITransport(door)
+    transport = httpx.ASGITransport(app.access)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         for _ in range(ROUNDS):
             began = time.perf_counter()
             answer = await client.get("/metrics")
             seconds.append(time.perf_counter() - began)
             assert f'state="ready"}} {DOCUMENTS * 995 // 1000}.0' in answer.text, answer.text
-    listening._view.close()
+    app.state_reader.close()
     return seconds
 
 

@@ -211,7 +211,7 @@ class Daemon:
     def _start(self, mirror: MirrorConfig, store: Store) -> WatchedMirror:
         run = mirror_run(self._installation, mirror, store, hears=True)
         run.on_event = partial(self._finished, mirror.name)
-        self._listener.counting.attend(run)
+        self._listener.counters.attend(run)
         self._runs[mirror.name] = run
         loop = MirrorLoop(run, self._installation.state_dir, asyncio.Event())
         loop.on_wish = partial(self._request, mirror.name)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import hmac
-from typing import TYPE_CHECKING
+
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kbsync.config.callbacks import PATH
 from kbsync.config.secret import Secret
 from kbsync.config.target import is_loopback
-from kbsync.server.page import PREFIX, refusal
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
+from kbsync.server.page import PREFIX
+from kbsync.server.responses import refusal
 
 OPEN = ("/healthz", PATH)
 """Paths that need no token: a word for load balancers, and addresses that are secrets themselves."""
@@ -67,8 +66,6 @@ class AccessControl:
 
     def _refused(self, scope: Scope) -> ASGIApp | None:
         """The answer to who is not let in; None for who is."""
-        from starlette.responses import PlainTextResponse
-
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if scope["path"].startswith(OPEN):
             return None

@@ -11,17 +11,14 @@ import hmac
 import json
 import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
 from kbsync.config.callbacks import PATH
 from kbsync.config.secret import Secret
-from kbsync.server.page import TooMuchError, body_of
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.routing import BaseRoute
-
+from kbsync.server.responses import TooMuchError, body_of
 
 LARGEST_BODY = 16 * 1024
 PATIENCE = 1.0
@@ -90,16 +87,12 @@ class CallbackRoute:
         self._hear = hear
         self.secrets = secrets
 
-    def route(self) -> BaseRoute:
+    def route(self) -> Route:
         """For the application."""
-        from starlette.routing import Route
-
         return Route(f"{PATH}{{secret}}", self.called, methods=["POST"])
 
     async def called(self, request: Request) -> Response:
         """200 whatever it holds, so that nobody calls again; 404 for a path that is nobody's."""
-        from starlette.responses import JSONResponse, PlainTextResponse
-
         mirror = self._whose(request.path_params["secret"])
         if mirror is None:
             return PlainTextResponse("not found\n", 404)

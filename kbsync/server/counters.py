@@ -5,9 +5,11 @@ Lives in the loop of the mirrors and nowhere on disk. A document that ends costs
 
 from __future__ import annotations
 
+import asyncio
 import math
+import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
@@ -164,3 +166,36 @@ def _copied(one: Histogram) -> Histogram:
     copy = Histogram(one.bounds)
     copy.add(one)
     return copy
+
+
+BEAT_EVERY = 1.0
+STALLED_AFTER = 10.0
+"""Seconds without a beat; a long step of the loop, such as opening a large state, is no stall yet."""
+
+
+class LoopMonitor:
+    """Shows other threads whether the loop of the mirrors still turns. `steady` gives seconds."""
+
+    def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
+        self._steady = steady
+        self.began = self._last = steady()
+
+    def beat(self) -> None:
+        """The loop has come round."""
+        self._last = self._steady()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last beat."""
+        return self._steady() - self._last
+
+    @property
+    def is_turning(self) -> bool:
+        """The loop turns."""
+        return self.silence < STALLED_AFTER
+
+    async def keep(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Beat until cancelled."""
+        while True:
+            self.beat()
+            await sleep(BEAT_EVERY)

@@ -9,15 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
+from starlette.types import Message, Receive, Scope, Send
 
 from kbsync.errors import StateError
-
-if TYPE_CHECKING:
-    from starlette.types import Message, Receive, Scope, Send
-
 
 log = structlog.get_logger("kbsync")
 

@@ -1,8 +1,6 @@
-"""Whether the loop of the mirrors turns.
+"""/healthz: the loop of the mirrors turns. /readyz: each first pass ended, and nothing halts a mirror.
 
-Which mirrors are ready: their first pass ended, and nothing halts them.
-
-What the listener answers. Nothing here waits for a mirror for longer than `PATIENCE`.
+Nothing here waits for a mirror for longer than `PATIENCE`.
 """
 
 from __future__ import annotations
@@ -11,54 +9,18 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from kbsync.engine.halts import FAILING
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.once import is_done
 from kbsync.engine.status import halt_shown
 from kbsync.errors import StateError
-from kbsync.server.page import json_answer
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.routing import BaseRoute
-
-
-EVERY = 1.0
-STALLED_AFTER = 10.0
-"""Seconds without a beat; a long step of the loop, such as opening a large state, is no stall yet."""
-
-
-class LoopMonitor:
-    """Beats in the loop of the mirrors, is listened to from another thread. `steady` gives seconds."""
-
-    def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
-        self._steady = steady
-        self._last = steady()
-
-    def beat(self) -> None:
-        """The loop has come round."""
-        self._last = self._steady()
-
-    @property
-    def silence(self) -> float:
-        """Seconds since the last beat."""
-        return self._steady() - self._last
-
-    @property
-    def is_beating(self) -> bool:
-        """The loop turns."""
-        return self.silence < STALLED_AFTER
-
-    async def keep_beating(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Until cancelled."""
-        while True:
-            self.beat()
-            await sleep(EVERY)
-
+from kbsync.server.counters import LoopMonitor
+from kbsync.server.responses import json_answer
 
 UNFINISHED = "first-pass"
 _NOT_ENDED = "the first pass has not ended yet"
@@ -66,7 +28,7 @@ _NOT_ENDED = "the first pass has not ended yet"
 
 @dataclass(frozen=True, slots=True)
 class MirrorReadiness:
-    """How a mirror stands. `reason` "" where it is ready, `first-pass`, or that of its halt."""
+    """Whether a mirror is ready. `reason` "" where it is ready, `first-pass`, or that of its halt."""
 
     name: str
     reason: str = ""
@@ -92,9 +54,9 @@ class Readiness:
         """Every mirror, in the order of the config. Constant time for each, however many files it has."""
         runs = list(self._runs.values())
         self._passed.intersection_update(runs)
-        return tuple([await self._standing(run) for run in runs])
+        return tuple([await self._of(run) for run in runs])
 
-    async def _standing(self, run: MirrorRun) -> MirrorReadiness:
+    async def _of(self, run: MirrorRun) -> MirrorReadiness:
         name = run.plan.name
         try:
             halt = await run.store.read(lambda tx: halt_shown(tx, run))
@@ -122,39 +84,35 @@ Look = Callable[[], Awaitable[Sequence[MirrorReadiness]]]
 class HealthRoutes:
     """The routes. `look` asks the loop of the mirrors, from this thread's."""
 
-    def __init__(self, heart: LoopMonitor, look: Look, steady: Callable[[], float] = time.monotonic) -> None:
-        self._heart, self._look, self._steady = heart, look, steady
+    def __init__(
+        self, monitor: LoopMonitor, look: Look, steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._monitor, self._look, self._steady = monitor, look, steady
         self._asked: asyncio.Task[Sequence[MirrorReadiness]] | None = None
         self._asked_at = 0.0
 
-    def app(self, more: Sequence[BaseRoute] = ()) -> Starlette:
-        """The application; `more`: further routes."""
-        from starlette.applications import Starlette
-        from starlette.routing import Route
-
-        routes = [Route("/healthz", self.health), Route("/readyz", self.readiness), *more]
-        return Starlette(routes=routes)
+    def routes(self) -> list[Route]:
+        """For the application."""
+        return [Route("/healthz", self.health), Route("/readyz", self.readiness)]
 
     async def health(self, _request: Request) -> Response:
         """200 while the loop of the mirrors turns."""
-        from starlette.responses import PlainTextResponse
-
-        if self._heart.is_beating:
+        if self._monitor.is_turning:
             return PlainTextResponse("ok\n")
-        return PlainTextResponse(f"the loop has stood still for {self._heart.silence:.0f} s\n", 503)
+        return PlainTextResponse(f"the loop has stood still for {self._monitor.silence:.0f} s\n", 503)
 
     async def readiness(self, _request: Request) -> Response:
         """200 once every mirror's first pass ended and none is halted; else which are not, and why."""
         try:
-            standings = await self._standings()
+            mirrors = await self._mirrors()
         except TimeoutError:
             why = f"the loop of the mirrors did not answer within {PATIENCE:.0f} s"
             return json_answer({"ready": False, "detail": why, "mirrors": []}, 503)
-        is_ready = not any(one.reason for one in standings)
-        told = {"ready": is_ready, "mirrors": [one.to_json() for one in standings]}
+        is_ready = not any(one.reason for one in mirrors)
+        told = {"ready": is_ready, "mirrors": [one.to_json() for one in mirrors]}
         return json_answer(told, 200 if is_ready else 503)
 
-    async def _standings(self) -> Sequence[MirrorReadiness]:
+    async def _mirrors(self) -> Sequence[MirrorReadiness]:
         """Raises `TimeoutError`. One question serves all who ask meanwhile and for a moment after."""
         now = self._steady()
         if self._asked is None or (self._asked.done() and now - self._asked_at >= FRESH):

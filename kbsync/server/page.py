@@ -1,57 +1,13 @@
-"""What requests bring and answers are made of.
-
-The page and its parts, out of the package; they hold nothing of anybody's, so they need no token.
-"""
+"""The dashboard's files, out of the package. They hold nobody's data, so they need no token."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.routing import BaseRoute
-
-
-PATIENCE = 2.0
-"""Seconds for a body to come."""
-
-
-class TooMuchError(Exception):
-    """A body that is longer than it may be, or did not come whole or in time."""
-
-
-async def body_of(request: Request, largest: int, seconds: float) -> bytes:
-    """The whole body. Raises `TooMuchError`."""
-    from starlette.requests import ClientDisconnect
-
-    body = b""
-    try:
-        async with asyncio.timeout(seconds):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > largest:
-                    raise TooMuchError(f"more than {largest} bytes")
-    except (TimeoutError, ClientDisconnect) as error:
-        raise TooMuchError("it did not come whole") from error
-    return body
-
-
-def json_answer(told: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """JSON in plain ASCII: names may hold what is no Unicode, which no encoding would take."""
-    from starlette.responses import Response
-
-    return Response(json.dumps(told).encode("ascii"), status, headers, "application/json")
-
-
-def refusal(why: str, status: int) -> Response:
-    """`{"error": why}`."""
-    return json_answer({"error": why}, status)
-
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 PREFIX = "/assets/"
 PAGE = "page.html"
@@ -70,10 +26,8 @@ def content(name: str) -> bytes:
     return files("kbsync.server").joinpath("static", name).read_bytes()
 
 
-def routes() -> list[BaseRoute]:
+def routes() -> list[Route]:
     """For the application."""
-    from starlette.routing import Route
-
     return [Route("/", page), Route(f"{PREFIX}{{name}}", asset)]
 
 
@@ -88,8 +42,6 @@ async def asset(request: Request) -> Response:
 
 
 def _answer(name: str) -> Response:
-    from starlette.responses import PlainTextResponse, Response
-
     if name not in TYPES:
         return PlainTextResponse("not found\n", 404)
     return Response(content(name), media_type=TYPES[name])

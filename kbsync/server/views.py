@@ -27,8 +27,7 @@ from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
 from kbsync.engine import status as findings
 from kbsync.engine.status import Items, MirrorStatus, mirror_status, never_ran, unapproved, waiting_renewals
-from kbsync.server.counters import CounterSnapshot, MetricFigures
-from kbsync.server.health import LoopMonitor
+from kbsync.server.counters import CounterSnapshot, LoopMonitor, MetricFigures
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
 from kbsync.state.glance import BlankGlance, Glance, Tx
 from kbsync.state.mirrors import MirrorRecord
@@ -304,15 +303,15 @@ class Views:
     def __init__(
         self,
         view: StateReader,
-        heart: LoopMonitor,
+        monitor: LoopMonitor,
         count: Count,
         cure: Callable[[str], str],
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.mirrors: Sequence[MirrorConfig] = ()
-        self._view, self._heart, self._count, self._cure, self._wall = view, heart, count, cure, wall
-        self._steady, self._began = steady, steady()
+        self._view, self._monitor, self._count, self._cure, self._wall = view, monitor, count, cure, wall
+        self._steady = steady
         self._known = CounterSnapshot()
 
     async def counted(self) -> CounterSnapshot:
@@ -330,7 +329,7 @@ class Views:
         mirrors = await self._view.read(
             lambda tx: [status_of_mirror(tx, sight, one) for one in sight.mirrors]
         )
-        return MetricFigures(mirrors, await self.counted(), self._heart.silence)
+        return MetricFigures(mirrors, await self.counted(), self._monitor.silence)
 
     async def status(self, asked: DocumentPage | None = None, name: str | None = None) -> dict[str, Any]:
         """As `kbsync status --json`, of all mirrors or one of them. Raises `StateError`."""
@@ -344,8 +343,8 @@ class Views:
         return {
             "version": __version__,
             "at": sight.now,
-            "running": round(self._steady() - self._began, 1),
-            "silence": round(self._heart.silence, 1) if not self._heart.is_beating else 0.0,
+            "running": round(self._steady() - self._monitor.began, 1),
+            "silence": round(self._monitor.silence, 1) if not self._monitor.is_turning else 0.0,
             "mirrors": mirrors,
             "commands": {
                 "status": self._cure("status"),
@@ -360,7 +359,7 @@ class Views:
         """Equal to what it was before where nothing is new. Raises `StateError`."""
         counted = await self.counted()
         last = counted.changes[-1]["at"] if counted.changes else None
-        return await self._view.version(), last, self._heart.is_beating, self.mirrors
+        return await self._view.version(), last, self._monitor.is_turning, self.mirrors
 
     async def held(self, name: str, kind: str) -> HeldList:
         """Deletions, or documents to be indexed again, that wait for a person. Raises `StateError`."""

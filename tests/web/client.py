@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx
+from starlette.applications import Starlette
 
 from kbsync.config.secret import Secret
 from kbsync.server.auth import AccessControl
-from kbsync.server.health import HealthRoutes, Look, LoopMonitor, MirrorReadiness
+from kbsync.server.counters import LoopMonitor
+from kbsync.server.health import HealthRoutes, Look, MirrorReadiness
 
 TOKEN = "a-token-of-the-tests"
 
@@ -32,9 +34,9 @@ class Listened:
         self.clock = Clock()
         self.standings: Sequence[MirrorReadiness] = standings
         self.asked = 0
-        self.heart = LoopMonitor(self.clock)
-        self.pages = HealthRoutes(self.heart, look or self._look, self.clock)
-        self.door = AccessControl(self.pages.app(), Secret(token) if token else None)
+        self.monitor = LoopMonitor(self.clock)
+        self.health = HealthRoutes(self.monitor, look or self._look, self.clock)
+        self.door = AccessControl(Starlette(routes=self.health.routes()), Secret(token) if token else None)
 
     async def _look(self) -> Sequence[MirrorReadiness]:
         self.asked += 1

@@ -15,6 +15,7 @@ from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.config.secret import Secret
 from kbsync.engine.once import run_once
 from kbsync.server.api import WORD_HEADER
+from kbsync.server.app import Application
 from kbsync.server.auth import AccessControl
 from kbsync.server.listener import HttpListener
 from kbsync.state.store import Store
@@ -36,36 +37,40 @@ class Scene:
         self.token = token
         self.runs: dict[str, Any] = {}
         self.listening = HttpListener(self.runs, world.state / "state.db", as_pasted)
-        self.listening._outlook._wall = world.clock.wall
         self.word = ""
 
     @property
     def app(self) -> AccessControl:
-        assert self.listening._door is not None
-        return self.listening._door
+        return self.made.access
+
+    @property
+    def made(self) -> Application:
+        assert self.listening._app is not None
+        return self.listening._app
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Store]:
         """A store with the mirror's run attended to, not begun."""
         async with self.world.running() as store:
             self.make_run(store)
-            self.make_door()
+            self.make_app()
             try:
                 yield store
             finally:
-                self.listening._view.close()
+                self.made.state_reader.close()
 
     def make_run(self, store: Store) -> None:
         """The mirror as the world's plan is now."""
         run = self.runs["docs"] = self.world.make_run(store)
-        self.listening.counting.attend(run)
+        self.listening.counters.attend(run)
 
-    def make_door(self) -> None:
+    def make_app(self) -> None:
         """As `turn_to` does, without sockets."""
         mirror = MirrorConfig("docs", self.world.root)
         http = HttpConfig("127.0.0.1:1", Secret(self.token) if self.token else None)
-        self.listening._outlook.mirrors = Config(mirrors=(mirror,)).mirrors
-        self.listening._door = self.listening._make_door(http)
+        self.listening._mirrors = Config(mirrors=(mirror,)).mirrors
+        self.listening._app = app = self.listening._make_app(http)
+        app.views._wall = self.world.clock.wall
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         return await request(self.app, "GET", path, **headers)

@@ -130,7 +130,7 @@ async def test_names_that_are_no_unicode_are_told_everywhere(one: Scene) -> None
         one.world.write(LATIN, "x" * (one.world.limits.max_bytes + 1))
         await run_once(one.runs["docs"])
         one.runs["docs"].halt = Halt("folder-missing", f"{LATIN} is missing", "kbsync retry")
-        frame = await one.listening._outlook.frame()
+        frame = await one.made.views.frame()
         assert json.loads(json.dumps(frame))["mirrors"][0]["failed"][0]["path"] == LATIN
         assert (await one.get("/readyz")).status_code == 503
         await one.learn_word()
@@ -205,14 +205,14 @@ async def test_settings_that_ask_are_shown_with_what_changes_and_let_go(paid: Sc
         shown = await paid.json(RENEWALS)
         assert (shown["kind"], shown["count"], len(shown["paths"])) == ("renewals", 12, 12)
         assert shown["size"] == sum(len(text) for text in paid.world.on_disk().values())
-        [frame] = (await paid.listening._outlook.frame())["mirrors"]
+        [frame] = (await paid.made.views.frame())["mirrors"]
         assert frame["renewals"] == {key: shown[key] for key in ("count", "size", "changes")}
         assert (frame["held"], (await paid.json("/api/held?mirror=docs"))["count"]) == (0, 0)
         told = body(kind="renewals", version=shown["version"])
         assert (await paid.post("/api/approve", told)).status_code == 202
         await run_once(paid.runs["docs"])
         assert (paid.world.served(), paid.world.puts()) == (before, puts + 12)
-        [frame] = (await paid.listening._outlook.frame())["mirrors"]
+        [frame] = (await paid.made.views.frame())["mirrors"]
         assert frame["renewals"] is None
         assert (await paid.post("/api/approve", told)).status_code == 409
 
@@ -346,7 +346,7 @@ async def test_a_state_that_cannot_be_read_is_told(one: Scene, monkeypatch: pyte
         raise StateError("the disk failed; look at it")
 
     async with one.open():
-        monkeypatch.setattr(one.listening._view, "_read", broken)
+        monkeypatch.setattr(one.made.state_reader, "_read", broken)
         for path in ("/api/status", "/metrics", "/api/held?mirror=docs"):
             answer = await one.get(path)
             assert (answer.status_code, answer.json()["error"]) == (503, "the disk failed; look at it")
@@ -377,7 +377,7 @@ async def test_without_its_folder_a_mirror_is_searched_through_a_target_of_its_o
         opened.append(target)
         return target
 
-    one.listening._reading = reading
+    one.listening._open_target = reading
     async with one.open():
         await mirrored(one, 3)
         run = one.runs["docs"]
@@ -450,8 +450,8 @@ async def test_an_order_that_the_mirrors_do_not_take_is_told_so(
     async def never(*_order: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(orders, "LONGEST", 0.0)
-    monkeypatch.setattr(one.listening, "_post", never)
+    monkeypatch.setattr(orders, "LONGEST_POST", 0.0)
     async with one.open():
+        monkeypatch.setattr(one.made, "_post", never)
         await one.learn_word()
         assert (await one.post("/api/verify", body())).status_code == 503

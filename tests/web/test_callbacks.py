@@ -134,7 +134,7 @@ class Rounds:
     def __init__(self) -> None:
         self.taken: list[tuple[str, set[str]]] = []
         self.pauses = asyncio.Semaphore(0)
-        self.hearsay = CallbackQueue(asyncio.get_running_loop(), self._take, self._pause)
+        self.queue = CallbackQueue(asyncio.get_running_loop(), self._take, self._pause)
 
     async def _take(self, mirror: str, ids: Collection[str]) -> None:
         self.taken.append((mirror, set(ids)))
@@ -160,17 +160,17 @@ async def rounds() -> AsyncIterator[Rounds]:
 
 
 async def test_what_is_heard_is_passed_on_at_once(rounds: Rounds) -> None:
-    rounds.hearsay.hear("handbook", ID)
+    rounds.queue.hear("handbook", ID)
     await rounds.settle()
     assert rounds.taken == [("handbook", {ID})]
 
 
 async def test_a_flood_costs_one_round_at_a_time_and_no_more_than_is_kept(rounds: Rounds) -> None:
-    rounds.hearsay.hear("handbook", ID)
+    rounds.queue.hear("handbook", ID)
     await rounds.settle()
     for number in range(5000):
-        rounds.hearsay.hear("handbook", str(number % 1500))
-        rounds.hearsay.hear("faq", ID)
+        rounds.queue.hear("handbook", str(number % 1500))
+        rounds.queue.hear("faq", ID)
     await rounds.settle()
     assert len(rounds.taken) == 1
     await rounds.next()
@@ -182,13 +182,13 @@ async def test_a_flood_costs_one_round_at_a_time_and_no_more_than_is_kept(rounds
 
 async def test_after_a_silence_it_goes_on(rounds: Rounds) -> None:
     for number in range(3):
-        rounds.hearsay.hear("handbook", str(number))
+        rounds.queue.hear("handbook", str(number))
         await rounds.settle()
         await rounds.next()
     assert [ids for _, ids in rounds.taken] == [{"0"}, {"1"}, {"2"}]
 
 
 async def test_it_may_be_heard_in_another_thread(rounds: Rounds) -> None:
-    await asyncio.to_thread(rounds.hearsay.hear, "handbook", ID)
+    await asyncio.to_thread(rounds.queue.hear, "handbook", ID)
     await rounds.settle()
     assert rounds.taken == [("handbook", {ID})]

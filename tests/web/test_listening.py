@@ -17,7 +17,7 @@ from kbsync.config.secret import Secret
 from kbsync.errors import UsageError
 from kbsync.server import callbacks, health, listener
 from kbsync.server.connections import ServerThread
-from kbsync.server.health import STALLED_AFTER
+from kbsync.server.counters import STALLED_AFTER
 from kbsync.server.listener import HttpListener, bind_sockets
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.engine.test_watching import until
@@ -69,7 +69,7 @@ async def test_while_the_loop_of_the_mirrors_stands_still_it_answers_and_says_so
     assert httpx.get(f"http://{listen}/healthz").status_code == 200  # this very loop stands still now
     answer = httpx.get(f"http://{listen}/readyz", timeout=30)
     assert (answer.status_code, answer.json()["ready"]) == (503, False)
-    listening.heart._last -= STALLED_AFTER
+    listening.monitor._last -= STALLED_AFTER
     assert httpx.get(f"http://{listen}/healthz").status_code == 503
 
 
@@ -110,13 +110,14 @@ async def test_a_token_comes_and_goes_without_a_gap(listening: HttpListener) -> 
     await listening.turn_to(config(listen, Secret(TOKEN)))
     assert await status(listen) == 401
     assert await status(listen, token=TOKEN) == 200
-    assert listening._hub is not None
-    watching = listening._hub.join()
+    assert listening._app is not None
+    hub = listening._app.hub
+    watching = hub.join()
     assert watching is not None
     await listening.turn_to(config(listen, Secret("another-" + TOKEN)))
     await asyncio.sleep(0)
     assert watching.is_over
-    listening._hub.leave(watching)
+    hub.leave(watching)
     await listening.turn_to(config(listen))
     assert await status(listen) == 200
 

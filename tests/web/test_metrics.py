@@ -107,7 +107,7 @@ async def test_with_a_loop_that_stands_still_what_was_known_is_told(
             await asyncio.Event().wait()
             return CounterSnapshot()
 
-        monkeypatch.setattr(one.listening._outlook, "_count", never)
+        monkeypatch.setattr(one.made.views, "_count", never)
         monkeypatch.setattr(views, "PATIENCE", 0.0)
         told = samples((await one.get("/metrics")).text)
     assert told['kbsync_requests_total{op="list",outcome="ok",target="memory"}'] == 1
@@ -116,7 +116,7 @@ async def test_with_a_loop_that_stands_still_what_was_known_is_told(
 
 async def test_a_state_that_is_not_there_yet_is_an_empty_one(tmp_path: Path) -> None:
     one = scene(tmp_path)
-    one.make_door()
+    one.make_app()
     told = samples((await one.get("/metrics")).text)
     assert told['kbsync_documents{mirror="docs",state="ready"}'] == 0
-    one.listening._view.close()
+    one.made.state_reader.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from starlette.applications import Starlette
 
 from kbsync.engine.once import run_once
 from kbsync.errors import Rejected
@@ -19,6 +20,7 @@ from kbsync.server import events
 from kbsync.server import page as assets
 from kbsync.server.connections import ServerThread
 from kbsync.server.listener import bind_sockets
+from kbsync.server.views import Views
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import Store
 from tests.memory.behaviour import Fault
@@ -127,8 +129,7 @@ async def shown(one: Scene, page: Page) -> AsyncIterator[Shown]:
     async with one.open() as store:
         [listening] = bind_sockets("127.0.0.1", 0)
         port = listening.getsockname()[1]
-        assert one.listening._hub is not None
-        thread = ServerThread(one.app, [listening], one.listening._hub.end)
+        thread = ServerThread(one.app, [listening], one.made.hub.end)
         thread.start()
         found = Shown(one, page, port, store)
         try:
@@ -161,7 +162,7 @@ async def test_nothing_is_said_of_the_time_before_it_began(
     tmp_path: Path, page: Page, running: float, since: str
 ) -> None:
     made = scene(tmp_path)
-    made.listening._outlook._began -= running
+    made.listening.monitor.began -= running
     async with shown(made, page) as one:
         await one.until("document.querySelector('#chart .empty')")
         assert await one.text("#chart") == f"No document became searchable {since}."
@@ -219,17 +220,20 @@ MIRRORS = (
     ],
 )
 async def test_the_worst_comes_first_and_is_what_the_page_begins_with(
-    tmp_path: Path, page: Page, mirrors: tuple[dict[str, Any], ...], sentence: str
+    tmp_path: Path,
+    page: Page,
+    mirrors: tuple[dict[str, Any], ...],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In the order of exit codes, 2, 3, 4, 1; what moves beside a running kbsync is no trouble."""
-    one = scene(tmp_path)
-    frame = one.listening._outlook.frame
+    frame = Views.frame
 
-    async def with_others() -> dict[str, Any]:
-        return {**await frame(), "mirrors": list(mirrors)}
+    async def with_others(self: Views) -> dict[str, Any]:
+        return {**await frame(self), "mirrors": list(mirrors)}
 
-    one.listening._outlook.frame = with_others  # type: ignore[method-assign]
-    async with shown(one, page) as seen:
+    monkeypatch.setattr(Views, "frame", with_others)
+    async with shown(scene(tmp_path), page) as seen:
         await seen.until("document.querySelector('.mirror')")
         names = "[...document.querySelectorAll('.mirror h2')].map((each) => each.textContent).join(' ')"
         assert await seen.run(names) == " ".join(each["name"] for each in reversed(mirrors))
@@ -388,8 +392,7 @@ async def test_within_five_seconds_after_the_daemon_is_gone_the_page_is_grey_and
     async with one.open() as store:
         [listening] = bind_sockets("127.0.0.1", 0)
         host, port = listening.getsockname()
-        assert one.listening._hub is not None
-        first = ServerThread(one.app, [listening], one.listening._hub.end)
+        first = ServerThread(one.app, [listening], one.made.hub.end)
         first.start()
         seen = Shown(one, page, port, store)
         one.world.write_many(3)
@@ -399,7 +402,7 @@ async def test_within_five_seconds_after_the_daemon_is_gone_the_page_is_grey_and
         assert await seen.text("#sentence") == "All 3 documents are searchable"
         await asyncio.to_thread(first.stop)
         await is_grey(seen, time.monotonic())
-        second = ServerThread(one.app, bind_sockets(host, port), one.listening._hub.end)
+        second = ServerThread(one.app, bind_sockets(host, port), one.made.hub.end)
         second.start()
         await seen.until(f"!({LOST})")
         assert set(await seen.run(BUTTONS)) == {False}
@@ -425,8 +428,7 @@ async def test_a_listener_that_was_away_is_found_again(tmp_path: Path, page: Pag
     async with one.open() as store:
         [listening] = bind_sockets("127.0.0.1", 0)
         host, port = listening.getsockname()
-        assert one.listening._hub is not None
-        end = one.listening._hub.end
+        end = one.made.hub.end
         first = ServerThread(one.app, [listening], end)
         first.start()
         seen = Shown(one, page, port, store)
@@ -539,7 +541,7 @@ def test_the_page_weighs_little_and_names_no_other_host() -> None:
 
 async def test_only_the_parts_of_the_page_are_served() -> None:
     listened = Listened(token=TOKEN)
-    listened.door._app = listened.pages.app(assets.routes())
+    listened.door._app = Starlette(routes=assets.routes())
     for path, kind in (("/", "text/html"), ("/assets/page.js", "text/javascript")):
         answer = await listened.get(path)
         assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (200, kind)

@@ -10,7 +10,8 @@ import pytest
 
 from kbsync.config.secret import Secret
 from kbsync.server import health
-from kbsync.server.health import STALLED_AFTER, MirrorReadiness
+from kbsync.server.counters import STALLED_AFTER
+from kbsync.server.health import MirrorReadiness
 from tests.web.client import TOKEN, Listened, request
 
 READY = MirrorReadiness("handbook")
@@ -23,7 +24,7 @@ async def test_it_is_healthy_while_the_loop_turns_and_no_longer() -> None:
     listened.clock.now += STALLED_AFTER
     stalled = await listened.get("/healthz")
     assert (stalled.status_code, stalled.text) == (503, "the loop has stood still for 10 s\n")
-    listened.heart.beat()
+    listened.monitor.beat()
     assert (await listened.get("/healthz")).status_code == 200
     assert listened.asked == 0
 

@@ -209,8 +209,7 @@ async def test_over_a_real_connection_edits_show_and_stopping_takes_no_time(tmp_
     one = scene(tmp_path)
     async with one.open():
         [listening] = bind_sockets("127.0.0.1", 0)
-        assert one.listening._hub is not None
-        thread = ServerThread(one.app, [listening], one.listening._hub.end)
+        thread = ServerThread(one.app, [listening], one.made.hub.end)
         await asyncio.to_thread(thread.start)
         with socket.create_connection(listening.getsockname(), timeout=20) as client:
             client.sendall(b"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
