@@ -249,14 +249,14 @@ class ZhipuApi:
             raise self._no_base("the vendor answers without any data")
         count = content.get("document_size")
         documents = count if type(count) is int and count >= 0 else None
-        return Base(self._settings.knowledge_id, documents, self._settings.address)
+        return Base(self._settings.knowledge_id, documents, self._settings.base_url)
 
     def _no_base(self, words: str, code: str = "") -> Halted:
         settings = self._settings
         return Halted(
             "knowledge-base-missing",
-            f"knowledge base {settings.knowledge_id} is not at {settings.address} for this api_key: {words}; "
-            "correct knowledge_id (or base_url) in the config",
+            f"knowledge base {settings.knowledge_id} is not at {settings.base_url} for this api_key: "
+            f"{words}; correct knowledge_id (or base_url) in the config",
             cure=settings.command("retry"),
             code=code,
         )

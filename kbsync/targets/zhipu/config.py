@@ -94,17 +94,16 @@ class ZhipuSearchConfig:
 
 _TEXTS = ("txt", "doc", "pdf", "docx", "ppt", "pptx", "md", *sorted(LINKS))
 _TABLES = ("xls", "xlsx", "csv")
+TITLES, ROWS, CUSTOM = 1, 3, 5
 SLICES: Mapping[int, tuple[str, ...]] = {
-    1: _TEXTS,
+    TITLES: _TEXTS,
     2: _TEXTS,
-    3: _TABLES,
-    5: _TEXTS,
+    ROWS: _TABLES,
+    CUSTOM: _TEXTS,
     6: ("pdf", "ppt", "pptx"),
     7: _TABLES,
 }
 """The extensions that each `knowledge_type` can cut (the vendor's manual, "knowledge_type"; 4 is gone)."""
-
-_CUSTOM = 5
 
 
 class KnowledgeType(ValueKind):
@@ -232,10 +231,10 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         """What does not hold between settings of a rule for the documents that `match`."""
         number = settings.get("knowledge_type")
         for key in ("custom_separator", "sentence_size"):
-            if key in settings and number != _CUSTOM:
+            if key in settings and number != CUSTOM:
                 yield (
                     key,
-                    f"has a meaning with knowledge_type {_CUSTOM} only; set that beside it, or remove it",
+                    f"has a meaning with knowledge_type {CUSTOM} only; set that beside it, or remove it",
                 )
         extension = _extension(match)
         if extension in LINKS and "word_num_limit" in settings:
@@ -273,7 +272,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
             ),
             **remote_settings(self, surroundings),
         )
-        return ZhipuTarget(settings, account=account_of(settings.address, settings.api_key))
+        return ZhipuTarget(settings, account=account_of(settings.base_url, settings.api_key))
 
 
 def _extension(match: str) -> str:

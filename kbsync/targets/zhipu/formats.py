@@ -15,24 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kbsync.core.links import EXTENSIONS as LINKS
+from kbsync.targets.zhipu.config import CUSTOM, ROWS, SLICES, TITLES
 from kbsync.targets.zhipu.shapes import ZhipuDocument
 
-_TEXTS = frozenset({"txt", "doc", "pdf", "docx", "ppt", "pptx", "md"}) | LINKS
-_TABLES = frozenset({"xls", "xlsx", "csv"})
-_PAGED = frozenset({"pdf", "ppt", "pptx"})
-
-LEGAL: dict[int, frozenset[str]] = {
-    1: _TEXTS,
-    2: _TEXTS,
-    3: _TABLES,
-    5: _TEXTS,
-    6: _PAGED,
-    7: _TABLES,
-}
-"""Extensions by knowledge type."""
-
-EXTENSIONS = _TEXTS | _TABLES
-CUSTOM = 5
+EXTENSIONS = frozenset(extension for taken in SLICES.values() for extension in taken)
 _SEPARATORS, _SENTENCE_SIZE = ("\n",), 300  # what the vendor takes where type 5 comes without them
 
 _MEDIA = {
@@ -88,8 +74,8 @@ def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:
     extension = extension_of(name)
     wanted = settings.get("knowledge_type")
     images = settings.get("parse_image") is True and extension not in LINKS
-    if type(wanted) is not int or extension not in LEGAL.get(wanted, frozenset()):
-        wanted = 3 if extension in _TABLES else 1
+    if type(wanted) is not int or extension not in SLICES.get(wanted, ()):
+        wanted = ROWS if extension in SLICES[ROWS] else TITLES
     limit = None if extension in LINKS else _word_limit(settings)
     if wanted != CUSTOM:
         return Slicing(wanted, parse_image=images, word_limit=limit)

@@ -166,8 +166,8 @@ class ZhipuBases:
 
     @property
     def address(self) -> str:
-        """`base_url` in its one form."""
-        return self._settings.address
+        """`base_url`, which the config has in its one form."""
+        return self._settings.base_url
 
     @property
     def own(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit
 
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST
@@ -13,17 +12,15 @@ from kbsync.targets.http.target import RemoteSettings
 from kbsync.targets.zhipu.formats import EXTENSIONS
 from kbsync.targets.zhipu.shapes import USUAL, Recall
 
-_PORTS = {"http": 80, "https": 443}
-
 
 @dataclass(frozen=True, slots=True)
 class ZhipuSettings(RemoteSettings):
-    """`base_url` ends in `/api`. `chat_model` answers where there are no applications; empty: none does.
-    `recall`: of every search but those that confirm a document.
+    """`base_url` is in its one form, as the config reads it, and ends in `/api`.
 
-    `callback_url`: where the vendor calls, a secret; empty: nowhere. `callback_authorization`:
-    sent along as that header, a secret; empty: none is.
-    With `auth` `jwt` a key that signs no tokens is a `UsageError`, too.
+    `chat_model` answers where there are no applications; empty: none does. `recall`: of every search but
+    those that confirm a document. `callback_url`: where the vendor calls, a secret; empty: nowhere.
+    `callback_authorization`: sent along as that header, a secret; empty: none is. With `auth` `jwt` a key
+    that signs no tokens is a `UsageError`, too.
     """
 
     knowledge_id: str
@@ -38,7 +35,7 @@ class ZhipuSettings(RemoteSettings):
         RemoteSettings.__post_init__(self)  # super() knows another class where there are slots
         if self.auth == "jwt" and not signs(self.api_key):
             raise UsageError(
-                "api_key cannot sign tokens: it is not id.secret; copy it anew, or set auth: key"
+                "api_key cannot sign tokens: it is not id.secret; copy it again, or set auth: key"
             )
 
     @property
@@ -56,25 +53,8 @@ class ZhipuSettings(RemoteSettings):
         )
         return self.limited(own)
 
-    @property
-    def address(self) -> str:
-        """`base_url` in its one form: lower-case scheme and host, no default port, no slash at the end."""
-        parts = urlsplit(self.base_url)
-        host = parts.hostname or ""
-        host = f"[{host}]" if ":" in host else host
-        port = _port(parts)
-        shown = "" if port in (None, _PORTS.get(parts.scheme)) else f":{port}"
-        return f"{parts.scheme}://{host}{shown}{parts.path.rstrip('/')}"
-
 
 def signs(key: str) -> bool:
     """It is `id.secret`."""
     key_id, point, secret = key.partition(".")
     return bool(key_id and point and secret and "." not in secret)
-
-
-def _port(parts: SplitResult) -> int | None:
-    try:
-        return parts.port
-    except ValueError as error:
-        raise UsageError(f"base_url: {error}; write it as https://host/api") from error

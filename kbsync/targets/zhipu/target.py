@@ -72,7 +72,7 @@ class ZhipuTarget(RemoteTarget):
         keys, self._skew = Keys(settings, wall), ClockSkew()
         self._chat_judge = MirrorJudge(settings, keys, self._skew, wall, judge_chat)
         client = Client(
-            settings.endpoint(settings.address + ROOT),
+            settings.endpoint(settings.base_url + ROOT),
             target="zhipu",
             headers=keys.headers,
             judge=MirrorJudge(settings, keys, self._skew, wall),
@@ -95,7 +95,7 @@ class ZhipuTarget(RemoteTarget):
         self._uploader = Uploader(settings, self._api, self._space)
         self._indexing = Indexing(self._api, self._space)
         self._searcher = Searcher(self._api)
-        platform = self._client.at(settings.address, self._chat_judge)
+        platform = self._client.at(settings.base_url, self._chat_judge)
         self._asking = Asking(self._client, platform, self._chat_judge, settings.knowledge_id, self.search)
 
     @property

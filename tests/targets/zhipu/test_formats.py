@@ -1,4 +1,4 @@
-"""Recipes, legal ways of slicing, limits, and the address of a base."""
+"""Recipes, legal ways of slicing and limits."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from kbsync.errors import UsageError
 from kbsync.targets.zhipu.config import SLICES
 from kbsync.targets.zhipu.formats import (
     EXTENSIONS,
-    LEGAL,
     described,
     extension_of,
     media_type,
@@ -20,13 +18,9 @@ from kbsync.targets.zhipu.formats import (
     upload_fields,
 )
 from kbsync.targets.zhipu.shapes import document_of
-from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, row, settings, target
+from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, row, target
 
 CUSTOM = {"knowledge_type": 5, "custom_separator": ["\n\n", "。"], "sentence_size": 500}
-
-
-def test_the_config_allows_what_is_legal() -> None:
-    assert {kind: frozenset(extensions) for kind, extensions in SLICES.items()} == LEGAL
 
 
 @pytest.mark.parametrize("extension", sorted(EXTENSIONS))
@@ -182,25 +176,6 @@ def test_limits_are_those_of_the_vendor_and_the_config() -> None:
 
 
 @pytest.mark.parametrize(
-    ("base_url", "address"),
-    [
-        ("HTTPS://Open.BigModel.CN:443/api/", "https://open.bigmodel.cn/api"),
-        ("http://127.0.0.1:8080/api", "http://127.0.0.1:8080/api"),
-        ("http://[::1]:80/API", "http://[::1]/API"),
-        ("https://host:80/api", "https://host:80/api"),
-        ("https://user:secret@host/api", "https://host/api"),
-    ],
-)
-def test_one_address_is_written_in_one_way(base_url: str, address: str) -> None:
-    assert settings(base_url=base_url).address == address
-
-
-def test_an_impossible_port_is_an_error_of_the_config() -> None:
-    with pytest.raises(UsageError, match="base_url"):
-        target(Vendor(), base_url="https://host:99999/api")
-
-
-@pytest.mark.parametrize(
     ("recipe", "words"),
     [
         ("k1", "knowledge_type 1"),
@@ -220,7 +195,7 @@ def test_a_recipe_is_told_in_the_words_of_the_config(recipe: str, words: str) ->
 def test_every_recipe_can_be_told() -> None:
     asked = [
         CUSTOM,
-        *({"knowledge_type": n, "parse_image": images} for n in LEGAL for images in (True, False)),
+        *({"knowledge_type": n, "parse_image": images} for n in SLICES for images in (True, False)),
     ]
     recipes = {slicing_of(f"a.{extension}", one).recipe for extension in EXTENSIONS for one in asked}
     assert len({described(recipe) for recipe in recipes} - {""}) == len(recipes)
