@@ -53,25 +53,18 @@ def span(name: str, value: Any) -> tuple[float, float]:
 
 def _plain(name: str, kind: Any, value: Any, least: float) -> Any:
     if typing.get_origin(kind) is Literal:
-        return _choice(name, typing.get_args(kind), value)
+        choices = typing.get_args(kind)
+        word = "null" if value is None else str(value)  # 404 and null are natural to write without quotes
+        if isinstance(value, bool) or word not in choices:
+            raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
+        return word
     if kind in (bool, str):
-        return _exactly(name, kind, value)
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} is {'a text' if kind is str else 'true or false'}, not {value!r}")
+        return value
     if not _is_number(value, kind) or value < least:
         raise ValueError(f"{name} is {_NUMBERS[kind]} from {least} on, not {value!r}")
     return kind(value)
-
-
-def _choice(name: str, choices: tuple[str, ...], value: Any) -> str:
-    word = "null" if value is None else str(value)  # 404 and null are natural to write without quotes
-    if isinstance(value, bool) or word not in choices:
-        raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
-    return word
-
-
-def _exactly(name: str, kind: type, value: Any) -> Any:
-    if not isinstance(value, kind):
-        raise ValueError(f"{name} is {'a text' if kind is str else 'true or false'}, not {value!r}")
-    return value
 
 
 def _is_number(value: Any, kind: type) -> bool:

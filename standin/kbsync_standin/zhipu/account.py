@@ -222,7 +222,9 @@ class Account:
         del base.documents[document.id]
         base.by_name[document.name].remove(document)
         base.shelf.remove(document, self.now + max(self.behaviour.list_lag, listed))
-        self._uncount(document)
+        if document.counts:
+            self.used_bytes -= document.size
+            base.size -= document.size
         document.deleted, document.content, document.passages = self.now, b"", None
         self.note(effect, document.id, document.name, document.sha256)
 
@@ -243,11 +245,6 @@ class Account:
         if document.counts:
             self.used_bytes += document.size
             document.base.size += document.size
-
-    def _uncount(self, document: Document) -> None:
-        if document.counts:
-            self.used_bytes -= document.size
-            document.base.size -= document.size
 
     def _vectorize(self, document: Document, script: Script) -> None:
         """Decide all phases of the run that begins now."""
@@ -317,48 +314,32 @@ def change_by_others(account: Account, args: Mapping[str, Any]) -> Document:
     if unknown := sorted(set(args) - set(_ARGS)):
         raise ValueError(f"there is no argument {', '.join(unknown)}; there are {', '.join(_ARGS)}")
     if "delete" in args:
-        return _deleted(account, str(args["delete"]))
-    document = _draft(account, args)
-    document.is_foreign = True
-    document.address = str(args.get("url", ""))
-    account.store(document, effect="foreign-stored")
-    return document
-
-
-def _deleted(account: Account, wanted: str) -> Document:
-    for document in account.documents.values():
-        if document.deleted is None and wanted in (document.id, document.name, document.sent_name):
-            account.remove(document, "foreign-deleted")
-            return document
-    raise ValueError(f"there is no document {wanted!r}")
-
-
-def _draft(account: Account, args: Mapping[str, Any]) -> Document:
-    base = account.base(str(args.get("base", HOME_ID)))
+        wanted = str(args["delete"])
+        for document in account.documents.values():
+            if document.deleted is None and wanted in (document.id, document.name, document.sent_name):
+                account.remove(document, "foreign-deleted")
+                return document
+        raise ValueError(f"there is no document {wanted!r}")
+    base, name = account.base(str(args.get("base", HOME_ID))), args.get("name")
     if base is None:
         raise ValueError("there is no such knowledge base")
-    name = args.get("name")
     if not isinstance(name, str) or not name:
         raise ValueError("name is missing: the name of the document")
-    return account.draft(base, name, _content(args), Slicing(_knowledge_type(args, name)), "as_sent")
-
-
-def _knowledge_type(args: Mapping[str, Any], name: str) -> int:
-    given = args.get("knowledge_type")
-    if given is None:
-        return next((number for number, kinds in LEGAL.items() if extension(name) in kinds), 1)
-    if not is_whole(given):
-        raise ValueError(f"knowledge_type is a whole number, not {given!r}")
-    return int(given)
-
-
-def _content(args: Mapping[str, Any]) -> bytes:
+    fitting = (number for number, kinds in LEGAL.items() if extension(name) in kinds)
+    knowledge_type = args.get("knowledge_type", next(fitting, 1))
+    if not is_whole(knowledge_type):
+        raise ValueError(f"knowledge_type is a whole number, not {knowledge_type!r}")
     if ("text" in args) == ("base64" in args):
         raise ValueError("either text or base64 is needed: what is in the document")
     given = args.get("text", args.get("base64"))
     if not isinstance(given, str):
         raise ValueError("text and base64 are strings")
     try:
-        return given.encode() if "text" in args else base64.b64decode(given, validate=True)
+        content = given.encode() if "text" in args else base64.b64decode(given, validate=True)
     except (binascii.Error, UnicodeEncodeError) as wrong:
         raise ValueError(f"the content cannot be read: {wrong}") from None
+    document = account.draft(base, name, content, Slicing(knowledge_type), "as_sent")
+    document.is_foreign = True
+    document.address = str(args.get("url", ""))
+    account.store(document, effect="foreign-stored")
+    return document

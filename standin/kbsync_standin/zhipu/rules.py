@@ -227,24 +227,21 @@ def _part(body: bytes, start: int, end: int) -> Part:
     blank = body.find(b"\r\n\r\n", start, end + 2)
     if blank < 0:
         raise Breach("a part of the form has no blank line after its headers")
-    parameters = _disposition(body[start:blank].decode("utf-8", "replace"))
+    for line in body[start:blank].decode("utf-8", "replace").split("\r\n"):
+        header, _, value = line.partition(":")
+        if header.strip().lower() == "content-disposition":
+            break
+    else:
+        raise Breach("a part of the form has no Content-Disposition")
+    parameters = {
+        found[1].lower(): found[3] if found[2] is None else _ESCAPED.sub(r"\1", found[2])
+        for found in _PARAMETER.finditer(value)
+    }
     if "name" not in parameters:
         raise Breach("a part of the form has no name")
     filename = parameters.get("filename")
     only_extended = filename is None and "filename*" in parameters
     return Part(parameters["name"], body[blank + 4 : end], filename, only_extended)
-
-
-def _disposition(headers: str) -> dict[str, str]:
-    for line in headers.split("\r\n"):
-        name, _, value = line.partition(":")
-        if name.strip().lower() == "content-disposition":
-            return {found[1].lower(): _unquoted(found) for found in _PARAMETER.finditer(value)}
-    raise Breach("a part of the form has no Content-Disposition")
-
-
-def _unquoted(found: re.Match[str]) -> str:
-    return _ESCAPED.sub(r"\1", found[2]) if found[2] is not None else found[3]
 
 
 def filename_in(beginning: bytes) -> str:
