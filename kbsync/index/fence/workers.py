@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 from kbsync.errors import TargetError, Unavailable
 from kbsync.index.document import Parsed
@@ -76,12 +76,32 @@ class Worker:
         self.documents = 0
         self.resident = 0
         self.idle_since = 0.0
+        # As the parent's, in its order: the same kbsync is found first.
+        paths = json.dumps([str(Path(path).resolve()) for path in sys.path if path])
+        limits = [str(os.getpid()), str(bounds.memory_bytes), str(bounds.seconds)]
         try:
-            self._process = _started(child, bounds, self._home)
+            self._process = subprocess.Popen(
+                # -I: nothing from the environment or the working directory is imported; -B: no byte code.
+                [sys.executable, "-I", "-B", "-X", "utf8", str(child), *limits, paths],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(self._home),
+                cwd=self._home,
+                close_fds=True,
+                start_new_session=True,
+                bufsize=0,
+            )
         except OSError:
             shutil.rmtree(self._home, ignore_errors=True)
             raise
-        for stream in self._streams():
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._stdin, self._stdout, self._stderr = (
+            self._process.stdin,
+            self._process.stdout,
+            self._process.stderr,
+        )
+        for stream in (self._stdin, self._stdout, self._stderr):
             os.set_blocking(stream.fileno(), False)
 
     @property
@@ -125,74 +145,54 @@ class Worker:
         """Kill it, wait for it, close the pipes, remove its folder."""
         self.kill()
         self._process.wait()
-        for stream in self._streams():
+        for stream in (self._stdin, self._stdout, self._stderr):
             stream.close()
         shutil.rmtree(self._home, ignore_errors=True)
 
-    def _streams(self) -> Iterator[IO[bytes]]:
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            assert stream is not None
-            yield stream
-
     def _exchange(self, pieces: Iterator[bytes], deadline: float) -> bytes:
         """Send the pieces and receive one frame, both at the same time, so that neither side can block."""
-        stdin, stdout, stderr = self._streams()
         pending = memoryview(next(pieces, b""))
         received = bytearray()
+        length = -1
         with selectors.DefaultSelector() as ready:
-            ready.register(stdout, selectors.EVENT_READ)
-            ready.register(stderr, selectors.EVENT_READ)
+            ready.register(self._stdout, selectors.EVENT_READ)
+            ready.register(self._stderr, selectors.EVENT_READ)
             if pending:
-                ready.register(stdin, selectors.EVENT_WRITE)
-            while not self._is_whole(received):
+                ready.register(self._stdin, selectors.EVENT_WRITE)
+            while length < 0 or len(received) < LENGTH.size + length:
                 events = ready.select(max(0.0, deadline - time.monotonic()))
                 if not events:
                     raise Overstayed
                 for key, _ in events:
-                    if key.fileobj is stdin:
-                        pending = self._send(pending, pieces)
+                    if key.fileobj is self._stdin:
+                        try:
+                            pending = pending[os.write(self._stdin.fileno(), pending[:_PIECE]) :]
+                        except BlockingIOError:
+                            continue
+                        except BrokenPipeError:
+                            raise self._ended() from None
+                        pending = pending or memoryview(next(pieces, b""))
                         if not pending:
-                            ready.unregister(stdin)
-                    elif key.fileobj is stderr:
-                        self._keep_error(ready, stderr)
+                            ready.unregister(self._stdin)
+                    elif key.fileobj is self._stderr:
+                        said = os.read(self._stderr.fileno(), _PIECE)
+                        self._errors += said
+                        del self._errors[:-_ERROR_TAIL]
+                        if not said:
+                            ready.unregister(self._stderr)
                     else:
-                        received += self._receive(stdout)
+                        piece = os.read(self._stdout.fileno(), _PIECE)
+                        if not piece:
+                            raise self._ended()
+                        received += piece
+                if length < 0 and len(received) >= LENGTH.size:
+                    length = LENGTH.unpack_from(received)[0]
+                    # JSON writes a control character in six bytes; a reader leaves none but line ends.
+                    if length > 2 * self._bounds.output_bytes + _PIECE:
+                        raise Overflowed
         if pending:
             raise Ended("it answered before it had the whole document")
         return bytes(received[LENGTH.size :])
-
-    def _is_whole(self, received: bytearray) -> bool:
-        if len(received) < LENGTH.size:
-            return False
-        length = LENGTH.unpack_from(received)[0]
-        # JSON writes a control character in six bytes at worst; the reader has none left but line ends.
-        if length > 2 * self._bounds.output_bytes + _PIECE:
-            raise Overflowed
-        return len(received) >= LENGTH.size + int(length)
-
-    def _send(self, pending: memoryview, pieces: Iterator[bytes]) -> memoryview:
-        stdin, *_ = self._streams()
-        try:
-            written = os.write(stdin.fileno(), pending[:_PIECE])
-        except BlockingIOError:
-            return pending
-        except BrokenPipeError:
-            raise self._ended() from None
-        pending = pending[written:]
-        return pending or memoryview(next(pieces, b""))
-
-    def _receive(self, stdout: IO[bytes]) -> bytes:
-        piece = os.read(stdout.fileno(), _PIECE)
-        if not piece:
-            raise self._ended()
-        return piece
-
-    def _keep_error(self, ready: selectors.BaseSelector, stderr: IO[bytes]) -> None:
-        piece = os.read(stderr.fileno(), _PIECE)
-        self._errors += piece
-        del self._errors[:-_ERROR_TAIL]
-        if not piece:
-            ready.unregister(stderr)
 
     def _ended(self) -> Ended:
         """How it ended: with its pipes closed it is dying or dead, or it is made to be."""
@@ -201,33 +201,13 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.kill()
             self._process.wait()
-        self._errors += _rest(self._process.stderr)
+        with suppress(BlockingIOError, ValueError):
+            self._errors += os.read(self._stderr.fileno(), _ERROR_TAIL)
         code = self._process.returncode
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         last = bytes(self._errors).decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
         by_memory = any(sign in self._errors for sign in _OUT_OF_MEMORY)
         return Ended(f"{how}: {last}" if last else how, by_memory=by_memory)
-
-
-def _started(child: Path, bounds: Bounds, home: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        _command(child, bounds),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_environment(home),
-        cwd=home,
-        close_fds=True,
-        start_new_session=True,
-        bufsize=0,
-    )
-
-
-def _rest(stderr: object) -> bytes:
-    try:
-        return os.read(stderr.fileno(), _ERROR_TAIL)  # type: ignore[attr-defined]
-    except (BlockingIOError, ValueError):
-        return b""
 
 
 def _request(extension: str, document: BinaryIO, size: int) -> Iterator[bytes]:
@@ -239,13 +219,6 @@ def _request(extension: str, document: BinaryIO, size: int) -> Iterator[bytes]:
             raise OSError(f"the document ended {left} bytes early")
         left -= len(piece)
         yield piece
-
-
-def _command(child: Path, bounds: Bounds) -> list[str]:
-    """-I: nothing from the environment or the working directory is imported; -B: no byte code is written."""
-    paths = json.dumps([str(Path(path).resolve()) for path in sys.path if path])
-    limits = [str(os.getpid()), str(bounds.memory_bytes), str(bounds.seconds)]
-    return [sys.executable, "-I", "-B", "-X", "utf8", str(child), *limits, paths]
 
 
 def _environment(home: Path) -> Mapping[str, str]:
