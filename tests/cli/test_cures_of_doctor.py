@@ -179,7 +179,6 @@ def small(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     def limits() -> inotify.InotifyLimits:
         return inotify.InotifyLimits(
             watches=set_to(place, "max_user_watches") or 2,
-            queued=set_to(place, "max_queued_events") or 2,
             instances=set_to(place, "max_user_instances") or 8,
         )
 
