@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.cookiejar
 import importlib.util
 import logging
@@ -168,6 +169,8 @@ class _Connections(httpx.AsyncBaseTransport):
     def __init__(self, endpoint: Endpoint, trust: ssl.SSLContext) -> None:
         self._endpoint, self._trust = endpoint, trust
         self._free: dict[tuple[str, str, int | None], list[httpx.AsyncHTTPTransport]] = {}
+        self._idle: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
         self.is_closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -187,6 +190,30 @@ class _Connections(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Let go of the connections; those in use are closed when their answers are."""
         self.is_closed = True
+        if self._idle is not None:
+            self._idle.cancel()
+        await self._close_free()
+
+    async def give_back(
+        self, connection: httpx.AsyncHTTPTransport, free: list[httpx.AsyncHTTPTransport]
+    ) -> None:
+        """Keep it for the next request, until none came for `KEEP_ALIVE` seconds.
+
+        httpcore closes one that is too old only when it is asked for the next time, so an idle daemon would
+        hold it for ever (promise 4).
+        """
+        if self.is_closed:
+            await connection.aclose()
+            return
+        free.append(connection)
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = asyncio.get_running_loop().call_later(KEEP_ALIVE, self._close_idle)
+
+    def _close_idle(self) -> None:
+        self._closing = asyncio.get_running_loop().create_task(self._close_free())
+
+    async def _close_free(self) -> None:
         for free in self._free.values():
             while free:
                 await free.pop().aclose()
@@ -218,10 +245,7 @@ class _Returning(httpx.AsyncByteStream):
         except BaseException:
             await self._connection.aclose()
             raise
-        if self._owner.is_closed:
-            await self._connection.aclose()
-        else:
-            self._free.append(self._connection)
+        await self._owner.give_back(self._connection, self._free)
 
 
 def connections(
