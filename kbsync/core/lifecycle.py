@@ -1,18 +1,98 @@
-"""How an upload's row changes when the target has spoken: pure steps from row to row.
+"""The life of an upload: its states, the steps between them, and who takes them.
 
-A step never acts. What must follow at the same path (a successor takes over, a fresh upload is wanted) is
-found by `planner.decide`, which runs again after every step. Times are seconds since the epoch.
+`TRANSITIONS` is the whole of it; the diagram in docs/internals/architecture.md is held to it, and so is every
+row that a test saves. Below it stands how a row changes with each step. A step never acts: what must follow
+at the same path (a successor takes over, a fresh upload is wanted) is found by `planner.decide`, which runs
+again after every step. Times are seconds since the epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kbsync.core.backoff import look_pause, pause
 from kbsync.core.fairness import rank_again
 from kbsync.core.model import FOUND_READY, Limits, Purpose, Upload, UploadState
+
+WORKER, PLANNER, BRAKE, PERSON = "worker", "planner", "brake", "person"
+"""Who takes a step: what the target answered, what the folder wants, the weighing of deletions, `retry`."""
+
+_S = UploadState
+TRANSITIONS: Mapping[UploadState, Mapping[UploadState, tuple[str, str]]] = {
+    _S.INTENDED: {
+        _S.SENDING: (WORKER, "on disk, then sent"),
+        _S.DROPPED: (PLANNER, "not wanted any more"),
+    },
+    _S.SENDING: {
+        _S.INTENDED: (WORKER, "nothing was stored, try later"),
+        _S.INDEXING: (WORKER, "accepted"),
+        _S.SERVING: (WORKER, "accepted, searchable at once"),
+        _S.HELD: (WORKER, "the same, while the deletion of its predecessor is held"),
+        _S.FAILED: (WORKER, "the document is to blame"),
+        _S.UNSURE: (WORKER, "the answer was lost, or a crash"),
+        _S.RETIRING: (WORKER, "accepted, and not wanted any more"),
+        _S.DROPPED: (WORKER, "nothing was stored, and not wanted any more"),
+    },
+    _S.UNSURE: {
+        _S.INDEXING: (WORKER, "seen in the list"),
+        _S.SERVING: (WORKER, "seen in the list, searchable"),
+        _S.HELD: (WORKER, "the same, while the deletion of its predecessor is held"),
+        _S.RETIRING: (WORKER, "seen in the list, and not wanted any more"),
+        _S.PRESUMED_LOST: (WORKER, "absent for long enough"),
+        _S.FAILED: (WORKER, "a page that nothing proves to be ours"),
+        _S.DROPPED: (WORKER, "absent where the list is the truth"),
+    },
+    _S.PRESUMED_LOST: {
+        _S.INDEXING: (WORKER, "turns up, and nothing else serves"),
+        _S.SERVING: (WORKER, "turns up searchable, and nothing else serves"),
+        _S.HELD: (WORKER, "the same, while the deletion of its predecessor is held"),
+        _S.RETIRING: (WORKER, "turns up after all"),
+        _S.DROPPED: (WORKER, "absent for a week"),
+    },
+    _S.INDEXING: {
+        _S.SERVING: (WORKER, "searchable"),
+        _S.HELD: (WORKER, "searchable, while the deletion of its predecessor is held"),
+        _S.FAILED: (WORKER, "no tries left"),
+        _S.RETIRING: (PLANNER, "not wanted any more, or failed and sent again"),
+        _S.TOMBSTONE: (WORKER, "no longer at the target, the list may lag"),
+        _S.GONE: (WORKER, "no longer at the target"),
+    },
+    _S.SERVING: {
+        _S.HELD: (BRAKE, "its deletion waits for a person"),
+        _S.RETIRING: (BRAKE, "a successor is ready, or its deletion was let through"),
+        _S.GONE: (WORKER, "updated in place, or no longer at the target"),
+    },
+    _S.HELD: {
+        _S.SERVING: (PLANNER, "the file is back"),
+        _S.RETIRING: (PERSON, "approved"),
+        _S.GONE: (WORKER, "updated in place, or no longer at the target"),
+    },
+    _S.RETIRING: {
+        _S.SERVING: (PLANNER, "wanted again, delete not yet sent"),
+        _S.TOMBSTONE: (WORKER, "deleted, the list may lag"),
+        _S.GONE: (WORKER, "deleted"),
+    },
+    _S.TOMBSTONE: {
+        _S.GONE: (WORKER, "a list confirms it"),
+        _S.RETIRING: (WORKER, "still listed"),
+    },
+    _S.FAILED: {
+        _S.DROPPED: (PERSON, "edit or retry"),
+        _S.RETIRING: (PERSON, "edit or retry, and the target has it"),
+        _S.INDEXING: (PLANNER, "to be cut again under another recipe"),
+        _S.INTENDED: (WORKER, "the target was to blame"),
+    },
+    _S.ADOPTING: {
+        _S.SERVING: (PLANNER, "proven ours, searchable"),
+        _S.INDEXING: (PLANNER, "proven ours"),
+        _S.RETIRING: (PERSON, "a twin, removed by verify --repair"),
+    },
+    _S.DROPPED: {},
+    _S.GONE: {},
+}
+"""Every step but one: where a built-in base was lost, all its rows are GONE at once (`Uploads.lose`)."""
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
 LATER_LOOKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -166,3 +167,21 @@ def test_a_document_that_vanished_while_it_was_indexed_is_ours_when_it_comes_bac
     gone = lifecycle.vanished(once, timing(60.0))
     assert (once.state, gone.state) == (S.INDEXING, S.TOMBSTONE)
     assert lifecycle.still_there(gone, timing(90_000.0)).state is S.RETIRING
+
+
+def test_the_diagram_in_the_docs_shows_exactly_these_steps() -> None:
+    page = Path(__file__).parents[2] / "docs" / "internals" / "architecture.md"
+    diagram = page.read_text().partition("stateDiagram-v2\n")[2].partition("```")[0]
+    shown = [line.strip() for line in diagram.splitlines() if not line.startswith("  [*]")]
+    assert shown == [
+        f"{state.name} --> {to.name}: {who}, {why}"
+        for state, steps in lifecycle.TRANSITIONS.items()
+        for to, (who, why) in steps.items()
+    ]
+
+
+def test_every_state_is_in_the_table_and_only_final_ones_have_no_way_out() -> None:
+    assert set(lifecycle.TRANSITIONS) == set(S)
+    assert {state for state, steps in lifecycle.TRANSITIONS.items() if not steps} == {
+        state for state in S if state.is_final
+    }

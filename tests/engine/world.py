@@ -16,16 +16,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kbsync.core.model import Limits
+from kbsync.core.lifecycle import TRANSITIONS
+from kbsync.core.model import Limits, Upload
 from kbsync.engine.mirror import MirrorRun, RunContext
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.terms import Plan
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.glance import Tx
 from kbsync.state.store import Store, _Job
+from kbsync.state.uploads import Uploads
 from tests.core.invariants import breaches
 from tests.memory.base import MemoryBase
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
+
+_save = Uploads.save
+
+
+def _save_checked(uploads: Uploads, upload: Upload) -> None:
+    """No row takes a step that the table of the lifecycle does not have."""
+    before = uploads.get(upload.id)
+    if before is not None and before.state is not upload.state:
+        assert upload.state in TRANSITIONS[before.state], f"{before.state.name} to {upload.state.name}"
+    _save(uploads, upload)
+
+
+Uploads.save = _save_checked  # type: ignore[method-assign]
 
 
 class CountingExecutor(ThreadPoolExecutor):
