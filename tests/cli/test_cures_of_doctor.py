@@ -19,7 +19,7 @@ import pytest
 from kbsync.cli.commands.doctor import machine as stands_on
 from kbsync.errors import Unavailable, UsageError
 from kbsync.index.embed import builtin, onnx
-from kbsync.index.fence import parse_child
+from kbsync.index.fence import workers
 from kbsync.index.read.parser import Parser
 from kbsync.source import limits as inotify
 from kbsync.source import limits as obstacles
@@ -319,7 +319,7 @@ def test_a_parser_that_does_not_start_is_installed_anew(place: Place, tmp_path: 
     child.write_text(
         "import os, runpy, sys\n"
         f"assert os.path.isdir({env['PIP_TARGET']!r}), 'kreuzberg is broken'\n"
-        f"runpy.run_path({str(Path(parse_child.__file__))!r}, run_name='__main__')\n"
+        f"runpy.run_path({str(workers.CHILD)!r}, run_name='__main__')\n"
     )
     with contextlib.closing(Parser(tmp_path, child=child)) as parser:
         with pytest.raises(Unavailable) as told:

@@ -18,7 +18,7 @@ from kbsync.core.selection import Rules
 from kbsync.errors import Rejected, TargetError
 from kbsync.index.chunk import LONGEST, chunk, weight
 from kbsync.index.document import Parsed
-from kbsync.index.fence import parse_child
+from kbsync.index.fence import child
 from kbsync.index.fence.messages import Refused, unpack_answer, unpack_ready
 from kbsync.index.read import epub, html, mail, notebook, slides
 from kbsync.index.read.encoding import decode, decode_declared
@@ -338,7 +338,7 @@ _READERS: dict[str, Callable[[bytes], Parsed]] = {
 
 def document_is_read(given: tuple[str, bytes]) -> None:
     """A text, or a refusal with a reason."""
-    outcome = parse_child._outcome(_READERS, *given)
+    outcome = child._outcome(_READERS, *given)
     assert isinstance(outcome, Parsed) or (isinstance(outcome, Refused) and outcome.reason and outcome.code)
 
 

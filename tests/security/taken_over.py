@@ -9,7 +9,7 @@ sys.path.clear()
 sys.path.extend(json.loads(sys.argv[4]))
 
 from kbsync.index.document import Parsed
-from kbsync.index.fence import parse_child
+from kbsync.index.fence import child
 
 
 def obey(document: bytes) -> Parsed:
@@ -19,4 +19,4 @@ def obey(document: bytes) -> Parsed:
 
 
 if __name__ == "__main__":
-    parse_child.main(lambda: {"html": obey})
+    child.main(lambda: {"html": obey})

@@ -14,7 +14,7 @@ sys.path.clear()
 sys.path.extend(json.loads(sys.argv[4]))
 
 from kbsync.index.document import Parsed
-from kbsync.index.fence import parse_child
+from kbsync.index.fence import child
 
 documents: list[bytes] = []
 
@@ -109,4 +109,4 @@ def behave(document: bytes) -> Parsed:
 
 
 if __name__ == "__main__":
-    parse_child.main(lambda: {"html": behave})
+    child.main(lambda: {"html": behave})

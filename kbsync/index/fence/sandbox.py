@@ -1,13 +1,9 @@
-"""Refuses system calls to this process for good: seccomp(2) with classic BPF.
+"""What a parser may not do, set by its process on itself before it loads any parser.
 
-The numbers are those of the syscall tables, x86_64 first, aarch64 second; None: not there.
-
-Leaves a process a few places of the file system and none else: Landlock (landlock(7), Linux 5.13).
-
-What a parser may not do, set by the worker on itself before it loads any parser.
-
-Linux only; elsewhere nothing but the refusal inside Python is in force. What cannot be had (an old
-kernel, a container that forbids namespaces) is left out, and `raise_fences` says what was.
+Three fences of Linux: an empty network namespace, Landlock (landlock(7), Linux 5.13), which leaves a few
+places of the file system, and seccomp(2) with classic BPF, which refuses system calls. Elsewhere nothing but
+the refusal inside Python is in force. What cannot be had (an old kernel, a container that forbids namespaces)
+is left out, and `raise_fences` says what was.
 """
 
 from __future__ import annotations
@@ -26,6 +22,7 @@ from pathlib import Path
 
 from kbsync.permissions import keep_memory_private
 
+# System calls by their numbers in the tables of x86_64 and aarch64, in this order; None: not there.
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # include/uapi/linux/audit.h
 _MACHINES = tuple(_AUDIT_ARCH)
 _SECCOMP = (317, 277)

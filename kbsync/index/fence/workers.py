@@ -1,6 +1,6 @@
-"""One parser process, seen from its parent: started by exec, fed over pipes, killed when it overstays.
+"""Parser processes, seen from their parent: started by exec, fed over pipes, killed when they overstay.
 
-The parser processes: made when first needed, lent one at a time, replaced when worn, ended when idle.
+They are made when first needed, lent one at a time, replaced when worn and ended when idle (ADR 8).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from kbsync.index.fence.messages import LENGTH, Refused, pack, unpack_answer, un
 from kbsync.packages import installing
 from kbsync.permissions import make_passing_folder, make_private_folder
 
-CHILD = Path(__file__).with_name("parse_child.py")
+CHILD = Path(__file__).with_name("child.py")
 _PIECE = 256 * 1024
 _ERROR_TAIL = 4096
 _START_SECONDS = 60.0

@@ -1,6 +1,6 @@
-"""Which files the embedded knowledge base takes, and how each is read.
+"""Which files are taken, and how each is read: to read one more format, begin here.
 
-Pictures as documents: found by what they show, where the embedding service has vectors for them.
+Pictures are documents too, found by what they show, where a service has vectors for them.
 """
 
 from __future__ import annotations

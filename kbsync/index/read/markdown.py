@@ -1,7 +1,4 @@
-"""The title of a text, from its first lines.
-
-Small pieces of markdown that the document readers have in common.
-"""
+"""Markdown that readers have in common: titles, tables, fences, and text without a converter's escapes."""
 
 from __future__ import annotations
 

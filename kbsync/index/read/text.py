@@ -1,10 +1,9 @@
-"""The metadata block that notes and blog posts begin with: YAML between ---, TOML between +++.
+"""Files that are text already: decoded, with their metadata and noise taken off.
 
-Read in the program itself, so nothing in it may cost more than its length: it has a bound, YAML's merge keys
-(each line of which can double all before it) are not followed, and TOML's dotted keys, which cost the cube
-of their parts, may have only so many.
-
-Files that are text already: decoded, with their metadata and noise taken off.
+The metadata block of notes and blog posts (YAML between ---, TOML between +++) is read outside of the fence,
+so nothing in it may cost more than its length: it has a bound, YAML's merge keys (each line of which can
+double all before it) are not followed, and TOML's dotted keys, which cost the cube of their parts, may have
+only so many.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 from kbsync.errors import Rejected
 from kbsync.index.document import LONGEST_TITLE, Flavour, Parsed
@@ -29,29 +28,19 @@ _BLOCK = {
 _TAG_KEYS = ("tags", "tag", "keywords", "categories", "category")
 
 
-@dataclass(frozen=True, slots=True)
-class FrontMatter:
-    """What the block said, the text after it, and how many lines were taken off."""
-
-    text: str
-    title: str | None = None
-    tags: tuple[str, ...] = ()
-    lines: int = 0
-
-
-def split_front_matter(text: str) -> FrontMatter:
+def split_front_matter(text: str) -> Parsed:
     """Take the front matter off `text`. What cannot be read as such stays in the text, so nothing is lost."""
     pattern = _BLOCK.get(text[:3])
     found = pattern.match(text, 0, _LONGEST) if pattern else None
     if found is None:
-        return FrontMatter(text)
+        return Parsed(text)
     try:
         fields = _fields(text[:3], found[1])
         title = _scalar(fields.get("title"))
         tags = tuple(dict.fromkeys(t for key in _TAG_KEYS for t in _words(fields.get(key))))
     except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError only when it is written
-        return FrontMatter(text)
-    return FrontMatter(text[found.end() :], title, tags, lines=found[0].count("\n"))
+        return Parsed(text)
+    return Parsed(text[found.end() :], title=title, tags=tags, line_offset=found[0].count("\n"))
 
 
 def _fields(fence: str, block: str) -> Mapping[str, object]:
@@ -115,25 +104,15 @@ def parse_text(path: str, raw: bytes) -> Parsed:
     if not text.strip():
         raise Rejected("no text in it: it is empty or only blanks", code="no-text")
     if flavour is Flavour.MARKDOWN:
-        return _markdown(text)
+        matter = split_front_matter(text)
+        if not matter.text.strip():  # nothing but metadata: that is then its text
+            return replace(matter, text=text, line_offset=0)
+        return replace(matter, title=matter.title or first_heading(matter.text, flavour))
     if extension in ("vtt", "srt"):
         return _subtitles(text)
     if extension in ("csv", "tsv"):
         return Parsed(text, flavour, columns=_columns(text, extension))
     return Parsed(text, flavour, title=first_heading(text, flavour))
-
-
-def _markdown(text: str) -> Parsed:
-    matter = split_front_matter(text)
-    if not matter.text.strip():  # nothing but metadata: that is then its text
-        return Parsed(text, Flavour.MARKDOWN, title=matter.title, tags=matter.tags)
-    return Parsed(
-        matter.text,
-        Flavour.MARKDOWN,
-        title=matter.title or first_heading(matter.text, Flavour.MARKDOWN),
-        tags=matter.tags,
-        line_offset=matter.lines,
-    )
 
 
 def _columns(text: str, extension: str) -> str:

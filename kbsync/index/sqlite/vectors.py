@@ -1,9 +1,8 @@
-"""Where vectors lie in the index: numbered slots, `SLOTS` of them in one block of bytes.
+"""Where vectors lie in the index, and the cosine of a question with all of them.
 
-A slot holds one float16 vector of one model, found by the key of the text it stands for; equal texts share
-it. A slot that is let go is filled with zeros at once.
-
-The vectors of one model in memory, for the cosine of a question with all of them.
+They lie in numbered slots, `SLOTS` of them in one block of bytes. A slot holds one float16 vector of one
+model, found by the key of the text it stands for; equal texts share it. A slot that is let go is filled with
+zeros at once (promise 11).
 
 The first scan reads them from the file block by block and keeps none, so that a command that searches once
 stays small; from the second on they are kept as float32 (nine times as fast) and only blocks that changed

@@ -1,6 +1,6 @@
 """The parser's own process: reads requests from stdin, answers on stdout, one at a time, until stdin ends.
 
-Started as a script, `parse_child.py PARENT MEMORY SECONDS PATHS`: the pid it dies with, its address
+Started as a script, `child.py PARENT MEMORY SECONDS PATHS`: the pid it dies with, its address
 space in bytes, the CPU seconds a document may take, and a JSON list of import paths.
 """
 
