@@ -367,12 +367,13 @@ class PrivatePass:
     def _list_changes(self, tx: Tx, found: MirrorPlan) -> None:
         mirror = self.terms.mirror
         found.unchanged = tx.mirrors.tally(mirror).get(Status.READY, 0)
+        # There may be a million of them: lines are sorted in the end, rows are not.
         for status in (Status.PENDING, Status.INDEXING):
-            for entry in tx.entries.of_status(mirror, status):
+            for entry in tx.entries.of_status(mirror, status, in_order=False):
                 self._add_unfinished(tx, entry, found)
-        for entry in tx.entries.of_status(mirror, Status.HELD):
+        for entry in tx.entries.of_status(mirror, Status.HELD, in_order=False):
             self._add_held(tx, entry, found)
-        for entry in tx.entries.of_status(mirror, Status.FAILED):
+        for entry in tx.entries.of_status(mirror, Status.FAILED, in_order=False):
             found.failed.append(self._failed(tx, entry))
         for folder in tx.folders.problems(mirror):
             if not folder.shut:
