@@ -1,7 +1,4 @@
-"""Makes the parts of a pass from a config: plans, the state and its lock.
-
-One pass of every mirror, and what a mirror at work needs, watched or not.
-"""
+"""One pass of every mirror, and what a mirror and the state need to begin, watched or not."""
 
 from __future__ import annotations
 
@@ -35,97 +32,6 @@ from kbsync.state import lock, ownership
 from kbsync.state.db import DamagedError, set_aside
 from kbsync.state.store import Store
 
-
-def plan_of(mirror: MirrorConfig) -> Plan:
-    """The mirror as the engine takes it."""
-    kind = mirror.target.type
-    return Plan(
-        name=mirror.name,
-        root=Path(os.path.realpath(mirror.folder)),
-        target_type=kind,
-        include=mirror.include,
-        exclude=mirror.exclude,
-        settle=mirror.settle,
-        settle_longest=mirror.settle_longest,
-        rescan=mirror.rescan,
-        deep_rescan=mirror.deep_rescan,
-        prefix=mirror.prefix,
-        renames=mirror.renames,
-        names=mirror.names,
-        adopt=mirror.adopt,
-        observer=mirror.observer,
-        absent_after=mirror.target.vectorization.absent_after,
-        deletions=DeletionLimits(
-            mirror.deletions.hold_fraction, mirror.deletions.hold_count, mirror.deletions.hold_window
-        ),
-        settings=lambda path: settings_for(mirror, path, kind),
-        fingerprint=repr(mirror.documents),
-        given=mirror.folder,
-    )
-
-
-@contextmanager
-def open_state(installation: Installation, tell: Callable[[str], None]) -> Iterator[Store]:
-    """The state, locked and ready to write. `tell` gets a sentence when a damaged one was set aside,
-
-    which may be at the end, for damage that was met on the way: the next time makes a new one.
-
-    Raises `LockedError`, `StateError`, and `UsageError` for a state of a newer kbsync.
-    """
-    with lock.held(installation.state_dir):
-        _empty_spool(installation.state_dir, installation.spool_dir)
-        store = _open_or_set_aside(installation.state_file, tell)
-        try:
-            names = [mirror.name for mirror in installation.config.mirrors]
-            store.submit(lambda tx: tx.mirrors.detach_all_but(names)).result()
-            yield store
-        finally:
-            store.close()
-            if store.damage and store.is_there:
-                tell(_what_became_of(installation.state_file, store.damage))
-
-
-def _empty_spool(state_dir: Path, spool: Path) -> None:
-    """Scratch files of a run that was killed. Raises `ForeignError` where another user has shut them."""
-    shutil.rmtree(spool, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        spool.rmdir()  # one that may not be listed can be empty
-    if not spool.is_dir():
-        spool.unlink(missing_ok=True)
-    make_private_folder(spool)
-    if os.geteuid() != 0:
-        for place in ownership.strange(state_dir):
-            if place.is_relative_to(spool):
-                raise ownership.refusal(state_dir, place)
-
-
-def _open_or_set_aside(path: Path, tell: Callable[[str], None]) -> Store:
-    """A damaged state is kept for whoever wants to look; what the target holds is adopted, not sent again."""
-    try:
-        return Store(path)
-    except DamagedError as error:
-        tell(_set_aside(path, error.what))
-        return Store(path)
-
-
-def _what_became_of(path: Path, damage: str) -> str:
-    """Where it cannot be set aside now, the next opening tries again."""
-    try:
-        return _set_aside(path, damage)
-    except StateError as error:
-        return str(error)
-
-
-def _set_aside(path: Path, damage: str) -> str:
-    """What was done, in a sentence. Raises `StateError` where it cannot be done."""
-    try:
-        aside = set_aside(path)
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise StateError(f"{damage}, and it cannot be set aside ({why}): see to {path.parent}") from error
-    return f"{damage}; it was set aside as {aside.name}, and what is at the target is taken over anew"
-
-
 log = structlog.get_logger("kbsync")
 
 
@@ -151,9 +57,56 @@ ShowProgress = Callable[[ActiveMirrors], Awaitable[None]]
 """Shows progress while passes run; is cancelled at their end."""
 
 
-def tell_damage(sentence: str) -> None:
-    """A damaged state is a person's business even in quiet mode."""
-    log.error("state.set_aside", detail=sentence)
+async def once(
+    installation: Installation, watch: ShowProgress | None = None, signals: Signals | None = None
+) -> OnceEnd:
+    """One pass of every mirror, side by side; the first of the `signals` cuts it short.
+
+    Raises `LockedError`, `UsageError` or `StateError` at the start.
+    """
+    began = time.monotonic()
+    stop, caught = asyncio.Event(), list[int]()
+
+    def receive(number: int) -> None:
+        caught.append(number)
+        stop.set()
+
+    with receiving(signals, receive), open_state(installation, tell_damage) as store:
+        active = ActiveMirrors(
+            store, {m.name: mirror_run(installation, m, store) for m in installation.mirrors}
+        )
+        shown = None if watch is None else asyncio.ensure_future(watch(active))
+        asyncio.get_running_loop().set_default_executor(Threads())
+        passes = asyncio.gather(*(apart(name, _pass(run)) for name, run in active.runs.items()))
+        stopped = asyncio.ensure_future(stop.wait())
+        both: set[asyncio.Future[Any]] = {passes, stopped}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            passes.cancel()  # what was done so far is recorded (promise 3)
+            with contextlib.suppress(asyncio.CancelledError):
+                await passes
+        finally:
+            if shown is not None:
+                shown.cancel()
+                await asyncio.gather(shown, return_exceptions=True)
+        ends = dict(zip(active.runs, passes.result(), strict=True)) if not caught else {}
+    return OnceEnd(ends, active.runs, time.monotonic() - began, caught[0] if caught else None)
+
+
+async def _pass(run: MirrorRun) -> PassEnd:
+    try:
+        return await run_once(run)
+    except (StateError, OSError) as error:
+        trouble = str(error)
+    except KbsyncError:
+        raise
+    except Exception as error:  # one mirror's; the others go on
+        log.exception("mirror.failed", mirror=run.plan.name)
+        trouble = told(error)
+    with contextlib.suppress(StateError):
+        await run.leave_word(FAILING, trouble)
+    return PassEnd(False, trouble)
 
 
 def mirror_run(
@@ -196,65 +149,32 @@ def log_finished(mirror: str, event: Happened) -> None:
         log.info(event.event, **fields)
 
 
-async def once(
-    installation: Installation, watch: ShowProgress | None = None, signals: Signals | None = None
-) -> OnceEnd:
-    """One pass of every mirror, side by side; the first of the `signals` cuts it short.
-
-    Raises `LockedError`, `UsageError` or `StateError` at the start.
-    """
-    began = time.monotonic()
-    stop, caught = asyncio.Event(), list[int]()
-
-    def receive(number: int) -> None:
-        caught.append(number)
-        stop.set()
-
-    with receiving(signals, receive), open_state(installation, tell_damage) as store:
-        runs = ActiveMirrors(
-            store, {m.name: mirror_run(installation, m, store) for m in installation.mirrors}
-        )
-        shown = asyncio.create_task(_shown(watch, runs))
-        asyncio.get_running_loop().set_default_executor(Threads())
-        passes = asyncio.gather(*(apart(name, _pass(run)) for name, run in runs.runs.items()))
-        try:
-            await _until_done_or_stopped(passes, stop)
-        finally:
-            shown.cancel()
-            await asyncio.gather(shown, return_exceptions=True)
-        ends = dict(zip(runs.runs, passes.result(), strict=True)) if not caught else {}
-    return OnceEnd(ends, runs.runs, time.monotonic() - began, caught[0] if caught else None)
-
-
-async def _pass(run: MirrorRun) -> PassEnd:
-    try:
-        return await run_once(run)
-    except (StateError, OSError) as error:
-        trouble = str(error)
-    except KbsyncError:
-        raise
-    except Exception as error:  # of one mirror: the others go on
-        log.exception("mirror.failed", mirror=run.plan.name)
-        trouble = told(error)
-    with contextlib.suppress(StateError):
-        await run.leave_word(FAILING, trouble)
-    return PassEnd(False, trouble)
-
-
-async def _shown(watch: ShowProgress | None, runs: ActiveMirrors) -> None:
-    if watch is not None:
-        await watch(runs)
-
-
-async def _until_done_or_stopped(passes: asyncio.Future[list[PassEnd]], stop: asyncio.Event) -> None:
-    """Stopped, the passes are cut; what was done so far is recorded."""
-    waiting = asyncio.ensure_future(stop.wait())
-    both: set[asyncio.Future[Any]] = {passes, waiting}
-    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    passes.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await passes
+def plan_of(mirror: MirrorConfig) -> Plan:
+    """The mirror's config as the engine takes it."""
+    kind = mirror.target.type
+    return Plan(
+        name=mirror.name,
+        root=Path(os.path.realpath(mirror.folder)),
+        target_type=kind,
+        include=mirror.include,
+        exclude=mirror.exclude,
+        settle=mirror.settle,
+        settle_longest=mirror.settle_longest,
+        rescan=mirror.rescan,
+        deep_rescan=mirror.deep_rescan,
+        prefix=mirror.prefix,
+        renames=mirror.renames,
+        names=mirror.names,
+        adopt=mirror.adopt,
+        observer=mirror.observer,
+        absent_after=mirror.target.vectorization.absent_after,
+        deletions=DeletionLimits(
+            mirror.deletions.hold_fraction, mirror.deletions.hold_count, mirror.deletions.hold_window
+        ),
+        settings=lambda path: settings_for(mirror, path, kind),
+        fingerprint=repr(mirror.documents),
+        given=mirror.folder,
+    )
 
 
 @contextlib.contextmanager
@@ -271,3 +191,65 @@ def receiving(signals: Signals | None, receive: Tell) -> Iterator[None]:
 
     with signals.told_to(pass_on):
         yield
+
+
+@contextmanager
+def open_state(installation: Installation, tell: Callable[[str], None]) -> Iterator[Store]:
+    """The state, locked and ready to write.
+
+    `tell` gets a sentence when a damaged state was set aside. That may be at the end, for damage that was met
+    on the way: the next start makes a new state. Raises `LockedError`, `StateError`, and `UsageError` for a
+    state of a newer kbsync.
+    """
+    with lock.held(installation.state_dir):
+        _empty_spool(installation.state_dir, installation.spool_dir)
+        store = _open_or_set_aside(installation.state_file, tell)
+        try:
+            names = [mirror.name for mirror in installation.config.mirrors]
+            store.submit(lambda tx: tx.mirrors.detach_all_but(names)).result()
+            yield store
+        finally:
+            store.close()
+            if store.damage and store.is_there:
+                try:
+                    tell(_set_aside(installation.state_file, store.damage))
+                except StateError as error:  # the next start tries again
+                    tell(str(error))
+
+
+def tell_damage(sentence: str) -> None:
+    """A damaged state is a person's business even in quiet mode."""
+    log.error("state.set_aside", detail=sentence)
+
+
+def _empty_spool(state_dir: Path, spool: Path) -> None:
+    """Scratch files of a run that was killed. Raises `ForeignError` where another user has shut them."""
+    shutil.rmtree(spool, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        spool.rmdir()  # one that may not be listed can be empty
+    if not spool.is_dir():
+        spool.unlink(missing_ok=True)
+    make_private_folder(spool)
+    if os.geteuid() != 0:
+        for place in ownership.strange(state_dir):
+            if place.is_relative_to(spool):
+                raise ownership.refusal(state_dir, place)
+
+
+def _open_or_set_aside(path: Path, tell: Callable[[str], None]) -> Store:
+    """A damaged state is kept for whoever wants to look; what the target holds is adopted, not sent again."""
+    try:
+        return Store(path)
+    except DamagedError as error:
+        tell(_set_aside(path, error.what))
+        return Store(path)
+
+
+def _set_aside(path: Path, damage: str) -> str:
+    """What was done, in a sentence. Raises `StateError` where it cannot be done."""
+    try:
+        aside = set_aside(path)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise StateError(f"{damage}, and it cannot be set aside ({why}): see to {path.parent}") from error
+    return f"{damage}; it was set aside as {aside.name}, and what is at the target is taken over anew"

@@ -220,9 +220,15 @@ async def test_a_damaged_state_that_cannot_be_set_aside_is_told_and_tried_again(
 ) -> None:
     refusing, told, opened = Refusing(), list[str](), list[Store]()
     monkeypatch.setattr(once, "set_aside", refusing)
-    monkeypatch.setattr(daemon, "LOOK_AT_STATE", 0.05)
+    monkeypatch.setattr(daemon, "CHECK_STATE_EVERY", 0.05)
     monkeypatch.setattr(daemon, "tell_damage", told.append)
-    monkeypatch.setattr(daemon.Daemon, "_look_at", lambda _self, store: opened.append(store))
+    watch = daemon.Daemon._watch_mirrors
+
+    async def watched(self: daemon.Daemon, store: Store) -> None:
+        opened.append(store)
+        await watch(self, store)
+
+    monkeypatch.setattr(daemon.Daemon, "_watch_mirrors", watched)
     (tmp_path / "docs").mkdir()
     installation = Installation(folder_config(tmp_path / "docs"), tmp_path / "state")
     prepare(installation)
