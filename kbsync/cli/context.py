@@ -209,14 +209,16 @@ def look_at(installation: Installation) -> Glance | None:
     try:
         return glance(installation)
     except DamagedError as error:
-        cure = f"to set it aside and make it anew, run: {installation.cure('--once')}"
+        cure = f"to set it aside and start with an empty one, run: {installation.cure('--once')}"
         raise StateError(f"{error.what}; {cure}") from error
 
 
 def not_yet(installation: Installation) -> UsageError:
     """Nothing was mirrored yet, and what to run: beside a running kbsync no pass."""
     names = " and ".join(printable(str(mirror.folder)) for mirror in installation.mirrors)
-    return UsageError(f"{names} was not mirrored yet; {_pass(installation, 'the first pass is under way')}")
+    return UsageError(
+        f"{names} has not been mirrored yet; {_pass(installation, 'the first pass is under way')}"
+    )
 
 
 @contextmanager

@@ -28,23 +28,23 @@ COMMANDS = {
     "search": "Search the mirrored documents.",
     "open": "Open a hit of the last search.",
     "ask": "Ask a question, and see what it was answered from.",
-    "explain": "Tell why a file is or is not found.",
+    "explain": "Explain why a file is or is not found.",
     "verify": "Compare folder, state and knowledge base.",
     "retry": "Try failed documents again.",
-    "approve": "Let held deletions go.",
+    "approve": "Approve held deletions.",
     "forget": "End a mirror.",
     "kb": "Manage knowledge bases at a target.",
-    "state": "Back the state up.",
+    "state": "Back up the state.",
     "doctor": "Check what kbsync needs, with the cures.",
     "completion": "Print a script for your shell.",
 }
 """Every command with its one line, in the order people meet them; `kbsync.cli.<name>.command` is its code."""
 
 SECTIONS = {
-    "To begin": ("init", "plan", "doctor"),
+    "Getting started": ("init", "plan", "doctor"),
     "Every day": ("status", "search", "open", "ask"),
-    "When something is odd": ("explain", "verify", "retry", "approve"),
-    "Now and then": ("forget", "kb", "state", "completion"),
+    "When something is wrong": ("explain", "verify", "retry", "approve"),
+    "Maintenance": ("forget", "kb", "state", "completion"),
 }
 """How `--help` has them."""
 
@@ -119,7 +119,7 @@ def _unknown(ctx: click.Context, name: str) -> click.UsageError:
         "kbsync search 'how do I …' --folder docs",
         "kbsync init docs && kbsync            write a config, then keep watching",
         "kbsync status --watch                 see it work",
-        "kbsync doctor                         is everything there?",
+        "kbsync doctor                         check that everything is there",
         "kbsync search --help                  every command has examples",
     ),
 )

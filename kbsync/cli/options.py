@@ -104,7 +104,7 @@ class CommandGroup(click.Group):
 def _name_one(ctx: click.Context) -> None:
     assert isinstance(ctx.command, click.Group)
     if ctx.invoked_subcommand is None:
-        raise click.UsageError(f"name one of: {', '.join(ctx.command.list_commands(ctx))}", ctx)
+        raise click.UsageError(f"choose one of: {', '.join(ctx.command.list_commands(ctx))}", ctx)
 
 
 _SHARED: tuple[Callable[[Any], Any], ...] = (

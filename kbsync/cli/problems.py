@@ -78,7 +78,7 @@ def failures(installation: Installation, stand: Sequence[MirrorReport]) -> Itera
         yield from _failed(installation, each)
     if any(each.status.documents.failed for each in stand):
         explain, retry = installation.cure("explain PATH"), installation.cure("retry")
-        yield f"what to do about one of them: {explain}; to try all of them again: {retry}"
+        yield f"to see why one of them failed: {explain}; to retry all of them: {retry}"
 
 
 def _halted(stand: MirrorReport) -> Iterator[str]:
@@ -93,7 +93,7 @@ def _held(installation: Installation, stand: MirrorReport) -> Iterator[str]:
     yield from _listed(stand, lines, of=stand.status.documents.held, all_of_them=installation)
     name, halt = stand.status.name, stand.status.halt
     if stand.held and halt is not None and halt.reason not in (DELETIONS_HELD, RECIPE_HELD):
-        yield f"{name}: to let go what is held: {installation.cure(f'approve {name}')}"
+        yield f"{name}: to approve what is held: {installation.cure(f'approve {name}')}"
 
 
 def _unfinished(stand: MirrorReport) -> Iterator[str]:

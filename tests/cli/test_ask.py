@@ -179,7 +179,7 @@ def test_an_answer_is_worth_having_without_its_slices(desk: Desk) -> None:
     ran = desk.run("ask", "when does the office open")
     assert ran.code == 0
     assert HOURS in ran.out
-    assert "does not tell which documents" in ran.err
+    assert "does not say which documents" in ran.err
     assert not desk.run("ask", "when does the office open", "--json").json["cites"]
 
 

@@ -65,7 +65,7 @@ def test_what_is_held_is_listed_and_let_go_also_where_the_mirror_halts_for_somet
     ran = desk.run("--once", *flags, tty=tty)
     assert ran.code == 3
     if tty:
-        whole, approve = after(ran.err, "and 3 more: "), after(ran.err, "to let go what is held: ")
+        whole, approve = after(ran.err, "and 3 more: "), after(ran.err, "to approve what is held: ")
     else:
         told = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
         whole, approve = told["list.shortened"]["cure"], told["deletions.held"]["cure"]

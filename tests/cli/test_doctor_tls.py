@@ -55,7 +55,7 @@ def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> None:
     assert "TLSv1.3" in found.detail
     assert f"https://127.0.0.1:{port} answers" in found.detail
     assert "ends in 2 days" in found.detail
-    assert found.cure == "tell whoever runs it"
+    assert found.cure == "tell the operator of the service"
 
 
 def test_one_that_lasts_is_well(ours: Authority, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def test_a_group_alone_says_in_a_sentence_what_to_name(
     names = ", ".join(GROUPS[words].list_commands(click.Context(GROUPS[words])))
     called = " ".join(("kbsync", *words))
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"kbsync: name one of: {names}; see: {called} --help\n"
+    assert ran.err == f"kbsync: choose one of: {names}; see: {called} --help\n"
 
 
 def test_what_lacks_is_told_in_one_line(place: Place) -> None:

@@ -237,7 +237,8 @@ def test_before_the_first_pass_of_a_running_kbsync_has_ended_nothing_is_to_be_ru
         ran = place.run("search", "anything", "--config", place.config)
         assert ran.code == 2
         assert (
-            "was not mirrored yet; the first pass is under way; see how far it is: kbsync status" in ran.err
+            "has not been mirrored yet; the first pass is under way; see how far it is: kbsync status"
+            in ran.err
         )
         assert "--once" not in ran.err
         assert place.run(*words_of(ran.err.partition("far it is: ")[2].strip())).code == 0

@@ -219,7 +219,7 @@ def test_a_mirror_that_the_running_kbsync_has_not_begun_is_told(place: Place) ->
     place.state.mkdir(parents=True, mode=0o700)
     with lock.held(place.state):
         ran = place.run("status")
-        assert "handbook: the first pass is to come" in ran.out
+        assert "handbook: the first pass has not started" in ran.out
         assert "--once" not in ran.out
 
 

@@ -87,7 +87,7 @@ WRONG = (
         before=bare,
     ),
     wrong("mirror", "status --mirror nobody", "there is no mirror 'nobody'; known are: handbook"),
-    wrong("unmirrored", "search alpha", "{root}/docs was not mirrored yet; run: kbsync --once"),
+    wrong("unmirrored", "search alpha", "{root}/docs has not been mirrored yet; run: kbsync --once"),
     wrong(
         "inside",
         "--once --state-dir docs/state",
@@ -123,9 +123,12 @@ WRONG = (
         "name another file",
         before=mirrored,
     ),
-    wrong("retry", "retry no.md", "no mirror knows no.md; name a mirrored file", before=mirrored),
+    wrong("retry", "retry no.md", "no.md is in no mirror; name a mirrored file", before=mirrored),
     wrong(
-        "forget", "forget nobody", "the state knows no mirror 'nobody'; known are: handbook", before=mirrored
+        "forget",
+        "forget nobody",
+        "there is no mirror 'nobody' in the state; there are: handbook",
+        before=mirrored,
     ),
     wrong(
         "forget detached",
@@ -150,7 +153,7 @@ WRONG = (
         "damaged",
         "status",
         "{state}/state.db is damaged (",
-        "to set it aside and make it anew, run: kbsync --once",
+        "to set it aside and start with an empty one, run: kbsync --once",
         before=damaged,
         code=4,
     ),

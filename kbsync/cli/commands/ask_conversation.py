@@ -151,7 +151,7 @@ class Asker:
         pieces = self._answering.answer(question, by, turns=turns, among=ids, streamed=self._options.streamed)
         text, sources = await _write(pieces, output)
         if not text and sources is not None and sources.hits == ():
-            self._tell(f"nothing found for: {question}; it was not asked")
+            self._tell(f"nothing found for: {question}; the model was not asked")
         return text, sources
 
     def _tell(self, sentence: str) -> None:
@@ -244,7 +244,7 @@ def print_sources(output: Output, reply: Reply) -> None:
     if reply.by is None:
         return
     if sources is None or sources.hits is None:
-        tell("the service does not tell which documents the answer is from")
+        tell("the service does not say which documents the answer is from")
         return
     if sources.hits:
         output.line()

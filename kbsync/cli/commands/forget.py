@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) -> int:
     """Forget everything about MIRROR, after showing what that is. No other kbsync may run on this state.
 
-    A mirror that is still in the config begins anew with the next pass.
+    A mirror that is still in the config starts from scratch with the next pass.
     """
     from contextlib import closing
 
@@ -73,7 +73,7 @@ def _look(state: Glance, name: str) -> tuple[MirrorRecord, Belongings]:
         record = tx.mirrors.named(name)
         if record is None:
             known = ", ".join(each.name for each in tx.mirrors.all()) or "none"
-            raise UsageError(f"the state knows no mirror {name!r}; known are: {known}")
+            raise UsageError(f"there is no mirror {name!r} in the state; there are: {known}")
         return record, counts(tx, record)
 
     return state.read(look)

@@ -336,7 +336,7 @@ def _say_what_next(
         output.line(f"  {command}  # {what}")
 
 
-DOCTOR = (("doctor",), "is everything there?")
+DOCTOR = (("doctor",), "check that everything is there")
 NEXT: tuple[tuple[tuple[str, ...], str], ...] = (
     (("--once",), "mirror now"),
     ((), "mirror, and keep watching"),

@@ -53,7 +53,7 @@ class AccountBases:
         from kbsync.contract.managing import BaseWish
 
         made = self._asked(lambda bases: bases.create(BaseWish(name)))
-        tell(f"the knowledge base {printable(name)} is made: {made.id}")
+        tell(f"created the knowledge base {printable(name)}: {made.id}")
         return made.id
 
     def _asked(self, work: Callable[[Bases], Awaitable[Value]]) -> Value:
@@ -106,7 +106,7 @@ def chosen(offer: AccountBases, ask: Callable[[str, str | None], str]) -> str | 
         said = ask("Knowledge base: its number or id, or a name for a new one", "1" if cards else None)
         if (known := _known(cards, said)) is not None:
             return known.id
-        if agrees(f"There is no {printable(said)}; make a new knowledge base of this name?"):
+        if agrees(f"There is no {printable(said)}; create a knowledge base of this name?"):
             return offer.make(said)
     return None
 

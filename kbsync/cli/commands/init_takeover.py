@@ -85,7 +85,7 @@ def take_over(trial: Trial, fresh: Installation) -> str:
         shutil.move(source, base)
     move_mirror(place / STATE_FILE, fresh.state_file)
     shutil.rmtree(place)
-    return "what was mirrored with --folder is taken over; nothing is indexed once more"
+    return "what was mirrored with --folder is taken over; nothing is indexed again"
 
 
 def _is_shared(place: Path) -> bool:

@@ -234,7 +234,7 @@ def _say(
         if heard is not None:
             say("pass.interrupted", detail="what was done is recorded", cure=again)
         else:
-            tell(f"interrupted; what was done is recorded, and {again} goes on from there")
+            tell(f"interrupted; what was done is recorded; to continue: {again}")
         return
     if not choices.quiet:
         output = Output()

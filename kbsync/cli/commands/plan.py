@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,10 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
     if as_json:
         Output().json({"mirrors": [each.to_json() for each in plans]})
     else:
-        print_plans(Output(), plans, limit)
+        embedded = {
+            each.name for each in installation.mirrors if installation.embedded_base(each) is not None
+        }
+        print_plans(Output(), plans, limit, embedded)
     return Code.PERSON if any(each.halt is not None for each in plans) else Code.MIRRORED
 
 
@@ -86,16 +89,18 @@ class DiffSection:
     heading: str = ""
 
 
-def print_plans(output: Output, plans: Sequence[MirrorPlan], limit: int | None) -> None:
-    """Every plan, one below the other."""
+def print_plans(
+    output: Output, plans: Sequence[MirrorPlan], limit: int | None, embedded: Collection[str]
+) -> None:
+    """Every plan, one below the other. `embedded`: mirrors whose documents are sent nowhere."""
     for number, plan in enumerate(plans):
         if number:
             output.line()
-        for line in _lines(output, plan, limit):
+        for line in _lines(output, plan, limit, "to index" if plan.name in embedded else "to send"):
             output.line(line)
 
 
-def _lines(output: Output, plan: MirrorPlan, limit: int | None) -> Iterator[str]:
+def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> Iterator[str]:
     """A line for each path, what is deleted and held apart, totals last."""
     if plan.halt is not None:
         cure = f"; then: {plan.halt.cure}" if plan.halt.cure else ""
@@ -112,7 +117,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None) -> Iterator[str]
     yield from _left_out(output, plan.failed, limit)
     if plan.note:
         yield f"{plan.name}: {printable(plan.note)}"
-    yield output.bold(_totals(plan))
+    yield output.bold(_totals(plan, work))
 
 
 def _sections(output: Output, plan: MirrorPlan) -> Iterator[DiffSection]:
@@ -162,7 +167,7 @@ def _left_out(output: Output, failed: Sequence[LeftOut], limit: int | None) -> I
         yield f"{output.red('x')} … and {len(failed) - limit:,} more"
 
 
-def _totals(plan: MirrorPlan) -> str:
+def _totals(plan: MirrorPlan, work: str) -> str:
     counts = (
         (len(plan.upload), "new"),
         (len(plan.replace), "changed"),
@@ -173,5 +178,5 @@ def _totals(plan: MirrorPlan) -> str:
         (len(plan.failed), "failed"),
     )
     parts = [f"{number:,} {word}" for number, word in counts if number] or ["nothing to do"]
-    sent = f"; {sized(plan.bytes_to_send)} to send" if plan.bytes_to_send else ""
+    sent = f"; {sized(plan.bytes_to_send)} {work}" if plan.bytes_to_send else ""
     return f"{plan.name}: {', '.join(parts)}; {counted(plan.unchanged, 'document')} unchanged{sent}"

@@ -107,7 +107,10 @@ def _places(
     roots = {name: Path(os.path.realpath(mirror.folder)) for name, (mirror, _) in records.items()}
     found = [place for place in resolve(typed, Path.cwd(), roots, known) if known(*place)]
     if not found:
-        raise UsageError(f"no mirror knows {typed}; name a mirrored file, relative to its mirror or to here")
+        raise UsageError(
+            f"{typed} is in no mirror; "
+            "name a mirrored file, relative to its mirror or to the working directory"
+        )
     return found
 
 

@@ -61,7 +61,7 @@ def speed(report: MirrorReport, rate: float) -> str:
     if report.is_in_first_pass:
         # With nothing found, the running kbsync may not have begun with this mirror, or not know of it.
         found = sum(report.status.documents.to_json().values())
-        first = f"first pass under way, {found:,} found so far" if found else "the first pass is to come"
+        first = f"first pass under way, {found:,} found so far" if found else "the first pass has not started"
         words.insert(0, first)
     elif is_moving and report.has_passed:  # before that nobody knows how many there are
         words.append(f"about {lasting(report.waiting / rate)} left")

@@ -96,7 +96,7 @@ def _watching(fields: logs.Fields) -> str:
 def _held(fields: logs.Fields) -> str:
     count = fields.get("count", 0)
     if fields["event"] == "deletions.held":
-        return f"{counted(count, 'document')} would be deleted; they stay until you say yes"
+        return f"{counted(count, 'document')} would be deleted; they stay until you approve"
     return f"{counted(count, 'document')} would be indexed again; they stay as they are until you say yes"
 
 

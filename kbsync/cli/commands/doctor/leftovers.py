@@ -23,7 +23,7 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
     ]
     yield from found
     if not found:
-        yield CheckResult("copies", "none that nothing serves")
+        yield CheckResult("copies", "none left over")
 
 
 def _of_folders(installation: Installation) -> Iterator[CheckResult]:
@@ -110,4 +110,4 @@ def _damaged(installation: Installation) -> Iterator[CheckResult]:
         for file in sorted(place.glob("*.db.damaged-*")):
             if not file.name.endswith(("-wal", "-shm")):
                 cure = f"rm {shell_word(str(file))}*"
-                yield warning("copies", f"{file} was set aside, for whoever wants to look at it", cure)
+                yield warning("copies", f"{file} was set aside, in case somebody wants to inspect it", cure)

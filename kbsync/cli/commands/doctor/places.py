@@ -100,7 +100,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
     found = look_at(installation)
     if found is not None:
         found.close()
-    running = "; a kbsync works on it now" if lock.is_held(place) else ""
+    running = "; kbsync is running" if lock.is_held(place) else ""
     yield CheckResult("state", f"{place}{running}" if found else f"{place}, nothing mirrored yet{running}")
 
 
@@ -108,7 +108,7 @@ def _astray(place: Path, found: Sequence[Path]) -> CheckResult:
     """What one command as another user leaves: the next pass would fail over it."""
     from kbsync.state.ownership import cure_of, fault_of
 
-    more = f"; so it is with {len(found) - 1:,} more" if len(found) > 1 else ""
+    more = f"; {len(found) - 1:,} more are like it" if len(found) > 1 else ""
     return wrong("state", f"{fault_of(place, found[0])}{more}", cure_of(place, found[0]), Code.USAGE)
 
 

@@ -141,7 +141,9 @@ def _proven(subject: str, endpoint: Endpoint, secured: ssl.SSLSocket) -> CheckRe
     days = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400
     detail = f"{endpoint.base_url} answers with {secured.version()}"
     if days < CERTIFICATE_DAYS:
-        return warning(subject, f"{detail}; its certificate ends in {days:.0f} days", "tell whoever runs it")
+        return warning(
+            subject, f"{detail}; its certificate ends in {days:.0f} days", "tell the operator of the service"
+        )
     return CheckResult(subject, detail)
 
 

@@ -156,13 +156,11 @@ def only_remote(installation: Installation) -> MirrorConfig:
     remote = [mirror for mirror in installation.mirrors if is_remote(mirror)]
     if not remote:
         raise UsageError(
-            f"{_names(installation.mirrors)}: an embedded knowledge base is made by itself; "
-            "this is about mirrors of a service"
+            f"{_names(installation.mirrors)}: an embedded knowledge base needs no management; "
+            "this command is for mirrors of a service"
         )
     if len(remote) > 1:
-        raise UsageError(
-            f"several mirrors have a service behind them; name one with --mirror: {_names(remote)}"
-        )
+        raise UsageError(f"several mirrors use a service; choose one with --mirror: {_names(remote)}")
     return remote[0]
 
 

@@ -106,7 +106,7 @@ def create(
         Output().json({"application": to_json(made)})
         return Code.MIRRORED
     if not choices.quiet:
-        tell(f"{printable(name)} is made; ask it with: {ask_it}")
+        tell(f"{printable(name)} is created; ask it with: {ask_it}")
     Output().line(made.id)
     return Code.MIRRORED
 

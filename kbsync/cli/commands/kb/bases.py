@@ -38,7 +38,7 @@ YES = "The name of the knowledge base, instead of being asked for it."
         "kbsync kb create handbook --model Embedding-3 --set icon=book",
         "kbsync kb show --mirror handbook",
         "kbsync kb delete 1734786402936664064 --yes handbook",
-        "kbsync kb retry --yes handbook        all that failed there, whoever put it there",
+        "kbsync kb retry --yes handbook        everything that failed there, others' too",
     ),
 )
 @shared_options
@@ -115,7 +115,7 @@ def create(
         Output().json({"knowledge_base": made, "config": line})
         return Code.MIRRORED
     if not choices.quiet:
-        tell(f"{printable(name)} is made; under target: in the config write")
+        tell(f"{printable(name)} is created; under target: in the config write")
     Output().line(line)
     return Code.MIRRORED
 
@@ -124,7 +124,7 @@ def create(
 @click.argument("base", metavar="ID")
 @click.option("--name", help="Another name.")
 @click.option("--description", help="Another description.")
-@click.option("--model", metavar="ID", help="Another model: makes all vectors anew, which costs.")
+@click.option("--model", metavar="ID", help="Another model: makes all vectors again, which costs.")
 @click.option("--callback", metavar="URL", help="With --model: told when a document has its new vectors.")
 @click.option("--header", "headers", multiple=True, metavar="NAME=@FILE", help=HEADER)
 @set_option
@@ -152,7 +152,7 @@ def update(
     if callback is None and headers:
         raise UsageError("--header goes with --callback; give that, too")
     if callback is not None and model is None:
-        raise UsageError("--callback goes with --model, which makes all vectors anew; give that, too")
+        raise UsageError("--callback goes with --model, which makes all vectors again; give that, too")
     secrets = read_headers(headers)
     if callback is not None:
         check_address(callback, is_secret=bool(secrets))
@@ -224,7 +224,7 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> int:
     elif choices.quiet:
         pass
     elif number is None:
-        Output().line("what failed will be indexed again; the service does not tell how much that is")
+        Output().line("what failed will be indexed again; the service does not say how many documents")
     elif number:
         Output().line(f"{counted(number, 'document')} will be indexed again")
     else:
@@ -265,7 +265,7 @@ def capacity(choices: Choices, as_json: bool) -> int:
         fields |= {"used_words": "used_words", "total_words": "total_words"}
         Output().json({key: getattr(room, name, None) for key, name in fields.items()})
     elif room is None:
-        Output().line("the service does not tell how much space the account has")
+        Output().line("the service does not say how much space the account has")
     else:
         used = f"{sized(room.used)} of {sized(room.total)}"
         Output().line(f"{used} are used ({_share(room.used, room.total)})")
