@@ -90,7 +90,7 @@ class ClockSkew:
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """One call. `body` makes the bytes to send, anew for each try. `is_repeatable`: twice does no harm."""
+    """One call. `body` makes the bytes to send, again for each try. `is_repeatable`: twice does no harm."""
 
     op: str
     method: str
@@ -149,7 +149,7 @@ class Client:
         proxy = connection.proxy_host(endpoint, trust) if transport is None else ""
         self._through = f" (through the proxy {proxy})" if proxy else ""
         self._http = connection.connections(endpoint, trust, transport)
-        # One of its own: whoever else is read from shares no connection and no header with the target.
+        # Signed addresses lead to other hosts: they share no connection and no header with the target.
         self._downloads = connection.connections(endpoint, trust, transport)
         self._download_slots = asyncio.Semaphore(max(1, endpoint.concurrency))
 
@@ -216,6 +216,7 @@ class Client:
         Raises `Unavailable` only where nothing can have been stored, else `Unsure`; `Rejected`, `Halted`
         by the judge, and `Rejected` for a name that is no text.
         """
+        # Checked before its turn comes: httpx would raise in the middle of building the form.
         if not _is_text(file.filename):
             raise Rejected(f"{op}: a name with bytes that are not UTF-8 cannot be sent; rename the file")
         return await self.deliver(op, "POST", path, partial(form_body, fields, file))
@@ -278,7 +279,9 @@ class Client:
         """One request when its turn has come, or a refusal while the target is left alone."""
         if self._unhurried is not None:
             await self._unhurried()
-        if (rest := self.breaker.rest) is not None:  # nobody lines up for a target that is down
+        # Asked before the gate, so that nobody lines up for a target that is down, and again behind it:
+        # it may have gone down meanwhile, and only one call at a time probes it.
+        if (rest := self.breaker.rest) is not None:
             return self._refusal(call.op, rest)
         burst = await self.gate.enter()
         try:
@@ -287,9 +290,10 @@ class Client:
             begun = self._steady()
             try:
                 outcome, sent_bytes = await self._exchange(call)
-            except BaseException:
+            except BaseException:  # cancelled, or an error of ours: it says nothing of the target
                 self.breaker.withdraw()
                 raise
+            # only what may be stored counts as uploaded; questions have bodies, too
             uploaded = 0 if call.is_repeatable else sent_bytes
             self.meter.answered(call.op, _outcome(outcome), self._steady() - begun, uploaded)
             self._learn(outcome, burst)
@@ -330,11 +334,13 @@ class Client:
         try:
             async with asyncio.timeout(self._timeouts.whole) as deadline:
                 if call.body is not None:
+                    # Made only now: while it waited at the gate its file took no descriptor.
                     body = call.body()
                     _extend(deadline, body.size / SLOW_LINE)
                     body.start(partial(self._wait_to_send, deadline), self._upload_pace.chunk(CHUNK))
                 answer = await self._answered(call, self._built(call, headers, body, trace))
         except ON_THE_WAY as error:
+            # An upload that may have arrived is unsure and looked for, never sent again (promise 3).
             may_have_arrived = not call.is_repeatable and trace.may_have_arrived(error)
             outcome = self._lost(call, error, may_have_arrived=may_have_arrived)
         finally:
@@ -444,6 +450,7 @@ class Client:
         return answer
 
     def _judged(self, call: HttpCall, answer: HttpAnswer) -> HttpAnswer | FailedRequest:
+        # A redirect is no word of the vendor: whoever sent it, the work was hardly done there.
         is_redirect = 300 <= answer.status < 400
         error = by_status(answer) if is_redirect else self._judge(answer)
         if error is None:
@@ -457,9 +464,11 @@ class Client:
         if isinstance(error, Unavailable):
             if error.retry_after is None:
                 error.retry_after = wish
+            # 429 may also mean an empty account: then the judge gave no `Unavailable`
             if answer.status == 429 or error.code in self._slow_codes:
                 sign = Sign.BUSY
         own_wish = (error.retry_after if isinstance(error, Unavailable) else None) or 0.0
+        # A target that asked for fewer requests gets none at once; nor one that wants a longer pause.
         again = not is_redirect and sign is not Sign.BUSY and own_wish <= PATIENCE
         return FailedRequest(error, sign, again, wish)
 

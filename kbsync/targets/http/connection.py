@@ -261,6 +261,6 @@ def connections(
         cookies=_NoJar(),
         transport=transport or _Connections(endpoint, trust),
         timeout=httpx.Timeout(connect=times.connect, write=times.write, read=times.read, pool=times.pool),
-        follow_redirects=False,
-        trust_env=False,
+        follow_redirects=False,  # httpx would take the key along
+        trust_env=False,  # proxies are read above; a netrc file must not add credentials
     )

@@ -42,6 +42,7 @@ class Download:
             raise Rejected(f"{self._op}: {self._host} answered {status}", code=str(status))
         if status != httpx.codes.OK:
             raise self._unavailable(f"answered {status}")
+        # too large by its own word: nothing of it is read
         length = response.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._most:
             raise self._too_large()

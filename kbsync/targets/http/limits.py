@@ -127,6 +127,8 @@ class MissingCalls:
         The vendor's own code proves it. Of HTTP's the second one does, `APART` from the first; once it was
         proven, each does.
         """
+        # A gateway in trouble answers 404 for every path for a while; an hour without a call that is there
+        # would cost searches and repairs, so one such answer proves nothing.
         now = self._steady()
         first = self._doubted.setdefault(op, now)
         is_vendors_word = error.code not in STRAY
@@ -195,7 +197,8 @@ class Gate:
 
     async def enter(self) -> int:
         """Wait for a slot; `leave` gives it back. The number says to which burst the caller belongs."""
-        async with self._turnstile:  # fair: whoever holds it is the first in line
+        async with self._turnstile:  # fair: its holder is the first in line
+            # Both may change while either is waited for, so both are looked at again.
             while self.in_flight >= self.limit or self.rest > 0:
                 if self.in_flight >= self.limit:
                     self._freed.clear()
@@ -216,6 +219,7 @@ class Gate:
 
         Answers of one burst halve once; a longer wish among them still counts.
         """
+        # Requests that were sent together are refused together: they say one thing, once.
         if burst == self._burst:
             self._burst += 1
             self.limit = max(1, self.limit // 2)
@@ -273,7 +277,7 @@ class Pace:
         return min(most, max(1024, self._per_second // 4)) if self._per_second else most
 
     def claim(self, size: int) -> float:
-        """Seconds to wait before `size` bytes may go; whoever claims waits, then sends."""
+        """Seconds to wait before `size` bytes may go; the caller waits, then sends."""
         if not self._per_second:
             return 0.0
         now = self._steady()

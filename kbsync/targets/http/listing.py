@@ -85,6 +85,7 @@ class ListSweep(Generic[T]):
                     yield row
             if self._last.is_complete:
                 return
+            # Rows may have slipped from page to page while others worked; what is missed would look gone.
 
     def check(self, counted: int | None, base_id: str) -> None:
         """Raises `Unavailable` where far less was listed than the base counts: documents would look gone."""

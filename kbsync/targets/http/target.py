@@ -53,7 +53,7 @@ class RemoteSettings:
     def __post_init__(self) -> None:
         key = self.api_key
         if not (key and key.isascii() and key.isprintable() and " " not in key):
-            raise UsageError("api_key is empty or has characters that no key has; copy it anew")
+            raise UsageError("api_key is empty or has characters that no key has; copy it again")
 
     @property
     def grace(self) -> float:
@@ -156,7 +156,7 @@ def account_of(address: str, key: str) -> Account:
 
 
 class RemoteTarget(Target):
-    """A target behind `client`. What holds the client is made in `_speak`, so that it can be made anew."""
+    """A target behind `client`. What holds the client is made in `_speak`, so that it can be made again."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

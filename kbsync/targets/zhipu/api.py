@@ -66,7 +66,7 @@ T = TypeVar("T")
 class Keys:
     """The header that shows who asks: the API key itself, or a token of short life that its secret signs.
 
-    A token is made anew before it runs out, and once when it is called expired all the same; when the new
+    A token is replaced before it runs out, and once when it is called expired all the same; when the new
     one is refused too, no third is tried. `wall`: our clock.
     """
 
@@ -90,6 +90,7 @@ class Keys:
         """A request of `sent_at` was told that its key has run out: another one may be taken."""
         if not self._signs:
             return False
+        # Requests that were sent with an older token say nothing about this one.
         if self._token and sent_at >= self._made_at:
             if self._is_second_try:
                 return False
@@ -247,6 +248,7 @@ class ZhipuApi:
         content = object_of(data_of(answer.body))
         if not content:
             raise self._no_base("the vendor answers without any data")
+        # A count that is no integer proves no list short (ADR 14): then nothing is told.
         count = content.get("document_size")
         documents = count if type(count) is int and count >= 0 else None
         return Base(self._settings.knowledge_id, documents, self._settings.base_url)
@@ -291,6 +293,7 @@ class ZhipuApi:
 
     async def documents(self, ids: Iterable[str]) -> EachAnswered[ZhipuDocument | None]:
         """Each document; None for one that is gone, the base still being there."""
+        # The base is asked once for all that are gone, and after them: asked before, it could go meanwhile.
         answers = await self.each(ids, self.document)
         gone = [one for one, error in answers.refused.items() if is_gone(error)]
         gone += [one for one, document in answers.given.items() if document is None]

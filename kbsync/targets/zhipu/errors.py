@@ -109,7 +109,7 @@ SLOW = frozenset({"429", "1302", "1303", "1305", "1312"})
 """Codes that ask for fewer requests."""
 
 VAGUE = frozenset({"400", "500"})
-"""Codes under which the knowledge API reports whatever went wrong: the words tell more."""
+"""Codes under which the knowledge API reports anything that went wrong: the words tell more."""
 
 
 class Blame(enum.Enum):
@@ -271,7 +271,7 @@ def quoted(text: str) -> str:
 
 
 def unsigned(text: str) -> str:
-    """`text` with the queries of its URLs left out: they open a document to whoever has them."""
+    """`text` with the queries of its URLs left out: with them anybody can read the document."""
     return _SIGNED.sub(r"\1", text)
 
 
@@ -308,7 +308,7 @@ def says_full(text: str) -> bool:
 
 
 def says_surely_full(text: str) -> bool:
-    """Of whatever was asked: the account is out of space or money."""
+    """Of any call: the account is out of space or money."""
     return bool(_SURELY_FULL.search(text))
 
 
@@ -404,7 +404,7 @@ def _meaning(answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
 def _by_words(answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
     text = without_names(envelope.message)
     # What is missing says so with 404, or with 400 for the id that came; 500 tells of the vendor's trouble.
-    # Whoever took another code's words for it would call a document deleted that stays (promise 10).
+    # Under another code these words would have a document called deleted that stays (promise 10).
     is_of_the_id = envelope.code == "400" and answer.status not in _ABOUT_THE_CALLER
     if is_of_the_id and says_not_found(text):
         return CODES["404"]

@@ -32,6 +32,7 @@ def status_of(document: ZhipuDocument, *, has_room: bool = False) -> DocStatus:
     `failInfo` counts only with 2: it stays from before after a new start. `has_room`: the account has room
     left, so that words about space and length are about the document alone.
     """
+    # Read strictly: a text "1" or an unknown number is never taken for ready (promise 10).
     stat = document.stat
     state = _STATES.get(stat, DocState.UNKNOWN) if type(stat) is int else DocState.UNKNOWN
     if state is not DocState.FAILED:
@@ -61,6 +62,7 @@ class Indexing:
         """
         lookup = await self._on_pages(ids) if len(ids) > FEW else SeenOnPages()
         seen = dict(lookup.rows)
+        # Many by pages, few by themselves (ADR 15). The oldest first: the newest can wait for the next look.
         rest = sorted((one for one in ids if one not in seen), key=lambda one: created_of(one) or 0.0)
         answers = await self._api.documents(rest[: len(ids) - lookup.requests])
         if answers.halted is not None:

@@ -131,6 +131,7 @@ async def _made_id(client: Client, op: ZhipuCall, path: str, body: Mapping[str, 
 
     Raises `Unsure` also where the answer has none.
     """
+    # Not repeatable: a lost answer leaves one, which `make_once` looks for by its name.
     content = data_of((await client.post(op, path, json=body)).body)
     made = id_of(content.get("id") if isinstance(content, dict) else content)
     if made is None:

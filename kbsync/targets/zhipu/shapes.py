@@ -186,7 +186,7 @@ def _separators(value: object) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Bytes and words of the whole account; words are None where they are not told, or nought in all."""
+    """Bytes and words of the whole account; words are None where they are not told, or none in all."""
 
     used: int
     total: int
@@ -200,7 +200,7 @@ class Capacity:
 
 
 def capacity_of(body: Any) -> Capacity | None:
-    """The account's space from `GET /knowledge/capacity`; None where it does not say, or says nought."""
+    """The account's space from `GET /knowledge/capacity`; None where it does not say, or says 0 in all."""
     content = object_of(data_of(body))
     used, total = object_of(content.get("used")), object_of(content.get("total"))
     used_bytes, all_bytes = integer(used.get("length")), integer(total.get("length"))
@@ -325,7 +325,7 @@ def shortened(text: str) -> str:
 
 
 def hits_of(found: Sequence[FoundSlice]) -> tuple[Hit, ...]:
-    """Documents, best first, each with its passages; `path` is left to whoever knows the ids.
+    """Documents, best first, each with its passages; `path` is left to the engine, which knows the ids.
 
     Scores count only where every passage has one; else the order in which the passages came.
     """

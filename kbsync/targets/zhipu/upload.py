@@ -121,7 +121,7 @@ class AccountSpace:
         if size <= self._left + self._under_way:
             reason += "; it waits for the uploads under way"
             return Unavailable(reason, retry_after=_MOMENT, untried=True)
-        self._asked_at = None  # whoever tries once more may have made room
+        self._asked_at = None  # before the next try somebody may have made room
         return Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
 
 
@@ -139,6 +139,7 @@ class Uploader:
                 return await self._put_page(document)
             return await self._put_file(document)
         except NoRoom as error:
+            # The vendor says "space" of one document, too: the capacity tells whom it means.
             try:
                 return await self._space.blamed(error, document.size)
             except TargetError as trouble:
@@ -158,6 +159,7 @@ class Uploader:
         stored = True
         try:
             slicing = slicing_of(document.name, document.settings)
+            # Sent once. An unclear answer is unsure, and the engine looks for it by its name (promise 3).
             answer = await self._api.upload(document, slicing)
             return accepted(answer.body, document.name, self._cure)
         except (NotFound, NotOffered) as error:
