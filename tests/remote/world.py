@@ -34,7 +34,7 @@ class CountedTarget(ZhipuTarget):
 
     @property
     def is_busy(self) -> bool:
-        return self._client.in_flight > 0 or self.reading > 0
+        return self._client.gate.in_flight > 0 or self.reading > 0
 
     async def _digest_of(self, url: str) -> str:
         """Its bytes are read without a turn at the gate: no request of the client's own is on its way."""

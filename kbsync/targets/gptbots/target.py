@@ -513,7 +513,6 @@ class GptbotsTarget(RemoteTarget):
         self._steady = steady
         client = Client(
             _endpoint(settings),
-            target="gptbots",
             headers=lambda: {"Authorization": f"Bearer {settings.api_key}"},
             judge=judge_for(settings.base_url, settings.command("retry")),
             meter=meter,

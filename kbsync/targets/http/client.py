@@ -101,7 +101,7 @@ class HttpCall:
 
 
 class Client:
-    """The way to one target. `target`: its name; `headers` gives those with the key, asked for each time.
+    """The way to one target. `headers` gives those with the key, asked for each time.
 
     `judge` reads the vendor's answers; `slow_codes` are its codes that mean "too many requests" as HTTP
     429 does. `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. `account`: shared with
@@ -113,7 +113,6 @@ class Client:
         self,
         endpoint: Endpoint,
         *,
-        target: str,
         headers: Callable[[], Mapping[str, str]],
         judge: Judge,
         meter: Meter | None = None,
@@ -126,7 +125,6 @@ class Client:
         account: Account | None = None,
         skew: ClockSkew | None = None,
     ) -> None:
-        self.target = target
         self.meter = meter if meter is not None else Meter()
         account = account or Account(steady)
         self.breaker, self.missing = account.breaker, account.missing
@@ -164,16 +162,6 @@ class Client:
         other = copy(self)
         other._base, other._judge = httpx.URL(address), judge
         return other
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that are on their way now."""
-        return self.gate.in_flight
-
-    @property
-    def limit(self) -> int:
-        """Requests that may be on their way at a time, as the target's answers have it now."""
-        return self.gate.limit
 
     @property
     def host(self) -> str:

@@ -225,7 +225,6 @@ def service_client(
     headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
     return Client(
         Endpoint(settings.base_url, concurrency=settings.concurrency),
-        target=kind,
         headers=lambda: headers,
         judge=ServiceJudge(kind, path),
         transport=transport,

@@ -73,7 +73,6 @@ class ZhipuTarget(RemoteTarget):
         self._chat_judge = MirrorJudge(settings, keys, self._skew, wall, judge_chat)
         client = Client(
             settings.endpoint(settings.base_url + ROOT),
-            target="zhipu",
             headers=keys.headers,
             judge=MirrorJudge(settings, keys, self._skew, wall),
             meter=meter,

@@ -77,7 +77,6 @@ class ExampleTarget(RemoteTarget):
         self._settings = settings
         client = Client(
             settings.endpoint(settings.base_url),
-            target="example",
             headers=lambda: {"Authorization": f"Bearer {settings.api_key}"},
             judge=judge,
             steady=clock,

@@ -22,7 +22,7 @@ class CountedTarget(GptbotsTarget):
 
     @property
     def is_busy(self) -> bool:
-        return self._client.in_flight > 0
+        return self._client.gate.in_flight > 0
 
 
 class GptbotsWorld(RemoteWorld):

@@ -24,7 +24,6 @@ async def client(base_url: str, **settings: Any) -> AsyncIterator[Client]:
     endpoint = {key: settings.pop(key) for key in tuple(settings) if key in Endpoint.__dataclass_fields__}
     endpoint = {"timeouts": PATIENT, **endpoint}
     given = {
-        "target": "test",
         "headers": lambda: {"Authorization": KEY},
         "judge": by_status,
         "sleep": at_once,

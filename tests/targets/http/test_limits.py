@@ -47,7 +47,7 @@ async def test_never_more_requests_are_in_flight_than_allowed(concurrency: int) 
         sends = [http.send("upload", "/", fields={}, file=part()) for _ in range(40)]
         await asyncio.gather(*calls, *sends)
         assert (busy.all, busy.most) == (80, concurrency)
-        assert http.in_flight == 0
+        assert http.gate.in_flight == 0
 
 
 async def test_never_more_connections_are_open_than_requests_allowed() -> None:
@@ -86,7 +86,7 @@ async def test_a_call_that_is_cancelled_lets_go_of_its_slot_and_its_file() -> No
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
-        assert http.in_flight == 0
+        assert http.gate.in_flight == 0
         assert body.is_let_go
         assert http.meter.total == 0
 
@@ -99,7 +99,7 @@ async def test_a_look_that_is_cancelled_between_its_tries_ends() -> None:
 
     async with answering(answer(503)) as server, client(server.url, sleep=sleep) as http:
         asking = asyncio.create_task(http.ask("list", "GET", "/"))
-        while not server.seen or http.in_flight:
+        while not server.seen or http.gate.in_flight:
             await asyncio.sleep(0)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -117,7 +117,7 @@ async def test_cancelling_at_any_moment_leaves_every_slot_and_connection_usable(
                     await asyncio.sleep(0)
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        assert http.in_flight == 0
+        assert http.gate.in_flight == 0
         await asyncio.gather(*[http.ask("list", "GET", "/") for _ in range(6)])
 
 
@@ -164,7 +164,7 @@ async def test_a_limit_of_the_target_halves_ours_and_makes_the_next_wait(status:
         **settings,
     ) as http:
         assert isinstance(await outcome(http), Unavailable)
-        assert http.limit == 4
+        assert http.gate.limit == 4
         assert await outcome(http) is None
         assert clock.slept == pytest.approx([1.0])
 
@@ -172,13 +172,13 @@ async def test_a_limit_of_the_target_halves_ours_and_makes_the_next_wait(status:
 async def test_an_empty_account_is_no_limit_though_its_status_is_the_same() -> None:
     async with client("http://kb", transport=slow_for(1, 429, 1113), judge=by_code, concurrency=8) as http:
         assert isinstance(await outcome(http), Halted)
-        assert http.limit == 8
+        assert http.gate.limit == 8
 
 
 async def test_a_code_that_is_not_slow_is_no_limit() -> None:
     async with client("http://kb", transport=slow_for(1, 200, 1120), judge=by_code, concurrency=8) as http:
         assert isinstance(await outcome(http), Unavailable)
-        assert http.limit == 8
+        assert http.gate.limit == 8
 
 
 async def test_a_target_that_is_down_is_left_alone_and_probed_by_one_call() -> None:

@@ -110,7 +110,7 @@ async def test_an_upload_whose_answer_was_lost_is_unsure_and_not_repeated(fault:
     assert caught.value.reason.startswith(f"upload: 127.0.0.1:{server.port} ")
     assert http.meter.requests == {("upload", "unsure"): 1}
     assert body.is_let_go
-    assert http.in_flight == 0
+    assert http.gate.in_flight == 0
 
 
 @pytest.mark.parametrize("fault", LOST)

@@ -28,7 +28,7 @@ async def test_the_bytes_are_read_without_our_key() -> None:
         (request,) = server.seen
         assert request.target == "/f.txt?q-sign=1%3B2&x=%E6%96%87"
         assert set(request.headers) == {"host", "accept", "accept-encoding", "connection", "user-agent"}
-        assert http.in_flight == 0
+        assert http.gate.in_flight == 0
 
 
 async def test_a_name_and_password_in_the_address_are_not_made_into_credentials() -> None:

@@ -115,7 +115,7 @@ def test_a_proxy_that_cannot_be_used_is_told_without_its_secrets(proxy: str) -> 
 
 
 def made(endpoint: Endpoint) -> Client:
-    return Client(endpoint, target="test", headers=dict, judge=by_status)
+    return Client(endpoint, headers=dict, judge=by_status)
 
 
 def _spoiling(port: int) -> Script:

@@ -223,7 +223,7 @@ async def test_a_rate_limit_inside_http_200_lowers_the_number_of_requests() -> N
     subject = target(vendor, concurrency=8)
     [outcome] = await subject.put([document()])
     assert type(outcome) is Unavailable
-    assert subject._client.limit == 4
+    assert subject._client.gate.limit == 4
 
 
 # ---- credentials, clocks and secrets
