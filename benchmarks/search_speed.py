@@ -37,7 +37,7 @@ COLD = """
 import asyncio, sys
 from pathlib import Path
 from types import SimpleNamespace
-from kbsync.contract.mirroring import Surroundings
+from kbsync.contract.target import Surroundings
 from kbsync.contract.searching import Query
 from kbsync.targets.local import LocalTarget
 

@@ -1,10 +1,6 @@
-"""What pages read of the state: on a connection and a thread of their own, so that no mirror waits.
+"""What the page, the API and the metrics show: read from the state, and counted by the loop of the mirrors.
 
-What waits for a person, as the page shows it: lists, each with a version for exactly its members.
-
-How the mirrors stand, as values and JSON for metrics, pages and the API. Each look takes constant time.
-
-Everything the pages show, gathered: from the state by a look of our own, from the mirrors by asking.
+The state is read on a connection and a thread of our own, so that no mirror waits.
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ from kbsync import __version__
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
 from kbsync.engine import status as findings
-from kbsync.engine.status import Items, MirrorStatus, mirror_status, never_ran, unapproved, waiting_renewals
+from kbsync.engine.status import Items, mirror_status, never_ran, unapproved, waiting_renewals
 from kbsync.server.counters import CounterSnapshot, LoopMonitor, MetricFigures
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
 from kbsync.state.glance import BlankGlance, Glance, Tx
@@ -158,15 +154,6 @@ MOST_ITEMS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class StatusScope:
-    """What is looked at: the mirrors of the config, and how cures are written. `now`: epoch seconds."""
-
-    mirrors: Sequence[MirrorConfig]
-    cure: Callable[[str], str]
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
 class DocumentPage:
     """A page of documents. `state`: of this one only; `after`: the path that ended the page before."""
 
@@ -175,46 +162,79 @@ class DocumentPage:
     after: str = ""
 
 
-def status_of_mirror(tx: Tx, sight: StatusScope, mirror: MirrorConfig) -> MirrorStatus:
-    """One mirror as `status` has it."""
-    return _status_of_record(tx, sight, mirror, tx.mirrors.named(mirror.name))
+class MirrorView:
+    """One mirror in one consistent state. Each look takes constant time, however many files it has."""
+
+    def __init__(self, tx: Tx, mirror: MirrorConfig, cure: Callable[[str], str], now: float) -> None:
+        """`cure` writes a command that can be pasted; `now` is in epoch seconds."""
+        self._tx = tx
+        self._record = record = tx.mirrors.named(mirror.name)
+        if record is None:
+            self.status = never_ran(mirror.name, str(mirror.folder), mirror.target.type)
+        else:
+            self.status = mirror_status(tx, record, now=now, cure=cure)
+
+    def status_json(self, asked: DocumentPage | None) -> dict[str, Any]:
+        """As `kbsync status --json`; with `asked` also a page of its `items`.
+
+        Where there are more, `next` is what the next page is `after`.
+        """
+        told, record = self.status.to_json(), self._record
+        if asked is None:
+            return told
+        if record is None:
+            return {**told, "items": []}
+        if asked.state is not None:
+            return {**told, "items": self._in_state(record, asked.state, asked.limit)}
+        items = Items(self._tx, record, self.status.halt)
+        entries = self._tx.entries.page(record.id, asked.after, asked.limit)
+        found = [items.of(entry).to_json() for entry in entries]
+        if not asked.after:
+            found = [*_unlisted(items), *found]
+        more = {"next": cursor(entries[-1].path)} if len(entries) == asked.limit else {}
+        return {**told, "items": found, **more}
+
+    def frame_json(self) -> dict[str, Any]:
+        """As the page shows it: besides its status what is wrong, and what moves."""
+        tx, record = self._tx, self._record
+        shown: dict[str, Any] = {"failed": [], "moving": [], "held": 0, "renewals": None, "audited": None}
+        if record is not None:
+            shown = {
+                "failed": self._in_state(record, Status.FAILED, SHOWN_WRONG),
+                "moving": self._moving(record),
+                "held": sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id)),
+                "renewals": renewals_json(tx, record.id),
+                "audited": self._audited(record),
+            }
+        return {**self.status.to_json(), **shown}
+
+    def _in_state(self, record: MirrorRecord, wanted: Status, limit: int) -> list[dict[str, Any]]:
+        """Files in one state; directories that cannot be listed are among those that failed."""
+        items = Items(self._tx, record, self.status.halt)
+        folders = _unlisted(items) if wanted is Status.FAILED else []
+        if not getattr(self.status.documents, wanted.word):
+            return folders[:limit]
+        entries = self._tx.entries.some(record.id, wanted, limit)
+        return [*folders, *(items.of(entry).to_json() for entry in entries)][:limit]
+
+    def _moving(self, record: MirrorRecord) -> list[dict[str, Any]]:
+        if not self.status.documents.pending and not self.status.documents.indexing:
+            return []
+        items = Items(self._tx, record, self.status.halt)
+        waiting = self._tx.entries.waiting(record.id, SHOWN_MOVING)
+        return [{**items.of(entry).to_json(), "since": entry.since} for entry in waiting]
+
+    def _audited(self, record: MirrorRecord) -> dict[str, Any] | None:
+        """What the last audit of this base came to; None where there was none yet."""
+        known = findings.last_audit(self._tx, record.id)
+        if known is None or known.binding != record.binding or not known.is_audit:
+            return None
+        left = {"duplicate": known.duplicate, "orphaned": known.orphaned}
+        return {"at": known.ended, "mended": known.mended, **left}
 
 
-def _status_of_record(
-    tx: Tx, sight: StatusScope, mirror: MirrorConfig, record: MirrorRecord | None
-) -> MirrorStatus:
-    if record is None:
-        return never_ran(mirror.name, str(mirror.folder), mirror.target.type)
-    return mirror_status(tx, record, now=sight.now, cure=sight.cure)
-
-
-def status_json(tx: Tx, sight: StatusScope, asked: DocumentPage | None = None) -> dict[str, Any]:
-    """`kbsync status --json`; with `asked` each mirror has a page of its `items`.
-
-    Where there are more, `next` is what the next page is `after`.
-    """
-    return {"version": __version__, "mirrors": [_told(tx, sight, mirror, asked) for mirror in sight.mirrors]}
-
-
-def _told(tx: Tx, sight: StatusScope, mirror: MirrorConfig, asked: DocumentPage | None) -> dict[str, Any]:
-    record = tx.mirrors.named(mirror.name)
-    status = _status_of_record(tx, sight, mirror, record)
-    if asked is None:
-        return status.to_json()
-    page = {"items": []} if record is None else _page(tx, record, status, asked)
-    return {**status.to_json(), **page}
-
-
-def _page(tx: Tx, record: MirrorRecord, status: MirrorStatus, asked: DocumentPage) -> dict[str, Any]:
-    if asked.state is not None:
-        return {"items": _wrong(tx, record, status, asked.state, asked.limit)}
-    items = Items(tx, record, status.halt)
-    entries = tx.entries.page(record.id, asked.after, asked.limit)
-    found = [items.of(entry).to_json() for entry in entries]
-    if not asked.after:
-        found = [*_unlisted(items), *found]
-    more = {"next": cursor(entries[-1].path)} if len(entries) == asked.limit else {}
-    return {"items": found, **more}
+def _unlisted(items: Items) -> list[dict[str, Any]]:
+    return [folder.to_json() for folder in islice(items.unlisted(), SHOWN_WRONG)]
 
 
 def cursor(path: str) -> str:
@@ -228,64 +248,6 @@ def path_at(given: str) -> str:
         return os.fsdecode(base64.b64decode(given.encode("ascii"), altchars=b"-_", validate=True))
     except ValueError as error:
         raise ValueError("after is what the page before gave as next") from error
-
-
-def _wrong(tx: Tx, record: MirrorRecord, status: MirrorStatus, wanted: Status, limit: int) -> list[Any]:
-    """Files in one status, directories that cannot be listed among those that failed."""
-    items = Items(tx, record, status.halt)
-    entries: Iterable[Any] = (
-        tx.entries.some(record.id, wanted, limit) if getattr(status.documents, wanted.word) else ()
-    )
-    folders = _unlisted(items) if wanted is Status.FAILED else []
-    return [*folders, *(items.of(entry).to_json() for entry in entries)][:limit]
-
-
-def _unlisted(items: Items) -> list[dict[str, Any]]:
-    return [folder.to_json() for folder in islice(items.unlisted(), SHOWN_WRONG)]
-
-
-def frame_json(tx: Tx, sight: StatusScope) -> list[dict[str, Any]]:
-    """Every mirror as the page shows it: besides its status what is wrong, and what moves."""
-    return [_framed(tx, sight, mirror) for mirror in sight.mirrors]
-
-
-def _framed(tx: Tx, sight: StatusScope, mirror: MirrorConfig) -> dict[str, Any]:
-    record = tx.mirrors.named(mirror.name)
-    status = _status_of_record(tx, sight, mirror, record)
-    if record is None:
-        return {
-            **status.to_json(),
-            "failed": [],
-            "moving": [],
-            "held": 0,
-            "renewals": None,
-            "audited": None,
-        }
-    return {
-        **status.to_json(),
-        "failed": _wrong(tx, record, status, Status.FAILED, SHOWN_WRONG),
-        "moving": _moving(tx, record, status),
-        "held": sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id)),
-        "renewals": renewals_json(tx, record.id),
-        "audited": _audited(tx, record),
-    }
-
-
-def _audited(tx: Tx, record: MirrorRecord) -> dict[str, Any] | None:
-    """What the last audit of this base came to; None where there was none yet."""
-    known = findings.last_audit(tx, record.id)
-    if known is None or known.binding != record.binding or not known.is_audit:
-        return None
-    left = {"duplicate": known.duplicate, "orphaned": known.orphaned}
-    return {"at": known.ended, "mended": known.mended, **left}
-
-
-def _moving(tx: Tx, record: MirrorRecord, status: MirrorStatus) -> list[dict[str, Any]]:
-    if not status.documents.pending and not status.documents.indexing:
-        return []
-    items = Items(tx, record, status.halt)
-    waiting = tx.entries.waiting(record.id, SHOWN_MOVING)
-    return [{**items.of(entry).to_json(), "since": entry.since} for entry in waiting]
 
 
 PATIENCE = 1.0
@@ -325,24 +287,21 @@ class Views:
 
     async def figures(self) -> MetricFigures:
         """For monitoring. Raises `StateError`."""
-        sight = self._sight()
-        mirrors = await self._view.read(
-            lambda tx: [status_of_mirror(tx, sight, one) for one in sight.mirrors]
-        )
+        mirrors = await self._of_mirrors(lambda one: one.status)
         return MetricFigures(mirrors, await self.counted(), self._monitor.silence)
 
     async def status(self, asked: DocumentPage | None = None, name: str | None = None) -> dict[str, Any]:
         """As `kbsync status --json`, of all mirrors or one of them. Raises `StateError`."""
-        sight = self._sight(name)
-        return await self._view.read(lambda tx: status_json(tx, sight, asked))
+        mirrors = await self._of_mirrors(lambda one: one.status_json(asked), name)
+        return {"version": __version__, "mirrors": mirrors}
 
     async def frame(self) -> dict[str, Any]:
         """One picture of all there is to see; `running`: seconds since kbsync began. Raises `StateError`."""
-        sight = self._sight()
-        mirrors, counted = await self._view.read(lambda tx: frame_json(tx, sight)), await self.counted()
+        now = self._wall()
+        mirrors, counted = await self._of_mirrors(MirrorView.frame_json), await self.counted()
         return {
             "version": __version__,
-            "at": sight.now,
+            "at": now,
             "running": round(self._steady() - self._monitor.began, 1),
             "silence": round(self._monitor.silence, 1) if not self._monitor.is_turning else 0.0,
             "mirrors": mirrors,
@@ -369,6 +328,10 @@ class Views:
         """The config has a mirror of this name."""
         return any(one.name == name for one in self.mirrors)
 
-    def _sight(self, name: str | None = None) -> StatusScope:
+    async def _of_mirrors(self, look: Callable[[MirrorView], T], name: str | None = None) -> list[T]:
+        """What `look` finds of each mirror, or of the one named, in one consistent state."""
         mirrors = [one for one in self.mirrors if name in (None, one.name)]
-        return StatusScope(mirrors, self._cure, self._wall())
+        now = self._wall()
+        return await self._view.read(
+            lambda tx: [look(MirrorView(tx, one, self._cure, now)) for one in mirrors]
+        )

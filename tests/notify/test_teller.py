@@ -117,7 +117,7 @@ async def test_a_way_that_breaks_is_logged_once_and_the_other_tells_each_thing_o
     stage = Stage(tmp_path)
     command = ("/bin/sh", "-c", 'cat >>"$0"', str(stage.told))
     stage.teller.turn_to(NotifyConfig(command=command, url=Secret("https://sesame/")))
-    monkeypatch.setattr(telling.delivery, "post", broken)
+    monkeypatch.setattr(telling, "post_notice", broken)
     stage.run.halt = QUOTA
     with capture_logs() as lines:
         for _ in range(3):
@@ -151,7 +151,7 @@ async def test_an_error_of_ours_ends_no_telling(tmp_path: Path, monkeypatch: pyt
         raise RuntimeError("ours")
 
     monkeypatch.setattr(stage.teller, "_sleep", sleep)
-    monkeypatch.setattr(telling.delivery, "body_of", broken)
+    monkeypatch.setattr(telling, "body_of", broken)
     stage.run.halt = QUOTA
     with capture_logs() as lines:
         keeping = asyncio.create_task(stage.teller.keep())
