@@ -66,6 +66,7 @@ class Exchange:
 
     async def _run(self) -> None:
         server, entry = self._server, self._entry
+        # A body that is announced as too large is refused unread, as gateways do it.
         announced = int(self._head.headers.get("content-length", 0))
         if announced > MAX_BODY_BYTES:
             raise TooLarge
@@ -166,17 +167,21 @@ class Exchange:
                 await self._send_head(response.having(content_length=str(length), connection="close"))
                 await self._send_body(response.body, more=length > len(response.body))
                 for left in range(length - len(response.body), 0, -_PIECE_BYTES):
+                    # Gigabytes would be written into a socket that nobody reads.
                     if line.gone.is_set():
                         raise Gone
                     await self._send_body(_BLANKS[: min(left, _PIECE_BYTES)], more=left > _PIECE_BYTES)
             case "http10":
+                # Without a length the end of the connection is the end of the answer.
                 bare = response.having(content_length="", connection="")
                 line.write(self._by_hand(bare, b"HTTP/1.0") + response.body)
                 line.close()
             case "late-answer":
+                # A client that gave up in the meantime is not written to.
                 if await line.silence(args["seconds"]):
                     await self._send_whole(response)
             case "drip":
+                # uvicorn writes the answer whole; what it says meanwhile on the line waits its turn.
                 line.hold()
                 await self._send_whole(response)
                 await line.drip(args["every"])
@@ -191,6 +196,7 @@ class Exchange:
         fault = self._fault
         if fault is None or fault.kind != "keepalive-close":
             return
+        # What a pool of connections meets: the server has closed, and the client finds out by sending.
         if fault.args["on_next"]:
             self._line.closes_on_next = True
         else:

@@ -64,7 +64,7 @@ class LateWork:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentLetter:
     """A letter that was sent. `status` 0: there was no answer in time."""
 
     about: str
@@ -78,7 +78,7 @@ class Outbox:
     def __init__(self, letters: list[Letter], late: LateWork, clock: StandInClock) -> None:
         self._letters, self._late, self._clock = letters, late, clock
         self._posting: set[asyncio.Task[None]] = set()
-        self.sent: deque[Sent] = deque(maxlen=REMEMBERED)
+        self.sent: deque[SentLetter] = deque(maxlen=REMEMBERED)
 
     def empty(self) -> None:
         """See to all that lies there. Needs a running loop."""
@@ -107,7 +107,7 @@ class Outbox:
                 status, body = answer.status_code, answer.content
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):
             pass
-        self.sent.append(Sent(letter.about, status, body))
+        self.sent.append(SentLetter(letter.about, status, body))
 
 
 async def _in_halves(letter: Letter) -> AsyncIterator[bytes]:

@@ -17,6 +17,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+# A client that neither reads nor closes is let go after so long.
 LINGER_SECONDS = 5.0
 
 # What uvicorn calls an error of the application is what a fault did to the connection.
@@ -78,6 +79,7 @@ class Line(asyncio.Transport):
         with contextlib.suppress(OSError):
             self._transport.write_eof()
             self._transport.resume_reading()
+        # The client has the end of the answer now and closes, which ends the waiting.
         self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.abort)
 
     # -- what faults do to it
@@ -85,6 +87,7 @@ class Line(asyncio.Transport):
     def reset(self) -> None:
         """Break off with a TCP reset."""
         self._is_closing = True
+        # Closing with a linger time of 0 is what makes the kernel send RST instead of FIN.
         linger = struct.pack("ii", 1, 0)
         self.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._transport.abort()
@@ -148,6 +151,7 @@ class Conversation(H11Protocol):
     def __init__(self, config: Config, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(config, state, {}, loop)
         self.logger = _quiet
+        # Tests count requests themselves, and a line for each would drown what the terminal is for.
         self.access_log = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -172,6 +176,7 @@ class Conversation(H11Protocol):
     def on_response_complete(self) -> None:
         """Go on with the next request, if the client has sent one or may still send one."""
         super().on_response_complete()
+        # Requests that were sent ahead are answered first, though the client says no more.
         if self.line.gone.is_set() and self.cycle.response_complete:
             self.line.close()
 

@@ -112,8 +112,9 @@ class Server:
             ws="none",
             lifespan="off",
             interface="asgi3",
-            log_config=None,
+            log_config=None,  # the logging of the process belongs to whoever tests in it
             proxy_headers=False,
+            # An idle connection that is closed is a fault to be asked for, not one that time brings.
             timeout_keep_alive=NEVER,
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         )
@@ -140,6 +141,7 @@ class Server:
         """Break off every connection, hanging ones too, and listen no more. Repeatable."""
         if self._listener is None:
             return
+        # First, so that nobody connects while the others are let go.
         listener, self._listener = self._listener, None
         listener.close()
         self.late.clear()
@@ -197,6 +199,7 @@ class Server:
     async def _asgi(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """What uvicorn calls for each request."""
         line: Line = scope["state"]["line"]
+        # Time may have been advanced past work that no timer knew of.
         self.late.catch_up()
         try:
             if is_control(scope["path"]):
@@ -217,6 +220,7 @@ class Server:
         try:
             await exchange.run()
         finally:
+            # Callbacks are due by what the request did, answered or not.
             self.outbox.empty()
             self.requests.end()
         await exchange.stay_open()

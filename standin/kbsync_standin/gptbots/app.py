@@ -21,7 +21,7 @@ from kbsync_standin.gptbots.rules import (
     MOST_ASKED,
     Breach,
     Delivery,
-    Sent,
+    SentFile,
     base_wish_of,
     body_of,
     delivery_of,
@@ -157,8 +157,8 @@ def _delivered(bot: Bot, request: Request, fault: Fault, *, is_update: bool) -> 
 
 def _receipt(
     bot: Bot,
-    made: Sequence[tuple[Sent, Document]],
-    failed: Sequence[tuple[Sent, str]],
+    made: Sequence[tuple[SentFile, Document]],
+    failed: Sequence[tuple[SentFile, str]],
     fault: Fault,
 ) -> Response:
     docs = [{"doc_id": one.id, "doc_name": _called(one.name, bot.behaviour.receipts)} for _, one in made]
@@ -177,7 +177,7 @@ def _receipt(
     return _json(bot, body, fault)
 
 
-def _told(bot: Bot, sent: Sent, doc_id: str) -> Any:
+def _told(bot: Bot, sent: SentFile, doc_id: str) -> Any:
     name = _called(sent.name, bot.behaviour.receipts)
     if bot.behaviour.failed == "objects":
         return {"doc_id": doc_id or None, "file_name": name}
@@ -186,6 +186,7 @@ def _told(bot: Bot, sent: Sent, doc_id: str) -> Any:
 
 def _status(bot: Bot, request: Request, fault: Fault) -> Response:
     ids, now = ids_in(request), bot.clock.now()
+    # The code that the documents have for too many at once.
     if len(ids) > MOST_ASKED:
         raise Breach(f"{len(ids)} ids asked for at once", 40332)
     rows: list[dict[str, Any]] = []
@@ -353,7 +354,7 @@ class GptbotsApplication:
         name, text = args.get("name"), args.get("text", "")
         if not isinstance(name, str) or not name or not isinstance(text, str):
             raise ValueError('somebody else stores {"name": "guide.md", "text": "…"}')
-        sent = Sent(name, text.encode(), str(args.get("source_url", "")))
+        sent = SentFile(name, text.encode(), str(args.get("source_url", "")))
         return {"id": self._bot.store(sent, HOME_ID, "text", {}, Fault("")).id}
 
     def config_hint(self, url: str) -> str:

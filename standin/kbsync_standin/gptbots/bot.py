@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots.behaviour import Behaviour, changed
-from kbsync_standin.gptbots.rules import Breach, Sent
+from kbsync_standin.gptbots.rules import Breach, SentFile
 from kbsync_standin.messages import Request, StandInClock
 
 HOME_ID = "67457fea6f658672d6482542"
@@ -238,7 +238,7 @@ class Bot:
         self.shelf = Shelf(self._seed)
         self.journal.clear()
 
-    def store(self, sent: Sent, base: str, kind: str, rules: Mapping[str, Any], fault: Fault) -> Document:
+    def store(self, sent: SentFile, base: str, kind: str, rules: Mapping[str, Any], fault: Fault) -> Document:
         """A new document, under the name that a fault makes of its own."""
         now = self.clock.now()
         version = self._version(sent, fault)
@@ -252,7 +252,7 @@ class Bot:
         self._note("stored", one, version)
         return one
 
-    def change(self, old: Document, sent: Sent, rules: Mapping[str, Any], fault: Fault) -> None:
+    def change(self, old: Document, sent: SentFile, rules: Mapping[str, Any], fault: Fault) -> None:
         """Another content for a document, whose old one serves until the new one is in."""
         now = self.clock.now()
         old.get_on(now)
@@ -293,7 +293,7 @@ class Bot:
                 return one
         raise ValueError(f"there is no document {wanted!r}")
 
-    def _version(self, sent: Sent, fault: Fault) -> Version:
+    def _version(self, sent: SentFile, fault: Fault) -> Version:
         ready: float | None = self.clock.now() + self.shelf.span(self.behaviour.vectorize)
         if hits(fault, "stuck", sent.name):
             ready = None

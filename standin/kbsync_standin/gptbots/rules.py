@@ -31,7 +31,7 @@ class Breach(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentFile:
     """One file of a request."""
 
     name: str
@@ -50,7 +50,7 @@ class Delivery:
     """A request to add or update, understood."""
 
     base: str
-    files: tuple[Sent, ...]
+    files: tuple[SentFile, ...]
     rules: Mapping[str, Any]
 
 
@@ -147,7 +147,7 @@ def is_within(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
 
 
-def _file(one: Any, kind: str, is_update: bool, strict: bool) -> Sent:
+def _file(one: Any, kind: str, is_update: bool, strict: bool) -> SentFile:
     if not isinstance(one, dict):
         raise Breach("a file is no object")
     name = text_of(one, "file_name")
@@ -175,7 +175,7 @@ def _file(one: Any, kind: str, is_update: bool, strict: bool) -> Sent:
     url = one.get("source_url")
     if strict and url not in (None, "", "NULL") and not _is_url(url):
         raise Breach(f"source_url is no URL: {url!r}")
-    return Sent(name, content, url, text_of(one, "doc_id") if is_update else "", address)
+    return SentFile(name, content, url, text_of(one, "doc_id") if is_update else "", address)
 
 
 def _is_url(url: Any) -> bool:

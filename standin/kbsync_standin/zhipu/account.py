@@ -255,6 +255,7 @@ class Account:
         if script.disguise is not HONEST:
             document.disguise = script.disguise.over(document.disguise)
             document.disguise_ends = now + script.disguised
+        # Drawn for every run, also one that has no end: what follows in a test must not depend on it.
         ready = now + self.chance.uniform(*behaviour.vectorize)
         phases = [Phase(now, 0)]
         if before is not None:

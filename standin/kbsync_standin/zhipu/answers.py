@@ -203,6 +203,7 @@ class Call:
     def missing(self, form: str, what: str) -> Response:
         """The answer about what is not there, in the form `404`, `code`, `null` or `ok`."""
         match form:
+            # HTTP 200 is not success: the same absence comes in each of these forms.
             case "null":
                 return Response.json(self.envelope(None))
             case "ok":

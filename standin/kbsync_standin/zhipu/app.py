@@ -110,6 +110,7 @@ def _objection(header: str | None, key: str, now: float) -> int:
     scheme, _, credential = header.partition(" ")
     if scheme != "Bearer" or not credential or credential != credential.strip():
         return 1002
+    # A key has one dot, a token made of it has two: both are documented as `Bearer`.
     if credential.count(".") == 2 and key.count(".") == 1:
         return _objection_to_token(credential, key, now)
     return 0 if hmac.compare_digest(_utf8(credential), _utf8(key)) else 1000
@@ -271,6 +272,7 @@ class ZhipuApplication:
             status = 405 if not call.op and is_known else 404
             sentence = "" if is_off else "there is no such route"
             raise Refusal(call.no_route(status), sentence)
+        # Addresses of files carry their own proof, and the key must not be sent to their host.
         if call.op != "file":
             vendor_now = call.now + behaviour.clock_skew
             code = _objection(call.request.headers.get("authorization"), self._key, vendor_now)
@@ -290,6 +292,7 @@ class ZhipuApplication:
                 raise Refusal(gateway(434, play.whole("status", 434)))
             case "base-gone":
                 raise Refusal(call.missing(play.word("form", behaviour.deleted_base), "知识库"))
+        # After the faults: a test of a failure need not send a request that is right.
         check_head(call.request, call.op, call.rules)
         data = _CALLS[call.op](call)
         if isinstance(data, Response) and play.kind not in ("error-shapes", "code-in-200"):

@@ -88,6 +88,7 @@ def upload(call: Call) -> Json:
             for older in list(namesakes):
                 account.remove(older, "replaced")
         account.store(document, script_of(play))
+    # A name that is wrong in the answer alone: the list has the right one.
     told_name = play.word("answer", document.name) if lies_about_name else document.name
     url = call.signer.url(call.origin, document.id, call.now)
     success = call.dressed({"documentId": call.written(document.id), "fileName": told_name, "url": url})
@@ -256,6 +257,7 @@ def _cut(rows: Rows, number: int, size: int, call: Call) -> list[Document]:
     if call.behaviour.page_beyond == "repeats":
         number = min(number, max(1, -(-len(rows) // size)))
     start = (number - 1) * size
+    # As if others came and went between two pages.
     if number > 1 and call.behaviour.unstable_pages:
         start += call.account.chance.choice((-1, 0, 1))
     if call.play.kind == "duplicates" and number > 1:
@@ -347,6 +349,7 @@ def read_file(call: Call) -> Response:
     document = call.account.document(call.ident.partition(".")[0])
     if document is None:
         raise Refusal(storage("NoSuchKey", 404))
+    # Images have addresses of their own, `{document}.{number}.png`.
     if call.ident.endswith(".png"):
         return Response(200, _PIXEL, {"content-type": "image/png"})
     return Response(200, document.content, {"content-type": "application/octet-stream"})

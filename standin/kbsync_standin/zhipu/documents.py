@@ -51,6 +51,7 @@ def stored_name(name: str, form: str, is_taken: Callable[[str], bool]) -> str:
     return suffixed(name, number)
 
 
+# Ids that were captured live are milliseconds since this, shifted by 22 bits; no document says so.
 EPOCH_MS = 1288834974657
 OTHER_EPOCH_MS = 1577836800000
 _SEQUENCE_BITS = 12
@@ -118,6 +119,7 @@ PUNCTUAL = Calling()
 def letters(callback: Callback, ident: str, stat: int, at: float, calling: Calling) -> list[Letter]:
     """What is sent about the document `ident`, whose status is `stat` from `at` on."""
     about = _OTHER if calling.form == "other" else ident
+    # Nothing is signed, so that a status that is wrong is as easily sent as a right one.
     stat = {1: 2, 2: 1}.get(stat, stat) if calling.form == "status" else stat
     event = {"status": stat, "msg": "向量化完成" if stat == 1 else "向量化失败", "documentId": about}
     body = json.dumps({"eventId": EVENT, "event": event}, ensure_ascii=False).encode()

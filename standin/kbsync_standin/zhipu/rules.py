@@ -279,6 +279,7 @@ def upload_form(parts: list[Part], rules: Rules) -> UploadForm:
     rules.should(len(files) == 1, f"{len(files)} files were sent in one request")
     file = files[0]
     name = file.filename or ""
+    # `filename*` alone is what some clients send for names beyond ASCII; many servers drop it.
     rules.must(not file.only_extended, "the file's name came as filename* alone")
     rules.must(bool(name), "the form field files has no file name")
     plain = [part for part in parts if part.name not in ("files", "custom_separator")]
