@@ -57,6 +57,7 @@ class Pipeline:
                     vectors.want(outcome.chunks)
                     for each in outcome.chunks:
                         characters += len(each.text) + (len(each.picture.content) if each.picture else 0)
+                # Texts, chunks and vectors of a batch are in memory together.
                 if characters > _MOST_CHARACTERS:
                     break
             made = vectors.made()
@@ -70,6 +71,7 @@ class Pipeline:
                 return Rejected(reason, code="too-large")
             if self._encoder.takes_pictures and is_picture(entry.path):
                 return replace(entry, chunks=(picture_chunk(entry.path, body),))
+            # Lone surrogates come out of broken files; neither a hash nor SQLite takes them.
             parsed = encodable(self._parse(entry.path, body))
             chunks = tuple(chunk(parsed))
             if not chunks:

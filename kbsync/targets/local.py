@@ -153,6 +153,7 @@ class LocalTarget(Target):
     async def base(self) -> Base:
         """The index; one that was removed or found damaged is made anew, with a new id."""
         base = Base(*await asyncio.to_thread(self._store.look))
+        # What a killed process left half-way is taken out soon after the start.
         with contextlib.suppress(TargetError):
             if await asyncio.to_thread(self._store.tidy):
                 self._scrub_soon()
@@ -233,6 +234,7 @@ class LocalTarget(Target):
         self._scrubber.shutdown(wait=False)
 
     def _close(self) -> None:
+        # The parser after the store: a document that is being read ends with the parser, and is not stored.
         for each in (self._store, self._parser, self._encoder, self._ranker):
             if each is not None:
                 each.close()

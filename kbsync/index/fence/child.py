@@ -55,11 +55,12 @@ def main(load: Callable[[], Readers] = readers) -> None:
 
     sandbox.die_with(int(parent))
     answers = _private_stdout()
-    os.nice(5)
+    os.nice(5)  # whoever searches or saves meanwhile goes first
     sandbox.limit(int(memory))
     fences = sandbox.raise_fences()
     sandbox.die_with(int(parent))  # again: new credentials may have cleared it
     known = load()
+    # Only now: the PDF library is unpacked into a file when it is loaded.
     sandbox.forbid_writing()
     answers.write(pack({"resident": _resident(), "fences": fences}))
     while (request := _next(sys.stdin.buffer)) is not None:

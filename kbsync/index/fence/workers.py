@@ -89,7 +89,7 @@ class Worker:
                 env=_environment(self._home),
                 cwd=self._home,
                 close_fds=True,
-                start_new_session=True,
+                start_new_session=True,  # a group of its own: whatever it starts is killed with it
                 bufsize=0,
             )
         except OSError:
@@ -226,10 +226,12 @@ def _environment(home: Path) -> Mapping[str, str]:
     folders = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
                "XDG_RUNTIME_DIR", "KREUZBERG_CACHE_DIR")  # fmt: skip
     loader = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    # One thread each and few arenas: threads reserve address space, which is bounded.
     threads = {"TOKIO_WORKER_THREADS": "1", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     return {**dict.fromkeys(folders, str(home)), "LANG": "C.UTF-8", **threads, **loader}
 
 
+# A process costs some tenths of a second to start and some 60 MB while it lives.
 DOCUMENTS_EACH = 200
 RESIDENT_EACH = 400 * 1024 * 1024
 IDLE_SECONDS = 60.0
@@ -355,6 +357,7 @@ class Pool:
             return self._keeper
 
     def _put_back(self, worker: Worker) -> None:
+        # Parsers leak, and one that was taken over by a document should not see many others.
         worn = worker.documents >= self._documents_each or worker.resident > RESIDENT_EACH
         with self._lock:
             if not (worn or self._closed):

@@ -45,7 +45,8 @@ class Finder(Reading):
         """All calls inside see one commit."""
         with self._snapshot():
             version: int = self._connection.pragma("data_version")
-            if version != self._seen:  # a commit may have changed the counts
+            # Counts are kept between searches, which ask for the same common words again, until a commit.
+            if version != self._seen:
                 self._frequencies.clear()
                 self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
                 self._seen = version
@@ -71,6 +72,7 @@ class Finder(Reading):
         admitted = self._admitted(query)
         chosen, total = self._chosen(terms)
         lexical = self._lexical(chosen, admitted, query.top_k)
+        # What was found by words has its cosine too; what is only near counts as having none of the words.
         found = {chunk: (document, slot) for chunk, document, slot, _ in lexical}
         points = {chunk: score / total for chunk, _, _, score in lexical}
         cosines = None if vector is None else self._cosines(model, vector)
@@ -151,6 +153,7 @@ class Finder(Reading):
     def _cosines(self, model: str, vector: NDArray[np.float32]) -> Cosines | None:
         """The question's cosine with every vector of its model."""
         found = vectors.find_model(self._connection, model)
+        # A service may have begun to give vectors of another length: they cannot be compared.
         if found is None or len(vector) != found.dimensions:
             return None
         return self._matrix.cosines(found, vector)

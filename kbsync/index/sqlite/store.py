@@ -41,7 +41,7 @@ class SqliteStore:
         self._open_writer = writer
         self._writer = None if writer is None else writer(folder)
         self._reader = Reader(folder)
-        self._finder: Finder | None = None
+        self._finder: Finder | None = None  # most of the time nobody searches in a process that writes
         self._opening = threading.Lock()
         self._damage = ""  # what was found broken: the file is put aside by the next look
 
@@ -61,7 +61,8 @@ class SqliteStore:
         """Store each document."""
         with self._translated():
             outcomes = self._current().put(entries, encoder)
-            self._current()  # what went into a file that was removed meanwhile is not stored
+            # What went into a file that somebody removed meanwhile is not stored, whatever SQLite says.
+            self._current()
             return outcomes
 
     def delete(self, documents: Sequence[int]) -> bool:

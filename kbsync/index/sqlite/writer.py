@@ -191,7 +191,8 @@ class Writer:
         """Store each document; its id, or why not. `encoder` makes vectors that went away meanwhile."""
         outcomes, left = dict[int, int | Rejected](), list[int]()
         documents = [_Document(entry, encoder.model) for entry in entries]
-        order = sorted(range(len(documents)), key=lambda at: documents[at].is_long)  # short ones first
+        # Short ones first: whoever saved a note does not wait for a book of the same batch.
+        order = sorted(range(len(documents)), key=lambda at: documents[at].is_long)
         for group in _groups(documents[at] for at in order):
             try:
                 done: Sequence[int | Rejected] = self._put_together(group, encoder, left)
@@ -235,6 +236,7 @@ class Writer:
                 self._connection.execute("DELETE FROM document WHERE id = ?", (document,))
             self._clear_some(left, version)
         is_clear = self._clear(left)
+        # A file that was set aside as damaged may hold the same text (promise 11).
         forget_set_aside(self._folder / FILE)
         return self.scrub() and is_clear
 
@@ -287,6 +289,7 @@ class Writer:
         with self._guard:
             if not self._is_open:
                 raise StateError(f"{self._folder / FILE} is closed")
+            # For writing from the start: a lock that is asked for later can fail in the middle.
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection.execute(
@@ -313,6 +316,7 @@ class Writer:
                         with self._transaction() as version:
                             steps = [self._put_some(each, version, left) for each in group]
                             self._clear_some(left, version)
+                        # Only once that is committed, and before another thread may tidy up.
                         for document, (_, placed) in zip(group, steps, strict=True):
                             document.ready |= placed
                             self._staged.update(run.first for run in placed.values())
@@ -353,6 +357,8 @@ class Writer:
         earlier = self._earlier_try(entry)
         replaced = [each for each in dict.fromkeys((entry.replaces, earlier)) if each is not None]
         old = [run for each in replaced for run in self._runs_of(each)]
+        # Runs that were indexed under another name or tokeniser are found by other words, so they are not
+        # kept; the digest speaks for the model.
         keepable = dict[bytes, list[Run]]()
         for run in reversed(old):
             if run.digest is not None and (run.named, run.tokeniser) == (document.named, TOKENISER):
@@ -375,6 +381,8 @@ class Writer:
                 break
         if not is_whole:
             return None, placed
+        # The old version goes and the new one is shown in this one commit: there is no moment with neither
+        # (promise 2).
         kept = {run.first for run in runs}
         left += [run.first for run in old if run.first not in kept]
         for each in replaced:
@@ -410,6 +418,7 @@ class Writer:
                 *(entry.recipe, entry.title, _dumped(entry.tags), entry.modified, self._clock()),
             ),
         )
+        # AUTOINCREMENT gives no number twice: the id of a deleted document names no other one (promise 6).
         return self._connection.last_insert_rowid()
 
     def _runs_of(self, document: int) -> list[Run]:
@@ -654,6 +663,7 @@ def _locked(folder: Path) -> int:
         descriptor = open_private(path, os.O_RDWR | os.O_NOFOLLOW)
     except OSError as error:
         raise trouble_with(folder, error) from error
+    # A lock of the kernel's goes with the process, however that ends: nothing is left to be cleared up.
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
