@@ -1,4 +1,4 @@
-"""What services call back: a document may be done. Believed is none of it, it only says where to look.
+"""Services call back that a document may be done. Nothing of it is believed: it only says where to look.
 
 Source: the vendor's manual of the knowledge API, 3.9: JSON by POST, to be answered `code` 200 within two
 seconds, without a signature. Calls may come twice, late, early or never.

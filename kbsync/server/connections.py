@@ -1,6 +1,6 @@
 """Serves an application from a thread and a loop of its own.
 
-So no request delays a mirror, a mirror that stalls delays no answer, and a stall can be told at all.
+So no request delays a mirror, a mirror that stalls delays no answer, and /healthz can tell that it stalls.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What has happened since the daemon began, counted for monitoring and shown as the last changes.
 
-Lives in the loop of the mirrors and nowhere on disk. A document that ends costs a few additions.
+Kept in the loop of the mirrors and nowhere on disk. A finished document costs a few additions.
 """
 
 from __future__ import annotations

@@ -1,12 +1,7 @@
-"""What is told: a value, and the JSON that a command or an address gets.
+"""Tells a person by a command or a POST that a mirror halted, works again, or that documents failed.
 
-What there is to tell, gathered: the last word on a halt, many failures as one, none too often. Pure.
-
-Times are monotonic seconds; `at`, when something happened, is in epoch seconds.
-
-Delivers a notice by a command or by a POST, bounded in time; no log has anything of it or its address.
-
-Watches the mirrors of a daemon for what a person should know, and tells it. No mirror waits for this.
+Many failures are one notice, and none comes too often. No mirror waits for this, delivery is bounded in time,
+and no log has anything of a notice or of the address it goes to.
 """
 
 from __future__ import annotations
@@ -96,6 +91,8 @@ class Notice:
         return {**head, **{key: printable(word) for key, word in words.items()}}
 
 
+# -- what there is to tell: times are monotonic seconds, `at` is in epoch seconds ---------------------------
+
 GATHER = 5.0
 """Seconds from the first failure to its notice: a pass may have many."""
 
@@ -140,28 +137,28 @@ class PendingNotices:
     """What was seen of the mirrors of one daemon, and what of it is still to be told."""
 
     def __init__(self) -> None:
-        self._pages: dict[str, _MirrorNotices] = {}
+        self._mirrors: dict[str, _MirrorNotices] = {}
 
     def keep_only(self, mirrors: Collection[str]) -> None:
         """The others are not there any more."""
-        self._pages = {name: page for name, page in self._pages.items() if name in mirrors}
+        self._mirrors = {name: news for name, news in self._mirrors.items() if name in mirrors}
 
     def halt_seen(self, mirror: str, halt: Halt | None, at: float) -> None:
         """How the mirror stands `at` these epoch seconds; the same again is no news."""
-        page = self._page(mirror)
-        if _differ(page.shown, halt):
-            page.shown_at = at
-        page.shown = halt
+        news = self._news(mirror)
+        if _differ(news.shown, halt):
+            news.shown_at = at
+        news.shown = halt
 
-    def failed(self, mirror: str, mishap: FailedDocument, cure: str, now: float, at: float) -> None:
+    def failed(self, mirror: str, document: FailedDocument, cure: str, now: float, at: float) -> None:
         """A document went into quarantine, `at` epoch seconds. `cure`: what tries all of them again."""
-        page = self._page(mirror)
-        page.cure, page.failed_at = cure, at
-        page.count += 1
-        if page.count == 1:
-            page.failures.not_before = max(page.failures.not_before, now + GATHER)
-        if len(page.documents) < NAMED:
-            page.documents.append(mishap)
+        news = self._news(mirror)
+        news.cure, news.failed_at = cure, at
+        news.count += 1
+        if news.count == 1:
+            news.failures.not_before = max(news.failures.not_before, now + GATHER)
+        if len(news.documents) < NAMED:
+            news.documents.append(document)
 
     def due(self, now: float, on: Collection[Occasion]) -> list[Notice]:
         """What may be told now, of the occasions asked for."""
@@ -169,40 +166,33 @@ class PendingNotices:
 
     def told(self, notice: Notice, now: float, *, well: bool) -> None:
         """The notice was sent; where that did not go `well` it comes again, ever later."""
-        page = self._page(notice.mirror)
+        news = self._news(notice.mirror)
         if notice.event == "quarantined":
-            page.failures.went(now, well=well)
+            news.failures.went(now, well=well)
             if well:
-                page.count -= notice.count
-                page.documents = page.documents[len(notice.documents) :]
+                news.count -= notice.count
+                news.documents = news.documents[len(notice.documents) :]
             return
-        page.halts.went(now, well=well)
+        news.halts.went(now, well=well)
         if well:
-            page.told = _halt_in(notice)
+            is_halt = notice.event == "halted"
+            news.told = Halt(notice.reason, notice.detail, notice.cure) if is_halt else None
 
-    def _page(self, mirror: str) -> _MirrorNotices:
-        return self._pages.setdefault(mirror, _MirrorNotices())
+    def _news(self, mirror: str) -> _MirrorNotices:
+        return self._mirrors.setdefault(mirror, _MirrorNotices())
 
     def _due(self, now: float) -> Iterator[Notice]:
-        for name, page in self._pages.items():
-            if _differ(page.shown, page.told) and now >= page.halts.not_before:
-                yield _of_halt(name, page)
-            if page.count and now >= page.failures.not_before:
-                documents = tuple(page.documents)
-                yield Notice("quarantined", name, page.failed_at, "", "", page.cure, page.count, documents)
-
-
-def _of_halt(mirror: str, page: _MirrorNotices) -> Notice:
-    """Of a halt that is over only the reason: its detail would tell a person to do what is done."""
-    at = page.shown_at
-    if page.shown is not None:
-        return Notice("halted", mirror, at, page.shown.reason, page.shown.detail, page.shown.cure)
-    assert page.told is not None
-    return Notice("recovered", mirror, at, page.told.reason)
-
-
-def _halt_in(notice: Notice) -> Halt | None:
-    return Halt(notice.reason, notice.detail, notice.cure) if notice.event == "halted" else None
+        for name, news in self._mirrors.items():
+            if _differ(news.shown, news.told) and now >= news.halts.not_before:
+                at, halt = news.shown_at, news.shown
+                if halt is not None:
+                    yield Notice("halted", name, at, halt.reason, halt.detail, halt.cure)
+                elif news.told is not None:
+                    # Only the reason: the detail would tell a person to do what is done.
+                    yield Notice("recovered", name, at, news.told.reason)
+            if news.count and now >= news.failures.not_before:
+                documents = tuple(news.documents)
+                yield Notice("quarantined", name, news.failed_at, "", "", news.cure, news.count, documents)
 
 
 def _differ(one: Halt | None, other: Halt | None) -> bool:

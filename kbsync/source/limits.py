@@ -1,6 +1,6 @@
-"""What the kernel allows and says of inotify, read from /proc without touching the watching library.
+"""The kernel's limits of inotify, and why a folder cannot be watched by events, in words for a person.
 
-Why a folder cannot be watched by events, in words for a person.
+Loads nothing of the watching library: `kbsync doctor` reads the limits too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from kbsync.source.roots import error_words
+
+ObserverChoice = Literal["auto", "native", "polling"]
+"""The setting `observer` of a mirror."""
+
+DESCRIPTORS = 65_536
+"""How many a process is given that has used up its own."""
 
 _SYSCTL = Path("/proc/sys/fs/inotify")
 
@@ -61,14 +67,6 @@ def _number(file: Path) -> int | None:
         return int(file.read_text())
     except (OSError, ValueError):
         return None
-
-
-ObserverChoice = Literal["auto", "native", "polling"]
-"""The setting `observer` of a mirror."""
-
-
-DESCRIPTORS = 65_536
-"""So many a process is to have that has used up its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
-"""The bytes of one file, kept from the moment they were hashed until they are sent.
+"""Stable reads (promise 8): bytes count only when the file was the same before, during and after the read.
 
-Stable reads: bytes count only when the file was the same before, during and after they were read.
-
-A read cannot tell that a writer pauses in the middle; that is what the quiet time before it is for.
+They are kept from the moment they were hashed until they are sent. A read cannot tell that a writer pauses in
+the middle; that is what the quiet time before it is for.
 """
 
 from __future__ import annotations
@@ -75,7 +74,10 @@ class Spool:
         self._pieces: list[bytes] = []
         self._fd = -1
         if size > IN_MEMORY:
-            self._fd = self._nameless()
+            try:
+                self._fd = _nameless_file(folder)
+            except OSError as error:
+                raise self._full(error) from error
 
     def write(self, piece: memoryview) -> None:
         """Append; raises StateError when the disk of the spool folder is full."""
@@ -100,13 +102,6 @@ class Spool:
             os.close(self._fd)
         self._fd = -1
 
-    def _nameless(self) -> int:
-        """A file that no crash can leave behind: it has no name."""
-        try:
-            return _nameless_file(self._folder)
-        except OSError as error:
-            raise self._full(error) from error
-
     def _full(self, error: OSError) -> StateError:
         cure = "" if error.errno in SHORTAGES else "; free space there or move state_dir"
         return StateError(
@@ -116,11 +111,13 @@ class Spool:
 
 
 def _nameless_file(folder: Path) -> int:
+    """A file that no crash can leave behind: it has no name."""
     try:
         return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
             raise
+    # Some file systems (NFS, older overlays) have no O_TMPFILE.
     fd, name = tempfile.mkstemp(dir=folder)
     Path(name).unlink()
     return fd
