@@ -1,4 +1,4 @@
-"""How the mirrors stand: what exit codes and closing words are made of."""
+"""How the mirrors reports: what exit codes and closing words are made of."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class MirrorReport:
         return bool(self.is_worked_on) and not self.has_passed and self.status.halt is None
 
     @property
-    def is_forsaken(self) -> bool:
+    def is_unattended(self) -> bool:
         """Nobody works on it, which is sure."""
         return self.is_worked_on is False
 
@@ -195,11 +195,11 @@ def _reason(tx: Tx, record: MirrorRecord, entry: Entry) -> str:
     return f"{reason}; {OUT_OF_DATE}" if any(u.state.serves for u in uploads) else reason
 
 
-def worst_first(stand: Sequence[MirrorReport]) -> list[MirrorReport]:
+def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
     """In the order of their exit codes; those of one code as they were."""
-    return sorted(stand, key=lambda each: rank(each.checked_code))
+    return sorted(reports, key=lambda each: rank(each.checked_code))
 
 
-def code_of_pass(stand: Sequence[MirrorReport]) -> Code:
+def code_of_pass(reports: Sequence[MirrorReport]) -> Code:
     """The exit code of a pass over these mirrors."""
-    return worst(each.code for each in stand)
+    return worst(each.code for each in reports)

@@ -33,7 +33,7 @@ Key = tuple[str, str, str]
 
 
 @dataclass(slots=True)
-class Heard:
+class ToldEvents:
     """What the log of this process has told: each failure is told once, as it happens or in the report."""
 
     has_report: bool
@@ -67,18 +67,20 @@ def told_as_log(text: str, error: BaseException | None = None) -> None:
     say("run.failed", detail=text, exc_info=error)
 
 
-def report(installation: Installation, stand: Sequence[MirrorReport], heard: Heard, *, quiet: bool) -> None:
+def log_problems(
+    installation: Installation, reports: Sequence[MirrorReport], told_events: ToldEvents, *, quiet: bool
+) -> None:
     """What is wrong at the end, the worst first; with `quiet` not what goes away by itself."""
-    for each in worst_first(stand):
+    for each in worst_first(reports):
         for event, fields in (
             *(() if quiet and each.is_troubled else _halted(each)),
             *_held(installation, each),
             *(() if quiet else _unfinished(each)),
-            *_failed(installation, each, heard),
+            *_failed(installation, each, told_events),
         ):
-            if not heard.has(event=event, mirror=each.status.name, path=fields.get("path", "")):
+            if not told_events.has(event=event, mirror=each.status.name, path=fields.get("path", "")):
                 say(event, mirror=each.status.name, **fields)
-    failed = sum(each.status.documents.failed for each in stand)
+    failed = sum(each.status.documents.failed for each in reports)
     if failed:
         say(
             "documents.failed",
@@ -91,35 +93,35 @@ def report(installation: Installation, stand: Sequence[MirrorReport], heard: Hea
 Line = tuple[str, dict[str, Any]]
 
 
-def _halted(stand: MirrorReport) -> Iterator[Line]:
-    halt = stand.status.halt
+def _halted(report: MirrorReport) -> Iterator[Line]:
+    halt = report.status.halt
     if halt is not None:
         fields = {"reason": halt.reason, "detail": halt.detail, "cure": halt.cure}
-        yield HELD.get(halt.reason, "mirror.halted"), {"folder": stand.status.folder, **fields}
+        yield HELD.get(halt.reason, "mirror.halted"), {"folder": report.status.folder, **fields}
 
 
-def _held(installation: Installation, stand: MirrorReport) -> Iterator[Line]:
-    for path, why in stand.held:
+def _held(installation: Installation, report: MirrorReport) -> Iterator[Line]:
+    for path, why in report.held:
         yield "document.held", {"path": path, "reason": why}
-    name, number, halt = stand.status.name, stand.status.documents.held, stand.status.halt
-    if number > len(stand.held):
-        yield _shortened(installation, "held", number - len(stand.held))
-    if stand.held and halt is not None and halt.reason not in HELD:
+    name, number, halt = report.status.name, report.status.documents.held, report.status.halt
+    if number > len(report.held):
+        yield _shortened(installation, "held", number - len(report.held))
+    if report.held and halt is not None and halt.reason not in HELD:
         yield "deletions.held", {"count": number, "cure": installation.cure(f"approve {name}")}
 
 
-def _unfinished(stand: MirrorReport) -> Iterator[Line]:
-    if stand.trouble and not stand.is_troubled:
-        yield "pass.unfinished", {"reason": stand.trouble}
-    for path in stand.busy[:LISTED]:
+def _unfinished(report: MirrorReport) -> Iterator[Line]:
+    if report.trouble and not report.is_troubled:
+        yield "pass.unfinished", {"reason": report.trouble}
+    for path in report.busy[:LISTED]:
         yield "document.pending", {"path": path, "reason": "still being written; the next pass takes it"}
 
 
-def _failed(installation: Installation, stand: MirrorReport, heard: Heard) -> Iterator[Line]:
-    name, untold = stand.status.name, stand.status.documents.failed
-    untold -= sum(event == "document.failed" and mirror == name for event, mirror, _ in heard.keys)
-    for each in stand.failed:
-        is_told = heard.has(event="document.failed", mirror=name, path=each.path)
+def _failed(installation: Installation, report: MirrorReport, told_events: ToldEvents) -> Iterator[Line]:
+    name, untold = report.status.name, report.status.documents.failed
+    untold -= sum(event == "document.failed" and mirror == name for event, mirror, _ in told_events.keys)
+    for each in report.failed:
+        is_told = told_events.has(event="document.failed", mirror=name, path=each.path)
         untold -= not is_told
         yield "document.failed", {"path": each.path, "reason": each.reason}
     if untold > 0:

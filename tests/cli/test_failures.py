@@ -284,11 +284,11 @@ def test_what_libraries_log_comes_in_the_form_of_the_log() -> None:
     stream = io.StringIO()
     logs.configure(style="json", level="warning", stream=stream)
     logging.getLogger("asyncio").error("a task was lost", extra={"event": "document.unreadable"})
-    logging.getLogger("watchdog").warning("\x1b[2J odd")
-    logging.getLogger("watchdog").info("nobody needs this")
+    logging.getLogger("httpcore").warning("\x1b[2J odd")
+    logging.getLogger("httpcore").info("nobody needs this")
     first, second = map(json.loads, stream.getvalue().splitlines())
     assert (first["event"], first["level"]) == ("document.unreadable", "error")
-    assert (second["event"], second["level"], second["logger"]) == ("library.logged", "warning", "watchdog")
+    assert (second["event"], second["level"], second["logger"]) == ("library.logged", "warning", "httpcore")
     assert "\x1b" not in stream.getvalue()
 
 

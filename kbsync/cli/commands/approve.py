@@ -45,7 +45,7 @@ def command(choices: Choices, mirror: str | None) -> int:
     again. Of a mirror that halted because its folder is another one than
     before, the folder as it is now is accepted.
     """
-    from kbsync.cli.context import choose, glanced
+    from kbsync.cli.context import choose, glanced, post
 
     if mirror is not None:
         choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, mirror))
@@ -54,7 +54,17 @@ def command(choices: Choices, mirror: str | None) -> int:
         held = [state.read(partial(find_held, each)) for each in installation.mirrors]
     waiting = [each for each in held if each.holds or each.folder]
     if waiting:
-        _approve(installation, waiting)
+        post(
+            installation,
+            [
+                (
+                    "approve",
+                    each.mirror,
+                    {"holds": list(each.holds), **({"root": True} if each.folder else {})},
+                )
+                for each in waiting
+            ],
+        )
     _tell(Output(), installation, waiting, choices)
     return Code.MIRRORED
 
@@ -84,16 +94,6 @@ def _is_there(mirror: MirrorConfig) -> bool:
     except RootTrouble:
         return False
     return True
-
-
-def _approve(installation: Installation, waiting: list[HeldDocuments]) -> None:
-    from kbsync.cli.context import post
-
-    requests = list[tuple[str, str, dict[str, object]]]()
-    for each in waiting:
-        args = {"holds": list(each.holds), **({"root": True} if each.folder else {})}
-        requests.append(("approve", each.mirror, args))
-    post(installation, requests)
 
 
 def _tell(output: Output, installation: Installation, waiting: list[HeldDocuments], choices: Choices) -> None:

@@ -10,8 +10,8 @@ import io
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 import structlog
@@ -24,7 +24,7 @@ from kbsync.cli.exit_codes import Code, signalled
 from kbsync.cli.mirror_report import MirrorReport, code_of_pass, mirror_reports, status_json
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, is_styled, tell, tell_through
-from kbsync.cli.problems_log import Heard, report, say, told_as_log
+from kbsync.cli.problems_log import ToldEvents, log_problems, say, told_as_log
 from kbsync.core.model import Status
 from kbsync.core.text import sized
 from kbsync.errors import LockedError
@@ -67,24 +67,19 @@ def watcher(*, quiet: bool) -> ShowProgress | None:
 
 async def _look(runs: ActiveMirrors) -> Reached:
     numbers = [run.mirror for run in runs.runs.values() if run.mirror]
-    reached = await runs.store.read(lambda tx: _reached(tx, numbers))
-    return replace(reached, left=min(_rooms(runs), default=None))
 
+    def count(tx: Tx) -> tuple[int, int]:
+        settled = waiting = 0
+        for number in numbers:
+            tally = tx.mirrors.tally(number)
+            settled += sum(tally.get(status, 0) for status in (Status.READY, Status.FAILED, Status.HELD))
+            waiting += sum(tally.get(status, 0) for status in (Status.PENDING, Status.INDEXING))
+        return settled, waiting
 
-def _rooms(runs: ActiveMirrors) -> Iterator[int]:
-    for run in runs.runs.values():
-        left = run.parts.target.bytes_left if run.parts is not None else None
-        if left is not None:
-            yield left
-
-
-def _reached(tx: Tx, mirrors: Iterable[int]) -> Reached:
-    settled = open_ones = 0
-    for mirror in mirrors:
-        tally = tx.mirrors.tally(mirror)
-        settled += sum(tally.get(status, 0) for status in (Status.READY, Status.FAILED, Status.HELD))
-        open_ones += sum(tally.get(status, 0) for status in (Status.PENDING, Status.INDEXING))
-    return Reached(settled, settled + open_ones)
+    settled, waiting = await runs.store.read(count)
+    targets = [run.parts.target for run in runs.runs.values() if run.parts is not None]
+    left = [target.bytes_left for target in targets if target.bytes_left is not None]
+    return Reached(settled, settled + waiting, min(left, default=None))
 
 
 async def _bar(runs: ActiveMirrors) -> None:
@@ -129,13 +124,10 @@ async def _lines(runs: ActiveMirrors) -> None:
     while True:
         await asyncio.sleep(SELDOM)
         now = await _look(runs)
-        rate = _rate(now.settled - first.settled, time.monotonic() - began)
+        done, seconds = now.settled - first.settled, time.monotonic() - began
+        rate = f"{done / seconds:.1f}/s" if done > 0 and seconds > 0 else ""
         room = {} if now.left is None else {"bytes_left": now.left}
         log.info("pass.progressed", settled=now.settled, wanted=now.wanted, rate=rate, **room)
-
-
-def _rate(done: int, seconds: float) -> str:
-    return f"{done / seconds:.1f}/s" if done > 0 and seconds > 0 else ""
 
 
 REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
@@ -149,15 +141,17 @@ def once(choices: Choices, *, as_json: bool) -> int:
     level = choices.log_level or ("error" if choices.quiet else "warning")
     stderr = cast(TextIO, Stderr())
     is_report_read = logs.is_for_a_person(choices.log_format, choices.log_level)
-    heard = None if is_report_read else Heard(has_report=not as_json)
-    if heard is not None:
-        logs.configure(style=choices.log_format, level=level, stream=stderr, wanted=heard.listen)
+    told_events = None if is_report_read else ToldEvents(has_report=not as_json)
+    if told_events is not None:
+        logs.configure(style=choices.log_format, level=level, stream=stderr, wanted=told_events.listen)
         tell_through(told_as_log)
     else:
         logs.configure(style=None, level=level, stream=stderr, wanted=lambda one: as_json or _is_apart(one))
     with hard_end() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
         try:
-            return asyncio.run(_until_told(installation, choices, signals, hard, heard, as_json=as_json))
+            return asyncio.run(
+                _until_told(installation, choices, signals, hard, told_events, as_json=as_json)
+            )
         except LockedError:
             if not choices.quiet:
                 raise
@@ -174,18 +168,18 @@ async def _until_told(
     choices: Choices,
     signals: Signals,
     hard: HardEnd,
-    heard: Heard | None,
+    told_events: ToldEvents | None,
     *,
     as_json: bool,
 ) -> Code:
     """The pass and its results. One that was interrupted waits for no thread after that."""
     end = await once_of_kbsync.once(installation, watcher(quiet=choices.quiet), signals)
-    stand = mirror_reports(installation, end.ends)
-    code = signalled(end.signal) if end.signal is not None else code_of_pass(stand)
+    reports = mirror_reports(installation, end.ends)
+    code = signalled(end.signal) if end.signal is not None else code_of_pass(reports)
     if as_json:
-        Output().json(_to_json(installation, end, stand))
+        Output().json(_to_json(installation, end, reports))
     else:
-        _say(installation, end, stand, code, choices, heard)
+        _say(installation, end, reports, code, choices, told_events)
     hard.now()
     return code
 
@@ -218,33 +212,33 @@ class Stderr(io.TextIOBase):
 def _say(
     installation: Installation,
     end: OnceEnd,
-    stand: Sequence[MirrorReport],
+    reports: Sequence[MirrorReport],
     code: Code,
     choices: Choices,
-    heard: Heard | None = None,
+    told_events: ToldEvents | None = None,
 ) -> None:
     """The report in the form that stderr has, and the summary."""
-    if heard is not None:
-        report(installation, stand, heard, quiet=choices.quiet)
+    if told_events is not None:
+        log_problems(installation, reports, told_events, quiet=choices.quiet)
     else:
-        for line in problems.complaints(installation, stand, quiet=choices.quiet):
+        for line in problems.complaints(installation, reports, quiet=choices.quiet):
             tell(line)
     if end.signal is not None:
         again = installation.cure("--once")
-        if heard is not None:
+        if told_events is not None:
             say("pass.interrupted", detail="what was done is recorded", cure=again)
         else:
             tell(f"interrupted; what was done is recorded; to continue: {again}")
         return
     if not choices.quiet:
         output = Output()
-        for line in problems.summary(end, stand, apart=output.is_terminal):
+        for line in problems.summary(end, reports, apart=output.is_terminal):
             output.line(line)
         if output.is_terminal and code is Code.MIRRORED:
             output.line(output.dim(f"search it: {installation.cure('search QUERY')}"))
 
 
-def _to_json(installation: Installation, end: OnceEnd, stand: Sequence[MirrorReport]) -> dict[str, Any]:
+def _to_json(installation: Installation, end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
     counts = [run.counts for run in end.runs.values()]
     return {
         **status_json(installation),
@@ -252,7 +246,7 @@ def _to_json(installation: Installation, end: OnceEnd, stand: Sequence[MirrorRep
         "replaced": sum(count.replaced for count in counts),
         "renamed": sum(count.renamed for count in counts),
         "deleted": sum(count.deleted for count in counts),
-        "held": sum(each.status.documents.held for each in stand),
-        "failed": sum(each.status.documents.failed for each in stand),
+        "held": sum(each.status.documents.held for each in reports),
+        "failed": sum(each.status.documents.failed for each in reports),
         "seconds": round(end.seconds, 3),
     }

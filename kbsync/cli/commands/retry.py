@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -63,14 +63,20 @@ def command(choices: Choices, paths: tuple[str, ...]) -> int:
 
     A PATH is relative to the mirror or to the working directory, and may be a folder.
     """
-    from kbsync.cli.context import choose, glanced
+    from kbsync.cli.context import choose, glanced, post
 
     installation = choose(choices, here=True, with_secrets=False)
     with closing(glanced(installation)) as state:
         failed = state.read(partial(find_failed, installation, paths))
     asked = [each for each in failed if each.is_worth_asking]
     if asked:
-        _ask(installation, asked)
+        post(
+            installation,
+            [
+                ("retry", each.record.name, {"paths": None if each.is_whole else list(each.paths)})
+                for each in asked
+            ],
+        )
     if not choices.quiet:
         _tell(Output(), installation, asked)
     return Code.MIRRORED
@@ -131,41 +137,22 @@ def _under_way(tx: Tx, record: MirrorRecord) -> int:
     return 0 if record.binding is None else len(tx.uploads.tried_in_vain(record.id, record.binding))
 
 
-def _ask(installation: Installation, asked: Sequence[Failed]) -> None:
-    from kbsync.cli.context import post
-
-    post(
-        installation,
-        [
-            ("retry", each.record.name, {"paths": None if each.is_whole else list(each.paths)})
-            for each in asked
-        ],
-    )
-
-
 def _tell(output: Output, installation: Installation, asked: Sequence[Failed]) -> None:
     if not asked:
         output.line("nothing has failed")
         return
     from kbsync.cli.context import when_done
 
-    for line in _lines(asked):
-        output.line(line)
-    output.line(when_done(installation))
-
-
-def _what(each: Failed) -> str:
-    if each.paths:
-        return counted(len(each.paths), "document")
-    if each.record.halt is not None:
-        return "what halted it"
-    return f"{counted(each.under_way, 'document')} on the way"
-
-
-def _lines(asked: Sequence[Failed]) -> Iterator[str]:
     for each in asked:
-        yield f"{each.record.name}: {_what(each)} will be tried again"
+        if each.paths:
+            what = counted(len(each.paths), "document")
+        elif each.record.halt is not None:
+            what = "what halted it"
+        else:
+            what = f"{counted(each.under_way, 'document')} on the way"
+        output.line(f"{each.record.name}: {what} will be tried again")
         for path in each.paths[:SHOWN]:
-            yield f"  {printable(path)}"
+            output.line(f"  {printable(path)}")
         if len(each.paths) > SHOWN:
-            yield f"  … and {len(each.paths) - SHOWN:,} more"
+            output.line(f"  … and {len(each.paths) - SHOWN:,} more")
+    output.line(when_done(installation))

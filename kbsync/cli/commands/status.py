@@ -76,16 +76,16 @@ def command(
         from kbsync.cli.commands.status_display import follow
 
         follow(installation)
-    stand = mirror_reports(installation)
+    reports = mirror_reports(installation)
     if as_json:
         print_json(Output(), installation, documents=documents)
     else:
         demand = Demand(max_age) if check else None
-        _print(Output(), installation, stand, demand, documents=documents, quiet=choices.quiet)
-    return _checked(stand, max_age) if check else Code.MIRRORED
+        _print(Output(), installation, reports, demand, documents=documents, quiet=choices.quiet)
+    return _checked(reports, max_age) if check else Code.MIRRORED
 
 
-def _checked(stand: Sequence[MirrorReport], max_age: float | None) -> Code:
+def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
     """As a pass would exit; a mirror that never had one is not there yet, and time may excuse what waits.
 
     What decides is told by `print_wrong`, given the same demand.
@@ -94,9 +94,9 @@ def _checked(stand: Sequence[MirrorReport], max_age: float | None) -> Code:
     from kbsync.engine.status import is_fresh
 
     if max_age is None:
-        return worst(each.checked_code for each in stand)
-    codes = [each.settled_code for each in stand]
-    if not all(is_fresh(each.status, max_age, each.at) for each in stand):
+        return worst(each.checked_code for each in reports)
+    codes = [each.settled_code for each in reports]
+    if not all(is_fresh(each.status, max_age, each.at) for each in reports):
         codes.append(Code.PASSING)
     return worst(codes)
 
@@ -121,7 +121,7 @@ def print_json(output: Output, installation: Installation, *, documents: bool) -
 def _print(
     output: Output,
     installation: Installation,
-    stand: Sequence[MirrorReport],
+    reports: Sequence[MirrorReport],
     demand: Demand | None,
     *,
     documents: bool,
@@ -134,11 +134,11 @@ def _print(
         print_wrong,
     )
 
-    print_wrong(output, installation, stand, demand)
+    print_wrong(output, installation, reports, demand)
     if quiet:
         return
-    print_table(output, stand)
-    print_rates(output, stand)
+    print_table(output, reports)
+    print_rates(output, reports)
     if documents:
         for mirror in installation.mirrors:
             print_documents(output, installation, mirror)

@@ -24,10 +24,10 @@ from kbsync.state.glance import Tx
 
 
 def print_wrong(
-    output: Output, installation: Installation, stand: Sequence[MirrorReport], demand: Demand | None = None
+    output: Output, installation: Installation, reports: Sequence[MirrorReport], demand: Demand | None = None
 ) -> None:
     """Everything a person should know first, with what to do about it."""
-    wrong = [f"{output.red('! ')}{line}" for line in troubles(installation, stand, demand)]
+    wrong = [f"{output.red('! ')}{line}" for line in troubles(installation, reports, demand)]
     for line in wrong:
         output.line(line)
     if wrong:
@@ -35,28 +35,28 @@ def print_wrong(
 
 
 def troubles(
-    installation: Installation, stand: Sequence[MirrorReport], demand: Demand | None = None
+    installation: Installation, reports: Sequence[MirrorReport], demand: Demand | None = None
 ) -> Iterator[str]:
     """What is wrong, in the order of exit codes: 2 and 3, then 4, then 1."""
-    yield from halts(installation, stand, quiet=False)
-    for each in worst_first(stand):
+    yield from halts(installation, reports, quiet=False)
+    for each in worst_first(reports):
         yield from unfinished(installation, each, demand)
-    yield from failures(installation, stand)
-    for each in stand:
+    yield from failures(installation, reports)
+    for each in reports:
         if each.status.note:
             yield f"{each.status.name}: {printable(each.status.note)}"
 
 
-def print_rates(output: Output, stand: Sequence[MirrorReport]) -> None:
+def print_rates(output: Output, reports: Sequence[MirrorReport]) -> None:
     """How fast the mirrors at work are, and when they will be done."""
-    for each in stand:
+    for each in reports:
         if line := speed(each, each.rate):
             output.line(line)
 
 
 def speed(report: MirrorReport, rate: float) -> str:
     """For a mirror at work, with `rate` documents a second; '' for others."""
-    is_moving = report.waiting and rate > 0 and not report.is_forsaken
+    is_moving = report.waiting and rate > 0 and not report.is_unattended
     words = [f"{rate:.1f} documents/s"] if is_moving else []
     if report.is_in_first_pass:
         # With nothing found, the running kbsync may not have begun with this mirror, or not know of it.
@@ -149,8 +149,8 @@ def _redraw(installation: Installation, look: Look, sleep: Sleep) -> None:
     try:
         with second_screen() as screen:
             while True:
-                stand = look()
-                frame = framed(installation, stand, rates.seen(stand, time.monotonic()))
+                reports = look()
+                frame = framed(installation, reports, rates.seen(reports, time.monotonic()))
                 size = shutil.get_terminal_size()
                 screen.show([*frame.within(size.columns, size.lines - 1), Output().dim("Ctrl-C ends")])
                 sleep(EVERY)
@@ -161,7 +161,7 @@ def _redraw(installation: Installation, look: Look, sleep: Sleep) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A look in styled lines: how the mirrors stand, and below it what is wrong.
+    """A look in styled lines: how the mirrors reports, and below it what is wrong.
 
     `status`: the command that tells all of that.
     """
@@ -190,13 +190,13 @@ class Frame:
         return [*table, "", *shown, rest, ""]
 
 
-def framed(installation: Installation, stand: Sequence[MirrorReport], notes: Sequence[str]) -> Frame:
+def framed(installation: Installation, reports: Sequence[MirrorReport], notes: Sequence[str]) -> Frame:
     """The table, what only watching shows, and what is wrong."""
     with closing(_Kept()) as kept:
         output = Output(kept)
-        print_table(output, stand)
+        print_table(output, reports)
         table = kept.getvalue().splitlines()
-        wrong = [f"{output.red('! ')}{line}" for line in troubles(installation, stand)]
+        wrong = [f"{output.red('! ')}{line}" for line in troubles(installation, reports)]
     between = [""] if notes else []
     return Frame([*table, *between, *notes], wrong, installation.cure("status"))
 
@@ -220,18 +220,18 @@ class Rates:
     def __init__(self) -> None:
         self._seen: dict[str, list[_Seen]] = {}
 
-    def seen(self, stand: Sequence[MirrorReport], now: float) -> list[str]:
+    def seen(self, reports: Sequence[MirrorReport], now: float) -> list[str]:
         """A line for each mirror at work."""
-        return [line for each in stand if (line := self._line(each, now))]
+        return [line for each in reports if (line := self._line(each, now))]
 
-    def _line(self, stand: MirrorReport, now: float) -> str:
-        documents, name = stand.status.documents, stand.status.name
+    def _line(self, report: MirrorReport, now: float) -> str:
+        documents, name = report.status.documents, report.status.name
         seen = self._seen.setdefault(name, [])
         seen.append(_Seen(now, documents.ready + documents.failed + documents.held))
         while now - seen[0].at > RATE_OVER:
             seen.pop(0)
         done, seconds = seen[-1].settled - seen[0].settled, now - seen[0].at
-        return speed(stand, done / seconds if seconds > 0 else 0.0)
+        return speed(report, done / seconds if seconds > 0 else 0.0)
 
 
 def changes(look: Look, sleep: Sleep, wall: Callable[[], float]) -> Iterator[str]:
@@ -246,13 +246,13 @@ def changes(look: Look, sleep: Sleep, wall: Callable[[], float]) -> Iterator[str
         sleep(EVERY)
 
 
-def told(stand: MirrorReport) -> str:
+def told(report: MirrorReport) -> str:
     """A mirror in one line."""
-    status = stand.status
+    status = report.status
     counts = [f"{number:,} {word}" for word, number in status.documents.to_json().items() if number]
     halt = "" if status.halt is None else f"; {status.halt.reason}: {status.halt.detail}"
     cure = f"; cure: {status.halt.cure}" if status.halt is not None and status.halt.cure else ""
-    who = "; first pass under way" if stand.is_in_first_pass else ""
-    if stand.is_forsaken and (stand.waiting or not stand.has_passed):
+    who = "; first pass under way" if report.is_in_first_pass else ""
+    if report.is_unattended and (report.waiting or not report.has_passed):
         who = "; no kbsync is running"
     return printable(f"{status.name}: {', '.join(counts) or 'no documents'}{halt}{cure}{who}")
