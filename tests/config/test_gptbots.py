@@ -11,7 +11,6 @@ import pytest
 from kbsync.contract.target import Surroundings
 from kbsync.targets.gptbots.api import RANKING
 from kbsync.targets.gptbots.config import RANKING_MODELS, GptbotsSearchConfig, GptbotsTargetConfig
-from kbsync.targets.gptbots.settings import SearchWish
 from kbsync.targets.gptbots.target import GptbotsTarget
 
 from .reading import mirror, told, with_settings
@@ -36,7 +35,7 @@ def test_what_is_said_of_searches_reaches_the_target(tmp_path: Path) -> None:
             return target
 
     settings = asyncio.run(opened())._settings
-    assert (settings.search, settings.qa_update) == (SearchWish(1.0, 0.1, "BCE-Rerank"), "in_place")
+    assert (settings.search, settings.qa_update) == (GptbotsSearchConfig(1.0, 0.1, "BCE-Rerank"), "in_place")
 
 
 @pytest.mark.parametrize(

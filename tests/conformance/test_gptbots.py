@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from kbsync.contract.target import Target
 from kbsync.core.names import Naming
-from kbsync.targets.gptbots.settings import GptbotsSettings
+from kbsync.targets.gptbots.api import GptbotsSettings
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots import HOME_ID, application

@@ -12,10 +12,10 @@ import pytest
 from kbsync.config.kinds import Whole
 from kbsync.core.names import LONGEST
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.gptbots import api, listing, manage, settings, target
+from kbsync.targets.gptbots import api, config, listing, manage, target
+from kbsync.targets.gptbots.api import MOST_FILES, GptbotsSettings
 from kbsync.targets.gptbots.config import CUTTING, KINDS, RANKING_MODELS, GptbotsSearchConfig
 from kbsync.targets.gptbots.errors import SENTENCES, TOO_MANY, judge_for
-from kbsync.targets.gptbots.settings import MOST_FILES, GptbotsSettings
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.managing import OfferedSetting
 from kbsync.targets.services.dialects import EMBEDDINGS, RERANK
@@ -40,7 +40,7 @@ def test_kinds_are_those_that_are_taken() -> None:
     assert {kind: set(files) for kind, files in told.items()} == {
         kind: set(files) for kind, files in KINDS.items()
     }
-    assert {one for files in told.values() for one in files} == settings.EXTENSIONS
+    assert {one for files in told.values() for one in files} == config.EXTENSIONS
 
 
 def test_limits_are_those_that_are_kept() -> None:
@@ -63,8 +63,8 @@ def test_limits_are_those_that_are_kept() -> None:
 
 def test_defaults_of_cutting_are_told() -> None:
     cells = {each[0]: " ".join(each[2:]) for each in table(GPTBOTS, "what | at most")}
-    assert f"{settings.CHUNK_TOKEN} if nothing is said" in cells["`chunk_token`"]
-    assert f"{settings.HEADER_ROW} if nothing is said" in cells["`header_row`"]
+    assert f"{config.CHUNK_TOKEN} if nothing is said" in cells["`chunk_token`"]
+    assert f"{config.HEADER_ROW} if nothing is said" in cells["`header_row`"]
 
 
 def test_settings_of_searches_are_told_and_the_models_those_that_the_stand_in_takes() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from kbsync.engine.verify import Verification, repair_messages
 from kbsync.errors import TargetError
-from kbsync.targets.gptbots.settings import MARKER_BASE
+from kbsync.targets.gptbots.config import MARKER_BASE
 from kbsync_standin.gptbots.behaviour import Behaviour
 from kbsync_standin.gptbots.bot import Document
 from tests.remote.services import GPTBOTS

@@ -1,31 +1,72 @@
-"""Documents of one request, and its body: files are read and put into base64 while they are sent. Pure.
-
-Questions to the vendor's search and what comes back, as the contract has it. Pure.
-
-The vendor's calls about one knowledge base, each with its path and its answer as a value.
-"""
+"""The vendor's calls about one knowledge base, each with its path, its body and its answer as a value."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.contract.target import Base, Body, Outgoing
+from kbsync.core.links import EXTENSIONS as LINKS
+from kbsync.core.links import LARGEST as LARGEST_LINK
+from kbsync.core.model import Limits
 from kbsync.errors import Halted, Unavailable, Unsure
 from kbsync.targets.gptbots import shapes
+from kbsync.targets.gptbots.config import (
+    EXTENSIONS,
+    LARGEST,
+    LARGEST_PDF,
+    MARKER_BASE,
+    Cutting,
+    GptbotsSearchConfig,
+)
 from kbsync.targets.gptbots.errors import GptbotsCall
-from kbsync.targets.gptbots.settings import Cutting, GptbotsSettings, SearchWish
-from kbsync.targets.gptbots.shapes import FoundPassage
 from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
 from kbsync.targets.http.client import Client
+from kbsync.targets.http.target import RemoteSettings
+
+MOST_FILES = 10
+"""Documents in one request: 20 are documented, production refused 20 and took 10."""
 
 MOST_BYTES = 16_000_000
 """Of one request with several documents; a single one may have more."""
+
+
+@dataclass(frozen=True, slots=True)
+class GptbotsSettings(RemoteSettings):
+    """`base_url` is in its canonical form.
+
+    `prefix` stands before every path, `source_url_prefix` before that in the marker. `qa_update` is
+    `replace` or `in_place`.
+    """
+
+    knowledge_base_id: str
+    max_bytes: int = LARGEST_PDF
+    source_url_prefix: str = MARKER_BASE
+    prefix: str = ""
+    qa_update: str = "replace"
+    search: GptbotsSearchConfig = field(default_factory=GptbotsSearchConfig)
+
+    @property
+    def limits(self) -> Limits:
+        """What the target takes."""
+        own = Limits(
+            extensions=EXTENSIONS,
+            max_bytes=min(self.max_bytes, LARGEST),
+            max_bytes_by_extension={
+                "pdf": min(self.max_bytes, LARGEST_PDF),
+                **dict.fromkeys(LINKS, min(self.max_bytes, LARGEST_LINK)),
+            },
+            links=LINKS,
+            batch=MOST_FILES,
+            list_lag=1.0,
+            marks=True,
+            paid=True,
+        )
+        return self.limited(own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +99,18 @@ def packed(items: Iterable[UploadItem], most_files: int) -> Iterator[tuple[Uploa
     open_parcels: dict[tuple[Cutting, bool], list[UploadItem]] = {}
     for item in items:
         parcel = open_parcels.setdefault((item.cutting, bool(item.doc_id)), [])
-        if parcel and not _has_room(parcel, item, most_files):
+        is_namesake = any(
+            item.file_name in (one.file_name, one.file_name.rpartition(".")[0])
+            or one.file_name == item.file_name.rpartition(".")[0]
+            or (item.doc_id and one.doc_id == item.doc_id)
+            for one in parcel
+        )
+        is_full = len(parcel) >= most_files or sum(one.size for one in parcel) + item.size > MOST_BYTES
+        if parcel and (is_namesake or is_full):
             yield tuple(parcel)
             parcel.clear()
         parcel.append(item)
     yield from (tuple(parcel) for parcel in open_parcels.values() if parcel)
-
-
-def _has_room(parcel: list[UploadItem], item: UploadItem, most_files: int) -> bool:
-    is_namesake = any(
-        item.file_name in _names(one)
-        or one.file_name in _names(item)
-        or (item.doc_id and one.doc_id == item.doc_id)
-        for one in parcel
-    )
-    size = sum(one.size for one in parcel) + item.size
-    return not is_namesake and len(parcel) < most_files and size <= MOST_BYTES
-
-
-def _names(item: UploadItem) -> tuple[str, str]:
-    """In full, and without its extension."""
-    return item.file_name, item.file_name.rpartition(".")[0]
 
 
 def stream_of(parcel: tuple[UploadItem, ...], base: str) -> RequestBody:
@@ -110,54 +142,6 @@ RANKING = "BGE-Rerank"
 OVERLOADED = frozenset({"50000"})
 """The code of an internal error, which may be that of the ranking model."""
 
-
-@dataclass(frozen=True, slots=True)
-class SearchRequest:
-    """One request to the search. `prompt` is not empty. `wish.rerank_version` None: not ranked."""
-
-    prompt: str
-    wish: SearchWish
-
-    def body(self, base: str) -> dict[str, object]:
-        """The JSON of `POST /v1/vector/match`: this base, never `data_ids` beside it, the two are united."""
-        wish = self.wish
-        told = {
-            "embedding_rate": wish.embedding_rate,
-            "doc_correlation": wish.doc_correlation,
-            "rerank_version": wish.rerank_version,
-        }
-        body: dict[str, object] = {"prompt": self.prompt, "top_k": MOST_PASSAGES, "group_ids": [base]}
-        return body | {key: value for key, value in told.items() if value is not None}
-
-    @property
-    def unranked(self) -> SearchRequest:
-        """The same without a ranking model."""
-        return replace(self, wish=replace(self.wish, rerank_version=None))
-
-
-def search_request(query: Query, wish: SearchWish) -> SearchRequest | None:
-    """As the config wants it, and ranked where the query wants that; None: there is nothing to look for."""
-    if not query.text.strip():
-        return None
-    ranking = wish.rerank_version or (RANKING if query.rerank else None)
-    return SearchRequest(query.text, replace(wish, rerank_version=ranking))
-
-
-def hits_of(found: Sequence[FoundPassage], query: Query) -> list[Hit]:
-    """Documents with their passages, best first; all where the selection is not by document."""
-    among = frozenset(query.among)
-    by_document: dict[str, list[FoundPassage]] = {}
-    for one in sorted(found, key=lambda match: -match.score):
-        if not among or one.document_id in among:
-            by_document.setdefault(one.document_id, []).append(one)
-    hits = [
-        Hit(key, passages[0].score, tuple(Passage(one.text, score=one.score) for one in passages))
-        for key, passages in by_document.items()
-    ]
-    is_filtered_later = query.selects and not among
-    return hits if is_filtered_later else hits[: query.top_k]
-
-
 T = TypeVar("T")
 
 
@@ -174,7 +158,12 @@ class GptbotsApi:
         """Look for the base in the list of all. Raises `Halted("knowledge-base-missing")`."""
         found = next((one for one in await self.bases() if one.id == self._base), None)
         if found is None:
-            raise self._missing()
+            raise Halted(
+                "knowledge-base-missing",
+                f"knowledge base {self._base} is not among those of the bot that this api_key is for, at "
+                f"{self._settings.base_url}; correct knowledge_base_id, api_key or base_url in the config",
+                cure=self._settings.command("retry"),
+            )
         self.count = found.documents
         return Base(self._base, found.documents, self._settings.base_url)
 
@@ -191,15 +180,6 @@ class GptbotsApi:
         if not made:
             raise Unsure(f"{GptbotsCall.CREATE_BASE}: the vendor's answer has no id", code="no-id")
         return made
-
-    def _missing(self) -> Halted:
-        settings = self._settings
-        return Halted(
-            "knowledge-base-missing",
-            f"knowledge base {self._base} is not among those of the bot that this api_key is for, at "
-            f"{settings.base_url}; correct knowledge_base_id, api_key or base_url in the config",
-            cure=settings.command("retry"),
-        )
 
     async def page(self, number: int, size: int) -> shapes.ListPage:
         """One page of the list, from 1."""
@@ -240,9 +220,17 @@ class GptbotsApi:
         answer = await self._client.post(GptbotsCall.RETRY, "/v1/bot/data/retry/batch", json={})
         return shapes.affected_of(answer.body)
 
-    async def search(self, question: SearchRequest) -> tuple[shapes.FoundPassage, ...]:
-        """Search this base."""
-        body = question.body(self._base)
+    async def search(self, prompt: str, ranking: str | None) -> tuple[shapes.FoundPassage, ...]:
+        """Search this base. `prompt` is not empty; `ranking` names the ranking model, None: not ranked."""
+        wish = self._settings.search
+        told = {
+            "embedding_rate": wish.embedding_rate,
+            "doc_correlation": wish.doc_correlation,
+            "rerank_version": ranking,
+        }
+        # The base alone, never `data_ids` beside it: the vendor unites the two.
+        body: dict[str, object] = {"prompt": prompt, "top_k": MOST_PASSAGES, "group_ids": [self._base]}
+        body |= {key: value for key, value in told.items() if value is not None}
         answer = await self._client.ask(GptbotsCall.SEARCH, "POST", "/v1/vector/match", json=body)
         return _told(GptbotsCall.SEARCH, shapes.matches_of(answer.body))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import enum
+import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -141,7 +144,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
 
     def open(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
         """The knowledge base at the service; nobody is asked yet."""
-        from kbsync.targets.gptbots.settings import GptbotsSettings, SearchWish
+        from kbsync.targets.gptbots.api import GptbotsSettings
         from kbsync.targets.gptbots.target import GptbotsTarget
         from kbsync.targets.http.target import account_of, remote_settings
 
@@ -153,9 +156,103 @@ class GptbotsTargetConfig(RemoteTargetConfig):
             source_url_prefix=self.source_url_prefix,
             prefix=mirror.prefix,
             qa_update=self.qa_update,
-            search=SearchWish(
-                self.search.embedding_rate, self.search.doc_correlation, self.search.rerank_version
-            ),
+            search=self.search,
             **remote_settings(self, surroundings),
         )
         return GptbotsTarget(settings, account=account_of(settings.base_url, settings.api_key))
+
+
+LARGEST, LARGEST_PDF = 10_000_000, 30_000_000
+"""Bytes of a document (the vendor's page "update text document": pdf 30 MB, all else 10 MB)."""
+
+CHUNK_TOKEN, HEADER_ROW = 600, 1
+"""The vendor's defaults; sent all the same, because a request without any rule is refused."""
+
+
+class DocumentKind(enum.StrEnum):
+    """A kind decides the routes; a document cannot move from one to another."""
+
+    TEXT = "text"
+    SPREADSHEET = "spreadsheet"
+    QA = "qa"
+
+
+_SHEETS = frozenset(KINDS["qa"])
+FETCHED = frozenset({"pdf", "txt", "md", "doc", "docx"})
+"""What the vendor fetches from an address: files of these formats, and no pages as far as is documented."""
+
+EXTENSIONS = _SHEETS | FETCHED | LINKS
+
+_LETTERS = {DocumentKind.TEXT: "t", DocumentKind.SPREADSHEET: "x", DocumentKind.QA: "q"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How one document is cut: either `chunk_token` or `splitter`, and `header_row` for tables."""
+
+    kind: DocumentKind
+    chunk_token: int | None = CHUNK_TOKEN
+    splitter: str | None = None
+    header_row: int | None = None
+
+    @property
+    def recipe(self) -> str:
+        """A short word for it, such as `t600`, `ts1f0c9a3b` or `x600h1`."""
+        rule = str(self.chunk_token)
+        if self.splitter is not None:
+            rule = f"s{hashlib.sha256(self.splitter.encode('utf-8', 'replace')).hexdigest()[:8]}"
+        header = f"h{self.header_row}" if self.header_row is not None else ""
+        return f"{_LETTERS[self.kind]}{rule}{header}"
+
+    @property
+    def is_usual(self) -> bool:
+        """As the vendor cuts where nothing is said."""
+        is_sheet = self.kind is not DocumentKind.TEXT
+        return self == Cutting(self.kind, header_row=HEADER_ROW if is_sheet else None)
+
+    def fields(self, *, is_update: bool) -> dict[str, Any]:
+        """What a request says of it: nothing where it changes questions and answers, by that call's page."""
+        if is_update and self.kind is DocumentKind.QA:
+            return {}
+        given: dict[str, Any] = {"purpose": "QA_FILE"} if self.kind is DocumentKind.QA else {}
+        given |= {"chunk_token": self.chunk_token} if self.splitter is None else {"splitter": self.splitter}
+        return given | ({} if self.header_row is None else {"header_row": self.header_row})
+
+
+def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
+    """How the document at `path` is cut under these settings; what does not fit its kind is left out."""
+    extension = extension_of(path)
+    is_sheet = extension in _SHEETS
+    kind = (
+        (DocumentKind.QA if settings.get("kind") == "qa" else DocumentKind.SPREADSHEET)
+        if is_sheet
+        else DocumentKind.TEXT
+    )
+    splitter = None if kind is DocumentKind.SPREADSHEET else settings.get("splitter")
+    return Cutting(
+        kind,
+        settings.get("chunk_token", CHUNK_TOKEN) if splitter is None else None,
+        splitter,
+        settings.get("header_row", HEADER_ROW) if is_sheet else None,
+    )
+
+
+def described(recipe: str) -> str:
+    """The settings that a recipe stands for; '' for what is none of these recipes."""
+    found = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
+    if found is None:
+        return ""
+    kind = "kind qa, " if found[1] == _LETTERS[DocumentKind.QA] else ""
+    rule = f"chunk_token {found[2]}" if found[2] else f"splitter {found[3]}"
+    return f"{kind}{rule}{f', header_row {found[4]}' if found[4] else ''}"
+
+
+def kind_of_recipe(recipe: str | None) -> DocumentKind | None:
+    """The kind of a document that was made by `recipe`; None where that says nothing."""
+    letter = (recipe or "")[:1]
+    return next((kind for kind, one in _LETTERS.items() if one == letter), None)
+
+
+def extension_of(path: str) -> str:
+    """In lower case, without the dot."""
+    return path.rpartition("/")[2].rpartition(".")[2].lower()

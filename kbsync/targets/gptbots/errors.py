@@ -12,7 +12,7 @@ from typing import Any
 
 from kbsync.core.text import number_in, printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.gptbots.settings import EXTENSIONS
+from kbsync.targets.gptbots.config import EXTENSIONS
 from kbsync.targets.http.errors import HttpAnswer, Judge, by_status
 
 TOO_MANY = "40332"

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from kbsync.errors import Rejected, Unavailable
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.api import GptbotsApi
-from kbsync.targets.gptbots.settings import DocumentKind, kind_of_recipe
+from kbsync.targets.gptbots.config import DocumentKind, kind_of_recipe
 from kbsync.targets.gptbots.shapes import DocumentRow, ListPage
 
 PAGE = 100

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from kbsync.contract.managing import BaseCard, BaseWish, EmbeddingModel, Room
 from kbsync.errors import Halted, NotOffered, Rejected
-from kbsync.targets.gptbots.api import GptbotsApi
-from kbsync.targets.gptbots.settings import GptbotsSettings
+from kbsync.targets.gptbots.api import GptbotsApi, GptbotsSettings
 from kbsync.targets.gptbots.shapes import BaseRow
 from kbsync.targets.http.managing import (
     OfferedSetting,

@@ -1,19 +1,4 @@
-"""What an answer says of each document that was sent. Pure.
-
-The vendor's pages tell a document by the name that was sent, some versions by that without its extension; an
-update is told by its id, which stays.
-
-Finding out what became of documents, fifty to a request.
-
-After an update the vendor may go on telling the state of the old version. A final state counts for the new
-one when another state was seen in between, or when the document's `update_time` is not the one that the
-update's marker remembers. So it can be told after a restart as well.
-
-Removing documents, fifty to a request: the answer tells of none of them, so each is looked for after.
-
-Sending documents, several to a request, and what became of each.
-
-The knowledge API of GPTBots as a target of the mirror.
+"""The knowledge API of GPTBots as a target of the mirror.
 
 The vendor keeps our marker, takes several documents in a request, and changes a document in place under its
 id with the old text serving meanwhile. It gives no reasons, so success is what its answers say of each
@@ -32,7 +17,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from kbsync.contract.searching import Hit, Query
+from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.contract.target import (
     Accepted,
     Base,
@@ -48,31 +33,35 @@ from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
-from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.api import (
+    MOST_FILES,
     OVERLOADED,
+    RANKING,
     GptbotsApi,
-    SearchRequest,
+    GptbotsSettings,
     UploadItem,
-    hits_of,
     packed,
-    search_request,
 )
-from kbsync.targets.gptbots.errors import TOO_MANY, judge_for
-from kbsync.targets.gptbots.listing import DocumentList, ListedVersion
-from kbsync.targets.gptbots.manage import GptbotsBases
-from kbsync.targets.gptbots.settings import (
+from kbsync.targets.gptbots.config import (
     EXTENSIONS,
     FETCHED,
-    MOST_FILES,
     Cutting,
     DocumentKind,
-    GptbotsSettings,
     cutting_of,
     described,
     extension_of,
 )
-from kbsync.targets.gptbots.shapes import DocumentRow, FoundPassage, StoredDocument, UploadReceipt
+from kbsync.targets.gptbots.errors import TOO_MANY, judge_for
+from kbsync.targets.gptbots.listing import DocumentList, ListedVersion
+from kbsync.targets.gptbots.manage import GptbotsBases
+from kbsync.targets.gptbots.shapes import (
+    DocumentRow,
+    Marker,
+    StoredDocument,
+    UploadReceipt,
+    read_marker,
+    write_marker,
+)
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.limits import Account, MissingCalls
@@ -86,35 +75,42 @@ FAILED = "failed"
 
 
 def outcomes_of(receipt: UploadReceipt, parcel: Sequence[UploadItem]) -> Mapping[int, PutOutcome]:
-    """By place, never by position. In both lists or in neither: nobody knows.
+    """What an answer says of each document that was sent, by place and never by position. Pure.
 
-    An id that would be that of two documents is told of neither: one of them would never be found, and
-    nothing would say so (promise 10).
+    The vendor's pages tell a document by the name that was sent, some versions by that without its extension;
+    an update is told by its id, which stays. A document in both lists or in neither: nobody knows.
     """
-    told = [*(_words_of(one, parcel) for one in receipt.stored), *receipt.failed]
-    meant = _meant(told, parcel)
-    stored = {
-        item.place: [receipt.stored[n] for n in meant[item.place] if n < len(receipt.stored)]
-        for item in parcel
-    }
-    failed = {item.place for item in parcel if any(n >= len(receipt.stored) for n in meant[item.place])}
+    # An update's id tells more than any name beside it; that of a new document tells nothing.
+    is_update = bool(parcel[0].doc_id)
+    words = [{one.id if is_update and one.id else one.name} for one in receipt.stored]
+    told = [{_plain(word) for word in some if word} for some in (*words, *receipt.failed)]
+
+    # Whole names and ids count first: a name without its extension is only one of what these left over.
+    meant = {item.place: _which(told, {_plain(item.file_name), item.doc_id}) for item in parcel}
+    taken = {number for numbers in meant.values() for number in numbers}
+    for item in parcel:
+        if not meant[item.place]:
+            bare = _which(told, {_plain(item.file_name).rpartition(".")[0]})
+            meant[item.place] = [number for number in bare if number not in taken]
     if len(parcel) == 1 and not meant[parcel[0].place]:  # whatever it calls the only one
-        stored = {parcel[0].place: list(receipt.stored)}
-        failed = {parcel[0].place} if receipt.failed else set()
+        meant[parcel[0].place] = list(range(len(receipt.stored) + len(receipt.failed)))
+
+    count = len(receipt.stored)
+    stored = {place: [receipt.stored[n] for n in numbers if n < count] for place, numbers in meant.items()}
+    failed = {place for place, numbers in meant.items() if any(n >= count for n in numbers)}
     holders = Counter(one_id for some in stored.values() for one_id in {one.id for one in some} if one_id)
-    return {
-        item.place: _outcome(item, stored[item.place], holders, is_failed=item.place in failed)
-        for item in parcel
-    }
+    return {item.place: _outcome(item, stored[item.place], holders, item.place in failed) for item in parcel}
 
 
 def _outcome(
-    item: UploadItem, stored: Sequence[StoredDocument], holders: Mapping[str, int], *, is_failed: bool
+    item: UploadItem, stored: Sequence[StoredDocument], holders: Mapping[str, int], is_failed: bool
 ) -> PutOutcome:
     name = item.document.path
     if is_failed and not stored:
         return Rejected("the vendor refused the document and gives no reason", code=FAILED)
     ids = {one.id for one in stored}
+    # An id told of two documents is believed of neither: one of them would never be found, and nothing
+    # would say so (promise 10).
     if is_failed or len(ids) > 1 or any(holders.get(one, 0) > 1 for one in ids):
         return Unsure(f"the vendor's answer contradicts itself about {name}", code="contradiction")
     if not stored:
@@ -125,29 +121,9 @@ def _outcome(
     return Accepted(remote_id, replaced=bool(item.doc_id) and remote_id == item.doc_id)
 
 
-def _meant(told: Sequence[frozenset[str]], parcel: Sequence[UploadItem]) -> Mapping[int, list[int]]:
-    """By place: which of what is told may be of that document.
-
-    Whole names and ids first; a name without its extension is only one of what these left over.
-    """
-    whole = {item.place: _which(told, {_plain(item.file_name), item.doc_id}) for item in parcel}
-    taken = {number for numbers in whole.values() for number in numbers}
-    return {
-        item.place: whole[item.place]
-        or [n for n in _which(told, {_plain(item.file_name).rpartition(".")[0]}) if n not in taken]
-        for item in parcel
-    }
-
-
-def _which(told: Sequence[frozenset[str]], words: set[str]) -> list[int]:
+def _which(told: Sequence[set[str]], words: set[str]) -> list[int]:
     wanted = words - {""}
-    return [number for number, one in enumerate(told) if not wanted.isdisjoint(map(_plain, one))]
-
-
-def _words_of(stored: StoredDocument, parcel: Sequence[UploadItem]) -> frozenset[str]:
-    """An update's id tells more than any name that stands beside it; that of a new document tells nothing."""
-    is_update = bool(parcel[0].doc_id and stored.id)
-    return frozenset({stored.id if is_update else stored.name} - {""})
+    return [number for number, one in enumerate(told) if not wanted.isdisjoint(one)]
 
 
 def _plain(text: str) -> str:
@@ -163,22 +139,29 @@ _UNKNOWN, _INDEXING = DocStatus(DocState.UNKNOWN), DocStatus(DocState.INDEXING)
 
 
 class StatusReader:
-    """Looks at documents. `grace`: seconds after an update in which a failure may be an old one."""
+    """Finds out what became of documents, fifty to a request.
+
+    After an update the vendor may go on telling the state of the old version. A final state counts for the
+    new one when another state was seen in between, or when the document's `update_time` is not the one that
+    the update's marker remembers. So it can be told after a restart as well.
+
+    `grace`: seconds after an update in which a failure may be an old one.
+    """
 
     def __init__(
-        self, api: GptbotsApi, sightings: DocumentList, steady: Callable[[], float], grace: float
+        self, api: GptbotsApi, listed: DocumentList, steady: Callable[[], float], grace: float
     ) -> None:
-        self._api, self._sightings = api, sightings
+        self._api, self._list = api, listed
         self._steady, self._grace = steady, grace
         self._trusted: set[str] = set()
+        """Of these the next final state is that of the version sent last."""
         self._begun: dict[str, float] = {}
 
-    def began(self, ids: Iterable[str]) -> None:
+    def began(self, ids: Sequence[str]) -> None:
         """These are about to be changed: nothing that was said of them holds."""
-        ids = list(ids)
         self._trusted.difference_update(ids)
         self._begun |= dict.fromkeys(ids, self._steady())
-        self._sightings.changing(ids)
+        self._list.changing(ids)
 
     def added(self, ids: Iterable[str]) -> None:
         """These are new: whatever is said of them is of their only version."""
@@ -189,15 +172,29 @@ class StatusReader:
 
         Raises `Halted`, and `TargetError` where nothing could be seen at all.
         """
-        shown, unseen = await self._asked(ids)
-        self._trusted.update(one for one, word in shown.items() if word and word not in _FINAL)
-        absent = [one for one in ids if one not in shown and one not in unseen]
-        doubtful = [one for one, word in shown.items() if word in _FINAL and one not in self._trusted]
-        listed = await self._sightings.read([*absent, *doubtful]) if absent or doubtful else {}
-        self._sightings.changing(ids)
-        states = {one: self._state(one, word, listed) for one, word in shown.items()}
+        words: dict[str, str] = {}
+        unseen: set[str] = set()
+        for start in range(0, len(ids), MOST_IDS):
+            part = ids[start : start + MOST_IDS]
+            try:
+                words |= {one: word for one, word in (await self.shown(part)).items() if one in part}
+            except Halted:
+                raise
+            except TargetError:
+                if not words:
+                    raise
+                unseen.update(part)
+        self._trusted.update(one for one, word in words.items() if word and word not in _FINAL)
+        absent = [one for one in ids if one not in words and one not in unseen]
+        doubtful = [one for one, word in words.items() if word in _FINAL and one not in self._trusted]
+        listed = await self._list.read([*absent, *doubtful]) if absent or doubtful else {}
+        self._list.changing(ids)
+        states = {one: self._state(one, word, listed) for one, word in words.items()}
         states |= {one: _UNKNOWN if one in listed else DocStatus(DocState.MISSING) for one in absent}
-        self._settle(states)
+        for one, status in states.items():
+            if status.state in (DocState.READY, DocState.FAILED, DocState.MISSING):  # over: forgotten
+                self._trusted.discard(one)
+                self._begun.pop(one, None)
         return {one: states.get(one, _UNKNOWN) for one in ids}
 
     async def shown(self, ids: Sequence[str]) -> Mapping[str, str]:
@@ -210,22 +207,6 @@ class StatusReader:
         middle = len(ids) // 2
         return {**await self.shown(ids[:middle]), **await self.shown(ids[middle:])}
 
-    async def _asked(self, ids: Sequence[str]) -> tuple[dict[str, str], set[str]]:
-        """What is told, and which could not be asked about."""
-        told: dict[str, str] = {}
-        unseen: set[str] = set()
-        for start in range(0, len(ids), MOST_IDS):
-            part = ids[start : start + MOST_IDS]
-            try:
-                told |= {one: word for one, word in (await self.shown(part)).items() if one in part}
-            except Halted:
-                raise
-            except TargetError:
-                if not told:
-                    raise
-                unseen.update(part)
-        return told, unseen
-
     def _state(self, remote_id: str, word: str, listed: Mapping[str, ListedVersion]) -> DocStatus:
         state = _FINAL.get(word)
         if state is None:
@@ -234,72 +215,15 @@ class StatusReader:
             seen = listed.get(remote_id)
             if seen is None:
                 return _UNKNOWN
-            if not seen.is_through and not (state is DocState.FAILED and self._is_late(remote_id)):
+            begun = self._begun.get(remote_id)
+            # A failure that is shown for so long must be the new one.
+            is_late = begun is None or self._steady() >= begun + self._grace
+            if not seen.is_through and not (state is DocState.FAILED and is_late):
                 return _INDEXING
         return DocStatus(state, _NO_REASON, "FAILED") if state is DocState.FAILED else DocStatus(state)
 
-    def _is_late(self, remote_id: str) -> bool:
-        """A failure is shown for so long that it must be the new one."""
-        begun = self._begun.get(remote_id)
-        return begun is None or self._steady() >= begun + self._grace
-
-    def _settle(self, states: Mapping[str, DocStatus]) -> None:
-        """What is over need not be remembered."""
-        over = [one for one, status in states.items() if status.state in _OVER]
-        self._trusted.difference_update(over)
-        for one in over:
-            self._begun.pop(one, None)
-
-
-_OVER = (DocState.READY, DocState.FAILED, DocState.MISSING)
-
 
 _STILL_THERE = "the vendor says that it is deleted, and still has it"
-
-
-async def delete_all(api: GptbotsApi, waiting: StatusReader, ids: Sequence[str]) -> dict[str, DeleteOutcome]:
-    """The outcome of each id. After a `Halted` no more are asked for; it is the answer of the rest."""
-    outcomes: dict[str, DeleteOutcome] = {}
-    halted: Halted | None = None
-    for start in range(0, len(ids), MOST_IDS):
-        part = ids[start : start + MOST_IDS]
-        try:
-            outcomes |= dict.fromkeys(part, halted) if halted else await _delete(api, waiting, part)
-        except TargetError as error:
-            halted = error if isinstance(error, Halted) else None
-            outcomes |= dict.fromkeys(part, error)
-    return outcomes
-
-
-async def _delete(api: GptbotsApi, waiting: StatusReader, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-    try:
-        await api.delete(ids)
-    except Rejected as error:
-        return await _refused(api, waiting, ids, error)
-    left = await _left(api, waiting, ids)
-    return {one: Unavailable(_STILL_THERE, code="still-there") if one in left else None for one in ids}
-
-
-async def _refused(
-    api: GptbotsApi, waiting: StatusReader, ids: Sequence[str], error: Rejected
-) -> Mapping[str, DeleteOutcome]:
-    """Ids that are not there may have been refused with the rest."""
-    left = await _left(api, waiting, ids)
-    outcomes: dict[str, DeleteOutcome] = {one: None for one in ids if one not in left}
-    if len(ids) == 1:
-        return outcomes | dict.fromkeys(left, error)
-    for one in left:
-        outcomes |= await _delete(api, waiting, [one])
-    return outcomes
-
-
-async def _left(api: GptbotsApi, waiting: StatusReader, ids: Sequence[str]) -> list[str]:
-    """Those that the vendor still tells of. Nothing at all counts only while the base is there."""
-    shown = await waiting.shown(ids)
-    if not shown:
-        await api.base()
-    return [one for one in ids if one in shown]
-
 
 _FLAT = Naming(style="plain")
 """Names of files: no slash, at most 200 bytes, and they tell the path where the marker is lost."""
@@ -309,35 +233,44 @@ QA_UPDATE = "update of questions and answers"
 
 
 class Uploader:
-    """Sends documents; every outcome is returned, none raised."""
+    """Sends documents, several to a request; every outcome is returned, none raised."""
 
     def __init__(
         self,
         settings: GptbotsSettings,
         api: GptbotsApi,
-        sightings: DocumentList,
-        waiting: StatusReader,
-        lacking: MissingCalls,
+        listed: DocumentList,
+        statuses: StatusReader,
+        missing: MissingCalls,
     ) -> None:
         self._settings, self._api = settings, api
-        self._sightings, self._waiting = sightings, waiting
-        self._lacking = lacking
+        self._list, self._statuses = listed, statuses
+        self._missing = missing
         self._most = MOST_FILES
 
     async def put(self, documents: Sequence[Outgoing]) -> list[PutOutcome]:
         """In the order given."""
-        outcomes = {place: error for place, one in enumerate(documents) if (error := self._refusal(one))}
-        sendable = {place: one for place, one in enumerate(documents) if place not in outcomes}
-        results: dict[int, PutOutcome] = {**outcomes}
+        results: dict[int, PutOutcome] = {}
+        for place, one in enumerate(documents):
+            if (error := self._refusal(one)) is not None:
+                results[place] = error
+        sendable = {place: one for place, one in enumerate(documents) if place not in results}
         try:
-            items = await self._items(sendable)
+            known = await self._known({one.replaces for one in sendable.values() if one.replaces is not None})
         except TargetError as error:
             results |= dict.fromkeys(sendable, error)
-            items = []
+            return [results[place] for place in range(len(documents))]
+        items = [self._item(place, one, known) for place, one in sendable.items()]
         for parcel in packed(items, self._most):
             results |= await self._deliver(parcel)
-        gone = await self._gone([one for one in items if isinstance(results[one.place], Rejected)])
-        for parcel in packed((self._item(one.place, one.document, {}) for one in gone), self._most):
+        # A change may be refused because the document is not there any more: then it is made anew.
+        refused = [one for one in items if one.doc_id and isinstance(results[one.place], Rejected)]
+        try:
+            shown = await self._statuses.shown([one.doc_id for one in refused]) if refused else {}
+        except TargetError:
+            refused = []
+        gone = [self._item(one.place, one.document, {}) for one in refused if one.doc_id not in shown]
+        for parcel in packed(gone, self._most):
             results |= await self._deliver(parcel)
         return [results[place] for place in range(len(documents))]
 
@@ -352,19 +285,24 @@ class Uploader:
             return Rejected(f"{document.size:,} bytes are over the limit of {most:,}", code="too-large")
         if not document.size:
             return Rejected("the file is empty", code="empty")
-        return _link_refusal(document) if is_link(document.path) else None
-
-    async def _items(self, documents: Mapping[int, Outgoing]) -> list[UploadItem]:
-        known = await self._known({one.replaces for one in documents.values() if one.replaces is not None})
-        return [self._item(place, one, known) for place, one in documents.items()]
+        if not is_link(document.path):
+            return None
+        try:
+            address = _address_in(document)
+        except NoLink as reason:
+            return Unfit(str(reason), code="link")
+        if _format(address) in FETCHED:
+            return None
+        known = ", ".join(f".{one}" for one in sorted(FETCHED))
+        return Unfit(f"the vendor fetches files and no pages: its address has to end in {known}", code="link")
 
     async def _known(self, ids: Collection[str]) -> Mapping[str, ListedVersion]:
         """Of the documents to be changed. Raises `Unavailable` for one that is there but not listed."""
         if not ids:
             return {}
-        known = await self._sightings.known(ids)
+        known = await self._list.known(ids)
         unlisted = [one for one in ids if one not in known]
-        if unlisted and (shown := await self._waiting.shown(unlisted)):
+        if unlisted and (shown := await self._statuses.shown(unlisted)):
             raise Unavailable(
                 f"document {next(iter(shown))} is there and not in the list yet", code="list-lag"
             )
@@ -373,14 +311,19 @@ class Uploader:
     def _item(self, place: int, document: Outgoing, known: Mapping[str, ListedVersion]) -> UploadItem:
         address = _address_in(document) if is_link(document.path) else ""
         cutting = cutting_of(document.path, document.settings)
-        seen = known.get(document.replaces or "")
-        changed = seen if seen is not None and self._can_change(seen, cutting) else None
+        changed = known.get(document.replaces or "")
+        if changed is not None and not self._can_change(changed, cutting):
+            changed = None
+        # The marker of an update has the `update_time` from before it; see `StatusReader`.
+        was = None if changed is None else changed.updated or 0
+        path = self._settings.prefix + document.path
+        told = Marker(path, document.digest, document.upload_id, cutting.recipe, was)
         return UploadItem(
             place,
             document,
             cutting,
             _FLAT.name(document.name + (f".{_format(address)}" if address else ""), document.digest),
-            self._marked(document, cutting, changed),
+            write_marker(self._settings.source_url_prefix, told),
             (document.replaces or "") if changed is not None else "",
             address,
         )
@@ -391,82 +334,46 @@ class Uploader:
         """
         if cutting.kind is not DocumentKind.QA:
             return seen.kind in (None, cutting.kind)
-        is_wanted = self._settings.qa_update == "in_place" and not self._lacking.lacks(QA_UPDATE)
+        is_wanted = self._settings.qa_update == "in_place" and not self._missing.lacks(QA_UPDATE)
         return is_wanted and cutting.is_usual and seen.recipe == cutting.recipe
-
-    def _marked(self, document: Outgoing, cutting: Cutting, changed: ListedVersion | None) -> str:
-        was = None if changed is None else changed.updated or 0
-        path = self._settings.prefix + document.path
-        told = shapes.Marker(path, document.digest, document.upload_id, cutting.recipe, was)
-        return shapes.write_marker(self._settings.source_url_prefix, told)
 
     async def _deliver(self, parcel: tuple[UploadItem, ...]) -> dict[int, PutOutcome]:
         """One request; where it is refused as a whole, each half by itself."""
-        changed = [one.doc_id for one in parcel if one.doc_id]
-        self._waiting.began(changed)
+        self._statuses.began([one.doc_id for one in parcel if one.doc_id])
+        is_qa_update = bool(parcel[0].doc_id) and parcel[0].cutting.kind is DocumentKind.QA
         try:
             outcomes = outcomes_of(await self._api.deliver(parcel), parcel)
         except Rejected as error:
-            return await self._refused(parcel, error)
+            return await self._refused(parcel, error, is_qa_update)
         except TargetError as error:
             return {one.place: error for one in parcel}
-        if parcel[0].doc_id and parcel[0].cutting.kind is DocumentKind.QA:
-            self._lacking.works(QA_UPDATE)
+        if is_qa_update:
+            self._missing.works(QA_UPDATE)
         new = {one.place for one in parcel if not one.doc_id}
-        self._waiting.added(
+        self._statuses.added(
             [one.remote_id for place, one in outcomes.items() if place in new and isinstance(one, Accepted)]
         )
         return dict(outcomes)
 
-    async def _refused(self, parcel: tuple[UploadItem, ...], error: Rejected) -> dict[int, PutOutcome]:
-        missing = await self._missing()
-        if missing is not None:
-            return {one.place: missing for one in parcel}
-        if isinstance(error, NotOffered):
-            return await self._not_offered(parcel, error)
-        if len(parcel) == 1:
-            return {parcel[0].place: error}
-        if error.code == TOO_MANY:
-            self._most = min(self._most, max(1, len(parcel) // 2))
-        middle = len(parcel) // 2
-        return await self._deliver(parcel[:middle]) | await self._deliver(parcel[middle:])
-
-    async def _gone(self, refused: Sequence[UploadItem]) -> list[UploadItem]:
-        """Changes that were refused because the document is not there any more: it is to be made anew."""
-        changes = [one for one in refused if one.doc_id]
-        if not changes:
-            return []
-        try:
-            shown = await self._waiting.shown([one.doc_id for one in changes])
-        except TargetError:
-            return []
-        return [one for one in changes if one.doc_id not in shown]
-
-    async def _missing(self) -> TargetError | None:
-        """The base may be gone, which is no fault of any document."""
+    async def _refused(
+        self, parcel: tuple[UploadItem, ...], error: Rejected, is_qa_update: bool
+    ) -> dict[int, PutOutcome]:
         try:
             await self._api.base()
-        except TargetError as missing:
-            return missing
-        return None
-
-    async def _not_offered(self, parcel: tuple[UploadItem, ...], error: NotOffered) -> dict[int, PutOutcome]:
-        """No fault of any document either. What cannot be changed where it lies is made anew."""
-        if not (parcel[0].doc_id and parcel[0].cutting.kind is DocumentKind.QA):
-            return {one.place: Unavailable(error.reason, code=error.code) for one in parcel}
-        self._lacking.note(QA_UPDATE, error)
-        return await self._deliver(tuple(self._item(one.place, one.document, {}) for one in parcel))
-
-
-def _link_refusal(document: Outgoing) -> Rejected | None:
-    try:
-        address = _address_in(document)
-    except NoLink as reason:
-        return Unfit(str(reason), code="link")
-    if _format(address) in FETCHED:
-        return None
-    known = ", ".join(f".{one}" for one in sorted(FETCHED))
-    return Unfit(f"the vendor fetches files and no pages: its address has to end in {known}", code="link")
+        except TargetError as missing:  # the base may be gone, which is no fault of any document
+            return {one.place: missing for one in parcel}
+        if isinstance(error, NotOffered):
+            if not is_qa_update:
+                return {one.place: Unavailable(error.reason, code=error.code) for one in parcel}
+            # What cannot be changed where it lies is made anew.
+            self._missing.note(QA_UPDATE, error)
+            return await self._deliver(tuple(self._item(one.place, one.document, {}) for one in parcel))
+        if len(parcel) == 1:
+            return {parcel[0].place: error}
+        middle = len(parcel) // 2
+        if error.code == TOO_MANY:
+            self._most = min(self._most, max(1, middle))
+        return await self._deliver(parcel[:middle]) | await self._deliver(parcel[middle:])
 
 
 def _address_in(document: Outgoing) -> str:
@@ -478,9 +385,6 @@ def _address_in(document: Outgoing) -> str:
 def _format(address: str) -> str:
     """Of the file that an address leads to, by its name."""
     return extension_of(urlsplit(address).path)
-
-
-Sleep = Callable[[float], Awaitable[None]]
 
 
 class GptbotsTarget(RemoteTarget):
@@ -504,7 +408,7 @@ class GptbotsTarget(RemoteTarget):
         meter: Meter | None = None,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
-        sleep: Sleep = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
         transport: httpx.AsyncBaseTransport | None = None,
         account: Account | None = None,
@@ -529,10 +433,9 @@ class GptbotsTarget(RemoteTarget):
     def _speak(self) -> None:
         settings = self._settings
         self._api = GptbotsApi(settings, self._client)
-        self._sightings = DocumentList(self._api, settings.source_url_prefix, self._steady)
-        self._waiting = StatusReader(self._api, self._sightings, self._steady, settings.grace)
-        lacking = self._client.missing
-        self._putting = Uploader(settings, self._api, self._sightings, self._waiting, lacking)
+        self._list = DocumentList(self._api, settings.source_url_prefix, self._steady)
+        self._statuses = StatusReader(self._api, self._list, self._steady, settings.grace)
+        self._uploader = Uploader(settings, self._api, self._list, self._statuses, self._client.missing)
 
     @property
     def limits(self) -> Limits:
@@ -558,19 +461,49 @@ class GptbotsTarget(RemoteTarget):
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send documents, several to a request; those that replace one change it in place."""
-        return await self._putting.put(documents)
+        return await self._uploader.put(documents)
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """The state of each remote id, of the version that was sent last."""
-        return await self._waiting.states(tuple(dict.fromkeys(ids)))
+        return await self._statuses.states(tuple(dict.fromkeys(ids)))
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove each remote id."""
-        return await delete_all(self._api, self._waiting, tuple(dict.fromkeys(ids)))
+        """Remove each remote id, fifty to a request. After a `Halted` no more are asked for."""
+        outcomes: dict[str, DeleteOutcome] = {}
+        halted: Halted | None = None
+        ids = tuple(dict.fromkeys(ids))
+        for start in range(0, len(ids), MOST_IDS):
+            part = ids[start : start + MOST_IDS]
+            try:
+                outcomes |= dict.fromkeys(part, halted) if halted else await self._delete(part)
+            except TargetError as error:
+                halted = error if isinstance(error, Halted) else None
+                outcomes |= dict.fromkeys(part, error)
+        return outcomes
+
+    async def _delete(self, ids: Sequence[str]) -> dict[str, DeleteOutcome]:
+        """The answer tells nothing of any one of them, so each is looked for afterwards."""
+        refused: Rejected | None = None
+        try:
+            await self._api.delete(ids)
+        except Rejected as error:
+            refused = error
+        shown = await self._statuses.shown(ids)
+        if not shown:  # nothing at all counts only while the base is there
+            await self._api.base()
+        left = [one for one in ids if one in shown]
+        outcomes: dict[str, DeleteOutcome] = dict.fromkeys(ids)
+        if refused is None:
+            return outcomes | dict.fromkeys(left, Unavailable(_STILL_THERE, code="still-there"))
+        if len(ids) == 1:
+            return outcomes | dict.fromkeys(left, refused)
+        for one in left:  # ids that are not there may have been refused with the rest
+            outcomes |= await self._delete([one])
+        return outcomes
 
     async def list(self) -> AsyncIterator[Listed]:
         """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
-        async with aclosing(self._sightings.rows()) as rows:
+        async with aclosing(self._list.rows()) as rows:
             async for row in rows:
                 yield self._listed(row)
 
@@ -581,14 +514,23 @@ class GptbotsTarget(RemoteTarget):
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
-        question = search_request(query, self._settings.search)
-        return () if question is None else hits_of(await self._found(question), query)
-
-    async def _found(self, question: SearchRequest) -> Sequence[FoundPassage]:
-        if question.wish.rerank_version is None:
-            return await self._api.search(question)
-        search = self._api.search
-        return await search_ranked(lambda: search(question), lambda: search(question.unranked), OVERLOADED)
+        if not query.text.strip():
+            return ()
+        ranking = self._settings.search.rerank_version or (RANKING if query.rerank else None)
+        if ranking is None:
+            matches = await self._api.search(query.text, None)
+        else:
+            matches = await search_ranked(
+                lambda: self._api.search(query.text, ranking),
+                lambda: self._api.search(query.text, None),
+                OVERLOADED,
+            )
+        found: dict[str, list[Passage]] = {}
+        for one in sorted(matches, key=lambda match: -match.score):
+            if not query.among or one.document_id in query.among:
+                found.setdefault(one.document_id, []).append(Passage(one.text, score=one.score))
+        hits = [Hit(key, passages[0].score, tuple(passages)) for key, passages in found.items()]
+        return hits if query.selects and not query.among else hits[: query.top_k]
 
     async def retry_all(self) -> int | None:
         """The vendor's own retry, which takes no ids."""
@@ -604,9 +546,11 @@ class GptbotsTarget(RemoteTarget):
         Under another prefix or address it is no file of this mirror, but may be an upload of it from before.
         """
         prefix = self._settings.prefix
-        told = shapes.read_marker(self._settings.source_url_prefix, row.source_url)
+        told = read_marker(self._settings.source_url_prefix, row.source_url)
         if told is None:
-            return Listed(row.id, row.name, created=row.created, path=self._path_in_name(row))
+            # A document that has another address is not ours, whatever its name.
+            reading = None if row.source_url else Naming(prefix, "plain").read_mangled(row.name)
+            return Listed(row.id, row.name, created=row.created, path=reading.path if reading else None)
         is_here = told.path.startswith(prefix) and told.path != prefix
         return Listed(
             row.id,
@@ -618,13 +562,6 @@ class GptbotsTarget(RemoteTarget):
             recipe=told.recipe,
         )
 
-    def _path_in_name(self, row: DocumentRow) -> str | None:
-        """A document that has another address is not ours, whatever its name."""
-        if row.source_url:
-            return None
-        reading = Naming(self._settings.prefix, "plain").read_mangled(row.name)
-        return None if reading is None else reading.path
-
 
 def _endpoint(settings: GptbotsSettings) -> Endpoint:
-    return settings.endpoint(settings.base_url)
+    return settings.endpoint(settings.base_url)  # tests put shorter timeouts here

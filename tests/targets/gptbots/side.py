@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kbsync.targets.gptbots import shapes
-from kbsync.targets.gptbots.settings import MARKER_BASE
+from kbsync.targets.gptbots.config import MARKER_BASE
 from kbsync_standin.gptbots import application
 from kbsync_standin.gptbots.bot import Document, Version
 from kbsync_standin.messages import StandInClock

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kbsync.contract.target import Accepted, DocState, Target
-from kbsync.targets.gptbots.settings import GptbotsSettings
+from kbsync.targets.gptbots.api import GptbotsSettings
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync.targets.http.limits import APART, REMEMBERED
 from tests.conformance.test_gptbots import KEY

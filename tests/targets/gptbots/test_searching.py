@@ -13,7 +13,8 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.errors import Halted, Rejected, TargetError
-from kbsync.targets.gptbots.settings import GptbotsSettings, SearchWish
+from kbsync.targets.gptbots.api import GptbotsSettings
+from kbsync.targets.gptbots.config import GptbotsSearchConfig
 from kbsync.targets.gptbots.target import GptbotsTarget
 from tests.targets.gptbots.world import GptbotsWorld
 
@@ -21,7 +22,7 @@ PLAIN = {"prompt": "red kestrel", "top_k": 50, "group_ids": ["b"]}
 RANKED, FOUND = Query("red kestrel", rerank=True), Query("red kestrel")
 
 
-async def asked(wish: SearchWish, query: Query) -> list[dict[str, Any]]:
+async def asked(wish: GptbotsSearchConfig, query: Query) -> list[dict[str, Any]]:
     """The bodies that a search sends."""
     bodies: list[dict[str, Any]] = []
 
@@ -39,15 +40,15 @@ async def asked(wish: SearchWish, query: Query) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("wish", "query", "more"),
     [
-        (SearchWish(), FOUND, {}),
-        (SearchWish(), RANKED, {"rerank_version": "BGE-Rerank"}),
-        (SearchWish(0.0, 0.5), FOUND, {"embedding_rate": 0.0, "doc_correlation": 0.5}),
-        (SearchWish(rerank_version="BCE-Rerank"), FOUND, {"rerank_version": "BCE-Rerank"}),
-        (SearchWish(rerank_version="BCE-Rerank"), RANKED, {"rerank_version": "BCE-Rerank"}),
+        (GptbotsSearchConfig(), FOUND, {}),
+        (GptbotsSearchConfig(), RANKED, {"rerank_version": "BGE-Rerank"}),
+        (GptbotsSearchConfig(0.0, 0.5), FOUND, {"embedding_rate": 0.0, "doc_correlation": 0.5}),
+        (GptbotsSearchConfig(rerank_version="BCE-Rerank"), FOUND, {"rerank_version": "BCE-Rerank"}),
+        (GptbotsSearchConfig(rerank_version="BCE-Rerank"), RANKED, {"rerank_version": "BCE-Rerank"}),
     ],
 )
 async def test_a_search_says_what_the_config_and_the_query_want_and_nothing_else(
-    wish: SearchWish, query: Query, more: dict[str, Any]
+    wish: GptbotsSearchConfig, query: Query, more: dict[str, Any]
 ) -> None:
     assert await asked(wish, query) == [PLAIN | more]
 
@@ -71,7 +72,7 @@ async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
 
 async def found(world: GptbotsWorld, query: Query, **wish: Any) -> list[str]:
     """Names of the documents, best first."""
-    world.settings["search"] = SearchWish(**wish)
+    world.settings["search"] = GptbotsSearchConfig(**wish)
     names = {one["id"]: one["name"] for one in world.documents()}
     target = world.make_target()
     async with world.running():

@@ -15,8 +15,8 @@ from kbsync.contract.target import Accepted, Outgoing
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.api import UploadItem, packed, stream_of
+from kbsync.targets.gptbots.config import DocumentKind, cutting_of, described, kind_of_recipe
 from kbsync.targets.gptbots.errors import judge_for
-from kbsync.targets.gptbots.settings import DocumentKind, cutting_of, described, kind_of_recipe
 from kbsync.targets.gptbots.shapes import (
     Marker,
     UploadReceipt,
@@ -262,8 +262,7 @@ def test_times_are_seconds_or_milliseconds() -> None:
 
 
 def test_kinds_are_those_of_the_config() -> None:
-    from kbsync.targets.gptbots.config import KINDS
-    from kbsync.targets.gptbots.settings import EXTENSIONS
+    from kbsync.targets.gptbots.config import EXTENSIONS, KINDS
 
     assert set(KINDS) == set(DocumentKind)
     assert {one for extensions in KINDS.values() for one in extensions} == EXTENSIONS

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kbsync.engine.terms import Plan
-from kbsync.targets.gptbots.settings import MARKER_BASE, GptbotsSettings
+from kbsync.targets.gptbots.api import GptbotsSettings
+from kbsync.targets.gptbots.config import MARKER_BASE
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync_standin.gptbots import HOME_ID, application
 from kbsync_standin.messages import StandInClock
