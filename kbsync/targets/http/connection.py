@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.cookiejar
 import importlib.util
 import logging
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -169,9 +170,10 @@ class _Connections(httpx.AsyncBaseTransport):
     def __init__(self, endpoint: Endpoint, trust: ssl.SSLContext) -> None:
         self._endpoint, self._trust = endpoint, trust
         self._free: dict[tuple[str, str, int | None], list[httpx.AsyncHTTPTransport]] = {}
-        self._idle: asyncio.TimerHandle | None = None
-        self._closing: asyncio.Task[None] | None = None
-        self.is_closed = False
+        self._freed_at = 0.0
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """As httpx has it: the answer's head; its stream has to be closed."""
@@ -184,57 +186,68 @@ class _Connections(httpx.AsyncBaseTransport):
             await connection.aclose()
             raise
         assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _Returning(response.stream, connection, free, self)
+        response.stream = _Returning(response.stream, connection, partial(self._give_back, free, connection))
         return response
 
     async def aclose(self) -> None:
         """Let go of the connections; those in use are closed when their answers are."""
-        self.is_closed = True
-        if self._idle is not None:
-            self._idle.cancel()
-        await self._close_free()
-
-    async def give_back(
-        self, connection: httpx.AsyncHTTPTransport, free: list[httpx.AsyncHTTPTransport]
-    ) -> None:
-        """Keep it for the next request, until none came for `KEEP_ALIVE` seconds.
-
-        httpcore closes one that is too old only when it is asked for the next time, so an idle daemon would
-        hold it for ever (promise 4).
-        """
-        if self.is_closed:
-            await connection.aclose()
-            return
-        free.append(connection)
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = asyncio.get_running_loop().call_later(KEEP_ALIVE, self._close_idle)
-
-    def _close_idle(self) -> None:
-        self._closing = asyncio.get_running_loop().create_task(self._close_free())
-
-    async def _close_free(self) -> None:
-        for free in self._free.values():
-            while free:
-                await free.pop().aclose()
+        self._is_closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        await asyncio.gather(*self._closing, *map(_close, self._all_free()))
 
     def _opened(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
         limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE)
         proxy = _proxy(self._endpoint, url, self._trust)
         return httpx.AsyncHTTPTransport(verify=self._trust, proxy=proxy, limits=limits)
 
+    def _give_back(self, free: list[httpx.AsyncHTTPTransport], connection: httpx.AsyncHTTPTransport) -> bool:
+        if not self._is_closed:
+            loop = asyncio.get_running_loop()
+            free.append(connection)
+            self._freed_at = loop.time()
+            self._sweep = self._sweep or loop.call_later(KEEP_ALIVE, self._close_idle)
+        return not self._is_closed
+
+    def _close_idle(self) -> None:
+        """Close what is free once nothing was given back for a while.
+
+        It would stay half open after the server closed its end, for as long as the program runs. Called by
+        the loop only as long as a connection is free (promise 4).
+        """
+        loop = asyncio.get_running_loop()
+        self._sweep = None
+        if loop.time() < self._freed_at + KEEP_ALIVE:
+            self._sweep = loop.call_at(self._freed_at + KEEP_ALIVE, self._close_idle)
+            return
+        for connection in self._all_free():
+            task = loop.create_task(_close(connection))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def _all_free(self) -> list[httpx.AsyncHTTPTransport]:
+        """Those that nobody uses, which are not free any more then."""
+        taken = [connection for free in self._free.values() for connection in free]
+        for free in self._free.values():
+            free.clear()
+        return taken
+
+
+async def _close(connection: httpx.AsyncHTTPTransport) -> None:
+    with contextlib.suppress(Exception):  # nobody waits for it, and what cannot be closed is broken already
+        await connection.aclose()
+
 
 class _Returning(httpx.AsyncByteStream):
-    """An answer's bytes; once it is closed its connection goes back to those that are `free`."""
+    """An answer's bytes; once it is closed, `give_back` takes its connection or says False."""
 
     def __init__(
         self,
         stream: httpx.AsyncByteStream,
         connection: httpx.AsyncHTTPTransport,
-        free: list[httpx.AsyncHTTPTransport],
-        owner: _Connections,
+        give_back: Callable[[], bool],
     ) -> None:
-        self._stream, self._connection, self._free, self._owner = stream, connection, free, owner
+        self._stream, self._connection, self._give_back = stream, connection, give_back
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._stream.__aiter__()
@@ -245,7 +258,8 @@ class _Returning(httpx.AsyncByteStream):
         except BaseException:
             await self._connection.aclose()
             raise
-        await self._owner.give_back(self._connection, self._free)
+        if not self._give_back():
+            await self._connection.aclose()
 
 
 def connections(
