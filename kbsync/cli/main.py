@@ -1,7 +1,4 @@
-"""The program as a tree of commands. A command's module is imported when the command is run.
-
-Runs a command line and turns whatever goes wrong into a sentence on stderr and an exit code.
-"""
+"""Runs a command line: loads the command's module, and turns errors into a sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ COMMANDS = {
     "doctor": "Check what kbsync needs, with the cures.",
     "completion": "Print a script for your shell.",
 }
-"""Every command with its one line, in the order people meet them; `kbsync.cli.<name>.command` is its code."""
+"""Every command with its one line; its code is `command` in `kbsync.cli.commands.<name>`."""
 
 SECTIONS = {
     "Getting started": ("init", "plan", "doctor"),

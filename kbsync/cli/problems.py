@@ -1,7 +1,4 @@
-"""The words at the end of a pass, and about what is wrong with a mirror at any time.
-
-Why a mirror lags behind its folder though nothing failed: nobody works on it, or it takes its time.
-"""
+"""What a person is told of mirrors: the summary of a pass, and what is wrong, at its end and in `status`."""
 
 from __future__ import annotations
 

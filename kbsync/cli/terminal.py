@@ -86,26 +86,20 @@ def unstyled(text: str) -> str:
 def second_screen() -> Iterator[Screen]:
     """The first comes back at the end, also after an error, Ctrl-C, SIGTERM or a closed window."""
     screen = Screen()
-    with _unwinding(screen):
+    # What would end the process at once must leave the first screen behind, too.
+    before = {number: signal.signal(number, screen.end) for number in ENDING}
+    try:
         _write(ENTER)
         try:
             yield screen
         finally:
             _write(LEAVE)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _write(text: str) -> None:
     with ignore_closed_pipe(sys.stdout):
         sys.stdout.write(text)
         sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def _unwinding(screen: Screen) -> Iterator[None]:
-    """Within, what would end the process at once lets it clear up first."""
-    before = {number: signal.signal(number, screen.end) for number in ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

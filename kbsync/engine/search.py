@@ -36,7 +36,7 @@ Selector = Callable[[str, float | None], bool]
 """Whether a path and the time its file was changed (epoch seconds) are selected."""
 
 
-class ReadsState(Protocol):
+class ReadState(Protocol):
     """Runs a function on one consistent state. Raises `StateError`."""
 
     async def __call__(self, look: Callable[[Tx], T], /) -> T:
@@ -50,7 +50,7 @@ class SearchedMirror:
     name: str
     folder: Path
     target: Target
-    read: ReadsState
+    read: ReadState
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Promise 7, same bytes, no work: of the knowledge base that comes along, from outside."""
+"""Promise 7, same bytes, no work: of the built-in knowledge base, from outside."""
 
 from __future__ import annotations
 

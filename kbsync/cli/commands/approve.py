@@ -1,4 +1,4 @@
-"""`kbsync approve`: a person lets exactly that go which is held at this moment."""
+"""`kbsync approve`: a person approves exactly what is held at this moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync ask`: a question in, an answer out as it is made, and the files it was made from."""
+"""`kbsync ask`: prints the answer as it comes, and the files it was made from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The knowledge bases of an account, offered to whoever begins a config; a new one is made after a yes."""
+"""`kbsync init` for a service: lists the knowledge bases of the account, and creates one after a yes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What is seen of a pass while it runs: a bar on a terminal, a line now and then elsewhere.
-
-`kbsync --once`: one pass with its progress, and what there is to say at its end.
-"""
+"""`kbsync --once`: one pass with its progress, and what there is to say at its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync search`: the query in, documents out. Kept light: a cold search has little time."""
+"""`kbsync search`. Loads only what a search needs: it must answer at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of texts that nothing serves: no pass will ever take a deleted document out of them (promise 11)."""
+"""Finds copies of texts that no mirror uses: no pass would ever delete a document from them (promise 11)."""
 
 from __future__ import annotations
 

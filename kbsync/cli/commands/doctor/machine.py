@@ -1,4 +1,4 @@
-"""What every mirror stands on: versions, disk, limits of the kernel, what systemd gives."""
+"""Checks of the machine: versions, disk space and inodes, credentials that systemd hands over."""
 
 from __future__ import annotations
 

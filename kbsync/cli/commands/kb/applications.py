@@ -1,4 +1,4 @@
-"""`kbsync kb app`: what answers questions from the knowledge bases of a service."""
+"""`kbsync kb app`: the applications of a service, which answer questions from its knowledge bases."""
 
 from __future__ import annotations
 

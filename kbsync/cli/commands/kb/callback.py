@@ -1,4 +1,4 @@
-"""`kbsync kb callback`: where a service tells the events of a whole account."""
+"""`kbsync kb callback`: the address that a service calls with the events of a whole account."""
 
 from __future__ import annotations
 
