@@ -25,6 +25,7 @@ def callback_url(mirror: MirrorConfig) -> str | None:
         return None
     _, *base = target.base_key(mirror.name)
     about = "\0".join(("kbsync callback", mirror.name, *base))
+    # Derived and not stored: the same after the state was lost, and another one with another key.
     secret = hmac.digest(target.api_key.reveal().encode(), about.encode(), hashlib.sha256).hex()[:_DIGITS]
     return f"{target.callback_base}{PATH}{secret}"
 

@@ -350,7 +350,7 @@ class _Reader:
 
 def _missing(block: type, key: str) -> str:
     file = f"; or {key}_file, a file that holds it" if key in secret_keys(block) else ""
-    return f"is missing; allowed: {settings_of(block)[key].mark.about}{file}"
+    return f"is required: {settings_of(block)[key].mark.about}{file}"
 
 
 _LARGEST_FILE = 262_144

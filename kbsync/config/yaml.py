@@ -39,6 +39,7 @@ class UnreadableConfig(ValueError):
         self.line = line
 
 
+# Only what YAML 1.2 reads as a number, a boolean or null: `on` and a date are texts, as editors have it.
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (as the base)
 

@@ -14,6 +14,7 @@ ROWS = {
 """Module and class of the config block, which has all else: keys, checks, how the target is opened."""
 
 
+# Names and no imports: the config knows every type by this table, and no folder has to be loaded for that.
 class _Types(Mapping[str, Any]):
     """The config classes by type, each loaded when it is asked for: a command reads the blocks it needs."""
 

@@ -260,7 +260,7 @@ RULE = "documents: [{match: 'faq/*.csv', zhipu: {knowledge_type: 2}}]\n    targe
 @pytest.mark.parametrize(
     ("before", "after", "key", "words"),
     [
-        (f"      {KEY_LINE}\n", "", "api_key", "is missing"),
+        (f"      {KEY_LINE}\n", "", "api_key", "is required"),
         (KEY_LINE, "api_key: ${NOWHERE_SET}", "api_key", "${NOWHERE_SET} is not set in the environment"),
         (KEY_LINE, "api_key_file: nowhere.key", "api_key_file", "nowhere.key cannot be read"),
         (KEY_LINE, f"api_key: Bearer {KEY}", "api_key", "without `Bearer`"),

@@ -225,7 +225,7 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
         ),
         ("target: {embedding: {type: onnx}}", "target.embedding.path: is missing"),
         ("target: {embedding: {path: x}}", "target.embedding.path: has no meaning with type builtin"),
-        ("documents: [{local: {}}]", "documents[0].match: is missing"),
+        ("documents: [{local: {}}]", "documents[0].match: is required"),
         ("documents: [5]", "documents[0]: 5 is not taken; allowed: a block of keys: match, local, zhipu,"),
         (
             'documents: [{match: "!a"}]',
@@ -253,7 +253,7 @@ def test_a_wrong_setting_is_told_with_what_is_allowed(tmp_path: Path, settings: 
     ("text", "expected"),
     [
         ("path: /x", "1 path: unknown key; allowed: mirrors, state_dir, log_level, http, notify"),
-        ("http: {}", "1 http.listen: is missing"),
+        ("http: {}", "1 http.listen: is required"),
         ("http: {listen: localhost}", "1 http.listen: 'localhost' is not taken; allowed: host:port"),
         ("http: {listen: 127.0.0.1:70000}", "1 http.listen: '127.0.0.1:70000' is not taken"),
         ("http: [a]", "1 http: a list is not taken; allowed: a block of keys: listen"),
@@ -275,12 +275,12 @@ def test_wrong_settings_outside_of_mirrors_are_told(tmp_path: Path, text: str, e
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("state_dir: /x", "None mirrors: is missing"),
+        ("state_dir: /x", "None mirrors: is required"),
         ("mirrors: []", "1 mirrors: is empty; name at least one folder"),
         ("mirrors: {name: a, folder: /x}", "1 mirrors: a block of keys is not taken; allowed: a list"),
         ("mirrors: [7]", "1 mirrors[0]: 7 is not taken; allowed: a block of keys: name, folder"),
-        ("mirrors: [{folder: /x}]", "1 mirrors[0].name: is missing; allowed: unique name"),
-        ("mirrors: [{name: x}]", "1 mirrors[0].folder: is missing; allowed: the folder to mirror"),
+        ("mirrors: [{folder: /x}]", "1 mirrors[0].name: is required: unique name"),
+        ("mirrors: [{name: x}]", "1 mirrors[0].folder: is required: the folder to mirror"),
         ("mirrors: [{name: -x, folder: /x}]", "1 mirrors[0].name: '-x' is not taken; allowed: lower-case"),
         ("mirrors: [{name: 5, folder: /x}]", "1 mirrors[0].name: 5 is not a text"),
         ("mirrors: [{name: a, folder: ''}]", "1 mirrors[0].folder: '' is not a path"),

@@ -130,9 +130,9 @@ def test_the_key_is_read_from_a_file(tmp_path: Path) -> None:
     [
         (
             "{type: zhipu, knowledge_id: '5'}",
-            "api_key: is missing; allowed: the key of the account; or api_key_file, a file that holds it",
+            "api_key: is required: the key of the account; or api_key_file, a file that holds it",
         ),
-        ("{type: zhipu, api_key: k}", "knowledge_id: is missing; allowed: the id of the knowledge base"),
+        ("{type: zhipu, api_key: k}", "knowledge_id: is required: the id of the knowledge base"),
         (
             "{type: zhipu, api_key: k, knowledge_id: 1734786402936664064}",
             "knowledge_id: 1734786402936664064 is a number, which loses digits; put quotes around it",
