@@ -175,7 +175,7 @@ def _rate(tx: Tx, record: MirrorRecord | None, status: MirrorStatus) -> float:
 def _held(tx: Tx, record: MirrorRecord) -> Iterator[tuple[str, str]]:
     for entry in tx.entries.of_status(record.id, Status.HELD):
         uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
-        is_asked = any(u.asked for u in uploads)
+        is_asked = any(u.wanted_recipe for u in uploads)
         yield entry.path, "held as it is, though settings changed" if is_asked else "its deletion is held"
 
 

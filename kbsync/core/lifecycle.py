@@ -204,8 +204,7 @@ def serve(upload: Upload, **news: Any) -> Upload:
         looks=0,
         reason="",
         code="",
-        asked="",
-        allowed="",
+        wanted_recipe="",
     )
 
 
@@ -405,21 +404,6 @@ def reslice(upload: Upload, timing: Timing) -> Upload:
         reason="",
         code=RESLICE,
     )
-
-
-def ask(upload: Upload, recipe: str) -> Upload:
-    """A person is asked whether it may be made anew; it serves on."""
-    return replace(upload, asked=recipe, allowed="")
-
-
-def allow(upload: Upload, recipe: str) -> Upload:
-    """It may be made anew under this recipe."""
-    return replace(upload, asked="", allowed=recipe)
-
-
-def forgo(upload: Upload) -> Upload:
-    """Nobody asks any more."""
-    return replace(upload, asked="", allowed="")
 
 
 def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upload:

@@ -165,8 +165,8 @@ class Upload:
     is where its file is now (None when it belongs to no file any more). `predecessor` is the upload
     it replaces once ready. The digest of a document found at the target is what is known of it: nothing
     (''), the tag in its name (`by_tag`), or that its bytes cannot be had (`UNREADABLE`). The recipe is ''
-    where nobody knows how the document is cut. `asked`: the recipe under which a person was asked to have it
-    made anew; `allowed`: the one under which it may be.
+    where nobody knows how the document is cut. `wanted_recipe`: what its file wants
+    while it serves the same bytes under another recipe and indexing costs money; '' else.
     """
 
     id: int
@@ -195,8 +195,7 @@ class Upload:
     rank: float = 0.0
     reason: str = ""
     code: str = ""
-    asked: str = ""
-    allowed: str = ""
+    wanted_recipe: str = ""
 
     @property
     def is_without_text(self) -> bool:
@@ -218,6 +217,9 @@ class Wish:
     size: int
     recipe: str
     by_person: bool = True  # a deselection was made by a person, not by an upgrade of the program
+    may_renew: bool = (
+        True  # its document may be made again under another recipe: that costs nothing, or is allowed
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ Each rule is a sentence here and a row in `tests/core/test_planner.py`:
   was sent, and not answered, is not gone on with before its successor serves: it may still be found.
 - What the target knows by a page's address is known there whatever its file is called.
 - A change is sent as a successor; what serves goes on serving until the successor is ready.
-- Where indexing costs money, another recipe for the same bytes is weighed first: what serves goes on serving
-  until the change is let go. What has to be sent anyway, for its bytes or its name, goes at once.
+- Where indexing costs money, the same bytes under another recipe keep what serves until that recipe is
+  allowed (ADR 23). What has to be sent anyway, for its bytes or its name, goes at once.
 - Newer work supersedes: an older version on its way is retired, never waited for, except where the target
   updates in place, since there a single document must not be written to twice at once. While nothing serves
   the path it is left: it may be searchable already, and serves until the newer one is. The same version under
@@ -134,23 +134,7 @@ class Reslice:
     upload: int
 
 
-@dataclass(frozen=True, slots=True)
-class Renew:
-    """It is to be made anew under the wished recipe: to be weighed with the others."""
-
-    upload: int
-
-
-@dataclass(frozen=True, slots=True)
-class Forgo:
-    """What was asked or allowed about making it anew is of no use any more."""
-
-    upload: int
-
-
-Action = (
-    Send | Drop | Retire | Unwant | Want | Serve | Weigh | Keep | Relabel | Prove | Reslice | Renew | Forgo
-)
+Action = Send | Drop | Retire | Unwant | Want | Serve | Weigh | Keep | Relabel | Prove | Reslice
 
 
 def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
@@ -226,41 +210,18 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
         return back
     if server is None and (found := next((u for u in uploads if _is_unread(u, wish, abilities)), None)):
         return (Prove(found.id),)
-    if server is not None and (pause := _pause(server, wish, abilities)) is not None:
-        return (*pause, *_supersede(wish, uploads, None, abilities))
+    if server is not None and not wish.may_renew and only_recipe_differs(server, wish, abilities):
+        label = _relabelled(server, wish, abilities) or ()
+        return (*back, *label, *_supersede(wish, uploads, None, abilities))
     if failed := next((u for u in uploads if _can_be_cut_anew(u, wish, abilities)), None):
         return (*back, *_supersede(wish, uploads, failed, abilities), Reslice(failed.id))
     return (*back, *_supersede(wish, uploads, None, abilities), Send(server.id if server else None))
 
 
-def _pause(server: Upload, wish: Wish, abilities: Abilities) -> tuple[Action, ...] | None:
-    """What to do instead of making a serving document anew under another recipe; None: it may be made."""
-    if not (abilities.weighs and _only_recipe_differs(server, wish, abilities)):
-        return None
-    if server.state is UploadState.HELD:
-        return (Serve(server.id),)
-    if server.allowed == wish.recipe:
-        return None
-    label = _relabelled(server, wish, abilities) or ()
-    if server.asked == wish.recipe:
-        return label
-    return (*_forgone(server, wish), Renew(server.id), *label)
-
-
-def _only_recipe_differs(server: Upload, wish: Wish, abilities: Abilities) -> bool:
+def only_recipe_differs(server: Upload, wish: Wish, abilities: Abilities) -> bool:
     """Nothing else would have its bytes sent."""
     same = server.digest == wish.digest and server.recipe != wish.recipe
     return same and _relabelled(server, wish, abilities) is not None
-
-
-def _forgone(server: Upload, wish: Wish) -> tuple[Action, ...]:
-    """It was asked or allowed about other bytes, or another recipe than the wished one."""
-    words = {server.asked, server.allowed} - {""}
-    if not words or (
-        server.digest == wish.digest and words == {wish.recipe} and server.recipe != wish.recipe
-    ):
-        return ()
-    return (Forgo(server.id),)
 
 
 def _can_return(upload: Upload) -> bool:
@@ -277,7 +238,7 @@ def _released(server: Upload | None, wish: Wish) -> tuple[Action, ...]:
         return ()
     if server.state is UploadState.HELD:
         return (Serve(server.id),)
-    return (*_forgone(server, wish), Keep(server.id))
+    return (Keep(server.id),)
 
 
 def _relabelled(server: Upload, wish: Wish, abilities: Abilities) -> tuple[Action, ...] | None:
@@ -415,7 +376,8 @@ def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:
             return Status.FAILED
     if server is not None and _same_content(server, wish):
         return Status.FAILED if is_stuck_under_old_name(wish, server, uploads) else Status.READY
-    if server is not None and server.digest == wish.digest and server.asked == wish.recipe:
+    is_same = server is not None and server.digest == wish.digest
+    if server is not None and is_same and server.wanted_recipe == wish.recipe and not wish.may_renew:
         return Status.HELD
     if server is None and is_without_text(wish, uploads):
         return Status.SKIPPED  # while an older version is found, it is out of date, and has failed

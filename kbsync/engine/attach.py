@@ -233,7 +233,7 @@ def _rebind(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, target: Target
     binding = tx.mirrors.bind_to(record.id, plan.target_type, base.address, base.id, plan.prefix)
     if record.binding not in (None, binding):
         unjudge(tx, record.id)
-        tx.renewals.forget_all(record.id)
+        tx.recipes.forget_all(record.id)
     if record.binding not in (None, binding) and target.limits.embedded:
         assert record.binding is not None
         tx.uploads.lose(record.id, record.binding)
@@ -284,6 +284,7 @@ async def prepare(store: Store, journal: Journal, target: Target, clock: Clock) 
     await store.write(lambda tx: tx.entries.forget_first_looks(terms.mirror))
     await store.write(journal.recover)
     await store.write(journal.bring_forward)
+    await store.read(journal.recall_recipes)
     await store.read(journal.recall_lag)
     await store.read(journal.recall_times)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(terms.binding)):
@@ -301,6 +302,7 @@ async def _judge_everything(store: Store, journal: Journal) -> None:
     if upgraded:
         await _keep_recipes(store, journal)
     await store.write(lambda tx: _begin_judging(tx, terms.mirror, upgraded=upgraded))
+    await store.read(journal.recall_recipes)
     await _look_for_files(store, journal)
     await _settle_everything(store, journal)
     await store.write(lambda tx: _judged(tx, terms))
@@ -327,6 +329,7 @@ def _begin_judging(tx: Tx, mirror: int, *, upgraded: bool) -> None:
     unjudge(tx, mirror)
     if not upgraded:
         tx.meta.set(_settings_key(mirror), "")
+        tx.recipes.forget_allowed(mirror)
 
 
 def _judged(tx: Tx, terms: Terms) -> None:
@@ -375,8 +378,7 @@ def _keep_page(journal: Journal, rows: Sequence[Upload], tx: Tx) -> None:
 
 def kept_recipe(tx: Tx, terms: Terms, row: Upload) -> str:
     """The recipe that a serving document counts as made by after an upgrade."""
-    is_waiting = row.asked or row.allowed or tx.renewals.of(row.id) is not None
-    if is_waiting or not row.recipe or row.path is None:
+    if row.wanted_recipe or not row.recipe or row.path is None:
         return row.recipe
     return terms.recipe(row.path)
 

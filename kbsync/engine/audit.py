@@ -416,7 +416,6 @@ class Repairs:
         for row in serving:
             tx.uploads.save(lifecycle.gone(row))
             tx.holds.release(row.id)
-            tx.renewals.drop(row.id)
             self._journal.settle(tx, row.path or "", fresh=True)
         tx.holds.end_empty(self._journal.terms.mirror, self._journal.timing.now)
         return bool(serving)

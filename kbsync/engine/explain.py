@@ -164,7 +164,8 @@ class Evidence:
     def _hold_json(self) -> dict[str, Any] | None:
         if self.held_for:
             return {"cause": self.held_for, "approved": self.is_approved}
-        if self.server is not None and self.server.asked:
+        is_held = self.entry is not None and self.entry.status is Status.HELD
+        if is_held and self.server is not None and self.server.wanted_recipe:
             return {"cause": "recipe", "approved": False}
         return None
 
@@ -558,7 +559,7 @@ class _Sentences:
         """Its bytes are found, and a person is asked whether to index them with changed settings."""
         entry, server = self._evidence.entry, self._evidence.server
         is_held = entry is not None and entry.status is Status.HELD and not self._evidence.is_changed
-        return is_held and server is not None and bool(server.asked)
+        return is_held and server is not None and bool(server.wanted_recipe)
 
     def _is_folder_lost(self) -> bool:
         """The whole folder is missing, so nothing can be said of what is in it."""

@@ -39,11 +39,9 @@ from kbsync.core.model import (
 from kbsync.core.planner import (
     Action,
     Drop,
-    Forgo,
     Keep,
     Prove,
     Relabel,
-    Renew,
     Reslice,
     Retire,
     Send,
@@ -52,6 +50,8 @@ from kbsync.core.planner import (
     Want,
     Weigh,
     decide,
+    is_undecided,
+    only_recipe_differs,
     parting_cause,
     proves,
     status_of,
@@ -151,12 +151,17 @@ class Journal:
         self._on_settled = on_settled
         self._lag = 0.0
         self._times = ""
+        self._allowed: frozenset[str] = frozenset()
 
     @property
     def timing(self) -> Timing:
         """The moment, chance, limits and the lag known so far, for lifecycle steps."""
         after = self.terms.plan.absent_after
         return Timing(self._clock.wall(), self._clock.chance, self.terms.limits, after, self._lag)
+
+    def recall_recipes(self, tx: Tx) -> None:
+        """Which recipes documents may be made again under; to be called after each change of them."""
+        self._allowed = tx.recipes.allowed(self.terms.mirror)
 
     def recall_lag(self, tx: Tx) -> None:
         """How late the target's list was seen to be, in this run or an earlier one."""
@@ -242,8 +247,6 @@ class Journal:
 
     def _move(self, tx: Tx, old: str, new: str) -> None:
         mirror = self.terms.mirror
-        for row in self.uploads(tx, old):
-            self._forgo(tx, row)  # what was asked about it was asked about another path
         tx.uploads.move(mirror, self.terms.binding, old, new)
         tx.holds.withdraw(mirror, old)
         tx.entries.remove(mirror, old)
@@ -298,14 +301,16 @@ class Journal:
     def wish(self, entry: Entry) -> Wish:
         """What the folder wants at this path."""
         known = entry.stamp != NO_STAMP and entry.stamp.size >= 0
+        recipe = self.terms.recipe(entry.path)
         return Wish(
             path=entry.path,
             presence=entry.presence,
             verdict=entry.verdict,
             digest=entry.digest if known else None,
             size=max(entry.stamp.size, 0),
-            recipe=self.terms.recipe(entry.path),
+            recipe=recipe,
             by_person=entry.by_person,
+            may_renew=not self.terms.abilities.weighs or recipe in self._allowed,
         )
 
     def uploads(self, tx: Tx, path: str) -> list[Upload]:
@@ -313,6 +318,8 @@ class Journal:
         return tx.uploads.at(self.terms.mirror, self.terms.binding, path)
 
     def _conclude(self, tx: Tx, entry: Entry, wish: Wish, uploads: list[Upload]) -> None:
+        if self.terms.abilities.weighs and not is_undecided(wish):
+            uploads = [self._note_wanted_recipe(tx, wish, upload) for upload in uploads]
         if is_link(entry.path):
             self._conclude_link(tx, entry.path, uploads)
         if any(upload.state.serves for upload in uploads):
@@ -326,6 +333,18 @@ class Journal:
                 tx.entries.set_status(self.terms.mirror, entry.path, status, self._clock.wall())
         if self._on_settled is not None:
             self._on_settled(tx, entry.path)
+
+    def _note_wanted_recipe(self, tx: Tx, wish: Wish, upload: Upload) -> Upload:
+        """What serves says which other recipe its file wants, so that such documents can be counted."""
+        is_other = upload.state is UploadState.SERVING and only_recipe_differs(
+            upload, wish, self.terms.abilities
+        )
+        wanted = wish.recipe if is_other and not parting_cause(wish) else ""
+        if wanted == upload.wanted_recipe:
+            return upload
+        changed = replace(upload, wanted_recipe=wanted)
+        tx.uploads.save(changed)
+        return changed
 
     def _conclude_link(self, tx: Tx, path: str, uploads: list[Upload]) -> None:
         """The target knows a page by its address, so a renamed link file only gets its new name here."""
@@ -355,19 +374,10 @@ class Journal:
             case Serve(number):
                 self._serve_again(tx, rows[number], wish)
             case Weigh(number, cause):
-                rows[number] = self._forgo(tx, rows[number])
                 tx.holds.nominate(mirror, wish.path, number, cause, now)
                 return False
-            case Keep(number):
+            case Keep():
                 tx.holds.withdraw(mirror, wish.path)
-                self._withdraw(tx, rows[number])
-                return False
-            case Renew(number):
-                tx.holds.withdraw(mirror, wish.path)
-                tx.renewals.nominate(mirror, number, wish.recipe)
-                return False
-            case Forgo(number):
-                rows[number] = self._forgo(tx, rows[number])
                 return False
             case Relabel(number):
                 if rows[number].next_look_at is not None:
@@ -381,20 +391,6 @@ class Journal:
                 tx.uploads.recast(number, recipe=wish.recipe)
                 tx.uploads.save(lifecycle.reslice(rows[number], self.timing))
         return True
-
-    def _forgo(self, tx: Tx, row: Upload) -> Upload:
-        self._withdraw(tx, row)
-        if not (row.asked or row.allowed):
-            return row
-        forgone = lifecycle.forgo(row)
-        tx.uploads.save(forgone)
-        return forgone
-
-    def _withdraw(self, tx: Tx, row: Upload) -> None:
-        """Its renewal is not weighed or held any more, unless it was let go for the wished recipe."""
-        if self.terms.abilities.weighs and tx.renewals.of(row.id) is not None:
-            tx.renewals.drop(row.id)
-            tx.holds.end_empty(self.terms.mirror, self._clock.wall())
 
     def _intend(
         self, tx: Tx, wish: Wish, others: Sequence[Upload], predecessor: int | None, fresh: bool
@@ -457,7 +453,6 @@ class Journal:
                     tx.holds.inherit(old.id, upload.id, upload.digest)
                     upload = lifecycle.hold(upload)
                 tx.holds.release(old.id)
-                self._withdraw(tx, old)
                 same = replaced or old.remote_id == upload.remote_id  # it was updated in place
                 tx.uploads.save(lifecycle.gone(old) if same else lifecycle.retire(old, self.timing))
         tx.uploads.save(upload)

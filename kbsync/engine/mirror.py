@@ -393,7 +393,6 @@ class MirrorRun:
             log.warning(
                 "recipe.held", mirror=self.plan.name, count=asked.documents, bytes=asked.size, cure=approve
             )
-        await parts.renewals.run_approved()
         parts.worker.wake()
 
     async def _read_inbox(self) -> None:

@@ -324,7 +324,6 @@ class PrivatePass:
         await deletions.run_approved()
         recipes = RecipeChanges(copy, journal, clock)
         await recipes.weigh()
-        await recipes.run_approved()
         if await self._identity() is None:  # then nothing that was seen can be trusted
             raise _halted(attach.root_differs(self._plan, "it changed while it was looked at", str))
 

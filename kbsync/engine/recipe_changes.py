@@ -1,74 +1,68 @@
-"""Documents that changed settings want made anew: weighed, held for a person, and let go.
+"""Documents that changed settings want indexed again, where indexing costs money: counted, then asked about.
 
-Settings are weighed as a whole: every file has been judged under them before. Nothing here sends anything.
-What may go is said on the row of the document that serves, and the planner makes its successor.
+A document whose file has the same bytes and another recipe keeps serving until that is allowed (ADR 23).
+If they are at most a fifth of the documents, their recipes are allowed at once; more wait for `approve`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
-import structlog
-
-from kbsync.core import lifecycle
 from kbsync.core.brake import must_ask
-from kbsync.core.model import Upload, UploadState
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT
 from kbsync.engine.journal import Journal
 from kbsync.engine.terms import changes_of
-from kbsync.state.approvals import LET_GO, RENEWALS, Extent, Renewal
+from kbsync.state.approvals import RENEWALS, Extent
 from kbsync.state.glance import Tx
 from kbsync.state.store import Store
-
-log = structlog.get_logger("kbsync")
 
 PAGE = 256
 
 
 class RecipeChanges:
-    """The renewals of one mirror.
-
-    Cut anywhere it goes on: what was decided of all at once is in one commit, and rows are told page by page.
-    """
+    """Decides for one mirror under which recipes its documents may be made again."""
 
     def __init__(self, store: Store, journal: Journal, clock: Clock) -> None:
         self._store = store
         self._journal = journal
         self._clock = clock
         self.may_wait = True
-        """Something may wait to be weighed; False only when surely nothing does."""
+        """Something may wait to be decided; False only when surely nothing does."""
         self._put_off_since: float | None = None
+        self._to_release: set[str] | None = None
+        """Allowed recipes whose documents are still to be sent; None: those of the last run are not known."""
 
     @property
     def _mirror(self) -> int:
         return self._journal.terms.mirror
 
     async def is_due(self) -> bool:
-        """Something is to be weighed, or was and its documents' rows do not say so yet."""
+        """Recipes wait to be decided about, or documents of an allowed one to be sent."""
         if not self._journal.terms.abilities.weighs:
             self.may_wait = False
             return False
-        self.may_wait = await self._store.read(lambda tx: tx.renewals.is_busy(self._mirror))
+        self.may_wait = self._to_release != set() or await self._store.read(self._is_open)
         return self.may_wait
 
-    async def weigh(self) -> Extent | None:
-        """Weigh what waits for it; returns what a person is asked about now.
+    def _is_open(self, tx: Tx) -> bool:
+        wanted, asked = self._undecided(tx), tx.recipes.asked(self._mirror)
+        holds = tx.holds.current(self._mirror, RENEWALS)
+        is_void = bool(holds) and (not wanted or holds[0].approved_at is not None)
+        return is_void or any(n > asked.get(recipe, 0) for recipe, n in wanted.items())
 
-        Deletions are weighed before: what goes is not in the scales. They are waited for as long as a file
-        is that never gets quiet, and no longer: in some folders files go all the time.
-        """
-        due = await self.next_due()
-        if due is None or due > self._clock.steady():
-            return None
-        self._put_off_since = None
-        held = await self._store.write(self._weigh)
-        await self._page(self._tell_page)
-        return held
+    def _undecided(self, tx: Tx) -> dict[str, int]:
+        """Recipes that nobody has allowed, and how many documents are wanted under them."""
+        allowed = tx.recipes.allowed(self._mirror)
+        wanted = tx.recipes.wanted(self._mirror).items()
+        return {recipe: n for recipe, n in wanted if recipe not in allowed}
 
     async def next_due(self) -> float | None:
-        """Steady time from which `weigh` has something to do; None where nothing waits."""
+        """Steady time from which `weigh` has something to do; None where nothing waits.
+
+        Deletions are weighed before: what goes does not count. They are waited for as long as a file is that
+        never gets quiet, and no longer: in some folders files go all the time.
+        """
         now = self._clock.steady()
         if not await self.is_due():
             self._put_off_since = None
@@ -84,94 +78,58 @@ class RecipeChanges:
         is_missed = tx.entries.first_missed(self._mirror) is not None
         return is_missed or tx.holds.candidate_times(self._mirror)[0] > 0
 
-    def _weigh(self, tx: Tx) -> Extent | None:
-        """What waits is let go or held as a whole, with what is held already in the scales."""
-        terms, mirror = self._journal.terms, self._mirror
-        waiting = tx.renewals.waiting(mirror)
-        if not waiting:
+    async def weigh(self) -> Extent | None:
+        """Decide about all that waits, and send what is allowed from now on; returns what is newly held."""
+        due = await self.next_due()
+        if due is None or due > self._clock.steady():
+            return None
+        self._put_off_since = None
+        held = await self._store.write(self._decide)
+        await self._release()
+        return held
+
+    def _decide(self, tx: Tx) -> Extent | None:
+        """Allow what is undecided, or hold all of it as one; returns how much is newly held."""
+        mirror, now, terms = self._mirror, self._clock.wall(), self._journal.terms
+        # An approval that could not be used for a week is no approval any more.
+        tx.holds.unapprove_before(mirror, now - APPROVAL_KEPT)
+        if self._to_release is None:
+            self._to_release = set(tx.recipes.allowed(mirror))
+        undecided, asked = self._undecided(tx), tx.recipes.asked(mirror)
+        holds = tx.holds.current(mirror, RENEWALS)
+        # More documents than a person was asked about are another question (promise 5).
+        is_as_asked = bool(holds) and all(n <= asked.get(recipe, 0) for recipe, n in undecided.items())
+        if undecided and is_as_asked and holds[0].approved_at is None:
+            return None
+        if holds:
+            tx.recipes.stop_asking(mirror)
+        if not undecided:
             return None
         serving = tx.uploads.serving_count(mirror, terms.binding)
-        if not must_ask(waiting + tx.renewals.held(mirror), serving):
-            tx.renewals.assign(mirror, LET_GO)
+        if is_as_asked or not must_ask(sum(undecided.values()), serving):
+            tx.recipes.allow(mirror, undecided)
+            tx.audit.add(now, mirror, "recipe.released", None, ", ".join(undecided))
+            self._journal.recall_recipes(tx)
+            self._to_release |= undecided.keys()
             return None
-        extent = tx.renewals.extent(mirror, None)
-        changes = changes_of(terms.describe, extent.recipes)
-        tx.renewals.assign(mirror, tx.holds.open(mirror, self._clock.wall(), RENEWALS, changes))
+        hold = tx.holds.open(mirror, now, RENEWALS)
+        tx.recipes.ask(mirror, hold, undecided)
+        [opened] = tx.holds.current(mirror, RENEWALS)
+        extent = tx.recipes.extent(opened)
+        tx.holds.describe(hold, changes_of(terms.describe, extent.recipes))
+        tx.audit.add(now, mirror, "recipe.held", None, ", ".join(undecided))
         return extent
 
-    async def _page(self, step: Callable[[Tx], bool]) -> None:
-        """A step a transaction until one finds nothing to do."""
-        while await self._store.write(step):
-            pass
+    async def _release(self) -> None:
+        """Have the planner decide again about every document of an allowed recipe, a page a transaction."""
+        for recipe in sorted(self._to_release or ()):
+            after: int | None = 0
+            while after is not None:
+                after = await self._store.write(partial(self._release_page, recipe, after))
+        self._to_release = set()
 
-    def _tell_page(self, tx: Tx) -> bool:
-        rows = tx.renewals.untold(self._mirror, PAGE)
-        for row in rows:
-            self._tell(tx, row)
-        return bool(rows)
-
-    def _tell(self, tx: Tx, row: Renewal) -> None:
-        server = self._server(tx, row)
-        if server is None:
-            tx.renewals.drop(row.upload)
-            tx.holds.end_empty(self._mirror, self._clock.wall())
-        elif row.hold == LET_GO:
-            self._allow(tx, server, row)
-        else:
-            tx.uploads.save(lifecycle.ask(server, row.recipe))
-            tx.renewals.tell(row.upload)
-            tx.audit.add(self._clock.wall(), self._mirror, "recipe.held", server.path)
-            self._journal.settle(tx, server.path or "")
-
-    def _server(self, tx: Tx, row: Renewal) -> Upload | None:
-        """The upload this is about, while it serves a file that wants this recipe."""
-        upload = tx.uploads.get(row.upload)
-        if upload is None or upload.state is not UploadState.SERVING or upload.path is None:
-            return None
-        entry = tx.entries.get(self._mirror, upload.path)
-        is_wanted = entry is not None and self._journal.wish(entry).recipe == row.recipe
-        return upload if is_wanted else None
-
-    def _allow(self, tx: Tx, server: Upload, row: Renewal) -> None:
-        tx.renewals.drop(row.upload)
-        tx.uploads.save(lifecycle.allow(server, row.recipe))
-        self._journal.settle(tx, server.path or "")
-
-    async def run_approved(self) -> int:
-        """Let go what a person approved and is still as it was then; returns how many documents."""
-        holds = await self._store.read(lambda tx: tx.holds.current(self._mirror, RENEWALS))
-        approved = [hold.id for hold in holds if hold.approved_at is not None]
-        if not approved:
-            return 0
-        old = self._clock.wall() - APPROVAL_KEPT
-        await self._store.write(lambda tx: tx.holds.unapprove_before(self._mirror, old))
-        before = await self._store.read(lambda tx: self._left(tx, approved))
-        for hold in approved:
-            await self._page(partial(self._run_page, hold))
-        return before
-
-    def _left(self, tx: Tx, holds: list[int]) -> int:
-        return sum(tx.renewals.extent(self._mirror, hold).documents for hold in holds)
-
-    def _run_page(self, hold: int, tx: Tx) -> bool:
-        rows = (
-            tx.renewals.items(self._mirror, hold, limit=PAGE) if _is_approved(tx, self._mirror, hold) else []
-        )
-        for row in rows:
-            self._run(tx, row)
-        if rows:
-            tx.holds.end_empty(self._mirror, self._clock.wall())
-        return bool(rows)
-
-    def _run(self, tx: Tx, row: Renewal) -> None:
-        server = self._server(tx, row)
-        if server is not None and server.asked == row.recipe:
-            tx.audit.add(self._clock.wall(), self._mirror, "recipe.released", server.path)
-            self._allow(tx, server, row)
-        else:
-            tx.renewals.drop(row.upload)
-
-
-def _is_approved(tx: Tx, mirror: int, hold: int) -> bool:
-    holds = tx.holds.current(mirror, RENEWALS)
-    return any(one.id == hold and one.approved_at is not None for one in holds)
+    def _release_page(self, recipe: str, after: int, tx: Tx) -> int | None:
+        rows = tx.recipes.page(self._mirror, recipe, after, PAGE)
+        for _, path in rows:
+            self._journal.settle(tx, path)
+        return rows[-1][0] if rows else None

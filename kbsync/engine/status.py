@@ -114,7 +114,7 @@ class Items:
                 return entry.verdict.reason or self._refusal(entry, uploads)
             case Status.FAILED:
                 return "; ".join(filter(None, (self._refusal(entry, uploads), _still_found(entry, server))))
-            case Status.HELD if server is not None and server.asked:
+            case Status.HELD if server is not None and server.wanted_recipe:
                 return "settings changed; indexing it with the new ones waits for approval"
             case Status.HELD:
                 return "its deletion waits for approval"
@@ -293,7 +293,7 @@ class WaitingRenewals:
 def waiting_renewals(tx: Tx, mirror: int) -> WaitingRenewals:
     """What of a mirror nobody has said yes to."""
     holds = unapproved(tx, mirror, RENEWALS)
-    extents = [tx.renewals.extent(mirror, hold.id) for hold in holds]
+    extents = [tx.recipes.extent(hold) for hold in holds]
     changes = ", ".join(dict.fromkeys(hold.detail for hold in holds if hold.detail))
     return WaitingRenewals(sum(one.documents for one in extents), sum(one.size for one in extents), changes)
 

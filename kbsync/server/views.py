@@ -144,8 +144,8 @@ def _members(tx: Tx, holds: Sequence[Hold]) -> Iterable[tuple[str, int, int, str
             for item in tx.holds.items(hold.id):
                 yield item.path, hold.id, item.upload, item.digest
         else:
-            for path, row in tx.renewals.members(hold.mirror, hold.id):
-                yield path, hold.id, row.upload, row.recipe
+            for path, upload, recipe in tx.recipes.members(hold):
+                yield path, hold.id, upload, recipe
 
 
 SHOWN_MOVING = 12

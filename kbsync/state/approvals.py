@@ -5,7 +5,7 @@ Documents that are to be made anew because settings changed: to be weighed, let 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import apsw
@@ -86,6 +86,10 @@ class Holds:
         self._db.execute(sql, (mirror, now, kind, detail))
         return self._db.last_insert_rowid()
 
+    def describe(self, hold: int, detail: str) -> None:
+        """What a person should know of a hold."""
+        self._db.execute("UPDATE hold SET detail = ? WHERE id = ?", (detail, hold))
+
     def add_item(self, hold: int, item: HoldItem) -> None:
         """One more deletion of a hold."""
         self._db.execute(
@@ -121,12 +125,11 @@ class Holds:
         self._db.execute("UPDATE hold_item SET upload = ?, digest = ? WHERE upload = ?", (new, digest, old))
 
     def end_empty(self, mirror: int, now: float) -> None:
-        """Holds that are about nothing have ended."""
+        """Holds of deletions that are about nothing have ended."""
         self._db.execute(
-            "UPDATE hold SET ended_at = ? WHERE mirror = ? AND ended_at IS NULL"
-            " AND NOT EXISTS(SELECT 1 FROM hold_item WHERE hold = hold.id)"
-            " AND NOT EXISTS(SELECT 1 FROM renewal r WHERE r.mirror = hold.mirror AND r.hold = hold.id)",
-            (now, mirror),
+            "UPDATE hold SET ended_at = ? WHERE mirror = ? AND kind = ? AND ended_at IS NULL"
+            " AND NOT EXISTS(SELECT 1 FROM hold_item WHERE hold = hold.id)",
+            (now, mirror, DELETIONS),
         )
 
     def approve(self, hold: int, now: float) -> None:
@@ -160,19 +163,6 @@ class Holds:
         return int(row[0])  # type: ignore[index]
 
 
-LET_GO = 0
-"""In place of a hold: nobody has to be asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """A serving upload and the recipe it is wanted under. `hold` None: to be weighed."""
-
-    upload: int
-    recipe: str
-    hold: int | None
-
-
 @dataclass(frozen=True, slots=True)
 class Extent:
     """How much a hold is about. `recipes`: pairs of what is and what is wanted."""
@@ -182,110 +172,85 @@ class Extent:
     recipes: tuple[tuple[str, str], ...] = ()
 
 
-class Renewals:
-    """Renewal rows of one connection."""
+class Recipes:
+    """Recipes that serving documents are wanted under: allowed, asked about in a hold, or undecided."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection
 
-    def nominate(self, mirror: int, upload: int, recipe: str) -> None:
-        """To be weighed; saying it twice changes nothing. Another recipe is weighed anew."""
-        self._db.execute(
-            "INSERT INTO renewal(upload, mirror, recipe) VALUES(?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET recipe = excluded.recipe, hold = NULL, told = 0 WHERE recipe <> excluded.recipe",
-            (upload, mirror, recipe),
+    def wanted(self, mirror: int) -> dict[str, int]:
+        """How many serving documents are wanted under each other recipe."""
+        sql = (
+            "SELECT wanted_recipe, count(*) FROM upload"
+            " WHERE mirror = ? AND wanted_recipe <> '' AND state = 5 GROUP BY 1"
+        )
+        return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
+
+    def allowed(self, mirror: int) -> frozenset[str]:
+        """Those under which documents are made again without asking."""
+        sql = "SELECT recipe FROM recipe_change WHERE mirror = ? AND hold IS NULL"
+        return frozenset(recipe for (recipe,) in self._db.execute(sql, (mirror,)))
+
+    def asked(self, mirror: int) -> dict[str, int]:
+        """Those that a person is asked about, and for how many documents."""
+        sql = "SELECT recipe, documents FROM recipe_change WHERE mirror = ? AND hold IS NOT NULL"
+        return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
+
+    def allow(self, mirror: int, recipes: Iterable[str]) -> None:
+        """Documents may be made under these."""
+        sql = "INSERT OR REPLACE INTO recipe_change(mirror, recipe) VALUES(?, ?)"
+        self._db.executemany(sql, ((mirror, recipe) for recipe in recipes))
+
+    def ask(self, mirror: int, hold: int, recipes: Mapping[str, int]) -> None:
+        """A person is asked about these, for so many documents each."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO recipe_change VALUES(?, ?, ?, ?)",
+            ((mirror, recipe, hold, n) for recipe, n in recipes.items()),
         )
 
-    def drop(self, upload: int) -> None:
-        """It is not to be made anew, or has been let go."""
-        self._db.execute("DELETE FROM renewal WHERE upload = ?", (upload,))
+    def stop_asking(self, mirror: int) -> None:
+        """Whatever a person was asked about recipes of this mirror is void."""
+        self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NOT NULL", (mirror,))
+        self._db.execute("DELETE FROM hold WHERE mirror = ? AND kind = ?", (mirror, RENEWALS))
+
+    def forget_allowed(self, mirror: int) -> None:
+        """The settings changed: what was allowed under the old ones is decided again."""
+        self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NULL", (mirror,))
 
     def forget_all(self, mirror: int) -> None:
         """The mirror has another base now: nothing of what was asked about the last one counts any more."""
-        ended = "DELETE FROM hold WHERE mirror = ? AND kind = 'renewals'"
-        void = (
-            "UPDATE upload SET asked = '', allowed = '' WHERE mirror = ? AND (asked <> '' OR allowed <> '')"
-        )
-        for statement in ("DELETE FROM renewal WHERE mirror = ?", ended, void):
-            self._db.execute(statement, (mirror,))
-
-    def of(self, upload: int) -> Renewal | None:
-        """What is known about this upload."""
-        sql = "SELECT upload, recipe, hold FROM renewal WHERE upload = ?"
-        row = self._db.execute(sql, (upload,)).fetchone()
-        return None if row is None else Renewal(*row)
-
-    def waiting(self, mirror: int) -> int:
-        """How many are to be weighed."""
-        return self._count("SELECT count(*) FROM renewal WHERE mirror = ? AND hold IS NULL", mirror)
-
-    def held(self, mirror: int) -> int:
-        """How many wait for a person who was not asked in vain."""
-        return self._count(
-            "SELECT count(*) FROM renewal r JOIN hold h ON h.id = r.hold"
-            " WHERE r.mirror = ? AND h.approved_at IS NULL",
-            mirror,
+        self.stop_asking(mirror)
+        self.forget_allowed(mirror)
+        self._db.execute(
+            "UPDATE upload SET wanted_recipe = '' WHERE mirror = ? AND wanted_recipe <> ''", (mirror,)
         )
 
-    def is_busy(self, mirror: int) -> bool:
-        """Something is to be weighed, or rows of documents are yet to say what was decided."""
-        sql = "SELECT 1 FROM renewal WHERE mirror = ? AND (hold IS NULL OR told = 0) LIMIT 1"
-        return self._db.execute(sql, (mirror,)).fetchone() is not None
-
-    def assign(self, mirror: int, hold: int) -> None:
-        """What waits to be weighed was: it is let go, or held."""
-        self._db.execute("UPDATE renewal SET hold = ? WHERE mirror = ? AND hold IS NULL", (hold, mirror))
-
-    def untold(self, mirror: int, limit: int) -> list[Renewal]:
-        """Some that were weighed and whose documents' rows do not say so yet."""
+    def page(self, mirror: int, recipe: str, after: int, limit: int) -> list[tuple[int, str]]:
+        """(upload, path) of serving documents wanted under this recipe, from the one after `after`."""
         sql = (
-            "SELECT upload, recipe, hold FROM renewal"
-            " WHERE mirror = ? AND hold IS NOT NULL AND told = 0 ORDER BY upload LIMIT ?"
+            "SELECT id, path FROM upload WHERE mirror = ? AND wanted_recipe = ? AND wanted_recipe <> ''"
+            " AND state = 5 AND path IS NOT NULL AND id > ? ORDER BY id LIMIT ?"
         )
-        return [Renewal(*row) for row in self._db.execute(sql, (mirror, limit))]
+        rows = self._db.execute(sql, (mirror, recipe, after, limit))
+        return [(int(number), unbind(path)) for number, path in rows]
 
-    def tell(self, upload: int) -> None:
-        """The document's row says so."""
-        self._db.execute("UPDATE renewal SET told = 1 WHERE upload = ?", (upload,))
+    def members(self, hold: Hold) -> Iterator[tuple[str, int, str]]:
+        """(path, upload, wanted recipe) of what a hold is about, by path."""
+        sql = f"SELECT u.path, u.id, u.wanted_recipe {_HELD} AND u.path IS NOT NULL ORDER BY u.path"
+        for path, number, recipe in self._db.execute(sql, (hold.mirror, hold.id)):
+            yield unbind(path), int(number), recipe
 
-    def items(self, mirror: int, hold: int, after: int = 0, limit: int = -1) -> list[Renewal]:
-        """What a hold is about, by upload, from the one after `after`."""
-        sql = (
-            "SELECT upload, recipe, hold FROM renewal WHERE mirror = ? AND hold = ? AND upload > ?"
-            " ORDER BY upload LIMIT ?"
-        )
-        return [Renewal(*row) for row in self._db.execute(sql, (mirror, hold, after, limit))]
+    def extent(self, hold: Hold) -> Extent:
+        """How much a hold is about."""
+        sums = f"SELECT count(*), coalesce(sum(u.size), 0) {_HELD}"
+        documents, size = self._db.execute(sums, (hold.mirror, hold.id)).get
+        pairs = f"SELECT DISTINCT u.recipe, u.wanted_recipe {_HELD} ORDER BY 1, 2 LIMIT 20"
+        recipes = tuple(self._db.execute(pairs, (hold.mirror, hold.id)))
+        return Extent(int(documents), int(size), recipes)
 
-    def members(self, mirror: int, hold: int) -> Iterator[tuple[str, Renewal]]:
-        """What a hold is about, by path, as far as it has one."""
-        sql = (
-            "SELECT u.path, r.upload, r.recipe, r.hold FROM renewal r JOIN upload u ON u.id = r.upload"
-            " WHERE r.mirror = ? AND r.hold = ? AND u.path IS NOT NULL ORDER BY u.path"
-        )
-        for path, *row in self._db.execute(sql, (mirror, hold)):
-            yield unbind(path), Renewal(*row)
 
-    def paths(self, mirror: int) -> list[str]:
-        """The files that any of them is about."""
-        sql = "SELECT u.path FROM renewal r JOIN upload u ON u.id = r.upload WHERE r.mirror = ?"
-        rows = self._db.execute(sql + " AND u.path IS NOT NULL ORDER BY u.path", (mirror,))
-        return [unbind(path) for (path,) in rows]
-
-    def paths_in(self, mirror: int, holds: Iterable[int]) -> list[str]:
-        """The files that these holds are about."""
-        sql = (
-            "SELECT u.path FROM renewal r JOIN upload u ON u.id = r.upload WHERE r.mirror = ? AND r.hold = ?"
-        )
-        rows = (row for hold in holds for row in self._db.execute(sql, (mirror, hold)))
-        return sorted(unbind(path) for (path,) in rows if path is not None)
-
-    def extent(self, mirror: int, hold: int | None) -> Extent:
-        """How much a hold, or what waits to be weighed, is about."""
-        where = "FROM renewal r JOIN upload u ON u.id = r.upload WHERE r.mirror = ? AND r.hold IS ?"
-        sums = f"SELECT count(*), coalesce(sum(u.size), 0) {where}"
-        documents, size = self._db.execute(sums, (mirror, hold)).get
-        pairs = f"SELECT DISTINCT u.recipe, r.recipe {where} ORDER BY 1, 2 LIMIT 20"
-        return Extent(int(documents), int(size), tuple(self._db.execute(pairs, (mirror, hold))))
-
-    def _count(self, sql: str, mirror: int) -> int:
-        return int(self._db.execute(sql, (mirror,)).get)
+_HELD = (
+    "FROM recipe_change c JOIN upload u ON u.mirror = c.mirror AND u.wanted_recipe = c.recipe"
+    " AND u.wanted_recipe <> '' AND u.state = 5 WHERE c.mirror = ? AND c.hold = ?"
+)
+"""Serving documents that a hold of recipes is about."""

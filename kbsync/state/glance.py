@@ -11,7 +11,7 @@ import apsw
 
 from kbsync.state import schema
 from kbsync.state import schema as soundness
-from kbsync.state.approvals import Holds, Renewals
+from kbsync.state.approvals import Holds, Recipes
 from kbsync.state.db import identity, open_reader, told
 from kbsync.state.files import Entries, Folders
 from kbsync.state.inbox import AuditTrail, Messages, Meta
@@ -30,7 +30,7 @@ class Tx:
         self.uploads = Uploads(connection)
         self.mirrors = Mirrors(connection)
         self.holds = Holds(connection)
-        self.renewals = Renewals(connection)
+        self.recipes = Recipes(connection)
         self.inbox = Messages(connection)
         self.audit = AuditTrail(connection)
         self.meta = Meta(connection)

@@ -236,7 +236,7 @@ class Mirrors:
             "folder",
             "upload",
             "candidate",
-            "renewal",
+            "recipe_change",
             "hold",
             "deletion_log",
             "tally",

@@ -23,7 +23,7 @@ _MOVED: dict[str, dict[str, str]] = {
     "candidate": {"mirror": "mirror + :mirror"},
     "hold": {"id": "id + :hold", "mirror": "mirror + :mirror"},
     "hold_item": {"hold": "hold + :hold"},
-    "renewal": {"mirror": "mirror + :mirror", "hold": "iif(hold > 0, hold + :hold, hold)"},
+    "recipe_change": {"mirror": "mirror + :mirror", "hold": "hold + :hold"},
     "deletion_log": {"id": "NULL", "mirror": "mirror + :mirror"},
     "audit": {"id": "NULL", "mirror": "mirror + :mirror"},
 }

@@ -140,7 +140,24 @@ UPDATE upload SET next_look_at = NULL, code = '', reason = '', looks = 0, elapse
 """
 """No page is fetched again by time: what serves at a service waits for nothing."""
 
-MIGRATIONS: tuple[str, ...] = (FIRST, NAMED, RENEWALS, NO_REFRESHES)
+RECIPES = """
+ALTER TABLE upload ADD COLUMN wanted_recipe TEXT NOT NULL DEFAULT '';
+UPDATE upload SET wanted_recipe = coalesce((SELECT recipe FROM renewal r WHERE r.upload = upload.id),
+  iif(asked <> '', asked, allowed)) WHERE state = 5;
+CREATE TABLE recipe_change(mirror INTEGER NOT NULL, recipe TEXT NOT NULL, hold INTEGER,
+  documents INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(mirror, recipe)) WITHOUT ROWID;
+INSERT OR IGNORE INTO recipe_change SELECT mirror, allowed, NULL, 0 FROM upload WHERE allowed <> '';
+INSERT OR IGNORE INTO recipe_change SELECT mirror, recipe, hold, count(*) FROM renewal WHERE hold > 0
+  GROUP BY mirror, recipe, hold;
+CREATE INDEX upload_wanted ON upload(mirror, wanted_recipe) WHERE wanted_recipe <> '';
+DROP INDEX renewal_hold;
+DROP TABLE renewal;
+ALTER TABLE upload DROP COLUMN asked;
+ALTER TABLE upload DROP COLUMN allowed;
+"""
+"""Recipes under which documents may be made again: allowed (no hold), or asked about, for so many of them."""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, NAMED, RENEWALS, NO_REFRESHES, RECIPES)
 """Script i turns schema i into schema i+1; never edited once released, only added to."""
 
 VERSION = len(MIGRATIONS)
@@ -173,6 +190,7 @@ def choose_next_upload(connection: apsw.Connection) -> None:
 
 CHECK_UP_TO = 256 * 1024 * 1024
 _MADE = re.compile(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\w+)")
+_DROPPED = re.compile(r"DROP (?:TABLE|INDEX) (\w+)")
 
 
 def refuse_no_file(path: Path) -> None:
@@ -203,7 +221,11 @@ def _made_by(version: int) -> set[str]:
     """Names of what a schema has; of a newer one what will hardly ever go."""
     if version > VERSION:
         return {"meta", "mirror", "upload"}
-    return {name for script in MIGRATIONS[:version] for name in _MADE.findall(script)}
+    names = set[str]()
+    for script in MIGRATIONS[:version]:
+        names |= set(_MADE.findall(script))
+        names -= set(_DROPPED.findall(script))
+    return names
 
 
 def refuse_damaged(connection: apsw.Connection, path: Path) -> None:

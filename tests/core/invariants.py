@@ -24,7 +24,6 @@ def breaches(uploads: Sequence[Upload]) -> list[str]:
         *_flights(uploads),
         *_deletes(uploads),
         *_waiting(uploads),
-        *_asked(uploads),
     ]
 
 
@@ -53,12 +52,4 @@ def _waiting(uploads: Sequence[Upload]) -> list[str]:
         f"upload {u.id} is {u.state.name} and nothing will look at it again"
         for u in uploads
         if not u.state.is_final and u.state not in RESTING and u.next_look_at is None
-    ]
-
-
-def _asked(uploads: Sequence[Upload]) -> list[str]:
-    return [
-        f"upload {u.id} is {u.state.name} and a person is asked to have it made anew"
-        for u in uploads
-        if u.asked and (u.state is not UploadState.SERVING or u.allowed)
     ]

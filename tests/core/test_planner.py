@@ -24,10 +24,8 @@ from kbsync.core.model import (
 from kbsync.core.planner import (
     Action,
     Drop,
-    Forgo,
     Keep,
     Relabel,
-    Renew,
     Reslice,
     Retire,
     Send,
@@ -67,63 +65,28 @@ former = {"purpose": Purpose.SERVE}
 never = {"purpose": Purpose.RETIRE}
 
 OTHER = replace(WANTED, recipe="r2")
-ASKED, ALLOWED = {"asked": "r2"}, {"allowed": "r2"}
+KEPT, ALLOWED = replace(OTHER, may_renew=False), OTHER
 
 RENEWALS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
-    ("another recipe that costs is weighed", OTHER, [up(1, S.SERVING)], PAID, [Renew(1)]),
-    ("while a person is asked nothing is sent", OTHER, [up(1, S.SERVING, **ASKED)], PAID, []),
-    ("what is let go is sent", OTHER, [up(1, S.SERVING, **ALLOWED)], PAID, [Keep(1), Send(1)]),
-    (
-        "its successor on its way does not end what let it go",
-        OTHER,
-        [up(1, S.SERVING, **ALLOWED), up(2, S.INDEXING, recipe="r2")],
-        PAID,
-        [Keep(1)],
-    ),
-    (
-        "a third recipe ends what was asked about the second",
-        replace(WANTED, recipe="r3"),
-        [up(1, S.SERVING, **ASKED)],
-        PAID,
-        [Forgo(1), Renew(1)],
-    ),
-    (
-        "and what was let go",
-        replace(WANTED, recipe="r3"),
-        [up(1, S.SERVING, **ALLOWED)],
-        PAID,
-        [Forgo(1), Renew(1)],
-    ),
+    ("another recipe that is not allowed keeps what serves", KEPT, [up(1, S.SERVING)], PAID, [Keep(1)]),
+    ("what is allowed is sent", ALLOWED, [up(1, S.SERVING)], PAID, [Keep(1), Send(1)]),
     (
         "an intent of another recipe is not sent after all",
-        replace(WANTED, recipe="r3"),
-        [up(1, S.SERVING, **ALLOWED), up(2, S.INTENDED, recipe="r2")],
+        replace(KEPT, recipe="r3"),
+        [up(1, S.SERVING), up(2, S.INTENDED, recipe="r2")],
         PAID,
-        [Forgo(1), Renew(1), Drop(2)],
+        [Keep(1), Drop(2)],
     ),
-    ("a setting turned back asks nobody", WANTED, [up(1, S.SERVING, **ASKED)], PAID, [Forgo(1), Keep(1)]),
+    ("other bytes go at once", KEPT, [up(1, S.SERVING, "old")], PAID, [Keep(1), Send(1)]),
+    ("another name has to be sent anyway", KEPT, [up(1, S.SERVING, label="b.md")], PAID, [Keep(1), Send(1)]),
     (
-        "other bytes go at once under the new recipe",
-        OTHER,
-        [up(1, S.SERVING, "old", **ASKED)],
-        PAID,
-        [Forgo(1), Keep(1), Send(1)],
-    ),
-    (
-        "another name has to be sent anyway",
-        OTHER,
-        [up(1, S.SERVING, label="b.md")],
-        PAID,
-        [Keep(1), Send(1)],
-    ),
-    (
-        "where the target renames it is renamed and weighed",
-        OTHER,
+        "where the target renames it is renamed and kept",
+        KEPT,
         [up(1, S.SERVING, label="b.md")],
         PAID_RENAMES,
-        [Renew(1), Relabel(1)],
+        [Keep(1), Relabel(1)],
     ),
-    ("a held document whose file is back is weighed next", OTHER, [up(1, S.HELD)], PAID, [Serve(1)]),
+    ("a held document whose file is back serves on", KEPT, [up(1, S.HELD)], PAID, [Serve(1)]),
     (
         "what serves nothing is cut anew unasked",
         OTHER,
@@ -292,9 +255,9 @@ STATUSES = [
     (WANTED, [up(2, S.UNSURE)], Status.PENDING),
     (WANTED, [], Status.PENDING),
     (OTHER, [up(1, S.SERVING)], Status.PENDING),
-    (OTHER, [up(1, S.SERVING, **ASKED)], Status.HELD),
-    (OTHER, [up(1, S.SERVING, "old", **ASKED)], Status.PENDING),
-    (OTHER, [up(1, S.SERVING, **ALLOWED), up(2, S.INDEXING, recipe="r2")], Status.INDEXING),
+    (KEPT, [up(1, S.SERVING, wanted_recipe="r2")], Status.HELD),
+    (KEPT, [up(1, S.SERVING, "old", wanted_recipe="r2")], Status.PENDING),
+    (OTHER, [up(1, S.SERVING), up(2, S.INDEXING, recipe="r2")], Status.INDEXING),
     (GONE, [up(1, S.HELD)], Status.HELD),
     (GONE, [up(1, S.SERVING)], Status.PENDING),
     (EMPTY, [], Status.SKIPPED),
@@ -317,8 +280,7 @@ uploads = st.builds(
     label=st.sampled_from(["a.md", "b.md"]),
     attempts=st.integers(0, 2),
     recipe=st.sampled_from(["r1", "r2", ""]),
-    asked=st.sampled_from(["", "r1", "r2"]),
-    allowed=st.sampled_from(["", "r1", "r2"]),
+    wanted_recipe=st.sampled_from(["", "r1", "r2"]),
 )
 ABILITIES = st.builds(
     Abilities,
@@ -362,11 +324,10 @@ def test_what_only_settings_want_is_never_sent_before_it_is_let_go(
     rows: list[Upload], abilities: Abilities
 ) -> None:
     server = next((u for u in rows if u.state.serves), None)
-    actions = decide(WANTED, rows, replace(abilities, weighs=True))
+    actions = decide(replace(WANTED, may_renew=False), rows, replace(abilities, weighs=True))
     if server is None or (server.digest, server.label) != (WANTED.digest, WANTED.path):
         return
-    if any(isinstance(action, Send) for action in actions):
-        assert server.recipe != WANTED.recipe and server.allowed == WANTED.recipe
+    assert not any(isinstance(action, Send) for action in actions)
 
 
 SENT = up(1, S.RETIRING, attempts=1)

@@ -344,9 +344,17 @@ def is_as_it_was(tx: Tx) -> bool:
     [hold] = tx.holds.current(1)
     [item] = tx.holds.items(hold.id)
     rows = [tx.uploads.get(number) for number in (7, 8)]
-    words = [(row.state, row.asked, row.allowed) for row in rows if row is not None]
-    assert words == [(UploadState.SERVING, "", ""), (UploadState.HELD, "", "")]
-    return (hold.id, hold.made_at, item.path) == (5, 9.0, "8.md") and not tx.renewals.is_busy(1)
+    words = [(row.state, row.wanted_recipe) for row in rows if row is not None]
+    assert words == [(UploadState.SERVING, ""), (UploadState.HELD, "")]
+    return (hold.id, hold.made_at, item.path) == (5, 9.0, "8.md") and not tx.recipes.wanted(1)
+
+
+def ask_about_r2(tx: Tx) -> Extent:
+    row = tx.uploads.get(7)
+    assert row is not None
+    tx.uploads.save(replace(row, wanted_recipe="r2"))
+    tx.recipes.ask(1, tx.holds.open(1, 9.0, RENEWALS), {"r2": 1})
+    return tx.recipes.extent(tx.holds.current(1, RENEWALS)[0])
 
 
 @pytest.mark.parametrize("version", range(1, schema.VERSION))
@@ -356,8 +364,7 @@ def test_a_state_of_an_earlier_version_goes_on(tmp_path: Path, version: int) -> 
     store = Store(path)
     assert schema.version_of(store._reader) == schema.VERSION
     assert store.read_now(is_as_it_was) and store.read_now(lambda tx: tx.holds.current(1, RENEWALS)) == []
-    store.submit(lambda tx: tx.renewals.nominate(1, 7, "r2")).result()
-    assert store.read_now(lambda tx: tx.renewals.extent(1, None)) == Extent(1, 3, (("r", "r2"),))
+    assert store.submit(ask_about_r2).result() == Extent(1, 3, (("r", "r2"),))
     store.close()
 
 
@@ -389,9 +396,29 @@ def test_a_crash_amid_the_steps_leaves_a_whole_earlier_version(tmp_path: Path) -
 
 def test_a_mirror_that_is_forgotten_leaves_no_renewals(store: Store) -> None:
     m = store.submit(mirror).result()
-    store.submit(lambda tx: tx.renewals.nominate(m, 7, "r2")).result()
+    store.submit(lambda tx: tx.recipes.allow(m, ["r2"])).result()
     store.submit(lambda tx: tx.mirrors.remove(m)).result()
-    assert not store.read_now(lambda tx: tx.renewals.is_busy(m))
+    assert not store.read_now(lambda tx: tx.recipes.allowed(m))
+
+
+def test_what_was_asked_and_allowed_about_recipes_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    state_of_schema(path, 4)
+    with closing(open_writer(path)) as connection:
+        connection.execute(
+            "INSERT INTO upload(id, mirror, binding, path, label, name, digest, size, recipe, state,"
+            " created_at, allowed) VALUES(9, 1, 1, '9.md', 'l', 'n', 'd', 3, 'r', 5, 1.0, 'r3')"
+        )
+        connection.execute("UPDATE upload SET asked = 'r2' WHERE id = 7")
+        connection.execute("INSERT INTO hold(id, mirror, made_at, kind) VALUES(6, 1, 9.0, 'renewals')")
+        connection.execute("INSERT INTO renewal VALUES(7, 1, 'r2', 6, 1)")
+    store = Store(path)
+    assert store.read_now(lambda tx: tx.recipes.wanted(1)) == {"r2": 1, "r3": 1}
+    assert store.read_now(lambda tx: tx.recipes.asked(1)) == {"r2": 1}
+    assert store.read_now(lambda tx: tx.recipes.allowed(1)) == {"r3"}
+    [hold] = store.read_now(lambda tx: tx.holds.current(1, RENEWALS))
+    assert store.read_now(lambda tx: list(tx.recipes.members(hold))) == [("7.md", 7, "r2")]
+    store.close()
 
 
 @pytest.mark.parametrize("opened", [open_writer, open_reader])

@@ -78,11 +78,13 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
         return HeldDocuments(mirror.name, (), ())
     holds = [hold.id for hold in tx.holds.current(record.id)]
     paths = sorted({item.path for hold in holds for item in tx.holds.items(hold)})
-    renewals = [hold.id for hold in tx.holds.current(record.id, RENEWALS)]
-    renewed = tx.renewals.paths_in(record.id, renewals)
+    asked = tx.holds.current(record.id, RENEWALS)
+    renewed = sorted(path for hold in asked for path, *_ in tx.recipes.members(hold))
     is_moved = record.halt is not None and record.halt.reason == "folder-missing" and _is_there(mirror)
     folder = str(mirror.folder) if is_moved else ""
-    return HeldDocuments(mirror.name, (*holds, *renewals), tuple(paths), tuple(renewed), folder)
+    return HeldDocuments(
+        mirror.name, (*holds, *(hold.id for hold in asked)), tuple(paths), tuple(renewed), folder
+    )
 
 
 def _is_there(mirror: MirrorConfig) -> bool:
