@@ -16,7 +16,7 @@ from kbsync_standin.server import Server
 from tests.conformance.suite import TargetSuite
 from tests.conformance.test_local import MAX_BYTES, LocalWorld
 from tests.conformance.world import World
-from tests.targets.vectors.service import serving, settings_for
+from tests.targets.services.service import serving, settings_for
 
 
 class LocalWorldAtServices(LocalWorld):

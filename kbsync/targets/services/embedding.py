@@ -116,14 +116,12 @@ class EmbeddingService:
         try:
             return await self._asked(items, is_query)
         except Rejected as error:
-            await self._try_harmless(is_query)
+            # Before any document is blamed: a service that refuses even this refuses everything.
+            try:
+                await self._asked([HARMLESS], is_query)
+            except Rejected as everything:
+                raise refuses_everything(everything) from None
             return await self._parts(items, is_query, error)
-
-    async def _try_harmless(self, is_query: bool) -> None:
-        try:
-            await self._asked([HARMLESS], is_query)
-        except Rejected as error:
-            raise refuses_everything(error) from None
 
     async def _part(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
         try:
@@ -176,7 +174,16 @@ class EmbeddingService:
             vectors = vectors_of(answer.body, len(items))
         except NonsenseError as error:
             raise Unavailable(f"embed: {answer.host} answered with {error}", code="nonsense") from None
-        self._check(next((len(vector) for vector in vectors if vector is not None), None))
+        length = next((len(vector) for vector in vectors if vector is not None), None)
+        if length is not None:
+            # Vectors of two lengths cannot be compared, so another one than before is a wrong config.
+            if self._dimensions is not None and length != self._dimensions:
+                raise Halted(
+                    "embedding-dimensions",
+                    f"the embedding service gives vectors of {length} numbers, not of {self._dimensions}",
+                    cure="correct embedding.dimensions or embedding.model in the config",
+                )
+            self._dimensions = length
         return vectors
 
     async def _answer(self, body: dict[str, Any], patience: int) -> HttpAnswer:
@@ -188,18 +195,6 @@ class EmbeddingService:
                 if error.code not in BUSY_CODES:
                     raise
         return await self._client.ask("embed", "POST", self._dialect.path, json=body)
-
-    def _check(self, length: int | None) -> None:
-        """All vectors of a service have one length, the one that is configured."""
-        if length is None:
-            return
-        if self._dimensions is not None and length != self._dimensions:
-            raise Halted(
-                "embedding-dimensions",
-                f"the embedding service gives vectors of {length} numbers, not of {self._dimensions}",
-                cure="correct embedding.dimensions or embedding.model in the config",
-            )
-        self._dimensions = length
 
 
 _NO_DIRECTION = (

@@ -10,7 +10,7 @@ from kbsync.targets.services import embedding as module
 from kbsync.targets.services.dialects import Dialect, EmbeddingItem
 from kbsync_standin.server import Server
 from kbsync_standin.vectors.dialects import vector_of
-from tests.targets.vectors.service import DIALECTS, embedding, play, serving
+from tests.targets.services.service import DIALECTS, embedding, play, serving
 
 TEXTS = [f"text number {n} about {topic}" for n, topic in enumerate(("bees", "honey", "wax"))]
 

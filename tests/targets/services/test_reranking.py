@@ -8,7 +8,7 @@ from kbsync.errors import Halted, Unavailable
 from kbsync.targets.services import embedding
 from kbsync.targets.services.dialects import Dialect
 from kbsync_standin.server import Server
-from tests.targets.vectors.service import DIALECTS, play, reranking
+from tests.targets.services.service import DIALECTS, play, reranking
 
 QUESTION = "bees make honey"
 TEXTS = ["tax return form", "bees", "bees make honey", "honey bees", "nothing"]

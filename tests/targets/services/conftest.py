@@ -6,7 +6,7 @@ import pytest
 
 from kbsync.targets.http import client, limits
 from kbsync_standin.server import Server
-from tests.targets.vectors.service import serving
+from tests.targets.services.service import serving
 
 
 @pytest.fixture
