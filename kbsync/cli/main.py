@@ -8,7 +8,6 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
@@ -154,62 +153,55 @@ def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_
 
 
 def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
-    """Raise `click.UsageError` for the first of the options of a pass that was given without one."""
-    given = [name for name, is_set in flags.items() if is_set]
-    if given:
-        raise click.UsageError(f"{given[0]} {_placed(ctx.ensure_object(Choices), given[0], command)}", ctx)
-
-
-def _placed(choices: Choices, flag: str, command: str) -> str:
-    match flag:
-        case "--once":
-            return f"takes no command: run `{choices.typed('--once')}`, then `kbsync {command} …`"
-        case "--json":
-            return f"goes with --once, or after a command: kbsync {command} … --json"
-        case _:
-            return f"goes with --once and without a command; or run: {choices.typed('plan')}"
-
-
-def run(arguments: Sequence[str]) -> Any:
-    """Run the command line; what the command returns, or the code click ended it with."""
-    return kbsync.main(
-        list(arguments), prog_name="kbsync", complete_var="_KBSYNC_COMPLETE", standalone_mode=False
-    )
+    """Raise `click.UsageError` for the first option of a pass that was given without a pass."""
+    choices = ctx.ensure_object(Choices)
+    instead = {
+        "--once": f"takes no command: run `{choices.typed('--once')}`, then `kbsync {command} …`",
+        "--json": f"goes with --once, or after a command: kbsync {command} … --json",
+        "--dry-run": f"goes with --once and without a command; or run: {choices.typed('plan')}",
+    }
+    for flag, is_set in flags.items():
+        if is_set:
+            raise click.UsageError(f"{flag} {instead[flag]}", ctx)
 
 
 def run_cli(arguments: Sequence[str]) -> int:
-    """The exit code. Nothing is raised but `SystemExit` of click's completion."""
-    _have_all_streams()
-    _bear_any_character()
+    """Run a command line and return its exit code. Raises nothing but `SystemExit` of click's completion."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        # A stream that was closed (`2>&-`) would else be the next file that is opened.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (for the process's life)
+    for stream in (sys.stdout, sys.stderr):
+        # A document may have a character that the locale has not.
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError):
+                stream.reconfigure(errors="backslashreplace")
     try:
         code = _run(arguments)
-        failure = _flush()
-        if failure is not None:
-            tell(sentence_of(failure))
-            return Code.PASSING
+        try:
+            with ignore_closed_pipe(sys.stdout):
+                sys.stdout.flush()
+        except OSError as error:  # results could not be written, such as on a full disk
+            tell(sentence_of(error))
+            code = Code.PASSING
+        finally:
+            with ignore_closed_pipe(sys.stderr):
+                sys.stderr.flush()
         return code
     finally:
         tell_through(None)
 
 
-def _flush() -> OSError | None:
-    """Everything is written, or the reason why results are not."""
-    try:
-        with ignore_closed_pipe(sys.stdout):
-            sys.stdout.flush()
-    except OSError as error:
-        return error
-    finally:
-        with ignore_closed_pipe(sys.stderr):
-            sys.stderr.flush()
-    return None
-
-
 def _run(arguments: Sequence[str]) -> int:
     try:
-        return int(run(arguments) or 0)
+        done = kbsync.main(
+            list(arguments), prog_name="kbsync", complete_var="_KBSYNC_COMPLETE", standalone_mode=False
+        )
+        return int(done or 0)
     except click.UsageError as error:
-        tell(_with_hint(error))
+        # On one line, also where click would set a list below it.
+        message = " ".join(error.format_message().split()).rstrip(".")
+        tell(message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help")
         return Code.USAGE
     except click.ClickException as error:
         tell(error.format_message())
@@ -223,24 +215,3 @@ def _run(arguments: Sequence[str]) -> int:
             return Code.BROKEN
         tell(sentence_of(error))
         return code
-
-
-def _with_hint(error: click.UsageError) -> str:
-    """On one line, also where click would set a list below it."""
-    message = " ".join(error.format_message().split()).rstrip(".")
-    return message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help"
-
-
-def _have_all_streams() -> None:
-    """One that was closed (`2>&-`) leads nowhere, and not into the next file that is opened."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (for the process's life)
-
-
-def _bear_any_character() -> None:
-    """A locale without a character a document has must not end the program."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            with contextlib.suppress(ValueError):
-                stream.reconfigure(errors="backslashreplace")
