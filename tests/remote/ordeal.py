@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import apsw
 
 from kbsync.errors import StateError
-from kbsync.targets.http.connection import Timeouts
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.connection import Endpoint, Timeouts
 from kbsync_standin.messages import Request, Response
 from tests.crash.harness import Guillotine, run_to
 from tests.remote.world import RemoteWorld, sha_of_folder
@@ -70,14 +70,12 @@ class Trial:
 class Service:
     """What trials at one vendor's have of their own.
 
-    `client`: the module whose `_endpoint` says how long an answer is waited for. `edits`: what happens to the
-    folder so that an operation is asked for, `edit` where nothing else is said; `provoke`: what the service
-    does. `covered`: paths that have a document which was searchable once, to be looked at whenever one of
-    `watched` was answered. `sent`: path and digest of all that was stored.
+    `edits`: what happens to the folder so that an operation is asked for, `edit` where nothing else is said;
+    `provoke`: what the service does. `covered`: paths that have a document which was searchable once, to be
+    looked at whenever one of `watched` was answered. `sent`: path and digest of all that was stored.
     """
 
     make: Callable[..., RemoteWorld]
-    client: ModuleType
     watched: Collection[str]
     covered: Callable[[Any], set[str]]
     sent: Callable[[Any], Iterable[tuple[str, str]]]
@@ -240,9 +238,13 @@ class Ordeal:
 @asynccontextmanager
 async def ordeal(at: Service, place: Path, *trials: Trial) -> AsyncIterator[Ordeal]:
     """A world of its own below `place` in which `trials` are about to be met, by a client in haste."""
-    made = at.client._endpoint
+    made = Client.__init__
+
+    def in_haste(self: Client, endpoint: Endpoint, *args: Any, **options: Any) -> None:
+        made(self, replace(endpoint, timeouts=HASTY), *args, **options)
+
     place.mkdir(exist_ok=True)
-    with mock.patch.object(at.client, "_endpoint", lambda settings: replace(made(settings), timeouts=HASTY)):
+    with mock.patch.object(Client, "__init__", in_haste):
         async with at.make(place, give_up=30.0).serving() as world:
             one = Ordeal(world, at)
             one.may_have_twins = any(trial.twins for trial in trials)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from kbsync.core.names import Naming
-from kbsync.targets.gptbots import target as gptbots
-from kbsync.targets.zhipu import target as zhipu
 from tests.remote.ordeal import CHANGED, Service
 from tests.remote.world import RemoteWorld
 from tests.targets.gptbots.world import GptbotsWorld
@@ -59,7 +57,7 @@ def _sent(world: RemoteWorld) -> Iterator[tuple[str, str]]:
 
 
 ZHIPU = Service(
-    RemoteWorld, zhipu, watched=("delete",), covered=_ready_once, sent=_sent, edits=_EDITS, provoke=_provoke
+    RemoteWorld, watched=("delete",), covered=_ready_once, sent=_sent, edits=_EDITS, provoke=_provoke
 )
 
 # -- GPTBots -----------------------------------------------------------------------------------------------
@@ -85,7 +83,6 @@ def _delivered(world: GptbotsWorld) -> Iterator[tuple[str, str]]:
 
 GPTBOTS = Service(
     GptbotsWorld,
-    gptbots,
     watched=("add", "update", "status", "list", "delete"),
     covered=_serving,
     sent=_delivered,

@@ -11,7 +11,7 @@ from tests.crash.house import jobs_on
 from tests.crash.plays import crash_at_random, cut_one_part, cut_recovery_of_one_part, play_job
 from tests.share import enumerated, in_parts
 
-CASES = [(stage, job) for stage in ("zhipu", "zhipu-in-place") for job in jobs_on(stage)]
+CASES = [("zhipu", job) for job in jobs_on("zhipu")]
 
 # What a killed process leaves open is closed by its end; here the process goes on.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
