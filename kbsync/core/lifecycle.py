@@ -89,8 +89,9 @@ TRANSITIONS: Mapping[UploadState, Mapping[UploadState, tuple[str, str]]] = {
         _S.INDEXING: (PLANNER, "proven ours"),
         _S.RETIRING: (PERSON, "a twin, removed by verify --repair"),
     },
-    _S.DROPPED: {},
-    _S.GONE: {},
+    # Final ones are kept for a month as a proof of what was ours.
+    _S.DROPPED: {_S.RETIRING: (WORKER, "an audit finds a document that only this upload can have made")},
+    _S.GONE: {_S.RETIRING: (WORKER, "an audit finds a document that only this upload can have made")},
 }
 """Every step but one: where a built-in base was lost, all its rows are GONE at once (`Uploads.lose`)."""
 
