@@ -25,7 +25,7 @@ from kbsync.core.text import printable
 from kbsync.errors import TargetError
 from kbsync.index.embed.encoder import Encoder
 from kbsync.index.read.formats import is_picture
-from kbsync.index.store import Candidate, Snapshot, Store, StoredPassage
+from kbsync.index.store import CandidateChunk, Store, StoredPassage, StoreSnapshot
 from kbsync.index.words import readable, terms_of
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Search:
             return None
 
 
-def _ranked(candidates: Sequence[Candidate]) -> list[_Scored]:
+def _ranked(candidates: Sequence[CandidateChunk]) -> list[_Scored]:
     """Chunks by score, best first, without those that are merely a little similar."""
     scored = list[tuple[_Scored, bool]]()
     for each in candidates:
@@ -168,7 +168,7 @@ def _reranked(
     ]
 
 
-def _hits(seen: Snapshot, ranked: Sequence[_Scored], top_k: int) -> list[Hit]:
+def _hits(seen: StoreSnapshot, ranked: Sequence[_Scored], top_k: int) -> list[Hit]:
     """Chunks gathered into documents; both stay best first."""
     groups = dict[int, list[_Scored]]()
     for each in ranked:

@@ -37,7 +37,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class CandidateChunk:
     """A chunk that may answer a question.
 
     `words` is its BM25 divided by the sum of the idf of all terms: near 1 where it has each of them about
@@ -64,7 +64,7 @@ class StoredPassage:
     line: int | None
 
 
-class Snapshot(Protocol):
+class StoreSnapshot(Protocol):
     """The store as of one commit. While one is open, files keep what is deleted (promise 11)."""
 
     def has_vectors(self, model: str) -> bool:
@@ -72,7 +72,7 @@ class Snapshot(Protocol):
 
     def candidates(
         self, terms: Sequence[Term], model: str, vector: NDArray[np.float32] | None, query: Query
-    ) -> Sequence[Candidate]:
+    ) -> Sequence[CandidateChunk]:
         """The best chunks by words and the best by meaning, of as many documents as `query.top_k` at least.
 
         Only documents that the filters of `query` admit. Raises `UsageError` for a path pattern that is none.
@@ -115,7 +115,7 @@ class Store(Protocol):
     def texts(self, document: int) -> Sequence[str] | None:
         """The texts of a document's chunks in order; None for an unknown one."""
 
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
+    def snapshot(self) -> AbstractContextManager[StoreSnapshot]:
         """For a search. Raises `UnmadeError` where nothing was mirrored yet."""
 
     def tidy(self) -> bool:

@@ -63,7 +63,7 @@ class Overflowed(Exception):
     """The answer is longer than allowed; the process was killed."""
 
 
-class Worker:
+class ParserProcess:
     """A running parser. Not thread-safe; whoever borrowed it from the pool has it alone.
 
     The kernel ends the process with the *thread* that made it, so the pool makes all of them in one.
@@ -259,13 +259,13 @@ class Pool:
         self._size = size
         self._slots = threading.BoundedSemaphore(size)
         self._lock = threading.Lock()
-        self._idle: list[Worker] = []
-        self._busy: list[Worker] = []
+        self._idle: list[ParserProcess] = []
+        self._busy: list[ParserProcess] = []
         self._keeper: Keeper | None = None
         self._closed = False
 
     @contextmanager
-    def lend(self, *, fresh: bool = False) -> Iterator[Worker]:
+    def lend(self, *, fresh: bool = False) -> Iterator[ParserProcess]:
         """A worker for one document; `fresh`: one that has read nothing yet.
 
         Ended when the block raises. Raises `TargetError` where no worker can be had just now.
@@ -306,7 +306,7 @@ class Pool:
         self._home.remove()
         self._slots.release(self._size)
 
-    def _take(self, fresh: bool) -> Worker:
+    def _take(self, fresh: bool) -> ParserProcess:
         with self._lock:
             self._refuse_if_closed()
             spare = self._idle.pop() if self._idle else None
@@ -321,7 +321,7 @@ class Pool:
         if self._closed:
             raise Unavailable("the parser was stopped", code="parser-closed")
 
-    def _start(self) -> Worker:
+    def _start(self) -> ParserProcess:
         try:
             worker = self._keep().run(self._make)
         except OSError as error:
@@ -346,8 +346,8 @@ class Pool:
             raise self._home.judged(error) from error
         return worker
 
-    def _make(self) -> Worker:
-        return Worker(self._home.path(), self._bounds, self._child)
+    def _make(self) -> ParserProcess:
+        return ParserProcess(self._home.path(), self._bounds, self._child)
 
     def _keep(self) -> Keeper:
         with self._lock:
@@ -356,7 +356,7 @@ class Pool:
                 self._keeper = Keeper(self._end_idle)
             return self._keeper
 
-    def _put_back(self, worker: Worker) -> None:
+    def _put_back(self, worker: ParserProcess) -> None:
         # Parsers leak, and one that was taken over by a document should not see many others.
         worn = worker.documents >= self._documents_each or worker.resident > RESIDENT_EACH
         with self._lock:
@@ -369,7 +369,7 @@ class Pool:
                 return
         self._retire(worker)
 
-    def _retire(self, worker: Worker) -> None:
+    def _retire(self, worker: ParserProcess) -> None:
         worker.end()
         with self._lock:
             self._busy.remove(worker)
@@ -400,9 +400,9 @@ class Keeper:
         self._thread = threading.Thread(target=self._live, name="parser-keeper", daemon=True)
         self._thread.start()
 
-    def run(self, make: Callable[[], Worker]) -> Worker:
+    def run(self, make: Callable[[], ParserProcess]) -> ParserProcess:
         """Do `make` in the keeper's thread. Raises what it raises, and OSError after `stop`."""
-        made: Future[Worker] = Future()
+        made: Future[ParserProcess] = Future()
 
         def job() -> None:
             try:

@@ -13,7 +13,7 @@ from kbsync.errors import UsageError
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.reader import Reading
 from kbsync.index.sqlite.vectors import Cosines, Matrix
-from kbsync.index.store import Candidate, StoredPassage
+from kbsync.index.store import CandidateChunk, StoredPassage
 from kbsync.index.words import MOST_TERMS, Term
 from kbsync.state.db import unbind
 
@@ -67,7 +67,7 @@ class Finder(Reading):
 
     def candidates(
         self, terms: Sequence[Term], model: str, vector: NDArray[np.float32] | None, query: Query
-    ) -> list[Candidate]:
+    ) -> list[CandidateChunk]:
         """The best chunks by words and the best by meaning, each with both scores."""
         admitted = self._admitted(query)
         chosen, total = self._chosen(terms)
@@ -80,7 +80,7 @@ class Finder(Reading):
             near = _enough(self._nearest(cosines), admitted, query.top_k)
             found |= {chunk: (document, slot) for chunk, document, slot, _ in near}
         return [
-            Candidate(
+            CandidateChunk(
                 chunk,
                 document,
                 points.get(chunk, 0.0),
