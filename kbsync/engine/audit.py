@@ -13,7 +13,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import structlog
 
@@ -30,21 +30,13 @@ from kbsync.engine.terms import Terms
 from kbsync.errors import Halted, StateError, TargetError
 from kbsync.source.look import look
 from kbsync.state.files import Entry
-from kbsync.state.glance import Tx
+from kbsync.state.glance import ReadsState, Tx
 from kbsync.state.store import Store
 
 log = structlog.get_logger("kbsync")
-T = TypeVar("T")
 
 PAGE = 200
 UNKNOWN = DocStatus(DocState.UNKNOWN)
-
-
-class ReadsState(Protocol):
-    """Runs work on one consistent state: a command's glance, or the store of a daemon."""
-
-    async def __call__(self, work: Callable[[Tx], T], /) -> T:
-        """What `work` returns."""
 
 
 class Proof(enum.Enum):
@@ -149,6 +141,7 @@ class Audit:
             if any(_counts_on_document(row) for row in rows):
                 self.seen.add(listed.remote_id)
                 continue
+            # What no row of ours proves is never touched (promise 6); at most a person is told of it.
             stray = self._ended(rows, listed) if rows else self._without_row(tx, listed)
             if stray is None:
                 continue
@@ -252,6 +245,7 @@ class Audit:
             lambda tx, after=after: tx.uploads.in_states(terms.mirror, terms.binding, SERVING, after, PAGE)  # type: ignore[misc]
         ):
             after = rows[-1].id
+            # What was made while the list was read may rightly not be in it.
             unseen = [row for row in rows if row.remote_id not in self.seen and _had_since(row) <= before]
             if unseen:
                 yield unseen
@@ -267,7 +261,9 @@ class Audit:
             return set()
         known = dict(await self._target.status(ids))
         unsaid = [one for one in ids if known.get(one, UNKNOWN).state is DocState.UNKNOWN]
-        if unsaid and len(unsaid) < len(ids):  # a target may leave a few for another request
+        # A target may leave a few for another request. Silence about all of them is no answer at all, and
+        # counts as "there": only a clear word makes a document missing.
+        if unsaid and len(unsaid) < len(ids):
             known |= await self._target.status(unsaid)
         return {one for one in ids if known.get(one, UNKNOWN).state is not DocState.MISSING}
 
@@ -445,6 +441,7 @@ class Repairs:
     def retire_surplus(self, tx: Tx, remote_id: str) -> bool:
         """A document proven ours that nothing needs: it never serves, so no path loses anything."""
         rows = tx.uploads.by_remote(self._journal.terms.binding, remote_id)
+        # Things went on since it was found: it may serve by now (promise 2).
         if any(row.state.serves or row.state.in_flight for row in rows) or not rows:
             return False
         if rows[0].state is not UploadState.RETIRING:
@@ -453,12 +450,12 @@ class Repairs:
 
     def retire_stray(self, tx: Tx, stray: Stray) -> bool:
         """A document no row holds: its row gets the id back; where it is proven ours it gets a row."""
-        terms, rhythm = self._journal.terms, self._journal.timing
+        terms, timing = self._journal.terms, self._journal.timing
         if tx.uploads.by_remote(terms.binding, stray.remote_id):
             return self.retire_surplus(tx, stray.remote_id)
         row = None if stray.row is None else tx.uploads.get(stray.row.id)
         if row is not None and row.remote_id is None and row.digest == stray.digest:
-            tx.uploads.save(lifecycle.retire(replace(row, remote_id=stray.remote_id), rhythm))
+            tx.uploads.save(lifecycle.retire(replace(row, remote_id=stray.remote_id), timing))
             return True
         if not (terms.limits.embedded or self._is_twin(tx, stray)):
             return False
@@ -477,8 +474,8 @@ class Repairs:
                 state=UploadState.RETIRING,
                 purpose=Purpose.RETIRE,
                 remote_id=stray.remote_id,
-                created_at=rhythm.now,
-                next_look_at=rhythm.now,
+                created_at=timing.now,
+                next_look_at=timing.now,
             )
         )
         return True
@@ -620,6 +617,7 @@ class BackgroundAudit:
         target = self.target.unhurried(self.pace)
         audit = Audit(self.journal.terms, target, self.store.read, MOST_STRAYS)
         await audit.read_list()
+        # The list may lag: what it lacks is asked for by id, and not before it had the time to show it.
         await self.clock.sleep(self.journal.timing.horizon)
         self._go_on()
         await self._refuse_emptied(audit, began)

@@ -1,7 +1,8 @@
-"""An audit: the folder against the state against the target's own list. Nothing is changed by it.
+"""`kbsync verify`: the folder against the state against the target's own list. It changes nothing.
 
-Folder and target go on while it runs, so everything that looks wrong is looked at a second time, in the
-state and at the target, before it is reported.
+The audit of engine/audit.py finds out what the target has, and a private pass (engine/plan.py) where the
+folder is ahead of its documents. Both go on meanwhile, so everything that looks wrong is looked at a second
+time, in the state and at the target, before it is reported.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class RepairRequest:
         }
 
 
-def repair_messages(verification: Verification) -> RepairRequest:
+def repair_request(verification: Verification) -> RepairRequest:
     """What can be mended of what was found.
 
     Documents that are not proven ours are left alone. A served document whose file is gone is looked at

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import apsw
 
@@ -34,6 +34,16 @@ class Tx:
         self.inbox = Messages(connection)
         self.audit = AuditTrail(connection)
         self.meta = Meta(connection)
+
+
+class ReadsState(Protocol):
+    """Runs a function on one consistent state: a command's glance, or the store of a daemon.
+
+    Raises `StateError`.
+    """
+
+    async def __call__(self, look: Callable[[Tx], T], /) -> T:
+        """What `look` returns."""
 
 
 def within(connection: apsw.Connection, work: Callable[[Tx], T]) -> T:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from kbsync.core.model import UploadState
-from kbsync.engine.verify import Verification, repair_messages, verify_mirror
+from kbsync.engine.verify import Verification, repair_request, verify_mirror
 from kbsync.errors import TargetError
 from kbsync.state.glance import Glance
 from tests.crash.harness import Guillotine
@@ -509,7 +509,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def mend(self) -> Verification:
         with contextlib.suppress(TargetError):
             found: Verification = self.run(self.verify())
-            if repair := repair_messages(found):
+            if repair := repair_request(found):
                 self.oracle.may_send_again()
                 self.world.tell("repair", **repair.to_json())
             return found

@@ -11,7 +11,7 @@ import pytest
 from kbsync.core.lifecycle import LATER_LOOKS
 from kbsync.core.model import UploadState
 from kbsync.core.names import Naming
-from kbsync.engine.verify import RepairRequest, Verification, repair_messages, verify_mirror
+from kbsync.engine.verify import RepairRequest, Verification, repair_request, verify_mirror
 from kbsync.errors import Unsure
 from kbsync.state.glance import Glance
 from tests.engine.world import World
@@ -250,7 +250,7 @@ async def test_a_file_changed_meanwhile_is_sent_and_its_old_document_reported(wo
     assert world.puts() == 4
     found = await audit(world)
     assert [one.path for one in found.duplicate] == ["f1.md"]
-    assert not repair_messages(found)
+    assert not repair_request(found)
 
 
 async def test_a_file_changed_meanwhile_replaces_it_where_names_are_proof(world: World) -> None:
@@ -302,7 +302,7 @@ async def test_a_twin_is_reported_and_removed_on_request(world: World, style: st
     twin = world.base.add(original, b"hello", foreign=False)
     found = await audit(world)
     assert [one.path for one in found.duplicate] == ["a.md"]
-    await mend(world, repair_messages(found))
+    await mend(world, repair_request(found))
     assert twin.remote_id not in world.base.documents
     assert (await audit(world)).ok
     assert world.served() == world.on_disk()
@@ -316,7 +316,7 @@ async def test_a_namesake_with_other_bytes_of_one_length_is_foreign(world: World
     found = await audit(world)
     assert found.ok
     assert found.foreign == 1
-    assert not repair_messages(found)
+    assert not repair_request(found)
     assert namesake.remote_id in world.base.documents
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from kbsync.core.model import UploadState
 from kbsync.engine.plan import CommandContext
-from kbsync.engine.verify import RepairRequest, Verification, repair_messages, verify_mirror
+from kbsync.engine.verify import RepairRequest, Verification, repair_request, verify_mirror
 from kbsync.errors import Rejected, Unavailable
 from kbsync.state.glance import Tx
 from kbsync.state.store import Store
@@ -41,7 +41,7 @@ async def verified(
 
 async def repair(world: World) -> RepairRequest:
     """Ask for what `verify --repair` asks for, and let a pass carry it out."""
-    wanted = repair_messages(await verified(world))
+    wanted = repair_request(await verified(world))
     world.tell("repair", **wanted.to_json())
     await world.once()
     return wanted
@@ -157,7 +157,7 @@ async def test_the_document_of_a_deleted_file_is_orphaned_and_goes_through_the_b
         world.delete(f"f{i}.md")
     found = await verified(world)
     assert paths(found) == {"orphaned": [f"f{i}.md" for i in range(6)]}
-    wanted = repair_messages(found)
+    wanted = repair_request(found)
     assert wanted.surplus == () and wanted.strays == ()  # nothing that serves is deleted past the brake
     await repair(world)
     assert world.statuses() == {"ready": 4, "held": 6}
@@ -179,7 +179,7 @@ async def test_others_documents_are_counted_and_nothing_else(world: World) -> No
     await world.once()
     found = await verified(world)
     assert found.ok and found.foreign == 2
-    assert not repair_messages(found)
+    assert not repair_request(found)
 
 
 async def test_another_mirrors_documents_are_not_foreign(world: World) -> None:
@@ -227,7 +227,7 @@ async def test_a_leftover_with_other_bytes_is_a_duplicate_and_left_alone(world: 
     await world.once()
     found = await verified(world)
     assert paths(found) == {"duplicate": ["f0.md"]} and "left alone" in found.duplicate[0].why
-    assert not repair_messages(found)
+    assert not repair_request(found)
     await repair(world)
     assert left in world.base.documents
 
@@ -237,7 +237,7 @@ async def test_in_an_embedded_base_a_leftover_can_only_be_ours(tmp_path: Path) -
     left = twin(world, "f0.md", b"older text")
     world.write_many(3)
     await world.once()
-    assert repair_messages(await verified(world)).surplus == (left,)
+    assert repair_request(await verified(world)).surplus == (left,)
     await repair(world)
     assert world.served() == world.on_disk()
 
@@ -247,7 +247,7 @@ async def test_a_leftover_without_a_file_is_orphaned(world: World) -> None:
     world.write_many(3)
     await world.once()
     found = await verified(world)
-    assert paths(found) == {"orphaned": ["gone.md"]} and not repair_messages(found)
+    assert paths(found) == {"orphaned": ["gone.md"]} and not repair_request(found)
 
 
 async def test_before_the_pass_that_adopts_nothing_is_wrong(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ async def test_a_document_no_row_knows_is_a_stray_of_an_embedded_base(tmp_path: 
     second, lonely = twin(world, "f0.md", b"x"), twin(world, "no-file.md", b"y")
     found = await verified(world)
     assert paths(found) == {"orphaned": ["no-file.md"], "duplicate": ["f0.md"]} and found.foreign == 0
-    wanted = repair_messages(found)
+    wanted = repair_request(found)
     assert {stray.remote_id for stray in wanted.strays} == {second, lonely} and wanted.surplus == ()
     told = wanted.to_json()["strays"][0]
     assert set(told) == {"remote_id", "path", "name", "digest", "size", "upload", "recipe", "is_ready"}
@@ -302,7 +302,7 @@ async def test_a_late_upload_is_known_by_its_mark(world: World) -> None:
     late = world.base.add("f0.md", b"text of f0", path="f0.md", upload_id=number, foreign=False)
     found = await verified(world)
     assert paths(found) == {"duplicate": ["f0.md"]}
-    assert [stray.remote_id for stray in repair_messages(found).strays] == [late.remote_id]
+    assert [stray.remote_id for stray in repair_request(found).strays] == [late.remote_id]
 
 
 async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: World) -> None:
@@ -314,7 +314,7 @@ async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: W
     world.base._documents[old.remote_id] = old
     found = await verified(world)
     assert paths(found) == {"duplicate": ["f0.md"]}
-    assert repair_messages(found).surplus == (old.remote_id,)
+    assert repair_request(found).surplus == (old.remote_id,)
     await repair(world)
     assert world.served() == world.on_disk()
 

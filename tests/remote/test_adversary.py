@@ -14,7 +14,7 @@ import pytest
 
 from kbsync.core.names import Naming
 from kbsync.engine.audit import PutOffError
-from kbsync.engine.verify import Verification, repair_messages
+from kbsync.engine.verify import Verification, repair_request
 from kbsync.state.mirrors import Halt
 from tests.crash.harness import end_tasks
 from tests.engine.auditing import audited, begun, paths, verified
@@ -46,7 +46,7 @@ async def verify(world: RemoteWorld) -> Verification:
 
 async def repaired(world: RemoteWorld) -> Verification:
     """`verify --repair`, the pass that carries it out, and `verify` again."""
-    world.tell("repair", **repair_messages(await verify(world)).to_json())
+    world.tell("repair", **repair_request(await verify(world)).to_json())
     await world.once()
     return await verify(world)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.engine.verify import Verification, repair_messages
+from kbsync.engine.verify import Verification, repair_request
 from tests.engine.auditing import audited, paths, verified
 from tests.remote.world import RemoteWorld, sha_of_folder
 
@@ -42,7 +42,7 @@ async def looked(world: RemoteWorld) -> Verification:
 async def repaired(world: RemoteWorld) -> None:
     """One `verify --repair` and one pass."""
     found = await looked(world)
-    world.tell("repair", **repair_messages(found).to_json())
+    world.tell("repair", **repair_request(found).to_json())
     await world.once()
 
 

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from kbsync.engine.verify import Verification, repair_messages
+from kbsync.engine.verify import Verification, repair_request
 from kbsync.errors import TargetError
 from kbsync.targets.gptbots.config import MARKER_BASE
 from kbsync_standin.gptbots.behaviour import Behaviour
@@ -244,7 +244,7 @@ class RepairedShambles(Shambles):
 
     async def repair(self, told: str) -> None:
         """As `verify --repair`, and the pass that carries it out."""
-        self.world.tell("repair", **repair_messages(await self.look(told)).to_json())
+        self.world.tell("repair", **repair_request(await self.look(told)).to_json())
         await self.world.once()
         self.world.clock.now += DAY
 

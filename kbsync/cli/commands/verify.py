@@ -43,7 +43,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
 
     from kbsync.cli.context import choose, not_yet, post, set_up_logs, when_done
     from kbsync.cli.exit_codes import worst
-    from kbsync.engine.verify import repair_messages
+    from kbsync.engine.verify import repair_request
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
@@ -51,7 +51,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
         raise not_yet(installation)
     found = asyncio.run(_verify(installation))
     repairs = {}
-    if repair and (repairs := {each.name: wanted for each in found if (wanted := repair_messages(each))}):
+    if repair and (repairs := {each.name: wanted for each in found if (wanted := repair_request(each))}):
         post(installation, [("repair", name, wanted.to_json()) for name, wanted in repairs.items()])
     if as_json:
         Output().json({"mirrors": [each.to_json() for each in found]})

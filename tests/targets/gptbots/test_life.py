@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kbsync.engine.once import run_once
-from kbsync.engine.verify import repair_messages
+from kbsync.engine.verify import repair_request
 from tests.crash.harness import Guillotine, run_to
 from tests.memory.behaviour import Crash
 from tests.remote.test_adversary import verify
@@ -255,7 +255,7 @@ async def test_what_came_late_from_before_another_prefix_is_found_and_removed(wo
     world.clock.now += 10_000.0
     found = await verify(world)
     assert [one.path for one in found.duplicate] == ["f0.md"]
-    world.tell("repair", **repair_messages(found).to_json())
+    world.tell("repair", **repair_request(found).to_json())
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert len(world.documents()) == 1
