@@ -292,7 +292,7 @@ def test_a_retry_of_all_with_a_lost_answer_is_sent_once_and_passing_trouble(plac
 
 def test_a_count_that_is_not_told_is_not_made_up(place: Place) -> None:
     place.server.faults.add(Fault("shape", op="retry", times=0))
-    assert "does not tell" in place.go("kb", "retry", "--yes", "Default").stdout
+    assert "does not say" in place.go("kb", "retry", "--yes", "Default").stdout
     assert json.loads(place.go("kb", "retry", "--yes", "Default", "--json").stdout) == {"retried": None}
 
 

@@ -282,7 +282,7 @@ def test_a_mistake_in_the_config_is_named_with_file_line_and_key(
     ran = desk.run("--once")
     assert (ran.code, ran.out) == (2, "")
     lines = config.read_text().splitlines()
-    line = next(n for n, one in enumerate(lines, 1) if (key if "missing" not in words else "target") in one)
+    line = next(n for n, one in enumerate(lines, 1) if (key if "required" not in words else "target") in one)
     assert f"{config}:{line}: " in ran.words
     assert key in ran.words
     assert words in ran.words

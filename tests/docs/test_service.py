@@ -123,4 +123,4 @@ def test_every_block_of_the_page_is_followed() -> None:
 @pytest.mark.parametrize("word", ["READY=1", "STATUS=", "RELOADING=1", "WATCHDOG=1", "STOPPING=1"])
 def test_every_word_to_systemd_is_explained(word: str) -> None:
     assert f"`{word}`" in PAGE.read_text()
-    assert word in (ROOT / "kbsync" / "daemon.py").read_text()
+    assert word in (ROOT / "kbsync" / "systemd.py").read_text()

@@ -29,7 +29,8 @@ from tests.core.invariants import breaches
 from tests.memory.base import MemoryBase
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
 
-_save = Uploads.save
+save_unchecked = Uploads.save
+"""For a test that makes rows as something else left them."""
 
 
 def _save_checked(uploads: Uploads, upload: Upload) -> None:
@@ -37,7 +38,7 @@ def _save_checked(uploads: Uploads, upload: Upload) -> None:
     before = uploads.get(upload.id)
     if before is not None and before.state is not upload.state:
         assert upload.state in TRANSITIONS[before.state], f"{before.state.name} to {upload.state.name}"
-    _save(uploads, upload)
+    save_unchecked(uploads, upload)
 
 
 Uploads.save = _save_checked  # type: ignore[method-assign]

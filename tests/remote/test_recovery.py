@@ -13,6 +13,7 @@ from kbsync.core.model import Upload, UploadState
 from kbsync.engine.mirror import MirrorRun
 from kbsync.source.scan import ScanSummary
 from kbsync.state.glance import Tx
+from tests.engine.world import save_unchecked
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 LOOKS = 6
@@ -47,7 +48,7 @@ def unsettled(tx: Tx, world: RemoteWorld, apart: float) -> list[Upload]:
         at = now + number * apart
         blank: dict[str, Any] = {"remote_id": None, "accepted_at": None, "looks": 0, "elapsed": 0.0}
         unsure = replace(row, state=UploadState.UNSURE, **blank)
-        tx.uploads.save(replace(unsure, sent_at=now, looked_at=now, next_look_at=at + 1.0))
+        save_unchecked(tx.uploads, replace(unsure, sent_at=now, looked_at=now, next_look_at=at + 1.0))
     return rows
 
 
