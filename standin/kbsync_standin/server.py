@@ -146,12 +146,15 @@ class Server:
         listener.close()
         self.late.clear()
         self.outbox.stop()
+        for _ in range(3):
+            await asyncio.sleep(0)  # a connection that was being accepted becomes one of those below
         for connection in list(self._state.connections):
             connection.line.abort()  # type: ignore[union-attr]
         for task in self._state.tasks:
             task.cancel()
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
         await listener.wait_closed()
+        await asyncio.sleep(0)  # what was broken off lets go of its socket in the loop's next turn
 
     def advance(self, seconds: float) -> None:
         """Move the stand-in's clock, and do the late work that becomes due."""
