@@ -20,7 +20,7 @@ import structlog
 from kbsync.contract.target import DocState, DocStatus, Listed, Reads, Target
 from kbsync.core import lifecycle
 from kbsync.core.lifecycle import RETIRE_TRIES
-from kbsync.core.model import SERVING, TAG, UNREADABLE, Choice, Presence, Purpose, Status, Upload, UploadState
+from kbsync.core.model import SERVING, TAG, UNREADABLE, Choice, Presence, Status, Upload, UploadState
 from kbsync.core.planner import tells
 from kbsync.engine.attach import adopting, is_emptied
 from kbsync.engine.clock import Clock, rest
@@ -79,6 +79,14 @@ class Stray:
             "recipe": self.recipe,
             "is_ready": self.is_ready,
         }
+
+    def row_for(self, terms: Terms, now: float) -> Upload:
+        """A row of its own for a document that has none, as one that may be ours."""
+        state = DocState.READY if self.is_ready else DocState.UNKNOWN
+        listed = Listed(
+            self.remote_id, self.name, self.size, state=state, digest=self.digest, recipe=self.recipe
+        )
+        return adopting(terms, listed, self.path or self.name, now)
 
     @staticmethod
     def from_json(tx: Tx, told: Mapping[str, Any]) -> Stray:
@@ -423,16 +431,7 @@ class Repairs:
             return
         if tx.uploads.by_remote(terms.binding, stray.remote_id):
             return
-        state = DocState.READY if stray.is_ready else DocState.UNKNOWN
-        listed = Listed(
-            stray.remote_id,
-            stray.name,
-            size=stray.size,
-            state=state,
-            digest=stray.digest,
-            recipe=stray.recipe,
-        )
-        tx.uploads.add(adopting(terms, listed, stray.path, self._journal.timing.now))
+        tx.uploads.add(stray.row_for(terms, self._journal.timing.now))
 
     def retire_surplus(self, tx: Tx, remote_id: str) -> bool:
         """A document proven ours that nothing needs: it never serves, so no path loses anything."""
@@ -455,25 +454,8 @@ class Repairs:
             return True
         if not (terms.limits.embedded or self._is_twin(tx, stray)):
             return False
-        path = stray.path or stray.name
-        tx.uploads.add(
-            Upload(
-                id=0,
-                mirror=terms.mirror,
-                binding=terms.binding,
-                path=path,
-                label=path,
-                name=stray.name,
-                digest=stray.digest,
-                size=stray.size,
-                recipe="",
-                state=UploadState.RETIRING,
-                purpose=Purpose.RETIRE,
-                remote_id=stray.remote_id,
-                created_at=timing.now,
-                next_look_at=timing.now,
-            )
-        )
+        # It answers for no recipe: nothing takes it for what a file wants.
+        tx.uploads.add(lifecycle.retire(replace(stray.row_for(terms, timing.now), recipe=""), timing))
         return True
 
     def _is_twin(self, tx: Tx, stray: Stray) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,36 +60,17 @@ class Selection:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
-    """What the target says of the document that serves. `trouble`: it could not be asked, and why."""
-
-    status: DocStatus | None = None
-    chunks: int | None = None
-    text: str | None = None
-    trouble: str = ""
-
-    @property
-    def is_missing(self) -> bool:
-        """The target does not know the document."""
-        return self.status is not None and self.status.state is DocState.MISSING
-
-
-@dataclass(frozen=True, slots=True)
-class Below:
-    """What the state knows of the files in a directory: how many in each state, and the first that failed."""
-
-    counts: Mapping[Status, int]
-    failed: tuple[FileStatus, ...]
-
-
 @dataclass(slots=True)
 class Evidence:
-    """What disk, rules, state and target say of one path. `below` is there for a directory alone.
+    """What disk, rules, state and target say of one path.
 
     `age`: seconds since the file last changed; `settle_left`: for how long it must still be quiet (0.0: it
     is). `held_for`: why its deletion is in a hold, '' where it is in none. `folder_problem`: its directory,
     or one above, could not be listed by the last scan.
+
+    Of the document at the target: its `status`, how many `chunks` it was cut into and its `text`; `trouble`:
+    the target could not be asked, and why. Of a directory: how many files `below` it are in each state, and
+    the first that failed.
     """
 
     path: str
@@ -104,8 +85,12 @@ class Evidence:
     halt: Halt | None = None
     folder_problem: str = ""
     was_scanned: bool = False
-    remote: Remote | None = None
-    below: Below | None = None
+    status: DocStatus | None = None
+    chunks: int | None = None
+    text: str | None = None
+    trouble: str = ""
+    below: dict[Status, int] | None = None
+    failed_below: Sequence[FileStatus] = ()
 
     @property
     def server(self) -> Upload | None:
@@ -118,15 +103,20 @@ class Evidence:
         return self.entry is None or self.seen.stamp != self.entry.stamp
 
     @property
+    def is_lost(self) -> bool:
+        """The target does not know the document."""
+        return self.status is not None and self.status.state is DocState.MISSING
+
+    @property
     def is_found(self) -> bool:
         """A search finds it, if only in an older version; or something in it, for a directory."""
         if self.below is not None:
-            return self.below.counts[Status.READY] + self.below.counts[Status.HELD] > 0
-        return self.server is not None and not (self.remote is not None and self.remote.is_missing)
+            return self.below[Status.READY] + self.below[Status.HELD] > 0
+        return self.server is not None and not self.is_lost
 
     def to_json(self) -> dict[str, Any]:
         """The evidence of `explain --json`; `below` is there for a directory alone."""
-        chosen, entry, server, remote = self.selection, self.entry, self.server, self.remote
+        chosen, entry, server = self.selection, self.entry, self.server
         file, selection, state, hold, document = (dict[str, Any]() for _ in range(5))
         if self.seen.stamp is not None:
             file = {
@@ -157,9 +147,9 @@ class Evidence:
         if server is not None:
             document = {
                 "document_id": server.remote_id,
-                "known_as": None if remote is None or remote.status is None else remote.status.state.value,
-                "chunks": None if remote is None else remote.chunks,
-                "trouble": "" if remote is None else remote.trouble,
+                "known_as": None if self.status is None else self.status.state.value,
+                "chunks": self.chunks,
+                "trouble": self.trouble,
             }
         uploads = [
             {
@@ -183,7 +173,7 @@ class Evidence:
             "document": document or None,
         }
         if self.below is not None:
-            whole["below"] = {status.word: n for status, n in self.below.counts.items()}
+            whole["below"] = {status.word: n for status, n in self.below.items()}
         return whole
 
 
@@ -213,8 +203,7 @@ class PathExplanation:
     @property
     def text(self) -> str | None:
         """What the target extracted, where it was asked for."""
-        remote = None if self.evidence is None else self.evidence.remote
-        return None if remote is None else remote.text
+        return None if self.evidence is None else self.evidence.text
 
     def to_json(self) -> dict[str, Any]:
         """One object; the keys of `file`, `selection`, `state`, `hold` and `document` may be null."""
@@ -257,7 +246,7 @@ async def explain_path(
         evidence = await asyncio.to_thread(
             state.read, lambda tx: _gather(tx, plan, rules, path, now, context)
         )
-    evidence.remote = await _ask_target(target, evidence, text)
+    await _ask_target(target, evidence, text)
     sentences = _Sentences(plan, evidence, context, now)
     return PathExplanation(plan.name, path, sentences.answer(), tuple(sentences.grounds()), evidence)
 
@@ -300,7 +289,14 @@ def _gather(tx: Tx, plan: Plan, rules: Rules, path: str, now: float, context: Co
     # A directory that is gone is one as long as the state knows it.
     is_known = tx.folders.get(record.id, path) is not None
     if seen.kind is FileKind.FOLDER or (seen.kind is None and is_known):
-        found.below = _below(tx, record, path)
+        below, failed = dict.fromkeys(SHOWN, 0), list[FileStatus]()
+        items = Items(tx, record, None)
+        for entry in tx.entries.below(record.id, path):
+            if entry.status in below:
+                below[entry.status] += 1
+            if entry.status is Status.FAILED and len(failed) < NAMED:
+                failed.append(items.of(entry))
+        found.below, found.failed_below = below, failed
     return found
 
 
@@ -333,31 +329,20 @@ def _halt(tx: Tx, plan: Plan, record: MirrorRecord, context: CommandContext) -> 
     return None if record.halt is not None and record.halt.reason == FOLDER_MISSING else record.halt
 
 
-def _below(tx: Tx, record: MirrorRecord, path: str) -> Below:
-    counts, failed = dict.fromkeys(SHOWN, 0), list[FileStatus]()
-    items = Items(tx, record, None)
-    for entry in tx.entries.below(record.id, path):
-        if entry.status in counts:
-            counts[entry.status] += 1
-        if entry.status is Status.FAILED and len(failed) < NAMED:
-            failed.append(items.of(entry))
-    return Below(counts, tuple(failed))
-
-
-async def _ask_target(target: Target, evidence: Evidence, text: bool) -> Remote | None:
+async def _ask_target(target: Target, evidence: Evidence, text: bool) -> None:
     """What the target says of the document that serves, else of the newest that is being indexed."""
     late = [row for row in evidence.uploads if row.state is UploadState.INDEXING]
     upload = evidence.server or (late[-1] if late else None)
     if upload is None or upload.remote_id is None:
-        return None
+        return
     try:
         status = (await target.status([upload.remote_id])).get(upload.remote_id)
-        if status is None or status.state is DocState.MISSING or not isinstance(target, Explains):
-            return Remote(status)
-        made = await target.explain(upload.remote_id)
+        if status is not None and status.state is not DocState.MISSING and isinstance(target, Explains):
+            made = await target.explain(upload.remote_id)
+            evidence.chunks, evidence.text = made.chunks, made.text if text else None
+        evidence.status = status
     except TargetError as error:
-        return Remote(trouble=error.reason)
-    return Remote(status, made.chunks, made.text if text else None)
+        evidence.trouble = error.reason
 
 
 # -- why a file is left out, as a clause that may follow "because" ------------------------------------
@@ -445,7 +430,7 @@ class _Sentences:
             return self._of_folder()
         if server is None:
             return f"It is not found because {self._why_absent()}."
-        if evidence.remote is not None and evidence.remote.is_missing:
+        if evidence.is_lost:
             repair = self._run(f"verify --repair --mirror {self.plan.name}")
             return f"It is not found because the knowledge base no longer has its document; {repair}."
         if self._is_folder_lost():
@@ -479,12 +464,12 @@ class _Sentences:
             return f"It is a directory; the files in it wait for the first pass; {self._next_pass()}."
         is_gone = self.evidence.seen.presence is Presence.MISSING
         what = "It is a directory that is gone" if is_gone else "It is a directory"
-        number = sum(below.counts.values())
+        number = sum(below.values())
         if not number:
             return f"{what}; no file in it is mirrored."
         files = "of the 1 file" if number == 1 else f"of the {number:,} files"
         parts = []
-        for status, n in below.counts.items():
+        for status, n in below.items():
             word = {Status.READY: "searchable", Status.INDEXING: "being indexed"}.get(status, status.word)
             verb = "" if status is Status.FAILED else "is " if n == 1 else "are "
             if n:
@@ -561,9 +546,9 @@ class _Sentences:
         """How far it has come."""
         if (settling := self._settling()) != "":
             return settling
-        states, remote = {upload.state for upload in self.evidence.uploads}, self.evidence.remote
+        states, known = {upload.state for upload in self.evidence.uploads}, self.evidence.status
         if UploadState.INDEXING in states:
-            if remote is not None and remote.status is not None and remote.status.state is DocState.READY:
+            if known is not None and known.state is DocState.READY:
                 return f"the knowledge base has it ready; {self._wait()}"
             return "the knowledge base is still indexing it; wait a little"
         if not states.isdisjoint(WAITING):
@@ -595,22 +580,21 @@ class _Sentences:
         if evidence.selection is not None:
             yield _of_rules(evidence.selection)
         if evidence.below is not None:
-            for item in evidence.below.failed:
+            for item in evidence.failed_below:
                 yield f"{item.path} failed: {item.reason}."
-            if (more := evidence.below.counts[Status.FAILED] - len(evidence.below.failed)) > 0:
+            if (more := evidence.below[Status.FAILED] - len(evidence.failed_below)) > 0:
                 yield f"{more:,} more failed; {self._run('status --documents')}."
         else:
             yield from self._of_state()
         for upload in evidence.uploads:
             yield self._of_upload(upload)
-        remote = evidence.remote
-        if remote is not None and remote.trouble:
-            yield f"The knowledge base could not be asked: {remote.trouble}."
-        elif remote is not None and remote.status is not None:
-            words = f" ({remote.status.reason})" if remote.status.reason else ""
-            yield f"The knowledge base says that the document is {remote.status.state.value}{words}."
-        if remote is not None and remote.chunks is not None:
-            yield f"It was cut into {remote.chunks} {'chunk' if remote.chunks == 1 else 'chunks'}."
+        if evidence.trouble:
+            yield f"The knowledge base could not be asked: {evidence.trouble}."
+        elif (status := evidence.status) is not None:
+            words = f" ({status.reason})" if status.reason else ""
+            yield f"The knowledge base says that the document is {status.state.value}{words}."
+        if evidence.chunks is not None:
+            yield f"It was cut into {evidence.chunks} {'chunk' if evidence.chunks == 1 else 'chunks'}."
 
     def _of_state(self) -> Iterator[str]:
         entry = self.evidence.entry

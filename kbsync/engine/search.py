@@ -12,16 +12,13 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from kbsync.contract.searching import Hit, Query
 from kbsync.contract.target import Target
 from kbsync.core.merging import merged
 from kbsync.core.model import Status, UploadState
 from kbsync.errors import UsageError
-from kbsync.state.glance import Tx
-
-T = TypeVar("T")
+from kbsync.state.glance import ReadsState, Tx
 
 MOST_FOUND = 1000
 """Hits asked of a service: documents of others are among them and are dropped afterwards."""
@@ -36,13 +33,6 @@ Selector = Callable[[str, float | None], bool]
 """Whether a path and the time its file was changed (epoch seconds) are selected."""
 
 
-class ReadState(Protocol):
-    """Runs a function on one consistent state. Raises `StateError`."""
-
-    async def __call__(self, look: Callable[[Tx], T], /) -> T:
-        """What `look` returns."""
-
-
 @dataclass(frozen=True, slots=True)
 class SearchedMirror:
     """A mirror with its open target. `folder`: as the config has it."""
@@ -50,7 +40,7 @@ class SearchedMirror:
     name: str
     folder: Path
     target: Target
-    read: ReadState
+    read: ReadsState
 
 
 @dataclass(frozen=True, slots=True)
