@@ -259,15 +259,11 @@ class Audit:
         there = await self._there([row.remote_id or "" for row in rows])
         missing = [row for row in rows if row.remote_id not in there]
 
-        def still_serving(tx: Tx) -> list[Upload]:
-            known = ((row, tx.uploads.get(row.id)) for row in missing)
-            return [
-                row
-                for row, now in known
-                if now is not None and now.state.serves and now.remote_id == row.remote_id
-            ]
+        def serves(tx: Tx, row: Upload) -> bool:
+            now = tx.uploads.get(row.id)
+            return now is not None and now.state.serves and now.remote_id == row.remote_id
 
-        return await self._read(still_serving)
+        return await self._read(lambda tx: [row for row in missing if serves(tx, row)])
 
     async def _there(self, ids: Sequence[str]) -> set[str]:
         """Those that the target does not say are missing."""
@@ -293,20 +289,9 @@ class Audit:
         for start in range(0, len(strays), PAGE):
             page = strays[start : start + PAGE]
             there = await self._there(list({stray.remote_id for stray in page}))
-            page = await self._read(partial(self._uncounted, [one for one in page if one.remote_id in there]))
-            page = [await self._read_into(stray) for stray in page]
-            other = await self._read(partial(self._with_other_bytes, page))
-            self.foreign |= other
-            left += [stray for stray in page if stray.remote_id not in other]
+            page = [await self._read_into(stray) for stray in page if stray.remote_id in there]
+            left += await self._read(partial(self._without_claimed, page))
         return left
-
-    def _uncounted(self, strays: Sequence[Stray], tx: Tx) -> list[Stray]:
-        """Those that the state does not count on by now."""
-        return [
-            stray
-            for stray in strays
-            if not any(_counts_on_document(row) for row in self._rows(tx, stray.remote_id))
-        ]
 
     async def _read_into(self, stray: Stray) -> Stray:
         is_known = stray.digest and not stray.digest.startswith(TAG)
@@ -317,14 +302,19 @@ class Audit:
         except TargetError:
             return stray
 
-    def _with_other_bytes(self, strays: Sequence[Stray], tx: Tx) -> set[str]:
-        other = set()
+    def _without_claimed(self, strays: Sequence[Stray], tx: Tx) -> list[Stray]:
+        """Those that neither the state counts on by now nor, by their bytes, somebody else."""
+        left = []
         for stray in strays:
+            if any(_counts_on_document(row) for row in self._rows(tx, stray.remote_id)):
+                continue
             if stray.row is None and stray.proof is Proof.NONE:
                 entry = tx.entries.get(self._terms.mirror, stray.path)
                 if entry is None or not _has_bytes(entry, stray.digest, stray.size):
-                    other.add(stray.remote_id)
-        return other
+                    self.foreign.add(stray.remote_id)
+                    continue
+            left.append(stray)
+        return left
 
     async def compare(
         self, strays: Sequence[Stray], *, with_folder: bool = True

@@ -117,23 +117,23 @@ class Evidence:
     def to_json(self) -> dict[str, Any]:
         """The evidence of `explain --json`; `below` is there for a directory alone."""
         chosen, entry, server = self.selection, self.entry, self.server
-        file, selection, state, hold, document = (dict[str, Any]() for _ in range(5))
+        whole: dict[str, Any] = dict.fromkeys(("file", "selection", "state", "uploads", "hold", "document"))
         if self.seen.stamp is not None:
-            file = {
+            whole["file"] = {
                 "kind": None if self.seen.kind is None else self.seen.kind.value,
                 "size": self.seen.stamp.size,
                 "age_s": None if self.age is None else round(self.age, 3),
                 "settle_left_s": None if self.settle_left is None else round(self.settle_left, 3),
             }
         if chosen is not None:
-            selection = {
+            whole["selection"] = {
                 "choice": chosen.verdict.choice.name.lower(),
                 "reason": chosen.verdict.reason or chosen.problem,
                 "rule": chosen.verdict.rule,
                 "by_directory": chosen.closed,
             }
         if entry is not None:
-            state = {
+            whole["state"] = {
                 "state": entry.status.word,
                 "since": iso(entry.since),
                 "digest": entry.digest,
@@ -141,17 +141,17 @@ class Evidence:
                 "changed_since": self.is_changed,
             }
         if self.held_for:
-            hold = {"cause": self.held_for, "approved": self.is_approved}
+            whole["hold"] = {"cause": self.held_for, "approved": self.is_approved}
         elif entry is not None and awaits_renewal(entry, server):
-            hold = {"cause": "recipe", "approved": False}
+            whole["hold"] = {"cause": "recipe", "approved": False}
         if server is not None:
-            document = {
+            whole["document"] = {
                 "document_id": server.remote_id,
                 "known_as": None if self.status is None else self.status.state.value,
                 "chunks": self.chunks,
                 "trouble": self.trouble,
             }
-        uploads = [
+        whole["uploads"] = [
             {
                 "id": upload.id,
                 "state": _state_word(upload),
@@ -164,14 +164,6 @@ class Evidence:
             }
             for upload in self.uploads
         ]
-        whole: dict[str, Any] = {
-            "file": file or None,
-            "selection": selection or None,
-            "state": state or None,
-            "uploads": uploads,
-            "hold": hold or None,
-            "document": document or None,
-        }
         if self.below is not None:
             whole["below"] = {status.word: n for status, n in self.below.items()}
         return whole
