@@ -176,27 +176,8 @@ class MirrorStatus:
     items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's mirror, with `items` as a list; `note` is there only when it says something."""
-        whole = self._head()
-        if self.items is not None:
-            whole["items"] = [item.to_json() for item in self.items]
-        return whole
-
-    def json_pieces(self) -> Iterator[str]:
-        """The same as text, piece by piece, for mirrors with very many files."""
-        head = json.dumps(self._head())
-        if self.items is None:
-            yield head
-            return
-        yield head[:-1] + ', "items": ['
-        between = ""
-        for item in self.items:
-            yield between + json.dumps(item.to_json())
-            between = ", "
-        yield "]}"
-
-    def _head(self) -> dict[str, Any]:
-        head: dict[str, Any] = {
+        """The contract's mirror without its `items`; `note` is there only when it says something."""
+        told: dict[str, Any] = {
             "name": self.name,
             "folder": self.folder,
             "target": self.target,
@@ -205,7 +186,20 @@ class MirrorStatus:
             "last_pass": None if self.last_pass is None else iso(self.last_pass),
             "halt": None if self.halt is None else halt_json(self.halt),
         }
-        return {**head, "note": self.note} if self.note else head
+        return {**told, "note": self.note} if self.note else told
+
+    def json_pieces(self) -> Iterator[str]:
+        """The same as text with the `items`, piece by piece, for mirrors with very many files."""
+        told = json.dumps(self.to_json())
+        if self.items is None:
+            yield told
+            return
+        yield told[:-1] + ', "items": ['
+        between = ""
+        for item in self.items:
+            yield between + json.dumps(item.to_json())
+            between = ", "
+        yield "]}"
 
 
 def halt_json(halt: Halt) -> dict[str, str]:
