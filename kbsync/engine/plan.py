@@ -197,20 +197,20 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
     return f"{there}, and {needed}: the pass stops (quota) at the first file that does not fit"
 
 
+@dataclass(slots=True)
 class _ClockAhead:
     """A clock that was moved on by what a pass waits for files to be quiet."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.ahead = 0.0
+    clock: Clock
+    ahead: float = 0.0
 
     def wall(self) -> float:
         """Seconds since the epoch."""
-        return self._clock.wall() + self.ahead
+        return self.clock.wall() + self.ahead
 
     def steady(self) -> float:
         """Seconds since some moment of this process."""
-        return self._clock.steady() + self.ahead
+        return self.clock.steady() + self.ahead
 
     async def sleep(self, seconds: float) -> None:
         """Nothing is waited for."""
@@ -218,7 +218,7 @@ class _ClockAhead:
 
     def chance(self) -> float:
         """A number in 0..1."""
-        return self._clock.chance()
+        return self.clock.chance()
 
 
 class PrivatePass:
