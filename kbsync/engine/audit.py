@@ -402,13 +402,13 @@ class Repairs:
     def send_again(self, tx: Tx, remote_id: str) -> bool:
         """The document is no longer at the target: its file wants another. False where none served."""
         rows = tx.uploads.by_remote(self._journal.terms.binding, remote_id)
-        serving = [row for row in rows if row.state.serves]
-        for row in serving:
+        served = [row for row in rows if row.state.serves]
+        for row in served:
             tx.uploads.save(lifecycle.gone(row))
             tx.holds.release(row.id)
             self._journal.settle(tx, row.path or "", fresh=True)
         tx.holds.end_empty(self._journal.terms.mirror, self._journal.timing.now)
-        return bool(serving)
+        return bool(served)
 
     def adopt(self, tx: Tx, stray: Stray, missing: Collection[str]) -> None:
         """A twin of a document that is `missing` (remote ids) takes its place, rather than a new one.
