@@ -19,8 +19,8 @@ from typing import Any
 
 from kbsync.contract.managing import ManagesBases
 from kbsync.contract.target import Base, Target
-from kbsync.core.model import Choice, Presence, Status, Upload, UploadState
-from kbsync.core.planner import Wish, parting_cause
+from kbsync.core.model import Choice, Presence, Status, Upload, UploadState, Wish
+from kbsync.core.planner import parting_cause
 from kbsync.core.quiet import EMPTY_FACTOR, is_old_enough
 from kbsync.core.text import sized
 from kbsync.engine import attach
