@@ -20,12 +20,12 @@ import structlog
 from kbsync.contract.target import DocState, DocStatus, Listed, Reads, Target
 from kbsync.core import lifecycle
 from kbsync.core.lifecycle import RETIRE_TRIES
-from kbsync.core.model import SERVING, TAG, UNREADABLE, Choice, Presence, Purpose, Status, Upload, UploadState
+from kbsync.core.model import SERVING, TAG, UNREADABLE, Choice, Presence, Status, Upload, UploadState
 from kbsync.core.planner import tells
 from kbsync.engine.attach import adopting, is_emptied
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Journal
-from kbsync.engine.status import LastAudit, keep_last_audit, last_audit
+from kbsync.engine.status import LastAudit, keep_last_audit, last_audit, serving
 from kbsync.engine.terms import Terms
 from kbsync.errors import Halted, StateError, TargetError
 from kbsync.source.look import look
@@ -80,6 +80,14 @@ class Stray:
             "is_ready": self.is_ready,
         }
 
+    def row_for(self, terms: Terms, now: float) -> Upload:
+        """A row of its own for a document that has none, as one that may be ours."""
+        state = DocState.READY if self.is_ready else DocState.UNKNOWN
+        listed = Listed(
+            self.remote_id, self.name, self.size, state=state, digest=self.digest, recipe=self.recipe
+        )
+        return adopting(terms, listed, self.path or self.name, now)
+
     @staticmethod
     def from_json(tx: Tx, told: Mapping[str, Any]) -> Stray:
         """What a `repair` message says, with the row as it is now. Whoever wrote it had a proof."""
@@ -118,6 +126,7 @@ class Audit:
         self._target = target
         self._read = read
         self._most = most
+        self._unproven = Proof.BASE if terms.limits.embedded else Proof.NONE
         self.seen: set[str] = set()
         self.strays: list[Stray] = []
         self.foreign: set[str] = set()
@@ -158,9 +167,6 @@ class Audit:
     def _is_mine(self, row: Upload) -> bool:
         return (row.mirror, row.binding) == (self._terms.mirror, self._terms.binding)
 
-    def _proof_of_base(self) -> Proof:
-        return Proof.BASE if self._terms.limits.embedded else Proof.NONE
-
     def _ended(self, rows: Sequence[Upload], listed: Listed) -> Stray | None:
         """A document whose upload came to an end; None where another mirror has to do with it."""
         row = next((row for row in rows if self._is_mine(row)), None)
@@ -172,20 +178,30 @@ class Audit:
             listed.name,
             row.digest or listed.digest or "",
             row.size or listed.size or 0,
-            self._proof_of_base() if row.state is UploadState.ADOPTING else Proof.ROW,
+            self._unproven if row.state is UploadState.ADOPTING else Proof.ROW,
             row,
             row.reason if row.state is UploadState.RETIRING else "",
         )
 
     def _without_row(self, tx: Tx, listed: Listed) -> Stray | None:
         """A document whose id no row has; None where it is foreign, or an open upload waits for it."""
-        marked = self._marked(tx, listed)
-        if marked is not None and marked.state in (UploadState.SENDING, UploadState.UNSURE):
-            return None
-        if marked is None and self._is_awaited(tx, listed):
-            return None
-        proof = Proof.MARK if marked is not None else self._proof_of_base()
-        path = listed.path if marked is None else marked.path or marked.label
+        terms, proof, path = self._terms, self._unproven, listed.path
+        # The upload of this state whose mark the document carries: same id, same bytes.
+        marked = None if listed.upload_id is None else tx.uploads.get(listed.upload_id)
+        if marked is not None and self._is_mine(marked) and marked.digest == listed.digest:
+            if marked.state in (UploadState.SENDING, UploadState.UNSURE):
+                return None
+            proof, path = Proof.MARK, marked.path or marked.label
+        else:
+            marked = None
+            unsettled = (UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
+            open_rows = (
+                [] if terms.limits.marks else tx.uploads.in_states(terms.mirror, terms.binding, unsettled)
+            )
+            # Its name and length are those of an upload whose outcome is open.
+            fitting = (row for row in open_rows if listed.size in (None, row.size))
+            if any(terms.naming.recognises(row.name, listed.name) for row in fitting):
+                return None
         if path is None or (proof is Proof.NONE and not self._may_be_twin(tx, listed)):
             self.foreign.add(listed.remote_id)
             return None
@@ -200,22 +216,6 @@ class Audit:
             recipe=listed.recipe,
             is_ready=listed.state is DocState.READY,
         )
-
-    def _marked(self, tx: Tx, listed: Listed) -> Upload | None:
-        """The upload of this state whose mark the document carries: same id, same bytes."""
-        row = None if listed.upload_id is None else tx.uploads.get(listed.upload_id)
-        is_it = row is not None and self._is_mine(row) and row.digest == listed.digest
-        return row if is_it else None
-
-    def _is_awaited(self, tx: Tx, listed: Listed) -> bool:
-        """Its name and length are those of an upload whose outcome is open."""
-        terms = self._terms
-        if terms.limits.marks:
-            return False
-        unsettled = (UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
-        rows = tx.uploads.in_states(terms.mirror, terms.binding, unsettled)
-        fitting = (row for row in rows if listed.size in (None, row.size))
-        return any(terms.naming.recognises(row.name, listed.name) for row in fitting)
 
     def _may_be_twin(self, tx: Tx, listed: Listed) -> bool:
         """Its name says that it is a file of ours as it is now, or may be: a second document for it."""
@@ -246,14 +246,24 @@ class Audit:
         ):
             after = rows[-1].id
             # What was made while the list was read may rightly not be in it.
-            unseen = [row for row in rows if row.remote_id not in self.seen and _had_since(row) <= before]
+            unseen = [
+                row
+                for row in rows
+                if row.remote_id not in self.seen and max(row.created_at, row.accepted_at or 0.0) <= before
+            ]
             if unseen:
                 yield unseen
 
     async def confirmed(self, rows: Sequence[Upload]) -> list[Upload]:
         """Those that the target says are missing and that still serve."""
         there = await self._there([row.remote_id or "" for row in rows])
-        return [row for row in rows if row.remote_id not in there and await self._still_serves(row)]
+        missing = [row for row in rows if row.remote_id not in there]
+
+        def serves(tx: Tx, row: Upload) -> bool:
+            now = tx.uploads.get(row.id)
+            return now is not None and now.state.serves and now.remote_id == row.remote_id
+
+        return await self._read(lambda tx: [row for row in missing if serves(tx, row)])
 
     async def _there(self, ids: Sequence[str]) -> set[str]:
         """Those that the target does not say are missing."""
@@ -267,10 +277,6 @@ class Audit:
             known |= await self._target.status(unsaid)
         return {one for one in ids if known.get(one, UNKNOWN).state is not DocState.MISSING}
 
-    async def _still_serves(self, row: Upload) -> bool:
-        now = await self._read(lambda tx: tx.uploads.get(row.id))
-        return now is not None and now.state.serves and now.remote_id == row.remote_id
-
     # -- documents that serve nothing --------------------------------------------------------------------
 
     async def still_strays(self, strays: Sequence[Stray]) -> list[Stray]:
@@ -283,15 +289,9 @@ class Audit:
         for start in range(0, len(strays), PAGE):
             page = strays[start : start + PAGE]
             there = await self._there(list({stray.remote_id for stray in page}))
-            for stray in page:
-                if stray.remote_id in there and not await self._read(partial(self._is_counted_on, stray)):
-                    left.append(await self._read_into(stray))
-        other = {stray.remote_id for stray in left if await self._read(partial(self._has_other_bytes, stray))}
-        self.foreign |= other
-        return [stray for stray in left if stray.remote_id not in other]
-
-    def _is_counted_on(self, stray: Stray, tx: Tx) -> bool:
-        return any(_counts_on_document(row) for row in self._rows(tx, stray.remote_id))
+            page = [await self._read_into(stray) for stray in page if stray.remote_id in there]
+            left += await self._read(partial(self._without_claimed, page))
+        return left
 
     async def _read_into(self, stray: Stray) -> Stray:
         is_known = stray.digest and not stray.digest.startswith(TAG)
@@ -302,11 +302,19 @@ class Audit:
         except TargetError:
             return stray
 
-    def _has_other_bytes(self, stray: Stray, tx: Tx) -> bool:
-        if stray.row is not None or stray.proof is not Proof.NONE:
-            return False
-        entry = tx.entries.get(self._terms.mirror, stray.path)
-        return entry is None or not _has_bytes(entry, stray.digest, stray.size)
+    def _without_claimed(self, strays: Sequence[Stray], tx: Tx) -> list[Stray]:
+        """Those that neither the state counts on by now nor, by their bytes, somebody else."""
+        left = []
+        for stray in strays:
+            if any(_counts_on_document(row) for row in self._rows(tx, stray.remote_id)):
+                continue
+            if stray.row is None and stray.proof is Proof.NONE:
+                entry = tx.entries.get(self._terms.mirror, stray.path)
+                if entry is None or not _has_bytes(entry, stray.digest, stray.size):
+                    self.foreign.add(stray.remote_id)
+                    continue
+            left.append(stray)
+        return left
 
     async def compare(
         self, strays: Sequence[Stray], *, with_folder: bool = True
@@ -320,28 +328,28 @@ class Audit:
     def _compare(
         self, strays: Sequence[Stray], with_folder: bool, tx: Tx
     ) -> tuple[list[Discrepancy], list[Discrepancy]]:
-        orphaned: list[Discrepancy] = []
-        duplicate: list[Discrepancy] = []
+        terms, orphaned, duplicate = self._terms, list[Discrepancy](), list[Discrepancy]()
         for stray in strays:
-            entry = tx.entries.get(self._terms.mirror, stray.path)
-            rows = tx.uploads.at(self._terms.mirror, self._terms.binding, stray.path)
-            server = next((row for row in rows if row.state.serves), None)
+            document = f"document {stray.remote_id}"
+            entry = tx.entries.get(terms.mirror, stray.path)
+            server = serving(tx.uploads.at(terms.mirror, terms.binding, stray.path))
+            is_gone = entry is None or entry.presence is Presence.GONE
             if server is not None:
                 duplicate.append(self._discrepancy(stray, entry, _twin(stray, server)))
-            elif self._has_no_file(stray, entry, with_folder):
-                is_gone = entry is None or entry.presence is Presence.GONE
-                what = "the file is gone" if is_gone else "the file is not selected"
-                why = f"{what}, document {stray.remote_id} is left"
+            elif is_gone and with_folder and look(terms.plan.root, stray.path).lacks_file:
+                orphaned.append(self._discrepancy(stray, entry, f"the file is gone, {document} is left"))
+            elif entry is not None and not is_gone and entry.verdict.choice is Choice.EXCLUDED:
+                why = f"the file is not selected, {document} is left"
                 orphaned.append(self._discrepancy(stray, entry, why))
-            elif _will_have_another(stray, entry):
-                why = f"document {stray.remote_id} is not the one that will serve the file"
+            elif (
+                # The state has decided about the file and did not take this document for it.
+                entry is not None
+                and entry.status in (Status.PENDING, Status.INDEXING, Status.FAILED)
+                and (stray.row is None or not _has_bytes(entry, stray.digest, stray.size))
+            ):
+                why = f"{document} is not the one that will serve the file"
                 duplicate.append(self._discrepancy(stray, entry, why))
         return orphaned, duplicate
-
-    def _has_no_file(self, stray: Stray, entry: Entry | None, with_folder: bool) -> bool:
-        if entry is not None and entry.presence is not Presence.GONE:
-            return entry.verdict.choice is Choice.EXCLUDED
-        return with_folder and look(self._terms.plan.root, stray.path).lacks_file
 
     def _discrepancy(self, stray: Stray, entry: Entry | None, why: str) -> Discrepancy:
         if stray.proof is Proof.NONE:
@@ -366,23 +374,9 @@ def _twin(stray: Stray, server: Upload) -> str:
     return f"document {stray.remote_id} has {same} under this path, and {server.remote_id} serves the file"
 
 
-def _will_have_another(stray: Stray, entry: Entry | None) -> bool:
-    """The state has decided about the file and did not take this document for it."""
-    return (
-        entry is not None
-        and entry.status in (Status.PENDING, Status.INDEXING, Status.FAILED)
-        and (stray.row is None or not _has_bytes(entry, stray.digest, stray.size))
-    )
-
-
 def _has_bytes(entry: Entry, digest: str, size: int | None) -> bool:
     """The file's bytes are, as far as is known, those of the document."""
     return entry.digest is not None and tells(digest, size, entry.digest, entry.stamp.size)
-
-
-def _had_since(row: Upload) -> float:
-    """When the target had it, as far as is known."""
-    return max(row.created_at, row.accepted_at or 0.0)
 
 
 def _counts_on_document(row: Upload) -> bool:
@@ -408,13 +402,13 @@ class Repairs:
     def send_again(self, tx: Tx, remote_id: str) -> bool:
         """The document is no longer at the target: its file wants another. False where none served."""
         rows = tx.uploads.by_remote(self._journal.terms.binding, remote_id)
-        serving = [row for row in rows if row.state.serves]
-        for row in serving:
+        served = [row for row in rows if row.state.serves]
+        for row in served:
             tx.uploads.save(lifecycle.gone(row))
             tx.holds.release(row.id)
             self._journal.settle(tx, row.path or "", fresh=True)
         tx.holds.end_empty(self._journal.terms.mirror, self._journal.timing.now)
-        return bool(serving)
+        return bool(served)
 
     def adopt(self, tx: Tx, stray: Stray, missing: Collection[str]) -> None:
         """A twin of a document that is `missing` (remote ids) takes its place, rather than a new one.
@@ -422,21 +416,12 @@ class Repairs:
         To be told before `send_again`: the planner takes a document that is proven by its bytes.
         """
         terms = self._journal.terms
-        server = next((row for row in self._journal.uploads(tx, stray.path) if row.state.serves), None)
+        server = serving(self._journal.uploads(tx, stray.path))
         if server is None or server.remote_id not in missing or not self._is_twin(tx, stray):
             return
         if tx.uploads.by_remote(terms.binding, stray.remote_id):
             return
-        state = DocState.READY if stray.is_ready else DocState.UNKNOWN
-        listed = Listed(
-            stray.remote_id,
-            stray.name,
-            size=stray.size,
-            state=state,
-            digest=stray.digest,
-            recipe=stray.recipe,
-        )
-        tx.uploads.add(adopting(terms, listed, stray.path, self._journal.timing.now))
+        tx.uploads.add(stray.row_for(terms, self._journal.timing.now))
 
     def retire_surplus(self, tx: Tx, remote_id: str) -> bool:
         """A document proven ours that nothing needs: it never serves, so no path loses anything."""
@@ -459,32 +444,15 @@ class Repairs:
             return True
         if not (terms.limits.embedded or self._is_twin(tx, stray)):
             return False
-        path = stray.path or stray.name
-        tx.uploads.add(
-            Upload(
-                id=0,
-                mirror=terms.mirror,
-                binding=terms.binding,
-                path=path,
-                label=path,
-                name=stray.name,
-                digest=stray.digest,
-                size=stray.size,
-                recipe="",
-                state=UploadState.RETIRING,
-                purpose=Purpose.RETIRE,
-                remote_id=stray.remote_id,
-                created_at=timing.now,
-                next_look_at=timing.now,
-            )
-        )
+        # It answers for no recipe: nothing takes it for what a file wants.
+        tx.uploads.add(lifecycle.retire(replace(stray.row_for(terms, timing.now), recipe=""), timing))
         return True
 
     def _is_twin(self, tx: Tx, stray: Stray) -> bool:
         """Another document serves the file at this path, and this one has the file's own bytes."""
         entry = tx.entries.get(self._journal.terms.mirror, stray.path)
-        is_served = any(row.state.serves for row in self._journal.uploads(tx, stray.path))
-        return entry is not None and is_served and _has_bytes(entry, stray.digest, stray.size)
+        server = serving(self._journal.uploads(tx, stray.path))
+        return entry is not None and server is not None and _has_bytes(entry, stray.digest, stray.size)
 
 
 # -- the audit of a daemon -----------------------------------------------------------------------------
@@ -588,12 +556,12 @@ class BackgroundAudit:
         known = await self.store.read(lambda tx: last_audit(tx, terms.mirror))
         if known is None or known.binding != terms.binding:
             # As good as audited: all that is known of a new base was learnt just now.
-            known = LastAudit(terms.binding, now)
-            await self.store.write(partial(_keep, terms.mirror, known))
-        elif known.ended > now:
-            known = replace(known, ended=now)
-            await self.store.write(partial(_keep, terms.mirror, known))
-        return known.ended + terms.plan.deep_rescan - now
+            last = LastAudit(terms.binding, now)
+        else:
+            last = replace(known, ended=min(known.ended, now))
+        if last != known:
+            await self.store.write(lambda tx: keep_last_audit(tx, terms.mirror, last))
+        return last.ended + terms.plan.deep_rescan - now
 
     async def _try(self) -> bool:
         """One audit; False where it was cut short."""
@@ -613,9 +581,9 @@ class BackgroundAudit:
 
     async def audit(self) -> AuditResult:
         """Go through all of it. Raises `TargetError`, `StateError` or `PutOffError`: nothing is recorded."""
-        began, result = self.clock.wall(), AuditResult()
+        began, result, terms = self.clock.wall(), AuditResult(), self.journal.terms
         target = self.target.unhurried(self.pace)
-        audit = Audit(self.journal.terms, target, self.store.read, MOST_STRAYS)
+        audit = Audit(terms, target, self.store.read, MOST_STRAYS)
         await audit.read_list()
         # The list may lag: what it lacks is asked for by id, and not before it had the time to show it.
         await self.clock.sleep(self.journal.timing.horizon)
@@ -628,9 +596,29 @@ class BackgroundAudit:
         result.orphaned, result.duplicate = len(orphaned), len(duplicate)
         for kind, found in (("duplicate", duplicate), ("orphaned", orphaned)):
             for one in found:
-                await self._see_to(result, kind, one)
+                why = one.why
+                if await self.store.write(partial(self._retire, kind, one.stray)):
+                    result.mended += 1
+                    self.on_work()
+                    why += "; it is deleted"
+                else:
+                    result.left[kind] += 1
+                self._tell(result, kind, one.path, one.remote_id, why)
         result.foreign, result.beyond = await audit.count_foreign(), audit.beyond
-        await self._end(result, began)
+        now = self.clock.wall()
+        last = LastAudit(terms.binding, now, **result.left, mended=result.mended, is_audit=True)
+        await self.store.write(lambda tx: keep_last_audit(tx, terms.mirror, last))
+        log.info(
+            "audit.ended",
+            mirror=terms.plan.name,
+            missing=result.missing,
+            duplicate=result.duplicate,
+            orphaned=result.orphaned,
+            foreign=result.foreign,
+            beyond=result.beyond,
+            mended=result.mended,
+            seconds=round(now - began, 1),
+        )
         return result
 
     async def pace(self) -> None:
@@ -671,28 +659,20 @@ class BackgroundAudit:
         twins = [stray for stray in audit.strays if stray.path in paths and stray.row is None]
         twins = await audit.still_strays(twins)
         self._go_on()
+
+        def send_again(tx: Tx) -> int:
+            repairs, missing = Repairs(self.journal), {row.remote_id or "" for row in lost}
+            for twin in twins:
+                repairs.adopt(tx, twin, missing)
+            return sum(repairs.send_again(tx, row.remote_id or "") for row in lost)
+
         result.missing += len(lost)
-        result.mended += await self.store.write(partial(self._send_again, lost, twins))
+        result.mended += await self.store.write(send_again)
         for row in lost:
             why = "a twin takes its place, or it is sent again"
             self._tell(result, "missing", row.path or row.label, row.remote_id, why)
         if lost:
             self.on_work()
-
-    def _send_again(self, lost: Sequence[Upload], twins: Sequence[Stray], tx: Tx) -> int:
-        repairs, missing = Repairs(self.journal), {row.remote_id or "" for row in lost}
-        for twin in twins:
-            repairs.adopt(tx, twin, missing)
-        return sum(repairs.send_again(tx, row.remote_id or "") for row in lost)
-
-    async def _see_to(self, result: AuditResult, kind: str, found: Discrepancy) -> None:
-        if await self.store.write(partial(self._retire, kind, found.stray)):
-            result.mended += 1
-            self.on_work()
-            self._tell(result, kind, found.path, found.remote_id, f"{found.why}; it is deleted")
-        else:
-            result.left[kind] += 1
-            self._tell(result, kind, found.path, found.remote_id, found.why)
 
     def _retire(self, kind: str, stray: Stray | None, tx: Tx) -> bool:
         """Only what an upload of this state made: what looks like ours is left to a person."""
@@ -710,23 +690,3 @@ class BackgroundAudit:
         if result.told <= MOST_TOLD:
             name = self.journal.terms.plan.name
             log.warning("audit.found", mirror=name, kind=kind, path=path, document_id=remote_id, reason=why)
-
-    async def _end(self, result: AuditResult, began: float) -> None:
-        terms, now = self.journal.terms, self.clock.wall()
-        kept = LastAudit(terms.binding, now, **result.left, mended=result.mended, is_audit=True)
-        await self.store.write(partial(_keep, terms.mirror, kept))
-        log.info(
-            "audit.ended",
-            mirror=terms.plan.name,
-            missing=result.missing,
-            duplicate=result.duplicate,
-            orphaned=result.orphaned,
-            foreign=result.foreign,
-            beyond=result.beyond,
-            mended=result.mended,
-            seconds=round(now - began, 1),
-        )
-
-
-def _keep(mirror: int, known: LastAudit, tx: Tx) -> None:
-    keep_last_audit(tx, mirror, known)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kbsync.contract.searching import Explains
 from kbsync.contract.target import DocState, DocStatus, Target
-from kbsync.core.model import Choice, FileKind, Presence, Stamp, Status, Upload, UploadState, Verdict
+from kbsync.core.model import Choice, FileKind, Presence, Status, Upload, UploadState, Verdict
 from kbsync.core.quiet import is_old_enough, quiet_time
 from kbsync.core.selection import Rules
 from kbsync.core.text import lasting
@@ -24,7 +24,16 @@ from kbsync.engine import attach
 from kbsync.engine.clock import Clock
 from kbsync.engine.halts import FOLDER_MISSING, TARGET_DOWN, going_on
 from kbsync.engine.plan import NO_CONTEXT, CommandContext
-from kbsync.engine.status import SHOWN, FileStatus, Items, iso, refusal
+from kbsync.engine.status import (
+    SHOWN,
+    FileStatus,
+    Items,
+    awaits_renewal,
+    iso,
+    keeps_old_name,
+    refusal,
+    serving,
+)
 from kbsync.engine.terms import Plan
 from kbsync.errors import TargetError
 from kbsync.source.look import Look, RulesUnknown, look, rules_at
@@ -51,57 +60,42 @@ class Selection:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
-    """What the target says of the document that serves. `trouble`: it could not be asked, and why."""
-
-    status: DocStatus | None = None
-    chunks: int | None = None
-    text: str | None = None
-    trouble: str = ""
-
-    @property
-    def is_missing(self) -> bool:
-        """The target does not know the document."""
-        return self.status is not None and self.status.state is DocState.MISSING
-
-
-@dataclass(frozen=True, slots=True)
-class Below:
-    """What the state knows of the files in a directory: how many in each state, and the first that failed."""
-
-    counts: Mapping[Status, int]
-    failed: tuple[FileStatus, ...]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Evidence:
-    """What disk, rules, state and target say of one path. `below` is there for a directory alone.
+    """What disk, rules, state and target say of one path.
 
     `age`: seconds since the file last changed; `settle_left`: for how long it must still be quiet (0.0: it
     is). `held_for`: why its deletion is in a hold, '' where it is in none. `folder_problem`: its directory,
     or one above, could not be listed by the last scan.
+
+    Of the document at the target: its `status`, how many `chunks` it was cut into and its `text`; `trouble`:
+    the target could not be asked, and why. Of a directory: how many files `below` it are in each state, and
+    the first that failed.
     """
 
     path: str
     seen: Look
     selection: Selection | None
-    age: float | None
-    settle_left: float | None
+    age: float | None = None
+    settle_left: float | None = None
     entry: Entry | None = None
-    uploads: tuple[Upload, ...] = ()
+    uploads: Sequence[Upload] = ()
     held_for: str = ""
     is_approved: bool = False
     halt: Halt | None = None
     folder_problem: str = ""
     was_scanned: bool = False
-    remote: Remote | None = None
-    below: Below | None = None
+    status: DocStatus | None = None
+    chunks: int | None = None
+    text: str | None = None
+    trouble: str = ""
+    below: dict[Status, int] | None = None
+    failed_below: Sequence[FileStatus] = ()
 
     @property
     def server(self) -> Upload | None:
         """The upload that is found in searches."""
-        return next((upload for upload in self.uploads if upload.state.serves), None)
+        return serving(self.uploads)
 
     @property
     def is_changed(self) -> bool:
@@ -109,89 +103,70 @@ class Evidence:
         return self.entry is None or self.seen.stamp != self.entry.stamp
 
     @property
+    def is_lost(self) -> bool:
+        """The target does not know the document."""
+        return self.status is not None and self.status.state is DocState.MISSING
+
+    @property
     def is_found(self) -> bool:
         """A search finds it, if only in an older version; or something in it, for a directory."""
         if self.below is not None:
-            return self.below.counts[Status.READY] + self.below.counts[Status.HELD] > 0
-        return self.server is not None and not (self.remote is not None and self.remote.is_missing)
+            return self.below[Status.READY] + self.below[Status.HELD] > 0
+        return self.server is not None and not self.is_lost
 
     def to_json(self) -> dict[str, Any]:
         """The evidence of `explain --json`; `below` is there for a directory alone."""
-        whole = {
-            "file": self._file_json(),
-            "selection": self._selection_json(),
-            "state": self._state_json(),
-            "uploads": [_upload_json(upload) for upload in self.uploads],
-            "hold": self._hold_json(),
-            "document": self._document_json(),
-        }
-        if self.below is not None:
-            whole["below"] = {status.word: n for status, n in self.below.counts.items()}
-        return whole
-
-    def _file_json(self) -> dict[str, Any] | None:
-        if self.seen.stamp is None:
-            return None
-        return {
-            "kind": None if self.seen.kind is None else self.seen.kind.value,
-            "size": self.seen.stamp.size,
-            "age_s": None if self.age is None else round(self.age, 3),
-            "settle_left_s": None if self.settle_left is None else round(self.settle_left, 3),
-        }
-
-    def _selection_json(self) -> dict[str, Any] | None:
-        chosen = self.selection
-        if chosen is None:
-            return None
-        return {
-            "choice": chosen.verdict.choice.name.lower(),
-            "reason": chosen.verdict.reason or chosen.problem,
-            "rule": chosen.verdict.rule,
-            "by_directory": chosen.closed,
-        }
-
-    def _state_json(self) -> dict[str, Any] | None:
-        if self.entry is None:
-            return None
-        return {
-            "state": self.entry.status.word,
-            "since": iso(self.entry.since),
-            "digest": self.entry.digest,
-            "racy": self.entry.racy,
-            "changed_since": self.is_changed,
-        }
-
-    def _hold_json(self) -> dict[str, Any] | None:
+        chosen, entry, server = self.selection, self.entry, self.server
+        whole: dict[str, Any] = dict.fromkeys(("file", "selection", "state", "uploads", "hold", "document"))
+        if self.seen.stamp is not None:
+            whole["file"] = {
+                "kind": None if self.seen.kind is None else self.seen.kind.value,
+                "size": self.seen.stamp.size,
+                "age_s": None if self.age is None else round(self.age, 3),
+                "settle_left_s": None if self.settle_left is None else round(self.settle_left, 3),
+            }
+        if chosen is not None:
+            whole["selection"] = {
+                "choice": chosen.verdict.choice.name.lower(),
+                "reason": chosen.verdict.reason or chosen.problem,
+                "rule": chosen.verdict.rule,
+                "by_directory": chosen.closed,
+            }
+        if entry is not None:
+            whole["state"] = {
+                "state": entry.status.word,
+                "since": iso(entry.since),
+                "digest": entry.digest,
+                "racy": entry.racy,
+                "changed_since": self.is_changed,
+            }
         if self.held_for:
-            return {"cause": self.held_for, "approved": self.is_approved}
-        is_held = self.entry is not None and self.entry.status is Status.HELD
-        if is_held and self.server is not None and self.server.wanted_recipe:
-            return {"cause": "recipe", "approved": False}
-        return None
-
-    def _document_json(self) -> dict[str, Any] | None:
-        remote, server = self.remote, self.server
-        if server is None:
-            return None
-        return {
-            "document_id": server.remote_id,
-            "known_as": None if remote is None or remote.status is None else remote.status.state.value,
-            "chunks": None if remote is None else remote.chunks,
-            "trouble": "" if remote is None else remote.trouble,
-        }
-
-
-def _upload_json(upload: Upload) -> dict[str, Any]:
-    return {
-        "id": upload.id,
-        "state": _state_word(upload),
-        "document_id": upload.remote_id,
-        "label": upload.label,
-        "attempts": upload.attempts,
-        "reason": upload.reason,
-        "code": upload.code,
-        "next_look": None if upload.next_look_at is None else iso(upload.next_look_at),
-    }
+            whole["hold"] = {"cause": self.held_for, "approved": self.is_approved}
+        elif entry is not None and awaits_renewal(entry, server):
+            whole["hold"] = {"cause": "recipe", "approved": False}
+        if server is not None:
+            whole["document"] = {
+                "document_id": server.remote_id,
+                "known_as": None if self.status is None else self.status.state.value,
+                "chunks": self.chunks,
+                "trouble": self.trouble,
+            }
+        whole["uploads"] = [
+            {
+                "id": upload.id,
+                "state": _state_word(upload),
+                "document_id": upload.remote_id,
+                "label": upload.label,
+                "attempts": upload.attempts,
+                "reason": upload.reason,
+                "code": upload.code,
+                "next_look": None if upload.next_look_at is None else iso(upload.next_look_at),
+            }
+            for upload in self.uploads
+        ]
+        if self.below is not None:
+            whole["below"] = {status.word: n for status, n in self.below.items()}
+        return whole
 
 
 def _state_word(upload: Upload) -> str:
@@ -220,8 +195,7 @@ class PathExplanation:
     @property
     def text(self) -> str | None:
         """What the target extracted, where it was asked for."""
-        remote = None if self.evidence is None else self.evidence.remote
-        return None if remote is None else remote.text
+        return None if self.evidence is None else self.evidence.text
 
     def to_json(self) -> dict[str, Any]:
         """One object; the keys of `file`, `selection`, `state`, `hold` and `document` may be null."""
@@ -264,7 +238,7 @@ async def explain_path(
         evidence = await asyncio.to_thread(
             state.read, lambda tx: _gather(tx, plan, rules, path, now, context)
         )
-    evidence = replace(evidence, remote=await _ask_target(target, evidence, text))
+    await _ask_target(target, evidence, text)
     sentences = _Sentences(plan, evidence, context, now)
     return PathExplanation(plan.name, path, sentences.answer(), tuple(sentences.grounds()), evidence)
 
@@ -275,32 +249,47 @@ async def explain_path(
 def _gather(tx: Tx, plan: Plan, rules: Rules, path: str, now: float, context: CommandContext) -> Evidence:
     """Look at disk, rules and state."""
     seen = look(plan.root, path)
-    age = settle_left = None
+    found = Evidence(path, seen, _selection(plan, rules, path, seen))
     if seen.stamp is not None and seen.kind is FileKind.FILE:
-        age, settle_left = now - seen.stamp.newest, _settle_left(seen.stamp, now, plan.settle)
-    found = Evidence(path, seen, _selection(plan, rules, path, seen), age, settle_left)
+        found.age = now - seen.stamp.newest
+        # A stamp from the future proves nothing: the file is watched for the whole of its quiet time.
+        left = quiet_time(seen.stamp, plan.settle) - max(found.age, 0.0)
+        found.settle_left = 0.0 if is_old_enough(seen.stamp, now, plan.settle) else left
     record = attach.find_record(tx, plan, context.configured)
     if record is None:
         return found
-    held_for, is_approved = _hold(tx, record.id, path)
-    return replace(
-        found,
-        entry=tx.entries.get(record.id, path),
-        uploads=_uploads(tx, plan, record, path),
-        held_for=held_for,
-        is_approved=is_approved,
-        halt=_halt(tx, plan, record, context),
-        folder_problem=_folder_problem(tx, record.id, path),
-        was_scanned=record.last_pass is not None,
-        below=_below(tx, record, path, seen),
+    found.entry = tx.entries.get(record.id, path)
+    binding = None if record.binding is None else tx.mirrors.binding(record.binding)
+    # Uploads in the base of the last pass; under another target or prefix none of them count.
+    if binding is not None and (binding.target, binding.prefix) == (plan.target_type, plan.prefix):
+        found.uploads = tx.uploads.at(record.id, binding.id, path)
+    holds = (
+        (item.cause, hold.approved_at is not None)
+        for hold in tx.holds.current(record.id)
+        for item in tx.holds.items(hold.id)
+        if item.path == path
     )
-
-
-def _settle_left(stamp: Stamp, now: float, settle: float) -> float:
-    if is_old_enough(stamp, now, settle):
-        return 0.0
-    # A stamp from the future proves nothing: the file is watched for the whole of its quiet time.
-    return quiet_time(stamp, settle) - max(now - stamp.newest, 0.0)
+    found.held_for, found.is_approved = next(holds, ("", False))
+    found.halt = _halt(tx, plan, record, context)
+    place = path
+    while place and not found.folder_problem:
+        place = split(place)[0]
+        folder = tx.folders.get(record.id, place)
+        if folder is not None and folder.problem:
+            found.folder_problem = f"{place or 'the folder'} {folder.problem}"
+    found.was_scanned = record.last_pass is not None
+    # A directory that is gone is one as long as the state knows it.
+    is_known = tx.folders.get(record.id, path) is not None
+    if seen.kind is FileKind.FOLDER or (seen.kind is None and is_known):
+        below, failed = dict.fromkeys(SHOWN, 0), list[FileStatus]()
+        items = Items(tx, record, None)
+        for entry in tx.entries.below(record.id, path):
+            if entry.status in below:
+                below[entry.status] += 1
+            if entry.status is Status.FAILED and len(failed) < NAMED:
+                failed.append(items.of(entry))
+        found.below, found.failed_below = below, failed
+    return found
 
 
 def _selection(plan: Plan, rules: Rules, path: str, seen: Look) -> Selection | None:
@@ -319,23 +308,6 @@ def _selection(plan: Plan, rules: Rules, path: str, seen: Look) -> Selection | N
     return Selection(rules.verdict(path, seen.stamp.size, seen.kind))
 
 
-def _uploads(tx: Tx, plan: Plan, record: MirrorRecord, path: str) -> tuple[Upload, ...]:
-    """Those in the base of the last pass; under another target or prefix none of them count."""
-    binding = None if record.binding is None else tx.mirrors.binding(record.binding)
-    if binding is None or (binding.target, binding.prefix) != (plan.target_type, plan.prefix):
-        return ()
-    return tuple(tx.uploads.at(record.id, binding.id, path))
-
-
-def _hold(tx: Tx, mirror: int, path: str) -> tuple[str, bool]:
-    """Why the deletion is in a hold ('' where it is in none), and whether that is approved."""
-    for hold in tx.holds.current(mirror):
-        for item in tx.holds.items(hold.id):
-            if item.path == path:
-                return item.cause, hold.approved_at is not None
-    return "", False
-
-
 def _halt(tx: Tx, plan: Plan, record: MirrorRecord, context: CommandContext) -> Halt | None:
     """What halts the mirror; of the root, as it is now, and not as it was when a pass met it."""
     try:
@@ -349,44 +321,20 @@ def _halt(tx: Tx, plan: Plan, record: MirrorRecord, context: CommandContext) -> 
     return None if record.halt is not None and record.halt.reason == FOLDER_MISSING else record.halt
 
 
-def _folder_problem(tx: Tx, mirror: int, path: str) -> str:
-    while path:
-        path = split(path)[0]
-        row = tx.folders.get(mirror, path)
-        if row is not None and row.problem:
-            return f"{path or 'the folder'} {row.problem}"
-    return ""
-
-
-def _below(tx: Tx, record: MirrorRecord, path: str, seen: Look) -> Below | None:
-    """None for a file. A directory that is gone is one as long as the state knows it."""
-    is_known = tx.folders.get(record.id, path) is not None
-    if not (seen.kind is FileKind.FOLDER or (seen.kind is None and is_known)):
-        return None
-    counts, failed = dict.fromkeys(SHOWN, 0), list[FileStatus]()
-    items = Items(tx, record, None)
-    for entry in tx.entries.below(record.id, path):
-        if entry.status in counts:
-            counts[entry.status] += 1
-        if entry.status is Status.FAILED and len(failed) < NAMED:
-            failed.append(items.of(entry))
-    return Below(counts, tuple(failed))
-
-
-async def _ask_target(target: Target, evidence: Evidence, text: bool) -> Remote | None:
+async def _ask_target(target: Target, evidence: Evidence, text: bool) -> None:
     """What the target says of the document that serves, else of the newest that is being indexed."""
     late = [row for row in evidence.uploads if row.state is UploadState.INDEXING]
     upload = evidence.server or (late[-1] if late else None)
     if upload is None or upload.remote_id is None:
-        return None
+        return
     try:
         status = (await target.status([upload.remote_id])).get(upload.remote_id)
-        if status is None or status.state is DocState.MISSING or not isinstance(target, Explains):
-            return Remote(status)
-        made = await target.explain(upload.remote_id)
+        if status is not None and status.state is not DocState.MISSING and isinstance(target, Explains):
+            made = await target.explain(upload.remote_id)
+            evidence.chunks, evidence.text = made.chunks, made.text if text else None
+        evidence.status = status
     except TargetError as error:
-        return Remote(trouble=error.reason)
-    return Remote(status, made.chunks, made.text if text else None)
+        evidence.trouble = error.reason
 
 
 # -- why a file is left out, as a clause that may follow "because" ------------------------------------
@@ -444,76 +392,84 @@ def _undo(chosen: Selection) -> str:
 # -- sentences -----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
 class _Sentences:
     """Puts evidence into sentences: the answer, then what it rests on."""
 
-    def __init__(self, plan: Plan, evidence: Evidence, context: CommandContext, now: float) -> None:
-        self._plan = plan
-        self._evidence = evidence
-        self._context = context
-        self._now = now
+    plan: Plan
+    evidence: Evidence
+    context: CommandContext
+    now: float
 
     def _run(self, command: str) -> str:
-        return f"run `{self._context.cure(command)}`"
+        return f"run `{self.context.cure(command)}`"
 
     def _next_pass(self) -> str:
         """What a person does to have a pass: nothing, or run it. A second one would find the state locked."""
-        return "the running kbsync does it by itself" if self._context.at_work else self._run("--once")
+        return "the running kbsync does it by itself" if self.context.at_work else self._run("--once")
 
     def _wait(self) -> str:
         pass_ = self._next_pass()
-        return pass_ if self._context.at_work else f"leave the daemon running or {pass_}"
+        return pass_ if self.context.at_work else f"leave the daemon running or {pass_}"
 
     # -- the answer ------------------------------------------------------------------------------------
 
     def answer(self) -> str:
         """One sentence: whether it is found, why not, and what to do."""
-        evidence = self._evidence
-        if evidence.seen.kind is FileKind.FOLDER or evidence.below is not None:
+        evidence = self.evidence
+        seen, chosen, server = evidence.seen, evidence.selection, evidence.server
+        if seen.kind is FileKind.FOLDER or evidence.below is not None:
             return self._of_folder()
-        if evidence.server is None:
+        if server is None:
             return f"It is not found because {self._why_absent()}."
-        if evidence.remote is not None and evidence.remote.is_missing:
-            repair = self._run(f"verify --repair --mirror {self._plan.name}")
+        if evidence.is_lost:
+            repair = self._run(f"verify --repair --mirror {self.plan.name}")
             return f"It is not found because the knowledge base no longer has its document; {repair}."
         if self._is_folder_lost():
             return f"It is found as it was when the folder was last seen: {self._halt_and_cure()}."
-        if evidence.seen.presence is Presence.UNKNOWN:
-            problem = evidence.seen.problem
-            return f"It is found as it was when it was last seen: it cannot be looked at: {problem}."
-        if evidence.seen.presence is Presence.MISSING:
+        if seen.presence is Presence.UNKNOWN:
+            return f"It is found as it was when it was last seen: it cannot be looked at: {seen.problem}."
+        if seen.presence is Presence.MISSING:
             return f"It is still found although the file is gone: {self._why_still_found()}."
-        chosen = evidence.selection
         if chosen is not None and chosen.verdict.choice in (Choice.EXCLUDED, Choice.SKIPPED):
             return f"It is still found although {_why(chosen)}: {self._why_still_found()}."
-        if self._is_recipe_held():
-            approve = self._run(f"approve {self._plan.name}")
+        entry = evidence.entry
+        if entry is not None and awaits_renewal(entry, server) and not evidence.is_changed:
+            approve = self._run(f"approve {self.plan.name}")
             return (
                 "It is searchable as it was indexed before settings changed, and indexing it with the new "
                 f"settings waits for your approval; {approve}."
             )
-        if (reason := self._why_outdated()) != "":
-            return f"It is found {self._older_form()} because {reason}."
-        return "It is searchable."
+        if (reason := self._why_outdated()) == "":
+            return "It is searchable."
+        older = "in an older version"
+        if entry is not None and keeps_old_name(entry, server):
+            older = f"by its old name, {server.label},"
+        return f"It is found {older} because {reason}."
 
     def _of_folder(self) -> str:
         """What becomes of the files in it: a directory is no document itself."""
-        chosen, below = self._evidence.selection, self._evidence.below
+        chosen, below = self.evidence.selection, self.evidence.below
         if chosen is not None and chosen.verdict.choice is not Choice.SELECTED:
             return f"It is a directory whose files are not found because {_why(chosen)}; {_undo(chosen)}."
-        if below is None or not self._evidence.was_scanned:
+        if below is None or not self.evidence.was_scanned:
             return f"It is a directory; the files in it wait for the first pass; {self._next_pass()}."
-        is_gone = self._evidence.seen.presence is Presence.MISSING
+        is_gone = self.evidence.seen.presence is Presence.MISSING
         what = "It is a directory that is gone" if is_gone else "It is a directory"
-        number = sum(below.counts.values())
+        number = sum(below.values())
         if not number:
             return f"{what}; no file in it is mirrored."
         files = "of the 1 file" if number == 1 else f"of the {number:,} files"
-        parts = [_count_in_state(status, n) for status, n in below.counts.items() if n]
+        parts = []
+        for status, n in below.items():
+            word = {Status.READY: "searchable", Status.INDEXING: "being indexed"}.get(status, status.word)
+            verb = "" if status is Status.FAILED else "is " if n == 1 else "are "
+            if n:
+                parts.append(f"{n:,} {verb}{word}")
         return f"{what}; {files} in it {', '.join(parts)}."
 
     def _why_absent(self) -> str:
-        seen, chosen = self._evidence.seen, self._evidence.selection
+        seen, chosen = self.evidence.seen, self.evidence.selection
         if self._is_folder_lost():
             return self._why_halted()
         if seen.presence is Presence.MISSING:
@@ -528,18 +484,18 @@ class _Sentences:
 
     def _why_still_found(self) -> str:
         """Of a file that is gone or left out."""
-        evidence = self._evidence
+        evidence = self.evidence
         if evidence.held_for and not evidence.is_approved:
-            return f"its deletion waits for your approval; {self._run(f'approve {self._plan.name}')}"
+            return f"its deletion waits for your approval; {self._run(f'approve {self.plan.name}')}"
         if evidence.entry is not None and not evidence.entry.by_person:
             return "an upgrade of kbsync left it out, which never deletes"
         return self._why_halted() or "its document goes with the next pass, unless too many go at once"
 
     def _why_outdated(self) -> str:
         """Why what is found is not what the file holds now; '' when it is."""
-        failed, entry = self._why_failed(), self._evidence.entry
+        failed, entry = self._why_failed(), self.evidence.entry
         is_on_its_way = entry is not None and entry.status in (Status.PENDING, Status.INDEXING)
-        if not (failed or is_on_its_way or self._evidence.is_changed):
+        if not (failed or is_on_its_way or self.evidence.is_changed):
             return ""
         if (reason := self._why_halted() or failed) != "":
             return reason
@@ -547,58 +503,44 @@ class _Sentences:
             return self._progress()
         return self._settling() or f"no pass has seen the change yet; {self._next_pass()}"
 
-    def _older_form(self) -> str:
-        """What searches show of it."""
-        entry, server = self._evidence.entry, self._evidence.server
-        assert server is not None
-        if entry is not None and server.label != entry.path and server.digest == entry.digest:
-            return f"by its old name, {server.label},"
-        return "in an older version"
-
-    def _is_recipe_held(self) -> bool:
-        """Its bytes are found, and a person is asked whether to index them with changed settings."""
-        entry, server = self._evidence.entry, self._evidence.server
-        is_held = entry is not None and entry.status is Status.HELD and not self._evidence.is_changed
-        return is_held and server is not None and bool(server.wanted_recipe)
-
     def _is_folder_lost(self) -> bool:
         """The whole folder is missing, so nothing can be said of what is in it."""
-        halt, presence = self._evidence.halt, self._evidence.seen.presence
+        halt, presence = self.evidence.halt, self.evidence.seen.presence
         return halt is not None and halt.reason == FOLDER_MISSING and presence is not Presence.PRESENT
 
     def _halt_and_cure(self) -> str:
-        halt = self._evidence.halt
+        halt = self.evidence.halt
         assert halt is not None
-        halt = going_on(halt, self._plan.name, self._context.cure, at_work=self._context.at_work)
+        halt = going_on(halt, self.plan.name, self.context.cure, at_work=self.context.at_work)
         return halt.detail + (f"; run `{halt.cure}`" if halt.cure else "")
 
     def _why_halted(self) -> str:
         """'' where nobody has to do something about the mirror first."""
-        halt = self._evidence.halt
+        halt = self.evidence.halt
         if halt is None or halt.reason == TARGET_DOWN:
             return ""
         return f"the mirror is halted: {self._halt_and_cure()}"
 
     def _why_failed(self) -> str:
         """What is wrong with the file as it is now, in the words of the rules or the target."""
-        entry = self._evidence.entry
+        entry = self.evidence.entry
         if entry is None or entry.status not in (Status.FAILED, Status.SKIPPED):
-            return self._evidence.folder_problem
+            return self.evidence.folder_problem
         if entry.verdict.choice is Choice.REFUSED:
             return clause(entry.verdict.reason)
-        words = refusal(self._plan.root / self._evidence.path, self._evidence.uploads)
+        words = refusal(self.plan.root / self.evidence.path, self.evidence.uploads)
         if entry.status is Status.SKIPPED:
             return f"it is skipped: {words}"
-        retry = self._run(f"retry {shlex.quote(self._evidence.path)}")
+        retry = self._run(f"retry {shlex.quote(self.evidence.path)}")
         return f"the target refused it ({words}); edit it, leave it out in .kbsyncignore, or {retry}"
 
     def _progress(self) -> str:
         """How far it has come."""
         if (settling := self._settling()) != "":
             return settling
-        states, remote = {upload.state for upload in self._evidence.uploads}, self._evidence.remote
+        states, known = {upload.state for upload in self.evidence.uploads}, self.evidence.status
         if UploadState.INDEXING in states:
-            if remote is not None and remote.status is not None and remote.status.state is DocState.READY:
+            if known is not None and known.state is DocState.READY:
                 return f"the knowledge base has it ready; {self._wait()}"
             return "the knowledge base is still indexing it; wait a little"
         if not states.isdisjoint(WAITING):
@@ -607,8 +549,8 @@ class _Sentences:
 
     def _settling(self) -> str:
         """For how long it must still be quiet; '' where it is quiet, or no news."""
-        age, left = self._evidence.age, self._evidence.settle_left
-        if age is None or not left or not self._evidence.is_changed:
+        age, left = self.evidence.age, self.evidence.settle_left
+        if age is None or not left or not self.evidence.is_changed:
             return ""
         if age < 0:
             return "its time of change lies in the future, so it is watched for a while before it is taken"
@@ -618,50 +560,36 @@ class _Sentences:
 
     def grounds(self) -> Iterator[str]:
         """Disk, rules, state, uploads, target: in this order, only what there is to say."""
-        yield from self._of_disk()
-        yield from self._of_rules()
-        if self._evidence.below is not None:
-            yield from self._of_failed_below(self._evidence.below)
-        else:
-            yield from self._of_state()
-        for upload in self._evidence.uploads:
-            yield self._of_upload(upload)
-        if self._evidence.remote is not None:
-            yield from self._of_target(self._evidence.remote)
-
-    def _of_disk(self) -> Iterator[str]:
-        seen, age = self._evidence.seen, self._evidence.age
-        if seen.presence is Presence.UNKNOWN:
-            yield f"It cannot be looked at: {seen.problem}."
-        elif seen.presence is Presence.MISSING:
-            yield f"Nothing is at {self._plan.root / self._evidence.path}."
+        evidence = self.evidence
+        seen, age = evidence.seen, evidence.age
+        if seen.presence is Presence.MISSING:
+            yield f"Nothing is at {self.plan.root / evidence.path}."
         elif seen.stamp is not None and age is not None:
             ago = f"{lasting(age)} ago" if age >= 0 else f"{lasting(-age)} in the future, by its stamps"
             yield f"The file has {seen.stamp.size:,} bytes and changed {ago}."
-        if self._evidence.folder_problem:
-            yield f"At the last scan {self._evidence.folder_problem}."
-
-    def _of_rules(self) -> Iterator[str]:
-        chosen = self._evidence.selection
-        if chosen is None:
-            return
-        if chosen.problem:
-            yield f"The rules of its directory are not known: {chosen.problem}."
-        elif chosen.verdict.choice is Choice.SELECTED and not chosen.verdict.rule:
-            yield "It is selected: nothing excludes it, and the target takes its format."
+        if evidence.folder_problem:
+            yield f"At the last scan {evidence.folder_problem}."
+        if evidence.selection is not None:
+            yield _of_rules(evidence.selection)
+        if evidence.below is not None:
+            for item in evidence.failed_below:
+                yield f"{item.path} failed: {item.reason}."
+            if (more := evidence.below[Status.FAILED] - len(evidence.failed_below)) > 0:
+                yield f"{more:,} more failed; {self._run('status --documents')}."
         else:
-            what = "A directory above it is" if chosen.closed else "It is"
-            word = chosen.verdict.choice.name.lower()
-            yield f"{what} {word}: {chosen.verdict.reason}{_decided_by(chosen)}."
-
-    def _of_failed_below(self, below: Below) -> Iterator[str]:
-        for item in below.failed:
-            yield f"{item.path} failed: {item.reason}."
-        if (more := below.counts[Status.FAILED] - len(below.failed)) > 0:
-            yield f"{more:,} more failed; {self._run('status --documents')}."
+            yield from self._of_state()
+        for upload in evidence.uploads:
+            yield self._of_upload(upload)
+        if evidence.trouble:
+            yield f"The knowledge base could not be asked: {evidence.trouble}."
+        elif (status := evidence.status) is not None:
+            words = f" ({status.reason})" if status.reason else ""
+            yield f"The knowledge base says that the document is {status.state.value}{words}."
+        if evidence.chunks is not None:
+            yield f"It was cut into {evidence.chunks} {'chunk' if evidence.chunks == 1 else 'chunks'}."
 
     def _of_state(self) -> Iterator[str]:
-        evidence, entry = self._evidence, self._evidence.entry
+        entry = self.evidence.entry
         if entry is None:
             yield "Status: not known yet."
             return
@@ -670,11 +598,9 @@ class _Sentences:
             # A later write may hide behind the same stamp, so it is read once more.
             again = "; it changed just before that, so it is read again" if entry.racy else ""
             yield f"SHA-256 of the bytes that were read: {entry.digest}{again}."
-        if self._is_recipe_held():
-            yield "Settings changed; indexing it with the new ones is held for approval."
-        if evidence.held_for:
-            word = "approved" if evidence.is_approved else "held for approval"
-            yield f"Its deletion ({evidence.held_for}) is {word}."
+        if self.evidence.held_for:
+            word = "approved" if self.evidence.is_approved else "held for approval"
+            yield f"Its deletion ({self.evidence.held_for}) is {word}."
 
     def _of_upload(self, upload: Upload) -> str:
         known = f" as document {upload.remote_id}" if upload.remote_id else ""
@@ -682,28 +608,15 @@ class _Sentences:
         words = f", {upload.reason}" if upload.reason else ""
         code = f" [{upload.code}]" if upload.code else ""
         due = upload.next_look_at
-        later = f", next look in {max(0.0, due - self._now):.0f} s" if due is not None else ""
-        label = f", known there as {upload.label}" if upload.label != self._evidence.path else ""
+        later = f", next look in {max(0.0, due - self.now):.0f} s" if due is not None else ""
+        label = f", known there as {upload.label}" if upload.label != self.evidence.path else ""
         return f"Upload {upload.id} is {_state_word(upload)}{known}{label}{tries}{words}{code}{later}."
 
-    def _of_target(self, remote: Remote) -> Iterator[str]:
-        if remote.trouble:
-            yield f"The knowledge base could not be asked: {remote.trouble}."
-        elif remote.status is not None:
-            words = f" ({remote.status.reason})" if remote.status.reason else ""
-            yield f"The knowledge base says that the document is {remote.status.state.value}{words}."
-        if remote.chunks is not None:
-            yield f"It was cut into {remote.chunks} {'chunk' if remote.chunks == 1 else 'chunks'}."
 
-
-def _count_in_state(status: Status, n: int) -> str:
-    verb = "is" if n == 1 else "are"
-    match status:
-        case Status.READY:
-            return f"{n:,} {verb} searchable"
-        case Status.FAILED:
-            return f"{n:,} failed"
-        case Status.INDEXING:
-            return f"{n:,} {verb} being indexed"
-        case _:
-            return f"{n:,} {verb} {status.word}"
+def _of_rules(chosen: Selection) -> str:
+    if chosen.problem:
+        return f"The rules of its directory are not known: {chosen.problem}."
+    if chosen.verdict.choice is Choice.SELECTED and not chosen.verdict.rule:
+        return "It is selected: nothing excludes it, and the target takes its format."
+    what = "A directory above it is" if chosen.closed else "It is"
+    return f"{what} {chosen.verdict.choice.name.lower()}: {chosen.verdict.reason}{_decided_by(chosen)}."

@@ -87,21 +87,25 @@ async def forget(
     if delete_documents and record.binding is not None:
         if target is None:
             raise KbsyncError(f"{record.name}: no target was given to delete its documents at")
-        await _check_base(store, record, record.binding, target)
-        deleted = await _delete_all(store, record, record.binding, target)
-    await store.write(lambda tx: _drop(tx, record))
+        base, number = await target.base(), record.binding
+        binding = await store.read(lambda tx: tx.mirrors.binding(number))
+        # Ids mean something in the base they come from and nowhere else.
+        if binding is None or (binding.address, binding.base) != (base.address, base.id):
+            raise KbsyncError(
+                f"{record.name}: the target is another knowledge base than the one its documents are in; "
+                "nothing was deleted; correct the target, or forget the mirror without deleting"
+            )
+        deleted = await _delete_all(store, record, number, target)
+
+    def drop(tx: Tx) -> None:
+        for message in tx.inbox.waiting(record.name):
+            tx.inbox.done(message.id)
+        unjudge(tx, record.id)
+        tx.mirrors.remove(record.id)
+        tx.mirrors.remove_unused_bindings()
+
+    await store.write(drop)
     return deleted
-
-
-async def _check_base(store: Store, record: MirrorRecord, number: int, target: Target) -> None:
-    """Ids mean something in the base they come from and nowhere else."""
-    base = await target.base()
-    binding = await store.read(lambda tx: tx.mirrors.binding(number))
-    if binding is None or (binding.address, binding.base) != (base.address, base.id):
-        raise KbsyncError(
-            f"{record.name}: the target is another knowledge base than the one its documents are in; "
-            "nothing was deleted; correct the target, or forget the mirror without deleting"
-        )
 
 
 async def _delete_all(store: Store, record: MirrorRecord, binding: int, target: Target) -> int:
@@ -117,30 +121,34 @@ async def _delete_all(store: Store, record: MirrorRecord, binding: int, target: 
         deleted += len({row.remote_id for row in gone})
         failures += [(row, outcome.reason) for row in rows if (outcome := outcomes.get(row.remote_id or ""))]
     if failures:
-        raise StillThere(_sentence(record, failures, deleted))
+        named = ", ".join(f"{row.path or row.label} ({reason})" for row, reason in failures[:NAMED])
+        more = f" and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
+        raise StillThere(
+            f"{record.name}: {len(failures)} documents could not be deleted: {named}{more}; {deleted} were. "
+            "The mirror is not forgotten; try again, or forget it without deleting"
+        )
     return deleted
 
 
 async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
     """The outcome of each id, a few batches at a time."""
+
+    async def delete(batch: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        try:
+            answers = await target.delete(batch)
+        except TargetError as error:
+            return dict.fromkeys(batch, error)
+        silent = Unsure("the target did not say what became of it")
+        return {one: answers.get(one, silent) for one in batch}
+
     limits, unique = target.limits, list(dict.fromkeys(ids))
-    size = max(1, limits.batch)
+    size, width = max(1, limits.batch), max(1, limits.concurrency)
     batches = [unique[start : start + size] for start in range(0, len(unique), size)]
-    width = max(1, limits.concurrency)
     outcomes: dict[str, DeleteOutcome] = {}
     for start in range(0, len(batches), width):
-        for answers in await asyncio.gather(*(_batch(target, b) for b in batches[start : start + width])):
+        for answers in await asyncio.gather(*map(delete, batches[start : start + width])):
             outcomes.update(answers)
     return outcomes
-
-
-async def _batch(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-    try:
-        answers = await target.delete(ids)
-    except TargetError as error:
-        return dict.fromkeys(ids, error)
-    silent = Unsure("the target did not say what became of it")
-    return {one: answers.get(one, silent) for one in ids}
 
 
 def _note_gone(tx: Tx, rows: Sequence[Upload]) -> None:
@@ -150,20 +158,3 @@ def _note_gone(tx: Tx, rows: Sequence[Upload]) -> None:
         tx.holds.release(row.id)
         if row.path is not None:
             tx.entries.doubt(row.mirror, row.path)
-
-
-def _sentence(record: MirrorRecord, failures: Sequence[tuple[Upload, str]], deleted: int) -> str:
-    named = ", ".join(f"{row.path or row.label} ({reason})" for row, reason in failures[:NAMED])
-    more = f" and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
-    return (
-        f"{record.name}: {len(failures)} documents could not be deleted: {named}{more}; {deleted} were. "
-        "The mirror is not forgotten; try again, or forget it without deleting"
-    )
-
-
-def _drop(tx: Tx, record: MirrorRecord) -> None:
-    for message in tx.inbox.waiting(record.name):
-        tx.inbox.done(message.id)
-    unjudge(tx, record.id)
-    tx.mirrors.remove(record.id)
-    tx.mirrors.remove_unused_bindings()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -19,7 +19,7 @@ from typing import Any
 
 from kbsync.contract.managing import ManagesBases
 from kbsync.contract.target import Base, Target
-from kbsync.core.model import Choice, Presence, Status, Upload, UploadState
+from kbsync.core.model import Choice, Presence, Status, Upload, UploadState, Wish
 from kbsync.core.planner import parting_cause
 from kbsync.core.quiet import EMPTY_FACTOR, is_old_enough
 from kbsync.core.text import sized
@@ -31,7 +31,7 @@ from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Journal
 from kbsync.engine.recipe_changes import RecipeChanges
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
-from kbsync.engine.status import OUT_OF_DATE, halt_json
+from kbsync.engine.status import OUT_OF_DATE, halt_json, serving
 from kbsync.engine.terms import Plan, Terms, as_halt, changes_of
 from kbsync.errors import Halted, TargetError
 from kbsync.source.hints import Hint, HintKind
@@ -145,7 +145,7 @@ class MirrorPlan:
         return plan if self.halt is None else {**plan, "halt": halt_json(self.halt)}
 
 
-def _paths(planned: Iterable[Planned]) -> list[str]:
+def _paths(planned: Sequence[Planned]) -> list[str]:
     return [one.path for one in planned]
 
 
@@ -166,12 +166,15 @@ async def plan_mirror(
             await private.attach()
             await private.compare()
         except Halted as error:
-            halt = as_halt(error, context.cure)
-            halt = going_on(halt, plan.name, context.cure, at_work=context.at_work)
-            return MirrorPlan(plan.name, halt=halt)
+            return MirrorPlan(plan.name, halt=halt_told(error, plan, context))
         found = await asyncio.to_thread(private.list_changes)
         found.note = "; ".join(filter(None, [private.note, await _shortage(found, target)]))
         return found
+
+
+def halt_told(error: Halted, plan: Plan, context: CommandContext) -> Halt:
+    """Why a pass would stop, with the cure for who reads it."""
+    return going_on(as_halt(error, context.cure), plan.name, context.cure, at_work=context.at_work)
 
 
 async def _shortage(plan: MirrorPlan, target: Target) -> str:
@@ -194,20 +197,20 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
     return f"{there}, and {needed}: the pass stops (quota) at the first file that does not fit"
 
 
+@dataclass(slots=True)
 class _ClockAhead:
     """A clock that was moved on by what a pass waits for files to be quiet."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.ahead = 0.0
+    clock: Clock
+    ahead: float = 0.0
 
     def wall(self) -> float:
         """Seconds since the epoch."""
-        return self._clock.wall() + self.ahead
+        return self.clock.wall() + self.ahead
 
     def steady(self) -> float:
         """Seconds since some moment of this process."""
-        return self._clock.steady() + self.ahead
+        return self.clock.steady() + self.ahead
 
     async def sleep(self, seconds: float) -> None:
         """Nothing is waited for."""
@@ -215,7 +218,7 @@ class _ClockAhead:
 
     def chance(self) -> float:
         """A number in 0..1."""
-        return self._clock.chance()
+        return self.clock.chance()
 
 
 class PrivatePass:
@@ -257,8 +260,7 @@ class PrivatePass:
 
     def server(self, path: str) -> Upload | None:
         """The document that serves a file."""
-        rows = self._copy.read_now(lambda tx: self._rows(tx, path))
-        return next((row for row in rows if row.state.serves), None)
+        return serving(self._copy.read_now(lambda tx: self._rows(tx, path)))
 
     async def attach(self, *, may_be_emptied: bool = False) -> None:
         """Begin as a pass does. Raises `Halted`.
@@ -358,43 +360,42 @@ class PrivatePass:
         """What the pass would do."""
         found = MirrorPlan(self._plan.name)
         self._copy.read_now(lambda tx: self._list_changes(tx, found))
+        # There may be a million of them: lines are sorted, rows are not.
         for planned in (found.upload, found.replace, found.rename, found.delete, found.reembed, found.held):
             planned.sort(key=attrgetter("path"))
         found.failed.sort(key=attrgetter("path"))
         return found
 
     def _list_changes(self, tx: Tx, found: MirrorPlan) -> None:
-        mirror = self.terms.mirror
+        mirror, binding = self.terms.mirror, self.terms.binding
         found.unchanged = tx.mirrors.tally(mirror).get(Status.READY, 0)
-        # There may be a million of them: lines are sorted in the end, rows are not.
-        for status in (Status.PENDING, Status.INDEXING):
+        for status in (Status.PENDING, Status.INDEXING, Status.HELD, Status.FAILED):
             for entry in tx.entries.of_status(mirror, status, in_order=False):
-                self._add_unfinished(tx, entry, found)
-        for entry in tx.entries.of_status(mirror, Status.HELD, in_order=False):
-            self._add_held(tx, entry, found)
-        for entry in tx.entries.of_status(mirror, Status.FAILED, in_order=False):
-            found.failed.append(self._failed(tx, entry))
+                wish, rows = self.journal.wish(entry), self._rows(tx, entry.path)
+                match status:
+                    case Status.HELD:
+                        self._add_held(wish, serving(rows), found)
+                    case Status.FAILED:
+                        self._add_failed(entry, wish, rows, found)
+                    case _:
+                        self._add_unfinished(entry, wish, rows, found)
         for folder in tx.folders.problems(mirror):
             if not folder.shut:
                 found.failed.append(LeftOut(folder_label(folder.path), 0, folder.problem))
-        for row in self._rows_in(tx, UploadState.RETIRING):
-            self._add_deletion(tx, row, found)
-        for row in tx.uploads.relabelled(mirror, self.terms.binding):
-            self._add_rename(tx, row, found)
-
-    def _rows_in(self, tx: Tx, state: UploadState) -> Iterable[Upload]:
         after = 0
-        while rows := tx.uploads.in_states(self.terms.mirror, self.terms.binding, (state,), after, PAGE):
-            after = rows[-1].id
-            yield from rows
+        while retiring := tx.uploads.in_states(mirror, binding, (UploadState.RETIRING,), after, PAGE):
+            after = retiring[-1].id
+            for row in retiring:
+                self._add_deletion(tx, row, found)
+        for row in tx.uploads.relabelled(mirror, binding):
+            self._add_rename(tx, row, found)
 
     def _rows(self, tx: Tx, path: str) -> list[Upload]:
         return tx.uploads.at(self.terms.mirror, self.terms.binding, path)
 
-    def _add_unfinished(self, tx: Tx, entry: Entry, found: MirrorPlan) -> None:
+    def _add_unfinished(self, entry: Entry, wish: Wish, rows: Sequence[Upload], found: MirrorPlan) -> None:
         """A file whose document is not as wished: it is to be sent, or on its way."""
-        wish, rows = self.journal.wish(entry), self._rows(tx, entry.path)
-        server = next((row for row in rows if row.state.serves), None)
+        server = serving(rows)
         if (size := self._busy.get(entry.path)) is not None:
             kind = found.upload if server is None else found.replace
             kind.append(Planned(entry.path, size, sends=True, note=BUSY))
@@ -409,55 +410,52 @@ class PrivatePass:
             return
         sending = next((fitting[state] for state in TO_BE_SENT if state in fitting), None)
         lost = LOST if sending is not None and sending.state is not UploadState.INTENDED else ""
-        note = lost or self._youth(entry)
+        note, settle = lost, self._plan.settle
+        if not lost and not is_old_enough(entry.stamp, self._now, settle):
+            note = f"it changed just now; it is sent once it has been quiet for {settle:g} s"
         planned = Planned(entry.path, wish.size, sends=True, note=note)
         if server is not None and server.label != entry.path:
             source = self._moved_from(server) or server.label or entry.path
             found.rename.append(replace(planned, source=source, note=lost or AGAIN))
         elif server is not None and server.digest == wish.digest:
-            change = changes_of(self.terms.describe, [(server.recipe, wish.recipe)]) if server.recipe else ""
-            found.reembed.append(replace(planned, note=", ".join(filter(None, [change, note]))))
+            notes = filter(None, [self._change(server, wish), note])
+            found.reembed.append(replace(planned, note=", ".join(notes)))
         # Where the target updates in place, what is on its way serves before this can be sent.
         elif server is not None or (sending is None and any(row.state.in_flight for row in rows)):
             found.replace.append(planned)
         else:
             found.upload.append(planned)
 
-    def _youth(self, entry: Entry) -> str:
-        settle = self._plan.settle
-        if is_old_enough(entry.stamp, self._now, settle):
-            return ""
-        return f"it changed just now; it is sent once it has been quiet for {settle:g} s"
+    def _change(self, server: Upload, wish: Wish) -> str:
+        """Which settings of what serves are others now, as far as its recipe tells."""
+        return changes_of(self.terms.describe, [(server.recipe, wish.recipe)]) if server.recipe else ""
 
-    def _add_held(self, tx: Tx, entry: Entry, found: MirrorPlan) -> None:
+    def _add_held(self, wish: Wish, server: Upload | None, found: MirrorPlan) -> None:
         """A deletion, or another recipe, that waits for a person."""
-        server = next((row for row in self._rows(tx, entry.path) if row.state.serves), None)
         if server is None:
             return
-        wish = self.journal.wish(entry)
         if cause := parting_cause(wish):
-            found.held.append(Planned(entry.path, server.size, cause=cause))
+            found.held.append(Planned(wish.path, server.size, cause=cause))
         else:
-            change = changes_of(self.terms.describe, [(server.recipe, wish.recipe)]) if server.recipe else ""
-            found.held.append(Planned(entry.path, wish.size, sends=True, cause=RECIPE, note=change))
+            change = self._change(server, wish)
+            found.held.append(Planned(wish.path, wish.size, sends=True, cause=RECIPE, note=change))
 
-    def _failed(self, tx: Tx, entry: Entry) -> LeftOut:
-        rows = self._rows(tx, entry.path)
-        server = next((row for row in rows if row.state.serves), None)
-        size = max(entry.stamp.size, 0)
+    def _add_failed(self, entry: Entry, wish: Wish, rows: Sequence[Upload], found: MirrorPlan) -> None:
+        server = serving(rows)
         if entry.verdict.choice is Choice.REFUSED:
             reason = entry.verdict.reason + (f"; {OUT_OF_DATE}" if server is not None else "")
-            return LeftOut(entry.path, size, reason)
-        wish = self.journal.wish(entry)
+            found.failed.append(LeftOut(entry.path, wish.size, reason))
+            return
         failed = (row for row in rows if row.state is UploadState.FAILED and row.digest == wish.digest)
-        return LeftOut(entry.path, size, next((row.reason for row in failed), ""), server)
+        reason = next((row.reason for row in failed), "")
+        found.failed.append(LeftOut(entry.path, wish.size, reason, server))
 
     def _add_deletion(self, tx: Tx, row: Upload, found: MirrorPlan) -> None:
         """A document that goes for good; a predecessor only makes way."""
         entry = None if row.path is None else tx.entries.get(self.terms.mirror, row.path)
         if entry is None or not (cause := parting_cause(self.journal.wish(entry))):
             return
-        if not any(other.state.serves for other in self._rows(tx, entry.path)):
+        if serving(self._rows(tx, entry.path)) is None:
             found.delete.append(Planned(entry.path, row.size, cause=cause))
 
     def _add_rename(self, tx: Tx, row: Upload, found: MirrorPlan) -> None:

@@ -12,16 +12,13 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from kbsync.contract.searching import Hit, Query
 from kbsync.contract.target import Target
 from kbsync.core.merging import merged
 from kbsync.core.model import Status, UploadState
 from kbsync.errors import UsageError
-from kbsync.state.glance import Tx
-
-T = TypeVar("T")
+from kbsync.state.glance import ReadsState, Tx
 
 MOST_FOUND = 1000
 """Hits asked of a service: documents of others are among them and are dropped afterwards."""
@@ -36,13 +33,6 @@ Selector = Callable[[str, float | None], bool]
 """Whether a path and the time its file was changed (epoch seconds) are selected."""
 
 
-class ReadState(Protocol):
-    """Runs a function on one consistent state. Raises `StateError`."""
-
-    async def __call__(self, look: Callable[[Tx], T], /) -> T:
-        """What `look` returns."""
-
-
 @dataclass(frozen=True, slots=True)
 class SearchedMirror:
     """A mirror with its open target. `folder`: as the config has it."""
@@ -50,7 +40,7 @@ class SearchedMirror:
     name: str
     folder: Path
     target: Target
-    read: ReadState
+    read: ReadsState
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,35 +98,29 @@ async def locate(mirror: SearchedMirror, hits: Sequence[Hit], query: Query) -> l
     Raises `UsageError` for a bad pattern.
     """
     if all(hit.path is not None for hit in hits):
-        found = [(hit.path, hit) for hit in hits if hit.path is not None]
-    else:
-        selects = selector(query)
-        known = await mirror.read(lambda tx: _look_up(tx, mirror.name, hits))
-        found = _one_per_file((path, hit) for path, hit in known if selects(path, hit.modified))
-    return [FoundDocument(mirror.name, mirror.folder, path, hit) for path, hit in found]
+        known = [(hit.path, hit) for hit in hits if hit.path is not None]
+        return [FoundDocument(mirror.name, mirror.folder, path, hit) for path, hit in known]
+    selects = selector(query)
 
+    def look_up(tx: Tx) -> list[tuple[str, Hit]]:
+        record = tx.mirrors.named(mirror.name)
+        if record is None or record.binding is None:
+            return []
+        found = []
+        for hit in hits:
+            rows = tx.uploads.by_remote(record.binding, hit.remote_id)
+            path = next((row.path for row in rows if row.path is not None and row.state in SEARCHABLE), None)
+            entry = None if path is None else tx.entries.get(record.id, path)
+            if path is not None and entry is not None:
+                found.append((path, replace(hit, path=path, modified=entry.stamp.mtime_ns / 1e9)))
+        return found
 
-def _look_up(tx: Tx, mirror: str, hits: Sequence[Hit]) -> list[tuple[str, Hit]]:
-    record = tx.mirrors.named(mirror)
-    if record is None or record.binding is None:
-        return []
-    found = []
-    for hit in hits:
-        rows = tx.uploads.by_remote(record.binding, hit.remote_id)
-        path = next((row.path for row in rows if row.path is not None and row.state in SEARCHABLE), None)
-        entry = None if path is None else tx.entries.get(record.id, path)
-        if path is not None and entry is not None:
-            found.append((path, replace(hit, path=path, modified=entry.stamp.mtime_ns / 1e9)))
-    return found
-
-
-def _one_per_file(found: Iterable[tuple[str, Hit]]) -> list[tuple[str, Hit]]:
     # While a file is replaced both its versions may be found (promise 2): the better one stands for it.
     best: dict[str, Hit] = {}
-    for path, hit in found:
-        if path not in best or hit.score > best[path].score:
+    for path, hit in await mirror.read(look_up):
+        if selects(path, hit.modified) and (path not in best or hit.score > best[path].score):
             best[path] = hit
-    return list(best.items())
+    return [FoundDocument(mirror.name, mirror.folder, path, hit) for path, hit in best.items()]
 
 
 async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | None:

@@ -97,41 +97,53 @@ class Items:
 
     def of(self, entry: Entry) -> FileStatus:
         """One file of this mirror."""
-        uploads = self._uploads(entry)
-        server = next((u for u in uploads if u.state.serves), None)
+        binding, uploads = self._record.binding, list[Upload]()
+        if binding is not None and entry.verdict.choice is not Choice.SKIPPED:
+            uploads = self._tx.uploads.at(self._record.id, binding, entry.path)
+        server = serving(uploads)
         size = entry.stamp.size if entry.stamp.size >= 0 else (server.size if server else None)
         document = None if server is None else server.remote_id
         return FileStatus(entry.path, entry.status, document, size, self._reason(entry, uploads, server))
-
-    def _uploads(self, entry: Entry) -> list[Upload]:
-        if self._record.binding is None or entry.verdict.choice is Choice.SKIPPED:
-            return []
-        return self._tx.uploads.at(self._record.id, self._record.binding, entry.path)
 
     def _reason(self, entry: Entry, uploads: list[Upload], server: Upload | None) -> str:
         match entry.status:
             case Status.SKIPPED:
                 return entry.verdict.reason or self._refusal(entry, uploads)
             case Status.FAILED:
-                return "; ".join(filter(None, (self._refusal(entry, uploads), _still_found(entry, server))))
-            case Status.HELD if server is not None and server.wanted_recipe:
+                is_refused = entry.verdict.choice is Choice.REFUSED
+                words = entry.verdict.reason if is_refused else self._refusal(entry, uploads)
+                if server is None:
+                    return words
+                found = OLD_NAME.format(server.label) if keeps_old_name(entry, server) else OUT_OF_DATE
+                return "; ".join(filter(None, [words, found]))
+            case Status.HELD if awaits_renewal(entry, server):
                 return "settings changed; indexing it with the new ones waits for approval"
             case Status.HELD:
                 return "its deletion waits for approval"
             case Status.PENDING:
-                return self._waiting(uploads)
+                # The target's last word, or why the whole mirror waits.
+                words = next((u.reason for u in reversed(uploads) if u.reason and not u.state.serves), "")
+                return words or (self._halt.detail if self._halt is not None else "")
             case _:
                 return ""
 
     def _refusal(self, entry: Entry, uploads: list[Upload]) -> str:
-        if entry.verdict.choice is Choice.REFUSED:
-            return entry.verdict.reason
         return refusal(Path(self._record.folder, entry.path), uploads)
 
-    def _waiting(self, uploads: list[Upload]) -> str:
-        """The target's last word, or why the whole mirror waits."""
-        words = next((u.reason for u in reversed(uploads) if u.reason and not u.state.serves), "")
-        return words or (self._halt.detail if self._halt is not None else "")
+
+def serving(uploads: Iterable[Upload]) -> Upload | None:
+    """The one of a path's uploads that searches find."""
+    return next((upload for upload in uploads if upload.state.serves), None)
+
+
+def keeps_old_name(entry: Entry, server: Upload) -> bool:
+    """The file's present bytes are found, by the path it had before it was renamed."""
+    return server.digest == entry.digest and server.label != entry.path
+
+
+def awaits_renewal(entry: Entry, server: Upload | None) -> bool:
+    """A person is asked whether to index what serves once more, since settings changed."""
+    return entry.status is Status.HELD and server is not None and bool(server.wanted_recipe)
 
 
 def refusal(path: Path, uploads: Sequence[Upload]) -> str:
@@ -143,14 +155,6 @@ def refusal(path: Path, uploads: Sequence[Upload]) -> str:
         file = shell_word(os.fspath(path))
         return f"{last.reason}; `ocrmypdf --skip-text {file} {file}` makes it a text"
     return last.reason
-
-
-def _still_found(entry: Entry, server: Upload | None) -> str:
-    """What searches show of a file that failed."""
-    if server is None:
-        return ""
-    is_renamed = server.digest == entry.digest and server.label != entry.path
-    return OLD_NAME.format(server.label) if is_renamed else OUT_OF_DATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,27 +176,8 @@ class MirrorStatus:
     items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's mirror, with `items` as a list; `note` is there only when it says something."""
-        whole = self._head()
-        if self.items is not None:
-            whole["items"] = [item.to_json() for item in self.items]
-        return whole
-
-    def json_pieces(self) -> Iterator[str]:
-        """The same as text, piece by piece, for mirrors with very many files."""
-        head = json.dumps(self._head())
-        if self.items is None:
-            yield head
-            return
-        yield head[:-1] + ', "items": ['
-        between = ""
-        for item in self.items:
-            yield between + json.dumps(item.to_json())
-            between = ", "
-        yield "]}"
-
-    def _head(self) -> dict[str, Any]:
-        head: dict[str, Any] = {
+        """The contract's mirror without its `items`; `note` is there only when it says something."""
+        told: dict[str, Any] = {
             "name": self.name,
             "folder": self.folder,
             "target": self.target,
@@ -201,7 +186,20 @@ class MirrorStatus:
             "last_pass": None if self.last_pass is None else iso(self.last_pass),
             "halt": None if self.halt is None else halt_json(self.halt),
         }
-        return {**head, "note": self.note} if self.note else head
+        return {**told, "note": self.note} if self.note else told
+
+    def json_pieces(self) -> Iterator[str]:
+        """The same as text with the `items`, piece by piece, for mirrors with very many files."""
+        told = json.dumps(self.to_json())
+        if self.items is None:
+            yield told
+            return
+        yield told[:-1] + ', "items": ['
+        between = ""
+        for item in self.items:
+            yield between + json.dumps(item.to_json())
+            between = ", "
+        yield "]}"
 
 
 def halt_json(halt: Halt) -> dict[str, str]:
@@ -230,8 +228,14 @@ def mirror_status(
     halt = record.halt or _held(tx, record, cure)
     if halt is not None:
         halt = going_on(halt, record.name, cure, at_work=at_work)
-    counts = _counts(tx, record.id)
+    tally = tx.mirrors.tally(record.id)
+    numbers = {status.word: tally.get(status, 0) for status in SHOWN}
+    numbers["failed"] += sum(1 for folder in tx.folders.problems(record.id) if not folder.shut)
+    counts = DocumentCounts(**numbers)
     since = tx.entries.oldest_since(record.id) if counts.pending or counts.indexing else None
+    notes, audit = [record.note], last_audit(tx, record.id)
+    if audit is not None and audit.binding == record.binding and audit.sentence:
+        notes.append(f"{audit.sentence}: {cure(f'verify --mirror {record.name}')}")
     return MirrorStatus(
         name=record.name,
         folder=record.folder,
@@ -240,7 +244,7 @@ def mirror_status(
         oldest_pending_s=0.0 if since is None else max(0.0, now - since),
         last_pass=record.last_pass,
         halt=halt,
-        note="; ".join(filter(None, [record.note, _audit_note(tx, record, cure)])),
+        note="; ".join(filter(None, notes)),
         items=Items(tx, record, halt) if documents else None,
     )
 
@@ -258,27 +262,30 @@ def never_ran(name: str, folder: str, target: str, *, documents: bool = False) -
     return MirrorStatus(name, folder, target, DocumentCounts(), items=() if documents else None)
 
 
-def _counts(tx: Tx, mirror: int) -> DocumentCounts:
-    tally = tx.mirrors.tally(mirror)
-    unlisted = sum(1 for folder in tx.folders.problems(mirror) if not folder.shut)
-    numbers = {status.word: tally.get(status, 0) for status in SHOWN}
-    return DocumentCounts(**{**numbers, "failed": numbers["failed"] + unlisted})
-
-
 def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
     """Deletions and renewals that nobody has said yes to."""
-    deletions, renewals = _held_deletions(tx, record), _held_renewals(tx, record)
-    approve = cure(f"approve {record.name}")
+    details = []
+    deletions = sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id))
     if deletions:
-        return Halt(DELETIONS_HELD, "; ".join(filter(None, [deletions, renewals])), approve)
-    return Halt(RECIPE_HELD, renewals, approve) if renewals else None
+        details.append(
+            f"{deletions} of {_serving_count(tx, record)} documents would be deleted; "
+            "they stay until you say yes"
+        )
+    renewals = waiting_renewals(tx, record.id)
+    if renewals.documents:
+        details.append(
+            f"{renewals.documents} of {_serving_count(tx, record)} documents ({sized(renewals.size)}) would "
+            f"be indexed again, since settings changed ({renewals.changes}); until you say yes they are "
+            "found as they are"
+        )
+    if not details:
+        return None
+    reason = DELETIONS_HELD if deletions else RECIPE_HELD
+    return Halt(reason, "; ".join(details), cure(f"approve {record.name}"))
 
 
-def _held_deletions(tx: Tx, record: MirrorRecord) -> str:
-    waiting = sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id))
-    if not waiting:
-        return ""
-    return f"{waiting} of {_serving(tx, record)} documents would be deleted; they stay until you say yes"
+def _serving_count(tx: Tx, record: MirrorRecord) -> int:
+    return 0 if record.binding is None else tx.uploads.serving_count(record.id, record.binding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,28 +303,6 @@ def waiting_renewals(tx: Tx, mirror: int) -> WaitingRenewals:
     extents = [tx.recipes.extent(hold) for hold in holds]
     changes = ", ".join(dict.fromkeys(hold.detail for hold in holds if hold.detail))
     return WaitingRenewals(sum(one.documents for one in extents), sum(one.size for one in extents), changes)
-
-
-def _held_renewals(tx: Tx, record: MirrorRecord) -> str:
-    waiting = waiting_renewals(tx, record.id)
-    if not waiting.documents:
-        return ""
-    return (
-        f"{waiting.documents} of {_serving(tx, record)} documents ({sized(waiting.size)}) would be indexed "
-        f"again, since settings changed ({waiting.changes}); until you say yes they are found as they are"
-    )
-
-
-def _serving(tx: Tx, record: MirrorRecord) -> int:
-    return 0 if record.binding is None else tx.uploads.serving_count(record.id, record.binding)
-
-
-def _audit_note(tx: Tx, record: MirrorRecord, cure: Cure) -> str:
-    """What the last audit of this base left for a person."""
-    known = last_audit(tx, record.id)
-    if known is None or known.binding != record.binding or not known.sentence:
-        return ""
-    return f"{known.sentence}: {cure(f'verify --mirror {record.name}')}"
 
 
 def unapproved(tx: Tx, mirror: int, kind: str = DELETIONS) -> list[Hold]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -19,10 +19,9 @@ from kbsync.contract.target import Target
 from kbsync.core.model import Presence, Status, Upload, UploadState
 from kbsync.engine.audit import Audit, Discrepancy, Proof, Stray
 from kbsync.engine.clock import Clock
-from kbsync.engine.halts import going_on
-from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, LeftOut, Planned, PrivatePass
+from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, Planned, PrivatePass, halt_told
 from kbsync.engine.status import halt_json
-from kbsync.engine.terms import Plan, as_halt
+from kbsync.engine.terms import Plan
 from kbsync.errors import Halted
 from kbsync.source.look import look
 from kbsync.state.files import split
@@ -136,22 +135,31 @@ async def verify_mirror(
         audit = Audit(private.terms, target, partial(_glanced, state))
         await audit.read_list()
         lost = [row async for page in audit.unseen() for row in await audit.confirmed(page)]
-        halt, folder = None, _Folder()
+        missing = [
+            Discrepancy(
+                row.path or row.label,
+                row.remote_id,
+                f"document {row.remote_id} is recorded and the knowledge base does not have it",
+            )
+            for row in lost
+        ]
+        halt, stale, served = None, list[Discrepancy](), list[Discrepancy]()
         try:
             await private.compare()
         except Halted as error:
-            halt = as_halt(error, context.cure)
-            halt = going_on(halt, plan.name, context.cure, at_work=context.at_work)
+            halt = halt_told(error, plan, context)
         else:
-            folder = await asyncio.to_thread(_check_folder, private, state, clock.wall(), context.at_work)
+            stale, served = await asyncio.to_thread(
+                _check_folder, private, state, clock.wall(), context.at_work
+            )
         await _let_list_catch_up(audit.strays, private.terms.limits.list_lag, clock)
         strays = await audit.still_strays(audit.strays)
         orphaned, duplicate = await audit.compare(strays, with_folder=halt is None)
         return Verification(
             plan.name,
-            missing=_by_path(_missing(upload) for upload in lost),
-            stale=_by_path(folder.stale),
-            orphaned=_by_path([*folder.orphaned, *orphaned]),
+            missing=_by_path(missing),
+            stale=_by_path(stale),
+            orphaned=_by_path([*served, *orphaned]),
             duplicate=_by_path(duplicate),
             foreign=await audit.count_foreign(),
             halt=halt,
@@ -160,8 +168,8 @@ async def verify_mirror(
 
 async def _let_list_catch_up(strays: Iterable[Stray], lag: float, clock: Clock) -> None:
     """What was deleted a moment ago may be listed for as long as the list lags (seconds)."""
-    rows = [stray.row for stray in strays if stray.row is not None]
-    graves = [row.looked_at or 0.0 for row in rows if row.state is UploadState.TOMBSTONE]
+    rows = (stray.row for stray in strays)
+    graves = [row.looked_at or 0.0 for row in rows if row and row.state is UploadState.TOMBSTONE]
     left = max(graves, default=0.0) + lag - clock.wall()
     if left > 0.0:
         await clock.sleep(min(left, lag))  # no longer, where the clock was set back
@@ -175,98 +183,76 @@ def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
     return tuple(sorted(findings, key=attrgetter("path")))
 
 
-def _missing(upload: Upload) -> Discrepancy:
-    why = f"document {upload.remote_id} is recorded and the knowledge base does not have it"
-    return Discrepancy(upload.path or upload.label, upload.remote_id, why)
-
-
 # -- the folder ----------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Folder:
-    """Where the folder is ahead of its documents."""
+def _check_folder(
+    private: PrivatePass, state: Glance, now: float, is_watched: bool
+) -> tuple[list[Discrepancy], list[Discrepancy]]:
+    """Stale files, and documents of files that are gone, that a pass would see to and nobody has begun with.
 
-    stale: list[Discrepancy] = field(default_factory=list)
-    orphaned: list[Discrepancy] = field(default_factory=list)
+    Each is looked at a second time, for somebody may have dealt with it since the private pass began.
+    `is_watched`: a kbsync is at work, and has its time for what is only seconds old.
+    """
+    plan, terms = private.list_changes(), private.terms
+    stale, orphaned = list[Discrepancy](), list[Discrepancy]()
+    young = now - terms.plan.settle - GRACE
 
+    def is_there(path: str) -> bool:
+        found = look(terms.plan.root, path, private.root)
+        return found.stamp is not None and not (is_watched and found.stamp.newest > young)
 
-def _check_folder(private: PrivatePass, state: Glance, now: float, is_watched: bool) -> _Folder:
-    """What a pass would do to the documents, and nobody is about to do already."""
-    plan, found = private.list_changes(), _Folder()
-    check = _SecondLook(private, now, is_watched)
-    for kind, planned in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
-        for one in planned:
-            if state.read(partial(check.is_stale, one.path)):
-                found.stale.append(_stale(kind, one, private.server(one.path)))
-    for one in [*plan.delete, *plan.held]:
-        if one.cause != RECIPE and (server := state.read(partial(check.orphan, one))) is not None:
-            why = _CAUSES.get(one.cause, "the file is empty now")
-            why += ", its document is still found"
-            found.orphaned.append(Discrepancy(one.path, server.remote_id, why))
-    for left in plan.failed:
-        if left.refused is not None and check.is_there(left.path):
-            found.stale.append(Discrepancy(left.path, left.refused.remote_id, _refused_why(left)))
-    return found
-
-
-_CAUSES = {"gone": "the file is gone", "deselected": "the file is no longer selected"}
-
-
-def _stale(kind: str, planned: Planned, server: Upload | None) -> Discrepancy:
-    why = "the file is newer than its document, and nothing is pending for it"
-    if kind == "upload":
-        why = "the file is new, has no document yet, and nothing is pending for it"
-    elif kind == "rename":
-        why = f"the file was {planned.source} when its document was made"
-    return Discrepancy(planned.path, None if server is None else server.remote_id, why)
-
-
-def _refused_why(left: LeftOut) -> str:
-    if left.refused is not None and left.refused.label != left.path:
-        return f"the file was {left.refused.label} when its document was made and was refused: {left.reason}"
-    return f"the file is newer than its document and was refused: {left.reason}"
-
-
-class _SecondLook:
-    """Drops what somebody deals with, or has dealt with since the private pass began."""
-
-    def __init__(self, private: PrivatePass, now: float, is_watched: bool) -> None:
-        self._private = private
-        self._terms = private.terms
-        self._is_watched = is_watched
-        self._young = now - self._terms.plan.settle - GRACE
-
-    def is_stale(self, path: str, tx: Tx) -> bool:
+    def is_stale(path: str, tx: Tx) -> bool:
         """The state neither knows these bytes nor that something is to be done."""
-        known, seen = tx.entries.get(self._terms.mirror, path), self._private.entry(path)
+        known, seen = tx.entries.get(terms.mirror, path), private.entry(path)
         if known is not None and known.status in (Status.PENDING, Status.INDEXING):
             return False
         # With equal bytes it is the base or the recipe that is another one, not the file.
         is_news = known is None or seen is None or known.digest is None or known.digest != seen.digest
-        return is_news and self.is_there(path)
+        return is_news and is_there(path)
 
-    def is_there(self, path: str) -> bool:
-        """A second look finds the file, and a kbsync at work had the time to see it."""
-        found = look(self._terms.plan.root, path, self._private.root)
-        return found.stamp is not None and not (self._is_watched and found.stamp.newest > self._young)
-
-    def orphan(self, planned: Planned, tx: Tx) -> Upload | None:
+    def orphan(planned: Planned, tx: Tx) -> Upload | None:
         """The document of a file that is gone, if nothing has been begun about it."""
-        mirror, path = self._terms.mirror, planned.path
-        rows = tx.uploads.at(mirror, self._terms.binding, path)
+        path = planned.path
+        rows = tx.uploads.at(terms.mirror, terms.binding, path)
         server = next((row for row in rows if row.state is UploadState.SERVING), None)
-        known = tx.entries.get(mirror, path)
+        known = tx.entries.get(terms.mirror, path)
         if server is None or known is None or known.status in (Status.PENDING, Status.INDEXING):
             return None
-        if any(candidate.path == path for candidate in tx.holds.candidates(mirror)):
+        if any(candidate.path == path for candidate in tx.holds.candidates(terms.mirror)):
             return None
         if planned.cause != "gone":
             return server
-        if not look(self._terms.plan.root, path, self._private.root).lacks_file:
+        if not look(terms.plan.root, path, private.root).lacks_file:
             return None
-        if self._is_watched:  # when a file went, only its directory can tell
-            parent = look(self._terms.plan.root, split(path)[0], self._private.root)
-            is_young = parent.stamp is None or parent.stamp.newest > self._young
+        if is_watched:  # when a file went, only its directory can tell
+            parent = look(terms.plan.root, split(path)[0], private.root)
+            is_young = parent.stamp is None or parent.stamp.newest > young
             return None if is_young or known.presence is Presence.MISSING else server
         return server
+
+    for kind, planned in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
+        for one in planned:
+            if state.read(partial(is_stale, one.path)):
+                why = "the file is newer than its document, and nothing is pending for it"
+                if kind == "upload":
+                    why = "the file is new, has no document yet, and nothing is pending for it"
+                elif kind == "rename":
+                    why = f"the file was {one.source} when its document was made"
+                server = private.server(one.path)
+                stale.append(Discrepancy(one.path, None if server is None else server.remote_id, why))
+    for one in [*plan.delete, *plan.held]:
+        if one.cause != RECIPE and (server := state.read(partial(orphan, one))) is not None:
+            why = _CAUSES.get(one.cause, "the file is empty now")
+            orphaned.append(Discrepancy(one.path, server.remote_id, f"{why}, its document is still found"))
+    for left in plan.failed:
+        if left.refused is not None and is_there(left.path):
+            why = f"the file is newer than its document and was refused: {left.reason}"
+            if left.refused.label != left.path:
+                was = left.refused.label
+                why = f"the file was {was} when its document was made and was refused: {left.reason}"
+            stale.append(Discrepancy(left.path, left.refused.remote_id, why))
+    return stale, orphaned
+
+
+_CAUSES = {"gone": "the file is gone", "deselected": "the file is no longer selected"}

@@ -213,7 +213,7 @@ async def test_a_document_held_as_it_is_says_so_and_names_the_cure(tmp_path: Pat
     await world.once()
     found = await explained(world, "a.md")
     assert found.answer.startswith("It is searchable as it was indexed before settings changed")
-    assert "kbsync approve docs --folder docs" in found.answer and "held for approval" in told(found)
+    assert "waits for your approval" in found.answer and "kbsync approve docs --folder docs" in found.answer
     assert found.to_json()["hold"] == {"cause": "recipe", "approved": False}
 
 

@@ -27,7 +27,12 @@ def cure(command: str) -> str:
     return f"kbsync {command} --here"
 
 
-def status(world: World, use: Callable[[MirrorStatus], Any] = MirrorStatus.to_json) -> Any:
+def read(status: MirrorStatus) -> Any:
+    """The JSON of `status --documents --json`."""
+    return json.loads("".join(status.json_pieces()))
+
+
+def status(world: World, use: Callable[[MirrorStatus], Any] = read) -> Any:
     """What `use` makes of the status, documents included, within its transaction."""
 
     def work(tx: Tx) -> Any:
@@ -67,18 +72,19 @@ async def test_the_json_has_exactly_the_shape_of_the_contract(world: World) -> N
     ]
 
 
-async def test_pieces_of_json_join_to_the_same_document(world: World) -> None:
+async def test_the_pieces_join_to_the_json_and_add_the_documents(world: World) -> None:
     world.write_many(3)
     world.write("link.md").with_name("other.md").symlink_to("nowhere")
     await world.once()
-    whole, pieces = status(world), status(world, lambda s: "".join(s.json_pieces()))
-    assert json.loads(pieces) == whole
+    whole = status(world)
+    assert [item["path"] for item in whole.pop("items")] == ["f0.md", "f1.md", "f2.md", "link.md", "other.md"]
+    assert whole == status(world, MirrorStatus.to_json)
     bare = never_ran("docs", "/srv/docs", "local")
-    assert json.loads("".join(bare.json_pieces())) == bare.to_json()
+    assert read(bare) == bare.to_json()
 
 
 async def test_a_mirror_that_never_ran_has_zeros_and_no_pass(world: World) -> None:
-    found = never_ran("docs", "/srv/docs", "local", documents=True).to_json()
+    found = read(never_ran("docs", "/srv/docs", "local", documents=True))
     assert found["last_pass"] is None and found["items"] == []
     assert set(found["documents"].values()) == {0}
 
