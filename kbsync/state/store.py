@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,6 +109,13 @@ class Store:
             if self._is_closed:
                 raise self._closed()
             return within(self._reader, work)
+
+    async def pages_below(self, mirror: int, folder: str, size: int) -> AsyncIterator[list[str]]:
+        """Paths of all stored files in a directory and below it; each page is read when it is asked for."""
+        for below in await self.read(lambda tx: [path for _, path in tx.folders.tree(mirror, folder)]):
+            paths = await self.read(partial(_names, mirror, below))
+            for start in range(0, len(paths), size):
+                yield paths[start : start + size]
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -242,6 +250,10 @@ class Store:
                 return
             if left is not None and left.done.set_running_or_notify_cancel():
                 left.done.set_exception(stop)
+
+
+def _names(mirror: int, folder: str, tx: Tx) -> list[str]:
+    return tx.entries.names(mirror, folder)
 
 
 class StateCopy(Store):

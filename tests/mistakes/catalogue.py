@@ -176,8 +176,8 @@ MISTAKES = (
         "rename-is-new",
         "a renamed file is uploaded anew",
         "kbsync/engine/reconcile.py",
-        "            renamed_from = former[0].path if former else None",
-        "            renamed_from = None",
+        "        renamed_from = former_ones[0].path if former_ones else None",
+        "        renamed_from = None",
         ("tests/engine/test_once.py",),
     ),
     # 8. A half-written file is never sent.
