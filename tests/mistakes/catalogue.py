@@ -59,8 +59,8 @@ MISTAKES = (
         "accepted-is-ready",
         "the old document goes when the new one was taken and is not searchable yet",
         "kbsync/engine/journal.py",
-        "lifecycle.accept(upload, answer.remote_id, answer.ready, self.timing)",
-        "lifecycle.accept(upload, answer.remote_id, True, self.timing)",
+        "lifecycle.accept(upload, outcome.remote_id, outcome.ready, self.timing)",
+        "lifecycle.accept(upload, outcome.remote_id, True, self.timing)",
         ("tests/remote/test_life.py", "tests/targets/zhipu"),
     ),
     Mistake(
