@@ -332,9 +332,8 @@ async def _keep_recipes(store: Store, journal: Journal) -> None:
 
 async def _pages(store: Store, terms: Terms, states: Sequence[UploadState]) -> AsyncIterator[list[Upload]]:
     """All uploads in these states, a page at a time."""
-    page = partial(_page, terms, states)
     after = 0
-    while rows := await store.read(partial(page, after)):
+    while rows := await store.read(partial(_page, terms, states, after)):
         after = rows[-1].id
         yield rows
 

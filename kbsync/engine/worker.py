@@ -24,7 +24,7 @@ from kbsync.engine import deletions, lost_uploads
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.polling import Polls
-from kbsync.engine.sending import Bodies, replaced_by
+from kbsync.engine.sending import Bodies, outgoing, replaced_by
 from kbsync.engine.target_health import STATE_PAUSE, TargetHealth
 from kbsync.engine.terms import Terms
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
@@ -426,7 +426,7 @@ class Worker:
                 """On disk before the first byte leaves: what is sent, each with the remote id it replaces."""
                 for number in batch.unsendable:
                     self._journal.unsendable(tx, number)
-                claimed = self._journal.claim(tx, batch.sendable, batch.addresses)
+                claimed = self._journal.claim(tx, list(batch.bodies), batch.addresses)
                 return [(upload, replaced_by(self._journal, tx, upload)) for upload in claimed]
 
             claims = await self._store.write(announce)
@@ -435,7 +435,9 @@ class Worker:
                     self._on_doubt(row.path)
             if not claims:
                 return
-            answers = await self._put([batch.outgoing(upload, old) for upload, old in claims])
+            answers = await self._put(
+                [outgoing(self._journal.terms, row, batch.bodies[row.id], old) for row, old in claims]
+            )
         await self._record_puts([upload for upload, _ in claims], answers)
 
     async def _put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:

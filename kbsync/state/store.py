@@ -23,7 +23,6 @@ import apsw
 
 from kbsync.errors import StateError
 from kbsync.state import schema
-from kbsync.state import schema as soundness
 from kbsync.state.db import DamagedError, empty_wal, identity, open_reader, open_temporary, open_writer, told
 from kbsync.state.glance import BlankGlance, Glance, Tx, copy_into, looking_at, within
 
@@ -60,15 +59,15 @@ class Store:
         self.damage = ""
         self._on_damage: Callable[[], object] = lambda: None
         with told(path):
-            soundness.refuse_no_file(path)
-            turned_back = soundness.is_turned_back(path)
+            schema.refuse_no_file(path)
+            turned_back = schema.is_turned_back(path)
             self._writer = open_writer(path)
-            soundness.refuse_unfit(self._writer, path)
+            schema.refuse_unfit(self._writer, path)
             if check:
-                soundness.refuse_damaged(self._writer, path)
+                schema.refuse_damaged(self._writer, path)
             schema.migrate(self._writer)
             if turned_back:
-                soundness.catch_up(self._writer)
+                schema.catch_up(self._writer)
             self._reader = open_reader(path)
         self._identity = identity(path)
         self._read_lock = threading.Lock()
