@@ -519,14 +519,14 @@ class Worker:
     async def _poll(self, rows: Sequence[Upload], tries: int | None) -> None:
         begun = self._clock.steady()
         try:
-            polled = await self._polls.ask(rows, tries)
+            happened, halted = await self._polls.ask(rows, tries)
             self.pulse.answers()
-            self.pulse.went_well(polled.happened)
-            self._tell(polled.happened)
+            self.pulse.went_well(happened)
+            self._tell(happened)
             await self._prove_well()
-            if polled.halted is not None:
-                self.pulse.is_full = polled.halted.halt == "quota"
-                await self._halt(polled.halted)
+            if halted is not None:
+                self.pulse.is_full = halted.halt == "quota"
+                await self._halt(halted)
         except TargetError as error:
             await self._note_trouble([error], 1)
         finally:
