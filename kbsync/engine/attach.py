@@ -20,7 +20,7 @@ from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
 from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.journal import Journal
-from kbsync.engine.terms import Plan, Terms, abilities_of, recipe_of
+from kbsync.engine.terms import Plan, Terms, abilities_of
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
 from kbsync.state.glance import Tx
@@ -176,7 +176,6 @@ async def bind(
     target: Target,
     base: Base,
     spool_dir: Path,
-    cure: Callable[[str], str],
 ) -> Terms:
     """Bind the mirror to the base. Raises `TargetError`."""
     base = await _counted(store, plan, record, target, base)
@@ -189,10 +188,9 @@ async def bind(
         base=base.id,
         limits=target.limits,
         abilities=abilities_of(target, plan),
-        recipe=recipe_of(target, plan),
+        recipe=lambda path: target.recipe(path, plan.settings(path)),
         rules=Rules(plan.include, plan.exclude, target.limits),
         spool_dir=spool_dir,
-        cure=cure,
         describe=target.describe,
     )
 

@@ -467,8 +467,7 @@ class MirrorRun:
     async def _bind(self, target: Target) -> BoundMirror:
         record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
         base = await target.base()
-        spool_dir, cure = self.site.spool_dir, self.site.cure
-        terms = await attach.bind(self.store, self.plan, record, target, base, spool_dir, cure)
+        terms = await attach.bind(self.store, self.plan, record, target, base, self.site.spool_dir)
         journal = Journal(terms, self.clock, self.on_settled)
         await attach.prepare(self.store, journal, target, self.clock)
         self.bound = bound = BoundMirror(self, target, journal)

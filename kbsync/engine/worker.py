@@ -162,10 +162,10 @@ class Worker:
         bodies: Bodies,
         *,
         on_halt: Callable[[Halted], Awaitable[None]],
-        on_event: Callable[[Happened], None] = lambda _event: None,
-        on_doubt: Callable[[str], None] = lambda _path: None,
-        may_delete: Callable[[], Awaitable[bool]] | None = None,
-        on_proof: Callable[[], Awaitable[None]] | None = None,
+        on_event: Callable[[Happened], None],
+        on_doubt: Callable[[str], None],
+        may_delete: Callable[[], Awaitable[bool]],
+        on_proof: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._journal = journal
@@ -369,7 +369,7 @@ class Worker:
         if isinstance(self._target, Renames):
             waiting[Lane.RENAME] = due.renames
         waiting[Lane.PROVE] = due.proofs
-        if due.deletes and (self._may_delete is None or await self._may_delete()):
+        if due.deletes and await self._may_delete():
             waiting[Lane.DELETE] = due.deletes
         return waiting
 
@@ -608,7 +608,7 @@ class Worker:
             await self._on_halt(error)
 
     async def _prove_well(self) -> None:
-        if self.pulse.is_proven and self._on_proof is not None:
+        if self.pulse.is_proven:
             await self._on_proof()
 
     def _tell(self, happened: Sequence[Happened | None]) -> None:

@@ -297,7 +297,7 @@ MISTAKES = (
         "root-not-looked-at",
         "deletions are sent while the folder is away",
         "kbsync/engine/worker.py",
-        "        if due.deletes and (self._may_delete is None or await self._may_delete()):",
+        "        if due.deletes and await self._may_delete():",
         "        if due.deletes:",
         ("tests/promises/test_mass_deletion.py",),
     ),
