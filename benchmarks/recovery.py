@@ -180,8 +180,9 @@ def record(store: Store, filler: Filler, page: list[FolderListing]) -> None:
 
 async def bound(run: Any) -> Terms:
     """Bind the mirror to its (empty) base."""
-    assert await run.begin(), run.halt or run.trouble
-    terms: Terms = run.parts.journal.terms
+    mirror = await run.begin()
+    assert mirror is not None, run.halt or run.trouble
+    terms: Terms = mirror.journal.terms
     await run.end()
     return terms
 

@@ -53,11 +53,10 @@ def fill(installation: Installation) -> None:
 
 async def bound(run: MirrorRun) -> Rules:
     """Bind the mirror to its (empty) base; the rules it selects by."""
-    assert await run.begin(), run.halt
-    rules = run.rules()
-    assert rules is not None
+    mirror = await run.begin()
+    assert mirror is not None, run.halt
     await run.end()
-    return rules
+    return mirror.journal.terms.rules
 
 
 def record(store: Store, mirror: int, page: list[FolderListing]) -> None:

@@ -187,7 +187,7 @@ class Daemon:
         for each in list(self._mirrors.values()):
             await each.loop.compared.wait()
         http, runs = self._installation.config.http, list(self._runs.values())
-        quieting = {run.mirror: run.parts.reconciler.settling.paths() if run.parts else [] for run in runs}
+        quieting = {run.mirror: run.bound.reconciler.settling.paths() if run.bound else [] for run in runs}
 
         def count(tx: Tx) -> int:
             """With the new files that are not quiet yet."""

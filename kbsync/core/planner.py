@@ -198,7 +198,7 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
     server = next((u for u in uploads if u.state.serves), None)
     if server is None and (former := next((u for u in uploads if _can_return(u)), None)):
         return (Serve(former.id),)
-    back = _released(server, wish)
+    back = _released(server)
     if server is not None and _same_content(server, wish):
         label = _relabelled(server, wish, abilities)
         if label is not None:
@@ -233,7 +233,7 @@ def _same_content(upload: Upload, wish: Wish) -> bool:
     return upload.digest == wish.digest and upload.recipe == wish.recipe
 
 
-def _released(server: Upload | None, wish: Wish) -> tuple[Action, ...]:
+def _released(server: Upload | None) -> tuple[Action, ...]:
     if server is None:
         return ()
     if server.state is UploadState.HELD:

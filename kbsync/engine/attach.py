@@ -1,6 +1,6 @@
-"""State lost, documents there: what the base already holds is taken over instead of being sent again.
+"""Begins the work on one mirror: which rows it has, which base it is bound to, and what changed meanwhile.
 
-Begins the work on one mirror: which rows it has, which base it is bound to, and what changed meanwhile.
+Where the state was lost and the documents are there, they are taken over instead of being sent again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
 from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.journal import Journal
-from kbsync.engine.terms import Plan, Terms, abilities_of, recipe_of
+from kbsync.engine.terms import Plan, Terms, abilities_of
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
 from kbsync.state.glance import Tx
-from kbsync.state.mirrors import BindingRecord, Halt, MirrorRecord, RootRecord
+from kbsync.state.mirrors import Halt, MirrorRecord, RootRecord
 from kbsync.state.store import Store
 
 ADOPT_PAGE = 200
@@ -41,12 +41,23 @@ async def adopt(store: Store, journal: Journal, target: Target) -> int:
     """
     page: list[Listed] = []
     found = 0
+
+    def record(page: Sequence[Listed], tx: Tx) -> int:
+        added = 0
+        for listed in page:
+            known = tx.uploads.by_remote(journal.terms.binding, listed.remote_id)
+            if listed.path is not None and not known:
+                tx.uploads.add(adopting(journal.terms, listed, listed.path, journal.timing.now))
+                journal.settle(tx, listed.path)
+                added += 1
+        return added
+
     async for listed in ours(journal.terms, target):
         page.append(listed)
         if len(page) == ADOPT_PAGE:
-            found += await store.write(_recorder(journal, page))
+            found += await store.write(partial(record, page))
             page = []
-    found += await store.write(_recorder(journal, page))
+    found += await store.write(partial(record, page))
     await store.write(lambda tx: tx.mirrors.set_adopted(journal.terms.binding))
     return found
 
@@ -73,18 +84,6 @@ def _shortened(terms: Terms) -> Mapping[str, str]:
             if short := terms.naming.short_of(path):
                 found[short] = path
     return found
-
-
-def _recorder(journal: Journal, page: Sequence[Listed]) -> Callable[[Tx], int]:
-    return lambda tx: sum(_record(journal, tx, listed) for listed in page)
-
-
-def _record(journal: Journal, tx: Tx, listed: Listed) -> int:
-    if listed.path is None or tx.uploads.by_remote(journal.terms.binding, listed.remote_id):
-        return 0
-    tx.uploads.add(adopting(journal.terms, listed, listed.path, journal.timing.now))
-    journal.settle(tx, listed.path)
-    return 1
 
 
 def adopting(terms: Terms, listed: Listed, path: str, now: float, number: int = 0) -> Upload:
@@ -177,7 +176,6 @@ async def bind(
     target: Target,
     base: Base,
     spool_dir: Path,
-    cure: Callable[[str], str],
 ) -> Terms:
     """Bind the mirror to the base. Raises `TargetError`."""
     base = await _counted(store, plan, record, target, base)
@@ -190,10 +188,9 @@ async def bind(
         base=base.id,
         limits=target.limits,
         abilities=abilities_of(target, plan),
-        recipe=recipe_of(target, plan),
+        recipe=lambda path: target.recipe(path, plan.settings(path)),
         rules=Rules(plan.include, plan.exclude, target.limits),
         spool_dir=spool_dir,
-        cure=cure,
         describe=target.describe,
     )
 
@@ -206,39 +203,33 @@ async def _counted(store: Store, plan: Plan, record: MirrorRecord, target: Targe
     """
     key = (plan.target_type, base.address, base.id, plan.prefix)
     binding = await store.read(lambda tx: tx.mirrors.binding_for(*key))
-    if binding is None:
+    if binding is None or target.limits.embedded:
         return base
     serving = await store.read(lambda tx: tx.uploads.serving_count(record.id, binding))
     is_doubted = record.halt is not None and record.halt.reason == EMPTIED
-    if (ids := await ids_if_emptied(target, base, serving, is_doubted=is_doubted)) is None:
+    says_so = base.documents is not None and is_emptied(serving, base.documents)
+    if not (says_so or is_doubted):
         return base
+    ids = [listed.remote_id async for listed in target.list()]
     return replace(base, documents=await store.read(lambda tx: tx.uploads.serving_among(binding, ids)))
 
 
-async def ids_if_emptied(
-    target: Target, base: Base, serving: int, *, is_doubted: bool = False
-) -> list[str] | None:
-    """The ids of all documents of a base that says it lost many; None where it does not say so.
-
-    `is_doubted`: it was found to have lost many, whatever it says.
-    """
-    says_so = base.documents is not None and is_emptied(serving, base.documents)
-    if target.limits.embedded or not (says_so or is_doubted):
-        return None
-    return [listed.remote_id async for listed in target.list()]
-
-
 def _rebind(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, target: Target, repair: str) -> int:
+    """The binding to the base. Raises `Halted` where it lost many documents behind our back."""
     _rename_all(tx, plan, record, base, abilities_of(target, plan))
     binding = tx.mirrors.bind_to(record.id, plan.target_type, base.address, base.id, plan.prefix)
-    if record.binding not in (None, binding):
+    if record.binding is not None and record.binding != binding:
         unjudge(tx, record.id)
         tx.recipes.forget_all(record.id)
-    if record.binding not in (None, binding) and target.limits.embedded:
-        assert record.binding is not None
-        tx.uploads.lose(record.id, record.binding)
-    if not any(message.verb == "repair" for message in tx.inbox.waiting(plan.name)):
-        refuse_emptied(tx.uploads.serving_count(record.id, binding), base, repair)
+        if target.limits.embedded:
+            tx.uploads.lose(record.id, record.binding)
+    serving = tx.uploads.serving_count(record.id, binding)
+    is_repaired = any(message.verb == "repair" for message in tx.inbox.waiting(plan.name))
+    if base.documents is not None and is_emptied(serving, base.documents) and not is_repaired:
+        lost = serving - base.documents
+        raise Halted(
+            EMPTIED, f"{lost} of {serving} documents are no longer in the knowledge base", cure=repair
+        )
     left = tx.uploads.left_behind(record.id, binding)
     note = f"{left} documents were left behind in the knowledge base used before" if left else ""
     tx.mirrors.set_note(record.id, note)
@@ -248,29 +239,14 @@ def _rebind(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, target: Target
 def _rename_all(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, abilities: Abilities) -> None:
     """Another prefix in the same base is another name for every document, and the base stays the same."""
     last = None if record.binding is None else tx.mirrors.binding(record.binding)
-    if last is None or not is_reprefixed(last, plan, base):
+    here = (plan.target_type, base.address, base.id)
+    if last is None or last.prefix == plan.prefix or (last.target, last.address, last.base) != here:
         return
-    if tx.mirrors.binding_for(plan.target_type, base.address, base.id, plan.prefix) is None:
+    if tx.mirrors.binding_for(*here, plan.prefix) is None:
         tx.mirrors.set_prefix(last.id, plan.prefix)
         unjudge(tx, record.id)
         if abilities.renames or abilities.rename_policy == "replace":
             tx.uploads.unlabel(record.id, last.id)
-
-
-def is_reprefixed(last: BindingRecord, plan: Plan, base: Base) -> bool:
-    """The mirror stays in its base and only its prefix changed."""
-    same = (last.target, last.address, last.base) == (plan.target_type, base.address, base.id)
-    return same and last.prefix != plan.prefix
-
-
-def refuse_emptied(serving: int, base: Base, cure: str) -> None:
-    """A base that lost many documents behind our back is a person's business. Raises `Halted`."""
-    if base.documents is not None and is_emptied(serving, base.documents):
-        raise Halted(
-            EMPTIED,
-            f"{serving - base.documents} of {serving} documents are no longer in the knowledge base",
-            cure=cure,
-        )
 
 
 def is_emptied(serving: int, documents: int) -> bool:
@@ -284,9 +260,7 @@ async def prepare(store: Store, journal: Journal, target: Target, clock: Clock) 
     await store.write(lambda tx: tx.entries.forget_first_looks(terms.mirror))
     await store.write(journal.recover)
     await store.write(journal.bring_forward)
-    await store.read(journal.recall_recipes)
-    await store.read(journal.recall_lag)
-    await store.read(journal.recall_times)
+    await store.read(journal.recall)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(terms.binding)):
         await adopt(store, journal, target)
     await _judge_everything(store, journal)
@@ -295,29 +269,40 @@ async def prepare(store: Store, journal: Journal, target: Target, clock: Clock) 
 
 async def _judge_everything(store: Store, journal: Journal) -> None:
     """Where the terms are not those by which every file was judged last."""
-    terms = journal.terms
-    if await store.read(lambda tx: is_judged(tx, terms)):
+    terms, mirror = journal.terms, journal.terms.mirror
+    judged_by, settings = _fingerprint(terms), f"settings:{mirror}"
+    if await store.read(lambda tx: tx.meta.get(_judged_key(mirror))) == judged_by:
         return
-    upgraded = await store.read(lambda tx: is_upgraded(tx, terms))
-    if upgraded:
+    # Changes when a person, and not an upgrade, says otherwise how documents are made. Where recipes differ
+    # and settings do not, the program does: what is there stays as it is, where making it anew costs money.
+    by_person = hashlib.sha256(repr((terms.binding, terms.plan.fingerprint)).encode()).hexdigest()
+    is_same = await store.read(lambda tx: tx.meta.get(settings)) == by_person
+    is_upgraded = terms.abilities.weighs and is_same
+    if is_upgraded:
         await _keep_recipes(store, journal)
-    await store.write(lambda tx: _begin_judging(tx, terms.mirror, upgraded=upgraded))
+
+    def begin(tx: Tx) -> None:
+        unjudge(tx, mirror)
+        if not is_upgraded:
+            tx.meta.set(settings, "")
+            tx.recipes.forget_allowed(mirror)
+
+    def end(tx: Tx) -> None:
+        tx.meta.set(_judged_key(mirror), judged_by)
+        tx.meta.set(settings, by_person)
+
+    await store.write(begin)
     await store.read(journal.recall_recipes)
     await _look_for_files(store, journal)
     await _settle_everything(store, journal)
-    await store.write(lambda tx: _judged(tx, terms))
+    await store.write(end)
 
 
-def fingerprint(terms: Terms) -> str:
+def _fingerprint(terms: Terms) -> str:
     """Changes when files that did not change may have to be sent again: another base, another recipe."""
     recipes = [terms.recipe(f"x.{extension}") for extension in sorted(terms.limits.extensions)]
     whole = (terms.binding, recipes, terms.abilities, terms.plan.prefix, terms.plan.fingerprint)
     return hashlib.sha256(repr(whole).encode()).hexdigest()
-
-
-def is_judged(tx: Tx, terms: Terms) -> bool:
-    """Every file was judged by these terms last."""
-    return tx.meta.get(_judged_key(terms.mirror)) == fingerprint(terms)
 
 
 def unjudge(tx: Tx, mirror: int) -> None:
@@ -325,62 +310,34 @@ def unjudge(tx: Tx, mirror: int) -> None:
     tx.meta.set(_judged_key(mirror), "")
 
 
-def _begin_judging(tx: Tx, mirror: int, *, upgraded: bool) -> None:
-    unjudge(tx, mirror)
-    if not upgraded:
-        tx.meta.set(_settings_key(mirror), "")
-        tx.recipes.forget_allowed(mirror)
-
-
-def _judged(tx: Tx, terms: Terms) -> None:
-    tx.meta.set(_judged_key(terms.mirror), fingerprint(terms))
-    tx.meta.set(_settings_key(terms.mirror), _settings_print(terms))
-
-
 def _judged_key(mirror: int) -> str:
     return f"terms:{mirror}"
 
 
-def _settings_key(mirror: int) -> str:
-    return f"settings:{mirror}"
-
-
-def _settings_print(terms: Terms) -> str:
-    """Changes when a person, and not an upgrade, says otherwise how documents are made."""
-    return hashlib.sha256(repr((terms.binding, terms.plan.fingerprint)).encode()).hexdigest()
-
-
-def is_upgraded(tx: Tx, terms: Terms) -> bool:
-    """The settings are those of the last time: where recipes differ, the program does.
-
-    What is there then stays as it is, where making it anew costs money.
-    """
-    return terms.abilities.weighs and tx.meta.get(_settings_key(terms.mirror)) == _settings_print(terms)
-
-
 async def _keep_recipes(store: Store, journal: Journal) -> None:
     """What serves counts as made by today's recipe, but for what a person's change is still to reach."""
+
+    def keep(rows: Sequence[Upload], tx: Tx) -> None:
+        for row in rows:
+            if row.path is None or row.wanted_recipe or not row.recipe:
+                continue
+            if (recipe := journal.terms.recipe(row.path)) != row.recipe:
+                tx.uploads.recast(row.id, recipe=recipe)
+
+    async for rows in _pages(store, journal.terms, SERVING):
+        await store.write(partial(keep, rows))
+
+
+async def _pages(store: Store, terms: Terms, states: Sequence[UploadState]) -> AsyncIterator[list[Upload]]:
+    """All uploads in these states, a page at a time."""
     after = 0
-    while rows := await store.read(partial(_serving, journal.terms, after)):
+    while rows := await store.read(partial(_page, terms, states, after)):
         after = rows[-1].id
-        await store.write(partial(_keep_page, journal, rows))
+        yield rows
 
 
-def _serving(terms: Terms, after: int, tx: Tx) -> list[Upload]:
-    return tx.uploads.in_states(terms.mirror, terms.binding, SERVING, after, PAGE)
-
-
-def _keep_page(journal: Journal, rows: Sequence[Upload], tx: Tx) -> None:
-    for row in rows:
-        if row.path is not None and (recipe := kept_recipe(tx, journal.terms, row)) != row.recipe:
-            tx.uploads.recast(row.id, recipe=recipe)
-
-
-def kept_recipe(tx: Tx, terms: Terms, row: Upload) -> str:
-    """The recipe that a serving document counts as made by after an upgrade."""
-    if row.wanted_recipe or not row.recipe or row.path is None:
-        return row.recipe
-    return terms.recipe(row.path)
+def _page(terms: Terms, states: Sequence[UploadState], after: int, tx: Tx) -> list[Upload]:
+    return tx.uploads.in_states(terms.mirror, terms.binding, states, after, PAGE)
 
 
 async def _look_for_files(store: Store, journal: Journal) -> None:
@@ -388,40 +345,27 @@ async def _look_for_files(store: Store, journal: Journal) -> None:
 
     A scan finds each, or misses it like any other.
     """
-    terms, after = journal.terms, 0
-    while rows := await store.read(partial(_wanted, terms, after)):
-        after = rows[-1].id
-        if lost := await store.read(partial(_without_file, terms, rows)):
-            await store.write(partial(_expect, journal, lost))
+    terms = journal.terms
 
+    def without_file(rows: Sequence[Upload], tx: Tx) -> list[str]:
+        paths = {row.path for row in rows if row.path is not None}
+        return sorted(path for path in paths if tx.entries.get(terms.mirror, path) is None)
 
-def _wanted(terms: Terms, after: int, tx: Tx) -> list[Upload]:
-    return tx.uploads.in_states(terms.mirror, terms.binding, [*ON_THE_WAY, *SERVING], after, PAGE)
+    def expect(paths: Sequence[str], tx: Tx) -> None:
+        for path in paths:
+            journal.expect(tx, path)
 
-
-def _without_file(terms: Terms, rows: Sequence[Upload], tx: Tx) -> list[str]:
-    paths = {row.path for row in rows if row.path is not None}
-    return sorted(path for path in paths if tx.entries.get(terms.mirror, path) is None)
-
-
-def _expect(journal: Journal, paths: Sequence[str], tx: Tx) -> None:
-    for path in paths:
-        journal.expect(tx, path)
+    async for rows in _pages(store, terms, [*ON_THE_WAY, *SERVING]):
+        if lost := await store.read(partial(without_file, rows)):
+            await store.write(partial(expect, lost))
 
 
 async def _settle_everything(store: Store, journal: Journal) -> None:
     """Let the planner judge every file again, a page a transaction."""
-    mirror = journal.terms.mirror
-    for folder in await store.read(lambda tx: [path for _, path in tx.folders.tree(mirror, "")]):
-        paths = await store.read(partial(_names, mirror, folder))
-        for start in range(0, len(paths), PAGE):
-            await store.write(partial(_settle_page, journal, paths[start : start + PAGE]))
 
+    def settle(paths: Sequence[str], tx: Tx) -> None:
+        for path in paths:
+            journal.settle(tx, path)
 
-def _names(mirror: int, folder: str, tx: Tx) -> list[str]:
-    return tx.entries.names(mirror, folder)
-
-
-def _settle_page(journal: Journal, paths: Sequence[str], tx: Tx) -> None:
-    for path in paths:
-        journal.settle(tx, path)
+    async for page in store.pages_below(journal.terms.mirror, "", PAGE):
+        await store.write(partial(settle, page))

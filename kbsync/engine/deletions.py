@@ -1,15 +1,14 @@
 """Files that are gone: the second look, the brake, holds, and what a person approved.
 
-Nothing here deletes a document. What may go is set to RETIRING in one transaction; the worker does the rest.
-
-The last look before documents are deleted: what must go on being found stays, whatever was decided.
+Nothing here deletes a document. What may go is set to RETIRING in one transaction; the worker does the rest,
+after the last look (`returned`, `begin`): what must go on being found stays, whatever was decided.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -105,8 +104,14 @@ class Deletions:
         while rows := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
             for path, _, missed in rows:
                 self._missed.setdefault(path, missed)
-            if moving := self._moving(rows):
-                await self._store.write(partial(self._miss_anew, moving))
+            moving = self._moving(rows)
+
+            def miss_anew(tx: Tx, paths: Iterable[str] = moving) -> None:
+                for path in paths:
+                    tx.entries.miss_anew(self._mirror, path, self._clock.steady())
+
+            if moving:
+                await self._store.write(miss_anew)
             looked = await self._looks(path for path, *_ in rows if path not in moving)
             if looked is None:
                 break
@@ -127,10 +132,6 @@ class Deletions:
         for path in over:
             del self._waiting[path]
         return set(waiting) - over
-
-    def _miss_anew(self, paths: Iterable[str], tx: Tx) -> None:
-        for path in paths:
-            tx.entries.miss_anew(self._mirror, path, self._clock.steady())
 
     async def _looks(self, paths: Iterable[str]) -> list[tuple[str, Look]] | None:
         """Looks that count: the root was the same before and after. None when it was not."""
@@ -174,13 +175,15 @@ class Deletions:
         Not while a scan misses files: what it misses counts from its end, and began to go before.
         """
         plan = self._journal.terms.plan
-        if (count := await self._store.read(self._count_served)) is not None:
-            self._served.note(self._clock.steady(), count, plan.settle + 2 * plan.settle_longest)
+        binding = self._journal.terms.binding
 
-    def _count_served(self, tx: Tx) -> int | None:
-        if tx.entries.is_missed_by_scan(self._mirror):
-            return None
-        return tx.uploads.serving_count(self._mirror, self._journal.terms.binding)
+        def count(tx: Tx) -> int | None:
+            if tx.entries.is_missed_by_scan(self._mirror):
+                return None
+            return tx.uploads.serving_count(self._mirror, binding)
+
+        if (served := await self._store.read(count)) is not None:
+            self._served.note(self._clock.steady(), served, plan.settle + 2 * plan.settle_longest)
 
     def _weigh_at(self, first: float, last: float) -> float:
         plan, now = self._journal.terms.plan, self._clock.wall()
@@ -207,8 +210,10 @@ class Deletions:
         if not (now or self._clock.wall() >= self._weigh_at(first, last)):
             return Weighed()
         longest = first + self._journal.terms.plan.settle_longest
-        if not now and self._clock.wall() < longest and await self._more_may_go():
-            return Weighed()
+        if not now and self._clock.wall() < longest:
+            missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
+            if missed is not None and missed < UNTIL_SCANNED:
+                return Weighed()  # files wait for their second look: what goes together is weighed together
         if await self._identity() is None:
             return Weighed()
         weighed = await self._store.write(self._weigh)
@@ -218,11 +223,6 @@ class Deletions:
     def _forget_missed(self) -> None:
         """Nothing is to be weighed; only what may have moved is still waited for."""
         self._missed = {path: at for path, at in self._missed.items() if path in self._waiting}
-
-    async def _more_may_go(self) -> bool:
-        """Files wait for their second look: what goes together is weighed together."""
-        missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
-        return missed is not None and missed < UNTIL_SCANNED
 
     def _weigh(self, tx: Tx) -> Weighed:
         terms, now = self._journal.terms, self._clock.wall()
@@ -287,26 +287,28 @@ class Deletions:
             return 0
         old = self._clock.wall() - APPROVAL_KEPT
         await self._store.write(lambda tx: tx.holds.unapprove_before(self._mirror, old))
-        return sum([await self._run_hold(hold) for hold in await self._approved()])
+        return sum([await self._run(hold) for hold in await self._approved()])
 
     async def _approved(self) -> list[int]:
         holds = await self._store.read(lambda tx: tx.holds.current(self._mirror))
         return [hold.id for hold in holds if hold.approved_at is not None]
 
-    async def _run_hold(self, hold: int) -> int:
+    async def _run(self, hold: int) -> int:
         items = await self._store.read(lambda tx: list(tx.holds.items(hold)))
         done = 0
-        for page in _pages(items):
+
+        def run(page: Sequence[HoldItem], lacking: Collection[str], tx: Tx) -> int:
+            return sum(self._run_item(tx, item, is_lacking=item.path in lacking) for item in page)
+
+        for start in range(0, len(items), PAGE):
+            page = items[start : start + PAGE]
             looked = await self._looks([item.path for item in page])
             if looked is None:
                 return done
             lacking = {path for path, found in looked if found.lacks_file}
-            done += await self._store.write(partial(self._run_items, page, lacking))
+            done += await self._store.write(partial(run, page, lacking))
         await self._store.write(lambda tx: tx.holds.end_empty(self._mirror, self._clock.wall()))
         return done
-
-    def _run_items(self, items: list[HoldItem], lacking: Collection[str], tx: Tx) -> int:
-        return sum(self._run_item(tx, item, is_lacking=item.path in lacking) for item in items)
 
     def _run_item(self, tx: Tx, item: HoldItem, *, is_lacking: bool) -> bool:
         entry, upload = tx.entries.get(self._mirror, item.path), tx.uploads.get(item.upload)
@@ -326,17 +328,24 @@ class Deletions:
         return True
 
 
-def _pages(items: list[HoldItem]) -> Iterator[list[HoldItem]]:
-    for start in range(0, len(items), PAGE):
-        yield items[start : start + PAGE]
-
-
 async def returned(store: Store, journal: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:
     """Those whose file used to be gone and is not now, by id; False where nobody can say.
 
     Days may lie between the decision and the delete: the target was down, or kbsync did not run.
     """
-    paths = await store.read(lambda tx: _gone_paths(journal, tx, rows))
+
+    def find_gone(tx: Tx) -> dict[int, str]:
+        """The paths, by row, of what is deleted for being gone and would not be if it were there."""
+        wishes = {row.id: _wish(journal, tx, row) for row in rows}
+        return {
+            number: wish.path
+            for number, wish in wishes.items()
+            if wish is not None
+            and wish.presence is Presence.GONE
+            and not parting_cause(replace(wish, presence=Presence.PRESENT))
+        }
+
+    paths = await store.read(find_gone)
     if not paths:
         return {}
     root = journal.terms.plan.root
@@ -347,17 +356,6 @@ async def returned(store: Store, journal: Journal, rows: Sequence[Upload]) -> Ma
         for number, path in paths.items()
         if not seen[path].lacks_file
     }
-
-
-def _gone_paths(journal: Journal, tx: Tx, rows: Sequence[Upload]) -> dict[int, str]:
-    """The paths, by row, of what is deleted for being gone and would not be deleted if it were there."""
-    wishes = {row.id: _wish(journal, tx, row) for row in rows}
-    return {number: wish.path for number, wish in wishes.items() if wish is not None and _is_gone(wish)}
-
-
-def _is_gone(wish: Wish) -> bool:
-    is_missed = wish.presence is Presence.GONE
-    return is_missed and not parting_cause(replace(wish, presence=Presence.PRESENT))
 
 
 def begin(
@@ -371,10 +369,14 @@ def begin(
     """
     begun = []
     for number in numbers:
-        upload = _settled(journal, tx, number)
+        before = tx.uploads.get(number)
+        if before is not None and before.path is not None:
+            journal.settle(tx, before.path)  # it may be decided otherwise by now
+        upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.RETIRING:
             continue
-        if _is_shared(journal, tx, upload):
+        rows = tx.uploads.by_remote(journal.terms.binding, upload.remote_id or "")
+        if any(row.id != number and (row.state.serves or row.state.in_flight) for row in rows):
             tx.uploads.save(lifecycle.gone(upload))
         elif number in kept:
             tx.uploads.save(lifecycle.await_word(upload, journal.timing))
@@ -384,14 +386,6 @@ def begin(
             begun.append(lifecycle.begin_delete(upload))
             tx.uploads.save(begun[-1])
     return begun
-
-
-def _settled(journal: Journal, tx: Tx, number: int) -> Upload | None:
-    """As it is once its path was decided about anew."""
-    before = tx.uploads.get(number)
-    if before is not None and before.path is not None:
-        journal.settle(tx, before.path)
-    return tx.uploads.get(number)
 
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
@@ -413,8 +407,3 @@ def _wish(journal: Journal, tx: Tx, upload: Upload) -> Wish | None:
         return None
     entry = tx.entries.get(journal.terms.mirror, upload.path)
     return None if entry is None else journal.wish(entry)
-
-
-def _is_shared(journal: Journal, tx: Tx, upload: Upload) -> bool:
-    rows = tx.uploads.by_remote(journal.terms.binding, upload.remote_id or "")
-    return any(u.id != upload.id and (u.state.serves or u.state.in_flight) for u in rows)

@@ -7,7 +7,7 @@ from functools import partial
 
 from kbsync.core import lifecycle
 from kbsync.core.links import is_link
-from kbsync.core.model import Upload, UploadState
+from kbsync.core.model import UploadState
 from kbsync.engine import status
 from kbsync.engine.audit import Repairs, Stray
 from kbsync.engine.clock import Clock
@@ -69,9 +69,15 @@ class Inbox:
         for path in paths or ():
             if is_link(path):
                 self._fetch_again(tx, path)
-        for upload in self._failed(tx):
+        failed = tx.uploads.in_states(terms.mirror, terms.binding, (UploadState.FAILED,), limit=1_000_000)
+        for upload in failed:
             if paths is None or upload.path in paths:
-                self._release(tx, upload)
+                timing = self._journal.timing
+                tx.uploads.save(
+                    lifecycle.retire(upload, timing) if upload.remote_id else lifecycle.drop(upload)
+                )
+                if upload.path is not None:
+                    self._journal.settle(tx, upload.path, fresh=True)
         for upload in tx.uploads.tried_in_vain(terms.mirror, terms.binding):
             if paths is None or upload.path in paths:
                 tx.uploads.save(lifecycle.forgive(upload))
@@ -88,18 +94,6 @@ class Inbox:
             if upload.state is UploadState.SERVING:
                 tx.uploads.recast(upload.id, digest="")
                 self._journal.settle(tx, path, fresh=True)
-
-    def _failed(self, tx: Tx) -> list[Upload]:
-        terms = self._journal.terms
-        return tx.uploads.in_states(terms.mirror, terms.binding, (UploadState.FAILED,), limit=1_000_000)
-
-    def _release(self, tx: Tx, upload: Upload) -> None:
-        retired = (
-            lifecycle.retire(upload, self._journal.timing) if upload.remote_id else lifecycle.drop(upload)
-        )
-        tx.uploads.save(retired)
-        if upload.path is not None:
-            self._journal.settle(tx, upload.path, fresh=True)
 
     def _repair(self, tx: Tx, message: Message, answer: InboxResult) -> None:
         """`missing` ones are sent again, `surplus` ones and `strays` deleted, `stale` files looked at.

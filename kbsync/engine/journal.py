@@ -163,16 +163,11 @@ class Journal:
         """Which recipes documents may be made again under; to be called after each change of them."""
         self._allowed = tx.recipes.allowed(self.terms.mirror)
 
-    def recall_lag(self, tx: Tx) -> None:
-        """How late the target's list was seen to be, in this run or an earlier one."""
+    def recall(self, tx: Tx) -> None:
+        """What earlier runs found out: allowed recipes, how late the list is, whether times agree."""
+        self.recall_recipes(tx)
         self._lag = float(tx.meta.get(self._lag_key) or 0.0)
-
-    def note_lag(self, tx: Tx, seconds: float) -> None:
-        """The target's list was this late: from now on absence takes twice as long to be believed."""
-        seconds = min(seconds, LONGEST_LAG)
-        if seconds > self._lag:
-            self._lag = seconds
-            tx.meta.set(self._lag_key, f"{seconds:.1f}")
+        self._times = str(tx.meta.get(self._times_key) or "")
 
     @property
     def trusts_times(self) -> bool:
@@ -183,11 +178,7 @@ class Journal:
         """
         return self._times == AGREE
 
-    def recall_times(self, tx: Tx) -> None:
-        """Whether they agreed, in an earlier run."""
-        self._times = str(tx.meta.get(self._times_key) or "")
-
-    def note_time(self, tx: Tx, upload: Upload, created: float | None) -> None:
+    def _note_time(self, tx: Tx, upload: Upload, created: float | None) -> None:
         """An upload was answered just now, and the target says when its document was made."""
         now = self._clock.wall()
         if created is None or upload.sent_at is None or upload.sent_at > now or self._times == DIFFER:
@@ -215,41 +206,33 @@ class Journal:
 
     def observe(self, tx: Tx, seen: FileSeen) -> None:
         """A look at a file ended: record it and settle its path."""
-        if seen.renamed_from is not None and not self._is_occupied(tx, seen.path):
-            self._move(tx, seen.renamed_from, seen.path)
-        known = tx.entries.get(self.terms.mirror, seen.path)
-        entry = self._entry(seen, known)
-        tx.entries.put(self.terms.mirror, entry)
-        self._settle(tx, entry, seen.fresh)
-
-    def _entry(self, seen: FileSeen, known: Entry | None) -> Entry:
-        now = self._clock.wall()
+        mirror, now, old = self.terms.mirror, self._clock.wall(), seen.renamed_from
+        rows = [] if old is None else self.uploads(tx, seen.path)
+        # Where a document answers or is on its way though nothing was known of a file, nothing moves in.
+        if old is not None and not any(row.state.serves or row.state.in_flight for row in rows):
+            tx.uploads.move(mirror, self.terms.binding, old, seen.path)
+            tx.holds.withdraw(mirror, old)
+            tx.entries.remove(mirror, old)
+        known = tx.entries.get(mirror, seen.path)
         status, since = (known.status, known.since) if known else (Status.PENDING, now)
         digest = seen.digest if seen.digest or known is None else known.digest
         if seen.problem:
-            verdict = Verdict(Choice.REFUSED, seen.problem)
-            return Entry(seen.path, NO_STAMP, digest, verdict, True, Presence.UNKNOWN, status, since)
-        return Entry(
-            seen.path,
-            seen.stamp,
-            digest,
-            seen.verdict,
-            seen.by_person,
-            Presence.PRESENT,
-            status,
-            since,
-            seen.racy,
-        )
-
-    def _is_occupied(self, tx: Tx, path: str) -> bool:
-        """A document answers or is on its way there, though nothing was known of a file."""
-        return any(row.state.serves or row.state.in_flight for row in self.uploads(tx, path))
-
-    def _move(self, tx: Tx, old: str, new: str) -> None:
-        mirror = self.terms.mirror
-        tx.uploads.move(mirror, self.terms.binding, old, new)
-        tx.holds.withdraw(mirror, old)
-        tx.entries.remove(mirror, old)
+            refused = Verdict(Choice.REFUSED, seen.problem)
+            entry = Entry(seen.path, NO_STAMP, digest, refused, True, Presence.UNKNOWN, status, since)
+        else:
+            entry = Entry(
+                seen.path,
+                seen.stamp,
+                digest,
+                seen.verdict,
+                seen.by_person,
+                Presence.PRESENT,
+                status,
+                since,
+                seen.racy,
+            )
+        tx.entries.put(mirror, entry)
+        self._settle(tx, entry, seen.fresh)
 
     def await_quiet(self, tx: Tx, path: str, *, wanted: bool) -> None:
         """The file changes at this moment: pending, and looked at again by any later scan.
@@ -320,8 +303,11 @@ class Journal:
     def _conclude(self, tx: Tx, entry: Entry, wish: Wish, uploads: list[Upload]) -> None:
         if self.terms.abilities.weighs and not is_undecided(wish):
             uploads = [self._note_wanted_recipe(tx, wish, upload) for upload in uploads]
-        if is_link(entry.path):
-            self._conclude_link(tx, entry.path, uploads)
+        for upload in uploads if is_link(entry.path) else ():
+            # The target knows a page by its address, so a renamed link file only gets its new name here.
+            is_page = upload.state is UploadState.SERVING and is_address(upload.name)
+            if is_page and upload.label != entry.path:
+                tx.uploads.save(replace(upload, label=entry.path))
         if any(upload.state.serves for upload in uploads):
             for upload in filter(lifecycle.awaits_word, uploads):
                 tx.uploads.save(lifecycle.go_on(upload, self.timing))
@@ -346,13 +332,6 @@ class Journal:
         tx.uploads.save(changed)
         return changed
 
-    def _conclude_link(self, tx: Tx, path: str, uploads: list[Upload]) -> None:
-        """The target knows a page by its address, so a renamed link file only gets its new name here."""
-        for upload in uploads:
-            is_page = upload.state is UploadState.SERVING and is_address(upload.name)
-            if is_page and upload.label != path:
-                tx.uploads.save(replace(upload, label=path))
-
     def _carry_out(self, tx: Tx, wish: Wish, rows: dict[int, Upload], action: Action, fresh: bool) -> bool:
         """True when rows changed in a way that may call for more."""
         now, mirror = self._clock.wall(), self.terms.mirror
@@ -372,7 +351,13 @@ class Journal:
             case Want(number):
                 tx.uploads.save(lifecycle.want(rows[number]))
             case Serve(number):
-                self._serve_again(tx, rows[number], wish)
+                upload = rows[number]
+                if upload.state is UploadState.ADOPTING and proves(upload, wish):
+                    tx.uploads.recast(number, digest=wish.digest)
+                tx.holds.withdraw(mirror, upload.path or "")
+                tx.holds.release(number)
+                tx.holds.end_empty(mirror, now)
+                tx.uploads.save(lifecycle.take_over(upload, self.timing))
             case Weigh(number, cause):
                 tx.holds.nominate(mirror, wish.path, number, cause, now)
                 return False
@@ -403,7 +388,7 @@ class Journal:
             binding=self.terms.binding,
             path=wish.path,
             label=wish.path,
-            name=self.free_name(tx, wish.path, wish.digest, [u.name for u in others]),
+            name=self._free_name(tx, wish.path, wish.digest, [u.name for u in others]),
             digest=wish.digest,
             size=wish.size,
             recipe=wish.recipe,
@@ -414,7 +399,7 @@ class Journal:
             rank=rank(now, wish.size, fresh=fresh),
         )
 
-    def free_name(self, tx: Tx, path: str, digest: str, taken: Sequence[str] = (), start: int = 0) -> str:
+    def _free_name(self, tx: Tx, path: str, digest: str, taken: Sequence[str] = (), start: int = 0) -> str:
         """A name at the target for these bytes that no document or upload of this base has, or may have.
 
         `taken`: names at the path itself; `start`: the first number to try. Where our marker tells documents
@@ -428,39 +413,27 @@ class Journal:
             name for name in names if name not in taken and not tx.uploads.is_named(self.terms.binding, name)
         )
 
-    def next_name(self, tx: Tx, upload: Upload) -> str:
+    def _next_name(self, tx: Tx, upload: Upload) -> str:
         """Another name for an upload whose name the target refused."""
         reading = self.terms.naming.read(upload.name)
         start = 1 if reading is None else reading.number + 1
-        return self.free_name(tx, upload.path or upload.label, upload.digest, (upload.name,), start)
+        return self._free_name(tx, upload.path or upload.label, upload.digest, (upload.name,), start)
 
-    def _serve_again(self, tx: Tx, upload: Upload, wish: Wish) -> None:
-        if upload.state is UploadState.ADOPTING and proves(upload, wish):
-            tx.uploads.recast(upload.id, digest=wish.digest)
-        tx.holds.withdraw(self.terms.mirror, upload.path or "")
-        tx.holds.release(upload.id)
-        tx.holds.end_empty(self.terms.mirror, self._clock.wall())
-        tx.uploads.save(lifecycle.take_over(upload, self.timing))
-
-    def enter_service(self, tx: Tx, upload: Upload, *, replaced: bool = False) -> None:
+    def _enter_service(self, tx: Tx, upload: Upload, path: str, *, replaced: bool) -> None:
         """A row that is SERVING now is saved and its predecessor retired, in one transaction.
 
         Where the deletion of the predecessor waits for a person, that of the new one does.
         """
-        for old in self.uploads(tx, upload.path or ""):
+        for old in self.uploads(tx, path):
             if old.state.serves and old.id != upload.id:
-                if old.state is UploadState.HELD and self._parts_with(tx, upload):
+                entry = tx.entries.get(self.terms.mirror, path) if old.state is UploadState.HELD else None
+                if entry is not None and parting_cause(self.wish(entry)):
                     tx.holds.inherit(old.id, upload.id, upload.digest)
                     upload = lifecycle.hold(upload)
                 tx.holds.release(old.id)
                 same = replaced or old.remote_id == upload.remote_id  # it was updated in place
                 tx.uploads.save(lifecycle.gone(old) if same else lifecycle.retire(old, self.timing))
         tx.uploads.save(upload)
-
-    def _parts_with(self, tx: Tx, upload: Upload) -> bool:
-        """Its path shall have no document."""
-        entry = tx.entries.get(self.terms.mirror, upload.path or "")
-        return entry is not None and bool(parting_cause(self.wish(entry)))
 
     def claim(
         self, tx: Tx, numbers: Sequence[int], addresses: Mapping[int, str] = MappingProxyType({})
@@ -503,9 +476,16 @@ class Journal:
             return None
         match outcome:
             case Accepted():
-                return self._accepted(tx, upload, outcome)
+                self._note_time(tx, upload, outcome.created)
+                if outcome.replaced:
+                    # The predecessor is no more: whatever was wished meanwhile, this one serves now.
+                    upload = lifecycle.want(upload)
+                changed = lifecycle.accept(upload, outcome.remote_id, outcome.ready, self.timing)
+                # The target may call it otherwise than it was sent.
+                named = replace(changed, name=outcome.name or changed.name)
+                return self._take_up(tx, named, outcome.replaced)
             case NameTaken() if upload.looks < NAME_TRIES and upload.path is not None:
-                name = self.next_name(tx, upload)
+                name = self._next_name(tx, upload)
                 changed = lifecycle.rename_intent(upload, name, outcome.reason, self.timing)
             case Rejected(may_pass=True):
                 changed = lifecycle.send_once_more(upload, outcome.reason, outcome.code, self.timing)
@@ -523,14 +503,6 @@ class Journal:
         self._take_step(tx, changed)
         return self._ended(changed) if changed.state is UploadState.FAILED else None
 
-    def _accepted(self, tx: Tx, upload: Upload, answer: Accepted) -> Happened | None:
-        self.note_time(tx, upload, answer.created)
-        if answer.replaced:  # the predecessor is no more: whatever was wished meanwhile, this one serves now
-            upload = lifecycle.want(upload)
-        accepted = lifecycle.accept(upload, answer.remote_id, answer.ready, self.timing)
-        # The target may call it otherwise than it was sent.
-        return self._take_up(tx, replace(accepted, name=answer.name or accepted.name), answer.replaced)
-
     def _take_up(self, tx: Tx, upload: Upload, replaced: bool = False) -> Happened | None:
         """Save a row that the target has; if it serves from now on, its predecessor makes way."""
         # The same bytes served the file under another name until now: that was a rename.
@@ -540,7 +512,7 @@ class Journal:
             u.state.serves and u.id != upload.id and (u.digest, u.recipe) == content for u in others
         )
         if upload.state is UploadState.SERVING and upload.path is not None:
-            self.enter_service(tx, upload, replaced=replaced)
+            self._enter_service(tx, upload, upload.path, replaced=replaced)
         else:
             tx.uploads.save(upload)
         self._settle_of(tx, upload)
@@ -565,13 +537,13 @@ class Journal:
             case DocState.FAILED if repair is IndexRetry.ASKED:
                 changed = lifecycle.repair(upload, status.reason, timing, spent=not status.halt)
             case DocState.FAILED:
-                return self.failed_to_index(tx, upload, status, repair)
+                return self._failed_to_index(tx, upload, status, repair)
             case DocState.MISSING:
                 changed = lifecycle.vanished(upload, timing)
                 if changed.state is not UploadState.INDEXING:
                     reason = "accepted, and soon after no longer at the target"
                     vanished = DocStatus(DocState.MISSING, reason, "vanished")
-                    return self.failed_to_index(tx, changed, vanished)
+                    return self._failed_to_index(tx, changed, vanished)
             case _:
                 changed = lifecycle.wait_on(upload, timing, is_working=status.state is DocState.INDEXING)
                 tx.uploads.save(changed)
@@ -621,7 +593,7 @@ class Journal:
                     tx.uploads.save(lifecycle.refund(upload, reason, self.timing))
                     self.settle(tx, path)
 
-    def failed_to_index(
+    def _failed_to_index(
         self, tx: Tx, upload: Upload, why: DocStatus, repair: IndexRetry = IndexRetry.NONE
     ) -> Happened | None:
         """Indexing failed for good this time: a fresh upload while tries are left, else quarantine.
@@ -634,7 +606,7 @@ class Journal:
         if why.halt or upload.repairs < tries:
             fresh = lifecycle.again(upload, why.reason, self.timing, spent=not why.halt)
             if not self.terms.limits.marks:
-                fresh = replace(fresh, name=self.next_name(tx, upload))
+                fresh = replace(fresh, name=self._next_name(tx, upload))
             is_there = upload.state not in (UploadState.GONE, UploadState.TOMBSTONE)
             tx.uploads.save(lifecycle.retire(upload, self.timing) if is_there else upload)
             tx.uploads.add(fresh)
@@ -678,7 +650,11 @@ class Journal:
                 return None
         self._take_step(tx, changed)
         if upload.state is UploadState.UNSURE and changed.state is not UploadState.UNSURE:
-            self._remember_tries(tx, changed)
+            # What is sent in place of a lost upload goes on counting: it must not go round for ever.
+            for row in self.uploads(tx, changed.path or ""):
+                is_same = (row.digest, row.recipe) == (changed.digest, changed.recipe)
+                if row.state is UploadState.INTENDED and is_same:
+                    tx.uploads.save(lifecycle.send_after_loss(row, changed, self.timing))
         return None
 
     def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> Happened | None:
@@ -695,16 +671,13 @@ class Journal:
         self._take_step(tx, failed)
         return self._ended(failed)
 
-    def _remember_tries(self, tx: Tx, lost: Upload) -> None:
-        """What is sent in place of a lost upload goes on counting: it must not go round for ever."""
-        for row in self.uploads(tx, lost.path or ""):
-            is_same = (row.digest, row.recipe) == (lost.digest, lost.recipe)
-            if row.state is UploadState.INTENDED and is_same:
-                tx.uploads.save(lifecycle.send_after_loss(row, lost, self.timing))
-
     def _found_again(self, tx: Tx, upload: Upload, seen: Listed) -> Happened | None:
         """One that was given up serves only if nothing else does."""
-        self.note_lag(tx, lifecycle.lag_seen(upload))
+        # The target's list was this late: from now on absence takes twice as long to be believed.
+        lag = min(lifecycle.lag_seen(upload), LONGEST_LAG)
+        if lag > self._lag:
+            self._lag = lag
+            tx.meta.set(self._lag_key, f"{lag:.1f}")
         ready = seen.state is DocState.READY
         if upload.state is UploadState.PRESUMED_LOST and self._is_served(tx, upload, ready):
             upload = lifecycle.unwant(upload)

@@ -1,7 +1,4 @@
-"""What a halted mirror has read again, since a person may have mended there what halts it.
-
-The daemon's loop for one mirror: hints as they come, a rescan now and then, and patience with trouble.
-"""
+"""The daemon's loop for one mirror: hints as they come, a rescan now and then, and patience with trouble."""
 
 from __future__ import annotations
 
@@ -10,21 +7,24 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from kbsync.core.model import Choice
+from kbsync.core.selection import Rules
 from kbsync.engine.attach import EMPTIED
 from kbsync.engine.clock import keep_up, rest, told
 from kbsync.engine.halts import CREDENTIALS, FOLDER_MISSING
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import BoundMirror, MirrorRun
+from kbsync.engine.target_health import TargetHealth
 from kbsync.errors import StateError, TargetError
 from kbsync.source.watch import Mode, Watcher, WatchReport
 
 
 class Reread(Enum):
-    """What is to be read again."""
+    """What a halted mirror has read again, since a person may have mended there what halts it."""
 
     CONFIG = "config"
     """All of it: a person asked for something, and believes that the cause is gone."""
@@ -86,9 +86,9 @@ class MirrorLoop:
         while not self.stop.is_set():
             known = await self._newest_message()
             try:
-                if await self.run.begin():
+                if (bound := await self.run.begin()) is not None:
                     wait = FIRST_RETRY
-                    await self._watch()
+                    await self._watch(bound)
                 elif self.run.trouble:
                     await self.run.tell_down(self.run.trouble)
             except StateError as error:
@@ -122,11 +122,8 @@ class MirrorLoop:
         """Before a halted mirror begins anew; a message newer than `known` is a person's."""
         if self.run.halt is not None and await self._newest_message() > known:
             await self._have_read(Reread.CONFIG)
-        elif self._is_refused():
+        elif self._halted_over(CREDENTIALS):
             await self._have_read(Reread.SECRETS)
-
-    def _is_refused(self) -> bool:
-        return self.run.halt is not None and self.run.halt.reason == CREDENTIALS
 
     async def _have_read(self, wish: Reread) -> None:
         """Where that changes this mirror, `stop` is set meanwhile."""
@@ -142,19 +139,28 @@ class MirrorLoop:
             return messages[-1].id if messages else 0
         return 0
 
-    async def _watch(self) -> None:
-        assert self.run.parts is not None
-        audits, name = self.run.parts.auditing, self.run.plan.name
+    async def _watch(self, bound: BoundMirror) -> None:
+        """Follow the folder until it or the base is another one, or the daemon ends."""
+        audits, name = bound.auditing, self.run.plan.name
         auditing = asyncio.create_task(keep_up(self.run.clock, audits.keep, "audits", mirror=name))
         try:
-            await self._watch_folder()
+            await self._watch_folder(bound)
         finally:
             auditing.cancel()
             with contextlib.suppress(asyncio.CancelledError, StateError):
                 await auditing
 
-    async def _watch_folder(self) -> None:
-        watcher = self._watcher()
+    async def _watch_folder(self, bound: BoundMirror) -> None:
+        plan = self.run.plan
+        watcher = self.make_watcher(
+            plan.root,
+            self.state_dir,
+            on_hint=self._wake.set,
+            on_wake=self.wake,
+            ignores=partial(_ignores, bound.journal.terms.rules),
+            observer=plan.observer,
+            rescan=plan.rescan,
+        )
         try:
             report = await watcher.start(self._directories)
             self._tell_how("watch.started", report)
@@ -163,18 +169,16 @@ class MirrorLoop:
             self._begin_anew = self._is_compared = False
             self._first_pass_open = True
             self._asked = True
-            while not (self.stop.is_set() or self._root_lost() or self._emptied() or self._begin_anew):
+            while not (self.stop.is_set() or self._halted_over(FOLDER_MISSING, EMPTIED) or self._begin_anew):
                 self._wake.clear()
-                await self._turn(watcher)
-                await self._rest(await self._until_next())
+                await self._turn(bound, watcher)
+                await self._rest(await self._until_next(bound))
         finally:
-            await self._end_scan()
-            await asyncio.gather(watcher.stop(), self._send_no_more())
-
-    async def _send_no_more(self) -> None:
-        """At the end of the daemon; what is on its way gets its time while the watches are taken down."""
-        if self.stop.is_set() and self.run.parts is not None:
-            await self.run.parts.worker.stop()
+            await self._end_scan(bound)
+            ending = [watcher.stop()]
+            if self.stop.is_set():
+                ending.append(bound.worker.stop())  # what is on its way gets its time meanwhile
+            await asyncio.gather(*ending)
 
     def _tell_how(self, event: str, report: WatchReport) -> None:
         self._mode = report.mode
@@ -186,66 +190,36 @@ class MirrorLoop:
             cure=report.cure,
         )
 
-    def _watcher(self) -> Watcher:
-        plan = self.run.plan
-        return self.make_watcher(
-            plan.root,
-            self.state_dir,
-            on_hint=self._wake.set,
-            on_wake=self.wake,
-            ignores=self._ignores,
-            observer=plan.observer,
-            rescan=plan.rescan,
-        )
-
     def wake(self) -> None:
         """A command left a message."""
         self._asked = True
         self._wake.set()
 
-    def _ignores(self, path: str) -> bool:
-        """Cheap: below a directory that the config's own rules do not enter."""
-        rules = self.run.rules()
-        folder = path.rpartition("/")[0]
-        while rules is not None and folder:
-            if rules.enters(folder).choice is not Choice.SELECTED:
-                return True
-            folder = folder.rpartition("/")[0]
-        return False
+    def _halted_over(self, *reasons: str) -> bool:
+        return self.run.halt is not None and self.run.halt.reason in reasons
 
-    def _root_lost(self) -> bool:
-        return self.run.halt is not None and self.run.halt.reason == FOLDER_MISSING
-
-    def _emptied(self) -> bool:
-        """The beginning of a run halts over it, and finds out when it is over."""
-        return self.run.halt is not None and self.run.halt.reason == EMPTIED
-
-    async def _turn(self, watcher: Watcher) -> None:
+    async def _turn(self, bound: BoundMirror, watcher: Watcher) -> None:
         """Everything that is due now."""
         now = self.run.clock.steady()
         if now >= self._next_check:
             self._next_check = now + CHECK_EVERY
-            await self._check(watcher)
-        if self._root_lost():
+            await self._check(bound, watcher)
+        if self._halted_over(FOLDER_MISSING):
             return
-        self._start_scan(watcher, now)
+        self._start_scan(bound, watcher, now)
         hints = watcher.hints.take(HINTS_AT_ONCE)
-        assert self.run.parts is not None
         if hints:
-            await self.run.parts.reconciler.heed(hints)
+            await bound.reconciler.heed(hints)
             self._wake.set()
-        if hints or self._asked or await self._is_due(now):
+        if hints or self._asked or await bound.is_due(now):
             self._asked = False
-            await self._tend()
+            # What a person asks of a halted mirror is done by the config as it is now.
+            if self.run.halt is not None and await self._newest_message():
+                await self._have_read(Reread.CONFIG)
+            if not self.stop.is_set():
+                await bound.tend()
 
-    async def _tend(self) -> None:
-        """What a person asks of a halted mirror is done by the config as it is now."""
-        if self.run.halt is not None and await self._newest_message():
-            await self._have_read(Reread.CONFIG)
-        if not self.stop.is_set():
-            await self.run.tend()
-
-    async def _check(self, watcher: Watcher) -> None:
+    async def _check(self, bound: BoundMirror, watcher: Watcher) -> None:
         for trouble in await watcher.check():
             log.warning("watch.troubled", mirror=self.run.plan.name, reason=trouble.text)
             await self.run.trusted_identity()
@@ -255,26 +229,22 @@ class MirrorLoop:
             log.warning("folder.moved", mirror=self.run.plan.name, folder=str(self.run.plan.given))
             self._begin_anew = True
         now = self.run.clock.steady()
-        await self.run.end_halt_if_proven()
-        await self._tell_whether_down()
+        await bound.end_halt_if_proven()
+        await self._tell_whether_down(bound.worker.pulse)
         if self.run.halt is None:
             self._probe_wait = PROBE_EVERY
-        if self.run.waits_for_person and not self._root_lost() and now >= self._next_probe:
-            await self._probe()
-        elif self._is_down() and now >= self._next_probe:
+        is_lost = self._halted_over(FOLDER_MISSING)
+        if self.run.waits_for_person and not is_lost and now >= self._next_probe:
+            await self._probe(bound)
+        elif bound.worker.pulse.down_since is not None and now >= self._next_probe:
             self._next_probe = now + PROBE_EVERY
-            await self._check_base()
+            await self._check_base(bound)
 
-    def _is_down(self) -> bool:
-        return self.run.parts is not None and self.run.parts.worker.pulse.down_since is not None
-
-    async def _tell_whether_down(self) -> None:
+    async def _tell_whether_down(self, pulse: TargetHealth) -> None:
         """A target that has been down for a while is a halt like any other, and ends by itself.
 
         So does an error of ours that comes again and again.
         """
-        assert self.run.parts is not None
-        pulse = self.run.parts.worker.pulse
         if pulse.failures.lasting:
             await self.run.tell_failing(pulse.failures.lasting)
         elif pulse.down_since is None:
@@ -282,76 +252,56 @@ class MirrorLoop:
         elif self.run.clock.steady() - pulse.down_since >= DOWN_AFTER:
             await self.run.tell_down(pulse.trouble)
 
-    async def _check_base(self) -> None:
-        if self.run.parts is not None and await self.run.base_changed():
+    async def _check_base(self, bound: BoundMirror) -> None:
+        if await bound.base_changed():
             log.warning("base.changed", mirror=self.run.plan.name)
             self._begin_anew = True
             self._wake.set()
 
-    async def _probe(self) -> None:
+    async def _probe(self, bound: BoundMirror) -> None:
         """Is the cause of the halt gone? Asked ever more seldom, as long as it is not."""
-        assert self.run.parts is not None
         self._next_probe = self.run.clock.steady() + self._probe_wait
         self._probe_wait = min(LONGEST_PROBE, self._probe_wait * 2)
-        if self._is_refused():
+        if self._halted_over(CREDENTIALS):
             await self._have_read(Reread.SECRETS)
         if self.stop.is_set():
             return
         with contextlib.suppress(TargetError):
-            await self.run.parts.target.base()
-            await self.run.try_again()
+            await bound.target.base()
+            await bound.try_again()
 
-    async def _is_due(self, now: float) -> bool:
-        due = await self._next_work()
-        return bool(self.run.doubted) or (due is not None and due <= now)
-
-    async def _next_work(self) -> float | None:
-        """Steady time when a quiet file, a second look or the brake is due; None while nothing waits."""
-        assert self.run.parts is not None
-        deletions, renewals = self.run.parts.deletions, self.run.parts.renewals
-        times = [
-            await renewals.next_due() if renewals.may_wait else None,
-            self.run.parts.reconciler.settling.next_due(),
-            await deletions.next_due() if deletions.may_wait else None,
-        ]
-        return min((time for time in times if time is not None), default=None)
-
-    async def _until_next(self) -> float:
-        parts = self.run.parts
-        if parts is None or self.run.doubted:
+    async def _until_next(self, bound: BoundMirror) -> float:
+        if bound.doubted:
             return 0.0
-        due = await self._next_work()
+        due = await bound.next_due()
         times = [self._next_check] if due is None else [self._next_check, due]
         if self._scan is None:
             times.append(self._next_scan)
-            await self._end_first_pass(parts.deletions.may_wait)
+            if self._first_pass_open and self._is_compared and not bound.deletions.may_wait:
+                self._first_pass_open = False
+                await self.run.first_pass_over()
         return max(0.0, min(times) - self.run.clock.steady())
-
-    async def _end_first_pass(self, may_wait: bool) -> None:
-        if self._first_pass_open and self._is_compared and not may_wait:
-            self._first_pass_open = False
-            await self.run.first_pass_over()
 
     # -- scanning --------------------------------------------------------------------------------------
 
-    def _start_scan(self, watcher: Watcher, now: float) -> None:
+    def _start_scan(self, bound: BoundMirror, watcher: Watcher, now: float) -> None:
         if self._scan is None and (watcher.rescan_wanted or now >= self._next_scan):
             if watcher.rescan_wanted:
                 log.info("rescan.started", mirror=self.run.plan.name, reason=watcher.rescan_reason)
-            self._scan = asyncio.create_task(self._scan_all(watcher))
+            self._scan = asyncio.create_task(self._scan_all(bound, watcher))
             self._scan.add_done_callback(lambda ended: self._scan_ended(ended, watcher))
 
-    async def _scan_all(self, watcher: Watcher) -> None:
+    async def _scan_all(self, bound: BoundMirror, watcher: Watcher) -> None:
         began = self.run.clock.steady()
         watcher.scan_started()
-        await self._check_base()
+        await self._check_base(bound)
         deep, first = await self.run.deep_is_due()
-        summary = await self.run.compare(deep=deep)
+        summary = await bound.compare(deep=deep)
         if summary is not None:
             self._directories = summary.directories
             seconds = self.run.clock.steady() - began
             watcher.scan_ended(summary.directories, seconds, summary.changes)
-            await self.run.compared(deep=deep or first)
+            await bound.compared(deep=deep or first)
             self._is_compared = True
             self.compared.set()
             self.on_pass()
@@ -365,10 +315,9 @@ class MirrorLoop:
             self._next_scan = self.run.clock.steady() + LONGEST_RETRY
         self._wake.set()
 
-    async def _end_scan(self) -> None:
+    async def _end_scan(self, bound: BoundMirror) -> None:
         if self._scan is not None:
-            if self.run.parts is not None:
-                self.run.parts.reconciler.stop()
+            bound.reconciler.stop()
             self._scan.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._scan
@@ -376,3 +325,13 @@ class MirrorLoop:
     async def _rest(self, seconds: float) -> None:
         """Until something happens, `stop` is set, or time is up."""
         await rest(self.run.clock, seconds, self._wake, self.stop)
+
+
+def _ignores(rules: Rules, path: str) -> bool:
+    """Cheap: below a directory that the config's own rules do not enter."""
+    folder = path.rpartition("/")[0]
+    while folder:
+        if rules.enters(folder).choice is not Choice.SELECTED:
+            return True
+        folder = folder.rpartition("/")[0]
+    return False

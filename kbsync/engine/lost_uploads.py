@@ -5,8 +5,8 @@ requests. That one is found settles it; that it is not there takes the complete 
 
 Where the target keeps our marker, the marker tells. Elsewhere a document is an upload's if its name is the
 one that was sent (as far as the service left it alone), its length is that of the bytes, it is not older
-than the request, as far as its time is evidence (`Ledger.trusts_times`), and no other upload holds it. A name
-that does not prove the content is proven by reading.
+than the request, as far as its time is evidence (`Journal.trusts_times`), and no other upload holds it. A
+name that does not prove the content is proven by reading.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
 
 from kbsync.contract.target import Finds, Listed, Reads, Target
-from kbsync.core.links import is_address
+from kbsync.core.links import is_address, same_address
 from kbsync.core.model import Upload, UploadState
+from kbsync.core.selection import extension_of
 from kbsync.engine.journal import Journal
-from kbsync.engine.pages import CLOCK_SLACK, Page
 from kbsync.engine.terms import Terms
 from kbsync.errors import TargetError
 from kbsync.state.glance import Tx
@@ -64,11 +65,7 @@ async def look_for(
     async for listed in target.list():
         on_answer()
         hunt.see(listed)
-    found = dict(hunt.buried)
-    for row, candidates in hunt.candidates():
-        seen = await _first_that_is(store, terms, target, row, candidates, found.values())
-        if seen is not None:
-            found[row.id] = seen
+    found = await _matched(store, terms, target, hunt)
     pages = await store.read(lambda tx: _pages(tx, hunt.pages, found))
     return [pages.get(row.id) or FoundUpload(row, found.get(row.id)) for row in rows]
 
@@ -82,18 +79,66 @@ async def _found_by_name(
         return None
     if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
         return None  # where one that was lost or deleted is due, the list is read for all of these
-    hunt, found = _ListMatcher(terms, rows, journal.trusts_times), dict[int, Listed]()
+    hunt = _ListMatcher(terms, rows, journal.trusts_times)
     try:
         for row in rows:
             for listed in await target.find(row.name):
                 hunt.see(listed)
     except TargetError:
         return None  # a short cut that is not to be had now: the whole list tells, and what is wrong
-    for row, candidates in hunt.candidates():
-        seen = await _first_that_is(store, terms, target, row, candidates, found.values())
-        if seen is not None:
-            found[row.id] = seen
+    found = await _matched(store, terms, target, hunt)
     return [FoundUpload(row, found[row.id]) for row in rows] if len(found) == len(rows) else None
+
+
+CLOCK_SLACK = 240.0
+"""Seconds by which the clocks of the target and this machine may differ after correction, at the most."""
+
+LATE = 900.0
+"""Seconds after a request within which its document may have been made."""
+
+EARLIEST, LATEST = 5.0, 120.0
+"""Seconds before and after a request: a page of its address that was made in between is its own."""
+
+
+@dataclass(slots=True)
+class Page:
+    """The upload of a link file whose outcome is open, and the documents that are or may be it.
+
+    The list tells no name of ours for a page. It is proven by its address, where the list tells one, and by
+    the moment when the document was made: between the request and a while after it. Without both it stays a
+    doubt: it may be nobody's but ours, or a colleague's. A document that was made at another time, or is a
+    file by its name, is no doubt.
+
+    `trusts_times`: that a document was made at another time disproves it; else such a time may only confirm.
+    """
+
+    terms: Terms
+    row: Upload
+    trusts_times: bool
+    seen: list[Listed] = field(default_factory=list)
+    doubts: list[Listed] = field(default_factory=list)
+
+    def see(self, listed: Listed) -> None:
+        """One document of the list."""
+        # Another page by its address, or a file: one of ours, or one that the address does not end in.
+        if is_address(listed.name):
+            is_other = not same_address(self.row.name, listed.name)
+        elif self.terms.plan.names == "tagged" and self.terms.naming.read_mangled(listed.name) is not None:
+            is_other = True
+        else:
+            last = unquote(urlsplit(self.row.name).path.rpartition("/")[2])
+            files = self.terms.limits.extensions - self.terms.limits.links
+            is_other = extension_of(listed.name) in files and listed.name != last
+        if is_other:
+            return
+        is_of_moment = False
+        if listed.created is not None and self.row.sent_at is not None:
+            after = listed.created - self.row.sent_at
+            if self.trusts_times and not -CLOCK_SLACK <= after <= LATE:
+                return  # it was made at another time
+            is_of_moment = -EARLIEST <= after <= LATEST
+        is_same = any(same_address(self.row.name, one) for one in listed.addresses)
+        (self.seen if is_same and is_of_moment else self.doubts).append(listed)
 
 
 Key = tuple[object, ...]
@@ -170,21 +215,18 @@ def _pages(tx: Tx, pages: Sequence[Page], taken: Mapping[int, Listed]) -> dict[i
     return sightings
 
 
-async def _first_that_is(
-    store: Store,
-    terms: Terms,
-    target: Target,
-    row: Upload,
-    candidates: Sequence[Listed],
-    taken: Iterable[Listed],
-) -> Listed | None:
-    others = {listed.remote_id for listed in taken}
-    for listed in candidates:
-        if listed.remote_id in others or not await _is_unclaimed(store, terms, row, listed):
-            continue
-        if await _has_its_bytes(terms, target, row, listed):
-            return listed
-    return None
+async def _matched(store: Store, terms: Terms, target: Target, hunt: _ListMatcher) -> dict[int, Listed]:
+    """The documents of rows, each given to one of them at most, the newest that is one's first."""
+    found = dict(hunt.buried)
+    for row, candidates in hunt.candidates():
+        for listed in candidates:
+            is_taken = any(listed.remote_id == other.remote_id for other in found.values())
+            if is_taken or not await _is_unclaimed(store, terms, row, listed):
+                continue
+            if await _has_its_bytes(terms, target, row, listed):
+                found[row.id] = listed
+                break
+    return found
 
 
 async def _is_unclaimed(store: Store, terms: Terms, row: Upload, listed: Listed) -> bool:

@@ -1,9 +1,6 @@
-"""What one pass waits for: the files that were being written when its scan ended, and nothing later.
+"""One mirror at work: how it begins and ends, and what `--once` and the daemon share.
 
-Without it files that come and go would be waited for in turns, without end, since each of them is a new one
-whenever it comes back.
-
-One mirror at work: its parts, how they begin and end, and what `--once` and the daemon share.
+A run is bound to a base only between `begin` and `end`; whatever needs the base takes the `BoundMirror`.
 """
 
 from __future__ import annotations
@@ -19,7 +16,6 @@ import structlog
 from kbsync.contract.target import Target
 from kbsync.core.meter import Meter
 from kbsync.core.quiet import Settling
-from kbsync.core.selection import Rules
 from kbsync.engine import attach
 from kbsync.engine.attach import EMPTIED
 from kbsync.engine.audit import BackgroundAudit
@@ -43,7 +39,9 @@ from kbsync.state.store import Store
 
 
 class Snapshot:
-    """The files of one pass that are not quiet yet.
+    """The files of one pass that are not quiet yet: it waits for those, and for nothing later.
+
+    Without it files that come and go would be waited for in turns, without end.
 
     A file is waited for once: until it is taken, vanishes, or was being written for the longest wait. One
     that changed behind the pass's back is waited for a second time, and then belongs to the next pass.
@@ -96,6 +94,7 @@ SHOWN_BY_BASE = ("knowledge-base-missing", EMPTIED)
 """Halts whose cause is surely gone when the base answers; what the work ran into the work has to prove."""
 
 PATIENCE = 60.0
+"""Seconds: what pauses for longer than this is left to a later pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +122,252 @@ class PassCounts:
     deleted: int = 0
 
 
-@dataclass(slots=True)
-class Parts:
-    """What exists only while the mirror is bound to its base."""
+class BoundMirror:
+    """A mirror at work, bound to its base; it exists from `MirrorRun.begin` to `MirrorRun.end`.
 
-    target: Target
-    journal: Journal
-    bodies: Bodies
-    worker: Worker
-    reconciler: Reconciler
-    deletions: Deletions
-    renewals: RecipeChanges
-    inbox: Inbox
-    auditing: BackgroundAudit
-    working: asyncio.Task[None]
+    `snapshot`: the files that were being written when the last comparison ended. `doubted`: files to look at
+    again.
+    """
+
+    def __init__(self, run: MirrorRun, target: Target, journal: Journal) -> None:
+        self.run, self.target, self.journal = run, target, journal
+        self.snapshot: Snapshot | None = None
+        self.doubted: set[str] = set()
+        self._told_requests = 0
+        store, clock = run.store, run.clock
+        self.bodies = Bodies(journal.terms)
+        self.worker = Worker(
+            store,
+            journal,
+            self.target,
+            clock,
+            self.bodies,
+            on_halt=run.halted,
+            on_event=self._happened,
+            on_doubt=self._doubt,
+            may_delete=self._may_delete,
+            on_proof=self.end_halt_if_proven,
+        )
+        self.reconciler = Reconciler(store, journal, clock, on_work=self._rows_written, keep=self.bodies.keep)
+        self.deletions = Deletions(store, journal, clock, run.trusted_identity, coming=self._coming)
+        self.renewals = RecipeChanges(store, journal, clock)
+        self.inbox = Inbox(store, journal, clock)
+        self.auditing = BackgroundAudit(
+            store,
+            journal,
+            self.target,
+            clock,
+            may_work=lambda: run.has_compared and run.halt is None,
+            is_idle=self.worker.is_idle,
+            on_halt=self._audit_halted,
+            on_work=self.worker.wake,
+        )
+        self.working = asyncio.create_task(self.worker.run())
+
+    async def stop(self, grace: float) -> None:
+        """Stop the parts; the journal knows what was in flight."""
+        self.tell_requests()
+        self.reconciler.stop()
+        await self.worker.stop(grace)
+        self.working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.working
+        self.bodies.close()
+
+    async def base_changed(self) -> bool:
+        """The base is not the one this run began with: it was deleted, or found damaged and made anew."""
+        try:
+            base = await self.target.base()
+        except Halted as error:
+            await self.run.halted(error)
+            return False
+        except TargetError:
+            return False
+        return base.id != self.journal.terms.base
+
+    # -- the pass --------------------------------------------------------------------------------------
+
+    async def compare(self, *, deep: bool = False) -> ScanSummary | None:
+        """Compare the whole folder with the state; None when the root changed under it."""
+        run = self.run
+        began = run.clock.steady()
+        if await run.trusted_identity() is None:
+            return None
+        summary = await self.reconciler.scan(deep=deep)
+        await self.reconciler.recheck_racy()
+        if await run.trusted_identity() is None:
+            return None
+        run.pass_seconds = run.clock.steady() - began
+        self.snapshot = Snapshot(self.reconciler.settling, run.clock.steady())
+        return summary
+
+    async def compared(self, *, deep: bool = False) -> None:
+        """The folder was compared as a whole."""
+        run = self.run
+        run.has_compared = True
+        self.tell_requests()
+        now = run.clock.wall()
+        await run.store.write(lambda tx: tx.mirrors.pass_ended(run.mirror, now, deep))
+        await run.store.write(lambda tx: tx.folders.remove_gone(run.mirror))
+
+    async def is_done(self) -> bool:
+        """Nothing of the last comparison is left to do that will not wait for longer than `PATIENCE`.
+
+        What came after the comparison is not asked about.
+        """
+        if self.snapshot or self.doubted:
+            return False
+        until = 0.0 if self.snapshot is None else self.snapshot.missed_until
+        if await self.deletions.are_open(until) or await self.renewals.is_due():
+            return False
+        return await self.worker.is_idle(PATIENCE)
+
+    def tell_requests(self) -> None:
+        """How many requests there were, by kind and outcome, where there are any to count."""
+        meter = self.target.meter
+        if meter is not None and meter.total > self._told_requests:
+            self._told_requests = meter.total
+            counts = {f"{op} {outcome}": n for (op, outcome), n in sorted(meter.requests.items())}
+            log.info(
+                "requests.counted",
+                mirror=self.run.plan.name,
+                total=meter.total,
+                sent_bytes=meter.sent_bytes,
+                requests=counts,
+            )
+
+    # -- what is due besides scanning ------------------------------------------------------------------
+
+    async def tend(self) -> None:
+        """Everything that is due besides scanning: messages, quiet files, second looks, the brake.
+
+        In a pass deletions are weighed as soon as nothing of its snapshot may add to them.
+        """
+        run = self.run
+        answer = await self.inbox.carry_out()
+        self.doubted.update(answer.look_at)
+        if answer.resumed:
+            await self._resume()
+        if answer.audits:
+            self.auditing.ask()
+        await self._look_again(self.snapshot if run.is_pass else None)
+        await self.reconciler.settle_due()
+        self.doubted.update(await self.deletions.second_looks())
+        if self.snapshot is not None:
+            self.snapshot.update(run.clock.steady())
+        approve = run.site.cure(f"approve {run.plan.name}")
+        weighed = await self.deletions.weigh(now=run.is_pass and await self._have_all_gone())
+        if weighed.held:
+            log.warning("deletions.held", mirror=run.plan.name, count=weighed.held, cure=approve)
+        await self.deletions.run_approved()
+        if (asked := await self.renewals.weigh()) is not None:
+            log.warning(
+                "recipe.held", mirror=run.plan.name, count=asked.documents, bytes=asked.size, cure=approve
+            )
+        self.worker.wake()
+
+    async def _have_all_gone(self) -> bool:
+        """Nothing that was found changing or missing by the last comparison can still turn out to be gone."""
+        if self.snapshot is None or self.snapshot or self.doubted:
+            return False
+        return not await self.deletions.are_missed(self.snapshot.missed_until)
+
+    async def _look_again(self, snapshot: Snapshot | None) -> None:
+        """At what is in doubt, as far as it belongs to the snapshot; the next scan looks at all of it."""
+        paths, self.doubted = self.doubted, set()
+        if snapshot is not None:
+            paths = snapshot.admit(paths)
+        if paths:
+            await self.reconciler.heed([Hint(path, HintKind.FILE) for path in sorted(paths)])
+            if snapshot is not None:
+                snapshot.looked_at(paths, self.run.clock.steady())
+
+    async def hurry(self, ids: Collection[str]) -> None:
+        """There may be news of these documents; those that are not ours, or wait for none, are ignored."""
+        if await self.run.store.write(lambda tx: self.journal.hurry(tx, ids)):
+            self.worker.wake()
+
+    async def is_due(self, now: float) -> bool:
+        """Something besides scanning is to be done at this moment, steady seconds."""
+        due = await self.next_due()
+        return bool(self.doubted) or (due is not None and due <= now)
+
+    async def next_due(self) -> float | None:
+        """Steady time when a quiet file, a second look or the brake is due; None while nothing waits."""
+        times = [
+            await self.renewals.next_due() if self.renewals.may_wait else None,
+            self.reconciler.settling.next_due(),
+            await self.deletions.next_due() if self.deletions.may_wait else None,
+        ]
+        return min((time for time in times if time is not None), default=None)
+
+    # -- the end of a halt -----------------------------------------------------------------------------
+
+    async def _resume(self) -> None:
+        """The cause of a halt is gone."""
+        await self.run.set_halt(None)
+        self.worker.resume()
+
+    async def try_again(self) -> None:
+        """The base answers. Where that is what was wrong the halt is over; else the work has to prove it.
+
+        A halt that somebody else ended while the base was asked stays ended.
+        """
+        halt = self.run.halt
+        if halt is None:
+            return
+        if halt.reason in SHOWN_BY_BASE or self.worker.pulse.halted is None:
+            await self._resume()
+        else:
+            self.run.proving = True
+            self.worker.try_again()
+
+    async def end_halt_if_proven(self) -> None:
+        """What the work was taken up for again went well, or nothing of it is left."""
+        if self.run.halt is None or not self.run.proving:
+            return
+        pulse = self.worker.pulse
+        if pulse.halted is None and (pulse.is_proven or await self.worker.is_idle(PATIENCE)):
+            await self.run.set_halt(None)
+
+    # -- what the parts tell ---------------------------------------------------------------------------
+
+    async def _audit_halted(self, error: Halted) -> None:
+        """The base is another one than it was: the run has to begin anew, which looks at it again."""
+        self.worker.pulse.halted = error
+        await self.run.halted(error)
+        self.run.on_doubt()
+
+    async def _may_delete(self) -> bool:
+        return await self.run.trusted_identity() is not None
+
+    def _doubt(self, path: str) -> None:
+        self.doubted.add(path)
+        self.run.on_doubt()
+
+    def _coming(self) -> Collection[int]:
+        """The inodes of files that will be taken when they are quiet."""
+        if self.run.is_pass and self.snapshot is not None:
+            return self.snapshot.inodes()
+        return self.reconciler.coming()
+
+    def _rows_written(self) -> None:
+        self.deletions.may_wait = self.renewals.may_wait = True
+        self.worker.wake()
+
+    def _happened(self, event: Happened) -> None:
+        self.deletions.may_wait = self.renewals.may_wait = True
+        counts = self.run.counts
+        match event.event:
+            case "document.ready" if event.replaced:
+                counts.replaced += 1
+            case "document.ready":
+                counts.uploaded += 1
+            case "document.renamed":
+                counts.renamed += 1
+            case "document.deleted":
+                counts.deleted += 1
+        self.run.on_event(event)
 
 
 @dataclass(slots=True, eq=False)
@@ -144,9 +375,10 @@ class MirrorRun:
     """A mirror from `begin` to `end`; `begin` may be called again after it failed.
 
     `open_target` gives a fresh target. `on_event` gets a line for every finished document. `halt` is what the
-    state says, `told` what this run has said of it in the log. `counted`: requests of targets that were let
-    go. `pass_seconds`: how long the last whole comparison took. `snapshot`: what was being written then.
-    `is_pass`: the run ends with its first comparison, and takes care of its snapshot only.
+    state says, `told` what this run has said of it in the log. `proving`: the work was taken up again to see
+    whether the cause of the halt is gone. `counted`: requests of targets that were let go. `pass_seconds`:
+    how long the last whole comparison took. `is_pass`: the run ends with its first comparison, and takes care
+    of its snapshot only.
     """
 
     plan: Plan
@@ -162,48 +394,40 @@ class MirrorRun:
     trouble: str = ""
     counts: PassCounts = field(default_factory=PassCounts)
     proving: bool = False
-    doubted: set[str] = field(default_factory=set)
-    parts: Parts | None = None
+    bound: BoundMirror | None = None
     identity: RootIdentity | None = None
     on_doubt: Callable[[], None] = lambda: None
     has_compared: bool = False
-    told_requests: int = 0
     counted: Meter = field(default_factory=Meter)
     pass_seconds: float | None = None
-    snapshot: Snapshot | None = None
     is_pass: bool = False
 
     # -- beginning and ending --------------------------------------------------------------------------
 
-    async def begin(self) -> bool:
-        """Look at root and base and set the parts to work; False with `halt` or `trouble` set."""
+    async def begin(self) -> BoundMirror | None:
+        """Look at root and base and set the mirror to work; None with `halt` or `trouble` set."""
         # In a thread of this mirror's own: on a dead mount it never ends, and all others go on.
         self.plan = await asyncio.to_thread(self.plan.resolved)
         if not await self._find_root():
-            return False
+            return None
         target = None
         try:
             target = await self.open_target()
-            await self._bind(target)
-        except Halted as error:
-            await self._give_up(target)
-            await self.set_halt(self._halt_of(error))
-            return False
-        except UsageError as error:
-            await self._give_up(target)
-            await self.set_halt(Halt(BAD_CONFIG, str(error), self._retry()))
-            return False
-        except TargetError as error:
-            await self._give_up(target)
-            self.trouble = error.reason
-            return False
+            bound = await self._bind(target)
+        except (UsageError, TargetError) as error:
+            if target is not None:
+                await self._let_go(target)
+            match error:
+                case Halted():
+                    await self.halted(error)
+                case UsageError():
+                    await self.set_halt(Halt(BAD_CONFIG, str(error), self._retry()))
+                case TargetError():
+                    self.trouble = error.reason
+            return None
         self.trouble = ""
         await self.set_halt(None)
-        return True
-
-    async def _give_up(self, target: Target | None) -> None:
-        if target is not None:
-            await self._let_go(target)
+        return bound
 
     async def _let_go(self, target: Target) -> None:
         """Its counts stay."""
@@ -240,95 +464,22 @@ class MirrorRun:
         accepted = any(m.verb == "approve" and m.args.get("root") for m in waiting)
         return attach.check_root(tx, tx.mirrors.get(self.mirror), self.identity, accepted=accepted)
 
-    async def _bind(self, target: Target) -> None:
+    async def _bind(self, target: Target) -> BoundMirror:
         record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
         base = await target.base()
-        spool_dir, cure = self.site.spool_dir, self.site.cure
-        terms = await attach.bind(self.store, self.plan, record, target, base, spool_dir, cure)
+        terms = await attach.bind(self.store, self.plan, record, target, base, self.site.spool_dir)
         journal = Journal(terms, self.clock, self.on_settled)
         await attach.prepare(self.store, journal, target, self.clock)
-        self.parts = self._build(target, journal)
-        await self.parts.deletions.count_served()
-
-    def _build(self, target: Target, journal: Journal) -> Parts:
-        bodies = Bodies(journal.terms)
-        worker = Worker(
-            self.store,
-            journal,
-            target,
-            self.clock,
-            bodies,
-            on_halt=self._worker_halted,
-            on_event=self._happened,
-            on_doubt=self._doubt,
-            may_delete=self._may_delete,
-            on_proof=self.end_halt_if_proven,
-        )
-        reconciler = Reconciler(self.store, journal, self.clock, on_work=self._rows_written, keep=bodies.keep)
-        deletions = Deletions(self.store, journal, self.clock, self.trusted_identity, coming=self._coming)
-        renewals = RecipeChanges(self.store, journal, self.clock)
-        inbox = Inbox(self.store, journal, self.clock)
-        auditing = self._auditing(target, journal, worker)
-        working = asyncio.create_task(worker.run())
-        return Parts(
-            target, journal, bodies, worker, reconciler, deletions, renewals, inbox, auditing, working
-        )
-
-    def _auditing(self, target: Target, journal: Journal, worker: Worker) -> BackgroundAudit:
-        return BackgroundAudit(
-            self.store,
-            journal,
-            target,
-            self.clock,
-            may_work=lambda: self.has_compared and self.halt is None,
-            is_idle=worker.is_idle,
-            on_halt=self._audit_halted,
-            on_work=worker.wake,
-        )
-
-    async def base_changed(self) -> bool:
-        """The base is not the one this run began with: it was deleted, or found damaged and made anew."""
-        assert self.parts is not None
-        try:
-            base = await self.parts.target.base()
-        except Halted as error:
-            await self._worker_halted(error)
-            return False
-        except TargetError:
-            return False
-        return base.id != self.parts.journal.terms.base
+        self.bound = bound = BoundMirror(self, target, journal)
+        await bound.deletions.count_served()
+        return bound
 
     async def end(self, grace: float = 0.5) -> None:
-        """Stop the parts; the journal knows what was in flight. Repeatable."""
-        self.tell_requests()
-        self.told_requests = 0
-        parts, self.parts, self.snapshot = self.parts, None, None
-        if parts is None:
-            return
-        parts.reconciler.stop()
-        await parts.worker.stop(grace)
-        parts.working.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await parts.working
-        parts.bodies.close()
-        await self._let_go(parts.target)
-
-    # -- the pass --------------------------------------------------------------------------------------
-
-    async def compare(self, *, deep: bool = False) -> ScanSummary | None:
-        """Compare the whole folder with the state; None when the root changed under it."""
-        assert self.parts is not None
-        began = self.clock.steady()
-        before = await self.trusted_identity()
-        if before is None:
-            return None
-        summary = await self.parts.reconciler.scan(deep=deep)
-        await self.parts.reconciler.recheck_racy()
-        if await self.trusted_identity() is None:
-            return None
-        self.pass_seconds = self.clock.steady() - began
-        self.snapshot = Snapshot(self.parts.reconciler.settling, self.clock.steady())
-        return summary
+        """Stop the work and let go of the target. Repeatable."""
+        bound, self.bound = self.bound, None
+        if bound is not None:
+            await bound.stop(grace)
+            await self._let_go(bound.target)
 
     async def deep_is_due(self) -> tuple[bool, bool]:
         """(a deep pass is due, this is the first pass: it reads everything anyway)."""
@@ -341,98 +492,60 @@ class MirrorRun:
         """All requests of this run, those of earlier beginnings too."""
         every = Meter()
         every.add(self.counted)
-        if self.parts is not None and (meter := self.parts.target.meter) is not None:
+        if self.bound is not None and (meter := self.bound.target.meter) is not None:
             every.add(meter)
         return every
-
-    def tell_requests(self) -> None:
-        """How many requests there were, by kind and outcome, where there are any to count."""
-        meter = self.parts.target.meter if self.parts else None
-        if meter is not None and meter.total > self.told_requests:
-            self.told_requests = meter.total
-            counts = {f"{op} {outcome}": n for (op, outcome), n in sorted(meter.requests.items())}
-            log.info(
-                "requests.counted",
-                mirror=self.plan.name,
-                total=meter.total,
-                sent_bytes=meter.sent_bytes,
-                requests=counts,
-            )
-
-    async def compared(self, *, deep: bool = False) -> None:
-        """The folder was compared as a whole."""
-        self.has_compared = True
-        self.tell_requests()
-        now = self.clock.wall()
-        await self.store.write(lambda tx: tx.mirrors.pass_ended(self.mirror, now, deep))
-        await self.store.write(lambda tx: tx.folders.remove_gone(self.mirror))
 
     async def first_pass_over(self) -> None:
         """Everything that was gone at the first pass has been weighed: later deletions need not ask."""
         await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.mirror, False))
 
-    async def tend(self) -> None:
-        """Everything that is due besides scanning: messages, quiet files, second looks, the brake.
+    # -- the root --------------------------------------------------------------------------------------
 
-        In a pass deletions are weighed as soon as nothing of its snapshot may add to them.
-        """
-        parts = self.parts
-        assert parts is not None
-        await self._read_inbox()
-        await self._look_again(self.snapshot if self.is_pass else None)
-        await parts.reconciler.settle_due()
-        self.doubted.update(await parts.deletions.second_looks())
-        if self.snapshot is not None:
-            self.snapshot.update(self.clock.steady())
-        approve = self.site.cure(f"approve {self.plan.name}")
-        weighed = await parts.deletions.weigh(now=self.is_pass and await self._have_all_gone())
-        if weighed.held:
-            log.warning("deletions.held", mirror=self.plan.name, count=weighed.held, cure=approve)
-        await parts.deletions.run_approved()
-        if (asked := await parts.renewals.weigh()) is not None:
-            log.warning(
-                "recipe.held", mirror=self.plan.name, count=asked.documents, bytes=asked.size, cure=approve
+    async def trusted_identity(self) -> RootIdentity | None:
+        """The root's identity if it is still the one this run began with; else the mirror halts and None."""
+        try:
+            now = await asyncio.to_thread(identify, self.plan.root)
+        except RootTrouble as error:
+            await self.set_halt(attach.root_missing(self.plan, str(error), self.site.cure))
+            return None
+        assert self.identity is not None
+        difference = compare(self.identity, now, within_run=True)
+        if difference:
+            await self.set_halt(attach.root_differs(self.plan, difference, self.site.cure))
+            return None
+        return now
+
+    # -- halts -----------------------------------------------------------------------------------------
+
+    async def set_halt(self, halt: Halt | None) -> None:
+        """Say, on disk and in the log, that the mirror waits for a person, or no longer does."""
+        if halt is not None:
+            halt = going_on(halt, self.plan.name, self.site.cure, at_work=self.site.at_work)
+        if halt == self.halt == self.told:
+            return
+        before, self.halt, self.told, self.proving = self.halt, halt, halt, False
+        await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
+        if halt is not None:
+            log.error(
+                "mirror.halted",
+                mirror=self.plan.name,
+                folder=str(self.plan.root),
+                reason=halt.reason,
+                detail=halt.detail,
+                cure=halt.cure,
             )
-        parts.worker.wake()
+        elif before is not None:
+            log.info("mirror.resumed", mirror=self.plan.name, reason=before.reason)
 
-    async def _read_inbox(self) -> None:
-        assert self.parts is not None
-        answer = await self.parts.inbox.carry_out()
-        self.doubted.update(answer.look_at)
-        if answer.resumed:
-            await self.resume()
-        if answer.audits:
-            self.parts.auditing.ask()
+    async def halted(self, error: Halted) -> None:
+        """The target, or the work on it, can go on only after a person did something."""
+        halt = as_halt(error, self.site.cure)
+        await self.set_halt(halt if halt.cure else replace(halt, cure=self._retry()))
 
-    async def _have_all_gone(self) -> bool:
-        """Nothing that was found changing or missing by the last comparison can still turn out to be gone."""
-        assert self.parts is not None
-        if self.snapshot is None or self.snapshot or self.doubted:
-            return False
-        return not await self.parts.deletions.are_missed(self.snapshot.missed_until)
-
-    async def _look_again(self, snapshot: Snapshot | None) -> None:
-        """At what is in doubt, as far as it belongs to the snapshot; the next scan looks at all of it."""
-        assert self.parts is not None
-        paths, self.doubted = self.doubted, set()
-        if snapshot is not None:
-            paths = snapshot.admit(paths)
-        if paths:
-            await self.parts.reconciler.heed([Hint(path, HintKind.FILE) for path in sorted(paths)])
-            if snapshot is not None:
-                snapshot.looked_at(paths, self.clock.steady())
-
-    async def hurry(self, ids: Collection[str]) -> None:
-        """There may be news of these documents; those that are not ours, or wait for none, are ignored."""
-        parts = self.parts
-        if parts is not None and await self.store.write(lambda tx: parts.journal.hurry(tx, ids)):
-            parts.worker.wake()
-
-    async def resume(self) -> None:
-        """The cause of a halt is gone."""
-        await self.set_halt(None)
-        if self.parts is not None:
-            self.parts.worker.resume()
+    def _retry(self) -> str:
+        """What to run once the cause of a halt is gone."""
+        return self.site.cure(f"retry --mirror {self.plan.name}")
 
     @property
     def waits_for_person(self) -> bool:
@@ -466,116 +579,3 @@ class MirrorRun:
         """The target answers again."""
         if self.halt is not None and self.halt.reason in PASSING:
             await self.set_halt(None)
-
-    async def try_again(self) -> None:
-        """The base answers. Where that is what was wrong the halt is over; else the work has to prove it.
-
-        A halt that somebody else ended while the base was asked stays ended.
-        """
-        if self.halt is None:
-            return
-        if self.halt.reason in SHOWN_BY_BASE or self.parts is None or self.parts.worker.pulse.halted is None:
-            await self.resume()
-        else:
-            self.proving = True
-            self.parts.worker.try_again()
-
-    async def end_halt_if_proven(self) -> None:
-        """What the work was taken up for again went well, or nothing of it is left."""
-        if self.halt is None or self.parts is None or not self.proving:
-            return
-        pulse = self.parts.worker.pulse
-        if pulse.halted is None and (pulse.is_proven or await self.parts.worker.is_idle(PATIENCE)):
-            await self.set_halt(None)
-
-    # -- the root --------------------------------------------------------------------------------------
-
-    async def trusted_identity(self) -> RootIdentity | None:
-        """The root's identity if it is still the one this run began with; else the mirror halts and None."""
-        try:
-            now = await asyncio.to_thread(identify, self.plan.root)
-        except RootTrouble as error:
-            await self.set_halt(attach.root_missing(self.plan, str(error), self.site.cure))
-            return None
-        assert self.identity is not None
-        difference = compare(self.identity, now, within_run=True)
-        if difference:
-            await self.set_halt(attach.root_differs(self.plan, difference, self.site.cure))
-            return None
-        return now
-
-    async def _may_delete(self) -> bool:
-        return await self.trusted_identity() is not None
-
-    # -- halts and events ------------------------------------------------------------------------------
-
-    async def set_halt(self, halt: Halt | None) -> None:
-        """Say, on disk and in the log, that the mirror waits for a person, or no longer does."""
-        if halt is not None:
-            halt = going_on(halt, self.plan.name, self.site.cure, at_work=self.site.at_work)
-        if halt == self.halt == self.told:
-            return
-        before, self.halt, self.told, self.proving = self.halt, halt, halt, False
-        await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
-        if halt is not None:
-            log.error(
-                "mirror.halted",
-                mirror=self.plan.name,
-                folder=str(self.plan.root),
-                reason=halt.reason,
-                detail=halt.detail,
-                cure=halt.cure,
-            )
-        elif before is not None:
-            log.info("mirror.resumed", mirror=self.plan.name, reason=before.reason)
-
-    def _halt_of(self, error: Halted) -> Halt:
-        halt = as_halt(error, self.site.cure)
-        return halt if halt.cure else replace(halt, cure=self._retry())
-
-    def _retry(self) -> str:
-        """What to run once the cause of a halt is gone."""
-        return self.site.cure(f"retry --mirror {self.plan.name}")
-
-    async def _worker_halted(self, error: Halted) -> None:
-        await self.set_halt(self._halt_of(error))
-
-    async def _audit_halted(self, error: Halted) -> None:
-        """The base is another one than it was: the run has to begin anew, which looks at it again."""
-        if self.parts is not None:
-            self.parts.worker.pulse.halted = error
-        await self.set_halt(self._halt_of(error))
-        self.on_doubt()
-
-    def _doubt(self, path: str) -> None:
-        self.doubted.add(path)
-        self.on_doubt()
-
-    def _coming(self) -> Collection[int]:
-        """The inodes of files that will be taken when they are quiet."""
-        if self.is_pass and self.snapshot is not None:
-            return self.snapshot.inodes()
-        return () if self.parts is None else self.parts.reconciler.coming()
-
-    def _rows_written(self) -> None:
-        if self.parts is not None:
-            self.parts.deletions.may_wait = self.parts.renewals.may_wait = True
-            self.parts.worker.wake()
-
-    def _happened(self, event: Happened) -> None:
-        if self.parts is not None:
-            self.parts.deletions.may_wait = self.parts.renewals.may_wait = True
-        match event.event:
-            case "document.ready" if event.replaced:
-                self.counts.replaced += 1
-            case "document.ready":
-                self.counts.uploaded += 1
-            case "document.renamed":
-                self.counts.renamed += 1
-            case "document.deleted":
-                self.counts.deleted += 1
-        self.on_event(event)
-
-    def rules(self) -> Rules | None:
-        """The selection rules at work."""
-        return None if self.parts is None else self.parts.journal.terms.rules

@@ -274,7 +274,7 @@ class PrivatePass:
         if may_be_emptied:
             base, record = replace(base, documents=None), replace(record, halt=None)
         nowhere = Path("/nonexistent")  # nothing is copied: see `settle_longest`
-        terms = await attach.bind(copy, plan, record, self._target, base, nowhere, context.cure)
+        terms = await attach.bind(copy, plan, record, self._target, base, nowhere)
         self.journal = Journal(terms, self._clock)
         if self.note:  # what is there cannot be listed either
             await copy.write(lambda tx: tx.mirrors.set_adopted(terms.binding))

@@ -8,7 +8,7 @@ few documents find out. What never says that it is done is searched for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from kbsync.contract.target import Confirms, DocState, DocStatus, Reads, Reembeds, Reslices, Target
@@ -29,21 +29,12 @@ CUT_AT_ONCE = 20
 Judged = tuple[Upload, DocStatus, IndexRetry]
 
 
-@dataclass(frozen=True, slots=True)
-class Polled:
-    """What a look showed. `halted`: only a person can help; what was seen besides is recorded."""
-
-    happened: Sequence[Happened | None] = ()
-    halted: Halted | None = None
-
-
 @dataclass(slots=True)
 class _Turn:
     """One round of asking. `tries`: see `Polls.ask`. `gets_done`: some document became searchable."""
 
     tries: int | None
     gets_done: bool = False
-    judged: list[Judged] = field(default_factory=list)
     halted: Halted | None = None
 
     def may_try(self) -> bool:
@@ -65,8 +56,12 @@ class Polls:
         self._can_reembed = isinstance(target, Reembeds)
         """As the last answer had it: an upload stands for it within the same number of tries (promise 9)."""
 
-    async def ask(self, rows: Sequence[Upload], tries: int | None = None) -> Polled:
-        """Look at these documents and record what was seen. Raises `TargetError` where nothing was.
+    async def ask(
+        self, rows: Sequence[Upload], tries: int | None
+    ) -> tuple[Sequence[Happened | None], Halted | None]:
+        """Look at these documents and record what was seen; the latter: only a person can help.
+
+        Raises `TargetError` where nothing was seen.
 
         `tries`: how many of those that found no room in the account may try once more; None: all.
         """
@@ -74,32 +69,27 @@ class Polls:
         to_cut = [row for row in rows if row.code == lifecycle.RESLICE][:CUT_AT_ONCE]
         await self._reslice(to_cut, is_alone=not asked)
         if not asked:
-            return Polled()
+            return (), None
         known = await self._target.status([row.remote_id or "" for row in asked])
         turn = _Turn(tries, any(one.state is DocState.READY for one in known.values()))
         if turn.gets_done:
             self._overdue.clear()
+        judged: list[Judged] = []
         for row in asked:
-            await self._take(turn, row, known.get(row.remote_id or "", _UNKNOWN))
-        happened = await self._store.write(lambda tx: self._record(tx, turn.judged))
-        return Polled(happened, turn.halted or self._full(turn.judged))
+            try:
+                judged.append(await self._judged(row, known.get(row.remote_id or "", _UNKNOWN), turn))
+            except Halted as error:
+                turn.halted = error  # what was done for others is recorded all the same
 
-    async def _take(self, turn: _Turn, row: Upload, status: DocStatus) -> None:
-        """What was done for others is recorded although the target halts in the midst of it."""
-        try:
-            turn.judged.append(await self._judged(row, status, turn))
-        except Halted as error:
-            turn.halted = error
+        def record(tx: Tx) -> list[Happened | None]:
+            return [self._journal.status_known(tx, row.id, status, repair) for row, status, repair in judged]
 
-    def _full(self, judged: Sequence[Judged]) -> Halted | None:
-        for _, status, repair in judged:
-            if repair is IndexRetry.AWAITED:
-                cure = f"kbsync retry --mirror {self._journal.terms.plan.name}"
-                return Halted(status.halt, status.reason, cure=cure, code=status.code)
-        return None
-
-    def _record(self, tx: Tx, judged: Sequence[Judged]) -> list[Happened | None]:
-        return [self._journal.status_known(tx, row.id, status, repair) for row, status, repair in judged]
+        happened = await self._store.write(record)
+        full = next((status for _, status, repair in judged if repair is IndexRetry.AWAITED), None)
+        if turn.halted is None and full is not None:
+            cure = f"kbsync retry --mirror {self._journal.terms.plan.name}"
+            return happened, Halted(full.halt, full.reason, cure=cure, code=full.code)
+        return happened, turn.halted
 
     async def _judged(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
         timing = self._journal.timing
@@ -178,9 +168,7 @@ class Polls:
                 repair = await self._resliced(row)
             except (Unavailable, Unsure) as error:
                 repair, down = IndexRetry.LATER, error
-            await self._store.write(
-                lambda tx, row=row, repair=repair: self._journal.resliced(tx, row.id, repair)  # type: ignore[misc]
-            )
+            await self._store.write(partial(self._journal.resliced, number=row.id, repair=repair))
         if down is not None and is_alone:
             raise down
 
@@ -197,21 +185,15 @@ class Polls:
     async def prove(self, rows: Sequence[Upload]) -> None:
         """Read documents found at the target. Raises `TargetError` when it is down, rows untouched."""
         for row in rows:
-            digest = await self._digest(row)
-            await self._store.write(
-                lambda tx, row=row, digest=digest: self._journal.proof_ended(tx, row.id, digest)  # type: ignore[misc]
-            )
-
-    async def _digest(self, row: Upload) -> str | None:
-        if not isinstance(self._target, Reads) or row.remote_id is None:
-            return None
-        try:
-            return await self._target.digest(row.remote_id)
-        except (Unavailable, Unsure):
-            await self._target.base()  # where the target itself is down, no document is to blame
-            return None
-        except Rejected:
-            return None
+            digest = None
+            if isinstance(self._target, Reads) and row.remote_id is not None:
+                try:
+                    digest = await self._target.digest(row.remote_id)
+                except (Unavailable, Unsure):
+                    await self._target.base()  # where the target itself is down, no document is to blame
+                except Rejected:
+                    pass
+            await self._store.write(partial(self._journal.proof_ended, number=row.id, digest=digest))
 
 
 _UNKNOWN, _READY = DocStatus(DocState.UNKNOWN), DocStatus(DocState.READY)

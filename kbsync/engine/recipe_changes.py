@@ -67,16 +67,17 @@ class RecipeChanges:
         if not await self.is_due():
             self._put_off_since = None
             return None
-        if not await self._store.read(self._some_may_go):
+
+        def some_may_go(tx: Tx) -> bool:
+            """Files wait for their second look, or their deletions for the brake."""
+            is_missed = tx.entries.first_missed(self._mirror) is not None
+            return is_missed or tx.holds.candidate_times(self._mirror)[0] > 0
+
+        if not await self._store.read(some_may_go):
             return now
         if self._put_off_since is None:
             self._put_off_since = now
         return max(now, self._put_off_since + self._journal.terms.plan.settle_longest)
-
-    def _some_may_go(self, tx: Tx) -> bool:
-        """Files wait for their second look, or their deletions for the brake."""
-        is_missed = tx.entries.first_missed(self._mirror) is not None
-        return is_missed or tx.holds.candidate_times(self._mirror)[0] > 0
 
     async def weigh(self) -> Extent | None:
         """Decide about all that waits, and send what is allowed from now on; returns what is newly held."""

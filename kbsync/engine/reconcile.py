@@ -1,12 +1,4 @@
-"""Files in disks that are mounted below the folder: while a disk is away, nothing in it is missing.
-
-What a look at one file means: skip it, wait for it, or read it. Runs in threads; touches no rows.
-
-What files are taken for, for the log at level debug.
-
-What the state knows of a tree, as the scanner asks for it: on a connection of its own.
-
-Brings the state up to date with the disk: scans, hints, and files that are being written.
+"""Brings the state up to date with the disk: scans, hints, and files that are being written.
 
 Every way leads through the same steps: a sight of a file, a judgement (in a thread), a row and its
 consequences (one transaction for a page of files).
@@ -17,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -52,10 +44,18 @@ from kbsync.state.store import Store
 async def heed_mounts(
     store: Store, terms: Terms, looked: Sequence[tuple[str, Look]]
 ) -> list[tuple[str, Look]]:
-    """The same looks; those that found nothing where a disk used to be mounted are taken once more."""
+    """The same looks; those that found nothing where a disk used to be mounted are taken once more.
+
+    While a disk that is mounted below the folder is away, nothing in it is missing.
+    """
     missed = [path for path, seen in looked if seen.lacks_file]
     mounts = await store.read(partial(_mounts, terms, missed)) if missed else {}
-    anew = await asyncio.to_thread(_look_again, terms, mounts) if mounts else {}
+    if not mounts:
+        return list(looked)
+    root = terms.plan.root
+    anew = await asyncio.to_thread(
+        lambda: {path: look_in_mounts(root, path, over) for path, over in mounts.items()}
+    )
     return [(path, anew.get(path, seen)) for path, seen in looked]
 
 
@@ -65,21 +65,17 @@ def former_files(
     """Stored files with this inode and these bytes that are surely not at their places any more. Blocks."""
     found: list[Entry] = read(lambda tx: tx.entries.with_ino(terms.mirror, ino, digest))
     mounts = read(partial(_mounts, terms, [entry.path for entry in found])) if found else {}
-    return [entry for entry in found if _is_missing(terms, entry.path, mounts.get(entry.path, ()))]
 
+    def look_at(path: str) -> Look:
+        root = terms.plan.root
+        return look_in_mounts(root, path, mounts[path]) if path in mounts else look(root, path)
 
-def _is_missing(terms: Terms, path: str, mounts: Collection[str]) -> bool:
-    seen = look_in_mounts(terms.plan.root, path, mounts) if mounts else look(terms.plan.root, path)
-    return seen.lacks_file
+    return [entry for entry in found if look_at(entry.path).lacks_file]
 
 
 def _mounts(terms: Terms, paths: Iterable[str], tx: Tx) -> dict[str, list[str]]:
     """Where something was mounted at or above a path, for the paths where anything was."""
     return {path: over for path in paths if (over := tx.folders.mounts_over(terms.mirror, path))}
-
-
-def _look_again(terms: Terms, mounts: Mapping[str, Collection[str]]) -> dict[str, Look]:
-    return {path: look_in_mounts(terms.plan.root, path, over) for path, over in mounts.items()}
 
 
 RACY_SECONDS = 2.0
@@ -123,97 +119,68 @@ Judgement = FileSeen | Wait | None
 """None: nothing is there any more; the next look finds that out properly."""
 
 
-class Judge:
-    """Judges files of one mirror.
+def judge(
+    terms: Terms,
+    clock: Clock,
+    sight: FoundFile,
+    known: Entry | None,
+    *,
+    deep: bool,
+    awaited: bool,
+    former: Callable[[int, str], list[Entry]],
+    keep: Callable[[str, Spooled], None],
+) -> Judgement:
+    """What this sight of a file means: skip it, wait for it, or read it. Runs in a thread; touches no rows.
 
-    `former(ino, digest)` gives stored files that this one may be renamed. `keep` gets the bytes of a
+    `known`: what the state has of it. `deep`: read it in any case. `awaited`: its quiet is waited for
+    already. `former(ino, digest)` gives stored files that this one may be renamed. `keep` gets the bytes of a
     file that never gets quiet: by the time they are sent the file holds others.
     """
-
-    def __init__(
-        self,
-        terms: Terms,
-        clock: Clock,
-        former: Callable[[int, str], list[Entry]],
-        keep: Callable[[str, Spooled], None],
-    ) -> None:
-        self._terms = terms
-        self._clock = clock
-        self._former = former
-        self._keep = keep
-
-    def judge(
-        self, sight: FoundFile, known: Entry | None, *, deep: bool = False, awaited: bool = False
-    ) -> Judgement:
-        """What this sight of a file means, given what is known of it.
-
-        `deep`: read it in any case. `awaited`: its quiet is waited for already.
-        """
-        if sight.stamp == NO_STAMP:
-            return FileSeen(sight.path, sight.stamp, problem="cannot be looked at; check its permissions")
-        verdict = sight.rules.verdict(sight.path, sight.stamp.size, sight.kind)
-        if verdict.choice is not Choice.SELECTED:
-            return self._unselected(sight, verdict, known, awaited)
-        if known is not None and known.digest and known.stamp == sight.stamp and not (deep or known.racy):
-            return FileSeen(sight.path, sight.stamp, verdict, digest=known.digest, fresh=sight.fresh)
-        if not (self._is_quiet(sight) or sight.forced):
-            return Wait(sight.path, sight.stamp)
-        return self._read(sight, verdict, known)
-
-    def _unselected(
-        self, sight: FoundFile, verdict: Verdict, known: Entry | None, awaited: bool
-    ) -> Judgement:
+    path, stamp, root = sight.path, sight.stamp, terms.plan.root
+    if stamp == NO_STAMP:
+        return FileSeen(path, stamp, problem="cannot be looked at; check its permissions")
+    verdict = sight.rules.verdict(path, stamp.size, sight.kind)
+    is_quiet = sight.quiet or is_old_enough(stamp, clock.wall(), terms.plan.settle)
+    if verdict.choice is not Choice.SELECTED:
         had_content = awaited or (known is not None and known.digest is not None)
-        emptied = had_content and sight.kind is FileKind.FILE and sight.stamp.size == 0
-        if emptied and not self._is_quiet(sight):
+        is_emptied = had_content and sight.kind is FileKind.FILE and stamp.size == 0
+        if is_emptied and not is_quiet:
             # Also when its longest wait is over: a moment without bytes tells nothing of what is written.
-            return Wait(sight.path, sight.stamp, busy=sight.forced, wanted=False)
-        return FileSeen(
-            sight.path, sight.stamp, verdict, by_person=by_person(sight, known), fresh=sight.fresh
-        )
-
-    def _is_quiet(self, sight: FoundFile) -> bool:
-        return sight.quiet or is_old_enough(sight.stamp, self._clock.wall(), self._terms.plan.settle)
-
-    def _read(self, sight: FoundFile, verdict: Verdict, known: Entry | None) -> Judgement:
-        if self._is_quiet(sight):
-            taken = digest(self._terms.plan.root, sight.path, sight.stamp)
-        else:
-            taken = self._forced(sight)
-        match taken:
-            case StableDigest():
-                return self._taken(sight, verdict, taken, known)
-            case UnreadableFile(reason):
-                return FileSeen(sight.path, sight.stamp, problem=reason)
-            case Unstable():
-                return Wait(sight.path, sight.stamp, busy=sight.forced, sample=taken.sample)
-            case _:
-                return None
-
-    def _forced(self, sight: FoundFile) -> StableDigest | ReadProblem:
-        terms = self._terms
-        copy = copy_growing(terms.plan.root, sight.path, terms.spool_dir, sight.sample)
-        if not isinstance(copy, Spooled):
-            return copy
-        self._keep(sight.path, copy)
-        return StableDigest(copy.digest, copy.stamp)
-
-    def _taken(
-        self, sight: FoundFile, verdict: Verdict, taken: StableDigest, known: Entry | None
-    ) -> FileSeen:
-        renamed_from = None
-        if (known is None or known.digest is None) and sight.links == 1:
-            former = self._former(taken.stamp.ino, taken.digest)
-            renamed_from = former[0].path if former else None
-        return FileSeen(
-            sight.path,
-            taken.stamp,
-            verdict,
-            digest=taken.digest,
-            racy=taken.stamp.newest >= self._clock.wall() - RACY_SECONDS,
-            fresh=sight.fresh,
-            renamed_from=renamed_from,
-        )
+            return Wait(path, stamp, busy=sight.forced, wanted=False)
+        return FileSeen(path, stamp, verdict, by_person=by_person(sight, known), fresh=sight.fresh)
+    if known is not None and known.digest and known.stamp == stamp and not (deep or known.racy):
+        return FileSeen(path, stamp, verdict, digest=known.digest, fresh=sight.fresh)
+    taken: StableDigest | Spooled | ReadProblem
+    if is_quiet:
+        taken = digest(root, path, stamp)
+    elif sight.forced:
+        taken = copy_growing(root, path, terms.spool_dir, sight.sample)
+    else:
+        return Wait(path, stamp)
+    match taken:
+        case UnreadableFile(reason):
+            return FileSeen(path, stamp, problem=reason)
+        case Unstable():
+            return Wait(path, stamp, busy=sight.forced, sample=taken.sample)
+        case Spooled():
+            keep(path, taken)
+        case StableDigest():
+            pass
+        case _:
+            return None
+    renamed_from = None
+    if (known is None or known.digest is None) and sight.links == 1:
+        former_ones = former(taken.stamp.ino, taken.digest)
+        renamed_from = former_ones[0].path if former_ones else None
+    return FileSeen(
+        path,
+        taken.stamp,
+        verdict,
+        digest=taken.digest,
+        racy=taken.stamp.newest >= clock.wall() - RACY_SECONDS,
+        fresh=sight.fresh,
+        renamed_from=renamed_from,
+    )
 
 
 def by_person(sight: FoundFile, known: Entry | None) -> bool:
@@ -234,18 +201,14 @@ _PARTS = {"size": "size", "mtime_ns": "mtime", "ctime_ns": "ctime", "ino": "inod
 
 
 def tell_judged(mirror: str, sight: FoundFile, known: Entry | None, judgement: Judgement) -> None:
-    """A file was looked at: what of its stamp is not as it was, and what it is taken for."""
+    """At level debug: what of a file's stamp is not as it was, and what it is taken for."""
     if is_debugging():
+        differs = []
+        if known is not None and known.stamp != NO_STAMP:
+            now, before = sight.stamp, known.stamp
+            differs = [name for part, name in _PARTS.items() if getattr(now, part) != getattr(before, part)]
         outcome = _outcome(known, judgement)
-        differs = _differs(sight.stamp, known)
         tell("file.judged", mirror=mirror, path=sight.path, outcome=outcome, differs=differs)
-
-
-def _differs(now: Stamp, known: Entry | None) -> list[str]:
-    """What of the stamp is not as it is known; nothing where none is."""
-    if known is None or known.stamp == NO_STAMP:
-        return []
-    return [name for part, name in _PARTS.items() if getattr(now, part) != getattr(known.stamp, part)]
 
 
 def _outcome(known: Entry | None, judgement: Judgement) -> str:
@@ -345,7 +308,7 @@ class Reconciler:
         self._journal = journal
         self._clock = clock
         self._on_work = on_work
-        self._judge = Judge(journal.terms, clock, partial(former_files, store.read_now, journal.terms), keep)
+        self._keep = keep
         self._samples: dict[str, Sample] = {}
         self._stopping = False
         self._numbers = itertools.count(1)
@@ -374,7 +337,7 @@ class Reconciler:
         terms = self._journal.terms
         tree = StateTree(self._store, self._mirror)
         listings = scan(terms.plan.root, tree, terms.rules, start=start, deep=deep)
-        pull = _ScanPages(partial(self._pulled, listings), listings, tree)
+        pull = _ScanPages(partial(self._pull, listings), listings, tree)
         moment = UNTIL_SCANNED + next(self._numbers)
         self._scanning.add(moment)
         try:
@@ -395,68 +358,61 @@ class Reconciler:
             self._missing_to -= ended
             self._on_work()
 
-    def _pulled(self, listings: Scan) -> list[FolderListing]:
-        with self._store.telling():
-            return self._pull(listings)
-
     def _pull(self, listings: Scan) -> list[FolderListing]:
         """A few listings, or less when one is large; empty at the end."""
         page: list[FolderListing] = []
         size = 0
-        while size < PAGE and not self._stopping:
-            listing = next(listings, None)
-            if listing is None:
-                break
-            page.append(listing)
-            size += 1 + len(listing.changed)
+        with self._store.telling():
+            while size < PAGE and not self._stopping:
+                listing = next(listings, None)
+                if listing is None:
+                    break
+                page.append(listing)
+                size += 1 + len(listing.changed)
         return page
 
     async def _take_listing(self, listing: FolderListing, deep: bool, moment: float) -> None:
+        mirror, folder = self._mirror, listing.path
         if listing.problem:
-            await self._store.write(
-                lambda tx: tx.folders.trouble(self._mirror, listing.path, listing.problem)
-            )
+            await self._store.write(lambda tx: tx.folders.trouble(mirror, folder, listing.problem))
             return
-        sights = self._sights(listing, await self._stored_version(listing))
-        if listing.reselect or listing.shut_folders:
-            await self._store.write(lambda tx: self._unsettle(tx, listing))
+        version = ""  # of the selection that its files were judged by before, where that matters
+        if listing.reselect:
+            row = await self._store.read(lambda tx: tx.folders.get(mirror, folder))
+            version = "" if row is None else row.version
+        shut = [(join(folder, name), verdict) for name, verdict in listing.shut_folders]
+
+        def unsettle(tx: Tx) -> None:
+            if listing.reselect:
+                tx.folders.unsettle(mirror, folder)
+            for path, _ in shut:
+                tx.folders.unsettle_tree(mirror, path)
+
+        if listing.reselect or shut:
+            await self._store.write(unsettle)
+        sights = (
+            FoundFile(join(folder, found.name), found.stamp, found.kind, found.links, listing.rules, version)
+            for found in listing.changed
+        )
         while page := _page(sights):
             if self._stopping:
                 return  # the directory is not marked as seen: the next scan finds the rest
             await self._take(page, deep=deep, known_new=listing.new)
-        for name, verdict in listing.shut_folders:
-            await self._deselect_below(listing, join(listing.path, name), verdict)
+        for path, verdict in shut:
+            await self._deselect_below(listing, path, verdict)
         if listing.missing or listing.gone_folders:
             self._missing_to.add(moment)
-        await self._store.write(lambda tx: self._record_listing(tx, listing, moment))
+
+        def record(tx: Tx) -> None:
+            tx.folders.seen(mirror, folder, listing.version, listing.is_mount)
+            tx.entries.miss(mirror, folder, listing.missing, moment)
+            for name in listing.gone_folders:
+                self._miss_tree(tx, join(folder, name), moment)
+            for path, _ in shut:
+                tx.folders.shut(mirror, path)
+
+        await self._store.write(record)
         self._on_work()
-
-    async def _stored_version(self, listing: FolderListing) -> str:
-        """The selection version its files were judged under before; '' where that does not matter."""
-        if not listing.reselect:
-            return ""
-        row = await self._store.read(lambda tx: tx.folders.get(self._mirror, listing.path))
-        return "" if row is None else row.version
-
-    def _sights(self, listing: FolderListing, version: str) -> Iterator[FoundFile]:
-        for found in listing.changed:
-            path = join(listing.path, found.name)
-            yield FoundFile(path, found.stamp, found.kind, found.links, listing.rules, version)
-
-    def _unsettle(self, tx: Tx, listing: FolderListing) -> None:
-        if listing.reselect:
-            tx.folders.unsettle(self._mirror, listing.path)
-        for name, _ in listing.shut_folders:
-            tx.folders.unsettle_tree(self._mirror, join(listing.path, name))
-
-    def _record_listing(self, tx: Tx, listing: FolderListing, moment: float) -> None:
-        mirror = self._mirror
-        tx.folders.seen(mirror, listing.path, listing.version, listing.is_mount)
-        tx.entries.miss(mirror, listing.path, listing.missing, moment)
-        for name in listing.gone_folders:
-            self._miss_tree(tx, join(listing.path, name), moment)
-        for name, _ in listing.shut_folders:
-            tx.folders.shut(mirror, join(listing.path, name))
 
     def _miss_tree(self, tx: Tx, folder: str, moment: float) -> None:
         tx.entries.miss_tree(self._mirror, folder, moment)
@@ -466,17 +422,13 @@ class Reconciler:
         """Selection does not enter a directory any more: all files in it are deselected, a page a commit."""
         before = await self._store.read(lambda tx: tx.folders.get(self._mirror, listing.path))
         person = before is None or is_by_person(before.version, listing.version)
-        for below in await self._store.read(
-            lambda tx: [path for _, path in tx.folders.tree(self._mirror, folder)]
-        ):
-            paths = await self._store.read(partial(_names, self._mirror, below))
-            for start in range(0, len(paths), PAGE):
-                page = paths[start : start + PAGE]
-                await self._store.write(partial(self._deselect, page, verdict, person))
 
-    def _deselect(self, paths: Sequence[str], verdict: Verdict, by_person: bool, tx: Tx) -> None:
-        for path in paths:
-            self._journal.deselect(tx, path, verdict, by_person)
+        def deselect(paths: Sequence[str], tx: Tx) -> None:
+            for path in paths:
+                self._journal.deselect(tx, path, verdict, person)
+
+        async for page in self._store.pages_below(self._mirror, folder, PAGE):
+            await self._store.write(partial(deselect, page))
 
     async def recheck_racy(self) -> None:
         """Read again what was read so soon after a change that another may hide behind the same stamp."""
@@ -509,34 +461,33 @@ class Reconciler:
             await self.scan(path)
         else:
             await self._look_and_take([path], fresh=True)
-            await self._store.write(lambda tx: self._miss_folder(tx, path, found))
+            is_gone = found.presence is Presence.MISSING or found.kind not in (None, FileKind.FOLDER)
+
+            def miss(tx: Tx) -> None:
+                if is_gone and tx.folders.get(self._mirror, path) is not None:
+                    self._miss_tree(tx, path, self._clock.steady())
+
+            await self._store.write(miss)
             self._on_work()
 
-    def _miss_folder(self, tx: Tx, path: str, found: Look) -> None:
-        gone = found.presence is Presence.MISSING or found.kind not in (None, FileKind.FOLDER)
-        if gone and tx.folders.get(self._mirror, path) is not None:
-            self._miss_tree(tx, path, self._clock.steady())
-
     async def _look_and_take(self, paths: Sequence[str], *, fresh: bool = False) -> None:
-        ignores = [path for path in paths if split(path)[1] == IGNORE_FILE]
         for start in range(0, len(paths), PAGE):
-            await self._take_looks(paths[start : start + PAGE], fresh)
-        for path in ignores:
-            await self.scan(split(path)[0])
-
-    async def _take_looks(self, paths: Sequence[str], fresh: bool) -> None:
-        looked = await asyncio.to_thread(self._looks, paths)
-        sights = []
-        folders = []
-        for path, found, rules in looked:
-            if found.kind is FileKind.FOLDER:
-                folders.append(path)
-            elif found.stamp is not None and found.kind is not None and rules is not None:
-                sights.append(FoundFile(path, found.stamp, found.kind, found.links, rules, fresh=fresh))
-        await self._take(sights)
-        await self._note_absent(looked)
-        for path in folders:
-            await self.scan(path)
+            looked = await asyncio.to_thread(self._looks, paths[start : start + PAGE])
+            sights = []
+            folders = []
+            for path, found, rules in looked:
+                if found.kind is FileKind.FOLDER:
+                    folders.append(path)
+                elif found.stamp is not None and found.kind is not None and rules is not None:
+                    sights.append(FoundFile(path, found.stamp, found.kind, found.links, rules, fresh=fresh))
+            await self._take(sights)
+            await self._note_absent(looked)
+            for path in folders:
+                await self.scan(path)
+        for path in paths:
+            folder, name = split(path)
+            if name == IGNORE_FILE:
+                await self.scan(folder)
 
     def _looks(self, paths: Sequence[str]) -> list[Looked]:
         terms = self._journal.terms
@@ -572,16 +523,17 @@ class Reconciler:
             for path, found in absent:
                 if found.lacks_file:
                     self._forget(path)
-            await self._store.write(lambda tx: self._record_absent(tx, absent))
-            self._on_work()
 
-    def _record_absent(self, tx: Tx, absent: Sequence[tuple[str, Look]]) -> None:
-        for path, found in absent:
-            if found.lacks_file:
-                folder, name = split(path)
-                tx.entries.miss(self._mirror, folder, [name], self._clock.steady())
-            elif found.presence is Presence.UNKNOWN:
-                tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
+            def record(tx: Tx) -> None:
+                for path, found in absent:
+                    if found.lacks_file:
+                        folder, name = split(path)
+                        tx.entries.miss(self._mirror, folder, [name], self._clock.steady())
+                    elif found.presence is Presence.UNKNOWN:
+                        tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
+
+            await self._store.write(record)
+            self._on_work()
 
     # -- files being written ---------------------------------------------------------------------------
 
@@ -632,43 +584,48 @@ class Reconciler:
             waits = [j for j in judged if isinstance(j, Wait)]
             if len(seen) > BURST:
                 seen = [replace(one, fresh=False) for one in seen]
+
+            def record(tx: Tx) -> None:
+                for one in seen:
+                    self._journal.observe(tx, one)
+                for wait in waits:
+                    self._journal.await_quiet(tx, wait.path, wanted=wait.wanted)
+
             if seen or waits:
-                await self._store.write(lambda tx: self._record(tx, seen, waits))
+                await self._store.write(record)
                 self._note(seen, waits)
                 self._on_work()
 
     def _judge_all(
         self, sights: Sequence[FoundFile], deep: bool, known_new: bool, awaited: Collection[str]
     ) -> list[Judgement]:
+        terms = self._journal.terms
         paths = [] if known_new else [sight.path for sight in sights]
-        known = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
-        return [
-            self._judged(sight, known.get(sight.path), deep, sight.path in awaited)
-            for sight in sights
-            if not self._is_noise(sight, known.get(sight.path))
-        ]
-
-    def _judged(self, sight: FoundFile, known: Entry | None, deep: bool, awaited: bool) -> Judgement:
-        judgement = self._judge.judge(sight, known, deep=deep, awaited=awaited)
-        tell_judged(self._journal.terms.plan.name, sight, known, judgement)
-        return judgement
-
-    def _is_noise(self, sight: FoundFile, known: Entry | None) -> bool:
-        """A hint about a file that is stored as it is: nothing to do, not even a write."""
-        return (
-            sight.fresh
-            and not sight.quiet
-            and known is not None
-            and known.presence is Presence.PRESENT
-            and known.stamp == sight.stamp
-            and not known.racy
-        )
-
-    def _record(self, tx: Tx, seen: Sequence[FileSeen], waits: Sequence[Wait]) -> None:
-        for one in seen:
-            self._journal.observe(tx, one)
-        for wait in waits:
-            self._journal.await_quiet(tx, wait.path, wanted=wait.wanted)
+        entries = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
+        judged = []
+        for sight in sights:
+            known = entries.get(sight.path)
+            is_stored = (
+                known is not None
+                and known.presence is Presence.PRESENT
+                and known.stamp == sight.stamp
+                and not known.racy
+            )
+            if is_stored and sight.fresh and not sight.quiet:
+                continue  # a hint about a file that is stored as it is: nothing to do, not even a write
+            judgement = judge(
+                terms,
+                self._clock,
+                sight,
+                known,
+                deep=deep,
+                awaited=sight.path in awaited,
+                former=partial(former_files, self._store.read_now, terms),
+                keep=self._keep,
+            )
+            tell_judged(terms.plan.name, sight, known, judgement)
+            judged.append(judgement)
+        return judged
 
     def _note(self, seen: Sequence[FileSeen], waits: Sequence[Wait]) -> None:
         now = self._clock.steady()
@@ -715,10 +672,6 @@ class _ScanPages:
                 self._tree.close()
             finally:
                 self._pulling.release()
-
-
-def _names(mirror: int, folder: str, tx: Tx) -> list[str]:
-    return tx.entries.names(mirror, folder)
 
 
 def _page(sights: Iterator[FoundFile]) -> list[FoundFile]:

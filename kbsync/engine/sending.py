@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 
 from kbsync.contract.target import Outgoing
@@ -21,38 +22,16 @@ KEPT = 64
 """Bodies kept for files that are never quiet; each may hold a descriptor."""
 
 
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Opened bodies by upload id, and the uploads whose bytes are not what was intended any more.
 
     `addresses`: of the pages that link files stand for, where the target will list them by these.
     """
 
-    def __init__(self, terms: Terms, bodies: dict[int, Spooled], unsendable: Sequence[int]) -> None:
-        self._terms = terms
-        self._bodies = bodies
-        self.unsendable = unsendable
-        self.addresses: dict[int, str] = {}
-
-    @property
-    def sendable(self) -> Sequence[int]:
-        """Uploads whose bytes are at hand."""
-        return list(self._bodies)
-
-    def outgoing(self, upload: Upload, replaces: str | None) -> Outgoing:
-        """The document as the target gets it."""
-        body = self._bodies[upload.id]
-        return Outgoing(
-            upload_id=upload.id,
-            path=upload.path or upload.label,
-            name=upload.name,
-            digest=upload.digest,
-            size=upload.size,
-            mtime=body.stamp.mtime_ns / 1e9,
-            recipe=upload.recipe,
-            body=body,
-            replaces=replaces,
-            settings=self._terms.plan.settings(upload.path or upload.label),
-        )
+    bodies: Mapping[int, Spooled]
+    unsendable: Sequence[int]
+    addresses: Mapping[int, str]
 
 
 class Bodies:
@@ -108,12 +87,14 @@ class Bodies:
                 unsendable.append(row.id)
             else:
                 bodies[row.id] = stack.enter_context(body)
-        batch = Batch(self._terms, bodies, unsendable)
+        addresses: dict[int, str] = {}
         if self._terms.limits.links and not self._terms.limits.marks:
-            links = [row for row in rows if row.id in bodies and is_link(row.path or "")]
-            found = {row.id: _address_in(row, bodies[row.id]) for row in links}
-            batch.addresses = {number: address for number, address in found.items() if address}
-        return batch
+            for row in rows:
+                if row.id in bodies and is_link(row.path or ""):
+                    # A file that holds no address is sent as it is: the target says what is wrong with it.
+                    with suppress(NoLink), bodies[row.id].open() as stream:
+                        addresses[row.id] = address_from(row.path or "", stream)
+        return Batch(bodies, unsendable, addresses)
 
     def _take(self, row: Upload) -> Spooled | None:
         if row.path is None:
@@ -134,13 +115,21 @@ def _let_go(stack: ExitStack, ended: asyncio.Future[Batch]) -> None:
         ended.exception()  # nobody waits for it any more
 
 
-def _address_in(row: Upload, body: Spooled) -> str | None:
-    """None for a file that holds no address: the target says why when it gets it."""
-    try:
-        with body.open() as stream:
-            return address_from(row.path or "", stream)
-    except NoLink:
-        return None
+def outgoing(terms: Terms, upload: Upload, body: Spooled, replaces: str | None) -> Outgoing:
+    """The document as the target gets it."""
+    path = upload.path or upload.label
+    return Outgoing(
+        upload_id=upload.id,
+        path=path,
+        name=upload.name,
+        digest=upload.digest,
+        size=upload.size,
+        mtime=body.stamp.mtime_ns / 1e9,
+        recipe=upload.recipe,
+        body=body,
+        replaces=replaces,
+        settings=terms.plan.settings(path),
+    )
 
 
 def replaced_by(journal: Journal, tx: Tx, upload: Upload) -> str | None:

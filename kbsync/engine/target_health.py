@@ -116,7 +116,12 @@ class TargetHealth:
             if not isinstance(answer, TargetError):
                 self.blamed.clear()
             elif isinstance(answer, Rejected) and not isinstance(answer, NameTaken | Unfit):
-                self._count(upload, answer)
+                if answer.code != self._blamed_code:
+                    self.blamed.clear()
+                    self._blamed_code = answer.code
+                label = upload.path or upload.label
+                if label not in self.blamed:
+                    self.blamed.append(label)
                 if len(self.blamed) >= BLAME_LIMIT:
                     reason = (
                         f"{BLAME_LIMIT} documents in a row were refused for one reason: {answer.reason}; "
@@ -124,11 +129,3 @@ class TargetHealth:
                     )
                     return Halted("target-rejects", reason, cure=cure, code=answer.code)
         return None
-
-    def _count(self, upload: Upload, answer: Rejected) -> None:
-        if answer.code != self._blamed_code:
-            self.blamed.clear()
-            self._blamed_code = answer.code
-        label = upload.path or upload.label
-        if label not in self.blamed:
-            self.blamed.append(label)

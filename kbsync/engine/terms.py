@@ -58,7 +58,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A plan bound to one knowledge base, whose id is `base`; `cure` makes a command that can be pasted.
+    """A plan bound to one knowledge base, whose id is `base`.
 
     `describe` says what a recipe means in the words of the config, '' where the target does not tell.
     """
@@ -71,7 +71,6 @@ class Terms:
     recipe: Callable[[str], str]
     rules: Rules
     spool_dir: Path
-    cure: Callable[[str], str] = lambda command: f"kbsync {command}"
     base: str = ""
     describe: Callable[[str], str] = lambda _recipe: ""
 
@@ -115,21 +114,15 @@ def abilities_of(target: Target, plan: Plan) -> Abilities:
     )
 
 
-def recipe_of(target: Target, plan: Plan) -> Callable[[str], str]:
-    """The recipe of a path at this target."""
-    return lambda path: target.recipe(path, plan.settings(path))
-
-
 OTHER_SETTINGS = "other settings"
 MOST_CHANGES = 3
 
 
 def changes_of(describe: Callable[[str], str], recipes: Iterable[tuple[str, str]]) -> str:
     """Which settings changed, as far as recipes tell: `from knowledge_type 1 to knowledge_type 2`."""
-    words = dict.fromkeys(_change(describe(before), describe(after)) for before, after in recipes)
-    shown = [*list(words)[:MOST_CHANGES], *(["…"] if len(words) > MOST_CHANGES else [])]
-    return ", ".join(shown)
-
-
-def _change(before: str, after: str) -> str:
-    return f"from {before} to {after}" if before and after and before != after else OTHER_SETTINGS
+    pairs = [(describe(before), describe(after)) for before, after in recipes]
+    words = dict.fromkeys(
+        f"from {before} to {after}" if before and after and before != after else OTHER_SETTINGS
+        for before, after in pairs
+    )
+    return ", ".join([*list(words)[:MOST_CHANGES], *(["…"] if len(words) > MOST_CHANGES else [])])

@@ -1,6 +1,4 @@
-"""What the worker finds to do: everything that is due, in one look at the state.
-
-Carries out what the journal says: sends, looks, polls, renames and deletes.
+"""Carries out what the journal says: sends, looks, polls, renames and deletes.
 
 The worker decides nothing. It takes due rows by rank, announces an effect on disk, makes it, and records the
 answer. It can be cut anywhere: the next start finds every announced effect in the journal.
@@ -26,7 +24,7 @@ from kbsync.engine import deletions, lost_uploads
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.polling import Polls
-from kbsync.engine.sending import Batch, Bodies, replaced_by
+from kbsync.engine.sending import Bodies, outgoing, replaced_by
 from kbsync.engine.target_health import STATE_PAUSE, TargetHealth
 from kbsync.engine.terms import Terms
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
@@ -50,21 +48,6 @@ IN_FLIGHT = (UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """How far to look: wall seconds now, how many documents of a lane fit, seconds to look ahead for polls.
-
-    `polls` None: no poll may start now. `looks`: one for lost uploads may. `busy`: uploads that something is
-    being done about already.
-    """
-
-    now: float
-    requests: int
-    polls: float | None
-    looks: bool
-    busy: Collection[int]
-
-
-@dataclass(frozen=True, slots=True)
 class DueWork:
     """Rows by what they wait for, each by rank; sends by lane, those in which something waits."""
 
@@ -76,58 +59,51 @@ class DueWork:
     sends: Mapping[Lane, list[Upload]]
 
 
-def find_due(tx: Tx, terms: Terms, reach: Reach) -> DueWork:
-    """Everything that is due at this moment and not being done."""
-    return DueWork(
-        deletes=_due(tx, terms, UploadState.RETIRING, reach, reach.requests),
-        looks=_looks(tx, terms, reach) if reach.looks else [],
-        proofs=_due(tx, terms, UploadState.ADOPTING, reach, SMALL_BATCH),
-        polls=_polls(tx, terms, reach),
-        renames=_due(tx, terms, UploadState.SERVING, reach, SMALL_BATCH),
-        sends=_sends(tx, terms, reach),
-    )
-
-
-def _due(
+def find_due(
     tx: Tx,
     terms: Terms,
-    state: UploadState,
-    reach: Reach,
-    limit: int,
+    now: float,
     *,
-    ahead: float = 0.0,
-    lane: Lane | None = None,
-) -> list[Upload]:
-    if limit <= 0:
-        return []
-    many = limit + len(reach.busy)
-    ranks = (0.0, math.inf) if lane is None else reach_of(lane)
-    rows = tx.uploads.due(terms.mirror, terms.binding, state, reach.now + ahead, many, ranks)
-    return [row for row in rows if row.id not in reach.busy][:limit]
+    requests: int,
+    polls: float | None,
+    looks: bool,
+    busy: Collection[int],
+) -> DueWork:
+    """Everything that is due at `now` (wall seconds) and not being done.
 
-
-def _sends(tx: Tx, terms: Terms, reach: Reach) -> dict[Lane, list[Upload]]:
-    lanes = {lane: _due(tx, terms, UploadState.INTENDED, reach, reach.requests, lane=lane) for lane in SENDS}
-    return {lane: rows for lane, rows in lanes.items() if rows}
-
-
-def _looks(tx: Tx, terms: Terms, reach: Reach) -> list[Upload]:
-    """One list tells of all: where one unsure upload is due, every other one is looked for as well.
-
-    Those that were lost or deleted long ago are looked for by every look anyway.
+    `requests`: how many documents of a lane fit. `polls`: seconds to look ahead for them, None where no poll
+    may start now. `looks`: one for lost uploads may. `busy`: uploads that something is being done about.
     """
-    if _due(tx, terms, UploadState.UNSURE, reach, 1):
+
+    def due(state: UploadState, limit: int, ahead: float = 0.0, lane: Lane | None = None) -> list[Upload]:
+        if limit <= 0:
+            return []
+        many = limit + len(busy)
+        ranks = (0.0, math.inf) if lane is None else reach_of(lane)
+        rows = tx.uploads.due(terms.mirror, terms.binding, state, now + ahead, many, ranks)
+        return [row for row in rows if row.id not in busy][:limit]
+
+    lost: list[Upload] = []
+    if looks and due(UploadState.UNSURE, 1):
+        # One list tells of all: where one unsure upload is due, every other one is looked for as well.
         unsure = tx.uploads.in_states(terms.mirror, terms.binding, (UploadState.UNSURE,), limit=LOOK_BATCH)
-        return [row for row in unsure if row.id not in reach.busy]
-    lost = _due(tx, terms, UploadState.PRESUMED_LOST, reach, 1)
-    return lost or _due(tx, terms, UploadState.TOMBSTONE, reach, 1)
-
-
-def _polls(tx: Tx, terms: Terms, reach: Reach) -> list[Upload]:
-    """One request can tell of many: where one is due, those that will soon be are asked about as well."""
-    if reach.polls is None or not _due(tx, terms, UploadState.INDEXING, reach, 1):
-        return []
-    return _due(tx, terms, UploadState.INDEXING, reach, POLL_BATCH, ahead=reach.polls)
+        lost = [row for row in unsure if row.id not in busy]
+    elif looks:
+        # All of those that were lost or deleted long ago are looked for by every look anyway.
+        lost = due(UploadState.PRESUMED_LOST, 1) or due(UploadState.TOMBSTONE, 1)
+    indexing: list[Upload] = []
+    if polls is not None and due(UploadState.INDEXING, 1):
+        # One request can tell of many: those that will soon be due are asked about as well.
+        indexing = due(UploadState.INDEXING, POLL_BATCH, ahead=polls)
+    sends = {lane: due(UploadState.INTENDED, requests, lane=lane) for lane in SENDS}
+    return DueWork(
+        deletes=due(UploadState.RETIRING, requests),
+        looks=lost,
+        proofs=due(UploadState.ADOPTING, SMALL_BATCH),
+        polls=indexing,
+        renames=due(UploadState.SERVING, SMALL_BATCH),
+        sends={lane: rows for lane, rows in sends.items() if rows},
+    )
 
 
 def find_room(tx: Tx, terms: Terms) -> tuple[bool, bool]:
@@ -141,42 +117,23 @@ def find_room(tx: Tx, terms: Terms) -> tuple[bool, bool]:
     return found_none, is_trying
 
 
-@dataclass(frozen=True, slots=True)
-class NextDue:
-    """Wall seconds when the next row is due; None: nothing waits.
+def next_due(tx: Tx, terms: Terms, look: float = 0.0, poll: float = 0.0) -> float | None:
+    """When the next row is due, and no look and no poll before these moments; None: nothing waits.
 
-    Unsure, indexing, serving (to be renamed), and all others.
+    Wall seconds.
     """
-
-    looks: float | None
-    polls: float | None
-    serving: float | None
-    others: float | None
-
-    @property
-    def first(self) -> float | None:
-        """Of all."""
-        return earliest(self.looks, self.polls, self.serving, self.others)
-
-    def paced(self, look: float, poll: float) -> float | None:
-        """The first, where no look and no poll may start before these moments."""
-        looks = None if self.looks is None else max(self.looks, look)
-        polls = None if self.polls is None else max(self.polls, poll)
-        return earliest(looks, polls, self.serving, self.others)
-
-
-def earliest(*times: float | None) -> float | None:
-    """The first of these that are known."""
-    return min((time for time in times if time is not None), default=None)
-
-
-def next_due(tx: Tx, terms: Terms) -> NextDue:
-    """When there will be something to do."""
 
     def of(*states: UploadState) -> float | None:
         return tx.uploads.next_due(terms.mirror, terms.binding, states)
 
-    return NextDue(of(UploadState.UNSURE), of(UploadState.INDEXING), of(UploadState.SERVING), of(*WAITING))
+    looks, polls = of(UploadState.UNSURE), of(UploadState.INDEXING)
+    times = [
+        None if looks is None else max(looks, look),
+        None if polls is None else max(polls, poll),
+        of(UploadState.SERVING),  # to be renamed
+        of(*WAITING),
+    ]
+    return min((time for time in times if time is not None), default=None)
 
 
 log = structlog.get_logger("kbsync")
@@ -205,10 +162,10 @@ class Worker:
         bodies: Bodies,
         *,
         on_halt: Callable[[Halted], Awaitable[None]],
-        on_event: Callable[[Happened], None] = lambda _event: None,
-        on_doubt: Callable[[str], None] = lambda _path: None,
-        may_delete: Callable[[], Awaitable[bool]] | None = None,
-        on_proof: Callable[[], Awaitable[None]] | None = None,
+        on_event: Callable[[Happened], None],
+        on_doubt: Callable[[str], None],
+        may_delete: Callable[[], Awaitable[bool]],
+        on_proof: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._journal = journal
@@ -248,7 +205,9 @@ class Worker:
             self._wake.clear()
             try:
                 if not is_begun:
-                    await self._look_back()
+                    with contextlib.suppress(StateError):  # an earlier run may have found the account full
+                        room = await self._store.read(lambda tx: find_room(tx, self._journal.terms))
+                        self.pulse.is_full = room[0]
                     is_begun = True
                 seconds = await self._round()
                 self._has_looked = True
@@ -258,12 +217,6 @@ class Worker:
             except Exception as error:
                 seconds = self._failed(error, of_round=True)
             await rest(self._clock, seconds, self._wake)
-
-    async def _look_back(self) -> None:
-        """An earlier run may have found the account full."""
-        with contextlib.suppress(StateError):
-            found_none, _ = await self._store.read(lambda tx: find_room(tx, self._journal.terms))
-            self.pulse.is_full = found_none
 
     async def stop(self, grace: float = 0.5) -> None:
         """No new requests; those in flight get `grace` seconds, then they are cut."""
@@ -280,13 +233,13 @@ class Worker:
         begun = self._begun
         if not self._has_looked or self._busy or self._tasks or self._lost != self._made_good:
             return False
-        due = (await self._read_next()).first
+        due = await self._read_next()
         if begun != self._begun:
             return False  # while the state was read; what is being done is not due
         return due is None or due > self._clock.wall() + patience
 
-    async def _read_next(self) -> NextDue:
-        return await self._store.read(lambda tx: next_due(tx, self._journal.terms))
+    async def _read_next(self, look: float = 0.0, poll: float = 0.0) -> float | None:
+        return await self._store.read(lambda tx: next_due(tx, self._journal.terms, look, poll))
 
     def resume(self) -> None:
         """The cause of a halt is gone."""
@@ -306,9 +259,22 @@ class Worker:
         if now < self.pulse.not_before:
             return self.pulse.not_before - now
         await self._catch_up()
-        reach = self._reach(now)
-        due = await self._store.read(lambda tx: find_due(tx, self._journal.terms, reach))
-        tries = await self._tries()
+        terms, limits = self._journal.terms, self._journal.terms.limits
+        may_poll = self._slots and self._polling < self._most_polls and now >= self._next_poll
+        find = partial(
+            find_due,
+            terms=terms,
+            now=self._clock.wall(),
+            requests=limits.batch * self._slots,
+            polls=limits.poll_first if may_poll else None,
+            looks=not self._is_looking and now >= self._next_look,
+            busy=frozenset(self._busy),
+        )
+        due = await self._store.read(find)
+        tries = None  # how many documents may find out whether the account has room again; None: there is
+        if self.pulse.is_full:
+            _, is_trying = await self._store.read(lambda tx: find_room(tx, terms))
+            tries = 0 if is_trying else 1
         started = [
             self._start_look(due.looks),
             self._start_polls(due.polls, tries),
@@ -327,25 +293,11 @@ class Worker:
             await self._store.write(self._journal.bring_forward)
         self._made_good, self._ahead = lost, ahead
 
-    async def _tries(self) -> int | None:
-        """How many documents may find out whether the account has room again; None: there is room."""
-        if not self.pulse.is_full:
-            return None
-        _, is_trying = await self._store.read(lambda tx: find_room(tx, self._journal.terms))
-        return 0 if is_trying else 1
-
-    def _reach(self, now: float) -> Reach:
-        limits = self._journal.terms.limits
-        may_poll = self._slots and self._polling < self._most_polls and now >= self._next_poll
-        polls = limits.poll_first if may_poll else None
-        looks = not self._is_looking and now >= self._next_look
-        return Reach(self._clock.wall(), limits.batch * self._slots, polls, looks, frozenset(self._busy))
-
     async def _until_next(self, *, held_back: bool) -> float:
         if not self._slots:
             return LONGEST_REST  # a task that ends wakes us
         ahead = self._clock.wall() - self._clock.steady()
-        due = (await self._read_next()).paced(self._next_look + ahead, self._next_poll + ahead)
+        due = await self._read_next(self._next_look + ahead, self._next_poll + ahead)
         if not self._busy and (due is None or due > self._clock.wall() + LONGEST_REST):
             self.pulse.failures.jobs = 0  # what failed is not there any more
         if due is None:
@@ -370,11 +322,6 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._ended(ended, numbers))
         return True
-
-    def _start_if_free(
-        self, rows: Sequence[Upload], work: Callable[[Sequence[Upload]], Awaitable[None]]
-    ) -> bool:
-        return self._slots > 0 and self._start(rows, work)
 
     def _ended(self, task: asyncio.Task[bool], numbers: set[int]) -> None:
         is_over = not task.cancelled() and task.exception() is None  # what is no Exception ends the program
@@ -422,7 +369,7 @@ class Worker:
         if isinstance(self._target, Renames):
             waiting[Lane.RENAME] = due.renames
         waiting[Lane.PROVE] = due.proofs
-        if due.deletes and (self._may_delete is None or await self._may_delete()):
+        if due.deletes and await self._may_delete():
             waiting[Lane.DELETE] = due.deletes
         return waiting
 
@@ -434,7 +381,12 @@ class Worker:
         left = {lane: list(rows) for lane, rows in waiting.items()}
         shares = {lane: self._share(lane, left) for lane in left}
         started = False
-        while self._slots and (lane := self._next_lane(left, tries)) is not None:
+        concurrency = self._journal.terms.limits.concurrency
+        while self._slots:
+            able = [lane for lane, rows in left.items() if rows and (tries != 0 or lane not in SENDS)]
+            lane = self._turns.next(able, concurrency)
+            if lane is None:
+                break
             share = shares[lane]
             if lane in SENDS and tries is not None:
                 share = min(share, tries)
@@ -452,18 +404,10 @@ class Worker:
         rows = sum(len(waiting.get(each, ())) for each in lanes)
         return max(1, min(limits.batch, -(-rows // max(1, self._slots))))
 
-    def _next_lane(self, left: Mapping[Lane, Sequence[Upload]], tries: int | None) -> Lane | None:
-        able = [lane for lane, rows in left.items() if rows and (tries != 0 or lane not in SENDS)]
-        return self._turns.next(able, self._concurrency)
-
-    @property
-    def _concurrency(self) -> int:
-        return self._journal.terms.limits.concurrency
-
     @property
     def _most_polls(self) -> int:
         """One slot is kept from them, where there are more."""
-        return max(1, self._concurrency - 1)
+        return max(1, self._journal.terms.limits.concurrency - 1)
 
     async def _take_turn(self, lane: Lane, counted: float, rows: Sequence[Upload]) -> None:
         begun = self._clock.steady()
@@ -477,21 +421,24 @@ class Worker:
 
     async def _send(self, rows: Sequence[Upload]) -> None:
         async with self._bodies.opened(rows) as batch:
-            claims = await self._store.write(lambda tx: self._announce(tx, batch))
+
+            def announce(tx: Tx) -> list[tuple[Upload, str | None]]:
+                """On disk before the first byte leaves: what is sent, each with the remote id it replaces."""
+                for number in batch.unsendable:
+                    self._journal.unsendable(tx, number)
+                claimed = self._journal.claim(tx, list(batch.bodies), batch.addresses)
+                return [(upload, replaced_by(self._journal, tx, upload)) for upload in claimed]
+
+            claims = await self._store.write(announce)
             for row in rows:
                 if row.id in batch.unsendable and row.path is not None:
                     self._on_doubt(row.path)
             if not claims:
                 return
-            answers = await self._put([batch.outgoing(upload, old) for upload, old in claims])
+            answers = await self._put(
+                [outgoing(self._journal.terms, row, batch.bodies[row.id], old) for row, old in claims]
+            )
         await self._record_puts([upload for upload, _ in claims], answers)
-
-    def _announce(self, tx: Tx, batch: Batch) -> list[tuple[Upload, str | None]]:
-        """On disk before the first byte leaves: what is sent, each with the remote id it replaces."""
-        for number in batch.unsendable:
-            self._journal.unsendable(tx, number)
-        claimed = self._journal.claim(tx, batch.sendable, batch.addresses)
-        return [(upload, replaced_by(self._journal, tx, upload)) for upload in claimed]
 
     async def _put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         try:
@@ -504,11 +451,24 @@ class Worker:
 
     async def _record_puts(self, claimed: Sequence[Upload], answers: Sequence[PutOutcome]) -> None:
         pairs = list(zip(claimed, answers, strict=True))
-        await self._weigh_blame(pairs)
+        terms = self._journal.terms
+        blame = None
+        if not terms.limits.embedded:
+            blame = self.pulse.blame(pairs, f"kbsync retry --mirror {terms.plan.name}")
+        if blame is not None:
+            blamed, code, reason = tuple(self.pulse.blamed), blame.code, blame.reason
+            await self._store.write(lambda tx: self._journal.release_blamed(tx, blamed, code, reason))
+            await self._halt(blame)
         halted = self.pulse.halted
 
         def record(tx: Tx) -> list[Happened | None]:
-            return [self._journal.put_ended(tx, u.id, _or_halt(answer, halted)) for u, answer in pairs]
+            # While the target is to blame, a rejection is no document's fault.
+            return [
+                self._journal.put_ended(
+                    tx, upload.id, halted if halted and isinstance(answer, Rejected) else answer
+                )
+                for upload, answer in pairs
+            ]
 
         happened = await self._store.write(record)
         self._tell(happened)
@@ -517,15 +477,6 @@ class Worker:
         self.pulse.went_well(happened)
         await self._prove_well()
         await self._note_trouble([a for a in answers if isinstance(a, TargetError)], len(answers))
-
-    async def _weigh_blame(self, pairs: Sequence[tuple[Upload, PutOutcome]]) -> None:
-        terms = self._journal.terms
-        cure = f"kbsync retry --mirror {terms.plan.name}"
-        halted = None if terms.limits.embedded else self.pulse.blame(pairs, cure)
-        if halted is not None:
-            blamed, code, reason = tuple(self.pulse.blamed), halted.code, halted.reason
-            await self._store.write(lambda tx: self._journal.release_blamed(tx, blamed, code, reason))
-            await self._halt(halted)
 
     # -- looking for lost answers, waiting, deleting, renaming ------------------------------------------
 
@@ -557,9 +508,9 @@ class Worker:
 
     def _start_polls(self, rows: Sequence[Upload], tries: int | None) -> bool:
         """Seldom enough that each poll tells of many, and never in all slots at a time."""
-        if self._polling >= self._most_polls:
+        if self._polling >= self._most_polls or not self._slots:
             return False
-        started = self._start_if_free(rows, partial(self._poll, tries=tries))
+        started = self._start(rows, partial(self._poll, tries=tries))
         if started:
             self._polling += 1
             self._next_poll = self._clock.steady() + self._journal.terms.limits.poll_first
@@ -568,27 +519,22 @@ class Worker:
     async def _poll(self, rows: Sequence[Upload], tries: int | None) -> None:
         begun = self._clock.steady()
         try:
-            await self._poll_all(rows, tries)
+            happened, halted = await self._polls.ask(rows, tries)
+            self.pulse.answers()
+            self.pulse.went_well(happened)
+            self._tell(happened)
+            await self._prove_well()
+            if halted is not None:
+                self.pulse.is_full = halted.halt == "quota"
+                await self._halt(halted)
+        except TargetError as error:
+            await self._note_trouble([error], 1)
         finally:
             self._polling -= 1
             # A slot is free for as long as the poll took: where there is one only, what is saved gets it.
             now = self._clock.steady()
             rest = min(now - begun, self._journal.terms.limits.poll_first)
             self._next_poll = max(self._next_poll, now + rest)
-
-    async def _poll_all(self, rows: Sequence[Upload], tries: int | None) -> None:
-        try:
-            polled = await self._polls.ask(rows, tries)
-        except TargetError as error:
-            await self._note_trouble([error], 1)
-            return
-        self.pulse.answers()
-        self.pulse.went_well(polled.happened)
-        self._tell(polled.happened)
-        await self._prove_well()
-        if polled.halted is not None:
-            self.pulse.is_full = polled.halted.halt == "quota"
-            await self._halt(polled.halted)
 
     async def _prove(self, rows: Sequence[Upload]) -> None:
         try:
@@ -625,30 +571,28 @@ class Worker:
     async def _rename(self, rows: Sequence[Upload]) -> None:
         """What was renamed is recorded at the end: a rename that is made twice is the same."""
         assert isinstance(self._target, Renames)
+        journal = self._journal
         paths = [row.path or row.label for row in rows]
-        mtimes = await self._store.read(lambda tx: [self._mtime(tx, path) for path in paths])
+        entries = await self._store.read(
+            lambda tx: [tx.entries.get(journal.terms.mirror, path) for path in paths]
+        )
         done = list[tuple[int, str]]()
-        for row, path, mtime in zip(rows, paths, mtimes, strict=True):
+        for row, path, entry in zip(rows, paths, entries, strict=True):
+            mtime = self._clock.wall() if entry is None else entry.stamp.mtime_ns / 1e9
             try:
-                name = self._journal.terms.naming.name(path, row.digest)
+                name = journal.terms.naming.name(path, row.digest)
                 await self._target.rename(row.remote_id or "", path, name, mtime)
             except TargetError as error:
-                await self._rename_failed(row, error)
+                wait = error.retry_after if isinstance(error, Unavailable) else None
+                await self._store.write(
+                    partial(journal.rename_failed, number=row.id, reason=error.reason, wait=wait)
+                )
+                await self._note_trouble([error], 1)
             else:
                 done.append((row.id, path))
-        self._tell(await self._store.write(lambda tx: self._record_renames(tx, done)))
-
-    def _mtime(self, tx: Tx, path: str) -> float:
-        entry = tx.entries.get(self._journal.terms.mirror, path)
-        return self._clock.wall() if entry is None else entry.stamp.mtime_ns / 1e9
-
-    def _record_renames(self, tx: Tx, done: Sequence[tuple[int, str]]) -> list[Happened | None]:
-        return [self._journal.renamed(tx, number, path) for number, path in done]
-
-    async def _rename_failed(self, row: Upload, error: TargetError) -> None:
-        wait = error.retry_after if isinstance(error, Unavailable) else None
-        await self._store.write(lambda tx: self._journal.rename_failed(tx, row.id, error.reason, wait))
-        await self._note_trouble([error], 1)
+        self._tell(
+            await self._store.write(lambda tx: [journal.renamed(tx, number, path) for number, path in done])
+        )
 
     # -- trouble ---------------------------------------------------------------------------------------
 
@@ -664,7 +608,7 @@ class Worker:
             await self._on_halt(error)
 
     async def _prove_well(self) -> None:
-        if self.pulse.is_proven and self._on_proof is not None:
+        if self.pulse.is_proven:
             await self._on_proof()
 
     def _tell(self, happened: Sequence[Happened | None]) -> None:
@@ -674,8 +618,3 @@ class Worker:
 
 
 _SILENT = Unsure("the target did not say what became of it")
-
-
-def _or_halt(answer: PutOutcome, halted: Halted | None) -> PutOutcome:
-    """While the target is to blame, a rejection is no document's fault."""
-    return halted if halted is not None and isinstance(answer, Rejected) else answer

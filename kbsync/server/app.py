@@ -94,10 +94,10 @@ class Application:
     async def _hurry(self, mirror: str, ids: Collection[str]) -> None:
         """A service called back about these documents. What cannot be asked about now is polled anyway."""
         run = self._runs.get(mirror)
-        if run is None:
+        if run is None or run.bound is None:
             return
         try:
-            await run.hurry(ids)
+            await run.bound.hurry(ids)
         except StateError:
             return  # the worker says so
         except Exception:

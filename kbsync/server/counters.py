@@ -124,7 +124,7 @@ class Counters:
     def _became_searchable(self, run: MirrorRun, event: Happened) -> None:
         self._freshness[run.plan.name].observe(event.seconds)
         self._minute(run.clock.wall()).add(event.seconds)
-        if run.parts is None or run.parts.target.meter is None:
+        if run.bound is None or run.bound.target.meter is None:
             self._embedded_bytes += event.size
 
     def _minute(self, now: float) -> Minute:
@@ -157,7 +157,7 @@ class Counters:
     def _let_go(self) -> None:
         """Of mirrors that have ended for good only the counts are kept."""
         current = set(self._current.values())
-        for run in [run for run in self._runs if run not in current and run.parts is None]:
+        for run in [run for run in self._runs if run not in current and run.bound is None]:
             self._runs.discard(run)
             self._left.setdefault(run.plan.target_type, Meter()).add(run.requests())
 

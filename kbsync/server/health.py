@@ -16,7 +16,6 @@ from starlette.routing import Route
 
 from kbsync.engine.halts import FAILING
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.once import is_done
 from kbsync.engine.status import halt_shown
 from kbsync.errors import StateError
 from kbsync.server.counters import LoopMonitor
@@ -69,7 +68,8 @@ class Readiness:
 
     async def _has_passed(self, run: MirrorRun) -> bool:
         """Compared as a whole and carried out, once; what changes later does not make it unready."""
-        if run not in self._passed and run.has_compared and run.parts is not None and await is_done(run):
+        is_open = run not in self._passed and run.has_compared
+        if is_open and run.bound is not None and await run.bound.is_done():
             self._passed.add(run)
         return run in self._passed
 

@@ -52,8 +52,8 @@ async def search(
 @asynccontextmanager
 async def _opened(run: MirrorRun, reading: OpenForReading | None) -> AsyncIterator[Target]:
     """The target that is open anyway, or one for this search. Raises `LookupError`, and what opening does."""
-    if run.parts is not None:
-        yield run.parts.target
+    if run.bound is not None:
+        yield run.bound.target
     elif reading is not None and run.halt is not None and run.halt.reason == FOLDER_MISSING:
         async with aclosing(await reading(run.plan.name)) as target:
             yield target

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import apsw
-
-from kbsync.state.db import bind, unbind
+from kbsync.state.db import Table, bind, unbind
 
 DELETIONS, RENEWALS = "deletions", "renewals"
 """Kinds of holds."""
@@ -48,11 +46,8 @@ class Hold:
     detail: str = ""
 
 
-class Holds:
+class Holds(Table):
     """Candidates, holds and the deletion log of one connection."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._db = connection
 
     def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float) -> None:
         """A deletion to be weighed; saying it twice changes nothing but the upload."""
@@ -80,10 +75,9 @@ class Holds:
         n, first, last = self._db.execute(sql, (mirror,)).fetchone()  # type: ignore[misc]
         return int(n), float(first), float(last)
 
-    def open(self, mirror: int, now: float, kind: str = DELETIONS, detail: str = "") -> int:
+    def open(self, mirror: int, now: float, kind: str = DELETIONS) -> int:
         """A new hold."""
-        sql = "INSERT INTO hold(mirror, made_at, kind, detail) VALUES(?, ?, ?, ?)"
-        self._db.execute(sql, (mirror, now, kind, detail))
+        self._db.execute("INSERT INTO hold(mirror, made_at, kind) VALUES(?, ?, ?)", (mirror, now, kind))
         return self._db.last_insert_rowid()
 
     def describe(self, hold: int, detail: str) -> None:
@@ -147,13 +141,6 @@ class Holds:
         """So many deletions were let through without asking."""
         self._db.execute("INSERT INTO deletion_log(mirror, at, n) VALUES(?, ?, ?)", (mirror, now, n))
 
-    def executed_since(self, mirror: int, since: float) -> int:
-        """As `logged_since`, for readers: forgets nothing."""
-        row = self._db.execute(
-            "SELECT coalesce(sum(n), 0) FROM deletion_log WHERE mirror = ? AND at >= ?", (mirror, since)
-        ).fetchone()
-        return int(row[0])  # type: ignore[index]
-
     def logged_since(self, mirror: int, since: float) -> int:
         """Deletions let through without asking since then; older ones are forgotten."""
         self._db.execute("DELETE FROM deletion_log WHERE mirror = ? AND at < ?", (mirror, since))
@@ -172,11 +159,8 @@ class Extent:
     recipes: tuple[tuple[str, str], ...] = ()
 
 
-class Recipes:
+class Recipes(Table):
     """Recipes that serving documents are wanted under: allowed, asked about in a hold, or undecided."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._db = connection
 
     def wanted(self, mirror: int) -> dict[str, int]:
         """How many serving documents are wanted under each other recipe."""

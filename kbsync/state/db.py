@@ -197,6 +197,13 @@ def forget_set_aside(path: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
+class Table:
+    """One table of the state, or a few that belong together, on one connection."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._db = connection
+
+
 class DamagedError(StateError):
     """The file is no (longer a) sound database; `what` says which and why, without the cure."""
 

@@ -10,7 +10,6 @@ from typing import Protocol, TypeVar
 import apsw
 
 from kbsync.state import schema
-from kbsync.state import schema as soundness
 from kbsync.state.approvals import Holds, Recipes
 from kbsync.state.db import identity, open_reader, told
 from kbsync.state.files import Entries, Folders
@@ -69,9 +68,9 @@ class Glance:
     def __init__(self, path: Path) -> None:
         self.path = path
         with told(path):
-            soundness.refuse_no_file(path)
+            schema.refuse_no_file(path)
             opened = open_reader(path)
-            soundness.refuse_unfit(opened, path)
+            schema.refuse_unfit(opened, path)
             self._reader = _as_of_now(opened)
         self._identity = identity(path) if self._reader is opened else None
 

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import apsw
-
-from kbsync.state.db import bind
+from kbsync.state.db import Table, bind
 
 AUDIT_ROWS = 10_000
 
@@ -24,11 +22,8 @@ class Message:
     args: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Messages:
+class Messages(Table):
     """Messages of one connection."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._db = connection
 
     def post(self, verb: str, mirror: str | None, args: Mapping[str, Any], now: float) -> None:
         """Ask for something."""
@@ -50,11 +45,8 @@ class Messages:
         self._db.execute("DELETE FROM inbox WHERE id = ?", (message,))
 
 
-class Meta:
+class Meta(Table):
     """Small facts about the state itself, by name."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._db = connection
 
     def get(self, key: str) -> str:
         """The fact, or ''."""
@@ -66,11 +58,8 @@ class Meta:
         self._db.execute("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", (key, value))
 
 
-class AuditTrail:
+class AuditTrail(Table):
     """What was done, for a person who asks later; the oldest rows go."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._db = connection
 
     def add(self, now: float, mirror: int, event: str, path: str | None, detail: str = "") -> None:
         """Note one event."""

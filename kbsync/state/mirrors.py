@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import apsw
-
 from kbsync.core.model import Status
-from kbsync.state.db import bind, unbind
+from kbsync.state.db import Table, bind, unbind
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +83,8 @@ def _read(row: tuple[object, ...]) -> MirrorRecord:
     )
 
 
-class Mirrors:
+class Mirrors(Table):
     """Mirror and binding rows of one connection."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._db = connection
 
     def all(self) -> list[MirrorRecord]:
         """Every mirror ever attached, by name."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,6 @@ import apsw
 
 from kbsync.errors import StateError
 from kbsync.state import schema
-from kbsync.state import schema as soundness
 from kbsync.state.db import DamagedError, empty_wal, identity, open_reader, open_temporary, open_writer, told
 from kbsync.state.glance import BlankGlance, Glance, Tx, copy_into, looking_at, within
 
@@ -59,15 +59,15 @@ class Store:
         self.damage = ""
         self._on_damage: Callable[[], object] = lambda: None
         with told(path):
-            soundness.refuse_no_file(path)
-            turned_back = soundness.is_turned_back(path)
+            schema.refuse_no_file(path)
+            turned_back = schema.is_turned_back(path)
             self._writer = open_writer(path)
-            soundness.refuse_unfit(self._writer, path)
+            schema.refuse_unfit(self._writer, path)
             if check:
-                soundness.refuse_damaged(self._writer, path)
+                schema.refuse_damaged(self._writer, path)
             schema.migrate(self._writer)
             if turned_back:
-                soundness.catch_up(self._writer)
+                schema.catch_up(self._writer)
             self._reader = open_reader(path)
         self._identity = identity(path)
         self._read_lock = threading.Lock()
@@ -108,6 +108,13 @@ class Store:
             if self._is_closed:
                 raise self._closed()
             return within(self._reader, work)
+
+    async def pages_below(self, mirror: int, folder: str, size: int) -> AsyncIterator[list[str]]:
+        """Paths of all stored files in a directory and below it; each page is read when it is asked for."""
+        for below in await self.read(lambda tx: [path for _, path in tx.folders.tree(mirror, folder)]):
+            paths = await self.read(partial(_names, mirror, below))
+            for start in range(0, len(paths), size):
+                yield paths[start : start + size]
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -242,6 +249,10 @@ class Store:
                 return
             if left is not None and left.done.set_running_or_notify_cancel():
                 left.done.set_exception(stop)
+
+
+def _names(mirror: int, folder: str, tx: Tx) -> list[str]:
+    return tx.entries.names(mirror, folder)
 
 
 class StateCopy(Store):

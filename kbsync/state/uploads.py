@@ -7,12 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-import apsw
-
 from kbsync.core.backoff import LONGEST
 from kbsync.core.lifecycle import RETIRE_TRIES
 from kbsync.core.model import ON_THE_WAY, Purpose, Upload, UploadState
-from kbsync.state.db import bind, unbind
+from kbsync.state.db import Table, bind, unbind
 
 COLUMNS = tuple(f.name for f in fields(Upload))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
@@ -50,11 +48,8 @@ def _row(upload: Upload) -> list[object]:
     return values
 
 
-class Uploads:
+class Uploads(Table):
     """Upload rows of one connection."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._db = connection
 
     def get(self, upload: int) -> Upload | None:
         """The row with this id."""
@@ -62,12 +57,8 @@ class Uploads:
 
     def at(self, mirror: int, binding: int, path: str) -> list[Upload]:
         """Everything not final that belongs to a path in this binding, oldest first."""
-        return list(
-            self._select(
-                "WHERE mirror = ? AND path = ? AND binding = ? AND state NOT IN (11, 12) ORDER BY id",
-                (mirror, bind(path), binding),
-            )
-        )
+        where = "WHERE mirror = ? AND path = ? AND binding = ? AND state NOT IN (11, 12) ORDER BY id"
+        return list(self._select(where, (mirror, bind(path), binding)))
 
     def add(self, upload: Upload) -> Upload:
         """Insert; the returned row has its id."""
@@ -91,13 +82,11 @@ class Uploads:
         ranks: tuple[float, float] = (0.0, math.inf),
     ) -> list[Upload]:
         """Rows of a state whose next look is due, by rank (smaller first). `ranks`: from, and below."""
-        return list(
-            self._select(
-                "WHERE mirror = ? AND state = ? AND next_look_at IS NOT NULL AND next_look_at <= ?"
-                " AND binding = ? AND rank >= ? AND rank < ? ORDER BY rank, id LIMIT ?",
-                (mirror, int(state), now, binding, *ranks, limit),
-            )
+        where = (
+            "WHERE mirror = ? AND state = ? AND next_look_at IS NOT NULL AND next_look_at <= ?"
+            " AND binding = ? AND rank >= ? AND rank < ? ORDER BY rank, id LIMIT ?"
         )
+        return list(self._select(where, (mirror, int(state), now, binding, *ranks, limit)))
 
     def next_due(self, mirror: int, binding: int, states: Iterable[UploadState]) -> float | None:
         """The earliest `next_look_at` among the states; None when nothing waits.
@@ -123,12 +112,8 @@ class Uploads:
     ) -> list[Upload]:
         """A page of rows in these states with an id above `after`."""
         marks = ", ".join(str(int(s)) for s in states)
-        return list(
-            self._select(
-                f"WHERE mirror = ? AND binding = ? AND state IN ({marks}) AND id > ? ORDER BY id LIMIT ?",
-                (mirror, binding, after, limit),
-            )
-        )
+        where = f"WHERE mirror = ? AND binding = ? AND state IN ({marks}) AND id > ? ORDER BY id LIMIT ?"
+        return list(self._select(where, (mirror, binding, after, limit)))
 
     def tried_in_vain(self, mirror: int, binding: int) -> list[Upload]:
         """Those on their way that failed before."""

@@ -69,11 +69,11 @@ async def run_until(world: World, guillotine: Guillotine) -> None:
 async def audit_and_work(run: MirrorRun) -> None:
     """An audit as a daemon makes it, and the work that follows from it."""
     try:
-        assert await run.begin(), run.halt
-        await run.compared()
-        assert run.parts is not None
-        await run.parts.auditing.audit()
-        while not await run.parts.worker.is_idle(PATIENCE):
+        bound = await run.begin()
+        assert bound is not None, run.halt
+        await bound.compared()
+        await bound.auditing.audit()
+        while not await bound.worker.is_idle(PATIENCE):
             await run.clock.sleep(1)
     finally:
         await run.end()
@@ -86,18 +86,18 @@ async def run_to(world: World, guillotine: Guillotine, work: Work = run_once) ->
         async with world.running() as store:
             run = world.make_run(store)
             passing = asyncio.ensure_future(work(run))
-            parts = None
+            bound = None
             while not passing.done() and not guillotine.fallen:
                 await asyncio.sleep(0.0005)
-                parts = run.parts or parts  # a pass that ends by itself lets go of them
+                bound = run.bound or bound  # a pass that ends by itself lets go of it
             if guillotine.fallen:
                 passing.cancel()
             with contextlib.suppress(asyncio.CancelledError, Crash, BaseExceptionGroup, Exception):
                 await passing
             if not guillotine.fallen:
                 passing.result()
-            elif parts is not None:
-                await end_tasks([parts.working, *parts.worker._tasks])
+            elif bound is not None:
+                await end_tasks([bound.working, *bound.worker._tasks])
     except Crash:
         pass
     finally:

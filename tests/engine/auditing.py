@@ -17,11 +17,11 @@ async def begun(world: World) -> AsyncIterator[BackgroundAudit]:
     """A mirror at work whose folder was compared, and its audits."""
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin(), run.halt
-        assert run.parts is not None
-        await run.compared()
+        bound = await run.begin()
+        assert bound is not None, run.halt
+        await bound.compared()
         try:
-            yield run.parts.auditing
+            yield bound.auditing
         finally:
             await run.end()
 

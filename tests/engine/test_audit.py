@@ -83,9 +83,10 @@ async def test_what_was_sent_while_the_list_was_read_is_not_missing(world: World
                 yield row
             if world.puts() == 10:
                 world.write("late.md")
-                assert world.run.parts is not None
-                await world.run.compare()
-                while not await world.run.parts.worker.is_idle():
+                bound = world.run.bound
+                assert bound is not None
+                await bound.compare()
+                while not await bound.worker.is_idle():
                     await world.clock.sleep(1)
 
     await mirrored(world)
@@ -323,16 +324,16 @@ async def crashed_in(world: World, number: int) -> Guillotine:
     guillotine = Guillotine(at=number)
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin()
-        await run.compared()
-        assert run.parts is not None
+        bound = await run.begin()
+        assert bound is not None
+        await bound.compared()
         store._on_commit = lambda moment: guillotine.boundary(f"commit {moment}")
         world.base.at_request = lambda op, phase, _what: guillotine.boundary(f"{op} {phase}")
         task = asyncio.create_task(audit_and_work(world))
         while not task.done() and not guillotine.fallen:
             await asyncio.sleep(0.0005)
         with contextlib.suppress(Crash, Exception):
-            await end_tasks([task, run.parts.working, *run.parts.worker._tasks])
+            await end_tasks([task, bound.working, *bound.worker._tasks])
         world.base.at_request = None
         world.base.open_requests = 0
         with contextlib.suppress(Crash, Exception):
@@ -341,10 +342,10 @@ async def crashed_in(world: World, number: int) -> Guillotine:
 
 
 async def audit_and_work(world: World) -> None:
-    parts = world.run.parts
-    assert parts is not None
-    await parts.auditing._try()
-    while not await parts.worker.is_idle():
+    bound = world.run.bound
+    assert bound is not None
+    await bound.auditing._try()
+    while not await bound.worker.is_idle():
         await world.clock.sleep(1)
 
 

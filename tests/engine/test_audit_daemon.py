@@ -34,7 +34,7 @@ async def test_a_base_emptied_behind_our_back_halts_until_a_person_has_it_repair
         await until(lambda: daemon.run.halt)
         assert daemon.run.halt is not None
         assert daemon.run.halt.reason == "knowledge-base-emptied"
-        await until(lambda: daemon.run.parts is None)  # it began anew, and halted again
+        await until(lambda: daemon.run.bound is None)  # it began anew, and halted again
         assert daemon.puts() == 10
         await store.write(lambda tx: tx.inbox.post("repair", "docs", {"missing": lost}, 0.0))
         wake(daemon.state)

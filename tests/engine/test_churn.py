@@ -32,8 +32,9 @@ class Churned(World):
     async def watched(self) -> AsyncIterator[None]:
         async with self.running() as store:
             run = self.make_run(store)
-            assert await run.begin()
-            await run.compare()
+            bound = await run.begin()
+            assert bound is not None
+            await bound.compare()
             await self.first_pass(run)
             try:
                 yield
@@ -50,7 +51,8 @@ class Churned(World):
 
     async def until(self, condition: Callable[[], object], seconds: float = 100.0) -> bool:
         """What a daemon does meanwhile, in every tick of which a scratch file goes and another one comes."""
-        assert self.run.parts is not None
+        bound = self.run.bound
+        assert bound is not None
         for _ in range(int(seconds / TICK)):
             if condition():
                 break
@@ -71,12 +73,12 @@ class Churned(World):
     _seen: list[Hint]
 
     async def look(self) -> None:
-        parts = self.run.parts
-        assert parts is not None
+        bound = self.run.bound
+        assert bound is not None
         seen, self._seen = self._seen, []
-        await parts.reconciler.heed(seen)
-        await self.run.tend()
-        await parts.deletions.next_due()
+        await bound.reconciler.heed(seen)
+        await bound.tend()
+        await bound.deletions.next_due()
 
     def held(self, kind: str = "deletions") -> int:
         """Documents that a person is asked about."""

@@ -108,13 +108,14 @@ async def test_a_scan_that_is_cut_off_while_a_folder_is_listed_ends_at_once_and_
 
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin() and run.parts is not None
+        bound = await run.begin()
+        assert bound is not None
         monkeypatch.setattr(Scan, "__next__", slow)
         monkeypatch.setattr(Scan, "close", close)
-        scanning = asyncio.create_task(run.parts.reconciler.scan())
+        scanning = asyncio.create_task(bound.reconciler.scan())
         while not entered.is_set():
             await asyncio.sleep(0.001)
-        run.parts.reconciler.stop()
+        bound.reconciler.stop()
         scanning.cancel()
         with pytest.raises(asyncio.CancelledError):
             await scanning
@@ -143,8 +144,9 @@ async def test_bytes_that_are_read_when_a_send_is_cut_off_are_let_go(
     monkeypatch.setattr(sending, "copy_stable", slow)
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin()
-        await run.compare()
+        bound = await run.begin()
+        assert bound is not None
+        await bound.compare()
         while not entered.is_set():
             await asyncio.sleep(0.001)
         ended = asyncio.create_task(run.end(grace=0.0))

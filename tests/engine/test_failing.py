@@ -56,7 +56,7 @@ def world(tmp_path: Path) -> World:
 PLACES: dict[str, tuple[Any, str]] = {
     "of a round": (worker_module, "find_due"),
     "at the beginning": (worker_module, "find_room"),
-    "of a job": (worker_module.Worker, "_announce"),
+    "of a job": (worker_module.Journal, "claim"),
 }
 
 

@@ -173,8 +173,9 @@ class Busy(World):
         async with self.running() as store:
             run, busy = self.make_run(store), self.clock.busy
             self.clock.busy = lambda: busy() or self.looking > 0
-            assert await run.begin()
-            await run.compare()
+            bound = await run.begin()
+            assert bound is not None
+            await bound.compare()
             try:
                 yield run
             finally:
@@ -182,16 +183,18 @@ class Busy(World):
 
     async def save(self, run: MirrorRun, path: str, text: str) -> None:
         self.write(path, text)
-        assert run.parts is not None
-        await run.parts.reconciler.heed([Hint(path, HintKind.FILE)])
+        bound = run.bound
+        assert bound is not None
+        await bound.reconciler.heed([Hint(path, HintKind.FILE)])
 
     def sent_at(self, path: str) -> list[float]:
         return [at for at, sent in self.sends if sent == path]
 
 
 async def rows_of(run: MirrorRun, path: str) -> list[Upload]:
-    assert run.parts is not None
-    binding = run.parts.journal.terms.binding
+    bound = run.bound
+    assert bound is not None
+    binding = bound.journal.terms.binding
     return await run.store.read(lambda tx: tx.uploads.at(run.mirror, binding, path))
 
 
@@ -304,7 +307,8 @@ class Housekeeping(Busy):
         """How long a file that is saved after a while waits before it is sent."""
         async with self.working() as run:
             for _ in range(40):
-                await run.tend()
+                assert run.bound is not None
+                await run.bound.tend()
                 await self.clock.sleep(0.25)
             assert op in self.asks
             done = self.asks.count(op)
@@ -350,7 +354,8 @@ async def test_a_stream_of_fresh_edits_leaves_deletions_their_share(tmp_path: Pa
     async with world.working() as run:
         for number in range(300):
             await world.save(run, f"e{number}.md", f"edit {number}")
-            await run.tend()
+            assert run.bound is not None
+            await run.bound.tend()
             await world.clock.sleep(0.125)  # twice as many as the target takes
         edits = sum(path.startswith("e") for _, path in world.sends)
         assert edits > 50 and world.asks.count("delete") >= edits / 4
@@ -375,8 +380,9 @@ async def test_a_mirror_in_trouble_delays_no_edit_of_another(tmp_path: Path, how
     async with world.running() as store:
         troubled, well = world.make_run(store), other.make_run(store)
         for run in (troubled, well):
-            assert await run.begin()
-            await run.compare()
+            bound = await run.begin()
+            assert bound is not None
+            await bound.compare()
         try:
             for number in range(3):
                 saved = world.clock.now
@@ -448,11 +454,12 @@ async def test_a_large_folder_that_is_excluded_does_not_hold_the_journal_for_lon
 async def test_a_burst_of_files_is_backlog_and_a_few_are_fresh(tmp_path: Path) -> None:
     world = Busy(tmp_path)
     async with world.working() as run:
-        assert run.parts is not None
+        bound = run.bound
+        assert bound is not None
         for count, lane in ((BURST + 1, Lane.BACKLOG), (3, Lane.FRESH)):
             paths = [f"{lane.name}{number}.md" for number in range(count)]
             for path in paths:
                 world.write(path, path)
-            await run.parts.reconciler.heed([Hint(path, HintKind.FILE) for path in paths])
+            await bound.reconciler.heed([Hint(path, HintKind.FILE) for path in paths])
             (row,) = await rows_of(run, paths[-1])
             assert lane_of(row.rank) is lane

@@ -13,7 +13,7 @@ import pytest
 from kbsync.core import lifecycle
 from kbsync.core.lifecycle import QUOTA, RESLICE
 from kbsync.core.model import Upload, UploadState
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import BoundMirror
 from tests.core.test_lifecycle import SENT, timing
 from tests.remote.world import RemoteWorld
 
@@ -25,82 +25,75 @@ NEVER = {"poll_first": 500.0, "poll_longest": 900.0}
 
 
 @asynccontextmanager
-async def indexing(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[RemoteWorld, MirrorRun, Upload]]:
+async def indexing(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[RemoteWorld, BoundMirror, Upload]]:
     """A document that was sent and that the service is still indexing."""
     world = RemoteWorld(tmp_path, vectorize=(LONG, LONG), **settings)
     world.write("a.md", "alpha")
     async with world.serving(), world.running() as store:
         run = world.make_run(store)
-        assert await run.begin()
-        await run.compare()
-        while not (rows := await rows_of(run, UploadState.INDEXING)):
-            await run.tend()
+        bound = await run.begin()
+        assert bound is not None
+        await bound.compare()
+        while not (rows := await rows_of(bound, UploadState.INDEXING)):
+            await bound.tend()
             await world.clock.sleep(0.2)
         try:
-            yield world, run, rows[0]
+            yield world, bound, rows[0]
         finally:
             await run.end()
 
 
-async def rows_of(run: MirrorRun, state: UploadState) -> list[Upload]:
-    parts = run.parts
-    assert parts is not None
-    terms = parts.journal.terms
-    return await run.store.read(lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, (state,)))
+async def rows_of(bound: BoundMirror, state: UploadState) -> list[Upload]:
+    terms = bound.journal.terms
+    return await bound.run.store.read(lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, (state,)))
 
 
 async def test_news_of_a_document_brings_the_look_that_finds_it_ready(tmp_path: Path) -> None:
-    async with indexing(tmp_path, poll_first=2.0, poll_longest=900.0) as (world, run, row):
+    async with indexing(tmp_path, poll_first=2.0, poll_longest=900.0) as (world, bound, row):
         await world.clock.sleep(LONG + 1.0)
-        [waiting] = await rows_of(run, UploadState.INDEXING)
+        [waiting] = await rows_of(bound, UploadState.INDEXING)
         before = waiting.next_look_at
         assert before is not None and before > world.clock.wall() + 5.0  # pauses have grown meanwhile
-        await run.hurry([row.remote_id or ""])
+        await bound.hurry([row.remote_id or ""])
         await world.clock.sleep(4.0)
-        [serving] = await rows_of(run, UploadState.SERVING)
+        [serving] = await rows_of(bound, UploadState.SERVING)
         assert serving.id == row.id
         assert world.clock.wall() < before
 
 
 async def test_news_is_not_believed(tmp_path: Path) -> None:
     """It is said to be done and is not: one look more, and it goes on being indexed."""
-    async with indexing(tmp_path, poll_first=10.0, poll_longest=900.0) as (world, run, row):
+    async with indexing(tmp_path, poll_first=10.0, poll_longest=900.0) as (world, bound, row):
         await world.clock.sleep(11.0)
-        await run.hurry([row.remote_id or ""])
+        await bound.hurry([row.remote_id or ""])
         await world.clock.sleep(11.0)
-        [still] = await rows_of(run, UploadState.INDEXING)
+        [still] = await rows_of(bound, UploadState.INDEXING)
         assert still.id == row.id
         assert still.next_look_at is not None and still.next_look_at > world.clock.wall()
         assert world.app.violations == []
 
 
 async def test_news_of_strangers_is_ignored(tmp_path: Path) -> None:
-    async with indexing(tmp_path, **NEVER) as (world, run, row):
+    async with indexing(tmp_path, **NEVER) as (world, bound, row):
         planted = world.plant("others.txt", "of somebody else")
         asked = world.asked()
-        await run.hurry([planted, "17", "", "' OR 1=1 --"])
+        await bound.hurry([planted, "17", "", "' OR 1=1 --"])
         await world.clock.sleep(5.0)
         assert world.asked() == asked
-        [still] = await rows_of(run, UploadState.INDEXING)
+        [still] = await rows_of(bound, UploadState.INDEXING)
         assert still == row
 
 
 async def test_a_flood_of_news_costs_no_more_looks_than_waiting_does_at_its_most_eager(
     tmp_path: Path,
 ) -> None:
-    async with indexing(tmp_path, poll_first=10.0, poll_longest=10.0) as (world, run, row):
+    async with indexing(tmp_path, poll_first=10.0, poll_longest=10.0) as (world, bound, row):
         asked, began = world.asked(), world.clock.wall()
         for _ in range(100):
-            await run.hurry([row.remote_id or ""])
+            await bound.hurry([row.remote_id or ""])
             await world.clock.sleep(0.3)
         seconds = world.clock.wall() - began
         assert 1 <= world.asked() - asked <= seconds / 10.0 + 1
-
-
-async def test_news_for_a_mirror_that_is_not_at_work_is_ignored(tmp_path: Path) -> None:
-    async with indexing(tmp_path, **NEVER) as (_, run, row):
-        await run.end()
-        await run.hurry([row.remote_id or ""])
 
 
 ROW = replace(lifecycle.accept(SENT, "id", False, timing(0.0)), looked_at=None, next_look_at=None)

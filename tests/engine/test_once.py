@@ -494,9 +494,9 @@ async def only_approved(world: World) -> None:
     """The message is read, and the program killed before it does what it says."""
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin()
-        assert run.parts is not None
-        await run.parts.inbox.carry_out()
+        bound = await run.begin()
+        assert bound is not None
+        await bound.inbox.carry_out()
         await run.end()
 
 
@@ -522,11 +522,11 @@ async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) ->
     world.write("f0.md", "back")
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin()
-        assert run.parts is not None
-        terms = run.parts.journal.terms
-        await run.parts.inbox.carry_out()
-        assert await run.parts.deletions.run_approved() == 5
+        bound = await run.begin()
+        assert bound is not None
+        terms = bound.journal.terms
+        await bound.inbox.carry_out()
+        assert await bound.deletions.run_approved() == 5
         rows = await store.read(lambda tx: tx.uploads.at(terms.mirror, terms.binding, "f0.md"))
         assert [row.state for row in rows] == [UploadState.HELD]
         await run.end()
@@ -554,15 +554,16 @@ async def test_an_emptied_file_that_is_filled_again_keeps_its_document(world: Wo
     await world.once()
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin()
+        bound = await run.begin()
+        assert bound is not None
         world.write("f4.md", "")
-        await run.compare()
+        await bound.compare()
         assert weighed(world) == ["f4.md"]
         for part in range(10):  # it does not get quiet before the deletions are weighed
             now = world.clock.wall()
             os.utime(world.write("f4.md", "filled again" * (part + 1)), (now, now))
-            await run.compare()
-            await run.tend()
+            await bound.compare()
+            await bound.tend()
             await world.clock.sleep(0.5)
             assert "f4.md" in world.served()
         await run.end()

@@ -9,7 +9,7 @@ import pytest
 from kbsync.contract.target import Listed
 from kbsync.core.model import Abilities, Limits, Upload, UploadState
 from kbsync.core.selection import Rules
-from kbsync.engine.pages import Page
+from kbsync.engine.lost_uploads import Page
 from kbsync.engine.terms import Plan, Terms
 
 SENT = 1_800_000_000.0

@@ -137,7 +137,7 @@ async def test_a_clock_set_back_does_not_hide_what_was_lost(world: World) -> Non
     world.clock.skew = 3600.0
 
     async def set_back() -> None:
-        while "UNSURE" not in (states(world) if world.runs and world.run.parts else []):
+        while "UNSURE" not in (states(world) if world.runs and world.run.bound else []):
             await asyncio.sleep(0)
         world.clock.skew = 0.0
 
@@ -195,18 +195,19 @@ async def test_deletions_are_weighed_although_the_clock_was_set_back(world: Worl
     await world.once()
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin()
+        bound = await run.begin()
+        assert bound is not None
         world.delete("f1.md")
         world.clock.skew = 7200.0
         for _ in range(40):
-            await run.compare()
-            await run.tend()
+            await bound.compare()
+            await bound.tend()
             await world.clock.sleep(0.2)
             if await store.read(lambda tx: tx.holds.candidate_times(run.mirror)[0]):
                 break
         world.clock.skew = 0.0
         for _ in range(100):
-            await run.tend()
+            await bound.tend()
             await world.clock.sleep(0.2)
         await run.end()
     assert world.served() == world.on_disk()
@@ -317,26 +318,26 @@ async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_
     world.write("a.md", "one")
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin()
-        assert run.parts is not None
-        await run.compare()
+        bound = await run.begin()
+        assert bound is not None
+        await bound.compare()
         for _ in range(200):
-            await run.tend()
+            await bound.tend()
             await world.clock.sleep(0.02)
             if "UNSURE" in states(world):
                 break
         world.move("a.md", "b.md")
-        await run.compare()
+        await bound.compare()
         for _ in range(200):
-            await run.tend()
+            await bound.tend()
             await world.clock.sleep(0.02)
             if "SENDING" in states(world):
                 break
         assert "SENDING" in states(world)
         assert "UNSURE" in states(world)
         world.move("b.md", "a.md")
-        await run.compare()
-        await run.tend()
+        await bound.compare()
+        await bound.tend()
         hang.set()
         await run.end()
     await soon(world)
@@ -349,9 +350,9 @@ async def test_a_full_disk_after_a_send_leaves_no_upload_to_itself(world: World)
     world.write("a.md")
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin()
-        assert run.parts is not None
-        record = run.parts.worker._record_puts
+        bound = await run.begin()
+        assert bound is not None
+        record = bound.worker._record_puts
         failures = [StateError("the disk is full")]
 
         async def failing(*args: Any) -> None:
@@ -359,10 +360,10 @@ async def test_a_full_disk_after_a_send_leaves_no_upload_to_itself(world: World)
                 raise failures.pop()
             await record(*args)
 
-        run.parts.worker._record_puts = failing  # type: ignore[method-assign]
-        await run.compare()
+        bound.worker._record_puts = failing  # type: ignore[method-assign]
+        await bound.compare()
         for _ in range(300):
-            await run.tend()
+            await bound.tend()
             await world.clock.sleep(0.05)
             if "a.md" in world.served() and states(world) == ["SERVING", "SERVING"]:
                 break
@@ -542,12 +543,12 @@ async def test_work_that_begins_while_it_is_asked_whether_any_is_left_is_left(wo
     world.base.faults.append(Fault("put", hang=hang, effect=True))
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin()
-        assert run.parts is not None
-        worker, read_next = run.parts.worker, run.parts.worker._read_next
-        run.parts.working.cancel()
-        await asyncio.wait([run.parts.working])
-        await run.compare()
+        bound = await run.begin()
+        assert bound is not None
+        worker, read_next = bound.worker, bound.worker._read_next
+        bound.working.cancel()
+        await asyncio.wait([bound.working])
+        await bound.compare()
 
         async def late() -> Any:
             await worker._round()
@@ -572,9 +573,9 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
     world.base.faults.append(Fault("put", hang=hang, effect=True, nth=2))
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin()
-        assert run.parts is not None
-        worker = run.parts.worker
+        bound = await run.begin()
+        assert bound is not None
+        worker = bound.worker
         record, failures = worker._record_puts, [StateError("the disk is full")] * 2
 
         async def failing(*args: Any) -> None:
@@ -593,9 +594,9 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
 
         worker._record_puts = failing  # type: ignore[method-assign]
         monkeypatch.setattr(store, "write", slowly)
-        await run.compare()
+        await bound.compare()
         for _ in range(1000):
-            await run.tend()
+            await bound.tend()
             await world.clock.sleep(0.05)
             if states(world) == ["SERVING", "SERVING"]:
                 break
@@ -607,9 +608,9 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
 async def test_a_worker_that_did_not_look_yet_is_not_idle(world: World) -> None:
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin()
-        assert run.parts is not None
-        worker = run.parts.worker
+        bound = await run.begin()
+        assert bound is not None
+        worker = bound.worker
         assert not await worker.is_idle(), "what a look would find is not known"
         async with asyncio.timeout(30):
             while not await worker.is_idle():

@@ -19,7 +19,7 @@ from kbsync.contract.target import Outgoing, PutOutcome
 from kbsync.core.brake import DeletionLimits
 from kbsync.core.quiet import Settling
 from kbsync.engine import reconcile
-from kbsync.engine.mirror import MirrorRun, Parts
+from kbsync.engine.mirror import BoundMirror
 from kbsync.engine.once import run_once
 from kbsync.engine.reconcile import RACY_SECONDS
 from kbsync.source.hints import Hint, HintKind
@@ -46,12 +46,13 @@ class Writing(World):
         return file
 
     @asynccontextmanager
-    async def compared(self) -> AsyncIterator[tuple[MirrorRun, Parts]]:
+    async def compared(self) -> AsyncIterator[BoundMirror]:
         async with self.running() as store:
             run = self.make_run(store)
-            assert await run.begin() and run.parts is not None
-            await run.compare()
-            yield run, run.parts
+            bound = await run.begin()
+            assert bound is not None
+            await bound.compare()
+            yield bound
             await run.end()
 
 
@@ -67,12 +68,12 @@ async def test_a_missed_file_waits_to_be_known_again_no_longer_than_a_file_is_wa
     await world.once()
     inode = (world.root / "f1.md").stat().st_ino
     world.delete("f1.md")
-    async with world.compared() as (run, parts):
-        parts.deletions._coming = lambda: {inode}
-        run.is_pass = True
+    async with world.compared() as bound:
+        bound.deletions._coming = lambda: {inode}
+        bound.run.is_pass = True
         since = world.clock.now
         while "f1.md" in world.base.shown():
-            await run.tend()
+            await bound.tend()
             await world.clock.sleep(SETTLE / 4)
         assert LONGEST <= world.clock.now - since < LONGEST + 3 * SETTLE
     assert world.served() == world.on_disk()
@@ -81,12 +82,12 @@ async def test_a_missed_file_waits_to_be_known_again_no_longer_than_a_file_is_wa
 async def test_a_file_emptied_and_filled_without_end_is_taken_in_the_end(world: Writing) -> None:
     world.write("kept.md")
     await world.once()
-    async with world.compared() as (run, _):
+    async with world.compared() as bound:
         since = world.clock.now
         for text in itertools.cycle(["text", ""]):
             world.write("new.md", text)
-            await run.compare()
-            await run.tend()
+            await bound.compare()
+            await bound.tend()
             await world.clock.sleep(SETTLE / 2)
             if "new.md" in world.base.shown():
                 break
@@ -98,13 +99,13 @@ async def test_a_file_that_is_empty_whenever_it_is_looked_at_keeps_its_document(
     """It is written anew without end, and each look falls between its emptying and its filling."""
     world.write_many(3)
     await world.once()
-    async with world.compared() as (run, _):
-        run.is_pass = True
+    async with world.compared() as bound:
+        bound.run.is_pass = True
         since = world.clock.now
         while world.clock.now - since < 2 * LONGEST:
             world.write("f0.md", "")
-            await run.compare()
-            await run.tend()
+            await bound.compare()
+            await bound.tend()
             world.write("f0.md", f"filled at {world.clock.now}")
             await world.clock.sleep(SETTLE / 4)
             assert "f0.md" in world.base.shown()
@@ -267,18 +268,19 @@ async def test_what_is_being_written_is_known_to_the_loop_alone(world: Writing) 
     world.write_many(5)
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin() and run.parts is not None
-        run.parts.reconciler.settling = OfOneThread(SETTLE, LONGEST)
-        await run.compare()
-        assert len(run.parts.reconciler.settling) == 5
+        bound = await run.begin()
+        assert bound is not None
+        bound.reconciler.settling = OfOneThread(SETTLE, LONGEST)
+        await bound.compare()
+        assert len(bound.reconciler.settling) == 5
         world.delete("f0.md")
         world.write("f1.md", "written on")
         hints = [Hint(f"f{number}.md", HintKind.FILE) for number in range(5)]
-        await run.parts.reconciler.heed(hints)
+        await bound.reconciler.heed(hints)
         for _ in range(5):
-            await run.tend()
+            await bound.tend()
             await world.clock.sleep(SETTLE / 2)
-        assert len(run.parts.reconciler.settling) == 0
+        assert len(bound.reconciler.settling) == 0
         await run.end()
     assert FOREIGN == []
 
@@ -297,11 +299,11 @@ async def test_what_was_young_at_the_last_pass_is_not_sent_half_written_by_the_n
     await world.once()
     world.clock.now += RACY_SECONDS + 1.0
     world.write("a.md", "half")
-    async with world.compared() as (run, _):
+    async with world.compared() as bound:
         await world.clock.sleep(settle / 2)
         world.write("a.md", "half and whole")
         for _ in range(30):
-            await run.tend()
+            await bound.tend()
             await world.clock.sleep(settle / 4)
     assert sent(world, "first", "half", "half and whole") == ["first", "half and whole"]
 
@@ -338,11 +340,11 @@ async def test_what_was_written_a_moment_before_the_longest_wait_ended_is_not_qu
 
     monkeypatch.setattr(reconcile, "copy_growing", partial(copy_growing, pause=write_on))
     write_on()
-    async with world.compared() as (run, parts):
+    async with world.compared() as bound:
         while world.clock.now < LONGEST + SETTLE:
             await world.clock.sleep(SETTLE / 4)
             write_on()
-            await parts.reconciler.heed([Hint("a.md", HintKind.FILE)])
-            await run.tend()
-        assert parts.reconciler.busy == {"a.md"}
+            await bound.reconciler.heed([Hint("a.md", HintKind.FILE)])
+            await bound.tend()
+        assert bound.reconciler.busy == {"a.md"}
     assert sent(world) == []

@@ -339,8 +339,8 @@ class World:
 
     def _check(self, tx: Tx, path: str) -> None:
         run = self.runs[-1]
-        if run.parts is not None:
-            terms = run.parts.journal.terms
+        if run.bound is not None:
+            terms = run.bound.journal.terms
             found = breaches(tx.uploads.at(terms.mirror, terms.binding, path))
             self.breaches += [f"{path}: {sentence}" for sentence in found]
 

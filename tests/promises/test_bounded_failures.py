@@ -16,11 +16,12 @@ LONG = 1200.0
 async def keep_working(run: MirrorRun) -> None:
     """Twenty minutes of a daemon's life: the folder is compared once, and its deletions are weighed."""
     try:
-        assert await run.begin(), run.halt
-        await run.compare()
+        bound = await run.begin()
+        assert bound is not None, run.halt
+        await bound.compare()
         until = run.clock.steady() + LONG
         while run.clock.steady() < until:
-            await run.tend()
+            await bound.tend()
             await run.clock.sleep(5.0)
     finally:
         await run.end()

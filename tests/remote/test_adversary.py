@@ -267,11 +267,11 @@ async def test_fresh_work_goes_before_an_audit(world: RemoteWorld) -> None:
         await world.clock.sleep(15)
         world.write("new.md")
         began = world.clock.now
-        await world.run.compare()
-        parts = world.run.parts
-        assert parts is not None
-        await parts.reconciler.settle_due()
-        parts.worker.wake()
+        bound = world.run.bound
+        assert bound is not None
+        await bound.compare()
+        await bound.reconciler.settle_due()
+        bound.worker.wake()
         outcome = await task
     world.at_request = None
     sent = next(moment for moment, boundary in at if boundary.startswith("POST start"))

@@ -45,8 +45,9 @@ async def test_a_document_that_the_service_cannot_take_keeps_no_other_waiting(
         world.play("status", op="upload", match="bad*", times=0, effect=False, args={"status": 500})
         async with world.running() as store:
             run = world.make_run(store)
-            assert await run.begin()
-            await run.compare()
+            bound = await run.begin()
+            assert bound is not None
+            await bound.compare()
             await world.clock.sleep(30.0)
             mirrored = set(world.bytes_by_path())
             await run.end()
@@ -70,12 +71,13 @@ async def test_the_disk_is_followed_while_the_service_is_down(tmp_path: Path) ->
         world.write_many(5)
         async with world.running() as store:
             run = world.make_run(store)
-            assert await run.begin()
+            bound = await run.begin()
+            assert bound is not None
             world.play("status", times=0, effect=False, args={"status": 503})
-            await run.compare()
+            await bound.compare()
             await world.clock.sleep(600.0)
             world.write("new.md", "written while it is down")
-            await run.compare()
+            await bound.compare()
             assert await waiting(run) == {"f0.md", "f1.md", "f2.md", "f3.md", "f4.md", "new.md"}
             asked = world.asked()
             await world.clock.sleep(600.0)
@@ -88,8 +90,9 @@ async def test_the_disk_is_followed_while_the_service_is_down(tmp_path: Path) ->
 
 async def waiting(run: MirrorRun) -> set[str]:
     """Paths of all uploads that are not done."""
-    assert run.parts is not None
-    binding = run.parts.journal.terms.binding
+    bound = run.bound
+    assert bound is not None
+    binding = bound.journal.terms.binding
     states = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE)
     rows = await run.store.read(lambda tx: tx.uploads.in_states(run.mirror, binding, states))
     return {row.path or "" for row in rows}
@@ -98,14 +101,15 @@ async def waiting(run: MirrorRun) -> set[str]:
 async def test_one_stray_405_takes_no_call_away_and_two_a_minute_apart_do(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path).serving() as world, world.running() as store:
         run = world.make_run(store)
-        assert await run.begin()
+        bound = await run.begin()
+        assert bound is not None
 
         async def failing(name: str) -> int:
             """A document that a re-embed would cure comes; how often that was asked for by its end."""
             world.play("fails", op="upload", match=f"{name}*")
             world.write(f"{name}.md", f"text of {name}")
             world.clock.now += 10.0
-            await run.compare()
+            await bound.compare()
             await world.clock.sleep(30.0)
             assert f"{name}.md" in world.bytes_by_path(searchable=True)
             return world.asked("reembed")

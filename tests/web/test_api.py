@@ -358,10 +358,11 @@ async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None
         assert silent == {"hits": [], "silent": {"docs": "its target is not open; see what halts it"}}
         await mirrored(one, 3)
         run = one.runs["docs"]
-        assert await run.begin()
-        opened = run.parts.target
+        bound = await run.begin()
+        assert bound is not None
+        opened = bound.target
         told = await one.json("/api/search?q=f1&k=1")
-        assert run.parts.target is opened
+        assert bound.target is opened
         await run.end()
     [hit] = told["hits"]
     assert (hit["mirror"], hit["path"]) == ("docs", "f1.md")
@@ -384,7 +385,7 @@ async def test_without_its_folder_a_mirror_is_searched_through_a_target_of_its_o
         away = one.world.root.rename(one.world.root.parent / "away")
         assert not await run.begin()
         told = await one.json("/api/search?q=f1&k=1")
-        assert [hit["path"] for hit in told["hits"]] == ["f1.md"] and run.parts is None
+        assert [hit["path"] for hit in told["hits"]] == ["f1.md"] and run.bound is None
         await run.set_halt(Halt("credentials", "refused", ""))
         told = await one.json("/api/search?q=f1&k=1")
         assert told["silent"] == {"docs": "its target is not open; see what halts it"}
@@ -400,8 +401,9 @@ async def test_better_hits_of_others_hide_none_of_a_mirror_whose_base_is_shared(
     async with shared.open():
         await mirrored(shared, 1)
         run = shared.runs["docs"]
-        assert await run.begin()
-        target = run.parts.target
+        bound = await run.begin()
+        assert bound is not None
+        target = bound.target
         [ours] = [row.remote_id async for row in target.list()]
 
         async def search(query: Query) -> list[Hit]:
@@ -424,8 +426,9 @@ async def test_a_target_is_told_what_is_being_typed(one: Scene, monkeypatch: pyt
     async with one.open():
         await mirrored(one, 1)
         run = one.runs["docs"]
-        assert await run.begin()
-        monkeypatch.setattr(run.parts.target, "search", search)
+        bound = await run.begin()
+        assert bound is not None
+        monkeypatch.setattr(bound.target, "search", search)
         for end in ("&unfinished=1", "", "&unfinished=0"):
             await one.json(f"/api/search?q=har{end}")
         await run.end()

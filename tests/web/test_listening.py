@@ -183,6 +183,7 @@ class Run:
     def __init__(self) -> None:
         self.hurried: list[set[str]] = []
         self.error: Exception | None = None
+        self.bound = self
 
     async def hurry(self, ids: Collection[str]) -> None:
         self.hurried.append(set(ids))

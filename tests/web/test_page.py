@@ -352,14 +352,15 @@ async def test_an_audit_that_was_asked_for_says_how_it_ended(tmp_path: Path, pag
         one.scene.world.write_many(3)
         await one.mirrored()
         run = one.scene.runs["docs"]
-        assert await run.begin()
-        await run.compare()
-        await run.compared()
+        bound = await run.begin()
+        assert bound is not None
+        await bound.compare()
+        await bound.compared()
         for found in ("1 duplicate", "all is well"):
             await one.until("document.querySelector('[data-key=\"audit docs\"]:enabled')")
             await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
             await one.until("document.getElementById('toast').innerText.includes('The audit has begun')")
-            await run.parts.auditing.audit()
+            await bound.auditing.audit()
             await one.until(f"document.getElementById('toast').innerText == 'docs is verified: {found}'")
             assert f": {found}" in await one.text(".legend")
             base._documents.pop(twin.remote_id, None)

@@ -48,10 +48,11 @@ async def test_a_mirror_is_not_ready_before_its_pass_and_then_it_is(tmp_path: Pa
         assert await reason(readiness) == "first-pass"
         await run.end()
         await run_once(run)
-        await run.begin()
+        bound = await run.begin()
+        assert bound is not None
         assert await reason(readiness) == ""
         world.write("late.md", "what changes later does not make it unready")
-        await run.compare()
+        await bound.compare()
         assert await reason(readiness) == ""
         await run.end()
         assert await reason(readiness) == ""
@@ -65,18 +66,19 @@ async def test_a_file_that_is_written_to_without_end_after_the_first_pass_keeps_
     async with world.running() as store:
         run = world.make_run(store)
         readiness = Readiness({"docs": run})
-        assert await run.begin() and run.parts is not None
-        await run.compare()
-        await run.compared()
+        bound = await run.begin()
+        assert bound is not None
+        await bound.compare()
+        await bound.compared()
         for number in range(100):
             now = world.clock.wall()
             os.utime(world.write("log.md", f"line {number}"), (now, now))
-            await run.parts.reconciler.heed([Hint("log.md", HintKind.FILE)])
-            await run.tend()
+            await bound.reconciler.heed([Hint("log.md", HintKind.FILE)])
+            await bound.tend()
             if await reason(readiness) == "":
                 break
             await world.clock.sleep(0.2)
-        assert "log.md" in run.parts.reconciler.settling
+        assert "log.md" in bound.reconciler.settling
         assert await reason(readiness) == ""
         await run.end()
 

@@ -74,7 +74,7 @@ async def _look(runs: ActiveMirrors) -> Reached:
         return settled, waiting
 
     settled, waiting = await runs.store.read(count)
-    targets = [run.parts.target for run in runs.runs.values() if run.parts is not None]
+    targets = [run.bound.target for run in runs.runs.values() if run.bound is not None]
     left = [target.bytes_left for target in targets if target.bytes_left is not None]
     return Reached(settled, settled + waiting, min(left, default=None))
 
