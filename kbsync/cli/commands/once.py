@@ -21,7 +21,7 @@ from kbsync.cli.exit_codes import Code, signalled
 from kbsync.cli.mirror_report import MirrorReport, code_of_pass, mirror_reports, status_json
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, is_styled, tell, tell_through
-from kbsync.cli.problems_log import ToldEvents, log_problems, say, told_as_log
+from kbsync.cli.problems import ToldEvents, log_problems, say, told_as_log
 from kbsync.core.model import Status
 from kbsync.core.text import sized
 from kbsync.errors import LockedError

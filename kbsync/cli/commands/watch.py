@@ -129,7 +129,7 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
         choose,
         prepare,  # signals are heard while all this is loaded
     )
-    from kbsync.cli.problems_log import told_as_log
+    from kbsync.cli.problems import told_as_log
     from kbsync.daemon import Daemon
     from kbsync.systemd import ServiceManager
 
