@@ -15,7 +15,6 @@ from kbsync.core.text import printable, sized
 
 if TYPE_CHECKING:
     from kbsync.engine.plan import LeftOut, MirrorPlan, Planned
-    from kbsync.installation import Installation
 
 
 @click.command(
@@ -41,11 +40,12 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
     """Plan a pass of every mirror asked for; MIRRORED when all could be planned."""
     import asyncio
 
-    from kbsync.cli.context import choose, set_up_logs
+    from kbsync.cli.context import choose, of_each_mirror, set_up_logs
+    from kbsync.engine.plan import plan_mirror
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
-    plans = asyncio.run(_plans(installation))
+    plans = asyncio.run(of_each_mirror(installation, plan_mirror))
     if as_json:
         Output().json({"mirrors": [each.to_json() for each in plans]})
     else:
@@ -54,24 +54,6 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
         }
         print_plans(Output(), plans, limit, embedded)
     return Code.PERSON if any(each.halt is not None for each in plans) else Code.MIRRORED
-
-
-async def _plans(installation: Installation) -> list[MirrorPlan]:
-    from kbsync.cli.context import command_context, look_at, opened_for_reading
-    from kbsync.engine.clock import SystemClock
-    from kbsync.engine.plan import plan_mirror
-    from kbsync.once import plan_of
-
-    plans, state = [], look_at(installation)
-    try:
-        for mirror in installation.mirrors:
-            async with opened_for_reading(installation, mirror) as target:
-                context = command_context(installation)
-                plans.append(await plan_mirror(plan_of(mirror), target, state, SystemClock(), context))
-    finally:
-        if state is not None:
-            state.close()
-    return plans
 
 
 DESELECTED = "deselected"
