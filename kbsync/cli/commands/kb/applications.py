@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from kbsync.cli.commands.kb.account import open_account
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import (
     Choices,
@@ -16,13 +17,11 @@ from kbsync.cli.options import (
     set_option,
     shared_options,
 )
-from kbsync.cli.output import Output, print_objects, tell, with_settings
+from kbsync.cli.output import Output, print_deleted, print_object, print_objects, tell
+from kbsync.cli.prompts import confirm_by_typing
+from kbsync.contract.answering import Application, ApplicationWish
 from kbsync.core.text import printable, shell_word
 from kbsync.errors import UsageError
-
-if TYPE_CHECKING:
-    from kbsync.contract.answering import Application
-
 
 KNOWLEDGE = "Id of a knowledge base it answers from; may be repeated."
 
@@ -46,13 +45,11 @@ def command() -> None:
 @pass_choices
 def list_applications(choices: Choices, as_json: bool) -> int:
     """List every application of the account."""
-    from kbsync.cli.commands.kb.account import open_account
-
     with open_account(choices, needs_own=True) as account:
         found = [to_json(one) for one in account.call(account.applications.all())]
         create = account.installation.cure_for_mirrors("kb app create NAME")
-    head = ("ID", "MODEL", "KNOWLEDGE BASES", "NAME")
-    print_objects("applications", head, found, _row, as_json=as_json)
+    heads = {"id": "ID", "model": "MODEL", "knowledge_bases": "KNOWLEDGE BASES", "name": "NAME"}
+    print_objects("applications", heads, found, as_json=as_json)
     if not (found or as_json or choices.quiet):
         tell(f"the account has no application; make one with: {create}")
     return Code.MIRRORED
@@ -65,11 +62,9 @@ def list_applications(choices: Choices, as_json: bool) -> int:
 @pass_choices
 def show(choices: Choices, application: str, as_json: bool) -> int:
     """Show the application ID."""
-    from kbsync.cli.commands.kb.account import open_account
-
     with open_account(choices, needs_own=True) as account:
         found = account.call(account.applications.look(application))
-    _print(found, as_json)
+    print_object("application", to_json(found), as_json=as_json)
     return Code.MIRRORED
 
 
@@ -94,9 +89,6 @@ def create(
     as_json: bool,
 ) -> int:
     """Make an application called NAME that answers from the mirror's knowledge base."""
-    from kbsync.cli.commands.kb.account import open_account
-    from kbsync.contract.answering import ApplicationWish
-
     with open_account(choices, needs_own=True) as account:
         bases = knowledge or (account.bases.own,)
         wish = ApplicationWish(name, description, prompt, model, bases, settings)
@@ -134,9 +126,6 @@ def update(
     as_json: bool,
 ) -> int:
     """Change the application ID."""
-    from kbsync.cli.commands.kb.account import open_account
-    from kbsync.contract.answering import ApplicationWish
-
     wish = ApplicationWish(name, description, prompt, model, knowledge or None, settings)
     if wish == ApplicationWish():
         raise UsageError(
@@ -145,7 +134,7 @@ def update(
     with open_account(choices, needs_own=True) as account:
         account.call(account.applications.update(application, wish))
         found = account.call(account.applications.look(application))
-    _print(found, as_json)
+    print_object("application", to_json(found), as_json=as_json)
     return Code.MIRRORED
 
 
@@ -157,17 +146,11 @@ def update(
 @pass_choices
 def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> int:
     """Delete the application ID, after its name was typed. Knowledge bases stay."""
-    from kbsync.cli.commands.kb.account import open_account
-    from kbsync.cli.prompts import confirm_by_typing
-
     with open_account(choices, needs_own=True) as account:
         found = account.call(account.applications.look(application))
         confirm_by_typing(f"{found.id} is deleted", found.name or found.id, yes)
         account.call(account.applications.delete(application))
-    if as_json:
-        Output().json({"deleted": found.id, "name": found.name})
-    elif not choices.quiet:
-        Output().line(f"{found.id} {printable(found.name)} is deleted")
+    print_deleted(found.id, found.name, as_json=as_json, quiet=choices.quiet)
     return Code.MIRRORED
 
 
@@ -182,24 +165,3 @@ def to_json(application: Application) -> dict[str, Any]:
         "knowledge_bases": list(application.bases),
         "settings": dict(application.settings),
     }
-
-
-def _print(application: Application, as_json: bool) -> None:
-    output, found = Output(), to_json(application)
-    if as_json:
-        output.json({"application": found})
-        return
-    found["knowledge bases"] = found.pop("knowledge_bases")
-    rows = list(with_settings(found))
-    width = max(17, *(len(key) + 2 for key, _ in rows))
-    for key, value in rows:
-        output.line(f"{key + ':':<{width}}{_told(value)}")
-
-
-def _row(found: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(_told(found[key]) for key in ("id", "model", "knowledge_bases", "name"))
-
-
-def _told(value: str | list[str]) -> str:
-    text = ", ".join(value) if isinstance(value, list) else value
-    return printable(text) or "-"
