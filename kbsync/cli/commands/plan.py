@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kbsync.cli.context import choose, of_each_mirror, set_up_logs
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
 from kbsync.cli.output import Output, Style, counted
@@ -40,7 +41,6 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
     """Plan a pass of every mirror asked for; MIRRORED when all could be planned."""
     import asyncio
 
-    from kbsync.cli.context import choose, of_each_mirror, set_up_logs
     from kbsync.engine.plan import plan_mirror
 
     installation = choose(choices, here=True)

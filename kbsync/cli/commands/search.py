@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kbsync.cli.context import choose
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import (
     Choices,
@@ -73,7 +74,6 @@ def command(
         raise UsageError("--files and --json exclude each other")
     if interactive and (files or as_json or rerank):
         raise UsageError("-i goes without --files, --json and --rerank")
-    from kbsync.cli.context import choose
     from kbsync.contract.searching import Query
 
     text = " ".join(words).strip()

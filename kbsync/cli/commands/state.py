@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from kbsync.cli.context import choose, glanced
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import FILE, Choices, CommandGroup, examples, pass_choices, shared_options
 from kbsync.cli.output import Output
@@ -31,7 +32,6 @@ def backup(choices: Choices, file: Path) -> int:
     """Copy the state into FILE (new, mode 0600), also while kbsync runs."""
     import apsw
 
-    from kbsync.cli.context import choose, glanced
     from kbsync.state.db import told
 
     installation = choose(choices, here=True, with_secrets=False)

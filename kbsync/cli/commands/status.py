@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbsync import __version__
+from kbsync.cli.context import choose, read_state
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
 from kbsync.cli.output import Output
@@ -63,7 +64,6 @@ def command(
     choices: Choices, documents: bool, check: bool, max_age: float | None, watch: bool, as_json: bool
 ) -> int:
     """Show the state of every mirror, what is wrong first. Answers while kbsync runs."""
-    from kbsync.cli.context import choose
     from kbsync.cli.mirror_report import mirror_reports
     from kbsync.cli.problems import Demand
 
@@ -103,7 +103,6 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
 
 def print_json(output: Output, installation: Installation, *, documents: bool) -> None:
     """The contract's document, piece by piece: there may be very many documents."""
-    from kbsync.cli.context import read_state
     from kbsync.cli.mirror_report import status_in
 
     output.write(f'{{"version": "{__version__}", "mirrors": [')

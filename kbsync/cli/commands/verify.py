@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kbsync.cli.context import choose, not_yet, of_each_mirror, post, set_up_logs, when_done
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
 from kbsync.cli.output import Output, counted, tell
@@ -45,7 +46,6 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     """
     import asyncio
 
-    from kbsync.cli.context import choose, not_yet, of_each_mirror, post, set_up_logs, when_done
     from kbsync.cli.exit_codes import worst
     from kbsync.engine.verify import repair_request, verify_mirror
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync import __version__
-from kbsync.cli.exit_codes import Code, code_of, sentence_of
+from kbsync.cli.context import choose, set_up_logs
+from kbsync.cli.exit_codes import Code, code_of, sentence_of, worst
 from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
 from kbsync.cli.output import Output, cells
 
@@ -115,9 +116,6 @@ def command(choices: Choices, as_json: bool) -> int:
     One line each: ok, warning or wrong, with the cure. Nothing is changed anywhere. Exits 0 when nothing is
     wrong, else as a pass would.
     """
-    from kbsync.cli.context import set_up_logs
-    from kbsync.cli.exit_codes import worst
-
     set_up_logs(choices)
     found = run_checks(_checks(choices))
     if as_json:
@@ -135,7 +133,6 @@ def command(choices: Choices, as_json: bool) -> int:
 def _checks(choices: Choices) -> list[Check]:
     """Without a config that can be read, what can be checked all the same."""
     from kbsync.cli.commands.doctor import machine
-    from kbsync.cli.context import choose
     from kbsync.config.problems import ConfigError
     from kbsync.errors import UsageError
 

@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from kbsync.cli.commands.doctor.command import CheckResult, warning, wrong
+from kbsync.cli.context import look_at
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.folder_contents import limits_of, look_through
 from kbsync.cli.output import counted
@@ -70,7 +71,6 @@ def _secret_files(config_file: Path) -> Iterator[Path]:
 
 def state(installation: Installation) -> Iterator[CheckResult]:
     """The state directory can be used, and what is in it is sound as far as a look tells."""
-    from kbsync.cli.context import look_at
     from kbsync.state.ownership import cure_of, fault_of, strange
 
     place = installation.state_dir
@@ -156,8 +156,6 @@ def _of_former_mirrors(
     One of a mirror that the state records is not offered for removal: another config may have it, and a
     mirror that is back in its config goes on with it.
     """
-    from kbsync.cli.context import look_at
-
     bases = sorted((installation.state_dir / BASES).glob("*/"))
     left = [base for base in bases if not any(places.is_inside(each, base) for each in served)]
     if not left:
