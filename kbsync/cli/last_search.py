@@ -30,21 +30,36 @@ class Remembered:
 def remember(paths: Sequence[Path], again: str, environ: Mapping[str, str]) -> bool:
     """Keep a search instead of the one before; False where there is no place for it."""
     content = b"\0".join([os.fsencode(again), *map(os.fsencode, paths[:MOST])])
-    return any(_is_kept(content, folder) for folder in _folders(environ))
+    for folder in _folders(environ):
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+            fresh = f".{_FILE}-{os.urandom(4).hex()}"
+            with _entered(folder) as inside:
+                with _opened(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, inside) as file:
+                    os.write(file, content)
+                os.replace(fresh, _FILE, src_dir_fd=inside, dst_dir_fd=inside)
+            return True
+    return False
 
 
 def recall(environ: Mapping[str, str]) -> Remembered | None:
     """The last search; None where none is remembered."""
     for folder in _folders(environ):
         with contextlib.suppress(OSError):
-            again, *paths = map(os.fsdecode, _content(folder).split(b"\0"))
+            with _entered(folder) as inside, _opened(_FILE, os.O_RDONLY, inside) as file:
+                content = b"".join(iter(lambda: os.read(file, 65536), b""))
+            again, *paths = map(os.fsdecode, content.split(b"\0"))
             return Remembered(again, [Path(path) for path in paths])
     return None
 
 
 def has_place(environ: Mapping[str, str]) -> bool:
     """Whether a search would be remembered."""
-    return any(_is_usable(folder) for folder in _folders(environ))
+    for folder in _folders(environ):
+        with contextlib.suppress(OSError), _entered(folder):
+            return True
+    return False
 
 
 def _folders(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -54,27 +69,6 @@ def _folders(environ: Mapping[str, str]) -> Iterator[Path]:
         if runtime.startswith("/") and os.stat(runtime).st_uid == os.geteuid():
             yield Path(runtime, "kbsync")
     yield MEMORY / f"kbsync-{os.geteuid()}"
-
-
-def _content(folder: Path) -> bytes:
-    with _entered(folder) as inside, _opened(_FILE, os.O_RDONLY, inside) as file:
-        return b"".join(iter(lambda: os.read(file, 65536), b""))
-
-
-def _is_kept(content: bytes, folder: Path) -> bool:
-    with contextlib.suppress(OSError):
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        with _entered(folder) as inside:
-            _replace(inside, content)
-        return True
-    return False
-
-
-def _is_usable(folder: Path) -> bool:
-    with contextlib.suppress(OSError), _entered(folder):
-        return True
-    return not os.path.lexists(folder) and os.access(folder.parent, os.W_OK | os.X_OK)
 
 
 @contextlib.contextmanager
@@ -97,10 +91,3 @@ def _opened(path: Path | str, flags: int, inside: int | None = None) -> Iterator
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _replace(inside: int, content: bytes) -> None:
-    fresh = f".{_FILE}-{os.urandom(4).hex()}"
-    with _opened(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, inside) as file:
-        os.write(file, content)
-    os.replace(fresh, _FILE, src_dir_fd=inside, dst_dir_fd=inside)

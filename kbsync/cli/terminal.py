@@ -39,16 +39,12 @@ class Screen:
         if self._ended_by:
             raise SystemExit(128 + self._ended_by)
         size = shutil.get_terminal_size()
-        rows = [_row(line, size.columns) for line in lines[: size.lines]]
+        rows = [clipped(line, size.columns) for line in lines[: size.lines]]
+        # Nothing of what was there stays; behind a full row a terminal would clear its last character.
+        rows = [row + REST_OF_ROW if cells(unstyled(row)) < size.columns else row for row in rows]
         with ignore_closed_pipe(sys.stdout):
             sys.stdout.write(HOME + "\r\n".join(rows) + (REST if len(rows) < size.lines else ""))
             sys.stdout.flush()
-
-
-def _row(line: str, columns: int) -> str:
-    """The line and nothing of what was there; behind a full row a terminal would clear its last character."""
-    shown = clipped(line, columns)
-    return shown + REST_OF_ROW if cells(unstyled(shown)) < columns else shown
 
 
 def clipped(line: str, columns: int) -> str:
@@ -60,7 +56,9 @@ def clipped(line: str, columns: int) -> str:
         if _STYLE.fullmatch(piece):
             kept.append(piece)
         elif room >= 0:
-            beginning = _beginning(piece, room)
+            beginning = piece
+            while cells(beginning) > room:
+                beginning = beginning[:-1]
             kept.append(beginning if beginning == piece else f"{beginning}…")
             room = room - cells(piece) if beginning == piece else -1
     return "".join(kept)
@@ -69,12 +67,6 @@ def clipped(line: str, columns: int) -> str:
 def is_wider(line: str, columns: int) -> bool:
     """Whether a styled line is wider than a row."""
     return cells(unstyled(line)) > columns
-
-
-def _beginning(text: str, room: int) -> str:
-    while cells(text) > room:
-        text = text[:-1]
-    return text
 
 
 def unstyled(text: str) -> str:

@@ -17,8 +17,8 @@ from kbsync import logs
 from kbsync import once as once_of_kbsync
 from kbsync.cli import problems
 from kbsync.cli.context import choose, prepare
-from kbsync.cli.exit_codes import Code, signalled
-from kbsync.cli.mirror_report import MirrorReport, code_of_pass, mirror_reports, status_json
+from kbsync.cli.exit_codes import Code, worst
+from kbsync.cli.mirror_report import MirrorReport, mirror_reports, status_json
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, is_styled, tell, tell_through
 from kbsync.cli.problems import ToldEvents, log_problems, say, told_as_log
@@ -172,7 +172,7 @@ async def _until_told(
     """The pass and its results. One that was interrupted waits for no thread after that."""
     end = await once_of_kbsync.once(installation, watcher(quiet=choices.quiet), signals)
     reports = mirror_reports(installation, end.ends)
-    code = signalled(end.signal) if end.signal is not None else code_of_pass(reports)
+    code = Code(128 + end.signal) if end.signal is not None else worst(each.code for each in reports)
     if as_json:
         Output().json(_to_json(installation, end, reports))
     else:
