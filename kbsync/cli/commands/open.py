@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from kbsync.cli.exit_codes import Code
+from kbsync.cli.last_search import has_place, recall
 from kbsync.cli.options import Choices, examples, pass_choices, shared_options
 from kbsync.cli.output import Output, counted
 from kbsync.core.text import printable
@@ -31,23 +32,11 @@ def command(choices: Choices, number: int, only_print: bool) -> int:
 
     With a display by xdg-open; on a terminal without one by $VISUAL or $EDITOR; else its path is printed.
     """
-    path = _remembered(choices, number)
-    if only_print:
-        Output().path(str(path))
-    else:
-        open_or_print(path, os.environ)
-    return Code.MIRRORED
-
-
-_NO_PLACE = "neither $XDG_RUNTIME_DIR nor /dev/shm has a place that is yours alone"
-
-
-def _remembered(choices: Choices, number: int) -> Path:
-    from kbsync.cli.last_search import has_place, recall
-
     last = recall(os.environ)
     if last is None:
-        why = "none was made on a terminal" if has_place(os.environ) else _NO_PLACE
+        why = "neither $XDG_RUNTIME_DIR nor /dev/shm has a place that is yours alone"
+        if has_place(os.environ):
+            why = "none was made on a terminal"
         files = choices.typed("search QUERY --files")
         raise UsageError(f"no search is remembered: {why}; print paths with: {files}")
     again = f"search again: {printable(last.again)}"
@@ -56,7 +45,11 @@ def _remembered(choices: Choices, number: int) -> Path:
     path = last.paths[number - 1]
     if not path.exists():
         raise UsageError(f"{printable(str(path))} is not there any more; {again}")
-    return path
+    if only_print:
+        Output().path(str(path))
+    else:
+        open_or_print(path, os.environ)
+    return Code.MIRRORED
 
 
 def open_or_print(path: Path, environ: Mapping[str, str]) -> None:
@@ -65,22 +58,14 @@ def open_or_print(path: Path, environ: Mapping[str, str]) -> None:
     has_display = bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal and has_display and opener is not None:
-        _leave_to([opener, str(path)], environ)
+        # Begun out of reach of this terminal, and not waited for: some openers last as long as the window.
+        nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+        os.posix_spawn(opener, [opener, str(path)], dict(environ), file_actions=nowhere, setsid=True)
     elif is_terminal and (editor := shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")):
-        _edit([*editor, str(path)])
+        try:
+            subprocess.run([*editor, str(path)], check=False)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise UsageError(f"{editor[0]} cannot be run ({why}); correct $VISUAL, or add --print") from None
     else:
         Output().path(str(path))
-
-
-def _leave_to(command: list[str], environ: Mapping[str, str]) -> None:
-    """Begin it, out of reach of this terminal, and do not wait: some openers last as long as the window."""
-    nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-    os.posix_spawn(command[0], command, dict(environ), file_actions=nowhere, setsid=True)
-
-
-def _edit(command: list[str]) -> None:
-    try:
-        subprocess.run(command, check=False)
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise UsageError(f"{command[0]} cannot be run ({why}); correct $VISUAL, or add --print") from None

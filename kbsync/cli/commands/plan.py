@@ -15,7 +15,7 @@ from kbsync.cli.output import Output, Style, counted
 from kbsync.core.text import printable, sized
 
 if TYPE_CHECKING:
-    from kbsync.engine.plan import LeftOut, MirrorPlan, Planned
+    from kbsync.engine.plan import MirrorPlan, Planned
 
 
 @click.command(
@@ -96,7 +96,12 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
             yield f"{section.style(section.sign)} {section.write(item)}"
         if limit is not None and len(section.items) > limit:
             yield f"{section.style(section.sign)} … and {len(section.items) - limit:,} more"
-    yield from _left_out(output, plan.failed, limit)
+    if plan.failed:
+        yield output.dim("cannot be mirrored as they are:")
+    for left_out in plan.failed[:limit]:
+        yield f"{output.red('x')} {printable(left_out.path)}  ({printable(left_out.reason)})"
+    if limit is not None and len(plan.failed) > limit:
+        yield f"{output.red('x')} … and {len(plan.failed) - limit:,} more"
     if plan.note:
         yield f"{plan.name}: {printable(plan.note)}"
     yield output.bold(_totals(plan, work))
@@ -138,15 +143,6 @@ def _renamed(item: Planned) -> str:
     if item.source in (None, item.path):  # only the prefix before it is another
         return printable(f"{item.path}  ({', '.join(filter(None, ['under another prefix', remarks]))})")
     return printable(f"{item.source} → {item.path}" + (f"  ({remarks})" if remarks else ""))
-
-
-def _left_out(output: Output, failed: Sequence[LeftOut], limit: int | None) -> Iterator[str]:
-    if failed:
-        yield output.dim("cannot be mirrored as they are:")
-    for item in failed[:limit]:
-        yield f"{output.red('x')} {printable(item.path)}  ({printable(item.reason)})"
-    if limit is not None and len(failed) > limit:
-        yield f"{output.red('x')} … and {len(failed) - limit:,} more"
 
 
 def _totals(plan: MirrorPlan, work: str) -> str:

@@ -36,7 +36,17 @@ def backup(choices: Choices, file: Path) -> int:
 
     installation = choose(choices, here=True, with_secrets=False)
     with closing(glanced(installation)) as state:
-        _create(file, installation.state_dir)
+        try:
+            made = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            # Whoever asks owns the copy, but for one in the state directory, where all is its owner's.
+            if is_inside(file, installation.state_dir):
+                hand_over(made, installation.state_dir)
+            os.close(made)
+        except FileExistsError:
+            raise UsageError(f"{file} exists; name a new file") from None
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise UsageError(f"{file} cannot be made ({why}); name another file") from None
         try:
             with told(file), closing(apsw.Connection(str(file))) as copy:
                 state.backup(copy)
@@ -46,17 +56,3 @@ def backup(choices: Choices, file: Path) -> int:
     if not choices.quiet:
         Output().line(f"wrote {printable(str(file))}")
     return Code.MIRRORED
-
-
-def _create(file: Path, state_dir: Path) -> None:
-    """Whoever asks owns the copy, but for one in the state directory, where all is its owner's."""
-    try:
-        made = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        if is_inside(file, state_dir):
-            hand_over(made, state_dir)
-        os.close(made)
-    except FileExistsError:
-        raise UsageError(f"{file} exists; name a new file") from None
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise UsageError(f"{file} cannot be made ({why}); name another file") from None

@@ -78,7 +78,7 @@ def command(
         follow(installation)
     reports = mirror_reports(installation)
     if as_json:
-        print_json(Output(), installation, documents=documents)
+        _print_json(Output(), installation, documents=documents)
     else:
         demand = Demand(max_age) if check else None
         _print(Output(), installation, reports, demand, documents=documents, quiet=choices.quiet)
@@ -101,7 +101,7 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
     return worst(codes)
 
 
-def print_json(output: Output, installation: Installation, *, documents: bool) -> None:
+def _print_json(output: Output, installation: Installation, *, documents: bool) -> None:
     """The contract's document, piece by piece: there may be very many documents."""
     from kbsync.cli.mirror_report import status_in
 
@@ -126,18 +126,15 @@ def _print(
     documents: bool,
     quiet: bool,
 ) -> None:
-    from kbsync.cli.commands.status_display import (
-        print_documents,
-        print_rates,
-        print_table,
-        print_wrong,
-    )
+    from kbsync.cli.commands.status_display import print_documents, print_table, print_wrong, speed
 
     print_wrong(output, installation, reports, demand)
     if quiet:
         return
     print_table(output, reports)
-    print_rates(output, reports)
+    for each in reports:
+        if line := speed(each, each.rate):
+            output.line(line)
     if documents:
         for mirror in installation.mirrors:
             print_documents(output, installation, mirror)

@@ -47,13 +47,6 @@ def troubles(
             yield f"{each.status.name}: {printable(each.status.note)}"
 
 
-def print_rates(output: Output, reports: Sequence[MirrorReport]) -> None:
-    """How fast the mirrors at work are, and when they will be done."""
-    for each in reports:
-        if line := speed(each, each.rate):
-            output.line(line)
-
-
 def speed(report: MirrorReport, rate: float) -> str:
     """For a mirror at work, with `rate` documents a second; '' for others."""
     is_moving = report.waiting and rate > 0 and not report.is_unattended
@@ -161,7 +154,7 @@ def _redraw(installation: Installation, look: Look, sleep: Sleep) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A look in styled lines: how the mirrors reports, and below it what is wrong.
+    """A look in styled lines: how the mirrors are, and below it what is wrong.
 
     `status`: the command that tells all of that.
     """
@@ -170,17 +163,13 @@ class Frame:
     wrong: Sequence[str] = ()
     status: str = ""
 
-    def whole(self) -> list[str]:
-        """All of it."""
-        return [*self.standing, *([""] if self.wrong else []), *self.wrong]
-
     def left(self) -> list[str]:
         """All of it as `status` has it: above a prompt it is the end that stays in sight."""
         return [*self.wrong, *([""] if self.wrong else []), *self.standing]
 
     def within(self, columns: int, rows: int) -> list[str]:
         """What of it fits, an empty row at its end; of what is wrong it says how much does not."""
-        whole = [*self.whole(), ""]
+        whole = [*self.standing, *([""] if self.wrong else []), *self.wrong, ""]
         if len(whole) <= rows and not any(is_wider(line, columns) for line in self.wrong):
             return whole
         table = self.standing[: max(1, rows - 3)]
@@ -208,30 +197,24 @@ class _Kept(io.StringIO):
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    at: float
-    settled: int
-
-
 class Rates:
     """How fast documents become searchable, seen over the last looks. Times are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, list[_Seen]] = {}
+        self._seen: dict[str, list[tuple[float, int]]] = {}  # of each mirror, when, and how many were settled
 
     def seen(self, reports: Sequence[MirrorReport], now: float) -> list[str]:
         """A line for each mirror at work."""
-        return [line for each in reports if (line := self._line(each, now))]
-
-    def _line(self, report: MirrorReport, now: float) -> str:
-        documents, name = report.status.documents, report.status.name
-        seen = self._seen.setdefault(name, [])
-        seen.append(_Seen(now, documents.ready + documents.failed + documents.held))
-        while now - seen[0].at > RATE_OVER:
-            seen.pop(0)
-        done, seconds = seen[-1].settled - seen[0].settled, now - seen[0].at
-        return speed(report, done / seconds if seconds > 0 else 0.0)
+        lines = []
+        for each in reports:
+            documents = each.status.documents
+            seen = self._seen.setdefault(each.status.name, [])
+            seen.append((now, documents.ready + documents.failed + documents.held))
+            while now - seen[0][0] > RATE_OVER:
+                seen.pop(0)
+            done, seconds = seen[-1][1] - seen[0][1], now - seen[0][0]
+            lines.append(speed(each, done / seconds if seconds > 0 else 0.0))
+        return [line for line in lines if line]
 
 
 def changes(look: Look, sleep: Sleep, wall: Callable[[], float]) -> Iterator[str]:
