@@ -142,11 +142,12 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
 )
 
 
-def shared_options(function: F) -> F:
-    """Give a command the options of all commands."""
+def shared_options(function: Callable[..., Any]) -> Any:
+    """Give a command the options of all commands; it gets what they say as its first `Choices`."""
+    command: Any = pass_choices(function)
     for option in reversed(_SHARED):
-        function = option(function)
-    return function
+        command = option(command)
+    return command
 
 
 def examples(*lines: str) -> str:

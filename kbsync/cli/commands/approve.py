@@ -11,7 +11,7 @@ import click
 
 from kbsync.cli.context import choose, glanced, post, when_done
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import Choices, complete_mirror, examples, pass_choices, shared_options
+from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, counted
 from kbsync.core.text import printable
 
@@ -37,7 +37,6 @@ class HeldDocuments:
 @click.command(epilog=examples("kbsync approve", "kbsync approve handbook"))
 @click.argument("mirror", required=False, shell_complete=complete_mirror)
 @shared_options
-@pass_choices
 def command(choices: Choices, mirror: str | None) -> int:
     """Let go what is held now, of MIRROR or of all mirrors, and print it.
 

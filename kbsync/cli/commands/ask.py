@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kbsync.cli.options import (
-    Choices,
-    examples,
-    extensions,
-    json_option,
-    pass_choices,
-    selection_options,
-    shared_options,
-)
+from kbsync.cli.options import Choices, examples, extensions, json_option, selection_options, shared_options
 from kbsync.errors import UsageError
 
 
@@ -35,7 +27,6 @@ from kbsync.errors import UsageError
 @click.option("--whole", is_flag=True, help="Ask for the answer in one piece.")
 @json_option
 @shared_options
-@pass_choices
 def command(
     choices: Choices,
     question: tuple[str, ...],

@@ -10,7 +10,7 @@ import click
 
 from kbsync.cli.context import choose, command_context, look_at, opened_for_reading, set_up_logs
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import printable, printable_lines
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 @click.option("--text", is_flag=True, help="Also print the text that was extracted.")
 @json_option
 @shared_options
-@pass_choices
 def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     """Tell why the file PATH is or is not found: rules, stability, state, document, extracted text.
 

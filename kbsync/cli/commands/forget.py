@@ -13,7 +13,7 @@ import click
 
 from kbsync.cli.context import choose, glanced, prepare
 from kbsync.cli.exit_codes import Code, concerning
-from kbsync.cli.options import Choices, complete_mirror, examples, pass_choices, shared_options
+from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, counted, tell
 from kbsync.cli.prompts import agrees
 from kbsync.core.text import printable
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 @click.option("--delete-documents", is_flag=True, help="Delete the documents we own, and no others.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @shared_options
-@pass_choices
 def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) -> int:
     """Forget everything about MIRROR, after showing what that is. No other kbsync may run on this state.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
-from kbsync.cli.options import FILE, FOLDER, Choices, examples, pass_choices, shared_options
+from kbsync.cli.options import FILE, FOLDER, Choices, examples, shared_options
 from kbsync.cli.output import Output, counted, tell
 from kbsync.cli.prompts import NoAnswer, agrees, ask
 from kbsync.core.text import printable, shell_word
@@ -57,7 +57,6 @@ MOST = 50
 @click.option("--key-env", metavar="NAME", help="The environment variable that holds the service's key.")
 @click.option("--key-file", metavar="FILE", type=FILE, help="The file that holds it, instead.")
 @shared_options
-@pass_choices
 def command(
     choices: Choices,
     directory: Path | None,

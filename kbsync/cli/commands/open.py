@@ -14,7 +14,7 @@ import click
 
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.last_search import has_place, recall
-from kbsync.cli.options import Choices, examples, pass_choices, shared_options
+from kbsync.cli.options import Choices, examples, shared_options
 from kbsync.cli.output import Output, counted
 from kbsync.core.text import printable
 from kbsync.errors import UsageError
@@ -26,7 +26,6 @@ from kbsync.errors import UsageError
 @click.argument("number", metavar="[N]", default=1, type=click.IntRange(min=1))
 @click.option("--print", "only_print", is_flag=True, help="Print its path, open nothing.")
 @shared_options
-@pass_choices
 def command(choices: Choices, number: int, only_print: bool) -> int:
     """Open the N-th hit of your last search on a terminal (default: the first).
 

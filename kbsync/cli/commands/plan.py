@@ -10,7 +10,7 @@ import click
 
 from kbsync.cli.context import choose, of_each_mirror, set_up_logs
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, Style, counted
 from kbsync.core.text import printable, sized
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Show at most N lines of each kind.")
 @json_option
 @shared_options
-@pass_choices
 def command(choices: Choices, as_json: bool, limit: int | None) -> int:
     """Show what a pass would do: + new, ~ changed, > renamed, - deleted, ! held. Nothing is changed anywhere.
 

@@ -14,7 +14,7 @@ import click
 
 from kbsync.cli.context import choose, glanced, not_yet, post, when_done
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import DOCUMENT, Choices, examples, pass_choices, shared_options
+from kbsync.cli.options import DOCUMENT, Choices, examples, shared_options
 from kbsync.cli.output import Output, counted
 from kbsync.core.links import is_link
 from kbsync.core.model import Choice, Status
@@ -57,7 +57,6 @@ class Failed:
 )
 @click.argument("paths", nargs=-1, metavar="[PATH]…", type=DOCUMENT)
 @shared_options
-@pass_choices
 def command(choices: Choices, paths: tuple[str, ...]) -> int:
     """Release failed or quarantined documents for another try; without PATH all of them.
 

@@ -12,15 +12,7 @@ import click
 
 from kbsync.cli.context import choose
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import (
-    Choices,
-    examples,
-    extensions,
-    json_option,
-    pass_choices,
-    selection_options,
-    shared_options,
-)
+from kbsync.cli.options import Choices, examples, extensions, json_option, selection_options, shared_options
 from kbsync.cli.output import Output, tell
 from kbsync.errors import UsageError
 
@@ -50,7 +42,6 @@ if TYPE_CHECKING:
 @click.option("-0", "--null", is_flag=True, help="With --files: end each path with a NUL, for xargs -0.")
 @json_option
 @shared_options
-@pass_choices
 def command(
     choices: Choices,
     words: tuple[str, ...],

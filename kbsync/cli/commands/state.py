@@ -10,7 +10,7 @@ import click
 
 from kbsync.cli.context import choose, glanced
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import FILE, Choices, CommandGroup, examples, pass_choices, shared_options
+from kbsync.cli.options import FILE, Choices, CommandGroup, examples, shared_options
 from kbsync.cli.output import Output
 from kbsync.config.places import is_inside
 from kbsync.core.text import printable
@@ -27,7 +27,6 @@ def command() -> None:
 @command.command(epilog=examples("kbsync state backup /backups/kbsync-$(date +%F).db"))
 @click.argument("file", type=FILE)
 @shared_options
-@pass_choices
 def backup(choices: Choices, file: Path) -> int:
     """Copy the state into FILE (new, mode 0600), also while kbsync runs."""
     import apsw

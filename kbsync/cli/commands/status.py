@@ -9,7 +9,7 @@ import click
 from kbsync import __version__
 from kbsync.cli.context import choose, read_state
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ class Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
 @click.option("-w", "--watch", is_flag=True, help="Keep it up to date until Ctrl-C.")
 @json_option
 @shared_options
-@pass_choices
 def command(
     choices: Choices, documents: bool, check: bool, max_age: float | None, watch: bool, as_json: bool
 ) -> int:

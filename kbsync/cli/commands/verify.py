@@ -8,7 +8,7 @@ import click
 
 from kbsync.cli.context import choose, not_yet, of_each_mirror, post, set_up_logs, when_done
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, counted, tell
 from kbsync.core.text import printable
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 @click.option("--repair", is_flag=True, help="Have what is needed done by kbsync, or by the next pass.")
 @json_option
 @shared_options
-@pass_choices
 def command(choices: Choices, repair: bool, as_json: bool) -> int:
     """Compare the folder with the state, and the state with the knowledge base's own list.
 

@@ -16,7 +16,7 @@ import click
 from kbsync import __version__
 from kbsync.cli.context import choose, set_up_logs
 from kbsync.cli.exit_codes import Code, code_of, sentence_of, worst
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, cells
 
 if TYPE_CHECKING:
@@ -109,7 +109,6 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
 )
 @json_option
 @shared_options
-@pass_choices
 def command(choices: Choices, as_json: bool) -> int:
     """Check everything kbsync needs: config, rights, disk, kernel limits, network, clock, key, quota.
 

@@ -8,15 +8,7 @@ import click
 
 from kbsync.cli.commands.kb.account import open_account
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import (
-    Choices,
-    CommandGroup,
-    examples,
-    json_option,
-    pass_choices,
-    set_option,
-    shared_options,
-)
+from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
 from kbsync.cli.output import Output, print_deleted, print_object, print_objects, tell
 from kbsync.cli.prompts import confirm_by_typing
 from kbsync.contract.answering import Application, ApplicationWish
@@ -42,7 +34,6 @@ def command() -> None:
 @command.command("list")
 @json_option
 @shared_options
-@pass_choices
 def list_applications(choices: Choices, as_json: bool) -> int:
     """List every application of the account."""
     with open_account(choices, needs_own=True) as account:
@@ -59,7 +50,6 @@ def list_applications(choices: Choices, as_json: bool) -> int:
 @click.argument("application", metavar="ID")
 @json_option
 @shared_options
-@pass_choices
 def show(choices: Choices, application: str, as_json: bool) -> int:
     """Show the application ID."""
     with open_account(choices, needs_own=True) as account:
@@ -77,7 +67,6 @@ def show(choices: Choices, application: str, as_json: bool) -> int:
 @set_option
 @json_option
 @shared_options
-@pass_choices
 def create(
     choices: Choices,
     name: str,
@@ -113,7 +102,6 @@ def create(
 @set_option
 @json_option
 @shared_options
-@pass_choices
 def update(
     choices: Choices,
     application: str,
@@ -143,7 +131,6 @@ def update(
 @click.option("--yes", metavar="NAME", help="The name of the application, instead of being asked for it.")
 @json_option
 @shared_options
-@pass_choices
 def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> int:
     """Delete the application ID, after its name was typed. Knowledge bases stay."""
     with open_account(choices, needs_own=True) as account:

@@ -11,15 +11,7 @@ from kbsync.cli.commands.kb.applications import command as apps
 from kbsync.cli.commands.kb.callback import HEADER, check_address, read_headers
 from kbsync.cli.commands.kb.callback import command as callback_of_account
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import (
-    Choices,
-    CommandGroup,
-    examples,
-    json_option,
-    pass_choices,
-    set_option,
-    shared_options,
-)
+from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
 from kbsync.cli.output import Output, counted, print_deleted, print_object, print_objects, tell
 from kbsync.cli.prompts import confirm_by_typing
 from kbsync.contract.managing import BaseCard, BaseWish
@@ -54,7 +46,6 @@ command.add_command(callback_of_account, "callback")
 @command.command("list")
 @json_option
 @shared_options
-@pass_choices
 def list_bases(choices: Choices, as_json: bool) -> int:
     """List every knowledge base of the account, and the mirrors that use it."""
     with open_account(choices) as account:
@@ -72,7 +63,6 @@ def list_bases(choices: Choices, as_json: bool) -> int:
 @click.argument("base", metavar="[ID]", required=False)
 @json_option
 @shared_options
-@pass_choices
 def show(choices: Choices, base: str | None, as_json: bool) -> int:
     """Show the knowledge base ID; without it, the mirror's own."""
     with open_account(choices, needs_own=base is None) as account:
@@ -89,7 +79,6 @@ def show(choices: Choices, base: str | None, as_json: bool) -> int:
 @set_option
 @json_option
 @shared_options
-@pass_choices
 def create(
     choices: Choices,
     name: str,
@@ -123,7 +112,6 @@ def create(
 @click.option("--yes", metavar="NAME", help=YES)
 @json_option
 @shared_options
-@pass_choices
 def update(
     choices: Choices,
     base: str,
@@ -168,7 +156,6 @@ def update(
 @click.option("--yes", metavar="NAME", help=YES)
 @json_option
 @shared_options
-@pass_choices
 def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
     """Delete the knowledge base ID with everything in it, after its name was typed."""
     with open_account(choices) as account:
@@ -185,7 +172,6 @@ def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
 @click.option("--yes", metavar="NAME", help=YES)
 @json_option
 @shared_options
-@pass_choices
 def retry(choices: Choices, yes: str | None, as_json: bool) -> int:
     """Have the service index all that failed there again, others' too, after the base's name was typed.
 
@@ -214,7 +200,6 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> int:
 @command.command()
 @json_option
 @shared_options
-@pass_choices
 def models(choices: Choices, as_json: bool) -> int:
     """List the models a knowledge base can have."""
     with open_account(choices) as account:
@@ -228,7 +213,6 @@ def models(choices: Choices, as_json: bool) -> int:
 @command.command()
 @json_option
 @shared_options
-@pass_choices
 def capacity(choices: Choices, as_json: bool) -> int:
     """Tell how much of the account's space is used."""
     with open_account(choices) as account:

@@ -12,7 +12,7 @@ import click
 
 from kbsync.cli.commands.kb.account import open_account
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import Choices, CommandGroup, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import Choices, CommandGroup, examples, json_option, shared_options
 from kbsync.cli.output import Output, tell
 from kbsync.cli.prompts import confirm_by_typing
 from kbsync.config.target import is_in_the_clear
@@ -46,7 +46,6 @@ def command() -> None:
 @command.command()
 @json_option
 @shared_options
-@pass_choices
 def show(choices: Choices, as_json: bool) -> int:
     """Show where the account's events go, and the names of the headers that go with them."""
     with open_account(choices) as account:
@@ -61,7 +60,6 @@ def show(choices: Choices, as_json: bool) -> int:
 @click.option("--yes", metavar="URL", help=YES)
 @json_option
 @shared_options
-@pass_choices
 def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str | None, as_json: bool) -> int:
     """Have the account's events go to URL. Where they go somewhere now, that address is asked for."""
     values = read_headers(headers)
@@ -78,7 +76,6 @@ def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str |
 @click.option("--yes", metavar="URL", help=YES)
 @json_option
 @shared_options
-@pass_choices
 def delete(choices: Choices, yes: str | None, as_json: bool) -> int:
     """Have the account's events go nowhere, after the address that is set was typed."""
     with open_account(choices) as account:
