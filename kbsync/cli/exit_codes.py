@@ -44,11 +44,6 @@ def worst(codes: Iterable[Code]) -> Code:
     return next((code for code in ORDER if code in found), Code.MIRRORED)
 
 
-def rank(code: Code) -> int:
-    """Sorts codes, the worst first."""
-    return ORDER.index(code) if code in ORDER else len(ORDER)
-
-
 class OfMirror(KbsyncError):
     """What went wrong with one mirror: `str()` names it, `code` is that of the cause."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kbsync import __version__
 from kbsync.cli.context import read_state
-from kbsync.cli.exit_codes import Code, rank, worst
+from kbsync.cli.exit_codes import ORDER, Code, worst
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Choice, Status, UploadState
 from kbsync.engine.halts import BAD_CONFIG, PASSING
@@ -192,4 +192,5 @@ def _failed(tx: Tx, record: MirrorRecord) -> Iterator[FailedPath]:
 
 def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
     """In the order of their exit codes; those of one code as they were."""
-    return sorted(reports, key=lambda each: rank(each.checked_code))
+    order = [*ORDER, Code.MIRRORED]
+    return sorted(reports, key=lambda each: order.index(each.checked_code))

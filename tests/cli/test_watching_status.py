@@ -10,12 +10,11 @@ from dataclasses import replace
 import apsw
 import pytest
 
-from kbsync.cli.commands.status_display import Rates, changes, framed
+from kbsync.cli.commands.status_display import ENTER, HOME, LEAVE, Rates, Screen, changes, framed, unstyled
 from kbsync.cli.context import choose
 from kbsync.cli.mirror_report import FailedPath, MirrorReport
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Column, cells, elided, table
-from kbsync.cli.terminal import ENTER, HOME, LEAVE, Screen, unstyled
 from kbsync.core.model import Status
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.state import lock

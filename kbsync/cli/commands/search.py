@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kbsync.cli.commands.open import open_or_print, remember
 from kbsync.cli.context import choose
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, extensions, json_option, selection_options, shared_options
@@ -103,13 +104,10 @@ def command(
 
 
 def _keep_for_open(installation: Installation, paths: Sequence[Path]) -> bool:
-    from kbsync.cli.last_search import remember
-
     return remember(paths, installation.cure("search QUERY"), os.environ)
 
 
 def _search_live(installation: Installation, query: Query) -> None:
-    from kbsync.cli.commands.open import open_or_print
     from kbsync.cli.commands.search_live import search_live
 
     found, chosen = search_live(installation, query)

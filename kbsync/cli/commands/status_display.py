@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 import shutil
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
+from typing import NoReturn
 
 from kbsync.cli.context import read_state
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.mirror_report import MirrorReport, mirror_reports, status_in, worst_first
-from kbsync.cli.output import Column, Output, table
+from kbsync.cli.output import Column, Output, cells, ignore_closed_pipe, table
 from kbsync.cli.problems import Demand, failures, halts, unfinished
-from kbsync.cli.terminal import is_wider, second_screen
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
 from kbsync.core.text import lasting, printable, sized
@@ -181,7 +184,7 @@ class Frame:
 
 def framed(installation: Installation, reports: Sequence[MirrorReport], notes: Sequence[str]) -> Frame:
     """The table, what only watching shows, and what is wrong."""
-    with closing(_Kept()) as kept:
+    with contextlib.closing(_Kept()) as kept:
         output = Output(kept)
         print_table(output, reports)
         table = kept.getvalue().splitlines()
@@ -239,3 +242,88 @@ def told(report: MirrorReport) -> str:
     if report.is_unattended and (report.waiting or not report.has_passed):
         who = "; no kbsync is running"
     return printable(f"{status.name}: {', '.join(counts) or 'no documents'}{halt}{cure}{who}")
+
+
+ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
+"""Nothing wraps meanwhile, even where the terminal takes a character for wider than `cells` does."""
+
+HOME, REST_OF_ROW, REST = "\x1b[H", "\x1b[K", "\x1b[J"
+_STYLE = re.compile(r"(\x1b\[[0-9;]*m|\x1b\]8;;.*?\x1b\\)")
+ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Screen:
+    """What is shown, a frame at a time. It ends with a signal: at once, or at the latest at the next frame.
+
+    Python drops what is raised in the callback of a weak reference, where a signal may find it.
+    """
+
+    def __init__(self) -> None:
+        self._ended_by = 0
+
+    def end(self, number: int, _frame: object = None) -> NoReturn:
+        """A signal came."""
+        self._ended_by = number
+        raise SystemExit(128 + number)
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Replace what is there by these lines, a row each: as many as fit, of each as much as fits."""
+        if self._ended_by:
+            raise SystemExit(128 + self._ended_by)
+        size = shutil.get_terminal_size()
+        rows = [clipped(line, size.columns) for line in lines[: size.lines]]
+        # Nothing of what was there stays; behind a full row a terminal would clear its last character.
+        rows = [row + REST_OF_ROW if cells(unstyled(row)) < size.columns else row for row in rows]
+        with ignore_closed_pipe(sys.stdout):
+            sys.stdout.write(HOME + "\r\n".join(rows) + (REST if len(rows) < size.lines else ""))
+            sys.stdout.flush()
+
+
+def clipped(line: str, columns: int) -> str:
+    """As much of a styled line as fits; what switches a style off stays."""
+    if not is_wider(line, columns):
+        return line
+    kept, room = list[str](), columns - 1
+    for piece in _STYLE.split(line):
+        if _STYLE.fullmatch(piece):
+            kept.append(piece)
+        elif room >= 0:
+            beginning = piece
+            while cells(beginning) > room:
+                beginning = beginning[:-1]
+            kept.append(beginning if beginning == piece else f"{beginning}…")
+            room = room - cells(piece) if beginning == piece else -1
+    return "".join(kept)
+
+
+def is_wider(line: str, columns: int) -> bool:
+    """Whether a styled line is wider than a row."""
+    return cells(unstyled(line)) > columns
+
+
+def unstyled(text: str) -> str:
+    """Without colours and links."""
+    return _STYLE.sub("", text)
+
+
+@contextlib.contextmanager
+def second_screen() -> Iterator[Screen]:
+    """The first comes back at the end, also after an error, Ctrl-C, SIGTERM or a closed window."""
+    screen = Screen()
+
+    def write(text: str) -> None:
+        with ignore_closed_pipe(sys.stdout):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    # What would end the process at once must leave the first screen behind, too.
+    before = {number: signal.signal(number, screen.end) for number in ENDED_BY}
+    try:
+        write(ENTER)
+        try:
+            yield screen
+        finally:
+            write(LEAVE)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -12,7 +12,6 @@ import faulthandler
 import os
 import signal
 import time
-from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +41,8 @@ BAD = ("warning", "error", "exception", "critical")
 class Foreground:
     """Makes lines of events, or drops them. `mirrors`: how many there are; one needs no name."""
 
-    def __init__(self, mirrors: int, local_time: Callable[[], time.struct_time] = time.localtime) -> None:
-        self._mirrors, self._local_time = mirrors, local_time
+    def __init__(self, mirrors: int) -> None:
+        self._mirrors = mirrors
 
     def __call__(self, _logger: Any, method: str, fields: logs.Fields) -> str:
         """The line for an event. Raises `structlog.DropEvent` for one that tells a person nothing."""
@@ -87,7 +86,7 @@ class Foreground:
         return self._at(f"{mark} {mirror}{fields['path']}{rest}")
 
     def _at(self, words: str) -> str:
-        return f"{time.strftime('%H:%M:%S', self._local_time())} {words}"
+        return f"{time.strftime('%H:%M:%S')} {words}"
 
 
 def _trouble(fields: logs.Fields) -> str:
