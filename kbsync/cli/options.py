@@ -179,27 +179,38 @@ set_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 
 
-class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
-    """A date or a date with a time, in local time where no zone is given."""
+class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+    """A value as `read` takes it from a text; a person is told what its `ValueError` says."""
 
-    name = "date"
+    def __init__(self, name: str, read: Callable[[str], float]) -> None:
+        self.name, self._read = name, read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds since the epoch."""
+        """A number, such as of seconds."""
         if isinstance(value, float):
             return value
         try:
-            return datetime.datetime.fromisoformat(value).timestamp()
-        except (ValueError, OverflowError, OSError):
-            self.fail(f"{value!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z", param, ctx)
+            return self._read(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
+
+def _read_moment(text: str) -> float:
+    """Seconds since the epoch, of a date or a date with a time; in local time where no zone is given."""
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"{text!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
+
+
+MOMENT = Parsed("date", _read_moment)
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--path", metavar="GLOB", help="Only documents whose path matches (gitignore syntax)."),
     click.option(
         "--type", "types", multiple=True, metavar="EXT", help="Only this extension; may be repeated."
     ),
-    click.option("--after", type=Moment(), metavar="DATE", help="Only files changed at or after this date."),
+    click.option("--after", type=MOMENT, metavar="DATE", help="Only files changed at or after this date."),
 )
 
 

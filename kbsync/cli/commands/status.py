@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from kbsync import __version__
 from kbsync.cli.context import choose, read_state
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import Choices, examples, json_option, shared_options
+from kbsync.cli.options import Choices, Parsed, examples, json_option, shared_options
 from kbsync.cli.output import Output
+from kbsync.config.kinds import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,23 +21,6 @@ if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
     from kbsync.installation import Installation
     from kbsync.state.glance import Tx
-
-
-class Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
-    """A span of time as in a config: `30s`, `15m`, `1h`."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds."""
-        from kbsync.config.kinds import parse_duration
-
-        if isinstance(value, float):
-            return value
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command(
@@ -52,7 +36,7 @@ class Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
 @click.option("--check", is_flag=True, help="Exit with the code a pass would give for the present state.")
 @click.option(
     "--max-age",
-    type=Age(),
+    type=Parsed("time", parse_duration),
     metavar="TIME",
     help="With --check: a last pass or a waiting file older than this is trouble, a younger one is none.",
 )

@@ -311,7 +311,7 @@ def second_screen() -> Iterator[Screen]:
     """The first comes back at the end, also after an error, Ctrl-C, SIGTERM or a closed window."""
     screen = Screen()
 
-    def write(text: str) -> None:
+    def send(text: str) -> None:
         with ignore_closed_pipe(sys.stdout):
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -319,11 +319,11 @@ def second_screen() -> Iterator[Screen]:
     # What would end the process at once must leave the first screen behind, too.
     before = {number: signal.signal(number, screen.end) for number in ENDED_BY}
     try:
-        write(ENTER)
+        send(ENTER)
         try:
             yield screen
         finally:
-            write(LEAVE)
+            send(LEAVE)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
