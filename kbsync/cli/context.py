@@ -17,6 +17,7 @@ from kbsync.config import places
 from kbsync.config.model import folder_config
 from kbsync.core.text import printable
 from kbsync.errors import StateError, UnmadeError, UsageError
+from kbsync.state import lock
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from kbsync.engine.terms import Plan
     from kbsync.installation import Installation
     from kbsync.state.glance import Glance, Tx
-    from kbsync.state.store import Store
 
 T = TypeVar("T")
 
@@ -135,6 +135,7 @@ def again(installation: Installation) -> Installation:
     fresh = dataclasses.replace(installation, config=load(path, os.environ))
     moved = fresh.config.state_dir
     if moved is not None and moved != installation.config.state_dir:
+        # The caller refuses that: a running kbsync holds the lock of the state it began with.
         return dataclasses.replace(fresh, state_dir=moved)
     _refuse_bad_places(fresh)
     return fresh
@@ -144,6 +145,7 @@ def prepare(installation: Installation) -> None:
     """Make the state directory ready for a pass. Raises `UsageError` where it cannot hold a state."""
     _refuse_bad_places(installation)
     if "--folder" in installation.flags:
+        # So that a later command within the folder needs no option.
         places.note_folder(installation.state_dir, installation.config.mirrors[0].folder)
 
 
@@ -202,8 +204,6 @@ def unmade(installation: Installation) -> Iterator[None]:
 
 
 def _pass(installation: Installation, under_way: str) -> str:
-    from kbsync.state import lock
-
     if lock.is_held(installation.state_dir):
         return f"{under_way}; see how far it is: {installation.cure('status')}"
     return f"run: {installation.cure('--once')}"
@@ -228,6 +228,7 @@ def set_up_logs(choices: Choices) -> None:
     def say(text: str, error: BaseException | None) -> None:
         logs.say("error", "command.said", detail=text, exc_info=error)
 
+    # Prose until the first line is logged: a command that logs nothing says what it says to a person.
     def has_begun(_fields: logs.Fields) -> bool:
         tell_through(None if is_prose else say)
         return True
@@ -238,7 +239,6 @@ def set_up_logs(choices: Choices) -> None:
 def command_context(installation: Installation) -> CommandContext:
     """The installation as the views of the engine take it."""
     from kbsync.engine.plan import CommandContext
-    from kbsync.state import lock
 
     names = [mirror.name for mirror in installation.config.mirrors]
     return CommandContext(names, installation.cure, lock.is_held(installation.state_dir))
@@ -290,20 +290,15 @@ def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[
 
     prepare(installation)
 
-    def leave(tx: Tx) -> None:
+    def leave(tx: Tx) -> None:  # in one transaction: half of what was typed is worse than none
         for verb, mirror, arguments in messages:
             tx.inbox.post(verb, mirror, arguments, time.time())
 
-    def work(store: Store) -> None:
-        store.submit(leave).result()
-
-    ask(installation, work)
+    ask(installation, lambda store: store.submit(leave).result())
 
 
 def when_done(installation: Installation) -> str:
     """When such messages are carried out, for a person."""
-    from kbsync.state import lock
-
     if lock.is_held(installation.state_dir):
         return "the running kbsync does it now"
     return printable(f"the next pass does it: {installation.cure('--once')}")

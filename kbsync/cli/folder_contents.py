@@ -65,7 +65,7 @@ def look_through(folder: Path, rules: Rules, seconds: float = SECONDS) -> Folder
     os.scandir(folder).close()
     left = [("", rules)]
     while left:
-        if time.monotonic() > until:
+        if time.monotonic() > until:  # a network disk may take hours
             contents.is_complete = False
             break
         below, inherited = left.pop()

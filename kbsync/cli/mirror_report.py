@@ -184,6 +184,7 @@ def _failed(tx: Tx, record: MirrorRecord) -> Iterator[FailedPath]:
     for entry in tx.entries.of_status(record.id, Status.FAILED):
         # Why the file was refused, or the target's own words.
         uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
+        # The latest attempt speaks: those before may have failed over something else.
         words = next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
         reason = entry.verdict.reason if entry.verdict.choice is Choice.REFUSED else words
         serves = any(u.state.serves for u in uploads)

@@ -105,6 +105,7 @@ def waiting(installation: Installation, report: MirrorReport, *, quiet: bool) ->
         every = installation.cure("status --documents")
         line = f"… and {more:,} more: {every}"
         yield problem(line, "list.shortened", of="held", count=more, cure=every)
+    # A halt over what is held says how to approve it; any other halt speaks of something else.
     if report.held and halt is not None and halt.reason not in HELD:
         approve = installation.cure(f"approve {name}")
         yield problem(f"to approve what is held: {approve}", "deletions.held", count=number, cure=approve)
@@ -201,6 +202,7 @@ def log_problems(
             key = (problem.event, name, str(problem.fields.get("path", "")))
             if problem.event and key not in told.keys:
                 say(problem.event, mirror=name, **problem.fields)
+        # In the log each document counts once, whether it was told as it failed or here.
         known = {path for event, mirror, path in told.keys if (event, mirror) == ("document.failed", name)}
         for failed in each.failed:
             if failed.path not in known:

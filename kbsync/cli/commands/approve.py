@@ -70,6 +70,7 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     record = tx.mirrors.named(mirror.name)
     if record is None:
         return HeldDocuments(mirror.name, (), ())
+    # By their numbers: what is held later joins none of them and asks again (promise 5).
     holds = [hold.id for hold in tx.holds.current(record.id)]
     paths = sorted({item.path for hold in holds for item in tx.holds.items(hold)})
     asked = tx.holds.current(record.id, RENEWALS)

@@ -235,7 +235,7 @@ def _search_instead(installation: Installation, question: str, *mirrors: MirrorC
 def print_sources(output: Output, reply: Reply) -> None:
     """The files, below the text that was shown as it came."""
     sources = reply.sources
-    if reply.by is None:
+    if reply.by is None:  # nobody was asked
         return
     if sources is None or sources.hits is None:
         tell("the service does not say which documents the answer is from")

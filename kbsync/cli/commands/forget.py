@@ -54,6 +54,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) ->
             "or forget it without --delete-documents"
         )
     _show(record, owned, delete_documents)
+    # Shown before it is asked, also in a script: its log then says what was at stake.
     if not (yes or sys.stdin.isatty()):
         raise UsageError(
             f"{mirror} is forgotten only after a yes; there is no terminal to ask on, so add --yes"
@@ -71,6 +72,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) ->
 def _look(name: str, tx: Tx) -> tuple[MirrorRecord, Belongings]:
     from kbsync.engine.forget import counts
 
+    # Of documents only those count that a row proves ours (promise 6).
     record = tx.mirrors.named(name)
     if record is None:
         known = ", ".join(each.name for each in tx.mirrors.all()) or "none"

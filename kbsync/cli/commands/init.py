@@ -381,7 +381,7 @@ def _written(
     try:
         return load(place, environ)
     except UsageError as error:
-        place.unlink()
+        place.unlink()  # else the next `init` would refuse to write there
         raise UsageError(f"nothing was written: {error}") from error
 
 

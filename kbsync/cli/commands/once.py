@@ -167,7 +167,7 @@ async def _until_told(
         Output().json(_to_json(installation, end, reports))
     else:
         _say(installation, end, reports, code, choices, told_events)
-    hard.now()
+    hard.now()  # a parser or an upload may hold a thread for minutes
     return code
 
 

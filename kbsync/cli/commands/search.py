@@ -104,6 +104,7 @@ def command(
 
 
 def _keep_for_open(installation: Installation, paths: Sequence[Path]) -> bool:
+    # In memory alone: a name that is deleted must not stay on a disk (promise 11, ADR 25).
     return remember(paths, installation.cure("search QUERY"), os.environ)
 
 

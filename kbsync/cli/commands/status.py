@@ -55,7 +55,7 @@ def command(
     if watch and (documents or check or as_json):
         raise click.UsageError("--watch goes without --documents, --check and --json")
     installation = choose(choices, here=True, with_secrets=False)
-    if watch:
+    if watch:  # ended by Ctrl-C alone
         from kbsync.cli.commands.status_display import follow
 
         follow(installation)

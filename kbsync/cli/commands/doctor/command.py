@@ -89,7 +89,7 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
     threads = [
         threading.Thread(target=run, args=each, daemon=True) for each in zip(checks, results, strict=True)
     ]
-    until = time.monotonic() + limit
+    until = time.monotonic() + limit  # all together, as a person waits for all of them
     for thread in threads:
         thread.start()
     for thread in threads:

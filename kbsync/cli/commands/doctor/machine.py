@@ -85,7 +85,7 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
     limits, needed = read_limits(), sum(contents.folders for contents in looks)
     if limits.watches is None:
         yield warning("inotify", "its limits cannot be read; folders may be polled")
-    elif needed * 1.2 >= limits.watches:
+    elif needed * 1.2 >= limits.watches:  # other programs of the user need some, too
         detail = f"{limits.watches:,} watches are allowed and {needed:,} folders need one; some may be polled"
         yield warning("inotify", detail, cure("max_user_watches", roomy(needed)))
     else:

@@ -135,6 +135,7 @@ def _of_folders(
     used = [installation.state_dir, *served]
     for place in sorted((below / "folders").glob("*/")):
         folder = known.get(place)
+        # In use by this config or by a running kbsync: nobody may remove it.
         if any(places.is_inside(each, place) for each in used) or lock.is_held(place):
             continue
         if folder is None:

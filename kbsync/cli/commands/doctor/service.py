@@ -144,7 +144,7 @@ async def _looked_at(
         base = await target.base()
     except Halted as error:
         if is_remote and error.halt != "credentials":
-            yield CheckResult(f"{mirror.name}: key", "taken")
+            yield CheckResult(f"{mirror.name}: key", "taken")  # it answered, with another complaint
         yield _halted(installation, mirror, error)
         return
     except TargetError as error:

@@ -95,6 +95,7 @@ class OpenAccount:
         def count(tx: Tx) -> int:
             total = 0
             for record in tx.mirrors.all():
+                # A mirror may have used several bases; only this one counts.
                 for number, owned in tx.uploads.owned(record.id, OURS).items():
                     binding = tx.mirrors.binding(number)
                     if binding is not None and (binding.address, binding.base) == place:
@@ -122,6 +123,7 @@ def open_account(choices: Choices, *, needs_own: bool = False) -> Iterator[OpenA
 
     `needs_own`: the config has to name the mirror's knowledge base. What makes one cannot need its id.
     """
+    # Without `here`: what is done to a whole account is never guessed from the working directory.
     installation = choose(choices, with_bases=needs_own)
     mirror = only_remote(installation)
     with open_target(installation, mirror) as account, as_usage_error(mirror):

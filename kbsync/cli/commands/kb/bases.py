@@ -142,6 +142,7 @@ def update(
         bases.check_changeable()
         bases.check(wish)
         card = account.call(bases.look(base))
+        # An unknown number may be many.
         if model is not None and card.documents != 0:
             account.warn(card, "all of them get new vectors, at your cost, and may not be found meanwhile")
             confirm_by_typing(f"{card.id} gets another model", card.name or card.id, yes)

@@ -123,7 +123,7 @@ def read_headers(given: Iterable[str]) -> dict[str, str]:
         name, equals, source = text.partition("=")
         if not equals or not _NAME.fullmatch(name):
             raise UsageError("--header takes NAME=@FILE or NAME=env:VARIABLE")
-        if name.lower() in map(str.lower, values):
+        if name.lower() in map(str.lower, values):  # HTTP takes them for the same
             raise UsageError(f"--header {name} is given twice")
         values[name] = _value(name, source)
     return values
