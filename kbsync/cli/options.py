@@ -6,9 +6,10 @@ The options that select among the mirrored documents: by path, by type, by date.
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from kbsync import __version__
+from kbsync.contract.searching import Query
 
 F = TypeVar("F", bound=Callable[..., Any])
 LEVELS = ("debug", "info", "warning", "error")
@@ -214,13 +216,17 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 )
 
 
-def selection_options(function: F) -> F:
-    """Give a command `--path`, `--type` and `--after`, as `path`, `types` and `after`."""
+def selection_options(function: Callable[..., Any]) -> Any:
+    """Give a command `--path`, `--type` and `--after`; it gets all of them as the query `selection`."""
+
+    @functools.wraps(function)
+    def with_selection(
+        *given: Any, path: str | None, types: Sequence[str], after: float | None, **others: Any
+    ) -> Any:
+        extensions = tuple(part for each in types for part in each.split(","))  # also several in one value
+        return function(*given, selection=Query("", path=path, types=extensions, after=after), **others)
+
+    command: Any = with_selection
     for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
-
-
-def extensions(types: Iterable[str]) -> tuple[str, ...]:
-    """What `--type` names, also where several stand in one value."""
-    return tuple(part for each in types for part in each.split(","))
+        command = option(command)
+    return command

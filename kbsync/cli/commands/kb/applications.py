@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -15,7 +16,25 @@ from kbsync.contract.answering import Application, ApplicationWish
 from kbsync.core.text import printable, shell_word
 from kbsync.errors import UsageError
 
-KNOWLEDGE = "Id of a knowledge base it answers from; may be repeated."
+_FIELDS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--description", help="What it is for."),
+    click.option("--prompt", help="What the model is told; holds {{knowledge}} and {{user}}, each once."),
+    click.option("--model", metavar="NAME", help="The model that answers."),
+    click.option(
+        "--knowledge",
+        multiple=True,
+        metavar="ID",
+        help="Id of a knowledge base it answers from; may be repeated.",
+    ),
+    set_option,
+)
+
+
+def _field_options(function: Callable[..., Any]) -> Any:
+    """Give a command what an application is made of, by the names that `ApplicationWish` has for it."""
+    for option in reversed(_FIELDS):
+        function = option(function)
+    return function
 
 
 @click.group(
@@ -60,27 +79,13 @@ def show(choices: Choices, application: str, as_json: bool) -> int:
 
 @command.command()
 @click.argument("name")
-@click.option("--description", help="What it is for.")
-@click.option("--prompt", help="What the model is told; holds {{knowledge}} and {{user}}, each once.")
-@click.option("--model", metavar="NAME", help="The model that answers.")
-@click.option("--knowledge", multiple=True, metavar="ID", help=f"{KNOWLEDGE} Default: the mirror's own.")
-@set_option
+@_field_options
 @json_option
 @shared_options
-def create(
-    choices: Choices,
-    name: str,
-    description: str | None,
-    prompt: str | None,
-    model: str | None,
-    knowledge: tuple[str, ...],
-    settings: dict[str, str],
-    as_json: bool,
-) -> int:
-    """Make an application called NAME that answers from the mirror's knowledge base."""
+def create(choices: Choices, name: str, knowledge: tuple[str, ...], as_json: bool, **fields: Any) -> int:
+    """Make an application called NAME; without --knowledge it answers from the mirror's knowledge base."""
     with open_account(choices, needs_own=True) as account:
-        bases = knowledge or (account.bases.own,)
-        wish = ApplicationWish(name, description, prompt, model, bases, settings)
+        wish = ApplicationWish(name, bases=knowledge or (account.bases.own,), **fields)
         made = account.call(account.applications.create(wish))
         ask_it = account.installation.cure_for_mirrors(f"ask QUESTION --app {shell_word(made.id)}")
     if as_json:
@@ -95,26 +100,19 @@ def create(
 @command.command()
 @click.argument("application", metavar="ID")
 @click.option("--name", help="Another name.")
-@click.option("--description", help="Another description.")
-@click.option("--prompt", help="Another prompt.")
-@click.option("--model", metavar="NAME", help="Another model.")
-@click.option("--knowledge", multiple=True, metavar="ID", help=f"{KNOWLEDGE} Those from before go.")
-@set_option
+@_field_options
 @json_option
 @shared_options
 def update(
     choices: Choices,
     application: str,
     name: str | None,
-    description: str | None,
-    prompt: str | None,
-    model: str | None,
     knowledge: tuple[str, ...],
-    settings: dict[str, str],
     as_json: bool,
+    **fields: Any,
 ) -> int:
-    """Change the application ID."""
-    wish = ApplicationWish(name, description, prompt, model, knowledge or None, settings)
+    """Change the application ID. What is not given stays; with --knowledge those from before go."""
+    wish = ApplicationWish(name, bases=knowledge or None, **fields)
     if wish == ApplicationWish():
         raise UsageError(
             "nothing to change; give --name, --description, --prompt, --model, --knowledge or --set"
