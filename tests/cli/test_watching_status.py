@@ -135,7 +135,7 @@ def test_watched_the_table_comes_first_and_all_else_in_the_rows_that_are_left(pl
         assert shown[: len(table)] == table
         more = len(frame.wrong) - sum(line in shown for line in frame.wrong)
         assert shown[-2] == f"… and {more} more; see {installation.cure('status')}"
-    assert frame.within(900, 80) == [*frame.whole(), ""]
+    assert frame.within(900, 80) == [*frame.standing, "", *frame.wrong, ""]
     assert frame.left() == [*frame.wrong, "", *frame.standing]
     assert frame.within(50, 80)[-2] == f"in full: {installation.cure('status')}"
 

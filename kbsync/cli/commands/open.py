@@ -124,6 +124,8 @@ def has_place(environ: Mapping[str, str]) -> bool:
     for folder in _folders(environ):
         with contextlib.suppress(OSError), _entered(folder):
             return True
+        if not os.path.lexists(folder) and os.access(folder.parent, os.W_OK | os.X_OK):
+            return True  # the first search makes it
     return False
 
 
