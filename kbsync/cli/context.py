@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,17 +14,19 @@ from kbsync.cli.exit_codes import concerning
 from kbsync.cli.options import Choices
 from kbsync.cli.output import tell_through
 from kbsync.config import places
-from kbsync.config.model import Config, folder_config
+from kbsync.config.model import folder_config
 from kbsync.core.text import printable
 from kbsync.errors import StateError, UnmadeError, UsageError
+from kbsync.state import lock
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
     from kbsync.contract.target import Target
+    from kbsync.engine.clock import Clock
     from kbsync.engine.plan import CommandContext
+    from kbsync.engine.terms import Plan
     from kbsync.installation import Installation
     from kbsync.state.glance import Glance, Tx
-    from kbsync.state.store import Store
 
 T = TypeVar("T")
 
@@ -47,108 +49,80 @@ def choose(
     """
     if choices.config is not None and choices.folder is not None:
         raise UsageError("--config and --folder exclude each other; --folder stands in for a config")
-    chosen = _chosen(choices, os.environ, here, with_secrets=with_secrets, with_bases=with_bases)
+    environ = os.environ
+    if choices.folder is not None:
+        chosen = _of_folder(choices, choices.folder)
+    elif (file := places.find_config(choices.config, environ)) is not None:
+        chosen = _of_config(choices, file, with_secrets=with_secrets, with_bases=with_bases)
+    elif here and (known := places.known_folder_for(Path.cwd(), places.state_home(environ))) is not None:
+        chosen = _of_folder(choices, known.folder)
+    else:
+        raise UsageError(_nothing_found(here))
     _ = chosen.mirrors  # an unknown name is told before anything is attempted
     if choices.folder is not None and not mistyped:
-        _refuse_mistyped(chosen)
+        # A folder that was mirrored before may be back any moment: its mirror halts. Any other is an error.
+        folder = chosen.config.mirrors[0].folder
+        if not chosen.state_file.exists() and not os.path.lexists(folder):
+            raise UsageError(f"no such folder: {printable(str(folder))}")
     return chosen
 
 
-def _chosen(
-    choices: Choices, environ: Mapping[str, str], here: bool, *, with_secrets: bool, with_bases: bool
-) -> Installation:
-    if choices.folder is not None:
-        return _of_folder(choices, choices.folder, environ)
-    file = places.find_config(choices.config, environ)
-    if file is not None:
-        return _of_config(choices, file, environ, with_secrets=with_secrets, with_bases=with_bases)
-    known = places.known_folder_for(Path.cwd(), places.state_home(environ)) if here else None
-    if known is not None:
-        return _of_folder(choices, known.folder, environ)
-    raise UsageError(_nothing_found(environ, here))
-
-
-def _of_folder(choices: Choices, folder: Path, environ: Mapping[str, str]) -> Installation:
+def _of_folder(choices: Choices, folder: Path) -> Installation:
     """One folder is one mirror, whichever symlink led there: it goes by its real name."""
     from kbsync.installation import Installation
 
     real = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
     if real.exists() and not real.is_dir():
         raise UsageError(f"--folder: {folder} is a file; name a folder")
-    config = folder_config(real)
-    state_dir = places.state_dir(environ, explicit=choices.state_dir, folder=real)
+    state_dir = places.state_dir(os.environ, explicit=choices.state_dir, folder=real)
     flags = ("--folder", str(real), *_state_flags(choices.state_dir))
-    return Installation(config, state_dir, flags, choices.mirrors)
+    return Installation(folder_config(real), state_dir, flags, choices.mirrors)
 
 
-def _refuse_mistyped(chosen: Installation) -> None:
-    """A folder that was mirrored before may be back any moment: its mirror halts. Any other is an error."""
-    folder = chosen.config.mirrors[0].folder
-    if not chosen.state_file.exists() and not os.path.lexists(folder):
-        raise UsageError(f"no such folder: {printable(str(folder))}")
-
-
-def _of_config(
-    choices: Choices, file: Path, environ: Mapping[str, str], *, with_secrets: bool, with_bases: bool
-) -> Installation:
+def _of_config(choices: Choices, file: Path, *, with_secrets: bool, with_bases: bool) -> Installation:
     from kbsync.config.reader import load
     from kbsync.installation import Installation
 
+    environ = os.environ
     try:
         config = load(file, environ, with_secrets=with_secrets, with_bases=with_bases)
     except UsageError as error:
-        if not with_bases or not _lacks_only_bases(file, environ):
+        if not with_bases:
             raise
+        try:
+            load(file, environ, with_secrets=False, with_bases=False)
+        except UsageError:  # more is wrong with it than ids that are not there yet
+            raise error from None
         raise UsageError(
             f"{error}\nsee those of the account with: {choices.typed('kb list')}"
             f"\nor make one: {choices.typed('kb create NAME')}"
         ) from error
     state_dir = places.state_dir(environ, explicit=choices.state_dir, config=config)
-    flags = _config_flags(choices, config, environ, state_dir)
-    return Installation(config, state_dir, flags, choices.mirrors)
-
-
-def _lacks_only_bases(file: Path, environ: Mapping[str, str]) -> bool:
-    from kbsync.config.reader import load
-
-    try:
-        load(file, environ, with_secrets=False, with_bases=False)
-    except UsageError:
-        return False
-    return True
-
-
-def _config_flags(
-    choices: Choices, config: Config, environ: Mapping[str, str], state_dir: Path
-) -> tuple[str, ...]:
-    """Named are a config that is in none of the usual places, and a state that is not where it would be."""
+    # Named are a config that is in none of the usual places, and a state that is not where it would be.
     named = choices.config is not None or environ.get("KBSYNC_CONFIG")
     elsewhere = choices.state_dir
     if elsewhere is None and environ.get("STATE_DIRECTORY"):
         usual = {name: value for name, value in environ.items() if name != "STATE_DIRECTORY"}
         elsewhere = state_dir if places.state_dir(usual, config=config) != state_dir else None
-    return (*(("--config", str(config.path)) if named else ()), *_state_flags(elsewhere))
+    flags = (*(("--config", str(config.path)) if named else ()), *_state_flags(elsewhere))
+    return Installation(config, state_dir, flags, choices.mirrors)
 
 
 def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
     return () if state_dir is None else ("--state-dir", os.path.abspath(state_dir))  # noqa: PTH100
 
 
-def _nothing_found(environ: Mapping[str, str], here: bool) -> str:
+def _nothing_found(here: bool) -> str:
     """What was looked for, where, and what to type instead."""
-    searched = ", ".join(str(place) for place in places.config_places(environ))
+    searched = ", ".join(str(place) for place in places.config_places(os.environ))
     lines = [f"no config and no --folder; searched: --config, $KBSYNC_CONFIG, {searched}"]
     if here:
-        lines.append(_known(places.known_folders(places.state_home(environ))))
+        folders = places.known_folders(places.state_home(os.environ))
+        names = ", ".join(printable(str(known.folder)) for known in folders)
+        is_in_none = f"{Path.cwd()} is in none of the known folders: {names}"
+        lines.append(is_in_none if folders else "no folder is known from an earlier run with --folder")
     lines.append("name a folder with --folder DIR, or write a config with: kbsync init DIR")
     return "\n".join(lines)
-
-
-def _known(folders: list[places.KnownFolder]) -> str:
-    if not folders:
-        return "no folder is known from an earlier run with --folder"
-    names = ", ".join(printable(str(known.folder)) for known in folders)
-    return f"{Path.cwd()} is in none of the known folders: {names}"
 
 
 def again(installation: Installation) -> Installation:
@@ -161,6 +135,7 @@ def again(installation: Installation) -> Installation:
     fresh = dataclasses.replace(installation, config=load(path, os.environ))
     moved = fresh.config.state_dir
     if moved is not None and moved != installation.config.state_dir:
+        # The caller refuses that: a running kbsync holds the lock of the state it began with.
         return dataclasses.replace(fresh, state_dir=moved)
     _refuse_bad_places(fresh)
     return fresh
@@ -170,6 +145,7 @@ def prepare(installation: Installation) -> None:
     """Make the state directory ready for a pass. Raises `UsageError` where it cannot hold a state."""
     _refuse_bad_places(installation)
     if "--folder" in installation.flags:
+        # So that a later command within the folder needs no option.
         places.note_folder(installation.state_dir, installation.config.mirrors[0].folder)
 
 
@@ -186,11 +162,8 @@ def read_state(installation: Installation, look: Callable[[Tx], T]) -> T:
     from kbsync.state.glance import looking_at
 
     state = look_at(installation)
-    if state is None:
-        with looking_at(None) as empty:
-            return empty.read(look)
-    with closing(state):
-        return state.read(look)
+    with looking_at(None) if state is None else closing(state) as found:
+        return found.read(look)
 
 
 def glanced(installation: Installation) -> Glance:
@@ -231,8 +204,6 @@ def unmade(installation: Installation) -> Iterator[None]:
 
 
 def _pass(installation: Installation, under_way: str) -> str:
-    from kbsync.state import lock
-
     if lock.is_held(installation.state_dir):
         return f"{under_way}; see how far it is: {installation.cure('status')}"
     return f"run: {installation.cure('--once')}"
@@ -257,6 +228,7 @@ def set_up_logs(choices: Choices) -> None:
     def say(text: str, error: BaseException | None) -> None:
         logs.say("error", "command.said", detail=text, exc_info=error)
 
+    # Prose until the first line is logged: a command that logs nothing says what it says to a person.
     def has_begun(_fields: logs.Fields) -> bool:
         tell_through(None if is_prose else say)
         return True
@@ -267,10 +239,26 @@ def set_up_logs(choices: Choices) -> None:
 def command_context(installation: Installation) -> CommandContext:
     """The installation as the views of the engine take it."""
     from kbsync.engine.plan import CommandContext
-    from kbsync.state import lock
 
     names = [mirror.name for mirror in installation.config.mirrors]
     return CommandContext(names, installation.cure, lock.is_held(installation.state_dir))
+
+
+async def of_each_mirror(
+    installation: Installation,
+    view: Callable[[Plan, Target, Glance | None, Clock, CommandContext], Awaitable[T]],
+) -> list[T]:
+    """A view of the engine for every mirror asked for, with its target and the state opened for reading."""
+    from kbsync.engine.clock import SystemClock
+    from kbsync.once import plan_of
+
+    found, state = [], look_at(installation)
+    with closing(state) if state is not None else nullcontext():
+        for mirror in installation.mirrors:
+            async with opened_for_reading(installation, mirror) as target:
+                context = command_context(installation)
+                found.append(await view(plan_of(mirror), target, state, SystemClock(), context))
+    return found
 
 
 @asynccontextmanager
@@ -302,20 +290,15 @@ def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[
 
     prepare(installation)
 
-    def leave(tx: Tx) -> None:
+    def leave(tx: Tx) -> None:  # in one transaction: half of what was typed is worse than none
         for verb, mirror, arguments in messages:
             tx.inbox.post(verb, mirror, arguments, time.time())
 
-    def work(store: Store) -> None:
-        store.submit(leave).result()
-
-    ask(installation, work)
+    ask(installation, lambda store: store.submit(leave).result())
 
 
 def when_done(installation: Installation) -> str:
     """When such messages are carried out, for a person."""
-    from kbsync.state import lock
-
     if lock.is_held(installation.state_dir):
         return "the running kbsync does it now"
     return printable(f"the next pass does it: {installation.cure('--once')}")

@@ -6,7 +6,7 @@ import enum
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kbsync.errors import (
@@ -44,16 +44,6 @@ def worst(codes: Iterable[Code]) -> Code:
     return next((code for code in ORDER if code in found), Code.MIRRORED)
 
 
-def rank(code: Code) -> int:
-    """Sorts codes, the worst first."""
-    return ORDER.index(code) if code in ORDER else len(ORDER)
-
-
-def signalled(number: int) -> Code:
-    """The code of a pass that a signal cut short."""
-    return Code(128 + number)
-
-
 class OfMirror(KbsyncError):
     """What went wrong with one mirror: `str()` names it, `code` is that of the cause."""
 
@@ -81,31 +71,23 @@ def sentence_of(error: Exception) -> str:
     """The error in words for a person: what happened, to which file, and what to do."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        cure = _cure(error)
-        return f"{where}{error.strerror.lower()}{cure}"
+        return f"{where}{error.strerror.lower()}{_cure(error)}"
     return str(error)
 
 
 def _cure(error: OSError) -> str:
     from kbsync.state.db import lacks_inodes
+    from kbsync.state.ownership import cure_of
 
     place = Path(os.fsdecode(error.filename)) if error.filename else None
     if error.errno == errno.ENOSPC and place is not None and lacks_inodes(place):
         return "; free some inodes (df -i)"
-    if error.errno in (errno.EACCES, errno.EPERM) and place is not None and (command := _giving_back(place)):
-        return f"; give it back: {command}"
+    if error.errno in (errno.EACCES, errno.EPERM) and place is not None:
+        with suppress(OSError):  # another user's file in a folder of ours is given back
+            is_astray = place.parent.stat().st_uid == os.geteuid() != place.lstat().st_uid
+            if is_astray and (command := cure_of(place.parent, place)):
+                return f"; give it back: {command}"
     return _CURES.get(error.errno or 0, "")
-
-
-def _giving_back(place: Path) -> str:
-    """The command for another user's file in a folder of ours; '' for any other."""
-    from kbsync.state.ownership import cure_of
-
-    try:
-        is_astray = place.parent.stat().st_uid == os.geteuid() != place.lstat().st_uid
-        return cure_of(place.parent, place) if is_astray else ""
-    except OSError:
-        return ""
 
 
 _CURES = {

@@ -65,7 +65,7 @@ def look_through(folder: Path, rules: Rules, seconds: float = SECONDS) -> Folder
     os.scandir(folder).close()
     left = [("", rules)]
     while left:
-        if time.monotonic() > until:
+        if time.monotonic() > until:  # a network disk may take hours
             contents.is_complete = False
             break
         below, inherited = left.pop()
@@ -98,25 +98,21 @@ def _look_into(contents: FolderContents, root: Path, below: str, rules: Rules) -
             else:
                 contents.leave_out(f"{path}/", "folders that are left out")
         else:
-            _count_file(contents, rules, path, entry)
-
-
-def _count_file(contents: FolderContents, rules: Rules, path: str, entry: os.DirEntry[str]) -> None:
-    kind = FileKind.SYMLINK if entry.is_symlink() else FileKind.SPECIAL
-    if entry.is_file(follow_symlinks=False):
-        kind = FileKind.FILE
-        contents.files += 1
-    size = entry.stat(follow_symlinks=False).st_size
-    verdict = rules.verdict(path, size, kind)
-    if verdict.choice is not Choice.SELECTED:
-        contents.leave_out(path, verdict.reason)
-        return
-    stem, dot, extension = entry.name.rpartition(".")
-    name = extension.lower() if stem and dot else entry.name
-    contents.selected[name] += 1
-    contents.bytes[name] += size
-    if not os.access(entry.path, os.R_OK):
-        contents.count_unreadable(entry.path)
+            kind = FileKind.SYMLINK if entry.is_symlink() else FileKind.SPECIAL
+            if entry.is_file(follow_symlinks=False):
+                kind = FileKind.FILE
+                contents.files += 1
+            size = entry.stat(follow_symlinks=False).st_size
+            verdict = rules.verdict(path, size, kind)
+            if verdict.choice is not Choice.SELECTED:
+                contents.leave_out(path, verdict.reason)
+                continue
+            stem, dot, extension = entry.name.rpartition(".")
+            name = extension.lower() if stem and dot else entry.name
+            contents.selected[name] += 1
+            contents.bytes[name] += size
+            if not os.access(entry.path, os.R_OK):
+                contents.count_unreadable(entry.path)
 
 
 def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import ignore_closed_pipe, tell, tell_through
 from kbsync.config.problems import nearest
 from kbsync.core.text import printable, shell_word
@@ -123,7 +123,6 @@ def _unknown(ctx: click.Context, name: str) -> click.UsageError:
 @json_option
 @click.option("--dry-run", is_flag=True, help="With --once: show what would be done, as `plan` does.")
 @shared_options
-@pass_choices
 @click.pass_context
 def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_run: bool) -> int | None:
     """Keep a folder of documents mirrored into a knowledge base.

@@ -1,23 +1,23 @@
-"""How the mirrors reports: what exit codes and closing words are made of."""
+"""How the mirrors are: what exit codes and closing words are made of."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kbsync import __version__
 from kbsync.cli.context import read_state
-from kbsync.cli.exit_codes import Code, rank, worst
+from kbsync.cli.exit_codes import ORDER, Code, worst
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Choice, Status, UploadState
 from kbsync.engine.halts import BAD_CONFIG, PASSING
 from kbsync.engine.status import OUT_OF_DATE, MirrorStatus, mirror_status, never_ran
 from kbsync.installation import Installation
 from kbsync.state import lock
-from kbsync.state.files import Entry
 from kbsync.state.glance import Tx
 from kbsync.state.mirrors import MirrorRecord
 
@@ -121,13 +121,14 @@ def mirror_reports(
 ) -> list[MirrorReport]:
     """How every mirror asked for stands; `ends`: how its pass ended."""
     is_worked_on = lock.holding(installation.state_dir)  # before what it does is seen: it may end meanwhile
-
-    def report(mirror: MirrorConfig) -> MirrorReport:
-        end = (ends or {}).get(mirror.name)
-        found = read_state(installation, lambda tx: _mirror_report(tx, installation, mirror, end))
-        return replace(found, rescan=mirror.rescan, is_worked_on=is_worked_on, at=time.time())
-
-    return [report(mirror) for mirror in installation.mirrors]
+    reports = []
+    for mirror in installation.mirrors:
+        look = partial(
+            _mirror_report, installation=installation, mirror=mirror, end=(ends or {}).get(mirror.name)
+        )
+        found = read_state(installation, look)
+        reports.append(replace(found, rescan=mirror.rescan, is_worked_on=is_worked_on, at=time.time()))
+    return reports
 
 
 def status_json(installation: Installation) -> dict[str, Any]:
@@ -159,17 +160,14 @@ def status_in(
 def _mirror_report(
     tx: Tx, installation: Installation, mirror: MirrorConfig, end: PassEnd | None
 ) -> MirrorReport:
-    record = tx.mirrors.named(mirror.name)
-    failed = islice(_failed(tx, record), LOOKED_AT) if record else ()
-    held = islice(_held(tx, record), LISTED) if record else ()
-    status = status_in(tx, installation, mirror)
+    record, status = tx.mirrors.named(mirror.name), status_in(tx, installation, mirror)
     trouble, busy = ("", ()) if end is None else (end.trouble, end.busy)
-    return MirrorReport(status, tuple(failed), tuple(held), trouble, busy, _rate(tx, record, status))
-
-
-def _rate(tx: Tx, record: MirrorRecord | None, status: MirrorStatus) -> float:
+    if record is None:
+        return MirrorReport(status, trouble=trouble, busy=busy)
     is_working = status.documents.pending or status.documents.indexing
-    return tx.uploads.rate(record.id, record.binding or 0, time.time()) if record and is_working else 0.0
+    rate = tx.uploads.rate(record.id, record.binding or 0, time.time()) if is_working else 0.0
+    failed, held = islice(_failed(tx, record), LOOKED_AT), islice(_held(tx, record), LISTED)
+    return MirrorReport(status, tuple(failed), tuple(held), trouble, busy, rate)
 
 
 def _held(tx: Tx, record: MirrorRecord) -> Iterator[tuple[str, str]]:
@@ -184,22 +182,16 @@ def _failed(tx: Tx, record: MirrorRecord) -> Iterator[FailedPath]:
         if not folder.shut:
             yield FailedPath(f"{folder.path}/", folder.problem)
     for entry in tx.entries.of_status(record.id, Status.FAILED):
-        yield FailedPath(entry.path, _reason(tx, record, entry))
-
-
-def _reason(tx: Tx, record: MirrorRecord, entry: Entry) -> str:
-    """Why the file was refused, or the target's own words."""
-    uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
-    words = next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
-    reason = entry.verdict.reason if entry.verdict.choice is Choice.REFUSED else words
-    return f"{reason}; {OUT_OF_DATE}" if any(u.state.serves for u in uploads) else reason
+        # Why the file was refused, or the target's own words.
+        uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
+        # The latest attempt speaks: those before may have failed over something else.
+        words = next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
+        reason = entry.verdict.reason if entry.verdict.choice is Choice.REFUSED else words
+        serves = any(u.state.serves for u in uploads)
+        yield FailedPath(entry.path, f"{reason}; {OUT_OF_DATE}" if serves else reason)
 
 
 def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
     """In the order of their exit codes; those of one code as they were."""
-    return sorted(reports, key=lambda each: rank(each.checked_code))
-
-
-def code_of_pass(reports: Sequence[MirrorReport]) -> Code:
-    """The exit code of a pass over these mirrors."""
-    return worst(each.code for each in reports)
+    order = [*ORDER, Code.MIRRORED]
+    return sorted(reports, key=lambda each: order.index(each.checked_code))

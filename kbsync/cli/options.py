@@ -6,9 +6,10 @@ The options that select among the mirrored documents: by path, by type, by date.
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from kbsync import __version__
+from kbsync.contract.searching import Query
 
 F = TypeVar("F", bound=Callable[..., Any])
 LEVELS = ("debug", "info", "warning", "error")
@@ -142,11 +144,12 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
 )
 
 
-def shared_options(function: F) -> F:
-    """Give a command the options of all commands."""
+def shared_options(function: Callable[..., Any]) -> Any:
+    """Give a command the options of all commands; it gets what they say as its first `Choices`."""
+    command: Any = pass_choices(function)
     for option in reversed(_SHARED):
-        function = option(function)
-    return function
+        command = option(command)
+    return command
 
 
 def examples(*lines: str) -> str:
@@ -178,37 +181,52 @@ set_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 
 
-class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
-    """A date or a date with a time, in local time where no zone is given."""
+class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+    """A value as `read` takes it from a text; a person is told what its `ValueError` says."""
 
-    name = "date"
+    def __init__(self, name: str, read: Callable[[str], float]) -> None:
+        self.name, self._read = name, read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds since the epoch."""
+        """A number, such as of seconds."""
         if isinstance(value, float):
             return value
         try:
-            return datetime.datetime.fromisoformat(value).timestamp()
-        except (ValueError, OverflowError, OSError):
-            self.fail(f"{value!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z", param, ctx)
+            return self._read(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
+
+def _read_moment(text: str) -> float:
+    """Seconds since the epoch, of a date or a date with a time; in local time where no zone is given."""
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"{text!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
+
+
+MOMENT = Parsed("date", _read_moment)
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--path", metavar="GLOB", help="Only documents whose path matches (gitignore syntax)."),
     click.option(
         "--type", "types", multiple=True, metavar="EXT", help="Only this extension; may be repeated."
     ),
-    click.option("--after", type=Moment(), metavar="DATE", help="Only files changed at or after this date."),
+    click.option("--after", type=MOMENT, metavar="DATE", help="Only files changed at or after this date."),
 )
 
 
-def selection_options(function: F) -> F:
-    """Give a command `--path`, `--type` and `--after`, as `path`, `types` and `after`."""
+def selection_options(function: Callable[..., Any]) -> Any:
+    """Give a command `--path`, `--type` and `--after`; it gets all of them as the query `selection`."""
+
+    @functools.wraps(function)
+    def with_selection(
+        *given: Any, path: str | None, types: Sequence[str], after: float | None, **others: Any
+    ) -> Any:
+        extensions = tuple(part for each in types for part in each.split(","))  # also several in one value
+        return function(*given, selection=Query("", path=path, types=extensions, after=after), **others)
+
+    command: Any = with_selection
     for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
-
-
-def extensions(types: Iterable[str]) -> tuple[str, ...]:
-    """What `--type` names, also where several stand in one value."""
-    return tuple(part for each in types for part in each.split(","))
+        command = option(command)
+    return command

@@ -8,12 +8,12 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from kbsync.core.text import printable
+from kbsync.core.text import printable, sized
 
 PLAIN_COLUMNS = 100
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -153,22 +153,21 @@ def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
             raise OSError(error.errno, error.strerror, "stdout") from error
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
+def counted(number: int, noun: str) -> str:
     """`1 document`, `2 documents`, `1,204 documents`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def cells(text: str) -> int:
     """How many terminal cells `text` takes: two for a wide character, none for a combining one."""
     if text.isascii():
         return len(text)
-    return sum(map(_cells_of, text))
-
-
-def _cells_of(character: str) -> int:
-    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+    taken = 0
+    for character in text:
+        is_joined = unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf")
+        if not is_joined:
+            taken += 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+    return taken
 
 
 GAP = 2
@@ -257,26 +256,50 @@ def _blocks(columns: Sequence[Column]) -> list[str]:
 
 
 def print_objects(
-    key: str,
-    head: tuple[str, ...],
-    found: Sequence[dict[str, Any]],
-    row: Callable[[dict[str, Any]], tuple[str, ...]],
-    *,
-    as_json: bool,
+    key: str, heads: Mapping[str, str], found: Sequence[dict[str, Any]], *, as_json: bool
 ) -> None:
-    """Objects of one kind, a line each; with `as_json` all their fields under `key`."""
+    """Objects of one kind, a line each: the fields in `heads`; with `as_json` all of them, under `key`."""
     output = Output()
     if as_json:
         output.json({key: found})
     elif found:
-        columns = zip(head, zip(*map(row, found), strict=True), strict=True)
-        first, *rest = table([Column(name, texts) for name, texts in columns])
+        columns = [
+            Column(head, tuple(_told(field, one[field]) for one in found)) for field, head in heads.items()
+        ]
+        first, *rest = table(columns)
         output.line(output.dim(first))
         for line in rest:
             output.line(line)
 
 
-def with_settings(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The fields of an object; those of its `settings`, by the service's own names, at the end."""
-    yield from ((key, value) for key, value in found.items() if key != "settings")
-    yield from found.get("settings", {}).items()
+def print_object(key: str, found: dict[str, Any], *, as_json: bool) -> None:
+    """One of them, a line for each field; those of its `settings`, by the service's own names, at the end."""
+    output = Output()
+    if as_json:
+        output.json({key: found})
+        return
+    rows = [
+        (field.replace("_", " "), _told(field, value))
+        for field, value in found.items()
+        if field != "settings"
+    ]
+    rows += [(name, _told(name, value)) for name, value in found["settings"].items()]
+    width = max(len(name) for name, _ in rows) + 2
+    for name, text in rows:
+        output.line(f"{name + ':':<{width}}{text}")
+
+
+def _told(field: str, value: Any) -> str:
+    if value is None:
+        return "?"
+    if isinstance(value, int):
+        return sized(value) if field == "bytes" else f"{value:,}"
+    return printable(", ".join(value) if isinstance(value, list) else value) or "-"
+
+
+def print_deleted(id_: str, name: str, *, as_json: bool, quiet: bool) -> None:
+    """What was deleted for good."""
+    if as_json:
+        Output().json({"deleted": id_, "name": name})
+    elif not quiet:
+        Output().line(f"{id_} {printable(name)} is deleted")

@@ -1,10 +1,13 @@
-"""What a person is told of mirrors: the summary of a pass, and what is wrong, at its end and in `status`."""
+"""What is wrong with mirrors, at the end of a pass and in `status`, and the summary of a pass.
+
+One list of problems has two writers: lines for a person, and events where stderr has the form of a log.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from kbsync.cli.mirror_report import LISTED, FailedPath, MirrorReport, worst_first
 from kbsync.cli.output import counted
@@ -15,6 +18,7 @@ from kbsync.installation import Installation
 
 if TYPE_CHECKING:
     from kbsync.engine.mirror import PassCounts
+    from kbsync.logs import Fields
     from kbsync.once import OnceEnd
 
 
@@ -50,64 +54,101 @@ def _line(name: str, counts: Sequence[PassCounts], reports: Sequence[MirrorRepor
     return f"{name}: {', '.join(parts)}; {lasting(seconds)}"
 
 
-def complaints(installation: Installation, reports: Sequence[MirrorReport], *, quiet: bool) -> Iterator[str]:
-    """What is wrong, the worst first; with `quiet` not what goes away by itself."""
-    yield from halts(installation, reports, quiet=quiet)
-    yield from failures(installation, reports)
+LEVELS = {
+    "mirror.halted": "error",
+    "deletions.held": "warning",
+    "recipe.held": "warning",
+    "document.held": "warning",
+    "document.failed": "warning",
+    "document.pending": "warning",
+    "documents.failed": "warning",
+    "pass.unfinished": "warning",
+    "pass.interrupted": "warning",
+    "list.shortened": "warning",
+    "run.failed": "error",
+}
+"""Every event that a pass may end with, and how it is logged."""
+
+HELD = {DELETIONS_HELD: "deletions.held", RECIPE_HELD: "recipe.held"}
+"""Halts that the log knows by events of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What keeps a mirror waiting: the line for a person, and the event for a log ("" where it has none)."""
+
+    line: str
+    event: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def waiting(installation: Installation, report: MirrorReport, *, quiet: bool) -> Iterator[Problem]:
+    """What halts a mirror, or is held or unfinished in it; with `quiet` not what goes away by itself."""
+    name, halt, number = report.status.name, report.status.halt, report.status.documents.held
+
+    def problem(line: str, event: str = "", **fields: Any) -> Problem:
+        return Problem(printable(f"{name}: {line}"), event, fields)
+
+    if halt is not None and not (quiet and report.is_troubled):
+        cure = f"; cure: {halt.cure}" if halt.cure else ""
+        yield problem(
+            f"{halt.reason}: {halt.detail}{cure}",
+            HELD.get(halt.reason, "mirror.halted"),
+            folder=report.status.folder,
+            reason=halt.reason,
+            detail=halt.detail,
+            cure=halt.cure,
+        )
+    for path, why in report.held:
+        yield problem(f"{path}: {why}", "document.held", path=path, reason=why)
+    if (more := number - len(report.held)) > 0:
+        every = installation.cure("status --documents")
+        line = f"… and {more:,} more: {every}"
+        yield problem(line, "list.shortened", of="held", count=more, cure=every)
+    # A halt over what is held says how to approve it; any other halt speaks of something else.
+    if report.held and halt is not None and halt.reason not in HELD:
+        approve = installation.cure(f"approve {name}")
+        yield problem(f"to approve what is held: {approve}", "deletions.held", count=number, cure=approve)
+    if quiet:
+        return
+    if report.trouble and not report.is_troubled:
+        line = f"{report.trouble}; the next pass goes on from there"
+        yield problem(line, "pass.unfinished", reason=report.trouble)
+    for path in report.busy[:LISTED]:
+        why = "still being written; the next pass takes it"
+        yield problem(f"{path}: {why}", "document.pending", path=path, reason=why)
+    if (more := len(report.busy) - LISTED) > 0:
+        yield problem(f"… and {more:,} more")
 
 
 def halts(installation: Installation, reports: Sequence[MirrorReport], *, quiet: bool) -> Iterator[str]:
-    """What keeps whole mirrors waiting, or is held; with `quiet` not what goes away by itself."""
+    """What keeps whole mirrors waiting, the worst first, in lines for a person."""
     for each in worst_first(reports):
-        if not (quiet and each.is_troubled):
-            yield from _halted(each)
-        yield from _held(installation, each)
-        if not quiet:
-            yield from _unfinished(each)
+        yield from (one.line for one in waiting(installation, each, quiet=quiet))
 
 
 def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """The documents that failed, and what to do about them."""
-    for each in worst_first(reports):
-        yield from _failed(installation, each)
+    """The documents that failed, and what to do about them.
+
+    What many share is on one line, then the others, a line each: as many lines as are listed of anything.
+    """
+    every = installation.cure("status --documents")
+    for report in worst_first(reports):
+        name = report.status.name
+        left = max(report.status.documents.failed, len(report.failed))
+        for reason, paths in _by_reason(report.failed)[:LISTED]:
+            left -= len(paths)
+            line = f"{paths[0]}: {reason}"
+            if len(paths) > FEW:
+                named = ", ".join(paths[:FEW])
+                line = f"{len(paths):,} documents failed: {reason}: {named} and {len(paths) - FEW:,} more"
+                line += f"; run: {every}"
+            yield f"{name}: {printable(line)}"
+        if left:
+            yield f"{name}: … and {left:,} more: {every}"
     if any(each.status.documents.failed for each in reports):
         explain, retry = installation.cure("explain PATH"), installation.cure("retry")
         yield f"to see why one of them failed: {explain}; to retry all of them: {retry}"
-
-
-def _halted(report: MirrorReport) -> Iterator[str]:
-    halt = report.status.halt
-    if halt is not None:
-        cure = f"; cure: {halt.cure}" if halt.cure else ""
-        yield printable(f"{report.status.name}: {halt.reason}: {halt.detail}{cure}")
-
-
-def _held(installation: Installation, report: MirrorReport) -> Iterator[str]:
-    lines = [f"{path}: {why}" for path, why in report.held]
-    yield from _listed(report, lines, of=report.status.documents.held, all_of_them=installation)
-    name, halt = report.status.name, report.status.halt
-    if report.held and halt is not None and halt.reason not in (DELETIONS_HELD, RECIPE_HELD):
-        yield f"{name}: to approve what is held: {installation.cure(f'approve {name}')}"
-
-
-def _unfinished(report: MirrorReport) -> Iterator[str]:
-    if report.trouble and not report.is_troubled:
-        yield f"{report.status.name}: {printable(report.trouble)}; the next pass goes on from there"
-    yield from _listed(
-        report, [f"{path}: still being written; the next pass takes it" for path in report.busy]
-    )
-
-
-def _failed(installation: Installation, report: MirrorReport) -> Iterator[str]:
-    """What many share on one line, then the others, a line each: as many lines as are listed of anything."""
-    all_of_them = installation.cure("status --documents")
-    left = max(report.status.documents.failed, len(report.failed))
-    for reason, paths in _by_reason(report.failed)[:LISTED]:
-        left -= len(paths)
-        line = f"{paths[0]}: {reason}" if len(paths) == 1 else _group(paths, reason, all_of_them)
-        yield f"{report.status.name}: {printable(line)}"
-    if left:
-        yield f"{report.status.name}: … and {left:,} more: {all_of_them}"
 
 
 def _by_reason(failed: Sequence[FailedPath]) -> list[tuple[str, list[str]]]:
@@ -119,21 +160,60 @@ def _by_reason(failed: Sequence[FailedPath]) -> list[tuple[str, list[str]]]:
     return [*many.items(), *((each.reason, [each.path]) for each in failed if each.reason not in many)]
 
 
-def _group(paths: Sequence[str], reason: str, all_of_them: str) -> str:
-    named, more = ", ".join(paths[:FEW]), len(paths) - FEW
-    return f"{len(paths):,} documents failed: {reason}: {named} and {more:,} more; run: {all_of_them}"
+@dataclass(slots=True)
+class ToldEvents:
+    """What the log of this process has told: each failure is told once, as it happens or in the report.
+
+    `keys`: event, mirror and path of each.
+    """
+
+    has_report: bool
+    keys: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def listen(self, fields: Fields) -> bool:
+        """Every event is wanted but what is held, of which the report knows more."""
+        event = fields.get("event")
+        if self.has_report and event in HELD.values():
+            return False
+        if event in LEVELS:
+            self.keys.add((str(event), str(fields.get("mirror", "")), str(fields.get("path", ""))))
+        return True
 
 
-def _listed(
-    report: MirrorReport, lines: Sequence[str], *, of: int = 0, all_of_them: Installation | None = None
-) -> Iterator[str]:
-    """The first lines, and how many more there are."""
-    for line in lines[:LISTED]:
-        yield f"{report.status.name}: {printable(line)}"
-    more = max(of, len(lines)) - LISTED
-    if more > 0:
-        where = f": {all_of_them.cure('status --documents')}" if all_of_them else ""
-        yield f"{report.status.name}: … and {more:,} more{where}"
+def say(event: str, **fields: Any) -> None:
+    """A line of the report, where stderr has the form of a log."""
+    from kbsync import logs  # structlog, which `status` does without
+
+    logs.say(LEVELS[event], event, **fields)
+
+
+def told_as_log(text: str, error: BaseException | None = None) -> None:
+    """What ends a run too early, as a line of its log."""
+    say("run.failed", detail=text, exc_info=error)
+
+
+def log_problems(
+    installation: Installation, reports: Sequence[MirrorReport], told: ToldEvents, *, quiet: bool
+) -> None:
+    """What is wrong at the end as events, the worst first: what the log did not tell before."""
+    for each in worst_first(reports):
+        name = each.status.name
+        for problem in waiting(installation, each, quiet=quiet):
+            key = (problem.event, name, str(problem.fields.get("path", "")))
+            if problem.event and key not in told.keys:
+                say(problem.event, mirror=name, **problem.fields)
+        # In the log each document counts once, whether it was told as it failed or here.
+        known = {path for event, mirror, path in told.keys if (event, mirror) == ("document.failed", name)}
+        for failed in each.failed:
+            if failed.path not in known:
+                say("document.failed", mirror=name, path=failed.path, reason=failed.reason)
+        untold = each.status.documents.failed - len(known.union(one.path for one in each.failed))
+        if untold > 0:
+            cure = installation.cure("status --documents")
+            say("list.shortened", mirror=name, of="failed", count=untold, cure=cure)
+    if failed_documents := sum(each.status.documents.failed for each in reports):
+        explain, retry = installation.cure("explain PATH"), installation.cure("retry")
+        say("documents.failed", count=failed_documents, explain=explain, cure=retry)
 
 
 LONGEST_PAUSE = 7200.0

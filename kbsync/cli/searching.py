@@ -85,7 +85,7 @@ async def _open(
             raise OfMirror(mirror.name, error, Code.USAGE) from error
         return None
     await stack.enter_async_context(aclosing(target))
-    # A service's base is there before anything of ours is in it.
+    # A service's base is there before anything of ours is in it: others' documents are no hits (promise 6).
     if record is None and not target.limits.embedded:
         return None
     return searched(installation, mirror, target)

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from kbsync.__main__ import main
-from kbsync.cli import last_search
+from kbsync.cli.commands import open as opening
 from kbsync.targets.http import target as http_target
 from tests.warm import Warm
 
-MEMORY = last_search.MEMORY
+MEMORY = opening.MEMORY
 PIPES: dict[str, Any] = {
     "stdin": subprocess.DEVNULL,
     "stdout": subprocess.PIPE,
@@ -152,8 +152,8 @@ class Place:
     def _inside(self, cwd: Path, env: dict[str, str]) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(http_target, "_accounts", {})  # what another process found out is not known
-            if last_search.MEMORY == MEMORY:  # the machine's, in which somebody's last search may be
-                patch.setattr(last_search, "MEMORY", self.root / "no memory")
+            if opening.MEMORY == MEMORY:  # the machine's, in which somebody's last search may be
+                patch.setattr(opening, "MEMORY", self.root / "no memory")
             for name in UNSET:
                 patch.delenv(name, raising=False)
             patch.setenv("HOME", str(self.home))

@@ -20,7 +20,7 @@ import apsw
 import pytest
 
 from kbsync import logs
-from kbsync.cli import context
+from kbsync.cli.commands import status
 from kbsync.cli.exit_codes import Code, worst
 from kbsync.contract.target import Outgoing
 from kbsync.errors import Halted, Rejected
@@ -213,7 +213,7 @@ def dimensions_changed() -> Halted:
 
 
 def test_an_error_of_our_own_is_told_as_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "choose", lambda *_, **__: 1 // 0)
+    monkeypatch.setattr(status, "choose", lambda *_, **__: 1 // 0)
     ran = place.run("status")
     assert ran.code == Code.BROKEN
     assert "ZeroDivisionError" in ran.err

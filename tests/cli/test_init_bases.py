@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.cli.commands import init, init_bases
+from kbsync.cli.commands import init
 from kbsync.config.places import folder_state_dir
 from kbsync.config.reader import load
 from kbsync.state import lock
@@ -35,7 +35,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     monkeypatch.setattr(init, "_asks", lambda: True)
     monkeypatch.setattr(init, "_ask", ask)
-    monkeypatch.setattr(init_bases, "agrees", lambda _question: ask("") == "y")
+    monkeypatch.setattr(init, "agrees", lambda _question: ask("") == "y")
     yield typed
     assert typed == []
 

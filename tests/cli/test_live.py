@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from kbsync.cli import last_search
+from kbsync.cli.commands import open as opening
 from kbsync.cli.commands.open import open_or_print
 from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, LiveSearch, pause_for
+from kbsync.cli.commands.status_display import Screen, clipped
 from kbsync.cli.output import Output, cells
-from kbsync.cli.terminal import Screen, clipped
 from kbsync.config.model import folder_config
 from kbsync.config.secret import Secret
 from kbsync.contract.searching import Hit, Passage, Query
@@ -207,7 +207,7 @@ def test_what_a_program_searches_for_leaves_no_trace(mirrored: Place, tmp_path: 
 
 def test_a_file_that_has_gone_is_told(place: Place) -> None:
     env = {"XDG_RUNTIME_DIR": str(place.root)}
-    assert last_search.remember([place.docs / "gone.md"], "kbsync search QUERY", env)
+    assert opening.remember([place.docs / "gone.md"], "kbsync search QUERY", env)
     ran = place.run("open", env=env)
     assert ran.code == 2
     assert "gone.md is not there any more; search again" in ran.err
@@ -220,13 +220,13 @@ def test_a_folder_that_others_may_write_in_is_not_trusted(
     (tmp_path / "kbsync").mkdir()
     (tmp_path / "kbsync").chmod(0o777)
     (tmp_path / "kbsync" / "last-search").write_bytes(b"/etc/passwd")
-    monkeypatch.setattr(last_search, "MEMORY", tmp_path / "nowhere")
-    assert last_search.recall(env) is None
-    assert not last_search.remember([Path("/a")], "kbsync search QUERY", env)
+    monkeypatch.setattr(opening, "MEMORY", tmp_path / "nowhere")
+    assert opening.recall(env) is None
+    assert not opening.remember([Path("/a")], "kbsync search QUERY", env)
     (tmp_path / "kbsync").rename(tmp_path / "other")
     (tmp_path / "other").chmod(0o700)
     (tmp_path / "kbsync").symlink_to("other")
-    assert last_search.recall(env) is None
+    assert opening.recall(env) is None
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     memory = tmp_path / "memory"
     memory.mkdir()
     memory.chmod(0o1777)
-    monkeypatch.setattr(last_search, "MEMORY", memory)
+    monkeypatch.setattr(opening, "MEMORY", memory)
     return memory
 
 
@@ -295,16 +295,16 @@ def test_nothing_is_left_in_the_runtime_directory_of_another_user(tmp_path: Path
     theirs.mkdir(mode=0o700)
     os.chown(theirs, 12345, -1)
     env = {"XDG_RUNTIME_DIR": str(theirs)}
-    assert last_search.remember([Path("/a")], "kbsync search QUERY", env)
+    assert opening.remember([Path("/a")], "kbsync search QUERY", env)
     assert list(theirs.iterdir()) == []
-    assert last_search.recall(env) == last_search.Remembered("kbsync search QUERY", [Path("/a")])
+    assert opening.recall(env) == opening.Remembered("kbsync search QUERY", [Path("/a")])
 
 
 def test_names_that_are_no_unicode_are_remembered(tmp_path: Path) -> None:
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
     odd = Path(os.fsdecode(b"/srv/caf\xe9\n.md"))
-    assert last_search.remember([odd], "kbsync search QUERY", env)
-    assert last_search.recall(env) == last_search.Remembered("kbsync search QUERY", [odd])
+    assert opening.remember([odd], "kbsync search QUERY", env)
+    assert opening.recall(env) == opening.Remembered("kbsync search QUERY", [odd])
 
 
 class Tty:

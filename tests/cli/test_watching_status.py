@@ -10,12 +10,11 @@ from dataclasses import replace
 import apsw
 import pytest
 
-from kbsync.cli.commands.status_display import Rates, changes, framed
+from kbsync.cli.commands.status_display import ENTER, HOME, LEAVE, Rates, Screen, changes, framed, unstyled
 from kbsync.cli.context import choose
 from kbsync.cli.mirror_report import FailedPath, MirrorReport
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Column, cells, elided, table
-from kbsync.cli.terminal import ENTER, HOME, LEAVE, Screen, unstyled
 from kbsync.core.model import Status
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.state import lock
@@ -136,7 +135,7 @@ def test_watched_the_table_comes_first_and_all_else_in_the_rows_that_are_left(pl
         assert shown[: len(table)] == table
         more = len(frame.wrong) - sum(line in shown for line in frame.wrong)
         assert shown[-2] == f"… and {more} more; see {installation.cure('status')}"
-    assert frame.within(900, 80) == [*frame.whole(), ""]
+    assert frame.within(900, 80) == [*frame.standing, "", *frame.wrong, ""]
     assert frame.left() == [*frame.wrong, "", *frame.standing]
     assert frame.within(50, 80)[-2] == f"in full: {installation.cure('status')}"
 

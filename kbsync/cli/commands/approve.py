@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
+from kbsync.cli.context import choose, glanced, post, when_done
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import Choices, complete_mirror, examples, pass_choices, shared_options
+from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, counted
 from kbsync.core.text import printable
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
-    from kbsync.installation import Installation
     from kbsync.state.glance import Tx
 
 
@@ -37,7 +37,6 @@ class HeldDocuments:
 @click.command(epilog=examples("kbsync approve", "kbsync approve handbook"))
 @click.argument("mirror", required=False, shell_complete=complete_mirror)
 @shared_options
-@pass_choices
 def command(choices: Choices, mirror: str | None) -> int:
     """Let go what is held now, of MIRROR or of all mirrors, and print it.
 
@@ -45,8 +44,6 @@ def command(choices: Choices, mirror: str | None) -> int:
     again. Of a mirror that halted because its folder is another one than
     before, the folder as it is now is accepted.
     """
-    from kbsync.cli.context import choose, glanced, post
-
     if mirror is not None:
         choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, mirror))
     installation = choose(choices, here=True, with_secrets=False)
@@ -54,56 +51,41 @@ def command(choices: Choices, mirror: str | None) -> int:
         held = [state.read(partial(find_held, each)) for each in installation.mirrors]
     waiting = [each for each in held if each.holds or each.folder]
     if waiting:
-        post(
-            installation,
-            [
-                (
-                    "approve",
-                    each.mirror,
-                    {"holds": list(each.holds), **({"root": True} if each.folder else {})},
-                )
-                for each in waiting
-            ],
-        )
-    _tell(Output(), installation, waiting, choices)
+        asked = [
+            ("approve", each.mirror, {"holds": list(each.holds), **({"root": True} if each.folder else {})})
+            for each in waiting
+        ]
+        post(installation, asked)
+        _tell(Output(), waiting)
+    if not choices.quiet:
+        Output().line(when_done(installation) if waiting else "nothing is held")
     return Code.MIRRORED
 
 
 def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     """What waits for a person in this mirror."""
+    from kbsync.source.roots import RootTrouble, identify
     from kbsync.state.approvals import RENEWALS
 
     record = tx.mirrors.named(mirror.name)
     if record is None:
         return HeldDocuments(mirror.name, (), ())
+    # By their numbers: what is held later joins none of them and asks again (promise 5).
     holds = [hold.id for hold in tx.holds.current(record.id)]
     paths = sorted({item.path for hold in holds for item in tx.holds.items(hold)})
     asked = tx.holds.current(record.id, RENEWALS)
     renewed = sorted(path for hold in asked for path, *_ in tx.recipes.members(hold))
-    is_moved = record.halt is not None and record.halt.reason == "folder-missing" and _is_there(mirror)
-    folder = str(mirror.folder) if is_moved else ""
-    return HeldDocuments(
-        mirror.name, (*holds, *(hold.id for hold in asked)), tuple(paths), tuple(renewed), folder
-    )
+    holds += (hold.id for hold in asked)
+    folder = ""
+    if record.halt is not None and record.halt.reason == "folder-missing":
+        # One that is missing cannot be accepted: whatever comes in its place later would be.
+        with suppress(RootTrouble):
+            identify(mirror.folder.resolve())
+            folder = str(mirror.folder)
+    return HeldDocuments(mirror.name, tuple(holds), tuple(paths), tuple(renewed), folder)
 
 
-def _is_there(mirror: MirrorConfig) -> bool:
-    """A folder that is missing cannot be accepted: whatever comes in its place later would be."""
-    from kbsync.source.roots import RootTrouble, identify
-
-    try:
-        identify(mirror.folder.resolve())
-    except RootTrouble:
-        return False
-    return True
-
-
-def _tell(output: Output, installation: Installation, waiting: list[HeldDocuments], choices: Choices) -> None:
-    if not waiting:
-        if not choices.quiet:
-            output.line("nothing is held")
-        return
-    from kbsync.cli.context import when_done
+def _tell(output: Output, waiting: list[HeldDocuments]) -> None:
 
     for each in waiting:
         if each.folder:
@@ -117,5 +99,3 @@ def _tell(output: Output, installation: Installation, waiting: list[HeldDocument
             output.line(f"{each.mirror}: {which} to be indexed again as settings changed, approved")
         for path in each.renewed:
             output.line(f"  {output.yellow('~')} {printable(path)}")
-    if not choices.quiet:
-        output.line(when_done(installation))

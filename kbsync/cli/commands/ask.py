@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import click
 
-from kbsync.cli.options import (
-    Choices,
-    examples,
-    extensions,
-    json_option,
-    pass_choices,
-    selection_options,
-    shared_options,
-)
+from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
+from kbsync.contract.answering import Answerer
+from kbsync.contract.searching import Query
 from kbsync.errors import UsageError
 
 
@@ -35,14 +29,11 @@ from kbsync.errors import UsageError
 @click.option("--whole", is_flag=True, help="Ask for the answer in one piece.")
 @json_option
 @shared_options
-@pass_choices
 def command(
     choices: Choices,
     question: tuple[str, ...],
     interactive: bool,
-    path: str | None,
-    types: tuple[str, ...],
-    after: float | None,
+    selection: Query,
     app: str | None,
     model: str | None,
     whole: bool,
@@ -55,13 +46,10 @@ def command(
     With -i questions are read from the terminal, or from the lines of stdin; Ctrl-C stops an answer.
     """
     from kbsync.cli.commands.ask_conversation import AskOptions, ask_once, converse
-    from kbsync.contract.answering import Answerer
-    from kbsync.contract.searching import Query
 
     if app is not None and model is not None:
         raise UsageError("--app and --model exclude each other")
     by = Answerer(app or "", model or "") if app or model else None
-    selection = Query("", path=path, types=extensions(types), after=after)
     options = AskOptions(by, selection, streamed=not whole, quiet=choices.quiet)
     text = " ".join(question).strip()
     if interactive:

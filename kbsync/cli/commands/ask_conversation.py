@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -25,7 +25,7 @@ from kbsync.cli.searching import images_json, searched, unmatched_options
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.answering import Answerer, Answers, Sources, Turn
 from kbsync.contract.managing import ManagesBases
-from kbsync.contract.searching import Passage, Query
+from kbsync.contract.searching import Query
 from kbsync.core.text import printable, printable_lines
 from kbsync.engine import search
 from kbsync.engine.search import FoundDocument, anchored, locate, selected_ids, with_images
@@ -149,7 +149,18 @@ class Asker:
             # A model gets documents of ours only, as in a search; an application looks into all of its base.
             ids = await selected_ids(self._searched, self._options.selection) or ()
         pieces = self._answering.answer(question, by, turns=turns, among=ids, streamed=self._options.streamed)
-        text, sources = await _write(pieces, output)
+        text, sources = "", None
+        try:
+            async for piece in pieces:
+                if not isinstance(piece, str):
+                    sources = piece
+                    continue
+                text += piece
+                if output is not None:
+                    output.write(printable_lines(piece), flush=True)
+        finally:
+            if output is not None and text and not text.endswith("\n"):
+                output.write("\n", flush=True)
         if not text and sources is not None and sources.hits == ():
             self._tell(f"nothing found for: {question}; the model was not asked")
         return text, sources
@@ -157,23 +168,6 @@ class Asker:
     def _tell(self, sentence: str) -> None:
         if not self._options.quiet:
             tell(sentence)
-
-
-async def _write(pieces: AsyncIterator[str | Sources], output: Output | None) -> tuple[str, Sources | None]:
-    """The whole text and its sources; on `output` each piece as it comes."""
-    text, sources = "", None
-    try:
-        async for piece in pieces:
-            if not isinstance(piece, str):
-                sources = piece
-            else:
-                text += piece
-                if output is not None:
-                    output.write(printable_lines(piece), flush=True)
-    finally:
-        if output is not None and text and not text.endswith("\n"):
-            output.write("\n", flush=True)
-    return text, sources
 
 
 def ask_once(choices: Choices, question: str, options: AskOptions, *, as_json: bool) -> int:
@@ -241,7 +235,7 @@ def _search_instead(installation: Installation, question: str, *mirrors: MirrorC
 def print_sources(output: Output, reply: Reply) -> None:
     """The files, below the text that was shown as it came."""
     sources = reply.sources
-    if reply.by is None:
+    if reply.by is None:  # nobody was asked
         return
     if sources is None or sources.hits is None:
         tell("the service does not say which documents the answer is from")
@@ -251,19 +245,19 @@ def print_sources(output: Output, reply: Reply) -> None:
     numbers = reply.numbers
     for found in reply.cited:
         path = output.link(output.bold(printable(found.path)), found.absolute)
-        places = ", ".join(dict.fromkeys(filter(None, map(_place, found.hit.passages))))
+        named = dict[str, None]()
+        for passage in found.hit.passages:
+            sheet = f"{printable(passage.sheet)}, " if passage.sheet else ""
+            if passage.page is not None:
+                named[f"p. {passage.page}"] = None
+            elif passage.line is not None:
+                named[f"{sheet}line {passage.line}"] = None
+        places = ", ".join(named)
         output.line(f"[{numbers[found.hit.remote_id]}] {path}" + (f"  {places}" if places else ""))
     others = len({hit.remote_id for hit in sources.hits} - {found.hit.remote_id for found in reply.cited})
     if others:
         verb = "is" if others == 1 else "are"
         tell(f"{counted(others, 'document')} that {verb} not of this mirror besides")
-
-
-def _place(passage: Passage) -> str:
-    if passage.page is not None:
-        return f"p. {passage.page}"
-    sheet = f"{printable(passage.sheet)}, " if passage.sheet else ""
-    return "" if passage.line is None else f"{sheet}line {passage.line}"
 
 
 def reply_json(reply: Reply) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import examples, shared_options
+from kbsync.cli.options import Choices, examples, shared_options
 from kbsync.cli.output import Output
 
 
@@ -19,7 +19,7 @@ from kbsync.cli.output import Output
 )
 @click.argument("shell", metavar="SHELL", type=click.Choice(("bash", "zsh", "fish")))
 @shared_options
-def command(shell: str) -> int:
+def command(_choices: Choices, shell: str) -> int:
     """Print a script that completes commands, options and names of mirrors in SHELL: bash, zsh or fish.
 
     Where zsh says `command not found: compdef`, this has to come before it in ~/.zshrc:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from kbsync.cli.context import choose, command_context, look_at, opened_for_reading, set_up_logs
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import printable, printable_lines
 
 if TYPE_CHECKING:
     from kbsync.engine.explain import PathExplanation
     from kbsync.installation import Installation
-    from kbsync.state.glance import Glance, Tx
+    from kbsync.state.glance import Tx
 
 
 @click.command(
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 @click.option("--text", is_flag=True, help="Also print the text that was extracted.")
 @json_option
 @shared_options
-@pass_choices
 def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     """Tell why the file PATH is or is not found: rules, stability, state, document, extracted text.
 
@@ -36,8 +38,6 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     became of the files in it.
     """
     import asyncio
-
-    from kbsync.cli.context import choose, set_up_logs
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
@@ -51,23 +51,24 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
 
 
 async def _explained(installation: Installation, path: str, text: bool) -> PathExplanation:
-    from contextlib import ExitStack, closing
-    from functools import partial
-    from pathlib import Path
-
-    from kbsync.cli.context import command_context, look_at, opened_for_reading
     from kbsync.engine.clock import SystemClock
     from kbsync.engine.explain import explain_path, outside
-    from kbsync.engine.paths import resolve
+    from kbsync.engine.paths import is_known, resolve
     from kbsync.once import plan_of
 
     plans = {mirror.name: plan_of(mirror) for mirror in installation.mirrors}
     roots = {name: plan.root for name, plan in plans.items()}
-    with ExitStack() as stack:
-        state = look_at(installation)
-        if state is not None:
-            stack.enter_context(closing(state))
-        places = resolve(path, Path.cwd(), roots, partial(_is_known, state))
+    state = look_at(installation)
+
+    def known(mirror: str, path: str) -> bool:
+        def look(tx: Tx) -> bool:
+            record = tx.mirrors.named(mirror)
+            return record is not None and is_known(tx, record.id, path)
+
+        return state is not None and state.read(look)
+
+    with nullcontext() if state is None else closing(state):
+        places = resolve(path, Path.cwd(), roots, known)
         if not places:
             return outside(path, list(roots.values()))
         name, below = places[0]
@@ -75,16 +76,6 @@ async def _explained(installation: Installation, path: str, text: bool) -> PathE
         async with opened_for_reading(installation, mirror) as target:
             context = command_context(installation)
             return await explain_path(plan, target, state, SystemClock(), below, context=context, text=text)
-
-
-def _is_known(state: Glance | None, mirror: str, path: str) -> bool:
-    from kbsync.engine.paths import is_known
-
-    def look(tx: Tx) -> bool:
-        record = tx.mirrors.named(mirror)
-        return record is not None and is_known(tx, record.id, path)
-
-    return state is not None and state.read(look)
 
 
 def _print(output: Output, told: PathExplanation, *, text: bool) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
+from kbsync.cli.context import choose, glanced, prepare
 from kbsync.cli.exit_codes import Code, concerning
-from kbsync.cli.options import Choices, complete_mirror, examples, pass_choices, shared_options
+from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, counted, tell
+from kbsync.cli.prompts import agrees
 from kbsync.core.text import printable
 from kbsync.errors import UsageError
 
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
     from kbsync.engine.forget import Belongings
     from kbsync.installation import Installation
-    from kbsync.state.glance import Glance
+    from kbsync.state.glance import Tx
     from kbsync.state.mirrors import MirrorRecord
 
 
@@ -34,20 +38,15 @@ if TYPE_CHECKING:
 @click.option("--delete-documents", is_flag=True, help="Delete the documents we own, and no others.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @shared_options
-@pass_choices
 def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) -> int:
     """Forget everything about MIRROR, after showing what that is. No other kbsync may run on this state.
 
     A mirror that is still in the config starts from scratch with the next pass.
     """
-    from contextlib import closing
-
-    from kbsync.cli.context import choose, glanced
-
     all_of_it = dataclasses.replace(choices, mirrors=())
     installation = choose(all_of_it, here=True, with_secrets=delete_documents)
     with closing(glanced(installation)) as state:
-        record, owned = _look(state, mirror)
+        record, owned = state.read(partial(_look, mirror))
     config = next((each for each in installation.config.mirrors if each.name == mirror), None)
     if delete_documents and config is None:
         raise UsageError(
@@ -55,28 +54,30 @@ def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) ->
             "or forget it without --delete-documents"
         )
     _show(record, owned, delete_documents)
-    if not yes and not _is_wanted(record.name):
+    # Shown before it is asked, also in a script: its log then says what was at stake.
+    if not (yes or sys.stdin.isatty()):
+        raise UsageError(
+            f"{mirror} is forgotten only after a yes; there is no terminal to ask on, so add --yes"
+        )
+    if not yes and not agrees(f"Forget {mirror}?"):
         tell("nothing was forgotten")
         return Code.MIRRORED
     deleted = _forget(installation, record, config if delete_documents else None)
     if not choices.quiet:
         done = f"; {counted(deleted, 'document')} deleted" if delete_documents else ""
-        Output().line(f"{record.name} is forgotten{done}")
+        Output().line(f"{mirror} is forgotten{done}")
     return Code.MIRRORED
 
 
-def _look(state: Glance, name: str) -> tuple[MirrorRecord, Belongings]:
+def _look(name: str, tx: Tx) -> tuple[MirrorRecord, Belongings]:
     from kbsync.engine.forget import counts
-    from kbsync.state.glance import Tx
 
-    def look(tx: Tx) -> tuple[MirrorRecord, Belongings]:
-        record = tx.mirrors.named(name)
-        if record is None:
-            known = ", ".join(each.name for each in tx.mirrors.all()) or "none"
-            raise UsageError(f"there is no mirror {name!r} in the state; there are: {known}")
-        return record, counts(tx, record)
-
-    return state.read(look)
+    # Of documents only those count that a row proves ours (promise 6).
+    record = tx.mirrors.named(name)
+    if record is None:
+        known = ", ".join(each.name for each in tx.mirrors.all()) or "none"
+        raise UsageError(f"there is no mirror {name!r} in the state; there are: {known}")
+    return record, counts(tx, record)
 
 
 def _show(record: MirrorRecord, owned: Belongings, delete_documents: bool) -> None:
@@ -92,21 +93,10 @@ def _show(record: MirrorRecord, owned: Belongings, delete_documents: bool) -> No
         tell(f"{record.name}: {counted(owned.unsure, 'upload')} of unsure outcome may be left at the target")
 
 
-def _is_wanted(name: str) -> bool:
-    from kbsync.cli.prompts import agrees
-
-    if not sys.stdin.isatty():
-        raise UsageError(
-            f"{name} is forgotten only after a yes; there is no terminal to ask on, so add --yes"
-        )
-    return agrees(f"Forget {name}?")
-
-
 def _forget(installation: Installation, record: MirrorRecord, config: MirrorConfig | None) -> int:
     """Under the lock; with `config` the documents are deleted at its target."""
     import asyncio
 
-    from kbsync.cli.context import prepare
     from kbsync.once import open_state
     from kbsync.state.db import forget_set_aside
 

@@ -1,51 +1,44 @@
-"""`kbsync init`: a commented config for a folder, and what is in that folder."""
+"""`kbsync init`: a commented config for a folder, and what is in that folder.
+
+Of a service the knowledge bases of the account are listed, and one is created after a yes.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import FILE, FOLDER, Choices, examples, pass_choices, shared_options
-from kbsync.cli.output import Output, tell
+from kbsync.cli.exit_codes import Code, code_of, sentence_of
+from kbsync.cli.options import FILE, FOLDER, Choices, examples, shared_options
+from kbsync.cli.output import Output, counted, tell
+from kbsync.cli.prompts import NoAnswer, agrees, ask
 from kbsync.core.text import printable, shell_word
 from kbsync.errors import KbsyncError, UsageError
 
 if TYPE_CHECKING:
-    from kbsync.cli.commands.init_bases import AccountBases
     from kbsync.config.model import Config
+    from kbsync.config.target import TargetConfig
     from kbsync.config.template import KeyPlace, RequiredKey
+    from kbsync.contract.managing import BaseCard, Bases
     from kbsync.installation import Installation
 
+Value = TypeVar("Value")
 
 PLACEHOLDER = "not-the-key"
 """Stands for a key while a new config is checked: the environment may not have it yet."""
 
+UNNAMED = "not-named-yet"
+"""Stands for the base that is still to be chosen."""
 
-@dataclass(frozen=True, slots=True)
-class TargetLines:
-    """The lines of a target, and where its key is."""
-
-    lines: list[str]
-    key: KeyPlace | None
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceOptions:
-    """What was given about a service on the command line."""
-
-    base: str | None
-    create: str | None
-    base_url: str | None
-    key_env: str | None
-    key_file: Path | None
+MOST = 50
+"""Bases that are shown; of more, any may be named by its id."""
 
 
 @click.command(
@@ -64,7 +57,6 @@ class ServiceOptions:
 @click.option("--key-env", metavar="NAME", help="The environment variable that holds the service's key.")
 @click.option("--key-file", metavar="FILE", type=FILE, help="The file that holds it, instead.")
 @shared_options
-@pass_choices
 def command(
     choices: Choices,
     directory: Path | None,
@@ -89,23 +81,40 @@ def command(
         own = replace(choices, folder=None).typed(f"init {shell_word(str(choices.folder))}")
         raise UsageError(f"init takes the folder as its argument: {own}")
     place = choices.config or _usual_place()
-    _refuse_taken(place)
+    if os.path.lexists(place):
+        raise _taken(place)
     folder = _folder(directory)
     kind = _kind(target, asks=directory is None)
     if base is not None and create is not None:
         raise UsageError("--base and --create exclude each other")
-    service = ServiceOptions(base, create, base_url, key_env, key_file)
     state_dir = _state_dir(place, choices, os.environ)
     # Held before a service is asked to make anything: one that is made twice has its name taken.
     with held_trial(folder, state_dir, is_embedded=kind is None) as trial:
-        block = None if kind is None else _block(kind, service)
+        lines, key = None, None
+        if kind is not None:
+            key = _key(kind, key_env, key_file)
+            lines = _target_lines(kind, key, base, create, base_url)
         moves = trial is not None and trial.into is not None
         is_told = choices.state_dir is not None or (moves and _is_only_here(place, state_dir))
-        config, key = _written(place, folder, block, state_dir if is_told else None)
+        config = _written(place, folder, lines, key, state_dir if is_told else None)
         installation = Installation(config, state_dir)
         done = "" if trial is None else take_over(trial, installation)
     _say_what_next(place, choices, installation, key, done)
     return Code.MIRRORED
+
+
+def _usual_place() -> Path:
+    """The first place where a config is looked for."""
+    from kbsync.config.places import SYSTEM_CONFIG, config_places
+
+    place = config_places(os.environ)[0]
+    if place == SYSTEM_CONFIG:
+        raise UsageError("no home directory is known; name the file to write with --config FILE")
+    return place
+
+
+def _taken(place: Path) -> UsageError:
+    return UsageError(f"{place} exists; edit it, or name another file with --config FILE")
 
 
 def _state_dir(place: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
@@ -135,8 +144,6 @@ def _asks() -> bool:
 
 
 def _ask(what: str, default: str | None = None) -> str:
-    from kbsync.cli.prompts import NoAnswer, ask
-
     try:
         return ask(what, default).strip()
     except NoAnswer:
@@ -156,19 +163,18 @@ def _until_right(said: str, fault: Callable[[str], str], ask: Callable[[], str])
 def _folder(given: Path | None) -> Path:
     """One that is there. The working directory is offered to whoever named none."""
 
+    def fault(said: str) -> str:
+        if os.path.isdir(said):  # noqa: PTH112
+            return ""
+        if os.path.lexists(said):
+            return f"{said} is a file; name a folder"
+        return f"{said} is not there; make it with: mkdir -p {shell_word(said)}"
+
     def ask(default: str | None = None) -> str:
         return os.path.expanduser(_ask("Folder to mirror", default))  # noqa: PTH111
 
     said = str(given) if given is not None else ask(".") if _asks() else "."
-    return Path(_until_right(said, _fault_of_folder, ask))
-
-
-def _fault_of_folder(said: str) -> str:
-    if os.path.isdir(said):  # noqa: PTH112
-        return ""
-    if os.path.lexists(said):
-        return f"{said} is a file; name a folder"
-    return f"{said} is not there; make it with: mkdir -p {shell_word(said)}"
+    return Path(_until_right(said, fault, ask))
 
 
 def _kind(given: str | None, *, asks: bool) -> str | None:
@@ -187,23 +193,55 @@ def _kind(given: str | None, *, asks: bool) -> str | None:
     return None if said == DEFAULT_TARGET else said
 
 
-def _block(kind: str, given: ServiceOptions) -> TargetLines:
-    from kbsync.cli.commands.init_bases import AccountBases
-    from kbsync.config.template import base_key, has_address, has_key, required_keys, target_lines
+def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
+    """Where the key of a service is; None for a target without one."""
+    from kbsync.config.template import KeyPlace, has_key
 
-    key = _key(kind, given.key_env, given.key_file) if has_key(kind) else None
+    if not has_key(kind):
+        return None
+    if env is not None and file is not None:
+        raise UsageError("--key-env and --key-file exclude each other")
+    if file is not None:
+        return KeyPlace(file=os.path.abspath(file))  # noqa: PTH100
+    usual = f"{kind.upper()}_API_KEY"
+
+    def fault(said: str) -> str:
+        """Not with what was said: it may be the key."""
+        if "/" in said:
+            is_there = os.path.isfile(os.path.expanduser(said))  # noqa: PTH111, PTH113
+            return "" if is_there else "there is no such file; it holds the key and nothing else"
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", said):
+            return ""
+        return "that is no name of an environment variable; the key itself is not written down"
+
+    def ask() -> str:
+        return _ask("Environment variable that holds the key, or path of a file", usual)
+
+    said = env if env is not None else ask() if _asks() else usual
+    said = _until_right(said, fault, ask)
+    if "/" in said:
+        return KeyPlace(file=os.path.abspath(os.path.expanduser(said)))  # noqa: PTH100, PTH111
+    return KeyPlace(env=said)
+
+
+def _target_lines(
+    kind: str, key: KeyPlace | None, base: str | None, create: str | None, base_url: str | None
+) -> list[str]:
+    """The block of a service in the config, its required keys given, chosen or asked for."""
+    from kbsync.config.template import base_key, has_address, required_keys, target_lines
+
     values = {}
-    if given.base_url is not None:
+    if base_url is not None:
         if not has_address(kind):
             raise UsageError(f"--base-url: a target of type {kind} has no address")
-        values["base_url"] = _address(kind, given.base_url)
+        values["base_url"] = _address(kind, base_url)
     for number, one in enumerate(required_keys(kind)):
-        if one.key == base_key(kind) and key is not None and given.base is None:
-            values[one.key] = _base(AccountBases(kind, key, dict(values)), given.create, one)
+        if one.key == base_key(kind) and key is not None and base is None:
+            values[one.key] = _base(AccountBases(kind, key, dict(values)), create, one)
         else:
-            known = given.base if number == 0 else None
+            known = base if number == 0 else None
             values[one.key] = known or _required(one.key, one.about)
-    return TargetLines(target_lines(kind, key, values), key)
+    return target_lines(kind, key, values)
 
 
 def _address(kind: str, given: str) -> str:
@@ -220,20 +258,98 @@ def _address(kind: str, given: str) -> str:
         raise UsageError(f"--base-url: {error}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class AccountBases:
+    """The bases of the account behind a key. `kind`: of the target; `settings`: what else its config says."""
+
+    kind: str
+    key: KeyPlace
+    settings: dict[str, str]
+
+    def all(self) -> Sequence[BaseCard] | None:
+        """Every base; None, and a word about why, where the account cannot be asked."""
+        try:
+            return self._asked(lambda bases: bases.all())
+        except Exception as error:
+            if code_of(error) is None:
+                raise
+            tell(f"the knowledge bases of the account cannot be listed: {sentence_of(error)}")
+            return None
+
+    def make(self, name: str) -> str:
+        """The id of a new one. Raises `KbsyncError`."""
+        from kbsync.contract.managing import BaseWish
+
+        made = self._asked(lambda bases: bases.create(BaseWish(name)))
+        tell(f"created the knowledge base {printable(name)}: {made.id}")
+        return made.id
+
+    def _asked(self, work: Callable[[Bases], Awaitable[Value]]) -> Value:
+        import asyncio
+        from contextlib import aclosing
+
+        from kbsync.config.model import MirrorConfig
+        from kbsync.config.secret import Secret
+        from kbsync.config.template import KEY, base_key
+        from kbsync.contract.managing import ManagesBases
+        from kbsync.contract.target import Surroundings
+        from kbsync.targets.registry import TARGETS
+
+        base, place = base_key(self.kind), self.key
+        assert base is not None
+        try:
+            key = Path(place.file).read_text().strip() if place.file else os.environ.get(place.env, "")
+        except OSError as error:
+            raise UsageError(f"the key cannot be read ({(error.strerror or str(error)).lower()})") from None
+        if not key:
+            raise UsageError(f"${place.env} is not set")
+        config: TargetConfig = TARGETS[self.kind](**{KEY: Secret(key), base: UNNAMED, **self.settings})
+        nowhere = Path(os.devnull)  # a service needs no place on disk
+        target = config.open(
+            MirrorConfig("", nowhere, target=config), Surroundings("", nowhere, nowhere, True)
+        )
+
+        async def asked() -> Value:
+            async with aclosing(target):
+                if not isinstance(target, ManagesBases):
+                    raise UsageError(f"knowledge bases of type {self.kind} are not listed from here")
+                return await work(target.bases)
+
+        return asyncio.run(asked())
+
+
 def _base(offer: AccountBases, create: str | None, one: RequiredKey) -> str:
     """The id of the base: made, chosen among those of the account, or typed where those cannot be listed."""
-    from kbsync.cli.commands.init_bases import chosen, show
-
     if create is not None:
         return offer.make(create)
     if not _asks():
         if (cards := offer.all()) is not None:
-            show(cards)
+            _show(cards)
         raise UsageError(
             f"{one.key} ({one.about}) is not given; add --base ID, or --create NAME for a new one, "
             "or run init on a terminal"
         )
-    return chosen(offer, _ask) or _required(one.key, one.about)
+    while (cards := offer.all()) is not None:
+        _show(cards)
+        said = _ask("Knowledge base: its number or id, or a name for a new one", "1" if cards else None)
+        if said.isdecimal() and 1 <= int(said) <= len(cards[:MOST]):
+            return cards[int(said) - 1].id
+        if (known := next((card.id for card in cards if said in (card.id, card.name)), None)) is not None:
+            return known
+        if agrees(f"There is no {printable(said)}; create a knowledge base of this name?"):
+            return offer.make(said)
+    return _required(one.key, one.about)
+
+
+def _show(cards: Sequence[BaseCard]) -> None:
+    """A line for each, on stderr as the question is."""
+    if not cards:
+        tell("the account has no knowledge base yet")
+    for number, card in enumerate(cards[:MOST], 1):
+        documents = "" if card.documents is None else f"  {counted(card.documents, 'document')}"
+        tell(f"{number}  {card.id}  {printable(card.name)}{documents}")
+    if len(cards) > MOST:
+        tell(f"… and {len(cards) - MOST:,} more")
 
 
 def _required(key: str, about: str) -> str:
@@ -242,117 +358,58 @@ def _required(key: str, about: str) -> str:
     return _ask(f"{key}: {about.removesuffix(', in quotes')}").strip("\"'")
 
 
-def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace:
-    from kbsync.config.template import KeyPlace
-
-    if env is not None and file is not None:
-        raise UsageError("--key-env and --key-file exclude each other")
-    if file is not None:
-        return KeyPlace(file=os.path.abspath(file))  # noqa: PTH100
-    usual = f"{kind.upper()}_API_KEY"
-
-    def ask() -> str:
-        return _ask("Environment variable that holds the key, or path of a file", usual)
-
-    said = env if env is not None else ask() if _asks() else usual
-    said = _until_right(said, _fault_of_key, ask)
-    if "/" in said:
-        return KeyPlace(file=os.path.abspath(os.path.expanduser(said)))  # noqa: PTH100, PTH111
-    return KeyPlace(env=said)
-
-
-def _fault_of_key(said: str) -> str:
-    """Not with what was said: it may be the key."""
-    if "/" in said:
-        file = os.path.expanduser(said)  # noqa: PTH111
-        return "" if os.path.isfile(file) else "there is no such file; it holds the key and nothing else"  # noqa: PTH113
-    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", said):
-        return ""
-    return "that is no name of an environment variable; the key itself is not written down"
-
-
-def _usual_place() -> Path:
-    """The first place where a config is looked for."""
-    from kbsync.config.places import SYSTEM_CONFIG, config_places
-
-    place = config_places(os.environ)[0]
-    if place == SYSTEM_CONFIG:
-        raise UsageError("no home directory is known; name the file to write with --config FILE")
-    return place
-
-
-def _refuse_taken(place: Path) -> None:
-    if os.path.lexists(place):
-        raise UsageError(f"{place} exists; edit it, or name another file with --config FILE")
-
-
 def _written(
-    place: Path, folder: Path, block: TargetLines | None, state_dir: Path | None
-) -> tuple[Config, KeyPlace | None]:
+    place: Path, folder: Path, target: list[str] | None, key: KeyPlace | None, state_dir: Path | None
+) -> Config:
     """The new config, read back; one that would not do is not left there."""
     from kbsync.config.reader import load
     from kbsync.config.template import commented_config
 
-    target = None if block is None else block.lines
-    _write(place, commented_config(folder, target=target, state_dir=state_dir))
-    key = None if block is None else block.key
-    environ = {**os.environ, **({key.env: os.environ.get(key.env) or PLACEHOLDER} if key and key.env else {})}
-    try:
-        return load(place, environ), key
-    except UsageError as error:
-        place.unlink()
-        raise UsageError(f"nothing was written: {error}") from error
-
-
-def _write(place: Path, text: str) -> None:
-    """A new file, 0600 as it may come to hold keys."""
-    _refuse_taken(place)
+    text = commented_config(folder, target=target, state_dir=state_dir)
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # 0600, as it may come to hold keys
         descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except OSError as error:
+        if os.path.lexists(place):
+            raise _taken(place) from None
         why = (error.strerror or str(error)).lower()
         raise UsageError(f"{place} cannot be made ({why}); name another file with --config FILE") from None
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+    environ = {**os.environ, **({key.env: os.environ.get(key.env) or PLACEHOLDER} if key and key.env else {})}
+    try:
+        return load(place, environ)
+    except UsageError as error:
+        place.unlink()  # else the next `init` would refuse to write there
+        raise UsageError(f"nothing was written: {error}") from error
 
 
 def _say_what_next(
     place: Path, choices: Choices, installation: Installation, key: KeyPlace | None, done: str
 ) -> None:
-    named = [] if choices.config is None else ["--config", str(place)]
-    output = Output()
+    from kbsync.cli.folder_contents import describe, limits_of, look_through
+    from kbsync.core.selection import Rules
+
+    output, mirror = Output(), installation.config.mirrors[0]
     output.line(f"wrote {printable(str(place))}")
     if choices.quiet:
         return
     if done:
         output.line(done)
-    for line in _found(installation):
-        output.line(line)
-    if key is not None and key.env and not os.environ.get(key.env):
-        output.line(f"  export {key.env}=…  # the key, before anything else")
-    for words, what in NEXT if key is None else (DOCTOR, *NEXT):
-        command = " ".join(map(shell_word, ["kbsync", *words, *named]))
-        output.line(f"  {command}  # {what}")
-
-
-DOCTOR = (("doctor",), "check that everything is there")
-NEXT: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("--once",), "mirror now"),
-    ((), "mirror, and keep watching"),
-)
-
-
-def _found(installation: Installation) -> Iterator[str]:
-    """What is in the folder, as far as it can be looked at."""
-    from kbsync.cli.folder_contents import describe, limits_of, look_through
-    from kbsync.core.selection import Rules
-
-    mirror = installation.config.mirrors[0]
     try:
         limits = limits_of(installation, mirror)
         contents = look_through(mirror.folder, Rules(None, (), limits))
-        yield from describe(mirror.name, contents, is_paid=limits.paid)
+        for line in describe(mirror.name, contents, is_paid=limits.paid):
+            output.line(line)
     except (OSError, KbsyncError) as error:
         why = getattr(error, "strerror", None) or str(error)
         tell(f"{mirror.folder} could not be looked at: {why.lower()}")
+    if key is not None and key.env and not os.environ.get(key.env):
+        output.line(f"  export {key.env}=…  # the key, before anything else")
+    next_steps = [("--once", "mirror now"), ("", "mirror, and keep watching")]
+    if key is not None:
+        next_steps.insert(0, ("doctor", "check that everything is there"))
+    named = "" if choices.config is None else f"--config {shell_word(str(place))}"
+    for words, what in next_steps:
+        output.line(f"  {' '.join(filter(None, ('kbsync', words, named)))}  # {what}")

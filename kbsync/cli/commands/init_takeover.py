@@ -70,7 +70,9 @@ def take_over(trial: Trial, fresh: Installation) -> str:
 
     mirror, place = fresh.config.mirrors[0], trial.place
     base = fresh.embedded_base(mirror)
-    if _is_shared(place):
+    with closing(Glance(place / STATE_FILE)) as state:
+        is_shared = len(state.read(lambda tx: tx.mirrors.all())) > 1
+    if is_shared:  # a config with this as its `state_dir` has mirrors in there too
         return f"{printable(str(place))} has more than what was mirrored with --folder, and stays as it is"
     if base is None:
         return _left(trial, f"{mirror.name} has a knowledge base of its own")
@@ -86,12 +88,6 @@ def take_over(trial: Trial, fresh: Installation) -> str:
     move_mirror(place / STATE_FILE, fresh.state_file)
     shutil.rmtree(place)
     return "what was mirrored with --folder is taken over; nothing is indexed again"
-
-
-def _is_shared(place: Path) -> bool:
-    """A config with this as its `state_dir` has mirrors in there too."""
-    with closing(Glance(place / STATE_FILE)) as state:
-        return len(state.read(lambda tx: tx.mirrors.all())) > 1
 
 
 def _left(trial: Trial, why: str) -> str:

@@ -17,11 +17,11 @@ from kbsync import logs
 from kbsync import once as once_of_kbsync
 from kbsync.cli import problems
 from kbsync.cli.context import choose, prepare
-from kbsync.cli.exit_codes import Code, signalled
-from kbsync.cli.mirror_report import MirrorReport, code_of_pass, mirror_reports, status_json
+from kbsync.cli.exit_codes import Code, worst
+from kbsync.cli.mirror_report import MirrorReport, mirror_reports, status_json
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, is_styled, tell, tell_through
-from kbsync.cli.problems_log import ToldEvents, log_problems, say, told_as_log
+from kbsync.cli.problems import ToldEvents, log_problems, say, told_as_log
 from kbsync.core.model import Status
 from kbsync.core.text import sized
 from kbsync.errors import LockedError
@@ -30,8 +30,6 @@ from kbsync.once import OnceEnd
 from kbsync.signals import ENDING, HardEnd, Signals, hard_end
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from kbsync.once import ActiveMirrors, ShowProgress
     from kbsync.state.glance import Tx
 
@@ -55,13 +53,6 @@ class Reached:
     left: int | None = None
 
 
-def watcher(*, quiet: bool) -> ShowProgress | None:
-    """What shows progress on stderr; None where nobody wants to see it."""
-    if quiet:
-        return None
-    return _bar if sys.stderr.isatty() and is_styled() else _lines
-
-
 async def _look(runs: ActiveMirrors) -> Reached:
     numbers = [run.mirror for run in runs.runs.values() if run.mirror]
 
@@ -81,25 +72,15 @@ async def _look(runs: ActiveMirrors) -> Reached:
 
 async def _bar(runs: ActiveMirrors) -> None:
     """A bar with rate and time left, gone when the pass is over."""
-    await asyncio.sleep(PATIENCE)
-    first = await _look(runs)
-    with _drawn(", ".join(runs.runs), first) as bar:
-        while True:
-            now = await _look(runs)
-            bar.total, bar.n = now.wanted or None, now.settled
-            bar.set_postfix_str("" if now.left is None else f"{sized(now.left)} of space left", refresh=False)
-            bar.refresh()
-            await asyncio.sleep(OFTEN)
-
-
-def _drawn(name: str, first: Reached) -> tqdm[NoReturn]:
-    """A bar that is drawn when it is told to, by whoever tells it: it needs no thread and no lock."""
     from tqdm import tqdm
 
+    await asyncio.sleep(PATIENCE)
+    first = await _look(runs)
+    # It is drawn when it is told to, by whoever tells it: it needs no thread and no lock.
     tqdm.monitor_interval = 0
     tqdm.set_lock(threading.RLock())
-    return tqdm(
-        desc=name,
+    bar: tqdm[NoReturn] = tqdm(
+        desc=", ".join(runs.runs),
         total=first.wanted or None,
         initial=first.settled,
         unit="",
@@ -109,6 +90,13 @@ def _drawn(name: str, first: Reached) -> tqdm[NoReturn]:
         nrows=2,  # one is needed; a terminal that does not tell has 0
         file=sys.stderr,
     )
+    with bar:
+        while True:
+            now = await _look(runs)
+            bar.total, bar.n = now.wanted or None, now.settled
+            bar.set_postfix_str("" if now.left is None else f"{sized(now.left)} of space left", refresh=False)
+            bar.refresh()
+            await asyncio.sleep(OFTEN)
 
 
 async def _lines(runs: ActiveMirrors) -> None:
@@ -139,11 +127,15 @@ def once(choices: Choices, *, as_json: bool) -> int:
     stderr = cast(TextIO, Stderr())
     is_report_read = logs.is_for_a_person(choices.log_format, choices.log_level)
     told_events = None if is_report_read else ToldEvents(has_report=not as_json)
+
+    def is_apart(fields: logs.Fields) -> bool:
+        return as_json or fields.get("event") not in REPORTED
+
     if told_events is not None:
         logs.configure(style=choices.log_format, level=level, stream=stderr, wanted=told_events.listen)
         tell_through(told_as_log)
     else:
-        logs.configure(style=None, level=level, stream=stderr, wanted=lambda one: as_json or _is_apart(one))
+        logs.configure(style=None, level=level, stream=stderr, wanted=is_apart)
     with hard_end() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
         try:
             return asyncio.run(
@@ -153,11 +145,6 @@ def once(choices: Choices, *, as_json: bool) -> int:
             if not choices.quiet:
                 raise
             return Code.PASSING  # it goes away by itself, and nobody is needed for that
-
-
-def _is_apart(fields: logs.Fields) -> bool:
-    """An event that the report does not tell again."""
-    return fields.get("event") not in REPORTED
 
 
 async def _until_told(
@@ -170,14 +157,17 @@ async def _until_told(
     as_json: bool,
 ) -> Code:
     """The pass and its results. One that was interrupted waits for no thread after that."""
-    end = await once_of_kbsync.once(installation, watcher(quiet=choices.quiet), signals)
+    progress: ShowProgress | None = None
+    if not choices.quiet:
+        progress = _bar if sys.stderr.isatty() and is_styled() else _lines
+    end = await once_of_kbsync.once(installation, progress, signals)
     reports = mirror_reports(installation, end.ends)
-    code = signalled(end.signal) if end.signal is not None else code_of_pass(reports)
+    code = Code(128 + end.signal) if end.signal is not None else worst(each.code for each in reports)
     if as_json:
         Output().json(_to_json(installation, end, reports))
     else:
         _say(installation, end, reports, code, choices, told_events)
-    hard.now()
+    hard.now()  # a parser or an upload may hold a thread for minutes
     return code
 
 
@@ -218,7 +208,9 @@ def _say(
     if told_events is not None:
         log_problems(installation, reports, told_events, quiet=choices.quiet)
     else:
-        for line in problems.complaints(installation, reports, quiet=choices.quiet):
+        for line in problems.halts(installation, reports, quiet=choices.quiet):
+            tell(line)
+        for line in problems.failures(installation, reports):
             tell(line)
     if end.signal is not None:
         again = installation.cure("--once")
@@ -236,13 +228,12 @@ def _say(
 
 
 def _to_json(installation: Installation, end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
-    counts = [run.counts for run in end.runs.values()]
+    def done(what: str) -> int:
+        return sum(getattr(run.counts, what) for run in end.runs.values())
+
     return {
         **status_json(installation),
-        "uploaded": sum(count.uploaded for count in counts),
-        "replaced": sum(count.replaced for count in counts),
-        "renamed": sum(count.renamed for count in counts),
-        "deleted": sum(count.deleted for count in counts),
+        **{what: done(what) for what in ("uploaded", "replaced", "renamed", "deleted")},
         "held": sum(each.status.documents.held for each in reports),
         "failed": sum(each.status.documents.failed for each in reports),
         "seconds": round(end.seconds, 3),

@@ -1,19 +1,27 @@
-"""`kbsync open`: the file of a hit of the last search, in the program it is opened with."""
+"""`kbsync open`: the file of a hit of the last search, in the program it is opened with.
+
+The last search of a person is kept in memory, gone with the session or machine. Its paths, and the command
+that searches there again, lie in `$XDG_RUNTIME_DIR`, or where that is not set or another's in `/dev/shm`, in
+a folder that only its owner may enter. Where there is neither nothing is remembered: a search writes neither
+into the state nor into a home.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shlex
 import shutil
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import Choices, examples, pass_choices, shared_options
+from kbsync.cli.options import Choices, examples, shared_options
 from kbsync.cli.output import Output, counted
 from kbsync.core.text import printable
 from kbsync.errors import UsageError
@@ -25,29 +33,16 @@ from kbsync.errors import UsageError
 @click.argument("number", metavar="[N]", default=1, type=click.IntRange(min=1))
 @click.option("--print", "only_print", is_flag=True, help="Print its path, open nothing.")
 @shared_options
-@pass_choices
 def command(choices: Choices, number: int, only_print: bool) -> int:
     """Open the N-th hit of your last search on a terminal (default: the first).
 
     With a display by xdg-open; on a terminal without one by $VISUAL or $EDITOR; else its path is printed.
     """
-    path = _remembered(choices, number)
-    if only_print:
-        Output().path(str(path))
-    else:
-        open_or_print(path, os.environ)
-    return Code.MIRRORED
-
-
-_NO_PLACE = "neither $XDG_RUNTIME_DIR nor /dev/shm has a place that is yours alone"
-
-
-def _remembered(choices: Choices, number: int) -> Path:
-    from kbsync.cli.last_search import has_place, recall
-
     last = recall(os.environ)
     if last is None:
-        why = "none was made on a terminal" if has_place(os.environ) else _NO_PLACE
+        why = "neither $XDG_RUNTIME_DIR nor /dev/shm has a place that is yours alone"
+        if has_place(os.environ):
+            why = "none was made on a terminal"
         files = choices.typed("search QUERY --files")
         raise UsageError(f"no search is remembered: {why}; print paths with: {files}")
     again = f"search again: {printable(last.again)}"
@@ -56,7 +51,11 @@ def _remembered(choices: Choices, number: int) -> Path:
     path = last.paths[number - 1]
     if not path.exists():
         raise UsageError(f"{printable(str(path))} is not there any more; {again}")
-    return path
+    if only_print:
+        Output().path(str(path))
+    else:
+        open_or_print(path, os.environ)
+    return Code.MIRRORED
 
 
 def open_or_print(path: Path, environ: Mapping[str, str]) -> None:
@@ -65,22 +64,97 @@ def open_or_print(path: Path, environ: Mapping[str, str]) -> None:
     has_display = bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal and has_display and opener is not None:
-        _leave_to([opener, str(path)], environ)
+        # Begun out of reach of this terminal, and not waited for: some openers last as long as the window.
+        nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+        os.posix_spawn(opener, [opener, str(path)], dict(environ), file_actions=nowhere, setsid=True)
     elif is_terminal and (editor := shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")):
-        _edit([*editor, str(path)])
+        import subprocess  # what a search does without
+
+        try:
+            subprocess.run([*editor, str(path)], check=False)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise UsageError(f"{editor[0]} cannot be run ({why}); correct $VISUAL, or add --print") from None
     else:
         Output().path(str(path))
 
 
-def _leave_to(command: list[str], environ: Mapping[str, str]) -> None:
-    """Begin it, out of reach of this terminal, and do not wait: some openers last as long as the window."""
-    nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-    os.posix_spawn(command[0], command, dict(environ), file_actions=nowhere, setsid=True)
+MOST = 100
+MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is believed only once its owner was looked at
+_FILE = "last-search"
 
 
-def _edit(command: list[str]) -> None:
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A search. `again`: the command that searches there once more; `paths`, best first."""
+
+    again: str
+    paths: Sequence[Path]
+
+
+def remember(paths: Sequence[Path], again: str, environ: Mapping[str, str]) -> bool:
+    """Keep a search instead of the one before; False where there is no place for it."""
+    content = b"\0".join([os.fsencode(again), *map(os.fsencode, paths[:MOST])])
+    for folder in _folders(environ):
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+            fresh = f".{_FILE}-{os.urandom(4).hex()}"
+            with _entered(folder) as inside:
+                with _opened(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, inside) as file:
+                    os.write(file, content)
+                os.replace(fresh, _FILE, src_dir_fd=inside, dst_dir_fd=inside)
+            return True
+    return False
+
+
+def recall(environ: Mapping[str, str]) -> Remembered | None:
+    """The last search; None where none is remembered."""
+    for folder in _folders(environ):
+        with contextlib.suppress(OSError):
+            with _entered(folder) as inside, _opened(_FILE, os.O_RDONLY, inside) as file:
+                content = b"".join(iter(lambda: os.read(file, 65536), b""))
+            again, *paths = map(os.fsdecode, content.split(b"\0"))
+            return Remembered(again, [Path(path) for path in paths])
+    return None
+
+
+def has_place(environ: Mapping[str, str]) -> bool:
+    """Whether a search would be remembered."""
+    for folder in _folders(environ):
+        with contextlib.suppress(OSError), _entered(folder):
+            return True
+        if not os.path.lexists(folder) and os.access(folder.parent, os.W_OK | os.X_OK):
+            return True  # the first search makes it
+    return False
+
+
+def _folders(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Where to look, in this order. What `sudo` lets a user's variable point at belongs to that user."""
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    with contextlib.suppress(OSError):
+        if runtime.startswith("/") and os.stat(runtime).st_uid == os.geteuid():
+            yield Path(runtime, "kbsync")
+    yield MEMORY / f"kbsync-{os.geteuid()}"
+
+
+@contextlib.contextmanager
+def _entered(folder: Path) -> Iterator[int]:
+    """Its descriptor, whatever its name leads to afterwards.
+
+    Raises `OSError` where it is a symlink, somebody else's, or others may do anything in it.
+    """
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as inside:
+        found = os.fstat(inside)
+        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise PermissionError(errno.EACCES, "is not ours alone", str(folder))
+        yield inside
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str, flags: int, inside: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=inside)
     try:
-        subprocess.run(command, check=False)
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise UsageError(f"{command[0]} cannot be run ({why}); correct $VISUAL, or add --print") from None
+        yield descriptor
+    finally:
+        os.close(descriptor)

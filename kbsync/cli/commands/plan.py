@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kbsync.cli.context import choose, of_each_mirror, set_up_logs
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, Style, counted
 from kbsync.core.text import printable, sized
 
 if TYPE_CHECKING:
-    from kbsync.engine.plan import LeftOut, MirrorPlan, Planned
-    from kbsync.installation import Installation
+    from kbsync.engine.plan import MirrorPlan, Planned
 
 
 @click.command(
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Show at most N lines of each kind.")
 @json_option
 @shared_options
-@pass_choices
 def command(choices: Choices, as_json: bool, limit: int | None) -> int:
     """Show what a pass would do: + new, ~ changed, > renamed, - deleted, ! held. Nothing is changed anywhere.
 
@@ -41,11 +40,11 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
     """Plan a pass of every mirror asked for; MIRRORED when all could be planned."""
     import asyncio
 
-    from kbsync.cli.context import choose, set_up_logs
+    from kbsync.engine.plan import plan_mirror
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
-    plans = asyncio.run(_plans(installation))
+    plans = asyncio.run(of_each_mirror(installation, plan_mirror))
     if as_json:
         Output().json({"mirrors": [each.to_json() for each in plans]})
     else:
@@ -54,24 +53,6 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
         }
         print_plans(Output(), plans, limit, embedded)
     return Code.PERSON if any(each.halt is not None for each in plans) else Code.MIRRORED
-
-
-async def _plans(installation: Installation) -> list[MirrorPlan]:
-    from kbsync.cli.context import command_context, look_at, opened_for_reading
-    from kbsync.engine.clock import SystemClock
-    from kbsync.engine.plan import plan_mirror
-    from kbsync.once import plan_of
-
-    plans, state = [], look_at(installation)
-    try:
-        for mirror in installation.mirrors:
-            async with opened_for_reading(installation, mirror) as target:
-                context = command_context(installation)
-                plans.append(await plan_mirror(plan_of(mirror), target, state, SystemClock(), context))
-    finally:
-        if state is not None:
-            state.close()
-    return plans
 
 
 DESELECTED = "deselected"
@@ -114,7 +95,12 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
             yield f"{section.style(section.sign)} {section.write(item)}"
         if limit is not None and len(section.items) > limit:
             yield f"{section.style(section.sign)} … and {len(section.items) - limit:,} more"
-    yield from _left_out(output, plan.failed, limit)
+    if plan.failed:
+        yield output.dim("cannot be mirrored as they are:")
+    for left_out in plan.failed[:limit]:
+        yield f"{output.red('x')} {printable(left_out.path)}  ({printable(left_out.reason)})"
+    if limit is not None and len(plan.failed) > limit:
+        yield f"{output.red('x')} … and {len(plan.failed) - limit:,} more"
     if plan.note:
         yield f"{plan.name}: {printable(plan.note)}"
     yield output.bold(_totals(plan, work))
@@ -156,15 +142,6 @@ def _renamed(item: Planned) -> str:
     if item.source in (None, item.path):  # only the prefix before it is another
         return printable(f"{item.path}  ({', '.join(filter(None, ['under another prefix', remarks]))})")
     return printable(f"{item.source} → {item.path}" + (f"  ({remarks})" if remarks else ""))
-
-
-def _left_out(output: Output, failed: Sequence[LeftOut], limit: int | None) -> Iterator[str]:
-    if failed:
-        yield output.dim("cannot be mirrored as they are:")
-    for item in failed[:limit]:
-        yield f"{output.red('x')} {printable(item.path)}  ({printable(item.reason)})"
-    if limit is not None and len(failed) > limit:
-        yield f"{output.red('x')} … and {len(failed) - limit:,} more"
 
 
 def _totals(plan: MirrorPlan, work: str) -> str:

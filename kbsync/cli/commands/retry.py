@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kbsync.cli.context import choose, glanced, not_yet, post, when_done
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import DOCUMENT, Choices, examples, pass_choices, shared_options
+from kbsync.cli.options import DOCUMENT, Choices, examples, shared_options
 from kbsync.cli.output import Output, counted
 from kbsync.core.links import is_link
 from kbsync.core.model import Choice, Status
@@ -21,7 +22,6 @@ from kbsync.core.text import printable
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.config.model import MirrorConfig
     from kbsync.installation import Installation
     from kbsync.state.glance import Tx
     from kbsync.state.mirrors import MirrorRecord
@@ -57,67 +57,53 @@ class Failed:
 )
 @click.argument("paths", nargs=-1, metavar="[PATH]…", type=DOCUMENT)
 @shared_options
-@pass_choices
 def command(choices: Choices, paths: tuple[str, ...]) -> int:
     """Release failed or quarantined documents for another try; without PATH all of them.
 
     A PATH is relative to the mirror or to the working directory, and may be a folder.
     """
-    from kbsync.cli.context import choose, glanced, post
-
     installation = choose(choices, here=True, with_secrets=False)
     with closing(glanced(installation)) as state:
         failed = state.read(partial(find_failed, installation, paths))
     asked = [each for each in failed if each.is_worth_asking]
     if asked:
-        post(
-            installation,
-            [
-                ("retry", each.record.name, {"paths": None if each.is_whole else list(each.paths)})
-                for each in asked
-            ],
-        )
+        wanted = [(each.record.name, None if each.is_whole else list(each.paths)) for each in asked]
+        post(installation, [("retry", name, {"paths": paths}) for name, paths in wanted])
     if not choices.quiet:
-        _tell(Output(), installation, asked)
+        _tell(Output(), asked)
+        Output().line(when_done(installation) if asked else "nothing has failed")
     return Code.MIRRORED
 
 
 def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> list[Failed]:
     """What failed, by mirror. Raises `UsageError` for a path no mirror knows."""
+    from kbsync.engine.paths import is_known, resolve
+
     records = {m.name: (m, record) for m in installation.mirrors if (record := tx.mirrors.named(m.name))}
     if not records:
-        from kbsync.cli.context import not_yet
-
         raise not_yet(installation)
     if not paths:
-        return [
-            Failed(record, _failed_in(tx, record, ""), True, _under_way(tx, record))
-            for _, record in records.values()
-        ]
-    found: dict[str, list[str]] = {}
-    for path in paths:
-        for name, known in _places(tx, records, path):
-            found.setdefault(name, []).extend(_failed_in(tx, records[name][1], known))
-    return [Failed(records[name][1], tuple(dict.fromkeys(known)), False) for name, known in found.items()]
-
-
-def _places(
-    tx: Tx, records: Mapping[str, tuple[MirrorConfig, MirrorRecord]], typed: str
-) -> list[tuple[str, str]]:
-    """The mirrors that know a path, and what they call it."""
-    from kbsync.engine.paths import is_known, resolve
+        found_all = []
+        for _, record in records.values():
+            vain = () if record.binding is None else tx.uploads.tried_in_vain(record.id, record.binding)
+            found_all.append(Failed(record, _failed_in(tx, record, ""), True, len(vain)))
+        return found_all
+    roots = {name: Path(os.path.realpath(mirror.folder)) for name, (mirror, _) in records.items()}
 
     def known(name: str, path: str) -> bool:
         return is_known(tx, records[name][1].id, path)
 
-    roots = {name: Path(os.path.realpath(mirror.folder)) for name, (mirror, _) in records.items()}
-    found = [place for place in resolve(typed, Path.cwd(), roots, known) if known(*place)]
-    if not found:
-        raise UsageError(
-            f"{typed} is in no mirror; "
-            "name a mirrored file, relative to its mirror or to the working directory"
-        )
-    return found
+    found: dict[str, list[str]] = {}
+    for typed in paths:
+        places = [place for place in resolve(typed, Path.cwd(), roots, known) if known(*place)]
+        if not places:
+            raise UsageError(
+                f"{typed} is in no mirror; "
+                "name a mirrored file, relative to its mirror or to the working directory"
+            )
+        for name, path in places:
+            found.setdefault(name, []).extend(_failed_in(tx, records[name][1], path))
+    return [Failed(records[name][1], tuple(dict.fromkeys(failed)), False) for name, failed in found.items()]
 
 
 def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
@@ -133,16 +119,7 @@ def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
     return tuple(each for each in folders + files if each == path or each.startswith(inside))
 
 
-def _under_way(tx: Tx, record: MirrorRecord) -> int:
-    return 0 if record.binding is None else len(tx.uploads.tried_in_vain(record.id, record.binding))
-
-
-def _tell(output: Output, installation: Installation, asked: Sequence[Failed]) -> None:
-    if not asked:
-        output.line("nothing has failed")
-        return
-    from kbsync.cli.context import when_done
-
+def _tell(output: Output, asked: Sequence[Failed]) -> None:
     for each in asked:
         if each.paths:
             what = counted(len(each.paths), "document")
@@ -155,4 +132,3 @@ def _tell(output: Output, installation: Installation, asked: Sequence[Failed]) -
             output.line(f"  {printable(path)}")
         if len(each.paths) > SHOWN:
             output.line(f"  … and {len(each.paths) - SHOWN:,} more")
-    output.line(when_done(installation))

@@ -5,26 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from kbsync.cli.commands.open import open_or_print, remember
+from kbsync.cli.context import choose
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import (
-    Choices,
-    examples,
-    extensions,
-    json_option,
-    pass_choices,
-    selection_options,
-    shared_options,
-)
+from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
 from kbsync.cli.output import Output, tell
+from kbsync.contract.searching import Query
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.contract.searching import Query
     from kbsync.installation import Installation
 
 
@@ -49,15 +44,12 @@ if TYPE_CHECKING:
 @click.option("-0", "--null", is_flag=True, help="With --files: end each path with a NUL, for xargs -0.")
 @json_option
 @shared_options
-@pass_choices
 def command(
     choices: Choices,
     words: tuple[str, ...],
     interactive: bool,
     top_k: int,
-    path: str | None,
-    types: tuple[str, ...],
-    after: float | None,
+    selection: Query,
     rerank: bool,
     files: bool,
     null: bool,
@@ -73,17 +65,19 @@ def command(
         raise UsageError("--files and --json exclude each other")
     if interactive and (files or as_json or rerank):
         raise UsageError("-i goes without --files, --json and --rerank")
-    from kbsync.cli.context import choose
-    from kbsync.contract.searching import Query
-
     text = " ".join(words).strip()
     if not text and not interactive:
         typed = choices.typed("search -i")
         raise UsageError(f"the query is empty; say what to look for, or type it: {typed}")
-    query = Query(text, top_k, path, extensions(types), after, rerank=rerank)
+    query = replace(selection, text=text, top_k=top_k, rerank=rerank)
     installation = choose(choices, here=True)
     if interactive:
-        _search_live(installation, query)
+        from kbsync.cli.commands.search_live import search_live
+
+        found, chosen = search_live(installation, query)
+        _keep_for_open(installation, found)
+        if chosen is not None:
+            open_or_print(chosen, os.environ)
         return Code.MIRRORED
 
     from kbsync.cli.searching import find, hit_json, unmatched_options
@@ -112,16 +106,5 @@ def command(
 
 
 def _keep_for_open(installation: Installation, paths: Sequence[Path]) -> bool:
-    from kbsync.cli.last_search import remember
-
+    # In memory alone: a name that is deleted must not stay on a disk (promise 11, ADR 25).
     return remember(paths, installation.cure("search QUERY"), os.environ)
-
-
-def _search_live(installation: Installation, query: Query) -> None:
-    from kbsync.cli.commands.open import open_or_print
-    from kbsync.cli.commands.search_live import search_live
-
-    found, chosen = search_live(installation, query)
-    _keep_for_open(installation, found)
-    if chosen is not None:
-        open_or_print(chosen, os.environ)

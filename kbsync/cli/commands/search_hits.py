@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from kbsync.cli.output import Output, cells, counted
 from kbsync.core.text import printable
-from kbsync.index.snippet import Snippet, snippet
+from kbsync.index.snippet import snippet
 
 if TYPE_CHECKING:
     from kbsync.contract.searching import Passage
@@ -45,8 +45,10 @@ def _heading(output: Output, found: FoundDocument, several: bool) -> str:
     passage = found.hit.passages[0] if found.hit.passages else None
     if trail := heading_trail(found, passage):
         parts.append(printable(trail))
-    if place := _place(passage):
-        parts.append(place)
+    if passage is not None and passage.page is not None:
+        parts.append(f"p. {passage.page}")
+    elif passage is not None and passage.line is not None:
+        parts.append(f"line {passage.line}")
     return "  ".join([*parts, output.dim(f"{found.hit.score:.2f}")])
 
 
@@ -56,14 +58,6 @@ def heading_trail(found: FoundDocument, passage: Passage | None) -> str:
     return " › ".join(headings) or found.hit.title or ""
 
 
-def _place(passage: Passage | None) -> str:
-    if passage is None:
-        return ""
-    if passage.page is not None:
-        return f"p. {passage.page}"
-    return "" if passage.line is None else f"line {passage.line}"
-
-
 def excerpt(output: Output, text: str, query: str, *, unfinished: bool = False) -> Iterator[str]:
     """The snippet on at most two lines, the words that were found in bold.
 
@@ -71,48 +65,30 @@ def excerpt(output: Output, text: str, query: str, *, unfinished: bool = False) 
     """
     room = max(20, output.columns - len(INDENT) - 1)
     look = partial(snippet, printable(" ".join(text.split())), query, unfinished=unfinished)
-    shown = _fitting(look, LINES * room - 6)
+    shown = look(LINES * room - 6)
+    if (taken := cells(shown.text)) > LINES * room - 6:  # wide characters take two cells
+        shown = look((LINES * room - 6) * len(shown.text) // taken)
     for start, end in _broken(shown.text, room):
-        line = _marked(output, shown, start, end)
+        parts, at = list[str](), start
+        for left, right in shown.spans:
+            left, right = max(left, start), min(right, end)
+            if left < right:
+                parts += [shown.text[at:left], output.bold(shown.text[left:right])]
+                at = right
+        line = "".join([*parts, shown.text[at:end]])
         before = "…" if start == 0 and shown.starts_late else ""
         yield before + line + ("…" if end == len(shown.text) and shown.ends_early else "")
-
-
-def _fitting(look: Callable[[int], Snippet], room: int) -> Snippet:
-    """A snippet of at most `room` cells; wide characters take two."""
-    shown = look(room)
-    taken = cells(shown.text)
-    return shown if taken <= room else look(room * len(shown.text) // taken)
 
 
 def _broken(text: str, room: int) -> list[tuple[int, int]]:
     """Where each line starts and ends; broken at a space where one is near enough."""
     lines, start = list[tuple[int, int]](), 0
     while start < len(text) and len(lines) < LINES:
-        end = start + _fits(text[start:], room)
+        end, taken = start, 0
+        while end < len(text) and (taken := taken + cells(text[end])) <= room:
+            end += 1
         if end < len(text) and (space := text.rfind(" ", start, end + 1)) > start + (end - start) // 2:
             end = space
         lines.append((start, end))
         start = end + (text[end : end + 1] == " ")
     return lines
-
-
-def _fits(text: str, room: int) -> int:
-    """How many characters fit."""
-    taken = 0
-    for number, character in enumerate(text):
-        taken += cells(character)
-        if taken > room:
-            return number
-    return len(text)
-
-
-def _marked(output: Output, shown: Snippet, start: int, end: int) -> str:
-    """The stretch of the snippet with its matches in bold."""
-    parts, at = list[str](), start
-    for left, right in shown.spans:
-        left, right = max(left, start), min(right, end)
-        if left < right:
-            parts += [shown.text[at:left], output.bold(shown.text[left:right])]
-            at = right
-    return "".join([*parts, shown.text[at:end]])

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
+from kbsync.cli.context import choose, glanced
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import FILE, Choices, CommandGroup, examples, pass_choices, shared_options
+from kbsync.cli.options import FILE, Choices, CommandGroup, examples, shared_options
 from kbsync.cli.output import Output
 from kbsync.config.places import is_inside
 from kbsync.core.text import printable
@@ -26,17 +27,25 @@ def command() -> None:
 @command.command(epilog=examples("kbsync state backup /backups/kbsync-$(date +%F).db"))
 @click.argument("file", type=FILE)
 @shared_options
-@pass_choices
 def backup(choices: Choices, file: Path) -> int:
     """Copy the state into FILE (new, mode 0600), also while kbsync runs."""
     import apsw
 
-    from kbsync.cli.context import choose, glanced
     from kbsync.state.db import told
 
     installation = choose(choices, here=True, with_secrets=False)
     with closing(glanced(installation)) as state:
-        _create(file, installation.state_dir)
+        try:
+            made = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            # Whoever asks owns the copy, but for one in the state directory, where all is its owner's.
+            if is_inside(file, installation.state_dir):
+                hand_over(made, installation.state_dir)
+            os.close(made)
+        except FileExistsError:
+            raise UsageError(f"{file} exists; name a new file") from None
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise UsageError(f"{file} cannot be made ({why}); name another file") from None
         try:
             with told(file), closing(apsw.Connection(str(file))) as copy:
                 state.backup(copy)
@@ -46,17 +55,3 @@ def backup(choices: Choices, file: Path) -> int:
     if not choices.quiet:
         Output().line(f"wrote {printable(str(file))}")
     return Code.MIRRORED
-
-
-def _create(file: Path, state_dir: Path) -> None:
-    """Whoever asks owns the copy, but for one in the state directory, where all is its owner's."""
-    try:
-        made = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        if is_inside(file, state_dir):
-            hand_over(made, state_dir)
-        os.close(made)
-    except FileExistsError:
-        raise UsageError(f"{file} exists; name a new file") from None
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise UsageError(f"{file} cannot be made ({why}); name another file") from None

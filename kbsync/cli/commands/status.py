@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from kbsync import __version__
+from kbsync.cli.context import choose, read_state
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import Choices, Parsed, examples, json_option, shared_options
 from kbsync.cli.output import Output
+from kbsync.config.kinds import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,23 +21,6 @@ if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
     from kbsync.installation import Installation
     from kbsync.state.glance import Tx
-
-
-class Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
-    """A span of time as in a config: `30s`, `15m`, `1h`."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds."""
-        from kbsync.config.kinds import parse_duration
-
-        if isinstance(value, float):
-            return value
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command(
@@ -51,19 +36,17 @@ class Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
 @click.option("--check", is_flag=True, help="Exit with the code a pass would give for the present state.")
 @click.option(
     "--max-age",
-    type=Age(),
+    type=Parsed("time", parse_duration),
     metavar="TIME",
     help="With --check: a last pass or a waiting file older than this is trouble, a younger one is none.",
 )
 @click.option("-w", "--watch", is_flag=True, help="Keep it up to date until Ctrl-C.")
 @json_option
 @shared_options
-@pass_choices
 def command(
     choices: Choices, documents: bool, check: bool, max_age: float | None, watch: bool, as_json: bool
 ) -> int:
     """Show the state of every mirror, what is wrong first. Answers while kbsync runs."""
-    from kbsync.cli.context import choose
     from kbsync.cli.mirror_report import mirror_reports
     from kbsync.cli.problems import Demand
 
@@ -72,13 +55,13 @@ def command(
     if watch and (documents or check or as_json):
         raise click.UsageError("--watch goes without --documents, --check and --json")
     installation = choose(choices, here=True, with_secrets=False)
-    if watch:
+    if watch:  # ended by Ctrl-C alone
         from kbsync.cli.commands.status_display import follow
 
         follow(installation)
     reports = mirror_reports(installation)
     if as_json:
-        print_json(Output(), installation, documents=documents)
+        _print_json(Output(), installation, documents=documents)
     else:
         demand = Demand(max_age) if check else None
         _print(Output(), installation, reports, demand, documents=documents, quiet=choices.quiet)
@@ -101,9 +84,8 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
     return worst(codes)
 
 
-def print_json(output: Output, installation: Installation, *, documents: bool) -> None:
+def _print_json(output: Output, installation: Installation, *, documents: bool) -> None:
     """The contract's document, piece by piece: there may be very many documents."""
-    from kbsync.cli.context import read_state
     from kbsync.cli.mirror_report import status_in
 
     output.write(f'{{"version": "{__version__}", "mirrors": [')
@@ -127,18 +109,15 @@ def _print(
     documents: bool,
     quiet: bool,
 ) -> None:
-    from kbsync.cli.commands.status_display import (
-        print_documents,
-        print_rates,
-        print_table,
-        print_wrong,
-    )
+    from kbsync.cli.commands.status_display import print_documents, print_table, print_wrong, speed
 
     print_wrong(output, installation, reports, demand)
     if quiet:
         return
     print_table(output, reports)
-    print_rates(output, reports)
+    for each in reports:
+        if line := speed(each, each.rate):
+            output.line(line)
     if documents:
         for mirror in installation.mirrors:
             print_documents(output, installation, mirror)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 import shutil
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
+from typing import NoReturn
 
 from kbsync.cli.context import read_state
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.mirror_report import MirrorReport, mirror_reports, status_in, worst_first
-from kbsync.cli.output import Column, Output, table
+from kbsync.cli.output import Column, Output, cells, ignore_closed_pipe, table
 from kbsync.cli.problems import Demand, failures, halts, unfinished
-from kbsync.cli.terminal import is_wider, second_screen
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
 from kbsync.core.text import lasting, printable, sized
@@ -45,13 +48,6 @@ def troubles(
     for each in reports:
         if each.status.note:
             yield f"{each.status.name}: {printable(each.status.note)}"
-
-
-def print_rates(output: Output, reports: Sequence[MirrorReport]) -> None:
-    """How fast the mirrors at work are, and when they will be done."""
-    for each in reports:
-        if line := speed(each, each.rate):
-            output.line(line)
 
 
 def speed(report: MirrorReport, rate: float) -> str:
@@ -161,7 +157,7 @@ def _redraw(installation: Installation, look: Look, sleep: Sleep) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A look in styled lines: how the mirrors reports, and below it what is wrong.
+    """A look in styled lines: how the mirrors are, and below it what is wrong.
 
     `status`: the command that tells all of that.
     """
@@ -170,17 +166,13 @@ class Frame:
     wrong: Sequence[str] = ()
     status: str = ""
 
-    def whole(self) -> list[str]:
-        """All of it."""
-        return [*self.standing, *([""] if self.wrong else []), *self.wrong]
-
     def left(self) -> list[str]:
         """All of it as `status` has it: above a prompt it is the end that stays in sight."""
         return [*self.wrong, *([""] if self.wrong else []), *self.standing]
 
     def within(self, columns: int, rows: int) -> list[str]:
         """What of it fits, an empty row at its end; of what is wrong it says how much does not."""
-        whole = [*self.whole(), ""]
+        whole = [*self.standing, *([""] if self.wrong else []), *self.wrong, ""]
         if len(whole) <= rows and not any(is_wider(line, columns) for line in self.wrong):
             return whole
         table = self.standing[: max(1, rows - 3)]
@@ -192,7 +184,7 @@ class Frame:
 
 def framed(installation: Installation, reports: Sequence[MirrorReport], notes: Sequence[str]) -> Frame:
     """The table, what only watching shows, and what is wrong."""
-    with closing(_Kept()) as kept:
+    with contextlib.closing(_Kept()) as kept:
         output = Output(kept)
         print_table(output, reports)
         table = kept.getvalue().splitlines()
@@ -208,30 +200,24 @@ class _Kept(io.StringIO):
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    at: float
-    settled: int
-
-
 class Rates:
     """How fast documents become searchable, seen over the last looks. Times are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, list[_Seen]] = {}
+        self._seen: dict[str, list[tuple[float, int]]] = {}  # of each mirror, when, and how many were settled
 
     def seen(self, reports: Sequence[MirrorReport], now: float) -> list[str]:
         """A line for each mirror at work."""
-        return [line for each in reports if (line := self._line(each, now))]
-
-    def _line(self, report: MirrorReport, now: float) -> str:
-        documents, name = report.status.documents, report.status.name
-        seen = self._seen.setdefault(name, [])
-        seen.append(_Seen(now, documents.ready + documents.failed + documents.held))
-        while now - seen[0].at > RATE_OVER:
-            seen.pop(0)
-        done, seconds = seen[-1].settled - seen[0].settled, now - seen[0].at
-        return speed(report, done / seconds if seconds > 0 else 0.0)
+        lines = []
+        for each in reports:
+            documents = each.status.documents
+            seen = self._seen.setdefault(each.status.name, [])
+            seen.append((now, documents.ready + documents.failed + documents.held))
+            while now - seen[0][0] > RATE_OVER:
+                seen.pop(0)
+            done, seconds = seen[-1][1] - seen[0][1], now - seen[0][0]
+            lines.append(speed(each, done / seconds if seconds > 0 else 0.0))
+        return [line for line in lines if line]
 
 
 def changes(look: Look, sleep: Sleep, wall: Callable[[], float]) -> Iterator[str]:
@@ -256,3 +242,88 @@ def told(report: MirrorReport) -> str:
     if report.is_unattended and (report.waiting or not report.has_passed):
         who = "; no kbsync is running"
     return printable(f"{status.name}: {', '.join(counts) or 'no documents'}{halt}{cure}{who}")
+
+
+ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
+"""Nothing wraps meanwhile, even where the terminal takes a character for wider than `cells` does."""
+
+HOME, REST_OF_ROW, REST = "\x1b[H", "\x1b[K", "\x1b[J"
+_STYLE = re.compile(r"(\x1b\[[0-9;]*m|\x1b\]8;;.*?\x1b\\)")
+ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Screen:
+    """What is shown, a frame at a time. It ends with a signal: at once, or at the latest at the next frame.
+
+    Python drops what is raised in the callback of a weak reference, where a signal may find it.
+    """
+
+    def __init__(self) -> None:
+        self._ended_by = 0
+
+    def end(self, number: int, _frame: object = None) -> NoReturn:
+        """A signal came."""
+        self._ended_by = number
+        raise SystemExit(128 + number)
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Replace what is there by these lines, a row each: as many as fit, of each as much as fits."""
+        if self._ended_by:
+            raise SystemExit(128 + self._ended_by)
+        size = shutil.get_terminal_size()
+        rows = [clipped(line, size.columns) for line in lines[: size.lines]]
+        # Nothing of what was there stays; behind a full row a terminal would clear its last character.
+        rows = [row + REST_OF_ROW if cells(unstyled(row)) < size.columns else row for row in rows]
+        with ignore_closed_pipe(sys.stdout):
+            sys.stdout.write(HOME + "\r\n".join(rows) + (REST if len(rows) < size.lines else ""))
+            sys.stdout.flush()
+
+
+def clipped(line: str, columns: int) -> str:
+    """As much of a styled line as fits; what switches a style off stays."""
+    if not is_wider(line, columns):
+        return line
+    kept, room = list[str](), columns - 1
+    for piece in _STYLE.split(line):
+        if _STYLE.fullmatch(piece):
+            kept.append(piece)
+        elif room >= 0:
+            beginning = piece
+            while cells(beginning) > room:
+                beginning = beginning[:-1]
+            kept.append(beginning if beginning == piece else f"{beginning}…")
+            room = room - cells(piece) if beginning == piece else -1
+    return "".join(kept)
+
+
+def is_wider(line: str, columns: int) -> bool:
+    """Whether a styled line is wider than a row."""
+    return cells(unstyled(line)) > columns
+
+
+def unstyled(text: str) -> str:
+    """Without colours and links."""
+    return _STYLE.sub("", text)
+
+
+@contextlib.contextmanager
+def second_screen() -> Iterator[Screen]:
+    """The first comes back at the end, also after an error, Ctrl-C, SIGTERM or a closed window."""
+    screen = Screen()
+
+    def send(text: str) -> None:
+        with ignore_closed_pipe(sys.stdout):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    # What would end the process at once must leave the first screen behind, too.
+    before = {number: signal.signal(number, screen.end) for number in ENDED_BY}
+    try:
+        send(ENTER)
+        try:
+            yield screen
+        finally:
+            send(LEAVE)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kbsync.cli.context import choose, not_yet, of_each_mirror, post, set_up_logs, when_done
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, counted, tell
 from kbsync.core.text import printable
 
 if TYPE_CHECKING:
+    from kbsync.contract.target import Target
+    from kbsync.engine.clock import Clock
+    from kbsync.engine.plan import CommandContext
+    from kbsync.engine.terms import Plan
     from kbsync.engine.verify import Verification
-    from kbsync.installation import Installation
+    from kbsync.state.glance import Glance
 
 
 @click.command(
@@ -26,7 +31,6 @@ if TYPE_CHECKING:
 @click.option("--repair", is_flag=True, help="Have what is needed done by kbsync, or by the next pass.")
 @json_option
 @shared_options
-@pass_choices
 def command(choices: Choices, repair: bool, as_json: bool) -> int:
     """Compare the folder with the state, and the state with the knowledge base's own list.
 
@@ -41,17 +45,25 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     """
     import asyncio
 
-    from kbsync.cli.context import choose, not_yet, post, set_up_logs, when_done
     from kbsync.cli.exit_codes import worst
-    from kbsync.engine.verify import repair_request
+    from kbsync.engine.verify import repair_request, verify_mirror
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
     if repair and not installation.state_file.exists():
         raise not_yet(installation)
-    found = asyncio.run(_verify(installation))
-    repairs = {}
-    if repair and (repairs := {each.name: wanted for each in found if (wanted := repair_request(each))}):
+
+    async def verify(
+        plan: Plan, target: Target, state: Glance | None, clock: Clock, context: CommandContext
+    ) -> Verification:
+        # Without a state and a base nothing was mirrored; with a base its list can be compared.
+        if state is None and not (await target.base()).id:
+            raise not_yet(installation)
+        return await verify_mirror(plan, target, state, clock, context)
+
+    found = asyncio.run(of_each_mirror(installation, verify))
+    repairs = {each.name: wanted for each in found if repair and (wanted := repair_request(each))}
+    if repairs:
         post(installation, [("repair", name, wanted.to_json()) for name, wanted in repairs.items()])
     if as_json:
         Output().json({"mirrors": [each.to_json() for each in found]})
@@ -62,27 +74,6 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
             tell(f"repair of {', '.join(repairs)} is asked for; {when_done(installation)}")
     halted = [Code.PERSON for each in found if each.halt is not None]
     return worst([*halted, *(Code.MIRRORED if each.ok else Code.FAILED for each in found)])
-
-
-async def _verify(installation: Installation) -> list[Verification]:
-    from kbsync.cli.context import command_context, look_at, not_yet, opened_for_reading
-    from kbsync.engine.clock import SystemClock
-    from kbsync.engine.verify import verify_mirror
-    from kbsync.once import plan_of
-
-    found, state = [], look_at(installation)
-    try:
-        for mirror in installation.mirrors:
-            async with opened_for_reading(installation, mirror) as target:
-                # Without a state and a base nothing was mirrored; with a base its list can be compared.
-                if state is None and not (await target.base()).id:
-                    raise not_yet(installation)
-                context = command_context(installation)
-                found.append(await verify_mirror(plan_of(mirror), target, state, SystemClock(), context))
-    finally:
-        if state is not None:
-            state.close()
-    return found
 
 
 def _print(output: Output, found: Verification, *, quiet: bool) -> None:

@@ -1,7 +1,4 @@
-"""What a check found, and how checks are run.
-
-`kbsync doctor`: a line for everything that has to be right, with the cure where it is not.
-"""
+"""`kbsync doctor`: a line for everything that has to be right, with the cure where it is not."""
 
 from __future__ import annotations
 
@@ -9,20 +6,20 @@ import enum
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from kbsync import __version__
-from kbsync.cli.exit_codes import Code, code_of, sentence_of
-from kbsync.cli.options import Choices, examples, json_option, pass_choices, shared_options
+from kbsync.cli.context import choose, set_up_logs
+from kbsync.cli.exit_codes import Code, code_of, sentence_of, worst
+from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, cells
 
 if TYPE_CHECKING:
-    from kbsync.errors import UsageError
     from kbsync.installation import Installation
 
 
@@ -75,41 +72,36 @@ class Check:
     look: Callable[[], Iterable[CheckResult]]
 
 
-@dataclass(slots=True)
-class _Running:
-    check: Check
-    found: list[CheckResult] = field(default_factory=list)
-    is_over: bool = False
-
-    def run(self) -> None:
-        try:
-            for finding in self.check.look():
-                self.found.append(finding)
-        except Exception as error:
-            self.found.append(troubled(self.check.subject, error))
-        self.is_over = True
-
-    def findings(self, limit: float) -> Iterator[CheckResult]:
-        found, is_over = list(self.found), self.is_over
-        yield from found
-        if not is_over:
-            detail = f"no answer within {limit:g} s"
-            yield wrong(self.check.subject, detail, "look whether a disk or a network hangs", Code.PASSING)
-
-
 def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResult]:
     """All findings in the order of the checks, after `limit` seconds at the latest.
 
     Each check has a thread of its own, which nobody waits for longer: a disk that hangs cannot be cut off.
     """
-    running = [_Running(check) for check in checks]
-    threads = [threading.Thread(target=one.run, daemon=True) for one in running]
-    until = time.monotonic() + limit
+
+    def run(check: Check, found: list[CheckResult]) -> None:
+        try:
+            for finding in check.look():
+                found.append(finding)
+        except Exception as error:
+            found.append(troubled(check.subject, error))
+
+    results = [list[CheckResult]() for _ in checks]
+    threads = [
+        threading.Thread(target=run, args=each, daemon=True) for each in zip(checks, results, strict=True)
+    ]
+    until = time.monotonic() + limit  # all together, as a person waits for all of them
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
-    return [finding for one in running for finding in one.findings(limit)]
+    told = []
+    for check, found, thread in zip(checks, results, threads, strict=True):
+        is_over = not thread.is_alive()  # asked first: what it finds meanwhile counts
+        told += list(found)
+        if not is_over:
+            detail = f"no answer within {limit:g} s"
+            told.append(wrong(check.subject, detail, "look whether a disk or a network hangs", Code.PASSING))
+    return told
 
 
 @click.command(
@@ -117,20 +109,20 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
 )
 @json_option
 @shared_options
-@pass_choices
 def command(choices: Choices, as_json: bool) -> int:
     """Check everything kbsync needs: config, rights, disk, kernel limits, network, clock, key, quota.
 
     One line each: ok, warning or wrong, with the cure. Nothing is changed anywhere. Exits 0 when nothing is
     wrong, else as a pass would.
     """
-    from kbsync.cli.context import set_up_logs
-    from kbsync.cli.exit_codes import worst
-
     set_up_logs(choices)
     found = run_checks(_checks(choices))
     if as_json:
-        Output().json({"version": __version__, "checks": [_to_json(one) for one in found]})
+        rows = [
+            {"name": one.subject, "result": one.grade.value, "detail": one.detail, "cure": one.cure}
+            for one in found
+        ]
+        Output().json({"version": __version__, "checks": rows})
     else:
         _print(Output(), found, quiet=choices.quiet)
     broken = any(one.code is Code.BROKEN for one in found)
@@ -140,7 +132,7 @@ def command(choices: Choices, as_json: bool) -> int:
 def _checks(choices: Choices) -> list[Check]:
     """Without a config that can be read, what can be checked all the same."""
     from kbsync.cli.commands.doctor import machine
-    from kbsync.cli.context import choose
+    from kbsync.config.problems import ConfigError
     from kbsync.errors import UsageError
 
     general = [
@@ -150,8 +142,10 @@ def _checks(choices: Choices) -> list[Check]:
     try:
         return [*_of(choose(choices, here=True, mistyped=True)), *general]
     except UsageError as error:
-        unread = [troubled("config", UsageError(line)) for line in _problems(error)]
-    refused = Check("config", lambda: unread)
+        # A config tells each of its problems on a line; any other error is one.
+        lines = str(error).splitlines()
+        problems = lines if isinstance(error, ConfigError) else ["; ".join(lines)]
+    refused = Check("config", lambda: [troubled("config", UsageError(line)) for line in problems])
     try:
         rest = _of(choose(choices, here=True, with_secrets=False, mistyped=True))
     except UsageError:
@@ -159,40 +153,20 @@ def _checks(choices: Choices) -> list[Check]:
     return [refused, *(one for one in rest if one.subject != refused.subject), *general]
 
 
-def _problems(error: UsageError) -> list[str]:
-    """A config tells each of its problems on a line; any other error is one."""
-    from kbsync.config.problems import ConfigError
-
-    lines = str(error).splitlines()
-    return lines if isinstance(error, ConfigError) else ["; ".join(lines)]
-
-
 def _of(installation: Installation) -> list[Check]:
-    from kbsync.cli.commands.doctor import leftovers, machine, places, service
+    from kbsync.cli.commands.doctor import machine, places, service
 
     mirrors = installation.mirrors
     return [
         Check("config", partial(places.config, installation)),
         Check("state", partial(places.state, installation)),
-        Check("copies", partial(leftovers.copies, installation)),
+        Check("copies", partial(places.copies, installation)),
         Check("disk", partial(machine.disk, installation.state_dir)),
         Check("listener", partial(places.listener, installation)),
-        Check("inotify", partial(places.inotify, mirrors)),
-        *(
-            Check(f"{mirror.name}: folder", partial(places.folder, installation, mirror))
-            for mirror in mirrors
-        ),
+        Check("inotify", partial(machine.inotify, mirrors)),
+        *(Check(f"{each.name}: folder", partial(places.folder, installation, each)) for each in mirrors),
         *(Check(f"{each.name}: service", partial(service.service, installation, each)) for each in mirrors),
     ]
-
-
-def _to_json(finding: CheckResult) -> dict[str, Any]:
-    return {
-        "name": finding.subject,
-        "result": finding.grade.value,
-        "detail": finding.detail,
-        "cure": finding.cure,
-    }
 
 
 def _print(output: Output, found: Sequence[CheckResult], *, quiet: bool) -> None:

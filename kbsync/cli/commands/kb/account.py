@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync.cli.context import choose, read_state, unmade
 from kbsync.cli.exit_codes import Code, OfMirror, concerning
@@ -19,8 +18,12 @@ from kbsync.contract.managing import BaseCard, Bases, Callbacks, CallsBack, Mana
 from kbsync.contract.target import Target
 from kbsync.core.text import printable, sized
 from kbsync.errors import NotOffered, Rejected, UsageError
-from kbsync.installation import Installation
-from kbsync.state.glance import Tx
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from kbsync.installation import Installation
+    from kbsync.state.glance import Tx
 
 T = TypeVar("T")
 
@@ -92,6 +95,7 @@ class OpenAccount:
         def count(tx: Tx) -> int:
             total = 0
             for record in tx.mirrors.all():
+                # A mirror may have used several bases; only this one counts.
                 for number, owned in tx.uploads.owned(record.id, OURS).items():
                     binding = tx.mirrors.binding(number)
                     if binding is not None and (binding.address, binding.base) == place:
@@ -119,6 +123,7 @@ def open_account(choices: Choices, *, needs_own: bool = False) -> Iterator[OpenA
 
     `needs_own`: the config has to name the mirror's knowledge base. What makes one cannot need its id.
     """
+    # Without `here`: what is done to a whole account is never guessed from the working directory.
     installation = choose(choices, with_bases=needs_own)
     mirror = only_remote(installation)
     with open_target(installation, mirror) as account, as_usage_error(mirror):
@@ -128,6 +133,8 @@ def open_account(choices: Choices, *, needs_own: bool = False) -> Iterator[OpenA
 @contextmanager
 def open_target(installation: Installation, mirror: MirrorConfig) -> Iterator[OpenAccount]:
     """The mirror's target, opened for reading."""
+    import asyncio
+
     with asyncio.Runner() as runner:
         with as_usage_error(mirror), unmade(installation):
             # In a thread, since opening reads files and may load much.
@@ -155,19 +162,17 @@ def only_remote(installation: Installation) -> MirrorConfig:
     """The only mirror with a service behind it. Raises `UsageError` where there is none, or several."""
     remote = [mirror for mirror in installation.mirrors if is_remote(mirror)]
     if not remote:
+        names = ", ".join(each.name for each in installation.mirrors)
         raise UsageError(
-            f"{_names(installation.mirrors)}: an embedded knowledge base needs no management; "
+            f"{names}: an embedded knowledge base needs no management; "
             "this command is for mirrors of a service"
         )
     if len(remote) > 1:
-        raise UsageError(f"several mirrors use a service; choose one with --mirror: {_names(remote)}")
+        names = ", ".join(each.name for each in remote)
+        raise UsageError(f"several mirrors use a service; choose one with --mirror: {names}")
     return remote[0]
 
 
 def is_remote(mirror: MirrorConfig) -> bool:
     """The mirror's knowledge base is that of a service."""
     return isinstance(mirror.target, RemoteTargetConfig)
-
-
-def _names(mirrors: Sequence[MirrorConfig]) -> str:
-    return ", ".join(each.name for each in mirrors)

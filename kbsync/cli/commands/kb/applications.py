@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import click
 
+from kbsync.cli.commands.kb.account import open_account
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import (
-    Choices,
-    CommandGroup,
-    examples,
-    json_option,
-    pass_choices,
-    set_option,
-    shared_options,
-)
-from kbsync.cli.output import Output, print_objects, tell, with_settings
+from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
+from kbsync.cli.output import Output, print_deleted, print_object, print_objects, tell
+from kbsync.cli.prompts import confirm_by_typing
+from kbsync.contract.answering import Application, ApplicationWish
 from kbsync.core.text import printable, shell_word
 from kbsync.errors import UsageError
 
-if TYPE_CHECKING:
-    from kbsync.contract.answering import Application
+_FIELDS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--description", help="What it is for."),
+    click.option("--prompt", help="What the model is told; holds {{knowledge}} and {{user}}, each once."),
+    click.option("--model", metavar="NAME", help="The model that answers."),
+    click.option(
+        "--knowledge",
+        multiple=True,
+        metavar="ID",
+        help="Id of a knowledge base it answers from; may be repeated.",
+    ),
+    set_option,
+)
 
 
-KNOWLEDGE = "Id of a knowledge base it answers from; may be repeated."
+def _field_options(function: Callable[..., Any]) -> Any:
+    """Give a command what an application is made of, by the names that `ApplicationWish` has for it."""
+    for option in reversed(_FIELDS):
+        function = option(function)
+    return function
 
 
 @click.group(
@@ -43,16 +53,13 @@ def command() -> None:
 @command.command("list")
 @json_option
 @shared_options
-@pass_choices
 def list_applications(choices: Choices, as_json: bool) -> int:
     """List every application of the account."""
-    from kbsync.cli.commands.kb.account import open_account
-
     with open_account(choices, needs_own=True) as account:
         found = [to_json(one) for one in account.call(account.applications.all())]
         create = account.installation.cure_for_mirrors("kb app create NAME")
-    head = ("ID", "MODEL", "KNOWLEDGE BASES", "NAME")
-    print_objects("applications", head, found, _row, as_json=as_json)
+    heads = {"id": "ID", "model": "MODEL", "knowledge_bases": "KNOWLEDGE BASES", "name": "NAME"}
+    print_objects("applications", heads, found, as_json=as_json)
     if not (found or as_json or choices.quiet):
         tell(f"the account has no application; make one with: {create}")
     return Code.MIRRORED
@@ -62,44 +69,23 @@ def list_applications(choices: Choices, as_json: bool) -> int:
 @click.argument("application", metavar="ID")
 @json_option
 @shared_options
-@pass_choices
 def show(choices: Choices, application: str, as_json: bool) -> int:
     """Show the application ID."""
-    from kbsync.cli.commands.kb.account import open_account
-
     with open_account(choices, needs_own=True) as account:
         found = account.call(account.applications.look(application))
-    _print(found, as_json)
+    print_object("application", to_json(found), as_json=as_json)
     return Code.MIRRORED
 
 
 @command.command()
 @click.argument("name")
-@click.option("--description", help="What it is for.")
-@click.option("--prompt", help="What the model is told; holds {{knowledge}} and {{user}}, each once.")
-@click.option("--model", metavar="NAME", help="The model that answers.")
-@click.option("--knowledge", multiple=True, metavar="ID", help=f"{KNOWLEDGE} Default: the mirror's own.")
-@set_option
+@_field_options
 @json_option
 @shared_options
-@pass_choices
-def create(
-    choices: Choices,
-    name: str,
-    description: str | None,
-    prompt: str | None,
-    model: str | None,
-    knowledge: tuple[str, ...],
-    settings: dict[str, str],
-    as_json: bool,
-) -> int:
-    """Make an application called NAME that answers from the mirror's knowledge base."""
-    from kbsync.cli.commands.kb.account import open_account
-    from kbsync.contract.answering import ApplicationWish
-
+def create(choices: Choices, name: str, knowledge: tuple[str, ...], as_json: bool, **fields: Any) -> int:
+    """Make an application called NAME; without --knowledge it answers from the mirror's knowledge base."""
     with open_account(choices, needs_own=True) as account:
-        bases = knowledge or (account.bases.own,)
-        wish = ApplicationWish(name, description, prompt, model, bases, settings)
+        wish = ApplicationWish(name, bases=knowledge or (account.bases.own,), **fields)
         made = account.call(account.applications.create(wish))
         ask_it = account.installation.cure_for_mirrors(f"ask QUESTION --app {shell_word(made.id)}")
     if as_json:
@@ -114,30 +100,19 @@ def create(
 @command.command()
 @click.argument("application", metavar="ID")
 @click.option("--name", help="Another name.")
-@click.option("--description", help="Another description.")
-@click.option("--prompt", help="Another prompt.")
-@click.option("--model", metavar="NAME", help="Another model.")
-@click.option("--knowledge", multiple=True, metavar="ID", help=f"{KNOWLEDGE} Those from before go.")
-@set_option
+@_field_options
 @json_option
 @shared_options
-@pass_choices
 def update(
     choices: Choices,
     application: str,
     name: str | None,
-    description: str | None,
-    prompt: str | None,
-    model: str | None,
     knowledge: tuple[str, ...],
-    settings: dict[str, str],
     as_json: bool,
+    **fields: Any,
 ) -> int:
-    """Change the application ID."""
-    from kbsync.cli.commands.kb.account import open_account
-    from kbsync.contract.answering import ApplicationWish
-
-    wish = ApplicationWish(name, description, prompt, model, knowledge or None, settings)
+    """Change the application ID. What is not given stays; with --knowledge those from before go."""
+    wish = ApplicationWish(name, bases=knowledge or None, **fields)
     if wish == ApplicationWish():
         raise UsageError(
             "nothing to change; give --name, --description, --prompt, --model, --knowledge or --set"
@@ -145,7 +120,7 @@ def update(
     with open_account(choices, needs_own=True) as account:
         account.call(account.applications.update(application, wish))
         found = account.call(account.applications.look(application))
-    _print(found, as_json)
+    print_object("application", to_json(found), as_json=as_json)
     return Code.MIRRORED
 
 
@@ -154,20 +129,13 @@ def update(
 @click.option("--yes", metavar="NAME", help="The name of the application, instead of being asked for it.")
 @json_option
 @shared_options
-@pass_choices
 def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> int:
     """Delete the application ID, after its name was typed. Knowledge bases stay."""
-    from kbsync.cli.commands.kb.account import open_account
-    from kbsync.cli.prompts import confirm_by_typing
-
     with open_account(choices, needs_own=True) as account:
         found = account.call(account.applications.look(application))
         confirm_by_typing(f"{found.id} is deleted", found.name or found.id, yes)
         account.call(account.applications.delete(application))
-    if as_json:
-        Output().json({"deleted": found.id, "name": found.name})
-    elif not choices.quiet:
-        Output().line(f"{found.id} {printable(found.name)} is deleted")
+    print_deleted(found.id, found.name, as_json=as_json, quiet=choices.quiet)
     return Code.MIRRORED
 
 
@@ -182,24 +150,3 @@ def to_json(application: Application) -> dict[str, Any]:
         "knowledge_bases": list(application.bases),
         "settings": dict(application.settings),
     }
-
-
-def _print(application: Application, as_json: bool) -> None:
-    output, found = Output(), to_json(application)
-    if as_json:
-        output.json({"application": found})
-        return
-    found["knowledge bases"] = found.pop("knowledge_bases")
-    rows = list(with_settings(found))
-    width = max(17, *(len(key) + 2 for key, _ in rows))
-    for key, value in rows:
-        output.line(f"{key + ':':<{width}}{_told(value)}")
-
-
-def _row(found: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(_told(found[key]) for key in ("id", "model", "knowledge_bases", "name"))
-
-
-def _told(value: str | list[str]) -> str:
-    text = ", ".join(value) if isinstance(value, list) else value
-    return printable(text) or "-"

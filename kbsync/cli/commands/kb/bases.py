@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from kbsync.cli.commands.kb.account import OpenAccount, open_account
 from kbsync.cli.commands.kb.applications import command as apps
 from kbsync.cli.commands.kb.callback import HEADER, check_address, read_headers
 from kbsync.cli.commands.kb.callback import command as callback_of_account
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import (
-    Choices,
-    CommandGroup,
-    examples,
-    json_option,
-    pass_choices,
-    set_option,
-    shared_options,
-)
-from kbsync.cli.output import Output, counted, print_objects, tell, with_settings
+from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
+from kbsync.cli.output import Output, counted, print_deleted, print_object, print_objects, tell
+from kbsync.cli.prompts import confirm_by_typing
+from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.core.text import printable, sized
 from kbsync.errors import UsageError
-
-if TYPE_CHECKING:
-    from kbsync.cli.commands.kb.account import OpenAccount
-    from kbsync.contract.managing import BaseCard
-
 
 YES = "The name of the knowledge base, instead of being asked for it."
 
@@ -56,16 +46,14 @@ command.add_command(callback_of_account, "callback")
 @command.command("list")
 @json_option
 @shared_options
-@pass_choices
 def list_bases(choices: Choices, as_json: bool) -> int:
     """List every knowledge base of the account, and the mirrors that use it."""
-    from kbsync.cli.commands.kb.account import open_account
-
     with open_account(choices) as account:
         found = [_json(card, account) for card in account.call(account.bases.all())]
         create = account.installation.cure_for_mirrors("kb create NAME")
-    head = ("ID", "DOCUMENTS", "SIZE", "WORDS", "MODEL", "MIRRORS", "NAME")
-    print_objects("knowledge_bases", head, found, _row, as_json=as_json)
+    heads = {"id": "ID", "documents": "DOCUMENTS", "bytes": "SIZE", "words": "WORDS"}
+    heads |= {"model": "MODEL", "mirrors": "MIRRORS", "name": "NAME"}
+    print_objects("knowledge_bases", heads, found, as_json=as_json)
     if not (found or as_json or choices.quiet):
         tell(f"the account has no knowledge base; make one with: {create}")
     return Code.MIRRORED
@@ -75,15 +63,12 @@ def list_bases(choices: Choices, as_json: bool) -> int:
 @click.argument("base", metavar="[ID]", required=False)
 @json_option
 @shared_options
-@pass_choices
 def show(choices: Choices, base: str | None, as_json: bool) -> int:
     """Show the knowledge base ID; without it, the mirror's own."""
-    from kbsync.cli.commands.kb.account import open_account
-
     with open_account(choices, needs_own=base is None) as account:
         card = account.call(account.bases.look(base or account.bases.own))
         found = {**_json(card, account), "ours": account.owned_in(card.id)}
-    _print(found, as_json)
+    print_object("knowledge_base", found, as_json=as_json)
     return Code.MIRRORED
 
 
@@ -94,7 +79,6 @@ def show(choices: Choices, base: str | None, as_json: bool) -> int:
 @set_option
 @json_option
 @shared_options
-@pass_choices
 def create(
     choices: Choices,
     name: str,
@@ -104,9 +88,6 @@ def create(
     as_json: bool,
 ) -> int:
     """Make a knowledge base called NAME, and print the line for the config."""
-    from kbsync.cli.commands.kb.account import open_account
-    from kbsync.contract.managing import BaseWish
-
     wish = BaseWish(_filled("NAME", name), description, model, settings)
     with open_account(choices) as account:
         card = account.call(account.bases.create(wish))
@@ -131,7 +112,6 @@ def create(
 @click.option("--yes", metavar="NAME", help=YES)
 @json_option
 @shared_options
-@pass_choices
 def update(
     choices: Choices,
     base: str,
@@ -145,10 +125,6 @@ def update(
     as_json: bool,
 ) -> int:
     """Change the knowledge base ID. Another model asks first where there are documents."""
-    from kbsync.cli.commands.kb.account import open_account
-    from kbsync.cli.prompts import confirm_by_typing
-    from kbsync.contract.managing import BaseWish
-
     if callback is None and headers:
         raise UsageError("--header goes with --callback; give that, too")
     if callback is not None and model is None:
@@ -166,12 +142,13 @@ def update(
         bases.check_changeable()
         bases.check(wish)
         card = account.call(bases.look(base))
+        # An unknown number may be many.
         if model is not None and card.documents != 0:
             account.warn(card, "all of them get new vectors, at your cost, and may not be found meanwhile")
             confirm_by_typing(f"{card.id} gets another model", card.name or card.id, yes)
         account.call(bases.update(base, wish))
         changed = _json(account.call(bases.look(base)), account)
-    _print(changed, as_json)
+    print_object("knowledge_base", changed, as_json=as_json)
     return Code.MIRRORED
 
 
@@ -180,22 +157,15 @@ def update(
 @click.option("--yes", metavar="NAME", help=YES)
 @json_option
 @shared_options
-@pass_choices
 def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
     """Delete the knowledge base ID with everything in it, after its name was typed."""
-    from kbsync.cli.commands.kb.account import open_account
-    from kbsync.cli.prompts import confirm_by_typing
-
     with open_account(choices) as account:
         account.bases.check_changeable()
         card = account.call(account.bases.look(base))
         account.warn(card, "all of it is to be deleted for good")
         confirm_by_typing(f"{card.id} is deleted", card.name or card.id, yes)
         account.call(account.bases.delete(base))
-    if as_json:
-        Output().json({"deleted": card.id, "name": card.name})
-    elif not choices.quiet:
-        Output().line(f"{card.id} {printable(card.name)} is deleted")
+    print_deleted(card.id, card.name, as_json=as_json, quiet=choices.quiet)
     return Code.MIRRORED
 
 
@@ -203,15 +173,11 @@ def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
 @click.option("--yes", metavar="NAME", help=YES)
 @json_option
 @shared_options
-@pass_choices
 def retry(choices: Choices, yes: str | None, as_json: bool) -> int:
     """Have the service index all that failed there again, others' too, after the base's name was typed.
 
     For documents of a mirror there is `kbsync retry`.
     """
-    from kbsync.cli.commands.kb.account import open_account
-    from kbsync.cli.prompts import confirm_by_typing
-
     with open_account(choices, needs_own=True) as account:
         target = account.retries_all
         card = account.call(account.bases.look(account.bases.own))
@@ -235,29 +201,21 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> int:
 @command.command()
 @json_option
 @shared_options
-@pass_choices
 def models(choices: Choices, as_json: bool) -> int:
     """List the models a knowledge base can have."""
-    from kbsync.cli.commands.kb.account import open_account
-
-    def row(found: dict[str, Any]) -> tuple[str, ...]:
-        return tuple(map(printable, found.values()))
-
     with open_account(choices) as account:
         models = account.call(account.bases.models())
     found = [{"id": each.id, "name": each.name, "description": each.description} for each in models]
-    print_objects("models", ("ID", "NAME", "DESCRIPTION"), found, row, as_json=as_json)
+    heads = {"id": "ID", "name": "NAME", "description": "DESCRIPTION"}
+    print_objects("models", heads, found, as_json=as_json)
     return Code.MIRRORED
 
 
 @command.command()
 @json_option
 @shared_options
-@pass_choices
 def capacity(choices: Choices, as_json: bool) -> int:
     """Tell how much of the account's space is used."""
-    from kbsync.cli.commands.kb.account import open_account
-
     with open_account(choices) as account:
         room = account.call(account.bases.room())
     if as_json:
@@ -297,27 +255,3 @@ def _json(card: BaseCard, account: OpenAccount) -> dict[str, Any]:
         "settings": dict(card.settings),
         "mirrors": account.mirrors_of(card.id),
     }
-
-
-def _print(found: dict[str, Any], as_json: bool) -> None:
-    output = Output()
-    if as_json:
-        output.json({"knowledge_base": found})
-        return
-    for key, value in with_settings(found):
-        output.line(f"{key + ':':<13}{_told(key, value)}")
-
-
-def _told(key: str, value: Any) -> str:
-    if value is None:
-        return "?"
-    if isinstance(value, list):
-        return ", ".join(value) or "-"
-    if key == "bytes":
-        return sized(value)
-    return f"{value:,}" if isinstance(value, int) else printable(value) or "-"
-
-
-def _row(found: dict[str, Any]) -> tuple[str, ...]:
-    keys = ("id", "documents", "bytes", "words", "model", "mirrors", "name")
-    return tuple(_told(key, found[key]) for key in keys)

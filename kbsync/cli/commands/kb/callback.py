@@ -6,20 +6,19 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
 
+from kbsync.cli.commands.kb.account import open_account
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import Choices, CommandGroup, examples, json_option, pass_choices, shared_options
+from kbsync.cli.options import Choices, CommandGroup, examples, json_option, shared_options
 from kbsync.cli.output import Output, tell
+from kbsync.cli.prompts import confirm_by_typing
+from kbsync.config.target import is_in_the_clear
+from kbsync.contract.managing import Callback
 from kbsync.core.text import fits_header, printable
 from kbsync.errors import UsageError
-
-if TYPE_CHECKING:
-    from kbsync.contract.managing import Callback
-
 
 YES = "The address that is set now, instead of being asked for it."
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
@@ -47,11 +46,8 @@ def command() -> None:
 @command.command()
 @json_option
 @shared_options
-@pass_choices
 def show(choices: Choices, as_json: bool) -> int:
     """Show where the account's events go, and the names of the headers that go with them."""
-    from kbsync.cli.commands.kb.account import open_account
-
     with open_account(choices) as account:
         found = account.call(account.callbacks.look())
     _print(found, as_json)
@@ -60,21 +56,12 @@ def show(choices: Choices, as_json: bool) -> int:
 
 @command.command("set")
 @click.argument("url", metavar="URL")
-@click.option(
-    "--header",
-    "headers",
-    multiple=True,
-    metavar="NAME=@FILE",
-    help=HEADER,
-)
+@click.option("--header", "headers", multiple=True, metavar="NAME=@FILE", help=HEADER)
 @click.option("--yes", metavar="URL", help=YES)
 @json_option
 @shared_options
-@pass_choices
 def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str | None, as_json: bool) -> int:
     """Have the account's events go to URL. Where they go somewhere now, that address is asked for."""
-    from kbsync.cli.commands.kb.account import open_account
-
     values = read_headers(headers)
     check_address(url, is_secret=bool(values))
     with open_account(choices) as account:
@@ -89,11 +76,8 @@ def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str |
 @click.option("--yes", metavar="URL", help=YES)
 @json_option
 @shared_options
-@pass_choices
 def delete(choices: Choices, yes: str | None, as_json: bool) -> int:
     """Have the account's events go nowhere, after the address that is set was typed."""
-    from kbsync.cli.commands.kb.account import open_account
-
     with open_account(choices) as account:
         gone = account.call(account.callbacks.look())
         _confirm(gone, "the account's events go nowhere", yes)
@@ -110,8 +94,6 @@ _NONE = "the account has no address for its events"
 
 
 def _confirm(now: Callback | None, what: str, yes: str | None) -> None:
-    from kbsync.cli.prompts import confirm_by_typing
-
     if now is None:
         return
     headers = f" with {', '.join(map(printable, now.headers))}" if now.headers else ""
@@ -121,8 +103,6 @@ def _confirm(now: Callback | None, what: str, yes: str | None) -> None:
 
 def check_address(url: str, *, is_secret: bool) -> None:
     """Raises `UsageError` for what is no address, or one that would give the headers away."""
-    from kbsync.config.target import is_in_the_clear
-
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -143,7 +123,7 @@ def read_headers(given: Iterable[str]) -> dict[str, str]:
         name, equals, source = text.partition("=")
         if not equals or not _NAME.fullmatch(name):
             raise UsageError("--header takes NAME=@FILE or NAME=env:VARIABLE")
-        if name.lower() in map(str.lower, values):
+        if name.lower() in map(str.lower, values):  # HTTP takes them for the same
             raise UsageError(f"--header {name} is given twice")
         values[name] = _value(name, source)
     return values
