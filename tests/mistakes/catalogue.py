@@ -253,7 +253,7 @@ MISTAKES = (
         "shut-folder-is-gone",
         "what lies in a folder that cannot be listed loses its documents",
         "kbsync/source/scan.py",
-        'raise _Blocked(path, f"cannot be listed: {error_words_at(error)}") from error\n        except RulesUnknown',
+        'raise _Blocked(f"cannot be listed: {error_words_at(error)}") from error\n        except RulesUnknown',
         "raise _RacedAway from None\n        except RulesUnknown",
         ("tests/promises/test_unreadable.py",),
     ),
