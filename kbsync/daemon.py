@@ -26,7 +26,7 @@ from kbsync.once import log_finished, mirror_run, open_state, receiving, tell_da
 from kbsync.server.listener import HttpListener
 from kbsync.server.notify import Notifications
 from kbsync.signals import ENDING, Signals
-from kbsync.source.blocking import run_detached
+from kbsync.source.watch import run_detached
 from kbsync.state.glance import Tx
 from kbsync.state.store import Store
 from kbsync.systemd import ServiceManager, ServiceReports

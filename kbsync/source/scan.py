@@ -203,7 +203,7 @@ class Scan(Iterator[FolderListing]):
     def _run(self) -> Generator[FolderListing, None, None]:
         try:
             self._mounts = mounts_below(self._root)
-            self._stack = FolderStack(os.open(self._root, os.O_RDONLY | os.O_DIRECTORY))
+            self._stack = FolderStack(self._root)
         except OSError as error:
             self.summary.errors += 1
             yield FolderListing("", problem=f"cannot be listed: {error_words_at(error)}")
