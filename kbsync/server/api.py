@@ -68,19 +68,12 @@ class ActionRequest:
             told = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise ValueError("the body is no JSON") from error
-        match told:
-            case {"mirror": str(mirror), **rest}:
-                kind, paths = kind_of(str(rest.get("kind", DELETIONS))), rest.get("paths")
-            case _:
-                raise ValueError('the body names no mirror: {"mirror": "…"}')
-        match paths:
-            case None:
-                asked = None
-            case [*given] if all(isinstance(path, str) for path in given):
-                asked = list(map(str, given))
-            case _:
-                raise ValueError("paths is no list of texts")
-        return cls(mirror, asked, str(rest.get("version", "")), kind)
+        if not isinstance(told, dict) or not isinstance(told.get("mirror"), str):
+            raise ValueError('the body names no mirror: {"mirror": "…"}')
+        kind, paths = kind_of(str(told.get("kind", DELETIONS))), told.get("paths")
+        if paths is not None and not (isinstance(paths, list) and all(isinstance(one, str) for one in paths)):
+            raise ValueError("paths is no list of texts")
+        return cls(told["mirror"], paths, str(told.get("version", "")), kind)
 
 
 class Api:
