@@ -86,15 +86,22 @@ class Api:
 
     def routes(self) -> list[Route]:
         """For the application."""
+
+        async def retry(action: ActionRequest) -> Response:
+            return await self._leave("retry", action.mirror, {"paths": action.paths})
+
+        async def verify(action: ActionRequest) -> Response:
+            return await self._leave("audit", action.mirror, {})
+
         return [
             Route("/metrics", _in_json(self.metrics)),
             Route("/api/status", _in_json(self.status)),
             Route("/api/held", _in_json(self.held)),
             Route("/api/search", _in_json(self.search)),
             Route("/api/events", self.events),
-            Route("/api/retry", self._action(self._retry), methods=["POST"]),
+            Route("/api/retry", self._action(retry), methods=["POST"]),
             Route("/api/approve", self._action(self._approve), methods=["POST"]),
-            Route("/api/verify", self._action(self._verify), methods=["POST"]),
+            Route("/api/verify", self._action(verify), methods=["POST"]),
         ]
 
     async def metrics(self, _request: Request) -> Response:
@@ -176,12 +183,6 @@ class Api:
         if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return "it is no application/json"
         return ""
-
-    async def _retry(self, action: ActionRequest) -> Response:
-        return await self._leave("retry", action.mirror, {"paths": action.paths})
-
-    async def _verify(self, action: ActionRequest) -> Response:
-        return await self._leave("audit", action.mirror, {})
 
     async def _approve(self, action: ActionRequest) -> Response:
         """Exactly what was shown (promise 5): more cannot join a hold, and a changed list is refused."""

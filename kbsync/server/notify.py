@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -138,22 +139,23 @@ class PendingNotices:
     """What was seen of the mirrors of one daemon, and what of it is still to be told."""
 
     def __init__(self) -> None:
-        self._mirrors: dict[str, _MirrorNotices] = {}
+        self._mirrors: defaultdict[str, _MirrorNotices] = defaultdict(_MirrorNotices)
 
     def keep_only(self, mirrors: Collection[str]) -> None:
         """The others are not there any more."""
-        self._mirrors = {name: news for name, news in self._mirrors.items() if name in mirrors}
+        for name in self._mirrors.keys() - set(mirrors):
+            del self._mirrors[name]
 
     def halt_seen(self, mirror: str, halt: Halt | None, at: float) -> None:
         """How the mirror stands `at` these epoch seconds; the same again is no news."""
-        news = self._news(mirror)
+        news = self._mirrors[mirror]
         if _differ(news.shown, halt):
             news.shown_at = at
         news.shown = halt
 
     def failed(self, mirror: str, document: FailedDocument, cure: str, now: float, at: float) -> None:
         """A document went into quarantine, `at` epoch seconds. `cure`: what tries all of them again."""
-        news = self._news(mirror)
+        news = self._mirrors[mirror]
         news.cure, news.failed_at = cure, at
         news.count += 1
         if news.count == 1:
@@ -167,7 +169,7 @@ class PendingNotices:
 
     def told(self, notice: Notice, now: float, *, well: bool) -> None:
         """The notice was sent; where that did not go `well` it comes again, ever later."""
-        news = self._news(notice.mirror)
+        news = self._mirrors[notice.mirror]
         if notice.event == "quarantined":
             news.failures.went(now, well=well)
             if well:
@@ -178,9 +180,6 @@ class PendingNotices:
         if well:
             is_halt = notice.event == "halted"
             news.told = Halt(notice.reason, notice.detail, notice.cure) if is_halt else None
-
-    def _news(self, mirror: str) -> _MirrorNotices:
-        return self._mirrors.setdefault(mirror, _MirrorNotices())
 
     def _due(self, now: float) -> Iterator[Notice]:
         for name, news in self._mirrors.items():
