@@ -21,7 +21,7 @@ Tell = Callable[[int], None]
 
 
 class HardEnd:
-    """The end of the process, whatever its threads are at. Nothing happens before `arm` was called."""
+    """Within, the process may be ended whatever its threads are at; nothing happens before `arm`."""
 
     def __init__(self) -> None:
         self._code: int | None = None
@@ -43,20 +43,13 @@ class HardEnd:
                     stream.flush()
             os._exit(self._code)
 
-    def disarm(self) -> None:
+    def __enter__(self) -> HardEnd:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
         """The process goes on."""
         if self._timer is not None:
             self._timer.cancel()
-
-
-@contextlib.contextmanager
-def hard_end() -> Iterator[HardEnd]:
-    """What runs within may be ended hard."""
-    end = HardEnd()
-    try:
-        yield end
-    finally:
-        end.disarm()
 
 
 class Signals:

@@ -249,7 +249,7 @@ Count = Callable[[], Awaitable[CounterSnapshot]]
 class Views:
     """What is to be seen. `mirrors` may be replaced at any time; `count` asks the loop of the mirrors.
 
-    Made when kbsync begins, as the counts are. `wall`: epoch seconds, `steady`: monotonic ones.
+    Made when kbsync begins, as the counts are.
     """
 
     def __init__(
@@ -258,12 +258,10 @@ class Views:
         monitor: LoopMonitor,
         count: Count,
         cure: Callable[[str], str],
-        wall: Callable[[], float] = time.time,
-        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.mirrors: Sequence[MirrorConfig] = ()
-        self._view, self._monitor, self._count, self._cure, self._wall = view, monitor, count, cure, wall
-        self._steady = steady
+        self._view, self._monitor, self._count, self._cure = view, monitor, count, cure
+        self._wall: Callable[[], float] = time.time
         self._known = CounterSnapshot()
 
     async def counted(self) -> CounterSnapshot:
@@ -292,7 +290,7 @@ class Views:
         return {
             "version": __version__,
             "at": now,
-            "running": round(self._steady() - self._monitor.began, 1),
+            "running": round(time.monotonic() - self._monitor.began, 1),
             "silence": round(self._monitor.silence, 1) if not self._monitor.is_turning else 0.0,
             "mirrors": mirrors,
             "commands": {

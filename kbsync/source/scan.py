@@ -90,14 +90,10 @@ class FolderListing:
 
 @dataclass(slots=True)
 class ScanSummary:
-    """What a scan has seen so far.
-
-    `errors`: folders and entries that could not be looked at; `changes`: those not as they are known.
-    """
+    """What a scan has seen so far; `changes`: folders and entries that are not as they are known."""
 
     directories: int = 0
     files: int = 0
-    errors: int = 0
     changes: int = 0
 
 
@@ -108,15 +104,14 @@ def scan(
     *,
     start: str = "",
     deep: bool = False,
-    everything: bool = False,
 ) -> Scan:
     """Compare the folder `start` of the mirror at `root`, and all below, with `known`.
 
     `rules` are those of the config; ignore files are read on the way. `deep`: every directory is
-    reported, with every regular file in `changed`, to be hashed again; `everything`: with every entry.
+    reported, with every regular file in `changed`, to be hashed again.
     A `start` that is not there, or that the rules do not enter, gives nothing: its parent would tell.
     """
-    return Scan(root, known, rules, start, deep, everything)
+    return Scan(root, known, rules, start, deep)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -130,7 +125,7 @@ class _Folder:
     name: str
     rules: Rules  # those of its parent until it was entered, then its own
     known: StoredFolder | None
-    everything: bool
+    everything: bool = False  # every entry is reported, since the folder or one above it had a problem
 
     path: str = field(init=False)
     fd: int = field(init=False)
@@ -178,16 +173,13 @@ class _RacedAway(Exception):
 class Scan(Iterator[FolderListing]):
     """A scan under way; `summary` counts what it has seen. `close` ends it early."""
 
-    def __init__(
-        self, root: Path, known: StoredTree, rules: Rules, start: str, deep: bool, everything: bool
-    ) -> None:
+    def __init__(self, root: Path, known: StoredTree, rules: Rules, start: str, deep: bool) -> None:
         self.summary = ScanSummary()
         self._root = root
         self._known = known
         self._rules = rules
         self._start = start
         self._deep = deep
-        self._everything = everything
         self._listings = self._run()
 
     def __iter__(self) -> Self:
@@ -205,7 +197,6 @@ class Scan(Iterator[FolderListing]):
             self._mounts = mounts_below(self._root)
             self._stack = FolderStack(self._root)
         except OSError as error:
-            self.summary.errors += 1
             yield FolderListing("", problem=f"cannot be listed: {error_words_at(error)}")
             return
         with closing(self._stack):
@@ -228,7 +219,7 @@ class Scan(Iterator[FolderListing]):
 
     def _first(self) -> list[_Folder]:
         """The folder to start from; the one above it that is closed; or none."""
-        folder = _Folder(0, "", self._rules, self._known.folder(""), self._everything)
+        folder = _Folder(0, "", self._rules, self._known.folder(""))
         for name in self._start.split("/") if self._start else ():
             try:
                 self._enter(folder)
@@ -239,7 +230,7 @@ class Scan(Iterator[FolderListing]):
             path = folder.path_of(name)
             if folder.rules.enters(path).choice is not Choice.SELECTED:
                 return []
-            folder = _Folder(folder.depth + 1, name, folder.rules, self._known.folder(path), self._everything)
+            folder = _Folder(folder.depth + 1, name, folder.rules, self._known.folder(path))
         return [folder]
 
     def _enter(self, folder: _Folder) -> None:
@@ -268,7 +259,6 @@ class Scan(Iterator[FolderListing]):
             raise _Blocked(str(error)) from error
 
     def _blocked(self, folder: _Folder, problem: str) -> FolderListing | None:
-        self.summary.errors += 1
         if folder.known is not None and folder.known.problem == problem and not folder.everything:
             return None
         return FolderListing(
@@ -279,7 +269,6 @@ class Scan(Iterator[FolderListing]):
         """Note the folders in a listed one as `pending`, and say what differs, if anything."""
         self.summary.directories += 1
         self.summary.files += len(folder.rows)
-        self.summary.errors += len(folder.unclear)
         known, stored, rows = folder.known, self._known.folders(folder.path), self._known.rows(folder.path)
         everything = folder.everything or (known is not None and bool(known.problem))
 
