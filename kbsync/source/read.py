@@ -94,15 +94,15 @@ class Spool:
         self.size += len(piece)
         if self._folder is None:
             return
-        self._pieces.append(bytes(piece))
-        if self.size <= IN_MEMORY:
+        if self._fd < 0 and self.size <= IN_MEMORY:
+            self._pieces.append(bytes(piece))
             return
         try:
             if self._fd < 0:
                 self._fd = _nameless_file(self._folder)
-            for kept in map(memoryview, self._pieces):
-                while kept:
-                    kept = kept[os.write(self._fd, kept) :]
+            for unwritten in map(memoryview, (*self._pieces, piece)):
+                while unwritten:
+                    unwritten = unwritten[os.write(self._fd, unwritten) :]
         except OSError as error:
             cure = "" if error.errno in SHORTAGES else "; free space there or move state_dir"
             raise StateError(
