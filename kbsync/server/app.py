@@ -84,6 +84,7 @@ class Application:
         self._callbacks.secrets = callback_secrets(mirrors)
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        # Called there and not here: what it looks at belongs to that loop's thread.
         async def asked() -> T:
             return await question()
 
@@ -112,7 +113,8 @@ class Application:
         try:
             await run.hurry(ids)
         except StateError:
-            return  # the worker says so
+            # The worker meets it as well, and says so.
+            return
         except Exception:
             log.exception("callback.failed", mirror=mirror)
 
@@ -144,7 +146,8 @@ async def search(
 async def _opened(run: MirrorRun, reading: OpenForReading | None) -> AsyncIterator[Target]:
     """The target that is open anyway, or one for this search. Raises `LookupError`, and what opening does."""
     if run.parts is not None:
-        yield run.parts.target  # no model is loaded for a search, and no lock is taken
+        # The one of the mirror itself: no model is loaded for a search, and no lock is taken.
+        yield run.parts.target
     elif reading is not None and run.halt is not None and run.halt.reason == FOLDER_MISSING:
         # Its target is as good to search as ever: it is opened for reading only, as the command does.
         async with aclosing(await reading(run.plan.name)) as target:

@@ -54,6 +54,7 @@ class CallbackQueue:
 
     def hear(self, mirror: str, remote_id: str) -> None:
         """There may be news of a document. From any thread; returns at once."""
+        # A service may call for each of thousands of documents at once; the mirrors are asked once a second.
         with self._lock:
             ids = self._waiting.setdefault(mirror, set())
             if len(ids) < MOST_WAITING:
@@ -92,7 +93,8 @@ class CallbackRoute:
     async def called(self, request: Request) -> Response:
         """200 whatever it holds, so that nobody calls again; 404 for a path that is nobody's."""
         shown, mirror = request.path_params["secret"].encode(), None
-        for name, secret in self.secrets.items():  # as long for a wrong one as for a right one
+        # All are compared, so that a wrong secret takes as long as a right one.
+        for name, secret in self.secrets.items():
             if hmac.compare_digest(shown, secret.reveal().encode()):
                 mirror = name
         if mirror is None:

@@ -85,8 +85,9 @@ class EventHub:
         client = OpenPage()
         self._clients.add(client)
         self._loop = asyncio.get_running_loop()
+        # Begun anew it looks at once, so that the new page need not wait for its first picture.
         if self._looking is not None:
-            self._looking.cancel()  # begun anew, it looks at once
+            self._looking.cancel()
         self._looking = asyncio.create_task(self._look())
         return client
 
@@ -164,8 +165,9 @@ class EventStream:
                     await give({"type": "http.response.body", "body": event, "more_body": True})
             await give({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:  # a client that takes nothing
+            # A graceful end would wait for the very bytes that it does not take.
             scope.get(ABORT, lambda: None)()
-            await leaving  # it is told so once the connection is gone
+            await leaving
         finally:
             self._hub.leave(self._client)
             leaving.cancel()

@@ -48,6 +48,7 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
             try:
                 one = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                # An address of IPv6 does not take the port of its IPv4 twin, which has a socket of its own.
                 if family == socket.AF_INET6:
                     one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 one.bind(address)
@@ -111,8 +112,9 @@ class HttpListener:
         before = self._http
         if http and before and self._app and http.listen == before.listen:
             self._app.access.token, self._http = http.token, http
+            # Whoever watches has to show the new token.
             if http.token != before.token:
-                self._app.hub.end()  # whoever watches has to show the new one
+                self._app.hub.end()
             return
         if http and before and http.port == before.port:
             await self._move(http, before)
@@ -122,7 +124,8 @@ class HttpListener:
             self._thread = self._app = self._http = None
         else:
             await self._begin(http)
-        if old is not None:  # only now: the new one is there before the old one goes
+        # Only now: the new one is there before the old one goes.
+        if old is not None:
             await asyncio.to_thread(old.stop)
 
     async def _move(self, http: HttpConfig, before: HttpConfig) -> None:
@@ -148,7 +151,8 @@ class HttpListener:
         try:
             await asyncio.to_thread(thread.start)
         except BaseException:
-            await asyncio.to_thread(thread.stop)  # nobody else knows of it
+            # Also where this was cancelled: nobody else knows of the thread.
+            await asyncio.to_thread(thread.stop)
             raise
         self._app, self._thread, self._http = app, thread, http
         log.info("listener.started", listen=http.listen, token=http.token is not None)

@@ -68,6 +68,7 @@ class StateReader:
         if self._glance is not None and self._glance.is_there:
             return self._glance
         self._let_go()
+        # In the first moments of a state its tables are not there yet.
         found = Glance(self._file) if self._file.exists() else BlankGlance()
         if not found.is_made:
             found.close()
@@ -110,6 +111,7 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
     """What is held of a mirror and not approved. Goes through all of it: for when a person asks."""
     record = tx.mirrors.named(name)
     holds = [] if record is None else unapproved(tx, record.id, kind)
+    # Another version as soon as anything in it changes: only what was shown is approved (promise 5).
     digest, count, paths = hashlib.sha256(kind.encode()), 0, list[str]()
     for hold in holds:
         members: Iterable[tuple[str, int, str]] = (
@@ -270,7 +272,8 @@ class Views:
             async with asyncio.timeout(PATIENCE):
                 self._known = await self._count()
         except TimeoutError:
-            pass  # kbsync_loop_silence_seconds tells
+            # The counts known before are told; kbsync_loop_silence_seconds says that the loop stands still.
+            pass
         return self._known
 
     async def figures(self) -> MetricFigures:

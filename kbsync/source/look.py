@@ -55,7 +55,8 @@ def look(root: Path, path: str, identity: RootIdentity | None = None) -> Look:
                 finally:
                     os.close(fd)
             except (NotADirectoryError, FileNotFoundError):
-                return Look(Presence.MISSING)  # only here: the root could be entered (promise 5)
+                # Gone is said only here, where the root could be entered (promise 5).
+                return Look(Presence.MISSING)
             except OSError as error:
                 return _unknown(error_words_at(error))
     except OSError as error:
@@ -70,6 +71,7 @@ def look_in_mounts(root: Path, path: str, mount_points: Collection[str]) -> Look
     ShortageError, never OSError.
     """
     try:
+        # The disk may go between the two, and then what it held would look deleted (promise 5).
         seen = _diskless(root, mount_points) or look(root, path)
         return _diskless(root, mount_points) or seen
     except OSError as error:

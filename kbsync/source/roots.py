@@ -57,7 +57,8 @@ def identify(root: Path) -> RootIdentity:
     """
     try:
         with opened_root(root) as fd:
-            os.stat(".", dir_fd=fd)  # fails where the folder may be listed but not entered
+            # This fails where the folder may be listed but not entered.
+            os.stat(".", dir_fd=fd)
             status, mount = os.fstat(fd), mount_of(fd)
     except FileNotFoundError as error:
         made = "make it, mount it, or correct `folder` in the config or --folder"
@@ -77,6 +78,7 @@ def compare(stored: RootIdentity, now: RootIdentity, *, within_run: bool = False
 
     The device number is compared only `within_run`, since it may change with every mount.
     """
+    # Where a disk is not mounted lies the empty folder below it: all would look deleted (promise 5).
     if stored.is_mount != now.is_mount:
         return "it was a mount point and is none now" if stored.is_mount else "something is mounted over it"
     if stored.fs_type != now.fs_type:
@@ -107,6 +109,7 @@ def descend(root_fd: int, folder: str) -> int:
     if not folder:
         return os.dup(root_fd)
     fd = root_fd
+    # Name by name, since O_NOFOLLOW guards only the last one of a path.
     for name in folder.split("/"):
         above = fd
         try:
@@ -176,6 +179,7 @@ class FolderStack:
         """The descriptor at `depth`, with everything on the way to it opened again where need be."""
         if self._fds[depth] < 0:
             above = next(place for place in range(depth, -1, -1) if self._fds[place] >= 0)
+            # One that was moved meanwhile must not pass for the folder that was left: its files are others.
             for place in range(above + 1, depth + 1):
                 fd = os.open(self._names[place - 1], FOLDER, dir_fd=self._fds[place - 1])
                 status = os.fstat(fd)

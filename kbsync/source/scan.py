@@ -153,7 +153,8 @@ class _Folder:
                 try:
                     seen = entry.stat(follow_symlinks=False)
                 except PermissionError:
-                    raise  # that holds for the whole folder
+                    # A folder that may be listed but not entered refuses every entry.
+                    raise
                 except FileNotFoundError:
                     self.raced.add(entry.name)
                 except OSError:
