@@ -100,7 +100,7 @@ class Spool:
         try:
             if self._fd < 0:
                 self._fd = _nameless_file(self._folder)
-            for unwritten in map(memoryview, (*self._pieces, piece)):
+            for unwritten in [*(memoryview(one) for one in self._pieces), piece]:
                 while unwritten:
                     unwritten = unwritten[os.write(self._fd, unwritten) :]
         except OSError as error:
@@ -274,9 +274,9 @@ def _read(root: Path, path: str, spool: Spool, expected: Stamp | None = None) ->
             while left and (count := os.readv(fd, [buffer[:left]])):
                 spool.write(buffer[:count])
                 left -= count
-            is_whole = left == 1 and _is(before, os.fstat(fd))
-            # A new file may have been put under its name meanwhile (promise 8).
-            is_same = is_whole and _is(before, os.stat(name, dir_fd=folder, follow_symlinks=False))
+            # By its name as well: another file may have been put there meanwhile (promise 8).
+            by_name = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            is_same = left == 1 and _is(before, os.fstat(fd)) and _is(before, by_name)
             return before if is_same else _CHANGED
         except OSError as error:
             return _outcome(error)
