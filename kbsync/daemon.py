@@ -26,7 +26,7 @@ from kbsync.once import log_finished, mirror_run, open_state, receiving, tell_da
 from kbsync.server.listener import HttpListener
 from kbsync.server.notify import Notifications
 from kbsync.signals import ENDING, Signals
-from kbsync.source.blocking import run_detached
+from kbsync.source.watch import run_detached
 from kbsync.state.glance import Tx
 from kbsync.state.store import Store
 from kbsync.systemd import ServiceManager, ServiceReports
@@ -58,15 +58,6 @@ class WatchedMirror:
     task: asyncio.Task[None]
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadRequest:
-    """A halted mirror wants its config or secrets read again; `done` is set when they were."""
-
-    mirror: str
-    what: Reread
-    done: asyncio.Event
-
-
 class Daemon:
     """Watches every mirror until SIGTERM or SIGINT. SIGHUP reads the config again.
 
@@ -92,7 +83,8 @@ class Daemon:
         self._stopped_by = ""
         self._hangup = asyncio.Event()
         self._state_lost = asyncio.Event()
-        self._requests: list[ReloadRequest] = []
+        self._requests: list[tuple[str, Reread, asyncio.Event]] = []
+        """Halted mirrors that want their config or secrets read again, and the events to set after that."""
         self._has_requests = asyncio.Event()
         self._reading: asyncio.Task[Installation] | None = None
         self._mirrors: dict[str, WatchedMirror] = {}
@@ -112,7 +104,7 @@ class Daemon:
             tasks = [asyncio.create_task(keep_up(SystemClock(), work[name], name)) for name in work]
             try:
                 if not self._stop.is_set():
-                    await self._work(self._log_start)
+                    await self._work(is_start=True)
                 while not self._stop.is_set():
                     await self._work_with_a_new_state()
             finally:
@@ -130,23 +122,19 @@ class Daemon:
         elif number == signal.SIGHUP:
             self._hangup.set()
 
-    def _log_start(self) -> None:
-        config = self._installation.config
-        source = {"config": str(config.path)} if config.path else {"folder": str(config.mirrors[0].folder)}
-        log.info("daemon.started", **source, state_dir=str(self._installation.state_dir))
-
-    async def _work(self, on_start: Callable[[], None] = lambda: None) -> None:
-        """Work on one state file, until told to stop or until that file is of no use any more.
-
-        `on_start` is called once the state is locked and the listener is up.
-        """
+    async def _work(self, *, is_start: bool = False) -> None:
+        """Work on one state file, until told to stop or until that file is of no use any more."""
         self._state_lost.clear()
         with open_state(self._installation, tell_damage) as store:
             loop = asyncio.get_running_loop()
             store.when_damaged(lambda: loop.call_soon_threadsafe(self._state_lost.set))
             await self._listen(self._installation)
-            self._notifications.turn_to(self._installation.config.notify)
-            on_start()
+            config = self._installation.config
+            self._notifications.turn_to(config.notify)
+            if is_start:  # said once the state is locked and the listener is up
+                folder = {"folder": str(config.mirrors[0].folder)}
+                source = {"config": str(config.path)} if config.path else folder
+                log.info("daemon.started", **source, state_dir=str(self._installation.state_dir))
             async with self._reports.over(store, lambda: list(self._mirrors)):
                 await self._watch_mirrors(store)
 
@@ -205,19 +193,17 @@ class Daemon:
 
     def _start_missing(self, store: Store, wanted: Iterable[MirrorConfig]) -> None:
         for mirror in wanted:
-            if mirror.name not in self._mirrors:
-                self._mirrors[mirror.name] = self._start(mirror, store)
-
-    def _start(self, mirror: MirrorConfig, store: Store) -> WatchedMirror:
-        run = mirror_run(self._installation, mirror, store, hears=True)
-        run.on_event = partial(self._finished, mirror.name)
-        self._listener.counters.attend(run)
-        self._runs[mirror.name] = run
-        loop = MirrorLoop(run, self._installation.state_dir, asyncio.Event())
-        loop.on_wish = partial(self._request, mirror.name)
-        # A mirror has threads of its own: one whose folder hangs holds up no other.
-        work = apart(mirror.name, keep_up(run.clock, loop.keep, "mirror", mirror=mirror.name))
-        return WatchedMirror(mirror, loop, asyncio.create_task(work))
+            if mirror.name in self._mirrors:
+                continue
+            run = mirror_run(self._installation, mirror, store, hears=True)
+            run.on_event = partial(self._finished, mirror.name)
+            self._listener.counters.attend(run)
+            self._runs[mirror.name] = run
+            loop = MirrorLoop(run, self._installation.state_dir, asyncio.Event())
+            loop.on_wish = partial(self._request, mirror.name)
+            # A mirror has threads of its own: one whose folder hangs holds up no other.
+            work = apart(mirror.name, keep_up(run.clock, loop.keep, "mirror", mirror=mirror.name))
+            self._mirrors[mirror.name] = WatchedMirror(mirror, loop, asyncio.create_task(work))
 
     async def _end(self, names: Sequence[str]) -> None:
         ended = [self._mirrors.pop(name) for name in names]
@@ -249,21 +235,21 @@ class Daemon:
     # -- the config and its secrets, read again ---------------------------------------------------------
 
     def _request(self, mirror: str, what: Reread, done: asyncio.Event) -> None:
-        self._requests.append(ReloadRequest(mirror, what, done))
+        self._requests.append((mirror, what, done))
         self._has_requests.set()
 
     async def _answer_requests(self, store: Store) -> None:
         """Read what SIGHUP or halted mirrors ask for. The whole config has the secrets with it."""
         requests, self._requests = self._requests, []
         self._has_requests.clear()
-        if self._hangup.is_set() or any(each.what is Reread.CONFIG for each in requests):
+        if self._hangup.is_set() or any(what is Reread.CONFIG for _, what, _ in requests):
             self._hangup.clear()
             with self._reports.reloading():
                 await self._read_config(store)
         elif requests:
-            await self._read_secrets(store, [each.mirror for each in requests])
-        for each in requests:
-            each.done.set()
+            await self._read_secrets(store, [mirror for mirror, _, _ in requests])
+        for _, _, done in requests:
+            done.set()
 
     async def _read_config(self, store: Store) -> None:
         """Take the new config whole or not at all; mirrors that did not change go on undisturbed."""

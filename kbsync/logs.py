@@ -42,23 +42,38 @@ def configure(
     `wanted`: whether an event whose level is logged is logged. `renderer`: makes its lines, in any style.
     """
     stream = stream or sys.stderr
-    journald = is_journal(stream, os.environ if environ is None else environ)
     style = style_of(style, stream)
-    processors: list[Any] = [_Only(wanted), structlog.processors.add_log_level]
-    if not journald:
-        processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
-    processors += [structlog.processors.format_exc_info, _printable]
-    processors += [] if style == "json" else [_without_empty]
-    processors.append(renderer or _renderer(style, stream))
-    if journald:
-        processors.append(_Prioritised())
+    render: Any = renderer
+    if render is None and style == "json":
+        # A person reads Chinese names in a log more easily than their numbers.
+        encoding = (getattr(stream, "encoding", None) or "").lower().replace("-", "")
+        render = structlog.processors.JSONRenderer(ensure_ascii=encoding != "utf8")
+    elif render is None:
+        colors = stream.isatty() and "NO_COLOR" not in os.environ
+        render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False)
+    is_journal = _is_journal(stream, os.environ if environ is None else environ)
+    stamped = [] if is_journal else [structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    processors: list[Any] = [
+        _Only(wanted),
+        structlog.processors.add_log_level,
+        *stamped,
+        structlog.processors.format_exc_info,
+        _printable,
+        *([] if style == "json" else [_without_empty]),
+        render,
+        *([_prioritised] if is_journal else []),
+    ]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lossy(stream))),
         cache_logger_on_first_use=False,
     )
-    _relay_libraries(level)
+    logging.getLogger(LOGGER).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, _Relay)]:
+        root.removeHandler(handler)
+    root.addHandler(_Relay())
 
 
 def style_of(style: str | None, stream: TextIO) -> str:
@@ -80,14 +95,6 @@ def say(level: str, event: str, **fields: Any) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(0),
     )
     getattr(log, level)(event, **fields)
-
-
-def _relay_libraries(level: str) -> None:
-    logging.getLogger(LOGGER).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
-    root = logging.getLogger()
-    for handler in [each for each in root.handlers if isinstance(each, _Relay)]:
-        root.removeHandler(handler)
-    root.addHandler(_Relay())
 
 
 class _Lossy:
@@ -125,7 +132,7 @@ class _Relay(logging.Handler):
             log.warning(event, **fields)
 
 
-def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """True when systemd connected this stream to the journal (`$JOURNAL_STREAM`, systemd.exec(5))."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     try:
@@ -133,18 +140,6 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     except (OSError, ValueError):
         return False
     return (device, inode) == (str(status.st_dev), str(status.st_ino))
-
-
-def _renderer(style: str, stream: TextIO) -> Any:
-    if style == "json":
-        return structlog.processors.JSONRenderer(ensure_ascii=not _takes_unicode(stream))
-    colors = stream.isatty() and "NO_COLOR" not in os.environ
-    return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False)
-
-
-def _takes_unicode(stream: TextIO) -> bool:
-    """A person reads Chinese names in a log more easily than their numbers."""
-    return (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
 
 
 def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
@@ -184,10 +179,7 @@ class _Only:
         return fields
 
 
-class _Prioritised:
-    """Puts `<6>` and the like before the line, as sd-daemon(3) asks."""
-
-    def __call__(self, _logger: Any, method: str, rendered: str) -> str:
-        """The line with its priority."""
-        priority = PRIORITIES.get("error" if method == "exception" else method, 6)
-        return "\n".join(f"<{priority}>{line}" for line in rendered.splitlines())
+def _prioritised(_logger: Any, method: str, rendered: str) -> str:
+    """`<6>` and the like before each line, as sd-daemon(3) asks."""
+    priority = PRIORITIES.get("error" if method == "exception" else method, 6)
+    return "\n".join(f"<{priority}>{line}" for line in rendered.splitlines())

@@ -141,12 +141,10 @@ def log_finished(mirror: str, event: Happened) -> None:
         fields |= {f"{name}_seconds": round(seconds, 3) for name, seconds in event.phases.items()}
     if event.replaced:
         fields["replaced"] = True
-    if event.event == "document.failed":
-        log.warning(event.event, **fields, reason=event.reason, code=event.code)
-    elif event.event == "document.skipped":
-        log.info(event.event, **fields, reason=event.reason, code=event.code)
-    else:
-        log.info(event.event, **fields)
+    if event.event in ("document.failed", "document.skipped"):
+        fields |= {"reason": event.reason, "code": event.code}
+    tell = log.warning if event.event == "document.failed" else log.info
+    tell(event.event, **fields)
 
 
 def plan_of(mirror: MirrorConfig) -> Plan:

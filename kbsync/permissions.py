@@ -23,23 +23,18 @@ def keep_memory_private() -> None:
     On Linux: prctl(2), PR_SET_DUMPABLE. Root may still look.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux" and _be_dumpable(False) and not _sees_itself():
-        _be_dumpable(True)
-
-
-def _be_dumpable(wanted: bool) -> bool:
-    return bool(ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(wanted), 0, 0, 0) == 0)
-
-
-def _sees_itself() -> bool:
-    """Kernels before 5.14 hide from such a process which mount its own files came through."""
+    if sys.platform != "linux":
+        return
+    prctl = ctypes.CDLL(None).prctl
+    if prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0), 0, 0, 0) != 0:
+        return
     try:
-        with open(_PROBE, "rb"):
-            return True
+        open(_PROBE, "rb").close()
     except PermissionError:
-        return False
+        # Kernels before 5.14 hide from such a process which mount its own files came through.
+        prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0)
     except OSError:
-        return True  # no such descriptor, or no /proc: nothing that we could spoil
+        pass  # no such descriptor, or no /proc: nothing that we could spoil
 
 
 def make_private_folder(path: Path) -> None:

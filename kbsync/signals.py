@@ -9,7 +9,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
-from types import TracebackType
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
@@ -22,7 +21,7 @@ Tell = Callable[[int], None]
 
 
 class HardEnd:
-    """The end of the process, whatever its threads are at. Nothing happens before `arm` was called."""
+    """Within, the process may be ended whatever its threads are at; nothing happens before `arm`."""
 
     def __init__(self) -> None:
         self._code: int | None = None
@@ -44,20 +43,13 @@ class HardEnd:
                     stream.flush()
             os._exit(self._code)
 
-    def disarm(self) -> None:
+    def __enter__(self) -> HardEnd:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
         """The process goes on."""
         if self._timer is not None:
             self._timer.cancel()
-
-
-@contextlib.contextmanager
-def hard_end() -> Iterator[HardEnd]:
-    """What runs within may be ended hard."""
-    end = HardEnd()
-    try:
-        yield end
-    finally:
-        end.disarm()
 
 
 class Signals:
@@ -86,12 +78,12 @@ class Signals:
             signal.set_wakeup_fd, signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
         )
         for number in self._numbers:
-            self._undo.callback(signal.signal, number, signal.signal(number, _nothing))
+            # Nothing is left to do: the wake-up descriptor has it already.
+            before = signal.signal(number, lambda _number, _frame: None)
+            self._undo.callback(signal.signal, number, before)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._undo.close()
 
     def _listen(self, near: socket.socket) -> None:
@@ -100,14 +92,8 @@ class Signals:
                 for number in heard:
                     if number in self._numbers:
                         self._at_once(number)
-                        self._pass_on(number)
-
-    def _pass_on(self, number: int) -> None:
-        with self._lock:
-            if self._tell is None:
-                self._waiting.append(number)
-            else:
-                self._tell(number)
+                        with self._lock:
+                            (self._tell or self._waiting.append)(number)
 
     @contextlib.contextmanager
     def told_to(self, tell: Tell) -> Iterator[None]:
@@ -122,7 +108,3 @@ class Signals:
         finally:
             with self._lock:
                 self._tell = None
-
-
-def _nothing(_number: int, _frame: object) -> None:
-    """The wake-up descriptor has it already."""

@@ -34,9 +34,15 @@ class ServiceManager:
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._address = _address(environ.get("NOTIFY_SOCKET", ""))
+        name = environ.get("NOTIFY_SOCKET", "")
+        # With `@` it is a name in the abstract namespace (unix(7)).
+        self._address = "\0" + name[1:] if name.startswith("@") else name if name.startswith("/") else ""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._address else None
-        self.watchdog = _watchdog(environ) if self._address else None
+        self.watchdog: float | None = None
+        every, pid = environ.get("WATCHDOG_USEC", ""), str(os.getpid())
+        is_ours = (environ.get("WATCHDOG_PID") or pid) == pid
+        if self._address and is_ours and every.isdecimal() and int(every):
+            self.watchdog = int(every) / 1e6
 
     @property
     def is_heard(self) -> bool:
@@ -56,21 +62,6 @@ class ServiceManager:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-
-
-def _address(name: str) -> str:
-    """A path, or with `@` a name in the abstract namespace (unix(7))."""
-    if name.startswith("@"):
-        return "\0" + name[1:]
-    return name if name.startswith("/") else ""
-
-
-def _watchdog(environ: Mapping[str, str]) -> float | None:
-    microseconds = environ.get("WATCHDOG_USEC", "")
-    meant = environ.get("WATCHDOG_PID") or str(os.getpid())
-    if not microseconds.isdecimal() or meant != str(os.getpid()) or int(microseconds) == 0:
-        return None
-    return int(microseconds) / 1e6
 
 
 @dataclass
@@ -160,24 +151,20 @@ class ServiceReports:
             await self.clock.sleep(max(0.0, began + every - self.clock.steady()))
 
     async def _report(self, store: Store, names: Callable[[], Sequence[str]]) -> None:
+        def counts(tx: Tx) -> str:
+            records = [tx.mirrors.named(name) for name in names()]
+            found = [mirror_status(tx, one, now=0.0, cure=str) for one in records if one is not None]
+            return status_sentence(found)
+
         while True:
             self._news.clear()
             with contextlib.suppress(StateError):
-                self._say(await store.read(lambda tx: self._counts(tx, names())))
+                text = "; ".join(filter(None, (self.complaint, await store.read(counts))))
+                if text != self._said and not self.is_stopping:
+                    self._said = text
+                    self.manager.tell(f"STATUS={text}", patience=0.0)
             await self.clock.sleep(LEAST_PAUSE)
             await rest(self.clock, LONGEST_PAUSE - LEAST_PAUSE, self._news)
-
-    def _counts(self, tx: Tx, names: Sequence[str]) -> str:
-        records = [tx.mirrors.named(name) for name in names]
-        return status_sentence(
-            [mirror_status(tx, one, now=0.0, cure=str) for one in records if one is not None]
-        )
-
-    def _say(self, counts: str) -> None:
-        text = "; ".join(filter(None, (self.complaint, counts)))
-        if text != self._said and not self.is_stopping:
-            self._said = text
-            self.manager.tell(f"STATUS={text}", patience=0.0)
 
 
 def status_sentence(mirrors: Sequence[MirrorStatus]) -> str:

@@ -68,19 +68,12 @@ class ActionRequest:
             told = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise ValueError("the body is no JSON") from error
-        match told:
-            case {"mirror": str(mirror), **rest}:
-                kind, paths = kind_of(str(rest.get("kind", DELETIONS))), rest.get("paths")
-            case _:
-                raise ValueError('the body names no mirror: {"mirror": "…"}')
-        match paths:
-            case None:
-                asked = None
-            case [*given] if all(isinstance(path, str) for path in given):
-                asked = list(map(str, given))
-            case _:
-                raise ValueError("paths is no list of texts")
-        return cls(mirror, asked, str(rest.get("version", "")), kind)
+        if not isinstance(told, dict) or not isinstance(told.get("mirror"), str):
+            raise ValueError('the body names no mirror: {"mirror": "…"}')
+        kind, paths = kind_of(str(told.get("kind", DELETIONS))), told.get("paths")
+        if paths is not None and not (isinstance(paths, list) and all(isinstance(one, str) for one in paths)):
+            raise ValueError("paths is no list of texts")
+        return cls(told["mirror"], paths, str(told.get("version", "")), kind)
 
 
 class Api:
@@ -93,15 +86,22 @@ class Api:
 
     def routes(self) -> list[Route]:
         """For the application."""
+
+        async def retry(action: ActionRequest) -> Response:
+            return await self._leave("retry", action.mirror, {"paths": action.paths})
+
+        async def verify(action: ActionRequest) -> Response:
+            return await self._leave("audit", action.mirror, {})
+
         return [
             Route("/metrics", _in_json(self.metrics)),
             Route("/api/status", _in_json(self.status)),
             Route("/api/held", _in_json(self.held)),
             Route("/api/search", _in_json(self.search)),
             Route("/api/events", self.events),
-            Route("/api/retry", self._action(self._retry), methods=["POST"]),
+            Route("/api/retry", self._action(retry), methods=["POST"]),
             Route("/api/approve", self._action(self._approve), methods=["POST"]),
-            Route("/api/verify", self._action(self._verify), methods=["POST"]),
+            Route("/api/verify", self._action(verify), methods=["POST"]),
         ]
 
     async def metrics(self, _request: Request) -> Response:
@@ -183,12 +183,6 @@ class Api:
         if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return "it is no application/json"
         return ""
-
-    async def _retry(self, action: ActionRequest) -> Response:
-        return await self._leave("retry", action.mirror, {"paths": action.paths})
-
-    async def _verify(self, action: ActionRequest) -> Response:
-        return await self._leave("audit", action.mirror, {})
 
     async def _approve(self, action: ActionRequest) -> Response:
         """Exactly what was shown (promise 5): more cannot join a hold, and a changed list is refused."""

@@ -7,7 +7,8 @@ the config has `http:`, since it brings Starlette along.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,10 @@ from starlette.applications import Starlette
 from kbsync.config.callbacks import callback_secrets
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Query
+from kbsync.contract.target import Target
+from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirror
 from kbsync.errors import StateError
 from kbsync.server import page
 from kbsync.server.api import Api
@@ -27,13 +31,18 @@ from kbsync.server.callbacks import CallbackQueue, CallbackRoute
 from kbsync.server.counters import Counters, LoopMonitor
 from kbsync.server.events import EventHub
 from kbsync.server.health import HealthRoutes, Readiness
-from kbsync.server.search import OpenForReading, search
 from kbsync.server.views import StateReader, Views
 from kbsync.source.wake import wake
 
 T = TypeVar("T")
 
 log = structlog.get_logger("kbsync")
+
+LONGEST_TEXT = 2000
+"""Characters of a passage."""
+
+OpenForReading = Callable[[str], Awaitable[Target]]
+"""Opens the target of the mirror of this name for reading. Raises `KbsyncError`."""
 
 
 class Application:
@@ -75,13 +84,18 @@ class Application:
         self._callbacks.secrets = callback_secrets(mirrors)
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        # Called there and not here: what it looks at belongs to that loop's thread.
         async def asked() -> T:
             return await question()
 
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked(), self._loop))
 
     async def _search(self, query: Query, mirror: str) -> Mapping[str, Any]:
-        return await self._ask(lambda: search(self._runs, query, mirror, self._open_target))
+        def begin() -> Awaitable[Mapping[str, Any]]:  # in the loop of the mirrors, where they come and go
+            runs = [run for name, run in self._runs.items() if mirror in ("", name)]
+            return search(runs, query, self._open_target)
+
+        return await self._ask(begin)
 
     async def _post(self, verb: str, mirror: str, args: Mapping[str, Any]) -> None:
         """Leave a message in the inbox, as a command would. Raises `StateError`."""
@@ -99,6 +113,64 @@ class Application:
         try:
             await run.bound.hurry(ids)
         except StateError:
-            return  # the worker says so
+            # The worker meets it as well, and says so.
+            return
         except Exception:
             log.exception("callback.failed", mirror=mirror)
+
+
+async def search(
+    runs: Sequence[MirrorRun], query: Query, reading: OpenForReading | None = None
+) -> dict[str, Any]:
+    """The best documents of all these mirrors that can be searched now. In the loop of the mirrors.
+
+    `silent` names mirrors that could not be asked, and why. Raises nothing.
+    """
+
+    async def search_run(run: MirrorRun) -> tuple[SearchedMirror, list[FoundDocument]]:
+        async with _opened(run, reading) as target:
+            searched = SearchedMirror(run.plan.name, run.plan.root, target, run.store.read)
+            return searched, await search_mirror(searched, query)
+
+    answers = await asyncio.gather(*map(search_run, runs), return_exceptions=True)
+    silent = {
+        run.plan.name: str(answer) or type(answer).__name__
+        for run, answer in zip(runs, answers, strict=True)
+        if isinstance(answer, BaseException)
+    }
+    best = merge([each for each in answers if not isinstance(each, BaseException)], query)
+    return {"hits": [_hit_json(each) for each in best], "silent": silent}
+
+
+@asynccontextmanager
+async def _opened(run: MirrorRun, reading: OpenForReading | None) -> AsyncIterator[Target]:
+    """The target that is open anyway, or one for this search. Raises `LookupError`, and what opening does."""
+    if run.bound is not None:
+        # The one of the mirror itself: no model is loaded for a search, and no lock is taken.
+        yield run.bound.target
+    elif reading is not None and run.halt is not None and run.halt.reason == FOLDER_MISSING:
+        # Its target is as good to search as ever: it is opened for reading only, as the command does.
+        async with aclosing(await reading(run.plan.name)) as target:
+            yield target
+    else:
+        raise LookupError("its target is not open; see what halts it")
+
+
+def _hit_json(found: FoundDocument) -> dict[str, Any]:
+    hit = found.hit
+    return {
+        "mirror": found.mirror,
+        "path": found.path,
+        "score": round(hit.score, 4),
+        "title": hit.title,
+        "modified": hit.modified,
+        "passages": [
+            {
+                "text": one.text[:LONGEST_TEXT],
+                "headings": list(one.headings),
+                "page": one.page,
+                "line": one.line,
+            }
+            for one in hit.passages[:2]
+        ],
+    }

@@ -67,28 +67,23 @@ class AccessControl:
     def _refused(self, scope: Scope) -> ASGIApp | None:
         """The answer to who is not let in; None for who is."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if scope["path"].startswith(OPEN):
+        path: str = scope["path"]
+        if path.startswith(OPEN):
             return None
-        if scope["path"].startswith(API) and headers.get("sec-fetch-site", "none") not in _OWN:
+        is_api = path.startswith(API)
+        if is_api and headers.get("sec-fetch-site", "none") not in _OWN:
             return refusal("it comes from another site", 403)
         if self.token is not None:
-            if _is_page(scope["path"]) or _shows(headers.get("authorization", ""), self.token):
+            # The page itself holds nothing; what it shows it has to ask for.
+            if path == "/" or path.startswith(PREFIX) or _shows(headers.get("authorization", ""), self.token):
                 return None
-            asks = {"www-authenticate": _challenge(scope["path"])}
-            return PlainTextResponse("a token is needed: http.token in the config\n", 401, asks)
+            # Asked by the page, a browser shall not put a window of its own before it.
+            scheme = 'Bearer realm="kbsync"' if is_api else 'Basic realm="kbsync", charset="UTF-8"'
+            why = "a token is needed: http.token in the config\n"
+            return PlainTextResponse(why, 401, {"www-authenticate": scheme})
         if is_loopback(host_of(headers.get("host", ""))):
             return None
         return PlainTextResponse("this listener answers to names of this machine only\n", 403)
-
-
-def _is_page(path: str) -> bool:
-    """The page itself holds nothing; what it shows it has to ask for."""
-    return path == "/" or path.startswith(PREFIX)
-
-
-def _challenge(path: str) -> str:
-    """Asked by the page, a browser shall not put a window of its own before it."""
-    return 'Bearer realm="kbsync"' if path.startswith(API) else 'Basic realm="kbsync", charset="UTF-8"'
 
 
 def _shows(authorization: str, token: Secret) -> bool:

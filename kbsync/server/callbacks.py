@@ -54,6 +54,7 @@ class CallbackQueue:
 
     def hear(self, mirror: str, remote_id: str) -> None:
         """There may be news of a document. From any thread; returns at once."""
+        # A service may call for each of thousands of documents at once; the mirrors are asked once a second.
         with self._lock:
             ids = self._waiting.setdefault(mirror, set())
             if len(ids) < MOST_WAITING:
@@ -67,17 +68,15 @@ class CallbackQueue:
         self._task = self._loop.create_task(self._pass_on())
 
     async def _pass_on(self) -> None:
-        while batch := self._taken():
+        while True:
+            with self._lock:
+                batch, self._waiting = self._waiting, {}
+                if not batch:  # the next one heard begins anew
+                    self._is_passing = False
+                    return
             for mirror, ids in batch.items():
                 await self._deliver(mirror, ids)
             await self._sleep(EVERY)
-
-    def _taken(self) -> Mapping[str, Collection[str]]:
-        """What waits; where nothing does, the next one heard begins anew."""
-        with self._lock:
-            batch, self._waiting = self._waiting, {}
-            self._is_passing = bool(batch)
-        return batch
 
 
 class CallbackRoute:
@@ -93,21 +92,20 @@ class CallbackRoute:
 
     async def called(self, request: Request) -> Response:
         """200 whatever it holds, so that nobody calls again; 404 for a path that is nobody's."""
-        mirror = self._whose(request.path_params["secret"])
+        shown, mirror = request.path_params["secret"].encode(), None
+        # All are compared, so that a wrong secret takes as long as a right one.
+        for name, secret in self.secrets.items():
+            if hmac.compare_digest(shown, secret.reveal().encode()):
+                mirror = name
         if mirror is None:
             return PlainTextResponse("not found\n", 404)
-        remote_id = document_in(await _body(request))
+        try:
+            remote_id = document_in(await body_of(request, LARGEST_BODY, PATIENCE))
+        except TooMuchError:
+            remote_id = None
         if remote_id is not None:
             self._hear(mirror, remote_id)
         return JSONResponse({"code": 200, "message": "success"})
-
-    def _whose(self, shown: str) -> str | None:
-        """The mirror whose secret this is; as long for a wrong one as for a right one."""
-        found = None
-        for mirror, secret in self.secrets.items():
-            if hmac.compare_digest(shown.encode(), secret.reveal().encode()):
-                found = mirror
-        return found
 
 
 def document_in(body: bytes) -> str | None:
@@ -125,11 +123,3 @@ def document_in(body: bytes) -> str | None:
         case int() as number:
             return str(number)
     return None
-
-
-async def _body(request: Request) -> bytes:
-    """What came in time; nothing where that is too much, or not all of it came."""
-    try:
-        return await body_of(request, LARGEST_BODY, PATIENCE)
-    except TooMuchError:
-        return b""

@@ -72,7 +72,24 @@ class ServerThread:
     def __init__(
         self, app: Any, sockets: Sequence[socket.socket], end_streams: Callable[[], None] = lambda: None
     ) -> None:
-        self._server = _Server(_config(app))
+        # Nothing is written to a log of its own: paths may be secrets, and strangers write what they like.
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http=TimeoutProtocol,
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=MOST_CONNECTIONS,
+                timeout_graceful_shutdown=int(STOP_SECONDS),
+                h11_max_incomplete_event_size=LARGEST_HEAD,
+            )
+        )
         self._end_streams = end_streams
         self._sockets = list(sockets)
         self._thread = threading.Thread(target=self._run, name="kbsync-http", daemon=True)
@@ -102,22 +119,3 @@ class ServerThread:
         finally:
             for one in self._sockets:
                 one.close()
-
-
-def _config(app: Any) -> uvicorn.Config:
-    """Nothing is written to a log of its own: paths may be secrets, and strangers write what they like."""
-    return uvicorn.Config(
-        app,
-        http=TimeoutProtocol,
-        ws="none",
-        loop="asyncio",
-        lifespan="off",
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_graceful_shutdown=int(STOP_SECONDS),
-        h11_max_incomplete_event_size=LARGEST_HEAD,
-    )

@@ -49,28 +49,6 @@ class Minute:
 
 
 @dataclass(frozen=True, slots=True)
-class RecentChange:
-    """A document that ended. `at`: epoch seconds."""
-
-    at: float
-    mirror: str
-    event: Happened
-
-    def to_json(self) -> dict[str, object]:
-        """For the page."""
-        one = self.event
-        word = one.event.partition(".")[2]
-        return {
-            "at": self.at,
-            "mirror": self.mirror,
-            "path": one.path,
-            "event": "replaced" if one.replaced and word == "ready" else word,
-            "seconds": round(one.seconds, 3),
-            "reason": one.reason,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class CounterSnapshot:
     """What was counted up to one moment. By target: requests; by mirror: all else.
 
@@ -107,7 +85,7 @@ class Counters:
         self._freshness: dict[str, Histogram] = {}
         self._embedded_bytes = 0
         self._minutes: deque[Minute] = deque(maxlen=MINUTES)
-        self._changes: deque[RecentChange] = deque(maxlen=LAST_CHANGES)
+        self._changes: deque[dict[str, object]] = deque(maxlen=LAST_CHANGES)
 
     def attend(self, run: MirrorRun) -> None:
         """From now on this mirror counts."""
@@ -116,56 +94,50 @@ class Counters:
         run.on_event = partial(self._note, run, run.on_event)
 
     def _note(self, run: MirrorRun, then: Callable[[Happened], None], event: Happened) -> None:
-        self._changes.append(RecentChange(run.clock.wall(), run.plan.name, event))
+        now, word = run.clock.wall(), event.event.partition(".")[2]
+        self._changes.append(
+            {
+                "at": now,
+                "mirror": run.plan.name,
+                "path": event.path,
+                "event": "replaced" if event.replaced and word == "ready" else word,
+                "seconds": round(event.seconds, 3),
+                "reason": event.reason,
+            }
+        )
         if event.event == "document.ready":
-            self._became_searchable(run, event)
+            self._freshness[run.plan.name].observe(event.seconds)
+            at = math.floor(now / 60) * 60.0
+            if not self._minutes or self._minutes[-1].at < at:
+                self._minutes.append(Minute(at))
+            self._minutes[-1].add(event.seconds)
+            if run.bound is None or run.bound.target.meter is None:
+                self._embedded_bytes += event.size
         then(event)
-
-    def _became_searchable(self, run: MirrorRun, event: Happened) -> None:
-        self._freshness[run.plan.name].observe(event.seconds)
-        self._minute(run.clock.wall()).add(event.seconds)
-        if run.bound is None or run.bound.target.meter is None:
-            self._embedded_bytes += event.size
-
-    def _minute(self, now: float) -> Minute:
-        at = math.floor(now / 60) * 60.0
-        if not self._minutes or self._minutes[-1].at < at:
-            self._minutes.append(Minute(at))
-        return self._minutes[-1]
 
     async def look(self) -> CounterSnapshot:
         """A copy, for another thread."""
-        self._let_go()
-        requests = self._requests()
-        return CounterSnapshot(
-            requests=requests,
-            freshness={name: _copied(one) for name, one in self._freshness.items()},
-            pass_seconds={r.plan.name: r.pass_seconds for r in self._runs if r.pass_seconds is not None},
-            uploaded=self._embedded_bytes + sum(meter.sent_bytes for meter in requests.values()),
-            minutes=tuple(minute.to_json() for minute in self._minutes),
-            changes=tuple(change.to_json() for change in self._changes),
-        )
-
-    def _requests(self) -> dict[str, Meter]:
-        found: dict[str, Meter] = {}
-        for target, left in self._left.items():
-            found.setdefault(target, Meter()).add(left)
-        for run in self._runs:
-            found.setdefault(run.plan.target_type, Meter()).add(run.requests())
-        return found
-
-    def _let_go(self) -> None:
-        """Of mirrors that have ended for good only the counts are kept."""
+        # Of mirrors that have ended for good only the counts are kept.
         current = set(self._current.values())
         for run in [run for run in self._runs if run not in current and run.bound is None]:
             self._runs.discard(run)
             self._left.setdefault(run.plan.target_type, Meter()).add(run.requests())
-
-
-def _copied(one: Histogram) -> Histogram:
-    copy = Histogram(one.bounds)
-    copy.add(one)
-    return copy
+        requests: dict[str, Meter] = {}
+        for target, left in self._left.items():
+            requests.setdefault(target, Meter()).add(left)
+        for run in self._runs:
+            requests.setdefault(run.plan.target_type, Meter()).add(run.requests())
+        freshness = {name: Histogram(one.bounds) for name, one in self._freshness.items()}
+        for name, copy in freshness.items():
+            copy.add(self._freshness[name])
+        return CounterSnapshot(
+            requests=requests,
+            freshness=freshness,
+            pass_seconds={r.plan.name: r.pass_seconds for r in self._runs if r.pass_seconds is not None},
+            uploaded=self._embedded_bytes + sum(meter.sent_bytes for meter in requests.values()),
+            minutes=tuple(minute.to_json() for minute in self._minutes),
+            changes=tuple(self._changes),
+        )
 
 
 BEAT_EVERY = 1.0

@@ -85,8 +85,9 @@ class EventHub:
         client = OpenPage()
         self._clients.add(client)
         self._loop = asyncio.get_running_loop()
+        # Begun anew it looks at once, so that the new page need not wait for its first picture.
         if self._looking is not None:
-            self._looking.cancel()  # begun anew, it looks at once
+            self._looking.cancel()
         self._looking = asyncio.create_task(self._look())
         return client
 
@@ -110,21 +111,18 @@ class EventHub:
         known: object = None
         rounds = 0
         while True:
-            news = await self._told_news()
+            try:
+                news = await self._news()
+            except StateError as error:
+                news = str(error)
+            except Exception as error:  # whoever watches is told, and it is looked again
+                log.exception("page.failed")
+                news = type(error).__name__
             if news != known or rounds >= ANYWAY_EVERY / LOOK_EVERY:
                 known, rounds = news, 0
                 await self._publish()
             rounds += 1
             await self._sleep(LOOK_EVERY)
-
-    async def _told_news(self) -> object:
-        try:
-            return await self._news()
-        except StateError as error:
-            return str(error)
-        except Exception as error:  # whoever watches is told, and it is looked again
-            log.exception("page.failed")
-            return type(error).__name__
 
     async def _publish(self) -> None:
         try:
@@ -153,12 +151,23 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Until its end."""
+
+        async def give(message: Message) -> None:
+            async with asyncio.timeout(SLOWEST):
+                await send(message)
+
         leaving = asyncio.create_task(self._wait_for_leave(receive))
         try:
-            await self._send_all(send)
-        except TimeoutError:
+            await give({"type": "http.response.start", "status": 200, "headers": self._headers})
+            while not self._client.is_over:
+                event = await self._client.next(HEARTBEAT)
+                if not self._client.is_over:
+                    await give({"type": "http.response.body", "body": event, "more_body": True})
+            await give({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:  # a client that takes nothing
+            # A graceful end would wait for the very bytes that it does not take.
             scope.get(ABORT, lambda: None)()
-            await leaving  # it is told so once the connection is gone
+            await leaving
         finally:
             self._hub.leave(self._client)
             leaving.cancel()
@@ -167,21 +176,3 @@ class EventStream:
         while (await receive())["type"] != "http.disconnect":
             pass
         self._client.end()
-
-    async def _send_all(self, send: Send) -> None:
-        """Raises `TimeoutError` for a client that takes nothing."""
-        await _sent(send, {"type": "http.response.start", "status": 200, "headers": self._headers})
-        while not self._client.is_over:
-            event = await self._client.next(HEARTBEAT)
-            if not self._client.is_over:
-                await _sent(send, _body(event, more=True))
-        await _sent(send, _body(b"", more=False))
-
-
-def _body(event: bytes, *, more: bool) -> Message:
-    return {"type": "http.response.body", "body": event, "more_body": more}
-
-
-async def _sent(send: Send, message: Message) -> None:
-    async with asyncio.timeout(SLOWEST):
-        await send(message)

@@ -22,7 +22,6 @@ from kbsync.server.counters import LoopMonitor
 from kbsync.server.responses import json_answer
 
 UNFINISHED = "first-pass"
-_NOT_ENDED = "the first pass has not ended yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +58,17 @@ class Readiness:
         name = run.plan.name
         try:
             halt = await run.store.read(lambda tx: halt_shown(tx, run))
-            has_passed = halt is None and await self._has_passed(run)
+            # Compared as a whole and carried out, once; what changes later does not make it unready.
+            is_open = halt is None and run.has_compared and run not in self._passed
+            if is_open and run.bound is not None and await run.bound.is_done():
+                self._passed.add(run)
         except StateError as error:
             return MirrorReadiness(name, FAILING, str(error))
         if halt is not None:
             return MirrorReadiness(name, halt.reason, halt.detail, halt.cure)
-        return MirrorReadiness(name) if has_passed else MirrorReadiness(name, UNFINISHED, _NOT_ENDED)
-
-    async def _has_passed(self, run: MirrorRun) -> bool:
-        """Compared as a whole and carried out, once; what changes later does not make it unready."""
-        is_open = run not in self._passed and run.has_compared
-        if is_open and run.bound is not None and await run.bound.is_done():
-            self._passed.add(run)
-        return run in self._passed
+        if run in self._passed:
+            return MirrorReadiness(name)
+        return MirrorReadiness(name, UNFINISHED, "the first pass has not ended yet")
 
 
 PATIENCE = 2.0
@@ -103,21 +100,18 @@ class HealthRoutes:
 
     async def readiness(self, _request: Request) -> Response:
         """200 once every mirror's first pass ended and none is halted; else which are not, and why."""
+        now = self._steady()
+        # One question serves all who ask meanwhile and for a moment after.
+        if self._asked is None or (self._asked.done() and now - self._asked_at >= FRESH):
+            self._asked, self._asked_at = asyncio.ensure_future(self._in_time()), now
         try:
-            mirrors = await self._mirrors()
+            mirrors = await asyncio.shield(self._asked)
         except TimeoutError:
             why = f"the loop of the mirrors did not answer within {PATIENCE:.0f} s"
             return json_answer({"ready": False, "detail": why, "mirrors": []}, 503)
         is_ready = not any(one.reason for one in mirrors)
         told = {"ready": is_ready, "mirrors": [one.to_json() for one in mirrors]}
         return json_answer(told, 200 if is_ready else 503)
-
-    async def _mirrors(self) -> Sequence[MirrorReadiness]:
-        """Raises `TimeoutError`. One question serves all who ask meanwhile and for a moment after."""
-        now = self._steady()
-        if self._asked is None or (self._asked.done() and now - self._asked_at >= FRESH):
-            self._asked, self._asked_at = asyncio.ensure_future(self._in_time()), now
-        return await asyncio.shield(self._asked)
 
     async def _in_time(self) -> Sequence[MirrorReadiness]:
         async with asyncio.timeout(PATIENCE):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +17,9 @@ from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import UsageError
 from kbsync.server.counters import Counters, LoopMonitor
-from kbsync.server.search import OpenForReading
 
 if TYPE_CHECKING:
-    from kbsync.server.app import Application
+    from kbsync.server.app import Application, OpenForReading
     from kbsync.server.connections import ServerThread
 
 log = structlog.get_logger("kbsync")
@@ -36,13 +35,6 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
 
     Raises `UsageError` with the cure where one cannot be had; then none is left open.
     """
-    with ExitStack() as opened:
-        sockets = [opened.enter_context(_listening(*one)) for one in _addresses(host, port)]
-        opened.pop_all()
-    return sockets
-
-
-def _addresses(host: str, port: int) -> Iterator[tuple[int, tuple[object, ...]]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
@@ -50,24 +42,22 @@ def _addresses(host: str, port: int) -> Iterator[tuple[int, tuple[object, ...]]]
             f"http.listen: {host} is no name of this machine ({error.strerror or error}); "
             "write an address, such as 127.0.0.1"
         ) from error
-    yield from dict.fromkeys((family, address) for family, _, _, _, address in found)
-
-
-def _listening(family: int, address: tuple[object, ...]) -> socket.socket:
-    try:
-        one = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise UsageError(_refusal(error, address)) from error
-    try:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.bind(address)
-        one.listen(BACKLOG)
-    except OSError as error:
-        one.close()
-        raise UsageError(_refusal(error, address)) from error
-    return one
+    with ExitStack() as opened:
+        sockets = []
+        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+            try:
+                one = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                # An address of IPv6 does not take the port of its IPv4 twin, which has a socket of its own.
+                if family == socket.AF_INET6:
+                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                one.bind(address)
+                one.listen(BACKLOG)
+            except OSError as error:
+                raise UsageError(_refusal(error, address)) from error
+            sockets.append(one)
+        opened.pop_all()
+    return sockets
 
 
 def _refusal(error: OSError, address: tuple[object, ...]) -> str:
@@ -122,8 +112,9 @@ class HttpListener:
         before = self._http
         if http and before and self._app and http.listen == before.listen:
             self._app.access.token, self._http = http.token, http
+            # Whoever watches has to show the new token.
             if http.token != before.token:
-                self._app.hub.end()  # whoever watches has to show the new one
+                self._app.hub.end()
             return
         if http and before and http.port == before.port:
             await self._move(http, before)
@@ -133,7 +124,8 @@ class HttpListener:
             self._thread = self._app = self._http = None
         else:
             await self._begin(http)
-        if old is not None:  # only now: the new one is there before the old one goes
+        # Only now: the new one is there before the old one goes.
+        if old is not None:
             await asyncio.to_thread(old.stop)
 
     async def _move(self, http: HttpConfig, before: HttpConfig) -> None:
@@ -159,7 +151,8 @@ class HttpListener:
         try:
             await asyncio.to_thread(thread.start)
         except BaseException:
-            await asyncio.to_thread(thread.stop)  # nobody else knows of it
+            # Also where this was cancelled: nobody else knows of the thread.
+            await asyncio.to_thread(thread.stop)
             raise
         self._app, self._thread, self._http = app, thread, http
         log.info("listener.started", listen=http.listen, token=http.token is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -32,22 +32,15 @@ class _Collector:
     def __init__(self, figures: MetricFigures) -> None:
         self._figures = figures
 
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: it is looked at once."""
-        return ()
-
     def collect(self) -> Iterator[Metric]:
         yield from _of_mirrors(self._figures.mirrors)
         yield from _of_requests(self._figures.counted)
         yield from _of_times(self._figures)
-        yield _build()
-
-
-def _build() -> Metric:
-    labels = ("version", "revision")
-    one = GaugeMetricFamily("kbsync_build_info", "Always 1; what was built is in the labels.", labels=labels)
-    one.add_metric((__version__, revision()), 1)
-    return one
+        labels = ("version", "revision")
+        built = "Always 1; what was built is in the labels."
+        one = GaugeMetricFamily("kbsync_build_info", built, labels=labels)
+        one.add_metric((__version__, revision()), 1)
+        yield one
 
 
 def _of_mirrors(mirrors: Sequence[MirrorStatus]) -> Iterator[Metric]:

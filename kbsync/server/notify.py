@@ -12,8 +12,10 @@ import json
 import os
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -137,22 +139,23 @@ class PendingNotices:
     """What was seen of the mirrors of one daemon, and what of it is still to be told."""
 
     def __init__(self) -> None:
-        self._mirrors: dict[str, _MirrorNotices] = {}
+        self._mirrors: defaultdict[str, _MirrorNotices] = defaultdict(_MirrorNotices)
 
     def keep_only(self, mirrors: Collection[str]) -> None:
         """The others are not there any more."""
-        self._mirrors = {name: news for name, news in self._mirrors.items() if name in mirrors}
+        for name in self._mirrors.keys() - set(mirrors):
+            del self._mirrors[name]
 
     def halt_seen(self, mirror: str, halt: Halt | None, at: float) -> None:
         """How the mirror stands `at` these epoch seconds; the same again is no news."""
-        news = self._news(mirror)
+        news = self._mirrors[mirror]
         if _differ(news.shown, halt):
             news.shown_at = at
         news.shown = halt
 
     def failed(self, mirror: str, document: FailedDocument, cure: str, now: float, at: float) -> None:
         """A document went into quarantine, `at` epoch seconds. `cure`: what tries all of them again."""
-        news = self._news(mirror)
+        news = self._mirrors[mirror]
         news.cure, news.failed_at = cure, at
         news.count += 1
         if news.count == 1:
@@ -166,7 +169,7 @@ class PendingNotices:
 
     def told(self, notice: Notice, now: float, *, well: bool) -> None:
         """The notice was sent; where that did not go `well` it comes again, ever later."""
-        news = self._news(notice.mirror)
+        news = self._mirrors[notice.mirror]
         if notice.event == "quarantined":
             news.failures.went(now, well=well)
             if well:
@@ -177,9 +180,6 @@ class PendingNotices:
         if well:
             is_halt = notice.event == "halted"
             news.told = Halt(notice.reason, notice.detail, notice.cure) if is_halt else None
-
-    def _news(self, mirror: str) -> _MirrorNotices:
-        return self._mirrors.setdefault(mirror, _MirrorNotices())
 
     def _due(self, now: float) -> Iterator[Notice]:
         for name, news in self._mirrors.items():
@@ -234,7 +234,8 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
         if process.returncode is None:
             await _end_group(process)
     if process.returncode:
-        raise Undelivered(f"it ended with {_told(process.returncode)}")
+        kind = "exit code" if process.returncode > 0 else "signal"
+        raise Undelivered(f"it ended with {kind} {abs(process.returncode)}")
 
 
 async def _begun(command: Sequence[str]) -> asyncio.subprocess.Process:
@@ -259,10 +260,6 @@ async def _end_group(process: asyncio.subprocess.Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(process.wait(), AT_ONCE)
-
-
-def _told(code: int) -> str:
-    return f"exit code {code}" if code > 0 else f"signal {-code}"
 
 
 async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
@@ -291,13 +288,11 @@ def _client(limit: float) -> httpx.AsyncClient:
     try:
         return httpx.AsyncClient(timeout=limit, follow_redirects=False, auth=connection.NO_AUTH)
     except (ImportError, ValueError, httpx.InvalidURL):  # of SOCKS it knows nothing without another package
-        raise Undelivered(_NO_PROXY) from None
+        raise Undelivered(
+            "the proxy of the environment (ALL_PROXY and the like) cannot be used: "
+            "it has to be an address that begins with http:// or https://"
+        ) from None
 
-
-_NO_PROXY = (
-    "the proxy of the environment (ALL_PROXY and the like) cannot be used: "
-    "it has to be an address that begins with http:// or https://"
-)
 
 HEADERS = {"Content-Type": "application/json", "User-Agent": f"kbsync/{__version__}"}
 
@@ -370,15 +365,12 @@ class Notifications:
         self._digest.keep_only(list(self._runs))
         for name, run in list(self._runs.items()):
             if run.told is not None or run.has_compared:  # before, it is what an earlier process knew
-                await self._see(name, run)
+                with contextlib.suppress(StateError):  # the log has it
+                    halt = await run.store.read(partial(halt_shown, run=run))
+                    self._digest.halt_seen(name, halt, self._wall())
         for notice in self._digest.due(self._steady(), config.on):
             well = await self._deliver(config, notice)
             self._digest.told(notice, self._steady(), well=well)
-
-    async def _see(self, name: str, run: MirrorRun) -> None:
-        with contextlib.suppress(StateError):  # the log has it
-            halt = await run.store.read(lambda tx: halt_shown(tx, run))
-            self._digest.halt_seen(name, halt, self._wall())
 
     async def _deliver(self, config: NotifyConfig, notice: Notice) -> bool:
         """Both ways at once; one that worked is enough."""
@@ -396,17 +388,13 @@ class Notifications:
             await work
         except Exception as error:
             if way not in self._silent:
-                log.error("notify.failed", via=way, detail=_said(error))
+                # Of an error that nobody foresaw only its kind: its words may have an address in them.
+                unforeseen = f"an error of kbsync itself, {type(error).__name__}"
+                detail = str(error) if isinstance(error, Undelivered) else unforeseen
+                log.error("notify.failed", via=way, detail=detail)
             self._silent.add(way)
             return False
         if way in self._silent:
             log.info("notify.resumed", via=way)
         self._silent.discard(way)
         return True
-
-
-def _said(error: Exception) -> str:
-    """Of an error that nobody foresaw only its kind: its words may have an address in them."""
-    return (
-        str(error) if isinstance(error, Undelivered) else f"an error of kbsync itself, {type(error).__name__}"
-    )

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,10 +21,16 @@ from typing import Any, TypeVar
 from kbsync import __version__
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
-from kbsync.engine import status as findings
-from kbsync.engine.status import Items, mirror_status, never_ran, unapproved, waiting_renewals
+from kbsync.engine.status import (
+    Items,
+    last_audit,
+    mirror_status,
+    never_ran,
+    unapproved,
+    waiting_renewals,
+)
 from kbsync.server.counters import CounterSnapshot, LoopMonitor, MetricFigures
-from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
+from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.glance import BlankGlance, Glance, Tx
 from kbsync.state.mirrors import MirrorRecord
 
@@ -42,37 +48,33 @@ class StateReader:
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """`work` on one consistent state, off the loop. Raises `StateError`."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, work)
+        call = asyncio.get_running_loop().run_in_executor
+        return await call(self._thread, lambda: self._current().read(work))
 
     async def version(self) -> tuple[int, int]:
         """Differs from what it was when the state was written since. Raises `StateError`."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._version)
+
+        def look() -> tuple[int, int]:
+            glance = self._current()
+            return self._opened, glance.version
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, look)
 
     def close(self) -> None:
         """Let go of the file, once a read under way has ended; the next read opens it again."""
         self._thread.submit(self._let_go).result()
 
-    def _read(self, work: Callable[[Tx], T]) -> T:
-        return self._current().read(work)
-
-    def _version(self) -> tuple[int, int]:
-        glance = self._current()
-        return self._opened, glance.version
-
     def _current(self) -> Glance:
         if self._glance is not None and self._glance.is_there:
             return self._glance
         self._let_go()
-        self._glance, self._opened = self._open(), self._opened + 1
-        return self._glance
-
-    def _open(self) -> Glance:
-        if self._file.exists():
-            glance = Glance(self._file)
-            if glance.is_made:
-                return glance
-            glance.close()
-        return BlankGlance()
+        # In the first moments of a state its tables are not there yet.
+        found = Glance(self._file) if self._file.exists() else BlankGlance()
+        if not found.is_made:
+            found.close()
+            found = BlankGlance()
+        self._glance, self._opened = found, self._opened + 1
+        return found
 
     def _let_go(self) -> None:
         if self._glance is not None:
@@ -91,11 +93,11 @@ class HeldList:
     `size` in bytes and `changes` of the settings are told of renewals.
     """
 
-    kind: str = DELETIONS
-    holds: tuple[int, ...] = ()
-    version: str = ""
-    count: int = 0
-    paths: tuple[str, ...] = ()
+    kind: str
+    holds: tuple[int, ...]
+    version: str
+    count: int
+    paths: tuple[str, ...]
     size: int = 0
     changes: str = ""
 
@@ -105,22 +107,33 @@ class HeldList:
         return told | ({"size": self.size, "changes": self.changes} if self.kind == RENEWALS else {})
 
 
-def held_list(tx: Tx, name: str, kind: str = DELETIONS, most: int = MOST_HELD) -> HeldList:
+def held_list(tx: Tx, name: str, kind: str) -> HeldList:
     """What is held of a mirror and not approved. Goes through all of it: for when a person asks."""
     record = tx.mirrors.named(name)
     holds = [] if record is None else unapproved(tx, record.id, kind)
+    # Another version as soon as anything in it changes: only what was shown is approved (promise 5).
     digest, count, paths = hashlib.sha256(kind.encode()), 0, list[str]()
-    for path, *proof in _members(tx, holds):
-        digest.update(json.dumps([path, *proof]).encode())
-        count += 1
-        if len(paths) < most:
-            paths.append(path)
-    numbers, version = tuple(hold.id for hold in holds), digest.hexdigest()[:32]
-    held = HeldList(kind, numbers, version, count, tuple(paths))
-    if kind == DELETIONS or record is None:
-        return held
-    waiting = waiting_renewals(tx, record.id)
-    return replace(held, size=waiting.size, changes=waiting.changes)
+    for hold in holds:
+        members: Iterable[tuple[str, int, str]] = (
+            ((item.path, item.upload, item.digest) for item in tx.holds.items(hold.id))
+            if kind == DELETIONS
+            else tx.recipes.members(hold)
+        )
+        for path, upload, proof in members:  # the digest of what goes, or the recipe that is wanted
+            digest.update(json.dumps([path, hold.id, upload, proof]).encode())
+            count += 1
+            if len(paths) < MOST_HELD:
+                paths.append(path)
+    waiting = waiting_renewals(tx, record.id) if record is not None and kind == RENEWALS else None
+    return HeldList(
+        kind,
+        tuple(hold.id for hold in holds),
+        digest.hexdigest()[:32],
+        count,
+        tuple(paths),
+        size=waiting.size if waiting else 0,
+        changes=waiting.changes if waiting else "",
+    )
 
 
 def kind_of(told: str) -> str:
@@ -128,24 +141,6 @@ def kind_of(told: str) -> str:
     if told not in KINDS:
         raise ValueError(f"kind is one of {', '.join(KINDS)}")
     return told
-
-
-def renewals_json(tx: Tx, mirror: int) -> dict[str, Any] | None:
-    """How many documents wait to be indexed again, and why; None where none does."""
-    waiting = waiting_renewals(tx, mirror)
-    told = {"count": waiting.documents, "size": waiting.size, "changes": waiting.changes}
-    return told if waiting.documents else None
-
-
-def _members(tx: Tx, holds: Sequence[Hold]) -> Iterable[tuple[str, int, int, str]]:
-    """Each member's path, hold and upload, and what is held about it: its digest or its wanted recipe."""
-    for hold in holds:
-        if hold.kind == DELETIONS:
-            for item in tx.holds.items(hold.id):
-                yield item.path, hold.id, item.upload, item.digest
-        else:
-            for path, upload, recipe in tx.recipes.members(hold):
-                yield path, hold.id, upload, recipe
 
 
 SHOWN_MOVING = 12
@@ -196,17 +191,29 @@ class MirrorView:
 
     def frame_json(self) -> dict[str, Any]:
         """As the page shows it: besides its status what is wrong, and what moves."""
-        tx, record = self._tx, self._record
-        shown: dict[str, Any] = {"failed": [], "moving": [], "held": 0, "renewals": None, "audited": None}
-        if record is not None:
-            shown = {
-                "failed": self._in_state(record, Status.FAILED, SHOWN_WRONG),
-                "moving": self._moving(record),
-                "held": sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id)),
-                "renewals": renewals_json(tx, record.id),
-                "audited": self._audited(record),
-            }
-        return {**self.status.to_json(), **shown}
+        told, tx, record = self.status.to_json(), self._tx, self._record
+        if record is None:
+            return {**told, "failed": [], "moving": [], "held": 0, "renewals": None, "audited": None}
+        moving: list[dict[str, Any]] = []
+        if self.status.documents.pending or self.status.documents.indexing:
+            items = Items(tx, record, self.status.halt)
+            waiting = tx.entries.waiting(record.id, SHOWN_MOVING)
+            moving = [{**items.of(entry).to_json(), "since": entry.since} for entry in waiting]
+        again = waiting_renewals(tx, record.id)
+        renewals = {"count": again.documents, "size": again.size, "changes": again.changes}
+        known = last_audit(tx, record.id)
+        audited: dict[str, Any] | None = None
+        if known is not None and known.binding == record.binding and known.is_audit:
+            left = {"duplicate": known.duplicate, "orphaned": known.orphaned}
+            audited = {"at": known.ended, "mended": known.mended, **left}
+        return {
+            **told,
+            "failed": self._in_state(record, Status.FAILED, SHOWN_WRONG),
+            "moving": moving,
+            "held": sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id)),
+            "renewals": renewals if again.documents else None,
+            "audited": audited,
+        }
 
     def _in_state(self, record: MirrorRecord, wanted: Status, limit: int) -> list[dict[str, Any]]:
         """Files in one state; directories that cannot be listed are among those that failed."""
@@ -216,21 +223,6 @@ class MirrorView:
             return folders[:limit]
         entries = self._tx.entries.some(record.id, wanted, limit)
         return [*folders, *(items.of(entry).to_json() for entry in entries)][:limit]
-
-    def _moving(self, record: MirrorRecord) -> list[dict[str, Any]]:
-        if not self.status.documents.pending and not self.status.documents.indexing:
-            return []
-        items = Items(self._tx, record, self.status.halt)
-        waiting = self._tx.entries.waiting(record.id, SHOWN_MOVING)
-        return [{**items.of(entry).to_json(), "since": entry.since} for entry in waiting]
-
-    def _audited(self, record: MirrorRecord) -> dict[str, Any] | None:
-        """What the last audit of this base came to; None where there was none yet."""
-        known = findings.last_audit(self._tx, record.id)
-        if known is None or known.binding != record.binding or not known.is_audit:
-            return None
-        left = {"duplicate": known.duplicate, "orphaned": known.orphaned}
-        return {"at": known.ended, "mended": known.mended, **left}
 
 
 def _unlisted(items: Items) -> list[dict[str, Any]]:
@@ -259,7 +251,7 @@ Count = Callable[[], Awaitable[CounterSnapshot]]
 class Views:
     """What is to be seen. `mirrors` may be replaced at any time; `count` asks the loop of the mirrors.
 
-    Made when kbsync begins, as the counts are. `wall`: epoch seconds, `steady`: monotonic ones.
+    Made when kbsync begins, as the counts are.
     """
 
     def __init__(
@@ -268,12 +260,10 @@ class Views:
         monitor: LoopMonitor,
         count: Count,
         cure: Callable[[str], str],
-        wall: Callable[[], float] = time.time,
-        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.mirrors: Sequence[MirrorConfig] = ()
-        self._view, self._monitor, self._count, self._cure, self._wall = view, monitor, count, cure, wall
-        self._steady = steady
+        self._view, self._monitor, self._count, self._cure = view, monitor, count, cure
+        self._wall: Callable[[], float] = time.time
         self._known = CounterSnapshot()
 
     async def counted(self) -> CounterSnapshot:
@@ -282,7 +272,8 @@ class Views:
             async with asyncio.timeout(PATIENCE):
                 self._known = await self._count()
         except TimeoutError:
-            pass  # kbsync_loop_silence_seconds tells
+            # The counts known before are told; kbsync_loop_silence_seconds says that the loop stands still.
+            pass
         return self._known
 
     async def figures(self) -> MetricFigures:
@@ -302,7 +293,7 @@ class Views:
         return {
             "version": __version__,
             "at": now,
-            "running": round(self._steady() - self._monitor.began, 1),
+            "running": round(time.monotonic() - self._monitor.began, 1),
             "silence": round(self._monitor.silence, 1) if not self._monitor.is_turning else 0.0,
             "mirrors": mirrors,
             "commands": {

@@ -93,11 +93,6 @@ def foreseen(choice: ObserverChoice, deaf: str, directories: int, limits: Inotif
     return None
 
 
-def unproven(bind_mount: str) -> Obstacle:
-    """Nobody knows whether what changes here passes this kernel."""
-    return Obstacle(f"{bind_mount} is a bind mount, of whose changes no event has told yet", lasts=True)
-
-
 def too_few_watches(watches: int | None, directories: int) -> Obstacle:
     """The kernel lets the user watch fewer directories than there are."""
     allowed = "too few" if watches is None else f"only {watches}"
@@ -112,21 +107,16 @@ def met(error: OSError, limits: InotifyLimits, directories: int) -> Obstacle:
     """What starting to watch ran into."""
     if error.errno == errno.ENOSPC:
         return too_few_watches(limits.watches, directories)
-    if error.errno == errno.EMFILE:
-        return _too_many_instances(limits)
-    return Obstacle(f"starting to watch failed: {error_words(error)}")
-
-
-def _cure_of_descriptors() -> str:
-    """For the process as it runs: `ulimit` would reach those only that a shell starts later."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    is_enough = most == resource.RLIM_INFINITY or most >= DESCRIPTORS
-    return f"sudo prlimit --pid {os.getpid()} --nofile={DESCRIPTORS}:{'' if is_enough else DESCRIPTORS}"
-
-
-def _too_many_instances(limits: InotifyLimits) -> Obstacle:
+    if error.errno != errno.EMFILE:
+        return Obstacle(f"starting to watch failed: {error_words(error)}")
     if descriptors_used_up():
-        return Obstacle("this process has used up its file descriptors", _cure_of_descriptors())
+        # For the process as it runs: `ulimit` would reach those only that a shell starts later.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        is_enough = most == resource.RLIM_INFINITY or most >= DESCRIPTORS
+        return Obstacle(
+            "this process has used up its file descriptors",
+            f"sudo prlimit --pid {os.getpid()} --nofile={DESCRIPTORS}:{'' if is_enough else DESCRIPTORS}",
+        )
     allowed = "" if limits.instances is None else f" ({limits.instances})"
     return Obstacle(
         f"all inotify instances that a user's programs may have{allowed} are in use",

@@ -35,9 +35,6 @@ class Look:
         return self.presence is Presence.MISSING or self.kind is FileKind.FOLDER
 
 
-_MISSING = Look(Presence.MISSING)
-
-
 def look(root: Path, path: str, identity: RootIdentity | None = None) -> Look:
     """Look at `path` below `root` without following any symlink in it. Raises ShortageError, never OSError.
 
@@ -47,11 +44,24 @@ def look(root: Path, path: str, identity: RootIdentity | None = None) -> Look:
     """
     try:
         with opened_root(root) as root_fd:
-            if identity and not _is_root(root_fd, identity):
+            status = os.fstat(root_fd)
+            if identity and (status.st_dev, status.st_ino) != (identity.dev, identity.ino):
                 return _unknown(f"{root} is not the folder it was when watching began")
-            return _below(root_fd, path)
+            folder, _, name = path.rpartition("/")
+            try:
+                fd = descend(root_fd, folder)
+                try:
+                    status = os.stat(name or ".", dir_fd=fd, follow_symlinks=False)
+                finally:
+                    os.close(fd)
+            except (NotADirectoryError, FileNotFoundError):
+                # Gone is said only here, where the root could be entered (promise 5).
+                return Look(Presence.MISSING)
+            except OSError as error:
+                return _unknown(error_words_at(error))
     except OSError as error:
         return _unknown(f"{root}: {error_words_at(error)}")
+    return Look(Presence.PRESENT, stamp_of(status), kind_of(status.st_mode), status.st_nlink)
 
 
 def look_in_mounts(root: Path, path: str, mount_points: Collection[str]) -> Look:
@@ -61,6 +71,7 @@ def look_in_mounts(root: Path, path: str, mount_points: Collection[str]) -> Look
     ShortageError, never OSError.
     """
     try:
+        # The disk may go between the two, and then what it held would look deleted (promise 5).
         seen = _diskless(root, mount_points) or look(root, path)
         return _diskless(root, mount_points) or seen
     except OSError as error:
@@ -83,8 +94,18 @@ def narrowed(rules: Rules, folder: str, fd: int) -> Rules:
     """
     place = f"{folder}/{IGNORE_FILE}" if folder else IGNORE_FILE
     try:
-        content = _ignore_file(fd)
-        return rules if content is None else rules.below(folder, os.fsdecode(content))
+        try:
+            # O_NONBLOCK: a fifo of that name must not hold us.
+            found = os.open(IGNORE_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=fd)
+        except FileNotFoundError:
+            return rules
+        with open(found, "rb") as file:
+            if not stat.S_ISREG(os.fstat(found).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file")
+            content = file.read(_LONGEST_IGNORE_FILE + 1)
+        if len(content) > _LONGEST_IGNORE_FILE:
+            raise OSError(errno.EFBIG, f"it is longer than {_LONGEST_IGNORE_FILE:,} bytes")
+        return rules.below(folder, os.fsdecode(content))
     except OSError as error:
         raise RulesUnknown(f"{place} cannot be read: {error_words_at(error)}") from error
     except ValueError as error:
@@ -97,14 +118,14 @@ def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
     In the second case the rules are those of the nearest folder that is entered. Raises RulesUnknown,
     and OSError when a folder on the way cannot be opened.
     """
-    with opened_root(root) as root_fd, closing(FolderStack(os.dup(root_fd))) as ladder:
-        rules = narrowed(rules, "", ladder.enter(0, ""))
+    with closing(FolderStack(root)) as stack:
+        rules = narrowed(rules, "", stack.enter(0, ""))
         for depth, name in enumerate(folder.split("/") if folder else (), 1):
-            place = ladder.path_to(depth, name)
+            place = stack.path_to(depth, name)
             verdict = rules.enters(place)
             if verdict.choice is not Choice.SELECTED:
                 return rules, verdict
-            rules = narrowed(rules, place, ladder.enter(depth, name))
+            rules = narrowed(rules, place, stack.enter(depth, name))
     return rules, SELECTED
 
 
@@ -120,41 +141,6 @@ def kind_of(mode: int) -> FileKind:
     if stat.S_ISDIR(mode):
         return FileKind.FOLDER
     return FileKind.SYMLINK if stat.S_ISLNK(mode) else FileKind.SPECIAL
-
-
-def _ignore_file(folder_fd: int) -> bytes | None:
-    """The bytes of the ignore file in an open folder; None where there is none. Raises OSError."""
-    try:
-        fd = os.open(IGNORE_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder_fd)
-    except FileNotFoundError:
-        return None
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
-        content = file.read(_LONGEST_IGNORE_FILE + 1)
-    if len(content) > _LONGEST_IGNORE_FILE:
-        raise OSError(errno.EFBIG, f"it is longer than {_LONGEST_IGNORE_FILE:,} bytes")
-    return content
-
-
-def _is_root(root_fd: int, identity: RootIdentity) -> bool:
-    status = os.fstat(root_fd)
-    return (status.st_dev, status.st_ino) == (identity.dev, identity.ino)
-
-
-def _below(root_fd: int, path: str) -> Look:
-    folder, _, name = path.rpartition("/")
-    try:
-        fd = descend(root_fd, folder)
-        try:
-            status = os.stat(name or ".", dir_fd=fd, follow_symlinks=False)
-        finally:
-            os.close(fd)
-    except (NotADirectoryError, FileNotFoundError):
-        return _MISSING
-    except OSError as error:
-        return _unknown(error_words_at(error))
-    return Look(Presence.PRESENT, stamp_of(status), kind_of(status.st_mode), status.st_nlink)
 
 
 def _unknown(problem: str) -> Look:

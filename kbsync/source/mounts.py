@@ -106,6 +106,7 @@ def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
     where it is anyway, as sandboxes of services have it, is none.
     """
     around = [mount for mount in mounts if _holds(mount.point, folder)]
+    # Of two mounts at one point the later one is seen.
     innermost = max(reversed(around), key=lambda mount: len(mount.point), default=None)
     places = [innermost] if innermost else []
     return next((mount for mount in (*places, *_below(folder, mounts)) if _is_bind(mount, mounts)), None)

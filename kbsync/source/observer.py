@@ -1,4 +1,4 @@
-"""One observer: what the kernel tells of a tree, as hints, and what went wrong while it told.
+"""One observer: what the kernel tells of a tree, as hints, and what shows that it tells no more.
 
 Nothing here waits on the event loop. Making, starting and stopping an observer may take seconds and belongs
 in a thread of its own.
@@ -7,10 +7,12 @@ in a thread of its own.
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
 import logging
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from watchdog.events import (
     DirCreatedEvent,
@@ -52,11 +54,47 @@ EVENTS: list[type[FileSystemEvent]] = [
 OWN_EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent]
 """Of the state directory only closed files count: the state file lies there and is written all the time."""
 
+PROBE_EVERY = 20.0
+ANSWER_WITHIN = 2.0
+LONGEST_DETOUR = 30.0
+"""Seconds for which other events may excuse a missing answer: it can wait behind a long backlog."""
+
 Ignores = Callable[[str], bool]
 Post = Callable[[tuple[Hint, ...]], object]
 
 # The library logs its own shutdown as an error. What is worth knowing is a `WatchTrouble`.
 logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+
+
+class TroubleKind(enum.Enum):
+    """What went wrong. While one of the first three lasts, nothing may be deleted."""
+
+    ROOT_MISSING = "root-missing"
+    ROOT_UNREADABLE = "root-unreadable"
+    ROOT_SILENT = "root-silent"  # the file system does not answer
+    ROOT_CHANGED = "root-changed"  # another folder lies there now
+    OVERFLOW = "overflow"
+    WATCH_LIMIT = "watch-limit"
+    THREAD_DIED = "thread-died"
+    EVENTS_STOPPED = "events-stopped"
+    EVENT_FAILED = "event-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchTrouble:
+    """One thing that went wrong, with a sentence for a person."""
+
+    kind: TroubleKind
+    text: str
+
+    @property
+    def is_of_root(self) -> bool:
+        """The folder itself cannot be looked at now."""
+        return self.kind in (
+            TroubleKind.ROOT_MISSING,
+            TroubleKind.ROOT_UNREADABLE,
+            TroubleKind.ROOT_SILENT,
+        )
 
 
 class KernelReader(InotifyFD):
@@ -185,3 +223,46 @@ class OwnFileEvents(FileSystemEventHandler):
                 Exception
             ):  # the loop is closed, and nobody waits for the probe any more
                 call()
+
+
+class LivenessProbe:
+    """Proves that events still arrive: a file of ours is touched now and then, and its event must come.
+
+    `now` is monotonic seconds; `heard` is how many events the observer has given so far.
+    """
+
+    def __init__(self, file: str, now: float, touch: Callable[[str], None]) -> None:
+        """`file`: an absolute path in a watched directory; `touch` makes an event on it."""
+        self.file = file
+        self._touch = touch
+        self._next = now
+        self._asked: float | None = None
+        self._deadline = 0.0
+        self._heard = 0
+        self._was_late = False
+
+    def ask(self, now: float, heard: int) -> None:
+        """Touch the file if it is time. Raises OSError if that cannot be done."""
+        if self._asked is not None or now < self._next:
+            return
+        self._next = now + PROBE_EVERY
+        self._touch(self.file)
+        self._asked, self._deadline, self._heard = now, now + ANSWER_WITHIN, heard
+
+    def answer(self) -> None:
+        """The event on the file came."""
+        self._asked, self._was_late = None, False
+
+    def is_silent(self, now: float, heard: int) -> bool:
+        """True if the event is missing at two looks after its time, and nothing else was heard meanwhile.
+
+        One look is not enough: a machine that was paused wakes with the time over and the event not yet read.
+        """
+        if self._asked is None:
+            return False
+        if heard != self._heard and now < self._asked + LONGEST_DETOUR:
+            self._heard, self._deadline = heard, now + ANSWER_WITHIN
+        if now < self._deadline:
+            return False
+        was_late, self._was_late = self._was_late, True
+        return was_late

@@ -13,11 +13,11 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Protocol, Self, TypeVar
+from typing import BinaryIO, Self
 
 from kbsync.core.model import Stamp
 from kbsync.errors import StateError
@@ -58,56 +58,72 @@ class Spooled:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 
 class Spool:
-    """Collects the pieces of one file of `size` bytes at most; becomes a `Spooled` or is dropped."""
+    """Hashes the pieces of one file and keeps them, where it is told; becomes a `Spooled` or is dropped."""
 
-    def __init__(self, folder: Path, path: str, size: int) -> None:
-        """`path` is named in errors. Raises StateError where `folder` cannot take the file."""
-        self._folder = folder
+    def __init__(self, path: str, folder: Path | None = None, mark: int = -1) -> None:
+        """`path` is named in errors. Without `folder` no bytes are kept; `mark`: see `prefix`."""
+        self.size = 0
+        self.prefix = ""
+        """The digest of the first `mark` bytes, if there were so many."""
         self._path = path
+        self._folder = folder
+        self._mark = mark
+        self._hash = hashlib.sha256()
         self._pieces: list[bytes] = []
         self._fd = -1
-        if size > IN_MEMORY:
-            try:
-                self._fd = _nameless_file(folder)
-            except OSError as error:
-                raise self._full(error) from error
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all pieces."""
+        return self._hash.hexdigest()
 
     def write(self, piece: memoryview) -> None:
-        """Append; raises StateError when the disk of the spool folder is full."""
-        if self._fd < 0:
+        """Append; raises StateError where the folder cannot take it."""
+        rest = self._mark - self.size
+        if 0 <= rest <= len(piece):
+            self._hash.update(piece[:rest])
+            self.prefix = self._hash.hexdigest()
+            self._hash.update(piece[rest:])
+        else:
+            self._hash.update(piece)
+        self.size += len(piece)
+        if self._folder is None:
+            return
+        if self._fd < 0 and self.size <= IN_MEMORY:
             self._pieces.append(bytes(piece))
             return
         try:
-            while piece:
-                piece = piece[os.write(self._fd, piece) :]
+            if self._fd < 0:
+                self._fd = _nameless_file(self._folder)
+            for unwritten in [*(memoryview(one) for one in self._pieces), piece]:
+                while unwritten:
+                    unwritten = unwritten[os.write(self._fd, unwritten) :]
         except OSError as error:
-            raise self._full(error) from error
+            cure = "" if error.errno in SHORTAGES else "; free space there or move state_dir"
+            raise StateError(
+                f"{self._folder}: no copy of {self._path!r} can be kept while it is sent "
+                f"({error_words(error)}){cure}"
+            ) from error
+        self._pieces.clear()
 
-    def finish(self, size: int, digest: str, stamp: Stamp) -> Spooled:
-        """Hand over what was collected."""
+    def finish(self, stamp: Stamp) -> Spooled:
+        """Hand over what was collected of the file with this stamp."""
         content: bytes | int = self._fd if self._fd >= 0 else b"".join(self._pieces)
         self._fd = -1
-        return Spooled(content, size, digest, stamp)
+        return Spooled(content, self.size, self.digest, stamp)
 
-    def drop(self) -> None:
-        """Forget what was collected and not handed over; repeatable."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Forget what was not handed over."""
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd = -1
-
-    def _full(self, error: OSError) -> StateError:
-        cure = "" if error.errno in SHORTAGES else "; free space there or move state_dir"
-        return StateError(
-            f"{self._folder}: no copy of {self._path!r} can be kept while it is sent "
-            f"({error_words(error)}){cure}"
-        )
 
 
 def _nameless_file(folder: Path) -> int:
@@ -123,14 +139,12 @@ def _nameless_file(folder: Path) -> int:
     return fd
 
 
-T = TypeVar("T")
-
 PIECE = 1024 * 1024
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 """O_NONBLOCK: a fifo put in place of the file must not hold us."""
 
 BETWEEN_READS = 0.25
-"""Seconds between the two reads of `forced_take`."""
+"""Seconds between the two reads of `copy_growing`."""
 
 _TRIES = 3
 """Reads of a file that never gets quiet, to find a moment in which nobody writes."""
@@ -183,14 +197,9 @@ def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem
 
     Reads at most one byte more than `expected.size`, in pieces. Raises ShortageError, never OSError.
     """
-
-    def read(file: _File) -> StableDigest | ReadProblem:
-        if file.before != expected:
-            return Unstable("changed since it was looked at")
-        hashed = _Hash()
-        return StableDigest(hashed.digest, file.before) if file.read(hashed) else _CHANGED
-
-    return _reading(root, path, read)
+    hashed = Spool(path)
+    stamp = _read(root, path, hashed, expected)
+    return StableDigest(hashed.digest, stamp) if isinstance(stamp, Stamp) else stamp
 
 
 def copy_stable(
@@ -201,11 +210,13 @@ def copy_stable(
     Unstable where the digest is not `expected_digest`. Raises StateError when `spool_dir` is full or
     cannot be written, ShortageError; never OSError.
     """
-
-    def judge(hashed: _Hash) -> str:
-        return "" if expected_digest in (None, hashed.digest) else "changed since it was hashed"
-
-    return _copy(root, path, spool_dir, None, judge)
+    with Spool(path, spool_dir) as copy:
+        stamp = _read(root, path, copy)
+        if not isinstance(stamp, Stamp):
+            return stamp
+        if expected_digest not in (None, copy.digest):
+            return Unstable("changed since it was hashed")
+        return copy.finish(stamp)
 
 
 def copy_growing(
@@ -219,90 +230,56 @@ def copy_growing(
 
     Taken are bytes of a stable read that begin with an earlier sample: `previous` or that of a read
     `BETWEEN_READS` before, whose digest is the same when nothing was written in between. Otherwise
-    Unstable, with a sample for the next time. Raises StateError as `take` does.
+    Unstable, with a sample for the next time. Raises StateError as `copy_stable` does.
     """
     sample = previous
     for attempt in range(_TRIES):
         if attempt:
             pause(BETWEEN_READS)
-        outcome = _copy(root, path, spool_dir, sample, lambda hashed: _grown(hashed, sample))  # noqa: B023
-        if not isinstance(outcome, Unstable):
-            return outcome
-        sample = outcome.sample or sample
+        with Spool(path, spool_dir, mark=sample.size if sample else -1) as copy:
+            stamp = _read(root, path, copy)
+            if isinstance(stamp, Unstable):
+                continue
+            if not isinstance(stamp, Stamp):
+                return stamp
+            # An empty sample proves nothing: every file begins with it.
+            if sample and copy.prefix == sample.digest and (sample.size or not copy.size):
+                return copy.finish(stamp)
+            sample = Sample(copy.size, copy.digest)
     return Unstable("still being written", sample)
 
 
-class _Writer(Protocol):
-    def write(self, piece: memoryview) -> None: ...
-
-
-class _Hash:
-    """SHA-256 of all pieces, and of the first `mark` bytes on the way."""
-
-    __slots__ = ("_hash", "_mark", "prefix", "size")
-
-    def __init__(self, mark: int = -1) -> None:
-        self._hash = hashlib.sha256()
-        self._mark = mark
-        self.size = 0
-        self.prefix = ""
-
-    def write(self, piece: memoryview) -> None:
-        rest = self._mark - self.size
-        if 0 <= rest <= len(piece):
-            self._hash.update(piece[:rest])
-            self.prefix = self._hash.hexdigest()
-            self._hash.update(piece[rest:])
-        else:
-            self._hash.update(piece)
-        self.size += len(piece)
-
-    @property
-    def digest(self) -> str:
-        return self._hash.hexdigest()
-
-
-class _File:
-    """An open regular file below the root, with the stamp it had when it was opened."""
-
-    __slots__ = ("_fd", "_folder", "_name", "before", "is_regular")
-
-    def __init__(self, root_fd: int, path: str) -> None:
-        folder, _, self._name = path.rpartition("/")
-        self._folder = descend(root_fd, folder)
+def _read(root: Path, path: str, spool: Spool, expected: Stamp | None = None) -> Stamp | ReadProblem:
+    """Give all bytes of a file to `spool`; the stamp it had before and after, also by its name."""
+    try:
+        root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        return UnreadableFile(f"{root}: {error_words_at(error)}")
+    with ExitStack() as opened:
+        opened.callback(os.close, root_fd)
         try:
-            self._fd = os.open(self._name, _OPEN, dir_fd=self._folder)
-        except OSError:
-            os.close(self._folder)
-            raise
-        status = os.fstat(self._fd)
-        self.before = stamp_of(status)
-        self.is_regular = stat.S_ISREG(status.st_mode)
-
-    def close(self) -> None:
-        os.close(self._fd)
-        os.close(self._folder)
-
-    def read(self, *writers: _Writer) -> bool:
-        """Give all bytes to each of `writers`; whether the file, also by its name, stayed the same."""
-        total = 0
-        for piece in self._pieces():
-            for writer in writers:
-                writer.write(piece)
-            total += len(piece)
-        return total == self.before.size and self._is_unchanged()
-
-    def _pieces(self) -> Iterator[memoryview]:
-        """The content up to one byte beyond the size it had, so that a growing file has an end."""
-        left = self.before.size + 1
-        buffer = memoryview(bytearray(min(PIECE, left)))
-        while left and (count := os.readv(self._fd, [buffer[:left]])):
-            yield buffer[:count]
-            left -= count
-
-    def _is_unchanged(self) -> bool:
-        by_name = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
-        return _is(self.before, os.fstat(self._fd)) and _is(self.before, by_name)
+            above, _, name = path.rpartition("/")
+            folder = descend(root_fd, above)
+            opened.callback(os.close, folder)
+            fd = os.open(name, _OPEN, dir_fd=folder)
+            opened.callback(os.close, fd)
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                return _NO_FILE
+            before = stamp_of(status)
+            if expected not in (None, before):
+                return Unstable("changed since it was looked at")
+            left = before.size + 1  # one byte beyond its size, so that a file that grows has an end
+            buffer = memoryview(bytearray(min(PIECE, left)))
+            while left and (count := os.readv(fd, [buffer[:left]])):
+                spool.write(buffer[:count])
+                left -= count
+            # By its name as well: another file may have been put there meanwhile (promise 8).
+            by_name = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            is_same = left == 1 and _is(before, os.fstat(fd)) and _is(before, by_name)
+            return before if is_same else _CHANGED
+        except OSError as error:
+            return _outcome(error)
 
 
 def _is(stamp: Stamp, status: os.stat_result) -> bool:
@@ -313,55 +290,6 @@ def _is(stamp: Stamp, status: os.stat_result) -> bool:
         and status.st_size == stamp.size
         and status.st_ino == stamp.ino
     )
-
-
-def _reading(root: Path, path: str, use: Callable[[_File], T | ReadProblem]) -> T | ReadProblem:
-    """What `use` makes of the open file, or why there is none."""
-    try:
-        root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        return UnreadableFile(f"{root}: {error_words_at(error)}")
-    try:
-        return _below(root_fd, path, use)
-    finally:
-        os.close(root_fd)
-
-
-def _below(root_fd: int, path: str, use: Callable[[_File], T | ReadProblem]) -> T | ReadProblem:
-    try:
-        file = _File(root_fd, path)
-        try:
-            return use(file) if file.is_regular else _NO_FILE
-        finally:
-            file.close()
-    except OSError as error:
-        return _outcome(error)
-
-
-def _copy(
-    root: Path, path: str, spool_dir: Path, sample: Sample | None, judge: Callable[[_Hash], str]
-) -> Spooled | ReadProblem:
-    """A stable read into a spool; `judge` says why it is not good enough, or ""."""
-
-    def read(file: _File) -> Spooled | ReadProblem:
-        hashed = _Hash(sample.size if sample else -1)
-        spool = Spool(spool_dir, path, file.before.size)
-        try:
-            if not file.read(hashed, spool):
-                return _CHANGED
-            if problem := judge(hashed):
-                return Unstable(problem, Sample(hashed.size, hashed.digest))
-            return spool.finish(hashed.size, hashed.digest, file.before)
-        finally:
-            spool.drop()
-
-    return _reading(root, path, read)
-
-
-def _grown(hashed: _Hash, sample: Sample | None) -> str:
-    """An empty sample proves nothing: every file begins with it."""
-    is_grown = sample and hashed.prefix == sample.digest and (sample.size or not hashed.size)
-    return "" if is_grown else "still being written"
 
 
 def _outcome(error: OSError) -> ReadProblem:

@@ -57,10 +57,20 @@ def identify(root: Path) -> RootIdentity:
     """
     try:
         with opened_root(root) as fd:
-            os.stat(".", dir_fd=fd)  # fails where the folder may be listed but not entered
-            return _identity(root, fd)
+            # This fails where the folder may be listed but not entered.
+            os.stat(".", dir_fd=fd)
+            status, mount = os.fstat(fd), mount_of(fd)
+    except FileNotFoundError as error:
+        made = "make it, mount it, or correct `folder` in the config or --folder"
+        raise RootTrouble(f"{root}: the folder is missing; {made}") from error
+    except NotADirectoryError as error:
+        raise RootTrouble(
+            f"{root}: is not a directory; correct `folder` in the config or --folder"
+        ) from error
     except OSError as error:
-        raise RootTrouble(f"{root}: {_root_problem(error)}") from error
+        raise RootTrouble(f"{root}: the folder is unreadable: {error_words_at(error)}") from error
+    is_mount = mount is not None and mount.point == os.path.realpath(root)
+    return RootIdentity(status.st_dev, status.st_ino, mount.fs_type if mount else UNKNOWN, is_mount)
 
 
 def compare(stored: RootIdentity, now: RootIdentity, *, within_run: bool = False) -> str:
@@ -68,6 +78,7 @@ def compare(stored: RootIdentity, now: RootIdentity, *, within_run: bool = False
 
     The device number is compared only `within_run`, since it may change with every mount.
     """
+    # Where a disk is not mounted lies the empty folder below it: all would look deleted (promise 5).
     if stored.is_mount != now.is_mount:
         return "it was a mount point and is none now" if stored.is_mount else "something is mounted over it"
     if stored.fs_type != now.fs_type:
@@ -98,6 +109,7 @@ def descend(root_fd: int, folder: str) -> int:
     if not folder:
         return os.dup(root_fd)
     fd = root_fd
+    # Name by name, since O_NOFOLLOW guards only the last one of a path.
     for name in folder.split("/"):
         above = fd
         try:
@@ -117,10 +129,10 @@ class FolderStack:
 
     HELD = 64
 
-    def __init__(self, root_fd: int) -> None:
-        """Takes over `root_fd`, which stays open until `close`."""
+    def __init__(self, root: Path) -> None:
+        """Opens the root, which stays open until `close`. Raises OSError."""
         self._names: list[str] = []
-        self._fds = [root_fd]
+        self._fds = [os.open(root, os.O_RDONLY | os.O_DIRECTORY)]
         self._seen: dict[int, tuple[int, int]] = {}
 
     def path_to(self, depth: int, name: str) -> str:
@@ -128,7 +140,7 @@ class FolderStack:
         return "/".join([*self._names[: depth - 1], name]) if depth else ""
 
     def enter(self, depth: int, name: str) -> int:
-        """Go to `name` in the folder at `depth` - 1 of the present way; its descriptor, kept by the ladder.
+        """Go to `name` in the folder at `depth` - 1 of the present way; its descriptor, kept here.
 
         Depth 0 is the root. Raises OSError, and then stands on the folder at `depth` - 1.
         """
@@ -140,11 +152,6 @@ class FolderStack:
         self._fds.append(fd)
         self._let_go(depth - self.HELD)
         return fd
-
-    def above(self, depth: int) -> int:
-        """The folder that `enter` at this depth would look into, to look at a file there."""
-        self._leave(max(depth, 1))
-        return self._at(max(depth, 1) - 1)
 
     def close(self) -> None:
         """Close all."""
@@ -172,18 +179,16 @@ class FolderStack:
         """The descriptor at `depth`, with everything on the way to it opened again where need be."""
         if self._fds[depth] < 0:
             above = next(place for place in range(depth, -1, -1) if self._fds[place] >= 0)
+            # One that was moved meanwhile must not pass for the folder that was left: its files are others.
             for place in range(above + 1, depth + 1):
-                self._reopen(place)
+                fd = os.open(self._names[place - 1], FOLDER, dir_fd=self._fds[place - 1])
+                status = os.fstat(fd)
+                if (status.st_dev, status.st_ino) != self._seen[place]:
+                    os.close(fd)
+                    raise OSError(errno.ESTALE, "it was moved while it was being scanned")
+                self._fds[place] = fd
                 self._let_go(place - self.HELD)
         return self._fds[depth]
-
-    def _reopen(self, depth: int) -> None:
-        fd = os.open(self._names[depth - 1], FOLDER, dir_fd=self._fds[depth - 1])
-        status = os.fstat(fd)
-        if (status.st_dev, status.st_ino) != self._seen[depth]:
-            os.close(fd)
-            raise OSError(errno.ESTALE, "it was moved while it was being scanned")
-        self._fds[depth] = fd
 
 
 def error_words(error: OSError) -> str:
@@ -194,27 +199,10 @@ def error_words(error: OSError) -> str:
 
 
 def error_words_at(error: OSError) -> str:
-    """`trouble` with the place that was looked at.
+    """`error_words` of an error at the place that was looked at.
 
     Raises ShortageError where no place is to blame: then nothing is known of it, and nothing may follow.
     """
     if error.errno in SHORTAGES:
         raise ShortageError(f"nothing can be looked at just now: {error_words(error)}") from error
     return error_words(error)
-
-
-def _identity(root: Path, fd: int) -> RootIdentity:
-    status = os.fstat(fd)
-    mount = mount_of(fd)
-    is_mount = mount is not None and mount.point == os.path.realpath(root)
-    return RootIdentity(status.st_dev, status.st_ino, mount.fs_type if mount else UNKNOWN, is_mount)
-
-
-def _root_problem(error: OSError) -> str:
-    match error.errno:
-        case errno.ENOENT:
-            return "the folder is missing; make it, mount it, or correct `folder` in the config or --folder"
-        case errno.ENOTDIR:
-            return "is not a directory; correct `folder` in the config or --folder"
-        case _:
-            return f"the folder is unreadable: {error_words_at(error)}"

@@ -90,14 +90,10 @@ class FolderListing:
 
 @dataclass(slots=True)
 class ScanSummary:
-    """What a scan has seen so far.
-
-    `errors`: folders and entries that could not be looked at; `changes`: those not as they are known.
-    """
+    """What a scan has seen so far; `changes`: folders and entries that are not as they are known."""
 
     directories: int = 0
     files: int = 0
-    errors: int = 0
     changes: int = 0
 
 
@@ -108,66 +104,67 @@ def scan(
     *,
     start: str = "",
     deep: bool = False,
-    everything: bool = False,
 ) -> Scan:
     """Compare the folder `start` of the mirror at `root`, and all below, with `known`.
 
     `rules` are those of the config; ignore files are read on the way. `deep`: every directory is
-    reported, with every regular file in `changed`, to be hashed again; `everything`: with every entry.
+    reported, with every regular file in `changed`, to be hashed again.
     A `start` that is not there, or that the rules do not enter, gives nothing: its parent would tell.
     """
-    return Scan(root, known, rules, start, deep, everything)
+    return Scan(root, known, rules, start, deep)
 
 
-@dataclass(frozen=True, slots=True)
-class _Visit:
-    """A folder still to be listed, at `depth` below the root, with the rules of its parent."""
+@dataclass(slots=True, eq=False, repr=False)
+class _Folder:
+    """A folder that waits to be listed, and what it holds once that was done.
 
-    depth: int
+    Very many may wait, so the fields of the second part do not exist before.
+    """
+
+    depth: int  # below the root
     name: str
-    rules: Rules
+    rules: Rules  # those of its parent until it was entered, then its own
     known: StoredFolder | None
-    everything: bool
+    everything: bool = False  # every entry is reported, since the folder or one above it had a problem
+
+    path: str = field(init=False)
+    fd: int = field(init=False)
+    is_mount: bool = field(init=False)
+    rows: set[EntryRow] = field(init=False)
+    folders: set[str] = field(init=False)
+    unclear: set[str] = field(init=False)  # could not be looked at
+    raced: set[str] = field(init=False)  # went while the folder was listed
 
     @property
     def was_mounted(self) -> bool:
         return self.known is not None and self.known.is_mount
 
-    @property
-    def had_problem(self) -> bool:
-        return self.known is not None and bool(self.known.problem)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A folder that was entered, with its own rules."""
-
-    fd: int
-    path: str
-    rules: Rules
-    is_mount: bool
-
     def path_of(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
 
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """What a folder holds. `unclear`: names that could not be looked at; `raced`: that went meanwhile."""
-
-    rows: set[EntryRow]
-    folders: list[str]
-    unclear: list[str]
-    raced: list[str]
+    def read(self) -> None:
+        """Raises OSError; also where its entries may be named but not looked at."""
+        self.rows, self.folders, self.unclear, self.raced = set(), set(), set(), set()
+        with os.scandir(self.fd) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    self.folders.add(entry.name)
+                    continue
+                try:
+                    seen = entry.stat(follow_symlinks=False)
+                except PermissionError:
+                    # A folder that may be listed but not entered refuses every entry.
+                    raise
+                except FileNotFoundError:
+                    self.raced.add(entry.name)
+                except OSError:
+                    self.unclear.add(entry.name)
+                else:
+                    self.rows.add((entry.name, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino))
 
 
 class _Blocked(Exception):
-    """The folder at `path` cannot be listed."""
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(problem)
-        self.path = path
-        self.problem = problem
+    """The folder cannot be listed; `str()` says why."""
 
 
 class _RacedAway(Exception):
@@ -177,16 +174,13 @@ class _RacedAway(Exception):
 class Scan(Iterator[FolderListing]):
     """A scan under way; `summary` counts what it has seen. `close` ends it early."""
 
-    def __init__(
-        self, root: Path, known: StoredTree, rules: Rules, start: str, deep: bool, everything: bool
-    ) -> None:
+    def __init__(self, root: Path, known: StoredTree, rules: Rules, start: str, deep: bool) -> None:
         self.summary = ScanSummary()
         self._root = root
         self._known = known
         self._rules = rules
         self._start = start
         self._deep = deep
-        self._everything = everything
         self._listings = self._run()
 
     def __iter__(self) -> Self:
@@ -202,186 +196,129 @@ class Scan(Iterator[FolderListing]):
     def _run(self) -> Generator[FolderListing, None, None]:
         try:
             self._mounts = mounts_below(self._root)
-            self._ladder = FolderStack(os.open(self._root, os.O_RDONLY | os.O_DIRECTORY))
+            self._stack = FolderStack(self._root)
         except OSError as error:
-            self.summary.errors += 1
             yield FolderListing("", problem=f"cannot be listed: {error_words_at(error)}")
             return
-        with closing(self._ladder):
+        with closing(self._stack):
             pending = self._first()
             while pending:
-                if listing := self._visit(pending.pop(), pending):
+                folder = pending.pop()
+                try:
+                    self._enter(folder)
+                    try:
+                        folder.read()
+                    except OSError as error:
+                        raise _Blocked(f"cannot be listed: {error_words_at(error)}") from error
+                    listing = self._compare(folder, pending)
+                except _RacedAway:
+                    continue
+                except _Blocked as blocked:
+                    listing = self._blocked(folder, str(blocked))
+                if listing:
                     yield listing
 
-    def _first(self) -> list[_Visit]:
-        """The visit to the folder to start from; to the one above it that is closed; or none."""
-        visit = _Visit(0, "", self._rules, self._known.folder(""), self._everything)
+    def _first(self) -> list[_Folder]:
+        """The folder to start from; the one above it that is closed; or none."""
+        folder = _Folder(0, "", self._rules, self._known.folder(""))
         for name in self._start.split("/") if self._start else ():
             try:
-                place = self._enter(visit)
+                self._enter(folder)
             except _Blocked:
-                return [visit]
+                return [folder]
             except _RacedAway:
                 return []
-            path = place.path_of(name)
-            if place.rules.enters(path).choice is not Choice.SELECTED:
+            path = folder.path_of(name)
+            if folder.rules.enters(path).choice is not Choice.SELECTED:
                 return []
-            visit = _Visit(visit.depth + 1, name, place.rules, self._known.folder(path), self._everything)
-        return [visit]
+            folder = _Folder(folder.depth + 1, name, folder.rules, self._known.folder(path))
+        return [folder]
 
-    def _visit(self, visit: _Visit, pending: list[_Visit]) -> FolderListing | None:
-        """List one folder, note the folders in it as `pending`, and say what differs, if anything."""
+    def _enter(self, folder: _Folder) -> None:
+        """Open a folder and read its rules. Raises _RacedAway and _Blocked, and then may be tried again."""
+        folder.path = self._stack.path_to(folder.depth, folder.name)
         try:
-            place = self._enter(visit)
-            content = self._content(place)
-        except _RacedAway:
-            return None
-        except _Blocked as blocked:
-            return self._blocked(visit, blocked)
-        self.summary.directories += 1
-        self.summary.files += len(content.rows)
-        self.summary.errors += len(content.unclear)
-        return self._compare(visit, place, content, pending)
-
-    def _enter(self, visit: _Visit) -> _Place:
-        path = self._ladder.path_to(visit.depth, visit.name)
-        try:
-            fd = self._ladder.enter(visit.depth, visit.name)
-            is_mount = self._is_mounted(path, fd, visit)
-            return _Place(fd, path, narrowed(visit.rules, path, fd), is_mount)
+            folder.fd = self._stack.enter(folder.depth, folder.name)
+            folder.is_mount = False
+            if folder.was_mounted or folder.path in self._mounts:
+                # Much may have changed since the scan began, so the mount it was opened through is asked.
+                mount = mount_of(folder.fd)
+                point = os.path.join(os.path.realpath(self._root), folder.path)
+                folder.is_mount = mount is not None and mount.point == point
+            if folder.was_mounted and not folder.is_mount:
+                raise _Blocked(_UNMOUNTED)  # what lay on that disk is unknown, not gone (promise 5)
+            folder.rules = narrowed(folder.rules, folder.path, folder.fd)
         except (FileNotFoundError, NotADirectoryError):
-            if visit.was_mounted:
-                raise _Blocked(path, _UNMOUNTED) from None
-            if visit.name == _PAGE_LIST and visit.known:
-                raise _Blocked(path, _RETIRED_PAGE_LIST) from None
+            if folder.was_mounted:
+                raise _Blocked(_UNMOUNTED) from None
+            if folder.name == _PAGE_LIST and folder.known:
+                raise _Blocked(_RETIRED_PAGE_LIST) from None
             raise _RacedAway from None
         except OSError as error:
-            raise _Blocked(path, f"cannot be listed: {error_words_at(error)}") from error
+            raise _Blocked(f"cannot be listed: {error_words_at(error)}") from error
         except RulesUnknown as error:
-            raise _Blocked(path, str(error)) from error
+            raise _Blocked(str(error)) from error
 
-    def _is_mounted(self, path: str, fd: int, visit: _Visit) -> bool:
-        """Whether `fd` was opened through a mount of its own; much may have changed since the scan began."""
-        if not visit.was_mounted and path not in self._mounts:
-            return False
-        mount = mount_of(fd)
-        is_mounted = mount is not None and mount.point == os.path.join(os.path.realpath(self._root), path)
-        if visit.was_mounted and not is_mounted:
-            raise _Blocked(path, _UNMOUNTED)
-        return is_mounted
-
-    def _content(self, place: _Place) -> _Content:
-        try:
-            return _content(place.fd)
-        except OSError as error:
-            raise _Blocked(place.path, f"cannot be listed: {error_words_at(error)}") from error
-
-    def _blocked(self, visit: _Visit, blocked: _Blocked) -> FolderListing | None:
-        self.summary.errors += 1
-        is_news = visit.everything or visit.known is None or visit.known.problem != blocked.problem
-        if not is_news:
+    def _blocked(self, folder: _Folder, problem: str) -> FolderListing | None:
+        if folder.known is not None and folder.known.problem == problem and not folder.everything:
             return None
         return FolderListing(
-            blocked.path, is_mount=visit.was_mounted, problem=blocked.problem, new=visit.known is None
+            folder.path, is_mount=folder.was_mounted, problem=problem, new=folder.known is None
         )
 
-    def _compare(
-        self, visit: _Visit, place: _Place, content: _Content, pending: list[_Visit]
-    ) -> FolderListing | None:
-        version = place.rules.version
-        known_folders = self._known.folders(place.path)
-        shut = self._plan(visit, place, content, known_folders, pending)
-        if _is_page_list(content, known_folders):
-            # Its pages must not count as deleted because a newer kbsync reads the list no more (promise 5).
-            pending.append(
-                _Visit(visit.depth + 1, _PAGE_LIST, place.rules, known_folders[_PAGE_LIST], visit.everything)
-            )
-            content.folders.append(_PAGE_LIST)
-        gone = _gone(content, known_folders)
-        is_new = visit.known is None
-        is_reselected = visit.known is not None and visit.known.version != version
-        whole = visit.everything or visit.had_problem or is_new or is_reselected
-        moved = visit.known is not None and visit.known.is_mount != place.is_mount
-        rows = self._known.rows(place.path)
-        if not (whole or moved or self._deep or shut or gone or content.unclear) and rows == content.rows:
+    def _compare(self, folder: _Folder, pending: list[_Folder]) -> FolderListing | None:
+        """Note the folders in a listed one as `pending`, and say what differs, if anything."""
+        self.summary.directories += 1
+        self.summary.files += len(folder.rows)
+        known, stored, rows = folder.known, self._known.folders(folder.path), self._known.rows(folder.path)
+        everything = folder.everything or (known is not None and bool(known.problem))
+
+        # A mount point is visited even if its very name is gone, to say that it is unknown.
+        kept = {name for name, one in stored.items() if one.is_mount}
+        is_page_list = _PAGE_LIST in stored and any(row[0] == _PAGE_LIST for row in folder.rows)
+        if is_page_list:
+            # An older kbsync took this file for a folder of link files. Its pages must not count as deleted
+            # because a newer one reads the list no more (promise 5).
+            kept.add(_PAGE_LIST)
+        shut = []
+        for name in sorted(folder.folders | kept, reverse=True):  # the first one is taken first
+            verdict = folder.rules.enters(folder.path_of(name))
+            if verdict.choice is Choice.SELECTED or (is_page_list and name == _PAGE_LIST):
+                pending.append(_Folder(folder.depth + 1, name, folder.rules, stored.get(name), everything))
+            elif name in stored:
+                shut.append((name, verdict))
+        gone = tuple(sorted(stored.keys() - folder.folders - kept))
+
+        version = folder.rules.version
+        is_new = known is None
+        is_reselected = known is not None and known.version != version
+        whole = everything or is_new or is_reselected
+        moved = known is not None and known.is_mount != folder.is_mount
+        if rows == folder.rows and not (whole or moved or self._deep or shut or gone or folder.unclear):
             return None
-        self.summary.changes += len(gone) + (1 if is_new else len(_differing(content, rows)))
+        present = {row[0] for row in folder.rows} | folder.unclear
+        differing = {row[0] for row in folder.rows - rows} | folder.unclear
+        changed = _looked_at(folder.fd, present if whole or self._deep else differing)
+        if not whole and self._deep:
+            changed = (one for one in changed if one.kind is FileKind.FILE or one.name in differing)
+        certain = {row[0] for row in folder.rows ^ rows} - folder.unclear - folder.raced
+        self.summary.changes += len(gone) + (1 if is_new else len(certain))
         return FolderListing(
-            path=place.path,
+            path=folder.path,
             version=version,
-            is_mount=place.is_mount,
-            changed=self._changed(place.fd, content, rows, whole),
-            missing=_missing(content, rows),
+            is_mount=folder.is_mount,
+            changed=tuple(changed),
+            missing=tuple(sorted({row[0] for row in rows} - present - folder.raced)),
             gone_folders=gone,
-            shut_folders=shut,
+            shut_folders=tuple(shut),
             new=is_new,
             reselect=is_reselected,
-            rules=place.rules,
+            rules=folder.rules,
         )
-
-    def _plan(
-        self,
-        visit: _Visit,
-        place: _Place,
-        content: _Content,
-        known_folders: dict[str, StoredFolder],
-        pending: list[_Visit],
-    ) -> tuple[tuple[str, Verdict], ...]:
-        """Note the folders to visit, first one last; the stored ones that the rules shut.
-
-        A mount point is visited even if its very name is gone, to say that it is unknown.
-        """
-        everything = visit.everything or visit.had_problem
-        mounted = [name for name, known in known_folders.items() if known.is_mount]
-        shut = []
-        for name in sorted({*content.folders, *mounted}, reverse=True):
-            known = known_folders.get(name)
-            verdict = place.rules.enters(place.path_of(name))
-            if verdict.choice is Choice.SELECTED:
-                pending.append(_Visit(visit.depth + 1, name, place.rules, known, everything))
-            elif known:
-                shut.append((name, verdict))
-        return tuple(shut)
-
-    def _changed(
-        self, fd: int, content: _Content, rows: set[EntryRow], whole: bool
-    ) -> tuple[FoundEntry, ...]:
-        """The entries to report, looked at once more for their kind; what went meanwhile is left out."""
-        differing = {row[0] for row in content.rows - rows}.union(content.unclear)
-        if whole:
-            return tuple(_looked_at(fd, {row[0] for row in content.rows}.union(content.unclear)))
-        if not self._deep:
-            return tuple(_looked_at(fd, differing))
-        every = _looked_at(fd, {row[0] for row in content.rows} | differing)
-        return tuple(found for found in every if found.kind is FileKind.FILE or found.name in differing)
-
-
-def _content(fd: int) -> _Content:
-    """List an open folder. Raises OSError; also where its entries may be named but not looked at."""
-    rows: set[EntryRow] = set()
-    content = _Content(rows, [], [], [])
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                content.folders.append(entry.name)
-                continue
-            try:
-                seen = entry.stat(follow_symlinks=False)
-            except OSError as error:
-                _note(error, entry.name, content)
-                continue
-            rows.add((entry.name, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino))
-    return content
-
-
-def _note(error: OSError, name: str, content: _Content) -> None:
-    """An entry that could not be looked at, unless that holds for the whole folder."""
-    if isinstance(error, PermissionError):
-        raise error
-    (content.raced if isinstance(error, FileNotFoundError) else content.unclear).append(name)
 
 
 def _looked_at(fd: int, names: Iterable[str]) -> Iterator[FoundEntry]:
+    """The entries once more, for their kind; what went meanwhile is left out."""
     for name in sorted(names):
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -393,24 +330,3 @@ def _looked_at(fd: int, names: Iterable[str]) -> Iterator[FoundEntry]:
         kind = kind_of(status.st_mode)
         if kind is not FileKind.FOLDER:
             yield FoundEntry(name, stamp_of(status), kind, status.st_nlink)
-
-
-def _differing(content: _Content, rows: set[EntryRow]) -> set[str]:
-    """The entries that are certainly not as they are known."""
-    return {row[0] for row in content.rows ^ rows}.difference(content.unclear, content.raced)
-
-
-def _missing(content: _Content, rows: set[EntryRow]) -> tuple[str, ...]:
-    present = {row[0] for row in content.rows}.union(content.unclear, content.raced)
-    return tuple(sorted({row[0] for row in rows} - present))
-
-
-def _is_page_list(content: _Content, known_folders: dict[str, StoredFolder]) -> bool:
-    """An older kbsync took this file for a folder of link files, and its pages are still known."""
-    return _PAGE_LIST in known_folders and any(row[0] == _PAGE_LIST for row in content.rows)
-
-
-def _gone(content: _Content, known_folders: dict[str, StoredFolder]) -> tuple[str, ...]:
-    """The stored folders that are not there, without those that something was mounted on."""
-    gone = known_folders.keys() - set(content.folders)
-    return tuple(sorted(name for name in gone if not known_folders[name].is_mount))

@@ -43,7 +43,8 @@ class WakeFile:
 
     def prepare(self) -> None:
         """Make the file, so that it belongs to the daemon's user, and take its times as seen."""
-        with contextlib.suppress(OSError):  # a command will make it
+        # Where it cannot be made now, the first command that needs it makes it.
+        with contextlib.suppress(OSError):
             touch(self._file)
         self._seen = self._times()
 

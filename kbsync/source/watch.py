@@ -3,6 +3,8 @@
 Events are hints only (ADR 10). The watcher's promise is not that none is lost but that a loss is noticed:
 then it starts another observer and wants a full rescan. Where events cannot be had it polls: the folder is to
 be scanned every `rescan_every` seconds, which is shorter.
+
+Promises 1 and 5 rest on this: while the root cannot be looked at, or is another folder, nothing is deleted.
 """
 
 from __future__ import annotations
@@ -16,20 +18,31 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from kbsync.errors import KbsyncError
-from kbsync.source import limits, trust
-from kbsync.source.blocking import run_detached
+from kbsync.source import limits
 from kbsync.source.hints import Hint, HintSet
 from kbsync.source.limits import InotifyLimits, ObserverChoice, Obstacle, read_limits
 from kbsync.source.mounts import Mount, bound, deaf_below, is_deaf, magic_of, mounts, name_of
-from kbsync.source.observer import EVENTS, OWN_EVENTS, OwnFileEvents, TreeEvents, TreeObserver
-from kbsync.source.roots import UNKNOWN, RootIdentity, identify
-from kbsync.source.trust import LivenessProbe, RestartBackoff, RootCheck, TroubleKind, WatchTrouble
+from kbsync.source.observer import (
+    EVENTS,
+    OWN_EVENTS,
+    LivenessProbe,
+    OwnFileEvents,
+    TreeEvents,
+    TreeObserver,
+    TroubleKind,
+    WatchTrouble,
+)
+from kbsync.source.roots import UNKNOWN, RootIdentity, error_words, identify, opened_root
 from kbsync.source.wake import WAKE, WakeFile, touch
+
+T = TypeVar("T")
 
 RESCAN = 900.0
 POLL_SHORTEST = 10.0
@@ -40,9 +53,35 @@ TRY_AGAIN = 600.0
 ON_THE_WAY = 2.0
 """Seconds that an event may take; the library holds each back for half a second."""
 
+LOOK_SECONDS = 5.0
+"""For a folder to be looked at: a dead network mount never answers."""
+
+FREE_FAILURES = 3
+FAILURE_COUNTS = 600.0
+"""Seconds for which a failure is remembered, and the longest pause after one."""
+
 _STOP_SECONDS = 15.0
 _JOIN_SECONDS = 5.0
 _probe_numbers = itertools.count(1)
+
+
+async def run_detached(call: Callable[[], T]) -> T:
+    """What `call` returns or raises, from a thread of its own: it may block for ever (a dead network mount).
+
+    When the caller is cancelled the call goes on and its outcome is dropped.
+    """
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    # The default executor will not do: the loop waits for all its threads at the end.
+    threading.Thread(target=run, name="kbsync-aside", daemon=True).start()
+    return await asyncio.wrap_future(outcome)
 
 
 class Mode(enum.StrEnum):
@@ -62,6 +101,13 @@ class WatchReport:
     cure: str = ""
 
 
+def device_and_inode(folder: Path) -> tuple[int, int]:
+    """What tells the folder now at this path from another. Raises OSError, also if it may not be read."""
+    with opened_root(folder) as fd:
+        status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What watching asks of the machine; tests give their own. `clock` is monotonic seconds."""
@@ -71,7 +117,7 @@ class Machine:
     mounts: Callable[[], Iterable[Mount]] = mounts
     magic: Callable[[Path], int] = magic_of
     identify: Callable[[Path], RootIdentity] = identify
-    look: Callable[[Path], tuple[int, int]] = trust.device_and_inode
+    look: Callable[[Path], tuple[int, int]] = device_and_inode
     make_observer: Callable[[], TreeObserver] = TreeObserver
     touch: Callable[[str], None] = touch
 
@@ -172,31 +218,31 @@ class Watch:
 
     def trouble(self) -> WatchTrouble | None:
         """What is wrong, the likeliest cause first. Cheap; touches the probe's file when it is time."""
-        found = self._observer_trouble()
-        if found is None and self._tree.fault:
-            found = TroubleKind.EVENT_FAILED, f"an event could not be taken in ({self._tree.fault})"
-        # The probe is asked even then: its next question must not wait for another check.
-        if self._probe_is_silent() and found is None:
-            found = TroubleKind.EVENTS_STOPPED, "the kernel's events do not arrive any more"
-        return None if found is None else WatchTrouble(found[0], f"{self._folder}: {found[1]}")
-
-    def _observer_trouble(self) -> tuple[TroubleKind, str] | None:
-        observer = self._observer
-        if observer is None:
-            return None
-        if observer.reader.overflowed:
-            return TroubleKind.OVERFLOW, "more changed at once than the kernel queues"
-        if observer.reader.reached_watch_limit:
-            return TroubleKind.WATCH_LIMIT, "the kernel lets kbsync watch no more directories"
-        if death := observer.reader.crash or ", ".join(observer.dead_threads()):
-            return TroubleKind.THREAD_DIED, f"a thread of the watch ended by itself ({death})"
+        # The probe is asked whatever else is found: its next question must not wait for another check.
+        now = self._machine.clock()
+        with contextlib.suppress(OSError):  # a state directory that cannot be written to is told of elsewhere
+            self._probe.ask(now, self.heard)
+        is_silent = self._probe.is_silent(now, self.heard)
+        if self._observer is not None:
+            reader = self._observer.reader
+            if reader.overflowed:
+                return self._trouble(TroubleKind.OVERFLOW, "more changed at once than the kernel queues")
+            if reader.reached_watch_limit:
+                words = "the kernel lets kbsync watch no more directories"
+                return self._trouble(TroubleKind.WATCH_LIMIT, words)
+            if death := reader.crash or ", ".join(self._observer.dead_threads()):
+                words = f"a thread of the watch ended by itself ({death})"
+                return self._trouble(TroubleKind.THREAD_DIED, words)
+        if self._tree.fault:
+            words = f"an event could not be taken in ({self._tree.fault})"
+            return self._trouble(TroubleKind.EVENT_FAILED, words)
+        if is_silent:
+            words = "the kernel's events do not arrive any more"
+            return self._trouble(TroubleKind.EVENTS_STOPPED, words)
         return None
 
-    def _probe_is_silent(self) -> bool:
-        now, heard = self._machine.clock(), self.heard
-        with contextlib.suppress(OSError):  # a state directory that cannot be written to is told of elsewhere
-            self._probe.ask(now, heard)
-        return self._probe.is_silent(now, heard)
+    def _trouble(self, kind: TroubleKind, words: str) -> WatchTrouble:
+        return WatchTrouble(kind, f"{self._folder}: {words}")
 
     def scan_started(self) -> None:
         """A full scan begins."""
@@ -218,12 +264,70 @@ class Watch:
         return self._was_silent and self.heard == self._last_scan_began
 
 
-def _nothing() -> None:
-    pass
+class RootCheck:
+    """Compares the folder with the one it was: it can vanish or be replaced without any event.
+
+    While `is_local` is set the answer is fetched at once (some microseconds); else from a thread, since a
+    dead network mount never answers. At most one question is open.
+    """
+
+    def __init__(self, folder: Path, look: Callable[[Path], tuple[int, int]]) -> None:
+        self.is_local = False
+        self._folder = folder
+        self._look = look
+        self._asked: asyncio.Task[tuple[int, int]] | None = None
+
+    async def trouble(self, identity: RootIdentity | None) -> WatchTrouble | None:
+        """What is wrong with the folder now; None if it can be read and is that of `identity`, if given."""
+        folder = self._folder
+        try:
+            found = await self._answer()
+        except FileNotFoundError:
+            return WatchTrouble(TroubleKind.ROOT_MISSING, f"{folder} is missing")
+        except NotADirectoryError:
+            return WatchTrouble(TroubleKind.ROOT_MISSING, f"{folder} is not a folder")
+        except TimeoutError:
+            return WatchTrouble(TroubleKind.ROOT_SILENT, f"the file system of {folder} does not answer")
+        except OSError as error:
+            return WatchTrouble(TroubleKind.ROOT_UNREADABLE, f"{folder} cannot be read: {error_words(error)}")
+        if identity is None or found == (identity.dev, identity.ino):
+            return None
+        return WatchTrouble(TroubleKind.ROOT_CHANGED, f"another folder lies at {folder} now")
+
+    def give_up(self) -> None:
+        """Wait no longer for an open question."""
+        if self._asked is not None:
+            self._asked.cancel()
+            self._asked = None
+
+    async def _answer(self) -> tuple[int, int]:
+        if self.is_local:
+            return self._look(self._folder)
+        patience = 0.0 if self._asked else LOOK_SECONDS
+        if self._asked is None:
+            self._asked = asyncio.create_task(run_detached(lambda: self._look(self._folder)))
+            # An answer that comes when nobody waits any more is no error of the program.
+            self._asked.add_done_callback(lambda task: task.cancelled() or task.exception())
+        asked = self._asked
+        await asyncio.wait([asked], timeout=patience)
+        if not asked.done():
+            raise TimeoutError
+        self._asked = None
+        return asked.result()
 
 
-def _ignores_nothing(_path: str) -> bool:
-    return False
+class RestartBackoff:
+    """How long to wait after a failure: not at all at first, then ever longer."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._last = float("-inf")
+
+    def pause_after_failure(self, now: float) -> float:
+        """Seconds to wait before the next try, given that one failed at `now` (monotonic seconds)."""
+        self._failures = self._failures + 1 if now - self._last < FAILURE_COUNTS else 1
+        self._last = now
+        return 0.0 if self._failures <= FREE_FAILURES else min(FAILURE_COUNTS, 2.0**self._failures)
 
 
 class Watcher:
@@ -238,9 +342,9 @@ class Watcher:
         root: Path,
         state_dir: Path,
         *,
-        on_hint: Callable[[], None] = _nothing,
-        on_wake: Callable[[], None] = _nothing,
-        ignores: Callable[[str], bool] = _ignores_nothing,
+        on_hint: Callable[[], None] = lambda: None,
+        on_wake: Callable[[], None] = lambda: None,
+        ignores: Callable[[str], bool] = lambda _path: False,
         observer: ObserverChoice = "auto",
         rescan: float = RESCAN,
         machine: Machine | None = None,
@@ -265,8 +369,14 @@ class Watcher:
         self._turn = asyncio.Lock()
         self._started = False
         self._watch: Watch | None = None
-        self._identity: RootIdentity | None = None
-        self._rescan_reason = ""
+        self.identity: RootIdentity | None = None
+        """The folder that is watched; None while it cannot be looked at, and then nothing may be deleted.
+
+        After ROOT_CHANGED it is the new folder's: whether that may stand for the old one, as after a
+        mount, or is an empty mount point, is not decided here.
+        """
+        self.rescan_reason = ""
+        """Why a rescan is wanted, or empty."""
         self._scan_seconds = 0.0
         self._directories = 0
         self._try_at: float | None = None
@@ -281,23 +391,9 @@ class Watcher:
         return self.report.mode
 
     @property
-    def identity(self) -> RootIdentity | None:
-        """The folder that is watched; None while it cannot be looked at, and then nothing may be deleted.
-
-        After ROOT_CHANGED it is the new folder's: whether that may stand for the old one, as after a
-        mount, or is an empty mount point, is not decided here.
-        """
-        return self._identity
-
-    @property
     def rescan_wanted(self) -> bool:
         """Hints may have been lost: the whole folder must be looked at."""
-        return bool(self._rescan_reason)
-
-    @property
-    def rescan_reason(self) -> str:
-        """Why a rescan is wanted, or empty."""
-        return self._rescan_reason
+        return bool(self.rescan_reason)
 
     @property
     def rescan_every(self) -> float:
@@ -333,12 +429,22 @@ class Watcher:
         async with self._turn:
             if not self._started:
                 return []
-            trouble = await self._root_check.trouble(self._identity)
+            trouble = await self._root_check.trouble(self.identity)
             if trouble is not None and trouble.is_of_root:
-                await self._lose_root(trouble)
+                # A file system that is only slow may still be the same one with all its watches.
+                if self.identity is not None and trouble.kind is not TroubleKind.ROOT_SILENT:
+                    await self._close()
+                    self.identity = None
+                    # What comes back in its place may be a dead network mount.
+                    self._root_check.is_local = False
+                    self._poll(Obstacle(trouble.text, lasts=True))
                 return [trouble]
-            if self._identity is None:
-                return await self._find_root()
+            if self.identity is None:
+                await self._open()
+                if self.identity is None:
+                    return [WatchTrouble(TroubleKind.ROOT_UNREADABLE, self.report.why)]
+                self.want_rescan(f"{self._root} can be looked at again")
+                return []
             if trouble is None and self._watch is not None:
                 trouble = self._watch.trouble()
             if trouble is not None:
@@ -352,19 +458,13 @@ class Watcher:
                 self._weigh_silence(self._watch)
             return []
 
-    async def replace(self, reason: str) -> WatchReport:
-        """Start anew with another observer and want a rescan; after repeated failures only after a pause."""
-        async with self._turn:
-            await self._replace(reason)
-            return self.report
-
     def want_rescan(self, reason: str) -> None:
         """Ask for a full rescan, as when a scan could not be finished."""
-        self._rescan_reason = self._rescan_reason or reason
+        self.rescan_reason = self.rescan_reason or reason
 
     def scan_started(self) -> None:
         """A full scan begins: it answers every wish for a rescan so far."""
-        self._rescan_reason = ""
+        self.rescan_reason = ""
         self.hints.take_overflow()
         if self._watch is not None:
             self._watch.scan_started()
@@ -380,10 +480,6 @@ class Watcher:
             self._watch.scan_ended()
             if changes and self._watch.is_silent and self._doubted_at is None:
                 self._doubted_at = self._machine.clock()
-
-    def look_for_wake(self) -> None:
-        """Call `on_wake` if the wake file was touched unnoticed: one stat. `check` does it too."""
-        self._wake.look()
 
     def _receive(self, hints: tuple[Hint, ...]) -> None:
         for hint in hints:
@@ -409,58 +505,37 @@ class Watcher:
         self._heard_before = self._watch.heard if self._watch else 0
         self._poll(obstacle)
 
-    async def _lose_root(self, trouble: WatchTrouble) -> None:
-        # A file system that is only slow may still be the same one with all its watches.
-        if self._identity is not None and trouble.kind is not TroubleKind.ROOT_SILENT:
-            await self._close()
-            self._identity = None
-            # What comes back in its place may be a dead network mount.
-            self._root_check.is_local = False
-            self._poll(Obstacle(trouble.text, lasts=True))
-
-    async def _find_root(self) -> list[WatchTrouble]:
-        await self._open()
-        if self._identity is None:
-            return [WatchTrouble(TroubleKind.ROOT_UNREADABLE, self.report.why)]
-        self.want_rescan(f"{self._root} can be looked at again")
-        return []
-
     async def _answer(self, trouble: WatchTrouble) -> None:
-        if trouble.kind is not TroubleKind.WATCH_LIMIT:
-            await self._replace(trouble.text)
-            return
-        # Another observer would meet the same limit. Until it is raised, only scans see everything.
+        """Begin again with another observer, at once or after a pause, and want a rescan."""
         await self._close()
-        self._poll(limits.too_few_watches(self._machine.limits().watches, self._directories))
-        self.want_rescan(trouble.text)
-
-    async def _replace(self, reason: str) -> None:
-        await self._close()
-        pause = self._backoff.pause_after_failure(self._machine.clock())
-        if pause:
-            self._poll(Obstacle(reason), pause)
+        if trouble.kind is TroubleKind.WATCH_LIMIT:
+            # Another observer would meet the same limit. Until it is raised, only scans see everything.
+            self._poll(limits.too_few_watches(self._machine.limits().watches, self._directories))
+        elif pause := self._backoff.pause_after_failure(self._machine.clock()):
+            self._poll(Obstacle(trouble.text), pause)
         else:
             await self._open()
-        self.want_rescan(reason)
+        self.want_rescan(trouble.text)
 
     async def _open(self) -> None:
         """Watch, or say in the report why not; without `_identity` if the folder cannot be looked at."""
-        self._try_at = self._identity = None
+        self._try_at = self.identity = None
         try:
             looked = run_detached(partial(survey, self._root, self._machine))
-            found = await asyncio.wait_for(looked, trust.LOOK_SECONDS)
+            found = await asyncio.wait_for(looked, LOOK_SECONDS)
         except (OSError, KbsyncError) as error:
             words = "its file system does not answer" if isinstance(error, TimeoutError) else str(error)
             self._poll(Obstacle(words, lasts=True))
             return
-        self._identity = found.identity
+        self.identity = found.identity
         self._root_check.is_local = not found.deaf
         obstacle = limits.foreseen(self._choice, found.deaf, self._directories, self._machine.limits())
         obstacle = obstacle or await self._observe(found.folder)
         if obstacle is not None:
             self._poll(obstacle)
         elif found.bound and self._choice == "auto":
-            self._poll_as_well(limits.unproven(found.bound))
+            why = f"{found.bound} is a bind mount, of whose changes no event has told yet"
+            self._poll_as_well(Obstacle(why, lasts=True))
 
     async def _observe(self, folder: str) -> Obstacle | None:
         # Kept before it is open, so that `stop` finds it even if this is cancelled in the middle.

@@ -1,6 +1,7 @@
 """A daemon that is asked to stop before or at its first word: python tests/service/early.py ARGUMENTS
 
-`$MOMENT` is the name of the method of `Daemon` after which the signals come.
+`$MOMENT` is the name of the method after which the signals come: that of a new daemon, or the last before
+its first word.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ from typing import Any
 
 from kbsync.__main__ import main
 from kbsync.daemon import Daemon
+from kbsync.server.notify import Notifications
 
-MOMENTS = ("__init__", "_log_start")
+MOMENTS = {"__init__": Daemon, "turn_to": Notifications}
 
 
 def interrupt_after(name: str) -> None:
-    method = getattr(Daemon, name)
+    owner = MOMENTS[name]
+    method = getattr(owner, name)
 
     def interrupted(*arguments: Any) -> None:
         method(*arguments)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGHUP)
 
-    setattr(Daemon, name, interrupted)
+    setattr(owner, name, interrupted)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from kbsync.contract.target import Body
 from kbsync.core.model import Stamp
 from kbsync.errors import ShortageError, StateError
 from kbsync.source import read as reader
-from kbsync.source import read as spool
 from kbsync.source.look import look
 from kbsync.source.read import (
     IN_MEMORY,
@@ -441,6 +440,6 @@ def test_a_file_that_vanishes_meanwhile_has_vanished(root: Path, spool_dir: Path
 
 def test_small_files_stay_in_memory(root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "a.md").write_bytes(b"x" * IN_MEMORY)
-    monkeypatch.setattr(spool, "_nameless_file", lambda folder: pytest.fail("a file was made"))
+    monkeypatch.setattr(reader, "_nameless_file", lambda folder: pytest.fail("a file was made"))
     with taken(copy_stable(root, "a.md", spool_dir)) as body:
         assert body.size == IN_MEMORY

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.source.trust import ANSWER_WITHIN, LONGEST_DETOUR, PROBE_EVERY, LivenessProbe
+from kbsync.source.observer import ANSWER_WITHIN, LONGEST_DETOUR, PROBE_EVERY, LivenessProbe
 from kbsync.source.wake import WAKE, WakeFile, touch, wake
 
 

@@ -17,10 +17,9 @@ from kbsync.source import wake
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.limits import InotifyLimits
 from kbsync.source.mounts import Mount
-from kbsync.source.observer import KernelReader, TreeObserver
+from kbsync.source.observer import KernelReader, TreeObserver, TroubleKind
 from kbsync.source.roots import UNKNOWN, RootIdentity, identify
-from kbsync.source.trust import FREE_FAILURES, RestartBackoff, TroubleKind
-from kbsync.source.watch import ON_THE_WAY, TRY_AGAIN, Mode, Watcher
+from kbsync.source.watch import FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Mode, RestartBackoff, Watcher
 from tests.source.watching import (
     Clock,
     Hearing,
@@ -59,6 +58,11 @@ def reader_of(hearing: Hearing) -> KernelReader:
     watch = hearing.watcher._watch
     assert watch is not None and watch._observer is not None
     return watch._observer.reader
+
+
+async def overflow(hearing: Hearing) -> None:
+    reader_of(hearing).overflowed = True
+    assert [trouble.kind for trouble in await hearing.watcher.check()] == [TroubleKind.OVERFLOW]
 
 
 async def still_hears(hearing: Hearing, root: Path, name: str) -> None:
@@ -228,7 +232,7 @@ async def test_a_root_that_cannot_be_read_is_never_taken_for_missing(root: Path,
 async def test_a_dead_network_mount_holds_nothing_up(
     root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbsync.source.trust.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("kbsync.source.watch.LOOK_SECONDS", 0.05)
     release, looks = threading.Event(), []
 
     def look(folder: Path) -> tuple[int, int]:
@@ -245,7 +249,7 @@ async def test_a_dead_network_mount_holds_nothing_up(
         assert "nfs4" in hearing.watcher.report.why
         try:
             assert await kinds(hearing.watcher) == [TroubleKind.ROOT_SILENT]
-            monkeypatch.setattr("kbsync.source.trust.LOOK_SECONDS", 3600.0)
+            monkeypatch.setattr("kbsync.source.watch.LOOK_SECONDS", 3600.0)
             again = asyncio.wait_for(kinds(hearing.watcher), 5.0)
             assert await again == [TroubleKind.ROOT_SILENT], "without waiting a second time"
             assert len(looks) == 1, "one open question is enough"
@@ -379,8 +383,6 @@ async def test_wake_reaches_a_polling_watcher_at_its_next_check(root: Path, stat
         assert hearing.wakes == 0
         wake.wake(state)
         await hearing.watcher.check()
-        assert hearing.wakes == 1
-        hearing.watcher.look_for_wake()
         assert hearing.wakes == 1
 
 
@@ -544,7 +546,7 @@ async def test_many_new_observers_leave_no_thread_and_no_descriptor(root: Path, 
     async with listening(root, state, machine=machine(clock=Clock())) as hearing:
         files, threads = open_files(), len(library_threads())
         for _ in range(FREE_FAILURES):
-            await hearing.watcher.replace("a test")
+            await overflow(hearing)
         await eventually(lambda: open_files() <= files)
         assert len(library_threads()) == threads
         assert hearing.watcher.mode is Mode.NATIVE
@@ -554,9 +556,9 @@ async def test_what_fails_again_and_again_is_polled_for_a_while(root: Path, stat
     clock = Clock()
     async with listening(root, state, machine=machine(clock=clock)) as hearing:
         for _ in range(FREE_FAILURES + 1):
-            await hearing.watcher.replace("the kernel is unwell")
+            await overflow(hearing)
         assert hearing.watcher.mode is Mode.POLLING
-        assert "the kernel is unwell" in hearing.watcher.report.why
+        assert "more changed at once" in hearing.watcher.report.why
         hearing.watcher.scan_started()
         clock.now += 15.0
         assert await hearing.watcher.check() == []

@@ -342,11 +342,11 @@ async def test_a_get_orders_nothing(one: Scene) -> None:
 
 
 async def test_a_state_that_cannot_be_read_is_told(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_work: object) -> None:
+    def broken() -> None:
         raise StateError("the disk failed; look at it")
 
     async with one.open():
-        monkeypatch.setattr(one.made.state_reader, "_read", broken)
+        monkeypatch.setattr(one.made.state_reader, "_current", broken)
         for path in ("/api/status", "/metrics", "/api/held?mirror=docs"):
             answer = await one.get(path)
             assert (answer.status_code, answer.json()["error"]) == (503, "the disk failed; look at it")

@@ -27,7 +27,7 @@ from kbsync.core.text import sized
 from kbsync.errors import LockedError
 from kbsync.installation import Installation
 from kbsync.once import OnceEnd
-from kbsync.signals import ENDING, HardEnd, Signals, hard_end
+from kbsync.signals import ENDING, HardEnd, Signals
 
 if TYPE_CHECKING:
     from kbsync.once import ActiveMirrors, ShowProgress
@@ -136,7 +136,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
         tell_through(told_as_log)
     else:
         logs.configure(style=None, level=level, stream=stderr, wanted=is_apart)
-    with hard_end() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
+    with HardEnd() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
         try:
             return asyncio.run(
                 _until_told(installation, choices, signals, hard, told_events, as_json=as_json)

@@ -22,7 +22,7 @@ from kbsync.cli.context import again, choose, prepare
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices
 from kbsync.cli.output import counted, tell_through
-from kbsync.signals import ENDING, HardEnd, Signals, hard_end
+from kbsync.signals import ENDING, HardEnd, Signals
 
 if TYPE_CHECKING:
     from kbsync.config.model import Config
@@ -101,7 +101,7 @@ def _trouble(fields: logs.Fields) -> str:
 
 def watch(choices: Choices) -> int:
     """Watch every mirror until told to stop; each SIGHUP reads the config again."""
-    with hard_end() as end:
+    with HardEnd() as end:
 
         def at_once(number: int) -> None:
             if number in ENDING:
