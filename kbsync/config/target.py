@@ -178,15 +178,15 @@ class TargetConfig(ABC):
         """Equal for two mirrors exactly when they would use one knowledge base."""
 
     @abstractmethod
-    def open(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+    def open(self, surroundings: Surroundings) -> Target:
         """The target of a mirror. Raises `TargetError`, `UsageError` or `StateError` where it cannot be had.
 
         What is heavy is imported in here: every command reads configs, few of them open a target.
         """
 
-    def open_for_plan(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+    def open_for_plan(self, surroundings: Surroundings) -> Target:
         """The target for looking only; where it was not made yet, one that is empty and makes nothing."""
-        return self.open(mirror, surroundings)
+        return self.open(surroundings)
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """What does not hold between settings that are each fine; the block stands at `loc`."""

@@ -57,15 +57,11 @@ class AccountBases:
         return made.id
 
     def _asked(self, work: Callable[[Bases], Awaitable[Value]]) -> Value:
-        from kbsync.config.model import MirrorConfig
         from kbsync.contract.managing import ManagesBases
         from kbsync.contract.target import Surroundings
 
         nowhere = Path(os.devnull)  # a service needs no place on disk
-        config = self._config()
-        target = config.open(
-            MirrorConfig("", nowhere, target=config), Surroundings("", nowhere, nowhere, True)
-        )
+        target = self._config().open(Surroundings("", nowhere, nowhere, read_only=True))
 
         async def asked() -> Value:
             async with aclosing(target):

@@ -72,10 +72,14 @@ class ListSweep(Generic[T]):
         return len(self._seen)
 
     @property
+    def claimed(self) -> int:
+        """How many the list itself counts, at the least; 0 where it does not tell."""
+        return min(self._last.totals, default=0)
+
+    @property
     def is_doubtful(self) -> bool:
         """Less was listed than the count said all the time, or nothing and no count of 0 vouches for that."""
-        claimed = min(self._last.totals, default=0)
-        return self.shown < claimed or not (self._seen or self._is_vouched)
+        return self.shown < self.claimed or not (self._seen or self._is_vouched)
 
     async def rows(self) -> AsyncGenerator[T, None]:
         """Every row once. Raises what asking for a page raises."""

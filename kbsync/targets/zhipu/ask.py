@@ -22,7 +22,6 @@ from kbsync.targets.http.errors import HttpAnswer, Judge
 from kbsync.targets.http.fields import flag_of, id_of, integer, number, object_of, objects_in, text_of
 from kbsync.targets.http.sse import Event, EventReader
 from kbsync.targets.zhipu.errors import ZhipuCall, judge, quoted
-from kbsync.targets.zhipu.search import with_images
 from kbsync.targets.zhipu.shapes import (
     Envelope,
     Images,
@@ -31,6 +30,7 @@ from kbsync.targets.zhipu.shapes import (
     number_of,
     path_part,
     usage_of,
+    with_images,
 )
 
 MOST_MESSAGES = 15

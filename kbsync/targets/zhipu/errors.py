@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer, by_status
-from kbsync.targets.zhipu.formats import EXTENSIONS, extension_of
+from kbsync.targets.zhipu.config import EXTENSIONS, extension_of
 from kbsync.targets.zhipu.shapes import Envelope
 
 KEY_ADVICE = "put a valid api_key (or api_key_file) into the config"

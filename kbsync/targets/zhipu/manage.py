@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from kbsync.contract.answering import Application, ApplicationWish
 from kbsync.contract.managing import BaseCard, BaseWish, Callback, EmbeddingModel, Room
+from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unsure
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
@@ -32,8 +33,8 @@ from kbsync.targets.http.managing import (
     whole,
 )
 from kbsync.targets.zhipu.api import ask_capacity
+from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.errors import NotFound, ZhipuCall, is_gone
-from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.shapes import data_of, listed_in, number_of, path_part
 
 MODELS = (
@@ -162,18 +163,9 @@ class ZhipuBases:
 
     setting = "knowledge_id"
 
-    def __init__(self, settings: ZhipuSettings, client: Client) -> None:
-        self._settings, self._client = settings, client
-
-    @property
-    def address(self) -> str:
-        """`base_url`, which the config has in its one form."""
-        return self._settings.base_url
-
-    @property
-    def own(self) -> str:
-        """The id that the config names."""
-        return self._settings.knowledge_id
+    def __init__(self, config: ZhipuTargetConfig, surroundings: Surroundings, client: Client) -> None:
+        self.address, self.own = config.base_url, config.knowledge_id
+        self._surroundings, self._client = surroundings, client
 
     def check_changeable(self) -> None:
         """They are: nothing is raised."""
@@ -223,7 +215,7 @@ class ZhipuBases:
             told = shown_settings(settings, TOLD_OF_A_BASE)
             return BaseCard(base_id, name, wish.description or "", model.name, 0, 0, told)
 
-        look = self._settings.pasted("kb list")
+        look = self._surroundings.pasted("kb list")
         advice = f"the knowledge base may have been made or not: look with {look} before another try"
         return await make_once(name, "a knowledge base", self.all, make, advice)
 
@@ -257,7 +249,7 @@ class ZhipuBases:
         return Halted(
             "knowledge-base-missing",
             f"there is no knowledge base {base_id} at {self.address} for this api_key: {words}; "
-            f"those that are there: {self._settings.pasted('kb list')}",
+            f"those that are there: {self._surroundings.pasted('kb list')}",
         )
 
 
@@ -320,8 +312,8 @@ def _chosen_model(wish: str | None, models: Sequence[EmbeddingModel]) -> Embeddi
 class ZhipuApplications:
     """What answers questions over knowledge bases, behind one key. Every call raises `TargetError`."""
 
-    def __init__(self, client: Client, settings: ZhipuSettings) -> None:
-        self._client, self._settings = client, settings
+    def __init__(self, client: Client, surroundings: Surroundings) -> None:
+        self._client, self._surroundings = client, surroundings
 
     async def all(self) -> Sequence[Application]:
         """Every one. Raises `NotOffered`, and for an hour without a request, where there is no such call."""
@@ -354,7 +346,7 @@ class ZhipuApplications:
                 _application_settings(body),
             )
 
-        advice = f"look with {self._settings.pasted('kb app list')} before another try"
+        advice = f"look with {self._surroundings.pasted('kb app list')} before another try"
         return await make_once(name, "an application", self.all, make, advice)
 
     async def update(self, application_id: str, wish: ApplicationWish) -> None:

@@ -13,9 +13,8 @@ from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, 
 from kbsync.targets.http.fields import id_of, object_of, objects_in, text_of
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.api import ZhipuApi
+from kbsync.targets.zhipu.config import EXTENSIONS, extension_of, slicing_of
 from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom, NotFound, ZhipuCall
-from kbsync.targets.zhipu.formats import EXTENSIONS, extension_of, slicing_of
-from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.shapes import Capacity, FailInfo, data_of
 
 INTERVAL = 180.0
@@ -126,11 +125,13 @@ class AccountSpace:
 
 
 class Uploader:
-    """Sends documents one by one, each in one request that is never repeated here."""
+    """Sends documents one by one, each in one request that is never repeated here.
 
-    def __init__(self, settings: ZhipuSettings, api: ZhipuApi, space: AccountSpace) -> None:
-        self._settings, self._api, self._space = settings, api, space
-        self._cure = settings.command("retry")
+    `cure`: the command for a halt.
+    """
+
+    def __init__(self, max_bytes: int, api: ZhipuApi, space: AccountSpace, cure: str) -> None:
+        self._max_bytes, self._api, self._space, self._cure = max_bytes, api, space, cure
 
     async def put(self, document: Outgoing) -> PutOutcome:
         """What became of it. Where room was lacking the account is asked who is to blame."""
@@ -152,9 +153,9 @@ class Uploader:
         if extension_of(document.name) not in EXTENSIONS:
             known = " ".join(sorted(EXTENSIONS))
             raise Rejected(f"the vendor does not take this format; it takes {known}", code="format")
-        most = self._settings.max_bytes
-        if document.size > most:
-            raise Rejected(f"{sized(document.size)} is over the limit of {sized(most)}", code="too-large")
+        if document.size > self._max_bytes:
+            reason = f"{sized(document.size)} is over the limit of {sized(self._max_bytes)}"
+            raise Rejected(reason, code="too-large")
         await self._space.take(document.name, document.size)
         stored = True
         try:
