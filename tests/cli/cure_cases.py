@@ -159,7 +159,7 @@ WORDS = {
     "state/db.py: no free inode is left there (df -i); free some, the work goes on by itself": CLOSED,
     "state/db.py: too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)": CLOSED,
     "index/sqlite/vectors.py: set embedding.dimensions in the config: documents are then indexed again": DISK,
-    "targets/services/embedding.py: correct embedding.dimensions or embedding.model in the config": VECTORS,
+    "targets/services/clients.py: correct embedding.dimensions or embedding.model in the config": VECTORS,
     "targets/services/answers.py: correct embedding.model, embedding.dimensions or embedding.type in the config": VECTORS,
     "targets/services/answers.py: correct {}.base_url (it is what comes before {}) or {}.model": VECTORS,
     "targets/services/answers.py: put a valid {}.api_key (or api_key_file) into the config": VECTORS,

@@ -6,7 +6,7 @@ import pytest
 
 from kbsync.errors import Halted, Unavailable
 from kbsync.targets.services import embedding
-from kbsync.targets.services.dialects import Dialect
+from kbsync.targets.services.config import Service
 from kbsync_standin.server import Server
 from tests.targets.services.service import DIALECTS, play, reranking
 
@@ -15,7 +15,7 @@ TEXTS = ["tax return form", "bees", "bees make honey", "honey bees", "nothing"]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_every_dialect_gives_the_best_first(server: Server, dialect: Dialect) -> None:
+async def test_every_dialect_gives_the_best_first(server: Server, dialect: Service) -> None:
     async with reranking(server, dialect) as service:
         order = await service.order(QUESTION, TEXTS)
     assert [index for index, _ in order] == [2, 3, 1, 0, 4]
