@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kbsync.errors import Halted, Rejected, Unavailable
-from kbsync.targets.services import embedding as module
+from kbsync.targets.services import clients as module
 from kbsync.targets.services.config import Service
 from kbsync.targets.services.dialects import EmbeddingItem
 from kbsync_standin.server import Server
