@@ -79,7 +79,7 @@ class Installation:
 
     def surroundings(self, mirror: MirrorConfig, *, read_only: bool, hears: bool = False) -> Surroundings:
         """What the mirror's target is told of its place."""
-        from kbsync.config.callbacks import callback_url
+        from kbsync.config.target import callback_url
         from kbsync.contract.target import Surroundings
 
         called = (callback_url(mirror) if hears else None) or ""

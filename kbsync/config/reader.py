@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from kbsync.config.checks import conflicts
-from kbsync.config.fields import bare, blocks, blocks_in, known_keys, secret_keys, settings_of
 from kbsync.config.kinds import (
     About,
     Absent,
@@ -30,10 +29,19 @@ from kbsync.config.kinds import (
     not_among,
     value_shown,
 )
-from kbsync.config.model import Config, DocumentRule, MirrorConfig
+from kbsync.config.model import (
+    Config,
+    DocumentRule,
+    MirrorConfig,
+    bare,
+    blocks,
+    blocks_in,
+    known_keys,
+    secret_keys,
+    settings_of,
+)
 from kbsync.config.places import home
 from kbsync.config.problems import ConfigError, Loc, Problem, key_of, nearest, path_shown, shown
-from kbsync.config.retired import retired
 from kbsync.config.target import BaseId
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
 from kbsync.targets.registry import TARGETS
@@ -218,6 +226,30 @@ def read_secret(value: Value, where: Whereabouts) -> str:
     if not text:
         raise RefusedValue(f"{named} is empty; write the text into it")
     return text
+
+
+_FETCH_AGAIN = (
+    "pages are not fetched by time any more; remove the key, and run kbsync retry PATH to fetch one again"
+)
+
+_SENT_AGAIN = "a document whose settings changed is sent again and never cut where it serves; remove the key"
+
+RETIRED: Mapping[str, str] = {
+    "mirrors[].target.reslice": _SENT_AGAIN,
+    "mirrors[].documents[].zhipu.refresh": _FETCH_AGAIN,
+    "mirrors[].documents[].gptbots.refresh": _FETCH_AGAIN,
+}
+"""Keys that earlier versions took, and what to write instead; `[]` stands for any item of a list.
+
+A key that goes gets a row here, so that an old config is refused with file, line and cure.
+"""
+
+
+def retired(loc: Loc) -> str | None:
+    """The message for the key at `loc`; None for a key that no earlier version had."""
+    place = "".join("[]" if isinstance(step, int) else f".{step}" for step in loc).removeprefix(".")
+    advice = RETIRED.get(place)
+    return None if advice is None else f"is gone: {advice}"
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:

@@ -9,9 +9,8 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from kbsync.config.fields import Field, bare, secret_keys, settings_of
 from kbsync.config.kinds import About, OneOf, Others, ValueKind
-from kbsync.config.model import Config
+from kbsync.config.model import Config, Field, bare, secret_keys, settings_of
 from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
 Schema = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -18,6 +18,7 @@ from kbsync.config.kinds import (
     Duration,
     Location,
     RefusedValue,
+    Secret,
     ValueKind,
     Whereabouts,
     Whole,
@@ -25,7 +26,6 @@ from kbsync.config.kinds import (
     write_duration,
 )
 from kbsync.config.problems import Conflict, Loc, path_shown
-from kbsync.config.secret import Secret
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -275,3 +275,27 @@ def _may_be_file(path: Path) -> bool:
         return False
     except OSError:
         return True
+
+
+CALLBACK_PATH = "/callback/"
+
+
+def callback_url(mirror: MirrorConfig) -> str | None:
+    """Where the mirror's service is to call; None where it is not. Never to be shown."""
+    target = mirror.target
+    if not isinstance(target, RemoteTargetConfig) or target.callback_base is None:
+        return None
+    import hashlib
+    import hmac
+
+    _, *base = target.base_key(mirror.name)
+    about = "\0".join(("kbsync callback", mirror.name, *base))
+    # Derived and not stored: the same after the state was lost, and another one with another key.
+    secret = hmac.digest(target.api_key.reveal().encode(), about.encode(), hashlib.sha256).hex()
+    return f"{target.callback_base}{CALLBACK_PATH}{secret[:40]}"
+
+
+def callback_secrets(mirrors: Iterable[MirrorConfig]) -> Mapping[str, Secret]:
+    """What stands behind `CALLBACK_PATH` for each mirror that is called back."""
+    urls = {mirror.name: callback_url(mirror) for mirror in mirrors}
+    return {name: Secret(url.rpartition("/")[2]) for name, url in urls.items() if url is not None}

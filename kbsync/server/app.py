@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import structlog
 from starlette.applications import Starlette
 
-from kbsync.config.callbacks import callback_secrets
 from kbsync.config.model import MirrorConfig
+from kbsync.config.target import callback_secrets
 from kbsync.contract.searching import Query
 from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import StateError

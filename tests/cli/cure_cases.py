@@ -144,7 +144,7 @@ WORDS = {
     "cli/exit_codes.py: ; name a place that can be written": SYSTEM,
     "cli/exit_codes.py: ; raise the limit of open files (ulimit -n)": SYSTEM,
     "cli/exit_codes.py: ; run as the user it belongs to": SYSTEM,
-    "config/retired.py: pages are not fetched by time any more; remove the key, and run kbsync retry PATH to fetch one again": "tests/config/test_loader.py::test_a_key_that_is_gone_is_told_what_to_write_instead",
+    "config/reader.py: pages are not fetched by time any more; remove the key, and run kbsync retry PATH to fetch one again": "tests/config/test_loader.py::test_a_key_that_is_gone_is_told_what_to_write_instead",
     "source/roots.py: give this machine more memory or less to do": SYSTEM,
     "source/roots.py: let the user that runs kbsync read it": SYSTEM,
     "source/roots.py: look at the disk and its kernel log": SYSTEM,

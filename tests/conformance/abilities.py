@@ -13,9 +13,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from kbsync.config.fields import settings_of
-from kbsync.config.kinds import Confidential
-from kbsync.config.secret import Secret
+from kbsync.config.kinds import Confidential, Secret
+from kbsync.config.model import settings_of
 from kbsync.config.target import BaseId, TargetConfig
 from kbsync.contract import answering, managing, searching
 from kbsync.contract import target as mirroring

@@ -208,8 +208,8 @@ def _block(kind: str, given: ServiceOptions) -> TargetLines:
 
 def _address(kind: str, given: str) -> str:
     """As a config may have it. Raises `UsageError`."""
-    from kbsync.config.fields import settings_of
     from kbsync.config.kinds import RefusedValue, ValueKind, Whereabouts
+    from kbsync.config.model import settings_of
     from kbsync.targets.registry import TARGETS
 
     mark = settings_of(TARGETS[kind])["base_url"].mark

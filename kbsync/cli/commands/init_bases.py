@@ -72,7 +72,7 @@ class AccountBases:
         return asyncio.run(asked())
 
     def _config(self) -> TargetConfig:
-        from kbsync.config.secret import Secret
+        from kbsync.config.kinds import Secret
         from kbsync.config.template import KEY, base_key
         from kbsync.targets.registry import TARGETS
 

@@ -15,12 +15,12 @@ from kbsync.config.kinds import (
     Confidential,
     Fraction,
     RefusedValue,
+    Secret,
     ValueKind,
     Whereabouts,
     Whole,
     value_shown,
 )
-from kbsync.config.secret import Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
 from kbsync.core.links import EXTENSIONS as LINKS
 

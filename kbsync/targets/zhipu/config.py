@@ -19,6 +19,7 @@ from kbsync.config.kinds import (
     Choice,
     Confidential,
     RefusedValue,
+    Secret,
     Text,
     ValueKind,
     Whereabouts,
@@ -26,7 +27,6 @@ from kbsync.config.kinds import (
     value_shown,
 )
 from kbsync.config.problems import Conflict, Loc
-from kbsync.config.secret import Secret
 from kbsync.config.target import BaseId, BaseUrl, RemoteTargetConfig, canonical
 from kbsync.core.links import EXTENSIONS as LINKS
 
