@@ -339,7 +339,8 @@ class Address(ValueKind):
 class Secret:
     """A key, a token, an address that carries one. Printing, formatting or logging it shows `***`.
 
-    Only `reveal` gives it. `absent`: why there is no text, in a config read by somebody who need not have its secrets.
+    Only `reveal` gives it. `absent`: why there is no text, in a config read by somebody who need not have
+    its secrets.
     """
 
     __slots__ = ("_text", "absent")

@@ -16,7 +16,7 @@ from kbsync.targets.gptbots.config import Cutting, GptbotsTargetConfig
 from kbsync.targets.gptbots.errors import GptbotsCall
 from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.listing import ListPage
+from kbsync.targets.http.reading import ListPage
 
 MOST_FILES = 10
 """Documents in one request: 20 are documented, production refused 20 and took 10."""

@@ -24,7 +24,7 @@ from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.api import GptbotsApi
 from kbsync.targets.gptbots.config import DocumentKind, kind_of_recipe
 from kbsync.targets.gptbots.shapes import DocumentRow
-from kbsync.targets.http.listing import PAGE_SIZE, ListPage, ListSweep
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep
 
 SMALLEST_PAGE = 10
 """Rows of a page; the vendor takes 10 to 100, and may give fewer than were asked for."""

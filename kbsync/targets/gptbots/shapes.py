@@ -15,8 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.core.text import number_in
-from kbsync.targets.http.fields import count_of, id_of, number, object_of, objects_in, text_of
-from kbsync.targets.http.listing import ListPage
+from kbsync.targets.http.reading import ListPage, count_of, id_of, number, object_of, objects_in, text_of
 
 _LATEST_SECONDS = 100_000_000_000
 """A larger number counts milliseconds."""

@@ -17,7 +17,7 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client, ClockSkew
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.fields import object_of
+from kbsync.targets.http.reading import object_of
 from kbsync.targets.http.target import key_of
 from kbsync.targets.zhipu.config import (
     Slicing,

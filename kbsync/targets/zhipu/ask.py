@@ -17,10 +17,10 @@ from typing import Any
 from kbsync.contract.answering import Answerer, Sources, Turn
 from kbsync.contract.searching import Box, Hit, Passage, Query
 from kbsync.errors import NotOffered, TargetError, Unavailable
+from kbsync.targets.http.bodies import Event, EventReader
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer, Judge
-from kbsync.targets.http.fields import flag_of, id_of, integer, number, object_of, objects_in, text_of
-from kbsync.targets.http.sse import Event, EventReader
+from kbsync.targets.http.reading import flag_of, id_of, integer, number, object_of, objects_in, text_of
 from kbsync.targets.zhipu.errors import ZhipuCall, judge, quoted
 from kbsync.targets.zhipu.shapes import (
     Envelope,

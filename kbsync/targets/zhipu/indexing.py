@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.errors import NotOffered, Rejected, Unavailable
-from kbsync.targets.http.listing import PAGE_SIZE, real_size
+from kbsync.targets.http.reading import PAGE_SIZE, real_size
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.api import ZhipuApi
 from kbsync.targets.zhipu.config import Slicing

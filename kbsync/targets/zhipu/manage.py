@@ -17,8 +17,6 @@ from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unsure
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.fields import count_of, flag_of, id_of, integer, object_of, objects_in, text_of
-from kbsync.targets.http.listing import ListPage, ListSweep
 from kbsync.targets.http.managing import (
     Named,
     OfferedSetting,
@@ -31,6 +29,17 @@ from kbsync.targets.http.managing import (
     shown_settings,
     truth,
     whole,
+)
+from kbsync.targets.http.reading import (
+    ListPage,
+    ListSweep,
+    count_of,
+    flag_of,
+    id_of,
+    integer,
+    object_of,
+    objects_in,
+    text_of,
 )
 from kbsync.targets.zhipu.api import ask_capacity
 from kbsync.targets.zhipu.config import ZhipuTargetConfig

@@ -15,8 +15,16 @@ from urllib.parse import quote
 
 from kbsync.contract.searching import Hit, Image, Passage, Query
 from kbsync.core.text import number_in
-from kbsync.targets.http.fields import flag_of, id_of, integer, number, object_of, objects_in, text_of
-from kbsync.targets.http.listing import ListPage
+from kbsync.targets.http.reading import (
+    ListPage,
+    flag_of,
+    id_of,
+    integer,
+    number,
+    object_of,
+    objects_in,
+    text_of,
+)
 from kbsync.targets.zhipu.config import ZhipuSearchConfig
 
 LONGEST_QUERY = 1000

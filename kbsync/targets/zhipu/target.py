@@ -35,7 +35,7 @@ from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, Unavailable, Unsure
 from kbsync.targets.http.client import Client, ClockSkew
 from kbsync.targets.http.limits import Account
-from kbsync.targets.http.listing import PAGE_SIZE, ListSweep
+from kbsync.targets.http.reading import PAGE_SIZE, ListSweep
 from kbsync.targets.http.target import RemoteTarget, endpoint, grace, limited, search_ranked
 from kbsync.targets.zhipu.api import ALARMING, ROOT, Keys, MirrorJudge, ZhipuApi
 from kbsync.targets.zhipu.ask import Asking, judge_chat

@@ -10,7 +10,7 @@ from kbsync.contract.target import Accepted, Outgoing, PutOutcome
 from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.text import sized
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
-from kbsync.targets.http.fields import id_of, object_of, objects_in, text_of
+from kbsync.targets.http.reading import id_of, object_of, objects_in, text_of
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.api import ZhipuApi
 from kbsync.targets.zhipu.config import EXTENSIONS, extension_of, slicing_of
