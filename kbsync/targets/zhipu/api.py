@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -207,31 +207,6 @@ class EachAnswered(Generic[T]):
     halted: Halted | None = None
 
 
-async def ask_each(ids: Iterable[str], ask: Callable[[str], Awaitable[T]], at_once: int) -> EachAnswered[T]:
-    """Ask about every id, `at_once` at a time. After a `Halted` no more are asked; the rest get that."""
-    answers: EachAnswered[T] = EachAnswered()
-    waiting = iter(ids)
-    async with asyncio.TaskGroup() as group:
-        for _ in range(at_once):
-            group.create_task(_ask_some(waiting, ask, answers))
-    return answers
-
-
-async def _ask_some(
-    waiting: Iterator[str], ask: Callable[[str], Awaitable[T]], answers: EachAnswered[T]
-) -> None:
-    for remote_id in waiting:
-        if answers.halted is not None:
-            answers.refused[remote_id] = answers.halted
-            continue
-        try:
-            answers.given[remote_id] = await ask(remote_id)
-        except TargetError as error:
-            answers.refused[remote_id] = error
-            if isinstance(error, Halted):
-                answers.halted = error
-
-
 class ZhipuApi:
     """One knowledge base behind one key. Every call raises `TargetError`.
 
@@ -349,8 +324,26 @@ class ZhipuApi:
         return images_in(object_of(data_of(answer.body)).get("images"))
 
     async def each(self, ids: Iterable[str], ask: Callable[[str], Awaitable[T]]) -> EachAnswered[T]:
-        """Ask about every id, as many at a time as the config allows."""
-        return await ask_each(ids, ask, self._config.concurrency)
+        """Ask about every id, as many at a time as the config allows. After a `Halted` no more are asked."""
+        answers: EachAnswered[T] = EachAnswered()
+        waiting = iter(ids)
+
+        async def ask_some() -> None:
+            for remote_id in waiting:
+                if answers.halted is not None:
+                    answers.refused[remote_id] = answers.halted
+                    continue
+                try:
+                    answers.given[remote_id] = await ask(remote_id)
+                except TargetError as error:
+                    answers.refused[remote_id] = error
+                    if isinstance(error, Halted):
+                        answers.halted = error
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._config.concurrency):
+                group.create_task(ask_some())
+        return answers
 
     async def capacity(self) -> Capacity | None:
         """As `ask_capacity`; not asked again for an hour where it is refused, in whatever words."""

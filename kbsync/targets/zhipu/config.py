@@ -304,7 +304,8 @@ class Slicing:
     @property
     def recipe(self) -> str:
         """Short and readable: `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`, `k1!w500`."""
-        custom = f":{_hash(self)}" if self.knowledge_type == CUSTOM else ""
+        rule = json.dumps([self.separators, self.sentence_size]).encode()
+        custom = f":{hashlib.sha256(rule).hexdigest()[:8]}" if self.knowledge_type == CUSTOM else ""
         limit = f"!w{self.word_limit}" if self.word_limit is not None else ""
         return f"k{self.knowledge_type}{custom}{':images' if self.parse_image else ''}{limit}"
 
@@ -332,10 +333,22 @@ def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:
     images = settings.get("parse_image") is True and extension not in LINKS
     if type(wanted) is not int or extension not in SLICES.get(wanted, ()):
         wanted = ROWS if extension in SLICES[ROWS] else TITLES
-    limit = None if extension in LINKS else _word_limit(settings)
+    limit = settings.get("word_num_limit")
+    if extension in LINKS or type(limit) is not int or limit < 1:
+        limit = None
     if wanted != CUSTOM:
         return Slicing(wanted, parse_image=images, word_limit=limit)
-    return Slicing(CUSTOM, _separators(settings), _sentence_size(settings), images, limit)
+    match settings.get("custom_separator"):
+        case str(one) if one:
+            separators: tuple[str, ...] = (one,)
+        case list() | tuple() as several:
+            separators = tuple(one for one in several if isinstance(one, str) and one) or _SEPARATORS
+        case _:
+            separators = _SEPARATORS
+    size = settings.get("sentence_size")
+    if type(size) is not int or not 20 <= size <= 2000:
+        size = _SENTENCE_SIZE
+    return Slicing(CUSTOM, separators, size, images, limit)
 
 
 def recipe_of(row: ZhipuDocument) -> str | None:
@@ -397,27 +410,3 @@ def reslice_body(slicing: Slicing) -> dict[str, object]:
     if slicing.knowledge_type == CUSTOM:
         body |= {"custom_separator": list(slicing.separators), "sentence_size": slicing.sentence_size}
     return body
-
-
-def _separators(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    match settings.get("custom_separator"):
-        case str(one) if one:
-            return (one,)
-        case list() | tuple() as several:
-            return tuple(one for one in several if isinstance(one, str) and one) or _SEPARATORS
-    return _SEPARATORS
-
-
-def _sentence_size(settings: Mapping[str, Any]) -> int:
-    size = settings.get("sentence_size")
-    return size if type(size) is int and 20 <= size <= 2000 else _SENTENCE_SIZE
-
-
-def _word_limit(settings: Mapping[str, Any]) -> int | None:
-    limit = settings.get("word_num_limit")
-    return limit if type(limit) is int and limit > 0 else None
-
-
-def _hash(slicing: Slicing) -> str:
-    text = json.dumps([slicing.separators, slicing.sentence_size])
-    return hashlib.sha256(text.encode()).hexdigest()[:8]

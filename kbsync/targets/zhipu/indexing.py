@@ -66,7 +66,12 @@ class Indexing:
         proves nothing; MISSING is what a detail says while the base answers. Raises `Halted`, and
         `Unavailable` where nothing could be seen at all.
         """
-        lookup = await self._on_pages(ids) if len(ids) > FEW else SeenOnPages()
+        lookup = SeenOnPages()
+        if len(ids) > FEW:
+            try:
+                lookup = await look_for(self._api.page, ids)
+            except Rejected:  # the base is there, and the list is not to be had
+                lookup.requests = 1
         seen = dict(lookup.rows)
         # Many by pages, few by themselves (ADR 15). The oldest first: the newest can wait for the next look.
         rest = sorted((one for one in ids if one not in seen), key=lambda one: created_of(one) or 0.0)
@@ -89,12 +94,6 @@ class Indexing:
         if full and await self._space.has_room():  # then the documents are to blame, which halts nobody
             states |= {one: status_of(seen[one], has_room=True) for one in full}
         return states
-
-    async def _on_pages(self, ids: Sequence[str]) -> SeenOnPages:
-        try:
-            return await look_for(self._api.page, ids)
-        except Rejected:  # the base is there, and the list is not to be had
-            return SeenOnPages(requests=1)
 
     async def reembed(self, remote_id: str) -> None:
         """Accepted is not done. Raises `NotOffered`, `NotFound` for a document that is gone, and the like."""
@@ -211,19 +210,15 @@ class _Course:
             # beyond this page are older ones: with the newest first, or walking back from the end
             oldest = min((created_of(row.id) or 0.0 for row in page.rows), default=0.0)
             expected = [one for one in missing if (created_of(one) or 0.0) <= oldest]
-        if len(expected) < _WORTH_A_PAGE or self.misses * 10 > len(expected) or self._is_end(page):
+        if len(expected) < _WORTH_A_PAGE or self.misses * 10 > len(expected):
             return False
+        ids, last = {row.id for row in page.rows}, self._last_page(page)
+        is_end = self.number <= 2 if self.step < 0 else last is not None and self.number >= last
+        if ids <= self.shown or is_end:
+            return False
+        self.shown |= ids
         self.number += self.step
         return True
-
-    def _is_end(self, page: ZhipuPage) -> bool:
-        ids = {row.id for row in page.rows}
-        repeats = ids <= self.shown
-        self.shown |= ids
-        if self.step < 0:
-            return repeats or self.number <= 2
-        last = self._last_page(page)
-        return repeats or (last is not None and self.number >= last)
 
     def _last_page(self, page: ZhipuPage) -> int | None:
         """By `total`, where it is not disproved by the page itself."""

@@ -63,7 +63,13 @@ class AccountSpace:
                 reason = f"the account has none left of {self._known.total_words:,} words; {name} needs some"
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
             if self._known is not None and size > self._left:
-                raise self._too_little(name, size, self._known.total)
+                left, total = sized(max(0, self._left)), sized(self._known.total)
+                reason = f"the account has {left} left of {total}; {name} needs {sized(size)}"
+                if size <= self._left + self._under_way:
+                    reason += "; it waits for the uploads under way"
+                    raise Unavailable(reason, retry_after=_MOMENT, untried=True)
+                self._asked_at = None  # before the next try somebody may have made room
+                raise Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
             self._left -= size
             self._under_way += size
 
@@ -113,15 +119,6 @@ class AccountSpace:
         if self._known is not None:
             # what is under way may not be counted there yet
             self._left = max(0, self._known.total - self._known.used - self._under_way)
-
-    def _too_little(self, name: str, size: int, total: int) -> TargetError:
-        left = sized(max(0, self._left))
-        reason = f"the account has {left} left of {sized(total)}; {name} needs {sized(size)}"
-        if size <= self._left + self._under_way:
-            reason += "; it waits for the uploads under way"
-            return Unavailable(reason, retry_after=_MOMENT, untried=True)
-        self._asked_at = None  # before the next try somebody may have made room
-        return Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
 
 
 class Uploader:
