@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from kbsync.errors import Rejected, Unavailable
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.api import GptbotsApi
-from kbsync.targets.gptbots.config import DocumentKind, kind_of_recipe
 from kbsync.targets.gptbots.shapes import DocumentRow
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep
 
@@ -124,11 +123,6 @@ class ListedVersion:
     updated: int | None
     was: int | None
     recipe: str | None
-
-    @property
-    def kind(self) -> DocumentKind | None:
-        """By its recipe."""
-        return kind_of_recipe(self.recipe)
 
     @property
     def is_through(self) -> bool:

@@ -49,12 +49,12 @@ from kbsync.targets.gptbots.config import (
     FETCHED,
     LARGEST,
     LARGEST_PDF,
-    Cutting,
     DocumentKind,
     GptbotsTargetConfig,
     cutting_of,
     described,
     extension_of,
+    kind_of_recipe,
 )
 from kbsync.targets.gptbots.errors import TOO_MANY, judge_for
 from kbsync.targets.gptbots.listing import DocumentList, ListedVersion
@@ -335,8 +335,14 @@ class Uploader:
         address = _address_in(document) if is_link(document.path) else ""
         cutting = cutting_of(document.path, document.settings)
         changed = known.get(document.replaces or "")
-        if changed is not None and not self._can_change(changed, cutting):
-            changed = None
+        if changed is not None:
+            if cutting.kind is DocumentKind.QA:
+                # Only where the config says so, and the cutting stays: the call has no fields for it.
+                is_wanted = self._config.qa_update == "in_place" and not self._missing.lacks(QA_UPDATE)
+                may_change = is_wanted and cutting.is_usual and changed.recipe == cutting.recipe
+            else:
+                may_change = kind_of_recipe(changed.recipe) in (None, cutting.kind)  # only within a kind
+            changed = changed if may_change else None
         # The marker of an update has the `update_time` from before it; see `StatusReader`.
         was = None if changed is None else changed.updated or 0
         path = self._prefix + document.path
@@ -350,15 +356,6 @@ class Uploader:
             (document.replaces or "") if changed is not None else "",
             address,
         )
-
-    def _can_change(self, seen: ListedVersion, cutting: Cutting) -> bool:
-        """In place only within a kind. Questions and answers where the config says so and the cutting stays
-        what it was: the call has no fields for it.
-        """
-        if cutting.kind is not DocumentKind.QA:
-            return seen.kind in (None, cutting.kind)
-        is_wanted = self._config.qa_update == "in_place" and not self._missing.lacks(QA_UPDATE)
-        return is_wanted and cutting.is_usual and seen.recipe == cutting.recipe
 
     async def _deliver(self, parcel: tuple[UploadItem, ...]) -> dict[int, PutOutcome]:
         """One request; where it is refused as a whole, each half by itself."""
