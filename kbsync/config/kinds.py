@@ -294,29 +294,22 @@ class Pattern(ValueKind):
             raise RefusedValue(
                 f"{value_shown(value)} matches nothing; allowed: a pattern without a leading !"
             )
-        if not _can_match(value):
-            raise RefusedValue(f"{value_shown(value)} matches nothing; {_why_nothing(value)}")
+        from pathspec import GitIgnoreSpec
+
+        try:
+            compiled = GitIgnoreSpec.from_lines([value]).patterns
+        except (ValueError, re.error):  # re.error: a reversed range such as [z-a]
+            compiled = []
+        if not any(one.include is not None for one in compiled):
+            why = 'allowed: a gitignore pattern, such as "**/*.md" or "drafts/"'
+            if value.lstrip().startswith("#"):
+                why = r"# begins a comment; write \# for a name that begins with it"
+            raise RefusedValue(f"{value_shown(value)} matches nothing; {why}")
         return str(value)
 
     def json(self) -> dict[str, Any]:
         """A string."""
         return {"type": "string", "minLength": 1, **({"pattern": "^[^!]"} if self.positive else {})}
-
-
-def _can_match(pattern: str) -> bool:
-    from pathspec import GitIgnoreSpec
-
-    try:
-        compiled = GitIgnoreSpec.from_lines([pattern]).patterns
-    except (ValueError, re.error):  # re.error: a reversed range such as [z-a]
-        return False
-    return any(one.include is not None for one in compiled)
-
-
-def _why_nothing(pattern: str) -> str:
-    if pattern.lstrip().startswith("#"):
-        return r"# begins a comment; write \# for a name that begins with it"
-    return 'allowed: a gitignore pattern, such as "**/*.md" or "drafts/"'
 
 
 class Address(ValueKind):

@@ -33,18 +33,15 @@ def _block(block: type, about: str = "") -> Schema:
         for key in secret_keys(block)
         if settings_of(block)[key].is_required
     ]
+    marks = [one.mark for one in settings_of(block).values()]
+    first_sentence = (block.__doc__ or "").partition(". ")[0].rstrip(".")
+    own = next((mark.about for mark in marks if isinstance(mark, Others)), first_sentence)
     return {
-        **_object(about or _about(block), _properties(block)),
+        **_object(about or own, _properties(block)),
         **({"required": required} if required else {}),
         "type": "object",
         **({"allOf": forms} if forms else {}),
     }
-
-
-def _about(block: type) -> str:
-    marks = [one.mark for one in settings_of(block).values()]
-    first_sentence = (block.__doc__ or "").partition(". ")[0].rstrip(".")
-    return next((mark.about for mark in marks if isinstance(mark, Others)), first_sentence)
 
 
 def _object(about: str, properties: Iterator[tuple[str, Schema]]) -> Schema:

@@ -87,8 +87,16 @@ def canonical(url: str) -> str:
 
 def is_in_the_clear(url: str) -> bool:
     """What is sent to `url` can be read on its way: it is not https, and leaves the private network."""
+    import ipaddress
+
     parts = urlsplit(url)
-    return parts.scheme != "https" and not _is_private(parts.hostname or "")
+    if parts.scheme == "https":
+        return False
+    host = parts.hostname or ""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_global
+    except ValueError:  # a name: is it one that only a private network knows?
+        return "." in host and not host.endswith(_PRIVATE_DOMAINS)
 
 
 def is_loopback(host: str) -> bool:
@@ -101,16 +109,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
         return False
-
-
-def _is_private(host: str) -> bool:
-    """A loopback or private address, or a name that only a private network knows."""
-    import ipaddress
-
-    try:
-        return not ipaddress.ip_address(host.partition("%")[0]).is_global
-    except ValueError:
-        return "." not in host or host.endswith(_PRIVATE_DOMAINS)
 
 
 class BaseId(ValueKind):

@@ -32,7 +32,6 @@ from kbsync.contract.target import (
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST as LARGEST_LINK
 from kbsync.core.links import NoLink, address_from, is_link
-from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
@@ -426,7 +425,6 @@ class GptbotsTarget(RemoteTarget):
         config: GptbotsTargetConfig,
         surroundings: Surroundings,
         *,
-        meter: Meter | None = None,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -440,7 +438,6 @@ class GptbotsTarget(RemoteTarget):
             endpoint(config, surroundings),
             headers=lambda: {"Authorization": f"Bearer {key}"},
             judge=judge_for(config.base_url, surroundings.command("retry")),
-            meter=meter,
             steady=steady,
             wall=wall,
             sleep=sleep,

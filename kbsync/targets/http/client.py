@@ -120,7 +120,6 @@ class Client:
         *,
         headers: Callable[[], Mapping[str, str]],
         judge: Judge,
-        meter: Meter | None = None,
         steady: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Sleep = asyncio.sleep,
@@ -130,7 +129,7 @@ class Client:
         account: Account | None = None,
         skew: ClockSkew | None = None,
     ) -> None:
-        self.meter = meter if meter is not None else Meter()
+        self.meter = Meter()
         account = account or Account(steady)
         self.breaker, self.missing = account.breaker, account.missing
         self.gate = Gate(

@@ -30,7 +30,6 @@ from kbsync.contract.target import (
 )
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST, is_address
-from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, Unavailable, Unsure
 from kbsync.targets.http.client import Client, ClockSkew
@@ -88,7 +87,6 @@ class ZhipuTarget(RemoteTarget):
         config: ZhipuTargetConfig,
         surroundings: Surroundings,
         *,
-        meter: Meter | None = None,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
         sleep: Sleep = asyncio.sleep,
@@ -103,7 +101,6 @@ class ZhipuTarget(RemoteTarget):
             endpoint(config, surroundings, config.base_url + ROOT),
             headers=keys.headers,
             judge=MirrorJudge(config, surroundings, keys, self._skew, wall),
-            meter=meter,
             steady=steady,
             wall=wall,
             sleep=sleep,
