@@ -87,11 +87,11 @@ def canonical(url: str) -> str:
 
 def is_in_the_clear(url: str) -> bool:
     """What is sent to `url` can be read on its way: it is not https, and leaves the private network."""
-    import ipaddress
-
     parts = urlsplit(url)
     if parts.scheme == "https":
         return False
+    import ipaddress
+
     host = parts.hostname or ""
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_global

@@ -77,9 +77,8 @@ class ServiceJudge:
         if codes & BAD_KEY:
             return self._refused(said)
         inner = answer.body.get("error") if isinstance(answer.body, Mapping) else None
-        blamed = (
-            str(inner.get("param")) if isinstance(inner, Mapping) else ""
-        )  # the setting, in OpenAI's form
+        # OpenAI's form names the setting that is to blame
+        blamed = str(inner.get("param")) if isinstance(inner, Mapping) else ""
         if codes & NOT_SERVED or blamed in OF_THE_CONFIG:
             return self._not_there(answer, said)
         if codes & BUSY:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kbsync.contract.answering import Application, ApplicationWish
@@ -481,7 +481,13 @@ class AccountCallbacks:
         url = text_of(content.get("url")).strip()
         if not url:
             return None
-        return Callback(url, _header_names(content.get("callback_header")), flag_of(content.get("be_in_use")))
+        headers = content.get("callback_header")
+        if isinstance(headers, str):
+            with contextlib.suppress(ValueError):
+                headers = json.loads(headers)
+        # Names alone: the values are secrets.
+        names = tuple(map(str, headers)) if isinstance(headers, dict) else ()
+        return Callback(url, names, flag_of(content.get("be_in_use")))
 
     async def aim(self, url: str, headers: Mapping[str, str]) -> None:
         """Send the address, and the headers where there are any. No error repeats their values."""
@@ -494,16 +500,6 @@ class AccountCallbacks:
         removed = await _if_set(self._client.ask(ZhipuCall.DELETE_CALLBACK, "DELETE", self._PATH))
         if removed is None and await self.look() is not None:
             raise Unsure("the vendor says that no address is set, and still has one", code="still-there")
-
-
-def _header_names(headers: object) -> tuple[str, ...]:
-    """Of an object, or of one as JSON text; their values are secrets."""
-    if isinstance(headers, str):
-        try:
-            headers = json.loads(headers)
-        except ValueError:
-            return ()
-    return tuple(map(str, headers)) if isinstance(headers, dict) else ()
 
 
 async def _if_set(asked: Awaitable[HttpAnswer]) -> HttpAnswer | None:
@@ -530,14 +526,9 @@ def _unsaid(secrets: Collection[str]) -> Iterator[None]:
     try:
         yield
     except TargetError as error:
-        error.reason = _without(secrets, error.reason)
+        for secret in secrets:
+            # Nor a beginning of one, where the vendor's words were cut off.
+            for length in range(len(secret), _SHORTEST_SECRET - 1, -1):
+                error.reason = error.reason.replace(secret[:length], "***")
         error.args = (error.reason,)
         raise
-
-
-def _without(secrets: Iterable[str], reason: str) -> str:
-    """Nor a beginning of one, where the vendor's words were cut off."""
-    for secret in secrets:
-        for length in range(len(secret), _SHORTEST_SECRET - 1, -1):
-            reason = reason.replace(secret[:length], "***")
-    return reason
