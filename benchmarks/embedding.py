@@ -29,8 +29,9 @@ from first_index import WORDS
 from kbsync import logs, once
 from kbsync.config.reader import load
 from kbsync.installation import Installation
-from kbsync.targets.services.dialects import EmbeddingItem, ServiceSettings
-from kbsync.targets.services.embedding import EmbeddingService
+from kbsync.targets.services.clients import EmbeddingService
+from kbsync.targets.services.config import EmbeddingConfig
+from kbsync.targets.services.dialects import EmbeddingItem
 
 CHUNKS = 10_000
 CHUNKS_A_FILE = 25
@@ -123,8 +124,8 @@ async def bare_loop(texts: int, concurrency: int) -> float:
     """Seconds to send so many texts through the same client and drop the vectors."""
     items = [EmbeddingItem(f"{number} " * 80) for number in range(texts)]
     with canned(LATENCY) as service:
-        settings = ServiceSettings("vllm", service.url, model="canned", concurrency=concurrency)
-        client = EmbeddingService(settings)
+        config = EmbeddingConfig(type="vllm", base_url=service.url, model="canned", concurrency=concurrency)
+        client = EmbeddingService(config)
         began = time.perf_counter()
         await client.embed(items)
         seconds = time.perf_counter() - began

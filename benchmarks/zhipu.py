@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import sys
 import tempfile
 import time
@@ -22,8 +23,9 @@ from bodies import Text
 from tree import build
 from zhipu_rig import KEY, KNOWLEDGE_ID, Mirror, Pass, StandIn, standin
 
-from kbsync.contract.target import Accepted, Outgoing
-from kbsync.targets.zhipu.settings import ZhipuSettings
+from kbsync.config.kinds import Secret
+from kbsync.contract.target import Accepted, Outgoing, Surroundings
+from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 
 FILES = 2_000
@@ -92,7 +94,11 @@ def delays(concurrency: int, files: int, least: float) -> None:
 
 async def bare_loop(url: str, concurrency: int, files: int) -> float:
     """Seconds to send as many documents of that size one after the other, `concurrency` at a time."""
-    target = ZhipuTarget(ZhipuSettings(f"{url}/api", KEY, KNOWLEDGE_ID, concurrency=concurrency))
+    config = ZhipuTargetConfig(
+        base_url=f"{url}/api", api_key=Secret(KEY), knowledge_id=KNOWLEDGE_ID, concurrency=concurrency
+    )
+    nowhere = Path(os.devnull)
+    target = ZhipuTarget(config, Surroundings("", nowhere, nowhere))
     numbers = iter(range(files))
 
     async def lane() -> None:

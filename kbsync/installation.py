@@ -79,17 +79,21 @@ class Installation:
 
     def surroundings(self, mirror: MirrorConfig, *, read_only: bool, hears: bool = False) -> Surroundings:
         """What the mirror's target is told of its place."""
+        from kbsync.config.target import callback_url
         from kbsync.contract.target import Surroundings
 
-        return Surroundings(mirror.name, self.state_dir, self.spool_dir, read_only, hears, self.cure)
+        called = (callback_url(mirror) if hears else None) or ""
+        return Surroundings(
+            mirror.name, self.state_dir, self.spool_dir, read_only, mirror.prefix, called, self.cure
+        )
 
     def target(self, mirror: MirrorConfig, *, read_only: bool = False, hears: bool = False) -> Target:
         """The mirror's target, opened. `hears`: what its service calls back is listened to."""
-        return mirror.target.open(mirror, self.surroundings(mirror, read_only=read_only, hears=hears))
+        return mirror.target.open(self.surroundings(mirror, read_only=read_only, hears=hears))
 
     def target_or_stand_in(self, mirror: MirrorConfig) -> Target:
         """The mirror's target for looking, or an empty one where the first pass has yet to make it."""
-        return mirror.target.open_for_plan(mirror, self.surroundings(mirror, read_only=True))
+        return mirror.target.open_for_plan(self.surroundings(mirror, read_only=True))
 
 
 def glance(installation: Installation) -> Glance | None:

@@ -1,11 +1,9 @@
-"""Durations as people write them: `500ms`, `2s`, `15m`, `1h`, `1d`.
-
-What a single setting may be: read from the file, refused in plain words, described for editors.
+"""What a single setting may be: read from the file, refused in plain words, described for editors.
 
 Each kind stands in an annotation of the model (`Annotated[float, Duration("…")]`) and is the one place
 where that setting is described.
 
-Marks for settings that are not a single value: lists, blocks, and a block that is one of several.
+Settings that are not a single value have marks: lists, blocks, and a block that is one of several.
 """
 
 from __future__ import annotations
@@ -15,10 +13,10 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kbsync.config.problems import nearest, shown
-from kbsync.config.secret import Secret
+from kbsync.errors import UsageError
 
 DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION_FORMS = "a number and a unit, such as 500ms, 2s, 15m, 1h or 1d"
@@ -296,29 +294,22 @@ class Pattern(ValueKind):
             raise RefusedValue(
                 f"{value_shown(value)} matches nothing; allowed: a pattern without a leading !"
             )
-        if not _can_match(value):
-            raise RefusedValue(f"{value_shown(value)} matches nothing; {_why_nothing(value)}")
+        from pathspec import GitIgnoreSpec
+
+        try:
+            compiled = GitIgnoreSpec.from_lines([value]).patterns
+        except (ValueError, re.error):  # re.error: a reversed range such as [z-a]
+            compiled = []
+        if not any(one.include is not None for one in compiled):
+            why = 'allowed: a gitignore pattern, such as "**/*.md" or "drafts/"'
+            if value.lstrip().startswith("#"):
+                why = r"# begins a comment; write \# for a name that begins with it"
+            raise RefusedValue(f"{value_shown(value)} matches nothing; {why}")
         return str(value)
 
     def json(self) -> dict[str, Any]:
         """A string."""
         return {"type": "string", "minLength": 1, **({"pattern": "^[^!]"} if self.positive else {})}
-
-
-def _can_match(pattern: str) -> bool:
-    from pathspec import GitIgnoreSpec
-
-    try:
-        compiled = GitIgnoreSpec.from_lines([pattern]).patterns
-    except (ValueError, re.error):  # re.error: a reversed range such as [z-a]
-        return False
-    return any(one.include is not None for one in compiled)
-
-
-def _why_nothing(pattern: str) -> str:
-    if pattern.lstrip().startswith("#"):
-        return r"# begins a comment; write \# for a name that begins with it"
-    return 'allowed: a gitignore pattern, such as "**/*.md" or "drafts/"'
 
 
 class Address(ValueKind):
@@ -336,6 +327,47 @@ class Address(ValueKind):
     def json(self) -> dict[str, Any]:
         """A string."""
         return {"type": "string", "pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:9753"]}
+
+
+class Secret:
+    """A key, a token, an address that carries one. Printing, formatting or logging it shows `***`.
+
+    Only `reveal` gives it. `absent`: why there is no text, in a config read by somebody who need not have
+    its secrets.
+    """
+
+    __slots__ = ("_text", "absent")
+
+    def __init__(self, text: str, absent: str = "") -> None:
+        self._text = text
+        self.absent = absent
+
+    def reveal(self) -> str:
+        """The text itself: for the request that needs it, never for a message. Raises `UsageError`."""
+        if self.absent:
+            raise UsageError(self.absent)
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not written anywhere")
 
 
 class Confidential(ValueKind):

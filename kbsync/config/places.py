@@ -40,32 +40,21 @@ def network_file_system(path: Path, mountinfo: Path = MOUNTINFO) -> str | None:
         content = mountinfo.read_bytes()
     except OSError:
         return None
-    kind = _kind_at(os.fsencode(os.path.realpath(path)), content)
-    is_network = kind in _NETWORK or kind.removeprefix("fuse.") in _NETWORK_FUSE
-    return kind if is_network else None
-
-
-def _kind_at(path: bytes, mountinfo: bytes) -> str:
-    """The type of the innermost mount that holds `path`; at one place the last covers the others."""
+    real = os.fsencode(os.path.realpath(path))
     longest, kind = -1, ""
-    for line in mountinfo.splitlines():
+    # The innermost mount that holds the path counts; at one place the last one covers the others.
+    for line in content.splitlines():
         before, separator, after = line.partition(b" - ")
         fields = before.split(b" ")
         if not separator or len(fields) < 5:
             continue
-        point = _unescaped(fields[4])
-        if len(point) >= longest and _holds(point, path):
+        # Spaces, tabs, newlines and backslashes are written as octal.
+        point = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8) & 0xFF]), fields[4])
+        holds = real == point or real.startswith(point.rstrip(b"/") + b"/")
+        if len(point) >= longest and holds:
             longest, kind = len(point), after.split(b" ")[0].decode("ascii", "replace")
-    return kind
-
-
-def _holds(point: bytes, path: bytes) -> bool:
-    return path == point or path.startswith(point.rstrip(b"/") + b"/")
-
-
-def _unescaped(field: bytes) -> bytes:
-    """Spaces, tabs, newlines and backslashes are written as octal in mountinfo."""
-    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8) & 0xFF]), field)
+    is_network = kind in _NETWORK or kind.removeprefix("fuse.") in _NETWORK_FUSE
+    return kind if is_network else None
 
 
 SYSTEM_CONFIG = Path("/etc/kbsync/config.yaml")
@@ -177,18 +166,20 @@ def check_state_dir(
     """
     elsewhere = "name another place with --state-dir, or with state_dir: in the config"
     for folder in folders:
-        _refuse_nested(path, folder, elsewhere)
+        if is_inside(path, folder):
+            reason = f"the state directory {path} lies inside the mirrored folder {folder}"
+            raise UsageError(f"{reason}; {elsewhere}")
+        if is_inside(folder, path):
+            reason = f"the mirrored folder {folder} lies inside the state directory {path}"
+            raise UsageError(f"{reason}; {elsewhere}")
     kind = network_file_system(path, mountinfo)
     if kind is not None:
         raise UsageError(
             f"the state directory {path} lies on a network file system ({kind}), where locks do not hold; "
             f"{elsewhere} on a local disk"
         )
-    if create:
-        _make_writable(path, elsewhere)
-
-
-def _make_writable(path: Path, elsewhere: str) -> None:
+    if not create:
+        return
     try:
         make_private_folder(path)
     except OSError as error:
@@ -200,13 +191,6 @@ def _make_writable(path: Path, elsewhere: str) -> None:
         )
     if path.stat().st_mode & stat.S_IWOTH:
         raise UsageError(f"everybody may write into the state directory {path}; chmod o-w it, or {elsewhere}")
-
-
-def _refuse_nested(path: Path, folder: Path, elsewhere: str) -> None:
-    if is_inside(path, folder):
-        raise UsageError(f"the state directory {path} lies inside the mirrored folder {folder}; {elsewhere}")
-    if is_inside(folder, path):
-        raise UsageError(f"the mirrored folder {folder} lies inside the state directory {path}; {elsewhere}")
 
 
 def is_inside(inner: Path, outer: Path) -> bool:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from kbsync.config.checks import conflicts
-from kbsync.config.fields import bare, blocks, blocks_in, known_keys, secret_keys, settings_of
 from kbsync.config.kinds import (
     About,
     Absent,
@@ -30,10 +29,19 @@ from kbsync.config.kinds import (
     not_among,
     value_shown,
 )
-from kbsync.config.model import Config, DocumentRule, MirrorConfig
+from kbsync.config.model import (
+    Config,
+    DocumentRule,
+    MirrorConfig,
+    bare,
+    blocks,
+    blocks_in,
+    known_keys,
+    secret_keys,
+    settings_of,
+)
 from kbsync.config.places import home
 from kbsync.config.problems import ConfigError, Loc, Problem, key_of, nearest, path_shown, shown
-from kbsync.config.retired import retired
 from kbsync.config.target import BaseId
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
 from kbsync.targets.registry import TARGETS
@@ -100,8 +108,10 @@ class Draft:
 
     def find(self, loc: Loc, message: str, rests_on: Iterable[Loc] = ()) -> None:
         """Note a problem between values, unless one it rests on was refused already."""
-        if not any(self._is_spoiled(one) for one in (loc, *rests_on)):
-            self._note(loc, message)
+        for one in (loc, *rests_on):
+            if any(one[: len(bad)] == bad or bad[: len(one)] == one for bad in self._spoiled):
+                return
+        self._note(loc, message)
 
     def end(self) -> None:
         """Raises ConfigError if there was any problem."""
@@ -114,9 +124,6 @@ class Draft:
 
     def _note(self, loc: Loc, message: str) -> None:
         self._problems[self.problem(loc, message)] = None
-
-    def _is_spoiled(self, loc: Loc) -> bool:
-        return any(loc[: len(one)] == one or one[: len(loc)] == loc for one in self._spoiled)
 
 
 _LARGEST_SECRET = 65_536
@@ -132,10 +139,12 @@ def fill(draft: Draft, environ: Mapping[str, str], where: Whereabouts, *, with_s
         try:
             draft.put(loc, substitute(text, environ))
         except RefusedValue as reason:
-            if with_secrets or not _is_secret(draft, loc):
-                draft.refuse(loc, str(reason))
-            else:
+            block = blocks_in(draft.value).get(loc[:-1])
+            is_secret = block is not None and str(loc[-1]).removesuffix("_file") in secret_keys(block)
+            if is_secret and not with_secrets:
                 draft.put(loc, Absent(draft.problem(loc, str(reason))))
+            else:
+                draft.refuse(loc, str(reason))
     for loc, block in blocks_in(draft.value).items():
         for key in secret_keys(block):
             here, file = (*loc, key), (*loc, f"{key}_file")
@@ -154,12 +163,6 @@ def fill(draft: Draft, environ: Mapping[str, str], where: Whereabouts, *, with_s
                         draft.refuse(file, str(reason))
                     else:
                         draft.move(file, here, Absent(draft.problem(file, str(reason))))
-
-
-def _is_secret(draft: Draft, loc: Loc) -> bool:
-    """A secret is meant, or the file that holds one."""
-    block = blocks_in(draft.value).get(loc[:-1])
-    return block is not None and str(loc[-1]).removesuffix("_file") in secret_keys(block)
 
 
 def _references(value: Value, loc: Loc) -> Iterator[tuple[Loc, str]]:
@@ -218,6 +221,30 @@ def read_secret(value: Value, where: Whereabouts) -> str:
     if not text:
         raise RefusedValue(f"{named} is empty; write the text into it")
     return text
+
+
+_FETCH_AGAIN = (
+    "pages are not fetched by time any more; remove the key, and run kbsync retry PATH to fetch one again"
+)
+
+_SENT_AGAIN = "a document whose settings changed is sent again and never cut where it serves; remove the key"
+
+RETIRED: Mapping[str, str] = {
+    "mirrors[].target.reslice": _SENT_AGAIN,
+    "mirrors[].documents[].zhipu.refresh": _FETCH_AGAIN,
+    "mirrors[].documents[].gptbots.refresh": _FETCH_AGAIN,
+}
+"""Keys that earlier versions took, and what to write instead; `[]` stands for any item of a list.
+
+A key that goes gets a row here, so that an old config is refused with file, line and cure.
+"""
+
+
+def retired(loc: Loc) -> str | None:
+    """The message for the key at `loc`; None for a key that no earlier version had."""
+    place = "".join("[]" if isinstance(step, int) else f".{step}" for step in loc).removeprefix(".")
+    advice = RETIRED.get(place)
+    return None if advice is None else f"is gone: {advice}"
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
@@ -354,6 +381,7 @@ def _missing(block: type, key: str) -> str:
 
 
 _LARGEST_FILE = 262_144
+_UNNAMED = "not-named-yet-"
 
 
 def load(
@@ -377,25 +405,18 @@ def load(
         draft.refuse((), f"{what}; begin with `mirrors:`; `kbsync init` writes an example")
     fill(draft, environ, where, with_secrets=with_secrets)
     if not with_bases:
-        _name_bases(draft)
+        # Each base without an id gets one of its own, so that no two mirrors seem to share theirs.
+        for number, (loc, block) in enumerate(blocks_in(draft.value).items()):
+            written = draft.at(loc)
+            for key, setting in settings_of(block).items():
+                if isinstance(setting.mark, BaseId) and isinstance(written, dict) and not written.get(key):
+                    draft.forgive((*loc, key))
+                    written[key] = f"{_UNNAMED}{number}"
     config = read(draft, where)
     for finding in conflicts(config):
         draft.find(finding.loc, finding.message, finding.rests_on)
     draft.end()
     return dataclasses.replace(config, path=file)
-
-
-_UNNAMED = "not-named-yet-"
-
-
-def _name_bases(draft: Draft) -> None:
-    """Each base without an id gets one of its own, so that no two mirrors seem to share theirs."""
-    for number, (loc, block) in enumerate(blocks_in(draft.value).items()):
-        written = draft.at(loc)
-        for key, setting in settings_of(block).items():
-            if isinstance(setting.mark, BaseId) and isinstance(written, dict) and not written.get(key):
-                draft.forgive((*loc, key))
-                written[key] = f"{_UNNAMED}{number}"
 
 
 def _read_file(file: Path) -> Tree:

@@ -9,9 +9,8 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from kbsync.config.fields import Field, bare, secret_keys, settings_of
 from kbsync.config.kinds import About, OneOf, Others, ValueKind
-from kbsync.config.model import Config
+from kbsync.config.model import Config, Field, bare, secret_keys, settings_of
 from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
 Schema = dict[str, Any]
@@ -34,18 +33,15 @@ def _block(block: type, about: str = "") -> Schema:
         for key in secret_keys(block)
         if settings_of(block)[key].is_required
     ]
+    marks = [one.mark for one in settings_of(block).values()]
+    first_sentence = (block.__doc__ or "").partition(". ")[0].rstrip(".")
+    own = next((mark.about for mark in marks if isinstance(mark, Others)), first_sentence)
     return {
-        **_object(about or _about(block), _properties(block)),
+        **_object(about or own, _properties(block)),
         **({"required": required} if required else {}),
         "type": "object",
         **({"allOf": forms} if forms else {}),
     }
-
-
-def _about(block: type) -> str:
-    marks = [one.mark for one in settings_of(block).values()]
-    first_sentence = (block.__doc__ or "").partition(". ")[0].rstrip(".")
-    return next((mark.about for mark in marks if isinstance(mark, Others)), first_sentence)
 
 
 def _object(about: str, properties: Iterator[tuple[str, Schema]]) -> Schema:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -18,6 +18,7 @@ from kbsync.config.kinds import (
     Duration,
     Location,
     RefusedValue,
+    Secret,
     ValueKind,
     Whereabouts,
     Whole,
@@ -25,7 +26,6 @@ from kbsync.config.kinds import (
     write_duration,
 )
 from kbsync.config.problems import Conflict, Loc, path_shown
-from kbsync.config.secret import Secret
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -88,7 +88,15 @@ def canonical(url: str) -> str:
 def is_in_the_clear(url: str) -> bool:
     """What is sent to `url` can be read on its way: it is not https, and leaves the private network."""
     parts = urlsplit(url)
-    return parts.scheme != "https" and not _is_private(parts.hostname or "")
+    if parts.scheme == "https":
+        return False
+    import ipaddress
+
+    host = parts.hostname or ""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_global
+    except ValueError:  # a name: is it one that only a private network knows?
+        return "." in host and not host.endswith(_PRIVATE_DOMAINS)
 
 
 def is_loopback(host: str) -> bool:
@@ -101,16 +109,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
         return False
-
-
-def _is_private(host: str) -> bool:
-    """A loopback or private address, or a name that only a private network knows."""
-    import ipaddress
-
-    try:
-        return not ipaddress.ip_address(host.partition("%")[0]).is_global
-    except ValueError:
-        return "." not in host or host.endswith(_PRIVATE_DOMAINS)
 
 
 class BaseId(ValueKind):
@@ -178,15 +176,15 @@ class TargetConfig(ABC):
         """Equal for two mirrors exactly when they would use one knowledge base."""
 
     @abstractmethod
-    def open(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+    def open(self, surroundings: Surroundings) -> Target:
         """The target of a mirror. Raises `TargetError`, `UsageError` or `StateError` where it cannot be had.
 
         What is heavy is imported in here: every command reads configs, few of them open a target.
         """
 
-    def open_for_plan(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+    def open_for_plan(self, surroundings: Surroundings) -> Target:
         """The target for looking only; where it was not made yet, one that is empty and makes nothing."""
-        return self.open(mirror, surroundings)
+        return self.open(surroundings)
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """What does not hold between settings that are each fine; the block stands at `loc`."""
@@ -275,3 +273,27 @@ def _may_be_file(path: Path) -> bool:
         return False
     except OSError:
         return True
+
+
+CALLBACK_PATH = "/callback/"
+
+
+def callback_url(mirror: MirrorConfig) -> str | None:
+    """Where the mirror's service is to call; None where it is not. Never to be shown."""
+    target = mirror.target
+    if not isinstance(target, RemoteTargetConfig) or target.callback_base is None:
+        return None
+    import hashlib
+    import hmac
+
+    _, *base = target.base_key(mirror.name)
+    about = "\0".join(("kbsync callback", mirror.name, *base))
+    # Derived and not stored: the same after the state was lost, and another one with another key.
+    secret = hmac.digest(target.api_key.reveal().encode(), about.encode(), hashlib.sha256).hex()
+    return f"{target.callback_base}{CALLBACK_PATH}{secret[:40]}"
+
+
+def callback_secrets(mirrors: Iterable[MirrorConfig]) -> Mapping[str, Secret]:
+    """What stands behind `CALLBACK_PATH` for each mirror that is called back."""
+    urls = {mirror.name: callback_url(mirror) for mirror in mirrors}
+    return {name: Secret(url.rpartition("/")[2]) for name, url in urls.items() if url is not None}

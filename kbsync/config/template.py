@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kbsync.config.fields import Field, settings_of
 from kbsync.config.kinds import ValueKind
-from kbsync.config.model import folder_name
+from kbsync.config.model import Field, folder_name, settings_of
 from kbsync.config.target import BaseId
 from kbsync.errors import UsageError
 from kbsync.targets.registry import TARGETS

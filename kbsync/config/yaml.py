@@ -59,21 +59,16 @@ for _name, _pattern, _first in (
 
 def read_yaml(text: str) -> Tree:
     """The tree of `text`. Raises Unreadable where there is none; other problems are in the tree."""
-    grower = _Grower()
-    root = _compose(text)
-    if root is not None:
-        grower.tree.value = grower.grow(root, ())
-    return grower.tree
-
-
-def _compose(text: str) -> yaml.Node | None:
     try:
         root: yaml.Node | None = yaml.compose(text, _Loader)
     except RecursionError:
         raise UnreadableConfig(None, "is nested too deeply") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter two: escapes beyond Unicode
         raise _sentence(error, text) from None
-    return root
+    grower = _Grower()
+    if root is not None:
+        grower.tree.value = grower.grow(root, ())
+    return grower.tree
 
 
 def _sentence(error: Exception, text: str) -> UnreadableConfig:
@@ -165,18 +160,15 @@ class _Grower:
                 self.tree.lines[(*loc, "<<")] = key.start_mark.line + 1
                 merged.extend(self._merged(child, loc))
             elif key.value in value:
-                self._note_double((*loc, key.value), key)
+                here = (*loc, key.value)
+                message = f"is written twice, first in line {self.tree.lines[here]}; keep one"
+                self.tree.notes.append((here, key.start_mark.line + 1, message))
             else:
                 value[key.value] = self._entry(key, child, loc)
         for key, child in merged:
             if key.value not in value:
                 value[key.value] = self._entry(key, child, loc)
         return value
-
-    def _note_double(self, loc: Loc, key: yaml.Node) -> None:
-        first = self.tree.lines[loc]
-        message = f"is written twice, first in line {first}; keep one"
-        self.tree.notes.append((loc, key.start_mark.line + 1, message))
 
     def _entry(self, key: yaml.Node, child: yaml.Node, loc: Loc) -> Value:
         self.tree.lines[(*loc, key.value)] = key.start_mark.line + 1
@@ -236,21 +228,13 @@ def _is_text(text: str) -> bool:
 def _scalar_value(node: yaml.Node) -> Value:
     match node.tag.removeprefix(_TAG):
         case "bool":
-            return _boolean(node.value)
+            if node.value.lower() not in ("true", "false"):  # an explicit !!bool
+                raise ValueError(node.value)
+            return bool(node.value.lower() == "true")
         case "int":
-            return _integer(node.value)
+            base = {"0o": 8, "0x": 16}.get(node.value[:2], 10)
+            return int(node.value[2:] if base != 10 else node.value, base)
         case "float":
             return float(node.value.replace(".inf", "inf").replace(".nan", "nan").lower())
         case _:
             return str(node.value)
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false"):  # an explicit !!bool
-        raise ValueError(text)
-    return text.lower() == "true"
-
-
-def _integer(text: str) -> int:
-    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
-    return int(text[2:] if base != 10 else text, base)

@@ -273,14 +273,25 @@ class Confirms(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a target is given besides its own settings: folders it may write in, and whether it may.
+    """What a target is given besides its config block: its mirror, and the folders it may write in.
 
-    `hears`: somebody listens to what the service calls back. `cure`: makes a command that can be pasted.
+    `read_only`: it only looks, for a command that somebody typed. `prefix` stands before every path of the
+    mirror. `callback_url`: where the service calls us, a secret; "" where nobody listens. `cure` makes a
+    command that can be pasted.
     """
 
     mirror: str
     state_dir: Path
     spool_dir: Path
     read_only: bool = False
-    hears: bool = False
+    prefix: str = ""
+    callback_url: str = field(default="", repr=False)
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
+
+    def command(self, words: str) -> str:
+        """What to run once the cause of a halt is gone; the options in use are added where it is shown."""
+        return f"kbsync {words} --mirror {self.mirror}" if self.mirror else f"kbsync {words}"
+
+    def pasted(self, words: str) -> str:
+        """A command line about this mirror that can be pasted, for a sentence."""
+        return self.cure(f"{words} --mirror {self.mirror}" if self.mirror else words)

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import structlog
 from starlette.applications import Starlette
 
-from kbsync.config.callbacks import callback_secrets
 from kbsync.config.model import MirrorConfig
+from kbsync.config.target import callback_secrets
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
 from kbsync.engine.halts import FOLDER_MISSING

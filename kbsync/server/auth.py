@@ -8,13 +8,12 @@ import hmac
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kbsync.config.callbacks import PATH
-from kbsync.config.secret import Secret
-from kbsync.config.target import is_loopback
+from kbsync.config.kinds import Secret
+from kbsync.config.target import CALLBACK_PATH, is_loopback
 from kbsync.server.page import PREFIX
 from kbsync.server.responses import refusal
 
-OPEN = ("/healthz", PATH)
+OPEN = ("/healthz", CALLBACK_PATH)
 """Paths that need no token: a word for load balancers, and addresses that are secrets themselves."""
 
 API = "/api/"

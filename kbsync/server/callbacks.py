@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from kbsync.config.callbacks import PATH
-from kbsync.config.secret import Secret
+from kbsync.config.kinds import Secret
+from kbsync.config.target import CALLBACK_PATH
 from kbsync.server.responses import TooMuchError, body_of
 
 LARGEST_BODY = 16 * 1024
@@ -88,7 +88,7 @@ class CallbackRoute:
 
     def route(self) -> Route:
         """For the application."""
-        return Route(f"{PATH}{{secret}}", self.called, methods=["POST"])
+        return Route(f"{CALLBACK_PATH}{{secret}}", self.called, methods=["POST"])
 
     async def called(self, request: Request) -> Response:
         """200 whatever it holds, so that nobody calls again; 404 for a path that is nobody's."""

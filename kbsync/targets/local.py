@@ -44,7 +44,7 @@ from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import Store
 from kbsync.index.words import TOKENISER
 from kbsync.targets.services.blocking import ServiceEncoder, ServiceRanker
-from kbsync.targets.services.dialects import ServiceSettings
+from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 
 if TYPE_CHECKING:
     from kbsync.index.read.parser import Parser
@@ -83,7 +83,7 @@ def limits_of(max_bytes: int, *, pictures: bool = False) -> Limits:
     )
 
 
-def encoder_of(embedding: Embedding, service: ServiceSettings | None) -> Encoder:
+def encoder_of(embedding: Embedding, service: EmbeddingConfig | None) -> Encoder:
     """What makes the vectors. Loads nothing and asks nobody."""
     if service is not None:
         return ServiceEncoder(service)
@@ -125,8 +125,8 @@ class LocalTarget(Target):
         max_bytes: int,
         surroundings: Surroundings,
         parse: Parse | None = None,
-        service: ServiceSettings | None = None,
-        rerank: ServiceSettings | None = None,
+        service: EmbeddingConfig | None = None,
+        rerank: RerankConfig | None = None,
     ) -> LocalTarget:
         """The knowledge base in the folder `path`, made where there is none. Loads no model.
 
@@ -324,7 +324,7 @@ def _unknown(remote_id: str) -> Rejected:
 class Unmade(LocalTarget):
     """The knowledge base before the first pass has made it, for `plan`, which makes nothing."""
 
-    def __init__(self, embedding: Embedding, max_bytes: int, service: ServiceSettings | None = None) -> None:
+    def __init__(self, embedding: Embedding, max_bytes: int, service: EmbeddingConfig | None = None) -> None:
         """Only what `limits` and `recipe` need: there is no index to open."""
         self._encoder = encoder_of(embedding, service)
         self._limits = limits_of(max_bytes, pictures=self._encoder.takes_pictures)

@@ -6,18 +6,17 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from kbsync.config.kinds import About, Choice, Location, Whole
 from kbsync.config.places import is_no_directory, network_file_system
 from kbsync.config.problems import Conflict, Loc, path_shown
 from kbsync.config.target import TargetConfig
-from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, service_conflicts
+from kbsync.targets.services.config import SERVICES, EmbeddingConfig, RerankConfig, service_conflicts
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
     from kbsync.contract.target import Surroundings, Target
-    from kbsync.targets.services.dialects import ServiceSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,7 @@ class LocalTargetConfig(TargetConfig):
         yield from service_conflicts(self.embedding, (*loc, "embedding"))
         yield from service_conflicts(self.rerank, (*loc, "rerank"))
 
-    def open(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+    def open(self, surroundings: Surroundings) -> Target:
         """The knowledge base, made where there is none."""
         from kbsync.targets.local import LocalTarget
 
@@ -82,30 +81,22 @@ class LocalTargetConfig(TargetConfig):
             rerank=_service(self.rerank),
         )
 
-    def open_for_plan(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+    def open_for_plan(self, surroundings: Surroundings) -> Target:
         """The knowledge base, or an empty one where the first pass has yet to make it."""
         if self.folder(surroundings.state_dir, surroundings.mirror).exists():
-            return self.open(mirror, surroundings)
+            return self.open(surroundings)
         from kbsync.targets.local import Unmade
 
         return Unmade(self.embedding, self.max_bytes, _service(self.embedding))
 
 
-def _service(block: EmbeddingConfig | RerankConfig) -> ServiceSettings | None:
-    """The service that the block names; None for what kbsync does by itself."""
-    if block.type == "builtin" or block.type == "onnx" or block.base_url is None:
-        return None
-    from kbsync.targets.services.dialects import ServiceSettings
+Block = TypeVar("Block", EmbeddingConfig, RerankConfig)
 
-    only_for_vectors: dict[str, Any] = (
-        {"dimensions": block.dimensions} if isinstance(block, EmbeddingConfig) else {}
-    )
-    return ServiceSettings(
-        dialect=block.type,
-        base_url=block.base_url,
-        api_key=block.api_key.reveal() if block.api_key else "",
-        model=block.model,
-        concurrency=block.concurrency,
-        batch=block.batch,
-        **only_for_vectors,
-    )
+
+def _service(block: Block) -> Block | None:
+    """The block, where it names a service; None for what kbsync does by itself."""
+    if block.base_url is None or block.type not in SERVICES:
+        return None
+    if block.api_key is not None:
+        block.api_key.reveal()  # one that could not be read is told before anything is opened
+    return block

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.callbacks import callback_url
 from kbsync.config.reader import load
+from kbsync.config.target import callback_url
 from kbsync_standin.faults import Fault
 from tests.cli.test_listener import listen
 from tests.cli.vendor import Desk, desk_in, digests_in, eventually

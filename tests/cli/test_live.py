@@ -18,8 +18,8 @@ from kbsync.cli.commands.open import open_or_print
 from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, LiveSearch, pause_for
 from kbsync.cli.commands.status_display import Screen, clipped
 from kbsync.cli.output import Output, cells
+from kbsync.config.kinds import Secret
 from kbsync.config.model import folder_config
-from kbsync.config.secret import Secret
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.engine.search import FoundDocument
 from kbsync.errors import Unavailable

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.callbacks import callback_secrets, callback_url
+from kbsync.config.kinds import Secret
 from kbsync.config.model import MirrorConfig
-from kbsync.config.secret import Secret
+from kbsync.config.target import callback_secrets, callback_url
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.config.reading import told
 

@@ -9,8 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbsync.config.fields import blocks, known_keys
-from kbsync.config.model import folder_config
+from kbsync.config.model import blocks, folder_config, known_keys
 from kbsync.config.reader import load
 from kbsync.config.template import SHIPPED_SCHEMA, commented_config
 from kbsync.errors import UsageError

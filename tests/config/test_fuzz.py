@@ -10,8 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbsync.config.fields import blocks, known_keys
-from kbsync.config.model import Config
+from kbsync.config.model import Config, blocks, known_keys
 from kbsync.config.problems import ConfigError
 from kbsync.config.reader import load
 

@@ -30,11 +30,11 @@ def test_what_is_said_of_searches_reaches_the_target(tmp_path: Path) -> None:
     one = mirror(tmp_path, f"target: {{{LEAST}, {search}, qa_update: in_place}}")
 
     async def opened() -> GptbotsTarget:
-        async with aclosing(one.target.open(one, Surroundings("docs", tmp_path, tmp_path))) as target:
+        async with aclosing(one.target.open(Surroundings("docs", tmp_path, tmp_path))) as target:
             assert isinstance(target, GptbotsTarget)
             return target
 
-    settings = asyncio.run(opened())._settings
+    settings = asyncio.run(opened())._config
     assert (settings.search, settings.qa_update) == (GptbotsSearchConfig(1.0, 0.1, "BCE-Rerank"), "in_place")
 
 

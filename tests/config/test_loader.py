@@ -12,8 +12,7 @@ from kbsync.config.model import (
     NotifyConfig,
 )
 from kbsync.config.problems import ConfigError
-from kbsync.config.reader import load
-from kbsync.config.retired import RETIRED
+from kbsync.config.reader import RETIRED, load
 from kbsync.errors import UsageError
 from kbsync.targets.local_config import LocalTargetConfig
 from kbsync.targets.services.config import EmbeddingConfig

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.config.kinds import Secret
 from kbsync.config.model import MirrorConfig, settings_for
-from kbsync.config.secret import Secret
 from kbsync.config.target import VectorizationConfig, is_in_the_clear
 from kbsync.contract.target import Surroundings, Target
 from kbsync.once import plan_of
@@ -387,7 +387,7 @@ async def test_a_target_is_opened_with_its_settings(tmp_path: Path) -> None:
     )
     config = MirrorConfig(name="handbook", folder=tmp_path, target=zhipu(tmp_path, text))
     for opened in (config.target.open, config.target.open_for_plan):
-        target = opened(config, around(tmp_path))
+        target = opened(around(tmp_path))
         limits = target.limits
         assert (limits.concurrency, limits.max_bytes, limits.reembed_tries) == (7, 5, 1)
         assert (limits.poll_first, limits.poll_longest, limits.give_up) == (2.0, 9.0, 180.0)
@@ -399,7 +399,7 @@ async def test_mirrors_of_one_account_know_together_whether_it_is_down(tmp_path:
     here = "base_url: http://127.0.0.1"
     texts = (f"{here}:9/api", f"{here}:9/api/", f"{here}:8/api")
     configs = [MirrorConfig(name="m", folder=tmp_path, target=zhipu(tmp_path, text)) for text in texts]
-    one, same, other = (config.target.open(config, around(tmp_path)) for config in configs)
+    one, same, other = (config.target.open(around(tmp_path)) for config in configs)
     assert breaker_of(one) is breaker_of(same)
     assert breaker_of(one) is not breaker_of(other)
     for target in (one, same, other):

@@ -13,10 +13,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from kbsync.config.fields import settings_of
-from kbsync.config.kinds import Confidential
-from kbsync.config.model import MirrorConfig
-from kbsync.config.secret import Secret
+from kbsync.config.kinds import Confidential, Secret
+from kbsync.config.model import settings_of
 from kbsync.config.target import BaseId, TargetConfig
 from kbsync.contract import answering, managing, searching
 from kbsync.contract import target as mirroring
@@ -72,10 +70,7 @@ def targets() -> Iterator[Mapping[str, Target]]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         surroundings = Surroundings("docs", folder, folder)
-        known = {
-            name: config.open(MirrorConfig(name="docs", folder=folder, target=config), surroundings)
-            for name, config in ((name, sample(name)) for name in TARGETS)
-        }
+        known = {name: sample(name).open(surroundings) for name in TARGETS}
         yield known
         asyncio.run(_close(known.values()))
 

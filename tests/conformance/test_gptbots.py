@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 from kbsync.contract.target import Target
 from kbsync.core.names import Naming
-from kbsync.targets.gptbots.api import GptbotsSettings
+from kbsync.targets.gptbots.config import GptbotsTargetConfig
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots import HOME_ID, application
 from kbsync_standin.messages import StandInClock
 from tests.conformance.served import ServedSuite, ServedWorld
+from tests.targets.blocks import around, block
 
 KEY = "app-secret-for-tests"
 
@@ -32,8 +33,9 @@ class GptbotsWorld(ServedWorld):
         return Naming(style="marked").name(path, digest)
 
     async def open(self) -> Target:
-        settings = GptbotsSettings(self.server.url, KEY, self.base)
-        return GptbotsTarget(settings, wall=self.app.clock.now, steady=self.app.clock.now)
+        given = {"base_url": self.server.url, "api_key": KEY, "knowledge_base_id": self.base}
+        config = block(GptbotsTargetConfig, **given)
+        return GptbotsTarget(config, around(), wall=self.app.clock.now, steady=self.app.clock.now)
 
     def spoiled(self, path: str) -> bytes:
         stem = path.rpartition(".")[0]

@@ -11,7 +11,7 @@ import pytest
 
 from kbsync.contract.target import Surroundings, Target
 from kbsync.targets.local import LocalTarget
-from kbsync.targets.services.dialects import Dialect
+from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, Service
 from kbsync_standin.server import Server
 from tests.conformance.suite import TargetSuite
 from tests.conformance.test_local import MAX_BYTES, LocalWorld
@@ -22,7 +22,7 @@ from tests.targets.services.service import serving, settings_for
 class LocalWorldAtServices(LocalWorld):
     """As the one that needs nobody, with the stand-in for vectors beside it."""
 
-    def __init__(self, folder: Path, server: Server, dialect: Dialect) -> None:
+    def __init__(self, folder: Path, server: Server, dialect: Service) -> None:
         super().__init__(folder)
         self.server, self.dialect = server, dialect
 
@@ -34,19 +34,19 @@ class LocalWorldAtServices(LocalWorld):
             embedding=SimpleNamespace(type=self.dialect, path=None),
             max_bytes=MAX_BYTES,
             surroundings=Surroundings("test", self.folder, spool),
-            service=settings_for(self.server, self.dialect),
-            rerank=settings_for(self.server, self.dialect),
+            service=settings_for(self.server, EmbeddingConfig, self.dialect),
+            rerank=settings_for(self.server, RerankConfig, self.dialect),
         )
 
 
-@pytest.fixture(params=get_args(Dialect))
-def dialect(request: pytest.FixtureRequest) -> Dialect:
-    return cast(Dialect, request.param)
+@pytest.fixture(params=get_args(Service))
+def dialect(request: pytest.FixtureRequest) -> Service:
+    return cast(Service, request.param)
 
 
 class TestLocalAtServices(TargetSuite):
     @pytest.fixture
-    async def world(self, tmp_path: Path, dialect: Dialect) -> AsyncIterator[World]:
+    async def world(self, tmp_path: Path, dialect: Service) -> AsyncIterator[World]:
         async with serving() as server:
             world = LocalWorldAtServices(tmp_path, server, dialect)
             world.target = await world.open()

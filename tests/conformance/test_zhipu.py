@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 from kbsync.contract.target import Target
 from kbsync.core.names import Naming
-from kbsync.targets.zhipu.settings import ZhipuSettings
+from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import StandInClock
 from kbsync_standin.zhipu import HOME_ID, application
 from tests.conformance.served import ServedSuite, ServedWorld
+from tests.targets.blocks import around, block
 
 KEY = "id.secret-for-tests"
 
@@ -32,8 +33,8 @@ class ZhipuWorld(ServedWorld):
 
     async def open(self) -> Target:
         url = f"{self.server.url}/api"
-        settings = ZhipuSettings(base_url=url, api_key=KEY, knowledge_id=self.base, max_bytes=3_000_000)
-        return ZhipuTarget(settings, wall=self.app.clock.now)
+        given = {"base_url": url, "api_key": KEY, "knowledge_id": self.base, "max_bytes": 3_000_000}
+        return ZhipuTarget(block(ZhipuTargetConfig, **given), around(), wall=self.app.clock.now)
 
     def spoiled(self, path: str) -> bytes:
         stem = path.rpartition(".")[0]

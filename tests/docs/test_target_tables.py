@@ -12,12 +12,19 @@ import pytest
 from kbsync.config.kinds import Whole
 from kbsync.core.names import LONGEST
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.gptbots import api, config, listing, manage, target
-from kbsync.targets.gptbots.api import MOST_FILES, GptbotsSettings
-from kbsync.targets.gptbots.config import CUTTING, KINDS, RANKING_MODELS, GptbotsSearchConfig
+from kbsync.targets.gptbots import api, config, manage, target
+from kbsync.targets.gptbots.api import MOST_FILES
+from kbsync.targets.gptbots.config import (
+    CUTTING,
+    KINDS,
+    RANKING_MODELS,
+    GptbotsSearchConfig,
+    GptbotsTargetConfig,
+)
 from kbsync.targets.gptbots.errors import SENTENCES, TOO_MANY, judge_for
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.managing import OfferedSetting
+from kbsync.targets.http.reading import PAGE_SIZE
 from kbsync.targets.services.dialects import EMBEDDINGS, RERANK
 from kbsync.targets.zhipu import manage as zhipu
 from kbsync.targets.zhipu.config import ZhipuSearchConfig
@@ -26,6 +33,7 @@ from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
 from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
 from tests.docs.pages import ROOT
 from tests.docs.test_targets import ZHIPU, table
+from tests.targets.blocks import block
 
 FOLDER = ROOT / "docs" / "targets"
 GPTBOTS, VECTORS = FOLDER / "gptbots.md", FOLDER / "vectors.md"
@@ -45,7 +53,8 @@ def test_kinds_are_those_that_are_taken() -> None:
 
 def test_limits_are_those_that_are_kept() -> None:
     most = {key: kind.most for key, kind in CUTTING.items() if isinstance(kind, Whole)}
-    limits = GptbotsSettings("https://example.invalid", "key", knowledge_base_id="1").limits
+    config = block(GptbotsTargetConfig, base_url="", api_key="key", knowledge_base_id="1")
+    limits = target.limits_of(config)
     assert [cells[:2] for cells in table(GPTBOTS, "what | at most")] == [
         ["a pdf", f"{limits.max_bytes_by_extension['pdf'] // 10**6} MB"],
         ["any other document", f"{(limits.max_bytes or 0) // 10**6} MB"],
@@ -54,7 +63,7 @@ def test_limits_are_those_that_are_kept() -> None:
         ["documents in a request", f"{limits.batch}"],
         ["bytes of documents in a request", f"{api.MOST_BYTES // 10**6} MB"],
         ["ids in a question for states, or in a deletion", f"{target.MOST_IDS}"],
-        ["rows of a page of the list", f"{listing.PAGE}"],
+        ["rows of a page of the list", f"{PAGE_SIZE}"],
         ["passages that a search finds", f"{api.MOST_PASSAGES}"],
         ["a document's name", f"{LONGEST} bytes"],
     ]

@@ -13,9 +13,8 @@ import pytest
 
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.names import Naming
-from kbsync.targets.zhipu.config import SLICES
+from kbsync.targets.zhipu.config import EXTENSIONS, SLICES
 from kbsync.targets.zhipu.errors import CODES, Blame
-from kbsync.targets.zhipu.formats import EXTENSIONS
 from kbsync_standin.__main__ import read_options
 from kbsync_standin.control import PREFIX, ROUTES
 from kbsync_standin.zhipu import Behaviour

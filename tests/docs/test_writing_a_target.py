@@ -30,7 +30,7 @@ def without_blanks(text: str) -> str:
 
 def test_nearly_all_of_the_target_is_quoted() -> None:
     quoted = "".join(block.text for block in blocks(PAGE, "python"))
-    for name in ("put", "status", "delete", "list", "search", "base", "judge", "ExampleSettings"):
+    for name in ("put", "status", "delete", "list", "search", "base", "judge", "limits"):
         assert f" {name}(" in quoted, name
 
 

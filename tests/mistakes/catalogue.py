@@ -369,7 +369,7 @@ MISTAKES = (
     Mistake(
         "secret-in-words",
         "a secret that is formatted into a message shows",
-        "kbsync/config/secret.py",
+        "kbsync/config/kinds.py",
         '    def __format__(self, spec: str) -> str:\n        return "***"',
         "    def __format__(self, spec: str) -> str:\n        return self._text",
         ("tests/config/test_secrets.py",),

@@ -13,8 +13,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from kbsync.config.kinds import Secret
 from kbsync.config.model import NotifyConfig
-from kbsync.config.secret import Secret
 from kbsync.engine.journal import Happened
 from kbsync.server import notify as telling
 from kbsync.server.notify import EVERY, GATHER, Notifications

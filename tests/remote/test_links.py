@@ -12,7 +12,7 @@ from kbsync.contract.target import Outgoing, PutOutcome
 from kbsync.engine.status import FileStatus, Items
 from kbsync.errors import Unsure
 from kbsync.state.glance import Tx
-from kbsync.targets.zhipu.formats import link_body, slicing_of
+from kbsync.targets.zhipu.config import link_body, slicing_of
 from tests.remote.test_adversary import verify
 from tests.remote.world import BASE, CountedTarget, RemoteWorld
 

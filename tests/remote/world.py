@@ -15,13 +15,14 @@ from kbsync.engine.mirror import MirrorRun, RunContext
 from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.terms import Plan
 from kbsync.state.store import Store
-from kbsync.targets.zhipu.settings import ZhipuSettings
+from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import StandInClock
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import application
 from tests.engine.world import World
+from tests.targets.blocks import around, block
 
 KEY = "id.secret-for-tests"
 BASE = "1734786402936664064"
@@ -85,12 +86,12 @@ class RemoteWorld(World):
         self.tolerated: str | None = None
 
     def make_target(self) -> CountedTarget:
-        settings = ZhipuSettings(
-            base_url=f"{self.server.url}/api", api_key=KEY, knowledge_id=BASE, **self.settings
-        )
+        address = f"{self.server.url}/api"
+        given = {"base_url": address, "api_key": KEY, "knowledge_id": BASE, **self.settings}
         clock = self.clock
         target = CountedTarget(
-            settings,
+            block(ZhipuTargetConfig, **given),
+            around(),
             wall=clock.wall,
             steady=clock.steady,
             sleep=clock.sleep,

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
+from kbsync.config.kinds import Secret
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
-from kbsync.config.secret import Secret
 from kbsync.engine.once import run_once
 from kbsync.server.api import WORD_HEADER
 from kbsync.server.app import Application

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from kbsync.config.secret import Secret
+from kbsync.config.kinds import Secret
 from kbsync.server import health
 from kbsync.server.counters import STALLED_AFTER
 from kbsync.server.health import MirrorReadiness

@@ -246,8 +246,8 @@ def _target_lines(
 
 def _address(kind: str, given: str) -> str:
     """As a config may have it. Raises `UsageError`."""
-    from kbsync.config.fields import settings_of
     from kbsync.config.kinds import RefusedValue, ValueKind, Whereabouts
+    from kbsync.config.model import settings_of
     from kbsync.targets.registry import TARGETS
 
     mark = settings_of(TARGETS[kind])["base_url"].mark
@@ -288,8 +288,7 @@ class AccountBases:
         import asyncio
         from contextlib import aclosing
 
-        from kbsync.config.model import MirrorConfig
-        from kbsync.config.secret import Secret
+        from kbsync.config.kinds import Secret
         from kbsync.config.template import KEY, base_key
         from kbsync.contract.managing import ManagesBases
         from kbsync.contract.target import Surroundings
@@ -305,9 +304,7 @@ class AccountBases:
             raise UsageError(f"${place.env} is not set")
         config: TargetConfig = TARGETS[self.kind](**{KEY: Secret(key), base: UNNAMED, **self.settings})
         nowhere = Path(os.devnull)  # a service needs no place on disk
-        target = config.open(
-            MirrorConfig("", nowhere, target=config), Surroundings("", nowhere, nowhere, True)
-        )
+        target = config.open(Surroundings("", nowhere, nowhere, read_only=True))
 
         async def asked() -> Value:
             async with aclosing(target):

@@ -4,69 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from kbsync.contract.target import Base, Body, Outgoing
-from kbsync.core.links import EXTENSIONS as LINKS
-from kbsync.core.links import LARGEST as LARGEST_LINK
-from kbsync.core.model import Limits
 from kbsync.errors import Halted, Unavailable, Unsure
 from kbsync.targets.gptbots import shapes
-from kbsync.targets.gptbots.config import (
-    EXTENSIONS,
-    LARGEST,
-    LARGEST_PDF,
-    MARKER_BASE,
-    Cutting,
-    GptbotsSearchConfig,
-)
+from kbsync.targets.gptbots.config import Cutting, GptbotsTargetConfig
 from kbsync.targets.gptbots.errors import GptbotsCall
 from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.target import RemoteSettings
+from kbsync.targets.http.reading import ListPage
 
 MOST_FILES = 10
 """Documents in one request: 20 are documented, production refused 20 and took 10."""
 
 MOST_BYTES = 16_000_000
 """Of one request with several documents; a single one may have more."""
-
-
-@dataclass(frozen=True, slots=True)
-class GptbotsSettings(RemoteSettings):
-    """`base_url` is in its canonical form.
-
-    `prefix` stands before every path, `source_url_prefix` before that in the marker. `qa_update` is
-    `replace` or `in_place`.
-    """
-
-    knowledge_base_id: str
-    max_bytes: int = LARGEST_PDF
-    source_url_prefix: str = MARKER_BASE
-    prefix: str = ""
-    qa_update: str = "replace"
-    search: GptbotsSearchConfig = field(default_factory=GptbotsSearchConfig)
-
-    @property
-    def limits(self) -> Limits:
-        """What the target takes."""
-        own = Limits(
-            extensions=EXTENSIONS,
-            max_bytes=min(self.max_bytes, LARGEST),
-            max_bytes_by_extension={
-                "pdf": min(self.max_bytes, LARGEST_PDF),
-                **dict.fromkeys(LINKS, min(self.max_bytes, LARGEST_LINK)),
-            },
-            links=LINKS,
-            batch=MOST_FILES,
-            list_lag=1.0,
-            marks=True,
-            paid=True,
-        )
-        return self.limited(own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +104,10 @@ T = TypeVar("T")
 class GptbotsApi:
     """One knowledge base behind one key. Every call raises `TargetError`."""
 
-    def __init__(self, settings: GptbotsSettings, client: Client) -> None:
-        self._settings, self._client = settings, client
-        self._base = settings.knowledge_base_id
+    def __init__(self, config: GptbotsTargetConfig, cure: str, client: Client) -> None:
+        """`cure`: the command for a halt."""
+        self._config, self._cure, self._client = config, cure, client
+        self._base = config.knowledge_base_id
         self.count: int | None = None
         """Documents of the base, by the last answer that told."""
 
@@ -161,11 +118,11 @@ class GptbotsApi:
             raise Halted(
                 "knowledge-base-missing",
                 f"knowledge base {self._base} is not among those of the bot that this api_key is for, at "
-                f"{self._settings.base_url}; correct knowledge_base_id, api_key or base_url in the config",
-                cure=self._settings.command("retry"),
+                f"{self._config.base_url}; correct knowledge_base_id, api_key or base_url in the config",
+                cure=self._cure,
             )
         self.count = found.documents
-        return Base(self._base, found.documents, self._settings.base_url)
+        return Base(self._base, found.documents, self._config.base_url)
 
     async def bases(self) -> tuple[shapes.BaseRow, ...]:
         """All of the bot's: the call has no pages, whatever its name."""
@@ -181,7 +138,7 @@ class GptbotsApi:
             raise Unsure(f"{GptbotsCall.CREATE_BASE}: the vendor's answer has no id", code="no-id")
         return made
 
-    async def page(self, number: int, size: int) -> shapes.ListPage:
+    async def page(self, number: int, size: int) -> ListPage[shapes.DocumentRow]:
         """One page of the list, from 1."""
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
         answer = await self._client.ask(GptbotsCall.LIST, "GET", "/v1/bot/doc/query/page", params=params)
@@ -222,7 +179,7 @@ class GptbotsApi:
 
     async def search(self, prompt: str, ranking: str | None) -> tuple[shapes.FoundPassage, ...]:
         """Search this base. `prompt` is not empty; `ranking` names the ranking model, None: not ranked."""
-        wish = self._settings.search
+        wish = self._config.search
         told = {
             "embedding_rate": wish.embedding_rate,
             "doc_correlation": wish.doc_correlation,

@@ -15,17 +15,16 @@ from kbsync.config.kinds import (
     Confidential,
     Fraction,
     RefusedValue,
+    Secret,
     ValueKind,
     Whereabouts,
     Whole,
     value_shown,
 )
-from kbsync.config.secret import Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
 from kbsync.core.links import EXTENSIONS as LINKS
 
 if TYPE_CHECKING:
-    from kbsync.config.model import MirrorConfig
     from kbsync.contract.target import Surroundings, Target
 
 BASE_URL = "https://api-sg.gptbots.ai"
@@ -142,24 +141,12 @@ class GptbotsTargetConfig(RemoteTargetConfig):
                 f"{kind} does not take {extension} files; allowed for it: {', '.join(legal)}",
             )
 
-    def open(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+    def open(self, surroundings: Surroundings) -> Target:
         """The knowledge base at the service; nobody is asked yet."""
-        from kbsync.targets.gptbots.api import GptbotsSettings
         from kbsync.targets.gptbots.target import GptbotsTarget
-        from kbsync.targets.http.target import account_of, remote_settings
+        from kbsync.targets.http.target import account_of
 
-        settings = GptbotsSettings(
-            base_url=self.base_url,
-            api_key=self.api_key.reveal(),
-            knowledge_base_id=self.knowledge_base_id,
-            max_bytes=self.max_bytes,
-            source_url_prefix=self.source_url_prefix,
-            prefix=mirror.prefix,
-            qa_update=self.qa_update,
-            search=self.search,
-            **remote_settings(self, surroundings),
-        )
-        return GptbotsTarget(settings, account=account_of(settings.base_url, settings.api_key))
+        return GptbotsTarget(self, surroundings, account=account_of(self))
 
 
 LARGEST, LARGEST_PDF = 10_000_000, 30_000_000

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
 from typing import Any
 
 from kbsync.core.text import number_in, printable
@@ -63,11 +62,32 @@ def _judged(answer: HttpAnswer, address: str) -> TargetError | None:
     code, said = _told(answer.body)
     if code in _SUCCESS:
         return by_status(answer, of_item=answer.op in _OF_DOCUMENTS)
-    reason = f"{SENTENCES.get(code, 'the vendor refused the request')} (code {code}{_after(said)})"
+    words = printable(" ".join(said.split()))[:_LONGEST]
+    after = f": {words}" if words else ""
+    reason = f"{SENTENCES.get(code, 'the vendor refused the request')} (code {code}{after})"
     if code == _WRONG_KEY:
         advice = f"check api_key, and that base_url is its region: {address} was asked (sg, jp and th differ)"
         return Halted("credentials", f"{reason}; {advice}", code=code)
-    return _ERRORS.get(code, _unknown)(answer, reason, code, said)
+    if code == _BOT_GONE:
+        advice = "its knowledge bases went with it; put a key of another bot and its base into the config"
+        return Halted("knowledge-base-missing", f"{reason}; {advice}", code=code)
+    if code in (_INVALID, TOO_MANY):
+        return Rejected(reason, code=code)
+    # No page tells it: HTTP, words and size of the code do, and what may have been done is unsure.
+    if answer.status == 429 or code in _BUSY:
+        return Unavailable(reason, code=code, retry_after=answer.retry_after)
+    if _MONEY.search(_FILE.sub(" ", said)):
+        return Halted("quota", f"{reason}; see to the account's credits in the vendor's console", code=code)
+    number = number_in(code)
+    if answer.status in _NO_CALL and number in (None, answer.status):
+        return NotOffered(reason, code=str(answer.status))
+    if answer.status == 403 and answer.op in _OF_DOCUMENTS:
+        return Rejected(reason, code=code, may_pass=True)
+    if answer.status in (401, 403):
+        return Halted("credentials", f"{reason}; check api_key and its rights", code=code)
+    # No number, an error of the server's or its gateway's, or 200: it is open what was done.
+    is_open = number is None or number >= 50000 or 500 <= number < 600 or number == 200
+    return (Unsure if answer.status >= 500 or is_open else Rejected)(reason, code=code)
 
 
 SENTENCES = {
@@ -82,45 +102,6 @@ SENTENCES = {
 """The codes that are known, each with what it means."""
 
 
-def _unknown(answer: HttpAnswer, reason: str, code: str, said: str) -> TargetError:
-    """No page tells it: HTTP, words and size of the code do, and what may have been done is unsure."""
-    if answer.status == 429 or code in _BUSY:
-        return Unavailable(reason, code=code, retry_after=answer.retry_after)
-    if _MONEY.search(_FILE.sub(" ", said)):
-        return Halted("quota", f"{reason}; see to the account's credits in the vendor's console", code=code)
-    if answer.status in _NO_CALL and number_in(code) in (None, answer.status):
-        return NotOffered(reason, code=str(answer.status))
-    if answer.status == 403 and answer.op in _OF_DOCUMENTS:
-        return Rejected(reason, code=code, may_pass=True)
-    if answer.status in (401, 403):
-        return Halted("credentials", f"{reason}; check api_key and its rights", code=code)
-    if answer.status >= 500 or _is_open(code):
-        return Unsure(reason, code=code)
-    return Rejected(reason, code=code)
-
-
-def _is_open(code: str) -> bool:
-    """It leaves open what was done: no number, an error of the server's or its gateway's, or 200."""
-    number = number_in(code)
-    return number is None or number >= 50000 or 500 <= number < 600 or number == 200
-
-
-def _bot_gone(_answer: HttpAnswer, reason: str, code: str, _said: str) -> TargetError:
-    advice = "its knowledge bases went with it; put a key of another bot and its base into the config"
-    return Halted("knowledge-base-missing", f"{reason}; {advice}", code=code)
-
-
-def _refused(_answer: HttpAnswer, reason: str, code: str, _said: str) -> TargetError:
-    return Rejected(reason, code=code)
-
-
-_ERRORS: dict[str, Callable[[HttpAnswer, str, str, str], TargetError]] = {
-    _BOT_GONE: _bot_gone,
-    _INVALID: _refused,
-    TOO_MANY: _refused,
-}
-
-
 def _told(body: Any) -> tuple[str, str]:
     """Code and message, flat or inside `error`; no code is ""."""
     if not isinstance(body, dict):
@@ -132,8 +113,3 @@ def _told(body: Any) -> tuple[str, str]:
     if not text and isinstance(inner, dict | str):
         text = "error"
     return text, said if isinstance(said, str) else (inner if isinstance(inner, str) else "")
-
-
-def _after(said: str) -> str:
-    text = printable(" ".join(said.split()))[:_LONGEST]
-    return f": {text}" if text else ""

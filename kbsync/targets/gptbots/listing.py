@@ -5,8 +5,6 @@ Ids of the vendor look as Mongo makes them: the second in which they were made, 
 counter in the last six. It is not documented, so it only chooses which page is asked for next, as long as the
 pages read so far are in that order: who is not found that way is looked for in the whole list.
 
-Going through the list of documents: nothing is told of its order, and pages shift while others work.
-
 What the list says of documents: when they changed last, and by which recipe and update they were made.
 
 What is remembered is where a document was listed, and for a moment alone what was said of it: others change
@@ -24,10 +22,10 @@ from dataclasses import dataclass, field
 from kbsync.errors import Rejected, Unavailable
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.api import GptbotsApi
-from kbsync.targets.gptbots.config import DocumentKind, kind_of_recipe
-from kbsync.targets.gptbots.shapes import DocumentRow, ListPage
+from kbsync.targets.gptbots.shapes import DocumentRow
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep
 
-PAGE = 100
+SMALLEST_PAGE = 10
 """Rows of a page; the vendor takes 10 to 100, and may give fewer than were asked for."""
 
 
@@ -57,7 +55,7 @@ class Lookup:
     rows: dict[str, DocumentRow] = field(default_factory=dict)
     _pages: dict[int, Sequence[DocumentRow]] = field(default_factory=dict)
 
-    def take(self, number: int, page: ListPage) -> None:
+    def take(self, number: int, page: ListPage[DocumentRow]) -> None:
         """A page was read."""
         self.count = self.count if page.total is None else page.total
         self._pages[number] = page.rows
@@ -94,7 +92,7 @@ class Lookup:
     @property
     def _size(self) -> int:
         """Rows of a page as the server gives them."""
-        return max(map(len, self._pages.values()), default=0) or PAGE
+        return max(map(len, self._pages.values()), default=0) or PAGE_SIZE
 
     def _order(self) -> _Order | None:
         """What grows with the list, and tells most documents apart; None: nothing that shows does."""
@@ -106,78 +104,6 @@ class Lookup:
                 if ages == sorted(ages):
                     fits.append((len(set(ages)), order))
         return max(fits, key=lambda fit: fit[0])[1] if fits else None
-
-
-def by_place(ids: Sequence[str], places: Mapping[str, int]) -> list[str]:
-    """Those whose page is known first: these pages show where others are."""
-    return sorted(ids, key=lambda one: (one not in places, places.get(one, 0)))
-
-
-_SWEEPS = 2
-_ENOUGH = 0.8
-"""Of the documents that the base counts: counts may be a little off."""
-
-
-async def read_page(api: GptbotsApi, number: int) -> ListPage:
-    """One page. Raises `TargetError`: a refused list is no document's fault, while the base is there."""
-    try:
-        return await api.page(number, PAGE)
-    except Rejected as error:
-        await api.base()
-        raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
-
-
-class ListWalk:
-    """One way through the list. `number`: of the page whose rows come now."""
-
-    def __init__(self, api: GptbotsApi) -> None:
-        self._api = api
-        self.number = 1
-        self._seen: set[str] = set()
-        self._total: int | None = None
-
-    async def rows(self) -> AsyncGenerator[DocumentRow, None]:
-        """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
-        for _ in range(_SWEEPS):
-            async with aclosing(self._once()) as rows:
-                async for row in rows:
-                    yield row
-            if self._total is None or len(self._seen) >= self._total:
-                break
-        await self._vouch()
-
-    async def _once(self) -> AsyncGenerator[DocumentRow, None]:
-        self.number, gone_through = 1, set[str]()
-        while True:
-            page = await read_page(self._api, self.number)
-            ids = {row.id for row in page.rows}
-            for row in self._fresh(page.rows):
-                yield row
-            if ids <= gone_through or self._is_end(page):
-                return
-            self.number += 1
-            gone_through |= ids
-
-    def _fresh(self, rows: Sequence[DocumentRow]) -> list[DocumentRow]:
-        fresh = {row.id: row for row in rows if row.id not in self._seen}
-        self._seen |= fresh.keys()
-        return list(fresh.values())
-
-    def _is_end(self, page: ListPage) -> bool:
-        """A short page is the last one if all that is counted was seen; pages may be cut shorter."""
-        self._total = page.total
-        return len(page.rows) < PAGE and 0 < (page.total or 0) <= len(self._seen)
-
-    async def _vouch(self) -> None:
-        """A list that is far shorter than the base says would make documents look gone."""
-        shown = len(self._seen)
-        if shown and shown >= (self._total or 0) > 0:
-            return
-        base = await self._api.base()
-        if base.documents is not None and shown < base.documents * _ENOUGH:
-            raise Unavailable(
-                f"the list shows {shown} of {base.documents} documents of knowledge base {base.id}"
-            )
 
 
 KEPT = 20_000
@@ -199,11 +125,6 @@ class ListedVersion:
     recipe: str | None
 
     @property
-    def kind(self) -> DocumentKind | None:
-        """By its recipe."""
-        return kind_of_recipe(self.recipe)
-
-    @property
     def is_through(self) -> bool:
         """The version that wrote the marker is in: no update wrote it, or the document changed since."""
         return self.was is None or (self.updated is not None and self.updated != self.was)
@@ -220,11 +141,26 @@ class DocumentList:
 
     async def rows(self) -> AsyncGenerator[DocumentRow, None]:
         """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
-        sweep = ListWalk(self._api)
+        sweep = ListSweep(self._page)
         async with aclosing(sweep.rows()) as rows:
             async for row in rows:
-                self._note(row.id, sweep.number)
                 yield row
+        # A list that is far shorter than the base says would make documents look gone (promise 1).
+        if not 0 < sweep.claimed <= sweep.shown:
+            base = await self._api.base()
+            sweep.check(base.documents, base.id)
+
+    async def _page(self, number: int, size: int = PAGE_SIZE) -> ListPage[DocumentRow]:
+        """One page. Raises `TargetError`: a refused list is no document's fault, while the base is there."""
+        try:
+            page = await self._api.page(number, max(size, SMALLEST_PAGE))
+        except Rejected as error:
+            await self._api.base()
+            raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
+        for row in page.rows:
+            if row.id in self._places or len(self._places) < KEPT:
+                self._places[row.id] = number
+        return page
 
     async def known(self, ids: Collection[str]) -> Mapping[str, ListedVersion]:
         """As `read`, of documents at which nothing is under way: what was said a moment ago is as good."""
@@ -247,7 +183,14 @@ class DocumentList:
             return await self._read(ids, Lookup(self._api.count))
 
     async def _read(self, ids: Collection[str], lookup: Lookup) -> dict[str, ListedVersion]:
-        found = await self._on_pages(ids, lookup)
+        # Those whose page is known come first: these pages show where others are.
+        for one in sorted(ids, key=lambda one: (one not in self._places, self._places.get(one, 0))):
+            for _ in range(FEW):
+                number = None if one in lookup.rows else lookup.next_page(one, self._places.get(one))
+                if number is None:
+                    break
+                lookup.take(number, await self._page(number))
+        found = {one: lookup.rows[one] for one in ids if one in lookup.rows}
         missing = set(ids) - found.keys()
         if missing:
             async with aclosing(self.rows()) as rows:
@@ -258,23 +201,6 @@ class DocumentList:
                     if not missing:
                         break
         return {one: self._seen(row) for one, row in found.items()}
-
-    async def _on_pages(self, ids: Collection[str], lookup: Lookup) -> dict[str, DocumentRow]:
-        """As many of `ids` as few pages show."""
-        for one in by_place(list(ids), self._places):
-            for _ in range(FEW):
-                number = None if one in lookup.rows else lookup.next_page(one, self._places.get(one))
-                if number is None:
-                    break
-                page = await read_page(self._api, number)
-                lookup.take(number, page)
-                for row in page.rows:
-                    self._note(row.id, number)
-        return {one: lookup.rows[one] for one in ids if one in lookup.rows}
-
-    def _note(self, remote_id: str, page: int) -> None:
-        if remote_id in self._places or len(self._places) < KEPT:
-            self._places[remote_id] = page
 
     def _seen(self, row: DocumentRow) -> ListedVersion:
         told = shapes.read_marker(self._base, row.source_url)

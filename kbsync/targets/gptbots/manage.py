@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kbsync.contract.managing import BaseCard, BaseWish, EmbeddingModel, Room
+from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected
-from kbsync.targets.gptbots.api import GptbotsApi, GptbotsSettings
-from kbsync.targets.gptbots.shapes import BaseRow
+from kbsync.targets.gptbots.api import GptbotsApi
+from kbsync.targets.gptbots.config import GptbotsTargetConfig
 from kbsync.targets.http.managing import (
     OfferedSetting,
     make_once,
@@ -16,8 +17,6 @@ from kbsync.targets.http.managing import (
     shown_settings,
     truth,
 )
-
-_ADVICE = "the knowledge base may have been made or not: look with {} before another try"
 
 GRAPH, GRAPH_PROMPT = "graph_enable", "kg_ner_extraction_user_prompt"
 
@@ -34,18 +33,9 @@ class GptbotsBases:
 
     setting = "knowledge_base_id"
 
-    def __init__(self, settings: GptbotsSettings, api: GptbotsApi) -> None:
-        self._settings, self._api = settings, api
-
-    @property
-    def address(self) -> str:
-        """`base_url` in its one form."""
-        return self._settings.base_url
-
-    @property
-    def own(self) -> str:
-        """The id that the config names."""
-        return self._settings.knowledge_base_id
+    def __init__(self, config: GptbotsTargetConfig, surroundings: Surroundings, api: GptbotsApi) -> None:
+        self.address, self.own = config.base_url, config.knowledge_base_id
+        self._surroundings, self._api = surroundings, api
 
     def check_changeable(self) -> None:
         """Raises `NotOffered`."""
@@ -61,13 +51,18 @@ class GptbotsBases:
 
     async def all(self) -> Sequence[BaseCard]:
         """Every base."""
-        return tuple(map(_card, await self._api.bases()))
+        bases = await self._api.bases()
+        return [BaseCard(one.id, one.name, one.description, documents=one.documents) for one in bases]
 
     async def look(self, base_id: str) -> BaseCard:
         """One of them, from the list: there is no call for one."""
         found = next((card for card in await self.all() if card.id == base_id), None)
         if found is None:
-            raise self._missing(base_id)
+            raise Halted(
+                "knowledge-base-missing",
+                f"there is no knowledge base {base_id} at {self.address} for this api_key; "
+                f"those that are there: {self._surroundings.pasted('kb list')}",
+            )
         return found
 
     async def create(self, wish: BaseWish) -> BaseCard:
@@ -82,7 +77,8 @@ class GptbotsBases:
             told = shown_settings(settings, SETTINGS)
             return BaseCard(base_id, name, description, documents=0, settings=told)
 
-        advice = _ADVICE.format(self._settings.pasted("kb list"))
+        look = self._surroundings.pasted("kb list")
+        advice = f"the knowledge base may have been made or not: look with {look} before another try"
         return await make_once(name, "a knowledge base", self.all, make, advice)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
@@ -97,13 +93,6 @@ class GptbotsBases:
         """Raises `NotOffered`."""
         raise NotOffered("GPTBots does not tell how much space the account has; see its console")
 
-    def _missing(self, base_id: str) -> Halted:
-        return Halted(
-            "knowledge-base-missing",
-            f"there is no knowledge base {base_id} at {self.address} for this api_key; "
-            f"those that are there: {self._settings.pasted('kb list')}",
-        )
-
 
 def _fields(wish: BaseWish) -> dict[str, object]:
     fields = parse_settings(wish.settings, SETTINGS, "a new knowledge base")
@@ -112,7 +101,3 @@ def _fields(wish: BaseWish) -> dict[str, object]:
             f"{GRAPH_PROMPT} goes with {GRAPH}=true; set that, too, or leave it out", code="setting"
         )
     return fields
-
-
-def _card(one: BaseRow) -> BaseCard:
-    return BaseCard(one.id, one.name, one.description, documents=one.documents)

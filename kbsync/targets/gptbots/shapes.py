@@ -9,12 +9,13 @@ which upload, by which recipe, and for an update the document's `update_time` fr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.core.text import number_in
+from kbsync.targets.http.reading import ListPage, count_of, id_of, number, object_of, objects_in, text_of
 
 _LATEST_SECONDS = 100_000_000_000
 """A larger number counts milliseconds."""
@@ -42,14 +43,6 @@ class DocumentRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ListPage:
-    """One page of that list; `total` None: not told in a way that counts."""
-
-    rows: tuple[DocumentRow, ...]
-    total: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class StoredDocument:
     """A document that an answer tells as taken; "" for what it leaves out."""
 
@@ -74,66 +67,50 @@ class FoundPassage:
     score: float
 
 
-def id_of(value: object) -> str:
-    """An id as text; "" for what is none."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value.strip() if isinstance(value, str) else ""
-
-
 def bases_of(body: Any) -> tuple[BaseRow, ...] | None:
     """From `knowledge_base`, `data` or `data.list`, as different versions have it."""
     rows = _first_list(body, "knowledge_base", "data", "list")
     if rows is None:
         return None
     return tuple(
-        BaseRow(id_of(one.get("id")), _count(one.get("doc")), _text(one.get("name")), _text(one.get("desc")))
-        for one in _objects(rows)
-        if id_of(one.get("id"))
+        BaseRow(base_id, count_of(one.get("doc")), text_of(one.get("name")), text_of(one.get("desc")))
+        for one in objects_in(rows)
+        if (base_id := id_of(one.get("id")))
     )
 
 
 def made_base_of(body: Any) -> str:
     """The id of a base that was made; "" where the answer has none."""
-    return id_of(body.get("knowledge_base_id")) if isinstance(body, dict) else ""
+    return id_of(object_of(body).get("knowledge_base_id")) or ""
 
 
 def affected_of(body: Any) -> int | None:
     """How many documents a retry concerns; None: not told in a way that counts."""
-    return _count(body.get("affectCount")) if isinstance(body, dict) else None
+    return count_of(object_of(body).get("affectCount"))
 
 
-def page_of(body: Any) -> ListPage | None:
+def page_of(body: Any) -> ListPage[DocumentRow] | None:
     """A page of documents."""
-    rows = _first_list(body, "list", "data")
-    if rows is None:
+    listed = _first_list(body, "list", "data")
+    if listed is None:
         return None
-    total = _count(body.get("total")) if isinstance(body, dict) else None
-    return ListPage(tuple(_row(one) for one in _objects(rows) if id_of(one.get("id"))), total)
-
-
-def _row(one: Mapping[str, Any]) -> DocumentRow:
-    return DocumentRow(
-        id_of(one.get("id")),
-        _full_name(_text(one.get("name")), _text(one.get("format"))),
-        _text(one.get("source_url")),
-        seconds_of(one.get("create_time")),
-        seconds_of(one.get("update_time")),
-    )
-
-
-def _full_name(name: str, extension: str) -> str:
-    """Some versions tell the name without its extension, which stands in `format`."""
-    if not extension or name.lower().endswith(f".{extension.lower()}"):
-        return name
-    return f"{name}.{extension}"
+    rows = []
+    for one in objects_in(listed):
+        name, extension = text_of(one.get("name")), text_of(one.get("format"))
+        # some versions tell the name without its extension, which stands in `format`
+        if extension and not name.lower().endswith(f".{extension.lower()}"):
+            name = f"{name}.{extension}"
+        created, updated = seconds_of(one.get("create_time")), seconds_of(one.get("update_time"))
+        if remote_id := id_of(one.get("id")):
+            rows.append(DocumentRow(remote_id, name, text_of(one.get("source_url")), created, updated))
+    return ListPage(tuple(rows), count_of(object_of(body).get("total")))
 
 
 def receipt_of(body: Any) -> UploadReceipt | None:
     """What became of the files of a request; None where the answer does not say."""
     if not isinstance(body, dict) or not (isinstance(body.get("doc"), list) or body.get("failed")):
         return None
-    stored = tuple(StoredDocument(_doc_id(one), _doc_name(one)) for one in _objects(body.get("doc") or []))
+    stored = tuple(StoredDocument(_doc_id(one), _doc_name(one)) for one in objects_in(body.get("doc")))
     failed = body.get("failed")
     told = map(_words, failed) if isinstance(failed, list) else ()
     return UploadReceipt(stored, tuple(words for words in told if words))
@@ -147,14 +124,14 @@ def _doc_id(one: Mapping[str, Any]) -> str:
 
 
 def _doc_name(one: Mapping[str, Any]) -> str:
-    return next((found for key in _NAMES if (found := _text(one.get(key)))), "")
+    return next((found for key in _NAMES if (found := text_of(one.get(key)))), "")
 
 
 def _words(failure: object) -> frozenset[str]:
     """Adds tell names, updates ids, some versions objects with either."""
     if isinstance(failure, dict):
         return frozenset({_doc_id(failure), _doc_name(failure)} - {""})
-    return frozenset({id_of(failure)} - {""})
+    return frozenset({id_of(failure) or ""} - {""})
 
 
 def states_of(body: Any) -> Mapping[str, str] | None:
@@ -163,9 +140,9 @@ def states_of(body: Any) -> Mapping[str, str] | None:
     if rows is None:
         return None
     return {
-        id_of(one.get("data_id")): _text(one.get("data_status")).strip().upper()
-        for one in _objects(rows)
-        if id_of(one.get("data_id"))
+        remote_id: text_of(one.get("data_status")).strip().upper()
+        for one in objects_in(rows)
+        if (remote_id := id_of(one.get("data_id")))
     }
 
 
@@ -175,9 +152,9 @@ def matches_of(body: Any) -> tuple[FoundPassage, ...] | None:
     if rows is None:
         return None
     return tuple(
-        FoundPassage(id_of(one.get("data_id")), _text(one.get("content")), _score(one.get("score")))
-        for one in _objects(rows)
-        if id_of(one.get("data_id"))
+        FoundPassage(remote_id, text_of(one.get("content")), number(one.get("score")) or 0.0)
+        for one in objects_in(rows)
+        if (remote_id := id_of(one.get("data_id")))
     )
 
 
@@ -203,26 +180,6 @@ def _first_list(body: Any, *keys: str) -> list[Any] | None:
         if isinstance(found, dict) and isinstance(found.get("list"), list):
             return list(found["list"])
     return None
-
-
-def _objects(rows: object) -> Iterator[Mapping[str, Any]]:
-    return (one for one in rows if isinstance(one, dict)) if isinstance(rows, list) else iter(())
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _count(value: object) -> int | None:
-    if isinstance(value, str):
-        return number_in(value.strip())
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and isinstance(value, int) and value >= 0 else None
-
-
-def _score(value: object) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and isinstance(value, int | float) and abs(value) < 1e9 else 0.0
 
 
 _FRAGMENT = re.compile(

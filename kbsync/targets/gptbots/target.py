@@ -27,9 +27,11 @@ from kbsync.contract.target import (
     Listed,
     Outgoing,
     PutOutcome,
+    Surroundings,
 )
+from kbsync.core.links import EXTENSIONS as LINKS
+from kbsync.core.links import LARGEST as LARGEST_LINK
 from kbsync.core.links import NoLink, address_from, is_link
-from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
@@ -38,18 +40,20 @@ from kbsync.targets.gptbots.api import (
     OVERLOADED,
     RANKING,
     GptbotsApi,
-    GptbotsSettings,
     UploadItem,
     packed,
 )
 from kbsync.targets.gptbots.config import (
     EXTENSIONS,
     FETCHED,
-    Cutting,
+    LARGEST,
+    LARGEST_PDF,
     DocumentKind,
+    GptbotsTargetConfig,
     cutting_of,
     described,
     extension_of,
+    kind_of_recipe,
 )
 from kbsync.targets.gptbots.errors import TOO_MANY, judge_for
 from kbsync.targets.gptbots.listing import DocumentList, ListedVersion
@@ -63,9 +67,8 @@ from kbsync.targets.gptbots.shapes import (
     write_marker,
 )
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.limits import Account, MissingCalls
-from kbsync.targets.http.target import RemoteTarget, search_ranked
+from kbsync.targets.http.target import RemoteTarget, endpoint, grace, key_of, limited, search_ranked
 
 if TYPE_CHECKING:
     import httpx
@@ -128,6 +131,24 @@ def _which(told: Sequence[set[str]], words: set[str]) -> list[int]:
 
 def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", text)
+
+
+def limits_of(config: GptbotsTargetConfig) -> Limits:
+    """What the target takes."""
+    own = Limits(
+        extensions=EXTENSIONS,
+        max_bytes=min(config.max_bytes, LARGEST),
+        max_bytes_by_extension={
+            "pdf": min(config.max_bytes, LARGEST_PDF),
+            **dict.fromkeys(LINKS, min(config.max_bytes, LARGEST_LINK)),
+        },
+        links=LINKS,
+        batch=MOST_FILES,
+        list_lag=1.0,
+        marks=True,
+        paid=True,
+    )
+    return limited(own, config)
 
 
 MOST_IDS = 50
@@ -237,14 +258,15 @@ class Uploader:
 
     def __init__(
         self,
-        settings: GptbotsSettings,
+        config: GptbotsTargetConfig,
+        prefix: str,
         api: GptbotsApi,
         listed: DocumentList,
         statuses: StatusReader,
         missing: MissingCalls,
     ) -> None:
-        self._settings, self._api = settings, api
-        self._list, self._statuses = listed, statuses
+        self._config, self._prefix = config, prefix
+        self._api, self._list, self._statuses = api, listed, statuses
         self._missing = missing
         self._most = MOST_FILES
 
@@ -279,7 +301,7 @@ class Uploader:
         if extension_of(document.path) not in EXTENSIONS:
             known = " ".join(sorted(EXTENSIONS))
             return Rejected(f"the vendor does not take this format; it takes {known}", code="format")
-        limits = self._settings.limits
+        limits = limits_of(self._config)
         most = limits.max_bytes_by_extension.get(extension_of(document.path), limits.max_bytes or 0)
         if document.size > most:
             return Rejected(f"{document.size:,} bytes are over the limit of {most:,}", code="too-large")
@@ -312,30 +334,27 @@ class Uploader:
         address = _address_in(document) if is_link(document.path) else ""
         cutting = cutting_of(document.path, document.settings)
         changed = known.get(document.replaces or "")
-        if changed is not None and not self._can_change(changed, cutting):
-            changed = None
+        if changed is not None:
+            if cutting.kind is DocumentKind.QA:
+                # Only where the config says so, and the cutting stays: the call has no fields for it.
+                is_wanted = self._config.qa_update == "in_place" and not self._missing.lacks(QA_UPDATE)
+                may_change = is_wanted and cutting.is_usual and changed.recipe == cutting.recipe
+            else:
+                may_change = kind_of_recipe(changed.recipe) in (None, cutting.kind)  # only within a kind
+            changed = changed if may_change else None
         # The marker of an update has the `update_time` from before it; see `StatusReader`.
         was = None if changed is None else changed.updated or 0
-        path = self._settings.prefix + document.path
+        path = self._prefix + document.path
         told = Marker(path, document.digest, document.upload_id, cutting.recipe, was)
         return UploadItem(
             place,
             document,
             cutting,
             _FLAT.name(document.name + (f".{_format(address)}" if address else ""), document.digest),
-            write_marker(self._settings.source_url_prefix, told),
+            write_marker(self._config.source_url_prefix, told),
             (document.replaces or "") if changed is not None else "",
             address,
         )
-
-    def _can_change(self, seen: ListedVersion, cutting: Cutting) -> bool:
-        """In place only within a kind. Questions and answers where the config says so and the cutting stays
-        what it was: the call has no fields for it.
-        """
-        if cutting.kind is not DocumentKind.QA:
-            return seen.kind in (None, cutting.kind)
-        is_wanted = self._settings.qa_update == "in_place" and not self._missing.lacks(QA_UPDATE)
-        return is_wanted and cutting.is_usual and seen.recipe == cutting.recipe
 
     async def _deliver(self, parcel: tuple[UploadItem, ...]) -> dict[int, PutOutcome]:
         """One request; where it is refused as a whole, each half by itself."""
@@ -403,9 +422,9 @@ class GptbotsTarget(RemoteTarget):
 
     def __init__(
         self,
-        settings: GptbotsSettings,
+        config: GptbotsTargetConfig,
+        surroundings: Surroundings,
         *,
-        meter: Meter | None = None,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -413,13 +432,12 @@ class GptbotsTarget(RemoteTarget):
         transport: httpx.AsyncBaseTransport | None = None,
         account: Account | None = None,
     ) -> None:
-        self._settings = settings
-        self._steady = steady
+        self._config, self._surroundings, self._steady = config, surroundings, steady
+        key = key_of(config)
         client = Client(
-            _endpoint(settings),
-            headers=lambda: {"Authorization": f"Bearer {settings.api_key}"},
-            judge=judge_for(settings.base_url, settings.command("retry")),
-            meter=meter,
+            endpoint(config, surroundings),
+            headers=lambda: {"Authorization": f"Bearer {key}"},
+            judge=judge_for(config.base_url, surroundings.command("retry")),
             steady=steady,
             wall=wall,
             sleep=sleep,
@@ -431,21 +449,22 @@ class GptbotsTarget(RemoteTarget):
         super().__init__(client)
 
     def _speak(self) -> None:
-        settings = self._settings
-        self._api = GptbotsApi(settings, self._client)
-        self._list = DocumentList(self._api, settings.source_url_prefix, self._steady)
-        self._statuses = StatusReader(self._api, self._list, self._steady, settings.grace)
-        self._uploader = Uploader(settings, self._api, self._list, self._statuses, self._client.missing)
+        config, prefix = self._config, self._surroundings.prefix
+        self._api = GptbotsApi(config, self._surroundings.command("retry"), self._client)
+        self._list = DocumentList(self._api, config.source_url_prefix, self._steady)
+        self._statuses = StatusReader(self._api, self._list, self._steady, grace(config))
+        missing = self._client.missing
+        self._uploader = Uploader(config, prefix, self._api, self._list, self._statuses, missing)
 
     @property
     def limits(self) -> Limits:
         """What it takes."""
-        return self._settings.limits
+        return limits_of(self._config)
 
     @property
     def bases(self) -> GptbotsBases:
         """The knowledge bases of the bot."""
-        return GptbotsBases(self._settings, self._api)
+        return GptbotsBases(self._config, self._surroundings, self._api)
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """How `path` is cut, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""
@@ -516,7 +535,7 @@ class GptbotsTarget(RemoteTarget):
         """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
         if not query.text.strip():
             return ()
-        ranking = self._settings.search.rerank_version or (RANKING if query.rerank else None)
+        ranking = self._config.search.rerank_version or (RANKING if query.rerank else None)
         if ranking is None:
             matches = await self._api.search(query.text, None)
         else:
@@ -545,8 +564,8 @@ class GptbotsTarget(RemoteTarget):
 
         Under another prefix or address it is no file of this mirror, but may be an upload of it from before.
         """
-        prefix = self._settings.prefix
-        told = read_marker(self._settings.source_url_prefix, row.source_url)
+        prefix = self._surroundings.prefix
+        told = read_marker(self._config.source_url_prefix, row.source_url)
         if told is None:
             # A document that has another address is not ours, whatever its name.
             reading = None if row.source_url else Naming(prefix, "plain").read_mangled(row.name)
@@ -561,7 +580,3 @@ class GptbotsTarget(RemoteTarget):
             upload_id=told.upload_id,
             recipe=told.recipe,
         )
-
-
-def _endpoint(settings: GptbotsSettings) -> Endpoint:
-    return settings.endpoint(settings.base_url)  # tests put shorter timeouts here

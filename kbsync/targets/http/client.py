@@ -17,7 +17,7 @@ from contextlib import aclosing, asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
@@ -26,7 +26,7 @@ from kbsync.core.backoff import pause
 from kbsync.core.debugging import tell
 from kbsync.core.meter import Meter, Outcome
 from kbsync.core.text import fits_header
-from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import connection
 from kbsync.targets.http.bodies import (
     CHUNK,
@@ -40,17 +40,19 @@ from kbsync.targets.http.bodies import (
     parsed,
     whole_answer,
 )
-from kbsync.targets.http.connection import SLOW_LINE, Endpoint
-from kbsync.targets.http.download import Download
+from kbsync.targets.http.connection import SLOW_LINE, Endpoint, Timeouts
 from kbsync.targets.http.errors import (
     ON_THE_WAY,
     FailedRequest,
     HttpAnswer,
     Judge,
+    PackedError,
     SendTrace,
     Sign,
+    TooLargeError,
     by_status,
     failed_on_the_way,
+    in_words,
 )
 from kbsync.targets.http.limits import Account, Gate, Pace, Sleep
 
@@ -61,7 +63,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.4, 2.0
 LARGEST_ANSWER = 32 * 1024 * 1024
 """Bytes of an answer that are read."""
 
-REDIRECTS = 3
+REDIRECTS, DOWNLOAD_REDIRECTS = 3, 5
+_LATER = (408, 425, 429)
 
 PATIENCE = 2.0
 """Seconds: a target that wants to be left alone for longer is not asked again at once."""
@@ -71,6 +74,8 @@ A_SECOND = 1.0
 
 _NAME_OF_SECRET = re.compile("auth|key|token|secret", re.IGNORECASE)
 _SHORTEST_SECRET = 8
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -115,7 +120,6 @@ class Client:
         *,
         headers: Callable[[], Mapping[str, str]],
         judge: Judge,
-        meter: Meter | None = None,
         steady: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Sleep = asyncio.sleep,
@@ -125,7 +129,7 @@ class Client:
         account: Account | None = None,
         skew: ClockSkew | None = None,
     ) -> None:
-        self.meter = meter if meter is not None else Meter()
+        self.meter = Meter()
         account = account or Account(steady)
         self.breaker, self.missing = account.breaker, account.missing
         self.gate = Gate(
@@ -522,3 +526,91 @@ def _without_secrets(content: bytes, headers: Mapping[str, str]) -> bytes:
         if _NAME_OF_SECRET.search(name) and len(secret) >= _SHORTEST_SECRET:
             content = content.replace(secret, b"***")
     return content
+
+
+class Download:
+    """One address that is not the target's own, such as that of a stored file, read without key or cookie.
+
+    Every call raises `Unavailable`, or `Rejected` where it has nothing for us.
+
+    Reasons name the host and never the address, whose query may be a signature. Only the time spent
+    waiting for bytes counts against `timeouts`.
+    """
+
+    def __init__(
+        self, http: httpx.AsyncClient, op: str, timeouts: Timeouts, most: int, steady: Callable[[], float]
+    ) -> None:
+        self._http, self._op, self._timeouts, self._most = http, op, timeouts, most
+        self._left, self._steady = timeouts.whole + most / SLOW_LINE, steady
+        self._host = "an address"
+        self._response: httpx.Response | None = None
+
+    async def pieces(self, address: str) -> AsyncGenerator[bytes, None]:
+        """The bytes at `address`, in pieces."""
+        response = await self._reach(address)
+        status = response.status_code
+        if 400 <= status < 500 and status not in _LATER:
+            raise Rejected(f"{self._op}: {self._host} answered {status}", code=str(status))
+        if status != httpx.codes.OK:
+            raise self._unavailable(f"answered {status}")
+        # too large by its own word: nothing of it is read
+        length = response.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._most:
+            raise self._too_large()
+        pieces = answer_pieces(response, self._most)
+        while (piece := await self._within(anext(pieces, None))) is not None:
+            yield piece
+
+    async def aclose(self) -> None:
+        """Let go of the connection."""
+        if self._response is not None:
+            await self._response.aclose()
+
+    async def _reach(self, address: str) -> httpx.Response:
+        """Follow redirects to the answer that has the bytes."""
+        url = self._url(httpx.URL(), address)
+        for _ in range(DOWNLOAD_REDIRECTS + 1):
+            request = self._http.build_request("GET", url)
+            sending = self._http.send(request, auth=connection.NO_AUTH, stream=True)
+            response = self._response = await self._within(sending)
+            if not response.has_redirect_location:
+                return response
+            await response.aclose()
+            url = self._url(url, response.headers["location"])
+        raise self._unavailable(f"redirects more than {DOWNLOAD_REDIRECTS} times")
+
+    def _url(self, base: httpx.URL, address: str) -> httpx.URL:
+        try:
+            url = base.join(address)
+        except httpx.InvalidURL:
+            url = httpx.URL()
+        if url.scheme not in ("http", "https") or not url.host:
+            raise self._unavailable("was not reached: the address is not one of http or https")
+        if (base.scheme, url.scheme) == ("https", "http"):
+            raise self._unavailable("redirects from https to http, which is not followed")
+        self._host = url.host
+        return url
+
+    async def _within(self, waiting: Awaitable[T]) -> T:
+        """What is waited for, within the time that is left."""
+        begun = self._steady()
+        failure: TargetError
+        try:
+            async with asyncio.timeout(self._left):
+                return await waiting
+        except TooLargeError:
+            failure = self._too_large()
+        except PackedError as error:
+            # what is stored so is so each time, and proves nothing of the file's own bytes
+            failure = Rejected(f"{self._op}: {self._host} answered, but {error}", code="packed")
+        except ON_THE_WAY as error:
+            failure = self._unavailable(in_words(error, self._timeouts))
+        finally:
+            self._left -= self._steady() - begun
+        raise failure  # outside of the handler: the error of the wire has the address in it
+
+    def _unavailable(self, what: str) -> Unavailable:
+        return Unavailable(f"{self._op}: {self._host} {what}")
+
+    def _too_large(self) -> Rejected:
+        return Rejected(f"{self._op}: {self._host} has more than {self._most:,} bytes", code="too-large")

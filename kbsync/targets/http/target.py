@@ -1,4 +1,4 @@
-"""What is the same for all targets at a service: settings, the one client, a search without ranking."""
+"""What is the same for all targets at a service: what their config says, the one client, accounts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
 from copy import copy
-from dataclasses import KW_ONLY, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Self, TypeVar
+from dataclasses import replace
+from typing import Self, TypeVar
 from weakref import WeakValueDictionary
 
 from kbsync.config.target import RemoteTargetConfig
@@ -26,78 +25,50 @@ _UNHURRIED, _SHARE = 10.0, 0.1
 """Seconds between requests that nobody waits for, and their share of `requests_per_minute`."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteSettings:
-    """Times in seconds, sizes in bytes, 0 for no limit of ours.
+def endpoint(config: RemoteTargetConfig, surroundings: Surroundings, address: str = "") -> Endpoint:
+    """The way to `base_url` or to an `address` behind it, under the limits of the config.
 
-    `mirror` is named in the commands that cure, which `write` makes; `is_first`: see `Endpoint`.
-    Raises `UsageError` for a key that no header can carry.
+    Raises `UsageError` where the key or the proxy is a secret that could not be read.
     """
+    return Endpoint(
+        address or config.base_url,
+        concurrency=config.concurrency,
+        requests_per_minute=config.requests_per_minute,
+        upload_bytes_per_second=config.upload_bytes_per_second,
+        is_first=surroundings.read_only,  # a command that somebody typed
+        ca_file=config.ca_file,
+        proxy=config.proxy.reveal() if config.proxy else None,
+    )
 
-    base_url: str
-    api_key: str = field(repr=False)
-    _: KW_ONLY
-    concurrency: int = 4
-    requests_per_minute: int = 0
-    upload_bytes_per_second: int = 0
-    poll_first: float = 1.0
-    poll_longest: float = 15.0
-    give_up: float = 1800.0
-    reembed_tries: int = 3
-    ca_file: Path | None = None
-    proxy: str | None = field(default=None, repr=False)
-    mirror: str = ""
-    is_first: bool = False
-    write: Callable[[str], str] = lambda command: f"kbsync {command}"
 
-    def __post_init__(self) -> None:
-        key = self.api_key
-        if not (key and key.isascii() and key.isprintable() and " " not in key):
-            raise UsageError("api_key is empty or has characters that no key has; copy it again")
+def key_of(config: RemoteTargetConfig) -> str:
+    """The API key. Raises `UsageError` for one that no header can carry."""
+    key = config.api_key.reveal()
+    if not (key and key.isascii() and key.isprintable() and " " not in key):
+        raise UsageError("api_key is empty or has characters that no key has; copy it again")
+    return key
 
-    @property
-    def grace(self) -> float:
-        """Seconds after a document was to be indexed again in which a failure may be one from before."""
-        return min(_LONGEST_GRACE, _GRACE_POLLS * self.poll_first)
 
-    @property
-    def unhurried(self) -> float:
-        """Seconds between requests that nobody waits for."""
-        if self.requests_per_minute <= 0:
-            return _UNHURRIED
-        return max(_UNHURRIED, 60.0 / (_SHARE * self.requests_per_minute))
+def grace(config: RemoteTargetConfig) -> float:
+    """Seconds after a document was to be indexed again in which a failure may be one from before."""
+    return min(_LONGEST_GRACE, _GRACE_POLLS * config.vectorization.poll_first)
 
-    def limited(self, limits: Limits) -> Limits:
-        """What the vendor takes, with what the config says of asking and waiting."""
-        return replace(
-            limits,
-            concurrency=self.concurrency,
-            reembed_tries=self.reembed_tries,
-            give_up=self.give_up,
-            poll_first=self.poll_first,
-            poll_longest=self.poll_longest,
-            unhurried=self.unhurried,
-        )
 
-    def endpoint(self, address: str) -> Endpoint:
-        """The way to `address`, under these limits."""
-        return Endpoint(
-            address,
-            concurrency=self.concurrency,
-            requests_per_minute=self.requests_per_minute,
-            upload_bytes_per_second=self.upload_bytes_per_second,
-            is_first=self.is_first,
-            ca_file=self.ca_file,
-            proxy=self.proxy,
-        )
-
-    def pasted(self, words: str) -> str:
-        """A command line about this mirror that can be pasted, for a sentence."""
-        return self.write(f"{words} --mirror {self.mirror}" if self.mirror else words)
-
-    def command(self, words: str) -> str:
-        """What to run once the cause of a halt is gone; the options in use are added where it is shown."""
-        return f"kbsync {words} --mirror {self.mirror}" if self.mirror else f"kbsync {words}"
+def limited(limits: Limits, config: RemoteTargetConfig) -> Limits:
+    """What the vendor takes, with what the config says of asking and waiting."""
+    waiting = config.vectorization
+    unhurried = _UNHURRIED
+    if config.requests_per_minute > 0:
+        unhurried = max(_UNHURRIED, 60.0 / (_SHARE * config.requests_per_minute))
+    return replace(
+        limits,
+        concurrency=config.concurrency,
+        reembed_tries=waiting.reembed_tries,
+        give_up=waiting.give_up,
+        poll_first=waiting.poll_first,
+        poll_longest=waiting.poll_longest,
+        unhurried=unhurried,
+    )
 
 
 Found = TypeVar("Found")
@@ -124,31 +95,12 @@ async def search_ranked(
         return found
 
 
-def remote_settings(config: RemoteTargetConfig, surroundings: Surroundings) -> dict[str, Any]:
-    """What every `RemoteSettings` takes from a config block, but for address and key."""
-    waiting = config.vectorization
-    return {
-        "concurrency": config.concurrency,
-        "requests_per_minute": config.requests_per_minute,
-        "upload_bytes_per_second": config.upload_bytes_per_second,
-        "poll_first": waiting.poll_first,
-        "poll_longest": waiting.poll_longest,
-        "give_up": waiting.give_up,
-        "reembed_tries": waiting.reembed_tries,
-        "ca_file": config.ca_file,
-        "proxy": config.proxy.reveal() if config.proxy else None,
-        "mirror": surroundings.mirror,
-        "write": surroundings.cure,
-        "is_first": surroundings.read_only,  # a command that somebody typed
-    }
-
-
 _accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
 
 
-def account_of(address: str, key: str) -> Account:
+def account_of(config: RemoteTargetConfig) -> Account:
     """What the mirrors in this process that use one account know of it together."""
-    who = address, hashlib.sha256(key.encode()).hexdigest()
+    who = config.base_url, hashlib.sha256(config.api_key.reveal().encode()).hexdigest()
     account = _accounts.get(who)
     if account is None:
         account = _accounts[who] = Account(time.monotonic)

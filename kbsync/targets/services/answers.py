@@ -11,7 +11,7 @@ from __future__ import annotations
 import binascii
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer, by_status
@@ -76,7 +76,10 @@ class ServiceJudge:
             )
         if codes & BAD_KEY:
             return self._refused(said)
-        if codes & NOT_SERVED or _param(answer.body) in OF_THE_CONFIG:
+        inner = answer.body.get("error") if isinstance(answer.body, Mapping) else None
+        # OpenAI's form names the setting that is to blame
+        blamed = str(inner.get("param")) if isinstance(inner, Mapping) else ""
+        if codes & NOT_SERVED or blamed in OF_THE_CONFIG:
             return self._not_there(answer, said)
         if codes & BUSY:
             return Unavailable(said, code=min(codes & BUSY), retry_after=answer.retry_after)
@@ -111,12 +114,6 @@ class ServiceJudge:
         return Halted(f"{self._kind}-missing", f"{said} (HTTP {answer.status} at {self._path})", cure=cure)
 
 
-def _param(body: object) -> str:
-    """The setting that an error blames, in OpenAI's form."""
-    inner = body.get("error") if isinstance(body, Mapping) else None
-    return str(inner.get("param")) if isinstance(inner, Mapping) else ""
-
-
 def refuses_everything(error: Rejected) -> TargetError:
     """What `error` means where it was said of a text that nothing can be wrong with."""
     if error.code == FORBIDDEN:
@@ -145,23 +142,16 @@ def _said(body: object) -> tuple[frozenset[str], str]:
     inner = body.get("error", body)
     if isinstance(inner, str):
         return frozenset({str(body.get("error_type", "error")).lower()}), inner
-    if not isinstance(inner, Mapping) or not (body.get("error") or _is_flat(body)):
+    # vLLM's and TEI's errors stand without an envelope, so does Jina's `detail`
+    is_list = any(isinstance(body.get(key), list) for key in ("data", "results", "embeddings"))
+    is_flat = not is_list and bool(body.get("message") or body.get("detail"))
+    if not isinstance(inner, Mapping) or not (body.get("error") or is_flat):
         return frozenset(), ""
     codes = {
         str(inner[key]).lower() for key in ("code", "type") if inner.get(key) not in (None, "", 0, 200, "200")
     }
-    return frozenset(codes or {"error"}), _text(inner)
-
-
-def _is_flat(body: Mapping[str, Any]) -> bool:
-    """vLLM's and TEI's errors without an envelope, Jina's `detail`."""
-    is_list = any(isinstance(body.get(key), list) for key in ("data", "results", "embeddings"))
-    return not is_list and bool(body.get("message") or body.get("detail"))
-
-
-def _text(inner: Mapping[str, Any]) -> str:
     said = inner.get("message") or inner.get("detail") or ""
-    return said if isinstance(said, str) else str(said)[:300]
+    return frozenset(codes or {"error"}), said if isinstance(said, str) else str(said)[:300]
 
 
 MOST_DIMENSIONS = 16_384
@@ -176,7 +166,13 @@ def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
 
     All have one length. Raises `NonsenseError` where they cannot be told apart or differ in length.
     """
-    rows = _in_order(_list_of(body), count)
+    rows = _list_of(body)
+    if len(rows) != count:
+        raise NonsenseError(f"{len(rows)} vectors for {count} texts")
+    # By `index` where every row has another one; else as they came.
+    by_index = {row["index"]: row for row in rows if isinstance(row, Mapping) and _is_index(row.get("index"))}
+    if sorted(by_index) == list(range(count)):
+        rows = [by_index[index] for index in range(count)]
     vectors = [_vector(row) for row in rows]
     lengths = {len(vector) for vector in vectors if vector is not None}
     if len(lengths) > 1:
@@ -212,16 +208,6 @@ def _list_of(body: object) -> Sequence[object]:
     return body
 
 
-def _in_order(rows: Sequence[object], count: int) -> Sequence[object]:
-    """By `index` where every row has another one; else as they came."""
-    if len(rows) != count:
-        raise NonsenseError(f"{len(rows)} vectors for {count} texts")
-    by_index = {row["index"]: row for row in rows if isinstance(row, Mapping) and _is_index(row.get("index"))}
-    if sorted(by_index) == list(range(count)):
-        return [by_index[index] for index in range(count)]
-    return rows
-
-
 def _is_index(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -233,8 +219,14 @@ def _vector(row: object) -> NDArray[np.float32] | None:
     value = row.get("embedding", ()) if isinstance(row, Mapping) else row
     if value is None or value == []:
         return None
-    if isinstance(value, str):
-        return _from_base64(value)
+    if isinstance(value, str):  # little-endian float32 as base64
+        try:
+            content = binascii.a2b_base64(value, strict_mode=True)
+        except ValueError:  # also binascii.Error, and what is not ASCII
+            raise NonsenseError("a row is a text that is no base64") from None
+        if not content or len(content) % 4 or len(content) > 4 * MOST_DIMENSIONS:
+            raise NonsenseError(f"a row has {len(content)} bytes, which are no vector")
+        return np.frombuffer(content, "<f4")
     if not isinstance(value, list) or not 0 < len(value) <= MOST_DIMENSIONS:
         raise NonsenseError("a row is no vector")
     if any(isinstance(number, list) for number in value):
@@ -243,19 +235,6 @@ def _vector(row: object) -> NDArray[np.float32] | None:
         return np.array([math.nan if number is None else number for number in value], np.float32)
     except (ValueError, TypeError, OverflowError):
         raise NonsenseError("a row has something that is no number") from None
-
-
-def _from_base64(text: str) -> NDArray[np.float32]:
-    """Little-endian float32."""
-    import numpy as np
-
-    try:
-        content = binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:  # also binascii.Error, and what is not ASCII
-        raise NonsenseError("a row is a text that is no base64") from None
-    if not content or len(content) % 4 or len(content) > 4 * MOST_DIMENSIONS:
-        raise NonsenseError(f"a row has {len(content)} bytes, which are no vector")
-    return np.frombuffer(content, "<f4")
 
 
 def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
@@ -272,24 +251,18 @@ def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] |
 
 
 def _ranked(item: object, place: int) -> tuple[int, float]:
-    """Index and score of one row; a bare row without an index stands at its place."""
+    """Index and score of one row; a bare row without an index stands at its place.
+
+    An index may come as text, -1 is none; what is no number is no score.
+    """
     if not isinstance(item, Mapping):
         raise NonsenseError("a row is no object")
-    return _index(item.get("index", place)), _score(item)
-
-
-def _index(value: Any) -> int:
-    """An index may come as text; -1 for what is none."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value) if len(value) < 10 else -1
-    return value if _is_index(value) else -1
-
-
-def _score(item: Mapping[str, Any]) -> float:
-    score = item.get("relevance_score", item.get("score"))
+    index, score = item.get("index", place), item.get("relevance_score", item.get("score"))
+    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
+        index = int(index)
     if isinstance(score, bool) or not isinstance(score, int | float):
-        return math.nan
+        score = math.nan
     try:
-        return float(score)
+        return index if _is_index(index) else -1, float(score)
     except OverflowError:
-        return math.nan
+        return -1, math.nan

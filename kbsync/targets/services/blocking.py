@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kbsync.errors import Rejected
 from kbsync.index.document import Chunk
 from kbsync.index.embed.encoder import Vectors
-from kbsync.targets.services.dialects import EmbeddingItem, ServiceSettings
+from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
+from kbsync.targets.services.dialects import EmbeddingItem, identity_of, takes_pictures
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kbsync.targets.services.embedding import EmbeddingService
-    from kbsync.targets.services.rerank import RerankService
+    from kbsync.targets.services.clients import EmbeddingService, RerankService
 
 T = TypeVar("T")
 
@@ -71,11 +71,11 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 class ServiceEncoder:
     """`Encoder` over a service. Safe to use from several threads."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, config: EmbeddingConfig) -> None:
         """Nobody is asked yet."""
-        self._settings = settings
-        self.model = settings.identity
-        self.takes_pictures = settings.takes_pictures
+        self._config = config
+        self.model = identity_of(config)
+        self.takes_pictures = takes_pictures(config)
         self._made: EmbeddingService | None = None
         self._making = threading.Lock()
         self._loop = OwnLoop("kbsync-embedding")
@@ -102,11 +102,11 @@ class ServiceEncoder:
             self._loop.close(self._made.aclose())
 
     def _service(self) -> EmbeddingService:
-        from kbsync.targets.services.embedding import EmbeddingService
+        from kbsync.targets.services.clients import EmbeddingService
 
         with self._making:
             if self._made is None:
-                self._made = EmbeddingService(self._settings)
+                self._made = EmbeddingService(self._config)
             return self._made
 
 
@@ -129,13 +129,13 @@ async def _vectors(service: EmbeddingService, chunks: Sequence[Chunk]) -> Vector
 class ServiceRanker:
     """Orders texts through a service. Safe to use from several threads."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, config: RerankConfig) -> None:
         """Nobody is asked yet. Raises `UsageError` where the address cannot be used."""
-        from kbsync.targets.services.rerank import RerankService
+        from kbsync.targets.services.clients import RerankService
 
-        self._service: RerankService = RerankService(settings)
+        self._service: RerankService = RerankService(config)
         self._loop = OwnLoop("kbsync-rerank")
-        self.model = settings.identity
+        self.model = identity_of(config)
 
     @property
     def most_texts(self) -> int:

@@ -8,16 +8,26 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from kbsync.contract.target import Base, Outgoing
+from kbsync.contract.target import Base, Outgoing, Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client, ClockSkew
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.fields import object_of
+from kbsync.targets.http.reading import object_of
+from kbsync.targets.http.target import key_of
+from kbsync.targets.zhipu.config import (
+    Slicing,
+    ZhipuTargetConfig,
+    form_of,
+    link_body,
+    media_type,
+    reslice_body,
+    upload_fields,
+)
 from kbsync.targets.zhipu.errors import (
     EXPIRED,
     NotFound,
@@ -26,8 +36,6 @@ from kbsync.targets.zhipu.errors import (
     judge,
     unsigned,
 )
-from kbsync.targets.zhipu.formats import Slicing, form_of, link_body, media_type, reslice_body, upload_fields
-from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.shapes import (
     Capacity,
     Envelope,
@@ -70,8 +78,8 @@ class Keys:
     one is refused too, no third is tried. `wall`: our clock.
     """
 
-    def __init__(self, settings: ZhipuSettings, wall: Callable[[], float]) -> None:
-        self._key, self._signs = settings.api_key, settings.auth == "jwt"
+    def __init__(self, config: ZhipuTargetConfig, wall: Callable[[], float]) -> None:
+        self._key, self._signs = key_of(config), config.auth == "jwt"
         self._wall = wall
         self._token, self._made_at = "", 0.0
         self._is_second_try = False
@@ -134,20 +142,22 @@ class MirrorJudge:
 
     def __init__(
         self,
-        settings: ZhipuSettings,
+        config: ZhipuTargetConfig,
+        surroundings: Surroundings,
         keys: Keys,
         skew: ClockSkew,
         wall: Callable[[], float],
         read: Callable[[HttpAnswer, Envelope | None], TargetError | None] = judge,
     ) -> None:
-        self._settings, self._keys, self._read = settings, keys, read
+        self._config, self._surroundings = config, surroundings
+        self._keys, self._read = keys, read
         self._skew, self._wall = skew, wall
-        gateway = settings.callback_authorization
+        gateway = config.callback_authorization.reveal() if config.callback_authorization else ""
         # Of the header's value its words are secret, but for the scheme in front of them.
         scheme, _, rest = gateway.strip().partition(" ")
         words = re.split(r"""[\s,;:="']+""", rest or scheme)
-        called = settings.callback_url.rpartition("/")[2]
-        parts = {settings.api_key, *settings.api_key.split("."), called, gateway, *words}
+        called, key = surroundings.callback_url.rpartition("/")[2], config.api_key.reveal()
+        parts = {key, *key.split("."), called, gateway, *words}
         # The longest first: what a part leaves of the whole would still be told.
         self._secrets = sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len)[::-1]
 
@@ -168,8 +178,8 @@ class MirrorJudge:
         for secret in self._secrets:
             reason = reason.replace(secret, "***")
         if isinstance(error, Halted):
-            error.cure = self._settings.command("retry")
-            alarming = ALARMING_FOR_TOKENS if self._settings.auth == "jwt" else ALARMING
+            error.cure = self._surroundings.command("retry")
+            alarming = ALARMING_FOR_TOKENS if self._config.auth == "jwt" else ALARMING
             sentence = skew_sentence(self._skew.apart, alarming)
             if error.halt == "credentials" and sentence:
                 reason = f"{reason}; {sentence}"
@@ -197,31 +207,6 @@ class EachAnswered(Generic[T]):
     halted: Halted | None = None
 
 
-async def ask_each(ids: Iterable[str], ask: Callable[[str], Awaitable[T]], at_once: int) -> EachAnswered[T]:
-    """Ask about every id, `at_once` at a time. After a `Halted` no more are asked; the rest get that."""
-    answers: EachAnswered[T] = EachAnswered()
-    waiting = iter(ids)
-    async with asyncio.TaskGroup() as group:
-        for _ in range(at_once):
-            group.create_task(_ask_some(waiting, ask, answers))
-    return answers
-
-
-async def _ask_some(
-    waiting: Iterator[str], ask: Callable[[str], Awaitable[T]], answers: EachAnswered[T]
-) -> None:
-    for remote_id in waiting:
-        if answers.halted is not None:
-            answers.refused[remote_id] = answers.halted
-            continue
-        try:
-            answers.given[remote_id] = await ask(remote_id)
-        except TargetError as error:
-            answers.refused[remote_id] = error
-            if isinstance(error, Halted):
-                answers.halted = error
-
-
 class ZhipuApi:
     """One knowledge base behind one key. Every call raises `TargetError`.
 
@@ -229,15 +214,15 @@ class ZhipuApi:
     key (promise 1): the calls that may be refused so ask for the base then, and raise what that says.
     """
 
-    def __init__(self, settings: ZhipuSettings, client: Client) -> None:
-        self._settings, self._client = settings, client
-        self._base = path_part(settings.knowledge_id)
+    def __init__(self, config: ZhipuTargetConfig, surroundings: Surroundings, client: Client) -> None:
+        self._config, self._surroundings, self._client = config, surroundings, client
+        self._base = path_part(config.knowledge_id)
         self.missing = client.missing
         self._callback: dict[str, Any] = {}
-        if settings.callback_url:
-            self._callback["callback_url"] = settings.callback_url
-            if settings.callback_authorization:
-                self._callback["callback_header"] = {"Authorization": settings.callback_authorization}
+        if surroundings.callback_url:
+            self._callback["callback_url"] = surroundings.callback_url
+            if authorization := config.callback_authorization:
+                self._callback["callback_header"] = {"Authorization": authorization.reveal()}
 
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
@@ -251,15 +236,14 @@ class ZhipuApi:
         # A count that is no integer proves no list short (ADR 14): then nothing is told.
         count = content.get("document_size")
         documents = count if type(count) is int and count >= 0 else None
-        return Base(self._settings.knowledge_id, documents, self._settings.base_url)
+        return Base(self._config.knowledge_id, documents, self._config.base_url)
 
     def _no_base(self, words: str, code: str = "") -> Halted:
-        settings = self._settings
         return Halted(
             "knowledge-base-missing",
-            f"knowledge base {settings.knowledge_id} is not at {settings.base_url} for this api_key: "
+            f"knowledge base {self._config.knowledge_id} is not at {self._config.base_url} for this api_key: "
             f"{words}; correct knowledge_id (or base_url) in the config",
-            cure=settings.command("retry"),
+            cure=self._surroundings.command("retry"),
             code=code,
         )
 
@@ -275,13 +259,13 @@ class ZhipuApi:
 
     async def upload_url(self, address: str, slicing: Slicing) -> HttpAnswer:
         """Have the vendor fetch one page, once; errors as `upload`."""
-        body = link_body(self._settings.knowledge_id, address, slicing, self._callback)
+        body = link_body(self._config.knowledge_id, address, slicing, self._callback)
         sending = self._client.post(ZhipuCall.UPLOAD_URL, "/document/upload_url", json=body)
         return await self._while_base_answers(sending)
 
     async def page(self, number: int, size: int, word: str = "") -> ZhipuPage:
         """One page of the list, from 1; `word`: of documents whose names have to do with it."""
-        params = {"knowledge_id": self._settings.knowledge_id, "page": str(number), "size": str(size)}
+        params = {"knowledge_id": self._config.knowledge_id, "page": str(number), "size": str(size)}
         params |= {"word": word} if word else {}
         asking = self._client.ask(ZhipuCall.LIST, "GET", "/document", params=params)
         return page_of((await self._while_base_answers(asking, Rejected)).body)
@@ -329,7 +313,7 @@ class ZhipuApi:
 
     async def retrieve(self, request: RetrieveRequest) -> tuple[FoundSlice, ...]:
         """Search the base."""
-        body = request.body(self._settings.knowledge_id)
+        body = request.body(self._config.knowledge_id)
         asking = self._client.ask(ZhipuCall.RETRIEVE, "POST", "/knowledge/retrieve", json=body)
         return found_of((await self._while_base_answers(asking)).body)
 
@@ -340,8 +324,26 @@ class ZhipuApi:
         return images_in(object_of(data_of(answer.body)).get("images"))
 
     async def each(self, ids: Iterable[str], ask: Callable[[str], Awaitable[T]]) -> EachAnswered[T]:
-        """Ask about every id, as many at a time as the config allows."""
-        return await ask_each(ids, ask, self._settings.concurrency)
+        """Ask about every id, as many at a time as the config allows. After a `Halted` no more are asked."""
+        answers: EachAnswered[T] = EachAnswered()
+        waiting = iter(ids)
+
+        async def ask_some() -> None:
+            for remote_id in waiting:
+                if answers.halted is not None:
+                    answers.refused[remote_id] = answers.halted
+                    continue
+                try:
+                    answers.given[remote_id] = await ask(remote_id)
+                except TargetError as error:
+                    answers.refused[remote_id] = error
+                    if isinstance(error, Halted):
+                        answers.halted = error
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._config.concurrency):
+                group.create_task(ask_some())
+        return answers
 
     async def capacity(self) -> Capacity | None:
         """As `ask_capacity`; not asked again for an hour where it is refused, in whatever words."""
@@ -353,7 +355,7 @@ class ZhipuApi:
 
     def read(self, url: str) -> AsyncGenerator[bytes, None]:
         """The bytes behind a signed URL, without our key."""
-        return self._client.read(url, most=self._settings.max_bytes)
+        return self._client.read(url, most=self._config.max_bytes)
 
     async def _while_base_answers(
         self,

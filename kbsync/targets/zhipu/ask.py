@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -17,20 +17,19 @@ from typing import Any
 from kbsync.contract.answering import Answerer, Sources, Turn
 from kbsync.contract.searching import Box, Hit, Passage, Query
 from kbsync.errors import NotOffered, TargetError, Unavailable
+from kbsync.targets.http.bodies import Event, EventReader
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer, Judge
-from kbsync.targets.http.fields import flag_of, id_of, integer, number, object_of, objects_in, text_of
-from kbsync.targets.http.sse import Event, EventReader
+from kbsync.targets.http.reading import flag_of, id_of, integer, number, object_of, objects_in, text_of
 from kbsync.targets.zhipu.errors import ZhipuCall, judge, quoted
-from kbsync.targets.zhipu.search import with_images
 from kbsync.targets.zhipu.shapes import (
     Envelope,
-    Images,
     data_of,
     images_in,
     number_of,
     path_part,
     usage_of,
+    with_images,
 )
 
 MOST_MESSAGES = 15
@@ -110,46 +109,32 @@ class Asking:
         if among:
             body["document_ids"] = [number_of(one) for one in among]
         path = f"/model-api/{path_part(by.application)}"
+        last: Piece | None = None
         try:
             if streamed:
                 try:
-                    async with aclosing(self._application_stream(f"{path}/sse-invoke", body)) as pieces:
+                    stream = self._client.stream(ZhipuCall.SSE_INVOKE, f"{path}/sse-invoke", json=body)
+                    async with aclosing(_pieces(stream, _application_piece, _whole)) as pieces:
                         async for piece in pieces:
                             if piece.text:
                                 yield piece.text
                             if piece.finish:
-                                yield await self._sources(piece.request_id or request_id, piece.usage)
-                    return
+                                last = piece
+                                break
                 except NotOffered:
                     body["incremental"] = False
-            answer = await self._client.post(ZhipuCall.INVOKE, f"{path}/invoke", json=body)
+                else:
+                    if last is None:
+                        reason = "the answer broke off before its end; ask again"
+                        raise Unavailable(reason, code="no-finish")
+            if last is None:
+                last = _whole((await self._client.post(ZhipuCall.INVOKE, f"{path}/invoke", json=body)).body)
+                yield last.text
         except NotOffered as error:
             # applications that cannot be asked are as good as none, for as long as that is remembered
             self._client.missing.note(ZhipuCall.APPLICATIONS, error)
             raise
-        piece = _whole(answer.body)
-        yield piece.text
-        yield await self._sources(piece.request_id or request_id, piece.usage)
-
-    async def _application_stream(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
-        """The pieces up to the one that ends them. Raises `Unavailable` where none does."""
-        reader = EventReader()
-        async with aclosing(self._client.stream(ZhipuCall.SSE_INVOKE, path, json=body)) as parts:
-            async for part in parts:
-                if isinstance(part, HttpAnswer):  # no stream after all
-                    yield _whole(part.body)
-                    return
-                for event in reader.feed(part):
-                    piece = _application_piece(event)
-                    yield piece
-                    if piece.finish:
-                        return
-        for event in reader.end():
-            piece = _application_piece(event)
-            yield piece
-            if piece.finish:
-                return
-        raise Unavailable("the answer broke off before its end; ask again", code="no-finish")
+        yield await self._sources(last.request_id or request_id, last.usage)
 
     async def _sources(self, request_id: str, usage: Mapping[str, int] | None) -> Sources:
         """What the answer was made from, as far as the vendor tells; an answer is worth having without."""
@@ -175,7 +160,15 @@ class Asking:
             return
         request_id = str(uuid.uuid4())
         body = chat_body(by.model, question, turns, hits, request_id) | {"stream": streamed}
-        async with aclosing(self._chat(body)) as pieces:
+        if not streamed:
+            piece = chat_piece((await self._platform.post(ZhipuCall.CHAT, CHAT_PATH, json=body)).body)
+            if piece.text:
+                yield piece.text
+            check_end(piece.finish)
+            yield Sources(hits, request_id, piece.usage)
+            return
+        stream = self._platform.stream(ZhipuCall.CHAT, CHAT_PATH, json=body)
+        async with aclosing(_pieces(stream, self._chat_event, chat_piece)) as pieces:
             async for piece in pieces:
                 if piece.text:
                     yield piece.text
@@ -185,29 +178,31 @@ class Asking:
                     return
         check_end("")
 
-    async def _chat(self, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
-        """Until the last event, or as far as it goes."""
-        if not body["stream"]:
-            yield chat_piece((await self._platform.post(ZhipuCall.CHAT, CHAT_PATH, json=body)).body)
-            return
-        reader = EventReader()
-        async with aclosing(self._platform.stream(ZhipuCall.CHAT, CHAT_PATH, json=body)) as parts:
-            async for part in parts:
-                if isinstance(part, HttpAnswer):  # no stream after all
-                    yield chat_piece(part.body)
-                    return
-                for event in reader.feed(part):
-                    yield self._chat_event(event.data)
-        for event in reader.end():
-            yield self._chat_event(event.data)
-
-    def _chat_event(self, data: str) -> Piece:
+    def _chat_event(self, event: Event) -> Piece:
         """Raises what the vendor reports in place of a piece. The last event has `[DONE]` and no JSON."""
-        body = object_of(_json(data))
+        body = object_of(_json(event.data))
         if not body.get("error"):
             return chat_piece(body)
         error = self._judge(HttpAnswer(ZhipuCall.CHAT, 200, {}, body, "", 0.0))
         raise error or Unavailable("the answer broke off before its end; ask again", code="error")
+
+
+async def _pieces(
+    stream: AsyncGenerator[bytes | HttpAnswer, None],
+    piece_of: Callable[[Event], Piece],
+    whole: Callable[[Any], Piece],
+) -> AsyncGenerator[Piece, None]:
+    """One for each event, as they come, as far as they go; a `whole` answer that is no stream is one."""
+    reader = EventReader()
+    async with aclosing(stream) as parts:
+        async for part in parts:
+            if isinstance(part, HttpAnswer):  # no stream after all
+                yield whole(part.body)
+                return
+            for event in reader.feed(part):
+                yield piece_of(event)
+    for event in reader.end():
+        yield piece_of(event)
 
 
 def messages(question: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
@@ -262,35 +257,31 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
     listed = content.get("document_slices")
     if not isinstance(listed, list):
         return None
-    return tuple(_source_hits(listed, images_in(content.get("images"))))
-
-
-def _source_hits(listed: list[Any], elsewhere: Images) -> Iterator[Hit]:
+    hits = []
     for item in objects_in(listed):
         remote_id = id_of(object_of(item.get("document")).get("id"))
         if remote_id is None:
             continue
-        slices = list(objects_in(item.get("slice_info")))
         # pictures stand with the slice, the document or beside all: the manual's example and table differ
-        images = {**elsewhere, **images_in(item.get("images"))}
-        for one in slices:
+        images = {**images_in(content.get("images")), **images_in(item.get("images"))}
+        passages = []
+        for one in objects_in(item.get("slice_info")):
             images |= images_in(one.get("images"))
+            # Pages of PDFs, lines and sheets of tables are told, of other files none of them.
+            place = object_of(one.get("position"))
+            box = Box(**{side.name: number(place.get(side.name)) for side in fields(Box)})
+            passages.append(
+                Passage(
+                    text_of(one.get("text")),
+                    page=integer(place.get("page")) or None,
+                    line=integer(one.get("line")) or None,
+                    box=None if box == Box() else box,
+                    sheet=text_of(one.get("sheet_name")) or None,
+                )
+            )
         hides = flag_of(item.get("hide_positions"))
-        hit = Hit(remote_id, 0.0, tuple(map(_source_passage, slices)), hides_positions=hides)
-        yield with_images(hit, images)
-
-
-def _source_passage(item: Mapping[str, Any]) -> Passage:
-    """Pages of PDFs, lines and sheets of tables are told, of other files none of them."""
-    place = object_of(item.get("position"))
-    box = Box(**{side.name: number(place.get(side.name)) for side in fields(Box)})
-    return Passage(
-        text_of(item.get("text")),
-        page=integer(place.get("page")) or None,
-        line=integer(item.get("line")) or None,
-        box=None if box == Box() else box,
-        sheet=text_of(item.get("sheet_name")) or None,
-    )
+        hits.append(with_images(Hit(remote_id, 0.0, tuple(passages), hides_positions=hides), images))
+    return tuple(hits)
 
 
 def judge_chat(answer: HttpAnswer, envelope: Envelope | None) -> TargetError | None:

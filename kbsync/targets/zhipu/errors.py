@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer, by_status
-from kbsync.targets.zhipu.formats import EXTENSIONS, extension_of
+from kbsync.targets.zhipu.config import EXTENSIONS, extension_of
 from kbsync.targets.zhipu.shapes import Envelope
 
 KEY_ADVICE = "put a valid api_key (or api_key_file) into the config"
@@ -281,15 +281,11 @@ def without_names(text: str, *names: str) -> str:
         if extension_of(name):
             text = text.replace(name, " ")
         stem = name.rpartition(".")[0] or name
-        if _misleads(stem):
+        # A name that speaks of something misleads, unless it is a word of the vendor's own, such as 余额.
+        speaks = any(one.search(stem) for one in _VOCABULARY)
+        if speaks and not any(one.fullmatch(stem) for one in _VOCABULARY):
             text = text.replace(stem, " ")
     return _FILE.sub(" ", text)
-
-
-def _misleads(stem: str) -> bool:
-    """It speaks of something and is more than a word of the vendor's own, such as 余额."""
-    spoken = any(one.search(stem) for one in _VOCABULARY)
-    return spoken and not any(one.fullmatch(stem) for one in _VOCABULARY)
 
 
 def says_not_found(text: str) -> bool:
@@ -396,12 +392,6 @@ def _meaning(answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
     is_upload = answer.op in (ZhipuCall.UPLOAD, ZhipuCall.UPLOAD_URL)
     if is_upload and (envelope.code == "500" or answer.status >= 500):
         return CODES["500"]  # whatever it says, the document may have been stored
-    if known is not None and not answer.is_success and envelope.code != str(answer.status):
-        known = None  # the HTTP status says more than a vague code
-    return _by_words(answer, envelope) or known or _by_kind(envelope)
-
-
-def _by_words(answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
     text = without_names(envelope.message)
     # What is missing says so with 404, or with 400 for the id that came; 500 tells of the vendor's trouble.
     # Under another code these words would have a document called deleted that stays (promise 10).
@@ -412,10 +402,9 @@ def _by_words(answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
         return _limit(text)
     if says_busy(text):
         return Meaning(Blame.LATER, "the vendor is busy")
-    return None
-
-
-def _by_kind(envelope: Envelope) -> Meaning | None:
+    # Where the two differ, the HTTP status says more than a vague code.
+    if known is not None and (answer.is_success or envelope.code == str(answer.status)):
+        return known
     blame = KINDS.get(envelope.kind)
     return Meaning(blame, "the vendor refused the request") if blame is not None else None
 

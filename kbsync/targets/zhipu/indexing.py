@@ -1,17 +1,23 @@
-"""Whether documents became searchable, and the calls that make the vendor index one again."""
+"""Whether documents became searchable, and the calls that make the vendor index one again.
+
+Many are found on few pages of the list, the newest first, since those are waited for. The list has no order
+that is documented; as far as its ids show one, that tells which page is next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import enum
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.errors import NotOffered, Rejected, Unavailable
+from kbsync.targets.http.reading import PAGE_SIZE, real_size
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.api import ZhipuApi
+from kbsync.targets.zhipu.config import Slicing
 from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom, NotFound, ZhipuCall, is_gone
-from kbsync.targets.zhipu.formats import Slicing
-from kbsync.targets.zhipu.paging import SeenOnPages, look_for
-from kbsync.targets.zhipu.shapes import FailInfo, ZhipuDocument, created_of
+from kbsync.targets.zhipu.shapes import FailInfo, ZhipuDocument, ZhipuPage, created_of
 from kbsync.targets.zhipu.upload import AccountSpace
 
 FEW = 2
@@ -60,7 +66,12 @@ class Indexing:
         proves nothing; MISSING is what a detail says while the base answers. Raises `Halted`, and
         `Unavailable` where nothing could be seen at all.
         """
-        lookup = await self._on_pages(ids) if len(ids) > FEW else SeenOnPages()
+        lookup = SeenOnPages()
+        if len(ids) > FEW:
+            try:
+                lookup = await look_for(self._api.page, ids)
+            except Rejected:  # the base is there, and the list is not to be had
+                lookup.requests = 1
         seen = dict(lookup.rows)
         # Many by pages, few by themselves (ADR 15). The oldest first: the newest can wait for the next look.
         rest = sorted((one for one in ids if one not in seen), key=lambda one: created_of(one) or 0.0)
@@ -83,12 +94,6 @@ class Indexing:
         if full and await self._space.has_room():  # then the documents are to blame, which halts nobody
             states |= {one: status_of(seen[one], has_room=True) for one in full}
         return states
-
-    async def _on_pages(self, ids: Sequence[str]) -> SeenOnPages:
-        try:
-            return await look_for(self._api.page, ids)
-        except Rejected:  # the base is there, and the list is not to be had
-            return SeenOnPages(requests=1)
 
     async def reembed(self, remote_id: str) -> None:
         """Accepted is not done. Raises `NotOffered`, `NotFound` for a document that is gone, and the like."""
@@ -132,3 +137,91 @@ class Indexing:
 
 def _gone() -> NotFound:
     return NotFound("the document is no longer in the knowledge base")
+
+
+_WORTH_A_PAGE = 3  # fewer ids are asked for one by one
+
+
+class ListOrder(enum.Enum):
+    """How a list is sorted, as far as its ids show."""
+
+    NEWEST_FIRST = "newest first"
+    OLDEST_FIRST = "oldest first"
+    UNKNOWN = "unknown"
+
+
+def order_of(rows: Sequence[ZhipuDocument]) -> ListOrder:
+    """The order in which the ids of one page were made."""
+    times = [made for row in rows if (made := created_of(row.id)) is not None]
+    if len(times) < max(2, len(rows)):
+        return ListOrder.UNKNOWN
+    if times == sorted(times, reverse=True):
+        return ListOrder.NEWEST_FIRST
+    return ListOrder.OLDEST_FIRST if times == sorted(times) else ListOrder.UNKNOWN
+
+
+@dataclass(slots=True)
+class SeenOnPages:
+    """What some pages of the list showed of the documents looked for. `requests`: pages asked for."""
+
+    rows: dict[str, ZhipuDocument] = field(default_factory=dict)
+    requests: int = 0
+
+
+async def look_for(ask: Callable[[int, int], Awaitable[ZhipuPage]], ids: Collection[str]) -> SeenOnPages:
+    """Find `ids` on as few pages as can be; those that the list does not show soon are left to the caller.
+
+    Never more pages than ids. Nothing is remembered from one look to the next.
+    """
+    seen, missing, course = SeenOnPages(), set(ids), _Course()
+    while seen.requests < len(ids):
+        page = await ask(course.number, course.size)
+        seen.requests += 1
+        found = {row.id: row for row in page.rows if row.id in missing}
+        seen.rows |= found
+        missing -= found.keys()
+        course.misses += not found
+        if not missing or not course.next_after(page, missing):
+            break
+    return seen
+
+
+@dataclass(slots=True)
+class _Course:
+    """Where a look at the list goes next: onward from the newest, or back from the last page to them."""
+
+    number: int = 1
+    step: int = 1
+    size: int = PAGE_SIZE
+    misses: int = 0
+    shown: set[str] = field(default_factory=set)
+
+    def next_after(self, page: ZhipuPage, missing: Collection[str]) -> bool:
+        """Move on; False where no further page is worth a request."""
+        order = order_of(page.rows)
+        if self.number == 1 and self.step == 1:
+            self.size = real_size(page, self.size)
+            last = self._last_page(page)
+            if order is ListOrder.OLDEST_FIRST and last is not None and last > 1:
+                self.number, self.step = last, -1
+                return True
+        expected = missing
+        if order is not ListOrder.UNKNOWN:
+            # beyond this page are older ones: with the newest first, or walking back from the end
+            oldest = min((created_of(row.id) or 0.0 for row in page.rows), default=0.0)
+            expected = [one for one in missing if (created_of(one) or 0.0) <= oldest]
+        if len(expected) < _WORTH_A_PAGE or self.misses * 10 > len(expected):
+            return False
+        ids, last = {row.id for row in page.rows}, self._last_page(page)
+        is_end = self.number <= 2 if self.step < 0 else last is not None and self.number >= last
+        if ids <= self.shown or is_end:
+            return False
+        self.shown |= ids
+        self.number += self.step
+        return True
+
+    def _last_page(self, page: ZhipuPage) -> int | None:
+        """By `total`, where it is not disproved by the page itself."""
+        if page.total is None or page.total < len(page.rows):
+            return None
+        return max(1, -(-page.total // self.size))

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kbsync.contract.answering import Application, ApplicationWish
 from kbsync.contract.managing import BaseCard, BaseWish, Callback, EmbeddingModel, Room
+from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unsure
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.fields import count_of, flag_of, id_of, integer, object_of, objects_in, text_of
-from kbsync.targets.http.listing import ListPage, ListSweep
 from kbsync.targets.http.managing import (
     Named,
     OfferedSetting,
@@ -31,9 +30,20 @@ from kbsync.targets.http.managing import (
     truth,
     whole,
 )
+from kbsync.targets.http.reading import (
+    ListPage,
+    ListSweep,
+    count_of,
+    flag_of,
+    id_of,
+    integer,
+    object_of,
+    objects_in,
+    text_of,
+)
 from kbsync.targets.zhipu.api import ask_capacity
+from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.errors import NotFound, ZhipuCall, is_gone
-from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.shapes import data_of, listed_in, number_of, path_part
 
 MODELS = (
@@ -162,18 +172,9 @@ class ZhipuBases:
 
     setting = "knowledge_id"
 
-    def __init__(self, settings: ZhipuSettings, client: Client) -> None:
-        self._settings, self._client = settings, client
-
-    @property
-    def address(self) -> str:
-        """`base_url`, which the config has in its one form."""
-        return self._settings.base_url
-
-    @property
-    def own(self) -> str:
-        """The id that the config names."""
-        return self._settings.knowledge_id
+    def __init__(self, config: ZhipuTargetConfig, surroundings: Surroundings, client: Client) -> None:
+        self.address, self.own = config.base_url, config.knowledge_id
+        self._surroundings, self._client = surroundings, client
 
     def check_changeable(self) -> None:
         """They are: nothing is raised."""
@@ -223,7 +224,7 @@ class ZhipuBases:
             told = shown_settings(settings, TOLD_OF_A_BASE)
             return BaseCard(base_id, name, wish.description or "", model.name, 0, 0, told)
 
-        look = self._settings.pasted("kb list")
+        look = self._surroundings.pasted("kb list")
         advice = f"the knowledge base may have been made or not: look with {look} before another try"
         return await make_once(name, "a knowledge base", self.all, make, advice)
 
@@ -257,7 +258,7 @@ class ZhipuBases:
         return Halted(
             "knowledge-base-missing",
             f"there is no knowledge base {base_id} at {self.address} for this api_key: {words}; "
-            f"those that are there: {self._settings.pasted('kb list')}",
+            f"those that are there: {self._surroundings.pasted('kb list')}",
         )
 
 
@@ -320,8 +321,8 @@ def _chosen_model(wish: str | None, models: Sequence[EmbeddingModel]) -> Embeddi
 class ZhipuApplications:
     """What answers questions over knowledge bases, behind one key. Every call raises `TargetError`."""
 
-    def __init__(self, client: Client, settings: ZhipuSettings) -> None:
-        self._client, self._settings = client, settings
+    def __init__(self, client: Client, surroundings: Surroundings) -> None:
+        self._client, self._surroundings = client, surroundings
 
     async def all(self) -> Sequence[Application]:
         """Every one. Raises `NotOffered`, and for an hour without a request, where there is no such call."""
@@ -354,7 +355,7 @@ class ZhipuApplications:
                 _application_settings(body),
             )
 
-        advice = f"look with {self._settings.pasted('kb app list')} before another try"
+        advice = f"look with {self._surroundings.pasted('kb app list')} before another try"
         return await make_once(name, "an application", self.all, make, advice)
 
     async def update(self, application_id: str, wish: ApplicationWish) -> None:
@@ -480,7 +481,13 @@ class AccountCallbacks:
         url = text_of(content.get("url")).strip()
         if not url:
             return None
-        return Callback(url, _header_names(content.get("callback_header")), flag_of(content.get("be_in_use")))
+        headers = content.get("callback_header")
+        if isinstance(headers, str):
+            with contextlib.suppress(ValueError):
+                headers = json.loads(headers)
+        # Names alone: the values are secrets.
+        names = tuple(map(str, headers)) if isinstance(headers, dict) else ()
+        return Callback(url, names, flag_of(content.get("be_in_use")))
 
     async def aim(self, url: str, headers: Mapping[str, str]) -> None:
         """Send the address, and the headers where there are any. No error repeats their values."""
@@ -493,16 +500,6 @@ class AccountCallbacks:
         removed = await _if_set(self._client.ask(ZhipuCall.DELETE_CALLBACK, "DELETE", self._PATH))
         if removed is None and await self.look() is not None:
             raise Unsure("the vendor says that no address is set, and still has one", code="still-there")
-
-
-def _header_names(headers: object) -> tuple[str, ...]:
-    """Of an object, or of one as JSON text; their values are secrets."""
-    if isinstance(headers, str):
-        try:
-            headers = json.loads(headers)
-        except ValueError:
-            return ()
-    return tuple(map(str, headers)) if isinstance(headers, dict) else ()
 
 
 async def _if_set(asked: Awaitable[HttpAnswer]) -> HttpAnswer | None:
@@ -529,14 +526,9 @@ def _unsaid(secrets: Collection[str]) -> Iterator[None]:
     try:
         yield
     except TargetError as error:
-        error.reason = _without(secrets, error.reason)
+        for secret in secrets:
+            # Nor a beginning of one, where the vendor's words were cut off.
+            for length in range(len(secret), _SHORTEST_SECRET - 1, -1):
+                error.reason = error.reason.replace(secret[:length], "***")
         error.args = (error.reason,)
         raise
-
-
-def _without(secrets: Iterable[str], reason: str) -> str:
-    """Nor a beginning of one, where the vendor's words were cut off."""
-    for secret in secrets:
-        for length in range(len(secret), _SHORTEST_SECRET - 1, -1):
-            reason = reason.replace(secret[:length], "***")
-    return reason

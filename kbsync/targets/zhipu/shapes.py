@@ -9,26 +9,36 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
-from kbsync.contract.searching import Hit, Passage, Query
+from kbsync.contract.searching import Hit, Image, Passage, Query
 from kbsync.core.text import number_in
-from kbsync.targets.http.fields import flag_of, id_of, integer, number, object_of, objects_in, text_of
-from kbsync.targets.http.listing import ListPage
+from kbsync.targets.http.reading import (
+    ListPage,
+    flag_of,
+    id_of,
+    integer,
+    number,
+    object_of,
+    objects_in,
+    text_of,
+)
+from kbsync.targets.zhipu.config import ZhipuSearchConfig
 
 LONGEST_QUERY = 1000
 """Characters."""
 
-MOST_PASSAGES, MOST_RECALLED = 20, 100
-"""`top_k` and `top_n` at their most: what is filtered later must not be cut before."""
+MOST_PASSAGES = 20
+"""`top_k` at its most: what is filtered later must not be cut before."""
 
 _LATEST_MS = 4_102_444_800_000  # the year 2100
 _EPOCH_MS = 1_288_834_974_657
 _EARLIEST, _LATEST = 1_420_070_400.0, 4_102_444_800.0  # 2015 and 2100: outside it is no time of a document
 _WORD = re.compile(r"\w+")
 _ESCAPED = re.compile(r"~[0-9A-F]{2}")
+_PLACEHOLDER = re.compile("【示意图序号_[^【】]{1,100}】")
 
 Images = Mapping[str, str]
 """Addresses of pictures by the placeholders that stand for them in the text."""
@@ -240,27 +250,30 @@ def images_in(listed: object) -> Images:
     }
 
 
+def lacks_images(hit: Hit) -> bool:
+    """A passage of it names pictures that are not there."""
+    return any(not one.images and _PLACEHOLDER.search(one.text) for one in hit.passages)
+
+
+def with_images(hit: Hit, images: Images) -> Hit:
+    """The hit with those of the images that its passages name; `images` maps placeholders to addresses."""
+    if not images:
+        return hit
+    passages = []
+    for passage in hit.passages:
+        named = dict.fromkeys(_PLACEHOLDER.findall(passage.text))  # each once, in the order of the text
+        shown = tuple(Image(one, images[one]) for one in named if one in images)
+        passages.append(replace(passage, images=passage.images or shown))
+    return replace(hit, passages=tuple(passages))
+
+
 def usage_of(value: object) -> Mapping[str, int] | None:
     """Tokens by what they went into; None where it tells none."""
     counts = {key: integer(count) for key, count in object_of(value).items()}
     return {key: count for key, count in counts.items() if count is not None} or None
 
 
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """How passages are looked for, in the vendor's words; None: nothing is said of it.
-
-    `ratio`: the weight of vectors, 1 to 99. `model` orders what was found where that is asked for.
-    """
-
-    method: str = "mixed"
-    ratio: int | None = None
-    top_n: int = MOST_RECALLED
-    model: str = "rerank"
-    threshold: float | None = None
-
-
-USUAL = Recall()
+USUAL = ZhipuSearchConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +287,7 @@ class RetrieveRequest:
     top_k: int
     document_ids: tuple[str, ...] = ()
     rerank: bool = False
-    recall: Recall = USUAL
+    search: ZhipuSearchConfig = USUAL
 
     def body(self, knowledge_id: str) -> dict[str, object]:
         """The JSON of `POST /knowledge/retrieve`; an empty list of documents is never sent."""
@@ -282,24 +295,24 @@ class RetrieveRequest:
             "query": self.text,
             "knowledge_ids": [knowledge_id],
             "top_k": self.top_k,
-            "top_n": self.recall.top_n,
-            "recall_method": self.recall.method,
+            "top_n": self.search.top_n,
+            "recall_method": self.search.recall_method,
         }
-        if self.recall.ratio is not None:
-            body["recall_ratio"] = self.recall.ratio
-        if self.recall.threshold is not None:
-            body["fractional_threshold"] = self.recall.threshold
+        if self.search.recall_ratio is not None:
+            body["recall_ratio"] = self.search.recall_ratio
+        if self.search.fractional_threshold is not None:
+            body["fractional_threshold"] = self.search.fractional_threshold
         if self.rerank:
-            body |= {"rerank_status": 1, "rerank_model": self.recall.model}
+            body |= {"rerank_status": 1, "rerank_model": self.search.rerank_model}
         if self.document_ids:
             body["document_ids"] = list(self.document_ids)
         return body
 
 
-def request_for(query: Query, recall: Recall = USUAL) -> RetrieveRequest | None:
+def request_for(query: Query, search: ZhipuSearchConfig = USUAL) -> RetrieveRequest | None:
     """As much of a query as the vendor takes; None where there is nothing to look for."""
     text = shortened(query.text)
-    return RetrieveRequest(text, MOST_PASSAGES, query.among, query.rerank, recall) if text else None
+    return RetrieveRequest(text, MOST_PASSAGES, query.among, query.rerank, search) if text else None
 
 
 def request_about(remote_id: str, name: str) -> RetrieveRequest:

@@ -18,30 +18,56 @@ from typing import TYPE_CHECKING, Any
 
 from kbsync.contract.answering import Answerer, Sources, Turn
 from kbsync.contract.searching import Hit, Query
-from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Listed, Outgoing, PutOutcome
-from kbsync.core.links import is_address
-from kbsync.core.meter import Meter
+from kbsync.contract.target import (
+    Accepted,
+    Base,
+    DeleteOutcome,
+    DocStatus,
+    Listed,
+    Outgoing,
+    PutOutcome,
+    Surroundings,
+)
+from kbsync.core.links import EXTENSIONS as LINKS
+from kbsync.core.links import LARGEST, is_address
 from kbsync.core.model import Limits
-from kbsync.errors import Rejected, Unavailable, Unsure
+from kbsync.errors import NotOffered, Rejected, Unavailable, Unsure
 from kbsync.targets.http.client import Client, ClockSkew
 from kbsync.targets.http.limits import Account
-from kbsync.targets.http.listing import PAGE_SIZE, ListSweep
-from kbsync.targets.http.target import RemoteTarget
+from kbsync.targets.http.reading import PAGE_SIZE, ListSweep
+from kbsync.targets.http.target import RemoteTarget, endpoint, grace, limited, search_ranked
 from kbsync.targets.zhipu.api import ALARMING, ROOT, Keys, MirrorJudge, ZhipuApi
 from kbsync.targets.zhipu.ask import Asking, judge_chat
-from kbsync.targets.zhipu.errors import SLOW, is_gone
-from kbsync.targets.zhipu.formats import described, recipe_of, slicing_of
+from kbsync.targets.zhipu.config import EXTENSIONS, ZhipuTargetConfig, described, recipe_of, slicing_of
+from kbsync.targets.zhipu.errors import SLOW, NotFound, ZhipuCall, is_gone
 from kbsync.targets.zhipu.indexing import Indexing, status_of
 from kbsync.targets.zhipu.manage import AccountCallbacks, ZhipuApplications, ZhipuBases
-from kbsync.targets.zhipu.search import Searcher
-from kbsync.targets.zhipu.settings import ZhipuSettings
-from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage, created_of, hits_of, request_for
+from kbsync.targets.zhipu.shapes import (
+    FoundSlice,
+    Images,
+    RetrieveRequest,
+    ZhipuDocument,
+    ZhipuPage,
+    created_of,
+    hits_of,
+    lacks_images,
+    request_about,
+    request_for,
+    with_images,
+)
 from kbsync.targets.zhipu.upload import AccountSpace, Uploader
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["ZhipuSettings", "ZhipuTarget"]
+OVERLOADED = frozenset({"1305", "1312"})
+"""Codes of a ranking model that has too much work."""
+
+PICTURES_WITHIN = 5.0
+"""Seconds that all questions of one search about pictures may take together."""
+
+MOST_DOCUMENTS = 20
+"""So many are asked about, the best ones: as many as there are passages in an answer."""
 
 _STILL_THERE = Unsure("the vendor says that there is no such document, and still has it", code="still-there")
 
@@ -58,9 +84,9 @@ class ZhipuTarget(RemoteTarget):
 
     def __init__(
         self,
-        settings: ZhipuSettings,
+        config: ZhipuTargetConfig,
+        surroundings: Surroundings,
         *,
-        meter: Meter | None = None,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
         sleep: Sleep = asyncio.sleep,
@@ -68,14 +94,13 @@ class ZhipuTarget(RemoteTarget):
         transport: httpx.AsyncBaseTransport | None = None,
         account: Account | None = None,
     ) -> None:
-        self._settings, self._steady = settings, steady
-        keys, self._skew = Keys(settings, wall), ClockSkew()
-        self._chat_judge = MirrorJudge(settings, keys, self._skew, wall, judge_chat)
+        self._config, self._surroundings, self._steady = config, surroundings, steady
+        keys, self._skew = Keys(config, wall), ClockSkew()
+        self._chat_judge = MirrorJudge(config, surroundings, keys, self._skew, wall, judge_chat)
         client = Client(
-            settings.endpoint(settings.base_url + ROOT),
+            endpoint(config, surroundings, config.base_url + ROOT),
             headers=keys.headers,
-            judge=MirrorJudge(settings, keys, self._skew, wall),
-            meter=meter,
+            judge=MirrorJudge(config, surroundings, keys, self._skew, wall),
             steady=steady,
             wall=wall,
             sleep=sleep,
@@ -88,19 +113,28 @@ class ZhipuTarget(RemoteTarget):
         super().__init__(client)
 
     def _speak(self) -> None:
-        settings = self._settings
-        self._api = ZhipuApi(settings, self._client)
-        self._space = AccountSpace(self._api.capacity, self._steady, settings.command("retry"))
-        self._uploader = Uploader(settings, self._api, self._space)
+        config, cure = self._config, self._surroundings.command("retry")
+        self._api = ZhipuApi(config, self._surroundings, self._client)
+        self._space = AccountSpace(self._api.capacity, self._steady, cure)
+        self._uploader = Uploader(config.max_bytes, self._api, self._space, cure)
         self._indexing = Indexing(self._api, self._space)
-        self._searcher = Searcher(self._api)
-        platform = self._client.at(settings.base_url, self._chat_judge)
-        self._asking = Asking(self._client, platform, self._chat_judge, settings.knowledge_id, self.search)
+        platform = self._client.at(config.base_url, self._chat_judge)
+        self._asking = Asking(self._client, platform, self._chat_judge, config.knowledge_id, self.search)
 
     @property
     def limits(self) -> Limits:
         """What it takes."""
-        return self._settings.limits
+        own = Limits(
+            extensions=EXTENSIONS,
+            max_bytes=self._config.max_bytes,
+            max_bytes_by_extension=dict.fromkeys(LINKS, min(self._config.max_bytes, LARGEST)),
+            list_lag=1.0,
+            ahead=self._config.concurrency // 2 + 1,
+            links=LINKS,
+            reembed_grace=grace(self._config),
+            paid=True,
+        )
+        return limited(own, self._config)
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """How `path` is sliced, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
@@ -185,7 +219,11 @@ class ZhipuTarget(RemoteTarget):
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
         """A search in this one document finds it. Raises `NotOffered` where there is no search."""
-        return await self._searcher.confirms(remote_id, name)
+        try:
+            found = await self._retrieve(request_about(remote_id, name))
+        except NotFound:  # the base is there: it is said of the document
+            return False
+        return any(one.doc_id == remote_id for one in found)
 
     @property
     def reranks(self) -> bool:
@@ -194,25 +232,67 @@ class ZhipuTarget(RemoteTarget):
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
-        request = request_for(query, self._settings.recall)
+        request = request_for(query, self._config.search)
         if request is None:
             return ()
-        hits = hits_of(await self._searcher.found(request))
+        try:
+            if request.rerank:
+                without = replace(request, rerank=False)
+                found = await search_ranked(
+                    lambda: self._retrieve(request), lambda: self._retrieve(without), OVERLOADED
+                )
+            else:
+                found = await self._retrieve(request)
+        except NotFound as error:
+            raise _no_search(error) from error
+        hits = hits_of(found)
         return hits if query.selects else hits[: query.top_k]
 
+    async def _retrieve(self, request: RetrieveRequest) -> Sequence[FoundSlice]:
+        missing = self._client.missing
+        missing.check(ZhipuCall.RETRIEVE)
+        try:
+            return await self._api.retrieve(request)
+        except NotOffered as error:
+            said = _no_search(error)
+            # with a ranking model asked for, that may be what is missing
+            raise (said if request.rerank else missing.note(ZhipuCall.RETRIEVE, said)) from error
+
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
-        """The hits with the pictures that their passages name, as far as they come in time."""
-        return await self._searcher.illustrated(hits)
+        """The hits in their order with their pictures; a failure or a slow answer costs pictures alone.
+
+        Source: the vendor's manual of the knowledge API, 3.2.9: `POST /document/slice/image_list/{id}`.
+        """
+        ids = list(dict.fromkeys(hit.remote_id for hit in hits if lacks_images(hit)))[:MOST_DOCUMENTS]
+        if not ids or self._client.missing.lacks(ZhipuCall.IMAGES):
+            return hits
+        deadline = asyncio.get_running_loop().time() + PICTURES_WITHIN
+
+        async def in_time(remote_id: str) -> Images:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await self._api.images(remote_id)
+            except TimeoutError as error:
+                raise Unavailable("the pictures did not come in time") from error
+
+        answers = await self._api.each(ids, in_time)
+        missing = [error for error in answers.refused.values() if isinstance(error, NotOffered)]
+        # a bare 404 may be about the one document; about all of several it is not
+        is_of_all = len(missing) == len(answers.refused) > 1 and not answers.given
+        sure = missing if is_of_all else [error for error in missing if error.code != "404"]
+        if sure:
+            self._client.missing.note(ZhipuCall.IMAGES, sure[0])
+        return [with_images(hit, answers.given.get(hit.remote_id, {})) for hit in hits]
 
     @property
     def bases(self) -> ZhipuBases:
         """The knowledge bases of the account."""
-        return ZhipuBases(self._settings, self._client)
+        return ZhipuBases(self._config, self._surroundings, self._client)
 
     @property
     def applications(self) -> ZhipuApplications:
         """What answers questions in this account."""
-        return ZhipuApplications(self._client, self._settings)
+        return ZhipuApplications(self._client, self._surroundings)
 
     @property
     def callbacks(self) -> AccountCallbacks:
@@ -222,7 +302,7 @@ class ZhipuTarget(RemoteTarget):
     @property
     def model(self) -> str:
         """It is given passages where the account has no applications."""
-        return self._settings.chat_model
+        return self._config.chat_model
 
     def answer(
         self,
@@ -257,3 +337,7 @@ class ZhipuTarget(RemoteTarget):
         """By our clock; None where the two are far apart: ids may tell another time than answers do."""
         theirs, apart = created_of(remote_id), self._skew.apart or 0.0
         return None if theirs is None or abs(apart) > ALARMING else theirs - apart
+
+
+def _no_search(error: Rejected) -> NotOffered:
+    return NotOffered(f"this knowledge base offers no search: {error.reason}", code=error.code)

@@ -10,12 +10,11 @@ from kbsync.contract.target import Accepted, Outgoing, PutOutcome
 from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.text import sized
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
-from kbsync.targets.http.fields import id_of, object_of, objects_in, text_of
+from kbsync.targets.http.reading import id_of, object_of, objects_in, text_of
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.api import ZhipuApi
+from kbsync.targets.zhipu.config import EXTENSIONS, extension_of, slicing_of
 from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom, NotFound, ZhipuCall
-from kbsync.targets.zhipu.formats import EXTENSIONS, extension_of, slicing_of
-from kbsync.targets.zhipu.settings import ZhipuSettings
 from kbsync.targets.zhipu.shapes import Capacity, FailInfo, data_of
 
 INTERVAL = 180.0
@@ -64,7 +63,13 @@ class AccountSpace:
                 reason = f"the account has none left of {self._known.total_words:,} words; {name} needs some"
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
             if self._known is not None and size > self._left:
-                raise self._too_little(name, size, self._known.total)
+                left, total = sized(max(0, self._left)), sized(self._known.total)
+                reason = f"the account has {left} left of {total}; {name} needs {sized(size)}"
+                if size <= self._left + self._under_way:
+                    reason += "; it waits for the uploads under way"
+                    raise Unavailable(reason, retry_after=_MOMENT, untried=True)
+                self._asked_at = None  # before the next try somebody may have made room
+                raise Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
             self._left -= size
             self._under_way += size
 
@@ -115,22 +120,15 @@ class AccountSpace:
             # what is under way may not be counted there yet
             self._left = max(0, self._known.total - self._known.used - self._under_way)
 
-    def _too_little(self, name: str, size: int, total: int) -> TargetError:
-        left = sized(max(0, self._left))
-        reason = f"the account has {left} left of {sized(total)}; {name} needs {sized(size)}"
-        if size <= self._left + self._under_way:
-            reason += "; it waits for the uploads under way"
-            return Unavailable(reason, retry_after=_MOMENT, untried=True)
-        self._asked_at = None  # before the next try somebody may have made room
-        return Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
-
 
 class Uploader:
-    """Sends documents one by one, each in one request that is never repeated here."""
+    """Sends documents one by one, each in one request that is never repeated here.
 
-    def __init__(self, settings: ZhipuSettings, api: ZhipuApi, space: AccountSpace) -> None:
-        self._settings, self._api, self._space = settings, api, space
-        self._cure = settings.command("retry")
+    `cure`: the command for a halt.
+    """
+
+    def __init__(self, max_bytes: int, api: ZhipuApi, space: AccountSpace, cure: str) -> None:
+        self._max_bytes, self._api, self._space, self._cure = max_bytes, api, space, cure
 
     async def put(self, document: Outgoing) -> PutOutcome:
         """What became of it. Where room was lacking the account is asked who is to blame."""
@@ -152,9 +150,9 @@ class Uploader:
         if extension_of(document.name) not in EXTENSIONS:
             known = " ".join(sorted(EXTENSIONS))
             raise Rejected(f"the vendor does not take this format; it takes {known}", code="format")
-        most = self._settings.max_bytes
-        if document.size > most:
-            raise Rejected(f"{sized(document.size)} is over the limit of {sized(most)}", code="too-large")
+        if document.size > self._max_bytes:
+            reason = f"{sized(document.size)} is over the limit of {sized(self._max_bytes)}"
+            raise Rejected(reason, code="too-large")
         await self._space.take(document.name, document.size)
         stored = True
         try:

@@ -9,7 +9,6 @@ from kbsync.config.kinds import Choice, Text
 from kbsync.config.target import RemoteTargetConfig
 
 if TYPE_CHECKING:
-    from kbsync.config.model import MirrorConfig
     from kbsync.contract.target import Surroundings, Target
 
 
@@ -24,12 +23,8 @@ class ExampleTargetConfig(RemoteTargetConfig):
         """Equal for two mirrors exactly when they would use one knowledge base."""
         return ("example", self.base_url, self.base)
 
-    def open(self, mirror: MirrorConfig, surroundings: Surroundings) -> Target:
+    def open(self, surroundings: Surroundings) -> Target:
         """The target of a mirror; nobody is asked yet."""
-        from kbsync.targets.http.target import remote_settings
-        from tests.targets.example.target import ExampleSettings, ExampleTarget
+        from tests.targets.example.target import ExampleTarget
 
-        settings = ExampleSettings(
-            self.base_url, self.api_key.reveal(), base=self.base, **remote_settings(self, surroundings)
-        )
-        return ExampleTarget(settings)
+        return ExampleTarget(self, surroundings)

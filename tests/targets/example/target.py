@@ -7,7 +7,6 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -24,30 +23,18 @@ from kbsync.contract.target import (
     Listed,
     Outgoing,
     PutOutcome,
+    Surroundings,
 )
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, TargetError, Unsure
 from kbsync.targets.http.bodies import file_body
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer, by_status
-from kbsync.targets.http.target import RemoteSettings, RemoteTarget
+from kbsync.targets.http.target import RemoteTarget, endpoint, key_of, limited
+from tests.targets.example.config import ExampleTargetConfig
 
 GONE = "no_such_document"
 _STATES = {"indexing": DocState.INDEXING, "ready": DocState.READY, "failed": DocState.FAILED}
-
-
-# -- settings
-@dataclass(frozen=True, slots=True)
-class ExampleSettings(RemoteSettings):
-    """`base` is the name of the knowledge base."""
-
-    base: str
-
-    @property
-    def limits(self) -> Limits:
-        """What the service's manual says."""
-        own = Limits(frozenset({"md", "txt", "pdf"}), max_bytes=3_000_000, list_lag=0.0, marks=True)
-        return self.limited(own)
 
 
 # -- errors
@@ -69,26 +56,28 @@ class ExampleTarget(RemoteTarget):
 
     def __init__(
         self,
-        settings: ExampleSettings,
+        config: ExampleTargetConfig,
+        surroundings: Surroundings,
         *,
         clock: Callable[[], float] = time.monotonic,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._settings = settings
+        self._config, key = config, key_of(config)
         client = Client(
-            settings.endpoint(settings.base_url),
-            headers=lambda: {"Authorization": f"Bearer {settings.api_key}"},
+            endpoint(config, surroundings),
+            headers=lambda: {"Authorization": f"Bearer {key}"},
             judge=judge,
             steady=clock,
             transport=transport,
         )
         super().__init__(client)
-        self._documents = f"/v1/bases/{settings.base}/documents"
+        self._documents = f"/v1/bases/{config.base}/documents"
 
     @property
     def limits(self) -> Limits:
-        """What it takes."""
-        return self._settings.limits
+        """What the service's manual says, and the config of asking and waiting."""
+        own = Limits(frozenset({"md", "txt", "pdf"}), max_bytes=3_000_000, list_lag=0.0, marks=True)
+        return limited(own, self._config)
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Nothing can be set, so only the version of the service's indexing counts."""
@@ -96,8 +85,8 @@ class ExampleTarget(RemoteTarget):
 
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")`."""
-        answer = await self._client.ask("base", "GET", f"/v1/bases/{self._settings.base}")
-        return Base(answer.body["id"], answer.body["documents"], self._settings.base_url)
+        answer = await self._client.ask("base", "GET", f"/v1/bases/{self._config.base}")
+        return Base(answer.body["id"], answer.body["documents"], self._config.base_url)
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send each by itself; the engine deletes what it replaces, once the new one is searchable."""
@@ -151,7 +140,7 @@ class ExampleTarget(RemoteTarget):
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. The service knows no paths: `among` is kept to here."""
-        path, asked = f"/v1/bases/{self._settings.base}/search", {"query": query.text, "limit": 50}
+        path, asked = f"/v1/bases/{self._config.base}/search", {"query": query.text, "limit": 50}
         answer = await self._client.ask("search", "POST", path, json=asked)
         found: dict[str, list[Passage]] = {}
         for row in sorted(answer.body["passages"], key=lambda row: -row["score"]):

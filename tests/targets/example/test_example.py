@@ -15,9 +15,10 @@ from kbsync.errors import Halted, Rejected
 from kbsync.targets import registry
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import World
+from tests.targets.blocks import around, block
 from tests.targets.example.config import ExampleTargetConfig
 from tests.targets.example.service import SPOILED, ExampleService
-from tests.targets.example.target import ExampleSettings, ExampleTarget
+from tests.targets.example.target import ExampleTarget
 
 KEY = "key-for-tests"
 
@@ -35,8 +36,9 @@ class ExampleWorld(World):
         self.service = ExampleService(KEY)
 
     async def open(self) -> Target:
-        settings = ExampleSettings("https://example.invalid", KEY, base=self.service.base)
-        return ExampleTarget(settings, clock=self.now, transport=self.service.transport)
+        address, base = "https://example.invalid", self.service.base
+        config = block(ExampleTargetConfig, type="example", base_url=address, api_key=KEY, base=base)
+        return ExampleTarget(config, around(), clock=self.now, transport=self.service.transport)
 
     async def pass_time(self, seconds: float) -> None:
         self.service.now += seconds
@@ -83,7 +85,7 @@ def test_the_registry_opens_what_a_config_names(registered: None, tmp_path: Path
     [mirror] = reader.load(path, {}).mirrors
     assert isinstance(mirror.target, ExampleTargetConfig)
     assert mirror.target.base_key("handbook") == ("example", "https://example.invalid", "handbook")
-    opened = mirror.target.open(mirror, Surroundings("handbook", tmp_path, tmp_path))
+    opened = mirror.target.open(Surroundings("handbook", tmp_path, tmp_path))
     assert isinstance(opened, ExampleTarget)
     assert opened.limits.poll_longest == mirror.target.vectorization.poll_longest
 

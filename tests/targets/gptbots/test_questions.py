@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from kbsync.contract.target import Accepted, DocState, Target
-from kbsync.targets.gptbots.api import GptbotsSettings
+from kbsync.targets.gptbots.config import GptbotsTargetConfig
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync.targets.http.limits import APART, REMEMBERED
 from tests.conformance.test_gptbots import KEY
 from tests.conformance.test_gptbots import GptbotsWorld as ConformanceWorld
 from tests.remote.world import sha_of_folder
+from tests.targets.blocks import around, block
 from tests.targets.gptbots.test_life import cut
 from tests.targets.gptbots.world import GptbotsWorld
 
@@ -147,8 +148,9 @@ class QuestionsWorld(ConformanceWorld):
     """One client that lives on."""
 
     async def open(self) -> Target:
-        settings = GptbotsSettings(self.server.url, KEY, self.base, qa_update="in_place")
-        return GptbotsTarget(settings, wall=self.app.clock.now, steady=self.app.clock.now)
+        given = {"base_url": self.server.url, "api_key": KEY, "knowledge_base_id": self.base}
+        config = block(GptbotsTargetConfig, qa_update="in_place", **given)
+        return GptbotsTarget(config, around(), wall=self.app.clock.now, steady=self.app.clock.now)
 
     async def changed(self, path: str, text: str, replaces: str) -> Accepted:
         document = self.document(path, text, replaces=replaces, settings={"kind": "qa"})

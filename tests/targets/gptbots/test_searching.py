@@ -13,13 +13,18 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.errors import Halted, Rejected, TargetError
-from kbsync.targets.gptbots.api import GptbotsSettings
-from kbsync.targets.gptbots.config import GptbotsSearchConfig
+from kbsync.targets.gptbots.config import GptbotsSearchConfig, GptbotsTargetConfig
 from kbsync.targets.gptbots.target import GptbotsTarget
+from tests.targets.blocks import around, block
 from tests.targets.gptbots.world import GptbotsWorld
 
 PLAIN = {"prompt": "red kestrel", "top_k": 50, "group_ids": ["b"]}
 RANKED, FOUND = Query("red kestrel", rerank=True), Query("red kestrel")
+
+
+def at_nobody(**given: Any) -> GptbotsTargetConfig:
+    place = {"base_url": "https://example.invalid", "api_key": "key", "knowledge_base_id": "b"}
+    return block(GptbotsTargetConfig, **place, **given)
 
 
 async def asked(wish: GptbotsSearchConfig, query: Query) -> list[dict[str, Any]]:
@@ -30,8 +35,7 @@ async def asked(wish: GptbotsSearchConfig, query: Query) -> list[dict[str, Any]]
         bodies.append(json.loads(request.content))
         return httpx.Response(200, json={"total": 0, "list": []})
 
-    settings = GptbotsSettings("https://example.invalid", "key", knowledge_base_id="b", search=wish)
-    target = GptbotsTarget(settings, transport=httpx.MockTransport(answer))
+    target = GptbotsTarget(at_nobody(search=wish), around(), transport=httpx.MockTransport(answer))
     assert await target.search(query) == []
     await target.aclose()
     return bodies
@@ -54,8 +58,8 @@ async def test_a_search_says_what_the_config_and_the_query_want_and_nothing_else
 
 
 async def test_a_search_for_nothing_asks_nobody() -> None:
-    settings = GptbotsSettings("https://example.invalid", "key", knowledge_base_id="b")
-    target = GptbotsTarget(settings, transport=httpx.MockTransport(lambda _: httpx.Response(500)))
+    nothing = httpx.MockTransport(lambda _: httpx.Response(500))
+    target = GptbotsTarget(at_nobody(), around(), transport=nothing)
     assert (await target.search(Query(" ", rerank=True)), target.meter.total) == ((), 0)
     await target.aclose()
 

@@ -7,13 +7,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kbsync.engine.terms import Plan
-from kbsync.targets.gptbots.api import GptbotsSettings
-from kbsync.targets.gptbots.config import MARKER_BASE
+from kbsync.targets.gptbots.config import MARKER_BASE, GptbotsTargetConfig
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync_standin.gptbots import HOME_ID, application
 from kbsync_standin.messages import StandInClock
 from kbsync_standin.server import Server
 from tests.remote.world import RemoteWorld, Tapped
+from tests.targets.blocks import around, block
 
 KEY = "app-secret-for-tests"
 
@@ -38,10 +38,11 @@ class GptbotsWorld(RemoteWorld):
         self.plan = Plan("docs", self.root, "gptbots")
 
     def make_target(self) -> Any:
-        settings = GptbotsSettings(self.server.url, KEY, HOME_ID, prefix=self.plan.prefix, **self.settings)
+        given = {"base_url": self.server.url, "api_key": KEY, "knowledge_base_id": HOME_ID, **self.settings}
         clock = self.clock
         target: Any = CountedTarget(
-            settings,
+            block(GptbotsTargetConfig, **given),
+            around(prefix=self.plan.prefix),
             wall=clock.wall,
             steady=clock.steady,
             sleep=clock.sleep,

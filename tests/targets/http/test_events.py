@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kbsync.targets.http.sse import Event, EventReader
+from kbsync.targets.http.bodies import Event, EventReader
 
 PLAIN = "event:add\nid:7\ndata: naïve 猫\n\n:keep-alive\n\nevent:finish\nid:7\ndata:\n\n"
 SPACED = "id: 7\nevent: add\ndata:  naïve 猫\n\n: keep-alive\n\nId: 7\nevent: finish\ndata:\nusage: {}\n\n"

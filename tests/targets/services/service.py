@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-from kbsync.targets.services.dialects import Dialect, ServiceSettings
-from kbsync.targets.services.embedding import EmbeddingService
-from kbsync.targets.services.rerank import RerankService
+from kbsync.config.kinds import Secret
+from kbsync.targets.services.clients import EmbeddingService, RerankService
+from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, Service
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from kbsync_standin.vectors import application
 
 KEY = "id.secret-for-tests"
-DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
+Block = TypeVar("Block", EmbeddingConfig, RerankConfig)
+DIALECTS: tuple[Service, ...] = get_args(Service)
 PATHS = {"zhipu": "/zhipu/api/paas/v4", "tei": "/tei"}
 
 
-def settings_for(server: Server, dialect: Dialect, **news: Any) -> ServiceSettings:
+def settings_for(server: Server, kind: type[Block], dialect: Service, **news: Any) -> Block:
     base_url = server.url + PATHS.get(dialect, f"/{dialect}/v1")
     model = "" if dialect == "tei" else "words"
-    given = {"dialect": dialect, "base_url": base_url, "api_key": KEY, "model": model, **news}
-    return ServiceSettings(**given)
+    given = {"type": dialect, "base_url": base_url, "api_key": KEY, "model": model, **news}
+    key = str(given.pop("api_key"))
+    return kind(api_key=Secret(key) if key else None, **given)
 
 
 @asynccontextmanager
@@ -37,9 +39,9 @@ async def serving(latency: float = 0.0) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def embedding(
-    server: Server, dialect: Dialect = "openai", **news: Any
+    server: Server, dialect: Service = "openai", **news: Any
 ) -> AsyncIterator[EmbeddingService]:
-    service = EmbeddingService(settings_for(server, dialect, **news))
+    service = EmbeddingService(settings_for(server, EmbeddingConfig, dialect, **news))
     try:
         yield service
     finally:
@@ -47,8 +49,8 @@ async def embedding(
 
 
 @asynccontextmanager
-async def reranking(server: Server, dialect: Dialect = "jina", **news: Any) -> AsyncIterator[RerankService]:
-    service = RerankService(settings_for(server, dialect, **news))
+async def reranking(server: Server, dialect: Service = "jina", **news: Any) -> AsyncIterator[RerankService]:
+    service = RerankService(settings_for(server, RerankConfig, dialect, **news))
     try:
         yield service
     finally:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from kbsync.errors import Halted, Rejected, Unavailable
-from kbsync.targets.services import embedding as module
-from kbsync.targets.services.dialects import Dialect, EmbeddingItem
+from kbsync.targets.services import clients as module
+from kbsync.targets.services.config import Service
+from kbsync.targets.services.dialects import EmbeddingItem
 from kbsync_standin.server import Server
 from kbsync_standin.vectors.dialects import vector_of
 from tests.targets.services.service import DIALECTS, embedding, play, serving
@@ -25,7 +26,7 @@ def expected(text: str, dimensions: int = 64) -> np.ndarray:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_every_dialect_gives_the_vectors_of_the_texts_in_their_order(
-    server: Server, dialect: Dialect
+    server: Server, dialect: Service
 ) -> None:
     async with embedding(server, dialect) as service:
         vectors = await service.embed(items(TEXTS))
@@ -37,7 +38,7 @@ async def test_every_dialect_gives_the_vectors_of_the_texts_in_their_order(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_the_length_that_is_configured_is_asked_for(server: Server, dialect: Dialect) -> None:
+async def test_the_length_that_is_configured_is_asked_for(server: Server, dialect: Service) -> None:
     async with embedding(server, dialect, dimensions=256) as service:
         (vector,) = await service.embed(items(["bees"]))
     np.testing.assert_allclose(vector, expected("bees", 256), atol=1e-6)
@@ -55,7 +56,7 @@ async def test_a_service_that_ignores_the_length_halts(server: Server) -> None:
 
 @pytest.mark.parametrize(("dialect", "most"), [("tei", 32), ("zhipu", 64), ("openai", 256), ("jina", 128)])
 async def test_no_request_has_more_items_than_the_service_takes(
-    server: Server, dialect: Dialect, most: int
+    server: Server, dialect: Service, most: int
 ) -> None:
     texts = [f"bee {n}" for n in range(most * 2 + 1)]
     async with embedding(server, dialect) as service:
@@ -68,7 +69,7 @@ async def test_no_request_has_more_items_than_the_service_takes(
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("most", [1, 10])
 async def test_a_service_that_takes_fewer_is_asked_in_smaller_requests(
-    server: Server, dialect: Dialect, most: int
+    server: Server, dialect: Service, most: int
 ) -> None:
     server.app.set_behaviour({"most_items": most})
     texts = [f"bee {n}" for n in range(25)]
@@ -96,7 +97,7 @@ async def test_a_bad_item_makes_no_later_request_smaller(server: Server) -> None
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_as_many_are_sent_at_once_as_is_configured(server: Server, dialect: Dialect) -> None:
+async def test_as_many_are_sent_at_once_as_is_configured(server: Server, dialect: Service) -> None:
     async with embedding(server, dialect, batch=7) as service:
         await service.embed(items([f"bee {n}" for n in range(15)]))
     assert [each["texts"] for each in server.app.journal()] == [7, 7, 1]
@@ -141,7 +142,7 @@ async def test_a_vector_without_a_direction_is_asked_for_again_alone(server: Ser
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("form", ["nan", "null", "zeros", "none"])
 async def test_a_vector_that_never_has_a_direction_is_refused_and_the_others_are_kept(
-    server: Server, dialect: Dialect, form: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, dialect: Service, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.001)
     play(server, "stutter", times=0, args={"n": 1000, "word": TEXTS[0], "form": form})
@@ -191,7 +192,7 @@ async def test_items_that_are_all_bad_are_to_blame_where_others_are_taken(server
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("count", [1, 200])
 async def test_a_model_that_is_not_served_halts_after_one_request_each(
-    server: Server, dialect: Dialect, count: int
+    server: Server, dialect: Service, count: int
 ) -> None:
     play(server, "not-found", times=0)
     async with embedding(server, dialect, concurrency=1) as service:
@@ -215,7 +216,7 @@ async def test_a_model_that_is_not_served_halts_after_one_request_each(
     ],
 )
 async def test_an_answer_that_blames_the_config_halts_at_once(
-    server: Server, dialect: Dialect, args: dict[str, object]
+    server: Server, dialect: Service, args: dict[str, object]
 ) -> None:
     play(server, "refused", times=0, args=args)
     async with embedding(server, dialect) as service:
@@ -228,7 +229,7 @@ async def test_an_answer_that_blames_the_config_halts_at_once(
 @pytest.mark.parametrize("status", [400, 422])
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_a_service_that_refuses_even_a_harmless_text_halts(
-    server: Server, dialect: Dialect, status: int
+    server: Server, dialect: Service, status: int
 ) -> None:
     play(server, "refused", times=0, args={"status": status})
     async with embedding(server, dialect) as service:
@@ -303,7 +304,7 @@ async def test_a_wrong_address_says_what_base_url_is(server: Server) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["jina", "newapi"])
-async def test_pictures_and_texts_have_vectors_in_one_space(server: Server, dialect: Dialect) -> None:
+async def test_pictures_and_texts_have_vectors_in_one_space(server: Server, dialect: Service) -> None:
     picture = EmbeddingItem(
         picture=b"\x89PNG\r\n\x1a\n\x00a beehive in the garden\x00\xff", media_type="image/png"
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kbsync.errors import Halted, Unavailable
-from kbsync.targets.services import embedding
-from kbsync.targets.services.dialects import Dialect
+from kbsync.targets.services import clients
+from kbsync.targets.services.config import Service
 from kbsync_standin.server import Server
 from tests.targets.services.service import DIALECTS, play, reranking
 
@@ -15,7 +15,7 @@ TEXTS = ["tax return form", "bees", "bees make honey", "honey bees", "nothing"]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_every_dialect_gives_the_best_first(server: Server, dialect: Dialect) -> None:
+async def test_every_dialect_gives_the_best_first(server: Server, dialect: Service) -> None:
     async with reranking(server, dialect) as service:
         order = await service.order(QUESTION, TEXTS)
     assert [index for index, _ in order] == [2, 3, 1, 0, 4]
@@ -53,7 +53,7 @@ async def test_what_does_not_come_back_keeps_its_order_at_the_end(server: Server
 
 
 async def test_a_silent_service_is_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding, "SOON", 0.1)
+    monkeypatch.setattr(clients, "SOON", 0.1)
     play(server, "hang", times=0)
     async with reranking(server) as service:
         with pytest.raises(Unavailable, match=r"did not answer within 0\.1 s"):

@@ -12,8 +12,9 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Base, Confirms, DocState, Reads, Reembeds, Reslices, Target
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.zhipu.config import ZhipuSearchConfig
 from kbsync.targets.zhipu.errors import NotFound
-from kbsync.targets.zhipu.shapes import USUAL, Recall
+from kbsync.targets.zhipu.shapes import USUAL
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.targets.zhipu.vendor import (
     BASE,
@@ -392,8 +393,14 @@ async def test_a_search_asks_for_as_much_as_there_is() -> None:
 
 async def test_what_the_config_says_of_searches_goes_with_every_one() -> None:
     vendor = Vendor(retrieve=[ok([])])
-    recall = Recall("keyword", ratio=30, top_n=50, model="rerank-pro", threshold=0.25)
-    await target(vendor, recall=recall).search(Query("kestrel", rerank=True, among=(FIRST_ID,)))
+    search = ZhipuSearchConfig(
+        recall_method="keyword",
+        recall_ratio=30,
+        top_n=50,
+        rerank_model="rerank-pro",
+        fractional_threshold=0.25,
+    )
+    await target(vendor, search=search).search(Query("kestrel", rerank=True, among=(FIRST_ID,)))
     assert vendor.body("retrieve") == {
         "query": "kestrel",
         "knowledge_ids": [BASE],
@@ -410,9 +417,10 @@ async def test_what_the_config_says_of_searches_goes_with_every_one() -> None:
 
 async def test_whether_one_document_is_found_is_asked_in_the_usual_way() -> None:
     bodies = []
-    for recall in (USUAL, Recall("keyword", top_n=1, threshold=0.99)):
+    other = ZhipuSearchConfig(recall_method="keyword", top_n=1, fractional_threshold=0.99)
+    for search in (USUAL, other):
         vendor = Vendor(retrieve=[ok([])])
-        await target(vendor, recall=recall).is_searchable(FIRST_ID, "guides__bees~lci3lnjc.md")
+        await target(vendor, search=search).is_searchable(FIRST_ID, "guides__bees~lci3lnjc.md")
         bodies.append(vendor.body("retrieve"))
     assert bodies[0] == bodies[1]
     assert (bodies[0]["recall_method"], bodies[0]["top_n"]) == ("mixed", 100)

@@ -8,6 +8,7 @@ import pytest
 
 from kbsync.contract.target import Outgoing
 from kbsync.errors import Rejected
+from tests.targets.blocks import around
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, ok, row, settings, stored, target
 
 SECRET = "5ec4e7" * 6
@@ -65,7 +66,7 @@ def test_the_recipe_is_the_same_with_and_without() -> None:
 
 
 async def test_the_secret_is_in_no_message_and_no_repr() -> None:
-    assert SECRET not in repr(settings(callback_url=URL))
+    assert SECRET not in repr(around(callback_url=URL))
     vendor = Vendor(upload=[failed(1214, f"callback_url {URL} is not reachable, {SECRET}")])
     sent: Outgoing = document()
     [outcome] = await target(vendor, callback_url=URL).put([sent])

@@ -284,7 +284,7 @@ def test_settings_do_not_show_the_key_or_the_proxys_password() -> None:
 @pytest.mark.parametrize("key", ["", "a b", "a\nb", "schlüssel"])
 def test_a_key_that_no_header_can_carry_is_an_error_of_the_config(key: str) -> None:
     with pytest.raises(UsageError, match="api_key") as caught:
-        settings(api_key=key)
+        target(Vendor(), api_key=key)
     assert not key or key not in str(caught.value)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kbsync.targets.zhipu.config import SLICES
-from kbsync.targets.zhipu.formats import (
+from kbsync.targets.zhipu.config import (
     EXTENSIONS,
+    SLICES,
     described,
     extension_of,
     media_type,

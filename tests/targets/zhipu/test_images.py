@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from kbsync.contract.searching import Hit, Image, Passage
-from kbsync.targets.zhipu import search
+from kbsync.targets.zhipu import target as module
 from kbsync.targets.zhipu.ask import sources_of
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, by_id, failed, ok, target
 
@@ -77,7 +77,7 @@ async def test_a_failure_costs_the_pictures_of_its_document_alone(answer: Any) -
 
 async def test_what_does_not_come_in_time_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are shown; nothing waits longer than all may take together."""
-    monkeypatch.setattr(search, "PICTURES_WITHIN", 0.0)
+    monkeypatch.setattr(module, "PICTURES_WITHIN", 0.0)
     never = asyncio.Event()
 
     class Silent(Vendor):
@@ -107,9 +107,9 @@ async def test_the_questions_are_bounded_in_number_and_asked_side_by_side() -> N
     vendor = Counting(images=[pictures(first=URL)])
     many = [hit(FIRST, remote_id=str(int(FIRST_ID) + number)) for number in range(30)]
     found = await target(vendor, concurrency=2).illustrated(many)
-    assert vendor.asked["images"] == search.MOST_DOCUMENTS
+    assert vendor.asked["images"] == module.MOST_DOCUMENTS
     assert most == 2
-    assert sum(bool(each.passages[0].images) for each in found) == search.MOST_DOCUMENTS
+    assert sum(bool(each.passages[0].images) for each in found) == module.MOST_DOCUMENTS
 
 
 @pytest.mark.parametrize("place", ["slice", "document", "top"])

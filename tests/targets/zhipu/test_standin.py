@@ -10,11 +10,12 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState, Listed, PutOutcome
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, Unavailable, Unsure
-from kbsync.targets.zhipu.settings import ZhipuSettings
+from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import HOME_ID, application
+from tests.targets.blocks import around, block
 from tests.targets.zhipu.vendor import document
 
 NAME = "guide.md"
@@ -30,8 +31,10 @@ class Scene:
 
     async def open(self) -> None:
         await self.server.start()
+        address, key = f"{self.server.url}/api", "id.secret-for-tests"
         self.target = ZhipuTarget(
-            ZhipuSettings(f"{self.server.url}/api", "id.secret-for-tests", HOME_ID, mirror="handbook"),
+            block(ZhipuTargetConfig, base_url=address, api_key=key, knowledge_id=HOME_ID),
+            around("handbook"),
             wall=self.app.clock.now,
             sleep=self.sleep,
         )

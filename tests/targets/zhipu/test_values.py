@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kbsync.contract.target import DocState
-from kbsync.targets.http.fields import id_of
+from kbsync.targets.http.reading import id_of
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.api import ALARMING, skew_sentence
 from kbsync.targets.zhipu.indexing import status_of

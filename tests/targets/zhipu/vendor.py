@@ -12,8 +12,9 @@ import httpx
 
 from kbsync.contract.target import Outgoing
 from kbsync.targets.http.limits import Account
-from kbsync.targets.zhipu.settings import ZhipuSettings
+from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
+from tests.targets.blocks import around, block
 from tests.targets.bodies import BytesBody
 
 KEY = "0123456789abcdef.s3cr3t-of-the-tests"
@@ -182,19 +183,27 @@ def by_id(replies: Mapping[str, Reply]) -> Callable[[httpx.Request], Reply]:
     return lambda request: replies[request.url.path.rpartition("/")[2]]
 
 
-def settings(**changes: Any) -> ZhipuSettings:
-    """Settings of a mirror called handbook."""
+def settings(**changes: Any) -> ZhipuTargetConfig:
+    """The block of a base at the vendor."""
     plain = {"base_url": "https://open.bigmodel.cn/api", "api_key": KEY, "knowledge_id": BASE}
-    return ZhipuSettings(**{**plain, "mirror": "handbook", **changes})
+    return block(ZhipuTargetConfig, **{**plain, **changes})
 
 
 def target(
-    vendor: Vendor, clock: Clock | None = None, account: Account | None = None, **changes: Any
+    vendor: Vendor,
+    clock: Clock | None = None,
+    account: Account | None = None,
+    *,
+    callback_url: str = "",
+    mirror: str = "handbook",
+    write: Callable[[str], str] = lambda command: f"kbsync {command}",
+    **changes: Any,
 ) -> ZhipuTarget:
-    """The target in front of a scripted vendor."""
+    """The target of a mirror called handbook, in front of a scripted vendor."""
     clock = clock or Clock()
     return ZhipuTarget(
         settings(**changes),
+        around(mirror, callback_url=callback_url, cure=write),
         wall=clock,
         steady=clock,
         sleep=clock.sleep,

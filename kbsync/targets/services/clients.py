@@ -1,6 +1,6 @@
-"""The services for callers in threads: a loop of its own runs the requests, the caller waits.
+"""Vectors from a service: batches of what fits, several at a time, a bad item isolated from the others.
 
-Vectors from a service: batches of what fits, several at a time, a bad item isolated from the others.
+And the order of texts for a question, from a service.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from kbsync.targets.services.answers import (
     NonsenseError,
     ServiceJudge,
     is_too_long,
+    order_of,
     refuses_everything,
     vectors_of,
 )
-from kbsync.targets.services.dialects import EMBEDDINGS, EmbeddingItem, ServiceSettings
+from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
+from kbsync.targets.services.dialects import EMBEDDINGS, LONGEST_QUESTION, RERANK, EmbeddingItem
 
 T = TypeVar("T")
 
@@ -59,14 +61,12 @@ class EmbeddingService:
     `transport` stands in for the network. Raises `UsageError` where the address cannot be used.
     """
 
-    def __init__(
-        self, settings: ServiceSettings, *, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
-        self._settings = settings
-        self._dialect = EMBEDDINGS[settings.dialect]
-        self._dimensions = settings.dimensions
-        self._most_items = settings.batch or self._dialect.most_items
-        self._client = service_client(settings, "embedding", self._dialect.path, transport)
+    def __init__(self, config: EmbeddingConfig, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._config = config
+        self._dialect = EMBEDDINGS[config.type]
+        self._dimensions = config.dimensions
+        self._most_items = config.batch or self._dialect.most_items
+        self._client = _service_client(config, "embedding", self._dialect.path, transport)
 
     @property
     def most_items(self) -> int:
@@ -169,7 +169,7 @@ class EmbeddingService:
     async def _made(self, items: Sequence[EmbeddingItem], is_query: bool) -> list[NDArray[np.float32] | None]:
         """One request; None for a text that it brings no vector for."""
         patience = 0 if is_query else PATIENCE
-        answer = await self._answer(self._dialect.body(self._settings, items, is_query), patience)
+        answer = await self._answer(self._dialect.body(self._config, items, is_query), patience)
         try:
             vectors = vectors_of(answer.body, len(items))
         except NonsenseError as error:
@@ -213,13 +213,48 @@ async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     return [task.result() for task in tasks]
 
 
-def service_client(
-    settings: ServiceSettings, kind: str, path: str, transport: httpx.AsyncBaseTransport | None
+class RerankService:
+    """Orders texts by how well they answer a question."""
+
+    def __init__(self, config: RerankConfig, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._config = config
+        self._dialect = RERANK[config.type]
+        self._client = _service_client(config, "rerank", self._dialect.path, transport)
+
+    @property
+    def most_texts(self) -> int:
+        """Scores are comparable within one answer only: more texts than this are not asked about."""
+        return self._config.batch or self._dialect.most_texts
+
+    async def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
+        """(index, score) of every text, best first. Beyond `most_texts` they keep their order at the end.
+
+        It comes soon or not at all, since somebody waits. Raises `Unavailable`, `Rejected` or `Halted`.
+        """
+        asked = [text[: self._dialect.longest] or " " for text in texts[: self.most_texts]]
+        if not asked:
+            return []
+        body = self._dialect.body(self._config, question[:LONGEST_QUESTION], asked)
+        async with self._client.soon("rerank", SOON):
+            answer = await self._client.ask("rerank", "POST", self._dialect.path, json=body)
+        try:
+            order = order_of(answer.body, len(asked))
+        except NonsenseError as error:
+            raise Unavailable(f"rerank: {answer.host} answered with {error}", code="nonsense") from None
+        return order + [(index, order[-1][1]) for index in range(len(asked), len(texts))]
+
+    async def aclose(self) -> None:
+        """Let go of the connections."""
+        await self._client.aclose()
+
+
+def _service_client(
+    config: EmbeddingConfig | RerankConfig, kind: str, path: str, transport: httpx.AsyncBaseTransport | None
 ) -> Client:
     """The way to a service; `kind` names its config block."""
-    headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+    headers = {"Authorization": f"Bearer {config.api_key.reveal()}"} if config.api_key else {}
     return Client(
-        Endpoint(settings.base_url, concurrency=settings.concurrency),
+        Endpoint(config.base_url or "", concurrency=config.concurrency),
         headers=lambda: headers,
         judge=ServiceJudge(kind, path),
         transport=transport,

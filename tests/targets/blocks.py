@@ -1,0 +1,30 @@
+"""Config blocks of targets at a service, and what surrounds them, without a file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kbsync.config.kinds import Secret
+from kbsync.config.target import RemoteTargetConfig, VectorizationConfig
+from kbsync.contract.target import Surroundings
+
+NOWHERE = Path(os.devnull)
+WAITING = {one.name for one in fields(VectorizationConfig)}
+SECRETS = ("api_key", "proxy", "callback_authorization")
+
+Block = TypeVar("Block", bound=RemoteTargetConfig)
+
+
+def block(kind: type[Block], **given: Any) -> Block:
+    """A block from its settings; those of `vectorization` stand among the others, secrets are texts."""
+    waiting = {key: given.pop(key) for key in WAITING & given.keys()}
+    secrets = {key: Secret(given.pop(key)) for key in SECRETS if given.get(key) is not None}
+    return kind(vectorization=VectorizationConfig(**waiting), **given, **secrets)
+
+
+def around(mirror: str = "", **given: Any) -> Surroundings:
+    """A place where nothing is written."""
+    return Surroundings(mirror, NOWHERE, NOWHERE, **given)
