@@ -422,7 +422,8 @@ def test_a_killed_writer_leaves_every_document_whole_and_in_one_version(folder: 
                 number = writer.stdout.readline().strip()
             os.kill(writer.pid, signal.SIGKILL)
             rest = writer.stdout.read().split()
-        reader = SqliteStore(folder, writer=None)  # works on what the dead writer left, before any writer comes
+        # It works on what the dead writer left, before any writer comes.
+        reader = SqliteStore(folder, writer=None)
         documents = {row.path: reader.texts(row.id) for row in reader.page(0, 99)}
         assert sorted(documents) == ["0.md", "1.md", "2.md"]
         versions = {texts[0].split()[0] for texts in documents.values() if texts}
