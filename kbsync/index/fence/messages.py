@@ -60,9 +60,8 @@ def unpack_answer(content: bytes) -> tuple[Parsed | Refused, int]:
         title = None if fields["title"] is None else _words(fields["title"])
         tags = tuple(_words(tag) for tag in fields["tags"][:_LONGEST_WORDS])
         starts = tuple(int(start) for start in fields["page_starts"])
-        return Parsed(
-            str(fields["text"]), title=title, tags=tags, page_starts=starts, has_lines=False
-        ), resident
+        text = str(fields["text"])
+        return Parsed(text, title=title, tags=tags, page_starts=starts, has_lines=False), resident
 
 
 def unpack_ready(content: bytes) -> tuple[int, tuple[str, ...]]:

@@ -370,9 +370,9 @@ class Pool:
 
     def _end_idle(self) -> None:
         """End the workers nobody needed for a while, and come back for the others."""
-        now = time.monotonic()
         with self._lock:
             self._timer = None
+            now = time.monotonic()
             for worker in [w for w in self._idle if now - w.idle_since >= self._idle_seconds]:
                 self._idle.remove(worker)
                 worker.end()
