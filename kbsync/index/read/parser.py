@@ -62,8 +62,16 @@ class Parser:
             except Ended:
                 # Another document, or the worker's age, may have been the cause: once more, in a new one.
                 return self._read(extension_of(path), body, fresh=True)
-        except Ended as error:
-            raise self._rejected(error) from error
+        except Ended as ended:
+            if ended.by_memory:
+                limit = f"{_size(self._bounds.memory_bytes)} of memory, the limit for one document"
+                reason = f"reading it takes more than {limit}; split it or save it in a simpler format"
+                raise Rejected(reason, code="memory") from ended
+            if "SIGXCPU" in str(ended):
+                limit = f"{self._bounds.seconds:g} s of computing, the limit for one document"
+                raise Rejected(f"reading it takes more than {limit}; split it", code="timeout") from ended
+            reason = f"the parser crashed on it twice ({ended}); open it in its own program and save it again"
+            raise Rejected(reason, code="crash") from ended
 
     def pids(self) -> list[int]:
         """The worker processes that run now."""
@@ -101,20 +109,6 @@ class Parser:
     def _too_long(self) -> Rejected:
         limit = f"{_size(self._bounds.output_bytes)}, the limit for one document"
         return Rejected(f"its text is longer than {limit}; split it", code="output")
-
-    def _rejected(self, ended: Ended) -> Rejected:
-        if ended.by_memory:
-            limit = f"{_size(self._bounds.memory_bytes)} of memory, the limit for one document"
-            return Rejected(
-                f"reading it takes more than {limit}; split it or save it in a simpler format", code="memory"
-            )
-        if "SIGXCPU" in str(ended):
-            limit = f"{self._bounds.seconds:g} s of computing, the limit for one document"
-            return Rejected(f"reading it takes more than {limit}; split it", code="timeout")
-        return Rejected(
-            f"the parser crashed on it twice ({ended}); open it in its own program and save it again",
-            code="crash",
-        )
 
 
 def _too_large(size: int, most: int) -> Rejected:
