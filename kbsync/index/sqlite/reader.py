@@ -97,7 +97,8 @@ class Reader:
             if nothing_yet:
                 raise UnmadeError(f"nothing has been mirrored yet: {path} is empty")
             raise UnmadeError(f"{path} is not an index of this kbsync, and the next pass makes a new one")
-        connection.execute(_VOCABULARY)
+        with told(path):
+            connection.execute(_VOCABULARY)
         self._connection = connection
         self._identity = identity(self._folder) or _NO_FILE
         self._matrix = Matrix(connection)
@@ -121,7 +122,9 @@ class Reader:
         admitted = self._admitted(query)
         chosen, total = self._chosen(terms)
         expression = " OR ".join(f'"{t.surface}"*' if t.goes_on else f'"{t.surface}"' for t in chosen)
-        by_words = self._connection.execute(_MATCH, (expression,)) if expression else iter(())
+        by_words: Iterator[_Row] = iter(())
+        if expression:
+            by_words = self._connection.execute(_MATCH, (expression,))
         lexical = _enough(by_words, admitted, query.top_k)
         # What was found by words has its cosine too; what is only near counts as having none of the words.
         found = {chunk: (document, slot) for chunk, document, slot, _ in lexical}
