@@ -1,6 +1,6 @@
 """Parser processes, seen from their parent: started by exec, fed over pipes, killed when they overstay.
 
-They are made when first needed, lent one at a time, replaced when worn and ended when idle (ADR 8).
+One is made when first needed, lent to one document at a time, replaced when worn and ended when idle (ADR 8).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Overflowed(Exception):
 class ParserProcess:
     """A running parser. Not thread-safe; whoever borrowed it from the pool has it alone.
 
-    The kernel ends the process with the *thread* that made it, so the pool makes all of them in one.
+    The kernel ends the process with the *thread* that made it, so the pool has one thread that makes them.
     """
 
     def __init__(self, home: Path, bounds: Bounds, child: Path = CHILD) -> None:
@@ -233,14 +233,13 @@ _HOME_PREFIX = "parser-"
 
 
 class Pool:
-    """At most `size` workers. Thread-safe."""
+    """One worker, lent to one document at a time. Thread-safe."""
 
     def __init__(
         self,
         spool_dir: Path,
         bounds: Bounds,
         *,
-        size: int = 1,
         documents_each: int = DOCUMENTS_EACH,
         idle_seconds: float = IDLE_SECONDS,
         child: Path = CHILD,
@@ -250,52 +249,45 @@ class Pool:
         self._documents_each = documents_each
         self._idle_seconds = idle_seconds
         self._child = child
-        self._size = size
-        self._slots = threading.BoundedSemaphore(size)
-        # Its one thread lives as long as the workers do: the kernel kills those whose making thread ends.
+        # Its one thread lives as long as the worker does: the kernel kills one whose making thread ends.
         self._making = ThreadPoolExecutor(1, "parser-maker")
-        self._lock = threading.Lock()
-        self._idle: list[ParserProcess] = []
-        self._busy: list[ParserProcess] = []
+        self._lent = (
+            threading.Lock()
+        )  # held while a document is read, and by whatever else changes the worker
+        self._worker: ParserProcess | None = None
         self._timer: threading.Timer | None = None
         self._closed = False
 
     @contextmanager
     def lend(self, *, fresh: bool = False) -> Iterator[ParserProcess]:
-        """A worker for one document; `fresh`: one that has read nothing yet.
+        """The worker for one document; `fresh`: one that has read nothing yet.
 
         Ended when the block raises. Raises `TargetError` where no worker can be had just now.
         """
-        with self._slots:
-            with self._lock:
-                self._refuse_if_closed()
-                worker = self._idle.pop() if self._idle else None
-                if worker is not None:
-                    self._busy.append(worker)
+        with self._lent:
+            self._refuse_if_closed()
+            worker = self._worker
             if worker is not None and (not worker.is_running() or (fresh and worker.documents)):
-                self._retire(worker)
+                self._end()
                 worker = None
             worker = worker or self._start()
             try:
                 yield worker
             except BaseException:
-                self._retire(worker)
+                self._end()
                 raise
             # Parsers leak, and one that was taken over by a document should not see many others.
             is_worn = worker.documents >= self._documents_each or worker.resident > RESIDENT_EACH
-            with self._lock:
-                if not (is_worn or self._closed):
-                    self._busy.remove(worker)
-                    worker.idle_since = time.monotonic()
-                    self._idle.append(worker)
-                    self._look_again_in(self._idle_seconds)
-                    return
-            self._retire(worker)
+            if is_worn or self._closed:
+                self._end()
+            else:
+                worker.idle_since = time.monotonic()
+                self._look_again_in(self._idle_seconds)
 
     def pids(self) -> list[int]:
         """The processes that run now."""
-        with self._lock:
-            return [worker.pid for worker in (*self._idle, *self._busy)]
+        worker = self._worker
+        return [] if worker is None else [worker.pid]
 
     @property
     def is_closed(self) -> bool:
@@ -303,21 +295,18 @@ class Pool:
         return self._closed
 
     def close(self) -> None:
-        """Kill all workers, also those at work, wait until they are gone, remove what they had as a home."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-            for worker in self._busy:
-                worker.kill()  # its borrower sees it end, reaps it and gives back the slot
+        """Kill the worker, also at work, wait until it is gone, remove what it had as a home."""
+        # In this order, as `_start` does the opposite: one of the two sees a worker that is just being made.
+        self._closed = True
+        worker = self._worker
+        if worker is not None:
+            worker.kill()  # its borrower sees it end, and gives it back
+        with self._lent:
+            self._end()
             if self._timer is not None:
                 self._timer.cancel()
-        for worker in idle:
-            worker.end()
-        for _ in range(self._size):
-            self._slots.acquire()
-        self._making.shutdown()
-        self._home.remove()
-        self._slots.release(self._size)
+            self._making.shutdown()
+            self._home.remove()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -325,20 +314,18 @@ class Pool:
 
     def _start(self) -> ParserProcess:
         try:
-            worker = self._making.submit(self._make).result()
+            worker = self._worker = self._making.submit(self._make).result()
         except OSError as error:
             raise self._home.judged(error) from error
         except RuntimeError as error:  # the program is ending: no thread takes work any more
             raise Unavailable("the parser was stopped", code="parser-closed") from error
-        with self._lock:
-            self._busy.append(worker)
-            if self._closed:
-                worker.kill()
+        if self._closed:
+            worker.kill()
         try:
             worker.wait_until_ready()
         except (Ended, Overstayed) as error:
             trouble = self._home.trouble()
-            self._retire(worker)
+            self._end()
             self._refuse_if_closed()
             if trouble is not None:
                 raise trouble from error
@@ -349,35 +336,35 @@ class Pool:
             )
             raise Unavailable(f"the parser does not start ({error}){cure}", code="parser-start") from error
         except OSError as error:
-            self._retire(worker)
+            self._end()
             raise self._home.judged(error) from error
         return worker
 
     def _make(self) -> ParserProcess:
         return ParserProcess(self._home.path(), self._bounds, self._child)
 
-    def _retire(self, worker: ParserProcess) -> None:
-        worker.end()
-        with self._lock:
-            self._busy.remove(worker)
+    def _end(self) -> None:
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
 
     def _look_again_in(self, seconds: float) -> None:
-        """Have idle workers looked at, unless that is due already. Call with the lock held."""
+        """Have an idle worker looked at, unless that is due already."""
         if self._timer is None:
             self._timer = threading.Timer(seconds, self._end_idle)
             self._timer.name, self._timer.daemon = "parser-idle", True
             self._timer.start()
 
     def _end_idle(self) -> None:
-        """End the workers nobody needed for a while, and come back for the others."""
-        with self._lock:
+        """End a worker that nobody needed for a while, or come back when that is so."""
+        with self._lent:
             self._timer = None
-            now = time.monotonic()
-            for worker in [w for w in self._idle if now - w.idle_since >= self._idle_seconds]:
-                self._idle.remove(worker)
-                worker.end()
-            if self._idle:
-                self._look_again_in(self._idle_seconds - max(now - w.idle_since for w in self._idle))
+            if self._worker is not None:
+                left = self._worker.idle_since + self._idle_seconds - time.monotonic()
+                if left > 0:
+                    self._look_again_in(left)
+                else:
+                    self._end()
 
 
 class Home:

@@ -21,16 +21,15 @@ _MIB = 1024 * 1024
 class Parser:
     """Makes `Parsed` of documents. Thread-safe and synchronous.
 
-    Documents (pdf, docx, …) are read by at most `workers` processes of their own, each document within
-    `timeout` seconds, `memory_bytes` of address space and `output_bytes` of text. Texts are decoded here.
-    Nothing is written to disk but an empty home for the workers below `spool_dir`.
+    Documents (pdf, docx, …) are read one at a time by a process of their own, each within `timeout` seconds,
+    `memory_bytes` of address space and `output_bytes` of text. Texts are decoded here. Nothing is written to
+    disk but an empty home for that process below `spool_dir`.
     """
 
     def __init__(
         self,
         spool_dir: Path,
         *,
-        workers: int = 1,
         timeout: float = 60.0,
         memory_bytes: int = 1024 * _MIB,
         output_bytes: int = 64 * _MIB,
@@ -38,7 +37,7 @@ class Parser:
         child: Path = CHILD,
     ) -> None:
         self._bounds = Bounds(timeout, memory_bytes, output_bytes)
-        self._pool = Pool(spool_dir, self._bounds, size=workers, idle_seconds=idle_seconds, child=child)
+        self._pool = Pool(spool_dir, self._bounds, idle_seconds=idle_seconds, child=child)
 
     def parse(self, path: str, body: Body) -> Parsed:
         """The text of the document known as `path`.
