@@ -40,7 +40,7 @@ _BATCH = 64  # texts whose token vectors are in memory at one time
 
 
 class BuiltinEmbedder:
-    """`Embedder` over the wordllama weights in `folder` (default: the installed package's)."""
+    """Reads the wordllama weights in `folder` (default: the installed package's)."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Load the files. Raises `UsageError` where one is missing or not the one that is expected."""

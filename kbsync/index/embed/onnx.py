@@ -24,7 +24,7 @@ _THREADS = 2
 
 
 class OnnxEmbedder:
-    """`Embedder` over `model.onnx` (or `onnx/model.onnx`) and `tokenizer.json` in `folder`.
+    """Reads `model.onnx` (or `onnx/model.onnx`) and `tokenizer.json` in `folder`.
 
     A graph with the output `sentence_embedding` pools by itself; otherwise the first output, shaped
     (texts, tokens, dimensions), is averaged over the tokens that are not padding.

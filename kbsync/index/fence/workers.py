@@ -251,9 +251,8 @@ class Pool:
         self._child = child
         # Its one thread lives as long as the worker does: the kernel kills one whose making thread ends.
         self._making = ThreadPoolExecutor(1, "parser-maker")
-        self._lent = (
-            threading.Lock()
-        )  # held while a document is read, and by whatever else changes the worker
+        # Held while a document is read, and by whatever else makes or ends the worker.
+        self._lent = threading.Lock()
         self._worker: ParserProcess | None = None
         self._timer: threading.Timer | None = None
         self._closed = False
