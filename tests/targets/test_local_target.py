@@ -22,7 +22,7 @@ from kbsync.contract.target import Accepted, Body, DocState, Outgoing, Renames, 
 from kbsync.errors import Halted, Rejected, StateError, Unavailable, UsageError
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.sqlite.store import SqliteStore
-from kbsync.targets import local as module
+from kbsync.targets.local import target as module
 from kbsync.targets.local.target import LocalTarget
 
 

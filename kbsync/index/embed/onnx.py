@@ -75,7 +75,8 @@ class OnnxEmbedder:
             vectors = (vectors * weights).sum(axis=1) / weights.sum(axis=1).clip(min=1)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True).astype(np.float32)
         lengths[lengths == 0] = 1
-        return vectors / lengths
+        vectors /= lengths
+        return vectors
 
 
 def model_name(folder: Path) -> str:

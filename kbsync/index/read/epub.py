@@ -31,8 +31,8 @@ def read_epub(raw: bytes) -> Parsed:
     for entry in package.iter("itemref"):
         item = items.get(entry.get("idref", ""))
         if item is not None and item.get("media-type") in _PAGES:
-            page = posixpath.join(posixpath.dirname(name), unquote(item.get("href", "")))
-            chapters.append(posixpath.normpath(page))
+            part = posixpath.join(posixpath.dirname(name), unquote(item.get("href", "")))
+            chapters.append(posixpath.normpath(part))
     # Fonts are often obscured; only a locked chapter locks the book.
     if (listed := archive.xml("META-INF/encryption.xml")) is not None:
         locked = {unquote(entry.get("URI", "")) for entry in listed.iter("CipherReference")}
